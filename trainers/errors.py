@@ -1,0 +1,101 @@
+"""What a user did wrong, said in one line: where, what must hold, what was got, the way out."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+# A validator that looks at several keys starts its message with the one to change: `root: needed for ...`.
+_NAMED = re.compile(r"([a-z_0-9]+(?:\.[a-z_0-9]+)*): ")
+
+
+class UserError(ValueError):
+    """Input that only the user can mend; the command line prints it without a traceback and exits with 2."""
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """The way out of a misspelt word: the nearest known one, or all of them.
+
+    >>> suggestion("stepsize", ["radius", "step_size", "steps"])
+    "did you mean 'step_size'?"
+    """
+    names = list(known)
+    near = difflib.get_close_matches(word, names, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
+
+
+def validated(model: type[Model], values: Any, where: str = "") -> Model:
+    """`model` built from plain `values`.
+
+    Args:
+        model: a pydantic model with frozen, extra-forbidding configuration.
+        values: a mapping as YAML gives it.
+        where: what to put in front of the offending key, such as `configs/ratio.yaml: trial`.
+
+    Raises:
+        UserError: one line for the first thing that is wrong.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise UserError(_one_line(error, model, where)) from None
+
+
+def _one_line(error: ValidationError, model: type[BaseModel], where: str) -> str:
+    first = error.errors(include_url=False)[0]
+    location = [str(part) for part in first["loc"]]
+    key = ".".join(location)
+    message = _message(first, model, location)
+    if first["type"] == "value_error" and (named := _NAMED.match(message)):
+        key, message = f"{key}.{named[1]}".strip("."), message[named.end() :]
+    joint = "." if where and key and not where.endswith(": ") else ""
+    front = f"{where}{joint}{key}"
+    return f"{front}: {message}" if front else message
+
+
+def _message(error: Any, model: type[BaseModel], location: list[str]) -> str:
+    kind, got, context = error["type"], error["input"], error.get("ctx", {})
+    match kind:
+        case "extra_forbidden":
+            return f"unknown key; {suggestion(location[-1], _fields_at(model, location[:-1]))}"
+        case "literal_error":
+            names = [name.strip(" '") for name in context["expected"].replace(" or ", ", ").split(",")]
+            return f"must be one of {', '.join(names)}; got {got!r}" + _near(got, names)
+        case "missing":
+            return "missing; this key has no default"
+        case "greater_than":
+            return f"must be > {context['gt']}, got {got!r}"
+        case "greater_than_equal":
+            return f"must be >= {context['ge']}, got {got!r}"
+        case "less_than":
+            return f"must be < {context['lt']}, got {got!r}"
+        case "less_than_equal":
+            return f"must be <= {context['le']}, got {got!r}"
+        case "value_error":
+            return str(context["error"])
+        case "model_type" | "model_attributes_type" | "dict_type":
+            return f"must be a mapping of keys to values, got {got!r}"
+        case _:
+            message = error["msg"].removeprefix("Input should be ")
+            return f"must be {message}, got {got!r}"
+
+
+def _near(got: Any, names: list[str]) -> str:
+    near = difflib.get_close_matches(str(got), names, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _fields_at(model: type[BaseModel], path: list[str]) -> list[str]:
+    for part in path:
+        field = model.model_fields.get(part)
+        inner = field.annotation if field else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            break
+        model = inner
+    return list(model.model_fields)

@@ -1,0 +1,1 @@
+"""Networks: `registry.build` makes one by name; one file a family."""

@@ -1,0 +1,164 @@
+"""records.jsonl: what a sweep writes down, one JSON object a line, appended by one writer.
+
+Five kinds, told apart by the key `record`:
+
+    launch   a start of the sweep: time, command, code_version, wanted (trial ids)
+    trial    a planned trial: trial_id, number, config (its identity), point (its value on every axis), seed
+    start    a trial begins or goes on: trial_id, time, host, device, code_version, epoch (done so far)
+    epoch    an EpochRecord
+    outcome  an OutcomeRecord
+
+An epoch may stand twice (a trial that lost its checkpoint ran it again): the last line counts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from trainers.errors import UserError
+
+RECORDS_FILE = "records.jsonl"
+
+OutcomeName = Literal["completed", "diverged", "out_of_memory", "failed", "interrupted"]
+
+#: Outcomes after which a trial has its numbers; any other is run again by the next launch.
+FINISHED: frozenset[str] = frozenset({"completed", "diverged"})
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """What one epoch of one trial gave. Accuracies are fractions, times seconds; None: not measured.
+
+    `train_robust` and `train_robust_loss` are running means over the epoch's adversarial batches, each seen
+    before its update [DEAT, Fig. 5]; all others are measured after the epoch, in eval mode, without augmentation.
+    """
+
+    trial_id: str
+    epoch: int
+    """Epochs trained, from 1."""
+    lr: float
+    """Learning rate at the epoch's last step."""
+    train_clean: float | None = None
+    train_robust: float | None = None
+    val_clean: float | None = None
+    val_robust: float | None = None
+    test_clean: float | None = None
+    test_robust: float | None = None
+    train_clean_loss: float | None = None
+    train_robust_loss: float | None = None
+    val_clean_loss: float | None = None
+    val_robust_loss: float | None = None
+    test_clean_loss: float | None = None
+    test_robust_loss: float | None = None
+    seconds: float = 0.0
+    """Training time of the epoch, evaluation not included, s."""
+    evaluation_seconds: float = 0.0
+    samples_per_second: float = 0.0
+    """Training images a second."""
+    peak_memory_bytes: int = 0
+    """GPU: most memory allocated during the epoch. CPU: the process's high-water mark."""
+
+
+@dataclass(frozen=True)
+class OutcomeRecord:
+    """How a trial ended: a value, not an exception."""
+
+    trial_id: str
+    outcome: OutcomeName
+    reason: str
+    """Empty for completed; else what happened, in one line."""
+    epochs: int
+    """Epochs whose records count; later ones of an earlier, lost run do not."""
+
+
+#: The measured columns of an epoch, in order: accuracies (fractions) and losses (nats).
+METRICS: tuple[str, ...] = tuple(
+    field.name
+    for field in fields(EpochRecord)
+    if field.name.endswith(("clean", "robust", "clean_loss", "robust_loss"))
+)
+
+
+def line(kind: str, record: EpochRecord | OutcomeRecord | Mapping[str, Any]) -> str:
+    """The record as one line of JSON with its newline."""
+    values = record if isinstance(record, Mapping) else asdict(record)
+    return json.dumps({"record": kind, **values}, separators=(",", ":"), allow_nan=False) + "\n"
+
+
+def epoch_record(values: Mapping[str, Any]) -> EpochRecord:
+    """The EpochRecord that a line or a checkpoint holds; unknown keys are dropped."""
+    return EpochRecord(**{field.name: values[field.name] for field in fields(EpochRecord) if field.name in values})
+
+
+class RecordFile:
+    """The one writer of a run's records: every append is whole, in the file when the call returns."""
+
+    def __init__(self, directory: Path) -> None:
+        """Opens DIR/records.jsonl for appending, first cutting off a torn last line."""
+        path = directory / RECORDS_FILE
+        _cut_torn_line(path)
+        self._file: IO[str] = path.open("a", encoding="utf-8")
+
+    def append(self, kind: str, record: EpochRecord | OutcomeRecord | Mapping[str, Any]) -> None:
+        """Writes one line and flushes it; outcomes are also forced to the disk."""
+        self._file.write(line(kind, record))
+        self._file.flush()
+        if kind == "outcome":
+            os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+
+def read(directory: Path) -> list[dict[str, Any]]:
+    """Every record of a run, in the order written; a torn last line is left out.
+
+    Raises:
+        UserError: the directory is not a run, or a line in the middle is damaged.
+    """
+    path = directory / RECORDS_FILE
+    if not path.is_file():
+        raise UserError(f"{directory}: not a run directory: it has no {RECORDS_FILE}; give the --out of a launch")
+    lines = path.read_bytes().split(b"\n")
+    torn = lines.pop()
+    records = [_parsed(path, number, text) for number, text in enumerate(lines, start=1) if text.strip()]
+    if torn.strip() and (last := _json(torn)) is not None:
+        records.append(last)
+    return records
+
+
+def _parsed(path: Path, number: int, text: bytes) -> dict[str, Any]:
+    record = _json(text)
+    if record is None:
+        raise UserError(
+            f"{path}:{number}: damaged line: must be one JSON record, got {text[:40].decode(errors='replace')!r}; "
+            "restore the line, or delete it: the next launch runs again what is then missing"
+        )
+    return record
+
+
+def _json(text: bytes) -> dict[str, Any] | None:
+    try:
+        record = json.loads(text)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) and "record" in record else None
+
+
+def _cut_torn_line(path: Path) -> None:
+    if not path.exists():
+        return
+    with path.open("r+b") as file:
+        content = file.read()
+        end = content.rfind(b"\n") + 1
+        tail = content[end:]
+        if tail.strip() and _json(tail) is not None:
+            file.write(b"\n")
+        elif tail:
+            file.truncate(end)
