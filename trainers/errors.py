@@ -77,6 +77,14 @@ def _message(error: Any, model: type[BaseModel], location: list[str]) -> str:
             return f"must be < {context['lt']}, got {got!r}"
         case "less_than_equal":
             return f"must be <= {context['le']}, got {got!r}"
+        case "too_short":
+            return f"must not be empty, got {got!r}"
+        case "string_pattern_mismatch":
+            return f"must match {context['pattern']}, got {got!r}"
+        case "int_parsing" | "int_type":
+            return f"must be a whole number, got {got!r}"
+        case "float_parsing" | "float_type":
+            return f"must be a number, got {got!r}"
         case "value_error":
             return str(context["error"])
         case "model_type" | "model_attributes_type" | "dict_type":

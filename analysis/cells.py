@@ -1,0 +1,100 @@
+"""A cell: the trials that agree on every axis and differ by their seed alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pandas import DataFrame, Series
+
+from analysis.frame import axes
+from trainers.errors import UserError, suggestion
+
+#: What is compared, never pooled, unless a function says so.
+GROUP: tuple[str, ...] = ("model.name", "optimizer.name")
+
+
+def codes(frame: DataFrame, columns: Sequence[str]) -> NDArray[np.int64]:
+    """The number of each row's group, from 0 in order of appearance; NaN is a value like any other.
+
+    Returns:
+        (n,) integers; all 0 if there are no columns.
+    """
+    if not len(columns) or frame.empty:
+        return np.zeros(len(frame), dtype=np.int64)
+    return frame.groupby(list(columns), dropna=False, sort=False).ngroup().to_numpy().astype(np.int64)
+
+
+def measured(frame: DataFrame, y: str) -> DataFrame:
+    """The completed trials with a finite `y`: the only ones that enter an estimate.
+
+    Raises:
+        UserError: the frame has no column `y`.
+    """
+    if y not in frame.columns:
+        raise UserError(f"{y}: no such column; {suggestion(y, map(str, frame.columns))}")
+    finite = np.isfinite(frame[y].to_numpy(dtype=np.float64))
+    usable: DataFrame = frame[finite & (frame["outcome"] == "completed").to_numpy(dtype=bool)]
+    return usable
+
+
+def varying(frame: DataFrame) -> list[str]:
+    """The axes that take several values; one that only does not apply to some optimizer is not among them."""
+    if frame.empty:
+        return []
+    by_optimizer = frame.groupby("optimizer.name", dropna=False)
+    return [
+        axis
+        for axis in axes(frame)
+        if several(frame[axis]) or by_optimizer[axis].nunique(dropna=False).max() > 1
+    ]
+
+
+def several(values: Series[Any]) -> bool:
+    """Whether the values differ; NaN is none."""
+    return len(values.dropna().unique()) > 1
+
+
+def cell_means(frame: DataFrame, metrics: Sequence[str]) -> DataFrame:
+    """One row a cell, in order of appearance: how many trials, and their mean metrics.
+
+    Returns:
+        the axes, lr_batch_ratio, n (completed trials), diverged (trials), trials (of any outcome), and each
+        metric as the mean over the completed trials in which it was measured, NaN if there is none.
+    """
+    completed = frame["outcome"] == "completed"
+    columns = frame[[*axes(frame), "lr_batch_ratio"]].assign(
+        n=completed.astype(np.int64),
+        diverged=(frame["outcome"] == "diverged").astype(np.int64),
+        trials=1,
+        **{metric: frame[metric].where(completed).astype(np.float64) for metric in metrics},
+    )
+    how = dict.fromkeys([*axes(frame), "lr_batch_ratio"], "first") | dict.fromkeys(metrics, "mean")
+    how |= dict.fromkeys(("n", "diverged", "trials"), "sum")
+    return columns.groupby(codes(frame, axes(frame)), sort=True).agg(how)[list(columns.columns)]
+
+
+def best_cells(frame: DataFrame, metric: str = "last_val_robust", report: Sequence[str] = ()) -> DataFrame:
+    """The cell with the highest mean `metric` of each model and optimizer; the earliest of equals.
+
+    Choose by a validation metric: the best of many cells by a test metric overstates the test accuracy. A
+    cell in which a trial diverged is no candidate. Where the metric was not measured, a sole cell still is.
+
+    Args:
+        frame: trials, as `analysis.frame.load_trials` gives them.
+        metric: what is maximised, such as last_val_robust.
+        report: further metrics to carry along.
+
+    Returns:
+        rows of `cell_means`, at most one a model and optimizer, in order of appearance.
+    """
+    cells = cell_means(frame, list(dict.fromkeys([metric, *report])))
+    cells = cells[(cells["n"] > 0) & (cells["diverged"] == 0)]
+    chosen = []
+    for _, group in cells.groupby(list(GROUP), sort=False):
+        if len(group) == 1 or group[metric].notna().any():
+            position = 0 if len(group) == 1 else int(np.nanargmax(group[metric].to_numpy(dtype=np.float64)))
+            chosen.append(group.index[position])
+    return cells.loc[chosen]

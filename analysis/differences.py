@@ -1,0 +1,231 @@
+"""How two methods differ, matched on everything else: a frozen value with its interval and its cells."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pandas import DataFrame
+from scipy import stats
+
+from analysis.cells import codes, measured
+from analysis.frame import axes
+
+_COMPARED = ("treatment_mean", "control_mean", "difference", "low", "high", "p_value")
+_COUNTED = ("n_treatment", "n_control", "test")
+
+_NO_SEEDS = pd.Series(dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """Treatment minus control in `y`, in y's own unit (a fraction for an accuracy); NaN where undefined."""
+
+    y: str
+    factor: str
+    treatment: str
+    control: str
+    confidence: float
+    estimate: float
+    """Mean over cells of the difference of the seeds' means."""
+    low: float
+    high: float
+    p_value: float
+    """Two-sided, of no mean difference."""
+    p_wilcoxon: float
+    """Two-sided Wilcoxon signed-rank test over cells."""
+    test: str
+    """Where `low`, `high` and `p_value` come from."""
+    n_cells: int
+    n_trials: int
+    """Trials in those cells."""
+    cells_left_out: int
+    """Cells in which a side has no completed trial."""
+    left_out: dict[str, int]
+    """Trials not used, by why: their outcome, `not_measured`, or `unmatched` (the other side is missing)."""
+    cells: DataFrame = field(compare=False, repr=False)
+    """One row a comparison: the axes; cell (its number); treatment_mean, control_mean, difference and its
+    low, high, p_value; n_treatment, n_control; test: `paired by seed`, `Welch` or `none`."""
+
+
+def paired_difference(
+    frame: DataFrame,
+    y: str = "last_test_robust",
+    factor: str = "optimizer.name",
+    treatment: str = "deat",
+    control: str = "sgd",
+    *,
+    confidence: float = 0.95,
+) -> PairedDifference:
+    """Mean gain of one method over another, matched on every other axis that both have.
+
+    In a cell, the difference of the seeds' means has a t interval: paired by seed where both sides have the
+    same seeds, else Welch's. An axis that one side alone has (optimizer.k1) makes several comparisons in a
+    cell; they count once, by their mean. Over cells: the paired two-sided t-test [DEAT, Table 4], which
+    assumes that the cells' differences are independent and near normal. A sole comparison gives
+    its test over seeds.
+
+    Args:
+        frame: trials, as `analysis.frame.load_trials` gives them.
+        y: a metric's column.
+        factor: the axis whose values are compared.
+        treatment: the value whose gain is asked for.
+        control: the value it is compared with.
+        confidence: of the intervals, in (0, 1).
+
+    Raises:
+        UserError: the frame has no column `y`.
+    """
+    trials = frame[frame[factor].isin([treatment, control])]
+    others = [axis for axis in axes(frame) if axis != factor]
+    trials = trials.assign(
+        cell=codes(trials, _shared(trials, factor, (treatment, control), others)),
+        variant=codes(trials, others),
+    )
+    cells = _comparisons(trials, y, factor, (treatment, control), others, confidence)
+    return PairedDifference(
+        y,
+        factor,
+        treatment,
+        control,
+        confidence,
+        **_over_cells(cells, confidence),
+        **_counts(trials, cells, y),
+        cells=cells,
+    )
+
+
+def differences(
+    frame: DataFrame, y: str = "last_test_robust", *, confidence: float = 0.95
+) -> dict[str, PairedDifference]:
+    """DEAT against SGD for each model trained with both, by the model's name."""
+    return {
+        str(model): paired_difference(trials, y, confidence=confidence)
+        for model, trials in frame.groupby("model.name", sort=False)
+        if {"deat", "sgd"} <= set(trials["optimizer.name"])
+    }
+
+
+def t_test(values: NDArray[np.float64], confidence: float) -> tuple[float, float, float, float]:
+    """Mean, its t interval and the two-sided p of mean 0; for fewer than 2 values all but the mean are NaN.
+
+    Args:
+        values: (n,) independent, near normal.
+        confidence: of the interval, in (0, 1).
+
+    Returns:
+        mean, low, high, p.
+    """
+    n = len(values)
+    if n == 0:
+        return np.nan, np.nan, np.nan, np.nan
+    mean = float(values.mean())
+    error = float(values.std(ddof=1)) / np.sqrt(n) if n > 1 else np.nan
+    return mean, *_interval(mean, error, n - 1, confidence)
+
+
+def _shared(trials: DataFrame, factor: str, sides: tuple[str, str], others: Sequence[str]) -> list[str]:
+    """The axes that apply to both sides: those a cell is matched on."""
+    applies = [trials.loc[trials[factor] == side, list(others)].notna().any() for side in sides]
+    return [axis for axis in others if applies[0][axis] and applies[1][axis]]
+
+
+def _comparisons(
+    trials: DataFrame, y: str, factor: str, sides: tuple[str, str], others: Sequence[str], confidence: float
+) -> DataFrame:
+    """One row for each treatment and control variant that share a cell, NaN where a side is missing."""
+    seeds = {key: part.set_index("seed")[y] for key, part in measured(trials, y).groupby([factor, "variant"])}
+    variants = trials.drop_duplicates([factor, "variant"])
+    rows: list[dict[str, Any]] = []
+    for cell, members in variants.groupby("cell"):
+        found = [members[members[factor] == side].to_dict("records") or [{}] for side in sides]
+        for pair in itertools.product(*found):
+            keys = [(side, known.get("variant")) for side, known in zip(sides, pair, strict=True)]
+            treated, controlled = (seeds.get(key, _NO_SEEDS).astype(np.float64) for key in keys)
+            compared = _compared(treated, controlled, confidence)
+            rows.append({**_merged(pair, others), "cell": cell, **compared})
+    return DataFrame(rows, columns=[*others, "cell", *_COMPARED, *_COUNTED])
+
+
+def _merged(pair: Sequence[dict[Any, Any]], others: Sequence[str]) -> dict[str, Any]:
+    """Each axis from the side that has it."""
+    return {axis: next((side[axis] for side in pair if pd.notna(side.get(axis))), np.nan) for axis in others}
+
+
+def _compared(treated: pd.Series[float], control: pd.Series[float], confidence: float) -> dict[str, Any]:
+    """Difference of the seeds' means with its t interval; the Series are indexed by seed."""
+    estimate = treated.mean() - control.mean()
+    same = treated.index.is_unique and set(treated.index) == set(control.index) and control.index.is_unique
+    if same:
+        interval = t_test(np.asarray(treated - control), confidence)[1:]
+    else:
+        interval = _welch(treated, control, estimate, confidence)
+    test = ("paired by seed" if same else "Welch") if np.isfinite(interval[0]) else "none"
+    compared = (treated.mean(), control.mean(), estimate, *interval)
+    return dict(zip([*_COMPARED, *_COUNTED], [*compared, len(treated), len(control), test], strict=True))
+
+
+def _welch(
+    treated: pd.Series[float], control: pd.Series[float], estimate: float, confidence: float
+) -> tuple[float, float, float]:
+    """Welch's t interval and p [Welch, Biometrika 1947]; NaN unless both sides have two seeds."""
+    if min(len(treated), len(control)) < 2:
+        return np.nan, np.nan, np.nan
+    parts = [float(side.var(ddof=1)) / len(side) for side in (treated, control)]
+    total = sum(parts)
+    weights = sum(part**2 / (len(side) - 1) for part, side in zip(parts, (treated, control), strict=True))
+    return _interval(estimate, float(np.sqrt(total)), total**2 / weights if weights else np.inf, confidence)
+
+
+def _interval(estimate: float, error: float, freedom: float, confidence: float) -> tuple[float, float, float]:
+    """low, high, p of an estimate with its standard error; an error of 0 is taken at its word."""
+    if error == 0:
+        return estimate, estimate, 0.0 if estimate else np.nan
+    half = float(stats.t.ppf((1 + confidence) / 2, freedom)) * error
+    return estimate - half, estimate + half, float(2 * stats.t.sf(abs(estimate) / error, freedom))
+
+
+def _over_cells(cells: DataFrame, confidence: float) -> dict[str, Any]:
+    complete = cells[cells["difference"].notna()]
+    gains = complete.groupby("cell")["difference"].mean().to_numpy(dtype=np.float64)
+    estimate, low, high, p_value = t_test(gains, confidence)
+    test = "paired t-test over cells" if len(gains) > 1 else "none"
+    if len(complete) == 1:
+        low, high, p_value, test = (complete.iloc[0][name] for name in ("low", "high", "p_value", "test"))
+        test = test if test == "none" else f"t-test over seeds, {test}, in the only cell"
+    return {
+        "estimate": estimate,
+        "low": float(low),
+        "high": float(high),
+        "p_value": float(p_value),
+        "p_wilcoxon": _wilcoxon(gains),
+        "test": str(test),
+        "n_cells": len(gains),
+        "cells_left_out": int(cells["cell"].nunique()) - len(gains),
+    }
+
+
+def _wilcoxon(gains: NDArray[np.float64]) -> float:
+    if len(gains) < 2 or not gains.any():
+        return np.nan
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # scipy warns that n is small; n stands beside the p
+        return float(stats.wilcoxon(gains).pvalue)
+
+
+def _counts(trials: DataFrame, cells: DataFrame, y: str) -> dict[str, Any]:
+    """n_trials used, and the others by why they are not."""
+    usable = trials.index.isin(measured(trials, y).index)
+    matched = trials["cell"].isin(cells.loc[cells["difference"].notna(), "cell"]).to_numpy(dtype=bool)
+    why = trials["outcome"].where(trials["outcome"] != "completed", "not_measured").mask(usable, "unmatched")
+    counts = why[~(usable & matched)].value_counts()
+    return {
+        "n_trials": int((usable & matched).sum()),
+        "left_out": {str(name): int(counts[name]) for name in sorted(counts.index)},
+    }

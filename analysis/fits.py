@@ -1,0 +1,166 @@
+"""How accuracy goes with a hyperparameter: correlations, frozen, with their intervals."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pandas import DataFrame
+from scipy import stats
+
+from analysis.cells import GROUP, codes, measured, several
+from analysis.coefficients import COEFFICIENTS, resampled
+from analysis.frame import axes
+
+Method = Literal["pearson", "spearman", "kendall"]
+METHODS: tuple[Method, ...] = ("pearson", "spearman", "kendall")
+
+#: What correlations are taken with.
+PREDICTORS: tuple[str, ...] = ("optimizer.lr", "batch_size", "lr_batch_ratio")
+
+_SCIPY = {"pearson": stats.pearsonr, "spearman": stats.spearmanr, "kendall": stats.kendalltau}
+
+#: Most elements of a (resamples, n) array held at once.
+_BLOCK = 2_000_000
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """A correlation with its interval; all NaN for fewer than 3 trials or a constant x or y."""
+
+    estimate: float
+    low: float
+    high: float
+    p_value: float
+    """Two-sided, of no association, by scipy's test; assumes independent trials."""
+    n: int
+    """Trials."""
+    x: str
+    y: str
+    method: str
+    interval_method: str
+
+
+def correlation(
+    frame: DataFrame,
+    x: str,
+    y: str,
+    method: Method,
+    *,
+    cells: Sequence[str] | None = None,
+    confidence: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Correlation:
+    """Correlation of `y` with `x` over completed trials, with a bootstrap percentile interval.
+
+    Where a cell holds several seeds they are redrawn within their cell, so that the interval is about the
+    seeds' noise on this grid of hyperparameters. Where every cell holds one trial that noise cannot be told
+    apart, and trials themselves are redrawn, as if the grid were a random sample.
+
+    Args:
+        frame: trials, as `analysis.frame.load_trials` gives them.
+        x: a hyperparameter's column.
+        y: a metric's column.
+        method: pearson, spearman or kendall (tau-b).
+        cells: columns that define a cell, to which x is added; none: every axis.
+        confidence: of the interval, in (0, 1).
+        resamples: bootstrap resamples.
+        seed: of the resampling.
+
+    Raises:
+        UserError: the frame has no such column.
+    """
+    rows = measured(measured(frame, y), x)
+    xs, ys = (rows[column].to_numpy(dtype=np.float64) for column in (x, y))
+    if len(xs) < 3 or _constant(xs) or _constant(ys):
+        return Correlation(np.nan, np.nan, np.nan, np.nan, len(xs), x, y, method, "none")
+    groups = codes(rows, list(dict.fromkeys([*(axes(frame) if cells is None else cells), x])))
+    low, high = _bootstrap(xs, ys, groups, method, confidence, resamples, seed)
+    result = _SCIPY[method](xs, ys)
+    estimate, p_value = float(result.statistic), float(result.pvalue)
+    return Correlation(estimate, low, high, p_value, len(xs), x, y, method, _interval_method(groups))
+
+
+def correlations(
+    frame: DataFrame,
+    y: str = "last_test_robust",
+    *,
+    predictors: Sequence[str] = PREDICTORS,
+    methods: Sequence[Method] = METHODS,
+    confidence: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> DataFrame:
+    """Every correlation of `y` worth a line: models x optimizers (and `all` of them) x predictors x methods.
+
+    Models are never pooled. A predictor that is constant in a group has no line there.
+
+    Returns:
+        model.name, optimizer.name, x, y, method, estimate, low, high, p_value, n (trials), n_left_out
+        (trials of the group that are not completed or not measured), interval_method.
+    """
+    rows: list[dict[str, Any]] = []
+    for model, optimizer, group in _groups(frame):
+        usable = measured(group, y)
+        for x, method in itertools.product([x for x in predictors if several(usable[x])], methods):
+            fit = correlation(group, x, y, method, confidence=confidence, resamples=resamples, seed=seed)
+            rows.append(
+                {
+                    "model.name": model,
+                    "optimizer.name": optimizer,
+                    "n_left_out": len(group) - fit.n,
+                    **vars(fit),
+                }
+            )
+    columns = ["x", "y", "method", "estimate", "low", "high", "p_value", "n", "n_left_out", "interval_method"]
+    return DataFrame(rows, columns=[*GROUP, *columns])
+
+
+def _constant(values: NDArray[np.float64]) -> bool:
+    return bool(np.ptp(values) <= 1e-12 * np.abs(values).max())
+
+
+def _interval_method(groups: NDArray[np.int64]) -> str:
+    sizes = np.bincount(groups)
+    if sizes.max() == 1:
+        return "bootstrap of trials (one a cell), percentile"
+    single = int((sizes == 1).sum())
+    fixed = f"; {single} of {len(sizes)} cells hold one trial, which stays" if single else ""
+    return f"bootstrap of seeds within cells (Rao-Wu), percentile{fixed}"
+
+
+def _bootstrap(
+    xs: NDArray[np.float64],
+    ys: NDArray[np.float64],
+    groups: NDArray[np.int64],
+    method: str,
+    confidence: float,
+    resamples: int,
+    seed: int,
+) -> tuple[float, float]:
+    replicated = len(np.unique(groups)) < len(groups)
+    strata = groups if replicated else np.zeros_like(groups)
+    rng = np.random.default_rng(seed)
+    block = max(1, min(resamples, _BLOCK // len(xs)))
+    estimates = [
+        COEFFICIENTS[method](xs, ys, resampled(strata, min(block, resamples - start), rng), replicated)
+        for start in range(0, resamples, block)
+    ]
+    tails = [(1 - confidence) / 2, (1 + confidence) / 2]
+    low, high = np.nanquantile(np.concatenate(estimates), tails)
+    return float(low), float(high)
+
+
+def _groups(frame: DataFrame) -> list[tuple[str, str, DataFrame]]:
+    """(model, optimizer, trials), with the optimizer `all` first where there are several."""
+    groups: list[tuple[str, str, DataFrame]] = []
+    for model, rows in frame.groupby("model.name", sort=False):
+        optimizers = [(str(name), part) for name, part in rows.groupby("optimizer.name", sort=False)]
+        pooled = [("all", rows)] if len(optimizers) > 1 else []
+        groups += [(str(model), name, part) for name, part in [*pooled, *optimizers]]
+    return groups

@@ -1,0 +1,233 @@
+"""records.jsonl -> two data frames: a row a trial, a row an epoch. Nothing else of analysis reads a file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pandas import DataFrame
+
+from trainers.record import FINISHED, METRICS, EpochRecord, read
+
+#: The axes every frame has, swept or not.
+BASE_AXES: tuple[str, ...] = ("model.name", "optimizer.name", "optimizer.lr", "batch_size")
+
+#: `reason` of an outcome, where and with what a trial last ran.
+_PROVENANCE = ("host", "device", "code_version")
+
+_EPOCH_FIELDS = tuple(entry.name for entry in fields(EpochRecord) if entry.name != "trial_id")
+
+
+def _metric_units() -> dict[str, str]:
+    units = {metric: "nat" if metric.endswith("loss") else "fraction" for metric in METRICS}
+    return units | {f"{which}_{metric}": units[metric] for which in ("last", "best") for metric in METRICS}
+
+
+#: Unit of every numeric column of both frames; `1`: a pure number. A column that is not here has none.
+UNITS: dict[str, str] = {
+    "optimizer.lr": "1",
+    "batch_size": "images",
+    "lr_batch_ratio": "1/image",
+    "optimizer.momentum": "1",
+    "optimizer.weight_decay": "1",
+    "optimizer.k1": "1",
+    "optimizer.k2": "1",
+    "attack.radius": "pixel units",
+    "attack.step_size": "pixel units",
+    "attack.steps": "steps",
+    "planned_epochs": "epochs",
+    "epochs": "epochs",
+    "best_epoch": "epochs",
+    "epoch": "epochs",
+    "lr": "1",
+    **_metric_units(),
+    "seconds": "s",
+    "evaluation_seconds": "s",
+    "samples_per_second": "images/s",
+    "peak_memory_bytes": "B",
+    "attempts": "starts",
+}
+
+
+@dataclass
+class _Trial:
+    """One trial as the lines read so far tell it."""
+
+    trial_id: str
+    number: int
+    config: Mapping[str, Any]
+    seed: int
+    point: dict[str, Any] = field(default_factory=dict)
+    epochs: dict[int, dict[str, Any]] = field(default_factory=dict)
+    attempts: int = 0
+    start: Mapping[str, Any] = field(default_factory=dict)
+    outcome: Mapping[str, Any] = field(default_factory=dict)
+    """The last outcome line; empty again once a later start follows it."""
+
+    @property
+    def state(self) -> str:
+        """The outcome's name, or what the lack of one means."""
+        return str(self.outcome.get("outcome", "unfinished" if self.attempts else "never_started"))
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Takes in one start, epoch or outcome line."""
+        match record["record"]:
+            case "epoch":
+                self.epochs[record["epoch"]] = record
+            case "start":
+                self.attempts, self.start, self.outcome = self.attempts + 1, record, {}
+            case "outcome":
+                self.outcome = record
+
+    def counted(self) -> list[dict[str, Any]]:
+        """The epochs that count, in order: of a finished trial, none beyond its outcome's."""
+        last = self.outcome["epochs"] if self.state in FINISHED else max(self.epochs, default=0)
+        return [self.epochs[epoch] for epoch in sorted(self.epochs) if epoch <= last]
+
+
+def load_trials(directory: Path) -> DataFrame:
+    """One row a trial, in the order planned.
+
+    The last line of an epoch counts; of a finished trial no epoch beyond its outcome's counts. A trial whose
+    last start has no outcome yet is `unfinished` (the records cannot tell whether it still runs), one
+    that never started `never_started`; the latter is left out if the last launch no longer wants it.
+
+    Args:
+        directory: a run, as given to `sweep launch --out`.
+
+    Returns:
+        trial_id, outcome, reason, seed; the axes: `BASE_AXES`, then every other axis in the order first seen,
+        NaN where it does not apply (optimizer.k1 of sgd), a list as its JSON text, an axis `epochs` as
+        planned_epochs; lr_batch_ratio (1/image); epochs done; best_epoch, by val_robust, the earliest of
+        equals; last_<metric> at the last evaluated epoch and best_<metric> at best_epoch, NaN where not
+        measured; seconds of training and evaluation; host, device, code_version of the last start; attempts.
+        Units are in `UNITS`.
+
+    Raises:
+        UserError: the directory is not a run, or a line is damaged.
+    """
+    return _trials_frame(_read_trials(directory))
+
+
+def load_epochs(directory: Path) -> DataFrame:
+    """One row an epoch that counts, sorted by the trial's number and the epoch.
+
+    Returns:
+        trial_id, seed, the axes and lr_batch_ratio as in `load_trials`, outcome, then the columns of
+        `trainers.record.EpochRecord`; NaN: not measured.
+
+    Raises:
+        UserError: the directory is not a run, or a line is damaged.
+    """
+    trials = _read_trials(directory)
+    counted = [trial.counted() for trial in trials]
+    rows = np.repeat(np.arange(len(trials)), [len(epochs) for epochs in counted])
+    known = DataFrame(_identity_columns(trials) | {"outcome": [trial.state for trial in trials]})
+    records = [record for epochs in counted for record in epochs]
+    measured = {name: _numbers(record.get(name) for record in records) for name in _EPOCH_FIELDS}
+    whole = {name: measured[name].astype(np.int64) for name in ("epoch", "peak_memory_bytes")}
+    repeated = known.take(rows).reset_index(drop=True)
+    return repeated.assign(**{**measured, **whole})
+
+
+def axes(frame: DataFrame) -> list[str]:
+    """The hyperparameters of a frame of this module: the columns between `seed` and `lr_batch_ratio`.
+
+    Columns added at the end, such as a derived metric, are therefore no axes.
+    """
+    columns = list(frame.columns)
+    return columns[columns.index("seed") + 1 : columns.index("lr_batch_ratio")]
+
+
+def _read_trials(directory: Path) -> list[_Trial]:
+    trials: dict[str, _Trial] = {}
+    wanted: list[str] | None = None
+    for record in read(directory):
+        if record["record"] == "launch":
+            wanted = record.get("wanted")
+        elif record["record"] == "trial":
+            _plan(trials, record)
+        elif (trial := trials.get(record.get("trial_id", ""))) is not None:
+            trial.add(record)
+    kept = None if wanted is None else set(wanted)
+    listed = [t for t in trials.values() if kept is None or t.state != "never_started" or t.trial_id in kept]
+    return sorted(listed, key=lambda trial: trial.number)
+
+
+def _plan(trials: dict[str, _Trial], record: dict[str, Any]) -> None:
+    """A trial planned again, by a launch with more axes, keeps its number and gains those axes."""
+    name = record["trial_id"]
+    fresh = _Trial(name, record["number"], record["config"], record["seed"])
+    trials.setdefault(name, fresh).point.update(record["point"])
+
+
+def _trials_frame(trials: Sequence[_Trial]) -> DataFrame:
+    counted = [trial.counted() for trial in trials]
+    last = [_last(epochs) for epochs in counted]
+    best = [_best(epochs) for epochs in counted]
+    identity = _identity_columns(trials)
+    columns: dict[str, Any] = {
+        "trial_id": identity.pop("trial_id"),
+        "outcome": [trial.state for trial in trials],
+        "reason": [trial.outcome.get("reason", "") for trial in trials],
+        **identity,
+        "epochs": [epochs[-1]["epoch"] if epochs else 0 for epochs in counted],
+        "best_epoch": _numbers(record.get("epoch") for record in best),
+        **{f"last_{metric}": _numbers(record.get(metric) for record in last) for metric in METRICS},
+        **{f"best_{metric}": _numbers(record.get(metric) for record in best) for metric in METRICS},
+        "seconds": [_seconds(epochs) for epochs in counted],
+        **{name: [trial.start.get(name) for trial in trials] for name in _PROVENANCE},
+        "attempts": [trial.attempts for trial in trials],
+    }
+    return DataFrame(columns)
+
+
+def _identity_columns(trials: Sequence[_Trial]) -> dict[str, Any]:
+    """trial_id, seed, the axes and lr_batch_ratio: what both frames start from."""
+    swept = dict.fromkeys(key for trial in trials for key in trial.point)
+    keys = [*BASE_AXES, *(key for key in swept if key not in (*BASE_AXES, "seed"))]
+    values = {key: [_at(trial.config, key) for trial in trials] for key in keys}
+    ratio = _numbers(values["optimizer.lr"]) / _numbers(values["batch_size"])
+    return {
+        "trial_id": [trial.trial_id for trial in trials],
+        "seed": [trial.seed for trial in trials],
+        **{"planned_epochs" if key == "epochs" else key: values[key] for key in keys},
+        "lr_batch_ratio": ratio,
+    }
+
+
+def _at(config: Mapping[str, Any], key: str) -> Any:
+    """The value under a dotted key, NaN if there is none, JSON text if it is a list or a mapping."""
+    value: Any = config
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    if value is None:
+        return np.nan
+    return json.dumps(value) if isinstance(value, list | dict) else value
+
+
+def _last(epochs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The last epoch at which a validation or test metric was measured, else the last epoch."""
+    names = [metric for metric in METRICS if not metric.startswith("train")]
+    evaluated = [epoch for epoch in epochs if any(epoch.get(name) is not None for name in names)]
+    return (evaluated or epochs or [{}])[-1]
+
+
+def _best(epochs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    candidates = [record for record in epochs if record.get("val_robust") is not None]
+    best: dict[str, Any] = max(candidates, key=lambda record: float(record["val_robust"]), default={})
+    return best
+
+
+def _seconds(epochs: Sequence[dict[str, Any]]) -> float:
+    return float(sum(e.get("seconds", 0.0) + e.get("evaluation_seconds", 0.0) for e in epochs))
+
+
+def _numbers(values: Any) -> NDArray[np.float64]:
+    """Floats, with None as NaN."""
+    return np.array(list(values), dtype=np.float64)

@@ -1,0 +1,177 @@
+"""The numbers behind each figure, frame -> frame; an empty frame: the data do not allow the figure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pandas import DataFrame
+from scipy import stats
+
+from analysis.cells import GROUP, best_cells, codes, measured, several
+from analysis.fits import correlation
+from analysis.frame import axes
+from analysis.lines import line
+from analysis.surfaces import surfaces
+
+#: Up to so many batch sizes get a panel each; more are drawn in one.
+MOST_PANELS = 6
+
+#: Points at which a fitted line is written down.
+_LINE_POINTS = 50
+
+#: A grid of two axes is a picture if at least this share of its cells was planned.
+_GRID_SHARE = 0.5
+
+
+def accuracy_by_lr(trials: DataFrame, metric: str, confidence: float = 0.95) -> DataFrame:
+    """Each trial at its learning rate, with the mean over trials of its model, optimizer, batch size and lr.
+
+    The mean's t interval takes one seed variance a curve, pooled over its learning rates: two or three seeds
+    alone say too little about their own. Axes other than these (optimizer.k1) are pooled.
+
+    Args:
+        trials: as `analysis.frame.load_trials` gives them.
+        metric: what is drawn.
+        confidence: of the interval, in (0, 1).
+
+    Returns:
+        model.name, batch_size (`all` beyond `MOST_PANELS`), optimizer.name, optimizer.lr, trial_id, seed,
+        outcome (completed or diverged), value (NaN if diverged), mean, low, high, n (trials in the mean);
+        empty if there are not two learning rates.
+    """
+    usable = measured(trials, metric)
+    diverged = trials["outcome"] == "diverged"
+    rows = trials[trials.index.isin(usable.index) | diverged]
+    rows = rows.assign(value=rows[metric].where(rows["outcome"] == "completed").astype(np.float64))
+    if len(rows["batch_size"].unique()) > MOST_PANELS:
+        rows = rows.assign(batch_size="all")
+    curve = ["model.name", "batch_size", "optimizer.name"]
+    rows = rows[[*curve, "optimizer.lr", "trial_id", "seed", "outcome", "value"]]
+    rows = rows.sort_values([*curve, "optimizer.lr", "seed", "trial_id"], ignore_index=True)
+    return _with_interval(rows, curve, confidence) if several(usable["optimizer.lr"]) else _none(rows)
+
+
+def accuracy_by_ratio(trials: DataFrame, metric: str) -> DataFrame:
+    """Each completed trial at its lr / batch size.
+
+    Returns:
+        model.name, optimizer.name, lr_batch_ratio (1/image), optimizer.lr, batch_size, trial_id, seed, value;
+        empty if there are not two ratios.
+    """
+    rows = measured(trials, metric).assign(value=lambda frame: frame[metric])
+    order = [*GROUP, "lr_batch_ratio", "optimizer.lr", "batch_size", "seed", "trial_id"]
+    rows = rows[[*order, "value"]].sort_values(order, ignore_index=True)
+    return rows if several(rows["lr_batch_ratio"]) else _none(rows)
+
+
+def ratio_lines(trials: DataFrame, metric: str, confidence: float = 0.95) -> DataFrame:
+    """The least-squares line of the metric on log10(lr / batch size) for each model and optimizer.
+
+    Returns:
+        model.name, optimizer.name, lr_batch_ratio (1/image), fit, low, high (of `analysis.lines.line`), slope
+        (a decade), n (trials), and pearson and spearman of the metric with the ratio itself, each with _low
+        and _high of `analysis.fits.correlation`.
+    """
+    parts = [
+        _named(_ratio_line(group, metric, confidence), key)
+        for key, group in measured(trials, metric).groupby(list(GROUP))
+        if several(group["lr_batch_ratio"])
+    ]
+    return pd.concat(parts, ignore_index=True) if parts else DataFrame()
+
+
+def grid(trials: DataFrame, x: str, y: str, metric: str) -> DataFrame:
+    """The metric's surface over x and y for each model and optimizer, other axes pooled.
+
+    Returns:
+        model.name, optimizer.name, x, y, mean, sd, n (completed trials), diverged (trials); empty if x or y
+        takes one value or if the planned points fill less than half of the grid, as a random search does.
+    """
+    rows = _stacked(trials, x, y, metric)
+    planned = len(trials[[*GROUP, x, y]].dropna().drop_duplicates())
+    drawable = len(measured(trials, metric)) and planned >= _GRID_SHARE * len(rows)
+    return rows if drawable and several(rows[x]) and several(rows[y]) else _none(rows)
+
+
+def deat_grid(trials: DataFrame, metric: str) -> DataFrame:
+    """`grid` over k1 and k2 of DEAT's trials; one that is no axis stands as the text `fixed`.
+
+    Returns:
+        as `grid`; empty if neither takes two values.
+    """
+    own = trials[trials["optimizer.name"] == "deat"]
+    names = ["optimizer.k1", "optimizer.k2"]
+    own = own.assign(**{name: "fixed" for name in names if name not in own.columns})
+    rows = _stacked(own, names[0], names[1], metric)
+    return rows if rows["n"].sum() and any(several(rows[name]) for name in names) else _none(rows)
+
+
+def accuracy_by_epoch(trials: DataFrame, epochs: DataFrame, choose_by: str = "last_val_robust") -> DataFrame:
+    """Robust accuracy on train and test against the epoch, in each model's and optimizer's best cell.
+
+    Args:
+        trials: as `analysis.frame.load_trials` gives them.
+        epochs: as `analysis.frame.load_epochs` gives them.
+        choose_by: the metric whose mean over seeds picks the cell; of validation, never of test.
+
+    Returns:
+        model.name, optimizer.name, the other axes of the cell, split (train or test), epoch, mean, low and
+        high (least and most over seeds), n (seeds); empty if no cell can be chosen.
+    """
+    chosen = best_cells(trials, choose_by).index
+    ids = trials.loc[np.isin(codes(trials, axes(trials)), chosen), "trial_id"]
+    rows = epochs[epochs["trial_id"].isin(ids)]
+    keys = [*GROUP, *(axis for axis in axes(trials) if axis not in GROUP)]
+    long = pd.concat(
+        [rows[[*keys, "epoch"]].assign(split=s, value=rows[f"{s}_robust"]) for s in ("train", "test")]
+    ).dropna(subset=["value"])
+    grouped = long.groupby([*keys, "split", "epoch"], dropna=False)["value"]
+    return grouped.agg(mean="mean", low="min", high="max", n="count").reset_index()
+
+
+def _stacked(trials: DataFrame, x: str, y: str, metric: str) -> DataFrame:
+    columns = [*GROUP, x, y, "mean", "sd", "n", "diverged"]
+    found = surfaces(trials, x, y, metric)
+    tables = [_named(surface.table(), key) for key, surface in found.items()]
+    return pd.concat(tables, ignore_index=True)[columns] if tables else DataFrame(columns=columns)
+
+
+def _with_interval(rows: DataFrame, curve: list[str], confidence: float) -> DataFrame:
+    """The mean of each learning rate and its t interval, with the seed variance pooled over a curve."""
+    cells = rows.groupby([*curve, "optimizer.lr"])["value"].agg(["mean", "count", "var"]).reset_index()
+    freedom = (cells["count"] - 1).clip(lower=0)
+    squares = (cells["var"] * freedom).where(freedom > 0, 0.0)
+    keys = [cells[column] for column in curve]
+    pooled = freedom.groupby(keys).transform("sum").astype(np.float64)
+    pooled = pooled.where(pooled > 0)
+    error = np.sqrt(
+        squares.groupby(keys).transform("sum") / pooled / cells["count"].where(cells["count"] > 0)
+    )
+    half = stats.t.ppf((1 + confidence) / 2, pooled) * error
+    cells = cells.assign(low=cells["mean"] - half, high=cells["mean"] + half, n=cells["count"])
+    return rows.merge(
+        cells[[*curve, "optimizer.lr", "mean", "low", "high", "n"]], on=[*curve, "optimizer.lr"]
+    )
+
+
+def _ratio_line(group: DataFrame, metric: str, confidence: float) -> DataFrame:
+    x = np.log10(group["lr_batch_ratio"].to_numpy(dtype=np.float64))
+    fitted = line(
+        x, group[metric].to_numpy(dtype=np.float64), np.linspace(x.min(), x.max(), _LINE_POINTS), confidence
+    )
+    columns = {"lr_batch_ratio": 10**fitted.at, "fit": fitted.fit, "low": fitted.low, "high": fitted.high}
+    scalars = {"slope": fitted.slope, "n": fitted.n}
+    for method in ("pearson", "spearman"):
+        found = correlation(group, "lr_batch_ratio", metric, method, confidence=confidence)
+        scalars |= {method: found.estimate, f"{method}_low": found.low, f"{method}_high": found.high}
+    return DataFrame(columns).assign(**scalars)
+
+
+def _named(rows: DataFrame, key: Any) -> DataFrame:
+    return rows.assign(**{column: str(name) for column, name in zip(GROUP, key, strict=True)})
+
+
+def _none(rows: DataFrame) -> DataFrame:
+    return rows.iloc[:0]

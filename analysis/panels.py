@@ -1,0 +1,289 @@
+"""How each figure looks: a frame of `analysis.numbers` -> a matplotlib Figure. Percent in pictures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Rectangle
+from numpy.typing import NDArray
+from pandas import DataFrame
+
+from analysis.words import label, method, scale, short
+
+#: Okabe and Ito's colours, told apart by colour-blind readers.
+_COLOURS = {"sgd": "#0072B2", "deat": "#D55E00"}
+_OTHER = "#555555"
+_MARKERS = "osD^vP*X"
+
+#: Up to so many values of an axis are its ticks.
+_MOST_TICKS = 8
+
+
+def accuracy_lr(rows: DataFrame, metric: str) -> Figure:
+    """Accuracy against the learning rate: a line and band a method, a point a trial, a cross a diverged one.
+
+    Args:
+        rows: of `analysis.numbers.accuracy_by_lr`.
+        metric: their metric, for the label.
+    """
+    keys = ["model.name", "batch_size"]
+    groups = list(rows.groupby(keys, sort=True))
+    models, batches = rows["model.name"].unique(), sorted(rows["batch_size"].unique())
+    figure, grid = _grid(len(models), len(batches))
+    for (model, batch), part in groups:
+        axes = grid[list(models).index(model), batches.index(batch)]
+        shown = "all batch sizes" if batch == "all" else f"batch {batch}"
+        _title(axes, _panel_name(model, models, shown), int(part["value"].notna().sum()))
+        for optimizer, curve in part.groupby("optimizer.name", sort=True):
+            _lr_curve(axes, curve, str(optimizer), scale(metric))
+        _log_ticks(axes, rows["optimizer.lr"])
+    _outer_labels(grid, label("optimizer.lr"), label(metric))
+    note = "line: mean over trials; band: 95 % t interval of the mean, variance pooled over a curve"
+    _legend(figure, _method_handles(rows), note, diverged=bool((rows["outcome"] == "diverged").any()))
+    return figure
+
+
+def accuracy_ratio(rows: DataFrame, lines: DataFrame, metric: str) -> Figure:
+    """Accuracy against lr / batch size, a marker a batch size, with each method's line and its band.
+
+    Args:
+        rows: of `analysis.numbers.accuracy_by_ratio`.
+        lines: of `analysis.numbers.ratio_lines`.
+        metric: their metric, for the label.
+    """
+    models, batches = list(rows["model.name"].unique()), sorted(rows["batch_size"].unique())
+    figure, grid = _grid(1, len(models), width=5.2, height=4.0)
+    for axes, model in zip(grid[0], models, strict=True):
+        part = rows[rows["model.name"] == model]
+        _title(axes, model, len(part))
+        for (optimizer, batch), points in part.groupby(["optimizer.name", "batch_size"], sort=True):
+            marker = _MARKERS[batches.index(batch) % len(_MARKERS)]
+            style = {"color": _colour(optimizer), "alpha": 0.6, "markersize": 4.5, "markeredgewidth": 0}
+            axes.plot(points["lr_batch_ratio"], scale(metric) * points["value"], marker, **style)
+        _ratio_fits(axes, lines[lines["model.name"] == model], scale(metric))
+        _log_ticks(axes, rows["lr_batch_ratio"], digits=2)
+    low, high = grid[0, 0].get_ylim()
+    grid[0, 0].set_ylim(low, high + 0.16 * (high - low))  # the panels share it: room for their legends
+    _outer_labels(grid, label("lr_batch_ratio"), label(metric))
+    note = (
+        "line: least squares on the logarithm, 95 % band; "
+        "r, ρ: Pearson, Spearman with the ratio, 95 % interval"
+    )
+    few = batches if len(batches) <= len(_MARKERS) else []
+    _legend(figure, [_marker(_MARKERS[i], "0.35", f"batch {batch}") for i, batch in enumerate(few)], note)
+    return figure
+
+
+def heat_map(rows: DataFrame, x: str, y: str, metric: str, *, equal_ratio: bool) -> Figure:
+    """The surface of a metric, a panel a method: mean and n in each cell, diverged trials hatched.
+
+    Args:
+        rows: of `analysis.numbers.grid` or `deat_grid`.
+        x: the column along the picture.
+        y: the column up the picture.
+        metric: their metric, for the label.
+        equal_ratio: draw the lines of equal x / y through the cells.
+    """
+    models, optimizers = sorted(rows["model.name"].unique()), sorted(rows["optimizer.name"].unique())
+    size = {"width": 1.3 + 0.62 * rows[x].nunique(), "height": max(2.4, 1.2 + 0.5 * rows[y].nunique())}
+    figure, grid = _grid(len(models), len(optimizers), **size)
+    values = scale(metric) * rows["mean"]
+    norm = Normalize(values.min(), values.max())
+    for (model, optimizer), part in rows.groupby(["model.name", "optimizer.name"], sort=False):
+        axes = grid[models.index(model), optimizers.index(optimizer)]
+        _title(axes, _panel_name(model, models, method(str(optimizer))), int(part["n"].sum()))
+        _cells(axes, part, x, y, scale(metric), norm)
+        if equal_ratio:
+            _equal_ratio(axes, part[x].unique(), part[y].unique())
+    _outer_labels(grid, label(x), label(y))
+    bar = figure.colorbar(mpl.cm.ScalarMappable(norm, "viridis"), ax=grid, shrink=0.9, pad=0.02)
+    bar.set_label(label(metric))
+    handles: list[Any] = (
+        [Line2D([], [], color="0.3", ls="--", lw=0.9, label="equal learning rate / batch size")]
+        if equal_ratio
+        else []
+    )
+    if rows["diverged"].any():
+        handles.append(Patch(facecolor="white", edgecolor="0.3", hatch="////", label="diverged trials"))
+    _legend(figure, handles, "in a cell: mean over its n completed trials")
+    return figure
+
+
+def accuracy_epoch(rows: DataFrame) -> Figure:
+    """Robust accuracy against the epoch in each method's best cell: train dashed, test solid.
+
+    Args:
+        rows: of `analysis.numbers.accuracy_by_epoch`.
+    """
+    models = list(rows["model.name"].unique())
+    figure, grid = _grid(1, len(models), width=5.2, height=3.8)
+    for axes, model in zip(grid[0], models, strict=True):
+        part = rows[rows["model.name"] == model]
+        sizes = part.groupby("optimizer.name")["n"].max()
+        _title(axes, model, int(sizes.sum()))
+        for (optimizer, split), curve in part.groupby(["optimizer.name", "split"], sort=True):
+            _epoch_curve(axes, curve, str(optimizer), str(split))
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.legend(handles=_epoch_handles(part), loc="lower right", fontsize=8)
+    _outer_labels(grid, label("epoch"), "robust accuracy (%)")
+    _legend(figure, [], "cell of the highest mean validation robust accuracy; band: least to most over seeds")
+    return figure
+
+
+def _colour(optimizer: Any) -> str:
+    return _COLOURS.get(str(optimizer), _OTHER)
+
+
+def _grid(rows: int, columns: int, width: float = 2.9, height: float = 2.7) -> tuple[Figure, NDArray[Any]]:
+    figure = Figure(figsize=(max(columns * width, 4.8) + 0.4, rows * height + 0.7), layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+
+
+def _panel_name(model: Any, models: Any, rest: str) -> str:
+    return f"{model}, {rest}" if len(models) > 1 else rest
+
+
+def _title(axes: Axes, name: str, n: int) -> None:
+    axes.set_title(f"{name} (n = {n} trials)" if n != 1 else f"{name} (n = 1 trial)")
+
+
+def _outer_labels(grid: NDArray[Any], x: str, y: str) -> None:
+    for axes in grid[-1]:
+        axes.set_xlabel(x)
+    for axes in grid[:, 0]:
+        axes.set_ylabel(y)
+
+
+def _legend(figure: Figure, handles: list[Any], note: str, *, diverged: bool = False) -> None:
+    """One legend under all panels, with the note on what line and band mean as its title."""
+    if diverged:
+        handles = [*handles, _marker("x", "0.3", "diverged trial (at the foot)")]
+    columns = max(1, min(len(handles), 6))
+    legend = figure.legend(handles=handles, loc="outside lower center", ncols=columns, title=note, fontsize=8)
+    legend.get_title().set_fontsize(7.5)
+    legend.get_title().set_color("0.35")
+
+
+def _marker(marker: str, colour: str, text: str) -> Line2D:
+    return Line2D([], [], color=colour, marker=marker, ls="none", markersize=4.5, label=text)
+
+
+def _method_handles(rows: DataFrame) -> list[Any]:
+    counts = rows[rows["value"].notna()].groupby("optimizer.name")["value"].count()
+    return [
+        Line2D([], [], color=_colour(name), marker="o", markersize=4, label=f"{method(str(name))} (n = {n})")
+        for name, n in counts.items()
+    ]
+
+
+def _lr_curve(axes: Axes, curve: DataFrame, optimizer: str, factor: float) -> None:
+    colour = _colour(optimizer)
+    means = curve.drop_duplicates("optimizer.lr").dropna(subset=["mean"])
+    axes.plot(means["optimizer.lr"], factor * means["mean"], color=colour, lw=1.5)
+    band = means.dropna(subset=["low"])
+    axes.fill_between(
+        band["optimizer.lr"], factor * band["low"], factor * band["high"], color=colour, alpha=0.18, lw=0
+    )
+    axes.plot(
+        curve["optimizer.lr"], factor * curve["value"], "o", color=colour, alpha=0.45, markersize=3, mew=0
+    )
+    lost = curve.loc[curve["outcome"] == "diverged", "optimizer.lr"]
+    if len(lost):  # an empty line would have no extent, and the layout no solution
+        foot = axes.get_xaxis_transform()
+        axes.plot(lost, np.full(len(lost), 0.04), "x", color=colour, transform=foot, markersize=5)
+
+
+def _ratio_fits(axes: Axes, lines: DataFrame, factor: float) -> None:
+    for optimizer, part in lines.groupby("optimizer.name", sort=True):
+        first, colour = part.iloc[0], _colour(optimizer)
+        x = part["lr_batch_ratio"]
+        texts = [
+            f"{symbol} = {first[name]:.2f} [{first[name + '_low']:.2f}, {first[name + '_high']:.2f}]"
+            for symbol, name in (("r", "pearson"), ("ρ", "spearman"))
+        ]
+        text = f"{method(str(optimizer))} (n = {first['n']}): {', '.join(texts)}"
+        axes.plot(x, factor * part["fit"], color=colour, lw=1.5, label=text)
+        axes.fill_between(x, factor * part["low"], factor * part["high"], color=colour, alpha=0.18, lw=0)
+    if len(lines):
+        axes.legend(loc="upper left", fontsize=7.5)
+
+
+def _cells(axes: Axes, part: DataFrame, x: str, y: str, factor: float, norm: Normalize) -> None:
+    columns, rows = sorted(part[x].unique()), sorted(part[y].unique())
+    mean = factor * part.pivot_table(index=y, columns=x, values="mean", dropna=False).to_numpy(
+        dtype=np.float64
+    )
+    axes.imshow(mean, origin="lower", aspect="auto", cmap="viridis", norm=norm)
+    axes.grid(visible=False)
+    for _, cell in part.iterrows():
+        place = (columns.index(cell[x]), rows.index(cell[y]))
+        _cell(axes, place, factor * cell["mean"], int(cell["n"]), int(cell["diverged"]), norm)
+    axes.set_xticks(range(len(columns)), [short(value) for value in columns])
+    axes.set_yticks(range(len(rows)), [short(value) for value in rows])
+
+
+def _cell(axes: Axes, place: tuple[int, int], mean: float, n: int, diverged: int, norm: Normalize) -> None:
+    if diverged:
+        corner = (place[0] - 0.5, place[1] - 0.5)
+        axes.add_patch(Rectangle(corner, 1, 1, fill=False, hatch="////", edgecolor="0.45", lw=0))
+    dark = n > 0 and norm(mean) < 0.55
+    lines = [f"{mean:.1f}"] if n else []
+    lines += [f"n = {n}"] if n or not diverged else []
+    lines += [f"{diverged} div."] if diverged else []
+    face = mpl.colormaps["viridis"](norm(mean)) if n else "white"
+    box = {"facecolor": face, "edgecolor": "none", "pad": 1.0}
+    axes.text(
+        *place,
+        "\n".join(lines),
+        ha="center",
+        va="center",
+        color="white" if dark else "black",
+        fontsize=7,
+        bbox=box,
+    )
+
+
+def _equal_ratio(axes: Axes, x_values: NDArray[Any], y_values: NDArray[Any]) -> None:
+    """Dashed lines of equal x / y through the cells' centres, straight in the logarithms between them."""
+    columns, rows = np.log(np.sort(x_values.astype(float))), np.log(np.sort(y_values.astype(float)))
+    ratios = np.unique(np.round(np.subtract.outer(columns, rows), 6))
+    heights = np.linspace(0, len(rows) - 1, 200)
+    log_y = np.interp(heights, np.arange(len(rows)), rows)
+    for ratio in ratios if len(ratios) <= 12 else []:
+        across = np.interp(log_y + ratio, columns, np.arange(len(columns)), left=np.nan, right=np.nan)
+        axes.plot(across, heights, color="white", lw=1.6, alpha=0.5)
+        axes.plot(across, heights, color="0.2", ls="--", lw=0.8)
+
+
+def _epoch_curve(axes: Axes, curve: DataFrame, optimizer: str, split: str) -> None:
+    colour, style = _colour(optimizer), "--" if split == "train" else "-"
+    marker = "o" if len(curve) == 1 else None
+    axes.plot(curve["epoch"], 100 * curve["mean"], style, color=colour, lw=1.4, marker=marker)
+    axes.fill_between(curve["epoch"], 100 * curve["low"], 100 * curve["high"], color=colour, alpha=0.18, lw=0)
+
+
+def _epoch_handles(part: DataFrame) -> list[Line2D]:
+    handles = []
+    for optimizer, curve in part.groupby("optimizer.name", sort=True):
+        first = curve.iloc[0]
+        where = f"lr {short(first['optimizer.lr'])}, batch {first['batch_size']}, n = {curve['n'].max()}"
+        handles.append(Line2D([], [], color=_colour(optimizer), label=f"{method(str(optimizer))}: {where}"))
+    styles = [
+        Line2D([], [], color="0.35", ls=style, label=name) for name, style in (("train", "--"), ("test", "-"))
+    ]
+    return [*handles, *styles]
+
+
+def _log_ticks(axes: Axes, values: Any, digits: int = 3) -> None:
+    """A logarithmic axis whose ticks are the values themselves while they are few."""
+    axes.set_xscale("log")
+    few = sorted(set(values))
+    if len(few) <= _MOST_TICKS:
+        axes.set_xticks(few, [short(value, digits) for value in few])
+        axes.set_xticks([], minor=True)

@@ -1,0 +1,167 @@
+"""The same values as text: what the terminal shows. Functions return what rich renders; none prints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from pandas import DataFrame
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from analysis.cells import GROUP, best_cells, several, varying
+from analysis.differences import PairedDifference, differences
+from analysis.fits import METHODS, correlations
+from analysis.frame import axes
+from analysis.words import method, scale, short
+
+#: Accuracies of a trial that people compare, in percent.
+SHOWN = ("best_val_robust", "last_val_robust", "last_test_robust", "last_test_clean")
+
+#: Which cell is best is asked of the validation set, at the last epoch and at the best one.
+CHOOSE_BY = ("last_val_robust", "best_val_robust")
+
+
+def trials_table(frame: DataFrame) -> Table:
+    """One line a trial: its outcome, the axes that vary, seed, epochs, accuracies in percent and seconds.
+
+    Args:
+        frame: trials, as `analysis.frame.load_trials` gives them.
+    """
+    names = ["trial_id", "outcome", *varying(frame), "seed", "epochs", *SHOWN, "seconds"]
+    table = Table(caption="accuracies in %, last: at the last epoch, best: at the best one by validation")
+    for name in names:
+        header = name.replace("_", " ") if name in SHOWN else name
+        table.add_column(
+            header, justify="left" if name in ("trial_id", "outcome") else "right", overflow="fold"
+        )
+    shown = {name: [_cell(name, value) for value in frame[name]] for name in names}
+    for row in zip(*shown.values(), strict=True):
+        table.add_row(*row)
+    return table
+
+
+def correlation_table(fits: DataFrame) -> Table:
+    """One line a group and predictor, one column a method: estimate and interval.
+
+    Args:
+        fits: of `analysis.fits.correlations`.
+    """
+    y = ", ".join(dict.fromkeys(fits["y"]))
+    table = Table(title=f"correlation of {y}", caption="with 95 % bootstrap intervals")
+    keys = [*(["model.name"] if several(fits["model.name"]) else []), "optimizer.name", "x"]
+    for name in [*keys, *METHODS]:
+        table.add_column(name, no_wrap=True)
+    for name in ("n", "left out"):
+        table.add_column(name, justify="right")
+    for _, part in fits.groupby([*GROUP, "x"], sort=False):
+        first, found = part.iloc[0], {row["method"]: _estimate(row) for row in part.to_dict("records")}
+        names = [method(str(first[key])) for key in keys]
+        estimates = [found.get(name, "") for name in METHODS]
+        table.add_row(*names, *estimates, str(first["n"]), str(first["n_left_out"]))
+    return table
+
+
+def difference_lines(found: Mapping[str, PairedDifference]) -> list[str]:
+    """One line a model: the gain in points, its interval, p, cells and trials, and the trials left out.
+
+    Args:
+        found: of `analysis.differences.differences`.
+    """
+    return [f"{f'{model}: ' if len(found) > 1 else ''}{_difference(value)}" for model, value in found.items()]
+
+
+def summary(frame: DataFrame, y: str = "last_test_robust") -> RenderableType:
+    """What a launch prints at its end: outcomes, the best cell by validation, correlations, DEAT against SGD.
+
+    Args:
+        frame: trials, as `analysis.frame.load_trials` gives them.
+        y: the metric of correlations and differences.
+
+    Raises:
+        UserError: the frame has no column `y`.
+    """
+    fits = correlations(frame, y)
+    lines = [outcome_line(frame), *best_lines(frame), *difference_lines(differences(frame, y))]
+    return Group(*map(Text, lines), *([correlation_table(fits)] if len(fits) else []))
+
+
+def outcome_line(frame: DataFrame) -> str:
+    """How many trials ended how, the most frequent first.
+
+    >>> outcome_line(DataFrame({"outcome": ["completed", "completed", "diverged"]}))
+    '3 trials: 2 completed, 1 diverged'
+    """
+    counts = frame["outcome"].value_counts()
+    parts = ", ".join(f"{n} {name}" for name, n in counts.items())
+    return f"{len(frame)} trials: {parts}" if parts else "0 trials"
+
+
+def best_lines(frame: DataFrame) -> list[str]:
+    """The best cell of each model and optimizer by its mean validation accuracy, with its test accuracy.
+
+    Test accuracies are at the epoch that the choice was made by, the last or the best one.
+    """
+    lines = []
+    for metric in CHOOSE_BY:
+        which = metric.partition("_")[0]
+        report = [f"{which}_test_robust", f"{which}_test_clean"]
+        for cell in best_cells(frame, metric, report).to_dict("records"):
+            lines.append(_best(cell, metric, report, [axis for axis in axes(frame) if axis not in GROUP]))
+    return lines
+
+
+def _best(cell: Mapping[Any, Any], metric: str, report: list[str], shown: list[str]) -> str:
+    where = ", ".join(f"{axis} {short(cell[axis])}" for axis in shown if short(cell[axis]))
+    measured = {name: _cell(name, cell[name]) for name in (metric, *report)}
+    values = ", ".join(f"{_spoken(name)} {value} %" for name, value in measured.items() if value)
+    name = f"{cell['model.name']}, {method(str(cell['optimizer.name']))}"
+    return f"best by {metric}: {name}, {where}: {values or 'not measured'} (mean over n = {cell['n']})"
+
+
+def _spoken(metric: str) -> str:
+    """`last_test_robust` as `test robust`."""
+    return metric.partition("_")[2].replace("_", " ")
+
+
+def _difference(found: PairedDifference) -> str:
+    name = f"{method(found.treatment)} - {method(found.control)}, {found.y}"
+    left_out = _left_out(found.left_out)
+    if not found.n_cells:
+        return f"{name}: no cell with completed trials of both{left_out}"
+    factor, unit = (100, "points") if scale(found.y) == 100 else (1, "")
+    low, high = factor * found.low, factor * found.high
+    interval = (
+        f" [{low:+.2f}, {high:+.2f}], p = {found.p_value:.2g}" if np.isfinite(low) else " (no interval)"
+    )
+    gain = f"{factor * found.estimate:+.2f} {unit}".strip()
+    counts = f"{_count(found.n_cells, 'cell')}, {_count(found.n_trials, 'trial')}"
+    return f"{name}: {gain}{interval}, {counts}{left_out}"
+
+
+def _left_out(reasons: dict[str, int]) -> str:
+    if not reasons:
+        return ""
+    names = [name if len(reasons) == 1 else f"{n} {name}" for name, n in reasons.items()]
+    return f" ({sum(reasons.values())} left out: {', '.join(names)})"
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}{'' if n == 1 else 's'}"
+
+
+def _estimate(row: Mapping[Any, Any]) -> str:
+    if np.isnan(row["estimate"]):
+        return "n/a"
+    return f"{row['estimate']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
+
+
+def _cell(name: str, value: Any) -> str:
+    """A value of a column as text: fractions in percent, seconds whole, NaN as nothing."""
+    if isinstance(value, float) and np.isnan(value):
+        return ""
+    if isinstance(value, float) and scale(name) == 100:
+        return f"{100 * value:.2f}"
+    return f"{value:.0f}" if name == "seconds" else short(value)

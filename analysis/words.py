@@ -1,0 +1,72 @@
+"""Columns, methods and numbers as people read them, in pictures and tables alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from analysis.frame import UNITS
+
+#: What the paper calls the optimizers' methods.
+_METHODS = {"sgd": "PGD-AT", "deat": "DEAT"}
+
+_WORDS = {
+    "optimizer.lr": "learning rate",
+    "batch_size": "batch size",
+    "lr_batch_ratio": "learning rate / batch size",
+    "optimizer.k1": "noise enhancement $k_1$",
+    "optimizer.k2": "decay $k_2$",
+    "last": "last epoch",
+    "best": "best epoch by validation",
+    "val": "validation",
+}
+
+
+def label(column: str) -> str:
+    """A column in words with its unit, as an axis shows it; a pure number has none.
+
+    >>> label("last_test_robust"), label("lr_batch_ratio")
+    ('test robust accuracy, last epoch (%)', 'learning rate / batch size (1/image)')
+    """
+    unit = UNITS.get(column, "1")
+    words = _WORDS.get(column) or _metric(column)
+    shown = {"fraction": "%", "1": "", "epochs": ""}.get(unit, unit)
+    return f"{words} ({shown})" if shown else words
+
+
+def scale(metric: str) -> float:
+    """What a metric is multiplied by to be shown: 100 for a fraction, which becomes percent."""
+    return 100.0 if UNITS.get(metric) == "fraction" else 1.0
+
+
+def method(optimizer: str) -> str:
+    """The method's name in the paper.
+
+    >>> method("sgd"), method("adam")
+    ('PGD-AT', 'adam')
+    """
+    return _METHODS.get(optimizer, optimizer)
+
+
+def short(value: Any, digits: int = 3) -> str:
+    """A value in a few digits, whole numbers in full, nothing for a missing one.
+
+    >>> short(0.1), short(128), short(1024), short(0.000390625, 2), short("fixed"), short(float("nan"))
+    ('0.1', '128', '1024', '0.00039', 'fixed', '')
+    """
+    if isinstance(value, str | bool):
+        return str(value)
+    if pd.isna(value):
+        return ""
+    return str(int(value)) if value == int(value) else f"{value:.{digits}g}"
+
+
+def _metric(column: str) -> str:
+    """`last_test_robust` as `test robust accuracy, last epoch`; other columns with spaces."""
+    which, _, rest = column.partition("_")
+    when = f", {_WORDS[which]}" if which in ("last", "best") else ""
+    name = rest if when else column
+    parts = [_WORDS.get(part, part) for part in name.split("_")]
+    accuracy = [] if UNITS.get(column) != "fraction" else ["accuracy"]
+    return " ".join([*parts, *accuracy]) + when

@@ -1,0 +1,179 @@
+"""A run directory while a launch holds it: the lock, and the only hand that writes records."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import yaml
+
+from sweep.config import SweepConfig, dump
+from sweep.plan import Plan, metric
+from sweep.progress import Progress, TrialProgress
+from sweep.search import PlannedTrial
+from sweep.trial import Message
+from trainers.errors import UserError
+from trainers.provenance import environment, host
+from trainers.record import OutcomeRecord, RecordFile, epoch_record
+
+CONFIG_FILE = "sweep.yaml"
+LOCK_FILE = ".lock"
+
+
+class RunLock:
+    """Holds a run directory for one launch; ends with the process, however that ends."""
+
+    def __init__(self, directory: Path) -> None:
+        """Makes the directory if need be, and takes it.
+
+        Raises:
+            UserError: it cannot be written, or another launch holds it.
+        """
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            self._file = (directory / LOCK_FILE).open("a+")
+        except OSError as error:
+            raise UserError(
+                f"--out {directory}: cannot be written: {error.strerror}; give a folder that can"
+            ) from None
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._file.seek(0)
+            holder = self._file.read().strip() or "unknown"
+            self._file.close()
+            raise UserError(
+                f"--out {directory}: another launch is running there ({holder}); wait for it, or give another --out"
+            ) from None
+        self._file.truncate(0)
+        self._file.write(f"process {os.getpid()} on {host()} since {time.strftime('%F %T')}")
+        self._file.flush()
+
+    def __enter__(self) -> Self:
+        """The lock, held since it was made."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Gives the directory back."""
+        self._file.close()
+
+
+def is_live(directory: Path) -> bool:
+    """Whether a launch holds the directory at this moment."""
+    try:
+        with (directory / LOCK_FILE).open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
+def refuse_other_sweep(directory: Path, config: SweepConfig) -> None:
+    """Two sweeps with different names never share a directory.
+
+    Raises:
+        UserError: the directory holds another sweep, or files that are no run.
+    """
+    path = directory / CONFIG_FILE
+    if path.exists():
+        name = (yaml.safe_load(path.read_text()) or {}).get("name")
+        if name != config.name:
+            raise UserError(f"--out {directory}: holds the sweep {name!r}, not {config.name!r}; give another --out")
+
+
+class Journal:
+    """Takes every message of every trial, writes what is new, and tells the search and `listener`."""
+
+    def __init__(self, directory: Path, plan: Plan, earlier: Sequence[Mapping[str, Any]]) -> None:
+        """Writes nothing yet; the caller holds the run's lock.
+
+        Args:
+            directory: of the run.
+            plan: made from the same earlier records.
+            earlier: records of earlier launches.
+        """
+        self.directory, self.progress = directory, Progress.of(earlier)
+        self.listener: Callable[[TrialProgress, Message], None] = lambda trial, message: None
+        self._plan = plan
+
+    @contextmanager
+    def open(self, command: str) -> Iterator[None]:
+        """A block in which trials run: begins with the launch and every new trial written down."""
+        self._file = RecordFile(self.directory)
+        try:
+            self._begin(command)
+            yield
+        finally:
+            self._file.close()
+
+    def _begin(self, command: str) -> None:
+        """Writes sweep.yaml, environment.json, the launch and every trial that is new."""
+        where = environment() | {"command": command, "time": time.strftime("%FT%T%z")}
+        _write_whole(self.directory / CONFIG_FILE, dump(self._plan.config))
+        _write_whole(self.directory / "environment.json", json.dumps(where, indent=2) + "\n")
+        known = self._plan.search.known()
+        self._append(
+            "launch",
+            {
+                "command": command,
+                "commit": where["commit"],
+                "code_version": where["code_version"],
+                "size": self._plan.size,
+                "wanted": [trial.id for trial in known] or None,
+            },
+        )
+        for trial in known:
+            self._register(trial)
+
+    def next(self) -> PlannedTrial | None:
+        """The next trial to run, written down as planned; None when there is no more."""
+        trial = self._plan.search.next()
+        if trial is not None:
+            self._register(trial)
+        return trial
+
+    def take(self, message: Message) -> None:
+        """Writes a trial's message down, unless it is an epoch that stands there already."""
+        values = {key: value for key, value in message.items() if key != "record"}
+        trial = self.progress.trials[values["trial_id"]]
+        if message["record"] == "epoch":
+            record = epoch_record(values)
+            if trial.has(record):
+                return
+        self._append(message["record"], values)
+        if message["record"] == "outcome":
+            self._plan.search.tell(trial.id, metric(trial, self._plan.config))
+        self.listener(trial, message)
+
+    def fail(self, trial_id: str, reason: str) -> None:
+        """The outcome of a trial whose process is gone."""
+        self.take({"record": "outcome", **vars(OutcomeRecord(trial_id, "failed", reason, 0))})
+
+    def interrupt(self, reason: str) -> None:
+        """The outcome `interrupted` for every trial that runs; their checkpoints stay."""
+        for trial in self.progress.running():
+            self.take({"record": "outcome", **vars(OutcomeRecord(trial.id, "interrupted", reason, trial.epoch))})
+
+    def _register(self, trial: PlannedTrial) -> None:
+        if trial.id not in self.progress.trials:
+            self._append("trial", trial.record(len(self.progress.trials)))
+
+    def _append(self, kind: str, values: Mapping[str, Any]) -> None:
+        stamped = {**values, "time": round(time.time(), 3)}
+        self._file.append(kind, stamped)
+        self.progress.add({"record": kind, **stamped})
+
+
+def _write_whole(path: Path, text: str) -> None:
+    part = path.with_suffix(".part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)

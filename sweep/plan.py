@@ -1,0 +1,164 @@
+"""What a launch would do: trials wanted, those already finished, and what the rest will cost."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from sweep.config import SweepConfig
+from sweep.progress import Progress, TrialProgress
+from sweep.search import FixedSearch, OptunaSearch, PlannedTrial, Search, fingerprints, fixed_points, planned
+from trainers.record import RECORDS_FILE, read
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A sweep held against what its directory already has."""
+
+    config: SweepConfig
+    search: Search
+    size: int
+    """Trials in all."""
+    merged: int
+    """Points that turned out to be trials already in the list."""
+    finished: int
+    resumable: int
+    """Begun and not finished: they go on from their checkpoints."""
+    other_code: dict[str, int]
+    """Finished trials by code version, where it is not this one."""
+    trial_seconds: float | None
+    """Of the unfinished trials, one after another; None until an epoch has been measured."""
+
+    @property
+    def left(self) -> int:
+        """Trials to run."""
+        return self.size - self.finished
+
+    def lines(self) -> list[str]:
+        """The plan in words."""
+        lines = [f"{self.config.name}: {self.size} trials ({self._shape()})"]
+        if self.merged:
+            lines.append(f"  {self.merged} more points mean the same trials: they differ in keys that are not read")
+        lines.append(f"  finished {self.finished}, to resume {self.resumable}, new {self.left - self.resumable}")
+        for version, number in self.other_code.items():
+            lines.append(f"  {number} of the finished come from other code ({version}); they are kept")
+        lines.append(f"  cost: {self._cost()}")
+        return lines
+
+    def _shape(self) -> str:
+        axes = ", ".join(f"{key}: {_axis(axis)}" for key, axis in self.config.space.items())
+        return f"{self.config.search.name} over {axes}; {len(self.config.seeds)} seeds"
+
+    def _cost(self) -> str:
+        resources = self.config.resources
+        unit = f"{resources.gpu:g} GPU" if resources.gpu else f"{resources.cpu:g} CPU"
+        if not self.left:
+            return "nothing left to run"
+        if self.trial_seconds is None:
+            return f"unknown until an epoch has been measured; each trial takes {unit}"
+        hours = self.trial_seconds / 3600
+        at_once = self.config.max_concurrent
+        wall = f", {hours / at_once:.2f} h with {at_once} at once" if at_once else ""
+        return f"{hours:.2f} trial hours at {unit} each{wall}, from the epochs measured here"
+
+
+def _axis(axis: Any) -> str:
+    if values := axis.grid or axis.choice:
+        return f"{len(values)} values"
+    return f"{'uniform' if axis.uniform else 'loguniform'} {list(axis.uniform or axis.loguniform)}"
+
+
+def earlier_records(directory: Path) -> list[dict[str, Any]]:
+    """The records of an earlier launch; none where the directory has none."""
+    return read(directory) if (directory / RECORDS_FILE).exists() else []
+
+
+def plan(config: SweepConfig, records: Sequence[Mapping[str, Any]], code_version: str) -> Plan:
+    """Holds a sweep against the records of its directory.
+
+    Args:
+        config: the sweep; its data are read for their fingerprint.
+        records: see `earlier_records`.
+        code_version: of the trainers that would run.
+
+    Raises:
+        UserError: data that are not there, or a point whose values do not go together.
+    """
+    progress = Progress.of(records)
+    marks = fingerprints(config)
+    finished = {trial.id: trial for trial in progress.trials.values() if trial.finished}
+    search, points = _search(config, marks, records, finished)
+    trials = _known(search, config, progress)
+    return Plan(
+        config=config,
+        search=search,
+        size=search.size(),
+        merged=points * len(config.seeds) - search.size() if search.known() else 0,
+        finished=sum(trial in finished for trial in trials),
+        resumable=sum(trial in progress.trials and 0 < progress.trials[trial].epoch for trial in trials)
+        - sum(trial in finished and finished[trial].epoch > 0 for trial in trials),
+        other_code=_other_code([finished[trial] for trial in trials if trial in finished], code_version),
+        trial_seconds=_seconds(search, progress, trials),
+    )
+
+
+def _search(
+    config: SweepConfig,
+    marks: Mapping[str, str],
+    records: Sequence[Mapping[str, Any]],
+    finished: Mapping[str, TrialProgress],
+) -> tuple[Search, int]:
+    """The search, and how many points a known one has."""
+    if config.search.name == "optuna":
+        trial_records = [record for record in records if record["record"] == "trial"]
+        values = {name: metric(trial, config) for name, trial in finished.items()}
+        return OptunaSearch(config, marks, trial_records, values), 0
+    points = fixed_points(config)
+    return FixedSearch(planned(config, points, marks), frozenset(finished)), len(points)
+
+
+def _known(search: Search, config: SweepConfig, progress: Progress) -> list[str]:
+    """Ids of the wanted trials that are known: all of a grid, those asked for already by Optuna."""
+    if known := search.known():
+        return [trial.id for trial in known]
+    seeds = set(config.seeds)
+    return [trial.id for trial in progress.trials.values() if trial.seed in seeds]
+
+
+def metric(trial: TrialProgress, config: SweepConfig) -> float | None:
+    """The sweep's metric at the trial's last epoch; None if it diverged or has none."""
+    return trial.last.get(config.metric) if trial.outcome == "completed" else None
+
+
+def _other_code(finished: Sequence[TrialProgress], code_version: str) -> dict[str, int]:
+    versions = Counter(trial.code_version or "unknown" for trial in finished)
+    return {version: number for version, number in versions.items() if version != code_version}
+
+
+def _seconds(search: Search, progress: Progress, wanted: Sequence[str]) -> float | None:
+    """Epochs left times the seconds an epoch of the same network and batch size took, else of any."""
+    measured: dict[Any, list[float]] = defaultdict(list)
+    for trial in progress.trials.values():
+        if trial.epoch:
+            measured[trial.point.get("batch_size")].append(trial.seconds / len(trial.seen))
+    if not measured:
+        return None
+    overall = mean(seconds for group in measured.values() for seconds in group)
+    known = search.known() or []
+    if not known:
+        epochs = [trial.epochs_wanted for trial in progress.trials.values()]
+        left = search.size() - sum(progress.trials[name].finished for name in wanted)
+        return left * mean(epochs) * overall
+    return sum(_left(trial, progress) * mean(measured.get(trial.point.get("batch_size"), [overall])) for trial in known)
+
+
+def _left(trial: PlannedTrial, progress: Progress) -> int:
+    """Epochs of the trial that are still to be trained."""
+    begun = progress.trials.get(trial.id)
+    if begun is None:
+        return trial.config.epochs
+    return 0 if begun.finished else trial.config.epochs - begun.epoch

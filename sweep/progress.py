@@ -1,0 +1,138 @@
+"""What a run has come to, folded from its records one at a time: the same for the live table and for `status`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from trainers.record import FINISHED, EpochRecord, epoch_record
+
+
+@dataclass
+class TrialProgress:
+    """One trial: where it stands."""
+
+    id: str
+    point: Mapping[str, Any]
+    seed: int
+    epochs_wanted: int
+    epoch: int = 0
+    seen: dict[int, int] = field(default_factory=dict)
+    """Epoch -> hash of its newest record, so that a record that comes again is known."""
+    last: Mapping[str, Any] = field(default_factory=dict)
+    """The record of its newest epoch; empty before the first."""
+    started: bool = False
+    outcome: str | None = None
+    reason: str = ""
+    seconds: float = 0.0
+    code_version: str | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has its numbers and will not run again."""
+        return self.outcome in FINISHED
+
+    def has(self, record: EpochRecord) -> bool:
+        """Whether this very record is written down already."""
+        return self.seen.get(record.epoch) == hash(record)
+
+    def label(self) -> str:
+        """Its point and seed in words: `optimizer.lr=0.1 batch_size=32 seed=0`."""
+        return " ".join([*(f"{key}={_short(value)}" for key, value in self.point.items()), f"seed={self.seed}"])
+
+
+@dataclass
+class Progress:
+    """All trials of a run, and the launch that runs now or ran last."""
+
+    trials: dict[str, TrialProgress] = field(default_factory=dict)
+    size: int = 0
+    """Trials that the last launch wanted."""
+    wanted: frozenset[str] | None = None
+    """Their ids; None for a search that finds them on the way."""
+    launched: float = 0.0
+    """When the last launch began, s since 1970."""
+    latest: float = 0.0
+    epochs_since_launch: int = 0
+
+    @classmethod
+    def of(cls, records: Iterable[Mapping[str, Any]]) -> Self:
+        """The progress that a run's records tell."""
+        progress = cls()
+        for record in records:
+            progress.add(record)
+        return progress
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        """Takes in one record."""
+        self.latest = max(self.latest, record.get("time", 0.0))
+        match record["record"]:
+            case "launch":
+                self._launch(record)
+            case "trial":
+                self.trials[record["trial_id"]] = TrialProgress(
+                    record["trial_id"], record["point"], record["seed"], record["config"]["epochs"]
+                )
+            case "start" | "epoch" | "outcome":
+                self._trial_record(self.trials[record["trial_id"]], record)
+
+    def _launch(self, record: Mapping[str, Any]) -> None:
+        self.size = record["size"]
+        self.wanted = None if record["wanted"] is None else frozenset(record["wanted"])
+        self.launched, self.epochs_since_launch = record["time"], 0
+        for trial in self.trials.values():
+            trial.started = trial.started and trial.outcome is not None
+
+    def _trial_record(self, trial: TrialProgress, record: Mapping[str, Any]) -> None:
+        if record["record"] == "start":
+            trial.started, trial.outcome, trial.reason = True, None, ""
+            trial.code_version = record["code_version"]
+        elif record["record"] == "epoch":
+            trial.seconds += record["seconds"] + record["evaluation_seconds"]
+            trial.epoch, trial.last = record["epoch"], dict(record)
+            trial.seen[trial.epoch] = hash(epoch_record(record))
+            self.epochs_since_launch += 1
+        else:
+            trial.outcome, trial.reason = record["outcome"], record["reason"]
+            if trial.finished:
+                trial.epoch = record["epochs"]
+
+    def current(self) -> list[TrialProgress]:
+        """The trials that the last launch wanted, as far as they are known."""
+        return [trial for trial in self.trials.values() if self.wanted is None or trial.id in self.wanted]
+
+    def running(self) -> list[TrialProgress]:
+        """Started in the last launch and not ended: running, if the launch is."""
+        return [trial for trial in self.current() if trial.started and trial.outcome is None]
+
+    def counts(self, live: bool = True) -> dict[str, int]:
+        """Trials by outcome; what has none is running or, where no launch is live, interrupted; the rest waits."""
+        counts = Counter(trial.outcome for trial in self.current() if trial.outcome is not None)
+        running = len(self.running())
+        counts["running" if live else "interrupted"] += running
+        counts["waiting" if live else "never_started"] = self.size - counts.total()
+        return {outcome: number for outcome, number in counts.items() if number}
+
+    def epochs_left(self) -> int:
+        """Epochs still to train, those of trials that are not known yet counted as the known ones'."""
+        trials = self.current()
+        left = sum(trial.epochs_wanted - trial.epoch for trial in trials if not trial.finished)
+        if trials and self.size > len(trials):
+            left += round((self.size - len(trials)) * sum(t.epochs_wanted for t in trials) / len(trials))
+        return left
+
+    def epochs_per_second(self) -> float | None:
+        """Of the last launch, all running trials together; None before its first epoch."""
+        seconds = self.latest - self.launched
+        return self.epochs_since_launch / seconds if self.epochs_since_launch and seconds > 0 else None
+
+    def seconds_left(self) -> float | None:
+        """At the rate so far; None before the first epoch."""
+        rate = self.epochs_per_second()
+        return self.epochs_left() / rate if rate else None
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,250 @@
+"""Trials through Ray Tune: it places and restarts them; what they mean stays with the journal.
+
+Tune's own restore, loggers and signal handling are not used: they lose early-stopping state, outcomes and SIGTERM.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+# Read by ray when it is imported.
+os.environ |= {
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1000000",
+}
+
+import ray
+from ray import tune
+from ray.tune.search import Searcher
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from sweep.config import ResourcesConfig
+from sweep.journal import Journal
+from sweep.trial import run_trial, trial_values
+from trainers.errors import UserError
+from trainers.provenance import code_version
+
+#: How often a trial whose worker or node dies is started again, from its checkpoint.
+RESTARTS = 3
+
+
+@contextmanager
+def connected(address: str | None) -> Iterator[None]:
+    """A Ray to run on: the cluster at `address`, or a local one for this block; one that is up already is used.
+
+    Raises:
+        UserError: nothing answers at the address.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    try:
+        ray.init(
+            address=address or "local",
+            include_dashboard=False if address is None else None,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        first = str(error).splitlines()[0]
+        raise UserError(
+            f"--address {address}: no Ray cluster answers: {first}; start one with `ray start --head`, "
+            "or leave --address out for a local one"
+        ) from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def most_at_once(resources: ResourcesConfig, wanted: int | None) -> int:
+    """How many trials fit on the nodes at once, but not over `wanted`.
+
+    Raises:
+        UserError: a trial fits on no node: Ray would wait for ever.
+    """
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    asked = {"CPU": resources.cpu, "GPU": resources.gpu}
+    for name, amount in asked.items():
+        most = max((node.get(name, 0.0) for node in nodes), default=0.0)
+        if amount > most:
+            raise UserError(
+                f"resources.{name.lower()}: a trial asks for {amount:g} {name}, and no node of the cluster has more "
+                f"than {most:g}; lower it (--set resources.{name.lower()}={most:g}), or add a node that has them"
+            )
+    room = sum(
+        min(int(node.get(name, 0.0) / amount + 1e-9) for name, amount in asked.items() if amount) for node in nodes
+    )
+    if room == 0:
+        raise UserError(
+            f"resources: no one node has {resources.cpu:g} CPU and {resources.gpu:g} GPU together; "
+            "lower one of them, or add a node"
+        )
+    return min(room, wanted or room)
+
+
+def check_nodes(directory: Path) -> None:
+    """Every node sees the run directory and has this code; checkpoints and data are found by path.
+
+    Raises:
+        UserError: names the first node that does not.
+    """
+    token = directory / f".probe-{uuid.uuid4().hex}"
+    token.touch()
+    try:
+        probes = {
+            node["NodeManagerHostname"]: _probe.options(
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            ).remote(str(token))
+            for node in ray.nodes()
+            if node["Alive"] and node["Resources"].get("CPU", 0)
+        }
+        for name, probe in probes.items():
+            _check_probe(name, directory, probe)
+    finally:
+        token.unlink()
+
+
+def _check_probe(name: str, directory: Path, probe: Any) -> None:
+    try:
+        sees, version = ray.get(probe, timeout=120)
+    except ray.exceptions.RayError as error:
+        first = str(error).strip().splitlines()[-1]
+        raise UserError(f"node {name}: cannot run robustsweep: {first}; install it there, in the same version") from None
+    if not sees:
+        raise UserError(f"--out {directory}: node {name} does not see it; give a folder on storage that all nodes share")
+    if version != code_version():
+        raise UserError(f"node {name}: has other code ({version}) than this ({code_version()}); install the same on it")
+
+
+@ray.remote(num_cpus=0.01)  # type: ignore[untyped-decorator]
+def _probe(token: str) -> tuple[bool, str]:
+    return Path(token).exists(), code_version()
+
+
+def run(
+    journal: Journal,
+    resources: ResourcesConfig,
+    at_once: int,
+    each_step: Callable[[], None],
+) -> None:
+    """Runs every trial that the journal gives out.
+
+    Args:
+        journal: gives trials and takes their messages.
+        resources: of one trial.
+        at_once: most trials at a time.
+        each_step: called several times a second from the main thread; may raise to stop everything.
+    """
+    logs = journal.directory / "logs"
+    logs.mkdir(exist_ok=True)
+    searcher = _JournalSearcher(journal, resources)
+    tuner = tune.Tuner(
+        tune.with_resources(_trainable, {"cpu": resources.cpu, "gpu": resources.gpu}),
+        tune_config=tune.TuneConfig(
+            search_alg=searcher, num_samples=-1, max_concurrent_trials=at_once, reuse_actors=True
+        ),
+        run_config=tune.RunConfig(
+            name=time.strftime("ray-%Y%m%d-%H%M%S"),
+            storage_path=str(logs.absolute()),
+            failure_config=tune.FailureConfig(max_failures=RESTARTS),
+            callbacks=[_JournalCallback(journal, searcher, each_step)],
+            verbose=0,
+        ),
+    )
+    with _quiet(logs / "driver.log"):
+        tuner.fit()
+
+
+@contextmanager
+def _quiet(log: Path) -> Iterator[None]:
+    """Ray's boxes, INFO lines and warnings go to a file; the screen is the table's."""
+    handler = logging.FileHandler(log)
+    loggers = [logging.getLogger(name) for name in ("ray", "ray.tune", "ray.train", "ray.data")]
+    before = [(logger.handlers, logger.propagate) for logger in loggers]
+    for logger in loggers:
+        logger.handlers, logger.propagate = [], False
+    loggers[0].handlers = [handler]
+    for logger in loggers[1:]:
+        logger.propagate = True
+    try:
+        with log.open("a") as file, redirect_stdout(file), redirect_stderr(file):
+            yield
+    finally:
+        for logger, (handlers, propagate) in zip(loggers, before, strict=True):
+            logger.handlers, logger.propagate = handlers, propagate
+        handler.close()
+
+
+def _trainable(values: dict[str, Any]) -> None:
+    run_trial(
+        values["trial"],
+        Path(values["directory"]),
+        values["threads"],
+        lambda message: tune.report({"message": message}),
+    )
+
+
+class _NotSaved:
+    """Tune pickles what it is given, for a restore of its own that is never used here."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class _JournalSearcher(_NotSaved, Searcher):  # type: ignore[misc]
+    """Gives Tune the journal's next trial whenever there is room for one."""
+
+    def __init__(self, journal: Journal, resources: ResourcesConfig) -> None:
+        super().__init__()
+        self._journal, self._resources = journal, resources
+        self.names: dict[str, str] = {}
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str:
+        trial = self._journal.next()
+        if trial is None:
+            return str(Searcher.FINISHED)
+        self.names[trial_id] = trial.id
+        values, threads = trial_values(trial.config, self._resources)
+        return {"trial": values, "threads": threads, "directory": str(self._journal.directory.absolute())}
+
+    def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
+        """The journal has been told by the trial's own outcome."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the records are what is kept."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing, as above."""
+
+
+class _JournalCallback(_NotSaved, tune.Callback):  # type: ignore[misc]
+    """Brings the trials' messages to the journal."""
+
+    def __init__(self, journal: Journal, searcher: _JournalSearcher, each_step: Callable[[], None]) -> None:
+        self._journal, self._names, self._each_step = journal, searcher.names, each_step
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        self._each_step()
+
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
+        self._journal.take(result["message"])
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """The worker died more often than it may be restarted."""
+        text = Path(trial.error_file).read_text() if trial.error_file else ""
+        last = (text.strip().splitlines() or ["no error file"])[-1]
+        self._journal.fail(self._names[trial.trial_id], f"its process died {RESTARTS + 1} times: {last}")
+

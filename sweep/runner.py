@@ -1,0 +1,124 @@
+"""A launch: from a checked config to ended trials, whatever ends it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+
+from sweep.config import SweepConfig
+from sweep.journal import Journal, RunLock, refuse_other_sweep
+from sweep.plan import earlier_records, plan
+from sweep.screen import Screen, counts_line
+from sweep.signals import EXIT_INTERRUPTED, Interrupted, Interrupts
+from sweep.trial import Message, run_trial, trial_values
+from trainers.provenance import code_version
+
+EXIT_DONE, EXIT_SOME_FAILED = 0, 1
+
+
+def launch(
+    config: SweepConfig,
+    directory: Path,
+    console: Console,
+    *,
+    command: str,
+    address: str | None = None,
+    serial: bool = False,
+) -> int:
+    """Runs what is wanted and not finished.
+
+    Args:
+        config: the sweep.
+        directory: of the run; made, or gone on with.
+        console: for the plan, the live table and the closing line.
+        command: what the user typed, for the records.
+        address: of a Ray cluster; None: a local one.
+        serial: in this process, one trial after another, without Ray.
+
+    Returns:
+        The exit code: 0 done, 1 some trials failed, 130 interrupted.
+
+    Raises:
+        UserError: the directory, the data or the resources are not as they must be; no record has been written.
+    """
+    refuse_other_sweep(directory, config)
+    with RunLock(directory), Interrupts() as interrupts:
+        try:
+            earlier = earlier_records(directory)
+            wanted = plan(config, earlier, code_version())
+            console.print("\n".join(wanted.lines()), markup=False, highlight=False, soft_wrap=True)
+            if not wanted.left:
+                return EXIT_DONE
+            journal = Journal(directory, wanted, earlier)
+            run = _in_this_process if serial else _through_ray
+            return run(_Launch(config, journal, console, interrupts, command), address)
+        except Interrupted:
+            return EXIT_INTERRUPTED
+
+
+class _Launch:
+    """The parts of a launch that both ways of running share."""
+
+    def __init__(
+        self, config: SweepConfig, journal: Journal, console: Console, interrupts: Interrupts, command: str
+    ) -> None:
+        self.config, self.journal, self.interrupts = config, journal, interrupts
+        self.screen = Screen(console, journal.progress)
+        self._console, self._command = console, command
+        journal.listener = self.screen.show
+
+    def run(self, trials: Callable[[], None]) -> int:
+        """Runs the trials and closes the books, also when a signal stops it."""
+        stopped = None
+        with self.journal.open(self._command), self.screen:
+            try:
+                trials()
+            except Interrupted as stop:
+                stopped = str(stop)
+                with self.interrupts.held():
+                    self.journal.interrupt(f"stopped by {stopped}")
+        if stopped:
+            self._console.print(f"stopped by {stopped}; the same command goes on", markup=False, highlight=False)
+        if not self._console.is_terminal:
+            self._console.print(counts_line(self.journal.progress, live=False), markup=False, highlight=False)
+        if stopped:
+            return EXIT_INTERRUPTED
+        unfinished = any(not trial.finished for trial in self.journal.progress.current())
+        return EXIT_SOME_FAILED if unfinished else EXIT_DONE
+
+
+def _in_this_process(launch: _Launch, address: str | None) -> int:
+    journal, config = launch.journal, launch.config
+
+    def send(message: Message) -> None:
+        with launch.interrupts.held():
+            journal.take(message)
+
+    def trials() -> None:
+        while (trial := journal.next()) is not None:
+            values, threads = trial_values(trial.config, config.resources)
+            run_trial(values, journal.directory, threads, send)
+
+    return launch.run(trials)
+
+
+def _through_ray(launch: _Launch, address: str | None) -> int:
+    from sweep import ray_tune
+
+    journal, resources = launch.journal, launch.config.resources
+
+    def each_step() -> None:
+        launch.interrupts.check()
+        launch.screen.refresh()
+
+    with ray_tune.connected(address):
+        at_once = ray_tune.most_at_once(resources, launch.config.max_concurrent)
+        ray_tune.check_nodes(journal.directory)
+
+        def trials() -> None:
+            with launch.interrupts.held():
+                ray_tune.run(journal, resources, at_once, each_step)
+
+        return launch.run(trials)

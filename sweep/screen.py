@@ -1,0 +1,122 @@
+"""What a person sees while a sweep runs: a live table, or plain lines where there is no terminal."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from sweep.progress import Progress, TrialProgress
+from sweep.trial import Message
+
+#: Seconds between two drawings of the live table.
+REFRESH = 0.5
+#: Running trials shown at most.
+ROWS = 20
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as a person says them.
+
+    >>> duration(3725), duration(42), duration(None)
+    ('1 h 02 min', '42 s', 'unknown')
+    """
+    if seconds is None:
+        return "unknown"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def percent(fraction: float | None) -> str:
+    """A fraction as percent; `-` where it was not measured."""
+    return "-" if fraction is None else f"{100 * fraction:.1f} %"
+
+
+def counts_line(progress: Progress, live: bool) -> str:
+    """Trials by outcome: `54 trials: 12 completed, 2 running, 40 waiting`."""
+    counts = ", ".join(f"{number} {outcome}" for outcome, number in progress.counts(live).items())
+    return f"{progress.size} trials: {counts}"
+
+
+def rate_line(progress: Progress) -> str:
+    """How fast it goes and how long it will take."""
+    rate = progress.epochs_per_second()
+    per_minute = "unknown" if rate is None else f"{60 * rate:.1f} epochs a minute"
+    return f"rate {per_minute}, time left {duration(progress.seconds_left())}"
+
+
+def table(progress: Progress, live: bool = True) -> RenderableType:
+    """Counts, running trials and the time left."""
+    running = progress.running() if live else []
+    rows = Table(box=None, pad_edge=False)
+    for name in ("trial", "epoch", "val robust", "test robust", "point"):
+        rows.add_column(name, justify="left" if name in ("trial", "point") else "right")
+    for trial in running[:ROWS]:
+        last = trial.last
+        rows.add_row(
+            trial.id,
+            f"{trial.epoch}/{trial.epochs_wanted}",
+            percent(last.get("val_robust")),
+            percent(last.get("test_robust")),
+            trial.label(),
+        )
+    parts: list[RenderableType] = [Text(counts_line(progress, live))]
+    if running:
+        parts.append(rows)
+    if len(running) > ROWS:
+        parts.append(Text(f"and {len(running) - ROWS} more"))
+    if live:
+        parts.append(Text(rate_line(progress)))
+    return Group(*parts)
+
+
+def event_line(progress: Progress, trial: TrialProgress) -> str:
+    """One ended trial in one line."""
+    done = progress.size - progress.counts().get("waiting", 0) - len(progress.running())
+    last = trial.last
+    robust = f"val robust {percent(last.get('val_robust'))}, test robust {percent(last.get('test_robust'))}"
+    what = robust if trial.outcome == "completed" else trial.reason
+    return f"[{done}/{progress.size}] {trial.outcome} {trial.id} {trial.label()}: {what}, {duration(trial.seconds)}"
+
+
+class Screen:
+    """Shows a run's progress on a console."""
+
+    def __init__(self, console: Console, progress: Progress) -> None:
+        """Shows nothing until it is entered."""
+        self._progress, self._console = progress, console
+        self._live = Live(console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False) if console.is_terminal else None
+        self._drawn = 0.0
+
+    def __enter__(self) -> Self:
+        """Starts the live table."""
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Draws a last time and gives the terminal back."""
+        if self._live:
+            self._live.update(table(self._progress, live=False))
+            self._live.stop()
+
+    def show(self, trial: TrialProgress, message: Message) -> None:
+        """Takes note of a message: without a terminal, ended trials are lines."""
+        if message["record"] == "outcome" and self._live is None:
+            self._console.print(event_line(self._progress, trial), markup=False, highlight=False, soft_wrap=True)
+        elif message["record"] == "outcome" and trial.outcome in ("failed", "out_of_memory"):
+            self._console.print(event_line(self._progress, trial), markup=False, highlight=False)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Draws the table anew if its time has come."""
+        if self._live and time.monotonic() - self._drawn > REFRESH:
+            self._live.update(table(self._progress), refresh=True)
+            self._drawn = time.monotonic()

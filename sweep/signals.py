@@ -1,0 +1,68 @@
+"""Ctrl-C and SIGTERM: the first stops a sweep at a safe point, the second ends the process at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType, TracebackType
+from typing import Self
+
+EXIT_INTERRUPTED = 130
+
+
+class Interrupted(KeyboardInterrupt):
+    """The user, or the scheduler of the machine, wants the sweep to stop; carries the signal's name."""
+
+
+class Interrupts:
+    """Catches SIGINT and SIGTERM while it is entered.
+
+    The first signal raises Interrupted where the program stands or, inside `held()`, at the next `check()` or
+    at the end of the block: a record is never cut in two. A second signal ends the process with 130.
+    """
+
+    _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self) -> None:
+        """Catches nothing yet."""
+        self._caught: str | None = None
+        self._held = 0
+
+    def __enter__(self) -> Self:
+        """Starts to catch."""
+        self._before = {number: signal.signal(number, self._catch) for number in self._SIGNALS}
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Gives the signals back to whoever had them."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """A block that is not to be cut."""
+        self._held += 1
+        try:
+            yield
+        finally:
+            self._held -= 1
+        self.check()
+
+    def check(self) -> None:
+        """A safe point, inside `held()` too: raises if a signal has come.
+
+        Raises:
+            Interrupted: it has; once.
+        """
+        if self._caught:
+            name, self._caught = self._caught, ""
+            raise Interrupted(name)
+
+    def _catch(self, number: int, frame: FrameType | None) -> None:
+        if self._caught is not None:
+            os._exit(EXIT_INTERRUPTED)
+        self._caught = signal.Signals(number).name
+        if not self._held:
+            self.check()

@@ -1,0 +1,177 @@
+"""Axes -> points: every combination of the grid axes, and draws on the others.
+
+A point is a mapping of dotted keys of the trial to values; an axis whose `when` does not hold is not in it.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, Self
+
+import numpy as np
+from pydantic import BaseModel, Field, model_validator
+
+from trainers.config import Frozen, Number, TrialConfig
+
+Point = dict[str, Any]
+
+#: Keys that cannot be axes, and why.
+INERT_AXES = {
+    "seed": "seeds are replicates, not an axis; list them under seeds",
+    "device": "does not change a trial's numbers and so cannot be an axis",
+    "data.root": "does not change a trial's numbers and so cannot be an axis",
+    "data.download": "does not change a trial's numbers and so cannot be an axis",
+    "data.fingerprint": "is filled in by the sweep and cannot be an axis",
+}
+
+
+class Axis(Frozen):
+    """What one key is varied over; a plain list is short for grid."""
+
+    grid: tuple[Any, ...] | None = Field(None, min_length=1, description="Each of these is run.")
+    choice: tuple[Any, ...] | None = Field(None, min_length=1, description="One of these is drawn.")
+    uniform: tuple[Number, Number] | None = Field(None, description="Drawn evenly from [low, high].")
+    loguniform: tuple[Number, Number] | None = Field(None, description="Its logarithm drawn evenly; low > 0.")
+    when: dict[str, Any] | None = Field(
+        None, description="The axis applies only where these keys have this value, or one of this list."
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        given = [name for name in ("grid", "choice", "uniform", "loguniform") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"must have one of grid, choice, uniform, loguniform; got {given or 'none'}")
+        values = [json.dumps(value, sort_keys=True) for value in self.grid or self.choice or ()]
+        if len(set(values)) != len(values):
+            raise ValueError(f"each value once, got [{', '.join(values)}]")
+        bounds = self.uniform or self.loguniform
+        if bounds and not bounds[0] < bounds[1]:
+            raise ValueError(f"must be [low, high] with low < high, got {list(bounds)}")
+        if self.loguniform and self.loguniform[0] <= 0:
+            raise ValueError(f"loguniform: low must be > 0, got {self.loguniform[0]}")
+        return self
+
+    def conditions(self) -> dict[str, list[Any]]:
+        """`when` with every right-hand side as the list of admitted values."""
+        return {key: value if isinstance(value, list) else [value] for key, value in (self.when or {}).items()}
+
+    def extremes(self) -> tuple[Any, ...]:
+        """The values that decide whether the axis is valid: all of a list, the ends of a range."""
+        return self.grid or self.choice or self.uniform or self.loguniform or ()
+
+
+@functools.cache
+def leaf_keys() -> tuple[str, ...]:
+    """Every dotted key of a trial."""
+
+    def walk(model: type[BaseModel], front: str) -> Iterator[str]:
+        for name, field in model.model_fields.items():
+            if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+                yield from walk(field.annotation, f"{front}{name}.")
+            else:
+                yield f"{front}{name}"
+
+    return tuple(walk(TrialConfig, ""))
+
+
+def nested(base: Mapping[str, Any], point: Point) -> dict[str, Any]:
+    """`base` with the point's values put at their dotted keys; base is left as it is.
+
+    >>> nested({"a": {"b": 1}}, {"a.b": 2, "c": 3})
+    {'a': {'b': 2}, 'c': 3}
+    """
+    values = dict(base)
+    for key, value in point.items():
+        head, dot, rest = key.partition(".")
+        values[head] = nested(values.get(head, {}), {rest: value}) if dot else value
+    return values
+
+
+def value_at(values: Mapping[str, Any], key: str) -> Any:
+    """The value at a dotted key of nested mappings."""
+    for part in key.split("."):
+        values = values[part]
+    return values
+
+
+def axis_order(space: Mapping[str, Axis]) -> list[str]:
+    """The axes with each after those that its `when` names.
+
+    Raises:
+        ValueError: conditions that run in a circle.
+    """
+    left, ordered = list(space), list[str]()
+    while left:
+        ready = [key for key in left if not set(space[key].conditions()) & set(left)]
+        if not ready:
+            raise ValueError(f"space: the when of {', '.join(left)} depend on each other in a circle")
+        ordered.append(ready[0])
+        left.remove(ready[0])
+    return ordered
+
+
+def applies(axis: Axis, point: Point, base: Mapping[str, Any]) -> bool:
+    """Whether the axis's conditions hold at the point, or in `base` for keys that are no axes."""
+    return all(
+        (point[key] if key in point else value_at(base, key)) in admitted
+        for key, admitted in axis.conditions().items()
+    )
+
+
+def strata(space: Mapping[str, Axis], base: Mapping[str, Any]) -> list[Point]:
+    """Every combination of the grid axes that do not hang on a drawn one, in the file's order."""
+    points: list[Point] = [{}]
+    for key in (key for key in axis_order(space) if _is_grid(space, key)):
+        points = [
+            extended
+            for point in points
+            for extended in (
+                [{**point, key: value} for value in space[key].grid or ()]
+                if applies(space[key], point, base)
+                else [point]
+            )
+        ]
+    return points
+
+
+def _is_grid(space: Mapping[str, Axis], key: str) -> bool:
+    drawn = {name for name, axis in space.items() if axis.grid is None}
+    return space[key].grid is not None and not drawn & set(space[key].conditions())
+
+
+def drawn_axes(space: Mapping[str, Axis]) -> list[str]:
+    """The axes that are drawn within a stratum, each after those that its `when` names."""
+    return [key for key in axis_order(space) if not _is_grid(space, key)]
+
+
+def draw(space: Mapping[str, Axis], base: Mapping[str, Any], stratum: Point, seed: int, index: int) -> Point:
+    """The point number `index` of a stratum, at random.
+
+    The draw of an axis is a function of (seed, index, key) alone: strata share their draws, so that methods
+    are compared at the same points, and a larger n_trials keeps the points of a smaller one.
+    """
+    point = dict(stratum)
+    for key in drawn_axes(space):
+        if applies(space[key], point, base):
+            point[key] = _value(space[key], _generator(seed, index, key).random())
+    return point
+
+
+def _value(axis: Axis, u: float) -> Any:
+    """The axis's value at u in [0, 1)."""
+    if axis.uniform:
+        low, high = axis.uniform
+        return low + u * (high - low)
+    if axis.loguniform:
+        low, high = (math.log(bound) for bound in axis.loguniform)
+        return math.exp(low + u * (high - low))
+    values = axis.choice or axis.grid or ()
+    return values[int(u * len(values))]
+
+
+def _generator(*key: Any) -> np.random.Generator:
+    return np.random.default_rng(int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:8]))

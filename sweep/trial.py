@@ -1,0 +1,75 @@
+"""One trial as a process runs it: messages out, errors caught and logged."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from sweep.config import ResourcesConfig
+from trainers.config import TrialConfig, trial_id
+from trainers.provenance import code_version, host
+from trainers.record import OutcomeRecord
+
+#: A record's values with its kind under `record`: start, epoch or outcome.
+Message = dict[str, Any]
+
+
+def checkpoint_path(directory: Path, trial: str) -> Path:
+    """Where a trial of a run keeps its checkpoint."""
+    return directory / "checkpoints" / f"{trial}.pt"
+
+
+def log_path(directory: Path, trial: str) -> Path:
+    """Where the traceback of a failed trial is written."""
+    return directory / "logs" / f"{trial}.log"
+
+
+def trial_values(config: TrialConfig, resources: ResourcesConfig) -> tuple[dict[str, Any], int]:
+    """The trial as plain values, and its torch threads: what a process that runs it is given."""
+    values = config.model_dump(mode="json")
+    if config.device == "auto" and not resources.gpu:
+        values["device"] = "cpu"
+    return values, max(1, int(resources.cpu))
+
+
+def run_trial(values: Mapping[str, Any], directory: Path, threads: int, send: Callable[[Message], None]) -> None:
+    """Trains one trial and sends what happens: a start, its epochs, its outcome.
+
+    Args:
+        values: the TrialConfig as plain values.
+        directory: of the run; holds the checkpoint and, if the trial fails, its log.
+        threads: that torch may use; the same number gives the same numbers.
+        send: takes each message; may raise to end the trial.
+    """
+    import torch
+
+    from trainers.engine import device_of
+    from trainers.loop import train
+
+    config = TrialConfig.model_validate(values)
+    name = trial_id(config)
+    torch.set_num_threads(threads)
+    try:
+        device = device_of(config.device)
+        kind = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+        about = {"trial_id": name, "host": host(), "device": kind, "code_version": code_version()}
+        send({"record": "start", **about})
+        outcome = train(
+            config,
+            lambda record: send({"record": "epoch", **asdict(record)}),
+            resume=checkpoint_path(directory, name),
+        )
+    except Exception as error:
+        outcome = _failed(name, error, log_path(directory, name))
+    send({"record": "outcome", **asdict(outcome)})
+
+
+def _failed(name: str, error: Exception, log: Path) -> OutcomeRecord:
+    log.parent.mkdir(exist_ok=True)
+    with log.open("a") as file:
+        file.write("".join(traceback.format_exception(error)))
+    first = (str(error).splitlines() or [""])[0]
+    return OutcomeRecord(name, "failed", f"{type(error).__name__}: {first} (logs/{log.name})", 0)

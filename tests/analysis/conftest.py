@@ -1,0 +1,143 @@
+"""Synthetic runs and frames: records as a sweep writes them, without training anything."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from pandas import DataFrame
+
+from analysis.frame import axes, load_trials
+from trainers.record import METRICS, EpochRecord, OutcomeRecord, RecordFile
+
+Point = Mapping[str, Any]
+
+
+def nested(point: Point) -> dict[str, Any]:
+    """Dotted keys as the nested mapping that a config's identity is."""
+    config: dict[str, Any] = {"model": {"name": "small_cnn"}, "epochs": 2}
+    for key, value in point.items():
+        inner = config
+        *parents, last = key.split(".")
+        for parent in parents:
+            inner = inner.setdefault(parent, {})
+        inner[last] = value
+    return config
+
+
+class Run:
+    """A run directory written line by line through the one writer."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._file = RecordFile(directory)
+        self._number = 0
+
+    def launch(self, wanted: list[str] | None = None) -> None:
+        self._file.append(
+            "launch", {"time": 0.0, "command": "sweep launch", "code_version": "abc", "wanted": wanted}
+        )
+
+    def trial(self, trial_id: str, seed: int = 0, number: int | None = None, **point: Any) -> None:
+        dotted = {key.replace("__", "."): value for key, value in point.items()}
+        base = {"optimizer.name": "sgd", "optimizer.lr": 0.1, "batch_size": 128} | dotted
+        number = self._number if number is None else number
+        self._number += 1
+        line = {"trial_id": trial_id, "number": number, "config": nested(base), "point": dotted, "seed": seed}
+        self._file.append("trial", line)
+
+    def start(self, trial_id: str, epoch: int = 0, host: str = "h") -> None:
+        line = {"trial_id": trial_id, "time": 0.0, "host": host, "device": "cpu", "code_version": "abc"}
+        self._file.append("start", {**line, "epoch": epoch})
+
+    def epoch(self, trial_id: str, epoch: int, robust: float | None = None, **values: Any) -> None:
+        given: dict[str, Any] = {"val_robust": robust, "test_robust": robust, "seconds": 2.0, **values}
+        self._file.append("epoch", EpochRecord(trial_id, epoch, lr=0.1, **given))
+
+    def outcome(self, trial_id: str, outcome: Any = "completed", epochs: int = 2, reason: str = "") -> None:
+        self._file.append("outcome", OutcomeRecord(trial_id, outcome, reason, epochs))
+
+    def whole(self, trial_id: str, robust: Iterable[float], **point: Any) -> None:
+        """A completed trial with a robust accuracy an epoch."""
+        self.trial(trial_id, **point)
+        self.start(trial_id)
+        values = list(robust)
+        for epoch, value in enumerate(values, start=1):
+            clean = {"val_clean": value + 0.3, "test_clean": value + 0.3, "train_robust": value + 0.05}
+            self.epoch(trial_id, epoch, value, **clean)
+        self.outcome(trial_id, epochs=len(values))
+
+
+def accuracy(point: Point) -> float:
+    """A made-up surface: linear in log10(lr / batch), DEAT 0.02 above SGD."""
+    ratio = np.log10(point["optimizer.lr"] / point["batch_size"])
+    return 0.6 + 0.05 * float(ratio) + (0.02 if point["optimizer.name"] == "deat" else 0.0)
+
+
+def product(**values: list[Any]) -> list[dict[str, Any]]:
+    """Every combination, keys with `__` for the dot."""
+    keys = [key.replace("__", ".") for key in values]
+    return [dict(zip(keys, combination, strict=True)) for combination in itertools.product(*values.values())]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return Run(tmp_path)
+
+
+@pytest.fixture
+def ratio_run(tmp_path: Path) -> Run:
+    """54 trials: 2 optimizers x 3 learning rates x 3 batch sizes x 3 seeds, 3 epochs; one cell of SGD diverged."""
+    run = Run(tmp_path)
+    rng = np.random.default_rng(0)
+    run.launch()
+    points = product(
+        optimizer__name=["sgd", "deat"],
+        optimizer__lr=[0.05, 0.1, 0.2],
+        batch_size=[64, 128, 256],
+        seed=[0, 1, 2],
+    )
+    for index, point in enumerate(points):
+        seed = point.pop("seed")
+        value = accuracy(point) + 0.004 * rng.standard_normal()
+        name = f"t{index:03d}"
+        axis = {key.replace(".", "__"): v for key, v in point.items()}
+        if (point["optimizer.name"], point["optimizer.lr"], point["batch_size"]) == ("sgd", 0.2, 64):
+            run.trial(name, seed=seed, **axis)
+            run.start(name)
+            run.outcome(name, "diverged", epochs=0, reason="loss is nan")
+        else:
+            run.whole(name, [value - 0.1, value - 0.04, value], seed=seed, **axis)
+    return run
+
+
+@pytest.fixture
+def ratio_trials(ratio_run: Run) -> DataFrame:
+    return load_trials(ratio_run.directory)
+
+
+@pytest.fixture
+def frame_of() -> Callable[..., DataFrame]:
+    """Builds a frame of trials, completed unless told, from points with their seed and last_test_robust."""
+
+    def build(rows: list[dict[str, Any]]) -> DataFrame:
+        base = {"outcome": "completed", "seed": 0, "model.name": "small_cnn", "optimizer.name": "sgd"}
+        filled = [{**base, "optimizer.lr": 0.1, "batch_size": 128, **row} for row in rows]
+        frame = DataFrame(filled)
+        metrics = [column for column in frame.columns if column.startswith(("last_", "best_"))]
+        first = ["trial_id", "outcome", "seed", "model.name", "optimizer.name", "optimizer.lr", "batch_size"]
+        frame["trial_id"] = [f"t{index}" for index in range(len(frame))]
+        frame["lr_batch_ratio"] = frame["optimizer.lr"] / frame["batch_size"]
+        others = [c for c in frame.columns if c not in {*first, *metrics, "lr_batch_ratio"}]
+        missing = [f"last_{metric}" for metric in METRICS if f"last_{metric}" not in frame]
+        frame = frame[[*first, *others, "lr_batch_ratio", *metrics]]
+        frame = pd.concat([frame, DataFrame(np.nan, index=frame.index, columns=missing)], axis=1)
+        assert axes(frame) == [*first[3:], *others]
+        return frame
+
+    return build

@@ -1,0 +1,100 @@
+"""One local Ray for all tests that need one, and tiny sweeps for it to run."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+from rich.console import Console
+
+from analysis.frame import load_epochs, load_trials
+from sweep import runner
+from sweep.config import SweepConfig, load
+
+
+@pytest.fixture(scope="session")
+def local_ray() -> Iterator[None]:
+    """A Ray with two CPUs; a launch that finds it up uses it."""
+    from sweep import ray_tune  # sets what ray reads at its import
+
+    ray_tune.ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray_tune.ray.shutdown()
+
+
+@pytest.fixture
+def sweep_file(tmp_path: Path) -> Callable[..., Path]:
+    """Writes the file of a sweep of two methods and two learning rates, four trials of three short epochs."""
+
+    def write(**values: Any) -> Path:
+        tiny = {
+            "name": "tiny",
+            "trial": {
+                "data": {
+                    "name": "digits",
+                    "validation_fraction": 0.2,
+                    "train_per_class": 10,
+                    "test_per_class": 5,
+                },
+                "model": {"name": "small_cnn"},
+                "batch_size": 32,
+                "epochs": 3,
+                "attack": {"radius": 0.15, "step_size": 0.04, "steps": 2},
+                "evaluation": {"steps": 2},
+            },
+            "space": {"optimizer.name": ["sgd", "deat"], "optimizer.lr": [0.1, 0.3]},
+            "max_concurrent": 2,
+        }
+        path = tmp_path / "tiny.yaml"
+        path.write_text(yaml.safe_dump(tiny | values))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def tiny(sweep_file: Callable[..., Path]) -> Callable[..., SweepConfig]:
+    """The same sweep, loaded."""
+    return lambda **values: load(sweep_file(**values))
+
+
+@pytest.fixture
+def launch() -> Callable[..., tuple[int, str]]:
+    """Launches a config in a directory; gives the exit code and what was printed."""
+
+    def run(config: SweepConfig, directory: Path, **options: Any) -> tuple[int, str]:
+        text = io.StringIO()
+        code = runner.launch(config, directory, Console(file=text, width=200), command="test", **options)
+        return code, text.getvalue()
+
+    return run
+
+
+#: Columns that may differ between two runs of the same sweep.
+INCIDENTAL = [
+    "seconds",
+    "evaluation_seconds",
+    "samples_per_second",
+    "peak_memory_bytes",
+    "host",
+    "device",
+    "code_version",
+    "attempts",
+]
+
+
+@pytest.fixture
+def same_numbers() -> Callable[[Path, Path], None]:
+    """Asserts that two runs have the same frames in every column but times, host and attempts."""
+
+    def check(one: Path, other: Path) -> None:
+        for load_frame in (load_trials, load_epochs):
+            left, right = (load_frame(path).drop(columns=INCIDENTAL, errors="ignore") for path in (one, other))
+            pd.testing.assert_frame_equal(left, right, check_exact=True)
+
+    return check

@@ -1,0 +1,377 @@
+from __future__ import annotations
+
+import hashlib
+import pickle
+from pathlib import Path
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from trainers import augmentation, data
+from trainers.config import DataConfig
+from trainers.data import Split
+from trainers.errors import UserError
+from trainers.randomness import generator, stable_seed
+
+CPU = torch.device("cpu")
+DIGITS = DataConfig(name="digits", validation_fraction=0.1)
+
+
+def numbered(count: int, channels: int = 1, height: int = 6, width: int = 6) -> Split:
+    """Images of one grey value each, their number; the label is the number too."""
+    values = torch.arange(count, dtype=torch.uint8)[:, None, None, None]
+    return Split(values.expand(-1, channels, height, width).contiguous(), torch.arange(count))
+
+
+def labels_in_order(split: Split, batch_size: int, **which: int) -> list[int]:
+    drawn = [labels for _, labels in data.batches(split, batch_size, augment=False, **which)]
+    return torch.cat(drawn).tolist()
+
+
+# Randomness
+
+
+def test_a_seed_is_the_same_in_every_process_and_version() -> None:
+    assert stable_seed(0, 0, "order") == 1032940369555473002
+
+
+def test_a_generator_repeats_its_numbers_for_one_key_and_changes_them_for_any_other() -> None:
+    keys = [(0, 0, "order"), (1, 0, "order"), (0, 1, "order"), (0, 0, "augmentation"), (0, 10, "order")]
+    first = [torch.randint(2**60, (1,), generator=generator(CPU, *key)).item() for key in keys]
+    again = [torch.randint(2**60, (1,), generator=generator(CPU, *key)).item() for key in keys]
+    assert first == again
+    assert len(set(first)) == len(keys)
+
+
+# Order and batches
+
+
+def test_one_seed_and_epoch_give_one_order_and_others_another() -> None:
+    split = numbered(50)
+    order = labels_in_order(split, 8, seed=0, epoch=0)
+    assert labels_in_order(split, 8, seed=0, epoch=0) == order
+    assert labels_in_order(split, 16, seed=0, epoch=0) == order
+    assert labels_in_order(split, 8, seed=1, epoch=0) != order
+    assert labels_in_order(split, 8, seed=0, epoch=1) != order
+
+
+def test_an_epoch_draws_every_image_once_with_its_own_label() -> None:
+    split = numbered(50)
+    drawn = list(data.batches(split, 8, augment=True, seed=0, epoch=0))
+    labels = torch.cat([labels for _, labels in drawn])
+    images = torch.cat([images for images, _ in drawn])
+    assert sorted(labels.tolist()) == list(range(50))
+    torch.testing.assert_close(images, (labels / 255)[:, None, None, None].expand_as(images))
+
+
+@pytest.mark.parametrize("augment", [False, True])
+def test_the_last_short_batch_is_kept(augment: bool) -> None:
+    drawn = data.batches(numbered(50), 16, augment=augment, seed=0, epoch=0)
+    assert [len(labels) for _, labels in drawn] == [16, 16, 16, 2]
+    assert [len(labels) for _, labels in data.sequential(numbered(50), 16)] == [16, 16, 16, 2]
+
+
+def test_batches_are_float32_between_0_and_1_and_leave_the_data_as_they_are() -> None:
+    split = Split(torch.tensor([0, 51, 255], dtype=torch.uint8).view(3, 1, 1, 1), torch.arange(3))
+    (images, labels), *_ = data.sequential(split, 3)
+    assert images.dtype == torch.float32
+    assert labels.dtype == torch.int64
+    torch.testing.assert_close(images.flatten(), torch.tensor([0, 0.2, 1]))
+    images.zero_()
+    assert split.images.flatten().tolist() == [0, 51, 255]
+
+
+def test_sequential_batches_are_the_split_in_its_own_order() -> None:
+    images = torch.cat([images for images, _ in data.sequential(numbered(10), 4)])
+    assert (images[:, 0, 0, 0] * 255).round().tolist() == list(range(10))
+
+
+# Augmentation
+
+
+@pytest.mark.parametrize(("channels", "height", "width"), [(3, 32, 32), (1, 8, 8), (3, 5, 9)])
+def test_crops_equal_torchs_reflect_pad_a_slice_and_a_flip(channels: int, height: int, width: int) -> None:
+    source = generator(CPU, "test")
+    images = torch.randint(0, 256, (20, channels, height, width), generator=source, dtype=torch.uint8)
+    chosen = torch.randperm(20, generator=source)[:15]
+    crops = augmentation.random_crops(15, CPU, seed=3, epoch=4)
+    for place, result in enumerate(augmentation.cropped(images, chosen, crops)):
+        top, left, flip = crops[:, place].tolist()
+        padded = F.pad(images[chosen[place]].float(), (4, 4, 4, 4), mode="reflect")
+        expected = padded[:, top : top + height, left : left + width]
+        assert torch.equal(result, (expected.flip(2) if flip else expected).to(torch.uint8))
+
+
+def test_every_offset_and_flip_is_drawn_equally_often() -> None:
+    count = 16200  # 100 of each of the 9 * 9 * 2
+    top, left, flip = augmentation.random_crops(count, CPU, seed=0, epoch=0)
+    drawn = torch.bincount((top * 9 + left) * 2 + flip, minlength=162).double()
+    chi_squared = ((drawn - 100) ** 2 / 100).sum().item()
+    assert 100 < chi_squared < 240  # 161 degrees of freedom: mean 161, standard deviation 18
+
+
+def test_augmentation_repeats_for_one_seed_and_epoch_and_leaves_the_order_alone() -> None:
+    split = data.load(DIGITS, CPU).train
+    one, two = (list(data.batches(split, 64, augment=True, seed=0, epoch=1)) for _ in range(2))
+    plain = list(data.batches(split, 64, augment=False, seed=0, epoch=1))
+    assert all(torch.equal(a[0], b[0]) for a, b in zip(one, two, strict=True))
+    assert all(torch.equal(a[1], b[1]) for a, b in zip(one, plain, strict=True))
+    assert not torch.equal(one[0][0], plain[0][0])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_no_batch_waits_for_the_gpu() -> None:
+    split = Split(*(tensor.cuda() for tensor in numbered(100, 3, 32, 32)))
+    epoch = data.batches(split, 16, augment=True, seed=0, epoch=0)
+    next(epoch)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in epoch:
+            pass
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_images_smaller_than_the_padding_are_refused(tmp_path: Path) -> None:
+    from PIL import Image
+
+    for split in ("train", "test"):
+        (tmp_path / split / "a").mkdir(parents=True)
+        Image.new("RGB", (4, 4)).save(tmp_path / split / "a" / "0.png")
+    config = DataConfig(name="image_folder", root=str(tmp_path), validation_fraction=0)
+    with pytest.raises(UserError) as error:
+        data.load(config, CPU)
+    assert str(error.value) == (
+        "data.augment: a 4-pixel reflect pad needs images over 4 x 4 pixels, got 4 x 4; "
+        "set data.augment: false"
+    )
+    assert data.load(config.model_copy(update={"augment": False}), CPU).image_size == (4, 4)
+
+
+# Validation split and selection
+
+
+def test_validation_and_training_images_are_disjoint_and_together_all() -> None:
+    whole = data.load(DIGITS.model_copy(update={"validation_fraction": 0.0}), CPU)
+    parts = data.load(DIGITS, CPU)
+    assert (len(whole.val.labels), len(parts.val.labels)) == (0, 144)
+    together = torch.cat([parts.train.images, parts.val.images]).flatten(1).tolist()
+    assert sorted(together) == sorted(whole.train.images.flatten(1).tolist())
+
+
+@pytest.mark.parametrize(
+    ("counts", "fraction", "expected"),
+    [
+        ((5000, 5000), 0.02, [100, 100]),
+        ((30, 10), 0.1, [3, 1]),
+        ((15, 15, 10), 0.1, [2, 1, 1]),
+        ((3, 3), 0.01, [1, 0]),
+    ],
+    ids=["equal", "unequal", "rounded to the total", "never none"],
+)
+def test_each_class_gives_its_share_to_the_validation_set(
+    counts: tuple[int, ...], fraction: float, expected: list[int]
+) -> None:
+    labels = np.repeat(np.arange(len(counts)), counts)
+    assert (
+        np.bincount(labels[data.validation_mask(labels, fraction)], minlength=len(counts)).tolist()
+        == expected
+    )
+
+
+def test_the_validation_images_are_the_same_on_every_machine() -> None:
+    mask = data.validation_mask(np.repeat(np.arange(3), 20), 0.1)
+    assert np.flatnonzero(mask).tolist() == [6, 12, 36, 39, 48, 52]
+
+
+def test_a_larger_fraction_holds_out_all_that_a_smaller_one_does() -> None:
+    labels = np.repeat(np.arange(3), 100)
+    small, large = data.validation_mask(labels, 0.05), data.validation_mask(labels, 0.2)
+    assert not (small & ~large).any()
+
+
+def test_holding_out_everything_is_refused() -> None:
+    with pytest.raises(UserError) as error:
+        data.validation_mask(np.zeros(10, np.int64), 0.99)
+    assert str(error.value) == (
+        "data.validation_fraction: 0.99 of 10 training images leaves none to train on; hold out less"
+    )
+
+
+def test_the_first_images_of_each_class_are_taken_before_the_validation_split() -> None:
+    whole = data.load(DIGITS.model_copy(update={"validation_fraction": 0.0}), CPU)
+    few = data.load(DIGITS.model_copy(update={"train_per_class": 20, "test_per_class": 5}), CPU)
+    assert few.train.labels.bincount().tolist() == [18] * 10
+    assert few.val.labels.bincount().tolist() == [2] * 10
+    assert few.test.labels.bincount().tolist() == [5] * 10
+    first = torch.cat([(whole.train.labels == digit).nonzero()[:20, 0] for digit in range(10)])
+    taken = torch.cat([few.train.images, few.val.images]).flatten(1).tolist()
+    assert sorted(taken) == sorted(whole.train.images[first].flatten(1).tolist())
+
+
+def test_asking_for_more_images_than_there_are_says_how_many_there_are() -> None:
+    with pytest.raises(UserError) as error:
+        data.load(DIGITS.model_copy(update={"test_per_class": 100}), CPU)
+    assert str(error.value) == (
+        "data.test_per_class: 100 asked for, but class '8' has only 33 test images; ask for at most 33"
+    )
+
+
+# Loading
+
+
+def test_digits_are_1437_training_and_360_test_images_with_all_17_levels() -> None:
+    digits = data.load(DIGITS, CPU)
+    assert len(digits.train.labels) + len(digits.val.labels) == 1437
+    assert digits.test.images.shape == (360, 1, 8, 8)
+    assert digits.test.images.unique().tolist() == np.rint(np.arange(17) * 255 / 16).tolist()
+    assert (digits.num_classes, digits.channels, digits.image_size) == (10, 1, (8, 8))
+    assert digits.fingerprint == data.fingerprint(DIGITS) == "digits-0b7e9c3202d7bcd2"
+
+
+def test_measured_mean_and_std_are_those_of_the_training_images_before_the_split() -> None:
+    digits = data.load(DIGITS, CPU)
+    pixels = torch.cat([digits.train.images, digits.val.images]).double() / 255
+    assert digits.mean == pytest.approx([pixels.mean().item()])
+    assert digits.std == pytest.approx([pixels.std(correction=0).item()])
+    assert data.load(DIGITS.model_copy(update={"validation_fraction": 0.3}), CPU).mean == digits.mean
+
+
+def test_a_channel_of_one_value_has_a_std_that_can_be_divided_by() -> None:
+    images = np.zeros((2, 2, 4, 4), np.uint8)
+    images[1, 1] = 255
+    mean, std = data._moments(images)
+    assert mean == (0, 0.5)
+    assert std == (1 / 255, 0.5)
+
+
+def test_the_last_data_set_stays_in_memory_until_another_is_loaded() -> None:
+    first = data.load(DIGITS, CPU)
+    assert data.load(DIGITS.model_copy(update={"download": True}), "cpu") is first
+    data.load(DIGITS.model_copy(update={"test_per_class": 3}), CPU)
+    assert data.load(DIGITS, CPU) is not first
+
+
+def test_other_data_than_the_fingerprints_are_refused(tmp_path: Path) -> None:
+    config = DIGITS.model_copy(update={"fingerprint": "digits-0000", "root": str(tmp_path)})
+    with pytest.raises(UserError) as error:
+        data.load(config, CPU)
+    assert str(error.value) == (
+        f"data.fingerprint: the data in {tmp_path} are digits-0b7e9c3202d7bcd2, not digits-0000; "
+        "point data.root at those, or leave data.fingerprint out"
+    )
+
+
+# Published archives
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("cifar10", "cifar-10-batches-py there (from cifar-10-python.tar.gz)"),
+        ("cifar100", "cifar-100-python there (from cifar-100-python.tar.gz)"),
+        ("svhn", "train_32x32.mat and test_32x32.mat there"),
+    ],
+)
+def test_a_missing_data_set_says_what_to_put_where(name: str, wanted: str, tmp_path: Path) -> None:
+    config = DataConfig.model_validate({"name": name, "root": str(tmp_path)})
+    for act in (data.fingerprint, lambda config: data.load(config, CPU)):
+        with pytest.raises(UserError) as error:
+            act(config)
+        assert str(error.value) == (
+            f"data.root: {name} is not in {tmp_path}; put {wanted}, or set data.download: true"
+        )
+
+
+def test_without_a_root_the_data_are_looked_for_in_data_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=f"cifar10 is not in {tmp_path}/data; "):
+        data.fingerprint(DataConfig())
+
+
+def test_a_download_that_fails_says_why_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from torchvision.datasets import CIFAR10
+
+    def offline(self: CIFAR10) -> None:
+        raise URLError("Name or service not known")
+
+    monkeypatch.setattr(CIFAR10, "download", offline)
+    with pytest.raises(UserError) as error:
+        data.fingerprint(DataConfig(name="cifar10", root=str(tmp_path / "new"), download=True))
+    assert str(error.value) == (
+        f"data.download: cifar10 cannot be fetched into {tmp_path}/new "
+        "(<urlopen error Name or service not known>); "
+        "put cifar-10-batches-py there by hand (from cifar-10-python.tar.gz)"
+    )
+
+
+def test_a_damaged_or_incomplete_archive_names_the_file(tmp_path: Path) -> None:
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    (folder / "data_batch_1").write_bytes(b"half a")
+    config = DataConfig(name="cifar10", root=str(tmp_path))
+    again = "put cifar-10-batches-py there again (from cifar-10-python.tar.gz), or set data.download: true"
+    with pytest.raises(UserError) as error:
+        data.fingerprint(config)
+    damaged = "damaged: its MD5 is not the published one"
+    assert str(error.value) == f"data.root: {folder}/data_batch_1 is {damaged}; {again}"
+    (folder / "data_batch_1").rename(folder / "data_batch_2")
+    with pytest.raises(UserError) as error:
+        data.fingerprint(config)
+    assert str(error.value) == f"data.root: {folder}/data_batch_1 is missing; {again}"
+
+
+def md5(path: Path) -> str:
+    return hashlib.md5(path.read_bytes()).hexdigest()
+
+
+def test_cifar10_is_read_channels_first_with_published_constants(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torchvision.datasets import CIFAR10
+
+    folder = tmp_path / CIFAR10.base_folder
+    folder.mkdir()
+    pixels = np.random.RandomState(0).randint(0, 256, (6, 3072), dtype=np.uint8)
+    names = [name for name, _ in CIFAR10.train_list + CIFAR10.test_list]
+    for place, name in enumerate(names):
+        batch = {"data": pixels[place : place + 1], "labels": [place % 2]}
+        (folder / name).write_bytes(pickle.dumps(batch))
+    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": ["cat", "dog"]}))
+    sums = [[name, md5(folder / name)] for name in names]
+    monkeypatch.setattr(CIFAR10, "train_list", sums[:5])
+    monkeypatch.setattr(CIFAR10, "test_list", sums[5:])
+    monkeypatch.setattr(CIFAR10, "meta", {**CIFAR10.meta, "md5": md5(folder / "batches.meta")})
+
+    cifar = data.load(DataConfig(name="cifar10", root=str(tmp_path), validation_fraction=0), CPU)
+    assert torch.equal(cifar.train.images, torch.from_numpy(pixels[:5]).view(5, 3, 32, 32))
+    assert torch.equal(cifar.test.images, torch.from_numpy(pixels[5:]).view(1, 3, 32, 32))
+    assert cifar.train.labels.tolist() == [0, 1, 0, 1, 0]
+    assert (cifar.num_classes, cifar.fingerprint) == (2, "cifar10-c58f30108f718f92")
+    assert (cifar.mean, cifar.std) == ((0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616))
+
+
+def test_svhn_is_read_channels_first_with_its_10_as_0(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from scipy.io import savemat
+    from torchvision.datasets import SVHN
+
+    pixels = np.random.RandomState(0).randint(0, 256, (32, 32, 3, 2), dtype=np.uint8)
+    for split in ("train", "test"):
+        savemat(tmp_path / f"{split}_32x32.mat", {"X": pixels, "y": np.array([[10], [7]], np.uint8)})
+    sums = {
+        split: ["", f"{split}_32x32.mat", md5(tmp_path / f"{split}_32x32.mat")] for split in ("train", "test")
+    }
+    monkeypatch.setattr(SVHN, "split_list", sums)
+
+    svhn = data.load(DataConfig(name="svhn", root=str(tmp_path), validation_fraction=0), CPU)
+    assert torch.equal(svhn.train.images, torch.from_numpy(pixels).permute(3, 2, 0, 1))
+    assert svhn.train.labels.tolist() == [0, 7]
+    assert svhn.num_classes == 10
+    assert svhn.fingerprint == f"svhn-{sums['train'][2][:8]}{sums['test'][2][:8]}"

@@ -1,0 +1,299 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from trainers import image_folder
+from trainers.errors import UserError
+from trainers.sources import ByteArray, Source
+
+LAYOUT = "it must hold train/ and test/, each with one folder a class"
+
+
+@pytest.fixture(autouse=True)
+def personal_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keeps the tests out of the user's own cache folder."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "robustsweep"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Two classes, three training images and two test images of each, 8 x 8, random."""
+    random = np.random.RandomState(0)
+    for split, count in (("train", 3), ("test", 2)):
+        for name in ("cat", "dog"):
+            for number in range(count):
+                save(tmp_path / "data" / split / name / f"{number}.png", random.randint(0, 256, (8, 8, 3)))
+    return tmp_path / "data"
+
+
+def save(path: Path, pixels: ByteArray, mode: str = "RGB") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.asarray(pixels, np.uint8), mode=mode).save(path)
+
+
+def read_without_decoding(root: Path, monkeypatch: pytest.MonkeyPatch) -> Source:
+    with monkeypatch.context() as patch:
+        patch.setattr(image_folder, "_rgb", lambda *_: pytest.fail("decoded again"))
+        return image_folder.read(root, None)
+
+
+def same(one: Source, two: Source) -> bool:
+    return all(np.array_equal(a, b) for a, b in zip(one[:4], two[:4], strict=True)) and one[4:] == two[4:]
+
+
+# What is read
+
+
+def test_images_are_read_by_sorted_path_channels_first_with_classes_by_name(root: Path) -> None:
+    source = image_folder.read(root, None)
+    assert source.classes == ("cat", "dog")
+    assert source.train_labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert source.test_labels.tolist() == [0, 0, 1, 1]
+    expected = np.asarray(Image.open(root / "train" / "dog" / "0.png")).transpose(2, 0, 1)
+    assert np.array_equal(source.train_images[3], expected)
+
+
+def test_grey_palette_and_transparent_images_become_rgb(root: Path) -> None:
+    grey = np.arange(64).reshape(8, 8)
+    save(root / "train" / "cat" / "0.png", grey, "L")
+    save(root / "train" / "cat" / "1.png", np.dstack([grey, grey, grey, grey * 0]), "RGBA")
+    Image.fromarray(grey.astype(np.uint8), mode="L").convert("P").save(root / "train" / "cat" / "2.png")
+    for image in image_folder.read(root, None).train_images[:3]:
+        assert np.array_equal(image, np.stack([grey] * 3))
+
+
+def test_hidden_files_and_other_files_are_not_images_and_nested_folders_belong_to_their_class(
+    root: Path,
+) -> None:
+    save(root / "test" / "dog" / "more" / "9.PNG", np.zeros((8, 8, 3)))
+    (root / "test" / "dog" / "notes.txt").write_text("not an image")
+    (root / "test" / "dog" / "._0.png").write_text("not an image")
+    assert image_folder.read(root, None).test_labels.tolist() == [0, 0, 1, 1, 1]
+
+
+def test_images_of_several_sizes_are_resized_when_a_size_is_set(root: Path) -> None:
+    save(root / "train" / "cat" / "0.png", np.full((20, 10, 3), 77))
+    images = image_folder.read(root, 4).train_images
+    assert images.shape == (6, 3, 4, 4)
+    assert (images[0] == 77).all()
+
+
+# The array file and the fingerprint
+
+
+def test_a_second_read_gives_the_same_arrays_without_decoding(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert same(image_folder.read(root, None), read_without_decoding(root, monkeypatch))
+
+
+def test_the_array_file_lies_in_the_root_named_by_content_and_size_and_nothing_else_is_left(
+    root: Path,
+) -> None:
+    content = image_folder.read(root, None).fingerprint
+    image_folder.read(root, 4)
+    files = {file.name for file in (root / ".robustsweep").iterdir()}
+    assert files == {"lock", "index.json", f"{content}.npz", f"{content}-4.npz"}
+
+
+def test_a_moved_or_copied_folder_keeps_its_fingerprint_and_array_file(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = image_folder.read(root, None)
+    moved = root.rename(root.parent / "moved")
+    assert same(before, read_without_decoding(moved, monkeypatch))
+
+
+def test_changed_renamed_added_and_removed_images_change_the_fingerprint(root: Path) -> None:
+    prints = [image_folder.fingerprint(root)]
+    image = root / "train" / "cat" / "0.png"
+    save(image, np.zeros((8, 8, 3)))
+    prints.append(image_folder.fingerprint(root))
+    image.rename(image.with_name("3.png"))
+    prints.append(image_folder.fingerprint(root))
+    save(image, np.ones((8, 8, 3)))
+    prints.append(image_folder.fingerprint(root))
+    image.unlink()
+    assert image_folder.fingerprint(root) == prints[2]
+    assert len(set(prints)) == 4
+
+
+def test_changed_images_are_decoded_again(root: Path) -> None:
+    image_folder.read(root, None)
+    save(root / "train" / "cat" / "0.png", np.full((8, 8, 3), 7))
+    assert (image_folder.read(root, None).train_images[0] == 7).all()
+
+
+def test_an_unchanged_folder_is_not_hashed_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = image_folder.fingerprint(root)
+    monkeypatch.setattr(image_folder, "_digest", lambda _: pytest.fail("hashed again"))
+    assert image_folder.fingerprint(root) == before
+
+
+def test_a_file_touched_but_not_changed_keeps_the_fingerprint(root: Path) -> None:
+    before = image_folder.fingerprint(root)
+    os.utime(root / "train" / "cat" / "0.png", (1, 1))
+    assert image_folder.fingerprint(root) == before
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 half a file"], ids=["empty", "torn"])
+def test_a_damaged_array_file_or_index_is_made_anew(root: Path, damage: bytes) -> None:
+    before = image_folder.read(root, None)
+    for file in (root / ".robustsweep").iterdir():
+        file.write_bytes(damage)
+    assert same(before, image_folder.read(root, None))
+    assert np.load(root / ".robustsweep" / f"{before.fingerprint}.npz")["train"].shape == (6, 3, 8, 8)
+
+
+def test_where_the_root_cannot_be_written_the_array_file_lies_in_the_users_cache(
+    root: Path, personal_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / ".robustsweep").write_text("a file where the folder would be")
+    before = image_folder.read(root, None)
+    assert (personal_cache / f"{before.fingerprint}.npz").is_file()
+    assert same(before, read_without_decoding(root, monkeypatch))
+
+
+def test_where_nothing_can_be_written_both_places_are_named(root: Path, personal_cache: Path) -> None:
+    (root / ".robustsweep").write_text("")
+    personal_cache.parent.write_text("")
+    with pytest.raises(UserError) as error:
+        image_folder.read(root, None)
+    assert str(error.value) == (
+        f"data.root: decoded images can be kept neither in {root}/.robustsweep nor in {personal_cache}; "
+        "make one of them writable, or set XDG_CACHE_HOME"
+    )
+
+
+def test_a_write_that_fails_leaves_nothing_behind(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(UserError) as error:
+        image_folder.read(root, None)
+    folder = root / ".robustsweep"
+    assert str(error.value) == f"data.root: {folder} cannot be written (No space left on device)"
+    assert {file.name for file in folder.iterdir()} == {"lock", "index.json"}
+
+
+SLOW_READ = """
+import sys, time
+from pathlib import Path
+from trainers import image_folder
+
+decoded = image_folder._decoded
+
+def slowly(*arguments):
+    print("decoded")
+    time.sleep(1)
+    return decoded(*arguments)
+
+image_folder._decoded = slowly
+source = image_folder.read(Path(sys.argv[1]), None)
+print(source.fingerprint, source.train_images.sum(), source.test_images.sum())
+"""
+
+
+def test_of_two_processes_at_once_one_decodes_and_both_read_the_same(root: Path) -> None:
+    command = [sys.executable, "-c", SLOW_READ, str(root)]
+    repository = Path(__file__).parents[2]
+    started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=repository) for _ in range(2)]
+    lines = [process.communicate(timeout=60)[0].splitlines() for process in started]
+    assert [process.returncode for process in started] == [0, 0]
+    assert lines[0][-1] == lines[1][-1]
+    assert sorted(len(output) for output in lines) == [1, 2]
+
+
+# What is wrong with it
+
+
+def refused(root: Path, image_size: int | None = None) -> str:
+    with pytest.raises(UserError) as error:
+        image_folder.read(root, image_size)
+    return str(error.value)
+
+
+def test_a_missing_root_split_class_or_image_says_what_must_be_there(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    assert refused(root) == f"data.root: {root} is not a folder; {LAYOUT}"
+    root.mkdir()
+    assert refused(root) == f"data.root: {root} has no folder train; {LAYOUT}"
+    (root / "train").mkdir()
+    assert refused(root) == f"data.root: {root} has no folder test; {LAYOUT}"
+    (root / "test").mkdir()
+    assert refused(root) == f"data.root: {root}/train has no folders; {LAYOUT}"
+    (root / "train" / "cat").mkdir()
+    (root / "test" / "cat").mkdir()
+    suffixes = ".bmp .jpeg .jpg .pgm .png .ppm .tif .tiff .webp"
+    assert refused(root) == f"data.root: {root}/train/cat holds no images ({suffixes})"
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_class_in_one_split_only_is_named(root: Path, split: str) -> None:
+    save(root / split / "emu" / "0.png", np.zeros((8, 8, 3)))
+    assert refused(root) == (
+        f"data.root: {root}: train/ and test/ must have the same classes, but 'emu' is only in {split}/"
+    )
+
+
+def test_an_unreadable_image_is_named(root: Path) -> None:
+    image = root / "train" / "dog" / "1.png"
+    image.write_bytes(image.read_bytes()[:60])
+    assert refused(root).startswith(f"data.root: {image} is no readable image (")
+    image.write_text("not an image")
+    assert refused(root) == (
+        f"data.root: {image} is no readable image (cannot identify image file {str(image)!r}); "
+        "mend it or remove it"
+    )
+
+
+def test_an_image_of_16_bits_is_refused_rather_than_clipped(root: Path) -> None:
+    image = root / "train" / "dog" / "1.png"
+    Image.fromarray(np.full((8, 8), 40000, np.uint16)).save(image)
+    assert refused(root) == f"data.root: {image} has more than 8 bits a channel (I;16); convert it"
+
+
+def test_images_of_two_sizes_are_named_with_their_sizes(root: Path) -> None:
+    save(root / "test" / "cat" / "1.png", np.zeros((9, 7, 3)))
+    assert refused(root) == (
+        f"data.image_size: images must have one size, but {root}/train/cat/0.png is 8 x 8 and "
+        f"{root}/test/cat/1.png is 9 x 7 pixels; set data.image_size to resize them"
+    )
+
+
+# Real images
+
+
+def measuring_data() -> Path:
+    beside = Path(__file__).parents[3] / "shared" / "data"
+    folder = Path(os.environ.get("ROBUSTSWEEP_DATA", beside))
+    if not (folder / "cifar10_jpeg75.tar.xz").exists() or not (folder / "cifar10_exact_subset.npz").exists():
+        pytest.skip(
+            f"no cifar10_jpeg75.tar.xz and cifar10_exact_subset.npz in {folder}; set ROBUSTSWEEP_DATA"
+        )
+    return folder
+
+
+def test_cifar10_as_jpeg_files_is_close_to_the_exact_pixels(tmp_path: Path) -> None:
+    folder = measuring_data()
+    with tarfile.open(folder / "cifar10_jpeg75.tar.xz") as archive:
+        for member in archive:
+            if member.name.endswith(("/0000.jpg", "/0001.jpg", "/0002.jpg")):
+                archive.extract(member, tmp_path, filter="data")
+    source = image_folder.read(tmp_path / "jpeg", None)
+    exact = np.load(folder / "cifar10_exact_subset.npz")
+    pixels, labels = exact["x_test"].transpose(0, 3, 1, 2), exact["y_test"]
+    first = np.concatenate([np.flatnonzero(labels == label)[:3] for label in range(10)])
+    assert source.test_labels.tolist() == labels[first].tolist()
+    difference = np.abs(source.test_images.astype(int) - pixels[first])
+    assert difference.mean() == pytest.approx(5.8, abs=1.5)  # of 255; 5.8 over all images

@@ -1,0 +1,168 @@
+"""The one loop: what it reports, how it ends, and that a stopped trial goes on as if it never had been."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from trainers import loop
+from trainers.config import TrialConfig
+from trainers.errors import UserError
+from trainers.loop import train
+from trainers.record import METRICS, EpochRecord
+
+TIMES = {"seconds": 0.0, "evaluation_seconds": 0.0, "samples_per_second": 0.0, "peak_memory_bytes": 0}
+
+
+def config(**values: Any) -> TrialConfig:
+    """A trial of about a tenth of a second an epoch."""
+    tiny = {
+        "data": {"name": "digits", "validation_fraction": 0.2, "train_per_class": 10, "test_per_class": 5},
+        "model": {"name": "small_cnn"},
+        "batch_size": 32,
+        "epochs": 4,
+        "attack": {"radius": 0.15, "step_size": 0.04, "steps": 2},
+        "evaluation": {"steps": 2},
+    }
+    return TrialConfig.model_validate(tiny | values)
+
+
+class Stopped(Exception):
+    """What kills a trial in these tests."""
+
+
+def run(trial: TrialConfig, checkpoint: Path | None = None, stop_after: int | None = None) -> list[EpochRecord]:
+    """The trial's records without times; a trial that stops raises after reporting so many epochs."""
+    records: list[EpochRecord] = []
+
+    def report(record: EpochRecord) -> None:
+        records.append(replace(record, **TIMES))
+        if len(records) == stop_after:
+            raise Stopped
+
+    try:
+        train(trial, report, checkpoint)
+    except Stopped:
+        assert len(records) == stop_after
+    return records
+
+
+VARIANTS = {
+    "sgd": {},
+    "momentum": {"optimizer": {"momentum": 0.9, "nesterov": True}},
+    "deat": {"optimizer": {"name": "deat"}},
+    "deat coupled": {"optimizer": {"name": "deat", "decoupled_weight_decay": False}},
+    "milestones": {"schedule": {"milestones": [2, 3]}},
+    "one cycle, l2": {"schedule": {"name": "one_cycle"}, "attack": {"norm": "l2", "radius": 0.5, "step_size": 0.2}},
+    "augmented": {"data": {"name": "digits", "augment": True, "train_per_class": 10, "test_per_class": 5}},
+    "bf16": {"precision": "bf16"},
+}
+
+
+@pytest.mark.parametrize("stop_after", [1, 3])
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_resumed_trial_gives_the_numbers_of_one_never_stopped(name: str, stop_after: int, tmp_path: Path) -> None:
+    trial = config(**VARIANTS[name])
+    whole = run(trial)
+    run(trial, tmp_path / "trial.pt", stop_after)
+    assert run(trial, tmp_path / "trial.pt") == whole
+
+
+def test_a_finished_trial_reports_again_what_it_had_and_trains_nothing(tmp_path: Path) -> None:
+    trial = config()
+    whole = run(trial, tmp_path / "trial.pt")
+    seconds = []
+    train(trial, lambda record: seconds.append(record.seconds), tmp_path / "trial.pt")
+    again = []
+    train(trial, lambda record: again.append(record.seconds), tmp_path / "trial.pt")
+    assert seconds == again
+    assert len(whole) == 4
+
+
+def test_every_epoch_has_every_metric_and_the_epochs_count_from_one() -> None:
+    records = run(config())
+    assert [record.epoch for record in records] == [1, 2, 3, 4]
+    for record in records:
+        values = {name: getattr(record, name) for name in METRICS}
+        assert all(value is not None and math.isfinite(value) for value in values.values()), values
+        assert all(0 <= value <= 1 for name, value in values.items() if not name.endswith("loss"))
+
+
+def test_evaluation_is_every_n_epochs_and_always_after_the_last() -> None:
+    records = run(config(epochs=5, evaluation={"every": 2, "steps": 1}))
+    assert [record.epoch for record in records if record.test_robust is not None] == [2, 4, 5]
+    assert all(record.train_robust is not None for record in records)
+
+
+def test_only_the_named_splits_are_measured() -> None:
+    record = run(config(epochs=1, evaluation={"splits": ["test"], "steps": 1}))[0]
+    assert record.test_robust is not None
+    assert record.val_robust is None
+    assert record.train_clean is None
+
+
+def test_piecewise_milestones_show_in_the_recorded_learning_rate() -> None:
+    records = run(config(schedule={"milestones": [2, 3]}))
+    assert [record.lr for record in records] == pytest.approx([0.1, 0.1, 0.01, 0.001])
+
+
+def test_a_loss_that_is_not_finite_ends_the_trial_as_diverged_with_the_epochs_before() -> None:
+    records: list[EpochRecord] = []
+    outcome = train(config(optimizer={"lr": 1e30}), records.append)
+    assert outcome.outcome == "diverged"
+    assert outcome.epochs == len(records) == 0
+    assert "in epoch 1" in outcome.reason
+
+
+def test_divergence_keeps_the_records_up_to_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop.schedules, "lr_factor", lambda schedule, progress, epochs: 1e30 if progress >= 2 else 1.0)
+    records: list[EpochRecord] = []
+    outcome = train(config(), records.append)
+    assert (outcome.outcome, outcome.epochs) == ("diverged", 2)
+    assert [record.epoch for record in records] == [1, 2]
+
+
+def test_running_out_of_memory_is_an_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nmore")
+
+    monkeypatch.setattr(loop, "training_step", full)
+    outcome = train(config(), lambda record: None)
+    assert outcome.outcome == "out_of_memory"
+    assert outcome.reason == "CUDA out of memory. Tried to allocate 2 GiB"
+
+
+def test_seeds_change_the_numbers_and_one_seed_repeats_them() -> None:
+    assert run(config(seed=1)) == run(config(seed=1))
+    assert run(config(seed=1))[0].train_robust_loss != run(config(seed=2))[0].train_robust_loss
+
+
+def test_a_checkpoint_of_another_trial_is_refused(tmp_path: Path) -> None:
+    run(config(), tmp_path / "trial.pt", stop_after=1)
+    with pytest.raises(ValueError, match="checkpoint of trial"):
+        run(config(seed=5), tmp_path / "trial.pt")
+
+
+def test_data_with_another_fingerprint_are_refused() -> None:
+    with pytest.raises(UserError, match="fingerprint"):
+        run(config(data={"name": "digits", "fingerprint": "digits-0000"}))
+
+
+def test_adversarial_training_on_digits_makes_a_network_robust() -> None:
+    trial = config(
+        data={"name": "digits", "validation_fraction": 0.1},
+        epochs=6,
+        attack={"radius": 0.15, "step_size": 0.04, "steps": 5},
+        evaluation={"steps": 10, "splits": ["test"]},
+    )
+    natural = run(trial.model_copy(update={"attack": trial.attack.model_copy(update={"steps": 0})}))
+    robust = run(trial)
+    assert robust[-1].test_robust is not None
+    assert natural[-1].test_robust is not None
+    assert robust[-1].test_robust > natural[-1].test_robust + 0.1
+    assert robust[-1].test_robust > 0.5

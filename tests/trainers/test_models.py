@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from trainers import data
+from trainers.config import DataConfig, ModelConfig
+from trainers.errors import UserError
+from trainers.models.preact_resnet import PreActBlock
+from trainers.models.registry import MINIMUM_SIZES, build
+from trainers.randomness import generator
+
+NAMES = list(MINIMUM_SIZES)
+MEAN, STD = (0.2, 0.4, 0.6), (0.1, 0.2, 0.3)
+
+
+def model(name: str, **changes: object) -> nn.Module:
+    values = {"num_classes": 10, "channels": 3, "image_size": 32, "mean": MEAN, "std": STD, "seed": 0}
+    normalize = changes.pop("normalize", False)
+    config = ModelConfig.model_validate({"name": name, "normalize": normalize})
+    return build(config, **{**values, **changes})  # type: ignore[arg-type]
+
+
+def noise(*shape: int) -> Tensor:
+    return torch.rand(*shape, generator=generator("cpu", "noise"))
+
+
+def parameters(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def test_preact_resnet18_has_11_17_million_parameters() -> None:
+    assert parameters(model("preact_resnet18")) == 11_172_170
+
+
+def test_preact_resnet18_takes_1_11_gflop_a_forward_pass_of_one_32_pixel_image() -> None:
+    network = model("preact_resnet18").eval()
+    with FlopCounterMode(display=False) as counter:
+        network(noise(1, 3, 32, 32))
+    assert counter.get_total_flops() / 1e9 == pytest.approx(1.11, abs=0.005)
+
+
+def test_small_cnn_has_19258_parameters_on_digits() -> None:
+    assert parameters(model("small_cnn", channels=1, image_size=8)) == 19_258
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("channels", "num_classes", "size"), [(1, 10, (8, 8)), (3, 100, (32, 32)), (4, 2, (9, 15))]
+)
+def test_every_network_gives_one_logit_a_class_for_any_channels_and_size(
+    name: str, channels: int, num_classes: int, size: tuple[int, int]
+) -> None:
+    network = model(name, channels=channels, num_classes=num_classes, image_size=size)
+    assert network(noise(2, channels, *size)).shape == (2, num_classes)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_network_works_at_its_minimum_size_and_refuses_one_pixel_less(name: str) -> None:
+    size = MINIMUM_SIZES[name]
+    assert model(name, image_size=size)(noise(2, 3, size, size)).shape == (2, 10)
+    with pytest.raises(
+        UserError, match=f"^model.name: {name} needs images of at least {size} x {size} pixels"
+    ):
+        model(name, image_size=(size + 1, size - 1))
+
+
+def test_too_small_images_are_told_which_network_takes_them() -> None:
+    with pytest.raises(UserError) as error:
+        model("preact_resnet18", image_size=(7, 9))
+    assert str(error.value) == (
+        "model.name: preact_resnet18 needs images of at least 8 x 8 pixels, got 7 x 9; use small_cnn"
+    )
+    with pytest.raises(UserError) as error:
+        model("small_cnn", image_size=3)
+    assert str(error.value) == "model.name: small_cnn needs images of at least 4 x 4 pixels, got 3 x 3"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_normalisation_inside_the_model_equals_normalised_images(name: str) -> None:
+    images = noise(4, 3, 32, 32)
+    normalised = (images - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+    inside, outside = model(name, normalize=True).eval(), model(name, normalize=False).eval()
+    torch.testing.assert_close(inside(images), outside(normalised))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_seed_decides_the_weights_and_no_global_generator_moves(name: str) -> None:
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    one = model(name)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(2)
+    weights = [nn.utils.parameters_to_vector(m.parameters()) for m in (one, model(name), model(name, seed=1))]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_in_eval_mode_an_image_s_logits_do_not_depend_on_its_batch(name: str) -> None:
+    network, images = model(name).eval(), noise(8, 3, 32, 32)
+    torch.testing.assert_close(network(images)[:1], network(images[:1]), rtol=1e-4, atol=1e-5)
+
+
+def test_a_preact_block_whose_last_convolution_is_zero_is_the_identity() -> None:
+    block = PreActBlock(4, 4, stride=1)
+    nn.init.zeros_(block.conv2.weight)
+    features = noise(2, 4, 6, 6) - 0.5
+    assert torch.equal(block(features), features)
+
+
+def test_a_preact_block_that_changes_shape_projects_the_activated_features() -> None:
+    block = PreActBlock(4, 6, stride=2).eval()
+    nn.init.zeros_(block.conv2.weight)
+    features = noise(2, 4, 6, 6) - 0.5
+    assert block.shortcut is not None
+    expected = F.conv2d(F.relu(block.bn1(features)), block.shortcut.weight, stride=2)
+    torch.testing.assert_close(block(features), expected)
+
+
+def test_small_cnn_learns_the_digits_in_five_epochs() -> None:
+    digits = data.load(DataConfig(name="digits", validation_fraction=0.1), "cpu")
+    network = model("small_cnn", channels=1, image_size=digits.image_size)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    for epoch in range(5):
+        for images, labels in data.batches(digits.train, 32, augment=False, seed=0, epoch=epoch):
+            optimizer.zero_grad()
+            F.cross_entropy(network(images), labels).backward()
+            optimizer.step()
+    network.eval()
+    ((images, labels),) = data.sequential(digits.test, 360)
+    assert (network(images).argmax(1) == labels).double().mean() > 0.9

@@ -1,0 +1,143 @@
+"""The training step: what it costs, and what it is identical to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from trainers.config import AttackConfig, ModelConfig
+from trainers.engine import Engine, attacking, device_of, float32_products
+from trainers.errors import UserError
+from trainers.models import registry
+from trainers.step import Tally, adversarial, training_step
+
+CPU = torch.device("cpu")
+
+
+def build(name: str = "small_cnn", channels: int = 1, size: int = 8) -> torch.nn.Module:
+    mean, std = (0.5,) * channels, (0.25,) * channels
+    return registry.build(
+        ModelConfig(name=name),
+        num_classes=10,
+        channels=channels,
+        image_size=(size, size),
+        mean=mean,
+        std=std,
+        seed=0,
+    )
+
+
+def batch(channels: int = 1, size: int = 8, images: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    x = torch.rand(images, channels, size, size, generator=generator)
+    return x, torch.randint(0, 10, (images,), generator=generator)
+
+
+def one_step(model: torch.nn.Module, attack: AttackConfig, precision: str = "fp32", **shape: int) -> Tally:
+    x, y = batch(**shape)
+    tally = Tally.empty(CPU)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    model.train()
+    engine = Engine(CPU, precision)
+    training_step(model, optimizer, x, y, attack, engine, torch.Generator().manual_seed(2), tally)
+    return tally
+
+
+class OneModule:
+    """Stands in for the counter's module tracker, whose hooks torch.autograd.grad on a leaf does not bear."""
+
+    parents = frozenset({"Global"})
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *error: object) -> None: ...
+
+
+def flops(work: Callable[[], object]) -> int:
+    counter = FlopCounterMode(display=False)
+    counter.mod_tracker = OneModule()
+    with counter:
+        work()
+    return counter.get_total_flops()
+
+
+def test_a_pgd10_step_costs_23_forward_equivalents() -> None:
+    """10 (F + dX) + (F + dX + dW), less the first layer's input gradient, which the update does not need."""
+    model = build("preact_resnet18", channels=3, size=16)
+    images = batch(channels=3, size=16, images=2)[0]
+    forward = flops(lambda: model(images))
+    step = flops(lambda: one_step(model, AttackConfig(steps=10), channels=3, size=16, images=2))
+    assert step / forward == pytest.approx(23, abs=0.05)
+
+
+def test_zero_attack_steps_are_one_step_of_natural_training() -> None:
+    attacked, natural = build(), build()
+    x, y = batch()
+    one_step(attacked, AttackConfig(steps=0))
+    optimizer = torch.optim.SGD(natural.parameters(), lr=0.1)
+    F.cross_entropy(natural.train()(x), y).backward()
+    optimizer.step()
+    for got, expected in zip(attacked.parameters(), natural.parameters(), strict=True):
+        assert torch.equal(got, expected)
+
+
+def test_the_tally_holds_the_loss_and_accuracy_at_the_adversarial_images() -> None:
+    model, reference = build(), build()
+    x, y = batch(images=16)
+    attack = AttackConfig(radius=0.1, step_size=0.03, steps=3)
+    tally = one_step(model, attack, images=16)
+    reference.train()
+    x_adv = adversarial(reference, x, y, attack, Engine(CPU), torch.Generator().manual_seed(2))
+    logits = reference(x_adv)
+    accuracy, loss = tally.means()
+    assert accuracy == (logits.argmax(1) == y).float().mean().item()
+    assert loss == pytest.approx(F.cross_entropy(logits, y).item(), rel=1e-6)
+
+
+@pytest.mark.parametrize(("mode", "moves"), [("eval", False), ("train", True)])
+def test_batch_norm_statistics_move_while_attacking_only_in_train_mode(mode: str, moves: bool) -> None:
+    model = build().train()
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    x, y = batch()
+    adversarial(model, x, y, AttackConfig(batch_norm=mode, steps=2), Engine(CPU), torch.Generator())
+    moved = any(not torch.equal(buffer, before[name]) for name, buffer in model.named_buffers())
+    assert moved is moves
+    assert model.training
+
+
+def test_an_attack_leaves_no_gradients_and_gives_the_parameters_back() -> None:
+    model = build()
+    first = next(model.parameters())
+    first.requires_grad_(False)
+    with pytest.raises(ZeroDivisionError), attacking(model, "eval"):
+        assert not any(parameter.requires_grad for parameter in model.parameters())
+        raise ZeroDivisionError
+    assert not first.requires_grad
+    assert sum(parameter.requires_grad for parameter in model.parameters()) == len(list(model.parameters())) - 1
+
+
+def test_bf16_steps_stay_near_fp32_ones_and_leave_fp32_parameters() -> None:
+    exact, rough = build(), build()
+    attack = AttackConfig(radius=0.1, step_size=0.03, steps=3)
+    loss = one_step(exact, attack, images=32).means()[1]
+    assert one_step(rough, attack, "bf16", images=32).means()[1] == pytest.approx(loss, rel=0.05)
+    assert {parameter.dtype for parameter in rough.parameters()} == {torch.float32}
+
+
+def test_fp32_is_asked_for_and_given_back() -> None:
+    before = torch.backends.fp32_precision
+    with float32_products("fp32"):
+        assert torch.backends.fp32_precision == "ieee"
+        assert torch.backends.cudnn.conv.fp32_precision == "ieee"
+    assert torch.backends.fp32_precision == before
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_gpu_asked_for_where_none_is_says_so() -> None:
+    with pytest.raises(UserError, match=r"^device: must be on this machine, got 'cuda', and torch sees 0 GPUs"):
+        device_of("cuda")
+    assert device_of("auto") == CPU

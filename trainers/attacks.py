@@ -1,0 +1,136 @@
+"""PGD in the l_inf and the l_2 ball, FGSM its one-step case: where in the ball, slot 1 of the training step.
+
+Source: [Madry] Madry, Makelov, Schmidt, Tsipras, Vladu, "Towards Deep Learning Models Resistant to
+Adversarial Attacks", ICLR 2018, Section 2.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+Loss: TypeAlias = Callable[[Tensor], Tensor]
+"""Images (B, C, H, W) in [0, 1] to the loss summed over the batch: ()."""
+
+Step: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""Images and their gradient, both (B, C, H, W), to the images after one step."""
+
+
+@torch.no_grad()
+def pgd(
+    loss: Loss,
+    images: Tensor,
+    *,
+    radius: float,
+    step_size: float,
+    steps: int,
+    norm: Literal["linf", "l2"] = "linf",
+    random_start: bool = True,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Projected gradient ascent on the loss in a ball around each image.
+
+        x <- project(x + step_size d),    d = sign(g) for linf, g / |g| for l2
+
+    project: onto the ball around the clean image, then onto [0, 1], which never leaves the ball [Madry, 2.1].
+    Only the gradient by the images is asked for: parameters may be frozen, and neither they, nor their .grad,
+    nor the model's mode are touched. Nothing waits for the device, and no branch depends on the data.
+
+    The surprise: the loss is summed over the batch, not averaged. Each image's step is the same, but a mean
+    divides every gradient by the batch size, and those of well-classified images then underflow in fp16.
+
+    Args:
+        loss: the batch's summed loss as a function of the images. Image i must act on its own term only.
+        images: (B, C, H, W) in [0, 1], fp32 or fp64; the steps are in that precision whatever the loss's is.
+        radius: of the ball, in pixel units, >= 0.
+        step_size: length of one step in the norm, in pixel units.
+        steps: number of steps; 0 returns the clean images, without random start: natural training.
+        norm: of the ball and the steps.
+        random_start: begin at a point uniform in the ball, clamped to [0, 1], instead of at the clean image.
+        generator: of the random start, on the images' device; none: torch's global one.
+
+    Returns:
+        Adversarial images (B, C, H, W) in [0, 1], without a graph. At steps 0 they share the images' memory.
+
+    Raises:
+        ValueError: norm is not one of the two.
+    """
+    if norm not in ("linf", "l2"):
+        raise ValueError(f"norm: must be one of linf, l2; got {norm!r}")
+    assert images.dtype in (torch.float32, torch.float64), f"images must be fp32 or fp64, got {images.dtype}"
+    images = adversarial = images.detach()
+    if steps == 0:
+        return images
+    if random_start:
+        adversarial = (_start_linf if norm == "linf" else _start_l2)(images, radius, generator)
+    step = (_step_linf if norm == "linf" else _step_l2)(images, radius, step_size)
+    for _ in range(steps):
+        adversarial = step(adversarial, _gradient(loss, adversarial))
+    return adversarial
+
+
+def fgsm(loss: Loss, images: Tensor, *, radius: float) -> Tensor:
+    """The fast gradient sign method: one l_inf step as long as the radius, from the clean image.
+
+        x + radius sign(g), clamped to [0, 1]
+
+    Goodfellow, Shlens, Szegedy, ICLR 2015. Arguments and result as in `pgd`.
+    """
+    return pgd(loss, images, radius=radius, step_size=radius, steps=1, random_start=False)
+
+
+def _gradient(loss: Loss, images: Tensor) -> Tensor:
+    with torch.enable_grad():
+        leaf = images.detach().requires_grad_()
+        return torch.autograd.grad(loss(leaf), leaf)[0]
+
+
+def _start_linf(images: Tensor, radius: float, generator: torch.Generator | None) -> Tensor:
+    """Uniform in the cube of side 2 radius around each image, clamped."""
+    delta = torch.empty_like(images).uniform_(-radius, radius, generator=generator)
+    return delta.add_(images).clamp_(0, 1)
+
+
+def _start_l2(images: Tensor, radius: float, generator: torch.Generator | None) -> Tensor:
+    """Uniform in the ball's volume, clamped: a uniform direction, of length radius u^(1/d)."""
+    direction = _unit(torch.empty_like(images).normal_(generator=generator))
+    share = images.new_empty((len(images), 1, 1, 1)).uniform_(generator=generator)
+    length = radius * share ** (1 / images.shape[1:].numel())
+    return direction.mul_(length).add_(images).clamp_(0, 1)
+
+
+def _step_linf(images: Tensor, radius: float, step_size: float) -> Step:
+    lower = (images - radius).clamp_(min=0)
+    upper = (images + radius).clamp_(max=1)
+
+    def step(adversarial: Tensor, gradient: Tensor) -> Tensor:
+        return torch.add(adversarial, gradient.sign(), alpha=step_size).clamp_(lower, upper)
+
+    return step
+
+
+def _step_l2(images: Tensor, radius: float, step_size: float) -> Step:
+    smallest = torch.finfo(images.dtype).tiny
+
+    def step(adversarial: Tensor, gradient: Tensor) -> Tensor:
+        delta = torch.add(adversarial, _unit(gradient), alpha=step_size).sub_(images)
+        length: Tensor = torch.linalg.vector_norm(delta, dim=(1, 2, 3), keepdim=True)
+        shrink = (radius / length.clamp_(min=smallest)).clamp_(max=1)
+        return delta.mul_(shrink).add_(images).clamp_(0, 1)
+
+    return step
+
+
+def _unit(vectors: Tensor) -> Tensor:
+    """Each image-shaped vector (B, C, H, W) over its l_2 norm; zero stays zero.
+
+    The largest entry is divided out first, because the squares of entries under 1e-19 are 0 in fp32, and
+    confident models have such gradients.
+    """
+    smallest = torch.finfo(vectors.dtype).tiny
+    largest: Tensor = torch.linalg.vector_norm(vectors, ord=torch.inf, dim=(1, 2, 3), keepdim=True)
+    scaled = vectors / largest.clamp_(min=smallest)
+    return scaled.div_(torch.linalg.vector_norm(scaled, dim=(1, 2, 3), keepdim=True).clamp_(min=smallest))

@@ -1,0 +1,237 @@
+"""Data sets as uint8 tensors on the device: validation split, seeded order, batched augmentation.
+
+Nothing here waits for the GPU inside an epoch: the whole epoch's order and crops are drawn at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainers import image_folder, sources
+from trainers.augmentation import PADDING, cropped, random_crops
+from trainers.config import DataConfig
+from trainers.errors import UserError
+from trainers.randomness import generator, stable_seed
+from trainers.sources import ByteArray, LabelArray, Source
+
+
+class Split(NamedTuple):
+    """Images with their labels.
+
+    Attributes:
+        images: (N, C, H, W) uint8.
+        labels: (N,) int64, class numbers.
+    """
+
+    images: Tensor
+    labels: Tensor
+
+
+class Data(NamedTuple):
+    """A data set on one device.
+
+    Attributes:
+        mean, std: of each channel, in [0, 1] units; for the model's normalisation.
+        fingerprint: hash of the whole data set's content, before any split or selection.
+    """
+
+    train: Split
+    val: Split
+    test: Split
+    num_classes: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    name: str
+    fingerprint: str
+
+    @property
+    def channels(self) -> int:
+        """Channels of an image: 1 or 3."""
+        return self.train.images.shape[1]
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of an image, pixels."""
+        return self.train.images.shape[2], self.train.images.shape[3]
+
+
+_last: dict[tuple[DataConfig, str], Data] = {}  # the one data set that this process holds
+
+
+def fingerprint(config: DataConfig) -> str:
+    """Hash of the data's content, wherever they lie; fetches them first if `config.download`.
+
+    Raises:
+        UserError: the data are missing, damaged or cannot be fetched.
+    """
+    if config.name == "digits":
+        return sources.digits().fingerprint
+    if config.name == "image_folder":
+        return image_folder.fingerprint(_root(config))
+    return sources.archive_fingerprint(config.name, _root(config), config.download)
+
+
+def load(config: DataConfig, device: torch.device | str) -> Data:
+    """The data set, all of it on `device`. The last one stays in memory, so that the next trial finds it.
+
+    Raises:
+        UserError: the data are missing, damaged, fewer than asked for, or not those of `config.fingerprint`.
+    """
+    key = (config.model_copy(update={"download": False}), str(torch.device(device)))
+    if key not in _last:
+        _last.clear()
+        _last[key] = _loaded(config, device)
+    return _last[key]
+
+
+def _source(config: DataConfig) -> Source:
+    if config.name == "digits":
+        return sources.digits()
+    if config.name == "image_folder":
+        return image_folder.read(_root(config), config.image_size)
+    return sources.archive(config.name, _root(config), config.download)
+
+
+def _root(config: DataConfig) -> Path:
+    return Path(config.root or "data").expanduser().resolve()
+
+
+def _loaded(config: DataConfig, device: torch.device | str) -> Data:
+    source = _source(config)
+    _check(config, source)
+    train = _first(source.train_images, source.train_labels, config.train_per_class, source, "train")
+    test = _first(source.test_images, source.test_labels, config.test_per_class, source, "test")
+    mean, std = (source.mean, source.std) if source.mean and source.std else _moments(train[0])
+    held_out = validation_mask(train[1], config.validation_fraction)
+    return Data(
+        train=_on_device(train[0][~held_out], train[1][~held_out], device),
+        val=_on_device(train[0][held_out], train[1][held_out], device),
+        test=_on_device(*test, device),
+        num_classes=len(source.classes),
+        mean=mean,
+        std=std,
+        name=config.name,
+        fingerprint=source.fingerprint,
+    )
+
+
+def _on_device(images: ByteArray, labels: LabelArray, device: torch.device | str) -> Split:
+    return Split(torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device))
+
+
+def _check(config: DataConfig, source: Source) -> None:
+    if config.fingerprint not in (None, source.fingerprint):
+        raise UserError(
+            f"data.fingerprint: the data in {_root(config)} are {source.fingerprint}, "
+            f"not {config.fingerprint}; point data.root at those, or leave data.fingerprint out"
+        )
+    height, width = source.train_images.shape[2:]
+    augment = config.name != "digits" if config.augment is None else config.augment
+    if augment and min(height, width) <= PADDING:
+        raise UserError(
+            f"data.augment: a {PADDING}-pixel reflect pad needs images over {PADDING} x {PADDING} pixels, "
+            f"got {height} x {width}; set data.augment: false"
+        )
+
+
+def _first(
+    images: ByteArray, labels: LabelArray, count: int | None, source: Source, split: str
+) -> tuple[ByteArray, LabelArray]:
+    """The first `count` images of each class, in their order; all of them if `count` is none."""
+    if count is None:
+        return images, labels
+    there = np.bincount(labels, minlength=len(source.classes))
+    fewest = int(there.argmin())
+    if there[fewest] < count:
+        raise UserError(
+            f"data.{split}_per_class: {count} asked for, but class {source.classes[fewest]!r} has only "
+            f"{there[fewest]} {split} images; ask for at most {there[fewest]}"
+        )
+    chosen = np.sort(np.concatenate([np.flatnonzero(labels == c)[:count] for c in range(len(there))]))
+    return images[chosen], labels[chosen]
+
+
+def validation_mask(labels: LabelArray, fraction: float) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+    """Which training images are held out: the same for every seed, so that trials are compared fairly.
+
+    Each class gives its share, rounded by largest remainders so that the total is round(fraction * N), and at
+    least 1. A larger fraction holds out all that a smaller one does, and more.
+
+    Args:
+        labels: (N,) class numbers.
+        fraction: share held out, in [0, 1).
+
+    Returns:
+        (N,), true where held out.
+
+    Raises:
+        UserError: nothing would be left to train on.
+    """
+    mask = np.zeros(len(labels), dtype=bool)
+    if fraction == 0:
+        return mask
+    total = max(1, round(fraction * len(labels)))
+    if total >= len(labels):
+        raise UserError(
+            f"data.validation_fraction: {fraction} of {len(labels)} training images leaves none to train on; "
+            "hold out less"
+        )
+    for label, quota in enumerate(_quotas(np.bincount(labels), fraction, total)):
+        members = np.flatnonzero(labels == label)
+        # ordered by a hash, not by a generator, whose numbers a later version may change
+        order = sorted(range(len(members)), key=lambda place: stable_seed("validation", label, place))
+        mask[members[order[:quota]]] = True
+    return mask
+
+
+def _quotas(counts: LabelArray, fraction: float, total: int) -> list[int]:
+    shares = counts * (total / counts.sum())
+    quotas = np.floor(shares).astype(int)
+    largest = np.argsort(quotas - shares, kind="stable")
+    quotas[largest[: total - quotas.sum()]] += 1
+    return [int(quota) for quota in quotas]
+
+
+def _moments(images: ByteArray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel in [0, 1] units, exact: from its 256-bin histogram."""
+    values = np.arange(256) / 255
+    means, stds = [], []
+    for channel in range(images.shape[1]):
+        parts = np.array_split(images[:, channel], -(-len(images) // 4096))
+        counts = sum(np.bincount(part.ravel(), minlength=256) for part in parts)
+        mean = float(np.average(values, weights=counts))
+        variance = float(np.average((values - mean) ** 2, weights=counts))
+        means.append(mean)
+        stds.append(max(variance**0.5, 1 / 255))  # a channel of one value must not divide by zero
+    return tuple(means), tuple(stds)
+
+
+def batches(
+    split: Split, batch_size: int, *, augment: bool, seed: int, epoch: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """One epoch: every image once, in the order of (seed, epoch); the last, short batch is kept.
+
+    Yields:
+        images: (B, C, H, W) float32 in [0, 1]; labels: (B,) int64.
+    """
+    device, count = split.images.device, len(split.labels)
+    order = torch.randperm(count, generator=generator(device, seed, epoch, "order"), device=device)
+    crops = random_crops(count, device, seed, epoch) if augment else None
+    for start in range(0, count, batch_size):
+        part = slice(start, start + batch_size)
+        chosen = order[part]
+        images = split.images[chosen] if crops is None else cropped(split.images, chosen, crops[:, part])
+        yield images.to(torch.float32).div_(255), split.labels[chosen]
+
+
+def sequential(split: Split, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Every image once, as it is and in its place: for evaluation. Yields what `batches` does."""
+    for start in range(0, len(split.labels), batch_size):
+        part = slice(start, start + batch_size)
+        yield split.images[part].to(torch.float32).div_(255), split.labels[part]

@@ -1,0 +1,89 @@
+"""How a step runs fast without changing what it means: device, precision, memory format, frozen parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+
+from trainers.errors import UserError
+
+Precision = Literal["fp32", "tf32", "bf16"]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Where and in which precision a trial runs."""
+
+    device: torch.device
+    precision: Precision = "fp32"
+
+    def prepare(self, model: nn.Module) -> nn.Module:
+        """The model on the device, channels-last on a GPU, where convolutions run faster so."""
+        if self.device.type == "cuda":
+            return model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+        return model.to(self.device)
+
+    def images(self, images: torch.Tensor) -> torch.Tensor:
+        """A batch (B, C, H, W) in the memory format of the model."""
+        return images.contiguous(memory_format=torch.channels_last) if self.device.type == "cuda" else images
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """bf16 forward passes if asked for; parameters, images and the attack's arithmetic stay fp32."""
+        if self.precision != "bf16":
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+
+def device_of(name: str) -> torch.device:
+    """The torch device that `auto`, `cpu`, `cuda` or `cuda:N` stands for.
+
+    Raises:
+        UserError: a GPU is named and there is none.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(
+            f"device: must be on this machine, got {name!r}, and torch sees {torch.cuda.device_count()} GPUs; "
+            "set device: cpu or auto"
+        )
+    return device
+
+
+@contextmanager
+def float32_products(precision: Precision) -> Iterator[None]:
+    """Matrix products and convolutions of fp32 tensors in true fp32, or in TF32 where asked for.
+
+    torch lets cuDNN use TF32 unless told otherwise, so fp32 has to be asked for.
+    """
+    before = torch.backends.fp32_precision
+    torch.backends.fp32_precision = "tf32" if precision == "tf32" else "ieee"
+    try:
+        yield
+    finally:
+        torch.backends.fp32_precision = before
+
+
+@contextmanager
+def attacking(model: nn.Module, batch_norm: Literal["eval", "train"]) -> Iterator[None]:
+    """The model as an attack needs it: parameters frozen, so that only input gradients are worked out.
+
+    Freezing saves a third of every backward pass: a PGD-10 step costs 23 forward-equivalents, not 33.
+    """
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    was_training = model.training
+    for parameter in trainable:
+        parameter.requires_grad_(False)
+    model.train(batch_norm == "train")
+    try:
+        yield
+    finally:
+        model.train(was_training)
+        for parameter in trainable:
+            parameter.requires_grad_(True)

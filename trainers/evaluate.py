@@ -1,0 +1,62 @@
+"""Clean and robust accuracy of a split, in fp32 and eval mode."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from trainers.config import AttackConfig, TrialConfig
+from trainers.data import Split, sequential
+from trainers.engine import Engine
+from trainers.step import Tally, adversarial
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Accuracy (fraction) and mean cross-entropy (nats) over a split."""
+
+    accuracy: float
+    loss: float
+
+
+def evaluation_attack(config: TrialConfig) -> AttackConfig:
+    """The attack that a resolved config evaluates with: the training attack's norm, its own strength."""
+    return config.attack.model_copy(
+        update={
+            "steps": config.evaluation.steps,
+            "step_size": config.evaluation.step_size,
+            "radius": config.evaluation.radius,
+            "batch_norm": "eval",
+        }
+    )
+
+
+@torch.no_grad()
+def clean(model: nn.Module, split: Split, batch_size: int, engine: Engine) -> Evaluation:
+    """Accuracy at the images themselves. The model must be in eval mode."""
+    tally = Tally.empty(engine.device)
+    for images, labels in sequential(split, batch_size):
+        logits = model(engine.images(images))
+        tally.add(logits, labels, F.cross_entropy(logits, labels, reduction="sum"))
+    return Evaluation(*tally.means())
+
+
+def robust(
+    model: nn.Module,
+    split: Split,
+    batch_size: int,
+    engine: Engine,
+    attack: AttackConfig,
+    generator: torch.Generator,
+) -> Evaluation:
+    """Accuracy at the images that the attack found. The model must be in eval mode."""
+    tally = Tally.empty(engine.device)
+    for images, labels in sequential(split, batch_size):
+        x_adv = adversarial(model, engine.images(images), labels, attack, engine, generator)
+        with torch.no_grad():
+            logits = model(x_adv)
+            tally.add(logits, labels, F.cross_entropy(logits, labels, reduction="sum"))
+    return Evaluation(*tally.means())

@@ -1,0 +1,294 @@
+"""A folder of image files: train/CLASS/... and test/CLASS/..., decoded once and kept as one array file.
+
+The array file is named by the hash of the folder's content, and lies in ROOT/.robustsweep; or, where that
+cannot be written, in the user's cache folder. Beside it lies the index, which spares reading every file
+again: it holds the content's hash next to that of the files' names, sizes and times.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import numpy as np
+
+from trainers.errors import UserError
+from trainers.lock import locked
+from trainers.sources import ByteArray, LabelArray, Source
+
+SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+WIDE_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")  # Pillow's modes with more than 8 bits a channel
+CHUNK = 500  # files that a thread takes at once
+
+
+class File(NamedTuple):
+    """An image file as the folder lists it; `path` is relative to the root, with forward slashes."""
+
+    path: str
+    size: int
+    modified_ns: int
+    changed_ns: int
+
+
+class Listing(NamedTuple):
+    """The images under a root, by path; and the class names, sorted: a class's number is its place there."""
+
+    root: Path
+    classes: tuple[str, ...]
+    train: tuple[File, ...]
+    test: tuple[File, ...]
+
+
+def fingerprint(root: Path) -> str:
+    """Hash of the paths and bytes of all images: a copied or moved folder keeps it.
+
+    Raises:
+        UserError: the folder is not laid out as it must be.
+    """
+    return _fingerprint(listing(root))
+
+
+def read(root: Path, image_size: int | None) -> Source:
+    """All images as RGB: from the array file if there is one, else decoded and the array file written.
+
+    Args:
+        image_size: resize to this height and width in pixels; none: all images have one size already.
+
+    Raises:
+        UserError: the folder is not laid out as it must be, or an image cannot be read or has another size.
+    """
+    files = listing(root)
+    content = _fingerprint(files)
+    train, test = _arrays(files, image_size, content + (f"-{image_size}" if image_size else "") + ".npz")
+    return Source(
+        train,
+        _labels(files.train, files),
+        test,
+        _labels(files.test, files),
+        files.classes,
+        fingerprint=content,
+    )
+
+
+def listing(root: Path) -> Listing:
+    """What lies under `root`: every class once in train/ and in test/, and at least one image in each.
+
+    Raises:
+        UserError: the root, a split, a class or its images are missing, or cannot be listed.
+    """
+    layout = "it must hold train/ and test/, each with one folder a class"
+    if not root.is_dir():
+        raise UserError(f"data.root: {root} is not a folder; {layout}")
+    for split in ("train", "test"):
+        if not (root / split).is_dir():
+            raise UserError(f"data.root: {root} has no folder {split}; {layout}")
+    try:
+        classes = _folders(root / "train")
+        if not classes:
+            raise UserError(f"data.root: {root / 'train'} has no folders; {layout}")
+        if differing := sorted(set(classes) ^ set(_folders(root / "test"))):
+            raise UserError(
+                f"data.root: {root}: train/ and test/ must have the same classes, but "
+                f"{differing[0]!r} is only in {'train' if differing[0] in classes else 'test'}/"
+            )
+        return Listing(root, classes, _images(root, "train", classes), _images(root, "test", classes))
+    except OSError as error:
+        raise UserError(f"data.root: {error.filename} cannot be listed ({error.strerror})") from error
+
+
+def _folders(folder: Path) -> tuple[str, ...]:
+    with os.scandir(folder) as entries:
+        return tuple(
+            sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+        )
+
+
+def _images(root: Path, split: str, classes: tuple[str, ...]) -> tuple[File, ...]:
+    found: list[File] = []
+    for name in classes:
+        before = len(found)
+        found += sorted(_walk(str(root), f"{split}/{name}"))
+        if len(found) == before:
+            raise UserError(f"data.root: {root / split / name} holds no images ({' '.join(SUFFIXES)})")
+    return tuple(found)
+
+
+def _walk(root: str, folder: str) -> Iterator[File]:
+    with os.scandir(f"{root}/{folder}") as entries:
+        for entry in entries:
+            path = f"{folder}/{entry.name}"
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                yield from _walk(root, path)
+            elif entry.name.lower().endswith(SUFFIXES):
+                status = entry.stat()
+                yield File(path, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+def _labels(files: tuple[File, ...], listed: Listing) -> LabelArray:
+    number = {name: place for place, name in enumerate(listed.classes)}
+    return np.array([number[file.path.split("/")[1]] for file in files], np.int64)
+
+
+def _fingerprint(listed: Listing) -> str:
+    signature = hashlib.sha256(repr(listed).encode("utf-8", "surrogateescape")).hexdigest()
+    for folder in _cache_folders(listed.root):
+        if (known := _index(folder).get(str(listed.root))) and known[0] == signature:
+            return known[1]
+    folder = _writable(listed.root)
+    with locked(folder / "lock"):
+        index = _index(folder)
+        if (known := index.get(str(listed.root))) is None or known[0] != signature:
+            known = index[str(listed.root)] = (signature, _content(listed))
+            text = json.dumps(index).encode()
+            _write_whole(folder / "index.json", lambda file: file.write(text))
+    return known[1]
+
+
+def _index(folder: Path) -> dict[str, tuple[str, str]]:
+    """Signature and fingerprint of each root that was hashed before; a damaged index is as good as none."""
+    try:
+        read = json.loads((folder / "index.json").read_bytes())
+        return {root: (signature, content) for root, (signature, content) in read.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _content(listed: Listing) -> str:
+    files = listed.train + listed.test
+    total = hashlib.sha256()
+
+    def digests(start: int) -> list[bytes]:
+        return [_digest(listed.root / file.path) for file in files[start : start + CHUNK]]
+
+    with ThreadPoolExecutor(_cores()) as pool:
+        for start, chunk in zip(_starts(files), pool.map(digests, _starts(files)), strict=True):
+            for file, digest in zip(files[start:], chunk, strict=False):
+                total.update(os.fsencode(file.path) + b"\0" + digest)
+    return f"image_folder-{total.hexdigest()[:16]}"
+
+
+def _digest(path: Path) -> bytes:
+    try:
+        return hashlib.sha256(path.read_bytes()).digest()
+    except OSError as error:
+        raise UserError(f"data.root: {path} cannot be read ({error.strerror})") from error
+
+
+def _arrays(listed: Listing, image_size: int | None, name: str) -> tuple[ByteArray, ByteArray]:
+    for folder in _cache_folders(listed.root):
+        if (kept := _kept(folder / name)) is not None:
+            return kept
+    folder = _writable(listed.root)
+    with locked(folder / "lock"):
+        if (kept := _kept(folder / name)) is not None:  # another process was first
+            return kept
+        images = _decoded(listed, image_size)
+        train, test = images[: len(listed.train)], images[len(listed.train) :]
+        _write_whole(folder / name, lambda file: np.savez(file, train=train, test=test))
+        return train, test
+
+
+def _kept(path: Path) -> tuple[ByteArray, ByteArray] | None:
+    """The arrays in the file; none if it is not there or damaged."""
+    try:
+        with path.open("rb") as file, np.load(file) as arrays:
+            return arrays["train"], arrays["test"]
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+        return None
+
+
+def _decoded(listed: Listing, image_size: int | None) -> ByteArray:
+    """(N, 3, H, W): the training images, then the test images."""
+    files = listed.train + listed.test
+    first = _rgb(listed.root / files[0].path, image_size)
+    images = np.empty((len(files), 3, *first.shape[:2]), np.uint8)
+
+    def decode(start: int) -> None:
+        for place, file in enumerate(files[start : start + CHUNK], start):
+            image = _rgb(listed.root / file.path, image_size)
+            if image.shape != first.shape:
+                raise UserError(
+                    f"data.image_size: images must have one size, but {listed.root / files[0].path} is "
+                    f"{first.shape[0]} x {first.shape[1]} and {listed.root / file.path} is "
+                    f"{image.shape[0]} x {image.shape[1]} pixels; set data.image_size to resize them"
+                )
+            images[place] = image.transpose(2, 0, 1)
+
+    with ThreadPoolExecutor(_cores()) as pool:
+        for _ in pool.map(decode, _starts(files)):
+            pass  # a failure in a thread is raised here
+    return images
+
+
+def _rgb(path: Path, image_size: int | None) -> ByteArray:
+    """(H, W, 3): the image; its grey copied to three channels, its alpha dropped."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            if image.mode in WIDE_MODES:
+                raise UserError(
+                    f"data.root: {path} has more than 8 bits a channel ({image.mode}); convert it"
+                )
+            rgb = image.convert("RGBA").convert("RGB") if image.mode == "P" else image.convert("RGB")
+            if image_size is not None:
+                rgb = rgb.resize((image_size, image_size), Image.Resampling.BILINEAR)
+            return np.asarray(rgb)
+    except UserError:
+        raise
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"data.root: {path} is no readable image ({reason}); mend it or remove it") from error
+
+
+def _cache_folders(root: Path) -> tuple[Path, Path]:
+    personal = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return root / ".robustsweep", Path(personal) / "robustsweep"
+
+
+def _writable(root: Path) -> Path:
+    """The first of the cache folders that can be written."""
+    folders = _cache_folders(root)
+    for folder in folders:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError:
+            continue
+        return folder
+    raise UserError(
+        f"data.root: decoded images can be kept neither in {folders[0]} nor in {folders[1]}; "
+        "make one of them writable, or set XDG_CACHE_HOME"
+    )
+
+
+def _write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Under another name first, so that no reader ever sees half a file."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, suffix=".part", delete=False) as file:
+        try:
+            write(file)
+            file.flush()
+            os.fchmod(file.fileno(), 0o644)
+            os.replace(file.name, path)
+        except BaseException as error:
+            os.unlink(file.name)
+            if isinstance(error, OSError):
+                raise UserError(f"data.root: {path.parent} cannot be written ({error.strerror})") from error
+            raise
+
+
+def _starts(files: tuple[File, ...]) -> range:
+    return range(0, len(files), CHUNK)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))

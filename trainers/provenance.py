@@ -1,0 +1,82 @@
+"""Where numbers come from: which code, which versions, which machine."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import platform
+import socket
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+#: What is written down of the installed packages.
+PACKAGES = ("robustsweep", "torch", "torchvision", "numpy", "ray", "optuna", "pandas", "scipy", "scikit-learn")
+
+
+@functools.cache
+def code_version() -> str:
+    """12 hex digits of the SHA-256 of the trainers' sources: what a trial's numbers depend on besides its config."""
+    folder = Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:12]
+
+
+def host() -> str:
+    """This machine's name."""
+    return socket.gethostname()
+
+
+def environment() -> dict[str, Any]:
+    """Commit, versions and hardware of this process, as plain values."""
+    return {
+        "commit": _git("rev-parse", "HEAD"),
+        "dirty": bool(_git("status", "--porcelain")),
+        "code_version": code_version(),
+        "versions": {"python": platform.python_version(), **_versions()},
+        "host": host(),
+        "platform": platform.platform(),
+        "cpu": _cpu_name(),
+        "cpu_cores": os.cpu_count(),
+        "gpus": gpu_names(),
+    }
+
+
+def gpu_names() -> list[str]:
+    """The GPUs that torch sees, by name."""
+    import torch
+
+    return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _git(*words: str) -> str | None:
+    """What git says of the folder that this code stands in; None where it is no checkout."""
+    try:
+        answer = subprocess.run(
+            ["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip()
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")

@@ -1,0 +1,42 @@
+"""The learning rate over the epochs: a factor on optimizer.lr, as a pure function of progress."""
+
+from __future__ import annotations
+
+import math
+
+from trainers.config import ScheduleConfig
+
+
+def lr_factor(schedule: ScheduleConfig, progress: float, epochs: int) -> float:
+    """What optimizer.lr is multiplied by during one step.
+
+        piecewise   factor ^ (number of milestones <= floor(progress))
+        cosine      (1 + cos(pi progress / epochs)) / 2
+        one_cycle   linear from 0 to 1 over warmup * epochs, then linear to 0
+        constant    1
+
+    Epochs are counted from 0: with milestone 100 the hundred-and-first epoch is the first at the lower rate
+    [DEAT, code]. The first step of one_cycle has factor 0.
+
+    >>> [lr_factor(ScheduleConfig(milestones=(2,)), progress, 3) for progress in (0.0, 1.9, 2.0)]
+    [1.0, 1.0, 0.1]
+
+    Args:
+        schedule: which curve.
+        progress: epochs done when the step begins, as a float: epoch + fraction of it, in [0, epochs].
+        epochs: length of the training.
+
+    Returns:
+        The factor, in [0, 1] unless schedule.factor is above 1.
+    """
+    assert 0 <= progress <= epochs, f"progress {progress} must be in [0, {epochs}]"
+    match schedule.name:
+        case "piecewise":
+            return schedule.factor ** sum(milestone <= progress for milestone in schedule.milestones)
+        case "cosine":
+            return 0.5 * (1 + math.cos(math.pi * progress / epochs))
+        case "one_cycle":
+            peak = schedule.warmup * epochs
+            return progress / peak if progress < peak else (epochs - progress) / (epochs - peak)
+        case "constant":
+            return 1.0
