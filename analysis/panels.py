@@ -1,4 +1,4 @@
-"""How each figure looks: a frame of `analysis.numbers` -> a matplotlib Figure. Percent in pictures."""
+"""How each figure looks: a frame of `analysis.plotted` -> a matplotlib Figure. Percent in pictures."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def accuracy_lr(rows: DataFrame, metric: str) -> Figure:
     """Accuracy against the learning rate: a line and band a method, a point a trial, a cross a diverged one.
 
     Args:
-        rows: of `analysis.numbers.accuracy_by_lr`.
+        rows: of `analysis.plotted.accuracy_by_lr`.
         metric: their metric, for the label.
     """
     keys = ["model.name", "batch_size"]
@@ -44,7 +44,7 @@ def accuracy_lr(rows: DataFrame, metric: str) -> Figure:
             _lr_curve(axes, curve, str(optimizer), scale(metric))
         _log_ticks(axes, rows["optimizer.lr"])
     _outer_labels(grid, label("optimizer.lr"), label(metric))
-    note = "line: mean over trials; band: 95 % t interval of the mean, variance pooled over a curve"
+    note = "line: mean over seeds and axes not shown; band: its 95 % t interval, variance pooled over a curve"
     _legend(figure, _method_handles(rows), note, diverged=bool((rows["outcome"] == "diverged").any()))
     return figure
 
@@ -53,8 +53,8 @@ def accuracy_ratio(rows: DataFrame, lines: DataFrame, metric: str) -> Figure:
     """Accuracy against lr / batch size, a marker a batch size, with each method's line and its band.
 
     Args:
-        rows: of `analysis.numbers.accuracy_by_ratio`.
-        lines: of `analysis.numbers.ratio_lines`.
+        rows: of `analysis.plotted.accuracy_by_ratio`.
+        lines: of `analysis.plotted.ratio_lines`.
         metric: their metric, for the label.
     """
     models, batches = list(rows["model.name"].unique()), sorted(rows["batch_size"].unique())
@@ -71,10 +71,7 @@ def accuracy_ratio(rows: DataFrame, lines: DataFrame, metric: str) -> Figure:
     low, high = grid[0, 0].get_ylim()
     grid[0, 0].set_ylim(low, high + 0.16 * (high - low))  # the panels share it: room for their legends
     _outer_labels(grid, label("lr_batch_ratio"), label(metric))
-    note = (
-        "line: least squares on the logarithm, 95 % band; "
-        "r, ρ: Pearson, Spearman with the ratio, 95 % interval"
-    )
+    note = "line: least squares on the logarithm, 95 % band; r, ρ: Pearson, Spearman with the ratio, 95 % interval"
     few = batches if len(batches) <= len(_MARKERS) else []
     _legend(figure, [_marker(_MARKERS[i], "0.35", f"batch {batch}") for i, batch in enumerate(few)], note)
     return figure
@@ -84,7 +81,7 @@ def heat_map(rows: DataFrame, x: str, y: str, metric: str, *, equal_ratio: bool)
     """The surface of a metric, a panel a method: mean and n in each cell, diverged trials hatched.
 
     Args:
-        rows: of `analysis.numbers.grid` or `deat_grid`.
+        rows: of `analysis.plotted.grid` or `deat_grid`.
         x: the column along the picture.
         y: the column up the picture.
         metric: their metric, for the label.
@@ -105,13 +102,11 @@ def heat_map(rows: DataFrame, x: str, y: str, metric: str, *, equal_ratio: bool)
     bar = figure.colorbar(mpl.cm.ScalarMappable(norm, "viridis"), ax=grid, shrink=0.9, pad=0.02)
     bar.set_label(label(metric))
     handles: list[Any] = (
-        [Line2D([], [], color="0.3", ls="--", lw=0.9, label="equal learning rate / batch size")]
-        if equal_ratio
-        else []
+        [Line2D([], [], color="0.3", ls="--", lw=0.9, label="equal learning rate / batch size")] if equal_ratio else []
     )
     if rows["diverged"].any():
         handles.append(Patch(facecolor="white", edgecolor="0.3", hatch="////", label="diverged trials"))
-    _legend(figure, handles, "in a cell: mean over its n completed trials")
+    _legend(figure, handles, "in a cell: mean over its n completed trials (seeds and axes not shown)")
     return figure
 
 
@@ -119,7 +114,7 @@ def accuracy_epoch(rows: DataFrame) -> Figure:
     """Robust accuracy against the epoch in each method's best cell: train dashed, test solid.
 
     Args:
-        rows: of `analysis.numbers.accuracy_by_epoch`.
+        rows: of `analysis.plotted.accuracy_by_epoch`.
     """
     models = list(rows["model.name"].unique())
     figure, grid = _grid(1, len(models), width=5.2, height=3.8)
@@ -187,12 +182,8 @@ def _lr_curve(axes: Axes, curve: DataFrame, optimizer: str, factor: float) -> No
     means = curve.drop_duplicates("optimizer.lr").dropna(subset=["mean"])
     axes.plot(means["optimizer.lr"], factor * means["mean"], color=colour, lw=1.5)
     band = means.dropna(subset=["low"])
-    axes.fill_between(
-        band["optimizer.lr"], factor * band["low"], factor * band["high"], color=colour, alpha=0.18, lw=0
-    )
-    axes.plot(
-        curve["optimizer.lr"], factor * curve["value"], "o", color=colour, alpha=0.45, markersize=3, mew=0
-    )
+    axes.fill_between(band["optimizer.lr"], factor * band["low"], factor * band["high"], color=colour, alpha=0.18, lw=0)
+    axes.plot(curve["optimizer.lr"], factor * curve["value"], "o", color=colour, alpha=0.45, markersize=3, mew=0)
     lost = curve.loc[curve["outcome"] == "diverged", "optimizer.lr"]
     if len(lost):  # an empty line would have no extent, and the layout no solution
         foot = axes.get_xaxis_transform()
@@ -216,9 +207,7 @@ def _ratio_fits(axes: Axes, lines: DataFrame, factor: float) -> None:
 
 def _cells(axes: Axes, part: DataFrame, x: str, y: str, factor: float, norm: Normalize) -> None:
     columns, rows = sorted(part[x].unique()), sorted(part[y].unique())
-    mean = factor * part.pivot_table(index=y, columns=x, values="mean", dropna=False).to_numpy(
-        dtype=np.float64
-    )
+    mean = factor * part.pivot_table(index=y, columns=x, values="mean", dropna=False).to_numpy(dtype=np.float64)
     axes.imshow(mean, origin="lower", aspect="auto", cmap="viridis", norm=norm)
     axes.grid(visible=False)
     for _, cell in part.iterrows():
@@ -274,9 +263,7 @@ def _epoch_handles(part: DataFrame) -> list[Line2D]:
         first = curve.iloc[0]
         where = f"lr {short(first['optimizer.lr'])}, batch {first['batch_size']}, n = {curve['n'].max()}"
         handles.append(Line2D([], [], color=_colour(optimizer), label=f"{method(str(optimizer))}: {where}"))
-    styles = [
-        Line2D([], [], color="0.35", ls=style, label=name) for name, style in (("train", "--"), ("test", "-"))
-    ]
+    styles = [Line2D([], [], color="0.35", ls=style, label=name) for name, style in (("train", "--"), ("test", "-"))]
     return [*handles, *styles]
 
 

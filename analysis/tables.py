@@ -34,9 +34,7 @@ def trials_table(frame: DataFrame) -> Table:
     table = Table(caption="accuracies in %, last: at the last epoch, best: at the best one by validation")
     for name in names:
         header = name.replace("_", " ") if name in SHOWN else name
-        table.add_column(
-            header, justify="left" if name in ("trial_id", "outcome") else "right", overflow="fold"
-        )
+        table.add_column(header, justify="left" if name in ("trial_id", "outcome") else "right", overflow="fold")
     shown = {name: [_cell(name, value) for value in frame[name]] for name in names}
     for row in zip(*shown.values(), strict=True):
         table.add_row(*row)
@@ -133,9 +131,7 @@ def _difference(found: PairedDifference) -> str:
         return f"{name}: no cell with completed trials of both{left_out}"
     factor, unit = (100, "points") if scale(found.y) == 100 else (1, "")
     low, high = factor * found.low, factor * found.high
-    interval = (
-        f" [{low:+.2f}, {high:+.2f}], p = {found.p_value:.2g}" if np.isfinite(low) else " (no interval)"
-    )
+    interval = f" [{low:+.2f}, {high:+.2f}], p = {found.p_value:.2g}" if np.isfinite(low) else " (no interval)"
     gain = f"{factor * found.estimate:+.2f} {unit}".strip()
     counts = f"{_count(found.n_cells, 'cell')}, {_count(found.n_trials, 'trial')}"
     return f"{name}: {gain}{interval}, {counts}{left_out}"

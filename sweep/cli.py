@@ -69,19 +69,16 @@ def plan(config: Path, out: Path | None, overrides: tuple[str, ...]) -> None:
 @_set
 @click.option("--address", help="Ray cluster: auto or HOST:PORT [default: a local Ray].")
 @click.option("--serial", is_flag=True, help="In this process, without Ray.")
-def launch(
-    config: Path, out: Path | None, overrides: tuple[str, ...], address: str | None, serial: bool
-) -> None:
+def launch(config: Path, out: Path | None, overrides: tuple[str, ...], address: str | None, serial: bool) -> None:
     """Run the trials that are not finished yet."""
     from sweep import runner
+    from sweep.signals import EXIT_INTERRUPTED
 
     sweep = _load(config, overrides)
     directory = _directory_of(sweep, out)
     console = _console()
-    code = runner.launch(
-        sweep, directory, console, command=_command_line(), address=address, serial=serial
-    )
-    if code != runner.EXIT_INTERRUPTED:
+    code = runner.launch(sweep, directory, console, command=_command_line(), address=address, serial=serial)
+    if code != EXIT_INTERRUPTED:
         _print_summary(directory, console)
     sys.exit(code)
 
@@ -111,7 +108,7 @@ def status(directory: Path) -> None:
 @click.option("--output", type=click.Path(path_type=Path), help="File to write [default: stdout].")
 def results(directory: Path, epochs: bool, form: str, output: Path | None) -> None:
     """Show the trials' numbers, or write them as a file."""
-    from analysis import frame, tables
+    from analysis import frame, tables, views
 
     rows = frame.load_epochs(directory) if epochs else frame.load_trials(directory)
     if form != "table":
@@ -119,7 +116,7 @@ def results(directory: Path, epochs: bool, form: str, output: Path | None) -> No
         return
     console = _console(output)
     if epochs:
-        console.print(tables.epochs_table(rows))
+        console.print(views.epochs_table(rows))
         return
     console.print(tables.trials_table(rows))
     console.print(tables.summary(rows))
@@ -144,10 +141,9 @@ def figures(directory: Path, output: Path | None) -> None:
 @click.argument("trial_id")
 def show(directory: Path, trial_id: str) -> None:
     """Show one trial: config, provenance, curve. A beginning of its id is enough."""
-    from analysis import tables
-    from trainers.record import read
+    from analysis import views
 
-    _console().print(tables.trial(read(directory), trial_id))
+    _console().print(views.trial_view(directory, trial_id))
 
 
 @main.command()

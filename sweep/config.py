@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import Field, WrapValidator, model_validator
 
-from sweep.space import INERT_AXES, Axis, axis_order, leaf_keys, nested
+from sweep.space import INERT_AXES, Axis, Point, axis_order, leaf_keys, nested, value_at
 from trainers.config import Frozen, Number, TrialConfig, Whole
 from trainers.errors import UserError, suggestion, validated
 
@@ -46,18 +46,18 @@ class ResourcesConfig(Frozen):
 
 
 def _as_axis(value: Any, build: Any) -> Axis:
+    if not isinstance(value, (list, dict, Axis)):
+        raise ValueError(f"must be a list of values, or a mapping such as {{uniform: [low, high]}}, got {value!r}")
     return build({"grid": value} if isinstance(value, list) else value)  # type: ignore[no-any-return]
 
 
 class SweepConfig(Frozen):
     """A sweep: a question, the trial that everything starts from, and what is varied."""
 
-    name: str = Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Names the run directory: runs/NAME."
-    )
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Names the run directory: runs/NAME.")
     question: str = Field("", description="What the sweep is to answer; shown with its results.")
     trial: TrialConfig = Field(default_factory=TrialConfig, description="Defaults of every trial.")
-    space: dict[str, Annotated[Axis, WrapValidator(_as_axis)]] = Field(
+    space: dict[str, Annotated[Axis, WrapValidator(_as_axis, json_schema_input_type=list[Any] | Axis)]] = Field(
         min_length=1, description="Dotted keys of the trial -> what they are varied over."
     )
     seeds: tuple[Annotated[Whole, Field(ge=0)], ...] = Field((0,), min_length=1, description="Each point runs each.")
@@ -110,19 +110,51 @@ def load(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
     _refuse_shadowed(path, values)
     for override in overrides:
         _override(values, override)
+    if isinstance(trial := values.get("trial"), dict) and "seed" in trial:
+        raise UserError(f"{path}: trial.seed: seeds are replicates; write seeds: [{trial['seed']}] instead")
     config = validated(SweepConfig, values, f"{path}: ")
-    check_values(config, f"{path}: space")
-    return config
+    space = {key: _read_axis(config, key, f"{path}: space") for key in config.space}
+    return config.model_copy(update={"space": space})
 
 
-def check_values(config: SweepConfig, where: str) -> None:
-    """Every value of every axis passes the validation of the key it stands for."""
-    base = config.trial.model_dump()
-    for key, axis in config.space.items():
-        for value in axis.extremes():
-            # With the values that make it apply, lest sgd be checked with what only deat reads.
-            conditions = {name: wanted[0] for name, wanted in axis.conditions().items()}
-            validated(TrialConfig, nested(base, {**conditions, key: value}), where)
+def _read_axis(config: SweepConfig, key: str, where: str) -> Axis:
+    """The axis with every value as the key it stands for reads it: `8/255` and `1e-4` are numbers then.
+
+    Raises:
+        UserError: a value that the key refuses.
+    """
+    axis = config.space[key]
+    conditions = _conditions(config.space, key)
+
+    def read(name: str, value: Any, where: str) -> Any:
+        # With the values that make the axis apply, lest sgd be checked with what only deat reads.
+        values = nested(config.trial.model_dump(), {**conditions, name: value})
+        return value_at(validated(TrialConfig, values, where).model_dump(mode="json"), name)
+
+    if axis.is_range:
+        ends = [read(key, value, where) for value in axis.extremes()]
+        if not all(isinstance(end, float) for end in ends):
+            raise UserError(
+                f"{where}.{key}: a range is of fractions, and this key takes none; list its values: {{choice: [...]}}"
+            )
+    admitted = {
+        name: [read(name, value, f"{where}.{key}.when") for value in values]
+        for name, values in axis.conditions().items()
+    }
+    listed = {
+        kind: [read(key, value, where) for value in values]
+        for kind in ("grid", "choice")
+        if (values := getattr(axis, kind)) is not None
+    }
+    return validated(Axis, {**axis.model_dump(), **listed, "when": admitted or None}, f"{where}.{key}")
+
+
+def _conditions(space: dict[str, Axis], key: str) -> Point:
+    """Values at which the axis applies: the first admitted of each key in its `when`, and in theirs."""
+    point: Point = {}
+    for name, admitted in (space[key].conditions() if key in space else {}).items():
+        point |= _conditions(space, name) | {name: admitted[0]}
+    return point
 
 
 def dump(config: SweepConfig) -> str:
@@ -130,8 +162,9 @@ def dump(config: SweepConfig) -> str:
     values = config.model_dump(mode="json")
     values["space"] = {key: axis.model_dump(mode="json", exclude_none=True) for key, axis in config.space.items()}
     for key, axis in config.space.items():
-        if axis.when is None:
+        if not axis.when:
             _remove(values["trial"], key)
+    del values["trial"]["seed"]
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
@@ -144,10 +177,11 @@ def _mapping(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: cannot be read as text: {error}") from None
     try:
         values = yaml.load(text, Loader=_UniqueKeys)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
-        raise UserError(f"{path}{line}: not valid YAML: {getattr(error, 'problem', error)}") from None
+        problem = getattr(error, "problem", None) or str(error).partition("\n")[0]
+        raise UserError(f"{path}{line}: not valid YAML: {problem}") from None
     if not isinstance(values, dict):
         raise UserError(f"{path}: must be a mapping of keys to values, got {type(values).__name__}")
     return values
@@ -156,16 +190,18 @@ def _mapping(path: Path) -> dict[str, Any]:
 class _UniqueKeys(yaml.SafeLoader):
     """YAML's safe loader, but a key that stands twice is an error: the first would be lost in silence."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"duplicate key {key!r}: give each key once", key_node.start_mark
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if key.value in seen:
+                raise yaml.composer.ComposerError(
+                    None, None, f"duplicate key {key.value!r}: give each key once", key.start_mark
                 )
-            seen.add(key)
-        return super().construct_mapping(node, deep)
+            seen.add(key.value)
+        return node
 
 
 def _override(values: dict[str, Any], override: str) -> None:
@@ -174,15 +210,18 @@ def _override(values: dict[str, Any], override: str) -> None:
         raise UserError(f"--set {override}: must be KEY=VALUE, such as trial.epochs=3")
     try:
         value = yaml.load(text, Loader=_UniqueKeys)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):
         raise UserError(f"--set {key}: the value is not valid YAML, got {text!r}") from None
     section, _, rest = key.partition(".")
     if section == "space" and rest:
         _put(values, ["space", rest], value, override)
+        if not _conditional(value) and isinstance(values.get("trial"), dict):
+            _remove(values["trial"], rest)
         return
     _put(values, key.split("."), value, override)
     if section == "trial" and isinstance(values.get("space"), dict):
-        values["space"].pop(rest, None)
+        for pinned in _leaves({rest: value}):
+            values["space"].pop(pinned, None)
 
 
 def _put(values: dict[str, Any], path: list[str], value: Any, override: str) -> None:
@@ -199,8 +238,12 @@ def _refuse_shadowed(path: Path, values: dict[str, Any]) -> None:
     if not (isinstance(space, dict) and isinstance(trial, dict)):
         return
     for key in _leaves(trial):
-        if key in space and not (isinstance(space[key], dict) and "when" in space[key]):
+        if key in space and not _conditional(space[key]):
             raise UserError(f"{path}: trial.{key}: is also an axis of space, which would hide it; keep one of the two")
+
+
+def _conditional(axis: Any) -> bool:
+    return isinstance(axis, dict) and bool(axis.get("when"))
 
 
 def _leaves(values: dict[Any, Any], front: str = "") -> Iterator[str]:
@@ -214,5 +257,5 @@ def _leaves(values: dict[Any, Any], front: str = "") -> Iterator[str]:
 def _remove(values: dict[str, Any], key: str) -> None:
     *parts, last = key.split(".")
     for part in parts:
-        values = values[part]
+        values = values.get(part) or {}
     values.pop(last, None)

@@ -40,12 +40,10 @@ class RunLock:
             directory.mkdir(parents=True, exist_ok=True)
             self._file = (directory / LOCK_FILE).open("a+")
         except OSError as error:
-            raise UserError(
-                f"--out {directory}: cannot be written: {error.strerror}; give a folder that can"
-            ) from None
+            raise UserError(f"--out {directory}: cannot be written: {error.strerror}; give a folder that can") from None
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             self._file.seek(0)
             holder = self._file.read().strip() or "unknown"
             self._file.close()
@@ -70,10 +68,10 @@ def is_live(directory: Path) -> bool:
     try:
         with (directory / LOCK_FILE).open() as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except OSError:
+    except BlockingIOError:
         return True
+    except OSError:
+        return False
     return False
 
 
@@ -81,13 +79,17 @@ def refuse_other_sweep(directory: Path, config: SweepConfig) -> None:
     """Two sweeps with different names never share a directory.
 
     Raises:
-        UserError: the directory holds another sweep, or files that are no run.
+        UserError: the directory holds another sweep.
     """
     path = directory / CONFIG_FILE
-    if path.exists():
-        name = (yaml.safe_load(path.read_text()) or {}).get("name")
-        if name != config.name:
-            raise UserError(f"--out {directory}: holds the sweep {name!r}, not {config.name!r}; give another --out")
+    if not path.exists():
+        return
+    try:
+        name = yaml.safe_load(path.read_text())["name"]
+    except (yaml.YAMLError, TypeError, KeyError):
+        raise UserError(f"{path}: is not the config of a sweep; delete it: the next launch writes it anew") from None
+    if name != config.name:
+        raise UserError(f"--out {directory}: holds the sweep {name!r}, not {config.name!r}; give another --out")
 
 
 class Journal:
@@ -128,7 +130,7 @@ class Journal:
                 "commit": where["commit"],
                 "code_version": where["code_version"],
                 "size": self._plan.size,
-                "wanted": [trial.id for trial in known] or None,
+                "wanted": [trial.id for trial in known],
             },
         )
         for trial in known:

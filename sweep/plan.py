@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -92,17 +93,17 @@ def plan(config: SweepConfig, records: Sequence[Mapping[str, Any]], code_version
     marks = fingerprints(config)
     finished = {trial.id: trial for trial in progress.trials.values() if trial.finished}
     search, points = _search(config, marks, records, finished)
-    trials = _known(search, config, progress)
+    trials = [trial.id for trial in search.known()]
     return Plan(
         config=config,
         search=search,
         size=search.size(),
-        merged=points * len(config.seeds) - search.size() if search.known() else 0,
+        merged=points * len(config.seeds) - search.size() if points else 0,
         finished=sum(trial in finished for trial in trials),
         resumable=sum(trial in progress.trials and 0 < progress.trials[trial].epoch for trial in trials)
         - sum(trial in finished and finished[trial].epoch > 0 for trial in trials),
         other_code=_other_code([finished[trial] for trial in trials if trial in finished], code_version),
-        trial_seconds=_seconds(search, progress, trials),
+        trial_seconds=_seconds(search, progress, config),
     )
 
 
@@ -112,7 +113,7 @@ def _search(
     records: Sequence[Mapping[str, Any]],
     finished: Mapping[str, TrialProgress],
 ) -> tuple[Search, int]:
-    """The search, and how many points a known one has."""
+    """The search, and of how many points it was made; 0 where they are not known yet."""
     if config.search.name == "optuna":
         trial_records = [record for record in records if record["record"] == "trial"]
         values = {name: metric(trial, config) for name, trial in finished.items()}
@@ -121,16 +122,10 @@ def _search(
     return FixedSearch(planned(config, points, marks), frozenset(finished)), len(points)
 
 
-def _known(search: Search, config: SweepConfig, progress: Progress) -> list[str]:
-    """Ids of the wanted trials that are known: all of a grid, those asked for already by Optuna."""
-    if known := search.known():
-        return [trial.id for trial in known]
-    seeds = set(config.seeds)
-    return [trial.id for trial in progress.trials.values() if trial.seed in seeds]
-
-
 def metric(trial: TrialProgress, config: SweepConfig) -> float | None:
-    """The sweep's metric at the trial's last epoch; None if it diverged or has none."""
+    """The sweep's metric at the trial's last epoch; the worst there is if it diverged; None if it has none."""
+    if trial.outcome == "diverged":
+        return 0.0 if config.mode == "max" else math.inf
     return trial.last.get(config.metric) if trial.outcome == "completed" else None
 
 
@@ -139,21 +134,20 @@ def _other_code(finished: Sequence[TrialProgress], code_version: str) -> dict[st
     return {version: number for version, number in versions.items() if version != code_version}
 
 
-def _seconds(search: Search, progress: Progress, wanted: Sequence[str]) -> float | None:
-    """Epochs left times the seconds an epoch of the same network and batch size took, else of any."""
+def _seconds(search: Search, progress: Progress, config: SweepConfig) -> float | None:
+    """Epochs left times the seconds an epoch of the same batch size took, else of any."""
     measured: dict[Any, list[float]] = defaultdict(list)
     for trial in progress.trials.values():
-        if trial.epoch:
+        if trial.seen:
             measured[trial.point.get("batch_size")].append(trial.seconds / len(trial.seen))
     if not measured:
         return None
     overall = mean(seconds for group in measured.values() for seconds in group)
-    known = search.known() or []
-    if not known:
-        epochs = [trial.epochs_wanted for trial in progress.trials.values()]
-        left = search.size() - sum(progress.trials[name].finished for name in wanted)
-        return left * mean(epochs) * overall
-    return sum(_left(trial, progress) * mean(measured.get(trial.point.get("batch_size"), [overall])) for trial in known)
+    known = search.known()
+    unknown = (search.size() - len(known)) * config.trial.epochs * overall
+    return unknown + sum(
+        _left(trial, progress) * mean(measured.get(trial.point.get("batch_size"), [overall])) for trial in known
+    )
 
 
 def _left(trial: PlannedTrial, progress: Progress) -> int:

@@ -9,6 +9,12 @@ from typing import Any, Self
 
 from trainers.record import FINISHED, EpochRecord, epoch_record
 
+#: Every state of a trial, in the order shown: its outcome, or what the lack of one means.
+STATES = (
+    *("completed", "diverged", "out_of_memory", "failed", "interrupted"),
+    *("running", "waiting", "never_started"),
+)
+
 
 @dataclass
 class TrialProgress:
@@ -23,16 +29,24 @@ class TrialProgress:
     """Epoch -> hash of its newest record, so that a record that comes again is known."""
     last: Mapping[str, Any] = field(default_factory=dict)
     """The record of its newest epoch; empty before the first."""
+    begun: bool = False
+    """Whether it ever started."""
     started: bool = False
+    """Whether it started in the last launch."""
     outcome: str | None = None
     reason: str = ""
+    finished: bool = False
+    """Whether it has its numbers, every epoch's, and will not run again."""
     seconds: float = 0.0
     code_version: str | None = None
 
-    @property
-    def finished(self) -> bool:
-        """Whether it has its numbers and will not run again."""
-        return self.outcome in FINISHED
+    def state(self, live: bool) -> str:
+        """Its outcome; where it has none, what that means while a launch is live, and when none is."""
+        if self.outcome is not None and (self.finished or self.started or not live):
+            return self.outcome
+        if live:
+            return "running" if self.started else "waiting"
+        return "interrupted" if self.begun else "never_started"
 
     def has(self, record: EpochRecord) -> bool:
         """Whether this very record is written down already."""
@@ -50,8 +64,8 @@ class Progress:
     trials: dict[str, TrialProgress] = field(default_factory=dict)
     size: int = 0
     """Trials that the last launch wanted."""
-    wanted: frozenset[str] | None = None
-    """Their ids; None for a search that finds them on the way."""
+    wanted: set[str] = field(default_factory=set)
+    """Their ids, as far as they are known: Optuna finds them on the way."""
     launched: float = 0.0
     """When the last launch began, s since 1970."""
     latest: float = 0.0
@@ -72,53 +86,56 @@ class Progress:
             case "launch":
                 self._launch(record)
             case "trial":
-                self.trials[record["trial_id"]] = TrialProgress(
-                    record["trial_id"], record["point"], record["seed"], record["config"]["epochs"]
-                )
-            case "start" | "epoch" | "outcome":
+                trial = TrialProgress(record["trial_id"], record["point"], record["seed"], record["config"]["epochs"])
+                self.trials.setdefault(trial.id, trial)
+                self.wanted.add(trial.id)
+            case "start" | "epoch" | "outcome" if record["trial_id"] in self.trials:
+                # Without its trial line, which a user may have deleted as damaged, a record counts for nothing.
                 self._trial_record(self.trials[record["trial_id"]], record)
 
     def _launch(self, record: Mapping[str, Any]) -> None:
         self.size = record["size"]
-        self.wanted = None if record["wanted"] is None else frozenset(record["wanted"])
+        self.wanted = set(record["wanted"])
         self.launched, self.epochs_since_launch = record["time"], 0
         for trial in self.trials.values():
-            trial.started = trial.started and trial.outcome is not None
+            trial.started = False
 
     def _trial_record(self, trial: TrialProgress, record: Mapping[str, Any]) -> None:
         if record["record"] == "start":
-            trial.started, trial.outcome, trial.reason = True, None, ""
+            trial.begun = trial.started = True
+            trial.outcome, trial.reason, trial.finished = None, "", False
             trial.code_version = record["code_version"]
         elif record["record"] == "epoch":
             trial.seconds += record["seconds"] + record["evaluation_seconds"]
-            trial.epoch, trial.last = record["epoch"], dict(record)
+            trial.epoch = record["epoch"]
+            if trial.epoch >= trial.last.get("epoch", 0):  # not one that was lost and comes late
+                trial.last = dict(record)
             trial.seen[trial.epoch] = hash(epoch_record(record))
             self.epochs_since_launch += 1
         else:
             trial.outcome, trial.reason = record["outcome"], record["reason"]
-            if trial.finished:
+            if trial.outcome in FINISHED:
                 trial.epoch = record["epochs"]
+                trial.finished = all(epoch in trial.seen for epoch in range(1, trial.epoch + 1))
 
     def current(self) -> list[TrialProgress]:
         """The trials that the last launch wanted, as far as they are known."""
-        return [trial for trial in self.trials.values() if self.wanted is None or trial.id in self.wanted]
+        return [trial for trial in self.trials.values() if trial.id in self.wanted]
 
     def running(self) -> list[TrialProgress]:
         """Started in the last launch and not ended: running, if the launch is."""
         return [trial for trial in self.current() if trial.started and trial.outcome is None]
 
     def counts(self, live: bool = True) -> dict[str, int]:
-        """Trials by outcome; what has none is running or, where no launch is live, interrupted; the rest waits."""
-        counts = Counter(trial.outcome for trial in self.current() if trial.outcome is not None)
-        running = len(self.running())
-        counts["running" if live else "interrupted"] += running
-        counts["waiting" if live else "never_started"] = self.size - counts.total()
-        return {outcome: number for outcome, number in counts.items() if number}
+        """Trials by state, in the order of STATES, none left out; they add up to `size`."""
+        counts = Counter(trial.state(live) for trial in self.current())
+        counts["waiting" if live else "never_started"] += self.size - counts.total()
+        return {state: counts[state] for state in STATES if counts[state]}
 
     def epochs_left(self) -> int:
         """Epochs still to train, those of trials that are not known yet counted as the known ones'."""
         trials = self.current()
-        left = sum(trial.epochs_wanted - trial.epoch for trial in trials if not trial.finished)
+        left = sum(t.epochs_wanted - t.epoch for t in trials if t.state(live=True) in ("running", "waiting"))
         if trials and self.size > len(trials):
             left += round((self.size - len(trials)) * sum(t.epochs_wanted for t in trials) / len(trials))
         return left

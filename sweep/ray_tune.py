@@ -14,17 +14,6 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-# Read by ray when it is imported.
-os.environ |= {
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_DEDUP_LOGS": "0",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1000000",
-}
-
 import ray
 from ray import tune
 from ray.tune.search import Searcher
@@ -35,6 +24,17 @@ from sweep.journal import Journal
 from sweep.trial import run_trial, trial_values
 from trainers.errors import UserError
 from trainers.provenance import code_version
+
+#: What Ray reads from the environment: no boxes, no loggers and no signal handler of its own, no phoning home.
+ENVIRONMENT = {
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1000000",
+}
 
 #: How often a trial whose worker or node dies is started again, from its checkpoint.
 RESTARTS = 3
@@ -47,6 +47,7 @@ def connected(address: str | None) -> Iterator[None]:
     Raises:
         UserError: nothing answers at the address.
     """
+    os.environ.update(ENVIRONMENT)
     if ray.is_initialized():
         yield
         return
@@ -75,7 +76,7 @@ def most_at_once(resources: ResourcesConfig, wanted: int | None) -> int:
     Raises:
         UserError: a trial fits on no node: Ray would wait for ever.
     """
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    nodes = [node["Resources"] for node in _nodes()]
     asked = {"CPU": resources.cpu, "GPU": resources.gpu}
     for name, amount in asked.items():
         most = max((node.get(name, 0.0) for node in nodes), default=0.0)
@@ -95,6 +96,12 @@ def most_at_once(resources: ResourcesConfig, wanted: int | None) -> int:
     return min(room, wanted or room)
 
 
+def _nodes() -> list[dict[str, Any]]:
+    """The nodes that are up."""
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return [node for node in nodes if node["Alive"]]
+
+
 def check_nodes(directory: Path) -> None:
     """Every node sees the run directory and has this code; checkpoints and data are found by path.
 
@@ -108,8 +115,8 @@ def check_nodes(directory: Path) -> None:
             node["NodeManagerHostname"]: _probe.options(
                 scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
             ).remote(str(token))
-            for node in ray.nodes()
-            if node["Alive"] and node["Resources"].get("CPU", 0)
+            for node in _nodes()
+            if node["Resources"].get("CPU", 0)
         }
         for name, probe in probes.items():
             _check_probe(name, directory, probe)
@@ -122,14 +129,14 @@ def _check_probe(name: str, directory: Path, probe: Any) -> None:
         sees, version = ray.get(probe, timeout=120)
     except ray.exceptions.RayError as error:
         first = str(error).strip().splitlines()[-1]
-        raise UserError(f"node {name}: cannot run robustsweep: {first}; install it there, in the same version") from None
+        raise UserError(f"node {name}: cannot run robustsweep: {first}; install the same version there") from None
     if not sees:
-        raise UserError(f"--out {directory}: node {name} does not see it; give a folder on storage that all nodes share")
+        raise UserError(f"--out {directory}: node {name} does not see it; give a folder that all nodes share")
     if version != code_version():
         raise UserError(f"node {name}: has other code ({version}) than this ({code_version()}); install the same on it")
 
 
-@ray.remote(num_cpus=0.01)  # type: ignore[untyped-decorator]
+@ray.remote(num_cpus=0.01)
 def _probe(token: str) -> tuple[bool, str]:
     return Path(token).exists(), code_version()
 
@@ -204,7 +211,7 @@ class _NotSaved:
         return {}
 
 
-class _JournalSearcher(_NotSaved, Searcher):  # type: ignore[misc]
+class _JournalSearcher(_NotSaved, Searcher):
     """Gives Tune the journal's next trial whenever there is room for one."""
 
     def __init__(self, journal: Journal, resources: ResourcesConfig) -> None:
@@ -212,10 +219,10 @@ class _JournalSearcher(_NotSaved, Searcher):  # type: ignore[misc]
         self._journal, self._resources = journal, resources
         self.names: dict[str, str] = {}
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
         trial = self._journal.next()
         if trial is None:
-            return str(Searcher.FINISHED)
+            return Searcher.FINISHED  # type: ignore[return-value]
         self.names[trial_id] = trial.id
         values, threads = trial_values(trial.config, self._resources)
         return {"trial": values, "threads": threads, "directory": str(self._journal.directory.absolute())}
@@ -230,7 +237,7 @@ class _JournalSearcher(_NotSaved, Searcher):  # type: ignore[misc]
         """Nothing, as above."""
 
 
-class _JournalCallback(_NotSaved, tune.Callback):  # type: ignore[misc]
+class _JournalCallback(_NotSaved, tune.Callback):
     """Brings the trials' messages to the journal."""
 
     def __init__(self, journal: Journal, searcher: _JournalSearcher, each_step: Callable[[], None]) -> None:
@@ -239,7 +246,9 @@ class _JournalCallback(_NotSaved, tune.Callback):  # type: ignore[misc]
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         self._each_step()
 
-    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
         self._journal.take(result["message"])
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:

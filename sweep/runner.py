@@ -114,6 +114,7 @@ def _through_ray(launch: _Launch, address: str | None) -> int:
         launch.screen.refresh()
 
     with ray_tune.connected(address):
+        launch.interrupts.catch()
         at_once = ray_tune.most_at_once(resources, launch.config.max_concurrent)
         ray_tune.check_nodes(journal.directory)
 

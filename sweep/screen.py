@@ -92,7 +92,8 @@ class Screen:
     def __init__(self, console: Console, progress: Progress) -> None:
         """Shows nothing until it is entered."""
         self._progress, self._console = progress, console
-        self._live = Live(console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False) if console.is_terminal else None
+        live = Live(console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
+        self._live = live if console.is_terminal else None
         self._drawn = 0.0
 
     def __enter__(self) -> Self:

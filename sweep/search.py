@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sweep.config import SweepConfig
-from sweep.space import Axis, Point, applies, draw, drawn_axes, nested, strata
+from sweep.space import Axis, Point, applies, combinations, draw, drawn_axes, nested, strata, value_at
 from trainers.config import TrialConfig, identity, trial_id
 from trainers.errors import UserError, validated
 
@@ -50,13 +51,13 @@ class Search(Protocol):
         """How many trials the sweep has in all, finished ones included."""
 
     def known(self) -> list[PlannedTrial]:
-        """The trials that are certain already: all of a grid, none of a search that has not asked yet."""
+        """The trials that are certain already: all of a grid; of Optuna's, those asked for by earlier launches."""
 
     def next(self) -> PlannedTrial | None:
         """The next trial that is not finished; None when there is no more, now or ever."""
 
     def tell(self, trial_id: str, value: float | None) -> None:
-        """The metric that a trial ended with; None: it has none."""
+        """The metric that a trial ended with; None: it failed, and nobody knows."""
 
 
 def planned(config: SweepConfig, points: Iterable[Point], fingerprints: Mapping[str, str]) -> list[PlannedTrial]:
@@ -96,7 +97,9 @@ def distinct_data(config: SweepConfig) -> dict[str, TrialConfig]:
     """One trial for each data set that the sweep touches, by its `data_key`."""
     base = config.trial.model_dump()
     names = config.space.get("data.name")
-    points: list[Point] = [{"data.name": name} for name in names.extremes()] if names else [{}]
+    points: list[Point] = [{"data.name": name} for name in names.extremes()] if names else []
+    if names is None or names.when:
+        points.append({})
     trials = [validated(TrialConfig, nested(base, point), "space") for point in points]
     return {data_key(trial): trial for trial in trials}
 
@@ -138,9 +141,40 @@ class _Asked:
     waiting: set[str]
     values: list[float] = field(default_factory=list)
 
+    def tell(self, trial_id: str, value: float | None) -> None:
+        """Adds a seed's value; after the last one Optuna is told the mean, or that the point failed."""
+        import optuna
+
+        self.waiting.remove(trial_id)
+        if value is not None:
+            self.values.append(value)
+        if self.waiting:
+            return
+        if self.values:
+            self.study.tell(self.ask, sum(self.values) / len(self.values))
+        else:
+            self.study.tell(self.ask, state=optuna.trial.TrialState.FAIL)
+
+
+class _Stratum:
+    """One combination of the grid axes: its own study, and the points asked for by earlier launches."""
+
+    def __init__(self, number: int, point: Point, limit: int, listed: list[Point] | None, study: optuna.Study) -> None:
+        self.number, self.point, self.study = number, point, study
+        self.limit = limit
+        """Points to give out: n_trials, or all there are."""
+        self.listed = listed
+        """All there are, one for each trial that they mean; None where an axis is a range."""
+        self.earlier: list[Point] = []
+        self.given: list[set[str]] = []
+        """Ids of the trials of every point given out."""
+
 
 class OptunaSearch:
     """Bayesian search, one study for each combination of the grid axes; seeds are replicates of one point."""
+
+    #: Combinations of drawn values that are looked at, at most, to learn how many points there are.
+    LISTED = 1000
 
     def __init__(
         self,
@@ -154,29 +188,30 @@ class OptunaSearch:
         Args:
             config: the sweep.
             fingerprints: as for `planned`.
-            earlier: the run's `trial` records, in order.
-            values: trial id -> metric of the finished ones, None where a trial has none (it diverged).
+            earlier: the run's `trial` records, in order; those that are not of this sweep are passed over.
+            values: trial id -> metric of the finished ones, None where a trial has none.
+
+        Raises:
+            UserError: values of the space do not go together.
         """
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._config, self._fingerprints = config, fingerprints
         self._base = config.trial.model_dump()
-        self._strata = strata(config.space, self._base)
-        direction = {"max": "maximize", "min": "minimize"}[config.mode]
-        self._studies = [optuna.create_study(direction=direction) for _ in self._strata]
-        self._asked: dict[str, _Asked] = {}
+        self._strata = self._distinct_strata()
+        self._asked: dict[str, list[_Asked]] = defaultdict(list)
         self._left: deque[PlannedTrial] = deque()
-        self._finished = dict(values or {})
-        self._earlier = self._points_by_stratum(earlier)
+        self._ended = dict(values or {})
+        self._take_up(earlier)
 
     def size(self) -> int:
         """Points of every stratum times seeds."""
-        return len(self._strata) * (self._config.search.n_trials or 0) * len(self._config.seeds)
+        return sum(stratum.limit for stratum in self._strata) * len(self._config.seeds)
 
     def known(self) -> list[PlannedTrial]:
-        """None: a point is certain when Optuna has been asked for it."""
-        return []
+        """Those that earlier launches asked for; more are certain when Optuna has been asked for them."""
+        return self._planned(point for stratum in self._strata for point in stratum.earlier)
 
     def next(self) -> PlannedTrial | None:
         """The next seed of a point, or the first seed of a new point."""
@@ -185,62 +220,113 @@ class OptunaSearch:
         return self._left.popleft() if self._left else None
 
     def tell(self, trial_id: str, value: float | None) -> None:
-        """Adds a seed's value; when the point has all of them, Optuna is told their mean.
+        """Adds a seed's value; when the point has all of them, Optuna is told the mean of those that are known."""
+        self._ended[trial_id] = value
+        for asked in self._asked.pop(trial_id, []):
+            asked.tell(trial_id, value)
 
-        A point all of whose seeds diverged counts as the worst there is: accuracy 0. For a loss there is
-        no worst value, and Optuna is told that the point failed.
-        """
+    def _planned(self, points: Iterable[Point]) -> list[PlannedTrial]:
+        return planned(self._config, points, self._fingerprints)
+
+    def _distinct_strata(self) -> list[_Stratum]:
+        """The strata, less those that mean the same trials as one before them (they differ in a key not read)."""
         import optuna
 
-        asked = self._asked.pop(trial_id, None)
-        if asked is None:
-            return
-        asked.waiting.discard(trial_id)
-        if value is not None:
-            asked.values.append(value)
-        elif self._config.mode == "max":
-            asked.values.append(0.0)
-        if asked.waiting:
-            return
-        if asked.values:
-            asked.study.tell(asked.ask, sum(asked.values) / len(asked.values))
-        else:
-            asked.study.tell(asked.ask, state=optuna.trial.TrialState.FAIL)
+        wanted = self._config.search.n_trials or 0
+        direction = {"max": "maximize", "min": "minimize"}[self._config.mode]
+        found: dict[frozenset[str], _Stratum] = {}
+        for point in strata(self._config.space, self._base):
+            seed = self._config.seeds[0]
+            most = max(self.LISTED, wanted)
+            listed = list(islice(combinations(self._config.space, self._base, point), most))
+            trials = {_trial(self._base, one, seed, self._fingerprints).id: one for one in reversed(listed)}
+            open_ended = any(axis.is_range and key in one for one in listed for key, axis in self._config.space.items())
+            study = optuna.create_study(direction=direction)
+            limit = wanted if open_ended else min(wanted, len(trials))
+            every = None if open_ended else list(trials.values())
+            found.setdefault(frozenset(trials), _Stratum(len(found), point, limit, every, study))
+        return list(found.values())
 
-    def _shortest(self) -> int | None:
+    def _shortest(self) -> _Stratum | None:
         """The stratum with the fewest points, so that all advance together; None when all are full."""
-        counts = [len(study.trials) for study in self._studies]
-        stratum = min(range(len(counts)), key=counts.__getitem__)
-        return stratum if counts[stratum] < (self._config.search.n_trials or 0) else None
+        open_ones = [stratum for stratum in self._strata if len(stratum.given) < stratum.limit]
+        return min(open_ones, key=lambda stratum: len(stratum.given), default=None)
 
-    def _ask(self, stratum: int) -> None:
+    def _ask(self, stratum: _Stratum) -> None:
         """Asks one study for a point and puts its seeds in line; the finished ones are told at once."""
-        study = self._studies[stratum]
-        index = len(study.trials)
-        study.sampler = _sampler(self._config, stratum, index)
-        earlier = self._earlier[stratum]
-        if index < len(earlier):
-            study.enqueue_trial(_parameters(self._config.space, earlier[index]))
-        ask = study.ask()
-        point = _suggest(ask, self._config.space, self._base, self._strata[stratum])
-        trials = planned(self._config, [point], self._fingerprints)
-        asked = _Asked(ask, study, {trial.id for trial in trials})
-        self._asked |= {trial.id: asked for trial in trials}
+        index = len(stratum.given)
+        stratum.study.sampler = _sampler(self._config, stratum.number, index)
+        ask, trials = self._asked_for(stratum, stratum.earlier[index] if index < len(stratum.earlier) else None)
+        if {trial.id for trial in trials} in stratum.given:
+            ask, trials = self._instead(stratum, ask)
+        asked = _Asked(ask, stratum.study, {trial.id for trial in trials})
+        stratum.given.append({trial.id for trial in trials})
         for trial in trials:
-            if trial.id in self._finished:
-                self.tell(trial.id, self._finished[trial.id])
-            else:
+            in_line = trial.id in self._asked
+            self._asked[trial.id].append(asked)
+            if trial.id in self._ended:
+                self.tell(trial.id, self._ended[trial.id])
+            elif not in_line:
                 self._left.append(trial)
 
-    def _points_by_stratum(self, earlier: Iterable[Mapping[str, Any]]) -> dict[int, list[Point]]:
-        """The points already asked for, by stratum, each once, in order."""
-        points: dict[int, list[Point]] = defaultdict(list)
+    def _asked_for(self, stratum: _Stratum, point: Point | None = None) -> tuple[optuna.Trial, list[PlannedTrial]]:
+        """Optuna's next point, or the one that it is given, and its trials."""
+        if point is not None:
+            stratum.study.enqueue_trial(_parameters(self._config.space, point))
+        ask = stratum.study.ask()
+        return ask, self._planned([_suggest(ask, self._config.space, self._base, stratum.point)])
+
+    def _instead(self, stratum: _Stratum, ask: optuna.Trial) -> tuple[optuna.Trial, list[PlannedTrial]]:
+        """A new point where Optuna repeats one, which it does in a small space."""
+        import optuna
+
+        stratum.study.tell(ask, state=optuna.trial.TrialState.FAIL)
+        seed = self._config.search.seed
+        points: Iterator[Point] = (draw(self._config.space, self._base, stratum.point, seed, n) for n in count())
+        new = (
+            point
+            for point in (points if stratum.listed is None else stratum.listed)
+            if {trial.id for trial in self._planned([point])} not in stratum.given
+        )
+        return self._asked_for(stratum, next(new))
+
+    def _take_up(self, earlier: Iterable[Mapping[str, Any]]) -> None:
+        """Sorts earlier trials' points into the strata, each once, in order."""
         for record in earlier:
-            point = dict(record["point"])
-            for number, stratum in enumerate(self._strata):
-                if stratum.items() <= point.items() and point not in points[number]:
-                    points[number].append(point)
-        return points
+            for stratum in self._strata:
+                point = self._point_in(stratum, record)
+                if point is not None and point not in stratum.earlier and self._means(point, record):
+                    stratum.earlier.append(point)
+        for stratum in self._strata:
+            del stratum.earlier[stratum.limit :]
+
+    def _point_in(self, stratum: _Stratum, record: Mapping[str, Any]) -> Point | None:
+        """The point of the stratum that an earlier trial is at; None: it lies in none, or outside a drawn axis."""
+        space, point = self._config.space, dict(stratum.point)
+        if not all(_is_at(record, key, value) for key, value in point.items()):
+            return None
+        for key in drawn_axes(space):
+            if applies(space[key], point, self._base):
+                point[key] = record["point"].get(key, _read_value(record, key))
+                if not space[key].admits(point[key]):
+                    return None
+        return point
+
+    def _means(self, point: Point, record: Mapping[str, Any]) -> bool:
+        """Whether the point, with the earlier trial's seed, is that very trial."""
+        return _trial(self._base, point, record["seed"], self._fingerprints).id == record["trial_id"]
+
+
+def _is_at(record: Mapping[str, Any], key: str, value: Any) -> bool:
+    """Whether an earlier trial may have this value: in its point or its config, or its config reads no such key."""
+    return value in (record["point"].get(key), _read_value(record, key, value))
+
+
+def _read_value(record: Mapping[str, Any], key: str, default: Any = None) -> Any:
+    try:
+        return value_at(record["config"], key)
+    except KeyError:
+        return default
 
 
 def _sampler(config: SweepConfig, stratum: int, index: int) -> optuna.samplers.BaseSampler:
@@ -264,8 +350,9 @@ def _suggest(ask: optuna.Trial, space: Mapping[str, Axis], base: Mapping[str, An
         axis = space[key]
         if not applies(axis, point, base):
             continue
-        if bounds := axis.uniform or axis.loguniform:
-            point[key] = ask.suggest_float(key, *bounds, log=axis.loguniform is not None)
+        if axis.is_range:
+            low, high = axis.extremes()
+            point[key] = ask.suggest_float(key, low, high, log=axis.loguniform is not None)
         else:
             point[key] = json.loads(ask.suggest_categorical(key, [json.dumps(v) for v in axis.extremes()]))
     return point
@@ -274,10 +361,7 @@ def _suggest(ask: optuna.Trial, space: Mapping[str, Axis], base: Mapping[str, An
 def _parameters(space: Mapping[str, Axis], point: Point) -> dict[str, Any]:
     """The point as Optuna's parameters: lists of values are categories named by their JSON."""
     drawn = {key: point[key] for key in drawn_axes(space) if key in point}
-    return {
-        key: value if space[key].uniform or space[key].loguniform else json.dumps(value)
-        for key, value in drawn.items()
-    }
+    return {key: value if space[key].is_range else json.dumps(value) for key, value in drawn.items()}
 
 
 def fixed_points(config: SweepConfig) -> list[Point]:
@@ -304,4 +388,9 @@ def fingerprints(config: SweepConfig) -> dict[str, str]:
             found[key] = fingerprint(trial.data)
         except UserError as error:
             raise UserError(f"trial.{error}" if str(error).startswith("data.") else str(error)) from None
+        if trial.data.fingerprint not in (None, found[key]):
+            raise UserError(
+                f"trial.data.fingerprint: the data are {found[key]}, not {trial.data.fingerprint}; "
+                "point trial.data.root at those, or leave trial.data.fingerprint out"
+            )
     return found

@@ -32,8 +32,14 @@ class Interrupts:
 
     def __enter__(self) -> Self:
         """Starts to catch."""
-        self._before = {number: signal.signal(number, self._catch) for number in self._SIGNALS}
+        self._before = {number: signal.getsignal(number) for number in self._SIGNALS}
+        self.catch()
         return self
+
+    def catch(self) -> None:
+        """Catches the signals, again if some library (ray.init does) has taken them."""
+        for number in self._SIGNALS:
+            signal.signal(number, self._catch)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """Gives the signals back to whoever had them."""

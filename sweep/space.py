@@ -9,7 +9,7 @@ import functools
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -45,7 +45,7 @@ class Axis(Frozen):
         given = [name for name in ("grid", "choice", "uniform", "loguniform") if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(f"must have one of grid, choice, uniform, loguniform; got {given or 'none'}")
-        values = [json.dumps(value, sort_keys=True) for value in self.grid or self.choice or ()]
+        values = [json.dumps(value, default=str) for value in self.grid or self.choice or ()]
         if len(set(values)) != len(values):
             raise ValueError(f"each value once, got [{', '.join(values)}]")
         bounds = self.uniform or self.loguniform
@@ -53,6 +53,9 @@ class Axis(Frozen):
             raise ValueError(f"must be [low, high] with low < high, got {list(bounds)}")
         if self.loguniform and self.loguniform[0] <= 0:
             raise ValueError(f"loguniform: low must be > 0, got {self.loguniform[0]}")
+        for key, admitted in self.conditions().items():
+            if not admitted:
+                raise ValueError(f"when.{key}: must not be empty, got []")
         return self
 
     def conditions(self) -> dict[str, list[Any]]:
@@ -62,6 +65,29 @@ class Axis(Frozen):
     def extremes(self) -> tuple[Any, ...]:
         """The values that decide whether the axis is valid: all of a list, the ends of a range."""
         return self.grid or self.choice or self.uniform or self.loguniform or ()
+
+    @property
+    def is_range(self) -> bool:
+        """Whether its values are all those between two ends."""
+        return bool(self.uniform or self.loguniform)
+
+    def at(self, u: float) -> Any:
+        """The value at u in [0, 1), for draws."""
+        if self.uniform:
+            low, high = self.uniform
+            return low + u * (high - low)
+        if self.loguniform:
+            low, high = (math.log(bound) for bound in self.loguniform)
+            return math.exp(low + u * (high - low))
+        values = self.extremes()
+        return values[int(u * len(values))]
+
+    def admits(self, value: Any) -> bool:
+        """Whether the value is one of the axis's."""
+        if not self.is_range:
+            return value in self.extremes()
+        low, high = self.extremes()
+        return isinstance(value, (int, float)) and low <= value <= high
 
 
 @functools.cache
@@ -117,30 +143,36 @@ def axis_order(space: Mapping[str, Axis]) -> list[str]:
 def applies(axis: Axis, point: Point, base: Mapping[str, Any]) -> bool:
     """Whether the axis's conditions hold at the point, or in `base` for keys that are no axes."""
     return all(
-        (point[key] if key in point else value_at(base, key)) in admitted
-        for key, admitted in axis.conditions().items()
+        (point[key] if key in point else value_at(base, key)) in admitted for key, admitted in axis.conditions().items()
     )
 
 
 def strata(space: Mapping[str, Axis], base: Mapping[str, Any]) -> list[Point]:
     """Every combination of the grid axes that do not hang on a drawn one, in the file's order."""
-    points: list[Point] = [{}]
-    for key in (key for key in axis_order(space) if _is_grid(space, key)):
-        points = [
-            extended
-            for point in points
-            for extended in (
-                [{**point, key: value} for value in space[key].grid or ()]
-                if applies(space[key], point, base)
-                else [point]
-            )
-        ]
-    return points
+    return list(_combinations(space, base, [key for key in axis_order(space) if _is_grid(space, key)], {}))
+
+
+def combinations(space: Mapping[str, Axis], base: Mapping[str, Any], stratum: Point) -> Iterator[Point]:
+    """Every combination of the drawn axes' values within a stratum; a range stands there with its low end."""
+    return _combinations(space, base, drawn_axes(space), stratum)
+
+
+def _combinations(
+    space: Mapping[str, Axis], base: Mapping[str, Any], keys: Sequence[str], point: Point
+) -> Iterator[Point]:
+    if not keys:
+        yield point
+    elif applies(space[keys[0]], point, base):
+        axis = space[keys[0]]
+        for value in axis.extremes()[:1] if axis.is_range else axis.extremes():
+            yield from _combinations(space, base, keys[1:], {**point, keys[0]: value})
+    else:
+        yield from _combinations(space, base, keys[1:], point)
 
 
 def _is_grid(space: Mapping[str, Axis], key: str) -> bool:
-    drawn = {name for name, axis in space.items() if axis.grid is None}
-    return space[key].grid is not None and not drawn & set(space[key].conditions())
+    conditions = [name for name in space[key].conditions() if name in space]
+    return space[key].grid is not None and all(_is_grid(space, name) for name in conditions)
 
 
 def drawn_axes(space: Mapping[str, Axis]) -> list[str]:
@@ -157,20 +189,8 @@ def draw(space: Mapping[str, Axis], base: Mapping[str, Any], stratum: Point, see
     point = dict(stratum)
     for key in drawn_axes(space):
         if applies(space[key], point, base):
-            point[key] = _value(space[key], _generator(seed, index, key).random())
+            point[key] = space[key].at(_generator(seed, index, key).random())
     return point
-
-
-def _value(axis: Axis, u: float) -> Any:
-    """The axis's value at u in [0, 1)."""
-    if axis.uniform:
-        low, high = axis.uniform
-        return low + u * (high - low)
-    if axis.loguniform:
-        low, high = (math.log(bound) for bound in axis.loguniform)
-        return math.exp(low + u * (high - low))
-    values = axis.choice or axis.grid or ()
-    return values[int(u * len(values))]
 
 
 def _generator(*key: Any) -> np.random.Generator:

@@ -62,12 +62,12 @@ def float32_products(precision: Precision) -> Iterator[None]:
 
     torch lets cuDNN use TF32 unless told otherwise, so fp32 has to be asked for.
     """
-    before = torch.backends.fp32_precision
-    torch.backends.fp32_precision = "tf32" if precision == "tf32" else "ieee"
+    before = torch.backends.fp32_precision  # type: ignore[attr-defined]
+    torch.backends.fp32_precision = "tf32" if precision == "tf32" else "ieee"  # type: ignore[attr-defined]
     try:
         yield
     finally:
-        torch.backends.fp32_precision = before
+        torch.backends.fp32_precision = before  # type: ignore[attr-defined]
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -55,7 +55,7 @@ def _one_line(error: ValidationError, model: type[BaseModel], where: str) -> str
     if first["type"] == "value_error" and (named := _NAMED.match(message)):
         key, message = f"{key}.{named[1]}".strip("."), message[named.end() :]
     joint = "." if where and key and not where.endswith(": ") else ""
-    front = f"{where}{joint}{key}"
+    front = f"{where}{joint}{key}".removesuffix(": ")
     return f"{front}: {message}" if front else message
 
 
@@ -67,6 +67,10 @@ def _message(error: Any, model: type[BaseModel], location: list[str]) -> str:
         case "literal_error":
             names = [name.strip(" '") for name in context["expected"].replace(" or ", ", ").split(",")]
             return f"must be one of {', '.join(names)}; got {got!r}" + _near(got, names)
+        case "invalid_key":
+            return f"a key must be text, got {got!r}; put it in quotes"
+        case "missing" if location[-1].isdigit():
+            return f"missing; the list is too short, got {got!r}"
         case "missing":
             return "missing; this key has no default"
         case "greater_than":
@@ -79,6 +83,8 @@ def _message(error: Any, model: type[BaseModel], location: list[str]) -> str:
             return f"must be <= {context['le']}, got {got!r}"
         case "too_short":
             return f"must not be empty, got {got!r}"
+        case "too_long":
+            return f"must have at most {context['max_length']} values, got {got!r}"
         case "string_pattern_mismatch":
             return f"must match {context['pattern']}, got {got!r}"
         case "int_parsing" | "int_type":
@@ -87,6 +93,8 @@ def _message(error: Any, model: type[BaseModel], location: list[str]) -> str:
             return f"must be a number, got {got!r}"
         case "value_error":
             return str(context["error"])
+        case "tuple_type":
+            return f"must be a list, got {got!r}"
         case "model_type" | "model_attributes_type" | "dict_type":
             return f"must be a mapping of keys to values, got {got!r}"
         case _:
@@ -101,9 +109,13 @@ def _near(got: Any, names: list[str]) -> str:
 
 def _fields_at(model: type[BaseModel], path: list[str]) -> list[str]:
     for part in path:
-        field = model.model_fields.get(part)
-        inner = field.annotation if field else None
-        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
-            break
-        model = inner
+        if field := model.model_fields.get(part):
+            model = _model_in(field.annotation) or model
     return list(model.model_fields)
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The model that a field holds, or that the values of its mapping are."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(filter(None, map(_model_in, get_args(annotation))), None)

@@ -157,7 +157,8 @@ def _pass(trial: _Trial, epoch: int) -> tuple[float, float, float]:
 
 def _evaluation(trial: _Trial, epoch: int) -> dict[str, float]:
     """Clean and robust accuracy and loss by split, under their names in EpochRecord."""
-    config, measured = trial.config, {}
+    config = trial.config
+    measured: dict[str, float] = {}
     engine = replace(trial.engine, precision="fp32")
     attack = evaluate.evaluation_attack(config)
     trial.model.eval()

@@ -2,9 +2,10 @@
 
 Five kinds, told apart by the key `record`:
 
-    launch   a start of the sweep: time, command, code_version, wanted (trial ids)
+    launch   a start of the sweep: time, command, commit, code_version, size (trials in all), wanted (ids of those
+             that are known already; Optuna's later points follow as trial records)
     trial    a planned trial: trial_id, number, config (its identity), point (its value on every axis), seed
-    start    a trial begins or goes on: trial_id, time, host, device, code_version, epoch (done so far)
+    start    a trial begins or goes on: trial_id, time, host, device, code_version
     epoch    an EpochRecord
     outcome  an OutcomeRecord
 
@@ -78,9 +79,7 @@ class OutcomeRecord:
 
 #: The measured columns of an epoch, in order: accuracies (fractions) and losses (nats).
 METRICS: tuple[str, ...] = tuple(
-    field.name
-    for field in fields(EpochRecord)
-    if field.name.endswith(("clean", "robust", "clean_loss", "robust_loss"))
+    field.name for field in fields(EpochRecord) if field.name.endswith(("clean", "robust", "clean_loss", "robust_loss"))
 )
 
 

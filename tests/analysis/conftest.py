@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +38,11 @@ class Run:
         self._file = RecordFile(directory)
         self._number = 0
 
+    def close(self) -> None:
+        self._file.close()
+
     def launch(self, wanted: list[str] | None = None) -> None:
-        self._file.append(
-            "launch", {"time": 0.0, "command": "sweep launch", "code_version": "abc", "wanted": wanted}
-        )
+        self._file.append("launch", {"time": 0.0, "command": "sweep launch", "code_version": "abc", "wanted": wanted})
 
     def trial(self, trial_id: str, seed: int = 0, number: int | None = None, **point: Any) -> None:
         dotted = {key.replace("__", "."): value for key, value in point.items()}
@@ -86,13 +87,15 @@ def product(**values: list[Any]) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Run:
-    return Run(tmp_path)
+def run(tmp_path: Path) -> Iterator[Run]:
+    run = Run(tmp_path)
+    yield run
+    run.close()
 
 
 @pytest.fixture
 def ratio_run(tmp_path: Path) -> Run:
-    """54 trials: 2 optimizers x 3 learning rates x 3 batch sizes x 3 seeds, 3 epochs; one cell of SGD diverged."""
+    """54 trials: 2 optimizers x 3 lr x 3 batch sizes x 3 seeds, 3 epochs; one cell of SGD diverged."""
     run = Run(tmp_path)
     rng = np.random.default_rng(0)
     run.launch()
@@ -113,6 +116,7 @@ def ratio_run(tmp_path: Path) -> Run:
             run.outcome(name, "diverged", epochs=0, reason="loss is nan")
         else:
             run.whole(name, [value - 0.1, value - 0.04, value], seed=seed, **axis)
+    run.close()
     return run
 
 

@@ -146,21 +146,15 @@ def _with_interval(rows: DataFrame, curve: list[str], confidence: float) -> Data
     keys = [cells[column] for column in curve]
     pooled = freedom.groupby(keys).transform("sum").astype(np.float64)
     pooled = pooled.where(pooled > 0)
-    error = np.sqrt(
-        squares.groupby(keys).transform("sum") / pooled / cells["count"].where(cells["count"] > 0)
-    )
+    error = np.sqrt(squares.groupby(keys).transform("sum") / pooled / cells["count"].where(cells["count"] > 0))
     half = stats.t.ppf((1 + confidence) / 2, pooled) * error
     cells = cells.assign(low=cells["mean"] - half, high=cells["mean"] + half, n=cells["count"])
-    return rows.merge(
-        cells[[*curve, "optimizer.lr", "mean", "low", "high", "n"]], on=[*curve, "optimizer.lr"]
-    )
+    return rows.merge(cells[[*curve, "optimizer.lr", "mean", "low", "high", "n"]], on=[*curve, "optimizer.lr"])
 
 
 def _ratio_line(group: DataFrame, metric: str, confidence: float) -> DataFrame:
     x = np.log10(group["lr_batch_ratio"].to_numpy(dtype=np.float64))
-    fitted = line(
-        x, group[metric].to_numpy(dtype=np.float64), np.linspace(x.min(), x.max(), _LINE_POINTS), confidence
-    )
+    fitted = line(x, group[metric].to_numpy(dtype=np.float64), np.linspace(x.min(), x.max(), _LINE_POINTS), confidence)
     columns = {"lr_batch_ratio": 10**fitted.at, "fit": fitted.fit, "low": fitted.low, "high": fitted.high}
     scalars = {"slope": fitted.slope, "n": fitted.n}
     for method in ("pearson", "spearman"):

@@ -1,0 +1,88 @@
+"""One trial, and epochs row by row, as text for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pandas import DataFrame, isna
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from analysis.frame import load_epochs
+from trainers.errors import UserError
+from trainers.record import METRICS, read
+
+#: What is shown of an epoch: accuracies in percent, everything else as it is.
+SHOWN = (
+    "epoch", "lr", "train_clean", "train_robust", "val_clean", "val_robust", "test_clean", "test_robust",
+    "train_robust_loss", "test_robust_loss", "seconds",
+)  # fmt: skip
+
+
+def epochs_table(frame: DataFrame) -> Table:
+    """One line an epoch; the trial's id in front where there are several.
+
+    Args:
+        frame: epochs, as `analysis.frame.load_epochs` gives them.
+    """
+    names = [*(["trial_id"] if frame["trial_id"].nunique() > 1 else []), *SHOWN]
+    table = Table(box=None, caption="accuracies in %, losses in nats, seconds of training")
+    for name in names:
+        table.add_column(name.replace("_", " "), justify="right")
+    for row in frame[names].itertuples(index=False):
+        table.add_row(*(_cell(name, value) for name, value in zip(names, row, strict=True)))
+    return table
+
+
+def trial_view(directory: Path, beginning: str) -> RenderableType:
+    """One trial's config, where its numbers come from, and its curve.
+
+    Args:
+        directory: of the run.
+        beginning: of the trial's id; enough of it to tell it from the others.
+
+    Raises:
+        UserError: no trial, or several, begin so.
+    """
+    records = read(directory)
+    trial = _only(directory, [record for record in records if record["record"] == "trial"], beginning)
+    own = [record for record in records if record.get("trial_id") == trial["trial_id"]]
+    epochs = load_epochs(directory)
+    config = yaml.safe_dump(trial["config"], sort_keys=False).rstrip()
+    return Group(
+        Text(f"trial {trial['trial_id']} of {directory}\n"),
+        Text(f"{config}\n"),
+        *(Text(_event(record)) for record in own if record["record"] in ("start", "outcome")),
+        Text(""),
+        epochs_table(epochs[epochs["trial_id"] == trial["trial_id"]]),
+    )
+
+
+def _only(directory: Path, trials: Sequence[dict[str, Any]], beginning: str) -> dict[str, Any]:
+    found = [trial for trial in trials if trial["trial_id"].startswith(beginning)]
+    if len(found) == 1:
+        return found[0]
+    what = "no trial begins" if not found else f"{len(found)} trials begin"
+    raise UserError(f"{directory}: {what} with {beginning!r}; `sweep results {directory}` lists their ids")
+
+
+def _event(record: dict[str, Any]) -> str:
+    when = datetime.fromtimestamp(record["time"], UTC).strftime("%F %T UTC")
+    if record["record"] == "start":
+        return f"{when}  start on {record['host']} ({record['device']}), code {record['code_version']}"
+    return f"{when}  {record['outcome']} after {record['epochs']} epochs {record['reason']}".rstrip()
+
+
+def _cell(name: str, value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isna(value):
+        return "-"
+    if name in METRICS and not name.endswith("loss"):
+        return f"{100 * value:.1f}"
+    return f"{value:.4g}"

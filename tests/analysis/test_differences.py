@@ -1,0 +1,120 @@
+import numpy as np
+import pytest
+from scipy import stats
+
+from analysis.differences import differences, paired_difference, t_test
+
+
+def rows(optimizer, values, lr=0.1, **more):
+    """One trial a seed."""
+    return [
+        {"optimizer.name": optimizer, "optimizer.lr": lr, "seed": seed, "last_test_robust": value, **more}
+        for seed, value in enumerate(values)
+    ]
+
+
+def test_swapping_the_sides_changes_the_sign_alone(ratio_trials):
+    there = paired_difference(ratio_trials)
+    back = paired_difference(ratio_trials, treatment="sgd", control="deat")
+    assert (back.estimate, back.low, back.high) == pytest.approx((-there.estimate, -there.high, -there.low))
+    assert back.p_value == pytest.approx(there.p_value)
+
+
+def test_overall_test_is_scipys_paired_t_test_over_cell_means(frame_of):
+    rng = np.random.default_rng(0)
+    data = {lr: (rng.normal(0.5, 0.02, 3), rng.normal(0.48, 0.02, 3)) for lr in (0.1, 0.2, 0.3, 0.4)}
+    frame = frame_of([r for lr, (d, s) in data.items() for r in rows("deat", d, lr) + rows("sgd", s, lr)])
+    found = paired_difference(frame)
+    means = np.array([(d.mean(), s.mean()) for d, s in data.values()])
+    expected = stats.ttest_rel(means[:, 0], means[:, 1])
+    interval = expected.confidence_interval(0.95)
+    assert (found.low, found.high, found.p_value) == pytest.approx((*interval, expected.pvalue))
+    assert found.p_wilcoxon == pytest.approx(stats.wilcoxon(means[:, 0] - means[:, 1]).pvalue)
+
+
+def test_same_seeds_on_both_sides_are_paired(frame_of):
+    deat, sgd = np.array([0.5, 0.54, 0.52]), np.array([0.48, 0.53, 0.5])
+    found = paired_difference(frame_of(rows("deat", deat) + rows("sgd", sgd)[::-1]))
+    expected = stats.ttest_rel(deat, sgd)
+    assert found.cells["test"].tolist() == ["paired by seed"]
+    assert found.cells["p_value"].item() == pytest.approx(expected.pvalue)
+    assert found.test == "t-test over seeds, paired by seed, in the only cell"
+    assert (found.low, found.high) == pytest.approx(tuple(expected.confidence_interval(0.95)))
+
+
+def test_other_seeds_are_compared_by_welch(frame_of):
+    deat, sgd = np.array([0.5, 0.54, 0.52]), np.array([0.48, 0.53])
+    cells = paired_difference(frame_of(rows("deat", deat) + rows("sgd", sgd))).cells
+    expected = stats.ttest_ind(deat, sgd, equal_var=False)
+    assert cells["test"].tolist() == ["Welch"]
+    assert cells["p_value"].item() == pytest.approx(expected.pvalue)
+    interval = tuple(expected.confidence_interval(0.95))
+    assert (cells["low"].item(), cells["high"].item()) == pytest.approx(interval)
+
+
+def test_axis_of_one_side_makes_comparisons_that_count_as_one_cell(frame_of):
+    frame = frame_of(
+        [
+            *rows("deat", [0.5], 0.1, **{"optimizer.k1": 0.0}),
+            *rows("deat", [0.6], 0.1, **{"optimizer.k1": 1.0}),
+            *rows("deat", [0.5], 0.2, **{"optimizer.k1": 0.0}),
+            *rows("sgd", [0.4], 0.1),
+            *rows("sgd", [0.45], 0.2),
+        ]
+    )
+    found = paired_difference(frame)
+    assert found.cells["optimizer.k1"].tolist() == [0.0, 1.0, 0.0]
+    assert found.cells["difference"].tolist() == pytest.approx([0.1, 0.2, 0.05])
+    assert (found.n_cells, found.n_trials) == (2, 5)
+    assert found.estimate == pytest.approx((0.15 + 0.05) / 2)
+
+
+def test_cells_without_a_completed_trial_on_a_side_are_left_out_and_told(frame_of):
+    frame = frame_of(
+        [
+            *rows("deat", [0.5, 0.5], 0.1),
+            *rows("sgd", [0.4, 0.4], 0.1),
+            *rows("deat", [0.5, 0.5], 0.2),
+            *rows("sgd", [np.nan, np.nan], 0.2, outcome="diverged"),
+            *rows("deat", [0.5], 0.3),
+            *rows("sgd", [np.nan], 0.1, seed=7),
+        ]
+    )
+    found = paired_difference(frame)
+    assert (found.n_cells, found.cells_left_out, found.n_trials) == (1, 2, 4)
+    assert found.left_out == {"diverged": 2, "not_measured": 1, "unmatched": 3}
+
+
+def test_trials_used_and_left_out_add_up_to_all(ratio_trials):
+    found = paired_difference(ratio_trials)
+    assert found.n_trials + sum(found.left_out.values()) == len(ratio_trials)
+
+
+def test_missing_method_gives_nan_and_no_crash(frame_of):
+    found = paired_difference(frame_of(rows("sgd", [0.4, 0.5])))
+    assert found.n_cells == 0
+    assert np.isnan([found.estimate, found.low, found.p_value, found.p_wilcoxon]).all()
+    assert differences(frame_of(rows("sgd", [0.4, 0.5]))) == {}
+
+
+def test_any_factor_and_metric_can_be_compared(frame_of):
+    frame = frame_of(
+        [
+            {"batch_size": b, "optimizer.lr": lr, "last_test_clean": 0.8 - b / 1000}
+            for b in (64, 128)
+            for lr in (0.1, 0.2)
+        ]
+    )
+    found = paired_difference(frame, "last_test_clean", "batch_size", 64, 128)
+    assert found.estimate == pytest.approx(0.064)
+
+
+def test_p_is_uniform_when_there_is_no_difference():
+    # 2000 p-values; each cell's difference is tested as in `paired_difference`, here without the frame.
+    rng = np.random.default_rng(0)
+    p_values = [t_test(values, 0.95)[3] for values in rng.standard_normal((2000, 4))]
+    assert stats.kstest(p_values, "uniform").pvalue > 0.001
+
+
+def test_equal_gains_leave_no_width():
+    assert t_test(np.array([0.5, 0.5]), 0.95) == (0.5, 0.5, 0.5, 0.0)

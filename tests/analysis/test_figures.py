@@ -1,0 +1,135 @@
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from analysis import plotted
+from analysis.figures import PLANS, draw
+from analysis.frame import load_epochs, load_trials
+from trainers.errors import UserError
+
+
+def sweep_of_k(run):
+    for index, (k1, k2) in enumerate([(k1, k2) for k1 in (0.0, 1.0) for k2 in (0.5, 0.8)]):
+        point = {"optimizer__name": "deat", "optimizer__k1": k1, "optimizer__k2": k2}
+        run.whole(f"t{index}", [0.3, 0.4 + 0.01 * k1], **point)
+
+
+def test_every_figure_the_data_allow_is_written_thrice_and_the_others_say_why(ratio_run, tmp_path):
+    drawing = draw(ratio_run.directory, tmp_path / "out")
+    drawn = {plan.name for plan in PLANS} - {"surface_k1_k2"}
+    expected = {f"{name}.{kind}" for name in drawn for kind in ("png", "pdf", "csv")}
+    tables = {"correlations.csv", "paired_difference.csv", "paired_difference_cells.csv"}
+    assert {path.name for path in drawing.written} == expected | tables | {"accuracy_ratio_lines.csv"}
+    assert all(path.stat().st_size > 0 for path in drawing.written)
+    assert drawing.skipped == {
+        "surface_k1_k2": "needs completed trials of deat with two values of optimizer.k1 or optimizer.k2"
+    }
+
+
+def test_csv_bytes_are_the_same_every_time(ratio_run, tmp_path):
+    first, second = (draw(ratio_run.directory, tmp_path / name).written for name in ("a", "b"))
+    pairs = [(x, y) for x, y in zip(first, second, strict=True) if x.suffix == ".csv"]
+    assert pairs
+    assert all(x.read_bytes() == y.read_bytes() for x, y in pairs)
+
+
+def test_k_surface_is_drawn_once_k1_or_k2_varies_and_the_rest_is_skipped(run, tmp_path):
+    sweep_of_k(run)
+    drawing = draw(run.directory, tmp_path / "out")
+    assert {path.stem for path in drawing.written} == {"surface_k1_k2", "accuracy_epoch"}
+    assert "accuracy_lr" in drawing.skipped
+
+
+def test_no_completed_trial_is_a_user_error(run, tmp_path):
+    run.trial("a")
+    run.start("a")
+    run.outcome("a", "diverged", epochs=0)
+    with pytest.raises(UserError, match="needs a completed trial to draw, got 0 of 1"):
+        draw(run.directory, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_band_is_the_t_interval_with_the_variance_pooled_over_a_curve(ratio_trials):
+    rows = plotted.accuracy_by_lr(ratio_trials, "last_test_robust")
+    curve = rows[(rows["optimizer.name"] == "deat") & (rows["batch_size"] == 128)]
+    variances = curve.groupby("optimizer.lr")["value"].var()
+    half = stats.t.ppf(0.975, 6) * np.sqrt(variances.mean() / 3)
+    assert (curve["high"] - curve["mean"]).to_numpy() == pytest.approx(np.full(9, half))
+
+
+def test_diverged_trials_are_in_the_numbers_of_the_lr_figure(ratio_trials):
+    rows = plotted.accuracy_by_lr(ratio_trials, "last_test_robust")
+    lost = rows[rows["outcome"] == "diverged"]
+    assert len(rows) == 54
+    assert len(lost) == 3
+    assert lost["mean"].isna().all()
+    assert (lost["n"] == 0).all()
+
+
+def test_single_seeds_have_no_band(ratio_trials):
+    rows = plotted.accuracy_by_lr(ratio_trials[ratio_trials["seed"] == 0], "last_test_robust")
+    assert rows["low"].isna().all()
+    assert rows["mean"].notna().sum() == 17
+
+
+def test_many_batch_sizes_share_one_panel(frame_of):
+    frame = frame_of([{"batch_size": 2**k, "optimizer.lr": 0.1 * k, "last_test_robust": 0.1} for k in range(1, 9)])
+    assert set(plotted.accuracy_by_lr(frame, "last_test_robust")["batch_size"]) == {"all"}
+
+
+def test_line_recovers_the_slope_of_a_noiseless_sweep(frame_of):
+    frame = frame_of([{"optimizer.lr": lr, "last_test_robust": 0.5 + 0.04 * np.log10(lr)} for lr in (0.01, 0.1, 1.0)])
+    lines = plotted.ratio_lines(frame, "last_test_robust")
+    assert lines["slope"].iloc[0] == pytest.approx(0.04)
+    assert lines["n"].iloc[0] == 3
+
+
+def test_random_search_is_no_grid(frame_of):
+    rng = np.random.default_rng(0)
+    frame = frame_of(
+        [
+            {"optimizer.lr": rng.random(), "batch_size": batch, "last_test_robust": 0.5}
+            for batch in (32, 64, 128, 256)
+            for _ in range(4)
+        ]
+    )
+    assert plotted.grid(frame, "optimizer.lr", "batch_size", "last_test_robust").empty
+
+
+def test_axis_that_is_not_swept_stands_as_fixed(run):
+    for index, k1 in enumerate((0.0, 1.0)):
+        run.whole(f"t{index}", [0.3], optimizer__name="deat", optimizer__k1=k1)
+    rows = plotted.deat_grid(load_trials(run.directory), "last_test_robust")
+    assert rows["optimizer.k2"].tolist() == ["fixed", "fixed"]
+    assert rows["optimizer.k1"].tolist() == [0.0, 1.0]
+
+
+def test_epoch_curves_are_those_of_the_cell_that_validation_chose(ratio_run):
+    trials, epochs = load_trials(ratio_run.directory), load_epochs(ratio_run.directory)
+    rows = plotted.accuracy_by_epoch(trials, epochs)
+    assert rows.groupby(["optimizer.name", "split"]).size().to_dict() == {
+        (optimizer, split): 3 for optimizer in ("deat", "sgd") for split in ("train", "test")
+    }
+    assert (rows["n"] == 3).all()
+    deat = rows[(rows["optimizer.name"] == "deat") & (rows["split"] == "test") & (rows["epoch"] == 3)]
+    best = trials[(trials["optimizer.name"] == "deat") & (trials["optimizer.lr"] == 0.2)]
+    expected = best.groupby("batch_size")["last_test_robust"].mean().max()
+    assert deat["mean"].item() == pytest.approx(expected)
+
+
+def test_epoch_figure_does_not_choose_by_the_test_set(run, tmp_path):
+    for index, lr in enumerate((0.1, 0.2)):
+        run.trial(f"t{index}", optimizer__lr=lr)
+        run.start(f"t{index}")
+        run.epoch(f"t{index}", 1, val_robust=None, test_robust=0.4 + lr)
+        run.outcome(f"t{index}", epochs=1)
+    assert "needs val_robust" in draw(run.directory, tmp_path / "out").skipped["accuracy_epoch"]
+
+
+def test_figure_numbers_read_back_from_csv_are_those_drawn(ratio_run, tmp_path):
+    draw(ratio_run.directory, tmp_path / "out")
+    back = pd.read_csv(tmp_path / "out" / "surface_lr_batch.csv")
+    trials = load_trials(ratio_run.directory)
+    expected = plotted.grid(trials, "optimizer.lr", "batch_size", "last_test_robust")
+    pd.testing.assert_frame_equal(back, expected, check_dtype=False, rtol=1e-8)

@@ -1,0 +1,186 @@
+import subprocess
+import sys
+from dataclasses import fields
+
+import numpy as np
+import pytest
+
+from analysis.frame import UNITS, axes, load_epochs, load_trials
+from trainers.errors import UserError
+from trainers.record import METRICS, EpochRecord
+
+FIRST = ["trial_id", "outcome", "reason", "seed"]
+BASE = ["model.name", "optimizer.name", "optimizer.lr", "batch_size"]
+LAST = ["seconds", "host", "device", "code_version", "attempts"]
+
+
+def test_columns_stand_in_the_documented_order(run):
+    run.whole("a", [0.1], optimizer__name="sgd", attack__steps=7)
+    run.whole("b", [0.1], optimizer__name="deat", optimizer__k1=1.0)
+    metrics = [f"{which}_{metric}" for which in ("last", "best") for metric in METRICS]
+    swept = ["attack.steps", "optimizer.k1"]
+    expected = [*FIRST, *BASE, *swept, "lr_batch_ratio", "epochs", "best_epoch", *metrics, *LAST]
+    assert list(load_trials(run.directory).columns) == expected
+
+
+def test_epoch_columns_are_identity_outcome_and_every_field_of_the_record(run):
+    run.whole("a", [0.1])
+    record = [field.name for field in fields(EpochRecord) if field.name != "trial_id"]
+    expected = ["trial_id", "seed", *BASE, "lr_batch_ratio", "outcome", *record]
+    assert list(load_epochs(run.directory).columns) == expected
+
+
+def test_empty_run_keeps_its_columns(run):
+    run.launch()
+    trials, epochs = load_trials(run.directory), load_epochs(run.directory)
+    assert trials.empty
+    assert epochs.empty
+    assert {"lr_batch_ratio", "best_test_robust", "attempts"} <= set(trials.columns)
+    assert {"optimizer.lr", "epoch", "test_robust"} <= set(epochs.columns)
+
+
+def test_axes_are_the_base_and_every_swept_key_however_the_frame_is_extended(run):
+    run.whole("a", [0.1], optimizer__k1=1.0, optimizer__name="deat")
+    trials = load_trials(run.directory).assign(gap=0.0)
+    assert axes(trials) == [*BASE, "optimizer.k1"]
+    assert axes(load_epochs(run.directory)) == [*BASE, "optimizer.k1"]
+
+
+def test_axis_is_nan_where_it_does_not_apply(run):
+    run.whole("a", [0.1], optimizer__name="sgd")
+    run.whole("b", [0.1], optimizer__name="deat", optimizer__k1=2.0)
+    assert load_trials(run.directory)["optimizer.k1"].tolist() == pytest.approx([np.nan, 2.0], nan_ok=True)
+
+
+def test_list_valued_axis_becomes_its_json_text(run):
+    run.whole("a", [0.1], schedule__milestones=[100, 105])
+    assert load_trials(run.directory)["schedule.milestones"].tolist() == ["[100, 105]"]
+
+
+def test_axis_named_epochs_does_not_hide_the_epochs_done(run):
+    run.whole("a", [0.1, 0.2], epochs=2)
+    row = load_trials(run.directory).iloc[0]
+    assert (row["planned_epochs"], row["epochs"]) == (2, 2)
+
+
+def test_ratio_is_lr_over_batch_size(ratio_trials):
+    expected = ratio_trials["optimizer.lr"] / ratio_trials["batch_size"]
+    assert ratio_trials["lr_batch_ratio"].tolist() == expected.tolist()
+
+
+def test_last_line_of_an_epoch_counts(run):
+    run.trial("a")
+    run.start("a")
+    run.epoch("a", 1, 0.1)
+    run.epoch("a", 1, 0.2)
+    run.outcome("a", epochs=1)
+    assert load_epochs(run.directory)["test_robust"].tolist() == [0.2]
+
+
+@pytest.mark.parametrize(("outcome", "kept"), [("completed", [1]), ("diverged", [1]), ("interrupted", [1, 2])])
+def test_epochs_beyond_a_finished_outcome_are_dropped(run, outcome, kept):
+    run.trial("a")
+    run.start("a")
+    run.epoch("a", 1, 0.1)
+    run.epoch("a", 2, 0.2)
+    run.outcome("a", outcome, epochs=1)
+    assert load_epochs(run.directory)["epoch"].tolist() == kept
+    assert load_trials(run.directory)["epochs"].tolist() == kept[-1:]
+
+
+def test_start_after_the_last_outcome_makes_a_trial_unfinished(run):
+    run.trial("a")
+    run.start("a", host="first")
+    run.epoch("a", 1, 0.1)
+    run.outcome("a", "interrupted", epochs=1)
+    run.start("a", epoch=1, host="second")
+    row = load_trials(run.directory).iloc[0]
+    assert (row["outcome"], row["host"], row["attempts"], row["epochs"]) == ("unfinished", "second", 2, 1)
+
+
+def test_trial_that_never_started_is_listed_only_while_wanted(run):
+    run.launch(wanted=["a", "b"])
+    run.trial("a")
+    run.trial("b")
+    assert load_trials(run.directory)["outcome"].tolist() == ["never_started", "never_started"]
+    run.launch(wanted=["b"])
+    assert load_trials(run.directory)["trial_id"].tolist() == ["b"]
+    run.launch(wanted=None)
+    assert load_trials(run.directory)["trial_id"].tolist() == ["a", "b"]
+
+
+def test_trial_that_ran_stays_though_no_longer_wanted(run):
+    run.whole("a", [0.1])
+    run.launch(wanted=[])
+    assert load_trials(run.directory)["trial_id"].tolist() == ["a"]
+
+
+def test_best_epoch_is_the_earliest_of_the_highest_val_robust(run):
+    run.trial("a")
+    run.start("a")
+    for epoch, (val, test) in enumerate([(0.3, 0.1), (0.5, 0.2), (0.5, 0.9), (0.4, 0.4)], start=1):
+        run.epoch("a", epoch, val_robust=val, test_robust=test)
+    run.outcome("a", epochs=4)
+    row = load_trials(run.directory).iloc[0]
+    assert (row["best_epoch"], row["best_test_robust"], row["last_test_robust"]) == (2, 0.2, 0.4)
+
+
+def test_best_is_nan_where_validation_was_not_measured(run):
+    run.trial("a")
+    run.start("a")
+    run.epoch("a", 1, val_robust=None, test_robust=0.4)
+    run.outcome("a", epochs=1)
+    row = load_trials(run.directory).iloc[0]
+    assert np.isnan(row["best_epoch"])
+    assert np.isnan(row["best_test_robust"])
+    assert row["last_test_robust"] == 0.4
+
+
+def test_last_is_the_last_evaluated_epoch(run):
+    run.trial("a")
+    run.start("a")
+    run.epoch("a", 1, 0.4, train_robust=0.1)
+    run.epoch("a", 2, None, train_robust=0.2)
+    row = load_trials(run.directory).iloc[0]
+    assert (row["last_test_robust"], row["last_train_robust"], row["epochs"]) == (0.4, 0.1, 2)
+
+
+def test_seconds_are_training_and_evaluation_of_the_epochs_that_count(run):
+    run.trial("a")
+    run.start("a")
+    for epoch in (1, 1, 2):
+        run.epoch("a", epoch, 0.1, seconds=3.0, evaluation_seconds=0.5)
+    run.outcome("a", epochs=2)
+    assert load_trials(run.directory)["seconds"].tolist() == [7.0]
+
+
+def test_rows_follow_the_trials_number_not_the_order_of_lines(run):
+    run.whole("late", [0.1], number=1)
+    run.whole("early", [0.1, 0.2], number=0)
+    assert load_trials(run.directory)["trial_id"].tolist() == ["early", "late"]
+    assert load_epochs(run.directory)["trial_id"].tolist() == ["early", "early", "late"]
+
+
+def test_trial_planned_again_with_more_axes_gains_them(run):
+    run.whole("a", [0.1])
+    run.trial("a", attack__steps=7)
+    assert "attack.steps" in axes(load_trials(run.directory))
+    assert len(load_trials(run.directory)) == 1
+
+
+def test_every_metric_has_a_unit():
+    assert {UNITS[f"last_{metric}"] for metric in METRICS} == {"fraction", "nat"}
+
+
+def test_folder_without_records_is_a_user_error(tmp_path):
+    with pytest.raises(UserError, match="not a run directory"):
+        load_trials(tmp_path)
+
+
+def test_frame_imports_neither_scipy_nor_matplotlib_nor_torch():
+    code = (
+        "import sys, analysis.frame;"
+        "print([m for m in ('torch', 'ray', 'optuna', 'matplotlib', 'scipy.stats') if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"

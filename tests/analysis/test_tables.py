@@ -1,0 +1,104 @@
+import io
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from analysis.differences import differences
+from analysis.fits import correlations
+from analysis.frame import load_trials
+from analysis.tables import correlation_table, difference_lines, summary, trials_table
+from analysis.words import label
+
+
+def text(renderable):
+    console = Console(file=io.StringIO(), width=200)
+    console.print(renderable)
+    return console.file.getvalue()
+
+
+def pair(frame_of, deat, sgd):
+    return frame_of(
+        [
+            {"optimizer.name": name, "optimizer.lr": 0.1 * (1 + index), "last_test_robust": value}
+            for name, values in (("deat", deat), ("sgd", sgd))
+            for index, value in enumerate(values)
+        ]
+    )
+
+
+def test_difference_line_states_gain_interval_p_and_counts(frame_of):
+    lines = difference_lines(differences(pair(frame_of, [0.50, 0.52, 0.55], [0.49, 0.50, 0.54])))
+    assert lines == ["DEAT - PGD-AT, last_test_robust: +1.33 points [-0.10, +2.77], p = 0.057, 3 cells, 6 trials"]
+
+
+def test_difference_line_tells_what_was_left_out(ratio_trials):
+    (line,) = difference_lines(differences(ratio_trials))
+    assert line.endswith("8 cells, 48 trials (6 left out: 3 diverged, 3 unmatched)")
+
+
+def test_difference_line_without_a_common_cell_says_so(frame_of):
+    frame = pair(frame_of, [0.5], [np.nan])
+    (line,) = difference_lines(differences(frame))
+    assert line == (
+        "DEAT - PGD-AT, last_test_robust: no cell with completed trials of both "
+        "(2 left out: 1 not_measured, 1 unmatched)"
+    )
+
+
+def test_one_seed_in_one_cell_has_a_gain_but_no_interval(frame_of):
+    (line,) = difference_lines(differences(pair(frame_of, [0.5], [0.4])))
+    assert line == "DEAT - PGD-AT, last_test_robust: +10.00 points (no interval), 1 cell, 2 trials"
+
+
+def test_trials_table_shows_the_axes_that_vary_in_percent(ratio_trials):
+    shown = text(trials_table(ratio_trials))
+    assert "optimizer.lr" in shown
+    assert "model.name" not in shown
+    assert f"{100 * ratio_trials['last_test_robust'].iloc[0]:.2f}" in shown
+
+
+def test_trials_table_of_an_empty_run_renders(run):
+    run.launch()
+    assert "trial_id" in text(trials_table(load_trials(run.directory)))
+
+
+def test_correlation_table_has_a_line_a_group_and_predictor(ratio_trials):
+    table = correlation_table(correlations(ratio_trials, resamples=50))
+    assert table.row_count == 9
+    assert "PGD-AT" in text(table)
+
+
+def test_summary_counts_outcomes_and_names_the_best_cells_and_the_gain(ratio_trials):
+    shown = text(summary(ratio_trials))
+    assert "54 trials: 51 completed, 3 diverged" in shown
+    assert "best by last_val_robust: small_cnn, DEAT, optimizer.lr 0.2, batch_size 64" in shown
+    assert "DEAT - PGD-AT, last_test_robust: +2.16 points [+1.86, +2.46]" in shown
+    assert "lr_batch_ratio" in shown
+
+
+@pytest.mark.parametrize("outcome", ["diverged", "failed"])
+def test_summary_without_a_completed_trial_is_the_count_alone(run, outcome):
+    run.trial("a")
+    run.start("a")
+    run.outcome("a", outcome, epochs=0)
+    assert text(summary(load_trials(run.directory))).strip() == f"1 trials: 1 {outcome}"
+
+
+def test_summary_of_an_empty_run_is_zero_trials(run):
+    run.launch()
+    assert text(summary(load_trials(run.directory))).strip() == "0 trials"
+
+
+@pytest.mark.parametrize(
+    ("column", "expected"),
+    [
+        ("last_test_robust", "test robust accuracy, last epoch (%)"),
+        ("best_val_clean_loss", "validation clean loss, best epoch by validation (nat)"),
+        ("lr_batch_ratio", "learning rate / batch size (1/image)"),
+        ("batch_size", "batch size (images)"),
+        ("optimizer.lr", "learning rate"),
+    ],
+)
+def test_label_is_words_with_the_unit(column, expected):
+    assert label(column) == expected
