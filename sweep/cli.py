@@ -73,7 +73,10 @@ def launch(config: Path, out: Path | None, overrides: tuple[str, ...], address: 
     """Run the trials that are not finished yet."""
     from sweep import runner
     from sweep.signals import EXIT_INTERRUPTED
+    from trainers.errors import UserError
 
+    if serial and address is not None:
+        raise UserError("--serial: runs without Ray, so that --address says nothing; leave one of the two out")
     sweep = _load(config, overrides)
     directory = _directory_of(sweep, out)
     console = _console()

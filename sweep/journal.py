@@ -34,7 +34,7 @@ class RunLock:
         """Makes the directory if need be, and takes it.
 
         Raises:
-            UserError: it cannot be written, or another launch holds it.
+            UserError: it cannot be written or locked, or another launch holds it.
         """
         try:
             directory.mkdir(parents=True, exist_ok=True)
@@ -49,6 +49,10 @@ class RunLock:
             self._file.close()
             raise UserError(
                 f"--out {directory}: another launch is running there ({holder}); wait for it, or give another --out"
+            ) from None
+        except OSError as error:
+            raise UserError(
+                f"--out {directory}: cannot be locked: {error.strerror}; give a folder whose file system has locks"
             ) from None
         self._file.truncate(0)
         self._file.write(f"process {os.getpid()} on {host()} since {time.strftime('%F %T')}")

@@ -11,8 +11,9 @@ from statistics import mean
 from typing import Any
 
 from sweep.config import SweepConfig
+from sweep.optuna_search import OptunaSearch
 from sweep.progress import Progress, TrialProgress
-from sweep.search import FixedSearch, OptunaSearch, PlannedTrial, Search, fingerprints, fixed_points, planned
+from sweep.search import FixedSearch, PlannedTrial, Search, fingerprints, fixed_points, planned
 from trainers.record import RECORDS_FILE, read
 
 
@@ -100,8 +101,9 @@ def plan(config: SweepConfig, records: Sequence[Mapping[str, Any]], code_version
         size=search.size(),
         merged=points * len(config.seeds) - search.size() if points else 0,
         finished=sum(trial in finished for trial in trials),
-        resumable=sum(trial in progress.trials and 0 < progress.trials[trial].epoch for trial in trials)
-        - sum(trial in finished and finished[trial].epoch > 0 for trial in trials),
+        resumable=sum(
+            trial.epoch > 0 and not trial.finished for trial in map(progress.trials.get, trials) if trial is not None
+        ),
         other_code=_other_code([finished[trial] for trial in trials if trial in finished], code_version),
         trial_seconds=_seconds(search, progress, config),
     )

@@ -25,13 +25,14 @@ from sweep.trial import run_trial, trial_values
 from trainers.errors import UserError
 from trainers.provenance import code_version
 
-#: What Ray reads from the environment: no boxes, no loggers and no signal handler of its own, no phoning home.
+#: What Ray reads from the environment: no boxes, loggers, state files or signal handler of its own, no phoning home.
 ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_DEDUP_LOGS": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1000000",
 }
@@ -161,7 +162,11 @@ def run(
     tuner = tune.Tuner(
         tune.with_resources(_trainable, {"cpu": resources.cpu, "gpu": resources.gpu}),
         tune_config=tune.TuneConfig(
-            search_alg=searcher, num_samples=-1, max_concurrent_trials=at_once, reuse_actors=True
+            search_alg=searcher,
+            num_samples=-1,
+            max_concurrent_trials=at_once,
+            reuse_actors=True,
+            trial_dirname_creator=lambda trial: searcher.names[trial.trial_id],
         ),
         run_config=tune.RunConfig(
             name=time.strftime("ray-%Y%m%d-%H%M%S"),

@@ -80,10 +80,8 @@ class _Launch:
                 with self.interrupts.held():
                     self.journal.interrupt(f"stopped by {stopped}")
         if stopped:
-            self._console.print(f"stopped by {stopped}; the same command goes on", markup=False, highlight=False)
-        if not self._console.is_terminal:
-            self._console.print(counts_line(self.journal.progress, live=False), markup=False, highlight=False)
-        if stopped:
+            counts = counts_line(self.journal.progress, live=False)
+            self._console.print(f"{counts}\nstopped by {stopped}; the same command goes on", markup=False, highlight=False)
             return EXIT_INTERRUPTED
         unfinished = any(not trial.finished for trial in self.journal.progress.current())
         return EXIT_SOME_FAILED if unfinished else EXIT_DONE

@@ -92,7 +92,7 @@ class Screen:
     def __init__(self, console: Console, progress: Progress) -> None:
         """Shows nothing until it is entered."""
         self._progress, self._console = progress, console
-        live = Live(console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
+        live = Live(console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False)
         self._live = live if console.is_terminal else None
         self._drawn = 0.0
 
@@ -103,9 +103,8 @@ class Screen:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Draws a last time and gives the terminal back."""
+        """Gives the terminal back."""
         if self._live:
-            self._live.update(table(self._progress, live=False))
             self._live.stop()
 
     def show(self, trial: TrialProgress, message: Message) -> None:

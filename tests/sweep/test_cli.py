@@ -1,0 +1,243 @@
+"""The command line without training: help, schema, plan, and what it says to a mistake."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from sweep.cli import main
+from trainers.record import EpochRecord, OutcomeRecord, RecordFile
+
+PROGRAM = [sys.executable, "-c", "from sweep.cli import main; main()"]
+
+
+@pytest.fixture
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Runs the command in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return lambda *words: CliRunner().invoke(main, [str(word) for word in words])
+
+
+@pytest.fixture
+def config(sweep_file: Callable[..., Path]) -> Path:
+    return sweep_file()
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run of two trials: one completed, one begun."""
+    directory = tmp_path / "run"
+    directory.mkdir()
+    file = RecordFile(directory)
+    file.append("launch", {"time": 0.0, "size": 2, "wanted": ["aaaa", "abbb"]})
+    for name in ("aaaa", "abbb"):
+        point = {"optimizer.lr": 0.1}
+        values = {
+            "model": {"name": "small_cnn"},
+            "optimizer": {"name": "sgd", "lr": 0.1},
+            "batch_size": 32,
+            "epochs": 1,
+        }
+        file.append("trial", {"trial_id": name, "number": 0, "config": values, "point": point, "seed": 0})
+        file.append("start", {"trial_id": name, "time": 1.0, "host": "h", "device": "cpu", "code_version": "abc"})
+    file.append("epoch", EpochRecord("aaaa", 1, 0.1, val_robust=0.5, seconds=2.0))
+    file.append("outcome", OutcomeRecord("aaaa", "completed", "", 1))
+    file.close()
+    return directory
+
+
+def said(result: Result) -> str:
+    """The one line on stderr of a command that was given wrong input."""
+    assert result.exit_code == 2, (result.output, result.exception)
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.startswith("sweep: ")
+    return result.stderr.removeprefix("sweep: ").rstrip("\n")
+
+
+def test_help_answers_in_under_half_a_second() -> None:
+    seconds = []
+    for _ in range(3):
+        started = time.perf_counter()
+        answer = subprocess.run([*PROGRAM, "--help"], capture_output=True, text=True, check=True)
+        seconds.append(time.perf_counter() - started)
+        assert "launch" in answer.stdout
+    assert statistics.median(seconds) < 0.5
+
+
+@pytest.mark.parametrize("command", ["plan", "launch", "status", "results", "figures", "show", "schema"])
+def test_every_command_has_its_help(command: str, cli: Callable[..., Result]) -> None:
+    assert f" {command}" in cli("--help").stdout
+    answer = cli(command, "-h")
+    assert answer.exit_code == 0
+    assert answer.stdout.startswith(f"Usage: main {command} ")
+
+
+def test_the_version_is_that_of_the_distribution(cli: Callable[..., Result]) -> None:
+    assert cli("--version").stdout.split()[-1].count(".") == 2
+
+
+@pytest.mark.parametrize("words", [["lauch"], ["plan"], ["plan", "--st", "a"], ["results", "d", "--format", "xml"]])
+def test_a_mistyped_command_exits_with_2(words: list[str], cli: Callable[..., Result]) -> None:
+    answer = cli(*words)
+    assert answer.exit_code == 2
+    assert "Error: " in answer.stderr
+
+
+def test_the_schema_is_a_json_schema_of_the_file(cli: Callable[..., Result]) -> None:
+    schema = json.loads(cli("schema").stdout)
+    assert set(schema["required"]) == {"name", "space"}
+    assert schema["additionalProperties"] is False
+    assert {"trial", "seeds", "search", "metric"} < set(schema["properties"])
+
+
+def test_a_plan_prints_and_writes_nothing(cli: Callable[..., Result], config: Path, tmp_path: Path) -> None:
+    answer = cli("plan", config)
+    assert answer.exit_code == 0
+    assert answer.stdout.splitlines() == [
+        "tiny: 4 trials (grid over optimizer.lr: 2 values, optimizer.name: 2 values; 1 seeds)",
+        "  finished 0, to resume 0, new 4",
+        "  cost: unknown until an epoch has been measured; each trial takes 1 CPU",
+        "  run directory: runs/tiny",
+    ]
+    assert list(tmp_path.iterdir()) == [config]
+
+
+def test_set_and_out_are_taken_by_plan(cli: Callable[..., Result], config: Path) -> None:
+    answer = cli("plan", config, "--set", "seeds=[1,2,3]", "--set", "trial.optimizer.lr=1e-2", "--out", "there")
+    assert answer.stdout.startswith("tiny: 6 trials (grid over optimizer.name: 2 values; 3 seeds)\n")
+    assert answer.stdout.endswith("run directory: there\n")
+
+
+@pytest.mark.parametrize("command", [["plan"], ["launch", "--serial"]])
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["none.yaml"], "none.yaml: no such file; configs/ has ready ones"),
+        (["{config}", "--set", "trial.lr=1"], "{config}: trial.lr: unknown key; known: data, model, batch_size, "
+         "epochs, optimizer, schedule, attack, evaluation, seed, precision, device"),
+        (["{config}", "--set", "trial.optimizer.lr=-1"], "{config}: trial.optimizer.lr: must be > 0.0, got -1"),
+        (["{config}", "--set", "metric=test_robust"], "{config}: metric: must be one of val_robust, val_clean, "
+         "val_robust_loss, val_clean_loss; got 'test_robust'; did you mean 'val_robust'?"),
+        (["{config}", "--set", "trial.epochs"], "--set trial.epochs: must be KEY=VALUE, such as trial.epochs=3"),
+        (["{config}", "--set", "trial.data={{name: image_folder, root: none}}"], None),
+        (["{config}", "--set", "trial.data={{name: cifar10, root: none}}"], None),
+    ],
+)  # fmt: skip
+def test_wrong_input_is_one_line_and_exit_2_and_leaves_no_records(
+    command: list[str], words: list[str], message: str | None, cli: Callable[..., Result], config: Path, tmp_path: Path
+) -> None:
+    answer = said(cli(*command, *(word.format(config=config) for word in words)))
+    if message is None:
+        assert answer.startswith("trial.data.root: ")
+    else:
+        assert answer == message.format(config=config)
+    assert not list(tmp_path.rglob("records.jsonl"))
+
+
+def test_values_that_do_not_go_together_are_refused_before_anything_runs(
+    cli: Callable[..., Result], config: Path
+) -> None:
+    answer = said(cli("plan", config, "--set", "space.optimizer.momentum=[0, 0.9]"))
+    assert answer.startswith("the point {")
+    assert ": optimizer.momentum: DEAT has none; give it to sgd alone" in answer
+
+
+def test_an_unwritable_output_is_refused(cli: Callable[..., Result], config: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert said(cli("launch", config, "--serial", "--out", "file/run")) == (
+        "--out file/run: cannot be written: Not a directory; give a folder that can"
+    )
+
+
+def test_serial_and_an_address_contradict_each_other(cli: Callable[..., Result], config: Path) -> None:
+    assert said(cli("launch", config, "--serial", "--address", "auto")) == (
+        "--serial: runs without Ray, so that --address says nothing; leave one of the two out"
+    )
+
+
+def test_the_directory_of_another_sweep_is_refused(cli: Callable[..., Result], config: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "sweep.yaml").write_text("name: other\n")
+    for command in (["plan"], ["launch", "--serial"]):
+        assert said(cli(*command, config, "--out", "run")) == (
+            "--out run: holds the sweep 'other', not 'tiny'; give another --out"
+        )
+
+
+@pytest.mark.parametrize("command", [["status"], ["results"], ["figures"], ["show", "{run}", "abc"]])
+@pytest.mark.parametrize("name", ["none", "."])
+def test_a_directory_that_is_no_run_is_refused(command: list[str], name: str, cli: Callable[..., Result]) -> None:
+    words = command if len(command) > 1 else [*command, "{run}"]
+    assert said(cli(*(word.format(run=name) for word in words))) == (
+        f"{name}: not a run directory: it has no records.jsonl; give the --out of a launch"
+    )
+
+
+@pytest.mark.parametrize("command", [["status", "run"], ["results", "run"], ["figures", "run"], ["show", "run", "a"],
+                                     ["plan", "tiny.yaml", "--out", "run"],
+                                     ["launch", "tiny.yaml", "--serial", "--out", "run"]])  # fmt: skip
+def test_a_damaged_line_is_named(command: list[str], cli: Callable[..., Result], run: Path, config: Path) -> None:
+    path = run / "records.jsonl"
+    path.write_bytes(path.read_bytes().replace(b'"record":"start"', b'"record', 1))
+    assert said(cli(*command)).startswith("run/records.jsonl:3: damaged line: must be one JSON record, got '{\"record")
+
+
+def test_status_tells_what_the_records_tell(cli: Callable[..., Result], run: Path) -> None:
+    answer = cli("status", run)
+    assert answer.exit_code == 0
+    assert answer.stdout.splitlines() == ["no launch is running", "2 trials: 1 completed, 1 interrupted"]
+
+
+def test_status_of_a_live_run_shows_the_running_trials(cli: Callable[..., Result], run: Path) -> None:
+    from sweep.journal import RunLock
+
+    with RunLock(run):
+        lines = cli("status", run).stdout.splitlines()
+    assert lines[:2] == ["running", "2 trials: 1 completed, 1 running"]
+    assert lines[3].split() == ["abbb", "0/1", "-", "-", "optimizer.lr=0.1", "seed=0"]
+
+
+def test_results_are_written_as_files(cli: Callable[..., Result], run: Path, tmp_path: Path) -> None:
+    rows = cli("results", run, "--format", "csv").stdout.splitlines()
+    assert len(rows) == 3
+    assert rows[0].startswith("trial_id,outcome,")
+    assert cli("results", run, "--format", "csv", "--output", "new/table.csv").stdout == ""
+    assert (tmp_path / "new" / "table.csv").read_text().splitlines() == rows
+    assert len(json.loads(cli("results", run, "--epochs", "--format", "json").stdout)) == 1
+    assert cli("results", run, "--format", "parquet", "--output", "t.parquet").exit_code == 0
+    assert (tmp_path / "t.parquet").read_bytes()[:4] == b"PAR1"
+
+
+def test_parquet_is_not_written_to_a_terminal(cli: Callable[..., Result], run: Path) -> None:
+    assert said(cli("results", run, "--format", "parquet")) == (
+        "--output: parquet is binary and is not written to a terminal; give a file"
+    )
+
+
+@pytest.mark.parametrize("form", ["csv", "json", "parquet", "table"])
+def test_results_that_cannot_be_written_are_refused(
+    form: str, cli: Callable[..., Result], run: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    for path, reason in (("file/new/table", "Not a directory"), (".", "Is a directory")):
+        assert said(cli("results", run, "--format", form, "--output", path)) == (
+            f"--output {path}: cannot be written: {reason}; give a path that can"
+        )
+
+
+def test_a_reader_that_goes_away_is_no_error(run: Path) -> None:
+    command = [*PROGRAM, "results", str(run), "--format", "json"]
+    read, write = os.pipe()
+    os.close(read)
+    answer = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert (answer.returncode, answer.stderr) == (0, "")

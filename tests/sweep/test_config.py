@@ -1,0 +1,434 @@
+"""The config file: what is written is what is read, and every mistake has its one line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from sweep.config import SweepConfig, dump, load
+from sweep.plan import plan
+from sweep.search import distinct_data
+from trainers.config import DataConfig
+from trainers.errors import UserError
+
+Write = Callable[[str], Path]
+
+BASE: dict[str, Any] = {"name": "t", "trial": {"data": {"name": "digits"}}, "space": {"optimizer.lr": [0.1, 0.2]}}
+DRAWN = {"search": {"name": "random", "n_trials": 3}}
+DEAT = {"when": {"optimizer.name": "deat"}}
+
+
+def space(**axes: Any) -> dict[str, Any]:
+    """A space by keys with `__` for the dot."""
+    return {key.replace("__", "."): axis for key, axis in axes.items()}
+
+
+CONFIGS = {
+    "smallest": {},
+    "explicit grid": {"space": space(optimizer__lr={"grid": [0.1]})},
+    "numbers as text": {"space": space(optimizer__lr=["1e-4", "8/255"])},
+    "lists as values": {"space": space(schedule__milestones=[[1, 2], [3], []])},
+    "none as a value": {"space": space(evaluation__step_size=[None, 0.1], data__train_per_class=[None, 5])},
+    "a condition": {"space": space(optimizer__name=["sgd", "deat"], optimizer__k1={"grid": [0.5, 1.0], **DEAT})},
+    "a condition with a list": {
+        "space": space(batch_size=[16, 32, 64], optimizer__lr={"grid": [0.1], "when": {"batch_size": [16, 32]}})
+    },
+    "a condition on none": {"space": space(batch_size={"grid": [1, 2], "when": {"data.train_per_class": None}})},
+    "a condition on a number as text": {
+        "space": space(batch_size={"grid": [1, 2], "when": {"attack.radius": "8/255"}})
+    },
+    "a condition on a key of trial, which has the axis's key too": {
+        "trial": {"optimizer": {"name": "deat", "k1": 0.3}},
+        "space": space(optimizer__k1={"grid": [0.5], **DEAT}),
+    },
+    "conditions in a chain": {
+        "space": space(
+            optimizer__name=["sgd", "deat"],
+            optimizer__momentum={"grid": [0.0, 0.9], "when": {"optimizer.name": "sgd"}},
+            optimizer__nesterov={"grid": [True], "when": {"optimizer.momentum": 0.9}},
+        )
+    },
+    "ranges": {
+        "space": space(optimizer__lr={"loguniform": ["1e-3", 1]}, optimizer__weight_decay={"uniform": [0, "1/100"]}),
+        **DRAWN,
+    },
+    "a choice": {"space": space(batch_size={"choice": [16, 32]}), **DRAWN},
+    "optuna": {
+        "space": space(optimizer__lr={"loguniform": [0.01, 1]}),
+        "search": {"name": "optuna", "n_trials": 5, "sampler": "gp", "seed": 3},
+    },
+    "a loss": {"metric": "val_clean_loss", "mode": "min"},
+    "text beyond ASCII": {"question": "Is ε = 8/255 enough: für 'alle'?"},
+    "all else": {
+        "seeds": [3, 1],
+        "resources": {"cpu": 2, "gpu": "1/2"},
+        "max_concurrent": 4,
+        "trial": {"device": "cpu", "precision": "bf16", "schedule": {"name": "cosine"}},
+    },
+}
+
+
+@pytest.mark.parametrize("values", CONFIGS.values(), ids=CONFIGS)
+def test_what_is_dumped_is_read_back_as_the_same_config(values: dict[str, Any], yaml_file: Write) -> None:
+    config = load(yaml_file(yaml.safe_dump(BASE | values, allow_unicode=True)))
+    text = dump(config)
+    assert load(yaml_file(text)) == config
+    assert dump(load(yaml_file(text))) == text
+
+
+def test_every_default_stands_in_the_dump(yaml_file: Write) -> None:
+    dumped = yaml.safe_load(dump(load(yaml_file(yaml.safe_dump(BASE)))))
+    assert dumped["trial"]["attack"]["radius"] == 8 / 255
+    assert dumped["search"] == {"name": "grid", "n_trials": None, "sampler": "tpe", "seed": 0}
+    assert set(dumped) == set(SweepConfig.model_fields)
+
+
+def test_a_value_is_read_as_its_key_reads_it(yaml_file: Write) -> None:
+    axes = space(optimizer__lr=["1e-4", "8/255", 1], batch_size=[16.0], optimizer__k2={"grid": ["0.5"], **DEAT})
+    config = load(yaml_file(yaml.safe_dump(BASE | {"space": axes})))
+    assert config.space["optimizer.lr"].grid == (1e-4, 8 / 255, 1.0)
+    assert [type(value) for value in config.space["batch_size"].grid or ()] == [int]
+    assert config.space["optimizer.k2"].grid == (0.5,)
+
+
+def merged(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    both = dict(base)
+    for key, value in values.items():
+        deeper = isinstance(value, dict) and isinstance(base.get(key), dict) and key != "space"
+        both[key] = merged(base[key], value) if deeper else value
+    return both
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        # keys
+        ({"sapce": {}}, "sapce: unknown key; did you mean 'space'?"),
+        ({"trial": {"optimizer": {"lrr": 1}}}, "trial.optimizer.lrr: unknown key; did you mean 'lr'?"),
+        ({"trial": {"attack": {"stepsize": 1}}}, "trial.attack.stepsize: unknown key; did you mean 'step_size'?"),
+        ({"trial": {"atack": {}}}, "trial.atack: unknown key; did you mean 'attack'?"),
+        ({"space": {"optimizer.LR": [1]}}, "space.optimizer.LR: unknown key; did you mean 'optimizer.lr'?"),
+        ({"space": {"optimizer": [1]}}, "space.optimizer: unknown key; did you mean 'optimizer.lr'?"),
+        ({"space": {"batch_size": {"gird": [1]}}}, "space.batch_size.gird: unknown key; did you mean 'grid'?"),
+        (
+            {"space": {"batch_size": {"grid": [1], "when": {"optimizer.nam": "sgd"}}}},
+            "space.optimizer.nam: unknown key; did you mean 'optimizer.name'?",
+        ),
+        ({"search": {"samplr": "tpe"}}, "search.samplr: unknown key; did you mean 'sampler'?"),
+        ({"resources": {"qqq": 1}}, "resources.qqq: unknown key; known: cpu, gpu"),
+        ({1: 2}, "1: a key must be text, got 1; put it in quotes"),
+        ({"space": {1: [2]}}, "space.1: a key must be text, got 1; put it in quotes"),
+        # types
+        ({"trial": 3}, "trial: must be a mapping of keys to values, got 3"),
+        ({"trial": {"epochs": "many"}}, "trial.epochs: must be a whole number, got 'many'"),
+        ({"trial": {"epochs": 1.5}}, "trial.epochs: must be a whole number, got 1.5"),
+        ({"trial": {"epochs": True}}, "trial.epochs: must be a whole number, got True"),
+        (
+            {"trial": {"attack": {"radius": "8/0"}}},
+            "trial.attack.radius: must be a number such as 0.1, 1e-4 or 8/255, got '8/0'",
+        ),
+        ({"trial": {"attack": {"radius": True}}}, "trial.attack.radius: must be a number, got True"),
+        ({"trial": {"attack": {"radius": [1]}}}, "trial.attack.radius: must be a number, got [1]"),
+        ({"trial": {"attack": {"radius": "nan"}}}, "trial.attack.radius: must be a finite number, got nan"),
+        (
+            {"trial": {"optimizer": {"name": "sdg"}}},
+            "trial.optimizer.name: must be one of sgd, deat; got 'sdg'; did you mean 'sgd'?",
+        ),
+        ({"trial": {"device": "tpu"}}, r"trial.device: must match ^(auto|cpu|cuda(:\d+)?)$, got 'tpu'"),
+        ({"name": "a/b"}, "name: must match ^[A-Za-z0-9][A-Za-z0-9._-]*$, got 'a/b'"),
+        ({"space": [1]}, "space: must be a mapping of keys to values, got [1]"),
+        (
+            {"space": {"batch_size": 16}},
+            "space.batch_size: must be a list of values, or a mapping such as {uniform: [low, high]}, got 16",
+        ),
+        ({"seeds": 3}, "seeds: must be a list, got 3"),
+        ({"seeds": [0.5]}, "seeds.0: must be a whole number, got 0.5"),
+        # numbers
+        (
+            {"trial": {"optimizer": {"lr": -0.1}}, "space": {"batch_size": [1]}},
+            "trial.optimizer.lr: must be > 0.0, got -0.1",
+        ),
+        ({"space": {"optimizer.lr": [0.1, -0.1]}}, "space.optimizer.lr: must be > 0.0, got -0.1"),
+        (
+            {"space": {"optimizer.k2": {"uniform": [0.5, 1]}}, **DRAWN},
+            "space.optimizer.k2: must be < 1.0, got 1.0",
+        ),
+        ({"resources": {"cpu": 0}}, "resources.cpu: must be > 0.0, got 0"),
+        ({"max_concurrent": 0}, "max_concurrent: must be > 0, got 0"),
+        # what is empty, missing or twice
+        ({"name": None}, "name: must be text, got None"),
+        ({"space": {}}, "space: must not be empty, got {}"),
+        ({"space": {"optimizer.lr": []}}, "space.optimizer.lr.grid: must not be empty, got []"),
+        ({"seeds": []}, "seeds: must not be empty, got []"),
+        ({"seeds": [1, 2, 1]}, "seeds: each once, got [1, 2, 1]"),
+        ({"space": {"batch_size": [16, 32, 16]}}, "space.batch_size: each value once, got [16, 32, 16]"),
+        ({"space": {"optimizer.lr": [0.1, "1e-1"]}}, "space.optimizer.lr: each value once, got [0.1, 0.1]"),
+        (
+            {"trial": {"optimizer": {"lr": 0.5}}},
+            "trial.optimizer.lr: is also an axis of space, which would hide it; keep one of the two",
+        ),
+        ({"trial": {"seed": 3}}, "trial.seed: seeds are replicates; write seeds: [3] instead"),
+        # axes
+        (
+            {"space": {"optimizer.lr": {"grid": [1], "choice": [1]}}},
+            "space.optimizer.lr: must have one of grid, choice, uniform, loguniform; got ['grid', 'choice']",
+        ),
+        (
+            {"space": {"optimizer.lr": {"when": {"optimizer.name": "sgd"}}}},
+            "space.optimizer.lr: must have one of grid, choice, uniform, loguniform; got none",
+        ),
+        (
+            {"space": {"optimizer.lr": {"uniform": [0.1, 1]}}},
+            "space.optimizer.lr: search grid needs a list of values; give one, or set search.name to random or optuna",
+        ),
+        (
+            {"space": {"optimizer.lr": {"loguniform": [0, 1]}}, **DRAWN},
+            "space.optimizer.lr.loguniform: low must be > 0, got 0.0",
+        ),
+        (
+            {"space": {"optimizer.lr": {"uniform": [1, 0.1]}}, **DRAWN},
+            "space.optimizer.lr: must be [low, high] with low < high, got [1.0, 0.1]",
+        ),
+        (
+            {"space": {"optimizer.lr": {"uniform": [0.1]}}, **DRAWN},
+            "space.optimizer.lr.uniform.1: missing; the list is too short, got [0.1]",
+        ),
+        (
+            {"space": {"optimizer.lr": {"uniform": [1, 2, 3]}}, **DRAWN},
+            "space.optimizer.lr.uniform: must have at most 2 values, got [1, 2, 3]",
+        ),
+        (
+            {"space": {"batch_size": {"uniform": [16, 64]}}, **DRAWN},
+            "space.batch_size: a range is of fractions, and this key takes none; list its values: {choice: [...]}",
+        ),
+        ({"space": {"seed": [0]}}, "space.seed: seeds are replicates, not an axis; list them under seeds"),
+        (
+            {"space": {"device": ["cpu"]}},
+            "space.device: does not change a trial's numbers and so cannot be an axis",
+        ),
+        (
+            {"space": {"data.root": ["a"]}},
+            "space.data.root: does not change a trial's numbers and so cannot be an axis",
+        ),
+        (
+            {"space": {"data.fingerprint": ["a"]}},
+            "space.data.fingerprint: is filled in by the sweep and cannot be an axis",
+        ),
+        # conditions
+        (
+            {"space": {"batch_size": {"grid": [1], "when": {"optimizer.name": ["sgd", "daet"]}}}},
+            "space.batch_size.when.optimizer.name: must be one of sgd, deat; got 'daet'; did you mean 'deat'?",
+        ),
+        (
+            {"space": {"batch_size": {"grid": [1], "when": {"optimizer.name": []}}}},
+            "space.batch_size.when.optimizer.name: must not be empty, got []",
+        ),
+        (
+            {
+                "space": {
+                    "batch_size": {"grid": [1], "when": {"epochs": 2}},
+                    "epochs": {"grid": [2], "when": {"batch_size": 1}},
+                }
+            },
+            "space: the when of batch_size, epochs depend on each other in a circle",
+        ),
+        (
+            {"space": {"epochs": {"grid": [2], "when": {"epochs": 2}}}},
+            "space: the when of epochs depend on each other in a circle",
+        ),
+        # search and metric
+        ({"search": {"name": "random"}}, "search.n_trials: needed for random: how many points to draw"),
+        (
+            {"search": {"n_trials": 3}},
+            "search.n_trials: a grid runs every combination; leave it out, or set name: random",
+        ),
+        (
+            {"search": {"name": "bayes"}},
+            "search.name: must be one of grid, random, optuna; got 'bayes'",
+        ),
+        (
+            {"metric": "test_robust"},
+            "metric: must be one of val_robust, val_clean, val_robust_loss, val_clean_loss; got 'test_robust'; "
+            "did you mean 'val_robust'?",
+        ),
+        ({"metric": "val_robust_loss"}, "mode: must be min for val_robust_loss"),
+        ({"mode": "min"}, "mode: must be max for val_robust"),
+        (
+            {"trial": {"evaluation": {"splits": ["test"]}}, "search": {"name": "optuna", "n_trials": 1}},
+            "metric: optuna needs val_robust; put val into trial.evaluation.splits",
+        ),
+        # values that do not go together
+        (
+            {"trial": {"data": {"name": "image_folder"}}},
+            "trial.data.root: needed for image_folder: the folder that holds train/ and test/",
+        ),
+        (
+            {"trial": {"data": {"validation_fraction": 0}}},
+            "trial.evaluation.splits: names val, but data.validation_fraction is 0; hold images out, "
+            "or set evaluation.splits: [train, test]",
+        ),
+        (
+            {"trial": {"optimizer": {"nesterov": True}}},
+            "trial.optimizer.nesterov: needs momentum > 0, got 0.0",
+        ),
+        (
+            {"trial": {"schedule": {"milestones": [5, 5]}}},
+            "trial.schedule.milestones: must rise, got [5, 5]",
+        ),
+    ],
+)
+def test_a_mistake_is_named_with_its_key_and_a_way_out(values: dict[str, Any], message: str, yaml_file: Write) -> None:
+    path = yaml_file(yaml.safe_dump(merged(BASE, values)))
+    with pytest.raises(UserError) as caught:
+        load(path)
+    assert str(caught.value) == f"{path}: {message}"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: t\nspace: {}\nname: u\n", ":3: not valid YAML: duplicate key 'name': give each key once"),
+        (
+            "name: t\nspace:\n  batch_size: [1]\n  epochs: [1]\n  batch_size: [2]\n",
+            ":5: not valid YAML: duplicate key 'batch_size': give each key once",
+        ),
+        ("name: [t\n", ":2: not valid YAML: expected ',' or ']', but got '<stream end>'"),
+        ("name: t\n\tspace: 1\n", ":2: not valid YAML: found character '\\t' that cannot start any token"),
+        ("name: t\n? [1]\n: 2\n", ":2: not valid YAML: found unhashable key"),
+        ("name: !!python/object:os.system t\n", None),
+        ("question: 2020-13-45\n", ": not valid YAML: month must be in 1..12"),
+        ("question: \x00\n", ": not valid YAML: unacceptable character #x0000: special characters are not allowed"),
+        ("- a\n- b\n", ": must be a mapping of keys to values, got list"),
+        ("", ": must be a mapping of keys to values, got NoneType"),
+    ],
+)
+def test_a_file_that_is_no_mapping_is_refused_with_its_line(text: str, message: str | None, yaml_file: Write) -> None:
+    path = yaml_file(text)
+    with pytest.raises(UserError) as caught:
+        load(path)
+    if message is not None:
+        assert str(caught.value) == f"{path}{message}"
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_says_where_ready_ones_are(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        load(tmp_path / "none.yaml")
+    assert str(caught.value) == f"{tmp_path}/none.yaml: no such file; configs/ has ready ones"
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe\xff"])
+def test_what_is_no_text_is_refused(content: bytes | None, tmp_path: Path) -> None:
+    path = tmp_path / "sweep.yaml"
+    path.mkdir() if content is None else path.write_bytes(content)
+    with pytest.raises(UserError, match=r"sweep\.yaml: cannot be read as text: "):
+        load(path)
+
+
+def test_merge_keys_are_no_duplicates(yaml_file: Write) -> None:
+    text = "name: t\ntrial: {data: &d {name: digits}}\nspace: {batch_size: [1]}\nsearch: {<<: {seed: 1}, seed: 2}\n"
+    assert load(yaml_file(text)).search.seed == 2
+
+
+def overridden(yaml_file: Write, *overrides: str, **values: Any) -> SweepConfig:
+    return load(yaml_file(yaml.safe_dump(merged(BASE, values))), overrides)
+
+
+@pytest.mark.parametrize(
+    ("override", "value"), [("0.5", 0.5), ("1e-4", 1e-4), ("8/255", 8 / 255), ("1", 1.0), (" 0.5 ", 0.5)]
+)
+def test_set_takes_every_way_to_write_a_number(override: str, value: float, yaml_file: Write) -> None:
+    assert overridden(yaml_file, f"trial.attack.radius={override}").trial.attack.radius == value
+
+
+def test_set_is_the_same_as_the_file(yaml_file: Write) -> None:
+    values = {"seeds": [1, 2], "trial": {"epochs": 3, "optimizer": {"k1": 0.5}}, "metric": "val_clean"}
+    overrides = ["seeds=[1, 2]", "trial.epochs=3", "trial.optimizer.k1=0.5", "metric=val_clean"]
+    assert overridden(yaml_file, *overrides) == overridden(yaml_file, **values)
+
+
+def test_the_last_of_two_sets_counts(yaml_file: Write) -> None:
+    assert overridden(yaml_file, "trial.epochs=3", "trial.epochs=4").trial.epochs == 4
+
+
+@pytest.mark.parametrize(
+    "override", ["trial.optimizer.lr=0.7", "trial.optimizer={lr: 0.7}", "trial.optimizer={lr: 7e-1}"]
+)
+def test_setting_an_axis_pins_it(override: str, yaml_file: Write) -> None:
+    config = overridden(yaml_file, override, space=space(optimizer__lr=[0.1], batch_size=[16]))
+    assert list(config.space) == ["batch_size"]
+    assert config.trial.optimizer.lr == 0.7
+
+
+def test_pinning_leaves_an_axis_that_then_never_applies(yaml_file: Write) -> None:
+    axes = space(optimizer__name=["sgd", "deat"], optimizer__k1={"grid": [0.5], **DEAT})
+    config = overridden(yaml_file, "trial.optimizer.name=sgd", space=axes)
+    assert list(config.space) == ["optimizer.k1"]
+
+
+def test_setting_an_axis_of_space_replaces_what_trial_says(yaml_file: Write) -> None:
+    config = overridden(yaml_file, "space.epochs=[3, 4]", trial={"epochs": 7})
+    assert config.space["epochs"].grid == (3, 4)
+    assert load(yaml_file(dump(config))) == config
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("trial.epochs", "--set trial.epochs: must be KEY=VALUE, such as trial.epochs=3"),
+        ("=3", "--set =3: must be KEY=VALUE, such as trial.epochs=3"),
+        ("trial.epochs=[", "--set trial.epochs: the value is not valid YAML, got '['"),
+        ("name.first=3", "--set name.first=3: name is a value, not a mapping of keys"),
+        ("trial.epoch=3", "{path}: trial.epoch: unknown key; did you mean 'epochs'?"),
+        ("epochs=3", "{path}: epochs: unknown key; known: name, question, trial, space, seeds, search, resources, "
+         "max_concurrent, metric, mode"),
+        ("trial.optimizer.lr=-1", "{path}: trial.optimizer.lr: must be > 0.0, got -1"),
+        ("trial.epochs=", "{path}: trial.epochs: must be a whole number, got None"),
+        ("trial.seed=3", "{path}: trial.seed: seeds are replicates; write seeds: [3] instead"),
+        ("space.optimizer.lr=[]", "{path}: space.optimizer.lr.grid: must not be empty, got []"),
+        ("space.optimizer.ir=[1]", "{path}: space.optimizer.ir: unknown key; did you mean 'optimizer.lr'?"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_set_is_named(override: str, message: str, yaml_file: Write) -> None:
+    path = yaml_file(yaml.safe_dump(BASE))
+    with pytest.raises(UserError) as caught:
+        load(path, [override])
+    assert str(caught.value) == message.format(path=path)
+
+
+READY = [
+    path for path in sorted((Path(__file__).parents[2] / "configs").rglob("*.yaml")) if "cluster" not in path.parts
+]
+
+
+@pytest.mark.parametrize("path", READY, ids=[path.stem for path in READY])
+def test_every_ready_config_loads_and_plans(path: Path, yaml_file: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fingerprint(data: DataConfig) -> str:
+        return f"{data.name}-0"
+
+    monkeypatch.setattr("trainers.data.fingerprint", fingerprint)
+    config = load(path)
+    found = plan(config, [], "abc")
+    assert found.size == found.left > 0
+    assert found.lines()[0].startswith(f"{config.name}: {found.size} trials (")
+    assert len(distinct_data(config)) >= 1
+    assert load(yaml_file(dump(config))) == config
+
+
+@pytest.mark.parametrize("path", READY, ids=[path.stem for path in READY])
+def test_every_ready_config_fits_the_schema_that_editors_use(path: Path) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    jsonschema.validate(yaml.safe_load(path.read_text()), SweepConfig.model_json_schema())
+
+
+def test_the_schema_refuses_what_the_loader_refuses() -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    schema = json.loads(json.dumps(SweepConfig.model_json_schema()))
+    for wrong in ({"sapce": {}}, {"seeds": []}, {"metric": "test_robust"}, {"space": {"batch_size": 3}}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(merged(BASE, wrong), schema)

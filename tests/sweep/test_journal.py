@@ -1,0 +1,307 @@
+"""A run directory: one launch holds it, and writes every message down once."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from sweep.config import SweepConfig, load
+from sweep.journal import CONFIG_FILE, Journal, RunLock, is_live, refuse_other_sweep
+from sweep.plan import earlier_records, plan
+from sweep.progress import Progress
+from sweep.search import PlannedTrial, data_key
+from trainers.errors import UserError
+from trainers.record import RECORDS_FILE, EpochRecord, OutcomeRecord, read
+
+Configs = Callable[..., SweepConfig]
+HOLD = """
+import sys
+from pathlib import Path
+from sweep.journal import RunLock
+with RunLock(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture(autouse=True)
+def without_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sweep.plan.fingerprints", lambda config: {data_key(config.trial): "digits-0"})
+    monkeypatch.setattr("sweep.journal.environment", lambda: {"commit": "c0ffee", "code_version": "abc"})
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    path = tmp_path / "run"
+    path.mkdir()
+    return path
+
+
+def journal(config: SweepConfig, directory: Path) -> Journal:
+    earlier = earlier_records(directory)
+    return Journal(directory, plan(config, earlier, "abc"), earlier)
+
+
+def given(books: Journal) -> PlannedTrial:
+    trial = books.next()
+    assert trial is not None
+    return trial
+
+
+def start(trial: str) -> dict[str, Any]:
+    return {"record": "start", "trial_id": trial, "host": "h", "device": "cpu", "code_version": "abc"}
+
+
+def epoch(trial: str, number: int, robust: float = 0.5, seconds: float = 1.0) -> dict[str, Any]:
+    return {"record": "epoch", **asdict(EpochRecord(trial, number, 0.1, val_robust=robust, seconds=seconds))}
+
+
+def outcome(trial: str, what: Any = "completed", epochs: int = 3) -> dict[str, Any]:
+    return {"record": "outcome", **asdict(OutcomeRecord(trial, what, "", epochs))}
+
+
+def kinds(directory: Path, trial: str) -> list[Any]:
+    """What stands in the records of a trial: epochs by number, the rest by kind or outcome."""
+    return [
+        record.get("epoch") or record.get("outcome") or record["record"]
+        for record in read(directory)
+        if record.get("trial_id") == trial
+    ]
+
+
+def test_a_launch_writes_the_config_the_environment_and_every_planned_trial(tiny: Configs, directory: Path) -> None:
+    config = tiny()
+    with journal(config, directory).open("sweep launch tiny.yaml"):
+        pass
+    assert load(directory / CONFIG_FILE) == config
+    environment = yaml.safe_load((directory / "environment.json").read_text())
+    assert environment["command"] == "sweep launch tiny.yaml"
+    first, *trials = read(directory)
+    assert (first["record"], first["size"], first["commit"]) == ("launch", 4, "c0ffee")
+    assert [trial["record"] for trial in trials] == ["trial"] * 4
+    assert [trial["trial_id"] for trial in trials] == first["wanted"]
+    assert [trial["number"] for trial in trials] == [0, 1, 2, 3]
+    assert not list(directory.glob("*.part"))
+
+
+def test_what_the_journal_holds_in_memory_is_what_its_file_tells(tiny: Configs, directory: Path) -> None:
+    books = journal(tiny(), directory)
+    with books.open("test"):
+        while (trial := books.next()) is not None:
+            for message in (start(trial.id), epoch(trial.id, 1), epoch(trial.id, 1, 0.6), outcome(trial.id, epochs=1)):
+                books.take(message)
+                assert books.progress == Progress.of(read(directory))
+
+
+def test_an_epoch_that_comes_again_is_not_written_twice_and_a_changed_one_is(tiny: Configs, directory: Path) -> None:
+    config = tiny()
+    books = journal(config, directory)
+    with books.open("test"):
+        trial = given(books)
+        for message in (start(trial.id), epoch(trial.id, 1), epoch(trial.id, 2), epoch(trial.id, 1)):
+            books.take(message)
+    assert kinds(directory, trial.id) == ["trial", "start", 1, 2]
+    again = journal(config, directory)
+    with again.open("test"):
+        assert again.next() == trial
+        messages = [start(trial.id), epoch(trial.id, 1), epoch(trial.id, 2, seconds=1.5), epoch(trial.id, 3)]
+        for message in (*messages, outcome(trial.id)):
+            again.take(message)
+    assert kinds(directory, trial.id) == ["trial", "start", 1, 2, "start", 2, 3, "completed"]
+    assert again.progress.trials[trial.id].finished
+
+
+def test_a_relaunch_plans_no_trial_twice_and_runs_no_finished_one(tiny: Configs, directory: Path) -> None:
+    books = journal(tiny(), directory)
+    with books.open("test"):
+        trial = given(books)
+        for message in (start(trial.id), *(epoch(trial.id, n) for n in (1, 2, 3)), outcome(trial.id)):
+            books.take(message)
+    again = journal(tiny(seeds=[0, 1]), directory)
+    with again.open("test"):
+        handed = []
+        while (found := again.next()) is not None:
+            handed.append(found.id)
+    planned = [record["trial_id"] for record in read(directory) if record["record"] == "trial"]
+    assert len(planned) == len(set(planned)) == 8
+    assert set(handed) == set(planned) - {trial.id}
+
+
+def test_an_interrupt_writes_outcomes_for_running_trials_only(tiny: Configs, directory: Path) -> None:
+    books = journal(tiny(), directory)
+    with books.open("test"):
+        done, begun, at_once, waiting = (given(books) for _ in range(4))
+        for message in (start(done.id), *(epoch(done.id, n) for n in (1, 2, 3)), outcome(done.id)):
+            books.take(message)
+        for message in (start(begun.id), epoch(begun.id, 1), start(at_once.id)):
+            books.take(message)
+        books.interrupt("stopped by SIGINT")
+        books.interrupt("stopped by SIGTERM")
+    assert kinds(directory, done.id)[-1] == "completed"
+    assert kinds(directory, begun.id) == ["trial", "start", 1, "interrupted"]
+    assert kinds(directory, at_once.id) == ["trial", "start", "interrupted"]
+    assert kinds(directory, waiting.id) == ["trial"]
+    ended = [record for record in read(directory) if record.get("outcome") == "interrupted"]
+    assert [(record["epochs"], record["reason"]) for record in ended] == [
+        (1, "stopped by SIGINT"),
+        (0, "stopped by SIGINT"),
+    ]
+    assert books.progress.counts(live=False) == {"completed": 1, "interrupted": 2, "never_started": 1}
+
+
+def test_a_trial_whose_process_is_gone_failed(tiny: Configs, directory: Path) -> None:
+    books = journal(tiny(), directory)
+    with books.open("test"):
+        trial = given(books)
+        books.take(start(trial.id))
+        books.fail(trial.id, "its process died 4 times")
+    assert books.progress.counts(live=False) == {"failed": 1, "never_started": 3}
+    assert books.progress.trials[trial.id].reason == "its process died 4 times"
+
+
+def test_the_search_is_told_the_metric_of_what_ended(
+    tiny: Configs, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    books = journal(tiny(), directory)
+    told = []
+    monkeypatch.setattr(books._plan.search, "tell", lambda *values: told.append(values[1]))
+    with books.open("test"):
+        for what in ("completed", "diverged", "failed", "out_of_memory"):
+            trial = given(books)
+            for message in (start(trial.id), epoch(trial.id, 1, 0.25), outcome(trial.id, what, 1)):
+                books.take(message)
+    assert told == [0.25, 0.0, None, None]
+
+
+def test_the_listener_hears_every_message_that_was_written(tiny: Configs, directory: Path) -> None:
+    books = journal(tiny(), directory)
+    heard: list[str] = []
+    books.listener = lambda trial, message: heard.append(message["record"])
+    with books.open("test"):
+        trial = given(books)
+        for message in (start(trial.id), epoch(trial.id, 1), epoch(trial.id, 1), outcome(trial.id, epochs=1)):
+            books.take(message)
+    assert heard == ["start", "epoch", "outcome"]
+
+
+def test_points_that_optuna_asks_for_belong_to_the_launch(tiny: Configs, directory: Path) -> None:
+    space = {"optimizer.lr": {"loguniform": [0.01, 1]}}
+    for n, wanted in ((3, 0), (5, 3), (2, 2)):
+        books = journal(tiny(space=space, search={"name": "optuna", "n_trials": n}), directory)
+        with books.open("test"):
+            while (trial := books.next()) is not None:
+                for message in (start(trial.id), epoch(trial.id, 1), outcome(trial.id, epochs=1)):
+                    books.take(message)
+        launches = [record for record in read(directory) if record["record"] == "launch"]
+        assert len(launches[-1]["wanted"]) == wanted
+        assert books.progress.counts(live=False) == {"completed": n}
+        assert Progress.of(read(directory)) == books.progress
+
+
+def test_a_torn_last_line_is_cut_off_and_the_next_launch_goes_on_behind_it(tiny: Configs, directory: Path) -> None:
+    with journal(tiny(), directory).open("one"):
+        pass
+    with (directory / RECORDS_FILE).open("ab") as file:
+        file.write(b'{"record":"start","trial_id":"')
+    with journal(tiny(), directory).open("two"):
+        pass
+    assert [record["command"] for record in read(directory) if record["record"] == "launch"] == ["one", "two"]
+    assert len(read(directory)) == 6
+
+
+# The lock
+
+
+def test_a_directory_is_held_by_one_launch(directory: Path) -> None:
+    with RunLock(directory):
+        assert is_live(directory)
+        with pytest.raises(UserError) as caught:
+            RunLock(directory)
+        message = str(caught.value)
+    assert message.startswith(f"--out {directory}: another launch is running there (process {os.getpid()} on ")
+    assert message.endswith("; wait for it, or give another --out")
+    assert not is_live(directory)
+    with RunLock(directory):
+        assert is_live(directory)
+
+
+def test_the_lock_of_a_killed_launch_is_free_and_its_name_is_forgotten(directory: Path) -> None:
+    command = [sys.executable, "-c", HOLD, str(directory)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout
+        assert holder.stdout.readline() == "held\n"
+        assert is_live(directory)
+        with pytest.raises(UserError, match=rf"another launch is running there \(process {holder.pid} on "):
+            RunLock(directory)
+        holder.send_signal(signal.SIGKILL)
+        holder.wait()
+    assert not is_live(directory)
+    with RunLock(directory), pytest.raises(UserError, match=rf"\(process {os.getpid()} on "):
+        RunLock(directory)
+
+
+def test_a_run_directory_is_made_with_its_parents(tmp_path: Path) -> None:
+    with RunLock(tmp_path / "a" / "b"):
+        assert (tmp_path / "a" / "b").is_dir()
+
+
+def test_what_cannot_be_a_directory_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for path, reason in ((tmp_path / "file", "File exists"), (tmp_path / "file" / "run", "Not a directory")):
+        with pytest.raises(UserError) as caught:
+            RunLock(path)
+        assert str(caught.value) == f"--out {path}: cannot be written: {reason}; give a folder that can"
+
+
+def test_a_file_system_without_locks_is_not_taken_for_another_launch(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flock(file: Any, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(UserError) as caught:
+        RunLock(directory)
+    assert str(caught.value) == (
+        f"--out {directory}: cannot be locked: No locks available; give a folder whose file system has locks"
+    )
+    assert not is_live(directory)
+
+
+def test_what_no_launch_has_touched_is_not_live(tmp_path: Path) -> None:
+    assert not is_live(tmp_path)
+    assert not is_live(tmp_path / "none")
+
+
+# One sweep a directory
+
+
+def test_another_sweep_is_refused(tiny: Configs, directory: Path) -> None:
+    refuse_other_sweep(directory, tiny())
+    with journal(tiny(), directory).open("test"):
+        pass
+    refuse_other_sweep(directory, tiny(seeds=[3]))
+    with pytest.raises(UserError) as caught:
+        refuse_other_sweep(directory, tiny(name="other"))
+    assert str(caught.value) == f"--out {directory}: holds the sweep 'tiny', not 'other'; give another --out"
+
+
+@pytest.mark.parametrize("text", ["", "[", "- a", "question: why"])
+def test_a_damaged_config_in_the_directory_is_named(text: str, tiny: Configs, directory: Path) -> None:
+    (directory / CONFIG_FILE).write_text(text)
+    with pytest.raises(UserError) as caught:
+        refuse_other_sweep(directory, tiny())
+    assert str(caught.value) == (
+        f"{directory}/sweep.yaml: is not the config of a sweep; delete it: the next launch writes it anew"
+    )

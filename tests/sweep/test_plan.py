@@ -1,0 +1,204 @@
+"""The plan: what is wanted, less what is finished, and its cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from sweep.config import SweepConfig
+from sweep.plan import Plan, metric, plan
+from sweep.progress import Progress
+from sweep.search import PlannedTrial, data_key, fixed_points, planned
+from trainers.errors import UserError
+
+Records = list[dict[str, Any]]
+Configs = Callable[..., SweepConfig]
+
+
+@pytest.fixture(autouse=True)
+def without_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sweep.plan.fingerprints", lambda config: {data_key(config.trial): "digits-0"})
+
+
+def trials_of(config: SweepConfig) -> list[PlannedTrial]:
+    return planned(config, fixed_points(config), {data_key(config.trial): "digits-0"})
+
+
+def launch(trials: list[PlannedTrial]) -> Records:
+    ids = [trial.id for trial in trials]
+    start = {"record": "launch", "time": 0.0, "size": len(ids), "wanted": ids}
+    return [start, *({"record": "trial", **trial.record(n)} for n, trial in enumerate(trials))]
+
+
+def run(trial: PlannedTrial, epochs: int, outcome: str | None = "completed", code: str = "abc") -> Records:
+    name = trial.id
+    lines: Records = [{"record": "start", "trial_id": name, "time": 0.0, "code_version": code}]
+    lines += [
+        {"record": "epoch", "trial_id": name, "epoch": epoch, "lr": 0.1, "val_robust": epoch / 10,
+         "seconds": 20.0, "evaluation_seconds": 10.0}
+        for epoch in range(1, epochs + 1)
+    ]  # fmt: skip
+    if outcome:
+        lines.append({"record": "outcome", "trial_id": name, "outcome": outcome, "reason": "", "epochs": epochs})
+    return lines
+
+
+def test_of_a_new_sweep_all_is_left_and_the_cost_unknown(tiny: Configs) -> None:
+    found = plan(tiny(seeds=[0, 1]), [], "abc")
+    assert (found.size, found.left, found.finished, found.resumable, found.merged) == (8, 8, 0, 0, 0)
+    assert found.lines() == [
+        "tiny: 8 trials (grid over optimizer.lr: 2 values, optimizer.name: 2 values; 2 seeds)",
+        "  finished 0, to resume 0, new 8",
+        "  cost: unknown until an epoch has been measured; each trial takes 1 CPU",
+    ]
+
+
+def test_finished_trials_are_kept_and_begun_ones_resumed(tiny: Configs) -> None:
+    config = tiny()
+    one, two, three, four = trials_of(config)
+    records = [
+        *launch([one, two, three, four]),
+        *run(one, 3),
+        *run(two, 1, "interrupted"),
+        *run(three, 2, None),
+        *run(four, 1, "diverged"),
+    ]
+    found = plan(config, records, "abc")
+    assert (found.finished, found.resumable, found.left) == (2, 2, 2)
+    # 2 + 1 epochs left, of 30 s each, 2 at once
+    assert found.trial_seconds == 90
+    assert found.lines()[1:] == [
+        "  finished 2, to resume 2, new 0",
+        "  cost: 0.03 trial hours at 1 CPU each, 0.01 h with 2 at once, from the epochs measured here",
+    ]
+
+
+def test_when_all_is_finished_nothing_is_left(tiny: Configs) -> None:
+    config = tiny()
+    trials = trials_of(config)
+    found = plan(config, launch(trials) + [line for trial in trials for line in run(trial, 3)], "abc")
+    assert found.left == 0
+    assert found.lines()[-1] == "  cost: nothing left to run"
+
+
+def test_a_widened_sweep_runs_only_what_is_new_and_a_narrowed_one_forgets_the_rest(tiny: Configs) -> None:
+    config = tiny()
+    records = launch(trials_of(config)) + [line for trial in trials_of(config) for line in run(trial, 3)]
+    wider = plan(tiny(seeds=[0, 1]), records, "abc")
+    assert (wider.size, wider.finished, wider.left) == (8, 4, 4)
+    narrower = plan(tiny(space={"optimizer.lr": [0.3]}), records, "abc")
+    assert (narrower.size, narrower.finished, narrower.left) == (1, 1, 0)
+
+
+@pytest.mark.parametrize("outcome", ["failed", "out_of_memory", "interrupted"])
+def test_a_trial_without_its_numbers_runs_again(outcome: str, tiny: Configs) -> None:
+    config = tiny()
+    trials = trials_of(config)
+    found = plan(config, launch(trials) + run(trials[0], 0, outcome), "abc")
+    assert (found.finished, found.resumable, found.left) == (0, 0, 4)
+
+
+def test_a_finished_trial_of_which_an_epoch_is_lost_is_resumed(tiny: Configs) -> None:
+    config = tiny()
+    trials = trials_of(config)
+    lines = run(trials[0], 3)
+    del lines[2]
+    found = plan(config, launch(trials) + lines, "abc")
+    assert (found.finished, found.resumable) == (0, 1)
+
+
+def test_finished_trials_from_other_code_are_told(tiny: Configs) -> None:
+    config = tiny()
+    one, two, *_ = trials_of(config)
+    records = launch(trials_of(config)) + run(one, 3, code="old") + run(two, 3, code="abc")
+    found = plan(config, records, "abc")
+    assert found.other_code == {"old": 1}
+    assert "  1 of the finished come from other code (old); they are kept" in found.lines()
+
+
+def test_points_that_mean_the_same_trial_are_told(tiny: Configs) -> None:
+    found = plan(tiny(space={"optimizer.name": ["sgd", "deat"], "optimizer.k1": [0.5, 1.0]}), [], "abc")
+    assert (found.size, found.merged) == (3, 1)
+    assert found.lines()[1] == "  1 more points mean the same trials: they differ in keys that are not read"
+
+
+def test_the_cost_of_an_epoch_is_that_of_its_batch_size(tiny: Configs) -> None:
+    config = tiny(space={"batch_size": [16, 32]}, trial={"data": {"name": "digits"}, "epochs": 4}, seeds=[0, 1])
+    small, _, large, _ = trials_of(config)
+    slow = [{**line, "seconds": 90.0} if line["record"] == "epoch" else line for line in run(small, 4)]
+    found = plan(config, launch(trials_of(config)) + slow + run(large, 4), "abc")
+    assert found.trial_seconds == 4 * 100 + 4 * 30
+
+
+def optuna(tiny: Configs, n: int, **values: Any) -> SweepConfig:
+    space = {"optimizer.lr": {"loguniform": [0.01, 1]}}
+    return tiny(**{"space": space, "search": {"name": "optuna", "n_trials": n}, **values})
+
+
+def ran(config: SweepConfig, records: Records, most: int) -> Records:
+    """The records of a launch of an Optuna sweep that runs so many trials."""
+    found = plan(config, records, "abc")
+    known = [trial.id for trial in found.search.known()]
+    lines: Records = [{"record": "launch", "time": 0.0, "size": found.size, "wanted": known}]
+    for number in range(most):
+        trial = found.search.next()
+        assert trial is not None
+        lines += [{"record": "trial", **trial.record(number)}, *run(trial, 3)]
+        found.search.tell(trial.id, 0.5)
+    return records + lines
+
+
+def counted(found: Plan) -> tuple[int, int, int]:
+    return found.size, found.finished, found.left
+
+
+def test_the_plan_of_a_search_that_learns_counts_only_its_own_trials(tiny: Configs) -> None:
+    records = ran(optuna(tiny, 6), [], 4)
+    assert counted(plan(optuna(tiny, 6), records, "abc")) == (6, 4, 2)
+    assert counted(plan(optuna(tiny, 3), records, "abc")) == (3, 3, 0)
+    assert counted(plan(optuna(tiny, 6, seeds=[0, 1]), records, "abc")) == (12, 4, 8)
+    assert counted(plan(optuna(tiny, 6, seeds=[1]), records, "abc")) == (6, 0, 6)
+    assert plan(optuna(tiny, 6), records, "abc").trial_seconds == 2 * 3 * 30
+
+
+@pytest.mark.parametrize("n", [3, 4, 6])
+@pytest.mark.parametrize("seeds", [[0], [0, 1], [1]])
+def test_the_counts_of_a_changed_search_add_up(n: int, seeds: list[int], tiny: Configs) -> None:
+    config = optuna(tiny, n, seeds=seeds)
+    records = ran(config, ran(optuna(tiny, 6), [], 4), 0)
+    progress = Progress.of(records)
+    for live in (True, False):
+        counts = progress.counts(live)
+        assert sum(counts.values()) == progress.size == n * len(seeds)
+        assert all(number > 0 for number in counts.values())
+
+
+@pytest.mark.parametrize(
+    ("outcome", "name", "mode", "value"),
+    [
+        ("completed", "val_robust", "max", 0.3),
+        ("diverged", "val_robust", "max", 0.0),
+        ("diverged", "val_robust_loss", "min", math.inf),
+        ("failed", "val_robust", "max", None),
+        ("interrupted", "val_robust", "max", None),
+        ("completed", "val_clean", "max", None),
+    ],
+)
+def test_a_diverged_trial_has_the_worst_metric_and_one_without_numbers_none(
+    outcome: str, name: str, mode: str, value: float | None, tiny: Configs
+) -> None:
+    config = tiny(metric=name, mode=mode)
+    (trial,) = trials_of(config)[:1]
+    progress = Progress.of(launch([trial]) + run(trial, 3, outcome))
+    assert metric(progress.trials[trial.id], config) == value
+
+
+def test_data_that_are_not_there_are_named(tiny: Configs, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    monkeypatch.undo()
+    config = tiny(trial={"data": {"name": "cifar10", "root": str(tmp_path / "none")}})
+    with pytest.raises(UserError) as caught:
+        plan(config, [], "abc")
+    assert str(caught.value).startswith(f"trial.data.root: cifar10 is not in {tmp_path}/none; put ")

@@ -1,0 +1,189 @@
+"""What records come to: the same line by line as all at once, with counts that add up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sweep.progress import STATES, Progress
+from trainers.record import EpochRecord, epoch_record
+
+Records = list[dict[str, Any]]
+EPOCHS = 3
+
+
+def launch(size: int = 4, time: float = 0.0, wanted: str | None = None) -> dict[str, Any]:
+    names = list("abcdef"[:size]) if wanted is None else list(wanted)
+    return {"record": "launch", "time": time, "size": size, "wanted": names}
+
+
+def trial(name: str) -> dict[str, Any]:
+    point = {"optimizer.lr": 0.1, "optimizer.name": "sgd"}
+    return {"record": "trial", "trial_id": name, "point": point, "seed": 0, "config": {"epochs": EPOCHS}}
+
+
+def start(name: str, time: float = 0.0) -> dict[str, Any]:
+    return {"record": "start", "trial_id": name, "time": time, "code_version": "abc"}
+
+
+def epoch(name: str, number: int, robust: float = 0.5, time: float = 0.0) -> dict[str, Any]:
+    return {"record": "epoch", "trial_id": name, "epoch": number, "lr": 0.1, "val_robust": robust, "seconds": 2.0,
+            "evaluation_seconds": 1.0, "time": time}  # fmt: skip
+
+
+def outcome(name: str, what: str = "completed", epochs: int = EPOCHS, time: float = 0.0) -> dict[str, Any]:
+    return {"record": "outcome", "trial_id": name, "outcome": what, "reason": "why", "epochs": epochs, "time": time}
+
+
+def whole(name: str) -> Records:
+    return [start(name), *(epoch(name, number) for number in range(1, EPOCHS + 1)), outcome(name)]
+
+
+RUN: Records = [
+    launch(),
+    *map(trial, "abcd"),
+    *whole("a"),
+    *[start("b"), epoch("b", 1), outcome("b", "interrupted", 1)],
+    *[start("c"), epoch("c", 1)],
+    # The driver was killed; the same command goes on.
+    launch(time=9.0),
+    *[start("c", 10.0), epoch("c", 2, time=11.0), epoch("c", 3, time=12.0), outcome("c", time=12.0)],
+    *[start("b", 12.0), epoch("b", 1, 0.4, time=13.0), outcome("b", "diverged", 1, time=13.0)],
+    *[start("d", 13.0), outcome("d", "failed", 0, time=13.0)],
+    # A wider sweep, without a.
+    launch(5, 20.0, "bcdef"),
+    *map(trial, "ef"),
+    *[start("e", 21.0), epoch("e", 1, time=22.0)],
+]
+
+
+def test_folding_line_by_line_is_folding_all_at_once() -> None:
+    progress = Progress()
+    for number, record in enumerate(RUN, start=1):
+        progress.add(record)
+        assert progress == Progress.of(RUN[:number])
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_counts_add_up_to_size_after_every_line(live: bool) -> None:
+    progress = Progress()
+    for record in RUN:
+        progress.add(record)
+        counts = progress.counts(live)
+        assert sum(counts.values()) == progress.size
+        assert all(number > 0 for number in counts.values())
+        assert list(counts) == [state for state in STATES if state in counts]
+        assert ("running" in counts) <= live
+        assert counts.get("running", 0) == (len(progress.running()) if live else 0)
+
+
+@pytest.mark.parametrize(
+    ("lines", "live", "dead"),
+    [
+        (0, {}, {}),
+        (1, {"waiting": 4}, {"never_started": 4}),
+        (6, {"running": 1, "waiting": 3}, {"interrupted": 1, "never_started": 3}),
+        (10, {"completed": 1, "waiting": 3}, {"completed": 1, "never_started": 3}),
+        (
+            13,
+            {"completed": 1, "interrupted": 1, "waiting": 2},
+            {"completed": 1, "interrupted": 1, "never_started": 2},
+        ),
+        (
+            15,
+            {"completed": 1, "interrupted": 1, "running": 1, "waiting": 1},
+            {"completed": 1, "interrupted": 2, "never_started": 1},
+        ),
+        # A live launch will run again what an earlier one left; when none is live, it was interrupted.
+        (16, {"completed": 1, "waiting": 3}, {"completed": 1, "interrupted": 2, "never_started": 1}),
+        (
+            20,
+            {"completed": 2, "waiting": 2},
+            {"completed": 2, "interrupted": 1, "never_started": 1},
+        ),
+        (25, {"completed": 2, "diverged": 1, "failed": 1}, {"completed": 2, "diverged": 1, "failed": 1}),
+        (
+            len(RUN),
+            {"completed": 1, "diverged": 1, "running": 1, "waiting": 2},
+            {"completed": 1, "diverged": 1, "failed": 1, "interrupted": 1, "never_started": 1},
+        ),
+    ],
+)
+def test_counts_say_how_things_stand(lines: int, live: dict[str, int], dead: dict[str, int]) -> None:
+    progress = Progress.of(RUN[:lines])
+    assert progress.counts(live=True) == live
+    assert progress.counts(live=False) == dead
+
+
+def test_trials_that_a_search_finds_on_the_way_belong_to_the_launch() -> None:
+    progress = Progress.of([launch(3, wanted=""), trial("a"), *whole("a"), trial("b")])
+    assert [found.id for found in progress.current()] == ["a", "b"]
+    assert progress.counts() == {"completed": 1, "waiting": 2}
+
+
+def test_a_trial_planned_twice_keeps_what_it_has() -> None:
+    once = Progress.of([launch(), trial("a"), *whole("a")])
+    once.add(trial("a"))
+    assert once.trials["a"].finished
+
+
+def test_a_record_that_stands_there_is_known_and_one_that_differs_is_not() -> None:
+    record = epoch("a", 1)
+    (found,) = Progress.of([launch(), trial("a"), start("a"), record]).trials.values()
+    assert found.has(epoch_record(record))
+    assert not found.has(epoch_record({**record, "val_robust": 0.51}))
+    assert not found.has(EpochRecord("a", 2, 0.1))
+
+
+def test_a_trial_that_lost_its_checkpoint_counts_its_epochs_anew() -> None:
+    lines = [launch(), trial("a"), start("a"), epoch("a", 1), epoch("a", 2), launch(time=5.0), start("a", 5.0)]
+    progress = Progress.of(lines)
+    assert progress.trials["a"].epoch == 2
+    progress.add(epoch("a", 1, 0.6, time=6.0))
+    assert progress.trials["a"].epoch == 1
+    for number in (2, 3):
+        progress.add(epoch("a", number, 0.6, time=7.0))
+    assert progress.trials["a"].last["val_robust"] == 0.6
+
+
+def test_a_finished_trial_that_misses_an_epoch_is_not_finished_until_it_has_come() -> None:
+    lines = [line for line in whole("a") if line.get("epoch") != 2]
+    progress = Progress.of([launch(1), trial("a"), *lines])
+    assert not progress.trials["a"].finished
+    for line in (launch(1, 5.0), start("a", 5.0), epoch("a", 2, 0.2, 6.0), outcome("a", time=6.0)):
+        progress.add(line)
+    assert progress.trials["a"].finished
+    assert (progress.trials["a"].epoch, progress.trials["a"].last["epoch"]) == (3, 3)
+
+
+def test_records_of_a_trial_whose_own_line_was_deleted_count_for_nothing() -> None:
+    assert Progress.of([launch(1), *whole("a")]).counts() == {"waiting": 1}
+
+
+def test_the_rate_is_that_of_the_last_launch_and_the_time_left_what_it_needs_for_the_rest() -> None:
+    progress = Progress.of([launch(2), trial("a"), trial("b"), *whole("a")])
+    assert progress.epochs_per_second() is None
+    assert progress.seconds_left() is None
+    lines = [launch(2, 10.0), start("b", 10.0), epoch("b", 1, time=14.0)]
+    for line in lines:
+        progress.add(line)
+    assert progress.epochs_per_second() == 1 / 4
+    assert progress.epochs_left() == 2
+    assert progress.seconds_left() == 8
+
+
+def test_trials_that_are_not_known_yet_count_as_long_as_the_known_ones() -> None:
+    progress = Progress.of([launch(4, wanted=""), trial("a"), *whole("a"), trial("b"), start("b"), epoch("b", 1)])
+    assert progress.epochs_left() == 2 + 2 * EPOCHS
+
+
+def test_what_failed_in_this_launch_is_not_left() -> None:
+    progress = Progress.of([launch(1), trial("a"), start("a"), outcome("a", "failed", 0)])
+    assert progress.epochs_left() == 0
+    progress.add(launch(1, 5.0))
+    assert progress.epochs_left() == EPOCHS
+
+
+def test_the_label_is_the_point_and_the_seed() -> None:
+    assert Progress.of([launch(), trial("a")]).trials["a"].label() == "optimizer.lr=0.1 optimizer.name=sgd seed=0"

@@ -1,0 +1,148 @@
+"""What a person reads while a sweep runs, at any width."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from sweep.progress import Progress
+from sweep.screen import ROWS, Screen, counts_line, duration, percent, rate_line, table
+
+Records = list[dict[str, Any]]
+POINT = {"optimizer.name": "deat", "optimizer.lr": 0.1, "batch_size": 32, "optimizer.k1": 1.0}
+
+
+def names(count: int) -> list[str]:
+    return [f"{number:012x}" for number in range(count)]
+
+
+def running(count: int, size: int, done: int = 0) -> Progress:
+    """A launch with so many trials completed, and then so many running at epoch 7 of 110."""
+    records: Records = [{"record": "launch", "time": 0.0, "size": size, "wanted": names(size)}]
+    for number, name in enumerate(names(size)):
+        planned = {"point": POINT, "seed": 0, "config": {"epochs": 110 if number >= done else 7}}
+        records.append({"record": "trial", "trial_id": name, **planned})
+    for number, name in enumerate(names(done + count)):
+        records.append({"record": "start", "trial_id": name, "time": 0.0, "code_version": "abc"})
+        for epoch in range(1, 8):
+            robust = {"val_robust": 0.4567, "test_robust": 0.4321}
+            times = {"seconds": 30.0, "evaluation_seconds": 1.0, "time": 60.0}
+            records.append({"record": "epoch", "trial_id": name, "epoch": epoch, "lr": 0.1, **robust, **times})
+        if number < done:
+            records.append(ended(name, "completed", 7))
+    return Progress.of(records)
+
+
+def ended(name: str, outcome: str, epochs: int = 7, reason: str = "") -> dict[str, Any]:
+    return {"record": "outcome", "trial_id": name, "outcome": outcome, "reason": reason, "epochs": epochs}
+
+
+def drawn(progress: Progress, width: int, live: bool = True) -> str:
+    console = Console(file=io.StringIO(), width=width, record=True)
+    console.print(table(progress, live))
+    return console.export_text()
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_table_shows_every_count_and_running_trial_at_any_width(width: int) -> None:
+    progress = running(3, size=1234, done=17)
+    text = drawn(progress, width)
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= width
+    assert lines[0] == "1234 trials: 17 completed, 3 running, 1214 waiting"
+    assert lines[1].split() == ["trial", "epoch", "val", "robust", "test", "robust", "point"]
+    for name in names(20)[17:]:
+        assert [line.split()[1] for line in lines if line.startswith(name)] == ["7/110"]
+    assert text.count("45.7 %") == text.count("43.2 %") == 3
+    assert "".join(lines[2:-1]).replace(" ", "").count("optimizer.name=deat") == 3
+    assert lines[-1] == rate_line(progress)
+    assert "…" not in text
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_all_states_at_once_are_all_counted(width: int) -> None:
+    progress = running(5, size=99, done=1)
+    for name, outcome in zip(names(6)[1:5], ("diverged", "out_of_memory", "failed", "interrupted"), strict=True):
+        progress.add(ended(name, outcome))
+    text = " ".join(drawn(progress, width).split())
+    assert text.startswith(
+        "99 trials: 1 completed, 1 diverged, 1 out_of_memory, 1 failed, 1 interrupted, 1 running, 93 waiting"
+    )
+
+
+def test_no_more_rows_than_fit_and_the_rest_is_counted() -> None:
+    text = drawn(running(ROWS + 5, size=100), 120)
+    assert text.count("7/110") == ROWS
+    assert "\nand 5 more\n" in text
+
+
+def test_without_a_launch_there_are_only_counts() -> None:
+    assert drawn(running(2, size=5), 120, live=False) == "5 trials: 2 interrupted, 3 never_started\n"
+
+
+def test_the_rate_and_the_time_left_are_words() -> None:
+    progress = running(2, size=3)
+    # 14 epochs in a minute; 2 * 103 + 110 are left
+    assert rate_line(progress) == "rate 14.0 epochs a minute, time left 23 min"
+    assert rate_line(Progress()) == "rate unknown, time left unknown"
+    assert counts_line(Progress(), live=True) == "0 trials: "
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (None, "unknown"),
+        (0, "0 s"),
+        (119, "119 s"),
+        (120, "2 min"),
+        (3540, "59 min"),
+        (3599, "1 h 00 min"),
+        (3725, "1 h 02 min"),
+        (360000, "100 h 00 min"),
+    ],
+)
+def test_a_duration_is_said_in_its_own_unit(seconds: float | None, words: str) -> None:
+    assert duration(seconds) == words
+
+
+def test_an_accuracy_is_a_percentage_and_what_was_not_measured_a_dash() -> None:
+    assert [percent(value) for value in (0.4567, 1, 0, None)] == ["45.7 %", "100.0 %", "0.0 %", "-"]
+
+
+def shown(terminal: bool, *outcomes: tuple[str, str]) -> str:
+    file = io.StringIO()
+    progress = running(len(outcomes), size=9)
+    with Screen(Console(file=file, width=300, force_terminal=terminal, color_system=None), progress) as screen:
+        for name, (outcome, reason) in zip(names(len(outcomes)), outcomes, strict=True):
+            message = ended(name, outcome, reason=reason)
+            progress.add(message)
+            screen.show(progress.trials[name], message)
+    return file.getvalue()
+
+
+def test_without_a_terminal_every_ended_trial_is_a_plain_line() -> None:
+    label = "optimizer.name=deat optimizer.lr=0.1 batch_size=32 optimizer.k1=1 seed=0"
+    assert shown(False, ("completed", ""), ("diverged", "val_clean_loss is nan [red]"), ("failed", "why")) == (
+        f"[1/9] completed 000000000000 {label}: val robust 45.7 %, test robust 43.2 %, 4 min\n"
+        f"[2/9] diverged 000000000001 {label}: val_clean_loss is nan [red], 4 min\n"
+        f"[3/9] failed 000000000002 {label}: why, 4 min\n"
+    )
+
+
+def test_without_a_terminal_nothing_else_is_printed() -> None:
+    file = io.StringIO()
+    with Screen(Console(file=file, force_terminal=False), running(1, size=2)) as screen:
+        screen.refresh()
+    assert file.getvalue() == ""
+
+
+def test_on_a_terminal_the_table_is_live_and_only_what_went_wrong_is_a_line() -> None:
+    text = shown(True, ("completed", ""), ("out_of_memory", "no room"))
+    assert "completed 000000000000" not in text
+    assert "out_of_memory 000000000001" in text
+    assert "no room" in text
+    assert "9 trials: 1 completed, 1 running, 7 waiting\n" in text
+    assert text.endswith("\x1b[2K")  # in the end the table is wiped away

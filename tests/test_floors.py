@@ -1,0 +1,60 @@
+"""The house's three floors: imports point down only, and what is light stays light."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FLOORS = ("trainers", "analysis", "sweep")
+FILES = [path.relative_to(ROOT) for floor in FLOORS for path in sorted((ROOT / floor).rglob("*.py"))]
+
+#: The modules of trainers that import no torch, so that whoever reads records need not wait for it.
+LIGHT = ("trainers.record", "trainers.config", "trainers.errors")
+FOREIGN = {
+    "trainers": ("ray", "optuna", "pandas", "analysis", "sweep"),
+    "analysis": ("torch", "torchvision", "ray", "optuna", "sweep"),
+    "sweep": (),
+}
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Dotted names of everything that a file imports, inside functions too."""
+    for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def within(name: str, packages: tuple[str, ...]) -> bool:
+    return any(name == package or name.startswith(f"{package}.") for package in packages)
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_imports_point_down(path: Path) -> None:
+    assert [name for name in imported(path) if within(name, FOREIGN[path.parts[0]])] == []
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if path.parts[0] == "analysis"], ids=str)
+def test_analysis_knows_of_trainers_only_what_is_light(path: Path) -> None:
+    assert [name for name in imported(path) if within(name, ("trainers",)) and not within(name, LIGHT)] == []
+
+
+@pytest.mark.parametrize("module", LIGHT)
+def test_what_is_light_imports_no_torch_not_even_through_others(module: str) -> None:
+    path = Path(*module.split(".")).with_suffix(".py")
+    names = list(imported(path))
+    assert [name for name in names if within(name, ("torch", "torchvision", "numpy"))] == []
+    assert [name for name in names if within(name, ("trainers",)) and not within(name, LIGHT)] == []
+
+
+@pytest.mark.parametrize("floor", FLOORS)
+def test_a_package_file_is_a_docstring(floor: str) -> None:
+    for path in (ROOT / floor).rglob("__init__.py"):
+        (only,) = ast.parse(path.read_text(encoding="utf-8")).body
+        assert isinstance(only, ast.Expr)

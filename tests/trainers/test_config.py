@@ -1,0 +1,301 @@
+"""A trial's config: its id is its content, and a mistake has one line."""
+
+from __future__ import annotations
+
+import doctest
+from typing import Any
+
+import pytest
+
+import trainers.config
+import trainers.errors
+from sweep.space import leaf_keys, nested, value_at
+from trainers.config import Frozen, TrialConfig, identity, parse_number, trial_id
+from trainers.errors import UserError, suggestion, validated
+
+BASE: dict[str, Any] = {"data": {"name": "digits", "fingerprint": "digits-0"}, "epochs": 110}
+
+
+def config(**point: Any) -> TrialConfig:
+    """The base with keys, `__` for the dot, set."""
+    values = {key.replace("__", "."): value for key, value in point.items()}
+    return validated(TrialConfig, nested(BASE, values))
+
+
+def name_of(**point: Any) -> str:
+    return trial_id(config(**point))
+
+
+def test_the_id_of_one_trial_is_for_ever_the_same() -> None:
+    # A new key with a default changes it, and with it the id of every trial that was ever run.
+    assert name_of() == "4bf9b3476c2b"
+
+
+#: Another value for every key that is read by every trial; what else it needs to be read stands beside it.
+CHANGED: dict[str, Any] = {
+    "data.name": "svhn",
+    "data.validation_fraction": 0.1,
+    "data.augment": True,
+    "data.train_per_class": 5,
+    "data.test_per_class": 5,
+    "data.image_size": ({"data.name": "image_folder", "data.root": "/x"}, 32),
+    "data.fingerprint": "digits-1",
+    "model.name": "small_cnn",
+    "model.normalize": False,
+    "batch_size": 127,
+    "epochs": 111,
+    "optimizer.name": "deat",
+    "optimizer.lr": 0.1 + 2**-50,
+    "optimizer.momentum": 0.9,
+    "optimizer.nesterov": ({"optimizer.momentum": 0.9}, True),
+    "optimizer.weight_decay": 0,
+    "optimizer.decoupled_weight_decay": True,
+    "optimizer.k1": ({"optimizer.name": "deat"}, 0.9),
+    "optimizer.k2": ({"optimizer.name": "deat"}, 0.81),
+    "schedule.name": "cosine",
+    "schedule.milestones": [100, 106],
+    "schedule.factor": 0.2,
+    "schedule.warmup": ({"schedule.name": "one_cycle"}, 0.3),
+    "attack.norm": "l2",
+    "attack.radius": "8.5/255",
+    "attack.step_size": 0.01,
+    "attack.steps": 7,
+    "attack.random_start": False,
+    "attack.batch_norm": "train",
+    "evaluation.every": 2,
+    "evaluation.splits": ["val"],
+    "evaluation.steps": 20,
+    "evaluation.step_size": 0.001,
+    "evaluation.radius": 0.01,
+    "evaluation.batch_size": 499,
+    "seed": 1,
+    "precision": "bf16",
+}
+INERT = {"data.root": "/elsewhere", "data.download": True, "device": "cpu"}
+
+
+def test_every_key_either_changes_the_id_or_is_known_not_to() -> None:
+    assert set(CHANGED) | set(INERT) == set(leaf_keys())
+    assert not set(CHANGED) & set(INERT)
+
+
+@pytest.mark.parametrize("key", CHANGED)
+def test_a_key_that_can_change_the_numbers_changes_the_id(key: str) -> None:
+    change = CHANGED[key]
+    needed, value = change if isinstance(change, tuple) else ({}, change)
+    before, after = (validated(TrialConfig, nested(BASE, point)) for point in (needed, {**needed, key: value}))
+    assert value_at(before.model_dump(), key) != value_at(after.model_dump(), key)
+    assert trial_id(before) != trial_id(after)
+
+
+@pytest.mark.parametrize("key", INERT)
+def test_where_a_trial_runs_and_finds_its_data_does_not_change_the_id(key: str) -> None:
+    assert name_of(**{key: INERT[key]}) == name_of()
+
+
+@pytest.mark.parametrize(
+    ("given", "change"),
+    [
+        ({"optimizer.name": "sgd"}, {"optimizer.k1": 0.3, "optimizer.k2": 0.1}),
+        ({"schedule.name": "constant"}, {"schedule.milestones": [5], "schedule.factor": 0.5, "schedule.warmup": 0.9}),
+        ({"schedule.name": "cosine"}, {"schedule.milestones": [5], "schedule.factor": 0.5, "schedule.warmup": 0.9}),
+        ({"schedule.name": "one_cycle"}, {"schedule.milestones": [5], "schedule.factor": 0.5}),
+        ({"schedule.name": "piecewise"}, {"schedule.warmup": 0.9}),
+        ({"epochs": 50}, {"schedule.milestones": [50, 60], "schedule.factor": 0.5}),
+        ({"epochs": 50}, {"schedule.name": "constant"}),
+        ({"epochs": 103}, {"schedule.milestones": [100]}),
+        ({}, {"data.augment": False}),
+        ({"optimizer.name": "deat"}, {"optimizer.decoupled_weight_decay": True}),
+        ({"optimizer.name": "sgd"}, {"optimizer.decoupled_weight_decay": False}),
+        ({"attack.radius": 0.1}, {"evaluation.radius": 0.1}),
+        ({"attack.step_size": 0.1}, {"evaluation.step_size": "1/10"}),
+    ],
+)
+def test_what_is_not_read_or_says_the_default_does_not_change_the_id(
+    given: dict[str, Any], change: dict[str, Any]
+) -> None:
+    assert name_of(**given) == name_of(**{**given, **change})
+
+
+@pytest.mark.parametrize(("one", "other"), [(1, 1.0), ("1e-1", 0.1), ("8/255", 8 / 255), ("1/10", 0.1)])
+def test_two_ways_to_write_a_number_are_one_trial(one: Any, other: Any) -> None:
+    assert name_of(optimizer__lr=one) == name_of(optimizer__lr=other)
+
+
+def test_the_order_of_keys_does_not_change_the_id() -> None:
+    values = config().model_dump()
+    assert trial_id(TrialConfig.model_validate(dict(reversed(values.items())))) == name_of()
+
+
+@pytest.mark.parametrize("key", CHANGED)
+def test_a_config_that_went_through_json_is_the_same_trial(key: str) -> None:
+    change = CHANGED[key]
+    needed, value = change if isinstance(change, tuple) else ({}, change)
+    before = validated(TrialConfig, nested(BASE, {**needed, key: value}))
+    after = TrialConfig.model_validate_json(before.model_dump_json())
+    assert after == before
+    assert trial_id(after) == trial_id(before)
+
+
+def test_resolving_changes_neither_the_id_nor_itself() -> None:
+    for given in (config(), config(optimizer__name="deat"), config(data__name="svhn")):
+        assert trial_id(given.resolved()) == trial_id(given)
+        assert given.resolved().resolved() == given.resolved()
+
+
+def test_resolving_fills_in_what_stands_for_another_value() -> None:
+    found = config(optimizer__name="deat", attack__radius=0.2, attack__step_size=0.05).resolved()
+    assert (found.data.augment, found.optimizer.decoupled_weight_decay) == (False, True)
+    assert (found.evaluation.radius, found.evaluation.step_size) == (0.2, 0.05)
+    assert config(data__name="svhn").resolved().data.augment is True
+
+
+def test_the_identity_holds_only_what_can_change_the_numbers() -> None:
+    keys = identity(config(optimizer__name="deat"))
+    assert "device" not in keys
+    assert not {"root", "download"} & set(keys["data"])
+    assert not {"momentum", "nesterov"} & set(keys["optimizer"])
+
+
+def test_without_a_fingerprint_there_is_no_id() -> None:
+    with pytest.raises(UserError) as caught:
+        trial_id(TrialConfig())
+    assert str(caught.value) == ("data.fingerprint: needed for the trial's id; trainers.data.fingerprint gives it")
+
+
+def test_a_config_cannot_be_changed() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        config().batch_size = 3  # type: ignore[misc]
+
+
+def test_every_key_says_what_it_is() -> None:
+    def described(model: type[Frozen], front: str = "") -> None:
+        for key, field in model.model_fields.items():
+            inner = field.annotation
+            if isinstance(inner, type) and issubclass(inner, Frozen):
+                described(inner, f"{front}{key}.")
+            else:
+                assert field.description, f"{front}{key}"
+
+    described(TrialConfig)
+
+
+# Numbers as text
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("8/255", 8 / 255), ("1e-4", 1e-4), (" 2 / 255 ", 2 / 255), ("-1", -1.0), (3, 3), (0.5, 0.5), ("1e3/10", 100.0)],
+)
+def test_a_number_may_be_text(text: Any, number: float) -> None:
+    assert parse_number(text) == number
+
+
+@pytest.mark.parametrize("text", ["", "/", "8/", "/255", "8/0", "1/2/3", "much", "0x10", "1,5"])
+def test_other_text_is_no_number(text: str) -> None:
+    with pytest.raises(ValueError, match=r"must be a number such as 0\.1, 1e-4 or 8/255, got "):
+        parse_number(text)
+
+
+@pytest.mark.parametrize("value", [True, False])
+def test_a_truth_value_is_no_number(value: bool) -> None:
+    with pytest.raises(ValueError, match=f"must be a number, got {value}"):
+        parse_number(value)
+
+
+# Bounds
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("batch_size", 0, "batch_size: must be > 0, got 0"),
+        ("epochs", -1, "epochs: must be > 0, got -1"),
+        ("seed", -1, "seed: must be >= 0, got -1"),
+        ("optimizer.lr", 0, "optimizer.lr: must be > 0.0, got 0"),
+        ("optimizer.momentum", 1, "optimizer.momentum: must be < 1.0, got 1"),
+        ("optimizer.k2", 1, "optimizer.k2: must be < 1.0, got 1"),
+        ("optimizer.weight_decay", "-1e-4", "optimizer.weight_decay: must be >= 0.0, got -0.0001"),
+        ("attack.radius", -0.1, "attack.radius: must be >= 0.0, got -0.1"),
+        ("attack.step_size", 0, "attack.step_size: must be > 0.0, got 0"),
+        ("attack.steps", -1, "attack.steps: must be >= 0, got -1"),
+        ("data.validation_fraction", 1, "data.validation_fraction: must be < 1.0, got 1"),
+        ("schedule.milestones", [0], "schedule.milestones.0: must be > 0, got 0"),
+        ("schedule.milestones", 100, "schedule.milestones: must be a list, got 100"),
+        (
+            "evaluation.splits",
+            ["vall"],
+            "evaluation.splits.0: must be one of train, val, test; got 'vall'; did you mean 'val'?",
+        ),
+        ("evaluation.splits", ["val", "val"], "evaluation.splits: each once, got ['val', 'val']"),
+        ("model.normalize", "maybe", "model.normalize: must be true or false, got 'maybe'"),
+        ("data.image_size", 32, "data.image_size: only image_folder is resized, and name is 'digits'; leave it out"),
+        ("data", 3, "data: must be a mapping of keys to values, got 3"),
+        ("data.nam", 3, "data.nam: unknown key; did you mean 'name'?"),
+    ],
+)
+def test_a_value_out_of_bounds_is_named_with_what_must_hold(key: str, value: Any, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        config(**{key: value})
+    assert str(caught.value) == message
+
+
+def test_deat_has_no_momentum() -> None:
+    with pytest.raises(UserError) as caught:
+        config(optimizer__name="deat", optimizer__momentum=0.9)
+    assert str(caught.value) == (
+        "optimizer.momentum: DEAT has none; give it to sgd alone, in space: "
+        "optimizer.momentum: {grid: [0.9], when: {optimizer.name: sgd}}"
+    )
+
+
+# Errors
+
+
+class Inner(Frozen):
+    near: int = 0
+    far: int = 0
+
+
+class Outer(Frozen):
+    by_name: dict[str, Inner] | None = None
+    maybe: Inner | None = None
+    first: int = 0
+
+
+@pytest.mark.parametrize(
+    ("where", "values", "message"),
+    [
+        ("", {"frist": 1}, "frist: unknown key; did you mean 'first'?"),
+        ("", {"zzz": 1}, "zzz: unknown key; known: by_name, maybe, first"),
+        ("a.yaml: ", {"frist": 1}, "a.yaml: frist: unknown key; did you mean 'first'?"),
+        ("a.yaml: trial", {"frist": 1}, "a.yaml: trial.frist: unknown key; did you mean 'first'?"),
+        ("", {"by_name": {"x": {"naer": 1}}}, "by_name.x.naer: unknown key; did you mean 'near'?"),
+        ("", {"maybe": {"frr": 1}}, "maybe.frr: unknown key; did you mean 'far'?"),
+        ("", 3, "must be a mapping of keys to values, got 3"),
+        ("a.yaml: ", 3, "a.yaml: must be a mapping of keys to values, got 3"),
+        ("a.yaml", None, "a.yaml: must be a mapping of keys to values, got None"),
+        ("", {"first": 1, "by_name": {1: {}}}, "by_name.1: a key must be text, got 1; put it in quotes"),
+    ],
+)
+def test_an_error_says_where_and_what(where: str, values: Any, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        validated(Outer, values, where)
+    assert str(caught.value) == message
+
+
+def test_only_the_first_mistake_is_told() -> None:
+    with pytest.raises(UserError, match=r"^batch_size: must be > 0, got 0$"):
+        validated(TrialConfig, {"batch_size": 0, "epochs": 0})
+
+
+def test_a_suggestion_is_the_nearest_word_or_all() -> None:
+    assert suggestion("lrr", ["lr", "k1"]) == "did you mean 'lr'?"
+    assert suggestion("zzz", iter(["lr", "k1"])) == "known: lr, k1"
+
+
+@pytest.mark.parametrize("module", [trainers.config, trainers.errors])
+def test_the_examples_in_the_docstrings_hold(module: Any) -> None:
+    found = doctest.testmod(module)
+    assert found.attempted > 0
+    assert found.failed == 0

@@ -1,0 +1,160 @@
+"""records.jsonl: whole lines, one writer, and a file that was cut anywhere can be read and gone on with."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainers.errors import UserError
+from trainers.record import (
+    FINISHED,
+    METRICS,
+    RECORDS_FILE,
+    EpochRecord,
+    OutcomeRecord,
+    RecordFile,
+    epoch_record,
+    line,
+    read,
+)
+
+LAUNCH = {"record": "launch", "command": "sweep launch 'ε.yaml'", "time": 1.5}
+EPOCH = EpochRecord("abc", 1, 0.1, val_robust=1 / 3, seconds=0.1 + 0.2, peak_memory_bytes=2**40)
+OUTCOME = OutcomeRecord("abc", "diverged", "val_clean_loss is nan", 1)
+
+
+def written(directory: Path) -> bytes:
+    file = RecordFile(directory)
+    file.append("launch", {key: value for key, value in LAUNCH.items() if key != "record"})
+    file.append("epoch", EPOCH)
+    file.append("outcome", OUTCOME)
+    file.close()
+    return (directory / RECORDS_FILE).read_bytes()
+
+
+WHOLE: list[dict[str, Any]] = [
+    LAUNCH,
+    {"record": "epoch", **asdict(EPOCH)},
+    {"record": "outcome", **asdict(OUTCOME)},
+]
+
+
+def test_what_is_written_is_read_back_to_the_bit(tmp_path: Path) -> None:
+    written(tmp_path)
+    found = read(tmp_path)
+    assert found == WHOLE
+    assert epoch_record(found[1]) == EPOCH
+
+
+def test_every_record_is_one_line_of_json(tmp_path: Path) -> None:
+    lines = written(tmp_path).splitlines(keepends=True)
+    assert len(lines) == 3
+    assert all(text.endswith(b"\n") for text in lines)
+    assert [json.loads(text)["record"] for text in lines] == ["launch", "epoch", "outcome"]
+
+
+def test_a_line_break_in_a_value_breaks_no_line() -> None:
+    assert line("outcome", OutcomeRecord("abc", "failed", "two\nlines\r\u2028", 0)).count("\n") == 1
+
+
+def test_a_record_is_in_the_file_when_append_returns(tmp_path: Path) -> None:
+    file = RecordFile(tmp_path)
+    for count in range(1, 4):
+        file.append("epoch", EPOCH)
+        assert len(read(tmp_path)) == count
+    file.close()
+
+
+def test_numbers_that_json_has_not_are_refused() -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        line("epoch", EpochRecord("abc", 1, float("nan")))
+
+
+def test_unknown_keys_of_an_epoch_are_dropped_and_missing_ones_are_none() -> None:
+    assert epoch_record({"trial_id": "abc", "epoch": 2, "lr": 0.1, "of_tomorrow": 3}) == EpochRecord("abc", 2, 0.1)
+
+
+def test_read_forgives_a_last_line_torn_at_any_byte(tmp_path: Path) -> None:
+    content = written(tmp_path)
+    start = content[:-1].rfind(b"\n") + 1
+    for end in range(start, len(content) + 1):
+        (tmp_path / RECORDS_FILE).write_bytes(content[:end])
+        # Only the newline is missing: the record is whole.
+        assert read(tmp_path) == (WHOLE if end >= len(content) - 1 else WHOLE[:-1])
+
+
+def test_appending_goes_on_behind_a_last_line_torn_at_any_byte(tmp_path: Path) -> None:
+    content = written(tmp_path)
+    start = content[:-1].rfind(b"\n") + 1
+    for end in range(start, len(content) + 1):
+        (tmp_path / RECORDS_FILE).write_bytes(content[:end])
+        before = read(tmp_path)
+        file = RecordFile(tmp_path)
+        assert read(tmp_path) == before
+        file.append("epoch", EPOCH)
+        file.close()
+        assert read(tmp_path) == [*before, WHOLE[1]]
+
+
+@pytest.mark.parametrize("tail", [b"\0" * 20, b"\xff\xfe", b"{", b"[1]", b'"', b"3", b"{}"])
+def test_rubbish_at_the_end_is_a_torn_line(tail: bytes, tmp_path: Path) -> None:
+    written(tmp_path)
+    with (tmp_path / RECORDS_FILE).open("ab") as file:
+        file.write(tail)
+    assert read(tmp_path) == WHOLE
+    RecordFile(tmp_path).close()
+    assert (tmp_path / RECORDS_FILE).read_bytes().endswith(b"}\n")
+
+
+@pytest.mark.parametrize("damage", [b'{"record":"epoch","tri', b"\xff\xfe\x00", b"[1]", b'{"trial_id":"abc"}', b"null"])
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_a_damaged_line_in_the_middle_is_named(damage: bytes, number: int, tmp_path: Path) -> None:
+    lines = written(tmp_path).split(b"\n")
+    lines.insert(number - 1, damage)
+    path = tmp_path / RECORDS_FILE
+    path.write_bytes(b"\n".join(lines))
+    with pytest.raises(UserError) as caught:
+        read(tmp_path)
+    assert str(caught.value) == (
+        f"{path}:{number}: damaged line: must be one JSON record, got {damage.decode(errors='replace')!r}; "
+        "restore the line, or delete it: the next launch runs again what is then missing"
+    )
+
+
+def test_a_damaged_line_stays_named_with_its_number_behind_empty_lines(tmp_path: Path) -> None:
+    (tmp_path / RECORDS_FILE).write_bytes(b"\n\n" + line("epoch", EPOCH).encode() + b"x\n")
+    with pytest.raises(UserError, match=r"records\.jsonl:4: damaged line"):
+        read(tmp_path)
+
+
+def test_a_directory_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "none"):
+        with pytest.raises(UserError) as caught:
+            read(path)
+        assert str(caught.value) == (
+            f"{path}: not a run directory: it has no records.jsonl; give the --out of a launch"
+        )
+
+
+def test_an_empty_file_has_no_records(tmp_path: Path) -> None:
+    RecordFile(tmp_path).close()
+    assert read(tmp_path) == []
+
+
+def test_an_outcome_is_forced_to_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    forced: list[int] = []
+    monkeypatch.setattr(os, "fsync", forced.append)
+    written(tmp_path)
+    assert len(forced) == 1
+
+
+def test_metrics_are_the_accuracies_and_losses_of_an_epoch() -> None:
+    measured = {f"{split}_{what}" for split in ("train", "val", "test") for what in ("clean", "robust")}
+    assert set(METRICS) == measured | {f"{name}_loss" for name in measured}
+    assert set(METRICS) < {field.name for field in fields(EpochRecord)}
+    assert {"completed", "diverged"} == FINISHED
