@@ -146,16 +146,16 @@ def axes(frame: DataFrame) -> list[str]:
 
 def _read_trials(directory: Path) -> list[_Trial]:
     trials: dict[str, _Trial] = {}
-    wanted: list[str] | None = None
+    wanted: set[str] = set()
     for record in read(directory):
         if record["record"] == "launch":
-            wanted = record.get("wanted")
+            wanted = set(record["wanted"])
         elif record["record"] == "trial":
             _plan(trials, record)
+            wanted.add(record["trial_id"])
         elif (trial := trials.get(record.get("trial_id", ""))) is not None:
             trial.add(record)
-    kept = None if wanted is None else set(wanted)
-    listed = [t for t in trials.values() if kept is None or t.state != "never_started" or t.trial_id in kept]
+    listed = [t for t in trials.values() if t.state != "never_started" or t.trial_id in wanted]
     return sorted(listed, key=lambda trial: trial.number)
 
 

@@ -13,6 +13,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from analysis.cells import several
 from analysis.frame import load_epochs
 from trainers.errors import UserError
 from trainers.record import METRICS, read
@@ -30,7 +31,7 @@ def epochs_table(frame: DataFrame) -> Table:
     Args:
         frame: epochs, as `analysis.frame.load_epochs` gives them.
     """
-    names = [*(["trial_id"] if frame["trial_id"].nunique() > 1 else []), *SHOWN]
+    names = [*(["trial_id"] if several(frame["trial_id"]) else []), *SHOWN]
     table = Table(box=None, caption="accuracies in %, losses in nats, seconds of training")
     for name in names:
         table.add_column(name.replace("_", " "), justify="right")

@@ -77,6 +77,8 @@ class SweepConfig(Frozen):
             raise ValueError(f"metric: optuna needs {self.metric}; put val into trial.evaluation.splits")
         if (self.mode == "min") != self.metric.endswith("loss"):
             raise ValueError(f"mode: must be {'min' if self.mode == 'max' else 'max'} for {self.metric}")
+        if self.trial.device.startswith("cuda") and not self.resources.gpu:
+            raise ValueError(f"resources.gpu: must be > 0 for trial.device: {self.trial.device}; or set device: auto")
         for key, axis in self.space.items():
             _check_axis(key, axis, self)
         axis_order(self.space)

@@ -170,7 +170,9 @@ class Journal:
             self.take({"record": "outcome", **vars(OutcomeRecord(trial.id, "interrupted", reason, trial.epoch))})
 
     def _register(self, trial: PlannedTrial) -> None:
-        if trial.id not in self.progress.trials:
+        """Writes the trial down, again where a wider space gives its point more keys."""
+        known = self.progress.trials.get(trial.id)
+        if known is None or trial.id not in self.progress.wanted or known.point != trial.point:
             self._append("trial", trial.record(len(self.progress.trials)))
 
     def _append(self, kind: str, values: Mapping[str, Any]) -> None:

@@ -87,7 +87,7 @@ class Progress:
                 self._launch(record)
             case "trial":
                 trial = TrialProgress(record["trial_id"], record["point"], record["seed"], record["config"]["epochs"])
-                self.trials.setdefault(trial.id, trial)
+                self.trials.setdefault(trial.id, trial).point = trial.point
                 self.wanted.add(trial.id)
             case "start" | "epoch" | "outcome" if record["trial_id"] in self.trials:
                 # Without its trial line, which a user may have deleted as damaged, a record counts for nothing.

@@ -261,4 +261,3 @@ class _JournalCallback(_NotSaved, tune.Callback):
         text = Path(trial.error_file).read_text() if trial.error_file else ""
         last = (text.strip().splitlines() or ["no error file"])[-1]
         self._journal.fail(self._names[trial.trial_id], f"its process died {RESTARTS + 1} times: {last}")
-

@@ -13,6 +13,7 @@ from sweep.plan import earlier_records, plan
 from sweep.screen import Screen, counts_line
 from sweep.signals import EXIT_INTERRUPTED, Interrupted, Interrupts
 from sweep.trial import Message, run_trial, trial_values
+from trainers.errors import UserError
 from trainers.provenance import code_version
 
 EXIT_DONE, EXIT_SOME_FAILED = 0, 1
@@ -81,14 +82,22 @@ class _Launch:
                     self.journal.interrupt(f"stopped by {stopped}")
         if stopped:
             counts = counts_line(self.journal.progress, live=False)
-            self._console.print(f"{counts}\nstopped by {stopped}; the same command goes on", markup=False, highlight=False)
+            closing = f"{counts}\nstopped by {stopped}; the same command goes on"
+            self._console.print(closing, markup=False, highlight=False)
             return EXIT_INTERRUPTED
         unfinished = any(not trial.finished for trial in self.journal.progress.current())
         return EXIT_SOME_FAILED if unfinished else EXIT_DONE
 
 
 def _in_this_process(launch: _Launch, address: str | None) -> int:
+    import torch
+
     journal, config = launch.journal, launch.config
+    if config.resources.gpu > torch.cuda.device_count():
+        raise UserError(
+            f"resources.gpu: a trial asks for {config.resources.gpu:g} GPU, and this machine has "
+            f"{torch.cuda.device_count()}; set resources.gpu=0 to train on the CPU"
+        )
 
     def send(message: Message) -> None:
         with launch.interrupts.held():

@@ -244,9 +244,13 @@ class TrialConfig(Frozen):
 def identity(config: TrialConfig) -> dict[str, Any]:
     """All that can change the trial's numbers and nothing that cannot, as plain values.
 
-    Left out: device, where the data lie, and keys that the chosen optimizer or schedule does not read.
+    Left out: device, where the data lie, the order in which splits are measured, and keys that the chosen
+    optimizer, schedule or number of attack steps does not read.
     """
     values = config.resolved().model_dump(mode="json")
+    values["evaluation"]["splits"].sort()
+    if config.attack.steps == 0:
+        values["attack"] = {"norm": config.attack.norm, "steps": 0}
     del values["device"], values["data"]["root"], values["data"]["download"]
     inert = {"sgd": ("k1", "k2"), "deat": ("momentum", "nesterov")}[config.optimizer.name]
     for key in inert:

@@ -212,9 +212,7 @@ def _moments(images: ByteArray) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return tuple(means), tuple(stds)
 
 
-def batches(
-    split: Split, batch_size: int, *, augment: bool, seed: int, epoch: int
-) -> Iterator[tuple[Tensor, Tensor]]:
+def batches(split: Split, batch_size: int, *, augment: bool, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
     """One epoch: every image once, in the order of (seed, epoch); the last, short batch is kept.
 
     Yields:

@@ -105,9 +105,7 @@ def listing(root: Path) -> Listing:
 
 def _folders(folder: Path) -> tuple[str, ...]:
     with os.scandir(folder) as entries:
-        return tuple(
-            sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
-        )
+        return tuple(sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")))
 
 
 def _images(root: Path, split: str, classes: tuple[str, ...]) -> tuple[File, ...]:
@@ -236,9 +234,7 @@ def _rgb(path: Path, image_size: int | None) -> ByteArray:
     try:
         with Image.open(path) as image:
             if image.mode in WIDE_MODES:
-                raise UserError(
-                    f"data.root: {path} has more than 8 bits a channel ({image.mode}); convert it"
-                )
+                raise UserError(f"data.root: {path} has more than 8 bits a channel ({image.mode}); convert it")
             rgb = image.convert("RGBA").convert("RGB") if image.mode == "P" else image.convert("RGB")
             if image_size is not None:
                 rgb = rgb.resize((image_size, image_size), Image.Resampling.BILINEAR)

@@ -149,9 +149,7 @@ def _pass(trial: _Trial, epoch: int) -> tuple[float, float, float]:
         lr = config.optimizer.lr * schedules.lr_factor(config.schedule, epoch + step / steps, config.epochs)
         for group in trial.optimizer.param_groups:
             group["lr"] = lr
-        training_step(
-            trial.model, trial.optimizer, engine.images(images), labels, config.attack, engine, start, tally
-        )
+        training_step(trial.model, trial.optimizer, engine.images(images), labels, config.attack, engine, start, tally)
     return lr, *tally.means()
 
 

@@ -148,14 +148,9 @@ def _dataset(name: str) -> Any:
 def _published(dataset: Any, root: Path) -> list[tuple[Path, str]]:
     """The files that must be in `root`, each with its published MD5."""
     if hasattr(dataset, "split_list"):
-        return [
-            (root / dataset.split_list[split][1], dataset.split_list[split][2]) for split in ("train", "test")
-        ]
+        return [(root / dataset.split_list[split][1], dataset.split_list[split][2]) for split in ("train", "test")]
     meta = (dataset.meta["filename"], dataset.meta["md5"])
-    return [
-        (root / dataset.base_folder / file, md5)
-        for file, md5 in (*dataset.train_list, *dataset.test_list, meta)
-    ]
+    return [(root / dataset.base_folder / file, md5) for file, md5 in (*dataset.train_list, *dataset.test_list, meta)]
 
 
 def _ensure(name: str, dataset: Any, root: Path, download: bool) -> None:
@@ -172,8 +167,7 @@ def _ensure(name: str, dataset: Any, root: Path, download: bool) -> None:
     except (OSError, RuntimeError) as error:  # no network, no space; or what came has another checksum
         reason = str(error).partition("\n")[0]
         raise UserError(
-            f"data.download: {name} cannot be fetched into {root} ({reason}); "
-            f"put {_wanted(name, 'there by hand')}"
+            f"data.download: {name} cannot be fetched into {root} ({reason}); put {_wanted(name, 'there by hand')}"
         ) from error
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +41,10 @@ class Run:
     def close(self) -> None:
         self._file.close()
 
-    def launch(self, wanted: list[str] | None = None) -> None:
-        self._file.append("launch", {"time": 0.0, "command": "sweep launch", "code_version": "abc", "wanted": wanted})
+    def launch(self, wanted: Sequence[str] = ()) -> None:
+        self._file.append(
+            "launch", {"time": 0.0, "command": "sweep launch", "code_version": "abc", "wanted": list(wanted)}
+        )
 
     def trial(self, trial_id: str, seed: int = 0, number: int | None = None, **point: Any) -> None:
         dotted = {key.replace("__", "."): value for key, value in point.items()}

@@ -21,7 +21,6 @@ from analysis.frame import load_epochs, load_trials
 from sweep import runner
 from sweep.config import SweepConfig, load
 
-
 PATIENCE = 120  # s, on a machine that is busy with other things
 
 

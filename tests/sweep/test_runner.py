@@ -22,6 +22,7 @@ Launch = Callable[..., tuple[int, str]]
 Tiny = Callable[..., SweepConfig]
 SameNumbers = Callable[[Path, Path], None]
 
+
 def starts(directory: Path) -> list[str]:
     return [record["trial_id"] for record in read(directory) if record["record"] == "start"]
 
@@ -160,6 +161,13 @@ def test_a_trial_that_fits_nowhere_is_refused_before_anything_starts(
 ) -> None:
     with pytest.raises(UserError, match=message):
         launch(tiny(resources=resources), tmp_path)
+    assert not (tmp_path / "records.jsonl").exists()
+
+
+def test_a_gpu_asked_for_in_this_process_where_none_is_is_refused(tiny: Tiny, launch: Launch, tmp_path: Path) -> None:
+    config = tiny(resources={"cpu": 1, "gpu": 8})
+    with pytest.raises(UserError, match=r"^resources.gpu: a trial asks for 8 GPU, and this machine has \d"):
+        launch(config, tmp_path, serial=True)
     assert not (tmp_path / "records.jsonl").exists()
 
 

@@ -62,9 +62,7 @@ def small_cnn() -> nn.Module:
 @pytest.mark.parametrize("random_start", [True, False])
 def test_linf_on_a_linear_loss_is_the_corner_clipped_to_the_box(random_start: bool) -> None:
     images, (weights, loss) = some_images(), linear()
-    adversarial = pgd(
-        loss, images, radius=0.1, step_size=0.03, steps=7, random_start=random_start, generator=seeded(0)
-    )
+    adversarial = pgd(loss, images, radius=0.1, step_size=0.03, steps=7, random_start=random_start, generator=seeded(0))
     torch.testing.assert_close(adversarial, (images + 0.1 * weights.sign()).clamp(0, 1), rtol=0, atol=1e-15)
 
 
@@ -86,9 +84,7 @@ def test_l2_from_a_random_start_converges_to_radius_along_the_weights() -> None:
 def test_unprojected_steps_have_the_length_step_size(norm: Norm) -> None:
     images, (_, loss) = torch.full(SHAPE, 0.5, dtype=torch.float64), linear()
     adversarial = pgd(loss, images, radius=1.0, step_size=0.01, steps=3, norm=norm, random_start=False)
-    torch.testing.assert_close(
-        lengths(adversarial - images, norm), torch.full((6,), 0.03, dtype=torch.float64)
-    )
+    torch.testing.assert_close(lengths(adversarial - images, norm), torch.full((6,), 0.03, dtype=torch.float64))
 
 
 @both_norms
@@ -99,9 +95,7 @@ def test_fp64_results_stay_in_the_ball_and_the_box(norm: Norm) -> None:
         def loss(x: Tensor, weights: Tensor = weights) -> Tensor:
             return (weights * x + (7 * x).sin() * weights.flip(0)).sum()
 
-        adversarial = pgd(
-            loss, images, radius=radius, step_size=step, steps=steps, norm=norm, generator=seeded(seed)
-        )
+        adversarial = pgd(loss, images, radius=radius, step_size=step, steps=steps, norm=norm, generator=seeded(seed))
         assert adversarial.min() >= 0
         assert adversarial.max() <= 1
         assert (lengths(adversarial - images, norm) <= radius + 1e-12).all()
@@ -111,9 +105,7 @@ def test_fp64_results_stay_in_the_ball_and_the_box(norm: Norm) -> None:
 def test_fp32_results_stay_in_the_ball_to_rounding_and_in_the_box_exactly(norm: Norm) -> None:
     for seed in range(20):
         images, (_, loss) = some_images(seed, torch.float32), linear(seed, torch.float32)
-        adversarial = pgd(
-            loss, images, radius=8 / 255, step_size=2 / 255, steps=10, norm=norm, generator=seeded(seed)
-        )
+        adversarial = pgd(loss, images, radius=8 / 255, step_size=2 / 255, steps=10, norm=norm, generator=seeded(seed))
         assert adversarial.dtype == torch.float32
         assert adversarial.min() >= 0
         assert adversarial.max() <= 1
@@ -298,9 +290,7 @@ def test_parameters_mode_and_clean_images_are_left_alone(norm: Norm, frozen: boo
     model.requires_grad_(not frozen).train(training)
     state = {key: value.clone() for key, value in model.state_dict().items()}
     clean = images.clone()
-    adversarial = pgd(
-        lambda x: model(x).square().sum(), images, radius=0.1, step_size=0.03, steps=2, norm=norm
-    )
+    adversarial = pgd(lambda x: model(x).square().sum(), images, radius=0.1, step_size=0.03, steps=2, norm=norm)
     assert torch.equal(images, clean)
     assert not torch.equal(adversarial, clean)
     assert all(param.grad is None and param.requires_grad is not frozen for param in model.parameters())

@@ -28,7 +28,7 @@ def name_of(**point: Any) -> str:
 
 def test_the_id_of_one_trial_is_for_ever_the_same() -> None:
     # A new key with a default changes it, and with it the id of every trial that was ever run.
-    assert name_of() == "4bf9b3476c2b"
+    assert name_of() == "fdf79b7e8b25"
 
 
 #: Another value for every key that is read by every trial; what else it needs to be read stands beside it.
@@ -109,6 +109,11 @@ def test_where_a_trial_runs_and_finds_its_data_does_not_change_the_id(key: str) 
         ({"optimizer.name": "sgd"}, {"optimizer.decoupled_weight_decay": False}),
         ({"attack.radius": 0.1}, {"evaluation.radius": 0.1}),
         ({"attack.step_size": 0.1}, {"evaluation.step_size": "1/10"}),
+        ({"evaluation.splits": ["val", "test"]}, {"evaluation.splits": ["test", "val"]}),
+        (
+            {"attack.steps": 0, "evaluation.radius": 0.1, "evaluation.step_size": 0.1},
+            {"attack.radius": 0.2, "attack.step_size": 0.2, "attack.random_start": False, "attack.batch_norm": "train"},
+        ),
     ],
 )
 def test_what_is_not_read_or_says_the_default_does_not_change_the_id(

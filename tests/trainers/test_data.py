@@ -145,8 +145,7 @@ def test_images_smaller_than_the_padding_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
         data.load(config, CPU)
     assert str(error.value) == (
-        "data.augment: a 4-pixel reflect pad needs images over 4 x 4 pixels, got 4 x 4; "
-        "set data.augment: false"
+        "data.augment: a 4-pixel reflect pad needs images over 4 x 4 pixels, got 4 x 4; set data.augment: false"
     )
     assert data.load(config.model_copy(update={"augment": False}), CPU).image_size == (4, 4)
 
@@ -176,10 +175,7 @@ def test_each_class_gives_its_share_to_the_validation_set(
     counts: tuple[int, ...], fraction: float, expected: list[int]
 ) -> None:
     labels = np.repeat(np.arange(len(counts)), counts)
-    assert (
-        np.bincount(labels[data.validation_mask(labels, fraction)], minlength=len(counts)).tolist()
-        == expected
-    )
+    assert np.bincount(labels[data.validation_mask(labels, fraction)], minlength=len(counts)).tolist() == expected
 
 
 def test_the_validation_images_are_the_same_on_every_machine() -> None:
@@ -281,14 +277,10 @@ def test_a_missing_data_set_says_what_to_put_where(name: str, wanted: str, tmp_p
     for act in (data.fingerprint, lambda config: data.load(config, CPU)):
         with pytest.raises(UserError) as error:
             act(config)
-        assert str(error.value) == (
-            f"data.root: {name} is not in {tmp_path}; put {wanted}, or set data.download: true"
-        )
+        assert str(error.value) == (f"data.root: {name} is not in {tmp_path}; put {wanted}, or set data.download: true")
 
 
-def test_without_a_root_the_data_are_looked_for_in_data_here(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_root_the_data_are_looked_for_in_data_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=f"cifar10 is not in {tmp_path}/data; "):
         data.fingerprint(DataConfig())
@@ -356,18 +348,14 @@ def test_cifar10_is_read_channels_first_with_published_constants(
     assert (cifar.mean, cifar.std) == ((0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616))
 
 
-def test_svhn_is_read_channels_first_with_its_10_as_0(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_svhn_is_read_channels_first_with_its_10_as_0(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from scipy.io import savemat
     from torchvision.datasets import SVHN
 
     pixels = np.random.RandomState(0).randint(0, 256, (32, 32, 3, 2), dtype=np.uint8)
     for split in ("train", "test"):
         savemat(tmp_path / f"{split}_32x32.mat", {"X": pixels, "y": np.array([[10], [7]], np.uint8)})
-    sums = {
-        split: ["", f"{split}_32x32.mat", md5(tmp_path / f"{split}_32x32.mat")] for split in ("train", "test")
-    }
+    sums = {split: ["", f"{split}_32x32.mat", md5(tmp_path / f"{split}_32x32.mat")] for split in ("train", "test")}
     monkeypatch.setattr(SVHN, "split_list", sums)
 
     svhn = data.load(DataConfig(name="svhn", root=str(tmp_path), validation_fraction=0), CPU)

@@ -92,9 +92,7 @@ def test_images_of_several_sizes_are_resized_when_a_size_is_set(root: Path) -> N
 # The array file and the fingerprint
 
 
-def test_a_second_read_gives_the_same_arrays_without_decoding(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_second_read_gives_the_same_arrays_without_decoding(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert same(image_folder.read(root, None), read_without_decoding(root, monkeypatch))
 
 
@@ -254,8 +252,7 @@ def test_an_unreadable_image_is_named(root: Path) -> None:
     assert refused(root).startswith(f"data.root: {image} is no readable image (")
     image.write_text("not an image")
     assert refused(root) == (
-        f"data.root: {image} is no readable image (cannot identify image file {str(image)!r}); "
-        "mend it or remove it"
+        f"data.root: {image} is no readable image (cannot identify image file {str(image)!r}); mend it or remove it"
     )
 
 
@@ -280,9 +277,7 @@ def measuring_data() -> Path:
     beside = Path(__file__).parents[3] / "shared" / "data"
     folder = Path(os.environ.get("ROBUSTSWEEP_DATA", beside))
     if not (folder / "cifar10_jpeg75.tar.xz").exists() or not (folder / "cifar10_exact_subset.npz").exists():
-        pytest.skip(
-            f"no cifar10_jpeg75.tar.xz and cifar10_exact_subset.npz in {folder}; set ROBUSTSWEEP_DATA"
-        )
+        pytest.skip(f"no cifar10_jpeg75.tar.xz and cifar10_exact_subset.npz in {folder}; set ROBUSTSWEEP_DATA")
     return folder
 
 

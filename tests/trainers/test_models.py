@@ -48,9 +48,7 @@ def test_small_cnn_has_19258_parameters_on_digits() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize(
-    ("channels", "num_classes", "size"), [(1, 10, (8, 8)), (3, 100, (32, 32)), (4, 2, (9, 15))]
-)
+@pytest.mark.parametrize(("channels", "num_classes", "size"), [(1, 10, (8, 8)), (3, 100, (32, 32)), (4, 2, (9, 15))])
 def test_every_network_gives_one_logit_a_class_for_any_channels_and_size(
     name: str, channels: int, num_classes: int, size: tuple[int, int]
 ) -> None:
@@ -62,9 +60,7 @@ def test_every_network_gives_one_logit_a_class_for_any_channels_and_size(
 def test_every_network_works_at_its_minimum_size_and_refuses_one_pixel_less(name: str) -> None:
     size = MINIMUM_SIZES[name]
     assert model(name, image_size=size)(noise(2, 3, size, size)).shape == (2, 10)
-    with pytest.raises(
-        UserError, match=f"^model.name: {name} needs images of at least {size} x {size} pixels"
-    ):
+    with pytest.raises(UserError, match=f"^model.name: {name} needs images of at least {size} x {size} pixels"):
         model(name, image_size=(size + 1, size - 1))
 
 

@@ -82,9 +82,7 @@ def equal(left: list[Tensor], right: list[Tensor]) -> bool:
 def test_deat_is_algorithm_2(foreach: bool, decoupled: bool, k1: float, k2: float) -> None:
     theta = np.array([1.0, -2.0, 0.5])
     lrs = [0.2] * 20 + [0.02] * 11
-    path = optimizer_path(
-        lambda params: DEAT(params, 9.9, k1, k2, 0.3, decoupled, foreach=foreach), theta, lrs
-    )
+    path = optimizer_path(lambda params: DEAT(params, 9.9, k1, k2, 0.3, decoupled, foreach=foreach), theta, lrs)
     np.testing.assert_allclose(path, algorithm_2(theta, lrs, k1, k2, 0.3, decoupled), rtol=0, atol=1e-13)
 
 
@@ -334,9 +332,7 @@ def resolved(**optimizer: Any) -> OptimizerConfig:
         ({"name": "deat", "decoupled_weight_decay": False}, DEAT, False),
     ],
 )
-def test_build_chooses_by_name_and_decay(
-    arguments: dict[str, Any], kind: type, decoupled: bool | None
-) -> None:
+def test_build_chooses_by_name_and_decay(arguments: dict[str, Any], kind: type, decoupled: bool | None) -> None:
     optimizer = build(resolved(**arguments), tensors())
     assert type(optimizer) is kind
     assert optimizer.param_groups[0].get("decoupled_weight_decay") is decoupled
@@ -346,9 +342,7 @@ def test_build_hands_on_every_hyperparameter() -> None:
     deat = build(resolved(name="deat", lr=0.3, k1=0.5, k2=0.6, weight_decay=0.7), tensors()).param_groups[0]
     assert (deat["lr"], deat["k1"], deat["k2"], deat["weight_decay"]) == (0.3, 0.5, 0.6, 0.7)
     for decoupled in (True, False):
-        config = resolved(
-            lr=0.3, momentum=0.4, nesterov=True, weight_decay=0.7, decoupled_weight_decay=decoupled
-        )
+        config = resolved(lr=0.3, momentum=0.4, nesterov=True, weight_decay=0.7, decoupled_weight_decay=decoupled)
         sgd = build(config, tensors()).param_groups[0]
         assert (sgd["lr"], sgd["momentum"], sgd["nesterov"], sgd["weight_decay"]) == (0.3, 0.4, True, 0.7)
 

@@ -139,9 +139,7 @@ def test_exact_stationary_variance_ratio(lr: float, ratio: float) -> None:
 @pytest.mark.parametrize("k2", [0.0, 0.5, 0.8])
 @pytest.mark.parametrize("k1", [0.0, 1.0, 2.0])
 def test_stationary_variance_ratio_tends_to_the_ratio_of_mean_steps(k1: float, k2: float) -> None:
-    errors = [
-        abs(stationary_variance(lr, k1, k2) / sgd_variance(lr) - 1 / normaliser(k1)) for lr in (1e-2, 1e-3)
-    ]
+    errors = [abs(stationary_variance(lr, k1, k2) / sgd_variance(lr) - 1 / normaliser(k1)) for lr in (1e-2, 1e-3)]
     assert errors[1] <= 0.15 * errors[0] + 1e-9
     assert errors[1] < 5e-3
 
