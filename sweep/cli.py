@@ -174,7 +174,7 @@ def _console(output: Path | None = None) -> Console:
     from rich.console import Console
 
     file = sys.stdout if output is None else _opened(output).open("w", encoding="utf-8")
-    return Console(file=file, width=None if file.isatty() else 160)
+    return Console(file=file, width=None if file.isatty() else 200)
 
 
 def _command_line() -> str:
