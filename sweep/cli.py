@@ -37,6 +37,11 @@ class _Cli(click.Group):
         except BrokenPipeError:  # `sweep results DIR | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             context.exit(0)
+        except OSError as error:  # a full disk, a folder that may not be read: not a bug either
+            if error.errno is None:
+                raise
+            click.echo(f"sweep: {f'{error.filename}: ' if error.filename else ''}{error.strerror}", err=True)
+            context.exit(EXIT_USER_ERROR)
 
 
 @click.group(cls=_Cli, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -166,7 +171,12 @@ def _load(path: Path, overrides: tuple[str, ...]) -> SweepConfig:
 
 
 def _directory_of(sweep: SweepConfig, out: Path | None) -> Path:
-    return out if out is not None else Path("runs") / sweep.name
+    from trainers.errors import UserError
+
+    directory = out if out is not None else Path("runs") / sweep.name
+    if directory.exists() and not directory.is_dir():
+        raise UserError(f"--out {directory}: must be a folder, and is a file; give another")
+    return directory
 
 
 def _console(output: Path | None = None) -> Console:

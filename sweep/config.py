@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -26,8 +27,10 @@ class SearchConfig(Frozen):
     n_trials: Whole | None = Field(
         None, gt=0, description="random, optuna: points for each combination of the grid axes; each runs every seed."
     )
-    sampler: Literal["tpe", "gp"] = Field("tpe", description="optuna: tree-structured Parzen, or Gaussian process.")
-    seed: Whole = Field(0, ge=0, description="Of the draws.")
+    sampler: Literal["tpe", "gp"] | None = Field(
+        None, description="optuna: tree-structured Parzen, or Gaussian process; none: tpe."
+    )
+    seed: Whole = Field(0, ge=0, lt=2**63, description="Of the draws.")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -35,6 +38,8 @@ class SearchConfig(Frozen):
             raise ValueError("n_trials: a grid runs every combination; leave it out, or set name: random")
         if self.name != "grid" and self.n_trials is None:
             raise ValueError(f"n_trials: needed for {self.name}: how many points to draw")
+        if self.name != "optuna" and self.sampler is not None:
+            raise ValueError(f"sampler: is Optuna's, and name is {self.name}; leave it out, or set name: optuna")
         return self
 
 
@@ -43,6 +48,12 @@ class ResourcesConfig(Frozen):
 
     cpu: Number = Field(1, gt=0, description="CPU cores, and torch threads (at least 1).")
     gpu: Number = Field(0, ge=0, description="GPUs, or the share of one.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.gpu > 1 and not self.gpu.is_integer():
+            raise ValueError(f"gpu: must be a whole number, or a share below 1; got {self.gpu:g}")
+        return self
 
 
 def _as_axis(value: Any, build: Any) -> Axis:
@@ -55,18 +66,20 @@ class SweepConfig(Frozen):
     """A sweep: a question, the trial that everything starts from, and what is varied."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Names the run directory: runs/NAME.")
-    question: str = Field("", description="What the sweep is to answer; shown with its results.")
+    question: str = Field("", description="What the sweep is to answer; shown with its plan.")
     trial: TrialConfig = Field(default_factory=TrialConfig, description="Defaults of every trial.")
     space: dict[str, Annotated[Axis, WrapValidator(_as_axis, json_schema_input_type=list[Any] | Axis)]] = Field(
         min_length=1, description="Dotted keys of the trial -> what they are varied over."
     )
-    seeds: tuple[Annotated[Whole, Field(ge=0)], ...] = Field((0,), min_length=1, description="Each point runs each.")
+    seeds: tuple[Annotated[Whole, Field(ge=0, lt=2**63)], ...] = Field(
+        (0,), min_length=1, description="Each point runs each."
+    )
     search: SearchConfig = Field(default_factory=lambda: SearchConfig())
     resources: ResourcesConfig = Field(default_factory=lambda: ResourcesConfig())
     max_concurrent: Whole | None = Field(
         None, gt=0, description="Most trials at once. none: as many as the resources allow."
     )
-    metric: Metric = Field("val_robust", description="What Optuna optimises and the best trial is chosen by.")
+    metric: Metric = Field("val_robust", description="What Optuna optimises and best cells are chosen by.")
     mode: Literal["max", "min"] = Field("max", description="max for an accuracy, min for a loss.")
 
     @model_validator(mode="after")
@@ -77,8 +90,12 @@ class SweepConfig(Frozen):
             raise ValueError(f"metric: optuna needs {self.metric}; put val into trial.evaluation.splits")
         if (self.mode == "min") != self.metric.endswith("loss"):
             raise ValueError(f"mode: must be {'min' if self.mode == 'max' else 'max'} for {self.metric}")
-        if self.trial.device.startswith("cuda") and not self.resources.gpu:
-            raise ValueError(f"resources.gpu: must be > 0 for trial.device: {self.trial.device}; or set device: auto")
+        if self.trial.device != "auto" and self.trial.device.startswith("cuda") != (self.resources.gpu > 0):
+            needed = "> 0" if self.resources.gpu == 0 else "0"
+            raise ValueError(
+                f"resources.gpu: must be {needed} for trial.device: {self.trial.device}, got {self.resources.gpu:g}; "
+                "or set trial.device=auto"
+            )
         for key, axis in self.space.items():
             _check_axis(key, axis, self)
         axis_order(self.space)
@@ -176,9 +193,9 @@ def _mapping(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; configs/ has ready ones") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as text: {error}") from None
+        raise UserError(f"{path}: cannot be read as text: {error}; give a YAML file") from None
     try:
-        values = yaml.load(text, Loader=_UniqueKeys)
+        values = _parsed(text)
     except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
@@ -186,6 +203,15 @@ def _mapping(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}{line}: not valid YAML: {problem}") from None
     if not isinstance(values, dict):
         raise UserError(f"{path}: must be a mapping of keys to values, got {type(values).__name__}")
+    return values
+
+
+def _parsed(text: str) -> Any:
+    values = yaml.load(text, Loader=_UniqueKeys)
+    try:
+        json.dumps(values, default=str)
+    except (ValueError, RecursionError):
+        raise ValueError("an alias (*name) holds itself; write its values out") from None
     return values
 
 
@@ -211,7 +237,7 @@ def _override(values: dict[str, Any], override: str) -> None:
     if not equals or not key:
         raise UserError(f"--set {override}: must be KEY=VALUE, such as trial.epochs=3")
     try:
-        value = yaml.load(text, Loader=_UniqueKeys)
+        value = _parsed(text)
     except (yaml.YAMLError, ValueError):
         raise UserError(f"--set {key}: the value is not valid YAML, got {text!r}") from None
     section, _, rest = key.partition(".")
@@ -222,7 +248,7 @@ def _override(values: dict[str, Any], override: str) -> None:
         return
     _put(values, key.split("."), value, override)
     if section == "trial" and isinstance(values.get("space"), dict):
-        for pinned in _leaves({rest: value}):
+        for pinned in _leaves(nested({}, {rest: value}) if rest else value):
             values["space"].pop(pinned, None)
 
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,8 @@ ENVIRONMENT = {
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1000000",
 }
 
+#: How the file begins by which nodes show that they see the run directory.
+PROBE = ".probe-"
 #: How often a trial whose worker or node dies is started again, from its checkpoint.
 RESTARTS = 3
 
@@ -52,6 +55,7 @@ def connected(address: str | None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    _check_address(address)
     try:
         ray.init(
             address=address or "local",
@@ -69,6 +73,20 @@ def connected(address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_address(address: str | None) -> None:
+    """Somebody listens at HOST:PORT; Ray itself would ask for minutes, and print each time that it did in vain."""
+    host, colon, port = (address or "").rpartition(":")
+    if not colon or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.removeprefix("ray://"), int(port)), timeout=10).close()
+    except OSError as error:
+        raise UserError(
+            f"--address {address}: nothing answers: {error}; start a cluster with `ray start --head`, "
+            "or leave --address out for a local one"
+        ) from None
 
 
 def most_at_once(resources: ResourcesConfig, wanted: int | None) -> int:
@@ -103,19 +121,24 @@ def _nodes() -> list[dict[str, Any]]:
     return [node for node in nodes if node["Alive"]]
 
 
-def check_nodes(directory: Path) -> None:
-    """Every node sees the run directory and has this code; checkpoints and data are found by path.
+def check_nodes(directory: Path, data: Iterable[str]) -> None:
+    """Every node sees the run directory and the data, and has this code; checkpoints and data are found by path.
+
+    Args:
+        directory: of the run.
+        data: folders that the trials read.
 
     Raises:
         UserError: names the first node that does not.
     """
-    token = directory / f".probe-{uuid.uuid4().hex}"
+    data = [folder for folder in data if Path(folder).exists()]
+    token = directory.absolute() / f"{PROBE}{uuid.uuid4().hex}"
     token.touch()
     try:
         probes = {
             node["NodeManagerHostname"]: _probe.options(
                 scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            ).remote(str(token))
+            ).remote([str(token), *data])
             for node in _nodes()
             if node["Resources"].get("CPU", 0)
         }
@@ -127,19 +150,23 @@ def check_nodes(directory: Path) -> None:
 
 def _check_probe(name: str, directory: Path, probe: Any) -> None:
     try:
-        sees, version = ray.get(probe, timeout=120)
+        missing, version = ray.get(probe, timeout=300)
+    except ray.exceptions.GetTimeoutError:
+        raise UserError(f"node {name}: did not answer within 300 s; is it busy with other jobs? Try again") from None
     except ray.exceptions.RayError as error:
         first = str(error).strip().splitlines()[-1]
         raise UserError(f"node {name}: cannot run robustsweep: {first}; install the same version there") from None
-    if not sees:
-        raise UserError(f"--out {directory}: node {name} does not see it; give a folder that all nodes share")
+    if missing:
+        what = f"--out {directory}" if Path(missing[0]).name.startswith(PROBE) else f"trial.data.root {missing[0]}"
+        raise UserError(f"{what}: node {name} does not see it; give a folder that all nodes share")
     if version != code_version():
         raise UserError(f"node {name}: has other code ({version}) than this ({code_version()}); install the same on it")
 
 
 @ray.remote(num_cpus=0.01)
-def _probe(token: str) -> tuple[bool, str]:
-    return Path(token).exists(), code_version()
+def _probe(paths: list[str]) -> tuple[list[str], str]:
+    """The paths that this node does not see, and its code."""
+    return [path for path in paths if not Path(path).exists()], code_version()
 
 
 def run(

@@ -11,6 +11,7 @@ from sweep.config import SweepConfig
 from sweep.journal import Journal, RunLock, refuse_other_sweep
 from sweep.plan import earlier_records, plan
 from sweep.screen import Screen, counts_line
+from sweep.search import distinct_data
 from sweep.signals import EXIT_INTERRUPTED, Interrupted, Interrupts
 from sweep.trial import Message, run_trial, trial_values
 from trainers.errors import UserError
@@ -111,10 +112,21 @@ def _in_this_process(launch: _Launch, address: str | None) -> int:
     return launch.run(trials)
 
 
+def _data_folders(config: SweepConfig) -> set[str]:
+    """The folders that trials read their images from; digits has none."""
+    sets = [trial.data for trial in distinct_data(config).values() if trial.data.name != "digits"]
+    return {str(Path(data.root or "data").expanduser().absolute()) for data in sets}
+
+
 def _through_ray(launch: _Launch, address: str | None) -> int:
     from sweep import ray_tune
 
     journal, resources = launch.journal, launch.config.resources
+    if launch.config.trial.device.startswith("cuda:"):
+        raise UserError(
+            f"trial.device: must be auto, cpu or cuda, got {launch.config.trial.device!r}: "
+            "Ray chooses the GPU of each trial; set trial.device=auto"
+        )
 
     def each_step() -> None:
         launch.interrupts.check()
@@ -123,7 +135,7 @@ def _through_ray(launch: _Launch, address: str | None) -> int:
     with ray_tune.connected(address):
         launch.interrupts.catch()
         at_once = ray_tune.most_at_once(resources, launch.config.max_concurrent)
-        ray_tune.check_nodes(journal.directory)
+        ray_tune.check_nodes(journal.directory, _data_folders(launch.config))
 
         def trials() -> None:
             with launch.interrupts.held():

@@ -198,7 +198,7 @@ class TrialConfig(Frozen):
     schedule: ScheduleConfig = Field(default_factory=lambda: ScheduleConfig())
     attack: AttackConfig = Field(default_factory=lambda: AttackConfig())
     evaluation: EvaluationConfig = Field(default_factory=lambda: EvaluationConfig())
-    seed: Whole = Field(0, ge=0, description="Of initialisation, order, augmentation and random starts.")
+    seed: Whole = Field(0, ge=0, lt=2**63, description="Of initialisation, order, augmentation and random starts.")
     precision: Literal["fp32", "tf32", "bf16"] = Field(
         "fp32", description="Of the forward and backward passes in training; evaluation is fp32. [DEAT: fp32]"
     )
@@ -250,7 +250,9 @@ def identity(config: TrialConfig) -> dict[str, Any]:
     values = config.resolved().model_dump(mode="json")
     values["evaluation"]["splits"].sort()
     if config.attack.steps == 0:
-        values["attack"] = {"norm": config.attack.norm, "steps": 0}
+        values["attack"] = {key: values["attack"][key] for key in ("norm", "random_start", "steps")}
+    if config.optimizer.weight_decay == 0:
+        del values["optimizer"]["decoupled_weight_decay"]
     del values["device"], values["data"]["root"], values["data"]["download"]
     inert = {"sgd": ("k1", "k2"), "deat": ("momentum", "nesterov")}[config.optimizer.name]
     for key in inert:

@@ -32,10 +32,16 @@ def host() -> str:
 
 
 def environment() -> dict[str, Any]:
-    """Commit, versions and hardware of this process, as plain values."""
+    """Commit, versions and hardware of this process, as plain values.
+
+    commit and dirty are None where this code is not part of a git checkout: installed into somebody else's
+    repository it is not tracked there, and that repository's commit would say nothing of it.
+    """
+    checkout = _git("ls-files", "--error-unmatch", Path(__file__).name) is not None
+    changes = _git("status", "--porcelain") if checkout else None
     return {
-        "commit": _git("rev-parse", "HEAD"),
-        "dirty": bool(_git("status", "--porcelain")),
+        "commit": _git("rev-parse", "HEAD") if checkout else None,
+        "dirty": None if changes is None else changes != "",
         "code_version": code_version(),
         "versions": {"python": platform.python_version(), **_versions()},
         "host": host(),

@@ -27,7 +27,7 @@ PATIENCE = 120  # s, on a machine that is busy with other things
 @pytest.fixture(scope="session")
 def local_ray() -> Iterator[None]:
     """A Ray with two CPUs; a launch that finds it up uses it."""
-    from sweep import ray_tune  # sets what ray reads at its import
+    from sweep import ray_tune
 
     ray_tune.ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield

@@ -66,7 +66,7 @@ CONFIGS = {
     "text beyond ASCII": {"question": "Is ε = 8/255 enough: für 'alle'?"},
     "all else": {
         "seeds": [3, 1],
-        "resources": {"cpu": 2, "gpu": "1/2"},
+        "resources": {"cpu": 2, "gpu": 0},
         "max_concurrent": 4,
         "trial": {"device": "cpu", "precision": "bf16", "schedule": {"name": "cosine"}},
     },
@@ -84,7 +84,7 @@ def test_what_is_dumped_is_read_back_as_the_same_config(values: dict[str, Any], 
 def test_every_default_stands_in_the_dump(yaml_file: Write) -> None:
     dumped = yaml.safe_load(dump(load(yaml_file(yaml.safe_dump(BASE)))))
     assert dumped["trial"]["attack"]["radius"] == 8 / 255
-    assert dumped["search"] == {"name": "grid", "n_trials": None, "sampler": "tpe", "seed": 0}
+    assert dumped["search"] == {"name": "grid", "n_trials": None, "sampler": None, "seed": 0}
     assert set(dumped) == set(SweepConfig.model_fields)
 
 
@@ -432,3 +432,41 @@ def test_the_schema_refuses_what_the_loader_refuses() -> None:
     for wrong in ({"sapce": {}}, {"seeds": []}, {"metric": "test_robust"}, {"space": {"batch_size": 3}}):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(merged(BASE, wrong), schema)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("resources.gpu=1.5", "resources.gpu: must be a whole number, or a share below 1; got 1.5"),
+        (
+            "trial.device=cuda",
+            "resources.gpu: must be > 0 for trial.device: cuda, got 0; or set trial.device=auto",
+        ),
+        (
+            "search.sampler=gp",
+            "search.sampler: is Optuna's, and name is grid; leave it out, or set name: optuna",
+        ),
+        ("seeds=[9223372036854775808]", "seeds.0: must be < 9223372036854775808, got 9223372036854775808"),
+    ],
+)
+def test_what_would_fail_or_be_ignored_later_is_refused_at_once(
+    override: str, message: str, yaml_file: Callable[..., Path]
+) -> None:
+    path = yaml_file(yaml.safe_dump(BASE))
+    with pytest.raises(UserError) as error:
+        load(path, [override])
+    assert str(error.value) == f"{path}: {message}"
+
+
+def test_an_alias_that_holds_itself_is_refused(yaml_file: Callable[..., Path]) -> None:
+    with pytest.raises(UserError, match=r"an alias .* holds itself; write its values out"):
+        load(yaml_file("trial: &t {data: *t}"))
+    with pytest.raises(UserError, match="the value is not valid YAML"):
+        load(yaml_file(yaml.safe_dump(BASE)), ["trial.attack=&a {x: *a}"])
+
+
+def test_setting_the_whole_trial_pins_the_axes_that_it_names(yaml_file: Callable[..., Path]) -> None:
+    path = yaml_file(yaml.safe_dump(BASE | {"space": space(optimizer__lr=[0.1, 0.2], batch_size=[16, 32])}))
+    config = load(path, ["trial={optimizer: {lr: 0.7}, data: {name: digits}}"])
+    assert config.trial.optimizer.lr == 0.7
+    assert list(config.space) == ["batch_size"]

@@ -112,8 +112,9 @@ def test_where_a_trial_runs_and_finds_its_data_does_not_change_the_id(key: str) 
         ({"evaluation.splits": ["val", "test"]}, {"evaluation.splits": ["test", "val"]}),
         (
             {"attack.steps": 0, "evaluation.radius": 0.1, "evaluation.step_size": 0.1},
-            {"attack.radius": 0.2, "attack.step_size": 0.2, "attack.random_start": False, "attack.batch_norm": "train"},
+            {"attack.radius": 0.2, "attack.step_size": 0.2, "attack.batch_norm": "train"},
         ),
+        ({"optimizer.weight_decay": 0}, {"optimizer.decoupled_weight_decay": True}),
     ],
 )
 def test_what_is_not_read_or_says_the_default_does_not_change_the_id(
