@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,8 @@ from pandas import DataFrame, Series
 
 from analysis.frame import axes
 from trainers.errors import UserError, suggestion
+
+Mode = Literal["max", "min"]
 
 #: What is compared, never pooled, unless a function says so.
 GROUP: tuple[str, ...] = ("model.name", "optimizer.name")
@@ -72,25 +74,28 @@ def cell_means(frame: DataFrame, metrics: Sequence[str]) -> DataFrame:
     return columns.groupby(codes(frame, axes(frame)), sort=True).agg(how)[list(columns.columns)]
 
 
-def best_cells(frame: DataFrame, metric: str = "last_val_robust", report: Sequence[str] = ()) -> DataFrame:
-    """The cell with the highest mean `metric` of each model and optimizer; the earliest of equals.
+def best_cells(
+    frame: DataFrame, metric: str = "last_val_robust", report: Sequence[str] = (), *, mode: Mode = "max"
+) -> DataFrame:
+    """The cell with the best mean `metric` of each model and optimizer; the earliest of equals.
 
     Choose by a validation metric: the best of many cells by a test metric overstates the test accuracy. A
     cell in which a trial diverged is no candidate. Where the metric was not measured, a sole cell still is.
 
     Args:
         frame: trials, as `analysis.frame.load_trials` gives them.
-        metric: what is maximised, such as last_val_robust.
+        metric: what the choice is by, such as last_val_robust.
         report: further metrics to carry along.
+        mode: max for an accuracy, min for a loss.
 
     Returns:
         rows of `cell_means`, at most one a model and optimizer, in order of appearance.
     """
     cells = cell_means(frame, list(dict.fromkeys([metric, *report])))
     cells = cells[(cells["n"] > 0) & (cells["diverged"] == 0)]
-    chosen = []
+    chosen, best = [], np.nanargmax if mode == "max" else np.nanargmin
     for _, group in cells.groupby(list(GROUP), sort=False):
         if len(group) == 1 or group[metric].notna().any():
-            position = 0 if len(group) == 1 else int(np.nanargmax(group[metric].to_numpy(dtype=np.float64)))
+            position = 0 if len(group) == 1 else int(best(group[metric].to_numpy(dtype=np.float64)))
             chosen.append(group.index[position])
     return cells.loc[chosen]

@@ -20,6 +20,9 @@ from analysis.frame import axes
 _COMPARED = ("treatment_mean", "control_mean", "difference", "low", "high", "p_value")
 _COUNTED = ("n_treatment", "n_control", "test")
 
+#: A standard error below this is rounding: the values are equal.
+_NO_SPREAD = 1e-12
+
 _NO_SEEDS = pd.Series(dtype=np.float64)
 
 
@@ -66,10 +69,10 @@ def paired_difference(
     """Mean gain of one method over another, matched on every other axis that both have.
 
     In a cell, the difference of the seeds' means has a t interval: paired by seed where both sides have the
-    same seeds, else Welch's. An axis that one side alone has (optimizer.k1) makes several comparisons in a
-    cell; they count once, by their mean. Over cells: the paired two-sided t-test [DEAT, Table 4], which
-    assumes that the cells' differences are independent and near normal. A sole comparison gives
-    its test over seeds.
+    same seeds, else Welch's. An axis that applies to one side alone (optimizer.k1, or one whose `when` names
+    that side) makes several comparisons in a cell; they count once, by their mean. Over cells: the paired
+    two-sided t-test [DEAT, Table 4], which assumes that the cells' differences are independent and near
+    normal. A sole comparison gives its test over seeds. Differences without any spread have no test.
 
     Args:
         frame: trials, as `analysis.frame.load_trials` gives them.
@@ -113,7 +116,7 @@ def differences(
 
 
 def t_test(values: NDArray[np.float64], confidence: float) -> tuple[float, float, float, float]:
-    """Mean, its t interval and the two-sided p of mean 0; for fewer than 2 values all but the mean are NaN.
+    """Mean, its t interval and the two-sided p of mean 0; all but the mean NaN for fewer than 2 values or equal ones.
 
     Args:
         values: (n,) independent, near normal.
@@ -131,7 +134,7 @@ def t_test(values: NDArray[np.float64], confidence: float) -> tuple[float, float
 
 
 def _shared(trials: DataFrame, factor: str, sides: tuple[str, str], others: Sequence[str]) -> list[str]:
-    """The axes that apply to both sides: those a cell is matched on."""
+    """The axes that apply to both sides, the frame having NaN where not: those a cell is matched on."""
     applies = [trials.loc[trials[factor] == side, list(others)].notna().any() for side in sides]
     return [axis for axis in others if applies[0][axis] and applies[1][axis]]
 
@@ -184,9 +187,9 @@ def _welch(
 
 
 def _interval(estimate: float, error: float, freedom: float, confidence: float) -> tuple[float, float, float]:
-    """low, high, p of an estimate with its standard error; an error of 0 is taken at its word."""
-    if error == 0:
-        return estimate, estimate, 0.0 if estimate else np.nan
+    """low, high, p of an estimate with its standard error; NaN without any spread, which says nothing of it."""
+    if error <= _NO_SPREAD:
+        return np.nan, np.nan, np.nan
     half = float(stats.t.ppf((1 + confidence) / 2, freedom)) * error
     return estimate - half, estimate + half, float(2 * stats.t.sf(abs(estimate) / error, freedom))
 
@@ -195,7 +198,7 @@ def _over_cells(cells: DataFrame, confidence: float) -> dict[str, Any]:
     complete = cells[cells["difference"].notna()]
     gains = complete.groupby("cell")["difference"].mean().to_numpy(dtype=np.float64)
     estimate, low, high, p_value = t_test(gains, confidence)
-    test = "paired t-test over cells" if len(gains) > 1 else "none"
+    test = "paired t-test over cells" if np.isfinite(low) else "none"
     if len(complete) == 1:
         low, high, p_value, test = (complete.iloc[0][name] for name in ("low", "high", "p_value", "test"))
         test = test if test == "none" else f"t-test over seeds, {test}, in the only cell"

@@ -66,7 +66,8 @@ def draw(directory: Path, output: Path, metric: str = "last_test_robust") -> Dra
         the paths written (NAME.png at 150 dpi, NAME.pdf, the CSVs), and what was skipped.
 
     Raises:
-        UserError: the directory is not a run, no trial is completed, or there is no such metric.
+        UserError: the directory is not a run, no trial is completed, there is no such metric, or the output
+            cannot be written.
     """
     trials, epochs = load_trials(directory), load_epochs(directory)
     completed = int((trials["outcome"] == "completed").sum())
@@ -75,6 +76,14 @@ def draw(directory: Path, output: Path, metric: str = "last_test_robust") -> Dra
             f"{directory}: needs a completed trial to draw, got 0 of {len(trials)}; "
             "launch the sweep again: it goes on where it stopped"
         )
+    try:
+        return _drawing(trials, epochs, output, metric)
+    except OSError as error:
+        why = error.strerror or error
+        raise UserError(f"--output {output}: cannot be written: {why}; give a folder that can") from error
+
+
+def _drawing(trials: DataFrame, epochs: DataFrame, output: Path, metric: str) -> Drawing:
     output.mkdir(parents=True, exist_ok=True)
     tables = {"correlations": correlations(trials, metric), **difference_tables(trials, metric)}
     written = [_csv(table, output / f"{name}.csv") for name, table in tables.items() if len(table)]

@@ -1,9 +1,10 @@
-"""records.jsonl -> two data frames: a row a trial, a row an epoch. Nothing else of analysis reads a file."""
+"""records.jsonl -> two data frames: a row a trial, a row an epoch."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from trainers.record import FINISHED, METRICS, EpochRecord, read
 #: The axes every frame has, swept or not.
 BASE_AXES: tuple[str, ...] = ("model.name", "optimizer.name", "optimizer.lr", "batch_size")
 
-#: `reason` of an outcome, where and with what a trial last ran.
+#: Where and with what code a trial last ran.
 _PROVENANCE = ("host", "device", "code_version")
 
 _EPOCH_FIELDS = tuple(entry.name for entry in fields(EpochRecord) if entry.name != "trial_id")
@@ -93,17 +94,21 @@ class _Trial:
 def load_trials(directory: Path) -> DataFrame:
     """One row a trial, in the order planned.
 
-    The last line of an epoch counts; of a finished trial no epoch beyond its outcome's counts. A trial whose
-    last start has no outcome yet is `unfinished` (the records cannot tell whether it still runs), one
-    that never started `never_started`; the latter is left out if the last launch no longer wants it.
+    The last line of an epoch counts; of a finished trial no epoch beyond its outcome's counts. A trial without
+    outcome is `unfinished`: began, and its launch was killed or still runs; or `never_started`, which is left
+    out if the last launch no longer wants it.
+
+    Trials of several base configs in one directory are told apart: every key of the config that takes
+    several values among the trials of one optimizer is an axis too, though no config's space names it.
 
     Args:
         directory: a run, as given to `sweep launch --out`.
 
     Returns:
-        trial_id, outcome, reason, seed; the axes: `BASE_AXES`, then every other axis in the order first seen,
-        NaN where it does not apply (optimizer.k1 of sgd), a list as its JSON text, an axis `epochs` as
-        planned_epochs; lr_batch_ratio (1/image); epochs done; best_epoch, by val_robust, the earliest of
+        trial_id, outcome, reason, seed; the axes: `BASE_AXES`, then the points' keys in the order first seen,
+        then such keys of the config, NaN where one does not apply to the trial's optimizer (optimizer.k1 of
+        sgd, or an axis whose `when` names deat alone), a list as its JSON text, `epochs` as planned_epochs;
+        lr_batch_ratio (1/image); epochs done; best_epoch, by val_robust, the earliest of
         equals; last_<metric> at the last evaluated epoch and best_<metric> at best_epoch, NaN where not
         measured; seconds of training and evaluation; host, device, code_version of the last start; attempts.
         Units are in `UNITS`.
@@ -189,16 +194,51 @@ def _trials_frame(trials: Sequence[_Trial]) -> DataFrame:
 
 def _identity_columns(trials: Sequence[_Trial]) -> dict[str, Any]:
     """trial_id, seed, the axes and lr_batch_ratio: what both frames start from."""
-    swept = dict.fromkeys(key for trial in trials for key in trial.point)
-    keys = [*BASE_AXES, *(key for key in swept if key not in (*BASE_AXES, "seed"))]
-    values = {key: [_at(trial.config, key) for trial in trials] for key in keys}
-    ratio = _numbers(values["optimizer.lr"]) / _numbers(values["batch_size"])
+    values = _axis_values(trials)
     return {
         "trial_id": [trial.trial_id for trial in trials],
         "seed": [trial.seed for trial in trials],
-        **{"planned_epochs" if key == "epochs" else key: values[key] for key in keys},
-        "lr_batch_ratio": ratio,
+        **{"planned_epochs" if key == "epochs" else key: column for key, column in values.items()},
+        "lr_batch_ratio": _numbers(values["optimizer.lr"]) / _numbers(values["batch_size"]),
     }
+
+
+def _axis_values(trials: Sequence[_Trial]) -> dict[str, list[Any]]:
+    """Each axis with its value in every trial, NaN in those whose optimizer it does not apply to.
+
+    An axis of the points applies to the optimizers that have it there, though the config of another holds the
+    key too; so does a key of the optimizer that varies. Any other key that varies (epochs, the data) is
+    a condition of all trials.
+    """
+    optimizers = [_at(trial.config, "optimizer.name") for trial in trials]
+    points = dict.fromkeys(key for trial in trials for key in trial.point)
+    written = dict.fromkeys(key for trial in trials for key in _leaves(trial.config))
+    columns: dict[str, list[Any]] = {}
+    for key in dict.fromkeys([*BASE_AXES, *points, *written]):
+        values = [_at(trial.config, key) for trial in trials]
+        own = {name for name, trial in zip(optimizers, trials, strict=True) if key in trial.point}
+        own |= _optimizers_in_which_several(values, optimizers)
+        everywhere = key in BASE_AXES or not (key in points or key.startswith("optimizer."))
+        if key in BASE_AXES or (own and key != "seed"):
+            pairs = zip(optimizers, values, strict=True)
+            columns[key] = [value if everywhere or name in own else np.nan for name, value in pairs]
+    return columns
+
+
+def _optimizers_in_which_several(values: Sequence[Any], optimizers: Sequence[Any]) -> set[Any]:
+    """The optimizers whose trials differ in the value; NaN is none."""
+    different = {(name, value) for name, value in zip(optimizers, values, strict=True) if value == value}
+    counts = Counter(name for name, _ in different)
+    return {name for name, n in counts.items() if n > 1}
+
+
+def _leaves(config: Mapping[str, Any], within: str = "") -> Iterator[str]:
+    """The dotted keys of a config's values, in its order."""
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{within}{key}.")
+        else:
+            yield f"{within}{key}"
 
 
 def _at(config: Mapping[str, Any], key: str) -> Any:

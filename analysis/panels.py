@@ -14,14 +14,15 @@ from matplotlib.patches import Patch, Rectangle
 from numpy.typing import NDArray
 from pandas import DataFrame
 
-from analysis.words import label, method, scale, short
+from analysis.cells import several
+from analysis.words import bounds, label, method, scale, short
 
 #: Okabe and Ito's colours, told apart by colour-blind readers.
 _COLOURS = {"sgd": "#0072B2", "deat": "#D55E00"}
 _OTHER = "#555555"
 _MARKERS = "osD^vP*X"
 
-#: Up to so many values of an axis are its ticks.
+#: Up to so many values of an axis, if none are too near each other for their names, are its ticks.
 _MOST_TICKS = 8
 
 
@@ -90,14 +91,15 @@ def heat_map(rows: DataFrame, x: str, y: str, metric: str, *, equal_ratio: bool)
     models, optimizers = sorted(rows["model.name"].unique()), sorted(rows["optimizer.name"].unique())
     size = {"width": 1.3 + 0.62 * rows[x].nunique(), "height": max(2.4, 1.2 + 0.5 * rows[y].nunique())}
     figure, grid = _grid(len(models), len(optimizers), **size)
+    columns, lines = sorted(rows[x].unique()), sorted(rows[y].unique())  # of all panels: they share their axes
     values = scale(metric) * rows["mean"]
     norm = Normalize(values.min(), values.max())
     for (model, optimizer), part in rows.groupby(["model.name", "optimizer.name"], sort=False):
         axes = grid[models.index(model), optimizers.index(optimizer)]
         _title(axes, _panel_name(model, models, method(str(optimizer))), int(part["n"].sum()))
-        _cells(axes, part, x, y, scale(metric), norm)
+        _cells(axes, part, x, y, columns, lines, scale(metric), norm)
         if equal_ratio:
-            _equal_ratio(axes, part[x].unique(), part[y].unique())
+            _equal_ratio(axes, rows[x].unique(), rows[y].unique())
     _outer_labels(grid, label(x), label(y))
     bar = figure.colorbar(mpl.cm.ScalarMappable(norm, "viridis"), ax=grid, shrink=0.9, pad=0.02)
     bar.set_label(label(metric))
@@ -125,6 +127,8 @@ def accuracy_epoch(rows: DataFrame) -> Figure:
         for (optimizer, split), curve in part.groupby(["optimizer.name", "split"], sort=True):
             _epoch_curve(axes, curve, str(optimizer), str(split))
         axes.xaxis.get_major_locator().set_params(integer=True)
+        if not several(part["epoch"]):
+            axes.set_xticks(part["epoch"].unique())
         axes.legend(handles=_epoch_handles(part), loc="lower right", fontsize=8)
     _outer_labels(grid, label("epoch"), "robust accuracy (%)")
     _legend(figure, [], "cell of the highest mean validation robust accuracy; band: least to most over seeds")
@@ -195,7 +199,9 @@ def _ratio_fits(axes: Axes, lines: DataFrame, factor: float) -> None:
         first, colour = part.iloc[0], _colour(optimizer)
         x = part["lr_batch_ratio"]
         texts = [
-            f"{symbol} = {first[name]:.2f} [{first[name + '_low']:.2f}, {first[name + '_high']:.2f}]"
+            f"{symbol} n/a"
+            if np.isnan(first[name])
+            else f"{symbol} = {first[name]:.2f} {bounds(first[name + '_low'], first[name + '_high'])}"
             for symbol, name in (("r", "pearson"), ("ρ", "spearman"))
         ]
         text = f"{method(str(optimizer))} (n = {first['n']}): {', '.join(texts)}"
@@ -205,10 +211,18 @@ def _ratio_fits(axes: Axes, lines: DataFrame, factor: float) -> None:
         axes.legend(loc="upper left", fontsize=7.5)
 
 
-def _cells(axes: Axes, part: DataFrame, x: str, y: str, factor: float, norm: Normalize) -> None:
-    columns, rows = sorted(part[x].unique()), sorted(part[y].unique())
-    mean = factor * part.pivot_table(index=y, columns=x, values="mean", dropna=False).to_numpy(dtype=np.float64)
-    axes.imshow(mean, origin="lower", aspect="auto", cmap="viridis", norm=norm)
+def _cells(
+    axes: Axes,
+    part: DataFrame,
+    x: str,
+    y: str,
+    columns: list[Any],
+    rows: list[Any],
+    factor: float,
+    norm: Normalize,
+) -> None:
+    mean = part.pivot_table(index=y, columns=x, values="mean", dropna=False).reindex(index=rows, columns=columns)
+    axes.imshow(factor * mean.to_numpy(dtype=np.float64), origin="lower", aspect="auto", cmap="viridis", norm=norm)
     axes.grid(visible=False)
     for _, cell in part.iterrows():
         place = (columns.index(cell[x]), rows.index(cell[y]))
@@ -271,6 +285,7 @@ def _log_ticks(axes: Axes, values: Any, digits: int = 3) -> None:
     """A logarithmic axis whose ticks are the values themselves while they are few."""
     axes.set_xscale("log")
     few = sorted(set(values))
-    if len(few) <= _MOST_TICKS:
+    apart = np.diff(np.log(few)).min(initial=np.inf) * _MOST_TICKS * 1.5 >= np.log(few[-1] / few[0])
+    if len(few) <= _MOST_TICKS and apart:
         axes.set_xticks(few, [short(value, digits) for value in few])
         axes.set_xticks([], minor=True)

@@ -90,8 +90,7 @@ def grid(trials: DataFrame, x: str, y: str, metric: str) -> DataFrame:
         takes one value or if the planned points fill less than half of the grid, as a random search does.
     """
     rows = _stacked(trials, x, y, metric)
-    planned = len(trials[[*GROUP, x, y]].dropna().drop_duplicates())
-    drawable = len(measured(trials, metric)) and planned >= _GRID_SHARE * len(rows)
+    drawable = len(measured(trials, metric)) and _fills_a_grid(trials, x, y)
     return rows if drawable and several(rows[x]) and several(rows[y]) else _none(rows)
 
 
@@ -99,13 +98,21 @@ def deat_grid(trials: DataFrame, metric: str) -> DataFrame:
     """`grid` over k1 and k2 of DEAT's trials; one that is no axis stands as the text `fixed`.
 
     Returns:
-        as `grid`; empty if neither takes two values.
+        as `grid`; empty if neither takes two values or if the points fill less than half of the grid.
     """
     own = trials[trials["optimizer.name"] == "deat"]
     names = ["optimizer.k1", "optimizer.k2"]
     own = own.assign(**{name: "fixed" for name in names if name not in own.columns})
     rows = _stacked(own, names[0], names[1], metric)
-    return rows if rows["n"].sum() and any(several(rows[name]) for name in names) else _none(rows)
+    drawable = rows["n"].sum() and _fills_a_grid(own, *names)
+    return rows if drawable and any(several(rows[name]) for name in names) else _none(rows)
+
+
+def _fills_a_grid(trials: DataFrame, x: str, y: str) -> bool:
+    """Whether the planned points fill at least half of the grid that all panels of a figure share."""
+    points = trials[[*GROUP, x, y]].dropna().drop_duplicates()
+    panels = len(points[list(GROUP)].drop_duplicates())
+    return len(points) >= _GRID_SHARE * panels * points[x].nunique() * points[y].nunique()
 
 
 def accuracy_by_epoch(trials: DataFrame, epochs: DataFrame, choose_by: str = "last_val_robust") -> DataFrame:

@@ -11,17 +11,14 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from analysis.cells import GROUP, best_cells, several, varying
+from analysis.cells import GROUP, Mode, best_cells, several, varying
 from analysis.differences import PairedDifference, differences
 from analysis.fits import METHODS, correlations
-from analysis.frame import axes
-from analysis.words import method, scale, short
+from analysis.frame import UNITS, axes
+from analysis.words import bounds, method, scale, short
 
 #: Accuracies of a trial that people compare, in percent.
 SHOWN = ("best_val_robust", "last_val_robust", "last_test_robust", "last_test_clean")
-
-#: Which cell is best is asked of the validation set, at the last epoch and at the best one.
-CHOOSE_BY = ("last_val_robust", "best_val_robust")
 
 
 def trials_table(frame: DataFrame) -> Table:
@@ -48,7 +45,8 @@ def correlation_table(fits: DataFrame) -> Table:
         fits: of `analysis.fits.correlations`.
     """
     y = ", ".join(dict.fromkeys(fits["y"]))
-    table = Table(title=f"correlation of {y}", caption="with 95 % bootstrap intervals")
+    lacking = "; n/a: too few or too uniform trials for one" if fits["low"].isna().any() else ""
+    table = Table(title=f"correlation of {y}", caption=f"with 95 % bootstrap intervals{lacking}")
     keys = [*(["model.name"] if several(fits["model.name"]) else []), "optimizer.name", "x"]
     for name in [*keys, *METHODS]:
         table.add_column(name, no_wrap=True)
@@ -57,7 +55,7 @@ def correlation_table(fits: DataFrame) -> Table:
     for _, part in fits.groupby([*GROUP, "x"], sort=False):
         first, found = part.iloc[0], {row["method"]: _estimate(row) for row in part.to_dict("records")}
         names = [method(str(first[key])) for key in keys]
-        estimates = [found.get(name, "") for name in METHODS]
+        estimates = [Text(found.get(name, "")) for name in METHODS]  # [n/a] is no markup
         table.add_row(*names, *estimates, str(first["n"]), str(first["n_left_out"]))
     return table
 
@@ -71,18 +69,22 @@ def difference_lines(found: Mapping[str, PairedDifference]) -> list[str]:
     return [f"{f'{model}: ' if len(found) > 1 else ''}{_difference(value)}" for model, value in found.items()]
 
 
-def summary(frame: DataFrame, y: str = "last_test_robust") -> RenderableType:
+def summary(
+    frame: DataFrame, y: str = "last_test_robust", metric: str = "val_robust", mode: Mode = "max"
+) -> RenderableType:
     """What a launch prints at its end: outcomes, the best cell by validation, correlations, DEAT against SGD.
 
     Args:
         frame: trials, as `analysis.frame.load_trials` gives them.
         y: the metric of correlations and differences.
+        metric: of validation; what the best cell is chosen by, at the last epoch, as in a sweep's config.
+        mode: max for an accuracy, min for a loss.
 
     Raises:
         UserError: the frame has no column `y`.
     """
     fits = correlations(frame, y)
-    lines = [outcome_line(frame), *best_lines(frame), *difference_lines(differences(frame, y))]
+    lines = [outcome_line(frame), *best_lines(frame, metric, mode), *difference_lines(differences(frame, y))]
     return Group(*map(Text, lines), *([correlation_table(fits)] if len(fits) else []))
 
 
@@ -97,26 +99,30 @@ def outcome_line(frame: DataFrame) -> str:
     return f"{len(frame)} trials: {parts}" if parts else "0 trials"
 
 
-def best_lines(frame: DataFrame) -> list[str]:
-    """The best cell of each model and optimizer by its mean validation accuracy, with its test accuracy.
+def best_lines(frame: DataFrame, metric: str = "val_robust", mode: Mode = "max") -> list[str]:
+    """The best cell of each model and optimizer by its seeds' mean `metric`, with its test accuracy.
 
-    Test accuracies are at the epoch that the choice was made by, the last or the best one.
+    All at the last evaluated epoch: a best epoch of each trial would be chosen once more.
     """
-    lines = []
-    for metric in CHOOSE_BY:
-        which = metric.partition("_")[0]
-        report = [f"{which}_test_robust", f"{which}_test_clean"]
-        for cell in best_cells(frame, metric, report).to_dict("records"):
-            lines.append(_best(cell, metric, report, [axis for axis in axes(frame) if axis not in GROUP]))
-    return lines
+    chooser, report = f"last_{metric}", ["last_test_robust", "last_test_clean"]
+    shown = [axis for axis in axes(frame) if axis not in GROUP]
+    return [
+        _best(cell, chooser, report, shown) for cell in best_cells(frame, chooser, report, mode=mode).to_dict("records")
+    ]
 
 
 def _best(cell: Mapping[Any, Any], metric: str, report: list[str], shown: list[str]) -> str:
     where = ", ".join(f"{axis} {short(cell[axis])}" for axis in shown if short(cell[axis]))
-    measured = {name: _cell(name, cell[name]) for name in (metric, *report)}
-    values = ", ".join(f"{_spoken(name)} {value} %" for name, value in measured.items() if value)
+    measured = {name: _with_unit(name, cell[name]) for name in dict.fromkeys([metric, *report])}
+    values = ", ".join(f"{_spoken(name)} {value}" for name, value in measured.items() if value)
     name = f"{cell['model.name']}, {method(str(cell['optimizer.name']))}"
-    return f"best by {metric}: {name}, {where}: {values or 'not measured'} (mean over n = {cell['n']})"
+    return f"best by {metric} (validation): {name}, {where}: {values or 'not measured'} (mean over n = {cell['n']})"
+
+
+def _with_unit(metric: str, value: float) -> str:
+    """`68.70 %` or `0.693 nat`, nothing for NaN."""
+    text = _cell(metric, value)
+    return f"{text} {'%' if scale(metric) == 100 else UNITS[metric]}" if text else ""
 
 
 def _spoken(metric: str) -> str:
@@ -131,7 +137,7 @@ def _difference(found: PairedDifference) -> str:
         return f"{name}: no cell with completed trials of both{left_out}"
     factor, unit = (100, "points") if scale(found.y) == 100 else (1, "")
     low, high = factor * found.low, factor * found.high
-    interval = f" [{low:+.2f}, {high:+.2f}], p = {found.p_value:.2g}" if np.isfinite(low) else " (no interval)"
+    interval = f" [{low:+.2f}, {high:+.2f}], p = {found.p_value:.2g}" if np.isfinite(low) else " [n/a], p n/a"
     gain = f"{factor * found.estimate:+.2f} {unit}".strip()
     counts = f"{_count(found.n_cells, 'cell')}, {_count(found.n_trials, 'trial')}"
     return f"{name}: {gain}{interval}, {counts}{left_out}"
@@ -151,7 +157,7 @@ def _count(n: int, noun: str) -> str:
 def _estimate(row: Mapping[Any, Any]) -> str:
     if np.isnan(row["estimate"]):
         return "n/a"
-    return f"{row['estimate']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
+    return f"{row['estimate']:.2f} {bounds(row['low'], row['high'])}"
 
 
 def _cell(name: str, value: Any) -> str:

@@ -62,6 +62,15 @@ def short(value: Any, digits: int = 3) -> str:
     return str(int(value)) if value == int(value) else f"{value:.{digits}g}"
 
 
+def bounds(low: float, high: float) -> str:
+    """An interval in brackets, `n/a` for one of NaN.
+
+    >>> bounds(0.1, 0.25), bounds(float("nan"), float("nan"))
+    ('[0.10, 0.25]', '[n/a]')
+    """
+    return "[n/a]" if pd.isna(low) else f"[{low:.2f}, {high:.2f}]"
+
+
 def _metric(column: str) -> str:
     """`last_test_robust` as `test robust accuracy, last epoch`; other columns with spaces."""
     which, _, rest = column.partition("_")

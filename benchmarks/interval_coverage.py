@@ -5,7 +5,7 @@
 A layout is a grid of lr x batch size with so many seeds a cell; accuracy is a curve in log(lr / batch) plus seed
 noise. The truth is the same correlation at 2,000 seeds a cell. Beside each coverage stands that of the plain
 percentile interval from the same resamples of seeds within cells (all m of m drawn), which is what one would try
-first.
+first. Where analysis.fits shows no interval (`shown` counts those it does), its share is of those shown.
 """
 
 from __future__ import annotations
@@ -75,6 +75,12 @@ LAYOUTS = (
            lambda log: 0.5 - 0.02 * (log + 1.5) ** 2),
     Layout("3 x 3 x 3, noise grows with the ratio", LRS, BATCHES, 3, lambda log: 0.01 * (log + 5),
            lambda log: 0.7 + 0.05 * log),
+    Layout("3 x 1 x 3, rising, noise 2 points", LRS, BATCHES[:1], 3, constant(0.02), lambda log: 0.7 + 0.07 * log),
+    Layout("3 x 2 x 2, rising, noise 2 points", LRS, BATCHES[:2], 2, constant(0.02), lambda log: 0.7 + 0.07 * log),
+    Layout("3 x 3 x 2, rising, noise 0.5 points", LRS, BATCHES, 2, constant(0.005), lambda log: 0.7 + 0.07 * log),
+    Layout("3 x 3 x 3, rising, noise 0.5 points", LRS, BATCHES, 3, constant(0.005), lambda log: 0.7 + 0.07 * log),
+    Layout("6 x 1 x 2, rising, noise 2 points", tuple(np.geomspace(0.03, 0.3, 6)), BATCHES[:1], 2, constant(0.02),
+           lambda log: 0.7 + 0.07 * log),
 )  # fmt: skip
 
 
@@ -108,21 +114,28 @@ def coverages(layout: Layout) -> Iterator[dict[str, Any]]:
         expected = truth(layout, method)
         rng = np.random.default_rng(1)
         held = {"fits": 0, "percentile": 0}
+        shown = {"fits": 0, "percentile": REPLICATIONS}
         for number in range(REPLICATIONS):
             frame = layout.sweep(rng, layout.seeds)
             found = correlation(frame, "lr_batch_ratio", "last_test_robust", method, resamples=RESAMPLES, seed=number)
             low, high = percentile(frame, method, rng)
+            shown["fits"] += math.isfinite(found.low)
             held["fits"] += found.low <= expected <= found.high
             held["percentile"] += low <= expected <= high
         yield {"layout": layout.name, "method": method, "truth": round(expected, 4)} | {
-            kind: {"covered": count, "share": count / REPLICATIONS, "interval": wilson(count)}
+            kind: {
+                "shown": shown[kind],
+                "covered": count,
+                "share": count / shown[kind],
+                "interval": wilson(count, shown[kind]),
+            }
             for kind, count in held.items()
         }
 
 
-def wilson(count: int) -> list[float]:
-    """95 % Wilson interval of a share of REPLICATIONS."""
-    interval = stats.binomtest(count, REPLICATIONS).proportion_ci(method="wilson")
+def wilson(count: int, shown: int) -> list[float]:
+    """95 % Wilson interval of a share."""
+    interval = stats.binomtest(count, shown).proportion_ci(method="wilson")
     return [round(float(interval.low), 4), round(float(interval.high), 4)]
 
 

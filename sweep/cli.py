@@ -11,11 +11,13 @@ import click
 
 if TYPE_CHECKING:
     import pandas as pd
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
     from sweep.config import SweepConfig
 
 EXIT_USER_ERROR = 2
+
+_FORMATS = ("table", "csv", "json", "parquet")
 
 _config = click.argument("config", type=click.Path(path_type=Path))
 _out = click.option("--out", type=click.Path(path_type=Path), help="Run directory [default: runs/NAME].")
@@ -110,15 +112,15 @@ def status(directory: Path) -> None:
 @main.command()
 @_directory
 @click.option("--epochs", is_flag=True, help="A row an epoch instead of a row a trial.")
-@click.option(
-    "--format", "form", type=click.Choice(["table", "csv", "json", "parquet"]), default="table", show_default=True
-)
+@click.option("--format", "form", type=click.Choice(_FORMATS), help="[default: by the ending of --output, else table]")
 @click.option("--output", type=click.Path(path_type=Path), help="File to write [default: stdout].")
-def results(directory: Path, epochs: bool, form: str, output: Path | None) -> None:
+def results(directory: Path, epochs: bool, form: str | None, output: Path | None) -> None:
     """Show the trials' numbers, or write them as a file."""
     from analysis import frame, tables, views
 
     rows = frame.load_epochs(directory) if epochs else frame.load_trials(directory)
+    ending = output.suffix.removeprefix(".") if output is not None else ""
+    form = form or (ending if ending in _FORMATS else "table")
     if form != "table":
         _write_frame(rows, form, output)
         return
@@ -127,7 +129,7 @@ def results(directory: Path, epochs: bool, form: str, output: Path | None) -> No
         console.print(views.epochs_table(rows))
         return
     console.print(tables.trials_table(rows))
-    console.print(tables.summary(rows))
+    console.print(_summary(directory))
 
 
 @main.command()
@@ -193,10 +195,17 @@ def _command_line() -> str:
     return shlex.join(["sweep", *sys.argv[1:]])
 
 
-def _print_summary(directory: Path, console: Console) -> None:
+def _summary(directory: Path) -> RenderableType:
+    """What the trials say, the best cells chosen by the sweep's own metric."""
     from analysis import frame, tables
+    from sweep.progress import Progress
+    from trainers.record import read
 
-    console.print(tables.summary(frame.load_trials(directory)))
+    return tables.summary(frame.load_trials(directory), **Progress.of(read(directory)).chosen_by)
+
+
+def _print_summary(directory: Path, console: Console) -> None:
+    console.print(_summary(directory))
     console.print(f"results: sweep results {directory}\nfigures: sweep figures {directory}", highlight=False)
 
 

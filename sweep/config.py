@@ -105,9 +105,9 @@ class SweepConfig(Frozen):
 def _check_axis(key: str, axis: Axis, config: SweepConfig) -> None:
     if key in INERT_AXES:
         raise ValueError(f"space.{key}: {INERT_AXES[key]}")
-    for name in (key, *(axis.when or {})):
+    for name, where in [(key, key), *((name, f"{key}.when.{name}") for name in axis.when or {})]:
         if name not in leaf_keys():
-            raise ValueError(f"space.{name}: unknown key; {suggestion(name, leaf_keys())}")
+            raise ValueError(f"space.{where}: unknown key; {suggestion(name, leaf_keys())}")
     if config.search.name == "grid" and axis.grid is None:
         raise ValueError(
             f"space.{key}: search grid needs a list of values; give one, or set search.name to random or optuna"

@@ -25,6 +25,8 @@ from trainers.record import OutcomeRecord, RecordFile, epoch_record
 
 CONFIG_FILE = "sweep.yaml"
 LOCK_FILE = ".lock"
+#: How long a launch waits for the lock, s: `is_live` takes it too, for an instant.
+PATIENCE = 1.0
 
 
 class RunLock:
@@ -42,7 +44,7 @@ class RunLock:
         except OSError as error:
             raise UserError(f"--out {directory}: cannot be written: {error.strerror}; give a folder that can") from None
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._take()
         except BlockingIOError:
             self._file.seek(0)
             holder = self._file.read().strip() or "unknown"
@@ -57,6 +59,16 @@ class RunLock:
         self._file.truncate(0)
         self._file.write(f"process {os.getpid()} on {host()} since {time.strftime('%F %T')}")
         self._file.flush()
+
+    def _take(self) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
 
     def __enter__(self) -> Self:
         """The lock, held since it was made."""
@@ -83,14 +95,16 @@ def refuse_other_sweep(directory: Path, config: SweepConfig) -> None:
     """Two sweeps with different names never share a directory.
 
     Raises:
-        UserError: the directory holds another sweep.
+        UserError: the directory holds another sweep, or nobody can tell.
     """
     path = directory / CONFIG_FILE
-    if not path.exists():
-        return
     try:
-        name = yaml.safe_load(path.read_text())["name"]
-    except (yaml.YAMLError, TypeError, KeyError):
+        name = yaml.safe_load(path.read_text(encoding="utf-8"))["name"]
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise UserError(f"{path}: must be a file that you may read: {error.strerror}; mend that") from None
+    except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError):
         raise UserError(f"{path}: is not the config of a sweep; delete it: the next launch writes it anew") from None
     if name != config.name:
         raise UserError(f"--out {directory}: holds the sweep {name!r}, not {config.name!r}; give another --out")
@@ -131,8 +145,9 @@ class Journal:
             "launch",
             {
                 "command": command,
-                "commit": where["commit"],
-                "code_version": where["code_version"],
+                **{key: where[key] for key in ("commit", "dirty", "code_version", "versions")},
+                "metric": self._plan.config.metric,
+                "mode": self._plan.config.mode,
                 "size": self._plan.size,
                 "wanted": [trial.id for trial in known],
             },

@@ -13,7 +13,16 @@ from typing import Any
 from sweep.config import SweepConfig
 from sweep.optuna_search import OptunaSearch
 from sweep.progress import Progress, TrialProgress
-from sweep.search import FixedSearch, PlannedTrial, Search, fingerprints, fixed_points, planned
+from sweep.search import (
+    FixedSearch,
+    PlannedTrial,
+    Search,
+    check_trials,
+    examples,
+    fingerprints,
+    fixed_points,
+    planned,
+)
 from trainers.record import RECORDS_FILE, read
 
 
@@ -29,7 +38,7 @@ class Plan:
     """Points that turned out to be trials already in the list."""
     finished: int
     resumable: int
-    """Begun and not finished: they go on from their checkpoints."""
+    """Begun by this code and not finished: they go on from their checkpoints."""
     other_code: dict[str, int]
     """Finished trials by code version, where it is not this one."""
     trial_seconds: float | None
@@ -43,6 +52,8 @@ class Plan:
     def lines(self) -> list[str]:
         """The plan in words."""
         lines = [f"{self.config.name}: {self.size} trials ({self._shape()})"]
+        if self.config.question:
+            lines.append(f"  {self.config.question}")
         if self.merged:
             lines.append(f"  {self.merged} more points mean the same trials: they differ in keys that are not read")
         lines.append(f"  finished {self.finished}, to resume {self.resumable}, new {self.left - self.resumable}")
@@ -83,29 +94,30 @@ def plan(config: SweepConfig, records: Sequence[Mapping[str, Any]], code_version
     """Holds a sweep against the records of its directory.
 
     Args:
-        config: the sweep; its data are read for their fingerprint.
+        config: the sweep; its data are read.
         records: see `earlier_records`.
         code_version: of the trainers that would run.
 
     Raises:
-        UserError: data that are not there, or a point whose values do not go together.
+        UserError: a point whose values do not go together, or data or a network with which no trial can run.
     """
     progress = Progress.of(records)
     marks = fingerprints(config)
     finished = {trial.id: trial for trial in progress.trials.values() if trial.finished}
     search, points = _search(config, marks, records, finished)
-    trials = [trial.id for trial in search.known()]
+    known = search.known()
+    unknown = examples(config, marks) if search.size() > len(known) else []
+    check_trials(config, [*(trial for trial in known if trial.id not in finished), *unknown])
+    trials = [trial.id for trial in known]
     return Plan(
         config=config,
         search=search,
         size=search.size(),
         merged=points * len(config.seeds) - search.size() if points else 0,
         finished=sum(trial in finished for trial in trials),
-        resumable=sum(
-            trial.epoch > 0 and not trial.finished for trial in map(progress.trials.get, trials) if trial is not None
-        ),
+        resumable=sum(trial.resumes(code_version) for trial in map(progress.trials.get, trials) if trial is not None),
         other_code=_other_code([finished[trial] for trial in trials if trial in finished], code_version),
-        trial_seconds=_seconds(search, progress, config),
+        trial_seconds=_seconds(search, progress, config, code_version),
     )
 
 
@@ -136,7 +148,7 @@ def _other_code(finished: Sequence[TrialProgress], code_version: str) -> dict[st
     return {version: number for version, number in versions.items() if version != code_version}
 
 
-def _seconds(search: Search, progress: Progress, config: SweepConfig) -> float | None:
+def _seconds(search: Search, progress: Progress, config: SweepConfig, code_version: str) -> float | None:
     """Epochs left times the seconds an epoch of the same batch size took, else of any."""
     measured: dict[Any, list[float]] = defaultdict(list)
     for trial in progress.trials.values():
@@ -148,13 +160,15 @@ def _seconds(search: Search, progress: Progress, config: SweepConfig) -> float |
     known = search.known()
     unknown = (search.size() - len(known)) * config.trial.epochs * overall
     return unknown + sum(
-        _left(trial, progress) * mean(measured.get(trial.point.get("batch_size"), [overall])) for trial in known
+        _left(trial, progress.trials.get(trial.id), code_version)
+        * mean(measured.get(trial.point.get("batch_size"), [overall]))
+        for trial in known
     )
 
 
-def _left(trial: PlannedTrial, progress: Progress) -> int:
+def _left(trial: PlannedTrial, begun: TrialProgress | None, code_version: str) -> int:
     """Epochs of the trial that are still to be trained."""
-    begun = progress.trials.get(trial.id)
-    if begun is None:
-        return trial.config.epochs
-    return 0 if begun.finished else trial.config.epochs - begun.epoch
+    if begun is not None and begun.finished:
+        return 0
+    kept = begun.epoch if begun is not None and begun.resumes(code_version) else 0
+    return trial.config.epochs - kept

@@ -48,6 +48,10 @@ class TrialProgress:
             return "running" if self.started else "waiting"
         return "interrupted" if self.begun else "never_started"
 
+    def resumes(self, code_version: str) -> bool:
+        """Whether it is begun and goes on from its checkpoint: one of other code begins again."""
+        return self.epoch > 0 and not self.finished and self.code_version == code_version
+
     def has(self, record: EpochRecord) -> bool:
         """Whether this very record is written down already."""
         return self.seen.get(record.epoch) == hash(record)
@@ -68,6 +72,8 @@ class Progress:
     """Their ids, as far as they are known: Optuna finds them on the way."""
     launched: float = 0.0
     """When the last launch began, s since 1970."""
+    chosen_by: Mapping[str, Any] = field(default_factory=dict)
+    """metric and mode of the last launch."""
     latest: float = 0.0
     epochs_since_launch: int = 0
 
@@ -95,6 +101,7 @@ class Progress:
 
     def _launch(self, record: Mapping[str, Any]) -> None:
         self.size = record["size"]
+        self.chosen_by = {key: record[key] for key in ("metric", "mode") if key in record}
         self.wanted = set(record["wanted"])
         self.launched, self.epochs_since_launch = record["time"], 0
         for trial in self.trials.values():

@@ -66,8 +66,8 @@ def connected(address: str | None) -> Iterator[None]:
     except (ConnectionError, ValueError, RuntimeError) as error:
         first = str(error).splitlines()[0]
         raise UserError(
-            f"--address {address}: no Ray cluster answers: {first}; start one with `ray start --head`, "
-            "or leave --address out for a local one"
+            f"--address {address}: no Ray cluster lets us in: {first}; a cluster that asks for a token needs "
+            "RAY_AUTH_MODE=token here; start one with `ray start --head`, or leave --address out for a local one"
         ) from None
     try:
         yield

@@ -6,11 +6,12 @@ import json
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
 from sweep.config import SweepConfig
-from sweep.space import Point, draw, nested, strata
+from sweep.space import Point, combinations, draw, leaf_keys, nested, strata
 from trainers.config import TrialConfig, identity, trial_id
 from trainers.errors import UserError, validated
 
@@ -151,10 +152,57 @@ def fingerprints(config: SweepConfig) -> dict[str, str]:
         try:
             found[key] = fingerprint(trial.data)
         except UserError as error:
-            raise UserError(f"trial.{error}" if str(error).startswith("data.") else str(error)) from None
+            raise _located(error, config) from None
         if trial.data.fingerprint not in (None, found[key]):
             raise UserError(
                 f"trial.data.fingerprint: the data are {found[key]}, not {trial.data.fingerprint}; "
                 "point trial.data.root at those, or leave trial.data.fingerprint out"
             )
     return found
+
+
+def check_trials(config: SweepConfig, trials: Iterable[PlannedTrial]) -> None:
+    """Each data set can be loaded and each network trained on it; loads every distinct one, on the CPU.
+
+    Args:
+        config: the sweep.
+        trials: that are to run.
+
+    Raises:
+        UserError: what every such trial would fail with.
+    """
+    from trainers.data import shapes
+    from trainers.models.registry import check_batches, check_size
+
+    configs = [trial.config for trial in trials]
+    wanted = dict.fromkeys((one.data, one.model.name, one.batch_size) for one in configs)
+    try:
+        found = shapes(dict.fromkeys(data for data, *_ in wanted))
+        for data, network, batch_size in wanted:
+            images, height, width = found[data]
+            check_size(network, height, width)
+            check_batches(network, height, width, images, batch_size)
+    except UserError as error:
+        raise _located(error, config) from None
+
+
+def examples(config: SweepConfig, fingerprints: Mapping[str, str]) -> list[PlannedTrial]:
+    """Trials of a space whose points are not known yet: one for each data set and network that it can draw.
+
+    Of a range the low end, of a stratum the first 1,000 combinations.
+    """
+    base = config.trial.model_dump()
+    points: dict[str, Point] = {}
+    for stratum in strata(config.space, base):
+        for point in islice(combinations(config.space, base, stratum), 1000):
+            read = {key: value for key, value in point.items() if key.split(".")[0] in ("data", "model", "batch_size")}
+            points.setdefault(json.dumps(read), point)
+    return [planned_trial(base, point, config.seeds[0], fingerprints) for point in points.values()]
+
+
+def _located(error: UserError, config: SweepConfig) -> UserError:
+    """The error with its key as the sweep's file has it: under space if it is an axis, else under trial."""
+    key = str(error).partition(":")[0]
+    if key not in leaf_keys():
+        return UserError(str(error))
+    return UserError(f"{'space' if key in config.space else 'trial'}.{error}")

@@ -5,7 +5,8 @@ Nothing here waits for the GPU inside an epoch: the whole epoch's order and crop
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
@@ -61,6 +62,19 @@ class Data(NamedTuple):
         return self.train.images.shape[2], self.train.images.shape[3]
 
 
+class Shape(NamedTuple):
+    """What of a data set decides whether a network can be trained on it.
+
+    Attributes:
+        train_images: how many are left to train on.
+        height, width: of an image, pixels.
+    """
+
+    train_images: int
+    height: int
+    width: int
+
+
 _last: dict[tuple[DataConfig, str], Data] = {}  # the one data set that this process holds
 
 
@@ -90,6 +104,26 @@ def load(config: DataConfig, device: torch.device | str) -> Data:
     return _last[key]
 
 
+def shapes(configs: Iterable[DataConfig]) -> dict[DataConfig, Shape]:
+    """What `load` would give for each, refused where `load` refuses; each source is read once and none is kept.
+
+    Raises:
+        UserError: as `load`.
+    """
+    found: dict[DataConfig, Shape] = {}
+    for _, group in groupby(sorted(configs, key=_reads), key=_reads):
+        alike = list(group)
+        source = _source(alike[0])
+        height, width = source.train_images.shape[2:]
+        found |= {config: Shape(len(_chosen(config, source).train), height, width) for config in alike}
+    return found
+
+
+def _reads(config: DataConfig) -> str:
+    """What decides which source is read, and how."""
+    return config.model_dump_json(include={"name", "root", "download", "image_size"})
+
+
 def _source(config: DataConfig) -> Source:
     if config.name == "digits":
         return sources.digits()
@@ -104,15 +138,14 @@ def _root(config: DataConfig) -> Path:
 
 def _loaded(config: DataConfig, device: torch.device | str) -> Data:
     source = _source(config)
-    _check(config, source)
-    train = _first(source.train_images, source.train_labels, config.train_per_class, source, "train")
-    test = _first(source.test_images, source.test_labels, config.test_per_class, source, "test")
-    mean, std = (source.mean, source.std) if source.mean and source.std else _moments(train[0])
-    held_out = validation_mask(train[1], config.validation_fraction)
+    chosen = _chosen(config, source)
+    images, labels = source.train_images, source.train_labels
+    both = np.sort(np.concatenate([chosen.train, chosen.val]))
+    mean, std = (source.mean, source.std) if source.mean and source.std else _moments(images, both)
     return Data(
-        train=_on_device(train[0][~held_out], train[1][~held_out], device),
-        val=_on_device(train[0][held_out], train[1][held_out], device),
-        test=_on_device(*test, device),
+        train=_on_device(images, labels, chosen.train, device),
+        val=_on_device(images, labels, chosen.val, device),
+        test=_on_device(source.test_images, source.test_labels, chosen.test, device),
         num_classes=len(source.classes),
         mean=mean,
         std=std,
@@ -121,8 +154,24 @@ def _loaded(config: DataConfig, device: torch.device | str) -> Data:
     )
 
 
-def _on_device(images: ByteArray, labels: LabelArray, device: torch.device | str) -> Split:
-    return Split(torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device))
+def _on_device(images: ByteArray, labels: LabelArray, chosen: LabelArray, device: torch.device | str) -> Split:
+    return Split(torch.from_numpy(images[chosen]).to(device), torch.from_numpy(labels[chosen]).to(device))
+
+
+class _Chosen(NamedTuple):
+    """Places in the source's training and test images."""
+
+    train: LabelArray
+    val: LabelArray
+    test: LabelArray
+
+
+def _chosen(config: DataConfig, source: Source) -> _Chosen:
+    _check(config, source)
+    train = _first(source.train_labels, config.train_per_class, source, "train")
+    test = _first(source.test_labels, config.test_per_class, source, "test")
+    held_out = validation_mask(source.train_labels[train], config.validation_fraction)
+    return _Chosen(train[~held_out], train[held_out], test)
 
 
 def _check(config: DataConfig, source: Source) -> None:
@@ -140,12 +189,10 @@ def _check(config: DataConfig, source: Source) -> None:
         )
 
 
-def _first(
-    images: ByteArray, labels: LabelArray, count: int | None, source: Source, split: str
-) -> tuple[ByteArray, LabelArray]:
-    """The first `count` images of each class, in their order; all of them if `count` is none."""
+def _first(labels: LabelArray, count: int | None, source: Source, split: str) -> LabelArray:
+    """Where the first `count` images of each class are, in their order; all of them if `count` is none."""
     if count is None:
-        return images, labels
+        return np.arange(len(labels))
     there = np.bincount(labels, minlength=len(source.classes))
     fewest = int(there.argmin())
     if there[fewest] < count:
@@ -153,8 +200,7 @@ def _first(
             f"data.{split}_per_class: {count} asked for, but class {source.classes[fewest]!r} has only "
             f"{there[fewest]} {split} images; ask for at most {there[fewest]}"
         )
-    chosen = np.sort(np.concatenate([np.flatnonzero(labels == c)[:count] for c in range(len(there))]))
-    return images[chosen], labels[chosen]
+    return np.sort(np.concatenate([np.flatnonzero(labels == c)[:count] for c in range(len(there))]))
 
 
 def validation_mask(labels: LabelArray, fraction: float) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
@@ -198,13 +244,13 @@ def _quotas(counts: LabelArray, fraction: float, total: int) -> list[int]:
     return [int(quota) for quota in quotas]
 
 
-def _moments(images: ByteArray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _moments(images: ByteArray, chosen: LabelArray) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel in [0, 1] units, exact: from its 256-bin histogram."""
+    parts = np.array_split(chosen, -(-len(chosen) // 4096))
     values = np.arange(256) / 255
     means, stds = [], []
     for channel in range(images.shape[1]):
-        parts = np.array_split(images[:, channel], -(-len(images) // 4096))
-        counts = sum(np.bincount(part.ravel(), minlength=256) for part in parts)
+        counts = sum(np.bincount(images[part, channel].ravel(), minlength=256) for part in parts)
         mean = float(np.average(values, weights=counts))
         variance = float(np.average((values - mean) ** 2, weights=counts))
         means.append(mean)

@@ -14,6 +14,28 @@ Model = TypeVar("Model", bound=BaseModel)
 # A validator that looks at several keys starts its message with the one to change: `root: needed for ...`.
 _NAMED = re.compile(r"([a-z_0-9]+(?:\.[a-z_0-9]+)*): ")
 
+# What pydantic calls the mistake -> what is said of it; `got` is the input, the other names are of its context.
+_MESSAGES = {
+    "invalid_key": "a key must be text, got {got!r}; put it in quotes",
+    "missing": "missing; this key has no default",
+    "value_error": "{error}",
+    "greater_than": "must be > {gt}, got {got!r}",
+    "greater_than_equal": "must be >= {ge}, got {got!r}",
+    "less_than": "must be < {lt}, got {got!r}",
+    "less_than_equal": "must be <= {le}, got {got!r}",
+    "too_short": "must not be empty, got {got!r}",
+    "too_long": "must have at most {max_length} values, got {got!r}",
+    "string_pattern_mismatch": "must match {pattern}, got {got!r}",
+    "string_type": "must be text, got {got!r}",
+    "tuple_type": "must be a list, got {got!r}",
+    **dict.fromkeys(("bool_parsing", "bool_type"), "must be true or false, got {got!r}"),
+    **dict.fromkeys(("int_parsing", "int_type"), "must be a whole number, got {got!r}"),
+    **dict.fromkeys(("float_parsing", "float_type"), "must be a number, got {got!r}"),
+    **dict.fromkeys(
+        ("model_type", "model_attributes_type", "dict_type"), "must be a mapping of keys to values, got {got!r}"
+    ),
+}
+
 
 class UserError(ValueError):
     """Input that only the user can mend; the command line prints it without a traceback and exits with 2."""
@@ -61,49 +83,18 @@ def _one_line(error: ValidationError, model: type[BaseModel], where: str) -> str
 
 def _message(error: Any, model: type[BaseModel], location: list[str]) -> str:
     kind, got, context = error["type"], error["input"], error.get("ctx", {})
-    match kind:
-        case "extra_forbidden":
-            return f"unknown key; {suggestion(location[-1], _fields_at(model, location[:-1]))}"
-        case "literal_error":
-            names = [name.strip(" '") for name in context["expected"].replace(" or ", ", ").split(",")]
-            return f"must be one of {', '.join(names)}; got {got!r}" + _near(got, names)
-        case "bool_parsing" | "bool_type":
-            return f"must be true or false, got {got!r}"
-        case "string_type" if "[key]" not in error["loc"]:
-            return f"must be text, got {got!r}"
-        case "invalid_key" | "string_type":
-            return f"a key must be text, got {got!r}; put it in quotes"
-        case "missing" if location[-1].isdigit():
-            return f"missing; the list is too short, got {got!r}"
-        case "missing":
-            return "missing; this key has no default"
-        case "greater_than":
-            return f"must be > {context['gt']}, got {got!r}"
-        case "greater_than_equal":
-            return f"must be >= {context['ge']}, got {got!r}"
-        case "less_than":
-            return f"must be < {context['lt']}, got {got!r}"
-        case "less_than_equal":
-            return f"must be <= {context['le']}, got {got!r}"
-        case "too_short":
-            return f"must not be empty, got {got!r}"
-        case "too_long":
-            return f"must have at most {context['max_length']} values, got {got!r}"
-        case "string_pattern_mismatch":
-            return f"must match {context['pattern']}, got {got!r}"
-        case "int_parsing" | "int_type":
-            return f"must be a whole number, got {got!r}"
-        case "float_parsing" | "float_type":
-            return f"must be a number, got {got!r}"
-        case "value_error":
-            return str(context["error"])
-        case "tuple_type":
-            return f"must be a list, got {got!r}"
-        case "model_type" | "model_attributes_type" | "dict_type":
-            return f"must be a mapping of keys to values, got {got!r}"
-        case _:
-            message = error["msg"].removeprefix("Input should be ")
-            return f"must be {message}, got {got!r}"
+    if kind == "extra_forbidden":
+        return f"unknown key; {suggestion(location[-1], _fields_at(model, location[:-1]))}"
+    if kind == "literal_error":
+        names = [name.strip(" '") for name in context["expected"].replace(" or ", ", ").split(",")]
+        return f"must be one of {', '.join(names)}; got {got!r}" + _near(got, names)
+    if kind == "string_type" and "[key]" in error["loc"]:
+        kind = "invalid_key"
+    if kind == "missing" and location[-1].isdigit():
+        return f"missing; the list is too short, got {got!r}"
+    expected = error["msg"].removeprefix("Input should be ")
+    template = _MESSAGES.get(kind, "must be {expected}, got {got!r}")
+    return template.format(**{**context, "got": got, "expected": expected})
 
 
 def _near(got: Any, names: list[str]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import math
 import os
 import resource
@@ -19,9 +21,12 @@ from trainers.config import TrialConfig, trial_id
 from trainers.data import Data, batches, fingerprint, load
 from trainers.engine import Engine, device_of, float32_products
 from trainers.models import registry
+from trainers.provenance import code_version
 from trainers.randomness import generator
 from trainers.record import EpochRecord, OutcomeRecord, epoch_record
 from trainers.step import Tally, training_step
+
+_log = logging.getLogger(__name__)
 
 Report = Callable[[EpochRecord], None]
 
@@ -55,8 +60,9 @@ def train(config: TrialConfig, report: Report, resume: str | os.PathLike[str] | 
     Args:
         config: the trial.
         report: called once an epoch, after the checkpoint of that epoch is on the disk.
-        resume: the trial's checkpoint file: if it exists, training goes on from it; it is replaced, as a
-            whole, after every epoch. None: no checkpoint.
+        resume: the trial's checkpoint file: training goes on from it if it exists, can be read and was
+            written by this code, so that no trial is half of one code and half of another; it is replaced,
+            as a whole, after every epoch. None: no checkpoint.
 
     Returns:
         completed; diverged (a loss was not finite: the epochs before count); or out_of_memory.
@@ -74,8 +80,8 @@ def train(config: TrialConfig, report: Report, resume: str | os.PathLike[str] | 
 
 def _train(config: TrialConfig, report: Report, checkpoint: Path | None) -> OutcomeRecord:
     trial = _begin(config)
-    if checkpoint is not None and checkpoint.exists():
-        _restore(trial, checkpoint)
+    if checkpoint is not None and (state := _checkpoint(checkpoint)) is not None:
+        _restore(trial, state, checkpoint)
         for record in trial.history:
             report(record)
     while (epoch := len(trial.history)) < config.epochs:
@@ -188,18 +194,40 @@ def _save(trial: _Trial, path: Path) -> None:
     """Writes the checkpoint beside its place, then moves it there: whoever reads sees a whole one."""
     state: dict[str, Any] = {
         "trial_id": trial.id,
+        "code_version": code_version(),
         "model": trial.model.state_dict(),
         "optimizer": trial.optimizer.state_dict(),
         "history": [asdict(record) for record in trial.history],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(f".{os.getpid()}.part")
-    torch.save(state, part)
+    with part.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(part, path)
 
 
-def _restore(trial: _Trial, path: Path) -> None:
-    state = torch.load(path, map_location=trial.engine.device, weights_only=True)
+def _checkpoint(path: Path) -> dict[str, Any] | None:
+    """What the checkpoint holds, on the CPU; None, with a line in the log, where training must begin afresh."""
+    if not path.exists():
+        return None
+    content = io.BytesIO(path.read_bytes())  # an OSError from here on is damage, and not the disk's
+    try:
+        state: dict[str, Any] = torch.load(content, map_location="cpu", weights_only=True)
+        written_by = state["code_version"]
+    except MemoryError:
+        raise
+    except Exception as error:  # torch has no exception of its own for a damaged file: it raises what comes first
+        _log.warning("%s: unreadable checkpoint (%s); the trial begins afresh", path, type(error).__name__)
+        return None
+    if written_by != code_version():
+        _log.warning("%s: checkpoint of other code (%s); the trial begins afresh", path, written_by)
+        return None
+    return state
+
+
+def _restore(trial: _Trial, state: dict[str, Any], path: Path) -> None:
     if state["trial_id"] != trial.id:
         raise ValueError(f"{path}: checkpoint of trial {state['trial_id']}, not of {trial.id}")
     trial.model.load_state_dict(state["model"])

@@ -2,14 +2,14 @@
 
 Five kinds, told apart by the key `record`:
 
-    launch   a start of the sweep: time, command, commit, code_version, size (trials in all), wanted (ids of those
-             that are known already; Optuna's later points follow as trial records)
+    launch   a start of the sweep: time, command, commit, dirty, code_version, versions, metric, mode, size (trials in all), wanted
+             (ids of those that are known already; Optuna's later points follow as trial records)
     trial    a planned trial: trial_id, number, config (its identity), point (its value on every axis), seed
     start    a trial begins or goes on: trial_id, time, host, device, code_version
     epoch    an EpochRecord
     outcome  an OutcomeRecord
 
-An epoch may stand twice (a trial that lost its checkpoint ran it again): the last line counts.
+An epoch may stand twice (a trial without a usable checkpoint ran it again): the last line counts.
 """
 
 from __future__ import annotations
@@ -29,6 +29,16 @@ OutcomeName = Literal["completed", "diverged", "out_of_memory", "failed", "inter
 
 #: Outcomes after which a trial has its numbers; any other is run again by the next launch.
 FINISHED: frozenset[str] = frozenset({"completed", "diverged"})
+
+
+#: The kinds of record, and the keys without which one of that kind is damaged: those that are read.
+REQUIRED: dict[str, frozenset[str]] = {
+    "launch": frozenset({"time", "size", "wanted"}),
+    "trial": frozenset({"trial_id", "number", "config", "point", "seed"}),
+    "start": frozenset({"trial_id", "code_version"}),
+    "epoch": frozenset({"trial_id", "epoch", "lr", "seconds", "evaluation_seconds"}),
+    "outcome": frozenset({"trial_id", "outcome", "reason", "epochs"}),
+}
 
 
 @dataclass(frozen=True)
@@ -119,12 +129,17 @@ def read(directory: Path) -> list[dict[str, Any]]:
     """Every record of a run, in the order written; a torn last line is left out.
 
     Raises:
-        UserError: the directory is not a run, or a line in the middle is damaged.
+        UserError: the directory is not a run, its file cannot be read, or a line in the middle is damaged.
     """
     path = directory / RECORDS_FILE
-    if not path.is_file():
-        raise UserError(f"{directory}: not a run directory: it has no {RECORDS_FILE}; give the --out of a launch")
-    lines = path.read_bytes().split(b"\n")
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(
+            f"{directory}: not a run directory: it has no {RECORDS_FILE}; give the --out of a launch"
+        ) from None
+    except OSError as error:
+        raise UserError(f"{path}: must be a file that you may read: {error.strerror}; mend that") from None
     torn = lines.pop()
     records = [_parsed(path, number, text) for number, text in enumerate(lines, start=1) if text.strip()]
     if torn.strip() and (last := _json(torn)) is not None:
@@ -135,19 +150,26 @@ def read(directory: Path) -> list[dict[str, Any]]:
 def _parsed(path: Path, number: int, text: bytes) -> dict[str, Any]:
     record = _json(text)
     if record is None:
+        start = text[:40].decode(errors="replace")
         raise UserError(
-            f"{path}:{number}: damaged line: must be one JSON record, got {text[:40].decode(errors='replace')!r}; "
+            f"{path}:{number}: damaged line: must be one whole JSON record, got {start!r}; "
             "restore the line, or delete it: the next launch runs again what is then missing"
         )
     return record
 
 
 def _json(text: bytes) -> dict[str, Any] | None:
+    """The record on a line; None if it is torn, damaged or of no known kind."""
     try:
         record = json.loads(text)
     except ValueError:
         return None
-    return record if isinstance(record, dict) and "record" in record else None
+    return record if isinstance(record, dict) and _is_whole(record) else None
+
+
+def _is_whole(record: dict[str, Any]) -> bool:
+    kind = record.get("record")
+    return isinstance(kind, str) and kind in REQUIRED and record.keys() >= REQUIRED[kind]
 
 
 def _cut_torn_line(path: Path) -> None:

@@ -43,12 +43,22 @@ class Run:
 
     def launch(self, wanted: Sequence[str] = ()) -> None:
         self._file.append(
-            "launch", {"time": 0.0, "command": "sweep launch", "code_version": "abc", "wanted": list(wanted)}
+            "launch",
+            {
+                "time": 0.0,
+                "command": "sweep launch",
+                "code_version": "abc",
+                "size": len(wanted),
+                "wanted": list(wanted),
+            },
         )
 
-    def trial(self, trial_id: str, seed: int = 0, number: int | None = None, **point: Any) -> None:
+    def trial(
+        self, trial_id: str, seed: int = 0, number: int | None = None, config: Point | None = None, **point: Any
+    ) -> None:
+        """`config`: dotted keys that the base config sets and no axis."""
         dotted = {key.replace("__", "."): value for key, value in point.items()}
-        base = {"optimizer.name": "sgd", "optimizer.lr": 0.1, "batch_size": 128} | dotted
+        base = {"optimizer.name": "sgd", "optimizer.lr": 0.1, "batch_size": 128, **(config or {})} | dotted
         number = self._number if number is None else number
         self._number += 1
         line = {"trial_id": trial_id, "number": number, "config": nested(base), "point": dotted, "seed": seed}

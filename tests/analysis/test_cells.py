@@ -26,6 +26,11 @@ def test_best_cell_has_the_highest_mean_not_the_highest_trial(frame_of):
     assert best["n"].tolist() == [2]
 
 
+def test_best_cell_by_a_loss_has_the_lowest_mean(frame_of):
+    frame = frame_of(rows(0.1, [0.5, 0.1]) + rows(0.2, [0.6, 0.6]))
+    assert best_cells(frame, mode="min")["optimizer.lr"].tolist() == [0.1]
+
+
 def test_cell_in_which_a_trial_diverged_is_no_candidate(frame_of):
     frame = frame_of(rows(0.1, [0.5]) + rows(0.2, [0.9]) + rows(0.2, [0.0], outcome="diverged"))
     assert best_cells(frame)["optimizer.lr"].tolist() == [0.1]

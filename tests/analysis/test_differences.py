@@ -3,6 +3,7 @@ import pytest
 from scipy import stats
 
 from analysis.differences import differences, paired_difference, t_test
+from analysis.frame import load_trials
 
 
 def rows(optimizer, values, lr=0.1, **more):
@@ -116,5 +117,34 @@ def test_p_is_uniform_when_there_is_no_difference():
     assert stats.kstest(p_values, "uniform").pvalue > 0.001
 
 
-def test_equal_gains_leave_no_width():
-    assert t_test(np.array([0.5, 0.5]), 0.95) == (0.5, 0.5, 0.5, 0.0)
+@pytest.mark.parametrize("values", [[0.5, 0.5], [0.0, 0.0], [0.52 - 0.5, 0.42 - 0.4, 0.62 - 0.6]])
+def test_equal_gains_say_nothing_about_the_spread(values):
+    mean, *rest = t_test(np.array(values), 0.95)
+    assert mean == pytest.approx(values[0])
+    assert np.isnan(rest).all()
+
+
+def test_equal_gains_of_cells_have_no_test(frame_of):
+    frame = frame_of([r for lr in (0.1, 0.2) for r in rows("deat", [0.5], lr) + rows("sgd", [0.4], lr)])
+    found = paired_difference(frame)
+    assert np.isnan([found.low, found.high, found.p_value]).all()
+    assert found.test == "none"
+
+
+def test_axis_that_only_deat_sweeps_leaves_it_matched_though_sgd_has_the_key(run):
+    key = "optimizer.decoupled_weight_decay"
+    run.whole("s", [0.40], optimizer__name="sgd", config={key: False})
+    run.whole("d", [0.50], optimizer__name="deat", optimizer__decoupled_weight_decay=True)
+    run.whole("e", [0.44], optimizer__name="deat", optimizer__decoupled_weight_decay=False)
+    found = paired_difference(load_trials(run.directory))
+    assert found.cells["difference"].tolist() == pytest.approx([0.1, 0.04])
+    assert found.cells[key].tolist() == [True, False]
+    assert (found.n_cells, found.n_trials, found.left_out) == (1, 3, {})
+
+
+def test_trials_of_other_base_configs_are_not_compared(run):
+    for name, radius, robust in (("sgd", 0.1, 0.4), ("sgd", 0.2, 0.2), ("deat", 0.1, 0.5)):
+        run.whole(f"{name}{radius}", [robust], optimizer__name=name, config={"attack.radius": radius})
+    found = paired_difference(load_trials(run.directory))
+    assert found.estimate == pytest.approx(0.1)
+    assert found.left_out == {"unmatched": 1}

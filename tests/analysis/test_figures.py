@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis import plotted
+from analysis import panels, plotted
 from analysis.figures import PLANS, draw
 from analysis.frame import load_epochs, load_trials
 from trainers.errors import UserError
@@ -48,6 +48,14 @@ def test_no_completed_trial_is_a_user_error(run, tmp_path):
     with pytest.raises(UserError, match="needs a completed trial to draw, got 0 of 1"):
         draw(run.directory, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("where", ["file", "file/out", "folder"])
+def test_output_that_cannot_be_written_is_a_user_error(ratio_run, tmp_path, where):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder" / "correlations.csv").mkdir(parents=True)
+    with pytest.raises(UserError, match=rf"--output .*/{where}: cannot be written: .*; give a folder that can"):
+        draw(ratio_run.directory, tmp_path / where)
 
 
 def test_band_is_the_t_interval_with_the_variance_pooled_over_a_curve(ratio_trials):
@@ -133,3 +141,17 @@ def test_figure_numbers_read_back_from_csv_are_those_drawn(ratio_run, tmp_path):
     trials = load_trials(ratio_run.directory)
     expected = plotted.grid(trials, "optimizer.lr", "batch_size", "last_test_robust")
     pd.testing.assert_frame_equal(back, expected, check_dtype=False, rtol=1e-8)
+
+
+def test_panels_of_a_surface_share_their_cells(run):
+    rows = pd.DataFrame(
+        [
+            {"model.name": "m", "optimizer.name": name, "lr": lr, "batch": batch, "mean": 0.5, "n": 1, "diverged": 0}
+            for name, lr, batch in [("sgd", 0.1, 32), ("sgd", 0.1, 64), ("sgd", 0.3, 32), ("deat", 0.3, 64)]
+        ]
+    )
+    figure = panels.heat_map(rows, "lr", "batch", "last_test_robust", equal_ratio=False)
+    deat, sgd = figure.axes[:2]
+    assert [text.get_position() for text in deat.texts] == [(1, 1)]
+    assert [text.get_text() for text in sgd.get_xticklabels()] == ["0.1", "0.3"]
+    assert deat.images[0].get_array().shape == (2, 2)

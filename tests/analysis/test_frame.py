@@ -5,6 +5,7 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
+from analysis.cells import cell_means
 from analysis.frame import UNITS, axes, load_epochs, load_trials
 from trainers.errors import UserError
 from trainers.record import METRICS, EpochRecord
@@ -50,6 +51,46 @@ def test_axis_is_nan_where_it_does_not_apply(run):
     run.whole("a", [0.1], optimizer__name="sgd")
     run.whole("b", [0.1], optimizer__name="deat", optimizer__k1=2.0)
     assert load_trials(run.directory)["optimizer.k1"].tolist() == pytest.approx([np.nan, 2.0], nan_ok=True)
+
+
+def test_keys_in_which_base_configs_differ_are_axes_after_those_of_the_points(run):
+    run.whole("a", [0.1], config={"data.fingerprint": "x", "attack.radius": 0.1}, attack__steps=7)
+    run.whole("b", [0.1], config={"data.fingerprint": "y", "attack.radius": 0.2}, attack__steps=7)
+    trials = load_trials(run.directory)
+    assert axes(trials) == [*BASE, "attack.steps", "data.fingerprint", "attack.radius"]
+    assert trials["attack.radius"].tolist() == [0.1, 0.2]
+    assert len(cell_means(trials, [])) == 2
+
+
+def test_key_that_differs_between_optimizers_or_seeds_alone_is_no_axis(run):
+    for seed in (0, 1):
+        for name, decoupled in (("sgd", False), ("deat", True)):
+            config = {"seed": seed, "optimizer.decoupled_weight_decay": decoupled}
+            run.whole(f"{name}{seed}", [0.1], seed=seed, optimizer__name=name, config=config)
+    assert axes(load_trials(run.directory)) == BASE
+
+
+def test_axis_of_one_optimizers_points_is_nan_for_another_that_has_the_key(run):
+    key = "optimizer.decoupled_weight_decay"
+    run.whole("a", [0.1], optimizer__name="sgd", config={key: False})
+    run.whole("b", [0.1], optimizer__name="deat", optimizer__decoupled_weight_decay=True)
+    run.whole("c", [0.1], optimizer__name="deat", optimizer__decoupled_weight_decay=False)
+    column = load_trials(run.directory)[key].tolist()
+    assert np.isnan(column[0])
+    assert column[1:] == [True, False]
+
+
+def test_value_of_an_axis_that_only_a_later_launch_swept_is_kept(run):
+    run.whole("a", [0.1], config={"optimizer.weight_decay": 0.5})
+    run.whole("b", [0.1], optimizer__weight_decay=0.1)
+    assert load_trials(run.directory)["optimizer.weight_decay"].tolist() == [0.5, 0.1]
+
+
+def test_condition_in_which_one_optimizers_trials_differ_stands_for_every_trial(run):
+    run.whole("a", [0.1], optimizer__name="sgd", config={"epochs": 12})
+    run.whole("b", [0.1], optimizer__name="sgd", config={"epochs": 24})
+    run.whole("c", [0.1], optimizer__name="deat", config={"epochs": 12})
+    assert load_trials(run.directory)["planned_epochs"].tolist() == [12, 24, 12]
 
 
 def test_list_valued_axis_becomes_its_json_text(run):

@@ -48,7 +48,7 @@ def test_difference_line_without_a_common_cell_says_so(frame_of):
 
 def test_one_seed_in_one_cell_has_a_gain_but_no_interval(frame_of):
     (line,) = difference_lines(differences(pair(frame_of, [0.5], [0.4])))
-    assert line == "DEAT - PGD-AT, last_test_robust: +10.00 points (no interval), 1 cell, 2 trials"
+    assert line == "DEAT - PGD-AT, last_test_robust: +10.00 points [n/a], p n/a, 1 cell, 2 trials"
 
 
 def test_trials_table_shows_the_axes_that_vary_in_percent(ratio_trials):
@@ -72,9 +72,28 @@ def test_correlation_table_has_a_line_a_group_and_predictor(ratio_trials):
 def test_summary_counts_outcomes_and_names_the_best_cells_and_the_gain(ratio_trials):
     shown = text(summary(ratio_trials))
     assert "54 trials: 51 completed, 3 diverged" in shown
-    assert "best by last_val_robust: small_cnn, DEAT, optimizer.lr 0.2, batch_size 64" in shown
+    assert "best by last_val_robust (validation): small_cnn, DEAT, optimizer.lr 0.2, batch_size 64: val robust" in shown
+    assert shown.count("best by") == 2
     assert "DEAT - PGD-AT, last_test_robust: +2.16 points [+1.86, +2.46]" in shown
     assert "lr_batch_ratio" in shown
+
+
+def test_summary_chooses_by_the_sweeps_metric_and_minimises_a_loss(run):
+    for name, lr, loss in (("a", 0.1, 1.5), ("b", 0.2, 0.5)):
+        run.trial(name, optimizer__lr=lr)
+        run.start(name)
+        run.epoch(name, 1, 0.4, val_robust_loss=loss)
+        run.outcome(name, epochs=1)
+    shown = text(summary(load_trials(run.directory), metric="val_robust_loss", mode="min"))
+    assert "best by last_val_robust_loss (validation): small_cnn, PGD-AT, optimizer.lr 0.2" in shown
+    assert "val robust loss 0.5 nat, test robust 40.00 % (mean over n = 1)" in shown
+
+
+def test_estimate_without_an_interval_says_so(frame_of):
+    frame = frame_of([{"optimizer.lr": lr, "last_test_robust": lr**2} for lr in (0.1, 0.2, 0.4)])
+    shown = text(correlation_table(correlations(frame)))
+    assert shown.count("1.00 [n/a]") == 4
+    assert "n/a: too few or too uniform trials for one" in shown
 
 
 @pytest.mark.parametrize("outcome", ["diverged", "failed"])

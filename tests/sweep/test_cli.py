@@ -188,7 +188,8 @@ def test_a_directory_that_is_no_run_is_refused(command: list[str], name: str, cl
 def test_a_damaged_line_is_named(command: list[str], cli: Callable[..., Result], run: Path, config: Path) -> None:
     path = run / "records.jsonl"
     path.write_bytes(path.read_bytes().replace(b'"record":"start"', b'"record', 1))
-    assert said(cli(*command)).startswith("run/records.jsonl:3: damaged line: must be one JSON record, got '{\"record")
+    message = "run/records.jsonl:3: damaged line: must be one whole JSON record, got '{\"record"
+    assert said(cli(*command)).startswith(message)
 
 
 def test_status_tells_what_the_records_tell(cli: Callable[..., Result], run: Path) -> None:

@@ -117,7 +117,7 @@ def merged(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]
         ({"space": {"batch_size": {"gird": [1]}}}, "space.batch_size.gird: unknown key; did you mean 'grid'?"),
         (
             {"space": {"batch_size": {"grid": [1], "when": {"optimizer.nam": "sgd"}}}},
-            "space.optimizer.nam: unknown key; did you mean 'optimizer.name'?",
+            "space.batch_size.when.optimizer.nam: unknown key; did you mean 'optimizer.name'?",
         ),
         ({"search": {"samplr": "tpe"}}, "search.samplr: unknown key; did you mean 'sampler'?"),
         ({"resources": {"qqq": 1}}, "resources.qqq: unknown key; known: cpu, gpu"),
@@ -412,6 +412,7 @@ def test_every_ready_config_loads_and_plans(path: Path, yaml_file: Write, monkey
         return f"{data.name}-0"
 
     monkeypatch.setattr("trainers.data.fingerprint", fingerprint)
+    monkeypatch.setattr("trainers.data.shapes", lambda configs: dict.fromkeys(configs, (1000, 32, 32)))
     config = load(path)
     found = plan(config, [], "abc")
     assert found.size == found.left > 0

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -17,7 +18,7 @@ import pytest
 import yaml
 
 from sweep.config import SweepConfig, load
-from sweep.journal import CONFIG_FILE, Journal, RunLock, is_live, refuse_other_sweep
+from sweep.journal import CONFIG_FILE, LOCK_FILE, Journal, RunLock, is_live, refuse_other_sweep
 from sweep.plan import earlier_records, plan
 from sweep.progress import Progress
 from sweep.search import PlannedTrial, data_key
@@ -25,6 +26,7 @@ from trainers.errors import UserError
 from trainers.record import RECORDS_FILE, EpochRecord, OutcomeRecord, read
 
 Configs = Callable[..., SweepConfig]
+ENVIRONMENT = {"commit": "c0ffee", "dirty": True, "code_version": "abc", "versions": {"torch": "2.11"}}
 HOLD = """
 import sys
 from pathlib import Path
@@ -38,7 +40,8 @@ with RunLock(Path(sys.argv[1])):
 @pytest.fixture(autouse=True)
 def without_data(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sweep.plan.fingerprints", lambda config: {data_key(config.trial): "digits-0"})
-    monkeypatch.setattr("sweep.journal.environment", lambda: {"commit": "c0ffee", "code_version": "abc"})
+    monkeypatch.setattr("sweep.plan.check_trials", lambda config, trials: None)
+    monkeypatch.setattr("sweep.journal.environment", lambda: dict(ENVIRONMENT))
 
 
 @pytest.fixture
@@ -88,11 +91,19 @@ def test_a_launch_writes_the_config_the_environment_and_every_planned_trial(tiny
     environment = yaml.safe_load((directory / "environment.json").read_text())
     assert environment["command"] == "sweep launch tiny.yaml"
     first, *trials = read(directory)
-    assert (first["record"], first["size"], first["commit"]) == ("launch", 4, "c0ffee")
+    assert (first["record"], first["size"]) == ("launch", 4)
     assert [trial["record"] for trial in trials] == ["trial"] * 4
     assert [trial["trial_id"] for trial in trials] == first["wanted"]
     assert [trial["number"] for trial in trials] == [0, 1, 2, 3]
     assert not list(directory.glob("*.part"))
+
+
+def test_each_launch_says_which_code_and_versions_it_ran(tiny: Configs, directory: Path) -> None:
+    for _ in range(2):
+        with journal(tiny(), directory).open("test"):
+            pass
+    launches = [record for record in read(directory) if record["record"] == "launch"]
+    assert [{key: launch[key] for key in ENVIRONMENT} for launch in launches] == [ENVIRONMENT] * 2
 
 
 def test_what_the_journal_holds_in_memory_is_what_its_file_tells(tiny: Configs, directory: Path) -> None:
@@ -251,6 +262,14 @@ def test_the_lock_of_a_killed_launch_is_free_and_its_name_is_forgotten(directory
         RunLock(directory)
 
 
+def test_whoever_only_asks_whether_a_run_is_live_does_not_stop_a_launch(directory: Path) -> None:
+    with (directory / LOCK_FILE).open("a") as asking:
+        fcntl.flock(asking, fcntl.LOCK_SH)
+        threading.Timer(0.2, fcntl.flock, (asking, fcntl.LOCK_UN)).start()
+        with RunLock(directory):
+            assert is_live(directory)
+
+
 def test_a_run_directory_is_made_with_its_parents(tmp_path: Path) -> None:
     with RunLock(tmp_path / "a" / "b"):
         assert (tmp_path / "a" / "b").is_dir()
@@ -297,11 +316,18 @@ def test_another_sweep_is_refused(tiny: Configs, directory: Path) -> None:
     assert str(caught.value) == f"--out {directory}: holds the sweep 'tiny', not 'other'; give another --out"
 
 
-@pytest.mark.parametrize("text", ["", "[", "- a", "question: why"])
-def test_a_damaged_config_in_the_directory_is_named(text: str, tiny: Configs, directory: Path) -> None:
-    (directory / CONFIG_FILE).write_text(text)
+@pytest.mark.parametrize("text", [b"", b"[", b"- a", b"question: why", b"name: \xff", b"\0"])
+def test_a_damaged_config_in_the_directory_is_named(text: bytes, tiny: Configs, directory: Path) -> None:
+    (directory / CONFIG_FILE).write_bytes(text)
     with pytest.raises(UserError) as caught:
         refuse_other_sweep(directory, tiny())
     assert str(caught.value) == (
         f"{directory}/sweep.yaml: is not the config of a sweep; delete it: the next launch writes it anew"
     )
+
+
+def test_a_config_that_is_a_folder_is_refused(tiny: Configs, directory: Path) -> None:
+    (directory / CONFIG_FILE).mkdir()
+    with pytest.raises(UserError) as caught:
+        refuse_other_sweep(directory, tiny())
+    assert str(caught.value) == f"{directory}/sweep.yaml: must be a file that you may read: Is a directory; mend that"

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from sweep.cli import main
 from sweep.config import SweepConfig
 from sweep.plan import Plan, metric, plan
 from sweep.progress import Progress
@@ -21,6 +24,7 @@ Configs = Callable[..., SweepConfig]
 @pytest.fixture(autouse=True)
 def without_data(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sweep.plan.fingerprints", lambda config: {data_key(config.trial): "digits-0"})
+    monkeypatch.setattr("sweep.plan.check_trials", lambda config, trials: None)
 
 
 def trials_of(config: SweepConfig) -> list[PlannedTrial]:
@@ -108,6 +112,15 @@ def test_a_finished_trial_of_which_an_epoch_is_lost_is_resumed(tiny: Configs) ->
     del lines[2]
     found = plan(config, launch(trials) + lines, "abc")
     assert (found.finished, found.resumable) == (0, 1)
+
+
+def test_a_trial_that_other_code_began_is_not_resumed(tiny: Configs) -> None:
+    config = tiny()
+    one, two, *_ = trials_of(config)
+    records = launch(trials_of(config)) + run(one, 2, None, code="old") + run(two, 2, None, code="abc")
+    found = plan(config, records, "abc")
+    assert (found.finished, found.resumable) == (0, 1)
+    assert found.trial_seconds == (3 + 1 + 3 + 3) * 30
 
 
 def test_finished_trials_from_other_code_are_told(tiny: Configs) -> None:
@@ -202,3 +215,26 @@ def test_data_that_are_not_there_are_named(tiny: Configs, monkeypatch: pytest.Mo
     with pytest.raises(UserError) as caught:
         plan(config, [], "abc")
     assert str(caught.value).startswith(f"trial.data.root: cifar10 is not in {tmp_path}/none; put ")
+
+
+@pytest.mark.parametrize("command", [["plan"], ["launch", "--serial"]])
+def test_what_every_trial_would_fail_with_is_one_line_and_exit_2_and_leaves_no_records(
+    command: list[str], sweep_file: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.undo()
+    file = sweep_file(trial={"data": {"name": "digits", "train_per_class": 1000}, "model": {"name": "small_cnn"}})
+    answer = CliRunner().invoke(main, [*command, str(file), "--out", str(tmp_path / "run")])
+    assert (answer.exit_code, answer.stdout) == (2, "")
+    assert answer.stderr == (
+        "sweep: trial.data.train_per_class: 1000 asked for, but class '8' has only 141 train images; "
+        "ask for at most 141\n"
+    )
+    assert not list(tmp_path.rglob("records.jsonl"))
+
+
+def test_of_finished_trials_nothing_is_looked_at(tiny: Configs, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at: list[PlannedTrial] = []
+    monkeypatch.setattr("sweep.plan.check_trials", lambda config, trials: looked_at.extend(trials))
+    one, *others = trials_of(tiny())
+    plan(tiny(), launch([one]) + run(one, 3), "abc")
+    assert looked_at == others

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from sweep.config import SweepConfig
 from sweep.optuna_search import OptunaSearch
@@ -15,8 +17,10 @@ from sweep.search import (
     FixedSearch,
     PlannedTrial,
     Search,
+    check_trials,
     data_key,
     distinct_data,
+    examples,
     fingerprints,
     fixed_points,
     planned,
@@ -274,6 +278,106 @@ def test_other_data_than_the_named_ones_are_refused(monkeypatch: pytest.MonkeyPa
         "trial.data.fingerprint: the data are digits-1, not digits-2; point trial.data.root at those, "
         "or leave trial.data.fingerprint out"
     )
+
+
+def checked(config: SweepConfig) -> None:
+    """Checks the trials of a grid, or the examples of a search that learns."""
+    found = fingerprints(config)
+    points = [] if config.search.name == "optuna" else fixed_points(config)
+    check_trials(config, planned(config, points, found) or examples(config, found))
+
+
+PREACT = {"model": {"name": "preact_resnet18"}}
+DIGITS = {"name": "digits"}
+CNN = {"model": {"name": "small_cnn"}}
+
+
+@pytest.mark.parametrize(
+    ("trial", "space", "message"),
+    [
+        ({**CNN, "data": {**DIGITS, "train_per_class": 10_000}}, LR, "trial.data.train_per_class: 10000 asked for, "),
+        ({**CNN, "data": {**DIGITS, "test_per_class": 10_000}}, LR, "trial.data.test_per_class: 10000 asked for, "),
+        ({**CNN, "data": {**DIGITS, "validation_fraction": 0.9999}}, LR, "trial.data.validation_fraction: 0.9999 of "),
+        (CNN, {"data.train_per_class": [10, 10_000]}, "space.data.train_per_class: 10000 asked for, "),
+        (CNN, {"data.train_per_class": {"choice": [10, 10_000]}}, "space.data.train_per_class: 10000 asked for, "),
+        ({**PREACT, "data": {**DIGITS, "train_per_class": 10, "validation_fraction": 0.35}}, {"batch_size": [30, 32]},
+         "space.batch_size: the last of an epoch's batches has 1 image (65 training images, batch_size 32), "),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["grid", "random", "optuna"])
+def test_a_trial_that_could_only_fail_is_refused_with_its_key(
+    name: str, trial: dict[str, Any], space: dict[str, Any], message: str
+) -> None:
+    if name == "grid" and not all(isinstance(axis, list) for axis in space.values()):
+        space = {key: axis.get("choice", [0.1]) for key, axis in space.items()}
+    config = sweep(space, None if name == "grid" else 6, name, trial=trial)
+    with pytest.raises(UserError) as caught:
+        checked(config)
+    assert str(caught.value).startswith(message)
+
+
+def test_trials_that_can_run_are_not_refused() -> None:
+    for trial, space in ((CNN, LR), (PREACT, SIZES)):
+        checked(sweep(space, trial=trial))
+
+
+def image_folder(root: Path, sizes: Sequence[int]) -> dict[str, Any]:
+    """A folder of two classes, an image of each size in each, and the trial that trains on it."""
+    for split in ("train", "test"):
+        for name in ("cat", "dog"):
+            (root / split / name).mkdir(parents=True)
+            for number, size in enumerate(sizes):
+                Image.new("RGB", (size, size)).save(root / split / name / f"{number}.png")
+    return {**CNN, "data": {"name": "image_folder", "root": str(root), "validation_fraction": 0.5}}
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ([8, 9], "trial.data.image_size: images must have one size, but "),
+        ([4, 4], "trial.data.augment: a 4-pixel reflect pad needs images over 4 x 4 pixels, got 4 x 4; "),
+    ],
+)
+def test_images_that_cannot_be_trained_on_are_refused(sizes: list[int], message: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        checked(sweep(trial=image_folder(tmp_path, sizes)))
+    assert str(caught.value).startswith(message)
+
+
+def test_a_file_that_is_no_image_is_refused_and_named(tmp_path: Path) -> None:
+    trial = image_folder(tmp_path, [8, 8])
+    checked(sweep(trial=trial))
+    (tmp_path / "train" / "dog" / "1.png").write_bytes(b"junk")
+    with pytest.raises(UserError) as caught:
+        checked(sweep(trial=trial))
+    assert str(caught.value).startswith(f"trial.data.root: {tmp_path}/train/dog/1.png is no readable image (")
+
+
+def test_images_too_small_for_one_network_of_the_space_are_refused(tmp_path: Path) -> None:
+    trial = image_folder(tmp_path, [6, 6])
+    for axis in (["small_cnn", "preact_resnet18"], {"choice": ["small_cnn", "preact_resnet18"]}):
+        with pytest.raises(UserError) as caught:
+            checked(sweep({"model.name": axis}, trial=trial))
+        assert str(caught.value) == (
+            "space.model.name: preact_resnet18 needs images of at least 8 x 8 pixels, got 6 x 6; use small_cnn"
+        )
+
+
+def test_each_distinct_data_set_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int | None] = []
+
+    def shapes(configs: Iterable[DataConfig]) -> dict[DataConfig, tuple[int, int, int]]:
+        found = {config: (100, 8, 8) for config in configs}
+        asked.extend(config.train_per_class for config in found)
+        return found
+
+    monkeypatch.setattr("trainers.data.shapes", shapes)
+    config = sweep({"data.train_per_class": [5, 10], "optimizer.lr": [0.1, 0.2]}, None, "grid", seeds=(0, 1))
+    check_trials(config, planned(config, fixed_points(config), marks(config)))
+    assert asked == [5, 10]
+    drawn = sweep({"data.train_per_class": {"choice": [5, 10]}, **LR})
+    check_trials(drawn, examples(drawn, marks(drawn)))
+    assert asked == [5, 10, 5, 10]
 
 
 # Optuna

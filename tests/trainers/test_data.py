@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 
 import numpy as np
@@ -239,9 +240,37 @@ def test_measured_mean_and_std_are_those_of_the_training_images_before_the_split
 def test_a_channel_of_one_value_has_a_std_that_can_be_divided_by() -> None:
     images = np.zeros((2, 2, 4, 4), np.uint8)
     images[1, 1] = 255
-    mean, std = data._moments(images)
+    mean, std = data._moments(images, np.arange(len(images)))
     assert mean == (0, 0.5)
     assert std == (1 / 255, 0.5)
+
+
+def test_shapes_are_those_of_what_load_gives_and_the_source_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    configs = [
+        DIGITS.model_copy(update={"validation_fraction": fraction, "train_per_class": count})
+        for fraction in (0.0, 0.1, 0.3)
+        for count in (None, 7)
+    ]
+    loaded = {config: data.load(config, CPU) for config in configs}
+    reads: list[str] = []
+    digits = data.sources.digits
+    monkeypatch.setattr(data.sources, "digits", lambda: (reads.append("digits"), digits())[1])
+    found = data.shapes(configs)
+    assert found == {config: (len(one.train.labels), *one.image_size) for config, one in loaded.items()}
+    assert reads == ["digits"]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"train_per_class": 10_000}, {"test_per_class": 10_000}, {"fingerprint": "digits-0"},
+              {"validation_fraction": 0.9999}]
+)  # fmt: skip
+def test_shapes_refuse_what_load_refuses_in_the_same_words(wrong: dict[str, Any]) -> None:
+    config = DIGITS.model_copy(update=wrong)
+    with pytest.raises(UserError) as loading:
+        data.load(config, CPU)
+    with pytest.raises(UserError) as looking:
+        data.shapes([DIGITS, config])
+    assert str(looking.value) == str(loading.value)
 
 
 def test_the_last_data_set_stays_in_memory_until_another_is_loaded() -> None:

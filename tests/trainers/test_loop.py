@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -146,6 +149,69 @@ def test_a_checkpoint_of_another_trial_is_refused(tmp_path: Path) -> None:
     run(config(), tmp_path / "trial.pt", stop_after=1)
     with pytest.raises(ValueError, match="checkpoint of trial"):
         run(config(seed=5), tmp_path / "trial.pt")
+
+
+def truncated(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def emptied(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def overwritten(path: Path) -> None:
+    path.write_bytes(b"junk" * 100)
+
+
+def of_something_else(path: Path) -> None:
+    torch.save({"model": {}}, path)
+
+
+@pytest.mark.parametrize("damage", [truncated, emptied, overwritten, of_something_else])
+def test_an_unreadable_checkpoint_is_as_good_as_none(
+    damage: Callable[[Path], None], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = run(config(), tmp_path / "trial.pt")
+    damage(tmp_path / "trial.pt")
+    assert run(config(), tmp_path / "trial.pt") == whole
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert f"{tmp_path / 'trial.pt'}: unreadable checkpoint (" in caplog.text
+    assert run(config(), tmp_path / "trial.pt") == whole
+    assert len(caplog.records) == 1
+
+
+def test_a_checkpoint_of_other_code_is_not_gone_on_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    checkpoint = tmp_path / "trial.pt"
+    run(config(), checkpoint, stop_after=2)
+    before = os.stat(checkpoint).st_mtime_ns
+    trained: list[int] = []
+    epoch = loop._epoch
+
+    def counted(trial: Any, number: int) -> EpochRecord:
+        trained.append(number)
+        return epoch(trial, number)
+
+    monkeypatch.setattr(loop, "_epoch", counted)
+    monkeypatch.setattr(loop, "code_version", lambda: "0123456789ab")
+    assert len(run(config(), checkpoint)) == 4
+    assert trained == [0, 1, 2, 3]
+    assert "checkpoint of other code (" in caplog.text
+    assert os.stat(checkpoint).st_mtime_ns > before
+    run(config(), checkpoint)
+    assert trained == [0, 1, 2, 3]
+
+
+def test_a_checkpoint_is_forced_to_the_disk_before_it_takes_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    fsync, replaced = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda file: (done.append("fsync"), fsync(file)))
+    monkeypatch.setattr(os, "replace", lambda *paths: (done.append("replace"), replaced(*paths)))
+    run(config(epochs=2), tmp_path / "trial.pt")
+    assert done == ["fsync", "replace"] * 2
 
 
 def test_data_with_another_fingerprint_are_refused() -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from trainers import data
 from trainers.config import DataConfig, ModelConfig
 from trainers.errors import UserError
+from trainers.models import registry
 from trainers.models.preact_resnet import PreActBlock
 from trainers.models.registry import MINIMUM_SIZES, build
 from trainers.randomness import generator
@@ -99,6 +102,41 @@ def test_a_seed_decides_the_weights_and_no_global_generator_moves(name: str) -> 
 def test_in_eval_mode_an_image_s_logits_do_not_depend_on_its_batch(name: str) -> None:
     network, images = model(name).eval(), noise(8, 3, 32, 32)
     torch.testing.assert_close(network(images)[:1], network(images[:1]), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("size", [(8, 8), (8, 9), (9, 8), (16, 16)])
+def test_a_last_batch_of_one_image_is_refused_exactly_where_batch_norm_would_raise(
+    name: str, size: tuple[int, int]
+) -> None:
+    network = model(name, image_size=size).train()
+    with pytest.raises(ValueError, match="more than 1 value per channel") if _refused(name, size) else nullcontext():
+        network(noise(1, 3, *size))
+    for train_images, batch_size in ((64, 32), (66, 32)):
+        registry.check_batches(name, *size, train_images, batch_size)
+
+
+def _refused(name: str, size: tuple[int, int]) -> bool:
+    """Whether a last batch of one image is, whatever the batch size."""
+    answers = set()
+    for train_images, batch_size in ((65, 32), (5, 1)):
+        try:
+            registry.check_batches(name, *size, train_images, batch_size)
+            answers.add(False)
+        except UserError:
+            answers.add(True)
+    (answer,) = answers
+    return answer
+
+
+def test_a_last_batch_of_one_image_is_named_with_its_numbers() -> None:
+    with pytest.raises(UserError) as caught:
+        registry.check_batches("preact_resnet18", 8, 8, 65, 32)
+    assert str(caught.value) == (
+        "batch_size: the last of an epoch's batches has 1 image (65 training images, batch_size 32), and batch norm "
+        "in preact_resnet18 needs 2 where images have 8 x 8 pixels; take another batch_size, "
+        "or more or fewer training images"
+    )
 
 
 def test_a_preact_block_whose_last_convolution_is_zero_is_the_identity() -> None:

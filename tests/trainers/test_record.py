@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from dataclasses import asdict, fields
@@ -15,6 +16,7 @@ from trainers.record import (
     FINISHED,
     METRICS,
     RECORDS_FILE,
+    REQUIRED,
     EpochRecord,
     OutcomeRecord,
     RecordFile,
@@ -23,7 +25,7 @@ from trainers.record import (
     read,
 )
 
-LAUNCH = {"record": "launch", "command": "sweep launch 'ε.yaml'", "time": 1.5}
+LAUNCH = {"record": "launch", "command": "sweep launch 'ε.yaml'", "time": 1.5, "size": 0, "wanted": list[str]()}
 EPOCH = EpochRecord("abc", 1, 0.1, val_robust=1 / 3, seconds=0.1 + 0.2, peak_memory_bytes=2**40)
 OUTCOME = OutcomeRecord("abc", "diverged", "val_clean_loss is nan", 1)
 
@@ -121,9 +123,38 @@ def test_a_damaged_line_in_the_middle_is_named(damage: bytes, number: int, tmp_p
     with pytest.raises(UserError) as caught:
         read(tmp_path)
     assert str(caught.value) == (
-        f"{path}:{number}: damaged line: must be one JSON record, got {damage.decode(errors='replace')!r}; "
+        f"{path}:{number}: damaged line: must be one whole JSON record, got {damage.decode(errors='replace')!r}; "
         "restore the line, or delete it: the next launch runs again what is then missing"
     )
+
+
+ONE_KEY_MISSING = [(kind, key) for kind, keys in REQUIRED.items() for key in sorted(keys)]
+
+
+@pytest.mark.parametrize(("kind", "missing"), ONE_KEY_MISSING)
+def test_a_record_that_lacks_a_key_is_damaged_and_at_the_end_torn(kind: str, missing: str, tmp_path: Path) -> None:
+    whole = line(kind, dict.fromkeys(sorted(REQUIRED[kind]), 0))
+    lacking = line(kind, dict.fromkeys(sorted(REQUIRED[kind] - {missing}), 0))
+    path = tmp_path / RECORDS_FILE
+    path.write_text(whole + whole)
+    assert len(read(tmp_path)) == 2
+    path.write_text(whole + lacking + whole)
+    with pytest.raises(UserError, match=r"records\.jsonl:2: damaged line: must be one whole JSON record, got "):
+        read(tmp_path)
+    path.write_text(whole + lacking.rstrip("\n"))
+    assert len(read(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("kind", ['"of_tomorrow"', "3", "[]", "null"])
+def test_a_record_of_an_unknown_kind_is_damaged(kind: str, tmp_path: Path) -> None:
+    (tmp_path / RECORDS_FILE).write_text(f'{{"record":{kind},"trial_id":"abc"}}\n')
+    with pytest.raises(UserError, match=r"records\.jsonl:1: damaged line"):
+        read(tmp_path)
+
+
+def test_what_is_required_of_an_epoch_and_an_outcome_is_what_they_hold() -> None:
+    assert {field.name for field in fields(EpochRecord)} >= REQUIRED["epoch"]
+    assert {field.name for field in fields(OutcomeRecord)} == REQUIRED["outcome"]
 
 
 def test_a_damaged_line_stays_named_with_its_number_behind_empty_lines(tmp_path: Path) -> None:
@@ -139,6 +170,26 @@ def test_a_directory_that_is_no_run_is_refused(tmp_path: Path) -> None:
         assert str(caught.value) == (
             f"{path}: not a run directory: it has no records.jsonl; give the --out of a launch"
         )
+
+
+def test_records_that_are_a_folder_are_not_said_to_be_missing(tmp_path: Path) -> None:
+    (tmp_path / RECORDS_FILE).mkdir()
+    with pytest.raises(UserError) as caught:
+        read(tmp_path)
+    assert str(caught.value) == (
+        f"{tmp_path / RECORDS_FILE}: must be a file that you may read: Is a directory; mend that"
+    )
+
+
+def test_records_that_may_not_be_read_are_not_said_to_be_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(path: Path) -> bytes:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", forbidden)
+    with pytest.raises(UserError, match=r"must be a file that you may read: Permission denied; mend that$"):
+        read(tmp_path)
 
 
 def test_an_empty_file_has_no_records(tmp_path: Path) -> None:

@@ -14,6 +14,9 @@ from trainers.randomness import stable_seed
 
 MINIMUM_SIZES = {"small_cnn": small_cnn.MINIMUM_SIZE, "preact_resnet18": preact_resnet.MINIMUM_SIZE}
 
+#: Networks that shrink images of this height and width, pixels, to 1 x 1 before a batch norm.
+ONE_POSITION_SIZES = {"preact_resnet18": preact_resnet.MINIMUM_SIZE}
+
 
 class Normalize(nn.Module):
     """(images - mean) / std by channel: inside the model, so that attacks act on pixels in [0, 1]."""
@@ -51,7 +54,7 @@ def build(
         UserError: the images are too small for the network.
     """
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
-    _check_size(config.name, height, width)
+    check_size(config.name, height, width)
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         # torch.manual_seed would reseed the GPUs as well, which fork_rng does not undo here
         torch.default_generator.manual_seed(stable_seed(seed, "initialisation"))
@@ -63,7 +66,12 @@ def build(
         return nn.Sequential(Normalize(mean, std), network) if config.normalize else network
 
 
-def _check_size(name: str, height: int, width: int) -> None:
+def check_size(name: str, height: int, width: int) -> None:
+    """The images, in pixels, are large enough for the network `name`.
+
+    Raises:
+        UserError: they are not.
+    """
     size = min(height, width)
     if size >= MINIMUM_SIZES[name]:
         return
@@ -73,3 +81,18 @@ def _check_size(name: str, height: int, width: int) -> None:
         f"model.name: {name} needs images of at least {MINIMUM_SIZES[name]} x {MINIMUM_SIZES[name]} pixels, "
         f"got {height} x {width}{way_out}"
     )
+
+
+def check_batches(name: str, height: int, width: int, train_images: int, batch_size: int) -> None:
+    """Every batch of an epoch gives each batch norm of the network at least two values a channel.
+
+    Raises:
+        UserError: the last batch has one image, of which one position is left: it has no variance.
+    """
+    single = (train_images - 1) % batch_size == 0
+    if single and max(height, width) <= ONE_POSITION_SIZES.get(name, 0):
+        raise UserError(
+            f"batch_size: the last of an epoch's batches has 1 image ({train_images} training images, batch_size "
+            f"{batch_size}), and batch norm in {name} needs 2 where images have {height} x {width} pixels; "
+            "take another batch_size, or more or fewer training images"
+        )
