@@ -21,7 +21,7 @@ MOST_PANELS = 6
 #: Points at which a fitted line is written down.
 _LINE_POINTS = 50
 
-#: A grid of two axes is a picture if at least this share of its cells was planned.
+#: A grid of two axes is a picture if more than this share of its cells was planned.
 _GRID_SHARE = 0.5
 
 
@@ -87,7 +87,7 @@ def grid(trials: DataFrame, x: str, y: str, metric: str) -> DataFrame:
 
     Returns:
         model.name, optimizer.name, x, y, mean, sd, n (completed trials), diverged (trials); empty if x or y
-        takes one value or if the planned points fill less than half of the grid, as a random search does.
+        takes one value or if the planned points fill no more than half of the grid, as a random search does.
     """
     rows = _stacked(trials, x, y, metric)
     drawable = len(measured(trials, metric)) and _fills_a_grid(trials, x, y)
@@ -98,7 +98,7 @@ def deat_grid(trials: DataFrame, metric: str) -> DataFrame:
     """`grid` over k1 and k2 of DEAT's trials; one that is no axis stands as the text `fixed`.
 
     Returns:
-        as `grid`; empty if neither takes two values or if the points fill less than half of the grid.
+        as `grid`; empty if neither takes two values or if the points fill no more than half of the grid.
     """
     own = trials[trials["optimizer.name"] == "deat"]
     names = ["optimizer.k1", "optimizer.k2"]
@@ -109,10 +109,10 @@ def deat_grid(trials: DataFrame, metric: str) -> DataFrame:
 
 
 def _fills_a_grid(trials: DataFrame, x: str, y: str) -> bool:
-    """Whether the planned points fill at least half of the grid that all panels of a figure share."""
+    """Whether the planned points fill more than half of the grid that all panels of a figure share."""
     points = trials[[*GROUP, x, y]].dropna().drop_duplicates()
     panels = len(points[list(GROUP)].drop_duplicates())
-    return len(points) >= _GRID_SHARE * panels * points[x].nunique() * points[y].nunique()
+    return len(points) > _GRID_SHARE * panels * points[x].nunique() * points[y].nunique()
 
 
 def accuracy_by_epoch(trials: DataFrame, epochs: DataFrame, choose_by: str = "last_val_robust") -> DataFrame:
