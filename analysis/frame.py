@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pandas import DataFrame
 
+from trainers.config import leaves
 from trainers.record import FINISHED, METRICS, EpochRecord, read
 
 #: The axes every frame has, swept or not.
@@ -212,7 +213,7 @@ def _axis_values(trials: Sequence[_Trial]) -> dict[str, list[Any]]:
     """
     optimizers = [_at(trial.config, "optimizer.name") for trial in trials]
     points = dict.fromkeys(key for trial in trials for key in trial.point)
-    written = dict.fromkeys(key for trial in trials for key in _leaves(trial.config))
+    written = dict.fromkeys(key for trial in trials for key in leaves(trial.config))
     columns: dict[str, list[Any]] = {}
     for key in dict.fromkeys([*BASE_AXES, *points, *written]):
         values = [_at(trial.config, key) for trial in trials]
@@ -230,15 +231,6 @@ def _optimizers_in_which_several(values: Sequence[Any], optimizers: Sequence[Any
     different = {(name, value) for name, value in zip(optimizers, values, strict=True) if value == value}
     counts = Counter(name for name, _ in different)
     return {name for name, n in counts.items() if n > 1}
-
-
-def _leaves(config: Mapping[str, Any], within: str = "") -> Iterator[str]:
-    """The dotted keys of a config's values, in its order."""
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{within}{key}.")
-        else:
-            yield f"{within}{key}"
 
 
 def _at(config: Mapping[str, Any], key: str) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -11,7 +11,7 @@ import yaml
 from pydantic import Field, WrapValidator, model_validator
 
 from sweep.space import INERT_AXES, Axis, Point, axis_order, leaf_keys, nested, value_at
-from trainers.config import Frozen, Number, TrialConfig, Whole
+from trainers.config import Frozen, Number, TrialConfig, Whole, leaves
 from trainers.errors import UserError, suggestion, validated
 
 #: What a sweep may choose by: measured on the validation split, never on the test set.
@@ -248,7 +248,7 @@ def _override(values: dict[str, Any], override: str) -> None:
         return
     _put(values, key.split("."), value, override)
     if section == "trial" and isinstance(values.get("space"), dict):
-        for pinned in _leaves(nested({}, {rest: value}) if rest else value):
+        for pinned in leaves(nested({}, {rest: value}) if rest else value):
             values["space"].pop(pinned, None)
 
 
@@ -265,21 +265,13 @@ def _refuse_shadowed(path: Path, values: dict[str, Any]) -> None:
     space, trial = values.get("space"), values.get("trial")
     if not (isinstance(space, dict) and isinstance(trial, dict)):
         return
-    for key in _leaves(trial):
+    for key in leaves(trial):
         if key in space and not _conditional(space[key]):
             raise UserError(f"{path}: trial.{key}: is also an axis of space, which would hide it; keep one of the two")
 
 
 def _conditional(axis: Any) -> bool:
     return isinstance(axis, dict) and bool(axis.get("when"))
-
-
-def _leaves(values: dict[Any, Any], front: str = "") -> Iterator[str]:
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{front}{key}.")
-        else:
-            yield f"{front}{key}"
 
 
 def _remove(values: dict[str, Any], key: str) -> None:

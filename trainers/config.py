@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
@@ -239,6 +240,19 @@ class TrialConfig(Frozen):
             ),
         }
         return self.model_copy(update=filled)
+
+
+def leaves(values: Mapping[Any, Any], within: str = "") -> Iterator[str]:
+    """The dotted keys of the values in nested mappings, in their order.
+
+    >>> list(leaves({"a": {"b": 1}, "c": 2}))
+    ['a.b', 'c']
+    """
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{within}{key}.")
+        else:
+            yield f"{within}{key}"
 
 
 def identity(config: TrialConfig) -> dict[str, Any]:
