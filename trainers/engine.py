@@ -23,7 +23,7 @@ class Engine:
     precision: Precision = "fp32"
 
     def prepare(self, model: nn.Module) -> nn.Module:
-        """The model on the device, channels-last: convolutions run faster so, on GPUs and on CPUs."""
+        """The model on the device, channels-last: the layout in which cuDNN and oneDNN convolve without reordering."""
         return model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
     def images(self, images: torch.Tensor) -> torch.Tensor:

@@ -318,7 +318,7 @@ def test_a_trial_that_could_only_fail_is_refused_with_its_key(
 
 def test_trials_that_can_run_are_not_refused() -> None:
     for trial, space in ((CNN, LR), (PREACT, SIZES)):
-        checked(sweep(space, trial=trial))
+        assert checked(sweep(space, trial=trial)) is None
 
 
 def image_folder(root: Path, sizes: Sequence[int]) -> dict[str, Any]:
