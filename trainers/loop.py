@@ -98,12 +98,11 @@ def _train(config: TrialConfig, report: Report, checkpoint: Path | None) -> Outc
 def _begin(config: TrialConfig) -> _Trial:
     engine = Engine(device_of(config.device), config.precision)
     data = load(config.data, engine.device)
-    _, channels, height, width = data.train.images.shape
     model = registry.build(
         config.model,
         num_classes=data.num_classes,
-        channels=channels,
-        image_size=(height, width),
+        channels=data.channels,
+        image_size=data.image_size,
         mean=data.mean,
         std=data.std,
         seed=config.seed,
