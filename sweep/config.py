@@ -11,8 +11,9 @@ import yaml
 from pydantic import Field, WrapValidator, model_validator
 
 from sweep.space import INERT_AXES, Axis, Point, axis_order, leaf_keys, nested, value_at
-from trainers.config import Frozen, Number, TrialConfig, Whole, leaves
+from trainers.config import TrialConfig, leaves
 from trainers.errors import UserError, suggestion, validated
+from trainers.fields import Frozen, Number, Whole
 
 #: What a sweep may choose by: measured on the validation split, never on the test set.
 Metric = Literal["val_robust", "val_clean", "val_robust_loss", "val_clean_loss"]

@@ -12,8 +12,9 @@ from typing import Any, Protocol
 
 from sweep.config import SweepConfig
 from sweep.space import Point, combinations, draw, leaf_keys, nested, strata
-from trainers.config import TrialConfig, identity, trial_id
+from trainers.config import TrialConfig
 from trainers.errors import UserError, validated
+from trainers.identity import identity, trial_id
 
 
 @dataclass(frozen=True)

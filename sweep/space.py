@@ -15,7 +15,8 @@ from typing import Any, Self
 import numpy as np
 from pydantic import BaseModel, Field, model_validator
 
-from trainers.config import Frozen, Number, TrialConfig
+from trainers.config import TrialConfig
+from trainers.fields import Frozen, Number
 
 Point = dict[str, Any]
 
@@ -23,6 +24,7 @@ Point = dict[str, Any]
 INERT_AXES = {
     "seed": "seeds are replicates, not an axis; list them under seeds",
     "device": "does not change a trial's numbers and so cannot be an axis",
+    "keep": "does not change a trial's numbers and so cannot be an axis",
     "data.root": "does not change a trial's numbers and so cannot be an axis",
     "data.download": "does not change a trial's numbers and so cannot be an axis",
     "data.fingerprint": "is filled in by the sweep and cannot be an axis",

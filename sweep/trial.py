@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from sweep.config import ResourcesConfig
-from trainers.config import TrialConfig, trial_id
+from trainers.config import TrialConfig
+from trainers.identity import trial_id
 from trainers.provenance import code_version, host
 from trainers.record import OutcomeRecord
 

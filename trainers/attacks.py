@@ -15,8 +15,12 @@ from torch import Tensor
 Loss: TypeAlias = Callable[[Tensor], Tensor]
 """Images (B, C, H, W) in [0, 1] to the loss summed over the batch: ()."""
 
+Start: TypeAlias = Literal["uniform", "normal", "clean"]
+
 Step: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """Images and their gradient, both (B, C, H, W), to the images after one step."""
+
+NORMAL_START = 0.001  # pixel units
 
 
 @torch.no_grad()
@@ -28,7 +32,7 @@ def pgd(
     step_size: float,
     steps: int,
     norm: Literal["linf", "l2"] = "linf",
-    random_start: bool = True,
+    start: Start = "uniform",
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """Projected gradient ascent on the loss in a ball around each image.
@@ -47,25 +51,31 @@ def pgd(
         images: (B, C, H, W) in [0, 1], fp32 or fp64; the steps are in that precision whatever the loss's is.
         radius: of the ball, in pixel units, >= 0.
         step_size: length of one step in the norm, in pixel units.
-        steps: number of steps; 0 returns the clean images, without random start: natural training.
+        steps: number of steps; 0 returns the clean images, wherever it would start: natural training.
         norm: of the ball and the steps.
-        random_start: begin at a point uniform in the ball, clamped to [0, 1], instead of at the clean image.
-        generator: of the random start, on the images' device; none: torch's global one.
+        start: where it begins, clamped to [0, 1]: at a point uniform in the ball; normal: at the image plus 0.001
+            times standard normal noise [Zhang et al., ICML 2019, code]; clean: at the image.
+        generator: of a random start, on the images' device; none: torch's global one.
 
     Returns:
         Adversarial images (B, C, H, W) in [0, 1], without a graph. At steps 0 they share the images' memory.
 
     Raises:
-        ValueError: norm is not one of the two.
+        ValueError: norm or start is not one of those.
     """
     if norm not in ("linf", "l2"):
         raise ValueError(f"norm: must be one of linf, l2; got {norm!r}")
+    if start not in ("uniform", "normal", "clean"):
+        raise ValueError(f"start: must be one of uniform, normal, clean; got {start!r}")
     assert images.dtype in (torch.float32, torch.float64), f"images must be fp32 or fp64, got {images.dtype}"
     images = adversarial = images.detach()
     if steps == 0:
         return images
-    if random_start:
+    if start == "uniform":
         adversarial = (_start_linf if norm == "linf" else _start_l2)(images, radius, generator)
+    elif start == "normal":
+        noise = torch.empty_like(images).normal_(generator=generator)
+        adversarial = torch.add(images, noise, alpha=NORMAL_START).clamp_(0, 1)
     step = (_step_linf if norm == "linf" else _step_l2)(images, radius, step_size)
     for _ in range(steps):
         adversarial = step(adversarial, _gradient(loss, adversarial))
@@ -79,7 +89,7 @@ def fgsm(loss: Loss, images: Tensor, *, radius: float) -> Tensor:
 
     Goodfellow, Shlens, Szegedy, ICLR 2015. Arguments and result as in `pgd`.
     """
-    return pgd(loss, images, radius=radius, step_size=radius, steps=1, random_start=False)
+    return pgd(loss, images, radius=radius, step_size=radius, steps=1, start="clean")
 
 
 def _gradient(loss: Loss, images: Tensor) -> Tensor:

@@ -1,69 +1,68 @@
 """One trial, completely described: every hyperparameter with its default, unit and source.
 
-Sources in brackets: [DEAT] Sun, Sinha, Zhang, KDD 2023, Table 1 and the authors' code; [Rice] Rice, Wong,
-Kolter, ICML 2020. Learning rates, radii and step sizes accept `1e-4` and `8/255` as text, because YAML reads
-those as strings.
+A `none` stands for what was published for the rest of the config; `TrialConfig.resolved` fills it in. Learning
+rates, radii and step sizes accept `1e-4` and `8/255` as text, because YAML reads those as strings.
+
+Sources in brackets:
+    [DEAT]    Sun, Sinha, Zhang, KDD 2023, Table 1 and the authors' code
+    [Rice]    Rice, Wong, Kolter, ICML 2020
+    [TRADES]  Zhang et al., ICML 2019, and the authors' code
+    [MART]    Wang et al., ICLR 2020, and the authors' code
+    [AVMixup] Lee, Lee, Yoon, CVPR 2020, and the authors' code
+    [S2O]     Jin et al., CVPR 2022, and the authors' code
+    [AWP]     Wu, Xia, Wang, NeurIPS 2020, and the authors' code
+    [Gowal]   Gowal et al., "Uncovering the Limits of Adversarial Training", 2020, Section 4.4
+    [SWA]     Izmailov et al., UAI 2018
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
+import math
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from trainers.errors import UserError
+from trainers.errors import suggestion
+from trainers.fields import Frozen, Number, Whole
 
-
-def parse_number(value: Any) -> Any:
-    """A number from YAML's text: `8/255` and `1e-4` are strings there; everything else passes unchanged.
-
-    >>> parse_number("8/255") == 8 / 255, parse_number("1e-4")
-    (True, 0.0001)
-    """
-    if isinstance(value, bool):
-        raise ValueError(f"must be a number, got {value!r}")
-    if not isinstance(value, str):
-        return value
-    numerator, slash, denominator = value.partition("/")
-    try:
-        return float(numerator) / float(denominator) if slash else float(numerator)
-    except (ValueError, ZeroDivisionError):
-        raise ValueError(f"must be a number such as 0.1, 1e-4 or 8/255, got {value!r}") from None
+#: The networks of trainers.models; `torchvision:NAME` is any classifier of torchvision's.
+NETWORKS = (
+    "small_cnn",
+    "preact_resnet18",
+    "resnet18",
+    "senet18",
+    "vgg16",
+    "vgg19",
+    "wide_resnet28_10",
+    "wide_resnet34_10",
+    "vit_small",
+)
 
 
-def _whole(value: Any) -> Any:
-    if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
-        raise ValueError(f"must be a whole number, got {value!r}")
-    return value
+def _network(name: str) -> str:
+    if name not in NETWORKS and not name.removeprefix("torchvision:").isidentifier():
+        raise ValueError(f"must be {', '.join(NETWORKS)} or torchvision:NAME, got {name!r}")
+    if name not in NETWORKS and not name.startswith("torchvision:"):
+        raise ValueError(f"unknown network {name!r}; {suggestion(name, NETWORKS)}, or torchvision:NAME")
+    return name
 
 
-Number = Annotated[
-    float,
-    BeforeValidator(parse_number),
-    WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string", "pattern": r"^[-+0-9.eE/ ]+$"}]}),
-]
-Whole = Annotated[int, BeforeValidator(_whole)]
-
-
-class Frozen(BaseModel):
-    """A part of a config: cannot be changed, knows its keys and no others."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+Network = Annotated[str, AfterValidator(_network)]
+Part = TypeVar("Part", bound=Frozen)
 
 
 class DataConfig(Frozen):
     """Which images, and how they are split and augmented."""
 
-    name: Literal["digits", "cifar10", "cifar100", "svhn", "image_folder"] = Field(
+    name: Literal["digits", "cifar10", "cifar100", "svhn", "image_folder", "tiny_imagenet"] = Field(
         "cifar10", description="The data set. digits is scikit-learn's (8 x 8, inside the package). [DEAT: CIFAR-10]"
     )
     root: str | None = Field(
         None,
         description="Folder of the data; none: ./data. image_folder needs it: it holds train/ and test/, "
-        "each with one folder a class. Not part of the trial's id: the fingerprint is.",
+        "each with one folder a class; tiny_imagenet too: it holds train/ and val/ as unpacked. Not part of the "
+        "trial's id: the fingerprint is.",
     )
     download: bool = Field(False, description="Fetch the official archive into root if it is not there.")
     validation_fraction: Number = Field(
@@ -87,8 +86,9 @@ class DataConfig(Frozen):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.name == "image_folder" and self.root is None:
-            raise ValueError("root: needed for image_folder: the folder that holds train/ and test/")
+        if self.name in ("image_folder", "tiny_imagenet") and self.root is None:
+            test = "test" if self.name == "image_folder" else "val"
+            raise ValueError(f"root: needed for {self.name}: the folder that holds train/ and {test}/")
         if self.name != "image_folder" and self.image_size is not None:
             raise ValueError(f"image_size: only image_folder is resized, and name is {self.name!r}; leave it out")
         return self
@@ -97,7 +97,11 @@ class DataConfig(Frozen):
 class ModelConfig(Frozen):
     """Which network, and whether it normalises its input."""
 
-    name: Literal["small_cnn", "preact_resnet18"] = Field("preact_resnet18", description="The network. [DEAT]")
+    name: Network = Field(
+        "preact_resnet18",
+        description=f"The network: {', '.join(NETWORKS)}, or torchvision:NAME, its stem adapted to small images. "
+        "[DEAT]",
+    )
     normalize: bool = Field(
         True,
         description="Subtract the data set's channel mean and divide by its standard deviation inside the model, "
@@ -136,16 +140,19 @@ class OptimizerConfig(Frozen):
 class ScheduleConfig(Frozen):
     """The learning rate over the epochs, as a factor on optimizer.lr."""
 
-    name: Literal["piecewise", "cosine", "one_cycle", "constant"] = Field(
+    name: Literal["piecewise", "cosine", "linear", "one_cycle", "constant"] = Field(
         "piecewise",
-        description="piecewise: x factor at each milestone. cosine: half a cosine to 0. one_cycle: linear up to lr "
-        "over warmup, then linear down to 0. constant: lr. [DEAT: piecewise]",
+        description="piecewise: x factor at each milestone. cosine: half a cosine to 0. linear: a line to 0. "
+        "one_cycle: linear up to lr over warmup, then linear down to 0. constant: lr. [DEAT: piecewise]",
     )
     milestones: tuple[Annotated[Whole, Field(gt=0)], ...] = Field(
         (100, 105), description="piecewise: epochs after which lr is multiplied by factor. [DEAT]"
     )
     factor: Number = Field(0.1, gt=0, description="piecewise: the factor. [DEAT]")
     warmup: Number = Field(0.4, gt=0, lt=1, description="one_cycle: share of the training spent rising.")
+    warmup_epochs: Number = Field(
+        0, ge=0, description="All others: epochs over which a linear rise from 0 multiplies the curve. [DEAT: none]"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -161,9 +168,70 @@ class AttackConfig(Frozen):
     radius: Number = Field(8 / 255, ge=0, description="The ball's radius, in pixel units. [DEAT]")
     step_size: Number = Field(2 / 255, gt=0, description="One step's length, in pixel units. [DEAT]")
     steps: Whole = Field(10, ge=0, description="PGD steps; 0 trains on clean images. [DEAT]")
-    random_start: bool = Field(True, description="Start at a random point of the ball. [DEAT: uniform]")
+    start: Literal["uniform", "normal", "clean"] | None = Field(
+        None,
+        description="Where PGD begins: uniform in the ball; normal: the image plus 0.001 times standard normal noise; "
+        "clean: the image. none: as published, normal for trades and mart, else uniform. Evaluation: uniform. [DEAT]",
+    )
     batch_norm: Literal["eval", "train"] = Field(
         "eval", description="Batch-norm mode while attacking; the update is always in train mode. [DEAT, code: eval]"
+    )
+
+
+class S2OConfig(Frozen):
+    """Second-order statistics of weights: a term that any objective takes."""
+
+    enabled: bool = Field(False, description="Whether the term is part of the objective.")
+    weight: Number | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Share w: (1 - w) * the objective's first term + w * the S2O term. none: as published, 0.3 for "
+        "trades and mart, else 0.1. [S2O, code]",
+    )
+    rho: Number | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="What the target gives to the other classes together. none: as published, 0.98 for cifar100, else "
+        "0.8. [S2O, code]",
+    )
+
+
+class ObjectiveConfig(Frozen):
+    """What the attack raises and the update lowers: slot 2 of the training step."""
+
+    name: Literal["natural", "pgd_at", "trades", "mart", "avmixup"] = Field(
+        "pgd_at", description="natural trains on clean images. [DEAT: pgd_at]"
+    )
+    beta: Number | None = Field(
+        None, ge=0, description="trades, mart: weight of the divergence. none: 6 and 5. [TRADES; MART: ResNet-18]"
+    )
+    vertex: Number = Field(2.0, ge=1, description="avmixup: the vertex is image + vertex * perturbation. [AVMixup]")
+    clean_label: Number = Field(1.0, ge=0, le=1, description="avmixup: lambda1, the image's label weight. [AVMixup]")
+    vertex_label: Number = Field(0.1, ge=0, le=1, description="avmixup: lambda2, the vertex's label weight. [AVMixup]")
+    s2o: S2OConfig = Field(default_factory=lambda: S2OConfig())
+
+
+class WeightsConfig(Frozen):
+    """Around which weights the loss is descended: slot 3 of the training step."""
+
+    name: Literal["none", "awp"] = Field("none", description="awp: adversarial weight perturbation. [AWP]")
+    gamma: Number | None = Field(
+        None, gt=0, description="awp: |perturbation| / |weights|, by tensor. none: 0.005 for trades, else 0.01. [AWP]"
+    )
+    warmup: Whole = Field(0, ge=0, description="awp: epochs before it begins. [AWP: 0; 10 for trades]")
+
+
+class AveragingConfig(Frozen):
+    """Averaged weights, evaluated beside the raw ones; training itself is the same with and without."""
+
+    name: Literal["none", "ema", "swa"] = Field(
+        "none", description="ema: a decaying average, taken every step. swa: an equal one, taken every epoch."
+    )
+    decay: Number = Field(0.995, gt=0, lt=1, description="ema: weight of the average so far. [Gowal]")
+    start: Whole | None = Field(
+        None, ge=0, description="Epochs before it begins. none: 0 for ema; for swa three quarters of them. [SWA]"
     )
 
 
@@ -176,7 +244,8 @@ class EvaluationConfig(Frozen):
         description="Where. On train only the clean accuracy is measured; the robust one is that of the training "
         "batches, seen before their update.",
     )
-    steps: Whole = Field(10, gt=0, description="PGD steps. [DEAT: PGD-10]")
+    steps: Whole = Field(10, gt=0, description="PGD steps, from a uniform random start. [DEAT: PGD-10]")
+    restarts: Whole = Field(1, gt=0, description="Random starts; an image counts as robust if none breaks it. [DEAT]")
     step_size: Number | None = Field(None, gt=0, description="none: attack.step_size.")
     radius: Number | None = Field(None, ge=0, description="none: attack.radius.")
     batch_size: Whole = Field(500, gt=0, description="Images a forward pass; 1.")
@@ -198,6 +267,9 @@ class TrialConfig(Frozen):
     optimizer: OptimizerConfig = Field(default_factory=lambda: OptimizerConfig())
     schedule: ScheduleConfig = Field(default_factory=lambda: ScheduleConfig())
     attack: AttackConfig = Field(default_factory=lambda: AttackConfig())
+    objective: ObjectiveConfig = Field(default_factory=lambda: ObjectiveConfig())
+    weights: WeightsConfig = Field(default_factory=lambda: WeightsConfig())
+    averaging: AveragingConfig = Field(default_factory=lambda: AveragingConfig())
     evaluation: EvaluationConfig = Field(default_factory=lambda: EvaluationConfig())
     seed: Whole = Field(0, ge=0, lt=2**63, description="Of initialisation, order, augmentation and random starts.")
     precision: Literal["fp32", "tf32", "bf16"] = Field(
@@ -208,9 +280,24 @@ class TrialConfig(Frozen):
         pattern=r"^(auto|cpu|cuda(:\d+)?)$",
         description="auto: the GPU if there is one. Not part of the trial's id.",
     )
+    keep: Literal["none", "last", "best", "both"] = Field(
+        "last",
+        description="Weights kept when the trial has ended, for `sweep evaluate`: of the last epoch, of the one with "
+        "the best val_robust, or both. Not part of the trial's id.",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if self.keep in ("best", "both") and "val" not in self.evaluation.splits:
+            raise ValueError(
+                f"keep: {self.keep} is chosen by val_robust, and evaluation.splits has no val; add it, "
+                "or set keep: last"
+            )
+        start = self.resolved().averaging.start
+        if self.averaging.name != "none" and start is not None and start >= self.epochs:
+            raise ValueError(
+                f"averaging.start: must be below epochs, {self.epochs}, or nothing is averaged; got {start}; lower it"
+            )
         if "val" in self.evaluation.splits and self.data.validation_fraction == 0:
             raise ValueError(
                 "evaluation.splits: names val, but data.validation_fraction is 0; hold images out, "
@@ -220,26 +307,36 @@ class TrialConfig(Frozen):
 
     def resolved(self) -> TrialConfig:
         """The same trial with every `none` that stands for another value replaced by that value."""
-        data, optimizer, evaluation = self.data, self.optimizer, self.evaluation
+        name = self.objective.name
+        divergence = name in ("trades", "mart")
+        steps = 0 if name == "natural" else self.attack.steps
         filled = {
-            "data": data.model_copy(
-                update={"augment": data.name != "digits" if data.augment is None else data.augment}
+            "data": _filled(self.data, augment=self.data.name != "digits"),
+            "optimizer": _filled(self.optimizer, decoupled_weight_decay=self.optimizer.name == "deat"),
+            "attack": _filled(self.attack, start="normal" if divergence else "uniform").model_copy(
+                update={"steps": steps}
             ),
-            "optimizer": optimizer.model_copy(
+            "objective": _filled(self.objective, beta={"trades": 6.0, "mart": 5.0}.get(name)).model_copy(
                 update={
-                    "decoupled_weight_decay": optimizer.name == "deat"
-                    if optimizer.decoupled_weight_decay is None
-                    else optimizer.decoupled_weight_decay
+                    "s2o": _filled(
+                        self.objective.s2o,
+                        weight=0.3 if divergence else 0.1,
+                        rho=0.98 if self.data.name == "cifar100" else 0.8,
+                    )
                 }
             ),
-            "evaluation": evaluation.model_copy(
-                update={
-                    "step_size": self.attack.step_size if evaluation.step_size is None else evaluation.step_size,
-                    "radius": self.attack.radius if evaluation.radius is None else evaluation.radius,
-                }
+            "weights": _filled(self.weights, gamma=0.005 if name == "trades" else 0.01),
+            "averaging": _filled(
+                self.averaging, start=math.ceil(0.75 * self.epochs) if self.averaging.name == "swa" else 0
             ),
+            "evaluation": _filled(self.evaluation, step_size=self.attack.step_size, radius=self.attack.radius),
         }
         return self.model_copy(update=filled)
+
+
+def _filled(part: Part, **published: Any) -> Part:
+    """The part with each of these keys that is none set to the published value."""
+    return part.model_copy(update={key: value for key, value in published.items() if getattr(part, key) is None})
 
 
 def leaves(values: Mapping[Any, Any], within: str = "") -> Iterator[str]:
@@ -253,45 +350,3 @@ def leaves(values: Mapping[Any, Any], within: str = "") -> Iterator[str]:
             yield from leaves(value, f"{within}{key}.")
         else:
             yield f"{within}{key}"
-
-
-def identity(config: TrialConfig) -> dict[str, Any]:
-    """All that can change the trial's numbers and nothing that cannot, as plain values.
-
-    Left out: device, where the data lie, the order in which splits are measured, and keys that the chosen
-    optimizer, schedule or number of attack steps does not read.
-    """
-    values = config.resolved().model_dump(mode="json")
-    values["evaluation"]["splits"].sort()
-    if config.attack.steps == 0:
-        values["attack"] = {key: values["attack"][key] for key in ("norm", "random_start", "steps")}
-    if config.optimizer.weight_decay == 0:
-        del values["optimizer"]["decoupled_weight_decay"]
-    del values["device"], values["data"]["root"], values["data"]["download"]
-    inert = {"sgd": ("k1", "k2"), "deat": ("momentum", "nesterov")}[config.optimizer.name]
-    for key in inert:
-        del values["optimizer"][key]
-    values["schedule"] = _read_by_schedule(config)
-    return values
-
-
-def _read_by_schedule(config: TrialConfig) -> dict[str, Any]:
-    schedule = config.schedule
-    reached = [epoch for epoch in schedule.milestones if epoch < config.epochs]
-    if schedule.name == "piecewise" and reached:
-        return {"name": "piecewise", "milestones": reached, "factor": schedule.factor}
-    if schedule.name == "one_cycle":
-        return {"name": "one_cycle", "warmup": schedule.warmup}
-    return {"name": "cosine" if schedule.name == "cosine" else "constant"}
-
-
-def trial_id(config: TrialConfig) -> str:
-    """The trial's name: 12 hex digits of the SHA-256 of its `identity` as canonical JSON.
-
-    Raises:
-        UserError: the data have no fingerprint yet, so that their content is not in the hash.
-    """
-    if config.data.fingerprint is None:
-        raise UserError("data.fingerprint: needed for the trial's id; trainers.data.fingerprint gives it")
-    text = json.dumps(identity(config), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:12]

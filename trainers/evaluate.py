@@ -23,12 +23,13 @@ class Evaluation:
 
 
 def evaluation_attack(config: TrialConfig) -> AttackConfig:
-    """The attack that a resolved config evaluates with: the training attack's norm, its own strength."""
+    """The attack that a resolved config evaluates with: the training attack's norm, its own strength and start."""
     return config.attack.model_copy(
         update={
             "steps": config.evaluation.steps,
             "step_size": config.evaluation.step_size,
             "radius": config.evaluation.radius,
+            "start": "uniform",
             "batch_norm": "eval",
         }
     )

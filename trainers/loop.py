@@ -17,9 +17,10 @@ import torch
 from torch import nn
 
 from trainers import evaluate, optimizers, schedules
-from trainers.config import TrialConfig, trial_id
+from trainers.config import TrialConfig
 from trainers.data import Data, batches, fingerprint, load
 from trainers.engine import Engine, device_of, float32_products
+from trainers.identity import trial_id
 from trainers.models import registry
 from trainers.provenance import code_version
 from trainers.randomness import generator

@@ -12,11 +12,14 @@ def lr_factor(schedule: ScheduleConfig, progress: float, epochs: int) -> float:
 
         piecewise   factor ^ (number of milestones <= floor(progress))
         cosine      (1 + cos(pi progress / epochs)) / 2
+        linear      1 - progress / epochs
         one_cycle   linear from 0 to 1 over warmup * epochs, then linear to 0
         constant    1
 
+    and, but for one_cycle, times min(1, progress / warmup_epochs) where there is a warm-up.
+
     Epochs are counted from 0: with milestone 100 the hundred-and-first epoch is the first at the lower rate
-    [DEAT, code]. The first step of one_cycle has factor 0.
+    [DEAT, code]. The first step of one_cycle and of a warm-up has factor 0.
 
     >>> [lr_factor(ScheduleConfig(milestones=(2,)), progress, 3) for progress in (0.0, 1.9, 2.0)]
     [1.0, 1.0, 0.1]
@@ -30,11 +33,19 @@ def lr_factor(schedule: ScheduleConfig, progress: float, epochs: int) -> float:
         The factor, in [0, 1] unless schedule.factor is above 1.
     """
     assert 0 <= progress <= epochs, f"progress {progress} must be in [0, {epochs}]"
+    if schedule.name != "one_cycle" and progress < schedule.warmup_epochs:
+        return progress / schedule.warmup_epochs * _curve(schedule, progress, epochs)
+    return _curve(schedule, progress, epochs)
+
+
+def _curve(schedule: ScheduleConfig, progress: float, epochs: int) -> float:
     match schedule.name:
         case "piecewise":
             return schedule.factor ** sum(milestone <= progress for milestone in schedule.milestones)
         case "cosine":
             return 0.5 * (1 + math.cos(math.pi * progress / epochs))
+        case "linear":
+            return 1 - progress / epochs
         case "one_cycle":
             peak = schedule.warmup * epochs
             return progress / peak if progress < peak else (epochs - progress) / (epochs - peak)

@@ -60,7 +60,7 @@ def adversarial(
             step_size=attack.step_size,
             steps=attack.steps,
             norm=attack.norm,
-            random_start=attack.random_start,
+            start=attack.start or "uniform",
             generator=generator,
         )
 

@@ -26,8 +26,9 @@ from sweep.search import (
     planned,
 )
 from sweep.space import Point
-from trainers.config import DataConfig, trial_id
+from trainers.config import DataConfig
 from trainers.errors import UserError
+from trainers.identity import trial_id
 
 Objective = Callable[[Point], float | None]
 

@@ -10,7 +10,7 @@ from scipy import stats
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from trainers.attacks import fgsm, pgd
+from trainers.attacks import Start, fgsm, pgd
 
 Norm = Literal["linf", "l2"]
 NORMS: tuple[Norm, ...] = ("linf", "l2")
@@ -59,16 +59,16 @@ def small_cnn() -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.LazyLinear(4))
 
 
-@pytest.mark.parametrize("random_start", [True, False])
-def test_linf_on_a_linear_loss_is_the_corner_clipped_to_the_box(random_start: bool) -> None:
+@pytest.mark.parametrize("start", ["uniform", "normal", "clean"])
+def test_linf_on_a_linear_loss_is_the_corner_clipped_to_the_box(start: Start) -> None:
     images, (weights, loss) = some_images(), linear()
-    adversarial = pgd(loss, images, radius=0.1, step_size=0.03, steps=7, random_start=random_start, generator=seeded(0))
+    adversarial = pgd(loss, images, radius=0.1, step_size=0.03, steps=7, start=start, generator=seeded(0))
     torch.testing.assert_close(adversarial, (images + 0.1 * weights.sign()).clamp(0, 1), rtol=0, atol=1e-15)
 
 
 def test_l2_on_a_linear_loss_is_radius_along_the_weights() -> None:
     images, (weights, loss) = torch.full(SHAPE, 0.5, dtype=torch.float64), linear()
-    adversarial = pgd(loss, images, radius=0.4, step_size=0.15, steps=3, norm="l2", random_start=False)
+    adversarial = pgd(loss, images, radius=0.4, step_size=0.15, steps=3, norm="l2", start="clean")
     expected = images + 0.4 * weights / lengths(weights, "l2").view(-1, 1, 1, 1)
     torch.testing.assert_close(adversarial, expected, rtol=0, atol=1e-14)
 
@@ -83,7 +83,7 @@ def test_l2_from_a_random_start_converges_to_radius_along_the_weights() -> None:
 @both_norms
 def test_unprojected_steps_have_the_length_step_size(norm: Norm) -> None:
     images, (_, loss) = torch.full(SHAPE, 0.5, dtype=torch.float64), linear()
-    adversarial = pgd(loss, images, radius=1.0, step_size=0.01, steps=3, norm=norm, random_start=False)
+    adversarial = pgd(loss, images, radius=1.0, step_size=0.01, steps=3, norm=norm, start="clean")
     torch.testing.assert_close(lengths(adversarial - images, norm), torch.full((6,), 0.03, dtype=torch.float64))
 
 
@@ -123,7 +123,7 @@ def test_an_image_with_zero_gradient_does_not_move(norm: Norm) -> None:
         step_size=0.05,
         steps=3,
         norm=norm,
-        random_start=False,
+        start="clean",
     )
     moved = lengths(adversarial - images, norm) > 0
     assert moved.tolist() == [True, False, True, False, False, True]
@@ -142,7 +142,7 @@ def test_l2_steps_do_not_depend_on_the_gradients_scale(scale: float) -> None:
         step_size=0.1,
         steps=1,
         norm="l2",
-        random_start=False,
+        start="clean",
     )
     expected = torch.tensor([0.06, -0.08, 0.0, 0.0]).view(1, 1, 2, 2).expand(2, 1, 2, 2)
     torch.testing.assert_close(adversarial - images, expected, rtol=1e-4, atol=1e-7)
@@ -237,7 +237,7 @@ def test_fgsm_is_radius_times_the_sign_of_the_gradient() -> None:
 
 def test_fgsm_is_one_pgd_step_of_the_radius_without_random_start() -> None:
     images, (_, loss) = some_images(), linear()
-    one_step = pgd(loss, images, radius=0.1, step_size=0.1, steps=1, random_start=False)
+    one_step = pgd(loss, images, radius=0.1, step_size=0.1, steps=1, start="clean")
     assert torch.equal(fgsm(loss, images, radius=0.1), one_step)
 
 
@@ -254,7 +254,7 @@ def test_no_step_lowers_the_loss_of_a_trained_linear_model(norm: Norm) -> None:
             step_size=0.03,
             steps=steps,
             norm=norm,
-            random_start=False,
+            start="clean",
         )
         return cross_entropy(model(adversarial), labels, reduction="none").detach()
 
@@ -275,7 +275,7 @@ def test_an_image_is_attacked_independently_of_its_batch(norm: Norm) -> None:
             step_size=0.03,
             steps=4,
             norm=norm,
-            random_start=False,
+            start="clean",
         )
 
     torch.testing.assert_close(attacked(slice(0, 40))[7:8], attacked(slice(7, 8)), rtol=0, atol=1e-12)
@@ -339,7 +339,7 @@ def test_channels_last_images_give_the_same_result_in_channels_last(norm: Norm) 
         "step_size": 0.03,
         "steps": 3,
         "norm": norm,
-        "random_start": False,
+        "start": "clean",
     }
     plain = pgd(loss, images, **arguments)
     last = pgd(loss, images.to(memory_format=torch.channels_last), **arguments)
@@ -358,7 +358,7 @@ def test_the_attack_compiles_to_one_graph(norm: Norm) -> None:
     images, (_, loss) = some_images(), linear()
 
     def attack(x: Tensor) -> Tensor:
-        return pgd(loss, x, radius=0.1, step_size=0.03, steps=2, norm=norm, random_start=False)
+        return pgd(loss, x, radius=0.1, step_size=0.03, steps=2, norm=norm, start="clean")
 
     with torch._dynamo.config.patch(trace_autograd_ops=True):
         compiled = torch.compile(attack, fullgraph=True, backend="aot_eager")(images)

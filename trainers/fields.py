@@ -1,0 +1,44 @@
+"""The kinds of value that configs are made of: numbers as YAML writes them, and models that cannot change."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, WithJsonSchema
+
+
+def parse_number(value: Any) -> Any:
+    """A number from YAML's text: `8/255` and `1e-4` are strings there; everything else passes unchanged.
+
+    >>> parse_number("8/255") == 8 / 255, parse_number("1e-4")
+    (True, 0.0001)
+    """
+    if isinstance(value, bool):
+        raise ValueError(f"must be a number, got {value!r}")
+    if not isinstance(value, str):
+        return value
+    numerator, slash, denominator = value.partition("/")
+    try:
+        return float(numerator) / float(denominator) if slash else float(numerator)
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(f"must be a number such as 0.1, 1e-4 or 8/255, got {value!r}") from None
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
+        raise ValueError(f"must be a whole number, got {value!r}")
+    return value
+
+
+Number = Annotated[
+    float,
+    BeforeValidator(parse_number),
+    WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string", "pattern": r"^[-+0-9.eE/ ]+$"}]}),
+]
+Whole = Annotated[int, BeforeValidator(_whole)]
+
+
+class Frozen(BaseModel):
+    """A part of a config: cannot be changed, knows its keys and no others."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

@@ -1,0 +1,82 @@
+"""A trial's name is its content: what of a config can change the numbers, and the hash of that."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from trainers.config import TrialConfig
+from trainers.errors import UserError
+
+#: What each choice in a part of the config reads there besides the keys that every choice reads.
+_OWN: dict[str, dict[str, tuple[str, ...]]] = {
+    "optimizer": {"sgd": ("momentum", "nesterov"), "deat": ("k1", "k2")},
+    "objective": {
+        "natural": (),
+        "pgd_at": (),
+        "trades": ("beta",),
+        "mart": ("beta",),
+        "avmixup": ("vertex", "clean_label", "vertex_label"),
+    },
+    "weights": {"none": (), "awp": ("gamma", "warmup")},
+    "averaging": {"none": (), "ema": ("decay", "start"), "swa": ("start",)},
+}
+
+
+def identity(config: TrialConfig) -> dict[str, Any]:
+    """All that can change the trial's numbers and nothing that cannot, as plain values.
+
+    Left out: device, which weights are kept, where the data lie, the order in which splits are measured, and
+    keys that the chosen optimizer, objective, schedule or number of attack steps does not read. PGD-AT
+    without attack steps is natural training under another name, and so the same trial.
+    """
+    values = config.resolved().model_dump(mode="json")
+    values["evaluation"]["splits"].sort()
+    if values["objective"]["name"] == "pgd_at" and values["attack"]["steps"] == 0:
+        values["objective"]["name"] = "natural"
+    if values["objective"]["name"] == "natural":
+        values["attack"] = {"norm": values["attack"]["norm"]}
+    elif values["attack"]["steps"] == 0:
+        values["attack"] = {key: values["attack"][key] for key in ("norm", "steps")}
+    if config.optimizer.weight_decay == 0:
+        del values["optimizer"]["decoupled_weight_decay"]
+    for part, choices in _OWN.items():
+        values[part] = _read(values[part], choices)
+    if not values["objective"]["s2o"]["enabled"]:
+        values["objective"]["s2o"] = {"enabled": False}
+    for key in ("device", "keep"):
+        del values[key]
+    for key in ("root", "download"):
+        del values["data"][key]
+    values["schedule"] = _read_by_schedule(config)
+    return values
+
+
+def _read(part: dict[str, Any], choices: dict[str, tuple[str, ...]]) -> dict[str, Any]:
+    """The part without the keys that only other choices read."""
+    others = {key for keys in choices.values() for key in keys} - set(choices[part["name"]])
+    return {key: value for key, value in part.items() if key not in others}
+
+
+def _read_by_schedule(config: TrialConfig) -> dict[str, Any]:
+    schedule = config.schedule
+    reached = [epoch for epoch in schedule.milestones if epoch < config.epochs]
+    if schedule.name == "one_cycle":
+        return {"name": "one_cycle", "warmup": schedule.warmup}
+    rise = {"warmup_epochs": schedule.warmup_epochs} if schedule.warmup_epochs else {}
+    if schedule.name == "piecewise" and reached:
+        return {"name": "piecewise", "milestones": reached, "factor": schedule.factor, **rise}
+    return {"name": "constant" if schedule.name == "piecewise" else schedule.name, **rise}
+
+
+def trial_id(config: TrialConfig) -> str:
+    """The trial's name: 12 hex digits of the SHA-256 of its `identity` as canonical JSON.
+
+    Raises:
+        UserError: the data have no fingerprint yet, so that their content is not in the hash.
+    """
+    if config.data.fingerprint is None:
+        raise UserError("data.fingerprint: needed for the trial's id; trainers.data.fingerprint gives it")
+    text = json.dumps(identity(config), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
