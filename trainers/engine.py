@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Literal
@@ -29,6 +29,16 @@ class Engine:
     def images(self, images: torch.Tensor) -> torch.Tensor:
         """A batch (B, C, H, W) in the memory format of the model."""
         return images.contiguous(memory_format=torch.channels_last)
+
+    def forward(self, model: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+        """The model as a function of images (B, C, H, W), its logits (B, classes) never in bf16: losses are not."""
+
+        def logits(images: torch.Tensor) -> torch.Tensor:
+            with self.autocast():
+                found: torch.Tensor = model(images)
+            return found.float() if found.dtype == torch.bfloat16 else found
+
+        return logits
 
     def autocast(self) -> AbstractContextManager[object]:
         """bf16 forward passes if asked for; parameters, images and the attack's arithmetic stay fp32."""

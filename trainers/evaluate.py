@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from trainers.config import AttackConfig, TrialConfig
 from trainers.data import Split, sequential
 from trainers.engine import Engine
+from trainers.objectives import cross_entropy
 from trainers.step import Tally, adversarial
 
 
@@ -41,23 +42,34 @@ def clean(model: nn.Module, split: Split, batch_size: int, engine: Engine) -> Ev
     tally = Tally.empty(engine.device)
     for images, labels in sequential(split, batch_size):
         logits = model(engine.images(images))
-        tally.add(logits, labels, F.cross_entropy(logits, labels, reduction="sum"))
+        tally.count(logits.argmax(dim=1) == labels, F.cross_entropy(logits, labels, reduction="none"))
     return Evaluation(*tally.means())
 
 
 def robust(
-    model: nn.Module,
-    split: Split,
-    batch_size: int,
-    engine: Engine,
-    attack: AttackConfig,
-    generator: torch.Generator,
+    model: nn.Module, split: Split, config: TrialConfig, engine: Engine, generator: torch.Generator
 ) -> Evaluation:
-    """Accuracy at the images that the attack found. The model must be in eval mode."""
+    """Accuracy and cross-entropy at the worst of the images that PGD found from each of its starts.
+
+    An image that one start breaks is broken; its loss is the largest over the starts.
+
+    Args:
+        model: in eval mode.
+        split: which images.
+        config: of a resolved trial.
+        engine: device and precision.
+        generator: of the starts.
+    """
+    attack, settings = evaluation_attack(config), config.evaluation
     tally = Tally.empty(engine.device)
-    for images, labels in sequential(split, batch_size):
-        x_adv = adversarial(model, engine.images(images), labels, attack, engine, generator)
-        with torch.no_grad():
-            logits = model(x_adv)
-            tally.add(logits, labels, F.cross_entropy(logits, labels, reduction="sum"))
+    for images, labels in sequential(split, settings.batch_size):
+        broken = torch.zeros_like(labels, dtype=torch.bool)
+        worst = images.new_zeros(len(labels))
+        for _ in range(settings.restarts):
+            x_adv = adversarial(model, cross_entropy, engine.images(images), labels, attack, engine, generator)
+            with torch.no_grad():
+                logits = model(x_adv)
+                broken |= logits.argmax(dim=1) != labels
+                worst = torch.maximum(worst, F.cross_entropy(logits, labels, reduction="none"))
+        tally.count(~broken, worst)
     return Evaluation(*tally.means())

@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-import io
-import logging
 import math
 import os
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
-from trainers import evaluate, optimizers, schedules
+from trainers import checkpoint, evaluate, objectives, optimizers, schedules, weights
+from trainers.averaging import Averaging
+from trainers.checkpoint import State
 from trainers.config import TrialConfig
 from trainers.data import Data, batches, fingerprint, load
 from trainers.engine import Engine, device_of, float32_products
 from trainers.identity import trial_id
 from trainers.models import registry
-from trainers.provenance import code_version
 from trainers.randomness import generator
 from trainers.record import EpochRecord, OutcomeRecord, epoch_record
-from trainers.step import Tally, training_step
-
-_log = logging.getLogger(__name__)
+from trainers.step import Slots, Tally, training_step
 
 Report = Callable[[EpochRecord], None]
 
@@ -42,7 +38,10 @@ class _Trial:
     engine: Engine
     model: nn.Module
     optimizer: torch.optim.Optimizer
+    averaging: Averaging | None
     history: list[EpochRecord]
+    best: State | None
+    """The weights of the best epoch so far, where they are kept."""
 
 
 def with_fingerprint(config: TrialConfig) -> TrialConfig:
@@ -61,9 +60,10 @@ def train(config: TrialConfig, report: Report, resume: str | os.PathLike[str] | 
     Args:
         config: the trial.
         report: called once an epoch, after the checkpoint of that epoch is on the disk.
-        resume: the trial's checkpoint file: training goes on from it if it exists, can be read and was
-            written by this code, so that no trial is half of one code and half of another; it is replaced,
-            as a whole, after every epoch. None: no checkpoint.
+        resume: the trial's checkpoint file (see `trainers.checkpoint`): training goes on from it if it exists,
+            can be read and was written by this code, so that no trial is half of one code and half of another;
+            it is replaced, as a whole, after every epoch, and holds at last what `config.keep` names. None: no
+            checkpoint.
 
     Returns:
         completed; diverged (a loss was not finite: the epochs before count); or out_of_memory.
@@ -72,17 +72,17 @@ def train(config: TrialConfig, report: Report, resume: str | os.PathLike[str] | 
         UserError: data, device or model cannot be had as asked.
     """
     config = with_fingerprint(config)
-    checkpoint = Path(resume) if resume is not None else None
+    path = Path(resume) if resume is not None else None
     try:
-        return _train(config, report, checkpoint)
+        return _train(config, report, path)
     except torch.OutOfMemoryError as error:
         return OutcomeRecord(trial_id(config), "out_of_memory", str(error).splitlines()[0], 0)
 
 
-def _train(config: TrialConfig, report: Report, checkpoint: Path | None) -> OutcomeRecord:
+def _train(config: TrialConfig, report: Report, path: Path | None) -> OutcomeRecord:
     trial = _begin(config)
-    if checkpoint is not None and (state := _checkpoint(checkpoint)) is not None:
-        _restore(trial, state, checkpoint)
+    if path is not None and (state := checkpoint.load(path)) is not None:
+        _restore(trial, state, path)
         for record in trial.history:
             report(record)
     while (epoch := len(trial.history)) < config.epochs:
@@ -90,8 +90,9 @@ def _train(config: TrialConfig, report: Report, checkpoint: Path | None) -> Outc
         if reason := _not_finite(record):
             return OutcomeRecord(trial.id, "diverged", f"{reason} in epoch {epoch + 1}", epoch)
         trial.history.append(record)
-        if checkpoint is not None:
-            _save(trial, checkpoint)
+        if path is not None:
+            _keep_best(trial)
+            checkpoint.save(path, _state(trial))
         report(record)
     return OutcomeRecord(trial.id, "completed", "", config.epochs)
 
@@ -110,7 +111,8 @@ def _begin(config: TrialConfig) -> _Trial:
     )
     model = engine.prepare(model)
     optimizer = optimizers.build(config.optimizer, model.parameters())
-    return _Trial(config, trial_id(config), data, engine, model, optimizer, [])
+    averaging = None if config.averaging.name == "none" else Averaging(config.averaging, model)
+    return _Trial(config, trial_id(config), data, engine, model, optimizer, averaging, [], None)
 
 
 def _epoch(trial: _Trial, epoch: int) -> EpochRecord:
@@ -141,12 +143,14 @@ def _epoch(trial: _Trial, epoch: int) -> EpochRecord:
 
 
 def _pass(trial: _Trial, epoch: int) -> tuple[float, float, float]:
-    """One pass over the training images: the last lr, the robust accuracy and loss of its batches."""
+    """One pass over the training images: the last lr, the accuracy and loss of its batches."""
     config, engine = trial.config, trial.engine
-    start = generator(engine.device, config.seed, epoch, "attack")
+    attacking = generator(engine.device, config.seed, epoch, "attack")
+    mixing = generator(engine.device, config.seed, epoch, "mixing")
     tally = Tally.empty(engine.device)
     steps = math.ceil(len(trial.data.train.labels) / config.batch_size)
     lr = config.optimizer.lr
+    slots = _slots(trial, epoch)
     trial.model.train()
     order = batches(
         trial.data.train, config.batch_size, augment=bool(config.data.augment), seed=config.seed, epoch=epoch
@@ -155,25 +159,44 @@ def _pass(trial: _Trial, epoch: int) -> tuple[float, float, float]:
         lr = config.optimizer.lr * schedules.lr_factor(config.schedule, epoch + step / steps, config.epochs)
         for group in trial.optimizer.param_groups:
             group["lr"] = lr
-        training_step(trial.model, trial.optimizer, engine.images(images), labels, config.attack, engine, start, tally)
+        training_step(trial.model, slots, engine.images(images), labels, attacking, mixing, tally)
+        if trial.averaging is not None:
+            trial.averaging.after_step(trial.model, epoch)
+    if trial.averaging is not None:
+        trial.averaging.after_epoch(trial.model, epoch)
     return lr, *tally.means()
+
+
+def _slots(trial: _Trial, epoch: int) -> Slots:
+    """The method that the config names, as it is in this epoch."""
+    config = trial.config
+    objective = objectives.build(config.objective, trial.data.num_classes)
+    return Slots(config.attack, objective, weights.build(config.weights, epoch), trial.optimizer, trial.engine)
 
 
 def _evaluation(trial: _Trial, epoch: int) -> dict[str, float]:
     """Clean and robust accuracy and loss by split, under their names in EpochRecord."""
+    splits = trial.config.evaluation.splits
+    measured = _measured(trial, trial.model, splits, epoch, "")
+    if trial.averaging is not None and (averaged := trial.averaging.model) is not None:
+        held_out = [name for name in splits if name != "train"]
+        measured |= _measured(trial, averaged, held_out, epoch, "averaged_")
+    return measured
+
+
+def _measured(trial: _Trial, model: nn.Module, splits: Sequence[str], epoch: int, prefix: str) -> dict[str, float]:
     config = trial.config
     measured: dict[str, float] = {}
     engine = replace(trial.engine, precision="fp32")
-    attack = evaluate.evaluation_attack(config)
-    trial.model.eval()
-    for name in config.evaluation.splits:
+    model.eval()
+    for name in splits:
         split = getattr(trial.data, name)
-        found = evaluate.clean(trial.model, split, config.evaluation.batch_size, engine)
-        measured |= {f"{name}_clean": found.accuracy, f"{name}_clean_loss": found.loss}
+        found = evaluate.clean(model, split, config.evaluation.batch_size, engine)
+        measured |= {f"{prefix}{name}_clean": found.accuracy, f"{prefix}{name}_clean_loss": found.loss}
         if name != "train":
             start = generator(engine.device, config.seed, epoch, f"evaluation {name}")
-            found = evaluate.robust(trial.model, split, config.evaluation.batch_size, engine, attack, start)
-            measured |= {f"{name}_robust": found.accuracy, f"{name}_robust_loss": found.loss}
+            found = evaluate.robust(model, split, config, engine, start)
+            measured |= {f"{prefix}{name}_robust": found.accuracy, f"{prefix}{name}_robust_loss": found.loss}
     return measured
 
 
@@ -190,46 +213,50 @@ def _peak_memory(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
 
 
-def _save(trial: _Trial, path: Path) -> None:
-    """Writes the checkpoint beside its place, then moves it there: whoever reads sees a whole one."""
-    state: dict[str, Any] = {
-        "trial_id": trial.id,
-        "code_version": code_version(),
-        "model": trial.model.state_dict(),
-        "optimizer": trial.optimizer.state_dict(),
-        "history": [asdict(record) for record in trial.history],
+def _keep_best(trial: _Trial) -> None:
+    """Copies the weights if the newest epoch is the best so far by val_robust; the earliest of equals stays."""
+    scores = [record.val_robust for record in trial.history if record.val_robust is not None]
+    newest = trial.history[-1].val_robust
+    if trial.config.keep in ("best", "both") and newest is not None and newest > max(scores[:-1], default=-math.inf):
+        trial.best = _weights(trial)
+
+
+def _weights(trial: _Trial) -> State:
+    """The weights as they are, copied."""
+    models = {"raw": trial.model, "averaged": None if trial.averaging is None else trial.averaging.model}
+    states = {
+        kind: {name: value.detach().to("cpu", copy=True) for name, value in model.state_dict().items()}
+        for kind, model in models.items()
+        if model is not None
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{os.getpid()}.part")
-    with part.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
+    return {"epoch": len(trial.history), **states}
 
 
-def _checkpoint(path: Path) -> dict[str, Any] | None:
-    """What the checkpoint holds, on the CPU; None, with a line in the log, where training must begin afresh."""
-    if not path.exists():
-        return None
-    content = io.BytesIO(path.read_bytes())  # an OSError from here on is damage, and not the disk's
-    try:
-        state: dict[str, Any] = torch.load(content, map_location="cpu", weights_only=True)
-        written_by = state["code_version"]
-    except MemoryError:
-        raise
-    except Exception as error:  # torch has no exception of its own for a damaged file: it raises what comes first
-        _log.warning("%s: unreadable checkpoint (%s); the trial begins afresh", path, type(error).__name__)
-        return None
-    if written_by != code_version():
-        _log.warning("%s: checkpoint of other code (%s); the trial begins afresh", path, written_by)
-        return None
+def _state(trial: _Trial) -> State:
+    """What the checkpoint holds: all that the rest of the training needs, or the weights that are to be kept."""
+    ended = len(trial.history) == trial.config.epochs
+    kept: State = {} if ended and trial.config.keep in ("none", "best") else {"last": _weights(trial)}
+    if trial.best is not None:
+        kept["best"] = trial.best
+    state: State = {
+        "trial_id": trial.id,
+        "history": [asdict(record) for record in trial.history],
+        "weights": kept,
+    }
+    if not ended:
+        state["optimizer"] = trial.optimizer.state_dict()
+        state["averaging"] = None if trial.averaging is None else trial.averaging.state_dict()
     return state
 
 
-def _restore(trial: _Trial, state: dict[str, Any], path: Path) -> None:
+def _restore(trial: _Trial, state: State, path: Path) -> None:
     if state["trial_id"] != trial.id:
         raise ValueError(f"{path}: checkpoint of trial {state['trial_id']}, not of {trial.id}")
-    trial.model.load_state_dict(state["model"])
-    trial.optimizer.load_state_dict(state["optimizer"])
     trial.history = [epoch_record(values) for values in state["history"]]
+    if len(trial.history) == trial.config.epochs:
+        return
+    trial.best = state["weights"].get("best")
+    trial.model.load_state_dict(state["weights"]["last"]["raw"])
+    trial.optimizer.load_state_dict(state["optimizer"])
+    if trial.averaging is not None:
+        trial.averaging.load_state_dict(state["averaging"])

@@ -45,8 +45,10 @@ REQUIRED: dict[str, frozenset[str]] = {
 class EpochRecord:
     """What one epoch of one trial gave. Accuracies are fractions, times seconds; None: not measured.
 
-    `train_robust` and `train_robust_loss` are running means over the epoch's adversarial batches, each seen
-    before its update [DEAT, Fig. 5]; all others are measured after the epoch, in eval mode, without augmentation.
+    `train_robust` and `train_robust_loss` are running means over the epoch's batches, each seen before its update
+    [DEAT, Fig. 5]: accuracy at the images that the update is made on (adversarial, clean for natural training,
+    mixed for AVMixup), and the objective's own outer loss. All others are measured after the epoch, in eval mode,
+    without augmentation; their losses are cross-entropies.
     """
 
     trial_id: str
@@ -66,6 +68,15 @@ class EpochRecord:
     val_robust_loss: float | None = None
     test_clean_loss: float | None = None
     test_robust_loss: float | None = None
+    averaged_val_clean: float | None = None
+    """averaged_: of the averaged weights, where the trial averages them."""
+    averaged_val_robust: float | None = None
+    averaged_test_clean: float | None = None
+    averaged_test_robust: float | None = None
+    averaged_val_clean_loss: float | None = None
+    averaged_val_robust_loss: float | None = None
+    averaged_test_clean_loss: float | None = None
+    averaged_test_robust_loss: float | None = None
     seconds: float = 0.0
     """Training time of the epoch, evaluation not included, s."""
     evaluation_seconds: float = 0.0

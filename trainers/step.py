@@ -1,4 +1,4 @@
-"""The one training step: attack, loss at the adversarial images, update."""
+"""The one training step, over its four slots: attack, objective, weights, update."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from trainers.attacks import pgd
 from trainers.config import AttackConfig
 from trainers.engine import Engine, attacking
+from trainers.objectives import Inner, Objective, Outer
+from trainers.weights import Perturbed
 
 
 @dataclass
@@ -27,34 +28,45 @@ class Tally:
         return cls(torch.zeros((), device=device), torch.zeros((), dtype=torch.long, device=device))
 
     @torch.no_grad()
-    def add(self, logits: Tensor, labels: Tensor, loss_sum: Tensor) -> None:
-        """Counts a batch: logits (B, classes), labels (B,), its summed loss."""
-        self.loss += loss_sum
-        self.correct += (logits.argmax(dim=1) == labels).sum()
-        self.images += len(labels)
+    def count(self, correct: Tensor, losses: Tensor) -> None:
+        """Counts a batch: which images are right (B,), and their losses (B,)."""
+        self.loss += losses.sum()
+        self.correct += correct.sum()
+        self.images += len(correct)
 
     def means(self) -> tuple[float, float]:
         """Accuracy (fraction) and mean loss (nats); waits for the device."""
         return self.correct.item() / self.images, self.loss.item() / self.images
 
 
+@dataclass(frozen=True)
+class Slots:
+    """A method: a choice in each of the four slots, and the engine that they run on."""
+
+    attack: AttackConfig
+    """Slot 1, resolved; steps = 0: the clean images."""
+    objective: Objective
+    perturbed: Perturbed
+    optimizer: torch.optim.Optimizer
+    """Over the model's parameters."""
+    engine: Engine
+
+
 def adversarial(
     model: nn.Module,
+    inner: Inner,
     images: Tensor,
     labels: Tensor,
     attack: AttackConfig,
     engine: Engine,
     generator: torch.Generator,
 ) -> Tensor:
-    """Images (B, C, H, W) that PGD found in the ball around `images` by raising the cross-entropy."""
-
-    def loss(candidates: Tensor) -> Tensor:
-        with engine.autocast():
-            return F.cross_entropy(model(candidates), labels, reduction="sum")
-
+    """Images (B, C, H, W) that PGD found in the ball around `images` by raising the inner loss."""
+    if attack.steps == 0:
+        return images
     with attacking(model, attack.batch_norm):
         return pgd(
-            loss,
+            inner(engine.forward(model), images, labels),
             images,
             radius=attack.radius,
             step_size=attack.step_size,
@@ -67,31 +79,29 @@ def adversarial(
 
 def training_step(
     model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    slots: Slots,
     images: Tensor,
     labels: Tensor,
-    attack: AttackConfig,
-    engine: Engine,
-    generator: torch.Generator,
+    attacking_from: torch.Generator,
+    mixing: torch.Generator,
     tally: Tally,
 ) -> None:
-    """One update of adversarial training [Madry et al. 2018, eq. 2.1], counted into `tally`.
+    """One update of adversarial training, counted into `tally`.
 
     Args:
         model: in train mode; left so.
-        optimizer: over the model's parameters.
+        slots: the method.
         images: (B, C, H, W) in [0, 1].
         labels: (B,).
-        attack: the inner maximisation; steps = 0 is natural training.
-        engine: device and precision.
-        generator: of the random start.
-        tally: gets the loss and the correct answers at the adversarial images, before the update.
+        attacking_from: generator of the attack's random start.
+        mixing: generator of an objective's own draws.
+        tally: gets the outer loss and the correct answers at the update's images, before the update.
     """
-    x_adv = adversarial(model, images, labels, attack, engine, generator)
-    with engine.autocast():
-        logits = model(x_adv)
-        loss = F.cross_entropy(logits, labels)
-    optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    optimizer.step()
-    tally.add(logits, labels, loss.detach() * len(labels))
+    x_adv = adversarial(model, slots.objective.inner, images, labels, slots.attack, slots.engine, attacking_from)
+    outer = slots.objective.outer(slots.engine.forward(model), images, x_adv, labels, mixing)
+    with slots.perturbed(model, lambda: outer().loss):
+        found: Outer = outer()
+        slots.optimizer.zero_grad()
+        found.loss.backward()  # type: ignore[no-untyped-call]
+    slots.optimizer.step()
+    tally.count(found.logits.argmax(dim=1) == labels, found.loss.detach().expand(len(labels)))

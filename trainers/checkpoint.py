@@ -1,0 +1,85 @@
+"""A trial's one file: where it stands while it trains, and the weights that are kept when it has ended.
+
+trial_id, code_version, history    always
+weights                            "last" and, where it is kept, "best": the epoch, the raw state dict and,
+                                   where weights are averaged, the averaged one
+optimizer, averaging               their state dicts, while the trial trains
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import torch
+
+from trainers.errors import UserError
+from trainers.provenance import code_version
+
+_log = logging.getLogger(__name__)
+
+State: TypeAlias = dict[str, Any]
+Which = Literal["last", "best"]
+
+
+def save(path: Path, state: State) -> None:
+    """Writes the file beside its place, then moves it there: whoever reads sees a whole one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(f".{os.getpid()}.part")
+    with part.open("wb") as file:
+        torch.save({"code_version": code_version(), **state}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)
+
+
+def load(path: Path) -> State | None:
+    """What a trial goes on from, on the CPU; None, with a line in the log, where it must begin afresh."""
+    if not path.exists():
+        return None
+    content = io.BytesIO(path.read_bytes())  # an OSError from here on is damage, and not the disk's
+    try:
+        state: State = torch.load(content, map_location="cpu", weights_only=True)
+        written_by = state["code_version"]
+    except MemoryError:
+        raise
+    except Exception as error:  # torch has no exception of its own for a damaged file: it raises what comes first
+        _log.warning("%s: unreadable checkpoint (%s); the trial begins afresh", path, type(error).__name__)
+        return None
+    if written_by != code_version():
+        _log.warning("%s: checkpoint of other code (%s); the trial begins afresh", path, written_by)
+        return None
+    return state
+
+
+def kept_weights(path: Path, which: Which, *, averaged: bool = False) -> State:
+    """The state dict of an ended trial's network, on the CPU, whatever code wrote it.
+
+    Args:
+        path: of the trial's checkpoint.
+        which: of the last epoch, or of the one with the best val_robust.
+        averaged: the average in place of the raw weights.
+
+    Raises:
+        UserError: there is no such file, or these weights are not in it.
+    """
+    try:
+        state: State = torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
+        weights = state["weights"]
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such checkpoint; launch the sweep again with keep: {which}") from None
+    except Exception as error:  # as in `load`
+        raise UserError(f"{path}: unreadable checkpoint ({type(error).__name__}); delete it and train again") from None
+    if which not in weights:
+        kept = ", ".join(weights) or "none"
+        raise UserError(
+            f"{path}: must hold the {which} weights, and holds {kept}; choose of those, or train with keep: {which}"
+        )
+    kind = "averaged" if averaged else "raw"
+    if kind not in weights[which]:
+        raise UserError(f"{path}: has no averaged weights; leave them out, or train with averaging.name: ema or swa")
+    found: State = weights[which][kind]
+    return found

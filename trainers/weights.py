@@ -1,0 +1,76 @@
+"""AWP: around which weights the loss is descended, slot 3 of the training step.
+
+Source: [AWP] Wu, Xia, Wang, "Adversarial Weight Perturbation Helps Robust Generalization", NeurIPS 2020.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from trainers.config import WeightsConfig
+
+Perturbed: TypeAlias = Callable[[nn.Module, Callable[[], Tensor]], AbstractContextManager[None]]
+"""A model and its loss as a function of nothing but the weights, to the block in which they are perturbed."""
+
+#: Below any norm that a gradient has; keeps a tensor without gradient where it is. [AWP, code]
+_SMALLEST = 1e-20
+
+
+def build(config: WeightsConfig, epoch: int) -> Perturbed:
+    """What a resolved config does to the weights in an epoch, counted from 0: nothing before the warm-up's end."""
+    if config.name == "none" or epoch < config.warmup:
+        return lambda model, loss: nullcontext()
+    gamma = config.gamma
+    assert gamma is not None, "resolve the trial's config first"
+    return lambda model, loss: perturbed(model, loss, gamma)
+
+
+@contextmanager
+def perturbed(model: nn.Module, loss: Callable[[], Tensor], gamma: float) -> Iterator[None]:
+    """The weights a step of one tensor's relative length gamma up the loss; on leaving, the same to the bit.
+
+        v = gamma |w| g / |g|,    g the loss's gradient at w
+
+    for each trainable tensor w of more than one dimension [AWP, eq. 10 and code]: biases and batch norm's
+    scales stay. The pass that finds g leaves no trace in the buffers: batch norm sees the batch once, at w + v.
+
+    The surprise: the caller steps the optimizer after the block, at w. The authors step at w + v and subtract v
+    then, so that there weight decay also acts on v: a difference of lr * weight_decay * v.
+
+    Args:
+        model: its mode is left alone.
+        loss: (), the same function at every call; called once here.
+        gamma: |v| / |w|.
+    """
+    chosen: list[Tensor] = [weight for weight in model.parameters() if weight.requires_grad and weight.dim() > 1]
+    kept = [weight.detach().clone() for weight in chosen]
+    gradients = _gradients(model, loss, chosen)
+    with torch.no_grad():
+        lengths = torch._foreach_norm(kept)
+        torch._foreach_mul_(lengths, gamma)
+        steepness = torch._foreach_norm(gradients)
+        torch._foreach_add_(steepness, _SMALLEST)
+        torch._foreach_div_(lengths, steepness)
+        torch._foreach_mul_(gradients, lengths)
+        torch._foreach_add_(chosen, gradients)
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            torch._foreach_copy_(chosen, kept)
+
+
+def _gradients(model: nn.Module, loss: Callable[[], Tensor], chosen: list[Tensor]) -> list[Tensor]:
+    """The loss's gradient by each tensor; the model's buffers are as before."""
+    buffers = list(model.buffers())
+    kept = [buffer.clone() for buffer in buffers]
+    gradients = torch.autograd.grad(loss(), chosen, allow_unused=True, materialize_grads=True)
+    with torch.no_grad():
+        for buffer, before in zip(buffers, kept, strict=True):
+            buffer.copy_(before)
+    return list(gradients)
