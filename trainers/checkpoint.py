@@ -70,13 +70,16 @@ def kept_weights(path: Path, which: Which, *, averaged: bool = False) -> State:
         state: State = torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
         weights = state["weights"]
     except FileNotFoundError:
-        raise UserError(f"{path}: no such checkpoint; launch the sweep again with keep: {which}") from None
+        raise UserError(
+            f"{path}: no such checkpoint; launch into another --out with --set trial.keep={which}"
+        ) from None
     except Exception as error:  # as in `load`
-        raise UserError(f"{path}: unreadable checkpoint ({type(error).__name__}); delete it and train again") from None
+        raise UserError(f"{path}: unreadable checkpoint ({type(error).__name__}); launch into another --out") from None
     if which not in weights:
         kept = ", ".join(weights) or "none"
         raise UserError(
-            f"{path}: must hold the {which} weights, and holds {kept}; choose of those, or train with keep: {which}"
+            f"{path}: must hold the {which} weights, and holds {kept}; choose of those, or launch into another --out with "
+            f"--set trial.keep={which}"
         )
     kind = "averaged" if averaged else "raw"
     if kind not in weights[which]:

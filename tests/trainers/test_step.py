@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from trainers.config import AttackConfig, ModelConfig
+from trainers import objectives, weights
+from trainers.config import AttackConfig, ModelConfig, TrialConfig
 from trainers.engine import Engine, attacking, device_of, float32_products
 from trainers.errors import UserError
 from trainers.models import registry
-from trainers.step import Tally, adversarial, training_step
+from trainers.objectives import cross_entropy
+from trainers.step import Slots, Tally, adversarial, training_step
 
 CPU = torch.device("cpu")
 
@@ -37,13 +40,22 @@ def batch(channels: int = 1, size: int = 8, images: int = 4) -> tuple[torch.Tens
     return x, torch.randint(0, 10, (images,), generator=generator)
 
 
-def one_step(model: torch.nn.Module, attack: AttackConfig, precision: str = "fp32", **shape: int) -> Tally:
-    x, y = batch(**shape)
+def one_step(
+    model: torch.nn.Module, precision: str = "fp32", shape: dict[str, int] | None = None, **parts: Any
+) -> Tally:
+    """One update by SGD, lr 0.1, of the method that the parts of a TrialConfig name."""
+    config = TrialConfig.model_validate({"data": {"name": "digits"}, **parts}).resolved()
+    x, y = batch(**(shape or {}))
     tally = Tally.empty(CPU)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    model.train()
-    engine = Engine(CPU, precision)
-    training_step(model, optimizer, x, y, attack, engine, torch.Generator().manual_seed(2), tally)
+    slots = Slots(
+        config.attack,
+        objectives.build(config.objective, num_classes=10),
+        weights.build(config.weights, epoch=0),
+        torch.optim.SGD(model.parameters(), lr=0.1),
+        Engine(CPU, precision),
+    )
+    start, mixing = (torch.Generator().manual_seed(seed) for seed in (2, 3))
+    training_step(model.train(), slots, x, y, start, mixing, tally)
     return tally
 
 
@@ -65,19 +77,37 @@ def flops(work: Callable[[], object]) -> int:
     return counter.get_total_flops()
 
 
-def test_a_pgd10_step_costs_23_forward_equivalents() -> None:
-    """10 (F + dX) + (F + dX + dW), less the first layer's input gradient, which the update does not need."""
+#: Forward-equivalents of a step with 10 attack steps: a forward pass, its gradient by the input and by the weights are
+#: one each, and AWP repeats the outer loss.
+COSTS = {
+    "natural": (3, 6),
+    "pgd_at": (23, 26),
+    "trades": (27, 33),
+    "mart": (26, 32),
+    "avmixup": (23, 26),
+}
+COSTS_WITH_S2O = {"natural": (3, 6), "pgd_at": (26, 32), "trades": (27, 33), "mart": (26, 32), "avmixup": (26, 32)}
+
+
+@pytest.mark.parametrize("awp", [False, True])
+@pytest.mark.parametrize("s2o", [False, True])
+@pytest.mark.parametrize("objective", COSTS)
+def test_a_pgd10_step_costs_so_many_forward_equivalents(objective: str, s2o: bool, awp: bool) -> None:
+    """Less the first layer's input gradient, which no update needs."""
+    shape = {"channels": 3, "size": 16, "images": 2}
     model = build("preact_resnet18", channels=3, size=16)
-    images = batch(channels=3, size=16, images=2)[0]
+    images = batch(**shape)[0]
     forward = flops(lambda: model(images))
-    step = flops(lambda: one_step(model, AttackConfig(steps=10), channels=3, size=16, images=2))
-    assert step / forward == pytest.approx(23, abs=0.05)
+    method = {"objective": {"name": objective, "s2o": {"enabled": s2o}}, "weights": {"name": "awp" if awp else "none"}}
+    step = flops(lambda: one_step(model, shape=shape, attack={"steps": 10}, **method))
+    assert step / forward == pytest.approx((COSTS_WITH_S2O if s2o else COSTS)[objective][awp], abs=0.1)
 
 
-def test_zero_attack_steps_are_one_step_of_natural_training() -> None:
+@pytest.mark.parametrize("parts", [{"attack": {"steps": 0}}, {"objective": {"name": "natural"}}], ids=str)
+def test_zero_attack_steps_are_one_step_of_natural_training(parts: dict[str, Any]) -> None:
     attacked, natural = build(), build()
     x, y = batch()
-    one_step(attacked, AttackConfig(steps=0))
+    one_step(attacked, **parts)
     optimizer = torch.optim.SGD(natural.parameters(), lr=0.1)
     F.cross_entropy(natural.train()(x), y).backward()
     optimizer.step()
@@ -88,10 +118,12 @@ def test_zero_attack_steps_are_one_step_of_natural_training() -> None:
 def test_the_tally_holds_the_loss_and_accuracy_at_the_adversarial_images() -> None:
     model, reference = build(), build()
     x, y = batch(images=16)
-    attack = AttackConfig(radius=0.1, step_size=0.03, steps=3)
-    tally = one_step(model, attack, images=16)
+    attack = {"radius": 0.1, "step_size": 0.03, "steps": 3}
+    tally = one_step(model, shape={"images": 16}, attack=attack)
     reference.train()
-    x_adv = adversarial(reference, x, y, attack, Engine(CPU), torch.Generator().manual_seed(2))
+    x_adv = adversarial(
+        reference, cross_entropy, x, y, AttackConfig(**attack), Engine(CPU), torch.Generator().manual_seed(2)
+    )
     logits = reference(x_adv)
     accuracy, loss = tally.means()
     assert accuracy == (logits.argmax(1) == y).float().mean().item()
@@ -103,7 +135,7 @@ def test_batch_norm_statistics_move_while_attacking_only_in_train_mode(mode: str
     model = build().train()
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
     x, y = batch()
-    adversarial(model, x, y, AttackConfig(batch_norm=mode, steps=2), Engine(CPU), torch.Generator())
+    adversarial(model, cross_entropy, x, y, AttackConfig(batch_norm=mode, steps=2), Engine(CPU), torch.Generator())
     moved = any(not torch.equal(buffer, before[name]) for name, buffer in model.named_buffers())
     assert moved is moves
     assert model.training
@@ -121,9 +153,9 @@ def test_an_attack_leaves_no_gradients_and_gives_the_parameters_back() -> None:
 
 def test_bf16_steps_stay_near_fp32_ones_and_leave_fp32_parameters() -> None:
     exact, rough = build(), build()
-    attack = AttackConfig(radius=0.1, step_size=0.03, steps=3)
-    loss = one_step(exact, attack, images=32).means()[1]
-    assert one_step(rough, attack, "bf16", images=32).means()[1] == pytest.approx(loss, rel=0.05)
+    parts = {"shape": {"images": 32}, "attack": {"radius": 0.1, "step_size": 0.03, "steps": 3}}
+    loss = one_step(exact, **parts).means()[1]
+    assert one_step(rough, "bf16", **parts).means()[1] == pytest.approx(loss, rel=0.05)
     assert {parameter.dtype for parameter in rough.parameters()} == {torch.float32}
 
 

@@ -1,0 +1,165 @@
+"""Averaged weights: the recursions, when they begin, and that training does not notice them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from trainers.averaging import Averaging
+from trainers.checkpoint import kept_weights
+from trainers.config import AveragingConfig, TrialConfig
+from trainers.errors import UserError, validated
+from trainers.loop import train
+from trainers.record import METRICS, EpochRecord
+
+AVERAGED = [name for name in METRICS if name.startswith("averaged_")]
+
+
+def moved(model: nn.Linear, value: float) -> nn.Linear:
+    with torch.no_grad():
+        model.weight.fill_(value)
+    return model
+
+
+def test_ema_is_its_recursion_from_the_weights_at_its_beginning() -> None:
+    model = moved(nn.Linear(1, 1), 1.0)
+    averaging = Averaging(AveragingConfig(name="ema", decay=0.9, start=1), model)
+    for epoch, value in enumerate((1.0, 2.0, 4.0, 8.0)):
+        averaging.after_step(moved(model, value), epoch)
+    assert averaging.model.weight.item() == pytest.approx(0.9 * (0.9 * 2 + 0.1 * 4) + 0.1 * 8)
+
+
+def test_swa_is_the_mean_of_the_epochs_from_its_beginning() -> None:
+    model = nn.Linear(1, 1)
+    averaging = Averaging(AveragingConfig(name="swa", start=1), model)
+    for epoch, value in enumerate((1.0, 2.0, 4.0, 9.0)):
+        averaging.after_step(moved(model, -1.0), epoch)
+        averaging.after_epoch(moved(model, value), epoch)
+    assert averaging.model.weight.item() == pytest.approx((2 + 4 + 9) / 3)
+
+
+def test_there_is_no_average_before_its_beginning() -> None:
+    averaging = Averaging(AveragingConfig(name="ema", start=1), nn.Linear(1, 1))
+    averaging.after_step(nn.Linear(1, 1), 0)
+    assert averaging.model is None
+
+
+def test_batch_norms_statistics_are_averaged_and_its_count_is_not_lost() -> None:
+    model = nn.BatchNorm1d(1)
+    averaging = Averaging(AveragingConfig(name="swa", start=0), model)
+    for epoch, value in enumerate((1.0, 3.0)):
+        model.running_mean.fill_(value)
+        averaging.after_epoch(model, epoch)
+    assert averaging.model.running_mean.item() == 2
+
+
+def config(**values: Any) -> TrialConfig:
+    tiny = {
+        "data": {"name": "digits", "validation_fraction": 0.2, "train_per_class": 10, "test_per_class": 5},
+        "model": {"name": "small_cnn"},
+        "batch_size": 32,
+        "epochs": 4,
+        "attack": {"radius": 0.15, "step_size": 0.04, "steps": 2},
+        "evaluation": {"steps": 2},
+    }
+    return TrialConfig.model_validate(tiny | values)
+
+
+def records(trial: TrialConfig, checkpoint: Path | None = None) -> list[EpochRecord]:
+    found: list[EpochRecord] = []
+    assert train(trial, found.append, checkpoint).outcome == "completed"
+    return found
+
+
+@pytest.mark.parametrize("name", ["ema", "swa"])
+def test_training_is_the_same_with_and_without_an_average(name: str) -> None:
+    plain, averaged = records(config()), records(config(averaging={"name": name, "start": 2}))
+    for one, other in zip(plain, averaged, strict=True):
+        for metric in set(METRICS) - set(AVERAGED):
+            assert getattr(one, metric) == getattr(other, metric), metric
+    last = averaged[-1]
+    assert [getattr(averaged[1], metric) for metric in AVERAGED] == [None] * len(AVERAGED)
+    assert all(getattr(last, metric) is not None for metric in AVERAGED)
+    assert last.averaged_test_robust_loss != last.test_robust_loss
+
+
+def test_an_average_of_one_epoch_is_that_epoch(tmp_path: Path) -> None:
+    last = records(config(averaging={"name": "swa", "start": 3}), tmp_path / "trial.pt")[-1]
+    assert last.averaged_test_robust_loss == last.test_robust_loss
+    raw = kept_weights(tmp_path / "trial.pt", "last")
+    averaged = kept_weights(tmp_path / "trial.pt", "last", averaged=True)
+    assert all(torch.equal(raw[name], averaged[name]) for name in raw)
+
+
+def test_swa_begins_after_three_quarters_of_the_epochs_unless_told() -> None:
+    assert config(epochs=10, averaging={"name": "swa"}).resolved().averaging.start == 8
+    assert config(epochs=10, averaging={"name": "ema"}).resolved().averaging.start == 0
+
+
+def test_an_average_that_would_never_begin_is_refused() -> None:
+    values = config().model_dump() | {"averaging": {"name": "ema", "start": 4}}
+    with pytest.raises(UserError, match=r"averaging\.start: must be below epochs, 4, or nothing is averaged; got 4"):
+        validated(TrialConfig, values)
+
+
+@pytest.mark.parametrize(
+    ("keep", "held"), [("none", set()), ("last", {"last"}), ("best", {"best"}), ("both", {"last", "best"})]
+)
+def test_an_ended_trial_keeps_the_weights_it_was_told_to(keep: str, held: set[str], tmp_path: Path) -> None:
+    path = tmp_path / "trial.pt"
+    records(config(keep=keep), path)
+    state = torch.load(path, weights_only=True)
+    assert set(state["weights"]) == held
+    assert "optimizer" not in state
+
+
+def test_the_best_weights_are_those_of_the_first_epoch_with_the_highest_val_robust(tmp_path: Path) -> None:
+    path = tmp_path / "trial.pt"
+    found = records(config(epochs=8, keep="both", optimizer={"lr": 0.5}), path)
+    scores = [record.val_robust for record in found]
+    state = torch.load(path, weights_only=True)
+    best = scores.index(max(scores)) + 1
+    assert state["weights"]["best"]["epoch"] == best
+    assert state["weights"]["last"]["epoch"] == 8
+    alone = records(config(epochs=best, optimizer={"lr": 0.5}), tmp_path / "shorter.pt")
+    assert replace(alone[-1], trial_id="").test_robust == found[best - 1].test_robust
+    shorter, kept = kept_weights(tmp_path / "shorter.pt", "last"), kept_weights(path, "best")
+    assert all(torch.equal(shorter[name], kept[name]) for name in kept)
+
+
+def test_the_best_weights_outlive_a_stop(tmp_path: Path) -> None:
+    trial, path = config(epochs=8, keep="best", optimizer={"lr": 0.5}), tmp_path / "trial.pt"
+    records(trial, tmp_path / "whole.pt")
+
+    def stop(record: EpochRecord) -> None:
+        if record.epoch == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(trial, stop, path)
+    records(trial, path)
+    whole, resumed = kept_weights(tmp_path / "whole.pt", "best"), kept_weights(path, "best")
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_weights_that_are_not_there_are_asked_for_in_vain_with_a_way_out(tmp_path: Path) -> None:
+    path = tmp_path / "trial.pt"
+    with pytest.raises(
+        UserError, match=r"trial\.pt: no such checkpoint; launch into another --out with --set trial\.keep=last"
+    ):
+        kept_weights(path, "last")
+    records(config(epochs=1), path)
+    with pytest.raises(
+        UserError, match="must hold the best weights, and holds last; choose of those, or launch into another"
+    ):
+        kept_weights(path, "best")
+    with pytest.raises(UserError, match=r"has no averaged weights; leave them out, or train with averaging\.name"):
+        kept_weights(path, "last", averaged=True)
+    path.write_bytes(b"junk")
+    with pytest.raises(UserError, match="unreadable checkpoint"):
+        kept_weights(path, "last")

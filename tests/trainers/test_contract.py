@@ -1,0 +1,106 @@
+"""The contract of the four slots: every combination takes a step, gives finite gradients, and resumes to the bit."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from trainers import data, objectives, optimizers, weights
+from trainers.checkpoint import kept_weights
+from trainers.config import TrialConfig
+from trainers.engine import Engine
+from trainers.loop import train
+from trainers.models import registry
+from trainers.randomness import generator
+from trainers.record import EpochRecord
+from trainers.step import Slots, Tally, training_step
+
+CPU = torch.device("cpu")
+TIMES = {"seconds": 0.0, "evaluation_seconds": 0.0, "samples_per_second": 0.0, "peak_memory_bytes": 0}
+
+ATTACKS: dict[str, Any] = {
+    "linf": {"norm": "linf", "radius": 0.15, "step_size": 0.1, "steps": 2},
+    "l2": {"norm": "l2", "radius": 0.8, "step_size": 0.5, "steps": 2, "start": "normal", "batch_norm": "train"},
+}
+OBJECTIVES = ("natural", "pgd_at", "trades", "mart", "avmixup")
+OPTIMIZERS: dict[str, Any] = {
+    "sgd": {"name": "sgd", "lr": 0.1, "momentum": 0.9},
+    "deat": {"name": "deat", "lr": 0.1},
+}
+COMBINATIONS = list(itertools.product(ATTACKS, OBJECTIVES, (False, True), ("none", "awp"), OPTIMIZERS))
+
+
+def config(attack: str, objective: str, s2o: bool, perturbation: str, optimizer: str) -> TrialConfig:
+    """Two epochs of two steps; AWP begins in the second."""
+    return TrialConfig.model_validate(
+        {
+            "data": {"name": "digits", "validation_fraction": 0.2, "train_per_class": 4, "test_per_class": 2},
+            "model": {"name": "small_cnn"},
+            "batch_size": 20,
+            "epochs": 2,
+            "attack": ATTACKS[attack],
+            "objective": {"name": objective, "s2o": {"enabled": s2o}},
+            "weights": {"name": perturbation, "warmup": 1},
+            "optimizer": OPTIMIZERS[optimizer],
+            "averaging": {"name": "ema", "decay": 0.5},
+            "evaluation": {"splits": ["val"], "steps": 1},
+        }
+    ).resolved()
+
+
+combinations = pytest.mark.parametrize(("attack", "objective", "s2o", "perturbation", "optimizer"), COMBINATIONS)
+
+
+@combinations
+def test_a_step_gives_every_parameter_a_finite_gradient_and_moves_it(
+    attack: str, objective: str, s2o: bool, perturbation: str, optimizer: str
+) -> None:
+    trial = config(attack, objective, s2o, perturbation, optimizer)
+    digits = data.load(trial.data, CPU)
+    model = registry.build(
+        trial.model, num_classes=10, channels=1, image_size=8, mean=digits.mean, std=digits.std, seed=0
+    ).train()
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    slots = Slots(
+        trial.attack,
+        objectives.build(trial.objective, 10),
+        weights.build(trial.weights, epoch=1),
+        optimizers.build(trial.optimizer, model.parameters()),
+        Engine(CPU),
+    )
+    images, labels = next(iter(data.batches(digits.train, 20, augment=False, seed=0, epoch=0)))
+    tally = Tally.empty(CPU)
+    training_step(model, slots, images, labels, generator(CPU, 0), generator(CPU, 1), tally)
+    assert torch.isfinite(tally.loss)
+    assert tally.images == 20
+    for parameter, was in zip(model.parameters(), before, strict=True):
+        assert parameter.requires_grad
+        assert torch.isfinite(parameter.grad).all()
+        assert not torch.equal(parameter, was)
+
+
+@combinations
+def test_a_stopped_trial_goes_on_to_the_same_records_and_weights(
+    attack: str, objective: str, s2o: bool, perturbation: str, optimizer: str, tmp_path: Path
+) -> None:
+    trial = config(attack, objective, s2o, perturbation, optimizer)
+    found: dict[str, list[EpochRecord]] = {"whole": [], "stopped": []}
+
+    def stop(record: EpochRecord) -> None:
+        raise KeyboardInterrupt
+
+    train(trial, found["whole"].append, tmp_path / "whole.pt")
+    with pytest.raises(KeyboardInterrupt):
+        train(trial, stop, tmp_path / "stopped.pt")
+    train(trial, found["stopped"].append, tmp_path / "stopped.pt")
+    whole, stopped = ([replace(record, **TIMES) for record in records] for records in found.values())
+    assert whole == stopped
+    assert len(whole) == 2
+    for averaged in (False, True):
+        first, second = (kept_weights(tmp_path / f"{name}.pt", "last", averaged=averaged) for name in found)
+        assert all(torch.equal(first[name], second[name]) for name in first)

@@ -1,0 +1,265 @@
+"""The objectives: each against its published formula written out, and the identities between them."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trainers.config import ObjectiveConfig, TrialConfig
+from trainers.objectives import (
+    Logits,
+    Objective,
+    boosted_cross_entropy,
+    build,
+    divergence,
+    s2o,
+    s2o_target,
+)
+
+CLASSES = 5
+NAMES = ("natural", "pgd_at", "trades", "mart", "avmixup")
+
+
+def objective(name: str, classes: int = CLASSES, **keys: Any) -> Objective:
+    config = TrialConfig.model_validate({"data": {"name": "digits"}, "objective": {"name": name, **keys}})
+    return build(config.resolved().objective, classes)
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def network(classes: int = CLASSES) -> nn.Module:
+    """fp64, with batch norm and nonlinear."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        layers = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(16, classes)
+        return nn.Sequential(*layers).double()
+
+
+def images(count: int = 7) -> tuple[Tensor, Tensor, Tensor]:
+    """Images, others near them, and labels."""
+    x = torch.rand(count, 1, 4, 4, dtype=torch.float64, generator=seeded(1))
+    near = (x + 0.1 * torch.randn(x.shape, dtype=torch.float64, generator=seeded(2))).clamp(0, 1)
+    return x, near, torch.randint(0, CLASSES, (count,), generator=seeded(3))
+
+
+def outer(found: Objective, model: nn.Module, generator: torch.Generator | None = None) -> Tensor:
+    return found.outer(model, *images()[:2], images()[2], generator or seeded()).__call__().loss
+
+
+def kl(reference: Tensor, attacked: Tensor) -> Tensor:
+    """KL(softmax(reference) || softmax(attacked)) of each row, by its definition."""
+    p, q = reference.softmax(1), attacked.softmax(1)
+    return (p * (p / q).log()).sum(1)
+
+
+def test_natural_is_the_cross_entropy_at_the_images_and_pgd_at_the_one_at_the_adversarial_images() -> None:
+    model, (x, near, y) = network(), images()
+    assert torch.equal(outer(objective("natural"), model), F.cross_entropy(model(x), y))
+    assert torch.equal(outer(objective("pgd_at"), model), F.cross_entropy(model(near), y))
+
+
+def test_trades_is_its_formula_with_the_mean_over_the_batch_that_is_there() -> None:
+    model, (x, near, y) = network().eval(), images()
+    expected = F.cross_entropy(model(x), y) + 6 * kl(model(x), model(near)).mean()
+    torch.testing.assert_close(outer(objective("trades"), model), expected)
+
+
+def test_trades_at_beta_0_is_natural_training_to_the_bit() -> None:
+    first, second = network().eval(), network().eval()
+    outer(objective("trades", beta=0), first).backward()
+    outer(objective("natural"), second).backward()
+    for one, other in zip(first.parameters(), second.parameters(), strict=True):
+        assert torch.equal(one.grad, other.grad)
+
+
+def test_mart_is_its_formula() -> None:
+    model, (x, near, y) = network().eval(), images()
+    clean, attacked = model(x), model(near)
+    p, q = clean.softmax(1), attacked.softmax(1)
+    rows = range(len(y))
+    strongest = torch.stack([max(q[i, c] for c in range(CLASSES) if c != y[i]) for i in rows])
+    bce = F.cross_entropy(attacked, y) - (1 - strongest).log().mean()
+    expected = bce + 5 * (kl(clean, attacked) * (1 - p[rows, y])).mean()
+    torch.testing.assert_close(outer(objective("mart"), model), expected)
+
+
+def test_mart_at_beta_0_is_its_boosted_cross_entropy() -> None:
+    model, (_, near, y) = network().eval(), images()
+    assert torch.equal(outer(objective("mart", beta=0), model), boosted_cross_entropy(model(near), y))
+
+
+def test_the_boosted_cross_entropy_differs_from_the_authors_by_their_epsilon_alone() -> None:
+    logits, y = torch.randn(200, 10, generator=seeded()), torch.randint(0, 10, (200,), generator=seeded(1))
+    q = logits.softmax(1)
+    wrong = q.scatter(1, y[:, None], 0).amax(1)
+    theirs = F.cross_entropy(logits, y) - (1.0001 - wrong + 1e-12).log().mean()
+    ours = boosted_cross_entropy(logits, y)
+    assert ours != theirs
+    torch.testing.assert_close(ours, theirs, rtol=2e-4, atol=0)
+
+
+def test_a_hopelessly_wrong_image_keeps_finite_values_and_gradients() -> None:
+    logits = torch.tensor([[200.0, -200.0, 0.0]], requires_grad=True)
+    clean = torch.tensor([[0.0, 300.0, -300.0]])
+    for name in ("trades", "mart"):
+        terms = objective(name, 3).terms(Logits(logits, clean), torch.tensor([1]))
+        total = terms.fit + terms.divergence
+        (gradient,) = torch.autograd.grad(total, logits)
+        assert torch.isfinite(total)
+        assert torch.isfinite(gradient).all()
+    (gradient,) = torch.autograd.grad(boosted_cross_entropy(logits, torch.tensor([1])), logits)
+    assert gradient[0, 0] == pytest.approx(2)  # CE's 1 and the margin's 1: it has not vanished
+
+
+def test_the_inner_divergence_is_0_and_flat_at_the_images_and_positive_elsewhere() -> None:
+    model, (x, near, y) = network().eval(), images()
+    loss = divergence(model, x, y)
+    leaf = x.clone().requires_grad_()
+    torch.testing.assert_close(loss(near), kl(model(x), model(near)).sum())
+    value = loss(leaf)
+    assert abs(value.item()) < 1e-12
+    assert torch.autograd.grad(value, leaf)[0].abs().max() < 1e-12
+
+
+def test_avmixup_lies_between_the_image_and_the_clamped_vertex_with_labels_between_theirs() -> None:
+    x, near, y = images()
+    made = objective("avmixup", vertex=2, clean_label=0.9, vertex_label=0.5).inputs(x, near, y, seeded())
+    share = torch.rand((len(x), 1, 1, 1), generator=seeded(), dtype=torch.float64)
+    vertex = (x + 2 * (near - x)).clamp(0, 1)
+    torch.testing.assert_close(made.images, share * x + (1 - share) * vertex)
+    for i, a in enumerate(share.flatten()):
+        own = a * 0.9 + (1 - a) * 0.5
+        expected = torch.full((CLASSES,), ((1 - own) / (CLASSES - 1)).item(), dtype=torch.float64)
+        expected[y[i]] = own
+        torch.testing.assert_close(made.targets[i], expected)
+
+
+def test_avmixup_without_mixing_is_pgd_at() -> None:
+    """A vertex that is the adversarial image itself and labels that are all certain leave only where it is cut."""
+    model = network().eval()
+    x, near, y = images()
+    found = objective("avmixup", vertex=1, clean_label=1, vertex_label=1)
+    ends = found.inputs(x, near, y, seeded())
+    torch.testing.assert_close(ends.targets, F.one_hot(y, CLASSES).double())
+    share = torch.rand((len(x), 1, 1, 1), generator=seeded(), dtype=torch.float64)
+    torch.testing.assert_close(outer(found, model), F.cross_entropy(model(torch.lerp(near, x, share)), y))
+
+
+def test_every_call_of_the_outer_loss_is_the_same_function() -> None:
+    model = network().eval()
+    for name in NAMES:
+        again = objective(name).outer(model, *images()[:2], images()[2], seeded())
+        assert torch.equal(again().loss, again().loss), name
+
+
+def loop_target(z: Tensor, label: int, rho: float) -> list[float]:
+    """S2O's target of one sample, entry by entry as the authors' code describes it."""
+    n, classes = z.shape
+    row = []
+    for other in range(classes):
+        row.append(-abs(sum(float(z[i, label]) * float(z[i, other]) for i in range(n))))
+    least = min(row)
+    row = [0.0 if other == label else value - least for other, value in enumerate(row)]
+    total = sum(row)
+    return [1 - rho if other == label else rho * value / total for other, value in enumerate(row)]
+
+
+@pytest.mark.parametrize("rho", [0.8, 0.98, 0.0])
+def test_the_s2o_target_is_that_of_a_loop_over_samples(rho: float) -> None:
+    z, y = torch.randn(9, 6, dtype=torch.float64, generator=seeded()), torch.randint(0, 6, (9,), generator=seeded(1))
+    expected = torch.tensor([loop_target(z, int(label), rho) for label in y], dtype=torch.float64)
+    torch.testing.assert_close(s2o_target(z, rho)[y], expected)
+
+
+def test_the_s2o_term_is_half_the_two_divergences_summed_over_classes_and_averaged_over_the_batch() -> None:
+    clean, attacked = (torch.randn(9, 6, dtype=torch.float64, generator=seeded(seed)) for seed in (0, 1))
+    y = torch.randint(0, 6, (9,), generator=seeded(2))
+    total = 0.0
+    for z in (clean, attacked):
+        for i, label in enumerate(y):
+            target, p = loop_target(z, int(label), 0.8), z[i].softmax(0)
+            total += sum(t * math.log(t / float(q)) for t, q in zip(target, p, strict=True) if t) / len(y)
+    assert s2o(Logits(attacked, clean), y, rho=0.8).item() == pytest.approx(total / 2)
+
+
+def test_no_gradient_flows_through_the_s2o_target() -> None:
+    z = torch.randn(9, 6, dtype=torch.float64, generator=seeded(), requires_grad=True)
+    y = torch.randint(0, 6, (9,), generator=seeded(1))
+    fixed = s2o_target(z.detach(), 0.8)[y]
+    (expected,) = torch.autograd.grad(F.cross_entropy(z, fixed), z)
+    (got,) = torch.autograd.grad(s2o(Logits(z, z), y, rho=0.8), z)
+    torch.testing.assert_close(got, expected)
+
+
+def test_two_classes_have_an_s2o_target_too() -> None:
+    target = s2o_target(torch.randn(8, 2, generator=seeded()), 0.8)
+    torch.testing.assert_close(target, torch.tensor([[0.2, 0.8], [0.8, 0.2]]))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_s2o_takes_its_share_of_the_first_term_and_leaves_the_divergence_whole(name: str) -> None:
+    """0.9 CE + 0.1 S2O for PGD-AT, 0.7 CE + 0.3 S2O + 6 KL for TRADES [S2O, code]."""
+    plain, joined = objective(name), objective(name, s2o={"enabled": True})
+    model = network().eval()
+    x, near, y = images()
+    inputs = plain.inputs(x, near, y, seeded())
+    logits = Logits(model(inputs.images), model(x))
+    fit, added = plain.terms(logits, inputs.targets)
+    share = {"trades": 0.3, "mart": 0.3}.get(name, 0.1)
+    expected = (1 - share) * fit + share * s2o(logits, y, rho=0.8) + (0 if added is None else added)
+    torch.testing.assert_close(outer(joined, model), expected)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_s2o_at_weight_0_changes_nothing(name: str) -> None:
+    model = network().eval()
+    without = outer(objective(name), model)
+    assert torch.equal(outer(objective(name, s2o={"enabled": True, "weight": 0}), model), without)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("training", [True, False])
+def test_the_models_mode_is_not_touched(name: str, training: bool) -> None:
+    model = network().train(training)
+    seen = []
+    model.register_forward_pre_hook(lambda module, inputs: seen.append(module.training))
+    found = objective(name, s2o={"enabled": True})
+    outer(found, model)
+    found.inner(model, images()[0], images()[2])(images()[1])
+    assert set(seen) == {training}
+    assert model.training is training
+
+
+@pytest.mark.parametrize(
+    ("name", "enabled", "passes"),
+    [("natural", True, 1), ("pgd_at", False, 1), ("pgd_at", True, 2), ("trades", True, 2), ("avmixup", False, 1)],
+)
+def test_the_clean_batch_goes_through_the_model_once_and_only_where_it_is_read(
+    name: str, enabled: bool, passes: int
+) -> None:
+    model, seen = network(), []
+    model.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    outer(objective(name, s2o={"enabled": enabled}), model)
+    assert len(seen) == passes
+
+
+def test_a_config_that_is_not_resolved_is_a_bug() -> None:
+    with pytest.raises(AssertionError, match="resolve"):
+        build(ObjectiveConfig(name="trades"), CLASSES)
+
+
+def test_trades_reference_is_worked_out_once_an_attack() -> None:
+    model, calls = network().eval(), []
+    model.register_forward_hook(lambda module, inputs, logits: calls.append(len(inputs[0])))
+    loss = divergence(model, *[images()[i] for i in (0, 2)])
+    partial(loss, images()[1])()
+    loss(images()[1])
+    assert len(calls) == 3
