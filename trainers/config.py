@@ -78,7 +78,9 @@ class DataConfig(Frozen):
     )
     test_per_class: Whole | None = Field(None, gt=0, description="Take only the first so many test images of a class.")
     image_size: Whole | None = Field(
-        None, gt=0, description="image_folder: resize to this height and width, pixels. none: images have one size."
+        None,
+        gt=0,
+        description="image_folder, tiny_imagenet: resize to this height and width, pixels. none: images have one size.",
     )
     fingerprint: str | None = Field(
         None, description="Hash of the data's content. Filled in by the sweep; if set, other data are refused."
@@ -86,11 +88,13 @@ class DataConfig(Frozen):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.name in ("image_folder", "tiny_imagenet") and self.root is None:
-            test = "test" if self.name == "image_folder" else "val"
-            raise ValueError(f"root: needed for {self.name}: the folder that holds train/ and {test}/")
-        if self.name != "image_folder" and self.image_size is not None:
-            raise ValueError(f"image_size: only image_folder is resized, and name is {self.name!r}; leave it out")
+        files = {"image_folder": "train/ and test/", "tiny_imagenet": "train/ and val/"}
+        if self.name in files and self.root is None:
+            raise ValueError(f"root: needed for {self.name}: the folder that holds {files[self.name]}")
+        if self.name not in files and self.image_size is not None:
+            raise ValueError(
+                f"image_size: only {' and '.join(files)} are resized, and name is {self.name!r}; leave it out"
+            )
         return self
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainers import image_folder, sources
+from trainers import image_folder, sources, tiny_imagenet
 from trainers.augmentation import PADDING, cropped, random_crops
 from trainers.config import DataConfig
 from trainers.errors import UserError
@@ -75,6 +75,9 @@ class Shape(NamedTuple):
     width: int
 
 
+#: How a folder of image files is laid out, by `DataConfig.name`.
+LAYOUTS = {"image_folder": image_folder.listing, "tiny_imagenet": tiny_imagenet.listing}
+
 _last: dict[tuple[DataConfig, str], Data] = {}  # the one data set that this process holds
 
 
@@ -86,8 +89,8 @@ def fingerprint(config: DataConfig) -> str:
     """
     if config.name == "digits":
         return sources.digits().fingerprint
-    if config.name == "image_folder":
-        return image_folder.fingerprint(_root(config))
+    if config.name in LAYOUTS:
+        return image_folder.fingerprint(LAYOUTS[config.name](_root(config)))
     return sources.archive_fingerprint(config.name, _root(config), config.download)
 
 
@@ -127,8 +130,8 @@ def _reads(config: DataConfig) -> str:
 def _source(config: DataConfig) -> Source:
     if config.name == "digits":
         return sources.digits()
-    if config.name == "image_folder":
-        return image_folder.read(_root(config), config.image_size)
+    if config.name in LAYOUTS:
+        return image_folder.read(LAYOUTS[config.name](_root(config)), config.image_size)
     return sources.archive(config.name, _root(config), config.download)
 
 

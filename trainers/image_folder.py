@@ -3,6 +3,8 @@
 The array file is named by the hash of the folder's content, and lies in ROOT/.robustsweep; or, where that
 cannot be written, in the user's cache folder. Beside it lies the index, which spares reading every file
 again: it holds the content's hash next to that of the files' names, sizes and times.
+
+Another layout of the same kind gives a `Listing` of its own to `fingerprint` and `read`.
 """
 
 from __future__ import annotations
@@ -12,8 +14,9 @@ import json
 import os
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -29,8 +32,17 @@ CHUNK = 500  # files that a thread takes at once
 
 
 class File(NamedTuple):
-    """An image file as the folder lists it; `path` is relative to the root, with forward slashes."""
+    """An image file as the folder lists it.
 
+    Attributes:
+        name: SPLIT/CLASS/..., which gives the image its place, its label and its share of the fingerprint; two
+            layouts that give the same names to the same bytes are the same data.
+        path: where it is, relative to the root, with forward slashes.
+        size: bytes.
+        modified_ns, changed_ns: times, nanoseconds.
+    """
+
+    name: str
     path: str
     size: int
     modified_ns: int
@@ -38,41 +50,36 @@ class File(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """The images under a root, by path; and the class names, sorted: a class's number is its place there."""
+    """The images under a root, by class and name; and the class names, sorted: a class's number is its place there.
 
+    Attributes:
+        layout: `data.name`; the fingerprint begins with it.
+    """
+
+    layout: str
     root: Path
     classes: tuple[str, ...]
     train: tuple[File, ...]
     test: tuple[File, ...]
 
 
-def fingerprint(root: Path) -> str:
-    """Hash of the paths and bytes of all images: a copied or moved folder keeps it.
-
-    Raises:
-        UserError: the folder is not laid out as it must be.
-    """
-    return _fingerprint(listing(root))
-
-
-def read(root: Path, image_size: int | None) -> Source:
+def read(listed: Listing, image_size: int | None) -> Source:
     """All images as RGB: from the array file if there is one, else decoded and the array file written.
 
     Args:
         image_size: resize to this height and width in pixels; none: all images have one size already.
 
     Raises:
-        UserError: the folder is not laid out as it must be, or an image cannot be read or has another size.
+        UserError: an image cannot be read or has another size.
     """
-    files = listing(root)
-    content = _fingerprint(files)
-    train, test = _arrays(files, image_size, content + (f"-{image_size}" if image_size else "") + ".npz")
+    content = fingerprint(listed)
+    train, test = _arrays(listed, image_size, content + (f"-{image_size}" if image_size else "") + ".npz")
     return Source(
         train,
-        _labels(files.train, files),
+        _labels(listed.train, listed),
         test,
-        _labels(files.test, files),
-        files.classes,
+        _labels(listed.test, listed),
+        listed.classes,
         fingerprint=content,
     )
 
@@ -83,60 +90,85 @@ def listing(root: Path) -> Listing:
     Raises:
         UserError: the root, a split, a class or its images are missing, or cannot be listed.
     """
-    layout = "it must hold train/ and test/, each with one folder a class"
+    with listable():
+        classes = class_names(root, "test", "it must hold train/ and test/, each with one folder a class")
+        check_same_classes(root, classes, "test/", folders(root / "test"))
+        return Listing("image_folder", root, classes, images(root, "train", classes), images(root, "test", classes))
+
+
+@contextmanager
+def listable() -> Iterator[None]:
+    """A folder or file that cannot be read is the user's to mend."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"data.root: {error.filename} cannot be read ({error.strerror})") from error
+
+
+def class_names(root: Path, test: str, layout: str) -> tuple[str, ...]:
+    """The folders in train/, sorted; the folder `test` must be there too. `layout` says what the root must hold."""
     if not root.is_dir():
         raise UserError(f"data.root: {root} is not a folder; {layout}")
-    for split in ("train", "test"):
+    for split in ("train", test):
         if not (root / split).is_dir():
             raise UserError(f"data.root: {root} has no folder {split}; {layout}")
-    try:
-        classes = _folders(root / "train")
-        if not classes:
-            raise UserError(f"data.root: {root / 'train'} has no folders; {layout}")
-        if differing := sorted(set(classes) ^ set(_folders(root / "test"))):
-            raise UserError(
-                f"data.root: {root}: train/ and test/ must have the same classes, but "
-                f"{differing[0]!r} is only in {'train' if differing[0] in classes else 'test'}/"
-            )
-        return Listing(root, classes, _images(root, "train", classes), _images(root, "test", classes))
-    except OSError as error:
-        raise UserError(f"data.root: {error.filename} cannot be listed ({error.strerror})") from error
+    classes = folders(root / "train")
+    if not classes:
+        raise UserError(f"data.root: {root / 'train'} has no folders; {layout}")
+    return classes
 
 
-def _folders(folder: Path) -> tuple[str, ...]:
+def check_same_classes(root: Path, classes: tuple[str, ...], where: str, found: Iterable[str]) -> None:
+    """The classes of train/ are those `found` in `where`."""
+    if differing := sorted(set(classes).symmetric_difference(found)):
+        raise UserError(
+            f"data.root: {root}: train/ and {where} must have the same classes, but "
+            f"{differing[0]!r} is only in {'train/' if differing[0] in classes else where}"
+        )
+
+
+def folders(folder: Path) -> tuple[str, ...]:
+    """The names of the folders in it, sorted, without hidden ones."""
     with os.scandir(folder) as entries:
         return tuple(sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")))
 
 
-def _images(root: Path, split: str, classes: tuple[str, ...]) -> tuple[File, ...]:
+def images(root: Path, split: str, classes: tuple[str, ...]) -> tuple[File, ...]:
+    """The images of SPLIT/CLASS/, at any depth, by class and path."""
     found: list[File] = []
     for name in classes:
         before = len(found)
-        found += sorted(_walk(str(root), f"{split}/{name}"))
+        found += sorted(walk(root, f"{split}/{name}"))
         if len(found) == before:
             raise UserError(f"data.root: {root / split / name} holds no images ({' '.join(SUFFIXES)})")
     return tuple(found)
 
 
-def _walk(root: str, folder: str) -> Iterator[File]:
+def walk(root: Path, folder: str) -> Iterator[File]:
+    """The images of a folder, at any depth and in any order; their names are their paths."""
     with os.scandir(f"{root}/{folder}") as entries:
         for entry in entries:
             path = f"{folder}/{entry.name}"
             if entry.name.startswith("."):
                 continue
             if entry.is_dir():
-                yield from _walk(root, path)
+                yield from walk(root, path)
             elif entry.name.lower().endswith(SUFFIXES):
                 status = entry.stat()
-                yield File(path, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+                yield File(path, path, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def _labels(files: tuple[File, ...], listed: Listing) -> LabelArray:
     number = {name: place for place, name in enumerate(listed.classes)}
-    return np.array([number[file.path.split("/")[1]] for file in files], np.int64)
+    return np.array([number[file.name.split("/")[1]] for file in files], np.int64)
 
 
-def _fingerprint(listed: Listing) -> str:
+def fingerprint(listed: Listing) -> str:
+    """Hash of the names and bytes of all images: a copied or moved folder keeps it.
+
+    Raises:
+        UserError: an image cannot be read.
+    """
     signature = hashlib.sha256(repr(listed).encode("utf-8", "surrogateescape")).hexdigest()
     for folder in _cache_folders(listed.root):
         if (known := _index(folder).get(str(listed.root))) and known[0] == signature:
@@ -170,8 +202,8 @@ def _content(listed: Listing) -> str:
     with ThreadPoolExecutor(_cores()) as pool:
         for start, chunk in zip(_starts(files), pool.map(digests, _starts(files)), strict=True):
             for file, digest in zip(files[start:], chunk, strict=False):
-                total.update(os.fsencode(file.path) + b"\0" + digest)
-    return f"image_folder-{total.hexdigest()[:16]}"
+                total.update(os.fsencode(file.name) + b"\0" + digest)
+    return f"{listed.layout}-{total.hexdigest()[:16]}"
 
 
 def _digest(path: Path) -> bytes:

@@ -117,7 +117,8 @@ def archive(name: str, root: Path, download: bool) -> Source:
     fingerprint, dataset = archive_fingerprint(name, root, download), _dataset(name)
     if name == "svhn":
         train, test = dataset(root, split="train"), dataset(root, split="test")
-        arrays = train.data, train.labels, test.data, test.labels
+        # torchvision only turns the axes of an array whose last is the image: each image's pixels would lie far apart
+        arrays = np.ascontiguousarray(train.data), train.labels, np.ascontiguousarray(test.data), test.labels
         classes = tuple(str(digit) for digit in range(10))
     else:
         train, test = dataset(root, train=True), dataset(root, train=False)

@@ -215,16 +215,77 @@ def test_l2_random_start_is_uniform_in_the_ball() -> None:
 
 
 @both_norms
-def test_random_start_is_a_function_of_the_generators_seed(norm: Norm) -> None:
-    assert torch.equal(starts(norm, SHAPE, seed=5), starts(norm, SHAPE, seed=5))
-    assert not torch.equal(starts(norm, SHAPE, seed=5), starts(norm, SHAPE, seed=6))
-
-
-@both_norms
 def test_a_generator_leaves_the_global_one_alone(norm: Norm) -> None:
     before = torch.get_rng_state()
     starts(norm, SHAPE)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def asked_first(start: Start, images: Tensor, norm: Norm, generator: torch.Generator, radius: float = 0.25) -> Tensor:
+    """Where PGD begins: the first images that the loss is asked about."""
+    asked: list[Tensor] = []
+
+    def loss(x: Tensor) -> Tensor:
+        asked.append(x.detach().clone())
+        return x.sum()
+
+    pgd(loss, images, radius=radius, step_size=0.1, steps=1, norm=norm, start=start, generator=generator)
+    return asked[0]
+
+
+@both_norms
+def test_normal_start_is_the_image_plus_a_thousandth_of_normal_noise_clamped(norm: Norm) -> None:
+    images = some_images()
+    noise = torch.randn(SHAPE, generator=seeded(4), dtype=images.dtype)
+    first = asked_first("normal", images, norm, seeded(4))
+    torch.testing.assert_close(first, (images + 0.001 * noise).clamp(0, 1), rtol=0, atol=1e-16)
+    assert ((first == 0) | (first == 1)).any()
+
+
+def test_normal_start_has_standard_deviation_a_thousandth_and_independent_pixels() -> None:
+    images = torch.full((500, 3, 4, 4), 0.5, dtype=torch.float64)
+    values = (asked_first("normal", images, "linf", seeded(0)) - images) / 0.001
+    assert stats.kstest(values.flatten().numpy(), "norm").pvalue > 0.01
+    off_diagonal = torch.corrcoef(values.flatten(1).T) - torch.eye(48)
+    assert off_diagonal.abs().max() < 5 / 500**0.5
+
+
+@both_norms
+def test_a_normal_start_outside_a_small_ball_ends_inside_it(norm: Norm) -> None:
+    images, (_, loss) = some_images(), linear()
+    assert lengths(asked_first("normal", images, norm, seeded(0), radius=1e-4) - images, norm).max() > 1e-4
+    adversarial = pgd(
+        loss, images, radius=1e-4, step_size=1e-5, steps=1, norm=norm, start="normal", generator=seeded(0)
+    )
+    assert (lengths(adversarial - images, norm) <= 1e-4 + 1e-15).all()
+
+
+@both_norms
+def test_clean_start_is_the_image_and_draws_nothing(norm: Norm) -> None:
+    images, generator = some_images(), seeded(3)
+    before = generator.get_state()
+    assert torch.equal(asked_first("clean", images, norm, generator), images)
+    assert torch.equal(generator.get_state(), before)
+
+
+@both_norms
+def test_uniform_start_is_the_default_and_lies_in_the_ball_and_the_box(norm: Norm) -> None:
+    images, (_, loss) = some_images(), linear()
+    first = asked_first("uniform", images, norm, seeded(0))
+    assert 0 <= first.min() <= first.max() <= 1
+    assert (lengths(first - images, norm) <= 0.25 + 1e-12).all()
+    attack: dict[str, Any] = {"radius": 0.25, "step_size": 0.01, "steps": 1, "norm": norm}
+    default = pgd(loss, images, generator=seeded(0), **attack)
+    assert torch.equal(default, pgd(loss, images, generator=seeded(0), start="uniform", **attack))
+
+
+@both_norms
+@pytest.mark.parametrize("start", ["uniform", "normal"])
+def test_a_random_start_is_a_function_of_the_generators_seed(norm: Norm, start: Start) -> None:
+    images = some_images()
+    first = asked_first(start, images, norm, seeded(5))
+    assert torch.equal(first, asked_first(start, images, norm, seeded(5)))
+    assert not torch.equal(first, asked_first(start, images, norm, seeded(6)))
 
 
 def test_fgsm_is_radius_times_the_sign_of_the_gradient() -> None:
@@ -351,6 +412,12 @@ def test_an_unknown_norm_is_refused() -> None:
     images, (_, loss) = some_images(), linear()
     with pytest.raises(ValueError, match=r"^norm: must be one of linf, l2; got 'l1'$"):
         pgd(loss, images, radius=0.1, step_size=0.1, steps=1, norm="l1")
+
+
+def test_an_unknown_start_is_refused() -> None:
+    images, (_, loss) = some_images(), linear()
+    with pytest.raises(ValueError, match=r"^start: must be one of uniform, normal, clean; got 'random'$"):
+        pgd(loss, images, radius=0.1, step_size=0.1, steps=1, start="random")
 
 
 @both_norms

@@ -1,10 +1,7 @@
 from __future__ import annotations
 
-import hashlib
-import pickle
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -288,107 +285,3 @@ def test_other_data_than_the_fingerprints_are_refused(tmp_path: Path) -> None:
         f"data.fingerprint: the data in {tmp_path} are digits-0b7e9c3202d7bcd2, not digits-0000; "
         "point data.root at those, or leave data.fingerprint out"
     )
-
-
-# Published archives
-
-
-@pytest.mark.parametrize(
-    ("name", "wanted"),
-    [
-        ("cifar10", "cifar-10-batches-py there (from cifar-10-python.tar.gz)"),
-        ("cifar100", "cifar-100-python there (from cifar-100-python.tar.gz)"),
-        ("svhn", "train_32x32.mat and test_32x32.mat there"),
-    ],
-)
-def test_a_missing_data_set_says_what_to_put_where(name: str, wanted: str, tmp_path: Path) -> None:
-    config = DataConfig.model_validate({"name": name, "root": str(tmp_path)})
-    for act in (data.fingerprint, lambda config: data.load(config, CPU)):
-        with pytest.raises(UserError) as error:
-            act(config)
-        assert str(error.value) == (f"data.root: {name} is not in {tmp_path}; put {wanted}, or set data.download: true")
-
-
-def test_without_a_root_the_data_are_looked_for_in_data_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=f"cifar10 is not in {tmp_path}/data; "):
-        data.fingerprint(DataConfig())
-
-
-def test_a_download_that_fails_says_why_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from torchvision.datasets import CIFAR10
-
-    def offline(self: CIFAR10) -> None:
-        raise URLError("Name or service not known")
-
-    monkeypatch.setattr(CIFAR10, "download", offline)
-    with pytest.raises(UserError) as error:
-        data.fingerprint(DataConfig(name="cifar10", root=str(tmp_path / "new"), download=True))
-    assert str(error.value) == (
-        f"data.download: cifar10 cannot be fetched into {tmp_path}/new "
-        "(<urlopen error Name or service not known>); "
-        "put cifar-10-batches-py there by hand (from cifar-10-python.tar.gz)"
-    )
-
-
-def test_a_damaged_or_incomplete_archive_names_the_file(tmp_path: Path) -> None:
-    folder = tmp_path / "cifar-10-batches-py"
-    folder.mkdir()
-    (folder / "data_batch_1").write_bytes(b"half a")
-    config = DataConfig(name="cifar10", root=str(tmp_path))
-    again = "put cifar-10-batches-py there again (from cifar-10-python.tar.gz), or set data.download: true"
-    with pytest.raises(UserError) as error:
-        data.fingerprint(config)
-    damaged = "damaged: its MD5 is not the published one"
-    assert str(error.value) == f"data.root: {folder}/data_batch_1 is {damaged}; {again}"
-    (folder / "data_batch_1").rename(folder / "data_batch_2")
-    with pytest.raises(UserError) as error:
-        data.fingerprint(config)
-    assert str(error.value) == f"data.root: {folder}/data_batch_1 is missing; {again}"
-
-
-def md5(path: Path) -> str:
-    return hashlib.md5(path.read_bytes()).hexdigest()
-
-
-def test_cifar10_is_read_channels_first_with_published_constants(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from torchvision.datasets import CIFAR10
-
-    folder = tmp_path / CIFAR10.base_folder
-    folder.mkdir()
-    pixels = np.random.RandomState(0).randint(0, 256, (6, 3072), dtype=np.uint8)
-    names = [name for name, _ in CIFAR10.train_list + CIFAR10.test_list]
-    for place, name in enumerate(names):
-        batch = {"data": pixels[place : place + 1], "labels": [place % 2]}
-        (folder / name).write_bytes(pickle.dumps(batch))
-    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": ["cat", "dog"]}))
-    sums = [[name, md5(folder / name)] for name in names]
-    monkeypatch.setattr(CIFAR10, "train_list", sums[:5])
-    monkeypatch.setattr(CIFAR10, "test_list", sums[5:])
-    monkeypatch.setattr(CIFAR10, "meta", {**CIFAR10.meta, "md5": md5(folder / "batches.meta")})
-
-    cifar = data.load(DataConfig(name="cifar10", root=str(tmp_path), validation_fraction=0), CPU)
-    assert torch.equal(cifar.train.images, torch.from_numpy(pixels[:5]).view(5, 3, 32, 32))
-    assert torch.equal(cifar.test.images, torch.from_numpy(pixels[5:]).view(1, 3, 32, 32))
-    assert cifar.train.labels.tolist() == [0, 1, 0, 1, 0]
-    assert (cifar.num_classes, cifar.fingerprint) == (2, "cifar10-c58f30108f718f92")
-    assert (cifar.mean, cifar.std) == ((0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616))
-
-
-def test_svhn_is_read_channels_first_with_its_10_as_0(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from scipy.io import savemat
-    from torchvision.datasets import SVHN
-
-    pixels = np.random.RandomState(0).randint(0, 256, (32, 32, 3, 2), dtype=np.uint8)
-    for split in ("train", "test"):
-        savemat(tmp_path / f"{split}_32x32.mat", {"X": pixels, "y": np.array([[10], [7]], np.uint8)})
-    sums = {split: ["", f"{split}_32x32.mat", md5(tmp_path / f"{split}_32x32.mat")] for split in ("train", "test")}
-    monkeypatch.setattr(SVHN, "split_list", sums)
-
-    svhn = data.load(DataConfig(name="svhn", root=str(tmp_path), validation_fraction=0), CPU)
-    assert torch.equal(svhn.train.images, torch.from_numpy(pixels).permute(3, 2, 0, 1))
-    assert svhn.train.labels.tolist() == [0, 7]
-    assert svhn.num_classes == 10
-    assert svhn.fingerprint == f"svhn-{sums['train'][2][:8]}{sums['test'][2][:8]}"

@@ -11,7 +11,8 @@ import pytest
 from numpy.typing import ArrayLike
 from PIL import Image
 
-from trainers import image_folder
+from trainers import data, image_folder
+from trainers.config import DataConfig
 from trainers.errors import UserError
 from trainers.sources import Source
 
@@ -41,10 +42,18 @@ def save(path: Path, pixels: ArrayLike, mode: str = "RGB") -> None:
     Image.fromarray(np.asarray(pixels, np.uint8), mode=mode).save(path)
 
 
+def read(root: Path, image_size: int | None = None) -> Source:
+    return image_folder.read(image_folder.listing(root), image_size)
+
+
+def fingerprint(root: Path) -> str:
+    return image_folder.fingerprint(image_folder.listing(root))
+
+
 def read_without_decoding(root: Path, monkeypatch: pytest.MonkeyPatch) -> Source:
     with monkeypatch.context() as patch:
         patch.setattr(image_folder, "_rgb", lambda *_: pytest.fail("decoded again"))
-        return image_folder.read(root, None)
+        return read(root)
 
 
 def same(one: Source, two: Source) -> bool:
@@ -56,7 +65,7 @@ def same(one: Source, two: Source) -> bool:
 
 
 def test_images_are_read_by_sorted_path_channels_first_with_classes_by_name(root: Path) -> None:
-    source = image_folder.read(root, None)
+    source = read(root)
     assert source.classes == ("cat", "dog")
     assert source.train_labels.tolist() == [0, 0, 0, 1, 1, 1]
     assert source.test_labels.tolist() == [0, 0, 1, 1]
@@ -69,7 +78,7 @@ def test_grey_palette_and_transparent_images_become_rgb(root: Path) -> None:
     save(root / "train" / "cat" / "0.png", grey, "L")
     save(root / "train" / "cat" / "1.png", np.dstack([grey, grey, grey, grey * 0]), "RGBA")
     Image.fromarray(grey.astype(np.uint8), mode="L").convert("P").save(root / "train" / "cat" / "2.png")
-    for image in image_folder.read(root, None).train_images[:3]:
+    for image in read(root).train_images[:3]:
         assert np.array_equal(image, np.stack([grey] * 3))
 
 
@@ -79,28 +88,45 @@ def test_hidden_files_and_other_files_are_not_images_and_nested_folders_belong_t
     save(root / "test" / "dog" / "more" / "9.PNG", np.zeros((8, 8, 3)))
     (root / "test" / "dog" / "notes.txt").write_text("not an image")
     (root / "test" / "dog" / "._0.png").write_text("not an image")
-    assert image_folder.read(root, None).test_labels.tolist() == [0, 0, 1, 1, 1]
+    assert read(root).test_labels.tolist() == [0, 0, 1, 1, 1]
 
 
 def test_images_of_several_sizes_are_resized_when_a_size_is_set(root: Path) -> None:
     save(root / "train" / "cat" / "0.png", np.full((20, 10, 3), 77))
-    images = image_folder.read(root, 4).train_images
+    images = read(root, 4).train_images
     assert images.shape == (6, 3, 4, 4)
     assert (images[0] == 77).all()
+
+
+def test_the_first_images_of_each_class_can_be_taken(root: Path) -> None:
+    config = DataConfig(name="image_folder", root=str(root), validation_fraction=0, train_per_class=2, test_per_class=1)
+    few, source = data.load(config, "cpu"), read(root)
+    assert few.train.labels.tolist() == [0, 0, 1, 1]
+    assert np.array_equal(few.train.images.numpy(), source.train_images[[0, 1, 3, 4]])
+    assert np.array_equal(few.test.images.numpy(), source.test_images[[0, 2]])
 
 
 # The array file and the fingerprint
 
 
+def test_the_fingerprint_of_given_bytes_never_changes(tmp_path: Path) -> None:
+    """Trials are found again by it."""
+    for split in ("train", "test"):
+        path = tmp_path / split / "cat" / "0.ppm"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"P6 1 1 255 " + split[:3].encode())
+    assert fingerprint(tmp_path) == "image_folder-ad92b730117eac95"
+
+
 def test_a_second_read_gives_the_same_arrays_without_decoding(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert same(image_folder.read(root, None), read_without_decoding(root, monkeypatch))
+    assert same(read(root), read_without_decoding(root, monkeypatch))
 
 
 def test_the_array_file_lies_in_the_root_named_by_content_and_size_and_nothing_else_is_left(
     root: Path,
 ) -> None:
-    content = image_folder.read(root, None).fingerprint
-    image_folder.read(root, 4)
+    content = read(root).fingerprint
+    read(root, 4)
     files = {file.name for file in (root / ".robustsweep").iterdir()}
     assert files == {"lock", "index.json", f"{content}.npz", f"{content}-4.npz"}
 
@@ -108,49 +134,49 @@ def test_the_array_file_lies_in_the_root_named_by_content_and_size_and_nothing_e
 def test_a_moved_or_copied_folder_keeps_its_fingerprint_and_array_file(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = image_folder.read(root, None)
+    before = read(root)
     moved = root.rename(root.parent / "moved")
     assert same(before, read_without_decoding(moved, monkeypatch))
 
 
 def test_changed_renamed_added_and_removed_images_change_the_fingerprint(root: Path) -> None:
-    prints = [image_folder.fingerprint(root)]
+    prints = [fingerprint(root)]
     image = root / "train" / "cat" / "0.png"
     save(image, np.zeros((8, 8, 3)))
-    prints.append(image_folder.fingerprint(root))
+    prints.append(fingerprint(root))
     image.rename(image.with_name("3.png"))
-    prints.append(image_folder.fingerprint(root))
+    prints.append(fingerprint(root))
     save(image, np.ones((8, 8, 3)))
-    prints.append(image_folder.fingerprint(root))
+    prints.append(fingerprint(root))
     image.unlink()
-    assert image_folder.fingerprint(root) == prints[2]
+    assert fingerprint(root) == prints[2]
     assert len(set(prints)) == 4
 
 
 def test_changed_images_are_decoded_again(root: Path) -> None:
-    image_folder.read(root, None)
+    read(root)
     save(root / "train" / "cat" / "0.png", np.full((8, 8, 3), 7))
-    assert (image_folder.read(root, None).train_images[0] == 7).all()
+    assert (read(root).train_images[0] == 7).all()
 
 
 def test_an_unchanged_folder_is_not_hashed_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = image_folder.fingerprint(root)
+    before = fingerprint(root)
     monkeypatch.setattr(image_folder, "_digest", lambda _: pytest.fail("hashed again"))
-    assert image_folder.fingerprint(root) == before
+    assert fingerprint(root) == before
 
 
 def test_a_file_touched_but_not_changed_keeps_the_fingerprint(root: Path) -> None:
-    before = image_folder.fingerprint(root)
+    before = fingerprint(root)
     os.utime(root / "train" / "cat" / "0.png", (1, 1))
-    assert image_folder.fingerprint(root) == before
+    assert fingerprint(root) == before
 
 
 @pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 half a file"], ids=["empty", "torn"])
 def test_a_damaged_array_file_or_index_is_made_anew(root: Path, damage: bytes) -> None:
-    before = image_folder.read(root, None)
+    before = read(root)
     for file in (root / ".robustsweep").iterdir():
         file.write_bytes(damage)
-    assert same(before, image_folder.read(root, None))
+    assert same(before, read(root))
     assert np.load(root / ".robustsweep" / f"{before.fingerprint}.npz")["train"].shape == (6, 3, 8, 8)
 
 
@@ -158,7 +184,7 @@ def test_where_the_root_cannot_be_written_the_array_file_lies_in_the_users_cache
     root: Path, personal_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (root / ".robustsweep").write_text("a file where the folder would be")
-    before = image_folder.read(root, None)
+    before = read(root)
     assert (personal_cache / f"{before.fingerprint}.npz").is_file()
     assert same(before, read_without_decoding(root, monkeypatch))
 
@@ -167,7 +193,7 @@ def test_where_nothing_can_be_written_both_places_are_named(root: Path, personal
     (root / ".robustsweep").write_text("")
     personal_cache.parent.write_text("")
     with pytest.raises(UserError) as error:
-        image_folder.read(root, None)
+        read(root)
     assert str(error.value) == (
         f"data.root: decoded images can be kept neither in {root}/.robustsweep nor in {personal_cache}; "
         "make one of them writable, or set XDG_CACHE_HOME"
@@ -180,7 +206,7 @@ def test_a_write_that_fails_leaves_nothing_behind(root: Path, monkeypatch: pytes
 
     monkeypatch.setattr(np, "savez", full)
     with pytest.raises(UserError) as error:
-        image_folder.read(root, None)
+        read(root)
     folder = root / ".robustsweep"
     assert str(error.value) == f"data.root: {folder} cannot be written (No space left on device)"
     assert {file.name for file in folder.iterdir()} == {"lock", "index.json"}
@@ -189,7 +215,8 @@ def test_a_write_that_fails_leaves_nothing_behind(root: Path, monkeypatch: pytes
 SLOW_READ = """
 import sys, time
 from pathlib import Path
-from trainers import image_folder
+from trainers import data, image_folder
+from trainers.config import DataConfig
 
 decoded = image_folder._decoded
 
@@ -199,7 +226,7 @@ def slowly(*arguments):
     return decoded(*arguments)
 
 image_folder._decoded = slowly
-source = image_folder.read(Path(sys.argv[1]), None)
+source = image_folder.read(image_folder.listing(Path(sys.argv[1])), None)
 print(source.fingerprint, source.train_images.sum(), source.test_images.sum())
 """
 
@@ -219,7 +246,7 @@ def test_of_two_processes_at_once_one_decodes_and_both_read_the_same(root: Path)
 
 def refused(root: Path, image_size: int | None = None) -> str:
     with pytest.raises(UserError) as error:
-        image_folder.read(root, image_size)
+        read(root, image_size)
     return str(error.value)
 
 
@@ -287,7 +314,7 @@ def test_cifar10_as_jpeg_files_is_close_to_the_exact_pixels(tmp_path: Path) -> N
         for member in archive:
             if member.name.endswith(("/0000.jpg", "/0001.jpg", "/0002.jpg")):
                 archive.extract(member, tmp_path, filter="data")
-    source = image_folder.read(tmp_path / "jpeg", None)
+    source = read(tmp_path / "jpeg")
     exact = np.load(folder / "cifar10_exact_subset.npz")
     pixels, labels = exact["x_test"].transpose(0, 3, 1, 2), exact["y_test"]
     first = np.concatenate([np.flatnonzero(labels == label)[:3] for label in range(10)])
