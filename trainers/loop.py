@@ -21,7 +21,7 @@ from trainers.data import Data, batches, fingerprint, load
 from trainers.engine import Engine, device_of, float32_products
 from trainers.identity import trial_id
 from trainers.models import registry
-from trainers.randomness import generator
+from trainers.randomness import default_generators, generator
 from trainers.record import EpochRecord, OutcomeRecord, epoch_record
 from trainers.step import Slots, Tally, training_step
 
@@ -120,7 +120,8 @@ def _epoch(trial: _Trial, epoch: int) -> EpochRecord:
     if trial.engine.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(trial.engine.device)
     started = time.perf_counter()
-    with float32_products(trial.config.precision):
+    own = default_generators(trial.engine.device, trial.config.seed, epoch, "dropout")
+    with float32_products(trial.config.precision), own:
         lr, accuracy, loss = _pass(trial, epoch)
     trained = time.perf_counter()
     seconds = trained - started

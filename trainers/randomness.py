@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -24,3 +26,18 @@ def generator(device: torch.device | str, *key: int | str) -> torch.Generator:
     A CPU and a GPU give different numbers for the same key.
     """
     return torch.Generator(device=device).manual_seed(stable_seed(*key))
+
+
+@contextmanager
+def default_generators(device: torch.device, *key: int | str) -> Iterator[None]:
+    """A block in which torch's own generators are seeded from `key`; afterwards they go on as if it had not been.
+
+    Dropout and stochastic depth take no generator: without this a resumed trial of such a network would differ.
+    """
+    gpu = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=gpu):
+        torch.default_generator.manual_seed(stable_seed(*key))
+        for each in gpu:
+            with torch.cuda.device(each):
+                torch.cuda.manual_seed(stable_seed(*key))
+        yield

@@ -65,6 +65,7 @@ VARIANTS = {
     "one cycle, l2": {"schedule": {"name": "one_cycle"}, "attack": {"norm": "l2", "radius": 0.5, "step_size": 0.2}},
     "augmented": {"data": {"name": "digits", "augment": True, "train_per_class": 10, "test_per_class": 5}},
     "bf16": {"precision": "bf16"},
+    "dropout": {"model": {"name": "torchvision:squeezenet1_1"}, "optimizer": {"lr": 0.01}},
 }
 
 
@@ -75,6 +76,12 @@ def test_a_resumed_trial_gives_the_numbers_of_one_never_stopped(name: str, stop_
     whole = run(trial)
     run(trial, tmp_path / "trial.pt", stop_after)
     assert run(trial, tmp_path / "trial.pt") == whole
+
+
+def test_training_leaves_torchs_own_generator_where_it_was() -> None:
+    before = torch.random.get_rng_state()
+    run(config(epochs=1, model={"name": "torchvision:squeezenet1_1"}))
+    assert torch.equal(torch.random.get_rng_state(), before)
 
 
 def test_a_finished_trial_reports_again_what_it_had_and_trains_nothing(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """PreActResNet-18 for small images: He et al., "Identity Mappings in Deep Residual Networks", ECCV 2016.
 
 The stem is one 3 x 3 convolution without pooling, as for CIFAR there; batch norm and ReLU close the network,
-as its appendix asks and as [Rice] has it; some published adversarial-training codes leave those last two out.
+as its appendix asks and as [Rice] has it; some published adversarial-training codes leave those last two out. Weights
+are drawn as torch does by default, which is what those codes do.
 """
 
 from __future__ import annotations
@@ -9,12 +10,17 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from trainers.models.stages import stages
+
 WIDTHS = (64, 128, 256, 512)
 MINIMUM_SIZE = 8  # pixels: three strides of 2 leave 1 x 1
 
 
 class PreActBlock(nn.Module):
-    """x + conv(relu(bn(conv(relu(bn(x)))))); where the shape changes, the first relu(bn(x)) is projected."""
+    """x + gate(conv(relu(bn(conv(relu(bn(x))))))); where the shape changes, the first relu(bn(x)) is projected.
+
+    The gate is the identity; `senet` has another.
+    """
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -22,6 +28,7 @@ class PreActBlock(nn.Module):
         self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.gate: nn.Module = nn.Identity()
         self.shortcut: nn.Conv2d | None = None
         if stride != 1 or inputs != outputs:
             self.shortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
@@ -30,7 +37,7 @@ class PreActBlock(nn.Module):
         """(B, inputs, H, W) to (B, outputs, ceil(H / stride), ceil(W / stride))."""
         active = F.relu(self.bn1(features))
         kept = features if self.shortcut is None else self.shortcut(active)
-        residual: Tensor = self.conv2(F.relu(self.bn2(self.conv1(active))))
+        residual: Tensor = self.gate(self.conv2(F.relu(self.bn2(self.conv1(active)))))
         return residual + kept
 
 
@@ -40,16 +47,7 @@ class PreActResNet18(nn.Module):
     def __init__(self, channels: int, num_classes: int) -> None:
         super().__init__()
         self.stem = nn.Conv2d(channels, WIDTHS[0], 3, padding=1, bias=False)
-        self.blocks = nn.Sequential(
-            *[
-                PreActBlock(inputs, outputs, stride)
-                for before, width in zip(WIDTHS[:1] + WIDTHS[:-1], WIDTHS, strict=True)
-                for inputs, outputs, stride in (
-                    (before, width, 1 if width == WIDTHS[0] else 2),
-                    (width, width, 1),
-                )
-            ]
-        )
+        self.blocks = stages(PreActBlock, WIDTHS[0], WIDTHS, depth=2)
         self.bn = nn.BatchNorm2d(WIDTHS[-1])
         self.linear = nn.Linear(WIDTHS[-1], num_classes)
 

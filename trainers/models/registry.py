@@ -2,20 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from trainers.config import ModelConfig
 from trainers.errors import UserError
-from trainers.models import preact_resnet, small_cnn
+from trainers.models import preact_resnet, resnet, senet, small_cnn, vgg, vit, wide_resnet
 from trainers.randomness import stable_seed
 
-MINIMUM_SIZES = {"small_cnn": small_cnn.MINIMUM_SIZE, "preact_resnet18": preact_resnet.MINIMUM_SIZE}
+TORCHVISION = "torchvision:"
 
-#: Networks that shrink images of this height and width, pixels, to 1 x 1 before a batch norm.
-ONE_POSITION_SIZES = {"preact_resnet18": preact_resnet.MINIMUM_SIZE}
+#: A network from (channels, num_classes, height, width).
+Builder = Callable[[int, int, int, int], nn.Module]
+
+
+class Network(NamedTuple):
+    """What there is to know of a network before it is built."""
+
+    build: Builder
+    minimum_size: int
+    """The smallest height and width of images, pixels."""
+    one_position_size: int
+    """Images of at most this height and width, pixels, are 1 x 1 before one of its batch norms; 0: none are."""
+
+
+def _any_size(build: Callable[[int, int], nn.Module]) -> Builder:
+    """The builder of a network whose weights do not depend on the size of the images."""
+    return lambda channels, num_classes, height, width: build(channels, num_classes)
+
+
+def _wide_resnet(depth: int) -> Network:
+    build = _any_size(partial(wide_resnet.WideResNet, depth=depth, width=10))
+    return Network(build, wide_resnet.MINIMUM_SIZE, wide_resnet.MINIMUM_SIZE)
+
+
+def _vgg(depth: int) -> Network:
+    return Network(_any_size(partial(vgg.VGG, depth=depth)), vgg.MINIMUM_SIZE, vgg.ONE_POSITION_SIZE)
+
+
+#: By the name in the config. Of those with one minimum, the first is what `check_size` recommends.
+NETWORKS = {
+    "small_cnn": Network(small_cnn.SmallCNN, small_cnn.MINIMUM_SIZE, 0),
+    "preact_resnet18": Network(
+        _any_size(preact_resnet.PreActResNet18), preact_resnet.MINIMUM_SIZE, preact_resnet.MINIMUM_SIZE
+    ),
+    "resnet18": Network(_any_size(resnet.ResNet18), resnet.MINIMUM_SIZE, resnet.MINIMUM_SIZE),
+    "senet18": Network(_any_size(senet.SENet18), senet.MINIMUM_SIZE, senet.MINIMUM_SIZE),
+    "vgg16": _vgg(16),
+    "vgg19": _vgg(19),
+    "wide_resnet28_10": _wide_resnet(28),
+    "wide_resnet34_10": _wide_resnet(34),
+    "vit_small": Network(vit.ViTSmall, vit.MINIMUM_SIZE, 0),
+}
 
 
 class Normalize(nn.Module):
@@ -51,36 +93,53 @@ def build(
         mean, std: (channels,) in [0, 1] units; read only if `config.normalize`.
 
     Raises:
-        UserError: the images are too small for the network.
+        UserError: as `check_size`.
     """
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
     check_size(config.name, height, width)
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         # torch.manual_seed would reseed the GPUs as well, which fork_rng does not undo here
         torch.default_generator.manual_seed(stable_seed(seed, "initialisation"))
-        network: nn.Module
-        if config.name == "small_cnn":
-            network = small_cnn.SmallCNN(channels, num_classes, height, width)
-        else:
-            network = preact_resnet.PreActResNet18(channels, num_classes)
+        network = _builder(config.name)(channels, num_classes, height, width)
         return nn.Sequential(Normalize(mean, std), network) if config.normalize else network
 
 
+def _builder(name: str) -> Builder:
+    if name in NETWORKS:
+        return NETWORKS[name].build
+    from trainers.models import torchvision_models  # its import takes seconds, which no other network needs
+
+    return partial(torchvision_models.build, name.removeprefix(TORCHVISION))
+
+
 def check_size(name: str, height: int, width: int) -> None:
-    """The images, in pixels, are large enough for the network `name`.
+    """There is a network `name`, and images of `height` x `width` pixels are large enough for it.
 
     Raises:
-        UserError: they are not.
+        UserError: they are not, or torchvision has no such network.
     """
-    size = min(height, width)
-    if size >= MINIMUM_SIZES[name]:
+    minimum = _violated_minimum(name, height, width)
+    if minimum is None:
         return
-    fitting = [other for other, minimum in MINIMUM_SIZES.items() if size >= minimum]
-    way_out = f"; use {' or '.join(fitting)}" if fitting else ""
+    size = min(height, width)
+    fitting = {other: network.minimum_size for other, network in NETWORKS.items() if size >= network.minimum_size}
+    way_out = f"; use {max(fitting, key=fitting.__getitem__)}" if fitting else ""
     raise UserError(
-        f"model.name: {name} needs images of at least {MINIMUM_SIZES[name]} x {MINIMUM_SIZES[name]} pixels, "
-        f"got {height} x {width}{way_out}"
+        f"model.name: {name} needs images of at least {minimum} x {minimum} pixels, got {height} x {width}{way_out}"
     )
+
+
+def _violated_minimum(name: str, height: int, width: int) -> int | None:
+    """The smallest height and width that the network takes, if these are smaller."""
+    if name in NETWORKS:
+        minimum = NETWORKS[name].minimum_size
+        return minimum if min(height, width) < minimum else None
+    from trainers.models import torchvision_models
+
+    published = name.removeprefix(TORCHVISION)
+    torchvision_models.check_name(published, height, width)
+    fits = torchvision_models.takes(published, height, width, 2)
+    return None if fits else torchvision_models.minimum_size(published)
 
 
 def check_batches(name: str, height: int, width: int, train_images: int, batch_size: int) -> None:
@@ -90,9 +149,17 @@ def check_batches(name: str, height: int, width: int, train_images: int, batch_s
         UserError: the last batch has one image, of which one position is left: it has no variance.
     """
     single = (train_images - 1) % batch_size == 0
-    if single and max(height, width) <= ONE_POSITION_SIZES.get(name, 0):
+    if single and not _takes_one(name, height, width):
         raise UserError(
             f"batch_size: the last of an epoch's batches has 1 image ({train_images} training images, batch_size "
             f"{batch_size}), and batch norm in {name} needs 2 where images have {height} x {width} pixels; "
             "take another batch_size, or more or fewer training images"
         )
+
+
+def _takes_one(name: str, height: int, width: int) -> bool:
+    if name in NETWORKS:
+        return max(height, width) > NETWORKS[name].one_position_size
+    from trainers.models import torchvision_models
+
+    return torchvision_models.takes(name.removeprefix(TORCHVISION), height, width, 1)
