@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pandas import DataFrame, Series
 
-from analysis.frame import axes
+from analysis.frame import CONDITIONS, axes
 from trainers.errors import UserError, suggestion
 
 Mode = Literal["max", "min"]
 
 #: What is compared, never pooled, unless a function says so.
-GROUP: tuple[str, ...] = ("model.name", "optimizer.name")
+GROUP: tuple[str, ...] = ("model.name", "method")
 
 
 def codes(frame: DataFrame, columns: Sequence[str]) -> NDArray[np.int64]:
@@ -43,11 +43,16 @@ def measured(frame: DataFrame, y: str) -> DataFrame:
 
 
 def varying(frame: DataFrame) -> list[str]:
-    """The axes that take several values; one that only does not apply to some optimizer is not among them."""
+    """The axes that take several values; one that only does not apply to some method is not among them."""
     if frame.empty:
         return []
-    by_optimizer = frame.groupby("optimizer.name", dropna=False)
-    return [axis for axis in axes(frame) if several(frame[axis]) or by_optimizer[axis].nunique(dropna=False).max() > 1]
+    by_method = frame.groupby("method", dropna=False)
+    return [axis for axis in axes(frame) if several(frame[axis]) or by_method[axis].nunique(dropna=False).max() > 1]
+
+
+def conditions(frame: DataFrame) -> list[str]:
+    """The axes across which accuracies are not comparable, and no best cell is chosen: other data, another attack."""
+    return [axis for axis in varying(frame) if axis.startswith(CONDITIONS)]
 
 
 def several(values: Series[Any]) -> bool:
@@ -59,17 +64,17 @@ def cell_means(frame: DataFrame, metrics: Sequence[str]) -> DataFrame:
     """One row a cell, in order of appearance: how many trials, and their mean metrics.
 
     Returns:
-        the axes, lr_batch_ratio, n (completed trials), diverged (trials), trials (of any outcome), and each
+        method, the axes, lr_batch_ratio, n (completed trials), diverged (trials), trials (of any outcome), and each
         metric as the mean over the completed trials in which it was measured, NaN if there is none.
     """
-    completed = frame["outcome"] == "completed"
-    columns = frame[[*axes(frame), "lr_batch_ratio"]].assign(
+    completed, known = frame["outcome"] == "completed", ["method", *axes(frame), "lr_batch_ratio"]
+    columns = frame[known].assign(
         n=completed.astype(np.int64),
         diverged=(frame["outcome"] == "diverged").astype(np.int64),
         trials=1,
         **{metric: frame[metric].where(completed).astype(np.float64) for metric in metrics},
     )
-    how = dict.fromkeys([*axes(frame), "lr_batch_ratio"], "first") | dict.fromkeys(metrics, "mean")
+    how = dict.fromkeys(known, "first") | dict.fromkeys(metrics, "mean")
     how |= dict.fromkeys(("n", "diverged", "trials"), "sum")
     return columns.groupby(codes(frame, axes(frame)), sort=True).agg(how)[list(columns.columns)]
 
@@ -77,7 +82,7 @@ def cell_means(frame: DataFrame, metrics: Sequence[str]) -> DataFrame:
 def best_cells(
     frame: DataFrame, metric: str = "last_val_robust", report: Sequence[str] = (), *, mode: Mode = "max"
 ) -> DataFrame:
-    """The cell with the best mean `metric` of each model and optimizer; the earliest of equals.
+    """The cell with the best mean `metric` of each model, condition and method; the earliest of equals.
 
     Choose by a validation metric: the best of many cells by a test metric overstates the test accuracy. A
     cell in which a trial diverged is no candidate. Where the metric was not measured, a sole cell still is.
@@ -89,13 +94,20 @@ def best_cells(
         mode: max for an accuracy, min for a loss.
 
     Returns:
-        rows of `cell_means`, at most one a model and optimizer, in order of appearance.
+        rows of `cell_means`, at most one a model, condition and method, in order of appearance.
     """
     cells = cell_means(frame, list(dict.fromkeys([metric, *report])))
     cells = cells[(cells["n"] > 0) & (cells["diverged"] == 0)]
     chosen, best = [], np.nanargmax if mode == "max" else np.nanargmin
-    for _, group in cells.groupby(list(GROUP), sort=False):
+    for _, group in cells.groupby([*GROUP, *conditions(frame)], sort=False, dropna=False):
         if len(group) == 1 or group[metric].notna().any():
             position = 0 if len(group) == 1 else int(best(group[metric].to_numpy(dtype=np.float64)))
             chosen.append(group.index[position])
     return cells.loc[chosen]
+
+
+def best_trials(frame: DataFrame, metric: str = "last_val_robust", *, mode: Mode = "max") -> DataFrame:
+    """The trials of the `best_cells`, of any outcome but diverged, in the frame's order."""
+    chosen = best_cells(frame, metric, mode=mode).index
+    trials: DataFrame = frame[np.isin(codes(frame, axes(frame)), chosen)]
+    return trials

@@ -14,14 +14,13 @@ from numpy.typing import NDArray
 from pandas import DataFrame
 from scipy import stats
 
+from analysis.blocks import NO_SPREAD
 from analysis.cells import codes, measured
 from analysis.frame import axes
+from analysis.slots import word
 
 _COMPARED = ("treatment_mean", "control_mean", "difference", "low", "high", "p_value")
 _COUNTED = ("n_treatment", "n_control", "test")
-
-#: A standard error below this is rounding: the values are equal.
-_NO_SPREAD = 1e-12
 
 _NO_SEEDS = pd.Series(dtype=np.float64)
 
@@ -32,8 +31,10 @@ class PairedDifference:
 
     y: str
     factor: str
-    treatment: str
-    control: str
+    treatment: Any
+    control: Any
+    label: str
+    """The two sides in words: `DEAT - PGD-AT`."""
     confidence: float
     estimate: float
     """Mean over cells of the difference of the seeds' means."""
@@ -61,9 +62,10 @@ def paired_difference(
     frame: DataFrame,
     y: str = "last_test_robust",
     factor: str = "optimizer.name",
-    treatment: str = "deat",
-    control: str = "sgd",
+    treatment: Any = "deat",
+    control: Any = "sgd",
     *,
+    label: str | None = None,
     confidence: float = 0.95,
 ) -> PairedDifference:
     """Mean gain of one method over another, matched on every other axis that both have.
@@ -80,6 +82,7 @@ def paired_difference(
         factor: the axis whose values are compared.
         treatment: the value whose gain is asked for.
         control: the value it is compared with.
+        label: the two sides in words; none: the values themselves.
         confidence: of the intervals, in (0, 1).
 
     Raises:
@@ -97,6 +100,7 @@ def paired_difference(
         factor,
         treatment,
         control,
+        label or f"{word(treatment)} - {word(control)}",
         confidence,
         **_over_cells(cells, confidence),
         **_counts(trials, cells, y),
@@ -107,12 +111,21 @@ def paired_difference(
 def differences(
     frame: DataFrame, y: str = "last_test_robust", *, confidence: float = 0.95
 ) -> dict[str, PairedDifference]:
-    """DEAT against SGD for each model trained with both, by the model's name."""
+    """DEAT against SGD for each model trained with both, by the model's name.
+
+    Matched on the other slots too: with several objectives, a cell is one of them at one learning rate, and the
+    mean over cells is the optimizer's gain averaged over them.
+    """
     return {
-        str(model): paired_difference(trials, y, confidence=confidence)
+        str(model): paired_difference(trials, y, label=optimizer_contrast(trials), confidence=confidence)
         for model, trials in frame.groupby("model.name", sort=False)
         if {"deat", "sgd"} <= set(trials["optimizer.name"])
     }
+
+
+def optimizer_contrast(trials: DataFrame) -> str:
+    """`DEAT - PGD-AT` where these are the methods, else `DEAT - SGD`: under TRADES, SGD is not PGD-AT."""
+    return "DEAT - PGD-AT" if set(trials["method"]) <= {"DEAT", "PGD-AT"} else "DEAT - SGD"
 
 
 def t_test(values: NDArray[np.float64], confidence: float) -> tuple[float, float, float, float]:
@@ -130,7 +143,7 @@ def t_test(values: NDArray[np.float64], confidence: float) -> tuple[float, float
         return np.nan, np.nan, np.nan, np.nan
     mean = float(values.mean())
     error = float(values.std(ddof=1)) / np.sqrt(n) if n > 1 else np.nan
-    return mean, *_interval(mean, error, n - 1, confidence)
+    return mean, *t_interval(mean, error, n - 1, confidence)
 
 
 def _shared(trials: DataFrame, factor: str, sides: tuple[str, str], others: Sequence[str]) -> list[str]:
@@ -151,8 +164,7 @@ def _comparisons(
         for pair in itertools.product(*found):
             keys = [(side, known.get("variant")) for side, known in zip(sides, pair, strict=True)]
             treated, controlled = (seeds.get(key, _NO_SEEDS).astype(np.float64) for key in keys)
-            compared = _compared(treated, controlled, confidence)
-            rows.append({**_merged(pair, others), "cell": cell, **compared})
+            rows.append({**_merged(pair, others), "cell": cell, **compared(treated, controlled, confidence)})
     return DataFrame(rows, columns=[*others, "cell", *_COMPARED, *_COUNTED])
 
 
@@ -161,8 +173,14 @@ def _merged(pair: Sequence[dict[Any, Any]], others: Sequence[str]) -> dict[str, 
     return {axis: next((side[axis] for side in pair if pd.notna(side.get(axis))), np.nan) for axis in others}
 
 
-def _compared(treated: pd.Series[float], control: pd.Series[float], confidence: float) -> dict[str, Any]:
-    """Difference of the seeds' means with its t interval; the Series are indexed by seed."""
+def compared(treated: pd.Series[float], control: pd.Series[float], confidence: float) -> dict[str, Any]:
+    """Difference of the seeds' means with its t interval: one comparison of `PairedDifference.cells`.
+
+    Args:
+        treated: values by seed.
+        control: values by seed.
+        confidence: of the interval, in (0, 1).
+    """
     estimate = treated.mean() - control.mean()
     same = treated.index.is_unique and set(treated.index) == set(control.index) and control.index.is_unique
     if same:
@@ -170,8 +188,8 @@ def _compared(treated: pd.Series[float], control: pd.Series[float], confidence: 
     else:
         interval = _welch(treated, control, estimate, confidence)
     test = ("paired by seed" if same else "Welch") if np.isfinite(interval[0]) else "none"
-    compared = (treated.mean(), control.mean(), estimate, *interval)
-    return dict(zip([*_COMPARED, *_COUNTED], [*compared, len(treated), len(control), test], strict=True))
+    values = (treated.mean(), control.mean(), estimate, *interval)
+    return dict(zip([*_COMPARED, *_COUNTED], [*values, len(treated), len(control), test], strict=True))
 
 
 def _welch(
@@ -183,12 +201,12 @@ def _welch(
     parts = [float(side.var(ddof=1)) / len(side) for side in (treated, control)]
     total = sum(parts)
     weights = sum(part**2 / (len(side) - 1) for part, side in zip(parts, (treated, control), strict=True))
-    return _interval(estimate, float(np.sqrt(total)), total**2 / weights if weights else np.inf, confidence)
+    return t_interval(estimate, float(np.sqrt(total)), total**2 / weights if weights else np.inf, confidence)
 
 
-def _interval(estimate: float, error: float, freedom: float, confidence: float) -> tuple[float, float, float]:
+def t_interval(estimate: float, error: float, freedom: float, confidence: float) -> tuple[float, float, float]:
     """low, high, p of an estimate with its standard error; NaN without any spread, which says nothing of it."""
-    if error <= _NO_SPREAD:
+    if error <= NO_SPREAD:
         return np.nan, np.nan, np.nan
     half = float(stats.t.ppf((1 + confidence) / 2, freedom)) * error
     return estimate - half, estimate + half, float(2 * stats.t.sf(abs(estimate) / error, freedom))

@@ -12,13 +12,16 @@ import pandas as pd
 from matplotlib.figure import Figure
 from pandas import DataFrame
 
-from analysis import panels, plotted
+from analysis import dots, panels, plotted
 from analysis.differences import differences
 from analysis.fits import correlations
 from analysis.frame import load_epochs, load_trials
 from trainers.errors import UserError
 
 Numbers = Mapping[str, DataFrame]
+
+#: Of more there is no picture, but only the numbers.
+MOST_CURVES = 64
 
 _STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
@@ -90,8 +93,12 @@ def _drawing(trials: DataFrame, epochs: DataFrame, output: Path, metric: str) ->
     skipped = {name: TABLE_NEEDS[name] for name, table in tables.items() if not len(table)}
     for plan in PLANS:
         frames = plan.frames(trials, epochs, metric)
-        if next(iter(frames.values())).empty:
+        first = next(iter(frames.values()))
+        if first.empty:
             skipped[plan.name] = plan.needs
+        elif (curves := panels.curves(first)) > MOST_CURVES:
+            written += [_csv(frame, output / f"{stem}.csv") for stem, frame in frames.items()]
+            skipped[plan.name] = f"needs at most {MOST_CURVES} curves or surfaces, to be read, and has {curves}"
         else:
             written += _written(plan, frames, metric, output)
     return Drawing(tuple(written), skipped)
@@ -181,5 +188,11 @@ PLANS: tuple[Plan, ...] = (
         _single("accuracy_epoch", lambda trials, epochs, metric: plotted.accuracy_by_epoch(trials, epochs)),
         lambda frames, metric: panels.accuracy_epoch(frames["accuracy_epoch"]),
         "needs val_robust, to choose each method's cell without looking at the test set",
+    ),
+    Plan(
+        "methods",
+        _single("methods", lambda trials, epochs, metric: plotted.methods(trials)),
+        lambda frames, metric: dots.methods(frames["methods"]),
+        "needs three methods, each with a cell that validation chose",
     ),
 )

@@ -15,6 +15,7 @@ from scipy import stats
 from analysis.cells import GROUP, codes, measured, several
 from analysis.coefficients import COEFFICIENTS, resampled
 from analysis.frame import axes
+from analysis.slots import named
 
 Method = Literal["pearson", "spearman", "kendall"]
 METHODS: tuple[Method, ...] = ("pearson", "spearman", "kendall")
@@ -123,28 +124,24 @@ def correlations(
     resamples: int = 2000,
     seed: int = 0,
 ) -> DataFrame:
-    """Every correlation of `y` worth a line: models x optimizers (and `all` of them) x predictors x methods.
+    """Every correlation of `y` worth a line: models x methods x predictors x coefficients.
 
-    Models are never pooled. A predictor that is constant in a group has no line there.
+    Models are never pooled; nor are methods, but for `all` where they differ in the optimizer alone. A
+    predictor that is constant in a group has no line there.
 
     Returns:
-        model.name, optimizer.name, x, y, method, estimate, low, high, p_value, n (trials), n_left_out
-        (trials of the group that are not completed or not measured), interval_method.
+        model.name, method (the trials', or `all`), x, y, coefficient (one of `methods`), estimate, low, high,
+        p_value, n (trials), n_left_out (trials of the group that are not completed or not measured),
+        interval_method.
     """
     rows: list[dict[str, Any]] = []
-    for model, optimizer, group in _groups(frame):
+    for model, name, group in _groups(frame):
         usable = measured(group, y)
-        for x, method in itertools.product([x for x in predictors if several(usable[x])], methods):
-            fit = correlation(group, x, y, method, confidence=confidence, resamples=resamples, seed=seed)
-            rows.append(
-                {
-                    "model.name": model,
-                    "optimizer.name": optimizer,
-                    "n_left_out": len(group) - fit.n,
-                    **vars(fit),
-                }
-            )
-    columns = ["x", "y", "method", "estimate", "low", "high", "p_value", "n", "n_left_out", "interval_method"]
+        for x, coefficient in itertools.product([x for x in predictors if several(usable[x])], methods):
+            fit = correlation(group, x, y, coefficient, confidence=confidence, resamples=resamples, seed=seed)
+            identity = {"model.name": model, "method": name, "coefficient": coefficient}
+            rows.append({**vars(fit), **identity, "n_left_out": len(group) - fit.n})
+    columns = ["x", "y", "coefficient", "estimate", "low", "high", "p_value", "n", "n_left_out", "interval_method"]
     return DataFrame(rows, columns=[*GROUP, *columns])
 
 
@@ -226,10 +223,11 @@ def _t_on_z(estimate: float, resamples: NDArray[np.float64], freedom: int, confi
 
 
 def _groups(frame: DataFrame) -> list[tuple[str, str, DataFrame]]:
-    """(model, optimizer, trials), with the optimizer `all` first where there are several."""
+    """(model, method, trials), with the method `all` first where several differ in the optimizer alone."""
     groups: list[tuple[str, str, DataFrame]] = []
     for model, rows in frame.groupby("model.name", sort=False):
-        optimizers = [(str(name), part) for name, part in rows.groupby("optimizer.name", sort=False)]
-        pooled = [("all", rows)] if len(optimizers) > 1 else []
-        groups += [(str(model), name, part) for name, part in [*pooled, *optimizers]]
+        methods = [(str(name), part) for name, part in rows.groupby("method", sort=False)]
+        families = {named(name).family for name, _ in methods}
+        pooled = [("all", rows)] if len(methods) > 1 and len(families) == 1 else []
+        groups += [(str(model), name, part) for name, part in [*pooled, *methods]]
     return groups

@@ -13,11 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pandas import DataFrame
 
+from analysis.slots import KEYS, PARTS, Slots
 from trainers.config import leaves
 from trainers.record import FINISHED, METRICS, EpochRecord, read
 
 #: The axes every frame has, swept or not.
 BASE_AXES: tuple[str, ...] = ("model.name", "optimizer.name", "optimizer.lr", "batch_size")
+
+#: Whatever else is compared, trials that differ here were measured differently: on other images, by another attack.
+CONDITIONS = ("data.", "evaluation.")
 
 #: Where and with what code a trial last ran.
 _PROVENANCE = ("host", "device", "code_version")
@@ -39,6 +43,10 @@ UNITS: dict[str, str] = {
     "optimizer.weight_decay": "1",
     "optimizer.k1": "1",
     "optimizer.k2": "1",
+    "objective.beta": "1",
+    "objective.s2o.weight": "1",
+    "objective.s2o.rho": "1",
+    "weights.gamma": "1",
     "attack.radius": "pixel units",
     "attack.step_size": "pixel units",
     "attack.steps": "steps",
@@ -100,15 +108,18 @@ def load_trials(directory: Path) -> DataFrame:
     out if the last launch no longer wants it.
 
     Trials of several base configs in one directory are told apart: every key of the config that takes
-    several values among the trials of one optimizer is an axis too, though no config's space names it.
+    several values among the trials of one method is an axis too, though no config's space names it; and a slot
+    (`analysis.slots.KEYS`), or a key of the data or the evaluation, that differs between any two trials.
 
     Args:
         directory: a run, as given to `sweep launch --out`.
 
     Returns:
-        trial_id, outcome, reason, seed; the axes: `BASE_AXES`, then the points' keys in the order first seen,
-        then such keys of the config, NaN where one does not apply to the trial's optimizer (optimizer.k1 of
-        sgd, or an axis whose `when` names deat alone), a list as its JSON text, `epochs` as planned_epochs;
+        trial_id, outcome, reason; method, the name of the choice in the slots (`analysis.slots.Slots.method`;
+        a record that lacks a slot's key was trained with the slot's default); seed; the axes: `BASE_AXES`, then
+        the points' keys in the order first seen, then such keys of the config, NaN where one does not apply to
+        the trial's method (objective.beta of PGD-AT, or an axis whose `when` names deat alone), a list as its
+        JSON text, `epochs` as planned_epochs;
         lr_batch_ratio (1/image); epochs done; best_epoch, by val_robust, the earliest of
         equals; last_<metric> at the last evaluated epoch and best_<metric> at best_epoch, NaN where not
         measured; seconds of training and evaluation; host, device, code_version of the last start; attempts.
@@ -124,7 +135,7 @@ def load_epochs(directory: Path) -> DataFrame:
     """One row an epoch that counts, sorted by the trial's number and the epoch.
 
     Returns:
-        trial_id, seed, the axes and lr_batch_ratio as in `load_trials`, outcome, then the columns of
+        trial_id, method, seed, the axes and lr_batch_ratio as in `load_trials`, outcome, then the columns of
         `trainers.record.EpochRecord`; NaN: not measured.
 
     Raises:
@@ -194,41 +205,60 @@ def _trials_frame(trials: Sequence[_Trial]) -> DataFrame:
 
 
 def _identity_columns(trials: Sequence[_Trial]) -> dict[str, Any]:
-    """trial_id, seed, the axes and lr_batch_ratio: what both frames start from."""
-    values = _axis_values(trials)
+    """trial_id, method, seed, the axes and lr_batch_ratio: what both frames start from."""
+    slots = [_slots(trial.config) for trial in trials]
+    values = _axis_values(trials, slots)
     return {
         "trial_id": [trial.trial_id for trial in trials],
+        "method": [choice.method for choice in slots],
         "seed": [trial.seed for trial in trials],
         **{"planned_epochs" if key == "epochs" else key: column for key, column in values.items()},
         "lr_batch_ratio": _numbers(values["optimizer.lr"]) / _numbers(values["batch_size"]),
     }
 
 
-def _axis_values(trials: Sequence[_Trial]) -> dict[str, list[Any]]:
-    """Each axis with its value in every trial, NaN in those whose optimizer it does not apply to.
+def _slots(config: Mapping[str, Any]) -> Slots:
+    """The trial's choice; PGD-AT without attack steps is natural training, as in `trainers.identity`."""
+    found = {name: _at(config, key) for name, key in zip(Slots._fields, KEYS, strict=True)}
+    choice = Slots(**{name: value for name, value in found.items() if value == value})
+    unattacked = choice.objective == "pgd_at" and _at(config, "attack.steps") == 0
+    return choice._replace(objective="natural") if unattacked else choice
 
-    An axis of the points applies to the optimizers that have it there, though the config of another holds the
-    key too; so does a key of the optimizer that varies. Any other key that varies (epochs, the data) is
+
+def _axis_values(trials: Sequence[_Trial], slots: Sequence[Slots]) -> dict[str, list[Any]]:
+    """Each axis with its value in every trial, NaN in those whose method it does not apply to.
+
+    An axis of the points applies to the methods that have it there, though the config of another holds the
+    key too; so does a key of a slot's part that varies. Any other key that varies (epochs, the data) is
     a condition of all trials.
     """
-    optimizers = [_at(trial.config, "optimizer.name") for trial in trials]
+    methods = [choice.method for choice in slots]
     points = dict.fromkeys(key for trial in trials for key in trial.point)
     written = dict.fromkeys(key for trial in trials for key in leaves(trial.config))
     columns: dict[str, list[Any]] = {}
     for key in dict.fromkeys([*BASE_AXES, *points, *written]):
-        values = [_at(trial.config, key) for trial in trials]
-        own = {name for name, trial in zip(optimizers, trials, strict=True) if key in trial.point}
-        own |= _optimizers_in_which_several(values, optimizers)
-        everywhere = key in BASE_AXES or not (key in points or key.startswith("optimizer."))
+        values = _values(trials, slots, key)
+        if key in KEYS or key.startswith(CONDITIONS):
+            own = set(methods) if len({value for value in values if value == value}) > 1 else set()
+        else:
+            own = {name for name, trial in zip(methods, trials, strict=True) if key in trial.point}
+        own |= _methods_in_which_several(values, methods)
+        everywhere = key in (*BASE_AXES, *KEYS) or not (key in points or key.startswith(PARTS))
         if key in BASE_AXES or (own and key != "seed"):
-            pairs = zip(optimizers, values, strict=True)
+            pairs = zip(methods, values, strict=True)
             columns[key] = [value if everywhere or name in own else np.nan for name, value in pairs]
     return columns
 
 
-def _optimizers_in_which_several(values: Sequence[Any], optimizers: Sequence[Any]) -> set[Any]:
-    """The optimizers whose trials differ in the value; NaN is none."""
-    different = {(name, value) for name, value in zip(optimizers, values, strict=True) if value == value}
+def _values(trials: Sequence[_Trial], slots: Sequence[Slots], key: str) -> list[Any]:
+    if key in KEYS:
+        return [choice[KEYS.index(key)] for choice in slots]
+    return [_at(trial.config, key) for trial in trials]
+
+
+def _methods_in_which_several(values: Sequence[Any], methods: Sequence[str]) -> set[str]:
+    """The methods whose trials differ in the value; NaN is none."""
+    different = {(name, value) for name, value in zip(methods, values, strict=True) if value == value}
     counts = Counter(name for name, _ in different)
     return {name for name, n in counts.items() if n > 1}
 

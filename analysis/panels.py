@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections import Counter
+from typing import Any, cast
 
 import matplotlib as mpl
 import numpy as np
@@ -15,12 +16,14 @@ from numpy.typing import NDArray
 from pandas import DataFrame
 
 from analysis.cells import several
-from analysis.words import bounds, label, method, scale, short
+from analysis.slots import named
+from analysis.styles import Look, crowded, looks
+from analysis.words import bounds, label, scale, short
 
-#: Okabe and Ito's colours, told apart by colour-blind readers.
-_COLOURS = {"sgd": "#0072B2", "deat": "#D55E00"}
-_OTHER = "#555555"
 _MARKERS = "osD^vP*X"
+
+#: What a curve or a surface has one value of, besides model and method.
+_CURVE = ("batch_size",)
 
 #: Up to so many values of an axis, if none are too near each other for their names, are its ticks.
 _MOST_TICKS = 8
@@ -33,20 +36,18 @@ def accuracy_lr(rows: DataFrame, metric: str) -> Figure:
         rows: of `analysis.plotted.accuracy_by_lr`.
         metric: their metric, for the label.
     """
-    keys = ["model.name", "batch_size"]
-    groups = list(rows.groupby(keys, sort=True))
-    models, batches = rows["model.name"].unique(), sorted(rows["batch_size"].unique())
-    figure, grid = _grid(len(models), len(batches))
-    for (model, batch), part in groups:
-        axes = grid[list(models).index(model), batches.index(batch)]
+    batches, styles = sorted(rows["batch_size"].unique()), looks(rows["method"])
+    figure, grid, panels = _panels(rows, ["model.name"], ["batch_size"])
+    for axes, part in panels:
+        batch = part["batch_size"].iloc[0]
         shown = "all batch sizes" if batch == "all" else f"batch {batch}"
-        _title(axes, _panel_name(model, models, shown), int(part["value"].notna().sum()))
-        for optimizer, curve in part.groupby("optimizer.name", sort=True):
-            _lr_curve(axes, curve, str(optimizer), scale(metric))
+        _title(axes, _panel_name(rows, part, shown if len(batches) > 1 or not crowded(rows["method"]) else ""), part)
+        for name, curve in part.groupby("method", sort=True):
+            _lr_curve(axes, curve, styles[str(name)], scale(metric))
         _log_ticks(axes, rows["optimizer.lr"])
     _outer_labels(grid, label("optimizer.lr"), label(metric))
     note = "line: mean over seeds and axes not shown; band: its 95 % t interval, variance pooled over a curve"
-    _legend(figure, _method_handles(rows), note, diverged=bool((rows["outcome"] == "diverged").any()))
+    _legend(figure, _method_handles(rows, styles), note, diverged=bool((rows["outcome"] == "diverged").any()))
     return figure
 
 
@@ -58,19 +59,26 @@ def accuracy_ratio(rows: DataFrame, lines: DataFrame, metric: str) -> Figure:
         lines: of `analysis.plotted.ratio_lines`.
         metric: their metric, for the label.
     """
-    models, batches = list(rows["model.name"].unique()), sorted(rows["batch_size"].unique())
-    figure, grid = _grid(1, len(models), width=5.2, height=4.0)
-    for axes, model in zip(grid[0], models, strict=True):
-        part = rows[rows["model.name"] == model]
-        _title(axes, model, len(part))
-        for (optimizer, batch), points in part.groupby(["optimizer.name", "batch_size"], sort=True):
+    batches, styles = sorted(rows["batch_size"].unique()), looks(rows["method"])
+    size = {"width": 4.2, "height": 3.4} if crowded(rows["method"]) else {"width": 5.2, "height": 4.0}
+    figure, grid, panels = _panels(rows, [], ["model.name"], **size)
+    for axes, part in panels:
+        _title(axes, _panel_name(rows, part), part)
+        for (name, batch), points in part.groupby(["method", "batch_size"], sort=True):
             marker = _MARKERS[batches.index(batch) % len(_MARKERS)]
-            style = {"color": _colour(optimizer), "alpha": 0.6, "markersize": 4.5, "markeredgewidth": 0}
+            style: dict[str, Any] = {
+                "color": styles[str(name)].colour,
+                "alpha": 0.6,
+                "markersize": 4.5,
+                "markeredgewidth": 0,
+            }
             axes.plot(points["lr_batch_ratio"], scale(metric) * points["value"], marker, **style)
-        _ratio_fits(axes, lines[lines["model.name"] == model], scale(metric))
+        own = (lines["model.name"] == part["model.name"].iloc[0]) & lines["method"].isin(part["method"])
+        _ratio_fits(axes, lines[own], styles, scale(metric))
         _log_ticks(axes, rows["lr_batch_ratio"], digits=2)
     low, high = grid[0, 0].get_ylim()
-    grid[0, 0].set_ylim(low, high + 0.16 * (high - low))  # the panels share it: room for their legends
+    most = max(part["method"].nunique() for _, part in panels)
+    grid[0, 0].set_ylim(low, high + 0.08 * most * (high - low))  # the panels share it: room for their legends
     _outer_labels(grid, label("lr_batch_ratio"), label(metric))
     note = "line: least squares on the logarithm, 95 % band; r, ρ: Pearson, Spearman with the ratio, 95 % interval"
     few = batches if len(batches) <= len(_MARKERS) else []
@@ -88,15 +96,13 @@ def heat_map(rows: DataFrame, x: str, y: str, metric: str, *, equal_ratio: bool)
         metric: their metric, for the label.
         equal_ratio: draw the lines of equal x / y through the cells.
     """
-    models, optimizers = sorted(rows["model.name"].unique()), sorted(rows["optimizer.name"].unique())
     size = {"width": 1.3 + 0.62 * rows[x].nunique(), "height": max(2.4, 1.2 + 0.5 * rows[y].nunique())}
-    figure, grid = _grid(len(models), len(optimizers), **size)
+    figure, grid, panels = _panels(rows, ["model.name"], ["method"], **size)
     columns, lines = sorted(rows[x].unique()), sorted(rows[y].unique())  # of all panels: they share their axes
     values = scale(metric) * rows["mean"]
     norm = Normalize(values.min(), values.max())
-    for (model, optimizer), part in rows.groupby(["model.name", "optimizer.name"], sort=False):
-        axes = grid[models.index(model), optimizers.index(optimizer)]
-        _title(axes, _panel_name(model, models, method(str(optimizer))), int(part["n"].sum()))
+    for axes, part in panels:
+        _title(axes, _panel_name(rows, part, str(part["method"].iloc[0])), part)
         _cells(axes, part, x, y, columns, lines, scale(metric), norm)
         if equal_ratio:
             _equal_ratio(axes, rows[x].unique(), rows[y].unique())
@@ -118,37 +124,73 @@ def accuracy_epoch(rows: DataFrame) -> Figure:
     Args:
         rows: of `analysis.plotted.accuracy_by_epoch`.
     """
-    models = list(rows["model.name"].unique())
-    figure, grid = _grid(1, len(models), width=5.2, height=3.8)
-    for axes, model in zip(grid[0], models, strict=True):
-        part = rows[rows["model.name"] == model]
-        sizes = part.groupby("optimizer.name")["n"].max()
-        _title(axes, model, int(sizes.sum()))
-        for (optimizer, split), curve in part.groupby(["optimizer.name", "split"], sort=True):
-            _epoch_curve(axes, curve, str(optimizer), str(split))
-        axes.xaxis.get_major_locator().set_params(integer=True)
+    styles = looks(rows["method"])
+    size = {"width": 4.2, "height": 3.2} if crowded(rows["method"]) else {"width": 5.2, "height": 3.8}
+    figure, grid, panels = _panels(rows, [], ["model.name"], **size)
+    for axes, part in panels:
+        _title(axes, _panel_name(rows, part), part)
+        for (name, split), curve in part.groupby(["method", "split"], sort=True):
+            _epoch_curve(axes, curve, styles[str(name)].colour, str(split))
+        axes.locator_params(axis="x", integer=True)
         if not several(part["epoch"]):
             axes.set_xticks(part["epoch"].unique())
-        axes.legend(handles=_epoch_handles(part), loc="lower right", fontsize=8)
+        axes.legend(handles=_epoch_handles(part, styles), loc="lower right", fontsize=8)
     _outer_labels(grid, label("epoch"), "robust accuracy (%)")
     _legend(figure, [], "cell of the highest mean validation robust accuracy; band: least to most over seeds")
     return figure
 
 
-def _colour(optimizer: Any) -> str:
-    return _COLOURS.get(str(optimizer), _OTHER)
+def curves(rows: DataFrame) -> int:
+    """How many curves or surfaces a figure of these rows would hold."""
+    keys = [key for key in ("model.name", "method", *_CURVE) if key in rows]
+    return len(rows[keys].drop_duplicates())
 
 
-def _grid(rows: int, columns: int, width: float = 2.9, height: float = 2.7) -> tuple[Figure, NDArray[Any]]:
+def _panels(
+    rows: DataFrame, down: list[str], across: list[str], width: float = 2.9, height: float = 2.7
+) -> tuple[Figure, NDArray[Any], list[tuple[Axes, DataFrame]]]:
+    """The figure, its grid, and each panel with its rows: one for each value of the columns `down` and `across`.
+
+    Too many methods for one panel are spread: down the objectives of each model, across what is done to them.
+    """
+    slots = [named(str(method)) for method in rows["method"]]
+    rows = rows.assign(_objective=[s.objective for s in slots], _modified=[s.modification for s in slots])
+    if crowded(rows["method"]) and "method" not in across:
+        others = [key for key in (*down, *across) if key != "model.name"]
+        down, across = ["model.name", *others, "_objective"], ["_modified"]
+    elif crowded(rows["method"]):
+        rows = rows.assign(_modified=[f"{s.modification} {s.optimizer}" for s in slots])
+        down, across = ["model.name", "_objective"], ["_modified"]
+    keys = [list(zip(*(rows[key] for key in side), strict=True)) or [()] * len(rows) for side in (down, across)]
+    values = [sorted(set(side)) for side in keys]
+    figure, grid = _grid(len(values[0]), len(values[1]), width, height)
+    places = [(values[0].index(a), values[1].index(b)) for a, b in zip(*keys, strict=True)]
+    panels = [(grid[place], rows[[p == place for p in places]]) for place in sorted(set(places))]
+    for place in set(np.ndindex(grid.shape)) - set(places):
+        cast(Axes, grid[place]).set_visible(False)
+    return figure, grid, panels
+
+
+def _grid(rows: int, columns: int, width: float, height: float) -> tuple[Figure, NDArray[Any]]:
     figure = Figure(figsize=(max(columns * width, 4.8) + 0.4, rows * height + 0.7), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
 
 
-def _panel_name(model: Any, models: Any, rest: str) -> str:
-    return f"{model}, {rest}" if len(models) > 1 else rest
+def _panel_name(rows: DataFrame, part: DataFrame, rest: str = "") -> str:
+    """The model where there are several or nothing else to say, the family where each has its panel, the rest."""
+    first = part.iloc[0]
+    spread = crowded(rows["method"]) and rest != first["method"]
+    family = named(first["method"]).family if spread else ""
+    model = first["model.name"] if several(rows["model.name"]) or not (family or rest) else ""
+    return ", ".join(filter(None, [model, family, rest]))
 
 
-def _title(axes: Axes, name: str, n: int) -> None:
+def _title(axes: Axes, name: str, part: DataFrame) -> None:
+    """With n, the trials behind the panel."""
+    if "epoch" in part:
+        n = int(part.groupby("method")["n"].max().sum())
+    else:
+        n = int(part["n"].sum()) if "diverged" in part else int(part["value"].notna().sum())
     axes.set_title(f"{name} (n = {n} trials)" if n != 1 else f"{name} (n = 1 trial)")
 
 
@@ -173,38 +215,41 @@ def _marker(marker: str, colour: str, text: str) -> Line2D:
     return Line2D([], [], color=colour, marker=marker, ls="none", markersize=4.5, label=text)
 
 
-def _method_handles(rows: DataFrame) -> list[Any]:
-    counts = rows[rows["value"].notna()].groupby("optimizer.name")["value"].count()
+def _method_handles(rows: DataFrame, styles: dict[str, Look]) -> list[Any]:
+    """One a look: methods in panels of their own share it with others of their optimizer."""
+    counts = Counter(styles[name] for name in rows.loc[rows["value"].notna(), "method"])
     return [
-        Line2D([], [], color=_colour(name), marker="o", markersize=4, label=f"{method(str(name))} (n = {n})")
-        for name, n in counts.items()
+        Line2D([], [], color=look.colour, marker=look.marker, markersize=4, label=f"{look.name} (n = {n})")
+        for look, n in sorted(counts.items(), key=lambda item: item[0].name)
     ]
 
 
-def _lr_curve(axes: Axes, curve: DataFrame, optimizer: str, factor: float) -> None:
-    colour = _colour(optimizer)
+def _lr_curve(axes: Axes, curve: DataFrame, look: Look, factor: float) -> None:
+    colour = look.colour
     means = curve.drop_duplicates("optimizer.lr").dropna(subset=["mean"])
     axes.plot(means["optimizer.lr"], factor * means["mean"], color=colour, lw=1.5)
     band = means.dropna(subset=["low"])
     axes.fill_between(band["optimizer.lr"], factor * band["low"], factor * band["high"], color=colour, alpha=0.18, lw=0)
-    axes.plot(curve["optimizer.lr"], factor * curve["value"], "o", color=colour, alpha=0.45, markersize=3, mew=0)
+    axes.plot(
+        curve["optimizer.lr"], factor * curve["value"], look.marker, color=colour, alpha=0.45, markersize=3, mew=0
+    )
     lost = curve.loc[curve["outcome"] == "diverged", "optimizer.lr"]
     if len(lost):  # an empty line would have no extent, and the layout no solution
         foot = axes.get_xaxis_transform()
         axes.plot(lost, np.full(len(lost), 0.04), "x", color=colour, transform=foot, markersize=5)
 
 
-def _ratio_fits(axes: Axes, lines: DataFrame, factor: float) -> None:
-    for optimizer, part in lines.groupby("optimizer.name", sort=True):
-        first, colour = part.iloc[0], _colour(optimizer)
+def _ratio_fits(axes: Axes, lines: DataFrame, styles: dict[str, Look], factor: float) -> None:
+    for name, part in lines.groupby("method", sort=True):
+        first, (colour, _, shown) = part.iloc[0], styles[str(name)]
         x = part["lr_batch_ratio"]
         texts = [
             f"{symbol} n/a"
-            if np.isnan(first[name])
-            else f"{symbol} = {first[name]:.2f} {bounds(first[name + '_low'], first[name + '_high'])}"
-            for symbol, name in (("r", "pearson"), ("ρ", "spearman"))
+            if np.isnan(first[r])
+            else f"{symbol} = {first[r]:.2f} {bounds(first[r + '_low'], first[r + '_high'])}"
+            for symbol, r in (("r", "pearson"), ("ρ", "spearman"))
         ]
-        text = f"{method(str(optimizer))} (n = {first['n']}): {', '.join(texts)}"
+        text = f"{shown} (n = {first['n']}): {', '.join(texts)}"
         axes.plot(x, factor * part["fit"], color=colour, lw=1.5, label=text)
         axes.fill_between(x, factor * part["low"], factor * part["high"], color=colour, alpha=0.18, lw=0)
     if len(lines):
@@ -264,21 +309,21 @@ def _equal_ratio(axes: Axes, x_values: NDArray[Any], y_values: NDArray[Any]) -> 
         axes.plot(across, heights, color="0.2", ls="--", lw=0.8)
 
 
-def _epoch_curve(axes: Axes, curve: DataFrame, optimizer: str, split: str) -> None:
-    colour, style = _colour(optimizer), "--" if split == "train" else "-"
+def _epoch_curve(axes: Axes, curve: DataFrame, colour: str, split: str) -> None:
+    style = "--" if split == "train" else "-"
     marker = "o" if len(curve) == 1 else None
     axes.plot(curve["epoch"], 100 * curve["mean"], style, color=colour, lw=1.4, marker=marker)
     axes.fill_between(curve["epoch"], 100 * curve["low"], 100 * curve["high"], color=colour, alpha=0.18, lw=0)
 
 
-def _epoch_handles(part: DataFrame) -> list[Line2D]:
+def _epoch_handles(part: DataFrame, styles: dict[str, Look]) -> list[Line2D]:
     handles = []
-    for optimizer, curve in part.groupby("optimizer.name", sort=True):
+    for name, curve in part.groupby("method", sort=True):
         first = curve.iloc[0]
         where = f"lr {short(first['optimizer.lr'])}, batch {first['batch_size']}, n = {curve['n'].max()}"
-        handles.append(Line2D([], [], color=_colour(optimizer), label=f"{method(str(optimizer))}: {where}"))
-    styles = [Line2D([], [], color="0.35", ls=style, label=name) for name, style in (("train", "--"), ("test", "-"))]
-    return [*handles, *styles]
+        handles.append(Line2D([], [], color=styles[str(name)].colour, label=f"{styles[str(name)].name}: {where}"))
+    kinds = [Line2D([], [], color="0.35", ls=style, label=name) for name, style in (("train", "--"), ("test", "-"))]
+    return [*handles, *kinds]
 
 
 def _log_ticks(axes: Axes, values: Any, digits: int = 3) -> None:

@@ -9,24 +9,32 @@ import pandas as pd
 from pandas import DataFrame
 from scipy import stats
 
-from analysis.cells import GROUP, best_cells, codes, measured, several
-from analysis.fits import correlation
+from analysis.cells import GROUP, best_trials, measured, several
+from analysis.fits import Method, correlation
 from analysis.frame import axes
 from analysis.lines import line
+from analysis.method_tables import results_frame
+from analysis.methods import ROBUST, comparison
 from analysis.surfaces import surfaces
 
 #: Up to so many batch sizes get a panel each; more are drawn in one.
 MOST_PANELS = 6
 
+#: Fewer methods are compared in words.
+FEWEST_METHODS = 3
+
 #: Points at which a fitted line is written down.
 _LINE_POINTS = 50
+
+#: Of the metric with lr / batch size, written beside its line.
+_COEFFICIENTS: tuple[Method, ...] = ("pearson", "spearman")
 
 #: A grid of two axes is a picture if more than this share of its cells was planned.
 _GRID_SHARE = 0.5
 
 
 def accuracy_by_lr(trials: DataFrame, metric: str, confidence: float = 0.95) -> DataFrame:
-    """Each trial at its learning rate, with the mean over trials of its model, optimizer, batch size and lr.
+    """Each trial at its learning rate, with the mean over trials of its model, method, batch size and lr.
 
     The mean's t interval takes one seed variance a curve, pooled over its learning rates: two or three seeds
     alone say too little about their own. Axes other than these (optimizer.k1) are pooled.
@@ -37,7 +45,7 @@ def accuracy_by_lr(trials: DataFrame, metric: str, confidence: float = 0.95) -> 
         confidence: of the interval, in (0, 1).
 
     Returns:
-        model.name, batch_size (`all` beyond `MOST_PANELS`), optimizer.name, optimizer.lr, trial_id, seed,
+        model.name, batch_size (`all` beyond `MOST_PANELS`), method, optimizer.lr, trial_id, seed,
         outcome (completed or diverged), value (NaN if diverged), mean, low, high, n (trials in the mean);
         empty if there are not two learning rates.
     """
@@ -47,7 +55,7 @@ def accuracy_by_lr(trials: DataFrame, metric: str, confidence: float = 0.95) -> 
     rows = rows.assign(value=rows[metric].where(rows["outcome"] == "completed").astype(np.float64))
     if len(rows["batch_size"].unique()) > MOST_PANELS:
         rows = rows.assign(batch_size="all")
-    curve = ["model.name", "batch_size", "optimizer.name"]
+    curve = ["model.name", "batch_size", "method"]
     rows = rows[[*curve, "optimizer.lr", "trial_id", "seed", "outcome", "value"]]
     rows = rows.sort_values([*curve, "optimizer.lr", "seed", "trial_id"], ignore_index=True)
     return _with_interval(rows, curve, confidence) if several(usable["optimizer.lr"]) else _none(rows)
@@ -57,7 +65,7 @@ def accuracy_by_ratio(trials: DataFrame, metric: str) -> DataFrame:
     """Each completed trial at its lr / batch size.
 
     Returns:
-        model.name, optimizer.name, lr_batch_ratio (1/image), optimizer.lr, batch_size, trial_id, seed, value;
+        model.name, method, lr_batch_ratio (1/image), optimizer.lr, batch_size, trial_id, seed, value;
         empty if there are not two ratios.
     """
     rows = measured(trials, metric).assign(value=lambda frame: frame[metric])
@@ -67,10 +75,10 @@ def accuracy_by_ratio(trials: DataFrame, metric: str) -> DataFrame:
 
 
 def ratio_lines(trials: DataFrame, metric: str, confidence: float = 0.95) -> DataFrame:
-    """The least-squares line of the metric on log10(lr / batch size) for each model and optimizer.
+    """The least-squares line of the metric on log10(lr / batch size) for each model and method.
 
     Returns:
-        model.name, optimizer.name, lr_batch_ratio (1/image), fit, low, high (of `analysis.lines.line`), slope
+        model.name, method, lr_batch_ratio (1/image), fit, low, high (of `analysis.lines.line`), slope
         (a decade), n (trials), and pearson and spearman of the metric with the ratio itself, each with _low
         and _high of `analysis.fits.correlation`.
     """
@@ -83,10 +91,10 @@ def ratio_lines(trials: DataFrame, metric: str, confidence: float = 0.95) -> Dat
 
 
 def grid(trials: DataFrame, x: str, y: str, metric: str) -> DataFrame:
-    """The metric's surface over x and y for each model and optimizer, other axes pooled.
+    """The metric's surface over x and y for each model and method, other axes pooled.
 
     Returns:
-        model.name, optimizer.name, x, y, mean, sd, n (completed trials), diverged (trials); empty if x or y
+        model.name, method, x, y, mean, sd, n (completed trials), diverged (trials); empty if x or y
         takes one value or if the planned points fill no more than half of the grid, as a random search does.
     """
     rows = _stacked(trials, x, y, metric)
@@ -116,7 +124,7 @@ def _fills_a_grid(trials: DataFrame, x: str, y: str) -> bool:
 
 
 def accuracy_by_epoch(trials: DataFrame, epochs: DataFrame, choose_by: str = "last_val_robust") -> DataFrame:
-    """Robust accuracy on train and test against the epoch, in each model's and optimizer's best cell.
+    """Robust accuracy on train and test against the epoch, in each model's and method's best cell.
 
     Args:
         trials: as `analysis.frame.load_trials` gives them.
@@ -124,18 +132,26 @@ def accuracy_by_epoch(trials: DataFrame, epochs: DataFrame, choose_by: str = "la
         choose_by: the metric whose mean over seeds picks the cell; of validation, never of test.
 
     Returns:
-        model.name, optimizer.name, the other axes of the cell, split (train or test), epoch, mean, low and
+        model.name, method, the axes of the cell, split (train or test), epoch, mean, low and
         high (least and most over seeds), n (seeds); empty if no cell can be chosen.
     """
-    chosen = best_cells(trials, choose_by).index
-    ids = trials.loc[np.isin(codes(trials, axes(trials)), chosen), "trial_id"]
-    rows = epochs[epochs["trial_id"].isin(ids)]
+    rows = epochs[epochs["trial_id"].isin(best_trials(trials, choose_by)["trial_id"])]
     keys = [*GROUP, *(axis for axis in axes(trials) if axis not in GROUP)]
     long = pd.concat(
         [rows[[*keys, "epoch"]].assign(split=s, value=rows[f"{s}_robust"]) for s in ("train", "test")]
     ).dropna(subset=["value"])
     grouped = long.groupby([*keys, "split", "epoch"], dropna=False)["value"]
     return grouped.agg(mean="mean", low="min", high="max", n="count").reset_index()
+
+
+def methods(trials: DataFrame) -> DataFrame:
+    """Each method at its own best cell by validation, the most robust first.
+
+    Returns:
+        of `analysis.method_tables.results_frame`; empty for fewer than 3 methods with a test accuracy.
+    """
+    rows = results_frame(comparison(trials)) if len(measured(trials, ROBUST)) else DataFrame()
+    return rows if len(rows) and rows["robust"].notna().sum() >= FEWEST_METHODS else _none(rows)
 
 
 def _stacked(trials: DataFrame, x: str, y: str, metric: str) -> DataFrame:
@@ -164,9 +180,9 @@ def _ratio_line(group: DataFrame, metric: str, confidence: float) -> DataFrame:
     fitted = line(x, group[metric].to_numpy(dtype=np.float64), np.linspace(x.min(), x.max(), _LINE_POINTS), confidence)
     columns = {"lr_batch_ratio": 10**fitted.at, "fit": fitted.fit, "low": fitted.low, "high": fitted.high}
     scalars = {"slope": fitted.slope, "n": fitted.n}
-    for method in ("pearson", "spearman"):
-        found = correlation(group, "lr_batch_ratio", metric, method, confidence=confidence)
-        scalars |= {method: found.estimate, f"{method}_low": found.low, f"{method}_high": found.high}
+    for name in _COEFFICIENTS:
+        found = correlation(group, "lr_batch_ratio", metric, name, confidence=confidence)
+        scalars |= {name: found.estimate, f"{name}_low": found.low, f"{name}_high": found.high}
     return DataFrame(columns).assign(**scalars)
 
 

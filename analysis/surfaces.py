@@ -44,7 +44,7 @@ def surface(frame: DataFrame, x: str, y: str, value: str = "last_test_robust") -
     """The mean of `value` on the grid of x and y.
 
     Args:
-        frame: trials of one model and one optimizer, else those are pooled too.
+        frame: trials of one model and one method, else those are pooled too.
         x: a hyperparameter's column, the grid's columns.
         y: another one, the grid's rows.
         value: a metric's column.

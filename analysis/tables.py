@@ -11,14 +11,22 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from analysis.cells import GROUP, Mode, best_cells, several, varying
+from analysis.cells import GROUP, Mode, best_cells, measured, several, varying
 from analysis.differences import PairedDifference, differences
 from analysis.fits import METHODS, correlations
 from analysis.frame import UNITS, axes
-from analysis.words import bounds, method, scale, short
+from analysis.method_tables import methods_view
+from analysis.methods import comparison, slot_effects
+from analysis.slots import KEYS
+from analysis.words import bounds, scale, short
 
 #: Accuracies of a trial that people compare, in percent.
 SHOWN = ("best_val_robust", "last_val_robust", "last_test_robust", "last_test_clean")
+
+#: Up to so many methods have a line each in the summary, and correlations; more are compared in a table.
+FEW_METHODS = 3
+
+_CORRELATIONS_ELSEWHERE = "correlations, by method: correlations.csv of `sweep figures`"
 
 
 def trials_table(frame: DataFrame) -> Table:
@@ -39,7 +47,7 @@ def trials_table(frame: DataFrame) -> Table:
 
 
 def correlation_table(fits: DataFrame) -> Table:
-    """One line a group and predictor, one column a method: estimate and interval.
+    """One line a group and predictor, one column a coefficient: estimate and interval.
 
     Args:
         fits: of `analysis.fits.correlations`.
@@ -47,14 +55,14 @@ def correlation_table(fits: DataFrame) -> Table:
     y = ", ".join(dict.fromkeys(fits["y"]))
     lacking = "; n/a: too few or too uniform trials for one" if fits["low"].isna().any() else ""
     table = Table(title=f"correlation of {y}", caption=f"with 95 % bootstrap intervals{lacking}")
-    keys = [*(["model.name"] if several(fits["model.name"]) else []), "optimizer.name", "x"]
+    keys = [*(["model.name"] if several(fits["model.name"]) else []), "method", "x"]
     for name in [*keys, *METHODS]:
         table.add_column(name, no_wrap=True)
     for name in ("n", "left out"):
         table.add_column(name, justify="right")
     for _, part in fits.groupby([*GROUP, "x"], sort=False):
-        first, found = part.iloc[0], {row["method"]: _estimate(row) for row in part.to_dict("records")}
-        names = [method(str(first[key])) for key in keys]
+        first, found = part.iloc[0], {row["coefficient"]: _estimate(row) for row in part.to_dict("records")}
+        names = [str(first[key]) for key in keys]
         estimates = [Text(found.get(name, "")) for name in METHODS]  # [n/a] is no markup
         table.add_row(*names, *estimates, str(first["n"]), str(first["n_left_out"]))
     return table
@@ -74,6 +82,9 @@ def summary(
 ) -> RenderableType:
     """What a launch prints at its end: outcomes, the best cell by validation, correlations, DEAT against SGD.
 
+    Beyond `FEW_METHODS` methods: their comparison in place of the best cells and of the correlations, which then
+    have a page of lines.
+
     Args:
         frame: trials, as `analysis.frame.load_trials` gives them.
         y: the metric of correlations and differences.
@@ -83,8 +94,13 @@ def summary(
     Raises:
         UserError: the frame has no column `y`.
     """
+    gains = difference_lines(differences(frame, y))
+    if frame["method"].nunique() > FEW_METHODS and len(measured(frame, y)):
+        results, effects = comparison(frame, metric=metric, mode=mode), slot_effects(frame, metric=metric, mode=mode)
+        lines = [outcome_line(frame), *gains]
+        return Group(*map(Text, lines), methods_view(results, effects), Text(_CORRELATIONS_ELSEWHERE))
     fits = correlations(frame, y)
-    lines = [outcome_line(frame), *best_lines(frame, metric, mode), *difference_lines(differences(frame, y))]
+    lines = [outcome_line(frame), *best_lines(frame, metric, mode), *gains]
     return Group(*map(Text, lines), *([correlation_table(fits)] if len(fits) else []))
 
 
@@ -100,12 +116,12 @@ def outcome_line(frame: DataFrame) -> str:
 
 
 def best_lines(frame: DataFrame, metric: str = "val_robust", mode: Mode = "max") -> list[str]:
-    """The best cell of each model and optimizer by its seeds' mean `metric`, with its test accuracy.
+    """The best cell of each model and method by its seeds' mean `metric`, with its test accuracy.
 
     All at the last evaluated epoch: a best epoch of each trial would be chosen once more.
     """
     chooser, report = f"last_{metric}", ["last_test_robust", "last_test_clean"]
-    shown = [axis for axis in axes(frame) if axis not in GROUP]
+    shown = [axis for axis in axes(frame) if axis not in (*GROUP, *KEYS)]
     return [
         _best(cell, chooser, report, shown) for cell in best_cells(frame, chooser, report, mode=mode).to_dict("records")
     ]
@@ -115,7 +131,7 @@ def _best(cell: Mapping[Any, Any], metric: str, report: list[str], shown: list[s
     where = ", ".join(f"{axis} {short(cell[axis])}" for axis in shown if short(cell[axis]))
     measured = {name: _with_unit(name, cell[name]) for name in dict.fromkeys([metric, *report])}
     values = ", ".join(f"{_spoken(name)} {value}" for name, value in measured.items() if value)
-    name = f"{cell['model.name']}, {method(str(cell['optimizer.name']))}"
+    name = f"{cell['model.name']}, {cell['method']}"
     return f"best by {metric} (validation): {name}, {where}: {values or 'not measured'} (mean over n = {cell['n']})"
 
 
@@ -131,7 +147,7 @@ def _spoken(metric: str) -> str:
 
 
 def _difference(found: PairedDifference) -> str:
-    name = f"{method(found.treatment)} - {method(found.control)}, {found.y}"
+    name = f"{found.label}, {found.y}"
     left_out = _left_out(found.left_out)
     if not found.n_cells:
         return f"{name}: no cell with completed trials of both{left_out}"

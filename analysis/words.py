@@ -1,4 +1,4 @@
-"""Columns, methods and numbers as people read them, in pictures and tables alike."""
+"""Columns and numbers as people read them, in pictures and tables alike."""
 
 from __future__ import annotations
 
@@ -7,9 +7,6 @@ from typing import Any
 import pandas as pd
 
 from analysis.frame import UNITS
-
-#: What the paper calls the optimizers' methods.
-_METHODS = {"sgd": "PGD-AT", "deat": "DEAT"}
 
 _WORDS = {
     "optimizer.lr": "learning rate",
@@ -38,15 +35,6 @@ def label(column: str) -> str:
 def scale(metric: str) -> float:
     """What a metric is multiplied by to be shown: 100 for a fraction, which becomes percent."""
     return 100.0 if UNITS.get(metric) == "fraction" else 1.0
-
-
-def method(optimizer: str) -> str:
-    """The method's name in the paper.
-
-    >>> method("sgd"), method("adam")
-    ('PGD-AT', 'adam')
-    """
-    return _METHODS.get(optimizer, optimizer)
 
 
 def short(value: Any, digits: int = 3) -> str:

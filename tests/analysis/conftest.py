@@ -13,6 +13,7 @@ import pytest
 from pandas import DataFrame
 
 from analysis.frame import axes, load_trials
+from analysis.slots import Slots
 from trainers.record import METRICS, EpochRecord, OutcomeRecord, RecordFile
 
 Point = Mapping[str, Any]
@@ -146,14 +147,18 @@ def frame_of() -> Callable[..., DataFrame]:
         filled = [{**base, "optimizer.lr": 0.1, "batch_size": 128, **row} for row in rows]
         frame = DataFrame(filled)
         metrics = [column for column in frame.columns if column.startswith(("last_", "best_"))]
-        first = ["trial_id", "outcome", "seed", "model.name", "optimizer.name", "optimizer.lr", "batch_size"]
+        names = {"objective.name": "objective", "objective.s2o.enabled": "s2o", "weights.name": "weights"}
+        names["optimizer.name"] = "optimizer"
+        chosen = [{names[key]: value for key, value in row.items() if key in names} for row in filled]
+        frame["method"] = [Slots(**choice).method for choice in chosen]
+        first = ["trial_id", "outcome", "method", "seed", "model.name", "optimizer.name", "optimizer.lr", "batch_size"]
         frame["trial_id"] = [f"t{index}" for index in range(len(frame))]
         frame["lr_batch_ratio"] = frame["optimizer.lr"] / frame["batch_size"]
         others = [c for c in frame.columns if c not in {*first, *metrics, "lr_batch_ratio"}]
         missing = [f"last_{metric}" for metric in METRICS if f"last_{metric}" not in frame]
         frame = frame[[*first, *others, "lr_batch_ratio", *metrics]]
         frame = pd.concat([frame, DataFrame(np.nan, index=frame.index, columns=missing)], axis=1)
-        assert axes(frame) == [*first[3:], *others]
+        assert axes(frame) == [*first[4:], *others]
         return frame
 
     return build

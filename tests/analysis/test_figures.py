@@ -1,11 +1,14 @@
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis import panels, plotted
+from analysis import dots, panels, plotted
 from analysis.figures import PLANS, draw
 from analysis.frame import load_epochs, load_trials
+from analysis.styles import looks
 from trainers.errors import UserError
 
 
@@ -17,13 +20,14 @@ def sweep_of_k(run):
 
 def test_every_figure_the_data_allow_is_written_thrice_and_the_others_say_why(ratio_run, tmp_path):
     drawing = draw(ratio_run.directory, tmp_path / "out")
-    drawn = {plan.name for plan in PLANS} - {"surface_k1_k2"}
+    drawn = {plan.name for plan in PLANS} - {"surface_k1_k2", "methods"}
     expected = {f"{name}.{kind}" for name in drawn for kind in ("png", "pdf", "csv")}
     tables = {"correlations.csv", "paired_difference.csv", "paired_difference_cells.csv"}
     assert {path.name for path in drawing.written} == expected | tables | {"accuracy_ratio_lines.csv"}
     assert all(path.stat().st_size > 0 for path in drawing.written)
     assert drawing.skipped == {
-        "surface_k1_k2": "needs completed trials of deat with two values of optimizer.k1 or optimizer.k2"
+        "surface_k1_k2": "needs completed trials of deat with two values of optimizer.k1 or optimizer.k2",
+        "methods": "needs three methods, each with a cell that validation chose",
     }
 
 
@@ -60,7 +64,7 @@ def test_output_that_cannot_be_written_is_a_user_error(ratio_run, tmp_path, wher
 
 def test_band_is_the_t_interval_with_the_variance_pooled_over_a_curve(ratio_trials):
     rows = plotted.accuracy_by_lr(ratio_trials, "last_test_robust")
-    curve = rows[(rows["optimizer.name"] == "deat") & (rows["batch_size"] == 128)]
+    curve = rows[(rows["method"] == "DEAT") & (rows["batch_size"] == 128)]
     variances = curve.groupby("optimizer.lr")["value"].var()
     half = stats.t.ppf(0.975, 6) * np.sqrt(variances.mean() / 3)
     assert (curve["high"] - curve["mean"]).to_numpy() == pytest.approx(np.full(9, half))
@@ -146,8 +150,8 @@ def test_figure_numbers_read_back_from_csv_are_those_drawn(ratio_run, tmp_path):
 def test_panels_of_a_surface_share_their_cells(run):
     rows = pd.DataFrame(
         [
-            {"model.name": "m", "optimizer.name": name, "lr": lr, "batch": batch, "mean": 0.5, "n": 1, "diverged": 0}
-            for name, lr, batch in [("sgd", 0.1, 32), ("sgd", 0.1, 64), ("sgd", 0.3, 32), ("deat", 0.3, 64)]
+            {"model.name": "m", "method": name, "lr": lr, "batch": batch, "mean": 0.5, "n": 1, "diverged": 0}
+            for name, lr, batch in [("PGD-AT", 0.1, 32), ("PGD-AT", 0.1, 64), ("PGD-AT", 0.3, 32), ("DEAT", 0.3, 64)]
         ]
     )
     figure = panels.heat_map(rows, "lr", "batch", "last_test_robust", equal_ratio=False)
@@ -155,3 +159,75 @@ def test_panels_of_a_surface_share_their_cells(run):
     assert [text.get_position() for text in deat.texts] == [(1, 1)]
     assert [text.get_text() for text in sgd.get_xticklabels()] == ["0.1", "0.3"]
     assert deat.images[0].get_array().shape == (2, 2)
+
+
+def product(**values):
+    """Every combination, keys with `__` for the dot."""
+    keys = [key.replace("__", ".") for key in values]
+    return [dict(zip(keys, combination, strict=True)) for combination in itertools.product(*values.values())]
+
+
+def sweep_of_methods(run, objectives=("pgd_at", "trades", "mart"), batches=(32,), lrs=(0.1, 0.2)):
+    points = product(
+        objective__name=list(objectives), weights__name=["none", "awp"], optimizer__name=["sgd", "deat"],
+        optimizer__lr=list(lrs), batch_size=list(batches), seed=[0, 1],
+    )  # fmt: skip
+    for number, point in enumerate(points):
+        seed, gain = point.pop("seed"), 0.03 * (point["weights.name"] == "awp")
+        axis = {key.replace(".", "__"): value for key, value in point.items()}
+        value = 0.4 + gain + 0.02 * objectives.index(point["objective.name"]) + 0.001 * (number % 5)
+        run.whole(f"t{number}", [value - 0.1, value], seed=seed, **axis)
+
+
+def test_many_methods_have_a_panel_a_family_with_a_curve_an_optimizer(run, tmp_path):
+    sweep_of_methods(run)
+    trials, epochs = load_trials(run.directory), load_epochs(run.directory)
+    frames = {plan.name: plan.frames(trials, epochs, "last_test_robust") for plan in PLANS}
+    for name in ("accuracy_lr", "accuracy_ratio", "accuracy_epoch"):
+        plan = next(plan for plan in PLANS if plan.name == name)
+        titles = [axes.get_title() for axes in plan.render(frames[name], "last_test_robust").axes]
+        families = ["MART", "MART-AWP", "PGD-AT", "PGD-AT-AWP", "TRADES", "TRADES-AWP"]
+        n = 4 if name == "accuracy_epoch" else 8
+        assert titles == [f"{family} (n = {n} trials)" for family in families]
+
+
+def test_few_methods_share_a_panel_in_colours_of_their_own(run):
+    sweep_of_methods(run, objectives=("trades",))
+    rows = plotted.accuracy_by_lr(load_trials(run.directory), "last_test_robust")
+    figure = panels.accuracy_lr(rows, "last_test_robust")
+    (axes,) = figure.axes
+    (legend,) = figure.legends
+    names = [text.get_text() for text in legend.get_texts()]
+    assert names == [f"{name} (n = 4)" for name in ("TRADES", "TRADES, DEAT", "TRADES-AWP", "TRADES-AWP, DEAT")]
+    assert len({line.get_color() for line in axes.lines}) == 4
+
+
+def test_looks_of_pgd_at_and_deat_are_the_same_in_every_company():
+    alone, among = looks(["PGD-AT", "DEAT"]), looks(["PGD-AT", "DEAT", "TRADES", "MART"])
+    assert {name: among[name] for name in alone} == alone
+    assert len({look.colour for look in among.values()}) == len({look.marker for look in among.values()}) + 1 == 4
+    crowd = looks([f"{objective}{end}" for objective in ("PGD-AT", "TRADES", "MART") for end in ("", ", DEAT")])
+    assert crowd["MART"].colour == alone["PGD-AT"].colour
+    assert crowd["MART, DEAT"].colour == alone["DEAT"].colour
+
+
+def test_too_many_curves_are_numbers_without_a_picture(run, tmp_path):
+    sweep_of_methods(run, objectives=("pgd_at", "trades", "mart", "avmixup"), batches=(8, 16, 32, 64, 128), lrs=(0.1,))
+    drawing = draw(run.directory, tmp_path / "out")
+    assert drawing.skipped["accuracy_ratio"] == "needs at most 64 curves or surfaces, to be read, and has 80"
+    assert (tmp_path / "out" / "accuracy_ratio.csv").exists()
+    assert not (tmp_path / "out" / "accuracy_ratio.png").exists()
+
+
+def test_dot_plot_has_the_most_robust_method_at_the_top(run, tmp_path):
+    sweep_of_methods(run)
+    drawing = draw(run.directory, tmp_path / "out")
+    assert {"methods.png", "methods.pdf", "methods.csv"} <= {path.name for path in drawing.written}
+    rows = plotted.methods(load_trials(run.directory))
+    robust, clean = dots.methods(rows).axes
+    assert [text.get_text() for text in robust.get_yticklabels()] == rows["method"].tolist()
+    assert rows["method"].iloc[0].startswith("MART-AWP")
+    assert robust.yaxis_inverted()
+    assert all(text.get_text().startswith("lr 0.") for text in clean.get_yticklabels())
+    marked = [line.get_xdata()[0] for line in robust.lines if line.get_marker() == "o"]
+    assert marked == pytest.approx((100 * rows["robust"]).tolist())

@@ -5,12 +5,12 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from analysis.cells import cell_means
+from analysis.cells import cell_means, conditions
 from analysis.frame import UNITS, axes, load_epochs, load_trials
 from trainers.errors import UserError
 from trainers.record import METRICS, EpochRecord
 
-FIRST = ["trial_id", "outcome", "reason", "seed"]
+FIRST = ["trial_id", "outcome", "reason", "method", "seed"]
 BASE = ["model.name", "optimizer.name", "optimizer.lr", "batch_size"]
 LAST = ["seconds", "host", "device", "code_version", "attempts"]
 
@@ -27,7 +27,7 @@ def test_columns_stand_in_the_documented_order(run):
 def test_epoch_columns_are_identity_outcome_and_every_field_of_the_record(run):
     run.whole("a", [0.1])
     record = [field.name for field in fields(EpochRecord) if field.name != "trial_id"]
-    expected = ["trial_id", "seed", *BASE, "lr_batch_ratio", "outcome", *record]
+    expected = ["trial_id", "method", "seed", *BASE, "lr_batch_ratio", "outcome", *record]
     assert list(load_epochs(run.directory).columns) == expected
 
 
@@ -91,6 +91,48 @@ def test_condition_in_which_one_optimizers_trials_differ_stands_for_every_trial(
     run.whole("b", [0.1], optimizer__name="sgd", config={"epochs": 24})
     run.whole("c", [0.1], optimizer__name="deat", config={"epochs": 12})
     assert load_trials(run.directory)["planned_epochs"].tolist() == [12, 24, 12]
+
+
+def test_method_is_the_choice_in_the_slots_and_old_records_trained_by_pgd_at(run):
+    run.whole("a", [0.1], optimizer__name="deat")
+    run.whole("b", [0.1], config={"objective.name": "trades", "objective.s2o.enabled": True}, weights__name="awp")
+    run.whole("c", [0.1], config={"attack.steps": 0})
+    trials = load_trials(run.directory)
+    assert trials["method"].tolist() == ["DEAT", "TRADES-AWP+S2O", "natural"]
+    assert trials["objective.name"].tolist() == ["pgd_at", "trades", "natural"]
+    assert trials["objective.s2o.enabled"].tolist() == [False, True, False]
+    assert trials["weights.name"].tolist() == ["none", "awp", "none"]
+    assert load_epochs(run.directory)["method"].tolist() == trials["method"].tolist()
+
+
+def test_slot_that_does_not_vary_is_no_axis(run):
+    for lr in (0.1, 0.2):
+        run.whole(f"t{lr}", [0.1], config={"objective.name": "trades", "weights.name": "none"}, optimizer__lr=lr)
+    assert axes(load_trials(run.directory)) == BASE
+
+
+def test_hyperparameter_of_a_slot_is_nan_for_methods_that_do_not_read_it(run):
+    run.whole("a", [0.1], config={"objective.name": "pgd_at"})
+    for beta in (3.0, 6.0):
+        run.whole(f"t{beta}", [0.1], config={"objective.name": "trades", "objective.beta": beta})
+    run.whole("m", [0.1], config={"objective.name": "mart", "objective.beta": 5.0})
+    trials = load_trials(run.directory)
+    assert trials["objective.beta"].tolist() == pytest.approx([np.nan, 3.0, 6.0, np.nan], nan_ok=True)
+    assert len(cell_means(trials, [])) == 4
+
+
+def test_default_that_differs_between_methods_alone_is_no_axis(run):
+    for name, start in (("pgd_at", "uniform"), ("trades", "normal")):
+        run.whole(name, [0.1], config={"attack.start": start}, objective__name=name)
+    assert axes(load_trials(run.directory)) == [*BASE, "objective.name"]
+
+
+def test_methods_measured_by_different_attacks_are_told_apart(run):
+    for name, steps in (("pgd_at", 10), ("trades", 20)):
+        run.whole(name, [0.1], config={"evaluation.steps": steps}, objective__name=name)
+    trials = load_trials(run.directory)
+    assert trials["evaluation.steps"].tolist() == [10, 20]
+    assert conditions(trials) == ["evaluation.steps"]
 
 
 def test_list_valued_axis_becomes_its_json_text(run):

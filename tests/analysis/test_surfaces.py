@@ -18,7 +18,7 @@ def test_surface_is_pandas_pivot_of_the_completed_trials(ratio_trials):
 
 
 def test_diverged_cells_are_kept_as_such(ratio_trials):
-    found = surfaces(ratio_trials, "optimizer.lr", "batch_size")["small_cnn", "sgd"]
+    found = surfaces(ratio_trials, "optimizer.lr", "batch_size")["small_cnn", "PGD-AT"]
     assert np.isnan(found.mean[0, 2])
     assert (found.n[0, 2], found.diverged[0, 2]) == (0, 3)
     assert found.diverged.sum() == 3
@@ -38,7 +38,7 @@ def test_cell_without_trials_is_nan_with_n_0(frame_of):
 
 
 def test_table_has_a_row_a_grid_point(ratio_trials):
-    table = surfaces(ratio_trials, "optimizer.lr", "batch_size")["small_cnn", "sgd"].table()
+    table = surfaces(ratio_trials, "optimizer.lr", "batch_size")["small_cnn", "PGD-AT"].table()
     assert list(table.columns) == ["optimizer.lr", "batch_size", "mean", "sd", "n", "diverged"]
     assert len(table) == 9
     assert table["n"].sum() == 24

@@ -78,6 +78,39 @@ def test_summary_counts_outcomes_and_names_the_best_cells_and_the_gain(ratio_tri
     assert "lr_batch_ratio" in shown
 
 
+def test_gain_is_over_sgd_where_the_objective_is_not_pgd_at(frame_of):
+    rows = [
+        {"optimizer.name": name, "objective.name": objective, "optimizer.lr": lr, "last_test_robust": value + lr * lr}
+        for (name, objective), value in {("deat", "trades"): 0.5, ("sgd", "trades"): 0.4, ("deat", "mart"): 0.4,
+                                         ("sgd", "mart"): 0.35}.items()
+        for lr in (0.1, 0.2)
+    ]  # fmt: skip
+    (line,) = difference_lines(differences(frame_of(rows)))
+    assert line.startswith("DEAT - SGD, last_test_robust: +7.50 points [")
+    assert line.endswith("4 cells, 8 trials")
+
+
+def test_summary_of_many_methods_compares_them_in_a_table(frame_of):
+    rows = [
+        {"objective.name": objective, "optimizer.name": name, "seed": seed, "last_val_robust": 0.5,
+         "last_test_robust": 0.5 + seed / 100, "last_test_clean": 0.8}
+        for objective in ("pgd_at", "trades") for name in ("sgd", "deat") for seed in (0, 1)
+    ]  # fmt: skip
+    shown = text(summary(frame_of(rows)))
+    assert "best by" not in shown
+    assert [name for name in ("DEAT - SGD", "TRADES, DEAT", "baseline", "correlations.csv") if name not in shown] == []
+
+
+def test_correlations_pool_methods_only_over_the_optimizer(frame_of):
+    rows = [
+        {"objective.name": o, "optimizer.name": name, "optimizer.lr": lr, "last_test_robust": lr**2}
+        for o, name in (("pgd_at", "sgd"), ("pgd_at", "deat"), ("trades", "sgd"))
+        for lr in (0.1, 0.2, 0.4)
+    ]
+    assert set(correlations(frame_of(rows))["method"]) == {"PGD-AT", "DEAT", "TRADES"}
+    assert set(correlations(frame_of(rows[:6]))["method"]) == {"all", "PGD-AT", "DEAT"}
+
+
 def test_summary_chooses_by_the_sweeps_metric_and_minimises_a_loss(run):
     for name, lr, loss in (("a", 0.1, 1.5), ("b", 0.2, 0.5)):
         run.trial(name, optimizer__lr=lr)

@@ -1,0 +1,74 @@
+"""The dot plot of methods: a row a method, robust and clean accuracy side by side. Percent in pictures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from pandas import DataFrame, Series
+
+from analysis.method_tables import EDGE
+from analysis.styles import Look, crowded, looks
+from analysis.words import short
+
+_NOTE = (
+    "each method at its own best cell by validation, last epoch; bars: 95 % t intervals over seeds,\n"
+    "in which the error of the test images is not; dotted: the baseline; "
+    f"{EDGE}: learning rate at the edge of those tried"
+)
+
+#: Heights in inches: of a method's row, of what stands above and below the rows.
+_ROW, _FRAME = 0.24, 0.75
+
+
+def methods(rows: DataFrame) -> Figure:
+    """Robust and clean test accuracy of each method with intervals, the most robust at the top; a model above another.
+
+    Args:
+        rows: of `analysis.plotted.methods`.
+    """
+    keys = [column for column in rows.columns[: list(rows.columns).index("method")]]
+    groups = [part for _, part in rows[rows["robust"].notna()].groupby(keys, sort=False, dropna=False)]
+    heights = [_ROW * len(part) + _FRAME for part in groups]
+    figure = Figure(figsize=(8.4, sum(heights) + 0.6), layout="constrained")
+    grid = figure.subplots(len(groups), 2, squeeze=False, sharex="col", height_ratios=heights)
+    styles = looks(rows["method"])
+    for pair, part in zip(grid, groups, strict=True):
+        title = ", ".join(str(part[key].iloc[0]) for key in keys)
+        for axes, name in zip(pair, ("robust", "clean"), strict=True):
+            _dots(axes, part, name, styles)
+            axes.set_title(f"{title}: {name}" if len(groups) > 1 else f"{name} test accuracy")
+        pair[0].set_yticks(range(len(part)), part["method"])
+        pair[1].set_yticks(range(len(part)), [_where(row) for _, row in part.iterrows()])
+        pair[1].yaxis.tick_right()
+        pair[1].tick_params(axis="y", labelsize=7, length=0, labelcolor="0.35")
+    for axes in grid[-1]:
+        axes.set_xlabel("accuracy (%)")
+    shown = sorted({styles[name] for name in rows["method"]}) if crowded(rows["method"]) else []
+    handles = [Line2D([], [], color=look.colour, marker=look.marker, ls="none", label=look.name) for look in shown]
+    legend = figure.legend(handles=handles, loc="outside lower center", ncols=2, title=_NOTE, fontsize=8)
+    legend.get_title().set(fontsize=7.5, color="0.35", multialignment="center")
+    return figure
+
+
+def _dots(axes: Axes, part: DataFrame, name: str, styles: dict[str, Look]) -> None:
+    for place, (_, row) in enumerate(part.iterrows()):
+        look = styles[row["method"]]
+        bounds = 100 * np.array([[row[f"{name}_low"]], [row[f"{name}_high"]]])
+        axes.plot(np.clip(bounds, 0, 100).ravel(), [place, place], color=look.colour, lw=1.3, alpha=0.6)
+        axes.plot(100 * row[name], place, look.marker, color=look.colour, markersize=5)
+    for value in part.loc[part["verdict"] == "baseline", name]:
+        axes.axvline(100 * value, color="0.35", ls=":", lw=1)
+    axes.set_ylim(len(part) - 0.5, -0.5)
+    axes.grid(visible=False, axis="y")
+
+
+def _where(row: Series[Any]) -> str:
+    """`lr 0.1*, n = 3`."""
+    edge = EDGE if row["lr_edge"] else ""
+    rate = f"lr {short(row['optimizer.lr'])}{edge}, " if pd.notna(row.get("optimizer.lr")) else ""
+    return f"{rate}n = {row['n']}"

@@ -1,0 +1,210 @@
+"""The comparison of methods and the slots' effects as text: for the terminal, CSV, JSON and Markdown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pandas import DataFrame
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from analysis.methods import MethodResult, SlotEffect
+from analysis.seeds import Estimate
+from analysis.words import short
+
+#: Stands behind a best learning rate beyond which there may be a better one.
+EDGE = "*"
+
+_NUMERIC = ("n", "pairs", "p", "p (Holm)")
+
+_NOTES = (
+    "each method at its own best cell by the validation metric; accuracies in % at the last epoch, means over n seeds",
+    "brackets: 95 % t intervals over seeds. The test images, the same for all methods, and the choice of the cell "
+    "add an error that no bracket holds",
+)
+
+
+def results_frame(results: Sequence[MethodResult]) -> DataFrame:
+    """One row a method: what `analysis.methods.MethodResult` holds, accuracies as fractions.
+
+    Returns:
+        model.name, the conditions, method, the cell's axes, lr_edge, n, validation, then robust, clean, difference
+        and own each with _low and _high, p_value, p_holm, test, verdict.
+    """
+    return DataFrame([_flat(result) for result in results])
+
+
+def effects_frame(effects: Sequence[SlotEffect]) -> DataFrame:
+    """One row an effect: model.name, the conditions, effect, pairs, difference, low, high, p_value, p_holm, verdict."""
+    return DataFrame(
+        [
+            {
+                "model.name": effect.model,
+                **effect.conditions,
+                "effect": effect.difference.label,
+                "pairs": effect.difference.n_cells,
+                "difference": effect.difference.estimate,
+                "low": effect.difference.low,
+                "high": effect.difference.high,
+                "p_value": effect.difference.p_value,
+                "p_holm": effect.p_holm,
+                "verdict": effect.verdict,
+            }
+            for effect in effects
+        ]
+    )
+
+
+def methods_view(results: Sequence[MethodResult], effects: Sequence[SlotEffect]) -> RenderableType:
+    """Both as tables for the terminal, with the notes that they need.
+
+    Args:
+        results: of `analysis.methods.comparison`.
+        effects: of `analysis.methods.slot_effects`.
+    """
+    parts: list[RenderableType] = [_table("methods", results_rows(results)), *map(Text, notes(results))]
+    if effects:
+        parts += [Text(""), _table("effect of each slot", effects_rows(effects)), Text(_EFFECTS_NOTE)]
+    return Group(*parts)
+
+
+def methods_text(results: Sequence[MethodResult], effects: Sequence[SlotEffect], form: str) -> str:
+    """Both as `json` or `markdown`; as `csv` the methods alone, for a CSV holds one table.
+
+    Args:
+        results: of `analysis.methods.comparison`.
+        effects: of `analysis.methods.slot_effects`.
+        form: csv, json or markdown.
+    """
+    if form == "csv":
+        return results_frame(results).to_csv(index=False)
+    if form == "json":
+        tables = {"methods": results_frame(results), "slot_effects": effects_frame(effects)}
+        return json.dumps({name: _records(table) for name, table in tables.items()}, indent=2) + "\n"
+    parts = [_markdown(results_rows(results)), *(f"- {note}".replace(EDGE, rf"\{EDGE}") for note in notes(results))]
+    if effects:
+        parts += ["", _markdown(effects_rows(effects)), f"- {_EFFECTS_NOTE}"]
+    return "\n".join(parts) + "\n"
+
+
+def results_rows(results: Sequence[MethodResult]) -> list[dict[str, str]]:
+    """A comparison as it is read: header to text, one mapping a method; a model that all share is left out."""
+    columns = dict.fromkeys(axis for result in results for axis in (*result.conditions, *result.cell))
+    several_models = len({result.model for result in results}) > 1
+    return [
+        {
+            **({"model.name": result.model} if several_models else {}),
+            "method": result.method,
+            **{axis: _of_cell(result, axis) for axis in columns},
+            "n": str(result.n),
+            "robust": _percent(result.robust),
+            "clean": _percent(result.clean),
+            "robust - baseline": _percent(result.difference, "+"),
+            "p": short(result.p_value, 2),
+            "p (Holm)": short(result.p_holm, 2),
+            "verdict": result.verdict,
+        }
+        for result in results
+    ]
+
+
+def effects_rows(effects: Sequence[SlotEffect]) -> list[dict[str, str]]:
+    """The slots' effects as they are read: header to text."""
+    several_models = len({effect.model for effect in effects}) > 1
+    return [
+        {
+            **({"model.name": effect.model} if several_models else {}),
+            **{key: short(value) for key, value in effect.conditions.items()},
+            "effect": effect.difference.label,
+            "robust": _percent(Estimate(found.estimate, found.low, found.high), "+"),
+            "pairs": str(found.n_cells),
+            "p": short(found.p_value, 2),
+            "p (Holm)": short(effect.p_holm, 2),
+            "verdict": effect.verdict,
+        }
+        for effect in effects
+        for found in [effect.difference]
+    ]
+
+
+def notes(results: Sequence[MethodResult]) -> list[str]:
+    """What a reader of the comparison has to know, one line each."""
+    lines = list(_NOTES)
+    tests = dict.fromkeys(result.test for result in results if np.isfinite(result.p_value))
+    if tests:
+        n = sum(bool(np.isfinite(result.p_value)) for result in results)
+        base = next(result.method for result in results if result.verdict == "baseline")
+        lines.append(
+            f"differences from {base}, {' or '.join(tests)}; a verdict holds at 5 % for all {n} together (Holm)"
+        )
+    if any(result.edge for result in results):
+        lines.append(f"{EDGE} the best learning rate is at the edge of those tried: a better one may lie beyond")
+    return lines
+
+
+_EFFECTS_NOTE = (
+    "robust test accuracy in points: mean over pairs of methods that differ in that slot alone, each at its own best "
+    "cell; 95 % t interval over pairs, or over seeds where there is one pair"
+)
+
+
+def _of_cell(result: MethodResult, axis: str) -> str:
+    value = short({**result.conditions, **result.cell}.get(axis))
+    return f"{value}{EDGE}" if value and axis == "optimizer.lr" and result.edge else value
+
+
+def _percent(estimate: Estimate, sign: str = "") -> str:
+    """`45.20 [44.10, 46.30]`, nothing for NaN."""
+    value, low, high = (100 * number for number in estimate)
+    if np.isnan(value):
+        return ""
+    return f"{value:{sign}.2f} " + ("[n/a]" if np.isnan(low) else f"[{low:{sign}.2f}, {high:{sign}.2f}]")
+
+
+def _flat(result: MethodResult) -> dict[str, Any]:
+    estimates = {
+        f"{name}{ending}": number
+        for name in ("robust", "clean", "difference", "own")
+        for ending, number in zip(("", "_low", "_high"), getattr(result, name), strict=True)
+    }
+    return {
+        "model.name": result.model,
+        **result.conditions,
+        "method": result.method,
+        **result.cell,
+        "lr_edge": result.edge,
+        "n": result.n,
+        "validation": result.validation,
+        **estimates,
+        **{name: getattr(result, name) for name in ("p_value", "p_holm", "test", "verdict")},
+    }
+
+
+def _table(title: str, rows: Sequence[dict[str, str]]) -> Table:
+    table = Table(title=title)
+    for name in rows[0] if rows else ("method",):
+        table.add_column(name, justify="right" if name in _NUMERIC else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*map(Text, row.values()))
+    return table
+
+
+def _markdown(rows: Sequence[dict[str, str]]) -> str:
+    if not rows:
+        return ""
+    lines = [list(rows[0]), ["---:" if name in _NUMERIC else "---" for name in rows[0]]]
+    lines += [[value.replace("|", r"\|").replace("*", r"\*") for value in row.values()] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def _records(table: DataFrame) -> list[dict[str, Any]]:
+    """Rows as plain values, null for NaN."""
+    return [
+        {str(key): None if pd.isna(value) else value for key, value in row.items()}
+        for row in json.loads(table.to_json(orient="records", double_precision=15))
+    ]

@@ -1,0 +1,101 @@
+"""One metric of several methods by seed: their means, and how they differ from one of them, with intervals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from pandas import DataFrame
+
+from analysis.blocks import difference_error, equal_variance, mean_error
+from analysis.cells import measured
+from analysis.differences import compared, t_interval, t_test
+
+#: Below this p of one variance for all methods, none is assumed.
+_UNEQUAL = 0.05
+
+_NO_VALUES = pd.Series(dtype=np.float64)
+
+
+class Estimate(NamedTuple):
+    """A value with its interval, in its own unit; NaN where there is none."""
+
+    value: float = np.nan
+    low: float = np.nan
+    high: float = np.nan
+
+
+NO_ESTIMATE = Estimate()
+
+
+@dataclass(frozen=True, eq=False)
+class SeedTable:
+    """The metric of each method (rows) with each seed (columns), NaN where not measured, one cell a method.
+
+    Methods with the baseline's seeds, or else the commonest ones, form a `block`, over which the noise's variance
+    is pooled: `analysis.blocks` says why and on what assumption. Where Bartlett's test refutes that, and for
+    methods with other seeds, an interval is the method's own.
+    """
+
+    values: DataFrame
+    block: DataFrame
+    """(methods, seeds) without NaN."""
+    p_equal: float
+    """Of Bartlett's test of one variance over the block; NaN for fewer than 3 methods."""
+
+    @classmethod
+    def of(cls, trials: DataFrame, y: str, baseline: str | None) -> SeedTable:
+        """The table of `y`, of the completed trials in each method's cell."""
+        values = measured(trials, y).pivot_table(index="method", columns="seed", values=y, sort=False)
+        values = values.astype(np.float64)
+        block = _block(values, baseline)
+        return cls(values, block, equal_variance(block.to_numpy()))
+
+    @property
+    def pooled(self) -> bool:
+        """Whether the block has one variance, as far as the test tells."""
+        return len(self.block) > 1 and not self.p_equal < _UNEQUAL
+
+    def mean(self, method: str, confidence: float) -> Estimate:
+        """The mean over the method's seeds with its t interval."""
+        value, *own = t_test(np.asarray(self._of(method)), confidence)
+        if self.pooled and method in self.block.index:
+            own = list(t_interval(value, *mean_error(self.block.to_numpy()), confidence))
+        return Estimate(value, *own[:2])
+
+    def difference(self, method: str, baseline: str, confidence: float) -> dict[str, Any]:
+        """The method's mean minus the baseline's: `difference`, `own` (both `Estimate`), `p_value`, `test`.
+
+        `own` is of `analysis.differences.compared`: paired by seed where the seeds are the same, else Welch's.
+        """
+        found = compared(self._of(method), self._of(baseline), confidence)
+        own = Estimate(found["difference"], found["low"], found["high"])
+        alone = {"difference": own, "own": own, "p_value": found["p_value"], "test": found["test"]}
+        if not (self.pooled and {method, baseline} <= set(self.block.index)):
+            return alone
+        error = difference_error(self.block.to_numpy())
+        low, high, p_value = t_interval(own.value, *error, confidence)
+        test = f"paired by seed, variance pooled over {len(self.block)} methods"
+        pooled = {"difference": Estimate(own.value, low, high), "p_value": p_value, "test": test}
+        return alone | (pooled if len(self.block) > 2 and np.isfinite(low) else {})
+
+    def _of(self, method: str) -> pd.Series[float]:
+        """The method's values by seed."""
+        return self.values.T[method].dropna() if method in self.values.index else _NO_VALUES
+
+
+def _block(values: DataFrame, baseline: str | None) -> DataFrame:
+    """The methods that were measured with the same seeds as the baseline, or with the commonest ones."""
+    measured_with = values.notna()
+    if values.empty:
+        return values
+    patterns = [tuple(row) for row in measured_with.to_numpy()]
+    if baseline in values.index:
+        reference = patterns[list(values.index).index(baseline)]
+    else:
+        reference = max(patterns, key=patterns.count)
+    same = [pattern == reference for pattern in patterns]
+    block: DataFrame = values.loc[same, list(reference)]
+    return block

@@ -1,0 +1,316 @@
+import itertools
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from scipy import stats
+
+from analysis.frame import load_trials
+from analysis.method_tables import methods_text, notes, results_frame, results_rows
+from analysis.methods import comparison, holm, slot_effects
+from sweep.cli import main
+from trainers.errors import UserError
+
+OBJECTIVES = {"pgd_at": 0.50, "trades": 0.53, "mart": 0.48}
+
+
+def trial(robust, seed=0, lr=0.1, objective="pgd_at", weights="none", s2o=False, optimizer="sgd", **more):
+    """A row in which validation sees the robust accuracy unless told otherwise."""
+    return {
+        "objective.name": objective, "objective.s2o.enabled": s2o, "weights.name": weights,
+        "optimizer.name": optimizer, "optimizer.lr": lr, "seed": seed,
+        "last_val_robust": robust, "last_test_robust": robust, "last_test_clean": robust + 0.3, **more,
+    }  # fmt: skip
+
+
+def every_method(rng=None, seeds=3, noise=0.0):
+    """16 methods at 3 learning rates, of which the middle one is best."""
+    rng = rng or np.random.default_rng(0)
+    return [
+        trial(
+            OBJECTIVES[objective]
+            + 0.02 * (weights == "awp")
+            + 0.01 * s2o
+            - 0.05 * abs(np.log10(lr / 0.1))
+            + noise * rng.standard_normal(),
+            seed, lr, objective, weights, s2o, optimizer,
+        )
+        for objective, weights, s2o, optimizer in itertools.product(
+            ("pgd_at", "trades"), ("none", "awp"), (False, True), ("sgd", "deat")
+        )
+        for lr in (0.03, 0.1, 0.3)
+        for seed in range(seeds)
+    ]  # fmt: skip
+
+
+def by_method(results):
+    return {result.method: result for result in results}
+
+
+def test_holm_by_hand():
+    # Sorted 0.01 0.02 0.03 0.04: times 4 3 2 1 is 0.04 0.06 0.06 0.04, and none may fall below the one before.
+    assert holm(np.array([0.03, 0.01, np.nan, 0.04, 0.02])) == pytest.approx(
+        [0.06, 0.04, np.nan, 0.06, 0.06], nan_ok=True
+    )
+    assert holm(np.array([0.9, 0.8])).tolist() == [1.0, 1.0]
+    assert holm(np.array([])).tolist() == []
+
+
+def test_each_method_is_judged_at_its_own_best_learning_rate_by_validation(frame_of):
+    frame = frame_of(
+        [
+            trial(0.50, lr=0.1),
+            trial(0.40, lr=0.3),
+            trial(0.30, lr=0.1, objective="trades", last_test_robust=0.9),
+            trial(0.45, lr=0.3, objective="trades", last_test_robust=0.4),
+        ]
+    )
+    found = by_method(comparison(frame))
+    assert found["PGD-AT"].cell == {"optimizer.lr": 0.1}
+    assert found["TRADES"].cell == {"optimizer.lr": 0.3}
+    assert (found["TRADES"].robust.value, found["TRADES"].validation) == (0.4, 0.45)
+    assert found["TRADES"].difference.value == pytest.approx(-0.1)
+    assert found["TRADES"].verdict == "n/a"
+
+
+def test_two_methods_are_compared_by_the_t_test_paired_by_seed(frame_of):
+    trades, plain = np.array([0.55, 0.58, 0.57]), np.array([0.50, 0.54, 0.52])
+    rows = [trial(v, s, objective=o) for o, vs in (("trades", trades), ("pgd_at", plain)) for s, v in enumerate(vs)]
+    found = by_method(comparison(frame_of(rows)))["TRADES"]
+    expected = stats.ttest_rel(trades, plain)
+    assert (found.difference.low, found.difference.high) == pytest.approx(tuple(expected.confidence_interval(0.95)))
+    assert (found.p_value, found.p_holm) == pytest.approx((expected.pvalue, expected.pvalue))
+    assert (found.test, found.verdict, found.own) == ("paired by seed", "better", found.difference)
+
+
+def test_variance_is_pooled_over_methods_with_the_same_seeds(frame_of):
+    rng = np.random.default_rng(0)
+    frame = frame_of([trial(0.5 + 0.01 * rng.standard_normal(), s, objective=o) for o in OBJECTIVES for s in range(3)])
+    found = by_method(comparison(frame))
+    tests = {found[name].test for name in ("TRADES", "MART")}
+    assert tests == {"paired by seed, variance pooled over 3 methods"}
+    widths = {found[name].difference.high - found[name].difference.low for name in ("TRADES", "MART")}
+    assert max(widths) == pytest.approx(min(widths))
+    values = frame.pivot_table(index="method", columns="seed", values="last_test_robust").to_numpy()
+    residuals = values - values.mean(1, keepdims=True) - values.mean(0) + values.mean()
+    half = stats.t.ppf(0.975, 4) * np.sqrt(2 * (residuals**2).sum() / 4 / 3)
+    assert max(widths) == pytest.approx(2 * half)
+
+
+def test_method_of_other_seeds_is_compared_by_welch(frame_of):
+    rows = [trial(0.5 + 0.01 * s * s, s, objective=o) for o in OBJECTIVES for s in range(3)]
+    rows = [*rows, trial(0.9, 7, objective="mart")]
+    found = by_method(comparison(frame_of(rows)))
+    assert (found["MART"].test, found["MART"].n) == ("Welch", 4)
+
+
+def test_unequal_variances_are_not_pooled(frame_of):
+    rng = np.random.default_rng(1)
+    spread = {"pgd_at": 0.2, "trades": 0.005, "mart": 0.005, "avmixup": 0.005}
+    rows = [trial(0.5 + spread[o] * rng.standard_normal(), s, objective=o) for o in spread for s in range(8)]
+    found = comparison(frame_of(rows))
+    assert {result.test for result in found if result.verdict != "baseline"} == {"paired by seed"}
+    assert all(result.difference == result.own for result in found)
+
+
+def test_family_holds_at_5_percent_where_no_method_differs(frame_of):
+    # 200 tables of 6 methods: Monte-Carlo sd 1.5 points, 3.5 sd allowed.
+    rng = np.random.default_rng(5)
+    rows = [trial(0.5, s, objective=o, optimizer=p) for o in OBJECTIVES for p in ("sgd", "deat") for s in range(3)]
+    frame = frame_of(rows)
+    wrong = 0
+    for _ in range(200):
+        found = comparison(frame.assign(last_test_robust=0.5 + 0.01 * rng.standard_normal(len(frame))))
+        wrong += any(result.verdict in ("better", "worse") for result in found)
+    assert wrong / 200 < 0.05 + 3.5 * 0.0154
+
+
+@pytest.mark.parametrize(
+    ("lrs", "best", "edge"),
+    [([0.1], 0.1, "only"), ([0.1, 0.2], 0.1, "lowest"), ([0.1, 0.2], 0.2, "highest"), ([0.1, 0.2, 0.3], 0.2, "")],
+)
+def test_best_learning_rate_at_the_edge_is_flagged(frame_of, lrs, best, edge):
+    (found,) = comparison(frame_of([trial(0.5 - abs(lr - best), lr=lr) for lr in lrs]))
+    assert (found.cell.get("optimizer.lr", best), found.edge) == (best, edge)
+
+
+def test_divergence_beyond_the_best_learning_rate_is_an_answer_and_a_missing_trial_is_none(frame_of):
+    rows = [trial(0.4, lr=0.1), trial(0.5, lr=0.2)]
+    assert comparison(frame_of([*rows, trial(np.nan, lr=0.4, outcome="diverged")]))[0].edge == ""
+    assert comparison(frame_of([*rows, trial(np.nan, lr=0.4, outcome="failed")]))[0].edge == "highest"
+
+
+def test_rows_are_sorted_by_robust_accuracy_and_a_method_without_a_cell_is_last(frame_of):
+    rows = [trial(v, objective=o) for o, v in OBJECTIVES.items()]
+    rows = [trial(np.nan, objective="avmixup", outcome="diverged"), *rows]
+    found = comparison(frame_of(rows))
+    assert [result.method for result in found] == ["TRADES", "PGD-AT", "MART", "AVmixup"]
+    assert (found[-1].n, found[-1].cell, found[-1].verdict) == (0, {}, "n/a")
+
+
+def test_baseline_can_be_named_and_swapping_it_changes_the_sign(frame_of):
+    frame = frame_of(every_method(noise=0.01))
+    there = by_method(comparison(frame))["TRADES"].difference
+    back = by_method(comparison(frame, "TRADES"))["PGD-AT"].difference
+    assert (back.value, back.low, back.high) == pytest.approx((-there.value, -there.high, -there.low))
+
+
+def test_unknown_baseline_is_named_with_the_nearest(frame_of):
+    with pytest.raises(UserError, match="--baseline TRADE: no trial is of this method; did you mean 'TRADES'"):
+        comparison(frame_of(every_method()), "TRADE")
+
+
+def test_without_pgd_at_nothing_is_compared_unless_named(frame_of):
+    frame = frame_of([trial(0.5, s, objective=o) for o in ("trades", "mart") for s in range(2)])
+    assert {result.verdict for result in comparison(frame)} == {"n/a"}
+    assert "baseline" in {result.verdict for result in comparison(frame, "MART")}
+
+
+def test_models_and_other_data_are_not_compared_with_each_other(frame_of):
+    rows = [
+        trial(v, objective=o, **{"model.name": m, "data.fingerprint": d})
+        for (m, d), shift in {("a", "x"): 0.0, ("a", "y"): 0.2, ("b", "x"): -0.2}.items()
+        for o, v in (("pgd_at", 0.5 + shift), ("trades", 0.53 + shift))
+    ]
+    found = comparison(frame_of(rows))
+    assert [(r.model, r.conditions["data.fingerprint"], r.method) for r in found] == [
+        (m, d, name) for m, d in (("a", "x"), ("a", "y"), ("b", "x")) for name in ("TRADES", "PGD-AT")
+    ]
+    gains = [result.difference.value for result in found if result.method == "TRADES"]
+    assert gains == pytest.approx([0.03, 0.03, 0.03])
+
+
+def test_metric_and_mode_of_the_sweep_choose_the_cell(frame_of):
+    rows = [trial(0.5, lr=0.1, last_val_robust_loss=1.0), trial(0.4, lr=0.2, last_val_robust_loss=0.5)]
+    (found,) = comparison(frame_of(rows), metric="val_robust_loss", mode="min")
+    assert (found.cell["optimizer.lr"], found.validation) == (0.2, 0.5)
+
+
+def test_slot_effects_are_recovered_over_all_matching_pairs(frame_of):
+    effects = {e.difference.label: e for e in slot_effects(frame_of(every_method(noise=1e-4, seeds=4)))}
+    assert list(effects) == ["TRADES - PGD-AT", "with S2O - without", "with AWP - without", "DEAT - SGD"]
+    expected = {"TRADES - PGD-AT": 0.03, "with S2O - without": 0.01, "with AWP - without": 0.02, "DEAT - SGD": 0.0}
+    for label, gain in expected.items():
+        found = effects[label].difference
+        assert found.estimate == pytest.approx(gain, abs=2e-4)
+        assert (found.n_cells, found.n_trials) == (8, 64)
+    assert effects["with AWP - without"].verdict == "better"
+
+
+def test_slot_effect_is_scipys_t_test_over_pairs_of_methods(frame_of):
+    frame = frame_of(every_method(noise=0.01))
+    (effect,) = [e for e in slot_effects(frame) if e.difference.factor == "weights.name"]
+    best = results_frame(comparison(frame)).set_index("method")["robust"]
+    plain = [name for name in best.index if "AWP" not in name]
+    partners = [
+        {"DEAT": "PGD-AT-AWP, DEAT"}.get(name, name.replace("PGD-AT", "PGD-AT-AWP").replace("TRADES", "TRADES-AWP"))
+        for name in plain
+    ]
+    expected = stats.ttest_rel(best[partners].to_numpy(), best[plain].to_numpy())
+    assert effect.difference.p_value == pytest.approx(expected.pvalue)
+    assert effect.difference.low == pytest.approx(expected.confidence_interval(0.95).low)
+
+
+def test_effects_interval_covers_the_mean_effect_in_about_19_of_20_sweeps(frame_of):
+    # 200 sweeps of 8 pairs whose effect itself varies: Monte-Carlo sd 1.5 points, 3.5 sd allowed.
+    rng = np.random.default_rng(3)
+    frame = frame_of([row for row in every_method() if row["optimizer.lr"] == 0.1])
+    awp = (frame["weights.name"] == "awp").to_numpy()
+    held = 0
+    for _ in range(200):
+        effect = dict(zip(frame["method"].unique(), 0.02 + 0.01 * rng.standard_normal(16), strict=True))
+        noise = 0.01 * rng.standard_normal(len(frame))
+        (found,) = [
+            e.difference
+            for e in slot_effects(frame.assign(last_test_robust=0.5 + awp * frame["method"].map(effect) + noise))
+            if e.difference.factor == "weights.name"
+        ]
+        held += found.low <= 0.02 <= found.high
+    assert held / 200 == pytest.approx(0.95, abs=0.055)
+
+
+def test_frame_of_results_has_a_row_a_method_in_fractions(frame_of):
+    rows = results_frame(comparison(frame_of(every_method(noise=0.01))))
+    assert len(rows) == 16
+    assert list(rows.columns[:6]) == ["model.name", "method", "optimizer.lr", "lr_edge", "n", "validation"]
+    assert {"robust", "robust_low", "clean_high", "difference", "own_low", "p_holm", "verdict"} <= set(rows)
+    assert rows["robust"].is_monotonic_decreasing
+    assert rows["robust"].max() < 1
+
+
+def test_notes_name_the_baseline_the_test_and_what_no_bracket_holds(frame_of):
+    found = notes(comparison(frame_of(every_method(noise=0.01))))
+    assert found[1].endswith("add an error that no bracket holds")
+    assert found[2] == (
+        "differences from PGD-AT, paired by seed, variance pooled over 16 methods; "
+        "a verdict holds at 5 % for all 15 together (Holm)"
+    )
+    assert len(found) == 3
+
+
+def test_text_of_a_row_is_percent_with_the_edge_marked(frame_of):
+    frame = frame_of([trial(0.5 + 0.01 * s, s, lr) for s in range(3) for lr in (0.1, 0.2)])
+    (row,) = results_rows(comparison(frame))
+    assert row == {
+        "method": "PGD-AT", "optimizer.lr": "0.1*", "n": "3", "robust": "51.00 [48.52, 53.48]",
+        "clean": "81.00 [78.52, 83.48]", "robust - baseline": "", "p": "", "p (Holm)": "", "verdict": "baseline",
+    }  # fmt: skip
+
+
+def test_empty_run_is_compared_to_nothing(run):
+    run.launch()
+    frame = load_trials(run.directory)
+    assert (comparison(frame), slot_effects(frame)) == ((), ())
+    assert json.loads(methods_text((), (), "json")) == {"methods": [], "slot_effects": []}
+
+
+@pytest.fixture
+def methods_run(run):
+    rng = np.random.default_rng(0)
+    points = itertools.product(("pgd_at", "trades"), ("none", "awp"), (0.1, 0.2, 0.4), range(3))
+    for number, (objective, weights, lr, seed) in enumerate(points):
+        value = 0.4 + 0.05 * (weights == "awp") - abs(lr - 0.2) / 4 + 0.005 * rng.standard_normal()
+        point = {"objective__name": objective, "weights__name": weights, "optimizer__lr": lr}
+        run.whole(f"t{number}", [value], seed=seed, **point)
+    return run.directory
+
+
+def said(*words):
+    answer = CliRunner().invoke(main, ["methods", *map(str, words)])
+    assert answer.exit_code == 0, (answer.output, answer.exception)
+    return answer.stdout
+
+
+def test_command_prints_methods_effects_and_notes(methods_run):
+    shown = said(methods_run)
+    assert [name for name in ("TRADES-AWP", "PGD-AT-AWP", "with AWP - without") if name not in shown] == []
+    assert "better" in shown
+    assert "each method at its own best cell by the validation metric; accuracies in %" in shown
+
+
+def test_command_writes_every_format_by_the_ending_of_the_file(methods_run, tmp_path):
+    for ending in ("csv", "json", "md"):
+        assert said(methods_run, "--output", tmp_path / f"t.{ending}") == ""
+    rows = pd.read_csv(tmp_path / "t.csv")
+    values = json.loads((tmp_path / "t.json").read_text())
+    assert [row["method"] for row in values["methods"]] == rows["method"].tolist()
+    assert [row["effect"] for row in values["slot_effects"]] == ["TRADES - PGD-AT", "with AWP - without"]
+    assert rows["robust"].to_numpy() == pytest.approx([row["robust"] for row in values["methods"]])
+    lines = (tmp_path / "t.md").read_text().splitlines()
+    assert lines[:2] == [
+        "| method | optimizer.lr | n | robust | clean | robust - baseline | p | p (Holm) | verdict |",
+        "| --- | --- | ---: | --- | --- | --- | ---: | ---: | --- |",
+    ]
+    assert lines[2].startswith(f"| {rows['method'].iloc[0]} | 0.2 | 3 | ")
+    assert said(methods_run, "--format", "markdown").splitlines() == lines
+
+
+def test_command_takes_the_baseline_and_refuses_one_that_is_not_there(methods_run):
+    assert "differences from TRADES, paired by seed" in said(methods_run, "--baseline", "TRADES")
+    answer = CliRunner().invoke(main, ["methods", str(methods_run), "--baseline", "SWA"])
+    assert (answer.exit_code, answer.stderr) == (
+        2,
+        "sweep: --baseline SWA: no trial is of this method; known: PGD-AT, PGD-AT-AWP, TRADES, TRADES-AWP\n",
+    )
