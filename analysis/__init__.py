@@ -9,6 +9,7 @@ differences   two methods at equal hyperparameters: paired differences and their
 blocks        methods x seeds: standard errors with the noise's variance pooled over methods
 seeds         one metric of several methods by seed: means and differences with their intervals
 methods       each method at its own best cell against a baseline; the effect of each slot
+evaluations   attacks on trained networks: a row each, with Wilson's interval
 lines         a least-squares line with its confidence band
 surfaces      mean accuracy on a grid of two hyperparameters, diverged cells kept
 plotted       the numbers behind each figure, frame -> frame

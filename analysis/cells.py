@@ -106,8 +106,19 @@ def best_cells(
     return cells.loc[chosen]
 
 
-def best_trials(frame: DataFrame, metric: str = "last_val_robust", *, mode: Mode = "max") -> DataFrame:
-    """The trials of the `best_cells`, of any outcome but diverged, in the frame's order."""
-    chosen = best_cells(frame, metric, mode=mode).index
-    trials: DataFrame = frame[np.isin(codes(frame, axes(frame)), chosen)]
+def best_trials(
+    frame: DataFrame, metric: str = "last_val_robust", *, mode: Mode = "max", overall: bool = False
+) -> DataFrame:
+    """The trials of the `best_cells`, of any outcome but diverged, in the frame's order.
+
+    Args:
+        frame: trials, as `analysis.frame.load_trials` gives them.
+        metric: as in `best_cells`.
+        mode: as in `best_cells`.
+        overall: of these cells only the best one.
+    """
+    cells = best_cells(frame, metric, mode=mode)
+    if overall and len(cells) > 1:
+        cells = cells.sort_values(metric, ascending=mode == "min", kind="stable").head(1)
+    trials: DataFrame = frame[np.isin(codes(frame, axes(frame)), cells.index)]
     return trials

@@ -1,16 +1,19 @@
 """From one config file to finished trials: the roof, with the command line.
 
-config         YAML -> SweepConfig, checked
-space          axes -> points
-search         which trial next: the interface, and lists known beforehand
-optuna_search  which trial next, learnt from what came back
-progress       what a run's records come to
-plan           wanted trials, those already finished, what they will cost
-journal        a run directory while a launch holds it; the only writer of records
-trial          one trial as a process runs it
-ray_tune       trials through Ray Tune
-runner         a launch, through Ray Tune or in this process
-signals        Ctrl-C and SIGTERM
-screen         the live table
-cli            the command `sweep`
+config           YAML -> SweepConfig, checked
+space            axes -> points
+search           which trial next: the interface, and lists known beforehand
+optuna_search    which trial next, learnt from what came back
+progress         what a run's records come to
+plan             wanted trials, those already finished, what they will cost
+journal          a run directory while a launch holds it; the only writer of records
+trial            one trial as a process runs it
+ray_tune         trials through Ray Tune
+runner           a launch, through Ray Tune or in this process
+evaluation_plan  which trained networks, attacks and images, and what of it is recorded
+chunk            one chunk of images of an evaluation as a process runs it
+evaluation       an evaluation, through Ray or in this process
+signals          Ctrl-C and SIGTERM
+screen           the live table
+cli              the command `sweep`
 """

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +16,16 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
     from sweep.config import SweepConfig
+    from trainers.ladder import Strength
 
 EXIT_USER_ERROR = 2
 
 _FORMATS = ("table", "csv", "json", "parquet")
+_METHODS_FORMATS = ("table", "csv", "json", "markdown")
+
+#: The ladder of trainers.ladder, the weakest first, and the part of it that takes no time.
+_ATTACKS = ("clean", "fgsm", "pgd", "cw", "apgd", "autoattack")
+_QUICK = ("clean", "fgsm", "pgd")
 
 _config = click.argument("config", type=click.Path(path_type=Path))
 _out = click.option("--out", type=click.Path(path_type=Path), help="Run directory [default: runs/NAME].")
@@ -80,10 +88,8 @@ def launch(config: Path, out: Path | None, overrides: tuple[str, ...], address: 
     """Run the trials that are not finished yet."""
     from sweep import runner
     from sweep.signals import EXIT_INTERRUPTED
-    from trainers.errors import UserError
 
-    if serial and address is not None:
-        raise UserError("--serial: runs without Ray, so that --address says nothing; leave one of the two out")
+    _refuse_both(serial, address)
     sweep = _load(config, overrides)
     directory = _directory_of(sweep, out)
     console = _console()
@@ -111,14 +117,66 @@ def status(directory: Path) -> None:
 
 @main.command()
 @_directory
+@click.argument("trial_ids", metavar="[TRIAL_ID]...", nargs=-1)
+@click.option("--best", flag_value="overall", help="The trials of the best cell by validation: its seeds.")
+@click.option("--best-each", "best", flag_value="each", help="The same of each model and method.")
+@click.option(
+    "--attack",
+    "attacks",
+    multiple=True,
+    type=click.Choice(_ATTACKS),
+    help="May be repeated [default: clean, fgsm, pgd].",
+)
+@click.option("--images", type=click.IntRange(min=1), help="At most so many, classes in proportion [default: all].")
+@click.option("--weights", type=click.Choice(("last", "best")), default="last", help="[default: last]")
+@click.option("--averaged", is_flag=True, help="The averaged weights, not the raw ones.")
+@click.option("--split", type=click.Choice(("test", "val")), default="test", help="[default: test]")
+@click.option("--radius", metavar="R", help="Of the ball, pixel units, such as 8/255 [default: the trial's].")
+@click.option("--steps", type=click.IntRange(min=1), help="Of pgd and cw [default: 20].")
+@click.option(
+    "--step-size", metavar="S", help="Of pgd and cw, pixel units [default: the trial's, scaled as the radius]."
+)
+@click.option("--restarts", type=click.IntRange(min=1), help="Of pgd and cw [default: 1].")
+@click.option("--address", help="Ray cluster: auto or HOST:PORT [default: a local Ray].")
+@click.option("--serial", is_flag=True, help="In this process, without Ray.")
+def evaluate(directory: Path, attacks: tuple[Any, ...], address: str | None, serial: bool, **options: Any) -> None:
+    """Attack trained networks with the ladder clean, fgsm, pgd, cw, apgd, autoattack.
+
+    The networks are those of the trials named, a beginning of an id being enough, or of all completed ones. What is
+    recorded already is not run again.
+    """
+    _refuse_both(serial, address)
+    attacks = tuple(name for name in _ATTACKS if name in (attacks or _QUICK))
+    given = {name: options.pop(name) for name in ("radius", "steps", "step_size", "restarts")}
+    strength = _strength(attacks, {name: value for name, value in given.items() if value is not None})
+    if options["best"] and options["trial_ids"]:
+        from trainers.errors import UserError
+
+        option = "--best" if options["best"] == "overall" else "--best-each"
+        raise UserError(f"{option}: chooses the trials, so that TRIAL_ID says nothing; leave one of the two out")
+    from sweep.evaluation import evaluate as run
+    from sweep.evaluation_plan import Asked
+
+    asked = Asked(attacks, strength=strength, **options)
+    sys.exit(run(directory, asked, _console(), address=address, serial=serial))
+
+
+@main.command()
+@_directory
 @click.option("--epochs", is_flag=True, help="A row an epoch instead of a row a trial.")
+@click.option("--evaluations", is_flag=True, help="A row an evaluation of `sweep evaluate`, not a row a trial.")
 @click.option("--format", "form", type=click.Choice(_FORMATS), help="[default: by the ending of --output, else table]")
 @click.option("--output", type=click.Path(path_type=Path), help="File to write [default: stdout].")
-def results(directory: Path, epochs: bool, form: str | None, output: Path | None) -> None:
+def results(directory: Path, epochs: bool, evaluations: bool, form: str | None, output: Path | None) -> None:
     """Show the trials' numbers, or write them as a file."""
     from analysis import frame, tables, views
+    from analysis.evaluations import evaluations_table, load_evaluations
+    from trainers.errors import UserError
 
-    rows = frame.load_epochs(directory) if epochs else frame.load_trials(directory)
+    if epochs and evaluations:
+        raise UserError("--epochs: and --evaluations are two tables; leave one of the two out")
+    load = load_evaluations if evaluations else frame.load_epochs if epochs else frame.load_trials
+    rows = load(directory)
     ending = output.suffix.removeprefix(".") if output is not None else ""
     form = form or (ending if ending in _FORMATS else "table")
     if form != "table":
@@ -127,6 +185,9 @@ def results(directory: Path, epochs: bool, form: str | None, output: Path | None
     console = _console(output)
     if epochs:
         console.print(views.epochs_table(rows))
+        return
+    if evaluations:
+        console.print(evaluations_table(rows))
         return
     console.print(tables.trials_table(rows))
     console.print(_summary(directory))
@@ -148,6 +209,31 @@ def figures(directory: Path, output: Path | None) -> None:
 
 @main.command()
 @_directory
+@click.option("--baseline", metavar="NAME", help="Method that the others are compared with [default: PGD-AT].")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(_METHODS_FORMATS),
+    help="[default: by the ending of --output, else table]",
+)
+@click.option("--output", type=click.Path(path_type=Path), help="File to write [default: stdout].")
+def methods(directory: Path, baseline: str | None, form: str | None, output: Path | None) -> None:
+    """Compare the methods, each at its own best learning rate by validation."""
+    from analysis import frame, method_tables
+    from analysis.methods import comparison, slot_effects
+
+    trials, chosen_by = frame.load_trials(directory), _chosen_by(directory)
+    results, effects = comparison(trials, baseline, **chosen_by), slot_effects(trials, **chosen_by)
+    ending = "" if output is None else output.suffix.removeprefix(".").replace("md", "markdown")
+    form = form or (ending if ending in _METHODS_FORMATS else "table")
+    if form == "table":
+        _console(output).print(method_tables.methods_view(results, effects))
+    else:
+        _write_text(method_tables.methods_text(results, effects, form), output)
+
+
+@main.command()
+@_directory
 @click.argument("trial_id")
 def show(directory: Path, trial_id: str) -> None:
     """Show one trial: config, provenance, curve. A beginning of its id is enough."""
@@ -164,6 +250,38 @@ def schema() -> None:
     from sweep.config import SweepConfig
 
     click.echo(json.dumps(SweepConfig.model_json_schema(), indent=2))
+
+
+def _refuse_both(serial: bool, address: str | None) -> None:
+    from trainers.errors import UserError
+
+    if serial and address is not None:
+        raise UserError("--serial: runs without Ray, so that --address says nothing; leave one of the two out")
+
+
+def _strength(attacks: tuple[Any, ...], given: Mapping[str, Any]) -> Strength:
+    """What the options say of the attacks, numbers read as in a config.
+
+    Raises:
+        UserError: a number is none, or no attack reads it.
+    """
+    from trainers.errors import UserError
+    from trainers.fields import parse_number
+    from trainers.ladder import Strength, reads
+
+    values = dict(given)
+    for name, value in given.items():
+        option = f"--{name.replace('_', '-')}"
+        if not any(name in reads(attack) for attack in attacks):
+            raise UserError(f"{option}: none of the attacks reads it, {', '.join(attacks)}; leave it out")
+        if isinstance(value, str):
+            try:
+                values[name] = parse_number(value)
+            except ValueError as error:
+                raise UserError(f"{option}: {error}") from None
+            if not 0 < values[name] < math.inf:
+                raise UserError(f"{option}: must be a finite number > 0, got {value!r}")
+    return Strength(**values)
 
 
 def _load(path: Path, overrides: tuple[str, ...]) -> SweepConfig:
@@ -198,10 +316,16 @@ def _command_line() -> str:
 def _summary(directory: Path) -> RenderableType:
     """What the trials say, the best cells chosen by the sweep's own metric."""
     from analysis import frame, tables
+
+    return tables.summary(frame.load_trials(directory), **_chosen_by(directory))
+
+
+def _chosen_by(directory: Path) -> Mapping[str, Any]:
+    """metric and mode of the run's last launch."""
     from sweep.progress import Progress
     from trainers.record import read
 
-    return tables.summary(frame.load_trials(directory), **Progress.of(read(directory)).chosen_by)
+    return Progress.of(read(directory)).chosen_by
 
 
 def _print_summary(directory: Path, console: Console) -> None:
@@ -218,6 +342,10 @@ def _write_frame(rows: pd.DataFrame, form: str, output: Path | None) -> None:
         rows.to_parquet(_opened(output), index=False)
         return
     text = rows.to_csv(index=False) if form == "csv" else rows.to_json(orient="records", indent=2) + "\n"
+    _write_text(text, output)
+
+
+def _write_text(text: str, output: Path | None) -> None:
     if output is None:
         click.echo(text, nl=False)
     else:

@@ -25,15 +25,21 @@ from trainers.record import OutcomeRecord, RecordFile, epoch_record
 
 CONFIG_FILE = "sweep.yaml"
 LOCK_FILE = ".lock"
+#: How an evaluation names itself in the lock.
+EVALUATION = "sweep evaluate, process"
 #: How long a launch waits for the lock, s: `is_live` takes it too, for an instant.
 PATIENCE = 1.0
 
 
 class RunLock:
-    """Holds a run directory for one launch; ends with the process, however that ends."""
+    """Holds a run directory for one launch or evaluation; ends with the process, however that ends."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, holder: str = "process") -> None:
         """Makes the directory if need be, and takes it.
+
+        Args:
+            directory: of the run.
+            holder: what the next one is told that is running there; see `EVALUATION`.
 
         Raises:
             UserError: it cannot be written or locked, or another launch holds it.
@@ -57,7 +63,7 @@ class RunLock:
                 f"--out {directory}: cannot be locked: {error.strerror}; give a folder whose file system has locks"
             ) from None
         self._file.truncate(0)
-        self._file.write(f"process {os.getpid()} on {host()} since {time.strftime('%F %T')}")
+        self._file.write(f"{holder} {os.getpid()} on {host()} since {time.strftime('%F %T')}")
         self._file.flush()
 
     def _take(self) -> None:
@@ -80,12 +86,13 @@ class RunLock:
 
 
 def is_live(directory: Path) -> bool:
-    """Whether a launch holds the directory at this moment."""
+    """Whether a launch holds the directory at this moment; an evaluation trains nothing, and does not count."""
     try:
         with (directory / LOCK_FILE).open() as file:
+            holder = file.read()
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return True
+        return not holder.startswith(EVALUATION)
     except OSError:
         return False
     return False

@@ -90,15 +90,37 @@ class _Launch:
         return EXIT_SOME_FAILED if unfinished else EXIT_DONE
 
 
-def _in_this_process(launch: _Launch, address: str | None) -> int:
+def check_this_machine(config: SweepConfig) -> None:
+    """This machine alone can run a trial.
+
+    Raises:
+        UserError: it has too few GPUs.
+    """
     import torch
 
-    journal, config = launch.journal, launch.config
     if config.resources.gpu > torch.cuda.device_count():
         raise UserError(
             f"resources.gpu: a trial asks for {config.resources.gpu:g} GPU, and this machine has "
             f"{torch.cuda.device_count()}; set resources.gpu=0 to train on the CPU"
         )
+
+
+def check_left_to_ray(config: SweepConfig) -> None:
+    """The config leaves it to Ray which GPU a trial gets.
+
+    Raises:
+        UserError: it names one.
+    """
+    if config.trial.device.startswith("cuda:"):
+        raise UserError(
+            f"trial.device: must be auto, cpu or cuda, got {config.trial.device!r}: "
+            "Ray chooses the GPU of each trial; set trial.device=auto"
+        )
+
+
+def _in_this_process(launch: _Launch, address: str | None) -> int:
+    journal, config = launch.journal, launch.config
+    check_this_machine(config)
 
     def send(message: Message) -> None:
         with launch.interrupts.held():
@@ -112,7 +134,7 @@ def _in_this_process(launch: _Launch, address: str | None) -> int:
     return launch.run(trials)
 
 
-def _data_folders(config: SweepConfig) -> set[str]:
+def data_folders(config: SweepConfig) -> set[str]:
     """The folders that trials read their images from; digits has none."""
     sets = [trial.data for trial in distinct_data(config).values() if trial.data.name != "digits"]
     return {str(Path(data.root or "data").expanduser().absolute()) for data in sets}
@@ -122,11 +144,7 @@ def _through_ray(launch: _Launch, address: str | None) -> int:
     from sweep import ray_tune
 
     journal, resources = launch.journal, launch.config.resources
-    if launch.config.trial.device.startswith("cuda:"):
-        raise UserError(
-            f"trial.device: must be auto, cpu or cuda, got {launch.config.trial.device!r}: "
-            "Ray chooses the GPU of each trial; set trial.device=auto"
-        )
+    check_left_to_ray(launch.config)
 
     def each_step() -> None:
         launch.interrupts.check()
@@ -135,7 +153,7 @@ def _through_ray(launch: _Launch, address: str | None) -> int:
     with ray_tune.connected(address):
         launch.interrupts.catch()
         at_once = ray_tune.most_at_once(resources, launch.config.max_concurrent)
-        ray_tune.check_nodes(journal.directory, _data_folders(launch.config))
+        ray_tune.check_nodes(journal.directory, data_folders(launch.config))
 
         def trials() -> None:
             with launch.interrupts.held():

@@ -20,6 +20,8 @@ step           the one training step, over the four slots
 engine         how a step runs fast: precision, memory format, frozen parameters
 evaluate       clean and robust accuracy of a split, while training
 ladder         clean, FGSM, PGD, CW, APGD, AutoAttack on a trained network
+autoattack     the last two, through the package pyautoattack
+trained        a trained network rebuilt from its checkpoint, with its data in a fixed order
 record         records.jsonl: epochs, outcomes and evaluations, one writer, a reader that forgives a torn last line
 checkpoint     a trial's one file: where it stands, and the weights that are kept
 provenance     which code, versions and machine numbers come from

@@ -78,8 +78,8 @@ def kept_weights(path: Path, which: Which, *, averaged: bool = False) -> State:
     if which not in weights:
         kept = ", ".join(weights) or "none"
         raise UserError(
-            f"{path}: must hold the {which} weights, and holds {kept}; choose of those, or launch into another --out with "
-            f"--set trial.keep={which}"
+            f"{path}: must hold the {which} weights, and holds {kept}; choose of those, or launch into another --out "
+            f"with --set trial.keep={which}"
         )
     kind = "averaged" if averaged else "raw"
     if kind not in weights[which]:

@@ -1,6 +1,6 @@
 """records.jsonl: what a sweep writes down, one JSON object a line, appended by one writer.
 
-Five kinds, told apart by the key `record`:
+Six kinds, told apart by the key `record`:
 
     launch   a start of the sweep: time, command, commit, dirty, code_version, versions, metric, mode, size (trials in
              all), wanted (ids of those that are known already; Optuna's later points follow as trial records)
@@ -8,6 +8,7 @@ Five kinds, told apart by the key `record`:
     start    a trial begins or goes on: trial_id, time, host, device, code_version
     epoch    an EpochRecord
     outcome  an OutcomeRecord
+    evaluation  an EvaluationRecord with its time
 
 An epoch may stand twice (a trial without a usable checkpoint ran it again): the last line counts.
 """
@@ -19,7 +20,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, TypeAlias
 
 from trainers.errors import UserError
 
@@ -38,6 +39,12 @@ REQUIRED: dict[str, frozenset[str]] = {
     "start": frozenset({"trial_id", "code_version"}),
     "epoch": frozenset({"trial_id", "epoch", "lr", "seconds", "evaluation_seconds"}),
     "outcome": frozenset({"trial_id", "outcome", "reason", "epochs"}),
+    "evaluation": frozenset(
+        {
+            *("trial_id", "weights", "averaged", "attack", "parameters", "split", "asked"),
+            *("first", "images", "clean_correct", "correct", "seconds"),
+        }
+    ),
 }
 
 
@@ -98,13 +105,48 @@ class OutcomeRecord:
     """Epochs whose records count; later ones of an earlier, lost run do not."""
 
 
+@dataclass(frozen=True)
+class EvaluationRecord:
+    """What one chunk of images of one evaluation of one trained network gave; its chunks add up."""
+
+    trial_id: str
+    weights: Literal["last", "best"]
+    """Of the last epoch, or of the one with the best val_robust."""
+    averaged: bool
+    """Whether the averaged weights or the raw ones."""
+    attack: str
+    """A name of `trainers.ladder`."""
+    parameters: dict[str, Any]
+    """What the attack reads of norm, radius, steps, step_size (both pixel units), restarts."""
+    split: Literal["test", "val"]
+    asked: int
+    """Images that the command wanted in all, the first so many of the split's fixed order."""
+    first: int
+    """Number of the chunk's first image in that order, from 0."""
+    images: int
+    """Images in the chunk."""
+    clean_correct: int
+    """Of them, right as they are."""
+    correct: int
+    """Of them, right whatever the attack did."""
+    seconds: float
+    """Of the attack; what it takes to load the network and the data is not in it."""
+    host: str
+    device: str
+    code_version: str
+    """Of the code that evaluated; the trial's start records have that of the code that trained."""
+
+
 #: The measured columns of an epoch, in order: accuracies (fractions) and losses (nats).
 METRICS: tuple[str, ...] = tuple(
     field.name for field in fields(EpochRecord) if field.name.endswith(("clean", "robust", "clean_loss", "robust_loss"))
 )
 
 
-def line(kind: str, record: EpochRecord | OutcomeRecord | Mapping[str, Any]) -> str:
+Record: TypeAlias = EpochRecord | OutcomeRecord | EvaluationRecord
+
+
+def line(kind: str, record: Record | Mapping[str, Any]) -> str:
     """The record as one line of JSON with its newline."""
     values = record if isinstance(record, Mapping) else asdict(record)
     return json.dumps({"record": kind, **values}, separators=(",", ":"), allow_nan=False) + "\n"
@@ -124,11 +166,11 @@ class RecordFile:
         _cut_torn_line(path)
         self._file: IO[str] = path.open("a", encoding="utf-8")
 
-    def append(self, kind: str, record: EpochRecord | OutcomeRecord | Mapping[str, Any]) -> None:
-        """Writes one line and flushes it; outcomes are also forced to the disk."""
+    def append(self, kind: str, record: Record | Mapping[str, Any]) -> None:
+        """Writes one line and flushes it; outcomes and evaluations are also forced to the disk."""
         self._file.write(line(kind, record))
         self._file.flush()
-        if kind == "outcome":
+        if kind in ("outcome", "evaluation"):
             os.fsync(self._file.fileno())
 
     def close(self) -> None:

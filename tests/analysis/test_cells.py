@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from analysis.cells import best_cells, cell_means, codes, varying
+from analysis.cells import best_cells, best_trials, cell_means, codes, varying
 
 
 def rows(lr, values, outcome="completed", **more):
@@ -61,3 +61,11 @@ def test_nan_is_a_value_of_its_own_in_codes(frame_of):
 def test_axis_that_only_does_not_apply_to_sgd_does_not_vary(frame_of):
     frame = frame_of([{"optimizer.name": "sgd"}, {"optimizer.name": "deat", "optimizer.k1": 1.0}])
     assert varying(frame) == ["optimizer.name"]
+
+
+@pytest.mark.parametrize(("mode", "best"), [("max", "deat"), ("min", "sgd")])
+def test_best_trials_overall_are_the_seeds_of_one_cell(frame_of, mode, best):
+    sgd = rows(0.1, [0.5, 0.6], **{"optimizer.name": "sgd"})
+    frame = frame_of(sgd + rows(0.2, [0.7, 0.8], **{"optimizer.name": "deat"}))
+    assert best_trials(frame, mode=mode)["optimizer.name"].tolist() == ["sgd", "sgd", "deat", "deat"]
+    assert best_trials(frame, mode=mode, overall=True)["optimizer.name"].tolist() == [best, best]

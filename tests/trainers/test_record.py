@@ -206,6 +206,7 @@ def test_an_outcome_is_forced_to_the_disk(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_metrics_are_the_accuracies_and_losses_of_an_epoch() -> None:
     measured = {f"{split}_{what}" for split in ("train", "val", "test") for what in ("clean", "robust")}
+    measured |= {f"averaged_{name}" for name in measured if not name.startswith("train")}
     assert set(METRICS) == measured | {f"{name}_loss" for name in measured}
     assert set(METRICS) < {field.name for field in fields(EpochRecord)}
     assert {"completed", "diverged"} == FINISHED

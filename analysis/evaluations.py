@@ -1,0 +1,208 @@
+"""Evaluations of trained networks: a row each, with the interval of its accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pandas import DataFrame
+from rich.table import Table
+from rich.text import Text
+
+from analysis.cells import several, varying
+from analysis.frame import axes, load_trials
+from analysis.words import short
+from trainers.record import read
+
+#: From the weakest to the strongest, and what they are called; `trainers.ladder` runs them.
+ATTACKS = {
+    "clean": "clean",
+    "fgsm": "FGSM",
+    "pgd": "PGD",
+    "cw": "CW",
+    "apgd": "APGD",
+    "autoattack": "AutoAttack",
+}
+
+#: What an attack may read; NaN in a row whose attack does not.
+PARAMETERS = ("norm", "radius", "steps", "step_size", "restarts")
+
+Key: TypeAlias = tuple[Any, ...]
+
+
+def load_evaluations(directory: Path, level: float = 0.95) -> DataFrame:
+    """One row an evaluation: one trial's weights under one attack on one split; its chunks are added up.
+
+    Args:
+        directory: a run, as given to `sweep launch --out`.
+        level: of the interval.
+
+    Returns:
+        trial_id, method, seed, the axes and lr_batch_ratio as in `analysis.frame.load_trials`; weights (last or
+        best), averaged, attack, norm, radius and step_size (pixel units), steps, restarts, split; images evaluated,
+        asked (images that the last command wanted of it), complete (whether all of those are there);
+        clean_accuracy and robust_accuracy, fractions of the images, equal for the attack `clean`; low and high, the
+        Wilson interval of robust_accuracy (see `wilson`); seconds. By the trial's number, then the attack's place
+        on the ladder.
+
+    Raises:
+        UserError: the directory is not a run, or a line is damaged.
+    """
+    trials = load_trials(directory)
+    known = trials[["trial_id", "method", "seed", *axes(trials), "lr_batch_ratio"]]
+    numbers = {name: number for number, name in enumerate(trials["trial_id"])}
+    groups = by_key(read(directory)).values()
+    found = sorted((g for g in groups if g[0]["trial_id"] in numbers), key=lambda g: _place(g[0], numbers))
+    rows = known.take([numbers[group[0]["trial_id"]] for group in found]).reset_index(drop=True)
+    measured = DataFrame([_row(group) for group in found], columns=[*_row_names(), "correct"])
+    low, high = wilson(measured.pop("correct").to_numpy(np.int64), measured["images"].to_numpy(np.int64), level)
+    seconds = measured.pop("seconds")
+    columns = {name: measured[name] for name in measured.columns}
+    return rows.assign(**columns, low=low, high=high, seconds=seconds)
+
+
+def by_key(records: Iterable[Mapping[str, Any]]) -> dict[Key, list[Mapping[str, Any]]]:
+    """The evaluation records of a run, each evaluation's chunks together."""
+    groups: dict[Key, list[Mapping[str, Any]]] = {}
+    for record in records:
+        if record["record"] == "evaluation":
+            groups.setdefault(key(record), []).append(record)
+    return groups
+
+
+def key(record: Mapping[str, Any]) -> Key:
+    """What the chunks of one evaluation share."""
+    parameters = tuple(record["parameters"].get(name) for name in PARAMETERS)
+    names = ("trial_id", "weights", "averaged", "attack", "split")
+    return (*(record[name] for name in names), *parameters)
+
+
+def disjoint(chunks: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The chunks that count, in order: where two hold an image, the one that begins first, or else is longer.
+
+    >>> [chunk["images"] for chunk in disjoint([{"first": 0, "images": 5}, {"first": 0, "images": 9}])]
+    [9]
+    """
+    counted, position = [], 0
+    for chunk in sorted(chunks, key=lambda chunk: (chunk["first"], -chunk["images"])):
+        if chunk["first"] >= position:
+            counted.append(chunk)
+            position = chunk["first"] + chunk["images"]
+    return counted
+
+
+def wilson(correct: ArrayLike, images: ArrayLike, level: float = 0.95) -> tuple[NDArray[np.float64], ...]:
+    """The interval of a proportion by inverting the score test.
+
+        (p + z^2 / 2n -+ z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n),   p = correct / n
+
+    Wilson, JASA 1927; Newcombe, Statistics in Medicine 1998, method 3. The images are taken as drawn at random from
+    those that might have been tested. It says nothing of another training: its spread is that over seeds.
+
+    Args:
+        correct: (k,) how many of the images are right.
+        images: (k,) how many there are, > 0.
+        level: of the interval.
+
+    Returns:
+        low and high, (k,) each, in [0, 1].
+
+    >>> [round(float(end), 4) for end in wilson(81, 263)]
+    [0.2553, 0.3662]
+    """
+    n = np.asarray(images, dtype=np.float64)
+    p, z = np.asarray(correct, dtype=np.float64) / n, NormalDist().inv_cdf((1 + level) / 2)
+    centre, half = p + z**2 / (2 * n), z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    # At p = 0 and 1 one end is exactly that; rounding must not move it.
+    low = np.where(p == 0, 0.0, (centre - half) / (1 + z**2 / n))
+    return low, np.where(p == 1, 1.0, (centre + half) / (1 + z**2 / n))
+
+
+def evaluations_table(frame: DataFrame) -> Table:
+    """One line an evaluation: the trial, what varies, the attack, n, and the accuracy with its interval.
+
+    Args:
+        frame: from `load_evaluations`, or some of its rows.
+    """
+    rows = [{**row, **_shown(row)} for row in frame.to_dict("records")]
+    varied = [name for name in ("split", "weights") if len({row[name] for row in rows}) > 1]
+    point = ["seed", *varying(frame.assign(outcome="completed"))] if several(frame["trial_id"]) else []
+    table = Table(caption=_caption(frame, rows, varied))
+    for name in ("trial id", *point, *varied, "attack", "radius", "n", "right", "seconds"):
+        left = name in ("trial id", "attack", *varied)
+        table.add_column(name, justify="left" if left else "right", overflow="fold", no_wrap=name == "right")
+    for row in rows:
+        values = [row[name] for name in (*varied, "attack", "radius", "n", "right", "seconds")]
+        table.add_row(row["trial_id"], *(short(row[name]) for name in point), *map(_text, values))
+    return table
+
+
+def _caption(frame: DataFrame, rows: Sequence[Mapping[Any, Any]], varied: Sequence[str]) -> str:
+    """What the columns do not say."""
+    common = [str(rows[0][name]) for name in ("split", "weights") if rows and name not in varied]
+    where = f" ({', '.join(common)})" if common else ""
+    part = "" if frame["complete"].all() else "; n of more: not complete"
+    return f"right: images that stay so{where}, in %, with 95 % Wilson intervals{part}"
+
+
+def attack_name(row: Mapping[Any, Any]) -> str:
+    """The attack of a row in words.
+
+    >>> attack_name({"attack": "pgd", "norm": "linf", "steps": 20, "restarts": 5})
+    'PGD-20 x 5'
+    >>> attack_name({"attack": "autoattack", "norm": "l2"})
+    'AutoAttack, l2'
+    """
+    name = ATTACKS.get(row["attack"], str(row["attack"]))
+    if row["attack"] in ("pgd", "cw"):
+        restarts = f" x {int(row['restarts'])}" if row["restarts"] > 1 else ""
+        name = f"{name}-{int(row['steps'])}{restarts}"
+    return f"{name}, l2" if row.get("norm") == "l2" else name
+
+
+def _row_names() -> list[str]:
+    names = ("weights", "averaged", "attack", *PARAMETERS, "split", "images", "asked", "complete")
+    return [*names, "clean_accuracy", "robust_accuracy", "seconds"]
+
+
+def _row(chunks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The columns of one evaluation."""
+    newest, counted = chunks[-1], disjoint(chunks)
+    images, clean, correct = (sum(chunk[name] for chunk in counted) for name in ("images", "clean_correct", "correct"))
+    return {
+        **{name: newest[name] for name in ("weights", "averaged", "attack", "split", "asked")},
+        **{name: newest["parameters"].get(name, np.nan) for name in PARAMETERS},
+        "images": images,
+        "complete": images >= newest["asked"],
+        "clean_accuracy": clean / images,
+        "robust_accuracy": correct / images,
+        "correct": correct,
+        "seconds": sum(chunk["seconds"] for chunk in counted),
+    }
+
+
+def _place(record: Mapping[str, Any], numbers: Mapping[str, int]) -> Key:
+    ladder = list(ATTACKS)
+    rung = ladder.index(record["attack"]) if record["attack"] in ladder else len(ladder)
+    parameters = tuple(str(value) for value in record["parameters"].values())
+    return (numbers[record["trial_id"]], record["weights"], record["averaged"], record["split"], rung, parameters)
+
+
+def _shown(row: Mapping[Any, Any]) -> dict[str, str]:
+    """What is shown of an evaluation besides its own columns."""
+    interval = f"[{100 * row['low']:.2f}, {100 * row['high']:.2f}]"
+    return {
+        "weights": f"{row['weights']} epoch{', averaged' if row['averaged'] else ''}",
+        "attack": attack_name(row),
+        "n": str(row["images"]) if row["complete"] else f"{row['images']} of {row['asked']}",
+        "right": f"{100 * row['robust_accuracy']:.2f} {interval}",
+        "seconds": f"{row['seconds']:.1f}",
+    }
+
+
+def _text(value: Any) -> Text:
+    return Text(value if isinstance(value, str) else short(value, 4))  # [a, b] is no markup

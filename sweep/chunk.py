@@ -1,0 +1,78 @@
+"""One chunk of an evaluation as a process runs it: a record out, errors as values."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sweep.config import ResourcesConfig
+from sweep.evaluation_plan import Chunk, Evaluation
+from sweep.trial import checkpoint_path, log_path, trial_values
+from trainers.config import TrialConfig
+from trainers.errors import UserError
+from trainers.ladder import LadderAttack
+from trainers.provenance import code_version, host
+from trainers.record import EvaluationRecord
+from trainers.trained import count, trained
+
+
+def chunk_values(directory: Path, evaluation: Evaluation, chunk: Chunk, resources: ResourcesConfig) -> dict[str, Any]:
+    """The chunk as plain values: what a process that runs it is given."""
+    values, threads = trial_values(evaluation.config, resources)
+    return {
+        "directory": str(directory.absolute()),
+        "config": values,
+        "threads": threads,
+        "attack": evaluation.attack.model_dump(mode="json"),
+        "record": {**evaluation.named(), "first": chunk.first, "images": chunk.images},
+    }
+
+
+def run_chunk(values: Mapping[str, Any]) -> EvaluationRecord | str:
+    """Evaluates one chunk.
+
+    Args:
+        values: from `chunk_values`.
+
+    Returns:
+        its record; or in one line why there is none, the traceback of what is not the user's mistake then being in
+        the trial's log.
+    """
+    import torch
+
+    torch.set_num_threads(values["threads"])
+    try:
+        return _record(values)
+    except UserError as error:
+        return str(error)
+    except Exception as error:
+        log = log_path(Path(values["directory"]), values["record"]["trial_id"])
+        log.parent.mkdir(exist_ok=True)
+        with log.open("a") as file:
+            file.write("".join(traceback.format_exception(error)))
+        first = (str(error).splitlines() or [""])[0]
+        return f"{type(error).__name__}: {first} (logs/{log.name})"
+
+
+def _record(values: Mapping[str, Any]) -> EvaluationRecord:
+    import torch
+
+    wanted = values["record"]
+    checkpoint = checkpoint_path(Path(values["directory"]), wanted["trial_id"])
+    config = TrialConfig.model_validate(values["config"])
+    network = trained(config, checkpoint, wanted["weights"], averaged=wanted["averaged"])
+    attack = LadderAttack.model_validate(values["attack"])
+    started = time.perf_counter()
+    counts = count(network, attack, wanted["split"], wanted["first"], wanted["images"])
+    device = network.data.test.labels.device
+    measured = {
+        **counts._asdict(),
+        "seconds": round(time.perf_counter() - started, 3),
+        "host": host(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "code_version": code_version(),
+    }
+    return EvaluationRecord(**{**wanted, **measured})

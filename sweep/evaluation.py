@@ -1,0 +1,212 @@
+"""An evaluation of trained networks: from what is asked for to records, whatever ends it."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.console import Console
+from rich.progress import Progress as Bar
+
+from analysis.evaluations import attack_name, by_key, disjoint, evaluations_table, load_evaluations
+from sweep.chunk import chunk_values, run_chunk
+from sweep.config import SweepConfig, load
+from sweep.evaluation_plan import Asked, Chunk, Evaluation, described, plan
+from sweep.journal import CONFIG_FILE, EVALUATION, RunLock
+from sweep.runner import EXIT_DONE, EXIT_SOME_FAILED, check_left_to_ray, check_this_machine, data_folders
+from sweep.screen import duration
+from sweep.signals import EXIT_INTERRUPTED, Interrupted, Interrupts
+from trainers.record import EvaluationRecord, RecordFile, read
+
+#: How long the driver waits for a chunk before it looks for signals, s.
+PATIENCE = 0.25
+
+
+def evaluate(
+    directory: Path, asked: Asked, console: Console, *, address: str | None = None, serial: bool = False
+) -> int:
+    """Attacks what is asked for and not recorded, and prints the table of it.
+
+    Args:
+        directory: a run.
+        asked: which trials, weights, attacks and images.
+        console: for the plan, the progress and the table.
+        address: of a Ray cluster; None: a local one.
+        serial: in this process, one chunk after another, without Ray.
+
+    Returns:
+        The exit code: 0 done, 1 some could not be evaluated, 130 interrupted.
+
+    Raises:
+        UserError: the run, the trials, their weights, the data or the resources are not as they must be.
+    """
+    read(directory)  # what is no run is refused before the lock makes a file in it
+    sweep = load(directory / CONFIG_FILE)
+    with RunLock(directory, EVALUATION), Interrupts() as interrupts:
+        try:
+            records = read(directory)
+            evaluations = plan(directory, records, sweep, asked)
+            run = _Run(directory, sweep, evaluations, records, console, interrupts)
+            (_in_this_process if serial else _through_ray)(run, address)
+        except Interrupted as stop:
+            console.print(f"stopped by {stop}; the same command goes on", markup=False, highlight=False)
+            return EXIT_INTERRUPTED
+    _print_table(directory, evaluations, console)
+    return EXIT_SOME_FAILED if run.failed else EXIT_DONE
+
+
+class _Work(NamedTuple):
+    """A chunk to run."""
+
+    evaluation: Evaluation
+    chunk: Chunk
+
+
+class _Run:
+    """The parts that both ways of running share: what is left, and the only hand that writes records."""
+
+    def __init__(
+        self,
+        directory: Path,
+        sweep: SweepConfig,
+        evaluations: Sequence[Evaluation],
+        records: Sequence[Mapping[str, Any]],
+        console: Console,
+        interrupts: Interrupts,
+    ) -> None:
+        self.directory, self.sweep, self.interrupts = directory, sweep, interrupts
+        self.failed: set[int] = set()
+        """Evaluations of which a chunk could not be run, by `id`."""
+        done = by_key(records)
+        self._console, self._bar = console, Bar(console=console, transient=True, disable=not console.is_terminal)
+        self._todo = deque(_Work(one, chunk) for one in evaluations for chunk in one.missing(done))
+        self._left = Counter(id(work.evaluation) for work in self._todo)
+        self._chunks = {id(one): list(one.recorded(done)) for one in evaluations}
+        self._say("\n".join(described(evaluations, done)))
+
+    @property
+    def left(self) -> int:
+        """Chunks that wait."""
+        return len(self._todo)
+
+    def next(self) -> _Work | None:
+        """The next chunk, of an evaluation that none has failed of; None when there is no more."""
+        while self._todo:
+            work = self._todo.popleft()
+            if id(work.evaluation) not in self.failed:
+                return work
+        return None
+
+    def values(self, work: _Work) -> dict[str, Any]:
+        """What the process that runs the chunk is given."""
+        return chunk_values(self.directory, *work, self.sweep.resources)
+
+    def run(self, chunks: Callable[[], None]) -> None:
+        """Runs the chunks with the file of records open."""
+        self._file = RecordFile(self.directory)
+        try:
+            with self._bar:
+                self._task = self._bar.add_task("chunks of images", total=self.left)
+                chunks()
+        finally:
+            self._file.close()
+
+    def take(self, work: _Work, result: EvaluationRecord | str) -> None:
+        """Writes a chunk's record down, or says why there is none."""
+        self._bar.advance(self._task)
+        evaluation = work.evaluation
+        if isinstance(result, str):
+            if id(evaluation) not in self.failed:
+                self._say(f"failed {evaluation.trial_id} {_attack(evaluation)}: {result}")
+            self.failed.add(id(evaluation))
+            return
+        record = {**asdict(result), "time": round(time.time(), 3)}
+        self._file.append("evaluation", record)
+        self._chunks[id(evaluation)].append(record)
+        self._left[id(evaluation)] -= 1
+        if not self._left[id(evaluation)] and not self._console.is_terminal:
+            self._say(_ended(evaluation, self._chunks[id(evaluation)]))
+
+    def _say(self, line: str) -> None:
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _in_this_process(run: _Run, address: str | None) -> None:
+    check_this_machine(run.sweep)
+
+    def chunks() -> None:
+        while (work := run.next()) is not None:
+            result = run_chunk(run.values(work))
+            with run.interrupts.held():
+                run.take(work, result)
+
+    run.run(chunks)
+
+
+def _through_ray(run: _Run, address: str | None) -> None:
+    from sweep import ray_tune
+
+    check_left_to_ray(run.sweep)
+    if not run.left:
+        return
+    with ray_tune.connected(address):
+        run.interrupts.catch()
+        at_once = ray_tune.most_at_once(run.sweep.resources, run.sweep.max_concurrent)
+        ray_tune.check_nodes(run.directory, data_folders(run.sweep))
+        with run.interrupts.held():
+            run.run(lambda: _scheduled(run, at_once))
+
+
+def _scheduled(run: _Run, at_once: int) -> None:
+    """Keeps `at_once` chunks running on Ray until none is left; a chunk whose worker dies runs again."""
+    import ray
+
+    from sweep.ray_tune import RESTARTS
+
+    resources = run.sweep.resources
+    task = ray.remote(num_cpus=resources.cpu, num_gpus=resources.gpu, max_retries=RESTARTS)(run_chunk)
+    running: dict[Any, _Work] = {}
+    try:
+        while running or run.left:
+            while len(running) < at_once and (work := run.next()) is not None:
+                running[task.remote(run.values(work))] = work
+            for reference in ray.wait(list(running), timeout=PATIENCE)[0] if running else ():
+                run.take(running.pop(reference), _result(reference))
+            run.interrupts.check()
+    finally:
+        for reference in running:
+            ray.cancel(reference, force=True)
+
+
+def _result(reference: Any) -> EvaluationRecord | str:
+    """What a task gave; its death in words, once Ray has tried it often enough."""
+    import ray
+
+    try:
+        result: EvaluationRecord | str = ray.get(reference)
+    except ray.exceptions.RayError as error:
+        return f"its process died: {str(error).strip().splitlines()[0]}"
+    return result
+
+
+def _attack(evaluation: Evaluation) -> str:
+    return attack_name(evaluation.attack.model_dump(mode="json") | {"attack": evaluation.attack.name})
+
+
+def _ended(evaluation: Evaluation, chunks: Sequence[Mapping[str, Any]]) -> str:
+    """One ended evaluation in one line."""
+    counted = disjoint(chunks)
+    images, correct, seconds = (sum(chunk[name] for chunk in counted) for name in ("images", "correct", "seconds"))
+    right = f"{100 * correct / images:.2f} % right of {images} {evaluation.split} images"
+    return f"{evaluation.trial_id} {_attack(evaluation)}: {right}, {duration(seconds)}"
+
+
+def _print_table(directory: Path, evaluations: Sequence[Evaluation], console: Console) -> None:
+    """All that is known of the trials that were asked for."""
+    frame = load_evaluations(directory)
+    console.print(evaluations_table(frame[frame["trial_id"].isin({one.trial_id for one in evaluations})]))
+    console.print(f"all evaluations: sweep results {directory} --evaluations", highlight=False, soft_wrap=True)

@@ -1,0 +1,205 @@
+"""What an evaluation has to do: which trials, which attacks, which images, and what of it is recorded already."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+from analysis.cells import best_trials
+from analysis.evaluations import Key, by_key, disjoint, key
+from analysis.frame import load_trials
+from sweep.config import SweepConfig
+from sweep.progress import Progress
+from sweep.space import nested
+from sweep.trial import checkpoint_path
+from trainers.checkpoint import kept_weights
+from trainers.config import TrialConfig
+from trainers.data import load
+from trainers.errors import UserError, validated
+from trainers.ladder import AttackName, LadderAttack, Strength, check, ladder_attack
+
+Records: TypeAlias = Sequence[Mapping[str, Any]]
+Done: TypeAlias = Mapping[Key, Sequence[Mapping[str, Any]]]
+"""The evaluation records of a run, by `analysis.evaluations.by_key`."""
+
+#: Images in a chunk: what a killed evaluation loses at most, and what runs in parallel. On a GPU a chunk of the two
+#: slow attacks takes minutes, of the others seconds.
+CHUNK, SLOW_CHUNK = 1000, 250
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a user wants evaluated."""
+
+    attacks: tuple[AttackName, ...]
+    trial_ids: tuple[str, ...] = ()
+    """Beginnings of ids; none: every completed trial."""
+    best: Literal["overall", "each"] | None = None
+    """In place of all, the trials of the best cell by validation, or of each model's and method's."""
+    weights: Literal["last", "best"] = "last"
+    averaged: bool = False
+    split: Literal["test", "val"] = "test"
+    images: int | None = None
+    """At most so many; None: all of the split."""
+    strength: Strength = field(default_factory=Strength)
+
+
+class Chunk(NamedTuple):
+    """Some images of a split, in its fixed order."""
+
+    first: int
+    images: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One trial's weights under one attack on the first `asked` images of a split."""
+
+    trial_id: str
+    config: TrialConfig
+    weights: Literal["last", "best"]
+    averaged: bool
+    attack: LadderAttack
+    split: Literal["test", "val"]
+    asked: int
+
+    def named(self) -> dict[str, Any]:
+        """The keys of its records that tell it from other evaluations, and how many images are asked for."""
+        names = ("trial_id", "weights", "averaged", "split", "asked")
+        attack = {"attack": self.attack.name, "parameters": self.attack.parameters()}
+        return {**{name: getattr(self, name) for name in names}, **attack}
+
+    def recorded(self, done: Done) -> Sequence[Mapping[str, Any]]:
+        """Its chunks that are recorded."""
+        return done.get(key(self.named()), ())
+
+    def missing(self, done: Done) -> list[Chunk]:
+        """Its chunks that are not."""
+        size = SLOW_CHUNK if self.attack.name in ("apgd", "autoattack") else CHUNK
+        return gaps(self.recorded(done), self.asked, size)
+
+
+def gaps(done: Iterable[Mapping[str, Any]], images: int, size: int) -> list[Chunk]:
+    """The first `images` images without those of the chunks that are done, cut at the multiples of `size`.
+
+    >>> gaps([{"first": 0, "images": 100}], 600, 250)
+    [Chunk(first=100, images=150), Chunk(first=250, images=250), Chunk(first=500, images=100)]
+    """
+    chunks, position = [], 0
+    for chunk in [*disjoint(done), {"first": images, "images": 0}]:
+        while position < (end := min(chunk["first"], images)):
+            stop = min(end, (position // size + 1) * size)
+            chunks.append(Chunk(position, stop - position))
+            position = stop
+        position = max(position, chunk["first"] + chunk["images"])
+    return chunks
+
+
+def plan(directory: Path, records: Records, sweep: SweepConfig, asked: Asked) -> list[Evaluation]:
+    """The evaluations that are asked for, the weakest attack first, checked as far as it goes without attacking.
+
+    Args:
+        directory: of the run.
+        records: of the run.
+        sweep: the run's config: where the data lie.
+        asked: what the user wants.
+
+    Raises:
+        UserError: a trial, its weights or its data are not as they must be, or an attack cannot be run.
+    """
+    trials = {record["trial_id"]: record for record in records if record["record"] == "trial"}
+    configs = {name: _config(directory, trials[name], sweep) for name in _chosen(directory, records, asked)}
+    found = [
+        Evaluation(name, config, asked.weights, asked.averaged, attack, asked.split, number)
+        for name, config, number in _sized(configs, asked)
+        for attack in [ladder_attack(attack, asked.strength, config) for attack in asked.attacks]
+    ]
+    done = by_key(records)
+    for name in dict.fromkeys(one.trial_id for one in found if one.missing(done)):
+        kept_weights(checkpoint_path(directory, name), asked.weights, averaged=asked.averaged)
+    return sorted(found, key=lambda one: asked.attacks.index(one.attack.name))
+
+
+def _chosen(directory: Path, records: Records, asked: Asked) -> list[str]:
+    """The ids of the trials to evaluate."""
+    progress = Progress.of(records)
+    completed = [trial.id for trial in progress.trials.values() if trial.finished and trial.outcome == "completed"]
+    if asked.trial_ids:
+        return list(dict.fromkeys(_named(directory, progress, beginning) for beginning in asked.trial_ids))
+    if asked.best:
+        by = {"metric": "val_robust", "mode": "max"} | dict(progress.chosen_by)
+        overall = asked.best == "overall"
+        best = best_trials(load_trials(directory), f"last_{by['metric']}", mode=by["mode"], overall=overall)
+        completed = [name for name in best["trial_id"] if name in completed]
+    if not completed:
+        raise UserError(f"{directory}: no trial is completed, and only those have weights; launch the sweep again")
+    return completed
+
+
+def _named(directory: Path, progress: Progress, beginning: str) -> str:
+    """The one completed trial whose id begins so."""
+    found = [trial for name, trial in progress.trials.items() if name.startswith(beginning)]
+    if len(found) != 1:
+        what = "no trial begins" if not found else f"{len(found)} trials begin"
+        raise UserError(f"{directory}: {what} with {beginning!r}; `sweep results {directory}` lists their ids")
+    (trial,) = found
+    if trial.outcome != "completed" or not trial.finished:
+        state = trial.state(live=False)
+        raise UserError(f"{directory}: trial {trial.id} must be completed, and is {state}; choose another")
+    return trial.id
+
+
+def _config(directory: Path, trial: Mapping[str, Any], sweep: SweepConfig) -> TrialConfig:
+    """The trial's config from its record; where its data lie, and on what it runs, from the sweep's.
+
+    The sweep's config may have been widened since, and is no source of a trial's hyperparameters.
+    """
+    data = sweep.trial.data
+    root = str(Path(data.root or "data").expanduser().absolute())
+    elsewhere = {"data.root": root, "data.download": data.download, "device": sweep.trial.device}
+    try:
+        return validated(TrialConfig, nested(trial["config"], elsewhere)).resolved()
+    except UserError as error:
+        raise UserError(
+            f"{directory}: trial {trial['trial_id']}: {error}; other code trained it: evaluate it with that code, "
+            "or train it again"
+        ) from None
+
+
+def _sized(configs: Mapping[str, TrialConfig], asked: Asked) -> list[tuple[str, TrialConfig, int]]:
+    """Each trial with how many images of the split are asked for; reads the data."""
+    sized = []
+    for name, config in configs.items():
+        try:
+            data = load(config.data, "cpu")
+        except UserError as error:
+            raise UserError(f"trial {name}: trial.{error}" if str(error).startswith("data.") else str(error)) from None
+        there = len(getattr(data, asked.split).labels)
+        if there == 0:
+            raise UserError(f"--split {asked.split}: trial {name} holds no images out; take --split test")
+        for attack in asked.attacks:
+            check(LadderAttack(name=attack), data.num_classes)
+        sized.append((name, config, min(there, asked.images or there)))
+    return sized
+
+
+def described(evaluations: Sequence[Evaluation], done: Done) -> list[str]:
+    """The plan in words."""
+    trials = len({one.trial_id for one in evaluations})
+    attacks = ", ".join(dict.fromkeys(one.attack.name for one in evaluations))
+    sizes = sorted({one.asked for one in evaluations})
+    images = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
+    first = evaluations[0]
+    weights = f"{first.weights}{', averaged' if first.averaged else ''}"
+    there = sum(len(one.recorded(done)) for one in evaluations)
+    left = sum(len(one.missing(done)) for one in evaluations)
+    return [
+        f"{_count(trials, 'trial')}: {attacks} on {images} {first.split} images each (weights: {weights})",
+        f"  chunks of images: {there} recorded already, {left} to run",
+    ]
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}{'' if n == 1 else 's'}"

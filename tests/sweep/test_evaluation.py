@@ -1,0 +1,383 @@
+"""`sweep evaluate`: what it runs, records and prints; again, interrupted, through Ray, and when it cannot."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import json
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+from rich.console import Console
+
+from analysis import evaluations
+from analysis.frame import load_epochs
+from sweep import cli, evaluation_plan, runner
+from sweep.config import load
+from sweep.evaluation import evaluate
+from sweep.evaluation_plan import Asked, Chunk, gaps
+from sweep.journal import EVALUATION, RunLock, is_live
+from trainers import ladder
+from trainers.errors import UserError
+from trainers.ladder import Strength
+from trainers.record import RecordFile, read
+
+SWEEP = {
+    "name": "small",
+    "trial": {
+        "data": {"name": "digits", "validation_fraction": 0.2, "train_per_class": 20, "test_per_class": 6},
+        "model": {"name": "small_cnn"},
+        "batch_size": 32,
+        "epochs": 2,
+        "attack": {"radius": 0.15, "step_size": 0.04, "steps": 2},
+        "evaluation": {"steps": 2},
+    },
+    "space": {"optimizer.lr": [0.03, 0.1]},
+    "max_concurrent": 2,
+}
+QUICK = ("clean", "fgsm", "pgd")
+#: Keys of a record that may differ between two evaluations of the same.
+INCIDENTAL = ("seconds", "time", "asked")
+
+Evaluate = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture(scope="module")
+def trained_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("small")
+    (directory / "small.yaml").write_text(yaml.safe_dump(SWEEP))
+    config = load(directory / "small.yaml")
+    code = runner.launch(config, directory / "run", Console(file=io.StringIO()), command="test", serial=True)
+    assert code == 0
+    return directory / "run"
+
+
+@pytest.fixture
+def run(trained_run: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained_run, tmp_path / "run"))
+
+
+@pytest.fixture
+def evaluated() -> Evaluate:
+    """Evaluates in this process unless told; gives the exit code and what was printed."""
+
+    def call(directory: Path, attacks: tuple[Any, ...] = QUICK, **options: Any) -> tuple[int, str]:
+        text = io.StringIO()
+        where = {name: options.pop(name) for name in ("serial", "address") if name in options}
+        console = Console(file=text, width=200)
+        return evaluate(directory, Asked(attacks, **options), console, **{"serial": True, **where}), text.getvalue()
+
+    return call
+
+
+@pytest.fixture
+def command() -> Callable[..., Result]:
+    return lambda *words: CliRunner().invoke(cli.main, [str(word) for word in words])
+
+
+def recorded(directory: Path) -> list[dict[str, Any]]:
+    return [record for record in read(directory) if record["record"] == "evaluation"]
+
+
+def numbers(directory: Path) -> list[str]:
+    """The evaluation records without times, sorted."""
+    kept = [{key: value for key, value in one.items() if key not in INCIDENTAL} for one in recorded(directory)]
+    return sorted(json.dumps(one, sort_keys=True) for one in kept)
+
+
+def rewrite(directory: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Changes every record in place."""
+    records = read(directory)
+    for record in records:
+        change(record)
+    (directory / "records.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
+def refused(directory: Path, evaluated: Evaluate, attacks: tuple[Any, ...] = QUICK, **options: Any) -> str:
+    before = (directory / "records.jsonl").read_bytes()
+    with pytest.raises(UserError) as error:
+        evaluated(directory, attacks, **options)
+    assert (directory / "records.jsonl").read_bytes() == before
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_the_clean_accuracy_is_the_one_that_training_recorded(run: Path, evaluated: Evaluate) -> None:
+    code, text = evaluated(run)
+    assert code == 0
+    assert text.startswith("2 trials: clean, fgsm, pgd on 60 test images each (weights: last)\n")
+    epochs = load_epochs(run).groupby("trial_id")["test_clean"].last()
+    frame = evaluations.load_evaluations(run)
+    assert len(frame) == 6
+    assert frame["complete"].all()
+    for row in frame.to_dict("records"):
+        assert row["clean_accuracy"] == pytest.approx(epochs[row["trial_id"]], abs=1e-12)
+        assert row["robust_accuracy"] <= row["clean_accuracy"]
+    assert text.rstrip().endswith(f"all evaluations: sweep results {run} --evaluations")
+    assert "PGD-20" in text
+
+
+def test_a_record_says_what_was_measured_and_where(run: Path, evaluated: Evaluate) -> None:
+    evaluated(run, ("pgd",), images=20, strength=Strength(steps=3, restarts=2))
+    record = recorded(run)[0]
+    ball = {"norm": "linf", "radius": 0.15, "steps": 3, "step_size": 0.04, "restarts": 2}
+    assert record["parameters"] == ball
+    expected = {"weights": "last", "averaged": False, "attack": "pgd", "split": "test", "asked": 20, "first": 0}
+    assert {key: record[key] for key in expected} == expected
+    assert record["images"] == 20 >= record["clean_correct"] >= record["correct"]
+    assert {"trial_id", "seconds", "host", "device", "code_version", "time"} <= set(record)
+
+
+def test_the_same_command_again_runs_nothing(run: Path, evaluated: Evaluate) -> None:
+    evaluated(run)
+    before = (run / "records.jsonl").read_bytes()
+    code, text = evaluated(run)
+    assert code == 0
+    assert "6 recorded already, 0 to run" in text
+    assert "PGD-20" in text
+    assert (run / "records.jsonl").read_bytes() == before
+
+
+def test_more_images_reuse_the_chunks_that_are_there(run: Path, evaluated: Evaluate) -> None:
+    evaluated(run, ("fgsm",), images=20)
+    evaluated(run, ("fgsm",), images=1000)
+    chunks = [(one["first"], one["images"]) for one in recorded(run)]
+    assert chunks == [(0, 20), (0, 20), (20, 40), (20, 40)]
+    assert list(evaluations.load_evaluations(run)["images"]) == [60, 60]
+
+
+def test_other_weights_splits_and_strengths_are_other_evaluations(run: Path, evaluated: Evaluate) -> None:
+    for options in ({}, {"split": "val"}, {"strength": Strength(radius=0.1)}):
+        evaluated(run, ("fgsm",), **options)
+    frame = evaluations.load_evaluations(run)
+    assert len(frame) == 6
+    assert set(zip(frame["split"], frame["radius"], frame["images"], strict=True)) == {
+        ("test", 0.15, 60), ("val", 0.15, 40), ("test", 0.1, 60),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("after", [1, 5, 11])
+def test_an_interrupted_evaluation_goes_on_to_the_records_of_an_undisturbed_one(
+    after: int, run: Path, trained_run: Path, tmp_path: Path, evaluated: Evaluate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluation_plan, "CHUNK", 25)
+    append, seen = RecordFile.append, 0
+
+    def count(file: RecordFile, kind: str, record: Any) -> None:
+        nonlocal seen
+        append(file, kind, record)
+        seen += 1
+        if seen == after:
+            signal.raise_signal(signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RecordFile, "append", count)
+        code, text = evaluated(run)
+    assert code == 130
+    assert text.endswith("stopped by SIGTERM; the same command goes on\n")
+    assert len(recorded(run)) == after
+    code, text = evaluated(run)
+    assert code == 0
+    assert f"{after} recorded already, {18 - after} to run" in text
+    whole = Path(shutil.copytree(trained_run, tmp_path / "whole"))
+    evaluated(whole)
+    assert numbers(run) == numbers(whole)
+
+
+def test_ray_and_this_process_give_the_same_records(
+    run: Path, trained_run: Path, tmp_path: Path, evaluated: Evaluate, local_ray: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluation_plan, "CHUNK", 25)
+    code, text = evaluated(run, serial=False)
+    assert code == 0
+    assert "0 recorded already, 18 to run" in text
+    other = Path(shutil.copytree(trained_run, tmp_path / "other"))
+    evaluated(other)
+    assert numbers(run) == numbers(other)
+    assert "18 recorded already, 0 to run" in evaluated(run, serial=False)[1]
+
+
+def test_a_chunk_that_fails_is_told_and_the_other_evaluations_go_on(
+    run: Path, evaluated: Evaluate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sweep import chunk
+
+    count = chunk.count
+
+    def broken(network: Any, attack: Any, *place: Any) -> Any:
+        if attack.name == "fgsm":
+            raise RuntimeError("out of everything\nand more")
+        return count(network, attack, *place)
+
+    monkeypatch.setattr(evaluation_plan, "CHUNK", 25)
+    monkeypatch.setattr(chunk, "count", broken)
+    code, text = evaluated(run)
+    assert code == 1
+    names = [record["attack"] for record in recorded(run)]
+    assert (names.count("clean"), names.count("fgsm"), names.count("pgd")) == (6, 0, 6)
+    told = [line for line in text.splitlines() if line.startswith("failed ")]
+    assert len(told) == 2
+    assert " FGSM: RuntimeError: out of everything (logs/" in told[0]
+    assert "and more" in next((run / "logs").glob("*.log")).read_text()
+
+
+def test_the_best_trials_are_those_of_the_cell_that_validation_chose(run: Path, evaluated: Evaluate) -> None:
+    evaluated(run, ("clean",), best="overall")
+    last = load_epochs(run).groupby("trial_id")["val_robust"].last()
+    assert [record["trial_id"] for record in recorded(run)] == [last.idxmax()]
+
+
+def test_an_evaluation_and_a_launch_exclude_each_other(run: Path, evaluated: Evaluate) -> None:
+    with RunLock(run):
+        assert refused(run, evaluated).startswith(f"--out {run}: another launch is running there (process ")
+    with RunLock(run, EVALUATION):
+        assert not is_live(run)
+        with pytest.raises(UserError, match=r"another launch is running there \(sweep evaluate, process "):
+            RunLock(run)
+
+
+def test_what_is_no_run_stays_as_it_is(tmp_path: Path, evaluated: Evaluate) -> None:
+    with pytest.raises(UserError, match=r"not a run directory: it has no records.jsonl"):
+        evaluated(tmp_path / "none")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_trials_that_cannot_be_evaluated_are_refused_before_anything_runs(run: Path, evaluated: Evaluate) -> None:
+    first, second = list(dict.fromkeys(record["trial_id"] for record in read(run) if record["record"] == "trial"))
+    listed = f"`sweep results {run}` lists their ids"
+    assert refused(run, evaluated, trial_ids=("zz",)) == f"{run}: no trial begins with 'zz'; {listed}"
+    assert refused(run, evaluated, trial_ids=("",)) == f"{run}: 2 trials begin with ''; {listed}"
+    path = run / "checkpoints" / f"{second}.pt"
+    best = refused(run, evaluated, weights="best")
+    assert best.startswith(f"{path.with_stem(first)}: must hold the best weights, and holds last; choose of those, ")
+    assert refused(run, evaluated, averaged=True).startswith(f"{path.with_stem(first)}: has no averaged weights; ")
+    path.unlink()
+    assert refused(run, evaluated).startswith(f"{path}: no such checkpoint; ")
+    assert evaluated(run, ("clean",), trial_ids=(first[:6],))[0] == 0
+
+
+def test_only_completed_trials_are_evaluated(run: Path, evaluated: Evaluate) -> None:
+    def diverge(record: dict[str, Any]) -> None:
+        if record["record"] == "outcome":
+            record["outcome"] = "diverged"
+
+    rewrite(run, diverge)
+    assert refused(run, evaluated) == (
+        f"{run}: no trial is completed, and only those have weights; launch the sweep again"
+    )
+    name = next(record["trial_id"] for record in read(run) if record["record"] == "trial")
+    assert refused(run, evaluated, trial_ids=(name,)) == (
+        f"{run}: trial {name} must be completed, and is diverged; choose another"
+    )
+
+
+def test_data_that_are_not_the_trial_s_are_refused(run: Path, evaluated: Evaluate) -> None:
+    def other_data(record: dict[str, Any]) -> None:
+        if record["record"] == "trial":
+            record["config"]["data"]["fingerprint"] = "0123"
+
+    rewrite(run, other_data)
+    assert ": trial.data.fingerprint: the data in " in refused(run, evaluated)
+    assert refused(run, evaluated).endswith("point data.root at those, or leave data.fingerprint out")
+
+
+def test_a_trial_whose_config_this_code_does_not_know_is_refused(run: Path, evaluated: Evaluate) -> None:
+    def older(record: dict[str, Any]) -> None:
+        if record["record"] == "trial":
+            record["config"]["optimizer"]["dampening"] = 0.5
+
+    rewrite(run, older)
+    name = next(record["trial_id"] for record in read(run) if record["record"] == "trial")
+    message = refused(run, evaluated)
+    assert message.startswith(f"{run}: trial {name}: optimizer.dampening: unknown key; ")
+    assert message.endswith("; other code trained it: evaluate it with that code, or train it again")
+
+
+def test_an_attack_whose_package_is_missing_is_refused(
+    run: Path, evaluated: Evaluate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert "pip install 'robustsweep[eval]'" in refused(run, evaluated, ("clean", "autoattack"))
+
+
+def test_the_other_commands_do_not_mind_evaluations(
+    run: Path, evaluated: Evaluate, command: Callable[..., Result]
+) -> None:
+    name = next(record["trial_id"] for record in read(run) if record["record"] == "trial")
+    config = run.parent / "small.yaml"
+    config.write_text(yaml.safe_dump(SWEEP))
+    words = (["results", run], ["results", run, "--epochs"], ["status", run], ["show", run, name],
+             ["plan", config, "--out", run])  # fmt: skip
+    before = [command(*one).stdout for one in words]
+    evaluated(run)
+    assert [command(*one).stdout for one in words] == before
+    assert "nothing left to run" in command("launch", config, "--out", run, "--serial").stdout
+
+
+def test_the_command_evaluates_and_results_show_it(run: Path, command: Callable[..., Result], tmp_path: Path) -> None:
+    name = next(record["trial_id"] for record in read(run) if record["record"] == "trial")
+    answer = command("evaluate", run, name[:5], "--attack", "pgd", "--attack", "clean", "--steps", 2, "--step-size",
+                     "8/255", "--radius", "16/255", "--images", 10, "--split", "val", "--serial")  # fmt: skip
+    assert answer.exit_code == 0, answer.output
+    assert answer.stdout.startswith("1 trial: clean, pgd on 10 val images each (weights: last)\n")
+    parameters = recorded(run)[-1]["parameters"]
+    assert (parameters["radius"], parameters["step_size"], parameters["steps"]) == (16 / 255, 8 / 255, 2)
+    table = tmp_path / "table.csv"
+    assert command("results", run, "--evaluations", "--output", table).exit_code == 0
+    assert len(table.read_text().splitlines()) == 3
+    assert "PGD-2" in command("results", run, "--evaluations").stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--serial", "--address", "auto"], "--serial: runs without Ray, so that --address says nothing; leave one of "
+         "the two out"),
+        (["a1", "--best"], "--best: chooses the trials, so that TRIAL_ID says nothing; leave one of the two out"),
+        (["a1", "--best-each"], "--best-each: chooses the trials, so that TRIAL_ID says nothing; leave one of the two "
+         "out"),
+        (["--radius", "far"], "--radius: must be a number such as 0.1, 1e-4 or 8/255, got 'far'"),
+        (["--radius", "-1"], "--radius: must be a finite number > 0, got '-1'"),
+        (["--step-size", "nan"], "--step-size: must be a finite number > 0, got 'nan'"),
+        (["--attack", "autoattack", "--steps", "9"], "--steps: none of the attacks reads it, autoattack; leave it out"),
+    ],
+)  # fmt: skip
+def test_options_that_say_nothing_are_refused(words: list[str], message: str, command: Callable[..., Result]) -> None:
+    answer = command("evaluate", "none", *words)
+    assert answer.exit_code == 2
+    assert answer.stderr == f"sweep: {message}\n"
+
+
+def test_two_tables_at_once_are_refused(command: Callable[..., Result]) -> None:
+    answer = command("results", "none", "--epochs", "--evaluations")
+    assert answer.stderr == "sweep: --epochs: and --evaluations are two tables; leave one of the two out\n"
+
+
+def test_all_agree_on_the_names_of_the_ladder() -> None:
+    assert ladder.ATTACKS == cli._ATTACKS == tuple(evaluations.ATTACKS)
+    read_by_some = {name for attack in ladder.ATTACKS for name in ladder.reads(attack)}
+    assert read_by_some == set(evaluations.PARAMETERS)
+
+
+@pytest.mark.parametrize(
+    ("done", "images", "expected"),
+    [
+        ([], 5, [(0, 4), (4, 1)]),
+        ([(0, 4)], 10, [(4, 4), (8, 2)]),
+        ([(0, 3)], 10, [(3, 1), (4, 4), (8, 2)]),
+        ([(2, 3), (3, 4)], 8, [(0, 2), (5, 3)]),
+        ([(0, 20)], 8, []),
+        ([(12, 4)], 8, [(0, 4), (4, 4)]),
+    ],
+)
+def test_the_chunks_that_are_missing_fill_the_gaps(
+    done: list[tuple[int, int]], images: int, expected: list[tuple[int, int]]
+) -> None:
+    chunks = [Chunk(*chunk)._asdict() for chunk in done]
+    assert gaps(chunks, images, 4) == [Chunk(*chunk) for chunk in expected]
