@@ -13,8 +13,10 @@ from pandas import DataFrame
 
 from analysis.cells import Mode, best_trials, conditions, varying
 from analysis.differences import PairedDifference, optimizer_contrast, paired_difference
+from analysis.frame import axes
 from analysis.seeds import NO_ESTIMATE, Estimate, SeedTable
 from analysis.slots import BASELINE, KEYS, S2O, Slots, word
+from analysis.words import short
 from trainers.errors import UserError, suggestion
 
 Verdict = Literal["baseline", "better", "worse", "undecided", "n/a"]
@@ -151,6 +153,23 @@ def slot_effects(
         replace(effect, p_holm=float(p), verdict=_verdict(effect.difference.estimate, p, confidence))
         for effect, p in zip(found, adjusted, strict=True)
     )
+
+
+def split_by(frame: DataFrame, keys: Sequence[str]) -> DataFrame:
+    """The frame with its methods told apart by these axes too, `DEAT, k1 0`: then none of them is a nuisance.
+
+    For what is a question about one method's own settings, such as the controls of DEAT's gain.
+
+    Raises:
+        UserError: a key is no axis of the frame.
+    """
+    names = frame["method"].astype(str)
+    for key in keys:
+        if key not in (known := axes(frame)):
+            raise UserError(f"--by {key}: must be an axis of the run; {suggestion(key, known)}")
+        values = frame[key]
+        names += [f", {key.rpartition('.')[2]} {short(value, 4)}" if pd.notna(value) else "" for value in values]
+    return frame.assign(method=names)
 
 
 def holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:

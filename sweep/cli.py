@@ -210,6 +210,7 @@ def figures(directory: Path, output: Path | None) -> None:
 @main.command()
 @_directory
 @click.option("--baseline", metavar="NAME", help="Method that the others are compared with [default: PGD-AT].")
+@click.option("--by", metavar="KEY", multiple=True, help="Axis that tells methods apart too; no slot effects then.")
 @click.option(
     "--format",
     "form",
@@ -217,13 +218,16 @@ def figures(directory: Path, output: Path | None) -> None:
     help="[default: by the ending of --output, else table]",
 )
 @click.option("--output", type=click.Path(path_type=Path), help="File to write [default: stdout].")
-def methods(directory: Path, baseline: str | None, form: str | None, output: Path | None) -> None:
+def methods(
+    directory: Path, baseline: str | None, by: tuple[str, ...], form: str | None, output: Path | None
+) -> None:
     """Compare the methods, each at its own best learning rate by validation."""
     from analysis import frame, method_tables
-    from analysis.methods import comparison, slot_effects
+    from analysis.methods import comparison, slot_effects, split_by
 
-    trials, chosen_by = frame.load_trials(directory), _chosen_by(directory)
-    results, effects = comparison(trials, baseline, **chosen_by), slot_effects(trials, **chosen_by)
+    trials, chosen_by = split_by(frame.load_trials(directory), by), _chosen_by(directory)
+    results = comparison(trials, baseline, **chosen_by)
+    effects = () if by else slot_effects(trials, **chosen_by)
     ending = "" if output is None else output.suffix.removeprefix(".").replace("md", "markdown")
     form = form or (ending if ending in _METHODS_FORMATS else "table")
     if form == "table":

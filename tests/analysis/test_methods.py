@@ -9,7 +9,7 @@ from scipy import stats
 
 from analysis.frame import load_trials
 from analysis.method_tables import methods_text, notes, results_frame, results_rows
-from analysis.methods import comparison, holm, slot_effects
+from analysis.methods import comparison, holm, slot_effects, split_by
 from sweep.cli import main
 from trainers.errors import UserError
 
@@ -314,3 +314,27 @@ def test_command_takes_the_baseline_and_refuses_one_that_is_not_there(methods_ru
         2,
         "sweep: --baseline SWA: no trial is of this method; known: PGD-AT, PGD-AT-AWP, TRADES, TRADES-AWP\n",
     )
+
+
+def test_axes_given_with_by_tell_methods_apart_and_are_no_nuisance(frame_of):
+    deat = {"optimizer.name": "deat"}
+    frame = frame_of(
+        [{"seed": seed, "last_test_robust": 0.6, "last_val_robust": 0.6} for seed in range(3)]
+        + [
+            {**deat, "optimizer.k1": k1, "seed": seed, "last_test_robust": value, "last_val_robust": value}
+            for k1, value in ((0.0, 0.5), (1.0, 0.7))
+            for seed in range(3)
+        ]
+    )
+    assert [row.method for row in comparison(frame)] == ["DEAT", "PGD-AT"]
+    found = comparison(split_by(frame, ["optimizer.k1"]))
+    assert {row.method: row.robust.value for row in found} == pytest.approx(
+        {"DEAT, k1 1": 0.7, "PGD-AT": 0.6, "DEAT, k1 0": 0.5}
+    )
+    assert all(row.cell == {} for row in found)
+
+
+def test_by_refuses_what_is_no_axis(methods_run):
+    answer = CliRunner().invoke(main, ["methods", str(methods_run), "--by", "optimizer.lrr"])
+    assert answer.exit_code == 2
+    assert answer.stderr.startswith("sweep: --by optimizer.lrr: must be an axis of the run; did you mean")
