@@ -74,6 +74,7 @@ def comparison(
     frame: DataFrame,
     baseline: str | None = None,
     *,
+    by: Sequence[str] = (),
     metric: str = "val_robust",
     mode: Mode = "max",
     confidence: float = 0.95,
@@ -93,6 +94,8 @@ def comparison(
     Args:
         frame: trials, as `analysis.frame.load_trials` gives them.
         baseline: a method's name; none: PGD-AT, if it is there.
+        by: axes that tell methods apart too, as in `DEAT, k1 0`, and are no nuisance then: for a question about one
+            method's own settings, such as the controls of DEAT's gain.
         metric: of validation; what cells are chosen by, at the last epoch.
         mode: max for an accuracy, min for a loss.
         confidence: of each interval, in (0, 1), and of all verdicts together.
@@ -101,12 +104,13 @@ def comparison(
         every method, also one without a cell; models in order of appearance, in each the most robust first.
 
     Raises:
-        UserError: no trial is of the baseline named.
+        UserError: no trial is of the baseline named, or a key of `by` is no axis.
     """
+    frame = _told_apart(frame, by)
     base = _baseline(frame, baseline)
     rows: list[MethodResult] = []
     for identity, part, chosen in _tasks(frame, f"last_{metric}", mode):
-        rows += _compared(part, chosen, identity, base, f"last_{metric}", confidence)
+        rows += _compared(part, chosen, identity, base, by, f"last_{metric}", confidence)
     adjusted = holm(np.array([row.p_value for row in rows]))
     return tuple(
         replace(row, p_holm=float(p), verdict=_verdict(row.difference.value, p, confidence, row.method == base))
@@ -155,23 +159,6 @@ def slot_effects(
     )
 
 
-def split_by(frame: DataFrame, keys: Sequence[str]) -> DataFrame:
-    """The frame with its methods told apart by these axes too, `DEAT, k1 0`: then none of them is a nuisance.
-
-    For what is a question about one method's own settings, such as the controls of DEAT's gain.
-
-    Raises:
-        UserError: a key is no axis of the frame.
-    """
-    names = frame["method"].astype(str)
-    for key in keys:
-        if key not in (known := axes(frame)):
-            raise UserError(f"--by {key}: must be an axis of the run; {suggestion(key, known)}")
-        values = frame[key]
-        names += [f", {key.rpartition('.')[2]} {short(value, 4)}" if pd.notna(value) else "" for value in values]
-    return frame.assign(method=names)
-
-
 def holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Holm's adjusted p [Holm, Scandinavian Journal of Statistics 1979]: below 0.05, it holds at 5 % for all together.
 
@@ -186,6 +173,17 @@ def holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
     factors = np.arange(len(order), 0, -1)
     adjusted[order] = np.minimum(np.maximum.accumulate(factors * p_values[order]), 1)
     return adjusted
+
+
+def _told_apart(frame: DataFrame, by: Sequence[str]) -> DataFrame:
+    """The frame with the values of these axes in its methods' names."""
+    names = frame["method"].astype(str)
+    for key in by:
+        if key not in (known := axes(frame)):
+            raise UserError(f"--by {key}: must be an axis of the run; {suggestion(key, known)}")
+        word_of_key = key.rpartition(".")[2]
+        names += [f", {word_of_key} {short(value, 4)}" if pd.notna(value) else "" for value in frame[key]]
+    return frame.assign(method=names)
 
 
 def _baseline(frame: DataFrame, name: str | None) -> str | None:
@@ -204,11 +202,17 @@ def _tasks(frame: DataFrame, chooser: str, mode: Mode) -> Iterator[tuple[dict[st
 
 
 def _compared(
-    part: DataFrame, chosen: DataFrame, identity: dict[str, Any], base: str | None, chooser: str, confidence: float
+    part: DataFrame,
+    chosen: DataFrame,
+    identity: dict[str, Any],
+    base: str | None,
+    by: Sequence[str],
+    chooser: str,
+    confidence: float,
 ) -> list[MethodResult]:
     """The rows of one model and condition, the most robust first, those without a cell last."""
     robust, clean = (SeedTable.of(chosen, y, base) for y in (ROBUST, CLEAN))
-    shown = [axis for axis in varying(part) if axis not in ("model.name", *identity["conditions"], *KEYS)]
+    shown = [axis for axis in varying(part) if axis not in ("model.name", *identity["conditions"], *KEYS, *by)]
     rows = []
     for name, trials in part.groupby("method", sort=False):
         method, cell = str(name), chosen[chosen["method"] == name]

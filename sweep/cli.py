@@ -218,15 +218,13 @@ def figures(directory: Path, output: Path | None) -> None:
     help="[default: by the ending of --output, else table]",
 )
 @click.option("--output", type=click.Path(path_type=Path), help="File to write [default: stdout].")
-def methods(
-    directory: Path, baseline: str | None, by: tuple[str, ...], form: str | None, output: Path | None
-) -> None:
+def methods(directory: Path, baseline: str | None, by: tuple[str, ...], form: str | None, output: Path | None) -> None:
     """Compare the methods, each at its own best learning rate by validation."""
     from analysis import frame, method_tables
-    from analysis.methods import comparison, slot_effects, split_by
+    from analysis.methods import comparison, slot_effects
 
-    trials, chosen_by = split_by(frame.load_trials(directory), by), _chosen_by(directory)
-    results = comparison(trials, baseline, **chosen_by)
+    trials, chosen_by = frame.load_trials(directory), _chosen_by(directory)
+    results = comparison(trials, baseline, by=by, **chosen_by)
     effects = () if by else slot_effects(trials, **chosen_by)
     ending = "" if output is None else output.suffix.removeprefix(".").replace("md", "markdown")
     form = form or (ending if ending in _METHODS_FORMATS else "table")

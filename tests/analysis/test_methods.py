@@ -9,7 +9,7 @@ from scipy import stats
 
 from analysis.frame import load_trials
 from analysis.method_tables import methods_text, notes, results_frame, results_rows
-from analysis.methods import comparison, holm, slot_effects, split_by
+from analysis.methods import comparison, holm, slot_effects
 from sweep.cli import main
 from trainers.errors import UserError
 
@@ -327,7 +327,7 @@ def test_axes_given_with_by_tell_methods_apart_and_are_no_nuisance(frame_of):
         ]
     )
     assert [row.method for row in comparison(frame)] == ["DEAT", "PGD-AT"]
-    found = comparison(split_by(frame, ["optimizer.k1"]))
+    found = comparison(frame, by=["optimizer.k1"])
     assert {row.method: row.robust.value for row in found} == pytest.approx(
         {"DEAT, k1 1": 0.7, "PGD-AT": 0.6, "DEAT, k1 0": 0.5}
     )
