@@ -13,8 +13,8 @@ from sweep.evaluation_plan import Chunk, Evaluation
 from sweep.trial import checkpoint_path, log_path, trial_values
 from trainers.config import TrialConfig
 from trainers.errors import UserError
-from trainers.ladder import LadderAttack
-from trainers.provenance import code_version, host
+from trainers.ladder import PACKAGE, LadderAttack
+from trainers.provenance import code_version, host, versions
 from trainers.record import EvaluationRecord
 from trainers.trained import count, trained
 
@@ -74,5 +74,6 @@ def _record(values: Mapping[str, Any]) -> EvaluationRecord:
         "host": host(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "code_version": code_version(),
+        "versions": versions(("torch", *PACKAGE.get(attack.name, ()))),
     }
     return EvaluationRecord(**{**wanted, **measured})

@@ -137,9 +137,19 @@ def status(directory: Path) -> None:
     "--step-size", metavar="S", help="Of pgd and cw, pixel units [default: the trial's, scaled as the radius]."
 )
 @click.option("--restarts", type=click.IntRange(min=1), help="Of pgd and cw [default: 1].")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Overrides the run's resources or trial.data.root."
+)
 @click.option("--address", help="Ray cluster: auto or HOST:PORT [default: a local Ray].")
 @click.option("--serial", is_flag=True, help="In this process, without Ray.")
-def evaluate(directory: Path, attacks: tuple[Any, ...], address: str | None, serial: bool, **options: Any) -> None:
+def evaluate(
+    directory: Path,
+    attacks: tuple[Any, ...],
+    overrides: tuple[str, ...],
+    address: str | None,
+    serial: bool,
+    **options: Any,
+) -> None:
     """Attack trained networks with the ladder clean, fgsm, pgd, cw, apgd, autoattack.
 
     The networks are those of the trials named, a beginning of an id being enough, or of all completed ones. What is
@@ -158,7 +168,7 @@ def evaluate(directory: Path, attacks: tuple[Any, ...], address: str | None, ser
     from sweep.evaluation_plan import Asked
 
     asked = Asked(attacks, strength=strength, **options)
-    sys.exit(run(directory, asked, _console(), address=address, serial=serial))
+    sys.exit(run(directory, asked, _console(), overrides=overrides, address=address, serial=serial))
 
 
 @main.command()

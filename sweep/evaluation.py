@@ -20,6 +20,7 @@ from sweep.journal import CONFIG_FILE, EVALUATION, RunLock
 from sweep.runner import EXIT_DONE, EXIT_SOME_FAILED, check_left_to_ray, check_this_machine, data_folders
 from sweep.screen import duration
 from sweep.signals import EXIT_INTERRUPTED, Interrupted, Interrupts
+from trainers.errors import UserError
 from trainers.record import EvaluationRecord, RecordFile, read
 
 #: How long the driver waits for a chunk before it looks for signals, s.
@@ -27,7 +28,13 @@ PATIENCE = 0.25
 
 
 def evaluate(
-    directory: Path, asked: Asked, console: Console, *, address: str | None = None, serial: bool = False
+    directory: Path,
+    asked: Asked,
+    console: Console,
+    *,
+    overrides: Sequence[str] = (),
+    address: str | None = None,
+    serial: bool = False,
 ) -> int:
     """Attacks what is asked for and not recorded, and prints the table of it.
 
@@ -35,6 +42,7 @@ def evaluate(
         directory: a run.
         asked: which trials, weights, attacks and images.
         console: for the plan, the progress and the table.
+        overrides: of the run's own config, as `sweep.config.load` takes them: resources, and where the data lie.
         address: of a Ray cluster; None: a local one.
         serial: in this process, one chunk after another, without Ray.
 
@@ -45,18 +53,30 @@ def evaluate(
         UserError: the run, the trials, their weights, the data or the resources are not as they must be.
     """
     read(directory)  # what is no run is refused before the lock makes a file in it
-    sweep = load(directory / CONFIG_FILE)
+    sweep = _config(directory, overrides)
     with RunLock(directory, EVALUATION), Interrupts() as interrupts:
         try:
             records = read(directory)
             evaluations = plan(directory, records, sweep, asked)
             run = _Run(directory, sweep, evaluations, records, console, interrupts)
-            (_in_this_process if serial else _through_ray)(run, address)
+            if run.left:
+                (_in_this_process if serial else _through_ray)(run, address)
         except Interrupted as stop:
             console.print(f"stopped by {stop}; the same command goes on", markup=False, highlight=False)
             return EXIT_INTERRUPTED
     _print_table(directory, evaluations, console)
     return EXIT_SOME_FAILED if run.failed else EXIT_DONE
+
+
+def _config(directory: Path, overrides: Sequence[str]) -> SweepConfig:
+    """The run's config: where its data lie, and what a trial takes of a machine."""
+    path = directory / CONFIG_FILE
+    try:
+        return load(path, overrides)
+    except UserError as error:
+        if overrides or not path.exists():
+            raise
+        raise UserError(f"{error}; other code wrote this run: evaluate it with that code, or train it again") from None
 
 
 class _Work(NamedTuple):
@@ -151,8 +171,6 @@ def _through_ray(run: _Run, address: str | None) -> None:
     from sweep import ray_tune
 
     check_left_to_ray(run.sweep)
-    if not run.left:
-        return
     with ray_tune.connected(address):
         run.interrupts.catch()
         at_once = ray_tune.most_at_once(run.sweep.resources, run.sweep.max_concurrent)

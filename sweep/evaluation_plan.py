@@ -15,7 +15,7 @@ from sweep.progress import Progress
 from sweep.space import nested
 from sweep.trial import checkpoint_path
 from trainers.checkpoint import kept_weights
-from trainers.config import TrialConfig
+from trainers.config import DataConfig, TrialConfig
 from trainers.data import load
 from trainers.errors import UserError, validated
 from trainers.ladder import AttackName, LadderAttack, Strength, check, ladder_attack
@@ -169,20 +169,28 @@ def _config(directory: Path, trial: Mapping[str, Any], sweep: SweepConfig) -> Tr
 
 
 def _sized(configs: Mapping[str, TrialConfig], asked: Asked) -> list[tuple[str, TrialConfig, int]]:
-    """Each trial with how many images of the split are asked for; reads the data."""
-    sized = []
-    for name, config in configs.items():
-        try:
-            data = load(config.data, "cpu")
-        except UserError as error:
-            raise UserError(f"trial {name}: trial.{error}" if str(error).startswith("data.") else str(error)) from None
-        there = len(getattr(data, asked.split).labels)
-        if there == 0:
-            raise UserError(f"--split {asked.split}: trial {name} holds no images out; take --split test")
-        for attack in asked.attacks:
-            check(LadderAttack(name=attack), data.num_classes)
-        sized.append((name, config, min(there, asked.images or there)))
-    return sized
+    """Each trial with how many images of the split are asked for; reads each data set once."""
+    there: dict[DataConfig, int] = {}
+    for name, config in sorted(configs.items(), key=lambda pair: pair[1].data.model_dump_json()):
+        if config.data not in there:
+            there[config.data] = _images(name, config, asked)
+    return [
+        (name, config, min(there[config.data], asked.images or there[config.data])) for name, config in configs.items()
+    ]
+
+
+def _images(name: str, config: TrialConfig, asked: Asked) -> int:
+    """How many images the split has, on which each attack can be run."""
+    try:
+        data = load(config.data, "cpu")
+    except UserError as error:
+        raise UserError(f"trial {name}: trial.{error}" if str(error).startswith("data.") else str(error)) from None
+    images = len(getattr(data, asked.split).labels)
+    if images == 0:
+        raise UserError(f"--split {asked.split}: trial {name} holds no images out; take --split test")
+    for attack in asked.attacks:
+        check(LadderAttack(name=attack, norm=config.attack.norm), data.num_classes, *data.image_size)
+    return images
 
 
 def described(evaluations: Sequence[Evaluation], done: Done) -> list[str]:

@@ -34,7 +34,7 @@ PATIENCE = 1.0
 class RunLock:
     """Holds a run directory for one launch or evaluation; ends with the process, however that ends."""
 
-    def __init__(self, directory: Path, holder: str = "process") -> None:
+    def __init__(self, directory: Path, holder: str = "sweep launch, process") -> None:
         """Makes the directory if need be, and takes it.
 
         Args:
@@ -56,7 +56,7 @@ class RunLock:
             holder = self._file.read().strip() or "unknown"
             self._file.close()
             raise UserError(
-                f"--out {directory}: another launch is running there ({holder}); wait for it, or give another --out"
+                f"{directory}: is in use by another command ({holder}); wait for it, or take another directory"
             ) from None
         except OSError as error:
             raise UserError(

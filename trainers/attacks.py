@@ -82,14 +82,14 @@ def pgd(
     return adversarial
 
 
-def fgsm(loss: Loss, images: Tensor, *, radius: float) -> Tensor:
-    """The fast gradient sign method: one l_inf step as long as the radius, from the clean image.
+def fgsm(loss: Loss, images: Tensor, *, radius: float, norm: Literal["linf", "l2"] = "linf") -> Tensor:
+    """The fast gradient sign method: one step as long as the radius, from the clean image.
 
-        x + radius sign(g), clamped to [0, 1]
+        x + radius sign(g) for linf, x + radius g / |g| for l2, clamped to [0, 1]
 
     Goodfellow, Shlens, Szegedy, ICLR 2015. Arguments and result as in `pgd`.
     """
-    return pgd(loss, images, radius=radius, step_size=radius, steps=1, start="clean")
+    return pgd(loss, images, radius=radius, step_size=radius, steps=1, norm=norm, start="clean")
 
 
 def _gradient(loss: Loss, images: Tensor) -> Tensor:

@@ -43,6 +43,15 @@ def check_installed(attack: str) -> None:
         )
 
 
+def tiles(height: int, width: int) -> bool:
+    """Whether the package's Square attack in the l2 norm, whose first noise is tiled, takes images of this size."""
+    side = height // 5
+    if side == 0:
+        return False
+    first, tiled = (height - side * 5) // 2, side * (height // side)
+    return side == 1 or (first + tiled <= height and first + side * (width // side) <= width)
+
+
 def still_right(model: nn.Module, images: Tensor, labels: Tensor, attack: LadderAttack, seed: int) -> Tensor:
     """Which images (B, C, H, W) `apgd` or `autoattack` leaves right, (B,), by the package's own count.
 

@@ -67,7 +67,8 @@ def kept_weights(path: Path, which: Which, *, averaged: bool = False) -> State:
         UserError: there is no such file, or these weights are not in it.
     """
     try:
-        state: State = torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
+        # mapped, not read: a plan looks into the files of a thousand trials
+        state: State = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         weights = state["weights"]
     except FileNotFoundError:
         raise UserError(
@@ -83,6 +84,10 @@ def kept_weights(path: Path, which: Which, *, averaged: bool = False) -> State:
         )
     kind = "averaged" if averaged else "raw"
     if kind not in weights[which]:
-        raise UserError(f"{path}: has no averaged weights; leave them out, or train with averaging.name: ema or swa")
+        epoch = weights[which]["epoch"]
+        raise UserError(
+            f"{path}: its {which} weights, of epoch {epoch}, have no average; take the raw ones, or a trial whose "
+            "averaging.name is ema or swa and whose averaging.start is before that epoch"
+        )
     found: State = weights[which][kind]
     return found

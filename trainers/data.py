@@ -183,6 +183,10 @@ def _check(config: DataConfig, source: Source) -> None:
             f"data.fingerprint: the data in {_root(config)} are {source.fingerprint}, "
             f"not {config.fingerprint}; point data.root at those, or leave data.fingerprint out"
         )
+    if len(source.classes) < 2:
+        raise UserError(
+            f"data.root: {_root(config)} must hold at least 2 classes, got 1 ({source.classes[0]}); add one"
+        )
     height, width = source.train_images.shape[2:]
     augment = config.name != "digits" if config.augment is None else config.augment
     if augment and min(height, width) <= PADDING:

@@ -39,10 +39,14 @@ def identity(config: TrialConfig) -> dict[str, Any]:
         values["attack"] = {"norm": values["attack"]["norm"]}
     elif values["attack"]["steps"] == 0:
         values["attack"] = {key: values["attack"][key] for key in ("norm", "steps")}
+    if config.weights.warmup >= config.epochs:
+        values["weights"]["name"] = "none"
     if config.optimizer.weight_decay == 0:
         del values["optimizer"]["decoupled_weight_decay"]
     for part, choices in _OWN.items():
         values[part] = _read(values[part], choices)
+    if values["attack"].get("steps") == 0:
+        values["objective"].pop("vertex", None)
     if not values["objective"]["s2o"]["enabled"]:
         values["objective"]["s2o"] = {"enabled": False}
     for key in ("device", "keep"):
@@ -65,7 +69,7 @@ def _read_by_schedule(config: TrialConfig) -> dict[str, Any]:
     if schedule.name == "one_cycle":
         return {"name": "one_cycle", "warmup": schedule.warmup}
     rise = {"warmup_epochs": schedule.warmup_epochs} if schedule.warmup_epochs else {}
-    if schedule.name == "piecewise" and reached:
+    if schedule.name == "piecewise" and reached and schedule.factor != 1:
         return {"name": "piecewise", "milestones": reached, "factor": schedule.factor, **rise}
     return {"name": "constant" if schedule.name == "piecewise" else schedule.name, **rise}
 

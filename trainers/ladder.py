@@ -23,25 +23,22 @@ S&P 2017, Section V; [AutoAttack] Croce, Hein, ICML 2020.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
 
 from trainers import autoattack
-from trainers.attacks import pgd
+from trainers.attacks import Loss, fgsm, pgd
 from trainers.config import TrialConfig
 from trainers.engine import attacking, float32_products
 from trainers.errors import UserError
 from trainers.fields import Frozen
-from trainers.objectives import cross_entropy
+from trainers.objectives import Forward, cross_entropy
 from trainers.randomness import generator
 
 AttackName = Literal["clean", "fgsm", "pgd", "cw", "apgd", "autoattack"]
 ATTACKS: tuple[AttackName, ...] = get_args(AttackName)
-
-Forward: TypeAlias = Callable[[Tensor], Tensor]
 
 _BALL = ("norm", "radius")
 _PGD = (*_BALL, "steps", "step_size", "restarts")
@@ -53,6 +50,10 @@ _READ: dict[str, tuple[str, ...]] = {
     "apgd": _BALL,
     "autoattack": _BALL,
 }
+
+
+#: Packages that an attack runs in, beside torch.
+PACKAGE: dict[str, tuple[str, ...]] = {"apgd": ("pyautoattack",), "autoattack": ("pyautoattack",)}
 
 
 def reads(attack: str) -> tuple[str, ...]:
@@ -95,7 +96,7 @@ def ladder_attack(name: AttackName, strength: Strength, config: TrialConfig) -> 
     assert own.radius is not None
     assert own.step_size is not None
     radius = own.radius if strength.radius is None else strength.radius
-    # Where the trial has no radius to scale from: 2.5 radius / steps [Madry, code].
+    # Where the trial has no radius to scale from: 2.5 radius / steps [Madry, Section 5].
     scaled = own.step_size * (radius / own.radius) if own.radius else 2.5 * radius / strength.steps
     values = {
         "norm": config.attack.norm,
@@ -107,11 +108,11 @@ def ladder_attack(name: AttackName, strength: Strength, config: TrialConfig) -> 
     return LadderAttack(name=name, **{key: values[key] for key in reads(name)})
 
 
-def check(attack: LadderAttack, num_classes: int) -> None:
-    """The attack can be run here on a network of so many classes.
+def check(attack: LadderAttack, num_classes: int, height: int, width: int) -> None:
+    """The attack can be run here on a network of so many classes, on images of this size, pixels.
 
     Raises:
-        UserError: it cannot: a package is missing, or classes are.
+        UserError: it cannot: a package is missing, or classes are, or Square has no tiling of such images.
     """
     if attack.name in ("apgd", "autoattack"):
         if num_classes < autoattack.MINIMUM_CLASSES:
@@ -120,6 +121,11 @@ def check(attack: LadderAttack, num_classes: int) -> None:
                 f"data have {num_classes}; choose of clean, fgsm, pgd, cw"
             )
         autoattack.check_installed(attack.name)
+    if attack.name == "autoattack" and attack.norm == "l2" and not autoattack.tiles(height, width):
+        raise UserError(
+            f"--attack autoattack: pyautoattack's Square cannot tile images of {height} x {width} pixels in the l2 "
+            "norm; choose apgd"
+        )
 
 
 def still_right(model: nn.Module, images: Tensor, labels: Tensor, attack: LadderAttack, seed: int) -> Tensor:
@@ -172,9 +178,7 @@ def adversarial(model: nn.Module, images: Tensor, labels: Tensor, attack: Ladder
     assert attack.radius is not None
     loss = (margin if attack.name == "cw" else cross_entropy)(model, images, labels)
     if attack.name == "fgsm":
-        return pgd(
-            loss, images, radius=attack.radius, step_size=attack.radius, steps=1, norm=attack.norm, start="clean"
-        )
+        return fgsm(loss, images, radius=attack.radius, norm=attack.norm)
     assert attack.steps is not None
     assert attack.step_size is not None
     return pgd(
@@ -189,7 +193,7 @@ def adversarial(model: nn.Module, images: Tensor, labels: Tensor, attack: Ladder
     )
 
 
-def margin(forward: Forward, images: Tensor, labels: Tensor) -> Callable[[Tensor], Tensor]:
+def margin(forward: Forward, images: Tensor, labels: Tensor) -> Loss:
     """max_{j != y} z_j - z_y, summed over the batch, as a function of the images [CW, f_6 without its floor]."""
 
     def loss(x: Tensor) -> Tensor:

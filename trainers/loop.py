@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import resource
@@ -25,6 +26,8 @@ from trainers.randomness import default_generators, generator
 from trainers.record import EpochRecord, OutcomeRecord, epoch_record
 from trainers.step import Slots, Tally, training_step
 
+_log = logging.getLogger(__name__)
+
 Report = Callable[[EpochRecord], None]
 
 
@@ -41,7 +44,7 @@ class _Trial:
     averaging: Averaging | None
     history: list[EpochRecord]
     best: State | None
-    """The weights of the best epoch so far, where they are kept."""
+    """The weights of the best epoch so far by val_robust, where they are to be kept."""
 
 
 def with_fingerprint(config: TrialConfig) -> TrialConfig:
@@ -81,7 +84,7 @@ def train(config: TrialConfig, report: Report, resume: str | os.PathLike[str] | 
 
 def _train(config: TrialConfig, report: Report, path: Path | None) -> OutcomeRecord:
     trial = _begin(config)
-    if path is not None and (state := checkpoint.load(path)) is not None:
+    if path is not None and (state := _resumed(config, path)) is not None:
         _restore(trial, state, path)
         for record in trial.history:
             report(record)
@@ -97,18 +100,25 @@ def _train(config: TrialConfig, report: Report, path: Path | None) -> OutcomeRec
     return OutcomeRecord(trial.id, "completed", "", config.epochs)
 
 
+def _resumed(config: TrialConfig, path: Path) -> State | None:
+    """What the trial goes on from; None where it begins afresh, as when its best weights are wanted, and were not
+    kept while it trained: `keep` was another then."""
+    state = checkpoint.load(path)
+    if state is None or len(state["history"]) == config.epochs or config.keep not in ("best", "both"):
+        return state
+    scored = any(values.get("val_robust") is not None for values in state["history"])
+    if scored and "best" not in state["weights"]:
+        _log.warning(
+            "%s: lacks the best weights so far, which keep: %s needs; the trial begins afresh", path, config.keep
+        )
+        return None
+    return state
+
+
 def _begin(config: TrialConfig) -> _Trial:
     engine = Engine(device_of(config.device), config.precision)
     data = load(config.data, engine.device)
-    model = registry.build(
-        config.model,
-        num_classes=data.num_classes,
-        channels=data.channels,
-        image_size=data.image_size,
-        mean=data.mean,
-        std=data.std,
-        seed=config.seed,
-    )
+    model = registry.network(config, data)
     model = engine.prepare(model)
     optimizer = optimizers.build(config.optimizer, model.parameters())
     averaging = None if config.averaging.name == "none" else Averaging(config.averaging, model)
@@ -215,10 +225,11 @@ def _peak_memory(device: torch.device) -> int:
 
 
 def _keep_best(trial: _Trial) -> None:
-    """Copies the weights if the newest epoch is the best so far by val_robust; the earliest of equals stays."""
+    """Copies the weights if they are to be kept and the newest epoch is the best so far; the earliest of equals."""
     scores = [record.val_robust for record in trial.history if record.val_robust is not None]
     newest = trial.history[-1].val_robust
-    if trial.config.keep in ("best", "both") and newest is not None and newest > max(scores[:-1], default=-math.inf):
+    wanted = trial.config.keep in ("best", "both")
+    if wanted and newest is not None and newest > max(scores[:-1], default=-math.inf):
         trial.best = _weights(trial)
 
 
@@ -235,19 +246,16 @@ def _weights(trial: _Trial) -> State:
 
 def _state(trial: _Trial) -> State:
     """What the checkpoint holds: all that the rest of the training needs, or the weights that are to be kept."""
-    ended = len(trial.history) == trial.config.epochs
-    kept: State = {} if ended and trial.config.keep in ("none", "best") else {"last": _weights(trial)}
-    if trial.best is not None:
+    state: State = {"trial_id": trial.id, "history": [asdict(record) for record in trial.history]}
+    if len(trial.history) < trial.config.epochs:
+        averaging = None if trial.averaging is None else trial.averaging.state_dict()
+        running = {"model": trial.model.state_dict(), "optimizer": trial.optimizer.state_dict(), "averaging": averaging}
+        return state | {"running": running, "weights": {} if trial.best is None else {"best": trial.best}}
+    keep = trial.config.keep
+    kept = {"last": _weights(trial)} if keep in ("last", "both") else {}
+    if keep in ("best", "both") and trial.best is not None:
         kept["best"] = trial.best
-    state: State = {
-        "trial_id": trial.id,
-        "history": [asdict(record) for record in trial.history],
-        "weights": kept,
-    }
-    if not ended:
-        state["optimizer"] = trial.optimizer.state_dict()
-        state["averaging"] = None if trial.averaging is None else trial.averaging.state_dict()
-    return state
+    return state | {"weights": kept}
 
 
 def _restore(trial: _Trial, state: State, path: Path) -> None:
@@ -256,8 +264,9 @@ def _restore(trial: _Trial, state: State, path: Path) -> None:
     trial.history = [epoch_record(values) for values in state["history"]]
     if len(trial.history) == trial.config.epochs:
         return
+    running = state["running"]
     trial.best = state["weights"].get("best")
-    trial.model.load_state_dict(state["weights"]["last"]["raw"])
-    trial.optimizer.load_state_dict(state["optimizer"])
+    trial.model.load_state_dict(running["model"])
+    trial.optimizer.load_state_dict(running["optimizer"])
     if trial.averaging is not None:
-        trial.averaging.load_state_dict(state["averaging"])
+        trial.averaging.load_state_dict(running["averaging"])

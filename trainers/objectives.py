@@ -90,7 +90,10 @@ class Objective:
     def outer(
         self, forward: Forward, images: Tensor, adversarial: Tensor, labels: Tensor, generator: torch.Generator
     ) -> Callable[[], Outer]:
-        """The outer loss as a function of nothing but the weights: all draws are made here.
+        """The outer loss as a function of nothing but the weights: the objective's draws are made here.
+
+        A network that draws itself, by dropout, draws at every call: AWP then climbs under another mask than the
+        update descends, as it does in its authors' code.
 
         Args:
             forward: the model, in train mode.

@@ -8,12 +8,16 @@ import os
 import platform
 import socket
 import subprocess
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 #: What is written down of the installed packages.
-PACKAGES = ("robustsweep", "torch", "torchvision", "numpy", "ray", "optuna", "pandas", "scipy", "scikit-learn")
+PACKAGES = (
+    *("robustsweep", "torch", "torchvision", "numpy", "ray", "optuna", "pandas", "scipy", "scikit-learn"),
+    "pyautoattack",
+)
 
 
 @functools.cache
@@ -43,7 +47,7 @@ def environment() -> dict[str, Any]:
         "commit": _git("rev-parse", "HEAD") if checkout else None,
         "dirty": None if changes is None else changes != "",
         "code_version": code_version(),
-        "versions": {"python": platform.python_version(), **_versions()},
+        "versions": {"python": platform.python_version(), **versions(PACKAGES)},
         "host": host(),
         "platform": platform.platform(),
         "cpu": _cpu_name(),
@@ -59,9 +63,10 @@ def gpu_names() -> list[str]:
     return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
 
 
-def _versions() -> dict[str, str]:
+def versions(packages: Sequence[str]) -> dict[str, str]:
+    """Of each of these packages that is installed."""
     found = {}
-    for name in PACKAGES:
+    for name in packages:
         try:
             found[name] = version(name)
         except PackageNotFoundError:

@@ -135,6 +135,8 @@ class EvaluationRecord:
     device: str
     code_version: str
     """Of the code that evaluated; the trial's start records have that of the code that trained."""
+    versions: dict[str, str]
+    """Of torch, and of the package of the attack where one is used."""
 
 
 #: The measured columns of an epoch, in order: accuracies (fractions) and losses (nats).

@@ -64,6 +64,7 @@ def adversarial(
     """Images (B, C, H, W) that PGD found in the ball around `images` by raising the inner loss."""
     if attack.steps == 0:
         return images
+    assert attack.start is not None, "resolve the trial's config first"
     with attacking(model, attack.batch_norm):
         return pgd(
             inner(engine.forward(model), images, labels),
@@ -72,7 +73,7 @@ def adversarial(
             step_size=attack.step_size,
             steps=attack.steps,
             norm=attack.norm,
-            start=attack.start or "uniform",
+            start=attack.start,
             generator=generator,
         )
 

@@ -63,15 +63,7 @@ def _trained(config: TrialConfig, checkpoint: Path, version: int, which: Which, 
     weights = kept_weights(checkpoint, which, averaged=averaged)
     engine = Engine(device_of(config.device))
     data = load(config.data, engine.device)
-    model = registry.build(
-        config.model,
-        num_classes=data.num_classes,
-        channels=data.channels,
-        image_size=data.image_size,
-        mean=data.mean,
-        std=data.std,
-        seed=config.seed,
-    )
+    model = registry.network(config, data)
     try:
         model.load_state_dict(weights)
     except RuntimeError:  # torch's own names every tensor, over many lines
@@ -127,8 +119,9 @@ def count(network: Trained, attack: LadderAttack, split: SplitName, first: int, 
         pixels, labels = part.images[chosen].to(torch.float32).div_(255), part.labels[chosen]
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         seed = stable_seed(SEED, first + start)
-        clean_correct += _number(network, pixels, labels, LadderAttack(name="clean"), seed)
-        correct += _number(network, pixels, labels, attack, seed)
+        right = _number(network, pixels, labels, LadderAttack(name="clean"), seed)
+        clean_correct += right
+        correct += right if attack.name == "clean" else _number(network, pixels, labels, attack, seed)
     return Counts(len(places), clean_correct, correct)
 
 

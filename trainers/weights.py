@@ -17,7 +17,7 @@ from trainers.config import WeightsConfig
 Perturbed: TypeAlias = Callable[[nn.Module, Callable[[], Tensor]], AbstractContextManager[None]]
 """A model and its loss as a function of nothing but the weights, to the block in which they are perturbed."""
 
-#: Below any norm that a gradient has; keeps a tensor without gradient where it is. [AWP, code]
+#: Keeps a tensor without gradient where it is; gradients of such a norm move less than gamma. [AWP, code]
 _SMALLEST = 1e-20
 
 

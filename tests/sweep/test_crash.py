@@ -102,7 +102,9 @@ def test_a_second_launch_on_the_directory_gets_one_clear_line(
     second = driver("--serial")
     output = second.communicate(timeout=PATIENCE)[0]
     assert second.returncode == 2
-    assert output.startswith(f"sweep: --out {tmp_path / 'run'}: another launch is running there (process {first.pid}")
+    assert output.startswith(
+        f"sweep: {tmp_path / 'run'}: is in use by another command (sweep launch, process {first.pid}"
+    )
     assert output.count("\n") == 1
     assert first.poll() is None
 

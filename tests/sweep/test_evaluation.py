@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from click.testing import CliRunner, Result
 from rich.console import Console
@@ -69,7 +70,7 @@ def evaluated() -> Evaluate:
 
     def call(directory: Path, attacks: tuple[Any, ...] = QUICK, **options: Any) -> tuple[int, str]:
         text = io.StringIO()
-        where = {name: options.pop(name) for name in ("serial", "address") if name in options}
+        where = {name: options.pop(name) for name in ("serial", "address", "overrides") if name in options}
         console = Console(file=text, width=200)
         return evaluate(directory, Asked(attacks, **options), console, **{"serial": True, **where}), text.getvalue()
 
@@ -235,10 +236,10 @@ def test_the_best_trials_are_those_of_the_cell_that_validation_chose(run: Path, 
 
 def test_an_evaluation_and_a_launch_exclude_each_other(run: Path, evaluated: Evaluate) -> None:
     with RunLock(run):
-        assert refused(run, evaluated).startswith(f"--out {run}: another launch is running there (process ")
+        assert refused(run, evaluated).startswith(f"{run}: is in use by another command (sweep launch, process ")
     with RunLock(run, EVALUATION):
         assert not is_live(run)
-        with pytest.raises(UserError, match=r"another launch is running there \(sweep evaluate, process "):
+        with pytest.raises(UserError, match=r"is in use by another command \(sweep evaluate, process "):
             RunLock(run)
 
 
@@ -256,7 +257,9 @@ def test_trials_that_cannot_be_evaluated_are_refused_before_anything_runs(run: P
     path = run / "checkpoints" / f"{second}.pt"
     best = refused(run, evaluated, weights="best")
     assert best.startswith(f"{path.with_stem(first)}: must hold the best weights, and holds last; choose of those, ")
-    assert refused(run, evaluated, averaged=True).startswith(f"{path.with_stem(first)}: has no averaged weights; ")
+    assert refused(run, evaluated, averaged=True).startswith(
+        f"{path.with_stem(first)}: its last weights, of epoch 2, have no average; "
+    )
     path.unlink()
     assert refused(run, evaluated).startswith(f"{path}: no such checkpoint; ")
     assert evaluated(run, ("clean",), trial_ids=(first[:6],))[0] == 0
@@ -275,6 +278,37 @@ def test_only_completed_trials_are_evaluated(run: Path, evaluated: Evaluate) -> 
     assert refused(run, evaluated, trial_ids=(name,)) == (
         f"{run}: trial {name} must be completed, and is diverged; choose another"
     )
+
+
+def rewrite_config(directory: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    config = yaml.safe_load((directory / "sweep.yaml").read_text())
+    change(config)
+    (directory / "sweep.yaml").write_text(yaml.safe_dump(config))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_what_was_trained_on_a_gpu_is_shown_without_one_and_evaluated_if_told_so(
+    run: Path, evaluated: Evaluate
+) -> None:
+    rewrite_config(run, lambda config: config["resources"].update(gpu=1))
+    assert refused(run, evaluated).startswith("resources.gpu: a trial asks for 1 GPU, and this machine has 0; ")
+    code, text = evaluated(run, overrides=("resources.gpu=0",))
+    assert (code, len(recorded(run))) == (0, 6)
+    code, text = evaluated(run)
+    assert code == 0
+    assert "6 recorded already, 0 to run" in text
+
+
+def test_a_run_whose_config_this_code_does_not_know_is_refused(run: Path, evaluated: Evaluate) -> None:
+    rewrite_config(run, lambda config: config["trial"]["attack"].update(random_start=True))
+    message = refused(run, evaluated)
+    assert message.startswith(f"{run}/sweep.yaml: trial.attack.random_start: unknown key; ")
+    assert message.endswith("; other code wrote this run: evaluate it with that code, or train it again")
+
+
+def test_a_record_says_which_packages_attacked(run: Path, evaluated: Evaluate) -> None:
+    evaluated(run, ("clean",))
+    assert {tuple(record["versions"]) for record in recorded(run)} == {("torch",)}
 
 
 def test_data_that_are_not_the_trial_s_are_refused(run: Path, evaluated: Evaluate) -> None:

@@ -240,8 +240,8 @@ def test_a_directory_is_held_by_one_launch(directory: Path) -> None:
         with pytest.raises(UserError) as caught:
             RunLock(directory)
         message = str(caught.value)
-    assert message.startswith(f"--out {directory}: another launch is running there (process {os.getpid()} on ")
-    assert message.endswith("; wait for it, or give another --out")
+    assert message.startswith(f"{directory}: is in use by another command (sweep launch, process {os.getpid()} on ")
+    assert message.endswith("; wait for it, or take another directory")
     assert not is_live(directory)
     with RunLock(directory):
         assert is_live(directory)
@@ -253,12 +253,12 @@ def test_the_lock_of_a_killed_launch_is_free_and_its_name_is_forgotten(directory
         assert holder.stdout
         assert holder.stdout.readline() == "held\n"
         assert is_live(directory)
-        with pytest.raises(UserError, match=rf"another launch is running there \(process {holder.pid} on "):
+        with pytest.raises(UserError, match=rf"is in use by another command \(sweep launch, process {holder.pid} on "):
             RunLock(directory)
         holder.send_signal(signal.SIGKILL)
         holder.wait()
     assert not is_live(directory)
-    with RunLock(directory), pytest.raises(UserError, match=rf"\(process {os.getpid()} on "):
+    with RunLock(directory), pytest.raises(UserError, match=rf"\(sweep launch, process {os.getpid()} on "):
         RunLock(directory)
 
 

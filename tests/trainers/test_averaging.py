@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,13 +48,27 @@ def test_there_is_no_average_before_its_beginning() -> None:
     assert averaging.model is None
 
 
-def test_batch_norms_statistics_are_averaged_and_its_count_is_not_lost() -> None:
+@pytest.mark.parametrize("name", ["ema", "swa"])
+def test_batch_norms_statistics_are_averaged_and_its_count_is_the_newest(name: str) -> None:
     model = nn.BatchNorm1d(1)
-    averaging = Averaging(AveragingConfig(name="swa", start=0), model)
-    for epoch, value in enumerate((1.0, 3.0)):
+    averaging = Averaging(AveragingConfig(name=name, decay=0.5, start=0), model)
+    for epoch, value in enumerate((1, 3)):
         model.running_mean.fill_(value)
+        model.num_batches_tracked.fill_(value)
+        averaging.after_step(model, epoch)
         averaging.after_epoch(model, epoch)
     assert averaging.model.running_mean.item() == 2
+    assert averaging.model.num_batches_tracked.item() == 3
+
+
+def test_the_average_shares_no_memory_with_the_model_and_needs_no_gradient() -> None:
+    model = moved(nn.Linear(1, 1), 1.0)
+    averaging = Averaging(AveragingConfig(name="ema", start=0), model)
+    averaging.after_step(model, 0)
+    moved(model, 5.0)
+    assert averaging.model.weight.item() == 1.0
+    assert not averaging.model.weight.requires_grad
+    assert model.weight.requires_grad
 
 
 def config(**values: Any) -> TrialConfig:
@@ -127,12 +140,13 @@ def test_the_best_weights_are_those_of_the_first_epoch_with_the_highest_val_robu
     assert state["weights"]["best"]["epoch"] == best
     assert state["weights"]["last"]["epoch"] == 8
     alone = records(config(epochs=best, optimizer={"lr": 0.5}), tmp_path / "shorter.pt")
-    assert replace(alone[-1], trial_id="").test_robust == found[best - 1].test_robust
+    assert alone[-1].test_robust == found[best - 1].test_robust
     shorter, kept = kept_weights(tmp_path / "shorter.pt", "last"), kept_weights(path, "best")
     assert all(torch.equal(shorter[name], kept[name]) for name in kept)
 
 
-def test_the_best_weights_outlive_a_stop(tmp_path: Path) -> None:
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_the_best_weights_outlive_a_stop_whatever_was_to_be_kept_before_it(keep: str, tmp_path: Path) -> None:
     trial, path = config(epochs=8, keep="best", optimizer={"lr": 0.5}), tmp_path / "trial.pt"
     records(trial, tmp_path / "whole.pt")
 
@@ -141,7 +155,7 @@ def test_the_best_weights_outlive_a_stop(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(trial, stop, path)
+        train(trial.model_copy(update={"keep": keep}), stop, path)
     records(trial, path)
     whole, resumed = kept_weights(tmp_path / "whole.pt", "best"), kept_weights(path, "best")
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
@@ -158,7 +172,9 @@ def test_weights_that_are_not_there_are_asked_for_in_vain_with_a_way_out(tmp_pat
         UserError, match="must hold the best weights, and holds last; choose of those, or launch into another"
     ):
         kept_weights(path, "best")
-    with pytest.raises(UserError, match=r"has no averaged weights; leave them out, or train with averaging\.name"):
+    with pytest.raises(
+        UserError, match=r"its last weights, of epoch 1, have no average; take the raw ones, or a trial"
+    ):
         kept_weights(path, "last", averaged=True)
     path.write_bytes(b"junk")
     with pytest.raises(UserError, match="unreadable checkpoint"):

@@ -10,6 +10,9 @@ import pytest
 import trainers.config
 import trainers.errors
 import trainers.fields
+import trainers.randomness
+import trainers.schedules
+import trainers.trained
 from sweep.space import leaf_keys, nested, value_at
 from trainers.config import TrialConfig
 from trainers.errors import UserError, suggestion, validated
@@ -134,6 +137,19 @@ def test_where_a_trial_runs_and_finds_its_data_does_not_change_the_id(key: str) 
             {"attack.radius": 0.2, "attack.step_size": 0.2, "attack.batch_norm": "train"},
         ),
         ({"optimizer.weight_decay": 0}, {"optimizer.decoupled_weight_decay": True}),
+        ({"schedule.factor": 1}, {"schedule.name": "constant"}),
+        ({"schedule.name": "one_cycle"}, {"schedule.warmup_epochs": 5}),
+        ({"objective.name": "natural"}, {"attack.start": "clean", "attack.batch_norm": "train"}),
+        ({"objective.name": "natural"}, {"objective.name": "pgd_at", "attack.steps": 0}),
+        ({"objective.name": "pgd_at"}, {"objective.beta": 3, "objective.vertex": 1.5, "objective.clean_label": 0.5}),
+        ({"objective.name": "trades"}, {"objective.beta": 6, "objective.vertex": 1.5, "attack.start": "normal"}),
+        ({"objective.name": "avmixup"}, {"objective.beta": 3}),
+        ({"objective.name": "avmixup", "attack.steps": 0}, {"objective.vertex": 1.5}),
+        ({}, {"objective.s2o.weight": 0.5, "objective.s2o.rho": 0.5}),
+        ({}, {"weights.gamma": 0.5, "weights.warmup": 3}),
+        ({}, {"weights.name": "awp", "weights.warmup": 110}),
+        ({}, {"averaging.decay": 0.5, "averaging.start": 3}),
+        ({"averaging.name": "swa"}, {"averaging.decay": 0.5, "averaging.start": 83}),
     ],
 )
 def test_what_is_not_read_or_says_the_default_does_not_change_the_id(
@@ -323,8 +339,54 @@ def test_a_suggestion_is_the_nearest_word_or_all() -> None:
     assert suggestion("zzz", iter(["lr", "k1"])) == "known: lr, k1"
 
 
-@pytest.mark.parametrize("module", [trainers.config, trainers.errors])
+DOCUMENTED = [
+    trainers.config,
+    trainers.errors,
+    trainers.fields,
+    trainers.randomness,
+    trainers.schedules,
+    trainers.trained,
+]
+
+
+@pytest.mark.parametrize("module", DOCUMENTED)
 def test_the_examples_in_the_docstrings_hold(module: Any) -> None:
     found = doctest.testmod(module)
     assert found.attempted > 0
     assert found.failed == 0
+
+
+@pytest.mark.parametrize(
+    ("objective", "data", "start", "beta", "gamma", "share", "rho"),
+    [
+        ("natural", "cifar10", "uniform", None, 0.01, 0.1, 0.8),
+        ("pgd_at", "cifar10", "uniform", None, 0.01, 0.1, 0.8),
+        ("trades", "cifar10", "normal", 6, 0.005, 0.3, 0.8),
+        ("mart", "cifar10", "normal", 5, 0.01, 0.3, 0.8),
+        ("avmixup", "cifar10", "uniform", None, 0.01, 0.1, 0.8),
+        ("pgd_at", "cifar100", "uniform", None, 0.01, 0.1, 0.98),
+    ],
+)
+def test_what_is_none_is_filled_in_as_published(
+    objective: str, data: str, start: str, beta: float | None, gamma: float, share: float, rho: float
+) -> None:
+    values = {"data": {"name": data}, "objective": {"name": objective}}
+    found = TrialConfig.model_validate(values).resolved()
+    assert found.attack.start == start
+    assert found.objective.beta == beta
+    assert found.weights.gamma == gamma
+    assert (found.objective.s2o.weight, found.objective.s2o.rho) == (share, rho)
+    assert found.attack.steps == (0 if objective == "natural" else 10)
+
+
+def test_what_is_given_is_not_filled_in() -> None:
+    given = {
+        "data": {"name": "cifar100"},
+        "attack": {"start": "clean"},
+        "objective": {"name": "trades", "beta": 0, "s2o": {"weight": 0, "rho": 0}},
+        "weights": {"gamma": 0.3},
+    }
+    found = TrialConfig.model_validate(given).resolved()
+    assert found.attack.start == "clean"
+    assert (found.objective.beta, found.objective.s2o.weight, found.objective.s2o.rho) == (0, 0, 0)
+    assert found.weights.gamma == 0.3

@@ -228,20 +228,20 @@ def test_an_attack_takes_what_is_not_given_from_the_trial() -> None:
 
 @pytest.mark.parametrize("name", ["apgd", "autoattack"])
 def test_too_few_classes_and_a_missing_package_are_refused(name: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    ladder.check(LadderAttack(name=name), 4)
+    ladder.check(LadderAttack(name=name), 4, 8, 8)
     with pytest.raises(UserError) as error:
-        ladder.check(LadderAttack(name=name), 3)
+        ladder.check(LadderAttack(name=name), 3, 8, 8)
     assert str(error.value) == (
         f"--attack {name}: its DLR loss needs at least 4 classes, and the data have 3; choose of clean, fgsm, pgd, cw"
     )
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError) as error:
-        ladder.check(LadderAttack(name=name), 10)
+        ladder.check(LadderAttack(name=name), 10, 8, 8)
     assert str(error.value) == (
         f"--attack {name}: needs pyautoattack, which is not installed; pip install 'robustsweep[eval]', "
         "or choose of clean, fgsm, pgd, cw"
     )
-    ladder.check(LadderAttack(name="cw"), 2)
+    ladder.check(LadderAttack(name="cw"), 2, 8, 8)
 
 
 def test_weights_of_another_network_are_refused(network: Trained, tmp_path: Path) -> None:
@@ -250,3 +250,25 @@ def test_weights_of_another_network_are_refused(network: Trained, tmp_path: Path
     torch.save({"weights": {"last": {"raw": {"linear.weight": torch.zeros(1)}}}}, path)
     with pytest.raises(UserError, match=r"trial.pt: must hold the weights of this code's small_cnn, and holds those"):
         trained(config, path, "last")
+
+
+@pytest.mark.parametrize(("size", "fits"), [((4, 4), False), ((8, 8), True), ((12, 12), False), ((8, 16), True)])
+def test_square_in_the_l2_norm_is_refused_on_images_that_the_package_cannot_tile(
+    size: tuple[int, int], fits: bool
+) -> None:
+    square = pytest.importorskip("pyautoattack.square")
+    wanted = LadderAttack(name="autoattack", norm="l2")
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(size[0] * size[1], 5))
+    images = torch.rand(2, 1, *size, generator=torch.Generator().manual_seed(0))
+    package = square.SquareAttack(network, norm="L2", eps=1e-3, n_queries=3, seed=0, device="cpu")
+    with torch.random.fork_rng():
+        if fits:
+            ladder.check(wanted, 5, *size)
+            package.perturb(images, network(images).argmax(1))
+            return
+        with pytest.raises((RuntimeError, ZeroDivisionError)):
+            package.perturb(images, network(images).argmax(1))
+    message = f"cannot tile images of {size[0]} x {size[1]} pixels in the l2 norm; choose apgd"
+    with pytest.raises(UserError, match=message):
+        ladder.check(wanted, 5, *size)
+    ladder.check(LadderAttack(name="autoattack", norm="linf"), 5, *size)

@@ -66,10 +66,18 @@ def test_natural_is_the_cross_entropy_at_the_images_and_pgd_at_the_one_at_the_ad
     assert torch.equal(outer(objective("pgd_at"), model), F.cross_entropy(model(near), y))
 
 
+def same_value_and_gradients(found: Tensor, expected: Tensor, model: nn.Module) -> None:
+    """By every parameter: what is held constant in one and not in the other shows only there."""
+    torch.testing.assert_close(found, expected)
+    weights = list(model.parameters())
+    got = torch.autograd.grad(found, weights)
+    torch.testing.assert_close(got, torch.autograd.grad(expected, weights), rtol=1e-9, atol=1e-12)
+
+
 def test_trades_is_its_formula_with_the_mean_over_the_batch_that_is_there() -> None:
     model, (x, near, y) = network().eval(), images()
     expected = F.cross_entropy(model(x), y) + 6 * kl(model(x), model(near)).mean()
-    torch.testing.assert_close(outer(objective("trades"), model), expected)
+    same_value_and_gradients(outer(objective("trades"), model), expected, model)
 
 
 def test_trades_at_beta_0_is_natural_training_to_the_bit() -> None:
@@ -88,7 +96,7 @@ def test_mart_is_its_formula() -> None:
     strongest = torch.stack([max(q[i, c] for c in range(CLASSES) if c != y[i]) for i in rows])
     bce = F.cross_entropy(attacked, y) - (1 - strongest).log().mean()
     expected = bce + 5 * (kl(clean, attacked) * (1 - p[rows, y])).mean()
-    torch.testing.assert_close(outer(objective("mart"), model), expected)
+    same_value_and_gradients(outer(objective("mart"), model), expected, model)
 
 
 def test_mart_at_beta_0_is_its_boosted_cross_entropy() -> None:
@@ -142,8 +150,7 @@ def test_avmixup_lies_between_the_image_and_the_clamped_vertex_with_labels_betwe
         torch.testing.assert_close(made.targets[i], expected)
 
 
-def test_avmixup_without_mixing_is_pgd_at() -> None:
-    """A vertex that is the adversarial image itself and labels that are all certain leave only where it is cut."""
+def test_avmixup_with_certain_labels_is_the_cross_entropy_at_the_mixed_images() -> None:
     model = network().eval()
     x, near, y = images()
     found = objective("avmixup", vertex=1, clean_label=1, vertex_label=1)
@@ -219,7 +226,7 @@ def test_s2o_takes_its_share_of_the_first_term_and_leaves_the_divergence_whole(n
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_s2o_at_weight_0_changes_nothing(name: str) -> None:
+def test_s2o_at_weight_0_leaves_the_loss_as_it_is(name: str) -> None:
     model = network().eval()
     without = outer(objective(name), model)
     assert torch.equal(outer(objective(name, s2o={"enabled": True, "weight": 0}), model), without)

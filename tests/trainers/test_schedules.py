@@ -82,3 +82,25 @@ def test_one_cycle_starts_and_ends_at_zero_and_peaks_at_the_end_of_warmup() -> N
 def test_progress_outside_the_training_is_a_bug(progress: float) -> None:
     with pytest.raises(AssertionError, match="must be in"):
         lr_factor(ScheduleConfig(), progress, 10)
+
+
+@pytest.mark.parametrize("epochs", [1, 7])
+def test_linear_is_a_line_from_1_to_0(epochs: int) -> None:
+    schedule = ScheduleConfig(name="linear")
+    places = np.linspace(0, epochs, 11)
+    factors = [lr_factor(schedule, float(place), epochs) for place in places]
+    assert factors == pytest.approx(np.interp(places, [0, epochs], [1, 0]).tolist(), abs=1e-12)
+
+
+@pytest.mark.parametrize("name", ["piecewise", "cosine", "linear", "constant"])
+def test_a_warm_up_multiplies_the_curve_by_a_line_from_0_to_1(name: str) -> None:
+    curve = ScheduleConfig(name=name, milestones=(1, 5))
+    warmed = curve.model_copy(update={"warmup_epochs": 2.5})
+    for place in np.linspace(0, 8, 33):
+        rise = float(np.interp(place, [0, 2.5], [0, 1]))
+        assert lr_factor(warmed, float(place), 8) == pytest.approx(rise * lr_factor(curve, float(place), 8), abs=1e-12)
+
+
+def test_one_cycle_has_a_warm_up_of_its_own() -> None:
+    schedule = ScheduleConfig(name="one_cycle", warmup_epochs=5)
+    assert [lr_factor(schedule, place, 8) for place in (1.0, 3.2)] == pytest.approx([1 / 3.2, 1])

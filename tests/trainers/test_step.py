@@ -122,7 +122,13 @@ def test_the_tally_holds_the_loss_and_accuracy_at_the_adversarial_images() -> No
     tally = one_step(model, shape={"images": 16}, attack=attack)
     reference.train()
     x_adv = adversarial(
-        reference, cross_entropy, x, y, AttackConfig(**attack), Engine(CPU), torch.Generator().manual_seed(2)
+        reference,
+        cross_entropy,
+        x,
+        y,
+        AttackConfig(start="uniform", **attack),
+        Engine(CPU),
+        torch.Generator().manual_seed(2),
     )
     logits = reference(x_adv)
     accuracy, loss = tally.means()
@@ -135,7 +141,15 @@ def test_batch_norm_statistics_move_while_attacking_only_in_train_mode(mode: str
     model = build().train()
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
     x, y = batch()
-    adversarial(model, cross_entropy, x, y, AttackConfig(batch_norm=mode, steps=2), Engine(CPU), torch.Generator())
+    adversarial(
+        model,
+        cross_entropy,
+        x,
+        y,
+        AttackConfig(start="uniform", batch_norm=mode, steps=2),
+        Engine(CPU),
+        torch.Generator(),
+    )
     moved = any(not torch.equal(buffer, before[name]) for name, buffer in model.named_buffers())
     assert moved is moves
     assert model.training

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from trainers.config import ModelConfig
+from trainers.config import ModelConfig, TrialConfig
+from trainers.data import Data
 from trainers.errors import UserError
 from trainers.models import preact_resnet, resnet, senet, small_cnn, vgg, vit, wide_resnet
 from trainers.randomness import stable_seed
@@ -100,8 +101,21 @@ def build(
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         # torch.manual_seed would reseed the GPUs as well, which fork_rng does not undo here
         torch.default_generator.manual_seed(stable_seed(seed, "initialisation"))
-        network = _builder(config.name)(channels, num_classes, height, width)
-        return nn.Sequential(Normalize(mean, std), network) if config.normalize else network
+        bare = _builder(config.name)(channels, num_classes, height, width)
+        return nn.Sequential(Normalize(mean, std), bare) if config.normalize else bare
+
+
+def network(config: TrialConfig, data: Data) -> nn.Module:
+    """The network of a trial for its data; see `build`."""
+    return build(
+        config.model,
+        num_classes=data.num_classes,
+        channels=data.channels,
+        image_size=data.image_size,
+        mean=data.mean,
+        std=data.std,
+        seed=config.seed,
+    )
 
 
 def _builder(name: str) -> Builder:

@@ -1,0 +1,80 @@
+"""Evaluation while training: its restarts, against a loop written out, and where it starts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trainers import evaluate
+from trainers.attacks import pgd
+from trainers.config import TrialConfig
+from trainers.data import Split
+from trainers.engine import Engine
+from trainers.objectives import cross_entropy
+
+CPU = torch.device("cpu")
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def network() -> nn.Module:
+    """So curved that the starts of PGD end in different places."""
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        layers = nn.Flatten(), nn.Linear(16, 32), nn.Tanh(), nn.Linear(32, 3)
+        model = nn.Sequential(*layers)
+        with torch.no_grad():
+            model[1].weight.mul_(12)
+        return model.eval()
+
+
+SPLIT = Split(torch.randint(0, 256, (60, 1, 4, 4), generator=seeded(), dtype=torch.uint8), torch.zeros(60).long())
+
+
+def config(**evaluation: Any) -> TrialConfig:
+    values = {"radius": 0.1, "step_size": 0.05, "steps": 2, "batch_size": 25, **evaluation}
+    return TrialConfig.model_validate(
+        {"data": {"name": "digits"}, "attack": {"start": "clean"}, "evaluation": values}
+    ).resolved()
+
+
+def labelled(model: nn.Module) -> Split:
+    with torch.no_grad():
+        return Split(SPLIT.images, model(SPLIT.images / 255).argmax(1))
+
+
+def ends(model: nn.Module, split: Split, restarts: int) -> tuple[Tensor, Tensor]:
+    """(restarts, N): right or not, and the loss, at the end of each start, image by image."""
+    start, right, losses = seeded(7), [], []
+    for images, labels in zip((split.images / 255).split(25), split.labels.split(25), strict=True):
+        rows = []
+        for _ in range(restarts):
+            loss = cross_entropy(model, images, labels)
+            x = pgd(loss, images, radius=0.1, step_size=0.05, steps=2, start="uniform", generator=start)
+            rows.append(model(x).detach())
+        right.append(torch.stack([row.argmax(1) == labels for row in rows]))
+        losses.append(torch.stack([F.cross_entropy(row, labels, reduction="none") for row in rows]))
+    return torch.cat(right, 1), torch.cat(losses, 1)
+
+
+@pytest.mark.parametrize("restarts", [1, 4])
+def test_an_image_is_robust_if_no_start_breaks_it_and_its_loss_is_the_largest_of_them(restarts: int) -> None:
+    model = network()
+    split = labelled(model)
+    found = evaluate.robust(model, split, config(restarts=restarts), Engine(CPU), seeded(7))
+    right, losses = ends(model, split, restarts)
+    assert found.accuracy == pytest.approx(right.all(0).float().mean().item())
+    assert found.loss == pytest.approx(losses.amax(0).mean().item(), rel=1e-5)
+    if restarts > 1:  # the last start alone would say otherwise
+        assert right.all(0).sum() < right[-1].sum()
+        assert losses.amax(0).mean() > losses[-1].mean()
+
+
+def test_an_evaluation_starts_uniform_wherever_the_training_attack_does() -> None:
+    assert evaluate.evaluation_attack(config()).start == "uniform"
