@@ -6,10 +6,11 @@ one variance for all methods [Montgomery, Design and Analysis of Experiments, 8t
 seeds, that one variance is what makes an interval useful: a method's own has 2 degrees of freedom, and
 t = 4.3 in place of 2.04.
 
-Simulated, 16 methods of 3 seeds, 4000 tables: an interval of a difference held the truth in 95 %, one of a mean in
-93-95 %, and Holm's procedure found a difference where there was none in 3 % of tables. Where one method's noise
-had three times the others' standard deviation, in 11 %, and in 21 % where that method was the baseline, though
-`equal_variance` noticed one such table in four and pooled nothing there. So each method's own interval is given too.
+A seed that suits one choice, such as an objective, breaks the independence: methods that share the choice move
+together from seed to seed, and the pooled variance, an average over all methods, is too large between two of them
+and too small between methods of different choices. Nor does `equal_variance` always notice unequal noise. How often
+intervals and verdicts are then wrong is simulated in benchmarks/methods_error.py and recorded in
+benchmarks/methods_error.json; each method's own interval, which assumes neither, is given beside the pooled one.
 """
 
 from __future__ import annotations

@@ -71,10 +71,10 @@ def paired_difference(
     """Mean gain of one method over another, matched on every other axis that both have.
 
     In a cell, the difference of the seeds' means has a t interval: paired by seed where both sides have the
-    same seeds, else Welch's. An axis that applies to one side alone (optimizer.k1, or one whose `when` names
-    that side) makes several comparisons in a cell; they count once, by their mean. Over cells: the paired
-    two-sided t-test [DEAT, Table 4], which assumes that the cells' differences are independent and near
-    normal. A sole comparison gives its test over seeds. Differences without any spread have no test.
+    same seeds, else Welch's. An axis that applies to one side alone (optimizer.k1, or another of a slot's part
+    whose `when` names that side) makes several comparisons in a cell; they count once, by their mean. Over
+    cells: the paired two-sided t-test [DEAT, Table 4], which assumes that the cells' differences are independent
+    and near normal. A sole comparison gives its test over seeds. Differences without any spread have no test.
 
     Args:
         frame: trials, as `analysis.frame.load_trials` gives them.

@@ -130,15 +130,26 @@ def evaluations_table(frame: DataFrame) -> Table:
     """
     rows = [{**row, **_shown(row)} for row in frame.to_dict("records")]
     varied = [name for name in ("split", "weights") if len({row[name] for row in rows}) > 1]
-    point = ["seed", *varying(frame.assign(outcome="completed"))] if several(frame["trial_id"]) else []
+    point = ["seed", *varying(frame)] if several(frame["trial_id"]) else []
+    unnamed = _unnamed(DataFrame(rows, columns=frame.columns))
     table = Table(caption=_caption(frame, rows, varied))
-    for name in ("trial id", *point, *varied, "attack", "radius", "n", "right", "seconds"):
+    for name in ("trial id", *point, *varied, "attack", "radius", *unnamed, "n", "right", "seconds"):
         left = name in ("trial id", "attack", *varied)
         table.add_column(name, justify="left" if left else "right", overflow="fold", no_wrap=name == "right")
     for row in rows:
-        values = [row[name] for name in (*varied, "attack", "radius", "n", "right", "seconds")]
+        values = [row[name] for name in (*varied, "attack", "radius", *unnamed, "n", "right", "seconds")]
         table.add_row(row["trial_id"], *(short(row[name]) for name in point), *map(_text, values))
     return table
+
+
+def _unnamed(shown: DataFrame) -> list[str]:
+    """What an attack reads that its name does not say, where evaluations of one name differ in it.
+
+    Args:
+        shown: evaluations, the attack as `attack_name` writes it.
+    """
+    different = shown.groupby("attack")[["steps", "step_size", "restarts"]].nunique().max() > 1
+    return [str(name) for name in different.index[different]]
 
 
 def _caption(frame: DataFrame, rows: Sequence[Mapping[Any, Any]], varied: Sequence[str]) -> str:

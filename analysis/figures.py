@@ -16,6 +16,7 @@ from analysis import dots, panels, plotted
 from analysis.differences import differences
 from analysis.fits import correlations
 from analysis.frame import load_epochs, load_trials
+from analysis.plotted import BY_VAL_ROBUST, ChosenBy
 from trainers.errors import UserError
 
 Numbers = Mapping[str, DataFrame]
@@ -47,23 +48,35 @@ class Drawing:
     """Figure or table: what it needs that the data do not have."""
 
 
+class Data(NamedTuple):
+    """What every figure may be drawn from."""
+
+    trials: DataFrame
+    epochs: DataFrame
+    metric: str
+    chosen_by: ChosenBy = BY_VAL_ROBUST
+
+
 class Plan(NamedTuple):
     """A figure: where its numbers come from, how they are drawn, what they need."""
 
     name: str
-    frames: Callable[[DataFrame, DataFrame, str], dict[str, DataFrame]]
-    """(trials, epochs, metric) -> CSV's stem to numbers; the first frame empty: cannot be drawn."""
+    frames: Callable[[Data], dict[str, DataFrame]]
+    """CSV's stem to numbers; the first frame empty: cannot be drawn."""
     render: Callable[[Numbers, str], Figure]
     needs: str
 
 
-def draw(directory: Path, output: Path, metric: str = "last_test_robust") -> Drawing:
+def draw(
+    directory: Path, output: Path, metric: str = "last_test_robust", chosen_by: ChosenBy = BY_VAL_ROBUST
+) -> Drawing:
     """Every figure and table of numbers that a run's records allow.
 
     Args:
         directory: a run, as given to `sweep launch --out`.
         output: folder for the files; made if it is not there.
         metric: what is drawn, a column of `analysis.frame.load_trials`.
+        chosen_by: what the sweep chooses by; each method's cell, in the figures that draw only one.
 
     Returns:
         the paths written (NAME.png at 150 dpi, NAME.pdf, the CSVs), and what was skipped.
@@ -80,19 +93,22 @@ def draw(directory: Path, output: Path, metric: str = "last_test_robust") -> Dra
             "launch the sweep again: it goes on where it stopped"
         )
     try:
-        return _drawing(trials, epochs, output, metric)
+        return _drawing(Data(trials, epochs, metric, chosen_by), output)
     except OSError as error:
         why = error.strerror or error
         raise UserError(f"--output {output}: cannot be written: {why}; give a folder that can") from error
 
 
-def _drawing(trials: DataFrame, epochs: DataFrame, output: Path, metric: str) -> Drawing:
+def _drawing(data: Data, output: Path) -> Drawing:
     output.mkdir(parents=True, exist_ok=True)
-    tables = {"correlations": correlations(trials, metric), **difference_tables(trials, metric)}
+    tables = {
+        "correlations": correlations(data.trials, data.metric),
+        **difference_tables(data.trials, data.metric),
+    }
     written = [_csv(table, output / f"{name}.csv") for name, table in tables.items() if len(table)]
     skipped = {name: TABLE_NEEDS[name] for name, table in tables.items() if not len(table)}
     for plan in PLANS:
-        frames = plan.frames(trials, epochs, metric)
+        frames = plan.frames(data)
         first = next(iter(frames.values()))
         if first.empty:
             skipped[plan.name] = plan.needs
@@ -100,7 +116,7 @@ def _drawing(trials: DataFrame, epochs: DataFrame, output: Path, metric: str) ->
             written += [_csv(frame, output / f"{stem}.csv") for stem, frame in frames.items()]
             skipped[plan.name] = f"needs at most {MOST_CURVES} curves or surfaces, to be read, and has {curves}"
         else:
-            written += _written(plan, frames, metric, output)
+            written += _written(plan, frames, data.metric, output)
     return Drawing(tuple(written), skipped)
 
 
@@ -134,14 +150,14 @@ def _written(plan: Plan, frames: dict[str, DataFrame], metric: str, output: Path
     return [*paths, output / f"{plan.name}.png", output / f"{plan.name}.pdf"]
 
 
-def _single(name: str, function: Callable[[DataFrame, DataFrame, str], DataFrame]) -> Any:
-    return lambda trials, epochs, metric: {name: function(trials, epochs, metric)}
+def _single(name: str, function: Callable[[Data], DataFrame]) -> Callable[[Data], dict[str, DataFrame]]:
+    return lambda data: {name: function(data)}
 
 
-def _ratio_frames(trials: DataFrame, epochs: DataFrame, metric: str) -> dict[str, DataFrame]:
+def _ratio_frames(data: Data) -> dict[str, DataFrame]:
     return {
-        "accuracy_ratio": plotted.accuracy_by_ratio(trials, metric),
-        "accuracy_ratio_lines": plotted.ratio_lines(trials, metric),
+        "accuracy_ratio": plotted.accuracy_by_ratio(data.trials, data.metric),
+        "accuracy_ratio_lines": plotted.ratio_lines(data.trials, data.metric),
     }
 
 
@@ -154,7 +170,7 @@ TABLE_NEEDS = {
 PLANS: tuple[Plan, ...] = (
     Plan(
         "accuracy_lr",
-        _single("accuracy_lr", lambda trials, epochs, metric: plotted.accuracy_by_lr(trials, metric)),
+        _single("accuracy_lr", lambda data: plotted.accuracy_by_lr(data.trials, data.metric)),
         lambda frames, metric: panels.accuracy_lr(frames["accuracy_lr"], metric),
         "needs completed trials at two learning rates",
     ),
@@ -168,7 +184,7 @@ PLANS: tuple[Plan, ...] = (
         "surface_lr_batch",
         _single(
             "surface_lr_batch",
-            lambda trials, epochs, metric: plotted.grid(trials, "optimizer.lr", "batch_size", metric),
+            lambda data: plotted.grid(data.trials, "optimizer.lr", "batch_size", data.metric),
         ),
         lambda frames, metric: panels.heat_map(
             frames["surface_lr_batch"], "optimizer.lr", "batch_size", metric, equal_ratio=True
@@ -177,7 +193,7 @@ PLANS: tuple[Plan, ...] = (
     ),
     Plan(
         "surface_k1_k2",
-        _single("surface_k1_k2", lambda trials, epochs, metric: plotted.deat_grid(trials, metric)),
+        _single("surface_k1_k2", lambda data: plotted.deat_grid(data.trials, data.metric)),
         lambda frames, metric: panels.heat_map(
             frames["surface_k1_k2"], "optimizer.k1", "optimizer.k2", metric, equal_ratio=False
         ),
@@ -185,13 +201,13 @@ PLANS: tuple[Plan, ...] = (
     ),
     Plan(
         "accuracy_epoch",
-        _single("accuracy_epoch", lambda trials, epochs, metric: plotted.accuracy_by_epoch(trials, epochs)),
+        _single("accuracy_epoch", lambda data: plotted.accuracy_by_epoch(data.trials, data.epochs, data.chosen_by)),
         lambda frames, metric: panels.accuracy_epoch(frames["accuracy_epoch"]),
-        "needs val_robust, to choose each method's cell without looking at the test set",
+        "needs the sweep's metric of validation, to choose each method's cell without looking at the test set",
     ),
     Plan(
         "methods",
-        _single("methods", lambda trials, epochs, metric: plotted.methods(trials)),
+        _single("methods", lambda data: plotted.methods(data.trials, data.chosen_by)),
         lambda frames, metric: dots.methods(frames["methods"]),
         "needs three methods, each with a cell that validation chose",
     ),

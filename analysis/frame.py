@@ -23,6 +23,15 @@ BASE_AXES: tuple[str, ...] = ("model.name", "optimizer.name", "optimizer.lr", "b
 #: Whatever else is compared, trials that differ here were measured differently: on other images, by another attack.
 CONDITIONS = ("data.", "evaluation.")
 
+#: Never an axis: the replicate, and what of the evaluation leaves a metric's meaning alone.
+_NO_AXES = ("seed", "evaluation.splits", "evaluation.batch_size", "evaluation.every")
+
+#: Its published value depends on the objective, and so is part of the method.
+_OF_METHOD = "attack.start"
+
+#: What every method of an optimizer reads: told apart within it, though another optimizer's published value differs.
+_OF_OPTIMIZER = tuple(f"optimizer.{key}" for key in ("weight_decay", "momentum", "nesterov", "decoupled_weight_decay"))
+
 #: Where and with what code a trial last ran.
 _PROVENANCE = ("host", "device", "code_version")
 
@@ -107,9 +116,11 @@ def load_trials(directory: Path) -> DataFrame:
     outcome is `unfinished`: began, and its launch was killed or still runs; or `never_started`, which is left
     out if the last launch no longer wants it.
 
-    Trials of several base configs in one directory are told apart: every key of the config that takes
-    several values among the trials of one method is an axis too, though no config's space names it; and a slot
-    (`analysis.slots.KEYS`), or a key of the data or the evaluation, that differs between any two trials.
+    Trials of several base configs in one directory are told apart: a key of the config in which any two trials
+    differ (epochs, the data) is an axis too, though no config's space names it. What belongs to a method is
+    one only if it differs within the method: attack.start, and a key within a slot's part
+    (`analysis.slots.PARTS`); or, of weight decay and momentum, among the methods of one optimizer. Which splits
+    are evaluated, how often, and how many images at a time is never one.
 
     Args:
         directory: a run, as given to `sweep launch --out`.
@@ -118,9 +129,8 @@ def load_trials(directory: Path) -> DataFrame:
         trial_id, outcome, reason; method, the name of the choice in the slots (`analysis.slots.Slots.method`;
         a record that lacks a slot's key was trained with the slot's default); seed; the axes: `BASE_AXES`, then
         the points' keys in the order first seen, then such keys of the config, NaN where one does not apply to
-        the trial's method (objective.beta of PGD-AT, or an axis whose `when` names deat alone), a list as its
-        JSON text, `epochs` as planned_epochs;
-        lr_batch_ratio (1/image); epochs done; best_epoch, by val_robust, the earliest of
+        the trial's method (objective.beta of PGD-AT, or optimizer.k1 of SGD), a list as its JSON text,
+        `epochs` as planned_epochs; lr_batch_ratio (1/image); epochs done; best_epoch, by val_robust, the earliest of
         equals; last_<metric> at the last evaluated epoch and best_<metric> at best_epoch, NaN where not
         measured; seconds of training and evaluation; host, device, code_version of the last start; attempts.
         Units are in `UNITS`.
@@ -228,9 +238,9 @@ def _slots(config: Mapping[str, Any]) -> Slots:
 def _axis_values(trials: Sequence[_Trial], slots: Sequence[Slots]) -> dict[str, list[Any]]:
     """Each axis with its value in every trial, NaN in those whose method it does not apply to.
 
-    An axis of the points applies to the methods that have it there, though the config of another holds the
-    key too; so does a key of a slot's part that varies. Any other key that varies (epochs, the data) is
-    a condition of all trials.
+    Within a slot's part, an axis of the points applies to the methods that have it there, though the config of
+    another holds the key too; so does a key that varies within a method. Any other key that varies (epochs,
+    the data) applies to all trials.
     """
     methods = [choice.method for choice in slots]
     points = dict.fromkeys(key for trial in trials for key in trial.point)
@@ -238,13 +248,14 @@ def _axis_values(trials: Sequence[_Trial], slots: Sequence[Slots]) -> dict[str, 
     columns: dict[str, list[Any]] = {}
     for key in dict.fromkeys([*BASE_AXES, *points, *written]):
         values = _values(trials, slots, key)
-        if key in KEYS or key.startswith(CONDITIONS):
-            own = set(methods) if len({value for value in values if value == value}) > 1 else set()
-        else:
-            own = {name for name, trial in zip(methods, trials, strict=True) if key in trial.point}
-        own |= _methods_in_which_several(values, methods)
-        everywhere = key in (*BASE_AXES, *KEYS) or not (key in points or key.startswith(PARTS))
-        if key in BASE_AXES or (own and key != "seed"):
+        own = {name for name, trial in zip(methods, trials, strict=True) if key in trial.point}
+        own |= _in_which_several(values, methods)
+        if key in _OF_OPTIMIZER:
+            optimizers = _in_which_several(values, [choice.optimizer for choice in slots])
+            own |= {choice.method for choice in slots if choice.optimizer in optimizers}
+        everywhere = key in (*BASE_AXES, *KEYS) or not key.startswith(PARTS)
+        varies = everywhere and key != _OF_METHOD and bool(_in_which_several(values, [""] * len(values)))
+        if key in BASE_AXES or ((own or varies) and key not in _NO_AXES):
             pairs = zip(methods, values, strict=True)
             columns[key] = [value if everywhere or name in own else np.nan for name, value in pairs]
     return columns
@@ -256,9 +267,9 @@ def _values(trials: Sequence[_Trial], slots: Sequence[Slots], key: str) -> list[
     return [_at(trial.config, key) for trial in trials]
 
 
-def _methods_in_which_several(values: Sequence[Any], methods: Sequence[str]) -> set[str]:
-    """The methods whose trials differ in the value; NaN is none."""
-    different = {(name, value) for name, value in zip(methods, values, strict=True) if value == value}
+def _in_which_several(values: Sequence[Any], groups: Sequence[str]) -> set[str]:
+    """The groups (methods, or optimizers) whose trials differ in the value; NaN is none."""
+    different = {(name, value) for name, value in zip(groups, values, strict=True) if value == value}
     counts = Counter(name for name, _ in different)
     return {name for name, n in counts.items() if n > 1}
 

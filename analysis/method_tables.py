@@ -20,7 +20,7 @@ from analysis.words import short
 #: Stands behind a best learning rate beyond which there may be a better one.
 EDGE = "*"
 
-_NUMERIC = ("n", "pairs", "p", "p (Holm)")
+_NUMERIC = ("n", "pairs", "seeds", "p", "p (Holm)")
 
 _NOTES = (
     "each method at its own best cell by the validation metric; accuracies in % at the last epoch, means over n seeds",
@@ -40,18 +40,23 @@ def results_frame(results: Sequence[MethodResult]) -> DataFrame:
 
 
 def effects_frame(effects: Sequence[SlotEffect]) -> DataFrame:
-    """One row an effect: model.name, the conditions, effect, pairs, difference, low, high, p_value, p_holm, verdict."""
+    """One row an effect: what `analysis.methods.SlotEffect` holds, accuracies as fractions.
+
+    Returns:
+        model.name, the conditions, effect, pairs, seeds, difference, low, high, p_value, p_holm, verdict.
+    """
     return DataFrame(
         [
             {
                 "model.name": effect.model,
                 **effect.conditions,
-                "effect": effect.difference.label,
-                "pairs": effect.difference.n_cells,
-                "difference": effect.difference.estimate,
-                "low": effect.difference.low,
-                "high": effect.difference.high,
-                "p_value": effect.difference.p_value,
+                "effect": effect.label,
+                "pairs": effect.pairs,
+                "seeds": effect.seeds,
+                "difference": effect.estimate,
+                "low": effect.low,
+                "high": effect.high,
+                "p_value": effect.p,
                 "p_holm": effect.p_holm,
                 "verdict": effect.verdict,
             }
@@ -120,15 +125,15 @@ def effects_rows(effects: Sequence[SlotEffect]) -> list[dict[str, str]]:
         {
             **({"model.name": effect.model} if several_models else {}),
             **{key: short(value) for key, value in effect.conditions.items()},
-            "effect": effect.difference.label,
-            "robust": _percent(Estimate(found.estimate, found.low, found.high), "+"),
-            "pairs": str(found.n_cells),
-            "p": short(found.p_value, 2),
+            "effect": effect.label,
+            "robust": _percent(Estimate(effect.estimate, effect.low, effect.high), "+"),
+            "pairs": str(effect.pairs),
+            "seeds": str(effect.seeds or "differ"),
+            "p": short(effect.p, 2),
             "p (Holm)": short(effect.p_holm, 2),
             "verdict": effect.verdict,
         }
         for effect in effects
-        for found in [effect.difference]
     ]
 
 
@@ -142,14 +147,21 @@ def notes(results: Sequence[MethodResult]) -> list[str]:
         lines.append(
             f"differences from {base}, {' or '.join(tests)}; a verdict holds at 5 % for all {n} together (Holm)"
         )
-    if any(result.edge for result in results):
+    decided = [result for result in results if result.verdict in ("better", "worse")]
+    if decided:
+        alone = sum(result.own.low > 0 or result.own.high < 0 for result in decided)
+        lines.append(
+            f"{len(decided)} verdict{'s' * (len(decided) > 1)}; the intervals from each pair's own seeds alone "
+            f"(own_low, own_high in the CSV) exclude 0 for {alone} of them"
+        )
+    if any(EDGE in _of_cell(result, "optimizer.lr") for result in results):
         lines.append(f"{EDGE} the best learning rate is at the edge of those tried: a better one may lie beyond")
     return lines
 
 
 _EFFECTS_NOTE = (
     "robust test accuracy in points: mean over pairs of methods that differ in that slot alone, each at its own best "
-    "cell; 95 % t interval over pairs, or over seeds where there is one pair"
+    "cell; 95 % t interval over seeds, the pairs averaged within each; none where the pairs have different seeds"
 )
 
 

@@ -11,8 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from pandas import DataFrame
 
-from analysis.cells import Mode, best_trials, conditions, varying
-from analysis.differences import PairedDifference, optimizer_contrast, paired_difference
+from analysis.cells import Mode, best_trials, conditions, measured, varying
+from analysis.differences import optimizer_contrast, t_test
 from analysis.frame import axes
 from analysis.seeds import NO_ESTIMATE, Estimate, SeedTable
 from analysis.slots import BASELINE, KEYS, S2O, Slots, word
@@ -63,10 +63,19 @@ class SlotEffect:
 
     model: str
     conditions: dict[str, Any]
-    difference: PairedDifference
-    """A cell is a pair of methods."""
+    label: str
+    """The two sides in words: `DEAT - SGD`."""
+    estimate: float
+    """Mean over pairs, in the metric's own unit (a fraction for an accuracy)."""
+    low: float
+    high: float
+    p: float
+    """Two-sided, of no effect."""
     p_holm: float
     """Holm's, over all effects asked for at once."""
+    pairs: int
+    seeds: int
+    """Seeds that the interval and p are over; 0: the pairs do not all have the same ones, and there is neither."""
     verdict: Verdict
 
 
@@ -128,10 +137,12 @@ def slot_effects(
 ) -> tuple[SlotEffect, ...]:
     """The effect of each choice against its slot's plain one (PGD-AT, no S2O, no AWP, SGD), each method at its best.
 
-    A pair is two methods that differ in this slot alone; their difference is that of their seeds' means, in
-    which a seed effect cancels. The interval is the t interval over pairs, which assumes that these are a
-    sample of pairs, independent and near normal: it holds both the seeds' noise and how much the effect itself
-    differs from pair to pair. It says more than any single difference, because its pairs support each other.
+    A pair is two methods that differ in this slot alone. Their differences are averaged within each seed, and
+    the interval and p are of the t-test over seeds: it assumes that the seeds are independent replicates, the
+    averages near normal, and the choices in the other slots fixed, so that the effect is the one over these pairs.
+    It is not over pairs, because they share the seeds: a seed that suits a choice, such as TRADES, suits it in
+    every pair, so that more pairs of the same seeds do not make it rarer. Where the pairs' methods do not all
+    have the same seeds, there is no interval.
 
     Args:
         frame: trials, as `analysis.frame.load_trials` gives them.
@@ -145,16 +156,16 @@ def slot_effects(
     """
     found: list[SlotEffect] = []
     for identity, _, chosen in _tasks(frame, f"last_{metric}", mode):
+        values = measured(chosen, y).pivot_table(index="method", columns="seed", values=y, sort=False)
         slots = [key for key in KEYS if key in chosen.columns]
-        known = chosen[["trial_id", "outcome", "seed", "model.name", *slots, "lr_batch_ratio", y]]
-        for key, value, plain in _contrasts(known, slots):
+        choices = chosen.drop_duplicates("method").set_index("method").loc[values.index, slots]
+        for key, value, plain in _contrasts(choices):
             label = optimizer_contrast(chosen) if value == "deat" else _contrast_label(key, value, plain)
-            gain = paired_difference(known, y, key, value, plain, label=label, confidence=confidence)
-            if gain.n_cells:
-                found.append(SlotEffect(**identity, difference=gain, p_holm=np.nan, verdict="n/a"))
-    adjusted = holm(np.array([effect.difference.p_value for effect in found]))
+            if pairs := _pairs(choices, key, value, plain):
+                found.append(SlotEffect(**identity, label=label, **_effect(values, pairs, confidence)))
+    adjusted = holm(np.array([effect.p for effect in found]))
     return tuple(
-        replace(effect, p_holm=float(p), verdict=_verdict(effect.difference.estimate, p, confidence))
+        replace(effect, p_holm=float(p), verdict=_verdict(effect.estimate, p, confidence))
         for effect, p in zip(found, adjusted, strict=True)
     )
 
@@ -249,11 +260,45 @@ def _edge(trials: DataFrame, cell: DataFrame) -> Literal["", "lowest", "highest"
     return "lowest" if best == low else "highest" if best == high else ""
 
 
-def _contrasts(trials: DataFrame, slots: Sequence[str]) -> Iterator[tuple[str, Any, Any]]:
+def _contrasts(choices: DataFrame) -> Iterator[tuple[str, Any, Any]]:
     """(slot, value, plain value), where both were trained."""
-    for key in slots:
-        plain, values = Slots()[KEYS.index(key)], list(trials[key].unique())
+    for key in choices.columns:
+        plain, values = Slots()[KEYS.index(key)], list(choices[key].unique())
         yield from ((key, value, plain) for value in values if value != plain and plain in values)
+
+
+def _pairs(choices: DataFrame, key: str, value: Any, plain: Any) -> list[tuple[str, str]]:
+    """The methods with this value, each with the one that differs from it in this slot alone, if there is one.
+
+    Args:
+        choices: (methods, slots).
+        key: a slot.
+        value: what is chosen in it.
+        plain: what it is compared with.
+    """
+    methods = {tuple(choice): str(name) for name, choice in zip(choices.index, choices.to_numpy(), strict=True)}
+    at = list(choices.columns).index(key)
+    partners = {choice: (*choice[:at], plain, *choice[at + 1 :]) for choice in methods if choice[at] == value}
+    return [(methods[choice], methods[other]) for choice, other in partners.items() if other in methods]
+
+
+def _effect(values: DataFrame, pairs: Sequence[tuple[str, str]], confidence: float) -> dict[str, Any]:
+    """What a `SlotEffect` holds of these pairs but its label, before Holm.
+
+    Args:
+        values: (methods, seeds), NaN where not measured.
+        pairs: treated and control methods.
+        confidence: of the interval, in (0, 1).
+    """
+    treated, control = (values.loc[list(side)].to_numpy(dtype=np.float64) for side in zip(*pairs, strict=True))
+    there = np.isfinite(np.vstack([treated, control]))
+    test = {"estimate": float(np.mean(np.nanmean(treated, axis=1) - np.nanmean(control, axis=1)))}
+    test |= dict.fromkeys(("low", "high", "p", "p_holm"), np.nan)
+    same = bool((there == there[0]).all())
+    if same:
+        gains = (treated - control)[:, there[0]].mean(axis=0)
+        test |= dict(zip(("estimate", "low", "high", "p"), t_test(gains, confidence), strict=True))
+    return {**test, "pairs": len(pairs), "seeds": int(there[0].sum()) if same else 0, "verdict": "n/a"}
 
 
 def _contrast_label(key: str, value: Any, plain: Any) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from pandas import DataFrame
 from scipy import stats
 
-from analysis.cells import GROUP, best_trials, measured, several
+from analysis.cells import GROUP, Mode, best_trials, measured, several
 from analysis.fits import Method, correlation
 from analysis.frame import axes
 from analysis.lines import line
@@ -31,6 +31,18 @@ _COEFFICIENTS: tuple[Method, ...] = ("pearson", "spearman")
 
 #: A grid of two axes is a picture if more than this share of its cells was planned.
 _GRID_SHARE = 0.5
+
+
+class ChosenBy(NamedTuple):
+    """What a method's cell is chosen by, at the last epoch; of validation, never of test."""
+
+    metric: str = "val_robust"
+    mode: Mode = "max"
+    """max for an accuracy, min for a loss."""
+
+
+#: As a sweep chooses unless its config says otherwise.
+BY_VAL_ROBUST = ChosenBy()
 
 
 def accuracy_by_lr(trials: DataFrame, metric: str, confidence: float = 0.95) -> DataFrame:
@@ -123,19 +135,20 @@ def _fills_a_grid(trials: DataFrame, x: str, y: str) -> bool:
     return len(points) > _GRID_SHARE * panels * points[x].nunique() * points[y].nunique()
 
 
-def accuracy_by_epoch(trials: DataFrame, epochs: DataFrame, choose_by: str = "last_val_robust") -> DataFrame:
+def accuracy_by_epoch(trials: DataFrame, epochs: DataFrame, chosen_by: ChosenBy = BY_VAL_ROBUST) -> DataFrame:
     """Robust accuracy on train and test against the epoch, in each model's and method's best cell.
 
     Args:
         trials: as `analysis.frame.load_trials` gives them.
         epochs: as `analysis.frame.load_epochs` gives them.
-        choose_by: the metric whose mean over seeds picks the cell; of validation, never of test.
+        chosen_by: the metric whose mean over seeds picks the cell.
 
     Returns:
         model.name, method, the axes of the cell, split (train or test), epoch, mean, low and
         high (least and most over seeds), n (seeds); empty if no cell can be chosen.
     """
-    rows = epochs[epochs["trial_id"].isin(best_trials(trials, choose_by)["trial_id"])]
+    chosen = best_trials(trials, f"last_{chosen_by.metric}", mode=chosen_by.mode)
+    rows = epochs[epochs["trial_id"].isin(chosen["trial_id"])]
     keys = [*GROUP, *(axis for axis in axes(trials) if axis not in GROUP)]
     long = pd.concat(
         [rows[[*keys, "epoch"]].assign(split=s, value=rows[f"{s}_robust"]) for s in ("train", "test")]
@@ -144,13 +157,17 @@ def accuracy_by_epoch(trials: DataFrame, epochs: DataFrame, choose_by: str = "la
     return grouped.agg(mean="mean", low="min", high="max", n="count").reset_index()
 
 
-def methods(trials: DataFrame) -> DataFrame:
+def methods(trials: DataFrame, chosen_by: ChosenBy = BY_VAL_ROBUST) -> DataFrame:
     """Each method at its own best cell by validation, the most robust first.
+
+    Args:
+        trials: as `analysis.frame.load_trials` gives them.
+        chosen_by: the metric whose mean over seeds picks the cell.
 
     Returns:
         of `analysis.method_tables.results_frame`; empty for fewer than 3 methods with a test accuracy.
     """
-    rows = results_frame(comparison(trials)) if len(measured(trials, ROBUST)) else DataFrame()
+    rows = results_frame(comparison(trials, **chosen_by._asdict())) if len(measured(trials, ROBUST)) else DataFrame()
     return rows if len(rows) and rows["robust"].notna().sum() >= FEWEST_METHODS else _none(rows)
 
 

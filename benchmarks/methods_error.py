@@ -2,7 +2,8 @@
 
     python benchmarks/methods_error.py > benchmarks/methods_error.json
 
-A table is methods x seeds: a seed effect that all methods share, plus noise. `family` is the share of tables with a
+A table is methods x seeds: a seed effect that all methods share, one that only those of a group (an objective) share,
+plus noise. `family` is the share of tables with a
 verdict (Holm's p below 5 %) though there is nothing to find, `difference` and `mean` how often a 95 % interval holds
 the truth; `pooled` how often one variance was taken for all methods, Bartlett's test not having refuted it.
 """
@@ -31,12 +32,16 @@ BASELINE = "0"
 
 @dataclass(frozen=True)
 class Layout:
-    """A simulated comparison: its size, the standard deviation of its seed effect, and those of its noise."""
+    """A simulated comparison: its size, and the standard deviations of its seed effects and of its noise."""
 
     name: str
     methods: int
     seeds: int
     seed_effect: float = 0.0
+    groups: int = 1
+    """Of equally many methods, next to each other; the baseline is in the first."""
+    interaction: float = 0.0
+    """Of a seed's effect on one group."""
     baseline_noise: float = 1.0
     last_noise: float = 1.0
 
@@ -45,7 +50,9 @@ class Layout:
         scale = np.ones((self.methods, 1))
         scale[0], scale[-1] = self.baseline_noise, self.last_noise
         noise = scale * rng.standard_normal((self.methods, self.seeds))
-        values = self.seed_effect * rng.standard_normal((1, self.seeds)) + noise
+        by_group = self.interaction * rng.standard_normal((self.groups, self.seeds))
+        suits = np.repeat(by_group, self.methods // self.groups, axis=0)
+        values = self.seed_effect * rng.standard_normal((1, self.seeds)) + suits + noise
         return DataFrame(
             {
                 "method": np.repeat([str(number) for number in range(self.methods)], self.seeds),
@@ -62,6 +69,7 @@ LAYOUTS = (
     Layout("32 methods", 32, 3),
     Layout("16 methods, 5 seeds", 16, 5),
     Layout("16 methods, strong seed effect", 16, 3, seed_effect=2.0),
+    Layout("16 methods in 4 groups that seeds suit differently", 16, 3, groups=4, interaction=0.87),
     Layout("16 methods, one thrice as noisy", 16, 3, last_noise=3.0),
     Layout("16 methods, the baseline thrice as noisy", 16, 3, baseline_noise=3.0),
 )

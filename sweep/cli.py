@@ -209,8 +209,9 @@ def results(directory: Path, epochs: bool, evaluations: bool, form: str | None, 
 def figures(directory: Path, output: Path | None) -> None:
     """Draw the run's figures, each with the numbers behind it."""
     from analysis import figures as drawing
+    from analysis.plotted import ChosenBy
 
-    drawn = drawing.draw(directory, output or directory / "figures")
+    drawn = drawing.draw(directory, output or directory / "figures", chosen_by=ChosenBy(**_chosen_by(directory)))
     for path in drawn.written:
         click.echo(path)
     for name, reason in drawn.skipped.items():

@@ -138,6 +138,18 @@ def test_the_table_shows_percent_with_interval_and_n(run: Any, chunk: Write) -> 
     assert caption in " ".join(text.split())
 
 
+@pytest.mark.parametrize(("key", "values"), [("step_size", ("0.01", "0.02")), ("restarts", ("1", "5"))])
+def test_evaluations_that_differ_in_one_parameter_do_not_look_the_same(
+    run: Any, chunk: Write, key: str, values: tuple[str, str]
+) -> None:
+    ball = {"norm": "linf", "radius": 0.1, "steps": 20, "step_size": 0.01, "restarts": 1}
+    for value in values:
+        chunk(images=200, parameters=ball | {key: float(value) if key == "step_size" else int(value)})
+    one, other = cells(shown(evaluations_table(load_evaluations(run.directory))))
+    assert one != other
+    assert ([one[3], other[3]] == list(values)) == (key == "step_size")
+
+
 def test_what_varies_gets_a_column_of_its_own(run: Any, chunk: Write) -> None:
     for trial in ("aaa", "bbb"):
         chunk(trial, attack="autoattack", images=200, averaged=True, parameters={"norm": "l2", "radius": 0.5})

@@ -3,12 +3,14 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 from scipy import stats
 
 from analysis import dots, panels, plotted
-from analysis.figures import PLANS, draw
+from analysis.figures import PLANS, Data, draw
 from analysis.frame import load_epochs, load_trials
 from analysis.styles import looks
+from sweep.cli import main
 from trainers.errors import UserError
 
 
@@ -136,7 +138,23 @@ def test_epoch_figure_does_not_choose_by_the_test_set(run, tmp_path):
         run.start(f"t{index}")
         run.epoch(f"t{index}", 1, val_robust=None, test_robust=0.4 + lr)
         run.outcome(f"t{index}", epochs=1)
-    assert "needs val_robust" in draw(run.directory, tmp_path / "out").skipped["accuracy_epoch"]
+    assert "needs the sweep's metric of validation" in draw(run.directory, tmp_path / "out").skipped["accuracy_epoch"]
+
+
+@pytest.mark.parametrize(("launched", "lr"), [({}, 0.1), ({"metric": "val_robust_loss", "mode": "min"}, 0.2)])
+def test_figures_command_chooses_cells_by_the_sweeps_own_metric(run, tmp_path, launched, lr):
+    launch = {"time": 0.0, "command": "sweep launch", "code_version": "abc", "size": 0, "wanted": []}
+    run._file.append("launch", launch | launched)
+    for objective, rate in itertools.product(("pgd_at", "trades", "mart"), (0.1, 0.2)):
+        name = f"{objective}{rate}"
+        run.trial(name, objective__name=objective, optimizer__lr=rate)
+        run.start(name)
+        run.epoch(name, 1, 0.5 - rate, val_robust_loss=1 - rate, train_robust=0.5)
+        run.outcome(name, epochs=1)
+    answer = CliRunner().invoke(main, ["figures", str(run.directory), "--output", str(tmp_path / "out")])
+    assert answer.exit_code == 0, (answer.output, answer.exception)
+    for figure in ("methods", "accuracy_epoch"):
+        assert set(pd.read_csv(tmp_path / "out" / f"{figure}.csv")["optimizer.lr"]) == {lr}
 
 
 def test_figure_numbers_read_back_from_csv_are_those_drawn(ratio_run, tmp_path):
@@ -182,7 +200,7 @@ def sweep_of_methods(run, objectives=("pgd_at", "trades", "mart"), batches=(32,)
 def test_many_methods_have_a_panel_a_family_with_a_curve_an_optimizer(run, tmp_path):
     sweep_of_methods(run)
     trials, epochs = load_trials(run.directory), load_epochs(run.directory)
-    frames = {plan.name: plan.frames(trials, epochs, "last_test_robust") for plan in PLANS}
+    frames = {plan.name: plan.frames(Data(trials, epochs, "last_test_robust")) for plan in PLANS}
     for name in ("accuracy_lr", "accuracy_ratio", "accuracy_epoch"):
         plan = next(plan for plan in PLANS if plan.name == name)
         titles = [axes.get_title() for axes in plan.render(frames[name], "last_test_robust").axes]

@@ -135,6 +135,46 @@ def test_methods_measured_by_different_attacks_are_told_apart(run):
     assert conditions(trials) == ["evaluation.steps"]
 
 
+def test_training_that_differs_between_methods_alone_is_an_axis(run):
+    for name, epochs in (("pgd_at", 7), ("trades", 30)):
+        run.whole(name, [0.1], config={"epochs": epochs}, objective__name=name)
+    trials = load_trials(run.directory)
+    assert trials["planned_epochs"].tolist() == [7, 30]
+    assert conditions(trials) == []
+
+
+def test_axis_outside_the_slots_that_only_one_methods_points_have_is_told_of_the_others(run):
+    run.whole("a", [0.1], config={"epochs": 7}, objective__name="pgd_at")
+    run.whole("b", [0.1], objective__name="trades", epochs=30)
+    assert load_trials(run.directory)["planned_epochs"].tolist() == [7, 30]
+
+
+@pytest.mark.parametrize(
+    ("key", "one", "other"), [("weight_decay", 5e-4, 2e-4), ("momentum", 0.9, 0.8), ("nesterov", False, True)]
+)
+def test_setting_of_an_optimizer_is_an_axis_where_it_differs_between_its_methods(run, key, one, other):
+    key = f"optimizer.{key}"
+    run.whole("a", [0.1], config={key: one}, objective__name="pgd_at", optimizer__name="sgd")
+    run.whole("b", [0.1], config={key: other}, objective__name="trades", optimizer__name="sgd")
+    run.whole("c", [0.1], config={key: one}, objective__name="trades", optimizer__name="deat")
+    column = load_trials(run.directory)[key].tolist()
+    assert column[:2] == [one, other]
+    assert np.isnan(column[2])
+
+
+@pytest.mark.parametrize(
+    ("key", "one", "other"),
+    [("splits", ["train", "val", "test"], ["test", "train", "val"]), ("batch_size", 500, 100), ("every", 1, 5)],
+)
+def test_order_and_pace_of_evaluation_split_nothing(run, key, one, other):
+    run.whole("a", [0.1], seed=0, config={f"evaluation.{key}": one})
+    run.whole("b", [0.1], seed=1, config={f"evaluation.{key}": other})
+    trials = load_trials(run.directory)
+    assert axes(trials) == BASE
+    assert conditions(trials) == []
+    assert len(cell_means(trials, [])) == 1
+
+
 def test_list_valued_axis_becomes_its_json_text(run):
     run.whole("a", [0.1], schedule__milestones=[100, 105])
     assert load_trials(run.directory)["schedule.milestones"].tolist() == ["[100, 105]"]
