@@ -133,12 +133,23 @@ def test_no_batch_waits_for_the_gpu() -> None:
     assert images == 100 - 16
 
 
-def test_images_smaller_than_the_padding_are_refused(tmp_path: Path) -> None:
+def test_one_class_is_nothing_to_learn(tmp_path: Path) -> None:
     from PIL import Image
 
     for split in ("train", "test"):
         (tmp_path / split / "a").mkdir(parents=True)
-        Image.new("RGB", (4, 4)).save(tmp_path / split / "a" / "0.png")
+        Image.new("RGB", (8, 8)).save(tmp_path / split / "a" / "0.png")
+    with pytest.raises(UserError) as error:
+        data.load(DataConfig(name="image_folder", root=str(tmp_path)), CPU)
+    assert str(error.value) == f"data.root: {tmp_path} must hold at least 2 classes, got 1 (a); add one"
+
+
+def test_images_smaller_than_the_padding_are_refused(tmp_path: Path) -> None:
+    from PIL import Image
+
+    for place in ("train/a", "train/b", "test/a", "test/b"):
+        (tmp_path / place).mkdir(parents=True)
+        Image.new("RGB", (4, 4)).save(tmp_path / place / "0.png")
     config = DataConfig(name="image_folder", root=str(tmp_path), validation_fraction=0)
     with pytest.raises(UserError) as error:
         data.load(config, CPU)
