@@ -78,6 +78,49 @@ def test_a_resumed_trial_gives_the_numbers_of_one_never_stopped(name: str, stop_
     assert run(trial, tmp_path / "trial.pt") == whole
 
 
+#: What makes Python wait for a GPU: a tensor's value as a number, a list or an array.
+WAITS = ("item", "tolist", "numpy", "cpu", "nonzero", "__bool__", "__int__", "__float__", "__index__")
+
+
+@pytest.mark.parametrize("objective", ["natural", "pgd_at", "trades", "mart", "avmixup"])
+@pytest.mark.parametrize("optimizer", ["sgd", "deat"])
+def test_nothing_waits_for_the_device_inside_an_epoch(
+    objective: str, optimizer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = []
+    step, after_step = loop.training_step, loop.Averaging.after_step
+
+    def waits(tensor: torch.Tensor, *args: object) -> None:
+        raise AssertionError("waits for the device")
+
+    def counted(*args: Any) -> None:
+        with pytest.MonkeyPatch.context() as banned:
+            for name in WAITS:
+                banned.setattr(torch.Tensor, name, waits)
+            step(*args)
+            steps.append(1)
+
+    def averaged(averaging: Any, model: Any, epoch: int) -> None:
+        with pytest.MonkeyPatch.context() as banned:
+            for name in WAITS:
+                banned.setattr(torch.Tensor, name, waits)
+            after_step(averaging, model, epoch)
+
+    monkeypatch.setattr(loop, "training_step", counted)
+    monkeypatch.setattr(loop.Averaging, "after_step", averaged)
+    run(
+        config(
+            epochs=1,
+            objective={"name": objective, "s2o": {"enabled": True}},
+            weights={"name": "awp"},
+            optimizer={"name": optimizer},
+            averaging={"name": "ema"},
+            evaluation={"steps": 1, "splits": ["val"]},
+        )
+    )
+    assert len(steps) == 3
+
+
 def test_training_leaves_torchs_own_generator_where_it_was() -> None:
     before = torch.random.get_rng_state()
     run(config(epochs=1, model={"name": "torchvision:squeezenet1_1"}))
