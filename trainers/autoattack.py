@@ -38,7 +38,7 @@ def check_installed(attack: str) -> None:
     """
     if importlib.util.find_spec("pyautoattack") is None:
         raise UserError(
-            f"--attack {attack}: needs pyautoattack, which is not installed; pip install 'robustsweep[eval]', "
+            f"--attack {attack}: needs pyautoattack, which is not installed; pip install pyautoattack, "
             "or choose of clean, fgsm, pgd, cw"
         )
 

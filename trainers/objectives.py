@@ -17,7 +17,8 @@ one each): pgd_at, avmixup 2K + 3; mart 2K + 6; trades 2K + 7, the divergence's 
 once and not at every step; natural 3. S2O adds 3 to pgd_at and avmixup, which have no pass at x of their own.
 
 No loss touches the model's mode. Probabilities are never put into a logarithm: log-softmax takes the place of
-the epsilons of the published codes, which changes their values from about the sixth digit on.
+the epsilons of the published codes, which changes their values in the last digits; MART's from the fourth on, see
+`_mart`.
 
 Sources: [PGD-AT] Madry et al., ICLR 2018; [TRADES] Zhang et al., ICML 2019; [MART] Wang et al., ICLR 2020;
 [AVMixup] Lee, Lee, Yoon, CVPR 2020; [S2O] Jin et al., CVPR 2022; of each the authors' code too.

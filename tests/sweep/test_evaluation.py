@@ -337,7 +337,7 @@ def test_an_attack_whose_package_is_missing_is_refused(
     run: Path, evaluated: Evaluate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert "pip install 'robustsweep[eval]'" in refused(run, evaluated, ("clean", "autoattack"))
+    assert "pip install pyautoattack" in refused(run, evaluated, ("clean", "autoattack"))
 
 
 def test_the_other_commands_do_not_mind_evaluations(

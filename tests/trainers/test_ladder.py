@@ -238,7 +238,7 @@ def test_too_few_classes_and_a_missing_package_are_refused(name: Any, monkeypatc
     with pytest.raises(UserError) as error:
         ladder.check(LadderAttack(name=name), 10, 8, 8)
     assert str(error.value) == (
-        f"--attack {name}: needs pyautoattack, which is not installed; pip install 'robustsweep[eval]', "
+        f"--attack {name}: needs pyautoattack, which is not installed; pip install pyautoattack, "
         "or choose of clean, fgsm, pgd, cw"
     )
     ladder.check(LadderAttack(name="cw"), 2, 8, 8)
