@@ -44,7 +44,7 @@ def _network(name: str) -> str:
     if name not in NETWORKS and not name.removeprefix("torchvision:").isidentifier():
         raise ValueError(f"must be {', '.join(NETWORKS)} or torchvision:NAME, got {name!r}")
     if name not in NETWORKS and not name.startswith("torchvision:"):
-        raise ValueError(f"unknown network {name!r}; {suggestion(name, NETWORKS)}, or torchvision:NAME")
+        raise ValueError(f"unknown network {name!r} (torchvision's are torchvision:NAME); {suggestion(name, NETWORKS)}")
     return name
 
 
