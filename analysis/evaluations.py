@@ -157,7 +157,8 @@ def _caption(frame: DataFrame, rows: Sequence[Mapping[Any, Any]], varied: Sequen
     common = [str(rows[0][name]) for name in ("split", "weights") if rows and name not in varied]
     where = f" ({', '.join(common)})" if common else ""
     part = "" if frame["complete"].all() else "; n of more: not complete"
-    return f"right: images that stay so{where}, in %, with 95 % Wilson intervals{part}"
+    mixed = "; n differs: some saw more images than others" if several(frame["images"]) else ""
+    return f"right: images that stay so{where}, in %, with 95 % Wilson intervals{part}{mixed}"
 
 
 def attack_name(row: Mapping[Any, Any]) -> str:

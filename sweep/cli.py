@@ -118,8 +118,8 @@ def status(directory: Path) -> None:
 @main.command()
 @_directory
 @click.argument("trial_ids", metavar="[TRIAL_ID]...", nargs=-1)
-@click.option("--best", flag_value="overall", help="The trials of the best cell by validation: its seeds.")
-@click.option("--best-each", "best", flag_value="each", help="The same of each model and method.")
+@click.option("--best", is_flag=True, help="The trials of the best cell by validation: its seeds.")
+@click.option("--best-each", is_flag=True, help="The same of each model and method.")
 @click.option(
     "--attack",
     "attacks",
@@ -159,11 +159,7 @@ def evaluate(
     attacks = tuple(name for name in _ATTACKS if name in (attacks or _QUICK))
     given = {name: options.pop(name) for name in ("radius", "steps", "step_size", "restarts")}
     strength = _strength(attacks, {name: value for name, value in given.items() if value is not None})
-    if options["best"] and options["trial_ids"]:
-        from trainers.errors import UserError
-
-        option = "--best" if options["best"] == "overall" else "--best-each"
-        raise UserError(f"{option}: chooses the trials, so that TRIAL_ID says nothing; leave one of the two out")
+    options["best"] = _chosen(options.pop("best"), options.pop("best_each"), options["trial_ids"])
     from sweep.evaluation import evaluate as run
     from sweep.evaluation_plan import Asked
 
@@ -181,6 +177,7 @@ def results(directory: Path, epochs: bool, evaluations: bool, form: str | None, 
     """Show the trials' numbers, or write them as a file."""
     from analysis import frame, tables, views
     from analysis.evaluations import evaluations_table, load_evaluations
+    from sweep.screen import print_whole
     from trainers.errors import UserError
 
     if epochs and evaluations:
@@ -194,13 +191,13 @@ def results(directory: Path, epochs: bool, evaluations: bool, form: str | None, 
         return
     console = _console(output)
     if epochs:
-        console.print(views.epochs_table(rows))
+        print_whole(console, views.epochs_table(rows))
         return
     if evaluations:
-        console.print(evaluations_table(rows))
+        print_whole(console, evaluations_table(rows))
         return
-    console.print(tables.trials_table(rows))
-    console.print(_summary(directory))
+    print_whole(console, tables.trials_table(rows))
+    print_whole(console, _summary(directory))
 
 
 @main.command()
@@ -233,6 +230,7 @@ def methods(directory: Path, baseline: str | None, by: tuple[str, ...], form: st
     """Compare the methods, each at its own best learning rate by validation."""
     from analysis import frame, method_tables
     from analysis.methods import comparison, slot_effects
+    from sweep.screen import print_whole
 
     trials, chosen_by = frame.load_trials(directory), _chosen_by(directory)
     results = comparison(trials, baseline, by=by, **chosen_by)
@@ -240,7 +238,7 @@ def methods(directory: Path, baseline: str | None, by: tuple[str, ...], form: st
     ending = "" if output is None else output.suffix.removeprefix(".").replace("md", "markdown")
     form = form or (ending if ending in _METHODS_FORMATS else "table")
     if form == "table":
-        _console(output).print(method_tables.methods_view(results, effects))
+        print_whole(_console(output), method_tables.methods_view(results, effects))
     else:
         _write_text(method_tables.methods_text(results, effects, form), output)
 
@@ -297,6 +295,18 @@ def _strength(attacks: tuple[Any, ...], given: Mapping[str, Any]) -> Strength:
     return Strength(**values)
 
 
+def _chosen(best: bool, best_each: bool, trial_ids: tuple[str, ...]) -> str | None:
+    """Which trials validation chooses: `sweep.evaluation_plan.Asked.best`."""
+    from trainers.errors import UserError
+
+    if best and best_each:
+        raise UserError("--best: and --best-each are two choices of trials; leave one of the two out")
+    if (best or best_each) and trial_ids:
+        option = "--best" if best else "--best-each"
+        raise UserError(f"{option}: chooses the trials, so that TRIAL_ID says nothing; leave one of the two out")
+    return "overall" if best else "each" if best_each else None
+
+
 def _load(path: Path, overrides: tuple[str, ...]) -> SweepConfig:
     from sweep.config import load
 
@@ -342,7 +352,9 @@ def _chosen_by(directory: Path) -> Mapping[str, Any]:
 
 
 def _print_summary(directory: Path, console: Console) -> None:
-    console.print(_summary(directory))
+    from sweep.screen import print_whole
+
+    print_whole(console, _summary(directory))
     console.print(f"results: sweep results {directory}\nfigures: sweep figures {directory}", highlight=False)
 
 

@@ -12,17 +12,28 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.progress import Progress as Bar
 
-from analysis.evaluations import attack_name, by_key, disjoint, evaluations_table, load_evaluations
+from analysis.evaluations import (
+    PARAMETERS,
+    Key,
+    attack_name,
+    by_key,
+    disjoint,
+    evaluations_table,
+    key,
+    load_evaluations,
+)
 from sweep.chunk import chunk_values, run_chunk
 from sweep.config import SweepConfig, load
 from sweep.evaluation_plan import Asked, Chunk, Evaluation, described, plan
 from sweep.journal import CONFIG_FILE, EVALUATION, RunLock
 from sweep.runner import EXIT_DONE, EXIT_SOME_FAILED, check_left_to_ray, check_this_machine, data_folders
-from sweep.screen import duration
+from sweep.screen import duration, print_whole
 from sweep.signals import EXIT_INTERRUPTED, Interrupted, Interrupts
 from trainers.errors import UserError
 from trainers.record import EvaluationRecord, RecordFile, read
 
+#: Keys of the run's config that may be other ones in an evaluation, beside resources.
+SETTABLE = ("trial.data.root", "trial.data.download", "trial.device", "max_concurrent")
 #: How long the driver waits for a chunk before it looks for signals, s.
 PATIENCE = 0.25
 
@@ -71,6 +82,10 @@ def evaluate(
 def _config(directory: Path, overrides: Sequence[str]) -> SweepConfig:
     """The run's config: where its data lie, and what a trial takes of a machine."""
     path = directory / CONFIG_FILE
+    for override in overrides:
+        name = override.partition("=")[0]
+        if name not in SETTABLE and not name.startswith("resources"):
+            raise UserError(f"--set {name}: a trained network is as it is; set resources or {', '.join(SETTABLE)}")
     try:
         return load(path, overrides)
     except UserError as error:
@@ -224,7 +239,13 @@ def _ended(evaluation: Evaluation, chunks: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _print_table(directory: Path, evaluations: Sequence[Evaluation], console: Console) -> None:
-    """All that is known of the trials that were asked for."""
-    frame = load_evaluations(directory)
-    console.print(evaluations_table(frame[frame["trial_id"].isin({one.trial_id for one in evaluations})]))
+    """What was asked for, also where it was recorded before, on more images perhaps."""
+    frame, asked = load_evaluations(directory), {key(one.named()) for one in evaluations}
+    print_whole(console, evaluations_table(frame[[_key(row) in asked for row in frame.to_dict("records")]]))
     console.print(f"all evaluations: sweep results {directory} --evaluations", highlight=False, soft_wrap=True)
+
+
+def _key(row: Mapping[Any, Any]) -> Key:
+    """The key of the evaluation that a row of `load_evaluations` sums up."""
+    parameters = {name: None if row[name] != row[name] else row[name] for name in PARAMETERS}
+    return key({**row, "parameters": parameters})

@@ -8,6 +8,7 @@ from typing import Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -16,8 +17,21 @@ from sweep.trial import Message
 
 #: Seconds between two drawings of the live table.
 REFRESH = 0.5
+#: Columns that a table may take where it is printed whole.
+WIDEST = 1000
 #: Running trials shown at most.
 ROWS = 20
+
+
+def print_whole(console: Console, shown: RenderableType) -> None:
+    """Prints tables as wide as they are: a narrow terminal breaks their lines, but no name or number is cut off."""
+    for part in shown.renderables if isinstance(shown, Group) else [shown]:
+        width = console.width
+        if isinstance(part, Table):
+            needed = Measurement.get(console, console.options.update(width=WIDEST), part).maximum
+            console.width = max(width, needed)
+        console.print(part)
+        console.width = width
 
 
 def duration(seconds: float | None) -> str:

@@ -376,6 +376,7 @@ def test_the_command_evaluates_and_results_show_it(run: Path, command: Callable[
         (["a1", "--best"], "--best: chooses the trials, so that TRIAL_ID says nothing; leave one of the two out"),
         (["a1", "--best-each"], "--best-each: chooses the trials, so that TRIAL_ID says nothing; leave one of the two "
          "out"),
+        (["--best", "--best-each"], "--best: and --best-each are two choices of trials; leave one of the two out"),
         (["--radius", "far"], "--radius: must be a number such as 0.1, 1e-4 or 8/255, got 'far'"),
         (["--radius", "-1"], "--radius: must be a finite number > 0, got '-1'"),
         (["--step-size", "nan"], "--step-size: must be a finite number > 0, got 'nan'"),
@@ -415,3 +416,19 @@ def test_the_chunks_that_are_missing_fill_the_gaps(
 ) -> None:
     chunks = [Chunk(*chunk)._asdict() for chunk in done]
     assert gaps(chunks, images, 4) == [Chunk(*chunk) for chunk in expected]
+
+
+def test_what_was_trained_cannot_be_set(run: Path, evaluated: Evaluate) -> None:
+    message = refused(run, evaluated, overrides=("trial.epochs=3",))
+    assert message.startswith("--set trial.epochs: a trained network is as it is; set resources or trial.data.root, ")
+
+
+def test_the_table_holds_what_was_asked_for_and_says_where_images_differ(run: Path, evaluated: Evaluate) -> None:
+    first = next(record["trial_id"] for record in read(run) if record["record"] == "trial")
+    evaluated(run, ("fgsm",), trial_ids=(first,))
+    _, text = evaluated(run, ("clean", "fgsm"), images=20)
+    assert text.count("FGSM") >= 2
+    assert "n differs: some saw more images than others" in " ".join(text.split())
+    _, text = evaluated(run, ("clean",), images=20)
+    assert "FGSM" not in text
+    assert "n differs" not in text

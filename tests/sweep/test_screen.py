@@ -6,10 +6,12 @@ import io
 from typing import Any
 
 import pytest
-from rich.console import Console
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
 
 from sweep.progress import Progress
-from sweep.screen import ROWS, Screen, counts_line, duration, percent, rate_line, table
+from sweep.screen import ROWS, Screen, counts_line, duration, percent, print_whole, rate_line, table
 
 Records = list[dict[str, Any]]
 POINT = {"optimizer.name": "deat", "optimizer.lr": 0.1, "batch_size": 32, "optimizer.k1": 1.0}
@@ -146,3 +148,14 @@ def test_on_a_terminal_the_table_is_live_and_only_what_went_wrong_is_a_line() ->
     assert "no room" in text
     assert "9 trials: 1 completed, 1 running, 7 waiting\n" in text
     assert text.endswith("\x1b[2K")  # in the end the table is wiped away
+
+
+def test_a_table_is_printed_whole_on_a_narrow_terminal_and_the_console_stays_narrow() -> None:
+    table = Table("name", "value")
+    table.add_row("n" * 50, "69.54 [67.36, 71.72]")
+    text = io.StringIO()
+    console = Console(file=text, width=40)
+    print_whole(console, Group(Text("a note"), table))
+    assert "n" * 50 in text.getvalue()
+    assert "69.54 [67.36, 71.72]" in text.getvalue()
+    assert console.width == 40
