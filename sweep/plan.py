@@ -72,7 +72,7 @@ class Plan:
         if not self.left:
             return "nothing left to run"
         if self.trial_seconds is None:
-            return f"unknown until an epoch has been measured; each trial takes {unit}"
+            return f"unknown until an epoch of each network and data set has been measured; each trial takes {unit}"
         hours = self.trial_seconds / 3600
         at_once = self.config.max_concurrent
         wall = f", {hours / at_once:.2f} h with {at_once} at once" if at_once else ""
@@ -149,21 +149,28 @@ def _other_code(finished: Sequence[TrialProgress], code_version: str) -> dict[st
 
 
 def _seconds(search: Search, progress: Progress, config: SweepConfig, code_version: str) -> float | None:
-    """Epochs left times the seconds an epoch of the same batch size took, else of any."""
-    measured: dict[Any, list[float]] = defaultdict(list)
+    """Epochs left times the seconds that one took of the same network and data, at the same batch size or else at any.
+
+    None where a trial that is left has a network or data of which no epoch was measured.
+    """
+    of_kind: dict[Any, list[float]] = defaultdict(list)
+    of_batch: dict[Any, list[float]] = defaultdict(list)
     for trial in progress.trials.values():
         if trial.seen:
-            measured[trial.point.get("batch_size")].append(trial.seconds / len(trial.seen))
-    if not measured:
-        return None
-    overall = mean(seconds for group in measured.values() for seconds in group)
-    known = search.known()
-    unknown = (search.size() - len(known)) * config.trial.epochs * overall
-    return unknown + sum(
-        _left(trial, progress.trials.get(trial.id), code_version)
-        * mean(measured.get(trial.point.get("batch_size"), [overall]))
-        for trial in known
-    )
+            of_kind[trial.kind].append(trial.seconds / len(trial.seen))
+            of_batch[trial.kind, trial.point.get("batch_size")].append(trial.seconds / len(trial.seen))
+    known, total = search.known(), 0.0
+    for wanted in known:
+        left = _left(wanted, progress.trials.get(wanted.id), code_version)
+        kind = (wanted.config.model.name, wanted.config.data.name)
+        seconds = of_batch.get((kind, wanted.point.get("batch_size"))) or of_kind.get(kind)
+        if left and not seconds:
+            return None
+        total += left * mean(seconds or [0.0])
+    if (unknown := search.size() - len(known)) == 0:
+        return total
+    overall = [seconds for group in of_kind.values() for seconds in group]
+    return total + unknown * config.trial.epochs * mean(overall) if overall else None
 
 
 def _left(trial: PlannedTrial, begun: TrialProgress | None, code_version: str) -> int:

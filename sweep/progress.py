@@ -24,6 +24,8 @@ class TrialProgress:
     point: Mapping[str, Any]
     seed: int
     epochs_wanted: int
+    kind: tuple[str, str] = ("", "")
+    """Its network and its data, by name: an epoch of others says nothing of what one of its own takes."""
     epoch: int = 0
     seen: dict[int, int] = field(default_factory=dict)
     """Epoch -> hash of its newest record, so that a record that comes again is known."""
@@ -92,7 +94,9 @@ class Progress:
             case "launch":
                 self._launch(record)
             case "trial":
-                trial = TrialProgress(record["trial_id"], record["point"], record["seed"], record["config"]["epochs"])
+                config = record["config"]
+                kind = (config.get("model", {}).get("name", ""), config.get("data", {}).get("name", ""))
+                trial = TrialProgress(record["trial_id"], record["point"], record["seed"], config["epochs"], kind)
                 self.trials.setdefault(trial.id, trial).point = trial.point
                 self.wanted.add(trial.id)
             case "start" | "epoch" | "outcome" if record["trial_id"] in self.trials:

@@ -108,7 +108,7 @@ def test_a_plan_prints_and_writes_nothing(cli: Callable[..., Result], config: Pa
     assert answer.stdout.splitlines() == [
         "tiny: 4 trials (grid over optimizer.lr: 2 values, optimizer.name: 2 values; 1 seeds)",
         "  finished 0, to resume 0, new 4",
-        "  cost: unknown until an epoch has been measured; each trial takes 1 CPU",
+        "  cost: unknown until an epoch of each network and data set has been measured; each trial takes 1 CPU",
         "  run directory: runs/tiny",
     ]
     assert list(tmp_path.iterdir()) == [config]

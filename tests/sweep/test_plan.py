@@ -56,7 +56,7 @@ def test_of_a_new_sweep_all_is_left_and_the_cost_unknown(tiny: Configs) -> None:
     assert found.lines() == [
         "tiny: 8 trials (grid over optimizer.lr: 2 values, optimizer.name: 2 values; 2 seeds)",
         "  finished 0, to resume 0, new 8",
-        "  cost: unknown until an epoch has been measured; each trial takes 1 CPU",
+        "  cost: unknown until an epoch of each network and data set has been measured; each trial takes 1 CPU",
     ]
 
 
