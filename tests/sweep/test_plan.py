@@ -80,6 +80,16 @@ def test_finished_trials_are_kept_and_begun_ones_resumed(tiny: Configs) -> None:
     ]
 
 
+def test_epochs_of_another_network_say_nothing_of_the_cost(tiny: Configs) -> None:
+    config = tiny()
+    trials = trials_of(config)
+    records = launch(trials) + [line for trial in trials for line in run(trial, 3)]
+    trial = config.trial.model_copy(update={"model": config.trial.model.model_copy(update={"name": "vit_small"})})
+    found = plan(config.model_copy(update={"trial": trial}), records, "abc")
+    assert found.left == len(trials)
+    assert found.trial_seconds is None
+
+
 def test_when_all_is_finished_nothing_is_left(tiny: Configs) -> None:
     config = tiny()
     trials = trials_of(config)
