@@ -25,13 +25,16 @@ ROWS = 20
 
 def print_whole(console: Console, shown: RenderableType) -> None:
     """Prints tables as wide as they are: a narrow terminal breaks their lines, but no name or number is cut off."""
-    for part in shown.renderables if isinstance(shown, Group) else [shown]:
-        width = console.width
-        if isinstance(part, Table):
-            needed = Measurement.get(console, console.options.update(width=WIDEST), part).maximum
-            console.width = max(width, needed)
-        console.print(part)
-        console.width = width
+    if isinstance(shown, Group):
+        for part in shown.renderables:
+            print_whole(console, part)
+        return
+    width = console.width
+    if isinstance(shown, Table):
+        needed = Measurement.get(console, console.options.update(width=WIDEST), shown).maximum
+        console.width = max(width, needed)
+    console.print(shown)
+    console.width = width
 
 
 def duration(seconds: float | None) -> str:

@@ -155,7 +155,7 @@ def test_a_table_is_printed_whole_on_a_narrow_terminal_and_the_console_stays_nar
     table.add_row("n" * 50, "69.54 [67.36, 71.72]")
     text = io.StringIO()
     console = Console(file=text, width=40)
-    print_whole(console, Group(Text("a note"), table))
+    print_whole(console, Group(Text("a note"), Group(table)))
     assert "n" * 50 in text.getvalue()
     assert "69.54 [67.36, 71.72]" in text.getvalue()
     assert console.width == 40

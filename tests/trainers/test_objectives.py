@@ -66,7 +66,7 @@ def test_natural_is_the_cross_entropy_at_the_images_and_pgd_at_the_one_at_the_ad
     assert torch.equal(outer(objective("pgd_at"), model), F.cross_entropy(model(near), y))
 
 
-def same_value_and_gradients(found: Tensor, expected: Tensor, model: nn.Module) -> None:
+def assert_same_value_and_gradients(found: Tensor, expected: Tensor, model: nn.Module) -> None:
     """By every parameter: what is held constant in one and not in the other shows only there."""
     torch.testing.assert_close(found, expected)
     weights = list(model.parameters())
@@ -77,7 +77,7 @@ def same_value_and_gradients(found: Tensor, expected: Tensor, model: nn.Module) 
 def test_trades_is_its_formula_with_the_mean_over_the_batch_that_is_there() -> None:
     model, (x, near, y) = network().eval(), images()
     expected = F.cross_entropy(model(x), y) + 6 * kl(model(x), model(near)).mean()
-    same_value_and_gradients(outer(objective("trades"), model), expected, model)
+    assert_same_value_and_gradients(outer(objective("trades"), model), expected, model)
 
 
 def test_trades_at_beta_0_is_natural_training_to_the_bit() -> None:
@@ -96,7 +96,7 @@ def test_mart_is_its_formula() -> None:
     strongest = torch.stack([max(q[i, c] for c in range(CLASSES) if c != y[i]) for i in rows])
     bce = F.cross_entropy(attacked, y) - (1 - strongest).log().mean()
     expected = bce + 5 * (kl(clean, attacked) * (1 - p[rows, y])).mean()
-    same_value_and_gradients(outer(objective("mart"), model), expected, model)
+    assert_same_value_and_gradients(outer(objective("mart"), model), expected, model)
 
 
 def test_mart_at_beta_0_is_its_boosted_cross_entropy() -> None:
