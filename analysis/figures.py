@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import matplotlib as mpl
 import pandas as pd
-from matplotlib.figure import Figure
 from pandas import DataFrame
 
 from analysis import dots, panels, plotted
 from analysis.differences import differences
 from analysis.fits import correlations
 from analysis.frame import load_epochs, load_trials
+from analysis.plans import Data, Plan
 from analysis.plotted import BY_VAL_ROBUST, ChosenBy
 from trainers.errors import UserError
-
-Numbers = Mapping[str, DataFrame]
 
 #: Of more there is no picture, but only the numbers.
 MOST_CURVES = 64
@@ -46,25 +44,6 @@ class Drawing:
     written: tuple[Path, ...]
     skipped: dict[str, str]
     """Figure or table: what it needs that the data do not have."""
-
-
-class Data(NamedTuple):
-    """What every figure may be drawn from."""
-
-    trials: DataFrame
-    epochs: DataFrame
-    metric: str
-    chosen_by: ChosenBy = BY_VAL_ROBUST
-
-
-class Plan(NamedTuple):
-    """A figure: where its numbers come from, how they are drawn, what they need."""
-
-    name: str
-    frames: Callable[[Data], dict[str, DataFrame]]
-    """CSV's stem to numbers; the first frame empty: cannot be drawn."""
-    render: Callable[[Numbers, str], Figure]
-    needs: str
 
 
 def draw(

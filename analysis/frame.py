@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,7 @@ class _Trial:
     config: Mapping[str, Any]
     seed: int
     point: dict[str, Any] = field(default_factory=dict)
-    epochs: dict[int, dict[str, Any]] = field(default_factory=dict)
+    epochs: dict[int, Mapping[str, Any]] = field(default_factory=dict)
     attempts: int = 0
     start: Mapping[str, Any] = field(default_factory=dict)
     outcome: Mapping[str, Any] = field(default_factory=dict)
@@ -93,7 +93,7 @@ class _Trial:
         """The outcome's name, or what the lack of one means."""
         return str(self.outcome.get("outcome", "unfinished" if self.attempts else "never_started"))
 
-    def add(self, record: dict[str, Any]) -> None:
+    def add(self, record: Mapping[str, Any]) -> None:
         """Takes in one start, epoch or outcome line."""
         match record["record"]:
             case "epoch":
@@ -103,7 +103,7 @@ class _Trial:
             case "outcome":
                 self.outcome = record
 
-    def counted(self) -> list[dict[str, Any]]:
+    def counted(self) -> list[Mapping[str, Any]]:
         """The epochs that count, in order: of a finished trial, none beyond its outcome's."""
         last = self.outcome["epochs"] if self.state in FINISHED else max(self.epochs, default=0)
         return [self.epochs[epoch] for epoch in sorted(self.epochs) if epoch <= last]
@@ -138,7 +138,16 @@ def load_trials(directory: Path) -> DataFrame:
     Raises:
         UserError: the directory is not a run, or a line is damaged.
     """
-    return _trials_frame(_read_trials(directory))
+    return trials_of(read(directory))
+
+
+def trials_of(records: Iterable[Mapping[str, Any]]) -> DataFrame:
+    """`load_trials` of records that are at hand, of one run or of no run at all.
+
+    Args:
+        records: as `trainers.record.read` gives them, in the order written.
+    """
+    return _trials_frame(_told(records))
 
 
 def load_epochs(directory: Path) -> DataFrame:
@@ -151,7 +160,16 @@ def load_epochs(directory: Path) -> DataFrame:
     Raises:
         UserError: the directory is not a run, or a line is damaged.
     """
-    trials = _read_trials(directory)
+    return epochs_of(read(directory))
+
+
+def epochs_of(records: Iterable[Mapping[str, Any]]) -> DataFrame:
+    """`load_epochs` of records that are at hand.
+
+    Args:
+        records: as for `trials_of`.
+    """
+    trials = _told(records)
     counted = [trial.counted() for trial in trials]
     rows = np.repeat(np.arange(len(trials)), [len(epochs) for epochs in counted])
     known = DataFrame(_identity_columns(trials) | {"outcome": [trial.state for trial in trials]})
@@ -171,10 +189,11 @@ def axes(frame: DataFrame) -> list[str]:
     return columns[columns.index("seed") + 1 : columns.index("lr_batch_ratio")]
 
 
-def _read_trials(directory: Path) -> list[_Trial]:
+def _told(records: Iterable[Mapping[str, Any]]) -> list[_Trial]:
+    """The trials that the records tell of, in the order planned."""
     trials: dict[str, _Trial] = {}
     wanted: set[str] = set()
-    for record in read(directory):
+    for record in records:
         if record["record"] == "launch":
             wanted = set(record["wanted"])
         elif record["record"] == "trial":
@@ -186,7 +205,7 @@ def _read_trials(directory: Path) -> list[_Trial]:
     return sorted(listed, key=lambda trial: trial.number)
 
 
-def _plan(trials: dict[str, _Trial], record: dict[str, Any]) -> None:
+def _plan(trials: dict[str, _Trial], record: Mapping[str, Any]) -> None:
     """A trial planned again, by a launch with more axes, keeps its number and gains those axes."""
     name = record["trial_id"]
     fresh = _Trial(name, record["number"], record["config"], record["seed"])
@@ -284,20 +303,20 @@ def _at(config: Mapping[str, Any], key: str) -> Any:
     return json.dumps(value) if isinstance(value, list | dict) else value
 
 
-def _last(epochs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _last(epochs: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     """The last epoch at which a validation or test metric was measured, else the last epoch."""
     names = [metric for metric in METRICS if not metric.startswith("train")]
     evaluated = [epoch for epoch in epochs if any(epoch.get(name) is not None for name in names)]
     return (evaluated or epochs or [{}])[-1]
 
 
-def _best(epochs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _best(epochs: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     candidates = [record for record in epochs if record.get("val_robust") is not None]
-    best: dict[str, Any] = max(candidates, key=lambda record: float(record["val_robust"]), default={})
+    best: Mapping[str, Any] = max(candidates, key=lambda record: float(record["val_robust"]), default={})
     return best
 
 
-def _seconds(epochs: Sequence[dict[str, Any]]) -> float:
+def _seconds(epochs: Sequence[Mapping[str, Any]]) -> float:
     return float(sum(e.get("seconds", 0.0) + e.get("evaluation_seconds", 0.0) for e in epochs))
 
 
