@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sweep.config import SweepConfig
 from sweep.search import PlannedTrial, planned, planned_trial
-from sweep.space import Axis, Point, applies, combinations, draw, drawn_axes, strata, value_at
+from sweep.space import Axis, Point, applies, combinations, draw, drawn_axes, located, strata, value_at
 
 if TYPE_CHECKING:
     import optuna
@@ -171,8 +171,8 @@ class OptunaSearch:
         import optuna
 
         stratum.study.tell(ask, state=optuna.trial.TrialState.FAIL)
-        seed = self._config.search.seed
-        points: Iterator[Point] = (draw(self._config.space, self._base, stratum.point, seed, n) for n in count())
+        seed, space, base = self._config.search.seed, self._config.space, self._base
+        points: Iterator[Point] = (located(space, base, stratum.point, draw(space, seed, n)) for n in count())
         new = (
             point
             for point in (points if stratum.listed is None else stratum.listed)

@@ -1,4 +1,4 @@
-"""Which trial next: the interface of every search, and grid and random search, whose list is known beforehand."""
+"""Which trial next: the interface of every search, and those whose list is known beforehand."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sweep.config import SweepConfig
-from sweep.space import Point, combinations, draw, leaf_keys, nested, strata
+from sweep.space import Point, combinations, draw, leaf_keys, located, nested, sobol, strata
 from trainers.config import TrialConfig
 from trainers.errors import UserError, validated
 from trainers.identity import identity, trial_id
@@ -38,7 +38,7 @@ class PlannedTrial:
 
 
 class Search(Protocol):
-    """The one interface of grid, random and Optuna."""
+    """The one interface of grid, random, quasi-random and Optuna."""
 
     def size(self) -> int:
         """How many trials the sweep has in all, finished ones included."""
@@ -104,7 +104,7 @@ def distinct_data(config: SweepConfig) -> dict[str, TrialConfig]:
 
 @dataclass
 class FixedSearch:
-    """Grid and random search: every trial is known before the first one runs."""
+    """Grid, random and quasi-random search: every trial is known before the first one runs."""
 
     trials: list[PlannedTrial]
     finished: frozenset[str]
@@ -131,13 +131,17 @@ class FixedSearch:
 
 
 def fixed_points(config: SweepConfig) -> list[Point]:
-    """The points of a grid or random search, a random one's strata side by side."""
-    base = config.trial.model_dump()
-    grid = strata(config.space, base)
-    if config.search.name == "grid":
-        return grid
-    draws = range(config.search.n_trials or 0)
-    return [draw(config.space, base, stratum, config.search.seed, index) for index in draws for stratum in grid]
+    """The points of a grid, random or quasi-random search, a drawn one's strata side by side."""
+    base, space, search = config.trial.model_dump(), config.space, config.search
+    grid, n = strata(space, base), search.n_trials or 0
+    match search.name:
+        case "grid":
+            return grid
+        case "quasi_random":
+            places = sobol(space, search.seed, n)
+        case _:
+            places = [draw(space, search.seed, index) for index in range(n)]
+    return [located(space, base, stratum, place) for place in places for stratum in grid]
 
 
 def fingerprints(config: SweepConfig) -> dict[str, str]:

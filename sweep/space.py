@@ -182,17 +182,38 @@ def drawn_axes(space: Mapping[str, Axis]) -> list[str]:
     return [key for key in axis_order(space) if not _is_grid(space, key)]
 
 
-def draw(space: Mapping[str, Axis], base: Mapping[str, Any], stratum: Point, seed: int, index: int) -> Point:
-    """The point number `index` of a stratum, at random.
+def located(space: Mapping[str, Axis], base: Mapping[str, Any], stratum: Point, at: Mapping[str, float]) -> Point:
+    """The point of a stratum whose drawn axes lie at these places of [0, 1)."""
+    point = dict(stratum)
+    for key in drawn_axes(space):
+        if applies(space[key], point, base):
+            point[key] = space[key].at(at[key])
+    return point
+
+
+def draw(space: Mapping[str, Axis], seed: int, index: int) -> dict[str, float]:
+    """Where the drawn axes of the point number `index` lie in [0, 1), at random.
 
     The draw of an axis is a function of (seed, index, key) alone: strata share their draws, so that methods
     are compared at the same points, and a larger n_trials keeps the points of a smaller one.
     """
-    point = dict(stratum)
-    for key in drawn_axes(space):
-        if applies(space[key], point, base):
-            point[key] = space[key].at(_generator(seed, index, key).random())
-    return point
+    return {key: _generator(seed, index, key).random() for key in drawn_axes(space)}
+
+
+def sobol(space: Mapping[str, Axis], seed: int, n: int) -> list[dict[str, float]]:
+    """Where the drawn axes of `n` points lie in [0, 1): the start of a scrambled Sobol sequence, a dimension an axis.
+
+    They fill the space more evenly than draws; of 2, 4, 8, ... points each half, quarter, ... of an axis holds
+    its share. As for `draw`, strata share them and a larger n keeps the points of a smaller one.
+    [Sobol 1967; scrambling: Matousek, J. Complexity 1998]
+    """
+    from scipy.stats import qmc  # takes a second to import, which the other searches need not wait for
+
+    keys = drawn_axes(space)
+    if not keys:
+        return [{} for _ in range(n)]
+    points = qmc.Sobol(len(keys), rng=seed).random_base2(max(n - 1, 0).bit_length())
+    return [dict(zip(keys, map(float, row), strict=True)) for row in points[:n]]
 
 
 def _generator(*key: Any) -> np.random.Generator:

@@ -249,7 +249,7 @@ def merged(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]
         ),
         (
             {"search": {"name": "bayes"}},
-            "search.name: must be one of grid, random, optuna; got 'bayes'",
+            "search.name: must be one of grid, random, quasi_random, optuna; got 'bayes'",
         ),
         (
             {"metric": "test_robust"},

@@ -98,6 +98,7 @@ def near_a_tenth(point: Point) -> float:
 SWEEPS = {
     "grid": (sweep({**NAMES, "batch_size": [16, 32]}, None, "grid", seeds=(0, 1)), 2 * 2 * 2),
     "random": (sweep({**NAMES, **LR}, 5, "random", seeds=(0, 1)), 2 * 5 * 2),
+    "quasi-random": (sweep({**NAMES, **LR}, 5, "quasi_random", seeds=(0, 1)), 2 * 5 * 2),
     "random in a small space": (sweep(SIZES, 30, "random"), 3),
     "optuna": (sweep(LR, 12, seeds=(0, 1)), 12 * 2),
     "optuna in strata": (sweep({**NAMES, **LR}, 4, seeds=(0, 1, 2)), 2 * 4 * 3),
@@ -210,10 +211,11 @@ def test_points_that_mean_the_same_trial_are_one() -> None:
     ]
 
 
-def test_more_random_points_keep_those_of_fewer() -> None:
+@pytest.mark.parametrize("name", ["random", "quasi_random"])
+def test_more_drawn_points_keep_those_of_fewer(name: str) -> None:
     few, many = (
         [trial.id for trial in planned(config, fixed_points(config), marks(config))]
-        for config in (sweep({**NAMES, **LR}, 4, "random"), sweep({**NAMES, **LR}, 9, "random"))
+        for config in (sweep({**NAMES, **LR}, 4, name), sweep({**NAMES, **LR}, 9, name))
     )
     assert many[: len(few)] == few
 
@@ -305,7 +307,7 @@ CNN = {"model": {"name": "small_cnn"}}
          "space.batch_size: the last of an epoch's batches has 1 image (65 training images, batch_size 32), "),
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("name", ["grid", "random", "optuna"])
+@pytest.mark.parametrize("name", ["grid", "random", "quasi_random", "optuna"])
 def test_a_trial_that_could_only_fail_is_refused_with_its_key(
     name: str, trial: dict[str, Any], space: dict[str, Any], message: str
 ) -> None:

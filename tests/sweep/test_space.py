@@ -18,7 +18,9 @@ from sweep.space import (
     draw,
     drawn_axes,
     leaf_keys,
+    located,
     nested,
+    sobol,
     strata,
     value_at,
 )
@@ -93,7 +95,7 @@ def test_what_hangs_on_a_drawn_axis_is_drawn_also_by_a_chain() -> None:
     assert strata(space, PLAIN) == [{"batch_size": 1}, {"batch_size": 2}]
     assert drawn_axes(space) == ["optimizer.name", "optimizer.momentum", "optimizer.nesterov"]
     for index in range(50):
-        point = draw(space, PLAIN, {}, 0, index)
+        point = located(space, PLAIN, {}, draw(space, 0, index))
         assert ("optimizer.momentum" in point) == (point["optimizer.name"] == "sgd")
         assert ("optimizer.nesterov" in point) == (point.get("optimizer.momentum") == 0.9)
 
@@ -117,27 +119,29 @@ MIXED = axes(
 def test_a_draw_is_a_function_of_seed_index_and_key_alone() -> None:
     alone = axes(batch_size={"choice": [16, 32, 64]})
     for index in range(20):
-        point = draw(MIXED, PLAIN, {"epochs": 1}, 7, index)
-        assert point == draw(MIXED, PLAIN, {"epochs": 1}, 7, index)
-        assert draw(alone, PLAIN, {}, 7, index)["batch_size"] == point["batch_size"]
+        point = located(MIXED, PLAIN, {"epochs": 1}, draw(MIXED, 7, index))
+        assert point == located(MIXED, PLAIN, {"epochs": 1}, draw(MIXED, 7, index))
+        assert located(alone, PLAIN, {}, draw(alone, 7, index))["batch_size"] == point["batch_size"]
 
 
 def test_strata_share_their_draws() -> None:
     for index in range(10):
-        one, other = (draw(MIXED, PLAIN, {"optimizer.name": name}, 0, index) for name in ("sgd", "deat"))
+        one, other = (
+            located(MIXED, PLAIN, {"optimizer.name": name}, draw(MIXED, 0, index)) for name in ("sgd", "deat")
+        )
         assert {**one, "optimizer.name": "deat"} == other
 
 
 def test_seeds_indices_and_keys_give_different_draws() -> None:
     pair = axes(optimizer__k1={"uniform": [0, 1]}, optimizer__k2={"uniform": [0, 1]})
-    values = [value for seed in range(3) for i in range(50) for value in draw(pair, PLAIN, {}, seed, i).values()]
+    values = [value for seed in range(3) for i in range(50) for value in draw(pair, seed, i).values()]
     assert len(set(values)) == len(values)
 
 
 @pytest.mark.parametrize("kind", ["uniform", "loguniform"])
 def test_a_range_is_drawn_evenly(kind: str) -> None:
     space = axes(optimizer__lr={kind: [0.01, 10]})
-    drawn = [draw(space, PLAIN, {}, 0, index)["optimizer.lr"] for index in range(2000)]
+    drawn = [located(space, PLAIN, {}, draw(space, 0, index))["optimizer.lr"] for index in range(2000)]
     assert min(drawn) >= 0.01
     assert max(drawn) <= 10
     if kind == "uniform":
@@ -148,13 +152,13 @@ def test_a_range_is_drawn_evenly(kind: str) -> None:
 
 
 def test_every_choice_is_drawn_equally_often() -> None:
-    drawn = [draw(MIXED, PLAIN, {}, 0, index)["batch_size"] for index in range(3000)]
+    drawn = [located(MIXED, PLAIN, {}, draw(MIXED, 0, index))["batch_size"] for index in range(3000)]
     assert stats.chisquare([drawn.count(value) for value in (16, 32, 64)]).pvalue > 0.01
 
 
 def test_two_keys_are_drawn_independently() -> None:
     pair = axes(optimizer__k1={"uniform": [0, 1]}, optimizer__k2={"uniform": [0, 1]})
-    points = [draw(pair, PLAIN, {}, 0, index) for index in range(500)]
+    points = [located(pair, PLAIN, {}, draw(pair, 0, index)) for index in range(500)]
     assert stats.pearsonr(*([point[key] for point in points] for key in pair)).pvalue > 0.01
 
 
@@ -188,3 +192,19 @@ def test_nested_and_value_at_are_inverse_for_every_key_and_leave_the_base_alone(
 
 def test_the_keys_that_cannot_be_axes_are_keys_of_a_trial() -> None:
     assert set(INERT_AXES) < set(leaf_keys())
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_each_sixteenth_of_an_axis_holds_one_of_sixteen_sobol_points(seed: int) -> None:
+    keys = ("optimizer.lr", "optimizer.k1", "optimizer.k2")
+    space = {key: Axis(uniform=(0.1, 0.9)) for key in keys}
+    places = sobol(space, seed, 16)
+    for key in keys:
+        assert sorted(int(16 * place[key]) for place in places) == list(range(16))
+
+
+def test_sobol_points_of_other_seeds_are_others_and_any_number_is_given() -> None:
+    space = {"optimizer.lr": Axis(uniform=(0.1, 0.9))}
+    assert sobol(space, 0, 5) != sobol(space, 1, 5)
+    assert [len(sobol(space, 0, n)) for n in (1, 2, 3, 9)] == [1, 2, 3, 9]
+    assert sobol({"batch_size": Axis(grid=(16,))}, 0, 2) == [{}, {}]
