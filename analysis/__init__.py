@@ -20,5 +20,8 @@ figures       PNG and PDF with the CSV beside them
 words         how columns are called in pictures and tables
 method_tables the comparison of methods as text, CSV, JSON and Markdown
 tables        the same values as text
+published     the published study in the layout of a run
+theory        closed forms and solves on a quadratic risk, tested against the recursions themselves
+plans         what a figure is: its numbers, its drawing, what it needs
 views         one trial, and epochs row by row, as text
 """
