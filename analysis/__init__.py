@@ -22,6 +22,24 @@ method_tables the comparison of methods as text, CSV, JSON and Markdown
 tables        the same values as text
 published     the published study in the layout of a run
 theory        closed forms and solves on a quadratic risk, tested against the recursions themselves
-plans         what a figure is: its numbers, its drawing, what it needs
+budgets       trials that were trained as long, on the same images: the only ones that are compared
+ratio_models  is lr / batch size all that counts: nested models, held-out cells, the slope at a constant ratio
+ratio_layouts the trials as arrays, the models' designs, the tests between them
+mixed         seeds and networks as random effects
+partial       correlation with the training accuracy held fixed
+smooth        a Gaussian process over lr and batch size, its error and its direction
+decomposition whose the variance is: Sobol's indices
+ratio_tables, ratio_panels, ratio_plans   these as text and as figures
+evidence      an estimate and how far off it may be: what every verdict is read from
+sequential    intervals that hold however many seeds one looks at
+claim_study, claim_effects, claims, claim_tables   the ledger: trials, a number a claim, verdicts, text
+plans         what a figure or a table is: its numbers, its drawing, what it needs
+shift         the c at which DEAT(lr) = PGD-AT(c lr)
+paper         the numbers of the paper's figures, in any study and in two beside each other
+paper_tables  the same of its tables; paper_text: as Markdown and LaTeX
+paper_panels  its figures drawn; paper_plans: what of it there is
+manifest      what figures came from, and whether they would come out again
+dynamics      what was measured along a run, and what the theory makes of it
+dynamics_plotted, dynamics_panels, dynamics_plans   its figures: numbers, drawing, what there is
 views         one trial, and epochs row by row, as text
 """

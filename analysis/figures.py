@@ -1,7 +1,8 @@
-"""The pictures: each drawn from a frame of `analysis.plotted`, and written beside it as PNG, PDF and CSV."""
+"""The pictures: each drawn from a frame of `analysis.plotted` or `analysis.paper`, and written as PNG, PDF and CSV."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +12,16 @@ import matplotlib as mpl
 import pandas as pd
 from pandas import DataFrame
 
-from analysis import dots, panels, plotted
+from analysis import dots, dynamics_plans, manifest, panels, paper_plans, plotted, ratio_plans
 from analysis.differences import differences
+from analysis.dynamics import dynamics_of
 from analysis.fits import correlations
-from analysis.frame import load_epochs, load_trials
-from analysis.plans import Data, Plan
+from analysis.frame import epochs_of, trials_of
+from analysis.paper import published_data
+from analysis.plans import OWN, PUBLISHED, Data, Plan, Product, Table
 from analysis.plotted import BY_VAL_ROBUST, ChosenBy
 from trainers.errors import UserError
+from trainers.record import read
 
 #: Of more there is no picture, but only the numbers.
 MOST_CURVES = 64
@@ -47,56 +51,121 @@ class Drawing:
 
 
 def draw(
-    directory: Path, output: Path, metric: str = "last_test_robust", chosen_by: ChosenBy = BY_VAL_ROBUST
+    directory: Path | None,
+    output: Path,
+    metric: str = "last_test_robust",
+    chosen_by: ChosenBy = BY_VAL_ROBUST,
+    *,
+    published: bool = False,
 ) -> Drawing:
-    """Every figure and table of numbers that a run's records allow.
+    """Every figure and table of numbers that a run's records, the published numbers or both allow.
 
     Args:
-        directory: a run, as given to `sweep launch --out`.
+        directory: a run, as given to `sweep launch --out`; none: the published study alone.
         output: folder for the files; made if it is not there.
         metric: what is drawn, a column of `analysis.frame.load_trials`.
         chosen_by: what the sweep chooses by; each method's cell, in the figures that draw only one.
+        published: show the published study beside the run, in the figures and tables of the paper.
 
     Returns:
-        the paths written (NAME.png at 150 dpi, NAME.pdf, the CSVs), and what was skipped.
+        the paths written (NAME.png at 150 dpi, NAME.pdf, the CSVs, tables as md and tex, the manifest), and what
+        was skipped.
 
     Raises:
         UserError: the directory is not a run, no trial is completed, there is no such metric, or the output
             cannot be written.
     """
-    trials, epochs = load_trials(directory), load_epochs(directory)
+    data = load(directory, metric, chosen_by, published=published)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        made, skipped = products(data)
+        written = [path for product in made for path in _write(product, output)]
+        described = manifest.described(data, directory, {product.name: product.texts for product in made})
+        return Drawing((*written, manifest.write(described, output)), skipped)
+    except OSError as error:
+        why = error.strerror or error
+        raise UserError(f"--output {output}: cannot be written: {why}; give a folder that can") from error
+
+
+def check(directory: Path | None, output: Path, chosen_by: ChosenBy = BY_VAL_ROBUST) -> dict[str, str]:
+    """Whether figures and tables would come out again as they lie there; nothing is written.
+
+    Args:
+        directory: the run they were drawn from; none: the published study alone.
+        output: folder of the files.
+        chosen_by: as for `draw`.
+
+    Returns:
+        figure or table to `same`, `edited by hand`, `missing`, or `differs` and why.
+
+    Raises:
+        UserError: there is no manifest or it cannot be read, it is of other data, or as for `draw`.
+    """
+    known = manifest.read(output)
+    manifest.refuse_other(known, directory, output)
+    published = PUBLISHED in known["sources"]
+    data = load(directory, known["metric"], chosen_by, published=published)
+    made, skipped = products(data)
+    fresh = manifest.described(data, directory, {product.name: product.texts for product in made})
+    return manifest.compared(known, fresh, output, skipped)
+
+
+def load(
+    directory: Path | None,
+    metric: str = "last_test_robust",
+    chosen_by: ChosenBy = BY_VAL_ROBUST,
+    *,
+    published: bool = False,
+) -> Data:
+    """What figures are drawn from; the arguments and errors are those of `draw`."""
+    if directory is None:
+        return published_data(metric)
+    records = read(directory)
+    trials, epochs = trials_of(records), epochs_of(records)
     completed = int((trials["outcome"] == "completed").sum())
     if not completed:
         raise UserError(
             f"{directory}: needs a completed trial to draw, got 0 of {len(trials)}; "
             "launch the sweep again: it goes on where it stopped"
         )
-    try:
-        return _drawing(Data(trials, epochs, metric, chosen_by), output)
-    except OSError as error:
-        why = error.strerror or error
-        raise UserError(f"--output {output}: cannot be written: {why}; give a folder that can") from error
-
-
-def _drawing(data: Data, output: Path) -> Drawing:
-    output.mkdir(parents=True, exist_ok=True)
-    tables = {
-        "correlations": correlations(data.trials, data.metric),
-        **difference_tables(data.trials, data.metric),
+    names = {
+        record["trial_id"]: record["config"].get("data", {}).get("name", "unnamed data")
+        for record in records
+        if record["record"] == "trial"
     }
-    written = [_csv(table, output / f"{name}.csv") for name, table in tables.items() if len(table)]
-    skipped = {name: TABLE_NEEDS[name] for name, table in tables.items() if not len(table)}
-    for plan in PLANS:
+    trials = trials.assign(data_set=trials["trial_id"].map(names))
+    beside = published_data(metric) if published else None
+    return Data(trials, epochs, metric, chosen_by, dynamics_of(records), beside=beside)
+
+
+def products(data: Data) -> tuple[list[Product], dict[str, str]]:
+    """Every figure and table that the data allow, not written yet, and what was skipped and why.
+
+    Of the published study alone there are the paper's own figures and tables.
+    """
+    own = data.study == OWN
+    made, skipped = [], {}
+    for table in (*(TABLES if own else ()), *paper_plans.TABLES):
+        rows = table.frame(data)
+        if len(rows):
+            texts = {f"{table.name}.csv": _csv(rows)}
+            texts |= {f"{table.name}.{ending}": text(rows) for ending, text in table.texts.items()}
+            made.append(Product(table.name, texts))
+        else:
+            skipped[table.name] = table.needs
+    for plan in (*((*PLANS, *ratio_plans.PLANS, *dynamics_plans.PLANS) if own else ()), *paper_plans.PLANS):
         frames = plan.frames(data)
         first = next(iter(frames.values()))
         if first.empty:
             skipped[plan.name] = plan.needs
-        elif (curves := panels.curves(first)) > MOST_CURVES:
-            written += [_csv(frame, output / f"{stem}.csv") for stem, frame in frames.items()]
+            continue
+        texts = {f"{stem}.csv": _csv(frame) for stem, frame in frames.items()}
+        if (curves := panels.curves(first)) > MOST_CURVES:
+            made.append(Product(plan.name, texts))
             skipped[plan.name] = f"needs at most {MOST_CURVES} curves or surfaces, to be read, and has {curves}"
         else:
-            written += _written(plan, frames, data.metric, output)
-    return Drawing(tuple(written), skipped)
+            made.append(Product(plan.name, texts, functools.partial(plan.render, frames, data.metric)))
+    return made, skipped
 
 
 def difference_tables(trials: DataFrame, metric: str) -> dict[str, DataFrame]:
@@ -115,18 +184,29 @@ def difference_tables(trials: DataFrame, metric: str) -> dict[str, DataFrame]:
     }
 
 
-def _csv(table: DataFrame, path: Path) -> Path:
-    table.to_csv(path, index=False, float_format="%.10g", lineterminator="\n")
-    return path
+def _difference(data: Data, name: str) -> DataFrame:
+    return difference_tables(data.trials, data.metric)[name]
 
 
-def _written(plan: Plan, frames: dict[str, DataFrame], metric: str, output: Path) -> list[Path]:
-    paths = [_csv(frame, output / f"{stem}.csv") for stem, frame in frames.items()]
+def _csv(table: DataFrame) -> str:
+    return table.to_csv(index=False, float_format="%.10g", lineterminator="\n")
+
+
+def _write(product: Product, output: Path) -> list[Path]:
+    paths = [output / name for name in product.texts]
+    for path, text in zip(paths, product.texts.values(), strict=True):
+        path.write_bytes(text.encode())
+    return [*paths, *_paint(product, output)]
+
+
+def _paint(product: Product, output: Path) -> list[Path]:
+    if product.picture is None:
+        return []
     with mpl.rc_context(_STYLE):
-        figure = plan.render(frames, metric)
-        figure.savefig(output / f"{plan.name}.png", dpi=150)
-        figure.savefig(output / f"{plan.name}.pdf", metadata={"CreationDate": None})
-    return [*paths, output / f"{plan.name}.png", output / f"{plan.name}.pdf"]
+        figure = product.picture()
+        figure.savefig(output / f"{product.name}.png", dpi=150)
+        figure.savefig(output / f"{product.name}.pdf", metadata={"CreationDate": None})
+    return [output / f"{product.name}.png", output / f"{product.name}.pdf"]
 
 
 def _single(name: str, function: Callable[[Data], DataFrame]) -> Callable[[Data], dict[str, DataFrame]]:
@@ -140,11 +220,17 @@ def _ratio_frames(data: Data) -> dict[str, DataFrame]:
     }
 
 
-TABLE_NEEDS = {
-    "correlations": "needs completed trials with two values of the learning rate or the batch size",
-    "paired_difference": "needs completed trials of deat and sgd in the same cell",
-    "paired_difference_cells": "needs completed trials of deat and sgd in the same cell",
-}
+_SAME_CELL = "needs completed trials of deat and sgd in the same cell"
+
+TABLES: tuple[Table, ...] = (
+    Table(
+        "correlations",
+        lambda data: correlations(data.trials, data.metric),
+        "needs completed trials with two values of the learning rate or the batch size",
+    ),
+    Table("paired_difference", functools.partial(_difference, name="paired_difference"), _SAME_CELL),
+    Table("paired_difference_cells", functools.partial(_difference, name="paired_difference_cells"), _SAME_CELL),
+)
 
 PLANS: tuple[Plan, ...] = (
     Plan(

@@ -23,8 +23,8 @@ BASE_AXES: tuple[str, ...] = ("model.name", "optimizer.name", "optimizer.lr", "b
 #: Whatever else is compared, trials that differ here were measured differently: on other images, by another attack.
 CONDITIONS = ("data.", "evaluation.")
 
-#: Never an axis: the replicate, and what of the evaluation leaves a metric's meaning alone.
-_NO_AXES = ("seed", "evaluation.splits", "evaluation.batch_size", "evaluation.every")
+#: Never an axis: the replicate, what of the evaluation leaves a metric's meaning alone, and what is only measured.
+_NO_AXES = ("seed", "evaluation.splits", "evaluation.batch_size", "evaluation.every", "dynamics.")
 
 #: Its published value depends on the objective, and so is part of the method.
 _OF_METHOD = "attack.start"
@@ -274,7 +274,7 @@ def _axis_values(trials: Sequence[_Trial], slots: Sequence[Slots]) -> dict[str, 
             own |= {choice.method for choice in slots if choice.optimizer in optimizers}
         everywhere = key in (*BASE_AXES, *KEYS) or not key.startswith(PARTS)
         varies = everywhere and key != _OF_METHOD and bool(_in_which_several(values, [""] * len(values)))
-        if key in BASE_AXES or ((own or varies) and key not in _NO_AXES):
+        if key in BASE_AXES or ((own or varies) and not key.startswith(_NO_AXES)):
             pairs = zip(methods, values, strict=True)
             columns[key] = [value if everywhere or name in own else np.nan for name, value in pairs]
     return columns

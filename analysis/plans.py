@@ -1,9 +1,9 @@
-"""What a figure is: where its numbers come from, how they are drawn, what they need."""
+"""What a figure or a table is: where its numbers come from, how they are drawn or written, what they need."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 from pandas import DataFrame
@@ -12,16 +12,23 @@ from analysis.plotted import BY_VAL_ROBUST, ChosenBy
 
 Numbers = Mapping[str, DataFrame]
 
+#: The two studies that a figure of the paper may show.
+OWN, PUBLISHED = "own", "published"
+
 
 class Data(NamedTuple):
     """What every figure may be drawn from."""
 
     trials: DataFrame
+    """Of `analysis.frame.load_trials`."""
     epochs: DataFrame
     metric: str
     chosen_by: ChosenBy = BY_VAL_ROBUST
     dynamics: DataFrame = DataFrame()
     """Of `analysis.dynamics.load_dynamics`; empty where nothing was measured."""
+    study: str = OWN
+    beside: Data | None = None
+    """Another study, shown beside this one in the figures and tables of the paper."""
 
 
 class Plan(NamedTuple):
@@ -32,3 +39,24 @@ class Plan(NamedTuple):
     """CSV's stem to numbers; the first frame empty: cannot be drawn."""
     render: Callable[[Numbers, str], Figure]
     needs: str
+
+
+class Table(NamedTuple):
+    """A table: its name, its numbers, and the same as text."""
+
+    name: str
+    frame: Callable[[Data], DataFrame]
+    """What its CSV holds; empty: the data do not allow the table."""
+    needs: str
+    texts: Mapping[str, Callable[[DataFrame], str]] = {}
+    """Ending of a further file (md, tex) to its text."""
+
+
+class Product(NamedTuple):
+    """A figure or a table that the data allow, before anything is written."""
+
+    name: str
+    texts: dict[str, str]
+    """File name to content: the CSVs, and of a table what else it is written as."""
+    picture: Callable[[], Any] | None = None
+    """Draws the figure; none: a table, or a figure of too many curves."""

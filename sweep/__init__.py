@@ -13,7 +13,9 @@ runner           a launch, through Ray Tune or in this process
 evaluation_plan  which trained networks, attacks and images, and what of it is recorded
 chunk            one chunk of images of an evaluation as a process runs it
 evaluation       an evaluation, through Ray or in this process
+decide           launches seed after seed until a claim is decided
 signals          Ctrl-C and SIGTERM
 screen           the live table
-cli              the command `sweep`
+cli              the command `sweep`: what runs
+reading          the same: what reads
 """

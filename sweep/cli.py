@@ -11,17 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sweep.reading import COMMANDS, console, directory_argument, summary
+
 if TYPE_CHECKING:
-    import pandas as pd
-    from rich.console import Console, RenderableType
+    from rich.console import Console
 
     from sweep.config import SweepConfig
     from trainers.ladder import Strength
 
 EXIT_USER_ERROR = 2
-
-_FORMATS = ("table", "csv", "json", "parquet")
-_METHODS_FORMATS = ("table", "csv", "json", "markdown")
 
 #: The ladder of trainers.ladder, the weakest first, and the part of it that takes no time.
 _ATTACKS = ("clean", "fgsm", "pgd", "cw", "apgd", "autoattack")
@@ -30,7 +28,6 @@ _QUICK = ("clean", "fgsm", "pgd")
 _config = click.argument("config", type=click.Path(path_type=Path))
 _out = click.option("--out", type=click.Path(path_type=Path), help="Run directory [default: runs/NAME].")
 _set = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Overrides a key of the config.")
-_directory = click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 
 
 class _Cli(click.Group):
@@ -84,23 +81,48 @@ def plan(config: Path, out: Path | None, overrides: tuple[str, ...]) -> None:
 @_set
 @click.option("--address", help="Ray cluster: auto or HOST:PORT [default: a local Ray].")
 @click.option("--serial", is_flag=True, help="In this process, without Ray.")
-def launch(config: Path, out: Path | None, overrides: tuple[str, ...], address: str | None, serial: bool) -> None:
+@click.option("--decide", metavar="CLAIM", help="Only what CLAIM of `sweep claims` needs, until it is decided.")
+@click.option("--budget-hours", type=click.FloatRange(min=0, min_open=True), help="Of trials, for --decide.")
+def launch(
+    config: Path,
+    out: Path | None,
+    overrides: tuple[str, ...],
+    address: str | None,
+    serial: bool,
+    decide: str | None,
+    budget_hours: float | None,
+) -> None:
     """Run the trials that are not finished yet."""
     from sweep import runner
     from sweep.signals import EXIT_INTERRUPTED
 
     _refuse_both(serial, address)
+    _refuse_half(decide, budget_hours)
     sweep = _load(config, overrides)
     directory = _directory_of(sweep, out)
-    console = _console()
-    code = runner.launch(sweep, directory, console, command=_command_line(), address=address, serial=serial)
+    screen = console()
+    if decide is not None and budget_hours is not None:
+        from sweep.decide import decide as until_decided
+
+        code = until_decided(
+            sweep,
+            directory,
+            screen,
+            claim=decide,
+            hours=budget_hours,
+            command=_command_line(),
+            address=address,
+            serial=serial,
+        )
+        sys.exit(code)
+    code = runner.launch(sweep, directory, screen, command=_command_line(), address=address, serial=serial)
     if code != EXIT_INTERRUPTED:
-        _print_summary(directory, console)
+        _print_summary(directory, screen)
     sys.exit(code)
 
 
 @main.command()
-@_directory
+@directory_argument
 def status(directory: Path) -> None:
     """Show how far a run is, also while it runs."""
     from sweep.journal import is_live
@@ -110,13 +132,13 @@ def status(directory: Path) -> None:
 
     progress = Progress.of(read(directory))
     live = is_live(directory)
-    console = _console()
-    console.print("running" if live else "no launch is running", highlight=False)
-    console.print(table(progress, live))
+    screen = console()
+    screen.print("running" if live else "no launch is running", highlight=False)
+    screen.print(table(progress, live))
 
 
 @main.command()
-@_directory
+@directory_argument
 @click.argument("trial_ids", metavar="[TRIAL_ID]...", nargs=-1)
 @click.option("--best", is_flag=True, help="The trials of the best cell by validation: its seeds.")
 @click.option("--best-each", is_flag=True, help="The same of each model and method.")
@@ -164,93 +186,7 @@ def evaluate(
     from sweep.evaluation_plan import Asked
 
     asked = Asked(attacks, strength=strength, **options)
-    sys.exit(run(directory, asked, _console(), overrides=overrides, address=address, serial=serial))
-
-
-@main.command()
-@_directory
-@click.option("--epochs", is_flag=True, help="A row an epoch instead of a row a trial.")
-@click.option("--evaluations", is_flag=True, help="A row an evaluation of `sweep evaluate`, not a row a trial.")
-@click.option("--format", "form", type=click.Choice(_FORMATS), help="[default: by the ending of --output, else table]")
-@click.option("--output", type=click.Path(path_type=Path), help="File to write [default: stdout].")
-def results(directory: Path, epochs: bool, evaluations: bool, form: str | None, output: Path | None) -> None:
-    """Show the trials' numbers, or write them as a file."""
-    from analysis import frame, tables, views
-    from analysis.evaluations import evaluations_table, load_evaluations
-    from sweep.screen import print_whole
-    from trainers.errors import UserError
-
-    if epochs and evaluations:
-        raise UserError("--epochs: and --evaluations are two tables; leave one of the two out")
-    load = load_evaluations if evaluations else frame.load_epochs if epochs else frame.load_trials
-    rows = load(directory)
-    ending = output.suffix.removeprefix(".") if output is not None else ""
-    form = form or (ending if ending in _FORMATS else "table")
-    if form != "table":
-        _write_frame(rows, form, output)
-        return
-    console = _console(output)
-    if epochs:
-        print_whole(console, views.epochs_table(rows))
-        return
-    if evaluations:
-        print_whole(console, evaluations_table(rows))
-        return
-    print_whole(console, tables.trials_table(rows))
-    print_whole(console, _summary(directory))
-
-
-@main.command()
-@_directory
-@click.option("--output", type=click.Path(path_type=Path), help="Folder to write to [default: DIR/figures].")
-def figures(directory: Path, output: Path | None) -> None:
-    """Draw the run's figures, each with the numbers behind it."""
-    from analysis import figures as drawing
-    from analysis.plotted import ChosenBy
-
-    drawn = drawing.draw(directory, output or directory / "figures", chosen_by=ChosenBy(**_chosen_by(directory)))
-    for path in drawn.written:
-        click.echo(path)
-    for name, reason in drawn.skipped.items():
-        click.echo(f"not drawn: {name}: {reason}", err=True)
-
-
-@main.command()
-@_directory
-@click.option("--baseline", metavar="NAME", help="Method that the others are compared with [default: PGD-AT].")
-@click.option("--by", metavar="KEY", multiple=True, help="Axis that tells methods apart too; no slot effects then.")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(_METHODS_FORMATS),
-    help="[default: by the ending of --output, else table]",
-)
-@click.option("--output", type=click.Path(path_type=Path), help="File to write [default: stdout].")
-def methods(directory: Path, baseline: str | None, by: tuple[str, ...], form: str | None, output: Path | None) -> None:
-    """Compare the methods, each at its own best learning rate by validation."""
-    from analysis import frame, method_tables
-    from analysis.methods import comparison, slot_effects
-    from sweep.screen import print_whole
-
-    trials, chosen_by = frame.load_trials(directory), _chosen_by(directory)
-    results = comparison(trials, baseline, by=by, **chosen_by)
-    effects = () if by else slot_effects(trials, **chosen_by)
-    ending = "" if output is None else output.suffix.removeprefix(".").replace("md", "markdown")
-    form = form or (ending if ending in _METHODS_FORMATS else "table")
-    if form == "table":
-        print_whole(_console(output), method_tables.methods_view(results, effects))
-    else:
-        _write_text(method_tables.methods_text(results, effects, form), output)
-
-
-@main.command()
-@_directory
-@click.argument("trial_id")
-def show(directory: Path, trial_id: str) -> None:
-    """Show one trial: config, provenance, curve. A beginning of its id is enough."""
-    from analysis import views
-
-    _console().print(views.trial_view(directory, trial_id))
+    sys.exit(run(directory, asked, console(), overrides=overrides, address=address, serial=serial))
 
 
 @main.command()
@@ -268,6 +204,14 @@ def _refuse_both(serial: bool, address: str | None) -> None:
 
     if serial and address is not None:
         raise UserError("--serial: runs without Ray, so that --address says nothing; leave one of the two out")
+
+
+def _refuse_half(decide: str | None, budget_hours: float | None) -> None:
+    from trainers.errors import UserError
+
+    if (decide is None) != (budget_hours is None):
+        given, missing = ("--decide", "--budget-hours") if budget_hours is None else ("--budget-hours", "--decide")
+        raise UserError(f"{given}: needs {missing} too: a claim, and the trial hours that deciding it may take")
 
 
 def _strength(attacks: tuple[Any, ...], given: Mapping[str, Any]) -> Strength:
@@ -322,72 +266,18 @@ def _directory_of(sweep: SweepConfig, out: Path | None) -> Path:
     return directory
 
 
-def _console(output: Path | None = None) -> Console:
-    """A console bound to today's stdout, or to a file; wide where nobody sets its width."""
-    from rich.console import Console
-
-    file = sys.stdout if output is None else _opened(output).open("w", encoding="utf-8")
-    return Console(file=file, width=None if file.isatty() else 200)
-
-
 def _command_line() -> str:
     import shlex
 
     return shlex.join(["sweep", *sys.argv[1:]])
 
 
-def _summary(directory: Path) -> RenderableType:
-    """What the trials say, the best cells chosen by the sweep's own metric."""
-    from analysis import frame, tables
-
-    return tables.summary(frame.load_trials(directory), **_chosen_by(directory))
-
-
-def _chosen_by(directory: Path) -> Mapping[str, Any]:
-    """metric and mode of the run's last launch."""
-    from sweep.progress import Progress
-    from trainers.record import read
-
-    return Progress.of(read(directory)).chosen_by
-
-
-def _print_summary(directory: Path, console: Console) -> None:
+def _print_summary(directory: Path, screen: Console) -> None:
     from sweep.screen import print_whole
 
-    print_whole(console, _summary(directory))
-    console.print(f"results: sweep results {directory}\nfigures: sweep figures {directory}", highlight=False)
+    print_whole(screen, summary(directory))
+    screen.print(f"results: sweep results {directory}\nfigures: sweep figures {directory}", highlight=False)
 
 
-def _write_frame(rows: pd.DataFrame, form: str, output: Path | None) -> None:
-    from trainers.errors import UserError
-
-    if form == "parquet":
-        if output is None:
-            raise UserError("--output: parquet is binary and is not written to a terminal; give a file")
-        rows.to_parquet(_opened(output), index=False)
-        return
-    text = rows.to_csv(index=False) if form == "csv" else rows.to_json(orient="records", indent=2) + "\n"
-    _write_text(text, output)
-
-
-def _write_text(text: str, output: Path | None) -> None:
-    if output is None:
-        click.echo(text, nl=False)
-    else:
-        _opened(output).write_text(text, encoding="utf-8")
-
-
-def _opened(output: Path) -> Path:
-    """The path, if it can be written.
-
-    Raises:
-        UserError: it cannot.
-    """
-    from trainers.errors import UserError
-
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.open("ab").close()
-    except OSError as error:
-        raise UserError(f"--output {output}: cannot be written: {error.strerror}; give a path that can") from None
-    return output
+for _command in COMMANDS:
+    main.add_command(_command)

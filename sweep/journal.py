@@ -21,7 +21,7 @@ from sweep.search import PlannedTrial
 from sweep.trial import Message
 from trainers.errors import UserError
 from trainers.provenance import environment, host
-from trainers.record import OutcomeRecord, RecordFile, epoch_record
+from trainers.record import DynamicsRecord, EpochRecord, OutcomeRecord, RecordFile, dynamics_record, epoch_record
 
 CONFIG_FILE = "sweep.yaml"
 LOCK_FILE = ".lock"
@@ -29,6 +29,13 @@ LOCK_FILE = ".lock"
 EVALUATION = "sweep evaluate, process"
 #: How long a launch waits for the lock, s: `is_live` takes it too, for an instant.
 PATIENCE = 1.0
+
+
+#: What a trial that goes on sends again, by kind.
+_REPEATABLE: dict[str, Callable[[Mapping[str, Any]], EpochRecord | DynamicsRecord]] = {
+    "epoch": epoch_record,
+    "dynamics": dynamics_record,
+}
 
 
 class RunLock:
@@ -170,13 +177,12 @@ class Journal:
         return trial
 
     def take(self, message: Message) -> None:
-        """Writes a trial's message down, unless it is an epoch that stands there already."""
+        """Writes a trial's message down, unless it is an epoch, or its dynamics, that stands there already."""
         values = {key: value for key, value in message.items() if key != "record"}
         trial = self.progress.trials[values["trial_id"]]
-        if message["record"] == "epoch":
-            record = epoch_record(values)
-            if trial.has(record):
-                return
+        parsed = _REPEATABLE.get(message["record"])
+        if parsed is not None and trial.has(parsed(values)):
+            return
         self._append(message["record"], values)
         if message["record"] == "outcome":
             self._plan.search.tell(trial.id, metric(trial, self._plan.config))

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from trainers.record import FINISHED, EpochRecord, epoch_record
+from trainers.record import FINISHED, DynamicsRecord, EpochRecord, dynamics_record, epoch_record
 
 #: Every state of a trial, in the order shown: its outcome, or what the lack of one means.
 STATES = (
@@ -29,6 +29,8 @@ class TrialProgress:
     epoch: int = 0
     seen: dict[int, int] = field(default_factory=dict)
     """Epoch -> hash of its newest record, so that a record that comes again is known."""
+    measured: dict[int, int] = field(default_factory=dict)
+    """The same of the dynamics."""
     last: Mapping[str, Any] = field(default_factory=dict)
     """The record of its newest epoch; empty before the first."""
     begun: bool = False
@@ -54,9 +56,10 @@ class TrialProgress:
         """Whether it is begun and goes on from its checkpoint: one of other code begins again."""
         return self.epoch > 0 and not self.finished and self.code_version == code_version
 
-    def has(self, record: EpochRecord) -> bool:
+    def has(self, record: EpochRecord | DynamicsRecord) -> bool:
         """Whether this very record is written down already."""
-        return self.seen.get(record.epoch) == hash(record)
+        known = self.seen if isinstance(record, EpochRecord) else self.measured
+        return known.get(record.epoch) == hash(record)
 
     def label(self) -> str:
         """Its point and seed in words: `optimizer.lr=0.1 batch_size=32 seed=0`."""
@@ -99,7 +102,7 @@ class Progress:
                 trial = TrialProgress(record["trial_id"], record["point"], record["seed"], config["epochs"], kind)
                 self.trials.setdefault(trial.id, trial).point = trial.point
                 self.wanted.add(trial.id)
-            case "start" | "epoch" | "outcome" if record["trial_id"] in self.trials:
+            case "start" | "epoch" | "dynamics" | "outcome" if record["trial_id"] in self.trials:
                 # Without its trial line, which a user may have deleted as damaged, a record counts for nothing.
                 self._trial_record(self.trials[record["trial_id"]], record)
 
@@ -123,6 +126,9 @@ class Progress:
                 trial.last = dict(record)
             trial.seen[trial.epoch] = hash(epoch_record(record))
             self.epochs_since_launch += 1
+        elif record["record"] == "dynamics":
+            trial.measured[record["epoch"]] = hash(dynamics_record(record))
+            trial.seconds += record["seconds"]
         else:
             trial.outcome, trial.reason = record["outcome"], record["reason"]
             if trial.outcome in FINISHED:

@@ -177,6 +177,7 @@ def check_trials(config: SweepConfig, trials: Iterable[PlannedTrial]) -> None:
         UserError: what every such trial would fail with.
     """
     from trainers.data import shapes
+    from trainers.dynamics.measurement import refuse
     from trainers.models.registry import check_batches, check_size
 
     configs = [trial.config for trial in trials]
@@ -187,8 +188,16 @@ def check_trials(config: SweepConfig, trials: Iterable[PlannedTrial]) -> None:
             images, height, width = found[data]
             check_size(network, height, width)
             check_batches(network, height, width, images, batch_size)
+        for one in _measured(configs):
+            refuse(one)
     except UserError as error:
         raise _located(error, config) from None
+
+
+def _measured(configs: Iterable[TrialConfig]) -> list[TrialConfig]:
+    """One trial of each kind whose dynamics are measured: what they can be measured on hangs on no other key."""
+    kinds = {(one.data, one.model, one.objective, one.batch_size, one.dynamics): one for one in configs}
+    return [one for one in kinds.values() if one.dynamics.every is not None]
 
 
 def examples(config: SweepConfig, fingerprints: Mapping[str, str]) -> list[PlannedTrial]:

@@ -12,9 +12,9 @@ from sweep.config import ResourcesConfig
 from trainers.config import TrialConfig
 from trainers.identity import trial_id
 from trainers.provenance import code_version, host
-from trainers.record import OutcomeRecord
+from trainers.record import DynamicsRecord, EpochRecord, OutcomeRecord
 
-#: A record's values with its kind under `record`: start, epoch or outcome.
+#: A record's values with its kind under `record`: start, epoch, dynamics or outcome.
 Message = dict[str, Any]
 
 
@@ -37,7 +37,7 @@ def trial_values(config: TrialConfig, resources: ResourcesConfig) -> tuple[dict[
 
 
 def run_trial(values: Mapping[str, Any], directory: Path, threads: int, send: Callable[[Message], None]) -> None:
-    """Trains one trial and sends what happens: a start, its epochs, its outcome.
+    """Trains one trial and sends what happens: a start, its epochs and their dynamics, its outcome.
 
     Args:
         values: the TrialConfig as plain values.
@@ -60,12 +60,16 @@ def run_trial(values: Mapping[str, Any], directory: Path, threads: int, send: Ca
         send({"record": "start", **about})
         outcome = train(
             config,
-            lambda record: send({"record": "epoch", **asdict(record)}),
+            lambda record: send({"record": _kind(record), **asdict(record)}),
             resume=checkpoint_path(directory, name),
         )
     except Exception as error:
         outcome = _failed(name, error, log_path(directory, name))
     send({"record": "outcome", **asdict(outcome)})
+
+
+def _kind(record: EpochRecord | DynamicsRecord) -> str:
+    return "epoch" if isinstance(record, EpochRecord) else "dynamics"
 
 
 def _failed(name: str, error: Exception, log: Path) -> OutcomeRecord:

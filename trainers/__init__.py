@@ -19,10 +19,11 @@ averaging      EMA and SWA weights beside the raw ones
 step           the one training step, over the four slots
 engine         how a step runs fast: precision, memory format, frozen parameters
 evaluate       clean and robust accuracy of a split, while training
+dynamics       curvature, gradient noise and straight lines, measured along a run
 ladder         clean, FGSM, PGD, CW, APGD, AutoAttack on a trained network
 autoattack     the last two, through the package pyautoattack
 trained        a trained network rebuilt from its checkpoint, with its data in a fixed order
-record         records.jsonl: epochs, outcomes and evaluations, one writer, a reader that forgives a torn last line
+record         records.jsonl: epochs, dynamics, outcomes, evaluations, one writer; a reader that forgives a torn line
 checkpoint     a trial's one file: where it stands, and the weights that are kept
 provenance     which code, versions and machine numbers come from
 lock           one process at a time

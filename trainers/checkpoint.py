@@ -1,6 +1,7 @@
 """A trial's one file: where it stands while it trains, and the weights that are kept when it has ended.
 
-trial_id, code_version, history    always
+trial_id, code_version, history,
+dynamics                           always
 weights                            "last" and, where it is kept, "best": the epoch, the raw state dict and,
                                    where weights are averaged, the averaged one
 optimizer, averaging               their state dicts, while the trial trains

@@ -49,6 +49,8 @@ def identity(config: TrialConfig) -> dict[str, Any]:
         values["objective"].pop("vertex", None)
     if not values["objective"]["s2o"]["enabled"]:
         values["objective"]["s2o"] = {"enabled": False}
+    if config.dynamics.every is None:
+        del values["dynamics"]
     for key in ("device", "keep"):
         del values[key]
     for key in ("root", "download"):

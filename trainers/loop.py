@@ -19,16 +19,17 @@ from trainers.averaging import Averaging
 from trainers.checkpoint import State
 from trainers.config import TrialConfig
 from trainers.data import Data, batches, fingerprint, load
+from trainers.dynamics import measurement
 from trainers.engine import Engine, device_of, float32_products
 from trainers.identity import trial_id
 from trainers.models import registry
 from trainers.randomness import default_generators, generator
-from trainers.record import EpochRecord, OutcomeRecord, epoch_record
+from trainers.record import DynamicsRecord, EpochRecord, OutcomeRecord, dynamics_record, epoch_record
 from trainers.step import Slots, Tally, training_step
 
 _log = logging.getLogger(__name__)
 
-Report = Callable[[EpochRecord], None]
+Report = Callable[[EpochRecord | DynamicsRecord], None]
 
 
 @dataclass
@@ -45,6 +46,7 @@ class _Trial:
     history: list[EpochRecord]
     best: State | None
     """The weights of the best epoch so far by val_robust, where they are to be kept."""
+    dynamics: list[DynamicsRecord]
 
 
 def with_fingerprint(config: TrialConfig) -> TrialConfig:
@@ -62,7 +64,8 @@ def train(config: TrialConfig, report: Report, resume: str | os.PathLike[str] | 
 
     Args:
         config: the trial.
-        report: called once an epoch, after the checkpoint of that epoch is on the disk.
+        report: called once an epoch, after the checkpoint of that epoch is on the disk, and then once more where
+            the dynamics were measured at its end; before the first epoch, where they were measured then.
         resume: the trial's checkpoint file (see `trainers.checkpoint`): training goes on from it if it exists,
             can be read and was written by this code, so that no trial is half of one code and half of another;
             it is replaced, as a whole, after every epoch, and holds at last what `config.keep` names. None: no
@@ -86,18 +89,39 @@ def _train(config: TrialConfig, report: Report, path: Path | None) -> OutcomeRec
     trial = _begin(config)
     if path is not None and (state := _resumed(config, path)) is not None:
         _restore(trial, state, path)
-        for record in trial.history:
-            report(record)
+    if not trial.history:
+        _measure(trial, config.optimizer.lr * schedules.lr_factor(config.schedule, 0.0, config.epochs))
+    for known in _in_order(trial):
+        report(known)
     while (epoch := len(trial.history)) < config.epochs:
         record = _epoch(trial, epoch)
         if reason := _not_finite(record):
             return OutcomeRecord(trial.id, "diverged", f"{reason} in epoch {epoch + 1}", epoch)
         trial.history.append(record)
+        measured = _measure(trial, record.lr)
         if path is not None:
             _keep_best(trial)
             checkpoint.save(path, _state(trial))
         report(record)
+        for each in measured:
+            report(each)
     return OutcomeRecord(trial.id, "completed", "", config.epochs)
+
+
+def _measure(trial: _Trial, lr: float) -> list[DynamicsRecord]:
+    """Measures the dynamics if they are due, and gives what is new."""
+    epoch = len(trial.history)
+    if not measurement.is_due(trial.config, epoch):
+        return []
+    if epoch == 0:
+        measurement.check(trial.config, trial.model, trial.data, trial.engine)
+    trial.dynamics.append(measurement.measure(trial.config, epoch, lr, trial.model, trial.data, trial.engine))
+    return trial.dynamics[-1:]
+
+
+def _in_order(trial: _Trial) -> list[EpochRecord | DynamicsRecord]:
+    """All that is known of the trial, each epoch before what was measured at its end."""
+    return sorted([*trial.history, *trial.dynamics], key=lambda record: record.epoch)
 
 
 def _resumed(config: TrialConfig, path: Path) -> State | None:
@@ -122,7 +146,7 @@ def _begin(config: TrialConfig) -> _Trial:
     model = engine.prepare(model)
     optimizer = optimizers.build(config.optimizer, model.parameters())
     averaging = None if config.averaging.name == "none" else Averaging(config.averaging, model)
-    return _Trial(config, trial_id(config), data, engine, model, optimizer, averaging, [], None)
+    return _Trial(config, trial_id(config), data, engine, model, optimizer, averaging, [], None, [])
 
 
 def _epoch(trial: _Trial, epoch: int) -> EpochRecord:
@@ -246,7 +270,11 @@ def _weights(trial: _Trial) -> State:
 
 def _state(trial: _Trial) -> State:
     """What the checkpoint holds: all that the rest of the training needs, or the weights that are to be kept."""
-    state: State = {"trial_id": trial.id, "history": [asdict(record) for record in trial.history]}
+    state: State = {
+        "trial_id": trial.id,
+        "history": [asdict(record) for record in trial.history],
+        "dynamics": [asdict(record) for record in trial.dynamics],
+    }
     if len(trial.history) < trial.config.epochs:
         averaging = None if trial.averaging is None else trial.averaging.state_dict()
         running = {"model": trial.model.state_dict(), "optimizer": trial.optimizer.state_dict(), "averaging": averaging}
@@ -262,6 +290,7 @@ def _restore(trial: _Trial, state: State, path: Path) -> None:
     if state["trial_id"] != trial.id:
         raise ValueError(f"{path}: checkpoint of trial {state['trial_id']}, not of {trial.id}")
     trial.history = [epoch_record(values) for values in state["history"]]
+    trial.dynamics = [dynamics_record(values) for values in state["dynamics"]]
     if len(trial.history) == trial.config.epochs:
         return
     running = state["running"]

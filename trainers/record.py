@@ -1,16 +1,17 @@
 """records.jsonl: what a sweep writes down, one JSON object a line, appended by one writer.
 
-Six kinds, told apart by the key `record`:
+Seven kinds, told apart by the key `record`:
 
     launch   a start of the sweep: time, command, commit, dirty, code_version, versions, metric, mode, size (trials in
              all), wanted (ids of those that are known already; Optuna's later points follow as trial records)
     trial    a planned trial: trial_id, number, config (its identity), point (its value on every axis), seed
     start    a trial begins or goes on: trial_id, time, host, device, code_version
     epoch    an EpochRecord
+    dynamics a DynamicsRecord
     outcome  an OutcomeRecord
     evaluation  an EvaluationRecord with its time
 
-An epoch may stand twice (a trial without a usable checkpoint ran it again): the last line counts.
+An epoch or its dynamics may stand twice (a trial without a usable checkpoint ran it again): the last line counts.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ REQUIRED: dict[str, frozenset[str]] = {
     "trial": frozenset({"trial_id", "number", "config", "point", "seed"}),
     "start": frozenset({"trial_id", "code_version"}),
     "epoch": frozenset({"trial_id", "epoch", "lr", "seconds", "evaluation_seconds"}),
+    "dynamics": frozenset({"trial_id", "epoch", "lr", "seconds", "curvatures", "variances"}),
     "outcome": frozenset({"trial_id", "outcome", "reason", "epochs"}),
     "evaluation": frozenset(
         {
@@ -93,6 +95,71 @@ class EpochRecord:
     """GPU: most memory allocated during the epoch. CPU: the process's high-water mark."""
 
 
+Row: TypeAlias = tuple[float | None, ...]
+"""Numbers in a fixed order; None: not finite."""
+
+
+@dataclass(frozen=True)
+class DynamicsRecord:
+    """What was measured of the adversarial loss at the weights of one moment of one trial, as it was measured.
+
+    The loss is the objective's own outer loss (nats), on training images without augmentation, attacked at these
+    weights and then held fixed; loss, gradient, curvature and lines in eval mode. A direction is one of the q =
+    eigenpairs + random ones, the eigenvectors first, largest eigenvalue first; s is the number of batch sizes.
+    """
+
+    trial_id: str
+    epoch: int
+    """Epochs trained; 0: before training."""
+    lr: float
+    """Learning rate of the last step; at 0, of the first."""
+    batch_size: int
+    momentum: float
+    """Of SGD; 0 for DEAT."""
+    k1: float | None
+    k2: float | None
+    """Of DEAT."""
+    parameters: int
+    """Trainable, d."""
+    training_images: int
+    """Of the trial, n."""
+    images: int
+    """Measured on, m of the n."""
+    robust: float
+    """Accuracy at the m images, a fraction."""
+    loss: float | None
+    gradient_squared: float | None
+    """|g|^2 of the mean over the m images."""
+    distance_squared: float | None
+    """|w - w_0|^2, w_0 the weights before training."""
+    eigenpairs: int
+    """How many of the directions are eigenvectors; fewer than asked for where Lanczos did not converge."""
+    trace: float | None
+    trace_error: float | None
+    """Of the Hessian, and its standard error over the probes."""
+    curvatures: Row
+    """v^T H v of each direction, (q,): the largest eigenvalues first."""
+    slopes: Row
+    """g^T v of each direction, (q,)."""
+    batches: int
+    """Mini-batches of each size, drawn without replacement from the m images, independently of one another."""
+    batch_sizes: tuple[int, ...]
+    """(s,), the trial's own first."""
+    noise_traces: Row
+    noise_trace_errors: Row
+    """Trace of the covariance of the mini-batch gradient at each size, unbiased, and its standard error: (s,)."""
+    variances: tuple[Row, ...]
+    """Of the mini-batch gradient's projection, divisor batches - 1, by size and direction: (s, q)."""
+    kurtoses: tuple[Row, ...]
+    """Excess kurtosis of the same, G_2: (s, q)."""
+    places: tuple[Row, ...]
+    """t at which each line was looked at, (q, steps)."""
+    rises: tuple[Row, ...]
+    """loss(w + t v) - loss(w) there, (q, steps)."""
+    seconds: float = 0.0
+    """That the measurement took."""
+
+
 @dataclass(frozen=True)
 class OutcomeRecord:
     """How a trial ended: a value, not an exception."""
@@ -145,7 +212,7 @@ METRICS: tuple[str, ...] = tuple(
 )
 
 
-Record: TypeAlias = EpochRecord | OutcomeRecord | EvaluationRecord
+Record: TypeAlias = EpochRecord | DynamicsRecord | OutcomeRecord | EvaluationRecord
 
 
 def line(kind: str, record: Record | Mapping[str, Any]) -> str:
@@ -157,6 +224,17 @@ def line(kind: str, record: Record | Mapping[str, Any]) -> str:
 def epoch_record(values: Mapping[str, Any]) -> EpochRecord:
     """The EpochRecord that a line or a checkpoint holds; unknown keys are dropped."""
     return EpochRecord(**{field.name: values[field.name] for field in fields(EpochRecord) if field.name in values})
+
+
+def dynamics_record(values: Mapping[str, Any]) -> DynamicsRecord:
+    """The DynamicsRecord that a line or a checkpoint holds; unknown keys are dropped."""
+    known = {field.name: _tuples(values[field.name]) for field in fields(DynamicsRecord) if field.name in values}
+    return DynamicsRecord(**known)
+
+
+def _tuples(value: Any) -> Any:
+    """Lists as tuples, at any depth."""
+    return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
 
 
 class RecordFile:

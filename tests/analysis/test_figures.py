@@ -6,8 +6,8 @@ import pytest
 from click.testing import CliRunner
 from scipy import stats
 
-from analysis import dots, panels, plotted
-from analysis.figures import PLANS, Data, draw
+from analysis import dots, dynamics_plans, figures, panels, plotted, ratio_plans
+from analysis.figures import PLANS, Data, draw, load, products
 from analysis.frame import load_epochs, load_trials
 from analysis.styles import looks
 from sweep.cli import main
@@ -20,31 +20,44 @@ def sweep_of_k(run):
         run.whole(f"t{index}", [0.3, 0.4 + 0.01 * k1], **point)
 
 
+PAPER = ("table2", "table3", "table4", "shift", "own_best")
+
+
 def test_every_figure_the_data_allow_is_written_thrice_and_the_others_say_why(ratio_run, tmp_path):
     drawing = draw(ratio_run.directory, tmp_path / "out")
-    drawn = {plan.name for plan in PLANS} - {"surface_k1_k2", "methods"}
+    drawn = {plan.name for plan in PLANS} - {"surface_k1_k2", "methods"} | {"figure2", "figure4", "figure5"}
+    drawn |= {plan.name for plan in ratio_plans.PLANS}
     expected = {f"{name}.{kind}" for name in drawn for kind in ("png", "pdf", "csv")}
     tables = {"correlations.csv", "paired_difference.csv", "paired_difference_cells.csv"}
-    assert {path.name for path in drawing.written} == expected | tables | {"accuracy_ratio_lines.csv"}
+    tables |= {f"{name}.{kind}" for name in PAPER for kind in ("csv", "md", "tex")}
+    others = {"accuracy_ratio_lines.csv", "ratio_surface_cells.csv", "figure4_shift.csv", "manifest.json"}
+    assert {path.name for path in drawing.written} == expected | tables | others
     assert all(path.stat().st_size > 0 for path in drawing.written)
     assert drawing.skipped == {
         "surface_k1_k2": "needs completed trials of deat with two values of optimizer.k1 or optimizer.k2",
         "methods": "needs three methods, each with a cell that validation chose",
+        **{plan.name: plan.needs for plan in dynamics_plans.PLANS},
     }
 
 
-def test_csv_bytes_are_the_same_every_time(ratio_run, tmp_path):
-    first, second = (draw(ratio_run.directory, tmp_path / name).written for name in ("a", "b"))
-    pairs = [(x, y) for x, y in zip(first, second, strict=True) if x.suffix == ".csv"]
-    assert pairs
-    assert all(x.read_bytes() == y.read_bytes() for x, y in pairs)
+def test_texts_are_the_same_every_time(ratio_run):
+    first, second = (products(load(ratio_run.directory))[0] for _ in range(2))
+    assert [product.texts for product in first] == [product.texts for product in second]
+    assert sum(name.endswith(".csv") for product in first for name in product.texts) > 10
+
+
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """Numbers alone are written: pictures take most of the time."""
+    monkeypatch.setattr(figures, "_paint", lambda product, output: [])
 
 
 def test_k_surface_is_drawn_once_k1_or_k2_varies_and_the_rest_is_skipped(run, tmp_path):
     sweep_of_k(run)
     drawing = draw(run.directory, tmp_path / "out")
-    assert {path.stem for path in drawing.written} == {"surface_k1_k2", "accuracy_epoch"}
+    assert {path.stem for path in drawing.written} == {"surface_k1_k2", "accuracy_epoch", "manifest"}
     assert "accuracy_lr" in drawing.skipped
+    assert drawing.skipped["table2"] == "needs completed trials of PGD-AT and DEAT of one network and batch size"
 
 
 def test_no_completed_trial_is_a_user_error(run, tmp_path):
@@ -142,7 +155,7 @@ def test_epoch_figure_does_not_choose_by_the_test_set(run, tmp_path):
 
 
 @pytest.mark.parametrize(("launched", "lr"), [({}, 0.1), ({"metric": "val_robust_loss", "mode": "min"}, 0.2)])
-def test_figures_command_chooses_cells_by_the_sweeps_own_metric(run, tmp_path, launched, lr):
+def test_figures_command_chooses_cells_by_the_sweeps_own_metric(run, tmp_path, no_pictures, launched, lr):
     launch = {"time": 0.0, "command": "sweep launch", "code_version": "abc", "size": 0, "wanted": []}
     run._file.append("launch", launch | launched)
     for objective, rate in itertools.product(("pgd_at", "trades", "mart"), (0.1, 0.2)):
@@ -157,7 +170,7 @@ def test_figures_command_chooses_cells_by_the_sweeps_own_metric(run, tmp_path, l
         assert set(pd.read_csv(tmp_path / "out" / f"{figure}.csv")["optimizer.lr"]) == {lr}
 
 
-def test_figure_numbers_read_back_from_csv_are_those_drawn(ratio_run, tmp_path):
+def test_figure_numbers_read_back_from_csv_are_those_drawn(ratio_run, tmp_path, no_pictures):
     draw(ratio_run.directory, tmp_path / "out")
     back = pd.read_csv(tmp_path / "out" / "surface_lr_batch.csv")
     trials = load_trials(ratio_run.directory)
@@ -229,18 +242,20 @@ def test_looks_of_pgd_at_and_deat_are_the_same_in_every_company():
     assert crowd["MART, DEAT"].colour == alone["DEAT"].colour
 
 
-def test_too_many_curves_are_numbers_without_a_picture(run, tmp_path):
+def test_too_many_curves_are_numbers_without_a_picture(run):
     sweep_of_methods(run, objectives=("pgd_at", "trades", "mart", "avmixup"), batches=(8, 16, 32, 64, 128), lrs=(0.1,))
-    drawing = draw(run.directory, tmp_path / "out")
-    assert drawing.skipped["accuracy_ratio"] == "needs at most 64 curves or surfaces, to be read, and has 80"
-    assert (tmp_path / "out" / "accuracy_ratio.csv").exists()
-    assert not (tmp_path / "out" / "accuracy_ratio.png").exists()
+    made, skipped = products(load(run.directory))
+    assert skipped["accuracy_ratio"] == "needs at most 64 curves or surfaces, to be read, and has 80"
+    product = next(product for product in made if product.name == "accuracy_ratio")
+    assert "accuracy_ratio.csv" in product.texts
+    assert product.picture is None
 
 
 def test_dot_plot_has_the_most_robust_method_at_the_top(run, tmp_path):
     sweep_of_methods(run)
-    drawing = draw(run.directory, tmp_path / "out")
-    assert {"methods.png", "methods.pdf", "methods.csv"} <= {path.name for path in drawing.written}
+    made, _ = products(load(run.directory))
+    product = next(product for product in made if product.name == "methods")
+    assert figures._write(product, tmp_path) == [tmp_path / f"methods.{ending}" for ending in ("csv", "png", "pdf")]
     rows = plotted.methods(load_trials(run.directory))
     robust, clean = dots.methods(rows).axes
     assert [text.get_text() for text in robust.get_yticklabels()] == rows["method"].tolist()

@@ -73,7 +73,19 @@ def test_help_answers_in_under_half_a_second() -> None:
     assert statistics.median(seconds) < 0.5
 
 
-COMMANDS = ["plan", "launch", "evaluate", "status", "results", "methods", "figures", "show", "schema"]
+COMMANDS = [
+    "plan",
+    "launch",
+    "evaluate",
+    "status",
+    "results",
+    "methods",
+    "ratio",
+    "claims",
+    "figures",
+    "show",
+    "schema",
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -126,8 +138,8 @@ def test_set_and_out_are_taken_by_plan(cli: Callable[..., Result], config: Path)
     [
         (["none.yaml"], "none.yaml: no such file; configs/ has ready ones"),
         (["{config}", "--set", "trial.lr=1"], "{config}: trial.lr: unknown key; known: data, model, batch_size, "
-         "epochs, optimizer, schedule, attack, objective, weights, averaging, evaluation, seed, precision, device, "
-             "keep"),
+         "epochs, optimizer, schedule, attack, objective, weights, averaging, evaluation, dynamics, seed, precision, "
+         "device, keep"),
         (["{config}", "--set", "trial.optimizer.lr=-1"], "{config}: trial.optimizer.lr: must be > 0.0, got -1"),
         (["{config}", "--set", "metric=test_robust"], "{config}: metric: must be one of val_robust, val_clean, "
          "val_robust_loss, val_clean_loss; got 'test_robust'; did you mean 'val_robust'?"),

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from sweep.plan import earlier_records, plan
 from sweep.progress import Progress
 from sweep.search import PlannedTrial, data_key
 from trainers.errors import UserError
-from trainers.record import RECORDS_FILE, EpochRecord, OutcomeRecord, read
+from trainers.record import RECORDS_FILE, DynamicsRecord, EpochRecord, OutcomeRecord, read
 
 Configs = Callable[..., SweepConfig]
 ENVIRONMENT = {"commit": "c0ffee", "dirty": True, "code_version": "abc", "versions": {"torch": "2.11"}}
@@ -70,6 +70,13 @@ def epoch(trial: str, number: int, robust: float = 0.5, seconds: float = 1.0) ->
     return {"record": "epoch", **asdict(EpochRecord(trial, number, 0.1, val_robust=robust, seconds=seconds))}
 
 
+def dynamics(trial: str, number: int, robust: float = 0.5) -> dict[str, Any]:
+    rows = {"curvatures": (2.0, None), "batch_sizes": (32,), "variances": ((0.1, 0.2),), "kurtoses": ((0.0, 0.1),)}
+    found: dict[str, Any] = {field.name: rows.get(field.name, 1) for field in fields(DynamicsRecord)}
+    values = found | {"trial_id": trial, "epoch": number, "robust": robust}
+    return {"record": "dynamics", **asdict(DynamicsRecord(**values))}
+
+
 def outcome(trial: str, what: Any = "completed", epochs: int = 3) -> dict[str, Any]:
     return {"record": "outcome", **asdict(OutcomeRecord(trial, what, "", epochs))}
 
@@ -110,9 +117,24 @@ def test_what_the_journal_holds_in_memory_is_what_its_file_tells(tiny: Configs, 
     books = journal(tiny(), directory)
     with books.open("test"):
         while (trial := books.next()) is not None:
-            for message in (start(trial.id), epoch(trial.id, 1), epoch(trial.id, 1, 0.6), outcome(trial.id, epochs=1)):
+            measured = (dynamics(trial.id, 0), epoch(trial.id, 1), dynamics(trial.id, 1), epoch(trial.id, 1, 0.6))
+            for message in (start(trial.id), *measured, outcome(trial.id, epochs=1)):
                 books.take(message)
                 assert books.progress == Progress.of(read(directory))
+
+
+def test_dynamics_that_come_again_are_not_written_twice_and_changed_ones_are(tiny: Configs, directory: Path) -> None:
+    books = journal(tiny(), directory)
+    with books.open("test"):
+        trial = given(books).id
+        for message in (start(trial), dynamics(trial, 0), epoch(trial, 1), dynamics(trial, 1)):
+            books.take(message)
+    again = journal(tiny(), directory)
+    with again.open("test"):
+        for message in (dynamics(trial, 0), epoch(trial, 1), dynamics(trial, 1), dynamics(trial, 1, 0.6)):
+            again.take(message)
+    found = [(r["record"], r["epoch"]) for r in read(directory) if r["record"] in ("epoch", "dynamics")]
+    assert found == [("dynamics", 0), ("epoch", 1), ("dynamics", 1), ("dynamics", 1)]
 
 
 def test_an_epoch_that_comes_again_is_not_written_twice_and_a_changed_one_is(tiny: Configs, directory: Path) -> None:

@@ -319,6 +319,13 @@ def test_a_trial_that_could_only_fail_is_refused_with_its_key(
     assert str(caught.value).startswith(message)
 
 
+def test_dynamics_that_cannot_be_measured_are_refused_before_anything_runs() -> None:
+    few = {"data": {**DIGITS, "train_per_class": 4}, "dynamics": {"every": 1}}
+    config = sweep({"batch_size": [8, 40]}, None, "grid", trial={**CNN, **few})
+    with pytest.raises(UserError, match=r"^space\.batch_size: must be below the \d+ images that the dynamics are"):
+        checked(config)
+
+
 def test_trials_that_can_run_are_not_refused() -> None:
     for trial, space in ((CNN, LR), (PREACT, SIZES)):
         assert checked(sweep(space, trial=trial)) is None

@@ -90,6 +90,15 @@ CHANGED: dict[str, Any] = {
     "evaluation.step_size": 0.001,
     "evaluation.radius": 0.01,
     "evaluation.batch_size": 499,
+    "dynamics.every": 5,
+    "dynamics.images": ({"dynamics.every": 5}, 400),
+    "dynamics.eigenpairs": ({"dynamics.every": 5}, 4),
+    "dynamics.directions": ({"dynamics.every": 5}, 3),
+    "dynamics.probes": ({"dynamics.every": 5}, 10),
+    "dynamics.batches": ({"dynamics.every": 5}, 50),
+    "dynamics.batch_sizes": ({"dynamics.every": 5}, [16]),
+    "dynamics.batch_norm": ({"dynamics.every": 5}, "eval"),
+    "dynamics.line": ({"dynamics.every": 5}, [1.0]),
     "seed": 1,
     "precision": "bf16",
 }
@@ -150,6 +159,7 @@ def test_where_a_trial_runs_and_finds_its_data_does_not_change_the_id(key: str) 
         ({}, {"weights.name": "awp", "weights.warmup": 110}),
         ({}, {"averaging.decay": 0.5, "averaging.start": 3}),
         ({"averaging.name": "swa"}, {"averaging.decay": 0.5, "averaging.start": 83}),
+        ({}, {"dynamics.images": 10, "dynamics.batch_sizes": [16], "dynamics.line": [1.0]}),
     ],
 )
 def test_what_is_not_read_or_says_the_default_does_not_change_the_id(

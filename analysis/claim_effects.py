@@ -1,0 +1,402 @@
+"""What each claim of the ledger is about, as one number a replicate: a contrast of cells, seed by seed.
+
+Cells at one seed share their first weights and the order of their images, and neighbouring learning rates are hardly
+independent experiments: within a seed the cells are averaged, and only seeds are replicates. Where there is one seed,
+the cells stand in for it, as in the paper, and the effect says so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pandas import DataFrame
+
+from analysis.cells import Mode, codes, measured, several
+from analysis.evidence import Evidence, of_range, of_regression, of_values
+from analysis.fits import correlation
+from analysis.frame import axes
+from analysis.ratio_layouts import Layout, degree_of
+from analysis.slots import named
+
+Array = NDArray[np.float64]
+Replicate = Literal["seed", "cell", "network"]
+
+ROBUST = "last_test_robust"
+
+#: Seconds of training in a trial's median epoch, a column that `analysis.claim_study.load` adds.
+EPOCH_SECONDS = "epoch_seconds"
+
+#: When a trial last began, s since 1970, a column that `analysis.claim_study.load` adds.
+BEGAN = "began"
+
+#: Of a run's length: further apart, and a load that grows or falls meanwhile is the larger part of the difference. Two
+#: blocks, each with one optimizer after the other, are 1/4 apart; one such block is 1/2.
+_APART = 0.3
+
+#: DEAT's and the baseline's settings as published [DEAT, Table 1 and code]; where they are varied, these count.
+PUBLISHED = {
+    "optimizer.k1": 1.0,
+    "optimizer.k2": 0.8,
+    "optimizer.decoupled_weight_decay": True,
+    "optimizer.weight_decay": 5e-4,
+}
+
+#: How far an effective learning rate or weight decay may be off, relative: configs write them in four digits.
+_SAME = 0.005
+
+#: How near to dependent on the others a column of a design may be, relative, before its coefficient means nothing.
+_COLLINEAR = 1e-9
+
+_DEPENDENT = "the cells stand in for seeds, of which there is one, though they are not independent"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is asked of every effect."""
+
+    metric: str = "last_val_robust"
+    """What best cells are chosen by."""
+    mode: Mode = "max"
+    sequential: bool = False
+    """Whether seeds were added until a claim was decided."""
+    y: str = ROBUST
+    """What the claims are about, at the test images."""
+    confirm: bool = False
+    """Whether a best cell counts only by seeds that did not choose it."""
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A claim's number in one network, accuracies as fractions, with what is known of its error."""
+
+    evidence: Evidence
+    replicate: Replicate
+    method: str
+    trials: DataFrame
+    """Those that it is made of."""
+    note: str = ""
+
+    @property
+    def seconds(self) -> float:
+        """Of training and evaluation, of all trials that one seed takes; NaN if not recorded."""
+        total = self.trials["seconds"].sum(skipna=False) if "seconds" in self.trials else math.nan
+        return float(total) / max(self.trials["seed"].nunique(), 1)
+
+
+@dataclass(frozen=True)
+class NotMeasured:
+    """Why the trials say nothing of a claim."""
+
+    reason: str
+
+
+Measure = Callable[[DataFrame, Options], Effect | NotMeasured]
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """A metric by cell (rows) and seed (columns), without holes."""
+
+    table: DataFrame
+    cells: DataFrame
+    """The axes of each row of `table`."""
+    trials: DataFrame
+
+    @classmethod
+    def of(cls, trials: DataFrame, y: str, *, most_cells: bool = False) -> Block:
+        """The largest block without holes, in trials; a cell that lacks a seed (it diverged) is out for all seeds.
+
+        Args:
+            trials: completed ones of one network.
+            y: a metric's column.
+            most_cells: the seeds that have the most cells, however few they are.
+        """
+        usable = measured(trials, y)
+        usable = usable.assign(cell=codes(usable, axes(usable)))
+        table = usable.pivot_table(index="cell", columns="seed", values=y)
+        seeds = list(table.notna().sum().sort_values(ascending=False, kind="stable").index)
+        blocks = [table[seeds[:k]].dropna() for k in range(1, len(seeds) + 1)]
+        whole = max(blocks, key=lambda b: (len(b), b.size) if most_cells else (b.size, b.shape[1]), default=table)
+        table = whole.sort_index(axis=1)
+        inside = usable["cell"].isin(table.index) & usable["seed"].isin(table.columns)
+        cells = usable.drop_duplicates("cell").set_index("cell").loc[table.index]
+        return cls(table, cells, usable[inside])
+
+    def of_cells(self, used: Sequence[int]) -> DataFrame:
+        """The trials of these rows."""
+        return self.trials[self.trials["cell"].isin(self.table.index[list(used)])]
+
+
+def published_settings(trials: DataFrame) -> DataFrame:
+    """The trials with DEAT's and the baseline's published constants, of each optimizer that was run with them.
+
+    A constant that was never run at its published value stays varied, and the effect is then a mean over it.
+    """
+    for axis, value in PUBLISHED.items():
+        if axis in trials:
+            here = trials[axis].map(lambda found, value=value: _same(found, value))
+            has = trials["optimizer.name"].isin(trials.loc[here, "optimizer.name"].unique())
+            trials = trials[here | ~has]
+    return trials
+
+
+def ratio(trials: DataFrame, options: Options) -> Effect | NotMeasured:
+    """Slope of one method's robust accuracy on log10(lr / batch), within what else is varied: a fraction a decade."""
+    if not several(trials["lr_batch_ratio"]):
+        return NotMeasured("neither the learning rate nor the batch size is varied")
+    block = Block.of(trials, options.y)
+    effect = _slope(block, "lr_batch_ratio", 0, "slope on log10(lr / batch)", options)
+    if isinstance(effect, NotMeasured):
+        return effect
+    return replace(effect, note="; ".join(filter(None, [_spearman(effect.trials, options.y), effect.note])))
+
+
+def ratio_only(trials: DataFrame, options: Options) -> Effect | NotMeasured:
+    """Slope of one method's robust accuracy on log10(lr) where lr / batch stays the same: 0 if the ratio is all.
+
+    The model `ratio + lr` of `analysis.ratio_models`, with the degree that the cells allow, fitted to each seed.
+    """
+    for axis in ("optimizer.lr", "batch_size"):
+        if not several(trials[axis]):
+            return NotMeasured(f"{_word(axis)} is not varied: along a constant ratio both must change")
+    block = Block.of(trials, options.y)
+    layouts = [Layout.of(part, options.y) for _, part in block.trials.groupby(_setting(block.trials))]
+    degree = min((degree_of(layout) for layout in layouts), default=0)
+    if not degree:
+        return NotMeasured("the cells are too few to tell the ratio from the learning rate")
+    return _slope(block, "optimizer.lr", degree, "slope on log10(lr) at constant lr / batch", options)
+
+
+def equal_lr(trials: DataFrame, options: Options) -> Effect | NotMeasured:
+    """DEAT minus SGD at equal hyperparameters, mean over cells: a fraction."""
+    if lacking := _lacks_sides(trials):
+        return NotMeasured(lacking)
+    block = Block.of(published_settings(trials), options.y)
+    return _paired(block, _pairs(block.cells), np.asarray(block.table), "DEAT - SGD, mean over equal cells", options)
+
+
+def own_best(trials: DataFrame, options: Options) -> Effect | NotMeasured:
+    """DEAT minus SGD, each at the learning rate and batch size that validation chose for it: a fraction.
+
+    The seeds that have the most cells choose, by their mean. Other seeds, if any, were added to confirm, and they
+    alone are then counted: what chose a cell flatters it.
+    """
+    if lacking := _lacks_sides(trials):
+        return NotMeasured(lacking)
+    found = published_settings(trials)
+    chooser = Block.of(found, options.metric, most_cells=True)
+    if chooser.table.empty:
+        return NotMeasured(f"{options.metric} was not measured: nothing but the test set could choose")
+    chosen = chosen_cells(chooser, options.mode)
+    block = Block.of(_in_cells(found, chosen), options.y, most_cells=True)
+    confirming = [seed for seed in block.table.columns if seed not in set(chooser.table.columns)]
+    note = "chosen and compared with the same seeds"
+    if confirming:
+        block = Block(block.table[confirming], block.cells, block.trials[block.trials["seed"].isin(confirming)])
+        note = f"cells chosen with {chooser.table.shape[1]} other seeds, which are not counted"
+    elif options.confirm:
+        return NotMeasured("the seeds so far chose the cells; those to confirm them are still to run")
+    if "test" in options.metric:
+        note = "chosen by the test set, there being no other: both sides too high"
+    how = "DEAT - SGD, each at its own best cell"
+    return _paired(block, _pairs(block.cells, by_family=True), np.asarray(block.table), how, options, note)
+
+
+def not_weight_decay(trials: DataFrame, options: Options) -> Effect | NotMeasured:
+    """DEAT minus the SGD that has its effective learning rate and weight decay: a fraction.
+
+    With f = sqrt((1 + k1)^2 + k1^2), DEAT's mean step is that of lr / f, and its decoupled decay lr * w is that of
+    SGD with weight decay f w at that learning rate. DEAT at k1 > 0, decoupled, as published.
+    """
+    if lacking := _lacks_sides(trials) or _lacks_controls(trials):
+        return NotMeasured(lacking)
+    block = Block.of(trials, options.y)
+    pairs = matched_controls(block.cells)
+    how = "DEAT - SGD at lr / f, f times the weight decay"
+    effect = _paired(block, pairs, np.asarray(block.table), how, options)
+    if isinstance(effect, NotMeasured):
+        return NotMeasured("no SGD trial has the learning rate and weight decay that DEAT acts like")
+    return effect
+
+
+def k1_k2(trials: DataFrame, options: Options) -> Effect | NotMeasured:
+    """The largest difference of robust accuracy between two settings of k1 and k2: a fraction."""
+    for axis in ("optimizer.k1", "optimizer.k2"):
+        if axis not in trials or not several(trials[axis]):
+            return NotMeasured(f"{_word(axis)} is not varied")
+    block = Block.of(trials[trials["optimizer.name"] == "deat"], options.y)
+    others = [a for a in axes(block.cells) if a not in ("optimizer.k1", "optimizer.k2") and several(block.cells[a])]
+    placed = block.trials.assign(place=codes(block.trials, others))
+    settings = placed.pivot_table(index=["optimizer.k1", "optimizer.k2"], columns=["place", "seed"], values=options.y)
+    means = np.asarray(settings.dropna(axis=1).T.groupby(level="seed").mean().T, dtype=np.float64)
+    if len(means) < 2 or means.shape[1] < 2:
+        return NotMeasured("2 seeds of 2 settings are needed for a bound; run more seeds")
+    how = "max - min of the cells' means, " + ("Bonferroni over pairs" if options.sequential else "studentized range")
+    return Effect(of_range(means, sequential=options.sequential), "seed", how, block.trials)
+
+
+def extra_time(trials: DataFrame, options: Options) -> Effect | NotMeasured:
+    """Logarithm of DEAT's seconds of training an epoch over SGD's, at equal hyperparameters."""
+    if lacking := _lacks_sides(trials):
+        return NotMeasured(lacking)
+    if EPOCH_SECONDS not in trials or not np.isfinite(trials[EPOCH_SECONDS]).any():
+        return NotMeasured("no times are recorded")
+    block = Block.of(published_settings(trials), EPOCH_SECONDS)
+    if _one_after_the_other(block.trials):
+        return NotMeasured(
+            "DEAT's trials ran at another time than SGD's, so that whatever else the machine did would pass for a "
+            "difference; `sweep launch --decide no_extra_time` runs them by turns"
+        )
+    note = "trials that ran side by side shared a machine"
+    how = "log(DEAT / SGD) of the median epoch, mean over equal cells"
+    return _paired(block, _pairs(block.cells), np.log(np.asarray(block.table)), how, options, note)
+
+
+def _one_after_the_other(trials: DataFrame) -> bool:
+    """Whether the optimizers' mean times of beginning lie apart by more than `_APART` of the whole."""
+    if BEGAN not in trials:
+        return False
+    began = trials[BEGAN].astype(np.float64)
+    means = began.groupby(trials["optimizer.name"]).mean()
+    return bool(np.ptp(means) > _APART * np.ptp(began.dropna()))
+
+
+def chosen_cells(block: Block, mode: Mode) -> DataFrame:
+    """The best row of `block.cells` of each method, by the mean over its seeds; the first of equals."""
+    means = block.table.mean(axis=1)
+    best = means.groupby(block.cells["method"], sort=False).agg("idxmax" if mode == "max" else "idxmin")
+    return block.cells.loc[best]
+
+
+def matched_controls(cells: DataFrame) -> list[tuple[list[int], list[int]]]:
+    """Rows of DEAT, k1 > 0 and decoupled, each with the rows of SGD of its effective learning rate and weight decay."""
+    lr, decay = (cells[f"optimizer.{name}"].to_numpy(dtype=np.float64) for name in ("lr", "weight_decay"))
+    k1 = cells["optimizer.k1"].to_numpy(dtype=np.float64) if "optimizer.k1" in cells else np.ones(len(cells))
+    factor = np.sqrt((1 + k1) ** 2 + k1**2)
+    deat = (cells["optimizer.name"] == "deat").to_numpy() & (k1 > 0) & _decoupled(cells)
+    others = codes(cells, [axis for axis in axes(cells) if not axis.startswith("optimizer.")])
+    pairs = []
+    for row in np.flatnonzero(deat):
+        own = decay[row] if np.isfinite(decay[row]) else _base_decay(decay[~deat], factor[row])
+        same = ~deat & (others == others[row]) & np.isclose(lr, lr[row] / factor[row], rtol=_SAME)
+        same &= (cells["optimizer.name"] == "sgd").to_numpy() & np.isclose(decay, own * factor[row], rtol=_SAME)
+        if same.any():
+            pairs.append(([int(row)], [int(found) for found in np.flatnonzero(same)]))
+    return pairs
+
+
+def _base_decay(decays: Array, factor: float) -> float:
+    """DEAT's own weight decay, where the frame does not show it: the one whose multiple SGD was run with too."""
+    known = np.unique(decays[np.isfinite(decays)])
+    based = [value for value in known if np.isclose(known, factor * value, rtol=_SAME).any()]
+    return float(based[0]) if based else math.nan
+
+
+def _decoupled(cells: DataFrame) -> NDArray[np.bool_]:
+    name = "optimizer.decoupled_weight_decay"
+    return np.asarray(cells[name].eq(True)) if name in cells else np.ones(len(cells), dtype=np.bool_)
+
+
+def _lacks_sides(trials: DataFrame) -> str:
+    missing = [name for name in ("sgd", "deat") if name not in set(trials["optimizer.name"])]
+    return f"no trial of {' and '.join(missing)}" if missing else ""
+
+
+def _lacks_controls(trials: DataFrame) -> str:
+    decay = "optimizer.weight_decay"
+    varied = decay in trials and several(trials.loc[trials["optimizer.name"] == "sgd", decay])
+    return "" if varied else "the controls were not run: SGD with the weight decay that DEAT acts like"
+
+
+def _pairs(cells: DataFrame, *, by_family: bool = False) -> list[tuple[list[int], list[int]]]:
+    """Rows of DEAT with the rows of SGD that agree with them: on the family of methods, or on all but the optimizer."""
+    if by_family:
+        keys = np.array([named(str(name)).family for name in cells["method"]])
+    else:
+        shared = [axis for axis in axes(cells) if axis == "optimizer.lr" or not axis.startswith("optimizer.")]
+        keys = codes(cells, shared).astype(str)
+    sides = [np.asarray(cells["optimizer.name"] == name) for name in ("deat", "sgd")]
+    found = [[list(map(int, np.flatnonzero(side & (keys == key)))) for side in sides] for key in dict.fromkeys(keys)]
+    return [(deat, sgd) for deat, sgd in found if deat and sgd]
+
+
+def _paired(
+    block: Block,
+    pairs: Sequence[tuple[list[int], list[int]]],
+    values: Array,
+    how: str,
+    options: Options,
+    note: str = "",
+) -> Effect | NotMeasured:
+    """Mean over pairs of cells of their difference; replicates are the seeds, or of one seed the pairs."""
+    if not pairs:
+        return NotMeasured("no cell was run with both DEAT and SGD")
+    gains = np.array([values[deat].mean(axis=0) - values[sgd].mean(axis=0) for deat, sgd in pairs])
+    used = block.of_cells(sorted({row for pair in pairs for side in pair for row in side}))
+    if gains.shape[1] > 1 or options.sequential:
+        evidence = of_values(gains.mean(axis=0), sequential=options.sequential)
+        return Effect(evidence, "seed", f"{how}; {_law(options)} over seeds", used, note)
+    notes = "; ".join(filter(None, [note, _DEPENDENT]))
+    return Effect(of_values(gains[:, 0]), "cell", f"{how}; t over cells", used, notes)
+
+
+def _slope(block: Block, column: str, degree: int, how: str, options: Options) -> Effect | NotMeasured:
+    """Coefficient of log10(column), each setting of whatever else is varied with a polynomial in log10(lr / batch)."""
+    x, r = (np.log10(block.cells[name].to_numpy(dtype=np.float64)) for name in (column, "lr_batch_ratio"))
+    groups = _setting(block.cells)
+    settings = groups[:, None] == np.unique(groups)
+    centred = (r - r.mean()) / max(float(np.ptp(r)), _COLLINEAR) if len(r) else r
+    powers = [settings * centred[:, None] ** power for power in range(degree + 1)]
+    design = np.column_stack([x, *powers]).astype(np.float64)
+    if not _identified(design):
+        return NotMeasured("too few cells without holes for a slope")
+    if block.table.shape[1] > 1 or options.sequential:
+        slopes = np.linalg.pinv(design)[0] @ np.asarray(block.table)
+        evidence = of_values(slopes, sequential=options.sequential)
+        return Effect(evidence, "seed", f"{how}; {_law(options)} over the seeds' slopes", block.trials)
+    evidence = of_regression(design, np.asarray(block.table)[:, 0], 0)
+    return Effect(evidence, "cell", f"{how}; least squares over cells", block.trials, _DEPENDENT)
+
+
+def _setting(cells: DataFrame) -> NDArray[np.int64]:
+    """The number of each row's setting of all axes but the learning rate and the batch size."""
+    return codes(cells, [axis for axis in axes(cells) if axis not in ("optimizer.lr", "batch_size")])
+
+
+def _identified(design: Array) -> bool:
+    """Whether the other columns leave something of the first."""
+    if len(design) <= 1:
+        return False
+    first, others = design[:, 0], design[:, 1:]
+    left = first - others @ (np.linalg.pinv(others) @ first)
+    return bool(np.abs(left).max() > max(_COLLINEAR, 1e-6 * np.ptp(first)))
+
+
+def _spearman(trials: DataFrame, y: str) -> str:
+    """The rank correlation with its bootstrap interval, for reference."""
+    found = correlation(trials, "lr_batch_ratio", y, "spearman")
+    bounds = f" [{found.low:.2f}, {found.high:.2f}]" if np.isfinite(found.low) else ""
+    return f"Spearman {found.estimate:.3f}{bounds}" if np.isfinite(found.estimate) else ""
+
+
+def _in_cells(trials: DataFrame, chosen: DataFrame) -> DataFrame:
+    keys = axes(trials)
+    both = codes(trials, keys)
+    return trials[np.isin(both, both[trials["trial_id"].isin(chosen["trial_id"])])]
+
+
+def _same(found: object, value: float | bool) -> bool:
+    return isinstance(found, int | float | np.generic) and bool(np.isclose(float(found), float(value), rtol=_SAME))
+
+
+def _law(options: Options) -> str:
+    return "confidence sequence" if options.sequential else "t"
+
+
+def _word(axis: str) -> str:
+    return {"optimizer.lr": "the learning rate", "batch_size": "the batch size"}.get(axis, axis)

@@ -1,0 +1,165 @@
+"""The claims ledger as text: for the terminal, at 100 columns, and JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from analysis.claims import Claim
+from analysis.evidence import MOST_FURTHER
+from analysis.words import short
+
+#: Columns of text.
+WIDTH = 100
+
+_COLUMNS = (("network", 24), ("effect [95 % interval]", 27), ("n", 12), ("p (Holm)", 8), ("verdict", 12))
+
+_UNITS = {"fraction": "points", "fraction a decade": "points a decade", "ratio": "% more time"}
+
+
+def claims_view(claims: Sequence[Claim]) -> RenderableType:
+    """A paragraph a claim: its statement, a line a network, and what a reader has to know of them.
+
+    Args:
+        claims: of `analysis.claims.ledger`.
+    """
+    return Group(*map(Text, claims_text(claims).splitlines()))
+
+
+def claims_text(claims: Sequence[Claim]) -> str:
+    """`claims_view` as plain text, no line longer than `WIDTH`."""
+    blocks = [_block([claim for claim in claims if claim.name == name]) for name in _names(claims)]
+    return "\n\n".join(["\n".join(block) for block in blocks] + ["\n".join(_legend(claims))]) + "\n"
+
+
+def claims_json(claims: Sequence[Claim]) -> str:
+    """Every field of every line; null where there is no number, accuracies as fractions, times in seconds."""
+    return json.dumps([_plain(asdict(claim)) for claim in claims], indent=2) + "\n"
+
+
+def line_of(claim: Claim) -> str:
+    """One line of the ledger: network, effect with interval, n, Holm's p and verdict."""
+    values = (
+        ", ".join(filter(None, [claim.network, claim.of])),
+        f"{_number(claim, claim.estimate)} {_interval(claim)}",
+        _plural(claim.n, claim.replicate),
+        short(claim.p_holm, 2) or "n/a",
+        claim.verdict,
+    )
+    return "  ".join(f"{value:<{width}}" for value, (_, width) in zip(values, _COLUMNS, strict=True)).rstrip()
+
+
+def look_of(claim: Claim) -> str:
+    """A claim's line in words, for a look while its run goes on."""
+    if claim.verdict == "not measured":
+        return f"{claim.name}: {claim.note}"
+    whose = ", ".join(filter(None, [claim.network, claim.of]))
+    effect = f"{_number(claim, claim.estimate)} {_interval(claim)} {_UNITS[claim.unit]}"
+    return f"{whose}: {effect}, n = {claim.n}: {claim.verdict}"
+
+
+def rule(claim: Claim) -> str:
+    """Where the claim holds, in words: `holds above 0 points`."""
+    if claim.unit == "ratio":
+        return f"holds {claim.region} {100 * (claim.threshold - 1):.3g} % more time"
+    bound = f"{100 * claim.threshold:.3g} {_UNITS[claim.unit]}"
+    return f"holds within +-{bound}" if claim.region == "within" else f"holds {claim.region} {bound}"
+
+
+def _block(claims: Sequence[Claim]) -> list[str]:
+    first = claims[0]
+    lines = list(_wrapped(f"{first.name}: {first.statement} ({rule(first)})", indent=""))
+    if first.verdict == "not measured":
+        return [*lines, *_wrapped(f"not measured: {first.note}; {first.config} measures it"), *_left_out(first)]
+    lines += [f"  {line_of(claim)}" for claim in claims]
+    remarks = [remark for claim in claims for remark in _remarks(claim, len(claims) > 1)]
+    remarks.sort(key=lambda remark: bool(remark[0]))  # what is said of all first
+    notes = dict.fromkeys(f"{whose}{what}" for whose, what in remarks)
+    return [*lines, *(part for note in notes for part in _wrapped(note, indent="    "))]
+
+
+def _remarks(claim: Claim, several: bool) -> Iterator[tuple[str, str]]:
+    """(whose, what) of a line: how it was had, what is left out, what would decide it."""
+    whose = f"{', '.join(filter(None, [claim.network, claim.of]))}: " if several else ""
+    yield "", claim.method
+    for part in filter(None, claim.note.split("; ")):
+        yield (whose if part.startswith("Spearman") else ""), part
+    yield from ((whose, text.strip()) for text in _left_out(claim))
+    if claim.verdict == "undecided":
+        yield ("" if claim.replicate == "cell" else whose), _further(claim)
+
+
+def _left_out(claim: Claim) -> list[str]:
+    """At most one line: the trials that are not used, by why."""
+    counts = [f"{_plural(n, 'trial')} ({why})" for why, n in claim.left_out.items()]
+    return [f"    left out: {', '.join(counts)}"] if counts else []
+
+
+def _further(claim: Claim) -> str:
+    if claim.replicate == "cell":
+        return "undecided: one seed a cell; further seeds would tell its noise"
+    if math.isnan(claim.p):
+        return "undecided: no spread is known; a further seed would give one"
+    if claim.further is None:
+        return f"undecided: more than {MOST_FURTHER} further {claim.replicate}s, the effect being near the threshold"
+    cost = f", about {_duration(claim.further_seconds)} of trials" if math.isfinite(claim.further_seconds) else ""
+    return f"undecided: about {_plural(claim.further, f'further {claim.replicate}')} would decide{cost}"
+
+
+def _legend(claims: Sequence[Claim]) -> Iterator[str]:
+    tested = sum(math.isfinite(claim.p) for claim in claims)
+    yield from _wrapped(
+        "accuracies in points, at the last epoch; intervals are each line's own. A verdict is read from Holm's p, the "
+        f"smallest level at which the interval decides, adjusted over the {tested} lines that have one: all hold "
+        "together at 5 %",
+        indent="",
+    )
+    if any(claim.sequential for claim in claims):
+        text = (
+            "seeds were added until a claim was decided (--decide): intervals are confidence sequences, valid at any "
+            "stopping; that claim is a family of its own"
+        )
+        yield from _wrapped(text, indent="")
+
+
+def _number(claim: Claim, value: float) -> str:
+    """In points, or percent more time."""
+    if not math.isfinite(value):
+        return "n/a" if math.isnan(value) else f"{'-' if value < 0 else ''}inf"
+    return f"{100 * (value - (claim.unit == 'ratio')):+.2f}"
+
+
+def _interval(claim: Claim) -> str:
+    low, high = (_number(claim, bound) for bound in (claim.low, claim.high))
+    return "[n/a]" if "n/a" in (low, high) else f"[{low}, {high}]"
+
+
+def _plural(n: int, noun: str) -> str:
+    return f"{n} {noun}{'' if n == 1 else 's'}"
+
+
+def _duration(seconds: float) -> str:
+    """As a person says it: `42 s`, `12 min`, `3.4 h`."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _wrapped(text: str, indent: str = "  ") -> Iterable[str]:
+    return textwrap.wrap(text, WIDTH, initial_indent=indent, subsequent_indent=f"{indent}  ")
+
+
+def _names(claims: Iterable[Claim]) -> list[str]:
+    return list(dict.fromkeys(claim.name for claim in claims))
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    """Infinite bounds and NaN as null: JSON has neither."""
+    return {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in values.items()}

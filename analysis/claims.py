@@ -1,0 +1,370 @@
+"""The claims ledger: what the study says of robust accuracy, each claim with its effect, interval and verdict.
+
+A verdict is read from an interval, never from a failed test: a claim is supported if the interval lies wholly where
+the claim says, contradicted if wholly elsewhere, else undecided. `p` is the smallest level at which the interval would
+decide, Holm's adjustment over all lines of the ledger (`p_holm`) makes the verdicts hold at 5 % together.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from pandas import DataFrame
+
+from analysis import claim_effects as effects
+from analysis.budgets import one_budget
+from analysis.cells import Mode
+from analysis.claim_effects import ROBUST, Effect, Measure, NotMeasured, Options
+from analysis.claim_study import Study
+from analysis.evidence import Evidence, of_values
+from analysis.methods import holm
+from trainers.errors import UserError, suggestion
+
+Verdict = Literal["supported", "contradicted", "undecided", "not measured"]
+
+#: Where a claim says that its effect is: above its threshold, below it, or no further than it from 0.
+Region = Literal["above", "below", "within"]
+
+Unit = Literal["fraction", "fraction a decade", "ratio"]
+
+#: How much of robust accuracy (fraction) and how much more time (share) still pass for none.
+MARGIN, TIME_MARGIN = 0.01, 0.05
+
+CONFIDENCE = 0.95
+
+#: Why a completed trial is left out of a claim: of another setting, without its counterpart, or its cell lacks a seed.
+UNMATCHED = "not of this claim or unmatched"
+
+
+_MEANS = "each cell is the mean of 3 runs, which are not published"
+
+
+@dataclass(frozen=True)
+class Question:
+    """A claim before anything is measured."""
+
+    name: str
+    statement: str
+    region: Region
+    unit: Unit
+    measure: Measure
+    config: str
+    """That would measure it."""
+    by_method: bool = False
+    """Whether it is asked of PGD-AT and of DEAT: their opposite effects must not pass for none."""
+
+    def threshold(self, margin: float, time_margin: float) -> float:
+        """Of the effect, as it is measured: a logarithm for a ratio."""
+        return {"above": 0.0, "within": margin, "below": math.log1p(time_margin) if self.unit == "ratio" else margin}[
+            self.region
+        ]
+
+    def agrees(self, estimate: float, threshold: float) -> bool:
+        """Whether an estimate lies where the claim says."""
+        if self.region == "above":
+            return estimate > threshold
+        return (abs(estimate) if self.region == "within" else estimate) < threshold
+
+    def gap(self, estimate: float, threshold: float) -> float:
+        """How far an estimate is from the edge of what the claim says."""
+        return abs((abs(estimate) if self.region == "within" else estimate) - threshold)
+
+
+QUESTIONS: tuple[Question, ...] = (
+    Question(
+        "ratio",
+        "{accuracy} accuracy rises with lr / batch.",
+        "above",
+        "fraction a decade",
+        effects.ratio,
+        "configs/ratio.yaml",
+        by_method=True,
+    ),
+    Question(
+        "ratio_only",
+        "The ratio is all that counts: along a constant lr / batch, {accuracy} accuracy stays the same.",
+        "within",
+        "fraction a decade",
+        effects.ratio_only,
+        "configs/ratio.yaml",
+        by_method=True,
+    ),
+    Question(
+        "deat_equal_lr",
+        "DEAT beats SGD at equal hyperparameters.",
+        "above",
+        "fraction",
+        effects.equal_lr,
+        "configs/paper/compare.yaml",
+    ),
+    Question(
+        "deat_own_best",
+        "DEAT beats SGD, each at its own best learning rate and batch size.",
+        "above",
+        "fraction",
+        effects.own_best,
+        "configs/paper/compare.yaml",
+    ),
+    Question(
+        "not_weight_decay",
+        "DEAT beats the SGD that has its effective learning rate and weight decay.",
+        "above",
+        "fraction",
+        effects.not_weight_decay,
+        "configs/controls.yaml",
+    ),
+    Question(
+        "k1_k2",
+        "k1 and k2 hardly matter: no two settings differ by the margin.",
+        "below",
+        "fraction",
+        effects.k1_k2,
+        "configs/paper/k1_k2.yaml",
+    ),
+    Question(
+        "no_extra_time",
+        "DEAT costs no extra training time.",
+        "below",
+        "ratio",
+        effects.extra_time,
+        "configs/paper/compare.yaml",
+    ),
+)
+
+NAMES: tuple[str, ...] = tuple(question.name for question in QUESTIONS)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One line of the ledger: a claim in one network, or over several. Accuracies are fractions, times seconds."""
+
+    name: str
+    statement: str
+    network: str
+    """A model's name; `3 networks` where they are the replicates; empty: measured in none."""
+    of: str
+    """The method that it is asked of; empty: it is about several."""
+    verdict: Verdict
+    unit: Unit
+    estimate: float = np.nan
+    low: float = np.nan
+    """Of the interval at 95 %, for this line alone; NaN or infinite where there is none."""
+    high: float = np.nan
+    region: Region = "above"
+    threshold: float = np.nan
+    """The claim holds where the effect is `region` this, in its unit."""
+    n: int = 0
+    """Replicates."""
+    replicate: str = ""
+    """What n counts: seed, cell or network."""
+    n_trials: int = 0
+    method: str = ""
+    """Of the effect and its interval."""
+    sequential: bool = False
+    """Whether the interval is valid though n was stopped at."""
+    p: float = np.nan
+    """Smallest alpha at which the interval of 1 - alpha decides."""
+    p_holm: float = np.nan
+    further: int | None = None
+    """Replicates that would decide, if effect and spread are as estimated, with power 0.8; None: not to be said."""
+    further_seconds: float = np.nan
+    """What they would take one after another."""
+    left_out: dict[str, int] = field(default_factory=dict)
+    """Trials of the network that are not used, by why."""
+    note: str = ""
+    config: str = ""
+    """That would measure it, where it is not."""
+
+
+def question(name: str) -> Question:
+    """The claim of that name.
+
+    Raises:
+        UserError: there is none.
+    """
+    for known in QUESTIONS:
+        if known.name == name:
+            return known
+    raise UserError(f"{name}: no such claim; {suggestion(name, NAMES)}")
+
+
+def ledger(
+    study: Study,
+    *,
+    margin: float = MARGIN,
+    time_margin: float = TIME_MARGIN,
+    metric: str = "val_robust",
+    mode: Mode = "max",
+    y: str = ROBUST,
+    only: str | None = None,
+) -> tuple[Claim, ...]:
+    """Every claim in every network, and over the networks where there are several, with verdicts that hold together.
+
+    Where a launch stopped at its number of seeds (`sweep launch --decide`), all intervals are of
+    `analysis.sequential`, and the claim that it was to decide, named beforehand, is a family of its own.
+
+    Args:
+        study: a run's or the published one.
+        margin: of accuracy, a fraction, below which a difference passes for none.
+        time_margin: of time, a share.
+        metric: of validation; what best cells are chosen by.
+        mode: max for an accuracy, min for a loss.
+        y: the accuracy that claims are about, such as last_test_clean.
+        only: a claim; none: all.
+    """
+    chooser = "last_test_robust" if study.published else f"last_{metric}"
+    confirm = "deat_own_best" in study.launched
+    options = Options(chooser, "max" if study.published else mode, bool(study.launched), y, confirm)
+    lines: list[tuple[Claim, Evidence | None, float]] = []
+    for asked in QUESTIONS if only is None else (question(only),):
+        lines += _asked(asked, study, options, asked.threshold(margin, time_margin))
+    families = [
+        (line[0].name if line[0].name in study.launched and line[1] is not None else "", line) for line in lines
+    ]
+    decided: dict[int, Claim] = {}
+    for family in dict.fromkeys(name for name, _ in families):
+        members = [place for place, (name, _) in enumerate(families) if name == family]
+        decided |= dict(zip(members, _judged([lines[place] for place in members]), strict=True))
+    return tuple(decided[place] for place in range(len(lines)))
+
+
+def _stated(statement: str, y: str) -> str:
+    """The statement with the accuracy that it is about."""
+    word = y.rpartition("_")[2]
+    return statement.format(accuracy=word.capitalize() if statement.startswith("{") else word)
+
+
+def _asked(
+    asked: Question, study: Study, options: Options, threshold: float
+) -> list[tuple[Claim, Evidence | None, float]]:
+    """The claim's lines without verdicts, each with its evidence and the seconds of one replicate."""
+    trials = study.trials
+    if asked.name in study.launched and asked.name != "deat_own_best":
+        trials = trials[trials["trial_id"].isin(study.launched[asked.name])]
+    base = Claim(
+        asked.name,
+        _stated(asked.statement, options.y),
+        "",
+        "",
+        "not measured",
+        asked.unit,
+        region=asked.region,
+        threshold=_shown(asked, threshold),
+    )
+    found: list[tuple[Claim, Effect | NotMeasured]] = []
+    for model, part in trials.groupby("model.name", sort=False):
+        usable, left_out = one_budget(part)
+        if usable.empty:
+            found.append((replace(base, left_out=left_out), NotMeasured("no completed trial")))
+            continue
+        for method, rows in methods_of(usable) if asked.by_method else [("", usable)]:
+            effect = asked.measure(rows, options)
+            found.append(
+                (replace(base, network=str(model), of=method, left_out=_left_out(left_out, rows, effect)), effect)
+            )
+    measured = [(claim, effect) for claim, effect in found if isinstance(effect, Effect)]
+    if not measured:
+        reasons = dict.fromkeys(effect.reason for _, effect in found if isinstance(effect, NotMeasured))
+        counts = found[0][0].left_out if len(found) == 1 else {}
+        note = "; ".join(reasons) or "no trials"
+        return [(replace(base, note=note, left_out=counts, config=asked.config), None, math.nan)]
+    lines = [(_measured(claim, asked, effect), effect.evidence, effect.seconds) for claim, effect in measured]
+    if study.published:
+        lines = [(replace(line, note=f"{_MEANS}; {line.note}"), evidence, s) for line, evidence, s in lines]
+    return [*lines, *_over_networks(base, asked, measured, options)]
+
+
+def methods_of(usable: DataFrame) -> list[tuple[str, DataFrame]]:
+    """PGD-AT and DEAT with their published constants; of a run without either, every method."""
+    found = [(str(name), rows) for name, rows in effects.published_settings(usable).groupby("method", sort=False)]
+    return [(name, rows) for name, rows in found if name in ("PGD-AT", "DEAT")] or found
+
+
+def _left_out(counts: Mapping[str, int], rows: DataFrame, effect: Effect | NotMeasured) -> dict[str, int]:
+    """What `one_budget` left out, and the trials that are not of the effect."""
+    rest = len(rows) - len(effect.trials) if isinstance(effect, Effect) else 0
+    return {**counts, **({UNMATCHED: rest} if rest else {})}
+
+
+def _measured(base: Claim, asked: Question, effect: Effect) -> Claim:
+    evidence = effect.evidence
+    low, high = evidence.interval(1 - CONFIDENCE)
+    return replace(
+        base,
+        estimate=_shown(asked, evidence.estimate),
+        low=_shown(asked, low),
+        high=_shown(asked, high),
+        n=evidence.n,
+        replicate=effect.replicate,
+        n_trials=len(effect.trials),
+        method=effect.method,
+        sequential=evidence.law == "sequence",
+        note=effect.note,
+    )
+
+
+def _over_networks(
+    base: Claim, asked: Question, found: Sequence[tuple[Claim, Effect]], options: Options
+) -> list[tuple[Claim, Evidence | None, float]]:
+    """The lines in which networks are the replicates; none of a range, which has no mean, nor of a run stopped at."""
+    lines: list[tuple[Claim, Evidence | None, float]] = []
+    for method in dict.fromkeys(claim.of for claim, _ in found):
+        of_method = [effect for claim, effect in found if claim.of == method]
+        if len(of_method) < 2 or options.sequential or of_method[0].evidence.is_range:
+            continue
+        evidence = of_values(np.array([effect.evidence.estimate for effect in of_method]))
+        how = f"mean of the networks' effects ({of_method[0].method.partition(';')[0]}); t over networks"
+        together = Effect(evidence, "network", how, pd.concat([effect.trials for effect in of_method]))
+        line = replace(base, network=f"{len(of_method)} networks", of=method)
+        lines.append((_measured(line, asked, together), evidence, math.nan))
+    return lines
+
+
+def _judged(lines: Sequence[tuple[Claim, Evidence | None, float]]) -> list[Claim]:
+    """One family's claims with p, verdict and what would decide them."""
+    gaps = [_gap(claim) for claim, _, _ in lines]
+    p_values = np.array(
+        [
+            evidence.level(gap) if evidence is not None else math.nan
+            for (_, evidence, _), gap in zip(lines, gaps, strict=True)
+        ]
+    )
+    adjusted = holm(p_values)
+    open_ones = int((adjusted >= 1 - CONFIDENCE).sum())
+    judged = []
+    for (claim, evidence, seconds), gap, p, p_holm in zip(lines, gaps, p_values, adjusted, strict=True):
+        claim = replace(claim, p=float(p), p_holm=float(p_holm), verdict=_verdict(claim, evidence, float(p_holm)))
+        if claim.verdict == "undecided" and evidence is not None and claim.replicate != "cell":
+            further = evidence.further(gap, (1 - CONFIDENCE) / max(open_ones, 1))
+            cost = seconds * further if further is not None and claim.replicate == "seed" else math.nan
+            claim = replace(claim, further=further, further_seconds=cost)
+        judged.append(claim)
+    return judged
+
+
+def _verdict(claim: Claim, evidence: Evidence | None, p_holm: float) -> Verdict:
+    if evidence is None:
+        return "not measured"
+    if not p_holm < 1 - CONFIDENCE:
+        return "undecided"
+    asked = question(claim.name)
+    return "supported" if asked.agrees(evidence.estimate, _raw(asked, claim.threshold)) else "contradicted"
+
+
+def _gap(claim: Claim) -> float:
+    asked = question(claim.name)
+    return asked.gap(_raw(asked, claim.estimate), _raw(asked, claim.threshold))
+
+
+def _shown(asked: Question, value: float) -> float:
+    """A measured value in the claim's unit: of a logarithm its exponential."""
+    return math.exp(value) if asked.unit == "ratio" else value
+
+
+def _raw(asked: Question, value: float) -> float:
+    return math.log(value) if asked.unit == "ratio" else value

@@ -1,0 +1,165 @@
+"""An estimate and how far off it may be, under one of three laws: what every verdict is read from."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from analysis.blocks import NO_SPREAD
+from analysis.sequential import anytime_p, half_width
+
+Array = NDArray[np.float64]
+
+#: t: Student's, at an n fixed beforehand. range: the largest difference of several cells' means, by the studentized
+#: range. sequence: either, at an n that was stopped at (`analysis.sequential`).
+Law = Literal["t", "range", "sequence"]
+
+#: More further replicates than this are not counted.
+MOST_FURTHER = 1000
+
+#: Power at which further replicates are foretold.
+POWER = 0.8
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """An estimate with the noise of one replicate; an interval is estimate +- `half_width`, at any level."""
+
+    estimate: float
+    spread: float
+    """Standard deviation of one replicate's effect (of a range: of one cell), in the estimate's unit; may be NaN."""
+    n: int
+    """Replicates."""
+    law: Law = "t"
+    cells: int = 2
+    """Whose means a range is of."""
+    is_range: bool = False
+    """Whether the estimate is the largest difference of the cells' means, and not a mean."""
+    parameters: int = 1
+    """Fitted to the replicates: n - parameters degrees of freedom for each contrast."""
+
+    @property
+    def freedom(self) -> int:
+        """Degrees of freedom of `spread`."""
+        return (self.n - self.parameters) * (self.cells - 1)
+
+    @property
+    def error(self) -> float:
+        """Standard error: of the estimate; of a range, of the difference of two cells."""
+        return self.spread * math.sqrt((2 if self.is_range else 1) / self.n) if self.n else math.nan
+
+    @property
+    def known(self) -> bool:
+        """Whether there is any interval: two replicates that differ."""
+        return self.freedom > 0 and self.error > NO_SPREAD
+
+    def half_width(self, alpha: float) -> float:
+        """Half the width of the interval of confidence 1 - alpha; NaN without spread.
+
+        Of m cells' means with n replicates each: q(1 - alpha; m, v) s / sqrt(n), which holds for all differences at
+        once and so for the largest [Tukey; Miller, Simultaneous Statistical Inference, 1981, ch. 2, section 1].
+        """
+        if not self.known:
+            return math.nan
+        if self.law == "sequence":
+            return half_width(self.error, self.n, self.freedom, alpha / self._comparisons)
+        if self.law == "range":
+            quantile = float(stats.studentized_range.ppf(1 - alpha, self.cells, self.freedom))
+            return quantile * self.spread / math.sqrt(self.n)
+        return float(stats.t.ppf(1 - alpha / 2, self.freedom)) * self.error
+
+    def level(self, gap: float) -> float:
+        """The alpha at which `half_width` is the gap: p of the test that it is no further off. NaN: no spread."""
+        if not self.known:
+            return math.nan
+        if self.law == "sequence":
+            return anytime_p(gap / self.error, self.n, self.freedom, self._comparisons)
+        if self.law == "range":
+            return float(stats.studentized_range.sf(gap * math.sqrt(self.n) / self.spread, self.cells, self.freedom))
+        return float(2 * stats.t.sf(gap / self.error, self.freedom))
+
+    def interval(self, alpha: float) -> tuple[float, float]:
+        """low and high; a range has none below 0."""
+        half = self.half_width(alpha)
+        low = self.estimate - half
+        return (max(low, 0.0) if self.is_range else low), self.estimate + half
+
+    def further(self, gap: float, alpha: float) -> int | None:
+        """Replicates beyond these after which an interval of 1 - alpha is shorter than the gap, with `POWER`.
+
+        If estimate and spread are true: half_width(n) + t(POWER; v) error(n) <= gap.
+
+        Args:
+            gap: from the estimate to what is to be excluded, in its unit.
+            alpha: in (0, 1).
+
+        Returns:
+            None: more than `MOST_FURTHER`, or the spread is not known.
+        """
+        if not self.known or not self._enough(self.n + MOST_FURTHER, gap, alpha):
+            return None
+        low, high = self.n, self.n + MOST_FURTHER
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if self._enough(middle, gap, alpha) else (middle, high)
+        return high - self.n
+
+    def _enough(self, n: int, gap: float, alpha: float) -> bool:
+        there = replace(self, n=n)
+        left = gap - float(stats.t.ppf(POWER, there.freedom)) * there.error
+        return left > 0 and there.level(left) <= alpha
+
+    @property
+    def _comparisons(self) -> int:
+        return self.cells * (self.cells - 1) // 2
+
+
+def of_values(values: Array, *, sequential: bool = False) -> Evidence:
+    """The mean of independent, near normal replicates.
+
+    Args:
+        values: (n,).
+        sequential: n was stopped at, not fixed beforehand.
+    """
+    n = len(values)
+    spread = float(values.std(ddof=1)) if n > 1 else math.nan
+    return Evidence(float(values.mean()) if n else math.nan, spread, n, "sequence" if sequential else "t")
+
+
+def of_range(table: Array, *, sequential: bool = False) -> Evidence:
+    """The largest difference of cells' means, the seeds as blocks: one variance s^2 for all, what neither explains.
+
+    Args:
+        table: (cells, seeds), at least two cells.
+        sequential: as in `of_values`; the range's bounds are then Bonferroni's over all pairs of cells.
+    """
+    cells, n = table.shape
+    means = table.mean(axis=1)
+    residuals = table - means[:, None] - table.mean(axis=0) + table.mean()
+    freedom = (cells - 1) * (n - 1)
+    spread = float(np.sqrt((residuals**2).sum() / freedom)) if freedom else math.nan
+    return Evidence(float(np.ptp(means)), spread, n, "sequence" if sequential else "range", cells, is_range=True)
+
+
+def of_regression(design: Array, y: Array, column: int) -> Evidence:
+    """A coefficient of a least-squares fit, each row a replicate of its own.
+
+    Assumes independent errors of one variance about the model; where a smooth curve is bent, they are neither.
+
+    Args:
+        design: (n, parameters).
+        y: (n,).
+        column: the coefficient's.
+    """
+    n = len(y)
+    inverse = np.linalg.pinv(design)
+    parameters = int(np.linalg.matrix_rank(design))
+    left = y - design @ (inverse @ y)
+    variance = float((left**2).sum()) / (n - parameters) if n > parameters else math.nan
+    spread = math.sqrt(variance * float((inverse[column] ** 2).sum()) * n)
+    return Evidence(float(inverse[column] @ y), spread, n, parameters=parameters)

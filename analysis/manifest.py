@@ -1,0 +1,165 @@
+"""What figures and tables were made from, written beside them, and whether they would come out the same again."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from analysis.plans import OWN, PUBLISHED, Data
+from trainers.errors import UserError
+from trainers.record import RECORDS_FILE
+
+MANIFEST_FILE = "manifest.json"
+
+#: Packages on which a number may depend, or a picture.
+PACKAGES = ("matplotlib", "numpy", "pandas", "scipy")
+
+SAME = "same"
+
+
+def described(data: Data, directory: Path | None, made: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    """The manifest of figures and tables.
+
+    Args:
+        data: what they were made from.
+        directory: the run whose data these are; none: the published study alone.
+        made: figure or table to its files' names and content, pictures aside.
+
+    Returns:
+        metric, chosen_by, code_version (of `analysis`), versions, sources (study to its file, sha256,
+        trials, the completed ones, and trials_sha256, of their ids) and figures (name to its files, each with its
+        sha256).
+    """
+    return {
+        "metric": data.metric,
+        "chosen_by": data.chosen_by._asdict(),
+        "code_version": code_version(),
+        "versions": {name: version(name) for name in PACKAGES},
+        "sources": {study.study: _source(study, directory) for study in (data, data.beside) if study is not None},
+        "figures": {
+            name: {file: _sha256(text.encode()) for file, text in files.items()} for name, files in made.items()
+        },
+    }
+
+
+def write(manifest: Mapping[str, Any], output: Path) -> Path:
+    """Writes the manifest, and returns its path."""
+    path = output / MANIFEST_FILE
+    path.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    return path
+
+
+def read(output: Path) -> dict[str, Any]:
+    """The manifest of a folder of figures.
+
+    Raises:
+        UserError: there is none, or it is not one.
+    """
+    path = output / MANIFEST_FILE
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; draw the figures first, without --check") from None
+    except ValueError:
+        known = None
+    if not isinstance(known, dict) or not {"metric", "code_version", "versions", "sources", "figures"} <= set(known):
+        raise UserError(f"{path}: must be a manifest as `sweep figures` writes it, and is damaged; draw them again")
+    return known
+
+
+def refuse_other(manifest: Mapping[str, Any], directory: Path | None, output: Path) -> None:
+    """Refuses to check figures of a run without the run, and those of the published study against a run.
+
+    Raises:
+        UserError: the manifest is of the other.
+    """
+    if directory is None and OWN in manifest["sources"]:
+        raise UserError(f"--output {output}: its figures were drawn from a run; give its DIR to check them")
+    if directory is not None and OWN not in manifest["sources"]:
+        raise UserError(f"--output {output}: its figures are of the published study alone; leave DIR out")
+
+
+def compared(
+    known: Mapping[str, Any], fresh: Mapping[str, Any], output: Path, skipped: Mapping[str, str]
+) -> dict[str, str]:
+    """Each figure and table of either manifest, and whether its file is what it would be now.
+
+    Args:
+        known: of the files in the folder.
+        fresh: of the same made again.
+        output: the folder.
+        skipped: what could not be made again, and why.
+    """
+    why = ", ".join(_changes(known, fresh)) or "though nothing it came from did: it is not reproducible"
+    answers = {
+        name: _compared(files, fresh["figures"].get(name), output, why, skipped.get(name, ""))
+        for name, files in known["figures"].items()
+    }
+    return answers | {
+        name: f"missing: not drawn yet, {why}" for name in fresh["figures"] if name not in known["figures"]
+    }
+
+
+@functools.cache
+def code_version() -> str:
+    """12 hex digits of the SHA-256 of the sources of `analysis`, the published numbers among them."""
+    folder = Path(__file__).parent
+    paths = sorted([*folder.rglob("*.py"), *folder.rglob("*.csv")])
+    return _digest(part for path in paths for part in (path.relative_to(folder).as_posix().encode(), path.read_bytes()))
+
+
+def _source(study: Data, directory: Path | None) -> dict[str, Any]:
+    trials = study.trials
+    ids = sorted(trials.loc[trials["outcome"] == "completed", "trial_id"])
+    known: dict[str, Any] = {"trials": len(ids), "trials_sha256": _sha256("\n".join(ids).encode())}
+    if study.study == PUBLISHED or directory is None:
+        folder = Path(__file__).parent / "published_numbers"
+        return {
+            "files": folder.name,
+            "sha256": _digest(path.read_bytes() for path in sorted(folder.glob("*.csv"))),
+        } | known
+    path = directory / RECORDS_FILE
+    return {"file": path.name, "sha256": _sha256(path.read_bytes())} | known
+
+
+def _compared(files: Mapping[str, str], fresh: Mapping[str, str] | None, output: Path, why: str, needs: str) -> str:
+    missing = [file for file in files if not (output / file).is_file()]
+    if missing:
+        return f"missing: {', '.join(missing)}"
+    edited = [file for file, digest in files.items() if _sha256((output / file).read_bytes()) != digest]
+    if edited:
+        return f"edited by hand: {', '.join(edited)}"
+    if fresh is None:
+        return f"differs: cannot be drawn any more: {needs}"
+    return SAME if fresh == files else f"differs: {why}"
+
+
+def _changes(known: Mapping[str, Any], fresh: Mapping[str, Any]) -> Iterable[str]:
+    for study, source in fresh["sources"].items():
+        before = known["sources"].get(study, {})
+        if source["sha256"] != before.get("sha256"):
+            more = source["trials"] - before.get("trials", 0)
+            name = "records" if study == OWN else "published numbers"
+            yield f"{name} changed, {more:+d} trials" if more else f"{name} changed"
+    if known["code_version"] != fresh["code_version"]:
+        yield "code version"
+    for name, number in fresh["versions"].items():
+        if known["versions"].get(name) != number:
+            yield f"{name} {known['versions'].get(name, 'none')}, now {number}"
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _digest(parts: Iterable[bytes]) -> str:
+    """12 hex digits of all parts together."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part + b"\0")
+    return digest.hexdigest()[:12]

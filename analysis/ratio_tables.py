@@ -1,0 +1,348 @@
+"""Is the ratio what counts? The answers as text: rows, JSON, Markdown, and what the terminal shows."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, is_dataclass
+from typing import Any
+
+import numpy as np
+from pandas import DataFrame
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from analysis.budgets import left_out_text, one_budget
+from analysis.decomposition import Decomposition, decompositions
+from analysis.mixed import NetworkEffects, network_effects
+from analysis.partial import PartialCorrelation, partial_correlations
+from analysis.ratio_models import RatioComparison, ratio_comparisons, verdict
+from analysis.seeds import Estimate
+from analysis.smooth import SmoothSurface, smooth_surfaces
+from analysis.words import label, scale, short
+
+Rows = list[dict[str, str]]
+
+#: Below this p the seeds' slopes are said to differ.
+_LEVEL = 0.05
+
+#: Up to so many networks and methods are named beside a reason.
+_NAMED = 6
+
+_CAPTIONS = {
+    "models": "mixed models by maximum likelihood, the seeds random; held out: root mean square error of cells left "
+    "out with all their seeds, least squares; lack of fit: p of an F-test against the cells' means",
+    "tests": "F-tests, exact under independent normal noise of one variance, with the seeds as fixed blocks; "
+    "p (Holm): over all tests of this table; held out: larger minus smaller, 95 % jackknife over cells",
+    "along": "change per decade of the learning rate at one lr / batch size, with 95 % intervals; blocks: from all "
+    "residuals, one slope for all seeds, which `alike` is the p of",
+    "networks": "mixed model by restricted maximum likelihood, 95 % Wald interval; over networks: 95 % t interval over "
+    "the networks' own means",
+    "partial": "of accuracy with log10(lr / batch size), the training accuracy held fixed; p by t with n - 3 degrees "
+    "of freedom, (Holm) over this table; intervals: bootstrap of seeds within cells",
+    "surface": "Gaussian process over log2 lr and log2 batch size; angle from rising lr / batch size to the surface's "
+    "gradient, median over the design: 0 the ratio alone, 45 lr alone, -45 the batch size alone; 95 % of the posterior",
+    "variance": "Sobol's indices from a Legendre polynomial of degree 2, 95 % bootstrap over points, none where they "
+    "are few; noise: the seeds' share of one trial's variance",
+}
+
+_TITLES = {
+    "models": "nested models",
+    "tests": "is more than the ratio needed?",
+    "along": "along a line of equal ratio",
+    "networks": "over networks and seeds",
+    "partial": "partial correlation",
+    "surface": "smooth surface",
+    "variance": "share of the variance over the design",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class RatioAnswers:
+    """Everything that is asked of the ratio, of one metric of one frame."""
+
+    y: str
+    n_trials: int
+    """Of the frame."""
+    left_out: dict[str, int]
+    """Of `analysis.budgets.one_budget`."""
+    comparisons: tuple[RatioComparison, ...]
+    networks: NetworkEffects
+    partial: tuple[PartialCorrelation, ...]
+    surfaces: tuple[SmoothSurface, ...]
+    decompositions: tuple[Decomposition, ...]
+
+
+def ratio_answers(trials: DataFrame, y: str = "last_test_robust", *, resamples: int = 1000) -> RatioAnswers:
+    """Asks every module of the ratio.
+
+    Args:
+        trials: as `analysis.frame.load_trials` gives them.
+        y: a metric's column.
+        resamples: of each bootstrap.
+
+    Raises:
+        UserError: the frame has no column `y`.
+    """
+    return RatioAnswers(
+        y,
+        len(trials),
+        one_budget(trials)[1],
+        ratio_comparisons(trials, y),
+        network_effects(trials, y),
+        partial_correlations(trials, y, resamples=resamples),
+        smooth_surfaces(trials, y),
+        decompositions(trials, y, resamples=resamples),
+    )
+
+
+def ratio_models_view(answers: RatioAnswers) -> RenderableType:
+    """All of it as tables for the terminal, the verdicts first, what could not be told last."""
+    parts: list[RenderableType] = [Text(line) for line in statements(answers)]
+    for name, rows in tables(answers).items():
+        if rows:
+            table = Table(title=_TITLES[name], caption=_CAPTIONS[name])
+            for header in rows[0]:
+                table.add_column(header, no_wrap=True)
+            for row in rows:
+                table.add_row(*map(Text, row.values()))
+            parts += [Text(""), table]
+    return Group(*parts, *map(Text, ["", *lacking_lines(answers)]))
+
+
+def ratio_text(answers: RatioAnswers, form: str) -> str:
+    """All of it as `json`, NaN as null and values in their own unit; or as `markdown`.
+
+    Args:
+        answers: of `ratio_answers`.
+        form: json or markdown.
+    """
+    if form == "json":
+        return json.dumps(ratio_record(answers), indent=2) + "\n"
+    blocks = ["\n".join(f"- {line}" for line in statements(answers))]
+    for name, rows in tables(answers).items():
+        if rows:
+            lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
+            body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+            blocks.append(f"**{_TITLES[name]}**\n\n{body}\n\n{_CAPTIONS[name]}")
+    return "\n\n".join([*blocks, "\n".join(f"- {line}" for line in lacking_lines(answers))]).rstrip() + "\n"
+
+
+def ratio_record(answers: RatioAnswers) -> dict[str, Any]:
+    """Every value under its field's name, plain enough for JSON; a surface without its grid."""
+    record = {name: _plain(getattr(answers, name)) for name in answers.__dataclass_fields__}
+    for surface in record["surfaces"]:
+        del surface["grid"], surface["cells"]
+    return record
+
+
+def statements(answers: RatioAnswers) -> list[str]:
+    """The answer in sentences: what entered, and for each network and method whether the ratio is all."""
+    n = answers.n_trials - sum(answers.left_out.values())
+    lines = [f"{label(answers.y)}: {n} of {answers.n_trials} trials; {left_out_text(answers.left_out)}"]
+    for one in (one for one in answers.comparisons if not one.reason):
+        counts = f"{one.n_trials} trials, {one.n_cells} cells, {one.n_seeds} seed{'s' * (one.n_seeds != 1)}"
+        lines.append(f"{_name(one)} ({counts}): {verdict(one)}{_slope(one, answers.y)}")
+    effects = answers.networks
+    if np.isfinite(effects.difference.value):
+        gain = f"{_estimate(effects.difference, answers.y)} points, 95 % Wald interval, p {short(effects.p, 2)}"
+        over = f"; over networks like them {_estimate(effects.difference_over_networks, answers.y)}"
+        of = f"{effects.n_networks} network{'s' * (effects.n_networks > 1)}, {effects.n_trials} trials"
+        several = over if np.isfinite(effects.difference_over_networks.low) else ""
+        lines.append(f"{effects.treatment} - {effects.control} over {of}: {gain}{several}")
+    return lines
+
+
+def lacking_lines(answers: RatioAnswers) -> list[str]:
+    """What could not be told, and why; one line a reason, whatever values stand in its brackets."""
+    reasons: dict[str, dict[str, str]] = {}
+
+    def note(reason: str, what: str) -> None:
+        reasons.setdefault(re.sub(r" \(.*?\)|, got .*", "", reason), {}).setdefault(what, reason)
+
+    for one in (one for one in answers.comparisons if one.reason):
+        note(one.reason, _name(one))
+    for fit in answers.partial:
+        if fit.interval.startswith("none: "):
+            note(f"partial correlation: no interval: {fit.interval.removeprefix('none: ')}", _name(fit))
+    for surface in answers.surfaces:
+        for text in filter(None, [surface.reason, *surface.notes]):
+            note(f"smooth surface: {text}", _name(surface))
+    for shares in filter(lambda one: one.reason, answers.decompositions):
+        note(f"share of the variance: {shares.reason}", f"{shares.model}, {shares.method}")
+    lines = [f"{_only(set(texts.values())) or kind} ({_few(list(texts))})" for kind, texts in reasons.items()]
+    return [*lines, *(f"over networks and seeds: {text}" for text in answers.networks.notes)]
+
+
+def _only(texts: Collection[str]) -> str:
+    """The text, if there is one alone."""
+    return next(iter(texts)) if len(texts) == 1 else ""
+
+
+def _few(names: Sequence[str]) -> str:
+    """The names, or how many there are and the first of them."""
+    return "; ".join(names) if len(names) <= _NAMED else f"{len(names)}, such as {names[0]}"
+
+
+def tables(answers: RatioAnswers) -> dict[str, Rows]:
+    """Header to text, one mapping a row; accuracies in percent. A table without rows is empty."""
+    of: Mapping[str, Callable[[RatioAnswers], Iterable[dict[str, str]]]] = {
+        "models": _models,
+        "tests": _tests,
+        "along": _along,
+        "networks": _networks,
+        "partial": _partial,
+        "surface": _surface,
+        "variance": _variance,
+    }
+    return {name: list(rows(answers)) for name, rows in of.items()}
+
+
+def _models(answers: RatioAnswers) -> Iterable[dict[str, str]]:
+    for one in answers.comparisons:
+        least = min((fit.aicc for fit in one.fits), default=np.nan)
+        for fit in one.fits:
+            yield {
+                "of": _name(one),
+                "model": f"{fit.name}, degree {one.degree}",
+                "terms": str(fit.terms),
+                "n": str(one.n_trials),
+                "AICc - least": f"{fit.aicc - least:.1f}",
+                "held out": f"{scale(answers.y) * fit.held_out:.2f}",
+                "lack of fit": short(fit.p_lack_of_fit, 2),
+            }
+
+
+def _tests(answers: RatioAnswers) -> Iterable[dict[str, str]]:
+    for one in answers.comparisons:
+        for test in one.tests:
+            yield {
+                "of": _name(one),
+                "test": f"{test.larger} against {test.smaller}",
+                "F": f"{test.f:.2f} ({test.df[0]}, {test.df[1]})",
+                "p": short(test.p, 2),
+                "p (Holm)": short(test.p_holm, 2),
+                "p (chi2)": short(test.p_chi2, 2),
+                "held out": _estimate(test.held_out, answers.y),
+            }
+
+
+def _along(answers: RatioAnswers) -> Iterable[dict[str, str]]:
+    for one in (one for one in answers.comparisons if not one.reason):
+        along = one.along
+        yield {
+            "of": _name(one),
+            "slope": _estimate(Estimate(along.estimate, along.low, along.high), answers.y),
+            "p": short(along.p, 2),
+            "from": along.method,
+            "blocks": _estimate(along.blocks, answers.y),
+            "p (blocks)": short(along.p_blocks, 2),
+            "alike": short(along.p_alike, 2),
+            "n": str(along.n_trials),
+        }
+
+
+def _networks(answers: RatioAnswers) -> Iterable[dict[str, str]]:
+    found = answers.networks
+    if np.isnan(found.difference.value):
+        return
+    counts = {"networks": str(found.n_networks), "seeds": str(found.n_seeds), "n": str(found.n_trials)}
+    gain = _estimate(found.difference, answers.y)
+    over = _estimate(found.difference_over_networks, answers.y)
+    name = f"{found.treatment} - {found.control}"
+    yield {"effect": name, "estimate": gain, "p": short(found.p, 2), "over networks": over, **counts}
+    if np.isfinite(found.along.value):
+        slope = _estimate(found.along, answers.y)
+        yield {"effect": "per decade of lr at one ratio", "estimate": slope, "p": "", "over networks": "", **counts}
+    for name, deviation in found.deviations.items():
+        shown = f"{scale(answers.y) * deviation:.2f}"
+        yield {"effect": f"standard deviation: {name}", "estimate": shown, "p": "", "over networks": "", **counts}
+
+
+def _partial(answers: RatioAnswers) -> Iterable[dict[str, str]]:
+    for one in (one for one in answers.partial if np.isfinite(one.estimate)):
+        yield {
+            "of": _name(one),
+            "given": one.given,
+            "coefficient": one.coefficient,
+            "plain": f"{one.plain:.2f}",
+            "partial": _bare(Estimate(one.estimate, one.low, one.high)),
+            "p": short(one.p, 2),
+            "p (Holm)": short(one.p_holm, 2),
+            "n": str(one.n),
+        }
+
+
+def _surface(answers: RatioAnswers) -> Iterable[dict[str, str]]:
+    for one in (one for one in answers.surfaces if not one.reason):
+        yield {
+            "of": _name(one),
+            "angle (degrees)": _bare(one.angle, 0),
+            "bends over lr (octaves)": f"{one.lengths[0]:.1f}",
+            "bends over batch (octaves)": f"{one.lengths[1]:.1f}",
+            "noise of a trial": f"{scale(answers.y) * one.noise:.2f}",
+            "cells": str(one.n_cells),
+            "n": str(one.n_trials),
+        }
+
+
+def _variance(answers: RatioAnswers) -> Iterable[dict[str, str]]:
+    for one in answers.decompositions:
+        for share in one.shares:
+            yield {
+                "of": f"{one.model}, {one.method}",
+                "axis": share.axis,
+                "alone": _bare(share.first),
+                "with interactions": _bare(share.total),
+                "noise": short(one.noise_share, 2),
+                "held-out R2": f"{one.held_out_r2:.2f}",
+                "points": str(one.n_points),
+                "n": str(one.n_trials),
+            }
+
+
+def _name(one: RatioComparison | PartialCorrelation | SmoothSurface) -> str:
+    setting = [f"{key.rpartition('.')[2]} {short(value)}" for key, value in one.setting.items()]
+    return ", ".join([one.model, one.method, *setting])
+
+
+def _slope(one: RatioComparison, y: str) -> str:
+    if np.isnan(one.along.estimate):
+        return ""
+    along = one.along
+    slope = _estimate(Estimate(along.estimate, along.low, along.high), y)
+    said = f"; along equal ratio {slope} points a decade of lr ({along.method})"
+    if along.method.startswith("t over"):
+        unlike = "; but the seeds' slopes differ" if along.p_alike < _LEVEL else ""
+        said += f", {_estimate(along.blocks, y)} if all seeds have one slope (p {short(along.p_blocks, 2)}){unlike}"
+    return said
+
+
+def _estimate(estimate: Estimate, y: str) -> str:
+    """In percent or points where y is a fraction, with its sign."""
+    value, low, high = (scale(y) * number for number in estimate)
+    if np.isnan(value):
+        return ""
+    return f"{value:+.2f} " + ("[n/a]" if np.isnan(low) else f"[{low:+.2f}, {high:+.2f}]")
+
+
+def _bare(estimate: Estimate, digits: int = 2) -> str:
+    value, low, high = (f"{number:.{digits}f}" for number in estimate)
+    return f"{value} " + ("[n/a]" if np.isnan(estimate.low) else f"[{low}, {high}]")
+
+
+def _plain(value: Any) -> Any:
+    """Frozen values as mappings, NaN as null."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {key: _plain(getattr(value, key)) for key in value.__dataclass_fields__}
+    if isinstance(value, Estimate):
+        return {key: _plain(number) for key, number in value._asdict().items()}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -1,0 +1,249 @@
+"""The horizontal shift: the factor c at which one method at a learning rate meets another at c times that rate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pandas import DataFrame
+from scipy import stats
+from scipy.interpolate import PchipInterpolator
+
+from analysis.cells import measured
+from analysis.coefficients import resampled
+from analysis.fits import FEWEST_FREEDOM, FEWEST_TRIALS
+
+Array = NDArray[np.float64]
+
+#: c is looked for between 1 / FURTHEST and FURTHEST, in steps of 2 %.
+FURTHEST = 8.0
+_STEP = 0.02
+
+#: In log lr: what lies outside by no more counts as the control's outermost learning rate.
+_EDGE = 0.01
+
+#: Fewer learning rates of either method give no c, nor fewer that count.
+FEWEST_RATES = 3
+
+#: Of the treatment's learning rates, those that c must leave inside the control's range.
+_COUNTED_SHARE = 0.5
+
+#: A resample without any c (too few learning rates drawn) is dropped; with more of them there is no interval.
+_MOST_LOST = 0.05
+
+
+@dataclass(frozen=True)
+class Shift:
+    """The factor c of `treatment(lr) = control(c lr)`, and what is left of the gain there; NaN where undefined.
+
+    Differences are in the metric's own unit, means over the counted learning rates.
+    """
+
+    c: float
+    low: float
+    high: float
+    n: int
+    """Learning rates of the treatment that count: c lr lies within those of the control."""
+    n_rates: int
+    """All learning rates of the treatment."""
+    n_trials: int
+    """Trials of both."""
+    gain: float
+    """treatment(lr) - control(lr)."""
+    residual: float
+    """treatment(lr) - control(c lr)."""
+    residual_low: float
+    residual_high: float
+    rmse: float
+    """Root mean square of the same differences: what c was chosen to make least."""
+    interval_method: str
+    """Where the bounds come from; `none: ` and the reason where they are NaN."""
+
+
+class _Side(NamedTuple):
+    """One method's trials."""
+
+    x: Array
+    """(k,) log lr, rising."""
+    place: NDArray[np.int64]
+    """(n,) which of these a trial is at."""
+    y: Array
+    """(n,)"""
+
+    @classmethod
+    def of(cls, rows: DataFrame, y: str) -> _Side:
+        rates, place = np.unique(rows["optimizer.lr"].to_numpy(dtype=np.float64), return_inverse=True)
+        return cls(np.log(rates), place.astype(np.int64), rows[y].to_numpy(dtype=np.float64))
+
+
+class _Curve(NamedTuple):
+    """Mean accuracy by learning rate."""
+
+    x: Array
+    """(k,) log lr, rising."""
+    y: Array
+    """(k,)"""
+    weights: Array
+    """(k,) how often each learning rate counts."""
+
+
+class _Fit(NamedTuple):
+    c: float = np.nan
+    n: int = 0
+    gain: float = np.nan
+    residual: float = np.nan
+    rmse: float = np.nan
+    why: str = ""
+
+
+class _Bounds(NamedTuple):
+    low: float = np.nan
+    high: float = np.nan
+    residual_low: float = np.nan
+    residual_high: float = np.nan
+    how: str = ""
+
+
+def shift(
+    frame: DataFrame,
+    y: str = "last_test_robust",
+    *,
+    treatment: str = "DEAT",
+    control: str = "PGD-AT",
+    lr_from: float = 0.0,
+    confidence: float = 0.95,
+    resamples: int = 200,
+    seed: int = 0,
+) -> Shift:
+    """The c at which `treatment(lr)` comes nearest to `control(c lr)`.
+
+    c = argmin mean over lr of (treatment(lr) - f(c lr))^2, f being the control's means joined by a monotone
+    cubic in log lr [Fritsch, Carlson, SIAM J. Numer. Anal. 1980]. f is never extrapolated: a learning rate
+    counts only where c lr lies within the control's, and at least half of them and `FEWEST_RATES` must. A c at the
+    edge of what that or `FURTHEST` allows is no minimum, and is withheld.
+
+    Where learning rates hold several seeds these are redrawn within them, and the interval is a t interval on
+    log c with trials - cells degrees of freedom. Else the learning rates of each method are redrawn themselves, as
+    if they were a random sample, and the bounds are percentiles [Efron, Tibshirani 1993, ch. 13]. In 150
+    simulated sweeps each, a 95 % interval held the truth in 90-93 % (6 or 8 learning rates of 3 or 5 seeds) and in
+    96-97 % (20 learning rates of one trial); at 6 learning rates c itself lies 2 to 3 % too low, the control's curve
+    being joined too straight. At 12 learning rates of one trial most intervals are withheld.
+
+    Args:
+        frame: trials of one network, one batch size and one setting, as `analysis.frame.load_trials` gives them.
+        y: a metric's column.
+        treatment: the method whose learning rates are multiplied.
+        control: the method that is joined to a curve, of all its learning rates.
+        lr_from: the least learning rate of the treatment; c is no constant where the curves part only beyond it.
+        confidence: of the intervals, in (0, 1).
+        resamples: bootstrap resamples.
+        seed: of the resampling.
+
+    Raises:
+        UserError: the frame has no column `y`.
+    """
+    rows = measured(frame, y)
+    treated = (rows["method"] == treatment) & (rows["optimizer.lr"] >= lr_from)
+    sides = [_Side.of(part, y) for part in (rows[treated], rows[rows["method"] == control])]
+    found = _fit(_curve(sides[0]), _curve(sides[1]))
+    bounds = _Bounds(how=f"none: {found.why}") if found.why else _bounds(sides, found, confidence, resamples, seed)
+    return Shift(
+        c=found.c,
+        low=bounds.low,
+        high=bounds.high,
+        n=found.n,
+        n_rates=len(sides[0].x),
+        n_trials=sum(len(side.y) for side in sides),
+        gain=found.gain,
+        residual=found.residual,
+        residual_low=bounds.residual_low,
+        residual_high=bounds.residual_high,
+        rmse=found.rmse,
+        interval_method=bounds.how,
+    )
+
+
+def _curve(side: _Side, weights: Array | None = None) -> _Curve:
+    """The side's means by learning rate, each trial weighing as told."""
+    weights = np.ones(len(side.y)) if weights is None else weights
+    totals = np.bincount(side.place, weights, minlength=len(side.x)).astype(np.float64)
+    sums = np.bincount(side.place, weights * side.y, minlength=len(side.x))
+    drawn = totals > 0
+    return _Curve(side.x[drawn], sums[drawn] / totals[drawn], totals[drawn])
+
+
+def _fit(treatment: _Curve, control: _Curve) -> _Fit:
+    """Least squares over a grid of log c, and a parabola through its lowest three."""
+    if min(len(treatment.x), len(control.x)) < FEWEST_RATES:
+        return _Fit(why=f"fewer than {FEWEST_RATES} learning rates of a method")
+    curve = PchipInterpolator(control.x, control.y)
+    grid = np.arange(-np.log(FURTHEST), np.log(FURTHEST), _STEP)
+    squares, share = _mean_squares(treatment, control, curve, grid)
+    enough = _counted(treatment, control, grid[:, None])[0].sum(axis=1) >= FEWEST_RATES
+    squares = np.where((share >= _COUNTED_SHARE) & enough, squares, np.inf)
+    lowest = int(np.argmin(squares))
+    if not 0 < lowest < len(grid) - 1 or not np.isfinite(squares[lowest - 1 : lowest + 2]).all():
+        return _Fit(why="the least squares are at the edge of what the learning rates allow")
+    log_c = float(grid[lowest]) + _vertex(squares[lowest - 1 : lowest + 2], share[lowest - 1 : lowest + 2])
+    inside, moved = _counted(treatment, control, log_c)
+    weights = treatment.weights[inside]
+    left = treatment.y[inside] - curve(np.clip(moved[inside], control.x[0], control.x[-1]))
+    before = treatment.y[inside] - curve(treatment.x[inside], extrapolate=False)
+    return _Fit(
+        float(np.exp(log_c)),
+        int(inside.sum()),
+        float(np.average(before, weights=weights)),
+        float(np.average(left, weights=weights)),
+        float(np.sqrt(np.average(left**2, weights=weights))),
+    )
+
+
+def _mean_squares(treatment: _Curve, control: _Curve, curve: PchipInterpolator, grid: Array) -> tuple[Array, Array]:
+    """Of each log c: the mean square of what is left, and the share of the treatment's learning rates that count."""
+    inside, moved = _counted(treatment, control, grid[:, None])
+    weights = inside * treatment.weights
+    total = weights.sum(axis=1)
+    left = treatment.y - curve(np.clip(moved, control.x[0], control.x[-1]))
+    squares = (weights * left**2).sum(axis=1) / np.maximum(total, 1e-300)
+    return np.asarray(squares), np.asarray(total / treatment.weights.sum())
+
+
+def _counted(treatment: _Curve, control: _Curve, log_c: float | Array) -> tuple[NDArray[np.bool_], Array]:
+    """Which c lr lie within the control's learning rates, and all of them, as logarithms."""
+    moved = np.asarray(treatment.x + log_c)
+    return (moved >= control.x[0] - _EDGE) & (moved <= control.x[-1] + _EDGE), moved
+
+
+def _vertex(squares: Array, share: Array) -> float:
+    """How far from the middle of three neighbours their parabola is lowest; 0 where they do not count the same."""
+    bend = squares[0] - 2 * squares[1] + squares[2]
+    if bend <= 0 or np.ptp(share) > 0:
+        return 0.0
+    return float(0.5 * _STEP * (squares[0] - squares[2]) / bend)
+
+
+def _bounds(sides: list[_Side], found: _Fit, confidence: float, resamples: int, seed: int) -> _Bounds:
+    """The intervals of c and of what is left, and where they come from."""
+    freedom = sum(len(side.y) - len(side.x) for side in sides)
+    if 0 < freedom < FEWEST_FREEDOM:
+        return _Bounds(how=f"none: fewer than {FEWEST_FREEDOM} degrees of freedom")
+    if not freedom and min(len(side.y) for side in sides) < FEWEST_TRIALS:
+        return _Bounds(how=f"none: fewer than {FEWEST_TRIALS} learning rates of a method, one trial each")
+    rng = np.random.default_rng(seed)
+    strata = [side.place if freedom else np.zeros_like(side.place) for side in sides]
+    weights = [resampled(cells, resamples, rng) for cells in strata]
+    fits = [_fit(_curve(sides[0], first), _curve(sides[1], second)) for first, second in zip(*weights, strict=True)]
+    values = np.array([(np.log(fit.c), fit.residual) for fit in fits if not fit.why])
+    if len(values) < (1 - _MOST_LOST) * resamples:
+        return _Bounds(how=f"none: {resamples - len(values)} of {resamples} resamples have no c")
+    tails = [(1 - confidence) / 2, (1 + confidence) / 2]
+    if freedom:
+        width = stats.t.ppf(tails, freedom)[:, None] * values.std(axis=0, ddof=1)
+        (low, left_low), (high, left_high) = np.array([np.log(found.c), found.residual]) + width
+        how = "bootstrap of seeds within cells (Rao-Wu), t on log c"
+    else:
+        (low, left_low), (high, left_high) = np.quantile(values, tails, axis=0)
+        how = "bootstrap of learning rates (one trial each), percentile"
+    return _Bounds(float(np.exp(low)), float(np.exp(high)), float(left_low), float(left_high), how)

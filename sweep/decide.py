@@ -1,0 +1,257 @@
+"""Launching until a claim of the ledger is decided: seed after seed, looking after each whole one.
+
+    seeds of the config, then the next integers: run the claim's cells with this seed -> look -> decided? stop : go on
+
+The stopping rule is honest: the interval is the confidence sequence of `analysis.sequential`, which holds at whatever
+seed one stops, so that one may look after each, start from seeds that are there already, and go on later with more
+hours. The claim is decided at 5 %; where it has several lines (networks, methods), Holm over them, all of them.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pandas import DataFrame, Series
+from rich.console import Console
+
+from analysis import claim_effects as effects
+from analysis.claim_study import Study, decided_by, study_of
+from analysis.claim_tables import claims_text, look_of
+from analysis.claims import Claim, ledger, methods_of, question
+from analysis.frame import trials_of
+from sweep.config import SweepConfig
+from sweep.journal import refuse_other_sweep
+from sweep.plan import Plan, earlier_records, plan
+from sweep.runner import EXIT_DONE, EXIT_SOME_FAILED, launch
+from sweep.search import fingerprints, fixed_points, planned
+from sweep.signals import EXIT_INTERRUPTED, Interrupted, Interrupts
+from trainers.errors import UserError
+from trainers.provenance import code_version
+
+#: Blocks in a row that may add no replicate before it is given up: their trials diverge.
+_PATIENCE = 2
+
+Run = Callable[[SweepConfig], int]
+
+
+def decide(
+    config: SweepConfig,
+    directory: Path,
+    console: Console,
+    *,
+    claim: str,
+    hours: float,
+    command: str,
+    address: str | None = None,
+    serial: bool = False,
+) -> int:
+    """Runs the trials that a claim needs, seed after seed, until it is decided or the hours are used up.
+
+    The hours are trial hours: training and evaluation of the epochs that launches with this --decide recorded, as if
+    one after another. A seed is not begun if, by the epochs measured so far, it would take more than is left.
+
+    Args:
+        config: the sweep; of its space just the cells that enter the claim are run.
+        directory: of the run.
+        console: for the looks, a line each, and the verdict.
+        claim: a name of `analysis.claims.NAMES`.
+        hours: at most.
+        command: what the user typed, with its --decide: the records' launches are known by it.
+        address: as for `sweep.runner.launch`.
+        serial: as for `sweep.runner.launch`.
+
+    Returns:
+        The exit code: 0 decided or out of hours, 1 some trials failed, 130 interrupted.
+
+    Raises:
+        UserError: there is no such claim, or the config does not vary what it needs.
+    """
+    refuse_other_sweep(directory, config)
+    design = Design(config, claim)
+
+    def run(part: SweepConfig) -> int:
+        return launch(part, directory, console, command=command, address=address, serial=serial)
+
+    with Interrupts():
+        try:
+            return _seed_after_seed(design, directory, console, hours, run)
+        except Interrupted as stop:
+            _say(console, f"stopped by {stop}; the same command goes on")
+            return EXIT_INTERRUPTED
+
+
+class Design:
+    """What a claim needs of a sweep: cells of its space, and the seeds in their order."""
+
+    def __init__(self, config: SweepConfig, claim: str) -> None:
+        """Rehearses the claim on the sweep's points.
+
+        Raises:
+            UserError: there is no such claim, or the config does not vary what it needs.
+        """
+        asked = question(claim)
+        if config.search.name != "grid":
+            raise UserError(f"--decide {claim}: needs search.name: grid, whose cells are the same for every seed")
+        self.config, self.claim = config, claim
+        self._points = fixed_points(config)
+        self._cells = _cells(config.model_copy(update={"seeds": (0, 1)}))
+        rehearsal = [asked.measure(rows, effects.Options()) for rows in _tasks(self._cells, claim)]
+        reasons = [effect.reason for effect in rehearsal if isinstance(effect, effects.NotMeasured)]
+        if len(reasons) == len(rehearsal):
+            raise UserError(f"--decide {claim}: {reasons[0]}; take a config such as {asked.config}")
+
+    def blocks(self) -> Iterator[tuple[int, ...]]:
+        """The seeds after each block, all those before it included; without end."""
+        own = self.config.seeds
+        fewest = len(own) if self.claim == "deat_own_best" else 1  # all of the config's seeds choose the best cells
+        for n in itertools.count(fewest):
+            yield (*own, *itertools.islice(itertools.count(max(own) + 1), max(n - len(own), 0)))[:n]
+
+    def parts(self, seeds: tuple[int, ...], study: Study) -> list[SweepConfig]:
+        """The sweeps that a block is made of: the config narrowed to the claim's cells.
+
+        Args:
+            seeds: see `blocks`.
+            study: what is known so far; best cells are chosen in it, of the config's own seeds.
+        """
+        cells = _narrowed(self._cells, self.claim)
+        if self.claim == "deat_own_best" and len(seeds) > len(self.config.seeds):
+            chosen = self._chosen(study)
+            new = seeds[len(self.config.seeds) :]
+            return [self._pinned(rows, new) for _, rows in chosen.groupby("optimizer.name", sort=False)]
+        if self.claim == "not_weight_decay":
+            return [self._pinned(rows, seeds) for _, rows in cells.groupby("optimizer.name", sort=False)]
+        return [self._pinned(cells, seeds)]
+
+    def _chosen(self, study: Study) -> DataFrame:
+        """The cells that validation chose for each network and method, by the config's own seeds."""
+        found = []
+        metric, mode = f"last_{self.config.metric}", self.config.mode
+        for _, part in study.trials[study.trials["seed"].isin(self.config.seeds)].groupby("model.name", sort=False):
+            block = effects.Block.of(effects.published_settings(part), metric, most_cells=True)
+            if block.table.empty:
+                raise UserError(
+                    f"--decide {self.claim}: no trial measured {self.config.metric}, which chooses the cells"
+                )
+            found.append(set(effects.chosen_cells(block, mode)["trial_id"]))
+        ids = set().union(*found)
+        points = [t.point for t in planned(self.config, self._points, fingerprints(self.config)) if t.id in ids]
+        return self._cells[[point in points for point in self._cells["point"]]]
+
+    def _pinned(self, cells: DataFrame, seeds: tuple[int, ...]) -> SweepConfig:
+        """The config with these seeds, each axis with the values that it has in these cells alone."""
+        points = list(cells["point"])
+        space = {}
+        for key, axis in self.config.space.items():
+            used = [point[key] for point in points if key in point]
+            if kept := tuple(value for value in axis.extremes() if value in used):
+                space[key] = axis.model_copy(update={"grid": kept})
+        return self.config.model_copy(update={"space": space, "seeds": seeds})
+
+
+def trial_seconds(records: Iterable[Mapping[str, Any]], claim: str) -> float:
+    """Training and evaluation of the epochs that launches to decide the claim recorded, s."""
+    deciding, total = False, 0.0
+    for record in records:
+        if record["record"] == "launch":
+            deciding = decided_by(str(record.get("command", ""))) == claim
+        elif record["record"] == "epoch" and deciding:
+            total += record["seconds"] + record["evaluation_seconds"]
+    return total
+
+
+def _seed_after_seed(design: Design, directory: Path, console: Console, hours: float, run: Run) -> int:
+    """Block after block; see `decide`."""
+    idle, known = 0, 0
+    found: tuple[Claim, ...] = ()
+    for seeds in design.blocks():
+        records = earlier_records(directory)
+        plans = [plan(part, records, code_version()) for part in design.parts(seeds, study_of(records))]
+        used, needed = trial_seconds(records, design.claim) / 3600, _hours_left(plans)
+        if any(one.left for one in plans) and used + needed > hours:
+            _say(
+                console,
+                f"stopped: seed {seeds[-1]} would take {needed:.3g} h, and {max(hours - used, 0):.3g} h are left",
+            )
+            return _close(console, found)
+        for part in (one.config for one in plans if one.left):
+            if (code := run(part)) != EXIT_DONE:
+                why = "a trial failed" if code == EXIT_SOME_FAILED else "interrupted"
+                _say(console, f"{why}: seed {seeds[-1]} is not whole; the same command goes on")
+                return code
+        records = earlier_records(directory)
+        found = _look(design, records, plans)
+        spent = f"{trial_seconds(records, design.claim) / 3600:.3g} of {hours:g} h"
+        for claim in found:
+            _say(console, f"seed {seeds[-1]}: {look_of(claim)}; {spent}")
+        if all(claim.verdict in ("supported", "contradicted") for claim in found):
+            _say(console, f"decided after seed {seeds[-1]}")
+            return _close(console, found)
+        n = max(claim.n for claim in found)
+        idle, known = (0 if n > known else idle + 1), max(n, known)
+        if idle > _PATIENCE:
+            _say(console, f"stopped: {idle} seeds in a row added nothing, their trials being left out of the claim")
+            return _close(console, found)
+    raise AssertionError("blocks have no end")
+
+
+def _look(design: Design, records: Sequence[Mapping[str, Any]], plans: Sequence[Plan]) -> tuple[Claim, ...]:
+    """The claim's lines in what the records hold of its trials."""
+    wanted = frozenset(trial.id for one in plans for trial in one.search.known())
+    study = Study(study_of(records).trials, {design.claim: wanted})
+    config = design.config
+    return ledger(study, metric=config.metric, mode=config.mode, only=design.claim)
+
+
+def _hours_left(plans: Sequence[Plan]) -> float:
+    """What the unfinished trials will take, by the epochs measured; 0 where none was."""
+    return sum(one.trial_seconds or 0.0 for one in plans) / 3600
+
+
+def _close(console: Console, found: tuple[Claim, ...]) -> int:
+    if found:
+        _say(console, claims_text(found))
+    return EXIT_DONE
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _cells(config: SweepConfig) -> DataFrame:
+    """The sweep's trials in the frame that effects read, made-up numbers in place of results; and their points."""
+    trials = planned(config, fixed_points(config), fingerprints(config))
+    frame = trials_of({"record": "trial", **trial.record(number)} for number, trial in enumerate(trials))
+    made_up = np.random.default_rng(0).uniform(0.1, 0.9, (3, len(frame)))
+    names = ("last_val_robust", effects.ROBUST, effects.EPOCH_SECONDS)
+    results = dict(zip(names, made_up, strict=True))
+    points = Series([trial.point for trial in trials], index=frame.index, dtype=object)
+    return frame.assign(outcome="completed", point=points, **results)
+
+
+def _tasks(cells: DataFrame, claim: str) -> list[DataFrame]:
+    """The parts of a frame that the claim is asked of, one by one."""
+    by_method = question(claim).by_method
+    networks = [part for _, part in cells.groupby("model.name", sort=False)]
+    return [rows for part in networks for rows in ([r for _, r in methods_of(part)] if by_method else [part])]
+
+
+def _narrowed(cells: DataFrame, claim: str) -> DataFrame:
+    """The cells that enter the claim."""
+    if claim == "not_weight_decay":
+        pairs = effects.matched_controls(cells)
+        return cells.iloc[sorted({row for pair in pairs for side in pair for row in side})]
+    if claim == "k1_k2":
+        deat: DataFrame = cells[cells["optimizer.name"] == "deat"]
+        return deat
+    if question(claim).by_method:
+        ids = {name for rows in _tasks(cells, claim) for name in rows["trial_id"]}
+        return cells.loc[cells["trial_id"].isin(ids)]
+    cells = effects.published_settings(cells)
+    if claim == "no_extra_time":  # which a learning rate does not change
+        cells = cells[cells["optimizer.lr"] == cells["optimizer.lr"].iloc[0]]
+    return cells

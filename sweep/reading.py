@@ -1,0 +1,262 @@
+"""The commands that read: results, methods, ratio, claims, figures, show. Heavy imports stand inside them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import Console, RenderableType
+
+
+_FORMATS = ("table", "csv", "json", "parquet")
+_METHODS_FORMATS = ("table", "csv", "json", "markdown")
+_RATIO_FORMATS = ("table", "json", "markdown")
+
+#: What figures and claims may be about: of the test images.
+_METRICS = ("last_test_robust", "last_test_clean", "best_test_robust", "best_test_clean")
+
+_metric = click.option("--metric", type=click.Choice(_METRICS), default=_METRICS[0], help=f"[default: {_METRICS[0]}]")
+directory_argument = click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+_output = click.option("--output", type=click.Path(path_type=Path), help="File to write [default: stdout].")
+
+
+def _study(command: Any) -> Any:
+    """A run's DIR, or --published."""
+    published = click.option("--published", is_flag=True, help="Of the published study, not of a run.")
+    return click.argument("directory", metavar="[DIR]", type=click.Path(path_type=Path), required=False)(
+        published(command)
+    )
+
+
+@click.command()
+@directory_argument
+@click.option("--epochs", is_flag=True, help="A row an epoch instead of a row a trial.")
+@click.option("--evaluations", is_flag=True, help="A row an evaluation of `sweep evaluate`, not a row a trial.")
+@click.option("--format", "form", type=click.Choice(_FORMATS), help="[default: by the ending of --output, else table]")
+@_output
+def results(directory: Path, epochs: bool, evaluations: bool, form: str | None, output: Path | None) -> None:
+    """Show the trials' numbers, or write them as a file."""
+    from analysis import frame, tables, views
+    from analysis.evaluations import evaluations_table, load_evaluations
+    from sweep.screen import print_whole
+    from trainers.errors import UserError
+
+    if epochs and evaluations:
+        raise UserError("--epochs: and --evaluations are two tables; leave one of the two out")
+    load = load_evaluations if evaluations else frame.load_epochs if epochs else frame.load_trials
+    rows = load(directory)
+    ending = output.suffix.removeprefix(".") if output is not None else ""
+    form = form or (ending if ending in _FORMATS else "table")
+    if form != "table":
+        _write_frame(rows, form, output)
+        return
+    screen = console(output)
+    if epochs:
+        print_whole(screen, views.epochs_table(rows))
+        return
+    if evaluations:
+        print_whole(screen, evaluations_table(rows))
+        return
+    print_whole(screen, tables.trials_table(rows))
+    print_whole(screen, summary(directory))
+
+
+@click.command()
+@click.argument("directory", metavar="[DIR]", type=click.Path(path_type=Path), required=False)
+@click.option("--published", is_flag=True, help="The published study: beside the run, or without DIR alone.")
+@click.option("--output", type=click.Path(path_type=Path), help="Folder to write to [default: DIR/figures].")
+@click.option("--check", is_flag=True, help="Write nothing; say which would not come out the same again.")
+@_metric
+def figures(directory: Path | None, published: bool, output: Path | None, check: bool, metric: str) -> None:
+    """Draw figures and tables, the paper's among them, each with the numbers behind it."""
+    from analysis import figures as drawing
+    from analysis.manifest import SAME
+    from analysis.plotted import BY_VAL_ROBUST, ChosenBy
+
+    output = _figures_folder(directory, published, output, check)
+    chosen_by = BY_VAL_ROBUST if directory is None else ChosenBy(**chosen_by_of(directory))
+    if check:
+        answers = drawing.check(directory, output, chosen_by)
+        for name, answer in answers.items():
+            click.echo(f"{name}: {answer}")
+        sys.exit(int(any(answer != SAME for answer in answers.values())))
+    drawn = drawing.draw(directory, output, metric, chosen_by, published=published)
+    for path in drawn.written:
+        click.echo(path)
+    for name, reason in drawn.skipped.items():
+        click.echo(f"not drawn: {name}: {reason}", err=True)
+
+
+@click.command()
+@directory_argument
+@click.option("--baseline", metavar="NAME", help="Method that the others are compared with [default: PGD-AT].")
+@click.option("--by", metavar="KEY", multiple=True, help="Axis that tells methods apart too; no slot effects then.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(_METHODS_FORMATS),
+    help="[default: by the ending of --output, else table]",
+)
+@_output
+def methods(directory: Path, baseline: str | None, by: tuple[str, ...], form: str | None, output: Path | None) -> None:
+    """Compare the methods, each at its own best learning rate by validation."""
+    from analysis import frame, method_tables
+    from analysis.methods import comparison, slot_effects
+    from sweep.screen import print_whole
+
+    trials, chosen_by = frame.load_trials(directory), chosen_by_of(directory)
+    results = comparison(trials, baseline, by=by, **chosen_by)
+    effects = () if by else slot_effects(trials, **chosen_by)
+    ending = "" if output is None else output.suffix.removeprefix(".").replace("md", "markdown")
+    form = form or (ending if ending in _METHODS_FORMATS else "table")
+    if form == "table":
+        print_whole(console(output), method_tables.methods_view(results, effects))
+    else:
+        _write_text(method_tables.methods_text(results, effects, form), output)
+
+
+@click.command()
+@_study
+@_metric
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(_RATIO_FORMATS),
+    help="[default: by the ending of --output, else table]",
+)
+@_output
+def ratio(directory: Path | None, published: bool, metric: str, form: str | None, output: Path | None) -> None:
+    """Say whether lr / batch size is all that counts: nested models, surfaces, shares of the variance."""
+    from analysis import ratio_tables
+    from analysis.frame import load_trials
+    from analysis.published import load_trials as published_trials
+    from sweep.screen import print_whole
+
+    _refuse_both_studies("ratio", directory, published)
+    answers = ratio_tables.ratio_answers(published_trials() if directory is None else load_trials(directory), metric)
+    ending = "" if output is None else output.suffix.removeprefix(".").replace("md", "markdown")
+    form = form or (ending if ending in _RATIO_FORMATS else "table")
+    if form == "table":
+        print_whole(console(output), ratio_tables.ratio_models_view(answers))
+    else:
+        _write_text(ratio_tables.ratio_text(answers, form), output)
+
+
+@click.command()
+@_study
+@click.option("--json", "as_json", is_flag=True, help="Every field, accuracies as fractions.")
+@click.option("--margin", type=click.FloatRange(min=0, min_open=True), default=1.0, help="Points that pass for none.")
+@click.option("--time-margin", type=click.FloatRange(min=0, min_open=True), default=5.0, help="% of extra time.")
+@_metric
+def claims(
+    directory: Path | None, published: bool, as_json: bool, margin: float, time_margin: float, metric: str
+) -> None:
+    """Say which of the study's claims hold: effect, interval and verdict of each."""
+    from analysis import claim_study, claim_tables
+    from analysis.claims import ledger
+
+    _refuse_both_studies("claims", directory, published)
+    loaded = claim_study.published() if directory is None else claim_study.load(directory)
+    chosen_by = {} if directory is None else chosen_by_of(directory)
+    found = ledger(loaded, margin=margin / 100, time_margin=time_margin / 100, y=metric, **chosen_by)
+    click.echo(claim_tables.claims_json(found) if as_json else claim_tables.claims_text(found), nl=False)
+
+
+@click.command()
+@directory_argument
+@click.argument("trial_id")
+def show(directory: Path, trial_id: str) -> None:
+    """Show one trial: config, provenance, curve. A beginning of its id is enough."""
+    from analysis import views
+
+    console().print(views.trial_view(directory, trial_id))
+
+
+#: In the order in which --help lists them.
+COMMANDS = (results, methods, ratio, claims, figures, show)
+
+
+def _refuse_both_studies(command: str, directory: Path | None, published: bool) -> None:
+    from trainers.errors import UserError
+
+    if (directory is None) == (not published):
+        raise UserError(f"{command}: give either a run's DIR or --published, and not both")
+
+
+def _figures_folder(directory: Path | None, published: bool, output: Path | None, check: bool) -> Path:
+    """Where the figures are, or are to be.
+
+    Raises:
+        UserError: nothing says of what they are, or where.
+    """
+    from trainers.errors import UserError
+
+    if directory is None and not (published or check):
+        raise UserError("figures: needs a run's DIR, or --published for the published study; give one or both")
+    if output is None and directory is None:
+        raise UserError("--output: needs a folder where there is no DIR; give one")
+    return output or Path(str(directory)) / "figures"
+
+
+def console(output: Path | None = None) -> Console:
+    """A console bound to today's stdout, or to a file; wide where nobody sets its width."""
+    from rich.console import Console
+
+    file = sys.stdout if output is None else opened(output).open("w", encoding="utf-8")
+    return Console(file=file, width=None if file.isatty() else 200)
+
+
+def summary(directory: Path) -> RenderableType:
+    """What the trials say, the best cells chosen by the sweep's own metric."""
+    from analysis import frame, tables
+
+    return tables.summary(frame.load_trials(directory), **chosen_by_of(directory))
+
+
+def chosen_by_of(directory: Path) -> Mapping[str, Any]:
+    """metric and mode of the run's last launch."""
+    from sweep.progress import Progress
+    from trainers.record import read
+
+    return Progress.of(read(directory)).chosen_by
+
+
+def _write_frame(rows: pd.DataFrame, form: str, output: Path | None) -> None:
+    from trainers.errors import UserError
+
+    if form == "parquet":
+        if output is None:
+            raise UserError("--output: parquet is binary and is not written to a terminal; give a file")
+        rows.to_parquet(opened(output), index=False)
+        return
+    text = rows.to_csv(index=False) if form == "csv" else rows.to_json(orient="records", indent=2) + "\n"
+    _write_text(text, output)
+
+
+def _write_text(text: str, output: Path | None) -> None:
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        opened(output).write_text(text, encoding="utf-8")
+
+
+def opened(output: Path) -> Path:
+    """The path, if it can be written.
+
+    Raises:
+        UserError: it cannot.
+    """
+    from trainers.errors import UserError
+
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.open("ab").close()
+    except OSError as error:
+        raise UserError(f"--output {output}: cannot be written: {error.strerror}; give a path that can") from None
+    return output

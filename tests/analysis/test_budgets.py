@@ -1,0 +1,70 @@
+"""Trials of other budgets never stand beside the rest, and it is said how many they were."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from analysis.budgets import left_out_text, one_budget
+
+
+def rows(n, **values):
+    return [{"seed": seed, "last_test_robust": 0.5, **values} for seed in range(n)]
+
+
+def test_the_commonest_budget_stays_and_every_other_trial_is_counted(frame_of):
+    frame = frame_of(
+        rows(4, planned_epochs=10)
+        + rows(3, planned_epochs=20)
+        + rows(2, planned_epochs=10, outcome="pruned")
+        + rows(1, planned_epochs=10, outcome="diverged")
+    )
+    kept, left_out = one_budget(frame)
+    assert set(kept["planned_epochs"]) == {10}
+    assert set(kept["outcome"]) == {"completed"}
+    assert left_out == {"another budget": 3, "diverged": 1, "pruned": 2}
+    assert len(kept) + sum(left_out.values()) == len(frame)
+
+
+def test_many_pruned_trials_do_not_choose_the_budget(frame_of):
+    frame = frame_of(rows(9, planned_epochs=50, outcome="pruned") + rows(2, planned_epochs=10))
+    assert set(one_budget(frame)[0]["planned_epochs"]) == {10}
+
+
+def test_of_equally_common_budgets_the_longest_stays(frame_of):
+    frame = frame_of(rows(2, planned_epochs=10) + rows(2, planned_epochs=30) + rows(2, planned_epochs=20))
+    assert set(one_budget(frame)[0]["planned_epochs"]) == {30}
+
+
+def test_trials_measured_by_another_attack_are_left_out(frame_of):
+    frame = frame_of(rows(3, **{"evaluation.steps": 10}) + rows(2, **{"evaluation.steps": 20}))
+    kept, left_out = one_budget(frame)
+    assert set(kept["evaluation.steps"]) == {10}
+    assert left_out == {"other conditions": 2}
+
+
+@pytest.mark.parametrize("planned", [{}, {"planned_epochs": 10}])
+def test_a_completed_trial_with_fewer_epochs_than_planned_never_enters(frame_of, planned):
+    frame = frame_of(rows(3, **planned)).assign(epochs=[10, 7, 10])
+    kept, left_out = one_budget(frame)
+    assert list(kept["epochs"]) == [10, 10]
+    assert left_out == {"fewer epochs than planned": 1}
+
+
+def test_a_whole_frame_comes_back_as_it_is(ratio_trials):
+    kept, left_out = one_budget(ratio_trials)
+    assert left_out == {"diverged": 3}
+    assert kept.equals(ratio_trials[ratio_trials["outcome"] == "completed"])
+
+
+def test_an_empty_frame_stays_empty(frame_of):
+    frame = frame_of(rows(2, outcome="failed"))
+    kept, left_out = one_budget(frame)
+    assert kept.empty
+    assert left_out == {"failed": 2}
+    assert np.array_equal(kept.columns, frame.columns)
+
+
+def test_the_text_names_every_reason():
+    assert left_out_text({"another budget": 4, "pruned": 1}) == "5 trials left out: 4 another budget, 1 pruned"
+    assert left_out_text({"pruned": 1}) == "1 trial left out: 1 pruned"

@@ -1,0 +1,391 @@
+"""The ledger on frames whose truth is known, and on the published study."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from analysis.budgets import BUDGET
+from analysis.claim_effects import EPOCH_SECONDS, Block, NotMeasured, Options, k1_k2, matched_controls, ratio_only
+from analysis.claim_study import Study, decided_by, load, published
+from analysis.claim_tables import claims_json, claims_text, look_of, rule
+from analysis.claims import NAMES, UNMATCHED, Claim, ledger, question
+from analysis.methods import comparison, holm
+from analysis.ratio_models import along_ratio
+from trainers.errors import UserError
+
+NOISE = 0.002
+
+
+def grid(frame_of, seeds=4, *, gain=0.02, along=0.0, noise=NOISE, slow=1.0, network="small_cnn", shift=0.0):
+    """SGD and DEAT over lr x batch: accuracy of slope 0.05 a decade of the ratio, and `along` of lr beside it."""
+    rng = np.random.default_rng(7)
+    rows = []
+    for name, lr, batch, seed in itertools.product(("sgd", "deat"), (0.05, 0.1, 0.2, 0.4), (32, 64, 128), range(seeds)):
+        value = 0.5 + shift + 0.05 * np.log10(lr / batch) + along * np.log10(lr) + gain * (name == "deat")
+        drawn = noise * rng.standard_normal(4)
+        rows.append(
+            {
+                **{"model.name": network, "optimizer.name": name, "optimizer.lr": lr, "batch_size": batch},
+                **{"seed": seed, "last_test_robust": value + drawn[0] + drawn[1], "last_val_robust": value + drawn[2]},
+                EPOCH_SECONDS: 2.0 * (slow if name == "deat" else 1) * np.exp(0.01 * drawn[3] / max(noise, 1e-9)),
+            }
+        )
+    frame = frame_of([{key: value for key, value in row.items() if key != EPOCH_SECONDS} for row in rows])
+    return frame.assign(**{EPOCH_SECONDS: [row[EPOCH_SECONDS] for row in rows], "seconds": 10.0})
+
+
+def lines(frame, **options):
+    return {(claim.name, claim.of): claim for claim in ledger(Study(frame), **options)}
+
+
+def test_known_truths_get_their_verdicts(frame_of):
+    found = lines(grid(frame_of, noise=0.0005))
+    for method in ("PGD-AT", "DEAT"):
+        assert found["ratio", method].verdict == "supported"
+        assert found["ratio", method].low < 0.05 < found["ratio", method].high
+        assert found["ratio_only", method].verdict == "supported"
+    assert found["deat_equal_lr", ""].verdict == found["deat_own_best", ""].verdict == "supported"
+    assert found["no_extra_time", ""].verdict == "supported"
+    assert {name for name, _ in found if found[name, _].verdict == "not measured"} == {"not_weight_decay", "k1_k2"}
+
+
+def test_known_falsehoods_are_contradicted(frame_of):
+    found = lines(grid(frame_of, gain=-0.02, along=-0.1, slow=1.3))
+    assert {found[key].verdict for key in [("deat_equal_lr", ""), ("deat_own_best", ""), ("no_extra_time", "")]} == {
+        "contradicted"
+    }
+    assert found["ratio_only", "DEAT"].verdict == "contradicted"
+    assert found["no_extra_time", ""].low < 1.3 < found["no_extra_time", ""].high
+
+
+def test_the_gain_is_the_t_test_over_seeds_of_the_mean_over_cells(frame_of):
+    frame = grid(frame_of)
+    means = frame.groupby(["optimizer.name", "seed"])["last_test_robust"].mean()
+    expected = stats.ttest_1samp(means["deat"] - means["sgd"], 0)
+    claim = lines(frame)["deat_equal_lr", ""]
+    assert (claim.estimate, claim.p) == pytest.approx(((means["deat"] - means["sgd"]).mean(), expected.pvalue))
+    assert (claim.low, claim.high) == pytest.approx(tuple(expected.confidence_interval(0.95)))
+    assert (claim.n, claim.replicate, claim.n_trials) == (4, "seed", len(frame))
+
+
+def test_the_slope_along_the_ratio_is_the_one_of_the_nested_models(frame_of):
+    frame = grid(frame_of, along=0.03)
+    for method, rows in frame.groupby("method"):
+        expected, claim = along_ratio(rows), lines(frame)["ratio_only", method]
+        assert (claim.estimate, claim.low, claim.high) == pytest.approx(
+            (expected.estimate, expected.low, expected.high)
+        )
+
+
+def test_opposite_effects_of_two_methods_do_not_pass_for_none(frame_of):
+    frame = grid(frame_of)
+    tilt = np.where(frame["optimizer.name"] == "deat", 0.1, -0.1) * np.log10(frame["optimizer.lr"])
+    found = lines(frame.assign(last_test_robust=frame["last_test_robust"] + tilt))
+    assert [found["ratio_only", method].verdict for method in ("PGD-AT", "DEAT")] == ["contradicted"] * 2
+
+
+def test_a_wide_interval_is_undecided_and_a_wider_margin_supports(frame_of):
+    frame = grid(frame_of, noise=0.02)
+    narrow, wide = (lines(frame, margin=margin)["ratio_only", "DEAT"] for margin in (0.0005, 0.5))
+    assert (narrow.verdict, wide.verdict) == ("undecided", "supported")
+    assert narrow.further is None or narrow.further > 10
+
+
+def test_verdicts_are_holms_over_all_lines(frame_of):
+    found = ledger(Study(grid(frame_of, gain=0.003, noise=0.01)))
+    p = np.array([claim.p for claim in found])
+    assert np.array([claim.p_holm for claim in found]) == pytest.approx(holm(p), nan_ok=True)
+    for claim in found:
+        if np.isfinite(claim.p):
+            assert (claim.verdict == "undecided") == (claim.p_holm >= 0.05)
+
+
+def test_p_is_the_level_at_which_the_interval_decides(frame_of):
+    for claim in ledger(Study(grid(frame_of, gain=0.002, noise=0.01))):
+        if claim.region == "above" and np.isfinite(claim.p):
+            assert (claim.p < 0.05) == (claim.low > 0 or claim.high < 0)
+        if claim.region == "within":
+            inside = -claim.threshold < claim.low and claim.high < claim.threshold
+            outside = claim.low > claim.threshold or claim.high < -claim.threshold
+            assert (claim.p < 0.05) == (inside or outside)
+
+
+def test_what_would_decide_costs_the_seconds_of_the_claims_trials(frame_of):
+    claim = lines(grid(frame_of, gain=0.0, noise=0.02))["deat_equal_lr", ""]
+    assert claim.verdict == "undecided"
+    assert claim.further_seconds == pytest.approx(claim.further * 24 * 10.0)
+
+
+def test_a_cell_that_diverged_at_one_seed_is_out_for_all_seeds(frame_of):
+    frame = grid(frame_of, noise=0.0)
+    odd = (frame["optimizer.lr"] == 0.4) & (frame["batch_size"] == 32) & (frame["optimizer.name"] == "sgd")
+    frame = frame.assign(outcome=frame["outcome"].mask(odd & (frame["seed"] == 0), "diverged"))
+    block = Block.of(frame, "last_test_robust")
+    assert block.table.shape == (23, 4)
+    claim = ledger(Study(frame), only="deat_equal_lr")[0]
+    assert claim.estimate == pytest.approx(0.02)
+    assert claim.left_out == {"diverged": 1, UNMATCHED: 3 + 4}
+
+
+def test_other_budgets_are_left_out_and_counted(frame_of):
+    frame = grid(frame_of)
+    short = frame.head(6).assign(planned_epochs=3, last_test_robust=0.0, trial_id=[f"s{n}" for n in range(6)])
+    both = frame.assign(planned_epochs=5)
+    mixed = pd.concat([both, short], ignore_index=True)
+    columns = list(mixed.columns)
+    columns.remove("planned_epochs")
+    columns.insert(columns.index("lr_batch_ratio"), "planned_epochs")
+    claim = ledger(Study(mixed[columns]), only="deat_equal_lr")[0]
+    assert claim.left_out == {BUDGET: 6}
+    assert claim.estimate == ledger(Study(frame), only="deat_equal_lr")[0].estimate
+
+
+def test_own_best_is_what_the_comparison_of_methods_says(frame_of):
+    frame = grid(frame_of)
+    deat = next(row for row in comparison(frame) if row.method == "DEAT")
+    claim = ledger(Study(frame), only="deat_own_best")[0]
+    assert claim.estimate == pytest.approx(deat.difference.value)
+    assert (claim.low, claim.high) == pytest.approx((deat.own.low, deat.own.high))
+
+
+def test_seeds_that_confirm_a_best_cell_count_alone(frame_of):
+    frame = grid(frame_of, seeds=6)
+    best = (frame["optimizer.lr"] == 0.4) & (frame["batch_size"] == 32)
+    frame = frame[(frame["seed"] < 3) | best]
+    confirming = frame[frame["seed"] >= 3]
+    claim = ledger(Study(frame), only="deat_own_best")[0]
+    expected = confirming.pivot_table(index="seed", columns="optimizer.name", values="last_test_robust")
+    assert claim.n == 3
+    assert claim.estimate == pytest.approx((expected["deat"] - expected["sgd"]).mean())
+    assert "chosen with 3 other seeds" in claim.note
+
+
+def test_seeds_that_chose_a_cell_do_not_decide_a_run_that_was_to_confirm_it(frame_of):
+    frame = grid(frame_of)
+    study = Study(frame, {"deat_own_best": frozenset(frame["trial_id"])})
+    assert ledger(study, only="deat_own_best")[0].verdict == "not measured"
+
+
+def controls(frame_of, gain, decay_effect=0.05, seeds=4):
+    """configs/controls.yaml: DEAT acts like SGD at lr / sqrt(5), sqrt(5) times the weight decay, plus `gain`."""
+    rng, root, rows = np.random.default_rng(3), math.sqrt(5), []
+    lrs = (0.02, 0.0447, 0.1, 0.2236)
+
+    def value(lr, decay):
+        return 0.5 + 0.03 * np.log10(lr) + decay_effect * np.log10(decay / 5e-4) + NOISE * rng.standard_normal()
+
+    for lr, seed in itertools.product(lrs, range(seeds)):
+        shared = {"optimizer.lr": lr, "seed": seed}
+        for decay in (5e-4, 1.118e-3):
+            robust = value(lr, decay)
+            rows.append({**shared, "optimizer.weight_decay": decay, "last_test_robust": robust})
+        for k1, decoupled in itertools.product((0.0, 1.0), (True, False)):
+            factor = root if k1 else 1.0
+            robust = value(lr / factor, 5e-4 * (factor if decoupled else 1)) + gain * (k1 > 0)
+            own = {"optimizer.name": "deat", "optimizer.k1": k1, "optimizer.decoupled_weight_decay": decoupled}
+            rows.append({**shared, **own, "last_test_robust": robust})
+    return frame_of(rows)
+
+
+@pytest.mark.parametrize(("gain", "verdict"), [(0.02, "supported"), (-0.02, "contradicted")])
+def test_the_remaining_gain_is_measured_against_the_sgd_that_deat_acts_like(frame_of, gain, verdict):
+    claim = ledger(Study(controls(frame_of, gain)), only="not_weight_decay")[0]
+    assert (claim.verdict, claim.n, claim.n_trials) == (verdict, 4, 3 * 4 * 2)
+    assert claim.low < gain < claim.high
+
+
+def test_a_gain_that_is_all_weight_decay_shows_at_equal_lr_and_vanishes_against_its_control(frame_of):
+    frame = controls(frame_of, gain=0.0)
+    equal, control = (ledger(Study(frame), only=name)[0] for name in ("deat_equal_lr", "not_weight_decay"))
+    assert equal.estimate == pytest.approx(0.05 * np.log10(np.sqrt(5)) - 0.03 * np.log10(np.sqrt(5)), abs=0.003)
+    assert equal.verdict == "supported"
+    assert abs(control.estimate) < 0.002
+    assert control.verdict == "undecided"
+
+
+def test_each_deat_cell_meets_the_control_with_its_effective_lr_and_weight_decay(frame_of):
+    frame = controls(frame_of, 0.0, seeds=1).reset_index(drop=True)
+    pairs = matched_controls(frame)
+    met = [(frame["optimizer.lr"][deat[0]], frame["optimizer.lr"][sgd[0]]) for deat, sgd in pairs]
+    assert met == [(0.0447, 0.02), (0.1, 0.0447), (0.2236, 0.1)]
+    assert {frame["optimizer.weight_decay"][sgd[0]] for _, sgd in pairs} == {1.118e-3}
+
+
+def constants(frame_of, effect, noise=NOISE, seeds=4):
+    rng = np.random.default_rng(5)
+    return frame_of(
+        [
+            {
+                **{"optimizer.name": "deat", "optimizer.k1": k1, "optimizer.k2": k2, "seed": seed},
+                "last_test_robust": 0.5 + effect * k1 + noise * rng.standard_normal() + 0.02 * seed,
+            }
+            for k1, k2, seed in itertools.product((0.0, 0.5, 1.0), (0.2, 0.8), range(seeds))
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("effect", "noise", "verdict"),
+    [(0.0, 0.001, "supported"), (0.05, 0.001, "contradicted"), (0.0, 0.02, "undecided"), (0.01, 0.001, "undecided")],
+)
+def test_k1_and_k2_hardly_matter_only_if_the_largest_difference_is_bounded(frame_of, effect, noise, verdict):
+    claim = ledger(Study(constants(frame_of, effect, noise)), only="k1_k2")[0]
+    assert claim.verdict == verdict
+    assert claim.low <= effect <= claim.high + 1e-9
+
+
+def test_trials_that_all_diverged_measure_nothing_and_are_counted(frame_of):
+    frame = grid(frame_of).assign(outcome="diverged")
+    for claim in ledger(Study(frame)):
+        assert (claim.verdict, claim.note, claim.left_out) == ("not measured", "no completed trial", {"diverged": 96})
+
+
+def test_k1_k2_says_which_of_them_is_not_varied(frame_of):
+    frame = constants(frame_of, 0.0)
+    found = k1_k2(frame[frame["optimizer.k2"] == 0.8], Options())
+    assert found == NotMeasured("optimizer.k2 is not varied")
+    assert ledger(Study(frame), only="ratio_only")[0].note.startswith("the learning rate is not varied")
+    assert isinstance(ratio_only(frame, Options()), NotMeasured)
+
+
+def test_one_seed_makes_cells_the_replicates_and_says_so(frame_of):
+    found = lines(grid(frame_of, seeds=1))
+    claim = found["deat_equal_lr", ""]
+    assert (claim.replicate, claim.n, claim.further) == ("cell", 12, None)
+    assert "not independent" in claim.note
+
+
+def test_networks_are_replicates_of_their_mean_effect(frame_of):
+    parts = [grid(frame_of, gain=gain, network=name) for gain, name in ((0.02, "a"), (0.03, "b"), (0.025, "c"))]
+    frame = pd.concat(
+        [part.assign(trial_id=part["trial_id"] + str(n)) for n, part in enumerate(parts)], ignore_index=True
+    )
+    found = {claim.network: claim for claim in ledger(Study(frame), only="deat_equal_lr")}
+    values = [found[name].estimate for name in "abc"]
+    expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert (found["3 networks"].low, found["3 networks"].high) == pytest.approx(tuple(expected))
+    assert (found["3 networks"].n, found["3 networks"].replicate) == (3, "network")
+
+
+def test_a_run_that_was_stopped_has_wider_intervals_and_its_claim_a_family_of_its_own(frame_of):
+    frame = grid(frame_of, seeds=8, noise=0.01)
+    plain = ledger(Study(frame))
+    stopped = ledger(Study(frame, {"deat_equal_lr": frozenset(frame["trial_id"])}))
+    for before, after in zip(plain, stopped, strict=True):
+        if before.verdict != "not measured":
+            assert after.sequential
+            assert after.high - after.low > before.high - before.low
+    own = next(claim for claim in stopped if claim.name == "deat_equal_lr")
+    assert own.p_holm == own.p
+
+
+def test_a_stopped_runs_claim_is_of_the_trials_that_its_launches_wanted(frame_of):
+    frame = grid(frame_of, seeds=5)
+    wanted = frame[frame["optimizer.lr"] == 0.1]
+    claim = next(
+        c for c in ledger(Study(frame, {"no_extra_time": frozenset(wanted["trial_id"])})) if c.name == "no_extra_time"
+    )
+    assert claim.n_trials == len(wanted)
+
+
+@pytest.mark.parametrize(
+    ("command", "claim"),
+    [
+        ("sweep launch c.yaml --decide ratio --budget-hours 1", "ratio"),
+        ("sweep launch c.yaml --decide=k1_k2 --budget-hours 1", "k1_k2"),
+        ("sweep launch c.yaml", None),
+        ("sweep launch ratio", None),
+        ("sweep launch 'unfinished", None),
+    ],
+)
+def test_a_launch_is_known_by_its_command(command, claim):
+    assert decided_by(command) == claim
+
+
+def test_times_are_of_training_alone_in_the_median_epoch(run):
+    run.launch()
+    for seed, name in itertools.product((0, 1), ("sgd", "deat")):
+        trial = f"{name}{seed}"
+        run.trial(trial, seed=seed, optimizer__name=name)
+        run.start(trial)
+        for epoch, seconds in enumerate((9.0, 1.0, 1.0 + (name == "deat") * (1 + 0.01 * seed)), start=1):
+            run.epoch(trial, epoch, 0.5, seconds=seconds, evaluation_seconds=100.0)
+        run.outcome(trial, epochs=3)
+    study = load(run.directory)
+    assert study.trials.set_index("trial_id")[EPOCH_SECONDS].to_dict() == {
+        "sgd0": 1.0,
+        "deat0": 2.0,
+        "sgd1": 1.0,
+        "deat1": 2.01,
+    }
+    assert study.launched == {}
+
+
+@pytest.fixture(scope="module")
+def study_of_the_paper() -> tuple[Claim, ...]:
+    return ledger(published())
+
+
+def test_the_published_numbers_support_the_ratio_and_the_gain_at_equal_lr(study_of_the_paper):
+    verdicts = {(c.name, c.network, c.of): c.verdict for c in study_of_the_paper}
+    for key, verdict in verdicts.items():
+        if key[0] in ("ratio", "deat_equal_lr"):
+            assert verdict == "supported", key
+    unmeasured = {c.name for c in study_of_the_paper if c.verdict == "not measured"}
+    assert unmeasured == {"ratio_only", "not_weight_decay", "k1_k2", "no_extra_time"}
+    assert all(c.config for c in study_of_the_paper if c.verdict == "not measured")
+
+
+def test_the_published_gain_at_each_ones_best_lr_is_undecided_over_three_networks(study_of_the_paper):
+    found = {c.network: c for c in study_of_the_paper if c.name == "deat_own_best"}
+    assert [100 * found[name].estimate for name in ("preact_resnet18", "senet18", "vgg19")] == pytest.approx(
+        [1.45, 2.07, 0.76], abs=0.01
+    )
+    assert found["3 networks"].verdict == "undecided"
+    assert (100 * found["3 networks"].low, 100 * found["3 networks"].high) == pytest.approx((-0.20, 3.05), abs=0.01)
+
+
+def test_the_published_mean_gain_over_networks(study_of_the_paper):
+    found = {c.network: c for c in study_of_the_paper if c.name == "deat_equal_lr"}
+    assert 100 * found["3 networks"].estimate == pytest.approx(1.08, abs=0.01)
+    assert found["senet18"].n == 25
+
+
+def test_json_holds_every_field_and_no_nan(study_of_the_paper):
+    rows = json.loads(claims_json(study_of_the_paper))
+    assert {row["name"] for row in rows} == set(NAMES)
+    assert set(rows[0]) == set(Claim.__dataclass_fields__)
+    assert json.loads(claims_json([replace(study_of_the_paper[0], low=-math.inf)]))[0]["low"] is None
+
+
+def test_text_is_no_wider_than_100_columns_and_names_every_claim(study_of_the_paper, frame_of):
+    for found in (study_of_the_paper, ledger(Study(grid(frame_of, noise=0.05)))):
+        text = claims_text(found)
+        assert max(map(len, text.splitlines())) <= 100
+        assert all(f"{name}: " in text for name in NAMES)
+        assert "[nan" not in text
+
+
+def test_a_look_is_one_line_in_points(frame_of):
+    claim = lines(grid(frame_of, noise=0.0))["deat_equal_lr", ""]
+    assert look_of(claim) == "small_cnn: +2.00 [n/a] points, n = 4: undecided"
+
+
+def test_rules_say_where_a_claim_holds(frame_of):
+    found = lines(grid(frame_of), margin=0.02, time_margin=0.1)
+    assert rule(found["deat_equal_lr", ""]) == "holds above 0 points"
+    assert rule(found["ratio_only", "DEAT"]) == "holds within +-2 points a decade"
+    assert rule(found["no_extra_time", ""]) == "holds below 10 % more time"
+
+
+def test_an_unknown_claim_is_refused_in_one_line():
+    with pytest.raises(UserError, match=r"^ratoi: no such claim; did you mean 'ratio'\?$"):
+        question("ratoi")

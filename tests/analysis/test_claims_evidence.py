@@ -1,0 +1,102 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from analysis.evidence import MOST_FURTHER, POWER, Evidence, of_range, of_regression, of_values
+
+SEEDS = np.array([1.2, 0.4, 2.1, 0.9])
+
+
+def test_evidence_of_values_is_scipys_t_test():
+    found, expected = of_values(SEEDS), stats.ttest_1samp(SEEDS, 0)
+    assert found.interval(0.05) == pytest.approx(tuple(expected.confidence_interval(0.95)))
+    assert found.level(found.estimate) == pytest.approx(expected.pvalue)
+
+
+def test_the_range_of_two_cells_has_the_paired_t_interval():
+    table = np.array([SEEDS, [0.1, 0.5, 0.3, -0.2]])
+    found = of_range(table)
+    difference = stats.ttest_rel(*table)
+    low, high = difference.confidence_interval(0.95)
+    assert found.interval(0.05) == pytest.approx((max(low, 0), high))
+    assert found.level(found.estimate) == pytest.approx(difference.pvalue, rel=1e-4)
+
+
+def test_a_seed_that_moves_all_cells_alike_is_no_noise_of_the_range():
+    table = np.random.default_rng(0).standard_normal((5, 4))
+    moved = table + np.array([10.0, -3.0, 0.0, 5.0])
+    assert of_range(moved).spread == pytest.approx(of_range(table).spread)
+    assert of_range(moved).estimate == pytest.approx(of_range(table).estimate)
+
+
+@pytest.mark.parametrize("sequential", [False, True])
+def test_the_interval_of_a_range_holds_the_truth_in_95_percent(sequential):
+    rng, means, held = np.random.default_rng(0), np.array([0.0, 0.5, 1.0, 3.0]), 0
+    for _ in range(400):
+        found = of_range(means[:, None] + rng.standard_normal((4, 6)), sequential=sequential)
+        half = found.half_width(0.05) if sequential else HALF * found.spread
+        held += abs(found.estimate - 3.0) <= half
+    assert stats.binomtest(held, 400).proportion_ci(0.999).high > 0.95
+
+
+HALF = float(stats.studentized_range.ppf(0.95, 4, 15)) / np.sqrt(6)
+
+
+def test_the_slope_of_a_regression_is_scipys():
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((2, 12))
+    found = of_regression(np.column_stack([x, np.ones(12)]), y, 0)
+    expected = stats.linregress(x, y)
+    assert (found.estimate, found.error) == pytest.approx((expected.slope, expected.stderr))
+    assert found.level(abs(found.estimate)) == pytest.approx(expected.pvalue)
+
+
+@pytest.mark.parametrize(
+    "evidence",
+    [
+        of_values(SEEDS),
+        of_values(SEEDS, sequential=True),
+        Evidence(0.5, 0.2, 4, "range", 5, is_range=True),
+        Evidence(0.5, 0.2, 4, "sequence", 5, is_range=True),
+    ],
+    ids=["t", "sequence", "range", "sequence of a range"],
+)
+def test_level_is_the_inverse_of_half_width_under_every_law(evidence):
+    for alpha in (0.2, 0.05, 0.01):
+        if np.isfinite(half := evidence.half_width(alpha)):
+            assert evidence.level(half) == pytest.approx(alpha, rel=1e-3)
+
+
+def test_one_replicate_or_equal_ones_have_no_interval():
+    for values in (SEEDS[:1], np.ones(4), SEEDS[:0]):
+        found = of_values(values)
+        assert not found.known
+        assert np.isnan([*found.interval(0.05), found.level(1.0)]).all()
+        assert found.further(1.0, 0.05) is None
+
+
+@pytest.mark.parametrize("effect", [0.4, 0.8, 1.5])
+def test_further_seeds_give_a_t_test_its_power(effect):
+    found = Evidence(effect, 1.0, 3)
+    n = 3 + found.further(effect, 0.05)
+    power = [
+        stats.nct.sf(stats.t.ppf(0.975, number - 1), number - 1, effect * np.sqrt(number)) for number in (n - 2, n)
+    ]
+    assert power[0] < POWER + 0.03
+    assert power[1] > POWER - 0.03
+
+
+def test_further_seeds_are_the_fewest_after_which_the_interval_is_short_enough():
+    for law in ("t", "sequence"):
+        found = Evidence(0.5, 1.0, 4, law)
+        n = 4 + found.further(0.5, 0.05)
+        widths = [replace(found, n=number) for number in (n - 1, n)]
+        short = [e.half_width(0.05) + stats.t.ppf(POWER, e.freedom) * e.error <= 0.5 for e in widths]
+        assert short == [False, True]
+
+
+def test_an_effect_at_the_threshold_needs_more_seeds_than_are_counted():
+    assert Evidence(0.001, 1.0, 3).further(0.001, 0.05) is None
+    assert MOST_FURTHER == 1000

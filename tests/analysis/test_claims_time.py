@@ -1,0 +1,52 @@
+"""Whether DEAT takes longer is only judged where both ran at the same times."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from analysis.claim_study import study_of
+from analysis.claims import ledger
+
+
+def records(order: list[tuple[str, int]], slowdown: float, deat: float = 1.0) -> list[dict]:
+    """Trials that began one after another, in this order, each `slowdown` slower than the one before it."""
+    found: list[dict] = []
+    rng = np.random.default_rng(0)
+    for number, (name, seed) in enumerate(order):
+        trial = f"{name}-{seed}"
+        config = {"model": {"name": "m"}, "epochs": 2, "batch_size": 32, "optimizer": {"name": name, "lr": 0.1}}
+        point = {"optimizer.name": name}
+        found.append(
+            {"record": "trial", "trial_id": trial, "number": number, "config": config, "point": point, "seed": seed}
+        )
+        found.append({"record": "start", "trial_id": trial, "time": 100.0 * number, "code_version": "c"})
+        seconds = (deat if name == "deat" else 1.0) * slowdown**number * rng.uniform(0.99, 1.01)
+        for epoch in (1, 2):
+            values = {"epoch": epoch, "lr": 0.1, "seconds": seconds, "evaluation_seconds": 0.0, "test_robust": 0.5}
+            found.append({"record": "epoch", "trial_id": trial, "peak_memory_bytes": 0, **values})
+        found.append({"record": "outcome", "trial_id": trial, "outcome": "completed", "reason": "", "epochs": 2})
+    return found
+
+
+def test_a_machine_that_slows_down_is_not_taken_for_a_slow_optimizer() -> None:
+    one_after_the_other = [*itertools.product(["sgd"], range(6)), *itertools.product(["deat"], range(6))]
+    (claim,) = ledger(study_of(records(one_after_the_other, 1.05)), only="no_extra_time")
+    assert claim.verdict == "not measured"
+    assert claim.note.startswith("DEAT's trials ran at another time than SGD's")
+
+
+@pytest.mark.parametrize(("factor", "verdict"), [(1.0, "supported"), (1.3, "contradicted")])
+def test_by_turns_it_is_judged(factor: float, verdict: str, tmp_path: Path) -> None:
+    by_turns = [(name, seed) for seed in range(6) for name in ("sgd", "deat")]
+    (claim,) = ledger(study_of(records(by_turns, 1.01, factor)), only="no_extra_time")
+    assert (claim.verdict, claim.n) == (verdict, 6)
+
+
+def test_the_claims_may_be_about_clean_accuracy() -> None:
+    claims = ledger(study_of(records([("sgd", 0), ("deat", 0)], 1.0)), y="last_test_clean")
+    assert claims[0].statement == "Clean accuracy rises with lr / batch."
+    assert {claim.verdict for claim in claims if claim.name == "deat_equal_lr"} <= {"not measured", "undecided"}

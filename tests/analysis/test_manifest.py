@@ -1,0 +1,113 @@
+"""What figures were made from, and whether they would come out the same again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analysis import figures, manifest
+from analysis.frame import load_trials
+from trainers.errors import UserError
+
+
+@pytest.fixture
+def drawn(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Tables and figures of six trials; pictures are left out, for time."""
+    for name in ("sgd", "deat"):
+        for lr in (0.1, 0.2, 0.4):
+            run.whole(f"{name}{lr}", [0.3, 0.4 + 0.1 * lr], optimizer__name=name, optimizer__lr=lr)
+    monkeypatch.setattr(figures, "_paint", lambda product, output: [])
+    figures.draw(run.directory, tmp_path / "out")
+    return tmp_path / "out"
+
+
+def test_manifest_says_what_each_figure_came_from(run: Any, drawn: Path) -> None:
+    known = json.loads((drawn / "manifest.json").read_text())
+    own = known["sources"]["own"]
+    assert list(known["sources"]) == ["own"]
+    assert (own["file"], own["trials"], len(own["sha256"])) == ("records.jsonl", 6, 64)
+    assert set(known["versions"]) == {"matplotlib", "numpy", "pandas", "scipy"}
+    assert known["code_version"] == manifest.code_version()
+    assert known["metric"] == "last_test_robust"
+    csvs = {path.name for path in drawn.glob("*.csv")}
+    assert {file for files in known["figures"].values() for file in files if file.endswith("csv")} == csvs
+
+
+def test_nothing_changed_is_the_same_in_every_figure(run: Any, drawn: Path) -> None:
+    before = {path: path.read_bytes() for path in drawn.iterdir()}
+    answers = figures.check(run.directory, drawn)
+    assert set(answers.values()) == {"same"}
+    assert {"figure4", "table2", "correlations", "accuracy_lr"} <= set(answers)
+    assert {path: path.read_bytes() for path in drawn.iterdir()} == before
+
+
+def test_an_edited_csv_and_one_that_is_gone_are_told_apart_from_the_others(run: Any, drawn: Path) -> None:
+    (drawn / "table2.csv").write_text((drawn / "table2.csv").read_text().replace("0.4", "0.5", 1))
+    (drawn / "shift.md").unlink()
+    answers = figures.check(run.directory, drawn)
+    assert answers.pop("table2") == "edited by hand: table2.csv"
+    assert answers.pop("shift") == "missing: shift.md"
+    assert set(answers.values()) == {"same"}
+
+
+def test_new_trials_are_counted_and_figures_they_do_not_touch_stay_the_same(run: Any, drawn: Path) -> None:
+    run.whole("more", [0.3, 0.5], optimizer__name="trades_like", optimizer__lr=0.1)
+    run.whole("sgd0.8", [0.3, 0.4], optimizer__name="sgd", optimizer__lr=0.8)
+    assert len(load_trials(run.directory)) == 8
+    answers = figures.check(run.directory, drawn)
+    assert answers["table2"] == "differs: records changed, +2 trials"
+    assert answers["table4"] == "same"
+
+
+def test_records_that_change_no_number_leave_all_the_same(run: Any, drawn: Path) -> None:
+    run.launch()
+    assert set(figures.check(run.directory, drawn).values()) == {"same"}
+
+
+def test_other_code_is_named_where_a_number_differs(run: Any, drawn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manifest, "code_version", lambda: "another")
+    assert set(figures.check(run.directory, drawn).values()) == {"same"}
+    monkeypatch.setattr(figures, "_csv", lambda table: table.to_csv(index=False, sep=";"))
+    assert figures.check(run.directory, drawn)["figure4"] == "differs: code version"
+
+
+def test_another_version_of_a_package_is_named(run: Any, drawn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = manifest.read(drawn)
+    known["versions"]["scipy"] = "0.1"
+    manifest.write(known, drawn)
+    monkeypatch.setattr(figures, "_csv", lambda table: table.to_csv(index=False, sep=";"))
+    assert figures.check(run.directory, drawn)["figure4"].startswith("differs: scipy 0.1, now ")
+
+
+def test_what_cannot_be_drawn_any_more_or_was_not_yet_is_said(run: Any, drawn: Path) -> None:
+    known = manifest.read(drawn)
+    known["figures"]["surface_k1_k2"] = {}
+    del known["figures"]["table4"]
+    manifest.write(known, drawn)
+    answers = figures.check(run.directory, drawn)
+    assert answers["surface_k1_k2"].startswith("differs: cannot be drawn any more: needs completed trials of deat")
+    assert answers["table4"].startswith("missing: not drawn yet")
+
+
+@pytest.mark.parametrize(("content", "message"), [(None, "no such file; draw the figures first"), ("[]", "is damaged"),
+                                                  ("{", "is damaged")])  # fmt: skip
+def test_no_manifest_or_a_damaged_one_is_a_user_error(
+    ratio_run: Any, tmp_path: Path, content: str | None, message: str
+) -> None:
+    (tmp_path / "out").mkdir()
+    if content is not None:
+        (tmp_path / "out" / "manifest.json").write_text(content)
+    with pytest.raises(UserError, match=message):
+        figures.check(ratio_run.directory, tmp_path / "out")
+
+
+def test_figures_of_a_run_are_not_checked_without_it_nor_published_ones_against_a_run(run: Any, drawn: Path) -> None:
+    with pytest.raises(UserError, match="drawn from a run; give its DIR"):
+        figures.check(None, drawn)
+    known = manifest.read(drawn)
+    manifest.write(known | {"sources": {"published": known["sources"]["own"]}}, drawn)
+    with pytest.raises(UserError, match="of the published study alone; leave DIR out"):
+        figures.check(run.directory, drawn)

@@ -1,0 +1,260 @@
+"""Nested models of the ratio: identities, closed forms, and simulated sweeps of which the truth is known."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from analysis import published
+from analysis.differences import t_test
+from analysis.ratio_layouts import Layout, degree_of, f_test, held_out_errors, jackknife_difference
+from analysis.ratio_models import along_ratio, ratio_comparisons, ratio_groups, verdict
+
+GRID = ([0.05, 0.1, 0.2], [32, 64, 128])
+
+
+@pytest.fixture
+def sweep(frame_of):
+    """Builds a sweep of 3 x 3 cells: a + slope log10(lr / batch) + along log10 lr, seed effects and noise."""
+
+    def build(rng, along=0.0, seeds=3, noise=0.01, seed_effect=0.0, grid=GRID, bend=0.0, **values):
+        shift = seed_effect * rng.standard_normal(seeds)
+        rows = []
+        for lr in grid[0]:
+            for batch in grid[1]:
+                for seed in range(seeds):
+                    x = np.log10(lr / batch) + 3
+                    y = 0.5 + 0.05 * x + bend * x**2 + along * np.log10(lr) + shift[seed]
+                    point = {"optimizer.lr": lr, "batch_size": batch, "seed": seed, **values}
+                    rows.append({**point, "last_test_robust": y + noise * rng.standard_normal()})
+        return frame_of(rows)
+
+    return build
+
+
+def test_the_slope_along_equal_ratio_is_exact_without_noise(sweep):
+    found = along_ratio(sweep(np.random.default_rng(0), along=-0.03, noise=0.0, bend=0.02))
+    assert found.estimate == pytest.approx(-0.03, abs=1e-12)
+    assert found.blocks.value == pytest.approx(-0.03, abs=1e-12)
+    assert found.degree == 2
+    assert (found.n_cells, found.n_seeds, found.n_trials) == (9, 3, 27)
+
+
+def test_the_estimate_is_the_t_interval_of_slopes_that_numpy_fits_to_each_seed(sweep):
+    frame = sweep(np.random.default_rng(1), along=0.02, seeds=4)
+    slopes = []
+    for _, part in frame.groupby("seed"):
+        x, z = np.log10(part["lr_batch_ratio"]), np.log10(part["optimizer.lr"])
+        design = np.column_stack([np.ones(len(part)), x, x**2, z])
+        slopes.append(np.linalg.lstsq(design, part["last_test_robust"], rcond=None)[0][3])
+    found = along_ratio(frame)
+    assert (found.estimate, found.low, found.high, found.p) == pytest.approx(t_test(np.array(slopes), 0.95))
+    assert found.method == "t over 4 seeds' own slopes"
+
+
+def test_slopes_of_seeds_that_differ_are_noticed(sweep):
+    rng = np.random.default_rng(2)
+    frame = sweep(rng, noise=0.001)
+    own = frame["seed"].map({0: -0.05, 1: 0.0, 2: 0.05}) * np.log10(frame["optimizer.lr"])
+    assert along_ratio(frame).p_alike > 0.01
+    assert along_ratio(frame.assign(last_test_robust=frame["last_test_robust"] + own)).p_alike < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("grid", "reason"),
+    [
+        (([0.1, 0.2, 0.4], [128]), "one batch size (128): the ratio cannot be told from the learning rate"),
+        (([0.1], [32, 64, 128]), "one learning rate (0.1): the ratio cannot be told from the batch size"),
+        (([0.1, 0.2], [128]), "one batch size (128): the ratio cannot be told from the learning rate"),
+    ],
+)
+def test_what_cannot_be_told_is_said(sweep, grid, reason):
+    frame = sweep(np.random.default_rng(0), grid=grid)
+    (found,) = ratio_comparisons(frame)
+    assert found.reason == verdict(found) == reason
+    assert found.along.method == along_ratio(frame).method == f"none: {reason}"
+    assert np.isnan(found.along.estimate)
+    assert found.fits == found.tests == ()
+
+
+def test_a_design_in_which_lr_follows_from_the_ratio_is_refused(sweep):
+    frame = sweep(np.random.default_rng(0))
+    diagonal = frame[np.isclose(frame["optimizer.lr"] * frame["batch_size"], 6.4)]
+    assert "cannot be told apart" in along_ratio(diagonal).method
+
+
+def test_the_published_study_cannot_tell_the_ratio_from_lr():
+    found = ratio_comparisons(published.load_trials())
+    assert len(found) == 6
+    assert {one.reason for one in found} == {"one batch size (128): the ratio cannot be told from the learning rate"}
+
+
+def test_networks_methods_and_settings_are_never_pooled(sweep, frame_of):
+    rng = np.random.default_rng(0)
+    parts = [sweep(rng, **{"model.name": m, "optimizer.weight_decay": d}) for m in "ab" for d in (0.0, 1e-3)]
+    frame = frame_of([row for part in parts for row in part.to_dict("records")])
+    groups = ratio_groups(frame)
+    assert [len(rows) for _, rows in groups] == [27] * 4
+    assert "4 networks, methods or settings, which are never pooled" in along_ratio(frame).method
+    assert [one.setting for one in ratio_comparisons(frame)] == [{"optimizer.weight_decay": d} for d in (0.0, 1e-3)] * 2
+
+
+def test_pruned_trials_and_other_budgets_do_not_enter(sweep, frame_of):
+    frame = sweep(np.random.default_rng(0), planned_epochs=10)
+    worse = frame.assign(last_test_robust=0.1)
+    others = [worse.assign(outcome="pruned"), worse.iloc[:9].assign(planned_epochs=2)]
+    mixed = frame_of([row for part in (frame, *others) for row in part.to_dict("records")])
+    assert len(mixed) == 63
+    assert along_ratio(mixed) == along_ratio(frame)
+
+
+def test_every_model_lies_within_the_next(sweep):
+    layout = Layout.of(sweep(np.random.default_rng(0), grid=([0.02, 0.05, 0.1, 0.2], [16, 32, 64, 128])), "seed")
+    for degree in (1, 2, 3):
+        only, both, full = (layout.design(name, degree) for name in ("ratio only", "ratio + lr", "full"))
+        for smaller, larger in ((only, both), (both, full)):
+            rest = smaller - larger @ np.linalg.lstsq(larger, smaller, rcond=None)[0]
+            assert np.abs(rest).max() < 1e-9
+        batch = (layout.z - layout.x)[:, None] ** np.arange(degree + 1)
+        assert np.abs(batch - full @ np.linalg.lstsq(full, batch, rcond=None)[0]).max() < 1e-9
+
+
+@pytest.mark.parametrize(("side", "degree"), [(2, 1), (3, 2), (4, 3), (6, 3)])
+def test_the_degree_grows_with_the_cells(sweep, side, degree):
+    grid = ([0.01 * 3**i for i in range(side)], [16 * 2**i for i in range(side)])
+    assert degree_of(Layout.of(sweep(np.random.default_rng(0), grid=grid), "last_test_robust")) == degree
+
+
+def test_f_test_is_that_of_statsmodels():
+    from statsmodels.regression.linear_model import OLS
+
+    rng = np.random.default_rng(0)
+    design, y = rng.standard_normal((20, 5)), rng.standard_normal(20)
+    f, p, df = OLS(y, design).fit().compare_f_test(OLS(y, design[:, :3]).fit())
+    found = f_test(design[:, :3], design, y)
+    assert found[1] == (df, 15)
+    assert (found[0], found[2]) == pytest.approx((f, p))
+
+
+def test_aicc_and_likelihoods_are_those_of_statsmodels(sweep):
+    from statsmodels.regression.mixed_linear_model import MixedLM
+    from statsmodels.tools.eval_measures import aicc
+
+    frame = sweep(np.random.default_rng(3), seed_effect=0.02)
+    (found,) = ratio_comparisons(frame)
+    layout = Layout.of(frame, "last_test_robust")
+    assert found.blocked
+    for fit in found.fits[:2]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            oracle = MixedLM(layout.y, layout.design(fit.name, 2), layout.seed).fit(reml=False)
+        assert fit.log_likelihood == pytest.approx(oracle.llf, abs=1e-4)
+        assert fit.aicc == pytest.approx(aicc(oracle.llf, 27, fit.terms + 2), abs=1e-3)
+
+
+def test_one_seed_falls_back_to_least_squares_and_says_so(sweep):
+    from statsmodels.regression.linear_model import OLS
+
+    frame = sweep(np.random.default_rng(3), seeds=1)
+    (found,) = ratio_comparisons(frame)
+    layout = Layout.of(frame, "last_test_robust")
+    oracle = OLS(layout.y, layout.design("ratio + lr", 2)).fit()
+    assert not found.blocked
+    assert found.fits[1].log_likelihood == pytest.approx(oracle.llf)
+    assert found.along.method == "t on the residuals, 5 df, one seed, whose own effect cannot be told"
+    scale = np.abs(layout.z).max()
+    assert (found.along.estimate * scale, found.along.p) == pytest.approx((oracle.params[3], oracle.pvalues[3]))
+    assert all(np.isnan(fit.p_lack_of_fit) for fit in found.fits)
+
+
+def test_held_out_errors_are_those_of_refits_without_the_cell(sweep):
+    layout = Layout.of(sweep(np.random.default_rng(4)), "last_test_robust")
+    design = layout.design("ratio + lr", 2)
+    expected = []
+    for cell in range(9):
+        out = layout.cell == cell
+        coefficients = np.linalg.lstsq(design[~out], layout.y[~out], rcond=None)[0]
+        expected.append((layout.y[out] - design[out] @ coefficients).mean())
+    np.testing.assert_allclose(held_out_errors(design, layout), expected, atol=1e-12)
+
+
+def test_with_one_trial_a_cell_held_out_errors_are_the_press_residuals(sweep):
+    layout = Layout.of(sweep(np.random.default_rng(4), seeds=1), "last_test_robust")
+    design = layout.design("ratio only", 2)
+    hat = design @ np.linalg.inv(design.T @ design) @ design.T
+    press = (layout.y - hat @ layout.y) / (1 - np.diag(hat))
+    np.testing.assert_allclose(held_out_errors(design, layout), press, atol=1e-12)
+
+
+def test_jackknife_of_a_mean_square_has_the_closed_form():
+    # Of sqrt(mean square) against a constant 0: the delta method's error, sd(e^2) / (2 rms sqrt(n)), for many cells.
+    errors = np.random.default_rng(0).standard_normal(4000)
+    found = jackknife_difference(errors, np.zeros(4000), 0.95)
+    rms = np.sqrt(np.mean(errors**2))
+    half = 1.96 * np.std(errors**2) / (2 * rms * np.sqrt(4000))
+    assert found.value == pytest.approx(rms)
+    assert found.high - found.value == pytest.approx(half, rel=0.02)
+
+
+def test_type_one_error_of_the_f_test_is_nominal_with_strong_seed_effects(sweep):
+    # 1,500 sweeps of 27 trials at 5 %: Monte-Carlo sd 0.56 points, 3.3 sd allowed.
+    rng = np.random.default_rng(5)
+    frame = sweep(rng)
+    layout = Layout.of(frame, "last_test_robust")
+    blocks = layout.seed_blocks()
+    small, large = (np.column_stack([layout.design(name, 2), blocks]) for name in ("ratio only", "ratio + lr"))
+    mean = layout.design("ratio only", 2) @ [0.5, 0.05, -0.02]
+    ps = []
+    for _ in range(1500):
+        y = mean + (0.03 * rng.standard_normal(3))[layout.seed] + 0.01 * rng.standard_normal(27)
+        ps.append(f_test(small, large, y)[2])
+    assert np.mean(np.array(ps) < 0.05) == pytest.approx(0.05, abs=3.3 * 0.0056)
+    assert stats.kstest(ps, "uniform").pvalue > 1e-3
+
+
+def test_a_slope_along_equal_ratio_is_found(sweep):
+    # t of the slope: 0.05 * sqrt(27 * var(z given the ratio)) / 0.01 is about 11.
+    (found,) = ratio_comparisons(sweep(np.random.default_rng(6), along=-0.05))
+    test = found.tests[0]
+    assert (test.smaller, test.larger, test.df) == ("ratio only", "ratio + lr", (1, 21))
+    assert test.p_holm < 1e-4
+    assert test.held_out.value < 0
+    assert verdict(found).startswith("the ratio is not all: ratio + lr")
+    best = min(found.fits, key=lambda fit: fit.aicc)
+    assert best.name == "ratio + lr"
+    assert found.along.high < 0
+
+
+def test_a_surface_that_no_polynomial_fits_is_flagged(sweep):
+    rng = np.random.default_rng(7)
+    frame = sweep(rng, noise=0.002)
+    bump = 0.05 * ((frame["optimizer.lr"] == 0.1) & (frame["batch_size"] == 64))
+    (found,) = ratio_comparisons(frame.assign(last_test_robust=frame["last_test_robust"] + bump))
+    assert found.fits[-1].name == "full"
+    assert found.fits[-1].p_lack_of_fit < 1e-6
+    assert "misses the cells' means" in verdict(found)
+    (fine,) = ratio_comparisons(frame)
+    assert fine.fits[-1].p_lack_of_fit > 0.01
+
+
+def test_holm_is_over_the_tests_of_all_groups(sweep, frame_of):
+    rng = np.random.default_rng(8)
+    rows = [row for name in "ab" for row in sweep(rng, **{"model.name": name}).to_dict("records")]
+    alone = ratio_comparisons(frame_of([row for row in rows if row["model.name"] == "a"]))
+    both = ratio_comparisons(frame_of(rows))
+    assert [t.p for t in both[0].tests] == [t.p for t in alone[0].tests]
+    tests = [test for one in both for test in one.tests]
+    assert len(tests) == 6
+    assert min(test.p_holm for test in tests) == pytest.approx(min(1, 6 * min(test.p for test in tests)))
+
+
+def test_constant_values_give_no_interval_and_no_warning(sweep):
+    frame = sweep(np.random.default_rng(0)).assign(last_test_robust=0.5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        (found,) = ratio_comparisons(frame)
+    assert np.isnan(found.along.low)
+    assert found.along.method.startswith("none: ")

@@ -1,0 +1,112 @@
+"""The answers as text: every number with its n, what was left out, and why a thing cannot be told."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from rich.console import Console
+
+from analysis import published
+from analysis.plans import Data
+from analysis.ratio_plans import PLANS
+from analysis.ratio_tables import ratio_answers, ratio_models_view, ratio_text, statements, tables
+
+
+@pytest.fixture
+def sweep(frame_of):
+    rng = np.random.default_rng(0)
+    rows = []
+    for name in ("sgd", "deat"):
+        for lr in (0.05, 0.1, 0.2):
+            for batch in (32, 64, 128):
+                for seed in range(3):
+                    y = 0.5 + 0.05 * np.log10(lr / batch) - 0.05 * np.log10(lr) + 0.004 * rng.standard_normal()
+                    point = {"optimizer.name": name, "optimizer.lr": lr, "batch_size": batch, "seed": seed}
+                    rows.append({**point, "last_test_robust": y, "last_train_robust": y + 0.02 * rng.standard_normal()})
+    rows.append({**rows[0], "outcome": "pruned", "last_test_robust": 0.1})
+    return frame_of(rows)
+
+
+@pytest.fixture
+def answers(sweep):
+    return ratio_answers(sweep, resamples=50)
+
+
+def test_the_first_lines_say_what_entered_and_what_it_says(answers):
+    lines = statements(answers)
+    assert lines[0] == "test robust accuracy, last epoch (%): 54 of 55 trials; 1 trial left out: 1 pruned"
+    assert lines[1].startswith("small_cnn, PGD-AT (27 trials, 9 cells, 3 seeds): the ratio is not all: ratio + lr")
+    assert "along equal ratio -" in lines[1]
+    assert lines[3].startswith("DEAT - PGD-AT over 1 network, 54 trials: ")
+
+
+def test_every_table_has_the_values_of_both_methods_in_points(answers):
+    found = tables(answers)
+    assert {name: len(rows) for name, rows in found.items()} == {
+        "models": 6, "tests": 6, "along": 2, "networks": 6, "partial": 4, "surface": 2, "variance": 4,
+    }  # fmt: skip
+    slope = answers.comparisons[0].along.estimate
+    assert found["along"][0]["slope"].startswith(f"{100 * slope:+.2f} [")
+    assert slope == pytest.approx(-0.05, abs=0.02)
+
+
+def test_json_holds_every_value_and_no_nan(answers):
+    record = json.loads(ratio_text(answers, "json"), parse_constant=pytest.fail)
+    assert record["left_out"] == {"pruned": 1}
+    test = record["comparisons"][0]["tests"][0]
+    assert test["p_holm"] == answers.comparisons[0].tests[0].p_holm
+    assert record["surfaces"][0]["angle"]["low"] == answers.surfaces[0].angle.low
+    assert record["networks"]["difference_over_networks"]["low"] is None
+
+
+def test_markdown_rows_have_as_many_cells_as_their_header(answers):
+    lines = [line for line in ratio_text(answers, "markdown").splitlines() if line.startswith("|")]
+    assert len(lines) == 30 + 2 * 7
+    assert "| --- |" in "\n".join(lines)
+
+
+def test_the_view_names_every_table_and_shows_brackets(answers):
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(ratio_models_view(answers))
+    text = console.export_text()
+    for title in ("nested models", "along a line of equal ratio", "smooth surface", "partial correlation"):
+        assert title in text
+    assert "[n/a]" in text
+
+
+def test_the_published_study_is_told_apart_by_nothing_and_says_why():
+    answers = ratio_answers(published.load_trials(), resamples=50)
+    text = ratio_text(answers, "markdown")
+    assert "one batch size (128): the ratio cannot be told from the learning rate" in text
+    assert "DEAT - PGD-AT over 3 networks, 158 trials: +1.08" in text
+    assert [name for name, rows in tables(answers).items() if rows] == ["networks"]
+
+
+def test_figures_are_drawn_from_their_numbers_and_published_ones_are_empty(sweep):
+    data = Data(sweep, sweep.iloc[:0], "last_test_robust")
+    study = Data(published.load_trials(), published.load_epochs(), "last_test_robust")
+    for plan in PLANS:
+        frames = plan.frames(data)
+        assert next(iter(frames)) == plan.name
+        figure = plan.render(frames, data.metric)
+        assert isinstance(figure, Figure)
+        with mpl.rc_context({"font.size": 9}):
+            figure.draw_without_rendering()
+        assert next(iter(plan.frames(study).values())).empty
+
+
+def test_the_surfaces_figure_has_two_panels_a_method_and_its_angle(sweep):
+    plan = PLANS[0]
+    frames = plan.frames(Data(sweep, sweep.iloc[:0], "last_test_robust"))
+    figure = plan.render(frames, "last_test_robust")
+    titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
+    assert len(titles) == 4
+    angle = frames["ratio_surface"]["angle"].iloc[0]
+    assert titles[0].startswith(f"small_cnn, PGD-AT (n = 27 trials)\nangle {angle:.0f}°")
+    shown = frames["ratio_surface"][["mean", "se"]]
+    assert shown.notna().all(axis=None)

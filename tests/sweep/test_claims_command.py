@@ -1,0 +1,94 @@
+"""`sweep claims` and the options of `sweep launch` that go with it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from analysis.claims import NAMES
+from sweep.cli import main
+
+Cli = Callable[..., Result]
+
+
+@pytest.fixture
+def cli() -> Cli:
+    return lambda *words: CliRunner().invoke(main, [str(word) for word in words])
+
+
+def said(result: Result) -> str:
+    """The one line on stderr of a command that was given wrong input."""
+    assert result.exit_code == 2, (result.output, result.exception)
+    (line,) = result.stderr.splitlines()
+    return line
+
+
+def test_the_published_ledger_names_every_claim_and_exits_with_0(cli: Cli) -> None:
+    result = cli("claims", "--published")
+    assert result.exit_code == 0
+    assert [line.partition(":")[0] for line in result.stdout.splitlines() if line.startswith(NAMES)] == list(NAMES)
+    assert max(map(len, result.stdout.splitlines())) <= 100
+
+
+def test_json_is_the_same_ledger(cli: Cli) -> None:
+    rows = json.loads(cli("claims", "--published", "--json").stdout)
+    assert {row["name"] for row in rows} == set(NAMES)
+    assert {row["verdict"] for row in rows} == {"supported", "undecided", "not measured"}
+
+
+def test_either_a_run_or_the_published_study(cli: Cli, tmp_path: Path) -> None:
+    expected = "sweep: claims: give either a run's DIR or --published, and not both"
+    assert said(cli("claims")) == expected
+    assert said(cli("claims", tmp_path, "--published")) == expected
+
+
+def test_a_folder_that_is_no_run_is_refused(cli: Cli, tmp_path: Path) -> None:
+    assert "not a run directory" in said(cli("claims", tmp_path))
+
+
+def test_margins_are_in_points_and_percent(cli: Cli) -> None:
+    rows = json.loads(cli("claims", "--published", "--json", "--margin", "2", "--time-margin", "10").stdout)
+    thresholds = {row["name"]: row["threshold"] for row in rows}
+    assert thresholds["ratio_only"] == thresholds["k1_k2"] == pytest.approx(0.02)
+    assert thresholds["no_extra_time"] == pytest.approx(1.1)
+
+
+def test_a_claim_and_its_hours_go_together(cli: Cli, sweep_file: Callable[..., Path], tmp_path: Path) -> None:
+    words = ("launch", sweep_file(), "--out", tmp_path / "run")
+    assert "--decide: needs --budget-hours too" in said(cli(*words, "--decide", "ratio"))
+    assert "--budget-hours: needs --decide too" in said(cli(*words, "--budget-hours", "1"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_claim_that_does_not_exist_is_refused(cli: Cli, sweep_file: Callable[..., Path], tmp_path: Path) -> None:
+    result = cli("launch", sweep_file(), "--out", tmp_path / "run", "--decide", "ratoi", "--budget-hours", "1")
+    assert "did you mean 'ratio'?" in said(result)
+
+
+def test_a_launch_that_decides_is_known_to_the_ledger(
+    cli: Cli, sweep_file: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    words = [str(sweep_file()), "--out", str(out), "--serial", "--decide", "deat_equal_lr", "--budget-hours", "0.0001"]
+    monkeypatch.setattr(sys, "argv", ["sweep", "launch", *words])
+    result = cli("launch", *words)
+    assert result.exit_code == 0, result.output
+    assert "0.0001 h" in result.stdout
+    text = cli("claims", out).stdout
+    assert "confidence sequence" in text
+
+
+def test_the_published_ledger_needs_neither_torch_nor_statsmodels() -> None:
+    code = (
+        "import sys; from sweep.cli import main; main(['claims', '--published'], standalone_mode=False); "
+        "print([name for name in ('torch', 'ray', 'optuna', 'statsmodels', 'sklearn', 'matplotlib') "
+        "if name in sys.modules])"
+    )
+    text = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert text.splitlines()[-1] == "[]"

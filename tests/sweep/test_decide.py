@@ -1,0 +1,259 @@
+"""Until a claim is decided: which trials, in which order, when it stops, and that it goes on."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from analysis.claim_study import Study, load, study_of
+from analysis.claims import NAMES, ledger
+from analysis.frame import load_trials
+from sweep import decide as module
+from sweep.config import SweepConfig
+from sweep.decide import Design, decide, trial_seconds
+from sweep.progress import Progress
+from sweep.search import fixed_points
+from trainers.errors import UserError
+from trainers.record import read
+
+Tiny = Callable[..., SweepConfig]
+
+RATIO = {"optimizer.name": ["sgd", "deat"], "optimizer.lr": [0.1, 0.2, 0.4], "batch_size": [16, 32, 64]}
+CONTROLS = {
+    "optimizer.name": ["sgd", "deat"],
+    "optimizer.lr": [0.1, 0.2236, 0.5],
+    "optimizer.weight_decay": {"grid": [5.0e-4, 1.118e-3], "when": {"optimizer.name": "sgd"}},
+    "optimizer.k1": {"grid": [0.0, 1.0], "when": {"optimizer.name": "deat"}},
+}
+CONSTANTS = {
+    "optimizer.name": ["sgd", "deat"],
+    "optimizer.k1": {"grid": [0.0, 1.0], "when": {"optimizer.name": "deat"}},
+    "optimizer.k2": {"grid": [0.2, 0.8], "when": {"optimizer.name": "deat"}},
+}
+#: A learning rate at which nothing is learnt, and one at which much is: decided within a few seeds.
+CLEAR = {"optimizer.lr": [1.0e-5, 0.3]}
+
+#: Of the sweep in conftest.py, without the batch size, so that it may be an axis.
+TRIAL = {
+    "data": {"name": "digits", "validation_fraction": 0.2, "train_per_class": 10, "test_per_class": 5},
+    "model": {"name": "small_cnn"},
+    "epochs": 2,
+    "attack": {"radius": 0.05, "step_size": 0.04, "steps": 1},
+    "evaluation": {"steps": 1},
+}
+NOTHING = Study(study_of([]).trials)
+
+
+def run(config: SweepConfig, directory: Path, claim: str = "deat_equal_lr", hours: float = 1.0) -> tuple[int, str]:
+    text = io.StringIO()
+    console = Console(file=text, width=200)
+    command = f"sweep launch tiny.yaml --decide {claim} --budget-hours {hours}"
+    code = decide(config, directory, console, claim=claim, hours=hours, command=command, serial=True)
+    return code, text.getvalue()
+
+
+def points(design: Design, seeds: tuple[int, ...] = (0,)) -> list[dict[str, Any]]:
+    return [point for part in design.parts(seeds, NOTHING) for point in fixed_points(part)]
+
+
+def looks(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.startswith("seed ")]
+
+
+def starts(directory: Path) -> list[str]:
+    return [record["trial_id"] for record in read(directory) if record["record"] == "start"]
+
+
+@pytest.mark.parametrize(
+    ("claim", "space", "key"),
+    [
+        ("k1_k2", RATIO, "optimizer.k1 is not varied"),
+        ("ratio_only", CONTROLS, "the batch size is not varied"),
+        ("not_weight_decay", RATIO, "the controls were not run"),
+        ("deat_equal_lr", {"optimizer.lr": [0.1, 0.2]}, "no trial of deat"),
+        ("ratio", {"optimizer.name": ["sgd", "deat"]}, "neither the learning rate nor the batch size is varied"),
+    ],
+)
+def test_a_claim_that_the_config_cannot_measure_is_refused_in_one_line(
+    claim: str, space: Any, key: str, tiny: Tiny
+) -> None:
+    with pytest.raises(UserError, match=rf"^--decide {claim}: {key}[^\n]*; take a config such as configs/\S+$"):
+        Design(tiny(trial=TRIAL, space=space), claim)
+
+
+def test_only_a_grid_has_the_same_cells_for_every_seed(tiny: Tiny) -> None:
+    config = tiny(search={"name": "random", "n_trials": 3})
+    with pytest.raises(UserError, match=r"needs search\.name: grid"):
+        Design(config, "deat_equal_lr")
+
+
+def test_an_unknown_claim_is_refused(tiny: Tiny) -> None:
+    with pytest.raises(UserError, match="no such claim"):
+        Design(tiny(), "deat")
+
+
+def test_seeds_are_the_configs_one_by_one_and_then_the_next_integers(tiny: Tiny) -> None:
+    blocks = Design(tiny(trial=TRIAL, seeds=[3, 1]), "deat_equal_lr").blocks()
+    assert list(itertools.islice(blocks, 4)) == [(3,), (3, 1), (3, 1, 4), (3, 1, 4, 5)]
+
+
+def test_best_cells_are_chosen_by_all_the_configs_seeds_at_once(tiny: Tiny) -> None:
+    blocks = Design(tiny(seeds=[0, 1, 2]), "deat_own_best").blocks()
+    assert list(itertools.islice(blocks, 2)) == [(0, 1, 2), (0, 1, 2, 3)]
+
+
+@pytest.mark.parametrize(
+    ("claim", "space", "size"),
+    [
+        ("ratio", RATIO, 18),
+        ("ratio_only", RATIO, 18),
+        ("deat_equal_lr", RATIO, 18),
+        ("no_extra_time", RATIO, 6),  # at one learning rate
+        ("deat_equal_lr", CONTROLS, 6),  # k1 and weight decay as published
+        ("not_weight_decay", CONTROLS, 4),  # 0.2236 and 0.5 of DEAT, 0.1 and 0.2236 of SGD
+        ("k1_k2", CONSTANTS, 4),
+    ],
+)
+def test_just_the_cells_that_enter_the_claim_are_run(claim: str, space: Any, size: int, tiny: Tiny) -> None:
+    assert len(points(Design(tiny(trial=TRIAL, space=space), claim))) == size
+
+
+def test_the_controls_are_the_matched_ones(tiny: Tiny) -> None:
+    found = points(Design(tiny(trial=TRIAL, space=CONTROLS), "not_weight_decay"))
+    assert [(p["optimizer.name"], p["optimizer.lr"]) for p in found] == [
+        ("sgd", 0.1),
+        ("sgd", 0.2236),
+        ("deat", 0.2236),
+        ("deat", 0.5),
+    ]
+    assert {p.get("optimizer.weight_decay") for p in found} == {1.118e-3, None}
+
+
+def test_the_verdict_comes_at_the_first_look_that_decides(tiny: Tiny, tmp_path: Path) -> None:
+    code, text = run(tiny(trial=TRIAL, space=CLEAR), tmp_path, "ratio")
+    *before, last = looks(text)
+    assert code == 0
+    assert "supported" in last
+    assert all("undecided" in look for look in before)
+    assert len(before) >= 2  # two seeds never decide
+    assert f"decided after seed {len(before)}" in text
+    claim = next(claim for claim in ledger(load(tmp_path)) if claim.name == "ratio")
+    assert (claim.sequential, claim.verdict, claim.n) == (True, "supported", len(before) + 1)
+
+
+def test_the_same_command_again_repeats_nothing_and_says_the_same(tiny: Tiny, tmp_path: Path) -> None:
+    config = tiny(trial=TRIAL, space=CLEAR)
+    first = run(config, tmp_path, "ratio")[1]
+    records = (tmp_path / "records.jsonl").read_bytes()
+    assert looks(run(config, tmp_path, "ratio")[1])[-1] == looks(first)[-1]
+    assert (tmp_path / "records.jsonl").read_bytes() == records
+
+
+def test_no_seed_is_begun_that_would_take_more_than_is_left_and_more_hours_go_on(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "trial_seconds", lambda records, claim: 180.0 * kinds(records, "outcome"))
+    monkeypatch.setattr(module, "_hours_left", lambda plans: 0.05 * sum(plan.left for plan in plans))
+    config = tiny(trial=TRIAL, space={"optimizer.name": ["sgd", "deat"]})
+    code, text = run(config, tmp_path, hours=0.25)
+    assert code == 0
+    assert [look.partition(":")[0] for look in looks(text)] == ["seed 0", "seed 1"]
+    assert "stopped: seed 2 would take 0.1 h, and 0.05 h are left" in text
+    begun = starts(tmp_path)
+    text = run(config, tmp_path, hours=0.31)[1]
+    assert [look.partition(":")[0] for look in looks(text)] == ["seed 0", "seed 1", "seed 2"]
+    assert starts(tmp_path)[: len(begun)] == begun
+    assert (len(begun), len(starts(tmp_path))) == (4, 6)
+
+
+def kinds(records: list[dict[str, Any]], kind: str) -> int:
+    """How many records of a kind."""
+    return sum(record["record"] == kind for record in records)
+
+
+def test_hours_are_of_the_epochs_that_launches_to_decide_this_claim_recorded() -> None:
+    epoch = {"record": "epoch", "seconds": 3.0, "evaluation_seconds": 1.0}
+    launches = [{"record": "launch", "command": f"sweep launch c{words}"} for words in ("", " --decide ratio", " -h")]
+    plain, deciding, other = launches
+    records = [plain, epoch, deciding, epoch, epoch, other, epoch, deciding, epoch]
+    assert trial_seconds(records, "ratio") == 12.0
+    assert trial_seconds(records, "k1_k2") == 0.0
+
+
+def test_seeds_that_are_there_are_the_first_looks_and_cost_no_hours(
+    tiny: Tiny, launch: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
+    launch(tiny(trial=TRIAL, space=CLEAR, seeds=[0, 1, 2]), tmp_path, serial=True)
+    assert trial_seconds(read(tmp_path), "ratio") == 0.0
+    begun = starts(tmp_path)
+    code, text = run(tiny(trial=TRIAL, space=CLEAR), tmp_path, "ratio")
+    assert code == 0
+    assert [look.partition(":")[0] for look in looks(text)][:3] == ["seed 0", "seed 1", "seed 2"]
+    assert starts(tmp_path)[: len(begun)] == begun
+    assert all("; 0 of 1 h" in look for look in looks(text)[:3])
+
+
+def test_an_interrupted_run_exits_with_130_and_goes_on(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, add = 0, Progress.add
+
+    def count(progress: Progress, record: dict[str, Any]) -> None:
+        nonlocal seen
+        add(progress, record)
+        seen += record["record"] == "outcome"
+        if seen == 3 and record["record"] == "outcome":
+            signal.raise_signal(signal.SIGINT)
+
+    config = tiny(trial=TRIAL, space=CLEAR)
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "add", count)
+        code, text = run(config, tmp_path, "ratio")
+    assert code == 130
+    assert "the same command goes on" in text
+    assert run(config, tmp_path, "ratio")[0] == 0
+    assert (load_trials(tmp_path)["outcome"] == "completed").all()
+
+
+def test_a_failed_trial_stops_it_with_1(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: Any, **options: Any) -> None:
+        raise RuntimeError("the disk is full")
+
+    monkeypatch.setattr("trainers.loop.train", broken)
+    code, text = run(tiny(trial=TRIAL), tmp_path)
+    assert code == 1
+    assert "a trial failed: seed 0 is not whole; the same command goes on" in text
+
+
+def test_a_claim_whose_trials_all_diverge_is_given_up(tiny: Tiny, tmp_path: Path) -> None:
+    space = {"optimizer.name": ["sgd", "deat"], "optimizer.lr": [1e30]}
+    code, text = run(tiny(trial=TRIAL, space=space), tmp_path)
+    assert code == 0
+    assert "seeds in a row added nothing" in text
+    assert len(looks(text)) == module._PATIENCE + 1
+
+
+def test_new_seeds_run_just_the_cells_that_validation_chose(
+    tiny: Tiny, launch: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
+    config = tiny(trial=TRIAL, space={"optimizer.name": ["sgd", "deat"], "optimizer.lr": [0.01, 0.3]}, seeds=[0, 1])
+    launch(config, tmp_path, serial=True)
+    means = load_trials(tmp_path).groupby(["optimizer.name", "optimizer.lr"])["last_val_robust"].mean()
+    parts = Design(config, "deat_own_best").parts((0, 1, 2), load(tmp_path))
+    assert [part.seeds for part in parts] == [(2,), (2,)]
+    assert [fixed_points(part) for part in parts] == [
+        [{"optimizer.name": name, "optimizer.lr": means[name].idxmax()}] for name in ("sgd", "deat")
+    ]
+
+
+def test_every_claim_has_a_config_that_can_decide_it(tiny: Tiny) -> None:
+    spaces = dict.fromkeys(NAMES, RATIO) | {"not_weight_decay": CONTROLS, "k1_k2": CONSTANTS}
+    for claim, space in spaces.items():
+        assert points(Design(tiny(trial=TRIAL, space=space), claim))

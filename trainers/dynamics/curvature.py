@@ -1,0 +1,152 @@
+"""The Hessian of the adversarial loss: its largest eigenvalues with their directions, and its trace.
+
+Sources: [Lanczos] Golub, Van Loan, Matrix Computations, 4th ed., Section 10.1, by ARPACK's implicitly restarted
+form; [Hutchinson] Hutchinson, Communications in Statistics 19, 1990; [deflation] Gambhir, Stathopoulos, Orginos,
+SIAM J. Sci. Comput. 39, 2017, Section 2.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, eigsh
+from torch import Tensor, nn
+
+from trainers.dynamics.loss import FixedLoss
+from trainers.errors import UserError
+
+if TYPE_CHECKING:
+    from curvlinops import HessianLinearOperator
+
+#: Relative accuracy of the eigenvalues: far below what one more or less image changes.
+TOLERANCE = 1e-3
+
+
+class Eigenpairs(NamedTuple):
+    """The largest eigenvalues of a Hessian, largest first, (k,), and their unit directions, (d, k)."""
+
+    values: tuple[float, ...]
+    directions: Tensor
+
+
+class Estimate(NamedTuple):
+    """A mean over draws, with its standard error."""
+
+    value: float
+    error: float
+
+
+class _Loss(nn.Module):
+    """Numbers of images, (B,), to their mean loss: what curvlinops takes for a prediction."""
+
+    def __init__(self, model: nn.Module, loss: FixedLoss) -> None:
+        super().__init__()
+        self.model, self._loss = model, loss
+
+    def forward(self, chosen: Tensor) -> Tensor:
+        return self._loss.outer(self.model, chosen).loss
+
+
+class _Itself(nn.Module):
+    """The loss that the prediction already is."""
+
+    reduction = "mean"
+
+    def forward(self, prediction: Tensor, unused: Tensor) -> Tensor:
+        return prediction
+
+
+def hessian(model: nn.Module, loss: FixedLoss, size: int) -> HessianLinearOperator:
+    """The Hessian of the mean loss by the model's trainable parameters, in their order, as (d, d).
+
+    Args:
+        model: in eval mode, so that the loss is a mean over images.
+        loss: of the images.
+        size: images at a time.
+    """
+    with warnings.catch_warnings():  # its import takes a while, which only who measures needs, and warns of torch's own
+        warnings.simplefilter("ignore", FutureWarning)
+        from curvlinops import HessianLinearOperator
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    parts = [(part, part) for part in loss.parts(size)]
+    return HessianLinearOperator(
+        _Loss(model, loss), _Itself(), parameters, parts, check_deterministic=False, num_data=len(loss)
+    )
+
+
+def eigenpairs(operator: HessianLinearOperator, count: int, start: Tensor) -> Eigenpairs:
+    """The largest eigenvalues by Lanczos [Lanczos]; fewer where it does not converge, none where it breaks down.
+
+    Each value is the Rayleigh quotient of its direction, the directions being orthonormal.
+
+    Args:
+        operator: (d, d), symmetric.
+        count: how many, below d.
+        start: the first vector, (d,).
+    """
+    try:
+        values, vectors = eigsh(
+            operator.to_scipy(), k=count, which="LA", v0=start.numpy(force=True), tol=TOLERANCE, maxiter=30 * count
+        )
+    except ArpackNoConvergence as stopped:
+        values, vectors = stopped.eigenvalues, stopped.eigenvectors
+    except ArpackError:  # the loss has derivatives that are not finite
+        values, vectors = np.empty(0), np.empty((len(start), 0))
+    order = np.argsort(-values, kind="stable")
+    directions = torch.from_numpy(np.ascontiguousarray(vectors[:, order])).to(start)
+    return Eigenpairs(tuple(float(value) for value in values[order]), directions)
+
+
+def trace(operator: HessianLinearOperator, known: Eigenpairs, probes: int, generator: torch.Generator) -> Estimate:
+    """The trace by signs as probes [Hutchinson], what is known being taken out of it first [deflation].
+
+        tr H = sum_i h_i + E (P z)^T H (P z),    P = I - V V^T,  z uniform in {-1, 1}^d
+
+    Exact for any orthonormal V whose Rayleigh quotients are the h_i; the large eigenvalues, from which most of
+    the estimator's variance comes, are then no part of what is estimated.
+
+    Args:
+        operator: (d, d).
+        known: eigenpairs that were found.
+        probes: at least 2.
+        generator: of the probes, on the operator's device.
+
+    Returns:
+        The trace, and its standard error over the probes.
+    """
+    directions = known.directions
+    signs = torch.empty(len(directions), device=directions.device, dtype=directions.dtype)
+    found = []
+    for _ in range(probes):
+        signs.bernoulli_(0.5, generator=generator).mul_(2).sub_(1)
+        probe = signs - directions @ (directions.T @ signs)
+        found.append(float(probe @ (operator @ probe)))
+    return Estimate(sum(known.values) + float(np.mean(found)), float(np.std(found, ddof=1) / probes**0.5))
+
+
+def check(model: nn.Module, loss: FixedLoss, name: str) -> None:
+    """The network can be differentiated twice.
+
+    Args:
+        model: in eval mode.
+        loss: of a few images.
+        name: of the network, for the error.
+
+    Raises:
+        UserError: it cannot: torch has no second derivative of one of its operations.
+    """
+    operator = hessian(model, loss, len(loss))
+    direction = torch.ones(operator.shape[1], device=operator.device, dtype=operator.dtype)
+    try:
+        operator @ direction
+    except (RuntimeError, NotImplementedError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        first = str(error).splitlines()[0]
+        raise UserError(
+            f"dynamics.every: must be none for {name}: torch cannot differentiate it twice ({first}); "
+            "leave dynamics out, or take another model.name"
+        ) from None

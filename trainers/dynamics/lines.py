@@ -1,0 +1,51 @@
+"""The loss along straight lines through the weights, in double precision."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from trainers.dynamics.loss import FixedLoss
+
+
+@torch.no_grad()
+def rises(
+    model: nn.Module, loss: FixedLoss, directions: Tensor, places: Sequence[Sequence[float]], size: int
+) -> list[tuple[float, ...]]:
+    """loss(w + t v) - loss(w) for each direction v and each of its places t.
+
+    Args:
+        model: in eval mode; stays as it is.
+        loss: of the images.
+        directions: (d, q), by the trainable parameters in their order.
+        places: for each direction its t, in the weights' unit.
+        size: images at a time.
+    """
+    moved, exact = copy.deepcopy(model).double(), loss.double()
+    parameters = [parameter for parameter in moved.parameters() if parameter.requires_grad]
+    origin = torch.cat([parameter.flatten() for parameter in parameters])
+    level = _mean(moved, exact, size)
+    found = []
+    for direction, line in zip(directions.T.double(), places, strict=True):
+        rise = []
+        for place in line:
+            _put(parameters, origin + place * direction)
+            rise.append(_mean(moved, exact, size) - level)
+        found.append(tuple(rise))
+    return found
+
+
+def _put(parameters: Sequence[Tensor], weights: Tensor) -> None:
+    parts = torch.split(weights, [parameter.numel() for parameter in parameters])
+    for parameter, part in zip(parameters, parts, strict=True):
+        parameter.copy_(part.view_as(parameter))
+
+
+def _mean(model: nn.Module, loss: FixedLoss, size: int) -> float:
+    total = torch.zeros((), dtype=torch.float64, device=loss.labels.device)
+    for part in loss.parts(size):
+        total += len(part) * loss.outer(model, part).loss
+    return total.item() / len(loss)
