@@ -117,7 +117,7 @@ def _legend(claims: Sequence[Claim]) -> Iterator[str]:
     tested = sum(math.isfinite(claim.p) for claim in claims)
     yield from _wrapped(
         "accuracies in points, at the last epoch; intervals are each line's own. A verdict is read from Holm's p, the "
-        f"smallest level at which the interval decides, adjusted over the {tested} lines that have one: all hold "
+        f"smallest level at which the interval decides, adjusted over all that have one, here {tested}: they hold "
         "together at 5 %",
         indent="",
     )

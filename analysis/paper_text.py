@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -85,7 +86,7 @@ def table3(rows: DataFrame) -> Sheet:
     groups = [("", 3), *((method, len(columns)) for method in COLUMNS)]
     header = ["network", "coefficient", "n", *columns * 2]
     caption = "Correlation of robust test accuracy with the learning rate"
-    return Sheet(_caption(caption, rows), groups, header, body, [*notes, *_left_out(rows)])
+    return _filled(Sheet(_caption(caption, rows), groups, header, body, [*notes, *_left_out(rows)]))
 
 
 def table4(rows: DataFrame) -> Sheet:
@@ -110,7 +111,8 @@ def table4(rows: DataFrame) -> Sheet:
         notes += [_why_gain(part) for part in _parts(rows[rows["study"] == PUBLISHED])]
     header = ["network", "gain (points)", "p (t)", "p (Wilcoxon)", "lr", "trials", "printed gain", "printed p"]
     caption = f"Mean gain of {TREATMENT} over {CONTROL} at equal learning rates, in points"
-    return Sheet(_caption(caption, rows), [], header, body, [*(note for note in notes if note), *_left_out(rows)])
+    notes = [*filter(None, notes), *_left_out(rows)]
+    return _filled(Sheet(_caption(caption, rows), [], header, body, notes))
 
 
 def shifts(rows: DataFrame) -> Sheet:
@@ -165,6 +167,18 @@ def own_best(rows: DataFrame) -> Sheet:
     groups = [("", 1), *((method, 2) for method in COLUMNS), ("", 3)]
     return Sheet(
         _caption("Each method at its own best learning rate", rows), groups, header, body, [*notes, *_left_out(rows)]
+    )
+
+
+def _filled(sheet: Sheet) -> Sheet:
+    """The table without columns in which nothing stands, such as what was printed of an own run."""
+    kept = [place for place in range(len(sheet.header)) if any(row[place].text for row in sheet.rows)]
+    over = [group for group, (_, span) in enumerate(sheet.groups) for _ in range(span)]
+    spans = Counter(over[place] for place in kept) if over else Counter[int]()
+    return sheet._replace(
+        groups=[(name, spans[group]) for group, (name, _) in enumerate(sheet.groups) if spans[group]],
+        header=[sheet.header[place] for place in kept],
+        rows=[[row[place] for place in kept] for row in sheet.rows],
     )
 
 

@@ -90,7 +90,7 @@ def variance(rows: DataFrame) -> Figure:
         for colour, text in ((_ALONE, "alone"), (_TOTAL, "with its interactions"))
     ]
     note = (
-        "Sobol's indices, Legendre polynomial; whiskers: 95 % bootstrap; noise: the seeds' share of a trial's variance"
+        "Sobol's indices, Legendre polynomial; whiskers: 95 % bootstrap\nnoise: the seeds' share of a trial's variance"
     )
     legend = figure.legend(handles=handles, loc="outside lower center", ncols=2, title=note, fontsize=8)
     legend.get_title().set_fontsize(7.5)
