@@ -35,8 +35,8 @@ EPOCH_SECONDS = "epoch_seconds"
 BEGAN = "began"
 
 #: Of a run's length: further apart, and a load that grows or falls meanwhile is the larger part of the difference. Two
-#: blocks, each with one optimizer after the other, are 1/4 apart; one such block is 1/2.
-_APART = 0.3
+#: blocks, each with one optimizer after the other, are 1/4 to 1/3 apart; one such block is 1/2 and more.
+_APART = 0.4
 
 #: DEAT's and the baseline's settings as published [DEAT, Table 1 and code]; where they are varied, these count.
 PUBLISHED = {
@@ -247,7 +247,7 @@ def extra_time(trials: DataFrame, options: Options) -> Effect | NotMeasured:
     if EPOCH_SECONDS not in trials or not np.isfinite(trials[EPOCH_SECONDS]).any():
         return NotMeasured("no times are recorded")
     block = Block.of(published_settings(trials), EPOCH_SECONDS)
-    if _one_after_the_other(block.trials):
+    if not options.sequential and _one_after_the_other(block.trials):
         return NotMeasured(
             "DEAT's trials ran at another time than SGD's, so that whatever else the machine did would pass for a "
             "difference; `sweep launch --decide no_extra_time` runs them by turns"

@@ -413,6 +413,7 @@ def test_every_ready_config_loads_and_plans(path: Path, yaml_file: Write, monkey
 
     monkeypatch.setattr("trainers.data.fingerprint", fingerprint)
     monkeypatch.setattr("trainers.data.shapes", lambda configs: dict.fromkeys(configs, (1000, 32, 32)))
+    monkeypatch.setattr("trainers.dynamics.measurement.refuse", lambda config: None)  # it loads the data
     config = load(path)
     found = plan(config, [], "abc")
     assert found.size == found.left > 0
