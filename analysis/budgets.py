@@ -44,6 +44,14 @@ def one_budget(trials: DataFrame) -> tuple[DataFrame, dict[str, int]]:
     return trials[kept], {reason: counts[reason] for reason in sorted(counts)}
 
 
+def same_budget(trials: DataFrame) -> DataFrame:
+    """The trials of any outcome that have the budget and conditions that `one_budget` keeps; all, if it keeps none."""
+    kept = trials.index.isin(one_budget(trials)[0].index)
+    keys = [axis for axis in axes(trials) if axis == _AXIS or axis.startswith(CONDITIONS)]
+    settings = codes(trials, keys)
+    return trials[np.isin(settings, settings[kept])] if kept.any() else trials
+
+
 def left_out_text(counts: dict[str, int]) -> str:
     """What `one_budget` left out, in words.
 

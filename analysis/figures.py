@@ -13,6 +13,7 @@ import pandas as pd
 from pandas import DataFrame
 
 from analysis import dots, dynamics_plans, manifest, panels, paper_plans, plotted, ratio_plans
+from analysis.budgets import BUDGET, CONDITION, one_budget, same_budget
 from analysis.differences import differences
 from analysis.dynamics import dynamics_of
 from analysis.fits import correlations
@@ -48,6 +49,8 @@ class Drawing:
     written: tuple[Path, ...]
     skipped: dict[str, str]
     """Figure or table: what it needs that the data do not have."""
+    left_out: dict[str, int]
+    """Trials that a run's figures do not pool with the others, by why: of another budget, or other conditions."""
 
 
 def draw(
@@ -81,10 +84,14 @@ def draw(
         made, skipped = products(data)
         written = [path for product in made for path in _write(product, output)]
         described = manifest.described(data, directory, {product.name: product.texts for product in made})
-        return Drawing((*written, manifest.write(described, output)), skipped)
+        return Drawing((*written, manifest.write(described, output)), skipped, _mixed(data.trials))
     except OSError as error:
         why = error.strerror or error
         raise UserError(f"--output {output}: cannot be written: {why}; give a folder that can") from error
+
+
+def _mixed(trials: DataFrame) -> dict[str, int]:
+    return {why: n for why, n in one_budget(trials)[1].items() if why in (BUDGET, CONDITION)}
 
 
 def check(directory: Path | None, output: Path, chosen_by: ChosenBy = BY_VAL_ROBUST) -> dict[str, str]:
@@ -141,10 +148,12 @@ def load(
 def products(data: Data) -> tuple[list[Product], dict[str, str]]:
     """Every figure and table that the data allow, not written yet, and what was skipped and why.
 
-    Of the published study alone there are the paper's own figures and tables.
+    Of the published study alone there are the paper's own figures and tables. A run's own figures show the trials of
+    the commonest budget and conditions (`analysis.budgets`); the paper's choose for each network.
     """
     own = data.study == OWN
     made, skipped = [], {}
+    pooled = data._replace(trials=same_budget(data.trials)) if own else data
     for table in (*(TABLES if own else ()), *paper_plans.TABLES):
         rows = table.frame(data)
         if len(rows):
@@ -154,7 +163,7 @@ def products(data: Data) -> tuple[list[Product], dict[str, str]]:
         else:
             skipped[table.name] = table.needs
     for plan in (*((*PLANS, *ratio_plans.PLANS, *dynamics_plans.PLANS) if own else ()), *paper_plans.PLANS):
-        frames = plan.frames(data)
+        frames = plan.frames(data if plan in paper_plans.PLANS else pooled)
         first = next(iter(frames.values()))
         if first.empty:
             skipped[plan.name] = plan.needs

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pandas import DataFrame
 from scipy import stats
 
+from analysis.budgets import one_budget
 from analysis.cells import GROUP, codes, measured, several
 from analysis.coefficients import COEFFICIENTS, resampled
 from analysis.frame import axes
@@ -127,18 +128,19 @@ def correlations(
     """Every correlation of `y` worth a line: models x methods x predictors x coefficients.
 
     Models are never pooled; nor are methods, but for `all` where they differ in the optimizer alone. A
-    predictor that is constant in a group has no line there.
+    predictor that is constant in a group has no line there. Mixed budgets are matched (`analysis.budgets`).
 
     Returns:
         model.name, method (the trials', or `all`), x, y, coefficient (one of `methods`), estimate, low, high,
-        p_value, n (trials), n_left_out (trials of the group that are not completed or not measured),
+        p_value, n (trials), n_left_out (trials of the group that are not completed, not measured or of another budget),
         interval_method.
     """
     rows: list[dict[str, Any]] = []
+    budget = one_budget(frame)[0].index
     for model, name, group in _groups(frame):
-        usable = measured(group, y)
+        usable = measured(group[group.index.isin(budget)], y)
         for x, coefficient in itertools.product([x for x in predictors if several(usable[x])], methods):
-            fit = correlation(group, x, y, coefficient, confidence=confidence, resamples=resamples, seed=seed)
+            fit = correlation(usable, x, y, coefficient, confidence=confidence, resamples=resamples, seed=seed)
             identity = {"model.name": model, "method": name, "coefficient": coefficient}
             rows.append({**vars(fit), **identity, "n_left_out": len(group) - fit.n})
     columns = ["x", "y", "coefficient", "estimate", "low", "high", "p_value", "n", "n_left_out", "interval_method"]

@@ -76,6 +76,7 @@ def results(directory: Path, epochs: bool, evaluations: bool, form: str | None, 
 def figures(directory: Path | None, published: bool, output: Path | None, check: bool, metric: str) -> None:
     """Draw figures and tables, the paper's among them, each with the numbers behind it."""
     from analysis import figures as drawing
+    from analysis.budgets import left_out_text
     from analysis.manifest import SAME
     from analysis.plotted import BY_VAL_ROBUST, ChosenBy
 
@@ -91,6 +92,8 @@ def figures(directory: Path | None, published: bool, output: Path | None, check:
         click.echo(path)
     for name, reason in drawn.skipped.items():
         click.echo(f"not drawn: {name}: {reason}", err=True)
+    if drawn.left_out:
+        click.echo(f"not pooled with the others: {left_out_text(drawn.left_out)}", err=True)
 
 
 @click.command()

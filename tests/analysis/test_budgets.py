@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
+from scipy import stats
 
-from analysis.budgets import left_out_text, one_budget
+from analysis.budgets import left_out_text, one_budget, same_budget
+from analysis.figures import draw
+from analysis.fits import correlations
 
 
 def rows(n, **values):
@@ -68,3 +72,32 @@ def test_an_empty_frame_stays_empty(frame_of):
 def test_the_text_names_every_reason():
     assert left_out_text({"another budget": 4, "pruned": 1}) == "5 trials left out: 4 another budget, 1 pruned"
     assert left_out_text({"pruned": 1}) == "1 trial left out: 1 pruned"
+
+
+def test_of_the_same_budget_stay_trials_of_every_outcome(frame_of):
+    frame = frame_of(
+        rows(3, planned_epochs=10) + rows(1, planned_epochs=10, outcome="diverged") + rows(2, planned_epochs=20)
+    )
+    assert same_budget(frame)["outcome"].tolist() == ["completed"] * 3 + ["diverged"]
+    assert same_budget(frame_of(rows(2, outcome="failed")))["outcome"].tolist() == ["failed"] * 2
+
+
+def test_correlations_never_pool_two_budgets_and_count_the_other(frame_of):
+    """Twice the epochs add points at the small learning rates alone: pooled, little of the rise would be left."""
+    lrs = np.geomspace(0.01, 1, 9)
+    short = [{"optimizer.lr": lr, "planned_epochs": 5, "last_test_robust": 0.3 + 0.05 * np.log10(lr)} for lr in lrs]
+    long = [{"optimizer.lr": lr, "planned_epochs": 10, "last_test_robust": 0.6} for lr in lrs[:6]]
+    fits = correlations(frame_of(short + long), predictors=["optimizer.lr"], methods=["spearman"])
+    assert fits[["estimate", "n", "n_left_out"]].to_numpy().tolist() == [[1, 9, 6]]
+    both = [(row["optimizer.lr"], row["last_test_robust"]) for row in short + long]
+    assert stats.spearmanr(both).statistic < 0.2
+
+
+def test_figures_do_not_pool_two_budgets_and_say_how_many_are_left_out(run, tmp_path):
+    for index, lr in enumerate([0.01, 0.1, 0.2]):
+        run.whole(f"a{index}", [0.3, 0.4 + lr], optimizer__lr=lr)
+    run.whole("b", [0.3, 0.4, 0.9], config={"epochs": 3}, optimizer__lr=0.1)
+    run.close()
+    drawing = draw(run.directory, tmp_path / "out")
+    assert drawing.left_out == {"another budget": 1}
+    assert "b" not in pd.read_csv(tmp_path / "out" / "accuracy_lr.csv")["trial_id"].tolist()
