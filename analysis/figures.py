@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,9 +83,11 @@ def draw(
     try:
         output.mkdir(parents=True, exist_ok=True)
         made, skipped = products(data)
-        written = [path for product in made for path in _write(product, output)]
+        texts = [path for product in made for path in _write(product, output)]
+        pictures = {product.name: _paint(product, output) for product in made}
         described = manifest.described(data, directory, {product.name: product.texts for product in made})
-        return Drawing((*written, manifest.write(described, output)), skipped, _mixed(data.trials))
+        written = [*texts, *itertools.chain(*pictures.values()), manifest.write(described, pictures, output)]
+        return Drawing(tuple(written), skipped, _mixed(data.trials))
     except OSError as error:
         why = error.strerror or error
         raise UserError(f"--output {output}: cannot be written: {why}; give a folder that can") from error
@@ -205,7 +208,7 @@ def _write(product: Product, output: Path) -> list[Path]:
     paths = [output / name for name in product.texts]
     for path, text in zip(paths, product.texts.values(), strict=True):
         path.write_bytes(text.encode())
-    return [*paths, *_paint(product, output)]
+    return paths
 
 
 def _paint(product: Product, output: Path) -> list[Path]:

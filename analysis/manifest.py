@@ -17,7 +17,7 @@ from trainers.record import RECORDS_FILE
 MANIFEST_FILE = "manifest.json"
 
 #: Packages on which a number may depend, or a picture.
-PACKAGES = ("matplotlib", "numpy", "pandas", "scipy")
+PACKAGES = ("matplotlib", "numpy", "pandas", "scikit-learn", "scipy")
 
 SAME = "same"
 
@@ -47,10 +47,17 @@ def described(data: Data, directory: Path | None, made: Mapping[str, Mapping[str
     }
 
 
-def write(manifest: Mapping[str, Any], output: Path) -> Path:
-    """Writes the manifest, and returns its path."""
+def write(manifest: Mapping[str, Any], pictures: Mapping[str, Iterable[Path]], output: Path) -> Path:
+    """Writes the manifest with the pictures' sha256, and returns its path.
+
+    Args:
+        manifest: of `described`.
+        pictures: figure to its PNG and PDF, as they lie there.
+        output: the folder.
+    """
+    drawn = {name: {path.name: _sha256(path.read_bytes()) for path in paths} for name, paths in pictures.items()}
     path = output / MANIFEST_FILE
-    path.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    path.write_text(json.dumps({**manifest, "pictures": drawn}, indent=2) + "\n", encoding="utf-8")
     return path
 
 
@@ -97,7 +104,8 @@ def compared(
     """
     why = ", ".join(_changes(known, fresh)) or "though nothing it came from did: it is not reproducible"
     answers = {
-        name: _compared(files, fresh["figures"].get(name), output, why, skipped.get(name, ""))
+        name: _touched({**files, **known.get("pictures", {}).get(name, {})}, output)
+        or _compared(files, fresh["figures"].get(name), why, skipped.get(name, ""))
         for name, files in known["figures"].items()
     }
     return answers | {
@@ -127,13 +135,16 @@ def _source(study: Data, directory: Path | None) -> dict[str, Any]:
     return {"file": path.name, "sha256": _sha256(path.read_bytes())} | known
 
 
-def _compared(files: Mapping[str, str], fresh: Mapping[str, str] | None, output: Path, why: str, needs: str) -> str:
+def _touched(files: Mapping[str, str], output: Path) -> str:
+    """Which files are gone or not as they were written; empty: none."""
     missing = [file for file in files if not (output / file).is_file()]
     if missing:
         return f"missing: {', '.join(missing)}"
     edited = [file for file, digest in files.items() if _sha256((output / file).read_bytes()) != digest]
-    if edited:
-        return f"edited by hand: {', '.join(edited)}"
+    return f"edited by hand: {', '.join(edited)}" if edited else ""
+
+
+def _compared(files: Mapping[str, str], fresh: Mapping[str, str] | None, why: str, needs: str) -> str:
     if fresh is None:
         return f"differs: cannot be drawn any more: {needs}"
     return SAME if fresh == files else f"differs: {why}"

@@ -255,7 +255,8 @@ def test_dot_plot_has_the_most_robust_method_at_the_top(run, tmp_path):
     sweep_of_methods(run)
     made, _ = products(load(run.directory))
     product = next(product for product in made if product.name == "methods")
-    assert figures._write(product, tmp_path) == [tmp_path / f"methods.{ending}" for ending in ("csv", "png", "pdf")]
+    assert figures._write(product, tmp_path) == [tmp_path / "methods.csv"]
+    assert figures._paint(product, tmp_path) == [tmp_path / f"methods.{ending}" for ending in ("png", "pdf")]
     rows = plotted.methods(load_trials(run.directory))
     robust, clean = dots.methods(rows).axes
     assert [text.get_text() for text in robust.get_yticklabels()] == rows["method"].tolist()

@@ -29,7 +29,7 @@ def test_manifest_says_what_each_figure_came_from(run: Any, drawn: Path) -> None
     own = known["sources"]["own"]
     assert list(known["sources"]) == ["own"]
     assert (own["file"], own["trials"], len(own["sha256"])) == ("records.jsonl", 6, 64)
-    assert set(known["versions"]) == {"matplotlib", "numpy", "pandas", "scipy"}
+    assert set(known["versions"]) == set(manifest.PACKAGES)
     assert known["code_version"] == manifest.code_version()
     assert known["metric"] == "last_test_robust"
     csvs = {path.name for path in drawn.glob("*.csv")}
@@ -51,6 +51,23 @@ def test_an_edited_csv_and_one_that_is_gone_are_told_apart_from_the_others(run: 
     assert answers.pop("table2") == "edited by hand: table2.csv"
     assert answers.pop("shift") == "missing: shift.md"
     assert set(answers.values()) == {"same"}
+
+
+def test_a_picture_that_is_gone_or_painted_over_is_told(
+    run: Any, tmp_path: Path, drawn: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def paint(product: Any, output: Path) -> list[Path]:
+        path = output / f"{product.name}.png"
+        path.write_bytes(b"a picture")
+        return [path]
+
+    monkeypatch.setattr(figures, "_paint", paint)
+    figures.draw(run.directory, drawn)
+    assert set(figures.check(run.directory, drawn).values()) == {"same"}
+    (drawn / "figure4.png").unlink()
+    (drawn / "figure5.png").write_bytes(b"another picture")
+    answers = figures.check(run.directory, drawn)
+    assert (answers["figure4"], answers["figure5"]) == ("missing: figure4.png", "edited by hand: figure5.png")
 
 
 def test_new_trials_are_counted_and_figures_they_do_not_touch_stay_the_same(run: Any, drawn: Path) -> None:
@@ -77,7 +94,7 @@ def test_other_code_is_named_where_a_number_differs(run: Any, drawn: Path, monke
 def test_another_version_of_a_package_is_named(run: Any, drawn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     known = manifest.read(drawn)
     known["versions"]["scipy"] = "0.1"
-    manifest.write(known, drawn)
+    manifest.write(known, {}, drawn)
     monkeypatch.setattr(figures, "_csv", lambda table: table.to_csv(index=False, sep=";"))
     assert figures.check(run.directory, drawn)["figure4"].startswith("differs: scipy 0.1, now ")
 
@@ -86,7 +103,7 @@ def test_what_cannot_be_drawn_any_more_or_was_not_yet_is_said(run: Any, drawn: P
     known = manifest.read(drawn)
     known["figures"]["surface_k1_k2"] = {}
     del known["figures"]["table4"]
-    manifest.write(known, drawn)
+    manifest.write(known, {}, drawn)
     answers = figures.check(run.directory, drawn)
     assert answers["surface_k1_k2"].startswith("differs: cannot be drawn any more: needs completed trials of deat")
     assert answers["table4"].startswith("missing: not drawn yet")
@@ -108,6 +125,6 @@ def test_figures_of_a_run_are_not_checked_without_it_nor_published_ones_against_
     with pytest.raises(UserError, match="drawn from a run; give its DIR"):
         figures.check(None, drawn)
     known = manifest.read(drawn)
-    manifest.write(known | {"sources": {"published": known["sources"]["own"]}}, drawn)
+    manifest.write(known | {"sources": {"published": known["sources"]["own"]}}, {}, drawn)
     with pytest.raises(UserError, match="of the published study alone; leave DIR out"):
         figures.check(run.directory, drawn)
