@@ -6,9 +6,7 @@ import numpy as np
 import pandas as pd
 from pandas import DataFrame
 
-from analysis.cells import best_trials
 from analysis.dynamics import gaussianity, interval, lines
-from analysis.plotted import BY_VAL_ROBUST, ChosenBy
 
 #: What is drawn against the epoch, in the order of its panels, with its name and unit; accuracies are fractions.
 QUANTITIES: dict[str, str] = {
@@ -24,15 +22,12 @@ QUANTITIES: dict[str, str] = {
 _MOST_DECAYS = 4
 
 
-def around_decay(
-    dynamics: DataFrame, trials: DataFrame, epochs: DataFrame, chosen_by: ChosenBy = BY_VAL_ROBUST
-) -> DataFrame:
-    """Accuracy, curvature, noise and the bound against the epoch, in each method's best cell.
+def around_decay(dynamics: DataFrame, epochs: DataFrame) -> DataFrame:
+    """Accuracy, curvature, noise and the bound against the epoch.
 
     Args:
-        dynamics: of `analysis.dynamics.load_dynamics`.
-        trials, epochs: of `analysis.frame`.
-        chosen_by: the metric whose mean over seeds picks each method's cell.
+        dynamics: of `analysis.dynamics.load_dynamics`, one cell a method.
+        epochs: of `analysis.frame`.
 
     Returns:
         One row a model, method, quantity (`QUANTITIES`; of robust one for each split, train and test) and epoch: mean,
@@ -41,14 +36,9 @@ def around_decay(
     """
     if dynamics.empty:
         return DataFrame(columns=["model.name", "method", "quantity", "split", "epoch", "mean", "low", "high", "n"])
-    chosen = best_trials(trials, f"last_{chosen_by.metric}", mode=chosen_by.mode)
-    names = set(chosen["trial_id"]) & set(dynamics["trial_id"])
-    parts = []
-    for split in ("train", "test"):
-        rows = epochs[epochs["trial_id"].isin(names)]
-        parts.append(_long(rows, "robust", f"{split}_robust", split).dropna(subset=["value"]))
-    rows = dynamics[dynamics["trial_id"].isin(names)]
-    parts += [_long(rows, quantity, quantity, "") for quantity in QUANTITIES if quantity != "robust"]
+    rows = epochs[epochs["trial_id"].isin(dynamics["trial_id"])]
+    parts = [_long(rows, "robust", f"{split}_robust", split).dropna(subset=["value"]) for split in ("train", "test")]
+    parts += [_long(dynamics, quantity, quantity, "") for quantity in QUANTITIES if quantity != "robust"]
     grouped = pd.concat(parts).groupby(["model.name", "method", "quantity", "split", "epoch"], sort=False)["value"]
     found = grouped.agg(mean="mean", low="min", high="max", n="size", known="count").reset_index()
     lacking = found.pop("known") < found["n"]

@@ -83,6 +83,8 @@ class _Trial:
     seed: int
     point: dict[str, Any] = field(default_factory=dict)
     epochs: dict[int, Mapping[str, Any]] = field(default_factory=dict)
+    measuring: dict[int, float] = field(default_factory=dict)
+    """Seconds that measuring the dynamics took, by epoch."""
     attempts: int = 0
     start: Mapping[str, Any] = field(default_factory=dict)
     outcome: Mapping[str, Any] = field(default_factory=dict)
@@ -98,6 +100,8 @@ class _Trial:
         match record["record"]:
             case "epoch":
                 self.epochs[record["epoch"]] = record
+            case "dynamics":
+                self.measuring[record["epoch"]] = record["seconds"]
             case "start":
                 self.attempts, self.start, self.outcome = self.attempts + 1, record, {}
             case "outcome":
@@ -125,6 +129,9 @@ def load_trials(directory: Path) -> DataFrame:
     Args:
         directory: a run, as given to `sweep launch --out`.
 
+    Measuring the dynamics gives a trial another id and the same numbers: of completed ones that differ in that alone
+    one is listed, which was measured.
+
     Returns:
         trial_id, outcome, reason; method, the name of the choice in the slots (`analysis.slots.Slots.method`;
         a record that lacks a slot's key was trained with the slot's default); seed; the axes: `BASE_AXES`, then
@@ -132,7 +139,8 @@ def load_trials(directory: Path) -> DataFrame:
         the trial's method (objective.beta of PGD-AT, or optimizer.k1 of SGD), a list as its JSON text,
         `epochs` as planned_epochs; lr_batch_ratio (1/image); epochs done; best_epoch, by val_robust, the earliest of
         equals; last_<metric> at the last evaluated epoch and best_<metric> at best_epoch, NaN where not
-        measured; seconds of training and evaluation; host, device, code_version of the last start; attempts.
+        measured; seconds of training, evaluation and measuring the dynamics; host, device, code_version of the last
+        start; attempts.
         Units are in `UNITS`.
 
     Raises:
@@ -202,7 +210,24 @@ def _told(records: Iterable[Mapping[str, Any]]) -> list[_Trial]:
         elif (trial := trials.get(record.get("trial_id", ""))) is not None:
             trial.add(record)
     listed = [t for t in trials.values() if t.state != "never_started" or t.trial_id in wanted]
-    return sorted(listed, key=lambda trial: trial.number)
+    return sorted(_once(listed), key=lambda trial: trial.number)
+
+
+def _once(trials: Sequence[_Trial]) -> list[_Trial]:
+    """The trials without those of which another completed one is the same but for what was measured of its dynamics.
+
+    Of several that were measured the last planned stays.
+    """
+    measured = {_training(t): t.trial_id for t in trials if "dynamics" in t.config and t.state == "completed"}
+    if not measured:
+        return list(trials)
+    return [t for t in trials if t.state != "completed" or measured.get(_training(t), t.trial_id) == t.trial_id]
+
+
+def _training(trial: _Trial) -> str:
+    """What decides the numbers of its training."""
+    config = {key: value for key, value in trial.config.items() if key != "dynamics"}
+    return json.dumps([config, trial.seed], sort_keys=True)
 
 
 def _plan(trials: dict[str, _Trial], record: Mapping[str, Any]) -> None:
@@ -226,7 +251,9 @@ def _trials_frame(trials: Sequence[_Trial]) -> DataFrame:
         "best_epoch": _numbers(record.get("epoch") for record in best),
         **{f"last_{metric}": _numbers(record.get(metric) for record in last) for metric in METRICS},
         **{f"best_{metric}": _numbers(record.get(metric) for record in best) for metric in METRICS},
-        "seconds": [_seconds(epochs) for epochs in counted],
+        "seconds": [
+            _seconds(epochs) + sum(trial.measuring.values()) for trial, epochs in zip(trials, counted, strict=True)
+        ],
         **{name: [trial.start.get(name) for trial in trials] for name in _PROVENANCE},
         "attempts": [trial.attempts for trial in trials],
     }

@@ -74,9 +74,18 @@ def read(output: Path) -> dict[str, Any]:
         raise UserError(f"{path}: no such file; draw the figures first, without --check") from None
     except ValueError:
         known = None
-    if not isinstance(known, dict) or not {"metric", "code_version", "versions", "sources", "figures"} <= set(known):
+    if not _whole(known):
         raise UserError(f"{path}: must be a manifest as `sweep figures` writes it, and is damaged; draw them again")
     return known
+
+
+def _whole(known: Any) -> bool:
+    """Whether it has what every manifest has."""
+    if not isinstance(known, dict) or not {"metric", "code_version"} <= set(known):
+        return False
+    nested = [known.get(part) for part in ("sources", "figures")]
+    flat = [known.get("versions"), *(value for part in nested if isinstance(part, dict) for value in part.values())]
+    return all(isinstance(part, dict) for part in (*nested, *flat))
 
 
 def refuse_other(manifest: Mapping[str, Any], directory: Path | None, output: Path) -> None:

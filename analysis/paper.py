@@ -71,6 +71,7 @@ def left_out_text(left_out: dict[str, int]) -> str:
 def published_data(metric: str = "last_test_robust") -> Data:
     """The published study as what figures are drawn from."""
     trials = published.load_trials().assign(data_set="cifar10")
+    published.refuse_other(metric)
     return Data(trials, published.load_epochs(), metric, study=PUBLISHED)
 
 

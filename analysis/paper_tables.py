@@ -57,13 +57,13 @@ def table2(data: Data) -> DataFrame:
 
     Returns:
         `KEYS`, optimizer.lr, then for pgd_at and deat: mean, _sd (over seeds), _n (trials), _printed (published
-        study only; a fraction), and left_out.
+        study only; a fraction), metric and left_out, as in all that follow.
     """
     found = []
     for part in paper.parts(data):
         rows = measured(part.trials, data.metric)
         found.append(part.named(_with_printed(_by_rate(rows, data.metric), part)))
-    return paper.joined(found)
+    return _of(data.metric, paper.joined(found))
 
 
 def table3(data: Data) -> DataFrame:
@@ -87,7 +87,7 @@ def table3(data: Data) -> DataFrame:
     keys = ["model.name", "method", "coefficient"]
     known = values.merge(p_values, on=keys).assign(study=PUBLISHED, x="optimizer.lr")
     table = paper.joined(rows).merge(known, on=[*keys, "study", "x"], how="left")
-    return _last(table.assign(difference=table["estimate"] - table["printed"]), "left_out")
+    return _of(data.metric, table.assign(difference=table["estimate"] - table["printed"]))
 
 
 def table4(data: Data) -> DataFrame:
@@ -107,7 +107,7 @@ def table4(data: Data) -> DataFrame:
         return DataFrame()
     printed = published.numbers("table4").rename(columns={"gain": "printed", "p": "printed_p"})
     printed = printed.assign(study=PUBLISHED, printed=printed["printed"] / 100)
-    return _last(paper.joined(rows).merge(printed, on=["study", "model.name"], how="left"), "left_out")
+    return _of(data.metric, paper.joined(rows).merge(printed, on=["study", "model.name"], how="left"))
 
 
 def shifts(data: Data, *, shown: bool = False) -> DataFrame:
@@ -126,7 +126,7 @@ def shifts(data: Data, *, shown: bool = False) -> DataFrame:
         for part in paper.parts(data)
         for least in (SHIFT_FROM if part.study == PUBLISHED else SHIFT_FROM[:1])[-1 if shown else 0 :]
     ]
-    return paper.joined(found)
+    return _of(data.metric, paper.joined(found))
 
 
 def own_best(data: Data) -> DataFrame:
@@ -145,7 +145,7 @@ def own_best(data: Data) -> DataFrame:
         best = [_best(part.trials[part.trials["method"] == name], chooser, mode) for name in COLUMNS]
         if all(len(side) for side in best):
             found.append(part.named(DataFrame([_at_best(part, best, data.metric, chooser)])))
-    return paper.joined(found)
+    return _of(data.metric, paper.joined(found))
 
 
 def supposed_points(model: str) -> DataFrame:
@@ -243,6 +243,8 @@ def _at_best(part: Part, best: list[DataFrame], metric: str, chooser: str) -> di
     return row | {name: found[name] for name in ("difference", "low", "high", "p_value", "test")}
 
 
-def _last(table: DataFrame, column: str) -> DataFrame:
-    """The column moved behind all others."""
-    return table[[*(name for name in table if name != column), column]]
+def _of(metric: str, table: DataFrame) -> DataFrame:
+    """The table with what it is about, and what is left out behind all other columns."""
+    if table.empty:
+        return table
+    return table[[name for name in table if name != "left_out"]].assign(metric=metric, left_out=table["left_out"])

@@ -17,6 +17,7 @@ from pandas import DataFrame
 
 from analysis.frame import epochs_of, trials_of
 from trainers.config import TrialConfig
+from trainers.errors import UserError
 
 Name = Literal["table2", "table3", "table4", "figure2", "figure4", "figure5"]
 
@@ -29,6 +30,9 @@ _OPTIMIZERS = {"PGD": "sgd", "DEAT": "deat"}
 #: Learning rates of the curves of Figure 5 and of Figure 2, which is PGD-AT alone.
 _FIGURE5_LR = {"ResNet": 0.25, "SENet": 0.2, "VGG": 0.03}
 _FIGURE2_LR = 0.3
+
+#: The only accuracy that every point has.
+METRIC = "last_test_robust"
 
 #: Runs behind each point of Figure 4; only their mean is published [DEAT, Section 5].
 RUNS_A_POINT = 3
@@ -47,6 +51,16 @@ def numbers(name: Name) -> DataFrame:
     if "arch" not in table:
         return table
     return table.assign(arch=table["arch"].map(_TABLE_NETWORKS)).rename(columns={"arch": "model.name"})
+
+
+def refuse_other(metric: str) -> None:
+    """Refuses an accuracy that was not published.
+
+    Raises:
+        UserError: it is another than `METRIC`.
+    """
+    if metric != METRIC:
+        raise UserError(f"--metric {metric}: the published study has {METRIC} alone; leave --metric or --published out")
 
 
 def load_trials() -> DataFrame:

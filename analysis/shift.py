@@ -58,6 +58,9 @@ class Shift:
     residual_high: float
     rmse: float
     """Root mean square of the same differences: what c was chosen to make least."""
+    constant_rmse: float
+    """The same of treatment(lr) - control(lr) - gain: of a gain that is the same at every learning rate, which has one
+    parameter too. A shift is only seen where `rmse` is clearly below it."""
     interval_method: str
     """Where the bounds come from; `none: ` and the reason where they are NaN."""
 
@@ -95,6 +98,7 @@ class _Fit(NamedTuple):
     gain: float = np.nan
     residual: float = np.nan
     rmse: float = np.nan
+    constant_rmse: float = np.nan
     why: str = ""
 
 
@@ -161,6 +165,7 @@ def shift(
         residual_low=bounds.residual_low,
         residual_high=bounds.residual_high,
         rmse=found.rmse,
+        constant_rmse=found.constant_rmse,
         interval_method=bounds.how,
     )
 
@@ -191,12 +196,14 @@ def _fit(treatment: _Curve, control: _Curve) -> _Fit:
     weights = treatment.weights[inside]
     left = treatment.y[inside] - curve(np.clip(moved[inside], control.x[0], control.x[-1]))
     before = treatment.y[inside] - curve(treatment.x[inside], extrapolate=False)
+    gain = float(np.average(before, weights=weights))
     return _Fit(
         float(np.exp(log_c)),
         int(inside.sum()),
-        float(np.average(before, weights=weights)),
+        gain,
         float(np.average(left, weights=weights)),
         float(np.sqrt(np.average(left**2, weights=weights))),
+        float(np.sqrt(np.average((before - gain) ** 2, weights=weights))),
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from sweep.config import SweepConfig
 from sweep.optuna_search import OptunaSearch
-from sweep.progress import Progress, TrialProgress
+from sweep.progress import Progress, TrialProgress, kind_of
 from sweep.search import (
     FixedSearch,
     PlannedTrial,
@@ -23,6 +23,7 @@ from sweep.search import (
     fixed_points,
     planned,
 )
+from trainers.identity import identity
 from trainers.record import RECORDS_FILE, read
 
 
@@ -162,7 +163,7 @@ def _seconds(search: Search, progress: Progress, config: SweepConfig, code_versi
     known, total = search.known(), 0.0
     for wanted in known:
         left = _left(wanted, progress.trials.get(wanted.id), code_version)
-        kind = (wanted.config.model.name, wanted.config.data.name)
+        kind = kind_of(identity(wanted.config))
         seconds = of_batch.get((kind, wanted.point.get("batch_size"))) or of_kind.get(kind)
         if left and not seconds:
             return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -24,8 +25,9 @@ class TrialProgress:
     point: Mapping[str, Any]
     seed: int
     epochs_wanted: int
-    kind: tuple[str, str] = ("", "")
-    """Its network and its data, by name: an epoch of others says nothing of what one of its own takes."""
+    kind: tuple[str, str, str] = ("", "", "")
+    """Its network, its data, and what is measured of its dynamics: an epoch of others says nothing of what one of its
+    own takes."""
     epoch: int = 0
     seen: dict[int, int] = field(default_factory=dict)
     """Epoch -> hash of its newest record, so that a record that comes again is known."""
@@ -98,7 +100,7 @@ class Progress:
                 self._launch(record)
             case "trial":
                 config = record["config"]
-                kind = (config.get("model", {}).get("name", ""), config.get("data", {}).get("name", ""))
+                kind = kind_of(config)
                 trial = TrialProgress(record["trial_id"], record["point"], record["seed"], config["epochs"], kind)
                 self.trials.setdefault(trial.id, trial).point = trial.point
                 self.wanted.add(trial.id)
@@ -170,3 +172,9 @@ class Progress:
 
 def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def kind_of(config: Mapping[str, Any]) -> tuple[str, str, str]:
+    """`TrialProgress.kind` of a trial's identity."""
+    measured = json.dumps(config["dynamics"], sort_keys=True) if "dynamics" in config else ""
+    return config.get("model", {}).get("name", ""), config.get("data", {}).get("name", ""), measured

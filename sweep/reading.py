@@ -141,7 +141,7 @@ def ratio(directory: Path | None, published: bool, metric: str, form: str | None
     from analysis.published import load_trials as published_trials
     from sweep.screen import print_whole
 
-    _refuse_both_studies("ratio", directory, published)
+    _refuse_both_studies("ratio", directory, published, metric)
     answers = ratio_tables.ratio_answers(published_trials() if directory is None else load_trials(directory), metric)
     ending = "" if output is None else output.suffix.removeprefix(".").replace("md", "markdown")
     form = form or (ending if ending in _RATIO_FORMATS else "table")
@@ -164,7 +164,7 @@ def claims(
     from analysis import claim_study, claim_tables
     from analysis.claims import ledger
 
-    _refuse_both_studies("claims", directory, published)
+    _refuse_both_studies("claims", directory, published, metric)
     loaded = claim_study.published() if directory is None else claim_study.load(directory)
     chosen_by = {} if directory is None else chosen_by_of(directory)
     found = ledger(loaded, margin=margin / 100, time_margin=time_margin / 100, y=metric, **chosen_by)
@@ -185,11 +185,14 @@ def show(directory: Path, trial_id: str) -> None:
 COMMANDS = (results, methods, ratio, claims, figures, show)
 
 
-def _refuse_both_studies(command: str, directory: Path | None, published: bool) -> None:
+def _refuse_both_studies(command: str, directory: Path | None, published: bool, metric: str) -> None:
+    from analysis.published import refuse_other
     from trainers.errors import UserError
 
     if (directory is None) == (not published):
         raise UserError(f"{command}: give either a run's DIR or --published, and not both")
+    if published:
+        refuse_other(metric)
 
 
 def _figures_folder(directory: Path | None, published: bool, output: Path | None, check: bool) -> Path:

@@ -240,8 +240,8 @@ def test_an_interval_is_students_and_knows_its_n() -> None:
 def test_around_the_decay_stand_mean_and_range_over_the_seeds_and_untrained_epochs_of_the_dynamics(
     directory: Path,
 ) -> None:
-    trials, epochs, measured = load_trials(directory), load_epochs(directory), load_dynamics(directory)
-    found = dynamics_plotted.around_decay(measured, trials, epochs)
+    epochs, measured = load_epochs(directory), load_dynamics(directory)
+    found = dynamics_plotted.around_decay(measured, epochs)
     test = found[(found["method"] == "DEAT") & (found["split"] == "test")]
     assert test["epoch"].tolist() == [1, 2, 3, 4]
     assert test["mean"].tolist() == pytest.approx([0.2, 0.3, 0.4, 0.35])
@@ -251,9 +251,9 @@ def test_around_the_decay_stand_mean_and_range_over_the_seeds_and_untrained_epoc
 
 
 def test_a_number_that_one_seed_lacks_is_not_the_mean_of_the_others(directory: Path) -> None:
-    trials, epochs, measured = load_trials(directory), load_epochs(directory), load_dynamics(directory)
+    epochs, measured = load_epochs(directory), load_dynamics(directory)
     measured.loc[(measured["trial_id"] == "t0") & (measured["epoch"] == 2), "bound"] = np.nan
-    found = dynamics_plotted.around_decay(measured, trials, epochs)
+    found = dynamics_plotted.around_decay(measured, epochs)
     bound = found[(found["method"] == "PGD-AT") & (found["quantity"] == "bound")]
     assert bound["mean"].isna().tolist() == [False, True, False]
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from analysis.cells import cell_means, conditions
-from analysis.frame import UNITS, axes, load_epochs, load_trials
+from analysis.frame import UNITS, axes, load_epochs, load_trials, trials_of
 from trainers.errors import UserError
-from trainers.record import METRICS, EpochRecord
+from trainers.record import METRICS, EpochRecord, read
 
 FIRST = ["trial_id", "outcome", "reason", "method", "seed"]
 BASE = ["model.name", "optimizer.name", "optimizer.lr", "batch_size"]
@@ -307,3 +307,27 @@ def test_frame_imports_neither_scipy_nor_matplotlib_nor_torch():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+def test_a_trial_that_ran_again_to_measure_its_dynamics_is_listed_once(run):
+    run.whole("plain", [0.3, 0.4])
+    run.whole("measured", [0.3, 0.4], config={"dynamics.every": 1})
+    run.whole("measured_more", [0.3, 0.4], config={"dynamics.every": 2})
+    run.whole("other", [0.3, 0.4], optimizer__lr=0.2)
+    run.whole("plain_only", [0.3, 0.4], optimizer__lr=0.4)
+    run.trial("unfinished", config={"dynamics.every": 1}, optimizer__lr=0.4)
+    run.start("unfinished")
+    run.close()
+    trials, epochs = load_trials(run.directory), load_epochs(run.directory)
+    assert trials["trial_id"].tolist() == ["measured_more", "other", "plain_only", "unfinished"]
+    assert set(epochs["trial_id"]) == {"measured_more", "other", "plain_only"}
+    assert not [axis for axis in axes(trials) if axis.startswith("dynamics")]
+
+
+def test_seconds_hold_what_measuring_the_dynamics_took(run):
+    run.whole("a", [0.3, 0.4])
+    run.close()
+    plain = load_trials(run.directory)["seconds"].item()
+    measured = {"trial_id": "a", "lr": 0.1, "seconds": 5.0, "curvatures": [], "variances": []}
+    records = [*read(run.directory), *({"record": "dynamics", "epoch": epoch, **measured} for epoch in (0, 2, 2))]
+    assert trials_of(records)["seconds"].item() == plain + 10

@@ -52,6 +52,15 @@ def test_without_noise_c_is_that_of_the_curves_and_nothing_is_left(c: float) -> 
     assert np.sign(found.gain) == (0 if c == 1 else np.sign(c - 1)) or abs(found.gain) < 1e-9
 
 
+def test_a_gain_that_is_the_same_everywhere_fits_better_as_one_and_a_shift_as_a_shift() -> None:
+    rates = np.geomspace(0.005, 0.5, 41)
+    gained, shifted = (shift(curves(c, rates, gain=gain), resamples=20) for c, gain in ((1.0, 0.02), (2.0, 0.0)))
+    assert gained.constant_rmse == pytest.approx(0, abs=1e-6)
+    assert gained.rmse > 0.003
+    assert shifted.rmse < 1e-4
+    assert shifted.constant_rmse > 0.003
+
+
 def test_shift_of_a_power_of_the_spacing_meets_the_points_themselves() -> None:
     rates = 0.01 * 2.0 ** np.arange(7)
     found = shift(curves(2.0, rates), resamples=20)

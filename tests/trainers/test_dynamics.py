@@ -16,6 +16,7 @@ from scipy import stats
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from analysis.theory.deat import stationary_variance
 from trainers import loop
 from trainers.config import ObjectiveConfig, TrialConfig
 from trainers.data import Split, load
@@ -239,6 +240,8 @@ def test_the_noises_scale_is_the_stationary_deviation_at_small_learning_rates() 
     lr, c, h, mu = 1e-5, 0.3, 2.0, 0.9
     exact = lr * c * (1 + mu) / ((1 - mu) * h * (2 * (1 + mu) - lr * h))
     assert measurement.noise_scale(lr, c, h, mu) == pytest.approx(exact**0.5, rel=1e-5)
+    deat = stationary_variance(lr, h, c, k1=1.0, k2=0.8)
+    assert measurement.noise_scale(lr / 5**0.5, c, h, 0.0) == pytest.approx(float(deat) ** 0.5, rel=1e-4)
     assert measurement.noise_scale(lr, c, -h, mu) == measurement.noise_scale(lr, 0.0, h, mu) == 1.0
 
 

@@ -69,6 +69,7 @@ def hessian(model: nn.Module, loss: FixedLoss, size: int) -> HessianLinearOperat
     """
     with warnings.catch_warnings():  # its import takes a while, which only who measures needs, and warns of torch's own
         warnings.simplefilter("ignore", FutureWarning)
+        import torch._decomp.decompositions_for_jvp  # noqa: F401  which the first product would import, and warn
         from curvlinops import HessianLinearOperator
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     parts = [(part, part) for part in loss.parts(size)]

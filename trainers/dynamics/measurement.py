@@ -112,10 +112,11 @@ def _measured(
         for b in dict.fromkeys((config.batch_size, *settings.batch_sizes))
     }
     variances = [variance(noise.projections).tolist() for noise in noises.values()]
-    momentum = config.optimizer.momentum if config.optimizer.name == "sgd" else 0.0
-    scales = [noise_scale(lr, c, h, momentum) for c, h in zip(variances[0], curvatures, strict=True)]
-    places = [[sign * step * scale for sign in (-1, 1) for step in settings.line] for scale in scales]
     deat = config.optimizer.name == "deat"
+    momentum = 0.0 if deat else config.optimizer.momentum
+    mean_lr = lr / math.hypot(1 + config.optimizer.k1, config.optimizer.k1) if deat else lr
+    scales = [noise_scale(mean_lr, c, h, momentum) for c, h in zip(variances[0], curvatures, strict=True)]
+    places = [[sign * step * scale for sign in (-1, 1) for step in settings.line] for scale in scales]
     return DynamicsRecord(
         trial_id=trial_id(config),
         epoch=epoch,
@@ -154,7 +155,7 @@ def noise_scale(lr: float, variance: float, curvature: float, momentum: float) -
     exists at every learning rate; 1 where the loss does not curve up, or there is no noise.
 
     Args:
-        lr: learning rate.
+        lr: learning rate; of DEAT that of its mean step, lr / sqrt((1 + k1)^2 + k1^2) (`analysis.theory.deat`).
         variance: of the mini-batch gradient along the direction, c.
         curvature: of the loss along it, h.
         momentum: mu, in [0, 1).
