@@ -109,8 +109,11 @@ def test_what_cannot_be_drawn_any_more_or_was_not_yet_is_said(run: Any, drawn: P
     assert answers["table4"].startswith("missing: not drawn yet")
 
 
+HALF = '{"metric": "m", "code_version": "c", "versions": {}, "sources": {"published": null}, "figures": {}}'
+
+
 @pytest.mark.parametrize(("content", "message"), [(None, "no such file; draw the figures first"), ("[]", "is damaged"),
-                                                  ("{", "is damaged")])  # fmt: skip
+                                                  ("{", "is damaged"), (HALF, "is damaged")])  # fmt: skip
 def test_no_manifest_or_a_damaged_one_is_a_user_error(
     ratio_run: Any, tmp_path: Path, content: str | None, message: str
 ) -> None:

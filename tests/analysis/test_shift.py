@@ -57,7 +57,7 @@ def test_a_gain_that_is_the_same_everywhere_fits_better_as_one_and_a_shift_as_a_
     gained, shifted = (shift(curves(c, rates, gain=gain), resamples=20) for c, gain in ((1.0, 0.02), (2.0, 0.0)))
     assert gained.constant_rmse == pytest.approx(0, abs=1e-6)
     assert gained.rmse > 0.003
-    assert shifted.rmse < 1e-4
+    assert shifted.rmse < 5e-4
     assert shifted.constant_rmse > 0.003
 
 

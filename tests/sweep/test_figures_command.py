@@ -104,3 +104,23 @@ def test_nothing_to_draw_is_said_in_one_line(cli: Callable[..., Result], run: Pa
     assert said(cli("--published")) == "--output: needs a folder where there is no DIR; give one"
     assert said(cli("--check")) == "--output: needs a folder where there is no DIR; give one"
     assert "no such file; draw the figures first, without --check" in said(cli(run, "--check"))
+
+
+def test_tables_are_named_by_the_accuracy_they_are_about(
+    cli: Callable[..., Result], run: Path, no_pictures: None
+) -> None:
+    assert cli(run, "--metric", "last_test_clean").exit_code == 0
+    captions = [(run / "figures" / f"{name}.md").read_text().split("\n")[0] for name in ("table2", "table3", "table4")]
+    assert captions[0].startswith("**Clean test accuracy (%) by learning rate")
+    assert captions[1].startswith("**Correlation of clean test accuracy with")
+    assert captions[2].startswith("**Mean gain of DEAT over PGD-AT in clean test accuracy")
+    assert "70.00" in (run / "figures" / "table2.md").read_text()
+
+
+def test_an_accuracy_that_was_not_published_is_refused(cli: Callable[..., Result], run: Path) -> None:
+    for words in ((run, "--published"), ("--published", "--output", "out")):
+        answer = said(cli(*words, "--metric", "last_test_clean"))
+        assert "the published study has last_test_robust alone; leave --metric or --published out" in answer
+    for command in ("claims", "ratio"):
+        result = CliRunner().invoke(main, [command, "--published", "--metric", "best_test_clean"])
+        assert "the published study has last_test_robust alone" in said(result)
