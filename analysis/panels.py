@@ -12,6 +12,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 from pandas import DataFrame
 
@@ -27,6 +28,9 @@ _CURVE = ("batch_size",)
 
 #: Up to so many values of an axis, if none are too near each other for their names, are its ticks.
 _MOST_TICKS = 8
+
+#: Over more than this factor the powers of ten are ticks enough.
+_MOST_DECADES = 500
 
 
 def accuracy_lr(rows: DataFrame, metric: str) -> Figure:
@@ -46,7 +50,7 @@ def accuracy_lr(rows: DataFrame, metric: str) -> Figure:
             _lr_curve(axes, curve, styles[str(name)], scale(metric))
         _log_ticks(axes, rows["optimizer.lr"])
     _outer_labels(grid, label("optimizer.lr"), label(metric))
-    note = "line: mean over seeds and axes not shown; band: its 95 % t interval, variance pooled over a curve"
+    note = "line: mean over seeds and axes not shown\nband: its 95 % t interval, variance pooled over a curve"
     _legend(figure, _method_handles(rows, styles), note, diverged=bool((rows["outcome"] == "diverged").any()))
     return figure
 
@@ -327,10 +331,14 @@ def _epoch_handles(part: DataFrame, styles: dict[str, Look]) -> list[Line2D]:
 
 
 def _log_ticks(axes: Axes, values: Any, digits: int = 3) -> None:
-    """A logarithmic axis whose ticks are the values themselves while they are few."""
+    """A logarithmic axis whose ticks are the values themselves while they are few, else 1, 2 and 5 of each decade."""
     axes.set_xscale("log")
     few = sorted(set(values))
     apart = np.diff(np.log(few)).min(initial=np.inf) * _MOST_TICKS * 1.5 >= np.log(few[-1] / few[0])
     if len(few) <= _MOST_TICKS and apart:
         axes.set_xticks(few, [short(value, digits) for value in few])
         axes.set_xticks([], minor=True)
+    elif few[-1] / few[0] < _MOST_DECADES:
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+        axes.xaxis.set_minor_formatter(NullFormatter())
