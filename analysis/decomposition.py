@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from pandas import DataFrame
 from pandas.api.types import is_numeric_dtype
 from scipy import stats
 
-from analysis.budgets import one_budget
+from analysis.budgets import one_budget, same_budget
 from analysis.cells import GROUP, codes, measured, varying
 from analysis.seeds import Estimate
 
@@ -72,6 +72,8 @@ class Decomposition:
     """The noise's share of a single trial's variance: noise, design, and what the polynomial misses."""
     held_out_r2: float = np.nan
     """1 - PRESS / sum of squares about the mean without the point: of points left out, one at a time."""
+    note: str = ""
+    """How many points were wanted and have no completed, measured trial: the shares are over the box of the others."""
 
 
 def decompositions(
@@ -100,9 +102,13 @@ def decompositions(
     Raises:
         UserError: the frame has no column `y`.
     """
-    usable = measured(one_budget(trials)[0], y)
+    usable, wanted = measured(one_budget(trials)[0], y), same_budget(trials)
+    of = {key: part for key, part in wanted.groupby(list(GROUP), sort=False)}
     return tuple(
-        _decomposed(tuple(map(str, key)), part, y, confidence, resamples, np.random.default_rng(seed))
+        replace(
+            _decomposed(tuple(map(str, key)), part, y, confidence, resamples, np.random.default_rng(seed)),
+            note=_missing(of[key], part),
+        )
         for key, part in usable.groupby(list(GROUP), sort=False)
     )
 
@@ -140,6 +146,18 @@ def basis(points: Array, powers: Sequence[tuple[int, ...]]) -> Array:
     one = np.stack([np.ones_like(points), np.sqrt(3) * points, np.sqrt(5) * (3 * points**2 - 1) / 2])
     axes = np.arange(points.shape[1])
     return np.stack([one[list(power), :, axes].prod(axis=0) for power in powers], axis=1)
+
+
+def _missing(wanted: DataFrame, part: DataFrame) -> str:
+    """How many points of a method have no measured trial; empty: every one has."""
+    points = codes(wanted, [axis for axis in varying(wanted) if axis not in GROUP])
+    there = np.unique(points[wanted.index.isin(part.index)])
+    n, lost = int(points.max()) + 1, int(points.max()) + 1 - len(there)
+    return (
+        f"{lost} of {n} points have no completed, measured trial: the shares are over the box of the others"
+        if lost
+        else ""
+    )
 
 
 def _decomposed(

@@ -46,13 +46,16 @@ class PartialCorrelation:
     low: float
     high: float
     p: float
-    """Two-sided, of none: t = r sqrt((n - 3) / (1 - r^2)), n - 3 degrees of freedom; takes trials as independent."""
+    """Two-sided, of none, from the partial correlation r of the means of the c cells: t = r sqrt((c - 3) / (1 - r^2)),
+    c - 3 degrees of freedom. The seeds of a cell share its departure from the trend, and are no further evidence of
+    it. NaN with fewer than 4 cells."""
     p_holm: float
     """Holm's, over all of one `partial_correlations`."""
     plain: float
     """The correlation without holding anything fixed."""
     n: int
     """Trials."""
+    n_cells: int
     interval: str
     """Where the bounds come from; `none: ` and the reason where there are none."""
 
@@ -66,6 +69,9 @@ def partial_correlations(
     seed: int = 0,
 ) -> tuple[PartialCorrelation, ...]:
     """Groups (`analysis.ratio_models.ratio_groups`) x `GIVEN` x `KINDS`; what was not measured has no entry.
+
+    The estimate is over trials; its interval is what other seeds in these cells would change, and p is about the
+    cells: where these depart from the trend by more than their seeds do, an interval may exclude 0 and p be large.
 
     Args:
         trials: as `analysis.frame.load_trials` gives them; `analysis.budgets.one_budget` is taken of them.
@@ -111,13 +117,25 @@ def _partial(
     x, ys, z = np.log10(values[0]), *values[1:]
     setting = {key: value for key, value in identity.items() if key not in ("model.name", "method")}
     known = (str(identity["model.name"]), str(identity["method"]), setting, y, given, kind)
-    n = len(rows)
+    n, cells = len(rows), codes(rows, axes(rows))
+    n_cells = int(cells.max(initial=-1)) + 1
     if n < 5 or not all(several(rows[column]) for column in (RATIO, y, given)):
-        return PartialCorrelation(*known, *_NOTHING, n, "none: fewer than 5 trials, or a constant")
+        return PartialCorrelation(*known, *_NOTHING, n, n_cells, "none: fewer than 5 trials, or a constant")
     plain, estimate = (float(one[0]) for one in _coefficients(x, ys, z, np.ones((1, n)), kind, False))
-    p = float(2 * stats.t.sf(abs(estimate) * np.sqrt((n - 3) / max(1 - estimate**2, 1e-12)), n - 3))
-    low, high, how = _interval(x, ys, z, codes(rows, axes(rows)), kind, estimate, confidence, resamples, seed)
-    return PartialCorrelation(*known, estimate, low, high, p, np.nan, plain, n, how)
+    low, high, how = _interval(x, ys, z, cells, kind, estimate, confidence, resamples, seed)
+    means = [np.bincount(cells, of) / np.bincount(cells) for of in (x, ys, z)]
+    return PartialCorrelation(
+        *known, estimate, low, high, _p(means[0], means[1], means[2], kind), np.nan, plain, n, n_cells, how
+    )
+
+
+def _p(x: Array, y: Array, z: Array, kind: Kind) -> float:
+    """Two-sided, of no partial correlation, by t; the three are of cells."""
+    freedom = len(x) - 3
+    if freedom < 1:
+        return np.nan
+    r = float(_coefficients(x, y, z, np.ones((1, len(x))), kind, False)[1][0])
+    return float(2 * stats.t.sf(abs(r) * np.sqrt(freedom / max(1 - r**2, 1e-12)), freedom))
 
 
 def _coefficients(x: Array, y: Array, z: Array, weights: Array, kind: Kind, replicated: bool) -> tuple[Array, Array]:

@@ -61,8 +61,11 @@ class Layout:
 
     @property
     def blocked(self) -> bool:
-        """Whether there are several seeds, each run in several cells."""
-        return self.seeds > 1 and bool(np.bincount(self.seed).min() > 1)
+        """Whether there are several seeds, and one at least with several trials.
+
+        The indicator of a seed with one trial takes that trial out of the comparison, and no more.
+        """
+        return self.seeds > 1 and bool((np.bincount(self.seed) > 1).any())
 
     def design(self, name: str, degree: int) -> Array:
         """(n, columns) of the fixed effects of one of `MODELS`; columns of the full one may depend on each other."""

@@ -38,7 +38,8 @@ def surface(grid: DataFrame, cells: DataFrame, metric: str) -> Figure:
     for (mean, error), name in zip(panels, names, strict=True):
         part, dots = grid[grid["of"] == name], cells[cells["of"] == name]
         first = part.iloc[0]
-        angle = f"angle {first['angle']:.0f}° [{first['angle_low']:.0f}, {first['angle_high']:.0f}]"
+        bounds = f"{first['angle']:.0f}° [{first['angle_low']:.0f}, {first['angle_high']:.0f}]"
+        angle = f"angle {bounds if np.isfinite(first['angle']) else 'not told'}"
         mean.set_title(f"{name} (n = {first['n_trials']} trials)\n{angle}", fontsize=9)
         error.set_title(f"{name}\nstandard error", fontsize=9)
         _levels(figure, mean, part, "mean", scale(metric), label(metric), lines=True)

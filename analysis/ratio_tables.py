@@ -40,10 +40,12 @@ _CAPTIONS = {
     "residuals, one slope for all seeds, which `alike` is the p of",
     "networks": "mixed model by restricted maximum likelihood, 95 % Wald interval; over networks: 95 % t interval over "
     "the networks' own means",
-    "partial": "of accuracy with log10(lr / batch size), the training accuracy held fixed; p by t with n - 3 degrees "
-    "of freedom, (Holm) over this table; intervals: bootstrap of seeds within cells",
+    "partial": "of accuracy with log10(lr / batch size), the training accuracy held fixed; p (cells): of the partial "
+    "correlation of the cells' means, by t with cells - 3 degrees of freedom, (Holm) over this table; partial and its "
+    "interval: over trials, 95 % bootstrap of seeds within these cells",
     "surface": "Gaussian process over log2 lr and log2 batch size; angle from rising lr / batch size to the surface's "
-    "gradient, median over the design: 0 the ratio alone, 45 lr alone, -45 the batch size alone; 95 % of the posterior",
+    "gradient, median over the design: 0 the ratio alone, 45 lr alone, -45 the batch size alone; 95 % of the "
+    "posterior, its hyperparameters' included; n/a: most directions are open",
     "variance": "Sobol's indices from a Legendre polynomial of degree 2, 95 % bootstrap over points, none where they "
     "are few; noise: the seeds' share of one trial's variance",
 }
@@ -170,8 +172,9 @@ def lacking_lines(answers: RatioAnswers) -> list[str]:
     for surface in answers.surfaces:
         for text in filter(None, [surface.reason, *surface.notes]):
             note(f"smooth surface: {text}", _name(surface))
-    for shares in filter(lambda one: one.reason, answers.decompositions):
-        note(f"share of the variance: {shares.reason}", f"{shares.model}, {shares.method}")
+    for shares in answers.decompositions:
+        for text in filter(None, [shares.reason, shares.note]):
+            note(f"share of the variance: {text}", f"{shares.model}, {shares.method}")
     lines = [f"{_only(set(texts.values())) or kind} ({_few(list(texts))})" for kind, texts in reasons.items()]
     return [*lines, *(f"over networks and seeds: {text}" for text in answers.networks.notes)]
 
@@ -269,8 +272,9 @@ def _partial(answers: RatioAnswers) -> Iterable[dict[str, str]]:
             "coefficient": one.coefficient,
             "plain": f"{one.plain:.2f}",
             "partial": _bare(Estimate(one.estimate, one.low, one.high)),
-            "p": short(one.p, 2),
+            "p (cells)": short(one.p, 2),
             "p (Holm)": short(one.p_holm, 2),
+            "cells": str(one.n_cells),
             "n": str(one.n),
         }
 
@@ -279,7 +283,7 @@ def _surface(answers: RatioAnswers) -> Iterable[dict[str, str]]:
     for one in (one for one in answers.surfaces if not one.reason):
         yield {
             "of": _name(one),
-            "angle (degrees)": _bare(one.angle, 0),
+            "angle (degrees)": _bare(one.angle, 0) if np.isfinite(one.angle.value) else "n/a",
             "bends over lr (octaves)": f"{one.lengths[0]:.1f}",
             "bends over batch (octaves)": f"{one.lengths[1]:.1f}",
             "noise of a trial": f"{scale(answers.y) * one.noise:.2f}",

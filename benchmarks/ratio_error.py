@@ -8,7 +8,7 @@ with p below 5 % of `ratio only` against `ratio + lr`, `f_full` and `chi2_full` 
 0: over the seeds' own slopes, and from all residuals. A share of intervals is of those shown.
 `networks`: the gain of one method over another, how often `wald` holds its mean over the networks at hand, and
 `networks` its mean over all networks like them.
-`surface`: how often the interval of the direction in which accuracy rises holds the truth.
+`surface`: how often the interval of the direction in which accuracy rises holds the truth, and is shown at all.
 `decomposition`: how often the interval of a first-order and of a total index holds the truth, the worst axis of four.
 """
 
@@ -36,7 +36,10 @@ from trainers.provenance import environment
 
 Array = NDArray[np.float64]
 
-SWEEPS, NETWORK_SWEEPS, DESIGNS, SURFACES = 400, 100, 100, 100
+SWEEPS, NETWORK_SWEEPS, DESIGNS, SURFACES = 400, 100, 100, 40
+
+#: Points a decade and degrees of each simulated surface.
+PLANES = ((5.0, 0.0), (5.0, 20.0), (5.0, 45.0), (2.0, 0.0), (2.0, 45.0), (1.0, 0.0), (0.0, 0.0))
 LEVEL = 0.05
 
 
@@ -166,18 +169,28 @@ def of_decomposition(points: int, noise: float) -> dict[str, Any]:
     return {"name": name, "shown": len(held), **worst}
 
 
-def of_angle(slopes: tuple[float, float]) -> dict[str, Any]:
-    """A plane in log2 lr and log2 batch, 3 x 3 cells of 3 seeds, noise 2 points a trial."""
-    rng = np.random.default_rng([2026, 300, *(int(100 + 10 * slope) for slope in slopes)])
-    lr, batch, seed = (a.ravel() for a in np.meshgrid([-5, -3.5, -2], [4, 5, 6], [0, 1, 2], indexing="ij"))
-    truth = float(np.degrees(np.arctan2(slopes[0] + slopes[1], slopes[0] - slopes[1])))
-    held = []
+def of_angle(slope: float, truth: float) -> dict[str, Any]:
+    """A plane of `slope` points a decade of lr / batch (at 0 degrees), 3 x 3 cells of 3 seeds, noise 1 point a trial.
+
+    `shown`: how many surfaces had an angle; `angle`: how often its interval held the truth among them; `width`: the
+    intervals' median width.
+    """
+    rng = np.random.default_rng([2026, 300, int(10 * slope), int(truth)])
+    lr, batch, seed = (a.ravel() for a in np.meshgrid([-4.3, -3.3, -2.3], [5, 6, 7], [0, 1, 2], indexing="ij"))
+    octave, turn = slope * np.log10(2), np.radians(truth)
+    mean = octave * ((np.cos(turn) + np.sin(turn)) * lr + (np.sin(turn) - np.cos(turn)) * batch)
+    held, widths = [], []
     for _ in range(SURFACES):
-        y = 60 + slopes[0] * lr + slopes[1] * batch + 2 * rng.standard_normal(len(lr))
+        y = 60 + mean + rng.standard_normal(len(lr))
         table = trials({"optimizer.lr": 2.0**lr, "batch_size": 2.0**batch, "seed": seed, "y": y})
         (found,) = smooth_surfaces(table, "y", side=3, draws=300)
-        held.append(found.angle.low <= truth <= found.angle.high)
-    return {"name": f"a plane of {slopes[0]:g} and {slopes[1]:g} points an octave", "angle": _share(held)}
+        if np.isfinite(found.angle.value):
+            from_value = (truth - found.angle.value + 90) % 180 - 90
+            held.append(bool(found.angle.low <= found.angle.value + from_value <= found.angle.high))
+            widths.append(found.angle.high - found.angle.low)
+    name = f"a plane of {slope:g} points a decade, at {truth:g} degrees"
+    width = round(float(np.median(widths)), 1) if widths else None
+    return {"name": name, "shown": len(held), "angle": _share(held), "width": width}
 
 
 def _held(estimates: Sequence[Any], truth: Array) -> list[bool]:
@@ -206,7 +219,7 @@ def main() -> None:
         "ratio": [of_ratio(layout) for layout in LAYOUTS],
         "networks": [of_networks(spread) for spread in (0.0, 0.5)],
         "decomposition": [of_decomposition(points, noise) for points in (30, 48) for noise in (0.5, 1.5)],
-        "surface": [of_angle(slopes) for slopes in ((1.5, -1.5), (2.0, 0.0))],
+        "surface": [of_angle(*plane) for plane in PLANES],
     }
     print(json.dumps(record, indent=2))
 

@@ -129,6 +129,18 @@ def test_what_the_design_cannot_tell_is_said():
     assert of(frame).shares == ()
 
 
+def test_points_without_a_completed_trial_are_counted():
+    frame = design(lambda a, b, c: a + b, seeds=2)
+    assert of(frame).note == ""
+    # One seed of a point may diverge, and the point is still there.
+    lost = (frame["optimizer.lr"] > 0.5) | ((frame["seed"] == 0) & (frame["optimizer.lr"] > 0.3))
+    n = frame.loc[frame["optimizer.lr"] > 0.5, "optimizer.lr"].nunique()
+    found = of(frame.assign(outcome=frame["outcome"].mask(lost, "diverged")))
+    assert 0 < n < 30
+    said = f"{n} of 64 points have no completed, measured trial: the shares are over the box of the others"
+    assert (found.note, found.n_points, found.reason) == (said, 64 - n, "")
+
+
 def test_a_design_that_does_nothing_has_no_shares_and_nothing_warns():
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 
 import numpy as np
@@ -137,6 +138,20 @@ def test_what_the_frame_cannot_tell_is_said_and_nothing_warns(frame_of):
     one_batch = network_effects(frame[frame["batch_size"] == 64])
     assert one_batch.notes[0].startswith("needs trials of DEAT and PGD-AT in at least")
     assert np.isnan(one_batch.difference).all()
+
+
+def test_ratios_that_differ_by_rounding_alone_are_one(frame_of):
+    # 0.3 / 96 and 0.1 / 32 differ in the last digit: of 4 cells there are 3 ratios.
+    rng, rows = np.random.default_rng(0), []
+    for network, name, lr, batch, seed in itertools.product("ab", ("sgd", "deat"), (0.1, 0.3), (32, 96), range(3)):
+        y = 0.5 + 0.05 * np.log10(lr / batch) + 0.02 * (name == "deat") + 0.003 * rng.standard_normal()
+        point = {"model.name": network, "optimizer.name": name, "optimizer.lr": lr, "batch_size": batch}
+        rows.append({**point, "seed": seed, "last_test_robust": y})
+    frame = frame_of(rows)
+    assert frame["lr_batch_ratio"].nunique() == 4
+    found = network_effects(frame)
+    assert found.degree == 2
+    assert found.difference.low < 0.02 < found.difference.high
 
 
 def test_settings_of_a_method_are_not_pooled(frame_of):

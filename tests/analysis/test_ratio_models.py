@@ -55,6 +55,30 @@ def test_the_estimate_is_the_t_interval_of_slopes_that_numpy_fits_to_each_seed(s
     assert found.method == "t over 4 seeds' own slopes"
 
 
+def test_a_seed_that_was_run_once_changes_nothing_but_its_own_trial(sweep, frame_of):
+    frame = sweep(np.random.default_rng(9), along=-0.006, seeds=4, noise=0.002, seed_effect=0.02)
+    once = frame.iloc[0].to_dict() | {"seed": 4, "last_test_robust": 0.9}
+    more = frame_of([*frame.to_dict("records"), once])
+    (before,), (after,) = ratio_comparisons(frame), ratio_comparisons(more)
+    assert before.blocked
+    assert after.blocked
+    # The same F and b: the centres of the polynomial move, and what it spans does not.
+    assert [test.p for test in after.tests] == pytest.approx([test.p for test in before.tests], rel=1e-6)
+    assert after.along.estimate == pytest.approx(before.along.estimate)
+    assert after.along.low == pytest.approx(before.along.low)
+    assert after.along.blocks == pytest.approx(before.along.blocks)
+    assert (before.along.method, after.along.method) == (
+        "t over 4 seeds' own slopes", "t over 4 of 5 seeds' own slopes",
+    )  # fmt: skip
+
+
+def test_seeds_of_one_trial_each_are_no_blocks(sweep):
+    frame = sweep(np.random.default_rng(9), seeds=1)
+    found = along_ratio(frame.assign(seed=range(9)))
+    assert found.method.endswith("no seed has two trials")
+    assert np.isnan(found.p_alike)
+
+
 def test_slopes_of_seeds_that_differ_are_noticed(sweep):
     rng = np.random.default_rng(2)
     frame = sweep(rng, noise=0.001)

@@ -87,6 +87,21 @@ def test_the_published_study_is_told_apart_by_nothing_and_says_why():
     assert [name for name, rows in tables(answers).items() if rows] == ["networks"]
 
 
+def test_what_is_left_of_a_design_and_an_angle_that_is_not_told_are_said(sweep):
+    noise = 0.5 + 0.01 * np.random.default_rng(1).standard_normal(len(sweep))
+    lost = (sweep["optimizer.lr"] == 0.2) & (sweep["batch_size"] == 32)
+    frame = sweep.assign(last_test_robust=noise, outcome=sweep["outcome"].mask(lost, "diverged"))
+    answers = ratio_answers(frame, resamples=50)
+    text = ratio_text(answers, "markdown")
+    assert "no direction is told" in text
+    assert "1 of 9 points have no completed, measured trial" in text
+    assert [row["angle (degrees)"] for row in tables(answers)["surface"]] == ["n/a", "n/a"]
+    assert {row["cells"] for row in tables(answers)["partial"]} == {"8"}
+    plan = PLANS[0]
+    figure = plan.render(plan.frames(Data(frame, frame.iloc[:0], "last_test_robust")), "last_test_robust")
+    assert "angle not told" in figure.axes[0].get_title()
+
+
 def test_figures_are_drawn_from_their_numbers_and_published_ones_are_empty(sweep):
     data = Data(sweep, sweep.iloc[:0], "last_test_robust")
     study = Data(published.load_trials(), published.load_epochs(), "last_test_robust")
