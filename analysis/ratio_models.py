@@ -356,7 +356,9 @@ def verdict(comparison: RatioComparison, level: float = 0.05) -> str:
     beyond: Sequence[NestedTest] = [test for test in comparison.tests if test.smaller == MODELS[0]]
     lost = [test.larger for test in beyond if test.p_holm < level]
     better = f"{' and '.join(lost)} fit better"
-    if not lost:
+    if not lost and comparison.along.p < level:
+        said = "open: the seeds' own slopes say that the ratio is not all, and no larger model fits better"
+    elif not lost:
         said = "nothing beyond the ratio is seen"
     elif comparison.along.p < level:
         said = f"the ratio is not all: {better}"
