@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pandas import DataFrame
+from pandas import DataFrame, Series
 
 from analysis.cells import Mode, codes, measured, several
 from analysis.evidence import Evidence, of_range, of_regression, of_values
@@ -34,8 +34,11 @@ EPOCH_SECONDS = "epoch_seconds"
 #: When a trial last began, s since 1970, a column that `analysis.claim_study.load` adds.
 BEGAN = "began"
 
-#: Of a run's length: further apart, and a load that grows or falls meanwhile is the larger part of the difference. Two
-#: blocks, each with one optimizer after the other, are 1/4 to 1/3 apart; one such block is 1/2 and more.
+#: A trial's weight decay, shown where no axis has it, a column that `analysis.claim_study.load` adds.
+OWN_DECAY = "own_weight_decay"
+
+#: Of the order in which trials began: further apart, and a load that grows or falls meanwhile is the larger part of
+#: the difference. Two blocks, each with one optimizer after the other, are 1/4 to 1/3 apart; one is 1/2 and more.
 _APART = 0.4
 
 #: DEAT's and the baseline's settings as published [DEAT, Table 1 and code]; where they are varied, these count.
@@ -44,6 +47,8 @@ PUBLISHED = {
     "optimizer.k2": 0.8,
     "optimizer.decoupled_weight_decay": True,
     "optimizer.weight_decay": 5e-4,
+    "optimizer.momentum": 0.0,
+    "optimizer.nesterov": False,
 }
 
 #: How far an effective learning rate or weight decay may be off, relative: configs write them in four digits.
@@ -68,6 +73,10 @@ class Options:
     """What the claims are about, at the test images."""
     confirm: bool = False
     """Whether a best cell counts only by seeds that did not choose it."""
+    choosers: frozenset[int] | None = None
+    """Seeds that choose best cells, all others confirm them; None: `choosing_seeds` of the trials."""
+    by_turns: bool = False
+    """Whether further seeds would run the optimizers by turns."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +118,10 @@ class Block:
 
     @classmethod
     def of(cls, trials: DataFrame, y: str, *, most_cells: bool = False) -> Block:
-        """The largest block without holes, in trials; a cell that lacks a seed (it diverged) is out for all seeds.
+        """A large block without holes; a cell that lacks a seed (it diverged) is out for all seeds.
+
+        The seeds are ranked by how many cells they have, and the block is the largest of those that the first k
+        seeds leave, k = 1, 2, ...; another choice of seeds may leave a larger one.
 
         Args:
             trials: completed ones of one network.
@@ -183,28 +195,54 @@ def equal_lr(trials: DataFrame, options: Options) -> Effect | NotMeasured:
 def own_best(trials: DataFrame, options: Options) -> Effect | NotMeasured:
     """DEAT minus SGD, each at the learning rate and batch size that validation chose for it: a fraction.
 
-    The seeds that have the most cells choose, by their mean. Other seeds, if any, were added to confirm, and they
-    alone are then counted: what chose a cell flatters it.
+    The seeds in which every cell was wanted choose, by their mean. Other seeds, if any, were added to confirm, and
+    they alone are then counted: what chose a cell flatters it.
     """
     if lacking := _lacks_sides(trials):
         return NotMeasured(lacking)
     found = published_settings(trials)
-    chooser = Block.of(found, options.metric, most_cells=True)
+    chooser = chooser_of(found, options)
     if chooser.table.empty:
         return NotMeasured(f"{options.metric} was not measured: nothing but the test set could choose")
-    chosen = chosen_cells(chooser, options.mode)
-    block = Block.of(_in_cells(found, chosen), options.y, most_cells=True)
-    confirming = [seed for seed in block.table.columns if seed not in set(chooser.table.columns)]
-    note = "chosen and compared with the same seeds"
-    if confirming:
-        block = Block(block.table[confirming], block.cells, block.trials[block.trials["seed"].isin(confirming)])
-        note = f"cells chosen with {chooser.table.shape[1]} other seeds, which are not counted"
-    elif options.confirm:
-        return NotMeasured("the seeds so far chose the cells; those to confirm them are still to run")
+    candidates = _in_cells(found, chosen_cells(chooser, options.mode))
+    chose = set(chooser.table.columns)
+    confirming = candidates[~candidates["seed"].isin(chose | _choosers(found, options))]
+    block = Block.of(confirming, options.y, most_cells=True)
+    note = f"cells chosen with {len(chose)} other seeds, which are not counted"
+    if not _pairs(block.cells, by_family=True):
+        if options.confirm:
+            return NotMeasured("the seeds so far chose the cells; those to confirm them are still to run")
+        block = Block.of(candidates[candidates["seed"].isin(chose)], options.y, most_cells=True)
+        note = "chosen and compared with the same seeds"
     if "test" in options.metric:
         note = "chosen by the test set, there being no other: both sides too high"
     how = "DEAT - SGD, each at its own best cell"
     return _paired(block, _pairs(block.cells, by_family=True), np.asarray(block.table), how, options, note)
+
+
+def choosing_seeds(trials: DataFrame) -> frozenset[int]:
+    """The seeds in which the most cells were wanted: by design, whatever became of the trials.
+
+    Args:
+        trials: of one network, of any outcome.
+    """
+    wanted = published_settings(trials)
+    cells = Series(codes(wanted, axes(wanted)), index=wanted.index).groupby(wanted["seed"]).nunique()
+    return frozenset(int(seed) for seed in cells.index[cells == cells.max()])
+
+
+def chooser_of(trials: DataFrame, options: Options) -> Block:
+    """What best cells are chosen by: `options.metric` by cell and choosing seed.
+
+    Args:
+        trials: completed ones of one network, with published settings.
+        options: of them metric and choosers.
+    """
+    return Block.of(trials[trials["seed"].isin(_choosers(trials, options))], options.metric)
+
+
+def _choosers(trials: DataFrame, options: Options) -> frozenset[int]:
+    return choosing_seeds(trials) if options.choosers is None else options.choosers
 
 
 def not_weight_decay(trials: DataFrame, options: Options) -> Effect | NotMeasured:
@@ -213,15 +251,16 @@ def not_weight_decay(trials: DataFrame, options: Options) -> Effect | NotMeasure
     With f = sqrt((1 + k1)^2 + k1^2), DEAT's mean step is that of lr / f, and its decoupled decay lr * w is that of
     SGD with weight decay f w at that learning rate. DEAT at k1 > 0, decoupled, as published.
     """
-    if lacking := _lacks_sides(trials) or _lacks_controls(trials):
+    if lacking := _lacks_sides(trials):
         return NotMeasured(lacking)
-    block = Block.of(trials, options.y)
-    pairs = matched_controls(block.cells)
+    used = [row for pair in matched_controls(trials) for side in pair for row in side]
+    if not used:
+        return NotMeasured(
+            "the controls were not run: no SGD trial has the learning rate and weight decay that DEAT acts like"
+        )
+    block = Block.of(trials.iloc[sorted(set(used))], options.y)
     how = "DEAT - SGD at lr / f, f times the weight decay"
-    effect = _paired(block, pairs, np.asarray(block.table), how, options)
-    if isinstance(effect, NotMeasured):
-        return NotMeasured("no SGD trial has the learning rate and weight decay that DEAT acts like")
-    return effect
+    return _paired(block, matched_controls(block.cells), np.asarray(block.table), how, options)
 
 
 def k1_k2(trials: DataFrame, options: Options) -> Effect | NotMeasured:
@@ -247,7 +286,9 @@ def extra_time(trials: DataFrame, options: Options) -> Effect | NotMeasured:
     if EPOCH_SECONDS not in trials or not np.isfinite(trials[EPOCH_SECONDS]).any():
         return NotMeasured("no times are recorded")
     block = Block.of(published_settings(trials), EPOCH_SECONDS)
-    if not options.sequential and _one_after_the_other(block.trials):
+    if _one_after_the_other(block.trials):
+        if options.by_turns:
+            return NotMeasured("so far DEAT's trials began after SGD's; with further seeds they go by turns")
         return NotMeasured(
             "DEAT's trials ran at another time than SGD's, so that whatever else the machine did would pass for a "
             "difference; `sweep launch --decide no_extra_time` runs them by turns"
@@ -258,12 +299,12 @@ def extra_time(trials: DataFrame, options: Options) -> Effect | NotMeasured:
 
 
 def _one_after_the_other(trials: DataFrame) -> bool:
-    """Whether the optimizers' mean times of beginning lie apart by more than `_APART` of the whole."""
+    """Whether the optimizers' mean ranks in the order of beginning lie apart by more than `_APART` of all ranks."""
     if BEGAN not in trials:
         return False
-    began = trials[BEGAN].astype(np.float64)
-    means = began.groupby(trials["optimizer.name"]).mean()
-    return bool(np.ptp(means) > _APART * np.ptp(began.dropna()))
+    ranks = trials[BEGAN].astype(np.float64).dropna().rank()
+    means = ranks.groupby(trials["optimizer.name"]).mean()
+    return len(means) > 1 and bool(np.ptp(means) > _APART * (len(ranks) - 1))
 
 
 def chosen_cells(block: Block, mode: Mode) -> DataFrame:
@@ -274,27 +315,34 @@ def chosen_cells(block: Block, mode: Mode) -> DataFrame:
 
 
 def matched_controls(cells: DataFrame) -> list[tuple[list[int], list[int]]]:
-    """Rows of DEAT, k1 > 0 and decoupled, each with the rows of SGD of its effective learning rate and weight decay."""
-    lr, decay = (cells[f"optimizer.{name}"].to_numpy(dtype=np.float64) for name in ("lr", "weight_decay"))
+    """Rows of DEAT, k1 > 0 and decoupled, each with the rows of SGD of its effective learning rate and weight decay.
+
+    SGD without momentum, as published: with it a learning rate means another step.
+    """
+    lr, decay = cells["optimizer.lr"].to_numpy(dtype=np.float64), _decay(cells)
     k1 = cells["optimizer.k1"].to_numpy(dtype=np.float64) if "optimizer.k1" in cells else np.ones(len(cells))
     factor = np.sqrt((1 + k1) ** 2 + k1**2)
     deat = (cells["optimizer.name"] == "deat").to_numpy() & (k1 > 0) & _decoupled(cells)
+    plain = (cells["optimizer.name"] == "sgd").to_numpy() & _without_momentum(cells)
     others = codes(cells, [axis for axis in axes(cells) if not axis.startswith("optimizer.")])
     pairs = []
     for row in np.flatnonzero(deat):
-        own = decay[row] if np.isfinite(decay[row]) else _base_decay(decay[~deat], factor[row])
-        same = ~deat & (others == others[row]) & np.isclose(lr, lr[row] / factor[row], rtol=_SAME)
-        same &= (cells["optimizer.name"] == "sgd").to_numpy() & np.isclose(decay, own * factor[row], rtol=_SAME)
+        same = plain & (others == others[row]) & np.isclose(lr, lr[row] / factor[row], rtol=_SAME)
+        same &= np.isclose(decay, decay[row] * factor[row], rtol=_SAME)
         if same.any():
             pairs.append(([int(row)], [int(found) for found in np.flatnonzero(same)]))
     return pairs
 
 
-def _base_decay(decays: Array, factor: float) -> float:
-    """DEAT's own weight decay, where the frame does not show it: the one whose multiple SGD was run with too."""
-    known = np.unique(decays[np.isfinite(decays)])
-    based = [value for value in known if np.isclose(known, factor * value, rtol=_SAME).any()]
-    return float(based[0]) if based else math.nan
+def _decay(cells: DataFrame) -> Array:
+    """Each row's weight decay; NaN: not known."""
+    known = [cells[name] for name in (OWN_DECAY, "optimizer.weight_decay") if name in cells]
+    return known[0].to_numpy(dtype=np.float64) if known else np.full(len(cells), np.nan)
+
+
+def _without_momentum(cells: DataFrame) -> NDArray[np.bool_]:
+    found = cells["optimizer.momentum"] if "optimizer.momentum" in cells else Series(0.0, index=cells.index)
+    return (found.astype(np.float64).fillna(0.0) == 0).to_numpy(dtype=np.bool_)
 
 
 def _decoupled(cells: DataFrame) -> NDArray[np.bool_]:
@@ -307,18 +355,13 @@ def _lacks_sides(trials: DataFrame) -> str:
     return f"no trial of {' and '.join(missing)}" if missing else ""
 
 
-def _lacks_controls(trials: DataFrame) -> str:
-    decay = "optimizer.weight_decay"
-    varied = decay in trials and several(trials.loc[trials["optimizer.name"] == "sgd", decay])
-    return "" if varied else "the controls were not run: SGD with the weight decay that DEAT acts like"
-
-
 def _pairs(cells: DataFrame, *, by_family: bool = False) -> list[tuple[list[int], list[int]]]:
     """Rows of DEAT with the rows of SGD that agree with them: on the family of methods, or on all but the optimizer."""
     if by_family:
         keys = np.array([named(str(name)).family for name in cells["method"]])
     else:
         shared = [axis for axis in axes(cells) if axis == "optimizer.lr" or not axis.startswith("optimizer.")]
+        shared += [OWN_DECAY] if OWN_DECAY in cells else []
         keys = codes(cells, shared).astype(str)
     sides = [np.asarray(cells["optimizer.name"] == name) for name in ("deat", "sgd")]
     found = [[list(map(int, np.flatnonzero(side & (keys == key)))) for side in sides] for key in dict.fromkeys(keys)]
@@ -335,7 +378,7 @@ def _paired(
 ) -> Effect | NotMeasured:
     """Mean over pairs of cells of their difference; replicates are the seeds, or of one seed the pairs."""
     if not pairs:
-        return NotMeasured("no cell was run with both DEAT and SGD")
+        return NotMeasured("no cell was run with both DEAT and SGD at the same seed")
     gains = np.array([values[deat].mean(axis=0) - values[sgd].mean(axis=0) for deat, sgd in pairs])
     used = block.of_cells(sorted({row for pair in pairs for side in pair for row in side}))
     if gains.shape[1] > 1 or options.sequential:

@@ -11,7 +11,7 @@ from typing import Any
 
 from pandas import DataFrame
 
-from analysis.claim_effects import BEGAN, EPOCH_SECONDS
+from analysis.claim_effects import BEGAN, EPOCH_SECONDS, OWN_DECAY, matched_controls
 from analysis.frame import epochs_of, trials_of
 from trainers.record import read
 
@@ -24,10 +24,12 @@ class Study:
     launched: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """Claims that launches were to decide, with the trials they wanted: their number of seeds was stopped at."""
     published: bool = False
+    choosers: frozenset[int] | None = None
+    """Seeds by which launches to decide deat_own_best chose the cells; None: not told by them."""
 
 
 def load(directory: Path) -> Study:
-    """A run, its trials with `EPOCH_SECONDS` and `BEGAN`.
+    """A run, its trials with `EPOCH_SECONDS`, `BEGAN` and `OWN_DECAY`.
 
     Raises:
         UserError: the directory is not a run, or a line is damaged.
@@ -41,7 +43,39 @@ def study_of(records: Sequence[Mapping[str, Any]]) -> Study:
     seconds = epochs.groupby("trial_id")["seconds"].median()
     began = {record["trial_id"]: record.get("time") for record in records if record["record"] == "start"}
     added = {EPOCH_SECONDS: trials["trial_id"].map(seconds), BEGAN: trials["trial_id"].map(began)}
-    return Study(trials.assign(**{name: column.astype(float) for name, column in added.items()}), _launched(records))
+    trials = with_decay(trials.assign(**{name: column.astype(float) for name, column in added.items()}), records)
+    launched = _launched(records)
+    if "not_weight_decay" in launched:
+        launched["not_weight_decay"] |= _counterparts(trials, launched["not_weight_decay"])
+    if "no_extra_time" in launched:
+        launched["no_extra_time"] = _by_turns(trials, launched["no_extra_time"], records)
+    return Study(trials, launched, choosers=_choosers(trials, records))
+
+
+def with_decay(trials: DataFrame, records: Iterable[Mapping[str, Any]]) -> DataFrame:
+    """The frame with `OWN_DECAY`, of each trial's config, whether or not an axis shows it.
+
+    Args:
+        trials: as `analysis.frame.trials_of` gives them.
+        records: those that they are of.
+    """
+    decays = {
+        record["trial_id"]: record["config"].get("optimizer", {}).get("weight_decay")
+        for record in records
+        if record["record"] == "trial"
+    }
+    return trials.assign(**{OWN_DECAY: trials["trial_id"].map(decays).astype(float)})
+
+
+def trained_elsewhere(records: Iterable[Mapping[str, Any]], claim: str) -> frozenset[str]:
+    """The ids of trials that a launch began which was not to decide the claim."""
+    deciding, found = False, set()
+    for record in records:
+        if record["record"] == "launch":
+            deciding = decided_by(str(record.get("command", ""))) == claim
+        elif record["record"] == "start" and not deciding:
+            found.add(record["trial_id"])
+    return frozenset(found)
 
 
 def published() -> Study:
@@ -58,6 +92,44 @@ def _launched(records: Iterable[Mapping[str, Any]]) -> dict[str, frozenset[str]]
         if record["record"] == "launch" and (name := decided_by(str(record.get("command", "")))):
             found[name] = found.get(name, frozenset()) | frozenset(record["wanted"])
     return found
+
+
+def _counterparts(trials: DataFrame, wanted: frozenset[str]) -> frozenset[str]:
+    """What is matched with wanted trials, at their seeds: a part that was there already was not launched again."""
+    ids, found = trials["trial_id"].to_numpy(), set()
+    for deat, sgd in matched_controls(trials):
+        pair = set(ids[[*deat, *sgd]])
+        found |= pair if pair & wanted else set()
+    seeds = trials.loc[trials["trial_id"].isin(wanted), "seed"]
+    there = trials["trial_id"].isin(found) & trials["seed"].isin(seeds)
+    return frozenset(trials.loc[there, "trial_id"])
+
+
+def _by_turns(trials: DataFrame, wanted: frozenset[str], records: Sequence[Mapping[str, Any]]) -> frozenset[str]:
+    """The wanted trials of the seeds that launches to decide the time trained alone."""
+    here = trials[trials["trial_id"].isin(wanted)]
+    others = here.loc[here["trial_id"].isin(trained_elsewhere(records, "no_extra_time")), "seed"]
+    return frozenset(here.loc[~here["seed"].isin(others), "trial_id"])
+
+
+def _choosers(trials: DataFrame, records: Iterable[Mapping[str, Any]]) -> frozenset[int] | None:
+    """Seeds that launches to decide deat_own_best wanted with both optimizers at once, or else did not want at all.
+
+    Such a launch runs all cells together while they choose, and then each method's best cell by itself.
+    """
+    known = trials.set_index("trial_id")
+    launches = [
+        known.loc[known.index.isin(record["wanted"])]
+        for record in records
+        if record["record"] == "launch" and decided_by(str(record.get("command", ""))) == "deat_own_best"
+    ]
+    if not launches:
+        return None
+    choosing = [wanted["seed"] for wanted in launches if {"sgd", "deat"} <= set(wanted["optimizer.name"])]
+    if choosing:
+        return frozenset(int(seed) for seeds in choosing for seed in seeds)
+    added = {int(seed) for wanted in launches for seed in wanted["seed"]}
+    return frozenset(map(int, trials["seed"])) - added or None
 
 
 def decided_by(command: str) -> str | None:

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from analysis.claims import Claim
 from analysis.evidence import MOST_FURTHER
-from analysis.words import short
+from analysis.words import label, short
 
 #: Columns of text.
 WIDTH = 100
@@ -36,7 +36,8 @@ def claims_view(claims: Sequence[Claim]) -> RenderableType:
 def claims_text(claims: Sequence[Claim]) -> str:
     """`claims_view` as plain text, no line longer than `WIDTH`."""
     blocks = [_block([claim for claim in claims if claim.name == name]) for name in _names(claims)]
-    return "\n\n".join(["\n".join(block) for block in blocks] + ["\n".join(_legend(claims))]) + "\n"
+    head = "  " + "  ".join(f"{name:<{width}}" for name, width in _COLUMNS).rstrip()
+    return "\n\n".join([head, *("\n".join(block) for block in blocks), "\n".join(_legend(claims))]) + "\n"
 
 
 def claims_json(claims: Sequence[Claim]) -> str:
@@ -45,9 +46,11 @@ def claims_json(claims: Sequence[Claim]) -> str:
 
 
 def line_of(claim: Claim) -> str:
-    """One line of the ledger: network, effect with interval, n, Holm's p and verdict."""
+    """One line of the ledger: network, effect with interval, n, Holm's p and verdict; unmeasured, why."""
+    if claim.verdict == "not measured":
+        return f"{_whose(claim)}  not measured: {claim.note}; {claim.config} measures it"
     values = (
-        ", ".join(filter(None, [claim.network, claim.of])),
+        _whose(claim),
         f"{_number(claim, claim.estimate)} {_interval(claim)}",
         _plural(claim.n, claim.replicate),
         short(claim.p_holm, 2) or "n/a",
@@ -59,10 +62,9 @@ def line_of(claim: Claim) -> str:
 def look_of(claim: Claim) -> str:
     """A claim's line in words, for a look while its run goes on."""
     if claim.verdict == "not measured":
-        return f"{claim.name}: {claim.note}"
-    whose = ", ".join(filter(None, [claim.network, claim.of]))
+        return f"{_whose(claim) or claim.name}: {claim.note}"
     effect = f"{_number(claim, claim.estimate)} {_interval(claim)} {_UNITS[claim.unit]}"
-    return f"{whose}: {effect}, n = {claim.n}: {claim.verdict}"
+    return f"{_whose(claim)}: {effect}, n = {claim.n}: {claim.verdict}"
 
 
 def rule(claim: Claim) -> str:
@@ -76,18 +78,30 @@ def rule(claim: Claim) -> str:
 def _block(claims: Sequence[Claim]) -> list[str]:
     first = claims[0]
     lines = list(_wrapped(f"{first.name}: {first.statement} ({rule(first)})", indent=""))
-    if first.verdict == "not measured":
+    if all(claim.verdict == "not measured" for claim in claims):
         return [*lines, *_wrapped(f"not measured: {first.note}; {first.config} measures it"), *_left_out(first)]
-    lines += [f"  {line_of(claim)}" for claim in claims]
+    lines += [part for claim in claims for part in _wrapped_line(claim)]
     remarks = [remark for claim in claims for remark in _remarks(claim, len(claims) > 1)]
     remarks.sort(key=lambda remark: bool(remark[0]))  # what is said of all first
     notes = dict.fromkeys(f"{whose}{what}" for whose, what in remarks)
     return [*lines, *(part for note in notes for part in _wrapped(note, indent="    "))]
 
 
+def _wrapped_line(claim: Claim) -> Iterable[str]:
+    return _wrapped(line_of(claim)) if claim.verdict == "not measured" else [f"  {line_of(claim)}"]
+
+
+def _whose(claim: Claim) -> str:
+    """Network and method, as far as the line is of one."""
+    return ", ".join(filter(None, [claim.network, claim.of]))
+
+
 def _remarks(claim: Claim, several: bool) -> Iterator[tuple[str, str]]:
     """(whose, what) of a line: how it was had, what is left out, what would decide it."""
-    whose = f"{', '.join(filter(None, [claim.network, claim.of]))}: " if several else ""
+    whose = f"{_whose(claim)}: " if several else ""
+    if claim.verdict == "not measured":  # its line says why
+        yield from ((whose, text.strip()) for text in _left_out(claim))
+        return
     yield "", claim.method
     for part in filter(None, claim.note.split("; ")):
         yield (whose if part.startswith("Spearman") else ""), part
@@ -115,8 +129,9 @@ def _further(claim: Claim) -> str:
 
 def _legend(claims: Sequence[Claim]) -> Iterator[str]:
     tested = sum(math.isfinite(claim.p) for claim in claims)
+    about = ", ".join(dict.fromkeys(label(claim.y).removesuffix(" (%)") for claim in claims)) or "accuracies"
     yield from _wrapped(
-        "accuracies in points, at the last epoch; intervals are each line's own. A verdict is read from Holm's p, the "
+        f"{about}, in points; intervals are each line's own. A verdict is read from Holm's p, the "
         f"smallest level at which the interval decides, adjusted over all that have one, here {tested}: they hold "
         "together at 5 %",
         indent="",

@@ -17,7 +17,7 @@ import pandas as pd
 from pandas import DataFrame
 
 from analysis import claim_effects as effects
-from analysis.budgets import one_budget
+from analysis.budgets import one_budget, same_budget
 from analysis.cells import Mode
 from analysis.claim_effects import ROBUST, Effect, Measure, NotMeasured, Options
 from analysis.claim_study import Study
@@ -179,6 +179,8 @@ class Claim:
     note: str = ""
     config: str = ""
     """That would measure it, where it is not."""
+    y: str = ROBUST
+    """The accuracy that the ledger is about."""
 
 
 def question(name: str) -> Question:
@@ -219,7 +221,7 @@ def ledger(
     """
     chooser = "last_test_robust" if study.published else f"last_{metric}"
     confirm = "deat_own_best" in study.launched
-    options = Options(chooser, "max" if study.published else mode, bool(study.launched), y, confirm)
+    options = Options(chooser, "max" if study.published else mode, bool(study.launched), y, confirm, study.choosers)
     lines: list[tuple[Claim, Evidence | None, float]] = []
     for asked in QUESTIONS if only is None else (question(only),):
         lines += _asked(asked, study, options, asked.threshold(margin, time_margin))
@@ -255,15 +257,21 @@ def _asked(
         asked.unit,
         region=asked.region,
         threshold=_shown(asked, threshold),
+        y=options.y,
     )
+    options = replace(options, by_turns=asked.name in study.launched)
     found: list[tuple[Claim, Effect | NotMeasured]] = []
     for model, part in trials.groupby("model.name", sort=False):
         usable, left_out = one_budget(part)
         if usable.empty:
-            found.append((replace(base, left_out=left_out), NotMeasured("no completed trial")))
+            nothing = replace(base, network=str(model), left_out=left_out)
+            found.append((nothing, NotMeasured("no completed trial")))
             continue
+        own = options
+        if options.choosers is None and asked.name == "deat_own_best":
+            own = replace(options, choosers=effects.choosing_seeds(same_budget(part)))
         for method, rows in methods_of(usable) if asked.by_method else [("", usable)]:
-            effect = asked.measure(rows, options)
+            effect = asked.measure(rows, own)
             found.append(
                 (replace(base, network=str(model), of=method, left_out=_left_out(left_out, rows, effect)), effect)
             )
@@ -271,12 +279,19 @@ def _asked(
     if not measured:
         reasons = dict.fromkeys(effect.reason for _, effect in found if isinstance(effect, NotMeasured))
         counts = found[0][0].left_out if len(found) == 1 else {}
-        note = "; ".join(reasons) or "no trials"
+        none = "no trials" if asked.name not in study.launched else "no trial of the launches that were to decide it"
+        note = "; ".join(reasons) or none
         return [(replace(base, note=note, left_out=counts, config=asked.config), None, math.nan)]
-    lines = [(_measured(claim, asked, effect), effect.evidence, effect.seconds) for claim, effect in measured]
+    lines = [_line(claim, asked, effect) for claim, effect in found]
     if study.published:
-        lines = [(replace(line, note=f"{_MEANS}; {line.note}"), evidence, s) for line, evidence, s in lines]
+        lines = [(replace(line, note=f"{_MEANS}; {line.note}") if e else line, e, s) for line, e, s in lines]
     return [*lines, *_over_networks(base, asked, measured, options)]
+
+
+def _line(claim: Claim, asked: Question, effect: Effect | NotMeasured) -> tuple[Claim, Evidence | None, float]:
+    if isinstance(effect, NotMeasured):
+        return replace(claim, note=effect.reason, config=asked.config), None, math.nan
+    return _measured(claim, asked, effect), effect.evidence, effect.seconds
 
 
 def methods_of(usable: DataFrame) -> list[tuple[str, DataFrame]]:

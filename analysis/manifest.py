@@ -76,7 +76,8 @@ def read(output: Path) -> dict[str, Any]:
         known = None
     if not _whole(known):
         raise UserError(f"{path}: must be a manifest as `sweep figures` writes it, and is damaged; draw them again")
-    return known
+    manifest: dict[str, Any] = known
+    return manifest
 
 
 def _whole(known: Any) -> bool:

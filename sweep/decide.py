@@ -19,17 +19,19 @@ from pandas import DataFrame, Series
 from rich.console import Console
 
 from analysis import claim_effects as effects
-from analysis.claim_study import Study, decided_by, study_of
+from analysis.claim_study import Study, decided_by, study_of, trained_elsewhere, with_decay
 from analysis.claim_tables import claims_text, look_of
 from analysis.claims import Claim, ledger, methods_of, question
 from analysis.frame import trials_of
 from sweep.config import SweepConfig
 from sweep.journal import refuse_other_sweep
 from sweep.plan import Plan, earlier_records, plan
+from sweep.progress import Progress, kind_of
 from sweep.runner import EXIT_DONE, EXIT_SOME_FAILED, launch
 from sweep.search import fingerprints, fixed_points, planned
 from sweep.signals import EXIT_INTERRUPTED, Interrupted, Interrupts
 from trainers.errors import UserError
+from trainers.identity import identity
 from trainers.provenance import code_version
 
 #: Blocks in a row that may add no replicate before it is given up: their trials diverge.
@@ -104,12 +106,28 @@ class Design:
         if len(reasons) == len(rehearsal):
             raise UserError(f"--decide {claim}: {reasons[0]}; take a config such as {asked.config}")
 
-    def blocks(self) -> Iterator[tuple[int, ...]]:
-        """The seeds after each block, all those before it included; without end."""
+    def blocks(self, without: frozenset[int] = frozenset()) -> Iterator[tuple[int, ...]]:
+        """The seeds after each block, all those before it included; without end.
+
+        Args:
+            without: seeds that are passed over.
+        """
         own = self.config.seeds
         fewest = len(own) if self.claim == "deat_own_best" else 1  # all of the config's seeds choose the best cells
         for n in itertools.count(fewest):
-            yield (*own, *itertools.islice(itertools.count(max(own) + 1), max(n - len(own), 0)))[:n]
+            seeds = itertools.chain(own, itertools.count(max(own) + 1))
+            yield tuple(itertools.islice((seed for seed in seeds if seed not in without), n))
+
+    def passed_over(self, records: Sequence[Mapping[str, Any]]) -> frozenset[int]:
+        """Of `no_extra_time`, the seeds of which other launches trained something: not by turns, for all one knows."""
+        elsewhere = trained_elsewhere(records, self.claim)
+        of_trial = {record["trial_id"]: record["seed"] for record in records if record["record"] == "trial"}
+        seeds = tuple(sorted({of_trial[trial] for trial in elsewhere if trial in of_trial}))
+        if self.claim != "no_extra_time" or not seeds:
+            return frozenset()
+        part = self._pinned(_narrowed(self._cells, self.claim), seeds)
+        trials = planned(part, fixed_points(part), fingerprints(part))
+        return frozenset(trial.seed for trial in trials if trial.id in elsewhere)
 
     def parts(self, seeds: tuple[int, ...], study: Study) -> list[SweepConfig]:
         """The sweeps that a block is made of: the config narrowed to the claim's cells.
@@ -122,25 +140,28 @@ class Design:
         if self.claim == "deat_own_best" and len(seeds) > len(self.config.seeds):
             chosen = self._chosen(study)
             new = seeds[len(self.config.seeds) :]
-            return [self._pinned(rows, new) for _, rows in chosen.groupby("optimizer.name", sort=False)]
+            return [self._pinned(rows, new) for _, rows in chosen.groupby(["model.name", "method"], sort=False)]
         if self.claim == "not_weight_decay":
             return [self._pinned(rows, seeds) for _, rows in cells.groupby("optimizer.name", sort=False)]
         return [self._pinned(cells, seeds)]
 
     def _chosen(self, study: Study) -> DataFrame:
         """The cells that validation chose for each network and method, by the config's own seeds."""
+        wanted = planned(self.config, self._points, fingerprints(self.config))
+        trials, seeds = study.trials[study.trials["trial_id"].isin({t.id for t in wanted})], self.config.seeds
+        options = effects.Options(f"last_{self.config.metric}", self.config.mode, choosers=frozenset(seeds))
         found = []
-        metric, mode = f"last_{self.config.metric}", self.config.mode
-        for _, part in study.trials[study.trials["seed"].isin(self.config.seeds)].groupby("model.name", sort=False):
-            block = effects.Block.of(effects.published_settings(part), metric, most_cells=True)
+        for _, part in trials.groupby("model.name", sort=False):
+            block = effects.chooser_of(effects.published_settings(part), options)
             if block.table.empty:
                 raise UserError(
                     f"--decide {self.claim}: no trial measured {self.config.metric}, which chooses the cells"
                 )
-            found.append(set(effects.chosen_cells(block, mode)["trial_id"]))
+            found.append(set(effects.chosen_cells(block, options.mode)["trial_id"]))
         ids = set().union(*found)
-        points = [t.point for t in planned(self.config, self._points, fingerprints(self.config)) if t.id in ids]
-        return self._cells[[point in points for point in self._cells["point"]]]
+        points = [trial.point for trial in wanted if trial.id in ids]
+        here: DataFrame = self._cells[[point in points for point in self._cells["point"]]]
+        return here
 
     def _pinned(self, cells: DataFrame, seeds: tuple[int, ...]) -> SweepConfig:
         """The config with these seeds, each axis with the values that it has in these cells alone."""
@@ -166,50 +187,82 @@ def trial_seconds(records: Iterable[Mapping[str, Any]], claim: str) -> float:
 
 def _seed_after_seed(design: Design, directory: Path, console: Console, hours: float, run: Run) -> int:
     """Block after block; see `decide`."""
-    idle, known = 0, 0
+    idle = 0
+    known: dict[tuple[str, str], int] = {}
     found: tuple[Claim, ...] = ()
-    for seeds in design.blocks():
-        records = earlier_records(directory)
-        plans = [plan(part, records, code_version()) for part in design.parts(seeds, study_of(records))]
-        used, needed = trial_seconds(records, design.claim) / 3600, _hours_left(plans)
-        if any(one.left for one in plans) and used + needed > hours:
-            _say(
-                console,
-                f"stopped: seed {seeds[-1]} would take {needed:.3g} h, and {max(hours - used, 0):.3g} h are left",
-            )
+    if without := design.passed_over(earlier_records(directory)):
+        _say(console, f"passed over, other launches having trained them: seeds {', '.join(map(str, sorted(without)))}")
+    for seeds in design.blocks(without):
+        records, plans = _planned(design, directory, seeds)
+        while (needed := _hours_left(plans)) is None and trial_seconds(records, design.claim) <= 3600 * hours:
+            _say(console, "one trial first: without an epoch measured nobody knows what the others cost")
+            if (code := run(_unmeasured(plans, records))) != EXIT_DONE:
+                return _not_whole(console, code, seeds)
+            records, plans = _planned(design, directory, seeds)
+        used = trial_seconds(records, design.claim) / 3600
+        if any(one.left for one in plans) and (needed is None or used + needed > hours):
+            cost = "a time not known yet" if needed is None else f"{needed:.3g} h"
+            _say(console, f"stopped: seed {seeds[-1]} would take {cost}, and {max(hours - used, 0):.3g} h are left")
             return _close(console, found)
         for part in (one.config for one in plans if one.left):
             if (code := run(part)) != EXIT_DONE:
-                why = "a trial failed" if code == EXIT_SOME_FAILED else "interrupted"
-                _say(console, f"{why}: seed {seeds[-1]} is not whole; the same command goes on")
-                return code
+                return _not_whole(console, code, seeds)
         records = earlier_records(directory)
         found = _look(design, records, plans)
         spent = f"{trial_seconds(records, design.claim) / 3600:.3g} of {hours:g} h"
         for claim in found:
             _say(console, f"seed {seeds[-1]}: {look_of(claim)}; {spent}")
-        if all(claim.verdict in ("supported", "contradicted") for claim in found):
+        undecided = [claim for claim in found if claim.verdict not in ("supported", "contradicted")]
+        if not undecided:
             _say(console, f"decided after seed {seeds[-1]}")
             return _close(console, found)
-        n = max(claim.n for claim in found)
-        idle, known = (0 if n > known else idle + 1), max(n, known)
+        grew = any(claim.n > known.get((claim.network, claim.of), 0) for claim in undecided)
+        idle, known = (0 if grew else idle + 1), {(claim.network, claim.of): claim.n for claim in found}
         if idle > _PATIENCE:
             _say(console, f"stopped: {idle} seeds in a row added nothing, their trials being left out of the claim")
             return _close(console, found)
     raise AssertionError("blocks have no end")
 
 
+def _planned(design: Design, directory: Path, seeds: tuple[int, ...]) -> tuple[list[dict[str, Any]], list[Plan]]:
+    """The records, and the plans of a block's parts held against them."""
+    records = earlier_records(directory)
+    return records, [plan(part, records, code_version()) for part in design.parts(seeds, study_of(records))]
+
+
+def _unmeasured(plans: Sequence[Plan], records: Sequence[Mapping[str, Any]]) -> SweepConfig:
+    """A sweep of one trial to run: the first of a network and data of which no epoch was measured."""
+    trials = Progress.of(records).trials.values()
+    known, finished = {trial.kind for trial in trials if trial.seen}, {trial.id for trial in trials if trial.finished}
+    for one in plans:
+        for trial in one.search.known():
+            if trial.id not in finished and kind_of(identity(trial.config)) not in known:
+                axes = {key: axis for key, axis in one.config.space.items() if key in trial.point}
+                space = {key: axis.model_copy(update={"grid": (trial.point[key],)}) for key, axis in axes.items()}
+                return one.config.model_copy(update={"space": space, "seeds": (trial.seed,)})
+    raise AssertionError("every network and data set was measured")
+
+
+def _not_whole(console: Console, code: int, seeds: tuple[int, ...]) -> int:
+    why = "a trial failed" if code == EXIT_SOME_FAILED else "interrupted"
+    _say(console, f"{why}: seed {seeds[-1]} is not whole; the same command goes on")
+    return code
+
+
 def _look(design: Design, records: Sequence[Mapping[str, Any]], plans: Sequence[Plan]) -> tuple[Claim, ...]:
     """The claim's lines in what the records hold of its trials."""
     wanted = frozenset(trial.id for one in plans for trial in one.search.known())
-    study = Study(study_of(records).trials, {design.claim: wanted})
     config = design.config
+    choosers = frozenset(config.seeds) if design.claim == "deat_own_best" else None
+    study = Study(study_of(records).trials, {design.claim: wanted}, choosers=choosers)
     return ledger(study, metric=config.metric, mode=config.mode, only=design.claim)
 
 
-def _hours_left(plans: Sequence[Plan]) -> float:
-    """What the unfinished trials will take, by the epochs measured; 0 where none was."""
-    return sum(one.trial_seconds or 0.0 for one in plans) / 3600
+def _hours_left(plans: Sequence[Plan]) -> float | None:
+    """What the unfinished trials will take, by the epochs measured; None where those say nothing of some."""
+    seconds = [one.trial_seconds for one in plans if one.left]
+    known = [value for value in seconds if value is not None]
+    return sum(known) / 3600 if len(known) == len(seconds) else None
 
 
 def _close(console: Console, found: tuple[Claim, ...]) -> int:
@@ -225,7 +278,8 @@ def _say(console: Console, text: str) -> None:
 def _cells(config: SweepConfig) -> DataFrame:
     """The sweep's trials in the frame that effects read, made-up numbers in place of results; and their points."""
     trials = planned(config, fixed_points(config), fingerprints(config))
-    frame = trials_of({"record": "trial", **trial.record(number)} for number, trial in enumerate(trials))
+    records = [{"record": "trial", **trial.record(number)} for number, trial in enumerate(trials)]
+    frame = with_decay(trials_of(records), records)
     made_up = np.random.default_rng(0).uniform(0.1, 0.9, (3, len(frame)))
     names = ("last_val_robust", effects.ROBUST, effects.EPOCH_SECONDS)
     results = dict(zip(names, made_up, strict=True))

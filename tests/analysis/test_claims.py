@@ -13,7 +13,16 @@ import pytest
 from scipy import stats
 
 from analysis.budgets import BUDGET
-from analysis.claim_effects import EPOCH_SECONDS, Block, NotMeasured, Options, k1_k2, matched_controls, ratio_only
+from analysis.claim_effects import (
+    EPOCH_SECONDS,
+    OWN_DECAY,
+    Block,
+    NotMeasured,
+    Options,
+    k1_k2,
+    matched_controls,
+    ratio_only,
+)
 from analysis.claim_study import Study, decided_by, load, published
 from analysis.claim_tables import claims_json, claims_text, look_of, rule
 from analysis.claims import NAMES, UNMATCHED, Claim, ledger, question
@@ -174,6 +183,74 @@ def test_seeds_that_chose_a_cell_do_not_decide_a_run_that_was_to_confirm_it(fram
     assert ledger(study, only="deat_own_best")[0].verdict == "not measured"
 
 
+def test_a_trial_that_diverged_does_not_make_choosing_seeds_confirm(frame_of):
+    frame = grid(frame_of, seeds=6)
+    worst = (frame["optimizer.lr"] == 0.05) & (frame["batch_size"] == 128) & (frame["optimizer.name"] == "sgd")
+    whole = ledger(Study(frame), only="deat_own_best")[0]
+    for lost in (worst & (frame["seed"] == 5), worst & (frame["seed"] > 0)):
+        holed = frame.assign(outcome=frame["outcome"].mask(lost, "diverged"))
+        claim = ledger(Study(holed), only="deat_own_best")[0]
+        assert (claim.n, claim.estimate, claim.note) == (6, whole.estimate, "chosen and compared with the same seeds")
+
+
+def test_seeds_known_to_have_chosen_leave_the_others_to_confirm_though_all_have_every_cell(frame_of):
+    frame = grid(frame_of, seeds=6)
+    launched = {"deat_own_best": frozenset(frame["trial_id"])}
+    claim = ledger(Study(frame, launched, choosers=frozenset({0, 1})), only="deat_own_best")[0]
+    assert (claim.n, claim.note) == (4, "cells chosen with 2 other seeds, which are not counted")
+
+
+@pytest.mark.parametrize("axis", ["optimizer.momentum", "optimizer.nesterov"])
+def test_momentum_that_was_not_published_is_not_pooled_with_sgd(frame_of, axis):
+    rows = []
+    for name, lr, seed, setting in itertools.product(("sgd", "deat"), (0.1, 0.2), range(3), (0, 1)):
+        if name == "sgd" or not setting:
+            own = {axis: bool(setting) if "nesterov" in axis else 0.9 * setting} if name == "sgd" else {}
+            robust = 0.5 + 0.1 * setting + 0.02 * (name == "deat")
+            cell = {"optimizer.name": name, "optimizer.lr": lr, "seed": seed, **own}
+            rows.append({**cell, "last_test_robust": robust})
+    claim = ledger(Study(frame_of(rows)), only="deat_equal_lr")[0]
+    assert claim.estimate == pytest.approx(0.02)
+    assert claim.left_out == {UNMATCHED: 6}
+
+
+def test_sgd_with_another_weight_decay_than_deats_is_no_equal_cell(frame_of):
+    frame = grid(frame_of)
+    decays = {OWN_DECAY: np.where(frame["optimizer.name"] == "deat", 5e-4, 1.118e-3)}
+    claim = ledger(Study(frame.assign(**decays)), only="deat_equal_lr")[0]
+    assert (claim.verdict, claim.note) == ("not measured", "no cell was run with both DEAT and SGD at the same seed")
+
+
+def test_controls_have_no_momentum_and_the_decay_that_deat_was_really_run_with(frame_of):
+    rows = [{"optimizer.name": "deat", "optimizer.lr": 0.2236}]
+    for decay, momentum in itertools.product((5e-4, 1.118e-3, 1e-3, 2.236e-3), (0.0, 0.9)):
+        rows.append({"optimizer.lr": 0.1, "optimizer.weight_decay": decay, "optimizer.momentum": momentum})
+    frame = frame_of([{**row, "last_test_robust": 0.5} for row in rows])
+    for own, met in ((5e-4, 1.118e-3), (1e-3, 2.236e-3)):
+        known = frame.assign(**{OWN_DECAY: frame["optimizer.weight_decay"].fillna(own)})
+        ((deat, sgd),) = matched_controls(known)
+        assert (deat, len(sgd)) == ([0], 1)
+        assert frame.loc[sgd[0], ["optimizer.weight_decay", "optimizer.momentum"]].tolist() == [met, 0.0]
+
+
+def test_a_network_without_its_counterpart_has_a_line_that_says_so(frame_of):
+    other = grid(frame_of, network="other")
+    other = other[other["optimizer.name"] == "sgd"].assign(trial_id=lambda f: "o" + f["trial_id"])
+    claims = ledger(Study(pd.concat([grid(frame_of), other], ignore_index=True)), only="deat_equal_lr")
+    assert [(claim.network, claim.verdict) for claim in claims] == [
+        ("small_cnn", "supported"),
+        ("other", "not measured"),
+    ]
+    assert "  other  not measured: no trial of deat; configs/paper/compare.yaml measures it" in claims_text(claims)
+
+
+def test_the_legend_and_the_json_say_which_accuracy_it_is(frame_of):
+    frame = grid(frame_of).assign(best_test_clean=lambda f: f["last_test_robust"])
+    claims = ledger(Study(frame), y="best_test_clean")
+    assert "test clean accuracy, best epoch by validation, in points" in " ".join(claims_text(claims).split())
+    assert {row["y"] for row in json.loads(claims_json(claims))} == {"best_test_clean"}
+
+
 def controls(frame_of, gain, decay_effect=0.05, seeds=4):
     """configs/controls.yaml: DEAT acts like SGD at lr / sqrt(5), sqrt(5) times the weight decay, plus `gain`."""
     rng, root, rows = np.random.default_rng(3), math.sqrt(5), []
@@ -192,7 +269,8 @@ def controls(frame_of, gain, decay_effect=0.05, seeds=4):
             robust = value(lr / factor, 5e-4 * (factor if decoupled else 1)) + gain * (k1 > 0)
             own = {"optimizer.name": "deat", "optimizer.k1": k1, "optimizer.decoupled_weight_decay": decoupled}
             rows.append({**shared, **own, "last_test_robust": robust})
-    return frame_of(rows)
+    frame = frame_of(rows)
+    return frame.assign(**{OWN_DECAY: frame["optimizer.weight_decay"].fillna(5e-4)})
 
 
 @pytest.mark.parametrize(("gain", "verdict"), [(0.02, "supported"), (-0.02, "contradicted")])

@@ -39,6 +39,36 @@ def test_a_machine_that_slows_down_is_not_taken_for_a_slow_optimizer() -> None:
     assert claim.note.startswith("DEAT's trials ran at another time than SGD's")
 
 
+def launched(claim: str, found: list[dict], time: float = 0.0) -> list[dict]:
+    """The same records, begun by a launch to decide a claim."""
+    wanted = [record["trial_id"] for record in found if record["record"] == "trial"]
+    return [{"record": "launch", "command": f"sweep launch c --decide {claim}", "wanted": wanted, "time": time}, *found]
+
+
+ONE_AFTER_THE_OTHER = [*itertools.product(["sgd"], range(6)), *itertools.product(["deat"], range(6))]
+
+
+@pytest.mark.parametrize("decided", ["ratio", "no_extra_time"])
+def test_a_launch_that_decides_is_no_excuse_for_running_one_after_the_other(decided: str) -> None:
+    study = study_of(launched(decided, records(ONE_AFTER_THE_OTHER, 1.05)))
+    (claim,) = ledger(study, only="no_extra_time")
+    assert claim.verdict == "not measured"
+
+
+def test_trials_that_another_launch_trained_are_not_counted_though_one_to_decide_wants_them() -> None:
+    before = records(ONE_AFTER_THE_OTHER, 1.05)
+    study = study_of([*before, *launched("no_extra_time", before)[:1]])
+    assert study.launched == {"no_extra_time": frozenset()}
+    assert ledger(study, only="no_extra_time")[0].verdict == "not measured"
+
+
+def test_one_start_long_before_the_others_hides_no_order() -> None:
+    found = records(ONE_AFTER_THE_OTHER, 1.05)
+    first = next(record for record in found if record["record"] == "start")
+    first["time"] = -1e7
+    assert ledger(study_of(found), only="no_extra_time")[0].verdict == "not measured"
+
+
 @pytest.mark.parametrize(("factor", "verdict"), [(1.0, "supported"), (1.3, "contradicted")])
 def test_by_turns_it_is_judged(factor: float, verdict: str, tmp_path: Path) -> None:
     by_turns = [(name, seed) for seed in range(6) for name in ("sgd", "deat")]

@@ -75,11 +75,12 @@ def test_a_launch_that_decides_is_known_to_the_ledger(
     cli: Cli, sweep_file: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "run"
-    words = [str(sweep_file()), "--out", str(out), "--serial", "--decide", "deat_equal_lr", "--budget-hours", "0.0001"]
+    words = [str(sweep_file()), "--out", str(out), "--serial", "--decide", "deat_equal_lr", "--budget-hours", "0.5"]
     monkeypatch.setattr(sys, "argv", ["sweep", "launch", *words])
+    monkeypatch.setattr("sweep.decide._hours_left", lambda plans: float(plans[0].size > 4))  # the first seed is free
     result = cli("launch", *words)
     assert result.exit_code == 0, result.output
-    assert "0.0001 h" in result.stdout
+    assert "of 0.5 h" in result.stdout
     text = cli("claims", out).stdout
     assert "confidence sequence" in text
 

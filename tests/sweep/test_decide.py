@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from analysis.claim_effects import Effect, Options, not_weight_decay
 from analysis.claim_study import Study, load, study_of
 from analysis.claims import NAMES, ledger
 from analysis.frame import load_trials
@@ -251,6 +252,72 @@ def test_new_seeds_run_just_the_cells_that_validation_chose(
     assert [fixed_points(part) for part in parts] == [
         [{"optimizer.name": name, "optimizer.lr": means[name].idxmax()}] for name in ("sgd", "deat")
     ]
+
+
+def test_with_one_cell_a_method_the_seeds_after_the_configs_own_confirm(tiny: Tiny, tmp_path: Path) -> None:
+    config = tiny(trial=TRIAL, space={"optimizer.name": ["sgd", "deat"], "optimizer.lr": [0.1]}, seeds=[0, 1])
+    text = run(config, tmp_path, "deat_own_best")[1]
+    first, second, third = looks(text)[:3]
+    assert "those to confirm them are still to run" in first
+    assert "n = 1" in second
+    assert "n = 2" in third
+    claim = next(claim for claim in ledger(load(tmp_path)) if claim.name == "deat_own_best")
+    assert (claim.n, load(tmp_path).choosers) == (len(looks(text)) - 1, frozenset({0, 1}))
+
+
+def test_each_network_runs_its_own_best_cell_and_no_other(tiny: Tiny) -> None:
+    networks = {"model.name": ["small_cnn", "preact_resnet18"]}
+    space = {**networks, "optimizer.name": ["sgd", "deat"], "optimizer.lr": [0.1, 0.2]}
+    design = Design(tiny(trial={k: v for k, v in TRIAL.items() if k != "model"}, space=space), "deat_own_best")
+    cells = design._cells.drop(columns="point")
+    best = (cells["model.name"] == "small_cnn") == (cells["optimizer.lr"] == 0.1)
+    found = [fixed_points(part) for part in design.parts((0, 1), Study(cells.assign(last_val_robust=best * 0.5)))]
+    assert [(point["model.name"], point["optimizer.lr"]) for (point,) in found] == [
+        *[("small_cnn", 0.1)] * 2,
+        *[("preact_resnet18", 0.2)] * 2,
+    ]
+
+
+def test_the_narrowed_cells_of_the_controls_are_enough_to_measure_them(tiny: Tiny) -> None:
+    design = Design(tiny(trial=TRIAL, space=CONTROLS), "not_weight_decay")
+    cells = module._narrowed(design._cells, "not_weight_decay")
+    effect = not_weight_decay(cells.drop(columns="point"), Options(sequential=True))
+    assert isinstance(effect, Effect)
+    assert (effect.evidence.n, len(effect.trials)) == (2, len(cells))
+
+
+def test_controls_that_were_there_in_part_are_decided_with_what_was_there(
+    tiny: Tiny, launch: Callable[..., tuple[int, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch(tiny(trial=TRIAL, space={**CONTROLS, "optimizer.name": ["sgd"]}, seeds=[0, 1, 2]), tmp_path, serial=True)
+    monkeypatch.setattr(module, "_hours_left", lambda plans: float(plans[0].left))  # none for SGD's, which are there
+    text = run(tiny(trial=TRIAL, space=CONTROLS, seeds=[0, 1, 2]), tmp_path, "not_weight_decay", hours=0.5)[1]
+    assert [f"n = {n}:" in look for n, look in enumerate(looks(text), start=1)] == [True] * 3
+    claim = next(claim for claim in ledger(load(tmp_path)) if claim.name == "not_weight_decay")
+    assert (claim.n, claim.n_trials, claim.sequential) == (3, 12, True)
+
+
+def test_times_that_an_ordinary_launch_took_are_passed_over(
+    tiny: Tiny, launch: Callable[..., tuple[int, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny(trial=TRIAL, space={"optimizer.name": ["sgd", "deat"]}, seeds=[0, 1, 2, 3, 4, 5])
+    launch(config, tmp_path, serial=True)
+    monkeypatch.setattr(module, "trial_seconds", lambda records, claim: 3600.0 * (kinds(records, "outcome") - 12))
+    monkeypatch.setattr(module, "_hours_left", lambda plans: float(sum(plan.left for plan in plans)))
+    text = run(config, tmp_path, "no_extra_time", hours=4.5)[1]
+    assert "seeds 0, 1, 2, 3, 4, 5" in text
+    assert [look.partition(":")[0] for look in looks(text)] == ["seed 6", "seed 7"]
+    assert "so far DEAT's trials began after SGD's" in looks(text)[0]
+    assert "run --decide" not in text
+    assert "n = 2" in looks(text)[1]
+
+
+def test_without_any_epoch_measured_one_trial_is_run_before_hours_are_compared(tiny: Tiny, tmp_path: Path) -> None:
+    config = tiny(trial=TRIAL, space={"optimizer.name": ["sgd", "deat"], "optimizer.lr": [0.1, 0.2, 0.4]})
+    text = run(config, tmp_path, hours=1e-9)[1]
+    assert len(starts(tmp_path)) == 1
+    assert "one trial first" in text
+    assert "stopped: seed 0 would take" in text
 
 
 def test_every_claim_has_a_config_that_can_decide_it(tiny: Tiny) -> None:
