@@ -34,7 +34,7 @@ def pair(request):
 
 
 @pytest.fixture
-def agrees():
+def assert_agrees():
     """Holds the second moments of independent rows, about a known mean of zero, against a covariance."""
 
     def check(rows, covariance):

@@ -74,7 +74,7 @@ def test_a_decay_hands_over_what_torchs_velocity_buffer_does(momentum):
 
 
 @pytest.mark.parametrize("momentum", MOMENTA)
-def test_chains_of_sgd_through_a_decay_have_the_variance(agrees, momentum):
+def test_chains_of_sgd_through_a_decay_have_the_variance(assert_agrees, momentum):
     before, after = regime(0.1, momentum), regime(0.01, momentum)
     rng, chains = np.random.default_rng(1), 20_000
     root = np.linalg.cholesky(stationary_state(before)[1])
@@ -86,7 +86,7 @@ def test_chains_of_sgd_through_a_decay_have_the_variance(agrees, momentum):
         velocity = momentum * velocity + 0.7 * w + math.sqrt(0.5) * rng.standard_normal(chains)
         w = w - after.lr * velocity
         if k in checked:
-            agrees(w[:, None], np.array([[expected[checked.index(k)]]]))
+            assert_agrees(w[:, None], np.array([[expected[checked.index(k)]]]))
 
 
 @pytest.mark.parametrize("momentum", MOMENTA)

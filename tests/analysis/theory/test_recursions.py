@@ -51,25 +51,25 @@ def run_pgd_at(rng, hessian, root, lr, batch_size, attack_steps):
         (0.5, 0.5, 0.3, False),
     ],
 )
-def test_chains_of_sgd_have_the_stationary_covariance(pair, agrees, lr, momentum, weight_decay, decoupled):
+def test_chains_of_sgd_have_the_stationary_covariance(pair, assert_agrees, lr, momentum, weight_decay, decoupled):
     hessian, noise = pair(1)
     rows = run_sgd(np.random.default_rng(2), hessian, np.linalg.cholesky(noise), lr, momentum, weight_decay, decoupled)
     keys = {"momentum": momentum, "weight_decay": weight_decay, "decoupled_weight_decay": decoupled}
-    agrees(rows, sgd(hessian, noise, lr, **keys).covariance())
+    assert_agrees(rows, sgd(hessian, noise, lr, **keys).covariance())
 
 
 @pytest.mark.parametrize(("lr", "batch_size", "attack_steps"), [(0.4, 4, 0), (0.2, 4, 3), (0.1, 2, 10)])
-def test_chains_of_pgd_at_have_the_stationary_covariance(pair, agrees, lr, batch_size, attack_steps):
+def test_chains_of_pgd_at_have_the_stationary_covariance(pair, assert_agrees, lr, batch_size, attack_steps):
     hessian, data = pair(3)
     rows = run_pgd_at(np.random.default_rng(4), hessian, np.linalg.cholesky(data), lr, batch_size, attack_steps)
-    agrees(rows, pgd_at(hessian, data, lr, batch_size, attack_steps).covariance())
+    assert_agrees(rows, pgd_at(hessian, data, lr, batch_size, attack_steps).covariance())
 
 
 @pytest.mark.parametrize(
     ("lr", "k1", "k2", "decoupled"),
     [(0.4, 1.0, 0.8, True), (0.6, 1.0, 0.0, True), (0.6, 0.0, 0.8, False), (0.5, 2.5, 0.5, False)],
 )
-def test_chains_of_the_real_deat_have_the_stationary_covariance(pair, agrees, lr, k1, k2, decoupled):
+def test_chains_of_the_real_deat_have_the_stationary_covariance(pair, assert_agrees, lr, k1, k2, decoupled):
     hessian, noise = pair(5, 2)
     keys = {"k1": k1, "k2": k2, "weight_decay": 0.1, "decoupled_weight_decay": decoupled}
     rng, root = np.random.default_rng(6), np.linalg.cholesky(noise)
@@ -79,7 +79,7 @@ def test_chains_of_the_real_deat_have_the_stationary_covariance(pair, agrees, lr
         gradient = theta.detach().numpy() @ hessian + rng.standard_normal(theta.shape) @ root.T
         theta.grad = torch.from_numpy(gradient)
         optimizer.step()
-    agrees(theta.detach().numpy(), deat(hessian, noise, lr, **keys).covariance())
+    assert_agrees(theta.detach().numpy(), deat(hessian, noise, lr, **keys).covariance())
 
 
 def test_deat_at_k1_0_and_k2_0_is_sgd(pair):
