@@ -32,7 +32,8 @@ decomposition whose the variance is: Sobol's indices
 ratio_tables, ratio_panels, ratio_plans   these as text and as figures
 evidence      an estimate and how far off it may be: what every verdict is read from
 sequential    intervals that hold however many seeds one looks at
-claim_study, claim_effects, claims, claim_tables   the ledger: trials, a number a claim, verdicts, text
+claim_study, claim_blocks, claim_effects, claims, claim_tables   the ledger: trials, what effects are made of, a number
+              a claim, verdicts, text
 plans         what a figure or a table is: its numbers, its drawing, what it needs
 shift         the c at which DEAT(lr) = PGD-AT(c lr)
 paper         the numbers of the paper's figures, in any study and in two beside each other

@@ -7,49 +7,35 @@ the cells stand in for it, as in the paper, and the effect says so.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 from pandas import DataFrame, Series
 
-from analysis.cells import Mode, codes, measured, several
-from analysis.evidence import Evidence, of_range, of_regression, of_values
+from analysis.cells import Mode, codes, several
+from analysis.claim_blocks import (
+    BEGAN,
+    EPOCH_SECONDS,
+    OWN_DECAY,
+    Block,
+    Effect,
+    NotMeasured,
+    Options,
+    published_settings,
+)
+from analysis.evidence import of_range, of_regression, of_values
 from analysis.fits import correlation
 from analysis.frame import axes
 from analysis.ratio_layouts import Layout, degree_of
 from analysis.slots import named
 
 Array = NDArray[np.float64]
-Replicate = Literal["seed", "cell", "network"]
-
-ROBUST = "last_test_robust"
-
-#: Seconds of training in a trial's median epoch, a column that `analysis.claim_study.load` adds.
-EPOCH_SECONDS = "epoch_seconds"
-
-#: When a trial last began, s since 1970, a column that `analysis.claim_study.load` adds.
-BEGAN = "began"
-
-#: A trial's weight decay, shown where no axis has it, a column that `analysis.claim_study.load` adds.
-OWN_DECAY = "own_weight_decay"
 
 #: Of the order in which trials began: further apart, and a load that grows or falls meanwhile is the larger part of
 #: the difference. Two blocks, each with one optimizer after the other, are 1/4 to 1/3 apart; one is 1/2 and more.
 _APART = 0.4
-
-#: DEAT's and the baseline's settings as published [DEAT, Table 1 and code]; where they are varied, these count.
-PUBLISHED = {
-    "optimizer.k1": 1.0,
-    "optimizer.k2": 0.8,
-    "optimizer.decoupled_weight_decay": True,
-    "optimizer.weight_decay": 5e-4,
-    "optimizer.momentum": 0.0,
-    "optimizer.nesterov": False,
-}
 
 #: How far an effective learning rate or weight decay may be off, relative: configs write them in four digits.
 _SAME = 0.005
@@ -58,103 +44,6 @@ _SAME = 0.005
 _COLLINEAR = 1e-9
 
 _DEPENDENT = "the cells stand in for seeds, of which there is one, though they are not independent"
-
-
-@dataclass(frozen=True)
-class Options:
-    """What is asked of every effect."""
-
-    metric: str = "last_val_robust"
-    """What best cells are chosen by."""
-    mode: Mode = "max"
-    sequential: bool = False
-    """Whether seeds were added until a claim was decided."""
-    y: str = ROBUST
-    """What the claims are about, at the test images."""
-    confirm: bool = False
-    """Whether a best cell counts only by seeds that did not choose it."""
-    choosers: frozenset[int] | None = None
-    """Seeds that choose best cells, all others confirm them; None: `choosing_seeds` of the trials."""
-    by_turns: bool = False
-    """Whether further seeds would run the optimizers by turns."""
-
-
-@dataclass(frozen=True)
-class Effect:
-    """A claim's number in one network, accuracies as fractions, with what is known of its error."""
-
-    evidence: Evidence
-    replicate: Replicate
-    method: str
-    trials: DataFrame
-    """Those that it is made of."""
-    note: str = ""
-
-    @property
-    def seconds(self) -> float:
-        """Of training and evaluation, of all trials that one seed takes; NaN if not recorded."""
-        total = self.trials["seconds"].sum(skipna=False) if "seconds" in self.trials else math.nan
-        return float(total) / max(self.trials["seed"].nunique(), 1)
-
-
-@dataclass(frozen=True)
-class NotMeasured:
-    """Why the trials say nothing of a claim."""
-
-    reason: str
-
-
-Measure = Callable[[DataFrame, Options], Effect | NotMeasured]
-
-
-@dataclass(frozen=True, eq=False)
-class Block:
-    """A metric by cell (rows) and seed (columns), without holes."""
-
-    table: DataFrame
-    cells: DataFrame
-    """The axes of each row of `table`."""
-    trials: DataFrame
-
-    @classmethod
-    def of(cls, trials: DataFrame, y: str, *, most_cells: bool = False) -> Block:
-        """A large block without holes; a cell that lacks a seed (it diverged) is out for all seeds.
-
-        The seeds are ranked by how many cells they have, and the block is the largest of those that the first k
-        seeds leave, k = 1, 2, ...; another choice of seeds may leave a larger one.
-
-        Args:
-            trials: completed ones of one network.
-            y: a metric's column.
-            most_cells: the seeds that have the most cells, however few they are.
-        """
-        usable = measured(trials, y)
-        usable = usable.assign(cell=codes(usable, axes(usable)))
-        table = usable.pivot_table(index="cell", columns="seed", values=y)
-        seeds = list(table.notna().sum().sort_values(ascending=False, kind="stable").index)
-        blocks = [table[seeds[:k]].dropna() for k in range(1, len(seeds) + 1)]
-        whole = max(blocks, key=lambda b: (len(b), b.size) if most_cells else (b.size, b.shape[1]), default=table)
-        table = whole.sort_index(axis=1)
-        inside = usable["cell"].isin(table.index) & usable["seed"].isin(table.columns)
-        cells = usable.drop_duplicates("cell").set_index("cell").loc[table.index]
-        return cls(table, cells, usable[inside])
-
-    def of_cells(self, used: Sequence[int]) -> DataFrame:
-        """The trials of these rows."""
-        return self.trials[self.trials["cell"].isin(self.table.index[list(used)])]
-
-
-def published_settings(trials: DataFrame) -> DataFrame:
-    """The trials with DEAT's and the baseline's published constants, of each optimizer that was run with them.
-
-    A constant that was never run at its published value stays varied, and the effect is then a mean over it.
-    """
-    for axis, value in PUBLISHED.items():
-        if axis in trials:
-            here = trials[axis].map(lambda found, value=value: _same(found, value))
-            has = trials["optimizer.name"].isin(trials.loc[here, "optimizer.name"].unique())
-            trials = trials[here | ~has]
-    return trials
 
 
 def ratio(trials: DataFrame, options: Options) -> Effect | NotMeasured:
@@ -431,11 +320,6 @@ def _in_cells(trials: DataFrame, chosen: DataFrame) -> DataFrame:
     keys = axes(trials)
     both = codes(trials, keys)
     return trials[np.isin(both, both[trials["trial_id"].isin(chosen["trial_id"])])]
-
-
-def _same(found: object, value: float | bool) -> bool:
-    """Whether it was asked for; a draw that happens to come near was not."""
-    return isinstance(found, int | float | np.generic) and bool(np.isclose(float(found), float(value), rtol=1e-9))
 
 
 def _law(options: Options) -> str:

@@ -11,7 +11,8 @@ from typing import Any
 
 from pandas import DataFrame
 
-from analysis.claim_effects import BEGAN, EPOCH_SECONDS, OWN_DECAY, matched_controls
+from analysis.claim_blocks import BEGAN, EPOCH_SECONDS, OWN_DECAY
+from analysis.claim_effects import matched_controls
 from analysis.frame import epochs_of, trials_of
 from trainers.record import read
 

@@ -19,7 +19,7 @@ from pandas import DataFrame
 from analysis import claim_effects as effects
 from analysis.budgets import one_budget, same_budget
 from analysis.cells import Mode
-from analysis.claim_effects import ROBUST, Effect, Measure, NotMeasured, Options
+from analysis.claim_blocks import ROBUST, Effect, Measure, NotMeasured, Options, published_settings
 from analysis.claim_study import Study
 from analysis.evidence import Evidence, of_values
 from analysis.methods import holm
@@ -296,7 +296,7 @@ def _line(claim: Claim, asked: Question, effect: Effect | NotMeasured) -> tuple[
 
 def methods_of(usable: DataFrame) -> list[tuple[str, DataFrame]]:
     """PGD-AT and DEAT with their published constants; of a run without either, every method."""
-    found = [(str(name), rows) for name, rows in effects.published_settings(usable).groupby("method", sort=False)]
+    found = [(str(name), rows) for name, rows in published_settings(usable).groupby("method", sort=False)]
     return [(name, rows) for name, rows in found if name in ("PGD-AT", "DEAT")] or found
 
 

@@ -19,6 +19,7 @@ from pandas import DataFrame, Series
 from rich.console import Console
 
 from analysis import claim_effects as effects
+from analysis.claim_blocks import EPOCH_SECONDS, ROBUST, NotMeasured, Options, published_settings
 from analysis.claim_study import Study, decided_by, study_of, trained_elsewhere, with_decay
 from analysis.claim_tables import claims_text, look_of
 from analysis.claims import Claim, ledger, methods_of, question
@@ -101,8 +102,8 @@ class Design:
         self.config, self.claim = config, claim
         self._points = fixed_points(config)
         self._cells = _cells(config.model_copy(update={"seeds": (0, 1)}))
-        rehearsal = [asked.measure(rows, effects.Options()) for rows in _tasks(self._cells, claim)]
-        reasons = [effect.reason for effect in rehearsal if isinstance(effect, effects.NotMeasured)]
+        rehearsal = [asked.measure(rows, Options()) for rows in _tasks(self._cells, claim)]
+        reasons = [effect.reason for effect in rehearsal if isinstance(effect, NotMeasured)]
         if len(reasons) == len(rehearsal):
             raise UserError(f"--decide {claim}: {reasons[0]}; take a config such as {asked.config}")
 
@@ -149,10 +150,10 @@ class Design:
         """The cells that validation chose for each network and method, by the config's own seeds."""
         wanted = planned(self.config, self._points, fingerprints(self.config))
         trials, seeds = study.trials[study.trials["trial_id"].isin({t.id for t in wanted})], self.config.seeds
-        options = effects.Options(f"last_{self.config.metric}", self.config.mode, choosers=frozenset(seeds))
+        options = Options(f"last_{self.config.metric}", self.config.mode, choosers=frozenset(seeds))
         found = []
         for _, part in trials.groupby("model.name", sort=False):
-            block = effects.chooser_of(effects.published_settings(part), options)
+            block = effects.chooser_of(published_settings(part), options)
             if block.table.empty:
                 raise UserError(
                     f"--decide {self.claim}: no trial measured {self.config.metric}, which chooses the cells"
@@ -281,7 +282,7 @@ def _cells(config: SweepConfig) -> DataFrame:
     records = [{"record": "trial", **trial.record(number)} for number, trial in enumerate(trials)]
     frame = with_decay(trials_of(records), records)
     made_up = np.random.default_rng(0).uniform(0.1, 0.9, (3, len(frame)))
-    names = ("last_val_robust", effects.ROBUST, effects.EPOCH_SECONDS)
+    names = ("last_val_robust", ROBUST, EPOCH_SECONDS)
     results = dict(zip(names, made_up, strict=True))
     points = Series([trial.point for trial in trials], index=frame.index, dtype=object)
     return frame.assign(outcome="completed", point=points, **results)
@@ -305,7 +306,7 @@ def _narrowed(cells: DataFrame, claim: str) -> DataFrame:
     if question(claim).by_method:
         ids = {name for rows in _tasks(cells, claim) for name in rows["trial_id"]}
         return cells.loc[cells["trial_id"].isin(ids)]
-    cells = effects.published_settings(cells)
+    cells = published_settings(cells)
     if claim == "no_extra_time":  # which a learning rate does not change
         cells = cells[cells["optimizer.lr"] == cells["optimizer.lr"].iloc[0]]
     return cells

@@ -13,16 +13,8 @@ import pytest
 from scipy import stats
 
 from analysis.budgets import BUDGET
-from analysis.claim_effects import (
-    EPOCH_SECONDS,
-    OWN_DECAY,
-    Block,
-    NotMeasured,
-    Options,
-    k1_k2,
-    matched_controls,
-    ratio_only,
-)
+from analysis.claim_blocks import EPOCH_SECONDS, OWN_DECAY, Block, NotMeasured, Options
+from analysis.claim_effects import k1_k2, matched_controls, ratio_only
 from analysis.claim_study import Study, decided_by, load, published
 from analysis.claim_tables import claims_json, claims_text, look_of, rule
 from analysis.claims import NAMES, UNMATCHED, Claim, ledger, question

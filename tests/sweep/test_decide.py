@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from analysis.claim_effects import Effect, Options, not_weight_decay
+from analysis.claim_blocks import Effect, Options
+from analysis.claim_effects import not_weight_decay
 from analysis.claim_study import Study, load, study_of
 from analysis.claims import NAMES, ledger
 from analysis.frame import load_trials
