@@ -165,6 +165,27 @@ def test_piecewise_milestones_show_in_the_recorded_learning_rate() -> None:
     assert [record.lr for record in records] == pytest.approx([0.1, 0.1, 0.01, 0.001])
 
 
+@pytest.mark.parametrize("lost", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("name", [name for name in METRICS if name.endswith("loss")])
+def test_whichever_loss_is_not_finite_ends_the_trial_and_its_epoch_is_neither_reported_nor_kept(
+    name: str, lost: float, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Also one that only the evaluation meets."""
+
+    def epoch(trial: Any, number: int) -> EpochRecord:
+        losses = {each: 1.0 for each in METRICS if each.endswith("loss")}
+        return EpochRecord(trial.id, number + 1, 0.1, **(losses | {name: lost if number == 1 else 1.0}))
+
+    monkeypatch.setattr(loop, "_epoch", epoch)
+    records: list[EpochRecord] = []
+    outcome = train(config(), records.append, tmp_path / "trial.pt")
+    assert (outcome.outcome, outcome.reason, outcome.epochs) == ("diverged", f"{name} is {lost} in epoch 2", 1)
+    assert [record.epoch for record in records] == [1]
+    state = checkpoints.load(tmp_path / "trial.pt")
+    assert state is not None
+    assert len(state["history"]) == 1
+
+
 def test_a_loss_that_is_not_finite_ends_the_trial_as_diverged_with_the_epochs_before() -> None:
     records: list[EpochRecord] = []
     outcome = train(config(optimizer={"lr": 1e30}), records.append)
@@ -252,17 +273,6 @@ def test_a_checkpoint_of_other_code_is_not_gone_on_from(
     assert os.stat(checkpoint).st_mtime_ns > before
     run(config(), checkpoint)
     assert trained == [0, 1, 2, 3]
-
-
-def test_a_checkpoint_is_forced_to_the_disk_before_it_takes_its_place(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    done: list[str] = []
-    fsync, replaced = os.fsync, os.replace
-    monkeypatch.setattr(os, "fsync", lambda file: (done.append("fsync"), fsync(file)))
-    monkeypatch.setattr(os, "replace", lambda *paths: (done.append("replace"), replaced(*paths)))
-    run(config(epochs=2), tmp_path / "trial.pt")
-    assert done == ["fsync", "replace"] * 2
 
 
 def test_data_with_another_fingerprint_are_refused() -> None:

@@ -1,0 +1,281 @@
+"""A trial's one file: whole at every moment, never behind what is reported, and which weights it keeps."""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from trainers import checkpoint, loop
+from trainers.checkpoint import kept_weights
+from trainers.config import TrialConfig
+from trainers.errors import UserError
+from trainers.loop import train
+from trainers.record import DynamicsRecord, EpochRecord
+
+
+def config(**values: Any) -> TrialConfig:
+    tiny = {
+        "data": {"name": "digits", "validation_fraction": 0.2, "train_per_class": 10, "test_per_class": 5},
+        "model": {"name": "small_cnn"},
+        "batch_size": 32,
+        "attack": {"radius": 0.15, "step_size": 0.04, "steps": 1},
+        "evaluation": {"steps": 1, "splits": ["val"]},
+    }
+    return TrialConfig.model_validate(tiny | values)
+
+
+#: val_robust by epoch: the best inside, met again by a later one, then lost.
+SCORES = (0.2, 0.6, 0.4, 0.6, 0.1)
+BEST = 2
+
+
+@pytest.fixture
+def scripted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Epochs that train nothing: each fills the weights with its number, and is averaged; see `SCORES`."""
+
+    def epoch(trial: Any, number: int) -> EpochRecord:
+        with torch.no_grad():
+            for weight in trial.model.parameters():
+                weight.fill_(number + 1)
+        if trial.averaging is not None:
+            trial.averaging.after_epoch(trial.model, number)
+        due = (number + 1) % trial.config.evaluation.every == 0
+        return EpochRecord(trial.id, number + 1, 0.1, val_robust=SCORES[number] if due else None)
+
+    monkeypatch.setattr(loop, "_epoch", epoch)
+
+
+class Stopped(Exception):
+    """What kills a trial in these tests."""
+
+
+def run(trial: TrialConfig, path: Path, stop_after: int | None = None) -> None:
+    """Trains until the end, or until so many epochs are reported."""
+
+    def report(record: EpochRecord | DynamicsRecord) -> None:
+        if record.epoch == stop_after:
+            raise Stopped
+
+    try:
+        train(trial, report, path)
+    except Stopped:
+        assert stop_after is not None
+
+
+def filled(weights: dict[str, Tensor]) -> float:
+    """The one number that the scripted epochs have put into every weight."""
+    (number,) = {value for name in weights if name.endswith("weight") for value in weights[name].flatten().tolist()}
+    return float(number)
+
+
+# Which weights are kept
+
+
+@pytest.mark.parametrize(
+    ("keep", "held"), [("none", {}), ("last", {"last": 5}), ("best", {"best": 2}), ("both", {"last": 5, "best": 2})]
+)
+@pytest.mark.parametrize("stop_after", [None, 1, 2, 3, 4])
+def test_the_best_weights_are_those_of_the_earliest_epoch_with_the_highest_val_robust_whenever_it_was_stopped(
+    stop_after: int | None, keep: str, held: dict[str, int], scripted: None, tmp_path: Path
+) -> None:
+    trial, path = config(epochs=len(SCORES), keep=keep), tmp_path / "trial.pt"
+    if stop_after:
+        run(trial, path, stop_after)
+    run(trial, path)
+    weights = torch.load(path, weights_only=True)["weights"]
+    assert {which: state["epoch"] for which, state in weights.items()} == held
+    assert {which: filled(kept_weights(path, which)) for which in held} == held
+
+
+def test_the_best_averaged_weights_are_the_average_as_it_was_in_the_best_epoch(scripted: None, tmp_path: Path) -> None:
+    trial, path = config(epochs=5, keep="both", averaging={"name": "swa", "start": 0}), tmp_path / "trial.pt"
+    run(trial, path, stop_after=3)
+    run(trial, path)
+    assert filled(kept_weights(path, "best", averaged=True)) == (1 + 2) / 2
+    assert filled(kept_weights(path, "last", averaged=True)) == (1 + 2 + 3 + 4 + 5) / 5
+
+
+def test_an_epoch_that_was_not_evaluated_is_not_the_best(scripted: None, tmp_path: Path) -> None:
+    path = tmp_path / "trial.pt"
+    run(config(epochs=5, keep="best", evaluation={"every": 3, "steps": 1}), path)
+    assert filled(kept_weights(path, "best")) == 3
+
+
+def test_without_an_evaluation_there_are_no_best_weights(scripted: None, tmp_path: Path) -> None:
+    path = tmp_path / "trial.pt"
+    run(config(epochs=3, keep="both", evaluation={"every": 9, "steps": 1}), path)
+    assert set(torch.load(path, weights_only=True)["weights"]) == {"last"}
+
+
+@pytest.mark.parametrize(
+    ("before", "begins_afresh"), [("last", True), ("none", True), ("best", False), ("both", False)]
+)
+@pytest.mark.parametrize("keep", ["best", "both"])
+def test_a_trial_whose_best_weights_were_not_kept_before_it_stopped_begins_afresh_where_they_are_wanted(
+    keep: str, before: str, begins_afresh: bool, scripted: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path, trained, epoch = tmp_path / "trial.pt", [], loop._epoch
+    run(config(epochs=5, keep=before), path, stop_after=3)
+    monkeypatch.setattr(loop, "_epoch", lambda trial, number: (trained.append(number), epoch(trial, number))[1])
+    run(config(epochs=5, keep=keep), path)
+    assert trained == ([0, 1, 2, 3, 4] if begins_afresh else [3, 4])
+    assert filled(kept_weights(path, "best")) == BEST
+
+
+def test_a_trial_of_which_the_last_weights_are_wanted_goes_on_whatever_was_kept_before(
+    scripted: None, tmp_path: Path
+) -> None:
+    path = tmp_path / "trial.pt"
+    run(config(epochs=5, keep="best"), path, stop_after=3)
+    run(config(epochs=5, keep="last"), path)
+    assert set(torch.load(path, weights_only=True)["weights"]) == {"last"}
+
+
+def test_while_it_trains_the_file_holds_what_the_rest_needs_and_at_its_end_only_what_is_kept(
+    scripted: None, tmp_path: Path
+) -> None:
+    trial, path = config(epochs=5, keep="both", averaging={"name": "swa", "start": 0}), tmp_path / "trial.pt"
+    run(trial, path, stop_after=3)
+    before = torch.load(path, weights_only=True)
+    assert set(before["running"]) == {"model", "optimizer", "averaging"}
+    assert set(before["weights"]) == {"best"}
+    run(trial, path)
+    ended = torch.load(path, weights_only=True)
+    assert set(ended) == {"code_version", "trial_id", "history", "dynamics", "weights"}
+    assert len(ended["history"]) == 5
+
+
+def test_weights_that_are_not_there_are_asked_for_in_vain_with_a_way_out(scripted: None, tmp_path: Path) -> None:
+    path = tmp_path / "trial.pt"
+    with pytest.raises(
+        UserError, match=r"trial\.pt: no such checkpoint; launch into another --out with --set trial\.keep=last"
+    ):
+        kept_weights(path, "last")
+    run(config(epochs=1), path)
+    with pytest.raises(
+        UserError, match="must hold the best weights, and holds last; choose of those, or launch into another"
+    ):
+        kept_weights(path, "best")
+    with pytest.raises(
+        UserError, match=r"its last weights, of epoch 1, have no average; take the raw ones, or a trial"
+    ):
+        kept_weights(path, "last", averaged=True)
+    path.write_bytes(b"junk")
+    with pytest.raises(UserError, match="unreadable checkpoint"):
+        kept_weights(path, "last")
+
+
+# When it is written
+
+
+def test_what_is_reported_is_in_the_checkpoint_already(scripted: None, tmp_path: Path) -> None:
+    path, held = tmp_path / "trial.pt", []
+
+    def report(record: EpochRecord | DynamicsRecord) -> None:
+        state = checkpoint.load(path)
+        held.append((record.epoch, state and [epoch["epoch"] for epoch in state["history"]]))
+
+    train(config(epochs=3), report, path)
+    assert held == [(1, [1]), (2, [1, 2]), (3, [1, 2, 3])]
+
+
+def test_dynamics_are_in_the_checkpoint_before_their_epoch_is_reported_and_come_after_it(
+    scripted: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path, seen = tmp_path / "trial.pt", []
+    monkeypatch.setattr(loop.measurement, "check", lambda *_: None)
+    monkeypatch.setattr(loop.measurement, "measure", lambda trial, epoch, lr, *_: measured(epoch, lr))
+
+    def report(record: EpochRecord | DynamicsRecord) -> None:
+        state = checkpoint.load(path) or {"dynamics": []}
+        seen.append((type(record).__name__, record.epoch, [each["epoch"] for each in state["dynamics"]]))
+
+    trial = config(epochs=3, dynamics={"every": 2}, optimizer={"lr": 0.7}, schedule={"name": "constant"})
+    train(trial, report, path)
+    assert seen == [
+        ("DynamicsRecord", 0, []),  # nothing is trained yet that could be lost
+        ("EpochRecord", 1, [0]),
+        ("EpochRecord", 2, [0, 2]),
+        ("DynamicsRecord", 2, [0, 2]),
+        ("EpochRecord", 3, [0, 2, 3]),
+        ("DynamicsRecord", 3, [0, 2, 3]),
+    ]
+    state = checkpoint.load(path)
+    assert state is not None
+    assert [each["lr"] for each in state["dynamics"]] == [0.7, 0.1, 0.1]
+    order = [each[:2] for each in seen]
+    seen.clear()
+    train(trial, report, path)
+    assert [each[:2] for each in seen] == order
+
+
+def measured(epoch: int, lr: float) -> DynamicsRecord:
+    empty: dict[str, Any] = dict.fromkeys(DynamicsRecord.__dataclass_fields__, ())
+    return DynamicsRecord(**(empty | {"trial_id": "t", "epoch": epoch, "lr": lr}))
+
+
+# How it is written
+
+
+@contextmanager
+def full_disk(after: int) -> Iterator[None]:
+    """A block in which no file grows over so many bytes: a longer one fails in the middle, however it is written."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (after, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def numbered(number: int) -> dict[str, Any]:
+    return {"number": number, "weights": torch.full((1000,), float(number))}
+
+
+def number_in(path: Path) -> int:
+    state = checkpoint.load(path)
+    assert state is not None
+    return int(state["number"])
+
+
+def test_a_write_that_fails_in_the_middle_leaves_the_old_checkpoint_whole(tmp_path: Path) -> None:
+    path = tmp_path / "trial.pt"
+    checkpoint.save(path, numbered(1))
+    before = path.read_bytes()
+    with full_disk(after=1000), pytest.raises((OSError, RuntimeError)):  # torch's archive writer has errors of its own
+        checkpoint.save(path, numbered(2))
+    assert path.read_bytes() == before
+    checkpoint.save(path, numbered(3))
+    assert number_in(path) == 3
+
+
+def test_whoever_reads_sees_the_old_checkpoint_until_the_new_one_is_whole_and_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, seen = tmp_path / "trial.pt", []
+    fsync, replace = os.fsync, os.replace
+
+    def forced(file: int) -> None:
+        seen.append(("fsync", number_in(path), os.fstat(file).st_size))
+        fsync(file)
+
+    def moved(source: Path, target: Path) -> None:
+        seen.append(("replace", number_in(path), number_in(Path(source)), os.stat(source).st_size))
+        replace(source, target)
+
+    checkpoint.save(path, numbered(1))
+    monkeypatch.setattr(os, "fsync", forced)
+    monkeypatch.setattr(os, "replace", moved)
+    checkpoint.save(path, numbered(2))
+    size = path.stat().st_size
+    assert seen == [("fsync", 1, size), ("replace", 1, 2, size)]
+    assert [file.name for file in tmp_path.iterdir()] == ["trial.pt"]
+    assert number_in(path) == 2
