@@ -301,17 +301,18 @@ def _writable(root: Path) -> Path:
 
 def _write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Under another name first, so that no reader ever sees half a file."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, suffix=".part", delete=False) as file:
-        try:
-            write(file)
-            file.flush()
-            os.fchmod(file.fileno(), 0o644)
-            os.replace(file.name, path)
-        except BaseException as error:
-            os.unlink(file.name)
-            if isinstance(error, OSError):
-                raise UserError(f"data.root: {path.parent} cannot be written ({error.strerror})") from error
-            raise
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, suffix=".part", delete=False) as file:
+            try:
+                write(file)
+                file.flush()
+                os.fchmod(file.fileno(), 0o644)
+                os.replace(file.name, path)
+            except BaseException:
+                os.unlink(file.name)
+                raise
+    except OSError as error:  # on a full disk closing the file fails once more
+        raise UserError(f"data.root: {path.parent} cannot be written ({error.strerror})") from error
 
 
 def _starts(files: tuple[File, ...]) -> range:

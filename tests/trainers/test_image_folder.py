@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 import tarfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -200,16 +203,51 @@ def test_where_nothing_can_be_written_both_places_are_named(root: Path, personal
     )
 
 
-def test_a_write_that_fails_leaves_nothing_behind(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
+@contextmanager
+def full_disk(after: int) -> Iterator[None]:
+    """A block in which no file grows over so many bytes: a longer one fails in the middle, however it is written."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (after, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
-    monkeypatch.setattr(np, "savez", full)
-    with pytest.raises(UserError) as error:
-        read(root)
-    folder = root / ".robustsweep"
-    assert str(error.value) == f"data.root: {folder} cannot be written (No space left on device)"
-    assert {file.name for file in folder.iterdir()} == {"lock", "index.json"}
+
+def cannot_be_written(root: Path, read: Callable[[], object]) -> None:
+    with full_disk(after=100), pytest.raises(UserError) as error:
+        read()
+    assert str(error.value) == f"data.root: {root / '.robustsweep'} cannot be written (File too large)"
+
+
+def test_an_array_file_that_fails_in_the_middle_leaves_nothing_behind(root: Path) -> None:
+    before = fingerprint(root)
+    cannot_be_written(root, lambda: read(root))
+    assert {file.name for file in (root / ".robustsweep").iterdir()} == {"lock", "index.json"}
+    assert fingerprint(root) == before
+
+
+def test_an_index_that_fails_in_the_middle_leaves_the_old_one_whole(root: Path) -> None:
+    before = read(root)
+    files = {file: file.read_bytes() for file in (root / ".robustsweep").iterdir()}
+    os.utime(root / "train" / "cat" / "0.png", (1, 1))
+    cannot_be_written(root, lambda: read(root))
+    assert {file: file.read_bytes() for file in (root / ".robustsweep").iterdir()} == files
+    assert same(before, read(root))
+
+
+def test_the_array_file_and_the_index_take_their_places_whole(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    replace, moved = os.replace, {}
+
+    def spied(source: str, target: Path) -> None:
+        assert not target.exists()
+        moved[target.name] = Path(source).read_bytes()
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", spied)
+    read(root)
+    assert moved == {file.name: file.read_bytes() for file in (root / ".robustsweep").iterdir() if file.name != "lock"}
+    assert len(moved) == 2
 
 
 SLOW_READ = """
