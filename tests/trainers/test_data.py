@@ -289,9 +289,10 @@ def test_the_last_data_set_stays_in_memory_until_another_is_loaded() -> None:
 
 
 def test_other_data_than_the_fingerprints_are_refused(tmp_path: Path) -> None:
-    config = DIGITS.model_copy(update={"fingerprint": "digits-0000", "root": str(tmp_path)})
+    here = DIGITS.model_copy(update={"root": str(tmp_path)})
+    data.load(here, CPU)  # what lies in memory is asked for its fingerprint too
     with pytest.raises(UserError) as error:
-        data.load(config, CPU)
+        data.load(here.model_copy(update={"fingerprint": "digits-0000"}), CPU)
     assert str(error.value) == (
         f"data.fingerprint: the data in {tmp_path} are digits-0b7e9c3202d7bcd2, not digits-0000; "
         "point data.root at those, or leave data.fingerprint out"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -78,3 +79,54 @@ def test_an_image_is_robust_if_no_start_breaks_it_and_its_loss_is_the_largest_of
 
 def test_an_evaluation_starts_uniform_wherever_the_training_attack_does() -> None:
     assert evaluate.evaluation_attack(config()).start == "uniform"
+
+
+def with_batch_norm() -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Tanh(), nn.Flatten(), nn.Linear(16, 3))
+        model[1].running_mean.normal_()
+        return model.eval()
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_an_evaluation_attacks_in_eval_mode_whatever_mode_the_training_attacks_in(mode: str) -> None:
+    model = with_batch_norm()
+    before, modes = [buffer.clone() for buffer in model.buffers()], []
+    model.register_forward_pre_hook(lambda module, inputs: modes.append(module.training))
+    trial = config(restarts=2)
+    trial = trial.model_copy(update={"attack": trial.attack.model_copy(update={"batch_norm": mode})})
+    evaluate.robust(model, SPLIT, trial, Engine(CPU), seeded(7))
+    assert modes == [False] * 3 * 2 * (2 + 1)  # batches, starts, steps and the look at their end
+    assert all(torch.equal(buffer, was) for buffer, was in zip(model.buffers(), before, strict=True))
+
+
+def test_an_evaluation_attacks_by_its_own_strength_in_the_norm_of_the_training_attack() -> None:
+    trial = TrialConfig.model_validate(
+        {
+            "data": {"name": "digits"},
+            "attack": {"norm": "l2", "radius": 0.5, "step_size": 0.2, "steps": 3, "start": "normal"},
+            "evaluation": {"radius": 0.7, "step_size": 0.1, "steps": 9},
+        }
+    ).resolved()
+    found = evaluate.evaluation_attack(trial)
+    assert (found.norm, found.radius, found.step_size, found.steps) == ("l2", 0.7, 0.1, 9)
+
+
+def test_the_clean_accuracy_and_loss_are_means_over_the_images_and_not_over_the_batches() -> None:
+    model = network()
+    split = Split(SPLIT.images, torch.arange(60) % 3)
+    with torch.no_grad():
+        logits = model(split.images / 255)
+    found = evaluate.clean(model, split, 25, Engine(CPU))
+    assert found.accuracy == (logits.argmax(1) == split.labels).double().mean().item()
+    assert found.loss == pytest.approx(F.cross_entropy(logits, split.labels).item(), rel=1e-6)
+
+
+def test_a_loss_that_is_nan_stays_nan() -> None:
+    """The loop knows by it that training has diverged."""
+    model = network()
+    with torch.no_grad():
+        model[1].weight.fill_(math.nan)
+    assert math.isnan(evaluate.clean(model, SPLIT, 25, Engine(CPU)).loss)
+    assert math.isnan(evaluate.robust(model, SPLIT, config(restarts=2), Engine(CPU), seeded()).loss)
