@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import resource
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -103,6 +105,53 @@ def test_a_launch_writes_the_config_the_environment_and_every_planned_trial(tiny
     assert [trial["trial_id"] for trial in trials] == first["wanted"]
     assert [trial["number"] for trial in trials] == [0, 1, 2, 3]
     assert not list(directory.glob("*.part"))
+
+
+@contextmanager
+def full_disk(after: int) -> Iterator[None]:
+    """A block in which no file grows over so many bytes: a longer one fails in the middle, however it is written."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (after, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("name", [CONFIG_FILE, "environment.json"])
+def test_a_file_of_the_run_that_fails_in_the_middle_stays_the_old_one(
+    name: str, tiny: Configs, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with journal(tiny(), directory).open("one"):
+        pass
+    old = (directory / name).read_bytes()
+    fits = (directory / CONFIG_FILE).stat().st_size + 100 if name != CONFIG_FILE else 100
+    monkeypatch.setattr("sweep.journal.environment", lambda: {**ENVIRONMENT, "cpu": "x" * 10_000})
+    books = journal(tiny(), directory)
+    with full_disk(after=fits), pytest.raises(OSError, match="File too large"), books.open("two"):
+        raise AssertionError("a trial would run")
+    assert (directory / name).read_bytes() == old
+    assert [record["command"] for record in read(directory) if record["record"] == "launch"] == ["one"]
+
+
+def test_the_files_of_a_run_are_the_old_ones_until_the_new_ones_are_whole(
+    tiny: Configs, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace, moved = os.replace, {}
+
+    def spied(source: Path, target: Path) -> None:
+        moved[target.name] = (target.read_text(), source.read_text())
+        replace(source, target)
+
+    def texts() -> list[str]:
+        return [(directory / name).read_text() for name in (CONFIG_FILE, "environment.json")]
+
+    with journal(tiny(), directory).open("one"):
+        old = texts()
+    monkeypatch.setattr(os, "replace", spied)
+    with journal(tiny(seeds=[1]), directory).open("two"):
+        assert moved == dict(zip((CONFIG_FILE, "environment.json"), zip(old, texts(), strict=True), strict=True))
+    assert not set(old) & set(texts())
 
 
 def test_each_launch_says_which_code_and_versions_it_ran(tiny: Configs, directory: Path) -> None:
@@ -240,6 +289,22 @@ def test_points_that_optuna_asks_for_belong_to_the_launch(tiny: Configs, directo
         assert len(launches[-1]["wanted"]) == wanted
         assert books.progress.counts(live=False) == {"completed": n}
         assert Progress.of(read(directory)) == books.progress
+
+
+def test_a_wider_space_writes_a_trial_down_again_with_its_new_keys_and_the_same_space_does_not(
+    tiny: Configs, directory: Path
+) -> None:
+    lr = {"optimizer.lr": [0.1, 0.3]}
+    wider = {**lr, "optimizer.weight_decay": [5.0e-4]}
+    for space, lines in ((lr, 2), (lr, 0), (wider, 2), (wider, 0)):
+        before = earlier_records(directory)
+        books = journal(tiny(space=space), directory)
+        with books.open("test"):
+            while (trial := books.next()) is not None:
+                assert books.progress.trials[trial.id].point == trial.point
+        written = [record for record in read(directory)[len(before) :] if record["record"] == "trial"]
+        assert [record["point"].keys() for record in written] == [space.keys()] * lines
+    assert len(books.progress.trials) == 2
 
 
 def test_a_torn_last_line_is_cut_off_and_the_next_launch_goes_on_behind_it(tiny: Configs, directory: Path) -> None:

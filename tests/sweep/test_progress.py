@@ -147,14 +147,21 @@ def test_a_trial_that_lost_its_checkpoint_counts_its_epochs_anew() -> None:
     assert progress.trials["a"].last["val_robust"] == 0.6
 
 
-def test_a_finished_trial_that_misses_an_epoch_is_not_finished_until_it_has_come() -> None:
-    lines = [line for line in whole("a") if line.get("epoch") != 2]
+@pytest.mark.parametrize("lost", [1, 2, 3])
+def test_a_finished_trial_that_misses_an_epoch_is_not_finished_until_it_has_come(lost: int) -> None:
+    lines = [line for line in whole("a") if line.get("epoch") != lost]
     progress = Progress.of([launch(1), trial("a"), *lines])
     assert not progress.trials["a"].finished
-    for line in (launch(1, 5.0), start("a", 5.0), epoch("a", 2, 0.2, 6.0), outcome("a", time=6.0)):
+    for line in (launch(1, 5.0), start("a", 5.0), epoch("a", lost, 0.2, 6.0), outcome("a", time=6.0)):
         progress.add(line)
     assert progress.trials["a"].finished
     assert (progress.trials["a"].epoch, progress.trials["a"].last["epoch"]) == (3, 3)
+
+
+@pytest.mark.parametrize("epochs", [0, 2])
+def test_a_diverged_trial_is_finished_with_the_epochs_before(epochs: int) -> None:
+    lines = [start("a"), *(epoch("a", number) for number in range(1, epochs + 1)), outcome("a", "diverged", epochs)]
+    assert Progress.of([launch(1), trial("a"), *lines]).trials["a"].finished
 
 
 def test_records_of_a_trial_whose_own_line_was_deleted_count_for_nothing() -> None:

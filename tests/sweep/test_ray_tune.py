@@ -53,3 +53,48 @@ def test_as_many_trials_run_at_once_as_fit(
     resources: dict[str, float], wanted: int | None, expected: int, local_ray: None
 ) -> None:
     assert ray_tune.most_at_once(ResourcesConfig.model_validate(resources), wanted) == expected
+
+
+def nodes(monkeypatch: pytest.MonkeyPatch, *found: dict[str, float]) -> None:
+    monkeypatch.setattr(ray_tune, "_nodes", lambda: [{"Resources": node} for node in found])
+
+
+@pytest.mark.parametrize(
+    ("found", "resources", "expected"),
+    [
+        ([{"CPU": 8, "GPU": 1}], {"cpu": 1, "gpu": 1}, 1),
+        ([{"CPU": 2, "GPU": 8}], {"cpu": 1, "gpu": 1}, 2),
+        # of each node what is scarce there: together they have room for ten
+        ([{"CPU": 8, "GPU": 1}, {"CPU": 2, "GPU": 4}], {"cpu": 1, "gpu": 0.5}, 2 + 2),
+        ([{"CPU": 3}, {"CPU": 3}], {"cpu": 2}, 1 + 1),  # no trial lies on two nodes
+        ([{"CPU": 8}, {"CPU": 8, "GPU": 2}], {"cpu": 1, "gpu": 1}, 2),
+        ([{"CPU": 8}, {"GPU": 8, "CPU": 0}, {"CPU": 4, "GPU": 3}], {"cpu": 2, "gpu": 1}, 2),
+    ],
+)
+def test_a_node_has_room_for_as_many_trials_as_its_scarcest_resource(
+    found: list[dict[str, float]], resources: dict[str, float], expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes(monkeypatch, *found)
+    asked = ResourcesConfig.model_validate(resources)
+    assert ray_tune.most_at_once(asked, None) == expected
+    assert ray_tune.most_at_once(asked, expected + 1) == expected
+    assert ray_tune.most_at_once(asked, 1) == 1
+
+
+@pytest.mark.parametrize("tenths", [1, 2, 3, 4, 7])
+def test_so_many_parts_of_a_gpu_fit_as_there_are_whatever_floats_make_of_the_quotient(
+    tenths: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """0.3 / 0.1 is below 3 in floats, and so are 0.6 / 0.2 and 1.2 / 0.4."""
+    share = tenths / 10
+    asked = ResourcesConfig.model_validate({"cpu": 1, "gpu": share})
+    for fit in range(1, 12):
+        for room, expected in ((tenths * fit / 10, fit), (share * fit, fit), (tenths * (fit + 1) / 10 - 1e-4, fit)):
+            nodes(monkeypatch, {"CPU": 64, "GPU": room})
+            assert ray_tune.most_at_once(asked, None) == expected, room
+
+
+def test_one_resource_on_each_of_two_nodes_is_no_room_and_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes(monkeypatch, {"CPU": 8}, {"CPU": 1, "GPU": 2})
+    with pytest.raises(UserError, match=r"^resources: no one node has 2 CPU and 1 GPU together; lower one of them, "):
+        ray_tune.most_at_once(ResourcesConfig.model_validate({"cpu": 2, "gpu": 1}), None)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 from PIL import Image
 
@@ -445,6 +446,15 @@ def test_late_points_are_better_than_the_first_ten_which_are_random(sampler: str
     config = sweep(n=n, search={"sampler": sampler})
     values = [near_a_tenth(trial.point) for trial in Run().trials(search_of(config), near_a_tenth)]
     assert statistics.mean(values[-last:]) > statistics.mean(values[:10]) + 0.1
+
+
+@pytest.mark.parametrize(("name", "kind"), [("tpe", optuna.samplers.TPESampler), ("gp", optuna.samplers.GPSampler)])
+def test_the_sampler_that_was_asked_for_asks(name: str, kind: type) -> None:
+    search = search_of(sweep({**NAMES, **LR}, 2, search={"sampler": name}))
+    assert isinstance(search, OptunaSearch)
+    for _ in range(4):
+        search.next()
+    assert [type(stratum.study.sampler) for stratum in search._strata] == [kind, kind]
 
 
 def test_a_loss_is_made_small() -> None:
