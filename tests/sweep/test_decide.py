@@ -6,6 +6,7 @@ import io
 import itertools
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ from rich.console import Console
 from analysis.claim_blocks import Effect, Options
 from analysis.claim_effects import not_weight_decay
 from analysis.claim_study import Study, load, study_of
-from analysis.claims import NAMES, ledger
+from analysis.claims import NAMES, Claim, ledger
 from analysis.frame import load_trials
 from sweep import decide as module
 from sweep.config import SweepConfig
-from sweep.decide import Design, decide, trial_seconds
+from sweep.decide import Design, Run, decide, trial_seconds
+from sweep.plan import Plan, plan
 from sweep.progress import Progress
 from sweep.search import fixed_points
 from trainers.errors import UserError
@@ -232,6 +234,67 @@ def test_a_failed_trial_stops_it_with_1(tiny: Tiny, tmp_path: Path, monkeypatch:
     code, text = run(tiny(trial=TRIAL), tmp_path)
     assert code == 1
     assert "a trial failed: seed 0 is not whole; the same command goes on" in text
+
+
+def scripted(monkeypatch: pytest.MonkeyPatch, *script: tuple[tuple[str, int], ...]) -> Run:
+    """Looks that find, one after another, these lines: verdict and replicates of each network; nothing is run."""
+    asked = iter(script)
+
+    def look(design: Design, records: Any, plans: Any) -> tuple[Claim, ...]:
+        lines = enumerate(next(asked))
+        return tuple(
+            Claim("deat_equal_lr", "", f"network {number}", "", verdict, "fraction", n=n, estimate=0.1)
+            for number, (verdict, n) in lines
+        )
+
+    def run(part: SweepConfig) -> int:
+        raise AssertionError("nothing is left to run")
+
+    monkeypatch.setattr(module, "_planned", lambda design, directory, seeds: ([], []))
+    monkeypatch.setattr(module, "_look", look)
+    monkeypatch.setattr(module, "claims_text", lambda claims: "the verdict")
+    return run
+
+
+def seeds_looked_at(tiny: Tiny, directory: Path, run: Run) -> list[str]:
+    """The seeds after which the script was looked at, and the last words before the verdict."""
+    text = io.StringIO()
+    design = Design(tiny(trial=TRIAL, seeds=[7]), "deat_equal_lr")
+    assert module._seed_after_seed(design, directory, Console(file=text, width=200), 1.0, run) == 0
+    *lines, said, verdict = text.getvalue().splitlines()
+    assert verdict == "the verdict"
+    return [*dict.fromkeys(line.partition(":")[0] for line in lines), said]
+
+
+YES, NO, OPEN, UNKNOWN = "supported", "contradicted", "undecided", "not measured"
+
+
+def test_it_is_decided_once_every_line_is(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = [(OPEN, 2), (OPEN, 2)], [(YES, 3), (OPEN, 3)], [(OPEN, 4), (NO, 4)], [(YES, 5), (UNKNOWN, 5)]
+    run = scripted(monkeypatch, *map(tuple, looks), ((YES, 6), (NO, 6)))
+    assert seeds_looked_at(tiny, tmp_path, run) == [*(f"seed {n}" for n in (7, 8, 9, 10, 11)), "decided after seed 11"]
+
+
+def test_it_is_given_up_once_no_undecided_line_has_grown_for_three_seeds_in_a_row(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What grows in a line that is decided already decides nothing."""
+    grown = [(YES, 1), (OPEN, 1)], [(YES, 2), (OPEN, 1)], [(YES, 3), (OPEN, 1)], [(YES, 3), (OPEN, 2)]
+    idle = [(YES, 4), (OPEN, 2)], [(YES, 5), (OPEN, 2)], [(YES, 6), (OPEN, 2)]
+    run = scripted(monkeypatch, *map(tuple, grown), *map(tuple, idle))
+    said = "stopped: 3 seeds in a row added nothing, their trials being left out of the claim"
+    assert seeds_looked_at(tiny, tmp_path, run) == [*(f"seed {n}" for n in range(7, 14)), said]
+
+
+def test_hours_left_are_those_of_the_parts_that_are_to_run_and_unknown_where_one_of_them_is(tiny: Tiny) -> None:
+    def part(left: int, seconds: float | None) -> Plan:
+        found = plan(tiny(trial=TRIAL), [], "abc")
+        return replace(found, finished=found.size - left, trial_seconds=seconds)
+
+    assert module._hours_left([part(1, 1800.0), part(2, 3600.0)]) == 1.5
+    assert module._hours_left([part(1, 1800.0), part(0, None)]) == 0.5
+    assert module._hours_left([part(1, 1800.0), part(1, None)]) is None
+    assert module._hours_left([part(0, 0.0)]) == 0
 
 
 def test_a_claim_whose_trials_all_diverge_is_given_up(tiny: Tiny, tmp_path: Path) -> None:
