@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pandas import DataFrame
 
 from analysis.cells import Mode, codes, measured
@@ -84,6 +85,9 @@ class NotMeasured:
 
 Measure = Callable[[DataFrame, Options], Effect | NotMeasured]
 
+#: Rows of a frame that are compared: those of one side, those of the other.
+Pairs = Callable[[DataFrame], list[tuple[list[int], list[int]]]]
+
 
 @dataclass(frozen=True, eq=False)
 class Block:
@@ -95,7 +99,7 @@ class Block:
     trials: DataFrame
 
     @classmethod
-    def of(cls, trials: DataFrame, y: str, *, most_cells: bool = False) -> Block:
+    def of(cls, trials: DataFrame, y: str, *, most_cells: bool = False, pairs: Pairs | None = None) -> Block:
         """A large block without holes; a cell that lacks a seed (it diverged) is out for all seeds.
 
         The seeds are ranked by how many cells they have, and the block is the largest of those that the first k
@@ -105,8 +109,11 @@ class Block:
             trials: completed ones of one network.
             y: a metric's column.
             most_cells: the seeds that have the most cells, however few they are.
+            pairs: what is compared. Only trials with a counterpart at their own seed enter: many seeds of one side
+                would else make the largest block, without the other side.
         """
         usable = measured(trials, y)
+        usable = usable if pairs is None else usable[_with_counterpart(usable, pairs)]
         usable = usable.assign(cell=codes(usable, axes(usable)))
         table = usable.pivot_table(index="cell", columns="seed", values=y)
         seeds = list(table.notna().sum().sort_values(ascending=False, kind="stable").index)
@@ -120,6 +127,15 @@ class Block:
     def of_cells(self, used: Sequence[int]) -> DataFrame:
         """The trials of these rows."""
         return self.trials[self.trials["cell"].isin(self.table.index[list(used)])]
+
+
+def _with_counterpart(trials: DataFrame, pairs: Pairs) -> NDArray[np.bool_]:
+    """Which trials are compared with another one of their seed."""
+    found = np.zeros(len(trials), dtype=np.bool_)
+    for of_seed in map(np.asarray, trials.groupby("seed").indices.values()):
+        rows = [row for pair in pairs(trials.iloc[of_seed]) for side in pair for row in side]
+        found[of_seed[rows]] = True
+    return found
 
 
 def published_settings(trials: DataFrame) -> DataFrame:

@@ -77,7 +77,7 @@ def equal_lr(trials: DataFrame, options: Options) -> Effect | NotMeasured:
     """DEAT minus SGD at equal hyperparameters, mean over cells: a fraction."""
     if lacking := _lacks_sides(trials):
         return NotMeasured(lacking)
-    block = Block.of(published_settings(trials), options.y)
+    block = Block.of(published_settings(trials), options.y, pairs=_pairs)
     return _paired(block, _pairs(block.cells), np.asarray(block.table), "DEAT - SGD, mean over equal cells", options)
 
 
@@ -96,17 +96,18 @@ def own_best(trials: DataFrame, options: Options) -> Effect | NotMeasured:
     candidates = _in_cells(found, chosen_cells(chooser, options.mode))
     chose = set(chooser.table.columns)
     confirming = candidates[~candidates["seed"].isin(chose | _choosers(found, options))]
-    block = Block.of(confirming, options.y, most_cells=True)
+    block = Block.of(confirming, options.y, most_cells=True, pairs=_family_pairs)
     note = f"cells chosen with {len(chose)} other seeds, which are not counted"
-    if not _pairs(block.cells, by_family=True):
+    if not _family_pairs(block.cells):
         if options.confirm:
             return NotMeasured("the seeds so far chose the cells; those to confirm them are still to run")
-        block = Block.of(candidates[candidates["seed"].isin(chose)], options.y, most_cells=True)
+        chosen = candidates[candidates["seed"].isin(chose)]
+        block = Block.of(chosen, options.y, most_cells=True, pairs=_family_pairs)
         note = "chosen and compared with the same seeds"
     if "test" in options.metric:
         note = "chosen by the test set, there being no other: both sides too high"
     how = "DEAT - SGD, each at its own best cell"
-    return _paired(block, _pairs(block.cells, by_family=True), np.asarray(block.table), how, options, note)
+    return _paired(block, _family_pairs(block.cells), np.asarray(block.table), how, options, note)
 
 
 def choosing_seeds(trials: DataFrame) -> frozenset[int]:
@@ -147,7 +148,7 @@ def not_weight_decay(trials: DataFrame, options: Options) -> Effect | NotMeasure
         return NotMeasured(
             "the controls were not run: no SGD trial has the learning rate and weight decay that DEAT acts like"
         )
-    block = Block.of(trials.iloc[sorted(set(used))], options.y)
+    block = Block.of(trials.iloc[sorted(set(used))], options.y, pairs=matched_controls)
     how = "DEAT - SGD at lr / f, f times the weight decay"
     return _paired(block, matched_controls(block.cells), np.asarray(block.table), how, options)
 
@@ -174,7 +175,7 @@ def extra_time(trials: DataFrame, options: Options) -> Effect | NotMeasured:
         return NotMeasured(lacking)
     if EPOCH_SECONDS not in trials or not np.isfinite(trials[EPOCH_SECONDS]).any():
         return NotMeasured("no times are recorded")
-    block = Block.of(published_settings(trials), EPOCH_SECONDS)
+    block = Block.of(published_settings(trials), EPOCH_SECONDS, pairs=_pairs)
     if _one_after_the_other(block.trials):
         if options.by_turns:
             return NotMeasured("so far DEAT's trials began after SGD's; with further seeds they go by turns")
@@ -244,14 +245,25 @@ def _lacks_sides(trials: DataFrame) -> str:
     return f"no trial of {' and '.join(missing)}" if missing else ""
 
 
-def _pairs(cells: DataFrame, *, by_family: bool = False) -> list[tuple[list[int], list[int]]]:
-    """Rows of DEAT with the rows of SGD that agree with them: on the family of methods, or on all but the optimizer."""
-    if by_family:
-        keys = np.array([named(str(name)).family for name in cells["method"]])
-    else:
-        shared = [axis for axis in axes(cells) if axis == "optimizer.lr" or not axis.startswith("optimizer.")]
-        shared += [OWN_DECAY] if OWN_DECAY in cells else []
-        keys = codes(cells, shared).astype(str)
+def _pairs(cells: DataFrame) -> list[tuple[list[int], list[int]]]:
+    """Rows of DEAT with the rows of SGD that agree with them on all but the optimizer's own settings."""
+    shared = [axis for axis in axes(cells) if axis == "optimizer.lr" or not axis.startswith("optimizer.")]
+    shared += [OWN_DECAY] if OWN_DECAY in cells else []
+    return _agreeing(cells, codes(cells, shared).astype(str))
+
+
+def _family_pairs(cells: DataFrame) -> list[tuple[list[int], list[int]]]:
+    """Rows of DEAT with the rows of SGD of the same family of methods."""
+    return _agreeing(cells, np.array([named(str(name)).family for name in cells["method"]]))
+
+
+def _agreeing(cells: DataFrame, keys: NDArray[np.str_]) -> list[tuple[list[int], list[int]]]:
+    """Rows of DEAT with the rows of SGD of the same key.
+
+    Args:
+        cells: n rows.
+        keys: (n,).
+    """
     sides = [np.asarray(cells["optimizer.name"] == name) for name in ("deat", "sgd")]
     found = [[list(map(int, np.flatnonzero(side & (keys == key)))) for side in sides] for key in dict.fromkeys(keys)]
     return [(deat, sgd) for deat, sgd in found if deat and sgd]

@@ -18,6 +18,7 @@ from analysis.claim_effects import k1_k2, matched_controls, ratio_only
 from analysis.claim_study import Study, decided_by, load, published
 from analysis.claim_tables import claims_json, claims_text, look_of, rule
 from analysis.claims import NAMES, UNMATCHED, Claim, ledger, question
+from analysis.evidence import of_values
 from analysis.methods import comparison, holm
 from analysis.ratio_models import along_ratio
 from trainers.errors import UserError
@@ -125,6 +126,20 @@ def test_what_would_decide_costs_the_seconds_of_the_claims_trials(frame_of):
     assert claim.further_seconds == pytest.approx(claim.further * 24 * 10.0)
 
 
+def test_further_seeds_are_foretold_at_holms_share_for_all_lines_that_are_open(frame_of):
+    frame = grid(frame_of, gain=0.004, noise=0.008)
+    found = ledger(Study(frame))
+    claim = next(line for line in found if line.name == "deat_equal_lr")
+    still, tested = (sum(bool(test(line)) for line in found) for test in (
+        lambda line: line.p_holm >= 0.05, lambda line: np.isfinite(line.p),
+    ))  # fmt: skip
+    means = frame.groupby(["optimizer.name", "seed"])["last_test_robust"].mean()
+    evidence = of_values((means["deat"] - means["sgd"]).to_numpy())
+    alone, shared, all_of_them = (evidence.further(evidence.estimate, 0.05 / share) for share in (1, still, tested))
+    assert alone < shared < all_of_them
+    assert (claim.verdict, claim.further) == ("undecided", shared)
+
+
 def test_a_cell_that_diverged_at_one_seed_is_out_for_all_seeds(frame_of):
     frame = grid(frame_of, noise=0.0)
     odd = (frame["optimizer.lr"] == 0.4) & (frame["batch_size"] == 32) & (frame["optimizer.name"] == "sgd")
@@ -134,6 +149,23 @@ def test_a_cell_that_diverged_at_one_seed_is_out_for_all_seeds(frame_of):
     claim = ledger(Study(frame), only="deat_equal_lr")[0]
     assert claim.estimate == pytest.approx(0.02)
     assert claim.left_out == {"diverged": 1, UNMATCHED: 3 + 4}
+
+
+@pytest.mark.parametrize("name", ["deat_equal_lr", "no_extra_time", "not_weight_decay"])
+def test_more_seeds_of_one_side_neither_count_nor_displace_those_of_both(frame_of, name):
+    frame = controls(frame_of, 0.01, seeds=20) if name == "not_weight_decay" else grid(frame_of, seeds=20)
+    deat = frame["optimizer.name"] == "deat"
+    (both,) = ledger(Study(frame[frame["seed"] < 4]), only=name)
+    (more,) = ledger(Study(frame[(frame["seed"] < 4) | ~deat]), only=name)
+    assert (more.estimate, more.low, more.high, more.n) == pytest.approx((both.estimate, both.low, both.high, 4))
+    assert more.left_out[UNMATCHED] - both.left_out.get(UNMATCHED, 0) == (~deat & (frame["seed"] >= 4)).sum()
+
+
+def test_seeds_that_no_cell_has_of_both_sides_measure_nothing(frame_of):
+    frame = grid(frame_of)
+    frame = frame.assign(seed=frame["seed"] + 10 * (frame["optimizer.name"] == "deat"))
+    claim = ledger(Study(frame), only="deat_equal_lr")[0]
+    assert (claim.verdict, claim.note) == ("not measured", "no cell was run with both DEAT and SGD at the same seed")
 
 
 def test_other_budgets_are_left_out_and_counted(frame_of):
