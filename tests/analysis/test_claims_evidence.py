@@ -21,6 +21,7 @@ def test_the_range_of_two_cells_has_the_paired_t_interval():
     difference = stats.ttest_rel(*table)
     low, high = difference.confidence_interval(0.95)
     assert found.interval(0.05) == pytest.approx((max(low, 0), high))
+    assert found.error == pytest.approx(stats.sem(table[0] - table[1]))
     assert found.level(found.estimate) == pytest.approx(difference.pvalue, rel=1e-4)
 
 

@@ -83,12 +83,29 @@ def test_noise_is_taken_off_the_squares():
     )
 
 
-def test_the_noise_share_is_that_of_one_trial():
-    # Noise variance 1, design's 2/3 + 0: share 0.6; the noise's variance has 128 degrees of freedom, sd 12.5 %.
-    found = of(design(lambda a, b, c: a - b, points=128, seeds=2, noise=1.0))
-    assert found.noise == pytest.approx(1, abs=3.3 * 0.0625)
-    assert found.noise_share == pytest.approx(0.6, abs=0.1)
+def test_the_noise_share_is_that_of_one_trial_what_the_polynomial_misses_included():
+    frame = design(lambda a, b, c: a - b + 4 * a**3 * b, points=40, seeds=2, noise=0.3)
+    found = of(frame)
+    noise = frame.groupby("optimizer.lr")["y"].var().mean()
+    means = frame.groupby("optimizer.lr", sort=False)["y"].mean().to_numpy()
+    points = frame.drop_duplicates("optimizer.lr")
+    logs = {"optimizer.lr": True, "batch_size": True, "k": False}
+    columns = basis(np.column_stack([scaled(points[axis].to_numpy(), log) for axis, log in logs.items()]), terms(3))
+    missed = np.linalg.lstsq(columns, means, rcond=None)[1].item() / (40 - 10) - noise / 2
+    assert missed > 2 * noise
+    assert found.noise == pytest.approx(np.sqrt(noise))
+    assert found.noise_share == pytest.approx(noise / (noise + found.deviation**2 + missed))
     assert np.isnan(of(design(lambda a, b, c: a - b)).noise_share)
+
+
+def test_the_interval_is_a_normal_one_about_the_estimate():
+    frame = design(lambda a, b, c: 2 * a - 2 * b + c * a + 2 * c, points=64, noise=0.3)
+    inner, outer = (of(frame, confidence=level) for level in (0.5, 0.95))
+    for one, other in zip(inner.shares, outer.shares, strict=True):
+        for few, most in ((one.first, other.first), (one.total, other.total)):
+            assert (most.low + most.high) / 2 == pytest.approx(most.value)
+            assert (most.high - most.low) / (few.high - few.low) == pytest.approx(1.959964 / 0.674490, rel=1e-6)
+    assert of(frame).shares == outer.shares
 
 
 def test_intervals_hold_the_truth():

@@ -43,8 +43,9 @@ def test_same_seeds_on_both_sides_are_paired(frame_of):
     assert (found.low, found.high) == pytest.approx(tuple(expected.confidence_interval(0.95)))
 
 
-def test_other_seeds_are_compared_by_welch(frame_of):
-    deat, sgd = np.array([0.5, 0.54, 0.52]), np.array([0.48, 0.53])
+@pytest.mark.parametrize("seeds", [(3, 2), (2, 3)])
+def test_other_seeds_are_compared_by_welch_though_one_sides_are_among_the_others(frame_of, seeds):
+    deat, sgd = np.array([0.5, 0.54, 0.52])[: seeds[0]], np.array([0.48, 0.53, 0.51])[: seeds[1]]
     cells = paired_difference(frame_of(rows("deat", deat) + rows("sgd", sgd))).cells
     expected = stats.ttest_ind(deat, sgd, equal_var=False)
     assert cells["test"].tolist() == ["Welch"]

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from analysis.coefficients import resampled
 from analysis.differences import paired_difference
 from analysis.fits import METHODS, correlation, correlations
 from trainers.errors import UserError
@@ -76,6 +77,39 @@ def test_estimate_and_p_are_scipys(frame_of, method):
     assert found.n == 27
 
 
+def fishers_z(found):
+    """The middle of the interval and half its width, on Fisher's z."""
+    low, high = np.arctanh([found.low, found.high])
+    return (low + high) / 2, (high - low) / 2
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_interval_is_a_t_interval_about_the_estimates_z_with_trials_minus_cells_degrees_of_freedom(frame_of, method):
+    frame = grid(frame_of, np.random.default_rng(0), noise=2.0)
+    asked = frame, "optimizer.lr", "last_test_robust", method
+    inner, outer = (correlation(*asked, confidence=level) for level in (0.5, 0.95))
+    assert fishers_z(outer)[0] == pytest.approx(np.arctanh(outer.estimate))
+    expected = stats.t.ppf([0.75, 0.975], 27 - 9)
+    assert fishers_z(outer)[1] / fishers_z(inner)[1] == pytest.approx(expected[1] / expected[0])
+    assert correlation(*asked) == outer
+    (row,) = correlations(frame, predictors=["optimizer.lr"], methods=[method]).to_dict("records")
+    assert (row["low"], row["high"]) == (outer.low, outer.high)
+
+
+def weighted_pearson(frame, weights):
+    """Of every resample, by numpy."""
+    values = frame[["optimizer.lr", "last_test_robust"]].to_numpy().T
+    covariances = [np.cov(values, aweights=row) for row in weights]
+    return np.array([c[0, 1] / np.sqrt(c[0, 0] * c[1, 1]) for c in covariances])
+
+
+def test_half_width_is_t_times_the_standard_deviation_of_the_resamples_z(frame_of):
+    frame = grid(frame_of, np.random.default_rng(0), noise=2.0)
+    found = correlation(frame, "optimizer.lr", "last_test_robust", "pearson", resamples=200, seed=5)
+    drawn = weighted_pearson(frame, resampled(np.repeat(np.arange(9), 3), 200, np.random.default_rng(5)))
+    assert fishers_z(found)[1] == pytest.approx(stats.t.ppf(0.975, 18) * np.arctanh(drawn).std())
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_interval_covers_the_mean_estimate_in_about_19_of_20_replications(frame_of, method):
     # 300 replications at 95 %: Monte-Carlo sd 1.26 points, 3.5 sd allowed. Target: the estimate's mean.
@@ -130,22 +164,6 @@ def test_seeds_that_never_reorder_the_trials_give_no_interval(frame_of, method):
     assert found.interval_method == "none: the resamples are all alike"
 
 
-def test_interval_misses_on_both_sides_alike(frame_of):
-    # A percentile interval lies above the target in 17 %, below in 1 %; this one in 3.6 % and 0.9 %, the
-    # difference with a Monte-Carlo sd of 1.3 points at 300 replications, 3.5 sd allowed.
-    rng = np.random.default_rng(6)
-    frame = grid(frame_of, rng, noise=0.0, seeds=2)
-    means = frame["last_test_robust"].to_numpy()
-    fits = []
-    for _ in range(300):
-        noisy = frame.assign(last_test_robust=means + 2.0 * rng.standard_normal(len(means)))
-        fits.append(correlation(noisy, "optimizer.lr", "last_test_robust", "pearson", resamples=300))
-    target = np.mean([fit.estimate for fit in fits])
-    too_high = np.mean([target < fit.low for fit in fits])
-    too_low = np.mean([target > fit.high for fit in fits])
-    assert abs(too_high - too_low) < 0.075
-
-
 def test_width_falls_as_one_over_the_root_of_the_seeds(frame_of):
     widths = []
     for seeds in (4, 16, 64):
@@ -156,12 +174,12 @@ def test_width_falls_as_one_over_the_root_of_the_seeds(frame_of):
     assert slope == pytest.approx(-0.5, abs=0.12)
 
 
-def test_one_trial_a_cell_is_resampled_as_trials_and_says_so(frame_of):
-    found = correlation(
-        grid(frame_of, np.random.default_rng(0), seeds=1), "optimizer.lr", "last_test_robust", "pearson"
-    )
+def test_one_trial_a_cell_is_resampled_as_trials_and_bounded_by_their_percentiles(frame_of):
+    frame = grid(frame_of, np.random.default_rng(0), seeds=1)
+    found = correlation(frame, "optimizer.lr", "last_test_robust", "pearson", resamples=200, seed=5)
     assert found.interval_method == "bootstrap of trials (one a cell), percentile"
-    assert found.high > found.low
+    drawn = weighted_pearson(frame, resampled(np.zeros(9, dtype=int), 200, np.random.default_rng(5)))
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])))
 
 
 def test_single_cells_among_others_are_counted_in_the_methods_name(frame_of):

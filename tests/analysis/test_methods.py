@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner
 from scipy import stats
 
+from analysis.blocks import mean_error
 from analysis.frame import load_trials
 from analysis.method_tables import effects_frame, effects_rows, methods_text, notes, results_frame, results_rows
 from analysis.methods import comparison, holm, slot_effects
@@ -97,6 +98,12 @@ def test_variance_is_pooled_over_methods_with_the_same_seeds(frame_of):
     residuals = values - values.mean(1, keepdims=True) - values.mean(0) + values.mean()
     half = stats.t.ppf(0.975, 4) * np.sqrt(2 * (residuals**2).sum() / 4 / 3)
     assert max(widths) == pytest.approx(2 * half)
+    error, freedom = mean_error(values)
+    half = stats.t.ppf(0.975, freedom) * error
+    for result in found.values():
+        assert (result.robust.low, result.robust.high) == pytest.approx(
+            (result.robust.value - half, result.robust.value + half)
+        )
 
 
 def test_method_of_other_seeds_is_compared_by_welch(frame_of):
@@ -293,11 +300,15 @@ def test_notes_say_how_many_verdicts_the_methods_own_seeds_support(frame_of):
     )
 
 
-@pytest.mark.parametrize(("lrs", "noted"), [([0.1], False), ([0.1, 0.2], True)])
-def test_edge_is_explained_only_where_a_learning_rate_is_marked(frame_of, lrs, noted):
-    found = comparison(frame_of([trial(0.5, lr=lr) for lr in lrs]))
-    assert any("*" in text for text in results_rows(found)[0].values()) == noted
-    assert any(note.startswith("*") for note in notes(found)) == noted
+@pytest.mark.parametrize(
+    ("lrs", "best", "shown"),
+    [([0.1], 0.1, None), ([0.1, 0.2, 0.4], 0.1, "0.1*"), ([0.1, 0.2, 0.4], 0.2, "0.2"), ([0.1, 0.2, 0.4], 0.4, "0.4*")],
+)
+def test_the_lowest_and_the_highest_learning_rate_are_marked_and_a_note_explains_it(frame_of, lrs, best, shown):
+    found = comparison(frame_of([trial(0.5 - abs(lr - best), lr=lr) for lr in lrs]))
+    (row,) = results_rows(found)
+    assert row.get("optimizer.lr") == shown
+    assert any(note.startswith("*") for note in notes(found)) == ("*" in (shown or ""))
 
 
 def test_text_of_a_row_is_percent_with_the_edge_marked(frame_of):

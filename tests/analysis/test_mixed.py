@@ -7,6 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from analysis import published
 from analysis.differences import t_test
@@ -170,6 +171,12 @@ def test_balanced_gain_is_the_mean_of_paired_differences(frame_of):
     gains = by_cell["DEAT"] - by_cell["PGD-AT"]
     found = network_effects(frame)
     assert found.difference.value == pytest.approx(gains.mean(), abs=1e-6)
+    # A mean over 27 cells of the difference of two methods, each with noise of its own in the cell and of 3 seeds.
+    error = np.sqrt(2 * (found.deviations["method in a cell"] ** 2 + found.deviations["noise"] ** 2 / 3) / 27)
+    half = 1.959964 * error
+    bounds = (found.difference.value - half, found.difference.value + half)
+    assert (found.difference.low, found.difference.high) == pytest.approx(bounds, rel=1e-5)
+    assert found.p == pytest.approx(2 * stats.norm.sf(found.difference.value / error), rel=1e-3)
     means = gains.groupby("model.name").mean().to_numpy()
     assert (*found.difference_over_networks, found.p_over_networks) == pytest.approx(t_test(means, 0.95))
 

@@ -160,6 +160,17 @@ def test_own_tables_have_no_printed_numbers_and_count_all_learning_rates(both: D
     means = both.trials.groupby(["method", "optimizer.lr"])["last_test_robust"].mean()
     assert gain["estimate"] == pytest.approx((means["DEAT"] - means["PGD-AT"]).mean())
     assert (gain["n_cells"], gain["n_trials"]) == (5, 30)
+    interval = stats.ttest_rel(means["DEAT"], means["PGD-AT"]).confidence_interval(0.95)
+    assert (gain["low"], gain["high"]) == pytest.approx(tuple(interval))
+
+
+def test_own_best_cells_are_compared_by_the_t_interval_paired_by_seed(both: Data) -> None:
+    row = paper_tables.own_best(both).iloc[0]
+    at_best = both.trials[both.trials["optimizer.lr"] == row["deat_lr"]]
+    by_seed = at_best.pivot_table(index="seed", columns="method", values="last_test_robust")
+    assert (row["pgd_at_lr"], row["pgd_at_edge"], row["deat_edge"]) == (0.8, True, True)
+    interval = stats.ttest_rel(by_seed["DEAT"], by_seed["PGD-AT"]).confidence_interval(0.95)
+    assert (row["low"], row["high"]) == pytest.approx(tuple(interval))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from analysis import published
+from analysis.coefficients import resampled
 from analysis.partial import partial, partial_correlations
 
 
@@ -22,8 +23,8 @@ def sweep(frame_of, rng, own=1.0, through=0.0, seeds=3, grid=(0.01, 0.03, 0.1, 0
     return frame_of(rows)
 
 
-def by(frame, kind, resamples=200):
-    found = partial_correlations(frame, resamples=resamples)
+def by(frame, kind, resamples=200, **options):
+    found = partial_correlations(frame, resamples=resamples, **options)
     return next(one for one in found if one.coefficient == kind)
 
 
@@ -93,6 +94,33 @@ def test_an_association_that_only_the_given_makes_goes_away(frame_of):
     found = [by(sweep(frame_of, rng, own=0.0, through=2.0), "pearson", 2) for _ in range(200)]
     assert np.mean([one.plain for one in found]) > 0.9
     assert np.mean([one.p < 0.05 for one in found]) == pytest.approx(0.05, abs=3.3 * 0.0154)
+
+
+def fishers_z(found):
+    """The middle of the interval and half its width, on Fisher's z."""
+    low, high = np.arctanh([found.low, found.high])
+    return (low + high) / 2, (high - low) / 2
+
+
+@pytest.mark.parametrize("kind", ["pearson", "spearman"])
+def test_the_interval_is_a_t_interval_about_the_estimates_z_with_one_degree_of_freedom_less(frame_of, kind):
+    frame = sweep(frame_of, np.random.default_rng(0), own=0.3)
+    inner, outer = (by(frame, kind, confidence=level) for level in (0.5, 0.95))
+    assert fishers_z(outer)[0] == pytest.approx(np.arctanh(outer.estimate))
+    expected = stats.t.ppf([0.75, 0.975], 12 - 4 - 1)
+    assert fishers_z(outer)[1] / fishers_z(inner)[1] == pytest.approx(expected[1] / expected[0])
+    assert by(frame, kind) == outer
+
+
+def test_its_half_width_is_t_times_the_standard_deviation_of_the_resamples_z(frame_of):
+    frame = sweep(frame_of, np.random.default_rng(0), own=0.3)
+    values = frame[["lr_batch_ratio", "last_test_robust", "last_train_robust"]].to_numpy().T
+    values[0] = np.log10(values[0])
+    drawn = []
+    for weights in resampled(np.repeat(np.arange(4), 3), 200, np.random.default_rng(5)):
+        precision = np.linalg.inv(np.cov(values, aweights=weights))
+        drawn.append(-precision[0, 1] / np.sqrt(precision[0, 0] * precision[1, 1]))
+    assert fishers_z(by(frame, "pearson", seed=5))[1] == pytest.approx(stats.t.ppf(0.975, 7) * np.arctanh(drawn).std())
 
 
 @pytest.mark.parametrize("kind", ["pearson", "spearman"])

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from pandas import DataFrame
 from scipy import stats
 
 from analysis import published
@@ -33,6 +36,18 @@ def sweep(frame_of):
         return frame_of(rows)
 
     return build
+
+
+@pytest.fixture(scope="module")
+def compared_sweep():
+    """A comparison with every model and test."""
+    rng, rows = np.random.default_rng(6), []
+    for number, (lr, batch, seed) in enumerate(itertools.product(*GRID, range(3))):
+        known = {"trial_id": f"t{number}", "outcome": "completed", "method": "PGD-AT", "seed": seed}
+        point = {"model.name": "net", "optimizer.lr": lr, "batch_size": batch, "lr_batch_ratio": lr / batch}
+        rows.append({**known, **point, "last_test_robust": 0.5 + 0.01 * rng.standard_normal()})
+    (found,) = ratio_comparisons(DataFrame(rows))
+    return found
 
 
 def test_the_slope_along_equal_ratio_is_exact_without_noise(sweep):
@@ -77,6 +92,22 @@ def test_seeds_of_one_trial_each_are_no_blocks(sweep):
     found = along_ratio(frame.assign(seed=range(9)))
     assert found.method.endswith("no seed has two trials")
     assert np.isnan(found.p_alike)
+
+
+def test_intervals_of_a_comparison_are_those_of_its_parts_at_95_percent(sweep):
+    from statsmodels.regression.linear_model import OLS
+
+    frame = sweep(np.random.default_rng(1), along=0.02, seed_effect=0.02)
+    (found,) = ratio_comparisons(frame)
+    assert found.along == along_ratio(frame)
+    layout = Layout.of(frame, "last_test_robust")
+    columns = [layout.z, np.eye(3)[layout.seed], layout.x, layout.x**2]
+    oracle = OLS(layout.y, np.column_stack(columns)).fit()
+    assert found.along.blocks == pytest.approx((oracle.params[0], *oracle.conf_int(0.05)[0]))
+    assert found.along.p_blocks == pytest.approx(oracle.pvalues[0])
+    for test in found.tests:
+        errors = [held_out_errors(layout.design(name, 2), layout) for name in (test.larger, test.smaller)]
+        assert test.held_out == pytest.approx(jackknife_difference(*errors, 0.95))
 
 
 def test_slopes_of_seeds_that_differ_are_noticed(sweep):
@@ -250,6 +281,32 @@ def test_a_slope_along_equal_ratio_is_found(sweep):
     best = min(found.fits, key=lambda fit: fit.aicc)
     assert best.name == "ratio + lr"
     assert found.along.high < 0
+
+
+@pytest.mark.parametrize(
+    ("p_lr", "p_full", "p_slopes", "said"),
+    [
+        (0.2, 0.3, 0.2, "nothing beyond the ratio is seen"),
+        (0.01, 0.3, 0.01, "the ratio is not all: ratio + lr fit better"),
+        (0.01, 0.01, 0.01, "the ratio is not all: ratio + lr and full fit better"),
+        (0.2, 0.3, 0.01, "open: the seeds' own slopes say that the ratio is not all, and no larger model fits better"),
+        (0.2, 0.01, 0.2, "open: full fit better if all seeds have one slope, but their own slopes do not settle it"),
+        (0.05, 0.05, 0.05, "nothing beyond the ratio is seen"),
+    ],
+)
+@pytest.mark.parametrize("lacks", [False, True])
+def test_the_ratio_is_said_not_to_be_all_only_if_models_and_slopes_agree(
+    compared_sweep, p_lr, p_full, p_slopes, said, lacks
+):
+    found = compared_sweep
+    holm = {"ratio + lr": p_lr, "full": p_full}
+    tests = tuple(
+        replace(test, p_holm=holm[test.larger] if test.smaller == "ratio only" else 0.0) for test in found.tests
+    )
+    fits = (*found.fits[:-1], replace(found.fits[-1], p_lack_of_fit=0.04 if lacks else 0.05))
+    made = replace(found, tests=tests, fits=fits, along=replace(found.along, p=p_slopes))
+    shape = "; but even the largest model misses the cells' means, so that this depends on its shape"
+    assert verdict(made) == said + lacks * shape
 
 
 def test_a_surface_that_no_polynomial_fits_is_flagged(sweep):

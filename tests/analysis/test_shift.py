@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 from pandas import DataFrame
+from scipy import stats
 
 from analysis import published
+from analysis.coefficients import resampled
 from analysis.shift import FURTHEST, shift
 
 
@@ -78,6 +80,40 @@ def test_interval_holds_the_true_c_as_often_as_it_says_and_c_is_unbiased(rates: 
     assert abs(logs.mean() - np.log(1.8)) < 4 * error + 0.02
     held = sum(one.low <= 1.8 <= one.high for one in found)
     assert held >= 31  # of 40; 31 or more with p 0.999 if the interval holds in 90 %
+
+
+def of_resamples(frame: DataFrame, cells: list[Any], resamples: int) -> tuple[Any, Any]:
+    """log c and what is left of each resample, drawn as trials: whole multiples of one weight are repeated rows."""
+    rng = np.random.default_rng(0)
+    weights = np.hstack([resampled(np.asarray(of), resamples, rng) for of in cells])
+    sides = [frame[frame["method"] == name].index for name in ("DEAT", "PGD-AT")]
+    order = np.concatenate(sides)
+    drawn = []
+    for row in weights:
+        counts = np.round(row / row[row > 0].min()).astype(int)
+        drawn.append(shift(frame.loc[np.repeat(order, counts)], resamples=2))
+    return np.log([one.c for one in drawn]), np.array([one.residual for one in drawn])
+
+
+def test_of_replicates_it_is_a_t_interval_on_log_c_with_trials_minus_cells_degrees_of_freedom() -> None:
+    frame = curves(1.8, np.geomspace(0.01, 0.5, 8), noise=0.002, seeds=2)
+    found = shift(frame, resamples=20)
+    logs, left = of_resamples(frame, [np.repeat(np.arange(8), 2)] * 2, 20)
+    half = stats.t.ppf(0.975, 32 - 16) * logs.std(ddof=1)
+    assert (np.log(found.low), np.log(found.high)) == pytest.approx((np.log(found.c) - half, np.log(found.c) + half))
+    half = stats.t.ppf(0.975, 32 - 16) * left.std(ddof=1)
+    bounds = found.residual_low, found.residual_high
+    assert bounds == pytest.approx((found.residual - half, found.residual + half))
+    assert found.interval_method == "bootstrap of seeds within cells (Rao-Wu), t on log c"
+
+
+def test_of_one_trial_a_rate_its_bounds_are_percentiles_over_redrawn_learning_rates() -> None:
+    frame = curves(1.8, np.geomspace(0.01, 0.5, 40), noise=0.001)
+    found = shift(frame, resamples=20)
+    logs, left = of_resamples(frame, [np.zeros(40, dtype=int)] * 2, 20)
+    assert (np.log(found.low), np.log(found.high)) == pytest.approx(tuple(np.quantile(logs, [0.025, 0.975])))
+    assert (found.residual_low, found.residual_high) == pytest.approx(tuple(np.quantile(left, [0.025, 0.975])))
+    assert found.interval_method == "bootstrap of learning rates (one trial each), percentile"
 
 
 def test_gain_is_that_at_equal_learning_rates() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import linalg
 
-from analysis import published
+from analysis import published, smooth
 from analysis.smooth import _walk, axial_median, fit_process, ratio_angles, smooth_surfaces
 
 LRS = [0.01, 0.03, 0.1, 0.3]
@@ -119,6 +119,19 @@ def test_the_angle_of_a_plane_is_the_planes(frame_of, surface, angle):
     assert found.angle.value == pytest.approx(angle, abs=3)
     assert found.angle.low <= found.angle.value <= found.angle.high
     assert found.angle.high - found.angle.low < 15
+
+
+def test_the_angles_interval_holds_95_percent_of_the_posterior(frame_of, monkeypatch):
+    # Directions that are the same everywhere, from -10 to 10 degrees off rising lr / batch: 45 degrees of (lr, -batch).
+    class Known:
+        def gradients(self, places, draws, rng):
+            turned = np.radians(45 - np.linspace(-10, 10, 4001))
+            drawn = np.stack([np.sin(turned), -np.cos(turned)], axis=-1)
+            return None, np.repeat(drawn[:, None], len(places), axis=1)
+
+    monkeypatch.setattr(smooth, "_walk", lambda process, y, rng: [Known()])
+    (found,) = smooth_surfaces(sweep(frame_of, bump, np.random.default_rng(0)))
+    assert found.angle == pytest.approx((0, -9.5, 9.5), abs=1e-6)
 
 
 def test_an_angle_is_of_a_line_and_not_of_its_sense():
