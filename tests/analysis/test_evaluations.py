@@ -78,6 +78,23 @@ def test_the_chunks_of_an_evaluation_add_up(run: Any, chunk: Write) -> None:
     assert (row["low"], row["high"]) == pytest.approx((expected.low, expected.high))
 
 
+def test_an_evaluation_is_complete_once_all_images_that_were_asked_last_are_there(run: Any, chunk: Write) -> None:
+    def complete() -> bool:
+        (row,) = load_evaluations(run.directory).to_dict("records")
+        return bool(row["complete"])
+
+    steps = [
+        ({"first": 0, "asked": 100}, True),
+        ({"first": 100, "images": 50, "asked": 300}, False),
+        ({"first": 200, "asked": 300}, False),  # 150 to 199 are still in flight
+        ({"first": 150, "images": 50, "asked": 300}, True),
+        ({"first": 0, "asked": 150}, True),  # fewer asked for later: more are there
+    ]
+    for values, expected in steps:
+        chunk(**values)
+        assert complete() == expected, values
+
+
 def test_an_image_that_stands_in_two_chunks_counts_once(run: Any, chunk: Write) -> None:
     for first, images in ((0, 50), (0, 100), (50, 100), (100, 100)):
         chunk(first=first, images=images)

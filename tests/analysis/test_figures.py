@@ -8,7 +8,9 @@ from scipy import stats
 
 from analysis import dots, dynamics_plans, figures, panels, plotted, ratio_plans
 from analysis.figures import PLANS, Data, draw, load, products
+from analysis.fits import correlation
 from analysis.frame import load_epochs, load_trials
+from analysis.lines import line
 from analysis.styles import looks
 from sweep.cli import main
 from trainers.errors import UserError
@@ -85,8 +87,9 @@ def test_band_is_the_t_interval_with_the_variance_pooled_over_a_curve(ratio_tria
     assert (curve["high"] - curve["mean"]).to_numpy() == pytest.approx(np.full(9, half))
 
 
-def test_diverged_trials_are_in_the_numbers_of_the_lr_figure(ratio_trials):
-    rows = plotted.accuracy_by_lr(ratio_trials, "last_test_robust")
+def test_diverged_trials_are_in_the_numbers_of_the_lr_figure_and_failed_ones_are_not(ratio_trials):
+    failed = ratio_trials.head(2).assign(outcome="failed", trial_id=["f0", "f1"])
+    rows = plotted.accuracy_by_lr(pd.concat([ratio_trials, failed], ignore_index=True), "last_test_robust")
     lost = rows[rows["outcome"] == "diverged"]
     assert len(rows) == 54
     assert len(lost) == 3
@@ -105,11 +108,26 @@ def test_many_batch_sizes_share_one_panel(frame_of):
     assert set(plotted.accuracy_by_lr(frame, "last_test_robust")["batch_size"]) == {"all"}
 
 
-def test_line_recovers_the_slope_of_a_noiseless_sweep(frame_of):
-    frame = frame_of([{"optimizer.lr": lr, "last_test_robust": 0.5 + 0.04 * np.log10(lr)} for lr in (0.01, 0.1, 1.0)])
+def test_ratio_lines_are_least_squares_in_the_logarithm_with_the_ratios_correlations(frame_of):
+    rng = np.random.default_rng(0)
+    frame = frame_of(
+        [
+            {"optimizer.lr": lr, "seed": seed, "last_test_robust": 0.04 * np.log10(lr) + 0.1 * rng.random()}
+            for lr in (0.01, 0.03, 0.1, 0.3, 1.0)
+            for seed in range(3)
+        ]
+    )
     lines = plotted.ratio_lines(frame, "last_test_robust")
-    assert lines["slope"].iloc[0] == pytest.approx(0.04)
-    assert lines["n"].iloc[0] == 3
+    x, y = np.log10(frame["lr_batch_ratio"].to_numpy()), frame["last_test_robust"].to_numpy()
+    expected = line(x, y, np.linspace(x.min(), x.max(), 50))
+    assert lines["lr_batch_ratio"].to_numpy() == pytest.approx(10**expected.at)
+    for name in ("fit", "low", "high"):
+        assert lines[name].to_numpy() == pytest.approx(getattr(expected, name))
+    first = lines.iloc[0]
+    assert (first["slope"], first["n"]) == (expected.slope, 15)
+    for name in ("pearson", "spearman"):
+        found = correlation(frame, "lr_batch_ratio", "last_test_robust", name)
+        assert tuple(first[[name, f"{name}_low", f"{name}_high"]]) == (found.estimate, found.low, found.high)
 
 
 def test_random_search_is_no_grid(frame_of):
@@ -178,18 +196,32 @@ def test_figure_numbers_read_back_from_csv_are_those_drawn(ratio_run, tmp_path, 
     pd.testing.assert_frame_equal(back, expected, check_dtype=False, rtol=1e-8)
 
 
-def test_panels_of_a_surface_share_their_cells(run):
+def test_panels_of_a_surface_share_their_cells_lr_across_and_batch_up():
+    cells = [("PGD-AT", 0.1, 32), ("PGD-AT", 0.1, 64), ("PGD-AT", 0.3, 32), ("PGD-AT", 0.3, 128), ("DEAT", 0.3, 64)]
     rows = pd.DataFrame(
         [
-            {"model.name": "m", "method": name, "lr": lr, "batch": batch, "mean": 0.5, "n": 1, "diverged": 0}
-            for name, lr, batch in [("PGD-AT", 0.1, 32), ("PGD-AT", 0.1, 64), ("PGD-AT", 0.3, 32), ("DEAT", 0.3, 64)]
+            {
+                "model.name": "m",
+                "method": name,
+                "lr": lr,
+                "batch": batch,
+                "mean": lr + batch / 1000,
+                "n": 1,
+                "diverged": 0,
+            }
+            for name, lr, batch in cells
         ]
     )
     figure = panels.heat_map(rows, "lr", "batch", "last_test_robust", equal_ratio=False)
     deat, sgd = figure.axes[:2]
     assert [text.get_position() for text in deat.texts] == [(1, 1)]
+    assert [text.get_position() for text in sgd.texts] == [(0, 0), (0, 1), (1, 0), (1, 2)]
+    assert sgd.texts[-1].get_text() == "42.8\nn = 1"
     assert [text.get_text() for text in sgd.get_xticklabels()] == ["0.1", "0.3"]
-    assert deat.images[0].get_array().shape == (2, 2)
+    assert [text.get_text() for text in deat.get_yticklabels()] == ["32", "64", "128"]
+    assert (sgd.get_xlabel(), deat.get_ylabel()) == ("lr", "batch")
+    np.testing.assert_allclose(sgd.images[0].get_array().filled(0), [[13.2, 33.2], [16.4, 0], [0, 42.8]])
+    assert sgd.images[0].origin == "lower"
 
 
 def product(**values):

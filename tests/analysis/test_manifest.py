@@ -36,6 +36,32 @@ def test_manifest_says_what_each_figure_came_from(run: Any, drawn: Path) -> None
     assert {file for files in known["figures"].values() for file in files if file.endswith("csv")} == csvs
 
 
+def test_code_version_is_of_every_source_and_published_number_and_of_their_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def version() -> str:
+        manifest.code_version.cache_clear()
+        return manifest.code_version()
+
+    files = ["manifest.py", "theory/deat.py", "published_numbers/table4.csv"]
+    for name in files:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("1")
+    (tmp_path / "theory" / "left.pyc").write_text("1")
+    with monkeypatch.context() as patched:
+        patched.setattr(manifest, "__file__", str(tmp_path / "manifest.py"))
+        versions = [version()]
+        for name in files:
+            (tmp_path / name).write_text("2")
+            versions.append(version())
+        (tmp_path / "theory" / "deat.py").rename(tmp_path / "theory" / "sde.py")
+        versions.append(version())
+        (tmp_path / "theory" / "left.pyc").write_text("2")
+        assert version() == versions[-1]
+    assert len(set(versions)) == 5
+    manifest.code_version.cache_clear()
+
+
 def test_nothing_changed_is_the_same_in_every_figure(run: Any, drawn: Path) -> None:
     before = {path: path.read_bytes() for path in drawn.iterdir()}
     answers = figures.check(run.directory, drawn)

@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 
 from analysis.surfaces import surface, surfaces
@@ -37,13 +38,17 @@ def test_cell_without_trials_is_nan_with_n_0(frame_of):
     assert np.isnan(found.sd).all()
 
 
-def test_table_has_a_row_a_grid_point(ratio_trials):
-    table = surfaces(ratio_trials, "optimizer.lr", "batch_size")["small_cnn", "PGD-AT"].table()
+def test_table_has_a_row_a_grid_point_with_its_own_x_and_y(frame_of):
+    points = [(lr, batch) for lr in (0.1, 0.2) for batch in (64, 128, 256)]
+    rows = [{"optimizer.lr": lr, "batch_size": b, "last_test_robust": lr + b / 1000} for lr, b in points]
+    table = surface(frame_of(rows), "optimizer.lr", "batch_size").table()
     assert list(table.columns) == ["optimizer.lr", "batch_size", "mean", "sd", "n", "diverged"]
-    assert len(table) == 9
-    assert table["n"].sum() == 24
+    assert len(table) == 6
+    assert table["mean"].to_numpy() == pytest.approx(table["optimizer.lr"] + table["batch_size"] / 1000)
 
 
-def test_every_trial_is_counted_once(ratio_trials):
-    found = surfaces(ratio_trials, "optimizer.lr", "batch_size").values()
+def test_every_trial_that_completed_or_diverged_is_counted_once_and_no_other(ratio_trials):
+    outcomes = ["failed", "out_of_memory", "interrupted", "unfinished"]
+    others = ratio_trials.head(4).assign(outcome=outcomes, last_test_robust=np.nan)
+    found = surfaces(pd.concat([ratio_trials, others]), "optimizer.lr", "batch_size").values()
     assert sum(each.n.sum() + each.diverged.sum() for each in found) == len(ratio_trials)
