@@ -76,14 +76,14 @@ def swap_name(node: NodeOrLeaf) -> Changes:
 
 
 def change_arguments(node: NodeOrLeaf) -> Changes:
-    """Leaves out a keyword argument, or swaps two positional ones next to each other."""
+    """Leaves out a keyword argument, or swaps two positional ones next to each other that are written alike."""
     given = node.children[::2] if node.type == "arglist" else []
     texts = [one.get_code(include_prefix=False) for one in given]
     for index, one in enumerate(given):
         after = index + 1
         if one.type == "argument" and "=" in one.children:
             yield one, ", ".join(texts[:index] + texts[after:])
-        elif after < len(given) and "argument" not in (one.type, given[after].type):
+        elif after < len(given) and one.type == given[after].type != "string":
             yield one, ", ".join([*texts[:index], texts[after], texts[index], *texts[after + 1 :]])
 
 
