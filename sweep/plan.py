@@ -157,9 +157,9 @@ def _seconds(search: Search, progress: Progress, config: SweepConfig, code_versi
     of_kind: dict[Any, list[float]] = defaultdict(list)
     of_batch: dict[Any, list[float]] = defaultdict(list)
     for trial in progress.trials.values():
-        if trial.seen:
-            of_kind[trial.kind].append(trial.seconds / len(trial.seen))
-            of_batch[trial.kind, trial.point.get("batch_size")].append(trial.seconds / len(trial.seen))
+        if trial.trained:
+            of_kind[trial.kind].append(trial.seconds / trial.trained)
+            of_batch[trial.kind, trial.point.get("batch_size")].append(trial.seconds / trial.trained)
     known, total = search.known(), 0.0
     for wanted in known:
         left = _left(wanted, progress.trials.get(wanted.id), code_version)

@@ -44,6 +44,9 @@ class TrialProgress:
     finished: bool = False
     """Whether it has its numbers, every epoch's, and will not run again."""
     seconds: float = 0.0
+    """Training, evaluation and measuring, of every attempt."""
+    trained: int = 0
+    """Epochs in these seconds: one that was trained twice counts twice."""
     code_version: str | None = None
 
     def state(self, live: bool) -> str:
@@ -123,6 +126,7 @@ class Progress:
             trial.code_version = record["code_version"]
         elif record["record"] == "epoch":
             trial.seconds += record["seconds"] + record["evaluation_seconds"]
+            trial.trained += 1
             trial.epoch = record["epoch"]
             if trial.epoch >= trial.last.get("epoch", 0):  # not one that was lost and comes late
                 trial.last = dict(record)

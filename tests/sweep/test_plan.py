@@ -60,6 +60,13 @@ def test_of_a_new_sweep_all_is_left_and_the_cost_unknown(tiny: Configs) -> None:
     ]
 
 
+def test_the_plan_shows_the_question_and_what_a_trial_takes(tiny: Configs) -> None:
+    lines = plan(tiny(question="Is it the ratio?", resources={"cpu": 2, "gpu": 0.5}), [], "abc").lines()
+    assert lines[1] == "  Is it the ratio?"
+    assert lines[-1].endswith("; each trial takes 0.5 GPU")
+    assert plan(tiny(resources={"cpu": 2}), [], "abc").lines()[-1].endswith("; each trial takes 2 CPU")
+
+
 def test_finished_trials_are_kept_and_begun_ones_resumed(tiny: Configs) -> None:
     config = tiny()
     one, two, three, four = trials_of(config)
@@ -80,12 +87,16 @@ def test_finished_trials_are_kept_and_begun_ones_resumed(tiny: Configs) -> None:
     ]
 
 
-def test_epochs_of_another_network_say_nothing_of_the_cost(tiny: Configs) -> None:
+@pytest.mark.parametrize(("part", "key", "value"), [("model", "name", "vit_small"), ("data", "name", "cifar10"),
+                                                     ("dynamics", "every", 1)])  # fmt: skip
+def test_epochs_of_another_network_or_data_set_or_with_other_dynamics_say_nothing_of_the_cost(
+    part: str, key: str, value: Any, tiny: Configs
+) -> None:
     config = tiny()
     trials = trials_of(config)
     records = launch(trials) + [line for trial in trials for line in run(trial, 3)]
-    trial = config.trial.model_copy(update={"model": config.trial.model.model_copy(update={"name": "vit_small"})})
-    found = plan(config.model_copy(update={"trial": trial}), records, "abc")
+    changed = getattr(config.trial, part).model_copy(update={key: value})
+    found = plan(config.model_copy(update={"trial": config.trial.model_copy(update={part: changed})}), records, "abc")
     assert found.left == len(trials)
     assert found.trial_seconds is None
 
@@ -133,6 +144,12 @@ def test_a_trial_that_other_code_began_is_not_resumed(tiny: Configs) -> None:
     assert found.trial_seconds == (3 + 1 + 3 + 3) * 30
 
 
+def test_an_epoch_that_was_trained_twice_took_its_time_twice(tiny: Configs) -> None:
+    one, *_ = trials = trials_of(tiny())
+    records = launch(trials) + run(one, 2, None, code="old") + run(one, 3)
+    assert plan(tiny(), records, "abc").trial_seconds == 3 * 3 * 30
+
+
 def test_finished_trials_from_other_code_are_told(tiny: Configs) -> None:
     config = tiny()
     one, two, *_ = trials_of(config)
@@ -140,6 +157,8 @@ def test_finished_trials_from_other_code_are_told(tiny: Configs) -> None:
     found = plan(config, records, "abc")
     assert found.other_code == {"old": 1}
     assert "  1 of the finished come from other code (old); they are kept" in found.lines()
+    without = tiny(space={"optimizer.lr": [two.config.optimizer.lr], "optimizer.name": [two.config.optimizer.name]})
+    assert plan(without, records, "abc").other_code == {}
 
 
 def test_points_that_mean_the_same_trial_are_told(tiny: Configs) -> None:
@@ -255,3 +274,14 @@ def test_of_finished_trials_nothing_is_looked_at(tiny: Configs, monkeypatch: pyt
     one, *others = trials_of(tiny())
     plan(tiny(), launch([one]) + run(one, 3), "abc")
     assert looked_at == others
+
+
+def test_where_points_are_still_to_be_asked_for_an_example_of_them_is_looked_at(
+    tiny: Configs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at: list[PlannedTrial] = []
+    monkeypatch.setattr("sweep.plan.check_trials", lambda config, trials: looked_at.extend(trials))
+    records = ran(optuna(tiny, 2), [], 2)
+    assert len(looked_at) == 1
+    plan(optuna(tiny, 2), records, "abc")
+    assert len(looked_at) == 1

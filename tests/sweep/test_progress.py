@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 import pytest
 
-from sweep.progress import STATES, Progress
-from trainers.record import EpochRecord, epoch_record
+from sweep.progress import STATES, Progress, kind_of
+from trainers.record import DynamicsRecord, EpochRecord, epoch_record
 
 Records = list[dict[str, Any]]
 EPOCHS = 3
@@ -194,3 +195,47 @@ def test_what_failed_in_this_launch_is_not_left() -> None:
 
 def test_the_label_is_the_point_and_the_seed() -> None:
     assert Progress.of([launch(), trial("a")]).trials["a"].label() == "optimizer.lr=0.1 optimizer.name=sgd seed=0"
+    drawn = trial("a") | {"point": {"optimizer.lr": 0.0123456, "batch_size": 12345}, "seed": 3}
+    assert Progress.of([launch(), drawn]).trials["a"].label() == "optimizer.lr=0.01235 batch_size=12345 seed=3"
+
+
+def test_a_trial_that_starts_again_has_no_outcome_until_it_ends() -> None:
+    for ended in ([start("a"), outcome("a", "failed", 0)], whole("a")):
+        progress = Progress.of([launch(1), trial("a"), *ended, launch(1, 5.0), start("a", 5.0)])
+        found = progress.trials["a"]
+        assert (found.outcome, found.reason, found.finished) == (None, "", False)
+        assert progress.counts(live=True) == {"running": 1}
+        assert progress.counts(live=False) == {"interrupted": 1}
+
+
+def test_seconds_are_of_training_evaluation_and_measuring_and_epochs_count_as_often_as_they_were_trained() -> None:
+    measured = {"record": "dynamics", "trial_id": "a", "epoch": 0, "seconds": 4.0, "time": 0.0}
+    rows = {field.name: () for field in fields(DynamicsRecord)}
+    lines = [start("a"), rows | measured, epoch("a", 1), start("a"), epoch("a", 1, 0.6), epoch("a", 2)]
+    found = Progress.of([launch(1), trial("a"), *lines]).trials["a"]
+    assert (found.seconds, found.trained, found.epoch) == (4 + 3 * (2 + 1), 3, 2)
+
+
+def test_metric_and_mode_are_those_of_the_last_launch_and_none_where_it_did_not_say() -> None:
+    chosen = {"metric": "val_robust_loss", "mode": "min"}
+    progress = Progress.of([launch() | chosen])
+    assert progress.chosen_by == chosen
+    progress.add(launch())
+    assert progress.chosen_by == {}
+
+
+def test_a_clock_that_is_set_back_takes_no_time_away() -> None:
+    progress = Progress.of([launch(1, 10.0), trial("a"), start("a", 10.0), epoch("a", 1, time=14.0)])
+    progress.add(epoch("a", 2, time=3.0))
+    assert progress.epochs_per_second() == 2 / 4
+
+
+@pytest.mark.parametrize(
+    "other", [{"model": {"name": "b"}}, {"data": {"name": "b"}}, {"dynamics": {"every": 2}}, {"dynamics": None}]
+)
+def test_the_kind_of_a_trial_is_its_network_its_data_and_what_is_measured(other: dict[str, Any]) -> None:
+    config = {"model": {"name": "a"}, "data": {"name": "a", "root": "/x"}, "dynamics": {"every": 1, "images": 9}}
+    changed = {key: value for key, value in (config | other).items() if value is not None}
+    assert kind_of(changed) != kind_of(config)
+    same = {**config, "data": {"name": "a", "root": "/y"}, "dynamics": {"images": 9, "every": 1}, "batch_size": 3}
+    assert kind_of(same) == kind_of(config)
