@@ -162,6 +162,45 @@ def test_each_launch_says_which_code_and_versions_it_ran(tiny: Configs, director
     assert [{key: launch[key] for key in ENVIRONMENT} for launch in launches] == [ENVIRONMENT] * 2
 
 
+def test_a_launch_says_by_what_it_chooses_and_how_many_trials_there_are_of_which_some_may_be_finished(
+    tiny: Configs, directory: Path
+) -> None:
+    config = tiny(metric="val_robust_loss", mode="min")
+    for _ in range(2):
+        books = journal(config, directory)
+        with books.open("test"):
+            trial = given(books).id
+            for message in (start(trial), *(epoch(trial, n) for n in (1, 2, 3)), outcome(trial)):
+                books.take(message)
+    launches = [record for record in read(directory) if record["record"] == "launch"]
+    assert [(record["metric"], record["mode"], record["size"]) for record in launches] == [
+        ("val_robust_loss", "min", 4)
+    ] * 2
+
+
+def test_a_journal_that_is_closed_takes_nothing_more(tiny: Configs, directory: Path) -> None:
+    books = journal(tiny(), directory)
+    with pytest.raises(RuntimeError, match="inside"), books.open("test"):
+        raise RuntimeError("inside")
+    before = (directory / RECORDS_FILE).read_bytes()
+    with pytest.raises(ValueError, match="closed file"):
+        books.take(start(next(iter(books.progress.trials))))
+    assert (directory / RECORDS_FILE).read_bytes() == before
+
+
+def test_a_trial_that_a_search_finds_again_belongs_to_the_launch(tiny: Configs, directory: Path) -> None:
+    with journal(tiny(), directory).open("one"):
+        pass
+    books = journal(tiny(), directory)
+    search, found = books._plan.search, books._plan.search.known()[2]
+    search.known, search.next = lambda: [], iter([found, None]).__next__
+    with books.open("two"):
+        assert given(books) == found
+        assert books.progress.wanted == {found.id}
+        assert books.next() is None
+    assert Progress.of(read(directory)).wanted == {found.id}
+
+
 def test_what_the_journal_holds_in_memory_is_what_its_file_tells(tiny: Configs, directory: Path) -> None:
     books = journal(tiny(), directory)
     with books.open("test"):
@@ -322,7 +361,8 @@ def test_a_torn_last_line_is_cut_off_and_the_next_launch_goes_on_behind_it(tiny:
 
 
 def test_a_directory_is_held_by_one_launch(directory: Path) -> None:
-    with RunLock(directory):
+    lock = RunLock(directory)
+    with lock:
         assert is_live(directory)
         with pytest.raises(UserError) as caught:
             RunLock(directory)

@@ -362,11 +362,12 @@ def test_parameters_mode_and_clean_images_are_left_alone(norm: Norm, frozen: boo
 
 
 @both_norms
-def test_the_result_carries_no_graph_even_where_gradients_are_off(norm: Norm) -> None:
+@pytest.mark.parametrize("steps", [0, 2])
+def test_the_result_carries_no_graph_even_where_gradients_are_off(norm: Norm, steps: int) -> None:
     images, (_, loss) = some_images().requires_grad_(), linear()
     with torch.no_grad():
-        quiet = pgd(loss, images, radius=0.1, step_size=0.1, steps=2, norm=norm, generator=seeded(0))
-    adversarial = pgd(loss, images, radius=0.1, step_size=0.1, steps=2, norm=norm, generator=seeded(0))
+        quiet = pgd(loss, images, radius=0.1, step_size=0.1, steps=steps, norm=norm, generator=seeded(0))
+    adversarial = pgd(loss, images, radius=0.1, step_size=0.1, steps=steps, norm=norm, generator=seeded(0))
     assert torch.equal(quiet, adversarial)
     assert not adversarial.requires_grad
     assert images.grad is None
