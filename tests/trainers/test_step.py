@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from trainers import objectives, weights
+from trainers.attacks import pgd
 from trainers.config import AttackConfig, ModelConfig, TrialConfig
 from trainers.engine import Engine, attacking, device_of, float32_products
 from trainers.errors import UserError
@@ -134,6 +135,27 @@ def test_the_tally_holds_the_loss_and_accuracy_at_the_adversarial_images() -> No
     accuracy, loss = tally.means()
     assert accuracy == (logits.argmax(1) == y).float().mean().item()
     assert loss == pytest.approx(F.cross_entropy(logits, y).item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["eval", "train"])
+@pytest.mark.parametrize(("norm", "start"), [("linf", "uniform"), ("l2", "normal"), ("l2", "clean")])
+def test_the_attack_is_pgd_as_the_config_has_it_at_the_network_in_the_mode_that_it_names(
+    norm: Any, start: Any, mode: Any
+) -> None:
+    x, y = batch()
+    strength: dict[str, Any] = {"radius": 0.2, "step_size": 0.05, "steps": 3, "norm": norm, "start": start}
+    found = adversarial(
+        build().train(),
+        cross_entropy,
+        x,
+        y,
+        AttackConfig(batch_norm=mode, **strength),
+        Engine(CPU),
+        torch.Generator().manual_seed(5),
+    )
+    other = build().train(mode == "train")
+    expected = pgd(cross_entropy(other, x, y), x, generator=torch.Generator().manual_seed(5), **strength)
+    assert torch.equal(found, expected)
 
 
 @pytest.mark.parametrize(("mode", "moves"), [("eval", False), ("train", True)])
