@@ -68,10 +68,10 @@ def delete_statement(node: NodeOrLeaf) -> Changes:
 
 
 def swap_name(node: NodeOrLeaf) -> Changes:
-    """Names the counterpart of a function."""
+    """Calls the counterpart of a function."""
     pairs = (("min", "max"), ("any", "all"), ("minimum", "maximum"), ("floor", "ceil"), ("mean", "sum"))
     for one, other in (*pairs, *(pair[::-1] for pair in pairs)):
-        if node.type == "name" and node.value == one:
+        if node.type == "name" and node.value == one and node.get_next_leaf().value == "(":
             yield node, other
 
 
