@@ -130,6 +130,16 @@ def test_a_trial_whose_best_weights_were_not_kept_before_it_stopped_begins_afres
     assert filled(kept_weights(path, "best")) == BEST
 
 
+def test_a_trial_that_has_ended_does_not_run_again_for_weights_that_were_not_to_be_kept(
+    scripted: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "trial.pt"
+    run(config(epochs=5, keep="last"), path)
+    monkeypatch.setattr(loop, "_epoch", lambda trial, number: pytest.fail("trained again"))
+    run(config(epochs=5, keep="best"), path)
+    assert set(torch.load(path, weights_only=True)["weights"]) == {"last"}
+
+
 def test_a_trial_of_which_the_last_weights_are_wanted_goes_on_whatever_was_kept_before(
     scripted: None, tmp_path: Path
 ) -> None:
@@ -198,7 +208,7 @@ def test_dynamics_are_in_the_checkpoint_before_their_epoch_is_reported_and_come_
         state = checkpoint.load(path) or {"dynamics": []}
         seen.append((type(record).__name__, record.epoch, [each["epoch"] for each in state["dynamics"]]))
 
-    trial = config(epochs=3, dynamics={"every": 2}, optimizer={"lr": 0.7}, schedule={"name": "constant"})
+    trial = config(epochs=3, dynamics={"every": 2}, schedule={"name": "constant", "warmup_epochs": 1})
     train(trial, report, path)
     assert seen == [
         ("DynamicsRecord", 0, []),  # nothing is trained yet that could be lost
@@ -210,7 +220,7 @@ def test_dynamics_are_in_the_checkpoint_before_their_epoch_is_reported_and_come_
     ]
     state = checkpoint.load(path)
     assert state is not None
-    assert [each["lr"] for each in state["dynamics"]] == [0.7, 0.1, 0.1]
+    assert [each["lr"] for each in state["dynamics"]] == [0.0, 0.1, 0.1]
     order = [each[:2] for each in seen]
     seen.clear()
     train(trial, report, path)

@@ -6,8 +6,9 @@ import logging
 import math
 import os
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +17,9 @@ import torch
 from trainers import checkpoint as checkpoints
 from trainers import loop
 from trainers.config import TrialConfig
+from trainers.engine import Engine
 from trainers.errors import UserError
+from trainers.evaluate import Evaluation
 from trainers.loop import train
 from trainers.record import METRICS, EpochRecord
 
@@ -147,22 +150,122 @@ def test_every_epoch_has_every_metric_and_the_epochs_count_from_one() -> None:
         assert all(0 <= value <= 1 for name, value in values.items() if not name.endswith("loss"))
 
 
-def test_evaluation_is_every_n_epochs_and_always_after_the_last() -> None:
+@dataclass
+class Watched:
+    """What an epoch asked for, and a clock: a training step takes 1 s, a clean evaluation 10 s, a robust one 100 s."""
+
+    clock: float = 0.0
+    lrs: list[float] = field(default_factory=list)
+    """Of every step."""
+    modes: list[bool] = field(default_factory=list)
+    """Whether the network was in train mode, at every step."""
+    evaluated: list[tuple[bool, str, str]] = field(default_factory=list)
+    """Of every evaluation: train mode, precision of the engine, and of torch's products."""
+    models: list[Any] = field(default_factory=list)
+    keys: list[tuple[Any, ...]] = field(default_factory=list)
+    """Of every generator."""
+    passes: list[dict[str, Any]] = field(default_factory=list)
+    """How the images were asked for."""
+    perturbed: list[int] = field(default_factory=list)
+    """Epochs for which slot 3 was asked."""
+
+
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
+    """Epochs that train and evaluate nothing."""
+    found = Watched()
+    made, seeded, images, slot = loop.generator, loop.default_generators, loop.batches, loop.weights.build
+
+    def step(model: Any, slots: Any, images: Any, labels: Any, *rest: Any) -> None:
+        found.clock += 1
+        found.lrs.append(slots.optimizer.param_groups[0]["lr"])
+        found.modes.append(model.training)
+        rest[-1].count(labels == 0, torch.full((len(labels),), 1.5))
+
+    def evaluation(seconds: float, accuracy: float, loss: float) -> Callable[..., Evaluation]:
+        def measured(model: Any, split: Any, *rest: Any) -> Evaluation:
+            found.clock += seconds
+            (engine,) = (each for each in rest if isinstance(each, Engine))
+            found.evaluated.append((model.training, engine.precision, torch.backends.fp32_precision))
+            found.models.append(model)
+            return Evaluation(accuracy, loss)
+
+        return measured
+
+    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: found.clock))
+    monkeypatch.setattr(loop, "training_step", step)
+    monkeypatch.setattr(loop.evaluate, "clean", evaluation(10, 0.5, 2.5))
+    monkeypatch.setattr(loop.evaluate, "robust", evaluation(100, 0.25, 3.5))
+    monkeypatch.setattr(loop, "generator", lambda device, *key: (found.keys.append(key), made(device, *key))[1])
+    monkeypatch.setattr(
+        loop, "default_generators", lambda device, *key: (found.keys.append(key), seeded(device, *key))[1]
+    )
+    monkeypatch.setattr(
+        loop, "batches", lambda split, size, **how: (found.passes.append(how), images(split, size, **how))[1]
+    )
+    monkeypatch.setattr(
+        loop.weights, "build", lambda settings, epoch: (found.perturbed.append(epoch), slot(settings, epoch))[1]
+    )
+    return found
+
+
+def test_an_epoch_says_what_was_measured_of_which_split_and_how_long_each_part_took(watched: Watched) -> None:
+    records: list[EpochRecord] = []
+    train(config(epochs=1), records.append)
+    (record,) = records
+    splits = {f"{split}_clean": 0.5 for split in ("train", "val", "test")}
+    splits |= {f"{split}_clean_loss": 2.5 for split in ("train", "val", "test")}
+    splits |= {f"{split}_robust": 0.25 for split in ("val", "test")}
+    splits |= {f"{split}_robust_loss": 3.5 for split in ("val", "test")}
+    assert {name: getattr(record, name) for name in splits} == splits
+    assert record.train_robust_loss == 1.5
+    assert (record.seconds, record.evaluation_seconds, record.samples_per_second) == (3, 3 * 10 + 2 * 100, 80 / 3)
+    assert record.peak_memory_bytes > 5e7  # torch alone takes more, and in KiB it would be a thousandth
+
+
+def test_the_learning_rate_is_the_schedules_at_each_step_and_the_recorded_one_the_last(watched: Watched) -> None:
+    records: list[EpochRecord] = []
+    train(config(epochs=2, schedule={"name": "linear"}, evaluation={"every": 9, "steps": 1}), records.append)
+    expected = [0.1 * (1 - (epoch + step / 3) / 2) for epoch in range(2) for step in range(3)]
+    assert watched.lrs == pytest.approx(expected)
+    assert [record.lr for record in records] == pytest.approx([expected[2], expected[5]])
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
+def test_training_is_in_train_mode_and_evaluation_in_eval_mode_and_fp32_also_of_the_average(
+    precision: str, watched: Watched
+) -> None:
+    averaging = {"name": "swa", "start": 1}
+    train(config(epochs=2, precision=precision, averaging=averaging), lambda record: None)
+    assert watched.modes == [True] * 2 * 3
+    assert watched.evaluated == [(False, "fp32", "ieee")] * (5 + 5 + 4)
+    raw, averaged = watched.models[0], watched.models[-1]
+    assert raw is not averaged
+    assert [model is raw for model in watched.models] == [True] * 10 + [False] * 4
+
+
+@pytest.mark.parametrize("augment", [True, False])
+def test_all_that_is_drawn_is_seeded_from_seed_epoch_and_purpose(augment: bool, watched: Watched) -> None:
+    data = {"name": "digits", "validation_fraction": 0.2, "train_per_class": 10, "test_per_class": 5}
+    trial = config(epochs=2, seed=7, data=data | {"augment": augment}, weights={"name": "awp", "warmup": 1})
+    train(trial, lambda record: None)
+    purposes = ["dropout", "attack", "mixing", "evaluation val", "evaluation test"]
+    assert watched.keys == [(7, epoch, purpose) for epoch in range(2) for purpose in purposes]
+    assert watched.passes == [{"augment": augment, "seed": 7, "epoch": epoch} for epoch in range(2)]
+    assert watched.perturbed == [0, 1]
+
+
+def test_evaluation_is_every_n_epochs_and_always_after_the_last(watched: Watched) -> None:
     records = run(config(epochs=5, evaluation={"every": 2, "steps": 1}))
     assert [record.epoch for record in records if record.test_robust is not None] == [2, 4, 5]
     assert all(record.train_robust is not None for record in records)
 
 
-def test_only_the_named_splits_are_measured() -> None:
+def test_only_the_named_splits_are_measured(watched: Watched) -> None:
     record = run(config(epochs=1, evaluation={"splits": ["test"], "steps": 1}))[0]
     assert record.test_robust is not None
     assert record.val_robust is None
     assert record.train_clean is None
-
-
-def test_piecewise_milestones_show_in_the_recorded_learning_rate() -> None:
-    records = run(config(schedule={"milestones": [2, 3]}))
-    assert [record.lr for record in records] == pytest.approx([0.1, 0.1, 0.01, 0.001])
 
 
 @pytest.mark.parametrize("lost", [math.nan, math.inf, -math.inf])
