@@ -286,6 +286,52 @@ def test_it_is_given_up_once_no_undecided_line_has_grown_for_three_seeds_in_a_ro
     assert seeds_looked_at(tiny, tmp_path, run) == [*(f"seed {n}" for n in range(7, 14)), said]
 
 
+def test_no_hours_are_spent_to_learn_what_a_seed_costs_once_they_are_used_up(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = scripted(monkeypatch)
+    unknown = plan(tiny(trial=TRIAL), [], "abc")
+    monkeypatch.setattr(module, "_planned", lambda design, directory, seeds: ([], [unknown]))
+    monkeypatch.setattr(module, "trial_seconds", lambda records, claim: 3601.0)
+    text = io.StringIO()
+    design = Design(tiny(trial=TRIAL), "deat_equal_lr")
+    assert module._seed_after_seed(design, tmp_path, Console(file=text, width=200), 1.0, run) == 0
+    assert text.getvalue() == "stopped: seed 0 would take a time not known yet, and 0 h are left\n"
+
+
+def test_what_is_run_to_learn_a_cost_is_one_unfinished_trial_of_a_network_that_nothing_is_known_of(tiny: Tiny) -> None:
+    space = {"model.name": ["small_cnn", "preact_resnet18"], "optimizer.lr": [0.1, 0.2]}
+    config = tiny(trial={key: value for key, value in TRIAL.items() if key != "model"}, space=space, seeds=[4, 5])
+    found = plan(config, [], "abc")
+    wanted = found.search.known()
+    measured = next(trial for trial in wanted if trial.config.model.name == "small_cnn")
+    epoch = {
+        "record": "epoch",
+        "trial_id": measured.id,
+        "epoch": 1,
+        "lr": 0.1,
+        "seconds": 1.0,
+        "evaluation_seconds": 0.0,
+    }
+    records = [{"record": "trial", **measured.record(0)}, epoch]
+    for known, network in (([], "small_cnn"), (records, "preact_resnet18")):
+        (one,) = plan(module._unmeasured([found], known), [], "abc").search.known()
+        assert one == next(trial for trial in wanted if trial.config.model.name == network)
+
+
+def test_a_look_is_by_the_sweeps_own_metric_at_the_trials_of_its_plans_alone(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[Study, dict[str, Any]]] = []
+    monkeypatch.setattr(module, "ledger", lambda study, **options: asked.append((study, options)))
+    config = tiny(trial=TRIAL, metric="val_robust_loss", mode="min")
+    found = plan(config, [], "abc")
+    module._look(Design(config, "deat_equal_lr"), [], [found])
+    ((study, options),) = asked
+    assert options == {"metric": "val_robust_loss", "mode": "min", "only": "deat_equal_lr"}
+    assert study.launched == {"deat_equal_lr": frozenset(trial.id for trial in found.search.known())}
+
+
 def test_hours_left_are_those_of_the_parts_that_are_to_run_and_unknown_where_one_of_them_is(tiny: Tiny) -> None:
     def part(left: int, seconds: float | None) -> Plan:
         found = plan(tiny(trial=TRIAL), [], "abc")
