@@ -230,6 +230,19 @@ def test_a_planned_trial_is_named_by_its_config_and_holds_its_point() -> None:
         assert trial.record(7)["config"]["data"]["fingerprint"] == "digits-0"
 
 
+@pytest.mark.parametrize(
+    ("root", "place"), [(None, "data"), ("there", "there"), ("~/there", "home/there"), ("/x", "/x")]
+)
+def test_a_planned_trial_finds_its_data_from_wherever_it_runs(
+    root: str | None, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    config = sweep(trial={"data": {"name": "digits", "root": root}})
+    (trial,) = planned(config, [{}], marks(config))
+    assert trial.config.data.root == str(tmp_path / place)
+
+
 def test_values_that_do_not_go_together_are_named_with_their_point() -> None:
     config = sweep({**NAMES, "optimizer.momentum": [0.0, 0.9]}, None, "grid")
     with pytest.raises(UserError) as caught:

@@ -137,6 +137,30 @@ def test_the_tally_holds_the_loss_and_accuracy_at_the_adversarial_images() -> No
     assert loss == pytest.approx(F.cross_entropy(logits, y).item(), rel=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("objective", "start", "attack_draws", "mixing_draws"),
+    [("pgd_at", "uniform", True, False), ("avmixup", "clean", False, True), ("natural", "uniform", False, False)],
+)
+def test_the_attack_and_the_mixing_draw_from_a_generator_each(
+    objective: str, start: str, attack_draws: bool, mixing_draws: bool
+) -> None:
+    config = TrialConfig.model_validate(
+        {"data": {"name": "digits"}, "objective": {"name": objective}, "attack": {"start": start, "steps": 1}}
+    ).resolved()
+    model, generators = build().train(), [torch.Generator().manual_seed(seed) for seed in (2, 3)]
+    before = [generator.get_state() for generator in generators]
+    slots = Slots(
+        config.attack,
+        objectives.build(config.objective, num_classes=10),
+        weights.build(config.weights, epoch=0),
+        torch.optim.SGD(model.parameters(), lr=0.1),
+        Engine(CPU),
+    )
+    training_step(model, slots, *batch(), *generators, Tally.empty(CPU))
+    drew = [not torch.equal(one.get_state(), was) for one, was in zip(generators, before, strict=True)]
+    assert drew == [attack_draws, mixing_draws]
+
+
 @pytest.mark.parametrize("mode", ["eval", "train"])
 @pytest.mark.parametrize(("norm", "start"), [("linf", "uniform"), ("l2", "normal"), ("l2", "clean")])
 def test_the_attack_is_pgd_as_the_config_has_it_at_the_network_in_the_mode_that_it_names(
