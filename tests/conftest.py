@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+# Before torch, numpy or a child process is there: on a busy machine the threads of small products wait for each other
+# longer than they compute, and two test processes share the cores anyway.
+for library in ("OMP", "OPENBLAS", "MKL"):
+    os.environ[f"{library}_NUM_THREADS"] = "1"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that share the one local Ray go to the same process of pytest-xdist; so do those of a file, whose trained
+    network they share."""
+    for item in items:
+        ray = "local_ray" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("ray" if ray else item.path.name))
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -34,34 +35,32 @@ def local_ray() -> Iterator[None]:
     ray_tune.ray.shutdown()
 
 
+#: A sweep of two methods and two learning rates: four trials of three short epochs.
+TINY: dict[str, Any] = {
+    "name": "tiny",
+    "trial": {
+        "data": {"name": "digits", "validation_fraction": 0.2, "train_per_class": 10, "test_per_class": 5},
+        "model": {"name": "small_cnn"},
+        "batch_size": 32,
+        "epochs": 3,
+        "attack": {"radius": 0.15, "step_size": 0.04, "steps": 2},
+        "evaluation": {"steps": 2},
+    },
+    "space": {"optimizer.name": ["sgd", "deat"], "optimizer.lr": [0.1, 0.3]},
+    "max_concurrent": 2,
+}
+
+
+def _written(folder: Path, **values: Any) -> Path:
+    path = folder / "tiny.yaml"
+    path.write_text(yaml.safe_dump(TINY | values))
+    return path
+
+
 @pytest.fixture
 def sweep_file(tmp_path: Path) -> Callable[..., Path]:
-    """Writes the file of a sweep of two methods and two learning rates, four trials of three short epochs."""
-
-    def write(**values: Any) -> Path:
-        tiny = {
-            "name": "tiny",
-            "trial": {
-                "data": {
-                    "name": "digits",
-                    "validation_fraction": 0.2,
-                    "train_per_class": 10,
-                    "test_per_class": 5,
-                },
-                "model": {"name": "small_cnn"},
-                "batch_size": 32,
-                "epochs": 3,
-                "attack": {"radius": 0.15, "step_size": 0.04, "steps": 2},
-                "evaluation": {"steps": 2},
-            },
-            "space": {"optimizer.name": ["sgd", "deat"], "optimizer.lr": [0.1, 0.3]},
-            "max_concurrent": 2,
-        }
-        path = tmp_path / "tiny.yaml"
-        path.write_text(yaml.safe_dump(tiny | values))
-        return path
-
-    return write
+    """Writes the file of the tiny sweep, with other values where told."""
+    return lambda **values: _written(tmp_path, **values)
 
 
 @pytest.fixture
@@ -70,16 +69,30 @@ def tiny(sweep_file: Callable[..., Path]) -> Callable[..., SweepConfig]:
     return lambda **values: load(sweep_file(**values))
 
 
+def _launched(config: SweepConfig, directory: Path, **options: Any) -> tuple[int, str]:
+    text = io.StringIO()
+    code = runner.launch(config, directory, Console(file=text, width=200), command="test", **options)
+    return code, text.getvalue()
+
+
 @pytest.fixture
 def launch() -> Callable[..., tuple[int, str]]:
     """Launches a config in a directory; gives the exit code and what was printed."""
+    return _launched
 
-    def run(config: SweepConfig, directory: Path, **options: Any) -> tuple[int, str]:
-        text = io.StringIO()
-        code = runner.launch(config, directory, Console(file=text, width=200), command="test", **options)
-        return code, text.getvalue()
 
-    return run
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of the tiny sweep, run once to its end in this process; for reading only."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    assert _launched(load(_written(folder)), folder / "run", serial=True)[0] == 0
+    return folder / "run"
+
+
+@pytest.fixture
+def finished(undisturbed: Path, tmp_path: Path) -> Path:
+    """A copy of it, to go on from."""
+    return Path(shutil.copytree(undisturbed, tmp_path / "finished"))
 
 
 #: Columns that may differ between two runs of the same sweep.

@@ -11,13 +11,24 @@ from pathlib import Path
 import pytest
 
 from analysis.frame import load_trials
-from sweep.config import SweepConfig, load
+from sweep.config import load
 from trainers.record import FINISHED, read
 
 Driver = Callable[..., subprocess.Popen[str]]
 WaitFor = Callable[..., None]
+Launch = Callable[..., tuple[int, str]]
+SameNumbers = Callable[[Path, Path], None]
 LONG = ("--set", "trial.epochs=400")
 PATIENCE = 120  # s, on a machine that is busy with other things
+
+#: How each launch runs, and after how many more lines of a kind it is killed.
+KILLS = (
+    (("--serial",), "trial", 4),
+    (("--serial",), "start", 1),
+    (("--serial",), "epoch", 2),
+    (("--serial",), "outcome", 1),
+    ((), "epoch", 2),
+)
 
 
 def assert_no_finished_trial_started_again(directory: Path) -> None:
@@ -30,41 +41,38 @@ def assert_no_finished_trial_started_again(directory: Path) -> None:
             finished.add(record["trial_id"])
 
 
-@pytest.mark.parametrize(
-    ("options", "kind", "number"),
-    [
-        (["--serial"], "trial", 4),
-        (["--serial"], "start", 2),
-        (["--serial"], "epoch", 5),
-        (["--serial"], "outcome", 3),
-        ([], "epoch", 1),
-        ([], "outcome", 1),
-    ],
-)
-def test_after_kill_9_the_same_command_ends_with_the_frame_of_an_undisturbed_run(
-    options: list[str],
-    kind: str,
-    number: int,
+def lines(directory: Path, kind: str) -> int:
+    if not (directory / "records.jsonl").exists():
+        return 0
+    return sum(record["record"] == kind for record in read(directory))
+
+
+def test_killed_over_and_over_the_same_command_ends_with_the_frame_of_an_undisturbed_run(
     driver: Driver,
     wait_for: WaitFor,
     sweep_file: Callable[..., Path],
-    launch: Callable[..., tuple[int, str]],
-    same_numbers: Callable[[Path, Path], None],
+    launch: Launch,
+    same_numbers: SameNumbers,
     tmp_path: Path,
-    local_ray: None,
 ) -> None:
-    run = tmp_path / "run"
-    process = driver(*options)
-    wait_for(run, kind, number, process)
-    process.kill()
-    process.wait()
-    assert launch(load(sweep_file()), run, serial=bool(options))[0] == 0
-    launch(load(sweep_file()), tmp_path / "whole", serial=True)
+    run, six = tmp_path / "run", "trial.epochs=6"
+    for options, kind, more in KILLS:
+        before = lines(run, kind)
+        process = driver("--set", six, *options)
+        wait_for(run, kind, before + more, process)
+        process.kill()
+        process.wait()
+    assert launch(load(sweep_file(), [six]), run, serial=True)[0] == 0
+    assert lines(run, "launch") == len(KILLS) + 1
+    launch(load(sweep_file(), [six]), tmp_path / "whole", serial=True)
     same_numbers(run, tmp_path / "whole")
     assert_no_finished_trial_started_again(run)
 
 
-@pytest.mark.parametrize(("signum", "name"), [(signal.SIGINT, "SIGINT"), (signal.SIGTERM, "SIGTERM")])
+@pytest.mark.parametrize(
+    ("signum", "name"),
+    [pytest.param(signal.SIGINT, "SIGINT", marks=pytest.mark.slow), (signal.SIGTERM, "SIGTERM")],
+)
 def test_a_signal_leaves_honest_outcomes_and_exit_130(
     signum: int, name: str, driver: Driver, wait_for: WaitFor, tmp_path: Path
 ) -> None:
@@ -83,51 +91,31 @@ def test_a_signal_leaves_honest_outcomes_and_exit_130(
         assert (run / "checkpoints" / f"{trial}.pt").exists()
 
 
-def test_a_second_signal_ends_at_once(driver: Driver, wait_for: WaitFor, tmp_path: Path) -> None:
-    process = driver("--serial", *LONG)
-    wait_for(tmp_path / "run", "epoch", 1, process)
-    process.send_signal(signal.SIGSTOP)  # both are waiting when it wakes
-    process.send_signal(signal.SIGINT)
-    process.send_signal(signal.SIGTERM)
-    process.send_signal(signal.SIGCONT)
-    process.communicate(timeout=PATIENCE)
-    assert process.returncode == 130
-
-
-def test_a_second_launch_on_the_directory_gets_one_clear_line(
-    driver: Driver, wait_for: WaitFor, tmp_path: Path
-) -> None:
-    first = driver("--serial", *LONG)
-    wait_for(tmp_path / "run", "epoch", 1, first)
-    second = driver("--serial")
-    output = second.communicate(timeout=PATIENCE)[0]
-    assert second.returncode == 2
-    assert output.startswith(
-        f"sweep: {tmp_path / 'run'}: is in use by another command (sweep launch, process {first.pid}"
-    )
-    assert output.count("\n") == 1
-    assert first.poll() is None
-
-
-def test_status_tells_of_a_sweep_that_runs_elsewhere(
+def test_a_running_sweep_is_told_by_status_refuses_a_second_launch_and_ends_at_once_by_a_second_signal(
     driver: Driver, wait_for: WaitFor, sweep_command: list[str], tmp_path: Path
 ) -> None:
-    process = driver("--serial", *LONG)
-    wait_for(tmp_path / "run", "epoch", 2, process)
-    command = [*sweep_command, "status", str(tmp_path / "run")]
-    status = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    run = tmp_path / "run"
+    first = driver("--serial", *LONG)
+    wait_for(run, "epoch", 2, first)
+
+    status = subprocess.run([*sweep_command, "status", str(run)], capture_output=True, text=True, check=True).stdout
     assert status.startswith("running\n")
     assert "4 trials: 1 running, 3 waiting" in status
     assert "/400" in status
 
+    second = driver("--serial")
+    output = second.communicate(timeout=PATIENCE)[0]
+    assert second.returncode == 2
+    assert output.startswith(f"sweep: {run}: is in use by another command (sweep launch, process {first.pid}")
+    assert output.count("\n") == 1
+    assert first.poll() is None
 
-def test_the_config_of_a_run_can_be_launched_itself(
-    launch: Callable[..., tuple[int, str]], tiny: Callable[..., SweepConfig], tmp_path: Path
-) -> None:
-    launch(tiny(), tmp_path / "run", serial=True)
-    code, text = launch(load(tmp_path / "run" / "sweep.yaml"), tmp_path / "run", serial=True)
-    assert code == 0
-    assert "nothing left to run" in text
+    first.send_signal(signal.SIGSTOP)  # both are waiting when it wakes
+    first.send_signal(signal.SIGINT)
+    first.send_signal(signal.SIGTERM)
+    first.send_signal(signal.SIGCONT)
+    first.communicate(timeout=PATIENCE)
+    assert first.returncode == 130
 
 
 #: A head and a second node, which is killed at the first line of input; the cluster ends at the second.
@@ -144,6 +132,7 @@ cluster.shutdown()
 """
 
 
+@pytest.mark.slow
 def test_on_a_cluster_the_trials_of_a_lost_node_go_on_elsewhere(
     driver: Driver,
     wait_for: WaitFor,

@@ -13,7 +13,7 @@ import ray
 
 from analysis.frame import load_trials
 from sweep import runner
-from sweep.config import SweepConfig
+from sweep.config import SweepConfig, load
 from sweep.progress import Progress
 from trainers.errors import UserError
 from trainers.record import read
@@ -28,48 +28,44 @@ def starts(directory: Path) -> list[str]:
 
 
 def test_ray_and_this_process_give_the_same_frame(
-    tiny: Tiny, launch: Launch, same_numbers: SameNumbers, tmp_path: Path, local_ray: None
+    tiny: Tiny, launch: Launch, same_numbers: SameNumbers, undisturbed: Path, tmp_path: Path, local_ray: None
 ) -> None:
-    assert launch(tiny(), tmp_path / "ray")[0] == 0
-    assert launch(tiny(), tmp_path / "serial", serial=True)[0] == 0
-    same_numbers(tmp_path / "ray", tmp_path / "serial")
-    assert (load_trials(tmp_path / "ray").outcome == "completed").all()
+    assert launch(tiny(), tmp_path)[0] == 0
+    same_numbers(tmp_path, undisturbed)
+    assert (load_trials(tmp_path).outcome == "completed").all()
 
 
-def test_a_run_says_where_its_numbers_come_from(tiny: Tiny, launch: Launch, tmp_path: Path) -> None:
-    launch(tiny(), tmp_path, serial=True)
-    environment = json.loads((tmp_path / "environment.json").read_text())
+def test_a_run_says_where_its_numbers_come_from(undisturbed: Path) -> None:
+    environment = json.loads((undisturbed / "environment.json").read_text())
     assert environment["command"] == "test"
     assert {"torch", "ray", "optuna", "python"} <= set(environment["versions"])
     assert environment["cpu_cores"] > 0
-    assert (tmp_path / "sweep.yaml").exists()
 
 
-def test_the_same_command_again_runs_nothing(tiny: Tiny, launch: Launch, tmp_path: Path) -> None:
-    launch(tiny(), tmp_path, serial=True)
-    before = (tmp_path / "records.jsonl").read_bytes()
-    code, text = launch(tiny(), tmp_path, serial=True)
+@pytest.mark.parametrize("again", ["the same command", "the config that the run wrote"])
+def test_launched_again_nothing_runs(again: str, tiny: Tiny, launch: Launch, finished: Path) -> None:
+    config = tiny() if again == "the same command" else load(finished / "sweep.yaml")
+    before = (finished / "records.jsonl").read_bytes()
+    code, text = launch(config, finished, serial=True)
     assert code == 0
     assert "nothing left to run" in text
-    assert (tmp_path / "records.jsonl").read_bytes() == before
+    assert (finished / "records.jsonl").read_bytes() == before
 
 
-def test_a_widened_config_runs_only_what_is_new(tiny: Tiny, launch: Launch, tmp_path: Path) -> None:
-    launch(tiny(), tmp_path, serial=True)
+def test_a_widened_config_runs_only_what_is_new(tiny: Tiny, launch: Launch, finished: Path) -> None:
     wider = {"optimizer.name": ["sgd", "deat"], "optimizer.lr": [0.1, 0.2, 0.3]}
-    code, text = launch(tiny(space=wider), tmp_path, serial=True)
+    code, text = launch(tiny(space=wider), finished, serial=True)
     assert code == 0
     assert "finished 4, to resume 0, new 2" in text
-    assert len(starts(tmp_path)) == len(set(starts(tmp_path))) == 6
-    assert len(load_trials(tmp_path)) == 6
+    assert len(starts(finished)) == len(set(starts(finished))) == 6
+    assert len(load_trials(finished)) == 6
 
 
 def test_finished_trials_of_other_code_are_kept_and_told(
-    tiny: Tiny, launch: Launch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: Tiny, launch: Launch, finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    launch(tiny(), tmp_path, serial=True)
     monkeypatch.setattr(runner, "code_version", lambda: "0123456789ab")
-    assert "4 of the finished come from other code" in launch(tiny(), tmp_path, serial=True)[1]
+    assert "4 of the finished come from other code" in launch(tiny(), finished, serial=True)[1]
 
 
 def test_a_trial_that_raises_is_failed_with_its_reason_and_runs_again(
@@ -102,7 +98,13 @@ def test_a_diverged_trial_is_a_result_and_not_a_failure(tiny: Tiny, launch: Laun
 
 @pytest.mark.parametrize("after", [1, 4, 7])
 def test_an_interrupted_run_goes_on_to_the_frame_of_an_undisturbed_one(
-    after: int, tiny: Tiny, launch: Launch, same_numbers: SameNumbers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    after: int,
+    tiny: Tiny,
+    launch: Launch,
+    same_numbers: SameNumbers,
+    undisturbed: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     seen = 0
     add = Progress.add
@@ -116,20 +118,17 @@ def test_an_interrupted_run_goes_on_to_the_frame_of_an_undisturbed_one(
 
     with monkeypatch.context() as patch:
         patch.setattr(Progress, "add", count)
-        code, text = launch(tiny(), tmp_path / "stopped", serial=True)
+        code, text = launch(tiny(), tmp_path, serial=True)
     assert code == 130
     assert "stopped by SIGTERM" in text
-    stopped = load_trials(tmp_path / "stopped")
-    assert list(stopped.outcome).count("interrupted") == 1
-    assert launch(tiny(), tmp_path / "stopped", serial=True)[0] == 0
-    launch(tiny(), tmp_path / "whole", serial=True)
-    same_numbers(tmp_path / "stopped", tmp_path / "whole")
+    assert list(load_trials(tmp_path).outcome).count("interrupted") == 1
+    assert launch(tiny(), tmp_path, serial=True)[0] == 0
+    same_numbers(tmp_path, undisturbed)
 
 
-def test_a_run_directory_of_another_sweep_is_refused(tiny: Tiny, launch: Launch, tmp_path: Path) -> None:
-    launch(tiny(), tmp_path, serial=True)
+def test_a_run_directory_of_another_sweep_is_refused(tiny: Tiny, launch: Launch, finished: Path) -> None:
     with pytest.raises(UserError, match="holds the sweep 'tiny', not 'other'; give another --out"):
-        launch(tiny(name="other"), tmp_path, serial=True)
+        launch(tiny(name="other"), finished, serial=True)
 
 
 def test_optuna_runs_every_point_with_every_seed_through_ray(
@@ -172,7 +171,7 @@ def test_a_gpu_asked_for_in_this_process_where_none_is_is_refused(tiny: Tiny, la
 
 
 def test_a_worker_that_dies_is_started_again_from_its_checkpoint(
-    tiny: Tiny, launch: Launch, same_numbers: SameNumbers, tmp_path: Path, local_ray: None
+    tiny: Tiny, launch: Launch, same_numbers: SameNumbers, undisturbed: Path, tmp_path: Path, local_ray: None
 ) -> None:
     killed: list[str] = []
     add = Progress.add
@@ -185,12 +184,11 @@ def test_a_worker_that_dies_is_started_again_from_its_checkpoint(
 
     Progress.add = kill_once  # type: ignore[method-assign]
     try:
-        assert launch(tiny(), tmp_path / "killed")[0] == 0
+        assert launch(tiny(), tmp_path)[0] == 0
     finally:
         Progress.add = add  # type: ignore[method-assign]
-    launch(tiny(), tmp_path / "whole", serial=True)
-    same_numbers(tmp_path / "killed", tmp_path / "whole")
-    assert starts(tmp_path / "killed").count(killed[0]) == 2
+    same_numbers(tmp_path, undisturbed)
+    assert starts(tmp_path).count(killed[0]) == 2
 
 
 @ray.remote(num_cpus=0)
