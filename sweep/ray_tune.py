@@ -26,12 +26,14 @@ from sweep.trial import run_trial, trial_values
 from trainers.errors import UserError
 from trainers.provenance import code_version
 
-#: What Ray reads from the environment: no boxes, loggers, state files or signal handler of its own, no phoning home.
+#: What Ray reads from the environment: no boxes, loggers, state files or signal handler of its own, no phoning home;
+#: and trials as important as their launch, for at Ray's niceness of 15 they starve beside any other work.
 ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_DEDUP_LOGS": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",

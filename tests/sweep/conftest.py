@@ -30,6 +30,7 @@ def local_ray() -> Iterator[None]:
     """A Ray with two CPUs; a launch that finds it up uses it."""
     from sweep import ray_tune
 
+    os.environ.update(ray_tune.ENVIRONMENT)
     ray_tune.ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield
     ray_tune.ray.shutdown()

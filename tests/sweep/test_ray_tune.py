@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from pathlib import Path
 
@@ -19,6 +20,11 @@ def test_an_address_where_nobody_listens_is_refused_at_once() -> None:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(UserError, match=rf"^--address {address}: nothing answers: .*; start a cluster with"):
             ray_tune._check_address(address)
+
+
+def test_a_trial_is_as_nice_as_its_launch_and_no_nicer(local_ray: None) -> None:
+    of_a_worker = ray_tune.ray.remote(num_cpus=0)(lambda: os.nice(0)).remote()
+    assert ray_tune.ray.get(of_a_worker) == os.nice(0)
 
 
 @pytest.mark.parametrize("address", [None, "auto", "local"])
