@@ -33,6 +33,8 @@ def test_residual_mean_square_by_hand():
     # Rows 1 3 | 2 2 | 3 7: row means 2 2 5, column means 2 4, residuals -+0, +-1, -+1; squares 4, freedom 2.
     values = np.array([[1.0, 3.0], [2.0, 2.0], [3.0, 7.0]])
     assert difference_error(values) == pytest.approx((np.sqrt(2 * 2.0 / 2), 2))
+    # A mean's: the seeds' means 2 and 4 have variance 2, times 3 methods 6; the residuals' squares are 4, over 2 - 1.
+    assert mean_error(values) == pytest.approx((np.sqrt(10 / 3 / 2), 1 / (0.6**2 + 0.4**2 / 2)))
 
 
 def test_seed_effect_cancels_in_a_difference_but_not_in_a_mean():
@@ -40,6 +42,7 @@ def test_seed_effect_cancels_in_a_difference_but_not_in_a_mean():
     shifted = values + np.array([10.0, -10.0, 5.0, -5.0])
     assert difference_error(shifted) == pytest.approx(difference_error(values))
     assert mean_error(shifted).error > 5 * mean_error(values).error
+    assert equal_variance(shifted) == pytest.approx(equal_variance(values))
 
 
 def test_methods_that_repeat_each_other_count_as_one():
@@ -78,6 +81,11 @@ def test_method_without_any_spread_refutes_equal_variance():
     assert equal_variance(np.vstack([values[1:] - values[1:].mean(axis=0), np.zeros((1, 3))])) == 0.0
     assert np.isnan(equal_variance(values[:2]))
     assert equal_variance(np.ones((4, 3))) == 1.0
+
+
+def test_equal_values_have_an_error_of_zero():
+    assert mean_error(np.ones((4, 3))) == (0, 2)
+    assert difference_error(np.ones((4, 3))) == (0, 6)
 
 
 @pytest.mark.parametrize("values", [np.ones((4, 1)), np.ones((1, 1))])

@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from pandas import DataFrame
 from scipy import stats
 
 from analysis.budgets import BUDGET
@@ -219,7 +220,7 @@ def test_a_trial_that_diverged_does_not_make_choosing_seeds_confirm(frame_of):
 
 def test_seeds_known_to_have_chosen_leave_the_others_to_confirm_though_all_have_every_cell(frame_of):
     frame = grid(frame_of, seeds=6)
-    launched = {"deat_own_best": frozenset(frame["trial_id"])}
+    launched = {"deat_own_best": frozenset(frame.loc[frame["seed"] > 1, "trial_id"])}
     claim = ledger(Study(frame, launched, choosers=frozenset({0, 1})), only="deat_own_best")[0]
     assert (claim.n, claim.note) == (4, "cells chosen with 2 other seeds, which are not counted")
 
@@ -344,6 +345,13 @@ def test_k1_and_k2_hardly_matter_only_if_the_largest_difference_is_bounded(frame
     assert claim.low <= effect <= claim.high + 1e-9
 
 
+def test_a_largest_difference_has_no_mean_over_networks(frame_of):
+    one = constants(frame_of, 0.0)
+    other = one.assign(**{"model.name": "other"}, trial_id="o" + one["trial_id"])
+    claims = ledger(Study(pd.concat([one, other], ignore_index=True)), only="k1_k2")
+    assert [(claim.network, claim.verdict) for claim in claims] == [("small_cnn", "supported"), ("other", "supported")]
+
+
 def test_trials_that_all_diverged_measure_nothing_and_are_counted(frame_of):
     frame = grid(frame_of).assign(outcome="diverged")
     for claim in ledger(Study(frame)):
@@ -375,6 +383,10 @@ def test_networks_are_replicates_of_their_mean_effect(frame_of):
     expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
     assert (found["3 networks"].low, found["3 networks"].high) == pytest.approx(tuple(expected))
     assert (found["3 networks"].n, found["3 networks"].replicate) == (3, "network")
+    two = ledger(Study(frame[frame["model.name"] != "c"]), only="deat_equal_lr")
+    assert [(claim.network, claim.n) for claim in two] == [("a", 4), ("b", 4), ("2 networks", 2)]
+    stopped = ledger(Study(frame, {"deat_equal_lr": frozenset(frame["trial_id"])}), only="deat_equal_lr")
+    assert [claim.network for claim in stopped] == ["a", "b", "c"]
 
 
 def test_a_run_that_was_stopped_has_wider_intervals_and_its_claim_a_family_of_its_own(frame_of):
@@ -452,6 +464,9 @@ def test_the_published_gain_at_each_ones_best_lr_is_undecided_over_three_network
         [1.45, 2.07, 0.76], abs=0.01
     )
     assert found["3 networks"].verdict == "undecided"
+    # The sweep's metric and mode are of a run: the study has its test accuracy alone.
+    other = ledger(published(), only="deat_own_best", metric="val_robust_loss", mode="min")
+    assert [line.estimate for line in other] == [line.estimate for line in found.values()]
     assert (100 * found["3 networks"].low, 100 * found["3 networks"].high) == pytest.approx((-0.20, 3.05), abs=0.01)
 
 
@@ -479,6 +494,35 @@ def test_text_is_no_wider_than_100_columns_and_names_every_claim(study_of_the_pa
 def test_a_look_is_one_line_in_points(frame_of):
     claim = lines(grid(frame_of, noise=0.0))["deat_equal_lr", ""]
     assert look_of(claim) == "small_cnn: +2.00 [n/a] points, n = 4: undecided"
+
+
+@pytest.mark.parametrize(
+    ("name", "estimate", "threshold", "agrees", "gap"),
+    [
+        ("ratio", 0.02, 0.0, True, 0.02),
+        ("ratio", -0.02, 0.0, False, 0.02),
+        ("ratio", 0.0, 0.0, False, 0.0),
+        ("ratio_only", -0.004, 0.01, True, 0.006),
+        ("ratio_only", -0.03, 0.01, False, 0.02),
+        ("ratio_only", 0.03, 0.01, False, 0.02),
+        ("k1_k2", 0.004, 0.01, True, 0.006),
+        ("no_extra_time", -0.2, 0.05, True, 0.25),
+        ("no_extra_time", 0.2, 0.05, False, 0.15),
+    ],
+)
+def test_a_claim_is_as_far_from_being_decided_as_its_estimate_from_the_nearest_threshold(
+    name, estimate, threshold, agrees, gap
+):
+    asked = question(name)
+    assert asked.agrees(estimate, threshold) == agrees
+    assert asked.gap(estimate, threshold) == pytest.approx(gap)
+
+
+def test_a_point_and_5_percent_of_time_pass_for_none_unless_others_are_asked_for():
+    thresholds = {line.name: line.threshold for line in ledger(Study(DataFrame(columns=["model.name"])))}
+    assert thresholds == pytest.approx(
+        {**dict.fromkeys(NAMES, 0.0), "ratio_only": 0.01, "k1_k2": 0.01, "no_extra_time": 1.05}
+    )
 
 
 def test_rules_say_where_a_claim_holds(frame_of):

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.evidence import MOST_FURTHER, POWER, Evidence, of_range, of_regression, of_values
+from analysis.evidence import POWER, Evidence, of_range, of_regression, of_values
+from analysis.sequential import half_width
 
 SEEDS = np.array([1.2, 0.4, 2.1, 0.9])
 
@@ -13,6 +14,7 @@ def test_evidence_of_values_is_scipys_t_test():
     found, expected = of_values(SEEDS), stats.ttest_1samp(SEEDS, 0)
     assert found.interval(0.05) == pytest.approx(tuple(expected.confidence_interval(0.95)))
     assert found.level(found.estimate) == pytest.approx(expected.pvalue)
+    assert of_values(-SEEDS).interval(0.05) == pytest.approx(tuple(-end for end in found.interval(0.05)[::-1]))
 
 
 def test_the_range_of_two_cells_has_the_paired_t_interval():
@@ -52,6 +54,13 @@ def test_the_slope_of_a_regression_is_scipys():
     expected = stats.linregress(x, y)
     assert (found.estimate, found.error) == pytest.approx((expected.slope, expected.stderr))
     assert found.level(abs(found.estimate)) == pytest.approx(expected.pvalue)
+    twice = of_regression(np.column_stack([x, np.ones(12), np.ones(12)]), y, 0)
+    assert twice.interval(0.05) == pytest.approx(found.interval(0.05))
+
+
+def test_the_sequence_of_a_range_shares_alpha_among_all_pairs_of_cells():
+    found = of_range(np.random.default_rng(0).standard_normal((5, 9)), sequential=True)
+    assert found.half_width(0.05) == pytest.approx(half_width(found.spread * np.sqrt(2 / 9), 9, 4 * 8, 0.05 / 10))
 
 
 @pytest.mark.parametrize(
@@ -85,8 +94,8 @@ def test_further_seeds_give_a_t_test_its_power(effect):
     power = [
         stats.nct.sf(stats.t.ppf(0.975, number - 1), number - 1, effect * np.sqrt(number)) for number in (n - 2, n)
     ]
-    assert power[0] < POWER + 0.03
-    assert power[1] > POWER - 0.03
+    assert power[0] < 0.8 + 0.03
+    assert power[1] > 0.8 - 0.03
 
 
 def test_further_seeds_are_the_fewest_after_which_the_interval_is_short_enough():
@@ -100,4 +109,6 @@ def test_further_seeds_are_the_fewest_after_which_the_interval_is_short_enough()
 
 def test_an_effect_at_the_threshold_needs_more_seeds_than_are_counted():
     assert Evidence(0.001, 1.0, 3).further(0.001, 0.05) is None
-    assert MOST_FURTHER == 1000
+    # Of many, ((1.960 + 0.842) / 0.0802)^2 = 1220 are needed in all: 1000 beyond these are counted.
+    assert Evidence(0.0802, 1.0, 230).further(0.0802, 0.05) == pytest.approx(990, abs=3)
+    assert Evidence(0.0802, 1.0, 210).further(0.0802, 0.05) is None

@@ -48,11 +48,18 @@ def launched(claim: str, found: list[dict], time: float = 0.0) -> list[dict]:
 ONE_AFTER_THE_OTHER = [*itertools.product(["sgd"], range(6)), *itertools.product(["deat"], range(6))]
 
 
-@pytest.mark.parametrize("decided", ["ratio", "no_extra_time"])
-def test_a_launch_that_decides_is_no_excuse_for_running_one_after_the_other(decided: str) -> None:
+@pytest.mark.parametrize(
+    ("decided", "note"),
+    [
+        ("ratio", "DEAT's trials ran at another time than SGD's"),
+        ("no_extra_time", "so far DEAT's trials began after SGD's; with further seeds they go by turns"),
+    ],
+)
+def test_a_launch_that_decides_is_no_excuse_for_running_one_after_the_other(decided: str, note: str) -> None:
     study = study_of(launched(decided, records(ONE_AFTER_THE_OTHER, 1.05)))
     (claim,) = ledger(study, only="no_extra_time")
     assert claim.verdict == "not measured"
+    assert claim.note.startswith(note)
 
 
 def test_trials_that_another_launch_trained_are_not_counted_though_one_to_decide_wants_them() -> None:

@@ -1,8 +1,9 @@
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis.differences import differences, paired_difference, t_test
+from analysis.differences import compared, differences, paired_difference, t_test
 from analysis.frame import load_trials
 
 
@@ -54,6 +55,15 @@ def test_other_seeds_are_compared_by_welch_though_one_sides_are_among_the_others
     assert (cells["low"].item(), cells["high"].item()) == pytest.approx(interval)
 
 
+@pytest.mark.parametrize("seeds", [([0, 0, 1], [0, 1, 1]), ([0, 1], [0, 1, 1]), ([0, 0, 1], [0, 1])])
+def test_a_seed_that_was_run_twice_pairs_nothing(seeds):
+    rng = np.random.default_rng(0)
+    treated, control = (pd.Series(rng.standard_normal(len(of)), index=of) for of in seeds)
+    found = compared(treated, control, 0.95)
+    assert found["test"] == "Welch"
+    assert found["p_value"] == pytest.approx(stats.ttest_ind(treated, control, equal_var=False).pvalue)
+
+
 def test_axis_of_one_side_makes_comparisons_that_count_as_one_cell(frame_of):
     frame = frame_of(
         [
@@ -67,7 +77,7 @@ def test_axis_of_one_side_makes_comparisons_that_count_as_one_cell(frame_of):
     found = paired_difference(frame)
     assert found.cells["optimizer.k1"].tolist() == [0.0, 1.0, 0.0]
     assert found.cells["difference"].tolist() == pytest.approx([0.1, 0.2, 0.05])
-    assert (found.n_cells, found.n_trials) == (2, 5)
+    assert (found.n_cells, found.cells_left_out, found.n_trials) == (2, 0, 5)
     assert found.estimate == pytest.approx((0.15 + 0.05) / 2)
 
 

@@ -41,6 +41,11 @@ def test_the_ends_of_the_interval_are_where_evidence_is_one_over_alpha(n, freedo
     assert anytime_p(half / 0.25, n, freedom, comparisons=3) == pytest.approx(0.15)
 
 
+def test_p_is_at_most_one_though_evidence_may_be_less():
+    assert log_evidence(0.1, 5, 4) < 0
+    assert anytime_p(0.1, 5, 4) == 1
+
+
 def test_two_seeds_never_decide_however_far_from_nothing():
     assert half_width(0.1, 2, 1, 0.05) == math.inf
     assert anytime_p(1e9, 2, 1) == pytest.approx((1 + 2 * SCALE**2) ** -0.5, rel=1e-6)
