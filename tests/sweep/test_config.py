@@ -195,6 +195,10 @@ def merged(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]
             "space.optimizer.lr: must be [low, high] with low < high, got [1.0, 0.1]",
         ),
         (
+            {"space": {"optimizer.lr": {"uniform": [0.1, 0.1]}}, **DRAWN},
+            "space.optimizer.lr: must be [low, high] with low < high, got [0.1, 0.1]",
+        ),
+        (
             {"space": {"optimizer.lr": {"uniform": [0.1]}}, **DRAWN},
             "space.optimizer.lr.uniform.1: missing; the list is too short, got [0.1]",
         ),

@@ -221,6 +221,16 @@ def test_more_drawn_points_keep_those_of_fewer(name: str) -> None:
     assert many[: len(few)] == few
 
 
+@pytest.mark.parametrize("name", ["random", "quasi_random", "optuna"])
+def test_another_seed_of_the_search_draws_other_points(name: str) -> None:
+    first, again, other = (
+        [trial.point["optimizer.lr"] for trial in Run().trials(search_of(config), constant)]
+        for config in (sweep(LR, 3, name, search={"seed": seed}) for seed in (0, 0, 1))
+    )
+    assert first == again
+    assert not set(first) & set(other)
+
+
 def test_a_planned_trial_is_named_by_its_config_and_holds_its_point() -> None:
     config = sweep({**NAMES, "optimizer.lr": [0.3]}, None, "grid", seeds=(4,))
     for trial in planned(config, fixed_points(config), marks(config)):
@@ -333,9 +343,10 @@ def test_a_trial_that_could_only_fail_is_refused_with_its_key(
     assert str(caught.value).startswith(message)
 
 
-def test_dynamics_that_cannot_be_measured_are_refused_before_anything_runs() -> None:
+@pytest.mark.parametrize("sizes", [[8, 40], [40, 8]])
+def test_dynamics_that_cannot_be_measured_are_refused_before_anything_runs(sizes: list[int]) -> None:
     few = {"data": {**DIGITS, "train_per_class": 4}, "dynamics": {"every": 1}}
-    config = sweep({"batch_size": [8, 40]}, None, "grid", trial={**CNN, **few})
+    config = sweep({"batch_size": sizes}, None, "grid", trial={**CNN, **few})
     with pytest.raises(UserError, match=r"^space\.batch_size: must be below the \d+ images that the dynamics are"):
         checked(config)
 

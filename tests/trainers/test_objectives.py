@@ -17,6 +17,7 @@ from trainers.objectives import (
     Objective,
     boosted_cross_entropy,
     build,
+    cross_entropy,
     divergence,
     s2o,
     s2o_target,
@@ -127,6 +128,12 @@ def test_a_hopelessly_wrong_image_keeps_finite_values_and_gradients() -> None:
     assert gradient[0, 0] == pytest.approx(2)  # CE's 1 and the margin's 1: it has not vanished
 
 
+def test_the_inner_cross_entropy_is_summed_over_the_batch_so_that_no_images_gradient_hangs_on_its_size() -> None:
+    model, (x, near, y) = network().eval(), images()
+    expected = sum(F.cross_entropy(model(near[i : i + 1]), y[i : i + 1]) for i in range(len(y)))
+    torch.testing.assert_close(cross_entropy(model, x, y)(near), expected)
+
+
 def test_the_inner_divergence_is_0_and_flat_at_the_images_and_positive_elsewhere() -> None:
     model, (x, near, y) = network().eval(), images()
     loss = divergence(model, x, y)
@@ -158,6 +165,21 @@ def test_avmixup_with_certain_labels_is_the_cross_entropy_at_the_mixed_images() 
     torch.testing.assert_close(ends.targets, F.one_hot(y, CLASSES).double())
     share = torch.rand((len(x), 1, 1, 1), generator=seeded(), dtype=torch.float64)
     torch.testing.assert_close(outer(found, model), F.cross_entropy(model(torch.lerp(near, x, share)), y))
+
+
+@pytest.mark.parametrize(("name", "s2o"), [("trades", False), ("trades", True), ("mart", False), ("natural", True)])
+def test_where_nothing_was_attacked_the_batch_goes_through_the_model_once_and_diverges_from_itself_by_0(
+    name: str, s2o: bool
+) -> None:
+    model, (x, _, y) = network().eval(), images()
+    found = objective(name, s2o={"enabled": s2o})
+    loss = found.outer(model, x, x, y, seeded())().loss
+    same = objective(name, s2o={"enabled": s2o}).outer(model, x, x.clone(), y, seeded())().loss
+    torch.testing.assert_close(loss, same)
+    seen: list[int] = []
+    model.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
+    found.outer(model, x, x, y, seeded())()
+    assert seen == [len(x)]
 
 
 def test_every_call_of_the_outer_loss_is_the_same_function() -> None:
@@ -204,6 +226,13 @@ def test_no_gradient_flows_through_the_s2o_target() -> None:
     (expected,) = torch.autograd.grad(F.cross_entropy(z, fixed), z)
     (got,) = torch.autograd.grad(s2o(Logits(z, z), y, rho=0.8), z)
     torch.testing.assert_close(got, expected)
+
+
+def test_a_class_whose_others_are_all_its_least_spreads_rho_evenly_over_them() -> None:
+    """|G|'s first row is 1, 2, 2 and its second 2, 4, 4: nothing is left of the others, or of one alone."""
+    target = s2o_target(torch.tensor([[1.0, 2.0, 2.0]]), 0.8)
+    torch.testing.assert_close(target[:2], torch.tensor([[0.2, 0.4, 0.4], [0.8, 0.2, 0.0]]))
+    torch.testing.assert_close(s2o_target(torch.tensor([[1.0, 2.0]]), 0.8), torch.tensor([[0.2, 0.8], [0.8, 0.2]]))
 
 
 def test_two_classes_have_an_s2o_target_too() -> None:
