@@ -100,6 +100,18 @@ def test_so_many_parts_of_a_gpu_fit_as_there_are_whatever_floats_make_of_the_quo
             assert ray_tune.most_at_once(asked, None) == expected, room
 
 
+def test_a_node_that_is_down_has_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    up, down = ({"Alive": alive, "Resources": {"CPU": 4.0}} for alive in (True, False))
+    monkeypatch.setattr(ray_tune.ray, "nodes", lambda: [down, up, down])
+    assert ray_tune.most_at_once(ResourcesConfig.model_validate({"cpu": 1}), None) == 4
+
+
+def test_more_than_any_one_node_has_is_refused_with_what_the_largest_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes(monkeypatch, {"CPU": 2}, {"CPU": 4})
+    with pytest.raises(UserError, match=r"^resources.cpu: a trial asks for 5 CPU, and no node .* more than 4; lower"):
+        ray_tune.most_at_once(ResourcesConfig.model_validate({"cpu": 5}), None)
+
+
 def test_one_resource_on_each_of_two_nodes_is_no_room_and_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     nodes(monkeypatch, {"CPU": 8}, {"CPU": 1, "GPU": 2})
     with pytest.raises(UserError, match=r"^resources: no one node has 2 CPU and 1 GPU together; lower one of them, "):

@@ -134,6 +134,13 @@ def test_the_inner_cross_entropy_is_summed_over_the_batch_so_that_no_images_grad
     torch.testing.assert_close(cross_entropy(model, x, y)(near), expected)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_the_attack_raises_the_divergence_for_trades_and_the_cross_entropy_for_all_others(name: str) -> None:
+    model, (x, near, y) = network().eval(), images()
+    raised = kl(model(x), model(near)) if name == "trades" else F.cross_entropy(model(near), y, reduction="none")
+    torch.testing.assert_close(objective(name).inner(model, x, y)(near), raised.sum())
+
+
 def test_the_inner_divergence_is_0_and_flat_at_the_images_and_positive_elsewhere() -> None:
     model, (x, near, y) = network().eval(), images()
     loss = divergence(model, x, y)

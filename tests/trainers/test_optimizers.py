@@ -304,11 +304,11 @@ def test_deat_says_which_argument_is_out_of_range(arguments: dict[str, Any], mes
         DEAT([{"params": tensors(), **arguments}], lr=0.1)
 
 
-@pytest.mark.parametrize("nesterov", [True, False])
-def test_sgdw_is_the_decay_and_then_torch_sgd_to_the_bit(nesterov: bool) -> None:
+@pytest.mark.parametrize("options", [{}, {"nesterov": True}, {"dampening": 0.3}, {"maximize": True}], ids=str)
+def test_sgdw_is_the_decay_and_then_torch_sgd_to_the_bit(options: dict[str, Any]) -> None:
     left, right = tensors(), tensors()
-    decaying = SGDW(left, 0.1, momentum=0.9, nesterov=nesterov, weight_decay=0.01)
-    plain = torch.optim.SGD(right, 0.1, momentum=0.9, nesterov=nesterov)
+    decaying = SGDW(left, 0.1, momentum=0.9, weight_decay=0.01, **options)
+    plain = torch.optim.SGD(right, 0.1, momentum=0.9, **options)
     for step in range(8):
         train(decaying, left, range(step, step + 1))
         generator = torch.Generator().manual_seed(1000 + step)
