@@ -168,7 +168,7 @@ def _tests(place: Path, file: str) -> None:
     sys.dont_write_bytecode = True
     sys.path.insert(0, str(place))
     importlib.import_module("torch").set_num_threads(1)
-    options = f"-xq -m 'not slow' -o markers=slow -p no:cacheprovider --basetemp={place}.tmp"
+    options = f"-xq -m 'not slow' -p no:cacheprovider --basetemp={place}.tmp"
     code = int(pytest.main([*tests_of(file), *shlex.split(options)]))
     module = sys.modules.get(".".join(Path(file).with_suffix("").parts))
     if code == 0 and getattr(module, "__file__", None) != str(place / file):
@@ -211,10 +211,8 @@ def report(found: Sequence[Outcome]) -> str:
             seen, unseen, late = (count[fate] for fate in ("seen", "unseen", "timed out"))
             lines.append(f"{file:40} {count.total():8} {seen:8} {unseen:8} {late:10}")
     lines += ["", *sorted(str(one.run.mutant) for one in found if one.fate == "unseen"), ""]
-    part, low, high = (100 * value for value in share(found))
-    return "\n".join(
-        [*lines, f"seen, or out of time: {part:.0f} % of {len(found)}, 95 % interval [{low:.0f}, {high:.0f}]"]
-    )
+    part, low, high = (f"{100 * value:.0f}" for value in share(found))
+    return "\n".join([*lines, f"seen, or out of time: {part} % of {len(found)}, 95 % interval [{low}, {high}]"])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -238,7 +236,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         limits = {}
         for one in outcomes(unmutated, places):
             if one.code != 0:
-                why = "do not import it" if one.code == ELSEWHERE else f"fail unmutated: {one.failure}"
+                whys = {ELSEWHERE: "do not import it", None: f"take more than {PATIENCE:.0f} s"}
+                why = whys.get(one.code, f"fail without a fault: {one.failure}")
                 print(f"{one.run.file}: its tests {why}", file=sys.stderr)
                 return 2
             limits[one.run.file] = TIMES * one.seconds + MORE

@@ -105,28 +105,58 @@ def test_arguments_are_swapped_with_neighbours_that_are_written_alike(mutants):
     assert changed == {"f(b, a, c, 'd', 'e')", "f(a, c, b, 'd', 'e')"}
 
 
-def test_a_run_prints_what_was_seen_and_leaves_the_checkout_as_it_was(tmp_path):
-    checkout = tmp_path / "checkout"
+@pytest.fixture
+def checkout(tmp_path):
+    """A project of two functions, of which one is tested."""
+    folder = tmp_path / "checkout"
     for name in ("benchmarks/mutants.py", "benchmarks/mutation.py", "trainers/provenance.py", "pyproject.toml"):
-        (checkout / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(ROOT / name, checkout / name)
-    (checkout / "sweep").mkdir()
-    (checkout / "tests/sweep").mkdir(parents=True)
-    (checkout / "sweep/decide.py").write_text("tenfold = lambda x: x * 10\nunseen = lambda x: x - 1\n")
-    (checkout / "tests/sweep/test_decide.py").write_text(
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / name, folder / name)
+    (folder / "sweep").mkdir()
+    (folder / "tests/sweep").mkdir(parents=True)
+    (folder / "sweep/decide.py").write_text("tenfold = lambda x: x * 10\nunseen = lambda x: x - 1\n")
+    (folder / "tests/sweep/test_decide.py").write_text(
         "from sweep.decide import tenfold\n\n\ndef test_tenfold():\n    assert tenfold(3) == 30\n"
     )
     for words in ("init -q", "add ."):
-        subprocess.run(["git", *words.split()], cwd=checkout, check=True)
+        subprocess.run(["git", *words.split()], cwd=folder, check=True)
+    return folder
+
+
+@pytest.fixture
+def mutate(checkout):
+    command = [sys.executable, "-B", "benchmarks/mutation.py", "--file", "sweep/decide.py"]
+    return lambda *options: subprocess.run([*command, *options], cwd=checkout, capture_output=True, text=True)
+
+
+@pytest.mark.slow
+def test_a_run_prints_what_was_seen_and_leaves_the_checkout_as_it_was(checkout, mutate):
     before = _hashes(checkout)
-    command = [sys.executable, "-B", "benchmarks/mutation.py", "--file", "sweep/decide.py", "--count", "4"]
-    done = subprocess.run([*command, "--output", "../record.json"], cwd=checkout, capture_output=True, text=True)
+    done = mutate("--count", "4", "--output", "../record.json")
     assert done.returncode == 0, done.stderr
-    found = json.loads((tmp_path / "record.json").read_text())["mutants"]
+    found = json.loads((checkout.parent / "record.json").read_text())["mutants"]
     assert {(mutant["line"], mutant["fate"]) for mutant in found} == {(1, "seen"), (2, "unseen")}
     assert "\nsweep/decide.py:2: " in done.stdout
     assert "of 4, 95 % interval" in done.stdout
     assert _hashes(checkout) == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("imported", "why"),
+    [
+        ("from sweep.decide import tenfold", "fail without a fault: FAILED tests/sweep/test_decide.py::test_tenfold "),
+        ("tenfold = lambda x: 31", "do not import it"),
+    ],
+)
+def test_tests_that_say_nothing_without_a_fault_end_it(checkout, mutate, imported, why):
+    (checkout / "tests/sweep/test_decide.py").write_text(
+        f"{imported}\n\n\ndef test_tenfold():\n    assert tenfold(3) == 31\n"
+    )
+    done = mutate()
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith(f"sweep/decide.py: its tests {why}")
+    assert done.stderr.count("\n") == 1
 
 
 def _hashes(folder):
