@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import socket
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -51,6 +53,30 @@ def test_a_healthy_node_passes_and_leaves_no_probe_behind(tmp_path: Path, local_
     assert list(tmp_path.iterdir()) == []
 
 
+def test_every_node_that_can_run_a_trial_is_asked_whether_it_sees_the_run_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node without CPUs would never answer."""
+    found = [("a", {"CPU": 4.0}), ("b", {"CPU": 0.0}), ("c", {"GPU": 1.0}), ("d", {"CPU": 1.0})]
+    asked: dict[str, list[str]] = {}
+
+    def on_node(scheduling_strategy: Any) -> Any:
+        return SimpleNamespace(remote=lambda paths: (scheduling_strategy.node_id, paths))
+
+    monkeypatch.setattr(
+        ray_tune,
+        "_nodes",
+        lambda: [{"NodeManagerHostname": name, "NodeID": f"id {name}", "Resources": has} for name, has in found],
+    )
+    monkeypatch.setattr(ray_tune, "_probe", SimpleNamespace(options=on_node))
+    monkeypatch.setattr(ray_tune, "_check_probe", lambda name, directory, probe: asked.update({name: probe}))
+    ray_tune.check_nodes(tmp_path, [str(tmp_path)])
+    assert {name: node for name, (node, _) in asked.items()} == {"a": "id a", "d": "id d"}
+    for _, (token, *data) in asked.values():
+        assert Path(token).parent == tmp_path
+        assert data == [str(tmp_path)]
+
+
 @pytest.mark.parametrize(
     ("resources", "wanted", "expected"),
     [({"cpu": 1}, None, 2), ({"cpu": 1}, 1, 1), ({"cpu": 0.5}, None, 4), ({"cpu": 2}, 8, 1)],
@@ -59,6 +85,20 @@ def test_as_many_trials_run_at_once_as_fit(
     resources: dict[str, float], wanted: int | None, expected: int, local_ray: None
 ) -> None:
     assert ray_tune.most_at_once(ResourcesConfig.model_validate(resources), wanted) == expected
+
+
+def test_a_trial_whose_worker_died_too_often_has_failed_with_the_last_line_of_its_error(tmp_path: Path) -> None:
+    failed: list[tuple[str, str]] = []
+    journal = SimpleNamespace(fail=lambda *words: failed.append(words))
+    callback = ray_tune._JournalCallback(journal, SimpleNamespace(names={"tune-1": "0123456789ab"}), lambda: None)
+    (tmp_path / "error.txt").write_text("Traceback\n  ...\nray.exceptions.ActorDiedError: it was killed\n\n")
+    for file in (str(tmp_path / "error.txt"), None):
+        callback.on_trial_error(1, [], SimpleNamespace(trial_id="tune-1", error_file=file))
+    died = f"its process died {1 + ray_tune.RESTARTS} times: "
+    assert failed == [
+        ("0123456789ab", f"{died}ray.exceptions.ActorDiedError: it was killed"),
+        ("0123456789ab", f"{died}no error file"),
+    ]
 
 
 def nodes(monkeypatch: pytest.MonkeyPatch, *found: dict[str, float]) -> None:

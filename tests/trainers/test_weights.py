@@ -134,10 +134,23 @@ def test_a_tensor_without_gradient_stays_and_nothing_is_nan() -> None:
         assert torch.isfinite(model[0].weight).all()
 
 
-@pytest.mark.parametrize(("epoch", "moves"), [(0, False), (9, False), (10, True)])
-def test_awp_begins_after_its_warm_up(epoch: int, moves: bool) -> None:
+def test_a_frozen_tensor_stays() -> None:
     model = network()
     before = state(model)
-    block = weights.build(WeightsConfig(name="awp", gamma=0.005, warmup=10), epoch)
+    model[0].requires_grad_(False)
+    with perturbed(model, loss_of(model), gamma=0.3):
+        assert torch.equal(model[0].weight, before["0.weight"])
+        assert not torch.equal(model[4].weight, before["4.weight"])
+
+
+@pytest.mark.parametrize("gamma", [0.005, 0.3])
+@pytest.mark.parametrize(("epoch", "moves"), [(0, False), (9, False), (10, True)])
+def test_awp_begins_after_its_warm_up_with_the_gamma_of_its_config(epoch: int, moves: bool, gamma: float) -> None:
+    model = network()
+    before = state(model)["0.weight"]
+    block = weights.build(WeightsConfig(name="awp", gamma=gamma, warmup=10), epoch)
     with block(model, loss_of(model)):
-        assert torch.equal(model[0].weight, before["0.weight"]) is not moves
+        moved = (model[0].weight.detach() - before).norm() / before.norm()
+        assert moved.item() == pytest.approx(gamma * moves)
+    with weights.build(WeightsConfig(), epoch)(model, loss_of(model)):
+        assert torch.equal(model[0].weight, before)
