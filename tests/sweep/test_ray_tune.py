@@ -66,12 +66,12 @@ def test_every_node_that_can_run_a_trial_is_asked_whether_it_sees_the_run_and_no
     monkeypatch.setattr(
         ray_tune,
         "_nodes",
-        lambda: [{"NodeManagerHostname": name, "NodeID": f"id {name}", "Resources": has} for name, has in found],
+        lambda: [{"NodeManagerHostname": name, "NodeID": name * 56, "Resources": has} for name, has in found],
     )
     monkeypatch.setattr(ray_tune, "_probe", SimpleNamespace(options=on_node))
     monkeypatch.setattr(ray_tune, "_check_probe", lambda name, directory, probe: asked.update({name: probe}))
     ray_tune.check_nodes(tmp_path, [str(tmp_path)])
-    assert {name: node for name, (node, _) in asked.items()} == {"a": "id a", "d": "id d"}
+    assert {name: node for name, (node, _) in asked.items()} == {"a": "a" * 56, "d": "d" * 56}
     for _, (token, *data) in asked.values():
         assert Path(token).parent == tmp_path
         assert data == [str(tmp_path)]
