@@ -81,6 +81,18 @@ def test_axis_of_one_side_makes_comparisons_that_count_as_one_cell(frame_of):
     assert found.estimate == pytest.approx((0.15 + 0.05) / 2)
 
 
+def test_several_comparisons_in_the_only_cell_have_no_test_of_their_mean(frame_of):
+    ks = [
+        row
+        for k1, values in ((0.0, [0.5, 0.6]), (1.0, [0.7, 0.9]))
+        for row in rows("deat", values, **{"optimizer.k1": k1})
+    ]
+    found = paired_difference(frame_of([*ks, *rows("sgd", [0.4, 0.45])]))
+    assert found.estimate == pytest.approx(0.25)
+    assert (found.n_cells, len(found.cells), found.test) == (1, 2, "none")
+    assert np.isnan([found.low, found.high, found.p_value]).all()
+
+
 def test_cells_without_a_completed_trial_on_a_side_are_left_out_and_told(frame_of):
     frame = frame_of(
         [

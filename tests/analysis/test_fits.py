@@ -104,9 +104,10 @@ def weighted_pearson(frame, weights):
 
 
 def test_half_width_is_t_times_the_standard_deviation_of_the_resamples_z(frame_of):
-    frame = grid(frame_of, np.random.default_rng(0), noise=2.0)
+    frame = grid(frame_of, np.random.default_rng(0), noise=0.05)
     found = correlation(frame, "optimizer.lr", "last_test_robust", "pearson", resamples=200, seed=5)
     drawn = weighted_pearson(frame, resampled(np.repeat(np.arange(9), 3), 200, np.random.default_rng(5)))
+    assert fishers_z(found)[0] == pytest.approx(np.arctanh(found.estimate))
     assert fishers_z(found)[1] == pytest.approx(stats.t.ppf(0.975, 18) * np.arctanh(drawn).std())
 
 
@@ -156,6 +157,20 @@ def test_too_few_trials_have_an_estimate_but_no_interval(frame_of, cells, seeds,
     assert found.interval_method == reason
 
 
+@pytest.mark.parametrize(("cells", "seeds"), [(3, 3), (8, 1)])
+def test_the_fewest_trials_of_either_kind_have_an_interval(frame_of, cells, seeds):
+    frame = grid(frame_of, np.random.default_rng(0), cells=cells, seeds=seeds)
+    found = correlation(frame, "optimizer.lr", "last_test_robust", "pearson")
+    assert found.low < found.estimate < found.high
+
+
+def test_columns_that_define_no_cell_are_pooled_and_x_always_defines_one(frame_of):
+    frame = grid(frame_of, np.random.default_rng(0), noise=2.0)
+    batches = frame.assign(batch_size=32 * 2 ** frame["seed"])
+    pooled = correlation(batches, "optimizer.lr", "last_test_robust", "pearson", cells=["model.name"])
+    assert pooled == correlation(frame, "optimizer.lr", "last_test_robust", "pearson")
+
+
 @pytest.mark.parametrize("method", ["spearman", "kendall"])
 def test_seeds_that_never_reorder_the_trials_give_no_interval(frame_of, method):
     frame = grid(frame_of, np.random.default_rng(0), noise=0.01)
@@ -183,9 +198,9 @@ def test_one_trial_a_cell_is_resampled_as_trials_and_bounded_by_their_percentile
 
 
 def test_single_cells_among_others_are_counted_in_the_methods_name(frame_of):
-    frame = grid(frame_of, np.random.default_rng(0), cells=4).iloc[:-2]
+    frame = grid(frame_of, np.random.default_rng(0), cells=5).drop(index=[9, 12, 13])
     found = correlation(frame, "optimizer.lr", "last_test_robust", "pearson")
-    assert found.interval_method.endswith("1 of 4 cells hold one trial, which stays")
+    assert found.interval_method.endswith("1 of 5 cells hold one trial, which stays")
 
 
 def test_same_seed_gives_the_same_interval(frame_of):
@@ -195,14 +210,17 @@ def test_same_seed_gives_the_same_interval(frame_of):
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("rows", [0, 2, 9])
+@pytest.mark.parametrize("rows", [0, 3, 9])
 def test_too_few_or_constant_values_give_nan_and_no_warning(frame_of, method, rows):
     frame = frame_of([{"optimizer.lr": float(i), "last_test_robust": 0.5} for i in range(9)]).iloc[:rows]
+    asked = "optimizer.lr", "last_test_robust", method
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = correlation(frame, "optimizer.lr", "last_test_robust", method)
-    assert np.isnan([found.estimate, found.low, found.high, found.p_value]).all()
-    assert found.n == rows
+        found = correlation(frame, *asked)
+        rounded = correlation(frame.assign(last_test_robust=[0.3, 0.1 + 0.2, 0.3] * (rows // 3)), *asked)
+    for one in (found, rounded):
+        assert np.isnan([one.estimate, one.low, one.high, one.p_value]).all()
+        assert one.n == rows
 
 
 def test_only_completed_and_measured_trials_enter(frame_of):

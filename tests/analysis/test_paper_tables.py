@@ -139,6 +139,7 @@ def test_own_best_is_chosen_by_validation_and_not_by_test(run: Any) -> None:
     (row,) = paper_tables.own_best(figures.load(run.directory)).to_dict("records")
     assert (row["pgd_at_lr"], row["deat_lr"], row["pgd_at"], row["deat"]) == (0.1, 0.1, 0.4, 0.4)
     assert row["chosen_by"] == "last_val_robust"
+    assert (row["pgd_at_edge"], row["deat_edge"]) == (True, True)
 
 
 def test_own_trials_stand_with_their_spread_and_n(both: Data) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from pandas import DataFrame
 from scipy import stats
+from scipy.interpolate import PchipInterpolator
 
 from analysis import published
 from analysis.coefficients import resampled
@@ -135,6 +136,8 @@ def test_learning_rates_below_the_least_do_not_count_for_the_treatment_alone() -
         (curves(1.5, [0.1, 0.2]), "fewer than 3 learning rates of a method"),
         (curves(1.5, [0.1, 0.2, 0.4]), "at the edge of what the learning rates allow"),
         (curves(2 * FURTHEST, np.geomspace(1e-4, 10, 60)), "at the edge of what the learning rates allow"),
+        # Of 20 learning rates over a factor of 4, c = 2.6 leaves 6 inside: less than half.
+        (curves(2.6, np.geomspace(0.04, 0.16, 20)), "at the edge of what the learning rates allow"),
     ],
 )
 def test_what_the_learning_rates_do_not_allow_is_withheld(frame: DataFrame, why: str) -> None:
@@ -149,6 +152,56 @@ def test_few_points_of_one_trial_have_a_c_without_an_interval() -> None:
     assert found.c > 1
     assert np.isnan(found.low)
     assert found.interval_method == "none: fewer than 8 learning rates of a method, one trial each"
+
+
+def test_of_few_learning_rates_of_one_method_alone_there_is_no_interval_either() -> None:
+    found = shift(curves(0.7, np.geomspace(0.005, 0.5, 41)), lr_from=0.245)
+    assert (found.n_rates, found.interval_method) == (
+        7, "none: fewer than 8 learning rates of a method, one trial each",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("spare", "shown"), [(5, False), (6, True)])
+def test_an_interval_needs_6_trials_beyond_one_a_learning_rate(spare: int, shown: bool) -> None:
+    frame = curves(1.5, np.geomspace(0.005, 0.5, 12), noise=0.001, seeds=2)
+    first = ~frame.duplicated(["method", "optimizer.lr"])
+    found = shift(frame[first | (frame.index.isin(frame.index[~first][:spare]))], resamples=20)
+    assert np.isfinite(found.low) == shown
+    assert found.interval_method.startswith("bootstrap" if shown else "none: fewer than 6 degrees of freedom")
+
+
+def test_where_many_resamples_have_no_c_there_is_no_interval() -> None:
+    found = shift(curves(1.8, np.geomspace(0.01, 0.5, 10), noise=0.002))
+    lost = int(found.interval_method.split()[1])
+    assert found.interval_method == f"none: {lost} of 200 resamples have no c"
+    assert 10 < lost < 190
+    assert found.c == pytest.approx(1.8, rel=0.1)
+
+
+def test_every_learning_rate_weighs_by_its_trials() -> None:
+    rng = np.random.default_rng(3)
+    rates = np.geomspace(0.005, 0.5, 15)
+    frame = curves(1.8, rates, noise=0.01, seeds=4, gain=0.01, rng=rng)
+    frame = frame[rng.random(len(frame)) < 0.6]
+    found = shift(frame, resamples=2)
+    means = frame.groupby(["method", "optimizer.lr"])["last_test_robust"].agg(["mean", "count"])
+    deat, sgd = means.loc["DEAT"], means.loc["PGD-AT"]
+    curve = PchipInterpolator(np.log(sgd.index), sgd["mean"])
+
+    def left(c: float) -> tuple[Any, Any]:
+        inside = (c * deat.index >= 0.99 * sgd.index.min()) & (c * deat.index <= 1.01 * sgd.index.max())
+        return (deat["mean"] - curve(np.log(c * deat.index)))[inside], deat["count"][inside]
+
+    after, weights = left(found.c)
+    before = (deat["mean"] - curve(np.log(deat.index)))[after.index]
+    mean = float(np.average(before, weights=weights))
+    assert found.gain == pytest.approx(mean)
+    assert found.residual == pytest.approx(np.average(after, weights=weights))
+    assert found.rmse == pytest.approx(np.sqrt(np.average(after**2, weights=weights)))
+    assert found.constant_rmse == pytest.approx(np.sqrt(np.average((before - mean) ** 2, weights=weights)))
+    others = [left(c) for c in np.geomspace(1 / FURTHEST, FURTHEST, 200)]
+    squares = [np.average(rest**2, weights=of) for rest, of in others if of.sum() >= deat["count"].sum() / 2]
+    assert found.rmse**2 <= min(squares) + 1e-6
 
 
 def test_diverged_trials_do_not_count() -> None:
