@@ -481,6 +481,16 @@ def test_the_sampler_that_was_asked_for_asks(name: str, kind: type) -> None:
     assert [type(stratum.study.sampler) for stratum in search._strata] == [kind, kind]
 
 
+def test_a_point_that_still_runs_keeps_the_next_one_away_as_one_that_failed_does_not() -> None:
+    searches = [search_of(sweep(n=20)) for _ in range(2)]
+    for search in searches:
+        Run().trials(search, near_a_tenth, most=12)
+    running, failed = (search.next() for search in searches)
+    assert running == failed is not None
+    searches[1].tell(failed.id, None)
+    assert searches[0].next() != searches[1].next()
+
+
 def test_a_loss_is_made_small() -> None:
     config = sweep(n=40, metric="val_robust_loss", mode="min")
     values = [1 - near_a_tenth(t.point) for t in Run().trials(search_of(config), lambda p: 1 - near_a_tenth(p))]
