@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -190,6 +191,24 @@ def test_where_the_root_cannot_be_written_the_array_file_lies_in_the_users_cache
     before = read(root)
     assert (personal_cache / f"{before.fingerprint}.npz").is_file()
     assert same(before, read_without_decoding(root, monkeypatch))
+
+
+def test_folders_that_share_the_users_cache_are_each_hashed_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = root.parent / "other"
+    shutil.copytree(root, other)
+    save(other / "train" / "cat" / "0.png", np.zeros((8, 8, 3)))
+    for each in (root, other):
+        (each / ".robustsweep").write_text("a file where the folder would be")
+    before = fingerprint(root), fingerprint(other)
+    monkeypatch.setattr(image_folder, "_digest", lambda _: pytest.fail("hashed again"))
+    assert (fingerprint(root), fingerprint(other)) == before
+    assert before[0] != before[1]
+
+
+def test_what_is_kept_can_be_read_by_whoever_shares_the_folder(root: Path) -> None:
+    read(root)
+    modes = {file.name: file.stat().st_mode & 0o777 for file in (root / ".robustsweep").iterdir()}
+    assert {mode for name, mode in modes.items() if name != "lock"} == {0o644}
 
 
 def test_where_nothing_can_be_written_both_places_are_named(root: Path, personal_cache: Path) -> None:
