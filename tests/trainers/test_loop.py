@@ -289,14 +289,6 @@ def test_whichever_loss_is_not_finite_ends_the_trial_and_its_epoch_is_neither_re
     assert len(state["history"]) == 1
 
 
-def test_a_loss_that_is_not_finite_ends_the_trial_as_diverged_with_the_epochs_before() -> None:
-    records: list[EpochRecord] = []
-    outcome = train(config(optimizer={"lr": 1e30}), records.append)
-    assert outcome.outcome == "diverged"
-    assert outcome.epochs == len(records) == 0
-    assert "in epoch 1" in outcome.reason
-
-
 def test_divergence_keeps_the_records_up_to_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop.schedules, "lr_factor", lambda schedule, progress, epochs: 1e30 if progress >= 2 else 1.0)
     records: list[EpochRecord] = []
