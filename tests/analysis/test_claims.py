@@ -15,7 +15,7 @@ from scipy import stats
 
 from analysis.budgets import BUDGET
 from analysis.claim_blocks import EPOCH_SECONDS, OWN_DECAY, Block, NotMeasured, Options
-from analysis.claim_effects import k1_k2, matched_controls, ratio_only
+from analysis.claim_effects import choosing_seeds, k1_k2, matched_controls, ratio_only
 from analysis.claim_study import Study, decided_by, load, published
 from analysis.claim_tables import claims_json, claims_text, look_of, rule
 from analysis.claims import NAMES, UNMATCHED, Claim, ledger, question
@@ -77,6 +77,42 @@ def test_the_gain_is_the_t_test_over_seeds_of_the_mean_over_cells(frame_of):
     assert (claim.estimate, claim.p) == pytest.approx(((means["deat"] - means["sgd"]).mean(), expected.pvalue))
     assert (claim.low, claim.high) == pytest.approx(tuple(expected.confidence_interval(0.95)))
     assert (claim.n, claim.replicate, claim.n_trials) == (4, "seed", len(frame))
+
+
+def slopes(frame, column, degree, settings=None):
+    """Of each seed by numpy: y on log10(column), every setting with a polynomial in log10(lr / batch)."""
+    found = []
+    for _, part in frame.groupby("seed"):
+        x = np.log10(part["lr_batch_ratio"].to_numpy())
+        of = np.ones((len(part), 1)) if settings is None else np.asarray(pd.get_dummies(part[settings]), dtype=float)
+        powers = [of * x[:, None] ** power for power in range(degree + 1)]
+        design = np.column_stack([np.log10(part[column]), *powers])
+        found.append(np.linalg.lstsq(design, part["last_test_robust"], rcond=None)[0][0])
+    return np.array(found)
+
+
+def assert_is_t_test(claim, values):
+    expected = stats.ttest_1samp(values, 0)
+    assert claim.estimate == pytest.approx(values.mean())
+    assert (claim.low, claim.high) == pytest.approx(tuple(expected.confidence_interval(0.95)))
+
+
+def test_the_slope_on_the_ratio_is_the_t_test_over_seeds_of_lines_that_numpy_fits(frame_of):
+    frame = grid(frame_of, along=0.03)
+    for method, rows in frame.groupby("method"):
+        assert_is_t_test(lines(frame)["ratio", method], slopes(rows, "lr_batch_ratio", 0))
+
+
+def test_the_slope_along_the_ratio_takes_the_bend_that_the_poorest_setting_allows(frame_of):
+    # 12 cells allow a degree of 2, the 5 of another setting only 1; without a cell no column is orthogonal to another.
+    frame = grid(frame_of, along=0.03)
+    bent = 0.05 * (np.log10(frame["lr_batch_ratio"]) + 3) ** 2
+    sgd = frame.assign(last_test_robust=frame["last_test_robust"] + bent).query("method == 'PGD-AT'").iloc[4:]
+    assert_is_t_test(lines(sgd)["ratio_only", "PGD-AT"], slopes(sgd, "optimizer.lr", 2))
+    few = sgd[(sgd["optimizer.lr"] < 0.15) & (sgd["batch_size"] > 16)]
+    both = pd.concat([sgd, few.assign(trial_id="f" + few["trial_id"])], ignore_index=True)
+    both.insert(list(both.columns).index("lr_batch_ratio"), "precision", np.repeat([1, 2], [len(sgd), len(few)]))
+    assert_is_t_test(lines(both)["ratio_only", "PGD-AT"], slopes(both, "optimizer.lr", 1, "precision"))
 
 
 def test_the_slope_along_the_ratio_is_the_one_of_the_nested_models(frame_of):
@@ -236,6 +272,40 @@ def test_seeds_known_to_have_chosen_leave_the_others_to_confirm_though_all_have_
     launched = {"deat_own_best": frozenset(frame.loc[frame["seed"] > 1, "trial_id"])}
     claim = ledger(Study(frame, launched, choosers=frozenset({0, 1})), only="deat_own_best")[0]
     assert (claim.n, claim.note) == (4, "cells chosen with 2 other seeds, which are not counted")
+
+
+def test_a_choosing_seed_of_which_most_cells_diverged_does_not_confirm(frame_of):
+    frame = grid(frame_of, seeds=6)
+    best = (frame["optimizer.lr"] == 0.4) & (frame["batch_size"] == 32)
+    lost = (frame["seed"] == 5) & ~best
+    claim = ledger(Study(frame.assign(outcome=frame["outcome"].mask(lost, "diverged"))), only="deat_own_best")[0]
+    gains = frame[best & (frame["seed"] < 5)].pivot_table(index="seed", columns="method", values="last_test_robust")
+    assert (claim.n, claim.note) == (5, "chosen and compared with the same seeds")
+    assert claim.estimate == pytest.approx((gains["DEAT"] - gains["PGD-AT"]).mean())
+
+
+def test_cells_may_be_chosen_by_the_least_loss(frame_of):
+    frame = grid(frame_of)
+    loss = frame.assign(last_val_robust_loss=-frame["last_val_robust"], last_val_robust=np.nan)
+    (by_accuracy,) = ledger(Study(frame), only="deat_own_best")
+    (by_loss,) = ledger(Study(loss), only="deat_own_best", metric="val_robust_loss", mode="min")
+    assert by_loss == by_accuracy
+
+
+def test_seeds_choose_in_which_the_most_cells_were_wanted(frame_of):
+    frame = grid(frame_of).query("seed < 2 or batch_size > 32")
+    assert choosing_seeds(frame) == {0, 1}
+
+
+def test_a_cell_of_deat_meets_the_mean_of_all_sgd_that_agree_with_it(frame_of):
+    rows = [{"optimizer.name": "deat", "optimizer.lr": lr, "last_test_robust": 0.6} for lr in (0.1, 0.2)]
+    for decay, robust in ((1e-3, 0.4), (2e-3, 0.5)):  # neither is the published one
+        rows += [
+            {**row, "optimizer.name": "sgd", "optimizer.weight_decay": decay, "last_test_robust": robust}
+            for row in rows[:2]
+        ]
+    claim = ledger(Study(frame_of([{**row, "seed": seed} for row in rows for seed in (0, 1)])), only="deat_equal_lr")[0]
+    assert (claim.estimate, claim.n_trials) == (pytest.approx(0.15), 12)
 
 
 @pytest.mark.parametrize("axis", ["optimizer.momentum", "optimizer.nesterov"])
@@ -480,6 +550,7 @@ def test_the_published_gain_at_each_ones_best_lr_is_undecided_over_three_network
     )
     assert found["3 networks"].verdict == "undecided"
     # The sweep's metric and mode are of a run: the study has its test accuracy alone.
+    assert "chosen by the test set, there being no other" in found["vgg19"].note
     other = ledger(published(), only="deat_own_best", metric="val_robust_loss", mode="min")
     assert [line.estimate for line in other] == [line.estimate for line in found.values()]
     assert (100 * found["3 networks"].low, 100 * found["3 networks"].high) == pytest.approx((-0.20, 3.05), abs=0.01)

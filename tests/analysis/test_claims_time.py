@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -76,10 +75,14 @@ def test_one_start_long_before_the_others_hides_no_order() -> None:
     assert ledger(study_of(found), only="no_extra_time")[0].verdict == "not measured"
 
 
+BY_TURNS = [(name, seed) for seed in range(6) for name in ("sgd", "deat")]
+IN_TWO_BLOCKS = [(name, seed) for block in (range(3), range(3, 6)) for name in ("sgd", "deat") for seed in block]
+
+
+@pytest.mark.parametrize("order", [BY_TURNS, IN_TWO_BLOCKS])
 @pytest.mark.parametrize(("factor", "verdict"), [(1.0, "supported"), (1.3, "contradicted")])
-def test_by_turns_it_is_judged(factor: float, verdict: str, tmp_path: Path) -> None:
-    by_turns = [(name, seed) for seed in range(6) for name in ("sgd", "deat")]
-    (claim,) = ledger(study_of(records(by_turns, 1.01, factor)), only="no_extra_time")
+def test_by_turns_or_in_two_blocks_it_is_judged(order: list[tuple[str, int]], factor: float, verdict: str) -> None:
+    (claim,) = ledger(study_of(records(order, 1.001, factor)), only="no_extra_time")
     assert (claim.verdict, claim.n) == (verdict, 6)
 
 

@@ -149,10 +149,15 @@ def test_error_of_the_scalar_form_falls_as_lr(slope, momentum, torchs):
 
 
 def test_a_direction_outside_the_stable_range_has_infinite_variance_and_no_stationary_state():
-    here = Regime(1.0, np.array([-0.1, 0.0, 1.0, 3.0, 3.7]), np.ones(5), 0.8)
-    assert np.isinf(stationary_variance(here)).tolist() == [True, True, False, False, True]
-    with pytest.raises(UserError, match=r"must hold in every direction, 3 of 5 lie outside; leave them out"):
+    here = Regime(1.0, np.array([-0.1, 0.0, 1.0, 3.0, 3.6, 3.7]), np.ones(6), 0.8)
+    assert np.isinf(stationary_variance(here)).tolist() == [True, True, False, False, True, True]
+    with pytest.raises(UserError, match=r"must hold in every direction, 4 of 6 lie outside; leave them out"):
         stationary_state(here)
+
+
+@pytest.mark.parametrize("momentum", [1.0, 1.5, -1.0])
+def test_momentum_of_one_or_more_settles_nowhere(momentum):
+    assert np.isinf(stationary_variance(regime(0.1, momentum))).all()
 
 
 def test_a_flat_direction_wanders_as_a_random_walk():

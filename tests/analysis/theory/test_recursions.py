@@ -97,6 +97,17 @@ def test_pgd_at_without_attack_is_sgd_with_gradient_noise_a_h_a_over_b(pair):
     np.testing.assert_allclose(natural, sgd(hessian, hessian @ data @ hessian / 8, 0.3).covariance(), rtol=1e-9)
 
 
+def test_deats_decay_is_decoupled_and_sgds_coupled_unless_asked_otherwise(pair):
+    hessian, noise = pair(8)
+    for recursion, keys, decoupled in ((sgd, {"momentum": 0.5}, False), (deat, {}, True)):
+        default, same, other = (
+            recursion(hessian, noise, 0.3, weight_decay=0.4, **keys, **asked).transition
+            for asked in ({}, *({"decoupled_weight_decay": place} for place in (decoupled, not decoupled)))
+        )
+        np.testing.assert_array_equal(default, same)
+        assert np.abs(default - other).max() > 0.01
+
+
 def test_without_momentum_decoupled_decay_is_coupled_decay(pair):
     hessian, noise = pair(8)
     coupled, decoupled = (
@@ -139,6 +150,8 @@ def test_momentum_widens_sgds_limit_to_2_times_1_plus_momentum(spd, momentum):
 def test_an_unstable_recursion_has_no_covariance():
     with pytest.raises(UserError, match=r"must be stable, its spectral radius is 1\.5; lower lr"):
         sgd(np.eye(1), np.eye(1), 2.5).covariance()
+    with pytest.raises(UserError, match=r"is 1; lower lr, or leave directions without positive curvature out"):
+        sgd(np.diag([0.0, 1.0]), np.eye(2), 0.5).covariance()
 
 
 def test_radius_is_the_rate_at_which_a_start_is_forgotten():

@@ -54,6 +54,14 @@ def test_closed_forms_refuse_matrices_that_do_not_commute(spd, closed):
         closed(spd(2), spd(3), 0.1, 1)
 
 
+@pytest.mark.parametrize("scale", [1e-6, 1e6])
+def test_whether_matrices_commute_does_not_depend_on_their_unit(commuting, spd, scale):
+    hessian, data = commuting
+    assert shape(hessian, scale * data, 0.1, 1) == pytest.approx(scale * shape(hessian, data, 0.1, 1))
+    with pytest.raises(UserError, match=r"must commute"):
+        shape(spd(2), 1e-4 * scale * spd(3), 0.1, 1)
+
+
 def test_lyapunovs_equation_holds_for_any_stable_drift():
     rng = np.random.default_rng(4)
     for _ in range(10):
