@@ -99,6 +99,12 @@ def product(**values: list[Any]) -> list[dict[str, Any]]:
     return [dict(zip(keys, combination, strict=True)) for combination in itertools.product(*values.values())]
 
 
+@pytest.fixture(scope="session")
+def new_run() -> Callable[[Path], Run]:
+    """Begins a run in a directory, or goes on with it: for what several tests read."""
+    return Run
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[Run]:
     run = Run(tmp_path)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +12,38 @@ import pytest
 
 from analysis import figures, manifest
 from analysis.frame import load_trials
+from analysis.paper import published_data
 from trainers.errors import UserError
 
 
-@pytest.fixture
-def drawn(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Tables and figures of six trials; pictures are left out, for time."""
+@pytest.fixture(scope="module")
+def whole(new_run: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six trials, and in `out` their tables and figures; pictures are left out, for time."""
+    folder = tmp_path_factory.mktemp("whole")
+    run = new_run(folder)
     for name in ("sgd", "deat"):
         for lr in (0.1, 0.2, 0.4):
             run.whole(f"{name}{lr}", [0.3, 0.4 + 0.1 * lr], optimizer__name=name, optimizer__lr=lr)
+    run.close()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "_paint", lambda product, output: [])
+        figures.draw(folder, folder / "out")
+    return folder
+
+
+@pytest.fixture
+def run(whole: Path, new_run: Any, tmp_path: Path) -> Iterator[Any]:
+    """A copy of those trials."""
+    copy = new_run(shutil.copytree(whole, tmp_path / "run"))
+    yield copy
+    copy.close()
+
+
+@pytest.fixture
+def drawn(run: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Their figures, where no picture is painted."""
     monkeypatch.setattr(figures, "_paint", lambda product, output: [])
-    figures.draw(run.directory, tmp_path / "out")
-    return tmp_path / "out"
+    return Path(run.directory / "out")
 
 
 def test_manifest_says_what_each_figure_came_from(run: Any, drawn: Path) -> None:
@@ -58,7 +80,12 @@ def test_code_version_is_of_every_source_and_published_number_and_of_their_names
         versions.append(version())
         (tmp_path / "theory" / "left.pyc").write_text("2")
         assert version() == versions[-1]
+        known = manifest.described(published_data(), None, {})["sources"]["published"]
+        (tmp_path / "published_numbers" / "table4.csv").write_text("3")
+        fresh = manifest.described(published_data(), None, {})["sources"]["published"]
     assert len(set(versions)) == 5
+    assert (fresh["trials_sha256"], fresh["trials"]) == (known["trials_sha256"], known["trials"])
+    assert fresh["sha256"] != known["sha256"]
     manifest.code_version.cache_clear()
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,9 +34,10 @@ def fourth(study: Data) -> DataFrame:
     return paper_tables.table4(study).set_index("model.name")
 
 
-@pytest.fixture
-def both(run: Any) -> Data:
-    """Three seeds of both methods at five learning rates, on digits, beside the published study."""
+@pytest.fixture(scope="module")
+def directory(new_run: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three seeds of both methods at five learning rates, on digits."""
+    run = new_run(tmp_path_factory.mktemp("run"))
     rng = np.random.default_rng(0)
     for name in ("sgd", "deat"):
         for lr in (0.05, 0.1, 0.2, 0.4, 0.8):
@@ -42,12 +45,25 @@ def both(run: Any) -> Data:
                 value = 0.5 + 0.05 * np.log10(lr) + 0.01 * (name == "deat") + 0.001 * rng.standard_normal()
                 point = {"optimizer__name": name, "optimizer__lr": lr}
                 run.whole(f"{name}-{lr}-{seed}", [value], seed=seed, config={"data.name": "digits"}, **point)
-    return figures.load(run.directory, published=True)
+    run.close()
+    return Path(run.directory)
 
 
-def text(name: str, data: Data, ending: str) -> str:
+@pytest.fixture(scope="module")
+def both(directory: Path) -> Data:
+    """Those trials beside the published study."""
+    return figures.load(directory, published=True)
+
+
+@pytest.fixture(scope="module")
+def tables(both: Data) -> dict[str, DataFrame]:
+    """Every table of both."""
+    return {table.name: table.frame(both) for table in paper_plans.TABLES}
+
+
+def text(name: str, frame: DataFrame, ending: str) -> str:
     table = next(table for table in paper_plans.TABLES if table.name == name)
-    return table.texts[ending](table.frame(data))
+    return table.texts[ending](frame)
 
 
 def test_senet_has_every_printed_entry_of_tables_3_and_4(third: DataFrame, fourth: DataFrame) -> None:
@@ -112,20 +128,22 @@ def test_every_published_correlation_has_an_interval_around_it(third: DataFrame)
 
 def test_table_2_keeps_the_number_that_is_drawn_and_says_which_is_printed(study: Data) -> None:
     rows = paper_tables.table2(study)
+    written = text("table2", rows, "md")
     assert rows[["pgd_at_printed", "deat_printed"]].notna().to_numpy().sum() == 84
     off = rows[paper_tables.otherwise_printed(rows, "deat") | paper_tables.otherwise_printed(rows, "pgd_at")]
     assert off[["model.name", "optimizer.lr"]].to_numpy().tolist() == [["vgg19", 0.02]]
-    assert "| **42.63†** |" in text("table2", study, "md")
-    assert "VGG-19, DEAT, lr 0.02: drawn in Figure 4; the paper's Table 2 prints 42.08" in text("table2", study, "md")
+    assert "| **42.63†** |" in written
+    assert "VGG-19, DEAT, lr 0.02: drawn in Figure 4; the paper's Table 2 prints 42.08" in written
 
 
 def test_published_best_rates_are_said_to_be_chosen_by_the_test_set(study: Data) -> None:
-    rows = paper_tables.own_best(study).set_index("model.name")
+    found = paper_tables.own_best(study)
+    assert "chosen by the test set itself" in text("own_best", found, "md")
+    rows = found.set_index("model.name")
     assert set(rows["chosen_by"]) == {"last_test_robust"}
     assert rows["low"].isna().all()
     assert rows[["pgd_at_lr", "deat_lr"]].to_numpy().tolist() == [[0.5, 0.5], [0.3, 0.3], [0.3, 0.35]]
     assert (100 * rows["difference"]).round(2).tolist() == [1.45, 2.07, 0.76]
-    assert "chosen by the test set itself" in text("own_best", study, "md")
 
 
 def test_own_best_is_chosen_by_validation_and_not_by_test(run: Any) -> None:
@@ -142,22 +160,24 @@ def test_own_best_is_chosen_by_validation_and_not_by_test(run: Any) -> None:
     assert (row["pgd_at_edge"], row["deat_edge"]) == (True, True)
 
 
-def test_own_trials_stand_with_their_spread_and_n(both: Data) -> None:
-    rows = paper_tables.table2(both)
+def test_own_trials_stand_with_their_spread_and_n(both: Data, tables: dict[str, DataFrame]) -> None:
+    rows = tables["table2"]
     own = rows[rows["study"] == "own"]
     assert (own[["pgd_at_n", "deat_n"]] == 3).all(axis=None)
     cell = both.trials[(both.trials["method"] == "DEAT") & (both.trials["optimizer.lr"] == 0.2)]["last_test_robust"]
     row = own[own["optimizer.lr"] == 0.2].iloc[0]
     assert (row["deat"], row["deat_sd"]) == pytest.approx((cell.mean(), cell.std()))
-    assert f"**{100 * cell.mean():.2f} ± {100 * cell.std():.2f} (3)**" in text("table2", both, "md")
+    assert f"**{100 * cell.mean():.2f} ± {100 * cell.std():.2f} (3)**" in text("table2", rows, "md")
 
 
-def test_own_tables_have_no_printed_numbers_and_count_all_learning_rates(both: Data) -> None:
-    for rows in (paper_tables.table3(both), paper_tables.table4(both)):
+def test_own_tables_have_no_printed_numbers_and_count_all_learning_rates(
+    both: Data, tables: dict[str, DataFrame]
+) -> None:
+    for rows in (tables["table3"], tables["table4"]):
         own = rows[rows["study"] == "own"]
         assert own["printed"].isna().all()
         assert set(own["lr_from"]) == {0.05}
-    gain = paper_tables.table4(both).iloc[0]
+    gain = tables["table4"].iloc[0]
     means = both.trials.groupby(["method", "optimizer.lr"])["last_test_robust"].mean()
     assert gain["estimate"] == pytest.approx((means["DEAT"] - means["PGD-AT"]).mean())
     assert (gain["n_cells"], gain["n_trials"]) == (5, 30)
@@ -165,8 +185,8 @@ def test_own_tables_have_no_printed_numbers_and_count_all_learning_rates(both: D
     assert (gain["low"], gain["high"]) == pytest.approx(tuple(interval))
 
 
-def test_own_best_cells_are_compared_by_the_t_interval_paired_by_seed(both: Data) -> None:
-    row = paper_tables.own_best(both).iloc[0]
+def test_own_best_cells_are_compared_by_the_t_interval_paired_by_seed(both: Data, tables: dict[str, DataFrame]) -> None:
+    row = tables["own_best"].iloc[0]
     at_best = both.trials[both.trials["optimizer.lr"] == row["deat_lr"]]
     by_seed = at_best.pivot_table(index="seed", columns="method", values="last_test_robust")
     assert (row["pgd_at_lr"], row["pgd_at_edge"], row["deat_edge"]) == (0.8, True, True)
@@ -175,8 +195,8 @@ def test_own_best_cells_are_compared_by_the_t_interval_paired_by_seed(both: Data
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_latex_is_balanced(both: Data, name: str) -> None:
-    for part in text(name, both, "tex").split("% needs")[1:]:
+def test_latex_is_balanced(tables: dict[str, DataFrame], name: str) -> None:
+    for part in text(name, tables[name], "tex").split("% needs")[1:]:
         (columns,) = re.findall(r"\\begin\{tabular\}\{([lr]+)\}", part)
         for command in ("table", "tabular"):
             assert part.count(rf"\begin{{{command}}}") == part.count(rf"\end{{{command}}}") == 1
@@ -194,23 +214,27 @@ def test_latex_is_balanced(both: Data, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_markdown_has_as_many_cells_in_every_line(both: Data, name: str) -> None:
-    for part in text(name, both, "md").split("\n\n"):
+def test_markdown_has_as_many_cells_in_every_line(tables: dict[str, DataFrame], name: str) -> None:
+    for part in text(name, tables[name], "md").split("\n\n"):
         lines = [line for line in part.splitlines() if line.startswith("|")]
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) <= 1
 
 
-def test_notes_say_that_learning_rates_are_no_replicates_and_points_are_means(study: Data) -> None:
-    for name in ("table3", "table4"):
-        written = text(name, study, "md")
+def test_notes_say_that_learning_rates_are_no_replicates_and_points_are_means(
+    third: DataFrame, fourth: DataFrame
+) -> None:
+    for name, frame in (("table3", third), ("table4", fourth.reset_index())):
+        written = text(name, frame, "md")
         assert "are not independent replicates" in written
         assert "each the mean of 3 runs" in written
-    assert "the printed p belong to n = 27, drawn are 26" in text("table3", study, "md")
+    assert "the printed p belong to n = 27, drawn are 26" in text("table3", third, "md")
 
 
-def test_trials_left_out_are_named_below_each_table(both: Data, run: Any) -> None:
+def test_trials_left_out_are_named_below_each_table(directory: Path, new_run: Any, tmp_path: Path) -> None:
+    run = new_run(shutil.copytree(directory, tmp_path / "run"))
     run.trial("late", optimizer__name="deat", optimizer__lr=0.9, config={"data.name": "digits"})
     run.start("late")
     run.outcome("late", "failed", epochs=0)
+    run.close()
     data = figures.load(run.directory)
-    assert all("left out: 1 failed" in text(name, data, "md") for name in NAMES)
+    assert all("left out: 1 failed" in text(table.name, table.frame(data), "md") for table in paper_plans.TABLES)
