@@ -1,10 +1,13 @@
 # Everything a newcomer needs: make demo, make test. Needs Python >= 3.11, make and git.
+# And for who changes the code: make lint, make test-all (with the slow tests), make mutate (faults that tests must see).
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+# A test process a core; the files go out in their order, so that the long ones do not come last.
+PYTEST := $(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist loadgroup --no-loadscope-reorder
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-slow test-all mutate lint clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -12,7 +15,16 @@ demo: $(READY)
 	$(BIN)/sweep figures runs/demo
 
 test: $(READY)
-	$(BIN)/pytest
+	$(PYTEST) -m 'not slow'
+
+test-slow: $(READY)
+	$(PYTEST) -m slow
+
+test-all: $(READY)
+	$(PYTEST)
+
+mutate: $(READY)
+	$(BIN)/python benchmarks/mutation.py
 
 lint: $(READY)
 	$(BIN)/ruff check
