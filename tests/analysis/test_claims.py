@@ -333,6 +333,7 @@ def test_controls_have_no_momentum_and_the_decay_that_deat_was_really_run_with(f
     rows = [{"optimizer.name": "deat", "optimizer.lr": 0.2236}]
     for decay, momentum in itertools.product((5e-4, 1.118e-3, 1e-3, 2.236e-3), (0.0, 0.9)):
         rows.append({"optimizer.lr": 0.1, "optimizer.weight_decay": decay, "optimizer.momentum": momentum})
+    rows += [{**row, "batch_size": 64} for row in rows[1:]]  # nor of another batch size
     frame = frame_of([{**row, "last_test_robust": 0.5} for row in rows])
     for own, met in ((5e-4, 1.118e-3), (1e-3, 2.236e-3)):
         known = frame.assign(**{OWN_DECAY: frame["optimizer.weight_decay"].fillna(own)})
@@ -428,6 +429,16 @@ def test_k1_and_k2_hardly_matter_only_if_the_largest_difference_is_bounded(frame
     assert claim.low <= effect <= claim.high + 1e-9
 
 
+def test_k1_and_k2_are_compared_at_the_learning_rates_and_seeds_that_all_settings_have(frame_of):
+    frame = constants(frame_of, 0.01)
+    (expected,) = ledger(Study(frame), only="k1_k2")
+    high = frame[frame["optimizer.k1"] > 0.6].assign(**{"optimizer.lr": 0.2}, last_test_robust=0.9)
+    sgd = frame_of([{"seed": seed, "last_test_robust": 0.3} for seed in range(40)])
+    others = [part.assign(trial_id=name + part["trial_id"]) for name, part in (("h", high), ("s", sgd))]
+    (found,) = ledger(Study(pd.concat([frame, *others], ignore_index=True)[list(frame.columns)]), only="k1_k2")
+    assert (found.estimate, found.low, found.high, found.n) == (expected.estimate, expected.low, expected.high, 4)
+
+
 def test_a_largest_difference_has_no_mean_over_networks(frame_of):
     one = constants(frame_of, 0.0)
     other = one.assign(**{"model.name": "other"}, trial_id="o" + one["trial_id"])
@@ -482,6 +493,14 @@ def test_a_run_that_was_stopped_has_wider_intervals_and_its_claim_a_family_of_it
             assert after.high - after.low > before.high - before.low
     own = next(claim for claim in stopped if claim.name == "deat_equal_lr")
     assert own.p_holm == own.p
+
+
+def test_a_run_that_looks_after_its_first_seed_knows_no_spread_yet(frame_of):
+    frame = grid(frame_of, seeds=1)
+    found = ledger(Study(frame, {"deat_equal_lr": frozenset(frame["trial_id"])}))
+    looked = [claim for claim in found if claim.verdict != "not measured"]
+    assert {(claim.replicate, claim.n, claim.verdict) for claim in looked} == {("seed", 1, "undecided")}
+    assert np.isnan([(claim.low, claim.high, claim.p) for claim in looked]).all()
 
 
 def test_a_stopped_runs_claim_is_of_the_trials_that_its_launches_wanted(frame_of):

@@ -10,7 +10,7 @@ from scipy import stats
 from analysis.blocks import mean_error
 from analysis.frame import load_trials
 from analysis.method_tables import effects_frame, effects_rows, methods_text, notes, results_frame, results_rows
-from analysis.methods import comparison, holm, slot_effects
+from analysis.methods import SlotEffect, comparison, holm, slot_effects
 from sweep.cli import main
 from trainers.errors import UserError
 
@@ -149,6 +149,38 @@ def test_divergence_beyond_the_best_learning_rate_is_an_answer_and_a_missing_tri
     assert comparison(frame_of([*rows, trial(np.nan, lr=0.4, outcome="failed")]))[0].edge == "highest"
 
 
+def decisions(found):
+    """(verdict, value, p, Holm's p) of what is no baseline."""
+    if isinstance(found[0], SlotEffect):
+        return [(one.verdict, one.estimate, one.p, one.p_holm) for one in found]
+    return [(r.verdict, r.difference.value, r.p_value, r.p_holm) for r in found if r.verdict != "baseline"]
+
+
+@pytest.mark.parametrize("judged", [comparison, slot_effects])
+def test_a_verdict_is_the_sign_where_holms_p_is_below_the_level_asked_for(frame_of, judged):
+    rng = np.random.default_rng(0)
+    gains = {("pgd_at", "sgd"): 0.0, ("trades", "sgd"): 0.03, ("mart", "sgd"): -0.03, ("trades", "deat"): 0.04}
+    rows = [
+        trial(0.5 + gain + 0.006 * rng.standard_normal(), seed, objective=objective, optimizer=optimizer)
+        for (objective, optimizer), gain in gains.items()
+        for seed in range(4)
+    ]
+    frame = frame_of(rows)
+    between = [float(np.sqrt(p * p_holm)) for _, _, p, p_holm in decisions(judged(frame)) if p < p_holm]
+    seen = set()
+    for alpha in (*between, 0.9):
+        for verdict, value, p, p_holm in decisions(judged(frame, confidence=1 - alpha)):
+            assert verdict == ("undecided" if p_holm >= alpha else "better" if value > 0 else "worse")
+            seen.add((verdict, bool(p < alpha)))
+    assert seen >= {("better", True), ("worse", True), ("undecided", True)}
+
+
+def test_a_best_cell_is_of_its_completed_trials(frame_of):
+    rows = [trial(0.5, 0), trial(0.6, 1), trial(0.9, 2, outcome="failed")]
+    (found,) = comparison(frame_of(rows))
+    assert (found.n, found.validation, found.robust.value) == (2, pytest.approx(0.55), pytest.approx(0.55))
+
+
 def test_rows_are_sorted_by_robust_accuracy_and_a_method_without_a_cell_is_last(frame_of):
     rows = [trial(v, objective=o) for o, v in OBJECTIVES.items()]
     rows = [trial(np.nan, objective="avmixup", outcome="diverged"), *rows]
@@ -185,6 +217,7 @@ def test_models_and_other_data_are_not_compared_with_each_other(frame_of):
     assert [(r.model, r.conditions["data.fingerprint"], r.method) for r in found] == [
         (m, d, name) for m, d in (("a", "x"), ("a", "y"), ("b", "x")) for name in ("TRADES", "PGD-AT")
     ]
+    assert [result.robust.value for result in found] == pytest.approx([0.53, 0.5, 0.73, 0.7, 0.33, 0.3])
     gains = [result.difference.value for result in found if result.method == "TRADES"]
     assert gains == pytest.approx([0.03, 0.03, 0.03])
 
