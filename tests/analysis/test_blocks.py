@@ -67,6 +67,7 @@ def test_intervals_of_16_methods_at_3_seeds_hold_the_truth(seed_sd):
     assert 0.92 - 0.02 < means.mean() < 0.95 + 0.018
 
 
+@pytest.mark.slow
 def test_equal_variance_is_refuted_in_5_percent_of_tables_where_it_holds_and_in_more_where_not():
     rng = np.random.default_rng(2)
     values = tables(16, 3, 1000, rng, seed_sd=1.0)

@@ -122,6 +122,7 @@ def test_unequal_variances_are_not_pooled(frame_of):
     assert all(result.difference == result.own for result in found)
 
 
+@pytest.mark.slow
 def test_family_holds_at_5_percent_where_no_method_differs(frame_of):
     # 200 tables of 6 methods: Monte-Carlo sd 1.5 points, 3.5 sd allowed.
     rng = np.random.default_rng(5)
@@ -268,6 +269,7 @@ def test_effect_of_pairs_with_different_seeds_has_no_interval(frame_of):
     assert (row["seeds"], row["p"], row["robust"].endswith("[n/a]")) == ("differ", "", True)
 
 
+@pytest.mark.slow
 def test_effects_interval_covers_the_effect_in_about_19_of_20_sweeps_though_seeds_suit_objectives(frame_of):
     # 300 sweeps; Monte-Carlo sd 1.3 points, 3.5 sd allowed. Over pairs it would hold in two thirds of them: each
     # seed's liking for TRADES, as strong as the noise, is the same in all 8 pairs.

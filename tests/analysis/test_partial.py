@@ -67,6 +67,7 @@ def test_three_cells_have_an_interval_and_no_p(frame_of):
     assert np.isnan(found.p)
 
 
+@pytest.mark.slow
 def test_cells_that_depart_from_the_trend_are_not_taken_for_evidence(frame_of):
     # 9 cells with offsets of their own, thrice the noise, 5 seeds; no association. 300 sweeps at 5 %: 3.3 Monte-Carlo
     # sd of 1.26 points. With the trials as independent a third were significant.
@@ -129,6 +130,7 @@ def test_its_half_width_is_t_times_the_standard_deviation_of_the_resamples_z(fra
         assert fishers_z(by(frame, kind, seed=5))[1] == pytest.approx(half)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["pearson", "spearman"])
 def test_the_interval_holds_the_mean_estimate_as_often_as_it_says(frame_of, kind):
     # 200 sweeps, target the estimates' mean: at 95 % the Monte-Carlo sd is 1.54 points; no less than 3.3 sd below 92 %.

@@ -167,6 +167,7 @@ def test_noise_alone_has_no_direction_and_says_so(frame_of):
         assert found.grid["mean"].notna().all()
 
 
+@pytest.mark.slow
 def test_the_angle_of_a_weak_signal_is_not_taken_for_certain(frame_of):
     # 2 points a decade of the ratio, noise 1 point: with known hyperparameters 64 % of the intervals held the truth.
     # An angle that is not told is no error. Of 200 such sweeps 3.5 % had one that was wrong: more than 4 of 20 are so
@@ -179,6 +180,7 @@ def test_the_angle_of_a_weak_signal_is_not_taken_for_certain(frame_of):
     assert not any(s.angle.high - s.angle.low < 20 for s in found)
 
 
+@pytest.mark.slow
 def test_the_walk_over_hyperparameters_has_the_posterior_of_a_grid():
     # Mean of each log hyperparameter, of the walk and by sums over a grid of the trials' own likelihood.
     rng = np.random.default_rng(5)
