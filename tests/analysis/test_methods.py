@@ -11,6 +11,7 @@ from analysis.blocks import mean_error
 from analysis.frame import load_trials
 from analysis.method_tables import effects_frame, effects_rows, methods_text, notes, results_frame, results_rows
 from analysis.methods import SlotEffect, comparison, holm, slot_effects
+from analysis.seeds import SeedTable
 from sweep.cli import main
 from trainers.errors import UserError
 
@@ -104,6 +105,17 @@ def test_variance_is_pooled_over_methods_with_the_same_seeds(frame_of):
         assert (result.robust.low, result.robust.high) == pytest.approx(
             (result.robust.value - half, result.robust.value + half)
         )
+
+
+@pytest.mark.parametrize(
+    ("baseline", "block"), [(None, ["TRADES", "MART"]), ("MART", ["TRADES", "MART"]), ("PGD-AT", ["PGD-AT"])]
+)
+def test_a_block_has_the_baselines_seeds_or_else_the_commonest(frame_of, baseline, block):
+    seeds = {"pgd_at": (0, 1, 7), "trades": (0, 1, 2), "mart": (0, 1, 2)}
+    frame = frame_of([trial(0.5, s, objective=objective) for objective, of in seeds.items() for s in of])
+    found = SeedTable.of(frame, "last_test_robust", baseline)
+    assert list(found.block.index) == block
+    assert list(found.block.columns) == ([0, 1, 7] if baseline == "PGD-AT" else [0, 1, 2])
 
 
 def test_method_of_other_seeds_is_compared_by_welch(frame_of):

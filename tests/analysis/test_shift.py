@@ -12,7 +12,7 @@ from scipy.interpolate import PchipInterpolator
 
 from analysis import published
 from analysis.coefficients import resampled
-from analysis.shift import FURTHEST, shift
+from analysis.shift import FURTHEST, _vertex, shift
 
 
 def curves(
@@ -178,10 +178,11 @@ def test_where_many_resamples_have_no_c_there_is_no_interval() -> None:
     assert found.c == pytest.approx(1.8, rel=0.1)
 
 
-def test_every_learning_rate_weighs_by_its_trials() -> None:
-    rng = np.random.default_rng(3)
+@pytest.mark.parametrize(("noise", "seed"), [(0.01, 3), (0.05, 18)])
+def test_every_learning_rate_weighs_by_its_trials_and_c_leaves_the_least_mean_square(noise: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
     rates = np.geomspace(0.005, 0.5, 15)
-    frame = curves(1.8, rates, noise=0.01, seeds=4, gain=0.01, rng=rng)
+    frame = curves(1.8, rates, noise=noise, seeds=4, gain=0.01, rng=rng)
     frame = frame[rng.random(len(frame)) < 0.6]
     found = shift(frame, resamples=2)
     means = frame.groupby(["method", "optimizer.lr"])["last_test_robust"].agg(["mean", "count"])
@@ -201,7 +202,14 @@ def test_every_learning_rate_weighs_by_its_trials() -> None:
     assert found.constant_rmse == pytest.approx(np.sqrt(np.average((before - mean) ** 2, weights=weights)))
     others = [left(c) for c in np.geomspace(1 / FURTHEST, FURTHEST, 200)]
     squares = [np.average(rest**2, weights=of) for rest, of in others if of.sum() >= deat["count"].sum() / 2]
-    assert found.rmse**2 <= min(squares) + 1e-6
+    assert found.rmse**2 <= min(squares) + 1e-5
+
+
+def test_between_steps_c_is_at_the_vertex_of_a_parabola_if_the_same_learning_rates_count() -> None:
+    squares = (np.array([-1.0, 0.0, 1.0]) - 0.3) ** 2 + 2
+    assert _vertex(squares, np.ones(3)) == pytest.approx(0.3 * 0.02)
+    assert _vertex(squares, np.array([1.0, 1.0, 0.9])) == 0
+    assert _vertex(np.full(3, 2.0), np.ones(3)) == 0
 
 
 def test_diverged_trials_do_not_count() -> None:
