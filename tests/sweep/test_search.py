@@ -463,6 +463,7 @@ def test_grid_axes_are_strata_that_advance_together() -> None:
     handed = Run().trials(search_of(sweep({**NAMES, **LR}, 5)), constant)
     names = [trial.point["optimizer.name"] for trial in handed]
     assert names == ["sgd", "deat"] * 5
+    assert len({trial.point["optimizer.lr"] for trial in handed}) == 10  # each draws its own
 
 
 @pytest.mark.parametrize(("sampler", "n", "last"), [("tpe", 40, 10), ("gp", 15, 3)])

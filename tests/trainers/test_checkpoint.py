@@ -256,6 +256,23 @@ def number_in(path: Path) -> int:
     return int(state["number"])
 
 
+def test_the_first_checkpoint_of_a_run_makes_its_folder(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path / "run" / "checkpoints" / "trial.pt", numbered(1))
+    assert number_in(tmp_path / "run" / "checkpoints" / "trial.pt") == 1
+
+
+def test_where_memory_runs_out_a_checkpoint_is_not_taken_for_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: Any, **options: Any) -> None:
+        raise MemoryError
+
+    checkpoint.save(tmp_path / "trial.pt", numbered(1))
+    monkeypatch.setattr(torch, "load", full)
+    with pytest.raises(MemoryError):
+        checkpoint.load(tmp_path / "trial.pt")
+
+
 def test_a_write_that_fails_in_the_middle_leaves_the_old_checkpoint_whole(tmp_path: Path) -> None:
     path = tmp_path / "trial.pt"
     checkpoint.save(path, numbered(1))
