@@ -14,7 +14,7 @@ from pandas import DataFrame
 from scipy import stats
 
 from analysis.budgets import BUDGET
-from analysis.claim_blocks import EPOCH_SECONDS, OWN_DECAY, Block, NotMeasured, Options
+from analysis.claim_blocks import EPOCH_SECONDS, OWN_DECAY, Block, NotMeasured, Options, published_settings
 from analysis.claim_effects import choosing_seeds, k1_k2, matched_controls, ratio_only
 from analysis.claim_study import Study, decided_by, load, published
 from analysis.claim_tables import claims_json, claims_text, look_of, rule
@@ -467,6 +467,31 @@ def test_one_seed_makes_cells_the_replicates_and_says_so(frame_of):
     assert "not independent" in claim.note
 
 
+def test_of_one_seed_the_slope_on_the_ratio_is_scipys_over_cells_beside_its_rank_correlation(frame_of):
+    frame = grid(frame_of, seeds=1, noise=0.02)
+    for method, rows in frame.groupby("method"):
+        claim, y = lines(frame)["ratio", method], rows["last_test_robust"]
+        expected = stats.linregress(np.log10(rows["lr_batch_ratio"]), y)
+        half = stats.t.ppf(0.975, 10) * expected.stderr
+        assert (claim.estimate, claim.p) == pytest.approx((expected.slope, expected.pvalue))
+        assert (claim.low, claim.high) == pytest.approx((expected.slope - half, expected.slope + half))
+        assert claim.note.startswith(f"Spearman {stats.spearmanr(rows['lr_batch_ratio'], y).statistic:.3f}")
+
+
+def test_of_two_blocks_as_large_the_one_of_more_seeds_counts(frame_of):
+    frame = grid(frame_of)
+    everywhere = (frame["batch_size"] == 64) | (frame["batch_size"] == 32) & (frame["optimizer.lr"] > 0.1)
+    frame = frame[(frame["method"] == "DEAT") & ((frame["seed"] < 2) | everywhere)]
+    assert Block.of(frame, "last_test_robust").table.shape == (6, 4)
+
+
+def test_a_constant_that_was_drawn_near_its_published_value_was_not_asked_for(frame_of):
+    values = {1.0: 0.8, 1.001: 0.8, 0.999: 0.8}
+    frame = frame_of([{"optimizer.name": "deat", "optimizer.k1": k1, "optimizer.k2": k2} for k1, k2 in values.items()])
+    assert published_settings(frame)["optimizer.k1"].tolist() == [1.0]
+    assert len(published_settings(frame.iloc[1:])) == 2
+
+
 def test_networks_are_replicates_of_their_mean_effect(frame_of):
     parts = [grid(frame_of, gain=gain, network=name) for gain, name in ((0.02, "a"), (0.03, "b"), (0.025, "c"))]
     frame = pd.concat(
@@ -493,6 +518,14 @@ def test_a_run_that_was_stopped_has_wider_intervals_and_its_claim_a_family_of_it
             assert after.high - after.low > before.high - before.low
     own = next(claim for claim in stopped if claim.name == "deat_equal_lr")
     assert own.p_holm == own.p
+
+
+def test_a_largest_difference_that_was_stopped_at_has_the_wider_sequence(frame_of):
+    frame = constants(frame_of, 0.0, seeds=6)
+    (plain,) = ledger(Study(frame), only="k1_k2")
+    (stopped,) = ledger(Study(frame, {"k1_k2": frozenset(frame["trial_id"])}), only="k1_k2")
+    assert (plain.sequential, stopped.sequential, stopped.estimate) == (False, True, plain.estimate)
+    assert stopped.high > plain.high
 
 
 def test_a_run_that_looks_after_its_first_seed_knows_no_spread_yet(frame_of):
