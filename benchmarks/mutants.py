@@ -135,9 +135,10 @@ def faults(source: str) -> Faults:
     """All that can be planted in a file."""
     left_out, nodes, found = _left_out(source), list(ast_nodes(get_ast(source))), Faults()
     for name, operator in operators().items():
-        places = [start for node in nodes for start, _ in operator.mutation_positions(node)]
-        for occurrence, place in enumerate(places):
-            if not any(start <= place < end for start, end in left_out):
+        places = [(start, node) for node in nodes for start, _ in operator.mutation_positions(node)]
+        for occurrence, (place, node) in enumerate(places):
+            marker = node.parent is not None and node.parent.type == "parameters"  # the `*` before keywords
+            if not marker and not any(start <= place < end for start, end in left_out):
                 found.setdefault(place[0], {}).setdefault(place, []).append((name, occurrence))
     return found
 

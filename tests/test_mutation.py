@@ -26,7 +26,7 @@ from typing import overload
 def least(values: list[int | None], k: int = 1) -> int | None: ...
 
 
-def least(values: "list[int | None]", limit: int | None = None) -> int | None:
+def least(values: "list[int | None]", *, limit: int | None = None) -> int | None:
     """The least - if any."""
     assert len(values) > 0, "none"
     kept: list[int | None] = [value for value in values if value < 7]
