@@ -197,6 +197,7 @@ def foolbox_accuracies(trained: Trained, norm: Norm, **attack: Any) -> list[floa
         return [trained.accuracy(theirs(trained, norm, "uniform", **attack)) for _ in range(STARTS)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("norm", "radius", "step_size"), BALLS)
 def test_mean_robust_accuracy_is_foolboxs_within_the_interval_of_the_starts(
     trained: Trained, norm: Norm, radius: float, step_size: float

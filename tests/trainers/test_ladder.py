@@ -108,21 +108,25 @@ def right(network: Trained, examples: tuple[Tensor, Tensor]) -> Callable[..., Te
     return find
 
 
+@pytest.mark.slow
 def test_no_attack_makes_a_wrong_image_right(right: Callable[..., Tensor]) -> None:
     for name in ATTACKS:
         assert not (right(name) & ~right("clean")).any(), name
 
 
+@pytest.mark.slow
 def test_autoattack_breaks_image_by_image_all_that_apgd_does(right: Callable[..., Tensor]) -> None:
     assert 0 < right("autoattack").sum() <= right("apgd").sum()
     assert not (right("autoattack") & ~right("apgd")).any()
 
 
+@pytest.mark.slow
 def test_more_restarts_break_image_by_image_all_that_fewer_do(right: Callable[..., Tensor]) -> None:
     for name in ("pgd", "cw"):
         assert not (right(name, restarts=4) & ~right(name)).any()
 
 
+@pytest.mark.slow
 def test_the_ladder_rises(right: Callable[..., Tensor]) -> None:
     accuracies = {name: right(name).double().mean().item() for name in ATTACKS}
     assert accuracies["clean"] - accuracies["fgsm"] > 0.1

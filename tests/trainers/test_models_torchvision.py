@@ -69,7 +69,13 @@ def parameters(network: nn.Module) -> int:
 
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize(
-    ("channels", "num_classes", "size"), [(1, 7, (32, 32)), (4, 10, (40, 33)), (3, 100, (64, 80)), (1, 2, (224, 224))]
+    ("channels", "num_classes", "size"),
+    [
+        (1, 7, (32, 32)),
+        (4, 10, (40, 33)),
+        pytest.param(3, 100, (64, 80), marks=pytest.mark.slow),
+        pytest.param(1, 2, (224, 224), marks=pytest.mark.slow),
+    ],
 )
 def test_every_family_gives_one_logit_a_class_for_any_channels_and_size(
     name: str, channels: int, num_classes: int, size: tuple[int, int]
