@@ -23,6 +23,7 @@ from analysis.paper import published_data
 from analysis.plans import OWN, PUBLISHED, Data, Plan, Product, Table
 from analysis.plotted import BY_VAL_ROBUST, ChosenBy
 from trainers.errors import UserError
+from trainers.files import whole
 from trainers.record import read
 
 #: Of more there is no picture, but only the numbers.
@@ -207,18 +208,22 @@ def _csv(table: DataFrame) -> str:
 def _write(product: Product, output: Path) -> list[Path]:
     paths = [output / name for name in product.texts]
     for path, text in zip(paths, product.texts.values(), strict=True):
-        path.write_bytes(text.encode())
+        with whole(path) as part:
+            part.write_bytes(text.encode())
     return paths
 
 
 def _paint(product: Product, output: Path) -> list[Path]:
     if product.picture is None:
         return []
+    png, pdf = (output / f"{product.name}.{ending}" for ending in ("png", "pdf"))
     with mpl.rc_context(_STYLE):
         figure = product.picture()
-        figure.savefig(output / f"{product.name}.png", dpi=150)
-        figure.savefig(output / f"{product.name}.pdf", metadata={"CreationDate": None})
-    return [output / f"{product.name}.png", output / f"{product.name}.pdf"]
+        with whole(png) as part:
+            figure.savefig(part, dpi=150)
+        with whole(pdf) as part:
+            figure.savefig(part, metadata={"CreationDate": None})
+    return [png, pdf]
 
 
 def _single(name: str, function: Callable[[Data], DataFrame]) -> Callable[[Data], dict[str, DataFrame]]:

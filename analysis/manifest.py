@@ -12,6 +12,7 @@ from typing import Any
 
 from analysis.plans import OWN, PUBLISHED, Data
 from trainers.errors import UserError
+from trainers.files import whole
 from trainers.record import RECORDS_FILE
 
 MANIFEST_FILE = "manifest.json"
@@ -57,7 +58,8 @@ def write(manifest: Mapping[str, Any], pictures: Mapping[str, Iterable[Path]], o
     """
     drawn = {name: {path.name: _sha256(path.read_bytes()) for path in paths} for name, paths in pictures.items()}
     path = output / MANIFEST_FILE
-    path.write_text(json.dumps({**manifest, "pictures": drawn}, indent=2) + "\n", encoding="utf-8")
+    with whole(path) as part:
+        part.write_text(json.dumps({**manifest, "pictures": drawn}, indent=2) + "\n", encoding="utf-8")
     return path
 
 

@@ -20,6 +20,7 @@ from sweep.progress import Progress, TrialProgress
 from sweep.search import PlannedTrial
 from sweep.trial import Message
 from trainers.errors import UserError
+from trainers.files import whole
 from trainers.provenance import environment, host
 from trainers.record import DynamicsRecord, EpochRecord, OutcomeRecord, RecordFile, dynamics_record, epoch_record
 
@@ -210,6 +211,5 @@ class Journal:
 
 
 def _write_whole(path: Path, text: str) -> None:
-    part = path.with_suffix(".part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
+    with whole(path) as part:
+        part.write_text(text, encoding="utf-8")

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import io
 import logging
-import os
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import torch
 
 from trainers.errors import UserError
+from trainers.files import whole
 from trainers.provenance import code_version
 
 _log = logging.getLogger(__name__)
@@ -27,14 +27,10 @@ Which = Literal["last", "best"]
 
 
 def save(path: Path, state: State) -> None:
-    """Writes the file beside its place, then moves it there: whoever reads sees a whole one."""
+    """Writes the file as a whole (`trainers.files.whole`), and its folder where there is none."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{os.getpid()}.part")
-    with part.open("wb") as file:
+    with whole(path) as part, part.open("wb") as file:
         torch.save({"code_version": code_version(), **state}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
 
 
 def load(path: Path) -> State | None:

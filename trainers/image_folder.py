@@ -23,6 +23,7 @@ from typing import IO, NamedTuple
 import numpy as np
 
 from trainers.errors import UserError
+from trainers.files import whole
 from trainers.lock import locked
 from trainers.sources import ByteArray, LabelArray, Source
 
@@ -300,18 +301,10 @@ def _writable(root: Path) -> Path:
 
 
 def _write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Under another name first, so that no reader ever sees half a file."""
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, suffix=".part", delete=False) as file:
-            try:
-                write(file)
-                file.flush()
-                os.fchmod(file.fileno(), 0o644)
-                os.replace(file.name, path)
-            except BaseException:
-                os.unlink(file.name)
-                raise
-    except OSError as error:  # on a full disk closing the file fails once more
+        with whole(path) as part, part.open("wb") as file:
+            write(file)
+    except OSError as error:
         raise UserError(f"data.root: {path.parent} cannot be written ({error.strerror})") from error
 
 

@@ -162,6 +162,16 @@ def test_what_cannot_be_drawn_any_more_or_was_not_yet_is_said(run: Any, drawn: P
     assert answers["table4"].startswith("missing: not drawn yet")
 
 
+def test_where_the_disk_is_full_the_figures_of_before_stay_whole(run: Any, drawn: Path, full_disk: Any) -> None:
+    before = {path: path.read_bytes() for path in drawn.iterdir()}
+    run.whole("sgd0.8", [0.3, 0.4], optimizer__name="sgd", optimizer__lr=0.8)
+    for after in (100, len(before[drawn / "manifest.json"]) // 2):
+        with full_disk(after=after), pytest.raises(UserError, match="cannot be written: File too large; give a folder"):
+            figures.draw(run.directory, drawn)
+        assert {path.name for path in drawn.iterdir()} == {path.name for path in before}
+    assert (drawn / "manifest.json").read_bytes() == before[drawn / "manifest.json"]
+
+
 HALF = '{"metric": "m", "code_version": "c", "versions": {}, "sources": {"published": null}, "figures": {}}'
 
 

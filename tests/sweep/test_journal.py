@@ -5,13 +5,12 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import resource
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,8 @@ from sweep.progress import Progress
 from sweep.search import PlannedTrial, data_key
 from trainers.errors import UserError
 from trainers.record import RECORDS_FILE, DynamicsRecord, EpochRecord, OutcomeRecord, read
+
+FullDisk = Callable[..., AbstractContextManager[None]]
 
 Configs = Callable[..., SweepConfig]
 ENVIRONMENT = {"commit": "c0ffee", "dirty": True, "code_version": "abc", "versions": {"torch": "2.11"}}
@@ -107,20 +108,9 @@ def test_a_launch_writes_the_config_the_environment_and_every_planned_trial(tiny
     assert not list(directory.glob("*.part"))
 
 
-@contextmanager
-def full_disk(after: int) -> Iterator[None]:
-    """A block in which no file grows over so many bytes: a longer one fails in the middle, however it is written."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (after, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 @pytest.mark.parametrize("name", [CONFIG_FILE, "environment.json"])
 def test_a_file_of_the_run_that_fails_in_the_middle_stays_the_old_one(
-    name: str, tiny: Configs, directory: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, tiny: Configs, directory: Path, full_disk: FullDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with journal(tiny(), directory).open("one"):
         pass

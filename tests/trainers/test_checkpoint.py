@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,8 @@ from trainers.config import TrialConfig
 from trainers.errors import UserError
 from trainers.loop import train
 from trainers.record import DynamicsRecord, EpochRecord
+
+FullDisk = Callable[..., AbstractContextManager[None]]
 
 
 def config(**values: Any) -> TrialConfig:
@@ -235,17 +236,6 @@ def measured(epoch: int, lr: float) -> DynamicsRecord:
 # How it is written
 
 
-@contextmanager
-def full_disk(after: int) -> Iterator[None]:
-    """A block in which no file grows over so many bytes: a longer one fails in the middle, however it is written."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (after, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 def numbered(number: int) -> dict[str, Any]:
     return {"number": number, "weights": torch.full((1000,), float(number))}
 
@@ -273,13 +263,14 @@ def test_where_memory_runs_out_a_checkpoint_is_not_taken_for_damaged(
         checkpoint.load(tmp_path / "trial.pt")
 
 
-def test_a_write_that_fails_in_the_middle_leaves_the_old_checkpoint_whole(tmp_path: Path) -> None:
+def test_a_write_that_fails_in_the_middle_leaves_the_old_checkpoint_whole(tmp_path: Path, full_disk: FullDisk) -> None:
     path = tmp_path / "trial.pt"
     checkpoint.save(path, numbered(1))
     before = path.read_bytes()
     with full_disk(after=1000), pytest.raises((OSError, RuntimeError)):  # torch's archive writer has errors of its own
         checkpoint.save(path, numbered(2))
     assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
     checkpoint.save(path, numbered(3))
     assert number_in(path) == 3
 

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 import os
-import resource
 import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,8 @@ from trainers import data, image_folder
 from trainers.config import DataConfig
 from trainers.errors import UserError
 from trainers.sources import Source
+
+FullDisk = Callable[..., AbstractContextManager[None]]
 
 LAYOUT = "it must hold train/ and test/, each with one folder a class"
 
@@ -222,35 +223,24 @@ def test_where_nothing_can_be_written_both_places_are_named(root: Path, personal
     )
 
 
-@contextmanager
-def full_disk(after: int) -> Iterator[None]:
-    """A block in which no file grows over so many bytes: a longer one fails in the middle, however it is written."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (after, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-def cannot_be_written(root: Path, read: Callable[[], object]) -> None:
+def cannot_be_written(root: Path, full_disk: FullDisk) -> None:
     with full_disk(after=100), pytest.raises(UserError) as error:
-        read()
+        read(root)
     assert str(error.value) == f"data.root: {root / '.robustsweep'} cannot be written (File too large)"
 
 
-def test_an_array_file_that_fails_in_the_middle_leaves_nothing_behind(root: Path) -> None:
+def test_an_array_file_that_fails_in_the_middle_leaves_nothing_behind(root: Path, full_disk: FullDisk) -> None:
     before = fingerprint(root)
-    cannot_be_written(root, lambda: read(root))
+    cannot_be_written(root, full_disk)
     assert {file.name for file in (root / ".robustsweep").iterdir()} == {"lock", "index.json"}
     assert fingerprint(root) == before
 
 
-def test_an_index_that_fails_in_the_middle_leaves_the_old_one_whole(root: Path) -> None:
+def test_an_index_that_fails_in_the_middle_leaves_the_old_one_whole(root: Path, full_disk: FullDisk) -> None:
     before = read(root)
     files = {file: file.read_bytes() for file in (root / ".robustsweep").iterdir()}
     os.utime(root / "train" / "cat" / "0.png", (1, 1))
-    cannot_be_written(root, lambda: read(root))
+    cannot_be_written(root, full_disk)
     assert {file: file.read_bytes() for file in (root / ".robustsweep").iterdir()} == files
     assert same(before, read(root))
 

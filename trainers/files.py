@@ -1,0 +1,30 @@
+"""Files that are always whole: who reads sees the old one until the new one is there."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A new path in the same folder to write to; at the end of the block it takes the place of `path` in one move.
+
+    What is written is on the disk before it is moved, so that a crash leaves the old file or the new one. A block that
+    raises leaves the old file, and nothing beside it.
+
+    Args:
+        path: of the file; its folder exists.
+    """
+    part = path.with_name(f".{path.stem}-{secrets.token_hex(4)}.part{path.suffix}")
+    try:
+        yield part
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
