@@ -27,14 +27,6 @@ def starts(directory: Path) -> list[str]:
     return [record["trial_id"] for record in read(directory) if record["record"] == "start"]
 
 
-def test_ray_and_this_process_give_the_same_frame(
-    tiny: Tiny, launch: Launch, same_numbers: SameNumbers, undisturbed: Path, tmp_path: Path, local_ray: None
-) -> None:
-    assert launch(tiny(), tmp_path)[0] == 0
-    same_numbers(tmp_path, undisturbed)
-    assert (load_trials(tmp_path).outcome == "completed").all()
-
-
 def test_a_run_says_where_its_numbers_come_from(undisturbed: Path) -> None:
     environment = json.loads((undisturbed / "environment.json").read_text())
     assert environment["command"] == "test"
@@ -131,6 +123,7 @@ def test_a_run_directory_of_another_sweep_is_refused(tiny: Tiny, launch: Launch,
         launch(tiny(name="other"), finished, serial=True)
 
 
+@pytest.mark.slow
 def test_optuna_runs_every_point_with_every_seed_through_ray(
     tiny: Tiny, launch: Launch, tmp_path: Path, local_ray: None
 ) -> None:
@@ -170,7 +163,7 @@ def test_a_gpu_asked_for_in_this_process_where_none_is_is_refused(tiny: Tiny, la
     assert not (tmp_path / "records.jsonl").exists()
 
 
-def test_a_worker_that_dies_is_started_again_from_its_checkpoint(
+def test_through_ray_a_worker_that_dies_goes_on_and_the_frame_is_that_of_this_process(
     tiny: Tiny, launch: Launch, same_numbers: SameNumbers, undisturbed: Path, tmp_path: Path, local_ray: None
 ) -> None:
     killed: list[str] = []
@@ -188,6 +181,7 @@ def test_a_worker_that_dies_is_started_again_from_its_checkpoint(
     finally:
         Progress.add = add  # type: ignore[method-assign]
     same_numbers(tmp_path, undisturbed)
+    assert (load_trials(tmp_path).outcome == "completed").all()
     assert starts(tmp_path).count(killed[0]) == 2
 
 

@@ -331,14 +331,14 @@ def test_it_is_measured_before_training_every_n_epochs_and_after_the_last_at_the
     assert before.parameters == 19_258
 
 
-def test_a_resumed_trial_gives_the_measurements_of_one_never_stopped(tmp_path: Path) -> None:
+def test_a_trial_stopped_twice_gives_the_measurements_of_one_never_stopped(tmp_path: Path) -> None:
     trial = config(dynamics=DYNAMICS, epochs=2)
-    whole = run(trial)
-    assert len(whole) == 4
     for stop_after in (1, 3):
-        run(trial, tmp_path / f"{stop_after}.pt", stop_after)
-        assert run(trial, tmp_path / f"{stop_after}.pt") == whole
-    assert run(trial, tmp_path / "3.pt") == whole  # ended: from the file alone
+        run(trial, tmp_path / "trial.pt", stop_after)
+    resumed = run(trial, tmp_path / "trial.pt")
+    assert len(resumed) == 4
+    assert resumed == run(trial)
+    assert resumed == run(trial, tmp_path / "trial.pt")  # ended: from the file alone
 
 
 def test_a_measurement_leaves_the_model_as_it_was_and_its_slopes_are_those_of_its_lines() -> None:

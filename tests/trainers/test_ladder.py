@@ -166,7 +166,7 @@ def test_one_image_can_be_attacked_alone_and_none_at_all(network: Trained, examp
     wrong = (network.model(images[:1]).argmax(1) + 1) % 10
     for name in ATTACKS:
         assert not still_right(network.model, images[:1], wrong, attack(name), 0).any()
-    assert still_right(network.model, images[:1], labels[:1], attack("autoattack", radius=0.001), 0).shape == (1,)
+    assert still_right(network.model, images[:1], labels[:1], attack("apgd", radius=0.001), 0).shape == (1,)
 
 
 def test_attacking_leaves_everything_as_it_was(

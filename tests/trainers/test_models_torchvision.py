@@ -71,10 +71,11 @@ def parameters(network: nn.Module) -> int:
 @pytest.mark.parametrize(
     ("channels", "num_classes", "size"),
     [
-        (1, 7, (32, 32)),
         (4, 10, (40, 33)),
-        pytest.param(3, 100, (64, 80), marks=pytest.mark.slow),
-        pytest.param(1, 2, (224, 224), marks=pytest.mark.slow),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in ((1, 7, (32, 32)), (3, 100, (64, 80)), (1, 2, (224, 224)))
+        ),
     ],
 )
 def test_every_family_gives_one_logit_a_class_for_any_channels_and_size(
