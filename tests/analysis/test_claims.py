@@ -591,6 +591,7 @@ def test_the_published_numbers_support_the_ratio_and_the_gain_at_equal_lr(study_
     unmeasured = {c.name for c in study_of_the_paper if c.verdict == "not measured"}
     assert unmeasured == {"ratio_only", "not_weight_decay", "k1_k2", "no_extra_time"}
     assert all(c.config for c in study_of_the_paper if c.verdict == "not measured")
+    assert not any(c.sequential for c in study_of_the_paper)
     means = "each cell is the mean of 3 runs, which are not published; "
     assert {c.note.startswith(means) for c in study_of_the_paper if c.network and "networks" not in c.network} == {True}
 

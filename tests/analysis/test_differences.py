@@ -121,6 +121,14 @@ def test_missing_method_gives_nan_and_no_crash(frame_of):
     assert differences(frame_of(rows("sgd", [0.4, 0.5]))) == {}
 
 
+def test_the_cells_have_their_columns_in_their_order_though_there_is_none(ratio_trials):
+    none, some = (paired_difference(frame).cells for frame in (ratio_trials[:0], ratio_trials))
+    compared = ["treatment_mean", "control_mean", "difference", "low", "high", "p_value"]
+    named = ["cell", *compared, "n_treatment", "n_control", "test"]
+    assert len(none) == 0 < len(some)
+    assert list(none.columns)[-len(named) :] == list(some.columns)[-len(named) :] == named
+
+
 def test_any_factor_and_metric_can_be_compared(frame_of):
     frame = frame_of(
         [

@@ -279,6 +279,7 @@ def test_a_trial_whose_process_is_gone_failed(tiny: Configs, directory: Path) ->
         books.fail(trial.id, "its process died 4 times")
     assert books.progress.counts(live=False) == {"failed": 1, "never_started": 3}
     assert books.progress.trials[trial.id].reason == "its process died 4 times"
+    assert (read(directory)[-1]["outcome"], read(directory)[-1]["epochs"]) == ("failed", 0)
 
 
 def test_the_search_is_told_the_metric_of_what_ended(

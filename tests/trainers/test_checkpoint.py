@@ -251,6 +251,23 @@ def test_the_first_checkpoint_of_a_run_makes_its_folder(tmp_path: Path) -> None:
     assert number_in(tmp_path / "run" / "checkpoints" / "trial.pt") == 1
 
 
+class Program:
+    """An object whose unpickling runs something."""
+
+    ran: list[str] = []  # noqa: RUF012
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.ran.append, ("ran",)
+
+
+def test_a_file_that_would_run_something_when_it_is_read_is_an_unreadable_checkpoint(tmp_path: Path) -> None:
+    torch.save({"code_version": checkpoint.code_version(), "weights": Program()}, tmp_path / "trial.pt")
+    assert checkpoint.load(tmp_path / "trial.pt") is None
+    with pytest.raises(UserError, match="unreadable checkpoint"):
+        checkpoint.kept_weights(tmp_path / "trial.pt", "last")
+    assert Program.ran == []
+
+
 def test_where_memory_runs_out_a_checkpoint_is_not_taken_for_damaged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -248,6 +248,29 @@ def test_a_parameter_without_gradient_stays_and_gets_no_state(make: Any) -> None
     assert not optimizer.state[params[1]]
 
 
+@pytest.mark.parametrize("foreach", [True, False])
+def test_deats_state_is_named_by_which_average_the_last_step_refreshed(foreach: bool) -> None:
+    params = tensors()
+    optimizer = DEAT(params, 0.1, k2=0.75, foreach=foreach)
+    for param in params:
+        param.grad = torch.ones_like(param)
+    optimizer.step()
+    for param in params:
+        state = optimizer.state[param]
+        assert torch.equal(state["average"], torch.full_like(param, 0.25))
+        assert torch.equal(state["previous_average"], torch.zeros_like(param))
+
+
+def test_without_momentum_sgdw_keeps_no_state_as_sgd_does() -> None:
+    for make in (SGDW, torch.optim.SGD):
+        params = tensors()
+        optimizer = make(params, 0.1)
+        for param in params:
+            param.grad = torch.ones_like(param)
+        optimizer.step()
+        assert not any(value is not None for state in optimizer.state.values() for value in state.values())
+
+
 def test_deat_step_without_any_gradient_does_nothing() -> None:
     params, before = tensors(), tensors()
     DEAT(params, 0.1, weight_decay=0.1).step()
