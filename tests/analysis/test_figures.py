@@ -42,6 +42,7 @@ def test_every_figure_the_data_allow_is_written_thrice_and_the_others_say_why(ra
     }
 
 
+@pytest.mark.slow
 def test_texts_are_the_same_every_time(ratio_run):
     first, second = (products(load(ratio_run.directory))[0] for _ in range(2))
     assert [product.texts for product in first] == [product.texts for product in second]

@@ -61,6 +61,7 @@ def said(result: Result) -> str:
     return result.stderr.removeprefix("sweep: ").rstrip("\n")
 
 
+@pytest.mark.slow
 def test_the_published_study_alone_is_drawn_and_comes_out_the_same(cli: Callable[..., Result], tmp_path: Path) -> None:
     answer = cli("--published", "--output", "out")
     assert answer.exit_code == 0, (answer.output, answer.exception)

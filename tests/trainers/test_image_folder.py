@@ -355,6 +355,7 @@ def measuring_data() -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_cifar10_as_jpeg_files_is_close_to_the_exact_pixels(tmp_path: Path) -> None:
     folder = measuring_data()
     with tarfile.open(folder / "cifar10_jpeg75.tar.xz") as archive:

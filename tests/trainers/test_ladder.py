@@ -42,6 +42,12 @@ def attack(name: Any, norm: Norm = "linf", radius: float = 0.15, **strength: Any
     return ladder_attack(name, Strength(radius=radius, **strength), TrialConfig.model_validate(base))
 
 
+#: AutoAttack takes seconds for an image too.
+each_attack = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "autoattack" else name for name in ATTACKS]
+)
+
+
 class Plane(nn.Module):
     """Four logits s, -s, -9, -9 with s = w (x - 1/2): two classes that a plane parts, and two never chosen."""
 
@@ -65,7 +71,7 @@ def on_both_sides(plane: Plane, reach: float) -> tuple[Tensor, Tensor, Tensor]:
     return images.reshape(40, 1, 8, 8), torch.zeros(40, dtype=torch.long), margins
 
 
-@pytest.mark.parametrize("name", ATTACKS)
+@each_attack
 @pytest.mark.parametrize(("norm", "radius"), [("linf", 0.05), ("l2", 0.4)])
 def test_on_a_linear_network_an_image_stays_right_if_its_margin_is_over_the_radius_in_the_dual_norm(
     name: str, norm: Norm, radius: float
@@ -161,24 +167,26 @@ def test_an_image_s_result_does_not_depend_on_its_batch(network: Trained, exampl
         assert torch.equal(whole, torch.cat(alone))
 
 
-def test_one_image_can_be_attacked_alone_and_none_at_all(network: Trained, examples: tuple[Tensor, Tensor]) -> None:
+@each_attack
+def test_one_image_can_be_attacked_alone_and_none_at_all(
+    name: Any, network: Trained, examples: tuple[Tensor, Tensor]
+) -> None:
     images, labels = examples
     wrong = (network.model(images[:1]).argmax(1) + 1) % 10
-    for name in ATTACKS:
-        assert not still_right(network.model, images[:1], wrong, attack(name), 0).any()
-    assert still_right(network.model, images[:1], labels[:1], attack("apgd", radius=0.001), 0).shape == (1,)
+    assert not still_right(network.model, images[:1], wrong, attack(name), 0).any()
+    assert still_right(network.model, images[:1], labels[:1], attack(name, radius=0.001), 0).shape == (1,)
 
 
+@each_attack
 def test_attacking_leaves_everything_as_it_was(
-    network: Trained, examples: tuple[Tensor, Tensor], capfd: pytest.CaptureFixture[str]
+    name: Any, network: Trained, examples: tuple[Tensor, Tensor], capfd: pytest.CaptureFixture[str]
 ) -> None:
     images, labels = (part[:4] for part in examples)
     model = network.model.train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     states, trace = torch.random.get_rng_state(), sys.gettrace()
     try:
-        for name in ATTACKS:
-            still_right(model, images, labels, attack(name), 0)
+        still_right(model, images, labels, attack(name), 0)
         assert model.training
     finally:
         model.eval()

@@ -128,7 +128,9 @@ def test_a_small_stem_keeps_the_resolution_until_the_second_convolution(name: st
     assert seen == [(32, 32)]
 
 
-@pytest.mark.parametrize(("name", "size"), [("resnet18", 32), ("swin_t", 32), ("vit_b_32", 32)])
+@pytest.mark.parametrize(
+    ("name", "size"), [("resnet18", 32), ("swin_t", 32), pytest.param("vit_b_32", 32, marks=pytest.mark.slow)]
+)
 def test_a_stem_of_another_shape_varies_as_the_published_one(name: str, size: int) -> None:
     white = noise(2, 3, 224, 224)
     stems = []
@@ -208,6 +210,7 @@ def test_what_cannot_be_is_refused_by_name_and_size(name: str, size: tuple[int, 
     assert str(caught.value).startswith(f"model.name: {message}")
 
 
+@pytest.mark.slow
 def test_maxvit_takes_the_size_that_it_was_published_for() -> None:
     registry.check_size("torchvision:maxvit_t", 224, 224)
     assert on_meta("maxvit_t", 1, 5, 224, 224)(torch.empty(2, 1, 224, 224, device="meta")).shape == (2, 5)

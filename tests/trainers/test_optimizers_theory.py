@@ -144,7 +144,7 @@ def test_stationary_variance_ratio_tends_to_the_ratio_of_mean_steps(k1: float, k
     assert errors[1] < 5e-3
 
 
-@pytest.mark.parametrize("lr", [0.01, 0.1, 0.5, 1.0])
+@pytest.mark.parametrize("lr", [pytest.param(0.01, marks=pytest.mark.slow), 0.1, 0.5, 1.0])
 def test_simulated_stationary_variances_are_the_exact_ones(lr: float) -> None:
     steps = 100 + math.ceil(4 / (lr / math.sqrt(5)))  # the variance is stationary to exp(-8)
     deat, _ = simulated(lambda params: DEAT(params, lr, 1.0, 0.8), steps)
