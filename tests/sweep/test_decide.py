@@ -226,6 +226,15 @@ def test_an_interrupted_run_exits_with_130_and_goes_on(
     assert (load_trials(tmp_path)["outcome"] == "completed").all()
 
 
+def test_interrupted_between_two_launches_it_exits_with_130_too(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sweep.decide._look", lambda *arguments: signal.raise_signal(signal.SIGTERM))
+    code, text = run(tiny(trial=TRIAL, space=CLEAR), tmp_path, "ratio")
+    assert code == 130
+    assert "stopped by SIGTERM; the same command goes on" in text
+
+
 def test_a_failed_trial_stops_it_with_1(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*args: Any, **options: Any) -> None:
         raise RuntimeError("the disk is full")

@@ -104,6 +104,15 @@ def test_a_pgd10_step_costs_so_many_forward_equivalents(objective: str, s2o: boo
     assert step / forward == pytest.approx((COSTS_WITH_S2O if s2o else COSTS)[objective][awp], abs=0.1)
 
 
+def test_gradients_that_an_earlier_step_left_do_not_count() -> None:
+    fresh, used = build(), build()
+    for parameter in used.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    one_step(fresh)
+    one_step(used)
+    assert all(torch.equal(*pair) for pair in zip(fresh.parameters(), used.parameters(), strict=True))
+
+
 @pytest.mark.parametrize("parts", [{"attack": {"steps": 0}}, {"objective": {"name": "natural"}}], ids=str)
 def test_zero_attack_steps_are_one_step_of_natural_training(parts: dict[str, Any]) -> None:
     attacked, natural = build(), build()

@@ -137,6 +137,7 @@ def test_decoupled_decay_of_5e_4_acts_as_1_12e_3_at_the_defaults():
     assert same.weight_decay == pytest.approx(1.118e-3, rel=1e-3)
     assert same.lr == pytest.approx(0.1 / math.sqrt(5))
     assert equivalent_sgd(0.1, weight_decay=5e-4, decoupled_weight_decay=False).weight_decay == 5e-4
+    assert equivalent_sgd(0.1).weight_decay == 0
 
 
 def test_at_equal_mean_steps_deat_and_sgd_have_one_stationary_covariance_as_lr_falls(pair, slope, relative):
