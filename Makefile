@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+# Of make mutate: which faults are drawn.
+SEED ?= 0
 # A test process a core; the files go out in their order, so that the long ones do not come last.
 PYTEST := $(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist loadgroup --no-loadscope-reorder
 
@@ -24,7 +26,7 @@ test-all: $(READY)
 	$(PYTEST)
 
 mutate: $(READY)
-	$(BIN)/python benchmarks/mutation.py
+	$(BIN)/python benchmarks/mutation.py --seed $(SEED)
 
 lint: $(READY)
 	$(BIN)/ruff check

@@ -20,7 +20,7 @@ from sweep.progress import Progress, TrialProgress
 from sweep.search import PlannedTrial
 from sweep.trial import Message
 from trainers.errors import UserError
-from trainers.files import whole
+from trainers.files import remove_parts, whole
 from trainers.provenance import environment, host
 from trainers.record import DynamicsRecord, EpochRecord, OutcomeRecord, RecordFile, dynamics_record, epoch_record
 
@@ -151,7 +151,9 @@ class Journal:
             self._file.close()
 
     def _begin(self, command: str) -> None:
-        """Writes sweep.yaml, environment.json, the launch and every trial that is new."""
+        """Writes sweep.yaml, environment.json, the launch and every trial that is new; no trial runs yet."""
+        for folder in (self.directory, self.directory / "checkpoints"):
+            remove_parts(folder)
         where = environment() | {"command": command, "time": time.strftime("%FT%T%z")}
         _write_whole(self.directory / CONFIG_FILE, dump(self._plan.config))
         _write_whole(self.directory / "environment.json", json.dumps(where, indent=2) + "\n")

@@ -27,7 +27,7 @@ from trainers.errors import UserError
 from trainers.provenance import code_version
 
 #: What Ray reads from the environment: no boxes, loggers, state files or signal handler of its own, no phoning home;
-#: and trials as important as their launch, for at Ray's niceness of 15 they starve beside any other work.
+#: and, on a local Ray, trials as important as their launch, for at Ray's niceness of 15 they starve beside others.
 ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_AIR_NEW_OUTPUT": "0",

@@ -28,3 +28,9 @@ def whole(path: Path) -> Iterator[Path]:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def remove_parts(folder: Path) -> None:
+    """Removes what processes left that were killed while they wrote; nobody may be writing there now."""
+    for part in folder.glob(".*-????????.part*"):
+        part.unlink(missing_ok=True)

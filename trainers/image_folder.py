@@ -304,6 +304,7 @@ def _write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     try:
         with whole(path) as part, part.open("wb") as file:
             write(file)
+            os.fchmod(file.fileno(), 0o644)  # whoever shares the folder may read it, whatever the umask
     except OSError as error:
         raise UserError(f"data.root: {path.parent} cannot be written ({error.strerror})") from error
 

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 
 from analysis import figures, manifest
 from analysis.frame import load_trials
 from analysis.paper import published_data
+from analysis.plans import Product
 from trainers.errors import UserError
 
 
@@ -165,11 +167,23 @@ def test_what_cannot_be_drawn_any_more_or_was_not_yet_is_said(run: Any, drawn: P
 def test_where_the_disk_is_full_the_figures_of_before_stay_whole(run: Any, drawn: Path, full_disk: Any) -> None:
     before = {path: path.read_bytes() for path in drawn.iterdir()}
     run.whole("sgd0.8", [0.3, 0.4], optimizer__name="sgd", optimizer__lr=0.8)
-    for after in (100, len(before[drawn / "manifest.json"]) // 2):
-        with full_disk(after=after), pytest.raises(UserError, match="cannot be written: File too large; give a folder"):
+    figures.draw(run.directory, run.directory / "new")
+    after = {drawn / path.name: path.read_bytes() for path in (run.directory / "new").iterdir()}
+    for size in (100, len(before[drawn / "manifest.json"]) - 1):
+        with full_disk(after=size), pytest.raises(UserError, match="cannot be written: File too large; give a folder"):
             figures.draw(run.directory, drawn)
-        assert {path.name for path in drawn.iterdir()} == {path.name for path in before}
-    assert (drawn / "manifest.json").read_bytes() == before[drawn / "manifest.json"]
+        now = {path: path.read_bytes() for path in drawn.iterdir()}
+        assert set(now) == set(before)
+        assert all(content in (before[path], after[path]) for path, content in now.items())
+    assert now[drawn / "manifest.json"] == before[drawn / "manifest.json"]
+
+
+def test_where_the_disk_is_full_a_picture_of_before_stays_whole(tmp_path: Path, full_disk: Any) -> None:
+    product = Product("surface", {}, Figure)
+    before = {path: path.read_bytes() for path in figures._paint(product, tmp_path)}
+    with full_disk(after=100), pytest.raises(OSError, match="File too large"):
+        figures._paint(product, tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 HALF = '{"metric": "m", "code_version": "c", "versions": {}, "sources": {"published": null}, "figures": {}}'

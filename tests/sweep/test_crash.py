@@ -54,6 +54,7 @@ def test_killed_over_and_over_the_same_command_ends_with_the_frame_of_an_undistu
     launch: Launch,
     same_numbers: SameNumbers,
     tmp_path: Path,
+    local_ray: None,
 ) -> None:
     run, six = tmp_path / "run", "trial.epochs=6"
     for options, kind, more in KILLS:
@@ -62,7 +63,7 @@ def test_killed_over_and_over_the_same_command_ends_with_the_frame_of_an_undistu
         wait_for(run, kind, before + more, process)
         process.kill()
         process.wait()
-    assert launch(load(sweep_file(), [six]), run, serial=True)[0] == 0
+    assert launch(load(sweep_file(), [six]), run)[0] == 0
     assert lines(run, "launch") == len(KILLS) + 1
     launch(load(sweep_file(), [six]), tmp_path / "whole", serial=True)
     same_numbers(run, tmp_path / "whole")
@@ -71,7 +72,7 @@ def test_killed_over_and_over_the_same_command_ends_with_the_frame_of_an_undistu
 
 @pytest.mark.parametrize(
     ("signum", "name"),
-    [pytest.param(signal.SIGINT, "SIGINT", marks=pytest.mark.slow), (signal.SIGTERM, "SIGTERM")],
+    [(signal.SIGINT, "SIGINT"), pytest.param(signal.SIGTERM, "SIGTERM", marks=pytest.mark.slow)],
 )
 def test_a_signal_leaves_honest_outcomes_and_exit_130(
     signum: int, name: str, driver: Driver, wait_for: WaitFor, tmp_path: Path

@@ -24,6 +24,7 @@ from sweep.plan import earlier_records, plan
 from sweep.progress import Progress
 from sweep.search import PlannedTrial, data_key
 from trainers.errors import UserError
+from trainers.files import whole
 from trainers.record import RECORDS_FILE, DynamicsRecord, EpochRecord, OutcomeRecord, read
 
 FullDisk = Callable[..., AbstractContextManager[None]]
@@ -105,7 +106,24 @@ def test_a_launch_writes_the_config_the_environment_and_every_planned_trial(tiny
     assert [trial["record"] for trial in trials] == ["trial"] * 4
     assert [trial["trial_id"] for trial in trials] == first["wanted"]
     assert [trial["number"] for trial in trials] == [0, 1, 2, 3]
-    assert not list(directory.glob("*.part"))
+    assert {path.name for path in directory.iterdir()} == {"records.jsonl", CONFIG_FILE, "environment.json"}
+
+
+def test_what_killed_processes_left_half_written_is_gone_with_the_next_launch(
+    tiny: Configs, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "unlink", lambda path, missing_ok: None)  # as if killed: a part stays
+    monkeypatch.setattr(os, "replace", lambda part, path: None)
+    (directory / "checkpoints").mkdir()
+    for path in (directory / CONFIG_FILE, directory / "checkpoints" / "0123.pt"):
+        with whole(path) as part:
+            part.write_text("half")
+    (directory / "checkpoints" / "4567.pt").write_text("whole")
+    monkeypatch.undo()
+    with journal(tiny(), directory).open("test"):
+        pass
+    assert [path.name for path in (directory / "checkpoints").iterdir()] == ["4567.pt"]
+    assert not [path for path in directory.iterdir() if "part" in path.name]
 
 
 @pytest.mark.parametrize("name", [CONFIG_FILE, "environment.json"])

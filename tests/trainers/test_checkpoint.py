@@ -43,9 +43,9 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Epochs that train nothing: each fills the weights with its number, and is averaged; see `SCORES`."""
 
     def epoch(trial: Any, number: int) -> EpochRecord:
-        with torch.no_grad():
-            for weight in trial.model.parameters():
-                weight.fill_(number + 1)
+        for value in trial.model.state_dict().values():  # batch norm's statistics too
+            if value.is_floating_point():
+                value.fill_(number + 1)
         if trial.averaging is not None:
             trial.averaging.after_epoch(trial.model, number)
         due = (number + 1) % trial.config.evaluation.every == 0
@@ -73,7 +73,8 @@ def run(trial: TrialConfig, path: Path, stop_after: int | None = None) -> None:
 
 def filled(weights: dict[str, Tensor]) -> float:
     """The one number that the scripted epochs have put into every weight."""
-    (number,) = {value for name in weights if name.endswith("weight") for value in weights[name].flatten().tolist()}
+    floats = [values for values in weights.values() if torch.is_tensor(values) and values.is_floating_point()]
+    (number,) = {value for values in floats for value in values.flatten().tolist()}
     return float(number)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 
 import numpy as np
 import pytest
@@ -160,16 +159,3 @@ def test_radius_is_the_rate_at_which_a_start_is_forgotten():
     assert recursion.radius == pytest.approx(0.98)
     start = np.linalg.matrix_power(recursion.transition, 50)[0, 0]
     assert math.log(start) / 50 == pytest.approx(math.log(0.98))
-
-
-def test_decay_is_coupled_in_sgd_and_decoupled_in_deat_unless_told_as_in_the_optimizers(spd):
-    hessian, noise = spd(1), spd(2)
-    for recursion, decoupled in ((partial(sgd, momentum=0.5), False), (deat, True)):
-        keys = {"weight_decay": 0.3}
-        found = recursion(hessian, noise, 0.5, **keys).covariance()
-        same, other = (
-            recursion(hessian, noise, 0.5, **keys, decoupled_weight_decay=each).covariance()
-            for each in (decoupled, not decoupled)
-        )
-        np.testing.assert_array_equal(found, same)
-        assert not np.allclose(found, other)
