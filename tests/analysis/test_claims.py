@@ -452,6 +452,12 @@ def test_trials_that_all_diverged_measure_nothing_and_are_counted(frame_of):
         assert (claim.verdict, claim.note, claim.left_out) == ("not measured", "no completed trial", {"diverged": 96})
 
 
+def test_a_network_whose_trials_all_diverged_hides_no_other(frame_of):
+    lost = grid(frame_of, network="a").assign(outcome="diverged")
+    found = ledger(Study(pd.concat([lost, grid(frame_of, network="b")], ignore_index=True)), only="deat_equal_lr")
+    assert [(claim.network, claim.verdict) for claim in found] == [("a", "not measured"), ("b", "supported")]
+
+
 def test_k1_k2_says_which_of_them_is_not_varied(frame_of):
     frame = constants(frame_of, 0.0)
     found = k1_k2(frame[frame["optimizer.k2"] == 0.8], Options())
