@@ -15,6 +15,7 @@ PYTEST := $(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist loadgroup --
 demo: $(READY)
 	$(BIN)/sweep launch configs/demo.yaml --out runs/demo
 	$(BIN)/sweep figures runs/demo
+	@echo "look at runs/demo/figures/accuracy_ratio.png"
 
 test: $(READY)
 	$(PYTEST) -m 'not slow'

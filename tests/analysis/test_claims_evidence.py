@@ -112,3 +112,10 @@ def test_an_effect_at_the_threshold_needs_more_seeds_than_are_counted():
     # Of many, ((1.960 + 0.842) / 0.0802)^2 = 1220 are needed in all: 1000 beyond these are counted.
     assert Evidence(0.0802, 1.0, 230).further(0.0802, 0.05) == pytest.approx(990, abs=3)
     assert Evidence(0.0802, 1.0, 210).further(0.0802, 0.05) is None
+
+
+def test_a_fit_with_as_many_parameters_as_replicates_has_an_estimate_and_no_interval():
+    found = of_regression(np.array([[1.0, 1.0], [2.0, 1.0]]), np.array([3.0, 5.0]), 0)
+    assert found.estimate == pytest.approx(2)
+    assert np.isnan(found.spread)
+    assert np.isnan(found.interval(0.05)).all()
