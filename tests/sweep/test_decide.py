@@ -221,7 +221,7 @@ def test_an_interrupted_run_exits_with_130_and_goes_on(
         patch.setattr(Progress, "add", count)
         code, text = run(config, tmp_path, "ratio")
     assert code == 130
-    assert "the same command goes on" in text
+    assert "interrupted: seed 0 is not whole; the same command goes on" in text
     assert run(config, tmp_path, "ratio")[0] == 0
     assert (load_trials(tmp_path)["outcome"] == "completed").all()
 
