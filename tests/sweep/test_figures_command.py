@@ -75,6 +75,7 @@ def test_the_published_study_alone_is_drawn_and_comes_out_the_same(cli: Callable
     assert sorted(checked.stdout.splitlines()) == sorted(f"{name}: same" for name in PAPER)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")
 def test_an_overlay_is_checked_as_one_and_a_further_trial_is_told(cli: Callable[..., Result], run: Path) -> None:
     answer = cli(run, "--published")

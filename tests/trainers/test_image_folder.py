@@ -278,6 +278,7 @@ print(source.fingerprint, source.train_images.sum(), source.test_images.sum())
 """
 
 
+@pytest.mark.slow
 def test_of_two_processes_at_once_one_decodes_and_both_read_the_same(root: Path) -> None:
     command = [sys.executable, "-c", SLOW_READ, str(root)]
     repository = Path(__file__).parents[2]

@@ -90,7 +90,9 @@ def test_normalisation_inside_the_model_equals_normalised_images(name: str) -> N
     torch.testing.assert_close(inside(images), outside(normalised))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name.startswith("wide") else name for name in NAMES]
+)
 def test_a_seed_decides_the_weights_and_no_global_generator_moves(name: str) -> None:
     torch.manual_seed(1)
     before = torch.get_rng_state()

@@ -90,8 +90,14 @@ COSTS = {
 COSTS_WITH_S2O = {"natural": (3, 6), "pgd_at": (26, 32), "trades": (27, 33), "mart": (26, 32), "avmixup": (26, 32)}
 
 
-@pytest.mark.parametrize("awp", [False, True])
-@pytest.mark.parametrize("s2o", [False, True])
+@pytest.mark.parametrize(
+    ("s2o", "awp"),
+    [
+        (False, False),
+        (True, True),
+        *(pytest.param(*both, marks=pytest.mark.slow) for both in ((False, True), (True, False))),
+    ],
+)
 @pytest.mark.parametrize("objective", COSTS)
 def test_a_pgd10_step_costs_so_many_forward_equivalents(objective: str, s2o: bool, awp: bool) -> None:
     """Less the first layer's input gradient, which no update needs."""
