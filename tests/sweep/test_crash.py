@@ -70,10 +70,8 @@ def test_killed_over_and_over_the_same_command_ends_with_the_frame_of_an_undistu
     assert_no_finished_trial_started_again(run)
 
 
-@pytest.mark.parametrize(
-    ("signum", "name"),
-    [(signal.SIGINT, "SIGINT"), pytest.param(signal.SIGTERM, "SIGTERM", marks=pytest.mark.slow)],
-)
+@pytest.mark.slow  # in one process: `test_runner`
+@pytest.mark.parametrize(("signum", "name"), [(signal.SIGINT, "SIGINT"), (signal.SIGTERM, "SIGTERM")])
 def test_a_signal_leaves_honest_outcomes_and_exit_130(
     signum: int, name: str, driver: Driver, wait_for: WaitFor, tmp_path: Path
 ) -> None:

@@ -88,9 +88,10 @@ def test_a_diverged_trial_is_a_result_and_not_a_failure(tiny: Tiny, launch: Laun
     assert "in epoch 1" in trials.reason[1e30]
 
 
-@pytest.mark.parametrize("after", [1, 4, 7])
+@pytest.mark.parametrize(("after", "name"), [(1, "SIGINT"), (4, "SIGTERM"), (7, "SIGTERM")])
 def test_an_interrupted_run_goes_on_to_the_frame_of_an_undisturbed_one(
     after: int,
+    name: str,
     tiny: Tiny,
     launch: Launch,
     same_numbers: SameNumbers,
@@ -106,13 +107,13 @@ def test_an_interrupted_run_goes_on_to_the_frame_of_an_undisturbed_one(
         add(progress, record)
         seen += record["record"] == "epoch"
         if seen == after and record["record"] == "epoch":
-            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.Signals[name])
 
     with monkeypatch.context() as patch:
         patch.setattr(Progress, "add", count)
         code, text = launch(tiny(), tmp_path, serial=True)
     assert code == 130
-    assert "stopped by SIGTERM" in text
+    assert f"stopped by {name}" in text
     assert list(load_trials(tmp_path).outcome).count("interrupted") == 1
     assert launch(tiny(), tmp_path, serial=True)[0] == 0
     same_numbers(tmp_path, undisturbed)
