@@ -36,8 +36,10 @@ def perturbed(model: nn.Module, loss: Callable[[], Tensor], gamma: float) -> Ite
 
         v = gamma |w| g / |g|,    g the loss's gradient at w
 
-    for each trainable tensor w of more than one dimension [AWP, eq. 10 and code]: biases and batch norm's
-    scales stay. The pass that finds g leaves no trace in the buffers: batch norm sees the batch once, at w + v.
+    for each trainable tensor w of more than one dimension with `weight` in its name [AWP, eq. 10; code,
+    AT_AWP/utils_awp.py, diff_in_weights]: biases, batch norm's scales, a transformer's positions and class token and
+    the tables and scales of torchvision's swin, maxvit and convnext stay; queries, keys and values do not. The pass
+    that finds g leaves no trace in the buffers: batch norm sees the batch once, at w + v.
 
     The surprise: the caller steps the optimizer after the block, at w. The authors step at w + v and subtract v
     then, so that there weight decay also acts on v: a difference of lr * weight_decay * v.
@@ -47,7 +49,9 @@ def perturbed(model: nn.Module, loss: Callable[[], Tensor], gamma: float) -> Ite
         loss: (), the same function at every call; called once here.
         gamma: |v| / |w|.
     """
-    chosen: list[Tensor] = [weight for weight in model.parameters() if weight.requires_grad and weight.dim() > 1]
+    chosen: list[Tensor] = [
+        weight for name, weight in model.named_parameters() if weight.requires_grad and _climbs(name, weight)
+    ]
     kept = [weight.detach().clone() for weight in chosen]
     gradients = _gradients(model, loss, chosen)
     with torch.no_grad():
@@ -63,6 +67,10 @@ def perturbed(model: nn.Module, loss: Callable[[], Tensor], gamma: float) -> Ite
     finally:
         with torch.no_grad():
             torch._foreach_copy_(chosen, kept)
+
+
+def _climbs(name: str, weight: Tensor) -> bool:
+    return weight.dim() > 1 and "weight" in name
 
 
 def _gradients(model: nn.Module, loss: Callable[[], Tensor], chosen: list[Tensor]) -> list[Tensor]:

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainers import weights
-from trainers.config import WeightsConfig
+from trainers.config import ModelConfig, WeightsConfig
+from trainers.models import registry
 from trainers.weights import perturbed
 
 
@@ -46,7 +47,7 @@ def two_model_step(model: nn.Module, gamma: float, lr: float) -> None:
     climb.step()
     added = {}
     for (name, weight), moved in zip(model.named_parameters(), proxy.parameters(), strict=True):
-        if weight.dim() > 1:
+        if weight.dim() > 1 and "weight" in name:
             difference = (moved - weight).detach()
             added[name] = gamma * weight.detach().norm() * difference / difference.norm()
     with torch.no_grad():
@@ -132,6 +133,36 @@ def test_a_tensor_without_gradient_stays_and_nothing_is_nan() -> None:
     with perturbed(model, lambda: model[0](torch.ones(1, 3)).square().sum(), gamma=0.1):
         assert torch.equal(model[1].weight, before["1.weight"])
         assert torch.isfinite(model[0].weight).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "stay"),
+    [
+        ("vit_small", {"positions"}),
+        pytest.param("torchvision:swin_t", {"relative_position_bias_table"}, marks=pytest.mark.slow),
+        pytest.param("torchvision:convnext_tiny", {"layer_scale"}, marks=pytest.mark.slow),
+        pytest.param("torchvision:vit_b_32", {"class_token", "pos_embedding"}, marks=pytest.mark.slow),
+    ],
+)
+def test_of_a_network_the_tensors_called_weight_move_as_published_and_no_others(name: str, stay: set[str]) -> None:
+    shape = {"num_classes": 3, "channels": 3, "image_size": 32, "mean": (0.5,) * 3, "std": (0.2,) * 3, "seed": 0}
+    model, images, draws = registry.build(ModelConfig(name=name), **shape).eval(), torch.rand(2, 3, 32, 32), seeded()
+    with torch.no_grad():  # some begin at 0, where a tensor has no length, or those before it no gradient
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=draws), alpha=0.02)
+    before, stayed = state(model), set()
+    with perturbed(model, lambda: F.cross_entropy(model(images), torch.tensor([0, 1])), gamma=0.1):
+        for key, weight in model.named_parameters():
+            if weight.dim() > 1 and torch.equal(weight, before[key]):
+                stayed.add(key.rpartition(".")[2])
+    assert stayed == stay
+
+
+def test_the_queries_keys_and_values_of_torch_s_attention_move() -> None:
+    attention, tokens = nn.MultiheadAttention(4, 2), torch.rand(3, 1, 4, generator=seeded())
+    before = state(attention)
+    with perturbed(attention, lambda: attention(tokens, tokens, tokens)[0].square().sum(), gamma=0.1):
+        assert not torch.equal(attention.in_proj_weight, before["in_proj_weight"])
 
 
 def test_a_frozen_tensor_stays() -> None:
