@@ -18,8 +18,12 @@ def lr_factor(schedule: ScheduleConfig, progress: float, epochs: int) -> float:
 
     and, but for one_cycle, times min(1, progress / warmup_epochs) where there is a warm-up.
 
-    Epochs are counted from 0: with milestone 100 the hundred-and-first epoch is the first at the lower rate
-    [DEAT, code]. The first step of one_cycle and of a warm-up has factor 0.
+    Epochs are counted from 0, and progress is taken where a step begins: with milestone 100 the hundred-and-first
+    epoch is the first at the lower rate, as under torch's MultiStepLR. The codes of DEAT and of Rice et al. (both
+    train_cifar.py) take it where the step ends, epoch + (step + 1) / steps, so that the last step of the hundredth
+    epoch is at the lower rate already, and every curve is one step ahead of this one. Those of TRADES, MART and S2O
+    count epochs from 1 and lower the rate as epoch 75 or 100 begins, which is milestone 74 or 99 here. The first step
+    of one_cycle and of a warm-up has factor 0.
 
     >>> [lr_factor(ScheduleConfig(milestones=(2,)), progress, 3) for progress in (0.0, 1.9, 2.0)]
     [1.0, 1.0, 0.1]

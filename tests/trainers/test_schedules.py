@@ -48,6 +48,16 @@ def test_piecewise_is_torch_multi_step_lr() -> None:
     assert [lr_factor(schedule, epoch, 12) for epoch in range(12)] == pytest.approx(oracle, rel=1e-12)
 
 
+def test_piecewise_is_deats_own_one_step_later() -> None:
+    """Theirs, by the rule in train_cifar_DEAT.py, looks at the epoch where a step ends."""
+    steps, epochs = 7, 110
+    ours = [lr_factor(ScheduleConfig(), step / steps, epochs) for step in range(steps * epochs)]
+    ends = [epoch + (step + 1) / steps for epoch in range(epochs) for step in range(steps)]
+    theirs = [1 if end < 100 else 0.1 if end < 105 else 0.01 for end in ends]
+    assert ours[1:] == pytest.approx(theirs[:-1])
+    assert ours != pytest.approx(theirs)
+
+
 @pytest.mark.parametrize("epochs", [1, 7, 110])
 def test_cosine_is_torch_cosine_annealing_lr(epochs: int) -> None:
     schedule = ScheduleConfig(name="cosine")
