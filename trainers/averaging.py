@@ -16,10 +16,14 @@ class Averaging:
 
         average <- average + share (weights - average)
 
-    ema: after every step, share = 1 - decay, from the weights after its first step [Gowal et al. 2020, Section
-    4.4]. swa: after every epoch, share = 1 / (number of averages), the mean of the weights so far [Izmailov et
-    al., UAI 2018]. Batch norm's statistics are averaged as the weights are: SWA's own paper works them out anew
-    over the training images, which for adversarial training would be another attack on each.
+    ema: after every step, share = 1 - decay, from the weights after its first step; with ema_warmup share =
+    1 - min(decay, (1 + t) / (10 + t)) at its step t = 0, 1, ..., from the weights before it [Gowal et al. 2020,
+    Section 4.4; code: google-deepmind/deepmind-research, adversarial_robustness/jax/utils.py, ema_update]. swa: after
+    every epoch, share = 1 / (number of averages), the mean of the weights so far [Izmailov et al., UAI 2018].
+
+    Batch norm's statistics are averaged as the weights are; with ema_warmup they are those of the raw model, as in
+    that code (experiment.py, evaluate). SWA's own paper works them out anew over the training images, which for
+    adversarial training would be another attack on each.
 
     torch's `AveragedModel` is not used: with buffers it waits for the GPU at every step, and fails there on batch
     norm's integer count.
@@ -31,33 +35,46 @@ class Averaging:
 
     def __init__(self, config: AveragingConfig, model: nn.Module) -> None:
         self._config = config
+        self._warms_up = config.name == "ema" and config.ema_warmup
         self._averaged = copy.deepcopy(model).requires_grad_(False)
         self._count = 0
 
     def after_step(self, model: nn.Module, epoch: int) -> None:
         """Takes in the weights after a step of an epoch, counted from 0."""
         if self._config.name == "ema" and self._begun(epoch):
-            self._take(model, 1 - self._config.decay)
+            self._take(model, 1 - self._decay(self._count))
+
+    def _decay(self, t: int) -> float:
+        """What the average so far weighs at step `t` of the EMA, from 0."""
+        if self._warms_up:
+            return min(self._config.decay, (1 + t) / (10 + t))
+        return self._config.decay if t else 0.0
 
     def after_epoch(self, model: nn.Module, epoch: int) -> None:
         """Takes in the weights after an epoch, counted from 0."""
         if self._config.name == "swa" and self._begun(epoch):
             self._take(model, 1 / (self._count + 1))
+        elif self._warms_up and not self._begun(epoch) and self._begun(epoch + 1):
+            self._average(model, 1.0)  # what it begins with; not an average yet
 
     def _begun(self, epoch: int) -> bool:
         assert self._config.start is not None, "resolve the trial's config first"
         return epoch >= self._config.start
 
-    @torch.no_grad()
     def _take(self, model: nn.Module, share: float) -> None:
-        """The first weights as they are, later ones by their share; integers, batch norm's counts, as they are."""
-        averaged, current = _tensors(self._averaged), _tensors(model)
-        real = [number for number, tensor in enumerate(current) if tensor.is_floating_point()]
-        if self._count:
-            torch._foreach_lerp_([averaged[number] for number in real], [current[number] for number in real], share)
-        for number in set(range(len(current))).difference(real if self._count else ()):
-            averaged[number].copy_(current[number])
+        self._average(model, share)
         self._count += 1
+
+    @torch.no_grad()
+    def _average(self, model: nn.Module, share: float) -> None:
+        """Tensors by their share, 1 being a copy; integers, batch norm's counts, are copied."""
+        averaged, current = _tensors(self._averaged), _tensors(model)
+        mixing = len(list(model.parameters())) if self._warms_up else len(current)
+        real = [n for n, tensor in enumerate(current[:mixing]) if tensor.is_floating_point()] if share < 1 else []
+        if real:
+            torch._foreach_lerp_([averaged[n] for n in real], [current[n] for n in real], share)
+        for n in set(range(len(current))).difference(real):
+            averaged[n].copy_(current[n])
 
     @property
     def model(self) -> nn.Module | None:

@@ -235,6 +235,11 @@ class AveragingConfig(Frozen):
         "none", description="ema: a decaying average, taken every step. swa: an equal one, taken every epoch."
     )
     decay: Number = Field(0.995, gt=0, lt=1, description="ema: weight of the average so far. [Gowal]")
+    ema_warmup: bool = Field(
+        False,
+        description="ema: at its step t = 0, 1, ... the average so far weighs min(decay, (1 + t) / (10 + t)), and "
+        "batch norm's statistics are the raw weights'. [Gowal, code: true]",
+    )
     start: Whole | None = Field(
         None, ge=0, description="Epochs before it begins. none: 0 for ema; for swa three quarters of them. [SWA]"
     )

@@ -20,7 +20,7 @@ _OWN: dict[str, dict[str, tuple[str, ...]]] = {
         "avmixup": ("vertex", "clean_label", "vertex_label"),
     },
     "weights": {"none": (), "awp": ("gamma", "warmup")},
-    "averaging": {"none": (), "ema": ("decay", "start"), "swa": ("start",)},
+    "averaging": {"none": (), "ema": ("decay", "start", "ema_warmup"), "swa": ("start",)},
 }
 
 
@@ -45,6 +45,8 @@ def identity(config: TrialConfig) -> dict[str, Any]:
         del values["optimizer"]["decoupled_weight_decay"]
     for part, choices in _OWN.items():
         values[part] = _read(values[part], choices)
+    if not values["averaging"].get("ema_warmup"):
+        values["averaging"].pop("ema_warmup", None)  # as every trial was averaged before there was the key
     if values["attack"].get("steps") == 0:
         values["objective"].pop("vertex", None)
     if not values["objective"]["s2o"]["enabled"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,51 @@ def test_ema_is_its_recursion_from_the_weights_at_its_beginning() -> None:
     for epoch, value in enumerate((1.0, 2.0, 4.0, 8.0)):
         averaging.after_step(moved(model, value), epoch)
     assert averaging.model.weight.item() == pytest.approx(0.9 * (0.9 * 2 + 0.1 * 4) + 0.1 * 8)
+
+
+@pytest.mark.parametrize("decay", [0.5, 0.15])
+def test_ema_with_warm_up_is_its_closed_form_from_the_weights_before_its_first_step(decay: float) -> None:
+    """sum_t (1 - d_t) w_t prod_{s > t} d_s + w_-1 prod_t d_t,   d_t = min(decay, (1 + t) / (10 + t))."""
+    averaging = Averaging(
+        AveragingConfig(name="ema", decay=decay, start=0, ema_warmup=True), moved(nn.Linear(1, 1), 7.0)
+    )
+    values, d = [2.0, 4.0, 8.0, -3.0, 5.0], [min(decay, (1 + t) / (10 + t)) for t in range(5)]
+    for value in values:
+        averaging.after_step(moved(nn.Linear(1, 1), value), 0)
+    expected = 7.0 * math.prod(d) + sum((1 - d[t]) * w * math.prod(d[t + 1 :]) for t, w in enumerate(values))
+    assert averaging.model.weight.item() == pytest.approx(expected)
+
+
+def test_with_warm_up_the_first_weights_are_gone_after_few_steps_and_after_many_the_decay_is_as_told() -> None:
+    averaging = Averaging(
+        AveragingConfig(name="ema", decay=0.995, start=0, ema_warmup=True), moved(nn.Linear(1, 1), 1.0)
+    )
+    for _ in range(100):
+        averaging.after_step(moved(nn.Linear(1, 1), 0.0), 0)
+    assert 0 < averaging.model.weight.item() < 1e-6  # 100! 9! / 109!; without a warm-up 0.995^99, which is 0.61
+    assert [averaging._decay(t) for t in (0, 1789, 1790, 5000)] == pytest.approx([0.1, 1790 / 1799, 0.995, 0.995])
+
+
+def test_a_warm_up_that_begins_later_begins_with_the_weights_of_the_epoch_before() -> None:
+    averaging = Averaging(AveragingConfig(name="ema", decay=0.5, start=2, ema_warmup=True), nn.Linear(1, 1))
+    for epoch, value in enumerate((1.0, 3.0)):
+        averaging.after_step(moved(nn.Linear(1, 1), -9.0), epoch)
+        averaging.after_epoch(moved(nn.Linear(1, 1), value), epoch)
+    assert averaging.model is None
+    averaging.after_step(moved(nn.Linear(1, 1), 5.0), 2)
+    assert averaging.model.weight.item() == pytest.approx(0.1 * 3 + 0.9 * 5)
+
+
+def test_with_warm_up_batch_norms_statistics_are_those_of_the_raw_model() -> None:
+    model = nn.BatchNorm1d(1)
+    averaging = Averaging(AveragingConfig(name="ema", decay=0.5, start=0, ema_warmup=True), model)
+    for value in (1, 3):
+        model.running_mean.fill_(value)
+        with torch.no_grad():
+            model.weight.fill_(value)
+        averaging.after_step(model, 0)
+    assert averaging.model.running_mean.item() == 3
+    assert averaging.model.weight.item() == pytest.approx(2 / 11 * 1 + 9 / 11 * 3)
 
 
 def test_swa_is_the_mean_of_the_epochs_from_its_beginning() -> None:
@@ -89,9 +135,9 @@ def records(trial: TrialConfig, checkpoint: Path | None = None) -> list[EpochRec
     return found
 
 
-@pytest.mark.parametrize("name", ["ema", "swa"])
-def test_training_is_the_same_with_and_without_an_average(name: str) -> None:
-    plain, averaged = records(config()), records(config(averaging={"name": name, "start": 2}))
+@pytest.mark.parametrize("chosen", [{"name": "ema"}, {"name": "ema", "ema_warmup": True}, {"name": "swa"}])
+def test_training_is_the_same_with_and_without_an_average(chosen: dict[str, Any]) -> None:
+    plain, averaged = records(config()), records(config(averaging={**chosen, "start": 2}))
     for one, other in zip(plain, averaged, strict=True):
         for metric in set(METRICS) - set(AVERAGED):
             assert getattr(one, metric) == getattr(other, metric), metric

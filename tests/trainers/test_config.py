@@ -37,6 +37,10 @@ def test_the_id_of_one_trial_is_for_ever_the_same() -> None:
     assert name_of() == "96a4aa50d76d"
 
 
+def test_the_id_of_a_trial_with_an_ema_without_warm_up_is_what_it_was() -> None:
+    assert name_of(averaging__name="ema") == "fc725bb2e027"
+
+
 #: Another value for every key that is read by every trial; what else it needs to be read stands beside it.
 CHANGED: dict[str, Any] = {
     "data.name": "svhn",
@@ -82,6 +86,7 @@ CHANGED: dict[str, Any] = {
     "weights.warmup": ({"weights.name": "awp"}, 5),
     "averaging.name": "ema",
     "averaging.decay": ({"averaging.name": "ema"}, 0.99),
+    "averaging.ema_warmup": ({"averaging.name": "ema"}, True),
     "averaging.start": ({"averaging.name": "swa"}, 3),
     "evaluation.every": 2,
     "evaluation.splits": ["val"],
@@ -158,7 +163,7 @@ def test_where_a_trial_runs_and_finds_its_data_does_not_change_the_id(key: str) 
         ({}, {"weights.gamma": 0.5, "weights.warmup": 3}),
         ({}, {"weights.name": "awp", "weights.warmup": 110}),
         ({}, {"averaging.decay": 0.5, "averaging.start": 3}),
-        ({"averaging.name": "swa"}, {"averaging.decay": 0.5, "averaging.start": 83}),
+        ({"averaging.name": "swa"}, {"averaging.decay": 0.5, "averaging.start": 83, "averaging.ema_warmup": True}),
         ({}, {"dynamics.images": 10, "dynamics.batch_sizes": [16], "dynamics.line": [1.0]}),
     ],
 )
