@@ -4,12 +4,16 @@ The array file is named by the hash of the folder's content, and lies in ROOT/.r
 cannot be written, in the user's cache folder. Beside it lies the index, which spares reading every file
 again: it holds the content's hash next to that of the files' names, sizes and times.
 
+An image is read upright, as its EXIF orientation says. One that is turned so counts as other content than its bytes
+alone: arrays and trials of code that read it lying on its side are not taken for those of this.
+
 Another layout of the same kind gives a `Listing` of its own to `fingerprint` and `read`.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import tempfile
@@ -18,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -27,9 +31,14 @@ from trainers.files import whole
 from trainers.lock import locked
 from trainers.sources import ByteArray, LabelArray, Source
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 WIDE_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")  # Pillow's modes with more than 8 bits a channel
 CHUNK = 500  # files that a thread takes at once
+#: What a file holds that may say how it is turned, EXIF or XMP, in JPEG, PNG and WebP; TIFFs begin with two letters.
+TURNING = (b"Exif", b"exif", b"eXIf", b"EXIF", b"/xap/", b"adobe.xmp", b"XMP ")
 
 
 class File(NamedTuple):
@@ -170,7 +179,7 @@ def fingerprint(listed: Listing) -> str:
     Raises:
         UserError: an image cannot be read.
     """
-    signature = hashlib.sha256(repr(listed).encode("utf-8", "surrogateescape")).hexdigest()
+    signature = hashlib.sha256(f"upright {listed!r}".encode("utf-8", "surrogateescape")).hexdigest()
     for folder in _cache_folders(listed.root):
         if (known := _index(folder).get(str(listed.root))) and known[0] == signature:
             return known[1]
@@ -209,9 +218,33 @@ def _content(listed: Listing) -> str:
 
 def _digest(path: Path) -> bytes:
     try:
-        return hashlib.sha256(path.read_bytes()).digest()
+        content = path.read_bytes()
     except OSError as error:
         raise UserError(f"data.root: {path} cannot be read ({error.strerror})") from error
+    return hashlib.sha256(content).digest() + (b"\0turned" if _says_turned(content) else b"")
+
+
+def _says_turned(content: bytes) -> bool:
+    """Whether the image's EXIF turns it; most have none, and are not opened to see that."""
+    from PIL import Image
+
+    if content[:2] not in (b"II", b"MM") and not any(mark in content for mark in TURNING):
+        return False
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            return _is_turned(image)
+    except Exception:  # no readable image, which decoding it tells
+        return False
+
+
+def _is_turned(image: Image) -> bool:
+    """Whether its EXIF says that it lies on a side, its head or its mirror image; damaged EXIF says nothing."""
+    from PIL.ExifTags import Base
+
+    try:
+        return image.getexif().get(Base.Orientation, 1) in range(2, 9)
+    except Exception:  # Pillow has no exception of its own for it: it raises what comes first
+        return False
 
 
 def _arrays(listed: Listing, image_size: int | None, name: str) -> tuple[ByteArray, ByteArray]:
@@ -261,11 +294,14 @@ def _decoded(listed: Listing, image_size: int | None) -> ByteArray:
 
 
 def _rgb(path: Path, image_size: int | None) -> ByteArray:
-    """(H, W, 3): the image; its grey copied to three channels, its alpha dropped."""
-    from PIL import Image
+    """(H, W, 3): the image, upright; its grey copied to three channels, its alpha dropped."""
+    from PIL import Image, ImageOps
 
     try:
         with Image.open(path) as image:
+            if _is_turned(image):
+                image.info.pop("exif", None)  # else written anew, which its other tags may not allow
+                ImageOps.exif_transpose(image, in_place=True)
             if image.mode in WIDE_MODES:
                 raise UserError(f"data.root: {path} has more than 8 bits a channel ({image.mode}); convert it")
             rgb = image.convert("RGBA").convert("RGB") if image.mode == "P" else image.convert("RGB")

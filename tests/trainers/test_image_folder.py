@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -8,16 +10,18 @@ import tarfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import ArrayLike
-from PIL import Image
+from PIL import ExifTags, Image
+from PIL.PngImagePlugin import PngInfo
 
 from trainers import data, image_folder
 from trainers.config import DataConfig
 from trainers.errors import UserError
-from trainers.sources import Source
+from trainers.sources import ByteArray, Source
 
 FullDisk = Callable[..., AbstractContextManager[None]]
 
@@ -85,6 +89,92 @@ def test_grey_palette_and_transparent_images_become_rgb(root: Path) -> None:
     Image.fromarray(grey.astype(np.uint8), mode="L").convert("P").save(root / "train" / "cat" / "2.png")
     for image in read(root).train_images[:3]:
         assert np.array_equal(image, np.stack([grey] * 3))
+
+
+#: Where in the picture a file's first row and first column are [EXIF 2.3, Orientation].
+ORIENTATIONS = {
+    1: ("top", "left"),
+    2: ("top", "right"),
+    3: ("bottom", "right"),
+    4: ("bottom", "left"),
+    5: ("left", "top"),
+    6: ("right", "top"),
+    7: ("right", "bottom"),
+    8: ("left", "bottom"),
+}
+
+
+def save_turned(path: Path, picture: ArrayLike, orientation: int, **options: Any) -> None:
+    row, column = ORIENTATIONS[orientation]
+    stored = np.asarray(picture, np.uint8)
+    stored = stored.swapaxes(0, 1) if row in ("left", "right") else stored
+    stored = stored[::-1] if row in ("bottom", "right") else stored
+    stored = stored[:, ::-1] if column in ("bottom", "right") else stored
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.ascontiguousarray(stored)).save(path, exif=exif, **options)
+
+
+def turned(root: Path, orientation: int, suffix: str = "png", **options: Any) -> ByteArray:
+    """A folder of one oblong image for training, turned so, and one for testing; gives the upright one, (3, 6, 9)."""
+    picture = np.linspace(0, 250, 6 * 9 * 3).reshape(6, 9, 3).astype(np.uint8)
+    save_turned(root / "train" / "cat" / f"0.{suffix}", picture, orientation, **options)
+    save(root / "test" / "cat" / "0.png", picture)
+    return picture.transpose(2, 0, 1)
+
+
+@pytest.mark.parametrize("suffix", ["png", "webp", "tiff"])
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_an_image_is_read_upright_whatever_its_orientation(tmp_path: Path, orientation: int, suffix: str) -> None:
+    upright = turned(tmp_path, orientation, suffix, **({"lossless": True} if suffix == "webp" else {}))
+    assert np.array_equal(read(tmp_path).train_images[0], upright)
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_a_photograph_is_read_upright(tmp_path: Path, orientation: int) -> None:
+    upright = turned(tmp_path, orientation, "jpg", quality=100, subsampling=0).astype(int)
+    assert np.abs(read(tmp_path).train_images[0] - upright).max() <= 8
+    assert np.abs(upright - upright[:, ::-1, ::-1]).max() > 200
+
+
+def test_an_orientation_in_xmp_counts_and_damaged_exif_does_not(tmp_path: Path) -> None:
+    upright = turned(tmp_path, 1)
+    text = PngInfo()
+    text.add_itxt("XML:com.adobe.xmp", '<rdf:Description tiff:Orientation="3"/>')
+    Image.fromarray(upright.transpose(1, 2, 0)).save(tmp_path / "train" / "cat" / "0.png", pnginfo=text)
+    assert np.array_equal(read(tmp_path).train_images[0], upright[:, ::-1, ::-1])
+    Image.fromarray(upright.transpose(1, 2, 0)).save(tmp_path / "train" / "cat" / "0.png", exif=b"Exif\0\0damaged")
+    assert np.array_equal(read(tmp_path).train_images[0], upright)
+
+
+def of_the_bytes(root: Path) -> str:
+    """The fingerprint as it was before orientations were read."""
+    total = hashlib.sha256()
+    for split in ("train", "test"):
+        for path in sorted((root / split).rglob("*.*")):
+            total.update(str(path.relative_to(root)).encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+    return f"image_folder-{total.hexdigest()[:16]}"
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_the_fingerprint_is_another_than_that_of_the_bytes_only_where_an_image_is_turned(
+    tmp_path: Path, orientation: int
+) -> None:
+    turned(tmp_path, orientation, "jpg")
+    assert (fingerprint(tmp_path) == of_the_bytes(tmp_path)) == (orientation == 1)
+
+
+def test_arrays_that_were_decoded_lying_on_their_side_are_not_read(tmp_path: Path) -> None:
+    upright = turned(tmp_path, 6)
+    listed, before = image_folder.listing(tmp_path), of_the_bytes(tmp_path)
+    folder = tmp_path / ".robustsweep"
+    folder.mkdir()
+    signature = hashlib.sha256(repr(listed).encode()).hexdigest()
+    (folder / "index.json").write_text(json.dumps({str(tmp_path): [signature, before]}))
+    lying = upright.swapaxes(1, 2)[None]
+    np.savez(folder / f"{before}.npz", train=lying, test=lying)
+    assert np.array_equal(read(tmp_path).train_images[0], upright)
 
 
 def test_hidden_files_and_other_files_are_not_images_and_nested_folders_belong_to_their_class(
