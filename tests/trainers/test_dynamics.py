@@ -381,10 +381,61 @@ def test_a_record_comes_back_from_its_line_hashable_and_equal() -> None:
     assert hash(again) == hash(found)
 
 
-@pytest.mark.parametrize("name", ["torchvision:mobilenet_v3_small"])
-def test_a_network_without_second_derivatives_is_refused_in_one_line(name: str) -> None:
-    with pytest.raises(UserError, match=r"dynamics\.every: must be none for .*: torch cannot differentiate") as error:
-        run(config(dynamics=DYNAMICS, model={"name": name}))
+class Fused(nn.Module):
+    """What torch computes in kernels that it cannot differentiate twice: attention, the hard sigmoid, SiLU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.attention = nn.Linear(SIDE, 4), nn.MultiheadAttention(4, 2, batch_first=True)
+        self.gate, self.head = nn.Sequential(nn.SiLU(), nn.Hardsigmoid()), nn.Linear(4, CLASSES)
+
+    def forward(self, images: Tensor) -> Tensor:
+        tokens = self.embed(images.squeeze(1))
+        mixed = self.attention(tokens, tokens, tokens, need_weights=False)[0]
+        found: Tensor = self.head((tokens * self.gate(mixed)).mean(1))
+        return found
+
+
+def test_products_with_the_hessian_of_fused_layers_are_differences_of_the_gradient() -> None:
+    torch.manual_seed(0)
+    model, loss, step = Fused().double(), drawn(), 1e-5
+    weights = flat(model.parameters())
+    direction = torch.randn(len(weights), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    slopes = []
+    for sign in (1, -1):
+        nn.utils.vector_to_parameters(weights + sign * step * direction, model.parameters())
+        slopes.append(gradient(model, loss, loss.parts(100)))
+    nn.utils.vector_to_parameters(weights, model.parameters())
+    product = curvature.hessian(model, loss, 17) @ direction
+    torch.testing.assert_close(product, (slopes[0] - slopes[1]) / (2 * step), rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mobilenet_v3_small",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("efficientnet_b0", "swin_t", "vit_b_32")),
+    ],
+)
+def test_torchvision_s_networks_can_be_measured(name: str) -> None:
+    measurement.refuse(config(dynamics=DYNAMICS, model={"name": f"torchvision:{name}"}).resolved())
+
+
+class Once(nn.Module):
+    """A kernel without second derivative that is called past torch.nn.functional."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(SIDE * SIDE, CLASSES)
+
+    def forward(self, images: Tensor) -> Tensor:
+        found: Tensor = torch.ops.aten.hardsigmoid(self.linear(images.flatten(1)))
+        return found
+
+
+def test_a_network_without_second_derivatives_is_refused_in_one_line() -> None:
+    with pytest.raises(UserError, match=r"dynamics\.every: must be none for once: torch cannot differentiate") as error:
+        curvature.check(Once().double(), drawn(), "once")
     assert "\n" not in str(error.value)
 
 

@@ -8,12 +8,16 @@ SIAM J. Sci. Comput. 39, 2017, Section 2.
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, eigsh
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 
 from trainers.dynamics.loss import FixedLoss
 from trainers.errors import UserError
@@ -39,6 +43,24 @@ class Estimate(NamedTuple):
     error: float
 
 
+#: What torch cannot differentiate twice, by what it can: mobilenet_v3's; efficientnet's and maxvit's.
+_WRITTEN_OUT: dict[Any, Callable[[Tensor], Tensor]] = {
+    F.hardsigmoid: lambda x: (x + 3).clamp(0, 6) / 6,
+    F.silu: lambda x: x * torch.sigmoid(x),
+}
+
+
+class _WrittenOut(TorchFunctionMode):
+    """Layers whose kernel has no second derivative, as the same function of operations that have one."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func in _WRITTEN_OUT:
+            return _WRITTEN_OUT[func](args[0])
+        return func(*args, **(kwargs or {}))
+
+
 class _Loss(nn.Module):
     """Numbers of images, (B,), to their mean loss: what curvlinops takes for a prediction."""
 
@@ -47,7 +69,9 @@ class _Loss(nn.Module):
         self.model, self._loss = model, loss
 
     def forward(self, chosen: Tensor) -> Tensor:
-        return self._loss.outer(self.model, chosen).loss
+        # nor have the fused kernels of attention, torchvision's vit's
+        with sdpa_kernel(SDPBackend.MATH), _WrittenOut():
+            return self._loss.outer(self.model, chosen).loss
 
 
 class _Itself(nn.Module):

@@ -8,9 +8,6 @@ of batch norm (of mnasnet 0.0003, so that eval mode lags thousands of steps), th
 
 Weights are drawn as torchvision draws them; a first convolution of another shape is normal, scaled so that its
 outputs vary as those of the one it replaces.
-
-torch has no second derivative of the fused attention in vit and of the hard sigmoid in mobilenet_v3: what measures
-the Hessian fails on these; vit_small and swin do instead.
 """
 
 from __future__ import annotations
