@@ -29,7 +29,7 @@ ATTACKS = {
 }
 
 #: What an attack may read; NaN in a row whose attack does not.
-PARAMETERS = ("norm", "radius", "steps", "step_size", "restarts")
+PARAMETERS = ("norm", "radius", "steps", "step_size", "restarts", "start")
 
 Key: TypeAlias = tuple[Any, ...]
 
@@ -43,8 +43,8 @@ def load_evaluations(directory: Path, level: float = 0.95) -> DataFrame:
 
     Returns:
         trial_id, method, seed, the axes and lr_batch_ratio as in `analysis.frame.load_trials`; weights (last or
-        best), averaged, attack, norm, radius and step_size (pixel units), steps, restarts, split; images evaluated,
-        asked (images that the last command wanted of it), complete (whether all of those are there);
+        best), averaged, attack, norm, radius and step_size (pixel units), steps, restarts, start, split; images
+        evaluated, asked (images that the last command wanted of it), complete (whether all of those are there);
         clean_accuracy and robust_accuracy, fractions of the images, equal for the attack `clean`; low and high, the
         Wilson interval of robust_accuracy (see `wilson`); seconds. By the trial's number, then the attack's place
         on the ladder.
@@ -76,9 +76,15 @@ def by_key(records: Iterable[Mapping[str, Any]]) -> dict[Key, list[Mapping[str, 
 
 def key(record: Mapping[str, Any]) -> Key:
     """What the chunks of one evaluation share."""
-    parameters = tuple(record["parameters"].get(name) for name in PARAMETERS)
+    parameters = tuple(_parameters(record).get(name) for name in PARAMETERS)
     names = ("trial_id", "weights", "averaged", "attack", "split")
     return (*(record[name] for name in names), *parameters)
+
+
+def _parameters(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What its attack read; one that does not say where it started is older than the choice, and started uniform."""
+    before = {"start": "uniform"} if record["attack"] in ("pgd", "cw") else {}
+    return {**before, **record["parameters"]}
 
 
 def disjoint(chunks: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -148,7 +154,7 @@ def _unnamed(shown: DataFrame) -> list[str]:
     Args:
         shown: evaluations, the attack as `attack_name` writes it.
     """
-    different = shown.groupby("attack")[["steps", "step_size", "restarts"]].nunique().max() > 1
+    different = shown.groupby("attack")[["steps", "step_size", "restarts", "start"]].nunique().max() > 1
     return [str(name) for name in different.index[different]]
 
 
@@ -187,7 +193,7 @@ def _row(chunks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     images, clean, correct = (sum(chunk[name] for chunk in counted) for name in ("images", "clean_correct", "correct"))
     return {
         **{name: newest[name] for name in ("weights", "averaged", "attack", "split", "asked")},
-        **{name: newest["parameters"].get(name, np.nan) for name in PARAMETERS},
+        **{name: _parameters(newest).get(name, np.nan) for name in PARAMETERS},
         "images": images,
         "complete": images >= newest["asked"],
         "clean_accuracy": clean / images,

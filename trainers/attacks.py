@@ -7,15 +7,15 @@ Adversarial Attacks", ICLR 2018, Section 2.1.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor
 
+from trainers.config import Start
+
 Loss: TypeAlias = Callable[[Tensor], Tensor]
 """Images (B, C, H, W) in [0, 1] to the loss summed over the batch: ()."""
-
-Start: TypeAlias = Literal["uniform", "normal", "clean"]
 
 Step: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """Images and their gradient, both (B, C, H, W), to the images after one step."""
@@ -53,8 +53,11 @@ def pgd(
         step_size: length of one step in the norm, in pixel units.
         steps: number of steps; 0 returns the clean images, wherever it would start: natural training.
         norm: of the ball and the steps.
-        start: where it begins, clamped to [0, 1]: at a point uniform in the ball; normal: at the image plus 0.001
-            times standard normal noise [Zhang et al., ICML 2019, code]; clean: at the image.
+        start: where it begins, clamped to [0, 1]. uniform: at a point uniform in the ball's volume, which in many
+            dimensions lies near the sphere [foolbox, attacks/gradient_descent_base.py]; uniform_radius: in a uniform
+            direction, at a distance uniform in [0, radius] [Rice et al., ICML 2020, train_cifar.py]; in the linf ball
+            both are the point uniform in the cube. normal: at the image plus 0.001 times standard normal noise
+            [Zhang et al., ICML 2019, code]; clean: at the image.
         generator: of a random start, on the images' device; none: torch's global one.
 
     Returns:
@@ -65,14 +68,17 @@ def pgd(
     """
     if norm not in ("linf", "l2"):
         raise ValueError(f"norm: must be one of linf, l2; got {norm!r}")
-    if start not in ("uniform", "normal", "clean"):
-        raise ValueError(f"start: must be one of uniform, normal, clean; got {start!r}")
+    if start not in get_args(Start):
+        raise ValueError(f"start: must be one of {', '.join(get_args(Start))}; got {start!r}")
     assert images.dtype in (torch.float32, torch.float64), f"images must be fp32 or fp64, got {images.dtype}"
     images = adversarial = images.detach()
     if steps == 0:
         return images
-    if start == "uniform":
-        adversarial = (_start_linf if norm == "linf" else _start_l2)(images, radius, generator)
+    if start in ("uniform", "uniform_radius"):
+        if norm == "linf":
+            adversarial = _start_linf(images, radius, generator)
+        else:
+            adversarial = _start_l2(images, radius, generator, by_volume=start == "uniform")
     elif start == "normal":
         noise = torch.empty_like(images).normal_(generator=generator)
         adversarial = torch.add(images, noise, alpha=NORMAL_START).clamp_(0, 1)
@@ -104,11 +110,11 @@ def _start_linf(images: Tensor, radius: float, generator: torch.Generator | None
     return delta.add_(images).clamp_(0, 1)
 
 
-def _start_l2(images: Tensor, radius: float, generator: torch.Generator | None) -> Tensor:
-    """Uniform in the ball's volume, clamped: a uniform direction, of length radius u^(1/d)."""
+def _start_l2(images: Tensor, radius: float, generator: torch.Generator | None, *, by_volume: bool) -> Tensor:
+    """A uniform direction, clamped, of length radius u^(1/d), which is uniform in the ball's volume; else radius u."""
     direction = _unit(torch.empty_like(images).normal_(generator=generator))
     share = images.new_empty((len(images), 1, 1, 1)).uniform_(generator=generator)
-    length = radius * share ** (1 / images.shape[1:].numel())
+    length = radius * (share ** (1 / images.shape[1:].numel()) if by_volume else share)
     return direction.mul_(length).add_(images).clamp_(0, 1)
 
 

@@ -50,6 +50,8 @@ def _network(name: str) -> str:
 
 
 Network = Annotated[str, AfterValidator(_network)]
+#: Where PGD begins; see `trainers.attacks.pgd`.
+Start = Literal["uniform", "uniform_radius", "normal", "clean"]
 Part = TypeVar("Part", bound=Frozen)
 
 
@@ -173,10 +175,12 @@ class AttackConfig(Frozen):
     radius: Number = Field(8 / 255, ge=0, description="The ball's radius, in pixel units. [DEAT]")
     step_size: Number = Field(2 / 255, gt=0, description="One step's length, in pixel units. [DEAT]")
     steps: Whole = Field(10, ge=0, description="PGD steps; 0 trains on clean images. [DEAT]")
-    start: Literal["uniform", "normal", "clean"] | None = Field(
+    start: Start | None = Field(
         None,
-        description="Where PGD begins: uniform in the ball; normal: the image plus 0.001 times standard normal noise; "
-        "clean: the image. none: as published, normal for trades and mart, else uniform. Evaluation: uniform. [DEAT]",
+        description="Where PGD begins. uniform: in the ball, by volume; uniform_radius: in a uniform direction, at a "
+        "distance uniform in [0, radius], which in linf is uniform; normal: the image plus 0.001 times standard normal "
+        "noise; clean: the image. none: as published, normal for trades and mart, else uniform_radius. [DEAT, code; "
+        "l2: Rice, code]",
     )
     batch_norm: Literal["eval", "train"] = Field(
         "eval", description="Batch-norm mode while attacking; the update is always in train mode. [DEAT, code: eval]"
@@ -254,7 +258,10 @@ class EvaluationConfig(Frozen):
         description="Where. On train only the clean accuracy is measured; the robust one is that of the training "
         "batches, seen before their update.",
     )
-    steps: Whole = Field(10, gt=0, description="PGD steps, from a uniform random start. [DEAT: PGD-10]")
+    steps: Whole = Field(10, gt=0, description="PGD steps. [DEAT: PGD-10]")
+    start: Start | None = Field(
+        None, description="Where PGD begins, as attack.start. none: uniform_radius, which in linf is uniform. [DEAT]"
+    )
     restarts: Whole = Field(1, gt=0, description="Random starts; an image counts as robust if none breaks it. [DEAT]")
     step_size: Number | None = Field(None, gt=0, description="none: attack.step_size.")
     radius: Number | None = Field(None, ge=0, description="none: attack.radius.")
@@ -264,6 +271,8 @@ class EvaluationConfig(Frozen):
     def _consistent(self) -> Self:
         if len(set(self.splits)) != len(self.splits):
             raise ValueError(f"splits: each once, got {list(self.splits)}")
+        if self.start == "clean" and self.restarts > 1:
+            raise ValueError(f"restarts: from the clean image all are the same; got {self.restarts}; set 1")
         return self
 
 
@@ -357,8 +366,8 @@ class TrialConfig(Frozen):
         filled = {
             "data": _filled(self.data, augment=self.data.name != "digits"),
             "optimizer": _filled(self.optimizer, decoupled_weight_decay=self.optimizer.name == "deat"),
-            "attack": _filled(self.attack, start="normal" if divergence else "uniform").model_copy(
-                update={"steps": steps}
+            "attack": self.attack.model_copy(
+                update={"steps": steps, "start": self._start(self.attack.start, "normal" if divergence else None)}
             ),
             "objective": _filled(self.objective, beta={"trades": 6.0, "mart": 5.0}.get(name)).model_copy(
                 update={
@@ -373,9 +382,16 @@ class TrialConfig(Frozen):
             "averaging": _filled(
                 self.averaging, start=math.ceil(0.75 * self.epochs) if self.averaging.name == "swa" else 0
             ),
-            "evaluation": _filled(self.evaluation, step_size=self.attack.step_size, radius=self.attack.radius),
+            "evaluation": _filled(
+                self.evaluation, step_size=self.attack.step_size, radius=self.attack.radius
+            ).model_copy(update={"start": self._start(self.evaluation.start)}),
         }
         return self.model_copy(update=filled)
+
+    def _start(self, given: Start | None, published: Start | None = None) -> Start:
+        """Where PGD begins; in the l_inf ball the two uniform starts are one."""
+        start = given or published or "uniform_radius"
+        return "uniform" if start == "uniform_radius" and self.attack.norm == "linf" else start
 
 
 def _filled(part: Part, **published: Any) -> Part:

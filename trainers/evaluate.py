@@ -30,7 +30,7 @@ def evaluation_attack(config: TrialConfig) -> AttackConfig:
             "steps": config.evaluation.steps,
             "step_size": config.evaluation.step_size,
             "radius": config.evaluation.radius,
-            "start": "uniform",
+            "start": config.evaluation.start,
             "batch_norm": "eval",
         }
     )

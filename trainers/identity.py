@@ -33,6 +33,8 @@ def identity(config: TrialConfig) -> dict[str, Any]:
     """
     values = config.resolved().model_dump(mode="json")
     values["evaluation"]["splits"].sort()
+    if values["evaluation"]["start"] == "uniform":
+        del values["evaluation"]["start"]  # as every trial was evaluated before there was the key
     if values["objective"]["name"] == "pgd_at" and values["attack"]["steps"] == 0:
         values["objective"]["name"] = "natural"
     if values["objective"]["name"] == "natural":

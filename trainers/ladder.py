@@ -4,7 +4,7 @@ With z the logits at an image and y its label:
 
     clean       none
     fgsm        one step as long as the radius, from the image                               [FGSM, Section 4]
-    pgd         raises the cross-entropy, from uniform starts                                [Madry, Section 2.1]
+    pgd         raises the cross-entropy, from random starts                                 [Madry, Section 2.1]
     cw          PGD too, but raises max_{j != y} z_j - z_y, whose gradient never saturates   [CW, f_6; so Madry]
     apgd        APGD on the cross-entropy, then on the targeted DLR loss                     [AutoAttack, 3 and 4]
     autoattack  the standard version: apgd, then FAB-T and Square                            [AutoAttack, 5]
@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from trainers import autoattack
 from trainers.attacks import Loss, fgsm, pgd
-from trainers.config import TrialConfig
+from trainers.config import Start, TrialConfig
 from trainers.engine import attacking, float32_products
 from trainers.errors import UserError
 from trainers.fields import Frozen
@@ -41,7 +41,7 @@ AttackName = Literal["clean", "fgsm", "pgd", "cw", "apgd", "autoattack"]
 ATTACKS: tuple[AttackName, ...] = get_args(AttackName)
 
 _BALL = ("norm", "radius")
-_PGD = (*_BALL, "steps", "step_size", "restarts")
+_PGD = (*_BALL, "steps", "step_size", "restarts", "start")
 _READ: dict[str, tuple[str, ...]] = {
     "clean": (),
     "fgsm": _BALL,
@@ -73,6 +73,8 @@ class LadderAttack(Frozen):
     """Length of a step in the norm, in pixel units."""
     restarts: int | None = None
     """Random starts; an image stays right if none of them breaks it."""
+    start: Start | None = None
+    """Where each begins, as in `trainers.attacks.pgd`."""
 
     def parameters(self) -> dict[str, Any]:
         """What the attack reads, as plain values."""
@@ -91,10 +93,19 @@ class Strength(NamedTuple):
 
 
 def ladder_attack(name: AttackName, strength: Strength, config: TrialConfig) -> LadderAttack:
-    """The attack `name` on a trial: in the norm of its training attack, by default at its evaluation's radius."""
+    """The attack `name` on a trial: in the norm of its training attack, by default at its evaluation's radius.
+
+    Raises:
+        UserError: several restarts are asked for where the trial's evaluation starts at the clean image.
+    """
     own = config.resolved().evaluation
     assert own.radius is not None
     assert own.step_size is not None
+    if own.start == "clean" and strength.restarts > 1 and "restarts" in reads(name):
+        raise UserError(
+            f"--restarts {strength.restarts}: the trial's evaluation.start is clean, and from the clean image all "
+            "restarts are the same; leave --restarts out"
+        )
     radius = own.radius if strength.radius is None else strength.radius
     # Where the trial has no radius to scale from: 2.5 radius / steps [Madry, Section 5].
     scaled = own.step_size * (radius / own.radius) if own.radius else 2.5 * radius / strength.steps
@@ -104,6 +115,7 @@ def ladder_attack(name: AttackName, strength: Strength, config: TrialConfig) -> 
         "steps": strength.steps,
         "step_size": scaled if strength.step_size is None else strength.step_size,
         "restarts": strength.restarts,
+        "start": own.start,
     }
     return LadderAttack(name=name, **{key: values[key] for key in reads(name)})
 
@@ -181,6 +193,7 @@ def adversarial(model: nn.Module, images: Tensor, labels: Tensor, attack: Ladder
         return fgsm(loss, images, radius=attack.radius, norm=attack.norm)
     assert attack.steps is not None
     assert attack.step_size is not None
+    assert attack.start is not None
     return pgd(
         loss,
         images,
@@ -188,7 +201,7 @@ def adversarial(model: nn.Module, images: Tensor, labels: Tensor, attack: Ladder
         step_size=attack.step_size,
         steps=attack.steps,
         norm=attack.norm,
-        start="uniform",
+        start=attack.start,
         generator=generator(images.device, *key, attack.name),
     )
 

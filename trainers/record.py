@@ -184,7 +184,7 @@ class EvaluationRecord:
     attack: str
     """A name of `trainers.ladder`."""
     parameters: dict[str, Any]
-    """What the attack reads of norm, radius, steps, step_size (both pixel units), restarts."""
+    """What the attack reads of norm, radius, steps, step_size (both pixel units), restarts, start."""
     split: Literal["test", "val"]
     asked: int
     """Images that the command wanted in all, the first so many of the split's fixed order."""

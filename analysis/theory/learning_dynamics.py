@@ -132,10 +132,10 @@ def scalar_variance(before: Regime, after: Regime, steps: ArrayLike) -> Array:
     """The scalar form: S_i(k) = rho_i^2k S_i(before) + (1 - rho_i^2k) S_i(after), rho the spectral radius of M.
 
     Exact without momentum, where rho = |1 - eta h|. With it an approximation: it has one mode for M's two and knows
-    nothing of the covariance of w_t with w_{t-1}, nor of `handed_over`. Its largest error over k, in units of S(before),
-    is proportional to eta h where that is small, but does not rise with it all the way: with torch's buffer it is
-    largest where M's two eigenvalues meet, eta h = (1 - sqrt(mu))^2 after the decay, and near the end of stability. At
-    mu = 0.9 and a tenfold decay, by eta h before it:
+    nothing of the covariance of w_t with w_{t-1}, nor of `handed_over`. Its largest error over k, in units of
+    S(before), is proportional to eta h where that is small, but does not rise with it all the way: with torch's buffer
+    it is largest where M's two eigenvalues meet, eta h = (1 - sqrt(mu))^2 after the decay, and near the end of
+    stability. At mu = 0.9 and a tenfold decay, by eta h before it:
 
         eta h               0.001  0.01  0.0264  0.03  0.1  0.13  1    3
         torch's buffer, %   1.6    13    42      40    18   15    54   71

@@ -126,6 +126,17 @@ def test_what_differs_in_a_parameter_is_another_evaluation(run: Any, chunk: Writ
     assert len(load_evaluations(run.directory)) == 5
 
 
+def test_an_evaluation_that_does_not_say_where_it_started_is_one_that_started_uniform(run: Any, chunk: Write) -> None:
+    """Its chunks are gone on with, and never mixed with those from another start."""
+    ball = {"norm": "l2", "radius": 0.1, "steps": 20, "step_size": 0.01, "restarts": 1}
+    chunk(parameters=ball)
+    chunk(first=100, parameters=ball | {"start": "uniform"})
+    chunk(images=200, parameters=ball | {"start": "uniform_radius"})
+    frame = load_evaluations(run.directory)
+    assert dict(zip(frame["start"], frame["images"], strict=True)) == {"uniform": 200, "uniform_radius": 200}
+    assert {row[3] for row in cells(shown(evaluations_table(frame)))} == {"uniform", "uniform_radius"}
+
+
 def test_a_run_without_evaluations_has_an_empty_frame(run: Any, chunk: Write, tmp_path: Path) -> None:
     chunk()
     one = load_evaluations(run.directory)

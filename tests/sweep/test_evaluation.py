@@ -127,7 +127,7 @@ def test_the_clean_accuracy_is_the_one_that_training_recorded(run: Path, evaluat
 def test_a_record_says_what_was_measured_and_where(run: Path, evaluated: Evaluate) -> None:
     evaluated(run, ("pgd",), images=20, strength=Strength(steps=3, restarts=2))
     record = recorded(run)[0]
-    ball = {"norm": "linf", "radius": 0.15, "steps": 3, "step_size": 0.04, "restarts": 2}
+    ball = {"norm": "linf", "radius": 0.15, "steps": 3, "step_size": 0.04, "restarts": 2, "start": "uniform"}
     assert record["parameters"] == ball
     expected = {"weights": "last", "averaged": False, "attack": "pgd", "split": "test", "asked": 20, "first": 0}
     assert {key: record[key] for key in expected} == expected

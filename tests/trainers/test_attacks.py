@@ -186,11 +186,12 @@ def test_steps_0_returns_the_clean_images_and_draws_nothing(norm: Norm) -> None:
     assert torch.equal(generator.get_state(), before)
 
 
-def starts(norm: Norm, shape: tuple[int, ...], seed: int = 0) -> Tensor:
+def starts(norm: Norm, shape: tuple[int, ...], seed: int = 0, start: Start = "uniform") -> Tensor:
     """Displacements of random starts at radius 1/4 in the middle of the box, in units of the radius."""
     images = torch.full(shape, 0.5, dtype=torch.float64)
     loss: Callable[[Tensor], Tensor] = lambda x: 0 * x.sum()  # noqa: E731
-    adversarial = pgd(loss, images, radius=0.25, step_size=0.1, steps=1, norm=norm, generator=seeded(seed))
+    draws = seeded(seed)
+    adversarial = pgd(loss, images, radius=0.25, step_size=0.1, steps=1, norm=norm, start=start, generator=draws)
     return (adversarial - images) / 0.25
 
 
@@ -202,11 +203,17 @@ def test_linf_random_start_is_uniform_in_the_cube() -> None:
     assert off_diagonal.abs().max() < 5 / 500**0.5
 
 
-def test_l2_random_start_is_uniform_in_the_ball() -> None:
-    values = starts("l2", (20_000, 3, 1, 2)).flatten(1)
+def test_in_linf_both_uniform_starts_are_one() -> None:
+    shape = (4, 3, 2, 2)
+    assert torch.equal(starts("linf", shape), starts("linf", shape, start="uniform_radius"))
+
+
+@pytest.mark.parametrize(("start", "power"), [("uniform", 6), ("uniform_radius", 1)])
+def test_l2_random_starts_are_uniform_in_the_ball_s_volume_or_in_its_radius(start: Start, power: int) -> None:
+    values = starts("l2", (20_000, 3, 1, 2), start=start).flatten(1)
     length = values.norm(dim=1)
-    # volume inside length s is s^d, so that s^d is uniform
-    assert stats.kstest((length**6).numpy(), "uniform").pvalue > 0.01
+    # volume inside length s is s^d, so that s^d is uniform, or else s is
+    assert stats.kstest((length**power).numpy(), "uniform").pvalue > 0.01
     direction = values / length[:, None]
     # a uniform direction has mean 0 and covariance I / d; intervals are 5 standard errors
     assert direction.mean(0).abs().max() < 5 * (1 / 6 / 20_000) ** 0.5
@@ -417,7 +424,9 @@ def test_an_unknown_norm_is_refused() -> None:
 
 def test_an_unknown_start_is_refused() -> None:
     images, (_, loss) = some_images(), linear()
-    with pytest.raises(ValueError, match=r"^start: must be one of uniform, normal, clean; got 'random'$"):
+    with pytest.raises(
+        ValueError, match=r"^start: must be one of uniform, uniform_radius, normal, clean; got 'random'$"
+    ):
         pgd(loss, images, radius=0.1, step_size=0.1, steps=1, start="random")
 
 

@@ -37,6 +37,11 @@ def test_the_id_of_one_trial_is_for_ever_the_same() -> None:
     assert name_of() == "96a4aa50d76d"
 
 
+def test_the_id_of_an_l2_trial_that_starts_and_is_evaluated_uniform_by_volume_is_what_it_was() -> None:
+    assert name_of(attack__norm="l2", attack__start="uniform", evaluation__start="uniform") == "47d9e2520bd1"
+    assert name_of(attack__norm="l2") != "47d9e2520bd1"
+
+
 def test_the_id_of_a_trial_with_an_ema_without_warm_up_is_what_it_was() -> None:
     assert name_of(averaging__name="ema") == "fc725bb2e027"
 
@@ -92,6 +97,7 @@ CHANGED: dict[str, Any] = {
     "evaluation.splits": ["val"],
     "evaluation.steps": 20,
     "evaluation.restarts": 2,
+    "evaluation.start": "normal",
     "evaluation.step_size": 0.001,
     "evaluation.radius": 0.01,
     "evaluation.batch_size": 499,
@@ -143,6 +149,9 @@ def test_where_a_trial_runs_and_finds_its_data_does_not_change_the_id(key: str) 
         ({}, {"data.augment": False}),
         ({"optimizer.name": "deat"}, {"optimizer.decoupled_weight_decay": True}),
         ({"optimizer.name": "sgd"}, {"optimizer.decoupled_weight_decay": False}),
+        ({}, {"attack.start": "uniform_radius", "evaluation.start": "uniform_radius"}),
+        ({}, {"evaluation.start": "uniform"}),
+        ({"attack.norm": "l2"}, {"attack.start": "uniform_radius", "evaluation.start": "uniform_radius"}),
         ({"attack.radius": 0.1}, {"evaluation.radius": 0.1}),
         ({"attack.step_size": 0.1}, {"evaluation.step_size": "1/10"}),
         ({"evaluation.splits": ["val", "test"]}, {"evaluation.splits": ["test", "val"]}),
@@ -284,6 +293,11 @@ def test_a_truth_value_is_no_number(value: bool) -> None:
             "evaluation.splits.0: must be one of train, val, test; got 'vall'; did you mean 'val'?",
         ),
         ("evaluation.splits", ["val", "val"], "evaluation.splits: each once, got ['val', 'val']"),
+        (
+            "evaluation",
+            {"start": "clean", "restarts": 2},
+            "evaluation.restarts: from the clean image all are the same; got 2; set 1",
+        ),
         ("model.normalize", "maybe", "model.normalize: must be true or false, got 'maybe'"),
         (
             "data.image_size",

@@ -77,8 +77,15 @@ def test_an_image_is_robust_if_no_start_breaks_it_and_its_loss_is_the_largest_of
         assert losses.amax(0).mean() > losses[-1].mean()
 
 
-def test_an_evaluation_starts_uniform_wherever_the_training_attack_does() -> None:
-    assert evaluate.evaluation_attack(config()).start == "uniform"
+@pytest.mark.parametrize(
+    ("norm", "given", "start"),
+    [("linf", None, "uniform"), ("l2", None, "uniform_radius"), ("l2", "uniform", "uniform"), ("l2", "clean", "clean")],
+)
+def test_an_evaluation_starts_where_it_is_told_wherever_the_training_attack_does(
+    norm: str, given: str | None, start: str
+) -> None:
+    values = {"attack": {"norm": norm, "start": "normal"}, "evaluation": {"start": given}}
+    assert evaluate.evaluation_attack(TrialConfig.model_validate(values).resolved()).start == start
 
 
 def with_batch_norm() -> nn.Module:

@@ -232,10 +232,30 @@ def test_an_attack_takes_what_is_not_given_from_the_trial() -> None:
     ball = {"norm": "l2", "radius": 0.5}
     assert found["clean"] == {}
     assert found["fgsm"] == found["apgd"] == found["autoattack"] == ball
-    assert found["pgd"] == found["cw"] == ball | {"steps": 20, "step_size": 0.1, "restarts": 1}
+    pgd = {"steps": 20, "step_size": 0.1, "restarts": 1, "start": "uniform_radius"}
+    assert found["pgd"] == found["cw"] == ball | pgd
     assert ladder_attack("pgd", Strength(radius=1.0), config).step_size == pytest.approx(0.2)
     no_ball = TrialConfig.model_validate({"attack": {"radius": 0}})
     assert ladder_attack("pgd", Strength(radius=0.8), no_ball).step_size == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("start", [None, "uniform", "normal"])
+def test_an_attack_starts_where_the_trial_s_evaluation_does(norm: str, start: str | None) -> None:
+    values = {"attack": {"norm": norm, "start": "clean"}, "evaluation": {"start": start}}
+    config = TrialConfig.model_validate(values)
+    expected = start or ("uniform_radius" if norm == "l2" else "uniform")
+    assert config.resolved().evaluation.start == expected
+    assert ladder_attack("cw", Strength(), config).start == expected
+
+
+def test_restarts_from_the_clean_image_are_refused() -> None:
+    config = TrialConfig.model_validate({"evaluation": {"start": "clean"}})
+    assert ladder_attack("fgsm", Strength(restarts=3), config).restarts is None
+    with pytest.raises(
+        UserError, match=r"^--restarts 3: the trial's evaluation\.start is clean, and .* the same; leave"
+    ):
+        ladder_attack("pgd", Strength(restarts=3), config)
 
 
 @pytest.mark.parametrize("name", ["apgd", "autoattack"])
