@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,7 @@ from rich.text import Text
 
 from analysis.cells import several
 from analysis.frame import load_epochs
-from trainers.errors import UserError
-from trainers.record import METRICS, read
+from trainers.record import METRICS, only_trial, read
 
 #: What is shown of an epoch: accuracies in percent, everything else as it is.
 SHOWN = (
@@ -51,7 +49,8 @@ def trial_view(directory: Path, beginning: str) -> RenderableType:
         UserError: no trial, or several, begin so.
     """
     records = read(directory)
-    trial = _only(directory, [record for record in records if record["record"] == "trial"], beginning)
+    trials = {record["trial_id"]: record for record in records if record["record"] == "trial"}
+    trial = trials[only_trial(directory, trials, beginning)]
     own = [record for record in records if record.get("trial_id") == trial["trial_id"]]
     epochs = load_epochs(directory)
     config = yaml.safe_dump(trial["config"], sort_keys=False).rstrip()
@@ -62,14 +61,6 @@ def trial_view(directory: Path, beginning: str) -> RenderableType:
         Text(""),
         epochs_table(epochs[epochs["trial_id"] == trial["trial_id"]]),
     )
-
-
-def _only(directory: Path, trials: Sequence[dict[str, Any]], beginning: str) -> dict[str, Any]:
-    found = [trial for trial in trials if trial["trial_id"].startswith(beginning)]
-    if len(found) == 1:
-        return found[0]
-    what = "no trial begins" if not found else f"{len(found)} trials begin"
-    raise UserError(f"{directory}: {what} with {beginning!r}; `sweep results {directory}` lists their ids")
 
 
 def _event(record: dict[str, Any]) -> str:

@@ -10,9 +10,10 @@ from typing import Any
 
 from sweep.config import ResourcesConfig
 from sweep.evaluation_plan import Chunk, Evaluation
-from sweep.trial import checkpoint_path, log_path, trial_values
+from sweep.trial import log_path, trial_values
 from trainers.config import TrialConfig
 from trainers.errors import UserError
+from trainers.files import checkpoint_path
 from trainers.ladder import PACKAGE, LadderAttack
 from trainers.provenance import code_version, host, versions
 from trainers.record import EvaluationRecord

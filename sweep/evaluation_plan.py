@@ -13,12 +13,13 @@ from analysis.frame import load_trials
 from sweep.config import SweepConfig
 from sweep.progress import Progress
 from sweep.space import nested
-from sweep.trial import checkpoint_path
 from trainers.checkpoint import kept_weights
 from trainers.config import DataConfig, TrialConfig
 from trainers.data import load
 from trainers.errors import UserError, validated
+from trainers.files import checkpoint_path
 from trainers.ladder import AttackName, LadderAttack, Strength, check, ladder_attack
+from trainers.record import only_trial
 
 Records: TypeAlias = Sequence[Mapping[str, Any]]
 Done: TypeAlias = Mapping[Key, Sequence[Mapping[str, Any]]]
@@ -140,11 +141,7 @@ def _chosen(directory: Path, records: Records, asked: Asked) -> list[str]:
 
 def _named(directory: Path, progress: Progress, beginning: str) -> str:
     """The one completed trial whose id begins so."""
-    found = [trial for name, trial in progress.trials.items() if name.startswith(beginning)]
-    if len(found) != 1:
-        what = "no trial begins" if not found else f"{len(found)} trials begin"
-        raise UserError(f"{directory}: {what} with {beginning!r}; `sweep results {directory}` lists their ids")
-    (trial,) = found
+    trial = progress.trials[only_trial(directory, progress.trials, beginning)]
     if trial.outcome != "completed" or not trial.finished:
         state = trial.state(live=False)
         raise UserError(f"{directory}: trial {trial.id} must be completed, and is {state}; choose another")

@@ -10,17 +10,13 @@ from typing import Any
 
 from sweep.config import ResourcesConfig
 from trainers.config import TrialConfig
+from trainers.files import checkpoint_path
 from trainers.identity import trial_id
 from trainers.provenance import code_version, host
 from trainers.record import DynamicsRecord, EpochRecord, OutcomeRecord
 
 #: A record's values with its kind under `record`: start, epoch, dynamics or outcome.
 Message = dict[str, Any]
-
-
-def checkpoint_path(directory: Path, trial: str) -> Path:
-    """Where a trial of a run keeps its checkpoint."""
-    return directory / "checkpoints" / f"{trial}.pt"
 
 
 def log_path(directory: Path, trial: str) -> Path:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,7 +56,15 @@ def test_what_is_light_imports_no_torch_not_even_through_others(module: str) -> 
 
 
 @pytest.mark.parametrize("floor", FLOORS)
-def test_a_package_file_is_a_docstring(floor: str) -> None:
+def test_a_package_file_is_a_docstring_and_what_users_import_lazily(floor: str) -> None:
     for path in (ROOT / floor).rglob("__init__.py"):
-        (only,) = ast.parse(path.read_text(encoding="utf-8")).body
-        assert isinstance(only, ast.Expr)
+        docstring, *rest = ast.parse(path.read_text(encoding="utf-8")).body
+        assert isinstance(docstring, ast.Expr)
+        lazily = (ast.ImportFrom, ast.If, ast.Assign, ast.FunctionDef)  # of typing alone; __all__; __getattr__
+        assert all(isinstance(statement, lazily) for statement in rest)
+        assert [one.name for one in rest if isinstance(one, ast.FunctionDef)] == ["__getattr__"] * bool(rest)
+
+
+def test_a_package_is_imported_without_what_is_heavy() -> None:
+    heavy = "import trainers, trainers.config, sys; sys.exit(any(name in sys.modules for name in ('torch', 'numpy')))"
+    assert subprocess.run([sys.executable, "-c", heavy], cwd=ROOT, check=False).returncode == 0

@@ -22,11 +22,31 @@ evaluate       clean and robust accuracy of a split, while training
 dynamics       curvature, gradient noise and straight lines, measured along a run
 ladder         clean, FGSM, PGD, CW, APGD, AutoAttack on a trained network
 autoattack     the last two, through the package pyautoattack
-trained        a trained network rebuilt from its checkpoint, with its data in a fixed order
+trained        a trained network from its checkpoint, with its data in a fixed order
 record         records.jsonl: epochs, dynamics, outcomes, evaluations, one writer; a reader that forgives a torn line
 files          files that are whole at every moment
 checkpoint     a trial's one file: where it stands, and the weights that are kept
 provenance     which code, versions and machine numbers come from
 lock           one process at a time
 loop           train(config, report, resume): the one loop
+
+What a user imports: trainers.load(RUN, TRIAL), a trained network; trainers.images(RUN, TRIAL), what it was tested on.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trainers.trained import images, load
+
+__all__ = ["images", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    """These import torch, and so are found when they are asked for."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from trainers import trained
+
+    return getattr(trained, name)

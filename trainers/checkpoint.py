@@ -2,6 +2,7 @@
 
 trial_id, code_version, history,
 dynamics                           always
+network                            always: what `trainers.models.registry.build` has to know of the data
 weights                            "last" and, where it is kept, "best": the epoch, the raw state dict and,
                                    where weights are averaged, the averaged one
 optimizer, averaging               their state dicts, while the trial trains
@@ -50,6 +51,25 @@ def load(path: Path) -> State | None:
         _log.warning("%s: checkpoint of other code (%s); the trial begins afresh", path, written_by)
         return None
     return state
+
+
+def network_arguments(path: Path) -> State:
+    """What the network of a checkpoint was built for: arguments of `trainers.models.registry.build`.
+
+    Args:
+        path: of a file from which `kept_weights` could be read.
+
+    Raises:
+        UserError: older code wrote the file, which did not note it.
+    """
+    state: State = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    if "network" not in state:
+        raise UserError(
+            f"{path}: does not say for which images its network is, as older code wrote it; `sweep evaluate` takes it "
+            "with its data, or train it again"
+        )
+    found: State = state["network"]
+    return found
 
 
 def kept_weights(path: Path, which: Which, *, averaged: bool = False) -> State:

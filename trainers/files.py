@@ -1,4 +1,4 @@
-"""Files that are always whole: who reads sees the old one until the new one is there."""
+"""Where a checkpoint lies; and files that are always whole: who reads sees the old one until the new one is there."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+
+def checkpoint_path(directory: Path, trial_id: str) -> Path:
+    """Where a trial of a run keeps its checkpoint."""
+    return directory / "checkpoints" / f"{trial_id}.pt"
 
 
 @contextmanager

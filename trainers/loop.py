@@ -272,6 +272,7 @@ def _state(trial: _Trial) -> State:
     """What the checkpoint holds: all that the rest of the training needs, or the weights that are to be kept."""
     state: State = {
         "trial_id": trial.id,
+        "network": registry.arguments(trial.data),
         "history": [asdict(record) for record in trial.history],
         "dynamics": [asdict(record) for record in trial.dynamics],
     }

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import IO, Any, Literal, TypeAlias
@@ -278,6 +278,19 @@ def read(directory: Path) -> list[dict[str, Any]]:
     if torn.strip() and (last := _json(torn)) is not None:
         records.append(last)
     return records
+
+
+def only_trial(directory: Path, trial_ids: Iterable[str], beginning: str) -> str:
+    """The one trial of a run whose id begins so.
+
+    Raises:
+        UserError: none does, or several do.
+    """
+    found = {name for name in trial_ids if name.startswith(beginning)}
+    if len(found) == 1:
+        return found.pop()
+    what = "no trial begins" if not found else f"{len(found)} trials begin"
+    raise UserError(f"{directory}: {what} with {beginning!r}; `sweep results {directory}` lists their ids")
 
 
 def _parsed(path: Path, number: int, text: bytes) -> dict[str, Any]:

@@ -1,24 +1,28 @@
-"""A trained network with its data, rebuilt from its checkpoint, and how many images it keeps right under an attack."""
+"""A trained network from its checkpoint, alone or with its data, and how many images it keeps right under an attack."""
 
 from __future__ import annotations
 
 import functools
+import os
 from collections import Counter
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from trainers import ladder
-from trainers.checkpoint import Which, kept_weights
-from trainers.config import TrialConfig
-from trainers.data import Data, load
+from trainers.checkpoint import State, Which, kept_weights, network_arguments
+from trainers.config import DataConfig, ModelConfig, TrialConfig
+from trainers.data import Data, Split
+from trainers.data import load as load_data
 from trainers.engine import Engine, device_of
-from trainers.errors import UserError
+from trainers.errors import UserError, validated
+from trainers.files import checkpoint_path
 from trainers.ladder import LadderAttack
 from trainers.models import registry
 from trainers.randomness import stable_seed
+from trainers.record import only_trial, read
 
 SplitName = Literal["test", "val"]
 
@@ -42,6 +46,82 @@ class Counts(NamedTuple):
     correct: int
 
 
+def load(
+    run: str | os.PathLike[str], trial: str, *, weights: Which = "last", averaged: bool = False, device: str = "auto"
+) -> nn.Module:
+    """A trained network of a run, in eval mode: pixels in [0, 1], (B, C, H, W), to logits (B, classes).
+
+    It normalises its input itself. The data need not be there.
+
+    Args:
+        run: the directory, as given to `sweep launch --out`.
+        trial: its id, or a beginning of it.
+        weights: of the last epoch, or of the one with the best val_robust; `trial.keep` says which were kept.
+        averaged: the average in place of the raw weights.
+        device: auto, cpu, cuda or cuda:N.
+
+    Raises:
+        UserError: no such run, trial, weights or device; several trials begin so; it is not completed, or the
+            checkpoint is of other code.
+    """
+    directory = Path(run)
+    name, config = _recorded(directory, trial)
+    path = checkpoint_path(directory, name)
+    found = kept_weights(path, weights, averaged=averaged)
+    own = validated(ModelConfig, config["model"], f"{directory}: trial {name}: model")
+    model = _filled(registry.build(own, **network_arguments(path), seed=0), found, path, own.name)
+    return Engine(device_of(device)).prepare(model).eval()
+
+
+def images(
+    run: str | os.PathLike[str],
+    trial: str,
+    split: SplitName = "test",
+    *,
+    root: str | os.PathLike[str] | None = None,
+    device: str = "auto",
+) -> tuple[Tensor, Tensor]:
+    """The images that a trial of a run was measured on: (N, C, H, W) in [0, 1], fp32, and their labels (N,).
+
+    Args:
+        run, trial, device: as of `load`.
+        split: test, or the validation images val.
+        root: where the data lie; none: ./data, or for the digits inside the package.
+
+    Raises:
+        UserError: as `load`; or the data are not there, or are others than the trial's.
+    """
+    directory = Path(run)
+    name, config = _recorded(directory, trial)
+    values = config["data"] | {"root": None if root is None else os.fspath(root)}
+    own = validated(DataConfig, values, f"{directory}: trial {name}: data")
+    part: Split = getattr(load_data(own, device_of(device)), split)
+    return part.images.to(torch.float32).div_(255), part.labels
+
+
+def _recorded(directory: Path, beginning: str) -> tuple[str, dict[str, Any]]:
+    """The id and the config of the one completed trial whose id begins so."""
+    records = read(directory)
+    trials = {record["trial_id"]: record for record in records if record["record"] == "trial"}
+    name = only_trial(directory, trials, beginning)
+    events = [one for one in records if one["record"] in ("start", "outcome") and one["trial_id"] == name]
+    state = events[-1].get("outcome", "unfinished") if events else "never_started"
+    if state != "completed":
+        raise UserError(f"{directory}: trial {name} must be completed, and is {state}; choose another")
+    return name, trials[name]["config"]
+
+
+def _filled(model: nn.Module, weights: State, checkpoint: Path, name: str) -> nn.Module:
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError:  # torch's own names every tensor, over many lines
+        raise UserError(
+            f"{checkpoint}: must hold the weights of this code's {name}, and holds those of another network; evaluate "
+            "it with the code that trained it, or train it again"
+        ) from None
+    return model
+
+
 def trained(config: TrialConfig, checkpoint: Path, which: Which, *, averaged: bool = False) -> Trained:
     """The network of an ended trial. The last one stays in memory, as long as its checkpoint is not replaced.
 
@@ -62,15 +142,8 @@ def trained(config: TrialConfig, checkpoint: Path, which: Which, *, averaged: bo
 def _trained(config: TrialConfig, checkpoint: Path, version: int, which: Which, averaged: bool) -> Trained:
     weights = kept_weights(checkpoint, which, averaged=averaged)
     engine = Engine(device_of(config.device))
-    data = load(config.data, engine.device)
-    model = registry.network(config, data)
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError:  # torch's own names every tensor, over many lines
-        raise UserError(
-            f"{checkpoint}: must hold the weights of this code's {config.model.name}, and holds those of another "
-            "network; evaluate it with the code that trained it, or train it again"
-        ) from None
+    data = load_data(config.data, engine.device)
+    model = _filled(registry.network(config, data), weights, checkpoint, config.model.name)
     return Trained(engine.prepare(model).eval(), data, config.evaluation.batch_size)
 
 

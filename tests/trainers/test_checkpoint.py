@@ -161,7 +161,7 @@ def test_while_it_trains_the_file_holds_what_the_rest_needs_and_at_its_end_only_
     assert set(before["weights"]) == {"best"}
     run(trial, path)
     ended = torch.load(path, weights_only=True)
-    assert set(ended) == {"code_version", "trial_id", "history", "dynamics", "weights"}
+    assert set(ended) == {"code_version", "trial_id", "network", "history", "dynamics", "weights"}
     assert len(ended["history"]) == 5
 
 

@@ -22,6 +22,7 @@ from trainers.record import (
     RecordFile,
     epoch_record,
     line,
+    only_trial,
     read,
 )
 
@@ -51,6 +52,13 @@ def test_what_is_written_is_read_back_to_the_bit(tmp_path: Path) -> None:
     found = read(tmp_path)
     assert found == WHOLE
     assert epoch_record(found[1]) == EPOCH
+
+
+def test_a_trial_that_is_written_down_twice_is_one_trial(tmp_path: Path) -> None:
+    """As it is where a wider space gives its point more keys."""
+    assert only_trial(tmp_path, ["abc", "abd", "abc"], "abc") == "abc"
+    with pytest.raises(UserError, match="2 trials begin with 'ab'"):
+        only_trial(tmp_path, ["abc", "abd", "abc"], "ab")
 
 
 def test_every_record_is_one_line_of_json(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -107,15 +107,13 @@ def build(
 
 def network(config: TrialConfig, data: Data) -> nn.Module:
     """The network of a trial for its data; see `build`."""
-    return build(
-        config.model,
-        num_classes=data.num_classes,
-        channels=data.channels,
-        image_size=data.image_size,
-        mean=data.mean,
-        std=data.std,
-        seed=config.seed,
-    )
+    return build(config.model, **arguments(data), seed=config.seed)
+
+
+def arguments(data: Data) -> dict[str, Any]:
+    """What `build` has to know of the data."""
+    names = ("num_classes", "channels", "image_size", "mean", "std")
+    return {name: getattr(data, name) for name in names}
 
 
 def _builder(name: str) -> Builder:
