@@ -243,6 +243,12 @@ def test_an_evaluation_and_a_launch_exclude_each_other(run: Path, evaluated: Eva
             RunLock(run)
 
 
+def test_what_was_recorded_before_starts_were_is_not_run_again(run: Path, evaluated: Evaluate) -> None:
+    evaluated(run)
+    rewrite(run, lambda record: record.get("parameters", {}).pop("start", None))
+    assert "6 recorded already, 0 to run" in evaluated(run)[1]
+
+
 def test_what_is_no_run_stays_as_it_is(tmp_path: Path, evaluated: Evaluate) -> None:
     with pytest.raises(UserError, match=r"not a run directory: it has no records.jsonl"):
         evaluated(tmp_path / "none")

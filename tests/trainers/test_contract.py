@@ -47,7 +47,7 @@ def config(attack: str, objective: str, s2o: bool, perturbation: str, optimizer:
             "objective": {"name": objective, "s2o": {"enabled": s2o}},
             "weights": {"name": perturbation, "warmup": 1},
             "optimizer": OPTIMIZERS[optimizer],
-            "averaging": {"name": "ema", "decay": 0.5},
+            "averaging": {"name": "ema", "decay": 0.5, "ema_warmup": s2o, "start": int(s2o)},
             "evaluation": {"splits": ["val"], "steps": 1},
         }
     ).resolved()

@@ -114,6 +114,17 @@ def right(network: Trained, examples: tuple[Tensor, Tensor]) -> Callable[..., Te
     return find
 
 
+def test_in_the_l2_ball_pgd_finds_more_from_a_uniform_distance_than_from_the_ball_s_volume(
+    network: Trained, examples: tuple[Tensor, Tensor]
+) -> None:
+    """Which is why evaluations start there; on how many networks and at which radii, see benchmarks/l2_start.py."""
+    found = []
+    for start in ("uniform", "uniform_radius"):
+        one = attack("pgd", "l2", 0.6, steps=5, step_size=0.12).model_copy(update={"start": start})
+        found.append(sum(int(still_right(network.model, *examples, one, seed).sum()) for seed in range(3)))
+    assert found[1] < found[0] - 3
+
+
 @pytest.mark.slow
 def test_no_attack_makes_a_wrong_image_right(right: Callable[..., Tensor]) -> None:
     for name in ATTACKS:
