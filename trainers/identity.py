@@ -39,7 +39,11 @@ def identity(config: TrialConfig) -> dict[str, Any]:
         values["attack"] = {"norm": values["attack"]["norm"]}
     elif values["attack"]["steps"] == 0:
         values["attack"] = {key: values["attack"][key] for key in ("norm", "steps")}
-    if config.weights.warmup >= config.epochs:
+    if values["attack"].get("steps", 0) == 0:
+        del values["batch_norm_data"]
+    if values.get("batch_norm_data", "adversarial") == "adversarial":
+        del values["clean_passes"]
+    if values["weights"]["warmup"] >= config.epochs:
         values["weights"]["name"] = "none"
     if config.optimizer.weight_decay == 0:
         del values["optimizer"]["decoupled_weight_decay"]
@@ -49,6 +53,12 @@ def identity(config: TrialConfig) -> dict[str, Any]:
         values["objective"].pop("vertex", None)
     if not values["objective"]["s2o"]["enabled"]:
         values["objective"]["s2o"] = {"enabled": False}
+    elif values["weights"]["name"] == "none":
+        del values["objective"]["s2o"]["in_awp"]
+    if not values["data"]["augment"]:
+        del values["data"]["padding"]
+    if not values["model"]["normalize"]:
+        del values["model"]["moments"]
     if config.dynamics.every is None:
         del values["dynamics"]
     for key in ("device", "keep"):

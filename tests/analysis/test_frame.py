@@ -5,6 +5,7 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
+from analysis.budgets import one_budget
 from analysis.cells import cell_means, conditions
 from analysis.frame import UNITS, axes, load_epochs, load_trials, trials_of
 from trainers.errors import UserError
@@ -121,9 +122,17 @@ def test_hyperparameter_of_a_slot_is_nan_for_methods_that_do_not_read_it(run):
     assert len(cell_means(trials, [])) == 4
 
 
-def test_default_that_differs_between_methods_alone_is_no_axis(run):
-    for name, start in (("pgd_at", "uniform"), ("trades", "normal")):
-        run.whole(name, [0.1], config={"attack.start": start}, objective__name=name)
+@pytest.mark.parametrize(
+    ("key", "values"),
+    [
+        ("attack.start", ("uniform", "normal")),
+        ("batch_norm_data", ("both", "adversarial")),
+        ("clean_passes", (2, 1)),
+    ],
+)
+def test_default_that_differs_between_methods_alone_is_no_axis(key, values, run):
+    for name, value in zip(("pgd_at", "trades"), values, strict=True):
+        run.whole(name, [0.1], config={key: value}, objective__name=name)
     assert axes(load_trials(run.directory)) == [*BASE, "objective.name"]
 
 
@@ -133,6 +142,16 @@ def test_methods_measured_by_different_attacks_are_told_apart(run):
     trials = load_trials(run.directory)
     assert trials["evaluation.steps"].tolist() == [10, 20]
     assert conditions(trials) == ["evaluation.steps"]
+
+
+@pytest.mark.parametrize(("key", "values"), [("data.padding", ("reflect", "zero")), ("data.augment", (True, False))])
+def test_how_training_images_are_augmented_is_an_axis_across_which_methods_are_compared(key, values, run):
+    for name, value in zip(("pgd_at", "trades"), values, strict=True):
+        run.whole(name, [0.1], config={key: value}, objective__name=name)
+    trials = load_trials(run.directory)
+    assert trials[key].tolist() == list(values)
+    assert conditions(trials) == []
+    assert one_budget(trials)[1] == {}
 
 
 def test_training_that_differs_between_methods_alone_is_an_axis(run):

@@ -107,13 +107,15 @@ def build(
 
 def network(config: TrialConfig, data: Data) -> nn.Module:
     """The network of a trial for its data; see `build`."""
+    half = (0.5,) * data.channels
+    mean, std = (half, half) if config.model.moments == "half" else (data.mean, data.std)
     return build(
         config.model,
         num_classes=data.num_classes,
         channels=data.channels,
         image_size=data.image_size,
-        mean=data.mean,
-        std=data.std,
+        mean=mean,
+        std=std,
         seed=config.seed,
     )
 
