@@ -26,8 +26,9 @@ CONDITIONS = ("data.", "evaluation.")
 #: But these say only what of those images is trained on.
 _TRAINED_ON = ("data.augment", "data.padding")
 
-#: Never an axis: the replicate, what of the evaluation leaves a metric's meaning alone, and what is only measured.
-_NO_AXES = ("seed", "evaluation.splits", "evaluation.batch_size", "evaluation.every", "dynamics.")
+#: Never an axis: the replicate, a name for other keys' values, what of the evaluation leaves a metric's meaning alone,
+#: and what is only measured.
+_NO_AXES = ("seed", "preset", "evaluation.splits", "evaluation.batch_size", "evaluation.every", "dynamics.")
 
 #: Their published values depend on the method, and so are part of it.
 _OF_METHOD = ("attack.start", "batch_norm_data", "clean_passes")

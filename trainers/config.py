@@ -23,10 +23,11 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BaseModel, Field, ModelWrapValidatorHandler, model_validator
 
 from trainers.errors import suggestion
 from trainers.fields import Frozen, Number, Whole
+from trainers.presets import PresetName, beneath
 
 #: The networks of trainers.models; `torchvision:NAME` is any classifier of torchvision's.
 NETWORKS = (
@@ -317,8 +318,16 @@ class DynamicsConfig(Frozen):
 
 
 class TrialConfig(Frozen):
-    """One training run. Two trials with the same `trial_id` give the same numbers."""
+    """One training run. Two trials with the same `trial_id` give the same numbers.
 
+    `model_fields_set`, and so `model_dump(exclude_unset=True)`, holds what was set, not what its preset filled in.
+    """
+
+    preset: PresetName | None = Field(
+        None,
+        description="All that a paper's code sets, in place of the defaults here; what is set beside it wins. Its "
+        "values, with their sources, are in trainers/presets.py. Not part of the trial's id: they are.",
+    )
     data: DataConfig = Field(default_factory=lambda: DataConfig())
     model: ModelConfig = Field(default_factory=lambda: ModelConfig())
     batch_size: Whole = Field(128, gt=0, description="Images a step; the last, short batch is kept. [DEAT]")
@@ -358,6 +367,15 @@ class TrialConfig(Frozen):
         description="Weights kept when the trial has ended, for `sweep evaluate`: of the last epoch, of the one with "
         "the best val_robust, or both. Not part of the trial's id.",
     )
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _on_its_preset(cls, values: Any, build: ModelWrapValidatorHandler[Self]) -> Self:
+        if not isinstance(values, Mapping) or not isinstance(values.get("preset"), str):
+            return build(values)
+        trial = build(beneath(values))
+        _forget_unset(trial, values)
+        return trial
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -414,6 +432,14 @@ class TrialConfig(Frozen):
             clean_passes=2 if twice and not self.objective.s2o.enabled else 1,
         )
         return own.model_copy(update=filled)
+
+
+def _forget_unset(part: BaseModel, given: Mapping[str, Any]) -> None:
+    """Leaves of what a part knows as set only what these values set."""
+    part.model_fields_set.intersection_update(given)
+    for key, value in given.items():
+        if isinstance(value, Mapping) and isinstance(inner := getattr(part, key), BaseModel):
+            _forget_unset(inner, value)
 
 
 def _filled(part: Part, **published: Any) -> Part:

@@ -136,6 +136,15 @@ def test_default_that_differs_between_methods_alone_is_no_axis(key, values, run)
     assert axes(load_trials(run.directory)) == [*BASE, "objective.name"]
 
 
+def test_a_presets_name_is_no_axis_for_its_values_are(run):
+    run.whole("a", [0.1], config={"epochs": 76}, objective__name="trades", preset="trades")
+    run.whole("b", [0.1], config={"epochs": 76}, objective__name="trades")
+    run.whole("c", [0.1], config={"epochs": 120}, objective__name="mart", preset="mart")
+    trials = load_trials(run.directory)
+    assert axes(trials) == [*BASE, "objective.name", "planned_epochs"]
+    assert len(cell_means(trials, [])) == 2
+
+
 def test_methods_measured_by_different_attacks_are_told_apart(run):
     for name, steps in (("pgd_at", 10), ("trades", 20)):
         run.whole(name, [0.1], config={"evaluation.steps": steps}, objective__name=name)
