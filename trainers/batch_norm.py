@@ -14,6 +14,9 @@ during a step, in order, and where | is the optimizer's step (the attack itself 
     TRADES+S2O  x x' x x' x' x |    the same, CIFAR10_TRADES_S2O/trades_s2o.py, trades_loss
     AVmixup     mixed |             Saehyung-Lee/cifar10_challenge, train.py: only the update's pass runs TensorFlow's
                                     update operations
+
+Here the passes are theirs, one by one, but for: TRADES-AWP's order, x x' x |; S2O's number, x x' |, and x x' | too for
+TRADES+S2O, so that the statistics remember fewer batches and hold nearly the same share of either.
 """
 
 from __future__ import annotations
