@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pandas import DataFrame, Series
 
 from analysis.cells import codes
-from analysis.frame import CONDITIONS, axes
+from analysis.frame import axes, is_condition
 
 #: Why a completed trial is left out.
 SHORT, BUDGET, CONDITION = "fewer epochs than planned", "another budget", "other conditions"
@@ -24,7 +24,7 @@ def one_budget(trials: DataFrame) -> tuple[DataFrame, dict[str, int]]:
     A trial that was pruned, diverged, failed or is unfinished never enters, nor one that is called completed but
     holds fewer epochs than were planned for it. Of the others: those of the commonest number of planned epochs (of
     equally common ones the longest), and among them those of the commonest data and evaluation
-    (`analysis.frame.CONDITIONS`; of equally common ones the first).
+    (`analysis.frame.is_condition`; of equally common ones the first).
 
     Args:
         trials: as `analysis.frame.load_trials` gives them.
@@ -47,7 +47,7 @@ def one_budget(trials: DataFrame) -> tuple[DataFrame, dict[str, int]]:
 def same_budget(trials: DataFrame) -> DataFrame:
     """The trials of any outcome that have the budget and conditions that `one_budget` keeps; all, if it keeps none."""
     kept = trials.index.isin(one_budget(trials)[0].index)
-    keys = [axis for axis in axes(trials) if axis == _AXIS or axis.startswith(CONDITIONS)]
+    keys = [axis for axis in axes(trials) if axis == _AXIS or is_condition(axis)]
     settings = codes(trials, keys)
     return trials[np.isin(settings, settings[kept])] if kept.any() else trials
 
@@ -83,5 +83,5 @@ def _commonest_budget(trials: DataFrame) -> NDArray[np.bool_]:
 
 
 def _commonest_conditions(trials: DataFrame) -> NDArray[np.bool_]:
-    groups = codes(trials, [axis for axis in axes(trials) if axis.startswith(CONDITIONS)])
+    groups = codes(trials, [axis for axis in axes(trials) if is_condition(axis)])
     return np.asarray(groups == np.argmax(np.bincount(groups, minlength=1)))

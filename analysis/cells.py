@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pandas import DataFrame, Series
 
-from analysis.frame import CONDITIONS, axes
+from analysis.frame import axes, is_condition
 from trainers.errors import UserError, suggestion
 
 Mode = Literal["max", "min"]
@@ -52,7 +52,7 @@ def varying(frame: DataFrame) -> list[str]:
 
 def conditions(frame: DataFrame) -> list[str]:
     """The axes across which accuracies are not comparable, and no best cell is chosen: other data, another attack."""
-    return [axis for axis in varying(frame) if axis.startswith(CONDITIONS)]
+    return [axis for axis in varying(frame) if is_condition(axis)]
 
 
 def several(values: Series[Any]) -> bool:

@@ -23,11 +23,15 @@ BASE_AXES: tuple[str, ...] = ("model.name", "optimizer.name", "optimizer.lr", "b
 #: Whatever else is compared, trials that differ here were measured differently: on other images, by another attack.
 CONDITIONS = ("data.", "evaluation.")
 
-#: Never an axis: the replicate, what of the evaluation leaves a metric's meaning alone, and what is only measured.
-_NO_AXES = ("seed", "evaluation.splits", "evaluation.batch_size", "evaluation.every", "dynamics.")
+#: But these say only what of those images is trained on.
+_TRAINED_ON = ("data.augment", "data.padding")
 
-#: Its published value depends on the objective, and so is part of the method.
-_OF_METHOD = "attack.start"
+#: Never an axis: the replicate, a name for other keys' values, what of the evaluation leaves a metric's meaning alone,
+#: and what is only measured.
+_NO_AXES = ("seed", "preset", "evaluation.splits", "evaluation.batch_size", "evaluation.every", "dynamics.")
+
+#: Their published values depend on the method, and so are part of it.
+_OF_METHOD = ("attack.start", "batch_norm_data", "clean_passes")
 
 #: What every method of an optimizer reads: told apart within it, though another optimizer's published value differs.
 _OF_OPTIMIZER = tuple(f"optimizer.{key}" for key in ("weight_decay", "momentum", "nesterov", "decoupled_weight_decay"))
@@ -122,7 +126,7 @@ def load_trials(directory: Path) -> DataFrame:
 
     Trials of several base configs in one directory are told apart: a key of the config in which any two trials
     differ (epochs, the data) is an axis too, though no config's space names it. What belongs to a method is
-    one only if it differs within the method: attack.start, and a key within a slot's part
+    one only if it differs within the method: `_OF_METHOD`, and a key within a slot's part
     (`analysis.slots.PARTS`); or, of weight decay and momentum, among the methods of one optimizer. Which splits
     are evaluated, how often, and how many images at a time is never one.
 
@@ -195,6 +199,11 @@ def axes(frame: DataFrame) -> list[str]:
     """
     columns = list(frame.columns)
     return columns[columns.index("seed") + 1 : columns.index("lr_batch_ratio")]
+
+
+def is_condition(axis: str) -> bool:
+    """Whether accuracies of trials that differ on the axis are not comparable: other images, another attack."""
+    return axis.startswith(CONDITIONS) and axis not in _TRAINED_ON
 
 
 def _told(records: Iterable[Mapping[str, Any]]) -> list[_Trial]:
@@ -300,7 +309,7 @@ def _axis_values(trials: Sequence[_Trial], slots: Sequence[Slots]) -> dict[str, 
             optimizers = _in_which_several(values, [choice.optimizer for choice in slots])
             own |= {choice.method for choice in slots if choice.optimizer in optimizers}
         everywhere = key in (*BASE_AXES, *KEYS) or not key.startswith(PARTS)
-        varies = everywhere and key != _OF_METHOD and bool(_in_which_several(values, [""] * len(values)))
+        varies = everywhere and key not in _OF_METHOD and bool(_in_which_several(values, [""] * len(values)))
         if key in BASE_AXES or ((own or varies) and not key.startswith(_NO_AXES)):
             pairs = zip(methods, values, strict=True)
             columns[key] = [value if everywhere or name in own else np.nan for name, value in pairs]

@@ -137,12 +137,14 @@ def slot_effects(
 ) -> tuple[SlotEffect, ...]:
     """The effect of each choice against its slot's plain one (PGD-AT, no S2O, no AWP, SGD), each method at its best.
 
-    A pair is two methods that differ in this slot alone. Their differences are averaged within each seed, and
-    the interval and p are of the t-test over seeds: it assumes that the seeds are independent replicates, the
-    averages near normal, and the choices in the other slots fixed, so that the effect is the one over these pairs.
-    It is not over pairs, because they share the seeds: a seed that suits a choice, such as TRADES, suits it in
-    every pair, so that more pairs of the same seeds do not make it rarer. Where the pairs' methods do not all
-    have the same seeds, there is no interval.
+    A pair is two methods that differ in this slot alone; none are two that were never trained alike in another axis
+    but lr and batch size, such as presets, each of which has a weight decay of its own.
+
+    The differences of the pairs are averaged within each seed, and the interval and p are of the t-test over seeds:
+    it assumes that the seeds are independent replicates, the averages near normal, and the choices in the other slots
+    fixed, so that the effect is the one over these pairs. It is not over pairs, because they share the seeds: a seed
+    that suits a choice, such as TRADES, suits it in every pair, so that more pairs of the same seeds do not make it
+    rarer. Where the pairs' methods do not all have the same seeds, there is no interval.
 
     Args:
         frame: trials, as `analysis.frame.load_trials` gives them.
@@ -155,13 +157,13 @@ def slot_effects(
         by model; in it by slot, in the order of `analysis.slots.KEYS`. Effects without a pair are left out.
     """
     found: list[SlotEffect] = []
-    for identity, _, chosen in _tasks(frame, f"last_{metric}", mode):
+    for identity, part, chosen in _tasks(frame, f"last_{metric}", mode):
         values = measured(chosen, y).pivot_table(index="method", columns="seed", values=y, sort=False)
         slots = [key for key in KEYS if key in chosen.columns]
         choices = chosen.drop_duplicates("method").set_index("method").loc[values.index, slots]
         for key, value, plain in _contrasts(choices):
             label = optimizer_contrast(chosen) if value == "deat" else _contrast_label(key, value, plain)
-            if pairs := _pairs(choices, key, value, plain):
+            if pairs := [pair for pair in _pairs(choices, key, value, plain) if _alike(part, *pair)]:
                 found.append(SlotEffect(**identity, label=label, **_effect(values, pairs, confidence)))
     adjusted = holm(np.array([effect.p for effect in found]))
     return tuple(
@@ -280,6 +282,15 @@ def _pairs(choices: DataFrame, key: str, value: Any, plain: Any) -> list[tuple[s
     at = list(choices.columns).index(key)
     partners = {choice: (*choice[:at], plain, *choice[at + 1 :]) for choice in methods if choice[at] == value}
     return [(methods[choice], methods[other]) for choice, other in partners.items() if other in methods]
+
+
+def _alike(trials: DataFrame, one: str, other: str) -> bool:
+    """Whether two methods have a value in common on each axis but the slots', lr and batch size, if both have it."""
+    for axis in set(varying(trials)).difference(KEYS, ("optimizer.lr", "batch_size")):
+        tried = [set(trials.loc[trials["method"] == name, axis].dropna()) for name in (one, other)]
+        if all(tried) and tried[0].isdisjoint(tried[1]):
+            return False
+    return True
 
 
 def _effect(values: DataFrame, pairs: Sequence[tuple[str, str]], confidence: float) -> dict[str, Any]:

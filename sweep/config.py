@@ -85,6 +85,11 @@ class SweepConfig(Frozen):
     metric: Metric = Field("val_robust", description="What Optuna optimises and best cells are chosen by.")
     mode: Literal["max", "min"] = Field("max", description="max for an accuracy, min for a loss.")
 
+    @property
+    def given(self) -> dict[str, Any]:
+        """What is set of every trial, as plain values; the rest is its preset's, or the default."""
+        return self.trial.model_dump(exclude_unset=True)
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if len(set(self.seeds)) != len(self.seeds):
@@ -150,7 +155,7 @@ def _read_axis(config: SweepConfig, key: str, where: str) -> Axis:
 
     def read(name: str, value: Any, where: str) -> Any:
         # With the values that make the axis apply, lest sgd be checked with what only deat reads.
-        values = nested(config.trial.model_dump(), {**conditions, name: value})
+        values = nested(config.given, {**conditions, name: value})
         return value_at(validated(TrialConfig, values, where).model_dump(mode="json"), name)
 
     if axis.is_range:
@@ -180,13 +185,18 @@ def _conditions(space: dict[str, Axis], key: str) -> Point:
 
 
 def dump(config: SweepConfig) -> str:
-    """The config as YAML with every default filled in; `load` reads it back as the same config."""
+    """The config as YAML with every default filled in; `load` reads it back as the same config.
+
+    Where there is a preset, of the trial only what was set: the rest is the preset's.
+    """
     values = config.model_dump(mode="json")
+    if "preset" in config.space or config.trial.preset is not None:
+        values["trial"] = config.trial.model_dump(mode="json", exclude_unset=True)
     values["space"] = {key: axis.model_dump(mode="json", exclude_none=True) for key, axis in config.space.items()}
     for key, axis in config.space.items():
         if not axis.when:
             _remove(values["trial"], key)
-    del values["trial"]["seed"]
+    values["trial"].pop("seed", None)
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 

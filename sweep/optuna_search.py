@@ -88,7 +88,7 @@ class OptunaSearch:
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._config, self._fingerprints = config, fingerprints
-        self._base = config.trial.model_dump()
+        self._base = config.given
         self._strata = self._distinct_strata()
         self._asked: dict[str, list[_Asked]] = defaultdict(list)
         self._left: deque[PlannedTrial] = deque()

@@ -12,6 +12,7 @@ from typing import Any
 
 from sweep.config import SweepConfig
 from sweep.optuna_search import OptunaSearch
+from sweep.preset_lines import preset_lines
 from sweep.progress import Progress, TrialProgress, kind_of
 from sweep.search import (
     FixedSearch,
@@ -44,6 +45,8 @@ class Plan:
     """Finished trials by code version, where it is not this one."""
     trial_seconds: float | None
     """Of the unfinished trials, one after another; None until an epoch has been measured."""
+    presets: Sequence[str] = ()
+    """What differs from the presets, in words."""
 
     @property
     def left(self) -> int:
@@ -55,6 +58,7 @@ class Plan:
         lines = [f"{self.config.name}: {self.size} trials ({self._shape()})"]
         if self.config.question:
             lines.append(f"  {self.config.question}")
+        lines += [f"  {line}" for line in self.presets]
         if self.merged:
             lines.append(f"  {self.merged} more points mean the same trials: they differ in keys that are not read")
         lines.append(f"  finished {self.finished}, to resume {self.resumable}, new {self.left - self.resumable}")
@@ -119,6 +123,7 @@ def plan(config: SweepConfig, records: Sequence[Mapping[str, Any]], code_version
         resumable=sum(trial.resumes(code_version) for trial in map(progress.trials.get, trials) if trial is not None),
         other_code=_other_code([finished[trial] for trial in trials if trial in finished], code_version),
         trial_seconds=_seconds(search, progress, config, code_version),
+        presets=preset_lines([*known, *unknown], config.space),
     )
 
 

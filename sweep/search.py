@@ -64,7 +64,7 @@ def planned(config: SweepConfig, points: Iterable[Point], fingerprints: Mapping[
     Raises:
         UserError: a point's values do not go together.
     """
-    base = config.trial.model_dump()
+    base = config.given
     trials: dict[str, PlannedTrial] = {}
     for point in points:
         for seed in config.seeds:
@@ -86,6 +86,10 @@ def planned_trial(base: dict[str, Any], point: Point, seed: int, fingerprints: M
     return PlannedTrial(trial_id(config), config, point, seed)
 
 
+#: Parts of a trial, and its preset, which may set them, that decide whether a network can be trained on its data.
+_READ_BY_CHECKS = ("preset", "data", "model", "batch_size")
+
+
 def data_key(config: TrialConfig) -> str:
     """What decides which files a trial reads: two trials with the same key have the same fingerprint."""
     return config.data.model_dump_json(include={"name", "root", "download"})
@@ -93,7 +97,7 @@ def data_key(config: TrialConfig) -> str:
 
 def distinct_data(config: SweepConfig) -> dict[str, TrialConfig]:
     """One trial for each data set that the sweep touches, by its `data_key`."""
-    base = config.trial.model_dump()
+    base = config.given
     names = config.space.get("data.name")
     points: list[Point] = [{"data.name": name} for name in names.extremes()] if names else []
     if names is None or names.when:
@@ -132,7 +136,7 @@ class FixedSearch:
 
 def fixed_points(config: SweepConfig) -> list[Point]:
     """The points of a grid, random or quasi-random search, a drawn one's strata side by side."""
-    base, space, search = config.trial.model_dump(), config.space, config.search
+    base, space, search = config.given, config.space, config.search
     grid, n = strata(space, base), search.n_trials or 0
     match search.name:
         case "grid":
@@ -205,11 +209,11 @@ def examples(config: SweepConfig, fingerprints: Mapping[str, str]) -> list[Plann
 
     Of a range the low end, of a stratum the first 1,000 combinations.
     """
-    base = config.trial.model_dump()
+    base = config.given
     points: dict[str, Point] = {}
     for stratum in strata(config.space, base):
         for point in islice(combinations(config.space, base, stratum), 1000):
-            read = {key: value for key, value in point.items() if key.split(".")[0] in ("data", "model", "batch_size")}
+            read = {key: value for key, value in point.items() if key.split(".")[0] in _READ_BY_CHECKS}
             points.setdefault(json.dumps(read), point)
     return [planned_trial(base, point, config.seeds[0], fingerprints) for point in points.values()]
 

@@ -1,6 +1,7 @@
 """Axes -> points: every combination of the grid axes, and draws on the others.
 
-A point is a mapping of dotted keys of the trial to values; an axis whose `when` does not hold is not in it.
+A point is a mapping of dotted keys of the trial to values; an axis whose `when` does not hold is not in it. `base` is
+what the config sets of every trial, nested; what it leaves out is the preset's, or the default.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from trainers.config import TrialConfig
 from trainers.fields import Frozen, Number
+from trainers.presets import beneath
 
 Point = dict[str, Any]
 
@@ -127,14 +129,14 @@ def value_at(values: Mapping[str, Any], key: str) -> Any:
 
 
 def axis_order(space: Mapping[str, Axis]) -> list[str]:
-    """The axes with each after those that its `when` names.
+    """The axes with each after those that its `when` names, and after the preset that may decide a key named there.
 
     Raises:
         ValueError: conditions that run in a circle.
     """
     left, ordered = list(space), list[str]()
     while left:
-        ready = [key for key in left if not set(space[key].conditions()) & set(left)]
+        ready = [key for key in left if not _before(space, key) & set(left)]
         if not ready:
             raise ValueError(f"space: the when of {', '.join(left)} depend on each other in a circle")
         ordered.append(ready[0])
@@ -142,11 +144,32 @@ def axis_order(space: Mapping[str, Axis]) -> list[str]:
     return ordered
 
 
+def _before(space: Mapping[str, Axis], key: str) -> set[str]:
+    named = set(space[key].conditions())
+    return named if key == "preset" or named <= set(space) else {*named, "preset"}
+
+
 def applies(axis: Axis, point: Point, base: Mapping[str, Any]) -> bool:
-    """Whether the axis's conditions hold at the point, or in `base` for keys that are no axes."""
+    """Whether the axis's conditions hold at the point, or in a trial of `base` there for keys that are no axes."""
     return all(
-        (point[key] if key in point else value_at(base, key)) in admitted for key, admitted in axis.conditions().items()
+        (point[key] if key in point else _standing(base, point, key)) in admitted
+        for key, admitted in axis.conditions().items()
     )
+
+
+def _standing(base: Mapping[str, Any], point: Point, key: str) -> Any:
+    """The value of a key that is not in the point: what `base` sets, else the preset's, else the default."""
+    value: Any = beneath(nested(base, point))
+    for part in key.split("."):
+        if part not in value:
+            return value_at(_defaults(), key)
+        value = value[part]
+    return value
+
+
+@functools.cache
+def _defaults() -> dict[str, Any]:
+    return TrialConfig().model_dump()
 
 
 def strata(space: Mapping[str, Axis], base: Mapping[str, Any]) -> list[Point]:

@@ -1,6 +1,7 @@
 """Adversarial training of one network: the ground floor, which knows nothing of sweeps or of Ray.
 
 config         TrialConfig: every hyperparameter, its default, unit and source
+presets        what each paper's code sets, with sources
 fields         the kinds of value that configs are made of
 identity       trial_id: a hash of what of a config can change the numbers
 errors         UserError: one line for what only the user can mend
@@ -14,6 +15,7 @@ attacks        PGD in the l_inf and l_2 ball, FGSM its one-step case     slot 1:
 objectives     natural, PGD-AT, TRADES, MART, AVMixup, and S2O's term    slot 2: what is descended
 weights        AWP                                                       slot 3: around which weights
 optimizers     SGD and DEAT                                              slot 4: which update
+batch_norm     which images its running statistics are of
 schedules      the learning rate over the epochs
 averaging      EMA and SWA weights beside the raw ones
 step           the one training step, over the four slots

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
@@ -18,13 +20,14 @@ def random_crops(count: int, device: torch.device, seed: int, epoch: int) -> Ten
     return torch.cat([corner, flip])
 
 
-def cropped(images: Tensor, chosen: Tensor, crops: Tensor) -> Tensor:
-    """Reflect pad, crop to the old size, flip left to right: as one gather, with no padded copy.
+def cropped(images: Tensor, chosen: Tensor, crops: Tensor, padding: Literal["reflect", "zero"] = "reflect") -> Tensor:
+    """Pad, crop to the old size, flip left to right: as one gather, with no padded copy.
 
     Args:
         images: (N, C, H, W), any type.
         chosen: (B,) which of them.
         crops: (3, B), as `random_crops` gives.
+        padding: what lies around the images: their reflection, or zeros.
 
     Returns:
         (B, C, H, W).
@@ -33,13 +36,26 @@ def cropped(images: Tensor, chosen: Tensor, crops: Tensor) -> Tensor:
     top, left, flip = crops
     across = torch.arange(width, device=images.device)
     across = torch.where(flip[:, None] == 1, width - 1 - across, across)
-    rows = _reflected(top[:, None] + torch.arange(height, device=images.device), height)
-    columns = _reflected(left[:, None] + across, width)
-    pixels = (rows[:, :, None] * width + columns[:, None, :]).flatten(1)
+    down = top[:, None] + torch.arange(height, device=images.device) - PADDING
+    across = left[:, None] + across - PADDING
+    held = _reflected if padding == "reflect" else _nearest
+    pixels = (held(down, height)[:, :, None] * width + held(across, width)[:, None, :]).flatten(1)
     pixels = pixels[:, None].expand(-1, channels, -1)
-    return images[chosen].flatten(2).gather(2, pixels).view(-1, channels, height, width)
+    found = images[chosen].flatten(2).gather(2, pixels).view(-1, channels, height, width)
+    if padding == "reflect":
+        return found
+    inside = _inside(down, height)[:, None, :, None] & _inside(across, width)[:, None, None, :]
+    return found.masked_fill_(~inside, 0)
 
 
 def _reflected(position: Tensor, size: int) -> Tensor:
-    """Where a position in the padded row or column lies in the image: folded at its first and last pixel."""
-    return (size - 1) - ((size - 1) - (position - PADDING).abs()).abs()
+    """Where a position beside the image lies in it: folded at its first and last pixel."""
+    return (size - 1) - ((size - 1) - position.abs()).abs()
+
+
+def _nearest(position: Tensor, size: int) -> Tensor:
+    return position.clamp(0, size - 1)
+
+
+def _inside(position: Tensor, size: int) -> Tensor:
+    return (position >= 0) & (position < size)

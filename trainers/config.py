@@ -1,7 +1,8 @@
 """One trial, completely described: every hyperparameter with its default, unit and source.
 
-A `none` stands for what was published for the rest of the config; `TrialConfig.resolved` fills it in. Learning
-rates, radii and step sizes accept `1e-4` and `8/255` as text, because YAML reads those as strings.
+What is left out is DEAT's, or with `preset` another paper's (`trainers.presets`). A `none` stands for what was
+published for the rest of the config; `TrialConfig.resolved` fills it in. Learning rates, radii and step sizes accept
+`1e-4` and `8/255` as text, because YAML reads those as strings.
 
 Sources in brackets:
     [DEAT]    Sun, Sinha, Zhang, KDD 2023, Table 1 and the authors' code
@@ -9,7 +10,7 @@ Sources in brackets:
     [TRADES]  Zhang et al., ICML 2019, and the authors' code
     [MART]    Wang et al., ICLR 2020, and the authors' code
     [AVMixup] Lee, Lee, Yoon, CVPR 2020, and the authors' code
-    [S2O]     Jin et al., CVPR 2022, and the authors' code
+    [S2O]     Jin et al., CVPR 2022, and the authors' code (GitHub Alexkael/S2O)
     [AWP]     Wu, Xia, Wang, NeurIPS 2020, and the authors' code
     [Gowal]   Gowal et al., "Uncovering the Limits of Adversarial Training", 2020, Section 4.4
     [SWA]     Izmailov et al., UAI 2018
@@ -22,10 +23,11 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BaseModel, Field, ModelWrapValidatorHandler, model_validator
 
 from trainers.errors import suggestion
 from trainers.fields import Frozen, Number, Whole
+from trainers.presets import PresetName, beneath
 
 #: The networks of trainers.models; `torchvision:NAME` is any classifier of torchvision's.
 NETWORKS = (
@@ -73,8 +75,12 @@ class DataConfig(Frozen):
     )
     augment: bool | None = Field(
         None,
-        description="4-pixel reflect pad, random crop, horizontal flip. none: on, but off for digits, "
+        description="4-pixel pad, random crop, horizontal flip. none: on, but off for digits, "
         "which a flip would change into other signs. [DEAT]",
+    )
+    padding: Literal["reflect", "zero"] = Field(
+        "reflect",
+        description="augment: what the pad holds. [DEAT, Rice, AWP: reflect; TRADES, MART, S2O, AVMixup: zero]",
     )
     train_per_class: Whole | None = Field(
         None, gt=0, description="Take only the first so many training images of each class, validation included."
@@ -112,7 +118,12 @@ class ModelConfig(Frozen):
     normalize: bool = Field(
         True,
         description="Subtract the data set's channel mean and divide by its standard deviation inside the model, "
-        "so that attacks act on pixels in [0, 1]. [DEAT]",
+        "so that attacks act on pixels in [0, 1]. [DEAT, Rice, AWP: true; TRADES, MART, S2O: false]",
+    )
+    moments: Literal["data", "half"] = Field(
+        "data",
+        description="normalize: by which mean and standard deviation. data: the data set's own; half: 0.5 and 0.5. "
+        "[DEAT: data; Rice and AWP on SVHN: half]",
     )
 
 
@@ -182,8 +193,12 @@ class AttackConfig(Frozen):
         "noise; clean: the image. none: as published, normal for trades and mart, else uniform_radius. [DEAT, code; "
         "l2: Rice, code]",
     )
-    batch_norm: Literal["eval", "train"] = Field(
-        "eval", description="Batch-norm mode while attacking; the update is always in train mode. [DEAT, code: eval]"
+    batch_norm: Literal["eval", "train", "batch"] = Field(
+        "eval",
+        description="Batch norm while attacking; the update is always in train mode. eval: by its running statistics. "
+        "train: by the batch, and the running statistics take in every step of the attack. batch: by the batch, "
+        "running statistics untouched. [DEAT: eval, which in the code is the flag --BNeval, its default being train; "
+        "TRADES, MART, S2O: eval; Rice, AWP: train; AVMixup: batch]",
     )
 
 
@@ -204,6 +219,11 @@ class S2OConfig(Frozen):
         lt=1,
         description="What the target gives to the other classes together. none: as published, 0.98 for cifar100, else "
         "0.8. [S2O, code]",
+    )
+    in_awp: bool = Field(
+        False,
+        description="weights.name awp: whether the loss that it climbs has the term too. "
+        "[S2O, code: CIFAR10_AWP_S2O/utils_awp.py, TradesAWP.calc_awp: no]",
     )
 
 
@@ -229,7 +249,9 @@ class WeightsConfig(Frozen):
     gamma: Number | None = Field(
         None, gt=0, description="awp: |perturbation| / |weights|, by tensor. none: 0.005 for trades, else 0.01. [AWP]"
     )
-    warmup: Whole = Field(0, ge=0, description="awp: epochs before it begins. [AWP: 0; 10 for trades]")
+    warmup: Whole | None = Field(
+        None, ge=0, description="awp: epochs before it begins. none: 10 for trades, else 0. [AWP, code]"
+    )
 
 
 class AveragingConfig(Frozen):
@@ -310,8 +332,16 @@ class DynamicsConfig(Frozen):
 
 
 class TrialConfig(Frozen):
-    """One training run. Two trials with the same `trial_id` give the same numbers."""
+    """One training run. Two trials with the same `trial_id` give the same numbers.
 
+    `model_fields_set`, and so `model_dump(exclude_unset=True)`, holds what was set, not what its preset filled in.
+    """
+
+    preset: PresetName | None = Field(
+        None,
+        description="All that a paper's code sets, in place of the defaults here; what is set beside it wins. Its "
+        "values, with their sources, are in trainers/presets.py. Not part of the trial's id: they are.",
+    )
     data: DataConfig = Field(default_factory=lambda: DataConfig())
     model: ModelConfig = Field(default_factory=lambda: ModelConfig())
     batch_size: Whole = Field(128, gt=0, description="Images a step; the last, short batch is kept. [DEAT]")
@@ -322,6 +352,19 @@ class TrialConfig(Frozen):
     objective: ObjectiveConfig = Field(default_factory=lambda: ObjectiveConfig())
     weights: WeightsConfig = Field(default_factory=lambda: WeightsConfig())
     averaging: AveragingConfig = Field(default_factory=lambda: AveragingConfig())
+    batch_norm_data: Literal["adversarial", "clean", "both"] | None = Field(
+        None,
+        description="Images from which batch norm's running statistics are estimated, which evaluations and attacks in "
+        "eval mode normalise by; the update is the same. adversarial: those that the update is made on. none: as "
+        "published, adversarial for avmixup, else both. [of each code, trainers/batch_norm.py]",
+    )
+    clean_passes: Whole | None = Field(
+        None,
+        ge=1,
+        description="batch_norm_data clean, both: how often a step passes the clean images through the network in "
+        "train mode. none: as published, 2 for pgd_at and trades, but 1 for mart, pgd_at with AWP, and with S2O. "
+        "[DEAT; TRADES; MART; AWP; S2O; Rice: 1]",
+    )
     evaluation: EvaluationConfig = Field(default_factory=lambda: EvaluationConfig())
     dynamics: DynamicsConfig = Field(default_factory=lambda: DynamicsConfig())
     seed: Whole = Field(0, ge=0, lt=2**63, description="Of initialisation, order, augmentation and random starts.")
@@ -338,6 +381,15 @@ class TrialConfig(Frozen):
         description="Weights kept when the trial has ended, for `sweep evaluate`: of the last epoch, of the one with "
         "the best val_robust, or both. Not part of the trial's id.",
     )
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _on_its_preset(cls, values: Any, build: ModelWrapValidatorHandler[Self]) -> Self:
+        if not isinstance(values, Mapping) or not isinstance(values.get("preset"), str):
+            return build(values)
+        trial = build(beneath(values))
+        _forget_unset(trial, values)
+        return trial
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -363,6 +415,10 @@ class TrialConfig(Frozen):
         name = self.objective.name
         divergence = name in ("trades", "mart")
         steps = 0 if name == "natural" else self.attack.steps
+        gamma, warmup = (0.005, 10) if name == "trades" else (0.01, 0)
+        weights = _filled(self.weights, gamma=gamma, warmup=warmup)
+        perturbed = weights.name == "awp" and (weights.warmup or 0) < self.epochs
+        twice = name == "trades" or (name == "pgd_at" and not perturbed)
         filled = {
             "data": _filled(self.data, augment=self.data.name != "digits"),
             "optimizer": _filled(self.optimizer, decoupled_weight_decay=self.optimizer.name == "deat"),
@@ -378,7 +434,7 @@ class TrialConfig(Frozen):
                     )
                 }
             ),
-            "weights": _filled(self.weights, gamma=0.005 if name == "trades" else 0.01),
+            "weights": weights,
             "averaging": _filled(
                 self.averaging, start=math.ceil(0.75 * self.epochs) if self.averaging.name == "swa" else 0
             ),
@@ -386,7 +442,20 @@ class TrialConfig(Frozen):
                 self.evaluation, step_size=self.attack.step_size, radius=self.attack.radius
             ).model_copy(update={"start": self._start(self.evaluation.start)}),
         }
-        return self.model_copy(update=filled)
+        own = _filled(
+            self,
+            batch_norm_data="adversarial" if name == "avmixup" else "both",
+            clean_passes=2 if twice and not self.objective.s2o.enabled else 1,
+        )
+        return own.model_copy(update=filled)
+
+
+def _forget_unset(part: BaseModel, given: Mapping[str, Any]) -> None:
+    """Leaves of what a part knows as set only what these values set."""
+    part.model_fields_set.intersection_update(given)
+    for key, value in given.items():
+        if isinstance(value, Mapping) and isinstance(inner := getattr(part, key), BaseModel):
+            _forget_unset(inner, value)
 
     def _start(self, given: Start | None, published: Start | None = None) -> Start:
         """Where PGD begins; in the l_inf ball the two uniform starts are one."""

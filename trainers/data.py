@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -189,10 +189,10 @@ def _check(config: DataConfig, source: Source) -> None:
         )
     height, width = source.train_images.shape[2:]
     augment = config.name != "digits" if config.augment is None else config.augment
-    if augment and min(height, width) <= PADDING:
+    if augment and config.padding == "reflect" and min(height, width) <= PADDING:
         raise UserError(
             f"data.augment: a {PADDING}-pixel reflect pad needs images over {PADDING} x {PADDING} pixels, "
-            f"got {height} x {width}; set data.augment: false"
+            f"got {height} x {width}; set data.augment: false, or data.padding: zero"
         )
 
 
@@ -265,7 +265,15 @@ def _moments(images: ByteArray, chosen: LabelArray) -> tuple[tuple[float, ...], 
     return tuple(means), tuple(stds)
 
 
-def batches(split: Split, batch_size: int, *, augment: bool, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+def batches(
+    split: Split,
+    batch_size: int,
+    *,
+    augment: bool,
+    padding: Literal["reflect", "zero"] = "reflect",
+    seed: int,
+    epoch: int,
+) -> Iterator[tuple[Tensor, Tensor]]:
     """One epoch: every image once, in the order of (seed, epoch); the last, short batch is kept.
 
     Yields:
@@ -277,7 +285,7 @@ def batches(split: Split, batch_size: int, *, augment: bool, seed: int, epoch: i
     for start in range(0, count, batch_size):
         part = slice(start, start + batch_size)
         chosen = order[part]
-        images = split.images[chosen] if crops is None else cropped(split.images, chosen, crops[:, part])
+        images = split.images[chosen] if crops is None else cropped(split.images, chosen, crops[:, part], padding)
         yield images.to(torch.float32).div_(255), split.labels[chosen]
 
 

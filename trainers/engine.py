@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import nn
 
+from trainers.batch_norm import frozen
 from trainers.errors import UserError
 
 Precision = Literal["fp32", "tf32", "bf16"]
@@ -79,8 +80,10 @@ def float32_products(precision: Precision) -> Iterator[None]:
 
 
 @contextmanager
-def attacking(model: nn.Module, batch_norm: Literal["eval", "train"]) -> Iterator[None]:
+def attacking(model: nn.Module, batch_norm: Literal["eval", "train", "batch"]) -> Iterator[None]:
     """The model as an attack needs it: parameters frozen, so that only input gradients are worked out.
+
+    batch: in train mode, but batch norm's running statistics stay.
 
     Freezing saves a third of every backward pass: a PGD-10 step costs 23 forward-equivalents, not 33.
     """
@@ -88,9 +91,10 @@ def attacking(model: nn.Module, batch_norm: Literal["eval", "train"]) -> Iterato
     was_training = model.training
     for parameter in trainable:
         parameter.requires_grad_(False)
-    model.train(batch_norm == "train")
+    model.train(batch_norm != "eval")
     try:
-        yield
+        with frozen(model) if batch_norm == "batch" else nullcontext():
+            yield
     finally:
         model.train(was_training)
         for parameter in trainable:

@@ -60,13 +60,13 @@ def robust(
         engine: device and precision.
         generator: of the starts.
     """
-    attack, settings = evaluation_attack(config), config.evaluation
+    attack, settings, forward = evaluation_attack(config), config.evaluation, engine.forward(model)
     tally = Tally.empty(engine.device)
     for images, labels in sequential(split, settings.batch_size):
         broken = torch.zeros_like(labels, dtype=torch.bool)
         worst = images.new_zeros(len(labels))
         for _ in range(settings.restarts):
-            x_adv = adversarial(model, cross_entropy, engine.images(images), labels, attack, engine, generator)
+            x_adv = adversarial(model, cross_entropy, engine.images(images), labels, attack, forward, generator)
             with torch.no_grad():
                 logits = model(x_adv)
                 broken |= logits.argmax(dim=1) != labels

@@ -27,9 +27,9 @@ _OWN: dict[str, dict[str, tuple[str, ...]]] = {
 def identity(config: TrialConfig) -> dict[str, Any]:
     """All that can change the trial's numbers and nothing that cannot, as plain values.
 
-    Left out: device, which weights are kept, where the data lie, the order in which splits are measured, and
-    keys that the chosen optimizer, objective, schedule or number of attack steps does not read. PGD-AT
-    without attack steps is natural training under another name, and so the same trial.
+    Left out: device, which weights are kept, where the data lie, the preset's name, whose values are there, the
+    order in which splits are measured, and keys that the chosen optimizer, objective, schedule or number of attack
+    steps does not read. PGD-AT without attack steps is natural training under another name, and so the same trial.
     """
     values = config.resolved().model_dump(mode="json")
     values["evaluation"]["splits"].sort()
@@ -41,7 +41,11 @@ def identity(config: TrialConfig) -> dict[str, Any]:
         values["attack"] = {"norm": values["attack"]["norm"]}
     elif values["attack"]["steps"] == 0:
         values["attack"] = {key: values["attack"][key] for key in ("norm", "steps")}
-    if config.weights.warmup >= config.epochs:
+    if values["attack"].get("steps", 0) == 0:
+        del values["batch_norm_data"]
+    if values.get("batch_norm_data", "adversarial") == "adversarial":
+        del values["clean_passes"]
+    if values["weights"]["warmup"] >= config.epochs:
         values["weights"]["name"] = "none"
     if config.optimizer.weight_decay == 0:
         del values["optimizer"]["decoupled_weight_decay"]
@@ -53,9 +57,15 @@ def identity(config: TrialConfig) -> dict[str, Any]:
         values["objective"].pop("vertex", None)
     if not values["objective"]["s2o"]["enabled"]:
         values["objective"]["s2o"] = {"enabled": False}
+    elif values["weights"]["name"] == "none":
+        del values["objective"]["s2o"]["in_awp"]
+    if not values["data"]["augment"]:
+        del values["data"]["padding"]
+    if not values["model"]["normalize"]:
+        del values["model"]["moments"]
     if config.dynamics.every is None:
         del values["dynamics"]
-    for key in ("device", "keep"):
+    for key in ("device", "keep", "preset"):
         del values[key]
     for key in ("root", "download"):
         del values["data"][key]

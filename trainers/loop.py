@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from trainers import checkpoint, evaluate, objectives, optimizers, schedules, weights
+from trainers import batch_norm, checkpoint, evaluate, objectives, optimizers, schedules, weights
 from trainers.averaging import Averaging
 from trainers.checkpoint import State
 from trainers.config import TrialConfig
@@ -188,7 +188,12 @@ def _pass(trial: _Trial, epoch: int) -> tuple[float, float, float]:
     slots = _slots(trial, epoch)
     trial.model.train()
     order = batches(
-        trial.data.train, config.batch_size, augment=bool(config.data.augment), seed=config.seed, epoch=epoch
+        trial.data.train,
+        config.batch_size,
+        augment=bool(config.data.augment),
+        padding=config.data.padding,
+        seed=config.seed,
+        epoch=epoch,
     )
     for step, (images, labels) in enumerate(order):
         lr = config.optimizer.lr * schedules.lr_factor(config.schedule, epoch + step / steps, config.epochs)
@@ -206,7 +211,8 @@ def _slots(trial: _Trial, epoch: int) -> Slots:
     """The method that the config names, as it is in this epoch."""
     config = trial.config
     objective = objectives.build(config.objective, trial.data.num_classes)
-    return Slots(config.attack, objective, weights.build(config.weights, epoch), trial.optimizer, trial.engine)
+    perturbed, statistics = weights.build(config.weights, epoch), batch_norm.build(config)
+    return Slots(config.attack, objective, perturbed, trial.optimizer, trial.engine, statistics)
 
 
 def _evaluation(trial: _Trial, epoch: int) -> dict[str, float]:

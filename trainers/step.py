@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from trainers.attacks import pgd
+from trainers.batch_norm import RunningStatistics, estimate
 from trainers.config import AttackConfig
 from trainers.engine import Engine, attacking
-from trainers.objectives import Inner, Objective, Outer
+from trainers.objectives import Forward, Inner, Objective, Outer
 from trainers.weights import Perturbed
 
 
@@ -50,6 +51,8 @@ class Slots:
     optimizer: torch.optim.Optimizer
     """Over the model's parameters."""
     engine: Engine
+    statistics: RunningStatistics
+    """Which images those of batch norm are estimated from."""
 
 
 def adversarial(
@@ -58,16 +61,20 @@ def adversarial(
     images: Tensor,
     labels: Tensor,
     attack: AttackConfig,
-    engine: Engine,
+    forward: Forward,
     generator: torch.Generator,
 ) -> Tensor:
-    """Images (B, C, H, W) that PGD found in the ball around `images` by raising the inner loss."""
+    """Images (B, C, H, W) that PGD found in the ball around `images` by raising the inner loss.
+
+    Args:
+        forward: of the model.
+    """
     if attack.steps == 0:
         return images
     assert attack.start is not None, "resolve the trial's config first"
     with attacking(model, attack.batch_norm):
         return pgd(
-            inner(engine.forward(model), images, labels),
+            inner(forward, images, labels),
             images,
             radius=attack.radius,
             step_size=attack.step_size,
@@ -98,11 +105,16 @@ def training_step(
         mixing: generator of an objective's own draws.
         tally: gets the outer loss and the correct answers at the update's images, before the update.
     """
-    x_adv = adversarial(model, slots.objective.inner, images, labels, slots.attack, slots.engine, attacking_from)
-    outer = slots.objective.outer(slots.engine.forward(model), images, x_adv, labels, mixing)
-    with slots.perturbed(model, lambda: outer().loss):
+    plain = slots.engine.forward(model)
+    forward = slots.statistics.watching(plain, model, images)
+    before, after = slots.statistics.missing(slots.objective.passes_clean)
+    x_adv = adversarial(model, slots.objective.inner, images, labels, slots.attack, forward, attacking_from)
+    outer = slots.objective.outer(forward, images, x_adv, labels, mixing)
+    with slots.perturbed(model, lambda: outer(ascending=True).loss):
         found: Outer = outer()
         slots.optimizer.zero_grad()
         found.loss.backward()  # type: ignore[no-untyped-call]
+        estimate(plain, images, before)
     slots.optimizer.step()
+    estimate(plain, images, after)
     tally.count(found.logits.argmax(dim=1) == labels, found.loss.detach().expand(len(labels)))

@@ -23,10 +23,13 @@ _SMALLEST = 1e-20
 
 def build(config: WeightsConfig, epoch: int) -> Perturbed:
     """What a resolved config does to the weights in an epoch, counted from 0: nothing before the warm-up's end."""
-    if config.name == "none" or epoch < config.warmup:
+    if config.name == "none":
         return lambda model, loss: nullcontext()
-    gamma = config.gamma
+    gamma, warmup = config.gamma, config.warmup
     assert gamma is not None, "resolve the trial's config first"
+    assert warmup is not None, "resolve the trial's config first"
+    if epoch < warmup:
+        return lambda model, loss: nullcontext()
     return lambda model, loss: perturbed(model, loss, gamma)
 
 

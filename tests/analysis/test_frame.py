@@ -5,6 +5,7 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
+from analysis.budgets import one_budget
 from analysis.cells import cell_means, conditions
 from analysis.frame import UNITS, axes, load_epochs, load_trials, trials_of
 from trainers.errors import UserError
@@ -121,10 +122,27 @@ def test_hyperparameter_of_a_slot_is_nan_for_methods_that_do_not_read_it(run):
     assert len(cell_means(trials, [])) == 4
 
 
-def test_default_that_differs_between_methods_alone_is_no_axis(run):
-    for name, start in (("pgd_at", "uniform"), ("trades", "normal")):
-        run.whole(name, [0.1], config={"attack.start": start}, objective__name=name)
+@pytest.mark.parametrize(
+    ("key", "values"),
+    [
+        ("attack.start", ("uniform", "normal")),
+        ("batch_norm_data", ("both", "adversarial")),
+        ("clean_passes", (2, 1)),
+    ],
+)
+def test_default_that_differs_between_methods_alone_is_no_axis(key, values, run):
+    for name, value in zip(("pgd_at", "trades"), values, strict=True):
+        run.whole(name, [0.1], config={key: value}, objective__name=name)
     assert axes(load_trials(run.directory)) == [*BASE, "objective.name"]
+
+
+def test_a_presets_name_is_no_axis_for_its_values_are(run):
+    run.whole("a", [0.1], config={"epochs": 76}, objective__name="trades", preset="trades")
+    run.whole("b", [0.1], config={"epochs": 76}, objective__name="trades")
+    run.whole("c", [0.1], config={"epochs": 120}, objective__name="mart", preset="mart")
+    trials = load_trials(run.directory)
+    assert axes(trials) == [*BASE, "objective.name", "planned_epochs"]
+    assert len(cell_means(trials, [])) == 2
 
 
 def test_methods_measured_by_different_attacks_are_told_apart(run):
@@ -133,6 +151,16 @@ def test_methods_measured_by_different_attacks_are_told_apart(run):
     trials = load_trials(run.directory)
     assert trials["evaluation.steps"].tolist() == [10, 20]
     assert conditions(trials) == ["evaluation.steps"]
+
+
+@pytest.mark.parametrize(("key", "values"), [("data.padding", ("reflect", "zero")), ("data.augment", (True, False))])
+def test_how_training_images_are_augmented_is_an_axis_across_which_methods_are_compared(key, values, run):
+    for name, value in zip(("pgd_at", "trades"), values, strict=True):
+        run.whole(name, [0.1], config={key: value}, objective__name=name)
+    trials = load_trials(run.directory)
+    assert trials[key].tolist() == list(values)
+    assert conditions(trials) == []
+    assert one_budget(trials)[1] == {}
 
 
 def test_training_that_differs_between_methods_alone_is_an_axis(run):

@@ -252,6 +252,30 @@ def test_slot_effects_are_recovered_over_all_matching_pairs(frame_of):
     assert effects["with AWP - without"].verdict == "better"
 
 
+@pytest.mark.parametrize(
+    ("key", "of_pgd_at", "of_trades", "paired"),
+    [
+        ("optimizer.weight_decay", (5e-4,), (2e-4,), False),
+        ("optimizer.weight_decay", (5e-4, 2e-4), (2e-4,), True),
+        ("planned_epochs", (110,), (76,), False),
+        ("objective.beta", (np.nan,), (6.0, 3.0), True),
+        ("optimizer.lr", (0.1,), (0.01,), True),
+    ],
+)
+def test_methods_that_were_never_trained_alike_have_no_effect_of_one_slot(key, of_pgd_at, of_trades, paired, frame_of):
+    """As two presets, which differ in much besides: their difference is in the comparison alone."""
+    values = {"pgd_at": of_pgd_at, "trades": of_trades}
+    rows = [
+        trial(0.5 + 0.01 * seed, seed, objective=name, **{"lr": 0.1, "optimizer.weight_decay": 1e-3, key: value})
+        for name, tried in values.items()
+        for value in tried
+        for seed in (0, 1)
+    ]
+    frame = frame_of(rows)
+    assert [effect.label for effect in slot_effects(frame)] == ["TRADES - PGD-AT"] * paired
+    assert by_method(comparison(frame))["TRADES"].difference.value == pytest.approx(0, abs=0.02)
+
+
 def effect_of(frame, label):
     (found,) = [effect for effect in slot_effects(frame) if effect.label == label]
     return found

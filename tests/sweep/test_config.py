@@ -12,9 +12,11 @@ import yaml
 
 from sweep.config import SweepConfig, dump, load
 from sweep.plan import plan
-from sweep.search import distinct_data
+from sweep.search import distinct_data, fingerprints, fixed_points, planned
+from sweep.space import nested
 from trainers.config import DataConfig
 from trainers.errors import UserError
+from trainers.presets import PRESETS
 
 Write = Callable[[str], Path]
 
@@ -64,6 +66,19 @@ CONFIGS = {
     },
     "a loss": {"metric": "val_clean_loss", "mode": "min"},
     "text beyond ASCII": {"question": "Is ε = 8/255 enough: für 'alle'?"},
+    "a preset": {"trial": {"preset": "trades", "data": {"name": "digits"}, "optimizer": {"weight_decay": 0.0}}},
+    "presets": {"space": space(preset=["deat", None, "trades"], optimizer__lr=[0.1])},
+    "a preset under a condition, beside the trial's own": {
+        "trial": {"preset": "mart", "data": {"name": "digits"}},
+        "space": space(batch_size=[16, 32], preset={"grid": ["awp", "s2o"], "when": {"batch_size": 32}}),
+    },
+    "a condition on a preset": {
+        "space": space(
+            preset=["deat", "rice2020"],
+            optimizer__momentum={"grid": [0.0, 0.5], "when": {"preset": "rice2020"}},
+            optimizer__k1={"grid": [0.0, 1.0], "when": {"optimizer.name": "deat"}},
+        )
+    },
     "all else": {
         "seeds": [3, 1],
         "resources": {"cpu": 2, "gpu": 0},
@@ -79,6 +94,62 @@ def test_what_is_dumped_is_read_back_as_the_same_config(values: dict[str, Any], 
     text = dump(config)
     assert load(yaml_file(text)) == config
     assert dump(load(yaml_file(text))) == text
+
+
+@pytest.mark.parametrize("name", [name for name in CONFIGS if "preset" in name])
+def test_what_is_dumped_plans_the_same_trials(name: str, yaml_file: Write) -> None:
+    config = load(yaml_file(yaml.safe_dump(BASE | CONFIGS[name])))
+    again = load(yaml_file(dump(config)))
+    first, second = (planned(one, fixed_points(one), fingerprints(one)) for one in (config, again))
+    assert first == second
+
+
+def test_what_the_trial_sets_wins_over_every_preset_of_an_axis(yaml_file: Write) -> None:
+    values = {"trial": {"data": {"name": "digits"}, "epochs": 3}, "space": {"preset": ["deat", "trades", None]}}
+    config = load(yaml_file(yaml.safe_dump(BASE | values)))
+    trials = [trial.config for trial in planned(config, fixed_points(config), fingerprints(config))]
+    assert [trial.epochs for trial in trials] == [3, 3, 3]
+    assert [trial.attack.radius for trial in trials] == [8 / 255, 0.031, 8 / 255]
+    assert [trial.optimizer.name for trial in trials] == ["deat", "sgd", "sgd"]
+    assert [trial.optimizer.momentum for trial in trials] == [0.0, 0.9, 0.0]
+
+
+def test_another_axis_wins_over_a_preset_and_where_it_does_not_apply_the_preset_stands(yaml_file: Write) -> None:
+    """The trial's own preset too leaves nothing behind where an axis has another."""
+    values = {
+        "trial": {"data": {"name": "digits"}, "preset": "mart"},
+        "space": {
+            "optimizer.weight_decay": {"grid": [0.5], "when": {"objective.name": ["mart", "pgd_at"]}},
+            "preset": {"grid": ["trades", "deat"], "when": {"batch_size": 32}},
+            "batch_size": [16, 32],
+        },
+    }
+    config = load(yaml_file(yaml.safe_dump(BASE | values)))
+    trials = [trial.config for trial in planned(config, fixed_points(config), fingerprints(config))]
+    found = [(one.batch_size, one.preset, one.epochs, one.optimizer.weight_decay) for one in trials]
+    assert found == [(16, "mart", 120, 0.5), (32, "trades", 76, 2e-4), (32, "deat", 110, 0.5)]
+
+
+def test_a_preset_and_its_values_by_hand_are_one_trial(yaml_file: Write) -> None:
+    """In one sweep, where the second point is merged."""
+    keys = PRESETS["trades"].values
+    by_hand = nested({}, {key: value for key, (value, _) in keys.items() if key != "data.name"})
+    by_hand |= {"data": by_hand["data"] | {"name": "digits"}}
+    config = load(yaml_file(yaml.safe_dump(BASE | {"trial": by_hand, "space": {"preset": [None, "trades"]}})))
+    assert len(planned(config, fixed_points(config), fingerprints(config))) == 1
+
+
+def test_set_takes_a_preset_and_replaces_an_axis_of_presets(yaml_file: Write) -> None:
+    path = yaml_file(yaml.safe_dump(BASE | {"space": {"preset": ["deat", "trades"], "optimizer.lr": [0.1]}}))
+    config = load(path, ["trial.preset=s2o"])
+    assert (config.trial.preset, list(config.space)) == ("s2o", ["optimizer.lr"])
+    assert config.trial.objective.s2o.enabled
+    assert load(path, ["trial.preset=s2o", "trial.epochs=7"]).trial.epochs == 7
+
+
+def test_the_schema_lists_the_presets() -> None:
+    schema = SweepConfig.model_json_schema()["$defs"]["TrialConfig"]["properties"]["preset"]
+    assert {"enum": list(PRESETS), "type": "string"} in schema["anyOf"]
 
 
 def test_every_default_stands_in_the_dump(yaml_file: Write) -> None:
@@ -113,6 +184,20 @@ def merged(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]
         ({"trial": {"attack": {"stepsize": 1}}}, "trial.attack.stepsize: unknown key; did you mean 'step_size'?"),
         ({"trial": {"atack": {}}}, "trial.atack: unknown key; did you mean 'attack'?"),
         ({"space": {"optimizer.LR": [1]}}, "space.optimizer.LR: unknown key; did you mean 'optimizer.lr'?"),
+        (
+            {"space": {"preset": ["deat", "trade"]}},
+            "space.preset: must be one of deat, trades, mart, awp, s2o, avmixup, rice2020; got 'trade'; "
+            "did you mean 'trades'?",
+        ),
+        (
+            {"trial": {"preset": "aws"}},
+            "trial.preset: must be one of deat, trades, mart, awp, s2o, avmixup, rice2020; got 'aws'; "
+            "did you mean 'awp'?",
+        ),
+        (
+            {"trial": {"preset": "deat"}, "space": {"preset": ["deat", "trades"]}},
+            "trial.preset: is also an axis of space, which would hide it; keep one of the two",
+        ),
         ({"space": {"optimizer": [1]}}, "space.optimizer: unknown key; did you mean 'optimizer.lr'?"),
         ({"space": {"batch_size": {"gird": [1]}}}, "space.batch_size.gird: unknown key; did you mean 'grid'?"),
         (

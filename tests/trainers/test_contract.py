@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from trainers import data, objectives, optimizers, weights
+from trainers import batch_norm, data, objectives, optimizers, weights
 from trainers.checkpoint import kept_weights
 from trainers.config import TrialConfig
 from trainers.engine import Engine
@@ -72,6 +72,7 @@ def test_a_step_gives_every_parameter_a_finite_gradient_and_moves_it(
         weights.build(trial.weights, epoch=1),
         optimizers.build(trial.optimizer, model.parameters()),
         Engine(CPU),
+        batch_norm.build(trial),
     )
     images, labels = next(iter(data.batches(digits.train, 20, augment=False, seed=0, epoch=0)))
     tally = Tally.empty(CPU)

@@ -90,15 +90,22 @@ def test_sequential_batches_are_the_split_in_its_own_order() -> None:
 # Augmentation
 
 
-@pytest.mark.parametrize(("channels", "height", "width"), [(3, 32, 32), (1, 8, 8), (3, 5, 9)])
-def test_crops_equal_torchs_reflect_pad_a_slice_and_a_flip(channels: int, height: int, width: int) -> None:
+@pytest.mark.parametrize(
+    ("padding", "channels", "height", "width"),
+    [
+        *((padding, *shape) for padding in ("reflect", "zero") for shape in ((3, 32, 32), (1, 8, 8), (3, 5, 9))),
+        ("zero", 1, 3, 4),
+    ],
+)
+def test_crops_equal_torchs_pad_a_slice_and_a_flip(padding: Any, channels: int, height: int, width: int) -> None:
     source = generator(CPU, "test")
     images = torch.randint(0, 256, (20, channels, height, width), generator=source, dtype=torch.uint8)
     chosen = torch.randperm(20, generator=source)[:15]
     crops = augmentation.random_crops(15, CPU, seed=3, epoch=4)
-    for place, result in enumerate(augmentation.cropped(images, chosen, crops)):
+    for place, result in enumerate(augmentation.cropped(images, chosen, crops, padding)):
         top, left, flip = crops[:, place].tolist()
-        padded = F.pad(images[chosen[place]].float(), (4, 4, 4, 4), mode="reflect")
+        mode = "reflect" if padding == "reflect" else "constant"
+        padded = F.pad(images[chosen[place]].float(), (4, 4, 4, 4), mode=mode)
         expected = padded[:, top : top + height, left : left + width]
         assert torch.equal(result, (expected.flip(2) if flip else expected).to(torch.uint8))
 
@@ -154,7 +161,8 @@ def test_images_smaller_than_the_padding_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
         data.load(config, CPU)
     assert str(error.value) == (
-        "data.augment: a 4-pixel reflect pad needs images over 4 x 4 pixels, got 4 x 4; set data.augment: false"
+        "data.augment: a 4-pixel reflect pad needs images over 4 x 4 pixels, got 4 x 4; set data.augment: false, "
+        "or data.padding: zero"
     )
     assert data.load(config.model_copy(update={"augment": False}), CPU).image_size == (4, 4)
 

@@ -250,7 +250,9 @@ def test_all_that_is_drawn_is_seeded_from_seed_epoch_and_purpose(augment: bool, 
     train(trial, lambda record: None)
     purposes = ["dropout", "attack", "mixing", "evaluation val", "evaluation test"]
     assert watched.keys == [(7, epoch, purpose) for epoch in range(2) for purpose in purposes]
-    assert watched.passes == [{"augment": augment, "seed": 7, "epoch": epoch} for epoch in range(2)]
+    assert watched.passes == [
+        {"augment": augment, "padding": "reflect", "seed": 7, "epoch": epoch} for epoch in range(2)
+    ]
     assert watched.perturbed == [0, 1]
 
 

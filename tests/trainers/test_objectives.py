@@ -100,6 +100,28 @@ def test_mart_is_its_formula() -> None:
     assert_same_value_and_gradients(outer(objective("mart"), model), expected, model)
 
 
+@pytest.mark.parametrize(("scale", "percent"), [(1, 0.0043), (5, 2.5), (10, 8.2)])
+def test_marts_gradient_parts_from_the_authors_as_the_network_grows_confident(scale: float, percent: float) -> None:
+    """Theirs has 1.0001 - p and 1e-12 in its logarithms; standard normal logits, half of the 128 images right."""
+    parted = []
+    for seed in range(20):
+        source = seeded(seed)
+        attacked, noise = (torch.randn(128, 10, generator=source, dtype=torch.float64) for _ in range(2))
+        y = torch.randint(0, 10, (128,), generator=source)
+        y = torch.where(torch.rand(128, generator=source) < 0.5, attacked.argmax(1), y)
+        z = [(scale * logits).requires_grad_() for logits in (attacked, attacked + 0.3 * noise)]
+        ours = objective("mart", 10).terms(Logits(*z), y)
+        assert ours.divergence is not None
+        p, q = (logits.softmax(1) for logits in z)
+        wrong = p.scatter(1, y[:, None], 0).amax(1)
+        unsure = 1.0000001 - q.gather(1, y[:, None]).squeeze(1)
+        boosted = F.cross_entropy(z[0], y) - (1.0001 - wrong + 1e-12).log().mean()
+        theirs = boosted + 5 * ((q * (q.log() - (p + 1e-12).log())).sum(1) * unsure).mean()
+        both = [torch.cat(torch.autograd.grad(loss, z)) for loss in (ours.fit + ours.divergence, theirs)]
+        parted.append(((both[0] - both[1]).norm() / both[1].norm()).item())
+    assert 100 * sum(parted) / len(parted) == pytest.approx(percent, rel=0.05)
+
+
 def test_mart_at_beta_0_is_its_boosted_cross_entropy() -> None:
     model, (_, near, y) = network().eval(), images()
     assert torch.equal(outer(objective("mart", beta=0), model), boosted_cross_entropy(model(near), y))
@@ -292,6 +314,19 @@ def test_the_clean_batch_goes_through_the_model_once_and_only_where_it_is_read(
     model.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     outer(objective(name, s2o={"enabled": enabled}), model)
     assert len(seen) == passes
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("in_awp", [False, True])
+def test_the_loss_that_awp_climbs_has_s2os_term_only_where_asked(name: str, in_awp: bool) -> None:
+    """[S2O, code]: TradesAWP.calc_awp climbs CE + beta KL, and the update descends 0.7 CE + 0.3 S2O + beta KL."""
+    model = network().eval()
+    x, near, y = images()
+    found = objective(name, s2o={"enabled": True, "in_awp": in_awp}).outer(model, x, near, y, seeded())
+    plain = objective(name).outer(model, x, near, y, seeded())
+    climbed = found(ascending=True).loss
+    assert torch.equal(climbed, found().loss) is in_awp
+    assert torch.equal(climbed, plain().loss) is not in_awp
 
 
 def test_a_config_that_is_not_resolved_is_a_bug() -> None:

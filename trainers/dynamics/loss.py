@@ -88,6 +88,6 @@ def fixed_loss(
     images = engine.images(split.images[chosen].to(torch.float32).div_(255))
     labels = split.labels[chosen]
     parts = zip(torch.split(images, size), torch.split(labels, size), strict=True)
-    attacked = [adversarial(model, objective.inner, x, y, attack, engine, attacking) for x, y in parts]
+    attacked = [adversarial(model, objective.inner, x, y, attack, engine.forward(model), attacking) for x, y in parts]
     found = objective.inputs(images, torch.cat(attacked), labels, mixing)
     return FixedLoss(objective, images, found, labels, engine)

@@ -91,7 +91,7 @@ def build(
 
     Args:
         image_size: height and width, or both in one number; pixels.
-        mean, std: (channels,) in [0, 1] units; read only if `config.normalize`.
+        mean, std: (channels,) in [0, 1] units; of the data; read only if `config.normalize` with its own moments.
 
     Raises:
         UserError: as `check_size`.
@@ -102,7 +102,10 @@ def build(
         # torch.manual_seed would reseed the GPUs as well, which fork_rng does not undo here
         torch.default_generator.manual_seed(stable_seed(seed, "initialisation"))
         bare = _builder(config.name)(channels, num_classes, height, width)
-        return nn.Sequential(Normalize(mean, std), bare) if config.normalize else bare
+        if not config.normalize:
+            return bare
+        half = (0.5,) * channels
+        return nn.Sequential(Normalize(half, half) if config.moments == "half" else Normalize(mean, std), bare)
 
 
 def network(config: TrialConfig, data: Data) -> nn.Module:

@@ -1,0 +1,78 @@
+"""What of a sweep differs from the presets that it names, in words."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from sweep.search import PlannedTrial
+from sweep.space import Axis, value_at
+from trainers.presets import PRESETS, PresetName, Values
+
+#: Across which accuracies are not compared.
+_APART = ("model.name", "evaluation.steps", "evaluation.restarts", "evaluation.step_size", "evaluation.radius")
+
+_WIDTH = 100
+
+#: Values of a key that are listed; of more only how many.
+_LISTED = 3
+
+
+def preset_lines(trials: Iterable[PlannedTrial], space: Mapping[str, Axis]) -> list[str]:
+    """For each preset what of its trials is otherwise than published, with the published value in brackets.
+
+    Then what of its code no key says, and in what the presets are too different to be compared; in lines of at most
+    `_WIDTH` characters, the later ones of a sentence indented.
+
+    Args:
+        trials: all, or of a space that is drawn from, examples.
+        space: of the sweep.
+    """
+    by_preset: dict[PresetName, list[dict[str, Any]]] = {}
+    for trial in trials:
+        if trial.config.preset is not None:
+            by_preset.setdefault(trial.config.preset, []).append(trial.config.model_dump(mode="json"))
+    told = [text for name, found in by_preset.items() for text in _told(name, found, space)]
+    wrap = partial(textwrap.wrap, width=_WIDTH, subsequent_indent="    ", break_long_words=False)
+    return [line for text in (*told, *_apart(by_preset)) for line in wrap(text)]
+
+
+def _told(name: PresetName, trials: Sequence[Mapping[str, Any]], space: Mapping[str, Axis]) -> Iterator[str]:
+    preset = PRESETS[name]
+    values = {**preset.values, **preset.on.get(trials[0]["data"]["name"], {})}
+    changed = ", ".join(_changes(values, trials, space))
+    yield f"preset {name} ({preset.paper}){f', but for {changed}' if changed else ''}"
+    if preset.lacks:
+        yield f"no key says of the code of {name}: {'; '.join(preset.lacks)}"
+
+
+def _changes(values: Values, trials: Sequence[Mapping[str, Any]], space: Mapping[str, Axis]) -> Iterator[str]:
+    for key, (value, _) in values.items():
+        axis = space.get(key)
+        if axis is not None and axis.is_range and not axis.when:
+            yield f"{key} {' to '.join(map(_text, axis.extremes()))} ({_text(value)})"
+        elif (found := _found(trials, key)) != [_text(value)]:
+            shown = ", ".join(found) if len(found) <= _LISTED else f"{len(found)} values"
+            yield f"{key} {shown} ({_text(value)})"
+
+
+def _apart(by_preset: Mapping[PresetName, Sequence[Mapping[str, Any]]]) -> Iterator[str]:
+    keys = [key for key in _APART if len({tuple(_found(trials, key)) for trials in by_preset.values()}) > 1]
+    if keys:
+        yield (
+            f"these presets differ in {', '.join(keys)}, across which accuracies are not compared; "
+            f"to compare them, set {', '.join(f'trial.{key}' for key in keys)}"
+        )
+
+
+def _found(trials: Sequence[Mapping[str, Any]], key: str) -> list[str]:
+    """The values of the key in these trials, each once, as text."""
+    return list(dict.fromkeys(_text(value_at(trial, key)) for trial in trials))
+
+
+def _text(value: Any) -> str:
+    """As YAML has it, numbers in four digits."""
+    return f"{value:.4g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)

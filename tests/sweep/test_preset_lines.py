@@ -1,0 +1,69 @@
+"""What a plan says of presets: how its trials differ from them, and whether they can be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sweep.config import load
+from sweep.plan import plan
+from sweep.preset_lines import preset_lines
+from sweep.search import fingerprints, fixed_points, planned
+
+Write = Callable[[str], Path]
+
+DIGITS = {"data": {"name": "digits"}, "model": {"name": "small_cnn"}}
+
+
+def sentences(trial: dict[str, Any], space: dict[str, Any], yaml_file: Write) -> list[str]:
+    """The lines of a grid, each sentence in one."""
+    config = load(yaml_file(yaml.safe_dump({"name": "t", "trial": trial, "space": space})))
+    lines = preset_lines(planned(config, fixed_points(config), fingerprints(config)), config.space)
+    assert all(len(line) <= 100 for line in lines)
+    assert lines == list(plan(config, [], "x").presets)
+    return "\n".join(lines).replace("\n    ", " ").splitlines()
+
+
+def test_without_a_preset_nothing_is_said(yaml_file: Write) -> None:
+    assert sentences(DIGITS, {"optimizer.lr": [0.1]}, yaml_file) == []
+
+
+def test_every_key_that_differs_stands_there_with_the_published_value(yaml_file: Write) -> None:
+    trial = DIGITS | {"preset": "trades", "epochs": 7, "batch_size": 128, "schedule": {"milestones": [5]}}
+    assert sentences(trial, {"optimizer.lr": [0.1, "1/3"]}, yaml_file) == [
+        "preset trades (Zhang et al., ICML 2019), but for data.name digits (cifar10), model.name small_cnn "
+        "(wide_resnet34_10), epochs 7 (76), optimizer.lr 0.1, 0.3333 (0.1), schedule.milestones [5] ([74, 89, 99])"
+    ]
+
+
+def test_of_many_values_only_the_number_is_said(yaml_file: Write) -> None:
+    (line,) = sentences(DIGITS | {"preset": "trades"}, {"optimizer.lr": [0.1, 0.2, 0.3, 0.4]}, yaml_file)
+    assert "optimizer.lr 4 values (0.1)" in line
+
+
+def test_what_no_key_says_of_the_code_is_said(yaml_file: Write) -> None:
+    assert sentences(DIGITS | {"preset": "awp"}, {"optimizer.lr": [0.1]}, yaml_file)[1:] == [
+        "no key says of the code of awp: the optimizer steps at the perturbed weights, see trainers/weights.py"
+    ]
+
+
+def test_presets_that_cannot_be_compared_are_told_and_the_way_out_ends_it(yaml_file: Write) -> None:
+    space = {"preset": ["rice2020", "trades"]}
+    keys = "evaluation.steps, evaluation.step_size, evaluation.radius"
+    assert sentences(DIGITS, space, yaml_file)[-1] == (
+        f"these presets differ in {keys}, across which accuracies are not compared; to compare them, set "
+        "trial.evaluation.steps, trial.evaluation.step_size, trial.evaluation.radius"
+    )
+    same = {"evaluation": {"steps": 10, "step_size": "2/255", "radius": "8/255"}}
+    assert len(sentences(DIGITS | same, space, yaml_file)) == 2
+
+
+def test_a_space_that_is_drawn_from_has_its_presets_told_of_examples(yaml_file: Write) -> None:
+    space = {"preset": ["deat", "trades"], "optimizer.lr": {"loguniform": [0.01, 1]}}
+    values = {"name": "t", "trial": DIGITS, "space": space, "search": {"name": "optuna", "n_trials": 2}}
+    lines = plan(load(yaml_file(yaml.safe_dump(values))), [], "x").lines()
+    assert sum(line.startswith("  preset ") for line in lines) == 2
+    assert sum("optimizer.lr 0.01 to 1 (0.1)" in line for line in lines) == 2

@@ -1,0 +1,109 @@
+"""Batch norm's running statistics: which images a training step estimates them from.
+
+The update normalises by its own batch, whatever the running statistics are; an attack and an evaluation in eval mode
+normalise by them. How often the clean images x and the adversarial ones x' pass through the network in train mode
+during a step, in order, and where | is the optimizer's step (the attack itself aside, see `AttackConfig.batch_norm`):
+
+    DEAT        x' x | x            jsycsjh/DEAT, train_cifar_DEAT.py and train_cifar.py, main
+    Rice        x' | x              locuslab/robust_overfitting, train_cifar.py, main
+    AT-AWP      x' | x              csdongxian/AWP, AT_AWP/train_cifar10.py, main
+    TRADES      x x' x |            yaodongyu/TRADES, trades.py, trades_loss
+    TRADES-AWP  x' x x |            csdongxian/AWP, trades_AWP/train_trades_cifar.py, train
+    MART        x x' |              YisenWang/MART, mart.py, mart_loss
+    AT+S2O      x x' x x' |         Alexkael/S2O, CIFAR10_AT_S2O/train_S2O.py, train
+    TRADES+S2O  x x' x x' x' x |    the same, CIFAR10_TRADES_S2O/trades_s2o.py, trades_loss
+    AVmixup     mixed |             Saehyung-Lee/cifar10_challenge, train.py: only the update's pass runs TensorFlow's
+                                    update operations
+
+Here the passes are theirs, one by one, but for: TRADES-AWP's order, x x' x |; S2O's number, x x' |, and x x' | too for
+TRADES+S2O, so that the statistics remember fewer batches and hold nearly the same share of either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from trainers.config import TrialConfig
+from trainers.objectives import Forward
+
+
+class RunningStatistics(NamedTuple):
+    """Which images a step estimates batch norm's running statistics from; its update is the same for all."""
+
+    data: Literal["adversarial", "clean", "both"] = "both"
+    """adversarial: those that the update is made on, and an attack's in train mode."""
+    clean_passes: int = 0
+    """How often a step passes the clean images, an objective's own pass included; 0: only that one, if it has any."""
+
+    def watching(self, forward: Forward, model: nn.Module, clean: Tensor) -> Forward:
+        """`forward` of `model`, which leaves the statistics alone at images that they are not estimated from.
+
+        Args:
+            clean: (B, C, H, W), the very tensor that is passed where the clean images are.
+        """
+        if self.data == "both":
+            return forward
+
+        def logits(images: Tensor) -> Tensor:
+            if (images is clean) == (self.data == "clean"):
+                return forward(images)
+            with frozen(model):
+                return forward(images)
+
+        return logits
+
+    def missing(self, reads_clean: bool) -> tuple[int, int]:
+        """Passes of the clean images to be made before and after the optimizer's step.
+
+        Args:
+            reads_clean: whether the objective passes them once itself; else the last pass is after the step.
+        """
+        if self.data == "adversarial" or self.clean_passes == 0:
+            return 0, 0
+        return self.clean_passes - 1, 0 if reads_clean else 1
+
+
+def build(config: TrialConfig) -> RunningStatistics:
+    """What a resolved config names; without attack steps there are only clean images, and nothing is added."""
+    if config.attack.steps == 0:
+        return RunningStatistics()
+    assert config.batch_norm_data is not None, "resolve the trial's config first"
+    assert config.clean_passes is not None, "resolve the trial's config first"
+    return RunningStatistics(config.batch_norm_data, config.clean_passes)
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """A block in which batch norm in train mode normalises by the batch, and leaves its running statistics alone."""
+    tracking = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+    for module in tracking:
+        module.track_running_stats = False
+    try:
+        yield
+    finally:
+        for module in tracking:
+            module.track_running_stats = True
+
+
+@torch.no_grad()
+def estimate(forward: Forward, images: Tensor, passes: int) -> None:
+    """Passes images through a model in train mode for the sake of its running statistics alone.
+
+    torch's own generators are as before, so that the update's dropout draws what it would draw without.
+
+    Args:
+        forward: of the model.
+        images: (B, C, H, W) in [0, 1].
+        passes: how many; 0 does nothing.
+    """
+    if passes == 0:
+        return
+    with torch.random.fork_rng(devices=[images.device] if images.is_cuda else []):
+        for _ in range(passes):
+            forward(images)

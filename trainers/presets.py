@@ -1,0 +1,392 @@
+"""What each paper's code sets, as a table: the values under a preset's name, each with its source.
+
+`trial: {preset: trades}` stands for all of TRADES's values; what is set beside it wins. Values are those with which the
+code runs as published for CIFAR-10, its arguments' defaults unless said; a source is the argument or the function that
+sets it, in the file named by the preset, unless another is. Values for other data are under `on`.
+
+Left alone by every preset: what a `none` of the config stands for anyway (decoupled weight decay for DEAT, coupled for
+SGD), which images are held out (all of these codes train on all 50,000 and choose on the test set), what is evaluated
+how often, seed, precision (fp32 in all), and augmentation, which is on in all and off for digits.
+
+Codes that count epochs from 1 (TRADES, MART, S2O) and lower the rate in epoch 75 do so after 74 epochs: the milestone
+is 74. Codes that lower it at t = epoch + (i + 1) / steps (DEAT, Rice, AWP) do so with the last step of an epoch, a step
+before the milestone's here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+PresetName = Literal["deat", "trades", "mart", "awp", "s2o", "avmixup", "rice2020"]
+
+#: Dotted key of a trial -> its value there, and the source.
+Values = Mapping[str, tuple[Any, str]]
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A paper's experiment."""
+
+    paper: str
+    code: str
+    """GitHub repository, and the file that trains."""
+    values: Values
+    on: Mapping[str, Values] = field(default_factory=dict)
+    """By data.name: what the code for those data sets otherwise."""
+    lacks: tuple[str, ...] = ()
+    """What of the code no key says."""
+
+
+_BN = "trainers/batch_norm.py"
+
+PRESETS: dict[PresetName, Preset] = {
+    "deat": Preset(
+        "Sun, Sinha, Zhang, KDD 2023",
+        "jsycsjh/DEAT, train_cifar_DEAT.py",
+        {
+            "data.name": ("cifar10", "main"),
+            "data.padding": ("reflect", "utils.py, pad"),
+            "model.name": ("preact_resnet18", "--model"),
+            "model.normalize": (True, "normalize"),
+            "model.moments": ("data", "utils.py, cifar10_mean"),
+            "batch_size": (128, "--batch-size"),
+            "epochs": (110, "--epochs"),
+            "optimizer.name": ("deat", "--optimizer PNM; Algorithm 2"),
+            "optimizer.lr": (0.1, "--lr-max"),
+            "optimizer.weight_decay": (5e-4, "--weight_decay"),
+            "optimizer.k1": (1.0, "main, PNM(betas=(0.9, 1.)), the second"),
+            "optimizer.k2": (0.81, "the same, the first squared; the paper rounds to 0.8"),
+            "schedule.name": ("piecewise", "--lr-schedule"),
+            "schedule.milestones": ([100, 105], "lr_schedule; Table 1"),
+            "schedule.factor": (0.1, "lr_schedule"),
+            "attack.norm": ("linf", "--norm"),
+            "attack.radius": (8 / 255, "--epsilon"),
+            "attack.step_size": (2 / 255, "--pgd-alpha"),
+            "attack.steps": (10, "--attack-iters"),
+            "attack.start": ("uniform", "attack_pgd"),
+            "attack.batch_norm": ("eval", "the flag --BNeval, as the paper says; without it train"),
+            "objective.name": ("pgd_at", "main"),
+            "objective.s2o.enabled": (False, "main"),
+            "weights.name": ("none", "main"),
+            "batch_norm_data": ("both", _BN),
+            "clean_passes": (2, _BN),
+            "evaluation.steps": (10, "--attack-iters"),
+            "evaluation.restarts": (1, "--restarts"),
+            "evaluation.step_size": (2 / 255, "--test-pgd-alpha"),
+            "evaluation.radius": (8 / 255, "--test_epsilon"),
+        },
+    ),
+    "trades": Preset(
+        "Zhang et al., ICML 2019",
+        "yaodongyu/TRADES, train_trades_cifar10.py",
+        {
+            "data.name": ("cifar10", "trainset"),
+            "data.padding": ("zero", "transform_train, RandomCrop(32, padding=4)"),
+            "model.name": ("wide_resnet34_10", "main, WideResNet()"),
+            "model.normalize": (False, "transform_train"),
+            "batch_size": (128, "--batch-size"),
+            "epochs": (76, "--epochs"),
+            "optimizer.name": ("sgd", "main"),
+            "optimizer.lr": (0.1, "--lr"),
+            "optimizer.momentum": (0.9, "--momentum"),
+            "optimizer.nesterov": (False, "main"),
+            "optimizer.weight_decay": (2e-4, "--weight-decay"),
+            "schedule.name": ("piecewise", "adjust_learning_rate"),
+            "schedule.milestones": ([74, 89, 99], "adjust_learning_rate, epochs 75, 90, 100 counted from 1"),
+            "schedule.factor": (0.1, "adjust_learning_rate"),
+            "attack.norm": ("linf", "trades.py, trades_loss(distance)"),
+            "attack.radius": (0.031, "--epsilon"),
+            "attack.step_size": (0.007, "--step-size"),
+            "attack.steps": (10, "--num-steps"),
+            "attack.start": ("normal", "trades.py, trades_loss"),
+            "attack.batch_norm": ("eval", "trades.py, trades_loss"),
+            "objective.name": ("trades", "train"),
+            "objective.beta": (6.0, "--beta"),
+            "objective.s2o.enabled": (False, "train"),
+            "weights.name": ("none", "train"),
+            "batch_norm_data": ("both", _BN),
+            "clean_passes": (2, _BN),
+            "evaluation.steps": (20, "pgd_attack_cifar10.py, --num-steps"),
+            "evaluation.restarts": (1, "pgd_attack_cifar10.py"),
+            "evaluation.step_size": (0.003, "pgd_attack_cifar10.py, --step-size"),
+            "evaluation.radius": (0.031, "pgd_attack_cifar10.py, --epsilon"),
+        },
+    ),
+    "mart": Preset(
+        "Wang et al., ICLR 2020",
+        "YisenWang/MART, train_resnet.py",
+        {
+            "data.name": ("cifar10", "trainset"),
+            "data.padding": ("zero", "transform_train, RandomCrop(32, padding=4)"),
+            "model.name": ("resnet18", "main, ResNet18()"),
+            "model.normalize": (False, "transform_train"),
+            "batch_size": (128, "--batch-size"),
+            "epochs": (120, "--epochs"),
+            "optimizer.name": ("sgd", "main"),
+            "optimizer.lr": (0.01, "--lr"),
+            "optimizer.momentum": (0.9, "--momentum"),
+            "optimizer.nesterov": (False, "main"),
+            "optimizer.weight_decay": (3.5e-3, "--weight-decay"),
+            "schedule.name": ("piecewise", "adjust_learning_rate"),
+            "schedule.milestones": ([74, 89, 99], "adjust_learning_rate, epochs 75, 90, 100 counted from 1"),
+            "schedule.factor": (0.1, "adjust_learning_rate"),
+            "attack.norm": ("linf", "mart.py, mart_loss(distance)"),
+            "attack.radius": (0.031, "--epsilon"),
+            "attack.step_size": (0.007, "--step-size"),
+            "attack.steps": (10, "--num-steps"),
+            "attack.start": ("normal", "mart.py, mart_loss"),
+            "attack.batch_norm": ("eval", "mart.py, mart_loss"),
+            "objective.name": ("mart", "train"),
+            "objective.beta": (5.0, "--beta"),
+            "objective.s2o.enabled": (False, "train"),
+            "weights.name": ("none", "train"),
+            "batch_norm_data": ("both", _BN),
+            "clean_passes": (1, _BN),
+            "evaluation.steps": (20, "_pgd_whitebox(num_steps)"),
+            "evaluation.restarts": (1, "_pgd_whitebox"),
+            "evaluation.step_size": (0.003, "_pgd_whitebox(step_size)"),
+            "evaluation.radius": (0.031, "_pgd_whitebox(epsilon)"),
+        },
+        lacks=("1.0001 - p in the loss's logarithm, see trainers/objectives.py",),
+    ),
+    "awp": Preset(
+        "Wu, Xia, Wang, NeurIPS 2020",
+        "csdongxian/AWP, AT_AWP/train_cifar10.py",
+        {
+            "data.name": ("cifar10", "main"),
+            "data.padding": ("reflect", "utils.py, pad"),
+            "model.name": ("preact_resnet18", "--model"),
+            "model.normalize": (True, "normalize"),
+            "model.moments": ("data", "utils.py, cifar10_mean"),
+            "batch_size": (128, "--batch-size"),
+            "epochs": (200, "--epochs"),
+            "optimizer.name": ("sgd", "main"),
+            "optimizer.lr": (0.1, "--lr-max"),
+            "optimizer.momentum": (0.9, "main"),
+            "optimizer.nesterov": (False, "main"),
+            "optimizer.weight_decay": (5e-4, "main"),
+            "schedule.name": ("piecewise", "--lr-schedule"),
+            "schedule.milestones": ([100, 150], "lr_schedule, at 0.5 and 0.75 of the epochs"),
+            "schedule.factor": (0.1, "lr_schedule"),
+            "attack.norm": ("linf", "--norm"),
+            "attack.radius": (8 / 255, "--epsilon"),
+            "attack.step_size": (2 / 255, "--pgd-alpha"),
+            "attack.steps": (10, "--attack-iters"),
+            "attack.start": ("uniform", "attack_pgd"),
+            "attack.batch_norm": ("train", "main, model.train() from the step before; eval in an epoch's first step"),
+            "objective.name": ("pgd_at", "main"),
+            "objective.s2o.enabled": (False, "main"),
+            "weights.name": ("awp", "main"),
+            "weights.gamma": (0.01, "--awp-gamma"),
+            "weights.warmup": (0, "--awp-warmup"),
+            "batch_norm_data": ("both", _BN),
+            "clean_passes": (1, _BN),
+            "evaluation.steps": (20, "--attack-iters-test"),
+            "evaluation.restarts": (1, "--restarts"),
+            "evaluation.step_size": (2 / 255, "--pgd-alpha"),
+            "evaluation.radius": (8 / 255, "--epsilon"),
+        },
+        on={
+            "svhn": {
+                "data.name": ("svhn", "AT_AWP/train_svhn.py, main"),
+                "data.augment": (False, "AT_AWP/train_svhn.py, train_transform"),
+                "model.moments": ("half", "AT_AWP/train_svhn.py, svhn_mean"),
+                "optimizer.lr": (0.01, "AT_AWP/train_svhn.py, --lr-max"),
+                "attack.step_size": (1 / 255, "AT_AWP/train_svhn.py, --pgd-alpha"),
+                "evaluation.step_size": (1 / 255, "AT_AWP/train_svhn.py, --pgd-alpha"),
+                "weights.warmup": (5, "AT_AWP/train_svhn.py, --awp-warmup"),
+            },
+            "cifar100": {"data.name": ("cifar100", "AT_AWP/train_cifar100.py, main")},
+        },
+        lacks=("the optimizer steps at the perturbed weights, see trainers/weights.py",),
+    ),
+    "s2o": Preset(
+        "Jin et al., CVPR 2022",
+        "Alexkael/S2O, CIFAR10_AT_S2O/train_S2O.py",
+        {
+            "data.name": ("cifar10", "trainset"),
+            "data.padding": ("zero", "transform_train, RandomCrop(32, padding=4)"),
+            "model.name": ("preact_resnet18", "main"),
+            "model.normalize": (False, "transform_train"),
+            "batch_size": (128, "--batch-size"),
+            "epochs": (200, "--epochs"),
+            "optimizer.name": ("sgd", "main"),
+            "optimizer.lr": (0.1, "--lr"),
+            "optimizer.momentum": (0.9, "--momentum"),
+            "optimizer.nesterov": (False, "main"),
+            "optimizer.weight_decay": (5e-4, "--weight-decay"),
+            "schedule.name": ("piecewise", "adjust_learning_rate"),
+            "schedule.milestones": ([99, 149], "adjust_learning_rate, epochs 100 and 150 counted from 1"),
+            "schedule.factor": (0.1, "adjust_learning_rate"),
+            "attack.norm": ("linf", "_pgd_whitebox"),
+            "attack.radius": (8 / 255, "--epsilon"),
+            "attack.step_size": (2 / 255, "--step-size"),
+            "attack.steps": (10, "--num-steps"),
+            "attack.start": ("uniform", "_pgd_whitebox"),
+            "attack.batch_norm": ("eval", "_pgd_whitebox"),
+            "objective.name": ("pgd_at", "train"),
+            "objective.s2o.enabled": (True, "train"),
+            "objective.s2o.weight": (0.1, "train"),
+            "objective.s2o.rho": (0.8, "train"),
+            "weights.name": ("none", "train"),
+            "batch_norm_data": ("both", _BN),
+            "clean_passes": (1, _BN),
+            "evaluation.steps": (20, "eval_attack.py, --num-steps"),
+            "evaluation.restarts": (1, "eval_attack.py"),
+            "evaluation.step_size": (0.003, "eval_attack.py, --step-size; README"),
+            "evaluation.radius": (0.031, "eval_attack.py, --epsilon; README"),
+        },
+        on={
+            "svhn": {"optimizer.lr": (0.01, "--lr, its metavar: SVHN:0.01")},
+            "cifar100": {"objective.s2o.rho": (0.98, "README, for TRADES-AWP+S2O")},
+        },
+        lacks=("each image passes twice in train mode, as one pass does but with a longer memory",),
+    ),
+    "avmixup": Preset(
+        "Lee, Lee, Yoon, CVPR 2020",
+        "Saehyung-Lee/cifar10_challenge, config.json and train.py",
+        {
+            "data.name": ("cifar10", "cifar10_input.py"),
+            "data.padding": ("zero", "cifar10_input.py, resize_image_with_crop_or_pad"),
+            "model.name": ("wide_resnet34_10", "model.py: 32 layers, ten times as wide"),
+            "model.normalize": (True, "model.py, per_image_standardization"),
+            "model.moments": ("data", "the nearest there is"),
+            "batch_size": (128, "training_batch_size"),
+            "epochs": (205, "max_num_training_steps 80,000, at 390 an epoch"),
+            "optimizer.name": ("sgd", "train.py, MomentumOptimizer"),
+            "optimizer.lr": (0.1, "step_size_schedule"),
+            "optimizer.momentum": (0.9, "momentum"),
+            "optimizer.nesterov": (False, "train.py, MomentumOptimizer"),
+            "optimizer.weight_decay": (2e-4, "weight_decay"),
+            "schedule.name": ("piecewise", "step_size_schedule"),
+            "schedule.milestones": ([103, 154], "step_size_schedule, steps 40,000 and 60,000, at 390 an epoch"),
+            "schedule.factor": (0.1, "step_size_schedule"),
+            "attack.norm": ("linf", "pgd_attack.py, LinfPGDAttack"),
+            "attack.radius": (8 / 255, "epsilon"),
+            "attack.step_size": (2 / 255, "step_size"),
+            "attack.steps": (10, "num_steps"),
+            "attack.start": ("uniform", "random_start"),
+            "attack.batch_norm": ("batch", "train.py, is_training=True; update operations run with the update alone"),
+            "objective.name": ("avmixup", "AVmixup"),
+            "objective.vertex": (2.0, "gamma"),
+            "objective.clean_label": (1.0, "lambda1"),
+            "objective.vertex_label": (0.1, "lambda2"),
+            "objective.s2o.enabled": (False, "train.py"),
+            "weights.name": ("none", "train.py"),
+            "batch_norm_data": ("adversarial", _BN),
+            "evaluation.steps": (10, "num_steps"),
+            "evaluation.restarts": (1, "eval.py"),
+            "evaluation.step_size": (2 / 255, "step_size"),
+            "evaluation.radius": (8 / 255, "epsilon"),
+        },
+        lacks=(
+            "a WideResNet-32-10 with leaky ReLU, which standardises each image by itself",
+            "crops from 2 pixels of padding",
+            "weight decay on the convolutions' and the linear layer's kernels alone",
+        ),
+    ),
+    "rice2020": Preset(
+        "Rice, Wong, Kolter, ICML 2020",
+        "locuslab/robust_overfitting, train_cifar.py",
+        {
+            "data.name": ("cifar10", "main"),
+            "data.padding": ("reflect", "utils.py, pad"),
+            "model.name": ("preact_resnet18", "--model"),
+            "model.normalize": (True, "normalize"),
+            "model.moments": ("data", "utils.py, cifar10_mean"),
+            "batch_size": (128, "--batch-size"),
+            "epochs": (200, "--epochs"),
+            "optimizer.name": ("sgd", "main"),
+            "optimizer.lr": (0.1, "--lr-max"),
+            "optimizer.momentum": (0.9, "main"),
+            "optimizer.nesterov": (False, "main"),
+            "optimizer.weight_decay": (5e-4, "main"),
+            "schedule.name": ("piecewise", "--lr-schedule"),
+            "schedule.milestones": ([100, 150], "lr_schedule, at 0.5 and 0.75 of the epochs"),
+            "schedule.factor": (0.1, "lr_schedule"),
+            "attack.norm": ("linf", "--norm"),
+            "attack.radius": (8 / 255, "--epsilon"),
+            "attack.step_size": (2 / 255, "--pgd-alpha"),
+            "attack.steps": (10, "--attack-iters"),
+            "attack.start": ("uniform", "attack_pgd"),
+            "attack.batch_norm": ("train", "main, model.train()"),
+            "objective.name": ("pgd_at", "main"),
+            "objective.s2o.enabled": (False, "main"),
+            "weights.name": ("none", "main"),
+            "batch_norm_data": ("both", _BN),
+            "clean_passes": (1, _BN),
+            "evaluation.steps": (10, "--attack-iters"),
+            "evaluation.restarts": (1, "--restarts"),
+            "evaluation.step_size": (2 / 255, "--pgd-alpha"),
+            "evaluation.radius": (8 / 255, "--epsilon"),
+        },
+        on={
+            "svhn": {
+                "data.name": ("svhn", "train_svhn.py, main"),
+                "data.augment": (False, "train_svhn.py, train_transform"),
+                "model.moments": ("half", "train_svhn.py, svhn_mean"),
+                "optimizer.lr": (0.01, "train_svhn.py, --lr-max"),
+            },
+            "cifar100": {"data.name": ("cifar100", "train_cifar100.py, main")},
+        },
+    ),
+}
+
+#: A key that is set, to this value or at all, and what of a preset does not go with it: DEAT has no momentum, and a
+#: step of the evaluation's was published for a ball of one size.
+_UNFIT: dict[tuple[str, str | None], tuple[str, ...]] = {
+    ("optimizer.name", "deat"): ("optimizer.momentum", "optimizer.nesterov"),
+    ("attack.radius", None): ("evaluation.radius", "evaluation.step_size"),
+    ("attack.norm", "l2"): ("evaluation.radius", "evaluation.step_size"),
+}
+
+
+def beneath(given: Mapping[str, Any]) -> dict[str, Any]:
+    """A trial's values with those of the preset that they name where they set nothing: what is set wins.
+
+    Args:
+        given: nested, as in a config file; with no `preset`, or an unknown one, they come back as they are.
+
+    >>> beneath({"preset": "mart", "optimizer": {"lr": 0.1}})["optimizer"]["weight_decay"]
+    0.0035
+    """
+    values = dict(given)
+    for key, value in published(given).items():
+        _put(values, key.split("."), value)
+    return values
+
+
+def published(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What the preset that a trial's values name sets on their data, by dotted key; nothing without a preset.
+
+    What does not go with a key that is set is left out (`_UNFIT`): TRADES's momentum, where the optimizer is DEAT.
+    """
+    preset = PRESETS.get(given.get("preset"))  # type: ignore[arg-type]
+    if preset is None:
+        return {}
+    values = preset.values | preset.on.get(_at(given, "data.name"), {})  # type: ignore[operator]
+    unfit: set[str] = set()
+    for (key, choice), keys in _UNFIT.items():
+        found = _at(given, key)
+        if found is not None and choice in (None, found):
+            unfit.update(keys)
+    return {key: value for key, (value, _) in values.items() if key not in unfit}
+
+
+def _put(values: dict[str, Any], path: list[str], value: Any) -> None:
+    """Sets the value unless one is there; what is no mapping of keys is left for the config to refuse."""
+    for part in path[:-1]:
+        inner = values.get(part, {})
+        if not isinstance(inner, Mapping):
+            return
+        values[part] = inner = dict(inner)
+        values = inner
+    values.setdefault(path[-1], value)
+
+
+def _at(values: Any, key: str) -> Any:
+    for part in key.split("."):
+        values = values.get(part) if isinstance(values, Mapping) else None
+    return values
