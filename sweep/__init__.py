@@ -1,6 +1,7 @@
 """From one config file to finished trials: the roof, with the command line.
 
 config           YAML -> SweepConfig, checked
+yaml_text        YAML text <-> plain values: no number that readers of YAML disagree on
 space            axes -> points
 search           which trial next: the interface, and lists known beforehand
 optuna_search    which trial next, learnt from what came back

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -11,6 +10,7 @@ import yaml
 from pydantic import Field, WrapValidator, model_validator
 
 from sweep.space import INERT_AXES, Axis, Point, axis_order, leaf_keys, nested, value_at
+from sweep.yaml_text import Misread, parsed, written
 from trainers.config import TrialConfig, leaves
 from trainers.errors import UserError, suggestion, validated
 from trainers.fields import Frozen, Number, Whole
@@ -187,7 +187,7 @@ def dump(config: SweepConfig) -> str:
         if not axis.when:
             _remove(values["trial"], key)
     del values["trial"]["seed"]
-    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    return written(values)
 
 
 def _mapping(path: Path) -> dict[str, Any]:
@@ -198,41 +198,16 @@ def _mapping(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as text: {error}; give a YAML file") from None
     try:
-        values = _parsed(text)
+        values = parsed(text)
     except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error).partition("\n")[0]
-        raise UserError(f"{path}{line}: not valid YAML: {problem}") from None
+        what = "" if isinstance(error, Misread) else "not valid YAML: "
+        raise UserError(f"{path}{line}: {what}{problem}") from None
     if not isinstance(values, dict):
         raise UserError(f"{path}: must be a mapping of keys to values, got {type(values).__name__}")
     return values
-
-
-def _parsed(text: str) -> Any:
-    values = yaml.load(text, Loader=_UniqueKeys)
-    try:
-        json.dumps(values, default=str)
-    except (ValueError, RecursionError):
-        raise ValueError("an alias (*name) holds itself; write its values out") from None
-    return values
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML's safe loader, but a key that stands twice is an error: the first would be lost in silence."""
-
-    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        node = super().compose_mapping_node(anchor)
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                continue
-            if key.value in seen:
-                raise yaml.composer.ComposerError(
-                    None, None, f"duplicate key {key.value!r}: give each key once", key.start_mark
-                )
-            seen.add(key.value)
-        return node
 
 
 def _override(values: dict[str, Any], override: str) -> None:
@@ -240,7 +215,9 @@ def _override(values: dict[str, Any], override: str) -> None:
     if not equals or not key:
         raise UserError(f"--set {override}: must be KEY=VALUE, such as trial.epochs=3")
     try:
-        value = _parsed(text)
+        value = parsed(text)
+    except Misread as error:
+        raise UserError(f"--set {key}: {error.problem}") from None
     except (yaml.YAMLError, ValueError):
         raise UserError(f"--set {key}: the value is not valid YAML, got {text!r}") from None
     section, _, rest = key.partition(".")

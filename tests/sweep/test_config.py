@@ -63,6 +63,7 @@ CONFIGS = {
         "search": {"name": "optuna", "n_trials": 5, "sampler": "gp", "seed": 3},
     },
     "a loss": {"metric": "val_clean_loss", "mode": "min"},
+    "a day for a name": {"name": "2024-01-01"},
     "text beyond ASCII": {"question": "Is ε = 8/255 enough: für 'alle'?"},
     "all else": {
         "seeds": [3, 1],
@@ -305,7 +306,11 @@ def test_a_mistake_is_named_with_its_key_and_a_way_out(values: dict[str, Any], m
         ("name: t\n\tspace: 1\n", ":2: not valid YAML: found character '\\t' that cannot start any token"),
         ("name: t\n? [1]\n: 2\n", ":2: not valid YAML: found unhashable key"),
         ("name: !!python/object:os.system t\n", None),
-        ("question: 2020-13-45\n", ": not valid YAML: month must be in 1..12"),
+        (
+            "name: t\nseeds: [000, 001]\n",
+            ":2: 000: a leading zero makes a number octal for some readers of YAML; write 0 if that is meant, "
+            "or '000' in quotes for text",
+        ),
         ("question: \x00\n", ": not valid YAML: unacceptable character #x0000: special characters are not allowed"),
         ("- a\n- b\n", ": must be a mapping of keys to values, got list"),
         ("", ": must be a mapping of keys to values, got NoneType"),
@@ -387,6 +392,10 @@ def test_setting_an_axis_of_space_replaces_what_trial_says(yaml_file: Write) -> 
         ("trial.epochs", "--set trial.epochs: must be KEY=VALUE, such as trial.epochs=3"),
         ("=3", "--set =3: must be KEY=VALUE, such as trial.epochs=3"),
         ("trial.epochs=[", "--set trial.epochs: the value is not valid YAML, got '['"),
+        ("batch_size=016", "--set batch_size: 016: a leading zero makes a number octal for some readers of YAML; "
+         "write 16 if that is meant, or '016' in quotes for text"),
+        ("trial.weights.name=no", "{path}: trial.weights.name: must be one of none, awp; got 'no'; "
+         "did you mean 'none'?"),
         ("name.first=3", "--set name.first=3: name is a value, not a mapping of keys"),
         ("trial.epoch=3", "{path}: trial.epoch: unknown key; did you mean 'epochs'?"),
         ("epochs=3", "{path}: epochs: unknown key; known: name, question, trial, space, seeds, search, resources, "
