@@ -12,7 +12,7 @@ from pydantic import Field, WrapValidator, model_validator
 from sweep.space import INERT_AXES, Axis, Point, axis_order, leaf_keys, nested, value_at
 from sweep.yaml_text import Misread, parsed, written
 from trainers.config import TrialConfig, leaves
-from trainers.errors import UserError, suggestion, validated
+from trainers.errors import UserError, unknown_key, validated
 from trainers.fields import Frozen, Number, Whole
 
 #: What a sweep may choose by: measured on the validation split, never on the test set.
@@ -110,7 +110,7 @@ def _check_axis(key: str, axis: Axis, config: SweepConfig) -> None:
         raise ValueError(f"space.{key}: {INERT_AXES[key]}")
     for name, where in [(key, key), *((name, f"{key}.when.{name}") for name in axis.when or {})]:
         if name not in leaf_keys():
-            raise ValueError(f"space.{where}: unknown key; {suggestion(name, leaf_keys())}")
+            raise ValueError(f"space.{where}: {unknown_key(name, leaf_keys(), leaf_keys())}")
     if config.search.name == "grid" and axis.grid is None:
         raise ValueError(
             f"space.{key}: search grid needs a list of values; give one, or set search.name to random or optuna"

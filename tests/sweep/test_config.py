@@ -115,6 +115,47 @@ def merged(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]
         ({"trial": {"atack": {}}}, "trial.atack: unknown key; did you mean 'attack'?"),
         ({"space": {"optimizer.LR": [1]}}, "space.optimizer.LR: unknown key; did you mean 'optimizer.lr'?"),
         ({"space": {"optimizer": [1]}}, "space.optimizer: unknown key; did you mean 'optimizer.lr'?"),
+        ({"space": {"lr": [1]}}, "space.lr: unknown key; did you mean 'optimizer.lr'?"),
+        ({"space": {"trial.optimizer.lr": [1]}}, "space.trial.optimizer.lr: unknown key; did you mean 'optimizer.lr'?"),
+        ({"lr": 0.1}, "lr: unknown key; did you mean 'trial.optimizer.lr'?"),
+        ({"optimizer": {"lr": 0.1}}, "optimizer: unknown key; did you mean 'trial.optimizer'?"),
+        ({"weight_dacay": 0.1}, "weight_dacay: unknown key; did you mean 'trial.optimizer.weight_decay'?"),
+        ({"n_trials": 3}, "n_trials: unknown key; did you mean 'search.n_trials'?"),
+        ({"seed": 3}, "seed: unknown key; did you mean 'seeds'?"),
+        ({"trial": {"seeds": [3]}}, "trial.seeds: unknown key; did you mean 'seeds'?"),
+        ({"trial": {"lr": 0.1}}, "trial.lr: unknown key; did you mean 'trial.optimizer.lr'?"),
+        ({"trial": {"optimizer": {"epochs": 3}}}, "trial.optimizer.epochs: unknown key; did you mean 'trial.epochs'?"),
+        (
+            {"trial": {"radius": 3}},
+            "trial.radius: unknown key; did you mean 'trial.attack.radius' or 'trial.evaluation.radius'?",
+        ),
+        (
+            {"trial": {"optimizer": "deat"}},
+            "trial.optimizer: must be a mapping of keys to values, got 'deat'; did you mean {name: deat}?",
+        ),
+        # what does not exist
+        (
+            {"stopping": {"patience": 3}},
+            "stopping: robustsweep has no early stopping yet; every trial trains all its epochs: leave it out",
+        ),
+        (
+            {"trial": {"wandb": True}},
+            "trial.wandb: robustsweep has no trackers yet; RUN/records.jsonl holds every number, and `sweep results` "
+            "gives them: leave it out",
+        ),
+        (
+            {"report": "r.html"},
+            "report: robustsweep has no report page yet; `sweep figures` draws figures and tables: leave it out",
+        ),
+        (
+            {"resources": {"workers": 4}},
+            "resources.workers: robustsweep has no trial on several processes or GPUs yet; trials run side by side: "
+            "see resources and max_concurrent",
+        ),
+        (
+            {"space": {"pruner.name": ["asha"]}},
+            "space.pruner.name: robustsweep has no early stopping yet; every trial trains all its epochs: leave it out",
+        ),
         ({"space": {"batch_size": {"gird": [1]}}}, "space.batch_size.gird: unknown key; did you mean 'grid'?"),
         (
             {"space": {"batch_size": {"grid": [1], "when": {"optimizer.nam": "sgd"}}}},
@@ -398,8 +439,13 @@ def test_setting_an_axis_of_space_replaces_what_trial_says(yaml_file: Write) -> 
          "did you mean 'none'?"),
         ("name.first=3", "--set name.first=3: name is a value, not a mapping of keys"),
         ("trial.epoch=3", "{path}: trial.epoch: unknown key; did you mean 'epochs'?"),
-        ("epochs=3", "{path}: epochs: unknown key; known: name, question, trial, space, seeds, search, resources, "
+        ("epochs=3", "{path}: epochs: unknown key; did you mean 'trial.epochs'?"),
+        ("lr=0.1", "{path}: lr: unknown key; did you mean 'trial.optimizer.lr'?"),
+        ("optimizer.lr=0.1", "{path}: optimizer: unknown key; did you mean 'trial.optimizer'?"),
+        ("zzz=3", "{path}: zzz: unknown key; known: name, question, trial, space, seeds, search, resources, "
          "max_concurrent, metric, mode"),
+        ("stopping.patience=3", "{path}: stopping: robustsweep has no early stopping yet; every trial trains all its "
+         "epochs: leave it out"),
         ("trial.optimizer.lr=-1", "{path}: trial.optimizer.lr: must be > 0.0, got -1"),
         ("trial.epochs=", "{path}: trial.epochs: must be a whole number, got None"),
         ("trial.seed=3", "{path}: trial.seed: seeds are replicates; write seeds: [3] instead"),
