@@ -166,6 +166,10 @@ def fingerprints(config: SweepConfig) -> dict[str, str]:
     return found
 
 
+#: Parts of a trial that `check_trials` looks at.
+_CHECKED = ("data", "model", "batch_size", "attack", "evaluation")
+
+
 def check_trials(config: SweepConfig, trials: Iterable[PlannedTrial]) -> None:
     """Each data set can be loaded and each network trained on it; loads every distinct one, on the CPU.
 
@@ -185,13 +189,22 @@ def check_trials(config: SweepConfig, trials: Iterable[PlannedTrial]) -> None:
     try:
         found = shapes(dict.fromkeys(data for data, *_ in wanted))
         for data, network, batch_size in wanted:
-            images, height, width = found[data]
-            check_size(network, height, width)
-            check_batches(network, height, width, images, batch_size)
+            shape = found[data]
+            check_size(network, shape.height, shape.width)
+            check_batches(network, shape.height, shape.width, shape.train_images, batch_size)
+        for one in configs:
+            _check_lengths(one, found[one.data].pixels)
         for one in _measured(configs):
             refuse(one)
     except UserError as error:
         raise _located(error, config) from None
+
+
+def _check_lengths(config: TrialConfig, pixels: int) -> None:
+    try:
+        config.check_lengths(pixels)
+    except ValueError as error:
+        raise UserError(str(error)) from None
 
 
 def _measured(configs: Iterable[TrialConfig]) -> list[TrialConfig]:
@@ -201,7 +214,7 @@ def _measured(configs: Iterable[TrialConfig]) -> list[TrialConfig]:
 
 
 def examples(config: SweepConfig, fingerprints: Mapping[str, str]) -> list[PlannedTrial]:
-    """Trials of a space whose points are not known yet: one for each data set and network that it can draw.
+    """Trials of a space whose points are not known yet: one for each data set, network and attack that it can draw.
 
     Of a range the low end, of a stratum the first 1,000 combinations.
     """
@@ -209,7 +222,7 @@ def examples(config: SweepConfig, fingerprints: Mapping[str, str]) -> list[Plann
     points: dict[str, Point] = {}
     for stratum in strata(config.space, base):
         for point in islice(combinations(config.space, base, stratum), 1000):
-            read = {key: value for key, value in point.items() if key.split(".")[0] in ("data", "model", "batch_size")}
+            read = {key: value for key, value in point.items() if key.split(".")[0] in _CHECKED}
             points.setdefault(json.dumps(read), point)
     return [planned_trial(base, point, config.seeds[0], fingerprints) for point in points.values()]
 

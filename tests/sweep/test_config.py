@@ -14,6 +14,7 @@ from sweep.config import SweepConfig, dump, load
 from sweep.plan import plan
 from sweep.search import distinct_data
 from trainers.config import DataConfig
+from trainers.data import Shape
 from trainers.errors import UserError
 
 Write = Callable[[str], Path]
@@ -64,6 +65,12 @@ CONFIGS = {
     },
     "a loss": {"metric": "val_clean_loss", "mode": "min"},
     "a day for a name": {"name": "2024-01-01"},
+    "an l_2 radius over 1": {
+        "space": space(
+            attack__norm=["linf", "l2"],
+            attack__radius={"grid": [1.5], "when": {"attack.norm": "l2"}},
+        )
+    },
     "text beyond ASCII": {"question": "Is ε = 8/255 enough: für 'alle'?"},
     "all else": {
         "seeds": [3, 1],
@@ -202,6 +209,26 @@ def merged(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]
         ),
         ({"resources": {"cpu": 0}}, "resources.cpu: must be > 0.0, got 0"),
         ({"max_concurrent": 0}, "max_concurrent: must be > 0, got 0"),
+        (
+            {"trial": {"attack": {"radius": 8}}},
+            "trial.attack.radius: must be <= 1 in linf, pixels being in [0, 1], got 8; did you mean 8/255?",
+        ),
+        (
+            {"trial": {"attack": {"step_size": 2}}},
+            "trial.attack.step_size: must be <= 1 in linf, pixels being in [0, 1], got 2; did you mean 2/255?",
+        ),
+        (
+            {"trial": {"evaluation": {"radius": 8}}},
+            "trial.evaluation.radius: must be <= 1 in linf, pixels being in [0, 1], got 8; did you mean 8/255?",
+        ),
+        (
+            {"space": {"evaluation.step_size": [0.1, 2]}},
+            "space.evaluation.step_size: must be <= 1 in linf, pixels being in [0, 1], got 2; did you mean 2/255?",
+        ),
+        (
+            {"space": {"attack.radius": [0.1, 1.5], "attack.norm": ["linf", "l2"]}},
+            "space.attack.radius: must be <= 1 in linf, pixels being in [0, 1], got 1.5; did you mean 1.5/255?",
+        ),
         # what is empty, missing or twice
         ({"name": None}, "name: must be text, got None"),
         ({"space": {}}, "space: must not be empty, got {}"),
@@ -471,7 +498,9 @@ def test_every_ready_config_loads_and_plans(path: Path, yaml_file: Write, monkey
         return f"{data.name}-0"
 
     monkeypatch.setattr("trainers.data.fingerprint", fingerprint)
-    monkeypatch.setattr("trainers.data.shapes", lambda configs: dict.fromkeys(configs, (1000, 32, 32)))
+    monkeypatch.setattr(
+        "trainers.data.shapes", lambda configs: dict.fromkeys(configs, Shape(1000, 20, 100, 10, 3, 32, 32))
+    )
     monkeypatch.setattr("trainers.dynamics.measurement.refuse", lambda config: None)  # it loads the data
     config = load(path)
     found = plan(config, [], "abc")
