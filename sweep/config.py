@@ -136,7 +136,17 @@ def load(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
         raise UserError(f"{path}: trial.seed: seeds are replicates; write seeds: [{trial['seed']}] instead")
     config = validated(SweepConfig, values, f"{path}: ")
     space = {key: _read_axis(config, key, f"{path}: space") for key in config.space}
-    return config.model_copy(update={"space": space})
+    return _rooted(config.model_copy(update={"space": space}))
+
+
+def _rooted(config: SweepConfig) -> SweepConfig:
+    """The config with an absolute data root, so that RUN/sweep.yaml means the same from anywhere."""
+    names = config.space["data.name"].extremes() if "data.name" in config.space else ()
+    if config.trial.data.root is None and {config.trial.data.name, *names} == {"digits"}:
+        return config
+    root = str(Path(config.trial.data.root or "data").expanduser().absolute())
+    data = config.trial.data.model_copy(update={"root": root})
+    return config.model_copy(update={"trial": config.trial.model_copy(update={"data": data})})
 
 
 def _read_axis(config: SweepConfig, key: str, where: str) -> Axis:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
@@ -12,6 +13,7 @@ from typing import Any
 
 from sweep.config import SweepConfig
 from sweep.optuna_search import OptunaSearch
+from sweep.plan_warnings import Warned, warnings
 from sweep.progress import Progress, TrialProgress, kind_of
 from sweep.search import (
     FixedSearch,
@@ -44,6 +46,7 @@ class Plan:
     """Finished trials by code version, where it is not this one."""
     trial_seconds: float | None
     """Of the unfinished trials, one after another; None until an epoch has been measured."""
+    warnings: tuple[Warned, ...] = ()
 
     @property
     def left(self) -> int:
@@ -61,6 +64,8 @@ class Plan:
         for version, number in self.other_code.items():
             lines.append(f"  {number} of the finished come from other code ({version}); they are kept")
         lines.append(f"  cost: {self._cost()}")
+        if self.warnings:
+            lines += ["  warnings:", *(f"    {one.line()}" for one in self.warnings)]
         return lines
 
     def _shape(self) -> str:
@@ -108,17 +113,19 @@ def plan(config: SweepConfig, records: Sequence[Mapping[str, Any]], code_version
     search, points = _search(config, marks, records, finished)
     known = search.known()
     unknown = examples(config, marks) if search.size() > len(known) else []
-    check_trials(config, [*(trial for trial in known if trial.id not in finished), *unknown])
+    shapes = check_trials(config, [*(trial for trial in known if trial.id not in finished), *unknown])
     trials = [trial.id for trial in known]
+    odd = warnings(config, [trial.config for trial in (*known, *unknown)], shapes)
     return Plan(
         config=config,
         search=search,
         size=search.size(),
-        merged=points * len(config.seeds) - search.size() if points else 0,
+        merged=len(set(points)) * len(config.seeds) - search.size() if points else 0,
         finished=sum(trial in finished for trial in trials),
         resumable=sum(trial.resumes(code_version) for trial in map(progress.trials.get, trials) if trial is not None),
         other_code=_other_code([finished[trial] for trial in trials if trial in finished], code_version),
         trial_seconds=_seconds(search, progress, config, code_version),
+        warnings=(*_repeated(search, points, config), *odd),
     )
 
 
@@ -127,14 +134,27 @@ def _search(
     marks: Mapping[str, str],
     records: Sequence[Mapping[str, Any]],
     finished: Mapping[str, TrialProgress],
-) -> tuple[Search, int]:
-    """The search, and of how many points it was made; 0 where they are not known yet."""
+) -> tuple[Search, list[str]]:
+    """The search, and the points that it was made of, as JSON; none where they are not known yet."""
     if config.search.name == "optuna":
         trial_records = [record for record in records if record["record"] == "trial"]
         values = {name: metric(trial, config) for name, trial in finished.items()}
-        return OptunaSearch(config, marks, trial_records, values), 0
+        return OptunaSearch(config, marks, trial_records, values), []
     points = fixed_points(config)
-    return FixedSearch(planned(config, points, marks), frozenset(finished)), len(points)
+    return FixedSearch(planned(config, points, marks), frozenset(finished)), [json.dumps(point) for point in points]
+
+
+def _repeated(search: Search, points: Sequence[str], config: SweepConfig) -> Iterator[Warned]:
+    """Draws that repeat a point, and Optuna's points that are fewer than asked for."""
+    if isinstance(search, OptunaSearch):
+        limits, asked = search.limits(), config.search.n_trials or 0
+        if max(limits) < asked:
+            where = "the space" if len(limits) == 1 else "a combination of the grid axes"
+            text = f"search.n_trials is {asked}, and {where} has {max(limits)} distinct points: each is run once"
+            yield Warned(text, f"search.n_trials={max(limits)}")
+    elif len(distinct := set(points)) < len(points):
+        text = f"of the {len(points)} points drawn {len(distinct)} are distinct, and each is run once"
+        yield Warned(text, "search.name=optuna, which repeats none, or list the values as {grid: [...]}")
 
 
 def metric(trial: TrialProgress, config: SweepConfig) -> float | None:

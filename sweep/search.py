@@ -12,7 +12,8 @@ from typing import Any, Protocol
 
 from sweep.config import SweepConfig
 from sweep.space import Point, combinations, draw, leaf_keys, located, nested, sobol, strata
-from trainers.config import TrialConfig
+from trainers.config import DataConfig, TrialConfig
+from trainers.data import Shape
 from trainers.errors import UserError, validated
 from trainers.identity import identity, trial_id
 
@@ -170,12 +171,15 @@ def fingerprints(config: SweepConfig) -> dict[str, str]:
 _CHECKED = ("data", "model", "batch_size", "attack", "evaluation")
 
 
-def check_trials(config: SweepConfig, trials: Iterable[PlannedTrial]) -> None:
+def check_trials(config: SweepConfig, trials: Iterable[PlannedTrial]) -> dict[DataConfig, Shape]:
     """Each data set can be loaded and each network trained on it; loads every distinct one, on the CPU.
 
     Args:
         config: the sweep.
         trials: that are to run.
+
+    Returns:
+        What there is of the data of each.
 
     Raises:
         UserError: what every such trial would fail with.
@@ -198,6 +202,7 @@ def check_trials(config: SweepConfig, trials: Iterable[PlannedTrial]) -> None:
             refuse(one)
     except UserError as error:
         raise _located(error, config) from None
+    return found
 
 
 def _check_lengths(config: TrialConfig, pixels: int) -> None:

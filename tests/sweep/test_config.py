@@ -96,6 +96,24 @@ def test_every_default_stands_in_the_dump(yaml_file: Write) -> None:
     assert set(dumped) == set(SweepConfig.model_fields)
 
 
+@pytest.mark.parametrize("root", [None, "images", "~/images", "/images"])
+def test_the_dump_names_the_same_data_from_wherever_it_is_launched(
+    root: str | None, yaml_file: Write, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    config = load(yaml_file(yaml.safe_dump(merged(BASE, {"trial": {"data": {"name": "cifar10", "root": root}}}))))
+    absolute = {None: "data", "images": "images", "~/images": "home/images", "/images": "/images"}
+    assert config.trial.data.root == str(tmp_path / absolute[root])
+    elsewhere = yaml_file(dump(config))
+    monkeypatch.chdir("/")
+    assert load(elsewhere) == config
+
+
+def test_digits_have_no_root(yaml_file: Write) -> None:
+    assert load(yaml_file(yaml.safe_dump(BASE))).trial.data.root is None
+
+
 def test_a_value_is_read_as_its_key_reads_it(yaml_file: Write) -> None:
     axes = space(optimizer__lr=["1e-4", "8/255", 1], batch_size=[16.0], optimizer__k2={"grid": ["0.5"], **DEAT})
     config = load(yaml_file(yaml.safe_dump(BASE | {"space": axes})))
