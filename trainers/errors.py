@@ -60,6 +60,10 @@ class UserError(ValueError):
     """Input that only the user can mend; the command line prints it without a traceback and exits with 2."""
 
 
+class Absent(UserError):
+    """Data that are not there at all, with which one may plan, and not train."""
+
+
 def suggestion(word: str, known: Iterable[str]) -> str:
     """The way out of a misspelt word: the nearest known one, or all of them.
 
