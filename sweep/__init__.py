@@ -1,12 +1,15 @@
 """From one config file to finished trials: the roof, with the command line.
 
 config           YAML -> SweepConfig, checked
+yaml_text        YAML text <-> plain values: no number that readers of YAML disagree on
 space            axes -> points
 search           which trial next: the interface, and lists known beforehand
 optuna_search    which trial next, learnt from what came back
 progress         what a run's records come to
 plan             wanted trials, those already finished, what they will cost
 preset_lines     what of its trials differs from the presets
+cost             what it will take: counted FLOPs and a named rate, memory, disk
+plan_warnings    what of it can hardly be meant, with the key that ends it
 journal          a run directory while a launch holds it; the only writer of records
 trial            one trial as a process runs it
 ray_tune         trials through Ray Tune

@@ -61,17 +61,28 @@ def main() -> None:
 @_config
 @_out
 @_set
-def plan(config: Path, out: Path | None, overrides: tuple[str, ...]) -> None:
+@click.option("--no-data", is_flag=True, help="Look at no data; by itself where they are absent.")
+@click.option(
+    "--rate",
+    metavar="TFLOPS",
+    type=click.FloatRange(min=0, min_open=True),
+    help="What a trial computes a second, TFLOP/s, for the cost of what was never run [default: timed here; for a GPU "
+    "that is not here, a third of an A100's peak].",
+)
+def plan(config: Path, out: Path | None, overrides: tuple[str, ...], no_data: bool, rate: float | None) -> None:
     """Show what a launch would run, and train nothing."""
     from sweep import plan as planning
+    from sweep.cost import estimate
     from sweep.journal import refuse_other_sweep
     from trainers.provenance import code_version
 
     sweep = _load(config, overrides)
     directory = _directory_of(sweep, out)
     refuse_other_sweep(directory, sweep)
-    wanted = planning.plan(sweep, planning.earlier_records(directory), code_version())
-    click.echo("\n".join(wanted.lines()))
+    records = planning.earlier_records(directory)
+    wanted = planning.plan(sweep, records, code_version(), "unseen" if no_data else "if there")
+    cost = estimate(wanted.to_run, wanted.shapes, sweep.resources, None if rate is None else rate * 1e12)
+    click.echo("\n".join(wanted.lines(cost)))
     click.echo(f"  run directory: {directory}")
 
 

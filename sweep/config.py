@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -11,8 +10,9 @@ import yaml
 from pydantic import Field, WrapValidator, model_validator
 
 from sweep.space import INERT_AXES, Axis, Point, axis_order, leaf_keys, nested, value_at
+from sweep.yaml_text import Misread, parsed, written
 from trainers.config import TrialConfig, leaves
-from trainers.errors import UserError, suggestion, validated
+from trainers.errors import UserError, unknown_key, validated
 from trainers.fields import Frozen, Number, Whole
 
 #: What a sweep may choose by: measured on the validation split, never on the test set.
@@ -115,7 +115,7 @@ def _check_axis(key: str, axis: Axis, config: SweepConfig) -> None:
         raise ValueError(f"space.{key}: {INERT_AXES[key]}")
     for name, where in [(key, key), *((name, f"{key}.when.{name}") for name in axis.when or {})]:
         if name not in leaf_keys():
-            raise ValueError(f"space.{where}: unknown key; {suggestion(name, leaf_keys())}")
+            raise ValueError(f"space.{where}: {unknown_key(name, leaf_keys(), leaf_keys())}")
     if config.search.name == "grid" and axis.grid is None:
         raise ValueError(
             f"space.{key}: search grid needs a list of values; give one, or set search.name to random or optuna"
@@ -141,7 +141,17 @@ def load(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
         raise UserError(f"{path}: trial.seed: seeds are replicates; write seeds: [{trial['seed']}] instead")
     config = validated(SweepConfig, values, f"{path}: ")
     space = {key: _read_axis(config, key, f"{path}: space") for key in config.space}
-    return config.model_copy(update={"space": space})
+    return _rooted(config.model_copy(update={"space": space}))
+
+
+def _rooted(config: SweepConfig) -> SweepConfig:
+    """The config with an absolute data root, so that RUN/sweep.yaml means the same from anywhere."""
+    names = config.space["data.name"].extremes() if "data.name" in config.space else ()
+    if config.trial.data.root is None and {config.trial.data.name, *names} == {"digits"}:
+        return config
+    root = str(Path(config.trial.data.root or "data").expanduser().absolute())
+    data = config.trial.data.model_copy(update={"root": root})
+    return config.model_copy(update={"trial": config.trial.model_copy(update={"data": data})})
 
 
 def _read_axis(config: SweepConfig, key: str, where: str) -> Axis:
@@ -197,7 +207,7 @@ def dump(config: SweepConfig) -> str:
         if not axis.when:
             _remove(values["trial"], key)
     values["trial"].pop("seed", None)
-    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    return written(values)
 
 
 def _mapping(path: Path) -> dict[str, Any]:
@@ -208,41 +218,16 @@ def _mapping(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as text: {error}; give a YAML file") from None
     try:
-        values = _parsed(text)
+        values = parsed(text)
     except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error).partition("\n")[0]
-        raise UserError(f"{path}{line}: not valid YAML: {problem}") from None
+        what = "" if isinstance(error, Misread) else "not valid YAML: "
+        raise UserError(f"{path}{line}: {what}{problem}") from None
     if not isinstance(values, dict):
         raise UserError(f"{path}: must be a mapping of keys to values, got {type(values).__name__}")
     return values
-
-
-def _parsed(text: str) -> Any:
-    values = yaml.load(text, Loader=_UniqueKeys)
-    try:
-        json.dumps(values, default=str)
-    except (ValueError, RecursionError):
-        raise ValueError("an alias (*name) holds itself; write its values out") from None
-    return values
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML's safe loader, but a key that stands twice is an error: the first would be lost in silence."""
-
-    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        node = super().compose_mapping_node(anchor)
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                continue
-            if key.value in seen:
-                raise yaml.composer.ComposerError(
-                    None, None, f"duplicate key {key.value!r}: give each key once", key.start_mark
-                )
-            seen.add(key.value)
-        return node
 
 
 def _override(values: dict[str, Any], override: str) -> None:
@@ -250,7 +235,9 @@ def _override(values: dict[str, Any], override: str) -> None:
     if not equals or not key:
         raise UserError(f"--set {override}: must be KEY=VALUE, such as trial.epochs=3")
     try:
-        value = _parsed(text)
+        value = parsed(text)
+    except Misread as error:
+        raise UserError(f"--set {key}: {error.problem}") from None
     except (yaml.YAMLError, ValueError):
         raise UserError(f"--set {key}: the value is not valid YAML, got {text!r}") from None
     section, _, rest = key.partition(".")

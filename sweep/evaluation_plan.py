@@ -14,7 +14,7 @@ from sweep.config import SweepConfig
 from sweep.progress import Progress
 from sweep.space import nested
 from trainers.checkpoint import kept_weights
-from trainers.config import DataConfig, TrialConfig
+from trainers.config import DataConfig, TrialConfig, check_length
 from trainers.data import load
 from trainers.errors import UserError, validated
 from trainers.files import checkpoint_path
@@ -167,13 +167,17 @@ def _config(directory: Path, trial: Mapping[str, Any], sweep: SweepConfig) -> Tr
 
 def _sized(configs: Mapping[str, TrialConfig], asked: Asked) -> list[tuple[str, TrialConfig, int]]:
     """Each trial with how many images of the split are asked for; reads each data set once."""
-    there: dict[DataConfig, int] = {}
+    there: dict[tuple[DataConfig, str], int] = {}
     for name, config in sorted(configs.items(), key=lambda pair: pair[1].data.model_dump_json()):
-        if config.data not in there:
-            there[config.data] = _images(name, config, asked)
-    return [
-        (name, config, min(there[config.data], asked.images or there[config.data])) for name, config in configs.items()
-    ]
+        if _kind(config) not in there:
+            there[_kind(config)] = _images(name, config, asked)
+    sizes = {name: there[_kind(config)] for name, config in configs.items()}
+    return [(name, config, min(sizes[name], asked.images or sizes[name])) for name, config in configs.items()]
+
+
+def _kind(config: TrialConfig) -> tuple[DataConfig, str]:
+    """What decides whether an attack can be run on a trial: its data, and the norm."""
+    return config.data, config.attack.norm
 
 
 def _images(name: str, config: TrialConfig, asked: Asked) -> int:
@@ -185,6 +189,12 @@ def _images(name: str, config: TrialConfig, asked: Asked) -> int:
     images = len(getattr(data, asked.split).labels)
     if images == 0:
         raise UserError(f"--split {asked.split}: trial {name} holds no images out; take --split test")
+    for option in ("radius", "step_size"):
+        try:
+            length = getattr(asked.strength, option) or 0.0
+            check_length(f"--{option}".replace("_", "-"), length, config.attack.norm, data.train.images[0].numel())
+        except ValueError as error:
+            raise UserError(str(error)) from None
     for attack in asked.attacks:
         check(LadderAttack(name=attack, norm=config.attack.norm), data.num_classes, *data.image_size)
     return images

@@ -99,6 +99,10 @@ class OptunaSearch:
         """Points of every stratum times seeds; too many by those trials, if any, at which two strata meet."""
         return sum(stratum.limit for stratum in self._strata) * len(self._config.seeds)
 
+    def limits(self) -> list[int]:
+        """Points of each stratum: n_trials, or all there are."""
+        return [stratum.limit for stratum in self._strata]
+
     def known(self) -> list[PlannedTrial]:
         """Those that earlier launches asked for; more are certain when Optuna has been asked for them."""
         return self._planned(point for stratum in self._strata for point in stratum.earlier)

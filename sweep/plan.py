@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
-from typing import Any
+from typing import Any, Literal
 
 from sweep.config import SweepConfig
+from sweep.cost import Cost, Left
 from sweep.optuna_search import OptunaSearch
+from sweep.plan_warnings import Warned, warnings
 from sweep.preset_lines import preset_lines
 from sweep.progress import Progress, TrialProgress, kind_of
 from sweep.search import (
     FixedSearch,
     PlannedTrial,
     Search,
+    Unseen,
     check_trials,
     examples,
     fingerprints,
+    fingerprints_without,
     fixed_points,
     planned,
 )
+from trainers.config import DataConfig
+from trainers.data import Shape
 from trainers.identity import identity
 from trainers.record import RECORDS_FILE, read
 
@@ -47,41 +54,54 @@ class Plan:
     """Of the unfinished trials, one after another; None until an epoch has been measured."""
     presets: Sequence[str] = ()
     """What differs from the presets, in words."""
+    warnings: tuple[Warned, ...] = ()
+    to_run: tuple[Left, ...] = ()
+    """What is left to run, for an estimate; examples of what is not known yet."""
+    shapes: Mapping[DataConfig, Shape] = field(default_factory=dict)
+    """Of their data, as far as known."""
+    unseen: Mapping[str, Unseen] = field(default_factory=dict)
+    """Data that were not looked at, by name."""
 
     @property
     def left(self) -> int:
         """Trials to run."""
         return self.size - self.finished
 
-    def lines(self) -> list[str]:
-        """The plan in words."""
+    def lines(self, cost: Cost | None = None) -> list[str]:
+        """The plan in words, with what is estimated of its cost."""
         lines = [f"{self.config.name}: {self.size} trials ({self._shape()})"]
         if self.config.question:
             lines.append(f"  {self.config.question}")
         lines += [f"  {line}" for line in self.presets]
         if self.merged:
             lines.append(f"  {self.merged} more points mean the same trials: they differ in keys that are not read")
+        lines += [f"  {line}" for name, data in self.unseen.items() for line in _unseen(name, data, self.shapes)]
         lines.append(f"  finished {self.finished}, to resume {self.resumable}, new {self.left - self.resumable}")
         for version, number in self.other_code.items():
             lines.append(f"  {number} of the finished come from other code ({version}); they are kept")
-        lines.append(f"  cost: {self._cost()}")
+        lines.append(f"  cost: {self._cost(cost)}")
+        lines += [f"  {line}" for line in cost.lines()] if cost else []
+        if self.warnings:
+            lines += ["  warnings:", *(f"    {one.line()}" for one in self.warnings)]
         return lines
 
     def _shape(self) -> str:
         axes = ", ".join(f"{key}: {_axis(axis)}" for key, axis in self.config.space.items())
         return f"{self.config.search.name} over {axes}; {len(self.config.seeds)} seeds"
 
-    def _cost(self) -> str:
+    def _cost(self, cost: Cost | None) -> str:
         resources = self.config.resources
         unit = f"{resources.gpu:g} GPU" if resources.gpu else f"{resources.cpu:g} CPU"
         if not self.left:
             return "nothing left to run"
-        if self.trial_seconds is None:
+        seconds = self.trial_seconds if self.trial_seconds is not None or cost is None else cost.seconds
+        if seconds is None:
             return f"unknown until an epoch of each network and data set has been measured; each trial takes {unit}"
-        hours = self.trial_seconds / 3600
+        hours = seconds / 3600
         at_once = self.config.max_concurrent
+        source = "from the epochs measured here" if cost is None or self.trial_seconds is not None else cost.work()
         wall = f", {hours / at_once:.2f} h with {at_once} at once" if at_once else ""
-        return f"{hours:.2f} trial hours at {unit} each{wall}, from the epochs measured here"
+        return f"{hours:.2f} trial hours at {unit} each{wall}, {source}"
 
 
 def _axis(axis: Any) -> str:
@@ -95,35 +115,52 @@ def earlier_records(directory: Path) -> list[dict[str, Any]]:
     return read(directory) if (directory / RECORDS_FILE).exists() else []
 
 
-def plan(config: SweepConfig, records: Sequence[Mapping[str, Any]], code_version: str) -> Plan:
+def plan(
+    config: SweepConfig,
+    records: Sequence[Mapping[str, Any]],
+    code_version: str,
+    data: Literal["needed", "if there", "unseen"] = "needed",
+) -> Plan:
     """Holds a sweep against the records of its directory.
 
     Args:
         config: the sweep; its data are read.
         records: see `earlier_records`.
         code_version: of the trainers that would run.
+        data: what of the data must be there. if there: where they are not, what is published of them is planned with.
+            unseen: so too where they are there.
 
     Raises:
         UserError: a point whose values do not go together, or data or a network with which no trial can run.
     """
     progress = Progress.of(records)
-    marks = fingerprints(config)
+    marks, unseen = (
+        (fingerprints(config), {})
+        if data == "needed"
+        else fingerprints_without(config, records, look=data == "if there")
+    )
     finished = {trial.id: trial for trial in progress.trials.values() if trial.finished}
     search, points = _search(config, marks, records, finished)
     known = search.known()
     unknown = examples(config, marks) if search.size() > len(known) else []
-    check_trials(config, [*(trial for trial in known if trial.id not in finished), *unknown])
+    left = [*(trial for trial in known if trial.id not in finished), *unknown]
+    shapes = check_trials(config, left, unseen) if unseen else check_trials(config, left)
     trials = [trial.id for trial in known]
+    odd = warnings(config, [trial.config for trial in (*known, *unknown)], shapes)
     return Plan(
         config=config,
         search=search,
         size=search.size(),
-        merged=points * len(config.seeds) - search.size() if points else 0,
+        merged=len(set(points)) * len(config.seeds) - search.size() if points else 0,
         finished=sum(trial in finished for trial in trials),
         resumable=sum(trial.resumes(code_version) for trial in map(progress.trials.get, trials) if trial is not None),
         other_code=_other_code([finished[trial] for trial in trials if trial in finished], code_version),
         trial_seconds=_seconds(search, progress, config, code_version),
         presets=preset_lines([*known, *unknown], config.space),
+        warnings=(*_repeated(search, points, config), *odd),
+        to_run=_to_run(known, unknown, search.size() - len(known), progress, code_version),
+        shapes=shapes,
+        unseen=unseen,
     )
 
 
@@ -132,14 +169,27 @@ def _search(
     marks: Mapping[str, str],
     records: Sequence[Mapping[str, Any]],
     finished: Mapping[str, TrialProgress],
-) -> tuple[Search, int]:
-    """The search, and of how many points it was made; 0 where they are not known yet."""
+) -> tuple[Search, list[str]]:
+    """The search, and the points that it was made of, as JSON; none where they are not known yet."""
     if config.search.name == "optuna":
         trial_records = [record for record in records if record["record"] == "trial"]
         values = {name: metric(trial, config) for name, trial in finished.items()}
-        return OptunaSearch(config, marks, trial_records, values), 0
+        return OptunaSearch(config, marks, trial_records, values), []
     points = fixed_points(config)
-    return FixedSearch(planned(config, points, marks), frozenset(finished)), len(points)
+    return FixedSearch(planned(config, points, marks), frozenset(finished)), [json.dumps(point) for point in points]
+
+
+def _repeated(search: Search, points: Sequence[str], config: SweepConfig) -> Iterator[Warned]:
+    """Draws that repeat a point, and Optuna's points that are fewer than asked for."""
+    if isinstance(search, OptunaSearch):
+        limits, asked = search.limits(), config.search.n_trials or 0
+        if max(limits) < asked:
+            where = "the space" if len(limits) == 1 else "a combination of the grid axes"
+            text = f"search.n_trials is {asked}, and {where} has {max(limits)} distinct points: each is run once"
+            yield Warned(text, f"search.n_trials={max(limits)}")
+    elif len(distinct := set(points)) < len(points):
+        text = f"of the {len(points)} points drawn {len(distinct)} are distinct, and each is run once"
+        yield Warned(text, "search.name=optuna, which repeats none, or list the values as {grid: [...]}")
 
 
 def metric(trial: TrialProgress, config: SweepConfig) -> float | None:
@@ -177,6 +227,29 @@ def _seconds(search: Search, progress: Progress, config: SweepConfig, code_versi
         return total
     overall = [seconds for group in of_kind.values() for seconds in group]
     return total + unknown * config.trial.epochs * mean(overall) if overall else None
+
+
+def _to_run(
+    known: Sequence[PlannedTrial],
+    examples: Sequence[PlannedTrial],
+    unknown: int,
+    progress: Progress,
+    code_version: str,
+) -> tuple[Left, ...]:
+    left = [(one.config, float(_left(one, progress.trials.get(one.id), code_version))) for one in known]
+    each = unknown / len(examples) if examples else 0.0
+    return (*((config, n) for config, n in left if n), *((one.config, each * one.config.epochs) for one in examples))
+
+
+def _unseen(name: str, data: Unseen, shapes: Mapping[DataConfig, Shape]) -> Iterator[str]:
+    """What is not checked of data that were not looked at, in words."""
+    yield f"without data: {data.reason}"
+    if data.sure:
+        yield f"  not checked: that {name} is whole; the ids are those that its trials will have"
+    else:
+        yield f"  not checked: {name}'s content, which is in the ids: they are provisional, none counts as finished"
+    if not any(config.name == name for config in shapes):
+        yield "  not checked: number and size of the images, and with them network, batches and cost"
 
 
 def _left(trial: PlannedTrial, begun: TrialProgress | None, code_version: str) -> int:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from sweep.config import SweepConfig
 from sweep.space import Point, combinations, draw, leaf_keys, located, nested, sobol, strata
-from trainers.config import TrialConfig
-from trainers.errors import UserError, validated
+from trainers import unseen as marks
+from trainers.config import DataConfig, TrialConfig
+from trainers.data import Shape
+from trainers.errors import Absent, UserError, validated
 from trainers.identity import identity, trial_id
 
 
@@ -86,10 +88,6 @@ def planned_trial(base: dict[str, Any], point: Point, seed: int, fingerprints: M
     return PlannedTrial(trial_id(config), config, point, seed)
 
 
-#: Parts of a trial, and its preset, which may set them, that decide whether a network can be trained on its data.
-_READ_BY_CHECKS = ("preset", "data", "model", "batch_size")
-
-
 def data_key(config: TrialConfig) -> str:
     """What decides which files a trial reads: two trials with the same key have the same fingerprint."""
     return config.data.model_dump_json(include={"name", "root", "download"})
@@ -154,28 +152,83 @@ def fingerprints(config: SweepConfig) -> dict[str, str]:
     Raises:
         UserError: the data are not there, or not what `data.fingerprint` says.
     """
+    return {key: _fingerprint(config, trial, look=True) for key, trial in distinct_data(config).items()}
+
+
+def _fingerprint(config: SweepConfig, trial: TrialConfig, look: bool) -> str:
     from trainers.data import fingerprint
 
-    found = {}
-    for key, trial in distinct_data(config).items():
-        try:
-            found[key] = fingerprint(trial.data)
-        except UserError as error:
-            raise _located(error, config) from None
-        if trial.data.fingerprint not in (None, found[key]):
-            raise UserError(
-                f"trial.data.fingerprint: the data are {found[key]}, not {trial.data.fingerprint}; "
-                "point trial.data.root at those, or leave trial.data.fingerprint out"
-            )
+    if not look and trial.data.name != "digits":
+        raise Absent("--no-data")
+    try:
+        found = fingerprint(trial.data)
+    except UserError as error:
+        raise _located(error, config) from None
+    if trial.data.fingerprint not in (None, found):
+        raise UserError(
+            f"trial.data.fingerprint: the data are {found}, not {trial.data.fingerprint}; "
+            "point trial.data.root at those, or leave trial.data.fingerprint out"
+        )
     return found
 
 
-def check_trials(config: SweepConfig, trials: Iterable[PlannedTrial]) -> None:
+#: Parts of a trial that `check_trials` looks at, and its preset, which may set them.
+_CHECKED = ("preset", "data", "model", "batch_size", "attack", "evaluation")
+
+
+class Unseen(NamedTuple):
+    """Data that are planned with and were not looked at."""
+
+    reason: str
+    sure: bool
+    """Whether the trials' ids are those that they will have."""
+
+
+def fingerprints_without(
+    config: SweepConfig, records: Iterable[Mapping[str, Any]], look: bool
+) -> tuple[dict[str, str], dict[str, Unseen]]:
+    """`fingerprints` as far as the data are there, and of the others, by name, what stands for them.
+
+    Where a mark is the content's, that of the run's own records is taken, or else a made-up one.
+
+    Args:
+        config: the sweep.
+        records: of its run.
+        look: false: at no data but those inside the package.
+
+    Raises:
+        UserError: data that are there are not as they must be.
+    """
+    recorded = {
+        data["name"]: data["fingerprint"]
+        for data in (record["config"].get("data", {}) for record in records if record["record"] == "trial")
+        if "fingerprint" in data and "name" in data
+    }
+    found: dict[str, str] = {}
+    unseen: dict[str, Unseen] = {}
+    for key, trial in distinct_data(config).items():
+        try:
+            found[key] = _fingerprint(config, trial, look)
+        except Absent as error:
+            name = trial.data.name
+            mark = marks.fingerprint(trial.data) or recorded.get(name)
+            found[key] = mark or f"{name}-unseen"
+            unseen[name] = Unseen(str(error), mark is not None)
+    return found, unseen
+
+
+def check_trials(
+    config: SweepConfig, trials: Iterable[PlannedTrial], unseen: Container[str] = ()
+) -> dict[DataConfig, Shape]:
     """Each data set can be loaded and each network trained on it; loads every distinct one, on the CPU.
 
     Args:
         config: the sweep.
         trials: that are to run.
+        unseen: names of data that are not looked at: of these the published numbers are taken, where there are some.
+
+    Returns:
+        What there is of the data of each, as far as known.
 
     Raises:
         UserError: what every such trial would fail with.
@@ -187,15 +240,30 @@ def check_trials(config: SweepConfig, trials: Iterable[PlannedTrial]) -> None:
     configs = [trial.config for trial in trials]
     wanted = dict.fromkeys((one.data, one.model.name, one.batch_size) for one in configs)
     try:
-        found = shapes(dict.fromkeys(data for data, *_ in wanted))
+        sets = dict.fromkeys(data for data, *_ in wanted)
+        found = shapes(data for data in sets if data.name not in unseen)
+        found |= {data: shape for data in sets if data.name in unseen and (shape := marks.shape(data)) is not None}
         for data, network, batch_size in wanted:
-            images, height, width = found[data]
-            check_size(network, height, width)
-            check_batches(network, height, width, images, batch_size)
+            if (shape := found.get(data)) is None:
+                continue
+            check_size(network, shape.height, shape.width)
+            check_batches(network, shape.height, shape.width, shape.train_images, batch_size)
+        for one in configs:
+            if one.data in found:
+                _check_lengths(one, found[one.data].pixels)
         for one in _measured(configs):
-            refuse(one)
+            if one.data.name not in unseen:
+                refuse(one)
     except UserError as error:
         raise _located(error, config) from None
+    return found
+
+
+def _check_lengths(config: TrialConfig, pixels: int) -> None:
+    try:
+        config.check_lengths(pixels)
+    except ValueError as error:
+        raise UserError(str(error)) from None
 
 
 def _measured(configs: Iterable[TrialConfig]) -> list[TrialConfig]:
@@ -205,7 +273,7 @@ def _measured(configs: Iterable[TrialConfig]) -> list[TrialConfig]:
 
 
 def examples(config: SweepConfig, fingerprints: Mapping[str, str]) -> list[PlannedTrial]:
-    """Trials of a space whose points are not known yet: one for each data set and network that it can draw.
+    """Trials of a space whose points are not known yet: one for each data set, network and attack that it can draw.
 
     Of a range the low end, of a stratum the first 1,000 combinations.
     """
@@ -213,7 +281,7 @@ def examples(config: SweepConfig, fingerprints: Mapping[str, str]) -> list[Plann
     points: dict[str, Point] = {}
     for stratum in strata(config.space, base):
         for point in islice(combinations(config.space, base, stratum), 1000):
-            read = {key: value for key, value in point.items() if key.split(".")[0] in _READ_BY_CHECKS}
+            read = {key: value for key, value in point.items() if key.split(".")[0] in _CHECKED}
             points.setdefault(json.dumps(read), point)
     return [planned_trial(base, point, config.seeds[0], fingerprints) for point in points.values()]
 
@@ -222,5 +290,5 @@ def _located(error: UserError, config: SweepConfig) -> UserError:
     """The error with its key as the sweep's file has it: under space if it is an axis, else under trial."""
     key = str(error).partition(":")[0]
     if key not in leaf_keys():
-        return UserError(str(error))
-    return UserError(f"{'space' if key in config.space else 'trial'}.{error}")
+        return type(error)(str(error))
+    return type(error)(f"{'space' if key in config.space else 'trial'}.{error}")

@@ -30,6 +30,8 @@ files          files that are whole at every moment
 checkpoint     a trial's one file: where it stands, and the weights that are kept
 provenance     which code, versions and machine numbers come from
 lock           one process at a time
+unseen         what is published of data that are not here
+counting       what a trial takes before it is run: FLOPs, memory, files, and how fast this machine is
 loop           train(config, report, resume): the one loop
 
 What a user imports: trainers.load(RUN, TRIAL), a trained network; trainers.images(RUN, TRIAL), what it was tested on.

@@ -19,6 +19,7 @@ Sources in brackets:
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -49,6 +50,26 @@ def _network(name: str) -> str:
     if name not in NETWORKS and not name.startswith("torchvision:"):
         raise ValueError(f"unknown network {name!r} (torchvision's are torchvision:NAME); {suggestion(name, NETWORKS)}")
     return name
+
+
+def check_length(key: str, length: float, norm: str, pixels: int | None = None) -> None:
+    """A radius or step is not longer than all images of pixels in [0, 1] are apart: 1 in l_inf, sqrt(pixels) in l_2.
+
+    Args:
+        key: where it was given.
+        length: in pixel units.
+        norm: linf or l2.
+        pixels: of an image, C * H * W; none: not known yet, and no l_2 length is refused.
+
+    Raises:
+        ValueError: it is longer.
+    """
+    most = 1.0 if norm == "linf" else math.sqrt(pixels or math.inf)
+    if length > most:
+        raise ValueError(
+            f"{key}: must be <= {most:.4g} in {norm}, pixels being in [0, 1], got {length:g}; did you mean "
+            f"{length:g}/255?"
+        )
 
 
 Network = Annotated[str, AfterValidator(_network)]
@@ -398,6 +419,7 @@ class TrialConfig(Frozen):
                 f"keep: {self.keep} is chosen by val_robust, and evaluation.splits has no val; add it, "
                 "or set keep: last"
             )
+        self.check_lengths()
         start = self.resolved().averaging.start
         if self.averaging.name != "none" and start is not None and start >= self.epochs:
             raise ValueError(
@@ -409,6 +431,11 @@ class TrialConfig(Frozen):
                 "or set evaluation.splits: [train, test]"
             )
         return self
+
+    def check_lengths(self, pixels: int | None = None) -> None:
+        """Radii and steps are such as images of so many pixels have; see `check_length`."""
+        for part, name in itertools.product(("attack", "evaluation"), ("radius", "step_size")):
+            check_length(f"{part}.{name}", getattr(getattr(self, part), name) or 0.0, self.attack.norm, pixels)
 
     def resolved(self) -> TrialConfig:
         """The same trial with every `none` that stands for another value replaced by that value."""

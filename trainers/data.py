@@ -63,16 +63,27 @@ class Data(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """What of a data set decides whether a network can be trained on it.
+    """What of a data set decides whether a network can be trained on it, and what that costs.
 
     Attributes:
-        train_images: how many are left to train on.
+        train_images, val_images, test_images: how many are trained on, held out and tested on.
+        classes: how many.
+        channels: of an image.
         height, width: of an image, pixels.
     """
 
     train_images: int
+    val_images: int
+    test_images: int
+    classes: int
+    channels: int
     height: int
     width: int
+
+    @property
+    def pixels(self) -> int:
+        """Numbers in an image."""
+        return self.channels * self.height * self.width
 
 
 #: How a folder of image files is laid out, by `DataConfig.name`.
@@ -117,9 +128,14 @@ def shapes(configs: Iterable[DataConfig]) -> dict[DataConfig, Shape]:
     for _, group in groupby(sorted(configs, key=_reads), key=_reads):
         alike = list(group)
         source = _source(alike[0])
-        height, width = source.train_images.shape[2:]
-        found |= {config: Shape(len(_chosen(config, source).train), height, width) for config in alike}
+        found |= {config: _shape(source, _chosen(config, source)) for config in alike}
     return found
+
+
+def _shape(source: Source, chosen: _Chosen) -> Shape:
+    sizes = len(chosen.train), len(chosen.val), len(chosen.test)
+    channels, height, width = source.train_images.shape[1:]
+    return Shape(*sizes, len(source.classes), channels, height, width)
 
 
 def _reads(config: DataConfig) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -36,9 +37,31 @@ _MESSAGES = {
     ),
 }
 
+# Features that one looks for by such keys -> what is said of them.
+_NOT_YET = {
+    **dict.fromkeys(
+        ("stopping", "early_stopping", "pruner", "pruning", "asha", "hyperband", "patience"),
+        "no early stopping yet; every trial trains all its epochs: leave it out",
+    ),
+    **dict.fromkeys(
+        ("wandb", "tensorboard", "mlflow", "neptune", "comet", "trackers", "tracker", "logger", "logging"),
+        "no trackers yet; RUN/records.jsonl holds every number, and `sweep results` gives them: leave it out",
+    ),
+    **dict.fromkeys(("report", "html"), "no report page yet; `sweep figures` draws figures and tables: leave it out"),
+    **dict.fromkeys(
+        ("workers", "num_workers", "nodes", "num_nodes", "ddp", "distributed", "world_size", "gpus", "n_gpus"),
+        "no trial on several processes or GPUs yet; trials run side by side: see resources and max_concurrent",
+    ),
+    **dict.fromkeys(("compile", "torch_compile", "cuda_graphs"), "no torch.compile yet: leave it out"),
+}
+
 
 class UserError(ValueError):
     """Input that only the user can mend; the command line prints it without a traceback and exits with 2."""
+
+
+class Absent(UserError):
+    """Data that are not there at all, with which one may plan, and not train."""
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
@@ -50,6 +73,35 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     names = list(known)
     near = difflib.get_close_matches(word, names, n=1)
     return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
+
+
+def unknown_key(key: str, here: Iterable[str], everywhere: Iterable[str]) -> str:
+    """What is said of a key that is not known where it stands.
+
+    >>> unknown_key("lr", ["name", "trial"], ["name", "trial", "trial.optimizer", "trial.optimizer.lr"])
+    "unknown key; did you mean 'trial.optimizer.lr'?"
+    >>> unknown_key("wandb", [], [])[:36]
+    'robustsweep has no trackers yet; RUN'
+
+    Args:
+        key: the key, dotted if it is one of an axis.
+        here: the keys that are known there.
+        everywhere: every dotted key and section of the config.
+    """
+    if missing := next((_NOT_YET[part] for part in key.lower().split(".") if part in _NOT_YET), None):
+        return f"robustsweep has {missing}"
+    names, last = list(here), key.rpartition(".")[2]
+    by_end: dict[str, list[str]] = defaultdict(list)
+    for place in everywhere:
+        by_end[place.rpartition(".")[2]].append(place)
+    places = by_end.get(last, [])
+    if len(places) > 1 and difflib.get_close_matches(key, names, cutoff=0.85):
+        places = []
+    elif not places and not difflib.get_close_matches(key, names):
+        places = [place for end in difflib.get_close_matches(last, by_end, 1, 0.75) for place in by_end[end]]
+    if places:
+        return f"unknown key; did you mean {' or '.join(map(repr, places))}?"
+    return f"unknown key; {suggestion(key, names)}"
 
 
 def validated(model: type[Model], values: Any, where: str = "") -> Model:
@@ -84,7 +136,7 @@ def _one_line(error: ValidationError, model: type[BaseModel], where: str) -> str
 def _message(error: Any, model: type[BaseModel], location: list[str]) -> str:
     kind, got, context = error["type"], error["input"], error.get("ctx", {})
     if kind == "extra_forbidden":
-        return f"unknown key; {suggestion(location[-1], _fields_at(model, location[:-1]))}"
+        return unknown_key(location[-1], _fields_at(model, location[:-1]), sections(model))
     if kind == "literal_error":
         names = [name.strip(" '") for name in context["expected"].replace(" or ", ", ").split(",")]
         return f"must be one of {', '.join(names)}; got {got!r}" + _near(got, names)
@@ -94,7 +146,9 @@ def _message(error: Any, model: type[BaseModel], location: list[str]) -> str:
         return f"missing; the list is too short, got {got!r}"
     expected = error["msg"].removeprefix("Input should be ")
     template = _MESSAGES.get(kind, "must be {expected}, got {got!r}")
-    return template.format(**{**context, "got": got, "expected": expected})
+    said = template.format(**{**context, "got": got, "expected": expected})
+    named = kind.startswith("model") and isinstance(got, str) and "name" in _fields_at(model, location)
+    return f"{said}; did you mean {{name: {got}}}?" if named else said
 
 
 def _near(got: Any, names: list[str]) -> str:
@@ -107,6 +161,14 @@ def _fields_at(model: type[BaseModel], path: list[str]) -> list[str]:
         if field := model.model_fields.get(part):
             model = _model_in(field.annotation) or model
     return list(model.model_fields)
+
+
+def sections(model: type[BaseModel], front: str = "") -> Iterator[str]:
+    """Every dotted key of a model and of the models in it, those in between too."""
+    for name, field in model.model_fields.items():
+        yield f"{front}{name}"
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from sections(field.annotation, f"{front}{name}.")
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:

@@ -26,7 +26,7 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from trainers.errors import UserError
+from trainers.errors import Absent, UserError
 from trainers.files import whole
 from trainers.lock import locked
 from trainers.sources import ByteArray, LabelArray, Source
@@ -118,7 +118,7 @@ def listable() -> Iterator[None]:
 def class_names(root: Path, test: str, layout: str) -> tuple[str, ...]:
     """The folders in train/, sorted; the folder `test` must be there too. `layout` says what the root must hold."""
     if not root.is_dir():
-        raise UserError(f"data.root: {root} is not a folder; {layout}")
+        raise (UserError if root.exists() else Absent)(f"data.root: {root} is not a folder; {layout}")
     for split in ("train", test):
         if not (root / split).is_dir():
             raise UserError(f"data.root: {root} has no folder {split}; {layout}")

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from trainers.errors import UserError
+from trainers.errors import Absent, UserError
 from trainers.lock import locked
 
 ByteArray = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
@@ -103,6 +103,12 @@ def archive_fingerprint(name: str, root: Path, download: bool) -> str:
     """
     dataset = _dataset(name)
     _ensure(name, dataset, root, download)
+    return published_fingerprint(name)
+
+
+def published_fingerprint(name: str) -> str:
+    """The fingerprint of the published files, whether they are here or not."""
+    dataset = _dataset(name)
     if name == "svhn":  # two files, no archive
         return "svhn-" + "".join(dataset.split_list[split][2][:8] for split in ("train", "test"))
     return f"{name}-{dataset.tgz_md5[:16]}"
@@ -159,7 +165,8 @@ def _ensure(name: str, dataset: Any, root: Path, download: bool) -> None:
     if problem is None:
         return
     if not download:
-        raise UserError(problem)
+        there = any(file.exists() for file, _ in _published(dataset, root))
+        raise UserError(problem) if there else Absent(problem)
     try:
         root.mkdir(parents=True, exist_ok=True)
         with locked(root / f".{name}.lock"):
@@ -167,7 +174,7 @@ def _ensure(name: str, dataset: Any, root: Path, download: bool) -> None:
                 _download(name, dataset, root)
     except (OSError, RuntimeError) as error:  # no network, no space; or what came has another checksum
         reason = str(error).partition("\n")[0]
-        raise UserError(
+        raise Absent(
             f"data.download: {name} cannot be fetched into {root} ({reason}); put {_wanted(name, 'there by hand')}"
         ) from error
 

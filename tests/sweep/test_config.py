@@ -15,6 +15,7 @@ from sweep.plan import plan
 from sweep.search import distinct_data, fingerprints, fixed_points, planned
 from sweep.space import nested
 from trainers.config import DataConfig
+from trainers.data import Shape
 from trainers.errors import UserError
 from trainers.presets import PRESETS
 
@@ -65,6 +66,13 @@ CONFIGS = {
         "search": {"name": "optuna", "n_trials": 5, "sampler": "gp", "seed": 3},
     },
     "a loss": {"metric": "val_clean_loss", "mode": "min"},
+    "a day for a name": {"name": "2024-01-01"},
+    "an l_2 radius over 1": {
+        "space": space(
+            attack__norm=["linf", "l2"],
+            attack__radius={"grid": [1.5], "when": {"attack.norm": "l2"}},
+        )
+    },
     "text beyond ASCII": {"question": "Is ε = 8/255 enough: für 'alle'?"},
     "a preset": {"trial": {"preset": "trades", "data": {"name": "digits"}, "optimizer": {"weight_decay": 0.0}}},
     "presets": {"space": space(preset=["deat", None, "trades"], optimizer__lr=[0.1])},
@@ -159,6 +167,24 @@ def test_every_default_stands_in_the_dump(yaml_file: Write) -> None:
     assert set(dumped) == set(SweepConfig.model_fields)
 
 
+@pytest.mark.parametrize("root", [None, "images", "~/images", "/images"])
+def test_the_dump_names_the_same_data_from_wherever_it_is_launched(
+    root: str | None, yaml_file: Write, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    config = load(yaml_file(yaml.safe_dump(merged(BASE, {"trial": {"data": {"name": "cifar10", "root": root}}}))))
+    absolute = {None: "data", "images": "images", "~/images": "home/images", "/images": "/images"}
+    assert config.trial.data.root == str(tmp_path / absolute[root])
+    elsewhere = yaml_file(dump(config))
+    monkeypatch.chdir("/")
+    assert load(elsewhere) == config
+
+
+def test_digits_have_no_root(yaml_file: Write) -> None:
+    assert load(yaml_file(yaml.safe_dump(BASE))).trial.data.root is None
+
+
 def test_a_value_is_read_as_its_key_reads_it(yaml_file: Write) -> None:
     axes = space(optimizer__lr=["1e-4", "8/255", 1], batch_size=[16.0], optimizer__k2={"grid": ["0.5"], **DEAT})
     config = load(yaml_file(yaml.safe_dump(BASE | {"space": axes})))
@@ -199,6 +225,47 @@ def merged(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]
             "trial.preset: is also an axis of space, which would hide it; keep one of the two",
         ),
         ({"space": {"optimizer": [1]}}, "space.optimizer: unknown key; did you mean 'optimizer.lr'?"),
+        ({"space": {"lr": [1]}}, "space.lr: unknown key; did you mean 'optimizer.lr'?"),
+        ({"space": {"trial.optimizer.lr": [1]}}, "space.trial.optimizer.lr: unknown key; did you mean 'optimizer.lr'?"),
+        ({"lr": 0.1}, "lr: unknown key; did you mean 'trial.optimizer.lr'?"),
+        ({"optimizer": {"lr": 0.1}}, "optimizer: unknown key; did you mean 'trial.optimizer'?"),
+        ({"weight_dacay": 0.1}, "weight_dacay: unknown key; did you mean 'trial.optimizer.weight_decay'?"),
+        ({"n_trials": 3}, "n_trials: unknown key; did you mean 'search.n_trials'?"),
+        ({"seed": 3}, "seed: unknown key; did you mean 'seeds'?"),
+        ({"trial": {"seeds": [3]}}, "trial.seeds: unknown key; did you mean 'seeds'?"),
+        ({"trial": {"lr": 0.1}}, "trial.lr: unknown key; did you mean 'trial.optimizer.lr'?"),
+        ({"trial": {"optimizer": {"epochs": 3}}}, "trial.optimizer.epochs: unknown key; did you mean 'trial.epochs'?"),
+        (
+            {"trial": {"radius": 3}},
+            "trial.radius: unknown key; did you mean 'trial.attack.radius' or 'trial.evaluation.radius'?",
+        ),
+        (
+            {"trial": {"optimizer": "deat"}},
+            "trial.optimizer: must be a mapping of keys to values, got 'deat'; did you mean {name: deat}?",
+        ),
+        # what does not exist
+        (
+            {"stopping": {"patience": 3}},
+            "stopping: robustsweep has no early stopping yet; every trial trains all its epochs: leave it out",
+        ),
+        (
+            {"trial": {"wandb": True}},
+            "trial.wandb: robustsweep has no trackers yet; RUN/records.jsonl holds every number, and `sweep results` "
+            "gives them: leave it out",
+        ),
+        (
+            {"report": "r.html"},
+            "report: robustsweep has no report page yet; `sweep figures` draws figures and tables: leave it out",
+        ),
+        (
+            {"resources": {"workers": 4}},
+            "resources.workers: robustsweep has no trial on several processes or GPUs yet; trials run side by side: "
+            "see resources and max_concurrent",
+        ),
+        (
+            {"space": {"pruner.name": ["asha"]}},
+            "space.pruner.name: robustsweep has no early stopping yet; every trial trains all its epochs: leave it out",
+        ),
         ({"space": {"batch_size": {"gird": [1]}}}, "space.batch_size.gird: unknown key; did you mean 'grid'?"),
         (
             {"space": {"batch_size": {"grid": [1], "when": {"optimizer.nam": "sgd"}}}},
@@ -245,6 +312,26 @@ def merged(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]
         ),
         ({"resources": {"cpu": 0}}, "resources.cpu: must be > 0.0, got 0"),
         ({"max_concurrent": 0}, "max_concurrent: must be > 0, got 0"),
+        (
+            {"trial": {"attack": {"radius": 8}}},
+            "trial.attack.radius: must be <= 1 in linf, pixels being in [0, 1], got 8; did you mean 8/255?",
+        ),
+        (
+            {"trial": {"attack": {"step_size": 2}}},
+            "trial.attack.step_size: must be <= 1 in linf, pixels being in [0, 1], got 2; did you mean 2/255?",
+        ),
+        (
+            {"trial": {"evaluation": {"radius": 8}}},
+            "trial.evaluation.radius: must be <= 1 in linf, pixels being in [0, 1], got 8; did you mean 8/255?",
+        ),
+        (
+            {"space": {"evaluation.step_size": [0.1, 2]}},
+            "space.evaluation.step_size: must be <= 1 in linf, pixels being in [0, 1], got 2; did you mean 2/255?",
+        ),
+        (
+            {"space": {"attack.radius": [0.1, 1.5], "attack.norm": ["linf", "l2"]}},
+            "space.attack.radius: must be <= 1 in linf, pixels being in [0, 1], got 1.5; did you mean 1.5/255?",
+        ),
         # what is empty, missing or twice
         ({"name": None}, "name: must be text, got None"),
         ({"space": {}}, "space: must not be empty, got {}"),
@@ -390,7 +477,11 @@ def test_a_mistake_is_named_with_its_key_and_a_way_out(values: dict[str, Any], m
         ("name: t\n\tspace: 1\n", ":2: not valid YAML: found character '\\t' that cannot start any token"),
         ("name: t\n? [1]\n: 2\n", ":2: not valid YAML: found unhashable key"),
         ("name: !!python/object:os.system t\n", None),
-        ("question: 2020-13-45\n", ": not valid YAML: month must be in 1..12"),
+        (
+            "name: t\nseeds: [000, 001]\n",
+            ":2: 000: a leading zero makes a number octal for some readers of YAML; write 0 if that is meant, "
+            "or '000' in quotes for text",
+        ),
         ("question: \x00\n", ": not valid YAML: unacceptable character #x0000: special characters are not allowed"),
         ("- a\n- b\n", ": must be a mapping of keys to values, got list"),
         ("", ": must be a mapping of keys to values, got NoneType"),
@@ -472,10 +563,19 @@ def test_setting_an_axis_of_space_replaces_what_trial_says(yaml_file: Write) -> 
         ("trial.epochs", "--set trial.epochs: must be KEY=VALUE, such as trial.epochs=3"),
         ("=3", "--set =3: must be KEY=VALUE, such as trial.epochs=3"),
         ("trial.epochs=[", "--set trial.epochs: the value is not valid YAML, got '['"),
+        ("batch_size=016", "--set batch_size: 016: a leading zero makes a number octal for some readers of YAML; "
+         "write 16 if that is meant, or '016' in quotes for text"),
+        ("trial.weights.name=no", "{path}: trial.weights.name: must be one of none, awp; got 'no'; "
+         "did you mean 'none'?"),
         ("name.first=3", "--set name.first=3: name is a value, not a mapping of keys"),
         ("trial.epoch=3", "{path}: trial.epoch: unknown key; did you mean 'epochs'?"),
-        ("epochs=3", "{path}: epochs: unknown key; known: name, question, trial, space, seeds, search, resources, "
+        ("epochs=3", "{path}: epochs: unknown key; did you mean 'trial.epochs'?"),
+        ("lr=0.1", "{path}: lr: unknown key; did you mean 'trial.optimizer.lr'?"),
+        ("optimizer.lr=0.1", "{path}: optimizer: unknown key; did you mean 'trial.optimizer'?"),
+        ("zzz=3", "{path}: zzz: unknown key; known: name, question, trial, space, seeds, search, resources, "
          "max_concurrent, metric, mode"),
+        ("stopping.patience=3", "{path}: stopping: robustsweep has no early stopping yet; every trial trains all its "
+         "epochs: leave it out"),
         ("trial.optimizer.lr=-1", "{path}: trial.optimizer.lr: must be > 0.0, got -1"),
         ("trial.epochs=", "{path}: trial.epochs: must be a whole number, got None"),
         ("trial.seed=3", "{path}: trial.seed: seeds are replicates; write seeds: [3] instead"),
@@ -501,7 +601,9 @@ def test_every_ready_config_loads_and_plans(path: Path, yaml_file: Write, monkey
         return f"{data.name}-0"
 
     monkeypatch.setattr("trainers.data.fingerprint", fingerprint)
-    monkeypatch.setattr("trainers.data.shapes", lambda configs: dict.fromkeys(configs, (1000, 32, 32)))
+    monkeypatch.setattr(
+        "trainers.data.shapes", lambda configs: dict.fromkeys(configs, Shape(1000, 20, 100, 10, 3, 32, 32))
+    )
     monkeypatch.setattr("trainers.dynamics.measurement.refuse", lambda config: None)  # it loads the data
     config = load(path)
     found = plan(config, [], "abc")

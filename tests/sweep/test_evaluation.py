@@ -395,6 +395,17 @@ def test_options_that_say_nothing_are_refused(words: list[str], message: str, co
     assert answer.stderr == f"sweep: {message}\n"
 
 
+@pytest.mark.parametrize("option", ["--radius", "--step-size"])
+def test_a_length_that_no_image_of_pixels_in_0_1_has_is_refused(
+    option: str, run: Path, command: Callable[..., Result]
+) -> None:
+    answer = command("evaluate", run, "--attack", "pgd", option, "8", "--serial")
+    assert answer.exit_code == 2
+    assert (
+        answer.stderr == f"sweep: {option}: must be <= 1 in linf, pixels being in [0, 1], got 8; did you mean 8/255?\n"
+    )
+
+
 def test_two_tables_at_once_are_refused(command: Callable[..., Result]) -> None:
     answer = command("results", "none", "--epochs", "--evaluations")
     assert answer.stderr == "sweep: --epochs: and --evaluations are two tables; leave one of the two out\n"

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from sweep.cli import main
 from sweep.config import SweepConfig
+from sweep.cost import Cost
 from sweep.plan import Plan, metric, plan
 from sweep.progress import Progress
 from sweep.search import PlannedTrial, data_key, fixed_points, planned
@@ -24,7 +25,8 @@ Configs = Callable[..., SweepConfig]
 @pytest.fixture(autouse=True)
 def without_data(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sweep.plan.fingerprints", lambda config: {data_key(config.trial): "digits-0"})
-    monkeypatch.setattr("sweep.plan.check_trials", lambda config, trials: None)
+    monkeypatch.setattr("sweep.plan.check_trials", lambda config, trials: {})
+    monkeypatch.setattr("sweep.plan.warnings", lambda *of: ())
 
 
 def trials_of(config: SweepConfig) -> list[PlannedTrial]:
@@ -270,7 +272,7 @@ def test_what_every_trial_would_fail_with_is_one_line_and_exit_2_and_leaves_no_r
 
 def test_of_finished_trials_nothing_is_looked_at(tiny: Configs, monkeypatch: pytest.MonkeyPatch) -> None:
     looked_at: list[PlannedTrial] = []
-    monkeypatch.setattr("sweep.plan.check_trials", lambda config, trials: looked_at.extend(trials))
+    monkeypatch.setattr("sweep.plan.check_trials", lambda config, trials: looked_at.extend(trials) or {})
     one, *others = trials_of(tiny())
     plan(tiny(), launch([one]) + run(one, 3), "abc")
     assert looked_at == others
@@ -280,8 +282,112 @@ def test_where_points_are_still_to_be_asked_for_an_example_of_them_is_looked_at(
     tiny: Configs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked_at: list[PlannedTrial] = []
-    monkeypatch.setattr("sweep.plan.check_trials", lambda config, trials: looked_at.extend(trials))
+    monkeypatch.setattr("sweep.plan.check_trials", lambda config, trials: looked_at.extend(trials) or {})
     records = ran(optuna(tiny, 2), [], 2)
     assert len(looked_at) == 1
     plan(optuna(tiny, 2), records, "abc")
     assert len(looked_at) == 1
+
+
+# Without the data
+
+
+CIFAR = {"data": {"name": "cifar10", "root": "/none"}, "model": {"name": "preact_resnet18"}, "epochs": 50}
+FOLDER = {"data": {"name": "image_folder", "root": "/none"}, "model": {"name": "small_cnn"}, "epochs": 3}
+
+
+def unseen(config: SweepConfig, records: Records, monkeypatch: pytest.MonkeyPatch, how: Any = "if there") -> Plan:
+    monkeypatch.undo()
+    return plan(config, records, "abc", how)
+
+
+def test_published_data_that_are_not_there_are_planned_with_the_ids_that_they_will_have(
+    tiny: Configs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = unseen(tiny(trial=CIFAR), [], monkeypatch)
+    config = tiny(trial=CIFAR)
+    published = planned(config, fixed_points(config), {data_key(config.trial): "cifar10-c58f30108f718f92"})
+    assert [trial.id for trial in found.search.known()] == [trial.id for trial in published]
+    lines = found.lines()
+    assert lines[1].startswith("  without data: trial.data.root: cifar10 is not in /none; put ")
+    assert lines[2] == "    not checked: that cifar10 is whole; the ids are those that its trials will have"
+    (shape,) = set(found.shapes.values())
+    assert (shape.train_images, shape.test_images, shape.pixels) == (49_000, 10_000, 3072)
+
+
+def test_what_a_network_cannot_take_is_refused_without_data_too(tiny: Configs, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = {"data": {"name": "tiny_imagenet", "root": "/none", "image_size": 8}, "batch_size": 97_999}
+    with pytest.raises(UserError, match=r"^trial\.batch_size: the last of an epoch's batches has 1 image"):
+        unseen(tiny(trial=CIFAR | small), [], monkeypatch)
+    with pytest.raises(UserError, match=r"^trial\.attack\.radius: must be <= 55\.43 in l2"):
+        unseen(tiny(trial=CIFAR | {"attack": {"norm": "l2", "radius": 56}}), [], monkeypatch)
+
+
+def test_a_folder_that_is_not_there_is_planned_with_provisional_ids_and_without_a_cost(
+    tiny: Configs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = unseen(tiny(trial=FOLDER), [], monkeypatch)
+    assert (found.size, found.left, dict(found.shapes)) == (4, 4, {})
+    assert found.lines()[1:4] == [
+        "  without data: trial.data.root: /none is not a folder; it must hold train/ and test/, each with one folder a "
+        "class",
+        "    not checked: image_folder's content, which is in the ids: they are provisional, none counts as finished",
+        "    not checked: number and size of the images, and with them network, batches and cost",
+    ]
+
+
+def test_the_runs_own_records_know_the_content_of_a_folder_that_is_not_there(
+    tiny: Configs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny(trial=FOLDER)
+    trials = planned(config, fixed_points(config), {data_key(config.trial): "image_folder-12"})
+    found = unseen(config, launch(trials) + run(trials[0], 3), monkeypatch)
+    assert (found.finished, found.left) == (1, 3)
+    assert (
+        found.lines()[2] == "    not checked: that image_folder is whole; the ids are those that its trials will have"
+    )
+
+
+def test_data_that_are_there_are_looked_at_unless_told_otherwise(
+    tiny: Configs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "cifar-10-batches-py").mkdir()
+    (tmp_path / "cifar-10-batches-py" / "data_batch_1").write_bytes(b"")
+    config = tiny(trial=CIFAR | {"data": {"name": "cifar10", "root": str(tmp_path)}})
+    with pytest.raises(UserError, match="is damaged: its MD5 is not the published one"):
+        unseen(config, [], monkeypatch)
+    found = unseen(config, [], monkeypatch, "unseen")
+    assert found.lines()[1] == "  without data: --no-data"
+    assert not unseen(tiny(), [], monkeypatch, "unseen").unseen  # digits are inside the package
+
+
+def test_the_command_plans_without_data_and_the_launch_refuses(
+    sweep_file: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.undo()
+    file, out = sweep_file(trial=CIFAR, resources={"gpu": 1}), ["--out", str(tmp_path / "run")]
+    text = CliRunner().invoke(main, ["plan", str(file), *out, "--rate", "10", "--no-data"]).stdout
+    # 4 trials of 50 epochs; of an epoch 49,000 images at 25.55 GFLOP, an evaluation of 11,000 at 22 passes of 1.11
+    hours = 4 * 50 * (49_000 * 25.55e9 + (49_000 + 22 * 11_000) * 1.111e9) / 10e12 / 3600
+    cost = next(line for line in text.splitlines() if line.startswith("  cost: "))
+    assert float(cost.split()[1]) == pytest.approx(hours, rel=0.005)
+    assert cost.endswith("FLOP, counted, at 10 TFLOP/s (--rate)")
+    assert "\n  memory: 2.61 GB" in text
+    assert "\n  disk: 179 MB of kept weights and " in text  # 4 of 11.2 million numbers
+    answer = CliRunner().invoke(main, ["launch", str(file), *out, "--serial"])
+    assert (answer.exit_code, answer.stdout) == (2, "")
+    assert answer.stderr.startswith("sweep: trial.data.root: cifar10 is not in /none; put ")
+
+
+def test_epochs_that_were_measured_win_over_the_estimate(tiny: Configs) -> None:
+    found = plan(tiny(), launch(trials_of(tiny())) + run(trials_of(tiny())[0], 3), "abc")
+    lines = found.lines(Cost(1e12, 1e6, (1e9, 2e9), "timed", 1e6, 2e6, 3e6, 4e3))
+    assert lines[-3] == "  cost: 0.07 trial hours at 1 CPU each, 0.04 h with 2 at once, from the epochs measured here"
+    assert lines[-2:] == [
+        "  memory: 1 MB at most for a trial's tensors, estimated, beside what torch takes itself",
+        "  disk: 3 MB of kept weights and 4 kB of records, estimated; each trial that runs up to 2 MB",
+    ]
+    assert plan(tiny(), [], "abc").lines(Cost(1e12, 7200, (1e9, 2e9), "timed", 1e6, 2e6, 3e6, 4e3))[-3] == (
+        "  cost: 2.00 trial hours at 1 CPU each, 1.00 h with 2 at once, estimated: 1 TFLOP, counted, at 1 GFLOP/s to "
+        "2 GFLOP/s (timed)"
+    )

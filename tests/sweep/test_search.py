@@ -28,6 +28,7 @@ from sweep.search import (
 )
 from sweep.space import Point
 from trainers.config import DataConfig
+from trainers.data import Shape
 from trainers.errors import UserError
 from trainers.identity import trial_id
 
@@ -329,6 +330,9 @@ CNN = {"model": {"name": "small_cnn"}}
         (CNN, {"data.train_per_class": {"choice": [10, 10_000]}}, "space.data.train_per_class: 10000 asked for, "),
         ({**PREACT, "data": {**DIGITS, "train_per_class": 10, "validation_fraction": 0.35}}, {"batch_size": [30, 32]},
          "space.batch_size: the last of an epoch's batches has 1 image (65 training images, batch_size 32), "),
+        ({**CNN, "attack": {"norm": "l2", "radius": 9}}, {"batch_size": [16, 32]}, "trial.attack.radius: must be <= 8 "
+         "in l2, pixels being in [0, 1], got 9; did you mean 9/255?"),
+        ({**CNN, "attack": {"norm": "l2"}}, {"attack.step_size": [1, 8.1]}, "space.attack.step_size: must be <= 8 "),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("name", ["grid", "random", "quasi_random", "optuna"])
@@ -401,8 +405,8 @@ def test_images_too_small_for_one_network_of_the_space_are_refused(tmp_path: Pat
 def test_each_distinct_data_set_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int | None] = []
 
-    def shapes(configs: Iterable[DataConfig]) -> dict[DataConfig, tuple[int, int, int]]:
-        found = {config: (100, 8, 8) for config in configs}
+    def shapes(configs: Iterable[DataConfig]) -> dict[DataConfig, Shape]:
+        found = {config: Shape(100, 0, 10, 10, 1, 8, 8) for config in configs}
         asked.extend(config.train_per_class for config in found)
         return found
 

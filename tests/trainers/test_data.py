@@ -272,7 +272,10 @@ def test_shapes_are_those_of_what_load_gives_and_the_source_is_read_once(monkeyp
     digits = data.sources.digits
     monkeypatch.setattr(data.sources, "digits", lambda: (reads.append("digits"), digits())[1])
     found = data.shapes(configs)
-    assert found == {config: (len(one.train.labels), *one.image_size) for config, one in loaded.items()}
+    for config, one in loaded.items():
+        sizes = [len(split.labels) for split in (one.train, one.val, one.test)]
+        assert found[config] == (*sizes, one.num_classes, one.channels, *one.image_size)
+        assert found[config].pixels == one.train.images[0].numel()
     assert reads == ["digits"]
 
 

@@ -1,0 +1,160 @@
+"""What trials will take that were never run: time from counted FLOPs and a named rate, memory, disk."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import NamedTuple
+
+import torch
+
+from sweep.config import ResourcesConfig
+from trainers import counting
+from trainers.config import DataConfig, ModelConfig, TrialConfig
+from trainers.counting import Work
+from trainers.data import Shape
+from trainers.record import EpochRecord
+
+#: What a GPU that is not here is taken for: an A100's peak, FLOPs a second by precision, of dense products
+#: [https://www.nvidia.com/en-us/data-center/a100], and the share of it that trainings of ResNets reach: 25 to 45 %.
+CARD, SHARE = "A100", 1 / 3
+PEAK = {"fp32": 19.5e12, "tf32": 156e12, "bf16": 312e12}
+
+#: A trial that is left to run, and its epochs: a fraction where it stands for several not known yet.
+Left = tuple[TrialConfig, float]
+
+
+class _Rate(NamedTuple):
+    """FLOPs a second of a trial's training steps and of its evaluations."""
+
+    training: float
+    evaluation: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What is estimated of the trials that are left."""
+
+    flops: float
+    seconds: float
+    """Of all trials, one after another."""
+    rates: tuple[float, float]
+    """The lowest and the highest, FLOPs a second."""
+    how: str
+    """Where the rates come from."""
+    memory: float
+    """Bytes of the trial that holds most."""
+    running: float
+    """Bytes of the largest checkpoint of a trial that trains."""
+    kept: float
+    """Bytes of all trials' files once they have ended."""
+    records: float
+
+    def work(self) -> str:
+        """The FLOPs and the rate in words."""
+        rates = " to ".join(dict.fromkeys(_si(rate, "FLOP/s") for rate in self.rates))
+        return f"estimated: {_si(self.flops, 'FLOP')}, counted, at {rates} ({self.how})"
+
+    def lines(self) -> list[str]:
+        """Memory and disk in words."""
+        return [
+            f"memory: {_si(self.memory, 'B')} at most for a trial's tensors, estimated, beside what torch takes itself",
+            f"disk: {_si(self.kept, 'B')} of kept weights and {_si(self.records, 'B')} of records, estimated; "
+            f"each trial that runs up to {_si(self.running, 'B')}",
+        ]
+
+
+def estimate(
+    left: Sequence[Left], shapes: Mapping[DataConfig, Shape], resources: ResourcesConfig, rate: float | None = None
+) -> Cost | None:
+    """What trials will take; None where there are none, or nothing is known of the data of some.
+
+    Args:
+        left: the trials, resolved.
+        shapes: of their data.
+        resources: of a trial.
+        rate: FLOPs a second; None: timed here, or where a trial takes a GPU and none is here, assumed.
+    """
+    if not left or any(trial.data not in shapes for trial, _ in left):
+        return None
+    works = {trial: counting.work(trial, shapes[trial.data]) for trial, _ in left}
+    known, how = _rates(works, shapes, resources, rate)
+    flops = seconds = 0.0
+    for trial, epochs in left:
+        training, evaluation = counting.epoch_flops(trial, shapes[trial.data], works[trial])
+        flops += epochs * (training + evaluation)
+        seconds += epochs * (training / known[trial].training + evaluation / known[trial].evaluation)
+    files = {trial: counting.checkpoint_bytes(trial, work) for trial, work in works.items()}
+    each = [value for one in known.values() for value in one]
+    return Cost(
+        flops,
+        seconds,
+        (min(each), max(each)),
+        how,
+        max(counting.memory(trial, shapes[trial.data], work) for trial, work in works.items()),
+        max(running for running, _ in files.values()),
+        sum(files[trial][1] * epochs / trial.epochs for trial, epochs in left),
+        sum(epochs for _, epochs in left) * _line_bytes(),
+    )
+
+
+def _rates(
+    works: Mapping[TrialConfig, Work],
+    shapes: Mapping[DataConfig, Shape],
+    resources: ResourcesConfig,
+    rate: float | None,
+) -> tuple[dict[TrialConfig, _Rate], str]:
+    """The rate of each trial, and where it comes from."""
+    if rate is not None:
+        return dict.fromkeys(works, _Rate(rate, rate)), "--rate"
+    if resources.gpu and not torch.cuda.is_available():
+        part = min(resources.gpu, 1) * SHARE
+        precision = "/".join(dict.fromkeys(trial.precision for trial in works))
+        how = f"assumed: a third of the peak of an {CARD} in {precision}; --rate TFLOPS takes another"
+        return {trial: _Rate(part * PEAK[trial.precision], part * PEAK["fp32"]) for trial in works}, how
+    device = "cuda" if resources.gpu else "cpu"
+    threads = max(1, int(resources.cpu))
+    where = "on this GPU" if resources.gpu else f"on this machine, {threads} thread{'s' if threads > 1 else ''}"
+    return _timed(works, shapes, threads, device), f"timed {where}, nothing else beside it; --rate TFLOPS takes another"
+
+
+def _timed(
+    trials: Iterable[TrialConfig], shapes: Mapping[DataConfig, Shape], threads: int, device: str
+) -> dict[TrialConfig, _Rate]:
+    """The rates, timed at the smallest and the largest batch of each network and data set."""
+    groups: dict[tuple[ModelConfig, Shape, str], list[TrialConfig]] = defaultdict(list)
+    for trial in trials:
+        groups[trial.model, shapes[trial.data], trial.precision].append(trial)
+    found: dict[TrialConfig, _Rate] = {}
+    for (_, shape, _), group in groups.items():
+        ends = [pick(group, key=lambda trial: trial.batch_size) for pick in (min, max)]
+        timed = {end.batch_size: _Rate(*counting.rates(end, shape, threads, device)) for end in ends}
+        found |= {trial: _between(timed, trial.batch_size) for trial in group}
+    return found
+
+
+def _between(timed: Mapping[int, _Rate], batch_size: int) -> _Rate:
+    """The rate at a batch size between two that were timed: a step's time is a line in the images."""
+    (low, first), (high, last) = min(timed.items()), max(timed.items())
+    if low == high:
+        return first
+    share = (batch_size - low) / (high - low)
+    seconds = (1 - share) * low / first.training + share * high / last.training
+    return _Rate(batch_size / seconds, (first.evaluation + last.evaluation) / 2)
+
+
+def _line_bytes() -> int:
+    """Of an epoch's line in the records."""
+    values = asdict(EpochRecord("0" * 12, 100, 0.1)) | {"record": "epoch", "time": 1e9 + 0.125}
+    numbers = [name for name in values if name.endswith(("_clean", "_robust", "_loss", "seconds", "second"))]
+    measured = dict.fromkeys([name for name in numbers if not name.startswith("averaged")], 0.123456789012345)
+    return len(json.dumps(values | measured)) + 1
+
+
+def _si(value: float, unit: str) -> str:
+    """A number with three digits and its prefix: 1.28 PFLOP."""
+    power = min(int(math.log10(max(float(f"{value:.3g}"), 1)) / 3 + 1e-9), 6)
+    return f"{value / 1000**power:.3g} {('', 'k', 'M', 'G', 'T', 'P', 'E')[power]}{unit}"

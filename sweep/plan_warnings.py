@@ -1,0 +1,201 @@
+"""What a plan would do that its user can hardly want: a line each, with the key that ends it.
+
+Nothing here is refused: each may be meant. What cannot be meant is an error of `trainers.config` or `sweep.config`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from sweep.config import SweepConfig
+from sweep.space import INERT_AXES, leaf_keys, value_at
+from trainers.config import AttackConfig, DataConfig, TrialConfig
+from trainers.data import Shape
+from trainers.evaluate import evaluation_attack
+from trainers.identity import identity
+
+#: The published length and its milestones, whose shares of the training are proposed for others. [DEAT]
+_EPOCHS, _MILESTONES = 110, (100, 105)
+
+
+class Warned(NamedTuple):
+    """What is odd, and the setting that ends it."""
+
+    text: str
+    key: str
+
+    def line(self) -> str:
+        """Both in one line."""
+        return f"{self.text}; set {self.key}"
+
+
+def warnings(
+    config: SweepConfig, trials: Sequence[TrialConfig], shapes: Mapping[DataConfig, Shape]
+) -> tuple[Warned, ...]:
+    """What is odd about a sweep.
+
+    Args:
+        config: the sweep.
+        trials: resolved; all of them, or examples where they are not known yet.
+        shapes: of their data, as far as known.
+    """
+    found: dict[str, list[Warned]] = {}
+    for trial in trials:
+        for one in _of_trial(trial, shapes.get(trial.data)):
+            found.setdefault(one.key.partition("=")[0], []).append(one)
+    ofs = (_of_how_many(group, len(trials)) for group in found.values())
+    return (*ofs, *_gpus(config), *_decay(trials), *_measures(trials), *_unread(config, trials))
+
+
+def _of_how_many(group: Sequence[Warned], trials: int) -> Warned:
+    """The first of a group of trials, and how many they are, where not all."""
+    first = group[0]
+    return first if len(group) == trials else first._replace(text=f"{first.text} ({len(group)} of {trials} trials)")
+
+
+def _of_trial(trial: TrialConfig, shape: Shape | None) -> Iterator[Warned]:
+    for check in _CHECKS:
+        yield from check(trial)
+    if shape is not None and trial.batch_size >= shape.train_images:
+        fewer = 2 ** max(0, int(math.log2(shape.train_images / 10)))
+        yield Warned(
+            f"one step an epoch: batch_size {trial.batch_size} takes all {shape.train_images} training images",
+            f"trial.batch_size={fewer}",
+        )
+
+
+def _milestones(trial: TrialConfig) -> Iterator[Warned]:
+    schedule, epochs = trial.schedule, trial.epochs
+    missed = [epoch for epoch in schedule.milestones if epoch >= epochs]
+    if schedule.name != "piecewise" or not missed or schedule.factor == 1:
+        return
+    falls = "never falls" if len(missed) == len(schedule.milestones) else "falls less often than written"
+    shares = [round(epochs * epoch / _EPOCHS) for epoch in _MILESTONES]
+    fit = 0 < shares[0] < shares[1] < epochs
+    yield Warned(
+        f"the learning rate {falls}: schedule.milestones {list(schedule.milestones)} of {epochs} epochs",
+        f"trial.schedule.milestones={shares}, or trial.schedule.name=constant"
+        if fit
+        else "trial.schedule.name=constant",
+    )
+
+
+def _late(trial: TrialConfig) -> Iterator[Warned]:
+    """What begins, or is measured, after the last epoch."""
+    epochs, some = trial.epochs, max(1, trial.epochs // 10)
+    rise = trial.schedule.warmup_epochs
+    if trial.schedule.name != "one_cycle" and rise >= epochs:
+        text = f"the learning rate never reaches optimizer.lr: it rises over {rise:g} of {epochs} epochs"
+        yield Warned(text, f"trial.schedule.warmup_epochs={some if some < epochs else 0}")
+    if trial.weights.name == "awp" and trial.weights.warmup >= epochs:
+        yield Warned(
+            f"AWP never begins: it waits for {trial.weights.warmup} of {epochs} epochs", "trial.weights.warmup=0"
+        )
+    if (every := trial.dynamics.every or 0) > epochs:
+        text = f"dynamics are measured before training and at its end alone: every {every} of {epochs} epochs"
+        yield Warned(text, f"trial.dynamics.every={some}")
+    if trial.evaluation.every > epochs:
+        text = f"accuracies are measured at the end alone: every {trial.evaluation.every} of {epochs} epochs"
+        yield Warned(text, f"trial.evaluation.every={some}")
+
+
+def _attacks(trial: TrialConfig) -> Iterator[Warned]:
+    """Attacks whose steps do not suit their ball: the training's, and the evaluation's where it differs."""
+    measures = evaluation_attack(trial)
+    if trial.attack.steps:
+        yield from _steps("attack", trial.attack)
+    same = (measures.radius, measures.step_size) == (trial.attack.radius, trial.attack.step_size)
+    if not (same and measures.steps == trial.attack.steps):
+        yield from _steps("evaluation", measures)
+    if measures.radius == 0:
+        yield Warned("robust accuracy is the clean one: evaluation.radius is 0", "trial.evaluation.radius=8/255")
+    if trial.attack.norm == "l2" and trial.attack.radius == AttackConfig().radius:
+        text = "an l_2 ball of radius 8/255 hardly holds another image: that is the radius of l_inf"
+        yield Warned(text, "trial.attack.radius=128/255")
+
+
+def _steps(part: str, attack: AttackConfig) -> Iterator[Warned]:
+    radius, step, steps = attack.radius, attack.step_size, attack.steps
+    key = f"trial.{part}.step_size={2.5 * radius / steps:.4g}"  # [Madry et al., ICLR 2018, Section 5]
+    if steps * step < radius * (1 - 1e-9):
+        yield Warned(
+            f"PGD cannot go from an image to the edge of its ball: {part}.steps {steps} times {part}.step_size "
+            f"{step:.4g} is less than the radius, {radius:.4g}",
+            key,
+        )
+    elif step > 2 * radius > 0:
+        yield Warned(f"one step crosses the whole ball: {part}.step_size {step:.4g}, radius {radius:.4g}", key)
+
+
+_CHECKS: tuple[Callable[[TrialConfig], Iterable[Warned]], ...] = (_milestones, _late, _attacks)
+
+
+def _gpus(config: SweepConfig) -> Iterator[Warned]:
+    if config.resources.gpu > 1:
+        yield Warned(f"a trial uses one GPU and takes {config.resources.gpu:g}: the others idle", "resources.gpu=1")
+
+
+def _decay(trials: Sequence[TrialConfig]) -> Iterator[Warned]:
+    """DEAT beside SGD, no control among the trials: by their mean steps, the weights decay at different rates."""
+    deat = [one.optimizer for one in trials if one.optimizer.name == "deat" and one.optimizer.weight_decay]
+    sgd = [one.optimizer for one in trials if one.optimizer.name == "sgd" and one.optimizer.weight_decay]
+    controlled = not all(one.decoupled_weight_decay for one in deat) or len({one.weight_decay for one in sgd}) > 1
+    if not deat or not sgd or controlled or any(one.momentum or one.decoupled_weight_decay for one in sgd):
+        return
+    times = math.hypot(1 + deat[0].k1, deat[0].k1)
+    yield Warned(
+        f"DEAT - SGD is not DEAT's noise alone: beside its mean step, DEAT's decoupled weight decay is {times:.3g} "
+        "times that of SGD with momentum 0; configs/controls.yaml tells them apart",
+        "trial.optimizer.decoupled_weight_decay=false",
+    )
+
+
+def _measures(trials: Sequence[TrialConfig]) -> Iterator[Warned]:
+    """Trials that are evaluated by different attacks."""
+    attacks = [(evaluation_attack(one), one.evaluation.restarts) for one in trials]
+    for key in ("norm", "radius", "step_size", "steps"):
+        values = list(dict.fromkeys(getattr(attack, key) for attack, _ in attacks))
+        if len(values) > 1:
+            shown = ", ".join(f"{value:.4g}" if isinstance(value, float) else str(value) for value in values)
+            part = "attack" if key == "norm" else "evaluation"
+            first = f"{values[0]:.4g}" if isinstance(values[0], float) else values[0]
+            text = f"robust accuracies do not compare: trials are evaluated at {key} {shown}"
+            yield Warned(text, f"trial.{part}.{key}={first}")
+
+
+def _unread(config: SweepConfig, trials: Sequence[TrialConfig]) -> Iterator[Warned]:
+    """Keys of `trial` that were set, and that no trial reads."""
+    ours, default = config.trial.model_dump(), TrialConfig().model_dump()
+    read = [identity(one) for one in trials]
+    for key in leaf_keys():
+        value = value_at(ours, key)
+        if key in INERT_AXES or key in config.space or value == value_at(default, key) or _is_read(key, ours, read):
+            continue
+        part = key.split(".")[0]
+        names = " and ".join(dict.fromkeys(str(value_at(one, part).get("name")) for one in read))
+        why = f" (its name: {names})" if "None" not in names else ""
+        yield Warned(f"trial.{key}={value} is read by no trial{why}", f"trial.{key}={_plain(value_at(default, key))}")
+
+
+def _is_read(key: str, ours: Mapping[str, Any], read: Sequence[Mapping[str, Any]]) -> bool:
+    if key in ("attack.radius", "attack.step_size") and value_at(ours, f"evaluation.{key.split('.')[1]}") is None:
+        return True  # by the evaluation
+    if ours["schedule"]["name"] == "piecewise" and key in ("schedule.milestones", "schedule.factor"):
+        return True  # or not reached, which has a line of its own
+    if ours["weights"]["name"] == "awp" and key in ("weights.name", "weights.gamma", "weights.warmup"):
+        return True
+    return any(_holds(one, key) for one in read)
+
+
+def _holds(values: Mapping[str, Any], key: str) -> bool:
+    try:
+        value_at(values, key)
+    except KeyError:
+        return False
+    return True
+
+
+def _plain(value: Any) -> str:
+    return "null" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)

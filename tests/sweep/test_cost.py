@@ -1,0 +1,84 @@
+"""The cost of what was never run: arithmetic on what is counted, at a rate that is named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from sweep import cost
+from sweep.config import ResourcesConfig, SweepConfig
+from sweep.cost import _Rate, estimate
+from sweep.plan import Plan, plan
+from trainers import counting
+
+Configs = Callable[..., SweepConfig]
+CPU, GPU = ResourcesConfig(), ResourcesConfig(gpu=1)
+
+
+def planned(tiny: Configs, **values: object) -> Plan:
+    return plan(tiny(**values), [], "abc")
+
+
+def test_flops_and_seconds_add_up_over_trials_and_epochs(tiny: Configs) -> None:
+    found = planned(tiny)
+    whole = estimate(found.to_run, found.shapes, CPU, 1e9)
+    assert whole is not None
+    (one,) = {counting.epoch_flops(t, found.shapes[t.data], counting.work(t, found.shapes[t.data]))
+              for t, _ in found.to_run}  # fmt: skip
+    assert whole.flops == pytest.approx(4 * 3 * sum(one))
+    assert whole.seconds == pytest.approx(whole.flops / 1e9)
+    assert whole.records == pytest.approx(4 * 3 * 849, rel=0.1)  # an epoch's line of the demo has 849 bytes
+
+
+def test_points_not_known_yet_cost_what_their_examples_do(tiny: Configs) -> None:
+    space = {"optimizer.lr": {"loguniform": [0.01, 1]}}
+    drawn = planned(tiny, space=space, search={"name": "optuna", "n_trials": 5}, seeds=[0, 1])
+    listed = planned(tiny, space=space, search={"name": "random", "n_trials": 5}, seeds=[0, 1])
+    found = [estimate(one.to_run, one.shapes, CPU, 1e9) for one in (drawn, listed)]
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(("precision", "peak"), cost.PEAK.items())
+def test_a_gpu_that_is_not_here_is_assumed_and_said_so(
+    precision: str, peak: float, tiny: Configs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    trial = {"data": {"name": "digits"}, "model": {"name": "small_cnn"}, "epochs": 3, "precision": precision}
+    found = planned(tiny, trial=trial)
+    one = estimate(found.to_run, found.shapes, GPU)
+    assert one is not None
+    assert one.rates == pytest.approx((19.5e12 / 3, peak / 3))  # evaluation is fp32
+    assert f"assumed: a third of the peak of an A100 in {precision}" in one.how
+    half = estimate(found.to_run, found.shapes, ResourcesConfig(gpu=0.5))
+    assert half is not None
+    assert half.seconds == pytest.approx(2 * one.seconds)
+
+
+def test_a_cpu_is_timed_and_said_so(tiny: Configs) -> None:
+    found = planned(tiny)
+    one = estimate(found.to_run, found.shapes, CPU)
+    assert one is not None
+    assert one.how.startswith("timed on this machine, 1 thread,")
+    low, high = one.rates
+    assert one.flops / high <= one.seconds <= one.flops / low
+
+
+def test_between_two_batches_a_steps_time_is_a_line() -> None:
+    timed = {10: _Rate(10.0, 4.0), 30: _Rate(15.0, 8.0)}  # 1 s and 2 s a step
+    assert cost._between(timed, 20) == _Rate(20 / 1.5, 6.0)
+    assert cost._between(timed, 10).training == 10
+    assert cost._between({10: _Rate(10.0, 4.0)}, 10) == _Rate(10.0, 4.0)
+
+
+def test_where_nothing_is_left_or_nothing_is_known_there_is_no_estimate(tiny: Configs) -> None:
+    assert estimate((), {}, CPU) is None
+    assert estimate(planned(tiny).to_run, {}, CPU) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0 B"), (1, "1 B"), (999, "999 B"), (1000, "1 kB"), (1.277e15, "1.28 PB"), (3e22, "3e+04 EB")],
+)
+def test_numbers_are_written_with_their_prefix(value: float, text: str) -> None:
+    assert cost._si(value, "B") == text

@@ -1,0 +1,197 @@
+"""Warnings of a plan: each is there where it is due, and ended by the key that it names."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from sweep.cli import main
+from sweep.config import SweepConfig, load
+from sweep.plan import plan
+from sweep.plan_warnings import Warned
+
+Files = Callable[..., Path]
+
+
+def warned(config: SweepConfig) -> tuple[Warned, ...]:
+    return plan(config, [], "abc").warnings
+
+
+def of(**trial: Any) -> dict[str, Any]:
+    """A trial on the digits, without anything to warn of, but for what is given."""
+    base = {
+        "data": {"name": "digits", "train_per_class": 20, "validation_fraction": 0.2},
+        "model": {"name": "small_cnn"},
+        "epochs": 6,
+        "schedule": {"name": "constant"},
+    }
+    return {"trial": base | trial, "space": LR}
+
+
+PIECEWISE = {"name": "piecewise"}
+LR = {"optimizer.lr": [0.1, 0.2]}
+DRAWN = {"batch_size": {"choice": [16, 32]}}
+
+CASES: dict[str, tuple[dict[str, Any], str]] = {
+    "milestones after the end": (
+        of(epochs=50, schedule=PIECEWISE),
+        "the learning rate never falls: schedule.milestones [100, 105] of 50 epochs; "
+        "set trial.schedule.milestones=[45, 48], or trial.schedule.name=constant",
+    ),
+    "milestones after a short end": (
+        of(epochs=4, schedule=PIECEWISE),
+        "the learning rate never falls: schedule.milestones [100, 105] of 4 epochs; set trial.schedule.name=constant",
+    ),
+    "one of two milestones": (
+        of(epochs=103, schedule=PIECEWISE),
+        "the learning rate falls less often than written: schedule.milestones [100, 105] of 103 epochs; "
+        "set trial.schedule.milestones=[94, 98], or trial.schedule.name=constant",
+    ),
+    "a warm-up without end": (
+        of(schedule={"name": "cosine", "warmup_epochs": 6}),
+        "the learning rate never reaches optimizer.lr: it rises over 6 of 6 epochs; set trial.schedule.warmup_epochs=1",
+    ),
+    "awp after the end": (
+        of(weights={"name": "awp", "warmup": 10}),
+        "AWP never begins: it waits for 10 of 6 epochs; set trial.weights.warmup=0",
+    ),
+    "dynamics after the end": (
+        of(dynamics={"every": 7}),
+        "dynamics are measured before training and at its end alone: every 7 of 6 epochs; set trial.dynamics.every=1",
+    ),
+    "evaluation after the end": (
+        of(evaluation={"every": 7}),
+        "accuracies are measured at the end alone: every 7 of 6 epochs; set trial.evaluation.every=1",
+    ),
+    "steps that are too short": (
+        of(attack={"radius": 0.3}),
+        "PGD cannot go from an image to the edge of its ball: attack.steps 10 times attack.step_size 0.007843 is less "
+        "than the radius, 0.3; set trial.attack.step_size=0.075",
+    ),
+    "evaluation steps that are too short": (
+        of(evaluation={"radius": 0.3}),
+        "PGD cannot go from an image to the edge of its ball: evaluation.steps 10 times evaluation.step_size 0.007843 "
+        "is less than the radius, 0.3; set trial.evaluation.step_size=0.075",
+    ),
+    "a step across the ball": (
+        of(attack={"step_size": 0.1}),
+        "one step crosses the whole ball: attack.step_size 0.1, radius 0.03137; set trial.attack.step_size=0.007843",
+    ),
+    "an evaluation without a ball": (
+        of(attack={"radius": 0}),
+        "robust accuracy is the clean one: evaluation.radius is 0; set trial.evaluation.radius=8/255",
+    ),
+    "l_2 at the radius of l_inf": (
+        of(attack={"norm": "l2"}),
+        "an l_2 ball of radius 8/255 hardly holds another image: that is the radius of l_inf; "
+        "set trial.attack.radius=128/255",
+    ),
+    "one step an epoch": (
+        of(batch_size=160),
+        "one step an epoch: batch_size 160 takes all 160 training images; set trial.batch_size=16",
+    ),
+    "two GPUs": (
+        of() | {"resources": {"gpu": 2}},
+        "a trial uses one GPU and takes 2: the others idle; set resources.gpu=1",
+    ),
+    "weight decay without a control": (
+        of() | {"space": {"optimizer.name": ["sgd", "deat"]}},
+        "DEAT - SGD is not DEAT's noise alone: beside its mean step, DEAT's decoupled weight decay is 2.24 times that "
+        "of SGD with momentum 0; configs/controls.yaml tells them apart; "
+        "set trial.optimizer.decoupled_weight_decay=false",
+    ),
+    "radii that do not compare": (
+        of(attack={"step_size": 0.01}) | {"space": {"attack.radius": [0.02, 0.04], **LR}},
+        "robust accuracies do not compare: trials are evaluated at radius 0.02, 0.04; set trial.evaluation.radius=0.02",
+    ),
+    "norms that do not compare": (
+        of(attack={"radius": 0.5, "step_size": 0.1}) | {"space": {"attack.norm": ["linf", "l2"], **LR}},
+        "robust accuracies do not compare: trials are evaluated at norm linf, l2; set trial.attack.norm=linf",
+    ),
+    "a key that the objective does not read": (
+        of(objective={"beta": 3}),
+        "trial.objective.beta=3.0 is read by no trial (its name: pgd_at); set trial.objective.beta=null",
+    ),
+    "a key that the schedule does not read": (
+        of(schedule={"name": "one_cycle", "warmup_epochs": 2}),
+        "trial.schedule.warmup_epochs=2.0 is read by no trial (its name: one_cycle); "
+        "set trial.schedule.warmup_epochs=0",
+    ),
+    "some trials of a space": (
+        of(schedule=PIECEWISE, epochs=120) | {"space": {"epochs": {"grid": [50], "when": {"optimizer.lr": 0.1}}, **LR}},
+        "the learning rate never falls: schedule.milestones [100, 105] of 50 epochs (1 of 2 trials); "
+        "set trial.schedule.milestones=[45, 48], or trial.schedule.name=constant",
+    ),
+    "optuna with fewer points": (
+        of() | {"space": DRAWN, "search": {"name": "optuna", "n_trials": 30}},
+        "search.n_trials is 30, and the space has 2 distinct points: each is run once; set search.n_trials=2",
+    ),
+    "optuna with fewer points in each of two": (
+        of() | {"space": {"weights.name": ["none", "awp"], **DRAWN}, "search": {"name": "optuna", "n_trials": 30}},
+        "search.n_trials is 30, and a combination of the grid axes has 2 distinct points: each is run once; "
+        "set search.n_trials=2",
+    ),
+}
+
+
+@pytest.mark.parametrize(("values", "line"), CASES.values(), ids=CASES)
+def test_what_can_hardly_be_meant_is_told_with_the_key_that_ends_it(
+    values: dict[str, Any], line: str, sweep_file: Files
+) -> None:
+    found = [one.line() for one in warned(load(sweep_file(**values)))]
+    assert found == [line]
+    key = line.rpartition("; set ")[2].partition(", or ")[0]
+    assert found[0].partition(":")[0] not in "".join(one.text for one in warned(load(sweep_file(**values), [key])))
+
+
+@pytest.mark.parametrize("name", ["random", "quasi_random"])
+def test_draws_that_repeat_a_point_are_told(name: str, sweep_file: Files) -> None:
+    config = load(sweep_file(**of() | {"space": DRAWN, "search": {"name": name, "n_trials": 30}, "seeds": [0, 1]}))
+    found = plan(config, [], "abc")
+    assert (found.size, found.merged) == (4, 0)
+    assert [one.line() for one in found.warnings] == [
+        "of the 30 points drawn 2 are distinct, and each is run once; set search.name=optuna, which repeats none, or "
+        "list the values as {grid: [...]}"
+    ]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        of(),
+        of(epochs=120, schedule=PIECEWISE),
+        of(attack={"norm": "l2", "radius": "128/255", "step_size": "15/255"}),
+        of(attack={"steps": 1, "step_size": "10/255"}),  # as fast adversarial training has it
+        of(objective={"name": "natural"}, attack={"radius": 0.1, "step_size": 0.02}),  # the evaluation's
+        of(weights={"name": "awp", "gamma": 0.02}),
+        of() | {"space": {"optimizer.name": ["sgd", "deat"], "optimizer.weight_decay": [5e-4, 1e-3]}},
+        of(optimizer={"weight_decay": 0}) | {"space": {"optimizer.name": ["sgd", "deat"]}},
+        of() | {"space": DRAWN, "search": {"name": "optuna", "n_trials": 2}},
+        of() | {"space": {"attack.radius": [0.02, 0.04]}, "trial": of()["trial"] | {
+            "attack": {"step_size": 0.01}, "evaluation": {"radius": 0.03}}},
+    ],
+)  # fmt: skip
+def test_where_there_is_nothing_to_warn_of_nothing_is_said(values: dict[str, Any], sweep_file: Files) -> None:
+    assert warned(load(sweep_file(**values))) == ()
+
+
+def test_no_ready_config_warns_of_anything_but_the_weight_decay() -> None:
+    for path in (Path(__file__).parents[2] / "configs").rglob("*digits.yaml"):
+        assert all(one.text.startswith("DEAT - SGD is not") for one in warned(load(path))), path
+
+
+def test_plan_and_launch_show_the_warnings(sweep_file: Files, tmp_path: Path) -> None:
+    values = of(attack={"radius": 0.3}, epochs=1, evaluation={"steps": 1}) | {"space": {"optimizer.lr": [0.1]}}
+    file, lines = sweep_file(**values), []
+    for command in ("plan", "launch --serial"):
+        words = [*shlex.split(command), str(file), "--out", str(tmp_path / "run")]
+        text = CliRunner().invoke(main, words).stdout
+        start = text.index("  warnings:\n")
+        lines.append(text[start:].splitlines()[:2])
+    assert lines[0] == lines[1]
+    assert "PGD cannot go from an image to the edge of its ball" in lines[0][1]

@@ -1,0 +1,158 @@
+"""What a trial takes, counted: FLOPs against a step that is counted whole, memory against what lives in one."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from trainers import counting
+from trainers.config import TrialConfig
+from trainers.data import Shape
+from trainers.engine import Engine
+from trainers.step import Tally, training_step
+
+SMALL = Shape(100, 20, 40, 10, 3, 16, 16)
+CPU = torch.device("cpu")
+
+
+def trial(**parts: Any) -> TrialConfig:
+    return TrialConfig.model_validate({"model": {"name": "preact_resnet18"}, **parts}).resolved()
+
+
+def test_preact_resnet18_takes_what_is_published_of_it() -> None:
+    """1.11 GFLOP forward, two a multiply-add: 0.56 G multiply-adds, as in
+    https://github.com/kuangliu/pytorch-cifar of ResNet-18; 11.2 million parameters."""
+    found = counting.work(trial(), Shape(49_000, 1_000, 10_000, 10, 3, 32, 32))
+    assert found.forward == pytest.approx(1.11e9, rel=0.005)
+    assert found.parameters == pytest.approx(11.17e6, rel=0.001)
+    assert found.step / found.forward == pytest.approx(23, abs=0.1)
+    assert found.attack == 21 * found.forward
+
+
+@pytest.mark.parametrize(
+    ("parts", "passes"),
+    [
+        ({"objective": {"name": "natural"}}, 3),
+        ({"attack": {"steps": 0}}, 3),
+        ({"attack": {"steps": 1}}, 5),
+        ({"attack": {"steps": 2}}, 7),
+        ({"attack": {"steps": 40}}, 83),
+        ({"objective": {"name": "trades"}}, 27),
+        ({"objective": {"name": "mart"}, "weights": {"name": "awp"}}, 32),
+        ({"weights": {"name": "awp", "warmup": 10}, "epochs": 40}, 23 + 3 * 30 / 40),
+        ({"weights": {"name": "awp", "warmup": 50}, "epochs": 40}, 23),
+        ({"optimizer": {"name": "deat"}}, 23),
+    ],
+    ids=str,
+)
+def test_a_step_takes_so_many_forward_passes(parts: dict[str, Any], passes: float) -> None:
+    found = counting.work(trial(model={"name": "small_cnn"}, **parts), SMALL)
+    # less the first layer's input gradient, which no update needs: a ninth of a pass here
+    assert found.step / found.forward == pytest.approx(passes, abs=0.5)
+
+
+def test_an_epoch_is_its_training_and_the_evaluations_that_it_has_on_average() -> None:
+    work = counting.Work(forward=1.0, step=23.0, attack=21.0, parameters=0, buffers=0, kept=0.0, kept_attacking=0.0)
+    assert counting.epoch_flops(trial(), SMALL, work) == (2300, 100 + 60 * 22)
+    seldom = trial(epochs=10, evaluation={"every": 4})  # after 4, 8 and 10
+    assert counting.epoch_flops(seldom, SMALL, work) == (2300, pytest.approx((100 + 60 * 22) * 3 / 10))
+    averaged = trial(averaging={"name": "ema"}, evaluation={"splits": ["test"]})
+    assert counting.epoch_flops(averaged, SMALL, work) == (2300, 2 * 40 * 22)
+
+
+class Living(TorchDispatchMode):
+    """Bytes of the tensors that live, and the most that lived at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.most = 0
+        self._seen: dict[int, int] = {}
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, torch.Tensor) and tensor.untyped_storage()._cdata not in self._seen:
+                self._born(tensor.untyped_storage())
+        return out
+
+    def _born(self, storage: torch.UntypedStorage) -> None:
+        self._seen[storage._cdata] = storage.nbytes()
+        self.now += storage.nbytes()
+        self.most = max(self.most, self.now)
+        weakref.finalize(storage, self._died, storage._cdata)
+
+    def _died(self, key: int) -> None:
+        self.now -= self._seen.pop(key, 0)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {},
+        {"objective": {"name": "trades"}},
+        {"weights": {"name": "awp"}, "optimizer": {"name": "deat"}},
+        {"optimizer": {"momentum": 0.9}},
+    ],
+    ids=str,
+)
+def test_the_memory_estimated_is_what_lives_at_the_fullest_moment_of_two_steps(parts: dict[str, Any]) -> None:
+    config = trial(**{"attack": {"steps": 1}, "evaluation": {"batch_size": 1}, "batch_size": 64, **parts})
+    with FakeTensorMode(), Living() as living:
+        model = counting._built(config.model, SMALL)
+        images, labels = counting._batch(SMALL, config.batch_size, CPU)
+        slots, draws = counting._slots(config, model, Engine(CPU), 10), torch.Generator()
+        for _ in range(2):
+            training_step(model.train(), slots, images, labels, draws, draws, Tally.empty(CPU))
+    images_held = 160 * SMALL.pixels
+    found = counting.memory(config, SMALL, counting.work(config, SMALL)) - images_held
+    assert found == pytest.approx(living.most, rel=0.06)
+
+
+def test_an_evaluation_of_large_batches_holds_the_most() -> None:
+    shape = SMALL._replace(test_images=1000)
+    small, large = (
+        counting.memory(config, shape, counting.work(config, shape))
+        for config in (trial(batch_size=8, evaluation={"batch_size": size}) for size in (8, 500))
+    )
+    kept = counting.work(trial(), shape).kept_attacking
+    assert large - small == pytest.approx(492 * kept, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {},
+        {"keep": "none"},
+        {"keep": "both", "optimizer": {"name": "deat"}},
+        {"optimizer": {"momentum": 0.9}, "averaging": {"name": "ema"}},
+    ],
+    ids=str,
+)
+def test_the_files_estimated_are_those_that_a_trial_writes(parts: dict[str, Any], tmp_path: Any) -> None:
+    from trainers.data import shapes
+    from trainers.loop import train, with_fingerprint
+
+    digits = {"data": {"name": "digits", "train_per_class": 4, "test_per_class": 2, "validation_fraction": 0.25}}
+    values = {**digits, "model": {"name": "small_cnn"}, "epochs": 2, "attack": {"steps": 1}, **parts}
+    config = with_fingerprint(TrialConfig.model_validate(values))
+    sizes: list[int] = []
+    file = tmp_path / "trial.pt"
+    train(config, lambda record: sizes.append(file.stat().st_size), resume=file)
+    running, kept = counting.checkpoint_bytes(config, counting.work(config, shapes([config.data])[config.data]))
+    assert sizes[0] == pytest.approx(running, rel=0.2, abs=20_000)  # names and pickles take some 15 kB
+    assert sizes[1] == pytest.approx(kept, rel=0.2, abs=20_000)
+
+
+def test_rates_are_timed_and_leave_the_threads_as_they_were() -> None:
+    before = torch.get_num_threads()
+    config = trial(model={"name": "small_cnn"}, attack={"steps": 2})
+    training, evaluation = counting.rates(config, SMALL, threads=1, device="cpu")
+    assert 1e7 < training < 1e13
+    assert 1e7 < evaluation < 1e13
+    assert torch.get_num_threads() == before

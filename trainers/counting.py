@@ -1,0 +1,285 @@
+"""What a trial takes, before it is run: FLOPs, the numbers it holds, and how fast this machine is at it.
+
+The trial's own network and training step run on torch's meta device, where tensors have shapes and no values: every
+matrix product and convolution is counted (a multiply-add is 2), and nothing is computed. What is left out: element-wise
+work, which takes time and no counted FLOPs, and the dynamics. Torch's counter takes the weights' gradient of a grouped
+convolution for that of a whole one: steps of mobilenet, mnasnet and efficientnet come out two to three times too dear.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from trainers import objectives, optimizers, weights
+from trainers.config import ModelConfig, TrialConfig
+from trainers.data import Shape
+from trainers.engine import Engine, attacking, float32_products
+from trainers.evaluate import evaluation_attack
+from trainers.models import registry
+from trainers.objectives import cross_entropy
+from trainers.randomness import generator
+from trainers.step import Slots, Tally, adversarial, training_step
+
+_META = Engine(torch.device("meta"))
+_FEW = 2  # images that are counted on: batch norm needs two
+_BYTES = 4  # of a number in fp32
+#: What a timing may take, FLOPs and s: some tenths of a second on two cores.
+_FLOPS, _SECONDS, _REPEATS = 10e9, 0.3, 20
+
+
+class Work(NamedTuple):
+    """What one image costs a trial, and what the trial holds.
+
+    Attributes:
+        forward: FLOPs of a forward pass.
+        step: FLOPs of a training step, the attack included.
+        attack: FLOPs of an evaluation's PGD, all its restarts.
+        parameters, buffers: numbers in the network.
+        kept: bytes that autograd keeps for the update.
+        kept_attacking: bytes that it keeps for a step of an evaluation's attack.
+    """
+
+    forward: float
+    step: float
+    attack: float
+    parameters: int
+    buffers: int
+    kept: float
+    kept_attacking: float
+
+
+def work(config: TrialConfig, shape: Shape) -> Work:
+    """What a resolved trial takes on data of this shape."""
+    plain = TrialConfig()
+    rest = ("data", "batch_size", "optimizer", "schedule", "averaging", "dynamics", "seed", "precision", "keep")
+    alike = config.model_copy(update={name: getattr(plain.resolved(), name) for name in rest})
+    return _work(alike, shape._replace(train_images=0, val_images=0, test_images=0))
+
+
+@functools.lru_cache(maxsize=256)
+def _work(config: TrialConfig, shape: Shape) -> Work:
+    network = _network(config.model, shape)
+    images, labels = _batch(shape, _FEW, torch.device("meta"))
+    forward = _flops(lambda: network.eval()(images)) / _FEW
+    outer = 2 if config.objective.name in ("trades", "mart") or config.objective.s2o.enabled else 1
+    attack = evaluation_attack(config)
+    with attacking(network, "eval"):
+        leaf = images.clone().requires_grad_()
+        kept_attacking = _kept(network, lambda: network(leaf))
+    return Work(
+        forward,
+        _step(config, network, images, labels) / _FEW,
+        config.evaluation.restarts * (2 * attack.steps + 1) * forward,
+        sum(each.numel() for each in network.parameters()),
+        sum(each.numel() for each in network.buffers()),
+        outer * _kept(network, lambda: network.train()(images)) / _FEW,
+        kept_attacking / _FEW,
+    )
+
+
+def epoch_flops(config: TrialConfig, shape: Shape, cost: Work) -> tuple[float, float]:
+    """FLOPs of a mean epoch: of its training, and of its evaluation, which not every epoch has."""
+    every, averaged = config.evaluation.every, config.averaging.name != "none"
+    held_out = sum(getattr(shape, f"{name}_images") for name in config.evaluation.splits if name != "train")
+    evaluation = held_out * (cost.forward + cost.attack) * (2 if averaged else 1)
+    if "train" in config.evaluation.splits:
+        evaluation += shape.train_images * cost.forward
+    return shape.train_images * cost.step, evaluation * math.ceil(config.epochs / every) / config.epochs
+
+
+def memory(config: TrialConfig, shape: Shape, cost: Work) -> float:
+    """Bytes of the tensors that a trial holds at its fullest: weights, gradients, the optimizer's and averaging's
+    state, AWP's copies, the images, and what autograd keeps of the larger of a training and an evaluation batch.
+
+    An estimate: 0.98 to 1.00 of what lives at the fullest moment of a training step of the networks for CIFAR, and 0.72
+    of small_cnn's, whose passing tensors weigh more. Workspaces of convolutions, fragments and torch itself come on
+    top; in bf16 half of what autograd keeps of a training batch is counted.
+    """
+    copies = 2 + state_copies(config) + (2 if config.weights.name == "awp" else 0)
+    training = min(config.batch_size, shape.train_images) * cost.kept * (0.5 if config.precision == "bf16" else 1)
+    most = max(shape.val_images, shape.test_images)
+    evaluating = min(config.evaluation.batch_size, most) * cost.kept_attacking
+    images = shape.train_images + shape.val_images + shape.test_images
+    return copies * cost.parameters * _BYTES + max(training, evaluating) + images * shape.pixels
+
+
+def state_copies(config: TrialConfig) -> int:
+    """Copies of the weights that the optimizer and the averaging hold."""
+    held = 2 if config.optimizer.name == "deat" else int(config.optimizer.momentum > 0)
+    return held + int(config.averaging.name != "none")
+
+
+def checkpoint_bytes(config: TrialConfig, cost: Work) -> tuple[float, float]:
+    """Bytes of a trial's file while it trains, and of what it keeps when it has ended."""
+    averaged = 2 if config.averaging.name != "none" else 1
+    network = (cost.parameters + cost.buffers) * _BYTES
+    best = averaged * network if config.keep in ("best", "both") else 0.0
+    last = averaged * network if config.keep in ("last", "both") else 0.0
+    return network + state_copies(config) * cost.parameters * _BYTES + best, best + last
+
+
+def rates(config: TrialConfig, shape: Shape, threads: int, device: str) -> tuple[float, float]:
+    """FLOPs a second of the trial's training step and of its evaluation, timed here on random images.
+
+    Where a step would take long, it is one of fewer images and one attack step.
+
+    Args:
+        config: resolved.
+        shape: of its data.
+        threads: that torch uses meanwhile.
+        device: cpu or cuda.
+    """
+    engine, before = Engine(torch.device(device), config.precision), torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        model = engine.prepare(_built(config.model, shape))
+        return _training_rate(config, shape, model, engine), _evaluation_rate(config, shape, model, engine)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _training_rate(config: TrialConfig, shape: Shape, model: nn.Module, engine: Engine) -> float:
+    step = work(config, shape).step
+    if step * _FEW > _FLOPS:
+        config = config.model_copy(update={"attack": config.attack.model_copy(update={"steps": 1})})
+        step = work(config, shape).step
+    size = _size(min(config.batch_size, shape.train_images), step)
+    images, labels = _batch(shape, size, engine.device)
+    slots, draws = _slots(config, model, engine, shape.classes), [generator(engine.device, 0, i) for i in range(2)]
+    images = engine.images(images)
+
+    def once() -> None:
+        training_step(model.train(), slots, images, labels, draws[0], draws[1], Tally.empty(engine.device))
+
+    with float32_products(config.precision):
+        return step * size / _seconds(once, engine.device)
+
+
+def _evaluation_rate(config: TrialConfig, shape: Shape, model: nn.Module, engine: Engine) -> float:
+    exact = Engine(engine.device)
+    attack = evaluation_attack(config).model_copy(update={"steps": 1})
+    flops = 2 * work(config, shape).forward
+    size = _size(min(config.evaluation.batch_size, max(shape.val_images, shape.test_images, _FEW)), flops)
+    images, labels = _batch(shape, size, engine.device)
+    images, draws = engine.images(images), generator(engine.device, 0)
+
+    def once() -> None:
+        adversarial(model.eval(), cross_entropy, images, labels, attack, exact, draws)
+
+    with float32_products("fp32"):
+        return flops * size / _seconds(once, engine.device)
+
+
+def _size(wanted: int, flops: float) -> int:
+    """So many of the wanted images as may be timed."""
+    return max(_FEW, min(wanted, int(_FLOPS / flops)))
+
+
+def _seconds(once: Callable[[], None], device: torch.device) -> float:
+    """The shortest of some repeats, after one to warm up."""
+    found: list[float] = []
+    while len(found) < 3 or (sum(found) < _SECONDS and len(found) < _REPEATS):
+        started = time.perf_counter()
+        once()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        found.append(time.perf_counter() - started)
+        if sum(found) > 3 * _SECONDS and len(found) > 1:
+            break
+    return min(found[1:])
+
+
+class _NoModules:
+    """Stands in for the counter's module tracker, whose hooks torch.autograd.grad on a leaf does not bear."""
+
+    parents = frozenset({"Global"})
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *error: object) -> None: ...
+
+
+def _flops(run: Callable[[], object]) -> int:
+    counter = FlopCounterMode(display=False)
+    counter.mod_tracker = _NoModules()  # type: ignore[assignment]
+    with counter:
+        run()
+    return counter.get_total_flops()
+
+
+def _step(config: TrialConfig, network: nn.Module, images: Tensor, labels: Tensor) -> float:
+    """FLOPs of a mean training step: attack steps after the second cost what the second does, AWP begins late."""
+    once = functools.partial(_counted, network=network, images=images, labels=labels)
+    steps, part = config.attack.steps, config.weights
+    first, second = (once(_with_steps(config, min(steps, most))) for most in (1, 2))
+    total: float = first + max(steps - 1, 0) * (second - first)
+    if part.name == "awp" and part.warmup:
+        without = config.model_copy(update={"weights": part.model_copy(update={"name": "none"})})
+        share = min(part.warmup / config.epochs, 1)
+        total -= share * (first - once(_with_steps(without, min(steps, 1))))
+    return total
+
+
+def _with_steps(config: TrialConfig, steps: int) -> TrialConfig:
+    return config.model_copy(update={"attack": config.attack.model_copy(update={"steps": steps})})
+
+
+def _counted(config: TrialConfig, network: nn.Module, images: Tensor, labels: Tensor) -> int:
+    slots = _slots(config, network, _META, int(network(images).shape[1]))
+    one, other = torch.Generator(), torch.Generator()
+    return _flops(lambda: training_step(network.train(), slots, images, labels, one, other, Tally.empty(images.device)))
+
+
+def _slots(config: TrialConfig, network: nn.Module, engine: Engine, classes: int) -> Slots:
+    perturbed = weights.build(config.weights, epoch=config.epochs + config.weights.warmup)
+    optimizer = optimizers.build(config.optimizer, network.parameters())
+    return Slots(config.attack, objectives.build(config.objective, classes), perturbed, optimizer, engine)
+
+
+def _kept(network: nn.Module, forward: Callable[[], Tensor]) -> int:
+    """Bytes that autograd keeps of a forward pass and its loss, the weights left out."""
+    own = {tensor.untyped_storage()._cdata for tensor in (*network.parameters(), *network.buffers())}
+    kept: dict[int, Tensor] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage()._cdata] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        logits = forward()
+        loss = F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device))
+    found = sum(tensor.untyped_storage().nbytes() for storage, tensor in kept.items() if storage not in own)
+    del loss
+    return found
+
+
+def _batch(shape: Shape, size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    images = torch.rand(size, shape.channels, shape.height, shape.width, device=device)
+    return images, torch.zeros(size, dtype=torch.long, device=device)
+
+
+@functools.lru_cache(maxsize=8)
+def _network(config: ModelConfig, shape: Shape) -> nn.Module:
+    """The network without values."""
+    return _built(config, shape).to("meta")
+
+
+def _built(config: ModelConfig, shape: Shape) -> nn.Module:
+    return registry.build(
+        config,
+        num_classes=shape.classes,
+        channels=shape.channels,
+        image_size=(shape.height, shape.width),
+        mean=(0.5,) * shape.channels,
+        std=(0.25,) * shape.channels,
+        seed=0,
+    )

@@ -1,0 +1,57 @@
+"""What is known of data that are not here: how many published images there are, and the mark of their files."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from trainers import sources
+from trainers.config import DataConfig
+from trainers.data import Shape
+from trainers.errors import UserError
+
+
+class _Published(NamedTuple):
+    """Numbers of images and classes; images are square and RGB."""
+
+    train: int
+    test: int
+    classes: int
+    size: int
+
+
+#: CIFAR: Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009, chapter 3, and
+#: https://www.cs.toronto.edu/~kriz/cifar.html. SVHN: http://ufldl.stanford.edu/housenumbers, format 2, no extra set.
+#: Tiny-ImageNet: the validation images are the test set here; http://cs231n.stanford.edu/tiny-imagenet-200.zip.
+_PUBLISHED = {
+    "cifar10": _Published(50_000, 10_000, 10, 32),
+    "cifar100": _Published(50_000, 10_000, 100, 32),
+    "svhn": _Published(73_257, 26_032, 10, 32),
+    "tiny_imagenet": _Published(100_000, 10_000, 200, 64),
+}
+
+
+def fingerprint(config: DataConfig) -> str | None:
+    """The mark of data that are not looked at; None: it is their content's, which nobody knows here."""
+    if config.fingerprint is not None:
+        return config.fingerprint
+    return sources.published_fingerprint(config.name) if config.name in sources.ARCHIVES else None
+
+
+def shape(config: DataConfig) -> Shape | None:
+    """What `trainers.data.shapes` would give of the published images; None: of a user's own folder.
+
+    Raises:
+        UserError: nothing would be left to train on.
+    """
+    if config.name not in _PUBLISHED:
+        return None
+    there = _PUBLISHED[config.name]
+    train = there.classes * config.train_per_class if config.train_per_class else there.train
+    test = there.classes * config.test_per_class if config.test_per_class else there.test
+    held_out = max(1, round(config.validation_fraction * train)) if config.validation_fraction else 0
+    if held_out >= train:
+        raise UserError(
+            f"data.validation_fraction: {config.validation_fraction} leaves no image to train on; hold out less"
+        )
+    size = config.image_size or there.size
+    return Shape(train - held_out, held_out, test, there.classes, 3, size, size)
