@@ -8,6 +8,7 @@ progress         what a run's records come to
 plan             wanted trials, those already finished, what they will cost
 journal          a run directory while a launch holds it; the only writer of records
 trial            one trial as a process runs it
+ray_connection   a Ray to run on: a cluster, or a local one
 ray_tune         trials through Ray Tune
 runner           a launch, through Ray Tune or in this process
 evaluation_plan  which trained networks, attacks and images, and what of it is recorded

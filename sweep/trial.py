@@ -23,9 +23,14 @@ def checkpoint_path(directory: Path, trial: str) -> Path:
     return directory / "checkpoints" / f"{trial}.pt"
 
 
+def log_folder(directory: Path) -> Path:
+    """Where a run keeps tracebacks and Ray's own messages."""
+    return directory / "logs"
+
+
 def log_path(directory: Path, trial: str) -> Path:
     """Where the traceback of a failed trial is written."""
-    return directory / "logs" / f"{trial}.log"
+    return log_folder(directory) / f"{trial}.log"
 
 
 def trial_values(config: TrialConfig, resources: ResourcesConfig) -> tuple[dict[str, Any], int]:

@@ -153,15 +153,15 @@ def test_a_trial_that_fits_nowhere_is_refused_before_anything_starts(
     resources: dict[str, Any], message: str, tiny: Tiny, launch: Launch, tmp_path: Path, local_ray: None
 ) -> None:
     with pytest.raises(UserError, match=message):
-        launch(tiny(resources=resources), tmp_path)
-    assert not (tmp_path / "records.jsonl").exists()
+        launch(tiny(resources=resources), tmp_path / "runs" / "tiny")
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_gpu_asked_for_in_this_process_where_none_is_is_refused(tiny: Tiny, launch: Launch, tmp_path: Path) -> None:
     config = tiny(resources={"cpu": 1, "gpu": 8})
     with pytest.raises(UserError, match=r"^resources.gpu: a trial asks for 8 GPU, and this machine has \d"):
-        launch(config, tmp_path, serial=True)
-    assert not (tmp_path / "records.jsonl").exists()
+        launch(config, tmp_path / "runs" / "tiny", serial=True)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_through_ray_a_worker_that_dies_goes_on_and_the_frame_is_that_of_this_process(
