@@ -77,8 +77,8 @@ class RunLock:
                 f"--out {directory}: cannot be locked: {error.strerror}; give a folder whose file system has locks"
             ) from None
         self._file.truncate(0)
-        self._file.write(f"{holder} {os.getpid()} on {host()} since {time.strftime('%F %T')}")
-        self._file.flush()
+        with suppress(OSError):  # on a full disk it holds all the same, and the launch then makes room: `remove_parts`
+            os.write(self._file.fileno(), f"{holder} {os.getpid()} on {host()} since {time.strftime('%F %T')}".encode())
 
     def _opened(self) -> IO[str]:
         self._path.parent.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
@@ -159,10 +159,13 @@ def _quiet(log: Path) -> Iterator[None]:
     loggers[0].handlers = [handler]
     for logger in loggers[1:]:
         logger.propagate = True
+    file = log.open("a")
     try:
-        with log.open("a") as file, redirect_stdout(file), redirect_stderr(file):
+        with redirect_stdout(file), redirect_stderr(file):
             yield
     finally:
+        with suppress(OSError):  # a full disk, which stops whatever matters by itself
+            file.close()
         for logger, (handlers, propagate) in zip(loggers, before, strict=True):
             logger.handlers, logger.propagate = handlers, propagate
         handler.close()

@@ -407,6 +407,13 @@ def test_whoever_only_asks_whether_a_run_is_live_does_not_stop_a_launch(director
             assert is_live(directory)
 
 
+def test_on_a_full_disk_a_directory_is_held_too(directory: Path, full_disk: FullDisk) -> None:
+    with full_disk(after=0), RunLock(directory):
+        assert is_live(directory)
+        with pytest.raises(UserError, match=r"is in use by another command \(unknown\)"):
+            RunLock(directory)
+
+
 def test_a_run_directory_is_made_with_its_parents(tmp_path: Path) -> None:
     with RunLock(tmp_path / "a" / "b"):
         assert (tmp_path / "a" / "b").is_dir()
