@@ -12,6 +12,7 @@ cost             what it will take: counted FLOPs and a named rate, memory, disk
 plan_warnings    what of it can hardly be meant, with the key that ends it
 journal          a run directory while a launch holds it; the only writer of records
 trial            one trial as a process runs it
+ray_connection   a Ray to run on: a cluster, or a local one
 ray_tune         trials through Ray Tune
 runner           a launch, through Ray Tune or in this process
 evaluation_plan  which trained networks, attacks and images, and what of it is recorded

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from sweep.config import ResourcesConfig
 from sweep.evaluation_plan import Chunk, Evaluation
-from sweep.trial import log_path, trial_values
+from sweep.trial import log_path, logged, trial_values
 from trainers.config import TrialConfig
 from trainers.errors import UserError
 from trainers.files import checkpoint_path
@@ -50,12 +49,9 @@ def run_chunk(values: Mapping[str, Any]) -> EvaluationRecord | str:
     except UserError as error:
         return str(error)
     except Exception as error:
-        log = log_path(Path(values["directory"]), values["record"]["trial_id"])
-        log.parent.mkdir(exist_ok=True)
-        with log.open("a") as file:
-            file.write("".join(traceback.format_exception(error)))
         first = (str(error).splitlines() or [""])[0]
-        return f"{type(error).__name__}: {first} (logs/{log.name})"
+        log = log_path(Path(values["directory"]), values["record"]["trial_id"])
+        return f"{type(error).__name__}: {first}{logged(error, log)}"
 
 
 def _record(values: Mapping[str, Any]) -> EvaluationRecord:

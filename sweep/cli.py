@@ -6,6 +6,7 @@ import math
 import os
 import sys
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,9 @@ class _Cli(click.Group):
     """Says a user's mistake in one line on stderr and exits with 2; anything else is a bug and shows itself."""
 
     def invoke(self, context: click.Context) -> Any:
+        if hiding := _hiding():
+            click.echo(f"sweep: {hiding}", err=True)
+            context.exit(EXIT_USER_ERROR)
         from trainers.errors import UserError
 
         try:
@@ -49,6 +53,20 @@ class _Cli(click.Group):
                 raise
             click.echo(f"sweep: {f'{error.filename}: ' if error.filename else ''}{error.strerror}", err=True)
             context.exit(EXIT_USER_ERROR)
+
+
+def _hiding() -> str:
+    """What of the user's hides a package of ours, as PYTHONPATH can have it; nothing if nothing does."""
+    ours = Path(__file__).resolve().parents[1]
+    for name in ("trainers", "analysis"):
+        spec = find_spec(name)
+        places = [str(ours)] if spec is None else spec.submodule_search_locations or [str(spec.origin)]
+        if Path(places[0]).resolve() != ours / name:
+            return (
+                f"{places[0]}: hides the package {name} of robustsweep; rename it, or take its folder out of "
+                "PYTHONPATH, where an empty part means the working folder"
+            )
+    return ""
 
 
 @click.group(cls=_Cli, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -76,12 +77,14 @@ def decide(
     refuse_other_sweep(directory, config)
     design = Design(config, claim)
 
-    def run(part: SweepConfig) -> int:
-        return launch(part, directory, console, command=command, address=address, serial=serial)
-
     with Interrupts():
         try:
-            return _seed_after_seed(design, directory, console, hours, run)
+            with ExitStack() as up:  # one Ray for all launches: to start it takes longer than many a seed
+
+                def run(part: SweepConfig) -> int:
+                    return launch(part, directory, console, command=command, address=address, serial=serial, up=up)
+
+                return _seed_after_seed(design, directory, console, hours, run)
         except Interrupted as stop:
             _say(console, f"stopped by {stop}; the same command goes on")
             return EXIT_INTERRUPTED

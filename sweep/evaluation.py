@@ -29,6 +29,7 @@ from sweep.journal import CONFIG_FILE, EVALUATION, RunLock
 from sweep.runner import EXIT_DONE, EXIT_SOME_FAILED, check_left_to_ray, check_this_machine, data_folders
 from sweep.screen import duration, print_whole
 from sweep.signals import EXIT_INTERRUPTED, Interrupted, Interrupts
+from sweep.trial import log_folder
 from trainers.errors import UserError
 from trainers.record import EvaluationRecord, RecordFile, read
 
@@ -183,10 +184,10 @@ def _in_this_process(run: _Run, address: str | None) -> None:
 
 
 def _through_ray(run: _Run, address: str | None) -> None:
-    from sweep import ray_tune
+    from sweep import ray_connection, ray_tune
 
     check_left_to_ray(run.sweep)
-    with ray_tune.connected(address):
+    with ray_connection.connected(address, run._console, log_folder(run.directory)):
         run.interrupts.catch()
         at_once = ray_tune.most_at_once(run.sweep.resources, run.sweep.max_concurrent)
         ray_tune.check_nodes(run.directory, data_folders(run.sweep))

@@ -7,10 +7,10 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import yaml
 
@@ -40,7 +40,11 @@ _REPEATABLE: dict[str, Callable[[Mapping[str, Any]], EpochRecord | DynamicsRecor
 
 
 class RunLock:
-    """Holds a run directory for one launch or evaluation; ends with the process, however that ends."""
+    """Holds a run directory for one launch or evaluation; ends with the process, however that ends.
+
+    At the end the lock file goes, and the folders that were made for it, if nothing else came into them: a launch that
+    is refused leaves nothing.
+    """
 
     def __init__(self, directory: Path, holder: str = "sweep launch, process") -> None:
         """Makes the directory if need be, and takes it.
@@ -52,9 +56,10 @@ class RunLock:
         Raises:
             UserError: it cannot be written or locked, or another launch holds it.
         """
+        self._path = directory / LOCK_FILE
+        self._made = [folder for folder in (directory, *directory.parents) if not folder.exists()]
         try:
-            directory.mkdir(parents=True, exist_ok=True)
-            self._file = (directory / LOCK_FILE).open("a+")
+            self._file = self._opened()
         except OSError as error:
             raise UserError(f"--out {directory}: cannot be written: {error.strerror}; give a folder that can") from None
         try:
@@ -67,22 +72,46 @@ class RunLock:
                 f"{directory}: is in use by another command ({holder}); wait for it, or take another directory"
             ) from None
         except OSError as error:
+            self._remove()
             raise UserError(
                 f"--out {directory}: cannot be locked: {error.strerror}; give a folder whose file system has locks"
             ) from None
         self._file.truncate(0)
-        self._file.write(f"{holder} {os.getpid()} on {host()} since {time.strftime('%F %T')}")
-        self._file.flush()
+        with suppress(OSError):  # on a full disk it holds all the same, and the launch then makes room: `remove_parts`
+            os.write(self._file.fileno(), f"{holder} {os.getpid()} on {host()} since {time.strftime('%F %T')}".encode())
+
+    def _opened(self) -> IO[str]:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        return self._path.open("a+")
 
     def _take(self) -> None:
         deadline = time.monotonic() + PATIENCE
         while True:
             try:
-                return fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if self._is_there():
+                    return
+                self._file.close()
+                self._file = self._opened()
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.02)
+
+    def _is_there(self) -> bool:
+        """The file that is locked is the one in the directory: who held it before may have removed it at its end."""
+        try:
+            return os.path.samestat(os.fstat(self._file.fileno()), self._path.stat())
+        except FileNotFoundError:
+            return False
+
+    def _remove(self) -> None:
+        """While the lock is held, so that nobody else's goes."""
+        self._path.unlink(missing_ok=True)
+        self._file.close()
+        with suppress(OSError):  # something came into it
+            for folder in self._made:
+                folder.rmdir()
 
     def __enter__(self) -> Self:
         """The lock, held since it was made."""
@@ -90,7 +119,7 @@ class RunLock:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """Gives the directory back."""
-        self._file.close()
+        self._remove()
 
 
 def is_live(directory: Path) -> bool:

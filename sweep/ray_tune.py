@@ -6,12 +6,10 @@ Tune's own restore, loggers and signal handling are not used: they lose early-st
 from __future__ import annotations
 
 import logging
-import os
-import socket
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,73 +20,14 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sweep.config import ResourcesConfig
 from sweep.journal import Journal
-from sweep.trial import run_trial, trial_values
+from sweep.trial import log_folder, run_trial, trial_values
 from trainers.errors import UserError
 from trainers.provenance import code_version
-
-#: What Ray reads from the environment: no boxes, loggers, state files or signal handler of its own, no phoning home;
-#: and, on a local Ray, trials as important as their launch, for at Ray's niceness of 15 they starve beside others.
-ENVIRONMENT = {
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_DEDUP_LOGS": "0",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_worker_niceness": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1000000",
-}
 
 #: How the file begins by which nodes show that they see the run directory.
 PROBE = ".probe-"
 #: How often a trial whose worker or node dies is started again, from its checkpoint.
 RESTARTS = 3
-
-
-@contextmanager
-def connected(address: str | None) -> Iterator[None]:
-    """A Ray to run on: the cluster at `address`, or a local one for this block; one that is up already is used.
-
-    Raises:
-        UserError: nothing answers at the address.
-    """
-    os.environ.update(ENVIRONMENT)
-    if ray.is_initialized():
-        yield
-        return
-    _check_address(address)
-    try:
-        ray.init(
-            address=address or "local",
-            include_dashboard=False if address is None else None,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        first = str(error).splitlines()[0]
-        raise UserError(
-            f"--address {address}: no Ray cluster lets us in: {first}; a cluster that asks for a token needs "
-            "RAY_AUTH_MODE=token here; start one with `ray start --head`, or leave --address out for a local one"
-        ) from None
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-def _check_address(address: str | None) -> None:
-    """Somebody listens at HOST:PORT; Ray itself would ask for minutes, and print each time that it did in vain."""
-    host, colon, port = (address or "").rpartition(":")
-    if not colon or not port.isdigit():
-        return
-    try:
-        socket.create_connection((host.removeprefix("ray://"), int(port)), timeout=10).close()
-    except OSError as error:
-        raise UserError(
-            f"--address {address}: nothing answers: {error}; start a cluster with `ray start --head`, "
-            "or leave --address out for a local one"
-        ) from None
 
 
 def most_at_once(resources: ResourcesConfig, wanted: int | None) -> int:
@@ -185,7 +124,7 @@ def run(
         at_once: most trials at a time.
         each_step: called several times a second from the main thread; may raise to stop everything.
     """
-    logs = journal.directory / "logs"
+    logs = log_folder(journal.directory)
     logs.mkdir(exist_ok=True)
     searcher = _JournalSearcher(journal, resources)
     tuner = tune.Tuner(
@@ -220,10 +159,13 @@ def _quiet(log: Path) -> Iterator[None]:
     loggers[0].handlers = [handler]
     for logger in loggers[1:]:
         logger.propagate = True
+    file = log.open("a")
     try:
-        with log.open("a") as file, redirect_stdout(file), redirect_stderr(file):
+        with redirect_stdout(file), redirect_stderr(file):
             yield
     finally:
+        with suppress(OSError):  # a full disk, which stops whatever matters by itself
+            file.close()
         for logger, (handlers, propagate) in zip(loggers, before, strict=True):
             logger.handlers, logger.propagate = handlers, propagate
         handler.close()

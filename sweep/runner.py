@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 from rich.console import Console
@@ -13,7 +14,7 @@ from sweep.plan import earlier_records, plan
 from sweep.screen import Screen, counts_line
 from sweep.search import distinct_data
 from sweep.signals import EXIT_INTERRUPTED, Interrupted, Interrupts
-from sweep.trial import Message, run_trial, trial_values
+from sweep.trial import Message, log_folder, run_trial, trial_values
 from trainers.errors import UserError
 from trainers.provenance import code_version
 
@@ -28,6 +29,7 @@ def launch(
     command: str,
     address: str | None = None,
     serial: bool = False,
+    up: ExitStack | None = None,
 ) -> int:
     """Runs what is wanted and not finished.
 
@@ -38,6 +40,7 @@ def launch(
         command: what the user typed, for the records.
         address: of a Ray cluster; None: a local one.
         serial: in this process, one trial after another, without Ray.
+        up: a Ray that this launch starts stays up until this is closed; None: until the launch ends.
 
     Returns:
         The exit code: 0 done, 1 some trials failed, 130 interrupted.
@@ -55,7 +58,7 @@ def launch(
                 return EXIT_DONE
             journal = Journal(directory, wanted, earlier)
             run = _in_this_process if serial else _through_ray
-            return run(_Launch(config, journal, console, interrupts, command), address)
+            return run(_Launch(config, journal, console, interrupts, command, up), address)
         except Interrupted:
             return EXIT_INTERRUPTED
 
@@ -64,9 +67,15 @@ class _Launch:
     """The parts of a launch that both ways of running share."""
 
     def __init__(
-        self, config: SweepConfig, journal: Journal, console: Console, interrupts: Interrupts, command: str
+        self,
+        config: SweepConfig,
+        journal: Journal,
+        console: Console,
+        interrupts: Interrupts,
+        command: str,
+        up: ExitStack | None,
     ) -> None:
-        self.config, self.journal, self.interrupts = config, journal, interrupts
+        self.config, self.journal, self.interrupts, self.up = config, journal, interrupts, up
         self.screen = Screen(console, journal.progress)
         self._console, self._command = console, command
         journal.listener = self.screen.show
@@ -141,7 +150,7 @@ def data_folders(config: SweepConfig) -> set[str]:
 
 
 def _through_ray(launch: _Launch, address: str | None) -> int:
-    from sweep import ray_tune
+    from sweep import ray_connection, ray_tune
 
     journal, resources = launch.journal, launch.config.resources
     check_left_to_ray(launch.config)
@@ -150,7 +159,9 @@ def _through_ray(launch: _Launch, address: str | None) -> int:
         launch.interrupts.check()
         launch.screen.refresh()
 
-    with ray_tune.connected(address):
+    with ExitStack() as of_this_launch:
+        up = launch.up or of_this_launch
+        up.enter_context(ray_connection.connected(address, launch._console, log_folder(journal.directory)))
         launch.interrupts.catch()
         at_once = ray_tune.most_at_once(resources, launch.config.max_concurrent)
         ray_tune.check_nodes(journal.directory, data_folders(launch.config))

@@ -10,6 +10,7 @@ from typing import Any
 
 from sweep.config import ResourcesConfig
 from trainers.config import TrialConfig
+from trainers.errors import UserError
 from trainers.files import checkpoint_path
 from trainers.identity import trial_id
 from trainers.provenance import code_version, host
@@ -19,9 +20,14 @@ from trainers.record import DynamicsRecord, EpochRecord, OutcomeRecord
 Message = dict[str, Any]
 
 
+def log_folder(directory: Path) -> Path:
+    """Where a run keeps tracebacks and Ray's own messages."""
+    return directory / "logs"
+
+
 def log_path(directory: Path, trial: str) -> Path:
     """Where the traceback of a failed trial is written."""
-    return directory / "logs" / f"{trial}.log"
+    return log_folder(directory) / f"{trial}.log"
 
 
 def trial_values(config: TrialConfig, resources: ResourcesConfig) -> tuple[dict[str, Any], int]:
@@ -59,6 +65,8 @@ def run_trial(values: Mapping[str, Any], directory: Path, threads: int, send: Ca
             lambda record: send({"record": _kind(record), **asdict(record)}),
             resume=checkpoint_path(directory, name),
         )
+    except UserError as error:
+        outcome = OutcomeRecord(name, "failed", str(error), 0)
     except Exception as error:
         outcome = _failed(name, error, log_path(directory, name))
     send({"record": "outcome", **asdict(outcome)})
@@ -69,8 +77,16 @@ def _kind(record: EpochRecord | DynamicsRecord) -> str:
 
 
 def _failed(name: str, error: Exception, log: Path) -> OutcomeRecord:
-    log.parent.mkdir(exist_ok=True)
-    with log.open("a") as file:
-        file.write("".join(traceback.format_exception(error)))
     first = (str(error).splitlines() or [""])[0]
-    return OutcomeRecord(name, "failed", f"{type(error).__name__}: {first} (logs/{log.name})", 0)
+    return OutcomeRecord(name, "failed", f"{type(error).__name__}: {first}{logged(error, log)}", 0)
+
+
+def logged(error: Exception, log: Path) -> str:
+    """Appends the traceback to a log, and says where that is; nothing where it cannot be written, as on a full disk."""
+    try:
+        log.parent.mkdir(exist_ok=True)
+        with log.open("a") as file:
+            file.write("".join(traceback.format_exception(error)))
+    except OSError:
+        return ""
+    return f" (logs/{log.name})"

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 import logging
+import shutil
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -28,10 +29,28 @@ Which = Literal["last", "best"]
 
 
 def save(path: Path, state: State) -> None:
-    """Writes the file as a whole (`trainers.files.whole`), and its folder where there is none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with whole(path) as part, part.open("wb") as file:
-        torch.save({"code_version": code_version(), **state}, file)
+    """Writes the file as a whole (`trainers.files.whole`), and its folder where there is none.
+
+    Raises:
+        UserError: it cannot be written; says what it takes and what is free.
+    """
+    content = io.BytesIO()  # where torch writes to a disk that fills up, its error is about its own archive
+    torch.save({"code_version": code_version(), **state}, content)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole(path) as part:
+            part.write_bytes(content.getbuffer())
+    except OSError as error:
+        needed, free = content.getbuffer().nbytes, shutil.disk_usage(_nearest(path)).free
+        raise UserError(
+            f"{path}: cannot be written: {error.strerror}: it takes {needed / 1e6:.3g} MB, beside the one of before, "
+            f"and {free / 1e6:.3g} MB are free; make room, and the same command goes on"
+        ) from None
+
+
+def _nearest(path: Path) -> Path:
+    """The folder above that is there."""
+    return next(folder for folder in path.absolute().parents if folder.exists())
 
 
 def load(path: Path) -> State | None:

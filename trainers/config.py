@@ -476,6 +476,11 @@ class TrialConfig(Frozen):
         )
         return own.model_copy(update=filled)
 
+    def _start(self, given: Start | None, published: Start | None = None) -> Start:
+        """Where PGD begins; in the l_inf ball the two uniform starts are one."""
+        start = given or published or "uniform_radius"
+        return "uniform" if start == "uniform_radius" and self.attack.norm == "linf" else start
+
 
 def _forget_unset(part: BaseModel, given: Mapping[str, Any]) -> None:
     """Leaves of what a part knows as set only what these values set."""
@@ -483,11 +488,6 @@ def _forget_unset(part: BaseModel, given: Mapping[str, Any]) -> None:
     for key, value in given.items():
         if isinstance(value, Mapping) and isinstance(inner := getattr(part, key), BaseModel):
             _forget_unset(inner, value)
-
-    def _start(self, given: Start | None, published: Start | None = None) -> Start:
-        """Where PGD begins; in the l_inf ball the two uniform starts are one."""
-        start = given or published or "uniform_radius"
-        return "uniform" if start == "uniform_radius" and self.attack.norm == "linf" else start
 
 
 def _filled(part: Part, **published: Any) -> Part:

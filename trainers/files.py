@@ -19,7 +19,7 @@ def whole(path: Path) -> Iterator[Path]:
     """A new path in the same folder to write to; at the end of the block it takes the place of `path` in one move.
 
     What is written is on the disk before it is moved, so that a crash leaves the old file or the new one. A block that
-    raises leaves the old file, and nothing beside it.
+    raises leaves the old file, and nothing beside it; an OSError then names `path`, which a full disk's does not.
 
     Args:
         path: of the file; its folder exists.
@@ -30,8 +30,10 @@ def whole(path: Path) -> Iterator[Path]:
         with part.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(part, path)
-    except BaseException:
+    except BaseException as error:
         part.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename = str(path)
         raise
 
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import IO, Any, Literal, TypeAlias
@@ -242,20 +243,30 @@ class RecordFile:
 
     def __init__(self, directory: Path) -> None:
         """Opens DIR/records.jsonl for appending, first cutting off a torn last line."""
-        path = directory / RECORDS_FILE
-        _cut_torn_line(path)
-        self._file: IO[str] = path.open("a", encoding="utf-8")
+        self._path = directory / RECORDS_FILE
+        _cut_torn_line(self._path)
+        self._file: IO[str] = self._path.open("a", encoding="utf-8")
 
     def append(self, kind: str, record: Record | Mapping[str, Any]) -> None:
-        """Writes one line and flushes it; outcomes and evaluations are also forced to the disk."""
-        self._file.write(line(kind, record))
-        self._file.flush()
-        if kind in ("outcome", "evaluation"):
-            os.fsync(self._file.fileno())
+        """Writes one line and flushes it; outcomes and evaluations are also forced to the disk.
+
+        Raises:
+            UserError: it cannot be written, as on a full disk; a torn line is cut off by the next who opens the file.
+        """
+        try:
+            self._file.write(line(kind, record))
+            self._file.flush()
+            if kind in ("outcome", "evaluation"):
+                os.fsync(self._file.fileno())
+        except OSError as error:
+            raise UserError(
+                f"{self._path}: cannot be written: {error.strerror}; make room there: the same command goes on"
+            ) from None
 
     def close(self) -> None:
         """Closes the file."""
-        self._file.close()
+        with suppress(OSError):  # what could not be written, and was told then
+            self._file.close()
 
 
 def read(directory: Path) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, chdir
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +27,26 @@ PATIENCE = 120  # s, on a machine that is busy with other things
 
 
 @pytest.fixture(scope="session")
-def local_ray() -> Iterator[None]:
-    """A Ray with two CPUs; a launch that finds it up uses it."""
-    from sweep import ray_tune
+def hiding(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of a user's with packages and a module that are named as ours."""
+    folder = tmp_path_factory.mktemp("hiding")
+    for name in ("trainers", "sweep"):
+        (folder / name).mkdir()
+        (folder / name / "__init__.py").write_text("raise RuntimeError('the user\\'s')")
+    (folder / "analysis.py").write_text("raise RuntimeError('the user\\'s')")
+    return folder
 
-    os.environ.update(ray_tune.ENVIRONMENT)
-    ray_tune.ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    yield
-    ray_tune.ray.shutdown()
+
+@pytest.fixture(scope="session")
+def local_ray(hiding: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A Ray with two CPUs, started from a folder that hides our packages; a launch that finds it up uses it."""
+    from sweep import ray_connection
+
+    with ExitStack() as up:
+        with chdir(hiding):
+            console, logs = Console(file=io.StringIO()), tmp_path_factory.mktemp("logs")
+            up.enter_context(ray_connection.local(console, logs, cpus=2))
+        yield
 
 
 #: A sweep of two methods and two learning rates: four trials of three short epochs.

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+import sweep
 from sweep.cli import main
 from trainers.record import EpochRecord, OutcomeRecord, RecordFile
 
@@ -148,7 +149,7 @@ def test_set_and_out_are_taken_by_plan(cli: Callable[..., Result], config: Path)
         (["{config}", "--set", "trial.data={{name: cifar10, root: none}}"], None),
     ],
 )  # fmt: skip
-def test_wrong_input_is_one_line_and_exit_2_and_leaves_no_records(
+def test_wrong_input_is_one_line_and_exit_2_and_leaves_nothing(
     command: list[str], words: list[str], message: str | None, cli: Callable[..., Result], config: Path, tmp_path: Path
 ) -> None:
     answer = said(cli(*command, *(word.format(config=config) for word in words)))
@@ -156,7 +157,7 @@ def test_wrong_input_is_one_line_and_exit_2_and_leaves_no_records(
         assert answer.startswith("trial.data.root: ")
     else:
         assert answer == message.format(config=config)
-    assert not list(tmp_path.rglob("records.jsonl"))
+    assert list(tmp_path.iterdir()) == [config]
 
 
 def test_values_that_do_not_go_together_are_refused_before_anything_runs(
@@ -171,6 +172,28 @@ def test_an_unwritable_output_is_refused(cli: Callable[..., Result], config: Pat
     (tmp_path / "file").write_text("")
     assert said(cli("launch", config, "--serial", "--out", "file/run")) == (
         "--out file/run: cannot be written: Not a directory; give a folder that can"
+    )
+
+
+@pytest.mark.parametrize("name", ["trainers/__init__.py", "analysis.py"])
+def test_a_module_of_the_users_that_pythonpath_puts_before_ours_is_named(name: str, tmp_path: Path) -> None:
+    """An empty part of PYTHONPATH is the working folder: `export PYTHONPATH=$PYTHONPATH:/opt` makes one."""
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("raise RuntimeError")
+    path = f"{os.pathsep}{Path(sweep.__file__).parents[1]}"
+    answer = subprocess.run(
+        [sys.executable, "-P", *PROGRAM[1:], "plan", "x.yaml"],  # as the command's own script: no working folder
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (answer.returncode, answer.stdout) == (2, "")
+    place = tmp_path / (name if name == "analysis.py" else "trainers")
+    assert answer.stderr == (
+        f"sweep: {place}: hides the package {place.stem} of robustsweep; rename it, or take its folder out of "
+        "PYTHONPATH, where an empty part means the working folder\n"
     )
 
 

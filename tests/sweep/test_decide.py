@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import itertools
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,14 @@ from analysis.claim_study import Study, load, study_of
 from analysis.claims import NAMES, Claim, ledger
 from analysis.frame import load_trials
 from sweep import decide as module
-from sweep.config import SweepConfig
+from sweep import ray_connection, ray_tune
+from sweep.config import ResourcesConfig, SweepConfig
 from sweep.decide import Design, Run, decide, trial_seconds
+from sweep.journal import Journal
 from sweep.plan import Plan, plan
 from sweep.progress import Progress
 from sweep.search import fixed_points
+from sweep.trial import run_trial, trial_values
 from trainers.errors import UserError
 from trainers.record import read
 
@@ -233,6 +237,37 @@ def test_interrupted_between_two_launches_it_exits_with_130_too(
     code, text = run(tiny(trial=TRIAL, space=CLEAR), tmp_path, "ratio")
     assert code == 130
     assert "stopped by SIGTERM; the same command goes on" in text
+
+
+def test_one_ray_is_started_for_all_launches_and_is_gone_at_the_end(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+
+    @contextmanager
+    def connected(*where: Any) -> Iterator[None]:
+        if events:
+            yield
+            return
+        events.append("up")
+        yield
+        events.append("down")
+
+    def run_trials(journal: Journal, resources: ResourcesConfig, at_once: int, each_step: Any) -> None:
+        events.append("launch")
+        while (trial := journal.next()) is not None:
+            run_trial(trial_values(trial.config, resources)[0], journal.directory, 1, journal.take)
+
+    monkeypatch.setattr(ray_connection, "connected", connected)
+    monkeypatch.setattr(ray_tune, "run", run_trials)
+    monkeypatch.setattr(ray_tune, "most_at_once", lambda *asked: 1)
+    monkeypatch.setattr(ray_tune, "check_nodes", lambda *asked: None)
+    config, console = tiny(trial=TRIAL, space=CLEAR), Console(file=io.StringIO())
+    assert decide(config, tmp_path, console, claim="ratio", hours=1.0, command="sweep launch --decide ratio") == 0
+    launches = events[1:-1]
+    assert events == ["up", *launches, "down"]
+    assert launches == ["launch"] * len(launches)
+    assert len(launches) > 2
 
 
 def test_a_failed_trial_stops_it_with_1(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, fields
@@ -406,9 +407,43 @@ def test_whoever_only_asks_whether_a_run_is_live_does_not_stop_a_launch(director
             assert is_live(directory)
 
 
+def test_on_a_full_disk_a_directory_is_held_too(directory: Path, full_disk: FullDisk) -> None:
+    with full_disk(after=0), RunLock(directory):
+        assert is_live(directory)
+        with pytest.raises(UserError, match=r"is in use by another command \(unknown\)"):
+            RunLock(directory)
+
+
 def test_a_run_directory_is_made_with_its_parents(tmp_path: Path) -> None:
     with RunLock(tmp_path / "a" / "b"):
         assert (tmp_path / "a" / "b").is_dir()
+
+
+def test_a_lock_goes_with_the_folders_that_were_made_for_it_and_leaves_what_else_is_there(tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    with RunLock(tmp_path / "runs" / "a" / "b"):
+        pass
+    assert list(tmp_path.iterdir()) == [tmp_path / "runs"]
+    assert list((tmp_path / "runs").iterdir()) == []
+    with RunLock(tmp_path / "runs" / "a" / "b") as lock:
+        lock._path.with_name("log").write_text("why")
+    assert [path.name for path in (tmp_path / "runs" / "a" / "b").iterdir()] == ["log"]
+
+
+def test_who_waited_for_a_lock_that_was_removed_holds_the_directory_all_the_same(directory: Path) -> None:
+    first, got = RunLock(directory), []
+    waiting = threading.Thread(target=lambda: got.append(RunLock(directory)))
+    waiting.start()
+    time.sleep(0.1)  # it has opened the file that now goes
+    with first:
+        pass
+    waiting.join()
+    assert is_live(directory)
+    with pytest.raises(UserError, match="is in use by another command"):
+        RunLock(directory)
+    with got[0]:
+        pass
+    assert list(directory.iterdir()) == []
 
 
 def test_what_cannot_be_a_directory_is_refused(tmp_path: Path) -> None:

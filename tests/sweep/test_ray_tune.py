@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,24 +12,6 @@ from sweep import ray_tune
 from sweep.config import ResourcesConfig
 from trainers.errors import UserError
 from trainers.provenance import code_version
-
-
-def test_an_address_where_nobody_listens_is_refused_at_once() -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))  # bound, but it does not listen
-        address = f"127.0.0.1:{taken.getsockname()[1]}"
-        with pytest.raises(UserError, match=rf"^--address {address}: nothing answers: .*; start a cluster with"):
-            ray_tune._check_address(address)
-
-
-def test_a_trial_is_as_nice_as_its_launch_and_no_nicer(local_ray: None) -> None:
-    of_a_worker = ray_tune.ray.remote(num_cpus=0)(lambda: os.nice(0)).remote()
-    assert ray_tune.ray.get(of_a_worker) == os.nice(0)
-
-
-@pytest.mark.parametrize("address", [None, "auto", "local"])
-def test_an_address_that_ray_has_to_find_is_left_to_ray(address: str | None) -> None:
-    assert ray_tune._check_address(address) is None
 
 
 def test_a_node_that_does_not_see_a_folder_is_named(tmp_path: Path, local_ray: None) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from analysis.frame import load_trials
 from sweep import runner
 from sweep.config import SweepConfig, load
 from sweep.progress import Progress
+from sweep.trial import logged
 from trainers.errors import UserError
 from trainers.record import read
 
@@ -76,6 +79,26 @@ def test_a_trial_that_raises_is_failed_with_its_reason_and_runs_again(
     assert "the disk is full" in next((tmp_path / "logs").glob("*.log")).read_text()
     assert launch(tiny(), tmp_path, serial=True)[0] == 0
     assert set(load_trials(tmp_path).outcome) == {"completed"}
+
+
+def test_a_checkpoint_that_does_not_fit_on_the_disk_is_named_with_what_it_takes_and_nothing_is_left_of_it(
+    tiny: Tiny, launch: Launch, tmp_path: Path, full_disk: Callable[..., AbstractContextManager[None]]
+) -> None:
+    for _ in range(2):
+        with full_disk(after=40_000):  # the records fit, a checkpoint does not
+            code, text = launch(tiny(), tmp_path, serial=True)
+        assert code == 1
+        assert text.count("make room, and the same command goes on") == 4
+        reason = load_trials(tmp_path).reason[0]
+        assert re.search(r"checkpoints/\w+\.pt: cannot be written: File too large: it takes 0\.\d+ MB", reason)
+        assert list((tmp_path / "checkpoints").iterdir()) == []
+    assert not (tmp_path / "logs").exists()
+    assert launch(tiny(), tmp_path, serial=True)[0] == 0
+
+
+def test_a_traceback_that_does_not_fit_on_the_disk_does_not_hide_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "logs").write_text("not a folder")
+    assert logged(RuntimeError("why"), tmp_path / "logs" / "trial.log") == ""
 
 
 def test_a_diverged_trial_is_a_result_and_not_a_failure(tiny: Tiny, launch: Launch, tmp_path: Path) -> None:
@@ -153,15 +176,15 @@ def test_a_trial_that_fits_nowhere_is_refused_before_anything_starts(
     resources: dict[str, Any], message: str, tiny: Tiny, launch: Launch, tmp_path: Path, local_ray: None
 ) -> None:
     with pytest.raises(UserError, match=message):
-        launch(tiny(resources=resources), tmp_path)
-    assert not (tmp_path / "records.jsonl").exists()
+        launch(tiny(resources=resources), tmp_path / "runs" / "tiny")
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_gpu_asked_for_in_this_process_where_none_is_is_refused(tiny: Tiny, launch: Launch, tmp_path: Path) -> None:
     config = tiny(resources={"cpu": 1, "gpu": 8})
     with pytest.raises(UserError, match=r"^resources.gpu: a trial asks for 8 GPU, and this machine has \d"):
-        launch(config, tmp_path, serial=True)
-    assert not (tmp_path / "records.jsonl").exists()
+        launch(config, tmp_path / "runs" / "tiny", serial=True)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_through_ray_a_worker_that_dies_goes_on_and_the_frame_is_that_of_this_process(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -285,8 +287,17 @@ def test_a_write_that_fails_in_the_middle_leaves_the_old_checkpoint_whole(tmp_pa
     path = tmp_path / "trial.pt"
     checkpoint.save(path, numbered(1))
     before = path.read_bytes()
-    with full_disk(after=1000), pytest.raises((OSError, RuntimeError)):  # torch's archive writer has errors of its own
+    free = shutil.disk_usage(tmp_path).free / 1e6
+    with full_disk(after=1000), pytest.raises(UserError) as caught:
         checkpoint.save(path, numbered(2))
+    said = re.fullmatch(
+        rf"{path}: cannot be written: File too large: it takes (\S+) MB, beside the one of before, and "
+        r"(\S+) MB are free; make room, and the same command goes on",
+        str(caught.value),
+    )
+    assert said is not None
+    assert float(said[1]) == pytest.approx(len(before) / 1e6, rel=0.01)
+    assert float(said[2]) == pytest.approx(free, rel=0.2)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
     checkpoint.save(path, numbered(3))

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 from trainers.files import whole
+
+FullDisk = Callable[..., AbstractContextManager[None]]
 
 
 def test_a_file_is_the_old_one_until_the_block_ends_and_its_name_keeps_its_ending(tmp_path: Path) -> None:
@@ -34,6 +38,14 @@ def test_a_block_that_raises_leaves_the_old_file_alone(tmp_path: Path) -> None:
         interrupted()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_error_of_a_full_disk_names_the_file(tmp_path: Path, full_disk: FullDisk) -> None:
+    path = tmp_path / "figure.png"
+    with full_disk(after=10), pytest.raises(OSError, match="File too large") as caught, whole(path) as part:
+        part.write_bytes(bytes(1000))
+    assert caught.value.filename == str(path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_two_that_write_at_once_do_not_share_a_part(tmp_path: Path) -> None:

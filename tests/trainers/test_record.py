@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -218,3 +220,23 @@ def test_metrics_are_the_accuracies_and_losses_of_an_epoch() -> None:
     assert set(METRICS) == measured | {f"{name}_loss" for name in measured}
     assert set(METRICS) < {field.name for field in fields(EpochRecord)}
     assert {"completed", "diverged"} == FINISHED
+
+
+def test_a_record_that_does_not_fit_on_the_disk_is_told_with_its_file_and_costs_no_other(
+    tmp_path: Path, full_disk: Callable[..., AbstractContextManager[None]]
+) -> None:
+    first, second = ({"trial_id": name * 12, "host": "", "device": "cpu", "code_version": ""} for name in "ab")
+    file = RecordFile(tmp_path)
+    file.append("start", first)
+    size = (tmp_path / RECORDS_FILE).stat().st_size
+    with full_disk(after=size + 10), pytest.raises(UserError) as caught:
+        file.append("start", second)
+    assert str(caught.value) == (
+        f"{tmp_path / RECORDS_FILE}: cannot be written: File too large; make room there: the same command goes on"
+    )
+    with full_disk(after=size + 10):
+        file.close()
+    again = RecordFile(tmp_path)
+    again.append("start", second)
+    again.close()
+    assert [record["trial_id"] for record in read(tmp_path)] == [first["trial_id"], second["trial_id"]]

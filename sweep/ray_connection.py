@@ -1,0 +1,267 @@
+"""A Ray to run on: a cluster that is up, or a local one started for a block, and in one line why there is none."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import shutil
+import signal
+import socket
+import tempfile
+import textwrap
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import ray
+from rich.console import Console
+
+from trainers.errors import UserError
+
+#: What Ray reads from the environment: no boxes, loggers, state files or signal handler of its own, no phoning home;
+#: and, on a local Ray, trials as important as their launch, for at Ray's niceness of 15 they starve beside others.
+ENVIRONMENT = {
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1000000",
+}
+
+#: Read by Ray while it looks for a cluster: how often it asks. Where somebody listens who is no Ray, or whose Ray has
+#: gone, once takes 40 s, and its own 20 times a quarter of an hour.
+_LOOKING = "RAY_gcs_server_port_wait_time_s"
+
+#: Shared memory of a local Ray, bytes. Trials and their messages are some kB; Ray itself would take 30 % of the memory,
+#: and refuse to start where /dev/shm has less. It takes no less than 75 MiB.
+OBJECT_STORE = 100 * 2**20
+#: Bytes of the longest path that Ray makes a socket of in its folder: `r/session_TIME_PID/sockets/plasma_store`.
+_SOCKET = len("/ray-01234567/r/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store")
+#: Bytes of the longest path of a socket: 107 on Linux, 103 on macOS.
+_LONGEST = 103
+#: Where a local Ray may put its sockets and logs, the first that will do; the first two are variables.
+_FOLDERS = ("RAY_TMPDIR", "TMPDIR", "/tmp", "/var/tmp", "/dev/shm")
+#: Characters of an error of Ray's that are shown; the whole is in the log.
+_SHOWN = 300
+
+WITHOUT = "--serial runs without Ray"
+
+
+@contextmanager
+def connected(address: str | None, console: Console, logs: Path) -> Iterator[None]:
+    """A Ray for this block: the cluster at `address`, or a local one; one that is up already is used, and stays.
+
+    Args:
+        address: `auto` or HOST:PORT; None: a local Ray.
+        console: is told that a Ray is being started or looked for, which takes some seconds.
+        logs: folder, made if need be, in which `ray.log` says in full why no Ray came up.
+
+    Raises:
+        UserError: nothing answers at the address, or no Ray starts here.
+    """
+    os.environ.update(ENVIRONMENT)
+    if ray.is_initialized():
+        yield
+        return
+    with _cluster(address, console, logs) if address is not None else local(console, logs):
+        yield
+
+
+@contextmanager
+def local(console: Console, logs: Path, cpus: int | None = None) -> Iterator[None]:
+    """A Ray on this machine for this block, with a folder and a token of its own: nothing is written to HOME.
+
+    Args:
+        console: see `connected`.
+        logs: see `connected`.
+        cpus: how many it takes for its own; None: all.
+
+    Raises:
+        UserError: it does not start, and not at a second try.
+    """
+    # One a process: Ray keeps the token that it read first.
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    os.environ.update(ENVIRONMENT)
+    with _short_folder() as folder:
+        _say(console, "starting a local Ray, some seconds")
+        try:
+            _start(folder, console, logs, cpus)
+            yield
+        finally:
+            ray.shutdown(wait_for_processes=True)  # which write to the folder until they end
+
+
+def _start(folder: Path, console: Console, logs: Path, cpus: int | None) -> None:
+    """Starts Ray; on a busy machine it may time out, so a second time if need be."""
+    for again in (True, False):
+        others = _children()
+        try:
+            with _ours_first():
+                ray.init(
+                    address="local",
+                    num_cpus=cpus,
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    object_store_memory=OBJECT_STORE,
+                    _temp_dir=str(folder / "r"),  # Ray opens it to everybody, so one inside ours
+                )
+            return
+        except BaseException as error:
+            ray.shutdown()
+            _end(_children() - others)  # of a half-started Ray, which Ray itself forgets
+            if not isinstance(error, Exception):
+                raise
+            log = _written_down(error, logs, folder)
+            if not again:
+                raise UserError(
+                    f"Ray: does not start on this machine, tried twice: {_in_one_line(error)}{log}; "
+                    f"mend that, or leave it out: {WITHOUT}"
+                ) from None
+            _say(console, "Ray did not come up; trying once more")
+
+
+@contextmanager
+def _cluster(address: str, console: Console, logs: Path) -> Iterator[None]:
+    """Lets go of the cluster at the end of the block."""
+    _check_address(address)
+    _say(console, f"connecting to the Ray cluster at {address}")
+    try:
+        with _ours_first(), _looking():
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except Exception as error:  # of many classes, some of them bare
+        ray.shutdown()
+        log = _written_down(error, logs)
+        raise UserError(
+            f"--address {address}: no Ray cluster lets us in: {_in_one_line(error)}{log}; a cluster that asks for a "
+            "token needs RAY_AUTH_MODE=token here; start one with `ray start --head`, or leave --address out for a "
+            f"local one; {WITHOUT}"
+        ) from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _looking() -> Iterator[None]:
+    """A block that looks for a cluster, once, and prints nothing of it: Ray's C++ writes to the file of stderr."""
+    given = os.environ.get(_LOOKING)
+    os.environ[_LOOKING] = given or "1"
+    with open(os.devnull, "w") as nowhere:
+        stderr = os.dup(2)
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            if given is None:
+                del os.environ[_LOOKING]
+
+
+def _check_address(address: str | None) -> None:
+    """Somebody listens at HOST:PORT; Ray itself would ask for minutes, and print each time that it did in vain."""
+    host, colon, port = (address or "").rpartition(":")
+    if not colon or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.removeprefix("ray://"), int(port)), timeout=10).close()
+    except OSError as error:
+        raise UserError(
+            f"--address {address}: nothing answers: {error}; start a cluster with `ray start --head`, "
+            f"or leave --address out for a local one; {WITHOUT}"
+        ) from None
+
+
+@contextmanager
+def _ours_first() -> Iterator[None]:
+    """A block in which the working folder is the one that holds this package.
+
+    Ray puts the working folder of who starts it first on its workers' path, where a folder `analysis` of the user's
+    would hide ours. What PYTHONPATH names is the same for the workers, who start in that folder.
+    """
+    if path := os.environ.get("PYTHONPATH"):
+        os.environ["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, path.split(os.pathsep)))
+    with contextlib.chdir(Path(__file__).parents[1]):
+        yield
+
+
+@contextmanager
+def _short_folder() -> Iterator[Path]:
+    """A new folder, nobody else's, for Ray's sockets and logs, in which a socket's path is not too long.
+
+    Raises:
+        UserError: there is no place for one.
+    """
+    folder = _made()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _made() -> Path:
+    refused = []
+    for name in _FOLDERS:
+        if not (base := name if name.startswith("/") else os.environ.get(name)):
+            continue
+        try:
+            if len(os.fsencode(os.path.abspath(base))) + _SOCKET > _LONGEST:
+                raise OSError(None, "too long a path for a socket")
+            if shutil.disk_usage(base).free < OBJECT_STORE:  # where Ray keeps objects if /dev/shm has no room
+                raise OSError(None, f"less than {OBJECT_STORE / 1e6:.0f} MB free")
+            return Path(tempfile.mkdtemp(prefix="ray-", dir=os.path.abspath(base)))
+        except OSError as error:
+            refused.append(f"{base} ({error.strerror})")
+    raise UserError(
+        f"Ray: finds no place for its sockets: {', '.join(refused)}; "
+        f"set TMPDIR to another folder with a short path; {WITHOUT}"
+    )
+
+
+def _children() -> set[int]:
+    """Processes that this one has started and that are there; none where the system does not tell."""
+    found: set[int] = set()
+    for file in Path("/proc/self/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # a thread that has just ended
+            found.update(map(int, file.read_text().split()))
+    return found
+
+
+def _end(processes: set[int]) -> None:
+    for process in processes:
+        with contextlib.suppress(OSError):
+            os.kill(process, signal.SIGKILL)
+            os.waitpid(process, 0)
+
+
+def _written_down(error: Exception, logs: Path, folder: Path | None = None) -> str:
+    """Appends the traceback, and the ends of Ray's own logs, to `ray.log`; says where that is, if it could."""
+    parts = ["".join(traceback.format_exception(error))]
+    for file in sorted(folder.glob("r/session_latest/logs/*")) if folder else ():
+        if file.suffix in (".err", ".out") and file.stat().st_size:
+            parts.append(f"{file.name}\n" + "\n".join(file.read_text(errors="replace").splitlines()[-20:]) + "\n")
+    try:
+        logs.mkdir(parents=True, exist_ok=True)
+        with (logs / "ray.log").open("a") as log:
+            log.write("\n".join(parts))
+    except OSError:  # a full disk, perhaps the very reason
+        return ""
+    return f" (all of it: {logs / 'ray.log'})"
+
+
+def _in_one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return textwrap.shorten(text, _SHOWN, placeholder=" ...") or type(error).__name__
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
