@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pandas import DataFrame, Series
 
-from analysis.cells import Mode, codes, several
+from analysis.cells import best_cells, candidate_cells, codes, enough_seeds, several
 from analysis.claim_blocks import (
     BEGAN,
     EPOCH_SECONDS,
@@ -93,7 +93,8 @@ def own_best(trials: DataFrame, options: Options) -> Effect | NotMeasured:
     chooser = chooser_of(found, options)
     if chooser.table.empty:
         return NotMeasured(f"{options.metric} was not measured: nothing but the test set could choose")
-    candidates = _in_cells(found, chosen_cells(chooser, options.mode))
+    best = best_cells(found, options.metric, mode=options.mode, seeds=_choosers(found, options))
+    candidates = _in_cells(found, best)
     chose = set(chooser.table.columns)
     confirming = candidates[~candidates["seed"].isin(chose | _choosers(found, options))]
     block = Block.of(confirming, options.y, most_cells=True, pairs=_family_pairs)
@@ -113,11 +114,16 @@ def own_best(trials: DataFrame, options: Options) -> Effect | NotMeasured:
 def choosing_seeds(trials: DataFrame) -> frozenset[int]:
     """The seeds in which the most cells were wanted: by design, whatever became of the trials.
 
+    Cells that were wanted with fewer than `analysis.cells.enough_seeds` do not count: no best one is chosen of them.
+
     Args:
         trials: of one network, of any outcome.
     """
     wanted = published_settings(trials)
-    cells = Series(codes(wanted, axes(wanted)), index=wanted.index).groupby(wanted["seed"]).nunique()
+    wanted = wanted.assign(cell=codes(wanted, axes(wanted)))
+    seeds = wanted.groupby("cell")["seed"].nunique()
+    enough = seeds.index[seeds >= enough_seeds(seeds.to_numpy())]
+    cells = wanted[wanted["cell"].isin(enough)].groupby("seed")["cell"].nunique()
     return frozenset(int(seed) for seed in cells.index[cells == cells.max()])
 
 
@@ -128,7 +134,9 @@ def chooser_of(trials: DataFrame, options: Options) -> Block:
         trials: completed ones of one network, with published settings.
         options: of them metric and choosers.
     """
-    return Block.of(trials[trials["seed"].isin(_choosers(trials, options))], options.metric)
+    seeds = _choosers(trials, options)
+    among = _in_cells(trials, candidate_cells(trials, options.metric, seeds=seeds))
+    return Block.of(among[among["seed"].isin(seeds)], options.metric)
 
 
 def _choosers(trials: DataFrame, options: Options) -> frozenset[int]:
@@ -195,13 +203,6 @@ def _one_after_the_other(trials: DataFrame) -> bool:
     ranks = trials[BEGAN].astype(np.float64).dropna().rank()
     means = ranks.groupby(trials["optimizer.name"]).mean()
     return len(means) > 1 and bool(np.ptp(means) > _APART * (len(ranks) - 1))
-
-
-def chosen_cells(block: Block, mode: Mode) -> DataFrame:
-    """The best row of `block.cells` of each method, by the mean over its seeds; the first of equals."""
-    means = block.table.mean(axis=1)
-    best = means.groupby(block.cells["method"], sort=False).agg("idxmax" if mode == "max" else "idxmin")
-    return block.cells.loc[best]
 
 
 def matched_controls(cells: DataFrame) -> list[tuple[list[int], list[int]]]:
@@ -328,10 +329,9 @@ def _spearman(trials: DataFrame, y: str) -> str:
     return f"Spearman {found.estimate:.3f}{bounds}" if np.isfinite(found.estimate) else ""
 
 
-def _in_cells(trials: DataFrame, chosen: DataFrame) -> DataFrame:
-    keys = axes(trials)
-    both = codes(trials, keys)
-    return trials[np.isin(both, both[trials["trial_id"].isin(chosen["trial_id"])])]
+def _in_cells(trials: DataFrame, cells: DataFrame) -> DataFrame:
+    """The trials of these rows of `analysis.cells.candidate_cells` or `best_cells`."""
+    return trials[np.isin(codes(trials, axes(trials)), cells.index)]
 
 
 def _law(options: Options) -> str:

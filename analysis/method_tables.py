@@ -13,6 +13,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from analysis.cells import LEFT_OUT, left_out_text
 from analysis.methods import MethodResult, SlotEffect
 from analysis.seeds import Estimate
 from analysis.words import short
@@ -34,7 +35,7 @@ def results_frame(results: Sequence[MethodResult]) -> DataFrame:
 
     Returns:
         model.name, the conditions, method, the cell's axes, lr_edge, n, validation, then robust, clean, difference
-        and own each with _low and _high, p_value, p_holm, test, verdict.
+        and own each with _low and _high, p_value, p_holm, test, verdict, cells_left_out.
     """
     return DataFrame([_flat(result) for result in results])
 
@@ -154,6 +155,8 @@ def notes(results: Sequence[MethodResult]) -> list[str]:
             f"{len(decided)} verdict{'s' * (len(decided) > 1)}; the intervals from each pair's own seeds alone "
             f"(own_low, own_high in the CSV) exclude 0 for {alone} of them"
         )
+    if left_out := left_out_text(sum(result.left_out for result in results)):
+        lines.append(left_out)
     if any(EDGE in _of_cell(result, "optimizer.lr") for result in results):
         lines.append(f"{EDGE} the best learning rate is at the edge of those tried: a better one may lie beyond")
     return lines
@@ -194,6 +197,7 @@ def _flat(result: MethodResult) -> dict[str, Any]:
         "validation": result.validation,
         **estimates,
         **{name: getattr(result, name) for name in ("p_value", "p_holm", "test", "verdict")},
+        LEFT_OUT: result.left_out,
     }
 
 

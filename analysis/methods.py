@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pandas import DataFrame
 
-from analysis.cells import Mode, best_trials, conditions, measured, varying
+from analysis.cells import LEFT_OUT, Mode, best_trials, conditions, measured, varying
 from analysis.differences import optimizer_contrast, t_test
 from analysis.frame import axes
 from analysis.seeds import NO_ESTIMATE, Estimate, SeedTable
@@ -55,6 +55,8 @@ class MethodResult:
     """Where the interval of `difference` and its p come from."""
     verdict: Verdict = "n/a"
     """Supported for all methods together at the comparison's level."""
+    left_out: int = 0
+    """Cells that were no candidates, fewer of their seeds having completed than of the others."""
 
 
 @dataclass(frozen=True)
@@ -237,6 +239,7 @@ def _compared(
             validation=float(cell.loc[cell["outcome"] == "completed", chooser].astype(np.float64).mean()),
             robust=robust.mean(method, confidence),
             clean=clean.mean(method, confidence),
+            left_out=int(cell[LEFT_OUT].max()) if len(cell) else 0,
             **gain,
         )
         rows.append(row)
