@@ -6,6 +6,7 @@ cells         trials that differ by their seed alone: groups, means, the best on
 coefficients  Pearson, Spearman and Kendall of many weighted resamples at once
 fits          correlations with bootstrap intervals
 differences   two methods at equal hyperparameters: paired differences and their test
+ranges        what a metric can be: no interval says more
 blocks        methods x seeds: standard errors with the noise's variance pooled over methods
 seeds         one metric of several methods by seed: means and differences with their intervals
 methods       each method at its own best cell against a baseline; the effect of each slot

@@ -17,6 +17,7 @@ from scipy import stats
 from analysis.blocks import NO_SPREAD
 from analysis.cells import codes, measured
 from analysis.frame import axes
+from analysis.ranges import clipped, possible_difference
 from analysis.slots import word
 
 _COMPARED = ("treatment_mean", "control_mean", "difference", "low", "high", "p_value")
@@ -95,6 +96,10 @@ def paired_difference(
         variant=codes(trials, others),
     )
     cells = _comparisons(trials, y, factor, (treatment, control), others, confidence)
+    within = possible_difference(y)
+    overall = _over_cells(cells, confidence)
+    overall["low"], overall["high"] = clipped(overall["low"], overall["high"], within)
+    cells = cells.assign(low=cells["low"].clip(*within), high=cells["high"].clip(*within))
     return PairedDifference(
         y,
         factor,
@@ -102,7 +107,7 @@ def paired_difference(
         control,
         label or f"{word(treatment)} - {word(control)}",
         confidence,
-        **_over_cells(cells, confidence),
+        **overall,
         **_counts(trials, cells, y),
         cells=cells,
     )

@@ -14,6 +14,7 @@ from pandas import DataFrame
 from analysis.cells import LEFT_OUT, Mode, best_trials, conditions, measured, varying
 from analysis.differences import optimizer_contrast, t_test
 from analysis.frame import axes
+from analysis.ranges import clipped, possible_difference
 from analysis.seeds import NO_ESTIMATE, Estimate, SeedTable
 from analysis.slots import BASELINE, KEYS, S2O, Slots, word
 from analysis.words import short
@@ -164,7 +165,9 @@ def slot_effects(
         for key, value, plain in _contrasts(choices):
             label = optimizer_contrast(chosen) if value == "deat" else _contrast_label(key, value, plain)
             if pairs := _pairs(choices, key, value, plain):
-                found.append(SlotEffect(**identity, label=label, **_effect(values, pairs, confidence)))
+                effect = _effect(values, pairs, confidence)
+                effect["low"], effect["high"] = clipped(effect["low"], effect["high"], possible_difference(y))
+                found.append(SlotEffect(**identity, label=label, **effect))
     adjusted = holm(np.array([effect.p for effect in found]))
     return tuple(
         replace(effect, p_holm=float(p), verdict=_verdict(effect.estimate, p, confidence))

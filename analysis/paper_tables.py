@@ -19,6 +19,7 @@ from analysis.differences import compared, paired_difference
 from analysis.fits import METHODS, Method, correlation
 from analysis.paper import CONTROL, PUBLISHED_FROM, TREATMENT, Part
 from analysis.plans import PUBLISHED, Data
+from analysis.ranges import clipped, possible_difference
 from analysis.shift import shift
 
 #: Methods as the columns of the tables call them.
@@ -234,6 +235,7 @@ def _best(trials: DataFrame, metric: str, mode: Mode) -> DataFrame:
 def _at_best(part: Part, best: list[DataFrame], metric: str, chooser: str) -> dict[str, Any]:
     values = [measured(side, metric).set_index("seed")[metric].astype(np.float64) for side in best]
     found = compared(values[1], values[0], _CONFIDENCE)
+    found["low"], found["high"] = clipped(found["low"], found["high"], possible_difference(metric))
     row: dict[str, Any] = {"chosen_by": chooser}
     for name, side, value in zip(COLUMNS.values(), best, values, strict=True):
         tried = part.trials.loc[part.trials["method"] == side["method"].iloc[0], "optimizer.lr"]
