@@ -50,6 +50,8 @@ class PairedDifference:
     n_cells: int
     n_trials: int
     """Trials in those cells."""
+    trial_ids: frozenset[str] = field(compare=False, repr=False)
+    """Theirs."""
     cells_left_out: int
     """Cells in which a side has no completed trial."""
     left_out: dict[str, int]
@@ -253,5 +255,6 @@ def _counts(trials: DataFrame, cells: DataFrame, y: str) -> dict[str, Any]:
     counts = why[~(usable & matched)].value_counts()
     return {
         "n_trials": int((usable & matched).sum()),
+        "trial_ids": frozenset(map(str, trials.loc[usable & matched, "trial_id"])),
         "left_out": {str(name): int(counts[name]) for name in sorted(counts.index)},
     }
