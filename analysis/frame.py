@@ -196,7 +196,7 @@ def trials_of(records: Iterable[Mapping[str, Any]]) -> DataFrame:
     Args:
         records: as `trainers.record.read` gives them, in the order written.
     """
-    return _trials_frame(_told(records))
+    return _trials_frame(*_told(records))
 
 
 def load_epochs(directory: Path) -> DataFrame:
@@ -218,10 +218,10 @@ def epochs_of(records: Iterable[Mapping[str, Any]]) -> DataFrame:
     Args:
         records: as for `trials_of`.
     """
-    trials = _told(records)
+    trials, identity = _told(records)
     counted = [trial.counted() for trial in trials]
     rows = np.repeat(np.arange(len(trials)), [len(epochs) for epochs in counted])
-    known = DataFrame(_identity_columns(trials) | {"outcome": [trial.state for trial in trials]})
+    known = DataFrame(identity | {"outcome": [trial.state for trial in trials]})
     records = [record for epochs in counted for record in epochs]
     measured = {name: _numbers(record.get(name) for record in records) for name in _EPOCH_FIELDS}
     whole = {name: measured[name].astype(np.int64) for name in ("epoch", "peak_memory_bytes")}
@@ -238,8 +238,8 @@ def axes(frame: DataFrame) -> list[str]:
     return columns[columns.index("seed") + 1 : columns.index("lr_batch_ratio")]
 
 
-def _told(records: Iterable[Mapping[str, Any]]) -> list[_Trial]:
-    """The trials that the records tell of, in the order planned."""
+def _told(records: Iterable[Mapping[str, Any]]) -> tuple[list[_Trial], dict[str, Any]]:
+    """The trials that the records tell of, in the order planned, and their identity columns."""
     trials: dict[str, _Trial] = {}
     wanted: set[str] = set()
     for place, record in enumerate(records):
@@ -253,8 +253,9 @@ def _told(records: Iterable[Mapping[str, Any]]) -> list[_Trial]:
             trial.began = place if record["record"] == "start" else trial.began
     listed = [t for t in trials.values() if t.state != "never_started" or t.trial_id in wanted]
     told = sorted(_once(listed), key=lambda trial: trial.number)
-    _supersede(told, wanted)
-    return told
+    identity = _identity_columns(told)
+    _supersede(told, identity, wanted)
+    return told, identity
 
 
 def _once(trials: Sequence[_Trial]) -> list[_Trial]:
@@ -268,13 +269,12 @@ def _once(trials: Sequence[_Trial]) -> list[_Trial]:
     return [t for t in trials if t.state != "completed" or measured.get(_training(t), t.trial_id) == t.trial_id]
 
 
-def _supersede(trials: Sequence[_Trial], wanted: Container[str]) -> None:
+def _supersede(trials: Sequence[_Trial], identity: Mapping[str, Any], wanted: Container[str]) -> None:
     """Marks finished trials in whose cell another one of the same seed counts; see `load_trials`."""
-    values = _axis_values(trials, [_slots(trial.config) for trial in trials])
     twins: dict[tuple[Any, ...], list[_Trial]] = defaultdict(list)
-    for trial, *cell in zip(trials, *values.values(), strict=True):
+    for trial, *cell in zip(trials, *(identity[key] for key in identity if key != "trial_id"), strict=True):
         if trial.state in FINISHED:
-            twins[trial.seed, *(value if value == value else None for value in cell)].append(trial)
+            twins[tuple(value if value == value else None for value in cell)].append(trial)
     for same in twins.values():
         newest = max(same, key=lambda trial: (trial.trial_id in wanted, trial.began))
         for trial in same:
@@ -294,13 +294,12 @@ def _plan(trials: dict[str, _Trial], record: Mapping[str, Any]) -> None:
     trials.setdefault(name, fresh).point.update(record["point"])
 
 
-def _trials_frame(trials: Sequence[_Trial]) -> DataFrame:
+def _trials_frame(trials: Sequence[_Trial], identity: Mapping[str, Any]) -> DataFrame:
     counted = [trial.counted() for trial in trials]
     last = [_last(epochs) for epochs in counted]
     best = [_best(epochs) for epochs in counted]
-    identity = _identity_columns(trials)
     columns: dict[str, Any] = {
-        "trial_id": identity.pop("trial_id"),
+        "trial_id": identity["trial_id"],
         "outcome": [trial.state for trial in trials],
         "reason": [trial.reason for trial in trials],
         **identity,
@@ -371,9 +370,10 @@ def _with_defaults(key: str, values: Sequence[Any], methods: Sequence[str]) -> l
     So that a trial of code that did not know the key yet, or leaves it out of the identity at its default, is in one
     cell with those that have the default, and in no other.
     """
-    default = np.nan
-    if key == _LEFT_OUT_AT_DEFAULT or not key.startswith(_READ_BY_SOME):
-        default = _at(_defaults(), key)
+    read_by_all = key == _LEFT_OUT_AT_DEFAULT or not key.startswith(_READ_BY_SOME)
+    if not read_by_all or all(value == value for value in values):
+        return list(values)
+    default = _at(_defaults(), key)
     have = {name for name, value in zip(methods, values, strict=True) if value == value}
     pairs = zip(methods, values, strict=True)
     return [default if value != value and name in have else value for name, value in pairs]

@@ -240,11 +240,12 @@ def test_where_the_disk_is_full_a_picture_of_before_stays_whole(tmp_path: Path, 
 
 
 HALF = '{"metric": "m", "code_version": "c", "versions": {}, "sources": {"published": null}, "figures": {}}'
+NO_TRIALS = '{"metric": "m", "code_version": "c", "versions": {}, "sources": {}, "figures": {}, "trials": []}'
 
 
 @pytest.mark.parametrize(("content", "message"), [(None, "no such file; draw the figures first"), ("[]", "is damaged"),
                                                   ("{", "is damaged"), (HALF, "is damaged"),
-                                                  (HALF.replace('{"published": null}', '{}, "trials": []'), "is damaged")])  # fmt: skip
+                                                  (NO_TRIALS, "is damaged")])  # fmt: skip
 def test_no_manifest_or_a_damaged_one_is_a_user_error(
     ratio_run: Any, tmp_path: Path, content: str | None, message: str
 ) -> None:
