@@ -6,6 +6,7 @@ cells         trials that differ by their seed alone: groups, means, the best on
 coefficients  Pearson, Spearman and Kendall of many weighted resamples at once
 fits          correlations with bootstrap intervals
 differences   two methods at equal hyperparameters: paired differences and their test
+ranges        what a metric can be: no interval says more
 blocks        methods x seeds: standard errors with the noise's variance pooled over methods
 seeds         one metric of several methods by seed: means and differences with their intervals
 methods       each method at its own best cell against a baseline; the effect of each slot
@@ -39,6 +40,7 @@ shift         the c at which DEAT(lr) = PGD-AT(c lr)
 paper         the numbers of the paper's figures, in any study and in two beside each other
 paper_tables  the same of its tables; paper_text: as Markdown and LaTeX
 paper_panels  its figures drawn; paper_plans: what of it there is
+uses          which trials each figure and table is made of
 manifest      what figures came from, and whether they would come out again
 dynamics      what was measured along a run, and what the theory makes of it
 dynamics_plotted, dynamics_panels, dynamics_plans   its figures: numbers, drawing, what there is

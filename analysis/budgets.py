@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pandas import DataFrame, Series
 
 from analysis.cells import codes
-from analysis.frame import axes, is_condition
+from analysis.frame import SUPERSEDED, axes, is_condition
 
 #: Why a completed trial is left out.
 SHORT, BUDGET, CONDITION = "fewer epochs than planned", "another budget", "other conditions"
@@ -21,10 +21,10 @@ _AXIS = "planned_epochs"
 def one_budget(trials: DataFrame) -> tuple[DataFrame, dict[str, int]]:
     """The completed trials of the commonest budget and conditions; how many are left out, by why.
 
-    A trial that was pruned, diverged, failed or is unfinished never enters, nor one that is called completed but
-    holds fewer epochs than were planned for it. Of the others: those of the commonest number of planned epochs (of
-    equally common ones the longest), and among them those of the commonest data and evaluation
-    (`analysis.frame.is_condition`; of equally common ones the first).
+    A trial that was pruned, diverged, failed, is unfinished or superseded by another one of its cell and seed never
+    enters, nor one that is called completed but holds fewer epochs than were planned for it. Of the others: those of
+    the commonest number of planned epochs (of equally common ones the longest), and among them those of the commonest
+    data and evaluation (`analysis.frame.is_condition`; of equally common ones the first).
 
     Args:
         trials: as `analysis.frame.load_trials` gives them.
@@ -45,7 +45,11 @@ def one_budget(trials: DataFrame) -> tuple[DataFrame, dict[str, int]]:
 
 
 def same_budget(trials: DataFrame) -> DataFrame:
-    """The trials of any outcome that have the budget and conditions that `one_budget` keeps; all, if it keeps none."""
+    """The trials of any outcome that have the budget and conditions that `one_budget` keeps; all, if it keeps none.
+
+    Superseded ones are not among them: each stands there once already.
+    """
+    trials = trials[trials["outcome"] != SUPERSEDED]
     kept = trials.index.isin(one_budget(trials)[0].index)
     keys = [axis for axis in axes(trials) if axis == _AXIS or is_condition(axis)]
     settings = codes(trials, keys)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pandas import DataFrame, Series
+from pandas import DataFrame, Series, concat
 
-from analysis.frame import axes, is_condition
+from analysis.frame import SUPERSEDED, axes, is_condition
 from trainers.errors import UserError, suggestion
 
 Mode = Literal["max", "min"]
+
+#: Columns of `candidate_cells`.
+CHOSEN_BY, LEFT_OUT = "chosen_by", "cells_left_out"
 
 #: What is compared, never pooled, unless a function says so.
 GROUP: tuple[str, ...] = ("model.name", "method")
@@ -64,14 +67,15 @@ def cell_means(frame: DataFrame, metrics: Sequence[str]) -> DataFrame:
     """One row a cell, in order of appearance: how many trials, and their mean metrics.
 
     Returns:
-        method, the axes, lr_batch_ratio, n (completed trials), diverged (trials), trials (of any outcome), and each
+        method, the axes, lr_batch_ratio, n (completed trials), diverged (trials), trials (of any outcome but
+        superseded), and each
         metric as the mean over the completed trials in which it was measured, NaN if there is none.
     """
     completed, known = frame["outcome"] == "completed", ["method", *axes(frame), "lr_batch_ratio"]
     columns = frame[known].assign(
         n=completed.astype(np.int64),
         diverged=(frame["outcome"] == "diverged").astype(np.int64),
-        trials=1,
+        trials=(frame["outcome"] != SUPERSEDED).astype(np.int64),
         **{metric: frame[metric].where(completed).astype(np.float64) for metric in metrics},
     )
     how = dict.fromkeys(known, "first") | dict.fromkeys(metrics, "mean")
@@ -80,45 +84,129 @@ def cell_means(frame: DataFrame, metrics: Sequence[str]) -> DataFrame:
 
 
 def best_cells(
-    frame: DataFrame, metric: str = "last_val_robust", report: Sequence[str] = (), *, mode: Mode = "max"
+    frame: DataFrame,
+    metric: str = "last_val_robust",
+    report: Sequence[str] = (),
+    *,
+    mode: Mode = "max",
+    seeds: Collection[int] | None = None,
 ) -> DataFrame:
     """The cell with the best mean `metric` of each model, condition and method; the earliest of equals.
 
-    Choose by a validation metric: the best of many cells by a test metric overstates the test accuracy. A
-    cell in which a trial diverged is no candidate. Where the metric was not measured, a sole cell still is.
+    Choose by a validation metric: the best of many cells by a test metric overstates the test accuracy. Which cells
+    are candidates: `candidate_cells`. Where the metric was not measured, a sole cell still is chosen.
 
     Args:
         frame: trials, as `analysis.frame.load_trials` gives them.
         metric: what the choice is by, such as last_val_robust.
         report: further metrics to carry along.
         mode: max for an accuracy, min for a loss.
+        seeds: that choose; none: all.
 
     Returns:
-        rows of `cell_means`, at most one a model, condition and method, in order of appearance.
+        rows of `candidate_cells`, at most one a model, condition and method, in order of appearance.
     """
-    cells = cell_means(frame, list(dict.fromkeys([metric, *report])))
-    cells = cells[(cells["n"] > 0) & (cells["diverged"] == 0)]
-    chosen, best = [], np.nanargmax if mode == "max" else np.nanargmin
+    chosen, best = [], "idxmax" if mode == "max" else "idxmin"
+    cells = candidate_cells(frame, metric, report, seeds=seeds)
     for _, group in cells.groupby([*GROUP, *conditions(frame)], sort=False, dropna=False):
-        if len(group) == 1 or group[metric].notna().any():
-            position = 0 if len(group) == 1 else int(best(group[metric].to_numpy(dtype=np.float64)))
-            chosen.append(group.index[position])
+        if group[CHOSEN_BY].notna().any():
+            chosen.append(getattr(group[CHOSEN_BY], best)())
+        elif len(group) == 1 and not group[LEFT_OUT].any():
+            chosen.append(group.index[0])
     return cells.loc[chosen]
 
 
-def best_trials(
-    frame: DataFrame, metric: str = "last_val_robust", *, mode: Mode = "max", overall: bool = False
+def candidate_cells(
+    frame: DataFrame, metric: str, report: Sequence[str] = (), *, seeds: Collection[int] | None = None
 ) -> DataFrame:
-    """The trials of the `best_cells`, of any outcome but diverged, in the frame's order.
+    """The cells among which a best one may be chosen: of cells of too few seeds a lucky one would win.
+
+    No candidate is a cell in which a trial diverged; nor, where at least half of its model's, condition's and method's
+    others are whole, one that lacks a seed it was wanted with (where seeds are named, one of these); nor one of fewer
+    than `enough_seeds`.
+
+    Args:
+        frame: as for `best_cells`.
+        metric: likewise.
+        report: likewise.
+        seeds: likewise.
+
+    Returns:
+        rows of `cell_means` with CHOSEN_BY, the mean metric over the seeds that choose, and LEFT_OUT, how many cells of
+        the same model, condition and method are none for lack of seeds.
+    """
+    cells = cell_means(frame, list(dict.fromkeys([metric, *report])))
+    places = Series(codes(frame, axes(frame)), index=frame.index)
+    cells = cells.join(_choosing(frame if seeds is None else frame[frame["seed"].isin(seeds)], metric, places))
+    cells = cells[(cells["n"] > 0) & (cells["diverged"] == 0)].fillna({"_seeds": 0, "_wanted": 0})
+    kept = []
+    for _, group in cells.groupby([*GROUP, *conditions(frame)], sort=False, dropna=False):
+        whole = group[group["_seeds"] >= (group["_wanted"] if seeds is None else len(seeds))]
+        pool = whole if 2 * len(whole) >= len(group) else group
+        pool = pool[pool["_seeds"] >= enough_seeds(pool["_seeds"].to_numpy())]
+        kept.append(pool.assign(**{LEFT_OUT: len(group) - len(pool)}))
+    return concat([cells.assign(**{LEFT_OUT: 0}).iloc[:0], *kept]).drop(columns=["_seeds", "_wanted"])
+
+
+def _choosing(trials: DataFrame, metric: str, places: Series[Any]) -> DataFrame:
+    """Of each cell the mean metric, how many seeds have it (of none: completed), and with how many it was wanted."""
+    usable = measured(trials, metric)
+    usable = usable if len(usable) else trials[trials["outcome"] == "completed"]
+    by_cell = usable.groupby(places.loc[usable.index])
+    wanted = trials["seed"].groupby(places.loc[trials.index]).nunique()
+    means = by_cell[metric].mean().astype(np.float64)
+    return DataFrame({CHOSEN_BY: means, "_seeds": by_cell["seed"].nunique(), "_wanted": wanted})
+
+
+def enough_seeds(counts: NDArray[Any]) -> int:
+    """The fewest seeds k of a candidate: those for which cells * (1 - 1 / k) is largest.
+
+    1 - 1 / k is the share of a seed's noise variance that a mean over k is rid of. So single seeds never stand beside
+    replicated cells, while many more seeds of a few cells do not rule out the others, which have two.
+
+    Args:
+        counts: seeds of each cell.
+
+    >>> [enough_seeds(np.array(counts)) for counts in ([2, 1, 1, 1, 1], [12, 3, 3, 3], [4, 4, 4, 2], [1, 1])]
+    [2, 3, 4, 1]
+    """
+    return max(sorted(map(int, counts)), key=lambda k: (1 - 1 / k if k else 0) * int((counts >= k).sum()), default=0)
+
+
+def left_out_text(cells: int) -> str:
+    """What a reader of a best cell has to know of those that were no candidates; nothing for none.
+
+    >>> left_out_text(2), left_out_text(0)
+    ('2 cells left out of the choice: fewer of their seeds completed than of the others', '')
+    """
+    count = f"{cells} cell{'s' * (cells > 1)}"
+    return f"{count} left out of the choice: fewer of their seeds completed than of the others" if cells else ""
+
+
+def best_trials(
+    frame: DataFrame,
+    metric: str = "last_val_robust",
+    *,
+    mode: Mode = "max",
+    overall: bool = False,
+    seeds: Collection[int] | None = None,
+) -> DataFrame:
+    """The trials of the `best_cells`, of any outcome but diverged or superseded, in the frame's order.
 
     Args:
         frame: trials, as `analysis.frame.load_trials` gives them.
         metric: as in `best_cells`.
         mode: as in `best_cells`.
         overall: of these cells only the best one.
+        seeds: as in `best_cells`.
+
+    Returns:
+        the trials, with `best_cells`'s LEFT_OUT last.
     """
-    cells = best_cells(frame, metric, mode=mode)
+    cells = best_cells(frame, metric, mode=mode, seeds=seeds)
     if overall and len(cells) > 1:
         cells = cells.sort_values(metric, ascending=mode == "min", kind="stable").head(1)
-    trials: DataFrame = frame[np.isin(codes(frame, axes(frame)), cells.index)]
-    return trials
+    places = codes(frame, axes(frame))
+    trials = frame.assign(**{LEFT_OUT: Series(places, index=frame.index).map(cells[LEFT_OUT])})
+    kept: DataFrame = trials[np.isin(places, cells.index) & (frame["outcome"] != SUPERSEDED)]
+    return kept

@@ -25,8 +25,11 @@ EPOCH_SECONDS = "epoch_seconds"
 #: When a trial last began, s since 1970, a column that `analysis.claim_study.load` adds.
 BEGAN = "began"
 
-#: A trial's weight decay, shown where no axis has it, a column that `analysis.claim_study.load` adds.
-OWN_DECAY = "own_weight_decay"
+#: Settings of a trial's optimizer, each with the column in which `analysis.claim_study.load` shows it: a base config
+#: may set what no axis has.
+OWN = {f"optimizer.{key}": f"own_{key}" for key in ("weight_decay", "decoupled_weight_decay", "momentum", "k1")}
+
+OWN_DECAY = OWN["optimizer.weight_decay"]
 
 #: DEAT's and the baseline's settings as published [DEAT, Table 1 and code]; where they are varied, these count.
 PUBLISHED = {

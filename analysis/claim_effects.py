@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pandas import DataFrame, Series
 
-from analysis.cells import Mode, codes, several
+from analysis.cells import best_cells, candidate_cells, codes, enough_seeds, several
 from analysis.claim_blocks import (
     BEGAN,
     EPOCH_SECONDS,
+    OWN,
     OWN_DECAY,
     Block,
     Effect,
@@ -78,7 +79,8 @@ def equal_lr(trials: DataFrame, options: Options) -> Effect | NotMeasured:
     if lacking := _lacks_sides(trials):
         return NotMeasured(lacking)
     block = Block.of(published_settings(trials), options.y, pairs=_pairs)
-    return _paired(block, _pairs(block.cells), np.asarray(block.table), "DEAT - SGD, mean over equal cells", options)
+    how = "DEAT - SGD, mean over equal cells"
+    return _paired(block, _pairs(block.cells), np.asarray(block.table), how, options, _momentum_note(block.trials))
 
 
 def own_best(trials: DataFrame, options: Options) -> Effect | NotMeasured:
@@ -93,7 +95,8 @@ def own_best(trials: DataFrame, options: Options) -> Effect | NotMeasured:
     chooser = chooser_of(found, options)
     if chooser.table.empty:
         return NotMeasured(f"{options.metric} was not measured: nothing but the test set could choose")
-    candidates = _in_cells(found, chosen_cells(chooser, options.mode))
+    best = best_cells(found, options.metric, mode=options.mode, seeds=_choosers(found, options))
+    candidates = _in_cells(found, best)
     chose = set(chooser.table.columns)
     confirming = candidates[~candidates["seed"].isin(chose | _choosers(found, options))]
     block = Block.of(confirming, options.y, most_cells=True, pairs=_family_pairs)
@@ -113,11 +116,16 @@ def own_best(trials: DataFrame, options: Options) -> Effect | NotMeasured:
 def choosing_seeds(trials: DataFrame) -> frozenset[int]:
     """The seeds in which the most cells were wanted: by design, whatever became of the trials.
 
+    Cells that were wanted with fewer than `analysis.cells.enough_seeds` do not count: no best one is chosen of them.
+
     Args:
         trials: of one network, of any outcome.
     """
     wanted = published_settings(trials)
-    cells = Series(codes(wanted, axes(wanted)), index=wanted.index).groupby(wanted["seed"]).nunique()
+    wanted = wanted.assign(cell=codes(wanted, axes(wanted)))
+    seeds = wanted.groupby("cell")["seed"].nunique()
+    enough = seeds.index[seeds >= enough_seeds(seeds.to_numpy())]
+    cells = wanted[wanted["cell"].isin(enough)].groupby("seed")["cell"].nunique()
     return frozenset(int(seed) for seed in cells.index[cells == cells.max()])
 
 
@@ -128,7 +136,9 @@ def chooser_of(trials: DataFrame, options: Options) -> Block:
         trials: completed ones of one network, with published settings.
         options: of them metric and choosers.
     """
-    return Block.of(trials[trials["seed"].isin(_choosers(trials, options))], options.metric)
+    seeds = _choosers(trials, options)
+    among = _in_cells(trials, candidate_cells(trials, options.metric, seeds=seeds))
+    return Block.of(among[among["seed"].isin(seeds)], options.metric)
 
 
 def _choosers(trials: DataFrame, options: Options) -> frozenset[int]:
@@ -145,9 +155,7 @@ def not_weight_decay(trials: DataFrame, options: Options) -> Effect | NotMeasure
         return NotMeasured(lacking)
     used = [row for pair in matched_controls(trials) for side in pair for row in side]
     if not used:
-        return NotMeasured(
-            "the controls were not run: no SGD trial has the learning rate and weight decay that DEAT acts like"
-        )
+        return NotMeasured(_why_no_control(trials))
     block = Block.of(trials.iloc[sorted(set(used))], options.y, pairs=matched_controls)
     how = "DEAT - SGD at lr / f, f times the weight decay"
     return _paired(block, matched_controls(block.cells), np.asarray(block.table), how, options)
@@ -197,23 +205,17 @@ def _one_after_the_other(trials: DataFrame) -> bool:
     return len(means) > 1 and bool(np.ptp(means) > _APART * (len(ranks) - 1))
 
 
-def chosen_cells(block: Block, mode: Mode) -> DataFrame:
-    """The best row of `block.cells` of each method, by the mean over its seeds; the first of equals."""
-    means = block.table.mean(axis=1)
-    best = means.groupby(block.cells["method"], sort=False).agg("idxmax" if mode == "max" else "idxmin")
-    return block.cells.loc[best]
-
-
 def matched_controls(cells: DataFrame) -> list[tuple[list[int], list[int]]]:
     """Rows of DEAT, k1 > 0 and decoupled, each with the rows of SGD of its effective learning rate and weight decay.
 
-    SGD without momentum, as published: with it a learning rate means another step.
+    SGD without momentum, as published, Nesterov's too: with a momentum of mu its steps are those of about
+    lr / (1 - mu), to the first order in lr [Smith, Kindermans, Ying, Le, ICLR 2018, section 4], so that it is no
+    control but to that order.
     """
-    lr, decay = cells["optimizer.lr"].to_numpy(dtype=np.float64), _decay(cells)
-    k1 = cells["optimizer.k1"].to_numpy(dtype=np.float64) if "optimizer.k1" in cells else np.ones(len(cells))
+    lr, decay = cells["optimizer.lr"].to_numpy(dtype=np.float64), _own(cells, "optimizer.weight_decay")
+    k1 = _own(cells, "optimizer.k1", published=1.0)
     factor = np.sqrt((1 + k1) ** 2 + k1**2)
-    deat = (cells["optimizer.name"] == "deat").to_numpy() & (k1 > 0) & _decoupled(cells)
-    plain = (cells["optimizer.name"] == "sgd").to_numpy() & _without_momentum(cells)
+    deat, plain = _like_sgd(cells), _without_momentum(cells)
     others = codes(cells, [axis for axis in axes(cells) if not axis.startswith("optimizer.")])
     pairs = []
     for row in np.flatnonzero(deat):
@@ -224,20 +226,42 @@ def matched_controls(cells: DataFrame) -> list[tuple[list[int], list[int]]]:
     return pairs
 
 
-def _decay(cells: DataFrame) -> Array:
-    """Each row's weight decay; NaN: not known."""
-    known = [cells[name] for name in (OWN_DECAY, "optimizer.weight_decay") if name in cells]
-    return known[0].to_numpy(dtype=np.float64) if known else np.full(len(cells), np.nan)
+def _own(cells: DataFrame, key: str, published: float = np.nan) -> Array:
+    """Each row's setting, of its config, of an axis, or as published where neither has it."""
+    found = Series(np.nan, index=cells.index)
+    for name in (OWN[key], key):
+        found = found.fillna(cells[name].astype(np.float64)) if name in cells else found
+    return np.asarray(found.fillna(published), dtype=np.float64)
 
 
 def _without_momentum(cells: DataFrame) -> NDArray[np.bool_]:
-    found = cells["optimizer.momentum"] if "optimizer.momentum" in cells else Series(0.0, index=cells.index)
-    return (found.astype(np.float64).fillna(0.0) == 0).to_numpy(dtype=np.bool_)
+    """Which rows are of SGD without momentum."""
+    sgd = (cells["optimizer.name"] == "sgd").to_numpy(dtype=np.bool_)
+    return np.asarray(sgd & (_own(cells, "optimizer.momentum", published=0.0) == 0))
 
 
-def _decoupled(cells: DataFrame) -> NDArray[np.bool_]:
-    name = "optimizer.decoupled_weight_decay"
-    return np.asarray(cells[name].eq(True)) if name in cells else np.ones(len(cells), dtype=np.bool_)
+def _momentum_note(trials: DataFrame) -> str:
+    sgd = trials[trials["optimizer.name"] == "sgd"]
+    found = ", ".join(f"{value:g}" for value in np.unique(_own(sgd, "optimizer.momentum", published=0.0)) if value)
+    return f"SGD has momentum {found}, DEAT none: at equal lr SGD's steps are longer" if found else ""
+
+
+def _like_sgd(cells: DataFrame) -> NDArray[np.bool_]:
+    """Which rows are of DEAT with k1 > 0 and decoupled decay, whose decay in SGD's terms is not its own."""
+    deat = (cells["optimizer.name"] == "deat").to_numpy(dtype=np.bool_)
+    decoupled = _own(cells, "optimizer.decoupled_weight_decay", published=1.0) != 0
+    return np.asarray(deat & decoupled & (_own(cells, "optimizer.k1", published=1.0) > 0))
+
+
+def _why_no_control(trials: DataFrame) -> str:
+    """What keeps every SGD trial from being a control of DEAT's, trials of both being there."""
+    if not _like_sgd(trials).any():
+        return "DEAT was run with k1 0 or with coupled decay alone: the question is about its published form"
+    if not _without_momentum(trials).any():
+        sgd = trials[trials["optimizer.name"] == "sgd"]
+        found = ", ".join(f"{value:g}" for value in np.unique(_own(sgd, "optimizer.momentum", published=0.0)))
+        return f"SGD was run with momentum {found} alone, whose steps are longer at its lr: a control has momentum 0"
+    return "the controls were not run: no SGD trial has the learning rate and weight decay that DEAT acts like"
 
 
 def _lacks_sides(trials: DataFrame) -> str:
@@ -328,10 +352,9 @@ def _spearman(trials: DataFrame, y: str) -> str:
     return f"Spearman {found.estimate:.3f}{bounds}" if np.isfinite(found.estimate) else ""
 
 
-def _in_cells(trials: DataFrame, chosen: DataFrame) -> DataFrame:
-    keys = axes(trials)
-    both = codes(trials, keys)
-    return trials[np.isin(both, both[trials["trial_id"].isin(chosen["trial_id"])])]
+def _in_cells(trials: DataFrame, cells: DataFrame) -> DataFrame:
+    """The trials of these rows of `analysis.cells.candidate_cells` or `best_cells`."""
+    return trials[np.isin(codes(trials, axes(trials)), cells.index)]
 
 
 def _law(options: Options) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from pandas import DataFrame
 
-from analysis.claim_blocks import BEGAN, EPOCH_SECONDS, OWN_DECAY
+from analysis.claim_blocks import BEGAN, EPOCH_SECONDS, OWN
 from analysis.claim_effects import matched_controls
 from analysis.frame import epochs_of, trials_of
 from trainers.record import read
@@ -30,7 +30,7 @@ class Study:
 
 
 def load(directory: Path) -> Study:
-    """A run, its trials with `EPOCH_SECONDS`, `BEGAN` and `OWN_DECAY`.
+    """A run, its trials with `EPOCH_SECONDS`, `BEGAN` and the columns of `OWN`.
 
     Raises:
         UserError: the directory is not a run, or a line is damaged.
@@ -54,18 +54,20 @@ def study_of(records: Sequence[Mapping[str, Any]]) -> Study:
 
 
 def with_decay(trials: DataFrame, records: Iterable[Mapping[str, Any]]) -> DataFrame:
-    """The frame with `OWN_DECAY`, of each trial's config, whether or not an axis shows it.
+    """The frame with the columns of `OWN`, of each trial's config, whether or not an axis shows them.
+
+    NaN where the trial's optimizer does not read the setting, or its record lacks it.
 
     Args:
         trials: as `analysis.frame.trials_of` gives them.
         records: those that they are of.
     """
-    decays = {
-        record["trial_id"]: record["config"].get("optimizer", {}).get("weight_decay")
-        for record in records
-        if record["record"] == "trial"
+    optimizers = {
+        record["trial_id"]: record["config"].get("optimizer", {}) for record in records if record["record"] == "trial"
     }
-    return trials.assign(**{OWN_DECAY: trials["trial_id"].map(decays).astype(float)})
+    settings = DataFrame([optimizers.get(name, {}) for name in trials["trial_id"]], index=trials.index)
+    settings = settings.reindex(columns=[key.partition(".")[2] for key in OWN]).astype(float)
+    return trials.assign(**{column: settings[key.partition(".")[2]] for key, column in OWN.items()})
 
 
 def trained_elsewhere(records: Iterable[Mapping[str, Any]], claim: str) -> frozenset[str]:

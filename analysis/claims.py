@@ -23,6 +23,7 @@ from analysis.claim_blocks import ROBUST, Effect, Measure, NotMeasured, Options,
 from analysis.claim_study import Study
 from analysis.evidence import Evidence, of_values
 from analysis.methods import holm
+from analysis.ranges import clipped, possible_difference
 from trainers.errors import UserError, suggestion
 
 Verdict = Literal["supported", "contradicted", "undecided", "not measured"]
@@ -309,6 +310,8 @@ def _left_out(counts: Mapping[str, int], rows: DataFrame, effect: Effect | NotMe
 def _measured(base: Claim, asked: Question, effect: Effect) -> Claim:
     evidence = effect.evidence
     low, high = evidence.interval(1 - CONFIDENCE)
+    if asked.unit == "fraction":
+        low, high = clipped(low, high, possible_difference(base.y))
     return replace(
         base,
         estimate=_shown(asked, evidence.estimate),

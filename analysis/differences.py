@@ -17,6 +17,7 @@ from scipy import stats
 from analysis.blocks import NO_SPREAD
 from analysis.cells import codes, measured
 from analysis.frame import axes
+from analysis.ranges import clipped, possible_difference
 from analysis.slots import word
 
 _COMPARED = ("treatment_mean", "control_mean", "difference", "low", "high", "p_value")
@@ -49,6 +50,8 @@ class PairedDifference:
     n_cells: int
     n_trials: int
     """Trials in those cells."""
+    trial_ids: frozenset[str] = field(compare=False, repr=False)
+    """Theirs."""
     cells_left_out: int
     """Cells in which a side has no completed trial."""
     left_out: dict[str, int]
@@ -95,6 +98,10 @@ def paired_difference(
         variant=codes(trials, others),
     )
     cells = _comparisons(trials, y, factor, (treatment, control), others, confidence)
+    within = possible_difference(y)
+    overall = _over_cells(cells, confidence)
+    overall["low"], overall["high"] = clipped(overall["low"], overall["high"], within)
+    cells = cells.assign(low=cells["low"].clip(*within), high=cells["high"].clip(*within))
     return PairedDifference(
         y,
         factor,
@@ -102,7 +109,7 @@ def paired_difference(
         control,
         label or f"{word(treatment)} - {word(control)}",
         confidence,
-        **_over_cells(cells, confidence),
+        **overall,
         **_counts(trials, cells, y),
         cells=cells,
     )
@@ -248,5 +255,6 @@ def _counts(trials: DataFrame, cells: DataFrame, y: str) -> dict[str, Any]:
     counts = why[~(usable & matched)].value_counts()
     return {
         "n_trials": int((usable & matched).sum()),
+        "trial_ids": frozenset(map(str, trials.loc[usable & matched, "trial_id"])),
         "left_out": {str(name): int(counts[name]) for name in sorted(counts.index)},
     }

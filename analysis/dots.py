@@ -13,13 +13,9 @@ from pandas import DataFrame, Series
 
 from analysis.method_tables import EDGE
 from analysis.styles import Look, crowded, looks
-from analysis.words import short
+from analysis.words import of_spread, short
 
-_NOTE = (
-    "each method at its own best cell by validation, last epoch; bars: 95 % t intervals over seeds,\n"
-    "in which the error of the test images is not; dotted: the baseline; "
-    f"{EDGE}: learning rate at the edge of those tried"
-)
+_BARS = "bars: 95 % t intervals over seeds, cut at 0 and 100,\nin which the error of the test images is not"
 
 #: Heights in inches: of a method's row, of what stands above and below the rows.
 _ROW, _FRAME = 0.24, 0.75
@@ -50,16 +46,22 @@ def methods(rows: DataFrame) -> Figure:
         axes.set_xlabel("accuracy (%)")
     shown = sorted({styles[name] for name in rows["method"]}) if crowded(rows["method"]) else []
     handles = [Line2D([], [], color=look.colour, marker=look.marker, ls="none", label=look.name) for look in shown]
-    legend = figure.legend(handles=handles, loc="outside lower center", ncols=2, title=_NOTE, fontsize=8)
+    legend = figure.legend(handles=handles, loc="outside lower center", ncols=2, title=_note(rows), fontsize=8)
     legend.get_title().set(fontsize=7.5, color="0.35", multialignment="center")
     return figure
+
+
+def _note(rows: DataFrame) -> str:
+    bars = of_spread(_BARS, rows.loc[rows["robust"].notna(), "robust_low"].notna(), "no bar of one seed")
+    edge = f"{EDGE}: learning rate at the edge of those tried"
+    return f"each method at its own best cell by validation, last epoch; {bars}; dotted: the baseline; {edge}"
 
 
 def _dots(axes: Axes, part: DataFrame, name: str, styles: dict[str, Look]) -> None:
     for place, (_, row) in enumerate(part.iterrows()):
         look = styles[row["method"]]
         bounds = 100 * np.array([[row[f"{name}_low"]], [row[f"{name}_high"]]])
-        axes.plot(np.clip(bounds, 0, 100).ravel(), [place, place], color=look.colour, lw=1.3, alpha=0.6)
+        axes.plot(bounds.ravel(), [place, place], color=look.colour, lw=1.3, alpha=0.6)
         axes.plot(100 * row[name], place, look.marker, color=look.colour, markersize=5)
     for value in part.loc[part["verdict"] == "baseline", name]:
         axes.axvline(100 * value, color="0.35", ls=":", lw=1)

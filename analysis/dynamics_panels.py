@@ -12,7 +12,7 @@ from pandas import DataFrame
 
 from analysis.dynamics_plotted import QUANTITIES
 from analysis.styles import looks
-from analysis.words import short
+from analysis.words import of_spread, short
 
 #: Colours of the two kinds of direction, and the dash of the reference that they are held against.
 _KINDS = {"eigenvector": ("#0072B2", "o"), "random": ("#E69F00", "s")}
@@ -55,8 +55,9 @@ def around_decay(rows: DataFrame, decays: DataFrame) -> Figure:
     ]
     handles += [Line2D([], [], color="0.35", ls=style, label=name) for name, style in (("train", "--"), ("test", "-"))]
     handles.append(Line2D([], [], color="0.6", ls=":", label="learning-rate decay"))
+    band = of_spread("band: least to most", rows["n"] > 1, "no band of one seed")
     note = (
-        "mean over n seeds, band: least to most; a gap: no stationary posterior at this learning rate in some seed\n"
+        f"mean over n seeds, {band}; a gap: no stationary posterior at this learning rate in some seed\n"
         "train accuracy: running mean over the epoch's batches; bound: of the loss, to compare, not to guarantee"
     )
     _legend(figure, handles, note)
@@ -104,8 +105,9 @@ def kurtosis_by_batch(rows: DataFrame) -> Figure:
     handles = [Line2D([], [], color=c, marker=m, ms=4, label=f"{_plural(k)}") for k, (c, m) in _KINDS.items()]
     handles.append(Line2D([], [], **_REFERENCE, label="1 / batch from the smallest batch"))
     batches, share = short(rows["batches"].min()), 100 * rows["share"].max()
+    bars = of_spread("bars: 95 % t interval over trials", rows["low"].notna(), "no bar of one trial")
     note = (
-        f"mini-batch gradients projected, {batches} batches an estimate; bars: 95 % t interval over trials\n"
+        f"mini-batch gradients projected, {batches} batches an estimate; {bars}\n"
         f"the largest batch holds {share:.0f} % of the images, without replacement: from about 20 % on that alone "
         "lowers the kurtosis"
     )

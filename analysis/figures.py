@@ -22,6 +22,7 @@ from analysis.frame import epochs_of, trials_of
 from analysis.paper import published_data
 from analysis.plans import OWN, PUBLISHED, Data, Plan, Product, Table
 from analysis.plotted import BY_VAL_ROBUST, ChosenBy
+from analysis.uses import trial_ids
 from trainers.errors import UserError
 from trainers.files import whole
 from trainers.record import read
@@ -86,7 +87,7 @@ def draw(
         made, skipped = products(data)
         texts = [path for product in made for path in _write(product, output)]
         pictures = {product.name: _paint(product, output) for product in made}
-        described = manifest.described(data, directory, {product.name: product.texts for product in made})
+        described = manifest.described(data, directory, made)
         written = [*texts, *itertools.chain(*pictures.values()), manifest.write(described, pictures, output)]
         return Drawing(tuple(written), skipped, _mixed(data.trials))
     except OSError as error:
@@ -117,7 +118,7 @@ def check(directory: Path | None, output: Path, chosen_by: ChosenBy = BY_VAL_ROB
     published = PUBLISHED in known["sources"]
     data = load(directory, known["metric"], chosen_by, published=published)
     made, skipped = products(data)
-    fresh = manifest.described(data, directory, {product.name: product.texts for product in made})
+    fresh = manifest.described(data, directory, made)
     return manifest.compared(known, fresh, output, skipped)
 
 
@@ -163,7 +164,7 @@ def products(data: Data) -> tuple[list[Product], dict[str, str]]:
         if len(rows):
             texts = {f"{table.name}.csv": _csv(rows)}
             texts |= {f"{table.name}.{ending}": text(rows) for ending, text in table.texts.items()}
-            made.append(Product(table.name, texts))
+            made.append(Product(table.name, texts, trials=trial_ids(table.name, data, [rows])))
         else:
             skipped[table.name] = table.needs
     for plan in (*((*PLANS, *ratio_plans.PLANS, *dynamics_plans.PLANS) if own else ()), *paper_plans.PLANS):
@@ -173,11 +174,12 @@ def products(data: Data) -> tuple[list[Product], dict[str, str]]:
             skipped[plan.name] = plan.needs
             continue
         texts = {f"{stem}.csv": _csv(frame) for stem, frame in frames.items()}
+        used = trial_ids(plan.name, data if plan in paper_plans.PLANS else pooled, list(frames.values()))
         if (curves := panels.curves(first)) > MOST_CURVES:
-            made.append(Product(plan.name, texts))
+            made.append(Product(plan.name, texts, trials=used))
             skipped[plan.name] = f"needs at most {MOST_CURVES} curves or surfaces, to be read, and has {curves}"
         else:
-            made.append(Product(plan.name, texts, functools.partial(plan.render, frames, data.metric)))
+            made.append(Product(plan.name, texts, functools.partial(plan.render, frames, data.metric), used))
     return made, skipped
 
 
@@ -185,7 +187,7 @@ def difference_tables(trials: DataFrame, metric: str) -> dict[str, DataFrame]:
     """DEAT minus SGD: one row a model, and one row a comparison of two cells; in the metric's own unit."""
     found = differences(trials, metric)
     overall = [
-        {"model.name": model, **{k: v for k, v in vars(value).items() if k not in ("cells", "left_out")}}
+        {"model.name": model, **{k: v for k, v in vars(value).items() if k not in ("cells", "left_out", "trial_ids")}}
         | {"n_left_out": sum(value.left_out.values())}
         for model, value in found.items()
         if value.n_cells

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ from numpy.typing import NDArray
 from pandas import DataFrame
 
 from analysis.slots import KEYS, PARTS, Slots
-from trainers.config import leaves
-from trainers.record import FINISHED, METRICS, EpochRecord, read
+from trainers.config import TrialConfig, leaves
+from trainers.record import FINISHED, METRICS, EpochRecord, finished, read
 
 #: The axes every frame has, swept or not.
 BASE_AXES: tuple[str, ...] = ("model.name", "optimizer.name", "optimizer.lr", "batch_size")
@@ -26,6 +27,9 @@ CONDITIONS = ("data.", "evaluation.")
 #: But these say only what of those images is trained on.
 _TRAINED_ON = ("data.augment", "data.padding")
 
+#: The outcome of a finished trial in whose place another one of the same cell and seed counts.
+SUPERSEDED = "superseded"
+
 #: Never an axis: the replicate, a name for other keys' values, what of the evaluation leaves a metric's meaning alone,
 #: and what is only measured.
 _NO_AXES = ("seed", "preset", "evaluation.splits", "evaluation.batch_size", "evaluation.every", "dynamics.")
@@ -35,6 +39,12 @@ _OF_METHOD = ("attack.start", "batch_norm_data", "clean_passes")
 
 #: What every method of an optimizer reads: told apart within it, though another optimizer's published value differs.
 _OF_OPTIMIZER = tuple(f"optimizer.{key}" for key in ("weight_decay", "momentum", "nesterov", "decoupled_weight_decay"))
+
+#: What a trial's identity lacks where its choice (a schedule, no attack, no decay) does not read it.
+_READ_BY_SOME = ("schedule.", "averaging.", "attack.", "dynamics.", "optimizer.decoupled_weight_decay")
+
+#: Among these, and lacking where it is the default.
+_LEFT_OUT_AT_DEFAULT = "schedule.warmup_epochs"
 
 #: Where and with what code a trial last ran.
 _PROVENANCE = ("host", "device", "code_version")
@@ -93,11 +103,36 @@ class _Trial:
     start: Mapping[str, Any] = field(default_factory=dict)
     outcome: Mapping[str, Any] = field(default_factory=dict)
     """The last outcome line; empty again once a later start follows it."""
+    began: int = 0
+    """The place of its last start among the records."""
+    counts_instead: str = ""
+    """The trial of its cell and seed that counts in its place, if one does."""
 
     @property
     def state(self) -> str:
-        """The outcome's name, or what the lack of one means."""
+        """The outcome's name, or what the lack of one, or of an epoch's record, means."""
+        if self.counts_instead:
+            return SUPERSEDED
+        if self.missing:
+            return "unfinished"
         return str(self.outcome.get("outcome", "unfinished" if self.attempts else "never_started"))
+
+    @property
+    def reason(self) -> str:
+        """Why it has its state, where a word does not say it."""
+        if self.counts_instead:
+            return f"trial {self.counts_instead} has the same settings and seed, and counts in its place"
+        if self.missing:
+            epochs = ", ".join(map(str, self.missing))
+            return f"the record of epoch {epochs} is missing; the next launch runs the trial again"
+        return str(self.outcome.get("reason", ""))
+
+    @property
+    def missing(self) -> list[int]:
+        """Of a trial that ended, the epochs without a record."""
+        if self.outcome.get("outcome") not in FINISHED or finished(self.outcome, self.epochs):
+            return []
+        return [epoch for epoch in range(1, self.outcome["epochs"] + 1) if epoch not in self.epochs]
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Takes in one start, epoch or outcome line."""
@@ -113,7 +148,8 @@ class _Trial:
 
     def counted(self) -> list[Mapping[str, Any]]:
         """The epochs that count, in order: of a finished trial, none beyond its outcome's."""
-        last = self.outcome["epochs"] if self.state in FINISHED else max(self.epochs, default=0)
+        ended = self.outcome.get("outcome") in FINISHED
+        last = self.outcome["epochs"] if ended else max(self.epochs, default=0)
         return [self.epochs[epoch] for epoch in sorted(self.epochs) if epoch <= last]
 
 
@@ -122,7 +158,12 @@ def load_trials(directory: Path) -> DataFrame:
 
     The last line of an epoch counts; of a finished trial no epoch beyond its outcome's counts. A trial without
     outcome is `unfinished`: began, and its launch was killed or still runs; or `never_started`, which is left
-    out if the last launch no longer wants it.
+    out if the last launch no longer wants it. One that ended and lacks an epoch's record is `unfinished` too
+    (`trainers.record.finished`).
+
+    A cell's seed counts once. Where several finished trials have the same axes and seed, trained by code whose ids
+    differ, or evaluated at another pace, those that the last launch wants count before others, and then the one that
+    began last; the rest are `superseded`.
 
     Trials of several base configs in one directory are told apart: a key of the config in which any two trials
     differ (epochs, the data) is an axis too, though no config's space names it. What belongs to a method is
@@ -159,7 +200,7 @@ def trials_of(records: Iterable[Mapping[str, Any]]) -> DataFrame:
     Args:
         records: as `trainers.record.read` gives them, in the order written.
     """
-    return _trials_frame(_told(records))
+    return _trials_frame(*_told(records))
 
 
 def load_epochs(directory: Path) -> DataFrame:
@@ -181,10 +222,10 @@ def epochs_of(records: Iterable[Mapping[str, Any]]) -> DataFrame:
     Args:
         records: as for `trials_of`.
     """
-    trials = _told(records)
+    trials, identity = _told(records)
     counted = [trial.counted() for trial in trials]
     rows = np.repeat(np.arange(len(trials)), [len(epochs) for epochs in counted])
-    known = DataFrame(_identity_columns(trials) | {"outcome": [trial.state for trial in trials]})
+    known = DataFrame(identity | {"outcome": [trial.state for trial in trials]})
     records = [record for epochs in counted for record in epochs]
     measured = {name: _numbers(record.get(name) for record in records) for name in _EPOCH_FIELDS}
     whole = {name: measured[name].astype(np.int64) for name in ("epoch", "peak_memory_bytes")}
@@ -206,11 +247,11 @@ def is_condition(axis: str) -> bool:
     return axis.startswith(CONDITIONS) and axis not in _TRAINED_ON
 
 
-def _told(records: Iterable[Mapping[str, Any]]) -> list[_Trial]:
-    """The trials that the records tell of, in the order planned."""
+def _told(records: Iterable[Mapping[str, Any]]) -> tuple[list[_Trial], dict[str, Any]]:
+    """The trials that the records tell of, in the order planned, and their identity columns."""
     trials: dict[str, _Trial] = {}
     wanted: set[str] = set()
-    for record in records:
+    for place, record in enumerate(records):
         if record["record"] == "launch":
             wanted = set(record["wanted"])
         elif record["record"] == "trial":
@@ -218,8 +259,12 @@ def _told(records: Iterable[Mapping[str, Any]]) -> list[_Trial]:
             wanted.add(record["trial_id"])
         elif (trial := trials.get(record.get("trial_id", ""))) is not None:
             trial.add(record)
+            trial.began = place if record["record"] == "start" else trial.began
     listed = [t for t in trials.values() if t.state != "never_started" or t.trial_id in wanted]
-    return sorted(_once(listed), key=lambda trial: trial.number)
+    told = sorted(_once(listed), key=lambda trial: trial.number)
+    identity = _identity_columns(told)
+    _supersede(told, identity, wanted)
+    return told, identity
 
 
 def _once(trials: Sequence[_Trial]) -> list[_Trial]:
@@ -231,6 +276,18 @@ def _once(trials: Sequence[_Trial]) -> list[_Trial]:
     if not measured:
         return list(trials)
     return [t for t in trials if t.state != "completed" or measured.get(_training(t), t.trial_id) == t.trial_id]
+
+
+def _supersede(trials: Sequence[_Trial], identity: Mapping[str, Any], wanted: Container[str]) -> None:
+    """Marks finished trials in whose cell another one of the same seed counts; see `load_trials`."""
+    twins: dict[tuple[Any, ...], list[_Trial]] = defaultdict(list)
+    for trial, *cell in zip(trials, *(identity[key] for key in identity if key != "trial_id"), strict=True):
+        if trial.state in FINISHED:
+            twins[tuple(value if value == value else None for value in cell)].append(trial)
+    for same in twins.values():
+        newest = max(same, key=lambda trial: (trial.trial_id in wanted, trial.began))
+        for trial in same:
+            trial.counts_instead = newest.trial_id if trial is not newest else ""
 
 
 def _training(trial: _Trial) -> str:
@@ -246,15 +303,14 @@ def _plan(trials: dict[str, _Trial], record: Mapping[str, Any]) -> None:
     trials.setdefault(name, fresh).point.update(record["point"])
 
 
-def _trials_frame(trials: Sequence[_Trial]) -> DataFrame:
+def _trials_frame(trials: Sequence[_Trial], identity: Mapping[str, Any]) -> DataFrame:
     counted = [trial.counted() for trial in trials]
     last = [_last(epochs) for epochs in counted]
     best = [_best(epochs) for epochs in counted]
-    identity = _identity_columns(trials)
     columns: dict[str, Any] = {
-        "trial_id": identity.pop("trial_id"),
+        "trial_id": identity["trial_id"],
         "outcome": [trial.state for trial in trials],
-        "reason": [trial.outcome.get("reason", "") for trial in trials],
+        "reason": [trial.reason for trial in trials],
         **identity,
         "epochs": [epochs[-1]["epoch"] if epochs else 0 for epochs in counted],
         "best_epoch": _numbers(record.get("epoch") for record in best),
@@ -285,7 +341,7 @@ def _identity_columns(trials: Sequence[_Trial]) -> dict[str, Any]:
 def _slots(config: Mapping[str, Any]) -> Slots:
     """The trial's choice; PGD-AT without attack steps is natural training, as in `trainers.identity`."""
     found = {name: _at(config, key) for name, key in zip(Slots._fields, KEYS, strict=True)}
-    choice = Slots(**{name: value for name, value in found.items() if value == value})
+    choice = Slots(**{name: value for name, value in found.items() if value == value and value is not None})
     unattacked = choice.objective == "pgd_at" and _at(config, "attack.steps") == 0
     return choice._replace(objective="natural") if unattacked else choice
 
@@ -302,7 +358,7 @@ def _axis_values(trials: Sequence[_Trial], slots: Sequence[Slots]) -> dict[str, 
     written = dict.fromkeys(key for trial in trials for key in leaves(trial.config))
     columns: dict[str, list[Any]] = {}
     for key in dict.fromkeys([*BASE_AXES, *points, *written]):
-        values = _values(trials, slots, key)
+        values = _with_defaults(key, _values(trials, slots, key), methods)
         own = {name for name, trial in zip(methods, trials, strict=True) if key in trial.point}
         own |= _in_which_several(values, methods)
         if key in _OF_OPTIMIZER:
@@ -312,8 +368,30 @@ def _axis_values(trials: Sequence[_Trial], slots: Sequence[Slots]) -> dict[str, 
         varies = everywhere and key not in _OF_METHOD and bool(_in_which_several(values, [""] * len(values)))
         if key in BASE_AXES or ((own or varies) and not key.startswith(_NO_AXES)):
             pairs = zip(methods, values, strict=True)
-            columns[key] = [value if everywhere or name in own else np.nan for name, value in pairs]
+            shown = [value if everywhere or name in own else np.nan for name, value in pairs]
+            columns[key] = [np.nan if value is None else value for value in shown]
     return columns
+
+
+def _with_defaults(key: str, values: Sequence[Any], methods: Sequence[str]) -> list[Any]:
+    """The values, with the default for a trial that lacks the key where another one of its method has it.
+
+    So that a trial of code that did not know the key yet, or leaves it out of the identity at its default, is in one
+    cell with those that have the default, and in no other.
+    """
+    read_by_all = key == _LEFT_OUT_AT_DEFAULT or not key.startswith(_READ_BY_SOME)
+    if not read_by_all or all(value == value for value in values):
+        return list(values)
+    default = _at(_defaults(), key)
+    have = {name for name, value in zip(methods, values, strict=True) if value == value}
+    pairs = zip(methods, values, strict=True)
+    return [default if value != value and name in have else value for name, value in pairs]
+
+
+@functools.cache
+def _defaults() -> dict[str, Any]:
+    """What a config that says nothing means."""
+    return TrialConfig().resolved().model_dump(mode="json")
 
 
 def _values(trials: Sequence[_Trial], slots: Sequence[Slots], key: str) -> list[Any]:
@@ -323,19 +401,17 @@ def _values(trials: Sequence[_Trial], slots: Sequence[Slots], key: str) -> list[
 
 
 def _in_which_several(values: Sequence[Any], groups: Sequence[str]) -> set[str]:
-    """The groups (methods, or optimizers) whose trials differ in the value; NaN is none."""
+    """The groups (methods, or optimizers) whose trials differ in the value; NaN is no value, `none` is one."""
     different = {(name, value) for name, value in zip(groups, values, strict=True) if value == value}
     counts = Counter(name for name, _ in different)
     return {name for name, n in counts.items() if n > 1}
 
 
 def _at(config: Mapping[str, Any], key: str) -> Any:
-    """The value under a dotted key, NaN if there is none, JSON text if it is a list or a mapping."""
+    """The value under a dotted key, NaN if the key is not there, JSON text if it is a list or a mapping."""
     value: Any = config
     for part in key.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    if value is None:
-        return np.nan
+        value = value.get(part, np.nan) if isinstance(value, Mapping) else np.nan
     return json.dumps(value) if isinstance(value, list | dict) else value
 
 

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from analysis.plans import OWN, PUBLISHED, Data
+from analysis.plans import OWN, PUBLISHED, Data, Product
 from trainers.errors import UserError
 from trainers.files import whole
 from trainers.record import RECORDS_FILE
@@ -23,28 +23,28 @@ PACKAGES = ("matplotlib", "numpy", "pandas", "scikit-learn", "scipy")
 SAME = "same"
 
 
-def described(data: Data, directory: Path | None, made: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+def described(data: Data, directory: Path | None, made: Iterable[Product]) -> dict[str, Any]:
     """The manifest of figures and tables.
 
     Args:
         data: what they were made from.
         directory: the run whose data these are; none: the published study alone.
-        made: figure or table to its files' names and content, pictures aside.
+        made: the figures and tables, pictures aside.
 
     Returns:
         metric, chosen_by, code_version (of `analysis`), versions, sources (study to its file, sha256,
-        trials, the completed ones, and trials_sha256, of their ids) and figures (name to its files, each with its
-        sha256).
+        trials, the completed ones, and trials_sha256, of their ids), figures (name to its files, each with its
+        sha256) and trials (name to how many trials the figure or table is made of, and trials_sha256, of their ids).
     """
+    products = list(made)
     return {
         "metric": data.metric,
         "chosen_by": data.chosen_by._asdict(),
         "code_version": code_version(),
         "versions": {name: version(name) for name in PACKAGES},
         "sources": {study.study: _source(study, directory) for study in (data, data.beside) if study is not None},
-        "figures": {
-            name: {file: _sha256(text.encode()) for file, text in files.items()} for name, files in made.items()
-        },
+        "figures": {one.name: {file: _sha256(text.encode()) for file, text in one.texts.items()} for one in products},
+        "trials": {one.name: _ids(one.trials) for one in products},
     }
 
 
@@ -86,7 +86,7 @@ def _whole(known: Any) -> bool:
     """Whether it has what every manifest has."""
     if not isinstance(known, dict) or not {"metric", "code_version"} <= set(known):
         return False
-    nested = [known.get(part) for part in ("sources", "figures")]
+    nested = [known.get("sources"), known.get("figures"), known.get("trials", {})]
     flat = [known.get("versions"), *(value for part in nested if isinstance(part, dict) for value in part.values())]
     return all(isinstance(part, dict) for part in (*nested, *flat))
 
@@ -114,14 +114,17 @@ def compared(
         output: the folder.
         skipped: what could not be made again, and why.
     """
-    why = ", ".join(_changes(known, fresh)) or "though nothing it came from did: it is not reproducible"
+
+    def why(name: str) -> str:
+        return ", ".join(_changes(known, fresh, name)) or "though nothing it came from did: it is not reproducible"
+
     answers = {
         name: _touched({**files, **known.get("pictures", {}).get(name, {})}, output)
-        or _compared(files, fresh["figures"].get(name), why, skipped.get(name, ""))
+        or _compared(files, fresh["figures"].get(name), why(name), skipped.get(name, ""))
         for name, files in known["figures"].items()
     }
     return answers | {
-        name: f"missing: not drawn yet, {why}" for name in fresh["figures"] if name not in known["figures"]
+        name: f"missing: not drawn yet, {why(name)}" for name in fresh["figures"] if name not in known["figures"]
     }
 
 
@@ -135,8 +138,7 @@ def code_version() -> str:
 
 def _source(study: Data, directory: Path | None) -> dict[str, Any]:
     trials = study.trials
-    ids = sorted(trials.loc[trials["outcome"] == "completed", "trial_id"])
-    known: dict[str, Any] = {"trials": len(ids), "trials_sha256": _sha256("\n".join(ids).encode())}
+    known = _ids(trials.loc[trials["outcome"] == "completed", "trial_id"])
     if study.study == PUBLISHED or directory is None:
         folder = Path(__file__).parent / "published_numbers"
         return {
@@ -145,6 +147,12 @@ def _source(study: Data, directory: Path | None) -> dict[str, Any]:
         } | known
     path = directory / RECORDS_FILE
     return {"file": path.name, "sha256": _sha256(path.read_bytes())} | known
+
+
+def _ids(trials: Iterable[str]) -> dict[str, Any]:
+    """How many, and which: some thousands of ids would make the manifest long."""
+    ids = sorted(trials)
+    return {"trials": len(ids), "trials_sha256": _sha256("\n".join(ids).encode())}
 
 
 def _touched(files: Mapping[str, str], output: Path) -> str:
@@ -162,13 +170,19 @@ def _compared(files: Mapping[str, str], fresh: Mapping[str, str] | None, why: st
     return SAME if fresh == files else f"differs: {why}"
 
 
-def _changes(known: Mapping[str, Any], fresh: Mapping[str, Any]) -> Iterable[str]:
+def _changes(known: Mapping[str, Any], fresh: Mapping[str, Any], name: str) -> Iterable[str]:
+    """What changed of what a figure or table came from: its trials, or else the records of the same ones."""
+    before, now = (manifest.get("trials", {}).get(name, {}) for manifest in (known, fresh))
+    if before and now and before != now:
+        more = now["trials"] - before["trials"]
+        yield f"its trials changed, {more:+d}" if more else "its trials are others, as many"
     for study, source in fresh["sources"].items():
-        before = known["sources"].get(study, {})
-        if source["sha256"] != before.get("sha256"):
-            more = source["trials"] - before.get("trials", 0)
-            name = "records" if study == OWN else "published numbers"
-            yield f"{name} changed, {more:+d} trials" if more else f"{name} changed"
+        if source["sha256"] != known["sources"].get(study, {}).get("sha256"):
+            told = "records" if study == OWN else "published numbers"
+            if not (before and now):
+                yield f"{told} changed"
+            elif before == now:
+                yield f"{told} changed, its trials are the same"
     if known["code_version"] != fresh["code_version"]:
         yield "code version"
     for name, number in fresh["versions"].items():

@@ -13,20 +13,24 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from analysis.cells import LEFT_OUT, left_out_text
 from analysis.methods import MethodResult, SlotEffect
 from analysis.seeds import Estimate
-from analysis.words import short
+from analysis.words import of_spread, short
 
 #: Stands behind a best learning rate beyond which there may be a better one.
 EDGE = "*"
 
 _NUMERIC = ("n", "pairs", "seeds", "p", "p (Holm)")
 
-_NOTES = (
-    "each method at its own best cell by the validation metric; accuracies in % at the last epoch, means over n seeds",
-    "brackets: 95 % t intervals over seeds. The test images, the same for all methods, and the choice of the cell "
-    "add an error that no bracket holds",
+_OWN_BEST = (
+    "each method at its own best cell by the validation metric; accuracies in % at the last epoch, means over n seeds"
 )
+_BRACKETS = (
+    "brackets: 95 % t intervals over seeds. The test images, the same for all methods, and the choice of the cell "
+    "add an error that no bracket holds"
+)
+_CUT = "intervals are cut at what can be: 0 and 100 for an accuracy, -100 and 100 for a difference"
 
 
 def results_frame(results: Sequence[MethodResult]) -> DataFrame:
@@ -34,7 +38,7 @@ def results_frame(results: Sequence[MethodResult]) -> DataFrame:
 
     Returns:
         model.name, the conditions, method, the cell's axes, lr_edge, n, validation, then robust, clean, difference
-        and own each with _low and _high, p_value, p_holm, test, verdict.
+        and own each with _low and _high, p_value, p_holm, test, verdict, cells_left_out.
     """
     return DataFrame([_flat(result) for result in results])
 
@@ -139,7 +143,11 @@ def effects_rows(effects: Sequence[SlotEffect]) -> list[dict[str, str]]:
 
 def notes(results: Sequence[MethodResult]) -> list[str]:
     """What a reader of the comparison has to know, one line each."""
-    lines = list(_NOTES)
+    known = pd.Series([bool(np.isfinite(result.robust.low)) for result in results if np.isfinite(result.robust.value)])
+    lines = [_OWN_BEST, of_spread(_BRACKETS, known, "[n/a]: one seed, or seeds that do not differ, have no interval")]
+    ends = [end for r in results for end in (*r.robust[1:], *r.clean[1:], *r.difference[1:], *r.own[1:])]
+    if {0.0, 1.0, -1.0} & set(ends):
+        lines.append(_CUT)
     tests = dict.fromkeys(result.test for result in results if np.isfinite(result.p_value))
     if tests:
         n = sum(bool(np.isfinite(result.p_value)) for result in results)
@@ -154,6 +162,8 @@ def notes(results: Sequence[MethodResult]) -> list[str]:
             f"{len(decided)} verdict{'s' * (len(decided) > 1)}; the intervals from each pair's own seeds alone "
             f"(own_low, own_high in the CSV) exclude 0 for {alone} of them"
         )
+    if left_out := left_out_text(sum(result.left_out for result in results)):
+        lines.append(left_out)
     if any(EDGE in _of_cell(result, "optimizer.lr") for result in results):
         lines.append(f"{EDGE} the best learning rate is at the edge of those tried: a better one may lie beyond")
     return lines
@@ -194,6 +204,7 @@ def _flat(result: MethodResult) -> dict[str, Any]:
         "validation": result.validation,
         **estimates,
         **{name: getattr(result, name) for name in ("p_value", "p_holm", "test", "verdict")},
+        LEFT_OUT: result.left_out,
     }
 
 

@@ -11,9 +11,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from pandas import DataFrame
 
-from analysis.cells import Mode, best_trials, conditions, measured, varying
+from analysis.cells import LEFT_OUT, Mode, best_trials, conditions, measured, varying
 from analysis.differences import optimizer_contrast, t_test
 from analysis.frame import axes
+from analysis.ranges import clipped, possible_difference
 from analysis.seeds import NO_ESTIMATE, Estimate, SeedTable
 from analysis.slots import BASELINE, KEYS, S2O, Slots, word
 from analysis.words import short
@@ -55,6 +56,8 @@ class MethodResult:
     """Where the interval of `difference` and its p come from."""
     verdict: Verdict = "n/a"
     """Supported for all methods together at the comparison's level."""
+    left_out: int = 0
+    """Cells that were no candidates, fewer of their seeds having completed than of the others."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +167,9 @@ def slot_effects(
         for key, value, plain in _contrasts(choices):
             label = optimizer_contrast(chosen) if value == "deat" else _contrast_label(key, value, plain)
             if pairs := [pair for pair in _pairs(choices, key, value, plain) if _alike(part, *pair)]:
-                found.append(SlotEffect(**identity, label=label, **_effect(values, pairs, confidence)))
+                effect = _effect(values, pairs, confidence)
+                effect["low"], effect["high"] = clipped(effect["low"], effect["high"], possible_difference(y))
+                found.append(SlotEffect(**identity, label=label, **effect))
     adjusted = holm(np.array([effect.p for effect in found]))
     return tuple(
         replace(effect, p_holm=float(p), verdict=_verdict(effect.estimate, p, confidence))
@@ -239,6 +244,7 @@ def _compared(
             validation=float(cell.loc[cell["outcome"] == "completed", chooser].astype(np.float64).mean()),
             robust=robust.mean(method, confidence),
             clean=clean.mean(method, confidence),
+            left_out=int(cell[LEFT_OUT].max()) if len(cell) else 0,
             **gain,
         )
         rows.append(row)

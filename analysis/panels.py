@@ -19,7 +19,7 @@ from pandas import DataFrame
 from analysis.cells import several
 from analysis.slots import named
 from analysis.styles import Look, crowded, looks
-from analysis.words import bounds, label, scale, short
+from analysis.words import bounds, label, of_spread, scale, short
 
 _MARKERS = "osD^vP*X"
 
@@ -50,7 +50,12 @@ def accuracy_lr(rows: DataFrame, metric: str) -> Figure:
             _lr_curve(axes, curve, styles[str(name)], scale(metric))
         _log_ticks(axes, rows["optimizer.lr"])
     _outer_labels(grid, label("optimizer.lr"), label(metric))
-    note = "line: mean over seeds and axes not shown\nband: its 95 % t interval, variance pooled over a curve"
+    band = of_spread(
+        "band: its 95 % t interval, variance pooled over a curve, cut at 0 and 100",
+        rows.loc[rows["mean"].notna(), "low"].notna(),
+        "no band where each learning rate has one trial",
+    )
+    note = f"line: mean over seeds and axes not shown\n{band}"
     _legend(figure, _method_handles(rows, styles), note, diverged=bool((rows["outcome"] == "diverged").any()))
     return figure
 
@@ -86,6 +91,8 @@ def accuracy_ratio(rows: DataFrame, lines: DataFrame, metric: str) -> Figure:
     _outer_labels(grid, label("lr_batch_ratio"), label(metric))
     note = "line: least squares on the logarithm, 95 % band; r, ρ: Pearson, Spearman with the ratio, 95 % interval"
     few = batches if len(batches) <= len(_MARKERS) else []
+    if lines["low"].isna().all():
+        note = note.replace(", 95 % band", ", no band of fewer than three trials")
     _legend(figure, [_marker(_MARKERS[i], "0.35", f"batch {batch}") for i, batch in enumerate(few)], note)
     return figure
 
@@ -140,7 +147,8 @@ def accuracy_epoch(rows: DataFrame) -> Figure:
             axes.set_xticks(part["epoch"].unique())
         axes.legend(handles=_epoch_handles(part, styles), loc="lower right", fontsize=8)
     _outer_labels(grid, label("epoch"), "robust accuracy (%)")
-    _legend(figure, [], "cell of the highest mean validation robust accuracy; band: least to most over seeds")
+    band = of_spread("band: least to most over seeds", rows["n"] > 1, "no band of one seed")
+    _legend(figure, [], f"cell of the highest mean validation robust accuracy; {band}")
     return figure
 
 

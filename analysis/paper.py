@@ -21,6 +21,10 @@ from analysis.plans import OWN, PUBLISHED, Data
 #: What the paper compares; any other method has no place in its figures.
 CONTROL, TREATMENT = "PGD-AT", "DEAT"
 
+#: Methods, and splits with accuracies, of the curves by epoch.
+FIGURE2: tuple[list[str], list[tuple[str, str]]] = ([CONTROL], [("test", "clean"), ("test", "robust")])
+FIGURE5: tuple[list[str], list[tuple[str, str]]] = ([CONTROL, TREATMENT], [("train", "robust"), ("test", "robust")])
+
 #: What tells the parts of a figure or table of the paper apart.
 KEYS: tuple[str, ...] = ("study", "data_set", "model.name", "batch_size")
 
@@ -134,7 +138,7 @@ def figure4(data: Data) -> DataFrame:
 
 def figure2(data: Data) -> DataFrame:
     """Clean and robust test accuracy of PGD-AT against the epoch [DEAT, Figure 2]; as `figure5`."""
-    return _curves(data, [CONTROL], [("test", "clean"), ("test", "robust")])
+    return _curves(data, *FIGURE2)
 
 
 def figure5(data: Data) -> DataFrame:
@@ -146,7 +150,7 @@ def figure5(data: Data) -> DataFrame:
         `KEYS`, chosen (by what), method, optimizer.lr, split, accuracy (clean or robust), epoch, mean, low and
         high (least and most over seeds), n (seeds), left_out; empty if nothing can be chosen or was measured.
     """
-    return _curves(data, [CONTROL, TREATMENT], [("train", "robust"), ("test", "robust")])
+    return _curves(data, *FIGURE5)
 
 
 def joined(frames: Sequence[DataFrame]) -> DataFrame:
@@ -179,7 +183,14 @@ def _data_set(rows: DataFrame) -> str:
 
 
 def _curves(data: Data, methods: Sequence[str], metrics: Sequence[tuple[str, str]]) -> DataFrame:
-    found = []
+    shown = epochs_shown(data, methods, metrics)
+    return joined([part.named(_by_epoch(rows, metrics).assign(chosen=why)) for part, rows, why in shown])
+
+
+def epochs_shown(
+    data: Data, methods: Sequence[str], metrics: Sequence[tuple[str, str]]
+) -> Iterator[tuple[Part, DataFrame, str]]:
+    """Each part with the epochs that `figure2` or `figure5` shows of it, and by what its learning rate was chosen."""
     epochs = {study.study: study.epochs for study in studies(data)}
     for part in parts(data, methods):
         rows = epochs[part.study]
@@ -187,8 +198,7 @@ def _curves(data: Data, methods: Sequence[str], metrics: Sequence[tuple[str, str
         rows = rows[rows["trial_id"].isin(part.trials["trial_id"]) & rows[needed].notna().all(axis=1)]
         chosen, why = _chosen(part, rows, data) if len(rows) else (rows, "")
         if set(methods) <= set(chosen["method"]):
-            found.append(part.named(_by_epoch(chosen, metrics).assign(chosen=why)))
-    return joined(found)
+            yield part, chosen, why
 
 
 def _chosen(part: Part, rows: DataFrame, data: Data) -> tuple[DataFrame, str]:

@@ -16,7 +16,7 @@ from analysis.cells import several
 from analysis.paper import CONTROL, TREATMENT, spoken
 from analysis.plans import PUBLISHED
 from analysis.styles import looks
-from analysis.words import bounds, label, scale, short
+from analysis.words import bounds, label, of_spread, scale, short
 
 #: Panels side by side before the next row of them.
 _ACROSS = 3
@@ -55,7 +55,7 @@ def figure4(rows: DataFrame, shifts: DataFrame, metric: str) -> Figure:
     handles += _study_handles(rows, marker="o")
     if (rows["outcome"] == "diverged").any():
         handles.append(Line2D([], [], color="0.3", marker="x", ls="none", label="diverged trial (at the foot)"))
-    notes = ["own: mean over seeds, band: its 95 % t interval"] if (rows["study"] != PUBLISHED).any() else []
+    notes = [_own_band(rows[rows["study"] != PUBLISHED])] if (rows["study"] != PUBLISHED).any() else []
     notes += ["published: means of 3 runs"] if (rows["study"] == PUBLISHED).any() else []
     _legend(figure, handles, [*notes, "c: DEAT(lr) = PGD-AT(c lr), 95 % interval", *_other_data(rows)])
     return figure
@@ -208,7 +208,14 @@ def _study_handles(rows: DataFrame, marker: str = "") -> list[Line2D]:
 
 
 def _band(rows: DataFrame) -> list[str]:
-    return ["band: least to most over seeds"] if rows["n"].max() > 1 else []
+    own = rows[rows["study"] != PUBLISHED]
+    return [of_spread("band: least to most over seeds", own["n"] > 1, "no band of one seed")] if len(own) else []
+
+
+def _own_band(own: DataFrame) -> str:
+    lacking = "no band where each learning rate has one trial"
+    drawn = own.loc[own["mean"].notna(), "low"].notna()
+    return f"own: mean over seeds; {of_spread('band: its 95 % t interval, cut at 0 and 100', drawn, lacking)}"
 
 
 def _other_data(rows: DataFrame) -> list[str]:

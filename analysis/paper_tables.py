@@ -19,6 +19,7 @@ from analysis.differences import compared, paired_difference
 from analysis.fits import METHODS, Method, correlation
 from analysis.paper import CONTROL, PUBLISHED_FROM, TREATMENT, Part
 from analysis.plans import PUBLISHED, Data
+from analysis.ranges import clipped, possible_difference
 from analysis.shift import shift
 
 #: Methods as the columns of the tables call them.
@@ -76,7 +77,7 @@ def table3(data: Data) -> DataFrame:
     """
     rows = [
         part.named(DataFrame(list(_correlations(part, data.metric)))).assign(lr_from=least)
-        for part, least in _counted(data)
+        for part, least in counted(data)
     ]
     if not rows:
         return DataFrame()
@@ -99,7 +100,7 @@ def table4(data: Data) -> DataFrame:
     """
     names = ["estimate", "low", "high", "p_value", "test", "p_wilcoxon", "n_cells", "n_trials"]
     rows = []
-    for part, least in _counted(data):
+    for part, least in counted(data):
         found = paired_difference(part.trials, data.metric, confidence=_CONFIDENCE)
         if found.n_cells:
             rows.append(part.named(DataFrame([{name: getattr(found, name) for name in names} | {"lr_from": least}])))
@@ -140,12 +141,18 @@ def own_best(data: Data) -> DataFrame:
         PGD-AT), low, high, p_value, test, left_out.
     """
     found = []
+    for part, best in at_own_best(data):
+        found.append(part.named(DataFrame([_at_best(part, best, data.metric, _chooser(part, data)[0])])))
+    return _of(data.metric, paper.joined(found))
+
+
+def at_own_best(data: Data) -> Iterator[tuple[Part, list[DataFrame]]]:
+    """Each part with the trials of PGD-AT's best cell and of DEAT's, where both can be chosen."""
     for part in paper.parts(data):
         chooser, mode = _chooser(part, data)
         best = [_best(part.trials[part.trials["method"] == name], chooser, mode) for name in COLUMNS]
         if all(len(side) for side in best):
-            found.append(part.named(DataFrame([_at_best(part, best, data.metric, chooser)])))
-    return _of(data.metric, paper.joined(found))
+            yield part, best
 
 
 def supposed_points(model: str) -> DataFrame:
@@ -175,7 +182,7 @@ def implied_n(r: float, p_value: float) -> int:
         return int(n[np.argmin(np.abs(np.log(found / p_value)))])
 
 
-def _counted(data: Data) -> Iterator[tuple[Part, float]]:
+def counted(data: Data) -> Iterator[tuple[Part, float]]:
     """Each part with the learning rates that Tables 3 and 4 count, and the least of them."""
     for part in paper.parts(data):
         rates = part.trials["optimizer.lr"]
@@ -234,6 +241,7 @@ def _best(trials: DataFrame, metric: str, mode: Mode) -> DataFrame:
 def _at_best(part: Part, best: list[DataFrame], metric: str, chooser: str) -> dict[str, Any]:
     values = [measured(side, metric).set_index("seed")[metric].astype(np.float64) for side in best]
     found = compared(values[1], values[0], _CONFIDENCE)
+    found["low"], found["high"] = clipped(found["low"], found["high"], possible_difference(metric))
     row: dict[str, Any] = {"chosen_by": chooser}
     for name, side, value in zip(COLUMNS.values(), best, values, strict=True):
         tried = part.trials.loc[part.trials["method"] == side["method"].iloc[0], "optimizer.lr"]

@@ -60,3 +60,5 @@ class Product(NamedTuple):
     """File name to content: the CSVs, and of a table what else it is written as."""
     picture: Callable[[], Any] | None = None
     """Draws the figure; none: a table, or a figure of too many curves."""
+    trials: frozenset[str] = frozenset()
+    """Ids of those that it is made of: `analysis.uses`."""

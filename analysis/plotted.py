@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from analysis.frame import axes
 from analysis.lines import line
 from analysis.method_tables import results_frame
 from analysis.methods import ROBUST, comparison
+from analysis.ranges import possible
 from analysis.surfaces import surfaces
 
 #: Up to so many batch sizes get a panel each; more are drawn in one.
@@ -70,7 +72,7 @@ def accuracy_by_lr(trials: DataFrame, metric: str, confidence: float = 0.95) -> 
     curve = ["model.name", "batch_size", "method"]
     rows = rows[[*curve, "optimizer.lr", "trial_id", "seed", "outcome", "value"]]
     rows = rows.sort_values([*curve, "optimizer.lr", "seed", "trial_id"], ignore_index=True)
-    return _with_interval(rows, curve, confidence) if several(usable["optimizer.lr"]) else _none(rows)
+    return _with_interval(rows, curve, confidence, possible(metric)) if several(usable["optimizer.lr"]) else _none(rows)
 
 
 def accuracy_by_ratio(trials: DataFrame, metric: str) -> DataFrame:
@@ -178,7 +180,7 @@ def _stacked(trials: DataFrame, x: str, y: str, metric: str) -> DataFrame:
     return pd.concat(tables, ignore_index=True)[columns] if tables else DataFrame(columns=columns)
 
 
-def _with_interval(rows: DataFrame, curve: list[str], confidence: float) -> DataFrame:
+def _with_interval(rows: DataFrame, curve: list[str], confidence: float, within: tuple[float, float]) -> DataFrame:
     """The mean of each learning rate and its t interval, with the seed variance pooled over a curve."""
     cells = rows.groupby([*curve, "optimizer.lr"])["value"].agg(["mean", "count", "var"]).reset_index()
     freedom = (cells["count"] - 1).clip(lower=0)
@@ -188,13 +190,15 @@ def _with_interval(rows: DataFrame, curve: list[str], confidence: float) -> Data
     pooled = pooled.where(pooled > 0)
     error = np.sqrt(squares.groupby(keys).transform("sum") / pooled / cells["count"].where(cells["count"] > 0))
     half = stats.t.ppf((1 + confidence) / 2, pooled) * error
-    cells = cells.assign(low=cells["mean"] - half, high=cells["mean"] + half, n=cells["count"])
+    ends = {"low": (cells["mean"] - half).clip(*within), "high": (cells["mean"] + half).clip(*within)}
+    cells = cells.assign(**ends, n=cells["count"])
     return rows.merge(cells[[*curve, "optimizer.lr", "mean", "low", "high", "n"]], on=[*curve, "optimizer.lr"])
 
 
 def _ratio_line(group: DataFrame, metric: str, confidence: float) -> DataFrame:
     x = np.log10(group["lr_batch_ratio"].to_numpy(dtype=np.float64))
     fitted = line(x, group[metric].to_numpy(dtype=np.float64), np.linspace(x.min(), x.max(), _LINE_POINTS), confidence)
+    fitted = replace(fitted, low=fitted.low.clip(*possible(metric)), high=fitted.high.clip(*possible(metric)))
     columns = {"lr_batch_ratio": 10**fitted.at, "fit": fitted.fit, "low": fitted.low, "high": fitted.high}
     scalars = {"slope": fitted.slope, "n": fitted.n}
     for name in _COEFFICIENTS:

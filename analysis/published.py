@@ -34,6 +34,9 @@ _FIGURE2_LR = 0.3
 #: The only accuracy that every point has.
 METRIC = "last_test_robust"
 
+#: Of every point, though of a run's own trials one without the records of all its epochs is not.
+_ENDED = "completed"
+
 #: Runs behind each point of Figure 4; only their mean is published [DEAT, Section 5].
 RUNS_A_POINT = 3
 
@@ -74,7 +77,7 @@ def load_trials() -> DataFrame:
         the columns of `analysis.frame.load_trials`, and `source` last.
     """
     frame = trials_of(_records())
-    return frame.assign(seconds=np.nan, source="read off Figure 4")
+    return frame.assign(outcome=_ENDED, seconds=np.nan, source="read off Figure 4")
 
 
 def load_epochs() -> DataFrame:
@@ -82,7 +85,7 @@ def load_epochs() -> DataFrame:
     unmeasured = dict.fromkeys(
         ("lr", "seconds", "evaluation_seconds", "samples_per_second", "peak_memory_bytes"), np.nan
     )
-    return epochs_of(_records()).assign(**unmeasured)
+    return epochs_of(_records()).assign(outcome=_ENDED, **unmeasured)
 
 
 def _records() -> Iterator[dict[str, Any]]:

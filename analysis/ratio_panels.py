@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pandas import DataFrame
 
 from analysis.ratio_layouts import LR
-from analysis.words import label, scale, short
+from analysis.words import label, of_spread, scale, short
 
 #: Lines of equal ratio, and steps of each surface's colours.
 _LINES, _STEPS = 7, 9
@@ -90,9 +90,8 @@ def variance(rows: DataFrame) -> Figure:
         Line2D([], [], color=colour, lw=6, label=text)
         for colour, text in ((_ALONE, "alone"), (_TOTAL, "with its interactions"))
     ]
-    note = (
-        "Sobol's indices, Legendre polynomial; whiskers: 95 % bootstrap\nnoise: the seeds' share of a trial's variance"
-    )
+    whiskers = of_spread("whiskers: 95 % bootstrap", rows["first_low"].notna(), "no whiskers of too few points")
+    note = f"Sobol's indices, Legendre polynomial; {whiskers}\nnoise: the seeds' share of a trial's variance"
     legend = figure.legend(handles=handles, loc="outside lower center", ncols=2, title=note, fontsize=8)
     legend.get_title().set_fontsize(7.5)
     legend.get_title().set_color("0.35")

@@ -12,6 +12,7 @@ from pandas import DataFrame
 from analysis.blocks import difference_error, equal_variance, mean_error
 from analysis.cells import measured
 from analysis.differences import compared, t_interval, t_test
+from analysis.ranges import clipped, possible, possible_difference
 
 #: Below this p of one variance for all methods, none is assumed.
 _UNEQUAL = 0.05
@@ -39,6 +40,7 @@ class SeedTable:
     methods with other seeds, an interval is the method's own.
     """
 
+    metric: str
     values: DataFrame
     block: DataFrame
     """(methods, seeds) without NaN."""
@@ -51,7 +53,7 @@ class SeedTable:
         values = measured(trials, y).pivot_table(index="method", columns="seed", values=y, sort=False)
         values = values.astype(np.float64)
         block = _block(values, baseline)
-        return cls(values, block, equal_variance(block.to_numpy()))
+        return cls(y, values, block, equal_variance(block.to_numpy()))
 
     @property
     def pooled(self) -> bool:
@@ -59,11 +61,11 @@ class SeedTable:
         return len(self.block) > 1 and not self.p_equal < _UNEQUAL
 
     def mean(self, method: str, confidence: float) -> Estimate:
-        """The mean over the method's seeds with its t interval."""
+        """The mean over the method's seeds with its t interval, within what the metric can be."""
         value, *own = t_test(np.asarray(self._of(method)), confidence)
         if self.pooled and method in self.block.index:
             own = list(t_interval(value, *mean_error(self.block.to_numpy()), confidence))
-        return Estimate(value, *own[:2])
+        return Estimate(value, *clipped(own[0], own[1], possible(self.metric)))
 
     def difference(self, method: str, baseline: str, confidence: float) -> dict[str, Any]:
         """The method's mean minus the baseline's: `difference`, `own` (both `Estimate`), `p_value`, `test`.
@@ -71,14 +73,15 @@ class SeedTable:
         `own` is of `analysis.differences.compared`: paired by seed where the seeds are the same, else Welch's.
         """
         found = compared(self._of(method), self._of(baseline), confidence)
-        own = Estimate(found["difference"], found["low"], found["high"])
+        within = possible_difference(self.metric)
+        own = Estimate(found["difference"], *clipped(found["low"], found["high"], within))
         alone = {"difference": own, "own": own, "p_value": found["p_value"], "test": found["test"]}
         if not (self.pooled and {method, baseline} <= set(self.block.index)):
             return alone
         error = difference_error(self.block.to_numpy())
         low, high, p_value = t_interval(own.value, *error, confidence)
         test = f"paired by seed, variance pooled over {len(self.block)} methods"
-        pooled = {"difference": Estimate(own.value, low, high), "p_value": p_value, "test": test}
+        pooled = {"difference": Estimate(own.value, *clipped(low, high, within)), "p_value": p_value, "test": test}
         return alone | (pooled if len(self.block) > 2 and np.isfinite(low) else {})
 
     def _of(self, method: str) -> pd.Series[float]:

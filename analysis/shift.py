@@ -14,6 +14,7 @@ from scipy.interpolate import PchipInterpolator
 from analysis.cells import measured
 from analysis.coefficients import resampled
 from analysis.fits import FEWEST_FREEDOM, FEWEST_TRIALS
+from analysis.ranges import clipped, possible_difference
 
 Array = NDArray[np.float64]
 
@@ -153,6 +154,7 @@ def shift(
     sides = [_Side.of(part, y) for part in (rows[treated], rows[rows["method"] == control])]
     found = _fit(_curve(sides[0]), _curve(sides[1]))
     bounds = _Bounds(how=f"none: {found.why}") if found.why else _bounds(sides, found, confidence, resamples, seed)
+    left = clipped(bounds.residual_low, bounds.residual_high, possible_difference(y))
     return Shift(
         c=found.c,
         low=bounds.low,
@@ -162,8 +164,8 @@ def shift(
         n_trials=sum(len(side.y) for side in sides),
         gain=found.gain,
         residual=found.residual,
-        residual_low=bounds.residual_low,
-        residual_high=bounds.residual_high,
+        residual_low=left[0],
+        residual_high=left[1],
         rmse=found.rmse,
         constant_rmse=found.constant_rmse,
         interval_method=bounds.how,

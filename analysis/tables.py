@@ -11,10 +11,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from analysis.cells import GROUP, Mode, best_cells, measured, several, varying
+from analysis.cells import GROUP, LEFT_OUT, Mode, best_cells, left_out_text, measured, several, varying
 from analysis.differences import PairedDifference, differences
 from analysis.fits import METHODS, correlations
-from analysis.frame import UNITS, axes
+from analysis.frame import SUPERSEDED, UNITS, axes
 from analysis.method_tables import methods_view
 from analysis.methods import comparison, slot_effects
 from analysis.slots import KEYS
@@ -112,7 +112,8 @@ def outcome_line(frame: DataFrame) -> str:
     """
     counts = frame["outcome"].value_counts()
     parts = ", ".join(f"{n} {name}" for name, n in counts.items())
-    return f"{len(frame)} trials: {parts}" if parts else "0 trials"
+    why = f" ({SUPERSEDED}: another trial of the same settings and seed counts)" if SUPERSEDED in counts else ""
+    return f"{len(frame)} trials: {parts}{why}" if parts else "0 trials"
 
 
 def best_lines(frame: DataFrame, metric: str = "val_robust", mode: Mode = "max") -> list[str]:
@@ -132,7 +133,8 @@ def _best(cell: Mapping[Any, Any], metric: str, report: list[str], shown: list[s
     measured = {name: _with_unit(name, cell[name]) for name in dict.fromkeys([metric, *report])}
     values = ", ".join(f"{_spoken(name)} {value}" for name, value in measured.items() if value)
     name = f"{cell['model.name']}, {cell['method']}"
-    return f"best by {metric} (validation): {name}, {where}: {values or 'not measured'} (mean over n = {cell['n']})"
+    counts = "; ".join(filter(None, [f"mean over n = {cell['n']}", left_out_text(cell[LEFT_OUT])]))
+    return f"best by {metric} (validation): {name}, {where}: {values or 'not measured'} ({counts})"
 
 
 def _with_unit(metric: str, value: float) -> str:

@@ -59,6 +59,24 @@ def bounds(low: float, high: float) -> str:
     return "[n/a]" if pd.isna(low) else f"[{low:.2f}, {high:.2f}]"
 
 
+def of_spread(text: str, drawn: pd.Series[bool], without: str) -> str:
+    """What a caption says of bands or bars: what they are where any is drawn, and why the others are not.
+
+    Args:
+        text: what they are.
+        drawn: whether each has one.
+        without: which have none.
+
+    >>> of_spread("band: least to most", pd.Series([True, False]), "none of one seed")
+    'band: least to most (none of one seed)'
+    >>> of_spread("band: least to most", pd.Series([False]), "no band: one seed")
+    'no band: one seed'
+    """
+    if not drawn.any():
+        return without
+    return text if drawn.all() else f"{text} ({without})"
+
+
 def _metric(column: str) -> str:
     """`last_test_robust` as `test robust accuracy, last epoch`; other columns with spaces."""
     which, _, rest = column.partition("_")

@@ -20,6 +20,7 @@ from pandas import DataFrame, Series
 from rich.console import Console
 
 from analysis import claim_effects as effects
+from analysis.cells import best_trials, measured
 from analysis.claim_blocks import EPOCH_SECONDS, ROBUST, NotMeasured, Options, published_settings
 from analysis.claim_study import Study, decided_by, study_of, trained_elsewhere, with_decay
 from analysis.claim_tables import claims_text, look_of
@@ -153,15 +154,14 @@ class Design:
         """The cells that validation chose for each network and method, by the config's own seeds."""
         wanted = planned(self.config, self._points, fingerprints(self.config))
         trials, seeds = study.trials[study.trials["trial_id"].isin({t.id for t in wanted})], self.config.seeds
-        options = Options(f"last_{self.config.metric}", self.config.mode, choosers=frozenset(seeds))
-        found = []
+        metric, found = f"last_{self.config.metric}", []
         for _, part in trials.groupby("model.name", sort=False):
-            block = effects.chooser_of(published_settings(part), options)
-            if block.table.empty:
+            if measured(part, metric).empty:
                 raise UserError(
                     f"--decide {self.claim}: no trial measured {self.config.metric}, which chooses the cells"
                 )
-            found.append(set(effects.chosen_cells(block, options.mode)["trial_id"]))
+            best = best_trials(published_settings(part), metric, mode=self.config.mode, seeds=seeds)
+            found.append(set(best["trial_id"]))
         ids = set().union(*found)
         points = [trial.point for trial in wanted if trial.id in ids]
         here: DataFrame = self._cells[[point in points for point in self._cells["point"]]]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from analysis.cells import best_trials
+from analysis.cells import LEFT_OUT, best_trials, left_out_text
 from analysis.evaluations import Key, by_key, disjoint, key
 from analysis.frame import load_trials
 from sweep.config import SweepConfig
@@ -65,6 +65,8 @@ class Evaluation:
     attack: LadderAttack
     split: Literal["test", "val"]
     asked: int
+    left_out: int = 0
+    """Cells that were no candidates when validation chose the trial's: `analysis.cells.best_cells`."""
 
     def named(self) -> dict[str, Any]:
         """The keys of its records that tell it from other evaluations, and how many images are asked for."""
@@ -111,9 +113,10 @@ def plan(directory: Path, records: Records, sweep: SweepConfig, asked: Asked) ->
         UserError: a trial, its weights or its data are not as they must be, or an attack cannot be run.
     """
     trials = {record["trial_id"]: record for record in records if record["record"] == "trial"}
-    configs = {name: _config(directory, trials[name], sweep) for name in _chosen(directory, records, asked)}
+    chosen = _chosen(directory, records, asked)
+    configs = {name: _config(directory, trials[name], sweep) for name in chosen}
     found = [
-        Evaluation(name, config, asked.weights, asked.averaged, attack, asked.split, number)
+        Evaluation(name, config, asked.weights, asked.averaged, attack, asked.split, number, chosen[name])
         for name, config, number in _sized(configs, asked)
         for attack in [ladder_attack(attack, asked.strength, config) for attack in asked.attacks]
     ]
@@ -123,20 +126,22 @@ def plan(directory: Path, records: Records, sweep: SweepConfig, asked: Asked) ->
     return sorted(found, key=lambda one: asked.attacks.index(one.attack.name))
 
 
-def _chosen(directory: Path, records: Records, asked: Asked) -> list[str]:
-    """The ids of the trials to evaluate."""
+def _chosen(directory: Path, records: Records, asked: Asked) -> dict[str, int]:
+    """The ids of the trials to evaluate, each with how many cells lacked seeds where its own was chosen."""
     progress = Progress.of(records)
     completed = [trial.id for trial in progress.trials.values() if trial.finished and trial.outcome == "completed"]
+    left_out: dict[str, int] = {}
     if asked.trial_ids:
-        return list(dict.fromkeys(_named(directory, progress, beginning) for beginning in asked.trial_ids))
+        return {_named(directory, progress, beginning): 0 for beginning in asked.trial_ids}
     if asked.best:
         by = {"metric": "val_robust", "mode": "max"} | dict(progress.chosen_by)
         overall = asked.best == "overall"
         best = best_trials(load_trials(directory), f"last_{by['metric']}", mode=by["mode"], overall=overall)
-        completed = [name for name in best["trial_id"] if name in completed]
+        left_out = dict(zip(best["trial_id"], best[LEFT_OUT].astype(int), strict=True))
+        completed = [name for name in left_out if name in completed]
     if not completed:
         raise UserError(f"{directory}: no trial is completed, and only those have weights; launch the sweep again")
-    return completed
+    return {name: left_out.get(name, 0) for name in completed}
 
 
 def _named(directory: Path, progress: Progress, beginning: str) -> str:
@@ -210,8 +215,10 @@ def described(evaluations: Sequence[Evaluation], done: Done) -> list[str]:
     weights = f"{first.weights}{', averaged' if first.averaged else ''}"
     there = sum(len(one.recorded(done)) for one in evaluations)
     left = sum(len(one.missing(done)) for one in evaluations)
+    why = left_out_text(max(one.left_out for one in evaluations))
     return [
         f"{_count(trials, 'trial')}: {attacks} on {images} {first.split} images each (weights: {weights})",
+        *([f"  {why}"] if why else []),
         f"  chunks of images: {there} recorded already, {left} to run",
     ]
 

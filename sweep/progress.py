@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from trainers.record import FINISHED, DynamicsRecord, EpochRecord, dynamics_record, epoch_record
+from trainers.record import FINISHED, DynamicsRecord, EpochRecord, dynamics_record, epoch_record, finished
 
 #: Every state of a trial, in the order shown: its outcome, or what the lack of one means.
 STATES = (
@@ -50,8 +50,9 @@ class TrialProgress:
     code_version: str | None = None
 
     def state(self, live: bool) -> str:
-        """Its outcome; where it has none, what that means while a launch is live, and when none is."""
-        if self.outcome is not None and (self.finished or self.started or not live):
+        """Its outcome; where it has none, or lacks an epoch's record, what that means while a launch is live or not."""
+        whole = self.finished or self.outcome not in FINISHED
+        if self.outcome is not None and whole and (self.finished or self.started or not live):
             return self.outcome
         if live:
             return "running" if self.started else "waiting"
@@ -139,7 +140,7 @@ class Progress:
             trial.outcome, trial.reason = record["outcome"], record["reason"]
             if trial.outcome in FINISHED:
                 trial.epoch = record["epochs"]
-                trial.finished = all(epoch in trial.seen for epoch in range(1, trial.epoch + 1))
+                trial.finished = finished(record, trial.seen)
 
     def current(self) -> list[TrialProgress]:
         """The trials that the last launch wanted, as far as they are known."""

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from trainers import objectives, optimizers, weights
+from trainers import batch_norm, objectives, optimizers, weights
 from trainers.config import ModelConfig, TrialConfig
 from trainers.data import Shape
 from trainers.engine import Engine, attacking, float32_products
@@ -242,7 +242,8 @@ def _counted(config: TrialConfig, network: nn.Module, images: Tensor, labels: Te
 def _slots(config: TrialConfig, network: nn.Module, engine: Engine, classes: int) -> Slots:
     perturbed = weights.build(config.weights, epoch=config.epochs + config.weights.warmup)
     optimizer = optimizers.build(config.optimizer, network.parameters())
-    return Slots(config.attack, objectives.build(config.objective, classes), perturbed, optimizer, engine)
+    objective = objectives.build(config.objective, classes)
+    return Slots(config.attack, objective, perturbed, optimizer, engine, batch_norm.build(config))
 
 
 def _kept(network: nn.Module, forward: Callable[[], Tensor]) -> int:

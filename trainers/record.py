@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -32,6 +32,20 @@ OutcomeName = Literal["completed", "diverged", "out_of_memory", "failed", "inter
 
 #: Outcomes after which a trial has its numbers; any other is run again by the next launch.
 FINISHED: frozenset[str] = frozenset({"completed", "diverged"})
+
+
+def finished(outcome: Mapping[str, Any], epochs: Container[int]) -> bool:
+    """Whether a trial has its numbers: an outcome of `FINISHED`, and the record of every epoch that it counts.
+
+    A lost or deleted line makes it unfinished again: what was measured last is then not what the last epoch gave. The
+    next launch sends the epoch again from the trial's checkpoint, or trains it again.
+
+    Args:
+        outcome: the trial's last outcome line; empty: none.
+        epochs: numbers of the epochs whose records are there.
+    """
+    ended = outcome.get("outcome") in FINISHED
+    return ended and all(epoch in epochs for epoch in range(1, outcome["epochs"] + 1))
 
 
 #: The kinds of record, and the keys without which one of that kind is damaged: those that are read.

@@ -680,3 +680,45 @@ def test_rules_say_where_a_claim_holds(frame_of):
 def test_an_unknown_claim_is_refused_in_one_line():
     with pytest.raises(UserError, match=r"^ratoi: no such claim; did you mean 'ratio'\?$"):
         question("ratoi")
+
+
+def control_run(run, **base):
+    """DEAT at 0.2236 and the SGD that it acts like, two seeds; `base`: what a base config sets of one optimizer."""
+    for seed in (0, 1):
+        for name, lr, decay in (("deat", 0.2236, 5e-4), ("sgd", 0.1, 1.118e-3), ("sgd", 0.2236, 5e-4)):
+            own = {f"optimizer.{key}": value for key, value in base.get(name, {}).items()}
+            config = {"optimizer.weight_decay": decay, **own}
+            point = {"optimizer__name": name, "optimizer__lr": lr}
+            run.whole(f"{name}{lr}{seed}", [0.4, 0.5 + 0.01 * seed], seed=seed, config=config, **point)
+    (claim,) = ledger(load(run.directory), only="not_weight_decay")
+    return claim
+
+
+@pytest.mark.parametrize(
+    ("base", "note"),
+    [
+        ({"sgd": {"momentum": 0.9, "nesterov": True}}, "SGD was run with momentum 0.9 alone, whose steps are longer"),
+        (
+            {"sgd": {"momentum": 0.9}},
+            "SGD was run with momentum 0.9 alone, whose steps are longer at its lr: a control",
+        ),
+        ({"deat": {"decoupled_weight_decay": False}}, "DEAT was run with k1 0 or with coupled decay alone"),
+        ({"deat": {"k1": 0.0}}, "DEAT was run with k1 0 or with coupled decay alone"),
+        ({"deat": {"k1": 0.5}}, "the controls were not run: no SGD trial has the learning rate and weight decay"),
+    ],
+)
+def test_what_a_base_config_sets_makes_no_control_of_what_is_none_and_the_reason_is_said(run, base, note):
+    claim = control_run(run, **base)
+    assert claim.verdict == "not measured"
+    assert claim.note.startswith(note)
+
+
+def test_base_configs_as_published_are_controls(run):
+    claim = control_run(run, sgd={"momentum": 0.0}, deat={"k1": 1.0, "decoupled_weight_decay": True})
+    assert (claim.n, claim.n_trials) == (2, 4)
+
+
+def test_at_equal_lr_sgds_momentum_is_said(run):
+    control_run(run, sgd={"momentum": 0.9, "weight_decay": 5e-4})
+    (claim,) = ledger(load(run.directory), only="deat_equal_lr")
+    assert (claim.n, claim.note) == (2, "SGD has momentum 0.9, DEAT none: at equal lr SGD's steps are longer")

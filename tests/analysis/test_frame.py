@@ -5,11 +5,13 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from analysis.budgets import one_budget
+from analysis.budgets import one_budget, same_budget
 from analysis.cells import cell_means, conditions
+from analysis.fits import correlations
 from analysis.frame import UNITS, axes, load_epochs, load_trials, trials_of
+from sweep.progress import Progress
 from trainers.errors import UserError
-from trainers.record import METRICS, EpochRecord, read
+from trainers.record import FINISHED, METRICS, EpochRecord, read
 
 FIRST = ["trial_id", "outcome", "reason", "method", "seed"]
 BASE = ["model.name", "optimizer.name", "optimizer.lr", "batch_size"]
@@ -359,3 +361,115 @@ def test_seconds_hold_what_measuring_the_dynamics_took(run):
     measured = {"trial_id": "a", "lr": 0.1, "seconds": 5.0, "curvatures": [], "variances": []}
     records = [*read(run.directory), *({"record": "dynamics", "epoch": epoch, **measured} for epoch in (0, 2, 2))]
     assert trials_of(records)["seconds"].item() == plain + 10
+
+
+def twins(run):
+    """Cell and seed `a` trained by two codes, the older of which had no key `precision`; `b` by the older alone."""
+    run.whole("old_a", [0.1, 0.2], optimizer__lr=0.1)
+    run.whole("old_b", [0.3, 0.4], optimizer__lr=0.2)
+    run.whole("new_a", [0.5, 0.6], optimizer__lr=0.1, config={"precision": "fp32"})
+
+
+def test_of_two_trials_of_one_cell_and_seed_the_newer_counts_and_both_are_listed(run):
+    twins(run)
+    trials = load_trials(run.directory)
+    assert axes(trials) == BASE
+    assert dict(zip(trials["trial_id"], trials["outcome"], strict=True)) == {
+        "old_a": "superseded",
+        "old_b": "completed",
+        "new_a": "completed",
+    }
+    assert trials["reason"].tolist()[0] == "trial new_a has the same settings and seed, and counts in its place"
+    assert load_epochs(run.directory)["outcome"].tolist() == ["superseded"] * 2 + ["completed"] * 4
+    assert cell_means(trials, ["last_test_robust"])[["n", "trials", "last_test_robust"]].to_numpy().tolist() == [
+        [1, 1, 0.6],
+        [1, 1, 0.4],
+    ]
+
+
+def test_of_two_trials_of_one_cell_and_seed_the_one_that_the_last_launch_wants_counts(run):
+    twins(run)
+    run.launch(wanted=["old_a", "old_b"])
+    trials = load_trials(run.directory).set_index("trial_id")
+    assert trials.loc[["old_a", "new_a"], "outcome"].tolist() == ["completed", "superseded"]
+
+
+@pytest.mark.parametrize(("outcome", "counts"), [("failed", "old"), ("interrupted", "old"), ("diverged", "new")])
+def test_a_newer_trial_without_its_numbers_supersedes_nothing(run, outcome, counts):
+    run.whole("old", [0.1, 0.2])
+    run.trial("new", config={"precision": "fp32"})
+    run.start("new")
+    run.outcome("new", outcome, epochs=0)
+    ends = {"old": ["completed", outcome], "new": ["superseded", outcome]}
+    assert load_trials(run.directory)["outcome"].tolist() == ends[counts]
+
+
+def test_of_three_trials_of_one_cell_and_seed_both_older_name_the_newest(run):
+    for index, pace in enumerate((1, 2, 3)):
+        run.whole(f"t{index}", [0.1, 0.2], config={"evaluation.every": pace})
+    trials = load_trials(run.directory)
+    assert trials["outcome"].tolist() == ["superseded", "superseded", "completed"]
+    assert trials["reason"].str.contains("trial t2 ").tolist() == [True, True, False]
+
+
+def test_superseded_trials_enter_no_estimate_and_are_counted_where_others_are_left_out(run):
+    for number, lr in enumerate((0.1, 0.2, 0.4)):
+        run.whole(f"old{number}", [0.1, 0.2 + number / 10], optimizer__lr=lr)
+        run.whole(f"new{number}", [0.1, 0.3 + number / 10], optimizer__lr=lr, config={"precision": "fp32"})
+    trials = load_trials(run.directory)
+    kept, left_out = one_budget(trials)
+    assert (kept["trial_id"].tolist(), left_out) == (["new0", "new1", "new2"], {"superseded": 3})
+    assert same_budget(trials)["trial_id"].tolist() == ["new0", "new1", "new2"]
+    fits = correlations(trials, predictors=["optimizer.lr"], methods=["pearson"])
+    assert fits[["n", "n_left_out"]].to_numpy().tolist() == [[3, 3]]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"data.train_per_class": None}, {"data.train_per_class": 80}),
+        ({"schedule.name": "cosine"}, {"schedule.name": "cosine", "schedule.warmup_epochs": 2}),
+        ({}, {"precision": "bf16"}),
+    ],
+)
+def test_none_and_a_key_that_is_left_out_at_its_default_are_told_from_another_value(run, one, other):
+    run.whole("one", [0.1], config=one)
+    run.whole("other", [0.2], config=other)
+    trials = load_trials(run.directory)
+    assert axes(trials) == [*BASE, list(other)[-1]]
+    assert trials["outcome"].tolist() == ["completed"] * 2
+    assert len(cell_means(trials, [])) == 2
+
+
+def test_a_key_that_a_choice_does_not_read_splits_nothing(run):
+    run.whole("sgd", [0.1], config={"optimizer.weight_decay": 5e-4, "optimizer.decoupled_weight_decay": True})
+    run.whole("natural", [0.1], config={"objective.name": "natural", "attack.norm": "linf"})
+    run.whole("steps", [0.1], config={"attack.norm": "linf", "attack.steps": 5})
+    assert axes(load_trials(run.directory)) == [*BASE, "objective.name"]
+
+
+@pytest.mark.parametrize(("lost", "text"), [({2}, "epoch 2 is"), ({1}, "epoch 1 is"), ({1, 2}, "epoch 1, 2 is")])
+def test_a_trial_that_ended_without_the_record_of_each_epoch_is_unfinished(run, lost, text):
+    run.trial("a")
+    run.start("a")
+    for epoch in {1, 2} - lost:
+        run.epoch("a", epoch, 0.1)
+    run.outcome("a", epochs=2)
+    row = load_trials(run.directory).iloc[0]
+    assert (row["outcome"], row["attempts"]) == ("unfinished", 1)
+    assert row["reason"] == f"the record of {text} missing; the next launch runs the trial again"
+    assert one_budget(load_trials(run.directory))[1] == {"unfinished": 1}
+
+
+@pytest.mark.parametrize("lost", [None, 1, 2])
+@pytest.mark.parametrize("outcome", ["completed", "diverged", "failed", "interrupted"])
+def test_frame_and_progress_agree_on_what_is_finished(run, lost, outcome):
+    run.trial("a")
+    run.start("a")
+    for epoch in {1, 2} - {lost}:
+        run.epoch("a", epoch, 0.1)
+    run.outcome("a", outcome, epochs=2)
+    records = read(run.directory)
+    frame, state = trials_of(records)["outcome"].item(), Progress.of(records).trials["a"].state(live=False)
+    assert {frame, state} in ({outcome}, {"unfinished", "interrupted"})
+    assert (frame in FINISHED) == Progress.of(records).trials["a"].finished

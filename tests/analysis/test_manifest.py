@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
@@ -82,9 +84,9 @@ def test_code_version_is_of_every_source_and_published_number_and_of_their_names
         versions.append(version())
         (tmp_path / "theory" / "left.pyc").write_text("2")
         assert version() == versions[-1]
-        known = manifest.described(published_data(), None, {})["sources"]["published"]
+        known = manifest.described(published_data(), None, [])["sources"]["published"]
         (tmp_path / "published_numbers" / "table4.csv").write_text("3")
-        fresh = manifest.described(published_data(), None, {})["sources"]["published"]
+        fresh = manifest.described(published_data(), None, [])["sources"]["published"]
     assert len(set(versions)) == 5
     assert (fresh["trials_sha256"], fresh["trials"]) == (known["trials_sha256"], known["trials"])
     assert fresh["sha256"] != known["sha256"]
@@ -130,8 +132,59 @@ def test_new_trials_are_counted_and_figures_they_do_not_touch_stay_the_same(run:
     run.whole("sgd0.8", [0.3, 0.4], optimizer__name="sgd", optimizer__lr=0.8)
     assert len(load_trials(run.directory)) == 8
     answers = figures.check(run.directory, drawn)
-    assert answers["table2"] == "differs: records changed, +2 trials"
+    assert answers["table2"] == "differs: its trials changed, +1"
+    assert answers["accuracy_lr"] == "differs: its trials changed, +2"
     assert answers["table4"] == "same"
+
+
+def test_a_figure_whose_trials_are_the_same_says_so_where_their_records_changed(run: Any, drawn: Path) -> None:
+    run.epoch("sgd0.1", 2, 0.35)
+    answers = figures.check(run.directory, drawn)
+    assert answers["table2"] == "differs: records changed, its trials are the same"
+
+
+def test_a_trial_in_the_place_of_another_is_told(run: Any, drawn: Path) -> None:
+    run.whole("again", [0.3, 0.5], optimizer__name="sgd", optimizer__lr=0.1, config={"precision": "fp32"})
+    answers = figures.check(run.directory, drawn)
+    assert answers["table2"] == "differs: its trials are others, as many"
+    assert answers["table4"] == "differs: its trials are others, as many"
+
+
+def test_the_manifest_of_an_earlier_version_without_each_figures_trials_is_read(run: Any, drawn: Path) -> None:
+    known = manifest.read(drawn)
+    del known["trials"]
+    manifest.write(known, {}, drawn)
+    assert set(figures.check(run.directory, drawn).values()) == {"same"}
+    run.whole("sgd0.8", [0.3, 0.4], optimizer__name="sgd", optimizer__lr=0.8)
+    assert figures.check(run.directory, drawn)["table2"] == "differs: records changed"
+
+
+def test_each_figure_and_table_names_as_many_trials_as_its_numbers_are_of(ratio_run: Any) -> None:
+    made, _ = figures.products(figures.load(ratio_run.directory))
+    rows = {one.name: pd.read_csv(io.StringIO(one.texts[f"{one.name}.csv"])) for one in made}
+    first = rows["accuracy_epoch"].groupby("method")["n"].max().sum()
+    expected = {
+        "accuracy_lr": 54,
+        "accuracy_ratio": 51,
+        "surface_lr_batch": int(rows["surface_lr_batch"][["n", "diverged"]].to_numpy().sum()),
+        "accuracy_epoch": int(first),
+        "correlations": int(rows["correlations"].query("method == 'all'")["n"].max()),
+        "paired_difference": int(rows["paired_difference"]["n_trials"].sum()),
+        "table2": int(rows["table2"][["pgd_at_n", "deat_n"]].to_numpy().sum()),
+        "table3": int(rows["table3"].groupby(["batch_size", "method"])["n"].max().sum()),
+        "table4": int(rows["table4"]["n_trials"].sum()),
+        "own_best": int(rows["own_best"][["pgd_at_n", "deat_n"]].to_numpy().sum()),
+        "figure2": int(rows["figure2"].groupby("batch_size")["n"].max().sum()),
+        "figure5": int(rows["figure5"].groupby(["batch_size", "method"])["n"].max().sum()),
+        "ratio_surface": int(rows["ratio_surface"].groupby("of")["n_trials"].first().sum()),
+    }
+    assert {
+        name: len(trials) for name, trials in ((one.name, one.trials) for one in made) if name in expected
+    } == expected
+    assert all(one.trials for one in made)
+    known = manifest.described(figures.load(ratio_run.directory), ratio_run.directory, made)
+    assert {name: entry["trials"] for name, entry in known["trials"].items() if name in expected} == expected
+    assert len(json.dumps(known["trials"])) < 150 * len(made)
 
 
 def test_records_that_change_no_number_leave_all_the_same(run: Any, drawn: Path) -> None:
@@ -187,10 +240,12 @@ def test_where_the_disk_is_full_a_picture_of_before_stays_whole(tmp_path: Path, 
 
 
 HALF = '{"metric": "m", "code_version": "c", "versions": {}, "sources": {"published": null}, "figures": {}}'
+NO_TRIALS = '{"metric": "m", "code_version": "c", "versions": {}, "sources": {}, "figures": {}, "trials": []}'
 
 
 @pytest.mark.parametrize(("content", "message"), [(None, "no such file; draw the figures first"), ("[]", "is damaged"),
-                                                  ("{", "is damaged"), (HALF, "is damaged")])  # fmt: skip
+                                                  ("{", "is damaged"), (HALF, "is damaged"),
+                                                  (NO_TRIALS, "is damaged")])  # fmt: skip
 def test_no_manifest_or_a_damaged_one_is_a_user_error(
     ratio_run: Any, tmp_path: Path, content: str | None, message: str
 ) -> None:

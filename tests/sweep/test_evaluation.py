@@ -234,6 +234,18 @@ def test_the_best_trials_are_those_of_the_cell_that_validation_chose(run: Path, 
     assert [record["trial_id"] for record in recorded(run)] == [last.idxmax()]
 
 
+def test_a_cell_that_lacks_a_seed_is_not_the_best_one_and_that_is_said(run: Path, evaluated: Evaluate) -> None:
+    last = load_epochs(run).groupby("trial_id")["val_robust"].last()
+    lucky = next(record for record in read(run) if record.get("trial_id") == last.idxmax())
+    file = RecordFile(run)
+    file.append("trial", {**lucky, "trial_id": "seed1", "seed": 1, "number": 2})
+    file.append("outcome", {"trial_id": "seed1", "outcome": "failed", "reason": "", "epochs": 0})
+    file.close()
+    _, text = evaluated(run, ("clean",), best="overall")
+    assert [record["trial_id"] for record in recorded(run)] == [last.idxmin()]
+    assert "  1 cell left out of the choice: fewer of their seeds completed than of the others\n" in text
+
+
 def test_an_evaluation_and_a_launch_exclude_each_other(run: Path, evaluated: Evaluate) -> None:
     with RunLock(run):
         assert refused(run, evaluated).startswith(f"{run}: is in use by another command (sweep launch, process ")

@@ -1,0 +1,111 @@
+"""Which trials each figure and table is made of: what the manifest says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from pandas import DataFrame, concat
+
+from analysis import dynamics_plans, paper, paper_tables
+from analysis.budgets import one_budget
+from analysis.cells import GROUP, best_trials, measured
+from analysis.differences import differences, paired_difference
+from analysis.methods import ROBUST
+from analysis.plans import Data
+
+Ids = Iterable[str]
+
+
+def trial_ids(name: str, data: Data, frames: Sequence[DataFrame]) -> frozenset[str]:
+    """The ids of the trials that a figure or table is made of.
+
+    Where its own rows name trials, these; else those that its numbers are worked out from. A trial that only took part
+    in a choice, of a cell or a budget, is none of them.
+
+    Args:
+        name: of the figure or table.
+        data: what it was made from.
+        frames: its numbers.
+    """
+    named = [frame["trial_id"] for frame in frames if "trial_id" in frame]
+    if named:
+        return frozenset(map(str, concat(named)))
+    return frozenset(map(str, _USED[name](data) if name in _USED else _estimated(data, frames[0])))
+
+
+def _estimated(data: Data, rows: DataFrame) -> Ids:
+    """Completed trials of one budget, where the rows name networks and methods only theirs."""
+    usable = measured(one_budget(data.trials)[0], data.metric)
+    if set(GROUP) <= set(rows.columns) and "all" not in set(rows["method"]):
+        pairs = usable[list(GROUP)].merge(rows[list(GROUP)].drop_duplicates(), how="left", indicator=True)
+        usable = usable[(pairs["_merge"] == "both").to_numpy()]
+    return usable["trial_id"]
+
+
+def _on_the_grid(data: Data) -> Ids:
+    diverged = data.trials["outcome"] == "diverged"
+    return data.trials.loc[diverged | data.trials.index.isin(measured(data.trials, data.metric).index), "trial_id"]
+
+
+def _of_deat(data: Data) -> Ids:
+    return _on_the_grid(data._replace(trials=data.trials[data.trials["optimizer.name"] == "deat"]))
+
+
+def _best(data: Data) -> DataFrame:
+    return best_trials(data.trials, f"last_{data.chosen_by.metric}", mode=data.chosen_by.mode)
+
+
+def _with_epochs(data: Data) -> Ids:
+    best = _best(data)["trial_id"]
+    return best[best.isin(data.epochs["trial_id"])]
+
+
+def _paired(data: Data) -> Ids:
+    return frozenset().union(*(found.trial_ids for found in differences(data.trials, data.metric).values()))
+
+
+def _of_parts(data: Data) -> Ids:
+    return paper.joined([measured(part.trials, data.metric) for part, _ in paper_tables.counted(data)])["trial_id"]
+
+
+def _of_table2(data: Data) -> Ids:
+    return paper.joined([measured(part.trials, data.metric) for part in paper.parts(data)])["trial_id"]
+
+
+def _of_table4(data: Data) -> Ids:
+    found = [paired_difference(part.trials, data.metric) for part, _ in paper_tables.counted(data)]
+    return frozenset().union(*(one.trial_ids for one in found))
+
+
+def _at_own_best(data: Data) -> Ids:
+    sides = [measured(side, data.metric) for _, best in paper_tables.at_own_best(data) for side in best]
+    return paper.joined(sides)["trial_id"]
+
+
+def _curves(which: tuple[list[str], list[tuple[str, str]]]) -> Callable[[Data], Ids]:
+    return lambda data: paper.joined([rows for _, rows, _ in paper.epochs_shown(data, *which)])["trial_id"]
+
+
+def _dynamics(data: Data) -> Ids:
+    return dynamics_plans.chosen(data)["trial_id"]
+
+
+#: Of figures and tables whose rows name no trials, and which are not of all completed ones.
+_USED: dict[str, Callable[[Data], Ids]] = {
+    "paired_difference": _paired,
+    "paired_difference_cells": _paired,
+    "surface_lr_batch": _on_the_grid,
+    "surface_k1_k2": _of_deat,
+    "accuracy_epoch": _with_epochs,
+    "methods": lambda data: measured(_best(data), ROBUST)["trial_id"],
+    "dynamics_decay": _dynamics,
+    "dynamics_kurtosis": _dynamics,
+    "dynamics_quadratic": _dynamics,
+    "table2": _of_table2,
+    "table3": _of_parts,
+    "table4": _of_table4,
+    "shift": _of_table2,
+    "own_best": _at_own_best,
+    "figure2": _curves(paper.FIGURE2),
+    "figure5": _curves(paper.FIGURE5),
+}
