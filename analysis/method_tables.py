@@ -15,7 +15,7 @@ from rich.text import Text
 
 from analysis.claim_tables import claims_json, judged_lines
 from analysis.claims import Claim
-from analysis.methods import SELF_CHOSEN, MethodResult, SlotEffect
+from analysis.methods import MethodResult, SlotEffect
 from analysis.seeds import Estimate
 from analysis.words import short
 
@@ -177,7 +177,10 @@ def notes(results: Sequence[MethodResult]) -> list[str]:
         lines.append(
             f"differences from {base}, {' or '.join(tests)}; a verdict holds at 5 % for all {n} together (Holm)"
         )
-    if any(result.test == SELF_CHOSEN for result in results):
+    if untested := [result for result in results if result.self_chosen]:
+        base = next(result.method for result in results if result.verdict == "baseline")
+        how = " or ".join(dict.fromkeys(result.test.rpartition("interval: ")[2] for result in untested))
+        lines.append(f"differences from {base}: {how}")
         lines.append(
             "undecided because the same seeds chose the best cells, which flatters the method that has more of them "
             "near its best; --chosen-by-seed has other seeds decide"

@@ -21,8 +21,8 @@ from trainers.errors import UserError, suggestion
 
 Verdict = Literal["baseline", "better", "worse", "undecided", "n/a"]
 
-#: In place of a test: seeds that chose a cell among several flatter the method that has more of them near its best, and
-#: reject up to three times too often (benchmarks/best_cell_error.json).
+#: How `MethodResult.test` begins where there is no test: seeds that chose a cell among several flatter the method that
+#: has more of them near its best, and reject up to three times too often (benchmarks/best_cell_error.json).
 SELF_CHOSEN = "none: the same seeds chose the cells"
 
 #: What methods are compared by, at the last epoch.
@@ -56,9 +56,14 @@ class MethodResult:
     p_holm: float = np.nan
     """Holm's, over all differences of the comparison: another family than the ledger's."""
     test: str = "none"
-    """Where p comes from; `SELF_CHOSEN`: there is an interval of `difference`, and no p."""
+    """Where the interval of `difference` and its p come from; after `SELF_CHOSEN`, the interval, and there is no p."""
     verdict: Verdict = "n/a"
     """Supported for all methods together at the comparison's level."""
+
+    @property
+    def self_chosen(self) -> bool:
+        """Whether it is undecided because the seeds that chose the cells are those compared."""
+        return self.test.startswith(SELF_CHOSEN)
 
 
 @dataclass(frozen=True)
@@ -131,7 +136,7 @@ def comparison(
     adjusted = holm(np.array([row.p_value for row in rows]))
     return tuple(
         replace(row, p_holm=float(p), verdict=_verdict(row.difference.value, p, confidence, row.method == base))
-        if row.test != SELF_CHOSEN
+        if not row.self_chosen
         else row
         for row, p in zip(rows, adjusted, strict=True)
     )
@@ -258,7 +263,8 @@ def _compared(
         method, cell = str(name), chosen[chosen["method"] == name]
         gain = robust.difference(method, base, confidence) if base not in (None, method) else {}
         if {method, base} & free and np.isfinite(gain.get("p_value", np.nan)):
-            gain |= {"p_value": np.nan, "test": SELF_CHOSEN, "verdict": "undecided"}
+            how = f"{SELF_CHOSEN}; interval: {gain['test']}"
+            gain |= {"p_value": np.nan, "test": how, "verdict": "undecided"}
         row = MethodResult(
             **identity,
             method=method,
