@@ -331,10 +331,12 @@ def _identified(design: Array) -> bool:
 
 
 def _not_yet_the_ratio(trials: DataFrame) -> str:
-    """What varies in the ratio's place, where only one of its two parts does."""
+    """What varies in the ratio's place, where only one of its two parts does, or both go together."""
     fixed = [axis for axis in ("batch_size", "optimizer.lr") if not several(trials[axis])]
     if not fixed:
-        return ""
+        parts = np.log(trials[["optimizer.lr", "batch_size"]].to_numpy(dtype=np.float64))
+        apart = np.linalg.matrix_rank(parts - parts.mean(axis=0), tol=_COLLINEAR) > 1
+        return "" if apart else "the learning rate and the batch size vary only together: it may be either"
     varied = "optimizer.lr" if fixed == ["batch_size"] else "batch_size"
     return f"at one {_word(fixed[0])[4:]} this is {_word(varied)}, not yet the ratio"
 
