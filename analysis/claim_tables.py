@@ -174,7 +174,8 @@ def _further(claim: Claim) -> str:
     if math.isnan(claim.p):
         return "undecided: no spread is known; a further seed would give one"
     if claim.further_low is None:
-        return f"how many further {claim.replicate}s would decide cannot be told from {claim.n}"
+        seen = _plural(claim.n, claim.replicate)
+        return f"how many further {claim.replicate}s would decide cannot be told from {seen}"
     more = f"more than {MOST_FURTHER}"
     if claim.further_low >= MOST_FURTHER:
         return f"{more} further {claim.replicate}s would be needed to decide"
