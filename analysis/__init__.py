@@ -24,9 +24,9 @@ tables        the same values as text
 published     the published study in the layout of a run
 theory        closed forms and solves on a quadratic risk, tested against the recursions themselves
 budgets       trials that were trained as long, on the same images: the only ones that are compared
-ratio_models  is lr / batch size all that counts: nested models, held-out cells, the slope at a constant ratio
+ratio_models  lr / batch size and more than it: nested models, F-tests, held-out cells
 ratio_layouts the trials as arrays, the models' designs, the tests between them
-mixed         seeds and networks as random effects
+mixed         seeds as random intercepts
 partial       correlation with the training accuracy held fixed
 smooth        a Gaussian process over lr and batch size, its error and its direction
 decomposition whose the variance is: Sobol's indices

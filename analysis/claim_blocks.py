@@ -71,6 +71,10 @@ class Effect:
     trials: DataFrame
     """Those that it is made of."""
     note: str = ""
+    caveat: str = ""
+    """What a verdict would not yet say."""
+    untested: str = ""
+    """Why no verdict can be read from the interval, as `undecided because ...` goes on; empty: one can."""
 
     @property
     def seconds(self) -> float:

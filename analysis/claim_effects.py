@@ -27,7 +27,6 @@ from analysis.claim_blocks import (
     published_settings,
 )
 from analysis.evidence import of_range, of_regression, of_values
-from analysis.fits import correlation
 from analysis.frame import axes
 from analysis.ratio_layouts import Layout, degree_of
 from analysis.slots import named
@@ -44,6 +43,12 @@ _SAME = 0.005
 #: How near to dependent on the others a column of a design may be, relative, before its coefficient means nothing.
 _COLLINEAR = 1e-9
 
+_SELF_CHOSEN = (
+    "the same seeds chose the best cells, which flatters the method that has more of them near its best; "
+    "--chosen-by-seed, or `sweep launch --decide deat_own_best`, has other seeds decide"
+)
+_TEST_CHOSEN = "the test accuracies that chose the best cells cannot decide between them too"
+
 _DEPENDENT = "the cells stand in for seeds, of which there is one, though they are not independent"
 
 
@@ -55,7 +60,7 @@ def ratio(trials: DataFrame, options: Options) -> Effect | NotMeasured:
     effect = _slope(block, "lr_batch_ratio", 0, "slope on log10(lr / batch)", options)
     if isinstance(effect, NotMeasured):
         return effect
-    return replace(effect, note="; ".join(filter(None, [_spearman(effect.trials, options.y), effect.note])))
+    return replace(effect, caveat=_not_yet_the_ratio(effect.trials))
 
 
 def ratio_only(trials: DataFrame, options: Options) -> Effect | NotMeasured:
@@ -87,7 +92,7 @@ def own_best(trials: DataFrame, options: Options) -> Effect | NotMeasured:
     """DEAT minus SGD, each at the learning rate and batch size that validation chose for it: a fraction.
 
     The seeds in which every cell was wanted choose, by their mean. Other seeds, if any, were added to confirm, and
-    they alone are then counted: what chose a cell flatters it.
+    they alone are then counted: what chose a cell flatters it, and decides nothing.
     """
     if lacking := _lacks_sides(trials):
         return NotMeasured(lacking)
@@ -100,17 +105,21 @@ def own_best(trials: DataFrame, options: Options) -> Effect | NotMeasured:
     chose = set(chooser.table.columns)
     confirming = candidates[~candidates["seed"].isin(chose | _choosers(found, options))]
     block = Block.of(confirming, options.y, most_cells=True, pairs=_family_pairs)
-    note = f"cells chosen with {len(chose)} other seeds, which are not counted"
+    note, untested = f"cells chosen with {len(chose)} other seeds, which are not counted", ""
     if not _family_pairs(block.cells):
         if options.confirm:
             return NotMeasured("the seeds so far chose the cells; those to confirm them are still to run")
         chosen = candidates[candidates["seed"].isin(chose)]
         block = Block.of(chosen, options.y, most_cells=True, pairs=_family_pairs)
-        note = "chosen and compared with the same seeds"
+        if chooser.cells["method"].duplicated().any():
+            note, untested = "chosen and compared with the same seeds", _SELF_CHOSEN
+        else:
+            note = "each has one cell, so that nothing was chosen"
     if "test" in options.metric:
-        note = "chosen by the test set, there being no other: both sides too high"
+        note, untested = "chosen by the test set, there being no other: both sides too high", _TEST_CHOSEN
     how = "DEAT - SGD, each at its own best cell"
-    return _paired(block, _family_pairs(block.cells), np.asarray(block.table), how, options, note)
+    effect = _paired(block, _family_pairs(block.cells), np.asarray(block.table), how, options, note)
+    return replace(effect, untested=untested) if isinstance(effect, Effect) else effect
 
 
 def choosing_seeds(trials: DataFrame) -> frozenset[int]:
@@ -345,11 +354,15 @@ def _identified(design: Array) -> bool:
     return bool(np.abs(left).max() > max(_COLLINEAR, 1e-6 * np.ptp(first)))
 
 
-def _spearman(trials: DataFrame, y: str) -> str:
-    """The rank correlation with its bootstrap interval, for reference."""
-    found = correlation(trials, "lr_batch_ratio", y, "spearman")
-    bounds = f" [{found.low:.2f}, {found.high:.2f}]" if np.isfinite(found.low) else ""
-    return f"Spearman {found.estimate:.3f}{bounds}" if np.isfinite(found.estimate) else ""
+def _not_yet_the_ratio(trials: DataFrame) -> str:
+    """What varies in the ratio's place, where only one of its two parts does, or both go together."""
+    fixed = [axis for axis in ("batch_size", "optimizer.lr") if not several(trials[axis])]
+    if not fixed:
+        parts = np.log(trials[["optimizer.lr", "batch_size"]].to_numpy(dtype=np.float64))
+        apart = np.linalg.matrix_rank(parts - parts.mean(axis=0), tol=_COLLINEAR) > 1
+        return "" if apart else "the learning rate and the batch size vary only together: it may be either"
+    varied = "optimizer.lr" if fixed == ["batch_size"] else "batch_size"
+    return f"at one {_word(fixed[0])[4:]} this is {_word(varied)}, not yet the ratio"
 
 
 def _in_cells(trials: DataFrame, cells: DataFrame) -> DataFrame:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from pandas import DataFrame
 from analysis.claim_blocks import BEGAN, EPOCH_SECONDS, OWN
 from analysis.claim_effects import matched_controls
 from analysis.frame import epochs_of, trials_of
+from trainers.errors import UserError
 from trainers.record import read
 
 
@@ -26,7 +27,7 @@ class Study:
     """Claims that launches were to decide, with the trials they wanted: their number of seeds was stopped at."""
     published: bool = False
     choosers: frozenset[int] | None = None
-    """Seeds by which launches to decide deat_own_best chose the cells; None: not told by them."""
+    """Seeds by which launches to decide deat_own_best chose the cells, or a user has them chosen; None: not told."""
 
 
 def load(directory: Path) -> Study:
@@ -36,6 +37,21 @@ def load(directory: Path) -> Study:
         UserError: the directory is not a run, or a line is damaged.
     """
     return study_of(read(directory))
+
+
+def chosen_by(study: Study, seeds: Collection[int]) -> Study:
+    """The study in which these seeds choose each method's best cell, and the others are compared there.
+
+    Raises:
+        UserError: a seed is no trial's, or none is left to compare.
+    """
+    known = set(map(int, study.trials["seed"]))
+    if unknown := sorted(set(seeds) - known):
+        there = ", ".join(map(str, sorted(known)))
+        raise UserError(f"--chosen-by-seed {unknown[0]}: no trial has it; must be one of {there}")
+    if known <= set(seeds):
+        raise UserError("--chosen-by-seed: leaves no other seed to compare; give fewer")
+    return replace(study, choosers=frozenset(seeds)) if seeds else study
 
 
 def study_of(records: Sequence[Mapping[str, Any]]) -> Study:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import math
 import textwrap
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from pandas import DataFrame
 from rich.console import Group, RenderableType
 from rich.text import Text
 
@@ -59,12 +61,50 @@ def line_of(claim: Claim) -> str:
     return "  ".join(f"{value:<{width}}" for value, (_, width) in zip(values, _COLUMNS, strict=True)).rstrip()
 
 
-def look_of(claim: Claim) -> str:
-    """A claim's line in words, for a look while its run goes on."""
+def sentence(claim: Claim) -> str:
+    """A claim's line in words, as it stands wherever else its question is spoken of.
+
+    `deat_equal_lr, small_cnn: -9.09 [-35.17, +16.99] points, n = 2 seeds, p (Holm) 0.42: undecided`, then what the
+    verdict does not say, or why it is none.
+    """
+    return f"{claim.name}, {_said(claim)}" if _whose(claim) else f"{claim.name}: {_said(claim)}"
+
+
+def answer(claim: Claim, *, reason: bool = True) -> str:
+    """The numbers and the verdict of a `sentence`, in a picture without the reason of its being none."""
     if claim.verdict == "not measured":
-        return f"{_whose(claim) or claim.name}: {claim.note}"
+        return f"not measured: {claim.note}"
     effect = f"{_number(claim, claim.estimate)} {_interval(claim)} {_UNITS[claim.unit]}"
-    return f"{_whose(claim)}: {effect}, n = {claim.n}: {claim.verdict}"
+    numbers = f"{effect}, n = {_plural(claim.n, claim.replicate)}, p (Holm) {short(claim.p_holm, 2) or 'n/a'}"
+    verdict = f"{claim.verdict} because {claim.reason}" if claim.reason and reason else claim.verdict
+    return f"{numbers}: {'; '.join(filter(None, [verdict, claim.caveat]))}"
+
+
+def _said(claim: Claim) -> str:
+    """`sentence` where the claim's name stands above it."""
+    return f"{_whose(claim)}: {answer(claim)}" if _whose(claim) else answer(claim)
+
+
+def judged_lines(claims: Sequence[Claim], *names: str) -> list[str]:
+    """The claims that the trials can judge, each with its statement and its lines; nothing where there is none.
+
+    Args:
+        claims: the whole ledger.
+        names: of these claims alone, then also those that are not measured; none: of all.
+    """
+    shown = [c for c in claims if (c.name in names if names else c.verdict != "not measured")]
+    tested = sum(math.isfinite(claim.p) for claim in claims)
+    head = "claims, as `sweep claims` judges them (95 % intervals; p (Holm): over "
+    lines = [f"{head}{f'the {tested} lines tested together' if tested > 1 else 'the one line tested'})"]
+    for name in _names(shown):
+        own = [claim for claim in shown if claim.name == name]
+        lines += [f"{name}: {own[0].statement} ({rule(own[0])})", *(f"  {_said(claim)}" for claim in own)]
+    return lines if shown else []
+
+
+def claims_frame(claims: Sequence[Claim]) -> DataFrame:
+    """The ledger as a table: every field of every line, accuracies as fractions."""
+    return DataFrame([{**asdict(claim), "left_out": ", ".join(_counts(claim))} for claim in claims])
 
 
 def rule(claim: Claim) -> str:
@@ -81,7 +121,10 @@ def _block(claims: Sequence[Claim]) -> list[str]:
     if all(claim.verdict == "not measured" for claim in claims):
         return [*lines, *_wrapped(f"not measured: {first.note}; {first.config} measures it"), *_left_out(first)]
     lines += [part for claim in claims for part in _wrapped_line(claim)]
-    remarks = [remark for claim in claims for remark in _remarks(claim, len(claims) > 1)]
+    remarks = [remark for claim in claims for remark in _remarks(claim)]
+    said = Counter(what for whose, what in remarks if whose)
+    measured = sum(claim.verdict != "not measured" for claim in claims)
+    remarks = [("" if said[what] == measured else whose, what) for whose, what in remarks]
     remarks.sort(key=lambda remark: bool(remark[0]))  # what is said of all first
     notes = dict.fromkeys(f"{whose}{what}" for whose, what in remarks)
     return [*lines, *(part for note in notes for part in _wrapped(note, indent="    "))]
@@ -96,35 +139,50 @@ def _whose(claim: Claim) -> str:
     return ", ".join(filter(None, [claim.network, claim.of]))
 
 
-def _remarks(claim: Claim, several: bool) -> Iterator[tuple[str, str]]:
+def _remarks(claim: Claim) -> Iterator[tuple[str, str]]:
     """(whose, what) of a line: how it was had, what is left out, what would decide it."""
-    whose = f"{_whose(claim)}: " if several else ""
+    whose = f"{_whose(claim)}: "
     if claim.verdict == "not measured":  # its line says why
         yield from ((whose, text.strip()) for text in _left_out(claim))
         return
+    if claim.caveat:
+        yield whose, claim.caveat
     yield "", claim.method
-    for part in filter(None, claim.note.split("; ")):
-        yield (whose if part.startswith("Spearman") else ""), part
+    yield from (("", part) for part in filter(None, claim.note.split("; ")))
     yield from ((whose, text.strip()) for text in _left_out(claim))
-    if claim.verdict == "undecided":
-        yield ("" if claim.replicate == "cell" else whose), _further(claim)
+    if claim.reason:
+        yield whose, f"undecided because {claim.reason}"
+    if claim.verdict == "undecided" and (further := _further(claim)):
+        yield ("" if claim.replicate == "cell" else whose), further
 
 
 def _left_out(claim: Claim) -> list[str]:
     """At most one line: the trials that are not used, by why."""
-    counts = [f"{_plural(n, 'trial')} ({why})" for why, n in claim.left_out.items()]
-    return [f"    left out: {', '.join(counts)}"] if counts else []
+    return [f"    left out: {', '.join(_counts(claim))}"] if claim.left_out else []
+
+
+def _counts(claim: Claim) -> list[str]:
+    return [f"{_plural(n, 'trial')} ({why})" for why, n in claim.left_out.items()]
 
 
 def _further(claim: Claim) -> str:
+    """What would decide, with its interval; nothing where no number of the same replicates would."""
+    if claim.reason and math.isnan(claim.p):
+        return ""
     if claim.replicate == "cell":
         return "undecided: one seed a cell; further seeds would tell its noise"
     if math.isnan(claim.p):
         return "undecided: no spread is known; a further seed would give one"
-    if claim.further is None:
-        return f"undecided: more than {MOST_FURTHER} further {claim.replicate}s, the effect being near the threshold"
+    if claim.further_low is None:
+        seen = _plural(claim.n, claim.replicate)
+        return f"how many further {claim.replicate}s would decide cannot be told from {seen}"
+    more = f"more than {MOST_FURTHER}"
+    if claim.further_low >= MOST_FURTHER:
+        return f"{more} further {claim.replicate}s would be needed to decide"
+    bounds = f"{claim.further_low} to {claim.further_high or more}"
+    about = more if claim.further is None else f"about {claim.further}"
     cost = f", about {_duration(claim.further_seconds)} of trials" if math.isfinite(claim.further_seconds) else ""
-    return f"undecided: about {_plural(claim.further, f'further {claim.replicate}')} would decide{cost}"
+    return f"{about} further {claim.replicate}s would decide (95 % interval {bounds}){cost}"
 
 
 def _legend(claims: Sequence[Claim]) -> Iterator[str]:

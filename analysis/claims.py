@@ -3,6 +3,9 @@
 A verdict is read from an interval, never from a failed test: a claim is supported if the interval lies wholly where
 the claim says, contradicted if wholly elsewhere, else undecided. `p` is the smallest level at which the interval would
 decide, Holm's adjustment over all lines of the ledger (`p_holm`) makes the verdicts hold at 5 % together.
+
+It is the answer to each of its questions: whatever else speaks of one prints these lines, in the words of
+`analysis.claim_tables`, and shows another view of the same trials as what it is.
 """
 
 from __future__ import annotations
@@ -21,9 +24,10 @@ from analysis.budgets import one_budget, same_budget
 from analysis.cells import Mode
 from analysis.claim_blocks import ROBUST, Effect, Measure, NotMeasured, Options, published_settings
 from analysis.claim_study import Study
-from analysis.evidence import Evidence, of_values
+from analysis.evidence import MOST_FURTHER, Evidence, of_values
 from analysis.methods import holm
 from analysis.ranges import clipped, possible_difference
+from analysis.words import short
 from trainers.errors import UserError, suggestion
 
 Verdict = Literal["supported", "contradicted", "undecided", "not measured"]
@@ -172,9 +176,18 @@ class Claim:
     """Smallest alpha at which the interval of 1 - alpha decides."""
     p_holm: float = np.nan
     further: int | None = None
-    """Replicates that would decide, if effect and spread are as estimated, with power 0.8; None: not to be said."""
+    """Replicates that would decide, if effect and spread are as estimated, with power 0.8; None: more than
+    `analysis.evidence.MOST_FURTHER`, or, where `further_low` is None too, not to be said."""
+    further_low: int | None = None
+    further_high: int | None = None
+    """Ends of its 95 % interval (`analysis.evidence.Evidence.further_interval`); high None: more than that; low at
+    most that."""
     further_seconds: float = np.nan
-    """What they would take one after another."""
+    """What `further` would take one after another."""
+    caveat: str = ""
+    """What the verdict does not say yet."""
+    reason: str = ""
+    """Why it is undecided, where that is not plain from its interval; goes on `undecided because`."""
     left_out: dict[str, int] = field(default_factory=dict)
     """Trials of the network that are not used, by why."""
     note: str = ""
@@ -323,6 +336,8 @@ def _measured(base: Claim, asked: Question, effect: Effect) -> Claim:
         method=effect.method,
         sequential=evidence.law == "sequence",
         note=effect.note,
+        caveat=effect.caveat,
+        reason=effect.untested,
     )
 
 
@@ -337,7 +352,14 @@ def _over_networks(
             continue
         evidence = of_values(np.array([effect.evidence.estimate for effect in of_method]))
         how = f"mean of the networks' effects ({of_method[0].method.partition(';')[0]}); t over networks"
-        together = Effect(evidence, "network", how, pd.concat([effect.trials for effect in of_method]))
+        together = replace(
+            of_method[0],
+            evidence=evidence,
+            replicate="network",
+            method=how,
+            trials=pd.concat([effect.trials for effect in of_method]),
+            note="",
+        )
         line = replace(base, network=f"{len(of_method)} networks", of=method)
         lines.append((_measured(line, asked, together), evidence, math.nan))
     return lines
@@ -348,21 +370,38 @@ def _judged(lines: Sequence[tuple[Claim, Evidence | None, float]]) -> list[Claim
     gaps = [_gap(claim) for claim, _, _ in lines]
     p_values = np.array(
         [
-            evidence.level(gap) if evidence is not None else math.nan
-            for (_, evidence, _), gap in zip(lines, gaps, strict=True)
+            evidence.level(gap) if evidence is not None and not claim.reason else math.nan
+            for (claim, evidence, _), gap in zip(lines, gaps, strict=True)
         ]
     )
     adjusted = holm(p_values)
-    open_ones = int((adjusted >= 1 - CONFIDENCE).sum())
+    tested, open_ones = int(np.isfinite(adjusted).sum()), int((adjusted >= 1 - CONFIDENCE).sum())
     judged = []
     for (claim, evidence, seconds), gap, p, p_holm in zip(lines, gaps, p_values, adjusted, strict=True):
         claim = replace(claim, p=float(p), p_holm=float(p_holm), verdict=_verdict(claim, evidence, float(p_holm)))
-        if claim.verdict == "undecided" and evidence is not None and claim.replicate != "cell":
-            further = evidence.further(gap, (1 - CONFIDENCE) / max(open_ones, 1))
-            cost = seconds * further if further is not None and claim.replicate == "seed" else math.nan
-            claim = replace(claim, further=further, further_seconds=cost)
+        if p < 1 - CONFIDENCE <= p_holm:
+            claim = replace(claim, reason=_by_holm(tested, float(p), float(p_holm)))
+        if p_holm >= 1 - CONFIDENCE and evidence is not None and claim.replicate != "cell":
+            claim = _foretold(claim, evidence, gap, (1 - CONFIDENCE) / open_ones, seconds)
         judged.append(claim)
     return judged
+
+
+def _by_holm(tested: int, p: float, p_holm: float) -> str:
+    return (
+        f"{tested} lines are tested together: this one alone would be decided at 5 % (p {short(p, 2)}), "
+        f"all together it is not (Holm's p {short(p_holm, 2)})"
+    )
+
+
+def _foretold(claim: Claim, evidence: Evidence, gap: float, alpha: float, seconds: float) -> Claim:
+    """With the replicates that would decide; without, where their interval leaves out nothing."""
+    further, (low, high) = evidence.further(gap, alpha), evidence.further_interval(gap, alpha)
+    if low == 1 and high is None:
+        return claim
+    cost = seconds * further if further is not None and claim.replicate == "seed" else math.nan
+    low = MOST_FURTHER if low is None else low
+    return replace(claim, further=further, further_low=low, further_high=high, further_seconds=cost)
 
 
 def _verdict(claim: Claim, evidence: Evidence | None, p_holm: float) -> Verdict:

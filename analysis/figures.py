@@ -15,10 +15,13 @@ from pandas import DataFrame
 
 from analysis import dots, dynamics_plans, manifest, panels, paper_plans, plotted, ratio_plans
 from analysis.budgets import BUDGET, CONDITION, one_budget, same_budget
+from analysis.claim_study import study_of
+from analysis.claim_tables import claims_frame
+from analysis.claims import ledger
 from analysis.differences import differences
 from analysis.dynamics import dynamics_of
 from analysis.fits import correlations
-from analysis.frame import epochs_of, trials_of
+from analysis.frame import epochs_of
 from analysis.paper import published_data
 from analysis.plans import OWN, PUBLISHED, Data, Plan, Product, Table
 from analysis.plotted import BY_VAL_ROBUST, ChosenBy
@@ -133,7 +136,8 @@ def load(
     if directory is None:
         return published_data(metric)
     records = read(directory)
-    trials, epochs = trials_of(records), epochs_of(records)
+    study, epochs = study_of(records), epochs_of(records)
+    trials = study.trials
     completed = int((trials["outcome"] == "completed").sum())
     if not completed:
         raise UserError(
@@ -147,7 +151,8 @@ def load(
     }
     trials = trials.assign(data_set=trials["trial_id"].map(names))
     beside = published_data(metric) if published else None
-    return Data(trials, epochs, metric, chosen_by, dynamics_of(records), beside=beside)
+    claims = ledger(study, y=metric, **chosen_by._asdict())
+    return Data(trials, epochs, metric, chosen_by, dynamics_of(records), claims=claims, beside=beside)
 
 
 def products(data: Data) -> tuple[list[Product], dict[str, str]]:
@@ -183,24 +188,10 @@ def products(data: Data) -> tuple[list[Product], dict[str, str]]:
     return made, skipped
 
 
-def difference_tables(trials: DataFrame, metric: str) -> dict[str, DataFrame]:
-    """DEAT minus SGD: one row a model, and one row a comparison of two cells; in the metric's own unit."""
-    found = differences(trials, metric)
-    overall = [
-        {"model.name": model, **{k: v for k, v in vars(value).items() if k not in ("cells", "left_out", "trial_ids")}}
-        | {"n_left_out": sum(value.left_out.values())}
-        for model, value in found.items()
-        if value.n_cells
-    ]
-    cells = [value.cells for value in found.values() if value.n_cells]
-    return {
-        "paired_difference": DataFrame(overall),
-        "paired_difference_cells": pd.concat(cells, ignore_index=True) if cells else DataFrame(),
-    }
-
-
-def _difference(data: Data, name: str) -> DataFrame:
-    return difference_tables(data.trials, data.metric)[name]
+def difference_cells(data: Data) -> DataFrame:
+    """DEAT minus SGD, one row a comparison of two cells, in the metric's own unit."""
+    cells = [found.cells for found in differences(data.trials, data.metric).values() if found.n_cells]
+    return pd.concat(cells, ignore_index=True) if cells else DataFrame()
 
 
 def _csv(table: DataFrame) -> str:
@@ -235,20 +226,22 @@ def _single(name: str, function: Callable[[Data], DataFrame]) -> Callable[[Data]
 def _ratio_frames(data: Data) -> dict[str, DataFrame]:
     return {
         "accuracy_ratio": plotted.accuracy_by_ratio(data.trials, data.metric),
-        "accuracy_ratio_lines": plotted.ratio_lines(data.trials, data.metric),
+        "accuracy_ratio_lines": plotted.ratio_lines(data.trials, data.metric, data.claims),
     }
 
 
-_SAME_CELL = "needs completed trials of deat and sgd in the same cell"
-
 TABLES: tuple[Table, ...] = (
+    Table("claims", lambda data: claims_frame(data.claims), "needs trials"),
     Table(
         "correlations",
         lambda data: correlations(data.trials, data.metric),
         "needs completed trials with two values of the learning rate or the batch size",
     ),
-    Table("paired_difference", functools.partial(_difference, name="paired_difference"), _SAME_CELL),
-    Table("paired_difference_cells", functools.partial(_difference, name="paired_difference_cells"), _SAME_CELL),
+    Table(
+        "paired_difference_cells",
+        difference_cells,
+        "needs completed trials of deat and sgd in the same cell",
+    ),
 )
 
 PLANS: tuple[Plan, ...] = (

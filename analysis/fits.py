@@ -128,11 +128,12 @@ def correlations(
     """Every correlation of `y` worth a line: models x methods x predictors x coefficients.
 
     Models are never pooled; nor are methods, but for `all` where they differ in the optimizer alone. A
-    predictor that is constant in a group has no line there. Mixed budgets are matched (`analysis.budgets`).
+    predictor that is constant in a group has no line there. Mixed budgets are matched (`analysis.budgets`). There
+    is no p: they describe these trials, and the ledger tests.
 
     Returns:
         model.name, method (the trials', or `all`), x, y, coefficient (one of `methods`), estimate, low, high,
-        p_value, n (trials), n_left_out (trials of the group that are not completed, not measured or of another budget),
+        n (trials), n_left_out (trials of the group that are not completed, not measured or of another budget),
         interval_method.
     """
     rows: list[dict[str, Any]] = []
@@ -143,7 +144,7 @@ def correlations(
             fit = correlation(usable, x, y, coefficient, confidence=confidence, resamples=resamples, seed=seed)
             identity = {"model.name": model, "method": name, "coefficient": coefficient}
             rows.append({**vars(fit), **identity, "n_left_out": len(group) - fit.n})
-    columns = ["x", "y", "coefficient", "estimate", "low", "high", "p_value", "n", "n_left_out", "interval_method"]
+    columns = ["x", "y", "coefficient", "estimate", "low", "high", "n", "n_left_out", "interval_method"]
     return DataFrame(rows, columns=[*GROUP, *columns])
 
 

@@ -14,6 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.cells import LEFT_OUT, left_out_text
+from analysis.claim_tables import claims_json, judged_lines
+from analysis.claims import Claim
 from analysis.methods import MethodResult, SlotEffect
 from analysis.seeds import Estimate
 from analysis.words import of_spread, short
@@ -21,7 +23,14 @@ from analysis.words import of_spread, short
 #: Stands behind a best learning rate beyond which there may be a better one.
 EDGE = "*"
 
-_NUMERIC = ("n", "pairs", "seeds", "p", "p (Holm)")
+#: Families of their own, and named so: the ledger's p (Holm) is over its lines.
+_OF_METHODS = ("p (methods)", "Holm (methods)")
+_OF_EFFECTS = ("p (effects)", "Holm (effects)")
+
+_NUMERIC = ("n", "pairs", "seeds", *_OF_METHODS, *_OF_EFFECTS)
+
+#: The claim of the ledger that is asked of methods at their best.
+_ASKED = "deat_own_best"
 
 _OWN_BEST = (
     "each method at its own best cell by the validation metric; accuracies in % at the last epoch, means over n seeds"
@@ -38,7 +47,7 @@ def results_frame(results: Sequence[MethodResult]) -> DataFrame:
 
     Returns:
         model.name, the conditions, method, the cell's axes, lr_edge, n, validation, then robust, clean, difference
-        and own each with _low and _high, p_value, p_holm, test, verdict, cells_left_out.
+        and own each with _low and _high, p_methods, p_methods_holm, test, verdict, cells_left_out.
     """
     return DataFrame([_flat(result) for result in results])
 
@@ -47,7 +56,7 @@ def effects_frame(effects: Sequence[SlotEffect]) -> DataFrame:
     """One row an effect: what `analysis.methods.SlotEffect` holds, accuracies as fractions.
 
     Returns:
-        model.name, the conditions, effect, pairs, seeds, difference, low, high, p_value, p_holm, verdict.
+        model.name, the conditions, effect, pairs, seeds, difference, low, high, p_effects, p_effects_holm, verdict.
     """
     return DataFrame(
         [
@@ -60,8 +69,8 @@ def effects_frame(effects: Sequence[SlotEffect]) -> DataFrame:
                 "difference": effect.estimate,
                 "low": effect.low,
                 "high": effect.high,
-                "p_value": effect.p,
-                "p_holm": effect.p_holm,
+                "p_effects": effect.p,
+                "p_effects_holm": effect.p_holm,
                 "verdict": effect.verdict,
             }
             for effect in effects
@@ -69,33 +78,49 @@ def effects_frame(effects: Sequence[SlotEffect]) -> DataFrame:
     )
 
 
-def methods_view(results: Sequence[MethodResult], effects: Sequence[SlotEffect]) -> RenderableType:
-    """Both as tables for the terminal, with the notes that they need.
+def methods_view(
+    results: Sequence[MethodResult], effects: Sequence[SlotEffect], claims: Sequence[Claim] = ()
+) -> RenderableType:
+    """Both as tables for the terminal, with the notes that they need, below the ledger's answer on DEAT.
 
     Args:
         results: of `analysis.methods.comparison`.
         effects: of `analysis.methods.slot_effects`.
+        claims: the ledger; none: its answer stands elsewhere.
     """
-    parts: list[RenderableType] = [_table("methods", results_rows(results)), *map(Text, notes(results))]
+    parts: list[RenderableType] = list(map(Text, answers(claims)))
+    parts += [_table("methods", results_rows(results)), *map(Text, notes(results))]
     if effects:
         parts += [Text(""), _table("effect of each slot", effects_rows(effects)), Text(_EFFECTS_NOTE)]
     return Group(*parts)
 
 
-def methods_text(results: Sequence[MethodResult], effects: Sequence[SlotEffect], form: str) -> str:
+def answers(claims: Sequence[Claim]) -> list[str]:
+    """What the ledger says of DEAT and SGD at their best, where the trials can judge it."""
+    asked = [claim for claim in claims if claim.name == _ASKED]
+    return judged_lines(claims, _ASKED) if any(claim.verdict != "not measured" for claim in asked) else []
+
+
+def methods_text(
+    results: Sequence[MethodResult], effects: Sequence[SlotEffect], form: str, claims: Sequence[Claim] = ()
+) -> str:
     """Both as `json` or `markdown`; as `csv` the methods alone, for a CSV holds one table.
 
     Args:
         results: of `analysis.methods.comparison`.
         effects: of `analysis.methods.slot_effects`.
         form: csv, json or markdown.
+        claims: as in `methods_view`.
     """
     if form == "csv":
         return results_frame(results).to_csv(index=False)
     if form == "json":
         tables = {"methods": results_frame(results), "slot_effects": effects_frame(effects)}
-        return json.dumps({name: _records(table) for name, table in tables.items()}, indent=2) + "\n"
-    parts = [_markdown(results_rows(results)), *(f"- {note}".replace(EDGE, rf"\{EDGE}") for note in notes(results))]
+        records: dict[str, Any] = {name: _records(table) for name, table in tables.items()}
+        records["claims"] = json.loads(claims_json([claim for claim in claims if claim.name == _ASKED]))
+        return json.dumps(records, indent=2) + "\n"
+    parts = [*(f"- {line}" for line in map(str.strip, answers(claims))), ""] if answers(claims) else []
+    parts += [_markdown(results_rows(results)), *(f"- {note}".replace(EDGE, rf"\{EDGE}") for note in notes(results))]
     if effects:
         parts += ["", _markdown(effects_rows(effects)), f"- {_EFFECTS_NOTE}"]
     return "\n".join(parts) + "\n"
@@ -105,6 +130,7 @@ def results_rows(results: Sequence[MethodResult]) -> list[dict[str, str]]:
     """A comparison as it is read: header to text, one mapping a method; a model that all share is left out."""
     columns = dict.fromkeys(axis for result in results for axis in (*result.conditions, *result.cell))
     several_models = len({result.model for result in results}) > 1
+    tested = any(np.isfinite(result.p_value) for result in results)
     return [
         {
             **({"model.name": result.model} if several_models else {}),
@@ -114,8 +140,7 @@ def results_rows(results: Sequence[MethodResult]) -> list[dict[str, str]]:
             "robust": _percent(result.robust),
             "clean": _percent(result.clean),
             "robust - baseline": _percent(result.difference, "+"),
-            "p": short(result.p_value, 2),
-            "p (Holm)": short(result.p_holm, 2),
+            **_p_columns(_OF_METHODS, tested, result.p_value, result.p_holm),
             "verdict": result.verdict,
         }
         for result in results
@@ -125,6 +150,7 @@ def results_rows(results: Sequence[MethodResult]) -> list[dict[str, str]]:
 def effects_rows(effects: Sequence[SlotEffect]) -> list[dict[str, str]]:
     """The slots' effects as they are read: header to text."""
     several_models = len({effect.model for effect in effects}) > 1
+    tested = any(np.isfinite(effect.p) for effect in effects)
     return [
         {
             **({"model.name": effect.model} if several_models else {}),
@@ -133,12 +159,16 @@ def effects_rows(effects: Sequence[SlotEffect]) -> list[dict[str, str]]:
             "robust": _percent(Estimate(effect.estimate, effect.low, effect.high), "+"),
             "pairs": str(effect.pairs),
             "seeds": str(effect.seeds or "differ"),
-            "p": short(effect.p, 2),
-            "p (Holm)": short(effect.p_holm, 2),
+            **_p_columns(_OF_EFFECTS, tested, effect.p, effect.p_holm),
             "verdict": effect.verdict,
         }
         for effect in effects
     ]
+
+
+def _p_columns(names: tuple[str, str], tested: bool, p: float, p_holm: float) -> dict[str, str]:
+    """Both p, nothing where none of the table was tested."""
+    return dict(zip(names, (short(p, 2), short(p_holm, 2)), strict=True)) if tested else {}
 
 
 def notes(results: Sequence[MethodResult]) -> list[str]:
@@ -154,6 +184,14 @@ def notes(results: Sequence[MethodResult]) -> list[str]:
         base = next(result.method for result in results if result.verdict == "baseline")
         lines.append(
             f"differences from {base}, {' or '.join(tests)}; a verdict holds at 5 % for all {n} together (Holm)"
+        )
+    if untested := [result for result in results if result.self_chosen]:
+        base = next(result.method for result in results if result.verdict == "baseline")
+        how = " or ".join(dict.fromkeys(result.test.rpartition("interval: ")[2] for result in untested))
+        lines.append(f"differences from {base}: {how}")
+        lines.append(
+            "undecided because the same seeds chose the best cells, which flatters the method that has more of them "
+            "near its best; --chosen-by-seed has other seeds decide"
         )
     decided = [result for result in results if result.verdict in ("better", "worse")]
     if decided:
@@ -171,7 +209,8 @@ def notes(results: Sequence[MethodResult]) -> list[str]:
 
 _EFFECTS_NOTE = (
     "robust test accuracy in points: mean over pairs of methods that differ in that slot alone, each at its own best "
-    "cell; 95 % t interval over seeds, the pairs averaged within each; none where the pairs have different seeds"
+    "cell; 95 % t interval over seeds, the pairs averaged within each, none where the pairs have different seeds; no p "
+    "where the same seeds chose the cells"
 )
 
 
@@ -203,7 +242,10 @@ def _flat(result: MethodResult) -> dict[str, Any]:
         "n": result.n,
         "validation": result.validation,
         **estimates,
-        **{name: getattr(result, name) for name in ("p_value", "p_holm", "test", "verdict")},
+        "p_methods": result.p_value,
+        "p_methods_holm": result.p_holm,
+        "test": result.test,
+        "verdict": result.verdict,
         LEFT_OUT: result.left_out,
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter
 from typing import Any, cast
 
@@ -28,6 +29,9 @@ _CURVE = ("batch_size",)
 
 #: Up to so many values of an axis, if none are too near each other for their names, are its ticks.
 _MOST_TICKS = 8
+
+#: Characters of a line in a panel's legend.
+_LEGEND_WIDTH = 80
 
 #: Over more than this factor the powers of ten are ticks enough.
 _MOST_DECADES = 500
@@ -87,9 +91,12 @@ def accuracy_ratio(rows: DataFrame, lines: DataFrame, metric: str) -> Figure:
         _log_ticks(axes, rows["lr_batch_ratio"], digits=2)
     low, high = grid[0, 0].get_ylim()
     most = max(part["method"].nunique() for _, part in panels)
-    grid[0, 0].set_ylim(low, high + 0.08 * most * (high - low))  # the panels share it: room for their legends
+    grid[0, 0].set_ylim(low, high + 0.12 * most * (high - low))  # the panels share it: room for their legends
     _outer_labels(grid, label("lr_batch_ratio"), label(metric))
-    note = "line: least squares on the logarithm, 95 % band; r, ρ: Pearson, Spearman with the ratio, 95 % interval"
+    note = (
+        "line: least squares on the logarithm, 95 % band; r, ρ: Pearson, Spearman with the ratio,\n95 % interval: "
+        "they describe these trials, and are no tests over seeds;\nratio: as `sweep claims` answers"
+    )
     few = batches if len(batches) <= len(_MARKERS) else []
     if lines["low"].isna().all():
         note = note.replace(", 95 % band", ", no band of fewer than three trials")
@@ -261,7 +268,8 @@ def _ratio_fits(axes: Axes, lines: DataFrame, styles: dict[str, Look], factor: f
             else f"{symbol} = {first[r]:.2f} {bounds(first[r + '_low'], first[r + '_high'])}"
             for symbol, r in (("r", "pearson"), ("ρ", "spearman"))
         ]
-        text = f"{shown} (n = {first['n']}): {', '.join(texts)}"
+        said = textwrap.fill(first["ratio_claim"] and f"ratio: {first['ratio_claim']}", _LEGEND_WIDTH)
+        text = "\n".join(filter(None, [f"{shown} (n = {first['n']} trials): {', '.join(texts)}", said]))
         axes.plot(x, factor * part["fit"], color=colour, lw=1.5, label=text)
         axes.fill_between(x, factor * part["low"], factor * part["high"], color=colour, alpha=0.18, lw=0)
     if len(lines):

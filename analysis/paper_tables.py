@@ -138,7 +138,7 @@ def own_best(data: Data) -> DataFrame:
 
     Returns:
         `KEYS`, chosen_by, then for pgd_at and deat: _lr, _edge (of those tried), mean, _n; difference (DEAT minus
-        PGD-AT), low, high, p_value, test, left_out.
+        PGD-AT), low, high, left_out; no p, the seeds that chose being those compared.
     """
     found = []
     for part, best in at_own_best(data):
@@ -248,7 +248,7 @@ def _at_best(part: Part, best: list[DataFrame], metric: str, chooser: str) -> di
         lr = float(side["optimizer.lr"].iloc[0])
         edge = several(tried) and lr in (tried.min(), tried.max())
         row |= {f"{name}_lr": lr, f"{name}_edge": edge, name: value.mean(), f"{name}_n": len(value)}
-    return row | {name: found[name] for name in ("difference", "low", "high", "p_value", "test")}
+    return row | {name: found[name] for name in ("difference", "low", "high")}
 
 
 def _of(metric: str, table: DataFrame) -> DataFrame:

@@ -25,6 +25,7 @@ _NOT_REPLICATES = (
     "the learning rates of one network are not independent replicates: the p treat them so, as the paper does, and so "
     "does every interval over learning rates"
 )
+_NO_ANSWER = "as the paper has it: a description, not a test over seeds; the answers are those of `sweep claims`"
 _MEANS_OF_THREE = (
     "published: points read off Figure 4, each the mean of 3 runs whose spread is not published; no interval here "
     "knows the seeds' noise"
@@ -79,7 +80,7 @@ def table3(rows: DataFrame) -> Sheet:
             name = _COEFFICIENTS[str(coefficient)] + (" with log10 lr" if x == "log10_lr" else "")
             cells = [cell for method in COLUMNS for cell in _correlation(sides.loc[method])]
             body.append([Cell(_part(part, rows)), Cell(name), Cell(str(pair["n"].max())), *cells])
-    notes = [_OF_CORRELATIONS, _NOT_REPLICATES]
+    notes = [_NO_ANSWER, _OF_CORRELATIONS, _NOT_REPLICATES]
     if (rows["study"] == PUBLISHED).any():
         notes += [_MEANS_OF_THREE, f"published: learning rates from {PUBLISHED_FROM}, inferred to be the paper's own"]
         notes += [_why_different(part) for part in _parts(rows[rows["study"] == PUBLISHED])]
@@ -106,7 +107,8 @@ def table4(rows: DataFrame) -> Sheet:
         for part in _parts(rows)
         for row in part.to_dict("records")
     ]
-    notes = ["brackets: 95 % t interval over learning rates; p: paired t-test over learning rates", _NOT_REPLICATES]
+    of_rates = "brackets: 95 % t interval over learning rates; p: paired t-test over learning rates"
+    notes = [_NO_ANSWER, of_rates, _NOT_REPLICATES]
     if (rows["study"] == PUBLISHED).any():
         notes += [_MEANS_OF_THREE, f"published: learning rates from {PUBLISHED_FROM}, inferred to be the paper's own"]
         notes += [_why_gain(part) for part in _parts(rows[rows["study"] == PUBLISHED])]
@@ -164,13 +166,15 @@ def own_best(rows: DataFrame) -> Sheet:
             Cell(_part(part, rows)),
             *(Cell(text) for name in COLUMNS.values() for text in _at_best(row, name)),
             Cell(f"{_points(row['difference'])} {_interval(row)}"),
-            Cell(_p(row["p_value"])),
             Cell(label(str(row["chosen_by"])).removesuffix(" (%)")),
         ]
         for part in _parts(rows)
         for row in part.to_dict("records")
     ]
-    notes = ["* at the edge of the learning rates tried: a better one may lie beyond", "brackets: 95 % over seeds"]
+    notes = [
+        "* at the edge of the learning rates tried: a better one may lie beyond",
+        "brackets: 95 % over the seeds that chose the learning rates too, so that they decide nothing: `sweep claims`",
+    ]
     if (rows["study"] == PUBLISHED).any():
         notes += [
             "published: chosen by the test set itself, the paper having no validation images: the largest of some 25 "
@@ -178,8 +182,8 @@ def own_best(rows: DataFrame) -> Sheet:
             _MEANS_OF_THREE,
         ]
     value = f"{rows['metric'].iloc[0].rpartition('_')[2]} (%)"
-    header = ["network", "lr", value, "lr", value, f"{TREATMENT} - {CONTROL}", "p", "chosen by"]
-    groups = [("", 1), *((method, 2) for method in COLUMNS), ("", 3)]
+    header = ["network", "lr", value, "lr", value, f"{TREATMENT} - {CONTROL}", "chosen by"]
+    groups = [("", 1), *((method, 2) for method in COLUMNS), ("", 2)]
     return Sheet(
         _caption("Each method at its own best learning rate", rows), groups, header, body, [*notes, *_left_out(rows)]
     )

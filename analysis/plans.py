@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from matplotlib.figure import Figure
 from pandas import DataFrame
 
+from analysis.claims import Claim
 from analysis.plotted import BY_VAL_ROBUST, ChosenBy
 
 Numbers = Mapping[str, DataFrame]
@@ -27,6 +28,8 @@ class Data(NamedTuple):
     dynamics: DataFrame = DataFrame()
     """Of `analysis.dynamics.load_dynamics`; empty where nothing was measured."""
     study: str = OWN
+    claims: tuple[Claim, ...] = ()
+    """The ledger of the trials, of this metric: the answers to what figures and tables show."""
     beside: Data | None = None
     """Another study, shown beside this one in the figures and tables of the paper."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -11,7 +12,9 @@ from pandas import DataFrame
 from scipy import stats
 
 from analysis.cells import GROUP, Mode, best_trials, measured, several
-from analysis.fits import Method, correlation
+from analysis.claim_tables import answer
+from analysis.claims import Claim
+from analysis.fits import Method, correlations
 from analysis.frame import axes
 from analysis.lines import line
 from analysis.method_tables import results_frame
@@ -88,19 +91,31 @@ def accuracy_by_ratio(trials: DataFrame, metric: str) -> DataFrame:
     return rows if several(rows["lr_batch_ratio"]) else _none(rows)
 
 
-def ratio_lines(trials: DataFrame, metric: str, confidence: float = 0.95) -> DataFrame:
+def ratio_lines(trials: DataFrame, metric: str, claims: Sequence[Claim] = (), confidence: float = 0.95) -> DataFrame:
     """The least-squares line of the metric on log10(lr / batch size) for each model and method.
 
+    It and its band are of these trials, as if each were a replicate; the ledger's answer stands beside it.
+
+    Args:
+        trials: as `analysis.frame.load_trials` gives them.
+        metric: what is drawn.
+        claims: the ledger of that metric.
+        confidence: of the band, in (0, 1).
+
     Returns:
-        model.name, method, lr_batch_ratio (1/image), fit, low, high (of `analysis.lines.line`), slope
-        (a decade), n (trials), and pearson and spearman of the metric with the ratio itself, each with _low
-        and _high of `analysis.fits.correlation`.
+        model.name, method, lr_batch_ratio (1/image), fit, low, high (of `analysis.lines.line`), n (trials); pearson
+        and spearman of the metric with the ratio itself, each with _low and _high, of `analysis.fits.correlations`;
+        ratio_claim: the ledger's line on `ratio` in words, empty where there is none.
     """
-    parts = [
-        _named(_ratio_line(group, metric, confidence), key)
-        for key, group in measured(trials, metric).groupby(list(GROUP))
-        if several(group["lr_batch_ratio"])
-    ]
+    found = correlations(trials, metric, predictors=["lr_batch_ratio"], methods=_COEFFICIENTS, confidence=confidence)
+    said = {(claim.network, claim.of): answer(claim, reason=False) for claim in claims if claim.name == "ratio"}
+    parts = []
+    for key, group in measured(trials, metric).groupby(list(GROUP)):
+        if several(group["lr_batch_ratio"]):
+            own = found[(found[list(GROUP)] == list(key)).all(axis=1)]
+            scalars: dict[str, Any] = {"n": len(group), **_coefficients(own)}
+            scalars["ratio_claim"] = said.get((str(key[0]), str(key[1])), "")
+            parts.append(_named(_ratio_line(group, metric, confidence).assign(**scalars), key))
     return pd.concat(parts, ignore_index=True) if parts else DataFrame()
 
 
@@ -199,12 +214,14 @@ def _ratio_line(group: DataFrame, metric: str, confidence: float) -> DataFrame:
     x = np.log10(group["lr_batch_ratio"].to_numpy(dtype=np.float64))
     fitted = line(x, group[metric].to_numpy(dtype=np.float64), np.linspace(x.min(), x.max(), _LINE_POINTS), confidence)
     fitted = replace(fitted, low=fitted.low.clip(*possible(metric)), high=fitted.high.clip(*possible(metric)))
-    columns = {"lr_batch_ratio": 10**fitted.at, "fit": fitted.fit, "low": fitted.low, "high": fitted.high}
-    scalars = {"slope": fitted.slope, "n": fitted.n}
-    for name in _COEFFICIENTS:
-        found = correlation(group, "lr_batch_ratio", metric, name, confidence=confidence)
-        scalars |= {name: found.estimate, f"{name}_low": found.low, f"{name}_high": found.high}
-    return DataFrame(columns).assign(**scalars)
+    return DataFrame({"lr_batch_ratio": 10**fitted.at, "fit": fitted.fit, "low": fitted.low, "high": fitted.high})
+
+
+def _coefficients(found: DataFrame) -> dict[str, float]:
+    """Each coefficient of a group's correlations with its bounds."""
+    rows = [(str(row["coefficient"]), row) for row in found.to_dict("records")]
+    ends = (("", "estimate"), ("_low", "low"), ("_high", "high"))
+    return {f"{name}{end}": row[column] for name, row in rows for end, column in ends}
 
 
 def _named(rows: DataFrame, key: Any) -> DataFrame:

@@ -14,11 +14,13 @@ Tests are F-tests of the least-squares fits with the seeds as fixed blocks, exac
 variance whatever the seeds' own distribution [Montgomery, Design and Analysis of Experiments, 8th ed., sections 4.1
 and 10.5]. The likelihood ratio of the mixed model (seeds as random intercepts) is beside them, with its chi-squared
 p, which is too small at 27 trials: benchmarks/ratio_error.json says by how much.
+
+They describe the trials at hand. Whether the ratio is all is answered by the ledger (`analysis.claims`, `ratio_only`),
+by the same slope b, of each seed by itself: F-tests reject in 13 % where seeds differ in it (the same file).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,14 +31,12 @@ from scipy import stats
 
 from analysis.budgets import one_budget
 from analysis.cells import GROUP, codes, measured, varying
-from analysis.differences import t_interval, t_test
 from analysis.methods import holm
 from analysis.mixed import random_intercept
 from analysis.ratio_layouts import (
     BATCH,
     LR,
     MODELS,
-    TOLERANCE,
     Layout,
     degree_of,
     f_test,
@@ -44,45 +44,11 @@ from analysis.ratio_layouts import (
     jackknife_difference,
     lacking,
     rank,
-    residual,
     root_mean_square,
 )
-from analysis.seeds import NO_ESTIMATE, Estimate
+from analysis.seeds import Estimate
 
 Array = NDArray[np.float64]
-
-#: Seeds whose own slopes give a t interval; of fewer, it comes from the residuals.
-FEWEST_SEEDS = 3
-
-_NOTHING = (np.nan, np.nan, np.nan, np.nan)
-
-
-@dataclass(frozen=True)
-class AlongRatio:
-    """b of `ratio + lr`: the change of y per decade of lr along a line of equal lr / batch, in y's own unit.
-
-    0: the ratio is all that counts. All NaN where it cannot be told, and `method` says why.
-    """
-
-    y: str
-    estimate: float
-    low: float
-    high: float
-    p: float
-    """Two-sided, of b = 0."""
-    n_cells: int
-    n_seeds: int
-    n_trials: int
-    method: str
-    """Where the interval comes from; `none: ` and the reason where there is none."""
-    degree: int = 0
-    """Of the polynomial s; 0: none was fitted."""
-    blocks: Estimate = NO_ESTIMATE
-    """b and its t interval from the residuals of all trials, the seeds as blocks: narrower, but it takes the model
-    to be true and its slope to be every seed's."""
-    p_blocks: float = np.nan
-    p_alike: float = np.nan
-    """F-test of one slope for all seeds against one for each: where it is small, `blocks` is too narrow."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +105,9 @@ class RatioComparison:
     """Whether the seeds are blocks: not where there is one seed, or none has two trials."""
     reason: str
     """Why there are no models; empty: there are."""
-    along: AlongRatio
+    p_alike: float = np.nan
+    """F-test of one slope along equal ratio for all seeds against one for each: where it is small, the seeds differ in
+    it, and `tests`, which take what remains for independent noise, reject too often."""
     fits: tuple[ModelFit, ...] = ()
     tests: tuple[NestedTest, ...] = ()
 
@@ -185,73 +153,6 @@ def ratio_comparisons(
     )
 
 
-def along_ratio(trials: DataFrame, y: str = "last_test_robust", *, confidence: float = 0.95) -> AlongRatio:
-    """How much accuracy changes per decade of lr along a line of equal lr / batch; 0: the ratio is all.
-
-    b of y = s(log10(lr / batch)) + b log10 lr. With `FEWEST_SEEDS` seeds that each suffice for a fit of their own,
-    the estimate is the mean of these seeds' slopes and the interval the t interval over them: it takes the seeds to
-    be independent and near normal, for lack of fit and unequal noise are the same for every seed; `method` says how
-    many of the seeds these are. Otherwise both come
-    from the residuals of all trials, the seeds as blocks where they can be. In simulated sweeps the first interval
-    held the truth in 94-96 %, the second in 92-96 %, but in 87 % where the seeds' slopes differed as much as the
-    noise lets one see (benchmarks/ratio_error.json). Sun et al., KDD 2022, find the slope
-    negative.
-
-    Args:
-        trials: as `analysis.frame.load_trials` gives them, of one network, method and setting of every other axis;
-            `analysis.budgets.one_budget` is taken of them.
-        y: a metric's column.
-        confidence: of the interval, in (0, 1).
-
-    Raises:
-        UserError: the frame has no column `y`.
-    """
-    usable = measured(one_budget(trials)[0], y)
-    groups = ratio_groups(usable)
-    if len(groups) > 1:
-        why = f"{len(groups)} networks, methods or settings, which are never pooled"
-        return AlongRatio(y, *_NOTHING, 0, 0, len(usable), f"none: {why}")
-    return _along(usable, y, confidence)
-
-
-def _along(usable: DataFrame, y: str, confidence: float) -> AlongRatio:
-    """`along_ratio` of one group's measured trials."""
-    layout = Layout.of(usable, y)
-    degree, why = degree_of(layout), lacking(usable, layout)
-    counts = (layout.cells, layout.seeds, len(layout.y))
-    if why:
-        return AlongRatio(y, *_NOTHING, *counts, f"none: {why}")
-    blocks, p_blocks, freedom = _blocked_slope(layout, degree, confidence)
-    slopes = _seed_slopes(layout, degree)
-    if len(slopes) >= FEWEST_SEEDS:
-        estimate, low, high, p = t_test(slopes, confidence)
-        count = f"{len(slopes)} of {layout.seeds}" if len(slopes) < layout.seeds else f"{len(slopes)}"
-        method = f"t over {count} seeds' own slopes"
-    else:
-        estimate, low, high, p = *blocks, p_blocks
-        method = f"t on the residuals, {freedom} df, {_seeds_as(layout)}"
-    method = method if np.isfinite(low) else f"none: {'the seeds are all alike' if freedom else 'no residual df'}"
-    return AlongRatio(
-        y,
-        estimate,
-        float(low),
-        float(high),
-        float(p),
-        *counts,
-        method,
-        degree,
-        blocks,
-        p_blocks,
-        _alike(layout, degree),
-    )
-
-
-def _seeds_as(layout: Layout) -> str:
-    if layout.blocked:
-        return f"{layout.seeds} seeds as blocks"
-    return "one seed, whose own effect cannot be told" if layout.seeds == 1 else "no seed has two trials"
-
-
 def _compared(identity: dict[str, Any], part: DataFrame, y: str, confidence: float) -> RatioComparison:
     layout = Layout.of(part, y)
     reason, degree = lacking(part, layout), degree_of(layout)
@@ -267,7 +168,6 @@ def _compared(identity: dict[str, Any], part: DataFrame, y: str, confidence: flo
         len(layout.y),
         layout.blocked,
         reason,
-        _along(part, y, confidence),
     )
     if reason:
         return known
@@ -279,7 +179,7 @@ def _compared(identity: dict[str, Any], part: DataFrame, y: str, confidence: flo
     tests = tuple(_nested(layout, fits[0], larger, designs, errors, confidence) for larger in fits[1:])
     if len(fits) == len(MODELS):
         tests += (_nested(layout, fits[1], fits[2], designs, errors, confidence),)
-    return replace(known, fits=fits, tests=tests)
+    return replace(known, p_alike=_alike(layout, degree), fits=fits, tests=tests)
 
 
 def _fit(layout: Layout, name: str, design: Array, errors: Array) -> ModelFit:
@@ -310,60 +210,8 @@ def _nested(
     return NestedTest(smaller.name, larger.name, f, df, p, np.nan, statistic, p_chi2, gain)
 
 
-def _blocked_slope(layout: Layout, degree: int, confidence: float) -> tuple[Estimate, float, int]:
-    """b with its t interval from the residuals, its p, and the residuals' degrees of freedom."""
-    rest = np.column_stack([layout.design("ratio only", degree), layout.seed_blocks()])
-    own = layout.z - rest @ np.linalg.lstsq(rest, layout.z, rcond=TOLERANCE)[0]
-    spread = float(own @ own)
-    slope = float(own @ layout.y) / spread
-    rss, freedom = residual(np.column_stack([rest, layout.z]), layout.y)
-    error = float(np.sqrt(rss / freedom / spread)) if freedom > 0 else np.nan
-    low, high, p = map(float, t_interval(slope, error, freedom, confidence))
-    return Estimate(slope, low, high), p, freedom
-
-
 def _alike(layout: Layout, degree: int) -> float:
     """p of the same slope for every seed; NaN where the seeds are no blocks."""
     blocks = layout.seed_blocks()
     one = np.column_stack([layout.design("ratio + lr", degree), blocks])
     return f_test(one, np.column_stack([one, blocks * layout.z[:, None]]), layout.y)[2]
-
-
-def _seed_slopes(layout: Layout, degree: int) -> Array:
-    """b of each seed's own least-squares fit, of those seeds whose cells allow one."""
-    slopes: list[float] = []
-    for seed in range(layout.seeds):
-        at = layout.seed == seed
-        part = Layout(layout.x[at], layout.z[at], layout.y[at], layout.cell[at], layout.seed[at] * 0)
-        design = part.design("ratio only", degree)
-        if rank(np.column_stack([design, part.z])) == degree + 2:
-            slopes.append(_blocked_slope(part, degree, 0.95)[0].value)
-    return np.array(slopes)
-
-
-def verdict(comparison: RatioComparison, level: float = 0.05) -> str:
-    """What the comparison says, in a sentence; p are Holm's.
-
-    The F-tests take what remains for independent noise, and reject too often where the seeds' own slopes differ; so
-    the ratio is only said not to be all if the slope over seeds (`AlongRatio`) is not 0 either.
-
-    Args:
-        comparison: of `ratio_comparisons`.
-        level: below which a p counts.
-    """
-    if comparison.reason:
-        return comparison.reason
-    beyond: Sequence[NestedTest] = [test for test in comparison.tests if test.smaller == MODELS[0]]
-    lost = [test.larger for test in beyond if test.p_holm < level]
-    better = f"{' and '.join(lost)} fit better"
-    if not lost and comparison.along.p < level:
-        said = "open: the seeds' own slopes say that the ratio is not all, and no larger model fits better"
-    elif not lost:
-        said = "nothing beyond the ratio is seen"
-    elif comparison.along.p < level:
-        said = f"the ratio is not all: {better}"
-    else:
-        said = f"open: {better} if all seeds have one slope, but their own slopes do not settle it"
-    if comparison.fits[-1].p_lack_of_fit < level:
-        said += "; but even the largest model misses the cells' means, so that this depends on its shape"
-    return said

@@ -9,39 +9,40 @@ from dataclasses import dataclass, is_dataclass
 from typing import Any
 
 import numpy as np
-from pandas import DataFrame
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from analysis.budgets import left_out_text, one_budget
+from analysis.cells import Mode
+from analysis.claim_study import Study
+from analysis.claim_tables import judged_lines
+from analysis.claims import Claim, ledger
 from analysis.decomposition import Decomposition, decompositions
-from analysis.mixed import NetworkEffects, network_effects
 from analysis.partial import PartialCorrelation, partial_correlations
-from analysis.ratio_models import RatioComparison, ratio_comparisons, verdict
+from analysis.ratio_models import RatioComparison, ratio_comparisons
 from analysis.seeds import Estimate
 from analysis.smooth import SmoothSurface, smooth_surfaces
 from analysis.words import label, scale, short
 
 Rows = list[dict[str, str]]
 
-#: Below this p the seeds' slopes are said to differ.
-_LEVEL = 0.05
-
 #: Up to so many networks and methods are named beside a reason.
 _NAMED = 6
+
+_VIEWS = (
+    "Other views of the same trials: they describe them, and are no tests over seeds; where one differs from the lines "
+    "above, those are the answer."
+)
 
 _CAPTIONS = {
     "models": "mixed models by maximum likelihood, the seeds random; held out: root mean square error of cells left "
     "out with all their seeds, least squares; lack of fit: p of an F-test against the cells' means",
     "tests": "F-tests, exact under independent normal noise of one variance, with the seeds as fixed blocks; "
-    "p (Holm): over all tests of this table; held out: larger minus smaller, 95 % jackknife over cells",
-    "along": "change per decade of the learning rate at one lr / batch size, with 95 % intervals; blocks: from all "
-    "residuals, one slope for all seeds, which `alike` is the p of",
-    "networks": "mixed model by restricted maximum likelihood, 95 % Wald interval; over networks: 95 % t interval over "
-    "the networks' own means",
+    "they reject too often where seeds differ in their slope along equal ratio, of which `seeds alike` is the p; Holm: "
+    "over all tests of this table; held out: larger minus smaller, 95 % jackknife over cells",
     "partial": "of accuracy with log10(lr / batch size), the training accuracy held fixed; p (cells): of the partial "
-    "correlation of the cells' means, by t with cells - 3 degrees of freedom, (Holm) over this table; partial and its "
+    "correlation of the cells' means, by t with cells - 3 degrees of freedom, Holm: over this table; partial and its "
     "interval: over trials, 95 % bootstrap of seeds within these cells",
     "surface": "Gaussian process over log2 lr and log2 batch size; angle from rising lr / batch size to the surface's "
     "gradient, median over the design: 0 the ratio alone, 45 lr alone, -45 the batch size alone; 95 % of the "
@@ -52,9 +53,7 @@ _CAPTIONS = {
 
 _TITLES = {
     "models": "nested models",
-    "tests": "is more than the ratio needed?",
-    "along": "along a line of equal ratio",
-    "networks": "over networks and seeds",
+    "tests": "larger models against smaller ones",
     "partial": "partial correlation",
     "surface": "smooth surface",
     "variance": "share of the variance over the design",
@@ -70,30 +69,41 @@ class RatioAnswers:
     """Of the frame."""
     left_out: dict[str, int]
     """Of `analysis.budgets.one_budget`."""
+    claims: tuple[Claim, ...]
+    """The ledger, of which `ratio` and `ratio_only` are the answers; what follows is other views of the trials."""
     comparisons: tuple[RatioComparison, ...]
-    networks: NetworkEffects
     partial: tuple[PartialCorrelation, ...]
     surfaces: tuple[SmoothSurface, ...]
     decompositions: tuple[Decomposition, ...]
 
 
-def ratio_answers(trials: DataFrame, y: str = "last_test_robust", *, resamples: int = 1000) -> RatioAnswers:
-    """Asks every module of the ratio.
+def ratio_answers(
+    study: Study,
+    y: str = "last_test_robust",
+    *,
+    metric: str = "val_robust",
+    mode: Mode = "max",
+    resamples: int = 1000,
+) -> RatioAnswers:
+    """Asks the ledger, and every module of the ratio.
 
     Args:
-        trials: as `analysis.frame.load_trials` gives them.
+        study: a run's or the published one.
         y: a metric's column.
+        metric: as in `analysis.claims.ledger`.
+        mode: likewise.
         resamples: of each bootstrap.
 
     Raises:
         UserError: the frame has no column `y`.
     """
+    trials = study.trials
     return RatioAnswers(
         y,
         len(trials),
         one_budget(trials)[1],
+        ledger(study, metric=metric, mode=mode, y=y),
         ratio_comparisons(trials, y),
-        network_effects(trials, y),
         partial_correlations(trials, y, resamples=resamples),
         smooth_surfaces(trials, y),
         decompositions(trials, y, resamples=resamples),
@@ -101,7 +111,7 @@ def ratio_answers(trials: DataFrame, y: str = "last_test_robust", *, resamples: 
 
 
 def ratio_models_view(answers: RatioAnswers) -> RenderableType:
-    """All of it as tables for the terminal, the verdicts first, what could not be told last."""
+    """All of it for the terminal: the ledger's verdicts first, then the other views, what could not be told last."""
     parts: list[RenderableType] = [Text(line) for line in statements(answers)]
     for name, rows in tables(answers).items():
         if rows:
@@ -141,20 +151,13 @@ def ratio_record(answers: RatioAnswers) -> dict[str, Any]:
 
 
 def statements(answers: RatioAnswers) -> list[str]:
-    """The answer in sentences: what entered, and for each network and method whether the ratio is all."""
+    """What entered, the ledger's answers in its own words, and what all that follows is."""
     n = answers.n_trials - sum(answers.left_out.values())
-    lines = [f"{label(answers.y)}: {n} of {answers.n_trials} trials; {left_out_text(answers.left_out)}"]
-    for one in (one for one in answers.comparisons if not one.reason):
-        counts = f"{one.n_trials} trials, {one.n_cells} cells, {one.n_seeds} seed{'s' * (one.n_seeds != 1)}"
-        lines.append(f"{_name(one)} ({counts}): {verdict(one)}{_slope(one, answers.y)}")
-    effects = answers.networks
-    if np.isfinite(effects.difference.value):
-        gain = f"{_estimate(effects.difference, answers.y)} points, 95 % Wald interval, p {short(effects.p, 2)}"
-        over = f"; over networks like them {_estimate(effects.difference_over_networks, answers.y)}"
-        of = f"{effects.n_networks} network{'s' * (effects.n_networks > 1)}, {effects.n_trials} trials"
-        several = over if np.isfinite(effects.difference_over_networks.low) else ""
-        lines.append(f"{effects.treatment} - {effects.control} over {of}: {gain}{several}")
-    return lines
+    return [
+        f"{label(answers.y)}: {n} of {answers.n_trials} trials; {left_out_text(answers.left_out)}",
+        *judged_lines(answers.claims, "ratio", "ratio_only"),
+        *([_VIEWS] if any(tables(answers).values()) else []),
+    ]
 
 
 def lacking_lines(answers: RatioAnswers) -> list[str]:
@@ -175,8 +178,7 @@ def lacking_lines(answers: RatioAnswers) -> list[str]:
     for shares in answers.decompositions:
         for text in filter(None, [shares.reason, shares.note]):
             note(f"share of the variance: {text}", f"{shares.model}, {shares.method}")
-    lines = [f"{_only(set(texts.values())) or kind} ({_few(list(texts))})" for kind, texts in reasons.items()]
-    return [*lines, *(f"over networks and seeds: {text}" for text in answers.networks.notes)]
+    return [f"{_only(set(texts.values())) or kind} ({_few(list(texts))})" for kind, texts in reasons.items()]
 
 
 def _only(texts: Collection[str]) -> str:
@@ -194,8 +196,6 @@ def tables(answers: RatioAnswers) -> dict[str, Rows]:
     of: Mapping[str, Callable[[RatioAnswers], Iterable[dict[str, str]]]] = {
         "models": _models,
         "tests": _tests,
-        "along": _along,
-        "networks": _networks,
         "partial": _partial,
         "surface": _surface,
         "variance": _variance,
@@ -225,43 +225,11 @@ def _tests(answers: RatioAnswers) -> Iterable[dict[str, str]]:
                 "of": _name(one),
                 "test": f"{test.larger} against {test.smaller}",
                 "F": f"{test.f:.2f} ({test.df[0]}, {test.df[1]})",
-                "p": short(test.p, 2),
-                "p (Holm)": short(test.p_holm, 2),
-                "p (chi2)": short(test.p_chi2, 2),
+                "p of F": short(test.p, 2),
+                "Holm": short(test.p_holm, 2),
+                "seeds alike": short(one.p_alike, 2),
                 "held out": _estimate(test.held_out, answers.y),
             }
-
-
-def _along(answers: RatioAnswers) -> Iterable[dict[str, str]]:
-    for one in (one for one in answers.comparisons if not one.reason):
-        along = one.along
-        yield {
-            "of": _name(one),
-            "slope": _estimate(Estimate(along.estimate, along.low, along.high), answers.y),
-            "p": short(along.p, 2),
-            "from": along.method,
-            "blocks": _estimate(along.blocks, answers.y),
-            "p (blocks)": short(along.p_blocks, 2),
-            "alike": short(along.p_alike, 2),
-            "n": str(along.n_trials),
-        }
-
-
-def _networks(answers: RatioAnswers) -> Iterable[dict[str, str]]:
-    found = answers.networks
-    if np.isnan(found.difference.value):
-        return
-    counts = {"networks": str(found.n_networks), "seeds": str(found.n_seeds), "n": str(found.n_trials)}
-    gain = _estimate(found.difference, answers.y)
-    over = _estimate(found.difference_over_networks, answers.y)
-    name = f"{found.treatment} - {found.control}"
-    yield {"effect": name, "estimate": gain, "p": short(found.p, 2), "over networks": over, **counts}
-    if np.isfinite(found.along.value):
-        slope = _estimate(found.along, answers.y)
-        yield {"effect": "per decade of lr at one ratio", "estimate": slope, "p": "", "over networks": "", **counts}
-    for name, deviation in found.deviations.items():
-        shown = f"{scale(answers.y) * deviation:.2f}"
-        yield {"effect": f"standard deviation: {name}", "estimate": shown, "p": "", "over networks": "", **counts}
 
 
 def _partial(answers: RatioAnswers) -> Iterable[dict[str, str]]:
@@ -273,7 +241,7 @@ def _partial(answers: RatioAnswers) -> Iterable[dict[str, str]]:
             "plain": f"{one.plain:.2f}",
             "partial": _bare(Estimate(one.estimate, one.low, one.high)),
             "p (cells)": short(one.p, 2),
-            "p (Holm)": short(one.p_holm, 2),
+            "Holm": short(one.p_holm, 2),
             "cells": str(one.n_cells),
             "n": str(one.n),
         }
@@ -310,18 +278,6 @@ def _variance(answers: RatioAnswers) -> Iterable[dict[str, str]]:
 def _name(one: RatioComparison | PartialCorrelation | SmoothSurface) -> str:
     setting = [f"{key.rpartition('.')[2]} {short(value)}" for key, value in one.setting.items()]
     return ", ".join([one.model, one.method, *setting])
-
-
-def _slope(one: RatioComparison, y: str) -> str:
-    if np.isnan(one.along.estimate):
-        return ""
-    along = one.along
-    slope = _estimate(Estimate(along.estimate, along.low, along.high), y)
-    said = f"; along equal ratio {slope} points a decade of lr ({along.method})"
-    if along.method.startswith("t over"):
-        unlike = "; but the seeds' slopes differ" if along.p_alike < _LEVEL else ""
-        said += f", {_estimate(along.blocks, y)} if all seeds have one slope (p {short(along.p_blocks, 2)}){unlike}"
-    return said
 
 
 def _estimate(estimate: Estimate, y: str) -> str:

@@ -12,7 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.cells import GROUP, LEFT_OUT, Mode, best_cells, left_out_text, measured, several, varying
-from analysis.differences import PairedDifference, differences
+from analysis.claim_study import Study
+from analysis.claim_tables import judged_lines
+from analysis.claims import ledger
 from analysis.fits import METHODS, correlations
 from analysis.frame import SUPERSEDED, UNITS, axes
 from analysis.method_tables import methods_view
@@ -54,7 +56,10 @@ def correlation_table(fits: DataFrame) -> Table:
     """
     y = ", ".join(dict.fromkeys(fits["y"]))
     lacking = "; n/a: too few or too uniform trials for one" if fits["low"].isna().any() else ""
-    table = Table(title=f"correlation of {y}", caption=f"with 95 % bootstrap intervals{lacking}")
+    table = Table(
+        title=f"correlation of {y}: a description of these trials, not a test over seeds",
+        caption=f"with 95 % bootstrap intervals{lacking}",
+    )
     keys = [*(["model.name"] if several(fits["model.name"]) else []), "method", "x"]
     for name in [*keys, *METHODS]:
         table.add_column(name, no_wrap=True)
@@ -68,39 +73,31 @@ def correlation_table(fits: DataFrame) -> Table:
     return table
 
 
-def difference_lines(found: Mapping[str, PairedDifference]) -> list[str]:
-    """One line a model: the gain in points, its interval, p, cells and trials, and the trials left out.
-
-    Args:
-        found: of `analysis.differences.differences`.
-    """
-    return [f"{f'{model}: ' if len(found) > 1 else ''}{_difference(value)}" for model, value in found.items()]
-
-
 def summary(
-    frame: DataFrame, y: str = "last_test_robust", metric: str = "val_robust", mode: Mode = "max"
+    study: Study, y: str = "last_test_robust", metric: str = "val_robust", mode: Mode = "max"
 ) -> RenderableType:
-    """What a launch prints at its end: outcomes, the best cell by validation, correlations, DEAT against SGD.
+    """What a launch prints at its end: outcomes, the best cell by validation, the ledger's lines, correlations.
 
     Beyond `FEW_METHODS` methods: their comparison in place of the best cells and of the correlations, which then
     have a page of lines.
 
     Args:
-        frame: trials, as `analysis.frame.load_trials` gives them.
-        y: the metric of correlations and differences.
+        study: a run's, of `analysis.claim_study.load`.
+        y: the metric of claims and correlations.
         metric: of validation; what the best cell is chosen by, at the last epoch, as in a sweep's config.
         mode: max for an accuracy, min for a loss.
 
     Raises:
         UserError: the frame has no column `y`.
     """
-    gains = difference_lines(differences(frame, y))
+    frame = study.trials
+    claims = judged_lines(ledger(study, metric=metric, mode=mode, y=y))
     if frame["method"].nunique() > FEW_METHODS and len(measured(frame, y)):
         results, effects = comparison(frame, metric=metric, mode=mode), slot_effects(frame, metric=metric, mode=mode)
-        lines = [outcome_line(frame), *gains]
+        lines = [outcome_line(frame), *claims]
         return Group(*map(Text, lines), methods_view(results, effects), Text(_CORRELATIONS_ELSEWHERE))
     fits = correlations(frame, y)
-    lines = [outcome_line(frame), *best_lines(frame, metric, mode), *gains]
+    lines = [outcome_line(frame), *best_lines(frame, metric, mode), *claims]
     return Group(*map(Text, lines), *([correlation_table(fits)] if len(fits) else []))
 
 
@@ -146,30 +143,6 @@ def _with_unit(metric: str, value: float) -> str:
 def _spoken(metric: str) -> str:
     """`last_test_robust` as `test robust`."""
     return metric.partition("_")[2].replace("_", " ")
-
-
-def _difference(found: PairedDifference) -> str:
-    name = f"{found.label}, {found.y}"
-    left_out = _left_out(found.left_out)
-    if not found.n_cells:
-        return f"{name}: no cell with completed trials of both{left_out}"
-    factor, unit = (100, "points") if scale(found.y) == 100 else (1, "")
-    low, high = factor * found.low, factor * found.high
-    interval = f" [{low:+.2f}, {high:+.2f}], p = {found.p_value:.2g}" if np.isfinite(low) else " [n/a], p n/a"
-    gain = f"{factor * found.estimate:+.2f} {unit}".strip()
-    counts = f"{_count(found.n_cells, 'cell')}, {_count(found.n_trials, 'trial')}"
-    return f"{name}: {gain}{interval}, {counts}{left_out}"
-
-
-def _left_out(reasons: dict[str, int]) -> str:
-    if not reasons:
-        return ""
-    names = [name if len(reasons) == 1 else f"{n} {name}" for name, n in reasons.items()]
-    return f" ({sum(reasons.values())} left out: {', '.join(names)})"
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}{'' if n == 1 else 's'}"
 
 
 def _estimate(row: Mapping[Any, Any]) -> str:

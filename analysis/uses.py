@@ -42,6 +42,10 @@ def _estimated(data: Data, rows: DataFrame) -> Ids:
     return usable["trial_id"]
 
 
+def _judged(data: Data) -> Ids:
+    return measured(one_budget(data.trials)[0], data.metric)["trial_id"]
+
+
 def _on_the_grid(data: Data) -> Ids:
     diverged = data.trials["outcome"] == "diverged"
     return data.trials.loc[diverged | data.trials.index.isin(measured(data.trials, data.metric).index), "trial_id"]
@@ -92,7 +96,7 @@ def _dynamics(data: Data) -> Ids:
 
 #: Of figures and tables whose rows name no trials, and which are not of all completed ones.
 _USED: dict[str, Callable[[Data], Ids]] = {
-    "paired_difference": _paired,
+    "claims": _judged,
     "paired_difference_cells": _paired,
     "surface_lr_batch": _on_the_grid,
     "surface_k1_k2": _of_deat,

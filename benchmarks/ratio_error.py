@@ -4,10 +4,8 @@
 
 `ratio`: simulated sweeps over lr and batch size in which the ratio is all that counts. `f` and `chi2` are the shares
 with p below 5 % of `ratio only` against `ratio + lr`, `f_full` and `chi2_full` against `full`; `aicc` how often
-`ratio only` has the least AICc; `seeds` and `blocks` how often the 95 % interval of the slope along equal ratio holds
-0: over the seeds' own slopes, and from all residuals. A share of intervals is of those shown.
-`networks`: the gain of one method over another, how often `wald` holds its mean over the networks at hand, and
-`networks` its mean over all networks like them.
+`ratio only` has the least AICc; `seeds` how often the ledger's 95 % interval of the slope along equal ratio, over the
+seeds' own slopes, holds 0. A share of intervals is of those shown.
 `surface`: how often the interval of the direction in which accuracy rises holds the truth, and is shown at all.
 `decomposition`: how often the interval of a first-order and of a total index holds the truth, the worst axis of four.
 """
@@ -27,8 +25,9 @@ from pandas import DataFrame
 from scipy import stats
 from scipy.stats import qmc
 
+from analysis.claim_blocks import NotMeasured, Options
+from analysis.claim_effects import ratio_only
 from analysis.decomposition import decompositions
-from analysis.mixed import network_effects
 from analysis.ratio_layouts import MODELS
 from analysis.ratio_models import ratio_comparisons
 from analysis.smooth import smooth_surfaces
@@ -36,7 +35,7 @@ from trainers.provenance import environment
 
 Array = NDArray[np.float64]
 
-SWEEPS, NETWORK_SWEEPS, DESIGNS, SURFACES = 400, 100, 100, 40
+SWEEPS, DESIGNS, SURFACES = 400, 100, 40
 
 #: Points a decade and degrees of each simulated surface.
 PLANES = ((5.0, 0.0), (5.0, 20.0), (5.0, 45.0), (2.0, 0.0), (2.0, 45.0), (1.0, 0.0), (0.0, 0.0))
@@ -107,39 +106,21 @@ def trials(columns: dict[str, Any]) -> DataFrame:
 def of_ratio(layout: Layout) -> dict[str, Any]:
     """The shares of one layout, each as (share, low, high) with its 95 % interval over sweeps."""
     rng = np.random.default_rng([2026, LAYOUTS.index(layout)])
-    names = ("f", "chi2", "f_full", "chi2_full", "aicc", "seeds", "blocks")
+    names = ("f", "chi2", "f_full", "chi2_full", "aicc", "seeds")
     shares: dict[str, list[bool]] = {name: [] for name in names}
     for _ in range(SWEEPS):
-        (found,) = ratio_comparisons(layout.table(rng), "y")
+        table = layout.table(rng)
+        (found,) = ratio_comparisons(table, "y")
         lr, full = found.tests[:2]
         ps = (lr.p, lr.p_chi2, full.p, full.p_chi2)
         for name, p in zip(names, ps, strict=False):
             shares[name].append(p < LEVEL)
         shares["aicc"].append(min(found.fits, key=lambda fit: fit.aicc).name == MODELS[0])
-        along = found.along
-        if along.method.startswith("t over"):
-            shares["seeds"].append(along.low <= 0 <= along.high)
-        shares["blocks"].append(along.blocks.low <= 0 <= along.blocks.high)
+        along = ratio_only(table, Options(y="y"))
+        if not isinstance(along, NotMeasured) and along.replicate == "seed":
+            low, high = along.evidence.interval(LEVEL)
+            shares["seeds"].append(low <= 0 <= high)
     return {"name": layout.name, "degree": found.degree, **{name: _share(held) for name, held in shares.items()}}
-
-
-def of_networks(spread: float) -> dict[str, Any]:
-    """3 networks, 25 learning rates, one run each: a mean gain of 1 point, `spread` the networks' own about it."""
-    rng = np.random.default_rng([2026, 100, int(10 * spread)])
-    lr = np.tile(np.geomspace(0.002, 0.4, 25), 6)
-    network, treated = np.repeat([0, 1, 2], 50), np.tile(np.repeat([0, 1], 25), 3)
-    shares: dict[str, list[bool]] = {"wald": [], "networks": []}
-    for _ in range(NETWORK_SWEEPS):
-        own, gain = 2 * rng.standard_normal(3), 1 + spread * rng.standard_normal(3)
-        cell = rng.standard_normal((3, 25))[network, np.tile(np.arange(25), 6)]
-        y = 45 + 3 * np.log10(lr) + own[network] + gain[network] * treated + cell + 0.5 * rng.standard_normal(150)
-        names = np.array(["a", "b", "c"])[network]
-        methods = np.where(treated, "DEAT", "PGD-AT")
-        found = network_effects(trials({"model.name": names, "method": methods, "optimizer.lr": lr, "y": y}), "y")
-        shares["wald"].append(found.difference.low <= gain.mean() <= found.difference.high)
-        shares["networks"].append(found.difference_over_networks.low <= 1 <= found.difference_over_networks.high)
-    name = f"networks' own gains differ by {spread:g} points (standard deviation)"
-    return {"name": name, **{key: _share(held) for key, held in shares.items()}}
 
 
 def of_decomposition(points: int, noise: float) -> dict[str, Any]:
@@ -213,11 +194,9 @@ def main() -> None:
         **environment(),
         "level": LEVEL,
         "sweeps": SWEEPS,
-        "network_sweeps": NETWORK_SWEEPS,
         "designs": DESIGNS,
         "surfaces": SURFACES,
         "ratio": [of_ratio(layout) for layout in LAYOUTS],
-        "networks": [of_networks(spread) for spread in (0.0, 0.5)],
         "decomposition": [of_decomposition(points, noise) for points in (30, 48) for noise in (0.5, 1.5)],
         "surface": [of_angle(*plane) for plane in PLANES],
     }

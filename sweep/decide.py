@@ -23,7 +23,7 @@ from analysis import claim_effects as effects
 from analysis.cells import best_trials, measured
 from analysis.claim_blocks import EPOCH_SECONDS, ROBUST, NotMeasured, Options, published_settings
 from analysis.claim_study import Study, decided_by, study_of, trained_elsewhere, with_decay
-from analysis.claim_tables import claims_text, look_of
+from analysis.claim_tables import claims_text, sentence
 from analysis.claims import Claim, ledger, methods_of, question
 from analysis.frame import trials_of
 from sweep.config import SweepConfig
@@ -215,7 +215,7 @@ def _seed_after_seed(design: Design, directory: Path, console: Console, hours: f
         found = _look(design, records, plans)
         spent = f"{trial_seconds(records, design.claim) / 3600:.3g} of {hours:g} h"
         for claim in found:
-            _say(console, f"seed {seeds[-1]}: {look_of(claim)}; {spent}")
+            _say(console, f"seed {seeds[-1]}: {sentence(claim)}; {spent}")
         undecided = [claim for claim in found if claim.verdict not in ("supported", "contradicted")]
         if not undecided:
             _say(console, f"decided after seed {seeds[-1]}")

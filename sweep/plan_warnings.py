@@ -89,7 +89,7 @@ def _late(trial: TrialConfig) -> Iterator[Warned]:
     if trial.schedule.name != "one_cycle" and rise >= epochs:
         text = f"the learning rate never reaches optimizer.lr: it rises over {rise:g} of {epochs} epochs"
         yield Warned(text, f"trial.schedule.warmup_epochs={some if some < epochs else 0}")
-    if trial.weights.name == "awp" and trial.weights.warmup >= epochs:
+    if trial.weights.name == "awp" and (trial.weights.warmup or 0) >= epochs:
         yield Warned(
             f"AWP never begins: it waits for {trial.weights.warmup} of {epochs} epochs", "trial.weights.warmup=0"
         )

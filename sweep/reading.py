@@ -22,6 +22,14 @@ _RATIO_FORMATS = ("table", "json", "markdown")
 _METRICS = ("last_test_robust", "last_test_clean", "best_test_robust", "best_test_clean")
 
 _metric = click.option("--metric", type=click.Choice(_METRICS), default=_METRICS[0], help=f"[default: {_METRICS[0]}]")
+_choosers = click.option(
+    "--chosen-by-seed",
+    "choosers",
+    metavar="SEED",
+    type=int,
+    multiple=True,
+    help="Seed that chooses each method's best cell; the others, compared there, can decide [default: all choose].",
+)
 directory_argument = click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 _output = click.option("--output", type=click.Path(path_type=Path), help="File to write [default: stdout].")
 
@@ -100,6 +108,7 @@ def figures(directory: Path | None, published: bool, output: Path | None, check:
 @directory_argument
 @click.option("--baseline", metavar="NAME", help="Method that the others are compared with [default: PGD-AT].")
 @click.option("--by", metavar="KEY", multiple=True, help="Axis that tells methods apart too; no slot effects then.")
+@_choosers
 @click.option(
     "--format",
     "form",
@@ -107,21 +116,30 @@ def figures(directory: Path | None, published: bool, output: Path | None, check:
     help="[default: by the ending of --output, else table]",
 )
 @_output
-def methods(directory: Path, baseline: str | None, by: tuple[str, ...], form: str | None, output: Path | None) -> None:
+def methods(
+    directory: Path,
+    baseline: str | None,
+    by: tuple[str, ...],
+    choosers: tuple[int, ...],
+    form: str | None,
+    output: Path | None,
+) -> None:
     """Compare the methods, each at its own best learning rate by validation."""
-    from analysis import frame, method_tables
+    from analysis import claim_study, method_tables
+    from analysis.claims import ledger
     from analysis.methods import comparison, slot_effects
     from sweep.screen import print_whole
 
-    trials, chosen_by = frame.load_trials(directory), chosen_by_of(directory)
-    results = comparison(trials, baseline, by=by, **chosen_by)
-    effects = () if by else slot_effects(trials, **chosen_by)
+    study, chosen_by = claim_study.chosen_by(claim_study.load(directory), choosers), chosen_by_of(directory)
+    claims = ledger(study, **chosen_by)
+    results = comparison(study.trials, baseline, by=by, choosers=choosers, **chosen_by)
+    effects = () if by or len(results) < 3 else slot_effects(study.trials, choosers=choosers, **chosen_by)
     ending = "" if output is None else output.suffix.removeprefix(".").replace("md", "markdown")
     form = form or (ending if ending in _METHODS_FORMATS else "table")
     if form == "table":
-        print_whole(console(output), method_tables.methods_view(results, effects))
+        print_whole(console(output), method_tables.methods_view(results, effects, claims))
     else:
-        _write_text(method_tables.methods_text(results, effects, form), output)
+        _write_text(method_tables.methods_text(results, effects, form, claims), output)
 
 
 @click.command()
@@ -135,14 +153,13 @@ def methods(directory: Path, baseline: str | None, by: tuple[str, ...], form: st
 )
 @_output
 def ratio(directory: Path | None, published: bool, metric: str, form: str | None, output: Path | None) -> None:
-    """Say whether lr / batch size is all that counts: nested models, surfaces, shares of the variance."""
-    from analysis import ratio_tables
-    from analysis.frame import load_trials
-    from analysis.published import load_trials as published_trials
+    """Say whether lr / batch size is all that counts: the claims, then models, surfaces, shares of the variance."""
+    from analysis import claim_study, ratio_tables
     from sweep.screen import print_whole
 
     _refuse_both_studies("ratio", directory, published, metric)
-    answers = ratio_tables.ratio_answers(published_trials() if directory is None else load_trials(directory), metric)
+    study = claim_study.published() if directory is None else claim_study.load(directory)
+    answers = ratio_tables.ratio_answers(study, metric, **({} if directory is None else chosen_by_of(directory)))
     ending = "" if output is None else output.suffix.removeprefix(".").replace("md", "markdown")
     form = form or (ending if ending in _RATIO_FORMATS else "table")
     if form == "table":
@@ -156,9 +173,16 @@ def ratio(directory: Path | None, published: bool, metric: str, form: str | None
 @click.option("--json", "as_json", is_flag=True, help="Every field, accuracies as fractions.")
 @click.option("--margin", type=click.FloatRange(min=0, min_open=True), default=1.0, help="Points that pass for none.")
 @click.option("--time-margin", type=click.FloatRange(min=0, min_open=True), default=5.0, help="% of extra time.")
+@_choosers
 @_metric
 def claims(
-    directory: Path | None, published: bool, as_json: bool, margin: float, time_margin: float, metric: str
+    directory: Path | None,
+    published: bool,
+    as_json: bool,
+    margin: float,
+    time_margin: float,
+    choosers: tuple[int, ...],
+    metric: str,
 ) -> None:
     """Say which of the study's claims hold: effect, interval and verdict of each."""
     from analysis import claim_study, claim_tables
@@ -166,6 +190,7 @@ def claims(
 
     _refuse_both_studies("claims", directory, published, metric)
     loaded = claim_study.published() if directory is None else claim_study.load(directory)
+    loaded = claim_study.chosen_by(loaded, choosers)
     chosen_by = {} if directory is None else chosen_by_of(directory)
     found = ledger(loaded, margin=margin / 100, time_margin=time_margin / 100, y=metric, **chosen_by)
     click.echo(claim_tables.claims_json(found) if as_json else claim_tables.claims_text(found), nl=False)
@@ -220,9 +245,9 @@ def console(output: Path | None = None) -> Console:
 
 def summary(directory: Path) -> RenderableType:
     """What the trials say, the best cells chosen by the sweep's own metric."""
-    from analysis import frame, tables
+    from analysis import claim_study, tables
 
-    return tables.summary(frame.load_trials(directory), **chosen_by_of(directory))
+    return tables.summary(claim_study.load(directory), **chosen_by_of(directory))
 
 
 def chosen_by_of(directory: Path) -> Mapping[str, Any]:

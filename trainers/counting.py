@@ -173,7 +173,7 @@ def _evaluation_rate(config: TrialConfig, shape: Shape, model: nn.Module, engine
     images, draws = engine.images(images), generator(engine.device, 0)
 
     def once() -> None:
-        adversarial(model.eval(), cross_entropy, images, labels, attack, exact, draws)
+        adversarial(model.eval(), cross_entropy, images, labels, attack, exact.forward(model), draws)
 
     with float32_products("fp32"):
         return flops * size / _seconds(once, engine.device)
@@ -240,7 +240,7 @@ def _counted(config: TrialConfig, network: nn.Module, images: Tensor, labels: Te
 
 
 def _slots(config: TrialConfig, network: nn.Module, engine: Engine, classes: int) -> Slots:
-    perturbed = weights.build(config.weights, epoch=config.epochs + config.weights.warmup)
+    perturbed = weights.build(config.weights, epoch=config.epochs + (config.weights.warmup or 0))
     optimizer = optimizers.build(config.optimizer, network.parameters())
     objective = objectives.build(config.objective, classes)
     return Slots(config.attack, objective, perturbed, optimizer, engine, batch_norm.build(config))

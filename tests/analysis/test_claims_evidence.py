@@ -100,18 +100,45 @@ def test_further_seeds_give_a_t_test_its_power(effect):
 
 def test_further_seeds_are_the_fewest_after_which_the_interval_is_short_enough():
     for law in ("t", "sequence"):
-        found = Evidence(0.5, 1.0, 4, law)
-        n = 4 + found.further(0.5, 0.05)
+        found = Evidence(0.8, 1.0, 4, law)
+        n = 4 + found.further(0.8, 0.05)
         widths = [replace(found, n=number) for number in (n - 1, n)]
-        short = [e.half_width(0.05) + stats.t.ppf(POWER, e.freedom) * e.error <= 0.5 for e in widths]
+        short = [e.half_width(0.05) + stats.t.ppf(POWER, e.freedom) * e.error <= 0.8 for e in widths]
         assert short == [False, True]
 
 
 def test_an_effect_at_the_threshold_needs_more_seeds_than_are_counted():
     assert Evidence(0.001, 1.0, 3).further(0.001, 0.05) is None
-    # Of many, ((1.960 + 0.842) / 0.0802)^2 = 1220 are needed in all: 1000 beyond these are counted.
-    assert Evidence(0.0802, 1.0, 230).further(0.0802, 0.05) == pytest.approx(990, abs=3)
-    assert Evidence(0.0802, 1.0, 210).further(0.0802, 0.05) is None
+    # Of many, ((1.960 + 0.842) / 0.0802)^2 = 1220 are needed in all: 50 beyond these are counted.
+    assert Evidence(0.0802, 1.0, 1190).further(0.0802, 0.05) == pytest.approx(30, abs=3)
+    assert Evidence(0.0802, 1.0, 1160).further(0.0802, 0.05) is None
+
+
+@pytest.mark.parametrize(("n", "effect"), [(2, 1.5), (4, 0.8), (6, 1.5)])
+def test_the_interval_of_further_seeds_holds_what_the_truth_asks_for_in_95_percent(n, effect):
+    # At least: whole numbers of seeds hold the end of more intervals than those of a continuous one.
+    rng, held, truth = np.random.default_rng(0), 0, Evidence(effect, 1.0, n).further(effect, 0.01)
+    for _ in range(200):
+        found = of_values(effect + rng.standard_normal(n))
+        low, high = found.further_interval(abs(found.estimate), 0.01)
+        held += (low or 51) <= truth <= (high or 51)
+    assert stats.binomtest(held, 200).proportion_ci(0.999).high > 0.95
+    assert held < 200
+
+
+def test_the_interval_of_further_seeds_is_that_of_the_effect_in_standard_deviations():
+    # Of t with v degrees of freedom, the noncentralities at which t is their 2.5th and 97.5th percentile.
+    found, ends = Evidence(2.0, 1.0, 9), (9.4333, 2.4595)
+    assert found.error == pytest.approx(1 / 3)
+    assert stats.nct.cdf(6.0, 8, ends) == pytest.approx([0.025, 0.975], abs=1e-4)
+    assert found.further_interval(2.0, 1e-3) == tuple(found.further(end / 3, 1e-3) for end in ends)
+    assert None not in found.further_interval(2.0, 1e-3)
+
+
+def test_what_says_next_to_nothing_leaves_nothing_out():
+    assert of_values(np.array([1.0, 1.1])).further_interval(0.0, 0.05)[1] is None
+    assert of_values(np.array([1.0, 1.0])).further_interval(1.0, 0.05) == (None, None)
+    assert of_values(np.array([1.0, 1.0 + 1e-9])).further_interval(1.0, 0.05) == (1, 2)
 
 
 def test_a_fit_with_as_many_parameters_as_replicates_has_an_estimate_and_no_interval():

@@ -30,7 +30,7 @@ def test_every_figure_the_data_allow_is_written_thrice_and_the_others_say_why(ra
     drawn = {plan.name for plan in PLANS} - {"surface_k1_k2", "methods"} | {"figure2", "figure4", "figure5"}
     drawn |= {plan.name for plan in ratio_plans.PLANS}
     expected = {f"{name}.{kind}" for name in drawn for kind in ("png", "pdf", "csv")}
-    tables = {"correlations.csv", "paired_difference.csv", "paired_difference_cells.csv"}
+    tables = {"claims.csv", "correlations.csv", "paired_difference_cells.csv"}
     tables |= {f"{name}.{kind}" for name in PAPER for kind in ("csv", "md", "tex")}
     others = {"accuracy_ratio_lines.csv", "ratio_surface_cells.csv", "figure4_shift.csv", "manifest.json"}
     assert {path.name for path in drawing.written} == expected | tables | others
@@ -58,7 +58,7 @@ def no_pictures(monkeypatch):
 def test_k_surface_is_drawn_once_k1_or_k2_varies_and_the_rest_is_skipped(run, tmp_path):
     sweep_of_k(run)
     drawing = draw(run.directory, tmp_path / "out")
-    assert {path.stem for path in drawing.written} == {"surface_k1_k2", "accuracy_epoch", "manifest"}
+    assert {path.stem for path in drawing.written} == {"claims", "surface_k1_k2", "accuracy_epoch", "manifest"}
     assert "accuracy_lr" in drawing.skipped
     assert drawing.skipped["table2"] == "needs completed trials of PGD-AT and DEAT of one network and batch size"
 
@@ -125,7 +125,7 @@ def test_ratio_lines_are_least_squares_in_the_logarithm_with_the_ratios_correlat
     for name in ("fit", "low", "high"):
         assert lines[name].to_numpy() == pytest.approx(getattr(expected, name))
     first = lines.iloc[0]
-    assert (first["slope"], first["n"]) == (expected.slope, 15)
+    assert (first["n"], first["ratio_claim"]) == (15, "")
     for name in ("pearson", "spearman"):
         found = correlation(frame, "lr_batch_ratio", "last_test_robust", name)
         assert tuple(first[[name, f"{name}_low", f"{name}_high"]]) == (found.estimate, found.low, found.high)

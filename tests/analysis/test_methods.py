@@ -10,7 +10,7 @@ from scipy import stats
 from analysis.blocks import mean_error
 from analysis.frame import load_trials
 from analysis.method_tables import effects_frame, effects_rows, methods_text, notes, results_frame, results_rows
-from analysis.methods import SlotEffect, comparison, holm, slot_effects
+from analysis.methods import SELF_CHOSEN, SlotEffect, comparison, holm, slot_effects
 from analysis.seeds import SeedTable
 from sweep.cli import main
 from trainers.errors import UserError
@@ -242,7 +242,7 @@ def test_metric_and_mode_of_the_sweep_choose_the_cell(frame_of):
 
 
 def test_slot_effects_are_recovered_over_all_matching_pairs(frame_of):
-    effects = {e.label: e for e in slot_effects(frame_of(every_method(noise=1e-4, seeds=4)))}
+    effects = {e.label: e for e in slot_effects(frame_of(every_method(noise=1e-4, seeds=8)), choosers=range(4))}
     assert list(effects) == ["TRADES - PGD-AT", "with S2O - without", "with AWP - without", "DEAT - SGD"]
     expected = {"TRADES - PGD-AT": 0.03, "with S2O - without": 0.01, "with AWP - without": 0.02, "DEAT - SGD": 0.0}
     for label, gain in expected.items():
@@ -302,7 +302,7 @@ def test_effect_of_pairs_with_different_seeds_has_no_interval(frame_of):
     assert np.isnan([effect.low, effect.high, effect.p, effect.p_holm]).all()
     assert (effect.pairs, effect.seeds, effect.verdict) == (8, 0, "n/a")
     (row,) = [row for row in effects_rows(slot_effects(frame)) if row["effect"] == "with AWP - without"]
-    assert (row["seeds"], row["p"], row["robust"].endswith("[n/a]")) == ("differ", "", True)
+    assert (row["seeds"], row.get("p (effects)", ""), row["robust"].endswith("[n/a]")) == ("differ", "", True)
 
 
 @pytest.mark.slow
@@ -323,7 +323,7 @@ def test_effects_interval_covers_the_effect_in_about_19_of_20_sweeps_though_seed
 
 def test_frame_of_effects_has_its_pairs_and_seeds(frame_of):
     table = effects_frame(slot_effects(frame_of(every_method(noise=0.01))))
-    numbers = ["pairs", "seeds", "difference", "low", "high", "p_value", "p_holm"]
+    numbers = ["pairs", "seeds", "difference", "low", "high", "p_effects", "p_effects_holm"]
     assert list(table.columns) == ["model.name", "effect", *numbers, "verdict"]
     assert (table["pairs"].unique().tolist(), table["seeds"].unique().tolist()) == ([8], [3])
 
@@ -341,13 +341,13 @@ def test_frame_of_results_has_a_row_a_method_in_fractions(frame_of):
     rows = results_frame(comparison(frame_of(every_method(noise=0.01))))
     assert len(rows) == 16
     assert list(rows.columns[:6]) == ["model.name", "method", "optimizer.lr", "lr_edge", "n", "validation"]
-    assert {"robust", "robust_low", "clean_high", "difference", "own_low", "p_holm", "verdict"} <= set(rows)
+    assert {"robust", "robust_low", "clean_high", "difference", "own_low", "p_methods_holm", "verdict"} <= set(rows)
     assert rows["robust"].is_monotonic_decreasing
     assert rows["robust"].max() < 1
 
 
 def test_notes_name_the_baseline_the_test_and_what_no_bracket_holds(frame_of):
-    found = notes(comparison(frame_of(every_method(noise=0.01))))
+    found = notes(comparison(frame_of([row for row in every_method(noise=0.01) if row["optimizer.lr"] == 0.1])))
     assert found[1].endswith("add an error that no bracket holds")
     assert found[2] == (
         "differences from PGD-AT, paired by seed, variance pooled over 16 methods; "
@@ -355,6 +355,31 @@ def test_notes_name_the_baseline_the_test_and_what_no_bracket_holds(frame_of):
     )
     assert found[3].startswith("12 verdicts; the intervals from each pair's own seeds alone")
     assert len(found) == 4
+
+
+def test_seeds_that_chose_among_several_cells_decide_nothing_and_a_note_says_why(frame_of):
+    frame = frame_of(every_method(noise=1e-4))
+    for found in (comparison(frame), slot_effects(frame)):
+        assert {one[0] for one in decisions(found)} == {"undecided"}
+        assert np.isnan([one[2:] for one in decisions(found)]).all()
+    results, effects = comparison(frame), slot_effects(frame)
+    how = "paired by seed, variance pooled over 16 methods"
+    assert {one.test for one in results if one.verdict == "undecided"} == {f"{SELF_CHOSEN}; interval: {how}"}
+    assert f"differences from PGD-AT: {how}" in notes(results)
+    assert all(np.isfinite(result.difference.low) for result in results if result.verdict != "baseline")
+    assert any(note.startswith("undecided because the same seeds chose the best cells") for note in notes(results))
+    assert not [key for row in (*results_rows(results), *effects_rows(effects)) for key in row if "Holm" in key]
+
+
+def test_seeds_that_did_not_choose_the_cells_decide_and_alone_are_counted(frame_of):
+    frame = frame_of(every_method(noise=0.001, seeds=6))
+    found, at_best = by_method(comparison(frame, choosers=(0, 1))), frame[frame["optimizer.lr"] == 0.1]
+    means = at_best[at_best["seed"] > 1].groupby("method")["last_test_robust"].mean()
+    assert {name: one.robust.value for name, one in found.items()} == pytest.approx(means.to_dict())
+    assert {one.n for one in found.values()} == {4}
+    assert found["TRADES"].verdict == "better"
+    (effect,) = [one for one in slot_effects(frame, choosers=(0, 1)) if one.label == "with AWP - without"]
+    assert (effect.seeds, effect.verdict) == (4, "better")
 
 
 def test_notes_say_how_many_verdicts_the_methods_own_seeds_support(frame_of):
@@ -387,7 +412,7 @@ def test_text_of_a_row_is_percent_with_the_edge_marked(frame_of):
     (row,) = results_rows(comparison(frame))
     assert row == {
         "method": "PGD-AT", "optimizer.lr": "0.1*", "n": "3", "robust": "51.00 [48.52, 53.48]",
-        "clean": "81.00 [78.52, 83.48]", "robust - baseline": "", "p": "", "p (Holm)": "", "verdict": "baseline",
+        "clean": "81.00 [78.52, 83.48]", "robust - baseline": "", "verdict": "baseline",
     }  # fmt: skip
 
 
@@ -395,7 +420,7 @@ def test_empty_run_is_compared_to_nothing(run):
     run.launch()
     frame = load_trials(run.directory)
     assert (comparison(frame), slot_effects(frame)) == ((), ())
-    assert json.loads(methods_text((), (), "json")) == {"methods": [], "slot_effects": []}
+    assert json.loads(methods_text((), (), "json")) == {"methods": [], "slot_effects": [], "claims": []}
 
 
 @pytest.fixture
@@ -418,7 +443,8 @@ def said(*words):
 def test_command_prints_methods_effects_and_notes(methods_run):
     shown = said(methods_run)
     assert [name for name in ("TRADES-AWP", "PGD-AT-AWP", "with AWP - without") if name not in shown] == []
-    assert "better" in shown
+    assert "better" not in shown
+    assert "better" in said(methods_run, "--chosen-by-seed", 0)
     assert "each method at its own best cell by the validation metric; accuracies in %" in shown
 
 
@@ -432,15 +458,17 @@ def test_command_writes_every_format_by_the_ending_of_the_file(methods_run, tmp_
     assert rows["robust"].to_numpy() == pytest.approx([row["robust"] for row in values["methods"]])
     lines = (tmp_path / "t.md").read_text().splitlines()
     assert lines[:2] == [
-        "| method | optimizer.lr | n | robust | clean | robust - baseline | p | p (Holm) | verdict |",
-        "| --- | --- | ---: | --- | --- | --- | ---: | ---: | --- |",
+        "| method | optimizer.lr | n | robust | clean | robust - baseline | verdict |",
+        "| --- | --- | ---: | --- | --- | --- | --- |",
     ]
     assert lines[2].startswith(f"| {rows['method'].iloc[0]} | 0.2 | 3 | ")
     assert said(methods_run, "--format", "markdown").splitlines() == lines
 
 
 def test_command_takes_the_baseline_and_refuses_one_that_is_not_there(methods_run):
-    assert "differences from TRADES, paired by seed" in said(methods_run, "--baseline", "TRADES")
+    words = (methods_run, "--baseline", "TRADES", "--chosen-by-seed", 0)
+    assert "differences from TRADES, paired by seed" in said(*words)
+    assert "p (methods)" in said(*words)
     answer = CliRunner().invoke(main, ["methods", str(methods_run), "--baseline", "SWA"])
     assert (answer.exit_code, answer.stderr) == (
         2,
@@ -464,6 +492,16 @@ def test_axes_given_with_by_tell_methods_apart_and_are_no_nuisance(frame_of):
         {"DEAT, k1 1": 0.7, "PGD-AT": 0.6, "DEAT, k1 0": 0.5}
     )
     assert all(row.cell == {} for row in found)
+
+
+@pytest.mark.parametrize("command", ["methods", "claims"])
+def test_choosing_seeds_are_seeds_of_the_run_and_leave_others(methods_run, command):
+    def refused(*seeds):
+        words = [word for seed in seeds for word in ("--chosen-by-seed", str(seed))]
+        return CliRunner().invoke(main, [command, str(methods_run), *words]).stderr
+
+    assert refused(7) == "sweep: --chosen-by-seed 7: no trial has it; must be one of 0, 1, 2\n"
+    assert refused(0, 1, 2) == "sweep: --chosen-by-seed: leaves no other seed to compare; give fewer\n"
 
 
 def test_by_refuses_what_is_no_axis(methods_run):

@@ -11,7 +11,10 @@ import pytest
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from analysis import published
+from analysis import claim_study, published
+from analysis.claim_study import Study
+from analysis.claim_tables import answer
+from analysis.claims import ledger
 from analysis.plans import Data
 from analysis.ratio_plans import PLANS
 from analysis.ratio_tables import ratio_answers, ratio_models_view, ratio_text, statements, tables
@@ -34,25 +37,26 @@ def sweep(frame_of):
 
 @pytest.fixture
 def answers(sweep):
-    return ratio_answers(sweep, resamples=50)
+    return ratio_answers(Study(sweep), resamples=50)
 
 
-def test_the_first_lines_say_what_entered_and_what_it_says(answers):
+def test_the_first_lines_say_what_entered_and_what_the_ledger_says(answers, sweep):
     lines = statements(answers)
     assert lines[0] == "test robust accuracy, last epoch (%): 54 of 55 trials; 1 trial left out: 1 pruned"
-    assert lines[1].startswith("small_cnn, PGD-AT (27 trials, 9 cells, 3 seeds): the ratio is not all: ratio + lr")
-    assert "along equal ratio -" in lines[1]
-    assert lines[3].startswith("DEAT - PGD-AT over 1 network, 54 trials: ")
+    claims = ledger(Study(sweep))
+    assert lines[1].startswith("claims, as `sweep claims` judges them (95 % intervals; p (Holm): over the 5 lines")
+    said = [f"  small_cnn, {claim.of}: {answer(claim)}" for claim in claims if claim.name in ("ratio", "ratio_only")]
+    assert [line for line in lines if line.startswith("  ")] == said
+    assert lines[-1].startswith("Other views of the same trials: they describe them, and are no tests over seeds")
 
 
 def test_every_table_has_the_values_of_both_methods_in_points(answers):
     found = tables(answers)
     assert {name: len(rows) for name, rows in found.items()} == {
-        "models": 6, "tests": 6, "along": 2, "networks": 6, "partial": 4, "surface": 2, "variance": 4,
+        "models": 6, "tests": 6, "partial": 4, "surface": 2, "variance": 4,
     }  # fmt: skip
-    slope = answers.comparisons[0].along.estimate
-    assert found["along"][0]["slope"].startswith(f"{100 * slope:+.2f} [")
-    assert slope == pytest.approx(-0.05, abs=0.02)
+    held_out = answers.comparisons[0].tests[0].held_out.value
+    assert found["tests"][0]["held out"].startswith(f"{100 * held_out:+.2f} [")
 
 
 def test_json_holds_every_value_and_no_nan(answers):
@@ -61,12 +65,13 @@ def test_json_holds_every_value_and_no_nan(answers):
     test = record["comparisons"][0]["tests"][0]
     assert test["p_holm"] == answers.comparisons[0].tests[0].p_holm
     assert record["surfaces"][0]["angle"]["low"] == answers.surfaces[0].angle.low
-    assert record["networks"]["difference_over_networks"]["low"] is None
+    (own_best,) = [line for line in record["claims"] if line["name"] == "deat_own_best"]
+    assert own_best["p_holm"] is None
 
 
 def test_markdown_rows_have_as_many_cells_as_their_header(answers):
     lines = [line for line in ratio_text(answers, "markdown").splitlines() if line.startswith("|")]
-    assert len(lines) == 30 + 2 * 7
+    assert len(lines) == 22 + 2 * 5
     assert "| --- |" in "\n".join(lines)
 
 
@@ -74,24 +79,24 @@ def test_the_view_names_every_table_and_shows_brackets(answers):
     console = Console(width=200, record=True, file=io.StringIO())
     console.print(ratio_models_view(answers))
     text = console.export_text()
-    for title in ("nested models", "along a line of equal ratio", "smooth surface", "partial correlation"):
+    for title in ("nested models", "larger models against smaller ones", "smooth surface", "partial correlation"):
         assert title in text
     assert "[n/a]" in text
 
 
 def test_the_published_study_is_told_apart_by_nothing_and_says_why():
-    answers = ratio_answers(published.load_trials(), resamples=50)
+    answers = ratio_answers(claim_study.published(), resamples=50)
     text = ratio_text(answers, "markdown")
+    assert "supported; at one batch size this is the learning rate, not yet the ratio" in text
     assert "one batch size (128): the ratio cannot be told from the learning rate" in text
-    assert "DEAT - PGD-AT over 3 networks, 158 trials: +1.08" in text
-    assert [name for name, rows in tables(answers).items() if rows] == ["networks"]
+    assert [name for name, rows in tables(answers).items() if rows] == []
 
 
 def test_what_is_left_of_a_design_and_an_angle_that_is_not_told_are_said(sweep):
     noise = 0.5 + 0.01 * np.random.default_rng(1).standard_normal(len(sweep))
     lost = (sweep["optimizer.lr"] == 0.2) & (sweep["batch_size"] == 32)
     frame = sweep.assign(last_test_robust=noise, outcome=sweep["outcome"].mask(lost, "diverged"))
-    answers = ratio_answers(frame, resamples=50)
+    answers = ratio_answers(Study(frame), resamples=50)
     text = ratio_text(answers, "markdown")
     assert "no direction is told" in text
     assert "1 of 9 points have no completed, measured trial" in text

@@ -446,7 +446,7 @@ def test_controls_that_were_there_in_part_are_decided_with_what_was_there(
     launch(tiny(trial=TRIAL, space={**CONTROLS, "optimizer.name": ["sgd"]}, seeds=[0, 1, 2]), tmp_path, serial=True)
     monkeypatch.setattr(module, "_hours_left", lambda plans: float(plans[0].left))  # none for SGD's, which are there
     text = run(tiny(trial=TRIAL, space=CONTROLS, seeds=[0, 1, 2]), tmp_path, "not_weight_decay", hours=0.5)[1]
-    assert [f"n = {n}:" in look for n, look in enumerate(looks(text), start=1)] == [True] * 3
+    assert [f"n = {n} seed" in look for n, look in enumerate(looks(text), start=1)] == [True] * 3
     claim = next(claim for claim in ledger(load(tmp_path)) if claim.name == "not_weight_decay")
     assert (claim.n, claim.n_trials, claim.sequential) == (3, 12, True)
 
