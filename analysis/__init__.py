@@ -42,5 +42,6 @@ paper_panels  its figures drawn; paper_plans: what of it there is
 manifest      what figures came from, and whether they would come out again
 dynamics      what was measured along a run, and what the theory makes of it
 dynamics_plotted, dynamics_panels, dynamics_plans   its figures: numbers, drawing, what there is
+export        numbers as CSV, JSON and parquet, each given back exactly
 views         one trial, and epochs row by row, as text
 """

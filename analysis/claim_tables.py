@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import math
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
-from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from analysis.claims import Claim
 from analysis.evidence import MOST_FURTHER
+from analysis.export import json_text
 from analysis.words import label, short
 
 #: Columns of text.
@@ -42,7 +40,7 @@ def claims_text(claims: Sequence[Claim]) -> str:
 
 def claims_json(claims: Sequence[Claim]) -> str:
     """Every field of every line; null where there is no number, accuracies as fractions, times in seconds."""
-    return json.dumps([_plain(asdict(claim)) for claim in claims], indent=2) + "\n"
+    return json_text(claims)
 
 
 def line_of(claim: Claim) -> str:
@@ -173,8 +171,3 @@ def _wrapped(text: str, indent: str = "  ") -> Iterable[str]:
 
 def _names(claims: Iterable[Claim]) -> list[str]:
     return list(dict.fromkeys(claim.name for claim in claims))
-
-
-def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    """Infinite bounds and NaN as null: JSON has neither."""
-    return {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in values.items()}

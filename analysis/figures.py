@@ -17,6 +17,7 @@ from analysis import dots, dynamics_plans, manifest, panels, paper_plans, plotte
 from analysis.budgets import BUDGET, CONDITION, one_budget, same_budget
 from analysis.differences import differences
 from analysis.dynamics import dynamics_of
+from analysis.export import csv_text
 from analysis.fits import correlations
 from analysis.frame import epochs_of, trials_of
 from analysis.paper import published_data
@@ -161,7 +162,7 @@ def products(data: Data) -> tuple[list[Product], dict[str, str]]:
     for table in (*(TABLES if own else ()), *paper_plans.TABLES):
         rows = table.frame(data)
         if len(rows):
-            texts = {f"{table.name}.csv": _csv(rows)}
+            texts = {f"{table.name}.csv": csv_text(rows)}
             texts |= {f"{table.name}.{ending}": text(rows) for ending, text in table.texts.items()}
             made.append(Product(table.name, texts))
         else:
@@ -172,7 +173,7 @@ def products(data: Data) -> tuple[list[Product], dict[str, str]]:
         if first.empty:
             skipped[plan.name] = plan.needs
             continue
-        texts = {f"{stem}.csv": _csv(frame) for stem, frame in frames.items()}
+        texts = {f"{stem}.csv": csv_text(frame) for stem, frame in frames.items()}
         if (curves := panels.curves(first)) > MOST_CURVES:
             made.append(Product(plan.name, texts))
             skipped[plan.name] = f"needs at most {MOST_CURVES} curves or surfaces, to be read, and has {curves}"
@@ -199,10 +200,6 @@ def difference_tables(trials: DataFrame, metric: str) -> dict[str, DataFrame]:
 
 def _difference(data: Data, name: str) -> DataFrame:
     return difference_tables(data.trials, data.metric)[name]
-
-
-def _csv(table: DataFrame) -> str:
-    return table.to_csv(index=False, float_format="%.10g", lineterminator="\n")
 
 
 def _write(product: Product, output: Path) -> list[Path]:

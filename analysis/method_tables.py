@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from pandas import DataFrame
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from analysis.export import csv_text, json_text
 from analysis.methods import MethodResult, SlotEffect
 from analysis.seeds import Estimate
 from analysis.words import short
@@ -87,10 +86,9 @@ def methods_text(results: Sequence[MethodResult], effects: Sequence[SlotEffect],
         form: csv, json or markdown.
     """
     if form == "csv":
-        return results_frame(results).to_csv(index=False)
+        return csv_text(results_frame(results))
     if form == "json":
-        tables = {"methods": results_frame(results), "slot_effects": effects_frame(effects)}
-        return json.dumps({name: _records(table) for name, table in tables.items()}, indent=2) + "\n"
+        return json_text({"methods": results_frame(results), "slot_effects": effects_frame(effects)})
     parts = [_markdown(results_rows(results)), *(f"- {note}".replace(EDGE, rf"\{EDGE}") for note in notes(results))]
     if effects:
         parts += ["", _markdown(effects_rows(effects)), f"- {_EFFECTS_NOTE}"]
@@ -212,11 +210,3 @@ def _markdown(rows: Sequence[dict[str, str]]) -> str:
     lines = [list(rows[0]), ["---:" if name in _NUMERIC else "---" for name in rows[0]]]
     lines += [[value.replace("|", r"\|").replace("*", r"\*") for value in row.values()] for row in rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
-
-
-def _records(table: DataFrame) -> list[dict[str, Any]]:
-    """Rows as plain values, null for NaN."""
-    return [
-        {str(key): None if pd.isna(value) else value for key, value in row.items()}
-        for row in json.loads(table.to_json(orient="records", double_precision=15))
-    ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 _FORMATS = ("table", "csv", "json", "parquet")
 _METHODS_FORMATS = ("table", "csv", "json", "markdown")
 _RATIO_FORMATS = ("table", "json", "markdown")
+#: The ending of --output that means a format, where it is not the format's name.
+_ENDINGS = {"table": "txt", "markdown": "md"}
 
 #: What figures and claims may be about: of the test images.
 _METRICS = ("last_test_robust", "last_test_clean", "best_test_robust", "best_test_clean")
@@ -50,9 +52,8 @@ def results(directory: Path, epochs: bool, evaluations: bool, form: str | None, 
     if epochs and evaluations:
         raise UserError("--epochs: and --evaluations are two tables; leave one of the two out")
     load = load_evaluations if evaluations else frame.load_epochs if epochs else frame.load_trials
+    form = _format(form, output, _FORMATS)
     rows = load(directory)
-    ending = output.suffix.removeprefix(".") if output is not None else ""
-    form = form or (ending if ending in _FORMATS else "table")
     if form != "table":
         _write_frame(rows, form, output)
         return
@@ -113,11 +114,10 @@ def methods(directory: Path, baseline: str | None, by: tuple[str, ...], form: st
     from analysis.methods import comparison, slot_effects
     from sweep.screen import print_whole
 
+    form = _format(form, output, _METHODS_FORMATS)
     trials, chosen_by = frame.load_trials(directory), chosen_by_of(directory)
     results = comparison(trials, baseline, by=by, **chosen_by)
     effects = () if by else slot_effects(trials, **chosen_by)
-    ending = "" if output is None else output.suffix.removeprefix(".").replace("md", "markdown")
-    form = form or (ending if ending in _METHODS_FORMATS else "table")
     if form == "table":
         print_whole(console(output), method_tables.methods_view(results, effects))
     else:
@@ -142,9 +142,8 @@ def ratio(directory: Path | None, published: bool, metric: str, form: str | None
     from sweep.screen import print_whole
 
     _refuse_both_studies("ratio", directory, published, metric)
+    form = _format(form, output, _RATIO_FORMATS)
     answers = ratio_tables.ratio_answers(published_trials() if directory is None else load_trials(directory), metric)
-    ending = "" if output is None else output.suffix.removeprefix(".").replace("md", "markdown")
-    form = form or (ending if ending in _RATIO_FORMATS else "table")
     if form == "table":
         print_whole(console(output), ratio_tables.ratio_models_view(answers))
     else:
@@ -234,15 +233,33 @@ def chosen_by_of(directory: Path) -> Mapping[str, Any]:
 
 
 def _write_frame(rows: pd.DataFrame, form: str, output: Path | None) -> None:
+    from analysis.export import csv_text, json_text, write_parquet
     from trainers.errors import UserError
 
     if form == "parquet":
         if output is None:
             raise UserError("--output: parquet is binary and is not written to a terminal; give a file")
-        rows.to_parquet(opened(output), index=False)
+        write_parquet(rows, opened(output))
         return
-    text = rows.to_csv(index=False) if form == "csv" else rows.to_json(orient="records", indent=2) + "\n"
-    _write_text(text, output)
+    _write_text(csv_text(rows) if form == "csv" else json_text(rows), output)
+
+
+def _format(form: str | None, output: Path | None, formats: Sequence[str]) -> str:
+    """The format that is asked for: by name, else by the ending of the file, else the table.
+
+    Raises:
+        UserError: the ending means none of the formats, or another one than the name.
+    """
+    from trainers.errors import UserError
+
+    ending = "" if output is None else output.suffix.removeprefix(".").lower()
+    meant = {_ENDINGS.get(name, name): name for name in formats}
+    if form is None and ending and ending not in meant:
+        known = ", ".join(f".{name}" for name in meant)
+        raise UserError(f"--output {output}: must end in one of {known}, got .{ending}; or name the --format")
+    if form is not None and meant.get(ending, form) != form:
+        raise UserError(f"--output {output}: ends in .{ending} and --format is {form}; leave one of the two out")
+    return form or meant.get(ending, "table")
 
 
 def _write_text(text: str, output: Path | None) -> None:

@@ -194,7 +194,7 @@ def test_figure_numbers_read_back_from_csv_are_those_drawn(ratio_run, tmp_path, 
     back = pd.read_csv(tmp_path / "out" / "surface_lr_batch.csv")
     trials = load_trials(ratio_run.directory)
     expected = plotted.grid(trials, "optimizer.lr", "batch_size", "last_test_robust")
-    pd.testing.assert_frame_equal(back, expected, check_dtype=False, rtol=1e-8)
+    pd.testing.assert_frame_equal(back, expected, check_dtype=False, check_exact=True)
 
 
 def test_panels_of_a_surface_share_their_cells_lr_across_and_batch_up():

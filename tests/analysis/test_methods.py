@@ -405,7 +405,7 @@ def test_command_writes_every_format_by_the_ending_of_the_file(methods_run, tmp_
     values = json.loads((tmp_path / "t.json").read_text())
     assert [row["method"] for row in values["methods"]] == rows["method"].tolist()
     assert [row["effect"] for row in values["slot_effects"]] == ["TRADES - PGD-AT", "with AWP - without"]
-    assert rows["robust"].to_numpy() == pytest.approx([row["robust"] for row in values["methods"]])
+    assert rows["robust"].tolist() == [row["robust"] for row in values["methods"]]
     lines = (tmp_path / "t.md").read_text().splitlines()
     assert lines[:2] == [
         "| method | optimizer.lr | n | robust | clean | robust - baseline | p | p (Holm) | verdict |",
