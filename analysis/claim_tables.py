@@ -68,8 +68,8 @@ def look_of(claim: Claim) -> str:
 def rule(claim: Claim) -> str:
     """Where the claim holds, in words: `holds above 0 points`."""
     if claim.unit == "ratio":
-        return f"holds {claim.region} {100 * (claim.threshold - 1):.3g} % more time"
-    bound = f"{100 * claim.threshold:.3g} {_UNITS[claim.unit]}"
+        return f"holds {claim.region} {100 * (claim.threshold - 1):.6g} % more time"
+    bound = f"{100 * claim.threshold:.6g} {_UNITS[claim.unit]}"
     return f"holds within +-{bound}" if claim.region == "within" else f"holds {claim.region} {bound}"
 
 

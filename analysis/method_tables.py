@@ -33,7 +33,7 @@ def results_frame(results: Sequence[MethodResult]) -> DataFrame:
 
     Returns:
         model.name, the conditions, method, the cell's axes, lr_edge, n, validation, then robust, clean, difference
-        and own each with _low and _high, p_value, p_holm, test, verdict.
+        and own each with _low and _high, p_value, p_holm, test, verdict, reason (why there is no cell).
     """
     return DataFrame([_flat(result) for result in results])
 
@@ -154,6 +154,9 @@ def notes(results: Sequence[MethodResult]) -> list[str]:
         )
     if any(EDGE in _of_cell(result, "optimizer.lr") for result in results):
         lines.append(f"{EDGE} the best learning rate is at the edge of those tried: a better one may lie beyond")
+    for reason in dict.fromkeys(result.reason for result in results if result.reason):
+        named = ", ".join(dict.fromkeys(result.method for result in results if result.reason == reason))
+        lines.append(f"n 0 ({named}): {reason}")
     return lines
 
 
@@ -191,7 +194,7 @@ def _flat(result: MethodResult) -> dict[str, Any]:
         "n": result.n,
         "validation": result.validation,
         **estimates,
-        **{name: getattr(result, name) for name in ("p_value", "p_holm", "test", "verdict")},
+        **{name: getattr(result, name) for name in ("p_value", "p_holm", "test", "verdict", "reason")},
     }
 
 
