@@ -15,6 +15,7 @@ from pandas import DataFrame
 
 from analysis import dots, dynamics_plans, manifest, panels, paper_plans, plotted, ratio_plans
 from analysis.budgets import BUDGET, CONDITION, one_budget, same_budget
+from analysis.cells import nothing_completed
 from analysis.differences import differences
 from analysis.dynamics import dynamics_of
 from analysis.export import csv_text
@@ -23,7 +24,6 @@ from analysis.frame import epochs_of, trials_of
 from analysis.paper import published_data
 from analysis.plans import OWN, PUBLISHED, Data, Plan, Product, Table
 from analysis.plotted import BY_VAL_ROBUST, ChosenBy
-from analysis.words import brief
 from trainers.errors import UserError
 from trainers.files import whole
 from trainers.record import read
@@ -136,7 +136,7 @@ def load(
     records = read(directory)
     trials, epochs = trials_of(records), epochs_of(records)
     if not (trials["outcome"] == "completed").any():
-        raise UserError(f"{directory}: {_nothing_completed(trials)}")
+        raise UserError(f"{directory}: {nothing_completed(trials, 'to draw')}")
     names = {
         record["trial_id"]: record["config"].get("data", {}).get("name", "unnamed data")
         for record in records
@@ -145,23 +145,6 @@ def load(
     trials = trials.assign(data_set=trials["trial_id"].map(names))
     beside = published_data(metric) if published else None
     return Data(trials, epochs, metric, chosen_by, dynamics_of(records), beside=beside)
-
-
-def _nothing_completed(trials: DataFrame) -> str:
-    """What is the matter with trials of which none is completed, and the way out."""
-    counts = trials["outcome"].value_counts()
-    if len(trials) and counts.get("diverged", 0) == len(trials):
-        rates = brief(sorted({trials["optimizer.lr"].min(), trials["optimizer.lr"].max()}))
-        return (
-            f"needs a completed trial to draw, and all {len(trials)} diverged ({trials['reason'].iloc[0]}), which "
-            "stays so when launched again; add smaller values of optimizer.lr to the config and launch that: tried "
-            f"{'was' if len(rates) == 1 else 'were'} {' to '.join(rates)}"
-        )
-    said = f" ({', '.join(f'{n} {name}' for name, n in counts.items())})" if len(trials) else ""
-    return (
-        f"needs a completed trial to draw, got 0 of {len(trials)}{said}; launch the sweep again: it goes on where it "
-        "stopped"
-    )
 
 
 def products(data: Data) -> tuple[list[Product], dict[str, str]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from analysis.cells import best_trials
+from analysis.cells import best_trials, nothing_completed
 from analysis.evaluations import Key, by_key, disjoint, key
 from analysis.frame import load_trials
 from sweep.config import SweepConfig
@@ -128,13 +128,16 @@ def _chosen(directory: Path, records: Records, asked: Asked) -> list[str]:
     completed = [trial.id for trial in progress.trials.values() if trial.finished and trial.outcome == "completed"]
     if asked.trial_ids:
         return list(dict.fromkeys(_named(directory, progress, beginning) for beginning in asked.trial_ids))
+    trials = load_trials(directory)
+    if not completed:
+        raise UserError(f"{directory}: {nothing_completed(trials, 'to attack')}")
     if asked.best:
         by = {"metric": "val_robust", "mode": "max"} | dict(progress.chosen_by)
         overall = asked.best == "overall"
-        best = best_trials(load_trials(directory), f"last_{by['metric']}", mode=by["mode"], overall=overall)
+        best = best_trials(trials, f"last_{by['metric']}", mode=by["mode"], overall=overall)
         completed = [name for name in best["trial_id"] if name in completed]
-    if not completed:
-        raise UserError(f"{directory}: no trial is completed, and only those have weights; launch the sweep again")
+        if not completed:
+            raise UserError(f"{directory}: no cell can be chosen by {by['metric']}; name the trials in place of --best")
     return completed
 
 
