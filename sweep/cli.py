@@ -124,14 +124,17 @@ def launch(
 
 
 @main.command()
-@directory_argument
+@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 def status(directory: Path) -> None:
     """Show how far a run is, also while it runs."""
-    from sweep.journal import is_live
+    from sweep.journal import is_live, is_starting
     from sweep.progress import Progress
     from sweep.screen import table
     from trainers.record import read
 
+    if is_starting(directory):
+        click.echo("a launch is starting: no trial has begun yet")
+        return
     progress = Progress.of(read(directory))
     live = is_live(directory)
     screen = console()

@@ -24,16 +24,31 @@ _ENDINGS = {"table": "txt", "markdown": "md"}
 _METRICS = ("last_test_robust", "last_test_clean", "best_test_robust", "best_test_clean")
 
 _metric = click.option("--metric", type=click.Choice(_METRICS), default=_METRICS[0], help=f"[default: {_METRICS[0]}]")
-directory_argument = click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+
+
+def _refuse_starting(context: click.Context, parameter: click.Parameter, directory: Path | None) -> Path | None:
+    """Refuses a run that a launch has just begun: it is a run, but there is nothing to read yet."""
+    from trainers.errors import UserError
+    from trainers.record import RECORDS_FILE
+
+    if directory is None or (directory / RECORDS_FILE).exists():
+        return directory
+    from sweep.journal import is_starting  # which takes a second to load
+
+    if is_starting(directory):
+        raise UserError(f"{directory}: a launch is starting there and has no records yet; wait for its first trial")
+    return directory
+
+
+_path = click.Path(path_type=Path)
+directory_argument = click.argument("directory", metavar="DIR", type=_path, callback=_refuse_starting)
+_perhaps = click.argument("directory", metavar="[DIR]", type=_path, required=False, callback=_refuse_starting)
 _output = click.option("--output", type=click.Path(path_type=Path), help="File to write [default: stdout].")
 
 
 def _study(command: Any) -> Any:
     """A run's DIR, or --published."""
-    published = click.option("--published", is_flag=True, help="Of the published study, not of a run.")
-    return click.argument("directory", metavar="[DIR]", type=click.Path(path_type=Path), required=False)(
-        published(command)
-    )
+    return _perhaps(click.option("--published", is_flag=True, help="Of the published study, not of a run.")(command))
 
 
 @click.command()
@@ -69,7 +84,7 @@ def results(directory: Path, epochs: bool, evaluations: bool, form: str | None, 
 
 
 @click.command()
-@click.argument("directory", metavar="[DIR]", type=click.Path(path_type=Path), required=False)
+@_perhaps
 @click.option("--published", is_flag=True, help="The published study: beside the run, or without DIR alone.")
 @click.option("--output", type=click.Path(path_type=Path), help="Folder to write to [default: DIR/figures].")
 @click.option("--check", is_flag=True, help="Write nothing; say which would not come out the same again.")
@@ -167,7 +182,8 @@ def claims(
     loaded = claim_study.published() if directory is None else claim_study.load(directory)
     chosen_by = {} if directory is None else chosen_by_of(directory)
     found = ledger(loaded, margin=margin / 100, time_margin=time_margin / 100, y=metric, **chosen_by)
-    click.echo(claim_tables.claims_json(found) if as_json else claim_tables.claims_text(found), nl=False)
+    width = min(claim_tables.WIDTH, console().width)
+    click.echo(claim_tables.claims_json(found) if as_json else claim_tables.claims_text(found, width), nl=False)
 
 
 @click.command()
@@ -176,8 +192,9 @@ def claims(
 def show(directory: Path, trial_id: str) -> None:
     """Show one trial: config, provenance, curve. A beginning of its id is enough."""
     from analysis import views
+    from sweep.screen import print_whole
 
-    console().print(views.trial_view(directory, trial_id))
+    print_whole(console(), views.trial_view(directory, trial_id))
 
 
 #: In the order in which --help lists them.

@@ -225,6 +225,19 @@ def test_status_of_a_live_run_shows_the_running_trials(cli: Callable[..., Result
     assert lines[3].split() == ["abbb", "0/1", "-", "-", "optimizer.lr=0.1", "seed=0"]
 
 
+def test_a_launch_that_has_no_records_yet_is_starting(cli: Callable[..., Result], tmp_path: Path) -> None:
+    from sweep.journal import RunLock
+
+    with RunLock(tmp_path / "new"):
+        answer = cli("status", "new")
+        assert (answer.exit_code, answer.stdout) == (0, "a launch is starting: no trial has begun yet\n")
+        for words in (["results"], ["methods"], ["claims"], ["ratio"], ["figures"], ["show", "{}", "a"], ["evaluate"]):
+            words = [words[0], *(words[1:] or ["{}"])]
+            message = "new: a launch is starting there and has no records yet; wait for its first trial"
+            assert said(cli(*(word.format("new") for word in words))) == message
+    assert said(cli("status", "new")).startswith("new: not a run directory: ")  # a refused launch left its lock
+
+
 def test_results_are_written_as_files(cli: Callable[..., Result], run: Path, tmp_path: Path) -> None:
     rows = cli("results", run, "--format", "csv").stdout.splitlines()
     assert len(rows) == 3

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import io
 import os
+import pty
+import re
+import struct
 import subprocess
+import termios
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -164,3 +170,68 @@ def test_a_stream_waits_for_a_slow_reader_of_a_pipe_that_does_not_block(
     thread.join()
     os.close(reader)
     assert b"".join(got) == text.encode()
+
+
+@pytest.fixture
+def on_terminal(sweep_command: list[str]) -> Callable[..., str]:
+    """Runs `sweep` on a terminal of so many columns; gives what it wrote there, control sequences and all."""
+
+    def run(width: int, *words: object, silence: float = 60.0) -> str:
+        ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
+        program = f"from sweep import streams; streams.SILENCE = {silence}; {sweep_command[2]}"
+        command = [*sweep_command[:2], program, *map(str, words)]
+        environment = {key: value for key, value in os.environ.items() if key != "COLUMNS"} | {"TERM": "xterm"}
+        process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
+        os.close(theirs)
+        said = bytearray()
+        with contextlib.suppress(OSError):  # how a terminal says that nobody holds it any more
+            while part := os.read(ours, 65536):
+                said += part
+        os.close(ours)
+        assert process.wait() == 0
+        return said.decode().replace("\r\n", "\n")
+
+    return run
+
+
+def lines_of(said: str) -> list[str]:
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", said).splitlines()
+
+
+def test_a_silent_command_says_on_a_terminal_that_it_is_at_work_and_wipes_it(
+    undisturbed: Path, on_terminal: Callable[..., str], run_on: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    said = on_terminal(80, "status", undisturbed, silence=0.001)
+    assert said == "sweep status: at work ...\r\x1b[2Kno launch is running\n4 trials: 4 completed\n"
+    assert on_terminal(80, "status", undisturbed) == "no launch is running\n4 trials: 4 completed\n"
+    assert run_on("status", undisturbed).stderr == ""
+
+
+@pytest.mark.parametrize("width", [40, 80])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["results"],
+        *(
+            pytest.param(words, marks=pytest.mark.slow)
+            for words in (["results", "--epochs"], ["methods"], ["claims"], ["ratio"], ["show"])
+        ),
+    ],
+    ids=" ".join,
+)
+def test_what_is_read_fits_the_terminal(
+    words: list[str],
+    width: int,
+    undisturbed: Path,
+    tmp_path: Path,
+    on_terminal: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = tmp_path / "r"
+    run.symlink_to(undisturbed)
+    first = next(record["trial_id"] for record in read(run) if record["record"] == "trial")
+    monkeypatch.chdir(tmp_path)
+    said = on_terminal(width, *words, "r", *([first] if words == ["show"] else []))
+    assert max(map(len, lines_of(said))) <= width
+    assert "…" not in said
