@@ -16,7 +16,7 @@ from pandas import DataFrame, Series
 def csv_text(frame: DataFrame) -> str:
     """The frame as CSV: each number in the fewest digits that read back as the same one, `inf` and nothing for NaN.
 
-    pandas reads it back to the last bit with `float_precision="round_trip"`, not by default.
+    pandas 2 needs `float_precision="round_trip"` to read it back to the last bit.
     """
     return frame.to_csv(index=False, lineterminator="\n")
 
@@ -62,4 +62,4 @@ def _of_one_kind(column: Series[Any]) -> Series[Any]:
     kinds = {type(plain(value)) for value in column} - {type(None)}
     if column.dtype != object or len(kinds) < 2:
         return column
-    return column.map(lambda value: value if plain(value) is None else json.dumps(plain(value))).astype("str")
+    return column.map(lambda value: None if plain(value) is None else json.dumps(plain(value)))

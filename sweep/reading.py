@@ -20,6 +20,9 @@ _RATIO_FORMATS = ("table", "json", "markdown")
 #: The ending of --output that means a format, where it is not the format's name.
 _ENDINGS = {"table": "txt", "markdown": "md"}
 
+#: Endings that mean a file, and so no folder of figures.
+_FILES = (".csv", ".html", ".json", ".md", ".parquet", ".pdf", ".png", ".svg", ".tex", ".txt", ".xlsx")
+
 #: What figures and claims may be about: of the test images.
 _METRICS = ("last_test_robust", "last_test_clean", "best_test_robust", "best_test_clean")
 
@@ -223,6 +226,8 @@ def _figures_folder(directory: Path | None, published: bool, output: Path | None
         raise UserError("figures: needs a run's DIR, or --published for the published study; give one or both")
     if output is None and directory is None:
         raise UserError("--output: needs a folder where there is no DIR; give one")
+    if output is not None and output.suffix.lower() in _FILES and not output.is_dir():
+        raise UserError(f"--output {output}: must be a folder, for many files; got the name of a {output.suffix} file")
     return output or Path(str(directory)) / "figures"
 
 
