@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pandas import DataFrame, Series, concat
 
 from analysis.frame import SUPERSEDED, axes, is_condition
+from analysis.words import brief
 from trainers.errors import UserError, suggestion
 
 Mode = Literal["max", "min"]
@@ -43,6 +44,26 @@ def measured(frame: DataFrame, y: str) -> DataFrame:
     finite = np.isfinite(frame[y].to_numpy(dtype=np.float64))
     usable: DataFrame = frame[finite & (frame["outcome"] == "completed").to_numpy(dtype=bool)]
     return usable
+
+
+def nothing_completed(trials: DataFrame, what_for: str) -> str:
+    """What is the matter with trials of which none is completed, and the way out.
+
+    Args:
+        trials: as `analysis.frame.load_trials` gives them.
+        what_for: a completed one is needed: `to draw`.
+    """
+    counts = trials["outcome"].value_counts()
+    needs = f"needs a completed trial {what_for}"
+    if len(trials) and counts.get("diverged", 0) == len(trials):
+        rates = brief(sorted({trials["optimizer.lr"].min(), trials["optimizer.lr"].max()}))
+        return (
+            f"{needs}, and all {len(trials)} diverged ({trials['reason'].iloc[0]}), which stays so when launched "
+            "again; add smaller values of optimizer.lr to the config and launch that: tried "
+            f"{'was' if len(rates) == 1 else 'were'} {' to '.join(rates)}"
+        )
+    said = f" ({', '.join(f'{n} {name}' for name, n in counts.items())})" if len(trials) else ""
+    return f"{needs}, got 0 of {len(trials)}{said}; launch the sweep again: it goes on where it stopped"
 
 
 def varying(frame: DataFrame) -> list[str]:

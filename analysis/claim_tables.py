@@ -1,14 +1,11 @@
-"""The claims ledger as text: for the terminal, at 100 columns, and JSON."""
+"""The claims ledger as text: for the terminal, at 100 columns or fewer, and JSON."""
 
 from __future__ import annotations
 
-import json
 import math
 import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
-from typing import Any
 
 from pandas import DataFrame
 from rich.console import Group, RenderableType
@@ -16,9 +13,10 @@ from rich.text import Text
 
 from analysis.claims import Claim
 from analysis.evidence import MOST_FURTHER
+from analysis.export import json_text
 from analysis.words import label, short
 
-#: Columns of text.
+#: Columns of text, where there is room for them.
 WIDTH = 100
 
 _COLUMNS = (("network", 24), ("effect [95 % interval]", 27), ("n", 12), ("p (Holm)", 8), ("verdict", 12))
@@ -35,30 +33,45 @@ def claims_view(claims: Sequence[Claim]) -> RenderableType:
     return Group(*map(Text, claims_text(claims).splitlines()))
 
 
-def claims_text(claims: Sequence[Claim]) -> str:
-    """`claims_view` as plain text, no line longer than `WIDTH`."""
-    blocks = [_block([claim for claim in claims if claim.name == name]) for name in _names(claims)]
-    head = "  " + "  ".join(f"{name:<{width}}" for name, width in _COLUMNS).rstrip()
-    return "\n\n".join([head, *("\n".join(block) for block in blocks), "\n".join(_legend(claims))]) + "\n"
+def claims_text(claims: Sequence[Claim], width: int = WIDTH) -> str:
+    """`claims_view` as plain text, no line longer than `width`."""
+    rooms = _rooms(claims, width)
+    blocks = [_block([claim for claim in claims if claim.name == name], width, rooms) for name in _names(claims)]
+    head = _wrapped("  ".join(f"{name:<{room}}" for (name, _), room in zip(_COLUMNS, rooms, strict=True)), width)
+    parts = ["\n".join(lines) for lines in (head, *blocks, _legend(claims, width))]
+    return "\n\n".join(parts) + "\n"
 
 
 def claims_json(claims: Sequence[Claim]) -> str:
     """Every field of every line; null where there is no number, accuracies as fractions, times in seconds."""
-    return json.dumps([_plain(asdict(claim)) for claim in claims], indent=2) + "\n"
+    return json_text(claims)
 
 
-def line_of(claim: Claim) -> str:
+def line_of(claim: Claim, rooms: Sequence[int]) -> str:
     """One line of the ledger: network, effect with interval, n, Holm's p and verdict; unmeasured, why."""
     if claim.verdict == "not measured":
         return f"{_whose(claim)}  not measured: {claim.note}; {claim.config} measures it"
-    values = (
+    return "  ".join(f"{value:<{room}}" for value, room in zip(_values(claim), rooms, strict=True)).rstrip()
+
+
+def _values(claim: Claim) -> tuple[str, ...]:
+    """What stands under `_COLUMNS`."""
+    return (
         _whose(claim),
         f"{_number(claim, claim.estimate)} {_interval(claim)}",
         _plural(claim.n, claim.replicate),
         short(claim.p_holm, 2) or "n/a",
         claim.verdict,
     )
-    return "  ".join(f"{value:<{width}}" for value, (_, width) in zip(values, _COLUMNS, strict=True)).rstrip()
+
+
+def _rooms(claims: Sequence[Claim], width: int) -> list[int]:
+    """How wide the columns are: as in `_COLUMNS`, or where that is too wide, as their contents, or not aligned."""
+    if width >= WIDTH:
+        return [room for _, room in _COLUMNS]
+    rows = [[name for name, _ in _COLUMNS], *(_values(claim) for claim in claims if claim.verdict != "not measured")]
+    rooms = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return rooms if sum(rooms) + 2 * len(rooms) <= width else [0] * len(rooms)
 
 
 def sentence(claim: Claim) -> str:
@@ -104,34 +117,31 @@ def judged_lines(claims: Sequence[Claim], *names: str) -> list[str]:
 
 def claims_frame(claims: Sequence[Claim]) -> DataFrame:
     """The ledger as a table: every field of every line, accuracies as fractions."""
-    return DataFrame([{**asdict(claim), "left_out": ", ".join(_counts(claim))} for claim in claims])
+    return DataFrame([{**vars(claim), "left_out": ", ".join(_counts(claim))} for claim in claims])
 
 
 def rule(claim: Claim) -> str:
     """Where the claim holds, in words: `holds above 0 points`."""
     if claim.unit == "ratio":
-        return f"holds {claim.region} {100 * (claim.threshold - 1):.3g} % more time"
-    bound = f"{100 * claim.threshold:.3g} {_UNITS[claim.unit]}"
+        return f"holds {claim.region} {100 * (claim.threshold - 1):.6g} % more time"
+    bound = f"{100 * claim.threshold:.6g} {_UNITS[claim.unit]}"
     return f"holds within +-{bound}" if claim.region == "within" else f"holds {claim.region} {bound}"
 
 
-def _block(claims: Sequence[Claim]) -> list[str]:
+def _block(claims: Sequence[Claim], width: int, rooms: Sequence[int]) -> list[str]:
     first = claims[0]
-    lines = list(_wrapped(f"{first.name}: {first.statement} ({rule(first)})", indent=""))
+    lines = list(_wrapped(f"{first.name}: {first.statement} ({rule(first)})", width, indent=""))
     if all(claim.verdict == "not measured" for claim in claims):
-        return [*lines, *_wrapped(f"not measured: {first.note}; {first.config} measures it"), *_left_out(first)]
-    lines += [part for claim in claims for part in _wrapped_line(claim)]
+        lines += _wrapped(f"not measured: {first.note}; {first.config} measures it", width)
+        return [*lines, *(part for text in _left_out(first) for part in _wrapped(text.strip(), width, indent="    "))]
+    lines += [part for claim in claims for part in _wrapped(line_of(claim, rooms), width)]
     remarks = [remark for claim in claims for remark in _remarks(claim)]
     said = Counter(what for whose, what in remarks if whose)
     measured = sum(claim.verdict != "not measured" for claim in claims)
     remarks = [("" if said[what] == measured else whose, what) for whose, what in remarks]
     remarks.sort(key=lambda remark: bool(remark[0]))  # what is said of all first
     notes = dict.fromkeys(f"{whose}{what}" for whose, what in remarks)
-    return [*lines, *(part for note in notes for part in _wrapped(note, indent="    "))]
-
-
-def _wrapped_line(claim: Claim) -> Iterable[str]:
-    return _wrapped(line_of(claim)) if claim.verdict == "not measured" else [f"  {line_of(claim)}"]
+    return [*lines, *(part for note in notes for part in _wrapped(note, width, indent="    "))]
 
 
 def _whose(claim: Claim) -> str:
@@ -185,13 +195,14 @@ def _further(claim: Claim) -> str:
     return f"{about} further {claim.replicate}s would decide (95 % interval {bounds}){cost}"
 
 
-def _legend(claims: Sequence[Claim]) -> Iterator[str]:
+def _legend(claims: Sequence[Claim], width: int) -> Iterator[str]:
     tested = sum(math.isfinite(claim.p) for claim in claims)
     about = ", ".join(dict.fromkeys(label(claim.y).removesuffix(" (%)") for claim in claims)) or "accuracies"
     yield from _wrapped(
         f"{about}, in points; intervals are each line's own. A verdict is read from Holm's p, the "
         f"smallest level at which the interval decides, adjusted over all that have one, here {tested}: they hold "
         "together at 5 %",
+        width,
         indent="",
     )
     if any(claim.sequential for claim in claims):
@@ -199,7 +210,7 @@ def _legend(claims: Sequence[Claim]) -> Iterator[str]:
             "seeds were added until a claim was decided (--decide): intervals are confidence sequences, valid at any "
             "stopping; that claim is a family of its own"
         )
-        yield from _wrapped(text, indent="")
+        yield from _wrapped(text, width, indent="")
 
 
 def _number(claim: Claim, value: float) -> str:
@@ -225,14 +236,9 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def _wrapped(text: str, indent: str = "  ") -> Iterable[str]:
-    return textwrap.wrap(text, WIDTH, initial_indent=indent, subsequent_indent=f"{indent}  ")
+def _wrapped(text: str, width: int, indent: str = "  ") -> Iterable[str]:
+    return textwrap.wrap(text, width, initial_indent=indent, subsequent_indent=f"{indent}  ")
 
 
 def _names(claims: Iterable[Claim]) -> list[str]:
     return list(dict.fromkeys(claim.name for claim in claims))
-
-
-def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    """Infinite bounds and NaN as null: JSON has neither."""
-    return {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in values.items()}

@@ -13,7 +13,7 @@ from pandas import DataFrame, Series
 
 from analysis.method_tables import EDGE
 from analysis.styles import Look, crowded, looks
-from analysis.words import of_spread, short
+from analysis.words import brief, of_spread
 
 _BARS = "bars: 95 % t intervals over seeds, cut at 0 and 100,\nin which the error of the test images is not"
 
@@ -72,5 +72,5 @@ def _dots(axes: Axes, part: DataFrame, name: str, styles: dict[str, Look]) -> No
 def _where(row: Series[Any]) -> str:
     """`lr 0.1*, n = 3`."""
     edge = EDGE if row["lr_edge"] else ""
-    rate = f"lr {short(row['optimizer.lr'])}{edge}, " if pd.notna(row.get("optimizer.lr")) else ""
+    rate = f"lr {brief([row['optimizer.lr']])[0]}{edge}, " if pd.notna(row.get("optimizer.lr")) else ""
     return f"{rate}n = {row['n']}"

@@ -223,4 +223,4 @@ def _shown(row: Mapping[Any, Any]) -> dict[str, str]:
 
 
 def _text(value: Any) -> Text:
-    return Text(value if isinstance(value, str) else short(value, 4))  # [a, b] is no markup
+    return Text(value if isinstance(value, str) else short(value))  # [a, b] is no markup

@@ -15,11 +15,13 @@ from pandas import DataFrame
 
 from analysis import dots, dynamics_plans, manifest, panels, paper_plans, plotted, ratio_plans
 from analysis.budgets import BUDGET, CONDITION, one_budget, same_budget
+from analysis.cells import nothing_completed
 from analysis.claim_study import study_of
 from analysis.claim_tables import claims_frame
 from analysis.claims import ledger
 from analysis.differences import differences
 from analysis.dynamics import dynamics_of
+from analysis.export import csv_text
 from analysis.fits import correlations
 from analysis.frame import epochs_of
 from analysis.paper import published_data
@@ -138,12 +140,8 @@ def load(
     records = read(directory)
     study, epochs = study_of(records), epochs_of(records)
     trials = study.trials
-    completed = int((trials["outcome"] == "completed").sum())
-    if not completed:
-        raise UserError(
-            f"{directory}: needs a completed trial to draw, got 0 of {len(trials)}; "
-            "launch the sweep again: it goes on where it stopped"
-        )
+    if not (trials["outcome"] == "completed").any():
+        raise UserError(f"{directory}: {nothing_completed(trials, 'to draw')}")
     names = {
         record["trial_id"]: record["config"].get("data", {}).get("name", "unnamed data")
         for record in records
@@ -167,7 +165,7 @@ def products(data: Data) -> tuple[list[Product], dict[str, str]]:
     for table in (*(TABLES if own else ()), *paper_plans.TABLES):
         rows = table.frame(data)
         if len(rows):
-            texts = {f"{table.name}.csv": _csv(rows)}
+            texts = {f"{table.name}.csv": csv_text(rows)}
             texts |= {f"{table.name}.{ending}": text(rows) for ending, text in table.texts.items()}
             made.append(Product(table.name, texts, trials=trial_ids(table.name, data, [rows])))
         else:
@@ -178,7 +176,7 @@ def products(data: Data) -> tuple[list[Product], dict[str, str]]:
         if first.empty:
             skipped[plan.name] = plan.needs
             continue
-        texts = {f"{stem}.csv": _csv(frame) for stem, frame in frames.items()}
+        texts = {f"{stem}.csv": csv_text(frame) for stem, frame in frames.items()}
         used = trial_ids(plan.name, data if plan in paper_plans.PLANS else pooled, list(frames.values()))
         if (curves := panels.curves(first)) > MOST_CURVES:
             made.append(Product(plan.name, texts, trials=used))
@@ -192,10 +190,6 @@ def difference_cells(data: Data) -> DataFrame:
     """DEAT minus SGD, one row a comparison of two cells, in the metric's own unit."""
     cells = [found.cells for found in differences(data.trials, data.metric).values() if found.n_cells]
     return pd.concat(cells, ignore_index=True) if cells else DataFrame()
-
-
-def _csv(table: DataFrame) -> str:
-    return table.to_csv(index=False, float_format="%.10g", lineterminator="\n")
 
 
 def _write(product: Product, output: Path) -> list[Path]:

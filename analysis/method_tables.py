@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
-from pandas import DataFrame
+from pandas import DataFrame, Series
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from analysis.cells import LEFT_OUT, left_out_text
-from analysis.claim_tables import claims_json, judged_lines
+from analysis.claim_tables import judged_lines
 from analysis.claims import Claim
+from analysis.export import csv_text, json_text
 from analysis.methods import MethodResult, SlotEffect
 from analysis.seeds import Estimate
 from analysis.words import of_spread, short
@@ -47,7 +46,8 @@ def results_frame(results: Sequence[MethodResult]) -> DataFrame:
 
     Returns:
         model.name, the conditions, method, the cell's axes, lr_edge, n, validation, then robust, clean, difference
-        and own each with _low and _high, p_methods, p_methods_holm, test, verdict, cells_left_out.
+        and own each with _low and _high, p_methods, p_methods_holm, test, verdict, reason (why there is no cell),
+        cells_left_out.
     """
     return DataFrame([_flat(result) for result in results])
 
@@ -113,12 +113,10 @@ def methods_text(
         claims: as in `methods_view`.
     """
     if form == "csv":
-        return results_frame(results).to_csv(index=False)
+        return csv_text(results_frame(results))
     if form == "json":
         tables = {"methods": results_frame(results), "slot_effects": effects_frame(effects)}
-        records: dict[str, Any] = {name: _records(table) for name, table in tables.items()}
-        records["claims"] = json.loads(claims_json([claim for claim in claims if claim.name == _ASKED]))
-        return json.dumps(records, indent=2) + "\n"
+        return json_text({**tables, "claims": [claim for claim in claims if claim.name == _ASKED]})
     parts = [*(f"- {line}" for line in map(str.strip, answers(claims))), ""] if answers(claims) else []
     parts += [_markdown(results_rows(results)), *(f"- {note}".replace(EDGE, rf"\{EDGE}") for note in notes(results))]
     if effects:
@@ -173,7 +171,7 @@ def _p_columns(names: tuple[str, str], tested: bool, p: float, p_holm: float) ->
 
 def notes(results: Sequence[MethodResult]) -> list[str]:
     """What a reader of the comparison has to know, one line each."""
-    known = pd.Series([bool(np.isfinite(result.robust.low)) for result in results if np.isfinite(result.robust.value)])
+    known = Series([bool(np.isfinite(result.robust.low)) for result in results if np.isfinite(result.robust.value)])
     lines = [_OWN_BEST, of_spread(_BRACKETS, known, "[n/a]: one seed, or seeds that do not differ, have no interval")]
     ends = [end for r in results for end in (*r.robust[1:], *r.clean[1:], *r.difference[1:], *r.own[1:])]
     if {0.0, 1.0, -1.0} & set(ends):
@@ -204,6 +202,9 @@ def notes(results: Sequence[MethodResult]) -> list[str]:
         lines.append(left_out)
     if any(EDGE in _of_cell(result, "optimizer.lr") for result in results):
         lines.append(f"{EDGE} the best learning rate is at the edge of those tried: a better one may lie beyond")
+    for reason in dict.fromkeys(result.reason for result in results if result.reason):
+        named = ", ".join(dict.fromkeys(result.method for result in results if result.reason == reason))
+        lines.append(f"n 0 ({named}): {reason}")
     return lines
 
 
@@ -246,6 +247,7 @@ def _flat(result: MethodResult) -> dict[str, Any]:
         "p_methods_holm": result.p_holm,
         "test": result.test,
         "verdict": result.verdict,
+        "reason": result.reason,
         LEFT_OUT: result.left_out,
     }
 
@@ -265,11 +267,3 @@ def _markdown(rows: Sequence[dict[str, str]]) -> str:
     lines = [list(rows[0]), ["---:" if name in _NUMERIC else "---" for name in rows[0]]]
     lines += [[value.replace("|", r"\|").replace("*", r"\*") for value in row.values()] for row in rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
-
-
-def _records(table: DataFrame) -> list[dict[str, Any]]:
-    """Rows as plain values, null for NaN."""
-    return [
-        {str(key): None if pd.isna(value) else value for key, value in row.items()}
-        for row in json.loads(table.to_json(orient="records", double_precision=15))
-    ]

@@ -63,6 +63,8 @@ class MethodResult:
     """Supported for all methods together at the comparison's level."""
     left_out: int = 0
     """Cells that were no candidates, fewer of their seeds having completed than of the others."""
+    reason: str = ""
+    """Why no cell could be chosen; empty: one was."""
 
     @property
     def self_chosen(self) -> bool:
@@ -221,7 +223,7 @@ def _told_apart(frame: DataFrame, by: Sequence[str]) -> DataFrame:
         if key not in (known := axes(frame)):
             raise UserError(f"--by {key}: must be an axis of the run; {suggestion(key, known)}")
         word_of_key = key.rpartition(".")[2]
-        names += [f", {word_of_key} {short(value, 4)}" if pd.notna(value) else "" for value in frame[key]]
+        names += [f", {word_of_key} {short(value)}" if pd.notna(value) else "" for value in frame[key]]
     return frame.assign(method=names)
 
 
@@ -281,10 +283,22 @@ def _compared(
             robust=robust.mean(method, confidence),
             clean=clean.mean(method, confidence),
             left_out=int(cell[LEFT_OUT].max()) if len(cell) else 0,
+            reason=_without_cell(trials, chooser) if cell.empty else "",
             **gain,
         )
         rows.append(row)
     return sorted(rows, key=lambda row: -np.nan_to_num(row.robust.value, nan=-1.0))
+
+
+def _without_cell(trials: DataFrame, chooser: str) -> str:
+    """Why no cell of a method's trials could be chosen (`analysis.cells.best_cells`)."""
+    counts = trials["outcome"].value_counts()
+    if not counts.get("completed", 0):
+        return f"no trial completed: {', '.join(f'{n} {name}' for name, n in counts.items())}"
+    if trials.loc[trials["outcome"] == "completed", chooser].isna().all():
+        metric = chooser.removeprefix("last_")
+        return f"{metric}, which chooses the best cell, was not measured: trial.evaluation.splits needs val"
+    return "a trial diverged in every cell that has the metric which chooses"
 
 
 def _values(cell: DataFrame, shown: Sequence[str]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from pandas import DataFrame
 from analysis.cells import several
 from analysis.slots import named
 from analysis.styles import Look, crowded, looks
-from analysis.words import bounds, label, of_spread, scale, short
+from analysis.words import bounds, brief, label, of_spread, scale, short
 
 _MARKERS = "osD^vP*X"
 
@@ -292,8 +292,8 @@ def _cells(
     for _, cell in part.iterrows():
         place = (columns.index(cell[x]), rows.index(cell[y]))
         _cell(axes, place, factor * cell["mean"], int(cell["n"]), int(cell["diverged"]), norm)
-    axes.set_xticks(range(len(columns)), [short(value) for value in columns])
-    axes.set_yticks(range(len(rows)), [short(value) for value in rows])
+    axes.set_xticks(range(len(columns)), brief(columns))
+    axes.set_yticks(range(len(rows)), brief(rows))
 
 
 def _cell(axes: Axes, place: tuple[int, int], mean: float, n: int, diverged: int, norm: Normalize) -> None:
@@ -340,7 +340,7 @@ def _epoch_handles(part: DataFrame, styles: dict[str, Look]) -> list[Line2D]:
     handles = []
     for name, curve in part.groupby("method", sort=True):
         first = curve.iloc[0]
-        where = f"lr {short(first['optimizer.lr'])}, batch {first['batch_size']}, n = {curve['n'].max()}"
+        where = f"lr {brief([first['optimizer.lr']])[0]}, batch {first['batch_size']}, n = {curve['n'].max()}"
         handles.append(Line2D([], [], color=styles[str(name)].colour, label=f"{styles[str(name)].name}: {where}"))
     kinds = [Line2D([], [], color="0.35", ls=style, label=name) for name, style in (("train", "--"), ("test", "-"))]
     return [*handles, *kinds]
@@ -352,9 +352,9 @@ def _log_ticks(axes: Axes, values: Any, digits: int = 3) -> None:
     few = sorted(set(values))
     apart = np.diff(np.log(few)).min(initial=np.inf) * _MOST_TICKS * 1.5 >= np.log(few[-1] / few[0])
     if len(few) <= _MOST_TICKS and apart:
-        axes.set_xticks(few, [short(value, digits) for value in few])
+        axes.set_xticks(few, brief(few, digits))
         axes.set_xticks([], minor=True)
     elif few[-1] / few[0] < _MOST_DECADES:
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value, 3)))
         axes.xaxis.set_minor_formatter(NullFormatter())

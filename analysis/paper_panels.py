@@ -16,7 +16,7 @@ from analysis.cells import several
 from analysis.paper import CONTROL, TREATMENT, spoken
 from analysis.plans import PUBLISHED
 from analysis.styles import looks
-from analysis.words import bounds, label, of_spread, scale, short
+from analysis.words import bounds, brief, label, of_spread, scale, short
 
 #: Panels side by side before the next row of them.
 _ACROSS = 3
@@ -137,7 +137,7 @@ def _studies(part: DataFrame) -> str:
 def _rates_chosen(part: DataFrame) -> Iterator[str]:
     """Of each study: its data, its learning rate, and what that was chosen by."""
     for (study, data_set), rows in part.groupby(["study", "data_set"], sort=True):
-        rates = ", ".join(short(rate) for rate in sorted(rows["optimizer.lr"].unique()))
+        rates = ", ".join(brief(sorted(rows["optimizer.lr"].unique())))
         chosen = "" if study == PUBLISHED else f",\nlr is {rows['chosen'].iloc[0]}"
         yield f"{data_set} ({study}), lr {rates}{chosen}"
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pandas import DataFrame
 
 from analysis.ratio_layouts import LR
-from analysis.words import label, of_spread, scale, short
+from analysis.words import brief, label, of_spread, scale
 
 #: Lines of equal ratio, and steps of each surface's colours.
 _LINES, _STEPS = 7, 9
@@ -142,6 +142,6 @@ def _log_axes(axes: Axes, cells: DataFrame) -> None:
         known = sorted(set(values))
         limit(known[0] / 1.08, known[-1] * 1.08)
         chosen = known if len(known) <= 6 else list(np.quantile(known, np.linspace(0, 1, 5), method="nearest"))
-        ticks(chosen, [short(value) for value in chosen])
+        ticks(chosen, brief(chosen))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_minor_locator(NullLocator())

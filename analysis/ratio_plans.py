@@ -14,6 +14,9 @@ from analysis.words import short
 #: Of more surfaces there is no picture: a row each could not be read.
 MOST_SURFACES = 8
 
+#: Significant digits of a surface: in further ones its optimum moves with the number of threads.
+_DIGITS = 8
+
 
 def surface_frames(data: Data) -> dict[str, DataFrame]:
     """The smooth surfaces' grids, and their cells; each row with `of`, the network, method and setting in words.
@@ -39,16 +42,18 @@ def variance_frame(data: Data) -> DataFrame:
 
 
 def _grid(surface: SmoothSurface) -> DataFrame:
-    value, low, high = surface.angle
+    told = ("angle", "angle_low", "angle_high", "noise")
     return surface.grid.assign(
+        **{name: surface.grid[name].map(_rounded) for name in ("mean", "se")},
         **{"of": _name(surface), "model.name": surface.model, "method": surface.method},
-        angle=value,
-        angle_low=low,
-        angle_high=high,
-        noise=surface.noise,
+        **dict(zip(told, map(_rounded, (*surface.angle, surface.noise)), strict=True)),
         n_cells=surface.n_cells,
         n_trials=surface.n_trials,
     )
+
+
+def _rounded(number: float) -> float:
+    return float(f"{number:.{_DIGITS}g}")
 
 
 def _name(surface: SmoothSurface) -> str:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from analysis.claim_study import Study
 from analysis.claim_tables import judged_lines
 from analysis.claims import Claim, ledger
 from analysis.decomposition import Decomposition, decompositions
+from analysis.export import json_text, plain
 from analysis.partial import PartialCorrelation, partial_correlations
 from analysis.ratio_models import RatioComparison, ratio_comparisons
 from analysis.seeds import Estimate
@@ -132,7 +132,7 @@ def ratio_text(answers: RatioAnswers, form: str) -> str:
         form: json or markdown.
     """
     if form == "json":
-        return json.dumps(ratio_record(answers), indent=2) + "\n"
+        return json_text(ratio_record(answers))
     blocks = ["\n".join(f"- {line}" for line in statements(answers))]
     for name, rows in tables(answers).items():
         if rows:
@@ -144,7 +144,7 @@ def ratio_text(answers: RatioAnswers, form: str) -> str:
 
 def ratio_record(answers: RatioAnswers) -> dict[str, Any]:
     """Every value under its field's name, plain enough for JSON; a surface without its grid."""
-    record = {name: _plain(getattr(answers, name)) for name in answers.__dataclass_fields__}
+    record = {name: plain(getattr(answers, name)) for name in answers.__dataclass_fields__}
     for surface in record["surfaces"]:
         del surface["grid"], surface["cells"]
     return record
@@ -291,18 +291,3 @@ def _estimate(estimate: Estimate, y: str) -> str:
 def _bare(estimate: Estimate, digits: int = 2) -> str:
     value, low, high = (f"{number:.{digits}f}" for number in estimate)
     return f"{value} " + ("[n/a]" if np.isnan(estimate.low) else f"[{low}, {high}]")
-
-
-def _plain(value: Any) -> Any:
-    """Frozen values as mappings, NaN as null."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return {key: _plain(getattr(value, key)) for key in value.__dataclass_fields__}
-    if isinstance(value, Estimate):
-        return {key: _plain(number) for key, number in value._asdict().items()}
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -157,4 +157,4 @@ def _cell(name: str, value: Any) -> str:
         return ""
     if isinstance(value, float) and scale(name) == 100:
         return f"{100 * value:.2f}"
-    return f"{value:.0f}" if name == "seconds" else short(value)
+    return f"{value:.0f}" if name == "seconds" else short(value, 3 if UNITS.get(name) == "nat" else None)

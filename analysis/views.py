@@ -14,6 +14,7 @@ from rich.text import Text
 
 from analysis.cells import several
 from analysis.frame import load_epochs
+from analysis.words import brief
 from trainers.record import METRICS, only_trial, read
 
 #: What is shown of an epoch: accuracies in percent, everything else as it is.
@@ -33,8 +34,10 @@ def epochs_table(frame: DataFrame) -> Table:
     table = Table(box=None, caption="accuracies in %, losses in nats, seconds of training")
     for name in names:
         table.add_column(name.replace("_", " "), justify="right")
-    for row in frame[names].itertuples(index=False):
-        table.add_row(*(_cell(name, value) for name, value in zip(names, row, strict=True)))
+    shown = {name: [_cell(name, value) for value in frame[name]] for name in names}
+    shown["lr"] = brief(list(frame["lr"]), 4)
+    for row in zip(*shown.values(), strict=True):
+        table.add_row(*row)
     return table
 
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from analysis.frame import UNITS
+from trainers.fields import number_text
+
+#: Characters of a value that a picture shows in full.
+_ROOM = 8
 
 _WORDS = {
     "optimizer.lr": "learning rate",
@@ -37,17 +43,37 @@ def scale(metric: str) -> float:
     return 100.0 if UNITS.get(metric) == "fraction" else 1.0
 
 
-def short(value: Any, digits: int = 3) -> str:
-    """A value in a few digits, whole numbers in full, nothing for a missing one.
+def short(value: Any, digits: int | None = None) -> str:
+    """A value as text, nothing for a missing one: a hyperparameter exactly, a measured number in so many digits.
 
-    >>> short(0.1), short(128), short(1024), short(0.000390625, 2), short("fixed"), short(float("nan"))
-    ('0.1', '128', '1024', '0.00039', 'fixed', '')
+    Exactly is the shortest text that reads back as the same value, so that two values never look alike.
+
+    >>> short(0.1), short(128), short(0.999999), short(1 / 3), short("fixed"), short(float("nan"))
+    ('0.1', '128', '0.999999', '0.3333333333333333', 'fixed', '')
+    >>> short(0.000390625, 2), short(1024, 2)
+    ('0.00039', '1024')
     """
-    if isinstance(value, str | bool):
+    if isinstance(value, str | bool | np.bool_):
         return str(value)
     if pd.isna(value):
         return ""
-    return str(int(value)) if value == int(value) else f"{value:.{digits}g}"
+    exact = number_text(value)
+    return exact if digits is None or exact.lstrip("-").isdigit() else f"{value:.{digits}g}"
+
+
+def brief(values: Sequence[Any], digits: int = 3) -> list[str]:
+    """Values as a picture or a column has room for: exactly if that is short, else in the digits that tell them apart.
+
+    >>> brief([0.999999, 1.0]), brief([0.1234567891, 0.1234567892, 0.5]), brief([0.0003906250])
+    (['0.999999', '1'], ['0.1234567891', '0.1234567892', '0.5'], ['0.000391'])
+    """
+    exact = [short(value) for value in values]
+    for places in range(digits, 17):
+        pairs = zip(exact, values, strict=True)
+        texts = [text if len(text) <= _ROOM else f"{value:.{places}g}" for text, value in pairs]
+        if len(set(texts)) == len(set(exact)):
+            return texts
+    return exact
 
 
 def bounds(low: float, high: float) -> str:

@@ -21,6 +21,8 @@ evaluation       an evaluation, through Ray or in this process
 decide           launches seed after seed until a claim is decided
 signals          Ctrl-C and SIGTERM
 screen           the live table
+narrow           tables in the width there is
+streams          stdout and stderr that end no command
 cli              the command `sweep`: what runs
 reading          the same: what reads
 """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import sys
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sweep.reading import COMMANDS, console, directory_argument, summary
+from sweep.streams import outlast, steady
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,6 +34,10 @@ _set = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", he
 class _Cli(click.Group):
     """Says a user's mistake in one line on stderr and exits with 2; anything else is a bug and shows itself."""
 
+    def main(self, *args: Any, **options: Any) -> Any:
+        with steady(" ".join(["sweep", *sys.argv[1:2]])):
+            return super().main(*args, **options)
+
     def invoke(self, context: click.Context) -> Any:
         if hiding := _hiding():
             click.echo(f"sweep: {hiding}", err=True)
@@ -45,9 +49,6 @@ class _Cli(click.Group):
         except UserError as error:
             click.echo(f"sweep: {error}", err=True)
             context.exit(EXIT_USER_ERROR)
-        except BrokenPipeError:  # `sweep results DIR | head`
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            context.exit(0)
         except OSError as error:  # a full disk, a folder that may not be read: not a bug either
             if error.errno is None:
                 raise
@@ -129,6 +130,7 @@ def launch(
     _refuse_half(decide, budget_hours)
     sweep = _load(config, overrides)
     directory = _directory_of(sweep, out)
+    outlast()
     screen = console()
     if decide is not None and budget_hours is not None:
         from sweep.decide import decide as until_decided
@@ -151,14 +153,17 @@ def launch(
 
 
 @main.command()
-@directory_argument
+@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 def status(directory: Path) -> None:
     """Show how far a run is, also while it runs."""
-    from sweep.journal import is_live
+    from sweep.journal import is_live, is_starting
     from sweep.progress import Progress
     from sweep.screen import table
     from trainers.record import read
 
+    if is_starting(directory):
+        click.echo("a launch is starting: no trial has begun yet")
+        return
     progress = Progress.of(read(directory))
     live = is_live(directory)
     screen = console()
@@ -215,6 +220,7 @@ def evaluate(
     from sweep.evaluation_plan import Asked
 
     asked = Asked(attacks, strength=strength, **options)
+    outlast()
     sys.exit(run(directory, asked, console(), overrides=overrides, address=address, serial=serial))
 
 

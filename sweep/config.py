@@ -55,7 +55,7 @@ class ResourcesConfig(Frozen):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.gpu > 1 and not self.gpu.is_integer():
-            raise ValueError(f"gpu: must be a whole number, or a share below 1; got {self.gpu:g}")
+            raise ValueError(f"gpu: must be a whole number, or a share below 1; got {self.gpu!r}")
         return self
 
 

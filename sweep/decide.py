@@ -23,7 +23,7 @@ from analysis import claim_effects as effects
 from analysis.cells import best_trials, measured
 from analysis.claim_blocks import EPOCH_SECONDS, ROBUST, NotMeasured, Options, published_settings
 from analysis.claim_study import Study, decided_by, study_of, trained_elsewhere, with_decay
-from analysis.claim_tables import claims_text, sentence
+from analysis.claim_tables import WIDTH, claims_text, sentence
 from analysis.claims import Claim, ledger, methods_of, question
 from analysis.frame import trials_of
 from sweep.config import SweepConfig
@@ -31,6 +31,7 @@ from sweep.journal import refuse_other_sweep
 from sweep.plan import Plan, earlier_records, plan
 from sweep.progress import Progress, kind_of
 from sweep.runner import EXIT_DONE, EXIT_SOME_FAILED, launch
+from sweep.screen import say as _say
 from sweep.search import fingerprints, fixed_points, planned
 from sweep.signals import EXIT_INTERRUPTED, Interrupted, Interrupts
 from trainers.errors import UserError
@@ -271,12 +272,8 @@ def _hours_left(plans: Sequence[Plan]) -> float | None:
 
 def _close(console: Console, found: tuple[Claim, ...]) -> int:
     if found:
-        _say(console, claims_text(found))
+        _say(console, claims_text(found, min(WIDTH, console.width)))
     return EXIT_DONE
-
-
-def _say(console: Console, text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _cells(config: SweepConfig) -> DataFrame:

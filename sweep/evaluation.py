@@ -27,7 +27,7 @@ from sweep.config import SweepConfig, load
 from sweep.evaluation_plan import Asked, Chunk, Evaluation, described, plan
 from sweep.journal import CONFIG_FILE, EVALUATION, RunLock
 from sweep.runner import EXIT_DONE, EXIT_SOME_FAILED, check_left_to_ray, check_this_machine, data_folders
-from sweep.screen import duration, print_whole
+from sweep.screen import duration, print_whole, say
 from sweep.signals import EXIT_INTERRUPTED, Interrupted, Interrupts
 from sweep.trial import log_folder
 from trainers.errors import UserError
@@ -168,7 +168,7 @@ class _Run:
             self._say(_ended(evaluation, self._chunks[id(evaluation)]))
 
     def _say(self, line: str) -> None:
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        say(self._console, line)
 
 
 def _in_this_process(run: _Run, address: str | None) -> None:
@@ -243,7 +243,7 @@ def _print_table(directory: Path, evaluations: Sequence[Evaluation], console: Co
     """What was asked for, also where it was recorded before, on more images perhaps."""
     frame, asked = load_evaluations(directory), {key(one.named()) for one in evaluations}
     print_whole(console, evaluations_table(frame[[_key(row) in asked for row in frame.to_dict("records")]]))
-    console.print(f"all evaluations: sweep results {directory} --evaluations", highlight=False, soft_wrap=True)
+    say(console, f"all evaluations: sweep results {directory} --evaluations")
 
 
 def _key(row: Mapping[Any, Any]) -> Key:

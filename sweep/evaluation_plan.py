@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from analysis.cells import LEFT_OUT, best_trials, left_out_text
+from analysis.cells import LEFT_OUT, best_trials, left_out_text, nothing_completed
 from analysis.evaluations import Key, by_key, disjoint, key
 from analysis.frame import load_trials
 from sweep.config import SweepConfig
@@ -133,14 +133,17 @@ def _chosen(directory: Path, records: Records, asked: Asked) -> dict[str, int]:
     left_out: dict[str, int] = {}
     if asked.trial_ids:
         return {_named(directory, progress, beginning): 0 for beginning in asked.trial_ids}
+    trials = load_trials(directory)
+    if not completed:
+        raise UserError(f"{directory}: {nothing_completed(trials, 'to attack')}")
     if asked.best:
         by = {"metric": "val_robust", "mode": "max"} | dict(progress.chosen_by)
         overall = asked.best == "overall"
-        best = best_trials(load_trials(directory), f"last_{by['metric']}", mode=by["mode"], overall=overall)
+        best = best_trials(trials, f"last_{by['metric']}", mode=by["mode"], overall=overall)
         left_out = dict(zip(best["trial_id"], best[LEFT_OUT].astype(int), strict=True))
         completed = [name for name in left_out if name in completed]
-    if not completed:
-        raise UserError(f"{directory}: no trial is completed, and only those have weights; launch the sweep again")
+        if not completed:
+            raise UserError(f"{directory}: no cell can be chosen by {by['metric']}; name the trials in place of --best")
     return {name: left_out.get(name, 0) for name in completed}
 
 

@@ -22,7 +22,15 @@ from sweep.trial import Message
 from trainers.errors import UserError
 from trainers.files import remove_parts, whole
 from trainers.provenance import environment, host
-from trainers.record import DynamicsRecord, EpochRecord, OutcomeRecord, RecordFile, dynamics_record, epoch_record
+from trainers.record import (
+    RECORDS_FILE,
+    DynamicsRecord,
+    EpochRecord,
+    OutcomeRecord,
+    RecordFile,
+    dynamics_record,
+    epoch_record,
+)
 
 CONFIG_FILE = "sweep.yaml"
 LOCK_FILE = ".lock"
@@ -133,6 +141,11 @@ def is_live(directory: Path) -> bool:
     except OSError:
         return False
     return False
+
+
+def is_starting(directory: Path) -> bool:
+    """Whether a launch holds the directory and has written no records yet: it plans, or Ray starts."""
+    return not (directory / RECORDS_FILE).exists() and is_live(directory)
 
 
 def refuse_other_sweep(directory: Path, config: SweepConfig) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from trainers.fields import number_text
 from trainers.record import FINISHED, DynamicsRecord, EpochRecord, dynamics_record, epoch_record, finished
 
 #: Every state of a trial, in the order shown: its outcome, or what the lack of one means.
@@ -176,7 +177,7 @@ class Progress:
 
 
 def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return number_text(value) if isinstance(value, float) else str(value)
 
 
 def kind_of(config: Mapping[str, Any]) -> tuple[str, str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 _FORMATS = ("table", "csv", "json", "parquet")
 _METHODS_FORMATS = ("table", "csv", "json", "markdown")
 _RATIO_FORMATS = ("table", "json", "markdown")
+#: The ending of --output that means a format, where it is not the format's name.
+_ENDINGS = {"table": "txt", "markdown": "md"}
+
+#: Endings that mean a file, and so no folder of figures.
+_FILES = (".csv", ".html", ".json", ".md", ".parquet", ".pdf", ".png", ".svg", ".tex", ".txt", ".xlsx")
 
 #: What figures and claims may be about: of the test images.
 _METRICS = ("last_test_robust", "last_test_clean", "best_test_robust", "best_test_clean")
@@ -30,16 +35,31 @@ _choosers = click.option(
     multiple=True,
     help="Seed that chooses each method's best cell; the others, compared there, can decide [default: all choose].",
 )
-directory_argument = click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+
+
+def _refuse_starting(context: click.Context, parameter: click.Parameter, directory: Path | None) -> Path | None:
+    """Refuses a run that a launch has just begun: it is a run, but there is nothing to read yet."""
+    from trainers.errors import UserError
+    from trainers.record import RECORDS_FILE
+
+    if directory is None or (directory / RECORDS_FILE).exists():
+        return directory
+    from sweep.journal import is_starting  # which takes a second to load
+
+    if is_starting(directory):
+        raise UserError(f"{directory}: a launch is starting there and has no records yet; wait for its first trial")
+    return directory
+
+
+_path = click.Path(path_type=Path)
+directory_argument = click.argument("directory", metavar="DIR", type=_path, callback=_refuse_starting)
+_perhaps = click.argument("directory", metavar="[DIR]", type=_path, required=False, callback=_refuse_starting)
 _output = click.option("--output", type=click.Path(path_type=Path), help="File to write [default: stdout].")
 
 
 def _study(command: Any) -> Any:
     """A run's DIR, or --published."""
-    published = click.option("--published", is_flag=True, help="Of the published study, not of a run.")
-    return click.argument("directory", metavar="[DIR]", type=click.Path(path_type=Path), required=False)(
-        published(command)
-    )
+    return _perhaps(click.option("--published", is_flag=True, help="Of the published study, not of a run.")(command))
 
 
 @click.command()
@@ -58,9 +78,8 @@ def results(directory: Path, epochs: bool, evaluations: bool, form: str | None, 
     if epochs and evaluations:
         raise UserError("--epochs: and --evaluations are two tables; leave one of the two out")
     load = load_evaluations if evaluations else frame.load_epochs if epochs else frame.load_trials
+    form = _format(form, output, _FORMATS)
     rows = load(directory)
-    ending = output.suffix.removeprefix(".") if output is not None else ""
-    form = form or (ending if ending in _FORMATS else "table")
     if form != "table":
         _write_frame(rows, form, output)
         return
@@ -76,7 +95,7 @@ def results(directory: Path, epochs: bool, evaluations: bool, form: str | None, 
 
 
 @click.command()
-@click.argument("directory", metavar="[DIR]", type=click.Path(path_type=Path), required=False)
+@_perhaps
 @click.option("--published", is_flag=True, help="The published study: beside the run, or without DIR alone.")
 @click.option("--output", type=click.Path(path_type=Path), help="Folder to write to [default: DIR/figures].")
 @click.option("--check", is_flag=True, help="Write nothing; say which would not come out the same again.")
@@ -130,12 +149,11 @@ def methods(
     from analysis.methods import comparison, slot_effects
     from sweep.screen import print_whole
 
+    form = _format(form, output, _METHODS_FORMATS)
     study, chosen_by = claim_study.chosen_by(claim_study.load(directory), choosers), chosen_by_of(directory)
     claims = ledger(study, **chosen_by)
     results = comparison(study.trials, baseline, by=by, choosers=choosers, **chosen_by)
     effects = () if by or len(results) < 3 else slot_effects(study.trials, choosers=choosers, **chosen_by)
-    ending = "" if output is None else output.suffix.removeprefix(".").replace("md", "markdown")
-    form = form or (ending if ending in _METHODS_FORMATS else "table")
     if form == "table":
         print_whole(console(output), method_tables.methods_view(results, effects, claims))
     else:
@@ -158,10 +176,9 @@ def ratio(directory: Path | None, published: bool, metric: str, form: str | None
     from sweep.screen import print_whole
 
     _refuse_both_studies("ratio", directory, published, metric)
+    form = _format(form, output, _RATIO_FORMATS)
     study = claim_study.published() if directory is None else claim_study.load(directory)
     answers = ratio_tables.ratio_answers(study, metric, **({} if directory is None else chosen_by_of(directory)))
-    ending = "" if output is None else output.suffix.removeprefix(".").replace("md", "markdown")
-    form = form or (ending if ending in _RATIO_FORMATS else "table")
     if form == "table":
         print_whole(console(output), ratio_tables.ratio_models_view(answers))
     else:
@@ -193,7 +210,8 @@ def claims(
     loaded = claim_study.chosen_by(loaded, choosers)
     chosen_by = {} if directory is None else chosen_by_of(directory)
     found = ledger(loaded, margin=margin / 100, time_margin=time_margin / 100, y=metric, **chosen_by)
-    click.echo(claim_tables.claims_json(found) if as_json else claim_tables.claims_text(found), nl=False)
+    width = min(claim_tables.WIDTH, console().width)
+    click.echo(claim_tables.claims_json(found) if as_json else claim_tables.claims_text(found, width), nl=False)
 
 
 @click.command()
@@ -202,8 +220,9 @@ def claims(
 def show(directory: Path, trial_id: str) -> None:
     """Show one trial: config, provenance, curve. A beginning of its id is enough."""
     from analysis import views
+    from sweep.screen import print_whole
 
-    console().print(views.trial_view(directory, trial_id))
+    print_whole(console(), views.trial_view(directory, trial_id))
 
 
 #: In the order in which --help lists them.
@@ -232,6 +251,8 @@ def _figures_folder(directory: Path | None, published: bool, output: Path | None
         raise UserError("figures: needs a run's DIR, or --published for the published study; give one or both")
     if output is None and directory is None:
         raise UserError("--output: needs a folder where there is no DIR; give one")
+    if output is not None and output.suffix.lower() in _FILES and not output.is_dir():
+        raise UserError(f"--output {output}: must be a folder, for many files; got the name of a {output.suffix} file")
     return output or Path(str(directory)) / "figures"
 
 
@@ -259,15 +280,33 @@ def chosen_by_of(directory: Path) -> Mapping[str, Any]:
 
 
 def _write_frame(rows: pd.DataFrame, form: str, output: Path | None) -> None:
+    from analysis.export import csv_text, json_text, write_parquet
     from trainers.errors import UserError
 
     if form == "parquet":
         if output is None:
             raise UserError("--output: parquet is binary and is not written to a terminal; give a file")
-        rows.to_parquet(opened(output), index=False)
+        write_parquet(rows, opened(output))
         return
-    text = rows.to_csv(index=False) if form == "csv" else rows.to_json(orient="records", indent=2) + "\n"
-    _write_text(text, output)
+    _write_text(csv_text(rows) if form == "csv" else json_text(rows), output)
+
+
+def _format(form: str | None, output: Path | None, formats: Sequence[str]) -> str:
+    """The format that is asked for: by name, else by the ending of the file, else the table.
+
+    Raises:
+        UserError: the ending means none of the formats, or another one than the name.
+    """
+    from trainers.errors import UserError
+
+    ending = "" if output is None else output.suffix.removeprefix(".").lower()
+    meant = {_ENDINGS.get(name, name): name for name in formats}
+    if form is None and ending and ending not in meant:
+        known = ", ".join(f".{name}" for name in meant)
+        raise UserError(f"--output {output}: must end in one of {known}, got .{ending}; or name the --format")
+    if form is not None and meant.get(ending, form) != form:
+        raise UserError(f"--output {output}: ends in .{ending} and --format is {form}; leave one of the two out")
+    return form or meant.get(ending, "table")
 
 
 def _write_text(text: str, output: Path | None) -> None:

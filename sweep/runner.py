@@ -11,7 +11,7 @@ from rich.console import Console
 from sweep.config import SweepConfig
 from sweep.journal import Journal, RunLock, refuse_other_sweep
 from sweep.plan import earlier_records, plan
-from sweep.screen import Screen, counts_line
+from sweep.screen import Screen, counts_line, say
 from sweep.search import distinct_data
 from sweep.signals import EXIT_INTERRUPTED, Interrupted, Interrupts
 from sweep.trial import Message, log_folder, run_trial, trial_values
@@ -53,7 +53,7 @@ def launch(
         try:
             earlier = earlier_records(directory)
             wanted = plan(config, earlier, code_version())
-            console.print("\n".join(wanted.lines()), markup=False, highlight=False, soft_wrap=True)
+            say(console, "\n".join(wanted.lines()))
             if not wanted.left:
                 return EXIT_DONE
             journal = Journal(directory, wanted, earlier)

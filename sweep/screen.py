@@ -12,19 +12,21 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from sweep.narrow import WIDEST, Fitted, fitted
 from sweep.progress import Progress, TrialProgress
 from sweep.trial import Message
 
 #: Seconds between two drawings of the live table.
 REFRESH = 0.5
-#: Columns that a table may take where it is printed whole.
-WIDEST = 1000
 #: Running trials shown at most.
 ROWS = 20
 
 
 def print_whole(console: Console, shown: RenderableType) -> None:
-    """Prints tables as wide as they are: a narrow terminal breaks their lines, but no name or number is cut off."""
+    """Prints tables so that no name or number is cut off: in a terminal's width, elsewhere as wide as they are."""
+    if console.is_terminal:
+        console.print(fitted(shown))
+        return
     if isinstance(shown, Group):
         for part in shown.renderables:
             print_whole(console, part)
@@ -35,6 +37,11 @@ def print_whole(console: Console, shown: RenderableType) -> None:
         console.width = max(width, needed)
     console.print(shown)
     console.width = width
+
+
+def say(console: Console, text: str) -> None:
+    """Prints plain text: on a terminal broken between its words, elsewhere as it is."""
+    console.print(text, markup=False, highlight=False, soft_wrap=not console.is_terminal)
 
 
 def duration(seconds: float | None) -> str:
@@ -86,7 +93,7 @@ def table(progress: Progress, live: bool = True) -> RenderableType:
         )
     parts: list[RenderableType] = [Text(counts_line(progress, live))]
     if running:
-        parts.append(rows)
+        parts.append(Fitted(rows, share=False))
     if len(running) > ROWS:
         parts.append(Text(f"and {len(running) - ROWS} more"))
     if live:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, WithJsonSchema
+
+#: Radii and steps of attacks, of which nobody knows the decimals.
+_PIXELS = {k / 255: f"{k}/255" for k in range(1, 17)}
 
 
 def parse_number(value: Any) -> Any:
@@ -22,6 +26,20 @@ def parse_number(value: Any) -> Any:
         return float(numerator) / float(denominator) if slash else float(numerator)
     except (ValueError, ZeroDivisionError):
         raise ValueError(f"must be a number such as 0.1, 1e-4 or 8/255, got {value!r}") from None
+
+
+def number_text(value: float) -> str:
+    """A number in the shortest text that reads back as the same one; the small fractions of 255 as `parse_number` does.
+
+    >>> number_text(0.1), number_text(128), number_text(0.999999999), number_text(4e-9), number_text(8 / 255)
+    ('0.1', '128', '0.999999999', '4e-09', '8/255')
+    """
+    if isinstance(value, int) or (math.isfinite(value) and value == int(value) and abs(value) < 2**53):
+        return str(int(value))
+    short = f"{value:g}"
+    if float(short) == value:
+        return short
+    return _PIXELS.get(value) or repr(float(value))
 
 
 def _whole(value: Any) -> Any:

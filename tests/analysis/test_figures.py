@@ -63,12 +63,29 @@ def test_k_surface_is_drawn_once_k1_or_k2_varies_and_the_rest_is_skipped(run, tm
     assert drawing.skipped["table2"] == "needs completed trials of PGD-AT and DEAT of one network and batch size"
 
 
-def test_no_completed_trial_is_a_user_error(run, tmp_path):
-    run.trial("a")
-    run.start("a")
-    run.outcome("a", "diverged", epochs=0)
-    with pytest.raises(UserError, match="needs a completed trial to draw, got 0 of 1"):
+@pytest.mark.parametrize(
+    ("outcome", "message"),
+    [
+        (
+            "diverged",
+            "needs a completed trial to draw, and all 2 diverged (train_robust_loss is nan in epoch 1), which stays so "
+            "when launched again; add smaller values of optimizer.lr to the config and launch that: tried were 5 to 50",
+        ),
+        (
+            "interrupted",
+            "needs a completed trial to draw, got 0 of 2 (1 diverged, 1 interrupted); launch the sweep again: it goes "
+            "on where it stopped",
+        ),
+    ],
+)
+def test_no_completed_trial_says_what_is_the_matter_and_the_way_out(run, tmp_path, outcome, message):
+    for name, lr, ended in (("a", 5.0, "diverged"), ("b", 50.0, outcome)):
+        run.trial(name, optimizer__lr=lr)
+        run.start(name)
+        run.outcome(name, ended, epochs=0, reason="train_robust_loss is nan in epoch 1")
+    with pytest.raises(UserError) as error:
         draw(run.directory, tmp_path / "out")
+    assert str(error.value) == f"{run.directory}: {message}"
     assert not (tmp_path / "out").exists()
 
 
@@ -194,7 +211,7 @@ def test_figure_numbers_read_back_from_csv_are_those_drawn(ratio_run, tmp_path, 
     back = pd.read_csv(tmp_path / "out" / "surface_lr_batch.csv")
     trials = load_trials(ratio_run.directory)
     expected = plotted.grid(trials, "optimizer.lr", "batch_size", "last_test_robust")
-    pd.testing.assert_frame_equal(back, expected, check_dtype=False, rtol=1e-8)
+    pd.testing.assert_frame_equal(back, expected, check_dtype=False, check_exact=True)
 
 
 def test_panels_of_a_surface_share_their_cells_lr_across_and_batch_up():

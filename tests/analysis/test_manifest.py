@@ -195,7 +195,7 @@ def test_records_that_change_no_number_leave_all_the_same(run: Any, drawn: Path)
 def test_other_code_is_named_where_a_number_differs(run: Any, drawn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(manifest, "code_version", lambda: "another")
     assert set(figures.check(run.directory, drawn).values()) == {"same"}
-    monkeypatch.setattr(figures, "_csv", lambda table: table.to_csv(index=False, sep=";"))
+    monkeypatch.setattr(figures, "csv_text", lambda table: table.to_csv(index=False, sep=";"))
     assert figures.check(run.directory, drawn)["figure4"] == "differs: code version"
 
 
@@ -203,7 +203,7 @@ def test_another_version_of_a_package_is_named(run: Any, drawn: Path, monkeypatc
     known = manifest.read(drawn)
     known["versions"]["scipy"] = "0.1"
     manifest.write(known, {}, drawn)
-    monkeypatch.setattr(figures, "_csv", lambda table: table.to_csv(index=False, sep=";"))
+    monkeypatch.setattr(figures, "csv_text", lambda table: table.to_csv(index=False, sep=";"))
     assert figures.check(run.directory, drawn)["figure4"].startswith("differs: scipy 0.1, now ")
 
 

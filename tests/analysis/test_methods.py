@@ -448,6 +448,32 @@ def test_command_prints_methods_effects_and_notes(methods_run):
     assert "each method at its own best cell by the validation metric; accuracies in %" in shown
 
 
+def test_a_method_without_a_cell_says_why(frame_of):
+    unmeasured = [trial(0.5, lr=lr, last_val_robust=np.nan) for lr in (0.1, 0.3)]
+    lost = [trial(0.5, lr=lr, objective="trades", outcome="diverged") for lr in (0.1, 0.3)]
+    half = [
+        trial(0.5, seed, lr, objective="mart", outcome=outcome)
+        for lr in (0.1, 0.3)
+        for seed, outcome in enumerate(("completed", "diverged"))
+    ]
+    results = comparison(frame_of(unmeasured + lost + half))
+    assert [line for line in notes(results) if line.startswith("n 0")] == [
+        "n 0 (PGD-AT): val_robust, which chooses the best cell, was not measured: trial.evaluation.splits needs val",
+        "n 0 (TRADES): no trial completed: 2 diverged",
+        "n 0 (MART): a trial diverged in every cell that has the metric which chooses",
+    ]
+    assert results_frame(results)["reason"].str.len().min() > 0
+    assert set(results_frame(comparison(frame_of([trial(0.5)])))["reason"]) == {""}
+
+
+def test_methods_told_apart_by_values_that_are_near_are_not_pooled(frame_of):
+    rows = [trial(0.5, **{"optimizer.k1": k1}) for k1 in (0.123456, 0.123457)]
+    assert {result.method for result in comparison(frame_of(rows), by=["optimizer.k1"])} == {
+        "PGD-AT, k1 0.123456",
+        "PGD-AT, k1 0.123457",
+    }
+
+
 def test_command_writes_every_format_by_the_ending_of_the_file(methods_run, tmp_path):
     for ending in ("csv", "json", "md"):
         assert said(methods_run, "--output", tmp_path / f"t.{ending}") == ""
@@ -455,7 +481,7 @@ def test_command_writes_every_format_by_the_ending_of_the_file(methods_run, tmp_
     values = json.loads((tmp_path / "t.json").read_text())
     assert [row["method"] for row in values["methods"]] == rows["method"].tolist()
     assert [row["effect"] for row in values["slot_effects"]] == ["TRADES - PGD-AT", "with AWP - without"]
-    assert rows["robust"].to_numpy() == pytest.approx([row["robust"] for row in values["methods"]])
+    assert rows["robust"].tolist() == [row["robust"] for row in values["methods"]]
     lines = (tmp_path / "t.md").read_text().splitlines()
     assert lines[:2] == [
         "| method | optimizer.lr | n | robust | clean | robust - baseline | verdict |",

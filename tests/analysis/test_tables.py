@@ -10,6 +10,7 @@ from analysis.fits import correlations
 from analysis.frame import load_trials
 from analysis.tables import correlation_table, summary, trials_table
 from analysis.words import label
+from trainers.fields import parse_number
 
 
 def text(renderable):
@@ -23,6 +24,16 @@ def test_trials_table_shows_the_axes_that_vary_in_percent(ratio_trials):
     assert "optimizer.lr" in shown
     assert "model.name" not in shown
     assert f"{100 * ratio_trials['last_test_robust'].iloc[0]:.2f}" in shown
+
+
+def test_a_hyperparameter_is_shown_in_full(run):
+    values = [0.999999, 1.0, 0.123456789, 0.12345678901234566, 8 / 255]
+    for number, value in enumerate(values):
+        run.whole(f"t{number}", [0.5], optimizer__name="deat", optimizer__k2=value)
+    table = trials_table(load_trials(run.directory))
+    (column,) = [column for column in table.columns if column.header == "optimizer.k2"]
+    assert list(column.cells) == ["0.999999", "1", "0.123456789", "0.12345678901234566", "8/255"]
+    assert [parse_number(text) for text in column.cells] == values
 
 
 def test_trials_table_of_an_empty_run_renders(run):

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from analysis.claims import NAMES
+from analysis.claim_study import published
+from analysis.claim_tables import claims_text
+from analysis.claims import NAMES, ledger
 from sweep.cli import main
 
 Cli = Callable[..., Result]
@@ -34,6 +36,14 @@ def test_the_published_ledger_names_every_claim_and_exits_with_0(cli: Cli) -> No
     assert result.exit_code == 0
     assert [line.partition(":")[0] for line in result.stdout.splitlines() if line.startswith(NAMES)] == list(NAMES)
     assert max(map(len, result.stdout.splitlines())) <= 100
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_the_ledger_of_a_narrow_terminal_says_the_same(width: int) -> None:
+    claims = ledger(published())
+    text = claims_text(claims, width)
+    assert max(map(len, text.splitlines())) <= width
+    assert text.split() == claims_text(claims).split()
 
 
 def test_json_is_the_same_ledger(cli: Cli) -> None:

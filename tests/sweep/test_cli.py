@@ -10,7 +10,9 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
 
@@ -246,6 +248,19 @@ def test_status_of_a_live_run_shows_the_running_trials(cli: Callable[..., Result
     assert lines[3].split() == ["abbb", "0/1", "-", "-", "optimizer.lr=0.1", "seed=0"]
 
 
+def test_a_launch_that_has_no_records_yet_is_starting(cli: Callable[..., Result], tmp_path: Path) -> None:
+    from sweep.journal import RunLock
+
+    with RunLock(tmp_path / "new"):
+        answer = cli("status", "new")
+        assert (answer.exit_code, answer.stdout) == (0, "a launch is starting: no trial has begun yet\n")
+        for words in (["results"], ["methods"], ["claims"], ["ratio"], ["figures"], ["show", "{}", "a"], ["evaluate"]):
+            words = [words[0], *(words[1:] or ["{}"])]
+            message = "new: a launch is starting there and has no records yet; wait for its first trial"
+            assert said(cli(*(word.format("new") for word in words))) == message
+    assert said(cli("status", "new")).startswith("new: not a run directory: ")  # a refused launch left its lock
+
+
 def test_results_are_written_as_files(cli: Callable[..., Result], run: Path, tmp_path: Path) -> None:
     rows = cli("results", run, "--format", "csv").stdout.splitlines()
     assert len(rows) == 3
@@ -255,6 +270,84 @@ def test_results_are_written_as_files(cli: Callable[..., Result], run: Path, tmp
     assert len(json.loads(cli("results", run, "--epochs", "--format", "json").stdout)) == 1
     assert cli("results", run, "--format", "parquet", "--output", "t.parquet").exit_code == 0
     assert (tmp_path / "t.parquet").read_bytes()[:4] == b"PAR1"
+
+
+LR, SEED = 3.975001798549015e-09, 2**63 - 1
+
+
+@pytest.fixture
+def exact(tmp_path: Path) -> Path:
+    """A run of one trial whose numbers need every digit."""
+    directory = tmp_path / "exact"
+    directory.mkdir()
+    file = RecordFile(directory)
+    config = {"model": {"name": "small_cnn"}, "optimizer": {"name": "sgd", "lr": LR}, "batch_size": 32, "epochs": 1}
+    trial = {"trial_id": "aaaa", "number": 0, "config": config, "point": {"optimizer.lr": LR}, "seed": SEED}
+    file.append("trial", trial)
+    file.append("start", {"trial_id": "aaaa", "time": 1.0, "host": "h", "device": "cpu", "code_version": "abc"})
+    file.append("epoch", EpochRecord("aaaa", 1, LR, val_robust=1 / 3, test_robust=0.1 + 0.2, test_clean_loss=1e-320))
+    file.append("outcome", OutcomeRecord("aaaa", "completed", "", 1))
+    file.close()
+    return directory
+
+
+def read_back(path: Path) -> dict[str, Any]:
+    """The one row of a file of numbers."""
+    if path.suffix == ".json":
+        return dict(json.loads(path.read_text(), parse_constant=pytest.fail)[0])
+    frame = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
+    return dict(frame.iloc[0])
+
+
+@pytest.mark.parametrize("ending", ["csv", "json", "parquet"])
+def test_results_in_every_format_give_every_number_back(ending: str, cli: Callable[..., Result], exact: Path) -> None:
+    path = exact / f"t.{ending}"
+    assert cli("results", exact, "--output", path).exit_code == 0
+    row = read_back(path)
+    assert (row["optimizer.lr"], row["lr_batch_ratio"], row["seed"]) == (LR, LR / 32, SEED)
+    assert (row["last_val_robust"], row["last_test_robust"], row["last_test_clean_loss"]) == (1 / 3, 0.1 + 0.2, 1e-320)
+    assert cli("results", exact, "--epochs", "--output", path).exit_code == 0
+    row = read_back(path)
+    assert (row["lr"], row["test_robust"], row["seed"]) == (LR, 0.1 + 0.2, SEED)
+
+
+def test_methods_and_ratio_give_every_number_back(cli: Callable[..., Result], exact: Path) -> None:
+    rows = json.loads(cli("methods", exact, "--format", "json").stdout, parse_constant=pytest.fail)
+    assert (rows["methods"][0]["validation"], rows["methods"][0]["robust"]) == (1 / 3, 0.1 + 0.2)
+    assert cli("methods", exact, "--output", exact / "m.csv").exit_code == 0
+    assert read_back(exact / "m.csv")["robust"] == 0.1 + 0.2
+    for words in (["ratio", exact, "--format", "json"], ["claims", exact, "--json"]):
+        json.loads(cli(*words).stdout, parse_constant=pytest.fail)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["results", "{run}", "--output", "r.xlsx"],
+         "--output r.xlsx: must end in one of .txt, .csv, .json, .parquet, got .xlsx; or name the --format"),
+        (["methods", "{run}", "--output", "r.parquet"],
+         "--output r.parquet: must end in one of .txt, .csv, .json, .md, got .parquet; or name the --format"),
+        (["ratio", "{run}", "--output", "r.csv"],
+         "--output r.csv: must end in one of .txt, .json, .md, got .csv; or name the --format"),
+        (["results", "{run}", "--format", "csv", "--output", "r.json"],
+         "--output r.json: ends in .json and --format is csv; leave one of the two out"),
+        (["methods", "{run}", "--format", "table", "--output", "r.md"],
+         "--output r.md: ends in .md and --format is table; leave one of the two out"),
+    ],
+)  # fmt: skip
+def test_an_ending_that_is_no_format_or_another_one_is_refused(
+    words: list[str], message: str, cli: Callable[..., Result], run: Path
+) -> None:
+    assert said(cli(*(word.format(run=run) for word in words))) == message
+    assert not [path for path in Path().iterdir() if path.name.startswith("r.")]
+
+
+def test_a_format_by_name_needs_no_ending_of_its_own(cli: Callable[..., Result], run: Path) -> None:
+    for name in ("numbers", "numbers.dat", "numbers.CSV"):
+        assert cli("results", run, "--format", "csv", "--output", name).exit_code == 0
+        assert Path(name).read_text().startswith("trial_id,")
+    assert cli("results", run, "--output", "table.txt").exit_code == 0
+    assert "trial_id" in Path("table.txt").read_text()
 
 
 def test_parquet_is_not_written_to_a_terminal(cli: Callable[..., Result], run: Path) -> None:

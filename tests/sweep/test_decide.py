@@ -296,7 +296,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, *script: tuple[tuple[str, int], ..
 
     monkeypatch.setattr(module, "_planned", lambda design, directory, seeds: ([], []))
     monkeypatch.setattr(module, "_look", look)
-    monkeypatch.setattr(module, "claims_text", lambda claims: "the verdict")
+    monkeypatch.setattr(module, "claims_text", lambda claims, width: "the verdict")
     return run
 
 

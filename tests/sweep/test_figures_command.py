@@ -105,6 +105,11 @@ def test_nothing_to_draw_is_said_in_one_line(cli: Callable[..., Result], run: Pa
     assert said(cli()) == "figures: needs a run's DIR, or --published for the published study; give one or both"
     assert said(cli("--published")) == "--output: needs a folder where there is no DIR; give one"
     assert said(cli("--check")) == "--output: needs a folder where there is no DIR; give one"
+    for name in ("r.xlsx", "figure.PDF"):
+        suffix = Path(name).suffix
+        assert said(cli(run, "--output", name)) == (
+            f"--output {name}: must be a folder, for many files; got the name of a {suffix} file"
+        )
     assert "no such file; draw the figures first, without --check" in said(cli(run, "--check"))
 
 

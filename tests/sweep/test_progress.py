@@ -196,7 +196,7 @@ def test_what_failed_in_this_launch_is_not_left() -> None:
 def test_the_label_is_the_point_and_the_seed() -> None:
     assert Progress.of([launch(), trial("a")]).trials["a"].label() == "optimizer.lr=0.1 optimizer.name=sgd seed=0"
     drawn = trial("a") | {"point": {"optimizer.lr": 0.0123456, "batch_size": 12345}, "seed": 3}
-    assert Progress.of([launch(), drawn]).trials["a"].label() == "optimizer.lr=0.01235 batch_size=12345 seed=3"
+    assert Progress.of([launch(), drawn]).trials["a"].label() == "optimizer.lr=0.0123456 batch_size=12345 seed=3"
 
 
 def test_a_trial_that_starts_again_has_no_outcome_until_it_ends() -> None:

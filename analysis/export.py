@@ -1,0 +1,65 @@
+"""Numbers as files that give each of them back exactly: CSV, JSON, parquet."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import is_dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pandas import DataFrame, Series
+
+
+def csv_text(frame: DataFrame) -> str:
+    """The frame as CSV: each number in the fewest digits that read back as the same one, `inf` and nothing for NaN.
+
+    pandas 2 needs `float_precision="round_trip"` to read it back to the last bit.
+    """
+    return frame.to_csv(index=False, lineterminator="\n")
+
+
+def json_text(value: Any) -> str:
+    """Any value as strict JSON, each number in the fewest digits that read back as the same one.
+
+    JSON has neither NaN nor an infinity: both are null. No measured number is lost so: a loss that is not finite ends
+    its trial as `diverged`, and `reason` names the loss and which of the two it is.
+
+    Args:
+        value: a frame, which becomes a mapping a row, or what `plain` takes.
+    """
+    return json.dumps(plain(value), indent=2, allow_nan=False) + "\n"
+
+
+def write_parquet(frame: DataFrame, path: Path) -> None:
+    """The frame as parquet. A column of several kinds, which parquet has not, holds its values' JSON text."""
+    frame.apply(_of_one_kind).to_parquet(path, index=False)
+
+
+def plain(value: Any) -> Any:
+    """Frames, frozen values and numpy's numbers as what JSON has; null for what is missing or not finite."""
+    if isinstance(value, DataFrame):
+        rows = zip(*(value[name] for name in value.columns), strict=True)
+        return [dict(zip(map(str, value.columns), map(plain, row), strict=True)) for row in rows]
+    if is_dataclass(value) and not isinstance(value, type):
+        return {key: plain(getattr(value, key)) for key in value.__dataclass_fields__}
+    if hasattr(value, "_asdict"):
+        value = value._asdict()
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str):
+        return [plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or value is pd.NA or value is pd.NaT:
+        return None
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def _of_one_kind(column: Series[Any]) -> Series[Any]:
+    kinds = {type(plain(value)) for value in column} - {type(None)}
+    if column.dtype != object or len(kinds) < 2:
+        return column
+    return column.map(lambda value: None if plain(value) is None else json.dumps(plain(value)))

@@ -1,0 +1,116 @@
+"""stdout and stderr that end no command: readers that go away, characters that have no code, a second of silence."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import select
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, TextIO
+
+#: Seconds after which a command that has said nothing yet says that it is at work.
+SILENCE = 1.0
+
+
+_NAMES = {1: "stdout", 2: "stderr"}
+
+
+class _Stream(io.FileIO):
+    """A file descriptor to write to; once nobody reads it, what is written is dropped.
+
+    A stream that fails in another way, on a full disk, raises once: a file cut off must not look whole. After
+    `outlast` it raises never.
+    """
+
+    lasting = False
+
+    def write(self, data: Any) -> int:
+        """As of any raw stream, but that it waits where a pipe is full and does not block."""
+        _notice.end()
+        try:
+            while (written := super().write(data)) is None:
+                select.select([], [self], [])
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+            if error.errno != errno.EPIPE and not _Stream.lasting:
+                raise OSError(error.errno, error.strerror, _NAMES.get(self.fileno())) from None
+            return len(data)
+        return written
+
+
+class _Notice:
+    """One line on a terminal while a command is silent; wiped by the first thing that it says."""
+
+    def __init__(self) -> None:
+        self._lock, self._timer, self._shown = threading.Lock(), threading.Timer(0, lambda: None), False
+
+    def begin(self, line: str) -> None:
+        self._timer = threading.Timer(SILENCE, self._show, (line,))
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _show(self, line: str) -> None:
+        with self._lock, suppress(OSError):
+            if not self._timer.finished.is_set():
+                self._shown = os.write(2, line.encode()) > 0
+
+    def end(self) -> None:
+        with self._lock, suppress(OSError):
+            self._timer.cancel()
+            if self._shown:
+                self._shown = False
+                os.write(2, b"\r\x1b[2K")
+
+
+_notice = _Notice()
+
+
+@contextmanager
+def steady(command: str) -> Iterator[None]:
+    """A block, the whole of a command, in which stdout and stderr end nothing.
+
+    A pipe that is closed swallows the rest, and the exit code is that of the work; a character that the encoding lacks
+    is written as its number; a descriptor that is closed is the null device. Streams that are not the process's own,
+    as in tests, stay as they are.
+
+    Args:
+        command: as it is said, on a terminal alone, that it is at work.
+    """
+    _fill()
+    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+        if (stream := getattr(sys, name)) is getattr(sys, f"__{name}__"):
+            setattr(sys, name, _wrapped(stream, descriptor))
+    if os.isatty(2) and os.environ.get("TERM", "dumb") != "dumb" and isinstance(sys.stderr, io.TextIOWrapper):
+        _notice.begin(f"{command}: at work ...")
+    try:
+        yield
+    finally:
+        _notice.end()
+
+
+def outlast() -> None:
+    """From now on no failure to write stops the command: its work is in files, and the screen only shows it."""
+    _Stream.lasting = True
+
+
+def _fill() -> None:
+    """Gives descriptors 0 to 2 that are closed to the null device, lest a file of ours be opened as stdout."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) < 3:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+
+
+def _wrapped(stream: TextIO | None, descriptor: int) -> io.TextIOWrapper:
+    line_buffering = descriptor == 2 or os.isatty(descriptor)
+    if stream is not None:
+        stream.flush()
+    return io.TextIOWrapper(
+        io.BufferedWriter(_Stream(descriptor, "w", closefd=False)),
+        encoding=getattr(stream, "encoding", "utf-8"),
+        errors="backslashreplace",
+        line_buffering=line_buffering,
+    )
