@@ -15,7 +15,7 @@ FLOORS = ("trainers", "analysis", "sweep")
 FILES = [path.relative_to(ROOT) for floor in FLOORS for path in sorted((ROOT / floor).rglob("*.py"))]
 
 #: The modules of trainers that import no torch, so that whoever reads records need not wait for it.
-LIGHT = ("trainers.record", "trainers.config", "trainers.fields", "trainers.errors", "trainers.files")
+LIGHT = tuple(f"trainers.{name}" for name in ("record", "config", "presets", "fields", "errors", "files"))
 FOREIGN = {
     "trainers": ("ray", "optuna", "pandas", "analysis", "sweep"),
     "analysis": ("torch", "torchvision", "ray", "optuna", "sweep"),
