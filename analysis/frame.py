@@ -44,7 +44,7 @@ _OF_OPTIMIZER = tuple(f"optimizer.{key}" for key in ("weight_decay", "momentum",
 _READ_BY_SOME = ("schedule.", "averaging.", "attack.", "dynamics.", "optimizer.decoupled_weight_decay")
 
 #: Among these, and lacking where it is the default.
-_LEFT_OUT_AT_DEFAULT = "schedule.warmup_epochs"
+_LEFT_OUT_AT_DEFAULT = ("schedule.warmup_epochs",)
 
 #: Where and with what code a trial last ran.
 _PROVENANCE = ("host", "device", "code_version")
@@ -358,7 +358,7 @@ def _axis_values(trials: Sequence[_Trial], slots: Sequence[Slots]) -> dict[str, 
     written = dict.fromkeys(key for trial in trials for key in leaves(trial.config))
     columns: dict[str, list[Any]] = {}
     for key in dict.fromkeys([*BASE_AXES, *points, *written]):
-        values = _with_defaults(key, _values(trials, slots, key), methods)
+        values = _with_defaults(key, _values(trials, slots, key), slots)
         own = {name for name, trial in zip(methods, trials, strict=True) if key in trial.point}
         own |= _in_which_several(values, methods)
         if key in _OF_OPTIMIZER:
@@ -373,25 +373,30 @@ def _axis_values(trials: Sequence[_Trial], slots: Sequence[Slots]) -> dict[str, 
     return columns
 
 
-def _with_defaults(key: str, values: Sequence[Any], methods: Sequence[str]) -> list[Any]:
-    """The values, with the default for a trial that lacks the key where another one of its method has it.
+def _with_defaults(key: str, values: Sequence[Any], slots: Sequence[Slots]) -> list[Any]:
+    """The values, with its method's default for a trial that lacks the key where another one of the method has it.
 
     So that a trial of code that did not know the key yet, or leaves it out of the identity at its default, is in one
     cell with those that have the default, and in no other.
     """
-    read_by_all = key == _LEFT_OUT_AT_DEFAULT or not key.startswith(_READ_BY_SOME)
+    read_by_all = key in _LEFT_OUT_AT_DEFAULT or not key.startswith(_READ_BY_SOME)
     if not read_by_all or all(value == value for value in values):
         return list(values)
-    default = _at(_defaults(), key)
-    have = {name for name, value in zip(methods, values, strict=True) if value == value}
-    pairs = zip(methods, values, strict=True)
-    return [default if value != value and name in have else value for name, value in pairs]
+    have = {choice for choice, value in zip(slots, values, strict=True) if value == value}
+    pairs = zip(slots, values, strict=True)
+    return [_at(_defaults(choice), key) if value != value and choice in have else value for choice, value in pairs]
 
 
 @functools.cache
-def _defaults() -> dict[str, Any]:
-    """What a config that says nothing means."""
-    return TrialConfig().resolved().model_dump(mode="json")
+def _defaults(slots: Slots) -> dict[str, Any]:
+    """What a config means that says nothing but the choice in the slots."""
+    objective = {"name": slots.objective, "s2o": {"enabled": slots.s2o}}
+    chosen = {"objective": objective, "weights": {"name": slots.weights}, "optimizer": {"name": slots.optimizer}}
+    try:
+        config = TrialConfig.model_validate(chosen)
+    except ValueError:  # a choice that this code does not have
+        config = TrialConfig()
+    return config.resolved().model_dump(mode="json")
 
 
 def _values(trials: Sequence[_Trial], slots: Sequence[Slots], key: str) -> list[Any]:

@@ -441,6 +441,22 @@ def test_none_and_a_key_that_is_left_out_at_its_default_are_told_from_another_va
     assert len(cell_means(trials, [])) == 2
 
 
+def test_a_key_that_older_code_lacks_is_its_methods_default(run):
+    for name, start in (("pgd_at", 0.01), ("trades", 0.005)):
+        run.whole(f"old_{name}", [0.1], weights__name="awp", objective__name=name)
+        run.whole(f"new_{name}", [0.2], weights__name="awp", objective__name=name, config={"weights.gamma": start})
+    run.whole("other", [0.2], weights__name="awp", objective__name="trades", config={"weights.gamma": 0.02})
+    trials = load_trials(run.directory)
+    assert trials["outcome"].tolist() == ["superseded", "completed", "superseded", "completed", "completed"]
+    assert trials["weights.gamma"].tolist()[2:] == [0.005, 0.005, 0.02]
+
+
+def test_a_choice_that_this_code_does_not_have_is_read_all_the_same(run):
+    run.whole("a", [0.1], objective__name="of_the_future")
+    run.whole("b", [0.1], objective__name="of_the_future", config={"precision": "fp32"})
+    assert load_trials(run.directory)["outcome"].tolist() == ["superseded", "completed"]
+
+
 def test_a_key_that_a_choice_does_not_read_splits_nothing(run):
     run.whole("sgd", [0.1], config={"optimizer.weight_decay": 5e-4, "optimizer.decoupled_weight_decay": True})
     run.whole("natural", [0.1], config={"objective.name": "natural", "attack.norm": "linf"})
