@@ -103,7 +103,7 @@ def _start(folder: Path, console: Console, logs: Path, cpus: int | None) -> None
     for again in (True, False):
         others = _children()
         try:
-            with _ours_first():
+            with _ours_first(), _signals_kept():
                 ray.init(
                     address="local",
                     num_cpus=cpus,
@@ -134,7 +134,7 @@ def _cluster(address: str, console: Console, logs: Path) -> Iterator[None]:
     _check_address(address)
     _say(console, f"connecting to the Ray cluster at {address}")
     try:
-        with _ours_first(), _looking():
+        with _ours_first(), _signals_kept(), _looking():
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:  # of many classes, some of them bare
         ray.shutdown()
@@ -192,6 +192,17 @@ def _ours_first() -> Iterator[None]:
         os.environ["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, path.split(os.pathsep)))
     with contextlib.chdir(Path(__file__).parents[1]):
         yield
+
+
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """A block in which nobody takes a signal: on SIGTERM Ray would exit with 15, in the middle of its start too."""
+    take = signal.signal
+    signal.signal = lambda number, handler: signal.getsignal(number)  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        signal.signal = take
 
 
 @contextmanager

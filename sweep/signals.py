@@ -28,6 +28,7 @@ class Interrupts:
     def __init__(self) -> None:
         """Catches nothing yet."""
         self._caught: str | None = None
+        self._raised = ""
         self._held = 0
 
     def __enter__(self) -> Self:
@@ -37,9 +38,15 @@ class Interrupts:
         return self
 
     def catch(self) -> None:
-        """Catches the signals, again if some library (ray.init does) has taken them."""
+        """Catches the signals, again if some library has taken them.
+
+        Raises:
+            Interrupted: one came before and was lost: what is raised in a callback of a library in C++ goes no further.
+        """
         for number in self._SIGNALS:
             signal.signal(number, self._catch)
+        if self._caught is not None:
+            raise Interrupted(self._caught or self._raised)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """Gives the signals back to whoever had them."""
@@ -63,8 +70,8 @@ class Interrupts:
             Interrupted: it has; once.
         """
         if self._caught:
-            name, self._caught = self._caught, ""
-            raise Interrupted(name)
+            self._raised, self._caught = self._caught, ""
+            raise Interrupted(self._raised)
 
     def _catch(self, number: int, frame: FrameType | None) -> None:
         if self._caught is not None:

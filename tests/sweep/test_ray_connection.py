@@ -219,6 +219,22 @@ def test_a_folder_that_is_full_or_cannot_be_written_is_passed_over_and_named_if_
     )
 
 
+def test_ray_does_not_take_the_signals_of_who_starts_it(without_ray: Any, tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    without_ray(lambda: signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number)))
+    with Interrupts(), pytest.raises(Interrupted), connected(None, Console(file=io.StringIO()), tmp_path):
+        signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_signal_that_is_lost_in_a_callback_while_ray_starts_is_not_forgotten() -> None:
+    with Interrupts() as interrupts:
+        with pytest.raises(Interrupted):
+            signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(Interrupted, match="SIGTERM"):
+            interrupts.catch()
+
+
 def test_ctrl_c_while_ray_starts_leaves_neither_a_folder_nor_a_process(without_ray: Any, tmp_path: Path) -> None:
     started: list[subprocess.Popen[bytes]] = []
 
