@@ -97,11 +97,11 @@ class Plan:
         seconds = self.trial_seconds if self.trial_seconds is not None or cost is None else cost.seconds
         if seconds is None:
             return f"unknown until an epoch of each network and data set has been measured; each trial takes {unit}"
-        hours = seconds / 3600
+        amount, word, letter = (seconds / 3600, "hours", "h") if seconds >= 360 else (seconds, "seconds", "s")
         at_once = self.config.max_concurrent
         source = "from the epochs measured here" if cost is None or self.trial_seconds is not None else cost.work()
-        wall = f", {hours / at_once:.2f} h with {at_once} at once" if at_once else ""
-        return f"{hours:.2f} trial hours at {unit} each{wall}, {source}"
+        wall = f", {amount / at_once:.2f} {letter} with {at_once} at once" if at_once else ""
+        return f"{amount:.2f} trial {word} at {unit} each{wall}, {source}"
 
 
 def _axis(axis: Any) -> str:

@@ -59,10 +59,16 @@ class Work(NamedTuple):
 
 def work(config: TrialConfig, shape: Shape) -> Work:
     """What a resolved trial takes on data of this shape."""
-    plain = TrialConfig()
-    rest = ("data", "batch_size", "optimizer", "schedule", "averaging", "dynamics", "seed", "precision", "keep")
-    alike = config.model_copy(update={name: getattr(plain.resolved(), name) for name in rest})
+    alike = config.model_copy(update=_same_for_all())
     return _work(alike, shape._replace(train_images=0, val_images=0, test_images=0))
+
+
+@functools.cache
+def _same_for_all() -> dict[str, object]:
+    """Parts of a trial that change nothing of its `Work`."""
+    parts = ("data", "batch_size", "optimizer", "schedule", "averaging", "dynamics", "seed", "precision", "keep")
+    plain = TrialConfig().resolved()
+    return {name: getattr(plain, name) for name in parts}
 
 
 @functools.lru_cache(maxsize=256)

@@ -85,7 +85,7 @@ def test_finished_trials_are_kept_and_begun_ones_resumed(tiny: Configs) -> None:
     assert found.trial_seconds == 90
     assert found.lines()[1:] == [
         "  finished 2, to resume 2, new 0",
-        "  cost: 0.03 trial hours at 1 CPU each, 0.01 h with 2 at once, from the epochs measured here",
+        "  cost: 90.00 trial seconds at 1 CPU each, 45.00 s with 2 at once, from the epochs measured here",
     ]
 
 
@@ -382,7 +382,10 @@ def test_the_command_plans_without_data_and_the_launch_refuses(
 def test_epochs_that_were_measured_win_over_the_estimate(tiny: Configs) -> None:
     found = plan(tiny(), launch(trials_of(tiny())) + run(trials_of(tiny())[0], 3), "abc")
     lines = found.lines(Cost(1e12, 1e6, (1e9, 2e9), "timed", 1e6, 2e6, 3e6, 4e3))
-    assert lines[-3] == "  cost: 0.07 trial hours at 1 CPU each, 0.04 h with 2 at once, from the epochs measured here"
+    assert (
+        lines[-3]
+        == "  cost: 270.00 trial seconds at 1 CPU each, 135.00 s with 2 at once, from the epochs measured here"
+    )
     assert lines[-2:] == [
         "  memory: 1 MB at most for a trial's tensors, estimated, beside what torch takes itself",
         "  disk: 3 MB of kept weights and 4 kB of records, estimated; each trial that runs up to 2 MB",
