@@ -238,10 +238,9 @@ def _tasks(
     frame: DataFrame, chooser: str, mode: Mode, choosers: Collection[int]
 ) -> Iterator[tuple[dict[str, Any], DataFrame, DataFrame]]:
     """(model and conditions, all trials, those compared in the best cells) of what is compared only within itself."""
-    others, chooses = conditions(frame), frame["seed"].isin(choosers) | (not choosers)
-    cells = codes(frame, axes(frame))
-    best = best_trials(frame[chooses], chooser, mode=mode)
-    chosen = frame[np.isin(cells, cells[frame.index.isin(best.index)]) & (~chooses | (not choosers))]
+    others = conditions(frame)
+    chosen = best_trials(frame, chooser, mode=mode, seeds=choosers or None)
+    chosen = chosen[~chosen["seed"].isin(choosers)]
     for (model, *values), part in frame.groupby(["model.name", *others], sort=False, dropna=False):
         identity = {"model": str(model), "conditions": dict(zip(others, values, strict=True))}
         yield identity, part, chosen[chosen.index.isin(part.index)]
