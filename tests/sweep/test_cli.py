@@ -137,9 +137,9 @@ def test_set_and_out_are_taken_by_plan(cli: Callable[..., Result], config: Path)
     ("words", "message"),
     [
         (["none.yaml"], "none.yaml: no such file; configs/ has ready ones"),
-        (["{config}", "--set", "trial.lr=1"], "{config}: trial.lr: unknown key; known: data, model, batch_size, "
-         "epochs, optimizer, schedule, attack, objective, weights, averaging, evaluation, dynamics, seed, precision, "
-         "device, keep"),
+        (["{config}", "--set", "trial.lr=1"], "{config}: trial.lr: unknown key; known: preset, data, model, "
+         "batch_size, epochs, optimizer, schedule, attack, objective, weights, averaging, batch_norm_data, "
+         "clean_passes, evaluation, dynamics, seed, precision, device, keep"),
         (["{config}", "--set", "trial.optimizer.lr=-1"], "{config}: trial.optimizer.lr: must be > 0.0, got -1"),
         (["{config}", "--set", "metric=test_robust"], "{config}: metric: must be one of val_robust, val_clean, "
          "val_robust_loss, val_clean_loss; got 'test_robust'; did you mean 'val_robust'?"),
