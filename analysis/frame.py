@@ -44,7 +44,7 @@ _OF_OPTIMIZER = tuple(f"optimizer.{key}" for key in ("weight_decay", "momentum",
 _READ_BY_SOME = ("schedule.", "averaging.", "attack.", "dynamics.", "optimizer.decoupled_weight_decay")
 
 #: Among these, and lacking where it is the default.
-_LEFT_OUT_AT_DEFAULT = ("schedule.warmup_epochs", "averaging.ema_warmup")
+_LEFT_OUT_AT_DEFAULT = ("schedule.warmup_epochs",)
 
 #: Where and with what code a trial last ran.
 _PROVENANCE = ("host", "device", "code_version")

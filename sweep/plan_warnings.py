@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sweep.config import SweepConfig
-from sweep.space import INERT_AXES, leaf_keys, value_at
-from trainers.config import AttackConfig, DataConfig, TrialConfig
+from sweep.space import INERT_AXES, value_at
+from trainers.config import AttackConfig, DataConfig, TrialConfig, leaves
 from trainers.data import Shape
 from trainers.evaluate import evaluation_attack
 from trainers.identity import identity
@@ -169,9 +169,10 @@ def _unread(config: SweepConfig, trials: Sequence[TrialConfig]) -> Iterator[Warn
     """Keys of `trial` that were set, and that no trial reads."""
     ours, default = config.trial.model_dump(), TrialConfig().model_dump()
     read = [identity(one) for one in trials]
-    for key in leaf_keys():
+    for key in leaves(config.given):
         value = value_at(ours, key)
-        if key in INERT_AXES or key in config.space or value == value_at(default, key) or _is_read(key, ours, read):
+        inert = key == "preset" or key in INERT_AXES or key in config.space
+        if inert or value == value_at(default, key) or _is_read(key, ours, read):
             continue
         part = key.split(".")[0]
         names = " and ".join(dict.fromkeys(str(value_at(one, part).get("name")) for one in read))

@@ -33,8 +33,6 @@ def identity(config: TrialConfig) -> dict[str, Any]:
     """
     values = config.resolved().model_dump(mode="json")
     values["evaluation"]["splits"].sort()
-    if values["evaluation"]["start"] == "uniform":
-        del values["evaluation"]["start"]  # as every trial was evaluated before there was the key
     if values["objective"]["name"] == "pgd_at" and values["attack"]["steps"] == 0:
         values["objective"]["name"] = "natural"
     if values["objective"]["name"] == "natural":
@@ -51,8 +49,6 @@ def identity(config: TrialConfig) -> dict[str, Any]:
         del values["optimizer"]["decoupled_weight_decay"]
     for part, choices in _OWN.items():
         values[part] = _read(values[part], choices)
-    if not values["averaging"].get("ema_warmup"):
-        values["averaging"].pop("ema_warmup", None)  # as every trial was averaged before there was the key
     if values["attack"].get("steps") == 0:
         values["objective"].pop("vertex", None)
     if not values["objective"]["s2o"]["enabled"]:

@@ -169,7 +169,6 @@ def test_each_figure_and_table_names_as_many_trials_as_its_numbers_are_of(ratio_
         "surface_lr_batch": int(rows["surface_lr_batch"][["n", "diverged"]].to_numpy().sum()),
         "accuracy_epoch": int(first),
         "correlations": int(rows["correlations"].query("method == 'all'")["n"].max()),
-        "paired_difference": int(rows["paired_difference"]["n_trials"].sum()),
         "table2": int(rows["table2"][["pgd_at_n", "deat_n"]].to_numpy().sum()),
         "table3": int(rows["table3"].groupby(["batch_size", "method"])["n"].max().sum()),
         "table4": int(rows["table4"]["n_trials"].sum()),
