@@ -89,7 +89,7 @@ def test_an_overlay_is_checked_as_one_and_a_further_trial_is_told(cli: Callable[
     append(run, "sgd", 0.4)
     changed = cli(run, "--check")
     assert changed.exit_code == 1
-    assert "figure4: differs: records changed, +1 trials" in changed.stdout.splitlines()
+    assert "figure4: differs: its trials changed, +1" in changed.stdout.splitlines()
 
 
 @pytest.mark.usefixtures("no_pictures")
