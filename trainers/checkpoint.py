@@ -49,15 +49,12 @@ def save(path: Path, state: State) -> None:
         ) from None
 
 
-class _Counter(io.RawIOBase):
+class _Counter(io.BytesIO):
     """A file that keeps nothing but its length, bytes."""
 
     length = 0
 
-    def writable(self) -> bool:
-        return True
-
-    def write(self, content: Any) -> int:
+    def write(self, content: Any, /) -> int:
         self.length += len(content)
         return len(content)
 

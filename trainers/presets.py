@@ -339,7 +339,7 @@ PRESETS: dict[PresetName, Preset] = {
 }
 
 #: A key that is set, to this value or at all, and what of a preset does not go with it: DEAT has no momentum, a step
-#: of the evaluation's was published for a ball of one size, and in the l_2 ball the codes start elsewhere (none: there).
+#: of the evaluation's was published for a ball of one size, and `none` is where the codes start in the l_2 ball.
 _UNFIT: dict[tuple[str, str | None], tuple[str, ...]] = {
     ("optimizer.name", "deat"): ("optimizer.momentum", "optimizer.nesterov"),
     ("attack.radius", None): ("evaluation.radius", "evaluation.step_size"),
