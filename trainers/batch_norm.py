@@ -82,7 +82,7 @@ def build(config: TrialConfig) -> RunningStatistics:
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
     """A block in which batch norm in train mode normalises by the batch, and leaves its running statistics alone."""
-    tracking = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+    tracking = _tracking(model)
     for module in tracking:
         module.track_running_stats = False
     try:
@@ -92,9 +92,13 @@ def frozen(model: nn.Module) -> Iterator[None]:
             module.track_running_stats = True
 
 
+def _tracking(model: nn.Module) -> list[_BatchNorm]:
+    return [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+
+
 @torch.no_grad()
-def estimate(forward: Forward, images: Tensor, passes: int) -> None:
-    """Passes images through a model in train mode for the sake of its running statistics alone.
+def estimate(forward: Forward, model: nn.Module, images: Tensor, passes: int) -> None:
+    """Passes images through a model in train mode for the sake of its running statistics alone, if it has any.
 
     torch's own generators are as before, so that the update's dropout draws what it would draw without.
 
@@ -103,7 +107,7 @@ def estimate(forward: Forward, images: Tensor, passes: int) -> None:
         images: (B, C, H, W) in [0, 1].
         passes: how many; 0 does nothing.
     """
-    if passes == 0:
+    if passes == 0 or not _tracking(model):
         return
     with torch.random.fork_rng(devices=[images.device] if images.is_cuda else []):
         for _ in range(passes):
