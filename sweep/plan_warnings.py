@@ -6,6 +6,7 @@ Nothing here is refused: each may be meant. What cannot be meant is an error of 
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -14,7 +15,9 @@ from sweep.space import INERT_AXES, value_at
 from trainers.config import AttackConfig, DataConfig, TrialConfig, leaves
 from trainers.data import Shape
 from trainers.evaluate import evaluation_attack
+from trainers.fields import number_text
 from trainers.identity import identity
+from trainers.presets import PRESETS
 
 #: The published length and its milestones, whose shares of the training are proposed for others. [DEAT]
 _EPOCHS, _MILESTONES = 110, (100, 105)
@@ -69,7 +72,7 @@ def _of_trial(trial: TrialConfig, shape: Shape | None) -> Iterator[Warned]:
 def _milestones(trial: TrialConfig) -> Iterator[Warned]:
     schedule, epochs = trial.schedule, trial.epochs
     missed = [epoch for epoch in schedule.milestones if epoch >= epochs]
-    if schedule.name != "piecewise" or not missed or schedule.factor == 1:
+    if schedule.name != "piecewise" or not missed or schedule.factor == 1 or _as_published(trial):
         return
     falls = "never falls" if len(missed) == len(schedule.milestones) else "falls less often than written"
     shares = [round(epochs * epoch / _EPOCHS) for epoch in _MILESTONES]
@@ -80,6 +83,13 @@ def _milestones(trial: TrialConfig) -> Iterator[Warned]:
         if fit
         else "trial.schedule.name=constant",
     )
+
+
+def _as_published(trial: TrialConfig) -> bool:
+    """Whether length and milestones are the preset's: TRADES's code names some that its 76 epochs do not reach."""
+    preset = PRESETS[trial.preset].values if trial.preset else {}
+    found = trial.epochs, list(trial.schedule.milestones)
+    return found == tuple(preset[key][0] for key in ("epochs", "schedule.milestones") if preset)
 
 
 def _late(trial: TrialConfig) -> Iterator[Warned]:
@@ -154,15 +164,13 @@ def _decay(trials: Sequence[TrialConfig]) -> Iterator[Warned]:
 
 def _measures(trials: Sequence[TrialConfig]) -> Iterator[Warned]:
     """Trials that are evaluated by different attacks."""
-    attacks = [(evaluation_attack(one), one.evaluation.restarts) for one in trials]
-    for key in ("norm", "radius", "step_size", "steps"):
-        values = list(dict.fromkeys(getattr(attack, key) for attack, _ in attacks))
+    for key in ("attack.norm", *(f"evaluation.{name}" for name in ("radius", "step_size", "steps", "restarts"))):
+        found = dict.fromkeys(map(operator.attrgetter(key), trials))
+        values = [value if isinstance(value, str) else number_text(value) for value in found]
         if len(values) > 1:
-            shown = ", ".join(f"{value:.4g}" if isinstance(value, float) else str(value) for value in values)
-            part = "attack" if key == "norm" else "evaluation"
-            first = f"{values[0]:.4g}" if isinstance(values[0], float) else values[0]
-            text = f"robust accuracies do not compare: trials are evaluated at {key} {shown}"
-            yield Warned(text, f"trial.{part}.{key}={first}")
+            shown = f"{key.partition('.')[2]} {', '.join(values)}"
+            text = f"robust accuracies do not compare: trials are evaluated at {shown}"
+            yield Warned(text, f"trial.{key}={values[0]}")
 
 
 def _unread(config: SweepConfig, trials: Sequence[TrialConfig]) -> Iterator[Warned]:

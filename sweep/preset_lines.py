@@ -12,9 +12,6 @@ from sweep.search import PlannedTrial
 from sweep.space import Axis, value_at
 from trainers.presets import PRESETS, PresetName, Values
 
-#: Across which accuracies are not compared.
-_APART = ("model.name", "evaluation.steps", "evaluation.restarts", "evaluation.step_size", "evaluation.radius")
-
 _WIDTH = 100
 
 #: Values of a key that are listed; of more only how many.
@@ -24,8 +21,8 @@ _LISTED = 3
 def preset_lines(trials: Iterable[PlannedTrial], space: Mapping[str, Axis]) -> list[str]:
     """For each preset what of its trials is otherwise than published, with the published value in brackets.
 
-    Then what of its code no key says, and in what the presets are too different to be compared; in lines of at most
-    `_WIDTH` characters, the later ones of a sentence indented.
+    Then what of its code no key says, and whether the presets are of different networks; in lines of at most `_WIDTH`
+    characters, the later ones of a sentence indented.
 
     Args:
         trials: all, or of a space that is drawn from, examples.
@@ -60,11 +57,11 @@ def _changes(values: Values, trials: Sequence[Mapping[str, Any]], space: Mapping
 
 
 def _apart(by_preset: Mapping[PresetName, Sequence[Mapping[str, Any]]]) -> Iterator[str]:
-    keys = [key for key in _APART if len({tuple(_found(trials, key)) for trials in by_preset.values()}) > 1]
-    if keys:
+    """Of evaluations that differ the plan warns whatever the presets."""
+    if len({tuple(_found(trials, "model.name")) for trials in by_preset.values()}) > 1:
         yield (
-            f"these presets differ in {', '.join(keys)}, across which accuracies are not compared; "
-            f"to compare them, set {', '.join(f'trial.{key}' for key in keys)}"
+            "these presets differ in model.name, across which accuracies are not compared; to compare them, set "
+            "trial.model.name"
         )
 
 

@@ -2,7 +2,8 @@
 
 The update normalises by its own batch, whatever the running statistics are; an attack and an evaluation in eval mode
 normalise by them. How often the clean images x and the adversarial ones x' pass through the network in train mode
-during a step, in order, and where | is the optimizer's step (the attack itself aside, see `AttackConfig.batch_norm`):
+during a step, in order, and where | is the optimizer's step (the attack itself aside, see `AttackConfig.batch_norm`;
+that of Rice and AT-AWP, in train mode, has one pass more than steps, at its last images, and here has not):
 
     DEAT        x' x | x            jsycsjh/DEAT, train_cifar_DEAT.py and train_cifar.py, main
     Rice        x' | x              locuslab/robust_overfitting, train_cifar.py, main
@@ -16,7 +17,7 @@ during a step, in order, and where | is the optimizer's step (the attack itself 
                                     update operations
 
 Here the passes are theirs, one by one, but for: TRADES-AWP's order, x x' x |; S2O's number, x x' |, and x x' | too for
-TRADES+S2O, so that the statistics remember fewer batches and hold nearly the same share of either.
+TRADES+S2O, so that the statistics remember more steps and hold nearly the same share of either.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class RunningStatistics(NamedTuple):
     """Which images a step estimates batch norm's running statistics from; its update is the same for all."""
 
     data: Literal["adversarial", "clean", "both"] = "both"
-    """adversarial: those that the update is made on, and an attack's in train mode."""
+    """adversarial: every pass but those of the clean images, so AVmixup's mixed ones, and an attack's in train mode."""
     clean_passes: int = 0
     """How often a step passes the clean images, an objective's own pass included; 0: only that one, if it has any."""
 
@@ -81,7 +82,7 @@ def build(config: TrialConfig) -> RunningStatistics:
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
     """A block in which batch norm in train mode normalises by the batch, and leaves its running statistics alone."""
-    tracking = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+    tracking = _tracking(model)
     for module in tracking:
         module.track_running_stats = False
     try:
@@ -91,9 +92,13 @@ def frozen(model: nn.Module) -> Iterator[None]:
             module.track_running_stats = True
 
 
+def _tracking(model: nn.Module) -> list[_BatchNorm]:
+    return [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+
+
 @torch.no_grad()
-def estimate(forward: Forward, images: Tensor, passes: int) -> None:
-    """Passes images through a model in train mode for the sake of its running statistics alone.
+def estimate(forward: Forward, model: nn.Module, images: Tensor, passes: int) -> None:
+    """Passes images through a model in train mode for the sake of its running statistics alone, if it has any.
 
     torch's own generators are as before, so that the update's dropout draws what it would draw without.
 
@@ -102,7 +107,7 @@ def estimate(forward: Forward, images: Tensor, passes: int) -> None:
         images: (B, C, H, W) in [0, 1].
         passes: how many; 0 does nothing.
     """
-    if passes == 0:
+    if passes == 0 or not _tracking(model):
         return
     with torch.random.fork_rng(devices=[images.device] if images.is_cuda else []):
         for _ in range(passes):

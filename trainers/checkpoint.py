@@ -34,18 +34,36 @@ def save(path: Path, state: State) -> None:
     Raises:
         UserError: it cannot be written; says what it takes and what is free.
     """
-    content = io.BytesIO()  # where torch writes to a disk that fills up, its error is about its own archive
-    torch.save({"code_version": code_version(), **state}, content)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with whole(path) as part:
-            part.write_bytes(content.getbuffer())
-    except OSError as error:
-        needed, free = content.getbuffer().nbytes, shutil.disk_usage(_nearest(path)).free
+        with whole(path) as part, part.open("wb") as file:
+            torch.save({"code_version": code_version(), **state}, file)
+    except (OSError, RuntimeError) as error:
+        reason = error if isinstance(error, OSError) else error.__context__
+        if not isinstance(reason, OSError):
+            raise
+        needed, free = _length(state), shutil.disk_usage(_nearest(path)).free
         raise UserError(
-            f"{path}: cannot be written: {error.strerror}: it takes {needed / 1e6:.3g} MB, beside the one of before, "
+            f"{path}: cannot be written: {reason.strerror}: it takes {needed / 1e6:.3g} MB, beside the one of before, "
             f"and {free / 1e6:.3g} MB are free; make room, and the same command goes on"
         ) from None
+
+
+class _Counter(io.BytesIO):
+    """A file that keeps nothing but its length, bytes."""
+
+    length = 0
+
+    def write(self, content: Any, /) -> int:
+        self.length += len(content)
+        return len(content)
+
+
+def _length(state: State) -> int:
+    """Bytes of a file of this state."""
+    counter = _Counter()
+    torch.save(state, counter)
+    return counter.length
 
 
 def _nearest(path: Path) -> Path:

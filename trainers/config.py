@@ -66,10 +66,8 @@ def check_length(key: str, length: float, norm: str, pixels: int | None = None) 
     """
     most = 1.0 if norm == "linf" else math.sqrt(pixels or math.inf)
     if length > most:
-        raise ValueError(
-            f"{key}: must be <= {most:.4g} in {norm}, pixels being in [0, 1], got {length:g}; did you mean "
-            f"{length:g}/255?"
-        )
+        way_out = f"did you mean {length:g}/255?" if length <= 255 * most else "lower it"
+        raise ValueError(f"{key}: must be <= {most:.4g} in {norm}, pixels being in [0, 1], got {length:g}; {way_out}")
 
 
 Network = Annotated[str, AfterValidator(_network)]
@@ -376,7 +374,7 @@ class TrialConfig(Frozen):
     batch_norm_data: Literal["adversarial", "clean", "both"] | None = Field(
         None,
         description="Images from which batch norm's running statistics are estimated, which evaluations and attacks in "
-        "eval mode normalise by; the update is the same. adversarial: those that the update is made on. none: as "
+        "eval mode normalise by; the update is the same. adversarial: for avmixup the mixed ones. none: as "
         "published, adversarial for avmixup, else both. [of each code, trainers/batch_norm.py]",
     )
     clean_passes: Whole | None = Field(

@@ -200,7 +200,10 @@ PRESETS: dict[PresetName, Preset] = {
             },
             "cifar100": {"data.name": ("cifar100", "AT_AWP/train_cifar100.py, main")},
         },
-        lacks=("the optimizer steps at the perturbed weights, see trainers/weights.py",),
+        lacks=(
+            "the optimizer steps at the perturbed weights, see trainers/weights.py",
+            "the attack's pass at its last images, in train mode",
+        ),
     ),
     "s2o": Preset(
         "Jin et al., CVPR 2022",
@@ -242,7 +245,7 @@ PRESETS: dict[PresetName, Preset] = {
             "svhn": {"optimizer.lr": (0.01, "--lr, its metavar: SVHN:0.01")},
             "cifar100": {"objective.s2o.rho": (0.98, "README, for TRADES-AWP+S2O")},
         },
-        lacks=("each image passes twice in train mode, as one pass does but with a longer memory",),
+        lacks=("a second pass of all images in train mode, by which batch norm's running statistics forget sooner",),
     ),
     "avmixup": Preset(
         "Lee, Lee, Yoon, CVPR 2020",
@@ -331,15 +334,16 @@ PRESETS: dict[PresetName, Preset] = {
             },
             "cifar100": {"data.name": ("cifar100", "train_cifar100.py, main")},
         },
+        lacks=("the attack's pass at its last images, in train mode",),
     ),
 }
 
-#: A key that is set, to this value or at all, and what of a preset does not go with it: DEAT has no momentum, and a
-#: step of the evaluation's was published for a ball of one size.
+#: A key that is set, to this value or at all, and what of a preset does not go with it: DEAT has no momentum, a step
+#: of the evaluation's was published for a ball of one size, and `none` is where the codes start in the l_2 ball.
 _UNFIT: dict[tuple[str, str | None], tuple[str, ...]] = {
     ("optimizer.name", "deat"): ("optimizer.momentum", "optimizer.nesterov"),
     ("attack.radius", None): ("evaluation.radius", "evaluation.step_size"),
-    ("attack.norm", "l2"): ("evaluation.radius", "evaluation.step_size"),
+    ("attack.norm", "l2"): ("evaluation.radius", "evaluation.step_size", "attack.start"),
 }
 
 

@@ -114,7 +114,7 @@ def training_step(
         found: Outer = outer()
         slots.optimizer.zero_grad()
         found.loss.backward()  # type: ignore[no-untyped-call]
-        estimate(plain, images, before)
+        estimate(plain, model, images, before)
     slots.optimizer.step()
-    estimate(plain, images, after)
+    estimate(plain, model, images, after)
     tally.count(found.logits.argmax(dim=1) == labels, found.loss.detach().expand(len(labels)))

@@ -70,7 +70,7 @@ def load(
     found = kept_weights(path, weights, averaged=averaged)
     own = validated(ModelConfig, config["model"], f"{directory}: trial {name}: model")
     model = _filled(registry.build(own, **network_arguments(path), seed=0), found, path, own.name)
-    return Engine(device_of(device)).prepare(model).eval()
+    return Engine(_device(device)).prepare(model).eval()
 
 
 def images(
@@ -95,8 +95,12 @@ def images(
     name, config = _recorded(directory, trial)
     values = config["data"] | {"root": None if root is None else os.fspath(root)}
     own = validated(DataConfig, values, f"{directory}: trial {name}: data")
-    part: Split = getattr(load_data(own, device_of(device)), split)
+    part: Split = getattr(load_data(own, _device(device)), split)
     return part.images.to(torch.float32).div_(255), part.labels
+
+
+def _device(name: str) -> torch.device:
+    return device_of(validated(TrialConfig, {"device": name}).device)
 
 
 def _recorded(directory: Path, beginning: str) -> tuple[str, dict[str, Any]]:

@@ -109,6 +109,10 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
         of(attack={"step_size": 0.01}) | {"space": {"attack.radius": [0.02, 0.04], **LR}},
         "robust accuracies do not compare: trials are evaluated at radius 0.02, 0.04; set trial.evaluation.radius=0.02",
     ),
+    "restarts that do not compare": (
+        of() | {"space": {"evaluation.restarts": [1, 2], **LR}},
+        "robust accuracies do not compare: trials are evaluated at restarts 1, 2; set trial.evaluation.restarts=1",
+    ),
     "norms that do not compare": (
         of(attack={"radius": 0.5, "step_size": 0.1}) | {"space": {"attack.norm": ["linf", "l2"], **LR}},
         "robust accuracies do not compare: trials are evaluated at norm linf, l2; set trial.attack.norm=linf",
@@ -165,6 +169,7 @@ def test_draws_that_repeat_a_point_are_told(name: str, sweep_file: Files) -> Non
     [
         of(),
         of(epochs=120, schedule=PIECEWISE),
+        {"trial": {"preset": "trades", "data": of()["trial"]["data"], "model": {"name": "small_cnn"}}, "space": LR},
         of(attack={"norm": "l2", "radius": "128/255", "step_size": "15/255"}),
         of(attack={"steps": 1, "step_size": "10/255"}),  # as fast adversarial training has it
         of(objective={"name": "natural"}, attack={"radius": 0.1, "step_size": 0.02}),  # the evaluation's

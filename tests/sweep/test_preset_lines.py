@@ -46,19 +46,26 @@ def test_of_many_values_only_the_number_is_said(yaml_file: Write) -> None:
 
 def test_what_no_key_says_of_the_code_is_said(yaml_file: Write) -> None:
     assert sentences(DIGITS | {"preset": "awp"}, {"optimizer.lr": [0.1]}, yaml_file)[1:] == [
-        "no key says of the code of awp: the optimizer steps at the perturbed weights, see trainers/weights.py"
+        "no key says of the code of awp: the optimizer steps at the perturbed weights, see trainers/weights.py; "
+        "the attack's pass at its last images, in train mode"
     ]
 
 
-def test_presets_that_cannot_be_compared_are_told_and_the_way_out_ends_it(yaml_file: Write) -> None:
-    space = {"preset": ["rice2020", "trades"]}
-    keys = "evaluation.steps, evaluation.step_size, evaluation.radius"
-    assert sentences(DIGITS, space, yaml_file)[-1] == (
-        f"these presets differ in {keys}, across which accuracies are not compared; to compare them, set "
-        "trial.evaluation.steps, trial.evaluation.step_size, trial.evaluation.radius"
+def test_presets_of_different_networks_are_told_and_the_way_out_ends_it(yaml_file: Write) -> None:
+    space = {"preset": ["mart", "s2o"]}
+    digits = {"data": {"name": "digits"}}
+    assert sentences(digits, space, yaml_file)[-1] == (
+        "these presets differ in model.name, across which accuracies are not compared; to compare them, set "
+        "trial.model.name"
     )
-    same = {"evaluation": {"steps": 10, "step_size": "2/255", "radius": "8/255"}}
-    assert len(sentences(DIGITS | same, space, yaml_file)) == 2
+    assert not any("differ" in line for line in sentences(DIGITS, space, yaml_file))
+
+
+def test_presets_that_are_evaluated_differently_are_warned_of_by_exact_values(yaml_file: Write) -> None:
+    space = {"preset": ["rice2020", "trades"]}
+    config = load(yaml_file(yaml.safe_dump({"name": "t", "trial": DIGITS, "space": space})))
+    told = [one.text.rpartition("evaluated at ")[2] for one in plan(config, [], "x").warnings]
+    assert told == ["radius 8/255, 0.031", "step_size 2/255, 0.003", "steps 10, 20"]
 
 
 def test_a_space_that_is_drawn_from_has_its_presets_told_of_examples(yaml_file: Write) -> None:

@@ -133,6 +133,15 @@ def run(model: nn.Module, order: str, x: Tensor, a: Tensor) -> None:
         model(x if which == "x" else a)
 
 
+def test_a_network_without_batch_norm_passes_no_images_for_its_sake() -> None:
+    passed: list[int] = []
+    for passes in (1, 5):
+        model = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
+        model.register_forward_pre_hook(lambda module, inputs: passed.append(passes))  # noqa: B023
+        step(model, clean_passes=passes)
+    assert passed.count(1) == passed.count(5) == 3  # two steps of the attack, and the update
+
+
 def test_avmixup_estimates_from_the_mixed_images_alone() -> None:
     found = []
     for extra in ({}, {"batch_norm_data": "adversarial", "clean_passes": 5}):

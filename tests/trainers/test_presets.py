@@ -132,6 +132,12 @@ def test_another_ball_is_evaluated_in_itself_with_the_attacks_steps(change: dict
     assert config.evaluation.steps == 20
 
 
+def test_in_the_l2_ball_the_attack_starts_where_the_codes_start_there() -> None:
+    """As Rice's attack_pgd and TRADES's trades_loss: at a uniform distance; beside the image."""
+    starts = {name: preset(name, attack__norm="l2", attack__radius=0.5).resolved().attack.start for name in PRESETS}
+    assert starts == dict.fromkeys(PRESETS, "uniform_radius") | {"trades": "normal", "mart": "normal"}
+
+
 def test_svhn_has_the_values_of_the_codes_for_svhn() -> None:
     awp, rice = (preset(name, data__name="svhn") for name in ("awp", "rice2020"))
     assert (awp.model.moments, awp.optimizer.lr, awp.weights.warmup, awp.data.augment) == ("half", 0.01, 5, False)

@@ -118,6 +118,7 @@ def test_what_cannot_be_loaded_is_told_in_one_line(run: Path, tmp_path: Path) ->
         assert message(run, name) == f"{run}: trial {name} must be completed, and is {state}; choose another"
     path = run / "checkpoints" / f"{last}.pt"
     assert message(run, last, weights="best").startswith(f"{path}: must hold the best weights, and holds last; ")
+    assert message(run, last, device="gpu").startswith("device: must ")
     assert message(run, last, device="cuda:7").startswith("device: must be on this machine, got 'cuda:7'")
 
 
