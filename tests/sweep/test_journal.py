@@ -45,7 +45,7 @@ with RunLock(Path(sys.argv[1])):
 @pytest.fixture(autouse=True)
 def without_data(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sweep.plan.fingerprints", lambda config: {data_key(config.trial): "digits-0"})
-    monkeypatch.setattr("sweep.plan.check_trials", lambda config, trials: {})
+    monkeypatch.setattr("sweep.plan.check_trials", lambda config, trials, unseen: {})
     monkeypatch.setattr("sweep.journal.environment", lambda: dict(ENVIRONMENT))
 
 
