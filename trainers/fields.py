@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, WithJsonSchema, model_validator
 
@@ -64,8 +64,9 @@ class Frozen(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _none(cls, values: Any) -> Any:
-        """`none`, as descriptions have it, is YAML's `null` for a key that is so by default."""
+        """`none`, as descriptions have it, is YAML's `null` for a key that is so by default, and not any text."""
         if not isinstance(values, dict):
             return values
-        optional = {key for key, field in cls.model_fields.items() if field.default is None}
+        fields = cls.model_fields.items()
+        optional = {key for key, one in fields if one.default is None and str not in get_args(one.annotation)}
         return {key: None if value == "none" and key in optional else value for key, value in values.items()}
