@@ -282,14 +282,14 @@ def _compared(
             robust=robust.mean(method, confidence),
             clean=clean.mean(method, confidence),
             left_out=int(cell[LEFT_OUT].max()) if len(cell) else 0,
-            reason=_without_cell(trials, chooser) if cell.empty else "",
+            reason=without_cell(trials, chooser) if cell.empty else "",
             **gain,
         )
         rows.append(row)
     return sorted(rows, key=lambda row: -np.nan_to_num(row.robust.value, nan=-1.0))
 
 
-def _without_cell(trials: DataFrame, chooser: str) -> str:
+def without_cell(trials: DataFrame, chooser: str) -> str:
     """Why no cell of a method's trials could be chosen (`analysis.cells.best_cells`)."""
     counts = trials["outcome"].value_counts()
     if not counts.get("completed", 0):

@@ -18,7 +18,7 @@ from analysis.claims import ledger
 from analysis.fits import METHODS, correlations
 from analysis.frame import SUPERSEDED, UNITS, axes
 from analysis.method_tables import methods_view
-from analysis.methods import comparison, slot_effects
+from analysis.methods import comparison, slot_effects, without_cell
 from analysis.slots import KEYS
 from analysis.words import bounds, scale, short
 
@@ -91,13 +91,14 @@ def summary(
         UserError: the frame has no column `y`.
     """
     frame = study.trials
-    claims = judged_lines(ledger(study, metric=metric, mode=mode, y=y))
+    judged = judged_lines(ledger(study, metric=metric, mode=mode, y=y))
+    claims = ["", *judged] if judged else []
     if frame["method"].nunique() > FEW_METHODS and len(measured(frame, y)):
         results, effects = comparison(frame, metric=metric, mode=mode), slot_effects(frame, metric=metric, mode=mode)
         lines = [outcome_line(frame), *claims]
-        return Group(*map(Text, lines), methods_view(results, effects), Text(_CORRELATIONS_ELSEWHERE))
+        return Group(*map(Text, lines), Text(), methods_view(results, effects), Text(_CORRELATIONS_ELSEWHERE))
     fits = correlations(frame, y)
-    lines = [outcome_line(frame), *best_lines(frame, metric, mode), *claims]
+    lines = [outcome_line(frame), *best_lines(frame, metric, mode), *claims, *([""] if len(fits) else [])]
     return Group(*map(Text, lines), *([correlation_table(fits)] if len(fits) else []))
 
 
@@ -120,9 +121,10 @@ def best_lines(frame: DataFrame, metric: str = "val_robust", mode: Mode = "max")
     """
     chooser, report = f"last_{metric}", ["last_test_robust", "last_test_clean"]
     shown = [axis for axis in axes(frame) if axis not in (*GROUP, *KEYS)]
-    return [
-        _best(cell, chooser, report, shown) for cell in best_cells(frame, chooser, report, mode=mode).to_dict("records")
-    ]
+    cells = best_cells(frame, chooser, report, mode=mode).to_dict("records")
+    if not cells and (frame["outcome"] == "completed").any():
+        return [f"no best cell: {without_cell(frame, chooser)}"]
+    return [_best(cell, chooser, report, shown) for cell in cells]
 
 
 def _best(cell: Mapping[Any, Any], metric: str, report: list[str], shown: list[str]) -> str:

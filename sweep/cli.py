@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sweep.reading import COMMANDS, console, directory_argument, summary
+from sweep.reading import COMMANDS, Above, console, directory_argument, summary
 from sweep.streams import outlast, steady
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def main() -> None:
 @click.option(
     "--rate",
     metavar="TFLOPS",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Above(most=1e6),
     help="What a trial computes a second, TFLOP/s, for the cost of what was never run [default: timed here; for a GPU "
     "that is not here, a third of an A100's peak].",
 )
@@ -93,6 +93,7 @@ def plan(config: Path, out: Path | None, overrides: tuple[str, ...], no_data: bo
     from sweep import plan as planning
     from sweep.cost import estimate
     from sweep.journal import refuse_other_sweep
+    from sweep.screen import say
     from trainers.provenance import code_version
 
     sweep = _load(config, overrides)
@@ -101,8 +102,7 @@ def plan(config: Path, out: Path | None, overrides: tuple[str, ...], no_data: bo
     records = planning.earlier_records(directory)
     wanted = planning.plan(sweep, records, code_version(), "unseen" if no_data else "if there")
     cost = estimate(wanted.to_run, wanted.shapes, sweep.resources, None if rate is None else rate * 1e12)
-    click.echo("\n".join(wanted.lines(cost)))
-    click.echo(f"  run directory: {directory}")
+    say(console(), "\n".join([*wanted.lines(cost), f"  run directory: {directory}"]))
 
 
 @main.command()
@@ -112,7 +112,7 @@ def plan(config: Path, out: Path | None, overrides: tuple[str, ...], no_data: bo
 @click.option("--address", help="Ray cluster: auto or HOST:PORT [default: a local Ray].")
 @click.option("--serial", is_flag=True, help="In this process, without Ray.")
 @click.option("--decide", metavar="CLAIM", help="Only what CLAIM of `sweep claims` needs, until it is decided.")
-@click.option("--budget-hours", type=click.FloatRange(min=0, min_open=True), help="Of trials, for --decide.")
+@click.option("--budget-hours", type=Above(), help="Of trials, for --decide.")
 def launch(
     config: Path,
     out: Path | None,

@@ -161,12 +161,18 @@ def _read_axis(config: SweepConfig, key: str, where: str) -> Axis:
         UserError: a value that the key refuses.
     """
     axis = config.space[key]
-    conditions = _conditions(config.space, key)
+    conditions, beside = _conditions(config.space, key), f"{where.removesuffix('space')}trial"
 
     def read(name: str, value: Any, where: str) -> Any:
         # With the values that make the axis apply, lest sgd be checked with what only deat reads.
         values = nested(config.given, {**conditions, name: value})
-        return value_at(validated(TrialConfig, values, where).model_dump(mode="json"), name)
+        try:
+            return value_at(validated(TrialConfig, values, where).model_dump(mode="json"), name)
+        except UserError as error:
+            text = str(error).removeprefix(f"{where}.")
+            if (culprit := text.partition(":")[0]) in leaves(config.given) and culprit not in {name, *config.space}:
+                raise UserError(f"{beside}.{text}") from None
+            raise
 
     if axis.is_range:
         ends = [read(key, value, where) for value in axis.extremes()]

@@ -90,6 +90,9 @@ class RunLock:
 
     def _opened(self) -> IO[str]:
         self._path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):  # the folder has just gone with the refused launch that made it
+            return self._path.open("a+")
+        self._path.parent.mkdir(parents=True, exist_ok=True)
         return self._path.open("a+")
 
     def _take(self) -> None:

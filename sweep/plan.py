@@ -144,7 +144,7 @@ def plan(
     known = search.known()
     unknown = examples(config, marks) if search.size() > len(known) else []
     left = [*(trial for trial in known if trial.id not in finished), *unknown]
-    shapes = check_trials(config, left, unseen) if unseen else check_trials(config, left)
+    shapes = check_trials(config, left, unseen)
     trials = [trial.id for trial in known]
     odd = warnings(config, [trial.config for trial in (*known, *unknown)], shapes)
     return Plan(

@@ -6,7 +6,7 @@ Nothing here is refused: each may be meant. What cannot be meant is an error of 
 from __future__ import annotations
 
 import math
-import operator
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -49,7 +49,7 @@ def warnings(
         for one in _of_trial(trial, shapes.get(trial.data)):
             found.setdefault(one.key.partition("=")[0], []).append(one)
     ofs = (_of_how_many(group, len(trials)) for group in found.values())
-    return (*ofs, *_gpus(config), *_decay(trials), *_measures(trials), *_unread(config, trials))
+    return (*ofs, *_gpus(config), *_decay(trials), *_measures(trials), *_networks(trials), *_unread(config, trials))
 
 
 def _of_how_many(group: Sequence[Warned], trials: int) -> Warned:
@@ -164,13 +164,25 @@ def _decay(trials: Sequence[TrialConfig]) -> Iterator[Warned]:
 
 def _measures(trials: Sequence[TrialConfig]) -> Iterator[Warned]:
     """Trials that are evaluated by different attacks."""
-    for key in ("attack.norm", *(f"evaluation.{name}" for name in ("radius", "step_size", "steps", "restarts"))):
-        found = dict.fromkeys(map(operator.attrgetter(key), trials))
-        values = [value if isinstance(value, str) else number_text(value) for value in found]
+    attacks = [vars(evaluation_attack(one)) | {"restarts": one.evaluation.restarts} for one in trials]
+    for key in ("norm", "radius", "step_size", "steps", "restarts"):
+        values = list(dict.fromkeys(_plain(attack[key]) for attack in attacks))
         if len(values) > 1:
-            shown = f"{key.partition('.')[2]} {', '.join(values)}"
-            text = f"robust accuracies do not compare: trials are evaluated at {shown}"
-            yield Warned(text, f"trial.{key}={values[0]}")
+            part = "attack" if key == "norm" else "evaluation"
+            text = f"robust accuracies do not compare: trials are evaluated at {key} {', '.join(values)}"
+            yield Warned(text, f"trial.{part}.{key}={values[0]}")
+
+
+def _networks(trials: Sequence[TrialConfig]) -> Iterator[Warned]:
+    """Presets that bring different networks."""
+    by_preset: dict[str, set[str]] = defaultdict(set)
+    for one in trials:
+        if one.preset is not None:
+            by_preset[one.preset].add(one.model.name)
+    if len({frozenset(names) for names in by_preset.values()}) > 1:
+        names = sorted(set().union(*by_preset.values()))
+        text = f"accuracies of different networks do not compare: the presets train {', '.join(names)}"
+        yield Warned(text, f"trial.model.name={names[0]}")
 
 
 def _unread(config: SweepConfig, trials: Sequence[TrialConfig]) -> Iterator[Warned]:
@@ -207,4 +219,4 @@ def _holds(values: Mapping[str, Any], key: str) -> bool:
 
 
 def _plain(value: Any) -> str:
-    return "null" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+    return "null" if value is None else number_text(value) if isinstance(value, float) else str(value)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 from sweep.search import PlannedTrial
 from sweep.space import Axis, value_at
+from trainers.fields import number_text
 from trainers.presets import PRESETS, PresetName, Values
-
-_WIDTH = 100
 
 #: Values of a key that are listed; of more only how many.
 _LISTED = 3
@@ -21,8 +18,7 @@ _LISTED = 3
 def preset_lines(trials: Iterable[PlannedTrial], space: Mapping[str, Axis]) -> list[str]:
     """For each preset what of its trials is otherwise than published, with the published value in brackets.
 
-    Then what of its code no key says, and whether the presets are of different networks; in lines of at most `_WIDTH`
-    characters, the later ones of a sentence indented.
+    Then what of its code no key says.
 
     Args:
         trials: all, or of a space that is drawn from, examples.
@@ -32,9 +28,7 @@ def preset_lines(trials: Iterable[PlannedTrial], space: Mapping[str, Axis]) -> l
     for trial in trials:
         if trial.config.preset is not None:
             by_preset.setdefault(trial.config.preset, []).append(trial.config.model_dump(mode="json"))
-    told = [text for name, found in by_preset.items() for text in _told(name, found, space)]
-    wrap = partial(textwrap.wrap, width=_WIDTH, subsequent_indent="    ", break_long_words=False)
-    return [line for text in (*told, *_apart(by_preset)) for line in wrap(text)]
+    return [line for name, found in by_preset.items() for line in _told(name, found, space)]
 
 
 def _told(name: PresetName, trials: Sequence[Mapping[str, Any]], space: Mapping[str, Axis]) -> Iterator[str]:
@@ -56,20 +50,11 @@ def _changes(values: Values, trials: Sequence[Mapping[str, Any]], space: Mapping
             yield f"{key} {shown} ({_text(value)})"
 
 
-def _apart(by_preset: Mapping[PresetName, Sequence[Mapping[str, Any]]]) -> Iterator[str]:
-    """Of evaluations that differ the plan warns whatever the presets."""
-    if len({tuple(_found(trials, "model.name")) for trials in by_preset.values()}) > 1:
-        yield (
-            "these presets differ in model.name, across which accuracies are not compared; to compare them, set "
-            "trial.model.name"
-        )
-
-
 def _found(trials: Sequence[Mapping[str, Any]], key: str) -> list[str]:
     """The values of the key in these trials, each once, as text."""
     return list(dict.fromkeys(_text(value_at(trial, key)) for trial in trials))
 
 
 def _text(value: Any) -> str:
-    """As YAML has it, numbers in four digits."""
-    return f"{value:.4g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
+    """As a config has it."""
+    return number_text(value) if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)

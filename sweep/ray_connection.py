@@ -19,6 +19,7 @@ from pathlib import Path
 import ray
 from rich.console import Console
 
+from sweep.screen import say
 from trainers.errors import UserError
 
 #: What Ray reads from the environment: no boxes, loggers, state files or signal handler of its own, no phoning home;
@@ -90,7 +91,7 @@ def local(console: Console, logs: Path, cpus: int | None = None) -> Iterator[Non
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     os.environ.update(ENVIRONMENT)
     with _short_folder() as folder:
-        _say(console, "starting a local Ray, some seconds")
+        say(console, "starting a local Ray, some seconds")
         try:
             _start(folder, console, logs, cpus)
             yield
@@ -125,14 +126,14 @@ def _start(folder: Path, console: Console, logs: Path, cpus: int | None) -> None
                     f"Ray: does not start on this machine, tried twice: {_in_one_line(error)}{log}; "
                     f"mend that, or leave it out: {WITHOUT}"
                 ) from None
-            _say(console, "Ray did not come up; trying once more")
+            say(console, "Ray did not come up; trying once more")
 
 
 @contextmanager
 def _cluster(address: str, console: Console, logs: Path) -> Iterator[None]:
     """Lets go of the cluster at the end of the block."""
     _check_address(address)
-    _say(console, f"connecting to the Ray cluster at {address}")
+    say(console, f"connecting to the Ray cluster at {address}")
     try:
         with _ours_first(), _signals_kept(), _looking():
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
@@ -272,7 +273,3 @@ def _written_down(error: Exception, logs: Path, folder: Path | None = None) -> s
 def _in_one_line(error: Exception) -> str:
     text = " ".join(str(error).split())
     return textwrap.shorten(text, _SHOWN, placeholder=" ...") or type(error).__name__
-
-
-def _say(console: Console, text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True)

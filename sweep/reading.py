@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,6 +23,21 @@ _ENDINGS = {"table": "txt", "markdown": "md"}
 
 #: Endings that mean a file, and so no folder of figures.
 _FILES = (".csv", ".html", ".json", ".md", ".parquet", ".pdf", ".png", ".svg", ".tex", ".txt", ".xlsx")
+
+
+class Above(click.FloatRange):
+    """A number over 0; NaN, which a range lets pass, is none."""
+
+    def __init__(self, most: float | None = None) -> None:
+        """Up to `most`, too; None: up to any."""
+        super().__init__(min=0, min_open=True, max=most)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number, or click's own refusal."""
+        if math.isnan(number := super().convert(value, param, ctx)):
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return number
+
 
 #: What figures and claims may be about: of the test images.
 _METRICS = ("last_test_robust", "last_test_clean", "best_test_robust", "best_test_clean")
@@ -188,8 +204,8 @@ def ratio(directory: Path | None, published: bool, metric: str, form: str | None
 @click.command()
 @_study
 @click.option("--json", "as_json", is_flag=True, help="Every field, accuracies as fractions.")
-@click.option("--margin", type=click.FloatRange(min=0, min_open=True), default=1.0, help="Points that pass for none.")
-@click.option("--time-margin", type=click.FloatRange(min=0, min_open=True), default=5.0, help="% of extra time.")
+@click.option("--margin", type=Above(), default=1.0, help="Points that pass for none.")
+@click.option("--time-margin", type=Above(), default=5.0, help="% of extra time.")
 @_choosers
 @_metric
 def claims(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import time
 from types import TracebackType
 from typing import Self
@@ -40,8 +41,15 @@ def print_whole(console: Console, shown: RenderableType) -> None:
 
 
 def say(console: Console, text: str) -> None:
-    """Prints plain text: on a terminal broken between its words, elsewhere as it is."""
-    console.print(text, markup=False, highlight=False, soft_wrap=not console.is_terminal)
+    """Prints plain text: on a terminal broken between its words, what goes on indented; elsewhere as it is."""
+    if console.is_terminal:
+        text = "\n".join(_hanging(line, console.width) for line in text.split("\n"))
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _hanging(line: str, width: int) -> str:
+    indent = " " * (len(line) - len(line.lstrip()) + 2)
+    return textwrap.fill(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def duration(seconds: float | None) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, WithJsonSchema, model_validator
 
 #: Radii and steps of attacks, of which nobody knows the decimals.
 _PIXELS = {k / 255: f"{k}/255" for k in range(1, 17)}
@@ -60,3 +60,13 @@ class Frozen(BaseModel):
     """A part of a config: cannot be changed, knows its keys and no others."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _none(cls, values: Any) -> Any:
+        """`none`, as descriptions have it, is YAML's `null` for a key that is so by default, and not any text."""
+        if not isinstance(values, dict):
+            return values
+        fields = cls.model_fields.items()
+        optional = {key for key, one in fields if one.default is None and str not in get_args(one.annotation)}
+        return {key: None if value == "none" and key in optional else value for key, value in values.items()}

@@ -106,6 +106,17 @@ def test_summary_without_a_completed_trial_is_the_count_alone(run, outcome):
     assert text(summary(load(run.directory))).strip() == f"1 trials: 1 {outcome}"
 
 
+def test_summary_says_why_no_cell_is_the_best(run):
+    for name, lr in (("a", 0.1), ("b", 0.2)):
+        run.trial(name, optimizer__lr=lr)
+        run.start(name)
+        run.epoch(name, 1, None, test_robust=0.4)
+        run.outcome(name, epochs=1)
+    assert text(summary(load(run.directory))).splitlines()[1] == (
+        "no best cell: val_robust, which chooses the best cell, was not measured: trial.evaluation.splits needs val"
+    )
+
+
 def test_summary_of_an_empty_run_is_zero_trials(run):
     run.launch()
     assert text(summary(load(run.directory))).strip() == "0 trials"

@@ -664,3 +664,20 @@ def test_setting_the_whole_trial_pins_the_axes_that_it_names(yaml_file: Callable
     config = load(path, ["trial={optimizer: {lr: 0.7}, data: {name: digits}}"])
     assert config.trial.optimizer.lr == 0.7
     assert list(config.space) == ["batch_size"]
+
+
+@pytest.mark.parametrize("text", ["none", "null"])
+def test_none_is_null_where_a_key_is_so_by_default(text: str, yaml_file: Write) -> None:
+    file = yaml_file("name: t\ntrial: {objective: {name: trades, beta: 3}}\nspace: {optimizer.lr: [0.1]}\n")
+    config = load(
+        file, [f"trial.objective.beta={text}", "trial.weights.name=none", f"space.evaluation.radius=[{text}]"]
+    )
+    assert config.trial.objective.beta is None
+    assert config.trial.weights.name == "none"
+    assert config.space["evaluation.radius"].grid == (None,)
+
+
+def test_a_key_of_the_trial_that_an_axis_does_not_suffer_is_named_where_it_stands(yaml_file: Write) -> None:
+    file = yaml_file("name: t\ntrial: {optimizer: {momentum: 0.5}}\nspace: {preset: [deat, trades]}\n")
+    with pytest.raises(UserError, match=r"yaml: trial\.optimizer\.momentum: DEAT has none"):
+        load(file)

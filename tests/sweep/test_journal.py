@@ -45,7 +45,7 @@ with RunLock(Path(sys.argv[1])):
 @pytest.fixture(autouse=True)
 def without_data(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sweep.plan.fingerprints", lambda config: {data_key(config.trial): "digits-0"})
-    monkeypatch.setattr("sweep.plan.check_trials", lambda config, trials: {})
+    monkeypatch.setattr("sweep.plan.check_trials", lambda config, trials, unseen: {})
     monkeypatch.setattr("sweep.journal.environment", lambda: dict(ENVIRONMENT))
 
 
@@ -502,3 +502,20 @@ def test_a_config_that_is_a_folder_is_refused(tiny: Configs, directory: Path) ->
     with pytest.raises(UserError) as caught:
         refuse_other_sweep(directory, tiny())
     assert str(caught.value) == f"{directory}/sweep.yaml: must be a file that you may read: Is a directory; mend that"
+
+
+def test_a_directory_that_goes_before_its_lock_is_opened_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, real = list[Path](), Path.open
+
+    def gone(path: Path, *args: Any, **options: Any) -> Any:
+        opened.append(path)
+        if len(opened) == 1:
+            path.parent.rmdir()
+        return real(path, *args, **options)
+
+    monkeypatch.setattr(Path, "open", gone)
+    with RunLock(tmp_path / "run"):
+        assert (tmp_path / "run" / LOCK_FILE).exists()
+    assert len(opened) == 2

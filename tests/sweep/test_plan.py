@@ -25,7 +25,7 @@ Configs = Callable[..., SweepConfig]
 @pytest.fixture(autouse=True)
 def without_data(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sweep.plan.fingerprints", lambda config: {data_key(config.trial): "digits-0"})
-    monkeypatch.setattr("sweep.plan.check_trials", lambda config, trials: {})
+    monkeypatch.setattr("sweep.plan.check_trials", lambda config, trials, unseen: {})
     monkeypatch.setattr("sweep.plan.warnings", lambda *of: ())
 
 
@@ -272,7 +272,7 @@ def test_what_every_trial_would_fail_with_is_one_line_and_exit_2_and_leaves_no_r
 
 def test_of_finished_trials_nothing_is_looked_at(tiny: Configs, monkeypatch: pytest.MonkeyPatch) -> None:
     looked_at: list[PlannedTrial] = []
-    monkeypatch.setattr("sweep.plan.check_trials", lambda config, trials: looked_at.extend(trials) or {})
+    monkeypatch.setattr("sweep.plan.check_trials", lambda config, trials, unseen: looked_at.extend(trials) or {})
     one, *others = trials_of(tiny())
     plan(tiny(), launch([one]) + run(one, 3), "abc")
     assert looked_at == others
@@ -282,7 +282,7 @@ def test_where_points_are_still_to_be_asked_for_an_example_of_them_is_looked_at(
     tiny: Configs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked_at: list[PlannedTrial] = []
-    monkeypatch.setattr("sweep.plan.check_trials", lambda config, trials: looked_at.extend(trials) or {})
+    monkeypatch.setattr("sweep.plan.check_trials", lambda config, trials, unseen: looked_at.extend(trials) or {})
     records = ran(optuna(tiny, 2), [], 2)
     assert len(looked_at) == 1
     plan(optuna(tiny, 2), records, "abc")
@@ -394,3 +394,10 @@ def test_epochs_that_were_measured_win_over_the_estimate(tiny: Configs) -> None:
         "  cost: 2.00 trial hours at 1 CPU each, 1.00 h with 2 at once, estimated: 1 TFLOP, counted, at 1 GFLOP/s to "
         "2 GFLOP/s (timed)"
     )
+
+
+@pytest.mark.parametrize("rate", ["nan", "inf", "0", "-1", "1e300", "x"])
+def test_a_rate_that_is_none_is_refused(rate: str, sweep_file: Callable[..., Path]) -> None:
+    answer = CliRunner().invoke(main, ["plan", str(sweep_file()), "--rate", rate])
+    assert answer.exit_code == 2
+    assert "Error: Invalid value for '--rate': " in answer.stderr

@@ -109,6 +109,17 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
         of(attack={"step_size": 0.01}) | {"space": {"attack.radius": [0.02, 0.04], **LR}},
         "robust accuracies do not compare: trials are evaluated at radius 0.02, 0.04; set trial.evaluation.radius=0.02",
     ),
+    "8/255 beside another radius": (
+        of(attack={"step_size": 0.01}) | {"space": {"attack.radius": ["8/255", 0.04], **LR}},
+        "robust accuracies do not compare: trials are evaluated at radius 8/255, 0.04; "
+        "set trial.evaluation.radius=8/255",
+    ),
+    "presets that bring their networks": (
+        of(evaluation={"steps": 10, "step_size": "2/255", "radius": "8/255"}, model={})
+        | {"space": {"preset": ["rice2020", "trades"], **LR}},
+        "accuracies of different networks do not compare: the presets train preact_resnet18, wide_resnet34_10; "
+        "set trial.model.name=preact_resnet18",
+    ),
     "restarts that do not compare": (
         of() | {"space": {"evaluation.restarts": [1, 2], **LR}},
         "robust accuracies do not compare: trials are evaluated at restarts 1, 2; set trial.evaluation.restarts=1",

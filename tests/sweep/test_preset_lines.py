@@ -1,4 +1,4 @@
-"""What a plan says of presets: how its trials differ from them, and whether they can be compared."""
+"""What a plan says of presets: how its trials differ from them."""
 
 from __future__ import annotations
 
@@ -19,12 +19,11 @@ DIGITS = {"data": {"name": "digits"}, "model": {"name": "small_cnn"}}
 
 
 def sentences(trial: dict[str, Any], space: dict[str, Any], yaml_file: Write) -> list[str]:
-    """The lines of a grid, each sentence in one."""
+    """The lines of a grid."""
     config = load(yaml_file(yaml.safe_dump({"name": "t", "trial": trial, "space": space})))
     lines = preset_lines(planned(config, fixed_points(config), fingerprints(config)), config.space)
-    assert all(len(line) <= 100 for line in lines)
     assert lines == list(plan(config, [], "x").presets)
-    return "\n".join(lines).replace("\n    ", " ").splitlines()
+    return lines
 
 
 def test_without_a_preset_nothing_is_said(yaml_file: Write) -> None:
@@ -35,7 +34,8 @@ def test_every_key_that_differs_stands_there_with_the_published_value(yaml_file:
     trial = DIGITS | {"preset": "trades", "epochs": 7, "batch_size": 128, "schedule": {"milestones": [5]}}
     assert sentences(trial, {"optimizer.lr": [0.1, "1/3"]}, yaml_file) == [
         "preset trades (Zhang et al., ICML 2019), but for data.name digits (cifar10), model.name small_cnn "
-        "(wide_resnet34_10), epochs 7 (76), optimizer.lr 0.1, 0.3333 (0.1), schedule.milestones [5] ([74, 89, 99])"
+        "(wide_resnet34_10), epochs 7 (76), optimizer.lr 0.1, 0.3333333333333333 (0.1), "
+        "schedule.milestones [5] ([74, 89, 99])"
     ]
 
 
@@ -49,16 +49,6 @@ def test_what_no_key_says_of_the_code_is_said(yaml_file: Write) -> None:
         "no key says of the code of awp: the optimizer steps at the perturbed weights, see trainers/weights.py; "
         "the attack's pass at its last images, in train mode"
     ]
-
-
-def test_presets_of_different_networks_are_told_and_the_way_out_ends_it(yaml_file: Write) -> None:
-    space = {"preset": ["mart", "s2o"]}
-    digits = {"data": {"name": "digits"}}
-    assert sentences(digits, space, yaml_file)[-1] == (
-        "these presets differ in model.name, across which accuracies are not compared; to compare them, set "
-        "trial.model.name"
-    )
-    assert not any("differ" in line for line in sentences(DIGITS, space, yaml_file))
 
 
 def test_presets_that_are_evaluated_differently_are_warned_of_by_exact_values(yaml_file: Write) -> None:

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sweep.progress import Progress
-from sweep.screen import ROWS, Screen, counts_line, duration, percent, print_whole, rate_line, table
+from sweep.screen import ROWS, Screen, counts_line, duration, percent, print_whole, rate_line, say, table
 
 Records = list[dict[str, Any]]
 POINT = {"optimizer.name": "deat", "optimizer.lr": 0.1, "batch_size": 32, "optimizer.k1": 1.0}
@@ -182,3 +182,14 @@ def test_the_live_table_of_a_narrow_terminal_is_no_wider(width: int) -> None:
     text = drawn(running(3, size=1234, done=17), width)
     assert max(map(len, text.splitlines())) <= width
     assert text.count("7/110") == text.count("45.7 %") == text.count("seed=0") == 3
+
+
+def test_a_line_longer_than_the_terminal_goes_on_indented_between_its_words() -> None:
+    lines = ["  warnings:", "    " + "the-learning-rate never falls " * 3]
+    for width, shown in ((40, 4), (500, 2)):
+        console = Console(file=io.StringIO(), force_terminal=True, width=width)
+        say(console, "\n".join(lines))
+        text = console.file.getvalue()  # type: ignore[attr-defined]
+        assert text.split() == " ".join(lines).split()
+        assert [len(line) <= width for line in text.splitlines()] == [True] * shown
+        assert all(line.startswith("      the-learning") for line in text.splitlines()[2:])
