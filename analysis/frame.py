@@ -374,17 +374,27 @@ def _axis_values(trials: Sequence[_Trial], slots: Sequence[Slots]) -> dict[str, 
 
 
 def _with_defaults(key: str, values: Sequence[Any], slots: Sequence[Slots]) -> list[Any]:
-    """The values, with its method's default for a trial that lacks the key where another one of the method has it.
+    """The values, with what a trial that lacks the key did where another one of its method has it.
 
-    So that a trial of code that did not know the key yet, or leaves it out of the identity at its default, is in one
-    cell with those that have the default, and in no other.
+    That is its method's default, or what code before the key did, where that was another (`_before`). So a trial of
+    code that did not know the key yet, or leaves it out of the identity at its default, is in one cell with those that
+    did the same, and in no other.
     """
     read_by_all = key in _LEFT_OUT_AT_DEFAULT or not key.startswith(_READ_BY_SOME)
     if not read_by_all or all(value == value for value in values):
         return list(values)
     have = {choice for choice, value in zip(slots, values, strict=True) if value == value}
     pairs = zip(slots, values, strict=True)
-    return [_at(_defaults(choice), key) if value != value and choice in have else value for choice, value in pairs]
+    return [_before(choice, key) if value != value and choice in have else value for choice, value in pairs]
+
+
+def _before(choice: Slots, key: str) -> Any:
+    """What code that does not know the key did: batch norm's statistics came from the update's own passes alone."""
+    if choice.objective == "pgd_at" and not choice.s2o and key == "batch_norm_data":
+        return "adversarial"
+    if choice.objective == "trades" and not choice.s2o and key == "clean_passes":
+        return 1
+    return True if key == "objective.s2o.in_awp" else _at(_defaults(choice), key)
 
 
 @functools.cache

@@ -451,6 +451,23 @@ def test_a_key_that_older_code_lacks_is_its_methods_default(run):
     assert trials["weights.gamma"].tolist()[2:] == [0.005, 0.005, 0.02]
 
 
+@pytest.mark.parametrize(
+    ("method", "key", "other", "outcome"),
+    [
+        ("pgd_at", "batch_norm_data", "both", "completed"),  # as published, which older code did not do
+        ("pgd_at", "batch_norm_data", "adversarial", "superseded"),
+        ("trades", "clean_passes", 2, "completed"),
+        ("trades", "clean_passes", 1, "superseded"),
+        ("mart", "clean_passes", 1, "superseded"),
+        ("avmixup", "batch_norm_data", "adversarial", "superseded"),
+    ],
+)
+def test_a_trial_of_code_before_batch_norms_keys_is_no_seed_of_what_it_did_not_do(run, method, key, other, outcome):
+    run.whole("old", [0.1], objective__name=method)
+    run.whole("new", [0.2], objective__name=method, config={key: other})
+    assert load_trials(run.directory)["outcome"].tolist() == [outcome, "completed"]
+
+
 def test_a_choice_that_this_code_does_not_have_is_read_all_the_same(run):
     run.whole("a", [0.1], objective__name="of_the_future")
     run.whole("b", [0.1], objective__name="of_the_future", config={"precision": "fp32"})
