@@ -106,7 +106,7 @@ def own_best(trials: DataFrame, options: Options) -> Effect | NotMeasured:
     chose = set(chooser.table.columns)
     confirming = candidates[~candidates["seed"].isin(chose | _choosers(found, options))]
     block = Block.of(confirming, options.y, most_cells=True, pairs=_family_pairs)
-    note, untested = f"cells chosen with {len(chose)} other seeds, which are not counted", ""
+    note, untested = f"cells chosen with other seeds ({len(chose)}), which are not counted", ""
     if not _family_pairs(block.cells):
         if options.confirm:
             return NotMeasured("the seeds so far chose the cells; those to confirm them are still to run")

@@ -236,7 +236,7 @@ def test_seeds_that_confirm_a_best_cell_count_alone(frame_of):
     expected = confirming.pivot_table(index="seed", columns="optimizer.name", values="last_test_robust")
     assert claim.n == 3
     assert claim.estimate == pytest.approx((expected["deat"] - expected["sgd"]).mean())
-    assert "chosen with 3 other seeds" in claim.note
+    assert "chosen with other seeds (3)" in claim.note
 
 
 def test_seeds_that_chose_a_cell_decide_nothing_and_the_line_says_why(frame_of):
@@ -343,7 +343,7 @@ def test_seeds_known_to_have_chosen_leave_the_others_to_confirm_though_all_have_
     frame = grid(frame_of, seeds=6)
     launched = {"deat_own_best": frozenset(frame.loc[frame["seed"] > 1, "trial_id"])}
     claim = ledger(Study(frame, launched, choosers=frozenset({0, 1})), only="deat_own_best")[0]
-    assert (claim.n, claim.note) == (4, "cells chosen with 2 other seeds, which are not counted")
+    assert (claim.n, claim.note) == (4, "cells chosen with other seeds (2), which are not counted")
 
 
 @pytest.mark.parametrize("lr", [0.2, 0.4])
