@@ -219,8 +219,8 @@ def _legend(claims: Sequence[Claim], width: int) -> Iterator[str]:
 
 def _number(claim: Claim, value: float) -> str:
     """In points, or percent more time."""
-    if not math.isfinite(value):
-        return "n/a" if math.isnan(value) else f"{'-' if value < 0 else ''}inf"
+    if math.isnan(value):
+        return "n/a"
     return f"{100 * (value - (claim.unit == 'ratio')):+.2f}"
 
 
