@@ -144,7 +144,8 @@ def candidate_cells(
 
     No candidate is a cell in which a trial diverged; nor, where at least half of its model's, condition's and method's
     others are whole, one that lacks a seed it was wanted with (where seeds are named, one of these); nor one of fewer
-    than `enough_seeds`.
+    than `enough_seeds`. Where seeds are named, what became of the others has no part in it: they are compared in the
+    cell, and a cell chosen by how they ended would be chosen by them.
 
     Args:
         frame: as for `best_cells`.
@@ -159,24 +160,25 @@ def candidate_cells(
     cells = cell_means(frame, list(dict.fromkeys([metric, *report])))
     places = Series(codes(frame, axes(frame)), index=frame.index)
     cells = cells.join(_choosing(frame if seeds is None else frame[frame["seed"].isin(seeds)], metric, places))
-    cells = cells[(cells["n"] > 0) & (cells["diverged"] == 0)].fillna({"_seeds": 0, "_wanted": 0})
+    cells = cells[(cells["n"] > 0) & ~(cells["_diverged"] > 0)].fillna({"_seeds": 0, "_wanted": 0})
     kept = []
     for _, group in cells.groupby([*GROUP, *conditions(frame)], sort=False, dropna=False):
         whole = group[group["_seeds"] >= (group["_wanted"] if seeds is None else len(seeds))]
         pool = whole if 2 * len(whole) >= len(group) else group
         pool = pool[pool["_seeds"] >= enough_seeds(pool["_seeds"].to_numpy())]
         kept.append(pool.assign(**{LEFT_OUT: len(group) - len(pool)}))
-    return concat([cells.assign(**{LEFT_OUT: 0}).iloc[:0], *kept]).drop(columns=["_seeds", "_wanted"])
+    return concat([cells.assign(**{LEFT_OUT: 0}).iloc[:0], *kept]).drop(columns=["_seeds", "_wanted", "_diverged"])
 
 
 def _choosing(trials: DataFrame, metric: str, places: Series[Any]) -> DataFrame:
-    """Of each cell the mean metric, how many seeds have it (of none: completed), and with how many it was wanted."""
+    """Of each cell the mean metric, how many seeds have it (of none: completed), were wanted, and diverged."""
     usable = measured(trials, metric)
     usable = usable if len(usable) else trials[trials["outcome"] == "completed"]
     by_cell = usable.groupby(places.loc[usable.index])
-    wanted = trials["seed"].groupby(places.loc[trials.index]).nunique()
+    all_of_cell = trials.assign(lost=trials["outcome"] == "diverged").groupby(places.loc[trials.index])
     means = by_cell[metric].mean().astype(np.float64)
-    return DataFrame({CHOSEN_BY: means, "_seeds": by_cell["seed"].nunique(), "_wanted": wanted})
+    counts = {"_wanted": all_of_cell["seed"].nunique(), "_diverged": all_of_cell["lost"].sum()}
+    return DataFrame({CHOSEN_BY: means, "_seeds": by_cell["seed"].nunique(), **counts})
 
 
 def enough_seeds(counts: NDArray[Any]) -> int:
@@ -212,7 +214,7 @@ def best_trials(
     overall: bool = False,
     seeds: Collection[int] | None = None,
 ) -> DataFrame:
-    """The trials of the `best_cells`, of any outcome but diverged or superseded, in the frame's order.
+    """The trials of the `best_cells`, of any outcome but superseded, in the frame's order.
 
     Args:
         frame: trials, as `analysis.frame.load_trials` gives them.

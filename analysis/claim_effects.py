@@ -92,9 +92,10 @@ def own_best(trials: DataFrame, options: Options) -> Effect | NotMeasured:
     """DEAT minus SGD, each at the learning rate and batch size that validation chose for it: a fraction.
 
     The seeds in which every cell was wanted choose, by their mean. Other seeds, if any, were added to confirm, and
-    they alone are then counted: what chose a cell flatters it, and decides nothing.
+    they alone are then counted: what chose a cell flatters it, and decides nothing. Among the trials may be diverged
+    ones, whose cells are not chosen.
     """
-    if lacking := _lacks_sides(trials):
+    if lacking := _lacks_sides(trials[trials["outcome"] == "completed"]):
         return NotMeasured(lacking)
     found = published_settings(trials)
     chooser = chooser_of(found, options)
@@ -105,13 +106,13 @@ def own_best(trials: DataFrame, options: Options) -> Effect | NotMeasured:
     chose = set(chooser.table.columns)
     confirming = candidates[~candidates["seed"].isin(chose | _choosers(found, options))]
     block = Block.of(confirming, options.y, most_cells=True, pairs=_family_pairs)
-    note, untested = f"cells chosen with {len(chose)} other seeds, which are not counted", ""
+    note, untested = f"cells chosen with other seeds ({len(chose)}), which are not counted", ""
     if not _family_pairs(block.cells):
         if options.confirm:
             return NotMeasured("the seeds so far chose the cells; those to confirm them are still to run")
         chosen = candidates[candidates["seed"].isin(chose)]
         block = Block.of(chosen, options.y, most_cells=True, pairs=_family_pairs)
-        if chooser.cells["method"].duplicated().any():
+        if found.assign(cell=codes(found, axes(found))).groupby("method")["cell"].nunique().max() > 1:
             note, untested = "chosen and compared with the same seeds", _SELF_CHOSEN
         else:
             note = "each has one cell, so that nothing was chosen"

@@ -29,6 +29,12 @@ class Study:
     choosers: frozenset[int] | None = None
     """Seeds by which launches to decide deat_own_best chose the cells, or a user has them chosen; None: not told."""
 
+    @property
+    def chose(self) -> frozenset[int]:
+        """The `choosers`, where other seeds completed and are compared; else none of them, for all choose."""
+        completed = set(self.trials.loc[self.trials["outcome"] == "completed", "seed"])
+        return self.choosers if self.choosers and not completed <= self.choosers else frozenset()
+
 
 def load(directory: Path) -> Study:
     """A run, its trials with `EPOCH_SECONDS`, `BEGAN` and the columns of `OWN`.

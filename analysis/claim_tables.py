@@ -106,13 +106,19 @@ def judged_lines(claims: Sequence[Claim], *names: str) -> list[str]:
         names: of these claims alone, then also those that are not measured; none: of all.
     """
     shown = [c for c in claims if (c.name in names if names else c.verdict != "not measured")]
-    tested = sum(math.isfinite(claim.p) for claim in claims)
-    head = "claims, as `sweep claims` judges them (95 % intervals; p (Holm): over "
-    lines = [f"{head}{f'the {tested} lines tested together' if tested > 1 else 'the one line tested'})"]
+    lines = [f"claims, as `sweep claims` judges them (95 % intervals; p (Holm): over {_family(claims)})"]
     for name in _names(shown):
         own = [claim for claim in shown if claim.name == name]
         lines += [f"{name}: {own[0].statement} ({rule(own[0])})", *(f"  {_said(claim)}" for claim in own)]
     return lines if shown else []
+
+
+def _family(claims: Sequence[Claim]) -> str:
+    """The lines over which Holm's p are: all that have one, but for a claim that a launch was to decide."""
+    if any(claim.sequential for claim in claims):
+        return "the lines tested together, the claim of --decide by itself"
+    tested = sum(math.isfinite(claim.p) for claim in claims)
+    return f"the {tested} lines tested together" if tested != 1 else "the one line tested"
 
 
 def claims_frame(claims: Sequence[Claim]) -> DataFrame:
@@ -196,27 +202,25 @@ def _further(claim: Claim) -> str:
 
 
 def _legend(claims: Sequence[Claim], width: int) -> Iterator[str]:
-    tested = sum(math.isfinite(claim.p) for claim in claims)
     about = ", ".join(dict.fromkeys(label(claim.y).removesuffix(" (%)") for claim in claims)) or "accuracies"
     yield from _wrapped(
         f"{about}, in points; intervals are each line's own. A verdict is read from Holm's p, the "
-        f"smallest level at which the interval decides, adjusted over all that have one, here {tested}: they hold "
-        "together at 5 %",
+        f"smallest level at which the interval decides, adjusted over {_family(claims)}: they hold together at 5 %",
         width,
         indent="",
     )
     if any(claim.sequential for claim in claims):
         text = (
             "seeds were added until a claim was decided (--decide): intervals are confidence sequences, valid at any "
-            "stopping; that claim is a family of its own"
+            "stopping"
         )
         yield from _wrapped(text, width, indent="")
 
 
 def _number(claim: Claim, value: float) -> str:
     """In points, or percent more time."""
-    if not math.isfinite(value):
-        return "n/a" if math.isnan(value) else f"{'-' if value < 0 else ''}inf"
+    if math.isnan(value):
+        return "n/a"
     return f"{100 * (value - (claim.unit == 'ratio')):+.2f}"
 
 

@@ -281,11 +281,13 @@ def _asked(
             nothing = replace(base, network=str(model), left_out=left_out)
             found.append((nothing, NotMeasured("no completed trial")))
             continue
-        own = options
-        if options.choosers is None and asked.name == "deat_own_best":
-            own = replace(options, choosers=effects.choosing_seeds(same_budget(part)))
+        own, lost = options, usable.iloc[:0]
+        if asked.name == "deat_own_best":  # a cell in which a choosing seed diverged is no candidate
+            wanted = same_budget(part)
+            lost = wanted[wanted["outcome"] == "diverged"]
+            own = replace(options, choosers=options.choosers or effects.choosing_seeds(wanted))
         for method, rows in methods_of(usable) if asked.by_method else [("", usable)]:
-            effect = asked.measure(rows, own)
+            effect = asked.measure(pd.concat([rows, lost]) if len(lost) else rows, own)
             found.append(
                 (replace(base, network=str(model), of=method, left_out=_left_out(left_out, rows, effect)), effect)
             )

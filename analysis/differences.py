@@ -18,7 +18,6 @@ from analysis.blocks import NO_SPREAD
 from analysis.cells import codes, measured
 from analysis.frame import axes
 from analysis.ranges import clipped, possible_difference
-from analysis.slots import word
 
 _COMPARED = ("treatment_mean", "control_mean", "difference", "low", "high", "p_value")
 _COUNTED = ("n_treatment", "n_control", "test")
@@ -30,13 +29,6 @@ _NO_SEEDS = pd.Series(dtype=np.float64)
 class PairedDifference:
     """Treatment minus control in `y`, in y's own unit (a fraction for an accuracy); NaN where undefined."""
 
-    y: str
-    factor: str
-    treatment: Any
-    control: Any
-    label: str
-    """The two sides in words: `DEAT - PGD-AT`."""
-    confidence: float
     estimate: float
     """Mean over cells of the difference of the seeds' means."""
     low: float
@@ -48,17 +40,17 @@ class PairedDifference:
     test: str
     """Where `low`, `high` and `p_value` come from."""
     n_cells: int
-    n_trials: int
-    """Trials in those cells."""
+    """In which both sides have a completed trial."""
     trial_ids: frozenset[str] = field(compare=False, repr=False)
-    """Theirs."""
-    cells_left_out: int
-    """Cells in which a side has no completed trial."""
-    left_out: dict[str, int]
-    """Trials not used, by why: their outcome, `not_measured`, or `unmatched` (the other side is missing)."""
+    """Trials in those cells."""
     cells: DataFrame = field(compare=False, repr=False)
     """One row a comparison: the axes; cell (its number); treatment_mean, control_mean, difference and its
     low, high, p_value; n_treatment, n_control; test: `paired by seed`, `Welch` or `none`."""
+
+    @property
+    def n_trials(self) -> int:
+        """Trials in the cells that count."""
+        return len(self.trial_ids)
 
 
 def paired_difference(
@@ -68,7 +60,6 @@ def paired_difference(
     treatment: Any = "deat",
     control: Any = "sgd",
     *,
-    label: str | None = None,
     confidence: float = 0.95,
 ) -> PairedDifference:
     """Mean gain of one method over another, matched on every other axis that both have.
@@ -85,7 +76,6 @@ def paired_difference(
         factor: the axis whose values are compared.
         treatment: the value whose gain is asked for.
         control: the value it is compared with.
-        label: the two sides in words; none: the values themselves.
         confidence: of the intervals, in (0, 1).
 
     Raises:
@@ -102,17 +92,9 @@ def paired_difference(
     overall = _over_cells(cells, confidence)
     overall["low"], overall["high"] = clipped(overall["low"], overall["high"], within)
     cells = cells.assign(low=cells["low"].clip(*within), high=cells["high"].clip(*within))
-    return PairedDifference(
-        y,
-        factor,
-        treatment,
-        control,
-        label or f"{word(treatment)} - {word(control)}",
-        confidence,
-        **overall,
-        **_counts(trials, cells, y),
-        cells=cells,
-    )
+    complete = cells.loc[cells["difference"].notna(), "cell"]
+    used = trials.index.isin(measured(trials, y).index) & trials["cell"].isin(complete)
+    return PairedDifference(**overall, trial_ids=frozenset(map(str, trials.loc[used, "trial_id"])), cells=cells)
 
 
 def differences(
@@ -124,7 +106,7 @@ def differences(
     mean over cells is the optimizer's gain averaged over them.
     """
     return {
-        str(model): paired_difference(trials, y, label=optimizer_contrast(trials), confidence=confidence)
+        str(model): paired_difference(trials, y, confidence=confidence)
         for model, trials in frame.groupby("model.name", sort=False)
         if {"deat", "sgd"} <= set(trials["optimizer.name"])
     }
@@ -235,7 +217,6 @@ def _over_cells(cells: DataFrame, confidence: float) -> dict[str, Any]:
         "p_wilcoxon": _wilcoxon(gains),
         "test": str(test),
         "n_cells": len(gains),
-        "cells_left_out": int(cells["cell"].nunique()) - len(gains),
     }
 
 
@@ -245,16 +226,3 @@ def _wilcoxon(gains: NDArray[np.float64]) -> float:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # scipy warns that n is small; n stands beside the p
         return float(stats.wilcoxon(gains).pvalue)
-
-
-def _counts(trials: DataFrame, cells: DataFrame, y: str) -> dict[str, Any]:
-    """n_trials used, and the others by why they are not."""
-    usable = trials.index.isin(measured(trials, y).index)
-    matched = trials["cell"].isin(cells.loc[cells["difference"].notna(), "cell"]).to_numpy(dtype=bool)
-    why = trials["outcome"].where(trials["outcome"] != "completed", "not_measured").mask(usable, "unmatched")
-    counts = why[~(usable & matched)].value_counts()
-    return {
-        "n_trials": int((usable & matched).sum()),
-        "trial_ids": frozenset(map(str, trials.loc[usable & matched, "trial_id"])),
-        "left_out": {str(name): int(counts[name]) for name in sorted(counts.index)},
-    }

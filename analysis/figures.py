@@ -150,7 +150,8 @@ def load(
     trials = trials.assign(data_set=trials["trial_id"].map(names))
     beside = published_data(metric) if published else None
     claims = ledger(study, y=metric, **chosen_by._asdict())
-    return Data(trials, epochs, metric, chosen_by, dynamics_of(records), claims=claims, beside=beside)
+    shown = dynamics_of(records)
+    return Data(trials, epochs, metric, chosen_by, shown, claims=claims, chose=study.chose, beside=beside)
 
 
 def products(data: Data) -> tuple[list[Product], dict[str, str]]:
@@ -278,7 +279,7 @@ PLANS: tuple[Plan, ...] = (
     ),
     Plan(
         "methods",
-        _single("methods", lambda data: plotted.methods(data.trials, data.chosen_by)),
+        _single("methods", lambda data: plotted.methods(data.trials, data.chosen_by, data.chose, data.claims)),
         lambda frames, metric: dots.methods(frames["methods"]),
         "needs three methods, each with a cell that validation chose",
     ),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ from analysis.cells import LEFT_OUT, left_out_text
 from analysis.claim_tables import judged_lines
 from analysis.claims import Claim
 from analysis.export import csv_text, json_text
-from analysis.methods import MethodResult, SlotEffect
+from analysis.methods import ROBUST, SELF_CHOSEN, MethodResult, SlotEffect, Verdict
 from analysis.seeds import Estimate
 from analysis.words import of_spread, short
 
@@ -30,6 +32,10 @@ _NUMERIC = ("n", "pairs", "seeds", *_OF_METHODS, *_OF_EFFECTS)
 
 #: The claim of the ledger that is asked of methods at their best.
 _ASKED = "deat_own_best"
+
+_VERDICTS: dict[str, Verdict] = {"supported": "better", "contradicted": "worse", "undecided": "undecided"}
+
+_AS_CLAIMED = f"{_ASKED} as `sweep claims` judges it"
 
 _OWN_BEST = (
     "each method at its own best cell by the validation metric; accuracies in % at the last epoch, means over n seeds"
@@ -47,7 +53,7 @@ def results_frame(results: Sequence[MethodResult]) -> DataFrame:
     Returns:
         model.name, the conditions, method, the cell's axes, lr_edge, n, validation, then robust, clean, difference
         and own each with _low and _high, p_methods, p_methods_holm, test, verdict, reason (why there is no cell),
-        cells_left_out.
+        cells_left_out, diverged.
     """
     return DataFrame([_flat(result) for result in results])
 
@@ -99,6 +105,53 @@ def answers(claims: Sequence[Claim]) -> list[str]:
     """What the ledger says of DEAT and SGD at their best, where the trials can judge it."""
     asked = [claim for claim in claims if claim.name == _ASKED]
     return judged_lines(claims, _ASKED) if any(claim.verdict != "not measured" for claim in asked) else []
+
+
+def as_judged(results: Sequence[MethodResult], claims: Sequence[Claim]) -> list[MethodResult]:
+    """The methods, DEAT at its best against SGD's with the ledger's interval and verdict where the trials are the same.
+
+    Its own would be a second answer to one question: by a variance pooled over methods, in another family of tests, and
+    by t where `--decide` stopped at its n.
+
+    Args:
+        results: of `analysis.methods.comparison`.
+        claims: the ledger.
+    """
+    judged = []
+    for row in results:
+        claim = _same_question(row.model, row.difference.value, claims) if row.method == "DEAT" else None
+        if claim is not None:
+            how = f"{SELF_CHOSEN}; interval: {_AS_CLAIMED}" if row.self_chosen else _AS_CLAIMED
+            answer = Estimate(claim.estimate, claim.low, claim.high)
+            verdict = _VERDICTS[claim.verdict]
+            row = replace(row, difference=answer, p_value=np.nan, p_holm=np.nan, test=how, verdict=verdict)
+        judged.append(row)
+    return judged
+
+
+def effects_as_judged(effects: Sequence[SlotEffect], claims: Sequence[Claim]) -> list[SlotEffect]:
+    """`as_judged` of the slots' effects, of which DEAT - SGD may be the ledger's.
+
+    Args:
+        effects: of `analysis.methods.slot_effects`.
+        claims: the ledger.
+    """
+    judged = []
+    for row in effects:
+        claim = _same_question(row.model, row.estimate, claims) if row.label.startswith("DEAT - ") else None
+        if claim is not None:
+            verdict = _VERDICTS[claim.verdict]
+            row = replace(row, low=claim.low, high=claim.high, p=np.nan, p_holm=np.nan, verdict=verdict)
+        judged.append(row)
+    return judged
+
+
+def _same_question(model: str, estimate: float, claims: Sequence[Claim]) -> Claim | None:
+    """The ledger's line on DEAT and SGD at their best in this network, if it is of the same trials: the same number."""
+    for claim in claims:
+        if (claim.name, claim.network, claim.y) == (_ASKED, model, ROBUST) and claim.verdict in _VERDICTS:
+            return claim if math.isclose(claim.estimate, estimate, abs_tol=1e-12) else None
+    return None
 
 
 def methods_text(
@@ -176,6 +229,8 @@ def notes(results: Sequence[MethodResult]) -> list[str]:
     ends = [end for r in results for end in (*r.robust[1:], *r.clean[1:], *r.difference[1:], *r.own[1:])]
     if {0.0, 1.0, -1.0} & set(ends):
         lines.append(_CUT)
+    if any(result.test == _AS_CLAIMED for result in results):
+        lines.append(f"DEAT: {_AS_CLAIMED}")
     tests = dict.fromkeys(result.test for result in results if np.isfinite(result.p_value))
     if tests:
         n = sum(bool(np.isfinite(result.p_value)) for result in results)
@@ -198,6 +253,8 @@ def notes(results: Sequence[MethodResult]) -> list[str]:
             f"{len(decided)} verdict{'s' * (len(decided) > 1)}; the intervals from each pair's own seeds alone "
             f"(own_low, own_high in the CSV) exclude 0 for {alone} of them"
         )
+    if lost := ", ".join(f"{result.diverged} of {result.method}" for result in results if result.diverged):
+        lines.append(f"diverged at the best cell, which other seeds chose, and in no mean: {lost}")
     if left_out := left_out_text(sum(result.left_out for result in results)):
         lines.append(left_out)
     if any(EDGE in _of_cell(result, "optimizer.lr") for result in results):
@@ -249,6 +306,7 @@ def _flat(result: MethodResult) -> dict[str, Any]:
         "verdict": result.verdict,
         "reason": result.reason,
         LEFT_OUT: result.left_out,
+        "diverged": result.diverged,
     }
 
 

@@ -27,6 +27,8 @@ Verdict = Literal["baseline", "better", "worse", "undecided", "n/a"]
 #: (benchmarks/best_cell_error.json).
 SELF_CHOSEN = "none: the same seeds chose the cells"
 
+_NO_OTHER = "no seed was run at its best cell but those that chose it"
+
 #: What methods are compared by, at the last epoch.
 ROBUST, CLEAN = "last_test_robust", "last_test_clean"
 
@@ -61,10 +63,12 @@ class MethodResult:
     """Where the interval of `difference` and its p come from; after `SELF_CHOSEN`, the interval, and there is no p."""
     verdict: Verdict = "n/a"
     """Supported for all methods together at the comparison's level."""
+    diverged: int = 0
+    """Compared trials in the cell that diverged, and are in no mean: only where other seeds chose it."""
     left_out: int = 0
     """Cells that were no candidates, fewer of their seeds having completed than of the others."""
     reason: str = ""
-    """Why no cell could be chosen; empty: one was."""
+    """Why no cell could be chosen, or no trial compared; empty: both were."""
 
     @property
     def self_chosen(self) -> bool:
@@ -136,9 +140,8 @@ def comparison(
     frame = _told_apart(frame, by)
     base = _baseline(frame, baseline)
     rows: list[MethodResult] = []
-    for identity, part, chosen in _tasks(frame, f"last_{metric}", mode, choosers):
-        free = frozenset() if choosers else _with_a_choice(part)
-        rows += _compared(part, chosen, identity, base, by, f"last_{metric}", free, confidence)
+    for identity, part, best in _tasks(frame, f"last_{metric}", mode, choosers):
+        rows += _compared(part, best, identity, base, by, f"last_{metric}", choosers, confidence)
     adjusted = holm(np.array([row.p_value for row in rows]))
     return tuple(
         replace(row, p_holm=float(p), verdict=_verdict(row.difference.value, p, confidence, row.method == base))
@@ -180,8 +183,8 @@ def slot_effects(
         by model; in it by slot, in the order of `analysis.slots.KEYS`. Effects without a pair are left out.
     """
     found: list[SlotEffect] = []
-    for identity, part, chosen in _tasks(frame, f"last_{metric}", mode, choosers):
-        free = frozenset() if choosers else _with_a_choice(part)
+    for identity, part, best in _tasks(frame, f"last_{metric}", mode, choosers):
+        free, chosen = _with_a_choice(part, choosers), best[~best["seed"].isin(choosers)]
         values = measured(chosen, y).pivot_table(index="method", columns="seed", values=y, sort=False)
         slots = [key for key in KEYS if key in chosen.columns]
         choices = chosen.drop_duplicates("method").set_index("method").loc[values.index, slots]
@@ -237,37 +240,40 @@ def _baseline(frame: DataFrame, name: str | None) -> str | None:
 def _tasks(
     frame: DataFrame, chooser: str, mode: Mode, choosers: Collection[int]
 ) -> Iterator[tuple[dict[str, Any], DataFrame, DataFrame]]:
-    """(model and conditions, all trials, those compared in the best cells) of what is compared only within itself."""
+    """(model and conditions, all trials, those in the best cells) of what is compared only within itself."""
     others = conditions(frame)
-    chosen = best_trials(frame, chooser, mode=mode, seeds=choosers or None)
-    chosen = chosen[~chosen["seed"].isin(choosers)]
+    best = best_trials(frame, chooser, mode=mode, seeds=choosers or None)
     for (model, *values), part in frame.groupby(["model.name", *others], sort=False, dropna=False):
         identity = {"model": str(model), "conditions": dict(zip(others, values, strict=True))}
-        yield identity, part, chosen[chosen.index.isin(part.index)]
+        yield identity, part, best[best.index.isin(part.index)]
 
 
-def _with_a_choice(part: DataFrame) -> frozenset[str]:
-    """The methods that have several cells."""
+def _with_a_choice(part: DataFrame, choosers: Collection[int]) -> frozenset[str]:
+    """The methods that have several cells, of which the compared seeds chose one: none where others did."""
+    if choosers:
+        return frozenset()
     cells = part.assign(cell=codes(part, axes(part))).groupby("method")["cell"].nunique()
     return frozenset(map(str, cells.index[cells > 1]))
 
 
 def _compared(
     part: DataFrame,
-    chosen: DataFrame,
+    best: DataFrame,
     identity: dict[str, Any],
     base: str | None,
     by: Sequence[str],
     chooser: str,
-    free: frozenset[str],
+    choosers: Collection[int],
     confidence: float,
 ) -> list[MethodResult]:
     """The rows of one model and condition, the most robust first, those without a cell last."""
+    free, chosen = _with_a_choice(part, choosers), best[~best["seed"].isin(choosers)]
+    chose = best[best["seed"].isin(choosers)] if choosers else best
     robust, clean = (SeedTable.of(chosen, y, base) for y in (ROBUST, CLEAN))
     shown = [axis for axis in varying(part) if axis not in ("model.name", *identity["conditions"], *KEYS, *by)]
     rows = []
     for name, trials in part.groupby("method", sort=False):
-        method, cell = str(name), chosen[chosen["method"] == name]
+        method, (cell, whole, by_whom) = str(name), (rows[rows["method"] == name] for rows in (chosen, best, chose))
         gain = robust.difference(method, base, confidence) if base not in (None, method) else {}
         if {method, base} & free and np.isfinite(gain.get("p_value", np.nan)):
             how = f"{SELF_CHOSEN}; interval: {gain['test']}"
@@ -275,14 +281,15 @@ def _compared(
         row = MethodResult(
             **identity,
             method=method,
-            cell=_values(cell, shown),
-            edge=_edge(trials, cell),
+            cell=_values(whole, shown),
+            edge=_edge(trials, whole),
             n=int((cell["outcome"] == "completed").sum()),
-            validation=float(cell.loc[cell["outcome"] == "completed", chooser].astype(np.float64).mean()),
+            diverged=int((cell["outcome"] == "diverged").sum()),
+            validation=float(by_whom.loc[by_whom["outcome"] == "completed", chooser].astype(np.float64).mean()),
             robust=robust.mean(method, confidence),
             clean=clean.mean(method, confidence),
-            left_out=int(cell[LEFT_OUT].max()) if len(cell) else 0,
-            reason=without_cell(trials, chooser) if cell.empty else "",
+            left_out=int(whole[LEFT_OUT].max()) if len(whole) else 0,
+            reason=without_cell(trials, chooser) if whole.empty else _NO_OTHER if cell.empty else "",
             **gain,
         )
         rows.append(row)

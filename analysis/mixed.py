@@ -1,8 +1,6 @@
-"""A mixed model: seeds as random intercepts."""
+"""The likelihood of a mixed model: seeds as random intercepts."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,22 +11,8 @@ from analysis.blocks import NO_SPREAD
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
-class InterceptFit:
-    """A linear model with a random intercept a group, by maximum likelihood."""
-
-    coefficients: Array
-    """(columns,) of the fixed effects."""
-    log_likelihood: float
-    """At its maximum (nat); NaN where nothing is left to explain."""
-    variance: float
-    """Of the noise."""
-    group_variance: float
-    """Of the groups' intercepts; 0 where there are no groups, or the likelihood is greatest there."""
-
-
-def random_intercept(design: Array, y: Array, groups: NDArray[np.int64] | None) -> InterceptFit:
-    """y = design @ coefficients + intercept[group] + noise, intercepts and noise normal, by maximum likelihood.
+def random_intercept(design: Array, y: Array, groups: NDArray[np.int64] | None) -> float:
+    """Greatest log-likelihood (nat) of y = design @ coefficients + intercept[group] + noise, all of these normal.
 
     Given theta = group variance / noise variance the rest is least squares of y_i - c_g mean_g(y) on the columns
     treated alike, c_g = 1 - 1 / sqrt(1 + theta n_g); theta maximises the profile likelihood [Pinheiro, Bates,
@@ -39,20 +23,23 @@ def random_intercept(design: Array, y: Array, groups: NDArray[np.int64] | None) 
         design: (n, columns), which may depend on each other.
         y: (n,).
         groups: (n,) from 0; none: ordinary least squares.
+
+    Returns:
+        NaN where nothing is left to explain.
     """
     plain = _given(0.0, design, y, np.arange(len(y)))
-    if groups is None or np.isnan(plain.log_likelihood):
+    if groups is None or np.isnan(plain):
         return plain
 
     def loss(share: float) -> float:
-        return -_given(share / (1 - share), design, y, groups).log_likelihood
+        return -_given(share / (1 - share), design, y, groups)
 
     found = float(optimize.minimize_scalar(loss, bounds=(0, 1 - 1e-9), method="bounded", options={"xatol": 1e-7}).x)
-    return max(_given(found / (1 - found), design, y, groups), plain, key=lambda fit: fit.log_likelihood)
+    return max(_given(found / (1 - found), design, y, groups), plain)
 
 
-def _given(theta: float, design: Array, y: Array, groups: NDArray[np.int64]) -> InterceptFit:
-    """The fit at this ratio of variances."""
+def _given(theta: float, design: Array, y: Array, groups: NDArray[np.int64]) -> float:
+    """The greatest at this ratio of variances."""
     sizes = np.bincount(groups)
     pull = (1 - 1 / np.sqrt(1 + theta * sizes))[groups]
     both = np.column_stack([design, y])
@@ -62,7 +49,6 @@ def _given(theta: float, design: Array, y: Array, groups: NDArray[np.int64]) -> 
     coefficients = np.linalg.lstsq(both[:, :-1], both[:, -1], rcond=None)[0]
     rest = both[:, -1] - both[:, :-1] @ coefficients
     n, variance = len(y), float(rest @ rest) / len(y)
-    likelihood = np.nan
-    if variance > (NO_SPREAD * float(np.abs(y).max())) ** 2:
-        likelihood = -n / 2 * (np.log(2 * np.pi * variance) + 1) - np.log1p(theta * sizes).sum() / 2
-    return InterceptFit(coefficients, float(likelihood), variance, theta * variance)
+    if variance <= (NO_SPREAD * float(np.abs(y).max())) ** 2:
+        return np.nan
+    return float(-n / 2 * (np.log(2 * np.pi * variance) + 1) - np.log1p(theta * sizes).sum() / 2)

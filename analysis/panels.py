@@ -95,7 +95,8 @@ def accuracy_ratio(rows: DataFrame, lines: DataFrame, metric: str) -> Figure:
     _outer_labels(grid, label("lr_batch_ratio"), label(metric))
     note = (
         "line: least squares on the logarithm, 95 % band; r, ρ: Pearson, Spearman with the ratio,\n95 % interval: "
-        "they describe these trials, and are no tests over seeds;\nratio: as `sweep claims` answers"
+        "they describe these trials, and are no tests over seeds;\nratio: as `sweep claims` answers; p (Holm): over "
+        "all of its lines together, which decides"
     )
     few = batches if len(batches) <= len(_MARKERS) else []
     if lines["low"].isna().all():

@@ -30,6 +30,8 @@ class Data(NamedTuple):
     study: str = OWN
     claims: tuple[Claim, ...] = ()
     """The ledger of the trials, of this metric: the answers to what figures and tables show."""
+    chose: frozenset[int] = frozenset()
+    """Seeds that chose the best cells at which the others are compared (`analysis.claim_study.Study`); empty: all."""
     beside: Data | None = None
     """Another study, shown beside this one in the figures and tables of the paper."""
 

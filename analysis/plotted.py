@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from analysis.claims import Claim
 from analysis.fits import Method, correlations
 from analysis.frame import axes
 from analysis.lines import line
-from analysis.method_tables import results_frame
+from analysis.method_tables import as_judged, results_frame
 from analysis.methods import ROBUST, comparison
 from analysis.ranges import possible
 from analysis.surfaces import surfaces
@@ -174,17 +174,26 @@ def accuracy_by_epoch(trials: DataFrame, epochs: DataFrame, chosen_by: ChosenBy 
     return grouped.agg(mean="mean", low="min", high="max", n="count").reset_index()
 
 
-def methods(trials: DataFrame, chosen_by: ChosenBy = BY_VAL_ROBUST) -> DataFrame:
+def methods(
+    trials: DataFrame,
+    chosen_by: ChosenBy = BY_VAL_ROBUST,
+    choosers: Collection[int] = (),
+    claims: Sequence[Claim] = (),
+) -> DataFrame:
     """Each method at its own best cell by validation, the most robust first.
 
     Args:
         trials: as `analysis.frame.load_trials` gives them.
         chosen_by: the metric whose mean over seeds picks the cell.
+        choosers: as in `analysis.methods.comparison`.
+        claims: the ledger, where there is one (`analysis.method_tables.as_judged`).
 
     Returns:
         of `analysis.method_tables.results_frame`; empty for fewer than 3 methods with a test accuracy.
     """
-    rows = results_frame(comparison(trials, **chosen_by._asdict())) if len(measured(trials, ROBUST)) else DataFrame()
+    if measured(trials, ROBUST).empty:
+        return DataFrame()
+    rows = results_frame(as_judged(comparison(trials, choosers=choosers, **chosen_by._asdict()), claims))
     return rows if len(rows) and rows["robust"].notna().sum() >= FEWEST_METHODS else _none(rows)
 
 

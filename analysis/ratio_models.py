@@ -183,14 +183,14 @@ def _compared(identity: dict[str, Any], part: DataFrame, y: str, confidence: flo
 
 
 def _fit(layout: Layout, name: str, design: Array, errors: Array) -> ModelFit:
-    mixed = random_intercept(design, layout.y, layout.seed if layout.blocked else None)
+    likelihood = random_intercept(design, layout.y, layout.seed if layout.blocked else None)
     n, terms = len(layout.y), rank(design)
     k = terms + (2 if layout.blocked else 1)
-    aicc = -2 * mixed.log_likelihood + 2 * k + 2 * k * (k + 1) / (n - k - 1) if n > k + 1 else np.nan
+    aicc = -2 * likelihood + 2 * k + 2 * k * (k + 1) / (n - k - 1) if n > k + 1 else np.nan
     cells = np.eye(layout.cells)[layout.cell]
     blocks = layout.seed_blocks()
     lack = f_test(np.column_stack([design, blocks]), np.column_stack([cells, blocks]), layout.y)[2]
-    return ModelFit(name, terms, mixed.log_likelihood, aicc, root_mean_square(errors), lack)
+    return ModelFit(name, terms, likelihood, aicc, root_mean_square(errors), lack)
 
 
 def _nested(

@@ -17,7 +17,7 @@ from analysis.claim_tables import judged_lines
 from analysis.claims import ledger
 from analysis.fits import METHODS, correlations
 from analysis.frame import SUPERSEDED, UNITS, axes
-from analysis.method_tables import methods_view
+from analysis.method_tables import as_judged, effects_as_judged, methods_view
 from analysis.methods import comparison, slot_effects, without_cell
 from analysis.slots import KEYS
 from analysis.words import bounds, scale, short
@@ -91,14 +91,16 @@ def summary(
         UserError: the frame has no column `y`.
     """
     frame = study.trials
-    judged = judged_lines(ledger(study, metric=metric, mode=mode, y=y))
-    claims = ["", *judged] if judged else []
+    claims = ledger(study, metric=metric, mode=mode, y=y)
+    judged = judged_lines(claims)
+    lines = ["", *judged] if judged else []
     if frame["method"].nunique() > FEW_METHODS and len(measured(frame, y)):
-        results, effects = comparison(frame, metric=metric, mode=mode), slot_effects(frame, metric=metric, mode=mode)
-        lines = [outcome_line(frame), *claims]
-        return Group(*map(Text, lines), Text(), methods_view(results, effects), Text(_CORRELATIONS_ELSEWHERE))
+        asked: dict[str, Any] = {"choosers": study.chose, "metric": metric, "mode": mode}
+        results, effects = comparison(frame, **asked), slot_effects(frame, **asked)
+        tables = methods_view(as_judged(results, claims), effects_as_judged(effects, claims))
+        return Group(*map(Text, [outcome_line(frame), *lines, ""]), tables, Text(_CORRELATIONS_ELSEWHERE))
     fits = correlations(frame, y)
-    lines = [outcome_line(frame), *best_lines(frame, metric, mode), *claims, *([""] if len(fits) else [])]
+    lines = [outcome_line(frame), *best_lines(frame, metric, mode), *lines, *([""] if len(fits) else [])]
     return Group(*map(Text, lines), *([correlation_table(fits)] if len(fits) else []))
 
 

@@ -43,7 +43,13 @@ def _estimated(data: Data, rows: DataFrame) -> Ids:
 
 
 def _judged(data: Data) -> Ids:
-    return measured(one_budget(data.trials)[0], data.metric)["trial_id"]
+    """Those that the ledger reads: of each network by itself its commonest budget."""
+    return concat([one_budget(part)[0] for _, part in data.trials.groupby("model.name")])["trial_id"]
+
+
+def _compared(data: Data) -> Ids:
+    best = best_trials(data.trials, f"last_{data.chosen_by.metric}", mode=data.chosen_by.mode, seeds=data.chose or None)
+    return measured(best[~best["seed"].isin(data.chose)], ROBUST)["trial_id"]
 
 
 def _on_the_grid(data: Data) -> Ids:
@@ -101,7 +107,7 @@ _USED: dict[str, Callable[[Data], Ids]] = {
     "surface_lr_batch": _on_the_grid,
     "surface_k1_k2": _of_deat,
     "accuracy_epoch": _with_epochs,
-    "methods": lambda data: measured(_best(data), ROBUST)["trial_id"],
+    "methods": _compared,
     "dynamics_decay": _dynamics,
     "dynamics_kurtosis": _dynamics,
     "dynamics_quadratic": _dynamics,

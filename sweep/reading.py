@@ -168,8 +168,10 @@ def methods(
     form = _format(form, output, _METHODS_FORMATS)
     study, chosen_by = claim_study.chosen_by(claim_study.load(directory), choosers), chosen_by_of(directory)
     claims = ledger(study, **chosen_by)
-    results = comparison(study.trials, baseline, by=by, choosers=choosers, **chosen_by)
-    effects = () if by or len(results) < 3 else slot_effects(study.trials, choosers=choosers, **chosen_by)
+    asked = {"choosers": study.chose, **chosen_by}
+    results = method_tables.as_judged(comparison(study.trials, baseline, by=by, **asked), claims)
+    alone = by or len(results) < 3
+    effects = [] if alone else method_tables.effects_as_judged(slot_effects(study.trials, **asked), claims)
     if form == "table":
         print_whole(console(output), method_tables.methods_view(results, effects, claims))
     else:

@@ -20,6 +20,7 @@ from analysis.claim_study import Study, decided_by, load, published
 from analysis.claim_tables import claims_json, claims_text, rule, sentence
 from analysis.claims import NAMES, UNMATCHED, Claim, ledger, question
 from analysis.evidence import MOST_FURTHER, of_values
+from analysis.method_tables import notes
 from analysis.methods import comparison, holm
 from trainers.errors import UserError
 
@@ -235,7 +236,7 @@ def test_seeds_that_confirm_a_best_cell_count_alone(frame_of):
     expected = confirming.pivot_table(index="seed", columns="optimizer.name", values="last_test_robust")
     assert claim.n == 3
     assert claim.estimate == pytest.approx((expected["deat"] - expected["sgd"]).mean())
-    assert "chosen with 3 other seeds" in claim.note
+    assert "chosen with other seeds (3)" in claim.note
 
 
 def test_seeds_that_chose_a_cell_decide_nothing_and_the_line_says_why(frame_of):
@@ -342,17 +343,34 @@ def test_seeds_known_to_have_chosen_leave_the_others_to_confirm_though_all_have_
     frame = grid(frame_of, seeds=6)
     launched = {"deat_own_best": frozenset(frame.loc[frame["seed"] > 1, "trial_id"])}
     claim = ledger(Study(frame, launched, choosers=frozenset({0, 1})), only="deat_own_best")[0]
-    assert (claim.n, claim.note) == (4, "cells chosen with 2 other seeds, which are not counted")
+    assert (claim.n, claim.note) == (4, "cells chosen with other seeds (2), which are not counted")
 
 
-def test_a_choosing_seed_of_which_most_cells_diverged_does_not_confirm(frame_of):
+@pytest.mark.parametrize("lr", [0.2, 0.4])
+def test_a_cell_in_which_a_choosing_seed_diverged_is_not_chosen_however_few_are_left(frame_of, lr):
     frame = grid(frame_of, seeds=6)
-    best = (frame["optimizer.lr"] == 0.4) & (frame["batch_size"] == 32)
-    lost = (frame["seed"] == 5) & ~best
-    claim = ledger(Study(frame.assign(outcome=frame["outcome"].mask(lost, "diverged"))), only="deat_own_best")[0]
-    gains = frame[best & (frame["seed"] < 5)].pivot_table(index="seed", columns="method", values="last_test_robust")
-    assert (claim.n, claim.note) == (5, "chosen and compared with the same seeds")
+    left = (frame["optimizer.lr"] == lr) & (frame["batch_size"] == 32)
+    frame = frame.assign(outcome=frame["outcome"].mask((frame["seed"] == 5) & ~left, "diverged"))
+    claim = ledger(Study(frame), only="deat_own_best")[0]
+    gains = frame[left].pivot_table(index="seed", columns="method", values="last_test_robust")
+    assert (claim.n, claim.note, claim.verdict) == (6, "chosen and compared with the same seeds", "undecided")
     assert claim.estimate == pytest.approx((gains["DEAT"] - gains["PGD-AT"]).mean())
+    methods = {row.method: row.difference.value for row in comparison(frame)}
+    assert claim.estimate == pytest.approx(methods["DEAT"])
+
+
+def test_what_became_of_the_compared_seeds_has_no_part_in_the_choice(frame_of):
+    frame = grid(frame_of, seeds=6)
+    best = (frame["optimizer.lr"] == 0.4) & (frame["batch_size"] == 32) & (frame["method"] == "DEAT")
+    frame = frame.assign(outcome=frame["outcome"].mask(best & (frame["seed"] == 5), "diverged"))
+    claim = ledger(Study(frame, choosers=frozenset({0, 1, 2})), only="deat_own_best")[0]
+    rows = {row.method: row for row in comparison(frame, choosers={0, 1, 2})}
+    means = frame[(frame["optimizer.lr"] == 0.4) & (frame["batch_size"] == 32) & frame["seed"].isin({3, 4})]
+    gain = means.groupby("method")["last_test_robust"].mean()
+    assert (claim.n, claim.estimate) == (2, pytest.approx(gain["DEAT"] - gain["PGD-AT"]))
+    assert (rows["DEAT"].cell["optimizer.lr"], rows["DEAT"].n, rows["DEAT"].diverged) == (0.4, 2, 1)
+    lost = "diverged at the best cell, which other seeds chose, and in no mean: 1 of DEAT"
+    assert lost in notes(list(rows.values()))
 
 
 def test_cells_may_be_chosen_by_the_least_loss(frame_of):

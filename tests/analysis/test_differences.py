@@ -77,7 +77,7 @@ def test_axis_of_one_side_makes_comparisons_that_count_as_one_cell(frame_of):
     found = paired_difference(frame)
     assert found.cells["optimizer.k1"].tolist() == [0.0, 1.0, 0.0]
     assert found.cells["difference"].tolist() == pytest.approx([0.1, 0.2, 0.05])
-    assert (found.n_cells, found.cells_left_out, found.n_trials) == (2, 0, 5)
+    assert (found.n_cells, found.n_trials) == (2, 5)
     assert found.estimate == pytest.approx((0.15 + 0.05) / 2)
 
 
@@ -93,7 +93,7 @@ def test_several_comparisons_in_the_only_cell_have_no_test_of_their_mean(frame_o
     assert np.isnan([found.low, found.high, found.p_value]).all()
 
 
-def test_cells_without_a_completed_trial_on_a_side_are_left_out_and_told(frame_of):
+def test_cells_without_a_completed_trial_on_a_side_are_left_out(frame_of):
     frame = frame_of(
         [
             *rows("deat", [0.5, 0.5], 0.1),
@@ -105,13 +105,7 @@ def test_cells_without_a_completed_trial_on_a_side_are_left_out_and_told(frame_o
         ]
     )
     found = paired_difference(frame)
-    assert (found.n_cells, found.cells_left_out, found.n_trials) == (1, 2, 4)
-    assert found.left_out == {"diverged": 2, "not_measured": 1, "unmatched": 3}
-
-
-def test_trials_used_and_left_out_add_up_to_all(ratio_trials):
-    found = paired_difference(ratio_trials)
-    assert found.n_trials + sum(found.left_out.values()) == len(ratio_trials)
+    assert (found.n_cells, found.n_trials) == (1, 4)
 
 
 def test_missing_method_gives_nan_and_no_crash(frame_of):
@@ -170,7 +164,7 @@ def test_axis_that_only_deat_sweeps_leaves_it_matched_though_sgd_has_the_key(run
     found = paired_difference(load_trials(run.directory))
     assert found.cells["difference"].tolist() == pytest.approx([0.1, 0.04])
     assert found.cells[key].tolist() == [True, False]
-    assert (found.n_cells, found.n_trials, found.left_out) == (1, 3, {})
+    assert (found.n_cells, found.n_trials) == (1, 3)
 
 
 def test_trials_of_other_base_configs_are_not_compared(run):
@@ -178,4 +172,3 @@ def test_trials_of_other_base_configs_are_not_compared(run):
         run.whole(f"{name}{radius}", [robust], optimizer__name=name, config={"attack.radius": radius})
     found = paired_difference(load_trials(run.directory))
     assert found.estimate == pytest.approx(0.1)
-    assert found.left_out == {"unmatched": 1}

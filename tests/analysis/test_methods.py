@@ -8,8 +8,19 @@ from click.testing import CliRunner
 from scipy import stats
 
 from analysis.blocks import mean_error
+from analysis.claim_study import Study
+from analysis.claims import ledger
 from analysis.frame import load_trials
-from analysis.method_tables import effects_frame, effects_rows, methods_text, notes, results_frame, results_rows
+from analysis.method_tables import (
+    as_judged,
+    effects_as_judged,
+    effects_frame,
+    effects_rows,
+    methods_text,
+    notes,
+    results_frame,
+    results_rows,
+)
 from analysis.methods import SELF_CHOSEN, SlotEffect, comparison, holm, slot_effects
 from analysis.seeds import SeedTable
 from sweep.cli import main
@@ -380,6 +391,51 @@ def test_seeds_that_did_not_choose_the_cells_decide_and_alone_are_counted(frame_
     assert found["TRADES"].verdict == "better"
     (effect,) = [one for one in slot_effects(frame, choosers=(0, 1)) if one.label == "with AWP - without"]
     assert (effect.seeds, effect.verdict) == (4, "better")
+
+
+@pytest.mark.parametrize("stopped_at", [False, True])
+def test_deat_against_sgd_has_the_ledgers_interval_and_verdict_beside_other_methods(frame_of, stopped_at):
+    rng, choosers = np.random.default_rng(5), frozenset({0, 1})
+    gains = {("pgd_at", "sgd"): 0.0, ("pgd_at", "deat"): 0.01, ("trades", "sgd"): 0.05}
+    rows = [
+        trial(0.5 + gain - abs(lr - 0.1) + 0.008 * rng.standard_normal(), seed, lr, objective, optimizer=optimizer)
+        for (objective, optimizer), gain in gains.items()
+        for lr in (0.1, 0.2)
+        for seed in range(6)
+    ]
+    frame = frame_of(rows)
+    launched = {"deat_own_best": frozenset(frame["trial_id"])} if stopped_at else {}
+    study = Study(frame, launched, choosers=choosers)
+    claims = ledger(study)
+    (claim,) = [one for one in claims if one.name == "deat_own_best"]
+    assert claim.sequential == stopped_at
+    results = comparison(frame, choosers=study.chose)
+    before, after = by_method(results)["DEAT"], by_method(as_judged(results, claims))["DEAT"]
+    assert before.difference[1:] != (claim.low, claim.high)
+    assert tuple(after.difference) == (claim.estimate, claim.low, claim.high)
+    assert (after.n, np.isnan(after.p_value)) == (4, True)
+    assert after.verdict == {"supported": "better", "contradicted": "worse", "undecided": "undecided"}[claim.verdict]
+    assert "DEAT: deat_own_best as `sweep claims` judges it" in notes(as_judged(results, claims))
+    assert by_method(as_judged(results, claims))["TRADES"] == by_method(results)["TRADES"]
+    (effect,) = effects_as_judged([e for e in slot_effects(frame, choosers=choosers) if "DEAT" in e.label], claims)
+    assert (effect.estimate, effect.low, effect.high, effect.verdict) == (
+        pytest.approx(claim.estimate), claim.low, claim.high, after.verdict,
+    )  # fmt: skip
+
+
+def test_seeds_that_chose_are_compared_too_while_no_other_has_completed(frame_of):
+    frame = frame_of([trial(0.5, seed, lr) for seed in range(3) for lr in (0.1, 0.2)])
+    assert Study(frame, choosers=frozenset({0, 1})).chose == {0, 1}
+    assert Study(frame, choosers=frozenset({0, 1, 2})).chose == Study(frame).chose == frozenset()
+
+
+def test_a_method_of_which_no_other_seed_was_run_shows_its_cell_and_says_so(frame_of):
+    rows = [trial(0.5 - abs(lr - 0.1), seed, lr) for lr in (0.1, 0.2) for seed in range(4)]
+    rows += [trial(0.6, seed, 0.1, "trades") for seed in range(2)]
+    found = by_method(comparison(frame_of(rows), choosers={0, 1}))
+    assert (found["TRADES"].n, found["TRADES"].cell["optimizer.lr"], found["TRADES"].validation) == (0, 0.1, 0.6)
+    assert found["TRADES"].reason == "no seed was run at its best cell but those that chose it"
+    assert found["PGD-AT"].reason == ""
 
 
 def test_notes_say_how_many_verdicts_the_methods_own_seeds_support(frame_of):

@@ -175,6 +175,29 @@ def test_nothing_else_is_printed_as_the_difference_of_deat_and_pgd_at(outputs: d
     assert {row["p_methods"] for row in rows} == {None}  # the ledger has none either
 
 
+def test_methods_of_a_run_that_decided_its_best_cells_give_the_ledgers_line(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    write(out, 6)
+    lines = [json.loads(line) for line in (out / "records.jsonl").read_text().splitlines()]
+    points = {line["trial_id"]: (line["seed"], line["point"]) for line in lines if line["record"] == "trial"}
+    best = {"optimizer.lr": 0.5, "batch_size": 16}
+    choosing = [name for name, (seed, _) in points.items() if seed < 3]
+    added = [name for name, (seed, point) in points.items() if seed > 2 and best.items() <= point.items()]
+    launch = lines[0] | {"command": "sweep launch c.yaml --decide deat_own_best", "wanted": choosing}
+    kept = [line for line in lines[1:] if line["trial_id"] in {*choosing, *added}]
+    ends = [{**launch, "wanted": [name for name in added if points[name][1]["optimizer.name"] == side]}
+            for side in ("sgd", "deat")]  # fmt: skip
+    (out / "records.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in [launch, *kept, *ends]))
+    (claim,) = [row for row in json.loads(printed("claims", out, "--json")) if row["name"] == "deat_own_best"]
+    assert (claim["n"], claim["sequential"]) == (3, True)
+    (deat,) = [r for r in json.loads(printed("methods", out, "--format", "json"))["methods"] if r["method"] == "DEAT"]
+    keys = (("difference", "estimate"), ("difference_low", "low"), ("difference_high", "high"), ("n", "n"))
+    assert [deat[here] for here, _ in keys] == [claim[there] for _, there in keys]
+    text = printed("methods", out)
+    ((_, _, answer),) = of_text(text)
+    assert f"{answer.estimate} [{answer.low}, {answer.high}]" in next(x for x in text.splitlines() if "│ DEAT" in x)
+
+
 def test_other_views_are_said_to_be_such_wherever_they_stand(outputs: dict[str, str]) -> None:
     assert "a description of these trials, not a test over seeds" in outputs["results"]
     assert outputs["ratio"].index("ratio_only") < outputs["ratio"].index("Other views of the same trials")
