@@ -31,6 +31,7 @@ from analysis.evidence import of_range, of_regression, of_values
 from analysis.frame import axes
 from analysis.ratio_layouts import Layout, degree_of
 from analysis.slots import named
+from analysis.words import short
 
 Array = NDArray[np.float64]
 
@@ -123,6 +124,7 @@ def own_best(trials: DataFrame, options: Options) -> Effect | NotMeasured:
     if "test" in options.metric:
         note, untested = "chosen by the test set, there being no other: both sides too high", _TEST_CHOSEN
     how = "DEAT - SGD, each at its own best cell"
+    note = "; ".join(filter(None, [note, _other_differences(block.cells)]))
     effect = _paired(block, _family_pairs(block.cells), np.asarray(block.table), how, options, note)
     if isinstance(effect, NotMeasured):
         return effect
@@ -260,6 +262,23 @@ def _momentum_note(trials: DataFrame) -> str:
     sgd = trials[trials["optimizer.name"] == "sgd"]
     found = ", ".join(f"{value:g}" for value in np.unique(_own(sgd, "optimizer.momentum", published=0.0)) if value)
     return f"SGD has momentum {found}, DEAT none: at equal lr SGD's steps are longer" if found else ""
+
+
+def _other_differences(cells: DataFrame) -> str:
+    """What else the two sides of a comparison differ in, of what both have."""
+    momentum = OWN["optimizer.momentum"]
+    found, deat = [], (cells["optimizer.name"] == "deat").to_numpy(dtype=np.bool_)
+    for axis in (
+        axis for axis in axes(cells) if axis not in ("optimizer.name", "optimizer.lr", "batch_size", "method")
+    ):
+        sides = [sorted(set(map(short, cells.loc[side, axis].dropna()))) for side in (deat, ~deat)]
+        if all(sides) and sides[0] != sides[1]:
+            found.append(f"{axis} ({' and '.join(sides[0])} for DEAT, {' and '.join(sides[1])} for SGD)")
+    used = (
+        [short(value) for value in cells.loc[~deat, momentum].dropna().unique() if value] if momentum in cells else []
+    )
+    found += [f"momentum ({' and '.join(used)} for SGD, none for DEAT)"] if used else []
+    return f"the sides differ also in {', '.join(found)}" if found else ""
 
 
 def _like_sgd(cells: DataFrame) -> NDArray[np.bool_]:

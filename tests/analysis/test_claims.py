@@ -14,7 +14,7 @@ from pandas import DataFrame
 from scipy import stats
 
 from analysis.budgets import BUDGET
-from analysis.claim_blocks import EPOCH_SECONDS, OWN_DECAY, Block, NotMeasured, Options, published_settings
+from analysis.claim_blocks import EPOCH_SECONDS, OWN, OWN_DECAY, Block, NotMeasured, Options, published_settings
 from analysis.claim_effects import choosing_seeds, k1_k2, matched_controls, ratio_only
 from analysis.claim_study import Study, chosen_by, decided_by, load, published
 from analysis.claim_tables import answer, claims_json, claims_text, rule, sentence
@@ -575,6 +575,25 @@ def test_one_seed_in_each_of_several_networks_decides_nothing_over_them_either(f
     assert {claim.verdict for claim in found.values()} == {"undecided"}
     assert found["3 networks"].n == 3
     assert found["3 networks"].reason.startswith("there is one seed")
+
+
+def test_seeds_whose_differences_are_equal_say_so_beside_what_else_keeps_them_undecided(frame_of):
+    claim = ledger(Study(grid(frame_of, seeds=2, noise=0.0)), only="deat_own_best")[0]
+    assert claim.reason.startswith("the same seeds chose the best cells")
+    assert claim.reason.endswith("; the 2 seeds' effects are equal, which gives no interval")
+
+
+def test_own_best_names_what_else_its_sides_differ_in(frame_of):
+    rows = [
+        {"optimizer.name": name, "seed": seed, "attack.batch_norm": mode, "last_test_robust": 0.5 + 0.01 * seed}
+        for name, mode in (("sgd", "train"), ("deat", "eval"))
+        for seed in range(2)
+    ]
+    frame = frame_of([{**row, "last_val_robust": row["last_test_robust"]} for row in rows])
+    frame[OWN["optimizer.momentum"]] = np.where(frame["optimizer.name"] == "sgd", 0.9, np.nan)
+    note = ledger(Study(frame), only="deat_own_best")[0].note
+    told = "attack.batch_norm (eval for DEAT, train for SGD), momentum (0.9 for SGD, none for DEAT)"
+    assert note.endswith(f"the sides differ also in {told}")
 
 
 def test_one_seed_left_to_confirm_is_told_from_a_run_of_one_seed(frame_of):
