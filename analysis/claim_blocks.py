@@ -57,6 +57,8 @@ class Options:
     """Whether a best cell counts only by seeds that did not choose it."""
     choosers: frozenset[int] | None = None
     """Seeds that choose best cells, all others confirm them; None: `choosing_seeds` of the trials."""
+    of_means: bool = False
+    """Whether each value is a mean over seeds, as published: cells then stand in for seeds, of which there are none."""
     by_turns: bool = False
     """Whether further seeds would run the optimizers by turns."""
 

@@ -2,7 +2,8 @@
 
 Cells at one seed share their first weights and the order of their images, and neighbouring learning rates are hardly
 independent experiments: within a seed the cells are averaged, and only seeds are replicates. Where there is one seed,
-the cells stand in for it, as in the paper, and the effect says so.
+the cells stand in for it, and no verdict can be read from them: what the seed does to all cells is in the effect, and
+not in its interval. Published cells are means over seeds, and stand in for them with a verdict, as in the paper.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from analysis.evidence import of_range, of_regression, of_values
 from analysis.frame import axes
 from analysis.ratio_layouts import Layout, degree_of
 from analysis.slots import named
+from analysis.words import short
 
 Array = NDArray[np.float64]
 
@@ -49,7 +51,8 @@ _SELF_CHOSEN = (
 )
 _TEST_CHOSEN = "the test accuracies that chose the best cells cannot decide between them too"
 
-_DEPENDENT = "the cells stand in for seeds, of which there is one, though they are not independent"
+_ONE_SEED = "there is one seed: its cells stand in for seeds, and share what that seed does; run a second"
+_ONE_CONFIRMS = "one seed is left to compare where the others chose the best cells; run a further one"
 
 
 def ratio(trials: DataFrame, options: Options) -> Effect | NotMeasured:
@@ -106,12 +109,14 @@ def own_best(trials: DataFrame, options: Options) -> Effect | NotMeasured:
     chose = set(chooser.table.columns)
     confirming = candidates[~candidates["seed"].isin(chose | _choosers(found, options))]
     block = Block.of(confirming, options.y, most_cells=True, pairs=_family_pairs)
-    note, untested = f"cells chosen with other seeds ({len(chose)}), which are not counted", ""
+    note = f"cells chosen with other seeds ({len(chose)}), which are not counted"
+    untested = "" if options.sequential or block.table.shape[1] > 1 else _ONE_CONFIRMS
     if not _family_pairs(block.cells):
         if options.confirm:
             return NotMeasured("the seeds so far chose the cells; those to confirm them are still to run")
         chosen = candidates[candidates["seed"].isin(chose)]
         block = Block.of(chosen, options.y, most_cells=True, pairs=_family_pairs)
+        untested = ""
         if found.assign(cell=codes(found, axes(found))).groupby("method")["cell"].nunique().max() > 1:
             note, untested = "chosen and compared with the same seeds", _SELF_CHOSEN
         else:
@@ -119,8 +124,11 @@ def own_best(trials: DataFrame, options: Options) -> Effect | NotMeasured:
     if "test" in options.metric:
         note, untested = "chosen by the test set, there being no other: both sides too high", _TEST_CHOSEN
     how = "DEAT - SGD, each at its own best cell"
+    note = "; ".join(filter(None, [note, _other_differences(block.cells)]))
     effect = _paired(block, _family_pairs(block.cells), np.asarray(block.table), how, options, note)
-    return replace(effect, untested=untested) if isinstance(effect, Effect) else effect
+    if isinstance(effect, NotMeasured):
+        return effect
+    return replace(effect, untested=untested if untested == _ONE_CONFIRMS else effect.untested or untested)
 
 
 def choosing_seeds(trials: DataFrame) -> frozenset[int]:
@@ -256,6 +264,23 @@ def _momentum_note(trials: DataFrame) -> str:
     return f"SGD has momentum {found}, DEAT none: at equal lr SGD's steps are longer" if found else ""
 
 
+def _other_differences(cells: DataFrame) -> str:
+    """What else the two sides of a comparison differ in, of what both have."""
+    momentum = OWN["optimizer.momentum"]
+    found, deat = [], (cells["optimizer.name"] == "deat").to_numpy(dtype=np.bool_)
+    for axis in (
+        axis for axis in axes(cells) if axis not in ("optimizer.name", "optimizer.lr", "batch_size", "method")
+    ):
+        sides = [sorted(set(map(short, cells.loc[side, axis].dropna()))) for side in (deat, ~deat)]
+        if all(sides) and sides[0] != sides[1]:
+            found.append(f"{axis} ({' and '.join(sides[0])} for DEAT, {' and '.join(sides[1])} for SGD)")
+    used = (
+        [short(value) for value in cells.loc[~deat, momentum].dropna().unique() if value] if momentum in cells else []
+    )
+    found += [f"momentum ({' and '.join(used)} for SGD, none for DEAT)"] if used else []
+    return f"the sides differ also in {', '.join(found)}" if found else ""
+
+
 def _like_sgd(cells: DataFrame) -> NDArray[np.bool_]:
     """Which rows are of DEAT with k1 > 0 and decoupled decay, whose decay in SGD's terms is not its own."""
     deat = (cells["optimizer.name"] == "deat").to_numpy(dtype=np.bool_)
@@ -319,8 +344,8 @@ def _paired(
     if gains.shape[1] > 1 or options.sequential:
         evidence = of_values(gains.mean(axis=0), sequential=options.sequential)
         return Effect(evidence, "seed", f"{how}; {_law(options)} over seeds", used, note)
-    notes = "; ".join(filter(None, [note, _DEPENDENT]))
-    return Effect(of_values(gains[:, 0]), "cell", f"{how}; t over cells", used, notes)
+    effect = Effect(of_values(gains[:, 0]), "cell", f"{how}; t over cells", used, note)
+    return _of_cells(effect, options)
 
 
 def _slope(block: Block, column: str, degree: int, how: str, options: Options) -> Effect | NotMeasured:
@@ -338,7 +363,12 @@ def _slope(block: Block, column: str, degree: int, how: str, options: Options) -
         evidence = of_values(slopes, sequential=options.sequential)
         return Effect(evidence, "seed", f"{how}; {_law(options)} over the seeds' slopes", block.trials)
     evidence = of_regression(design, np.asarray(block.table)[:, 0], 0)
-    return Effect(evidence, "cell", f"{how}; least squares over cells", block.trials, _DEPENDENT)
+    return _of_cells(Effect(evidence, "cell", f"{how}; least squares over cells", block.trials), options)
+
+
+def _of_cells(effect: Effect, options: Options) -> Effect:
+    """An effect whose replicates are cells: of one seed no verdict can be read from it."""
+    return effect if options.of_means else replace(effect, untested=_ONE_SEED)
 
 
 def _setting(cells: DataFrame) -> NDArray[np.int64]:

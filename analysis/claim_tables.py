@@ -11,7 +11,7 @@ from pandas import DataFrame
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from analysis.claims import Claim
+from analysis.claims import STAND_IN, Claim
 from analysis.evidence import MOST_FURTHER
 from analysis.export import json_text
 from analysis.words import label, short
@@ -118,7 +118,7 @@ def _family(claims: Sequence[Claim]) -> str:
     if any(claim.sequential for claim in claims):
         return "the lines tested together, the claim of --decide by itself"
     tested = sum(math.isfinite(claim.p) for claim in claims)
-    return f"the {tested} lines tested together" if tested != 1 else "the one line tested"
+    return f"the {tested} lines tested together" if tested > 1 else ("the one line tested" if tested else "no line")
 
 
 def claims_frame(claims: Sequence[Claim]) -> DataFrame:
@@ -161,8 +161,8 @@ def _remarks(claim: Claim) -> Iterator[tuple[str, str]]:
     if claim.verdict == "not measured":  # its line says why
         yield from ((whose, text.strip()) for text in _left_out(claim))
         return
-    if claim.caveat:
-        yield whose, claim.caveat
+    for part in filter(None, claim.caveat.split("; ")):
+        yield ("" if part == STAND_IN else whose), part
     yield "", claim.method
     yield from (("", part) for part in filter(None, claim.note.split("; ")))
     yield from ((whose, text.strip()) for text in _left_out(claim))
@@ -186,9 +186,7 @@ def _further(claim: Claim) -> str:
     if claim.reason and math.isnan(claim.p):
         return ""
     if claim.replicate == "cell":
-        return "undecided: one seed a cell; further seeds would tell its noise"
-    if math.isnan(claim.p):
-        return "undecided: no spread is known; a further seed would give one"
+        return "undecided: one value a cell; the runs behind it would tell its noise"
     if claim.further_low is None:
         seen = _plural(claim.n, claim.replicate)
         return f"how many further {claim.replicate}s would decide cannot be told from {seen}"

@@ -48,6 +48,9 @@ UNMATCHED = "not of this claim or unmatched"
 
 _MEANS = "each cell is the mean of 3 runs, which are not published"
 
+#: What the published lines of one network do not say.
+STAND_IN = "the cells of one network stand in for replicates"
+
 
 @dataclass(frozen=True)
 class Question:
@@ -235,7 +238,8 @@ def ledger(
     """
     chooser = "last_test_robust" if study.published else f"last_{metric}"
     confirm = "deat_own_best" in study.launched
-    options = Options(chooser, "max" if study.published else mode, bool(study.launched), y, confirm, study.choosers)
+    best = "max" if study.published else mode
+    options = Options(chooser, best, bool(study.launched), y, confirm, study.choosers, study.published)
     lines: list[tuple[Claim, Evidence | None, float]] = []
     for asked in QUESTIONS if only is None else (question(only),):
         lines += _asked(asked, study, options, asked.threshold(margin, time_margin))
@@ -300,7 +304,7 @@ def _asked(
         return [(replace(base, note=note, left_out=counts, config=asked.config), None, math.nan)]
     lines = [_line(claim, asked, effect) for claim, effect in found]
     if study.published:
-        lines = [(replace(line, note=f"{_MEANS}; {line.note}") if e else line, e, s) for line, e, s in lines]
+        lines = [(_as_published(line) if e else line, e, s) for line, e, s in lines]
     return [*lines, *_over_networks(base, asked, measured, options)]
 
 
@@ -308,6 +312,11 @@ def _line(claim: Claim, asked: Question, effect: Effect | NotMeasured) -> tuple[
     if isinstance(effect, NotMeasured):
         return replace(claim, note=effect.reason, config=asked.config), None, math.nan
     return _measured(claim, asked, effect), effect.evidence, effect.seconds
+
+
+def _as_published(line: Claim) -> Claim:
+    notes, caveats = ("; ".join(filter(None, both)) for both in ((_MEANS, line.note), (line.caveat, STAND_IN)))
+    return replace(line, note=notes, caveat=caveats)
 
 
 def methods_of(usable: DataFrame) -> list[tuple[str, DataFrame]]:
@@ -339,8 +348,19 @@ def _measured(base: Claim, asked: Question, effect: Effect) -> Claim:
         sequential=evidence.law == "sequence",
         note=effect.note,
         caveat=effect.caveat,
-        reason=effect.untested,
+        reason="; ".join(filter(None, [effect.untested, _without_interval(evidence, effect.replicate)])),
     )
+
+
+def _without_interval(evidence: Evidence, replicate: str) -> str:
+    """Why there is no interval; empty: there is one."""
+    if evidence.known:
+        return ""
+    if evidence.n == 1:
+        return f"one {replicate} gives no interval"
+    if evidence.freedom <= 0:
+        return f"{evidence.n} {replicate}s are too few for an interval"
+    return f"the {evidence.n} {replicate}s' effects are equal, which gives no interval"
 
 
 def _over_networks(
@@ -361,6 +381,7 @@ def _over_networks(
             method=how,
             trials=pd.concat([effect.trials for effect in of_method]),
             note="",
+            untested=next((effect.untested for effect in of_method if effect.untested), ""),
         )
         line = replace(base, network=f"{len(of_method)} networks", of=method)
         lines.append((_measured(line, asked, together), evidence, math.nan))

@@ -15,7 +15,7 @@ from analysis.method_tables import EDGE
 from analysis.styles import Look, crowded, looks
 from analysis.words import brief, of_spread
 
-_BARS = "bars: 95 % t intervals over seeds, cut at 0 and 100,\nin which the error of the test images is not"
+_BARS = "bars: 95 % t intervals over seeds ({}), cut at 0 and 100,\nin which the error of the test images is not"
 
 #: Heights in inches: of a method's row, of what stands above and below the rows.
 _ROW, _FRAME = 0.24, 0.75
@@ -52,7 +52,10 @@ def methods(rows: DataFrame) -> Figure:
 
 
 def _note(rows: DataFrame) -> str:
-    bars = of_spread(_BARS, rows.loc[rows["robust"].notna(), "robust_low"].notna(), "no bar of one seed")
+    variances = dict.fromkeys([*rows["robust_interval"], *rows["clean_interval"]])
+    whose = " or ".join(text.removeprefix("t, ") for text in variances if text)
+    lacking = "no bar of one seed"
+    bars = of_spread(_BARS.format(whose), rows.loc[rows["robust"].notna(), "robust_low"].notna(), lacking)
     edge = f"{EDGE}: learning rate at the edge of those tried"
     return f"each method at its own best cell by validation, last epoch; {bars}; dotted: the baseline; {edge}"
 

@@ -41,8 +41,8 @@ _OWN_BEST = (
     "each method at its own best cell by the validation metric; accuracies in % at the last epoch, means over n seeds"
 )
 _BRACKETS = (
-    "brackets: 95 % t intervals over seeds. The test images, the same for all methods, and the choice of the cell "
-    "add an error that no bracket holds"
+    "brackets: 95 % t intervals over seeds ({}). The test images, the same for all methods, and the choice of the "
+    "cell add an error that no bracket holds"
 )
 _CUT = "intervals are cut at what can be: 0 and 100 for an accuracy, -100 and 100 for a difference"
 
@@ -52,8 +52,9 @@ def results_frame(results: Sequence[MethodResult]) -> DataFrame:
 
     Returns:
         model.name, the conditions, method, the cell's axes, lr_edge, n, validation, then robust, clean, difference
-        and own each with _low and _high, p_methods, p_methods_holm, test, verdict, reason (why there is no cell),
-        cells_left_out, diverged.
+        and own each with _low and _high, robust_interval and clean_interval (whose variance), p_methods,
+        p_methods_holm, test, verdict, reason (why there is no cell or no verdict), cells_left_out, diverged, seeds
+        (those compared) and chosen_by_seeds, each as `0, 1`; empty: chosen by those compared.
     """
     return DataFrame([_flat(result) for result in results])
 
@@ -125,6 +126,7 @@ def as_judged(results: Sequence[MethodResult], claims: Sequence[Claim]) -> list[
             answer = Estimate(claim.estimate, claim.low, claim.high)
             verdict = _VERDICTS[claim.verdict]
             row = replace(row, difference=answer, p_value=np.nan, p_holm=np.nan, test=how, verdict=verdict)
+            row = replace(row, reason=claim.reason)
         judged.append(row)
     return judged
 
@@ -225,7 +227,9 @@ def _p_columns(names: tuple[str, str], tested: bool, p: float, p_holm: float) ->
 def notes(results: Sequence[MethodResult]) -> list[str]:
     """What a reader of the comparison has to know, one line each."""
     known = Series([bool(np.isfinite(result.robust.low)) for result in results if np.isfinite(result.robust.value)])
-    lines = [_OWN_BEST, of_spread(_BRACKETS, known, "[n/a]: one seed, or seeds that do not differ, have no interval")]
+    brackets = _BRACKETS.format(_variances(results))
+    lines = [_OWN_BEST, of_spread(brackets, known, "[n/a]: one seed, or seeds that do not differ, have no interval")]
+    lines += _by_other_seeds(results)
     ends = [end for r in results for end in (*r.robust[1:], *r.clean[1:], *r.difference[1:], *r.own[1:])]
     if {0.0, 1.0, -1.0} & set(ends):
         lines.append(_CUT)
@@ -259,16 +263,50 @@ def notes(results: Sequence[MethodResult]) -> list[str]:
         lines.append(left_out)
     if any(EDGE in _of_cell(result, "optimizer.lr") for result in results):
         lines.append(f"{EDGE} the best learning rate is at the edge of those tried: a better one may lie beyond")
-    for reason in dict.fromkeys(result.reason for result in results if result.reason):
-        named = ", ".join(dict.fromkeys(result.method for result in results if result.reason == reason))
-        lines.append(f"n 0 ({named}): {reason}")
-    return lines
+    return [*lines, *_reasons(results)]
+
+
+def _variances(results: Sequence[MethodResult]) -> str:
+    """Whose variance the intervals take, with the methods where it is not the same for all."""
+    found: dict[str, list[str]] = {}
+    for result in results:
+        for text in filter(None, (result.robust_interval, result.clean_interval)):
+            found.setdefault(text.removeprefix("t, "), []).append(result.method)
+    if len(found) < 2:
+        return "".join(found)
+    return "; ".join(f"{text}: {', '.join(dict.fromkeys(names))}" for text, names in found.items())
+
+
+def _by_other_seeds(results: Sequence[MethodResult]) -> list[str]:
+    """Which seeds chose the cells, and which are compared there, where they are others."""
+    if not any(result.choosers for result in results):
+        return []
+    compared: dict[tuple[int, ...], list[str]] = {}
+    for result in results:
+        compared.setdefault(result.seeds, []).append(result.method)
+    chose = _seeds(next(result.choosers for result in results))
+    whose = {seeds: f" ({', '.join(dict.fromkeys(names))})" for seeds, names in compared.items() if len(compared) > 1}
+    there = "; ".join(f"{_seeds(seeds)}{whose.get(seeds, '')}" for seeds in compared if seeds) or "no seed"
+    return [f"{chose} chose each method's cell; compared there: {there}"]
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+
+
+def _reasons(results: Sequence[MethodResult]) -> list[str]:
+    """Why methods have no cell or no verdict, one line a reason; that all chose for themselves is said already."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for result in results:
+        if result.reason and not result.self_chosen:
+            found.setdefault((result.verdict if result.n else "n 0", result.reason), []).append(result.method)
+    return [f"{what} ({', '.join(dict.fromkeys(named))}): {reason}" for (what, reason), named in found.items()]
 
 
 _EFFECTS_NOTE = (
     "robust test accuracy in points: mean over pairs of methods that differ in that slot alone, each at its own best "
-    "cell; 95 % t interval over seeds, the pairs averaged within each, none where the pairs have different seeds; no p "
-    "where the same seeds chose the cells"
+    "cell; 95 % t interval over seeds, the pairs averaged within each, n/a for one seed, equal differences and where "
+    "the pairs have different seeds; no p where the same seeds chose the cells"
 )
 
 
@@ -300,6 +338,8 @@ def _flat(result: MethodResult) -> dict[str, Any]:
         "n": result.n,
         "validation": result.validation,
         **estimates,
+        "robust_interval": result.robust_interval,
+        "clean_interval": result.clean_interval,
         "p_methods": result.p_value,
         "p_methods_holm": result.p_holm,
         "test": result.test,
@@ -307,6 +347,8 @@ def _flat(result: MethodResult) -> dict[str, Any]:
         "reason": result.reason,
         LEFT_OUT: result.left_out,
         "diverged": result.diverged,
+        "seeds": ", ".join(map(str, result.seeds)),
+        "chosen_by_seeds": ", ".join(map(str, result.choosers)),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -29,6 +30,8 @@ SELF_CHOSEN = "none: the same seeds chose the cells"
 
 _NO_OTHER = "no seed was run at its best cell but those that chose it"
 
+_LIKE_ALONE = "methods are compared only on the same data under the same attack"
+
 #: What methods are compared by, at the last epoch.
 ROBUST, CLEAN = "last_test_robust", "last_test_clean"
 
@@ -51,6 +54,10 @@ class MethodResult:
     """Mean of the metric that the cell was chosen by."""
     robust: Estimate = NO_ESTIMATE
     clean: Estimate = NO_ESTIMATE
+    robust_interval: str = ""
+    """Whose variance the interval of `robust` takes (`SeedTable.interval`)."""
+    clean_interval: str = ""
+    """Likewise of `clean`."""
     difference: Estimate = NO_ESTIMATE
     """Robust accuracy minus the baseline's."""
     own: Estimate = NO_ESTIMATE
@@ -68,7 +75,11 @@ class MethodResult:
     left_out: int = 0
     """Cells that were no candidates, fewer of their seeds having completed than of the others."""
     reason: str = ""
-    """Why no cell could be chosen, or no trial compared; empty: both were."""
+    """Why no cell could be chosen, no trial compared, or no verdict read; empty: nothing is to be explained."""
+    seeds: tuple[int, ...] = ()
+    """Those compared, of completed trials."""
+    choosers: tuple[int, ...] = ()
+    """Seeds that chose the cell and are not compared; empty: the compared ones chose it."""
 
     @property
     def self_chosen(self) -> bool:
@@ -143,12 +154,13 @@ def comparison(
     for identity, part, best in _tasks(frame, f"last_{metric}", mode, choosers):
         rows += _compared(part, best, identity, base, by, f"last_{metric}", choosers, confidence)
     adjusted = holm(np.array([row.p_value for row in rows]))
-    return tuple(
+    judged = [
         replace(row, p_holm=float(p), verdict=_verdict(row.difference.value, p, confidence, row.method == base))
         if not row.self_chosen
         else row
         for row, p in zip(rows, adjusted, strict=True)
-    )
+    ]
+    return tuple(replace(row, reason=row.reason or _without_verdict(row, base, judged)) for row in judged)
 
 
 def slot_effects(
@@ -288,12 +300,37 @@ def _compared(
             validation=float(by_whom.loc[by_whom["outcome"] == "completed", chooser].astype(np.float64).mean()),
             robust=robust.mean(method, confidence),
             clean=clean.mean(method, confidence),
+            robust_interval=robust.interval(method),
+            clean_interval=clean.interval(method),
+            seeds=tuple(sorted({int(seed) for seed in cell.loc[cell["outcome"] == "completed", "seed"]})),
+            choosers=tuple(sorted(map(int, choosers))),
             left_out=int(whole[LEFT_OUT].max()) if len(whole) else 0,
             reason=without_cell(trials, chooser) if whole.empty else _NO_OTHER if cell.empty else "",
             **gain,
         )
         rows.append(row)
     return sorted(rows, key=lambda row: -np.nan_to_num(row.robust.value, nan=-1.0))
+
+
+def _without_verdict(row: MethodResult, base: str | None, rows: Sequence[MethodResult]) -> str:
+    """Why a method that is compared has no verdict; empty: it has one."""
+    if row.verdict != "n/a":
+        return ""
+    like = [other for other in rows if (other.model, other.conditions) == (row.model, row.conditions)]
+    here = ", ".join([row.model, *(f"{key} {short(value)}" for key, value in row.conditions.items())])
+    if base is None:
+        names = ", ".join(shlex.quote(other.method) for other in like)
+        way = f"; --baseline NAME compares with another, one of {names}"
+        way = way if len(like) > 1 else f", nor any other method with {here}; {_LIKE_ALONE}"
+        return f"the baseline {BASELINE} is not there{way}"
+    control = next((other for other in like if other.method == base), None)
+    if control is None:
+        return f"{base} was not run with {here}; {_LIKE_ALONE}"
+    if np.isnan(row.difference.value):
+        return f"{base if np.isnan(control.robust.value) else row.method} has no robust test accuracy"
+    if min(row.n, control.n) < 2:
+        return "one seed gives no interval; run a further one"
+    return "the seeds' differences are equal, which gives no interval"
 
 
 def without_cell(trials: DataFrame, chooser: str) -> str:

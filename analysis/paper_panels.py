@@ -215,7 +215,8 @@ def _band(rows: DataFrame) -> list[str]:
 def _own_band(own: DataFrame) -> str:
     lacking = "no band where each learning rate has one trial"
     drawn = own.loc[own["mean"].notna(), "low"].notna()
-    return f"own: mean over seeds; {of_spread('band: its 95 % t interval, cut at 0 and 100', drawn, lacking)}"
+    band = of_spread("band: its 95 % t interval, variance pooled over a curve, cut at 0 and 100", drawn, lacking)
+    return f"own: mean over seeds; {band}"
 
 
 def _other_data(rows: DataFrame) -> list[str]:

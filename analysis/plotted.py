@@ -63,7 +63,8 @@ def accuracy_by_lr(trials: DataFrame, metric: str, confidence: float = 0.95) -> 
 
     Returns:
         model.name, batch_size (`all` beyond `MOST_PANELS`), method, optimizer.lr, trial_id, seed,
-        outcome (completed or diverged), value (NaN if diverged), mean, low, high, n (trials in the mean);
+        outcome (completed or diverged), value (NaN if diverged), mean, low, high, n (trials in the mean), interval
+        (whose variance it takes);
         empty if there are not two learning rates.
     """
     usable = measured(trials, metric)
@@ -216,7 +217,10 @@ def _with_interval(rows: DataFrame, curve: list[str], confidence: float, within:
     half = stats.t.ppf((1 + confidence) / 2, pooled) * error
     ends = {"low": (cells["mean"] - half).clip(*within), "high": (cells["mean"] + half).clip(*within)}
     cells = cells.assign(**ends, n=cells["count"])
-    return rows.merge(cells[[*curve, "optimizer.lr", "mean", "low", "high", "n"]], on=[*curve, "optimizer.lr"])
+    cells["interval"] = np.where(cells["low"].notna(), "t, variance pooled over a curve", "")
+    return rows.merge(
+        cells[[*curve, "optimizer.lr", "mean", "low", "high", "n", "interval"]], on=[*curve, "optimizer.lr"]
+    )
 
 
 def _ratio_line(group: DataFrame, metric: str, confidence: float) -> DataFrame:

@@ -67,6 +67,15 @@ class SeedTable:
             own = list(t_interval(value, *mean_error(self.block.to_numpy()), confidence))
         return Estimate(value, *clipped(own[0], own[1], possible(self.metric)))
 
+    def interval(self, method: str) -> str:
+        """Whose variance the interval of the method's `mean` takes, in words; empty: it has none."""
+        if not np.isfinite(self.mean(method, 0.95).low):
+            return ""
+        pooled = self.pooled and method in self.block.index
+        return (
+            f"t, variance pooled over {len(self.block)} methods" if pooled else "t, variance of the method's own seeds"
+        )
+
     def difference(self, method: str, baseline: str, confidence: float) -> dict[str, Any]:
         """The method's mean minus the baseline's: `difference`, `own` (both `Estimate`), `p_value`, `test`.
 

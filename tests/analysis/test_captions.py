@@ -55,6 +55,8 @@ def test_a_caption_promises_a_band_or_a_bar_where_one_is_drawn(run: Any, seeds: 
         promised = "band: " in text or "bars: " in text
         assert (promised, "no ba" in text) == (seeds > 1, seeds == 1), (name, text)
         assert has_spread(figure) == promised, name
+        if promised and name in ("accuracy_lr", "figure4", "methods"):
+            assert "variance pooled over " in text, (name, text)
 
 
 def test_the_methods_table_speaks_of_brackets_where_there_are_any(run: Any) -> None:

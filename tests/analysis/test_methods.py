@@ -590,3 +590,56 @@ def test_by_refuses_what_is_no_axis(methods_run):
     answer = CliRunner().invoke(main, ["methods", str(methods_run), "--by", "optimizer.lrr"])
     assert answer.exit_code == 2
     assert answer.stderr.startswith("sweep: --by optimizer.lrr: must be an axis of the run; did you mean")
+
+
+def test_without_the_baseline_a_method_says_what_it_may_be_compared_with(frame_of):
+    rows = [trial(0.5 + 0.01 * seed, seed, objective=name) for name in ("trades", "mart") for seed in range(2)]
+    found = by_method(comparison(frame_of(rows)))
+    expected = "the baseline PGD-AT is not there; --baseline NAME compares with another, one of TRADES, MART"
+    assert {found[name].reason for name in ("TRADES", "MART")} == {expected}
+    assert f"n/a (TRADES, MART): {expected}" in notes(list(found.values()))
+
+
+def test_methods_evaluated_by_other_attacks_say_so_in_place_of_a_verdict(frame_of):
+    rows = [
+        trial(0.5 + 0.01 * seed, seed, objective=name, **{"evaluation.steps": steps})
+        for name, steps in (("pgd_at", 10), ("trades", 20))
+        for seed in range(2)
+    ]
+    told = "small_cnn, evaluation.steps 20; methods are compared only on the same data under the same attack"
+    assert by_method(comparison(frame_of(rows)))["TRADES"].reason == f"PGD-AT was not run with {told}"
+    alone = by_method(comparison(frame_of([row for row in rows if row["objective.name"] == "trades"])))["TRADES"]
+    assert alone.reason.startswith("the baseline PGD-AT is not there, nor any other method with small_cnn")
+
+
+def test_a_difference_without_an_interval_says_why(frame_of):
+    one = [trial(0.5, 0), trial(0.6, 0, objective="trades")]
+    equal = [trial(0.5 + 0.125 * seed, seed) for seed in range(2)]
+    equal += [trial(0.25 + 0.125 * seed, seed, objective="trades") for seed in range(2)]
+    assert by_method(comparison(frame_of(one)))["TRADES"].reason == "one seed gives no interval; run a further one"
+    found = by_method(comparison(frame_of(equal)))["TRADES"]
+    assert (found.verdict, found.reason) == ("n/a", "the seeds' differences are equal, which gives no interval")
+
+
+def test_the_table_says_which_seeds_chose_and_which_are_compared(frame_of):
+    rows = [trial(0.5 - abs(lr - 0.1) + 0.01 * seed, seed, lr) for lr in (0.1, 0.2) for seed in range(3)]
+    results = comparison(frame_of(rows), choosers={0})
+    assert "seed 0 chose each method's cell; compared there: seeds 1, 2" in notes(results)
+    assert results_frame(results)[["seeds", "chosen_by_seeds"]].to_numpy().tolist() == [["1, 2", "0"]]
+    further = frame_of([*rows, trial(0.6, 0, objective="trades"), trial(0.6, 1, objective="trades")])
+    told = "seed 0 chose each method's cell; compared there: seed 1 (TRADES); seeds 1, 2 (PGD-AT)"
+    assert told in notes(comparison(further, choosers={0}))
+    assert not [line for line in notes(comparison(frame_of(rows))) if "chose each" in line]
+
+
+def test_an_interval_says_whose_variance_it_takes(frame_of):
+    rng = np.random.default_rng(3)
+    rows = [trial(0.5 + 0.01 * rng.standard_normal(), seed, objective=name)
+            for name in ("pgd_at", "trades") for seed in range(3)]  # fmt: skip
+    results = comparison(frame_of(rows))
+    assert {row.robust_interval for row in results} == {"t, variance pooled over 2 methods"}
+    assert any("over seeds (variance pooled over 2 methods)" in line for line in notes(results))
+    other = [trial(0.5 + 0.01 * rng.standard_normal(), seed, objective="mart") for seed in (3, 4)]
+    results = comparison(frame_of([*rows, *other]))
+    assert by_method(results)["MART"].robust_interval == "t, variance of the method's own seeds"
+    assert any("variance of the method's own seeds: MART" in line for line in notes(results))
