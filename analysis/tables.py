@@ -32,16 +32,18 @@ _CORRELATIONS_ELSEWHERE = "correlations, by method: correlations.csv of `sweep f
 
 
 def trials_table(frame: DataFrame) -> Table:
-    """One line a trial: its outcome, the axes that vary, seed, epochs, accuracies in percent and seconds.
+    """One line a trial: outcome, preset, the axes that vary, seed, epochs, accuracies in percent and seconds.
 
     Args:
-        frame: trials, as `analysis.frame.load_trials` gives them.
+        frame: trials, as `analysis.frame.load_trials` or `analysis.settings.with_settings` gives them.
     """
-    names = ["trial_id", "outcome", *varying(frame), "seed", "epochs", *SHOWN, "seconds"]
+    told = ["preset"] if "preset" in frame else []
+    names = ["trial_id", "outcome", *told, *varying(frame), "seed", "epochs", *SHOWN, "seconds"]
     table = Table(caption="accuracies in %, last: at the last epoch, best: at the best one by validation")
     for name in names:
         header = name.replace("_", " ") if name in SHOWN else name
-        table.add_column(header, justify="left" if name in ("trial_id", "outcome") else "right", overflow="fold")
+        left = name in ("trial_id", "outcome", "preset")
+        table.add_column(header, justify="left" if left else "right", overflow="fold")
     shown = {name: [_cell(name, value) for value in frame[name]] for name in names}
     for row in zip(*shown.values(), strict=True):
         table.add_row(*row)

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from analysis.cells import several
 from analysis.frame import load_epochs
+from analysis.settings import presets
 from analysis.words import brief
 from trainers.record import METRICS, only_trial, read
 
@@ -54,11 +55,12 @@ def trial_view(directory: Path, beginning: str) -> RenderableType:
     records = read(directory)
     trials = {record["trial_id"]: record for record in records if record["record"] == "trial"}
     trial = trials[only_trial(directory, trials, beginning)]
+    preset = presets(records).get(trial["trial_id"])
     own = [record for record in records if record.get("trial_id") == trial["trial_id"]]
     epochs = load_epochs(directory)
     config = yaml.safe_dump(trial["config"], sort_keys=False).rstrip()
     return Group(
-        Text(f"trial {trial['trial_id']} of {directory}\n"),
+        Text(f"trial {trial['trial_id']} of {directory}{f', preset {preset}' if preset else ''}\n"),
         Text(f"{config}\n"),
         *(Text(_event(record)) for record in own if record["record"] in ("start", "outcome")),
         Text(""),

@@ -22,6 +22,7 @@ from analysis.evaluations import (
     key,
     load_evaluations,
 )
+from analysis.settings import with_settings
 from sweep.chunk import chunk_values, run_chunk
 from sweep.config import SweepConfig, load
 from sweep.evaluation_plan import Asked, Chunk, Evaluation, described, plan
@@ -241,7 +242,8 @@ def _ended(evaluation: Evaluation, chunks: Sequence[Mapping[str, Any]]) -> str:
 
 def _print_table(directory: Path, evaluations: Sequence[Evaluation], console: Console) -> None:
     """What was asked for, also where it was recorded before, on more images perhaps."""
-    frame, asked = load_evaluations(directory), {key(one.named()) for one in evaluations}
+    frame = with_settings(load_evaluations(directory), read(directory))
+    asked = {key(one.named()) for one in evaluations}
     print_whole(console, evaluations_table(frame[[_key(row) in asked for row in frame.to_dict("records")]]))
     say(console, f"all evaluations: sweep results {directory} --evaluations")
 

@@ -590,3 +590,13 @@ def test_by_refuses_what_is_no_axis(methods_run):
     answer = CliRunner().invoke(main, ["methods", str(methods_run), "--by", "optimizer.lrr"])
     assert answer.exit_code == 2
     assert answer.stderr.startswith("sweep: --by optimizer.lrr: must be an axis of the run; did you mean")
+
+
+def test_methods_name_their_presets_in_every_format(run):
+    for name, preset, objective in (("a", "deat", "pgd_at"), ("b", "trades", "trades")):
+        optimizer = {"optimizer.name": "deat" if preset == "deat" else "sgd", "objective.name": objective}
+        run.whole(name, [0.1, 0.2], preset=preset, config=optimizer)
+    assert "deat" in next(line for line in said(run.directory).splitlines() if "DEAT" in line)
+    assert "| DEAT | deat |" in said(run.directory, "--format", "markdown")
+    assert ",DEAT,deat," in said(run.directory, "--format", "csv")
+    assert '"preset": "trades"' in said(run.directory, "--format", "json")
