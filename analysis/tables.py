@@ -21,6 +21,7 @@ from analysis.method_tables import as_judged, effects_as_judged, methods_view
 from analysis.methods import comparison, slot_effects, without_cell
 from analysis.slots import KEYS
 from analysis.words import bounds, scale, short
+from trainers.fields import plural
 
 #: Accuracies of a trial that people compare, in percent.
 SHOWN = ("best_val_robust", "last_val_robust", "last_test_robust", "last_test_clean")
@@ -115,7 +116,7 @@ def outcome_line(frame: DataFrame) -> str:
     counts = frame["outcome"].value_counts()
     parts = ", ".join(f"{n} {name}" for name, n in counts.items())
     why = f" ({SUPERSEDED}: another trial of the same settings and seed counts)" if SUPERSEDED in counts else ""
-    return f"{len(frame)} trials: {parts}{why}" if parts else "0 trials"
+    return f"{plural(len(frame), 'trial')}: {parts}{why}" if parts else "0 trials"
 
 
 def best_lines(frame: DataFrame, metric: str = "val_robust", mode: Mode = "max") -> list[str]:

@@ -16,6 +16,7 @@ from analysis.cells import several
 from analysis.frame import load_epochs
 from analysis.settings import presets
 from analysis.words import brief
+from trainers.fields import plural
 from trainers.record import METRICS, only_trial, read
 
 #: What is shown of an epoch: accuracies in percent, everything else as it is.
@@ -72,7 +73,7 @@ def _event(record: dict[str, Any]) -> str:
     when = datetime.fromtimestamp(record["time"], UTC).strftime("%F %T UTC")
     if record["record"] == "start":
         return f"{when}  start on {record['host']} ({record['device']}), code {record['code_version']}"
-    return f"{when}  {record['outcome']} after {record['epochs']} epochs {record['reason']}".rstrip()
+    return f"{when}  {record['outcome']} after {plural(record['epochs'], 'epoch')} {record['reason']}".rstrip()
 
 
 def _cell(name: str, value: Any) -> str:

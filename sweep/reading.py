@@ -56,9 +56,9 @@ _choosers = click.option(
 def _refuse_starting(context: click.Context, parameter: click.Parameter, directory: Path | None) -> Path | None:
     """Refuses a run that a launch has just begun: it is a run, but there is nothing to read yet."""
     from trainers.errors import UserError
-    from trainers.record import RECORDS_FILE
+    from trainers.record import has_records
 
-    if directory is None or (directory / RECORDS_FILE).exists():
+    if directory is None or has_records(directory):
         return directory
     from sweep.journal import is_starting  # which takes a second to load
 
