@@ -219,7 +219,7 @@ def _shown(row: Mapping[Any, Any]) -> dict[str, str]:
         "attack": attack_name(row),
         "n": str(row["images"]) if row["complete"] else f"{row['images']} of {row['asked']}",
         "right": f"{100 * row['robust_accuracy']:.2f} {interval}",
-        "seconds": f"{row['seconds']:.1f}",
+        "seconds": short(float(f"{row['seconds']:.3g}")),
     }
 
 

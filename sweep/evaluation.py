@@ -25,7 +25,7 @@ from analysis.evaluations import (
 from analysis.settings import with_settings
 from sweep.chunk import chunk_values, run_chunk
 from sweep.config import SweepConfig, load
-from sweep.evaluation_plan import Asked, Chunk, Evaluation, described, plan
+from sweep.evaluation_plan import Asked, Chunk, Evaluation, described, fewer, plan
 from sweep.journal import CONFIG_FILE, EVALUATION, RunLock
 from sweep.runner import EXIT_DONE, EXIT_SOME_FAILED, check_left_to_ray, check_this_machine, data_folders
 from sweep.screen import duration, print_whole, say
@@ -72,6 +72,8 @@ def evaluate(
             records = read(directory)
             evaluations = plan(directory, records, sweep, asked)
             run = _Run(directory, sweep, evaluations, records, console, interrupts)
+            for line in fewer(evaluations, asked.images):
+                say(console, line)
             if run.left:
                 (_in_this_process if serial else _through_ray)(run, address)
         except Interrupted as stop:

@@ -209,6 +209,13 @@ def _images(name: str, config: TrialConfig, asked: Asked) -> int:
     return images
 
 
+def fewer(evaluations: Sequence[Evaluation], images: int | None) -> list[str]:
+    """That a split has fewer images than are asked for, in words; nothing where each has as many."""
+    sizes = {one.asked for one in evaluations if images is not None and one.asked < images}
+    split = evaluations[0].split
+    return [f"  --images {images}: of {split} there are {size}, all of which are taken" for size in sorted(sizes)]
+
+
 def described(evaluations: Sequence[Evaluation], done: Done) -> list[str]:
     """The plan in words."""
     trials = len({one.trial_id for one in evaluations})

@@ -89,7 +89,7 @@ def results(directory: Path, epochs: bool, evaluations: bool, form: str | None, 
     from analysis import frame, tables, views
     from analysis.evaluations import evaluations_table, load_evaluations
     from analysis.settings import with_settings
-    from sweep.screen import print_whole
+    from sweep.screen import print_whole, say
     from trainers.errors import UserError
     from trainers.record import read
 
@@ -106,7 +106,10 @@ def results(directory: Path, epochs: bool, evaluations: bool, form: str | None, 
         print_whole(screen, views.epochs_table(rows))
         return
     if evaluations:
-        print_whole(screen, evaluations_table(rows))
+        if rows.empty:
+            say(screen, f"no evaluations yet; sweep evaluate {directory} makes them")
+        else:
+            print_whole(screen, evaluations_table(rows))
         return
     print_whole(screen, tables.trials_table(rows))
     print_whole(screen, summary(directory))

@@ -273,6 +273,12 @@ def test_a_launch_that_has_no_records_yet_is_starting(opened: bool, cli: Callabl
     assert said(cli("status", "new")).startswith("new: not a run directory: ")  # a refused launch left its lock
 
 
+def test_a_run_without_evaluations_says_what_makes_them(cli: Callable[..., Result], run: Path) -> None:
+    answer = cli("results", run, "--evaluations").stdout
+    assert answer == f"no evaluations yet; sweep evaluate {run} makes them\n"
+    assert cli("results", run, "--evaluations", "--format", "csv").stdout.startswith("trial_id,")
+
+
 def test_results_are_written_as_files(cli: Callable[..., Result], run: Path, tmp_path: Path) -> None:
     rows = cli("results", run, "--format", "csv").stdout.splitlines()
     assert len(rows) == 3
