@@ -45,5 +45,6 @@ manifest      what figures came from, and whether they would come out again
 dynamics      what was measured along a run, and what the theory makes of it
 dynamics_plotted, dynamics_panels, dynamics_plans   its figures: numbers, drawing, what there is
 export        numbers as CSV, JSON and parquet, each given back exactly
+settings      what trials were set to, as it is shown: presets, and the axes of every trial that reads them
 views         one trial, and epochs row by row, as text
 """

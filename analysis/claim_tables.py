@@ -15,6 +15,7 @@ from analysis.claims import STAND_IN, Claim
 from analysis.evidence import MOST_FURTHER
 from analysis.export import json_text
 from analysis.words import label, short
+from trainers.fields import plural
 
 #: Columns of text, where there is room for them.
 WIDTH = 100
@@ -59,7 +60,7 @@ def _values(claim: Claim) -> tuple[str, ...]:
     return (
         _whose(claim),
         f"{_number(claim, claim.estimate)} {_interval(claim)}",
-        _plural(claim.n, claim.replicate),
+        plural(claim.n, claim.replicate),
         short(claim.p_holm, 2) or "n/a",
         claim.verdict,
     )
@@ -88,7 +89,7 @@ def answer(claim: Claim, *, reason: bool = True) -> str:
     if claim.verdict == "not measured":
         return f"not measured: {claim.note}"
     effect = f"{_number(claim, claim.estimate)} {_interval(claim)} {_UNITS[claim.unit]}"
-    numbers = f"{effect}, n = {_plural(claim.n, claim.replicate)}, p (Holm) {short(claim.p_holm, 2) or 'n/a'}"
+    numbers = f"{effect}, n = {plural(claim.n, claim.replicate)}, p (Holm) {short(claim.p_holm, 2) or 'n/a'}"
     verdict = f"{claim.verdict} because {claim.reason}" if claim.reason and reason else claim.verdict
     return f"{numbers}: {'; '.join(filter(None, [verdict, claim.caveat]))}"
 
@@ -178,7 +179,7 @@ def _left_out(claim: Claim) -> list[str]:
 
 
 def _counts(claim: Claim) -> list[str]:
-    return [f"{_plural(n, 'trial')} ({why})" for why, n in claim.left_out.items()]
+    return [f"{plural(n, 'trial')} ({why})" for why, n in claim.left_out.items()]
 
 
 def _further(claim: Claim) -> str:
@@ -188,15 +189,16 @@ def _further(claim: Claim) -> str:
     if claim.replicate == "cell":
         return "undecided: one value a cell; the runs behind it would tell its noise"
     if claim.further_low is None:
-        seen = _plural(claim.n, claim.replicate)
+        seen = plural(claim.n, claim.replicate)
         return f"how many further {claim.replicate}s would decide cannot be told from {seen}"
     more = f"more than {MOST_FURTHER}"
     if claim.further_low >= MOST_FURTHER:
         return f"{more} further {claim.replicate}s would be needed to decide"
     bounds = f"{claim.further_low} to {claim.further_high or more}"
-    about = more if claim.further is None else f"about {claim.further}"
+    noun = f"further {claim.replicate}"
+    about = f"{more} {noun}s" if claim.further is None else f"about {plural(claim.further, noun)}"
     cost = f", about {_duration(claim.further_seconds)} of trials" if math.isfinite(claim.further_seconds) else ""
-    return f"{about} further {claim.replicate}s would decide (95 % interval {bounds}){cost}"
+    return f"{about} would decide (95 % interval {bounds}){cost}"
 
 
 def _legend(claims: Sequence[Claim], width: int) -> Iterator[str]:
@@ -225,10 +227,6 @@ def _number(claim: Claim, value: float) -> str:
 def _interval(claim: Claim) -> str:
     low, high = (_number(claim, bound) for bound in (claim.low, claim.high))
     return "[n/a]" if "n/a" in (low, high) else f"[{low}, {high}]"
-
-
-def _plural(n: int, noun: str) -> str:
-    return f"{n} {noun}{'' if n == 1 else 's'}"
 
 
 def _duration(seconds: float) -> str:

@@ -21,6 +21,7 @@ from scipy import stats
 from analysis.budgets import one_budget, same_budget
 from analysis.cells import GROUP, codes, measured, varying
 from analysis.seeds import Estimate
+from trainers.fields import plural
 
 Array = NDArray[np.float64]
 
@@ -154,7 +155,7 @@ def _missing(wanted: DataFrame, part: DataFrame) -> str:
     there = np.unique(points[wanted.index.isin(part.index)])
     n, lost = int(points.max()) + 1, int(points.max()) + 1 - len(there)
     return (
-        f"{lost} of {n} points have no completed, measured trial: the shares are over the box of the others"
+        f"{lost} of {plural(n, 'point')} without a completed, measured trial: the shares are over the box of the others"
         if lost
         else ""
     )

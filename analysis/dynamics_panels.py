@@ -13,6 +13,7 @@ from pandas import DataFrame
 from analysis.dynamics_plotted import QUANTITIES
 from analysis.styles import looks
 from analysis.words import of_spread, short
+from trainers.fields import plural
 
 #: Colours of the two kinds of direction, and the dash of the reference that they are held against.
 _KINDS = {"eigenvector": ("#0072B2", "o"), "random": ("#E69F00", "s")}
@@ -99,7 +100,7 @@ def kurtosis_by_batch(rows: DataFrame) -> Figure:
         axes.set_xticks(sizes, [short(size) for size in sizes])
         axes.set_xticks([], minor=True)
         n, estimates = part["n"].max(), part["estimates"].sum()
-        axes.set_title(f"{model} (n = {n} trials, {estimates} estimates)")
+        axes.set_title(f"{model} (n = {plural(n, 'trial')}, {plural(estimates, 'estimate')})")
         axes.set_xlabel("batch size")
     grid[0].set_ylabel("excess kurtosis (Gaussian: 0)")
     handles = [Line2D([], [], color=c, marker=m, ms=4, label=f"{_plural(k)}") for k, (c, m) in _KINDS.items()]
@@ -142,7 +143,7 @@ def against_quadratic(rows: DataFrame) -> Figure:
         above.plot(x, x**2, **_REFERENCE, zorder=3)
         below.axhline(0, **_REFERENCE)
         count, n = part.groupby("method")["lines"].max().sum(), part.groupby("method")["n"].max().sum()
-        above.set_title(f"{model}: {_plural(kind)}\n({count} lines of n = {n} trials)")
+        above.set_title(f"{model}: {_plural(kind)}\n({plural(count, 'line')} of n = {plural(n, 'trial')})")
         below.set_xlabel("distance / the noise's own scale")
     grid[0, 0].set_ylabel("loss above its tangent / $(h s^2 / 2)$")
     grid[1, 0].set_ylabel("deviation from the quadratic (%)")

@@ -137,10 +137,11 @@ def evaluations_table(frame: DataFrame) -> Table:
     rows = [{**row, **_shown(row)} for row in frame.to_dict("records")]
     varied = [name for name in ("split", "weights") if len({row[name] for row in rows}) > 1]
     point = ["seed", *varying(frame)] if several(frame["trial_id"]) else []
+    point = [*(["preset"] if "preset" in frame else []), *point]
     unnamed = _unnamed(DataFrame(rows, columns=frame.columns))
     table = Table(caption=_caption(frame, rows, varied))
     for name in ("trial id", *point, *varied, "attack", "radius", *unnamed, "n", "right", "seconds"):
-        left = name in ("trial id", "attack", *varied)
+        left = name in ("trial id", "preset", "attack", *varied)
         table.add_column(name, justify="left" if left else "right", overflow="fold", no_wrap=name == "right")
     for row in rows:
         values = [row[name] for name in (*varied, "attack", "radius", *unnamed, "n", "right", "seconds")]
@@ -218,7 +219,7 @@ def _shown(row: Mapping[Any, Any]) -> dict[str, str]:
         "attack": attack_name(row),
         "n": str(row["images"]) if row["complete"] else f"{row['images']} of {row['asked']}",
         "right": f"{100 * row['robust_accuracy']:.2f} {interval}",
-        "seconds": f"{row['seconds']:.1f}",
+        "seconds": short(float(f"{row['seconds']:.3g}")),
     }
 
 

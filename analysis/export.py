@@ -25,7 +25,8 @@ def json_text(value: Any) -> str:
     """Any value as strict JSON, each number in the fewest digits that read back as the same one.
 
     JSON has neither NaN nor an infinity: both are null. No measured number is lost so: a loss that is not finite ends
-    its trial as `diverged`, and `reason` names the loss and which of the two it is.
+    its trial as `diverged`, and `reason` names the loss and which of the two it is. pandas needs
+    `precise_float=True` to read it back to the last bit.
 
     Args:
         value: a frame, which becomes a mapping a row, or what `plain` takes.

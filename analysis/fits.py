@@ -17,6 +17,7 @@ from analysis.cells import GROUP, codes, measured, several
 from analysis.coefficients import COEFFICIENTS, resampled
 from analysis.frame import axes
 from analysis.slots import named
+from trainers.fields import plural
 
 Method = Literal["pearson", "spearman", "kendall"]
 METHODS: tuple[Method, ...] = ("pearson", "spearman", "kendall")
@@ -185,7 +186,8 @@ def _interval_method(groups: NDArray[np.int64]) -> str:
     if sizes.max() == 1:
         return "bootstrap of trials (one a cell), percentile"
     single = int((sizes == 1).sum())
-    fixed = f"; {single} of {len(sizes)} cells hold one trial, which stays" if single else ""
+    verb = "holds" if single == 1 else "hold"
+    fixed = f"; {single} of {plural(len(sizes), 'cell')} {verb} one trial, which stays" if single else ""
     return f"bootstrap of seeds within cells (Rao-Wu), t on Fisher's z{fixed}"
 
 

@@ -340,9 +340,9 @@ def _identity_columns(trials: Sequence[_Trial]) -> dict[str, Any]:
 
 def _slots(config: Mapping[str, Any]) -> Slots:
     """The trial's choice; PGD-AT without attack steps is natural training, as in `trainers.identity`."""
-    found = {name: _at(config, key) for name, key in zip(Slots._fields, KEYS, strict=True)}
+    found = {name: at(config, key) for name, key in zip(Slots._fields, KEYS, strict=True)}
     choice = Slots(**{name: value for name, value in found.items() if value == value and value is not None})
-    unattacked = choice.objective == "pgd_at" and _at(config, "attack.steps") == 0
+    unattacked = choice.objective == "pgd_at" and at(config, "attack.steps") == 0
     return choice._replace(objective="natural") if unattacked else choice
 
 
@@ -394,7 +394,7 @@ def _before(choice: Slots, key: str) -> Any:
         return "adversarial"
     if choice.objective == "trades" and not choice.s2o and key == "clean_passes":
         return 1
-    return True if key == "objective.s2o.in_awp" else _at(_defaults(choice), key)
+    return True if key == "objective.s2o.in_awp" else at(_defaults(choice), key)
 
 
 @functools.cache
@@ -412,7 +412,7 @@ def _defaults(slots: Slots) -> dict[str, Any]:
 def _values(trials: Sequence[_Trial], slots: Sequence[Slots], key: str) -> list[Any]:
     if key in KEYS:
         return [choice[KEYS.index(key)] for choice in slots]
-    return [_at(trial.config, key) for trial in trials]
+    return [at(trial.config, key) for trial in trials]
 
 
 def _in_which_several(values: Sequence[Any], groups: Sequence[str]) -> set[str]:
@@ -422,7 +422,7 @@ def _in_which_several(values: Sequence[Any], groups: Sequence[str]) -> set[str]:
     return {name for name, n in counts.items() if n > 1}
 
 
-def _at(config: Mapping[str, Any], key: str) -> Any:
+def at(config: Mapping[str, Any], key: str) -> Any:
     """The value under a dotted key, NaN if the key is not there, JSON text if it is a list or a mapping."""
     value: Any = config
     for part in key.split("."):

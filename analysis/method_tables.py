@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -35,6 +35,9 @@ _ASKED = "deat_own_best"
 
 _VERDICTS: dict[str, Verdict] = {"supported": "better", "contradicted": "worse", "undecided": "undecided"}
 
+#: Of a run in which no trial was set from one.
+NO_PRESETS: Mapping[str, str] = {}
+
 _AS_CLAIMED = f"{_ASKED} as `sweep claims` judges it"
 
 _OWN_BEST = (
@@ -47,16 +50,20 @@ _BRACKETS = (
 _CUT = "intervals are cut at what can be: 0 and 100 for an accuracy, -100 and 100 for a difference"
 
 
-def results_frame(results: Sequence[MethodResult]) -> DataFrame:
+def results_frame(results: Sequence[MethodResult], presets: Mapping[str, str] = NO_PRESETS) -> DataFrame:
     """One row a method: what `analysis.methods.MethodResult` holds, accuracies as fractions.
 
+    Args:
+        results: of `analysis.methods.comparison`.
+        presets: of `analysis.settings.preset_of_each`.
+
     Returns:
-        model.name, the conditions, method, the cell's axes, lr_edge, n, validation, then robust, clean, difference
-        and own each with _low and _high, robust_interval and clean_interval (whose variance), p_methods,
+        model.name, the conditions, method, preset where each has one, the cell's axes, lr_edge, n, validation, then
+        robust, clean, difference and own each with _low and _high, robust_interval and clean_interval (whose variance), p_methods,
         p_methods_holm, test, verdict, reason (why there is no cell or no verdict), cells_left_out, diverged, seeds
         (those compared) and chosen_by_seeds, each as `0, 1`; empty: chosen by those compared.
     """
-    return DataFrame([_flat(result) for result in results])
+    return DataFrame([_flat(result, presets) for result in results])
 
 
 def effects_frame(effects: Sequence[SlotEffect]) -> DataFrame:
@@ -86,7 +93,10 @@ def effects_frame(effects: Sequence[SlotEffect]) -> DataFrame:
 
 
 def methods_view(
-    results: Sequence[MethodResult], effects: Sequence[SlotEffect], claims: Sequence[Claim] = ()
+    results: Sequence[MethodResult],
+    effects: Sequence[SlotEffect],
+    claims: Sequence[Claim] = (),
+    presets: Mapping[str, str] = NO_PRESETS,
 ) -> RenderableType:
     """Both as tables for the terminal, with the notes that they need, below the ledger's answer on DEAT.
 
@@ -94,9 +104,10 @@ def methods_view(
         results: of `analysis.methods.comparison`.
         effects: of `analysis.methods.slot_effects`.
         claims: the ledger; none: its answer stands elsewhere.
+        presets: of `analysis.settings.preset_of_each`.
     """
     parts: list[RenderableType] = list(map(Text, answers(claims)))
-    parts += [_table("methods", results_rows(results)), *map(Text, notes(results))]
+    parts += [_table("methods", results_rows(results, presets)), *map(Text, notes(results))]
     if effects:
         parts += [Text(""), _table("effect of each slot", effects_rows(effects)), Text(_EFFECTS_NOTE)]
     return Group(*parts)
@@ -157,7 +168,11 @@ def _same_question(model: str, estimate: float, claims: Sequence[Claim]) -> Clai
 
 
 def methods_text(
-    results: Sequence[MethodResult], effects: Sequence[SlotEffect], form: str, claims: Sequence[Claim] = ()
+    results: Sequence[MethodResult],
+    effects: Sequence[SlotEffect],
+    form: str,
+    claims: Sequence[Claim] = (),
+    presets: Mapping[str, str] = NO_PRESETS,
 ) -> str:
     """Both as `json` or `markdown`; as `csv` the methods alone, for a CSV holds one table.
 
@@ -165,21 +180,22 @@ def methods_text(
         results: of `analysis.methods.comparison`.
         effects: of `analysis.methods.slot_effects`.
         form: csv, json or markdown.
-        claims: as in `methods_view`.
+        claims, presets: as in `methods_view`.
     """
     if form == "csv":
-        return csv_text(results_frame(results))
+        return csv_text(results_frame(results, presets))
     if form == "json":
-        tables = {"methods": results_frame(results), "slot_effects": effects_frame(effects)}
+        tables = {"methods": results_frame(results, presets), "slot_effects": effects_frame(effects)}
         return json_text({**tables, "claims": [claim for claim in claims if claim.name == _ASKED]})
     parts = [*(f"- {line}" for line in map(str.strip, answers(claims))), ""] if answers(claims) else []
-    parts += [_markdown(results_rows(results)), *(f"- {note}".replace(EDGE, rf"\{EDGE}") for note in notes(results))]
+    parts.append(_markdown(results_rows(results, presets)))
+    parts += [*(f"- {note}".replace(EDGE, rf"\{EDGE}") for note in notes(results))]
     if effects:
         parts += ["", _markdown(effects_rows(effects)), f"- {_EFFECTS_NOTE}"]
     return "\n".join(parts) + "\n"
 
 
-def results_rows(results: Sequence[MethodResult]) -> list[dict[str, str]]:
+def results_rows(results: Sequence[MethodResult], presets: Mapping[str, str] = NO_PRESETS) -> list[dict[str, str]]:
     """A comparison as it is read: header to text, one mapping a method; a model that all share is left out."""
     columns = dict.fromkeys(axis for result in results for axis in (*result.conditions, *result.cell))
     several_models = len({result.model for result in results}) > 1
@@ -188,6 +204,7 @@ def results_rows(results: Sequence[MethodResult]) -> list[dict[str, str]]:
         {
             **({"model.name": result.model} if several_models else {}),
             "method": result.method,
+            **({"preset": presets.get(result.method, "")} if presets else {}),
             **{axis: _of_cell(result, axis) for axis in columns},
             "n": str(result.n),
             "robust": _percent(result.robust),
@@ -323,7 +340,7 @@ def _percent(estimate: Estimate, sign: str = "") -> str:
     return f"{value:{sign}.2f} " + ("[n/a]" if np.isnan(low) else f"[{low:{sign}.2f}, {high:{sign}.2f}]")
 
 
-def _flat(result: MethodResult) -> dict[str, Any]:
+def _flat(result: MethodResult, presets: Mapping[str, str]) -> dict[str, Any]:
     estimates = {
         f"{name}{ending}": number
         for name in ("robust", "clean", "difference", "own")
@@ -333,6 +350,7 @@ def _flat(result: MethodResult) -> dict[str, Any]:
         "model.name": result.model,
         **result.conditions,
         "method": result.method,
+        **({"preset": presets.get(result.method)} if presets else {}),
         **result.cell,
         "lr_edge": result.edge,
         "n": result.n,

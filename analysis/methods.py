@@ -148,7 +148,7 @@ def comparison(
     Raises:
         UserError: no trial is of the baseline named, or a key of `by` is no axis.
     """
-    frame = _told_apart(frame, by)
+    frame = told_apart(frame, by)
     base = _baseline(frame, baseline)
     rows: list[MethodResult] = []
     for identity, part, best in _tasks(frame, f"last_{metric}", mode, choosers):
@@ -231,7 +231,7 @@ def holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
     return adjusted
 
 
-def _told_apart(frame: DataFrame, by: Sequence[str]) -> DataFrame:
+def told_apart(frame: DataFrame, by: Sequence[str]) -> DataFrame:
     """The frame with the values of these axes in its methods' names."""
     names = frame["method"].astype(str)
     for key in by:

@@ -21,6 +21,7 @@ from analysis.cells import several
 from analysis.slots import named
 from analysis.styles import Look, crowded, looks
 from analysis.words import bounds, brief, label, of_spread, scale, short
+from trainers.fields import plural
 
 _MARKERS = "osD^vP*X"
 
@@ -211,7 +212,7 @@ def _title(axes: Axes, name: str, part: DataFrame) -> None:
         n = int(part.groupby("method")["n"].max().sum())
     else:
         n = int(part["n"].sum()) if "diverged" in part else int(part["value"].notna().sum())
-    axes.set_title(f"{name} (n = {n} trials)" if n != 1 else f"{name} (n = 1 trial)")
+    axes.set_title(f"{name} (n = {plural(n, 'trial')})")
 
 
 def _outer_labels(grid: NDArray[Any], x: str, y: str) -> None:
@@ -270,7 +271,7 @@ def _ratio_fits(axes: Axes, lines: DataFrame, styles: dict[str, Look], factor: f
             for symbol, r in (("r", "pearson"), ("ρ", "spearman"))
         ]
         said = textwrap.fill(first["ratio_claim"] and f"ratio: {first['ratio_claim']}", _LEGEND_WIDTH)
-        text = "\n".join(filter(None, [f"{shown} (n = {first['n']} trials): {', '.join(texts)}", said]))
+        text = "\n".join(filter(None, [f"{shown} (n = {plural(first['n'], 'trial')}): {', '.join(texts)}", said]))
         axes.plot(x, factor * part["fit"], color=colour, lw=1.5, label=text)
         axes.fill_between(x, factor * part["low"], factor * part["high"], color=colour, alpha=0.18, lw=0)
     if len(lines):

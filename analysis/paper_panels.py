@@ -43,13 +43,15 @@ def figure4(rows: DataFrame, shifts: DataFrame, metric: str) -> Figure:
         metric: their metric, for the label.
     """
     figure, panels = _panels(rows)
-    hollow, styles = _hollow(rows), looks([CONTROL, TREATMENT])
+    hollow, styles, told = _hollow(rows), looks([CONTROL, TREATMENT]), False
     for axes, part in panels:
         axes.set_title(f"{_name(part)}\n{_studies(part)}", fontsize=9)
         for (study, method), curve in part.groupby(["study", "method"], sort=True):
             _rates(axes, curve, styles[str(method)].colour, hollow=str(study) in hollow, factor=scale(metric))
         _log_axis(axes, part["optimizer.lr"])
-        axes.text(0.97, 0.04, "\n".join(_shift_texts(part, shifts)), transform=axes.transAxes, ha="right", fontsize=8)
+        drawn = list(_shift_texts(part, shifts))
+        axes.text(0.97, 0.04, "\n".join(drawn), transform=axes.transAxes, ha="right", fontsize=8)
+        told |= bool(drawn)
     _axis_labels(figure, label("optimizer.lr"), label(metric))
     handles = [Line2D([], [], color=styles[name].colour, label=name) for name in (CONTROL, TREATMENT)]
     handles += _study_handles(rows, marker="o")
@@ -57,7 +59,8 @@ def figure4(rows: DataFrame, shifts: DataFrame, metric: str) -> Figure:
         handles.append(Line2D([], [], color="0.3", marker="x", ls="none", label="diverged trial (at the foot)"))
     notes = [_own_band(rows[rows["study"] != PUBLISHED])] if (rows["study"] != PUBLISHED).any() else []
     notes += ["published: means of 3 runs"] if (rows["study"] == PUBLISHED).any() else []
-    _legend(figure, handles, [*notes, "c: DEAT(lr) = PGD-AT(c lr), 95 % interval", *_other_data(rows)])
+    notes += ["c: DEAT(lr) = PGD-AT(c lr), 95 % interval"] if told else []
+    _legend(figure, handles, [*notes, *_other_data(rows)])
     return figure
 
 

@@ -15,6 +15,7 @@ from analysis.cells import codes, several
 from analysis.differences import t_interval
 from analysis.seeds import Estimate
 from analysis.words import short
+from trainers.fields import plural
 
 Array = NDArray[np.float64]
 
@@ -94,7 +95,7 @@ def lacking(trials: DataFrame, layout: Layout) -> str:
     if rank(layout.design("ratio + lr", 1)) < len(MODELS):
         return "the learning rate follows from lr / batch size in these cells: they cannot be told apart"
     if not degree_of(layout):
-        return f"{layout.cells} cells are too few to tell the ratio from the learning rate"
+        return f"{plural(layout.cells, 'cell')}: too few to tell the ratio from the learning rate"
     return ""
 
 

@@ -14,6 +14,7 @@ from pandas import DataFrame
 
 from analysis.ratio_layouts import LR
 from analysis.words import brief, label, of_spread, scale
+from trainers.fields import plural
 
 #: Lines of equal ratio, and steps of each surface's colours.
 _LINES, _STEPS = 7, 9
@@ -40,7 +41,7 @@ def surface(grid: DataFrame, cells: DataFrame, metric: str) -> Figure:
         first = part.iloc[0]
         bounds = f"{first['angle']:.0f}° [{first['angle_low']:.0f}, {first['angle_high']:.0f}]"
         angle = f"angle {bounds if np.isfinite(first['angle']) else 'not told'}"
-        mean.set_title(f"{name} (n = {first['n_trials']} trials)\n{angle}", fontsize=9)
+        mean.set_title(f"{name} (n = {plural(first['n_trials'], 'trial')})\n{angle}", fontsize=9)
         error.set_title(f"{name}\nstandard error", fontsize=9)
         _levels(figure, mean, part, "mean", scale(metric), label(metric), lines=True)
         _levels(figure, error, part, "se", scale(metric), "standard error (points)", lines=False)
@@ -101,7 +102,7 @@ def variance(rows: DataFrame) -> Figure:
 def _variance_title(name: str, part: DataFrame) -> str:
     first = part.iloc[0]
     noise = f", noise {first['noise_share']:.2f}" if np.isfinite(first["noise_share"]) else ""
-    counts = f"{first['n_points']} points, n = {first['n_trials']} trials"
+    counts = f"{plural(first['n_points'], 'point')}, n = {plural(first['n_trials'], 'trial')}"
     return f"{name}\n{counts}\nheld-out R² {first['held_out_r2']:.2f}{noise}"
 
 

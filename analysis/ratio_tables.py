@@ -24,6 +24,7 @@ from analysis.ratio_models import RatioComparison, ratio_comparisons
 from analysis.seeds import Estimate
 from analysis.smooth import SmoothSurface, smooth_surfaces
 from analysis.words import label, scale, short
+from trainers.fields import plural
 
 Rows = list[dict[str, str]]
 
@@ -154,7 +155,7 @@ def statements(answers: RatioAnswers) -> list[str]:
     """What entered, the ledger's answers in its own words, and what all that follows is."""
     n = answers.n_trials - sum(answers.left_out.values())
     return [
-        f"{label(answers.y)}: {n} of {answers.n_trials} trials; {left_out_text(answers.left_out)}",
+        f"{label(answers.y)}: {n} of {plural(answers.n_trials, 'trial')}; {left_out_text(answers.left_out)}",
         *judged_lines(answers.claims, "ratio", "ratio_only"),
         *([_VIEWS] if any(tables(answers).values()) else []),
     ]

@@ -30,6 +30,7 @@ from analysis.cells import cell_means, codes, measured
 from analysis.ratio_layouts import BATCH, LR
 from analysis.ratio_models import ratio_groups
 from analysis.seeds import NO_ESTIMATE, Estimate
+from trainers.fields import plural
 
 Array = NDArray[np.float64]
 
@@ -231,7 +232,8 @@ def _smooth(
     levels = min(part[LR].nunique(), part[BATCH].nunique())
     at = np.log2(part[[LR, BATCH]].to_numpy(dtype=np.float64))
     if n_cells < FEWEST_CELLS or levels < FEWEST_LEVELS or np.linalg.matrix_rank(at - at.mean(axis=0)) < 2:
-        counts = f"{part[LR].nunique()} learning rates, {part[BATCH].nunique()} batch sizes, {n_cells} cells"
+        found = {"learning rate": part[LR].nunique(), "batch size": part[BATCH].nunique(), "cell": n_cells}
+        counts = ", ".join(plural(n, noun) for noun, n in found.items())
         why = f"a surface needs {FEWEST_LEVELS} of both and {FEWEST_CELLS} cells not in line, got {counts}"
         return SmoothSurface(*known, why)
     process, notes = fit_process(at, part[y].to_numpy(dtype=np.float64), seed)

@@ -21,6 +21,7 @@ from analysis.method_tables import as_judged, effects_as_judged, methods_view
 from analysis.methods import comparison, slot_effects, without_cell
 from analysis.slots import KEYS
 from analysis.words import bounds, scale, short
+from trainers.fields import plural
 
 #: Accuracies of a trial that people compare, in percent.
 SHOWN = ("best_val_robust", "last_val_robust", "last_test_robust", "last_test_clean")
@@ -32,16 +33,18 @@ _CORRELATIONS_ELSEWHERE = "correlations, by method: correlations.csv of `sweep f
 
 
 def trials_table(frame: DataFrame) -> Table:
-    """One line a trial: its outcome, the axes that vary, seed, epochs, accuracies in percent and seconds.
+    """One line a trial: outcome, preset, the axes that vary, seed, epochs, accuracies in percent and seconds.
 
     Args:
-        frame: trials, as `analysis.frame.load_trials` gives them.
+        frame: trials, as `analysis.frame.load_trials` or `analysis.settings.with_settings` gives them.
     """
-    names = ["trial_id", "outcome", *varying(frame), "seed", "epochs", *SHOWN, "seconds"]
+    told = ["preset"] if "preset" in frame else []
+    names = ["trial_id", "outcome", *told, *varying(frame), "seed", "epochs", *SHOWN, "seconds"]
     table = Table(caption="accuracies in %, last: at the last epoch, best: at the best one by validation")
     for name in names:
         header = name.replace("_", " ") if name in SHOWN else name
-        table.add_column(header, justify="left" if name in ("trial_id", "outcome") else "right", overflow="fold")
+        left = name in ("trial_id", "outcome", "preset")
+        table.add_column(header, justify="left" if left else "right", overflow="fold")
     shown = {name: [_cell(name, value) for value in frame[name]] for name in names}
     for row in zip(*shown.values(), strict=True):
         table.add_row(*row)
@@ -113,7 +116,7 @@ def outcome_line(frame: DataFrame) -> str:
     counts = frame["outcome"].value_counts()
     parts = ", ".join(f"{n} {name}" for name, n in counts.items())
     why = f" ({SUPERSEDED}: another trial of the same settings and seed counts)" if SUPERSEDED in counts else ""
-    return f"{len(frame)} trials: {parts}{why}" if parts else "0 trials"
+    return f"{plural(len(frame), 'trial')}: {parts}{why}" if parts else "0 trials"
 
 
 def best_lines(frame: DataFrame, metric: str = "val_robust", mode: Mode = "max") -> list[str]:

@@ -14,7 +14,9 @@ from rich.text import Text
 
 from analysis.cells import several
 from analysis.frame import load_epochs
+from analysis.settings import presets
 from analysis.words import brief
+from trainers.fields import plural
 from trainers.record import METRICS, only_trial, read
 
 #: What is shown of an epoch: accuracies in percent, everything else as it is.
@@ -54,11 +56,12 @@ def trial_view(directory: Path, beginning: str) -> RenderableType:
     records = read(directory)
     trials = {record["trial_id"]: record for record in records if record["record"] == "trial"}
     trial = trials[only_trial(directory, trials, beginning)]
+    preset = presets(records).get(trial["trial_id"])
     own = [record for record in records if record.get("trial_id") == trial["trial_id"]]
     epochs = load_epochs(directory)
     config = yaml.safe_dump(trial["config"], sort_keys=False).rstrip()
     return Group(
-        Text(f"trial {trial['trial_id']} of {directory}\n"),
+        Text(f"trial {trial['trial_id']} of {directory}{f', preset {preset}' if preset else ''}\n"),
         Text(f"{config}\n"),
         *(Text(_event(record)) for record in own if record["record"] in ("start", "outcome")),
         Text(""),
@@ -70,7 +73,7 @@ def _event(record: dict[str, Any]) -> str:
     when = datetime.fromtimestamp(record["time"], UTC).strftime("%F %T UTC")
     if record["record"] == "start":
         return f"{when}  start on {record['host']} ({record['device']}), code {record['code_version']}"
-    return f"{when}  {record['outcome']} after {record['epochs']} epochs {record['reason']}".rstrip()
+    return f"{when}  {record['outcome']} after {plural(record['epochs'], 'epoch')} {record['reason']}".rstrip()
 
 
 def _cell(name: str, value: Any) -> str:

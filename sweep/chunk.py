@@ -67,7 +67,7 @@ def _record(values: Mapping[str, Any]) -> EvaluationRecord:
     device = network.data.test.labels.device
     measured = {
         **counts._asdict(),
-        "seconds": round(time.perf_counter() - started, 3),
+        "seconds": round(time.perf_counter() - started, 6),
         "host": host(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "code_version": code_version(),

@@ -162,7 +162,7 @@ def status(directory: Path) -> None:
     from trainers.record import read
 
     if is_starting(directory):
-        click.echo("a launch is starting: no trial has begun yet")
+        click.echo("a launch is starting: its trials are being planned, or Ray starts; none has begun yet")
         return
     progress = Progress.of(read(directory))
     live = is_live(directory)

@@ -22,9 +22,10 @@ from analysis.evaluations import (
     key,
     load_evaluations,
 )
+from analysis.settings import with_settings
 from sweep.chunk import chunk_values, run_chunk
 from sweep.config import SweepConfig, load
-from sweep.evaluation_plan import Asked, Chunk, Evaluation, described, plan
+from sweep.evaluation_plan import Asked, Chunk, Evaluation, described, fewer, plan
 from sweep.journal import CONFIG_FILE, EVALUATION, RunLock
 from sweep.runner import EXIT_DONE, EXIT_SOME_FAILED, check_left_to_ray, check_this_machine, data_folders
 from sweep.screen import duration, print_whole, say
@@ -71,6 +72,8 @@ def evaluate(
             records = read(directory)
             evaluations = plan(directory, records, sweep, asked)
             run = _Run(directory, sweep, evaluations, records, console, interrupts)
+            for line in fewer(evaluations, asked.images):
+                say(console, line)
             if run.left:
                 (_in_this_process if serial else _through_ray)(run, address)
         except Interrupted as stop:
@@ -241,7 +244,8 @@ def _ended(evaluation: Evaluation, chunks: Sequence[Mapping[str, Any]]) -> str:
 
 def _print_table(directory: Path, evaluations: Sequence[Evaluation], console: Console) -> None:
     """What was asked for, also where it was recorded before, on more images perhaps."""
-    frame, asked = load_evaluations(directory), {key(one.named()) for one in evaluations}
+    frame = with_settings(load_evaluations(directory), read(directory))
+    asked = {key(one.named()) for one in evaluations}
     print_whole(console, evaluations_table(frame[[_key(row) in asked for row in frame.to_dict("records")]]))
     say(console, f"all evaluations: sweep results {directory} --evaluations")
 

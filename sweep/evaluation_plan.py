@@ -17,6 +17,7 @@ from trainers.checkpoint import kept_weights
 from trainers.config import DataConfig, TrialConfig, check_length
 from trainers.data import load
 from trainers.errors import UserError, validated
+from trainers.fields import plural
 from trainers.files import checkpoint_path
 from trainers.ladder import AttackName, LadderAttack, Strength, check, ladder_attack
 from trainers.record import only_trial
@@ -208,6 +209,13 @@ def _images(name: str, config: TrialConfig, asked: Asked) -> int:
     return images
 
 
+def fewer(evaluations: Sequence[Evaluation], images: int | None) -> list[str]:
+    """That a split has fewer images than are asked for, in words; nothing where each has as many."""
+    sizes = {one.asked for one in evaluations if images is not None and one.asked < images}
+    split = evaluations[0].split
+    return [f"  --images {images}: of {split} there are {size}, all of which are taken" for size in sorted(sizes)]
+
+
 def described(evaluations: Sequence[Evaluation], done: Done) -> list[str]:
     """The plan in words."""
     trials = len({one.trial_id for one in evaluations})
@@ -220,11 +228,7 @@ def described(evaluations: Sequence[Evaluation], done: Done) -> list[str]:
     left = sum(len(one.missing(done)) for one in evaluations)
     why = left_out_text(max(one.left_out for one in evaluations))
     return [
-        f"{_count(trials, 'trial')}: {attacks} on {images} {first.split} images each (weights: {weights})",
+        f"{plural(trials, 'trial')}: {attacks} on {images} {first.split} images each (weights: {weights})",
         *([f"  {why}"] if why else []),
         f"  chunks of images: {there} recorded already, {left} to run",
     ]
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}{'' if n == 1 else 's'}"

@@ -23,13 +23,13 @@ from trainers.errors import UserError
 from trainers.files import remove_parts, whole
 from trainers.provenance import environment, host
 from trainers.record import (
-    RECORDS_FILE,
     DynamicsRecord,
     EpochRecord,
     OutcomeRecord,
     RecordFile,
     dynamics_record,
     epoch_record,
+    has_records,
 )
 
 CONFIG_FILE = "sweep.yaml"
@@ -148,7 +148,7 @@ def is_live(directory: Path) -> bool:
 
 def is_starting(directory: Path) -> bool:
     """Whether a launch holds the directory and has written no records yet: it plans, or Ray starts."""
-    return not (directory / RECORDS_FILE).exists() and is_live(directory)
+    return not has_records(directory) and is_live(directory)
 
 
 def refuse_other_sweep(directory: Path, config: SweepConfig) -> None:

@@ -31,6 +31,7 @@ from sweep.search import (
 )
 from trainers.config import DataConfig
 from trainers.data import Shape
+from trainers.fields import number_text, plural
 from trainers.identity import identity
 from trainers.record import RECORDS_FILE, read
 
@@ -67,19 +68,27 @@ class Plan:
         """Trials to run."""
         return self.size - self.finished
 
-    def lines(self, cost: Cost | None = None) -> list[str]:
-        """The plan in words, with what is estimated of its cost."""
-        lines = [f"{self.config.name}: {self.size} trials ({self._shape()})"]
+    def lines(self, cost: Cost | None = None, *, launched: bool = False, serial: bool = False) -> list[str]:
+        """The plan in words, with what is estimated of its cost.
+
+        Args:
+            cost: as estimated; None: it is not.
+            launched: by a launch, which estimates nothing.
+            serial: one trial after another.
+        """
+        lines = [f"{self.config.name}: {plural(self.size, 'trial')} ({self._shape()})"]
         if self.config.question:
             lines.append(f"  {self.config.question}")
         lines += [f"  {line}" for line in self.presets]
         if self.merged:
-            lines.append(f"  {self.merged} more points mean the same trials: they differ in keys that are not read")
+            verb = "means" if self.merged == 1 else "mean"
+            more = plural(self.merged, "more point")
+            lines.append(f"  {more} {verb} a trial that is there already: the keys that differ are not read")
         lines += [f"  {line}" for name, data in self.unseen.items() for line in _unseen(name, data, self.shapes)]
         lines.append(f"  finished {self.finished}, to resume {self.resumable}, new {self.left - self.resumable}")
         for version, number in self.other_code.items():
             lines.append(f"  {number} of the finished come from other code ({version}); they are kept")
-        lines.append(f"  cost: {self._cost(cost)}")
+        lines.append(f"  cost: {self._cost(cost, launched, serial)}")
         lines += [f"  {line}" for line in cost.lines()] if cost else []
         if self.warnings:
             lines += ["  warnings:", *(f"    {one.line()}" for one in self.warnings)]
@@ -87,26 +96,34 @@ class Plan:
 
     def _shape(self) -> str:
         axes = ", ".join(f"{key}: {_axis(axis)}" for key, axis in self.config.space.items())
-        return f"{self.config.search.name} over {axes}; {len(self.config.seeds)} seeds"
+        return f"{self.config.search.name} over {axes}; {plural(len(self.config.seeds), 'seed')}"
 
-    def _cost(self, cost: Cost | None) -> str:
+    def _cost(self, cost: Cost | None, launched: bool, serial: bool) -> str:
         resources = self.config.resources
         unit = f"{resources.gpu:g} GPU" if resources.gpu else f"{resources.cpu:g} CPU"
         if not self.left:
             return "nothing left to run"
         seconds = self.trial_seconds if self.trial_seconds is not None or cost is None else cost.seconds
         if seconds is None:
-            return f"unknown until an epoch of each network and data set has been measured; each trial takes {unit}"
+            elsewhere = "; `sweep plan` estimates it" if launched else ""
+            known = f"unknown until an epoch of each network and data set has been measured{elsewhere}"
+            return f"{known}; each trial takes {unit}"
+        measured = cost is None or self.trial_seconds is not None
         amount, word, letter = (seconds / 3600, "hours", "h") if seconds >= 360 else (seconds, "seconds", "s")
-        at_once = self.config.max_concurrent
-        source = "from the epochs measured here" if cost is None or self.trial_seconds is not None else cost.work()
-        wall = f", {amount / at_once:.2f} {letter} with {at_once} at once" if at_once else ""
-        return f"{amount:.2f} trial {word} at {unit} each{wall}, {source}"
+        at_once = None if serial else self.config.max_concurrent
+        source = "from the epochs measured here" if measured or cost is None else cost.work()
+        wall = f", {_amount(amount / at_once, measured)} {letter} with {at_once} at once" if at_once else ""
+        return f"{_amount(amount, measured)} trial {word} at {unit} each{wall}, {source}"
+
+
+def _amount(value: float, measured: bool) -> str:
+    """Hundredths of what was measured; three digits of what is estimated, whose rate is not known better."""
+    return f"{value:.2f}" if measured else number_text(float(f"{value:.3g}"))
 
 
 def _axis(axis: Any) -> str:
     if values := axis.grid or axis.choice:
-        return f"{len(values)} values"
+        return plural(len(values), "value")
     return f"{'uniform' if axis.uniform else 'loguniform'} {list(axis.uniform or axis.loguniform)}"
 
 
@@ -185,10 +202,13 @@ def _repeated(search: Search, points: Sequence[str], config: SweepConfig) -> Ite
         limits, asked = search.limits(), config.search.n_trials or 0
         if max(limits) < asked:
             where = "the space" if len(limits) == 1 else "a combination of the grid axes"
-            text = f"search.n_trials is {asked}, and {where} has {max(limits)} distinct points: each is run once"
+            text = (
+                f"search.n_trials is {asked}, and {where} has {plural(max(limits), 'distinct point')}: each is run once"
+            )
             yield Warned(text, f"search.n_trials={max(limits)}")
     elif len(distinct := set(points)) < len(points):
-        text = f"of the {len(points)} points drawn {len(distinct)} are distinct, and each is run once"
+        verb = "is" if len(distinct) == 1 else "are"
+        text = f"of the {len(points)} points drawn {len(distinct)} {verb} distinct, and each is run once"
         yield Warned(text, "search.name=optuna, which repeats none, or list the values as {grid: [...]}")
 
 

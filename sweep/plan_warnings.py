@@ -15,7 +15,7 @@ from sweep.space import INERT_AXES, value_at
 from trainers.config import AttackConfig, DataConfig, TrialConfig, leaves
 from trainers.data import Shape
 from trainers.evaluate import evaluation_attack
-from trainers.fields import number_text
+from trainers.fields import number_text, plural
 from trainers.identity import identity
 from trainers.presets import PRESETS
 
@@ -78,7 +78,7 @@ def _milestones(trial: TrialConfig) -> Iterator[Warned]:
     shares = [round(epochs * epoch / _EPOCHS) for epoch in _MILESTONES]
     fit = 0 < shares[0] < shares[1] < epochs
     yield Warned(
-        f"the learning rate {falls}: schedule.milestones {list(schedule.milestones)} of {epochs} epochs",
+        f"the learning rate {falls}: schedule.milestones {list(schedule.milestones)} of {plural(epochs, 'epoch')}",
         f"trial.schedule.milestones={shares}, or trial.schedule.name=constant"
         if fit
         else "trial.schedule.name=constant",
@@ -97,17 +97,18 @@ def _late(trial: TrialConfig) -> Iterator[Warned]:
     epochs, some = trial.epochs, max(1, trial.epochs // 10)
     rise = trial.schedule.warmup_epochs
     if trial.schedule.name != "one_cycle" and rise >= epochs:
-        text = f"the learning rate never reaches optimizer.lr: it rises over {rise:g} of {epochs} epochs"
+        text = f"the learning rate never reaches optimizer.lr: it rises over {rise:g} of {plural(epochs, 'epoch')}"
         yield Warned(text, f"trial.schedule.warmup_epochs={some if some < epochs else 0}")
     if trial.weights.name == "awp" and (trial.weights.warmup or 0) >= epochs:
         yield Warned(
-            f"AWP never begins: it waits for {trial.weights.warmup} of {epochs} epochs", "trial.weights.warmup=0"
+            f"AWP never begins: it waits for {trial.weights.warmup} of {plural(epochs, 'epoch')}",
+            "trial.weights.warmup=0",
         )
     if (every := trial.dynamics.every or 0) > epochs:
-        text = f"dynamics are measured before training and at its end alone: every {every} of {epochs} epochs"
+        text = f"dynamics are measured before training and at its end alone: every {every} of {plural(epochs, 'epoch')}"
         yield Warned(text, f"trial.dynamics.every={some}")
     if trial.evaluation.every > epochs:
-        text = f"accuracies are measured at the end alone: every {trial.evaluation.every} of {epochs} epochs"
+        text = f"accuracies are measured at the end alone: every {trial.evaluation.every} of {plural(epochs, 'epoch')}"
         yield Warned(text, f"trial.evaluation.every={some}")
 
 

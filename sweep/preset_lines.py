@@ -8,7 +8,7 @@ from typing import Any
 
 from sweep.search import PlannedTrial
 from sweep.space import Axis, value_at
-from trainers.fields import number_text
+from trainers.fields import number_text, plural
 from trainers.presets import PRESETS, PresetName, Values
 
 #: Values of a key that are listed; of more only how many.
@@ -46,7 +46,7 @@ def _changes(values: Values, trials: Sequence[Mapping[str, Any]], space: Mapping
         if axis is not None and axis.is_range and not axis.when:
             yield f"{key} {' to '.join(map(_text, axis.extremes()))} ({_text(value)})"
         elif (found := _found(trials, key)) != [_text(value)]:
-            shown = ", ".join(found) if len(found) <= _LISTED else f"{len(found)} values"
+            shown = ", ".join(found) if len(found) <= _LISTED else plural(len(found), "value")
             yield f"{key} {shown} ({_text(value)})"
 
 

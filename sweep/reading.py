@@ -56,9 +56,9 @@ _choosers = click.option(
 def _refuse_starting(context: click.Context, parameter: click.Parameter, directory: Path | None) -> Path | None:
     """Refuses a run that a launch has just begun: it is a run, but there is nothing to read yet."""
     from trainers.errors import UserError
-    from trainers.record import RECORDS_FILE
+    from trainers.record import has_records
 
-    if directory is None or (directory / RECORDS_FILE).exists():
+    if directory is None or has_records(directory):
         return directory
     from sweep.journal import is_starting  # which takes a second to load
 
@@ -88,14 +88,16 @@ def results(directory: Path, epochs: bool, evaluations: bool, form: str | None, 
     """Show the trials' numbers, or write them as a file."""
     from analysis import frame, tables, views
     from analysis.evaluations import evaluations_table, load_evaluations
-    from sweep.screen import print_whole
+    from analysis.settings import with_settings
+    from sweep.screen import print_whole, say
     from trainers.errors import UserError
+    from trainers.record import read
 
     if epochs and evaluations:
         raise UserError("--epochs: and --evaluations are two tables; leave one of the two out")
     load = load_evaluations if evaluations else frame.load_epochs if epochs else frame.load_trials
     form = _format(form, output, _FORMATS)
-    rows = load(directory)
+    rows = with_settings(load(directory), read(directory))
     if form != "table":
         _write_frame(rows, form, output)
         return
@@ -104,7 +106,10 @@ def results(directory: Path, epochs: bool, evaluations: bool, form: str | None, 
         print_whole(screen, views.epochs_table(rows))
         return
     if evaluations:
-        print_whole(screen, evaluations_table(rows))
+        if rows.empty:
+            say(screen, f"no evaluations yet; sweep evaluate {directory} makes them")
+        else:
+            print_whole(screen, evaluations_table(rows))
         return
     print_whole(screen, tables.trials_table(rows))
     print_whole(screen, summary(directory))
@@ -162,8 +167,10 @@ def methods(
     """Compare the methods, each at its own best learning rate by validation."""
     from analysis import claim_study, method_tables
     from analysis.claims import ledger
-    from analysis.methods import comparison, slot_effects
+    from analysis.methods import comparison, slot_effects, told_apart
+    from analysis.settings import preset_of_each
     from sweep.screen import print_whole
+    from trainers.record import read
 
     form = _format(form, output, _METHODS_FORMATS)
     study, chosen_by = claim_study.chosen_by(claim_study.load(directory), choosers), chosen_by_of(directory)
@@ -172,10 +179,11 @@ def methods(
     results = method_tables.as_judged(comparison(study.trials, baseline, by=by, **asked), claims)
     alone = by or len(results) < 3
     effects = [] if alone else method_tables.effects_as_judged(slot_effects(study.trials, **asked), claims)
+    presets = preset_of_each(told_apart(study.trials, by), read(directory))
     if form == "table":
-        print_whole(console(output), method_tables.methods_view(results, effects, claims))
+        print_whole(console(output), method_tables.methods_view(results, effects, claims, presets))
     else:
-        _write_text(method_tables.methods_text(results, effects, form, claims), output)
+        _write_text(method_tables.methods_text(results, effects, form, claims, presets), output)
 
 
 @click.command()

@@ -53,7 +53,7 @@ def launch(
         try:
             earlier = earlier_records(directory)
             wanted = plan(config, earlier, code_version())
-            say(console, "\n".join(wanted.lines()))
+            say(console, "\n".join(wanted.lines(launched=True, serial=serial)))
             if not wanted.left:
                 return EXIT_DONE
             journal = Journal(directory, wanted, earlier)

@@ -16,6 +16,7 @@ from rich.text import Text
 from sweep.narrow import WIDEST, Fitted, fitted
 from sweep.progress import Progress, TrialProgress
 from sweep.trial import Message
+from trainers.fields import plural
 
 #: Seconds between two drawings of the live table.
 REFRESH = 0.5
@@ -74,7 +75,7 @@ def percent(fraction: float | None) -> str:
 def counts_line(progress: Progress, live: bool) -> str:
     """Trials by outcome: `54 trials: 12 completed, 2 running, 40 waiting`."""
     counts = ", ".join(f"{number} {outcome}" for outcome, number in progress.counts(live).items())
-    return f"{progress.size} trials: {counts}"
+    return f"{plural(progress.size, 'trial')}: {counts}" if counts else plural(0, "trial")
 
 
 def rate_line(progress: Progress) -> str:

@@ -36,6 +36,7 @@ class PlannedTrial:
             "config": identity(self.config),
             "point": self.point,
             "seed": self.seed,
+            **({"preset": self.config.preset} if self.config.preset else {}),
         }
 
 

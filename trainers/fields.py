@@ -42,6 +42,15 @@ def number_text(value: float) -> str:
     return _PIXELS.get(value) or repr(float(value))
 
 
+def plural(n: float, noun: str) -> str:
+    """How many there are, in words.
+
+    >>> plural(1, "trial"), plural(2, "further seed"), plural(1330.0, "trial hour")
+    ('1 trial', '2 further seeds', '1330 trial hours')
+    """
+    return f"{number_text(n)} {noun}{'' if n == 1 else 's'}"
+
+
 def _whole(value: Any) -> Any:
     if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
         raise ValueError(f"must be a whole number, got {value!r}")

@@ -305,6 +305,12 @@ def read(directory: Path) -> list[dict[str, Any]]:
     return records
 
 
+def has_records(directory: Path) -> bool:
+    """Whether there is a line to read: a launch opens the file a moment before it writes its first."""
+    path = directory / RECORDS_FILE
+    return path.exists() and path.stat().st_size > 0
+
+
 def only_trial(directory: Path, trial_ids: Iterable[str], beginning: str) -> str:
     """The one trial of a run whose id begins so.
 

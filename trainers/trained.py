@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import os
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,8 @@ from trainers.randomness import stable_seed
 from trainers.record import only_trial, read
 
 SplitName = Literal["test", "val"]
+#: What `images` gives; a network is not evaluated on what it was trained on.
+AnySplit = Literal["train", "val", "test"]
 
 #: Of the random starts: one for all trials, so that they are compared at the same starts.
 SEED = 0
@@ -64,6 +67,7 @@ def load(
         UserError: no such run, trial, weights or device; several trials begin so; it is not completed, or the
             checkpoint is of other code.
     """
+    _refuse_other("weights", weights, get_args(Which))
     directory = Path(run)
     name, config = _recorded(directory, trial)
     path = checkpoint_path(directory, name)
@@ -76,27 +80,33 @@ def load(
 def images(
     run: str | os.PathLike[str],
     trial: str,
-    split: SplitName = "test",
+    split: AnySplit = "test",
     *,
     root: str | os.PathLike[str] | None = None,
     device: str = "auto",
 ) -> tuple[Tensor, Tensor]:
-    """The images that a trial of a run was measured on: (N, C, H, W) in [0, 1], fp32, and their labels (N,).
+    """The images that a trial of a run was trained or measured on: (N, C, H, W) in [0, 1], fp32, and their labels (N,).
 
     Args:
         run, trial, device: as of `load`.
-        split: test, or the validation images val.
+        split: test, the validation images val, or those that were trained on, train, without augmentation.
         root: where the data lie; none: ./data, or for the digits inside the package.
 
     Raises:
-        UserError: as `load`; or the data are not there, or are others than the trial's.
+        UserError: as `load`; or no such split; or the data are not there, or are others than the trial's.
     """
+    _refuse_other("split", split, get_args(AnySplit))
     directory = Path(run)
     name, config = _recorded(directory, trial)
     values = config["data"] | {"root": None if root is None else os.fspath(root)}
     own = validated(DataConfig, values, f"{directory}: trial {name}: data")
     part: Split = getattr(load_data(own, _device(device)), split)
     return part.images.to(torch.float32).div_(255), part.labels
+
+
+def _refuse_other(argument: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise UserError(f"{argument}: must be one of {', '.join(choices)}, got {value!r}")
 
 
 def _device(name: str) -> torch.device:

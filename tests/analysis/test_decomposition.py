@@ -154,7 +154,7 @@ def test_points_without_a_completed_trial_are_counted():
     n = frame.loc[frame["optimizer.lr"] > 0.5, "optimizer.lr"].nunique()
     found = of(frame.assign(outcome=frame["outcome"].mask(lost, "diverged")))
     assert 0 < n < 30
-    said = f"{n} of 64 points have no completed, measured trial: the shares are over the box of the others"
+    said = f"{n} of 64 points without a completed, measured trial: the shares are over the box of the others"
     assert (found.note, found.n_points, found.reason) == (said, 64 - n, "")
 
 

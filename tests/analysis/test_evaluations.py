@@ -159,8 +159,8 @@ def test_the_table_shows_percent_with_interval_and_n(run: Any, chunk: Write) -> 
     chunk(images=200)
     text = shown(evaluations_table(load_evaluations(run.directory)))
     assert cells(text) == [
-        ["aaa", "clean", "", "100 of 200", "90.00 [82.56, 94.48]", "2.0"],
-        ["aaa", "PGD-20", "0.1", "200", "50.00 [43.14, 56.86]", "2.0"],
+        ["aaa", "clean", "", "100 of 200", "90.00 [82.56, 94.48]", "2"],
+        ["aaa", "PGD-20", "0.1", "200", "50.00 [43.14, 56.86]", "2"],
     ]
     caption = "images that stay so (test, last epoch), in %, with 95 % Wilson intervals; n of more: not complete"
     assert caption in " ".join(text.split())
@@ -184,8 +184,15 @@ def test_what_varies_gets_a_column_of_its_own(run: Any, chunk: Write) -> None:
         chunk(trial, attack="clean", images=200, split="val", weights="best")
     text = shown(evaluations_table(load_evaluations(run.directory)))
     assert cells(text)[:2] == [
-        ["aaa", "0", "0.1", "val", "best epoch", "clean", "", "200", "50.00 [43.14, 56.86]", "2.0"],
+        ["aaa", "0", "0.1", "val", "best epoch", "clean", "", "200", "50.00 [43.14, 56.86]", "2"],
         ["aaa", "0", "0.1", "test", "last epoch, averaged", "AutoAttack, l2", "0.5", "200", "50.00 [43.14, 56.86]",
-         "2.0"],
+         "2"],
     ]  # fmt: skip
     assert "right: images that stay so, in %, with 95 % Wilson intervals" in " ".join(text.split())
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.00412, "0.00412"), (1329.82, "1330"), (12.345, "12.3")])
+def test_seconds_have_three_digits(run: Any, chunk: Write, seconds: float, text: str) -> None:
+    chunk(attack="clean", images=200)
+    frame = load_evaluations(run.directory).assign(seconds=seconds)
+    assert cells(shown(evaluations_table(frame)))[0][-1] == text

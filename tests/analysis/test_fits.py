@@ -200,7 +200,7 @@ def test_one_trial_a_cell_is_resampled_as_trials_and_bounded_by_their_percentile
 def test_single_cells_among_others_are_counted_in_the_methods_name(frame_of):
     frame = grid(frame_of, np.random.default_rng(0), cells=5).drop(index=[9, 12, 13])
     found = correlation(frame, "optimizer.lr", "last_test_robust", "pearson")
-    assert found.interval_method.endswith("1 of 5 cells hold one trial, which stays")
+    assert found.interval_method.endswith("1 of 5 cells holds one trial, which stays")
 
 
 def test_same_seed_gives_the_same_interval(frame_of):

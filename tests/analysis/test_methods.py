@@ -643,3 +643,13 @@ def test_an_interval_says_whose_variance_it_takes(frame_of):
     results = comparison(frame_of([*rows, *other]))
     assert by_method(results)["MART"].robust_interval == "t, variance of the method's own seeds"
     assert any("variance of the method's own seeds: MART" in line for line in notes(results))
+
+
+def test_methods_name_their_presets_in_every_format(run):
+    for name, preset, objective in (("a", "deat", "pgd_at"), ("b", "trades", "trades")):
+        optimizer = {"optimizer.name": "deat" if preset == "deat" else "sgd", "objective.name": objective}
+        run.whole(name, [0.1, 0.2], preset=preset, config=optimizer)
+    assert "deat" in next(line for line in said(run.directory).splitlines() if "DEAT" in line)
+    assert "| DEAT | deat |" in said(run.directory, "--format", "markdown")
+    assert ",DEAT,deat," in said(run.directory, "--format", "csv")
+    assert '"preset": "trades"' in said(run.directory, "--format", "json")

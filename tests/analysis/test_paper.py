@@ -156,3 +156,11 @@ def test_run_without_deat_has_none_of_the_comparisons(run: Any) -> None:
     assert paper.figure4(data).empty
     assert set(paper.figure2(data)["study"]) == {OWN}
     assert {study.study for study in paper.studies(figures.load(run.directory, published=True))} == {OWN, PUBLISHED}
+
+
+def test_a_legend_explains_c_where_one_is_drawn_and_nowhere_else(study: Data, run: Any) -> None:
+    sweep(run, rates=(0.1, 0.2))  # too few to find a c
+    for data, told in ((study, True), (figures.load(run.directory), False)):
+        figure = drawn(data, "figure4")
+        assert any("c = " in text.get_text() for axes in figure.axes for text in axes.texts) == told
+        assert ("c: DEAT(lr)" in figure.legends[0].get_title().get_text()) == told

@@ -99,7 +99,7 @@ def test_what_is_left_of_a_design_and_an_angle_that_is_not_told_are_said(sweep):
     answers = ratio_answers(Study(frame), resamples=50)
     text = ratio_text(answers, "markdown")
     assert "no direction is told" in text
-    assert "1 of 9 points have no completed, measured trial" in text
+    assert "1 of 9 points without a completed, measured trial" in text
     assert [row["angle (degrees)"] for row in tables(answers)["surface"]] == ["n/a", "n/a"]
     assert {row["cells"] for row in tables(answers)["partial"]} == {"8"}
     plan = PLANS[0]

@@ -227,4 +227,4 @@ def test_the_same_data_give_the_same_surface_and_nothing_warns(frame_of):
 def test_one_batch_size_has_no_surface_and_says_so():
     for found in smooth_surfaces(published.load_trials()):
         assert found.reason.startswith("a surface needs 2 of both and 6 cells not in line, got")
-        assert "1 batch sizes" in found.reason
+        assert "1 batch size," in found.reason

@@ -103,7 +103,7 @@ def test_summary_without_a_completed_trial_is_the_count_alone(run, outcome):
     run.trial("a")
     run.start("a")
     run.outcome("a", outcome, epochs=0)
-    assert text(summary(load(run.directory))).strip() == f"1 trials: 1 {outcome}"
+    assert text(summary(load(run.directory))).strip() == f"1 trial: 1 {outcome}"
 
 
 def test_summary_says_why_no_cell_is_the_best(run):

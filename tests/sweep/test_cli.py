@@ -122,7 +122,7 @@ def test_a_plan_prints_and_writes_nothing(cli: Callable[..., Result], config: Pa
     assert answer.exit_code == 0
     lines = answer.stdout.splitlines()
     assert lines[:2] == [
-        "tiny: 4 trials (grid over optimizer.lr: 2 values, optimizer.name: 2 values; 1 seeds)",
+        "tiny: 4 trials (grid over optimizer.lr: 2 values, optimizer.name: 2 values; 1 seed)",
         "  finished 0, to resume 0, new 4",
     ]
     assert [line.partition(":")[0] for line in lines[2:6]] == ["  cost", "  memory", "  disk", "  warnings"]
@@ -253,17 +253,30 @@ def test_status_of_a_live_run_shows_the_running_trials(cli: Callable[..., Result
     assert lines[3].split() == ["abbb", "0/1", "-", "-", "optimizer.lr=0.1", "seed=0"]
 
 
-def test_a_launch_that_has_no_records_yet_is_starting(cli: Callable[..., Result], tmp_path: Path) -> None:
+STARTING = "a launch is starting: its trials are being planned, or Ray starts; none has begun yet\n"
+
+
+@pytest.mark.parametrize("opened", [False, True])
+def test_a_launch_that_has_no_records_yet_is_starting(opened: bool, cli: Callable[..., Result], tmp_path: Path) -> None:
     from sweep.journal import RunLock
 
     with RunLock(tmp_path / "new"):
+        if opened:
+            (tmp_path / "new" / "records.jsonl").touch()
         answer = cli("status", "new")
-        assert (answer.exit_code, answer.stdout) == (0, "a launch is starting: no trial has begun yet\n")
+        assert (answer.exit_code, answer.stdout) == (0, STARTING)
         for words in (["results"], ["methods"], ["claims"], ["ratio"], ["figures"], ["show", "{}", "a"], ["evaluate"]):
             words = [words[0], *(words[1:] or ["{}"])]
             message = "new: a launch is starting there and has no records yet; wait for its first trial"
             assert said(cli(*(word.format("new") for word in words))) == message
+    (tmp_path / "new" / "records.jsonl").unlink(missing_ok=True)
     assert said(cli("status", "new")).startswith("new: not a run directory: ")  # a refused launch left its lock
+
+
+def test_a_run_without_evaluations_says_what_makes_them(cli: Callable[..., Result], run: Path) -> None:
+    answer = cli("results", run, "--evaluations").stdout
+    assert answer == f"no evaluations yet; sweep evaluate {run} makes them\n"
+    assert cli("results", run, "--evaluations", "--format", "csv").stdout.startswith("trial_id,")
 
 
 def test_results_are_written_as_files(cli: Callable[..., Result], run: Path, tmp_path: Path) -> None:

@@ -459,3 +459,10 @@ def test_the_table_holds_what_was_asked_for_and_says_where_images_differ(run: Pa
     _, text = evaluated(run, ("clean",), images=20)
     assert "FGSM" not in text
     assert "n differs" not in text
+
+
+def test_more_images_than_there_are_become_all_and_that_is_said(run: Path, evaluated: Evaluate) -> None:
+    images = 60  # 6 of each digit
+    said = f"  --images 5000: of test there are {images}, all of which are taken\n"
+    assert said in evaluated(run, ("clean",), images=5000)[1]
+    assert "--images" not in evaluated(run, ("clean",), images=images)[1]

@@ -166,7 +166,7 @@ def test_finished_trials_from_other_code_are_told(tiny: Configs) -> None:
 def test_points_that_mean_the_same_trial_are_told(tiny: Configs) -> None:
     found = plan(tiny(space={"optimizer.name": ["sgd", "deat"], "optimizer.k1": [0.5, 1.0]}), [], "abc")
     assert (found.size, found.merged) == (3, 1)
-    assert found.lines()[1] == "  1 more points mean the same trials: they differ in keys that are not read"
+    assert found.lines()[1] == "  1 more point means a trial that is there already: the keys that differ are not read"
 
 
 def taking(seconds: float, lines: Records) -> Records:
@@ -391,7 +391,7 @@ def test_epochs_that_were_measured_win_over_the_estimate(tiny: Configs) -> None:
         "  disk: 3 MB of kept weights and 4 kB of records, estimated; each trial that runs up to 2 MB",
     ]
     assert plan(tiny(), [], "abc").lines(Cost(1e12, 7200, (1e9, 2e9), "timed", 1e6, 2e6, 3e6, 4e3))[-3] == (
-        "  cost: 2.00 trial hours at 1 CPU each, 1.00 h with 2 at once, estimated: 1 TFLOP, counted, at 1 GFLOP/s to "
+        "  cost: 2 trial hours at 1 CPU each, 1 h with 2 at once, estimated: 1 TFLOP, counted, at 1 GFLOP/s to "
         "2 GFLOP/s (timed)"
     )
 
@@ -401,3 +401,19 @@ def test_a_rate_that_is_none_is_refused(rate: str, sweep_file: Callable[..., Pat
     answer = CliRunner().invoke(main, ["plan", str(sweep_file()), "--rate", rate])
     assert answer.exit_code == 2
     assert "Error: Invalid value for '--rate': " in answer.stderr
+
+
+def test_a_launch_says_where_the_cost_is_estimated_and_one_after_another_is_not_at_once(tiny: Configs) -> None:
+    launched = plan(tiny(), [], "abc").lines(launched=True)[-1]
+    assert launched.endswith(
+        "of each network and data set has been measured; `sweep plan` estimates it; each trial takes 1 CPU"
+    )
+    measured = plan(tiny(), launch(trials_of(tiny())) + run(trials_of(tiny())[0], 3), "abc")
+    assert (
+        measured.lines(serial=True)[-1] == "  cost: 270.00 trial seconds at 1 CPU each, from the epochs measured here"
+    )
+
+
+def test_an_estimate_has_three_digits_and_a_measured_cost_its_hundredths(tiny: Configs) -> None:
+    cost = Cost(1e12, 1329.82 * 3600, (1e9, 2e9), "assumed", 1e6, 2e6, 3e6, 4e3)
+    assert plan(tiny(), [], "abc").lines(cost)[-3].startswith("  cost: 1330 trial hours at 1 CPU each, 665 h with 2 ")

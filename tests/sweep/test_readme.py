@@ -8,6 +8,10 @@ from typing import Any
 
 import pytest
 
+from analysis.claim_study import load
+from analysis.claim_tables import claims_text
+from analysis.claims import ledger
+
 README = Path(__file__).parents[2] / "README.md"
 
 
@@ -19,6 +23,8 @@ def test_the_lines_in_python_go_from_a_run_to_a_network_and_its_accuracy(
     for block in blocks:
         exec(block.replace("runs/demo", str(undisturbed)), names)
     assert len(blocks) == 2
-    found, recorded = capsys.readouterr().out.splitlines()[-1].split()
+    printed = capsys.readouterr().out
+    assert claims_text(ledger(load(undisturbed))) in printed
+    found, recorded = printed.splitlines()[-1].split()
     assert float(found) == pytest.approx(float(recorded))
     assert len(names["labels"]) == 50

@@ -93,7 +93,8 @@ def test_the_rate_and_the_time_left_are_words() -> None:
     # 14 epochs in a minute; 2 * 103 + 110 are left
     assert rate_line(progress) == "rate 14.0 epochs a minute, time left 23 min"
     assert rate_line(Progress()) == "rate unknown, time left unknown"
-    assert counts_line(Progress(), live=True) == "0 trials: "
+    assert counts_line(Progress(), live=True) == "0 trials"
+    assert counts_line(running(1, size=1), live=True) == "1 trial: 1 running"
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from sweep.search import (
     planned,
 )
 from sweep.space import Point
-from trainers.config import DataConfig
+from trainers.config import DataConfig, TrialConfig
 from trainers.data import Shape
 from trainers.errors import UserError
 from trainers.identity import trial_id
@@ -642,3 +642,9 @@ def test_two_strata_at_one_trial_hand_it_out_once(at_once: int) -> None:
     ids = [trial.id for trial in Run().trials(search, constant, at_once=at_once)]
     assert len(ids) == len(set(ids)) == 3
     assert told(search).count(0.5) == 4
+
+
+def test_a_trials_line_names_its_preset_also_where_no_axis_does() -> None:
+    without, of_preset = (PlannedTrial("a", TrialConfig(preset=preset), {}, 0).record(0) for preset in (None, "trades"))
+    assert of_preset.keys() - without.keys() == {"preset"}
+    assert of_preset["preset"] == "trades"

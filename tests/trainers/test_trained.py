@@ -11,6 +11,7 @@ import torch
 
 import trainers
 from trainers.config import TrialConfig
+from trainers.data import load as load_data
 from trainers.errors import UserError
 from trainers.files import checkpoint_path
 from trainers.identity import identity, trial_id
@@ -154,3 +155,19 @@ def test_images_of_a_folder_are_where_they_are_told_to_be(run: Path, tmp_path: P
 def test_what_trainers_does_not_export_is_no_attribute_of_it() -> None:
     with pytest.raises(AttributeError, match="module 'trainers' has no attribute 'lod'"):
         trainers.lod  # noqa: B018
+
+
+def test_a_split_or_weights_that_are_none_are_refused_with_the_choices(run: Path) -> None:
+    first = names(run)[0]
+    with pytest.raises(UserError, match=r"^split: must be one of train, val, test, got 'foo'$"):
+        trainers.images(run, first, "foo")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"^weights: must be one of last, best, got 'first'$"):
+        trainers.load(run, first, weights="first")  # type: ignore[arg-type]
+
+
+def test_the_images_that_a_trial_was_trained_on_are_given_too(run: Path) -> None:
+    config = TrialConfig.model_validate(CONFIG)
+    images, labels = trainers.images(run, names(run)[0], "train", device="cpu")
+    expected = load_data(config.data, "cpu").train
+    assert torch.equal(images, expected.images.float() / 255)
+    assert torch.equal(labels, expected.labels)
