@@ -59,9 +59,10 @@ def results_frame(results: Sequence[MethodResult], presets: Mapping[str, str] = 
 
     Returns:
         model.name, the conditions, method, preset where each has one, the cell's axes, lr_edge, n, validation, then
-        robust, clean, difference and own each with _low and _high, robust_interval and clean_interval (whose variance), p_methods,
-        p_methods_holm, test, verdict, reason (why there is no cell or no verdict), cells_left_out, diverged, seeds
-        (those compared) and chosen_by_seeds, each as `0, 1`; empty: chosen by those compared.
+        robust, clean, difference and own each with _low and _high, robust_interval and clean_interval (whose
+        variance), p_methods, p_methods_holm, test, verdict, reason (why there is no cell or no verdict),
+        cells_left_out, diverged, seeds (those compared) and chosen_by_seeds, each as `0, 1`; empty: chosen by those
+        compared.
     """
     return DataFrame([_flat(result, presets) for result in results])
 
