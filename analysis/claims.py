@@ -51,6 +51,8 @@ _MEANS = "each cell is the mean of 3 runs, which are not published"
 #: What the published lines of one network do not say.
 STAND_IN = "the cells of one network stand in for replicates"
 
+_ACROSS = "its interval leaves out 0, but holds values within the margin as well as beyond it"
+
 
 @dataclass(frozen=True)
 class Question:
@@ -404,6 +406,8 @@ def _judged(lines: Sequence[tuple[Claim, Evidence | None, float]]) -> list[Claim
         claim = replace(claim, p=float(p), p_holm=float(p_holm), verdict=_verdict(claim, evidence, float(p_holm)))
         if p < 1 - CONFIDENCE <= p_holm:
             claim = replace(claim, reason=_by_holm(tested, float(p), float(p_holm)))
+        elif claim.verdict == "undecided" and claim.region == "within" and (claim.low > 0 or claim.high < 0):
+            claim = replace(claim, reason=claim.reason or _ACROSS)
         if p_holm >= 1 - CONFIDENCE and evidence is not None and claim.replicate != "cell":
             claim = _foretold(claim, evidence, gap, (1 - CONFIDENCE) / open_ones, seconds)
         judged.append(claim)

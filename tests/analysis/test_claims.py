@@ -289,6 +289,17 @@ def test_a_caveat_of_one_network_is_said_of_that_network(frame_of):
     assert "b, PGD-AT: at one batch size" not in text
 
 
+def test_an_equivalence_whose_interval_leaves_out_0_and_not_the_margin_says_so(frame_of):
+    frame = grid(frame_of, noise=0.01, along=-0.1)
+    beyond = lines(frame)["ratio_only", "DEAT"]
+    across = lines(frame, margin=-beyond.estimate)["ratio_only", "DEAT"]
+    assert across.high < 0
+    assert (beyond.verdict, beyond.reason) == ("contradicted", "")
+    told = "its interval leaves out 0, but holds values within the margin as well as beyond it"
+    assert (across.verdict, across.reason) == ("undecided", told)
+    assert lines(grid(frame_of, noise=0.02), margin=0.0005)["ratio_only", "DEAT"].reason == ""
+
+
 def test_a_line_that_its_own_interval_would_decide_says_that_others_are_tested_with_it(frame_of):
     frame = grid(frame_of, noise=0.02, gain=0.0)
     rng = np.random.default_rng(0)
