@@ -418,6 +418,7 @@ def test_products_with_the_hessian_of_fused_layers_are_differences_of_the_gradie
     ],
 )
 def test_torchvision_s_networks_can_be_measured(name: str) -> None:
+    # raises UserError where torch cannot differentiate the network twice, as of Once below
     measurement.refuse(config(dynamics=DYNAMICS, model={"name": f"torchvision:{name}"}).resolved())
 
 
