@@ -259,26 +259,27 @@ def _without_momentum(cells: DataFrame) -> NDArray[np.bool_]:
 
 
 def _momentum_note(trials: DataFrame) -> str:
-    sgd = trials[trials["optimizer.name"] == "sgd"]
-    found = ", ".join(f"{value:g}" for value in np.unique(_own(sgd, "optimizer.momentum", published=0.0)) if value)
+    found = _momenta(trials)
     return f"SGD has momentum {found}, DEAT none: at equal lr SGD's steps are longer" if found else ""
 
 
 def _other_differences(cells: DataFrame) -> str:
     """What else the two sides of a comparison differ in, of what both have."""
-    momentum = OWN["optimizer.momentum"]
-    found, deat = [], (cells["optimizer.name"] == "deat").to_numpy(dtype=np.bool_)
-    for axis in (
-        axis for axis in axes(cells) if axis not in ("optimizer.name", "optimizer.lr", "batch_size", "method")
-    ):
+    deat = (cells["optimizer.name"] == "deat").to_numpy(dtype=np.bool_)
+    compared = ("optimizer.name", "optimizer.lr", "optimizer.momentum", "batch_size")
+    found = []
+    for axis in (name for name in axes(cells) if name not in compared):
         sides = [sorted(set(map(short, cells.loc[side, axis].dropna()))) for side in (deat, ~deat)]
         if all(sides) and sides[0] != sides[1]:
             found.append(f"{axis} ({' and '.join(sides[0])} for DEAT, {' and '.join(sides[1])} for SGD)")
-    used = (
-        [short(value) for value in cells.loc[~deat, momentum].dropna().unique() if value] if momentum in cells else []
-    )
-    found += [f"momentum ({' and '.join(used)} for SGD, none for DEAT)"] if used else []
+    found += [f"momentum ({used} for SGD, none for DEAT)"] if (used := _momenta(cells)) else []
     return f"the sides differ also in {', '.join(found)}" if found else ""
+
+
+def _momenta(trials: DataFrame) -> str:
+    """The momenta that SGD was run with, but 0."""
+    sgd = trials[trials["optimizer.name"] == "sgd"]
+    return ", ".join(short(value) for value in np.unique(_own(sgd, "optimizer.momentum", published=0.0)) if value)
 
 
 def _like_sgd(cells: DataFrame) -> NDArray[np.bool_]:
@@ -293,9 +294,8 @@ def _why_no_control(trials: DataFrame) -> str:
     if not _like_sgd(trials).any():
         return "DEAT was run with k1 0 or with coupled decay alone: the question is about its published form"
     if not _without_momentum(trials).any():
-        sgd = trials[trials["optimizer.name"] == "sgd"]
-        found = ", ".join(f"{value:g}" for value in np.unique(_own(sgd, "optimizer.momentum", published=0.0)))
-        return f"SGD was run with momentum {found} alone, whose steps are longer at its lr: a control has momentum 0"
+        used = _momenta(trials)
+        return f"SGD was run with momentum {used} alone, whose steps are longer at its lr: a control has momentum 0"
     return "the controls were not run: no SGD trial has the learning rate and weight decay that DEAT acts like"
 
 

@@ -19,7 +19,8 @@ from trainers.data import Shape
 from trainers.record import EpochRecord
 
 #: What a GPU that is not here is taken for: an A100's peak, FLOPs a second by precision, of dense products
-#: [https://www.nvidia.com/en-us/data-center/a100], and the share of it that trainings of ResNets reach: 25 to 45 %.
+#: [https://www.nvidia.com/en-us/data-center/a100], and the share of it taken for a training's: in bf16 those of ResNets
+#: reach 25 to 45 % [github.com/KellerJordan/cifar10-airbench]; not measured here.
 CARD, SHARE = "A100", 1 / 3
 PEAK = {"fp32": 19.5e12, "tf32": 156e12, "bf16": 312e12}
 
