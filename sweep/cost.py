@@ -119,7 +119,7 @@ def _rates(
     device = "cuda" if resources.gpu else "cpu"
     threads = max(1, int(resources.cpu))
     where = "on this GPU" if resources.gpu else f"on this machine, {threads} thread{'s' if threads > 1 else ''}"
-    return _timed(works, shapes, threads, device), f"timed {where}, nothing else beside it; --rate TFLOPS takes another"
+    return _timed(works, shapes, threads, device), f"timed {where}, as busy as it is now; --rate TFLOPS takes another"
 
 
 def _timed(
