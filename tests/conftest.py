@@ -19,8 +19,11 @@ for library in ("OMP", "OPENBLAS", "MKL"):
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist, which reads the markers in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that share the one local Ray go to the same process of pytest-xdist; so do those of a file, whose trained
-    network they share."""
+    network they share. Tests marked gpu are skipped where there is none."""
+    no_gpu = pytest.mark.skipif("not __import__('torch').cuda.is_available()", reason="torch sees no GPU here")
     for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(no_gpu)
         ray = "local_ray" in getattr(item, "fixturenames", ())
         item.add_marker(pytest.mark.xdist_group("ray" if ray else item.nodeid.partition("::")[0]))
 

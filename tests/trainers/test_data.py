@@ -127,7 +127,7 @@ def test_augmentation_repeats_for_one_seed_and_epoch_and_leaves_the_order_alone(
     assert not torch.equal(one[0][0], plain[0][0])
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 def test_no_batch_waits_for_the_gpu() -> None:
     split = Split(*(tensor.cuda() for tensor in numbered(100, 3, 32, 32)))
     epoch = data.batches(split, 16, augment=True, seed=0, epoch=0)
