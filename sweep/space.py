@@ -25,6 +25,7 @@ Point = dict[str, Any]
 #: Keys that cannot be axes, and why.
 INERT_AXES = {
     "seed": "seeds are replicates, not an axis; list them under seeds",
+    "engine": "does not change what a trial is, and so cannot be an axis",
     "device": "does not change a trial's numbers and so cannot be an axis",
     "keep": "does not change a trial's numbers and so cannot be an axis",
     "data.root": "does not change a trial's numbers and so cannot be an axis",

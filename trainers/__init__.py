@@ -19,7 +19,9 @@ batch_norm     which images its running statistics are of
 schedules      the learning rate over the epochs
 averaging      EMA and SWA weights beside the raw ones
 step           the one training step, over the four slots
-engine         how a step runs fast: precision, memory format, frozen parameters
+engine         how a step runs fast: precision, memory format, frozen parameters, compiling
+stepper        steps one after another: eager, or captured once as a CUDA graph and replayed
+training       a trial's network, optimizer and data, and one pass over its images
 evaluate       clean and robust accuracy of a split, while training
 dynamics       curvature, gradient noise and straight lines, measured along a run
 ladder         clean, FGSM, PGD, CW, APGD, AutoAttack on a trained network

@@ -23,7 +23,7 @@ TRADES+S2O, so that the statistics remember more steps and hold nearly the same 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Literal, NamedTuple
 
 import torch
@@ -109,6 +109,8 @@ def estimate(forward: Forward, model: nn.Module, images: Tensor, passes: int) ->
     """
     if passes == 0 or not _tracking(model):
         return
-    with torch.random.fork_rng(devices=[images.device] if images.is_cuda else []):
+    # a step that is captured draws nothing from them, and they cannot be read then
+    captured = images.is_cuda and torch.cuda.is_current_stream_capturing()
+    with nullcontext() if captured else torch.random.fork_rng(devices=[images.device] if images.is_cuda else []):
         for _ in range(passes):
             forward(images)

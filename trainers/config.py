@@ -395,6 +395,12 @@ class TrialConfig(Frozen):
         pattern=r"^(auto|cpu|cuda(:\d+)?)$",
         description="auto: the GPU if there is one. Not part of the trial's id.",
     )
+    engine: Literal["auto", "eager", "graph", "compile"] = Field(
+        "auto",
+        description="How a step runs. eager: operation by operation. graph: captured once on a GPU, and replayed. "
+        "compile: the network's passes compiled by torch.compile, and on a GPU captured too. auto: graph on a GPU, "
+        "eager on a CPU. Where one is not possible the trial says why, and takes the next. Not part of the trial's id.",
+    )
     keep: Literal["none", "last", "best", "both"] = Field(
         "last",
         description="Weights kept when the trial has ended, for `sweep evaluate`: of the last epoch, of the one with "

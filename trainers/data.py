@@ -89,6 +89,9 @@ class Shape(NamedTuple):
 #: How a folder of image files is laid out, by `DataConfig.name`.
 LAYOUTS = {"image_folder": image_folder.listing, "tiny_imagenet": tiny_imagenet.listing}
 
+#: Pixels of images that are augmented at once, in bytes; the numbers of their places are some three times as many.
+_AT_ONCE = 2**25
+
 _last: dict[tuple[DataConfig, str], Data] = {}  # the one data set that this process holds
 
 
@@ -292,17 +295,21 @@ def batches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """One epoch: every image once, in the order of (seed, epoch); the last, short batch is kept.
 
+    Many batches are cropped and flipped at once, since a GPU takes as long for the operations of one.
+
     Yields:
         images: (B, C, H, W) float32 in [0, 1]; labels: (B,) int64.
     """
     device, count = split.images.device, len(split.labels)
     order = torch.randperm(count, generator=generator(device, seed, epoch, "order"), device=device)
     crops = random_crops(count, device, seed, epoch) if augment else None
-    for start in range(0, count, batch_size):
-        part = slice(start, start + batch_size)
+    together = batch_size * max(1, _AT_ONCE // (batch_size * split.images[0].numel()))
+    for start in range(0, count, together):
+        part = slice(start, start + together)
         chosen = order[part]
         images = split.images[chosen] if crops is None else cropped(split.images, chosen, crops[:, part], padding)
-        yield images.to(torch.float32).div_(255), split.labels[chosen]
+        both = zip(torch.split(images, batch_size), torch.split(split.labels[chosen], batch_size), strict=True)
+        yield from ((some.to(torch.float32).div_(255), labels) for some, labels in both)
 
 
 def sequential(split: Split, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:

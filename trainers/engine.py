@@ -1,19 +1,34 @@
-"""How a step runs fast without changing what it means: device, precision, memory format, frozen parameters."""
+"""How a step runs fast without changing what it means: device, precision, memory format, frozen parameters, compiling.
+
+    eager              operation by operation
+    graph              a step is captured once as a CUDA graph, and replayed: the host launches one thing, not thousands
+    compile            the network's passes are compiled by torch.compile; on a GPU the step is captured as well
+
+Whether a step is captured is `trainers.stepper`'s to know; all that stands here is read by the step itself.
+"""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import nn
+from torch.nn.modules.conv import _ConvNd
 
 from trainers.batch_norm import frozen
+from trainers.config import TrialConfig
 from trainers.errors import UserError
 
 Precision = Literal["fp32", "tf32", "bf16"]
+Mode = Literal["eager", "graph", "compile"]
+
+#: Variants of a network's pass that may be compiled in a process before torch.compile gives up on it: train and eval
+#: mode, weights frozen and not, with and without gradient, and each of a sweep's batch sizes.
+_VARIANTS = 128
 
 
 @dataclass(frozen=True)
@@ -22,6 +37,17 @@ class Engine:
 
     device: torch.device
     precision: Precision = "fp32"
+    mode: Mode = "eager"
+
+    @property
+    def captures(self) -> bool:
+        """Whether steps are captured and replayed."""
+        return self.mode != "eager" and self.device.type == "cuda"
+
+    @property
+    def eager(self) -> Engine:
+        """The same without compiling and capturing."""
+        return replace(self, mode="eager")
 
     def prepare(self, model: nn.Module) -> nn.Module:
         """The model on the device, channels-last: the layout in which cuDNN and oneDNN convolve without reordering."""
@@ -34,18 +60,96 @@ class Engine:
     def forward(self, model: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
         """The model as a function of images (B, C, H, W), its logits (B, classes) never in bf16: losses are not."""
 
+        passed = functools.partial(_compiled(), model) if self.mode == "compile" else model
+
         def logits(images: torch.Tensor) -> torch.Tensor:
             with self.autocast():
-                found: torch.Tensor = model(images)
+                found: torch.Tensor = passed(images)
             return found.float() if found.dtype == torch.bfloat16 else found
 
         return logits
+
+    @contextmanager
+    def cast_once(self, model: nn.Module) -> Iterator[None]:
+        """A block in which the weights do not change and, in bf16, are cast once and not in every pass.
+
+        Autocast casts the weights of convolutions and linear layers anew in each pass, and its cache leaves out frozen
+        ones. The numbers are the same to the bit.
+        """
+        cast = _matrices(model) if self.precision == "bf16" else []
+        full = [parameter.data for parameter in cast]
+        for parameter in cast:
+            parameter.data = parameter.data.to(torch.bfloat16)
+        try:
+            yield
+        finally:
+            for parameter, data in zip(cast, full, strict=True):
+                parameter.data = data
 
     def autocast(self) -> AbstractContextManager[object]:
         """bf16 forward passes if asked for; parameters, images and the attack's arithmetic stay fp32."""
         if self.precision != "bf16":
             return nullcontext()
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+
+def _matrices(model: nn.Module) -> list[nn.Parameter]:
+    """The parameters that autocast casts to bf16 wherever they are used: those of convolutions and linear layers."""
+    layers = [module for module in model.modules() if type(module) is nn.Linear or isinstance(module, _ConvNd)]
+    return list({id(one): one for layer in layers for one in layer.parameters(recurse=False)}.values())
+
+
+def _pass(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    found: torch.Tensor = model(images)
+    return found
+
+
+@functools.cache
+def _compiled() -> Callable[[nn.Module, torch.Tensor], torch.Tensor]:
+    """The pass, compiled: the one function of this process, so that trials of one shape share what was compiled."""
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _VARIANTS)
+    return torch.compile(_pass, dynamic=False)
+
+
+def engine_of(config: TrialConfig) -> tuple[Engine, str]:
+    """The engine that a config asks for, or the next that is possible here and in words why; empty where it is.
+
+    Raises:
+        UserError: the device is not here.
+    """
+    device = device_of(config.device)
+    mode, reason = _possible(_asked(config, device), device)
+    return Engine(device, config.precision, mode), reason
+
+
+def _asked(config: TrialConfig, device: torch.device) -> Mode:
+    if config.engine != "auto":
+        return config.engine
+    return "graph" if device.type == "cuda" else "eager"
+
+
+def _possible(mode: Mode, device: torch.device) -> tuple[Mode, str]:
+    if mode == "graph" and device.type != "cuda":
+        return "eager", "a step can be captured on a GPU only"
+    if mode == "compile" and (missing := _no_compiler(device)):
+        return _possible("graph", device)[0], missing
+    return mode, ""
+
+
+def _no_compiler(device: torch.device) -> str:
+    """What torch.compile lacks here; empty: nothing."""
+    if device.type == "cuda":
+        from torch.utils._triton import has_triton
+
+        return "" if has_triton() else "torch.compile needs triton here"
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    try:
+        get_cpp_compiler()
+    except InvalidCxxCompiler:
+        return "torch.compile needs a C++ compiler here"
+    return ""
 
 
 def device_of(name: str) -> torch.device:

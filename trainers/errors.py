@@ -52,7 +52,9 @@ _NOT_YET = {
         ("workers", "num_workers", "nodes", "num_nodes", "ddp", "distributed", "world_size", "gpus", "n_gpus"),
         "no trial on several processes or GPUs yet; trials run side by side: see resources and max_concurrent",
     ),
-    **dict.fromkeys(("compile", "torch_compile", "cuda_graphs"), "no torch.compile yet: leave it out"),
+    **dict.fromkeys(
+        ("compile", "torch_compile", "cuda_graphs"), "no such key; trial.engine: graph or compile is how a step runs"
+    ),
 }
 
 

@@ -14,18 +14,18 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from trainers import batch_norm, checkpoint, evaluate, objectives, optimizers, schedules, weights
+from trainers import checkpoint, evaluate, optimizers, schedules
 from trainers.averaging import Averaging
 from trainers.checkpoint import State
 from trainers.config import TrialConfig
-from trainers.data import Data, batches, fingerprint, load
+from trainers.data import Data, fingerprint
 from trainers.dynamics import measurement
-from trainers.engine import Engine, device_of, float32_products
+from trainers.engine import Engine, float32_products
 from trainers.identity import trial_id
 from trainers.models import registry
-from trainers.randomness import default_generators, generator
+from trainers.randomness import generator
 from trainers.record import DynamicsRecord, EpochRecord, OutcomeRecord, dynamics_record, epoch_record
-from trainers.step import Slots, Tally, training_step
+from trainers.training import Training
 
 _log = logging.getLogger(__name__)
 
@@ -38,15 +38,31 @@ class _Trial:
 
     config: TrialConfig
     id: str
-    data: Data
-    engine: Engine
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
-    averaging: Averaging | None
+    training: Training
     history: list[EpochRecord]
     best: State | None
     """The weights of the best epoch so far by val_robust, where they are to be kept."""
     dynamics: list[DynamicsRecord]
+
+    @property
+    def data(self) -> Data:
+        """Its images."""
+        return self.training.data
+
+    @property
+    def model(self) -> nn.Module:
+        """Its network."""
+        return self.training.model
+
+    @property
+    def averaging(self) -> Averaging | None:
+        """Its averaged weights."""
+        return self.training.averaging
+
+    @property
+    def engine(self) -> Engine:
+        """In use."""
+        return self.training.engine
 
 
 def with_fingerprint(config: TrialConfig) -> TrialConfig:
@@ -140,25 +156,15 @@ def _resumed(config: TrialConfig, path: Path) -> State | None:
 
 
 def _begin(config: TrialConfig) -> _Trial:
-    engine = Engine(device_of(config.device), config.precision)
-    data = load(config.data, engine.device)
-    model = registry.network(config, data)
-    model = engine.prepare(model)
-    optimizer = optimizers.build(config.optimizer, model.parameters())
-    averaging = None if config.averaging.name == "none" else Averaging(config.averaging, model)
-    return _Trial(config, trial_id(config), data, engine, model, optimizer, averaging, [], None, [])
+    return _Trial(config, trial_id(config), Training.begin(config), [], None, [])
 
 
 def _epoch(trial: _Trial, epoch: int) -> EpochRecord:
     """Trains and evaluates epoch number `epoch`, counted from 0."""
     if trial.engine.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(trial.engine.device)
+    trained = trial.training.epoch(epoch)
     started = time.perf_counter()
-    own = default_generators(trial.engine.device, trial.config.seed, epoch, "dropout")
-    with float32_products(trial.config.precision), own:
-        lr, accuracy, loss = _pass(trial, epoch)
-    trained = time.perf_counter()
-    seconds = trained - started
     measured: dict[str, float] = {}
     if (epoch + 1) % trial.config.evaluation.every == 0 or epoch + 1 == trial.config.epochs:
         with float32_products("fp32"):
@@ -166,53 +172,16 @@ def _epoch(trial: _Trial, epoch: int) -> EpochRecord:
     return EpochRecord(
         trial_id=trial.id,
         epoch=epoch + 1,
-        lr=lr,
-        train_robust=accuracy,
-        train_robust_loss=loss,
-        seconds=seconds,
-        evaluation_seconds=time.perf_counter() - trained,
-        samples_per_second=len(trial.data.train.labels) / seconds,
+        lr=trained.lr,
+        train_robust=trained.accuracy,
+        train_robust_loss=trained.loss,
+        seconds=trained.seconds,
+        preparing_seconds=trained.preparing,
+        evaluation_seconds=time.perf_counter() - started,
+        samples_per_second=len(trial.data.train.labels) / trained.seconds,
         peak_memory_bytes=_peak_memory(trial.engine.device),
         **measured,
     )
-
-
-def _pass(trial: _Trial, epoch: int) -> tuple[float, float, float]:
-    """One pass over the training images: the last lr, the accuracy and loss of its batches."""
-    config, engine = trial.config, trial.engine
-    attacking = generator(engine.device, config.seed, epoch, "attack")
-    mixing = generator(engine.device, config.seed, epoch, "mixing")
-    tally = Tally.empty(engine.device)
-    steps = math.ceil(len(trial.data.train.labels) / config.batch_size)
-    lr = config.optimizer.lr
-    slots = _slots(trial, epoch)
-    trial.model.train()
-    order = batches(
-        trial.data.train,
-        config.batch_size,
-        augment=bool(config.data.augment),
-        padding=config.data.padding,
-        seed=config.seed,
-        epoch=epoch,
-    )
-    for step, (images, labels) in enumerate(order):
-        lr = config.optimizer.lr * schedules.lr_factor(config.schedule, epoch + step / steps, config.epochs)
-        for group in trial.optimizer.param_groups:
-            group["lr"] = lr
-        training_step(trial.model, slots, engine.images(images), labels, attacking, mixing, tally)
-        if trial.averaging is not None:
-            trial.averaging.after_step(trial.model, epoch)
-    if trial.averaging is not None:
-        trial.averaging.after_epoch(trial.model, epoch)
-    return lr, *tally.means()
-
-
-def _slots(trial: _Trial, epoch: int) -> Slots:
-    """The method that the config names, as it is in this epoch."""
-    config = trial.config
-    objective = objectives.build(config.objective, trial.data.num_classes)
-    perturbed, statistics = weights.build(config.weights, epoch), batch_norm.build(config)
-    return Slots(config.attack, objective, perturbed, trial.optimizer, trial.engine, statistics)
 
 
 def _evaluation(trial: _Trial, epoch: int) -> dict[str, float]:
@@ -284,7 +253,8 @@ def _state(trial: _Trial) -> State:
     }
     if len(trial.history) < trial.config.epochs:
         averaging = None if trial.averaging is None else trial.averaging.state_dict()
-        running = {"model": trial.model.state_dict(), "optimizer": trial.optimizer.state_dict(), "averaging": averaging}
+        optimizer = trial.training.optimizer.state_dict()
+        running = {"model": trial.model.state_dict(), "optimizer": optimizer, "averaging": averaging}
         return state | {"running": running, "weights": {} if trial.best is None else {"best": trial.best}}
     keep = trial.config.keep
     kept = {"last": _weights(trial)} if keep in ("last", "both") else {}
@@ -303,6 +273,6 @@ def _restore(trial: _Trial, state: State, path: Path) -> None:
     running = state["running"]
     trial.best = state["weights"].get("best")
     trial.model.load_state_dict(running["model"])
-    trial.optimizer.load_state_dict(running["optimizer"])
+    optimizers.restore(trial.training.optimizer, running["optimizer"])
     if trial.averaging is not None:
         trial.averaging.load_state_dict(running["averaging"])

@@ -9,12 +9,12 @@ and the authors' code.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from numbers import Real
 from typing import Any, overload
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.optimizer import ParamsT
 from torch.optim.sgd import sgd
 
@@ -36,7 +36,8 @@ class DEAT(torch.optim.Optimizer):
 
     Args:
         params: parameters or parameter groups; every argument below may differ between groups.
-        lr: learning rate, >= 0; read at every step, so that schedulers act at once.
+        lr: learning rate, >= 0; read at every step, so that schedulers act at once. A tensor () on the parameters'
+            device can be changed in place between the replays of a captured step; the step then never reads it back.
         k1: noise enhancement, >= 0.
         k2: decay of each average, in [0, 1).
         weight_decay: L2 coefficient, >= 0.
@@ -72,6 +73,8 @@ class DEAT(torch.optim.Optimizer):
             "decoupled_weight_decay": decoupled_weight_decay,
             "foreach": foreach,
         }
+        self.parity = False
+        """Which of its two averages a parameter's next step refreshes; a captured step refreshes one of them."""
         super().__init__(params, defaults)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -96,13 +99,19 @@ class DEAT(torch.optim.Optimizer):
             What the closure returned; None without one.
         """
         loss = _evaluated(closure)
+        self.parity = not self.parity
         for group in self.param_groups:
             params, grads = _with_gradients(group)
             if params:
-                update = _multi_tensor_deat if group["foreach"] else _single_tensor_deat
                 refreshed, other = self._averages(params)
-                update(params, grads, refreshed, other, group)
+                _update_of(group)(params, grads, refreshed, other, group)
         return loss
+
+    def replayed(self) -> None:
+        """What a replay of a captured step leaves to be done: the averages change names, as `step` has them do."""
+        self.parity = not self.parity
+        for group in self.param_groups:
+            self._averages(_with_gradients(group)[0])
 
     def _averages(self, params: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Swap the two averages of every parameter: h_{t-2}, to become h_t in place, and h_{t-1}."""
@@ -118,7 +127,7 @@ class DEAT(torch.optim.Optimizer):
         return refreshed, other
 
 
-_SGD_KEYS = ("lr", "momentum", "dampening", "nesterov", "maximize", "foreach")
+_SGD_KEYS = ("lr", "momentum", "dampening", "nesterov", "maximize", "foreach", "fused")
 
 
 class SGDW(torch.optim.SGD):
@@ -142,7 +151,7 @@ class SGDW(torch.optim.SGD):
             params, grads = _with_gradients(group)
             if not params:
                 continue
-            torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
+            _decay(params, group)
             buffers = [self.state[param].get("momentum_buffer") for param in params]
             sgd(
                 params,
@@ -157,13 +166,50 @@ class SGDW(torch.optim.SGD):
         return loss
 
 
-def build(config: OptimizerConfig, params: ParamsT) -> torch.optim.Optimizer:
+def build(config: OptimizerConfig, params: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     """The optimizer that a resolved config describes.
+
+    On a GPU its learning rate is a tensor there, and SGD is torch's fused one, which takes it as that: so a step can be
+    captured once and replayed at other rates.
 
     Args:
         config: of a resolved trial: decoupled_weight_decay is true or false, not none.
-        params: the model's parameters, or groups of them.
+        params: the model's parameters, on their device.
     """
+    params = list(params)
+    optimizer = _built(config, params)
+    if params[0].is_cuda:
+        for group in optimizer.param_groups:
+            group["lr"] = torch.tensor(group["lr"], device=params[0].device)
+            if isinstance(optimizer, torch.optim.SGD):
+                group["fused"], group["foreach"] = True, False
+    return optimizer
+
+
+#: What of a group says how its update runs, and not which it is; the learning rate's value apart.
+_HOW = ("lr", "foreach", "fused")
+
+
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Gives every group this learning rate, in place where it is a tensor; nothing waits for the device."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(lr)
+        else:
+            group["lr"] = lr
+
+
+def restore(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Goes on from a state dict, whatever device it is of: how the update runs here stays as it was built."""
+    own: list[dict[str, Any]] = [{key: group.get(key) for key in _HOW} for group in optimizer.param_groups]
+    optimizer.load_state_dict(state)
+    for group, kept in zip(optimizer.param_groups, own, strict=True):
+        lr = float(group["lr"])
+        group.update({key: kept[key] for key in _HOW if key in group})
+        set_lr(optimizer, lr)
+
+
+def _built(config: OptimizerConfig, params: list[nn.Parameter]) -> torch.optim.Optimizer:
     assert config.decoupled_weight_decay is not None, "resolve the trial's config first"
     if config.name == "deat":
         return DEAT(
@@ -186,6 +232,8 @@ def build(config: OptimizerConfig, params: ParamsT) -> torch.optim.Optimizer:
 def _check(group: dict[str, Any]) -> None:
     for key in ("lr", "k1", "k2", "weight_decay"):
         value = group[key]
+        if key == "lr" and isinstance(value, Tensor):
+            continue
         upper = 1.0 if key == "k2" else math.inf
         if not (isinstance(value, Real) and 0 <= float(value) < upper):
             bound = "in [0, 1)" if key == "k2" else ">= 0"
@@ -213,6 +261,19 @@ def _coefficients(group: dict[str, Any]) -> tuple[float, float]:
     k1 = group["k1"]
     lr = group["lr"] / math.sqrt((1 + k1) ** 2 + k1**2)
     return lr * (1 + k1), lr * k1
+
+
+def _decay(params: list[Tensor], group: dict[str, Any]) -> None:
+    """Decoupled weight decay."""
+    if group["weight_decay"]:
+        torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
+
+
+def _update_of(group: dict[str, Any]) -> Callable[..., None]:
+    """How the group is updated."""
+    if isinstance(group["lr"], Tensor):
+        return _capturable_deat
+    return _multi_tensor_deat if group["foreach"] else _single_tensor_deat
 
 
 def _single_tensor_deat(
@@ -246,11 +307,31 @@ def _multi_tensor_deat(
 ) -> None:
     """The same update with one call for all tensors."""
     plus, minus = _coefficients(group)
-    lr, k2, decay = group["lr"], group["k2"], group["weight_decay"]
-    torch._foreach_lerp_(refreshed, grads, 1 - k2)
-    if decay and group["decoupled_weight_decay"]:
-        torch._foreach_mul_(params, 1 - lr * decay)
-    elif decay:
-        torch._foreach_add_(refreshed, params, alpha=(1 - k2) * decay)
+    _take(params, grads, refreshed, group)
     torch._foreach_add_(params, refreshed, alpha=-plus)
     torch._foreach_add_(params, other, alpha=minus)
+
+
+def _capturable_deat(
+    params: list[Tensor],
+    grads: list[Tensor],
+    refreshed: list[Tensor],
+    other: list[Tensor],
+    group: dict[str, Any],
+) -> None:
+    """The same with lr as a tensor, which is never read back: h_t + k1 (h_t - h_{t-1}) is a line through the two."""
+    k1 = group["k1"]
+    _take(params, grads, refreshed, group)
+    steps = torch._foreach_lerp(other, refreshed, 1 + k1)
+    torch._foreach_mul_(steps, group["lr"] / -math.hypot(1 + k1, k1))
+    torch._foreach_add_(params, steps)
+
+
+def _take(params: list[Tensor], grads: list[Tensor], refreshed: list[Tensor], group: dict[str, Any]) -> None:
+    """h_{t-2} becomes h_t, and the weights decay."""
+    k2, decay = group["k2"], group["weight_decay"]
+    torch._foreach_lerp_(refreshed, grads, 1 - k2)
+    if group["decoupled_weight_decay"]:
+        _decay(params, group)
+    elif decay:
+        torch._foreach_add_(refreshed, params, alpha=(1 - k2) * decay)

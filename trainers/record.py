@@ -102,7 +102,9 @@ class EpochRecord:
     averaged_test_clean_loss: float | None = None
     averaged_test_robust_loss: float | None = None
     seconds: float = 0.0
-    """Training time of the epoch, evaluation not included, s."""
+    """Training time of the epoch, evaluation and preparing not included, s."""
+    preparing_seconds: float = 0.0
+    """Of compiling and capturing training steps, which the first epochs of a trial do on a GPU, s."""
     evaluation_seconds: float = 0.0
     samples_per_second: float = 0.0
     """Training images a second."""

@@ -28,6 +28,12 @@ class Tally:
         """No images yet."""
         return cls(torch.zeros((), device=device), torch.zeros((), dtype=torch.long, device=device))
 
+    def clear(self) -> None:
+        """Starts again at no images, in place."""
+        self.loss.zero_()
+        self.correct.zero_()
+        self.images = 0
+
     @torch.no_grad()
     def count(self, correct: Tensor, losses: Tensor) -> None:
         """Counts a batch: which images are right (B,), and their losses (B,)."""
@@ -108,7 +114,8 @@ def training_step(
     plain = slots.engine.forward(model)
     forward = slots.statistics.watching(plain, model, images)
     before, after = slots.statistics.missing(slots.objective.passes_clean)
-    x_adv = adversarial(model, slots.objective.inner, images, labels, slots.attack, forward, attacking_from)
+    with slots.engine.cast_once(model):
+        x_adv = adversarial(model, slots.objective.inner, images, labels, slots.attack, forward, attacking_from)
     outer = slots.objective.outer(forward, images, x_adv, labels, mixing)
     with slots.perturbed(model, lambda: outer(ascending=True).loss):
         found: Outer = outer()

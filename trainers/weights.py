@@ -21,15 +21,20 @@ Perturbed: TypeAlias = Callable[[nn.Module, Callable[[], Tensor]], AbstractConte
 _SMALLEST = 1e-20
 
 
-def build(config: WeightsConfig, epoch: int) -> Perturbed:
-    """What a resolved config does to the weights in an epoch, counted from 0: nothing before the warm-up's end."""
+def begun(config: WeightsConfig, epoch: int) -> bool:
+    """Whether a resolved config perturbs the weights in an epoch, counted from 0: not before the warm-up's end."""
     if config.name == "none":
+        return False
+    assert config.warmup is not None, "resolve the trial's config first"
+    return epoch >= config.warmup
+
+
+def build(config: WeightsConfig, epoch: int) -> Perturbed:
+    """What a resolved config does to the weights in an epoch, counted from 0."""
+    if not begun(config, epoch):
         return lambda model, loss: nullcontext()
-    gamma, warmup = config.gamma, config.warmup
+    gamma = config.gamma
     assert gamma is not None, "resolve the trial's config first"
-    assert warmup is not None, "resolve the trial's config first"
-    if epoch < warmup:
-        return lambda model, loss: nullcontext()
     return lambda model, loss: perturbed(model, loss, gamma)
 
 

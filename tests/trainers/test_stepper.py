@@ -1,0 +1,287 @@
+"""Captured and compiled steps against eager ones: the same numbers, and nothing stale."""
+
+from __future__ import annotations
+
+import copy
+import gc
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from trainers import engine as engines
+from trainers import optimizers
+from trainers.config import TrialConfig
+from trainers.identity import trial_id
+from trainers.loop import with_fingerprint
+from trainers.models.small_cnn import SmallCNN
+from trainers.stepper import Stepper
+from trainers.training import Training
+
+CPU = torch.device("cpu")
+
+
+class Recording(TorchDispatchMode):
+    """What a CUDA graph does, on a CPU: every operation with its tensors' addresses and its numbers, done again.
+
+    A replay runs no Python of the step: what was a number then is that number for ever, what is a tensor is read anew.
+    """
+
+    def __init__(self, generators: list[torch.Generator]) -> None:
+        super().__init__()
+        self._done: list[tuple[Any, tuple[Any, ...], dict[str, Any], Any]] = []
+        self._generators = generators
+        self._saved: list[torch.Tensor] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None) -> Any:
+        given = kwargs or {}
+        for each in (*args, *given.values()):
+            ours = {own.initial_seed() for own in self._generators}
+            assert not isinstance(each, torch.Generator) or each.initial_seed() in ours, f"{func}: another generator"
+        assert func is not torch.ops.aten._local_scalar_dense.default, "a step waits for the device"
+        out = func(*args, **given)
+        # an alias is the address: a parameter's `data` may be another tensor later
+        self._done.append(tree_map_only(torch.Tensor, torch.Tensor.detach, (func, args, given, out)))
+        return out
+
+    def capture(self, function: Callable[[], None]) -> None:
+        """A capture does nothing on the device: here it is done, and undone."""
+        drawn = [each.get_state() for each in self._generators]
+        kept = self._everything()
+        with self:
+            function()
+        for storage, before in kept:
+            storage.copy_(before)
+        for each, state in zip(self._generators, drawn, strict=True):
+            each.set_state(state)
+
+    def _everything(self) -> list[tuple[torch.UntypedStorage, torch.UntypedStorage]]:
+        """All memory that is a tensor's before the capture, and what it holds."""
+        alive = [each for each in gc.get_objects() if type(each) in (torch.Tensor, torch.nn.Parameter)]
+        found = {each.untyped_storage().data_ptr(): each.untyped_storage() for each in alive if each.device == CPU}
+        return [(storage, storage.clone()) for storage in found.values()]
+
+    def replay(self) -> None:
+        """Every operation again, its result put where it was when it was recorded."""
+        with torch.no_grad():
+            for func, args, given, out in self._done:
+                again = func(*args, **given)
+                for place, value in zip(tree_leaves(out), tree_leaves(again), strict=True):
+                    if (
+                        isinstance(place, torch.Tensor)
+                        and place.untyped_storage().data_ptr() != value.untyped_storage().data_ptr()
+                    ):
+                        place.copy_(value)
+
+
+def trial(**parts: Any) -> TrialConfig:
+    """Seven steps an epoch, the last of them short."""
+    tiny: dict[str, Any] = {
+        "data": {"name": "digits", "validation_fraction": 0.2, "train_per_class": 13, "test_per_class": 5},
+        "model": {"name": "small_cnn"},
+        "batch_size": 16,
+        "epochs": 3,
+        "attack": {"radius": 0.15, "step_size": 0.04, "steps": 2},
+        "schedule": {"name": "cosine"},
+    }
+    return with_fingerprint(TrialConfig.model_validate(tiny | parts))
+
+
+#: One trial for everything that changes what a step does.
+KINDS: dict[str, dict[str, Any]] = {
+    "sgd": {},
+    "momentum": {"optimizer": {"momentum": 0.9, "nesterov": True}},
+    "decoupled": {"optimizer": {"decoupled_weight_decay": True}},
+    "deat": {"optimizer": {"name": "deat"}},
+    "deat, coupled": {"optimizer": {"name": "deat", "decoupled_weight_decay": False}},
+    "awp": {"weights": {"name": "awp", "warmup": 1}},
+    "trades": {"objective": {"name": "trades"}},
+    "mart": {"objective": {"name": "mart"}},
+    "avmixup": {"objective": {"name": "avmixup"}},
+    "s2o": {"objective": {"name": "pgd_at", "s2o": {"enabled": True}}},
+    "trades, awp, s2o under deat": {
+        "objective": {"name": "trades", "s2o": {"enabled": True}},
+        "weights": {"name": "awp", "warmup": 1},
+        "optimizer": {"name": "deat"},
+    },
+    "ema": {"averaging": {"name": "ema", "ema_warmup": True}},
+    "swa": {"averaging": {"name": "swa", "start": 1}, "optimizer": {"name": "deat"}},
+    "l2": {"attack": {"norm": "l2", "radius": 1.0, "step_size": 0.3, "steps": 2}},
+    "attack in train mode": {"attack": {"radius": 0.15, "step_size": 0.04, "steps": 2, "batch_norm": "train"}},
+    "clean statistics": {"batch_norm_data": "clean"},
+    "natural": {"objective": {"name": "natural"}},
+    "decay inside": {"schedule": {"name": "one_cycle"}},
+    "bf16": {"precision": "bf16"},
+    "augmented": {"data": {"name": "digits", "validation_fraction": 0.2, "train_per_class": 13, "augment": True}},
+}
+
+
+def capturable(training: Training) -> Training:
+    """The training with the optimizer that a GPU has: its learning rate a tensor."""
+    for group in training.optimizer.param_groups:
+        group["lr"] = torch.tensor(group["lr"])
+        if isinstance(training.optimizer, torch.optim.SGD):
+            group["fused"], group["foreach"] = True, False
+    return training
+
+
+def run(config: TrialConfig, *, captured: bool, epochs: int = 3, stale: bool = False) -> tuple[Training, list[Any]]:
+    """Some epochs, and what they gave."""
+    training = Training.begin(config) if stale else capturable(Training.begin(config))
+    if captured:
+        training.stepper = Stepper(training.model, training.engine, config.seed, Recording)
+    return training, [training.epoch(number)._replace(seconds=0.0, preparing=0.0) for number in range(epochs)]
+
+
+def state(training: Training) -> list[torch.Tensor]:
+    """All that the training has come to."""
+    kept = [value for each in training.optimizer.state.values() for _, value in sorted(each.items())]
+    averaged = [] if training.averaging is None else list(training.averaging.state_dict()["model"].values())
+    return [*training.model.state_dict().values(), *(value for value in kept if value is not None), *averaged]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_replayed_steps_are_eager_ones_to_the_bit(kind: str) -> None:
+    config = trial(**KINDS[kind])
+    eager, expected = run(config, captured=False)
+    replayed, found = run(config, captured=True)
+    assert replayed.stepper.reason == ""
+    assert replayed.stepper._captured, "nothing was captured"
+    assert found == expected
+    for ours, theirs in zip(state(replayed), state(eager), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_a_number_in_a_captured_step_goes_stale_and_these_tests_see_it() -> None:
+    config = trial()
+    eager, _ = run(config, captured=False, stale=True)
+    replayed, _ = run(config, captured=True, stale=True)
+    assert not all(torch.equal(*pair) for pair in zip(state(replayed), state(eager), strict=True))
+
+
+class Refusing:
+    """A capture that breaks off in the middle of the step, as CUDA's does at an operation that waits."""
+
+    def __init__(self, generators: list[torch.Generator]) -> None:
+        self._recording = Recording(generators)
+
+    def capture(self, function: Callable[[], None]) -> None:
+        """Runs the whole step's Python, and raises."""
+        self._recording.capture(function)
+        raise RuntimeError("operation not permitted when stream is capturing\nand more")
+
+    def replay(self) -> None:
+        """Never."""
+        raise AssertionError("replayed")
+
+
+@pytest.mark.parametrize("kind", ["sgd", "deat", "trades, awp, s2o under deat"])
+def test_a_step_that_cannot_be_captured_goes_on_eagerly_and_says_why(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = trial(**KINDS[kind])
+    eager, expected = run(config, captured=False)
+    training = capturable(Training.begin(config))
+    training.stepper = Stepper(training.model, training.engine, config.seed, Refusing)
+    assert [training.epoch(number)._replace(seconds=0.0, preparing=0.0) for number in range(3)] == expected
+    assert all(torch.equal(*pair) for pair in zip(state(training), state(eager), strict=True))
+    assert training.stepper.reason == (
+        "a step cannot be captured: RuntimeError: operation not permitted when stream is capturing"
+    )
+    assert len(caplog.records) == 1
+
+
+def test_out_of_memory_at_a_capture_is_no_reason_to_go_on_eagerly() -> None:
+    class Full(Refusing):
+        def capture(self, function: Callable[[], None]) -> None:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    training = Training.begin(trial())
+    training.stepper = Stepper(training.model, training.engine, 0, Full)
+    with pytest.raises(torch.OutOfMemoryError):
+        training.epoch(0)
+
+
+@pytest.mark.parametrize("kind", ["sgd", "deat", "ema", "momentum"])
+def test_replays_go_on_from_a_state_as_eager_steps_do(kind: str) -> None:
+    config = trial(**KINDS[kind])
+    whole, expected = run(config, captured=True)
+    first, _ = run(config, captured=True, epochs=2)
+    second = capturable(Training.begin(config))
+    second.model.load_state_dict(first.model.state_dict())
+    optimizers.restore(second.optimizer, copy.deepcopy(first.optimizer.state_dict()))
+    if second.averaging is not None and first.averaging is not None:
+        second.averaging.load_state_dict(first.averaging.state_dict())
+    second.stepper = Stepper(second.model, second.engine, config.seed, Recording)
+    assert second.epoch(2)._replace(seconds=0.0, preparing=0.0) == expected[2]
+    assert all(torch.equal(*pair) for pair in zip(state(second), state(whole), strict=True))
+
+
+@pytest.mark.slow
+def test_compiled_steps_are_near_eager_ones_and_a_second_trial_compiles_nothing() -> None:
+    parts: dict[str, Any] = {"epochs": 1, "optimizer": {"lr": 0.01}, "schedule": {"name": "constant"}}
+    eager, _ = run(trial(**parts, engine="eager"), captured=False, epochs=1)
+    compiled, _ = run(trial(**parts, engine="compile"), captured=False, epochs=1)
+    assert (compiled.engine.mode, compiled.stepper.reason) == ("compile", "")
+    assert compiled.stepper.preparing > 1
+    for ours, theirs in zip(state(compiled), state(eager), strict=True):
+        # seven steps: sums in another order, and the sign of a pixel's gradient that is nearly 0
+        torch.testing.assert_close(ours, theirs, rtol=2e-3, atol=2e-3)
+    graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    with torch.compiler.set_stance("fail_on_recompile"):
+        run(trial(**parts, engine="compile", seed=1), captured=False, epochs=1)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == graphs
+
+
+def test_a_step_that_cannot_be_compiled_goes_on_as_if_it_had_not_been_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(graph: Any, inputs: Any) -> Any:
+        raise RuntimeError("no such target")
+
+    parts: dict[str, Any] = {"epochs": 1, "objective": {"name": "trades"}}
+    _, expected = run(trial(**parts, engine="eager"), captured=False, epochs=1)
+    monkeypatch.setattr(engines, "_compiled", lambda: torch.compile(engines._pass, backend=broken, dynamic=False))
+    tried, found = run(trial(**parts, engine="compile"), captured=False, epochs=1)
+    assert found == expected
+    assert tried.engine.mode == "eager"
+    assert tried.stepper.reason.startswith("a step cannot be compiled: BackendCompilerFailed")
+    torch._dynamo.reset()
+
+
+@pytest.mark.parametrize(
+    ("asked", "here", "why"),
+    [
+        ("auto", "eager", ""),
+        ("eager", "eager", ""),
+        ("graph", "eager", "a step can be captured on a GPU only"),
+    ],
+)
+def test_an_engine_that_is_not_possible_here_says_why(asked: str, here: str, why: str) -> None:
+    engine, reason = engines.engine_of(trial(engine=asked, device="cpu"))
+    assert (engine.mode, reason) == (here, why)
+
+
+def test_without_a_compiler_a_cpu_trial_is_eager_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch._inductor import config
+
+    monkeypatch.setattr(config.cpp, "cxx", ("/no/such/compiler",))
+    engine, reason = engines.engine_of(trial(engine="compile", device="cpu"))
+    assert (engine.mode, reason) == ("eager", "torch.compile needs a C++ compiler here")
+
+
+def test_the_engine_is_no_part_of_a_trial() -> None:
+    assert trial_id(trial(engine="compile")) == trial_id(trial())
+
+
+def test_a_network_that_draws_itself_is_trained_eagerly(monkeypatch: pytest.MonkeyPatch) -> None:
+    def dropped(self: SmallCNN, images: torch.Tensor) -> torch.Tensor:
+        return plain(self, torch.nn.functional.dropout(images, 0.1, self.training))
+
+    plain = SmallCNN.forward
+    monkeypatch.setattr(SmallCNN, "forward", dropped)
+    _, expected = run(trial(), captured=False)
+    replayed, found = run(trial(), captured=True)
+    assert found == expected
+    assert replayed.stepper.reason == "the network draws at random itself, as dropout does"

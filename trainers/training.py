@@ -1,0 +1,159 @@
+"""A trial's model, optimizer and data, and one pass over its training images."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from trainers import batch_norm, objectives, optimizers, schedules, weights
+from trainers.averaging import Averaging
+from trainers.config import TrialConfig
+from trainers.data import Data, batches, load
+from trainers.engine import Engine, engine_of, float32_products
+from trainers.models import registry
+from trainers.randomness import default_generators
+from trainers.step import Slots
+from trainers.stepper import Stepper
+
+
+class Pass(NamedTuple):
+    """What one pass over the training images gave.
+
+    Attributes:
+        lr: of its last step.
+        accuracy: of the batches, each before its update; a fraction.
+        loss: of the batches, mean over images, nats; not finite: the pass was ended there.
+        seconds: of the training.
+        preparing: seconds of compiling and capturing steps, which are not in `seconds`.
+    """
+
+    lr: float
+    accuracy: float
+    loss: float
+    seconds: float
+    preparing: float
+
+
+@dataclass
+class Training:
+    """A network in training: all that a step changes."""
+
+    config: TrialConfig
+    data: Data
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    averaging: Averaging | None
+    stepper: Stepper
+    _slots: dict[bool, Slots] = field(default_factory=dict)
+
+    @classmethod
+    def begin(cls, config: TrialConfig, data: Data | None = None) -> Training:
+        """A trial at its first step.
+
+        Args:
+            config: resolved, with the data's fingerprint.
+            data: of the trial, on its device; None: they are loaded.
+
+        Raises:
+            UserError: data, device or network cannot be had as asked.
+        """
+        engine, reason = engine_of(config)
+        data = data or load(config.data, engine.device)
+        model = engine.prepare(registry.network(config, data))
+        stepper = Stepper(model, engine, config.seed)
+        stepper.reason = reason
+        averaging = None if config.averaging.name == "none" else Averaging(config.averaging, model)
+        return cls(config, data, model, optimizers.build(config.optimizer, model.parameters()), averaging, stepper)
+
+    @property
+    def engine(self) -> Engine:
+        """In use."""
+        return self.stepper.engine
+
+    def epoch(self, number: int) -> Pass:
+        """Trains epoch `number`, counted from 0."""
+        config, device = self.config, self.engine.device
+        started = time.perf_counter()
+        own = default_generators(device, config.seed, number, "dropout")
+        method = self.stepper.epoch(self._method(number), number, config.batch_size)
+        with float32_products(config.precision), own, method:
+            lr = self._steps(number)
+        accuracy, loss = self.stepper.tally.means()
+        preparing = self.stepper.preparing
+        return Pass(lr, accuracy, loss, time.perf_counter() - started - preparing, preparing)
+
+    def _steps(self, number: int) -> float:
+        """The epoch's steps, up to one whose loss is not finite; gives the last lr."""
+        config, count = self.config, len(self.data.train.labels)
+        steps = math.ceil(count / config.batch_size)
+        lr, watch = config.optimizer.lr, _Watch(self.stepper.tally.loss)
+        self.model.train()
+        order = batches(
+            self.data.train,
+            config.batch_size,
+            augment=bool(config.data.augment),
+            padding=config.data.padding,
+            seed=config.seed,
+            epoch=number,
+        )
+        for step, (images, labels) in enumerate(order):
+            lr = config.optimizer.lr * schedules.lr_factor(config.schedule, number + step / steps, config.epochs)
+            optimizers.set_lr(self.optimizer, lr)
+            self.stepper.step(images, labels)
+            if self.averaging is not None:
+                self.averaging.after_step(self.model, number)
+            if watch.lost(step):
+                return lr
+        if self.averaging is not None:
+            self.averaging.after_epoch(self.model, number)
+        return lr
+
+    def _method(self, epoch: int) -> Slots:
+        """The method that the config names, as it is in an epoch; the same object while it is the same."""
+        config, begun = self.config, weights.begun(self.config.weights, epoch)
+        if begun not in self._slots:
+            self._slots[begun] = Slots(
+                config.attack,
+                objectives.build(config.objective, self.data.num_classes),
+                weights.build(config.weights, epoch),
+                self.optimizer,
+                self.engine,
+                batch_norm.build(config),
+            )
+        return self._slots[begun]
+
+
+class _Watch:
+    """Whether the sum of an epoch's losses is finite still, looked at now and then, without a wait for the GPU.
+
+    Args:
+        loss: (), the sum, which steps change in place.
+    """
+
+    def __init__(self, loss: Tensor) -> None:
+        self._loss = loss
+        self._seen = torch.zeros((), pin_memory=True) if loss.is_cuda else None
+        self._copied: torch.cuda.Event | None = None
+
+    def lost(self, step: int) -> bool:
+        """Whether it was not finite when it was last looked at; on a CPU that is now."""
+        if step % _EVERY:
+            return False
+        if self._seen is None:
+            return not math.isfinite(self._loss.item())
+        if self._copied is not None and not self._copied.query():  # type: ignore[no-untyped-call]
+            return False
+        lost = self._copied is not None and not math.isfinite(self._seen.item())
+        self._seen.copy_(self._loss, non_blocking=True)
+        self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        self._copied.record()
+        return lost
+
+
+#: Steps between two looks at the loss.
+_EVERY = 16
