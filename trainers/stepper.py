@@ -17,12 +17,14 @@ import time
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from trainers.engine import Engine, Mode
+from trainers.lock import locked
 from trainers.randomness import stable_seed
 from trainers.step import Slots, Tally, training_step
 
@@ -243,6 +245,15 @@ class Stepper:
         slots = replace(self._slots, engine=engine)
         attacking, mixing = self._draws
         training_step(self._model, slots, images, labels, attacking, mixing, self.tally)
+
+
+@contextmanager
+def _first_on_this_machine() -> Iterator[None]:
+    """A block that one process of a machine is in at a time: its neighbours find what it compiled in torch's cache."""
+    from torch._inductor.runtime.cache_dir_utils import cache_dir  # whose import takes a while
+
+    with locked(Path(cache_dir()) / "robustsweep.lock"):
+        yield
 
 
 #: What the two generators of a step are for, in the order of `training_step`.

@@ -285,3 +285,69 @@ def test_a_network_that_draws_itself_is_trained_eagerly(monkeypatch: pytest.Monk
     replayed, found = run(trial(), captured=True)
     assert found == expected
     assert replayed.stepper.reason == "the network draws at random itself, as dropout does"
+
+
+def on_card(engine: str, **parts: Any) -> Training:
+    """A training on the GPU."""
+    return Training.begin(trial(**parts, engine=engine, device="cuda"))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", KINDS)
+def test_on_a_gpu_replayed_steps_are_eager_ones_to_the_bit(kind: str) -> None:
+    eager, replayed = (on_card(engine, **KINDS[kind]) for engine in ("eager", "graph"))
+    for number in range(3):
+        expected, found = (each.epoch(number)._replace(seconds=0.0, preparing=0.0) for each in (eager, replayed))
+        assert found == expected
+    assert (replayed.stepper.reason, replayed.engine.mode) == ("", "graph")
+    assert replayed.stepper._captured
+    for ours, theirs in zip(state(replayed), state(eager), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", ["sgd", "deat", "trades, awp, s2o under deat", "mart", "bf16", "ema"])
+def test_on_a_gpu_compiled_steps_are_near_eager_ones(kind: str) -> None:
+    slow = {"optimizer": {"lr": 0.01, **KINDS[kind].get("optimizer", {})}, "schedule": {"name": "constant"}}
+    eager, compiled = (on_card(engine, **(KINDS[kind] | slow)) for engine in ("eager", "compile"))
+    for each in (eager, compiled):
+        each.epoch(0)
+    assert (compiled.stepper.reason, compiled.engine.mode) == ("", "compile")
+    near = 2e-2 if kind == "bf16" else 5e-3
+    for ours, theirs in zip(state(compiled), state(eager), strict=True):
+        torch.testing.assert_close(ours.float(), theirs.float(), rtol=near, atol=near)
+    graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    with torch.compiler.set_stance("fail_on_recompile"):
+        on_card("compile", **(KINDS[kind] | slow), seed=1).epoch(0)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == graphs
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("engine", ["eager", "graph"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_step_waits_for_the_gpu(kind: str, engine: str) -> None:
+    training = on_card(engine, **KINDS[kind])
+    training.epoch(0)
+    training.epoch(1)
+    with training.stepper.epoch(training._method(2), 2, training.config.batch_size):
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            training._steps(2)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_a_network_that_draws_itself_is_trained_eagerly() -> None:
+    training = on_card("graph", model={"name": "torchvision:vgg11_bn"}, data={"name": "digits", "train_per_class": 8})
+    training.epoch(0)
+    assert training.stepper.reason == "the network draws at random itself, as dropout does"
+
+
+@pytest.mark.gpu
+def test_a_diverged_trial_is_noticed_within_the_epoch_on_a_gpu() -> None:
+    data = {"name": "digits", "validation_fraction": 0.1}
+    training = on_card("graph", data=data, batch_size=4, optimizer={"lr": 1e6}, schedule={"name": "constant"})
+    found = training.epoch(0)
+    assert not found.loss < float("inf")
+    assert training.stepper.tally.images < len(training.data.train.labels)
