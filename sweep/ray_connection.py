@@ -52,9 +52,6 @@ _FOLDERS = ("RAY_TMPDIR", "TMPDIR", "/tmp", "/var/tmp", "/dev/shm")
 #: Characters of an error of Ray's that are shown; the whole is in the log.
 _SHOWN = 300
 
-#: Where torch's compiler keeps what it compiled, as torch reads it.
-_CACHE = "TORCHINDUCTOR_CACHE_DIR"
-
 WITHOUT = "--serial runs without Ray"
 
 
@@ -93,25 +90,13 @@ def local(console: Console, logs: Path, cpus: int | None = None) -> Iterator[Non
     # One a process: Ray keeps the token that it read first.
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     os.environ.update(ENVIRONMENT)
-    with _short_folder() as folder, _torch_within(folder):
+    with _short_folder() as folder:
         say(console, "starting a local Ray, some seconds")
         try:
             _start(folder, console, logs, cpus)
             yield
         finally:
             ray.shutdown(wait_for_processes=True)  # which write to the folder until they end
-
-
-@contextmanager
-def _torch_within(folder: Path) -> Iterator[None]:
-    """A block in which torch's compiler, which makes a folder of its own once Ray's workers load it, makes it there."""
-    given = os.environ.get(_CACHE)
-    os.environ[_CACHE] = given or str(folder / "torchinductor")
-    try:
-        yield
-    finally:
-        if given is None:
-            os.environ.pop(_CACHE, None)
 
 
 def _start(folder: Path, console: Console, logs: Path, cpus: int | None) -> None:

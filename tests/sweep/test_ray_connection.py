@@ -97,21 +97,6 @@ def test_a_ray_that_comes_up_at_the_second_try_is_used(without_ray: Any, tmp_pat
     assert "trying once more" in text.getvalue()
 
 
-@pytest.mark.parametrize("given", [None, "/mine"])
-def test_torchs_compiler_keeps_its_folder_within_that_of_a_local_ray_unless_told_where(
-    given: str | None, without_ray: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    name = "TORCHINDUCTOR_CACHE_DIR"
-    monkeypatch.setenv(name, given or "")
-    if given is None:
-        monkeypatch.delenv(name)
-    calls = without_ray(nothing)
-    with connected(None, Console(file=io.StringIO()), tmp_path):
-        folder = Path(calls[0]["_temp_dir"]).parent
-        assert os.environ[name] == (given or str(folder / "torchinductor"))
-    assert os.environ.get(name) == given
-
-
 def test_a_log_that_cannot_be_written_is_not_named(without_ray: Any, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     without_ray(*[raising(RAISED[0])] * 2)
