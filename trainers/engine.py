@@ -26,6 +26,10 @@ from trainers.errors import UserError
 Precision = Literal["fp32", "tf32", "bf16"]
 Mode = Literal["eager", "graph", "compile"]
 
+#: Training images that a trial sees in all, from which `auto` compiles on a GPU: PreActResNet-18 on an H100 in bf16 wins
+#: back in half as many what compiling takes once on a machine (benchmarks/gpu/NOTES.md).
+_WORTH_COMPILING = 1_000_000
+
 #: Variants of a network's pass that may be compiled in a process before torch.compile gives up on it: train and eval
 #: mode, weights frozen and not, with and without gradient, and each of a sweep's batch sizes.
 _VARIANTS = 128
@@ -111,21 +115,28 @@ def _compiled() -> Callable[[nn.Module, torch.Tensor], torch.Tensor]:
     return torch.compile(_pass, dynamic=False)
 
 
-def engine_of(config: TrialConfig) -> tuple[Engine, str]:
+def engine_of(config: TrialConfig, training_images: int = 0) -> tuple[Engine, str]:
     """The engine that a config asks for, or the next that is possible here and in words why; empty where it is.
+
+    Args:
+        config: of a trial.
+        training_images: of an epoch.
 
     Raises:
         UserError: the device is not here.
     """
     device = device_of(config.device)
-    mode, reason = _possible(_asked(config, device), device)
+    mode, reason = _possible(_asked(config, device, training_images), device)
     return Engine(device, config.precision, mode), reason
 
 
-def _asked(config: TrialConfig, device: torch.device) -> Mode:
+def _asked(config: TrialConfig, device: torch.device, training_images: int) -> Mode:
     if config.engine != "auto":
         return config.engine
-    return "graph" if device.type == "cuda" else "eager"
+    if device.type != "cuda":
+        return "eager"
+    worth = config.epochs * training_images >= _WORTH_COMPILING
+    return "compile" if worth and not _no_compiler(device) else "graph"
 
 
 def _possible(mode: Mode, device: torch.device) -> tuple[Mode, str]:

@@ -14,7 +14,7 @@ from trainers import batch_norm, objectives, optimizers, schedules, weights
 from trainers.averaging import Averaging
 from trainers.config import TrialConfig
 from trainers.data import Data, batches, load
-from trainers.engine import Engine, engine_of, float32_products
+from trainers.engine import Engine, device_of, engine_of, float32_products
 from trainers.models import registry
 from trainers.randomness import default_generators
 from trainers.step import Slots
@@ -62,8 +62,8 @@ class Training:
         Raises:
             UserError: data, device or network cannot be had as asked.
         """
-        engine, reason = engine_of(config)
-        data = data or load(config.data, engine.device)
+        data = data or load(config.data, device_of(config.device))
+        engine, reason = engine_of(config, len(data.train.labels))
         model = engine.prepare(registry.network(config, data))
         stepper = Stepper(model, engine, config.seed)
         stepper.reason = reason
