@@ -321,15 +321,18 @@ def test_a_trial_that_is_stopped_leaves_the_last_epoch_that_it_reported(
 def test_a_slow_disk_does_not_stop_the_training_and_what_waits_for_it_is_replaced(
     scripted: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    path, free, save, seen, began = tmp_path / "trial.pt", threading.Event(), checkpoint.save, [], []
+    path, save, seen, began = tmp_path / "trial.pt", checkpoint.save, [], []
+    begun, free = threading.Event(), threading.Event()
 
     def slow(at: Path, state: checkpoint.State) -> None:
         began.append(len(state["history"]))
+        begun.set()
         assert free.wait(timeout=60)
         save(at, state)
 
     def report(record: EpochRecord | DynamicsRecord) -> None:
         seen.append((record.epoch, epochs_in(path)))
+        assert begun.wait(timeout=60)
         if record.epoch == 4:
             free.set()
 
@@ -401,30 +404,37 @@ def test_the_seconds_of_a_checkpoint_are_its_own_epochs_and_at_the_last_the_file
     assert [epoch["checkpoint_seconds"] for epoch in kept["history"]] == [1, 1, 1]
 
 
-@pytest.mark.gpu
-def test_training_that_goes_on_does_not_change_what_was_copied_from_the_gpu() -> None:
-    model = torch.nn.Linear(4096, 4096, device="cuda")
-    values = [parameter.detach().double().sum().item() for parameter in model.parameters()]
-    found = checkpoint.copied({"model": model.state_dict(), "steps": [torch.ones(3, device="cuda")]})
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_training_that_goes_on_does_not_change_what_was_copied(device: str) -> None:
+    model = torch.nn.Conv2d(512, 512, 3, device=device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    found = checkpoint.copied({"model": model.state_dict(), "steps": [torch.ones(3, device=device)], "epoch": 7})
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(1)
     assert all(each.device.type == "cpu" for each in found["model"].values())
-    assert [each.double().sum().item() for each in found["model"].values()] == pytest.approx(values, rel=1e-12)
+    assert all(torch.equal(value.cpu(), found["model"][name]) for name, value in before.items())
+    assert found["model"]["weight"].is_contiguous(memory_format=torch.channels_last)
     assert found["steps"][0].tolist() == [1, 1, 1]
+    assert found["epoch"] == 7
 
 
-@pytest.mark.gpu
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("optimizer", [{"name": "deat"}, {"name": "sgd", "momentum": 0.9}])
-def test_on_a_gpu_the_file_holds_the_state_of_its_epoch_though_training_goes_on(
-    optimizer: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_the_file_holds_the_state_of_its_epoch_though_training_goes_on(
+    optimizer: dict[str, Any], device: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The file of epoch 1 is written when epoch 2 has been trained."""
-    trial, path = config(epochs=2, device="cuda", optimizer=optimizer, checkpoint=RARELY), tmp_path / "trial.pt"
-    expected, found, epoch, save, go = {}, {}, loop._epoch, checkpoint.save, threading.Event()
+    trial, path = config(epochs=2, device=device, optimizer=optimizer, checkpoint=RARELY), tmp_path / "trial.pt"
+    expected, found, epoch, save = {}, {}, loop._epoch, checkpoint.save
+    begun, go = threading.Event(), threading.Event()
 
     def watched(running: Any, number: int) -> EpochRecord:
         if number == 1:
+            assert begun.wait(timeout=60)
             expected.update({name: value.clone() for name, value in running.model.state_dict().items()})
         record = epoch(running, number)
         if number == 1:
@@ -433,6 +443,7 @@ def test_on_a_gpu_the_file_holds_the_state_of_its_epoch_though_training_goes_on(
 
     def late(at: Path, state: checkpoint.State) -> None:
         if len(state["history"]) == 1:
+            begun.set()
             assert go.wait(timeout=60)
             found.update(state["running"]["model"])
         save(at, state)
