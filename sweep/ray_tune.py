@@ -166,8 +166,10 @@ def _written_when_stopped(journal: Journal, bell: Any) -> Iterator[None]:
     """A block of running trials; where a signal ends it, their checkpoints are then those of their last epochs."""
     try:
         yield
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         running = [trial.id for trial in journal.progress.running()]
+        # First, because Ray ends this process where the signal has ended Ray's own.
+        journal.interrupt(f"stopped by {stop}")
         # Beside this thread: where the signal has ended Ray's own processes too, calls to it do not come back.
         ringing = threading.Thread(target=_ring, args=(bell, running), name="ring", daemon=True)
         ringing.start()

@@ -86,16 +86,18 @@ def test_a_ring_reaches_a_trial_in_another_process_in_the_midst_of_its_training(
 def test_only_what_stops_the_launch_rings(error: type[BaseException], monkeypatch: pytest.MonkeyPatch) -> None:
     rung: list[Any] = []
     ringing = SimpleNamespace(ring=SimpleNamespace(remote=lambda trials, seconds: (trials, seconds)))
-    running = SimpleNamespace(progress=SimpleNamespace(running=lambda: [SimpleNamespace(id="a")]))
+    progress = SimpleNamespace(running=lambda: [SimpleNamespace(id="a")] if not rung else [])
+    running = SimpleNamespace(progress=progress, interrupt=rung.append)
     monkeypatch.setattr(ray_tune.ray, "get", lambda asked: rung.append(asked))
     with pytest.raises(error), ray_tune._written_when_stopped(running, ringing):  # type: ignore[arg-type]
-        raise error
-    assert rung == ([(["a"], ray_tune.STOPPING)] if error is KeyboardInterrupt else [])
+        raise error("SIGTERM")
+    # the outcomes are written down first
+    assert rung == (["stopped by SIGTERM", (["a"], ray_tune.STOPPING)] if error is KeyboardInterrupt else [])
 
 
 def test_a_ray_that_no_longer_answers_does_not_hold_the_launch(monkeypatch: pytest.MonkeyPatch) -> None:
     ringing = SimpleNamespace(ring=SimpleNamespace(remote=lambda trials, seconds: None))
-    nothing = SimpleNamespace(progress=SimpleNamespace(running=list))
+    nothing = SimpleNamespace(progress=SimpleNamespace(running=list), interrupt=lambda reason: None)
     silent = threading.Event()
     monkeypatch.setattr(ray_tune, "STOPPING", -0.9)
     monkeypatch.setattr(ray_tune.ray, "get", lambda asked: silent.wait(timeout=60))
