@@ -81,6 +81,7 @@ UNITS: dict[str, str] = {
     **_metric_units(),
     "seconds": "s",
     "evaluation_seconds": "s",
+    "checkpoint_seconds": "s",
     "samples_per_second": "images/s",
     "peak_memory_bytes": "B",
     "attempts": "starts",
@@ -184,8 +185,8 @@ def load_trials(directory: Path) -> DataFrame:
         the trial's method (objective.beta of PGD-AT, or optimizer.k1 of SGD), a list as its JSON text,
         `epochs` as planned_epochs; lr_batch_ratio (1/image); epochs done; best_epoch, by val_robust, the earliest of
         equals; last_<metric> at the last evaluated epoch and best_<metric> at best_epoch, NaN where not
-        measured; seconds of training, evaluation and measuring the dynamics; host, device, code_version of the last
-        start; attempts.
+        measured; seconds of training, evaluation, checkpoints and measuring the dynamics; host, device, code_version
+        of the last start; attempts.
         Units are in `UNITS`.
 
     Raises:
@@ -444,7 +445,8 @@ def _best(epochs: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
 
 
 def _seconds(epochs: Sequence[Mapping[str, Any]]) -> float:
-    return float(sum(e.get("seconds", 0.0) + e.get("evaluation_seconds", 0.0) for e in epochs))
+    parts = ("seconds", "evaluation_seconds", "checkpoint_seconds")
+    return float(sum(epoch.get(part, 0.0) for epoch in epochs for part in parts))
 
 
 def _numbers(values: Any) -> NDArray[np.float64]:

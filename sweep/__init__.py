@@ -14,6 +14,7 @@ journal          a run directory while a launch holds it; the only writer of rec
 trial            one trial as a process runs it
 ray_connection   a Ray to run on: a cluster, or a local one
 ray_tune         trials through Ray Tune
+bell             tells its trials to write their checkpoints, when the launch stops
 runner           a launch, through Ray Tune or in this process
 evaluation_plan  which trained networks, attacks and images, and what of it is recorded
 chunk            one chunk of images of an evaluation as a process runs it

@@ -180,13 +180,13 @@ class Design:
 
 
 def trial_seconds(records: Iterable[Mapping[str, Any]], claim: str) -> float:
-    """Training and evaluation of the epochs that launches to decide the claim recorded, s."""
+    """Training, evaluation and checkpoints of the epochs that launches to decide the claim recorded, s."""
     deciding, total = False, 0.0
     for record in records:
         if record["record"] == "launch":
             deciding = decided_by(str(record.get("command", ""))) == claim
         elif record["record"] == "epoch" and deciding:
-            total += record["seconds"] + record["evaluation_seconds"]
+            total += record["seconds"] + record["evaluation_seconds"] + record.get("checkpoint_seconds", 0.0)
     return total
 
 

@@ -45,7 +45,7 @@ class TrialProgress:
     finished: bool = False
     """Whether it has its numbers, every epoch's, and will not run again."""
     seconds: float = 0.0
-    """Training, evaluation and measuring, of every attempt."""
+    """Training, evaluation, waiting for checkpoints and measuring, of every attempt."""
     trained: int = 0
     """Epochs in these seconds: one that was trained twice counts twice."""
     code_version: str | None = None
@@ -127,7 +127,7 @@ class Progress:
             trial.outcome, trial.reason, trial.finished = None, "", False
             trial.code_version = record["code_version"]
         elif record["record"] == "epoch":
-            trial.seconds += record["seconds"] + record["evaluation_seconds"]
+            trial.seconds += record["seconds"] + record["evaluation_seconds"] + record.get("checkpoint_seconds", 0.0)
             trial.trained += 1
             trial.epoch = record["epoch"]
             if trial.epoch >= trial.last.get("epoch", 0):  # not one that was lost and comes late

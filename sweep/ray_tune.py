@@ -6,9 +6,10 @@ Tune's own restore, loggers and signal handling are not used: they lose early-st
 from __future__ import annotations
 
 import logging
+import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from ray import tune
 from ray.tune.search import Searcher
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from sweep.bell import Bell, listening
 from sweep.config import ResourcesConfig
 from sweep.journal import Journal
 from sweep.trial import log_folder, run_trial, trial_values
@@ -28,6 +30,8 @@ from trainers.provenance import code_version
 PROBE = ".probe-"
 #: How often a trial whose worker or node dies is started again, from its checkpoint.
 RESTARTS = 3
+#: How long a launch that is stopped waits for its trials' checkpoints, s.
+STOPPING = 15.0
 
 
 def most_at_once(resources: ResourcesConfig, wanted: int | None) -> int:
@@ -122,13 +126,15 @@ def run(
         journal: gives trials and takes their messages.
         resources: of one trial.
         at_once: most trials at a time.
-        each_step: called several times a second from the main thread; may raise to stop everything.
+        each_step: called several times a second from the main thread; may raise to stop everything: once each trial
+            that trains has written its newest checkpoint, for which it has `STOPPING` seconds.
     """
     logs = log_folder(journal.directory)
     logs.mkdir(exist_ok=True)
+    bell = _bell(at_once)
     searcher = _JournalSearcher(journal, resources)
     tuner = tune.Tuner(
-        tune.with_resources(_trainable, {"cpu": resources.cpu, "gpu": resources.gpu}),
+        tune.with_resources(tune.with_parameters(_trainable, bell=bell), {"cpu": resources.cpu, "gpu": resources.gpu}),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             num_samples=-1,
@@ -144,8 +150,36 @@ def run(
             verbose=0,
         ),
     )
-    with _quiet(logs / "driver.log"):
+    with _quiet(logs / "driver.log"), _written_when_stopped(journal, bell):
         tuner.fit()
+
+
+def _bell(at_once: int) -> Any:
+    """On this node, so that it ends with this process's node alone."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    calls = 2 * at_once + 10  # each trial that trains waits in one
+    return ray.remote(Bell).options(num_cpus=0, max_concurrency=calls, scheduling_strategy=here).remote()
+
+
+@contextmanager
+def _written_when_stopped(journal: Journal, bell: Any) -> Iterator[None]:
+    """A block of running trials; where a signal ends it, their checkpoints are then those of their last epochs."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        running = [trial.id for trial in journal.progress.running()]
+        # First, because Ray ends this process where the signal has ended Ray's own.
+        journal.interrupt(f"stopped by {stop}")
+        # Beside this thread: where the signal has ended Ray's own processes too, calls to it do not come back.
+        ringing = threading.Thread(target=_ring, args=(bell, running), name="ring", daemon=True)
+        ringing.start()
+        ringing.join(STOPPING + 1)
+        raise
+
+
+def _ring(bell: Any, trials: Sequence[str]) -> None:
+    with suppress(ray.exceptions.RayError):
+        ray.get(bell.ring.remote(trials, STOPPING))
 
 
 @contextmanager
@@ -171,13 +205,14 @@ def _quiet(log: Path) -> Iterator[None]:
         handler.close()
 
 
-def _trainable(values: dict[str, Any]) -> None:
-    run_trial(
-        values["trial"],
-        Path(values["directory"]),
-        values["threads"],
-        lambda message: tune.report({"message": message}),
-    )
+def _trainable(values: dict[str, Any], bell: Any) -> None:
+    with listening(bell, values["id"]):
+        run_trial(
+            values["trial"],
+            Path(values["directory"]),
+            values["threads"],
+            lambda message: tune.report({"message": message}),
+        )
 
 
 class _NotSaved:
@@ -201,7 +236,8 @@ class _JournalSearcher(_NotSaved, Searcher):
             return Searcher.FINISHED  # type: ignore[return-value]
         self.names[trial_id] = trial.id
         values, threads = trial_values(trial.config, self._resources)
-        return {"trial": values, "threads": threads, "directory": str(self._journal.directory.absolute())}
+        directory = str(self._journal.directory.absolute())
+        return {"id": trial.id, "trial": values, "threads": threads, "directory": directory}
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
         """The journal has been told by the trial's own outcome."""

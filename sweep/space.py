@@ -28,6 +28,8 @@ INERT_AXES = {
     "engine": "does not change what a trial is, and so cannot be an axis",
     "device": "does not change a trial's numbers and so cannot be an axis",
     "keep": "does not change a trial's numbers and so cannot be an axis",
+    "checkpoint.every_epochs": "does not change a trial's numbers and so cannot be an axis",
+    "checkpoint.every_minutes": "does not change a trial's numbers and so cannot be an axis",
     "data.root": "does not change a trial's numbers and so cannot be an axis",
     "data.download": "does not change a trial's numbers and so cannot be an axis",
     "data.fingerprint": "is filled in by the sweep and cannot be an axis",

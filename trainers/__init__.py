@@ -29,7 +29,7 @@ autoattack     the last two, through the package pyautoattack
 trained        a trained network from its checkpoint, with its data in a fixed order
 record         records.jsonl: epochs, dynamics, outcomes, evaluations, one writer; a reader that forgives a torn line
 files          files that are whole at every moment
-checkpoint     a trial's one file: where it stands, and the weights that are kept
+checkpoint     a trial's one file, written beside its training: where it stands, and the weights that are kept
 provenance     which code, versions and machine numbers come from
 lock           one process at a time
 unseen         what is published of data that are not here

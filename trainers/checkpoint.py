@@ -12,12 +12,19 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 import shutil
+import threading
+import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from types import TracebackType
+from typing import Any, Literal, Self, TypeAlias
 
 import torch
+from torch import Tensor
 
+from trainers.config import CheckpointConfig
 from trainers.errors import UserError
 from trainers.files import whole
 from trainers.provenance import code_version
@@ -69,6 +76,152 @@ def _length(state: State) -> int:
 def _nearest(path: Path) -> Path:
     """The folder above that is there."""
     return next(folder for folder in path.absolute().parents if folder.exists())
+
+
+def copied(state: State) -> State:
+    """The same mappings and lists with every tensor copied to the CPU, so that training may go on with the old ones.
+
+    From a GPU the copies go to page-locked memory, all of them on their way at once; they are there on return.
+    """
+    devices: set[torch.device] = set()
+    found: State = _copied(state, devices)
+    for device in devices:
+        torch.cuda.current_stream(device).synchronize()
+    return found
+
+
+def _copied(value: Any, devices: set[torch.device]) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _copied(each, devices) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_copied(each, devices) for each in value)
+    if not isinstance(value, Tensor):
+        return value
+    tensor = value.detach()
+    if tensor.device.type == "cpu":
+        return tensor.clone()
+    devices.add(tensor.device)
+    return torch.empty_like(tensor, device="cpu", pin_memory=True).copy_(tensor, non_blocking=True)
+
+
+#: The writers of this process whose trials train.
+_training: set[Writer] = set()
+
+
+class Writer:
+    """Writes a trial's checkpoints beside its training, in a block: one file at a time.
+
+    A state that comes while a file is written takes the place of one that waits, so that training never waits for a
+    slow disk; at the end of the block, however it ends, the newest is on the disk. An error of the writing is raised at
+    the next state, or at the end.
+    """
+
+    def __init__(self, path: Path, every: CheckpointConfig) -> None:
+        """Writes nothing yet.
+
+        Args:
+            path: of the file.
+            every: when it is written.
+        """
+        self._path, self._every = path, every
+        self._changed = threading.Condition()
+        self._held: State | None = None
+        self._wanted = self._writing = False
+        self._error: Exception | None = None
+        self._unwritten, self._began = 0, -math.inf
+
+    def __enter__(self) -> Self:
+        """The writer, which `write_held` knows from now on."""
+        _training.add(self)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Writes the newest state; where the block raises, what hinders that is a line in the log."""
+        _training.discard(self)
+        if error is None:
+            self.flush()
+        elif error is not self._error:
+            _flush_or_log(self)
+
+    def hold(self, state: State) -> None:
+        """Takes the state of an epoch's end, which nothing changes any more, and begins to write it if a file is due.
+
+        Raises:
+            UserError: the file before could not be written.
+        """
+        with self._changed:
+            self._check()
+            self._held = state
+            self._unwritten += 1
+            if self._is_due():
+                self._begin()
+
+    def flush(self) -> None:
+        """Returns once the newest state is on the disk.
+
+        Raises:
+            UserError: it cannot be written, or the one before could not.
+        """
+        with self._changed:
+            self._begin()
+            self._changed.wait_for(lambda: not self._writing)
+            self._check()
+
+    def _is_due(self) -> bool:
+        epochs, minutes = self._every.every_epochs, self._every.every_minutes
+        if self._began == -math.inf or (epochs is not None and self._unwritten >= epochs):
+            return True
+        return minutes is not None and time.monotonic() - self._began >= 60 * minutes
+
+    def _begin(self) -> None:
+        self._check()
+        if self._held is None:
+            return
+        self._wanted = True
+        self._unwritten, self._began = 0, time.monotonic()
+        if not self._writing:
+            self._writing = True
+            # A daemon: a disk that does not answer must not keep a process that is told to end.
+            threading.Thread(target=self._write, name="checkpoint", daemon=True).start()
+
+    def _check(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _write(self) -> None:
+        while (state := self._next()) is not None:
+            try:
+                save(self._path, state)
+            except Exception as error:
+                with self._changed:
+                    self._error, self._wanted = error, False
+            del state  # or it stays in memory until the next one
+
+    def _next(self) -> State | None:
+        """The state to write now; None: there is none, and this thread ends."""
+        with self._changed:
+            if self._wanted:
+                state, self._held, self._wanted = self._held, None, False
+                return state
+            self._writing = False
+            self._changed.notify_all()
+            return None
+
+
+def _flush_or_log(writer: Writer) -> None:
+    try:
+        writer.flush()
+    except Exception as error:
+        _log.warning("%s", error)
+
+
+def write_held() -> None:
+    """Returns once the newest state of every trial of this process is on the disk; from any thread, while they train.
+
+    What hinders that is a line in the log, and the trial's own thread meets it too.
+    """
+    for writer in list(_training):
+        _flush_or_log(writer)
 
 
 def load(path: Path) -> State | None:

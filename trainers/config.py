@@ -350,6 +350,24 @@ class DynamicsConfig(Frozen):
         return self
 
 
+class CheckpointConfig(Frozen):
+    """How often a trial that trains writes its checkpoint, beside the training. Not part of its id.
+
+    Either count makes a file due at an epoch's end. The first epoch that a process trains is always written, so that a
+    disk that is full is known early, and so are the last one and, when the trial is stopped, the newest.
+    """
+
+    every_epochs: Whole | None = Field(
+        None, gt=0, description="Every so many epochs. none: their number makes no file due. [own]"
+    )
+    every_minutes: Number | None = Field(
+        1.0,
+        ge=0,
+        description="At the first epoch's end so long after the file before, min: what a machine that dies costs, and "
+        "at most an epoch more; a signal costs nothing. none: time makes no file due. [own]",
+    )
+
+
 class TrialConfig(Frozen):
     """One training run. Two trials with the same `trial_id` give the same numbers.
 
@@ -407,6 +425,7 @@ class TrialConfig(Frozen):
         description="Weights kept when the trial has ended, for `sweep evaluate`: of the last epoch, of the one with "
         "the best val_robust, or both. Not part of the trial's id.",
     )
+    checkpoint: CheckpointConfig = Field(default_factory=lambda: CheckpointConfig())
 
     @model_validator(mode="wrap")
     @classmethod

@@ -27,9 +27,10 @@ _OWN: dict[str, dict[str, tuple[str, ...]]] = {
 def identity(config: TrialConfig) -> dict[str, Any]:
     """All that can change the trial's numbers and nothing that cannot, as plain values.
 
-    Left out: device, engine, which weights are kept, where the data lie, the preset's name, whose values are there, the
-    order in which splits are measured, and keys that the chosen optimizer, objective, schedule or number of attack
-    steps does not read. PGD-AT without attack steps is natural training under another name, and so the same trial.
+    Left out: device, engine, which weights are kept, when checkpoints are written, where the data lie, the preset's
+    name, whose values are there, the order in which splits are measured, and keys that the chosen optimizer, objective,
+    schedule or number of attack steps does not read. PGD-AT without attack steps is natural training under another
+    name, and so the same trial.
     """
     values = config.resolved().model_dump(mode="json")
     values["evaluation"]["splits"].sort()
@@ -61,7 +62,7 @@ def identity(config: TrialConfig) -> dict[str, Any]:
         del values["model"]["moments"]
     if config.dynamics.every is None:
         del values["dynamics"]
-    for key in ("device", "engine", "keep", "preset"):
+    for key in ("device", "engine", "keep", "checkpoint", "preset"):
         del values[key]
     for key in ("root", "download"):
         del values["data"][key]

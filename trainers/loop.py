@@ -8,6 +8,7 @@ import os
 import resource
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -80,12 +81,13 @@ def train(config: TrialConfig, report: Report, resume: str | os.PathLike[str] | 
 
     Args:
         config: the trial.
-        report: called once an epoch, after the checkpoint of that epoch is on the disk, and then once more where
-            the dynamics were measured at its end; before the first epoch, where they were measured then.
+        report: called once an epoch, and then once more where the dynamics were measured at its end; before the first
+            epoch, where they were measured then. What it raises ends the trial, and the file is then of the epoch that
+            was reported last. The last epoch is reported once its file is on the disk, which may be behind the others.
         resume: the trial's checkpoint file (see `trainers.checkpoint`): training goes on from it if it exists,
             can be read and was written by this code, so that no trial is half of one code and half of another;
-            it is replaced, as a whole, after every epoch, and holds at last what `config.keep` names. None: no
-            checkpoint.
+            it is replaced, as a whole, beside the training, whenever `config.checkpoint` says so and when the trial
+            ends, and holds at last what `config.keep` names. None: no checkpoint.
 
     Returns:
         completed; diverged (a loss was not finite: the epochs before count); or out_of_memory.
@@ -109,15 +111,21 @@ def _train(config: TrialConfig, report: Report, path: Path | None) -> OutcomeRec
         _measure(trial, config.optimizer.lr * schedules.lr_factor(config.schedule, 0.0, config.epochs))
     for known in _in_order(trial):
         report(known)
+    with nullcontext() if path is None else checkpoint.Writer(path, config.checkpoint) as writer:
+        return _epochs(trial, report, writer)
+
+
+def _epochs(trial: _Trial, report: Report, writer: checkpoint.Writer | None) -> OutcomeRecord:
+    """The epochs that are left."""
+    config = trial.config
     while (epoch := len(trial.history)) < config.epochs:
         record = _epoch(trial, epoch)
         if reason := _not_finite(record):
             return OutcomeRecord(trial.id, "diverged", f"{reason} in epoch {epoch + 1}", epoch)
         trial.history.append(record)
         measured = _measure(trial, record.lr)
-        if path is not None:
-            _keep_best(trial)
-            checkpoint.save(path, _state(trial))
+        if writer is not None:
+            record = _checkpoint(trial, writer)
         report(record)
         for each in measured:
             report(each)
@@ -232,19 +240,34 @@ def _keep_best(trial: _Trial) -> None:
         trial.best = _weights(trial)
 
 
+def _checkpoint(trial: _Trial, writer: checkpoint.Writer) -> EpochRecord:
+    """Hands the state to the writer, waits for the last epoch's file; the newest record, with these seconds."""
+    started = time.perf_counter()
+    _keep_best(trial)
+    state = _state(trial)
+    _took(trial, started)
+    state["history"][-1] = asdict(trial.history[-1])
+    writer.hold(state)
+    if len(trial.history) == trial.config.epochs:
+        writer.flush()
+        _took(trial, started)
+    return trial.history[-1]
+
+
+def _took(trial: _Trial, started: float) -> None:
+    seconds = time.perf_counter() - started
+    trial.history[-1] = replace(trial.history[-1], checkpoint_seconds=seconds)
+
+
 def _weights(trial: _Trial) -> State:
     """The weights as they are, copied."""
     models = {"raw": trial.model, "averaged": None if trial.averaging is None else trial.averaging.model}
-    states = {
-        kind: {name: value.detach().to("cpu", copy=True) for name, value in model.state_dict().items()}
-        for kind, model in models.items()
-        if model is not None
-    }
-    return {"epoch": len(trial.history), **states}
+    states = {kind: model.state_dict() for kind, model in models.items() if model is not None}
+    return {"epoch": len(trial.history), **checkpoint.copied(states)}
 
 
 def _state(trial: _Trial) -> State:
-    """What the checkpoint holds: all that the rest of the training needs, or the weights that are to be kept."""
+    """What the checkpoint holds, copied: all that the rest of the training needs, or the weights that are kept."""
     state: State = {
         "trial_id": trial.id,
         "network": registry.arguments(trial.data),
@@ -255,7 +278,8 @@ def _state(trial: _Trial) -> State:
         averaging = None if trial.averaging is None else trial.averaging.state_dict()
         optimizer = trial.training.optimizer.state_dict()
         running = {"model": trial.model.state_dict(), "optimizer": optimizer, "averaging": averaging}
-        return state | {"running": running, "weights": {} if trial.best is None else {"best": trial.best}}
+        copies = checkpoint.copied(running)
+        return state | {"running": copies, "weights": {} if trial.best is None else {"best": trial.best}}
     keep = trial.config.keep
     kept = {"last": _weights(trial)} if keep in ("last", "both") else {}
     if keep in ("best", "both") and trial.best is not None:

@@ -20,7 +20,7 @@ import json
 import os
 from collections.abc import Container, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import IO, Any, Literal, TypeAlias
 
@@ -106,6 +106,9 @@ class EpochRecord:
     preparing_seconds: float = 0.0
     """Of compiling and capturing training steps, which the first epochs of a trial do on a GPU, s."""
     evaluation_seconds: float = 0.0
+    checkpoint_seconds: float = field(default=0.0, compare=False)
+    """That training waited for the checkpoint, s: for the copy of its state, and at the last epoch for the file, which
+    is else written beside the training. Not compared: the last file holds what it was before it was written."""
     samples_per_second: float = 0.0
     """Training images a second."""
     peak_memory_bytes: int = 0

@@ -8,7 +8,7 @@ import pytest
 from analysis.budgets import one_budget, same_budget
 from analysis.cells import cell_means, conditions
 from analysis.fits import correlations
-from analysis.frame import UNITS, axes, load_epochs, load_trials, trials_of
+from analysis.frame import UNITS, axes, epochs_of, load_epochs, load_trials, trials_of
 from sweep.progress import Progress
 from trainers.errors import UserError
 from trainers.record import FINISHED, METRICS, EpochRecord, read
@@ -298,13 +298,26 @@ def test_last_is_the_last_evaluated_epoch(run):
     assert (row["last_test_robust"], row["last_train_robust"], row["epochs"]) == (0.4, 0.1, 2)
 
 
-def test_seconds_are_training_and_evaluation_of_the_epochs_that_count(run):
+def test_seconds_are_training_evaluation_and_checkpoints_of_the_epochs_that_count(run):
     run.trial("a")
     run.start("a")
     for epoch in (1, 1, 2):
-        run.epoch("a", epoch, 0.1, seconds=3.0, evaluation_seconds=0.5)
+        run.epoch("a", epoch, 0.1, seconds=3.0, evaluation_seconds=0.5, checkpoint_seconds=0.25)
     run.outcome("a", epochs=2)
-    assert load_trials(run.directory)["seconds"].tolist() == [7.0]
+    assert load_trials(run.directory)["seconds"].tolist() == [7.5]
+
+
+def test_the_seconds_of_checkpoints_have_a_column_in_which_records_that_lack_them_are_nan(run):
+    run.trial("a")
+    run.start("a")
+    run.epoch("a", 1, 0.1)
+    run.epoch("a", 2, 0.1, checkpoint_seconds=0.25)
+    records = read(run.directory)
+    older = next(record for record in records if record["record"] == "epoch")
+    del older["checkpoint_seconds"]
+    assert epochs_of(records)["checkpoint_seconds"].fillna(-1.0).tolist() == [-1.0, 0.25]
+    assert trials_of(records)["seconds"].tolist() == [0.25]
+    assert UNITS["checkpoint_seconds"] == "s"
 
 
 def test_rows_follow_the_trials_number_not_the_order_of_lines(run):

@@ -113,6 +113,7 @@ def finished(undisturbed: Path, tmp_path: Path) -> Path:
 INCIDENTAL = [
     "seconds",
     "evaluation_seconds",
+    "checkpoint_seconds",
     "samples_per_second",
     "peak_memory_bytes",
     "host",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -12,13 +13,16 @@ from typing import Any
 
 import pytest
 import ray
+import torch
 
-from analysis.frame import load_trials
+from analysis.frame import load_epochs, load_trials
 from sweep import runner
 from sweep.config import SweepConfig, load
 from sweep.progress import Progress
 from sweep.trial import logged
+from trainers import checkpoint, loop
 from trainers.errors import UserError
+from trainers.files import checkpoint_path
 from trainers.record import read
 
 Launch = Callable[..., tuple[int, str]]
@@ -140,6 +144,56 @@ def test_an_interrupted_run_goes_on_to_the_frame_of_an_undisturbed_one(
     assert list(load_trials(tmp_path).outcome).count("interrupted") == 1
     assert launch(tiny(), tmp_path, serial=True)[0] == 0
     same_numbers(tmp_path, undisturbed)
+
+
+def interrupted_after(epochs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal comes with the record of an epoch, counted over all trials."""
+    add, seen = Progress.add, 0
+
+    def count(progress: Progress, record: dict[str, Any]) -> None:
+        nonlocal seen
+        add(progress, record)
+        seen += record["record"] == "epoch"
+        if seen == epochs and record["record"] == "epoch":
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(Progress, "add", count)
+
+
+#: Nothing makes a file due but a trial's first epoch and its last.
+RARELY = ["trial.checkpoint.every_minutes=null"]
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_a_signal_costs_no_epoch_and_a_process_that_dies_those_since_the_last_file(
+    dies: bool,
+    sweep_file: Callable[..., Path],
+    launch: Launch,
+    same_numbers: SameNumbers,
+    undisturbed: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config, trained, epoch = load(sweep_file(), RARELY), [], loop._epoch
+    with monkeypatch.context() as patch:
+        interrupted_after(2, patch)
+        if dies:
+            patch.setattr(checkpoint.Writer, "flush", lambda writer: None)
+        assert launch(config, tmp_path, serial=True)[0] == 130
+        for thread in threading.enumerate():
+            if thread.name == "checkpoint":
+                thread.join()
+    monkeypatch.setattr(loop, "_epoch", lambda trial, number: (trained.append(number), epoch(trial, number))[1])
+    assert launch(config, tmp_path, serial=True)[0] == 0
+    assert trained == [*([1, 2] if dies else [2]), *[0, 1, 2] * 3]
+    same_numbers(tmp_path, undisturbed)
+    first = read(tmp_path)[1]["trial_id"]
+    lines = [each["epoch"] for each in read(tmp_path) if each["record"] == "epoch" and each["trial_id"] == first]
+    assert lines == ([1, 2, 2, 3] if dies else [1, 2, 3])
+    history = torch.load(checkpoint_path(tmp_path, first), weights_only=True)["history"]
+    counted = load_epochs(tmp_path).query("trial_id == @first")
+    # of an epoch that was trained twice the later, whose weights went on
+    assert [each["seconds"] for each in history] == counted.seconds.tolist()
 
 
 def test_a_run_directory_of_another_sweep_is_refused(tiny: Tiny, launch: Launch, finished: Path) -> None:

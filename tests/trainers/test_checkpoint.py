@@ -1,13 +1,16 @@
-"""A trial's one file: whole at every moment, never behind what is reported, and which weights it keeps."""
+"""A trial's one file: whole at every moment, when it is written beside the training, and which weights it keeps."""
 
 from __future__ import annotations
 
 import os
 import re
 import shutil
+import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,8 +19,9 @@ from torch import Tensor
 
 from trainers import checkpoint, loop
 from trainers.checkpoint import kept_weights
-from trainers.config import TrialConfig
+from trainers.config import CheckpointConfig, TrialConfig
 from trainers.errors import UserError
+from trainers.identity import trial_id
 from trainers.loop import train
 from trainers.record import DynamicsRecord, EpochRecord
 
@@ -190,15 +194,267 @@ def test_weights_that_are_not_there_are_asked_for_in_vain_with_a_way_out(scripte
 # When it is written
 
 
-def test_what_is_reported_is_in_the_checkpoint_already(scripted: None, tmp_path: Path) -> None:
+def epochs_in(path: Path) -> list[int]:
+    """The epochs of a checkpoint's history; none where there is no file."""
+    state = checkpoint.load(path) or {"history": []}
+    return [epoch["epoch"] for epoch in state["history"]]
+
+
+#: Nothing makes a file due but the first epoch and the last.
+RARELY = {"every_epochs": None, "every_minutes": None}
+
+
+def test_what_is_reported_is_in_the_checkpoint_as_soon_as_a_signal_wants_it(scripted: None, tmp_path: Path) -> None:
     path, held = tmp_path / "trial.pt", []
 
     def report(record: EpochRecord | DynamicsRecord) -> None:
-        state = checkpoint.load(path)
-        held.append((record.epoch, state and [epoch["epoch"] for epoch in state["history"]]))
+        checkpoint.write_held()
+        held.append((record.epoch, epochs_in(path)))
 
-    train(config(epochs=3), report, path)
+    train(config(epochs=3, checkpoint=RARELY), report, path)
     assert held == [(1, [1]), (2, [1, 2]), (3, [1, 2, 3])]
+    path.unlink()
+    checkpoint.write_held()
+    assert not path.exists()  # the trial has ended
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The epochs of every file, in the order in which their writing began."""
+    found: list[int] = []
+    save = checkpoint.save
+    monkeypatch.setattr(
+        checkpoint, "save", lambda path, state: (found.append(len(state["history"])), save(path, state))
+    )
+    return found
+
+
+def idle() -> None:
+    """Waits until no file is being written."""
+    for thread in threading.enumerate():
+        if thread.name == "checkpoint":
+            thread.join(timeout=60)
+            assert not thread.is_alive()
+
+
+@pytest.mark.parametrize(
+    ("every", "expected"),
+    [
+        (RARELY, [1, 5]),
+        ({"every_epochs": 1, "every_minutes": None}, [1, 2, 3, 4, 5]),
+        ({"every_epochs": 2, "every_minutes": None}, [1, 3, 5]),
+        ({"every_epochs": 3, "every_minutes": None}, [1, 4, 5]),
+        ({"every_epochs": None, "every_minutes": 1}, [1, 3, 5]),
+        ({"every_epochs": None, "every_minutes": 1.5}, [1, 4, 5]),
+        ({"every_epochs": 2, "every_minutes": 1.5}, [1, 3, 5]),
+        ({"every_epochs": 3, "every_minutes": 1}, [1, 3, 5]),
+        ({"every_epochs": None, "every_minutes": 0}, [1, 2, 3, 4, 5]),
+        ({}, [1, 3, 5]),
+    ],
+)
+def test_a_file_is_written_after_the_first_epoch_whenever_either_count_is_full_and_after_the_last(
+    every: dict[str, Any],
+    expected: list[int],
+    scripted: None,
+    written: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """An epoch takes 30 s."""
+    clock, epoch = [0.0], loop._epoch
+
+    def timed(trial: Any, number: int) -> EpochRecord:
+        clock[0] += 30
+        return epoch(trial, number)
+
+    monkeypatch.setattr(loop, "_epoch", timed)
+    monkeypatch.setattr(checkpoint, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    train(config(epochs=5, checkpoint=every), lambda record: idle(), tmp_path / "trial.pt")
+    assert written == expected
+
+
+def test_when_files_are_written_is_no_part_of_a_trial() -> None:
+    named = config(data=config().data.model_dump() | {"fingerprint": "digits-0000"})
+    often = named.model_copy(update={"checkpoint": CheckpointConfig(every_epochs=1, every_minutes=None)})
+    assert trial_id(named) == trial_id(often)
+
+
+@pytest.mark.parametrize("every", [{"every_epochs": 1}, {"every_epochs": 3, "every_minutes": None}, RARELY])
+@pytest.mark.parametrize("crash", [1, 3, 5])
+def test_a_process_that_dies_between_two_files_costs_the_epochs_since_and_no_number_changes(
+    every: dict[str, Any], crash: int, written: list[int], tmp_path: Path
+) -> None:
+    trial, path, left = config(epochs=6, checkpoint=every, keep="both"), tmp_path / "trial.pt", tmp_path / "left.pt"
+    whole: list[EpochRecord | DynamicsRecord] = []
+
+    def report(record: EpochRecord | DynamicsRecord) -> None:
+        whole.append(timeless(record))
+        idle()
+        if record.epoch == crash:
+            shutil.copy(path, left)  # what a process that died here leaves
+
+    train(trial, report, path)
+    files = list(written)
+    newest = max(epoch for epoch in files if epoch <= crash)
+    again: list[EpochRecord | DynamicsRecord] = []
+    train(trial, lambda record: again.append(timeless(record)), left)
+    assert again == whole
+    assert written[len(files)] == newest + 1
+    for which in ("last", "best"):
+        one, other = kept_weights(path, which), kept_weights(left, which)
+        assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def timeless(record: EpochRecord | DynamicsRecord) -> EpochRecord | DynamicsRecord:
+    times = {"seconds": 0.0, "evaluation_seconds": 0.0, "samples_per_second": 0.0, "peak_memory_bytes": 0}
+    return replace(record, **times) if isinstance(record, EpochRecord) else record
+
+
+@pytest.mark.parametrize("stop_after", [1, 2, 4])
+def test_a_trial_that_is_stopped_leaves_the_last_epoch_that_it_reported(
+    stop_after: int, scripted: None, tmp_path: Path
+) -> None:
+    run(config(epochs=5, checkpoint=RARELY), tmp_path / "trial.pt", stop_after)
+    assert epochs_in(tmp_path / "trial.pt") == list(range(1, stop_after + 1))
+
+
+def test_a_slow_disk_does_not_stop_the_training_and_what_waits_for_it_is_replaced(
+    scripted: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path, save, seen, began = tmp_path / "trial.pt", checkpoint.save, [], []
+    begun, free = threading.Event(), threading.Event()
+
+    def slow(at: Path, state: checkpoint.State) -> None:
+        began.append(len(state["history"]))
+        begun.set()
+        assert free.wait(timeout=60)
+        save(at, state)
+
+    def report(record: EpochRecord | DynamicsRecord) -> None:
+        seen.append((record.epoch, epochs_in(path)))
+        assert begun.wait(timeout=60)
+        if record.epoch == 4:
+            free.set()
+
+    monkeypatch.setattr(checkpoint, "save", slow)
+    train(config(epochs=5, checkpoint={"every_epochs": 1}), report, path)
+    assert seen == [(1, []), (2, []), (3, []), (4, []), (5, [1, 2, 3, 4, 5])]
+    assert began[0] == 1
+    assert began[-1] == 5
+    assert set(began) <= {1, 4, 5}  # what came while the first was written took each other's place
+
+
+def test_an_error_of_the_writing_ends_the_trial_at_its_next_epoch(
+    scripted: None, full_disk: FullDisk, tmp_path: Path
+) -> None:
+    path, reported = tmp_path / "trial.pt", []
+
+    def report(record: EpochRecord | DynamicsRecord) -> None:
+        reported.append(record.epoch)
+        idle()
+
+    with full_disk(after=1000), pytest.raises(UserError, match=r"trial\.pt: cannot be written: File too large"):
+        train(config(epochs=5, checkpoint=RARELY), report, path)
+    assert reported == [1]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_last_file_that_cannot_be_written_is_an_error_and_its_epoch_is_not_reported(
+    scripted: None, full_disk: FullDisk, tmp_path: Path
+) -> None:
+    reported: list[int] = []
+    with full_disk(after=1000), pytest.raises(UserError, match=r"trial\.pt: cannot be written: File too large"):
+        train(config(epochs=1), lambda record: reported.append(record.epoch), tmp_path / "trial.pt")
+    assert reported == []
+
+
+def test_a_trial_that_is_stopped_and_cannot_write_is_stopped_all_the_same_and_the_log_says_so(
+    scripted: None, full_disk: FullDisk, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with full_disk(after=1000):
+        run(config(epochs=5, checkpoint=RARELY), tmp_path / "trial.pt", stop_after=1)
+    (line,) = caplog.records
+    assert "trial.pt: cannot be written: File too large" in line.getMessage()
+
+
+def test_the_seconds_of_a_checkpoint_are_its_own_epochs_and_at_the_last_the_files_too(
+    scripted: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A copy takes 1 s, a file 10 s."""
+    clock, state, save, seconds = [0.0], loop._state, checkpoint.save, []
+
+    def took(amount: float, value: Any) -> Any:
+        clock[0] += amount
+        return value
+
+    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    monkeypatch.setattr(loop, "_state", lambda trial: took(1, state(trial)))
+    monkeypatch.setattr(checkpoint, "save", lambda path, state: took(10, save(path, state)))
+
+    def report(record: EpochRecord | DynamicsRecord) -> None:
+        assert isinstance(record, EpochRecord)
+        seconds.append(record.checkpoint_seconds)
+        idle()
+
+    path = tmp_path / "trial.pt"
+    train(config(epochs=3, checkpoint=RARELY), report, path)
+    assert seconds == [1, 1, 11]
+    kept = checkpoint.load(path)
+    assert kept is not None
+    assert [epoch["checkpoint_seconds"] for epoch in kept["history"]] == [1, 1, 1]
+
+
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_training_that_goes_on_does_not_change_what_was_copied(device: str) -> None:
+    model = torch.nn.Conv2d(512, 512, 3, device=device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    found = checkpoint.copied({"model": model.state_dict(), "steps": [torch.ones(3, device=device)], "epoch": 7})
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(1)
+    assert all(each.device.type == "cpu" for each in found["model"].values())
+    assert all(torch.equal(value.cpu(), found["model"][name]) for name, value in before.items())
+    assert found["model"]["weight"].is_contiguous(memory_format=torch.channels_last)
+    assert found["steps"][0].tolist() == [1, 1, 1]
+    assert found["epoch"] == 7
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("optimizer", [{"name": "deat"}, {"name": "sgd", "momentum": 0.9}])
+def test_the_file_holds_the_state_of_its_epoch_though_training_goes_on(
+    optimizer: dict[str, Any], device: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The file of epoch 1 is written when epoch 2 has been trained."""
+    trial, path = config(epochs=2, device=device, optimizer=optimizer, checkpoint=RARELY), tmp_path / "trial.pt"
+    expected, found, epoch, save = {}, {}, loop._epoch, checkpoint.save
+    begun, go = threading.Event(), threading.Event()
+
+    def watched(running: Any, number: int) -> EpochRecord:
+        if number == 1:
+            assert begun.wait(timeout=60)
+            expected.update({name: value.clone() for name, value in running.model.state_dict().items()})
+        record = epoch(running, number)
+        if number == 1:
+            go.set()
+        return record
+
+    def late(at: Path, state: checkpoint.State) -> None:
+        if len(state["history"]) == 1:
+            begun.set()
+            assert go.wait(timeout=60)
+            found.update(state["running"]["model"])
+        save(at, state)
+
+    monkeypatch.setattr(loop, "_epoch", watched)
+    monkeypatch.setattr(checkpoint, "save", late)
+    train(trial, lambda record: None, path)
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(value.cpu(), found[name]) for name, value in expected.items())
+    last = kept_weights(path, "last")
+    assert any(not torch.equal(last[name], found[name]) for name in last)
 
 
 def test_dynamics_are_in_the_checkpoint_before_their_epoch_is_reported_and_come_after_it(
@@ -209,6 +465,7 @@ def test_dynamics_are_in_the_checkpoint_before_their_epoch_is_reported_and_come_
     monkeypatch.setattr(loop.measurement, "measure", lambda trial, epoch, lr, *_: measured(epoch, lr))
 
     def report(record: EpochRecord | DynamicsRecord) -> None:
+        checkpoint.write_held()
         state = checkpoint.load(path) or {"dynamics": []}
         seen.append((type(record).__name__, record.epoch, [each["epoch"] for each in state["dynamics"]]))
 

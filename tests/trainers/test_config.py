@@ -110,7 +110,15 @@ CHANGED: dict[str, Any] = {
     "seed": 1,
     "precision": "bf16",
 }
-INERT = {"data.root": "/elsewhere", "data.download": True, "device": "cpu", "engine": "compile", "keep": "none"}
+INERT = {
+    "data.root": "/elsewhere",
+    "data.download": True,
+    "device": "cpu",
+    "engine": "compile",
+    "keep": "none",
+    "checkpoint.every_epochs": 3,
+    "checkpoint.every_minutes": None,
+}
 
 
 def test_every_key_either_changes_the_id_or_is_known_not_to() -> None:
