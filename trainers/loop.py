@@ -22,6 +22,7 @@ from trainers.data import Data, batches, fingerprint, load
 from trainers.dynamics import measurement
 from trainers.engine import Engine, device_of, float32_products
 from trainers.identity import trial_id
+from trainers.memory import is_out_of_memory, reason
 from trainers.models import registry
 from trainers.randomness import default_generators, generator
 from trainers.record import DynamicsRecord, EpochRecord, OutcomeRecord, dynamics_record, epoch_record
@@ -81,8 +82,10 @@ def train(config: TrialConfig, report: Report, resume: str | os.PathLike[str] | 
     path = Path(resume) if resume is not None else None
     try:
         return _train(config, report, path)
-    except torch.OutOfMemoryError as error:
-        return OutcomeRecord(trial_id(config), "out_of_memory", str(error).splitlines()[0], 0)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        return OutcomeRecord(trial_id(config), "out_of_memory", reason(error), 0)
 
 
 def _train(config: TrialConfig, report: Report, path: Path | None) -> OutcomeRecord:
@@ -95,8 +98,8 @@ def _train(config: TrialConfig, report: Report, path: Path | None) -> OutcomeRec
         report(known)
     while (epoch := len(trial.history)) < config.epochs:
         record = _epoch(trial, epoch)
-        if reason := _not_finite(record):
-            return OutcomeRecord(trial.id, "diverged", f"{reason} in epoch {epoch + 1}", epoch)
+        if lost := _not_finite(record):
+            return OutcomeRecord(trial.id, "diverged", f"{lost} in epoch {epoch + 1}", epoch)
         trial.history.append(record)
         measured = _measure(trial, record.lr)
         if path is not None:
