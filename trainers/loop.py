@@ -24,7 +24,7 @@ from trainers.engine import Engine, device_of, float32_products
 from trainers.identity import trial_id
 from trainers.memory import is_out_of_memory, reason
 from trainers.models import registry
-from trainers.randomness import default_generators, generator
+from trainers.randomness import default_generators, generator, repeatable
 from trainers.record import DynamicsRecord, EpochRecord, OutcomeRecord, dynamics_record, epoch_record
 from trainers.step import Slots, Tally, training_step
 
@@ -76,12 +76,13 @@ def train(config: TrialConfig, report: Report, resume: str | os.PathLike[str] | 
         completed; diverged (a loss was not finite: the epochs before count); or out_of_memory.
 
     Raises:
-        UserError: data, device or model cannot be had as asked.
+        UserError: data, device or model cannot be had as asked, or not with the same bits each time.
     """
     config = with_fingerprint(config)
     path = Path(resume) if resume is not None else None
     try:
-        return _train(config, report, path)
+        with repeatable(device_of(config.device), config.deterministic):
+            return _train(config, report, path)
     except Exception as error:
         if not is_out_of_memory(error):
             raise
