@@ -186,7 +186,8 @@ def load_trials(directory: Path) -> DataFrame:
         `epochs` as planned_epochs; lr_batch_ratio (1/image); epochs done; best_epoch, by val_robust, the earliest of
         equals; last_<metric> at the last evaluated epoch and best_<metric> at best_epoch, NaN where not
         measured; seconds of training, evaluation, checkpoints and measuring the dynamics; host, device, code_version
-        of the last start; attempts.
+        of the last start; arithmetic, on what its last bits depend besides (`trainers.provenance.arithmetic`), none
+        where older code wrote the start; attempts.
         Units are in `UNITS`.
 
     Raises:
@@ -321,9 +322,41 @@ def _trials_frame(trials: Sequence[_Trial], identity: Mapping[str, Any]) -> Data
             _seconds(epochs) + sum(trial.measuring.values()) for trial, epochs in zip(trials, counted, strict=True)
         ],
         **{name: [trial.start.get(name) for trial in trials] for name in _PROVENANCE},
+        "arithmetic": [arithmetic(trial.start.get("arithmetic")) for trial in trials],
         "attempts": [trial.attempts for trial in trials],
     }
     return DataFrame(columns)
+
+
+def arithmetic(known: Mapping[str, Any] | None) -> str | None:
+    """What a start record says of it, in words.
+
+    >>> arithmetic({"precision": "fp32", "engine": "eager", "deterministic": False, "torch": "2.15.0", "cudnn": None,
+    ...     "processor": "AVX2", "threads": 1})
+    'fp32 eager, torch 2.15.0, AVX2, 1 thread'
+    """
+    if known is None:
+        return None
+    how = " ".join([known["precision"], known["engine"], *(["deterministic"] if known["deterministic"] else [])])
+    cudnn = [f"cuDNN {known['cudnn']}"] if known["cudnn"] else []
+    threads = [f"{known['threads']} thread{'s' if known['threads'] > 1 else ''}"] if known["threads"] else []
+    return ", ".join([how, f"torch {known['torch']}", *cudnn, known["processor"], *threads])
+
+
+def arithmetic_line(trials: DataFrame) -> str:
+    """A warning, in one line, that completed trials were computed in several ways; empty where they were in one.
+
+    Args:
+        trials: from `load_trials`.
+    """
+    found = trials.loc[trials["outcome"] == "completed", "arithmetic"].value_counts()
+    if len(found) < 2:
+        return ""
+    kinds = "; ".join(f"{number} in {name}" for name, number in found.items())
+    return (
+        f"trials of several arithmetics: {kinds}. The same trial gives other numbers in each: in `--format csv` the "
+        "column arithmetic tells them apart"
+    )
 
 
 def _identity_columns(trials: Sequence[_Trial]) -> dict[str, Any]:

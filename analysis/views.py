@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.cells import several
-from analysis.frame import load_epochs
+from analysis.frame import arithmetic, load_epochs
 from analysis.settings import presets
 from analysis.words import brief
 from trainers.fields import plural
@@ -72,7 +72,9 @@ def trial_view(directory: Path, beginning: str) -> RenderableType:
 def _event(record: dict[str, Any]) -> str:
     when = datetime.fromtimestamp(record["time"], UTC).strftime("%F %T UTC")
     if record["record"] == "start":
-        return f"{when}  start on {record['host']} ({record['device']}), code {record['code_version']}"
+        how = arithmetic(record.get("arithmetic"))
+        where = f"{when}  start on {record['host']} ({record['device']}), code {record['code_version']}"
+        return f"{where}, {how}" if how else where
     return f"{when}  {record['outcome']} after {plural(record['epochs'], 'epoch')} {record['reason']}".rstrip()
 
 

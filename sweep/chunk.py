@@ -43,12 +43,16 @@ def run_chunk(values: Mapping[str, Any]) -> EvaluationRecord | str:
     """
     import torch
 
+    from trainers.memory import is_out_of_memory, reason
+
     torch.set_num_threads(values["threads"])
     try:
         return _record(values)
     except UserError as error:
         return str(error)
     except Exception as error:
+        if is_out_of_memory(error):
+            return f"out of memory: {reason(error)}"
         first = (str(error).splitlines() or [""])[0]
         log = log_path(Path(values["directory"]), values["record"]["trial_id"])
         return f"{type(error).__name__}: {first}{logged(error, log)}"

@@ -115,22 +115,28 @@ def _rates(
         part = min(resources.gpu, 1) * SHARE
         precision = "/".join(dict.fromkeys(trial.precision for trial in works))
         how = f"assumed: a third of the peak of an {CARD} in {precision}; --rate TFLOPS takes another"
-        return {trial: _Rate(part * PEAK[trial.precision], part * PEAK["fp32"]) for trial in works}, how
+        return {trial: _assumed(trial, shapes[trial.data], part) for trial in works}, how
     device = "cuda" if resources.gpu else "cpu"
     threads = max(1, int(resources.cpu))
     where = "on this GPU" if resources.gpu else f"on this machine, {threads} thread{'s' if threads > 1 else ''}"
     return _timed(works, shapes, threads, device), f"timed {where}, as busy as it is now; --rate TFLOPS takes another"
 
 
+def _assumed(trial: TrialConfig, shape: Shape, part: float) -> _Rate:
+    """Of that part of the card's peak."""
+    attacking, exact = part * PEAK[trial.evaluation.precision], part * PEAK["fp32"]
+    return _Rate(part * PEAK[trial.precision], counting.evaluation_rate(trial, shape, attacking, exact))
+
+
 def _timed(
     trials: Iterable[TrialConfig], shapes: Mapping[DataConfig, Shape], threads: int, device: str
 ) -> dict[TrialConfig, _Rate]:
     """The rates, timed at the smallest and the largest batch of each network and data set."""
-    groups: dict[tuple[ModelConfig, Shape, str], list[TrialConfig]] = defaultdict(list)
+    groups: dict[tuple[ModelConfig, Shape, str, str], list[TrialConfig]] = defaultdict(list)
     for trial in trials:
-        groups[trial.model, shapes[trial.data], trial.precision].append(trial)
+        groups[trial.model, shapes[trial.data], trial.precision, trial.evaluation.precision].append(trial)
     found: dict[TrialConfig, _Rate] = {}
-    for (_, shape, _), group in groups.items():
+    for (_, shape, _, _), group in groups.items():
         ends = [pick(group, key=lambda trial: trial.batch_size) for pick in (min, max)]
         timed = {end.batch_size: _Rate(*counting.rates(end, shape, threads, device)) for end in ends}
         found |= {trial: _between(timed, trial.batch_size) for trial in group}

@@ -112,6 +112,8 @@ def results(directory: Path, epochs: bool, evaluations: bool, form: str | None, 
             print_whole(screen, evaluations_table(rows))
         return
     print_whole(screen, tables.trials_table(rows))
+    if line := frame.arithmetic_line(rows):
+        say(screen, line)
     print_whole(screen, summary(directory))
 
 

@@ -13,7 +13,7 @@ from trainers.config import TrialConfig
 from trainers.errors import UserError
 from trainers.files import checkpoint_path
 from trainers.identity import trial_id
-from trainers.provenance import code_version, host
+from trainers.provenance import arithmetic, code_version, host
 from trainers.record import DynamicsRecord, EpochRecord, OutcomeRecord
 
 #: A record's values with its kind under `record`: start, epoch, dynamics or outcome.
@@ -51,6 +51,7 @@ def run_trial(values: Mapping[str, Any], directory: Path, threads: int, send: Ca
 
     from trainers.engine import device_of
     from trainers.loop import train
+    from trainers.memory import is_out_of_memory, reason
 
     config = TrialConfig.model_validate(values)
     name = trial_id(config)
@@ -59,7 +60,7 @@ def run_trial(values: Mapping[str, Any], directory: Path, threads: int, send: Ca
         device = device_of(config.device)
         kind = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
         about = {"trial_id": name, "host": host(), "device": kind, "code_version": code_version()}
-        send({"record": "start", **about})
+        send({"record": "start", **about, "arithmetic": arithmetic(config, device)})
         outcome = train(
             config,
             lambda record: send({"record": _kind(record), **asdict(record)}),
@@ -68,7 +69,10 @@ def run_trial(values: Mapping[str, Any], directory: Path, threads: int, send: Ca
     except UserError as error:
         outcome = OutcomeRecord(name, "failed", str(error), 0)
     except Exception as error:
-        outcome = _failed(name, error, log_path(directory, name))
+        if is_out_of_memory(error):  # at CUDA's start
+            outcome = OutcomeRecord(name, "out_of_memory", reason(error), 0)
+        else:
+            outcome = _failed(name, error, log_path(directory, name))
     send({"record": "outcome", **asdict(outcome)})
 
 

@@ -27,6 +27,7 @@ from torch import Tensor
 from trainers.config import CheckpointConfig
 from trainers.errors import UserError
 from trainers.files import whole
+from trainers.memory import is_out_of_memory
 from trainers.provenance import code_version
 
 _log = logging.getLogger(__name__)
@@ -232,9 +233,9 @@ def load(path: Path) -> State | None:
     try:
         state: State = torch.load(content, map_location="cpu", weights_only=True)
         written_by = state["code_version"]
-    except MemoryError:
-        raise
     except Exception as error:  # torch has no exception of its own for a damaged file: it raises what comes first
+        if is_out_of_memory(error):
+            raise
         _log.warning("%s: unreadable checkpoint (%s); the trial begins afresh", path, type(error).__name__)
         return None
     if written_by != code_version():
@@ -282,6 +283,8 @@ def kept_weights(path: Path, which: Which, *, averaged: bool = False) -> State:
             f"{path}: no such checkpoint; launch into another --out with --set trial.keep={which}"
         ) from None
     except Exception as error:  # as in `load`
+        if is_out_of_memory(error):
+            raise
         raise UserError(f"{path}: unreadable checkpoint ({type(error).__name__}); launch into another --out") from None
     if which not in weights:
         kept = ", ".join(weights) or "none"

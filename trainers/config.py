@@ -307,6 +307,11 @@ class EvaluationConfig(Frozen):
     step_size: Number | None = Field(None, gt=0, description="none: attack.step_size.")
     radius: Number | None = Field(None, ge=0, description="none: attack.radius.")
     batch_size: Whole = Field(500, gt=0, description="Images a forward pass; 1.")
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32",
+        description="Of the attack's passes: bf16 is some times faster on a GPU, and a slightly other attack. Whether an "
+        "image is right is always said in fp32. [own: fp32]",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -406,7 +411,14 @@ class TrialConfig(Frozen):
     dynamics: DynamicsConfig = Field(default_factory=lambda: DynamicsConfig())
     seed: Whole = Field(0, ge=0, lt=2**63, description="Of initialisation, order, augmentation and random starts.")
     precision: Literal["fp32", "tf32", "bf16"] = Field(
-        "fp32", description="Of the forward and backward passes in training; evaluation is fp32. [DEAT: fp32]"
+        "fp32",
+        description="Of the forward and backward passes in training; evaluation.precision is that of evaluations. "
+        "[DEAT: fp32]",
+    )
+    deterministic: bool = Field(
+        False,
+        description="Whether a GPU takes only kernels that give the same bits each time, so that a trial that goes on "
+        "from a checkpoint gives those of one never stopped; slower there, and always so on a CPU. [own]",
     )
     device: str = Field(
         "auto",

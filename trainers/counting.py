@@ -66,7 +66,7 @@ def work(config: TrialConfig, shape: Shape) -> Work:
 @functools.cache
 def _same_for_all() -> dict[str, object]:
     """Parts of a trial that change nothing of its `Work`."""
-    parts = ("data", "batch_size", "optimizer", "schedule", "averaging", "dynamics", "seed", "precision", "keep")
+    parts = ("data", "batch_size", "optimizer", "schedule", "averaging", "dynamics", "seed", "precision", "keep", "deterministic")
     plain = TrialConfig().resolved()
     return {name: getattr(plain, name) for name in parts}
 
@@ -102,18 +102,31 @@ def epoch_flops(config: TrialConfig, shape: Shape, cost: Work) -> tuple[float, f
     return shape.train_images * cost.step, evaluation * math.ceil(config.epochs / every) / config.epochs
 
 
+def evaluation_rate(config: TrialConfig, shape: Shape, attacking: float, exact: float) -> float:
+    """FLOPs a second of a trial's evaluations: of the attack's passes `attacking`, and of all others, in fp32, `exact`."""
+    settings = config.evaluation
+    if settings.precision == "fp32":
+        return exact
+    networks = 2 if config.averaging.name != "none" else 1
+    held_out = networks * sum(getattr(shape, f"{name}_images") for name in settings.splits if name != "train")
+    fast = held_out * settings.restarts * 2 * settings.steps
+    slow = held_out * (settings.restarts + 1) + (shape.train_images if "train" in settings.splits else 0)
+    return (fast + slow) / (fast / attacking + slow / exact)
+
+
 def memory(config: TrialConfig, shape: Shape, cost: Work) -> float:
     """Bytes of the tensors that a trial holds at its fullest: weights, gradients, the optimizer's and averaging's
     state, AWP's copies, the images, and what autograd keeps of the larger of a training and an evaluation batch.
 
     An estimate: 0.98 to 1.00 of what lives at the fullest moment of a training step of the networks for CIFAR, and 0.72
     of small_cnn's, whose passing tensors weigh more. Workspaces of convolutions, fragments and torch itself come on
-    top; in bf16 half of what autograd keeps of a training batch is counted.
+    top; in bf16 half of what autograd keeps of a batch is counted.
     """
     copies = 2 + state_copies(config) + (2 if config.weights.name == "awp" else 0)
     training = min(config.batch_size, shape.train_images) * cost.kept * (0.5 if config.precision == "bf16" else 1)
     most = max(shape.val_images, shape.test_images)
     evaluating = min(config.evaluation.batch_size, most) * cost.kept_attacking
+    evaluating *= 0.5 if config.evaluation.precision == "bf16" else 1
     images = shape.train_images + shape.val_images + shape.test_images
     return copies * cost.parameters * _BYTES + max(training, evaluating) + images * shape.pixels
 
@@ -148,7 +161,12 @@ def rates(config: TrialConfig, shape: Shape, threads: int, device: str) -> tuple
     torch.set_num_threads(threads)
     try:
         model = engine.prepare(_built(config.model, shape))
-        return _training_rate(config, shape, model, engine), _evaluation_rate(config, shape, model, engine)
+        training = _training_rate(config, shape, model, engine)
+        exact = _attack_rate(config, shape, model, Engine(engine.device))
+        if config.evaluation.precision == "fp32":
+            return training, exact
+        attacking = _attack_rate(config, shape, model, Engine(engine.device, config.evaluation.precision))
+        return training, evaluation_rate(config, shape, attacking, exact)
     finally:
         torch.set_num_threads(before)
 
@@ -170,8 +188,7 @@ def _training_rate(config: TrialConfig, shape: Shape, model: nn.Module, engine: 
         return step * size / _seconds(once, engine.device)
 
 
-def _evaluation_rate(config: TrialConfig, shape: Shape, model: nn.Module, engine: Engine) -> float:
-    exact = Engine(engine.device)
+def _attack_rate(config: TrialConfig, shape: Shape, model: nn.Module, engine: Engine) -> float:
     attack = evaluation_attack(config).model_copy(update={"steps": 1})
     flops = 2 * work(config, shape).forward
     size = _size(min(config.evaluation.batch_size, max(shape.val_images, shape.test_images, _FEW)), flops)
@@ -179,7 +196,7 @@ def _evaluation_rate(config: TrialConfig, shape: Shape, model: nn.Module, engine
     images, draws = engine.images(images), generator(engine.device, 0)
 
     def once() -> None:
-        adversarial(model.eval(), cross_entropy, images, labels, attack, exact.forward(model), draws)
+        adversarial(model.eval(), cross_entropy, images, labels, attack, engine.forward(model), draws)
 
     with float32_products("fp32"):
         return flops * size / _seconds(once, engine.device)

@@ -184,14 +184,28 @@ def device_of(name: str) -> torch.device:
 def float32_products(precision: Precision) -> Iterator[None]:
     """Matrix products and convolutions of fp32 tensors in true fp32, or in TF32 where asked for.
 
-    torch lets cuDNN use TF32 unless told otherwise, so fp32 has to be asked for.
+    torch lets cuDNN use TF32 unless told otherwise, so fp32 has to be asked for: by torch's older pair of flags. The
+    newer `fp32_precision` of all backends does not reach cuDNN's convolutions in torch 2.11 [pytorch#179445], and
+    Inductor fails where both are used [pytorch#166387]: that one is set to none, or cuDNN would inherit it.
     """
-    before = torch.backends.fp32_precision  # type: ignore[attr-defined]
-    torch.backends.fp32_precision = "tf32" if precision == "tf32" else "ieee"  # type: ignore[attr-defined]
+    allowed = precision == "tf32"
+    generic, torch.backends.fp32_precision = torch.backends.fp32_precision, "none"  # type: ignore[attr-defined]
+    before = _tf32(allowed, "high" if allowed else "highest")
     try:
         yield
     finally:
-        torch.backends.fp32_precision = before  # type: ignore[attr-defined]
+        _tf32(*before)
+        torch.backends.fp32_precision = generic  # type: ignore[attr-defined]
+
+
+def _tf32(convolutions: bool, products: str) -> tuple[bool, str]:
+    """Sets the pair of flags where they are others, and says what they were."""
+    before = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
+    if convolutions != before[0]:
+        torch.backends.cudnn.allow_tf32 = convolutions
+    if products != before[1]:
+        torch.set_float32_matmul_precision(products)
+    return before
 
 
 @contextmanager

@@ -1,8 +1,8 @@
-"""Clean and robust accuracy of a split, in fp32 and eval mode."""
+"""Clean and robust accuracy of a split, in eval mode: what is right is said in fp32, whatever the attack runs in."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -57,10 +57,11 @@ def robust(
         model: in eval mode.
         split: which images.
         config: of a resolved trial.
-        engine: device and precision.
+        engine: its device; the attack's precision is `evaluation.precision`.
         generator: of the starts.
     """
-    attack, settings, forward = evaluation_attack(config), config.evaluation, engine.forward(model)
+    attack, settings = evaluation_attack(config), config.evaluation
+    forward = replace(engine, precision=settings.precision).forward(model)
     tally = Tally.empty(engine.device)
     for images, labels in sequential(split, settings.batch_size):
         broken = torch.zeros_like(labels, dtype=torch.bool)

@@ -60,6 +60,10 @@ def identity(config: TrialConfig) -> dict[str, Any]:
         del values["data"]["padding"]
     if not values["model"]["normalize"]:
         del values["model"]["moments"]
+    if config.evaluation.precision == "fp32":
+        del values["evaluation"]["precision"]
+    if not config.deterministic:
+        del values["deterministic"]
     if config.dynamics.every is None:
         del values["dynamics"]
     for key in ("device", "engine", "keep", "checkpoint", "preset"):

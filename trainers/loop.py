@@ -21,10 +21,11 @@ from trainers.checkpoint import State
 from trainers.config import TrialConfig
 from trainers.data import Data, fingerprint
 from trainers.dynamics import measurement
-from trainers.engine import Engine, float32_products
+from trainers.engine import Engine, device_of, float32_products
 from trainers.identity import trial_id
+from trainers.memory import is_out_of_memory, reason
 from trainers.models import registry
-from trainers.randomness import generator
+from trainers.randomness import generator, repeatable
 from trainers.record import DynamicsRecord, EpochRecord, OutcomeRecord, dynamics_record, epoch_record
 from trainers.training import Training
 
@@ -93,14 +94,17 @@ def train(config: TrialConfig, report: Report, resume: str | os.PathLike[str] | 
         completed; diverged (a loss was not finite: the epochs before count); or out_of_memory.
 
     Raises:
-        UserError: data, device or model cannot be had as asked.
+        UserError: data, device or model cannot be had as asked, or not with the same bits each time.
     """
     config = with_fingerprint(config)
     path = Path(resume) if resume is not None else None
     try:
-        return _train(config, report, path)
-    except torch.OutOfMemoryError as error:
-        return OutcomeRecord(trial_id(config), "out_of_memory", str(error).splitlines()[0], 0)
+        with repeatable(device_of(config.device), config.deterministic):
+            return _train(config, report, path)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        return OutcomeRecord(trial_id(config), "out_of_memory", reason(error), 0)
 
 
 def _train(config: TrialConfig, report: Report, path: Path | None) -> OutcomeRecord:
@@ -120,8 +124,8 @@ def _epochs(trial: _Trial, report: Report, writer: checkpoint.Writer | None) -> 
     config = trial.config
     while (epoch := len(trial.history)) < config.epochs:
         record = _epoch(trial, epoch)
-        if reason := _not_finite(record):
-            return OutcomeRecord(trial.id, "diverged", f"{reason} in epoch {epoch + 1}", epoch)
+        if lost := _not_finite(record):
+            return OutcomeRecord(trial.id, "diverged", f"{lost} in epoch {epoch + 1}", epoch)
         trial.history.append(record)
         measured = _measure(trial, record.lr)
         if writer is not None:

@@ -11,7 +11,12 @@ import subprocess
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+    from trainers.config import TrialConfig
 
 #: What is written down of the installed packages.
 PACKAGES = (
@@ -53,6 +58,33 @@ def environment() -> dict[str, Any]:
         "cpu": _cpu_name(),
         "cpu_cores": os.cpu_count(),
         "gpus": gpu_names(),
+    }
+
+
+def arithmetic(config: TrialConfig, device: torch.device) -> dict[str, Any]:
+    """How a process computes a trial, as plain values: on what its last bits depend besides its config and code.
+
+    Args:
+        config: of the trial.
+        device: that it runs on.
+
+    Returns:
+        precision, that is used: a GPU before compute capability 8.0 and a CPU have no TF32, and take fp32 for it;
+        engine; deterministic; torch and cudnn, their versions, None where cuDNN is not used; processor, a GPU's name
+        or a CPU's widest vector instructions that torch uses; threads, None on a GPU.
+    """
+    import torch
+
+    gpu = device.type == "cuda"
+    tf32 = gpu and torch.cuda.get_device_capability(device) >= (8, 0)
+    return {
+        "precision": "fp32" if config.precision == "tf32" and not tf32 else config.precision,
+        "engine": getattr(config, "engine", "eager"),
+        "deterministic": config.deterministic,
+        "torch": torch.__version__,
+        "cudnn": torch.backends.cudnn.version() if gpu else None,
+        "processor": torch.cuda.get_device_name(device) if gpu else torch.backends.cpu.get_cpu_capability(),
+        "threads": None if gpu else torch.get_num_threads(),
     }
 
 

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+
+from trainers.errors import UserError
+
+#: Of cuBLAS, with which it gives the same bits each time: 8 buffers of 4,096 KiB.
+#: https://docs.nvidia.com/cuda/cublas/index.html#results-reproducibility
+_WORKSPACE = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 def stable_seed(*key: int | str) -> int:
@@ -41,3 +48,41 @@ def default_generators(device: torch.device, *key: int | str) -> Iterator[None]:
             with torch.cuda.device(each):
                 torch.cuda.manual_seed(stable_seed(*key))
         yield
+
+
+@contextmanager
+def repeatable(device: torch.device, wanted: bool) -> Iterator[None]:
+    """A block in which a GPU's kernels give the same bits each time, if that is wanted; on a CPU they always do.
+
+    Set for all trials is cuBLAS's workspace: torch looks for it at a process's first product, and once it has found
+    none, no later trial of that process can be deterministic.
+
+    Raises:
+        UserError: one of the kernels in the block has no form that does.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    name, value = _WORKSPACE
+    cudnn, workspace = torch.backends.cudnn, os.environ.get(name)
+    flags = cudnn.deterministic, cudnn.benchmark
+    strict = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    os.environ.setdefault(name, value)
+    if wanted:
+        cudnn.deterministic, cudnn.benchmark = True, False
+        torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    except RuntimeError as error:
+        if not wanted or "deterministic" not in str(error):
+            raise
+        first = str(error).partition(", but")[0].splitlines()[0]
+        raise UserError(
+            f"deterministic: must be false for this network on a GPU: {first}; set it so, take another model.name, "
+            "or device: cpu"
+        ) from None
+    finally:
+        cudnn.deterministic, cudnn.benchmark = flags
+        torch.use_deterministic_algorithms(strict[0], warn_only=strict[1])
+        if workspace is None:
+            os.environ.pop(name, None)

@@ -65,9 +65,9 @@ class Run:
         line = {"trial_id": trial_id, "number": number, "config": nested(base), "point": dotted, "seed": seed}
         self._file.append("trial", line)
 
-    def start(self, trial_id: str, epoch: int = 0, host: str = "h") -> None:
+    def start(self, trial_id: str, epoch: int = 0, host: str = "h", **values: Any) -> None:
         line = {"trial_id": trial_id, "time": 0.0, "host": host, "device": "cpu", "code_version": "abc"}
-        self._file.append("start", {**line, "epoch": epoch})
+        self._file.append("start", {**line, "epoch": epoch, **values})
 
     def epoch(self, trial_id: str, epoch: int, robust: float | None = None, **values: Any) -> None:
         given: dict[str, Any] = {"val_robust": robust, "test_robust": robust, "seconds": 2.0, **values}

@@ -98,6 +98,7 @@ CHANGED: dict[str, Any] = {
     "evaluation.step_size": 0.001,
     "evaluation.radius": 0.01,
     "evaluation.batch_size": 499,
+    "evaluation.precision": "bf16",
     "dynamics.every": 5,
     "dynamics.images": ({"dynamics.every": 5}, 400),
     "dynamics.eigenpairs": ({"dynamics.every": 5}, 4),
@@ -109,6 +110,7 @@ CHANGED: dict[str, Any] = {
     "dynamics.line": ({"dynamics.every": 5}, [1.0]),
     "seed": 1,
     "precision": "bf16",
+    "deterministic": True,
 }
 INERT = {
     "data.root": "/elsewhere",

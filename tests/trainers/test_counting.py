@@ -156,3 +156,15 @@ def test_rates_are_timed_and_leave_the_threads_as_they_were() -> None:
     assert 1e7 < training < 1e13
     assert 1e7 < evaluation < 1e13
     assert torch.get_num_threads() == before
+
+
+def test_an_attack_in_bf16_is_faster_and_the_passes_that_count_are_not() -> None:
+    evaluation = {"steps": 10, "restarts": 1}
+    exact = trial(evaluation=evaluation)
+    rough = trial(evaluation={**evaluation, "precision": "bf16"})
+    assert counting.evaluation_rate(exact, SMALL, 16.0, 1.0) == 1.0
+    flops = counting.epoch_flops(rough, SMALL, counting.work(rough, SMALL)._replace(forward=1.0, attack=21.0))[1]
+    held_out = SMALL.val_images + SMALL.test_images
+    seconds = held_out * 20 / 16 + held_out * 2 + SMALL.train_images
+    assert counting.evaluation_rate(rough, SMALL, 16.0, 1.0) == pytest.approx(flops / seconds)
+    assert counting.rates(rough, SMALL, threads=1, device="cpu")[1] > 1e7

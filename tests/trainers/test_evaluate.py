@@ -137,3 +137,43 @@ def test_a_loss_that_is_nan_stays_nan() -> None:
         model[1].weight.fill_(math.nan)
     assert math.isnan(evaluate.clean(model, SPLIT, 25, Engine(CPU)).loss)
     assert math.isnan(evaluate.robust(model, SPLIT, config(restarts=2), Engine(CPU), seeded()).loss)
+
+
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_attack_runs_in_its_precision_and_what_is_counted_in_fp32(precision: str, device: str) -> None:
+    model, where = network().to(device), torch.device(device)
+    split = Split(*(part.to(device) for part in labelled(network())))
+    passes: list[tuple[bool, torch.dtype]] = []
+    model.register_forward_hook(lambda module, images, out: passes.append((torch.is_grad_enabled(), out.dtype)))
+    trial = config(precision=precision, restarts=2)
+    evaluate.robust(model, split, trial, Engine(where), torch.Generator(device).manual_seed(7))
+    attacking = {dtype for grad, dtype in passes if grad}
+    assert attacking == {torch.float32 if precision == "fp32" else torch.bfloat16}
+    assert [dtype for grad, dtype in passes if not grad] == 3 * 2 * [torch.float32]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_an_attack_in_bf16_ends_near_the_one_in_fp32(device: str) -> None:
+    split = Split(*(part.to(device) for part in labelled(network())))
+    found = [
+        evaluate.robust(
+            network().to(device), split, config(precision=precision, restarts=4), Engine(torch.device(device)),
+            torch.Generator(device).manual_seed(7),
+        )
+        for precision in ("fp32", "bf16")
+    ]  # fmt: skip
+    assert found[0] != found[1]
+    assert found[1].accuracy == pytest.approx(found[0].accuracy, abs=3 / 60)
+    assert found[1].loss == pytest.approx(found[0].loss, rel=0.05)
+
+
+def test_the_precision_of_training_is_none_of_the_evaluation_s() -> None:
+    split, exact = labelled(network()), Engine(CPU)
+    found = [
+        evaluate.robust(network(), split, config(), engine, seeded(7)) for engine in (exact, Engine(CPU, "bf16"))
+    ]
+    assert found[0] == found[1]

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from trainers import batch_norm, objectives, weights
 from trainers.attacks import pgd
 from trainers.config import AttackConfig, ModelConfig, TrialConfig
-from trainers.engine import Engine, attacking, device_of, float32_products
+from trainers.engine import Engine, attacking, device_of
 from trainers.errors import UserError
 from trainers.models import registry
 from trainers.objectives import cross_entropy
@@ -238,14 +238,6 @@ def test_bf16_steps_stay_near_fp32_ones_and_leave_fp32_parameters() -> None:
     loss = one_step(exact, **parts).means()[1]
     assert one_step(rough, "bf16", **parts).means()[1] == pytest.approx(loss, rel=0.05)
     assert {parameter.dtype for parameter in rough.parameters()} == {torch.float32}
-
-
-def test_fp32_is_asked_for_and_given_back() -> None:
-    before = torch.backends.fp32_precision
-    with float32_products("fp32"):
-        assert torch.backends.fp32_precision == "ieee"
-        assert torch.backends.cudnn.conv.fp32_precision == "ieee"
-    assert torch.backends.fp32_precision == before
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")

@@ -21,6 +21,7 @@ from torch.overrides import TorchFunctionMode
 
 from trainers.dynamics.loss import FixedLoss
 from trainers.errors import UserError
+from trainers.memory import is_out_of_memory
 
 if TYPE_CHECKING:
     from curvlinops import HessianLinearOperator
@@ -168,7 +169,7 @@ def check(model: nn.Module, loss: FixedLoss, name: str) -> None:
     try:
         operator @ direction
     except RuntimeError as error:
-        if isinstance(error, torch.OutOfMemoryError):
+        if is_out_of_memory(error):
             raise
         first = str(error).splitlines()[0]
         raise UserError(

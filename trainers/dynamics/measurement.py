@@ -95,7 +95,7 @@ def _measured(
     level, robust = _level(model, loss, size)
     slope = gradient(model, loss, loss.parts(size))
     operator = curvature.hessian(model, loss, size)
-    start = torch.randn(len(slope), generator=generator("cpu", config.seed, "dynamics start"), dtype=slope.dtype)
+    start = torch.randn(len(slope), generator=generator("cpu", config.seed, "dynamics start")).to(slope)
     pairs = curvature.eigenpairs(operator, min(settings.eigenpairs, len(slope) - 1), start)
     trace = curvature.trace(
         operator, pairs, settings.probes, generator(engine.device, config.seed, epoch, "dynamics probes")
