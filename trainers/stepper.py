@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from trainers.engine import Engine, Mode
 from trainers.lock import locked
-from trainers.randomness import stable_seed
+from trainers.randomness import generator, stable_seed
 from trainers.step import Slots, Tally, training_step
 
 _log = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ class Stepper:
         self._model, self._seed = model, seed
         self._shared = _Shared(engine.device) if engine.captures else None
         self._graph = graph or (self._cuda_graph if engine.captures else None)
-        self._draws = [torch.Generator(engine.device) for _ in _PURPOSES]
+        self._draws = [generator(engine.device, purpose) for purpose in _PURPOSES]
         self._inputs: dict[int, tuple[Tensor, Tensor]] = {}
         self._seen: set[Hashable] = set()
         """Kinds of steps of which one has run."""
@@ -114,8 +114,8 @@ class Stepper:
         """
         self._slots, self._whole, self.preparing = slots, batch_size, 0.0
         self.tally.clear()
-        for purpose, generator in zip(_PURPOSES, self._draws, strict=True):
-            generator.manual_seed(stable_seed(self._seed, number, purpose))
+        for purpose, draws in zip(_PURPOSES, self._draws, strict=True):
+            draws.manual_seed(stable_seed(self._seed, number, purpose))
         stream = self._shared and self._shared.stream
         with self._alongside(stream) if stream else nullcontext():
             yield
@@ -190,7 +190,7 @@ class Stepper:
                 raise
             if parity != getattr(optimizer, "parity", None):
                 optimizer.replayed()  # type: ignore[attr-defined]
-            self._draws = [torch.Generator(self.engine.device) for _ in drawn]  # a capture holds the others
+            self._draws = [generator(self.engine.device, purpose) for purpose in _PURPOSES]  # a capture holds the others
             self._redraw(drawn)
             self._captured.clear()
             self._graph = None

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from trainers import augmentation, data, ladder, loop
+from trainers import augmentation, data, engine, ladder, loop, stepper, training
 from trainers.config import TrialConfig
 from trainers.dynamics import measurement
 from trainers.engine import Engine
@@ -35,10 +35,12 @@ class Card(TorchDispatchMode):
 
     def generator(self, device: torch.device | str, *key: int | str) -> torch.Generator:
         """What `trainers.randomness.generator` gives."""
-        found = torch.Generator().manual_seed(stable_seed(*key))
-        if device == CARD:
-            self.seeds.add(found.initial_seed())
-        return found
+        return torch.Generator().manual_seed(self.seed(*key) if device == CARD else stable_seed(*key))
+
+    def seed(self, *key: int | str) -> int:
+        """Of a generator on the card."""
+        self.seeds.add(stable_seed(*key))
+        return stable_seed(*key)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None) -> Any:
         given = kwargs or {}
@@ -60,10 +62,12 @@ class Card(TorchDispatchMode):
 def card(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A machine on which `auto` is the card."""
 
-    monkeypatch.setattr(loop, "device_of", lambda name: CARD)
+    for module in (loop, training, engine):
+        monkeypatch.setattr(module, "device_of", lambda name: CARD)
     with Card() as card:
-        for module in (loop, measurement, ladder, data, augmentation):
+        for module in (loop, stepper, measurement, ladder, data, augmentation):
             monkeypatch.setattr(module, "generator", card.generator)
+        monkeypatch.setattr(stepper, "stable_seed", card.seed)
         yield
 
 
@@ -75,6 +79,7 @@ def config(**values: Any) -> TrialConfig:
         "epochs": 2,
         "attack": {"steps": 2},
         "evaluation": {"steps": 2, "batch_size": 16},
+        "engine": "eager",
     }
     return TrialConfig.model_validate(small | values)
 

@@ -15,12 +15,13 @@ import pytest
 import torch
 
 from trainers import checkpoint as checkpoints
-from trainers import loop
+from trainers import loop, stepper, training
 from trainers.config import TrialConfig
 from trainers.engine import Engine
 from trainers.errors import UserError
 from trainers.evaluate import Evaluation
 from trainers.loop import train
+from trainers.randomness import stable_seed
 from trainers.record import METRICS, EpochRecord
 
 TIMES = {"seconds": 0.0, "evaluation_seconds": 0.0, "samples_per_second": 0.0, "peak_memory_bytes": 0}
@@ -90,7 +91,7 @@ def test_nothing_waits_for_the_device_inside_an_epoch(
     objective: str, optimizer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps = []
-    step, after_step = loop.training_step, loop.Averaging.after_step
+    step, after_step = stepper.training_step, loop.Averaging.after_step
 
     def waits(tensor: torch.Tensor, *args: object) -> None:
         raise AssertionError("waits for the device")
@@ -108,7 +109,7 @@ def test_nothing_waits_for_the_device_inside_an_epoch(
                 banned.setattr(torch.Tensor, name, waits)
             after_step(averaging, model, epoch)
 
-    monkeypatch.setattr(loop, "training_step", counted)
+    monkeypatch.setattr(stepper, "training_step", counted)
     monkeypatch.setattr(loop.Averaging, "after_step", averaged)
     run(
         config(
@@ -173,7 +174,7 @@ class Watched:
 def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
     """Epochs that train and evaluate nothing."""
     found = Watched()
-    made, seeded, images, slot = loop.generator, loop.default_generators, loop.batches, loop.weights.build
+    made, seeded, images, slot = loop.generator, training.default_generators, training.batches, training.weights.build
 
     def step(model: Any, slots: Any, images: Any, labels: Any, *rest: Any) -> None:
         found.clock += 1
@@ -191,19 +192,21 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
 
         return measured
 
-    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: found.clock))
-    monkeypatch.setattr(loop, "training_step", step)
+    for module in (loop, training):
+        monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: found.clock))
+    monkeypatch.setattr(stepper, "training_step", step)
     monkeypatch.setattr(loop.evaluate, "clean", evaluation(10, 0.5, 2.5))
     monkeypatch.setattr(loop.evaluate, "robust", evaluation(100, 0.25, 3.5))
     monkeypatch.setattr(loop, "generator", lambda device, *key: (found.keys.append(key), made(device, *key))[1])
+    monkeypatch.setattr(stepper, "stable_seed", lambda *key: (found.keys.append(key), stable_seed(*key))[1])
     monkeypatch.setattr(
-        loop, "default_generators", lambda device, *key: (found.keys.append(key), seeded(device, *key))[1]
+        training, "default_generators", lambda device, *key: (found.keys.append(key), seeded(device, *key))[1]
     )
     monkeypatch.setattr(
-        loop, "batches", lambda split, size, **how: (found.passes.append(how), images(split, size, **how))[1]
+        training, "batches", lambda split, size, **how: (found.passes.append(how), images(split, size, **how))[1]
     )
     monkeypatch.setattr(
-        loop.weights, "build", lambda settings, epoch: (found.perturbed.append(epoch), slot(settings, epoch))[1]
+        training.weights, "build", lambda settings, epoch: (found.perturbed.append(epoch), slot(settings, epoch))[1]
     )
     return found
 
@@ -302,7 +305,7 @@ def test_running_out_of_memory_is_an_outcome(monkeypatch: pytest.MonkeyPatch) ->
     def full(*args: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nmore")
 
-    monkeypatch.setattr(loop, "training_step", full)
+    monkeypatch.setattr(stepper, "training_step", full)
     outcome = train(config(), lambda record: None)
     assert outcome.outcome == "out_of_memory"
     assert outcome.reason == "CUDA out of memory. Tried to allocate 2 GiB"

@@ -56,7 +56,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     def fail(*unused: object) -> None:
         raise error
 
-    monkeypatch.setattr(loop, "_pass", fail)
+    monkeypatch.setattr(loop.Training, "epoch", fail)
 
 
 @pytest.mark.parametrize("error", SHORT, ids=repr)
