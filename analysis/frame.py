@@ -16,7 +16,7 @@ from pandas import DataFrame
 
 from analysis.slots import KEYS, PARTS, Slots
 from trainers.config import TrialConfig, leaves
-from trainers.record import FINISHED, METRICS, EpochRecord, finished, read
+from trainers.record import FINISHED, METRICS, EpochRecord, finished, read, spent
 
 #: The axes every frame has, swept or not.
 BASE_AXES: tuple[str, ...] = ("model.name", "optimizer.name", "optimizer.lr", "batch_size")
@@ -82,6 +82,7 @@ UNITS: dict[str, str] = {
     "seconds": "s",
     "evaluation_seconds": "s",
     "checkpoint_seconds": "s",
+    "preparing_seconds": "s",
     "samples_per_second": "images/s",
     "peak_memory_bytes": "B",
     "attempts": "starts",
@@ -478,8 +479,7 @@ def _best(epochs: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
 
 
 def _seconds(epochs: Sequence[Mapping[str, Any]]) -> float:
-    parts = ("seconds", "evaluation_seconds", "checkpoint_seconds")
-    return float(sum(epoch.get(part, 0.0) for epoch in epochs for part in parts))
+    return sum(map(spent, epochs))
 
 
 def _numbers(values: Any) -> NDArray[np.float64]:

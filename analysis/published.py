@@ -83,7 +83,15 @@ def load_trials() -> DataFrame:
 def load_epochs() -> DataFrame:
     """One row an epoch: the curves of Figures 2 and 5, of any other trial its last epoch alone."""
     unmeasured = dict.fromkeys(
-        ("lr", "seconds", "evaluation_seconds", "checkpoint_seconds", "samples_per_second", "peak_memory_bytes"),
+        (
+            "lr",
+            "seconds",
+            "evaluation_seconds",
+            "checkpoint_seconds",
+            "preparing_seconds",
+            "samples_per_second",
+            "peak_memory_bytes",
+        ),
         np.nan,
     )
     return epochs_of(_records()).assign(outcome=_ENDED, **unmeasured)

@@ -186,7 +186,7 @@ def trial_seconds(records: Iterable[Mapping[str, Any]], claim: str) -> float:
         if record["record"] == "launch":
             deciding = decided_by(str(record.get("command", ""))) == claim
         elif record["record"] == "epoch" and deciding:
-            total += record["seconds"] + record["evaluation_seconds"] + record.get("checkpoint_seconds", 0.0)
+            total += spent(record)
     return total
 
 

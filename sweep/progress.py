@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from trainers.fields import number_text
-from trainers.record import FINISHED, DynamicsRecord, EpochRecord, dynamics_record, epoch_record, finished
+from trainers.record import FINISHED, DynamicsRecord, EpochRecord, dynamics_record, epoch_record, finished, spent
 
 #: Every state of a trial, in the order shown: its outcome, or what the lack of one means.
 STATES = (
@@ -127,7 +127,7 @@ class Progress:
             trial.outcome, trial.reason, trial.finished = None, "", False
             trial.code_version = record["code_version"]
         elif record["record"] == "epoch":
-            trial.seconds += record["seconds"] + record["evaluation_seconds"] + record.get("checkpoint_seconds", 0.0)
+            trial.seconds += spent(record)
             trial.trained += 1
             trial.epoch = record["epoch"]
             if trial.epoch >= trial.last.get("epoch", 0):  # not one that was lost and comes late

@@ -99,8 +99,8 @@ def _copied(value: Any, devices: set[torch.device]) -> Any:
     if not isinstance(value, Tensor):
         return value
     tensor = value.detach()
-    if tensor.device.type == "cpu":
-        return tensor.clone()
+    if not tensor.is_cuda:
+        return tensor.to("cpu", copy=True)
     devices.add(tensor.device)
     return torch.empty_like(tensor, device="cpu", pin_memory=True).copy_(tensor, non_blocking=True)
 

@@ -309,8 +309,8 @@ class EvaluationConfig(Frozen):
     batch_size: Whole = Field(500, gt=0, description="Images a forward pass; 1.")
     precision: Literal["fp32", "bf16"] = Field(
         "fp32",
-        description="Of the attack's passes: bf16 is some times faster on a GPU, and a slightly other attack. Whether an "
-        "image is right is always said in fp32. [own: fp32]",
+        description="Of the attack's passes while training is evaluated; what counts an image right is a pass in fp32. "
+        "bf16: for a GPU, and a slightly other attack. [own: fp32]",
     )
 
     @model_validator(mode="after")
@@ -374,7 +374,7 @@ class CheckpointConfig(Frozen):
 
 
 class TrialConfig(Frozen):
-    """One training run. Two trials with the same `trial_id` give the same numbers.
+    """One training run. Two trials with the same `trial_id` give the same numbers on one kind of processor.
 
     `model_fields_set`, and so `model_dump(exclude_unset=True)`, holds what was set, not what its preset filled in.
     """

@@ -66,7 +66,8 @@ def work(config: TrialConfig, shape: Shape) -> Work:
 @functools.cache
 def _same_for_all() -> dict[str, object]:
     """Parts of a trial that change nothing of its `Work`."""
-    parts = ("data", "batch_size", "optimizer", "schedule", "averaging", "dynamics", "seed", "precision", "keep", "deterministic")
+    arithmetic = ("precision", "deterministic")
+    parts = ("data", "batch_size", "optimizer", "schedule", "averaging", "dynamics", "seed", "keep", *arithmetic)
     plain = TrialConfig().resolved()
     return {name: getattr(plain, name) for name in parts}
 
@@ -103,7 +104,7 @@ def epoch_flops(config: TrialConfig, shape: Shape, cost: Work) -> tuple[float, f
 
 
 def evaluation_rate(config: TrialConfig, shape: Shape, attacking: float, exact: float) -> float:
-    """FLOPs a second of a trial's evaluations: of the attack's passes `attacking`, and of all others, in fp32, `exact`."""
+    """FLOPs a second of a trial's evaluations: `attacking` of the attack's passes, `exact` of all others, in fp32."""
     settings = config.evaluation
     if settings.precision == "fp32":
         return exact
@@ -111,7 +112,8 @@ def evaluation_rate(config: TrialConfig, shape: Shape, attacking: float, exact: 
     held_out = networks * sum(getattr(shape, f"{name}_images") for name in settings.splits if name != "train")
     fast = held_out * settings.restarts * 2 * settings.steps
     slow = held_out * (settings.restarts + 1) + (shape.train_images if "train" in settings.splits else 0)
-    return (fast + slow) / (fast / attacking + slow / exact)
+    found: float = (fast + slow) / (fast / attacking + slow / exact)
+    return found
 
 
 def memory(config: TrialConfig, shape: Shape, cost: Work) -> float:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-#: What torch's other errors say, in lower case: of the driver, of Triton and at CUDA's start; of cuBLAS; of cuDNN before
-#: version 9 and since; of torch's allocator on a CPU.
+#: What torch's other errors say, in lower case: of the driver, of Triton and at CUDA's start; of cuBLAS; of cuDNN 8 and
+#: 9; of torch's allocator on a CPU.
 _TEXTS = (
     "out of memory",
     "cublas_status_alloc_failed",

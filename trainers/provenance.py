@@ -82,7 +82,7 @@ def arithmetic(config: TrialConfig, device: torch.device) -> dict[str, Any]:
         "engine": getattr(config, "engine", "eager"),
         "deterministic": config.deterministic,
         "torch": torch.__version__,
-        "cudnn": torch.backends.cudnn.version() if gpu else None,
+        "cudnn": torch.backends.cudnn.version() if gpu else None,  # type: ignore[no-untyped-call]
         "processor": torch.cuda.get_device_name(device) if gpu else torch.backends.cpu.get_cpu_capability(),
         "threads": None if gpu else torch.get_num_threads(),
     }

@@ -116,6 +116,11 @@ class EpochRecord:
     """GPU: most memory allocated during the epoch. CPU: the process's high-water mark."""
 
 
+def spent(epoch: Mapping[str, Any]) -> float:
+    """All that an epoch's line took, s; records of older code lack some of its parts."""
+    return float(sum(epoch.get(f"{part}seconds", 0.0) for part in ("", "preparing_", "evaluation_", "checkpoint_")))
+
+
 Row: TypeAlias = tuple[float | None, ...]
 """Numbers in a fixed order; None: not finite."""
 

@@ -190,7 +190,9 @@ class Stepper:
                 raise
             if parity != getattr(optimizer, "parity", None):
                 optimizer.replayed()  # type: ignore[attr-defined]
-            self._draws = [generator(self.engine.device, purpose) for purpose in _PURPOSES]  # a capture holds the others
+            self._draws = [
+                generator(self.engine.device, purpose) for purpose in _PURPOSES
+            ]  # a capture holds the others
             self._redraw(drawn)
             self._captured.clear()
             self._graph = None

@@ -316,7 +316,7 @@ def test_the_seconds_of_checkpoints_have_a_column_in_which_records_that_lack_the
     older = next(record for record in records if record["record"] == "epoch")
     del older["checkpoint_seconds"]
     assert epochs_of(records)["checkpoint_seconds"].fillna(-1.0).tolist() == [-1.0, 0.25]
-    assert trials_of(records)["seconds"].tolist() == [0.25]
+    assert trials_of(records)["seconds"].tolist() == [2 * 2.0 + 0.25]
     assert UNITS["checkpoint_seconds"] == "s"
 
 

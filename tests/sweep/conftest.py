@@ -114,6 +114,7 @@ INCIDENTAL = [
     "seconds",
     "evaluation_seconds",
     "checkpoint_seconds",
+    "preparing_seconds",
     "samples_per_second",
     "peak_memory_bytes",
     "host",

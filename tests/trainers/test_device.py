@@ -90,7 +90,9 @@ DYNAMICS = {"every": 1, "images": 10, "eigenpairs": 2, "probes": 2, "batches": 4
 @pytest.mark.parametrize(("name", "batch_norm"), [("pgd_at", "eval"), ("avmixup", "train")])
 def test_dynamics_are_measured_where_the_network_is(card: None, name: str, batch_norm: str) -> None:
     records: list[EpochRecord | DynamicsRecord] = []
-    trial = config(epochs=1, objective={"name": name}, dynamics=DYNAMICS | {"batch_norm": batch_norm, "batch_sizes": [4]})
+    trial = config(
+        epochs=1, objective={"name": name}, dynamics=DYNAMICS | {"batch_norm": batch_norm, "batch_sizes": [4]}
+    )
     outcome = train(trial, records.append)
     assert outcome.outcome == "completed", outcome
     assert [record.epoch for record in records if isinstance(record, DynamicsRecord)] == [0, 1]

@@ -173,7 +173,5 @@ def test_an_attack_in_bf16_ends_near_the_one_in_fp32(device: str) -> None:
 
 def test_the_precision_of_training_is_none_of_the_evaluation_s() -> None:
     split, exact = labelled(network()), Engine(CPU)
-    found = [
-        evaluate.robust(network(), split, config(), engine, seeded(7)) for engine in (exact, Engine(CPU, "bf16"))
-    ]
+    found = [evaluate.robust(network(), split, config(), engine, seeded(7)) for engine in (exact, Engine(CPU, "bf16"))]
     assert found[0] == found[1]

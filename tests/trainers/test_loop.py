@@ -159,8 +159,8 @@ class Watched:
     """Of every step."""
     modes: list[bool] = field(default_factory=list)
     """Whether the network was in train mode, at every step."""
-    evaluated: list[tuple[bool, str, str]] = field(default_factory=list)
-    """Of every evaluation: train mode, precision of the engine, and of torch's products."""
+    evaluated: list[tuple[bool, str, bool]] = field(default_factory=list)
+    """Of every evaluation: train mode, precision of the engine, and whether cuDNN may take TF32."""
     models: list[Any] = field(default_factory=list)
     keys: list[tuple[Any, ...]] = field(default_factory=list)
     """Of every generator."""
@@ -186,7 +186,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
         def measured(model: Any, split: Any, *rest: Any) -> Evaluation:
             found.clock += seconds
             (engine,) = (each for each in rest if isinstance(each, Engine))
-            found.evaluated.append((model.training, engine.precision, torch.backends.fp32_precision))
+            found.evaluated.append((model.training, engine.precision, torch.backends.cudnn.allow_tf32))
             found.models.append(model)
             return Evaluation(accuracy, loss)
 
@@ -240,7 +240,7 @@ def test_training_is_in_train_mode_and_evaluation_in_eval_mode_and_fp32_also_of_
     averaging = {"name": "swa", "start": 1}
     train(config(epochs=2, precision=precision, averaging=averaging), lambda record: None)
     assert watched.modes == [True] * 2 * 3
-    assert watched.evaluated == [(False, "fp32", "ieee")] * (5 + 5 + 4)
+    assert watched.evaluated == [(False, "fp32", False)] * (5 + 5 + 4)
     raw, averaged = watched.models[0], watched.models[-1]
     assert raw is not averaged
     assert [model is raw for model in watched.models] == [True] * 10 + [False] * 4

@@ -1,8 +1,9 @@
-"""A GPU's kernels that give the same bits each time: asked for, given back, and refused in one line where there are none."""
+"""A GPU's kernels that give the same bits each time: asked for, given back, refused where there are none."""
 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -100,10 +101,8 @@ def run(trial: TrialConfig, path: Path | None = None, stop_after: int | None = N
         if len(found) == stop_after:
             raise Stopped
 
-    try:
+    with suppress(Stopped):
         train(trial, report, path)
-    except Stopped:
-        pass
     return found
 
 
