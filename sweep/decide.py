@@ -37,6 +37,7 @@ from sweep.signals import EXIT_INTERRUPTED, Interrupted, Interrupts
 from trainers.errors import UserError
 from trainers.identity import identity
 from trainers.provenance import code_version
+from trainers.record import spent
 
 #: Blocks in a row that may add no replicate before it is given up: their trials diverge.
 _PATIENCE = 2

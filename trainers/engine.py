@@ -26,8 +26,8 @@ from trainers.errors import UserError
 Precision = Literal["fp32", "tf32", "bf16"]
 Mode = Literal["eager", "graph", "compile"]
 
-#: Training images that a trial sees in all, from which `auto` compiles on a GPU: PreActResNet-18 on an H100 in bf16 wins
-#: back in half as many what compiling takes once on a machine (benchmarks/gpu/NOTES.md).
+#: Training images that a trial sees in all, from which `auto` compiles on a GPU: on an H100 a PreActResNet-18 in bf16
+#: wins back in half as many what compiling takes once on a machine (benchmarks/gpu/NOTES.md).
 _WORTH_COMPILING = 1_000_000
 
 #: Variants of a network's pass that may be compiled in a process before torch.compile gives up on it: train and eval
