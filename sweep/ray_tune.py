@@ -6,6 +6,7 @@ Tune's own restore, loggers and signal handling are not used: they lose early-st
 from __future__ import annotations
 
 import logging
+import os
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -172,12 +173,14 @@ def _quiet(log: Path) -> Iterator[None]:
 
 
 def _trainable(values: dict[str, Any]) -> None:
-    run_trial(
+    """One trial; a process whose GPU no longer answers ends after it, for Tune would give it the next one."""
+    if not run_trial(
         values["trial"],
         Path(values["directory"]),
         values["threads"],
-        lambda message: tune.report({"message": message}),
-    )
+        lambda message: tune.report({"message": message}),  # which returns once the driver has taken it
+    ):
+        os._exit(1)
 
 
 class _NotSaved:
@@ -218,6 +221,7 @@ class _JournalCallback(_NotSaved, tune.Callback):
 
     def __init__(self, journal: Journal, searcher: _JournalSearcher, each_step: Callable[[], None]) -> None:
         self._journal, self._names, self._each_step = journal, searcher.names, each_step
+        self._ended: set[str] = set()
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         self._each_step()
@@ -226,9 +230,14 @@ class _JournalCallback(_NotSaved, tune.Callback):
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         self._journal.take(result["message"])
+        if result["message"]["record"] == "outcome":
+            self._ended.add(trial.trial_id)
+            trial.max_failures = 0  # what becomes of its process now is no reason to start it again
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """The worker died more often than it may be restarted."""
+        """The worker died more often than it may be restarted, or after the trial had ended."""
+        if trial.trial_id in self._ended:
+            return
         text = Path(trial.error_file).read_text() if trial.error_file else ""
         last = (text.strip().splitlines() or ["no error file"])[-1]
         self._journal.fail(self._names[trial.trial_id], f"its process died {RESTARTS + 1} times: {last}")

@@ -14,7 +14,7 @@ from trainers.errors import UserError
 from trainers.files import checkpoint_path
 from trainers.identity import trial_id
 from trainers.provenance import code_version, host
-from trainers.record import DynamicsRecord, EpochRecord, OutcomeRecord
+from trainers.record import FINISHED, DynamicsRecord, EpochRecord, OutcomeRecord
 
 #: A record's values with its kind under `record`: start, epoch, dynamics or outcome.
 Message = dict[str, Any]
@@ -38,7 +38,7 @@ def trial_values(config: TrialConfig, resources: ResourcesConfig) -> tuple[dict[
     return values, max(1, int(resources.cpu))
 
 
-def run_trial(values: Mapping[str, Any], directory: Path, threads: int, send: Callable[[Message], None]) -> None:
+def run_trial(values: Mapping[str, Any], directory: Path, threads: int, send: Callable[[Message], None]) -> bool:
     """Trains one trial and sends what happens: a start, its epochs and their dynamics, its outcome.
 
     Args:
@@ -46,15 +46,20 @@ def run_trial(values: Mapping[str, Any], directory: Path, threads: int, send: Ca
         directory: of the run; holds the checkpoint and, if the trial fails, its log.
         threads: that torch may use; the same number gives the same numbers.
         send: takes each message; may raise to end the trial.
+
+    Returns:
+        whether this process can run another trial: its GPU still answers.
     """
     import torch
 
+    from trainers import cards
     from trainers.engine import device_of
     from trainers.loop import train
 
     config = TrialConfig.model_validate(values)
     name = trial_id(config)
     torch.set_num_threads(threads)
+    device = torch.device("cpu")
     try:
         device = device_of(config.device)
         kind = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
@@ -69,7 +74,9 @@ def run_trial(values: Mapping[str, Any], directory: Path, threads: int, send: Ca
         outcome = OutcomeRecord(name, "failed", str(error), 0)
     except Exception as error:
         outcome = _failed(name, error, log_path(directory, name))
+    usable = outcome.outcome in FINISHED or cards.answers(device)
     send({"record": "outcome", **asdict(outcome)})
+    return usable
 
 
 def _kind(record: EpochRecord | DynamicsRecord) -> str:
