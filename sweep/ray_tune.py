@@ -179,6 +179,7 @@ def _trainable(values: dict[str, Any]) -> None:
         Path(values["directory"]),
         values["threads"],
         lambda message: tune.report({"message": message}),  # which returns once the driver has taken it
+        values["share"],
     ):
         os._exit(1)
 
@@ -204,7 +205,8 @@ class _JournalSearcher(_NotSaved, Searcher):
             return Searcher.FINISHED  # type: ignore[return-value]
         self.names[trial_id] = trial.id
         values, threads = trial_values(trial.config, self._resources)
-        return {"trial": values, "threads": threads, "directory": str(self._journal.directory.absolute())}
+        directory = str(self._journal.directory.absolute())
+        return {"trial": values, "threads": threads, "directory": directory, "share": self._resources.gpu}
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
         """The journal has been told by the trial's own outcome."""

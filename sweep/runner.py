@@ -141,7 +141,7 @@ def _in_this_process(launch: _Launch, address: str | None) -> int:
     def trials() -> None:
         while (trial := journal.next()) is not None:
             values, threads = trial_values(trial.config, config.resources)
-            if not run_trial(values, journal.directory, threads, send):
+            if not run_trial(values, journal.directory, threads, send, config.resources.gpu):
                 say(launch._console, f"trial {trial.id}: {LOST}")
                 return
 

@@ -14,7 +14,7 @@ from trainers.errors import UserError
 from trainers.files import checkpoint_path
 from trainers.identity import trial_id
 from trainers.provenance import code_version, host
-from trainers.record import FINISHED, DynamicsRecord, EpochRecord, OutcomeRecord
+from trainers.record import DynamicsRecord, EpochRecord, OutcomeRecord
 
 #: A record's values with its kind under `record`: start, epoch, dynamics or outcome.
 Message = dict[str, Any]
@@ -38,7 +38,9 @@ def trial_values(config: TrialConfig, resources: ResourcesConfig) -> tuple[dict[
     return values, max(1, int(resources.cpu))
 
 
-def run_trial(values: Mapping[str, Any], directory: Path, threads: int, send: Callable[[Message], None]) -> bool:
+def run_trial(
+    values: Mapping[str, Any], directory: Path, threads: int, send: Callable[[Message], None], share: float = 1
+) -> bool:
     """Trains one trial and sends what happens: a start, its epochs and their dynamics, its outcome.
 
     Args:
@@ -46,6 +48,7 @@ def run_trial(values: Mapping[str, Any], directory: Path, threads: int, send: Ca
         directory: of the run; holds the checkpoint and, if the trial fails, its log.
         threads: that torch may use; the same number gives the same numbers.
         send: takes each message; may raise to end the trial.
+        share: of a GPU's memory that the trial may take.
 
     Returns:
         whether this process can run another trial: its GPU still answers.
@@ -62,6 +65,8 @@ def run_trial(values: Mapping[str, Any], directory: Path, threads: int, send: Ca
     device = torch.device("cpu")
     try:
         device = device_of(config.device)
+        cards.freed(device)
+        cards.limit(device, share)
         kind = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
         about = {"trial_id": name, "host": host(), "device": kind, "code_version": code_version()}
         send({"record": "start", **about})
@@ -74,7 +79,7 @@ def run_trial(values: Mapping[str, Any], directory: Path, threads: int, send: Ca
         outcome = OutcomeRecord(name, "failed", str(error), 0)
     except Exception as error:
         outcome = _failed(name, error, log_path(directory, name))
-    usable = outcome.outcome in FINISHED or cards.answers(device)
+    usable = cards.freed(device)  # not within `except`, where the error holds the frames, and they the model
     send({"record": "outcome", **asdict(outcome)})
     return usable
 

@@ -20,7 +20,7 @@ schedules      the learning rate over the epochs
 averaging      EMA and SWA weights beside the raw ones
 step           the one training step, over the four slots
 engine         how a step runs fast: precision, memory format, frozen parameters
-cards          a process and its GPU: whether it still answers
+cards          a process and its GPU: the memory it may take and gives back, whether it still answers
 evaluate       clean and robust accuracy of a split, while training
 dynamics       curvature, gradient noise and straight lines, measured along a run
 ladder         clean, FGSM, PGD, CW, APGD, AutoAttack on a trained network

@@ -153,7 +153,7 @@ def _in_a_process_that_lr_0_1_poisons(values: dict[str, Any]) -> None:
     with Path(values["directory"], "processes").open("a") as file:
         file.write(f"{lr} {os.getpid()}\n")
     if lr == 0.1:
-        loop.train, cards.answers = broken, lambda device: False
+        loop.train, cards.freed = broken, lambda device: False
     ray_tune._trainable(values)
 
 

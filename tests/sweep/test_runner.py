@@ -89,7 +89,7 @@ def test_in_this_process_a_gpu_that_answers_no_more_ends_the_launch_and_the_same
 
     with monkeypatch.context() as patch:
         patch.setattr("trainers.loop.train", broken)
-        patch.setattr("trainers.cards.answers", lambda device: False)
+        patch.setattr("trainers.cards.freed", lambda device: False)
         code, text = launch(tiny(), tmp_path, serial=True)
     assert code == 1
     trials = load_trials(tmp_path)
