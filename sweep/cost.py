@@ -112,7 +112,7 @@ def _rates(
     if rate is not None:
         return dict.fromkeys(works, _Rate(rate, rate)), "--rate"
     if resources.gpu and not torch.cuda.is_available():
-        part = min(resources.gpu, 1) * SHARE
+        part = resources.gpu * SHARE
         precision = "/".join(dict.fromkeys(trial.precision for trial in works))
         how = f"assumed: a third of the peak of an {CARD} in {precision}; --rate TFLOPS takes another"
         return {trial: _Rate(part * PEAK[trial.precision], part * PEAK["fp32"]) for trial in works}, how
