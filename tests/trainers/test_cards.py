@@ -131,3 +131,21 @@ def test_cuda_takes_no_more_of_a_process_than_is_kept_for_it() -> None:
         process.communicate("\n")
     print(f"CUDA's own part of a process: {taken / 2**20:.0f} MiB")
     assert 0 < taken <= cards.CONTEXT
+
+
+#: What a launch's or an evaluation's own process asks of CUDA.
+ASKING = """
+import torch
+from trainers.engine import device_of
+from trainers.provenance import environment
+assert environment()["gpus"]
+assert device_of("auto").type == "cuda"
+print(torch._C._cuda_hasPrimaryContext(0))
+"""
+
+
+@pytest.mark.gpu
+def test_asking_what_cards_there_are_takes_nothing_of_them() -> None:
+    """Else a launch would hold memory of the card that its trials need, and all of one in exclusive mode."""
+    run = subprocess.run([sys.executable, "-c", ASKING], capture_output=True, text=True, check=False)
+    assert run.stdout == "False\n", run.stderr
