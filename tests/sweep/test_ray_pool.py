@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -106,3 +108,30 @@ def test_at_the_end_of_the_block_its_processes_are_gone_in_the_middle_of_their_j
         wait_until(lambda: begun.exists() and begun.read_text() != "")
         raise KeyboardInterrupt
     wait_until(lambda: not psutil.pid_exists(int(begun.read_text())))
+
+
+#: Two jobs in turn on a node with a GPU in name alone; each prints its process and the GPU that Ray gave it.
+ON_A_GPU = """
+import os
+from ray.cluster_utils import Cluster
+from sweep.config import ResourcesConfig
+from sweep.ray_pool import Pool
+cluster = Cluster(initialize_head=True, connect=True, head_node_args={"num_cpus": 1, "num_gpus": 1})
+work = lambda values: ((os.getpid(), os.environ.get("CUDA_VISIBLE_DEVICES")), True)
+with Pool(work, ResourcesConfig(gpu=1), 0) as pool:
+    for job in "ab":
+        pool.start(job, {})
+        for _, (process, gpu) in pool.ended(60):
+            print("job", process, gpu)
+cluster.shutdown()
+"""
+
+
+@pytest.mark.slow
+def test_jobs_that_ask_for_a_gpu_stay_in_their_process_too() -> None:
+    """Ray gives each task that asks for one a new process."""
+    run = subprocess.run([sys.executable, "-c", ON_A_GPU], capture_output=True, text=True, timeout=300, check=False)
+    began = [line.split()[1:] for line in run.stdout.splitlines() if line.startswith("job ")]
+    assert len(began) == 2, run.stderr
+    assert began[0] == began[1]
+    assert began[0][1] == "0"
