@@ -18,6 +18,7 @@ bell             tells its trials to write their checkpoints, when the launch st
 runner           a launch, through Ray Tune or in this process
 evaluation_plan  which trained networks, attacks and images, and what of it is recorded
 chunk            one chunk of images of an evaluation as a process runs it
+ray_pool         jobs on Ray by processes that stay, such as those chunks
 evaluation       an evaluation, through Ray or in this process
 decide           launches seed after seed until a claim is decided
 signals          Ctrl-C and SIGTERM

@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sweep.config import ResourcesConfig
 from sweep.evaluation_plan import Chunk, Evaluation
 from sweep.trial import log_path, logged, trial_values
+from trainers import cards
 from trainers.config import TrialConfig
+from trainers.engine import device_of
 from trainers.errors import UserError
 from trainers.files import checkpoint_path
 from trainers.ladder import PACKAGE, LadderAttack
@@ -26,36 +28,47 @@ def chunk_values(directory: Path, evaluation: Evaluation, chunk: Chunk, resource
         "directory": str(directory.absolute()),
         "config": values,
         "threads": threads,
+        "share": resources.gpu,
         "attack": evaluation.attack.model_dump(mode="json"),
         "record": {**evaluation.named(), "first": chunk.first, "images": chunk.images},
     }
 
 
-def run_chunk(values: Mapping[str, Any]) -> EvaluationRecord | str:
-    """Evaluates one chunk.
+class Ended(NamedTuple):
+    """What became of a chunk, and of the process that ran it."""
+
+    result: EvaluationRecord | str
+    """Its record; or in one line why there is none."""
+    usable: bool
+    """Whether the process can run another: its GPU still answers."""
+
+
+def run_chunk(values: Mapping[str, Any]) -> Ended:
+    """Evaluates one chunk; the traceback of what is not the user's mistake is then in the trial's log.
 
     Args:
         values: from `chunk_values`.
-
-    Returns:
-        its record; or in one line why there is none, the traceback of what is not the user's mistake then being in
-        the trial's log.
     """
     import torch
 
     from trainers.memory import is_out_of_memory, reason
 
     torch.set_num_threads(values["threads"])
+    device = torch.device("cpu")
+    result: EvaluationRecord | str
     try:
-        return _record(values)
+        device = device_of(values["config"]["device"])
+        cards.limit(device, values["share"])
+        result = _record(values)
     except UserError as error:
-        return str(error)
+        result = str(error)
     except Exception as error:
         if is_out_of_memory(error):
             return f"out of memory: {reason(error)}"
         first = (str(error).splitlines() or [""])[0]
         log = log_path(Path(values["directory"]), values["record"]["trial_id"])
-        return f"{type(error).__name__}: {first}{logged(error, log)}"
+        result = f"{type(error).__name__}: {first}{logged(error, log)}"
+    return Ended(result, cards.freed(device))
 
 
 def _record(values: Mapping[str, Any]) -> EvaluationRecord:

@@ -50,12 +50,20 @@ class ResourcesConfig(Frozen):
     """What one trial takes of a machine; a GPU may be shared: gpu: 0.5 runs two trials on each."""
 
     cpu: Number = Field(1, gt=0, description="CPU cores, and torch threads (at least 1).")
-    gpu: Number = Field(0, ge=0, description="GPUs, or the share of one.")
+    gpu: Number = Field(
+        0,
+        ge=0,
+        description="1, or the share of one, of whose memory it then gets no more.",
+        json_schema_extra={"maximum": 1},
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.gpu > 1 and not self.gpu.is_integer():
-            raise ValueError(f"gpu: must be a whole number, or a share below 1; got {self.gpu!r}")
+        if self.gpu > 1:
+            raise ValueError(
+                f"gpu: must be <= 1, got {self.gpu:g}: a trial runs on one GPU yet, and further ones would idle; "
+                "set resources.gpu=1, and trials run side by side"
+            )
         return self
 
 

@@ -24,6 +24,8 @@ from trainers.record import EpochRecord
 CARD, SHARE = "A100", 1 / 3
 PEAK = {"fp32": 19.5e12, "tf32": 156e12, "bf16": 312e12}
 
+_BUSY = "as busy as it is now; --rate TFLOPS takes another"
+
 #: A trial that is left to run, and its epochs: a fraction where it stands for several not known yet.
 Left = tuple[TrialConfig, float]
 
@@ -111,15 +113,31 @@ def _rates(
     """The rate of each trial, and where it comes from."""
     if rate is not None:
         return dict.fromkeys(works, _Rate(rate, rate)), "--rate"
-    if resources.gpu and not torch.cuda.is_available():
-        part = min(resources.gpu, 1) * SHARE
-        precision = "/".join(dict.fromkeys(trial.precision for trial in works))
-        how = f"assumed: a third of the peak of an {CARD} in {precision}; --rate TFLOPS takes another"
-        return {trial: _assumed(trial, shapes[trial.data], part) for trial in works}, how
-    device = "cuda" if resources.gpu else "cpu"
-    threads = max(1, int(resources.cpu))
-    where = "on this GPU" if resources.gpu else f"on this machine, {threads} thread{'s' if threads > 1 else ''}"
-    return _timed(works, shapes, threads, device), f"timed {where}, as busy as it is now; --rate TFLOPS takes another"
+    if not resources.gpu:
+        threads = max(1, int(resources.cpu))
+        where = f"on this machine, {threads} thread{'s' if threads > 1 else ''}"
+        return _timed(works, shapes, threads, "cpu"), f"timed {where}, {_BUSY}"
+    why = ""
+    if torch.cuda.is_available():
+        try:
+            return _on_this_gpu(works, shapes, resources)
+        except RuntimeError as error:  # a card that is full, or that others may not use
+            why = f", for the GPU here cannot be timed: {str(error).splitlines()[0]}"
+    part = resources.gpu * SHARE
+    precision = "/".join(dict.fromkeys(trial.precision for trial in works))
+    how = f"assumed: a third of the peak of an {CARD} in {precision}{why}; --rate TFLOPS takes another"
+    return {trial: _assumed(trial, shapes[trial.data], part) for trial in works}, how
+
+
+def _on_this_gpu(
+    works: Mapping[TrialConfig, Work], shapes: Mapping[DataConfig, Shape], resources: ResourcesConfig
+) -> tuple[dict[TrialConfig, _Rate], str]:
+    """The rates of a GPU, timed alone on it; of a share of it, so much of them."""
+    share = resources.gpu
+    timed = _timed(works, shapes, max(1, int(resources.cpu)), "cuda")
+    part = f", of which a trial takes {share:g}" if share < 1 else ""
+    rates = {trial: _Rate(share * found.training, share * found.evaluation) for trial, found in timed.items()}
+    return rates, f"timed on this GPU{part}, {_BUSY}"
 
 
 def _assumed(trial: TrialConfig, shape: Shape, part: float) -> _Rate:

@@ -27,7 +27,7 @@ from sweep.chunk import chunk_values, run_chunk
 from sweep.config import SweepConfig, load
 from sweep.evaluation_plan import Asked, Chunk, Evaluation, described, fewer, plan
 from sweep.journal import CONFIG_FILE, EVALUATION, RunLock
-from sweep.runner import EXIT_DONE, EXIT_SOME_FAILED, check_left_to_ray, check_this_machine, data_folders
+from sweep.runner import EXIT_DONE, EXIT_SOME_FAILED, LOST, check_left_to_ray, check_this_machine, data_folders
 from sweep.screen import duration, print_whole, say
 from sweep.signals import EXIT_INTERRUPTED, Interrupted, Interrupts
 from sweep.trial import log_folder
@@ -179,9 +179,12 @@ def _in_this_process(run: _Run, address: str | None) -> None:
 
     def chunks() -> None:
         while (work := run.next()) is not None:
-            result = run_chunk(run.values(work))
+            result, usable = run_chunk(run.values(work))
             with run.interrupts.held():
                 run.take(work, result)
+            if not usable:
+                run._say(f"trial {work.evaluation.trial_id}: {LOST}")
+                return
 
     run.run(chunks)
 
@@ -199,35 +202,17 @@ def _through_ray(run: _Run, address: str | None) -> None:
 
 
 def _scheduled(run: _Run, at_once: int) -> None:
-    """Keeps `at_once` chunks running on Ray until none is left; a chunk whose worker dies runs again."""
-    import ray
-
+    """Keeps `at_once` chunks running on Ray until none is left."""
+    from sweep.ray_pool import Pool
     from sweep.ray_tune import RESTARTS
 
-    resources = run.sweep.resources
-    task = ray.remote(num_cpus=resources.cpu, num_gpus=resources.gpu, max_retries=RESTARTS)(run_chunk)
-    running: dict[Any, _Work] = {}
-    try:
-        while running or run.left:
-            while len(running) < at_once and (work := run.next()) is not None:
-                running[task.remote(run.values(work))] = work
-            for reference in ray.wait(list(running), timeout=PATIENCE)[0] if running else ():
-                run.take(running.pop(reference), _result(reference))
+    with Pool[_Work](run_chunk, run.sweep.resources, RESTARTS) as pool:
+        while len(pool) or run.left:
+            while len(pool) < at_once and (work := run.next()) is not None:
+                pool.start(work, run.values(work))
+            for work, result in pool.ended(PATIENCE):
+                run.take(work, result)
             run.interrupts.check()
-    finally:
-        for reference in running:
-            ray.cancel(reference, force=True)
-
-
-def _result(reference: Any) -> EvaluationRecord | str:
-    """What a task gave; its death in words, once Ray has tried it often enough."""
-    import ray
-
-    try:
-        result: EvaluationRecord | str = ray.get(reference)
-    except ray.exceptions.RayError as error:
-        return f"its process died: {str(error).strip().splitlines()[0]}"
-    return result
 
 
 def _attack(evaluation: Evaluation) -> str:
@@ -244,7 +229,10 @@ def _ended(evaluation: Evaluation, chunks: Sequence[Mapping[str, Any]]) -> str:
 
 def _print_table(directory: Path, evaluations: Sequence[Evaluation], console: Console) -> None:
     """What was asked for, also where it was recorded before, on more images perhaps."""
-    frame = with_settings(load_evaluations(directory), read(directory))
+    frame = load_evaluations(directory)
+    if frame.empty:  # all failed
+        return
+    frame = with_settings(frame, read(directory))
     asked = {key(one.named()) for one in evaluations}
     print_whole(console, evaluations_table(frame[[_key(row) in asked for row in frame.to_dict("records")]]))
     say(console, f"all evaluations: sweep results {directory} --evaluations")

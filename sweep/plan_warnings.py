@@ -49,7 +49,7 @@ def warnings(
         for one in _of_trial(trial, shapes.get(trial.data)):
             found.setdefault(one.key.partition("=")[0], []).append(one)
     ofs = (_of_how_many(group, len(trials)) for group in found.values())
-    return (*ofs, *_gpus(config), *_decay(trials), *_measures(trials), *_networks(trials), *_unread(config, trials))
+    return (*ofs, *_decay(trials), *_measures(trials), *_networks(trials), *_unread(config, trials))
 
 
 def _of_how_many(group: Sequence[Warned], trials: int) -> Warned:
@@ -141,11 +141,6 @@ def _steps(part: str, attack: AttackConfig) -> Iterator[Warned]:
 
 
 _CHECKS: tuple[Callable[[TrialConfig], Iterable[Warned]], ...] = (_milestones, _late, _attacks)
-
-
-def _gpus(config: SweepConfig) -> Iterator[Warned]:
-    if config.resources.gpu > 1:
-        yield Warned(f"a trial uses one GPU and takes {config.resources.gpu:g}: the others idle", "resources.gpu=1")
 
 
 def _decay(trials: Sequence[TrialConfig]) -> Iterator[Warned]:

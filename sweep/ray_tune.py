@@ -6,6 +6,7 @@ Tune's own restore, loggers and signal handling are not used: they lose early-st
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 import uuid
@@ -206,13 +207,17 @@ def _quiet(log: Path) -> Iterator[None]:
 
 
 def _trainable(values: dict[str, Any], bell: Any) -> None:
+    """One trial; a process whose GPU no longer answers ends after it, for Tune would give it the next one."""
     with listening(bell, values["id"]):
-        run_trial(
+        usable = run_trial(
             values["trial"],
             Path(values["directory"]),
             values["threads"],
-            lambda message: tune.report({"message": message}),
+            lambda message: tune.report({"message": message}),  # which returns once the driver has taken it
+            values["share"],
         )
+    if not usable:
+        os._exit(1)
 
 
 class _NotSaved:
@@ -237,7 +242,8 @@ class _JournalSearcher(_NotSaved, Searcher):
         self.names[trial_id] = trial.id
         values, threads = trial_values(trial.config, self._resources)
         directory = str(self._journal.directory.absolute())
-        return {"id": trial.id, "trial": values, "threads": threads, "directory": directory}
+        share = self._resources.gpu
+        return {"id": trial.id, "trial": values, "threads": threads, "directory": directory, "share": share}
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
         """The journal has been told by the trial's own outcome."""
@@ -254,6 +260,7 @@ class _JournalCallback(_NotSaved, tune.Callback):
 
     def __init__(self, journal: Journal, searcher: _JournalSearcher, each_step: Callable[[], None]) -> None:
         self._journal, self._names, self._each_step = journal, searcher.names, each_step
+        self._ended: set[str] = set()
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         self._each_step()
@@ -262,9 +269,14 @@ class _JournalCallback(_NotSaved, tune.Callback):
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         self._journal.take(result["message"])
+        if result["message"]["record"] == "outcome":
+            self._ended.add(trial.trial_id)
+            trial.max_failures = 0  # what becomes of its process now is no reason to start it again
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """The worker died more often than it may be restarted."""
+        """The worker died more often than it may be restarted, or after the trial had ended."""
+        if trial.trial_id in self._ended:
+            return
         text = Path(trial.error_file).read_text() if trial.error_file else ""
         last = (text.strip().splitlines() or ["no error file"])[-1]
         self._journal.fail(self._names[trial.trial_id], f"its process died {RESTARTS + 1} times: {last}")

@@ -20,6 +20,9 @@ from trainers.provenance import code_version
 
 EXIT_DONE, EXIT_SOME_FAILED = 0, 1
 
+#: Why what runs in this process stops before its end.
+LOST = "after its error the GPU answers this process no more, which ends here; the same command goes on in a new one"
+
 
 def launch(
     config: SweepConfig,
@@ -138,7 +141,9 @@ def _in_this_process(launch: _Launch, address: str | None) -> int:
     def trials() -> None:
         while (trial := journal.next()) is not None:
             values, threads = trial_values(trial.config, config.resources)
-            run_trial(values, journal.directory, threads, send)
+            if not run_trial(values, journal.directory, threads, send, config.resources.gpu):
+                say(launch._console, f"trial {trial.id}: {LOST}")
+                return
 
     return launch.run(trials)
 

@@ -38,7 +38,9 @@ def trial_values(config: TrialConfig, resources: ResourcesConfig) -> tuple[dict[
     return values, max(1, int(resources.cpu))
 
 
-def run_trial(values: Mapping[str, Any], directory: Path, threads: int, send: Callable[[Message], None]) -> None:
+def run_trial(
+    values: Mapping[str, Any], directory: Path, threads: int, send: Callable[[Message], None], share: float = 1
+) -> bool:
     """Trains one trial and sends what happens: a start, its epochs and their dynamics, its outcome.
 
     Args:
@@ -46,9 +48,14 @@ def run_trial(values: Mapping[str, Any], directory: Path, threads: int, send: Ca
         directory: of the run; holds the checkpoint and, if the trial fails, its log.
         threads: that torch may use; the same number gives the same numbers.
         send: takes each message; may raise to end the trial.
+        share: of a GPU's memory that the trial may take.
+
+    Returns:
+        whether this process can run another trial: its GPU still answers.
     """
     import torch
 
+    from trainers import cards
     from trainers.engine import device_of
     from trainers.loop import train
     from trainers.memory import is_out_of_memory, reason
@@ -56,8 +63,11 @@ def run_trial(values: Mapping[str, Any], directory: Path, threads: int, send: Ca
     config = TrialConfig.model_validate(values)
     name = trial_id(config)
     torch.set_num_threads(threads)
+    device = torch.device("cpu")
     try:
         device = device_of(config.device)
+        cards.freed(device)
+        cards.limit(device, share)
         kind = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
         about = {"trial_id": name, "host": host(), "device": kind, "code_version": code_version()}
         send({"record": "start", **about, "arithmetic": arithmetic(config, device)})
@@ -73,7 +83,9 @@ def run_trial(values: Mapping[str, Any], directory: Path, threads: int, send: Ca
             outcome = OutcomeRecord(name, "out_of_memory", reason(error), 0)
         else:
             outcome = _failed(name, error, log_path(directory, name))
+    usable = cards.freed(device)  # not within `except`, where the error holds the frames, and they the model
     send({"record": "outcome", **asdict(outcome)})
+    return usable
 
 
 def _kind(record: EpochRecord | DynamicsRecord) -> str:

@@ -32,8 +32,11 @@ from trainers.step import Slots, Tally, adversarial, training_step
 _META = Engine(torch.device("meta"))
 _FEW = 2  # images that are counted on: batch norm needs two
 _BYTES = 4  # of a number in fp32
-#: What a timing may take, FLOPs and s: some tenths of a second on two cores.
-_FLOPS, _SECONDS, _REPEATS = 10e9, 0.3, 20
+#: FLOPs of a step that is timed, at most: some tenths of a second on two cores; on a GPU a whole batch, for of a few
+#: images it would be the launching of its kernels that is timed.
+_FLOPS = {"cpu": 10e9, "cuda": 10e12}
+#: What a timing may take, s and repeats.
+_SECONDS, _REPEATS = 0.3, 20
 
 
 class Work(NamedTuple):
@@ -175,10 +178,10 @@ def rates(config: TrialConfig, shape: Shape, threads: int, device: str) -> tuple
 
 def _training_rate(config: TrialConfig, shape: Shape, model: nn.Module, engine: Engine) -> float:
     step = work(config, shape).step
-    if step * _FEW > _FLOPS:
+    if step * _FEW > _FLOPS[engine.device.type]:
         config = config.model_copy(update={"attack": config.attack.model_copy(update={"steps": 1})})
         step = work(config, shape).step
-    size = _size(min(config.batch_size, shape.train_images), step)
+    size = _size(min(config.batch_size, shape.train_images), step, engine.device)
     images, labels = _batch(shape, size, engine.device)
     slots, draws = _slots(config, model, engine, shape.classes), [generator(engine.device, 0, i) for i in range(2)]
     images = engine.images(images)
@@ -193,7 +196,9 @@ def _training_rate(config: TrialConfig, shape: Shape, model: nn.Module, engine: 
 def _attack_rate(config: TrialConfig, shape: Shape, model: nn.Module, engine: Engine) -> float:
     attack = evaluation_attack(config).model_copy(update={"steps": 1})
     flops = 2 * work(config, shape).forward
-    size = _size(min(config.evaluation.batch_size, max(shape.val_images, shape.test_images, _FEW)), flops)
+    size = _size(
+        min(config.evaluation.batch_size, max(shape.val_images, shape.test_images, _FEW)), flops, engine.device
+    )
     images, labels = _batch(shape, size, engine.device)
     images, draws = engine.images(images), generator(engine.device, 0)
 
@@ -204,21 +209,21 @@ def _attack_rate(config: TrialConfig, shape: Shape, model: nn.Module, engine: En
         return flops * size / _seconds(once, engine.device)
 
 
-def _size(wanted: int, flops: float) -> int:
+def _size(wanted: int, flops: float, device: torch.device) -> int:
     """So many of the wanted images as may be timed."""
-    return max(_FEW, min(wanted, int(_FLOPS / flops)))
+    return max(_FEW, min(wanted, int(_FLOPS[device.type] / flops)))
 
 
 def _seconds(once: Callable[[], None], device: torch.device) -> float:
-    """The shortest of some repeats, after one to warm up."""
+    """The shortest of some repeats, after one to warm up, in which a GPU loads its libraries."""
     found: list[float] = []
-    while len(found) < 3 or (sum(found) < _SECONDS and len(found) < _REPEATS):
+    while len(found) < 3 or (sum(found[1:]) < _SECONDS and len(found) < _REPEATS):
         started = time.perf_counter()
         once()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         found.append(time.perf_counter() - started)
-        if sum(found) > 3 * _SECONDS and len(found) > 1:
+        if sum(found[1:]) > 3 * _SECONDS:
             break
     return min(found[1:])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -39,6 +39,9 @@ class Trained(NamedTuple):
     model: nn.Module
     data: Data
     batch_size: int
+
+
+_last: dict[Hashable, Trained] = {}  # the one network that this process holds
 
 
 class Counts(NamedTuple):
@@ -149,11 +152,14 @@ def trained(config: TrialConfig, checkpoint: Path, which: Which, *, averaged: bo
         UserError: the checkpoint, these weights in it, or the data are not there, or are others than the trial's.
     """
     version = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
-    return _trained(config, checkpoint, version, which, averaged)
+    key = config, checkpoint, version, which, averaged
+    if key not in _last:
+        _last.clear()  # before the next is loaded, so that a GPU never holds two
+        _last[key] = _trained(config, checkpoint, which, averaged)
+    return _last[key]
 
 
-@functools.lru_cache(maxsize=1)
-def _trained(config: TrialConfig, checkpoint: Path, version: int, which: Which, averaged: bool) -> Trained:
+def _trained(config: TrialConfig, checkpoint: Path, which: Which, averaged: bool) -> Trained:
     weights = kept_weights(checkpoint, which, averaged=averaged)
     engine = Engine(device_of(config.device))
     data = load_data(config.data, engine.device)

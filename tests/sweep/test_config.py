@@ -623,7 +623,13 @@ def test_every_ready_config_fits_the_schema_that_editors_use(path: Path) -> None
 def test_the_schema_refuses_what_the_loader_refuses() -> None:
     jsonschema = pytest.importorskip("jsonschema")
     schema = json.loads(json.dumps(SweepConfig.model_json_schema()))
-    for wrong in ({"sapce": {}}, {"seeds": []}, {"metric": "test_robust"}, {"space": {"batch_size": 3}}):
+    for wrong in (
+        {"sapce": {}},
+        {"seeds": []},
+        {"metric": "test_robust"},
+        {"space": {"batch_size": 3}},
+        {"resources": {"gpu": 2}},
+    ):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(merged(BASE, wrong), schema)
 
@@ -631,7 +637,14 @@ def test_the_schema_refuses_what_the_loader_refuses() -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("resources.gpu=1.5", "resources.gpu: must be a whole number, or a share below 1; got 1.5"),
+        *(
+            (
+                f"resources.gpu={got}",
+                f"resources.gpu: must be <= 1, got {got}: a trial runs on one GPU yet, and further ones would idle; "
+                "set resources.gpu=1, and trials run side by side",
+            )
+            for got in ("2", "1.5")
+        ),
         (
             "trial.device=cuda",
             "resources.gpu: must be > 0 for trial.device: cuda, got 0; or set trial.device=auto",

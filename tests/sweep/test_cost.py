@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+import torch
 
 from sweep import cost
 from sweep.config import ResourcesConfig, SweepConfig
@@ -53,6 +54,37 @@ def test_a_gpu_that_is_not_here_is_assumed_and_said_so(
     half = estimate(found.to_run, found.shapes, ResourcesConfig(gpu=0.5))
     assert half is not None
     assert half.seconds == pytest.approx(2 * one.seconds)
+
+
+def test_a_gpu_that_is_here_is_timed_and_a_share_of_it_has_so_much_of_its_rate(
+    tiny: Configs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr(counting, "rates", lambda config, shape, threads, device: {"cuda": (4e12, 1e12)}[device])
+    found = planned(tiny)
+    whole, half = (estimate(found.to_run, found.shapes, ResourcesConfig(gpu=share)) for share in (1, 0.5))
+    assert whole is not None
+    assert half is not None
+    assert whole.rates == (1e12, 4e12)
+    assert half.seconds == pytest.approx(2 * whole.seconds)
+    assert whole.how.startswith("timed on this GPU, as busy as it is now;")
+    assert half.how.startswith("timed on this GPU, of which a trial takes 0.5, as busy as it is now;")
+
+
+def test_a_gpu_that_is_full_or_not_ours_is_assumed_and_said_so(tiny: Configs, monkeypatch: pytest.MonkeyPatch) -> None:
+    def busy(*args: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.\nand more")
+
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr(counting, "rates", busy)
+    found = planned(tiny)
+    one = estimate(found.to_run, found.shapes, GPU)
+    assert one is not None
+    assert one.rates == pytest.approx((19.5e12 / 3,) * 2)
+    assert one.how == (
+        "assumed: a third of the peak of an A100 in fp32, for the GPU here cannot be timed: CUDA out of memory.; "
+        "--rate TFLOPS takes another"
+    )
 
 
 def test_a_cpu_is_timed_and_said_so(tiny: Configs) -> None:

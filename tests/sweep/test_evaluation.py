@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import json
+import os
 import shutil
 import signal
 from collections.abc import Callable
@@ -204,6 +205,76 @@ def test_ray_and_this_process_give_the_same_records(
     assert "18 recorded already, 0 to run" in evaluated(run, serial=False)[1]
 
 
+def test_through_ray_a_signal_stops_at_once_and_the_same_command_goes_on(
+    run: Path, evaluated: Evaluate, local_ray: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluation_plan, "CHUNK", 25)
+    append = RecordFile.append
+
+    def stop(file: RecordFile, kind: str, record: Any) -> None:
+        append(file, kind, record)
+        signal.raise_signal(signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RecordFile, "append", stop)
+        code, text = evaluated(run, serial=False)
+    assert code == 130
+    assert text.endswith("stopped by SIGTERM; the same command goes on\n")
+    assert len(recorded(run)) == 1
+    assert evaluated(run, serial=False)[0] == 0
+    assert len(recorded(run)) == 18
+
+
+def _in_a_process_that_fgsm_poisons(values: Any) -> Any:
+    """A chunk, in a process that can compute no more once it has met fgsm; writes down which it was."""
+    from sweep import chunk
+    from trainers import cards
+
+    def broken(*args: Any) -> Any:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered\nand more")
+
+    with Path(values["directory"], "processes").open("a") as file:
+        file.write(f"{values['attack']['name']} {os.getpid()}\n")
+    if values["attack"]["name"] == "fgsm":
+        chunk.count, cards.freed = broken, lambda device: False  # type: ignore[assignment]
+    return chunk.run_chunk(values)
+
+
+def test_a_process_whose_gpu_answers_no_more_ends_with_its_chunk_and_the_next_chunks_get_a_new_one(
+    run: Path, evaluated: Evaluate, local_ray: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sweep.evaluation.run_chunk", _in_a_process_that_fgsm_poisons)
+    code, text = evaluated(run, serial=False, overrides=("max_concurrent=1",))
+    assert code == 1
+    assert text.count("FGSM: RuntimeError: CUDA error: an illegal memory access was encountered (logs/") == 2
+    assert [record["attack"] for record in recorded(run)] == ["clean", "clean", "pgd", "pgd"]
+    began = [line.split() for line in (run / "processes").read_text().splitlines()]
+    assert [attack for attack, _ in began] == ["clean", "clean", "fgsm", "fgsm", "pgd", "pgd"]
+    first, second, poisoned, again, fifth, sixth = (process for _, process in began)
+    assert first == second == poisoned
+    assert fifth == sixth
+    assert len({poisoned, again, fifth}) == 3
+
+
+def test_in_this_process_a_gpu_that_answers_no_more_ends_the_evaluation_and_the_same_command_goes_on(
+    run: Path, evaluated: Evaluate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("trainers.cards.freed", lambda device: False)
+        patch.setattr("sweep.chunk.count", lambda *args: 1 / 0)
+        code, text = evaluated(run)
+    assert code == 1
+    assert recorded(run) == []
+    name = read(run)[1]["trial_id"]
+    failed, stopped = text.splitlines()[2:4]
+    assert failed.startswith(f"failed {name} clean: ZeroDivisionError: ")
+    assert stopped == (
+        f"trial {name}: after its error the GPU answers this process no more, which ends here; "
+        "the same command goes on in a new one"
+    )
+    assert evaluated(run)[0] == 0
+
+
 def test_a_chunk_that_fails_is_told_and_the_other_evaluations_go_on(
     run: Path, evaluated: Evaluate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -308,6 +379,7 @@ def test_what_was_trained_on_a_gpu_is_shown_without_one_and_evaluated_if_told_so
 ) -> None:
     rewrite_config(run, lambda config: config["resources"].update(gpu=1))
     assert refused(run, evaluated).startswith("resources.gpu: a trial asks for 1 GPU, and this machine has 0; ")
+    assert "sweep.yaml: resources.gpu: must be <= 1, got 2: " in refused(run, evaluated, overrides=("resources.gpu=2",))
     code, text = evaluated(run, overrides=("resources.gpu=0",))
     assert (code, len(recorded(run))) == (0, 6)
     code, text = evaluated(run)

@@ -95,10 +95,6 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
         of(batch_size=160),
         "one step an epoch: batch_size 160 takes all 160 training images; set trial.batch_size=16",
     ),
-    "two GPUs": (
-        of() | {"resources": {"gpu": 2}},
-        "a trial uses one GPU and takes 2: the others idle; set resources.gpu=1",
-    ),
     "weight decay without a control": (
         of() | {"space": {"optimizer.name": ["sgd", "deat"]}},
         "DEAT - SGD is not DEAT's noise alone: beside its mean step, DEAT's decoupled weight decay is 2.24 times that "

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from analysis.frame import load_trials
 from sweep import ray_tune
-from sweep.config import ResourcesConfig
+from sweep.config import ResourcesConfig, SweepConfig
 from trainers.errors import UserError
 from trainers.provenance import code_version
+from trainers.record import read
 
 
 def test_a_node_that_does_not_see_a_folder_is_named(tmp_path: Path, local_ray: None) -> None:
@@ -136,3 +140,40 @@ def test_one_resource_on_each_of_two_nodes_is_no_room_and_is_refused(monkeypatch
     nodes(monkeypatch, {"CPU": 8}, {"CPU": 1, "GPU": 2})
     with pytest.raises(UserError, match=r"^resources: no one node has 2 CPU and 1 GPU together; lower one of them, "):
         ray_tune.most_at_once(ResourcesConfig.model_validate({"cpu": 2, "gpu": 1}), None)
+
+
+def _in_a_process_that_lr_0_1_poisons(values: dict[str, Any]) -> None:
+    """A trial through Ray, in a process that can compute no more once it has met lr 0.1; writes down which it was."""
+    from trainers import cards, loop
+
+    def broken(*args: Any, **options: Any) -> Any:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered\nand more")
+
+    lr = values["trial"]["optimizer"]["lr"]
+    with Path(values["directory"], "processes").open("a") as file:
+        file.write(f"{lr} {os.getpid()}\n")
+    if lr == 0.1:
+        loop.train, cards.freed = broken, lambda device: False
+    ray_tune._trainable(values)
+
+
+def test_a_process_whose_gpu_answers_no_more_ends_with_its_trial_and_the_next_trials_get_a_new_one(
+    tiny: Callable[..., SweepConfig],
+    launch: Callable[..., tuple[int, str]],
+    tmp_path: Path,
+    local_ray: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ray_tune, "_trainable", _in_a_process_that_lr_0_1_poisons)
+    config = tiny(space={"optimizer.lr": [0.2, 0.1, 0.3]}, max_concurrent=1)
+    code, text = launch(config, tmp_path)
+    assert code == 1
+    trials = load_trials(tmp_path).set_index("optimizer.lr")
+    assert trials["outcome"].to_dict() == {0.1: "failed", 0.2: "completed", 0.3: "completed"}
+    assert trials["reason"][0.1].startswith("RuntimeError: CUDA error: an illegal memory access was encountered (logs/")
+    assert text.count("failed") == 1
+    began = [line.split() for line in (tmp_path / "processes").read_text().splitlines()]
+    assert [lr for lr, _ in began] == ["0.2", "0.1", "0.3"]  # the failed one has ended, and is not started again
+    first, poisoned, third = (process for _, process in began)
+    assert first == poisoned != third
+    assert [record["record"] for record in read(tmp_path)].count("outcome") == 3

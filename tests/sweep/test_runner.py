@@ -85,6 +85,27 @@ def test_a_trial_that_raises_is_failed_with_its_reason_and_runs_again(
     assert set(load_trials(tmp_path).outcome) == {"completed"}
 
 
+def test_in_this_process_a_gpu_that_answers_no_more_ends_the_launch_and_the_same_command_goes_on(
+    tiny: Tiny, launch: Launch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*args: Any, **options: Any) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("trainers.loop.train", broken)
+        patch.setattr("trainers.cards.freed", lambda device: False)
+        code, text = launch(tiny(), tmp_path, serial=True)
+    assert code == 1
+    trials = load_trials(tmp_path)
+    assert list(trials.outcome) == ["failed", "never_started", "never_started", "never_started"]
+    assert text.splitlines()[-1] == (
+        f"trial {trials.trial_id[0]}: after its error the GPU answers this process no more, which ends here; "
+        "the same command goes on in a new one"
+    )
+    assert launch(tiny(), tmp_path, serial=True)[0] == 0
+    assert set(load_trials(tmp_path).outcome) == {"completed"}
+
+
 def test_a_checkpoint_that_does_not_fit_on_the_disk_is_named_with_what_it_takes_and_nothing_is_left_of_it(
     tiny: Tiny, launch: Launch, tmp_path: Path, full_disk: Callable[..., AbstractContextManager[None]]
 ) -> None:
@@ -234,9 +255,10 @@ def test_a_trial_that_fits_nowhere_is_refused_before_anything_starts(
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_a_gpu_asked_for_in_this_process_where_none_is_is_refused(tiny: Tiny, launch: Launch, tmp_path: Path) -> None:
-    config = tiny(resources={"cpu": 1, "gpu": 8})
-    with pytest.raises(UserError, match=r"^resources.gpu: a trial asks for 8 GPU, and this machine has \d"):
+    config = tiny(resources={"cpu": 1, "gpu": 1})
+    with pytest.raises(UserError, match=r"^resources.gpu: a trial asks for 1 GPU, and this machine has 0; "):
         launch(config, tmp_path / "runs" / "tiny", serial=True)
     assert not (tmp_path / "runs").exists()
 

@@ -168,3 +168,43 @@ def test_an_attack_in_bf16_is_faster_and_the_passes_that_count_are_not() -> None
     seconds = held_out * 20 / 16 + held_out * 2 + SMALL.train_images
     assert counting.evaluation_rate(rough, SMALL, 16.0, 1.0) == pytest.approx(flops / seconds)
     assert counting.rates(rough, SMALL, threads=1, device="cpu")[1] > 1e7
+
+
+def test_what_is_timed_is_some_images_on_a_cpu_and_a_whole_batch_on_a_gpu() -> None:
+    """Of a few images it would be the launching of kernels: PreActResNet-18's step on 128 takes 3.55 TFLOP."""
+    step = counting.work(trial(), Shape(49_000, 1_000, 10_000, 10, 3, 32, 32)).step
+    assert 128 * step == pytest.approx(3.55e12, rel=0.01)
+    assert counting._size(128, step, CPU) == 2
+    assert counting._size(128, step, torch.device("cuda")) == 128
+
+
+@pytest.mark.parametrize(
+    ("takes", "times"),
+    [
+        ([5.0, 0.01], counting._REPEATS),  # what the first loads is no timing
+        ([0.5, 0.2], 3),
+        ([5.0, 4.0], 2),
+        ([0.001, 0.001], counting._REPEATS),
+    ],
+)
+def test_a_step_is_timed_anew_for_some_tenths_of_a_second_once_it_is_warm(
+    takes: list[float], times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, begun = 0.0, 0
+
+    def once() -> None:
+        nonlocal now, begun
+        now += takes[min(begun, 1)]
+        begun += 1
+
+    monkeypatch.setattr(counting.time, "perf_counter", lambda: now)
+    assert counting._seconds(once, CPU) == pytest.approx(takes[1])
+    assert begun == times
+
+
+@pytest.mark.gpu
+def test_a_gpu_is_timed_at_more_than_launching_kernels_takes() -> None:
+    config = trial(precision="bf16", data={"name": "cifar10"})
+    training, evaluation = counting.rates(config, Shape(49_000, 1_000, 10_000, 10, 3, 32, 32), 1, "cuda")
+    print(f"PreActResNet-18, PGD-10: {training / 1e12:.1f} TFLOP/s in bf16, evaluation {evaluation / 1e12:.1f} in fp32")
+    assert min(training, evaluation) > 5e12

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 import torch
 
 import trainers
+from trainers import trained
 from trainers.config import TrialConfig
 from trainers.data import load as load_data
 from trainers.errors import UserError
@@ -171,3 +174,21 @@ def test_the_images_that_a_trial_was_trained_on_are_given_too(run: Path) -> None
     expected = load_data(config.data, "cpu").train
     assert torch.equal(images, expected.images.float() / 255)
     assert torch.equal(labels, expected.labels)
+
+
+def test_the_last_network_stays_in_memory_until_another_is_loaded_and_never_are_there_two(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, path = with_fingerprint(TrialConfig.model_validate(CONFIG)), checkpoint_path(run, names(run)[0])
+    first = weakref.ref(trained.trained(config, path, "last").model)
+    assert trained.trained(config, path, "last").model is first()
+    there = []
+    kept_weights = trained.kept_weights
+    monkeypatch.setattr(
+        trained, "kept_weights", lambda *args, **options: there.append(first()) or kept_weights(*args, **options)
+    )
+    trained.trained(config, path, "best")
+    assert there == [None]
+    os.utime(path)  # replaced, perhaps
+    trained.trained(config, path, "best")
+    assert len(there) == 2

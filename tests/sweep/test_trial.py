@@ -1,0 +1,79 @@
+"""One trial as a process runs it, on a GPU that is played by a CPU: the memory it takes and leaves."""
+
+from __future__ import annotations
+
+import weakref
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from sweep.trial import run_trial
+from trainers import cards
+from trainers.config import TrialConfig
+
+GB = 10**9
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What is asked of a GPU of 80 GB, in its order."""
+    asked: list[Any] = []
+    zeros = torch.zeros
+    monkeypatch.setattr("trainers.engine.device_of", lambda name: torch.device("cuda"))
+    monkeypatch.setattr(torch, "zeros", lambda *size, device: zeros(*size))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=80 * GB))
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: asked.append("empty_cache"))
+    monkeypatch.setattr(
+        torch.cuda, "set_per_process_memory_fraction", lambda part, device: asked.append(round(part * 80 * GB))
+    )
+    return asked
+
+
+def run(tmp_path: Path, send: Any, share: float = 1) -> bool:
+    config = TrialConfig.model_validate({"data": {"name": "digits", "fingerprint": "0" * 12}})
+    return run_trial(config.model_dump(mode="json"), tmp_path, 1, send, share)
+
+
+def test_nothing_holds_the_model_of_a_failed_trial_when_its_memory_is_given_back(
+    calls: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The exception holds its frames, and they the model and, here, the exception: a cycle."""
+    models: list[weakref.ref[torch.nn.Module]] = []
+
+    def broken(*args: Any, **options: Any) -> None:
+        model = torch.nn.Linear(2, 2)
+        models.append(weakref.ref(model))
+        kept = RuntimeError("a fault")
+        raise kept
+
+    monkeypatch.setattr("trainers.loop.train", broken)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: calls.append([model() for model in models]))
+    sent: list[Any] = []
+    assert run(tmp_path, sent.append)
+    assert [message["record"] for message in sent] == ["start", "outcome"]
+    assert sent[1]["reason"].startswith("RuntimeError: a fault (logs/")
+    assert calls == [[], [None]]
+
+
+@pytest.mark.parametrize(("share", "limit"), [(0.5, [40 * GB - cards.CONTEXT]), (0.01, [0.4 * GB]), (1, [])])
+def test_memory_is_given_back_and_capped_before_a_trial_and_given_back_before_its_outcome_is_sent(
+    share: float, limit: list[float], calls: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its share, CUDA's own part counted in; of a tiny share by half."""
+    monkeypatch.setattr("trainers.loop.train", lambda *args, **options: 1 / 0)
+    assert run(tmp_path, lambda message: calls.append(message["record"]), share)
+    assert calls == ["empty_cache", *limit, "start", "empty_cache", "outcome"]
+
+
+def test_on_a_cpu_no_gpu_is_asked_for_anything(
+    calls: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainers.engine.device_of", lambda name: torch.device("cpu"))
+    monkeypatch.setattr("trainers.loop.train", lambda *args, **options: 1 / 0)
+    assert run(tmp_path, lambda message: None, 0.5)
+    assert calls == []
