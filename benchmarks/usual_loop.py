@@ -81,7 +81,7 @@ def attack_pgd(
 ) -> Tensor:
     """The perturbation (B, C, H, W), without a graph. `draws` is the start's generator."""
     radius, step_size = config.attack.radius, config.attack.step_size
-    max_loss, max_delta = torch.zeros(len(y)), torch.zeros_like(x)
+    max_loss, max_delta = torch.zeros(len(y), device=x.device), torch.zeros_like(x)
     # drawn in the order in which the package's memory format has the pixels, so that both begin at the same place
     delta = torch.empty_like(x, memory_format=torch.channels_last).uniform_(-radius, radius, generator=draws)
     delta = torch.max(torch.min(delta.contiguous(), 1 - x), 0 - x)
@@ -130,28 +130,47 @@ def _epoch(
     if images.crops is not None:  # the package draws them by place in the epoch
         images.crops = images.crops[:, order.argsort()]
     draws = generator(cpu, config.seed, epoch, "attack")
-    total = {"robust loss": 0.0, "robust": 0, "loss": 0.0, "right": 0, "gradient": 0.0, "images": 0}
+    total = nothing()
     model.train()
     for x, y in DataLoader(images, config.batch_size, sampler=order.tolist()):
-        optimizer.param_groups[0].update(lr=config.optimizer.lr)
-        model.eval()
-        delta = attack_pgd(model, normalize, x, y, config, config.attack.steps, draws)
-        model.train()
-        adversarial = normalize(torch.clamp(x + delta, min=0, max=1)).requires_grad_()
-        robust_output = model(adversarial)
-        model(normalize(x).requires_grad_())
-        robust_loss = F.cross_entropy(robust_output, y)
-        optimizer.zero_grad()
-        robust_loss.backward()
-        optimizer.step()
-        output, loss, gradient = _looked_at(model, normalize, x, y)
-        total["robust loss"] += robust_loss.item() * len(y)
-        total["robust"] += (robust_output.max(1)[1] == y).sum().item()
-        total["loss"] += loss.item() * len(y)
-        total["right"] += (output.max(1)[1] == y).sum().item()
-        total["gradient"] += gradient.abs().sum()
-        total["images"] += len(y)
+        step(model, normalize, x, y, optimizer, config, draws, total)
     return total["robust loss"] / total["images"]
+
+
+def nothing() -> dict[str, Any]:
+    """The sums that an epoch logs, before its first step."""
+    return {"robust loss": 0.0, "robust": 0, "loss": 0.0, "right": 0, "gradient": 0.0, "images": 0}
+
+
+def step(
+    model: nn.Module,
+    normalize: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    optimizer: Any,
+    config: TrialConfig,
+    draws: Any,
+    total: dict[str, Any],
+) -> None:
+    """One update at images (B, C, H, W) and labels (B,), on their device, and what is logged of it into `total`."""
+    optimizer.param_groups[0].update(lr=config.optimizer.lr)
+    model.eval()
+    delta = attack_pgd(model, normalize, x, y, config, config.attack.steps, draws)
+    model.train()
+    adversarial = normalize(torch.clamp(x + delta, min=0, max=1)).requires_grad_()
+    robust_output = model(adversarial)
+    model(normalize(x).requires_grad_())
+    robust_loss = F.cross_entropy(robust_output, y)
+    optimizer.zero_grad()
+    robust_loss.backward()
+    optimizer.step()
+    output, loss, gradient = _looked_at(model, normalize, x, y)
+    total["robust loss"] += robust_loss.item() * len(y)
+    total["robust"] += (robust_output.max(1)[1] == y).sum().item()
+    total["loss"] += loss.item() * len(y)
+    total["right"] += (output.max(1)[1] == y).sum().item()
+    total["gradient"] += gradient.abs().sum()
+    total["images"] += len(y)
 
 
 def _looked_at(model: nn.Module, normalize: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
