@@ -47,11 +47,12 @@ class Driver:
         """Runs them in their order, and prints the table; 0 if all ran and their checks held."""
         self._out.mkdir(parents=True, exist_ok=True)
         before = len(read(self._out))
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what runs is killed on the way out
+        usual = signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what runs is killed on the way out
         with tempfile.TemporaryDirectory() as cache, (self._out / LOG_FILE).open("a") as log:
             for name in names:
                 if name not in self._chosen.without.split(","):
                     self._one(name, log, cache)
+        signal.signal(signal.SIGTERM, usual)
         found = read(self._out)[before:]
         lines = table(found)
         print("\n".join(lines if len(lines) <= LINES else [*lines[: LINES - 1], f"... {self._out}/results.jsonl"]))

@@ -10,21 +10,39 @@ from card.setting import RESULTS_FILE, read
 
 Row = Mapping[str, Any]
 #: What a result is about, and not what it found.
-ABOUT = ("section", "name", "commit", "command", "time", "tiny", "card", "driver", "torch", "cuda", "cudnn", "ok")
+ABOUT = frozenset(
+    ["section", "name", "commit", "command", "time", "tiny", "card", "driver", "torch", "cuda", "cudnn", "ok"]
+)
+#: What its name tells, and what is not worth its place in a line.
+HIDDEN = ABOUT | set(
+    [
+        "engine",
+        "precision",
+        "case",
+        "size",
+        "way",
+        "count",
+        "code_version",
+        "steps",
+        "useful_flops_a_step",
+        "unit",
+        "data",
+    ]
+)
 
 
 def table(rows: Sequence[Row]) -> list[str]:
-    """A line a result: section, name, and what was found; problems first in their line."""
-    return [
-        f"{row['section']:<13}{row['name']:<34.34} {_told(row)}".rstrip() for row in rows if row["name"] != "section"
-    ]
+    """A line a result: section, name, and what was found; first those that failed or were left out."""
+    told = [row for row in rows if row["name"] != "section" or row.get("ok") is False]
+    chosen = sorted(told, key=lambda row: row.get("ok") is not False and "skipped" not in row)
+    return [f"{row['section']:<13}{row['name']:<34.34} {_told(row)}".rstrip() for row in chosen]
 
 
 def _told(row: Row) -> str:
     for key in ("error", "skipped"):
         if key in row:
             return f"{key.upper()} {row[key]}"[:110]
-    found = "  ".join(f"{key} {_short(value)}" for key, value in row.items() if key not in ABOUT and _is_short(value))
+    found = "  ".join(f"{key} {_short(value)}" for key, value in row.items() if key not in HIDDEN and _is_short(value))
     return ("CHECK DID NOT HOLD  " if row.get("ok") is False else "") + found[:110]
 
 

@@ -69,7 +69,7 @@ class Setting:
         return {**_machine(self.device.type), **about}
 
     @contextmanager
-    def measuring(self, name: str, needs: float = 0.0) -> Iterator[None]:
+    def measuring(self, name: str) -> Iterator[None]:
         """A block that measures `name`: an error in it is a result, and the next block runs.
 
         Use `fits` first where the block takes long.

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from card.arithmetic import flags, measured_rate
 from card.setting import Setting, read
 from card.starting import starting
-from card.trials import ENGINES, IMAGES, Timer, free, images, shape_of, summary, trial
+from card.trials import IMAGES, Timer, engines, free, images, shape_of, summary, trial
 from trainers.config import TrialConfig
 from trainers.counting import work
 from trainers.data import Data, Split
@@ -29,8 +29,10 @@ from trainers.randomness import generator
 #: Engine and precision, the most telling first.
 MODES = (
     *(("graph", "bf16"), ("compile", "bf16"), ("eager", "bf16")),
-    *(("graph", "tf32"), ("compile", "tf32"), ("eager", "tf32"), ("graph", "fp32"), ("eager", "fp32")),
+    *(("graph", "tf32"), ("eager", "fp32"), ("eager", "tf32"), ("compile", "tf32"), ("graph", "fp32")),
 )
+#: Steps of a timed epoch, by precision: a second or more.
+TIMED = {"bf16": 60, "tf32": 40, "fp32": 15}
 NETWORKS = ("wide_resnet34_10", "vgg16", "senet18", "resnet18")
 
 
@@ -81,30 +83,29 @@ def _on_cpu(data: Data) -> Data:
 
 def modes(setting: Setting) -> None:
     """A step in each engine and precision; starts; the best as whole epochs; DEAT against SGD; cudnn.benchmark."""
-    data = _timed_images(setting)
-    chosen = [mode for mode in MODES if mode[0] in ENGINES][: setting.pick(None, 2)]
+    chosen = [mode for mode in MODES if mode[0] in engines(setting)][: setting.pick(None, 2)]
     for number, (engine, precision) in enumerate(chosen):
         if number == 1:
-            starting(setting, "compile" if "compile" in ENGINES else engine)
-        _mode(setting, engine, precision, data)
+            starting(setting, engines(setting)[-1])
+        _mode(setting, engine, precision)
         if number == min(2, len(chosen) - 1):  # all of bf16 are known
             whole_epochs(setting)
-            versus(setting, data)
-    benchmarked(setting, data)
+            versus(setting)
+    benchmarked(setting)
 
 
-def _timed_images(setting: Setting, batch_size: int | None = None) -> Data:
-    config = trial(setting)
-    return images(setting, setting.pick(60, 3) * (batch_size or config.batch_size))
+def _timed_images(setting: Setting, precision: str = "bf16") -> Data:
+    return images(setting, setting.pick(TIMED[precision], 3) * trial(setting).batch_size)
 
 
-def _mode(setting: Setting, engine: str, precision: str, data: Data) -> None:
+def _mode(setting: Setting, engine: str, precision: str) -> None:
     name = f"{engine} {precision}"
-    if not setting.fits(name, {"bf16": 12, "tf32": 15, "fp32": 35}[precision] + 60 * (engine == "compile")):
+    if not setting.fits(name, {"bf16": 12, "tf32": 12, "fp32": 15}[precision] + 60 * (engine == "compile")):
         return
     with setting.measuring(name):
+        data = _timed_images(setting, precision)
         timer = Timer(setting, trial(setting, {"engine": engine, "precision": precision}), data)
-        timer.repeat(setting.pick(2 if precision == "fp32" else 5, 1))
+        timer.repeat(setting.pick(3 if precision == "fp32" else 5, 1))
         setting.write(name, engine=engine, precision=precision, **timer.values(), **_useful(setting, timer))
     free(setting)
 
@@ -151,13 +152,14 @@ def whole_epochs(setting: Setting) -> None:
     free(setting)
 
 
-def versus(setting: Setting, data: Data) -> None:
+def versus(setting: Setting) -> None:
     """DEAT's time over SGD's in the best mode, in turns: geometric mean of the pairs with its 95 % t interval."""
     if not setting.fits("DEAT against SGD", 30):
         return
     with setting.measuring("DEAT against SGD"):
         engine = best_engine(setting)
         chosen = [trial(setting, {"engine": engine, "optimizer": {"name": name}}) for name in ("deat", "sgd")]
+        data = _timed_images(setting)
         deat, sgd = (Timer(setting, config, data) for config in chosen)
         for pair in range(setting.pick(7, 2)):
             for timer in (deat, sgd) if pair % 2 else (sgd, deat):
@@ -175,9 +177,9 @@ def ratio(one: list[float], other: list[float]) -> dict[str, Any]:
     return {"ratio": mean, "low": low, "high": high, "pairs": len(logs)}
 
 
-def benchmarked(setting: Setting, data: Data) -> None:
+def benchmarked(setting: Setting) -> None:
     """The best mode with cudnn.benchmark off and on; `left` is how the training left it."""
-    engine = best_engine(setting)
+    engine, data = best_engine(setting), _timed_images(setting)
     for on in (False, True):
         name = f"cudnn.benchmark {'on' if on else 'off'}"
         if not setting.fits(name, 25):

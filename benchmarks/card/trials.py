@@ -26,6 +26,11 @@ HAS_ENGINE = "engine" in TrialConfig.model_fields
 ENGINES = ("eager", "graph", "compile") if HAS_ENGINE else ("eager",)
 
 
+def engines(setting: Setting) -> tuple[str, ...]:
+    """The engines that are measured: at toy size none that compiles, which takes half a minute."""
+    return tuple(engine for engine in ENGINES if not (setting.tiny and engine == "compile"))
+
+
 def trial(setting: Setting, values: Mapping[str, Any] | None = None) -> TrialConfig:
     """The trial that the goals speak of: PreActResNet-18, PGD-10, batch 128, bf16; with `tiny` a small one.
 
