@@ -43,7 +43,11 @@ SECTIONS: dict[str, tuple[str, float]] = {
     "study": ("card.study:study", 600),
 }
 #: What a section starts in processes of its own.
-JOBS = {"start": "card.starting:start", "neighbour": "card.together:neighbour"}
+JOBS = {
+    "start": "card.starting:start",
+    "deterministic": "card.speed:deterministic",
+    "neighbour": "card.together:neighbour",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

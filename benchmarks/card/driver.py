@@ -86,7 +86,7 @@ class Driver:
             stdout=log,
             stderr=log,
             process_group=0,
-            env=_environment(cache, self._chosen.tiny),
+            env=_environment(f"{cache}/{name if name == 'tests' else 'all'}", self._chosen.tiny),
         )
         try:
             return process.wait(None if limit == math.inf else limit)
@@ -108,7 +108,7 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 
 
 def _environment(cache: str, tiny: bool) -> dict[str, str]:
-    """One folder of compiled code for all sections, empty at first; at toy size one thread."""
+    """A folder of compiled code, empty at first; at toy size one thread."""
     path = os.pathsep.join(part for part in (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")) if part)
     own = {"TORCHINDUCTOR_CACHE_DIR": cache, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
     return {**os.environ, **own, **({"OMP_NUM_THREADS": "1"} if tiny else {})}

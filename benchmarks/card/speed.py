@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 
 from card.arithmetic import flags, measured_rate
 from card.setting import Setting, read
-from card.starting import starting
+from card.starting import answer, job, starting
 from card.trials import IMAGES, Timer, engines, free, images, shape_of, summary, trial
 from trainers.config import TrialConfig
 from trainers.counting import work
@@ -33,6 +33,8 @@ MODES = (
 )
 #: Steps of a timed epoch, by precision: a second or more.
 TIMED = {"bf16": 60, "tf32": 40, "fp32": 15}
+#: Whether a trial can ask for kernels that give the same bits each time.
+HAS_DETERMINISTIC = "deterministic" in TrialConfig.model_fields
 NETWORKS = ("wide_resnet34_10", "vgg16", "senet18", "resnet18")
 
 
@@ -178,7 +180,7 @@ def ratio(one: list[float], other: list[float]) -> dict[str, Any]:
 
 
 def benchmarked(setting: Setting) -> None:
-    """The best mode with cudnn.benchmark off and on; `left` is how the training left it."""
+    """The best mode with cudnn.benchmark off and on, `left` being how the training left it; and deterministic."""
     engine, data = best_engine(setting), _timed_images(setting)
     for on in (False, True):
         name = f"cudnn.benchmark {'on' if on else 'off'}"
@@ -189,6 +191,18 @@ def benchmarked(setting: Setting) -> None:
             after = torch.backends.cudnn.benchmark
             setting.write(name, engine=engine, torch_default=before, left=after, **timer.values())
         free(setting)
+    if HAS_DETERMINISTIC and setting.fits("deterministic", 50):
+        with setting.measuring("deterministic"):
+            setting.write("deterministic", engine=engine, **answer(job(setting, "deterministic", engine=engine)))
+
+
+def deterministic(setting: Setting, engine: str) -> dict[str, Any]:
+    """A step with kernels that give the same bits each time, in a process of its own: cuBLAS must know from its start."""
+    from trainers.randomness import repeatable
+
+    with repeatable(setting.device, True):
+        config = trial(setting, {"engine": engine, "deterministic": True})
+        return Timer(setting, config, _timed_images(setting)).repeat(setting.pick(3, 1)).values()
 
 
 @contextmanager
