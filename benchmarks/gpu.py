@@ -31,7 +31,7 @@ for folder in (ROOT, ROOT / "benchmarks"):  # a card's machine has the checkout,
 
 #: Sections in their order: where each is, and what it may take, s.
 SECTIONS: dict[str, tuple[str, float]] = {
-    "env": ("card.arithmetic:env", 40),
+    "env": ("card.arithmetic:env", 90),
     "tests": ("card.gpu_tests:tests", 110),
     "usual": ("card.speed:usual", 45),
     "modes": ("card.speed:modes", 230),

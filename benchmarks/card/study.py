@@ -10,11 +10,11 @@ from typing import Any
 
 from card.setting import Setting, read
 from card.trials import HAS_ENGINE
+from trainers import provenance
 from trainers.config import TrialConfig
 from trainers.engine import device_of
 from trainers.identity import identity, trial_id
 from trainers.loop import train, with_fingerprint
-from trainers.provenance import code_version, gpu_names, host
 from trainers.record import EpochRecord, RecordFile
 
 SEEDS = (0, 1)
@@ -116,11 +116,15 @@ def _trained(setting: Setting, records: RecordFile, number: int, name: str, conf
     point = {"optimizer.name": config.optimizer.name}
     about = {"trial_id": trial, "number": number, "config": identity(config), "point": point, "seed": config.seed}
     records.append("trial", about)
-    card = gpu_names()[0] if device_of(config.device).type == "cuda" else "cpu"
-    records.append("start", {"trial_id": trial, "host": host(), "device": card, "code_version": code_version()})
+    device = device_of(config.device)
+    card = provenance.gpu_names()[0] if device.type == "cuda" else "cpu"
+    started = {"trial_id": trial, "host": provenance.host(), "device": card, "code_version": provenance.code_version()}
+    if arithmetic := getattr(provenance, "arithmetic", None):
+        started["arithmetic"] = arithmetic(config, device)
+    records.append("start", started)
 
     def report(record: Any) -> None:
-        assert isinstance(record, EpochRecord)
+        assert isinstance(record, EpochRecord), record
         records.append("epoch", record)
         last.update({key: value for key, value in asdict(record).items() if value is not None})
 

@@ -242,6 +242,16 @@ def test_failed_gpu_tests_are_named_with_their_reason(card, tmp_path):
     assert card("gpu_tests").counts(report) == {"passed": 2, "failed": 1, "left_out": 1}
 
 
+def test_tests_that_take_too_long_are_interrupted_and_what_they_found_is_kept(card, tmp_path):
+    (tmp_path / "test_it.py").write_text("import time\ndef test_a(): pass\ndef test_b(): time.sleep(100)\n")
+    report = tmp_path / "junit.xml"
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"--junitxml={report}", str(tmp_path)]
+    started = time.monotonic()
+    assert card("gpu_tests")._status(command, 6) == pytest.ExitCode.INTERRUPTED
+    assert time.monotonic() - started < 60
+    assert card("gpu_tests").counts(report)["passed"] == 1
+
+
 def rows(*found):
     about = {"commit": "abc", "command": "python benchmarks/gpu.py", "time": "2026-01-02 03:04:05", "tiny": False}
     about |= {"card": "NVIDIA H100", "driver": "580", "torch": "2.11", "cuda": "13.0", "cudnn": 91000}
