@@ -197,7 +197,7 @@ def benchmarked(setting: Setting) -> None:
 
 
 def deterministic(setting: Setting, engine: str) -> dict[str, Any]:
-    """A step with kernels that give the same bits each time: a process of its own, as cuBLAS reads that at its start."""
+    """A step with kernels that give the same bits each time: a process of its own, as cuBLAS is told at its start."""
     from trainers.randomness import repeatable
 
     with repeatable(setting.device, True):

@@ -58,6 +58,7 @@ def test_every_section_runs_at_toy_size_and_its_results_come_back(tmp_path, card
     assert "What did not run" not in said.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_a_gpu_it_says_in_a_line_what_can_be_run(tmp_path):
     done = run("--out", tmp_path / "out")
@@ -87,7 +88,7 @@ def driver(card, tmp_path, budget=math.inf, tiny=True):
     script = tmp_path / "script.py"
     script.write_text(HANGS)
     chosen = argparse.Namespace(
-        limits="hangs=3", out=tmp_path, commit="abc", budget=budget, without="", tiny=tiny, data=None
+        limits="hangs=2", out=tmp_path, commit="abc", budget=budget, without="", tiny=tiny, data=None
     )
     return card("driver").Driver(chosen, {"hangs": ("", 100.0), "ends": ("", 100.0)}, script)
 
@@ -100,14 +101,14 @@ def test_a_section_is_killed_at_its_limit_with_its_children_and_what_it_wrote_st
         ("hangs", "section"),
         ("ends", "section"),
     ]
-    assert rows[1]["error"] == "killed at its limit of 3 s"
+    assert rows[1]["error"] == "killed at its limit of 2 s"
     assert rows[2]["ok"]
     child = Path(f"/proc/{(tmp_path / 'child').read_text()}/stat")
     deadline = time.monotonic() + 10
     while child.exists() and child.read_text().split()[2] != "Z" and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not child.exists() or child.read_text().split()[2] == "Z"
-    assert "ERROR killed at its limit of 3 s" in capsys.readouterr().out
+    assert "ERROR killed at its limit of 2 s" in capsys.readouterr().out
 
 
 def test_what_no_longer_fits_the_budget_is_skipped_and_told(card, tmp_path, capsys):
@@ -242,6 +243,7 @@ def test_failed_gpu_tests_are_named_with_their_reason(card, tmp_path):
     assert card("gpu_tests").counts(report) == {"passed": 2, "failed": 1, "left_out": 1}
 
 
+@pytest.mark.slow
 def test_tests_that_take_too_long_are_interrupted_and_what_they_found_is_kept(card, tmp_path):
     (tmp_path / "test_it.py").write_text("import time\ndef test_a(): pass\ndef test_b(): time.sleep(100)\n")
     report = tmp_path / "junit.xml"
