@@ -1,4 +1,4 @@
-"""Adversarial training as papers' codes write it: what `cpu_step.py` measures the package against.
+"""Adversarial training as papers' codes write it: what `cpu_step.py` and `gpu.py` measure the package against.
 
 Source: jsycsjh/DEAT, train_cifar_DEAT.py, main and attack_pgd, which go back to P2333/Bag-of-Tricks-for-AT and
 locuslab/robust_overfitting; read, and written anew. Of its flags these are taken: plain SGD with coupled weight decay,

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from card.setting import Setting
-from card.trials import begin, engine_used, engines, free, images, trial
+from card.trials import engine_used, engines, free, images, trial
+from trainers.training import Training
 
 _AWP = {"weights": {"name": "awp", "warmup": 0}}
 #: What is trained, over the trial of `trials.trial`.
@@ -67,7 +68,7 @@ def compared(setting: Setting, engine: str, values: dict[str, Any]) -> dict[str,
     falling = {"schedule": {"name": "linear"}, "epochs": 2, **values}
     runs = []
     for each in ("eager", engine):
-        training = begin(trial(setting, {**falling, "engine": each}), data)
+        training = Training.begin(trial(setting, {**falling, "engine": each}), data)
         runs.append((training, training.epoch(0)))
     (one, first), (other, second) = runs
     found = {

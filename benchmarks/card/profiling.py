@@ -15,7 +15,8 @@ from torch.profiler import profile as profiler
 
 from card.setting import Setting
 from card.speed import best_engine
-from card.trials import begin, free, images, trial
+from card.trials import free, images, trial
+from trainers.training import Training
 
 KERNELS_FILE = "kernels.txt"
 #: What occupies the card, and what is kept of a trace beside it.
@@ -44,7 +45,7 @@ def profile(setting: Setting) -> None:
 def traced(setting: Setting, engine: str) -> list[dict[str, Any]]:
     """The events of the steps of one epoch, as Chrome's trace format has them; times in us."""
     config = trial(setting, {"engine": engine})
-    training = begin(config, images(setting, STEPS * config.batch_size))
+    training = Training.begin(config, images(setting, STEPS * config.batch_size))
     for epoch in range(3):
         training.epoch(epoch)
     kinds = [ProfilerActivity.CPU, *([] if setting.tiny else [ProfilerActivity.CUDA])]

@@ -15,7 +15,7 @@ from torch import nn
 from card.setting import Setting
 from card.speed import best_engine
 from card.study import real_data
-from card.trials import IMAGES, begin, free, images, trial
+from card.trials import IMAGES, free, images, trial
 from trainers import checkpoint, evaluate
 from trainers.config import EvaluationConfig, TrialConfig
 from trainers.data import Data, Split, load, sequential
@@ -25,6 +25,7 @@ from trainers.loop import with_fingerprint
 from trainers.objectives import cross_entropy
 from trainers.randomness import generator
 from trainers.step import adversarial
+from trainers.training import Training
 
 #: Whether the precision of an evaluation's attack is a key of the config.
 HAS_PRECISION = "precision" in EvaluationConfig.model_fields
@@ -39,7 +40,7 @@ def evaluation(setting: Setting) -> None:
     training = None
     with setting.measuring("training"):
         data = images(setting, setting.pick(IMAGES, 40), setting.pick(1000, 16), setting.pick(10_000, 24))
-        training = begin(config, data)
+        training = Training.begin(config, data)
         training.epoch(0)
         passed = training.epoch(1)
         setting.write("training", seconds=passed.seconds, engine=best_engine(setting))
@@ -132,7 +133,7 @@ def agreement(setting: Setting) -> None:
     chosen = {"engine": best_engine(setting), "data": values, "optimizer": {"lr": 0.05, "momentum": 0.9}}
     config = with_fingerprint(trial(setting, chosen))
     data = load(config.data, setting.device)
-    training = begin(config, data)
+    training = Training.begin(config, data)
     training.epoch(0)
     model, split = training.model.eval(), Split(data.test.images[:AGREEING], data.test.labels[:AGREEING])
     one, other, again = (

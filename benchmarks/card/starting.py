@@ -56,7 +56,8 @@ def start(setting: Setting, engine: str, started: float) -> dict[str, Any]:
         engine: of both.
         started: when the process was started, by the monotonic clock, which all processes share.
     """
-    from card.trials import begin, free, images, trial
+    from card.trials import free, images, trial
+    from trainers.training import Training
 
     imported = time.monotonic()
     torch.ones(1, device=setting.device)
@@ -66,7 +67,7 @@ def start(setting: Setting, engine: str, started: float) -> dict[str, Any]:
     for name, seed in (("first", 0), ("second", 1)):
         config = trial(setting, {"engine": engine, "seed": seed, "optimizer": {"lr": 0.1 / (1 + seed)}})
         began = time.monotonic()
-        training = begin(config, data)
+        training = Training.begin(config, data)
         begun = time.monotonic()
         passed = training.epoch(0)
         setting.synchronize()

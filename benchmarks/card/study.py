@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from card.setting import Setting, read
-from card.trials import HAS_ENGINE
 from trainers import provenance
 from trainers.config import TrialConfig
 from trainers.engine import device_of
@@ -101,7 +100,7 @@ def _config(setting: Setting, data: dict[str, Any], epochs: int, seed: int, opti
         "precision": "bf16",
         "device": setting.device.type,
     }
-    if HAS_ENGINE and not setting.tiny:
+    if not setting.tiny:
         from card.speed import best_engine
 
         values["engine"] = best_engine(setting)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import sys
 import threading
@@ -16,7 +15,8 @@ import torch
 from card.setting import Setting, read
 from card.speed import best_engine
 from card.starting import answer, job
-from card.trials import STEPS, begin, free, images, trial
+from card.trials import STEPS, free, images, trial
+from trainers.training import Training
 
 #: Values of the trial, side of its images in pixels, batches of an epoch, and how many are tried at once.
 SIZES: dict[str, dict[str, Any]] = {
@@ -29,9 +29,7 @@ SIZES: dict[str, dict[str, Any]] = {
     },
 }
 TINY: dict[str, Any] = {"values": {}, "pixels": 8, "steps": 2, "counts": (1, 2)}
-#: Whether a training takes single steps, and so whether several can take theirs in turn.
-HAS_STEPPER = importlib.util.find_spec("trainers.training") is not None
-WAYS = ("processes", "streams", *(["turns"] if HAS_STEPPER else []))
+WAYS = ("processes", "streams", "turns")
 
 
 def side_by_side(setting: Setting) -> None:
@@ -39,7 +37,7 @@ def side_by_side(setting: Setting) -> None:
     engine = best_engine(setting)
     plan = [("large", "processes"), ("small", "turns"), ("large", "streams"), ("small", "streams")]
     plan += [("large", "turns"), ("small", "processes")]
-    for size, way in setting.pick([each for each in plan if each[1] in WAYS], [("large", way) for way in WAYS]):
+    for size, way in setting.pick(plan, [("large", way) for way in WAYS]):
         alone = _alone(setting) if (size, way) == ("large", "processes") else None
         for count in setting.pick(SIZES[size], TINY)["counts"][alone is not None :]:
             name = f"{size}, {count} by {way}"
@@ -70,7 +68,7 @@ def _training(setting: Setting, size: str, engine: str, seed: int) -> tuple[Any,
     chosen = setting.pick(SIZES[size], TINY)
     config = trial(setting, {**chosen["values"], "engine": engine, "seed": seed})
     data = images(setting, chosen["steps"] * config.batch_size, size=chosen["pixels"])
-    training = begin(config, data)
+    training = Training.begin(config, data)
     training.epoch(0)
     training.epoch(1)
     setting.synchronize()

@@ -7,7 +7,6 @@ import math
 import statistics
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,14 +15,13 @@ from torch import Tensor
 from card.setting import Setting
 from trainers.config import TrialConfig
 from trainers.data import Data, Shape, Split
+from trainers.training import Pass, Training
 
 #: Training images of CIFAR-10 without the validation images, and what an epoch of batch 128 has of steps.
 IMAGES, STEPS = 49_000, 383
 #: Of CIFAR-10's training images; what random images have does not matter to a timing.
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
-#: Whether the config has a key yet, by name.
-HAS_ENGINE = "engine" in TrialConfig.model_fields
-ENGINES = ("eager", "graph", "compile") if HAS_ENGINE else ("eager",)
+ENGINES = ("eager", "graph", "compile")
 
 
 def engines(setting: Setting) -> tuple[str, ...]:
@@ -47,17 +45,15 @@ def trial(setting: Setting, values: Mapping[str, Any] | None = None) -> TrialCon
         "optimizer": {"lr": 0.01},  # small, so that random labels do not make it diverge
         "schedule": {"milestones": [1000]},
         "precision": "bf16",
+        "engine": "eager",
         "device": setting.device.type,
     }
-    if HAS_ENGINE:
-        plain["engine"] = "eager"
     return TrialConfig.model_validate(_beneath(plain, values or {})).resolved()
 
 
 def _beneath(plain: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     inner = {key: _beneath(plain[key], value) for key, value in values.items() if isinstance(plain.get(key), Mapping)}
-    known = {"engine"} - set(TrialConfig.model_fields)
-    return {key: value for key, value in {**plain, **values, **inner}.items() if key not in known}
+    return {**plain, **values, **inner}
 
 
 def images(setting: Setting, train: int, val: int = 64, test: int = 64, size: int | None = None) -> Data:
@@ -79,60 +75,9 @@ def shape_of(data: Data) -> Shape:
     return Shape(*sizes, data.num_classes, data.channels, *data.image_size)
 
 
-@dataclass(frozen=True)
-class Pass:
-    """What an epoch of training gave."""
-
-    accuracy: float
-    loss: float
-    seconds: float
-    """Of the pass, compiling and capturing left out."""
-    preparing: float
-    """Of compiling and capturing."""
-
-
-def begin(config: TrialConfig, data: Data) -> Any:
-    """A training: `epoch(n)` gives a `Pass`; model, optimizer, engine and averaging are its own."""
-    try:
-        from trainers.training import Training
-    except ModuleNotFoundError:
-        return _Today(config, data)
-    return Training.begin(config, data)
-
-
-class _Today:
-    """The loop as it is before there is a `trainers.training`; this class goes when that comes."""
-
-    def __init__(self, config: TrialConfig, data: Data) -> None:
-        from trainers import loop, optimizers
-        from trainers.averaging import Averaging
-        from trainers.engine import Engine
-        from trainers.identity import trial_id
-        from trainers.models import registry
-
-        self.config, self.data = config, data
-        self.engine = Engine(torch.device(config.device), config.precision)
-        self.model = self.engine.prepare(registry.network(config, data))
-        self.optimizer = optimizers.build(config.optimizer, self.model.parameters())
-        self.averaging = None if config.averaging.name == "none" else Averaging(config.averaging, self.model)
-        parts = (config, trial_id(config), data, self.engine, self.model, self.optimizer, self.averaging)
-        self._trial, self._pass = loop._Trial(*parts, [], None, []), loop._pass
-
-    def epoch(self, number: int) -> Pass:
-        """Trains one epoch, counted from 0."""
-        from trainers.engine import float32_products
-        from trainers.randomness import default_generators
-
-        started = time.perf_counter()
-        own = default_generators(self.engine.device, self.config.seed, number, "dropout")
-        with float32_products(self.config.precision), own:
-            _, accuracy, loss = self._pass(self._trial, number)
-        return Pass(accuracy, loss, time.perf_counter() - started, 0.0)
-
-
-def engine_used(training: Any) -> tuple[str, str]:
+def engine_used(training: Training) -> tuple[str, str]:
     """The engine's mode that a training runs in, and why it is not the one asked for."""
-    return getattr(training.engine, "mode", "eager"), getattr(getattr(training, "stepper", None), "reason", "")
+    return training.engine.mode, training.stepper.reason
 
 
 def free(setting: Setting) -> None:
@@ -148,13 +93,13 @@ class Timer:
     def __init__(self, setting: Setting, config: TrialConfig, data: Data) -> None:
         self._setting, self._epoch = setting, 0
         self.steps = math.ceil(len(data.train.labels) / config.batch_size)
-        self.training = begin(config, data)
+        self.training = Training.begin(config, data)
         self.milliseconds: list[float] = []
         self.losses: list[float] = []
         self.preparing = self._once().preparing
         self.milliseconds.clear()
 
-    def _once(self) -> Any:
+    def _once(self) -> Pass:
         self._setting.synchronize()
         started = time.perf_counter()
         found = self.training.epoch(self._epoch)
@@ -174,7 +119,7 @@ class Timer:
     def values(self) -> dict[str, Any]:
         """What is written down of it; ok: losses are finite, and on the card the engine that was asked for was used."""
         used, reason = engine_used(self.training)
-        as_asked = self._setting.tiny or used == getattr(self.training.config, "engine", "eager")
+        as_asked = self._setting.tiny or used == self.training.config.engine
         finite = all(math.isfinite(loss) for loss in self.losses)
         found = {**summary(self.milliseconds), "steps": self.steps, "preparing": self.preparing}
         return {**found, "engine_used": used, "reason": reason, "ok": finite and as_asked}
