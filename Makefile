@@ -1,15 +1,18 @@
 # Everything a newcomer needs: make demo, make test. Needs Python >= 3.11, make and git.
-# And for who changes the code: make lint, make test-all (with the slow tests), make mutate (faults that tests must see).
+# And for who changes the code: make lint, make test-all (with the slow tests), make mutate (faults that tests must see),
+# make gpu (what a step takes on a GPU, and whether it is right there; make gpu ARGS=--tiny needs none).
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 # Of make mutate: which faults are drawn.
 SEED ?= 0
+# Of make gpu: benchmarks/gpu.py --help has them.
+ARGS ?=
 # A test process a core; the files go out in their order, so that the long ones do not come last.
 PYTEST := $(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist loadgroup --no-loadscope-reorder
 
-.PHONY: demo test test-slow test-all mutate lint clean
+.PHONY: demo test test-slow test-all mutate gpu lint clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -28,6 +31,9 @@ test-all: $(READY)
 
 mutate: $(READY)
 	$(BIN)/python benchmarks/mutation.py --seed $(SEED)
+
+gpu: $(READY)
+	$(BIN)/python benchmarks/gpu.py $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check

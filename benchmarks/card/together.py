@@ -1,0 +1,197 @@
+"""side_by_side: one, two and more trials on one card, by processes and by streams of one process."""
+
+from __future__ import annotations
+
+import math
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+
+from card.setting import Setting, read
+from card.speed import best_engine
+from card.starting import answer, job
+from card.trials import STEPS, free, images, trial
+from trainers.training import Training
+
+#: Values of the trial, side of its images in pixels, batches of an epoch, and how many are tried at once.
+SIZES: dict[str, dict[str, Any]] = {
+    "large": {"values": {}, "pixels": 32, "steps": 15, "counts": (1, 2, 4)},
+    "small": {
+        "values": {"model": {"name": "small_cnn"}, "batch_size": 64},
+        "pixels": 8,
+        "steps": 200,
+        "counts": (1, 2, 4),
+    },
+}
+TINY: dict[str, Any] = {"values": {}, "pixels": 8, "steps": 2, "counts": (1, 2)}
+WAYS = ("processes", "streams", "turns")
+
+
+def side_by_side(setting: Setting) -> None:
+    """Steps a second of all trials together over the same seconds, and their ratio to one alone, way by way."""
+    engine = best_engine(setting)
+    plan = [("large", "processes"), ("small", "turns"), ("large", "streams"), ("small", "streams")]
+    plan += [("large", "turns"), ("small", "processes")]
+    for size, way in setting.pick(plan, [("large", way) for way in WAYS]):
+        alone = _alone(setting) if (size, way) == ("large", "processes") else None
+        for count in setting.pick(SIZES[size], TINY)["counts"][alone is not None :]:
+            name = f"{size}, {count} by {way}"
+            if not setting.fits(name, (35 if way == "processes" else 15) + 5 * count):
+                continue
+            with setting.measuring(name):
+                started = time.monotonic()
+                measure = by_processes if way == "processes" else by_threads
+                found = measure(setting, {"size": size, "engine": engine, "count": count, "way": way})
+                rate = sum(found["steps_a_second"])
+                alone = rate if count == 1 else alone
+                hours = {"trial_epochs_an_hour": 3600 * rate / STEPS} if size == "large" else {}
+                about = {"size": size, "way": way, "count": count, "engine": engine, **hours}
+                ratio = None if alone is None else rate / alone
+                took = time.monotonic() - started
+                setting.write(name, **about, **found, rate=rate, ratio_to_alone=ratio, took=took)
+            free(setting)
+
+
+def _alone(setting: Setting) -> float | None:
+    """Steps a second of the large trial alone, as the section modes measured it in this run."""
+    known = [row["ms"] for row in read(setting.out) if row["name"] == "whole epochs" and "ms" in row]
+    return 1000 / known[-1] if known else None
+
+
+def _training(setting: Setting, size: str, engine: str, seed: int) -> tuple[Any, int]:
+    """A training past its warm-up, and its steps an epoch."""
+    chosen = setting.pick(SIZES[size], TINY)
+    config = trial(setting, {**chosen["values"], "engine": engine, "seed": seed})
+    data = images(setting, chosen["steps"] * config.batch_size, size=chosen["pixels"])
+    training = Training.begin(config, data)
+    training.epoch(0)
+    training.epoch(1)
+    setting.synchronize()
+    return training, math.ceil(len(data.train.labels) / config.batch_size)
+
+
+def _window(setting: Setting) -> float:
+    return setting.pick(5.0, 0.2)
+
+
+def _steps_a_second(epoch: Callable[[int], object], steps: int, until: float) -> float:
+    """Trains epochs from now to the end of the window, the last of which goes beyond it and is not counted."""
+    began = ended = time.monotonic()
+    done = 0
+    for number in range(2, 10**9):
+        epoch(number)
+        now = time.monotonic()
+        if now > until and done:
+            break
+        ended, done = now, done + steps
+        if now > until:
+            break
+    return done / (ended - began)
+
+
+def by_processes(setting: Setting, how: Mapping[str, Any]) -> dict[str, Any]:
+    """Each trial in a process of its own with its share of the memory; all begin once all are ready."""
+    count = how["count"]
+    arguments = {"size": how["size"], "engine": how["engine"], "share": 0.95 / count}
+    processes = [job(setting, "neighbour", **arguments, seed=seed) for seed in range(count)]
+    try:
+        for process in processes:
+            assert process.stdout is not None
+            if process.stdout.readline().strip() != "ready":
+                raise RuntimeError("a process ended before it was ready")
+        until = time.monotonic() + _window(setting)
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write(f"{until}\n")
+            process.stdin.flush()
+        found = [answer(process) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    return {key: [each[key] for each in found] for key in found[0]}
+
+
+def neighbour(setting: Setting, size: str, engine: str, seed: int, share: float) -> dict[str, Any]:
+    """One of the processes: says that it is ready, is told until when, and trains."""
+    if setting.device.type == "cuda":
+        torch.cuda.set_per_process_memory_fraction(share)
+    training, steps = _training(setting, size, engine, seed)
+    print("ready", flush=True)
+    until = float(sys.stdin.readline())
+    rate = _steps_a_second(training.epoch, steps, until)
+    memory = torch.cuda.max_memory_reserved() if setting.device.type == "cuda" else None
+    return {"steps_a_second": rate, "reserved_bytes": memory}
+
+
+class Turns:
+    """Lets threads go on one after another, one step each."""
+
+    def __init__(self, count: int) -> None:
+        self._condition = threading.Condition()
+        self._waiting, self._next = list(range(count)), 0
+
+    def taken(self, number: int, step: Callable[..., Any]) -> Callable[..., Any]:
+        """The step, taken only when it is this thread's turn."""
+
+        def in_turn(*arguments: Any) -> Any:
+            with self._condition:
+                self._condition.wait_for(lambda: self._waiting[self._next] == number)
+                found = step(*arguments)
+                self._pass()
+            return found
+
+        return in_turn
+
+    def leave(self, number: int) -> None:
+        """A thread has ended: nobody waits for it."""
+        with self._condition:
+            place = self._waiting.index(number)
+            self._waiting.remove(number)
+            self._next = (self._next - (place < self._next)) % max(1, len(self._waiting))
+            self._condition.notify_all()
+
+    def _pass(self) -> None:
+        self._next = (self._next + 1) % len(self._waiting)
+        self._condition.notify_all()
+
+
+def by_threads(setting: Setting, how: Mapping[str, Any]) -> dict[str, Any]:
+    """Each trial in a thread of this process, on a stream of its own; in turns: one step each, one after another."""
+    count = how["count"]
+    cuda = setting.device.type == "cuda"
+    streams = [torch.cuda.stream(torch.cuda.Stream()) if cuda else nullcontext() for _ in range(count)]
+    ready = []
+    for seed in range(count):
+        with streams[seed]:
+            ready.append(_training(setting, how["size"], how["engine"], seed))
+    turns = Turns(count) if how["way"] == "turns" else None
+    if turns is not None:
+        for number, (training, _) in enumerate(ready):
+            training.stepper.step = turns.taken(number, training.stepper.step)
+    until, rates, errors = time.monotonic() + _window(setting), [0.0] * count, []
+
+    def run(number: int) -> None:
+        training, steps = ready[number]
+        try:
+            with streams[number]:
+                rates[number] = _steps_a_second(training.epoch, steps, until)
+        except Exception as error:
+            errors.append(error)
+        finally:
+            if turns is not None:
+                turns.leave(number)
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+    return {"steps_a_second": rates}
