@@ -64,10 +64,11 @@ def run_chunk(values: Mapping[str, Any]) -> Ended:
         result = str(error)
     except Exception as error:
         if is_out_of_memory(error):
-            return f"out of memory: {reason(error)}"
-        first = (str(error).splitlines() or [""])[0]
-        log = log_path(Path(values["directory"]), values["record"]["trial_id"])
-        result = f"{type(error).__name__}: {first}{logged(error, log)}"
+            result = f"out of memory: {reason(error)}"
+        else:
+            first = (str(error).splitlines() or [""])[0]
+            log = log_path(Path(values["directory"]), values["record"]["trial_id"])
+            result = f"{type(error).__name__}: {first}{logged(error, log)}"
     return Ended(result, cards.freed(device))
 
 
