@@ -323,14 +323,23 @@ def _trials_frame(trials: Sequence[_Trial], identity: Mapping[str, Any]) -> Data
             _seconds(epochs) + sum(trial.measuring.values()) for trial, epochs in zip(trials, counted, strict=True)
         ],
         **{name: [trial.start.get(name) for trial in trials] for name in _PROVENANCE},
-        "arithmetic": [arithmetic(trial.start.get("arithmetic")) for trial in trials],
+        "arithmetic": [arithmetic(trial.start.get("arithmetic"), _engine(trial)) for trial in trials],
         "attempts": [trial.attempts for trial in trials],
     }
     return DataFrame(columns)
 
 
-def arithmetic(known: Mapping[str, Any] | None) -> str | None:
+def _engine(trial: _Trial) -> str:
+    """Of its last epoch; empty where none is known."""
+    return str((trial.counted() or [{}])[-1].get("engine", ""))
+
+
+def arithmetic(known: Mapping[str, Any] | None, engine: str = "") -> str | None:
     """What a start record says of it, in words.
+
+    Args:
+        known: of a start record; None: older code wrote that.
+        engine: that was used, where it is known; else the one that was asked for.
 
     >>> arithmetic({"precision": "fp32", "engine": "eager", "deterministic": False, "torch": "2.15.0", "cudnn": None,
     ...     "processor": "AVX2", "threads": 1})
@@ -338,7 +347,7 @@ def arithmetic(known: Mapping[str, Any] | None) -> str | None:
     """
     if known is None:
         return None
-    how = " ".join([known["precision"], known["engine"], *(["deterministic"] if known["deterministic"] else [])])
+    how = " ".join([known["precision"], engine or known["engine"], *(["deterministic"] if known["deterministic"] else [])])
     cudnn = [f"cuDNN {known['cudnn']}"] if known["cudnn"] else []
     threads = [f"{known['threads']} thread{'s' if known['threads'] > 1 else ''}"] if known["threads"] else []
     return ", ".join([how, f"torch {known['torch']}", *cudnn, known["processor"], *threads])

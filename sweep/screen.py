@@ -128,6 +128,7 @@ class Screen:
         live = Live(console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False)
         self._live = live if console.is_terminal else None
         self._drawn = 0.0
+        self._told: set[str] = set()
 
     def __enter__(self) -> Self:
         """Starts the live table."""
@@ -141,7 +142,11 @@ class Screen:
             self._live.stop()
 
     def show(self, trial: TrialProgress, message: Message) -> None:
-        """Takes note of a message: without a terminal, ended trials are lines."""
+        """Takes note of a message: without a terminal, ended trials are lines; a slower engine is one, once."""
+        if (why := message.get("engine_reason")) and why not in self._told:
+            self._told.add(why)
+            line = f"{trial.id} runs with engine {message['engine']}: {why}; other trials that do so are not named"
+            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
         if message["record"] == "outcome" and self._live is None:
             self._console.print(event_line(self._progress, trial), markup=False, highlight=False, soft_wrap=True)
         elif message["record"] == "outcome" and trial.outcome in ("failed", "out_of_memory"):

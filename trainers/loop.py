@@ -191,6 +191,8 @@ def _epoch(trial: _Trial, epoch: int) -> EpochRecord:
         preparing_seconds=trained.preparing,
         evaluation_seconds=time.perf_counter() - started,
         samples_per_second=len(trial.data.train.labels) / trained.seconds,
+        engine=trial.engine.mode,
+        engine_reason=trial.training.stepper.reason,
         peak_memory_bytes=_peak_memory(trial.engine.device),
         **measured,
     )

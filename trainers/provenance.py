@@ -70,7 +70,7 @@ def arithmetic(config: TrialConfig, device: torch.device) -> dict[str, Any]:
 
     Returns:
         precision, that is used: a GPU before compute capability 8.0 and a CPU have no TF32, and take fp32 for it;
-        engine; deterministic; torch and cudnn, their versions, None where cuDNN is not used; processor, a GPU's name
+        engine, as asked for, each epoch's record having the one that was used; deterministic; torch and cudnn, their versions, None where cuDNN is not used; processor, a GPU's name
         or a CPU's widest vector instructions that torch uses; threads, None on a GPU.
     """
     import torch
@@ -79,7 +79,7 @@ def arithmetic(config: TrialConfig, device: torch.device) -> dict[str, Any]:
     tf32 = gpu and torch.cuda.get_device_capability(device) >= (8, 0)
     return {
         "precision": "fp32" if config.precision == "tf32" and not tf32 else config.precision,
-        "engine": getattr(config, "engine", "eager"),
+        "engine": config.engine,
         "deterministic": config.deterministic,
         "torch": torch.__version__,
         "cudnn": torch.backends.cudnn.version() if gpu else None,  # type: ignore[no-untyped-call]

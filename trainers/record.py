@@ -112,6 +112,10 @@ class EpochRecord:
     is else written beside the training. Not compared: the last file holds what it was before it was written."""
     samples_per_second: float = 0.0
     """Training images a second."""
+    engine: str = ""
+    """In which the epoch's last step ran: eager, graph or compile; empty where older code wrote the line."""
+    engine_reason: str = ""
+    """Why that is not the one that was asked for; empty: it is."""
     peak_memory_bytes: int = 0
     """GPU: most memory allocated during the epoch. CPU: the process's high-water mark."""
 
