@@ -49,7 +49,7 @@ _LEFT_OUT_AT_DEFAULT = ("schedule.warmup_epochs",)
 #: Where and with what code a trial last ran.
 _PROVENANCE = ("host", "device", "code_version")
 
-_EPOCH_FIELDS = tuple(entry.name for entry in fields(EpochRecord) if entry.name != "trial_id")
+_EPOCH_FIELDS = tuple(entry.name for entry in fields(EpochRecord) if entry.type != "str")
 
 
 def _metric_units() -> dict[str, str]:
@@ -347,7 +347,9 @@ def arithmetic(known: Mapping[str, Any] | None, engine: str = "") -> str | None:
     """
     if known is None:
         return None
-    how = " ".join([known["precision"], engine or known["engine"], *(["deterministic"] if known["deterministic"] else [])])
+    how = " ".join(
+        [known["precision"], engine or known["engine"], *(["deterministic"] if known["deterministic"] else [])]
+    )
     cudnn = [f"cuDNN {known['cudnn']}"] if known["cudnn"] else []
     threads = [f"{known['threads']} thread{'s' if known['threads'] > 1 else ''}"] if known["threads"] else []
     return ", ".join([how, f"torch {known['torch']}", *cudnn, known["processor"], *threads])

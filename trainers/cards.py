@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import gc
-from contextlib import suppress
 
 import torch
+
+from trainers.memory import is_out_of_memory
 
 #: What CUDA takes for a process beside the tensors, for its context and kernels, bytes: a bound, held by a test.
 CONTEXT = 2**30
@@ -36,10 +37,9 @@ def freed(device: torch.device) -> bool:
         return True
     gc.collect()  # an exception and its frames, which hold a model, may be a cycle
     try:
-        with suppress(torch.OutOfMemoryError):
-            torch.zeros(1, device=device).add_(1)
-            torch.cuda.synchronize(device)
         torch.cuda.empty_cache()
-    except RuntimeError:
-        return False
+        torch.zeros(1, device=device).add_(1)
+        torch.cuda.synchronize(device)
+    except RuntimeError as error:
+        return is_out_of_memory(error)
     return True

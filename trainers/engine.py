@@ -10,6 +10,7 @@ Whether a step is captured is `trainers.stepper`'s to know; all that stands here
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -113,6 +114,14 @@ def _compiled() -> Callable[[nn.Module, torch.Tensor], torch.Tensor]:
     """The pass, compiled: the one function of this process, so that trials of one shape share what was compiled."""
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _VARIANTS)
     return torch.compile(_pass, dynamic=False)
+
+
+def compiling() -> float:
+    """Seconds that torch.compile has taken in this process so far, by torch's own count."""
+    if (dynamo := sys.modules.get("torch._dynamo.utils")) is None:
+        return 0.0
+    spent = dynamo.cumulative_time_spent_ns
+    return float(sum(spent.get(f"entire_{what}_compile", 0) for what in ("frame", "backward"))) / 1e9
 
 
 def engine_of(config: TrialConfig, training_images: int = 0) -> tuple[Engine, str]:

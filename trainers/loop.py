@@ -21,7 +21,7 @@ from trainers.checkpoint import State
 from trainers.config import TrialConfig
 from trainers.data import Data, fingerprint
 from trainers.dynamics import measurement
-from trainers.engine import Engine, device_of, float32_products
+from trainers.engine import Engine, compiling, device_of, float32_products
 from trainers.identity import trial_id
 from trainers.memory import is_out_of_memory, reason
 from trainers.models import registry
@@ -176,11 +176,12 @@ def _epoch(trial: _Trial, epoch: int) -> EpochRecord:
     if trial.engine.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(trial.engine.device)
     trained = trial.training.epoch(epoch)
-    started = time.perf_counter()
+    started, compiled = time.perf_counter(), compiling()
     measured: dict[str, float] = {}
     if (epoch + 1) % trial.config.evaluation.every == 0 or epoch + 1 == trial.config.epochs:
         with float32_products("fp32"):
             measured = _evaluation(trial, epoch)
+    compiled = compiling() - compiled
     return EpochRecord(
         trial_id=trial.id,
         epoch=epoch + 1,
@@ -188,8 +189,8 @@ def _epoch(trial: _Trial, epoch: int) -> EpochRecord:
         train_robust=trained.accuracy,
         train_robust_loss=trained.loss,
         seconds=trained.seconds,
-        preparing_seconds=trained.preparing,
-        evaluation_seconds=time.perf_counter() - started,
+        preparing_seconds=trained.preparing + compiled,
+        evaluation_seconds=time.perf_counter() - started - compiled,
         samples_per_second=len(trial.data.train.labels) / trained.seconds,
         engine=trial.engine.mode,
         engine_reason=trial.training.stepper.reason,

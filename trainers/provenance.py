@@ -70,8 +70,9 @@ def arithmetic(config: TrialConfig, device: torch.device) -> dict[str, Any]:
 
     Returns:
         precision, that is used: a GPU before compute capability 8.0 and a CPU have no TF32, and take fp32 for it;
-        engine, as asked for, each epoch's record having the one that was used; deterministic; torch and cudnn, their versions, None where cuDNN is not used; processor, a GPU's name
-        or a CPU's widest vector instructions that torch uses; threads, None on a GPU.
+        engine, as asked for: each epoch's record has the one that was used; deterministic; torch and cudnn, their
+        versions, None where cuDNN is not used; processor, a GPU's name or a CPU's widest vector instructions that torch
+        uses; threads, None on a GPU.
     """
     import torch
 
