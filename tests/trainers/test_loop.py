@@ -185,7 +185,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
         def measured(model: Any, split: Any, *rest: Any) -> Evaluation:
             found.clock += seconds
             (engine,) = (each for each in rest if isinstance(each, Engine))
-            found.evaluated.append((model.training, engine.precision, torch.backends.fp32_precision))
+            found.evaluated.append((model.training, engine.precision, torch.get_float32_matmul_precision()))
             found.models.append(model)
             return Evaluation(accuracy, loss)
 
@@ -237,7 +237,7 @@ def test_training_is_in_train_mode_and_evaluation_in_eval_mode_and_fp32_also_of_
     averaging = {"name": "swa", "start": 1}
     train(config(epochs=2, precision=precision, averaging=averaging), lambda record: None)
     assert watched.modes == [True] * 2 * 3
-    assert watched.evaluated == [(False, "fp32", "ieee")] * (5 + 5 + 4)
+    assert watched.evaluated == [(False, "fp32", "highest")] * (5 + 5 + 4)
     raw, averaged = watched.models[0], watched.models[-1]
     assert raw is not averaged
     assert [model is raw for model in watched.models] == [True] * 10 + [False] * 4
