@@ -49,7 +49,8 @@ _LEFT_OUT_AT_DEFAULT = ("schedule.warmup_epochs",)
 #: Where and with what code a trial last ran.
 _PROVENANCE = ("host", "device", "code_version")
 
-_EPOCH_FIELDS = tuple(entry.name for entry in fields(EpochRecord) if entry.type != "str")
+_EPOCH_FIELDS = {entry.name: entry.type == "str" for entry in fields(EpochRecord) if entry.name != "trial_id"}
+"""Of an epoch's record: whether each is text; the others are numbers."""
 
 
 def _metric_units() -> dict[str, str]:
@@ -230,7 +231,10 @@ def epochs_of(records: Iterable[Mapping[str, Any]]) -> DataFrame:
     rows = np.repeat(np.arange(len(trials)), [len(epochs) for epochs in counted])
     known = DataFrame(identity | {"outcome": [trial.state for trial in trials]})
     records = [record for epochs in counted for record in epochs]
-    measured = {name: _numbers(record.get(name) for record in records) for name in _EPOCH_FIELDS}
+    measured: dict[str, Any] = {
+        name: [record.get(name, "") for record in records] if text else _numbers(record.get(name) for record in records)
+        for name, text in _EPOCH_FIELDS.items()
+    }
     whole = {name: measured[name].astype(np.int64) for name in ("epoch", "peak_memory_bytes")}
     repeated = known.take(rows).reset_index(drop=True)
     return repeated.assign(**{**measured, **whole})

@@ -69,7 +69,7 @@ def work(config: TrialConfig, shape: Shape) -> Work:
 @functools.cache
 def _same_for_all() -> dict[str, object]:
     """Parts of a trial that change nothing of its `Work`."""
-    arithmetic = ("precision", "deterministic")
+    arithmetic = ("precision", "deterministic", "engine")
     parts = ("data", "batch_size", "optimizer", "schedule", "averaging", "dynamics", "seed", "keep", *arithmetic)
     plain = TrialConfig().resolved()
     return {name: getattr(plain, name) for name in parts}
