@@ -2,7 +2,8 @@
 
     eager              operation by operation
     graph              a step is captured once as a CUDA graph, and replayed: the host launches one thing, not thousands
-    compile            the network's passes are compiled by torch.compile; on a GPU the step is captured as well
+    compile            the network's passes are compiled by torch.compile; on a GPU the step is captured as well, on a
+                       CPU a pass of the attack and its gradient are one compiled graph
 
 Whether a step is captured is `trainers.stepper`'s to know; all that stands here is read by the step itself.
 """
