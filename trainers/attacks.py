@@ -20,7 +20,17 @@ Loss: TypeAlias = Callable[[Tensor], Tensor]
 Step: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """Images and their gradient, both (B, C, H, W), to the images after one step."""
 
+Gradient: TypeAlias = Callable[[Loss, Tensor], Tensor]
+"""A loss and images (B, C, H, W) to the loss's gradient by them, without a graph."""
+
 NORMAL_START = 0.001  # pixel units
+
+
+def gradient(loss: Loss, images: Tensor) -> Tensor:
+    """The loss's gradient by the images, (B, C, H, W), without a graph."""
+    with torch.enable_grad():
+        leaf = images.detach().requires_grad_()
+        return torch.autograd.grad(loss(leaf), leaf)[0]
 
 
 @torch.no_grad()
@@ -34,6 +44,7 @@ def pgd(
     norm: Literal["linf", "l2"] = "linf",
     start: Start = "uniform",
     generator: torch.Generator | None = None,
+    gradient: Gradient = gradient,
 ) -> Tensor:
     """Projected gradient ascent on the loss in a ball around each image.
 
@@ -59,6 +70,7 @@ def pgd(
             both are the point uniform in the cube. normal: at the image plus 0.001 times standard normal noise
             [Zhang et al., ICML 2019, code]; clean: at the image.
         generator: of a random start, on the images' device; none: torch's global one.
+        gradient: works out the loss's gradient.
 
     Returns:
         Adversarial images (B, C, H, W) in [0, 1], without a graph. At steps 0 they share the images' memory.
@@ -84,7 +96,7 @@ def pgd(
         adversarial = torch.add(images, noise, alpha=NORMAL_START).clamp_(0, 1)
     step = (_step_linf if norm == "linf" else _step_l2)(images, radius, step_size)
     for _ in range(steps):
-        adversarial = step(adversarial, _gradient(loss, adversarial))
+        adversarial = step(adversarial, gradient(loss, adversarial))
     return adversarial
 
 
@@ -96,12 +108,6 @@ def fgsm(loss: Loss, images: Tensor, *, radius: float, norm: Literal["linf", "l2
     Goodfellow, Shlens, Szegedy, ICLR 2015. Arguments and result as in `pgd`.
     """
     return pgd(loss, images, radius=radius, step_size=radius, steps=1, norm=norm, start="clean")
-
-
-def _gradient(loss: Loss, images: Tensor) -> Tensor:
-    with torch.enable_grad():
-        leaf = images.detach().requires_grad_()
-        return torch.autograd.grad(loss(leaf), leaf)[0]
 
 
 def _start_linf(images: Tensor, radius: float, generator: torch.Generator | None) -> Tensor:

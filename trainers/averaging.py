@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from trainers.config import AveragingConfig
+from trainers.weights import copy_all
 
 
 class Averaging:
@@ -38,6 +39,8 @@ class Averaging:
         self._warms_up = config.name == "ema" and config.ema_warmup
         self._averaged = copy.deepcopy(model).requires_grad_(False)
         self._count = 0
+        self._of: nn.Module | None = None
+        """The model that `_mixed` and `_copied` were listed for."""
 
     def after_step(self, model: nn.Module, epoch: int) -> None:
         """Takes in the weights after a step of an epoch, counted from 0."""
@@ -68,13 +71,21 @@ class Averaging:
     @torch.no_grad()
     def _average(self, model: nn.Module, share: float) -> None:
         """Tensors by their share, 1 being a copy; integers, batch norm's counts, are copied."""
-        averaged, current = _tensors(self._averaged), _tensors(model)
-        mixing = len(list(model.parameters())) if self._warms_up else len(current)
-        real = [n for n, tensor in enumerate(current[:mixing]) if tensor.is_floating_point()] if share < 1 else []
-        if real:
-            torch._foreach_lerp_([averaged[n] for n in real], [current[n] for n in real], share)
-        for n in set(range(len(current))).difference(real):
-            averaged[n].copy_(current[n])
+        if model is not self._of:
+            self._list(model)
+        if share < 1:
+            torch._foreach_lerp_(*self._mixed, share)
+        else:
+            copy_all(*self._mixed)
+        copy_all(*self._copied)
+
+    def _list(self, model: nn.Module) -> None:
+        """Lists the tensors that are averaged and those that are copied: the average's, and the model's."""
+        pairs = list(zip(_tensors(self._averaged), _tensors(model), strict=True))
+        mixing = len(list(model.parameters())) if self._warms_up else len(pairs)
+        mixed = [pair for pair in pairs[:mixing] if pair[1].is_floating_point()]
+        copied = [pair for pair in pairs[:mixing] if not pair[1].is_floating_point()] + pairs[mixing:]
+        self._of, self._mixed, self._copied = model, _sides(mixed), _sides(copied)
 
     @property
     def model(self) -> nn.Module | None:
@@ -93,3 +104,7 @@ class Averaging:
 
 def _tensors(model: nn.Module) -> list[Tensor]:
     return [*model.parameters(), *model.buffers()]
+
+
+def _sides(pairs: list[tuple[Tensor, Tensor]]) -> tuple[list[Tensor], list[Tensor]]:
+    return [one for one, _ in pairs], [other for _, other in pairs]

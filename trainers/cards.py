@@ -24,7 +24,8 @@ def limit(device: torch.device, share: float) -> None:
     if device.type == "cuda" and share < 1:
         total = torch.cuda.get_device_properties(device).total_memory
         # Of a small share CUDA's part would leave nothing: then the tensors have half.
-        torch.cuda.set_per_process_memory_fraction(max(share - CONTEXT / total, share / 2), device)
+        fraction = max(share - CONTEXT / total, share / 2)
+        torch.cuda.set_per_process_memory_fraction(fraction, torch.cuda._utils._get_device_index(device, optional=True))
 
 
 def freed(device: torch.device) -> bool:
@@ -37,6 +38,7 @@ def freed(device: torch.device) -> bool:
         return True
     gc.collect()  # an exception and its frames, which hold a model, may be a cycle
     try:
+        torch._C._cuda_clearCublasWorkspaces()  # 32 MiB of each stream that a trial computed on
         torch.cuda.empty_cache()
         torch.zeros(1, device=device).add_(1)
         torch.cuda.synchronize(device)

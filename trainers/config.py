@@ -428,9 +428,10 @@ class TrialConfig(Frozen):
     engine: Literal["auto", "eager", "graph", "compile"] = Field(
         "auto",
         description="How a step runs. eager: operation by operation. graph: captured once on a GPU, and replayed. "
-        "compile: the network's passes compiled by torch.compile, and on a GPU captured too. auto: on a GPU compile "
-        "where a trial sees a million training images in all, else graph; eager on a CPU. Where one is not possible "
-        "the trial says why, and takes the next. Not part of the trial's id.",
+        "compile: the network's passes compiled by torch.compile, and on a GPU captured too; on a CPU it pays after "
+        "thousands of steps of a batch size (benchmarks/README.md). auto: on a GPU compile where a trial sees a "
+        "million training images in all, else graph; eager on a CPU. Where one is not possible the trial says why, "
+        "and takes the next. Not part of the trial's id.",
     )
     keep: Literal["none", "last", "best", "both"] = Field(
         "last",

@@ -2,7 +2,8 @@
 
     eager              operation by operation
     graph              a step is captured once as a CUDA graph, and replayed: the host launches one thing, not thousands
-    compile            the network's passes are compiled by torch.compile; on a GPU the step is captured as well
+    compile            the network's passes are compiled by torch.compile; on a GPU the step is captured as well, on a
+                       CPU a pass of the attack and its gradient are one compiled graph
 
 Whether a step is captured is `trainers.stepper`'s to know; all that stands here is read by the step itself.
 """
@@ -20,6 +21,7 @@ import torch
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
+from trainers import attacks
 from trainers.batch_norm import frozen
 from trainers.config import TrialConfig
 from trainers.errors import UserError
@@ -74,6 +76,12 @@ class Engine:
 
         return logits
 
+    @property
+    def gradient(self) -> attacks.Gradient:
+        """The gradient of an attack's loss by its images; compiled on a CPU, with the pass that is in it, as one."""
+        whole = self.mode == "compile" and self.device.type == "cpu" and self.precision == "fp32"
+        return _compiled_gradient() if whole else attacks.gradient
+
     @contextmanager
     def cast_once(self, model: nn.Module) -> Iterator[None]:
         """A block in which the weights do not change and, in bf16, are cast once and not in every pass.
@@ -114,6 +122,14 @@ def _compiled() -> Callable[[nn.Module, torch.Tensor], torch.Tensor]:
     """The pass, compiled: the one function of this process, so that trials of one shape share what was compiled."""
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _VARIANTS)
     return torch.compile(_pass, dynamic=False)
+
+
+@functools.cache
+def _compiled_gradient() -> attacks.Gradient:
+    """An attack's gradient, compiled, forward and backward as one graph: nothing between them is kept."""
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _VARIANTS)
+    torch._dynamo.config.trace_autograd_ops = True
+    return torch.compile(attacks.gradient, dynamic=False)
 
 
 def compiling() -> float:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from trainers.attacks import pgd
+from trainers.attacks import Gradient, gradient, pgd
 from trainers.batch_norm import RunningStatistics, estimate
 from trainers.config import AttackConfig
 from trainers.engine import Engine, attacking
@@ -69,11 +69,13 @@ def adversarial(
     attack: AttackConfig,
     forward: Forward,
     generator: torch.Generator,
+    gradient: Gradient = gradient,
 ) -> Tensor:
     """Images (B, C, H, W) that PGD found in the ball around `images` by raising the inner loss.
 
     Args:
         forward: of the model.
+        gradient: of the engine.
     """
     if attack.steps == 0:
         return images
@@ -88,6 +90,7 @@ def adversarial(
             norm=attack.norm,
             start=attack.start,
             generator=generator,
+            gradient=gradient,
         )
 
 
@@ -114,8 +117,9 @@ def training_step(
     plain = slots.engine.forward(model)
     forward = slots.statistics.watching(plain, model, images)
     before, after = slots.statistics.missing(slots.objective.passes_clean)
-    with slots.engine.cast_once(model):
-        x_adv = adversarial(model, slots.objective.inner, images, labels, slots.attack, forward, attacking_from)
+    inner, engine = slots.objective.inner, slots.engine
+    with engine.cast_once(model):
+        x_adv = adversarial(model, inner, images, labels, slots.attack, forward, attacking_from, engine.gradient)
     outer = slots.objective.outer(forward, images, x_adv, labels, mixing)
     with slots.perturbed(model, lambda: outer(ascending=True).loss):
         found: Outer = outer()

@@ -79,6 +79,14 @@ def test_with_warm_up_batch_norms_statistics_are_those_of_the_raw_model() -> Non
     assert averaging.model.weight.item() == pytest.approx(2 / 11 * 1 + 9 / 11 * 3)
 
 
+def test_the_model_may_be_another_object_at_each_step() -> None:
+    averaging = Averaging(AveragingConfig(name="ema", decay=0.5, start=0), nn.Linear(1, 1))
+    models = nn.Linear(1, 1), nn.Linear(1, 1)
+    for model, value in ((models[0], 4.0), (models[1], 8.0), (models[0], 2.0)):
+        averaging.after_step(moved(model, value), 0)
+    assert averaging.model.weight.item() == 0.5 * (0.5 * 4 + 0.5 * 8) + 0.5 * 2
+
+
 def test_swa_is_the_mean_of_the_epochs_from_its_beginning() -> None:
     model = nn.Linear(1, 1)
     averaging = Averaging(AveragingConfig(name="swa", start=1), model)

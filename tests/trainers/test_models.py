@@ -90,6 +90,13 @@ def test_normalisation_inside_the_model_equals_normalised_images(name: str) -> N
     torch.testing.assert_close(inside(images), outside(normalised))
 
 
+def test_normalisation_is_exact_to_rounding_and_kept_weights_hold_the_moments_alone() -> None:
+    layer, images = registry.Normalize(MEAN, STD), noise(4, 3, 8, 8)
+    mean, std = (torch.tensor(moment, dtype=torch.float64).view(3, 1, 1) for moment in (MEAN, STD))
+    torch.testing.assert_close(layer(images).double(), (images.double() - mean) / std, rtol=0, atol=5e-7)
+    assert set(layer.state_dict()) == {"mean", "std"}
+
+
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.slow) if name.startswith("wide") else name for name in NAMES]
 )

@@ -18,6 +18,7 @@ from trainers.config import TrialConfig
 from trainers.identity import trial_id
 from trainers.loop import with_fingerprint
 from trainers.models.small_cnn import SmallCNN
+from trainers.step import adversarial
 from trainers.stepper import Stepper
 from trainers.training import Training
 
@@ -234,6 +235,26 @@ def test_compiled_steps_are_near_eager_ones_and_a_second_trial_compiles_nothing(
     with torch.compiler.set_stance("fail_on_recompile"):
         run(trial(**parts, engine="compile", seed=1), captured=False, epochs=1)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == graphs
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", ["pgd_at", "trades"])
+def test_on_a_cpu_an_attacks_gradient_is_compiled_as_one_graph(objective: str) -> None:
+    config = trial(objective={"name": objective}, engine="compile", device="cpu")
+    engine, _ = engines.engine_of(config)
+    training = Training.begin(config)
+    images, labels = torch.rand(16, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.arange(16) % 10
+    inner = training._method(0).objective.inner
+    images = engine.images(images)
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    found = []
+    for each in (engine, engine.eager):
+        forward, draws = each.forward(training.model), torch.Generator().manual_seed(1)
+        found.append(adversarial(training.model, inner, images, labels, config.attack, forward, draws, each.gradient))
+    torch.testing.assert_close(*found, rtol=0, atol=1e-5)
+    assert not torch._dynamo.utils.counters["graph_break"]
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1 + (objective == "trades")  # and the reference
 
 
 def test_a_step_that_cannot_be_compiled_goes_on_as_if_it_had_not_been_tried(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from trainers import weights
 from trainers.config import ModelConfig, WeightsConfig
@@ -125,6 +128,26 @@ def test_batch_norm_sees_the_batch_once() -> None:
     loss_of(once)()
     assert model[1].num_batches_tracked == once[1].num_batches_tracked == 1
     torch.testing.assert_close(model[1].running_mean, once[1].running_mean)
+
+
+class Calls(TorchDispatchMode):
+    """Counts operations by name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names[func.overloadpacket.__name__] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def test_weights_and_buffers_are_copied_by_one_call_a_type_however_many_there_are() -> None:
+    model = nn.Sequential(*(layer for _ in range(5) for layer in (nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2))))
+    with Calls() as calls, perturbed(model, lambda: model(torch.ones(2, 2, 3, 3)).square().sum(), gamma=0.1):
+        pass
+    assert calls.names["_foreach_copy_"] == 6  # weights, running statistics and counts, there and back
+    assert calls.names["copy_"] == calls.names["clone"] == 0
 
 
 def test_a_tensor_without_gradient_stays_and_nothing_is_nan() -> None:

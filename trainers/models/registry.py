@@ -66,15 +66,21 @@ class Normalize(nn.Module):
 
     mean: Tensor
     std: Tensor
+    _scale: Tensor
+    _shift: Tensor
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1))
-        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(-1, 1, 1))
+        exact_mean, exact_std = (torch.tensor(moment, dtype=torch.float64).view(-1, 1, 1) for moment in (mean, std))
+        self.register_buffer("mean", exact_mean.float())
+        self.register_buffer("std", exact_std.float())
+        # as one operation, in both directions; kept files hold the moments alone
+        self.register_buffer("_scale", (1 / exact_std).float(), persistent=False)
+        self.register_buffer("_shift", (-exact_mean / exact_std).float(), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, H, W) in [0, 1] to the same shape, mean 0 and standard deviation 1 over the data set."""
-        return (images - self.mean) / self.std
+        return torch.addcmul(self._shift, images, self._scale)
 
 
 def build(
