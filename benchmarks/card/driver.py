@@ -108,9 +108,13 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 
 
 def _environment(cache: str, tiny: bool) -> dict[str, str]:
-    """A folder of compiled code, empty at first; at toy size one thread."""
+    """A folder of compiled code, empty at first unless it is given; at toy size one thread."""
     path = os.pathsep.join(part for part in (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")) if part)
-    own = {"TORCHINDUCTOR_CACHE_DIR": cache, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+    own = {
+        "TORCHINDUCTOR_CACHE_DIR": os.environ.get("TORCHINDUCTOR_CACHE_DIR") or cache,
+        "PYTHONPATH": path,
+        "PYTHONUNBUFFERED": "1",
+    }
     return {**os.environ, **own, **({"OMP_NUM_THREADS": "1"} if tiny else {})}
 
 

@@ -6,27 +6,33 @@ import math
 import signal
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from xml.etree import ElementTree
 
 from card.setting import Setting
 
 ROOT = Path(__file__).resolve().parents[2]
-REPORT = "junit.xml"
+#: Those that look at the memory of the whole card run alone; the others beside one another, where xdist is there.
+ALONE = "tests/trainers/test_cards.py"
+PARTS = {"alone": [ALONE], "together": ["tests/trainers", f"--ignore={ALONE}"]}
+_BESIDE = ["-n", "6", "--dist", "load"]
 _TO_END = 10.0  # seconds that pytest may take to end
 _NONE_CHOSEN = 5  # pytest's exit status
 
 
 def tests(setting: Setting) -> None:
     """Runs them, and writes how many passed and the first line of each that did not."""
-    report = setting.out.resolve() / REPORT
-    command = [sys.executable, "-m", "pytest", "-v", "-m", "gpu", "-p", "no:cacheprovider", f"--junitxml={report}"]
-    code = _status([*command, "tests/trainers"], setting.left() - _TO_END)
-    for name, reason in failures(report):
-        setting.write(name, error=reason, ok=False)
-    counted = counts(report)
-    ok = (code == 0 and counted["passed"] > 0) or (setting.tiny and code in (0, _NONE_CHOSEN))
-    setting.write("pytest", code=code, **counted, ok=ok)
+    for part, chosen in PARTS.items():
+        report = setting.out.resolve() / f"junit_{part}.xml"
+        command = [sys.executable, "-m", "pytest", "-v", "-m", "gpu", "-p", "no:cacheprovider", f"--junitxml={report}"]
+        beside = _BESIDE if part == "together" and find_spec("xdist") and not setting.tiny else []
+        code = _status([*command, *beside, *chosen], setting.left() - _TO_END)
+        for name, reason in failures(report):
+            setting.write(name, error=reason, ok=False)
+        counted = counts(report)
+        ok = (code == 0 and counted["passed"] > 0) or (setting.tiny and code in (0, _NONE_CHOSEN))
+        setting.write(f"pytest, {part}", code=code, **counted, ok=ok)
 
 
 def _status(command: list[str], seconds: float) -> int:

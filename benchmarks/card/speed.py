@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -18,8 +19,9 @@ from torch.utils.data import DataLoader
 
 from card.arithmetic import flags, measured_rate
 from card.setting import Setting, read
-from card.starting import answer, job, starting
+from card.starting import answer, job
 from card.trials import IMAGES, Timer, engines, free, images, shape_of, summary, trial
+from trainers import engine
 from trainers.config import TrialConfig
 from trainers.counting import work
 from trainers.data import Data, Split
@@ -29,12 +31,10 @@ from trainers.randomness import generator
 #: Engine and precision, the most telling first.
 MODES = (
     *(("graph", "bf16"), ("compile", "bf16"), ("eager", "bf16")),
-    *(("graph", "tf32"), ("eager", "fp32"), ("eager", "tf32"), ("compile", "tf32"), ("graph", "fp32")),
+    *(("graph", "fp32"), ("graph", "tf32"), ("eager", "fp32"), ("eager", "tf32"), ("compile", "tf32")),
 )
 #: Steps of a timed epoch, by precision: a second or more.
 TIMED = {"bf16": 60, "tf32": 40, "fp32": 15}
-#: Whether a trial can ask for kernels that give the same bits each time.
-HAS_DETERMINISTIC = "deterministic" in TrialConfig.model_fields
 NETWORKS = ("wide_resnet34_10", "vgg16", "senet18", "resnet18")
 
 
@@ -84,16 +84,28 @@ def _on_cpu(data: Data) -> Data:
 
 
 def modes(setting: Setting) -> None:
-    """A step in each engine and precision; starts; the best as whole epochs; DEAT against SGD; cudnn.benchmark."""
+    """A step in each engine and precision; the best as whole epochs; DEAT against SGD; cudnn.benchmark."""
     chosen = [mode for mode in MODES if mode[0] in engines(setting)][: setting.pick(None, 2)]
-    for number, (engine, precision) in enumerate(chosen):
-        if number == 1:
-            starting(setting, engines(setting)[-1])
-        _mode(setting, engine, precision)
-        if number == min(2, len(chosen) - 1):  # all of bf16 are known
-            whole_epochs(setting)
-            versus(setting)
+    for mode, precision in chosen[:4]:
+        _mode(setting, mode, precision)
+    whole_epochs(setting)
+    versus(setting)
     benchmarked(setting)
+    as_one_graph(setting)
+    for mode, precision in chosen[4:]:
+        _mode(setting, mode, precision)
+
+
+def as_one_graph(setting: Setting) -> None:
+    """The best mode with the attack's gradient compiled forward and backward as one graph, as a CPU has it."""
+    name = "compile bf16, attack as one graph"
+    if setting.tiny or not setting.fits(name, 35):
+        return
+    whole = property(lambda _: engine._compiled_gradient())
+    with setting.measuring(name), mock.patch.object(engine.Engine, "gradient", whole):
+        timer = Timer(setting, trial(setting, {"engine": "compile"}), _timed_images(setting)).repeat(3)
+        setting.write(name, engine="compile", **timer.values())
+    free(setting)
 
 
 def _timed_images(setting: Setting, precision: str = "bf16") -> Data:
@@ -102,7 +114,7 @@ def _timed_images(setting: Setting, precision: str = "bf16") -> Data:
 
 def _mode(setting: Setting, engine: str, precision: str) -> None:
     name = f"{engine} {precision}"
-    if not setting.fits(name, {"bf16": 12, "tf32": 12, "fp32": 15}[precision] + 60 * (engine == "compile")):
+    if not setting.fits(name, {"bf16": 10, "tf32": 10, "fp32": 12}[precision] + 20 * (engine == "compile")):
         return
     with setting.measuring(name):
         data = _timed_images(setting, precision)
@@ -142,12 +154,12 @@ def best_engine(setting: Setting) -> str:
 
 def whole_epochs(setting: Setting) -> None:
     """Epochs of 49,000 images as a trial trains them, the short last batch included, in the best mode."""
-    if not setting.fits("whole epochs", 30):
+    if not setting.fits("whole epochs", 27):
         return
     with setting.measuring("whole epochs"):
         engine = best_engine(setting)
         data = images(setting, setting.pick(IMAGES, 20))
-        timer = Timer(setting, trial(setting, {"engine": engine}), data).repeat(setting.pick(3, 1))
+        timer = Timer(setting, trial(setting, {"engine": engine}), data).repeat(setting.pick(2, 1))
         seconds = [ms * timer.steps / 1000 for ms in timer.milliseconds]
         values = {**timer.values(), "epoch_seconds": statistics.median(seconds), "seconds": seconds}
         setting.write("whole epochs", engine=engine, **values, **_useful(setting, timer))
@@ -163,7 +175,7 @@ def versus(setting: Setting) -> None:
         chosen = [trial(setting, {"engine": engine, "optimizer": {"name": name}}) for name in ("deat", "sgd")]
         data = _timed_images(setting)
         deat, sgd = (Timer(setting, config, data) for config in chosen)
-        for pair in range(setting.pick(7, 2)):
+        for pair in range(setting.pick(6, 2)):
             for timer in (deat, sgd) if pair % 2 else (sgd, deat):
                 timer.repeat()
         found = ratio(deat.milliseconds, sgd.milliseconds)
@@ -182,18 +194,18 @@ def ratio(one: list[float], other: list[float]) -> dict[str, Any]:
 def benchmarked(setting: Setting) -> None:
     """The best mode with cudnn.benchmark off and on, `left` being how the training left it; and deterministic."""
     engine, data = best_engine(setting), _timed_images(setting)
+    if setting.fits("deterministic", 20):
+        with setting.measuring("deterministic"):
+            setting.write("deterministic", engine=engine, **answer(job(setting, "deterministic", engine=engine)))
     for on in (False, True):
         name = f"cudnn.benchmark {'on' if on else 'off'}"
-        if not setting.fits(name, 25):
+        if not setting.fits(name, 12):
             continue
         with setting.measuring(name), cudnn_benchmark(on) as before:
             timer = Timer(setting, trial(setting, {"engine": engine}), data).repeat(setting.pick(3, 1))
             after = torch.backends.cudnn.benchmark
             setting.write(name, engine=engine, torch_default=before, left=after, **timer.values())
         free(setting)
-    if HAS_DETERMINISTIC and setting.fits("deterministic", 50):
-        with setting.measuring("deterministic"):
-            setting.write("deterministic", engine=engine, **answer(job(setting, "deterministic", engine=engine)))
 
 
 def deterministic(setting: Setting, engine: str) -> dict[str, Any]:

@@ -12,14 +12,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from card.setting import Setting
+from card.setting import Setting, read
 from card.speed import best_engine
 from card.study import real_data
 from card.trials import IMAGES, free, images, trial
 from trainers import checkpoint, evaluate
-from trainers.config import EvaluationConfig, TrialConfig
+from trainers.config import TrialConfig
 from trainers.data import Data, Split, load, sequential
-from trainers.engine import Engine, Precision, float32_products
+from trainers.engine import Engine, Precision, engine_of, float32_products
 from trainers.evaluate import evaluation_attack
 from trainers.loop import with_fingerprint
 from trainers.objectives import cross_entropy
@@ -27,11 +27,9 @@ from trainers.randomness import generator
 from trainers.step import adversarial
 from trainers.training import Training
 
-#: Whether the precision of an evaluation's attack is a key of the config.
-HAS_PRECISION = "precision" in EvaluationConfig.model_fields
 #: Test images on which it is seen how often two attacks agree.
 AGREEING = 5000
-PRECISIONS = ("fp32", "bf16") if HAS_PRECISION else ("fp32",)
+PRECISIONS: tuple[Precision, ...] = ("bf16", "fp32")
 
 
 def evaluation(setting: Setting) -> None:
@@ -41,20 +39,19 @@ def evaluation(setting: Setting) -> None:
     with setting.measuring("training"):
         data = images(setting, setting.pick(IMAGES, 40), setting.pick(1000, 16), setting.pick(10_000, 24))
         training = Training.begin(config, data)
-        training.epoch(0)
-        passed = training.epoch(1)
-        setting.write("training", seconds=passed.seconds, engine=best_engine(setting))
+        seconds = _training_seconds(setting, training)
+        setting.write("training", seconds=seconds, engine=best_engine(setting))
     if training is None:
         return
     for precision in PRECISIONS:
         if setting.fits(f"evaluation {precision}", 25):
             with setting.measuring(f"evaluation {precision}"):
-                seconds = evaluation_seconds(setting, config, precision, training.model, data)
-                share = {"share_of_training": sum(seconds.values()) / passed.seconds}
-                setting.write(f"evaluation {precision}", **seconds, total=sum(seconds.values()), **share)
+                parts = evaluation_seconds(setting, config, precision, training.model, data)
+                share = {"share_of_training": sum(parts.values()) / seconds}
+                setting.write(f"evaluation {precision}", **parts, total=sum(parts.values()), **share)
     with setting.measuring("checkpoint"):
         written = checkpoint_seconds(setting, training)
-        share = {"share_of_training": written["snapshot"] / passed.seconds}
+        share = {"share_of_training": written["snapshot"] / seconds}
         setting.write("checkpoint", **written, **share)
     del training, data
     free(setting)
@@ -62,12 +59,24 @@ def evaluation(setting: Setting) -> None:
         agreement(setting)
 
 
+def _training_seconds(setting: Setting, training: Training) -> float:
+    """Of an epoch in the best mode: what the section modes measured of it in this run, else measured here."""
+    known = [row["epoch_seconds"] for row in read(setting.out) if row["name"] == "whole epochs" and "ms" in row]
+    if known:
+        return float(known[-1])
+    training.epoch(0)
+    return training.epoch(1).seconds
+
+
 def evaluation_seconds(
     setting: Setting, config: TrialConfig, precision: str, model: nn.Module, data: Data
 ) -> dict[str, float]:
     """By split, as the loop evaluates at an epoch's end."""
-    values = config.evaluation.model_copy(update={"precision": precision} if HAS_PRECISION else {})
-    config, engine = config.model_copy(update={"evaluation": values}), Engine(setting.device, "fp32")
+    values = config.evaluation.model_copy(update={"precision": precision})
+    config, engine = (
+        config.model_copy(update={"evaluation": values}),
+        Engine(setting.device, "fp32", engine_of(config)[0].mode),
+    )
     size = values.batch_size
     model.eval()
 
@@ -102,25 +111,14 @@ def checkpoint_seconds(setting: Setting, training: Any) -> dict[str, Any]:
         for _ in range(3):
             setting.synchronize()
             started = time.perf_counter()
-            state = _snapshot({"model": training.model.state_dict(), "optimizer": training.optimizer.state_dict()})
+            state = checkpoint.copied(
+                {"model": training.model.state_dict(), "optimizer": training.optimizer.state_dict()}
+            )
             snapshots.append(time.perf_counter() - started)
             writings.append(_timed(setting, lambda: checkpoint.save(path, state)))  # noqa: B023
         size = path.stat().st_size
     found = {"snapshot": statistics.median(snapshots), "write": statistics.median(writings), "bytes": size}
     return {**found, "snapshots": snapshots, "writes": writings}
-
-
-def _snapshot(state: dict[str, Any]) -> dict[str, Any]:
-    """A copy on the CPU: the loop's own, where there is one, else tensor by tensor."""
-    return getattr(checkpoint, "copied", _copied)(state)
-
-
-def _copied(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _copied(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_copied(each) for each in value]
-    return value.detach().to("cpu", copy=True) if isinstance(value, torch.Tensor) else value
 
 
 def agreement(setting: Setting) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from card.setting import Setting
+from card.trials import engines
 
 SCRIPT = Path(__file__).resolve().parents[1] / "gpu.py"
 
@@ -40,8 +41,9 @@ def answer(process: subprocess.Popen[str]) -> dict[str, Any]:
     return found
 
 
-def starting(setting: Setting, engine: str) -> None:
+def starts(setting: Setting) -> None:
     """One process after another with one cache of compiled code: the first finds it empty, the second does not."""
+    engine = engines(setting)[-1]
     for name, needs in (("start, cold", 90), ("start, warm", 40))[: setting.pick(2, 1)]:
         if setting.fits(name, needs):
             with setting.measuring(name):
@@ -50,7 +52,7 @@ def starting(setting: Setting, engine: str) -> None:
 
 
 def start(setting: Setting, engine: str, started: float) -> dict[str, Any]:
-    """What `starting` starts: two trials of one shape, one after the other, each of five steps.
+    """What `starts` starts: two trials of one shape, one after the other, each of five steps.
 
     Args:
         engine: of both.

@@ -85,14 +85,12 @@ def _epochs(setting: Setting) -> int:
 
 
 def _config(setting: Setting, data: dict[str, Any], epochs: int, seed: int, optimizer: str) -> TrialConfig:
-    from card.standing import HAS_PRECISION
-
     values: dict[str, Any] = {
         "data": {key: value for key, value in data.items() if value is not None},
         "model": {"name": setting.pick("preact_resnet18", "small_cnn")},
         "batch_size": setting.pick(128, 256),
         "attack": {"steps": setting.pick(10, 1)},
-        "evaluation": {"steps": setting.pick(10, 1), "splits": ["val", "test"]},
+        "evaluation": {"steps": setting.pick(10, 1), "splits": ["val", "test"], "precision": "bf16"},
         "optimizer": {"name": optimizer, "lr": 0.1},
         "schedule": {"name": "one_cycle", "warmup": 0.3},
         "epochs": epochs,
@@ -104,8 +102,6 @@ def _config(setting: Setting, data: dict[str, Any], epochs: int, seed: int, opti
         from card.speed import best_engine
 
         values["engine"] = best_engine(setting)
-    if HAS_PRECISION:
-        values["evaluation"]["precision"] = "bf16"
     return TrialConfig.model_validate(values)
 
 
@@ -118,9 +114,7 @@ def _trained(setting: Setting, records: RecordFile, number: int, name: str, conf
     device = device_of(config.device)
     card = provenance.gpu_names()[0] if device.type == "cuda" else "cpu"
     started = {"trial_id": trial, "host": provenance.host(), "device": card, "code_version": provenance.code_version()}
-    if arithmetic := getattr(provenance, "arithmetic", None):
-        started["arithmetic"] = arithmetic(config, device)
-    records.append("start", started)
+    records.append("start", {**started, "arithmetic": provenance.arithmetic(config, device)})
 
     def report(record: Any) -> None:
         assert isinstance(record, EpochRecord), record

@@ -20,9 +20,9 @@ from trainers.training import Training
 
 #: Values of the trial, side of its images in pixels, batches of an epoch, and how many are tried at once.
 SIZES: dict[str, dict[str, Any]] = {
-    "large": {"values": {}, "pixels": 32, "steps": 15, "counts": (1, 2, 4)},
+    "large": {"values": {}, "pixels": 32, "steps": 15, "counts": (1, 2)},
     "small": {
-        "values": {"model": {"name": "small_cnn"}, "batch_size": 64},
+        "values": {"model": {"name": "small_cnn"}, "batch_size": 64, "engine": "graph"},
         "pixels": 8,
         "steps": 200,
         "counts": (1, 2, 4),
@@ -35,13 +35,13 @@ WAYS = ("processes", "streams", "turns")
 def side_by_side(setting: Setting) -> None:
     """Steps a second of all trials together over the same seconds, and their ratio to one alone, way by way."""
     engine = best_engine(setting)
-    plan = [("large", "processes"), ("small", "turns"), ("large", "streams"), ("small", "streams")]
-    plan += [("large", "turns"), ("small", "processes")]
+    plan = [("large", "processes"), ("small", "streams"), ("large", "streams"), ("small", "processes")]
+    plan += [("small", "turns"), ("large", "turns")]
     for size, way in setting.pick(plan, [("large", way) for way in WAYS]):
-        alone = _alone(setting) if (size, way) == ("large", "processes") else None
+        alone = _alone(setting) if size == "large" else None
         for count in setting.pick(SIZES[size], TINY)["counts"][alone is not None :]:
             name = f"{size}, {count} by {way}"
-            if not setting.fits(name, (35 if way == "processes" else 15) + 5 * count):
+            if not setting.fits(name, (20 if way == "processes" else 10) + 3 * count):
                 continue
             with setting.measuring(name):
                 started = time.monotonic()
@@ -59,14 +59,14 @@ def side_by_side(setting: Setting) -> None:
 
 def _alone(setting: Setting) -> float | None:
     """Steps a second of the large trial alone, as the section modes measured it in this run."""
-    known = [row["ms"] for row in read(setting.out) if row["name"] == "whole epochs" and "ms" in row]
+    known = [row["ms"] for row in read(setting.out) if row["name"] == "compile bf16" and "ms" in row]
     return 1000 / known[-1] if known else None
 
 
 def _training(setting: Setting, size: str, engine: str, seed: int) -> tuple[Any, int]:
     """A training past its warm-up, and its steps an epoch."""
     chosen = setting.pick(SIZES[size], TINY)
-    config = trial(setting, {**chosen["values"], "engine": engine, "seed": seed})
+    config = trial(setting, {"engine": engine, **chosen["values"], "seed": seed})
     data = images(setting, chosen["steps"] * config.batch_size, size=chosen["pixels"])
     training = Training.begin(config, data)
     training.epoch(0)
