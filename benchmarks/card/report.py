@@ -120,8 +120,8 @@ def _goals(found: Found, judged: bool) -> str:
     ratio = found.number("modes", "DEAT against SGD", "ratio")
     evaluation = found.least("evaluation", "evaluation ", "share_of_training")
     snapshot = found.number("evaluation", "checkpoint", "share_of_training")
-    second = found.number("modes", "start, warm", "second", "to_five_steps")
-    process = found.number("modes", "start, warm", "first", "to_five_steps")
+    second = found.number("starts", "start, warm", "second", "to_five_steps")
+    process = found.number("starts", "start, warm", "first", "to_five_steps")
     lines: list[tuple[str, str, float | None, float, bool]] = [
         ("an epoch of 49,000 images, alone, s", "at most 5.5", epoch, 5.5, True),
         ("a trial-epoch with two side by side, s", "at most 3.2", beside, 3.2, True),
