@@ -266,7 +266,7 @@ RESULTS = rows(
     ("modes", "compile bf16", {"epoch_seconds": 5.1, "ms": 13.3, "ms_min": 13.0, "ms_max": 14.0, "repeats": [13.3]}),
     ("modes", "whole epochs", {"epoch_seconds": 5.0, "share": 0.36}),
     ("modes", "DEAT against SGD", {"ratio": 1.02}),
-    ("modes", "start, warm", {"first": {"to_five_steps": 9.0}, "second": {"to_five_steps": 1.5}}),
+    ("starts", "start, warm", {"first": {"to_five_steps": 9.0}, "second": {"to_five_steps": 1.5}}),
     ("evaluation", "evaluation fp32", {"share_of_training": 0.4, "total": 2.0}),
     ("evaluation", "evaluation bf16", {"share_of_training": 0.14, "total": 0.7}),
     ("side_by_side", "large, 2 by processes", {"trial_epochs_an_hour": 900.0}),
