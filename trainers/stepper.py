@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from trainers.engine import Engine, Mode
 from trainers.lock import locked
+from trainers.memory import is_out_of_memory, reason
 from trainers.randomness import generator, stable_seed
 from trainers.step import Slots, Tally, training_step
 
@@ -32,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 
 class Graph(Protocol):
-    """A captured function: it has run once when it was captured or will at the first replay, and again at each."""
+    """A captured function."""
 
     def capture(self, function: Callable[[], None]) -> None:
         """Records what the function does on the device, without doing it."""
@@ -186,13 +187,12 @@ class Stepper:
             graph = self._graph(self._draws)
             graph.capture(lambda: self._run(images, labels))
         except (RuntimeError, NotImplementedError) as error:
-            if isinstance(error, torch.OutOfMemoryError):
+            if is_out_of_memory(error):
                 raise
             if parity != getattr(optimizer, "parity", None):
                 optimizer.replayed()  # type: ignore[attr-defined]
-            self._draws = [
-                generator(self.engine.device, purpose) for purpose in _PURPOSES
-            ]  # a capture holds the others
+            # a capture holds those that it had
+            self._draws = [generator(self.engine.device, purpose) for purpose in _PURPOSES]
             self._redraw(drawn)
             self._captured.clear()
             self._graph = None
@@ -207,8 +207,8 @@ class Stepper:
             each.set_state(state)
 
     def _fall_back(self, engine: Engine, what: str, error: Exception | None = None) -> None:
-        said = "" if error is None else f": {type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
-        self.reason = f"{what}{said}"
+        cause = getattr(error, "inner_exception", error)  # torch.compile's own first line names the backend alone
+        self.reason = what if cause is None else f"{what}: {type(cause).__name__}: {reason(cause)}"
         _log.warning("%s; the trial goes on with engine %s", self.reason, engine.mode)
         self.engine = engine
 
@@ -220,7 +220,8 @@ class Stepper:
             return
         self._compiled.add(id(self._slots))
         started = time.perf_counter()
-        self._compile(images, labels)
+        with _first_on_this_machine():
+            self._compile(images, labels)
         if self.engine.device.type == "cuda":
             torch.cuda.synchronize(self.engine.device)
         self.preparing += time.perf_counter() - started
@@ -232,7 +233,7 @@ class Stepper:
         try:
             self._run(images, labels)
         except Exception as error:
-            if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor", "triton")):
                 raise
             with torch.no_grad():
                 torch._foreach_copy_(buffers, kept)
@@ -254,7 +255,9 @@ def _first_on_this_machine() -> Iterator[None]:
     """A block that one process of a machine is in at a time: its neighbours find what it compiled in torch's cache."""
     from torch._inductor.runtime.cache_dir_utils import cache_dir  # whose import takes a while
 
-    with locked(Path(cache_dir()) / "robustsweep.lock"):
+    with ExitStack() as held:
+        with suppress(OSError):  # a folder that cannot be written to: each compiles for itself
+            held.enter_context(locked(Path(cache_dir()) / "robustsweep.lock"))
         yield
 
 
