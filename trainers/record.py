@@ -117,7 +117,7 @@ class EpochRecord:
     engine_reason: str = ""
     """Why that is not the one that was asked for; empty: it is."""
     peak_memory_bytes: int = 0
-    """GPU: most memory allocated during the epoch. CPU: the process's high-water mark."""
+    """GPU: most memory that torch held during the epoch, in use or not. CPU: the process's high-water mark."""
 
 
 def spent(epoch: Mapping[str, Any]) -> float:
