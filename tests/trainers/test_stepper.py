@@ -24,6 +24,7 @@ from trainers.step import adversarial
 from trainers.stepper import Stepper
 from trainers.training import Training
 
+
 class Recording(TorchDispatchMode):
     """What a CUDA graph does, on a CPU: every operation with its tensors' addresses and its numbers, done again.
 
