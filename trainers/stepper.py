@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -90,7 +91,7 @@ class Stepper:
         self.tally = Tally.empty(engine.device)
         self._model, self._seed = model, seed
         self._shared = _Shared(engine.device) if engine.captures else None
-        self._graph = graph or (self._cuda_graph if engine.captures else None)
+        self._graph = graph or (partial(CudaGraph, self._shared) if self._shared else None)
         self._draws = [generator(engine.device, purpose) for purpose in _PURPOSES]
         self._inputs: dict[int, tuple[Tensor, Tensor]] = {}
         self._seen: set[Hashable] = set()
@@ -99,10 +100,6 @@ class Stepper:
         self._compiled: set[int] = set()
         """Methods whose passes are compiled, by `id`."""
         self._whole = 0
-
-    def _cuda_graph(self, generators: list[torch.Generator]) -> Graph:
-        assert self._shared is not None
-        return CudaGraph(self._shared, generators)
 
     @contextmanager
     def epoch(self, slots: Slots, number: int, batch_size: int) -> Iterator[None]:
@@ -191,8 +188,7 @@ class Stepper:
                 raise
             if parity != getattr(optimizer, "parity", None):
                 optimizer.replayed()  # type: ignore[attr-defined]
-            # a capture holds those that it had
-            self._draws = [generator(self.engine.device, purpose) for purpose in _PURPOSES]
+            self._renew_generators()
             self._redraw(drawn)
             self._captured.clear()
             self._graph = None
@@ -201,6 +197,13 @@ class Stepper:
         self._captured[kind] = graph
         self.preparing += time.perf_counter() - started
         return graph
+
+    def _renew_generators(self) -> None:
+        """Those of a capture that broke off refuse to draw for good in torch 2.11, and torch's own is one of them."""
+        self._draws = [generator(self.engine.device, purpose) for purpose in _PURPOSES]
+        if self.engine.device.type == "cuda":
+            own = torch.cuda.default_generators[torch.cuda.current_device()]
+            own.graphsafe_set_state(own.clone_state())
 
     def _redraw(self, states: list[Tensor]) -> None:
         for each, state in zip(self._draws, states, strict=True):

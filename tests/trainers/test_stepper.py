@@ -316,6 +316,28 @@ def test_an_engine_that_is_not_possible_here_says_why(asked: str, here: str, why
     assert (engine.mode, reason) == (here, why)
 
 
+@pytest.mark.parametrize(
+    ("asked", "images", "lacking", "here", "why"),
+    [
+        ("auto", 333_333, "", "graph", ""),
+        ("auto", 333_334, "", "compile", ""),
+        ("auto", 333_334, "no triton", "graph", ""),
+        ("compile", 70, "", "compile", ""),
+        ("compile", 70, "no triton", "graph", "no triton"),
+        ("graph", 333_334, "", "graph", ""),
+        ("eager", 333_334, "", "eager", ""),
+    ],
+)
+def test_on_a_gpu_the_engine_is_chosen_by_the_config_and_its_data_alone(
+    asked: str, images: int, lacking: str, here: str, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a trial that goes on takes the one that it began with. It has three epochs."""
+    monkeypatch.setattr(engines, "device_of", torch.device)
+    monkeypatch.setattr(engines, "_no_compiler", lambda device: lacking)
+    engine, reason = engines.engine_of(trial(engine=asked, device="cuda"), images)
+    assert (engine.mode, reason) == (here, why)
+
+
 def test_without_a_compiler_a_cpu_trial_is_eager_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     from torch._inductor import config
 
@@ -389,6 +411,26 @@ def test_no_step_waits_for_the_gpu(kind: str, engine: str) -> None:
             training._steps(2)
         finally:
             torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_a_step_that_waits_cannot_be_captured_and_goes_on_eagerly(monkeypatch: pytest.MonkeyPatch) -> None:
+    def waiting(self: SmallCNN, images: torch.Tensor) -> torch.Tensor:
+        assert images.sum().item() > float("-inf")
+        return plain(self, images)
+
+    plain = SmallCNN.forward
+    monkeypatch.setattr(SmallCNN, "forward", waiting)
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+    kind = KINDS["trades, awp, s2o under deat"]
+    eager, tried = (on_card(engine, **kind) for engine in ("eager", "graph"))
+    for number in range(3):
+        expected, found = (each.epoch(number)._replace(seconds=0.0, preparing=0.0) for each in (eager, tried))
+        assert found == expected
+    assert tried.engine.mode == "eager"
+    assert tried.stepper.reason.startswith("a step cannot be captured: ")
+    torch.rand(3, device="cuda")  # as the next trial's dropout does
+    assert all(torch.equal(*pair) for pair in zip(state(tried), state(eager), strict=True))
 
 
 @pytest.mark.gpu
