@@ -22,6 +22,7 @@ step           the one training step, over the four slots
 engine         how a step runs fast: precision, memory format, frozen parameters, compiling
 stepper        steps one after another: eager, or captured once as a CUDA graph and replayed
 training       a trial's network, optimizer and data, and one pass over its images
+memory         which errors say that memory was short
 cards          a process and its GPU: the memory it may take and gives back, whether it still answers
 evaluate       clean and robust accuracy of a split, while training
 dynamics       curvature, gradient noise and straight lines, measured along a run

@@ -25,7 +25,7 @@ def limit(device: torch.device, share: float) -> None:
         total = torch.cuda.get_device_properties(device).total_memory
         # Of a small share CUDA's part would leave nothing: then the tensors have half.
         fraction = max(share - CONTEXT / total, share / 2)
-        torch.cuda.set_per_process_memory_fraction(fraction, torch.cuda._utils._get_device_index(device, optional=True))
+        torch.cuda.set_per_process_memory_fraction(fraction, device.index)  # none: the current one
 
 
 def freed(device: torch.device) -> bool:

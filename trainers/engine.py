@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -67,7 +67,7 @@ class Engine:
     def forward(self, model: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
         """The model as a function of images (B, C, H, W), its logits (B, classes) never in bf16: losses are not."""
 
-        passed = functools.partial(_compiled(), model) if self.mode == "compile" else model
+        passed = functools.partial(_compiled(_pass), model) if self.mode == "compile" else model
 
         def logits(images: torch.Tensor) -> torch.Tensor:
             with self.autocast():
@@ -80,7 +80,7 @@ class Engine:
     def gradient(self) -> attacks.Gradient:
         """The gradient of an attack's loss by its images; compiled on a CPU, with the pass that is in it, as one."""
         whole = self.mode == "compile" and self.device.type == "cpu" and self.precision == "fp32"
-        return _compiled_gradient() if whole else attacks.gradient
+        return _compiled(attacks.gradient) if whole else attacks.gradient
 
     @contextmanager
     def cast_once(self, model: nn.Module) -> Iterator[None]:
@@ -117,19 +117,21 @@ def _pass(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
     return found
 
 
-@functools.cache
-def _compiled() -> Callable[[nn.Module, torch.Tensor], torch.Tensor]:
-    """The pass, compiled: the one function of this process, so that trials of one shape share what was compiled."""
-    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _VARIANTS)
-    return torch.compile(_pass, dynamic=False)
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, compiled: of an attack's gradient forward and backward are one graph, and nothing is kept between.
+
+    The settings are made anew each time: in torch 2.15 they are a thread's own, and Tune gives each trial a new thread.
+    """
+    config = torch._dynamo.config
+    if config.recompile_limit < _VARIANTS or not config.trace_autograd_ops:
+        config.recompile_limit, config.trace_autograd_ops = max(config.recompile_limit, _VARIANTS), True
+    return _once(function)
 
 
 @functools.cache
-def _compiled_gradient() -> attacks.Gradient:
-    """An attack's gradient, compiled, forward and backward as one graph: nothing between them is kept."""
-    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _VARIANTS)
-    torch._dynamo.config.trace_autograd_ops = True
-    return torch.compile(attacks.gradient, dynamic=False)
+def _once(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The one compiled form of this process, so that trials of one shape share it; dropout draws as it does eagerly."""
+    return torch.compile(function, dynamic=False, options={"fallback_random": True})
 
 
 def compiling() -> float:

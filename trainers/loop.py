@@ -178,7 +178,8 @@ def _epoch(trial: _Trial, epoch: int) -> EpochRecord:
     trained = trial.training.epoch(epoch)
     started, compiled = time.perf_counter(), compiling()
     measured: dict[str, float] = {}
-    if (epoch + 1) % trial.config.evaluation.every == 0 or epoch + 1 == trial.config.epochs:
+    due = (epoch + 1) % trial.config.evaluation.every == 0 or epoch + 1 == trial.config.epochs
+    if due and math.isfinite(trained.loss):
         with float32_products("fp32"):
             measured = _evaluation(trial, epoch)
     compiled = compiling() - compiled
@@ -234,7 +235,7 @@ def _not_finite(record: EpochRecord) -> str:
 
 def _peak_memory(device: torch.device) -> int:
     if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
+        return torch.cuda.max_memory_reserved(device)  # what a captured step uses is not allocated at its replays
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
 
 

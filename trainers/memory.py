@@ -42,7 +42,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def reason(error: BaseException) -> str:
     """What the error says, in one line; its name where it says nothing."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _is_short() -> bool:

@@ -193,10 +193,14 @@ _HOW = ("lr", "foreach", "fused")
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """Gives every group this learning rate, in place where it is a tensor; nothing waits for the device."""
     for group in optimizer.param_groups:
-        if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(lr)
-        else:
-            group["lr"] = lr
+        _set_lr(group, lr)
+
+
+def _set_lr(group: dict[str, Any], lr: float) -> None:
+    if isinstance(group["lr"], Tensor):
+        group["lr"].fill_(lr)
+    else:
+        group["lr"] = lr
 
 
 def restore(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
@@ -206,7 +210,7 @@ def restore(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
     for group, kept in zip(optimizer.param_groups, own, strict=True):
         lr = float(group["lr"])
         group.update({key: kept[key] for key in _HOW if key in group})
-        set_lr(optimizer, lr)
+        _set_lr(group, lr)
 
 
 def _built(config: OptimizerConfig, params: list[nn.Parameter]) -> torch.optim.Optimizer:

@@ -104,8 +104,9 @@ class EpochRecord:
     averaged_test_robust_loss: float | None = None
     seconds: float = 0.0
     """Training time of the epoch, evaluation and preparing not included, s."""
-    preparing_seconds: float = 0.0
-    """Of compiling and capturing training steps, which the first epochs of a trial do on a GPU, s."""
+    preparing_seconds: float = field(default=0.0, compare=False)
+    """Of compiling and capturing training steps, which the first epochs of a trial do on a GPU, s. Not compared: a
+    process that goes on with a trial does it anew."""
     evaluation_seconds: float = 0.0
     checkpoint_seconds: float = field(default=0.0, compare=False)
     """That training waited for the checkpoint, s: for the copy of its state, and at the last epoch for the file, which
@@ -117,7 +118,7 @@ class EpochRecord:
     engine_reason: str = ""
     """Why that is not the one that was asked for; empty: it is."""
     peak_memory_bytes: int = 0
-    """GPU: most memory allocated during the epoch. CPU: the process's high-water mark."""
+    """GPU: most memory that torch held during the epoch, in use or not. CPU: the process's high-water mark."""
 
 
 def spent(epoch: Mapping[str, Any]) -> float:

@@ -15,8 +15,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -25,6 +26,7 @@ from torch import Tensor, nn
 
 from trainers.engine import Engine, Mode
 from trainers.lock import locked
+from trainers.memory import is_out_of_memory, reason
 from trainers.randomness import generator, stable_seed
 from trainers.step import Slots, Tally, training_step
 
@@ -32,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 
 class Graph(Protocol):
-    """A captured function: it has run once when it was captured or will at the first replay, and again at each."""
+    """A captured function."""
 
     def capture(self, function: Callable[[], None]) -> None:
         """Records what the function does on the device, without doing it."""
@@ -89,7 +91,7 @@ class Stepper:
         self.tally = Tally.empty(engine.device)
         self._model, self._seed = model, seed
         self._shared = _Shared(engine.device) if engine.captures else None
-        self._graph = graph or (self._cuda_graph if engine.captures else None)
+        self._graph = graph or (partial(CudaGraph, self._shared) if self._shared else None)
         self._draws = [generator(engine.device, purpose) for purpose in _PURPOSES]
         self._inputs: dict[int, tuple[Tensor, Tensor]] = {}
         self._seen: set[Hashable] = set()
@@ -98,10 +100,6 @@ class Stepper:
         self._compiled: set[int] = set()
         """Methods whose passes are compiled, by `id`."""
         self._whole = 0
-
-    def _cuda_graph(self, generators: list[torch.Generator]) -> Graph:
-        assert self._shared is not None
-        return CudaGraph(self._shared, generators)
 
     @contextmanager
     def epoch(self, slots: Slots, number: int, batch_size: int) -> Iterator[None]:
@@ -186,13 +184,11 @@ class Stepper:
             graph = self._graph(self._draws)
             graph.capture(lambda: self._run(images, labels))
         except (RuntimeError, NotImplementedError) as error:
-            if isinstance(error, torch.OutOfMemoryError):
+            if is_out_of_memory(error):
                 raise
             if parity != getattr(optimizer, "parity", None):
                 optimizer.replayed()  # type: ignore[attr-defined]
-            self._draws = [
-                generator(self.engine.device, purpose) for purpose in _PURPOSES
-            ]  # a capture holds the others
+            self._renew_generators()
             self._redraw(drawn)
             self._captured.clear()
             self._graph = None
@@ -202,13 +198,20 @@ class Stepper:
         self.preparing += time.perf_counter() - started
         return graph
 
+    def _renew_generators(self) -> None:
+        """Those of a capture that broke off refuse to draw for good in torch 2.11, and torch's own is one of them."""
+        self._draws = [generator(self.engine.device, purpose) for purpose in _PURPOSES]
+        if self.engine.device.type == "cuda":
+            own = torch.cuda.default_generators[torch.cuda.current_device()]
+            own.graphsafe_set_state(own.clone_state())
+
     def _redraw(self, states: list[Tensor]) -> None:
         for each, state in zip(self._draws, states, strict=True):
             each.set_state(state)
 
     def _fall_back(self, engine: Engine, what: str, error: Exception | None = None) -> None:
-        said = "" if error is None else f": {type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
-        self.reason = f"{what}{said}"
+        cause = getattr(error, "inner_exception", error)  # torch.compile's own first line names the backend alone
+        self.reason = what if cause is None else f"{what}: {type(cause).__name__}: {reason(cause)}"
         _log.warning("%s; the trial goes on with engine %s", self.reason, engine.mode)
         self.engine = engine
 
@@ -220,7 +223,8 @@ class Stepper:
             return
         self._compiled.add(id(self._slots))
         started = time.perf_counter()
-        self._compile(images, labels)
+        with _first_on_this_machine():
+            self._compile(images, labels)
         if self.engine.device.type == "cuda":
             torch.cuda.synchronize(self.engine.device)
         self.preparing += time.perf_counter() - started
@@ -232,7 +236,7 @@ class Stepper:
         try:
             self._run(images, labels)
         except Exception as error:
-            if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor", "triton")):
                 raise
             with torch.no_grad():
                 torch._foreach_copy_(buffers, kept)
@@ -254,7 +258,9 @@ def _first_on_this_machine() -> Iterator[None]:
     """A block that one process of a machine is in at a time: its neighbours find what it compiled in torch's cache."""
     from torch._inductor.runtime.cache_dir_utils import cache_dir  # whose import takes a while
 
-    with locked(Path(cache_dir()) / "robustsweep.lock"):
+    with ExitStack() as held:
+        with suppress(OSError):  # a folder that cannot be written to: each compiles for itself
+            held.enter_context(locked(Path(cache_dir()) / "robustsweep.lock"))
         yield
 
 

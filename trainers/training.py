@@ -151,7 +151,7 @@ class _Watch:
         lost = self._copied is not None and not math.isfinite(self._seen.item())
         self._seen.copy_(self._loss, non_blocking=True)
         self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        self._copied.record()
+        self._copied.record(torch.cuda.current_stream(self._loss.device))
         return lost
 
 

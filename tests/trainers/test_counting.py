@@ -135,6 +135,7 @@ def test_an_evaluation_of_large_batches_holds_the_most() -> None:
     ids=str,
 )
 def test_the_files_estimated_are_those_that_a_trial_writes(parts: dict[str, Any], tmp_path: Any) -> None:
+    from trainers.checkpoint import write_held
     from trainers.data import shapes
     from trainers.loop import train, with_fingerprint
 
@@ -143,7 +144,12 @@ def test_the_files_estimated_are_those_that_a_trial_writes(parts: dict[str, Any]
     config = with_fingerprint(TrialConfig.model_validate(values))
     sizes: list[int] = []
     file = tmp_path / "trial.pt"
-    train(config, lambda record: sizes.append(file.stat().st_size), resume=file)
+
+    def report(record: object) -> None:
+        write_held()
+        sizes.append(file.stat().st_size)
+
+    train(config, report, resume=file)
     running, kept = counting.checkpoint_bytes(config, counting.work(config, shapes([config.data])[config.data]))
     assert sizes[0] == pytest.approx(running, rel=0.2, abs=20_000)  # names and pickles take some 15 kB
     assert sizes[1] == pytest.approx(kept, rel=0.2, abs=20_000)

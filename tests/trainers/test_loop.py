@@ -296,9 +296,12 @@ def test_whichever_loss_is_not_finite_ends_the_trial_and_its_epoch_is_neither_re
 def test_divergence_keeps_the_records_up_to_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop.schedules, "lr_factor", lambda schedule, progress, epochs: 1e30 if progress >= 2 else 1.0)
     records: list[EpochRecord] = []
+    evaluated, evaluation = [], loop._evaluation
+    monkeypatch.setattr(loop, "_evaluation", lambda trial, epoch: evaluated.append(epoch) or evaluation(trial, epoch))
     outcome = train(config(), records.append)
     assert (outcome.outcome, outcome.epochs) == ("diverged", 2)
     assert [record.epoch for record in records] == [1, 2]
+    assert evaluated == [0, 1]  # and not what is lost
 
 
 def test_running_out_of_memory_is_an_outcome(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from trainers.config import OptimizerConfig, TrialConfig
-from trainers.optimizers import DEAT, SGDW, build
+from trainers.optimizers import DEAT, SGDW, build, restore, set_lr
 
 MATRIX = np.array([[2.0, 0.3, 0.0], [0.3, 1.0, -0.2], [0.0, -0.2, 0.5]])
 
@@ -48,7 +48,7 @@ def optimizer_path(
     optimizer = make([param])
     path = []
     for t, lr in enumerate(lrs):
-        optimizer.param_groups[0]["lr"] = lr
+        set_lr(optimizer, lr)
         param.grad = torch.from_numpy(gradient(param.detach().numpy(), t))
         optimizer.step()
         path.append(param.detach().numpy().copy())
@@ -76,13 +76,15 @@ def equal(left: list[Tensor], right: list[Tensor]) -> bool:
     return all(torch.equal(one, other) for one, other in zip(left, right, strict=True))
 
 
-@pytest.mark.parametrize("foreach", [True, False])
+@pytest.mark.parametrize(("foreach", "as_tensor"), [(True, False), (False, False), (True, True)])
 @pytest.mark.parametrize("decoupled", [True, False])
 @pytest.mark.parametrize(("k1", "k2"), [(1.0, 0.8), (0.0, 0.0), (2.5, 0.3), (0.0, 0.9)])
-def test_deat_is_algorithm_2(foreach: bool, decoupled: bool, k1: float, k2: float) -> None:
+def test_deat_is_algorithm_2(foreach: bool, as_tensor: bool, decoupled: bool, k1: float, k2: float) -> None:
+    """Also with its lr as a tensor, which it is on a GPU."""
     theta = np.array([1.0, -2.0, 0.5])
     lrs = [0.2] * 20 + [0.02] * 11
-    path = optimizer_path(lambda params: DEAT(params, 9.9, k1, k2, 0.3, decoupled, foreach=foreach), theta, lrs)
+    first: Any = torch.tensor(9.9, dtype=torch.float64) if as_tensor else 9.9
+    path = optimizer_path(lambda params: DEAT(params, first, k1, k2, 0.3, decoupled, foreach=foreach), theta, lrs)
     np.testing.assert_allclose(path, algorithm_2(theta, lrs, k1, k2, 0.3, decoupled), rtol=0, atol=1e-13)
 
 
@@ -368,6 +370,26 @@ def test_build_hands_on_every_hyperparameter() -> None:
         config = resolved(lr=0.3, momentum=0.4, nesterov=True, weight_decay=0.7, decoupled_weight_decay=decoupled)
         sgd = build(config, tensors()).param_groups[0]
         assert (sgd["lr"], sgd["momentum"], sgd["nesterov"], sgd["weight_decay"]) == (0.3, 0.4, True, 0.7)
+
+
+@pytest.mark.parametrize("of_a_gpu", [True, False])
+def test_each_group_goes_on_at_its_own_lr_in_the_form_that_it_has_here(of_a_gpu: bool) -> None:
+    def made(lrs: tuple[Any, Any], fused: bool) -> torch.optim.Optimizer:
+        groups = [{"params": [each], "lr": lr} for each, lr in zip(tensors()[:2], lrs, strict=True)]
+        return torch.optim.SGD(groups, fused=fused, foreach=not fused)
+
+    numbers, addresses = (0.25, 0.5), (torch.tensor(0.0), torch.tensor(0.0))
+    there, here = made((torch.tensor(0.25), torch.tensor(0.5)), True), made((9.0, 9.0), False)
+    if not of_a_gpu:
+        there, here = made(numbers, False), made(addresses, True)
+    restore(here, there.state_dict())
+    groups = here.param_groups
+    assert tuple(float(group["lr"]) for group in groups) == numbers
+    assert [group["fused"] for group in groups] == [not of_a_gpu] * 2
+    kinds = {type(group["lr"]) for group in groups}
+    assert kinds == ({float} if of_a_gpu else {torch.Tensor})
+    if not of_a_gpu:  # a captured step reads these
+        assert all(group["lr"] is address for group, address in zip(groups, addresses, strict=True))
 
 
 def test_build_wants_a_resolved_config() -> None:

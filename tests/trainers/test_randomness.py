@@ -135,6 +135,16 @@ def test_resume_after_each_epoch_equals_a_run_never_stopped_on_a_gpu(
 
 
 @pytest.mark.gpu
+def test_resume_of_a_compiled_trial_equals_a_run_never_stopped_on_a_gpu(tmp_path: Path) -> None:
+    trial = config(device="cuda", deterministic=True, engine="compile", model={"name": "small_cnn"})
+    whole = run(trial)
+    assert {epoch.engine for epoch in whole} == {"compile"}
+    run(trial, tmp_path / "trial.pt", stop_after=1)
+    torch._dynamo.reset()  # as in another process
+    assert run(trial, tmp_path / "trial.pt") == whole
+
+
+@pytest.mark.gpu
 @pytest.mark.parametrize("network", ["small_cnn", "resnet18", "senet18", "wide_resnet28_10", "vit_small"])
 def test_every_network_has_deterministic_kernels_in_both_precisions(network: str) -> None:
     data = {"name": "digits", "train_per_class": 2, "test_per_class": 1, "validation_fraction": 0.5}

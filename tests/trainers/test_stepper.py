@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
-import gc
+import fcntl
+import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,8 +24,6 @@ from trainers.step import adversarial
 from trainers.stepper import Stepper
 from trainers.training import Training
 
-CPU = torch.device("cpu")
-
 
 class Recording(TorchDispatchMode):
     """What a CUDA graph does, on a CPU: every operation with its tensors' addresses and its numbers, done again.
@@ -35,7 +35,8 @@ class Recording(TorchDispatchMode):
         super().__init__()
         self._done: list[tuple[Any, tuple[Any, ...], dict[str, Any], Any]] = []
         self._generators = generators
-        self._saved: list[torch.Tensor] = []
+        self._kept: dict[int, tuple[torch.UntypedStorage, torch.UntypedStorage]] = {}
+        """All memory that an operation was given, by its address, and what it held before the first was."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None) -> Any:
         given = kwargs or {}
@@ -43,6 +44,9 @@ class Recording(TorchDispatchMode):
             ours = {own.initial_seed() for own in self._generators}
             assert not isinstance(each, torch.Generator) or each.initial_seed() in ours, f"{func}: another generator"
         assert func is not torch.ops.aten._local_scalar_dense.default, "a step waits for the device"
+        for each in tree_leaves((args, given)):
+            if isinstance(each, torch.Tensor) and (place := each.untyped_storage()).data_ptr() not in self._kept:
+                self._kept[place.data_ptr()] = place, place.clone()
         out = func(*args, **given)
         # an alias is the address: a parameter's `data` may be another tensor later
         self._done.append(tree_map_only(torch.Tensor, torch.Tensor.detach, (func, args, given, out)))
@@ -51,19 +55,13 @@ class Recording(TorchDispatchMode):
     def capture(self, function: Callable[[], None]) -> None:
         """A capture does nothing on the device: here it is done, and undone."""
         drawn = [each.get_state() for each in self._generators]
-        kept = self._everything()
         with self:
             function()
-        for storage, before in kept:
+        for storage, before in self._kept.values():
             storage.copy_(before)
+        self._kept.clear()
         for each, state in zip(self._generators, drawn, strict=True):
             each.set_state(state)
-
-    def _everything(self) -> list[tuple[torch.UntypedStorage, torch.UntypedStorage]]:
-        """All memory that is a tensor's before the capture, and what it holds."""
-        alive = [each for each in gc.get_objects() if type(each) in (torch.Tensor, torch.nn.Parameter)]
-        found = {each.untyped_storage().data_ptr(): each.untyped_storage() for each in alive if each.device == CPU}
-        return [(storage, storage.clone()) for storage in found.values()]
 
     def replay(self) -> None:
         """Every operation again, its result put where it was when it was recorded."""
@@ -195,15 +193,19 @@ def test_a_step_that_cannot_be_captured_goes_on_eagerly_and_says_why(
     assert len(caplog.records) == 1
 
 
-def test_out_of_memory_at_a_capture_is_no_reason_to_go_on_eagerly() -> None:
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED")]
+)
+def test_out_of_memory_at_a_capture_is_no_reason_to_go_on_eagerly(error: Exception) -> None:
     class Full(Refusing):
         def capture(self, function: Callable[[], None]) -> None:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise error
 
     training = Training.begin(trial())
     training.stepper = Stepper(training.model, training.engine, 0, Full)
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(RuntimeError) as raised:
         training.epoch(0)
+    assert raised.value is error
 
 
 @pytest.mark.parametrize("kind", ["sgd", "deat", "ema", "momentum"])
@@ -237,6 +239,31 @@ def test_compiled_steps_are_near_eager_ones_and_a_second_trial_compiles_nothing(
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == graphs
 
 
+def test_torchs_settings_hold_in_the_new_thread_of_each_trial() -> None:
+    found = []
+
+    def begin() -> None:
+        engine = engines.Engine(torch.device("cpu"), mode="compile")
+        engine.forward(torch.nn.Identity())
+        found.append((engine.gradient, torch._dynamo.config.recompile_limit, torch._dynamo.config.trace_autograd_ops))
+
+    for _ in range(2):
+        thread = threading.Thread(target=begin)
+        thread.start()
+        thread.join()
+    assert found[0] == found[1]
+    assert found[0][1:] == (128, True)
+
+
+@pytest.mark.slow
+def test_compiled_dropout_draws_what_eager_dropout_does() -> None:
+    model, found = torch.nn.Dropout(0.5), []
+    for mode in ("eager", "compile"):
+        torch.manual_seed(0)
+        found.append(engines.Engine(torch.device("cpu"), mode=mode).forward(model)(torch.ones(4, 5)))  # type: ignore[arg-type]
+    assert torch.equal(*found)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("objective", ["pgd_at", "trades"])
 def test_on_a_cpu_an_attacks_gradient_is_compiled_as_one_graph(objective: str) -> None:
@@ -257,17 +284,22 @@ def test_on_a_cpu_an_attacks_gradient_is_compiled_as_one_graph(objective: str) -
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1 + (objective == "trades")  # and the reference
 
 
-def test_a_step_that_cannot_be_compiled_goes_on_as_if_it_had_not_been_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_that_cannot_be_compiled_goes_on_as_if_it_had_not_been_tried(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     def broken(graph: Any, inputs: Any) -> Any:
+        with (tmp_path / "robustsweep.lock").open() as lock, pytest.raises(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # no neighbour compiles meanwhile
         raise RuntimeError("no such target")
 
     parts: dict[str, Any] = {"epochs": 1, "objective": {"name": "trades"}}
     _, expected = run(trial(**parts, engine="eager"), captured=False, epochs=1)
-    monkeypatch.setattr(engines, "_compiled", lambda: torch.compile(engines._pass, backend=broken, dynamic=False))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(engines, "_compiled", lambda function: torch.compile(function, backend=broken, dynamic=False))
     tried, found = run(trial(**parts, engine="compile"), captured=False, epochs=1)
     assert found == expected
     assert tried.engine.mode == "eager"
-    assert tried.stepper.reason.startswith("a step cannot be compiled: BackendCompilerFailed")
+    assert tried.stepper.reason == "a step cannot be compiled: RuntimeError: no such target"
     torch._dynamo.reset()
 
 
@@ -281,6 +313,28 @@ def test_a_step_that_cannot_be_compiled_goes_on_as_if_it_had_not_been_tried(monk
 )
 def test_an_engine_that_is_not_possible_here_says_why(asked: str, here: str, why: str) -> None:
     engine, reason = engines.engine_of(trial(engine=asked, device="cpu"))
+    assert (engine.mode, reason) == (here, why)
+
+
+@pytest.mark.parametrize(
+    ("asked", "images", "lacking", "here", "why"),
+    [
+        ("auto", 333_333, "", "graph", ""),
+        ("auto", 333_334, "", "compile", ""),
+        ("auto", 333_334, "no triton", "graph", ""),
+        ("compile", 70, "", "compile", ""),
+        ("compile", 70, "no triton", "graph", "no triton"),
+        ("graph", 333_334, "", "graph", ""),
+        ("eager", 333_334, "", "eager", ""),
+    ],
+)
+def test_on_a_gpu_the_engine_is_chosen_by_the_config_and_its_data_alone(
+    asked: str, images: int, lacking: str, here: str, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a trial that goes on takes the one that it began with. It has three epochs."""
+    monkeypatch.setattr(engines, "device_of", torch.device)
+    monkeypatch.setattr(engines, "_no_compiler", lambda device: lacking)
+    engine, reason = engines.engine_of(trial(engine=asked, device="cuda"), images)
     assert (engine.mode, reason) == (here, why)
 
 
@@ -357,6 +411,26 @@ def test_no_step_waits_for_the_gpu(kind: str, engine: str) -> None:
             training._steps(2)
         finally:
             torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_a_step_that_waits_cannot_be_captured_and_goes_on_eagerly(monkeypatch: pytest.MonkeyPatch) -> None:
+    def waiting(self: SmallCNN, images: torch.Tensor) -> torch.Tensor:
+        assert images.sum().item() > float("-inf")
+        return plain(self, images)
+
+    plain = SmallCNN.forward
+    monkeypatch.setattr(SmallCNN, "forward", waiting)
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+    kind = KINDS["trades, awp, s2o under deat"]
+    eager, tried = (on_card(engine, **kind) for engine in ("eager", "graph"))
+    for number in range(3):
+        expected, found = (each.epoch(number)._replace(seconds=0.0, preparing=0.0) for each in (eager, tried))
+        assert found == expected
+    assert tried.engine.mode == "eager"
+    assert tried.stepper.reason.startswith("a step cannot be captured: ")
+    torch.rand(3, device="cuda")  # as the next trial's dropout does
+    assert all(torch.equal(*pair) for pair in zip(state(tried), state(eager), strict=True))
 
 
 @pytest.mark.gpu

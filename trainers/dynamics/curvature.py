@@ -21,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 
 from trainers.dynamics.loss import FixedLoss
 from trainers.errors import UserError
-from trainers.memory import is_out_of_memory
+from trainers.memory import is_out_of_memory, reason
 
 if TYPE_CHECKING:
     from curvlinops import HessianLinearOperator
@@ -171,8 +171,7 @@ def check(model: nn.Module, loss: FixedLoss, name: str) -> None:
     except RuntimeError as error:
         if is_out_of_memory(error):
             raise
-        first = str(error).splitlines()[0]
         raise UserError(
-            f"dynamics.every: must be none for {name}: torch cannot differentiate it twice ({first}); "
+            f"dynamics.every: must be none for {name}: torch cannot differentiate it twice ({reason(error)}); "
             "leave dynamics out, or take another model.name"
         ) from None
