@@ -21,7 +21,7 @@ from card.arithmetic import flags, measured_rate
 from card.setting import Setting, read
 from card.starting import answer, job
 from card.trials import IMAGES, Timer, engines, free, images, shape_of, summary, trial
-from trainers import engine
+from trainers import attacks, engine
 from trainers.config import TrialConfig
 from trainers.counting import work
 from trainers.data import Data, Split
@@ -101,7 +101,7 @@ def as_one_graph(setting: Setting) -> None:
     name = "compile bf16, attack as one graph"
     if setting.tiny or not setting.fits(name, 35):
         return
-    whole = property(lambda _: engine._compiled_gradient())
+    whole = property(lambda _: engine._compiled(attacks.gradient))
     with setting.measuring(name), mock.patch.object(engine.Engine, "gradient", whole):
         timer = Timer(setting, trial(setting, {"engine": "compile"}), _timed_images(setting)).repeat(3)
         setting.write(name, engine="compile", **timer.values())
