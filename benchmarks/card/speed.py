@@ -30,11 +30,11 @@ from trainers.randomness import generator
 
 #: Engine and precision, the most telling first.
 MODES = (
-    *(("graph", "bf16"), ("compile", "bf16"), ("eager", "bf16")),
-    *(("graph", "fp32"), ("graph", "tf32"), ("eager", "fp32"), ("eager", "tf32"), ("compile", "tf32")),
+    *(("graph", "bf16"), ("compile", "bf16"), ("graph", "fp32")),
+    *(("eager", "bf16"), ("graph", "tf32"), ("eager", "fp32"), ("eager", "tf32"), ("compile", "tf32")),
 )
 #: Steps of a timed epoch, by precision: a second or more.
-TIMED = {"bf16": 60, "tf32": 40, "fp32": 15}
+TIMED = {"bf16": 30, "tf32": 20, "fp32": 10}
 NETWORKS = ("wide_resnet34_10", "vgg16", "senet18", "resnet18")
 
 
@@ -86,13 +86,13 @@ def _on_cpu(data: Data) -> Data:
 def modes(setting: Setting) -> None:
     """A step in each engine and precision; the best as whole epochs; DEAT against SGD; cudnn.benchmark."""
     chosen = [mode for mode in MODES if mode[0] in engines(setting)][: setting.pick(None, 2)]
-    for mode, precision in chosen[:4]:
+    for mode, precision in chosen[:3]:
         _mode(setting, mode, precision)
     whole_epochs(setting)
     versus(setting)
-    benchmarked(setting)
     as_one_graph(setting)
-    for mode, precision in chosen[4:]:
+    benchmarked(setting)
+    for mode, precision in chosen[3:]:
         _mode(setting, mode, precision)
 
 
@@ -194,7 +194,7 @@ def ratio(one: list[float], other: list[float]) -> dict[str, Any]:
 def benchmarked(setting: Setting) -> None:
     """The best mode with cudnn.benchmark off and on, `left` being how the training left it; and deterministic."""
     engine, data = best_engine(setting), _timed_images(setting)
-    if setting.fits("deterministic", 20):
+    if setting.fits("deterministic", 15):
         with setting.measuring("deterministic"):
             setting.write("deterministic", engine=engine, **answer(job(setting, "deterministic", engine=engine)))
     for on in (False, True):

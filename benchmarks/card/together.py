@@ -76,7 +76,7 @@ def _training(setting: Setting, size: str, engine: str, seed: int) -> tuple[Any,
 
 
 def _window(setting: Setting) -> float:
-    return setting.pick(5.0, 0.2)
+    return setting.pick(3.0, 0.2)
 
 
 def _steps_a_second(epoch: Callable[[int], object], steps: int, until: float) -> float:
