@@ -136,7 +136,7 @@ def _on_this_gpu(
     timed = _timed(works, shapes, max(1, int(resources.cpu)), "cuda")
     part = f", of which a trial takes {share:g}" if share < 1 else ""
     rates = {trial: _Rate(share * found.training, share * found.evaluation) for trial, found in timed.items()}
-    return rates, f"timed on this GPU with engine: eager{part}, {_BUSY}"
+    return rates, f"timed on this GPU with engine: graph{part}, {_BUSY}"
 
 
 def _assumed(trial: TrialConfig, shape: Shape, part: float) -> _Rate:

@@ -67,9 +67,9 @@ def test_a_gpu_that_is_here_is_timed_and_a_share_of_it_has_so_much_of_its_rate(
     assert half is not None
     assert whole.rates == (1e12, 4e12)
     assert half.seconds == pytest.approx(2 * whole.seconds)
-    assert whole.how.startswith("timed on this GPU with engine: eager, as busy as it is now;")
+    assert whole.how.startswith("timed on this GPU with engine: graph, as busy as it is now;")
     assert half.how.startswith(
-        "timed on this GPU with engine: eager, of which a trial takes 0.5, as busy as it is now;"
+        "timed on this GPU with engine: graph, of which a trial takes 0.5, as busy as it is now;"
     )
 
 
