@@ -187,9 +187,9 @@ def load_trials(directory: Path) -> DataFrame:
         the trial's method (objective.beta of PGD-AT, or optimizer.k1 of SGD), a list as its JSON text,
         `epochs` as planned_epochs; lr_batch_ratio (1/image); epochs done; best_epoch, by val_robust, the earliest of
         equals; last_<metric> at the last evaluated epoch and best_<metric> at best_epoch, NaN where not
-        measured; seconds of training, evaluation, checkpoints and measuring the dynamics; host, device, code_version
-        of the last start; arithmetic, on what its last bits depend besides (`trainers.provenance.arithmetic`), none
-        where older code wrote the start; attempts.
+        measured; seconds of training, compiling, evaluation, checkpoints and measuring the dynamics; host, device,
+        code_version of the last start; arithmetic, on what its last bits depend besides
+        (`trainers.provenance.arithmetic`), none where older code wrote the start; attempts.
         Units are in `UNITS`.
 
     Raises:
@@ -324,7 +324,8 @@ def _trials_frame(trials: Sequence[_Trial], identity: Mapping[str, Any]) -> Data
         **{f"last_{metric}": _numbers(record.get(metric) for record in last) for metric in METRICS},
         **{f"best_{metric}": _numbers(record.get(metric) for record in best) for metric in METRICS},
         "seconds": [
-            _seconds(epochs) + sum(trial.measuring.values()) for trial, epochs in zip(trials, counted, strict=True)
+            sum(map(spent, epochs)) + sum(trial.measuring.values())
+            for trial, epochs in zip(trials, counted, strict=True)
         ],
         **{name: [trial.start.get(name) for trial in trials] for name in _PROVENANCE},
         "arithmetic": [arithmetic(trial.start.get("arithmetic"), _engine(trial)) for trial in trials],
@@ -360,18 +361,20 @@ def arithmetic(known: Mapping[str, Any] | None, engine: str = "") -> str | None:
 
 
 def arithmetic_line(trials: DataFrame) -> str:
-    """A warning, in one line, that completed trials were computed in several ways; empty where they were in one.
+    """A warning, in one line, that completed trials were computed in several ways for which their settings did not ask.
 
     Args:
         trials: from `load_trials`.
     """
-    found = trials.loc[trials["outcome"] == "completed", "arithmetic"].value_counts()
-    if len(found) < 2:
+    completed = trials[(trials["outcome"] == "completed") & trials["arithmetic"].notna()]
+    asked = [key for key in ("precision", "deterministic") if key in trials]
+    kinds = completed[["arithmetic", *asked]].drop_duplicates()
+    if len(kinds) == len(kinds.groupby(asked)) if asked else len(kinds) < 2:
         return ""
-    kinds = "; ".join(f"{number} in {name}" for name, number in found.items())
+    found = completed["arithmetic"].value_counts()
     return (
-        f"trials of several arithmetics: {kinds}. The same trial gives other numbers in each: in `--format csv` the "
-        "column arithmetic tells them apart"
+        f"trials were computed in several ways: {'; '.join(f'{number} in {name}' for name, number in found.items())}. "
+        "The same trial gives other numbers in each; in `--format csv` the column arithmetic tells them apart"
     )
 
 
@@ -491,10 +494,6 @@ def _best(epochs: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     candidates = [record for record in epochs if record.get("val_robust") is not None]
     best: Mapping[str, Any] = max(candidates, key=lambda record: float(record["val_robust"]), default={})
     return best
-
-
-def _seconds(epochs: Sequence[Mapping[str, Any]]) -> float:
-    return sum(map(spent, epochs))
 
 
 def _numbers(values: Any) -> NDArray[np.float64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -63,16 +64,19 @@ def trial_view(directory: Path, beginning: str) -> RenderableType:
     return Group(
         Text(f"trial {trial['trial_id']} of {directory}{f', preset {preset}' if preset else ''}\n"),
         Text(f"{config}\n"),
-        *(Text(_event(record)) for record in own if record["record"] in ("start", "outcome")),
+        *(Text(_event(own[place:])) for place, one in enumerate(own) if one["record"] in ("start", "outcome")),
         Text(""),
         epochs_table(epochs[epochs["trial_id"] == trial["trial_id"]]),
     )
 
 
-def _event(record: dict[str, Any]) -> str:
+def _event(records: Sequence[Mapping[str, Any]]) -> str:
+    """The first of them, in words; of a start, in which engine the epoch that follows it ran."""
+    record, *later = records
     when = datetime.fromtimestamp(record["time"], UTC).strftime("%F %T UTC")
     if record["record"] == "start":
-        how = arithmetic(record.get("arithmetic"))
+        following = next((each for each in later if each["record"] in ("epoch", "start")), {})
+        how = arithmetic(record.get("arithmetic"), following.get("engine", ""))
         where = f"{when}  start on {record['host']} ({record['device']}), code {record['code_version']}"
         return f"{where}, {how}" if how else where
     return f"{when}  {record['outcome']} after {plural(record['epochs'], 'epoch')} {record['reason']}".rstrip()

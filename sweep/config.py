@@ -61,8 +61,8 @@ class ResourcesConfig(Frozen):
     def _consistent(self) -> Self:
         if self.gpu > 1:
             raise ValueError(
-                f"gpu: must be <= 1, got {self.gpu:g}: a trial runs on one GPU yet, and further ones would idle; "
-                "set resources.gpu=1, and trials run side by side"
+                f"gpu: must be <= 1, got {self.gpu:g}: a trial uses one GPU, and further ones would idle; "
+                "set resources.gpu=1: trials run side by side"
             )
         return self
 

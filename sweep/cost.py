@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +15,7 @@ from trainers import counting
 from trainers.config import DataConfig, ModelConfig, TrialConfig
 from trainers.counting import Work
 from trainers.data import Shape
-from trainers.record import EpochRecord
+from trainers.record import EpochRecord, line
 
 #: What a GPU that is not here is taken for: an A100's peak, FLOPs a second by precision, of dense products
 #: [https://www.nvidia.com/en-us/data-center/a100], and the share of it taken for a training's: in bf16 those of ResNets
@@ -137,7 +136,7 @@ def _on_this_gpu(
     timed = _timed(works, shapes, max(1, int(resources.cpu)), "cuda")
     part = f", of which a trial takes {share:g}" if share < 1 else ""
     rates = {trial: _Rate(share * found.training, share * found.evaluation) for trial, found in timed.items()}
-    return rates, f"timed on this GPU{part}, {_BUSY}"
+    return rates, f"timed on this GPU with engine: graph{part}, {_BUSY}"
 
 
 def _assumed(trial: TrialConfig, shape: Shape, part: float) -> _Rate:
@@ -173,10 +172,10 @@ def _between(timed: Mapping[int, _Rate], batch_size: int) -> _Rate:
 
 def _line_bytes() -> int:
     """Of an epoch's line in the records."""
-    values = asdict(EpochRecord("0" * 12, 100, 0.1)) | {"record": "epoch", "time": 1e9 + 0.125}
+    values = asdict(EpochRecord("0" * 12, 100, 0.1, engine="eager")) | {"time": 1e9 + 0.125}
     numbers = [name for name in values if name.endswith(("_clean", "_robust", "_loss", "seconds", "second"))]
     measured = dict.fromkeys([name for name in numbers if not name.startswith("averaged")], 0.123456789012345)
-    return len(json.dumps(values | measured)) + 1
+    return len(line("epoch", values | measured))
 
 
 def _si(value: float, unit: str) -> str:

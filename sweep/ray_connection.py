@@ -9,11 +9,14 @@ import secrets
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 import tempfile
 import textwrap
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partialmethod
 from pathlib import Path
 
 import ray
@@ -104,7 +107,7 @@ def _start(folder: Path, console: Console, logs: Path, cpus: int | None) -> None
     for again in (True, False):
         others = _children()
         try:
-            with _ours_first(), _signals_kept():
+            with _ours_first(), _signals_kept(), _own_group():
                 ray.init(
                     address="local",
                     num_cpus=cpus,
@@ -204,6 +207,19 @@ def _signals_kept() -> Iterator[None]:
         yield
     finally:
         signal.signal = take
+
+
+@contextmanager
+def _own_group() -> Iterator[None]:
+    """A block whose new processes have a process group of their own each: what signals ours, as `timeout` and `kill`
+    do, stops the launch alone, which then has its trials write before it ends its Ray."""
+    begin = subprocess.Popen.__init__
+    if sys.platform == "linux":  # elsewhere it is by our group that Ray ends its processes where we are killed
+        subprocess.Popen.__init__ = partialmethod(begin, process_group=0)  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        subprocess.Popen.__init__ = begin  # type: ignore[method-assign]
 
 
 @contextmanager

@@ -132,7 +132,7 @@ def run(
     """
     logs = log_folder(journal.directory)
     logs.mkdir(exist_ok=True)
-    bell = _bell(at_once)
+    bell = _bell()
     searcher = _JournalSearcher(journal, resources)
     tuner = tune.Tuner(
         tune.with_resources(tune.with_parameters(_trainable, bell=bell), {"cpu": resources.cpu, "gpu": resources.gpu}),
@@ -155,11 +155,10 @@ def run(
         tuner.fit()
 
 
-def _bell(at_once: int) -> Any:
-    """On this node, so that it ends with this process's node alone."""
+def _bell() -> Any:
+    """On this node, so that it ends with this process's node alone; each trial that trains waits in a call to it."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-    calls = 2 * at_once + 10  # each trial that trains waits in one
-    return ray.remote(Bell).options(num_cpus=0, max_concurrency=calls, scheduling_strategy=here).remote()
+    return ray.remote(Bell).options(num_cpus=0, max_concurrency=100_000, scheduling_strategy=here).remote()
 
 
 @contextmanager

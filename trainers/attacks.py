@@ -21,16 +21,14 @@ Step: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """Images and their gradient, both (B, C, H, W), to the images after one step."""
 
 Gradient: TypeAlias = Callable[[Loss, Tensor], Tensor]
-"""A loss and images (B, C, H, W) to the loss's gradient by them, without a graph."""
+"""A loss and images (B, C, H, W), which require a gradient, to the loss's gradient by them, without a graph."""
 
 NORMAL_START = 0.001  # pixel units
 
 
 def gradient(loss: Loss, images: Tensor) -> Tensor:
-    """The loss's gradient by the images, (B, C, H, W), without a graph."""
-    with torch.enable_grad():
-        leaf = images.detach().requires_grad_()
-        return torch.autograd.grad(loss(leaf), leaf)[0]
+    """The loss's gradient by the images, (B, C, H, W), which require one; without a graph."""
+    return torch.autograd.grad(loss(images), images)[0]
 
 
 @torch.no_grad()
@@ -96,7 +94,9 @@ def pgd(
         adversarial = torch.add(images, noise, alpha=NORMAL_START).clamp_(0, 1)
     step = (_step_linf if norm == "linf" else _step_l2)(images, radius, step_size)
     for _ in range(steps):
-        adversarial = step(adversarial, gradient(loss, adversarial))
+        with torch.enable_grad():
+            ascent = gradient(loss, adversarial.detach().requires_grad_())
+        adversarial = step(adversarial, ascent)
     return adversarial
 
 

@@ -554,6 +554,16 @@ def test_trials_say_how_they_were_computed_and_one_line_warns_where_that_differs
     assert trials["arithmetic"].tolist()[:3] == [cpu, cpu, gpu]
     assert trials["arithmetic"].isna().tolist() == [False, False, False, True]
     assert arithmetic_line(trials) == (
-        f"trials of several arithmetics: 2 in {cpu}; 1 in {gpu}. The same trial gives other numbers in each: in "
+        f"trials were computed in several ways: 2 in {cpu}; 1 in {gpu}. The same trial gives other numbers in each; in "
         "`--format csv` the column arithmetic tells them apart"
     )
+
+
+def test_what_trials_were_asked_for_is_no_warning_and_what_they_were_not_is(run):
+    for name, precision in {"a": "fp32", "b": "bf16", "c": "bf16"}.items():
+        run.trial(name, seed=ord(name), config={"precision": precision})
+        known = ON_CPU | {"precision": precision}
+        run.start(name, arithmetic=known | ({"threads": 1} if name == "c" else {}))
+        run.epoch(name, 1, 0.5)
+        run.outcome(name, epochs=1)
+        assert bool(arithmetic_line(load_trials(run.directory))) is (name == "c")

@@ -14,10 +14,20 @@ from trainers import cards
 from trainers.errors import UserError
 
 
-@pytest.mark.parametrize("error", [RuntimeError("a fault\nand more"), UserError("a mistake")])
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (RuntimeError("a fault\nand more"), "RuntimeError: a fault (logs/0123456789ab.log)"),
+        (UserError("a mistake"), "a mistake"),
+        (
+            RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+            "out of memory: cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        ),
+    ],
+)
 @pytest.mark.parametrize("answers", [True, False])
 def test_a_chunk_keeps_to_its_share_and_of_a_failed_one_nothing_is_held_when_its_memory_is_given_back(
-    error: Exception, answers: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    error: Exception, told: str, answers: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[Any] = []
     models: list[weakref.ref[torch.nn.Module]] = []
@@ -39,6 +49,5 @@ def test_a_chunk_keeps_to_its_share_and_of_a_failed_one_nothing_is_held_when_its
     result, usable = chunk.run_chunk({**values, "record": {"trial_id": "0123456789ab"}})
     assert calls == [("cuda", 0.5), [None]]
     assert usable is answers
-    assert str(result).startswith(
-        "a mistake" if isinstance(error, UserError) else "RuntimeError: a fault (logs/0123456789ab.log)"
-    )
+    assert str(result).startswith(told)
+    assert (tmp_path / "logs").exists() is ("log" in told)

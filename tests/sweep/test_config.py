@@ -640,8 +640,8 @@ def test_the_schema_refuses_what_the_loader_refuses() -> None:
         *(
             (
                 f"resources.gpu={got}",
-                f"resources.gpu: must be <= 1, got {got}: a trial runs on one GPU yet, and further ones would idle; "
-                "set resources.gpu=1, and trials run side by side",
+                f"resources.gpu: must be <= 1, got {got}: a trial uses one GPU, and further ones would idle; "
+                "set resources.gpu=1: trials run side by side",
             )
             for got in ("2", "1.5")
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -79,7 +80,7 @@ def test_a_signal_leaves_honest_outcomes_and_exit_130(
     run = tmp_path / "run"
     process = driver(*LONG)
     wait_for(run, "epoch", 3, process)
-    process.send_signal(signum)
+    os.killpg(process.pid, signum)  # as a terminal and `timeout` do
     output = process.communicate(timeout=PATIENCE)[0]
     assert process.returncode == 130, output
     assert f"stopped by {name}; the same command goes on" in output

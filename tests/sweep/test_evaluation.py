@@ -205,6 +205,7 @@ def test_ray_and_this_process_give_the_same_records(
     assert "18 recorded already, 0 to run" in evaluated(run, serial=False)[1]
 
 
+@pytest.mark.slow
 def test_through_ray_a_signal_stops_at_once_and_the_same_command_goes_on(
     run: Path, evaluated: Evaluate, local_ray: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -240,6 +241,7 @@ def _in_a_process_that_fgsm_poisons(values: Any) -> Any:
     return chunk.run_chunk(values)
 
 
+@pytest.mark.slow
 def test_a_process_whose_gpu_answers_no_more_ends_with_its_chunk_and_the_next_chunks_get_a_new_one(
     run: Path, evaluated: Evaluate, local_ray: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

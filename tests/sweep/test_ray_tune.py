@@ -142,7 +142,7 @@ def test_one_resource_on_each_of_two_nodes_is_no_room_and_is_refused(monkeypatch
         ray_tune.most_at_once(ResourcesConfig.model_validate({"cpu": 2, "gpu": 1}), None)
 
 
-def _in_a_process_that_lr_0_1_poisons(values: dict[str, Any]) -> None:
+def _in_a_process_that_lr_0_1_poisons(values: dict[str, Any], bell: Any) -> None:
     """A trial through Ray, in a process that can compute no more once it has met lr 0.1; writes down which it was."""
     from trainers import cards, loop
 
@@ -154,7 +154,7 @@ def _in_a_process_that_lr_0_1_poisons(values: dict[str, Any]) -> None:
         file.write(f"{lr} {os.getpid()}\n")
     if lr == 0.1:
         loop.train, cards.freed = broken, lambda device: False
-    ray_tune._trainable(values)
+    ray_tune._trainable(values, bell)
 
 
 def test_a_process_whose_gpu_answers_no_more_ends_with_its_trial_and_the_next_trials_get_a_new_one(

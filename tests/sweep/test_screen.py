@@ -194,3 +194,15 @@ def test_a_line_longer_than_the_terminal_goes_on_indented_between_its_words() ->
         assert text.split() == " ".join(lines).split()
         assert [len(line) <= width for line in text.splitlines()] == [True] * shown
         assert all(line.startswith("      the-learning") for line in text.splitlines()[2:])
+
+
+def test_why_an_engine_is_not_the_one_asked_for_is_said_once() -> None:
+    progress, file = running(2, size=2), io.StringIO()
+    screen = Screen(Console(file=file, width=80), progress)
+    for trial in progress.running():
+        for reason in ("", "a step can be captured on a GPU only"):
+            screen.show(trial, {"record": "epoch", "engine": "eager", "engine_reason": reason})
+    assert file.getvalue() == (
+        f"trial {names(1)[0]} runs with engine eager: a step can be captured on a GPU only "
+        "(others that do so are not named)\n"
+    )

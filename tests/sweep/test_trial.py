@@ -1,4 +1,4 @@
-"""One trial as a process runs it, on a GPU that is played by a CPU: the memory it takes and leaves."""
+"""One trial as a process runs it: what its start says, and on a GPU that a CPU plays, the memory it takes."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     zeros = torch.zeros
     monkeypatch.setattr("trainers.engine.device_of", lambda name: torch.device("cuda"))
     monkeypatch.setattr(torch, "zeros", lambda *size, device: zeros(*size))
+    monkeypatch.setattr("sweep.trial.arithmetic", lambda config, device: {})
+    monkeypatch.setattr(torch._C, "_cuda_clearCublasWorkspaces", lambda: None, raising=False)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=80 * GB))
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
@@ -34,8 +36,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return asked
 
 
-def run(tmp_path: Path, send: Any, share: float = 1) -> bool:
-    config = TrialConfig.model_validate({"data": {"name": "digits", "fingerprint": "0" * 12}})
+def run(tmp_path: Path, send: Any, share: float = 1, **values: Any) -> bool:
+    config = TrialConfig.model_validate({"data": {"name": "digits", "fingerprint": "0" * 12}, **values})
     return run_trial(config.model_dump(mode="json"), tmp_path, 1, send, share)
 
 
@@ -77,3 +79,29 @@ def test_on_a_cpu_no_gpu_is_asked_for_anything(
     monkeypatch.setattr("trainers.loop.train", lambda *args, **options: 1 / 0)
     assert run(tmp_path, lambda message: None, 0.5)
     assert calls == []
+
+
+def test_the_start_says_how_the_trial_is_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trainers.loop.train", lambda *args, **options: 1 / 0)
+    sent: list[Any] = []
+    assert run(tmp_path, sent.append, precision="tf32", deterministic=True, device="cpu", engine="graph")
+    assert sent[0]["arithmetic"] == {
+        "precision": "fp32",  # a CPU has no TF32
+        "engine": "graph",  # as asked for
+        "deterministic": True,
+        "torch": torch.__version__,
+        "cudnn": None,
+        "processor": torch.backends.cpu.get_cpu_capability(),
+        "threads": 1,
+    }
+
+
+def test_a_lack_of_memory_at_cudas_start_is_the_trials_outcome(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(name: str) -> None:
+        raise torch.AcceleratorError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported")
+
+    monkeypatch.setattr("trainers.engine.device_of", fail)
+    sent: list[Any] = []
+    assert run(tmp_path, sent.append)
+    assert [(end["outcome"], end["reason"]) for end in sent] == [("out_of_memory", "CUDA error: out of memory")]
+    assert not (tmp_path / "logs").exists()
