@@ -35,6 +35,7 @@ SECTIONS: dict[str, tuple[str, float]] = {
     "env": ("card.arithmetic:env", 90),
     "tests": ("card.gpu_tests:tests", 110),
     "usual": ("card.speed:usual", 45),
+    "starts": ("card.starting:starts", 80),
     "modes": ("card.speed:modes", 230),
     "equality": ("card.equality:equality", 70),
     "evaluation": ("card.standing:evaluation", 110),

@@ -42,7 +42,7 @@ def usual(setting: Setting) -> None:
     """The loop of `usual_loop.py` in fp32, NCHW, with worker processes that load: at torch's own flags, under which
     convolutions are TF32, and in true fp32. A worker's start is not timed."""
     workers = setting.pick(8, 0)
-    for name, tf32 in (("torch's default flags", True), ("true fp32", False)):
+    for name, tf32 in (("true fp32", False), ("torch's default flags", True)):
         if not setting.fits(name, 12):
             continue
         with setting.measuring(name):

@@ -38,6 +38,7 @@ def side_by_side(setting: Setting) -> None:
     plan = [("large", "processes"), ("small", "streams"), ("large", "streams"), ("small", "processes")]
     plan += [("small", "turns"), ("large", "turns")]
     for size, way in setting.pick(plan, [("large", way) for way in WAYS]):
+        used = setting.pick(SIZES[size], TINY)["values"].get("engine", engine)
         alone = _alone(setting) if size == "large" else None
         for count in setting.pick(SIZES[size], TINY)["counts"][alone is not None :]:
             name = f"{size}, {count} by {way}"
@@ -50,7 +51,7 @@ def side_by_side(setting: Setting) -> None:
                 rate = sum(found["steps_a_second"])
                 alone = rate if count == 1 else alone
                 hours = {"trial_epochs_an_hour": 3600 * rate / STEPS} if size == "large" else {}
-                about = {"size": size, "way": way, "count": count, "engine": engine, **hours}
+                about = {"size": size, "way": way, "count": count, "engine": used, **hours}
                 ratio = None if alone is None else rate / alone
                 took = time.monotonic() - started
                 setting.write(name, **about, **found, rate=rate, ratio_to_alone=ratio, took=took)

@@ -98,7 +98,7 @@ def test_a_trial_over_its_share_is_out_of_memory_while_the_card_has_room() -> No
     try:
         outcome = trained(lambda record: torch.empty(ballast, dtype=torch.uint8, device=CUDA).fill_(1).sum().item())
     finally:
-        torch.cuda.set_per_process_memory_fraction(1.0, CUDA)
+        torch.cuda.set_per_process_memory_fraction(1.0)
     assert outcome.outcome == "out_of_memory"
     assert cards.freed(CUDA)
 
