@@ -61,11 +61,9 @@ def evaluation(setting: Setting) -> None:
 
 def _training_seconds(setting: Setting, training: Training) -> float:
     """Of an epoch in the best mode: what the section modes measured of it in this run, else measured here."""
+    training.epoch(0)  # and the optimizer has its state
     known = [row["epoch_seconds"] for row in read(setting.out) if row["name"] == "whole epochs" and "ms" in row]
-    if known:
-        return float(known[-1])
-    training.epoch(0)
-    return training.epoch(1).seconds
+    return float(known[-1]) if known else training.epoch(1).seconds
 
 
 def evaluation_seconds(
