@@ -1,6 +1,7 @@
 """What the records say: frames, fits with intervals, surfaces and figures. Never torch, ray or optuna.
 
 slots         a method: the choice in the four slots of the training step, and its name
+arithmetic    how trials were computed: engine, versions, processor
 frame         records.jsonl -> a row a trial, a row an epoch
 cells         trials that differ by their seed alone: groups, means, the best one by validation
 coefficients  Pearson, Spearman and Kendall of many weighted resamples at once

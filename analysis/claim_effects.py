@@ -209,6 +209,10 @@ def extra_time(trials: DataFrame, options: Options) -> Effect | NotMeasured:
             "DEAT's trials ran at another time than SGD's, so that whatever else the machine did would pass for a "
             "difference; `sweep launch --decide no_extra_time` runs them by turns"
         )
+    if _computed_otherwise(block.trials):
+        return NotMeasured(
+            "DEAT's trials were not computed as SGD's were; `sweep results --format csv` says how each was"
+        )
     note = "trials that ran side by side shared a machine"
     how = "log(DEAT / SGD) of the median epoch, mean over equal cells"
     return _paired(block, _pairs(block.cells), np.log(np.asarray(block.table)), how, options, note)
@@ -221,6 +225,14 @@ def _one_after_the_other(trials: DataFrame) -> bool:
     ranks = trials[BEGAN].astype(np.float64).dropna().rank()
     means = ranks.groupby(trials["optimizer.name"]).mean()
     return len(means) > 1 and bool(np.ptp(means) > _APART * (len(ranks) - 1))
+
+
+def _computed_otherwise(trials: DataFrame) -> bool:
+    """Whether one optimizer's trials ran in engines, versions or on processors that the other's did not."""
+    if "arithmetic" not in trials:
+        return False
+    known = trials.dropna(subset="arithmetic").groupby("optimizer.name")["arithmetic"]
+    return len(set(known.agg(frozenset))) > 1
 
 
 def matched_controls(cells: DataFrame) -> list[tuple[list[int], list[int]]]:

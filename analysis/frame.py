@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pandas import DataFrame
 
+from analysis.arithmetic import in_words
 from analysis.slots import KEYS, PARTS, Slots
 from trainers.config import TrialConfig, leaves
 from trainers.record import FINISHED, METRICS, EpochRecord, finished, read, spent
@@ -328,7 +329,7 @@ def _trials_frame(trials: Sequence[_Trial], identity: Mapping[str, Any]) -> Data
             for trial, epochs in zip(trials, counted, strict=True)
         ],
         **{name: [trial.start.get(name) for trial in trials] for name in _PROVENANCE},
-        "arithmetic": [arithmetic(trial.start.get("arithmetic"), _engine(trial)) for trial in trials],
+        "arithmetic": [in_words(trial.start.get("arithmetic"), _engine(trial)) for trial in trials],
         "attempts": [trial.attempts for trial in trials],
     }
     return DataFrame(columns)
@@ -337,45 +338,6 @@ def _trials_frame(trials: Sequence[_Trial], identity: Mapping[str, Any]) -> Data
 def _engine(trial: _Trial) -> str:
     """Of its last epoch; empty where none is known."""
     return str((trial.counted() or [{}])[-1].get("engine", ""))
-
-
-def arithmetic(known: Mapping[str, Any] | None, engine: str = "") -> str | None:
-    """What a start record says of it, in words.
-
-    Args:
-        known: of a start record; None: older code wrote that.
-        engine: that was used, where it is known; else the one that was asked for.
-
-    >>> arithmetic({"precision": "fp32", "engine": "eager", "deterministic": False, "torch": "2.15.0", "cudnn": None,
-    ...     "processor": "AVX2", "threads": 1})
-    'fp32 eager, torch 2.15.0, AVX2, 1 thread'
-    """
-    if known is None:
-        return None
-    how = " ".join(
-        [known["precision"], engine or known["engine"], *(["deterministic"] if known["deterministic"] else [])]
-    )
-    cudnn = [f"cuDNN {known['cudnn']}"] if known["cudnn"] else []
-    threads = [f"{known['threads']} thread{'s' if known['threads'] > 1 else ''}"] if known["threads"] else []
-    return ", ".join([how, f"torch {known['torch']}", *cudnn, known["processor"], *threads])
-
-
-def arithmetic_line(trials: DataFrame) -> str:
-    """A warning, in one line, that completed trials were computed in several ways for which their settings did not ask.
-
-    Args:
-        trials: from `load_trials`.
-    """
-    completed = trials[(trials["outcome"] == "completed") & trials["arithmetic"].notna()]
-    asked = [key for key in ("precision", "deterministic") if key in trials]
-    kinds = completed[["arithmetic", *asked]].drop_duplicates()
-    if len(kinds) == len(kinds.groupby(asked)) if asked else len(kinds) < 2:
-        return ""
-    found = completed["arithmetic"].value_counts()
-    return (
-        f"trials were computed in several ways: {'; '.join(f'{number} in {name}' for name, number in found.items())}. "
-        "The same trial gives other numbers in each; in `--format csv` the column arithmetic tells them apart"
-    )
 
 
 def _identity_columns(trials: Sequence[_Trial]) -> dict[str, Any]:

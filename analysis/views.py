@@ -13,8 +13,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from analysis.arithmetic import in_words
 from analysis.cells import several
-from analysis.frame import arithmetic, load_epochs
+from analysis.frame import load_epochs
 from analysis.settings import presets
 from analysis.words import brief
 from trainers.fields import plural
@@ -76,7 +77,7 @@ def _event(records: Sequence[Mapping[str, Any]]) -> str:
     when = datetime.fromtimestamp(record["time"], UTC).strftime("%F %T UTC")
     if record["record"] == "start":
         following = next((each for each in later if each["record"] in ("epoch", "start")), {})
-        how = arithmetic(record.get("arithmetic"), following.get("engine", ""))
+        how = in_words(record.get("arithmetic"), following.get("engine", ""))
         where = f"{when}  start on {record['host']} ({record['device']}), code {record['code_version']}"
         return f"{where}, {how}" if how else where
     return f"{when}  {record['outcome']} after {plural(record['epochs'], 'epoch')} {record['reason']}".rstrip()

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+
 from sweep.config import ResourcesConfig
 from sweep.evaluation_plan import Chunk, Evaluation
 from sweep.trial import log_path, logged, trial_values
@@ -16,6 +18,7 @@ from trainers.engine import device_of
 from trainers.errors import UserError
 from trainers.files import checkpoint_path
 from trainers.ladder import PACKAGE, LadderAttack
+from trainers.memory import is_out_of_memory, reason
 from trainers.provenance import code_version, host, versions
 from trainers.record import EvaluationRecord
 from trainers.trained import count, trained
@@ -49,10 +52,6 @@ def run_chunk(values: Mapping[str, Any]) -> Ended:
     Args:
         values: from `chunk_values`.
     """
-    import torch
-
-    from trainers.memory import is_out_of_memory, reason
-
     torch.set_num_threads(values["threads"])
     device = torch.device("cpu")
     result: EvaluationRecord | str
@@ -73,8 +72,6 @@ def run_chunk(values: Mapping[str, Any]) -> Ended:
 
 
 def _record(values: Mapping[str, Any]) -> EvaluationRecord:
-    import torch
-
     wanted = values["record"]
     checkpoint = checkpoint_path(Path(values["directory"]), wanted["trial_id"])
     config = TrialConfig.model_validate(values["config"])

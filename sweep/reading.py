@@ -86,7 +86,7 @@ def _study(command: Any) -> Any:
 @_output
 def results(directory: Path, epochs: bool, evaluations: bool, form: str | None, output: Path | None) -> None:
     """Show the trials' numbers, or write them as a file."""
-    from analysis import frame, tables, views
+    from analysis import arithmetic, frame, tables, views
     from analysis.evaluations import evaluations_table, load_evaluations
     from analysis.settings import with_settings
     from sweep.screen import print_whole, say
@@ -112,7 +112,7 @@ def results(directory: Path, epochs: bool, evaluations: bool, form: str | None, 
             print_whole(screen, evaluations_table(rows))
         return
     print_whole(screen, tables.trials_table(rows))
-    if line := frame.arithmetic_line(rows):
+    if line := arithmetic.warning(rows):
         say(screen, line)
     print_whole(screen, summary(directory))
 

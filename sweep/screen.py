@@ -145,8 +145,8 @@ class Screen:
         """Takes note of a message: without a terminal, ended trials are lines; a slower engine is one, once."""
         if (why := message.get("engine_reason")) and why not in self._told:
             self._told.add(why)
-            line = f"trial {trial.id} runs with engine {message['engine']}: {why} (others that do so are not named)"
-            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+            said = f"trial {trial.id} runs with engine {message['engine']}: {why} (others that do so are not named)"
+            say(self._console, said)
         if message["record"] == "outcome" and self._live is None:
             self._console.print(event_line(self._progress, trial), markup=False, highlight=False, soft_wrap=True)
         elif message["record"] == "outcome" and trial.outcome in ("failed", "out_of_memory"):

@@ -86,6 +86,22 @@ def test_by_turns_or_in_two_blocks_it_is_judged(order: list[tuple[str, int]], fa
     assert (claim.verdict, claim.n) == (verdict, 6)
 
 
+def test_an_optimizer_whose_trials_ran_in_another_engine_is_not_taken_for_a_slow_one() -> None:
+    found = records(BY_TURNS, 1.001, 1.3)
+    known = {"precision": "bf16", "engine": "auto", "deterministic": False, "torch": "2", "cudnn": 9, "threads": None}
+    verdicts = []
+    for engine in ("graph", "eager"):
+        for record in found:
+            if record["record"] == "start":
+                record["arithmetic"] = known | {"processor": "H100"}
+            if record["record"] == "epoch":
+                record["engine"] = engine if record["trial_id"].startswith("deat") else "graph"
+        (claim,) = ledger(study_of(found), only="no_extra_time")
+        verdicts.append(claim.verdict)
+    assert verdicts == ["contradicted", "not measured"]
+    assert claim.note.startswith("DEAT's trials were not computed as SGD's were")
+
+
 def test_the_claims_may_be_about_clean_accuracy() -> None:
     claims = ledger(study_of(records([("sgd", 0), ("deat", 0)], 1.0)), y="last_test_clean")
     assert claims[0].statement == "Clean accuracy rises with lr / batch."

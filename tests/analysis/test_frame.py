@@ -8,7 +8,7 @@ import pytest
 from analysis.budgets import one_budget, same_budget
 from analysis.cells import cell_means, conditions
 from analysis.fits import correlations
-from analysis.frame import UNITS, arithmetic_line, axes, epochs_of, load_epochs, load_trials, trials_of
+from analysis.frame import UNITS, axes, epochs_of, load_epochs, load_trials, trials_of
 from sweep.progress import Progress
 from trainers.errors import UserError
 from trainers.record import FINISHED, METRICS, EpochRecord, read
@@ -519,51 +519,3 @@ def test_frame_and_progress_agree_on_what_is_finished(run, lost, outcome):
     frame, state = trials_of(records)["outcome"].item(), Progress.of(records).trials["a"].state(live=False)
     assert {frame, state} in ({outcome}, {"unfinished", "interrupted"})
     assert (frame in FINISHED) == Progress.of(records).trials["a"].finished
-
-
-ON_CPU = {
-    "precision": "fp32",
-    "engine": "eager",
-    "deterministic": False,
-    "torch": "2.15.0",
-    "cudnn": None,
-    "processor": "AVX512",
-    "threads": 2,
-}
-ON_GPU = ON_CPU | {
-    "precision": "bf16",
-    "engine": "graph",
-    "deterministic": True,
-    "cudnn": 91300,
-    "processor": "NVIDIA H100",
-    "threads": None,
-}
-
-
-def test_trials_say_how_they_were_computed_and_one_line_warns_where_that_differs(run):
-    for name, known in {"a": ON_CPU, "b": ON_CPU, "c": ON_GPU, "old": None}.items():
-        run.trial(name, seed=ord(name[0]))
-        run.start(name, **({} if known is None else {"arithmetic": known}))
-        run.epoch(name, 1, 0.5)
-        run.outcome(name, epochs=1)
-        if name == "b":
-            assert arithmetic_line(load_trials(run.directory)) == ""
-    trials = load_trials(run.directory)
-    cpu = "fp32 eager, torch 2.15.0, AVX512, 2 threads"
-    gpu = "bf16 graph deterministic, torch 2.15.0, cuDNN 91300, NVIDIA H100"
-    assert trials["arithmetic"].tolist()[:3] == [cpu, cpu, gpu]
-    assert trials["arithmetic"].isna().tolist() == [False, False, False, True]
-    assert arithmetic_line(trials) == (
-        f"trials were computed in several ways: 2 in {cpu}; 1 in {gpu}. The same trial gives other numbers in each; in "
-        "`--format csv` the column arithmetic tells them apart"
-    )
-
-
-def test_what_trials_were_asked_for_is_no_warning_and_what_they_were_not_is(run):
-    for name, precision in {"a": "fp32", "b": "bf16", "c": "bf16"}.items():
-        run.trial(name, seed=ord(name), config={"precision": precision})
-        known = ON_CPU | {"precision": precision}
-        run.start(name, arithmetic=known | ({"threads": 1} if name == "c" else {}))
-        run.epoch(name, 1, 0.5)
-        run.outcome(name, epochs=1)
-        assert bool(arithmetic_line(load_trials(run.directory))) is (name == "c")
