@@ -29,14 +29,13 @@ SIZES: dict[str, dict[str, Any]] = {
     },
 }
 TINY: dict[str, Any] = {"values": {}, "pixels": 8, "steps": 2, "counts": (1, 2)}
-WAYS = ("processes", "streams", "turns")
+WAYS = ("processes", "streams")
 
 
 def side_by_side(setting: Setting) -> None:
     """Steps a second of all trials together over the same seconds, and their ratio to one alone, way by way."""
     engine = best_engine(setting)
     plan = [("large", "processes"), ("small", "streams"), ("large", "streams"), ("small", "processes")]
-    plan += [("small", "turns"), ("large", "turns")]
     for size, way in setting.pick(plan, [("large", way) for way in WAYS]):
         used = setting.pick(SIZES[size], TINY)["values"].get("engine", engine)
         alone = _alone(setting) if size == "large" else None
@@ -130,40 +129,8 @@ def neighbour(setting: Setting, size: str, engine: str, seed: int, share: float)
     return {"steps_a_second": rate, "reserved_bytes": memory}
 
 
-class Turns:
-    """Lets threads go on one after another, one step each."""
-
-    def __init__(self, count: int) -> None:
-        self._condition = threading.Condition()
-        self._waiting, self._next = list(range(count)), 0
-
-    def taken(self, number: int, step: Callable[..., Any]) -> Callable[..., Any]:
-        """The step, taken only when it is this thread's turn."""
-
-        def in_turn(*arguments: Any) -> Any:
-            with self._condition:
-                self._condition.wait_for(lambda: self._waiting[self._next] == number)
-                found = step(*arguments)
-                self._pass()
-            return found
-
-        return in_turn
-
-    def leave(self, number: int) -> None:
-        """A thread has ended: nobody waits for it."""
-        with self._condition:
-            place = self._waiting.index(number)
-            self._waiting.remove(number)
-            self._next = (self._next - (place < self._next)) % max(1, len(self._waiting))
-            self._condition.notify_all()
-
-    def _pass(self) -> None:
-        self._next = (self._next + 1) % len(self._waiting)
-        self._condition.notify_all()
-
-
 def by_threads(setting: Setting, how: Mapping[str, Any]) -> dict[str, Any]:
-    """Each trial in a thread of this process, on a stream of its own; in turns: one step each, one after another."""
+    """Each trial in a thread of this process, on a stream of its own."""
     count = how["count"]
     cuda = setting.device.type == "cuda"
     streams = [torch.cuda.stream(torch.cuda.Stream()) if cuda else nullcontext() for _ in range(count)]
@@ -171,10 +138,6 @@ def by_threads(setting: Setting, how: Mapping[str, Any]) -> dict[str, Any]:
     for seed in range(count):
         with streams[seed]:
             ready.append(_training(setting, how["size"], how["engine"], seed))
-    turns = Turns(count) if how["way"] == "turns" else None
-    if turns is not None:
-        for number, (training, _) in enumerate(ready):
-            training.stepper.step = turns.taken(number, training.stepper.step)
     until, rates, errors = time.monotonic() + _window(setting), [0.0] * count, []
 
     def run(number: int) -> None:
@@ -184,9 +147,6 @@ def by_threads(setting: Setting, how: Mapping[str, Any]) -> dict[str, Any]:
                 rates[number] = _steps_a_second(training.epoch, steps, until)
         except Exception as error:
             errors.append(error)
-        finally:
-            if turns is not None:
-                turns.leave(number)
 
     threads = [threading.Thread(target=run, args=(number,)) for number in range(count)]
     for thread in threads:

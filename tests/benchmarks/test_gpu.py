@@ -10,7 +10,6 @@ import os
 import subprocess
 import sys
 import tarfile
-import threading
 import time
 from pathlib import Path
 
@@ -194,24 +193,6 @@ def test_the_difference_of_two_networks_counts_buffers_too(card):
     assert card("equality").difference(one, other) == 0
     other.num_batches_tracked += 3
     assert card("equality").difference(one, other) == 3
-
-
-def test_threads_take_steps_in_turn_and_go_on_when_one_has_ended(card):
-    turns, order = card("together").Turns(3), []
-
-    def trial(number, steps):
-        step = turns.taken(number, lambda: order.append(number))
-        for _ in range(steps):
-            step()
-        turns.leave(number)
-
-    threads = [threading.Thread(target=trial, args=pair) for pair in ((0, 3), (1, 1), (2, 2))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(20)
-    assert order[:3] == [0, 1, 2]
-    assert sorted(order) == [0, 0, 0, 1, 2, 2]
 
 
 def test_an_archive_of_images_is_unpacked_once(card, tmp_path, monkeypatch):
