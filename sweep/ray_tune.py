@@ -153,6 +153,7 @@ def run(
     )
     with _quiet(logs / "driver.log"), _written_when_stopped(journal, bell):
         tuner.fit()
+    ray.kill(bell)  # Tune keeps the trainable, and with it the handle, as long as this process lives
 
 
 def _bell() -> Any:

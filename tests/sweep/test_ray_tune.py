@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 
 from analysis.frame import load_trials
@@ -157,6 +158,11 @@ def _in_a_process_that_lr_0_1_poisons(values: dict[str, Any], bell: Any) -> None
     ray_tune._trainable(values, bell)
 
 
+def bells() -> set[psutil.Process]:
+    """The processes of `sweep.bell` that are there."""
+    return {each for each in psutil.Process().children(recursive=True) if each.name().startswith("ray::Bell")}
+
+
 def test_a_process_whose_gpu_answers_no_more_ends_with_its_trial_and_the_next_trials_get_a_new_one(
     tiny: Callable[..., SweepConfig],
     launch: Callable[..., tuple[int, str]],
@@ -165,7 +171,7 @@ def test_a_process_whose_gpu_answers_no_more_ends_with_its_trial_and_the_next_tr
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(ray_tune, "_trainable", _in_a_process_that_lr_0_1_poisons)
-    config = tiny(space={"optimizer.lr": [0.2, 0.1, 0.3]}, max_concurrent=1)
+    config, before = tiny(space={"optimizer.lr": [0.2, 0.1, 0.3]}, max_concurrent=1), bells()
     code, text = launch(config, tmp_path)
     assert code == 1
     trials = load_trials(tmp_path).set_index("optimizer.lr")
@@ -177,3 +183,5 @@ def test_a_process_whose_gpu_answers_no_more_ends_with_its_trial_and_the_next_tr
     first, poisoned, third = (process for _, process in began)
     assert first == poisoned != third
     assert [record["record"] for record in read(tmp_path)].count("outcome") == 3
+    # The bell has ended too: a launch to decide makes many on one Ray.
+    assert psutil.wait_procs(bells() - before, timeout=30)[1] == []
