@@ -19,7 +19,19 @@ from torch import nn
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "benchmarks/gpu.py"
-SECTIONS = ("env", "tests", "usual", "modes", "equality", "evaluation", "side_by_side", "profile", "networks", "study")
+SECTIONS = (
+    "env",
+    "tests",
+    "usual",
+    "starts",
+    "modes",
+    "equality",
+    "evaluation",
+    "side_by_side",
+    "profile",
+    "networks",
+    "study",
+)
 
 
 @pytest.fixture
