@@ -26,11 +26,11 @@ from trainers.trained import count, trained
 
 def chunk_values(directory: Path, evaluation: Evaluation, chunk: Chunk, resources: ResourcesConfig) -> dict[str, Any]:
     """The chunk as plain values: what a process that runs it is given."""
-    values, threads = trial_values(evaluation.config, resources)
+    values, _ = trial_values(evaluation.config, resources)
     return {
         "directory": str(directory.absolute()),
         "config": values,
-        "threads": threads,
+        "threads": max(1, int(resources.cpu)),
         "share": resources.gpu,
         "attack": evaluation.attack.model_dump(mode="json"),
         "record": {**evaluation.named(), "first": chunk.first, "images": chunk.images},

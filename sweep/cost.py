@@ -113,7 +113,7 @@ def _rates(
     if rate is not None:
         return dict.fromkeys(works, _Rate(rate, rate)), "--rate"
     if not resources.gpu:
-        threads = max(1, int(resources.cpu))
+        threads = resources.threads
         where = f"on this machine, {threads} thread{'s' if threads > 1 else ''}"
         return _timed(works, shapes, threads, "cpu"), f"timed {where}, {_BUSY}"
     why = ""
@@ -122,7 +122,7 @@ def _rates(
             return _on_this_gpu(works, shapes, resources)
         except RuntimeError as error:  # a card that is full, or that others may not use
             why = f", for the GPU here cannot be timed: {str(error).splitlines()[0]}"
-    part = resources.gpu * SHARE
+    part = resources.gpu / resources.trials_per_process * SHARE
     precision = "/".join(dict.fromkeys(trial.precision for trial in works))
     how = f"assumed: a third of the peak of an {CARD} in {precision}{why}; --rate TFLOPS takes another"
     return {trial: _assumed(trial, shapes[trial.data], part) for trial in works}, how
@@ -132,8 +132,8 @@ def _on_this_gpu(
     works: Mapping[TrialConfig, Work], shapes: Mapping[DataConfig, Shape], resources: ResourcesConfig
 ) -> tuple[dict[TrialConfig, _Rate], str]:
     """The rates of a GPU, timed alone on it; of a share of it, so much of them."""
-    share = resources.gpu
-    timed = _timed(works, shapes, max(1, int(resources.cpu)), "cuda")
+    share = resources.gpu / resources.trials_per_process
+    timed = _timed(works, shapes, resources.threads, "cuda")
     part = f", of which a trial takes {share:g}" if share < 1 else ""
     rates = {trial: _Rate(share * found.training, share * found.evaluation) for trial, found in timed.items()}
     return rates, f"timed on this GPU with engine: graph{part}, {_BUSY}"

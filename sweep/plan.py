@@ -101,19 +101,22 @@ class Plan:
     def _cost(self, cost: Cost | None, launched: bool, serial: bool) -> str:
         resources = self.config.resources
         unit = f"{resources.gpu:g} GPU" if resources.gpu else f"{resources.cpu:g} CPU"
+        among = resources.trials_per_process
+        each = f"for each {among}" if among > 1 else "each"
         if not self.left:
             return "nothing left to run"
         seconds = self.trial_seconds if self.trial_seconds is not None or cost is None else cost.seconds
         if seconds is None:
             elsewhere = "; `sweep plan` estimates it" if launched else ""
             known = f"unknown until an epoch of each network and data set has been measured{elsewhere}"
-            return f"{known}; each trial takes {unit}"
+            return f"{known}; {f'each {among} trials take' if among > 1 else 'each trial takes'} {unit}"
         measured = cost is None or self.trial_seconds is not None
         amount, word, letter = (seconds / 3600, "hours", "h") if seconds >= 360 else (seconds, "seconds", "s")
-        at_once = None if serial else self.config.max_concurrent
+        most = None if serial else self.config.max_concurrent
+        at_once = most and math.prod(resources.divided(most))
         source = "from the epochs measured here" if measured or cost is None else cost.work()
         wall = f", {_amount(amount / at_once, measured)} {letter} with {at_once} at once" if at_once else ""
-        return f"{_amount(amount, measured)} trial {word} at {unit} each{wall}, {source}"
+        return f"{_amount(amount, measured)} trial {word} at {unit} {each}{wall}, {source}"
 
 
 def _amount(value: float, measured: bool) -> str:

@@ -12,6 +12,8 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from sweep.bell import Bell, listening
 from sweep.config import ResourcesConfig
 from sweep.journal import Journal
-from sweep.trial import log_folder, run_trial, trial_values
+from sweep.trial import Message, log_folder, run_together, run_trial, trial_values
+from trainers import checkpoint
 from trainers.errors import UserError
 from trainers.provenance import code_version
 
@@ -35,8 +38,8 @@ RESTARTS = 3
 STOPPING = 15.0
 
 
-def most_at_once(resources: ResourcesConfig, wanted: int | None) -> int:
-    """How many trials fit on the nodes at once, but not over `wanted`.
+def most_at_once(resources: ResourcesConfig, wanted: int | None, each: int = 1) -> int:
+    """How many trials fit on the nodes at once, `each` of them in a process, but not over `wanted`.
 
     Raises:
         UserError: a trial fits on no node: Ray would wait for ever.
@@ -58,7 +61,7 @@ def most_at_once(resources: ResourcesConfig, wanted: int | None) -> int:
             f"resources: no one node has {resources.cpu:g} CPU and {resources.gpu:g} GPU together; "
             "lower one of them, or add a node"
         )
-    return min(room, wanted or room)
+    return min(each * room, wanted or each * room)
 
 
 def _nodes() -> list[dict[str, Any]]:
@@ -125,7 +128,7 @@ def run(
 
     Args:
         journal: gives trials and takes their messages.
-        resources: of one trial.
+        resources: of one process.
         at_once: most trials at a time.
         each_step: called several times a second from the main thread; may raise to stop everything: once each trial
             that trains has written its newest checkpoint, for which it has `STOPPING` seconds.
@@ -133,13 +136,14 @@ def run(
     logs = log_folder(journal.directory)
     logs.mkdir(exist_ok=True)
     bell = _bell()
-    searcher = _JournalSearcher(journal, resources)
+    processes, each = resources.divided(at_once)
+    searcher = _JournalSearcher(journal, resources, each)
     tuner = tune.Tuner(
         tune.with_resources(tune.with_parameters(_trainable, bell=bell), {"cpu": resources.cpu, "gpu": resources.gpu}),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             num_samples=-1,
-            max_concurrent_trials=at_once,
+            max_concurrent_trials=processes,
             reuse_actors=True,
             trial_dirname_creator=lambda trial: searcher.names[trial.trial_id],
         ),
@@ -147,7 +151,7 @@ def run(
             name=time.strftime("ray-%Y%m%d-%H%M%S"),
             storage_path=str(logs.absolute()),
             failure_config=tune.FailureConfig(max_failures=RESTARTS),
-            callbacks=[_JournalCallback(journal, searcher, each_step)],
+            callbacks=[_JournalCallback(journal, each_step)],
             verbose=0,
         ),
     )
@@ -207,17 +211,27 @@ def _quiet(log: Path) -> Iterator[None]:
 
 
 def _trainable(values: dict[str, Any], bell: Any) -> None:
-    """One trial; a process whose GPU no longer answers ends after it, for Tune would give it the next one."""
-    with listening(bell, values["id"]):
-        usable = run_trial(
-            values["trial"],
-            Path(values["directory"]),
-            values["threads"],
-            lambda message: tune.report({"message": message}),  # which returns once the driver has taken it
-            values["share"],
-        )
+    """One trial, or several at once; a process whose GPU no longer answers ends, for Tune would give it the next."""
+    trials, share = values["trials"], values["share"]
+    where = Path(values["directory"]), values["threads"]
+
+    def send(message: Message) -> None:
+        tune.report({"message": message})  # which returns once the driver has taken it
+
+    if len(trials) > 1:
+        usable = run_together(trials, *where, send, share, partial(listening, bell), _end)
+    else:
+        (name, trial), *_ = trials.items()
+        with listening(bell, name):
+            usable = run_trial(trial, *where, send, share)
     if not usable:
-        os._exit(1)
+        _end()
+
+
+def _end() -> None:
+    """Ends this process, with the newest state of each trial that still trains on the disk."""
+    checkpoint.write_held()
+    os._exit(1)
 
 
 class _NotSaved:
@@ -228,22 +242,22 @@ class _NotSaved:
 
 
 class _JournalSearcher(_NotSaved, Searcher):
-    """Gives Tune the journal's next trial whenever there is room for one."""
+    """Gives Tune the journal's next trials, as one of Tune's own, whenever there is room for a process."""
 
-    def __init__(self, journal: Journal, resources: ResourcesConfig) -> None:
+    def __init__(self, journal: Journal, resources: ResourcesConfig, each: int) -> None:
         super().__init__()
-        self._journal, self._resources = journal, resources
+        self._journal, self._resources, self._each = journal, resources, each
         self.names: dict[str, str] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        trial = self._journal.next()
-        if trial is None:
+        trials = list(islice(iter(self._journal.next, None), self._each))
+        if not trials:
             return Searcher.FINISHED  # type: ignore[return-value]
-        self.names[trial_id] = trial.id
-        values, threads = trial_values(trial.config, self._resources)
+        self.names[trial_id] = trials[0].id
+        values = {trial.id: trial_values(trial.config, self._resources)[0] for trial in trials}
         directory = str(self._journal.directory.absolute())
-        share = self._resources.gpu
-        return {"id": trial.id, "trial": values, "threads": threads, "directory": directory, "share": share}
+        resources = self._resources
+        return {"trials": values, "threads": resources.threads, "directory": directory, "share": resources.gpu}
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
         """The journal has been told by the trial's own outcome."""
@@ -258,9 +272,8 @@ class _JournalSearcher(_NotSaved, Searcher):
 class _JournalCallback(_NotSaved, tune.Callback):
     """Brings the trials' messages to the journal."""
 
-    def __init__(self, journal: Journal, searcher: _JournalSearcher, each_step: Callable[[], None]) -> None:
-        self._journal, self._names, self._each_step = journal, searcher.names, each_step
-        self._ended: set[str] = set()
+    def __init__(self, journal: Journal, each_step: Callable[[], None]) -> None:
+        self._journal, self._each_step = journal, each_step
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         self._each_step()
@@ -268,15 +281,16 @@ class _JournalCallback(_NotSaved, tune.Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        self._journal.take(result["message"])
-        if result["message"]["record"] == "outcome":
-            self._ended.add(trial.trial_id)
-            trial.max_failures = 0  # what becomes of its process now is no reason to start it again
+        message, left = result["message"], trial.config["trials"]
+        self._journal.take(message)
+        if message["record"] == "outcome":
+            left.pop(message["trial_id"], None)  # a process that is started in place of this one runs the others
+            if not left:
+                trial.max_failures = 0  # what becomes of the process now is no reason to start it again
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """The worker died more often than it may be restarted, or after the trial had ended."""
-        if trial.trial_id in self._ended:
-            return
+        """The worker died more often than it may be restarted, or after its trials had ended."""
         text = Path(trial.error_file).read_text() if trial.error_file else ""
         last = (text.strip().splitlines() or ["no error file"])[-1]
-        self._journal.fail(self._names[trial.trial_id], f"its process died {RESTARTS + 1} times: {last}")
+        for name in trial.config["trials"]:
+            self._journal.fail(name, f"its process died {RESTARTS + 1} times: {last}")

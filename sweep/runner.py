@@ -168,7 +168,7 @@ def _through_ray(launch: _Launch, address: str | None) -> int:
         up = launch.up or of_this_launch
         up.enter_context(ray_connection.connected(address, launch._console, log_folder(journal.directory)))
         launch.interrupts.catch()
-        at_once = ray_tune.most_at_once(resources, launch.config.max_concurrent)
+        at_once = ray_tune.most_at_once(resources, launch.config.max_concurrent, resources.trials_per_process)
         ray_tune.check_nodes(journal.directory, data_folders(launch.config))
 
         def trials() -> None:

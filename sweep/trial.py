@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +38,65 @@ def trial_values(config: TrialConfig, resources: ResourcesConfig) -> tuple[dict[
     values = config.model_dump(mode="json")
     if config.device == "auto" and not resources.gpu:
         values["device"] = "cpu"
-    return values, max(1, int(resources.cpu))
+    return values, resources.threads
+
+
+#: Held by the trial of a process that ends, until that is known.
+_ending = threading.Lock()
+
+
+def run_together(
+    trials: Mapping[str, Mapping[str, Any]],
+    directory: Path,
+    threads: int,
+    send: Callable[[Message], None],
+    share: float,
+    training: Callable[[str], AbstractContextManager[None]],
+    lost: Callable[[], None],
+) -> bool:
+    """Trains several trials of one device side by side in this process, each as `run_trial` does, but for:
+
+    Args:
+        trials: their values by id.
+        threads: of each.
+        send: takes the messages of all, from their threads, one at a time.
+        share: of all.
+        training: makes the block in which the trial of an id trains.
+        lost: ends this process, whose GPU answers no more, once the outcome of the trial that met that first is sent:
+            which of them it came from nobody can tell, and the others go on from their checkpoints in a new one.
+    """
+    import torch
+
+    from trainers import cards
+    from trainers.engine import device_of
+    from trainers.side_by_side import side_by_side
+
+    sending = threading.Lock()
+
+    def send_one(message: Message) -> None:
+        with sending:
+            send(message)
+
+    def run(name: str) -> None:
+        with training(name):
+            run_trial(trials[name], directory, threads, send_one, share, lost)
+
+    first = TrialConfig.model_validate(next(iter(trials.values())))
+    device = torch.device("cpu")
+    with suppress(UserError):  # which each trial reports as its own
+        device = device_of(first.device)
+    cards.freed(device)
+    side_by_side([partial(run, name) for name in trials], device, first.deterministic)
+    return cards.freed(device)
 
 
 def run_trial(
-    values: Mapping[str, Any], directory: Path, threads: int, send: Callable[[Message], None], share: float = 1
+    values: Mapping[str, Any],
+    directory: Path,
+    threads: int,
+    send: Callable[[Message], None],
+    share: float = 1,
+    lost: Callable[[], None] = lambda: None,
 ) -> bool:
     """Trains one trial and sends what happens: a start, its epochs and their dynamics, its outcome.
 
@@ -49,6 +106,7 @@ def run_trial(
         threads: that torch may use; the same number gives the same numbers.
         send: takes each message; may raise to end the trial.
         share: of a GPU's memory that the trial may take.
+        lost: called where this process cannot run another, once the outcome is sent, and before that of any other.
 
     Returns:
         whether this process can run another trial: its GPU still answers.
@@ -83,8 +141,11 @@ def run_trial(
             outcome = OutcomeRecord(name, "out_of_memory", reason(error), 0)
         else:
             outcome = _failed(name, error, log_path(directory, name))
-    usable = cards.freed(device)  # not within `except`, where the error holds the frames, and they the model
-    send({"record": "outcome", **asdict(outcome)})
+    with _ending:
+        usable = cards.freed(device)  # not within `except`, where the error holds the frames, and they the model
+        send({"record": "outcome", **asdict(outcome)})
+        if not usable:
+            lost()
     return usable
 
 

@@ -30,6 +30,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from trainers import process
 from trainers.config import TrialConfig
 from trainers.objectives import Forward
 
@@ -109,8 +110,8 @@ def estimate(forward: Forward, model: nn.Module, images: Tensor, passes: int) ->
     """
     if passes == 0 or not _tracking(model):
         return
-    # a step that is captured draws nothing from them, and they cannot be read then
-    captured = images.is_cuda and torch.cuda.is_current_stream_capturing()
-    with nullcontext() if captured else torch.random.fork_rng(devices=[images.device] if images.is_cuda else []):
+    # a step that is captured draws nothing from them, and they cannot be read then; they are no one thread's
+    untouched = process.shared() or (images.is_cuda and torch.cuda.is_current_stream_capturing())
+    with nullcontext() if untouched else torch.random.fork_rng(devices=[images.device] if images.is_cuda else []):
         for _ in range(passes):
             forward(images)

@@ -6,6 +6,7 @@ import gc
 
 import torch
 
+from trainers import process
 from trainers.memory import is_out_of_memory
 
 #: What CUDA takes for a process beside the tensors, for its context and kernels, bytes: a bound, held by a test.
@@ -32,16 +33,19 @@ def freed(device: torch.device) -> bool:
     """Gives back the device's memory that nothing uses any more; whether this process can still compute there.
 
     After some errors, such as an illegal address, every later CUDA call of the process fails too: only a new process
-    can go on. A full card still answers. On a CPU nothing happens, and it is True.
+    can go on. A full card still answers. On a CPU nothing happens, and it is True. Where trials share the process, the
+    others may still use the memory: what is not used is given back at their end.
     """
     if device.type != "cuda":
         return True
-    gc.collect()  # an exception and its frames, which hold a model, may be a cycle
-    try:
-        torch._C._cuda_clearCublasWorkspaces()  # 32 MiB of each stream that a trial computed on
-        torch.cuda.empty_cache()
-        torch.zeros(1, device=device).add_(1)
-        torch.cuda.synchronize(device)
-    except RuntimeError as error:
-        return is_out_of_memory(error)
-    return True
+    with process.alone:  # a device on which another thread captures cannot be waited for
+        gc.collect()  # an exception and its frames, which hold a model, may be a cycle
+        try:
+            if not process.shared():  # the captured steps of neighbours hold these addresses
+                torch._C._cuda_clearCublasWorkspaces()  # 32 MiB of each stream that a trial computed on
+                torch.cuda.empty_cache()
+            torch.zeros(1, device=device).add_(1)
+            torch.cuda.synchronize(device)
+        except RuntimeError as error:
+            return is_out_of_memory(error)
+        return True

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainers import image_folder, sources, tiny_imagenet
+from trainers import image_folder, process, sources, tiny_imagenet
 from trainers.augmentation import PADDING, cropped, random_crops
 from trainers.config import DataConfig
 from trainers.errors import UserError
@@ -115,10 +115,11 @@ def load(config: DataConfig, device: torch.device | str) -> Data:
         UserError: the data are missing, damaged, fewer than asked for, or not those of `config.fingerprint`.
     """
     key = (config.model_copy(update={"download": False}), str(torch.device(device)))
-    if key not in _last:
-        _last.clear()
-        _last[key] = _loaded(config, device)
-    return _last[key]
+    with process.alone:
+        if key not in _last:
+            _last.clear()
+            _last[key] = _loaded(config, device)
+        return _last[key]
 
 
 def shapes(configs: Iterable[DataConfig]) -> dict[DataConfig, Shape]:

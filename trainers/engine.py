@@ -21,7 +21,7 @@ import torch
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
-from trainers import attacks
+from trainers import attacks, process
 from trainers.batch_norm import frozen
 from trainers.config import TrialConfig
 from trainers.errors import UserError
@@ -169,6 +169,8 @@ def _asked(config: TrialConfig, device: torch.device, training_images: int) -> M
 def _possible(mode: Mode, device: torch.device) -> tuple[Mode, str]:
     if mode == "graph" and device.type != "cuda":
         return "eager", "a step can be captured on a GPU only"
+    if mode == "compile" and process.shared():
+        return _possible("graph", device)[0], "trials that share a process are not compiled"
     if mode == "compile" and (missing := _no_compiler(device)):
         return _possible("graph", device)[0], missing
     return mode, ""
@@ -214,7 +216,12 @@ def float32_products(precision: Precision) -> Iterator[None]:
     torch lets cuDNN use TF32 unless told otherwise, so fp32 has to be asked for: by torch's older pair of flags. The
     newer `fp32_precision` of all backends does not reach cuDNN's convolutions in torch 2.11 [pytorch#179445], and
     Inductor fails where both are used [pytorch#166387]: that one is set to none, or cuDNN would inherit it.
+
+    Raises:
+        UserError: TF32 is asked for, and trials share the process.
     """
+    if process.shared() and precision == "tf32":
+        raise UserError(f"precision: tf32 is not for trials that share a process; take bf16, or {process.WAY_OUT}")
     allowed = precision == "tf32"
     generic, torch.backends.fp32_precision = torch.backends.fp32_precision, "none"  # type: ignore[attr-defined]
     before = _tf32(allowed, "high" if allowed else "highest")

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from trainers import checkpoint, evaluate, optimizers, schedules
+from trainers import checkpoint, evaluate, optimizers, process, schedules
 from trainers.averaging import Averaging
 from trainers.checkpoint import State
 from trainers.config import TrialConfig
@@ -141,9 +141,10 @@ def _measure(trial: _Trial, lr: float) -> list[DynamicsRecord]:
     epoch = len(trial.history)
     if not measurement.is_due(trial.config, epoch):
         return []
-    if epoch == 0:
-        measurement.check(trial.config, trial.model, trial.data, trial.engine)
-    trial.dynamics.append(measurement.measure(trial.config, epoch, lr, trial.model, trial.data, trial.engine))
+    with process.alone:  # seeds torch's own generators
+        if epoch == 0:
+            measurement.check(trial.config, trial.model, trial.data, trial.engine)
+        trial.dynamics.append(measurement.measure(trial.config, epoch, lr, trial.model, trial.data, trial.engine))
     return trial.dynamics[-1:]
 
 

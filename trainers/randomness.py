@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import torch
 
+from trainers import process
 from trainers.errors import UserError
 
 #: Of cuBLAS, with which it gives the same bits each time: 8 buffers of 4,096 KiB.
@@ -58,11 +59,16 @@ def repeatable(device: torch.device, wanted: bool) -> Iterator[None]:
     none, no later trial of that process can be deterministic.
 
     Raises:
-        UserError: one of the kernels in the block has no form that does.
+        UserError: one of the kernels in the block has no form that does; or the trials that share the process want the
+            other.
     """
     if device.type != "cuda":
         yield
         return
+    if process.shared() and wanted != torch.are_deterministic_algorithms_enabled():
+        raise UserError(
+            f"deterministic: must be the same for trials that share a process, got {wanted}; {process.WAY_OUT}"
+        )
     name, value = _WORKSPACE
     cudnn, workspace = torch.backends.cudnn, os.environ.get(name)
     flags = cudnn.deterministic, cudnn.benchmark

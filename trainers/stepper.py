@@ -7,7 +7,8 @@ generators belong to the capture, which moves them on as the eager step does.
 
 The first step of a kind is eager, which compiles, chooses kernels and makes what the optimizer keeps; the second is
 captured; all others are replays. A network that draws itself, as dropout does, is trained eagerly. Whatever fails on
-the way, the training goes on eagerly and says why.
+the way, the training goes on eagerly and says why. Where trials share a process, each in a thread, first steps and
+captures are one thread's at a time, and a network that draws itself is refused.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from trainers import process
 from trainers.engine import Engine, Mode
+from trainers.errors import UserError
 from trainers.lock import locked
 from trainers.memory import is_out_of_memory, reason
 from trainers.randomness import generator, stable_seed
@@ -132,12 +135,21 @@ class Stepper:
         Args:
             images: (B, C, H, W) in [0, 1], fp32.
             labels: (B,).
+
+        Raises:
+            UserError: the network draws at random itself, and trials share the process.
         """
-        seen = self.tally.images
+        seen, kind = self.tally.images, self._kind(len(labels))
         if self._graph is None:
-            self._eager(self.engine.images(images), labels)
+            images = self.engine.images(images)
         else:
-            self._replayed(self._kind(len(labels)), *self._placed(images, labels))
+            images, labels = self._placed(images, labels)
+        if kind not in self._seen:
+            self._first(kind, images, labels)
+        elif self._graph is None:
+            self._eager(images, labels)
+        else:
+            self._replayed(kind, images, labels)
         self.tally.images = seen + len(labels)
 
     def _kind(self, size: int) -> Hashable:
@@ -158,15 +170,24 @@ class Stepper:
         if graph := self._captured.get(kind):
             if finish := getattr(self._slots.optimizer, "replayed", None):
                 finish()
-        elif kind in self._seen:
-            graph = self._capture(kind, images, labels)
-        if graph is not None:
+        else:
+            with process.alone:
+                graph = self._capture(kind, images, labels)
+        if graph is None:
+            self._eager(images, labels)
+        else:
             graph.replay()
-            return
-        before = self._global()
-        self._eager(images, labels)
+
+    def _first(self, kind: Hashable, images: Tensor, labels: Tensor) -> None:
+        """The first step of a kind, in which it shows whether the network draws from torch's own generator."""
+        with process.alone:
+            before = self._global()
+            self._eager(images, labels)
+            draws = not torch.equal(before, self._global())
         self._seen.add(kind)
-        if self._graph is not None and not torch.equal(before, self._global()):
+        if draws and process.shared():
+            raise UserError(f"model.name: draws at random in training, as dropout does; {process.WAY_OUT}")
+        if draws and self._graph is not None:
             self._graph = None
             self._fall_back(self.engine.eager, "the network draws at random itself, as dropout does")
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from trainers import batch_norm, objectives, optimizers, schedules, weights
+from trainers import batch_norm, objectives, optimizers, process, schedules, weights
 from trainers.averaging import Averaging
 from trainers.config import TrialConfig
 from trainers.data import Data, batches, load
@@ -79,7 +80,7 @@ class Training:
         """Trains epoch `number`, counted from 0."""
         config, device = self.config, self.engine.device
         started = time.perf_counter()
-        own = default_generators(device, config.seed, number, "dropout")
+        own = nullcontext() if process.shared() else default_generators(device, config.seed, number, "dropout")
         method = self.stepper.epoch(self._method(number), number, config.batch_size)
         with float32_products(config.precision), own, method:
             lr = self._steps(number)

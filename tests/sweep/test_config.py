@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from sweep.config import SweepConfig, dump, load
+from sweep.config import ResourcesConfig, SweepConfig, dump, load
 from sweep.plan import plan
 from sweep.search import distinct_data, fingerprints, fixed_points, planned
 from sweep.space import nested
@@ -272,7 +272,7 @@ def merged(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]
             "space.batch_size.when.optimizer.nam: unknown key; did you mean 'optimizer.name'?",
         ),
         ({"search": {"samplr": "tpe"}}, "search.samplr: unknown key; did you mean 'sampler'?"),
-        ({"resources": {"qqq": 1}}, "resources.qqq: unknown key; known: cpu, gpu"),
+        ({"resources": {"qqq": 1}}, "resources.qqq: unknown key; known: cpu, gpu, trials_per_process"),
         ({1: 2}, "1: a key must be text, got 1; put it in quotes"),
         ({"space": {1: [2]}}, "space.1: a key must be text, got 1; put it in quotes"),
         # types
@@ -645,6 +645,8 @@ def test_the_schema_refuses_what_the_loader_refuses() -> None:
             )
             for got in ("2", "1.5")
         ),
+        ("resources.trials_per_process=0", "resources.trials_per_process: must be >= 1, got 0"),
+        ("resources.trials_per_process=17", "resources.trials_per_process: must be <= 16, got 17"),
         (
             "trial.device=cuda",
             "resources.gpu: must be > 0 for trial.device: cuda, got 0; or set trial.device=auto",
@@ -694,3 +696,46 @@ def test_a_key_of_the_trial_that_an_axis_does_not_suffer_is_named_where_it_stand
     file = yaml_file("name: t\ntrial: {optimizer: {momentum: 0.5}}\nspace: {preset: [deat, trades]}\n")
     with pytest.raises(UserError, match=r"yaml: trial\.optimizer\.momentum: DEAT has none"):
         load(file)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"trial": {"precision": "tf32"}},
+            "trial.precision: must be fp32 or bf16 where trials share a process, got tf32",
+        ),
+        (
+            {"space": {"precision": ["fp32", "tf32"]}},
+            "trial.precision: must be fp32 or bf16 where trials share a process",
+        ),
+        ({"space": {"deterministic": [True, False]}}, "space.deterministic: must be the same for trials that share a "),
+    ],
+)
+def test_what_trials_of_one_process_cannot_have_of_their_own_is_refused(
+    values: dict[str, Any], message: str, yaml_file: Write
+) -> None:
+    alone = yaml_file(yaml.safe_dump(merged(BASE, values)))
+    load(alone)
+    with pytest.raises(UserError) as refused:
+        load(alone, ["resources.trials_per_process=2"])
+    text = str(refused.value)
+    assert message in text
+    assert text.endswith("; set resources.trials_per_process=1")
+    assert "\n" not in text
+
+
+@pytest.mark.parametrize(
+    ("each", "at_once", "expected"),
+    [(1, 5, (5, 1)), (4, 8, (2, 4)), (4, 4, (1, 4)), (4, 3, (1, 3)), (4, 6, (2, 3)), (4, 5, (2, 2)), (2, 1, (1, 1))],
+)
+def test_trials_are_spread_over_as_many_processes_as_they_need_and_never_more_at_once(
+    each: int, at_once: int, expected: tuple[int, int]
+) -> None:
+    resources = ResourcesConfig.model_validate({"trials_per_process": each})
+    assert resources.divided(at_once) == expected
+
+
+def test_cpu_is_the_processs_and_its_trials_share_the_threads() -> None:
+    found = [ResourcesConfig(cpu=cpu, trials_per_process=n).threads for cpu, n in ((4, 1), (4, 2), (4, 3), (1, 4))]
+    assert found == [4, 2, 1, 1]

@@ -73,12 +73,15 @@ def test_killed_over_and_over_the_same_command_ends_with_the_frame_of_an_undistu
 
 
 @pytest.mark.slow  # in one process: `test_runner`
-@pytest.mark.parametrize(("signum", "name"), [(signal.SIGINT, "SIGINT"), (signal.SIGTERM, "SIGTERM")])
+@pytest.mark.parametrize(
+    ("signum", "name", "each"),
+    [(signal.SIGINT, "SIGINT", 1), (signal.SIGTERM, "SIGTERM", 1), (signal.SIGINT, "SIGINT", 2)],
+)
 def test_a_signal_leaves_honest_outcomes_and_exit_130(
-    signum: int, name: str, driver: Driver, wait_for: WaitFor, tmp_path: Path
+    signum: int, name: str, each: int, driver: Driver, wait_for: WaitFor, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    process = driver(*LONG)
+    process = driver(*LONG, "--set", f"resources.trials_per_process={each}")
     wait_for(run, "epoch", 3, process)
     os.killpg(process.pid, signum)  # as a terminal and `timeout` do
     output = process.communicate(timeout=PATIENCE)[0]

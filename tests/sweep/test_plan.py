@@ -67,6 +67,16 @@ def test_the_plan_shows_the_question_and_what_a_trial_takes(tiny: Configs) -> No
     assert lines[1] == "  Is it the ratio?"
     assert lines[-1].endswith("; each trial takes 0.5 GPU")
     assert plan(tiny(resources={"cpu": 2}), [], "abc").lines()[-1].endswith("; each trial takes 2 CPU")
+    several = {"cpu": 2, "gpu": 1, "trials_per_process": 4}
+    assert plan(tiny(resources=several), [], "abc").lines()[-1].endswith("; each 4 trials take 1 GPU")
+
+
+def test_the_plan_says_how_many_trials_run_at_once_where_several_share_a_process(tiny: Configs) -> None:
+    config = tiny(resources={"trials_per_process": 4}, max_concurrent=5)  # two processes of two
+    found = plan(config, launch(trials_of(config)) + run(trials_of(config)[0], 3), "abc")
+    assert found.lines()[-1] == (
+        "  cost: 270.00 trial seconds at 1 CPU for each 4, 67.50 s with 4 at once, from the epochs measured here"
+    )
 
 
 def test_finished_trials_are_kept_and_begun_ones_resumed(tiny: Configs) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ import pytest
 from analysis.frame import load_trials
 from sweep import ray_tune
 from sweep.config import ResourcesConfig, SweepConfig
+from trainers.config import TrialConfig
 from trainers.errors import UserError
 from trainers.provenance import code_version
 from trainers.record import read
@@ -75,10 +77,11 @@ def test_as_many_trials_run_at_once_as_fit(
 def test_a_trial_whose_worker_died_too_often_has_failed_with_the_last_line_of_its_error(tmp_path: Path) -> None:
     failed: list[tuple[str, str]] = []
     journal = SimpleNamespace(fail=lambda *words: failed.append(words))
-    callback = ray_tune._JournalCallback(journal, SimpleNamespace(names={"tune-1": "0123456789ab"}), lambda: None)
+    callback = ray_tune._JournalCallback(journal, lambda: None)
+    config = {"trials": {"0123456789ab": {}}}
     (tmp_path / "error.txt").write_text("Traceback\n  ...\nray.exceptions.ActorDiedError: it was killed\n\n")
     for file in (str(tmp_path / "error.txt"), None):
-        callback.on_trial_error(1, [], SimpleNamespace(trial_id="tune-1", error_file=file))
+        callback.on_trial_error(1, [], SimpleNamespace(config=config, error_file=file))
     died = f"its process died {1 + ray_tune.RESTARTS} times: "
     assert failed == [
         ("0123456789ab", f"{died}ray.exceptions.ActorDiedError: it was killed"),
@@ -125,6 +128,39 @@ def test_so_many_parts_of_a_gpu_fit_as_there_are_whatever_floats_make_of_the_quo
             assert ray_tune.most_at_once(asked, None) == expected, room
 
 
+def test_each_process_that_fits_has_room_for_its_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes(monkeypatch, {"CPU": 8, "GPU": 2})
+    asked = ResourcesConfig.model_validate({"cpu": 1, "gpu": 0.5, "trials_per_process": 3})
+    assert [ray_tune.most_at_once(asked, wanted, 3) for wanted in (None, 20, 5)] == [12, 12, 5]
+
+
+def test_a_process_is_given_as_many_trials_as_it_takes_and_the_last_one_what_is_left(tmp_path: Path) -> None:
+    trials = iter([SimpleNamespace(id=f"{number}" * 12, config=TrialConfig()) for number in range(5)])
+    journal = SimpleNamespace(next=lambda: next(trials, None), directory=tmp_path)
+    searcher = ray_tune._JournalSearcher(journal, ResourcesConfig(cpu=4, trials_per_process=2), 2)  # type: ignore[arg-type]
+    given = [searcher.suggest(f"tune-{number}") for number in range(4)]
+    assert [list(values["trials"]) for values in given[:3]] == [["0" * 12, "1" * 12], ["2" * 12, "3" * 12], ["4" * 12]]
+    assert given[3] == ray_tune.Searcher.FINISHED
+    assert given[0]["threads"] == 2
+
+
+def test_a_process_that_dies_is_started_again_for_the_trials_that_have_not_ended(tmp_path: Path) -> None:
+    taken, failed = list[Any](), list[str]()
+    journal = SimpleNamespace(take=taken.append, fail=lambda name, reason: failed.append(name))
+    callback = ray_tune._JournalCallback(journal, lambda: None)  # type: ignore[arg-type]
+    trial = SimpleNamespace(config={"trials": {"a": {}, "b": {}, "c": {}}}, max_failures=3, error_file=None)
+    for record, name in (("start", "a"), ("outcome", "b"), ("epoch", "a")):
+        callback.on_trial_result(1, [], trial, {"message": {"record": record, "trial_id": name}})
+    assert (list(trial.config["trials"]), trial.max_failures, len(taken)) == (["a", "c"], 3, 3)
+    callback.on_trial_error(1, [], trial)
+    assert failed == ["a", "c"]
+    for name in ("c", "a"):
+        callback.on_trial_result(1, [], trial, {"message": {"record": "outcome", "trial_id": name}})
+    assert (trial.config["trials"], trial.max_failures) == ({}, 0)
+    callback.on_trial_error(1, [], trial)
+    assert failed == ["a", "c"]
+
+
 def test_a_node_that_is_down_has_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
     up, down = ({"Alive": alive, "Resources": {"CPU": 4.0}} for alive in (True, False))
     monkeypatch.setattr(ray_tune.ray, "nodes", lambda: [down, up, down])
@@ -150,7 +186,8 @@ def _in_a_process_that_lr_0_1_poisons(values: dict[str, Any], bell: Any) -> None
     def broken(*args: Any, **options: Any) -> Any:
         raise RuntimeError("CUDA error: an illegal memory access was encountered\nand more")
 
-    lr = values["trial"]["optimizer"]["lr"]
+    (trial,) = values["trials"].values()
+    lr = trial["optimizer"]["lr"]
     with Path(values["directory"], "processes").open("a") as file:
         file.write(f"{lr} {os.getpid()}\n")
     if lr == 0.1:
@@ -185,3 +222,49 @@ def test_a_process_whose_gpu_answers_no_more_ends_with_its_trial_and_the_next_tr
     assert [record["record"] for record in read(tmp_path)].count("outcome") == 3
     # The bell has ended too: a launch to decide makes many on one Ray.
     assert psutil.wait_procs(bells() - before, timeout=30)[1] == []
+
+
+def _in_a_process_that_dies_once(values: dict[str, Any], bell: Any) -> None:
+    """Trials of one process through Ray; it dies in the second epoch of lr 0.1, after lr 0.3 has ended."""
+    from trainers import loop
+
+    directory, epoch = Path(values["directory"]), loop._epoch
+    lrs = {trial["optimizer"]["lr"]: trial["epochs"] for trial in values["trials"].values()}
+    with (directory / "processes").open("a") as file:
+        file.write(f"{sorted(lrs)}\n")
+
+    def dying(trial: Any, number: int) -> Any:
+        if trial.config.optimizer.lr == 0.1 and number == 1 and not (directory / "died").exists():
+            wait_for_outcome(directory)
+            (directory / "died").touch()
+            os._exit(1)
+        return epoch(trial, number)
+
+    loop._epoch = dying
+    ray_tune._trainable(values, bell)
+
+
+def wait_for_outcome(directory: Path) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not any(each["record"] == "outcome" for each in read(directory)):
+        time.sleep(0.05)
+
+
+def test_trials_of_a_process_that_dies_go_on_together_and_those_that_had_ended_are_not_run_again(
+    tiny: Callable[..., SweepConfig],
+    launch: Callable[..., tuple[int, str]],
+    same_numbers: Callable[[Path, Path], None],
+    tmp_path: Path,
+    local_ray: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ray_tune, "_trainable", _in_a_process_that_dies_once)
+    shared = {"cpu": 1, "trials_per_process": 2}
+    config = tiny(space={"optimizer.lr": [0.1, 0.3]}, resources=shared, max_concurrent=2)
+    assert launch(config, tmp_path / "run")[0] == 0
+    assert (tmp_path / "run" / "processes").read_text() == "[0.1, 0.3]\n[0.1]\n"
+    launch(config, tmp_path / "whole", serial=True)
+    same_numbers(tmp_path / "run", tmp_path / "whole")
+    records = read(tmp_path / "run")
+    assert [record["record"] for record in records].count("outcome") == 2
+    assert load_trials(tmp_path / "run").set_index("optimizer.lr")["attempts"].to_dict() == {0.1: 2, 0.3: 1}

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,9 +13,10 @@ from typing import Any
 import pytest
 import torch
 
-from sweep.trial import run_trial
-from trainers import cards
+from sweep.trial import run_together, run_trial
+from trainers import cards, loop
 from trainers.config import TrialConfig
+from trainers.identity import trial_id
 
 GB = 10**9
 
@@ -27,6 +31,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     monkeypatch.setattr("sweep.trial.arithmetic", lambda config, device: {})
     monkeypatch.setattr(torch._C, "_cuda_clearCublasWorkspaces", lambda: None, raising=False)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=80 * GB))
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: asked.append("empty_cache"))
@@ -105,3 +110,86 @@ def test_a_lack_of_memory_at_cudas_start_is_the_trials_outcome(tmp_path: Path, m
     assert run(tmp_path, sent.append)
     assert [(end["outcome"], end["reason"]) for end in sent] == [("out_of_memory", "CUDA error: out of memory")]
     assert not (tmp_path / "logs").exists()
+
+
+TINY: dict[str, Any] = {
+    "data": {"name": "digits", "validation_fraction": 0.2, "train_per_class": 10, "test_per_class": 5},
+    "model": {"name": "small_cnn"},
+    "batch_size": 32,
+    "epochs": 2,
+    "attack": {"radius": 0.15, "step_size": 0.04, "steps": 2},
+    "evaluation": {"steps": 2},
+}
+
+
+def together(directory: Path, *trials: dict[str, Any]) -> tuple[list[Any], list[str]]:
+    """What trials of one process sent, and who trained while."""
+    configs = [loop.with_fingerprint(TrialConfig.model_validate(TINY | trial)) for trial in trials]
+    values = {trial_id(config): config.model_dump(mode="json") for config in configs}
+    sent, trained = list[Any](), list[str]()
+
+    @contextmanager
+    def training(name: str) -> Iterator[None]:
+        trained.append(f"{name} begins")
+        yield
+        trained.append(f"{name} ends")
+
+    assert run_together(values, directory, 1, sent.append, 1, training, lambda: None)
+    return sent, trained
+
+
+def test_trials_of_one_process_each_send_all_that_happens_and_one_that_fails_leaves_the_others_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = loop._evaluation
+
+    def broken(trial: Any, epoch: int) -> dict[str, float]:
+        if trial.config.seed == 1 and epoch == 1:
+            raise RuntimeError("a fault")
+        return measured(trial, epoch)
+
+    monkeypatch.setattr(loop, "_evaluation", broken)
+    sent, trained = together(tmp_path, {"seed": 0}, {"seed": 1}, {"optimizer": {"lr": 1e9}})
+    by_trial: dict[str, list[Any]] = {}
+    for message in sent:
+        by_trial.setdefault(message["trial_id"], []).append(message)
+    kinds = [[message["record"] for message in messages] for messages in by_trial.values()]
+    assert sorted(kinds) == [
+        ["start", "epoch", "epoch", "outcome"],
+        ["start", "epoch", "outcome"],
+        ["start", "outcome"],
+    ]
+    assert sorted(messages[-1]["outcome"] for messages in by_trial.values()) == ["completed", "diverged", "failed"]
+    assert {f"{name} {what}" for name in by_trial for what in ("begins", "ends")} == set(trained)
+
+
+def test_of_the_trials_of_a_process_whose_gpu_answers_no_more_one_has_failed_and_the_others_send_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They go on in a new process."""
+    poisoned, ending, over = threading.Event(), threading.Event(), threading.Event()
+    both = threading.Barrier(2)
+
+    def broken(*args: Any, **options: Any) -> None:
+        both.wait(60)
+        poisoned.set()
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    def lost() -> None:  # as a process that ends: nothing comes after it
+        ending.set()
+        assert over.wait(60)
+
+    monkeypatch.setattr("trainers.loop.train", broken)
+    monkeypatch.setattr(cards, "freed", lambda device: not poisoned.is_set())
+    configs = [loop.with_fingerprint(TrialConfig.model_validate(TINY | {"seed": seed})) for seed in range(2)]
+    values = {trial_id(config): config.model_dump(mode="json") for config in configs}
+    sent: list[Any] = []
+    arguments = (values, tmp_path, 1, sent.append, 1, lambda name: nullcontext(), lost)
+    bundle = threading.Thread(target=run_together, args=arguments)
+    bundle.start()
+    assert ending.wait(60)
+    bundle.join(0.5)
+    outcomes = [message["outcome"] for message in sent if message["record"] == "outcome"]
+    over.set()
+    bundle.join(60)
+    assert outcomes == ["failed"]

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from trainers import process
 from trainers.config import ModelConfig, TrialConfig
 from trainers.data import Data
 from trainers.errors import UserError
@@ -103,8 +104,8 @@ def build(
         UserError: as `check_size`.
     """
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
-    check_size(config.name, height, width)
-    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+    with process.alone, torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        check_size(config.name, height, width)
         # torch.manual_seed would reseed the GPUs as well, which fork_rng does not undo here
         torch.default_generator.manual_seed(stable_seed(seed, "initialisation"))
         bare = _builder(config.name)(channels, num_classes, height, width)
