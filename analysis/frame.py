@@ -157,7 +157,7 @@ class _Trial:
         return [self.epochs[epoch] for epoch in sorted(self.epochs) if epoch <= last]
 
 
-def load_trials(directory: Path) -> DataFrame:
+def load_trials(directory: str | Path) -> DataFrame:
     """One row a trial, in the order planned.
 
     The last line of an epoch counts; of a finished trial no epoch beyond its outcome's counts. A trial without
@@ -208,7 +208,7 @@ def trials_of(records: Iterable[Mapping[str, Any]]) -> DataFrame:
     return _trials_frame(*_told(records))
 
 
-def load_epochs(directory: Path) -> DataFrame:
+def load_epochs(directory: str | Path) -> DataFrame:
     """One row an epoch that counts, sorted by the trial's number and the epoch.
 
     Returns:
@@ -336,8 +336,8 @@ def _trials_frame(trials: Sequence[_Trial], identity: Mapping[str, Any]) -> Data
 
 
 def _engine(trial: _Trial) -> str:
-    """Of its last epoch; empty where none is known."""
-    return str((trial.counted() or [{}])[-1].get("engine", ""))
+    """Of its epochs, in their order; empty where none is known."""
+    return ", then ".join(dict.fromkeys(engine for epoch in trial.counted() if (engine := epoch.get("engine"))))
 
 
 def _identity_columns(trials: Sequence[_Trial]) -> dict[str, Any]:

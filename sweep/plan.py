@@ -113,9 +113,13 @@ class Plan:
         measured = cost is None or self.trial_seconds is not None
         amount, word, letter = (seconds / 3600, "hours", "h") if seconds >= 360 else (seconds, "seconds", "s")
         most = None if serial else self.config.max_concurrent
-        at_once = most and math.prod(resources.divided(most))
+        at_once = most and min(math.prod(resources.divided(most)), self.left)
         source = "from the epochs measured here" if measured or cost is None else cost.work()
-        wall = f", {_amount(amount / at_once, measured)} {letter} with {at_once} at once" if at_once else ""
+        wall = (
+            f", {_amount(amount / at_once, measured)} {letter} with {at_once} at once"
+            if at_once and at_once > 1
+            else ""
+        )
         return f"{_amount(amount, measured)} trial {word} at {unit} {each}{wall}, {source}"
 
 

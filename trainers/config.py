@@ -363,13 +363,14 @@ class CheckpointConfig(Frozen):
     """
 
     every_epochs: Whole | None = Field(
-        None, gt=0, description="Every so many epochs. none: their number makes no file due. [own]"
+        None, gt=0, description="Every so many epochs. null: their number makes no file due. [own]"
     )
     every_minutes: Number | None = Field(
         1.0,
         ge=0,
-        description="At the first epoch's end so long after the file before, min: what a machine that dies costs, and "
-        "at most an epoch more; a signal costs nothing. none: time makes no file due. [own]",
+        description="Once so many minutes have passed since the file before, at the end of the epoch that trains then. "
+        "A machine that dies costs as much, and at most an epoch more; a signal, the epoch in which it comes. null: "
+        "time makes no file due. [own]",
     )
 
 

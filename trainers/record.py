@@ -299,13 +299,13 @@ class RecordFile:
             self._file.close()
 
 
-def read(directory: Path) -> list[dict[str, Any]]:
+def read(directory: str | Path) -> list[dict[str, Any]]:
     """Every record of a run, in the order written; a torn last line is left out.
 
     Raises:
         UserError: the directory is not a run, its file cannot be read, or a line in the middle is damaged.
     """
-    path = directory / RECORDS_FILE
+    path = Path(directory) / RECORDS_FILE
     try:
         lines = path.read_bytes().split(b"\n")
     except (FileNotFoundError, NotADirectoryError):

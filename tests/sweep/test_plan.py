@@ -72,10 +72,10 @@ def test_the_plan_shows_the_question_and_what_a_trial_takes(tiny: Configs) -> No
 
 
 def test_the_plan_says_how_many_trials_run_at_once_where_several_share_a_process(tiny: Configs) -> None:
-    config = tiny(resources={"trials_per_process": 4}, max_concurrent=5)  # two processes of two
+    config = tiny(resources={"trials_per_process": 4}, max_concurrent=5)  # two processes of two; three trials are left
     found = plan(config, launch(trials_of(config)) + run(trials_of(config)[0], 3), "abc")
     assert found.lines()[-1] == (
-        "  cost: 270.00 trial seconds at 1 CPU for each 4, 67.50 s with 4 at once, from the epochs measured here"
+        "  cost: 270.00 trial seconds at 1 CPU for each 4, 90.00 s with 3 at once, from the epochs measured here"
     )
 
 
