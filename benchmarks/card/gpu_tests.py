@@ -6,6 +6,7 @@ import math
 import signal
 import subprocess
 import sys
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from xml.etree import ElementTree
@@ -37,7 +38,9 @@ def tests(setting: Setting) -> None:
 
 def _status(command: list[str], seconds: float) -> int:
     """The exit status; after so many seconds it is interrupted, upon which pytest writes what it knows."""
-    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL)
+    # what a shell starts in the background ignores SIGINT, and so would its children
+    heeds = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, preexec_fn=heeds)
     try:
         return process.wait(None if seconds == math.inf else seconds)
     except subprocess.TimeoutExpired:
