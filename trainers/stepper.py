@@ -251,13 +251,17 @@ class Stepper:
         self.preparing += time.perf_counter() - started
 
     def _compile(self, images: Tensor, labels: Tensor) -> None:
-        """The first step of a method: compiled while it runs; where that fails it is undone, and run without."""
-        buffers = list(self._model.buffers())
+        """The first step of a method: compiled while it runs; where that fails it is undone, and run without.
+
+        A failure after the update, in a clean pass for batch norm, ends the trial: the update must not be made twice.
+        """
+        buffers, updated = list(self._model.buffers()), list[bool]()
+        watch = self._slots.optimizer.register_step_post_hook(lambda *_: updated.append(True))
         kept, drawn = [buffer.clone() for buffer in buffers], [each.get_state() for each in self._draws]
         try:
             self._run(images, labels)
         except Exception as error:
-            if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor", "triton")):
+            if updated or not type(error).__module__.startswith(("torch._dynamo", "torch._inductor", "triton")):
                 raise
             with torch.no_grad():
                 torch._foreach_copy_(buffers, kept)
@@ -265,6 +269,8 @@ class Stepper:
             without: Mode = "graph" if self._graph else "eager"
             self._fall_back(replace(self.engine, mode=without), "a step cannot be compiled", error)
             self._run(images, labels)
+        finally:
+            watch.remove()
 
     def _run(self, images: Tensor, labels: Tensor) -> None:
         """The step itself. A short last batch is not worth compiling for."""

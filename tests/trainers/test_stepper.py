@@ -303,6 +303,25 @@ def test_a_step_that_cannot_be_compiled_goes_on_as_if_it_had_not_been_tried(
     torch._dynamo.reset()
 
 
+def test_a_step_of_which_a_pass_after_the_update_cannot_be_compiled_ends_the_trial_and_is_not_made_twice(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def broken(graph: Any, inputs: Any) -> Any:
+        if updated:
+            raise RuntimeError("no such target")
+        return graph.forward
+
+    updated: list[bool] = []
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(engines, "_compiled", lambda function: torch.compile(function, backend=broken, dynamic=False))
+    training = Training.begin(trial(epochs=1, engine="compile", clean_passes=1))
+    training.optimizer.register_step_post_hook(lambda *_: updated.append(True))
+    with pytest.raises(torch._dynamo.exc.BackendCompilerFailed):
+        training.epoch(0)
+    assert len(updated) == 1
+    torch._dynamo.reset()
+
+
 @pytest.mark.parametrize(
     ("asked", "here", "why"),
     [
