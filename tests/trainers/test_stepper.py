@@ -227,16 +227,18 @@ def test_replays_go_on_from_a_state_as_eager_steps_do(kind: str) -> None:
 def test_compiled_steps_are_near_eager_ones_and_a_second_trial_compiles_nothing() -> None:
     parts: dict[str, Any] = {"optimizer": {"lr": 0.01}, "schedule": {"name": "constant"}}
     eager, _ = run(trial(**parts, engine="eager"), captured=False)
-    compiled, _ = run(trial(**parts, engine="compile"), captured=False)
+    compiled = capturable(Training.begin(trial(**parts, engine="compile")))
+    preparing = [compiled.epoch(number).preparing for number in range(3)]
     assert (compiled.engine.mode, compiled.stepper.reason) == ("compile", "")
-    assert compiled.stepper.preparing > 1
+    assert preparing[0] > 0
+    assert preparing[1:] == [0, 0]
     for ours, theirs in zip(state(compiled), state(eager), strict=True):
         # 21 steps: sums in another order (2e-7 here), and the sign of a pixel's gradient that is nearly 0
         torch.testing.assert_close(ours, theirs, rtol=5e-4, atol=5e-4)
     graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
     with torch.compiler.set_stance("fail_on_recompile"):
         run(trial(**parts, engine="compile", seed=1), captured=False, epochs=1)
-    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == graphs
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == graphs > 0
 
 
 def test_torchs_settings_hold_in_the_new_thread_of_each_trial() -> None:
