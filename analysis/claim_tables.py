@@ -11,8 +11,8 @@ from pandas import DataFrame
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from analysis.claims import STAND_IN, Claim
-from analysis.evidence import MOST_FURTHER
+from analysis.claims.evidence import MOST_FURTHER
+from analysis.claims.ledger import STAND_IN, Claim
 from analysis.export import json_text
 from analysis.words import label, short
 from trainers.fields import plural
@@ -29,7 +29,7 @@ def claims_view(claims: Sequence[Claim]) -> RenderableType:
     """A paragraph a claim: its statement, a line a network, and what a reader has to know of them.
 
     Args:
-        claims: of `analysis.claims.ledger`.
+        claims: of `analysis.claims.ledger.ledger`.
     """
     return Group(*map(Text, claims_text(claims).splitlines()))
 

@@ -16,9 +16,9 @@ from pandas import DataFrame
 from analysis import dots, dynamics_plans, manifest, panels, paper_plans, plotted, ratio_plans
 from analysis.budgets import BUDGET, CONDITION, one_budget, same_budget
 from analysis.cells import nothing_completed
-from analysis.claim_study import study_of
 from analysis.claim_tables import claims_frame
-from analysis.claims import ledger
+from analysis.claims.ledger import ledger
+from analysis.claims.study import study_of
 from analysis.differences import differences
 from analysis.dynamics import dynamics_of
 from analysis.export import csv_text

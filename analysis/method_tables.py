@@ -15,7 +15,7 @@ from rich.text import Text
 
 from analysis.cells import LEFT_OUT, left_out_text
 from analysis.claim_tables import judged_lines
-from analysis.claims import Claim
+from analysis.claims.ledger import Claim
 from analysis.export import csv_text, json_text
 from analysis.methods import ROBUST, SELF_CHOSEN, MethodResult, SlotEffect, Verdict
 from analysis.seeds import Estimate

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from matplotlib.figure import Figure
 from pandas import DataFrame
 
-from analysis.claims import Claim
+from analysis.claims.ledger import Claim
 from analysis.plotted import BY_VAL_ROBUST, ChosenBy
 
 Numbers = Mapping[str, DataFrame]
@@ -31,7 +31,7 @@ class Data(NamedTuple):
     claims: tuple[Claim, ...] = ()
     """The ledger of the trials, of this metric: the answers to what figures and tables show."""
     chose: frozenset[int] = frozenset()
-    """Seeds that chose the best cells at which the others are compared (`analysis.claim_study.Study`); empty: all."""
+    """Seeds that chose the best cells at which the others are compared (`analysis.claims.study.Study`); empty: all."""
     beside: Data | None = None
     """Another study, shown beside this one in the figures and tables of the paper."""
 

@@ -13,7 +13,7 @@ from scipy import stats
 
 from analysis.cells import GROUP, Mode, best_trials, measured, several
 from analysis.claim_tables import answer
-from analysis.claims import Claim
+from analysis.claims.ledger import Claim
 from analysis.fits import Method, correlations
 from analysis.frame import axes
 from analysis.lines import line

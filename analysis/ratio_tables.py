@@ -14,9 +14,9 @@ from rich.text import Text
 
 from analysis.budgets import left_out_text, one_budget
 from analysis.cells import Mode
-from analysis.claim_study import Study
 from analysis.claim_tables import judged_lines
-from analysis.claims import Claim, ledger
+from analysis.claims.ledger import Claim, ledger
+from analysis.claims.study import Study
 from analysis.decomposition import Decomposition, decompositions
 from analysis.export import json_text, plain
 from analysis.partial import PartialCorrelation, partial_correlations
@@ -91,7 +91,7 @@ def ratio_answers(
     Args:
         study: a run's or the published one.
         y: a metric's column.
-        metric: as in `analysis.claims.ledger`.
+        metric: as in `analysis.claims.ledger.ledger`.
         mode: likewise.
         resamples: of each bootstrap.
 

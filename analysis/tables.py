@@ -12,9 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.cells import GROUP, LEFT_OUT, Mode, best_cells, left_out_text, measured, several, varying
-from analysis.claim_study import Study
 from analysis.claim_tables import judged_lines
-from analysis.claims import ledger
+from analysis.claims.ledger import ledger
+from analysis.claims.study import Study
 from analysis.fits import METHODS, correlations
 from analysis.frame import SUPERSEDED, UNITS, axes
 from analysis.method_tables import as_judged, effects_as_judged, methods_view
@@ -85,7 +85,7 @@ def summary(
     have a page of lines.
 
     Args:
-        study: a run's, of `analysis.claim_study.load`.
+        study: a run's, of `analysis.claims.study.load`.
         y: the metric of claims and correlations.
         metric: of validation; what the best cell is chosen by, at the last epoch, as in a sweep's config.
         mode: max for an accuracy, min for a loss.

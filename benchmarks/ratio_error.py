@@ -25,8 +25,8 @@ from pandas import DataFrame
 from scipy import stats
 from scipy.stats import qmc
 
-from analysis.claim_blocks import NotMeasured, Options
-from analysis.claim_effects import ratio_only
+from analysis.claims.blocks import NotMeasured, Options
+from analysis.claims.effects import ratio_only
 from analysis.decomposition import decompositions
 from analysis.ratio_layouts import MODELS
 from analysis.ratio_models import ratio_comparisons

@@ -2,7 +2,7 @@
 
     seeds of the config, then the next integers: run the claim's cells with this seed -> look -> decided? stop : go on
 
-The stopping rule is honest: the interval is the confidence sequence of `analysis.sequential`, which holds at whatever
+The stopping rule is honest: the interval is the confidence sequence of `analysis.claims.evidence`, which holds at whatever
 seed one stops, so that one may look after each, start from seeds that are there already, and go on later with more
 hours. The claim is decided at 5 %; where it has several lines (networks, methods), Holm over them, all of them.
 """
@@ -19,12 +19,13 @@ import numpy as np
 from pandas import DataFrame, Series
 from rich.console import Console
 
-from analysis import claim_effects as effects
 from analysis.cells import best_trials, measured
-from analysis.claim_blocks import EPOCH_SECONDS, ROBUST, NotMeasured, Options, published_settings
-from analysis.claim_study import Study, decided_by, study_of, trained_elsewhere, with_decay
 from analysis.claim_tables import WIDTH, claims_text, sentence
-from analysis.claims import Claim, ledger, methods_of, question
+from analysis.claims import effects
+from analysis.claims.blocks import EPOCH_SECONDS, ROBUST, NotMeasured, Options, published_settings
+from analysis.claims.ledger import Claim, ledger, methods_of
+from analysis.claims.questions import question
+from analysis.claims.study import Study, decided_by, study_of, trained_elsewhere, with_decay
 from analysis.frame import trials_of
 from sweep.config import SweepConfig
 from sweep.journal import refuse_other_sweep
@@ -65,7 +66,7 @@ def decide(
         config: the sweep; of its space just the cells that enter the claim are run.
         directory: of the run.
         console: for the looks, a line each, and the verdict.
-        claim: a name of `analysis.claims.NAMES`.
+        claim: a name of `analysis.claims.questions.NAMES`.
         hours: at most.
         command: what the user typed, with its --decide: the records' launches are known by it.
         address: as for `sweep.runner.launch`.

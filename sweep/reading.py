@@ -167,8 +167,9 @@ def methods(
     output: Path | None,
 ) -> None:
     """Compare the methods, each at its own best learning rate by validation."""
-    from analysis import claim_study, method_tables
-    from analysis.claims import ledger
+    from analysis import method_tables
+    from analysis.claims import study as claim_study
+    from analysis.claims.ledger import ledger
     from analysis.methods import comparison, slot_effects, told_apart
     from analysis.settings import preset_of_each
     from sweep.screen import print_whole
@@ -200,7 +201,8 @@ def methods(
 @_output
 def ratio(directory: Path | None, published: bool, metric: str, form: str | None, output: Path | None) -> None:
     """Say whether lr / batch size is all that counts: the claims, then models, surfaces, shares of the variance."""
-    from analysis import claim_study, ratio_tables
+    from analysis import ratio_tables
+    from analysis.claims import study as claim_study
     from sweep.screen import print_whole
 
     _refuse_both_studies("ratio", directory, published, metric)
@@ -230,8 +232,9 @@ def claims(
     metric: str,
 ) -> None:
     """Say which of the study's claims hold: effect, interval and verdict of each."""
-    from analysis import claim_study, claim_tables
-    from analysis.claims import ledger
+    from analysis import claim_tables
+    from analysis.claims import study as claim_study
+    from analysis.claims.ledger import ledger
 
     _refuse_both_studies("claims", directory, published, metric)
     loaded = claim_study.published() if directory is None else claim_study.load(directory)
@@ -294,7 +297,8 @@ def console(output: Path | None = None) -> Console:
 
 def summary(directory: Path) -> RenderableType:
     """What the trials say, the best cells chosen by the sweep's own metric."""
-    from analysis import claim_study, tables
+    from analysis import tables
+    from analysis.claims import study as claim_study
 
     return tables.summary(claim_study.load(directory), **chosen_by_of(directory))
 

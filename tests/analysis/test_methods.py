@@ -8,8 +8,8 @@ from click.testing import CliRunner
 from scipy import stats
 
 from analysis.blocks import mean_error
-from analysis.claim_study import Study
-from analysis.claims import ledger
+from analysis.claims.ledger import ledger
+from analysis.claims.study import Study
 from analysis.frame import load_trials
 from analysis.method_tables import (
     as_judged,

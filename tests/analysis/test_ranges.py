@@ -11,8 +11,8 @@ import pytest
 from pandas import DataFrame
 
 from analysis import ranges
-from analysis.claim_study import Study
-from analysis.claims import ledger
+from analysis.claims.ledger import ledger
+from analysis.claims.study import Study
 from analysis.differences import differences
 from analysis.methods import comparison, slot_effects
 from analysis.paper import parts

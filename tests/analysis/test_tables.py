@@ -3,9 +3,9 @@ import io
 import pytest
 from rich.console import Console
 
-from analysis.claim_study import Study, load
 from analysis.claim_tables import answer
-from analysis.claims import ledger
+from analysis.claims.ledger import ledger
+from analysis.claims.study import Study, load
 from analysis.fits import correlations
 from analysis.frame import load_trials
 from analysis.tables import correlation_table, summary, trials_table

@@ -7,9 +7,9 @@ from typing import Any
 
 from pandas import DataFrame
 
-from analysis.claim_study import Study
 from analysis.claim_tables import claims_frame
-from analysis.claims import ledger
+from analysis.claims.ledger import ledger
+from analysis.claims.study import Study
 from analysis.plans import Data
 from analysis.uses import trial_ids
 

@@ -18,7 +18,7 @@ import pytest
 from click.testing import CliRunner
 
 from analysis import figures
-from analysis.claims import NAMES
+from analysis.claims.questions import NAMES
 from sweep.cli import main
 from trainers.record import EpochRecord, OutcomeRecord, RecordFile
 

@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from analysis.claim_blocks import Effect, Options
-from analysis.claim_effects import not_weight_decay
-from analysis.claim_study import Study, load, study_of
-from analysis.claims import NAMES, Claim, ledger
+from analysis.claims.blocks import Effect, Options
+from analysis.claims.effects import not_weight_decay
+from analysis.claims.ledger import Claim, ledger
+from analysis.claims.questions import NAMES
+from analysis.claims.study import Study, load, study_of
 from analysis.frame import load_trials
 from sweep import decide as module
 from sweep import ray_connection, ray_tune

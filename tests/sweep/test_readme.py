@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from analysis.claim_study import load
 from analysis.claim_tables import claims_text
-from analysis.claims import ledger
+from analysis.claims.ledger import ledger
+from analysis.claims.study import load
 
 README = Path(__file__).parents[2] / "README.md"
 

@@ -7,8 +7,8 @@ import itertools
 import numpy as np
 import pytest
 
-from analysis.claim_study import study_of
-from analysis.claims import ledger
+from analysis.claims.ledger import ledger
+from analysis.claims.study import study_of
 
 
 def records(order: list[tuple[str, int]], slowdown: float, deat: float = 1.0) -> list[dict]:

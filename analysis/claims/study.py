@@ -11,8 +11,8 @@ from typing import Any
 
 from pandas import DataFrame
 
-from analysis.claim_blocks import BEGAN, EPOCH_SECONDS, OWN
-from analysis.claim_effects import matched_controls
+from analysis.claims.blocks import BEGAN, EPOCH_SECONDS, OWN
+from analysis.claims.effects import matched_controls
 from analysis.frame import epochs_of, trials_of
 from trainers.errors import UserError
 from trainers.record import read

@@ -12,20 +12,20 @@ from numpy.typing import NDArray
 from pandas import DataFrame
 
 from analysis.cells import Mode, codes, measured
-from analysis.evidence import Evidence
+from analysis.claims.evidence import Evidence
 from analysis.frame import axes
 
 Replicate = Literal["seed", "cell", "network"]
 
 ROBUST = "last_test_robust"
 
-#: Seconds of training in a trial's median epoch, a column that `analysis.claim_study.load` adds.
+#: Seconds of training in a trial's median epoch, a column that `analysis.claims.study.load` adds.
 EPOCH_SECONDS = "epoch_seconds"
 
-#: When a trial last began, s since 1970, a column that `analysis.claim_study.load` adds.
+#: When a trial last began, s since 1970, a column that `analysis.claims.study.load` adds.
 BEGAN = "began"
 
-#: Settings of a trial's optimizer, each with the column in which `analysis.claim_study.load` shows it: a base config
+#: Settings of a trial's optimizer, each with the column in which `analysis.claims.study.load` shows it: a base config
 #: may set what no axis has.
 OWN = {f"optimizer.{key}": f"own_{key}" for key in ("weight_decay", "decoupled_weight_decay", "momentum", "k1")}
 

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.evidence import POWER, Evidence, of_range, of_regression, of_values
-from analysis.sequential import half_width
+from analysis.claims.evidence import POWER, Evidence, half_width, of_range, of_regression, of_values
 
 SEEDS = np.array([1.2, 0.4, 2.1, 0.9])
 

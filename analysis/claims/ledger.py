@@ -19,23 +19,18 @@ import numpy as np
 import pandas as pd
 from pandas import DataFrame
 
-from analysis import claim_effects as effects
 from analysis.budgets import one_budget, same_budget
 from analysis.cells import Mode
-from analysis.claim_blocks import ROBUST, Effect, Measure, NotMeasured, Options, published_settings
-from analysis.claim_study import Study
-from analysis.evidence import MOST_FURTHER, Evidence, of_values
+from analysis.claims import effects
+from analysis.claims.blocks import ROBUST, Effect, NotMeasured, Options, published_settings
+from analysis.claims.evidence import MOST_FURTHER, Evidence, of_values
+from analysis.claims.questions import QUESTIONS, Question, Region, Unit, question
+from analysis.claims.study import Study
 from analysis.methods import holm
 from analysis.ranges import clipped, possible_difference
 from analysis.words import short
-from trainers.errors import UserError, suggestion
 
 Verdict = Literal["supported", "contradicted", "undecided", "not measured"]
-
-#: Where a claim says that its effect is: above its threshold, below it, or no further than it from 0.
-Region = Literal["above", "below", "within"]
-
-Unit = Literal["fraction", "fraction a decade", "ratio"]
 
 #: How much of robust accuracy (fraction) and how much more time (share) still pass for none.
 MARGIN, TIME_MARGIN = 0.01, 0.05
@@ -45,108 +40,12 @@ CONFIDENCE = 0.95
 #: Why a completed trial is left out of a claim: of another setting, without its counterpart, or its cell lacks a seed.
 UNMATCHED = "not of this claim or unmatched"
 
-
 _MEANS = "each cell is the mean of 3 runs, which are not published"
 
 #: What the published lines of one network do not say.
 STAND_IN = "the cells of one network stand in for replicates"
 
 _ACROSS = "its interval leaves out 0, but holds values within the margin as well as beyond it"
-
-
-@dataclass(frozen=True)
-class Question:
-    """A claim before anything is measured."""
-
-    name: str
-    statement: str
-    region: Region
-    unit: Unit
-    measure: Measure
-    config: str
-    """That would measure it."""
-    by_method: bool = False
-    """Whether it is asked of PGD-AT and of DEAT: their opposite effects must not pass for none."""
-
-    def threshold(self, margin: float, time_margin: float) -> float:
-        """Of the effect, as it is measured: a logarithm for a ratio."""
-        return {"above": 0.0, "within": margin, "below": math.log1p(time_margin) if self.unit == "ratio" else margin}[
-            self.region
-        ]
-
-    def agrees(self, estimate: float, threshold: float) -> bool:
-        """Whether an estimate lies where the claim says."""
-        if self.region == "above":
-            return estimate > threshold
-        return (abs(estimate) if self.region == "within" else estimate) < threshold
-
-    def gap(self, estimate: float, threshold: float) -> float:
-        """How far an estimate is from the edge of what the claim says."""
-        return abs((abs(estimate) if self.region == "within" else estimate) - threshold)
-
-
-QUESTIONS: tuple[Question, ...] = (
-    Question(
-        "ratio",
-        "{accuracy} accuracy rises with lr / batch.",
-        "above",
-        "fraction a decade",
-        effects.ratio,
-        "configs/ratio.yaml",
-        by_method=True,
-    ),
-    Question(
-        "ratio_only",
-        "The ratio is all that counts: along a constant lr / batch, {accuracy} accuracy stays the same.",
-        "within",
-        "fraction a decade",
-        effects.ratio_only,
-        "configs/ratio.yaml",
-        by_method=True,
-    ),
-    Question(
-        "deat_equal_lr",
-        "DEAT beats SGD at equal hyperparameters.",
-        "above",
-        "fraction",
-        effects.equal_lr,
-        "configs/paper/compare.yaml",
-    ),
-    Question(
-        "deat_own_best",
-        "DEAT beats SGD, each at its own best learning rate and batch size.",
-        "above",
-        "fraction",
-        effects.own_best,
-        "configs/paper/compare.yaml",
-    ),
-    Question(
-        "not_weight_decay",
-        "DEAT beats the SGD that has its effective learning rate and weight decay.",
-        "above",
-        "fraction",
-        effects.not_weight_decay,
-        "configs/controls.yaml",
-    ),
-    Question(
-        "k1_k2",
-        "k1 and k2 hardly matter: no two settings differ by the margin.",
-        "below",
-        "fraction",
-        effects.k1_k2,
-        "configs/paper/k1_k2.yaml",
-    ),
-    Question(
-        "no_extra_time",
-        "DEAT costs no extra training time.",
-        "below",
-        "ratio",
-        effects.extra_time,
-        "configs/paper/compare.yaml",
-    ),
-)
-
-NAMES: tuple[str, ...] = tuple(question.name for question in QUESTIONS)
 
 
 @dataclass(frozen=True)
@@ -182,10 +81,10 @@ class Claim:
     p_holm: float = np.nan
     further: int | None = None
     """Replicates that would decide, if effect and spread are as estimated, with power 0.8; None: more than
-    `analysis.evidence.MOST_FURTHER`, or, where `further_low` is None too, not to be said."""
+    `analysis.claims.evidence.MOST_FURTHER`, or, where `further_low` is None too, not to be said."""
     further_low: int | None = None
     further_high: int | None = None
-    """Ends of its 95 % interval (`analysis.evidence.Evidence.further_interval`); high None: more than that; low at
+    """Ends of its 95 % interval (`analysis.claims.evidence.Evidence.further_interval`); high None: more than that; low at
     most that."""
     further_seconds: float = np.nan
     """What `further` would take one after another."""
@@ -202,18 +101,6 @@ class Claim:
     """The accuracy that the ledger is about."""
 
 
-def question(name: str) -> Question:
-    """The claim of that name.
-
-    Raises:
-        UserError: there is none.
-    """
-    for known in QUESTIONS:
-        if known.name == name:
-            return known
-    raise UserError(f"{name}: no such claim; {suggestion(name, NAMES)}")
-
-
 def ledger(
     study: Study,
     *,
@@ -227,7 +114,7 @@ def ledger(
     """Every claim in every network, and over the networks where there are several, with verdicts that hold together.
 
     Where a launch stopped at its number of seeds (`sweep launch --decide`), all intervals are of
-    `analysis.sequential`, and the claim that it was to decide, named beforehand, is a family of its own.
+    `analysis.claims.evidence`, and the claim that it was to decide, named beforehand, is a family of its own.
 
     Args:
         study: a run's or the published one.

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pandas import DataFrame, Series
 
 from analysis.cells import best_cells, candidate_cells, codes, enough_seeds, several
-from analysis.claim_blocks import (
+from analysis.claims.blocks import (
     BEGAN,
     EPOCH_SECONDS,
     OWN,
@@ -27,7 +27,7 @@ from analysis.claim_blocks import (
     Options,
     published_settings,
 )
-from analysis.evidence import of_range, of_regression, of_values
+from analysis.claims.evidence import of_range, of_regression, of_values
 from analysis.frame import axes
 from analysis.ratio_layouts import Layout, degree_of
 from analysis.slots import named

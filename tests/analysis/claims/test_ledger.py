@@ -14,12 +14,13 @@ from pandas import DataFrame
 from scipy import stats
 
 from analysis.budgets import BUDGET
-from analysis.claim_blocks import EPOCH_SECONDS, OWN, OWN_DECAY, Block, NotMeasured, Options, published_settings
-from analysis.claim_effects import choosing_seeds, k1_k2, matched_controls, ratio_only
-from analysis.claim_study import Study, chosen_by, decided_by, load, published
 from analysis.claim_tables import answer, claims_json, claims_text, rule, sentence
-from analysis.claims import NAMES, UNMATCHED, Claim, ledger, question
-from analysis.evidence import MOST_FURTHER, of_values
+from analysis.claims.blocks import EPOCH_SECONDS, OWN, OWN_DECAY, Block, NotMeasured, Options, published_settings
+from analysis.claims.effects import choosing_seeds, k1_k2, matched_controls, ratio_only
+from analysis.claims.evidence import MOST_FURTHER, of_values
+from analysis.claims.ledger import UNMATCHED, Claim, ledger
+from analysis.claims.questions import NAMES, question
+from analysis.claims.study import Study, chosen_by, decided_by, load, published
 from analysis.method_tables import notes
 from analysis.methods import comparison, holm
 from trainers.errors import UserError

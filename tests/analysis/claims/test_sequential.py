@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from analysis.sequential import SCALE, anytime_p, half_width, log_evidence
+from analysis.claims.evidence import SCALE, anytime_p, half_width, log_evidence
 
 
 def mixture(t: float, n: int, freedom: float, scale: float) -> float:
