@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from pandas import DataFrame, Series
 
-from analysis.method_tables import EDGE
+from analysis.estimates.methods import EDGE
 from analysis.styles import Look, crowded, looks
 from analysis.words import brief, of_spread
 

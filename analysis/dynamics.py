@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from pandas import DataFrame
-from scipy import stats
 
 from analysis.frame import trials_of
 from analysis.theory import deat, pac_bayes
@@ -289,17 +288,6 @@ def lines(frame: DataFrame) -> DataFrame:
 def _mean_lr(row: Mapping[Any, Any]) -> float:
     """The learning rate of the mean step."""
     return float(row["lr"] / (deat.normaliser(row["k1"]) if pd.notna(row["k1"]) else 1))
-
-
-def interval(values: Iterable[float], confidence: float = 0.95) -> tuple[float, float, float, int]:
-    """Mean, t interval (NaN for one value) and n of independent values; those that are NaN are left out."""
-    there = np.array([value for value in values if value == value], dtype=np.float64)
-    n = len(there)
-    if n == 0:
-        return np.nan, np.nan, np.nan, 0
-    mean = float(there.mean())
-    half = float(stats.t.ppf((1 + confidence) / 2, n - 1) * there.std(ddof=1) / n**0.5) if n > 1 else np.nan
-    return mean, mean - half, mean + half, n
 
 
 def numbers(values: Iterable[float | None]) -> Array:

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 from pandas import DataFrame
 
-from analysis.dynamics import gaussianity, interval, lines
+from analysis.dynamics import gaussianity, lines
+from analysis.estimates.intervals import interval
 
 #: What is drawn against the epoch, in the order of its panels, with its name and unit; accuracies are fractions.
 QUANTITIES: dict[str, str] = {

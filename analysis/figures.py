@@ -19,10 +19,10 @@ from analysis.cells import nothing_completed
 from analysis.claim_tables import claims_frame
 from analysis.claims.ledger import ledger
 from analysis.claims.study import study_of
-from analysis.differences import differences
 from analysis.dynamics import dynamics_of
+from analysis.estimates.correlations import correlations
+from analysis.estimates.differences import differences
 from analysis.export import csv_text
-from analysis.fits import correlations
 from analysis.frame import epochs_of
 from analysis.paper import published_data
 from analysis.plans import OWN, PUBLISHED, Data, Plan, Product, Table

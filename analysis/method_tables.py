@@ -5,27 +5,34 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
-from pandas import DataFrame, Series
+from pandas import Series
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from analysis.cells import LEFT_OUT, left_out_text
+from analysis.cells import left_out_text
 from analysis.claim_tables import judged_lines
 from analysis.claims.ledger import Claim
+from analysis.estimates.intervals import Estimate
+from analysis.estimates.methods import (
+    EDGE,
+    NO_PRESETS,
+    ROBUST,
+    SELF_CHOSEN,
+    MethodResult,
+    SlotEffect,
+    Verdict,
+    effects_frame,
+    results_frame,
+)
 from analysis.export import csv_text, json_text
-from analysis.methods import ROBUST, SELF_CHOSEN, MethodResult, SlotEffect, Verdict
-from analysis.seeds import Estimate
 from analysis.words import of_spread, short
-
-#: Stands behind a best learning rate beyond which there may be a better one.
-EDGE = "*"
 
 #: Families of their own, and named so: the ledger's p (Holm) is over its lines.
 _OF_METHODS = ("p (methods)", "Holm (methods)")
+
 _OF_EFFECTS = ("p (effects)", "Holm (effects)")
 
 _NUMERIC = ("n", "pairs", "seeds", *_OF_METHODS, *_OF_EFFECTS)
@@ -35,62 +42,18 @@ _ASKED = "deat_own_best"
 
 _VERDICTS: dict[str, Verdict] = {"supported": "better", "contradicted": "worse", "undecided": "undecided"}
 
-#: Of a run in which no trial was set from one.
-NO_PRESETS: Mapping[str, str] = {}
-
 _AS_CLAIMED = f"{_ASKED} as `sweep claims` judges it"
 
 _OWN_BEST = (
     "each method at its own best cell by the validation metric; accuracies in % at the last epoch, means over n seeds"
 )
+
 _BRACKETS = (
     "brackets: 95 % t intervals over seeds ({}). The test images, the same for all methods, and the choice of the "
     "cell add an error that no bracket holds"
 )
+
 _CUT = "intervals are cut at what can be: 0 and 100 for an accuracy, -100 and 100 for a difference"
-
-
-def results_frame(results: Sequence[MethodResult], presets: Mapping[str, str] = NO_PRESETS) -> DataFrame:
-    """One row a method: what `analysis.methods.MethodResult` holds, accuracies as fractions.
-
-    Args:
-        results: of `analysis.methods.comparison`.
-        presets: of `analysis.settings.preset_of_each`.
-
-    Returns:
-        model.name, the conditions, method, preset where each has one, the cell's axes, lr_edge, n, validation, then
-        robust, clean, difference and own each with _low and _high, robust_interval and clean_interval (whose
-        variance), p_methods, p_methods_holm, test, verdict, reason (why there is no cell or no verdict),
-        cells_left_out, diverged, seeds (those compared) and chosen_by_seeds, each as `0, 1`; empty: chosen by those
-        compared.
-    """
-    return DataFrame([_flat(result, presets) for result in results])
-
-
-def effects_frame(effects: Sequence[SlotEffect]) -> DataFrame:
-    """One row an effect: what `analysis.methods.SlotEffect` holds, accuracies as fractions.
-
-    Returns:
-        model.name, the conditions, effect, pairs, seeds, difference, low, high, p_effects, p_effects_holm, verdict.
-    """
-    return DataFrame(
-        [
-            {
-                "model.name": effect.model,
-                **effect.conditions,
-                "effect": effect.label,
-                "pairs": effect.pairs,
-                "seeds": effect.seeds,
-                "difference": effect.estimate,
-                "low": effect.low,
-                "high": effect.high,
-                "p_effects": effect.p,
-                "p_effects_holm": effect.p_holm,
-                "verdict": effect.verdict,
-            }
-            for effect in effects
-        ]
-    )
 
 
 def methods_view(
@@ -102,8 +65,8 @@ def methods_view(
     """Both as tables for the terminal, with the notes that they need, below the ledger's answer on DEAT.
 
     Args:
-        results: of `analysis.methods.comparison`.
-        effects: of `analysis.methods.slot_effects`.
+        results: of `analysis.estimates.methods.comparison`.
+        effects: of `analysis.estimates.methods.slot_effects`.
         claims: the ledger; none: its answer stands elsewhere.
         presets: of `analysis.settings.preset_of_each`.
     """
@@ -127,7 +90,7 @@ def as_judged(results: Sequence[MethodResult], claims: Sequence[Claim]) -> list[
     by t where `--decide` stopped at its n.
 
     Args:
-        results: of `analysis.methods.comparison`.
+        results: of `analysis.estimates.methods.comparison`.
         claims: the ledger.
     """
     judged = []
@@ -147,7 +110,7 @@ def effects_as_judged(effects: Sequence[SlotEffect], claims: Sequence[Claim]) ->
     """`as_judged` of the slots' effects, of which DEAT - SGD may be the ledger's.
 
     Args:
-        effects: of `analysis.methods.slot_effects`.
+        effects: of `analysis.estimates.methods.slot_effects`.
         claims: the ledger.
     """
     judged = []
@@ -178,8 +141,8 @@ def methods_text(
     """Both as `json` or `markdown`; as `csv` the methods alone, for a CSV holds one table.
 
     Args:
-        results: of `analysis.methods.comparison`.
-        effects: of `analysis.methods.slot_effects`.
+        results: of `analysis.estimates.methods.comparison`.
+        effects: of `analysis.estimates.methods.slot_effects`.
         form: csv, json or markdown.
         claims, presets: as in `methods_view`.
     """
@@ -339,36 +302,6 @@ def _percent(estimate: Estimate, sign: str = "") -> str:
     if np.isnan(value):
         return ""
     return f"{value:{sign}.2f} " + ("[n/a]" if np.isnan(low) else f"[{low:{sign}.2f}, {high:{sign}.2f}]")
-
-
-def _flat(result: MethodResult, presets: Mapping[str, str]) -> dict[str, Any]:
-    estimates = {
-        f"{name}{ending}": number
-        for name in ("robust", "clean", "difference", "own")
-        for ending, number in zip(("", "_low", "_high"), getattr(result, name), strict=True)
-    }
-    return {
-        "model.name": result.model,
-        **result.conditions,
-        "method": result.method,
-        **({"preset": presets.get(result.method)} if presets else {}),
-        **result.cell,
-        "lr_edge": result.edge,
-        "n": result.n,
-        "validation": result.validation,
-        **estimates,
-        "robust_interval": result.robust_interval,
-        "clean_interval": result.clean_interval,
-        "p_methods": result.p_value,
-        "p_methods_holm": result.p_holm,
-        "test": result.test,
-        "verdict": result.verdict,
-        "reason": result.reason,
-        LEFT_OUT: result.left_out,
-        "diverged": result.diverged,
-        "seeds": ", ".join(map(str, result.seeds)),
-        "chosen_by_seeds": ", ".join(map(str, result.choosers)),
-    }
 
 
 def _table(title: str, rows: Sequence[dict[str, str]]) -> Table:

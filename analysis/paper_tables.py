@@ -15,12 +15,12 @@ from scipy import stats
 
 from analysis import paper, published
 from analysis.cells import Mode, best_cells, measured, several
-from analysis.differences import compared, paired_difference
-from analysis.fits import METHODS, Method, correlation
+from analysis.estimates.correlations import METHODS, Method, correlation
+from analysis.estimates.differences import compared, paired_difference
+from analysis.estimates.ranges import clipped, possible_difference
+from analysis.estimates.shift import shift
 from analysis.paper import CONTROL, PUBLISHED_FROM, TREATMENT, Part
 from analysis.plans import PUBLISHED, Data
-from analysis.ranges import clipped, possible_difference
-from analysis.shift import shift
 
 #: Methods as the columns of the tables call them.
 COLUMNS = {CONTROL: "pgd_at", TREATMENT: "deat"}
@@ -112,14 +112,14 @@ def table4(data: Data) -> DataFrame:
 
 
 def shifts(data: Data, *, shown: bool = False) -> DataFrame:
-    """The c of DEAT(lr) = PGD-AT(c lr), and the gain that is left there; see `analysis.shift`.
+    """The c of DEAT(lr) = PGD-AT(c lr), and the gain that is left there; see `analysis.estimates.shift`.
 
     Args:
         data: with the other study, if one stands beside it.
         shown: of each part only the row that Figure 4 shows, from the largest of the least learning rates.
 
     Returns:
-        `KEYS`, lr_from (least learning rate of DEAT that counts; 0: all), the fields of `analysis.shift.Shift`,
+        `KEYS`, lr_from (least learning rate of DEAT that counts; 0: all), the fields of `analysis.estimates.shift.Shift`,
         left_out.
     """
     found = [

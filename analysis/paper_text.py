@@ -12,8 +12,8 @@ from pandas import DataFrame
 from scipy import stats
 
 from analysis.cells import several
-from analysis.differences import t_test
-from analysis.fits import METHODS
+from analysis.estimates.correlations import METHODS
+from analysis.estimates.intervals import t_test
 from analysis.paper import CONTROL, KEYS, PUBLISHED_FROM, TREATMENT, spoken
 from analysis.paper_tables import COLUMNS, SUPPOSED, implied_n, otherwise_printed, supposed_points
 from analysis.plans import PUBLISHED

@@ -14,12 +14,12 @@ from scipy import stats
 from analysis.cells import GROUP, Mode, best_trials, measured, several
 from analysis.claim_tables import answer
 from analysis.claims.ledger import Claim
-from analysis.fits import Method, correlations
+from analysis.estimates.correlations import Method, correlations
+from analysis.estimates.intervals import line
+from analysis.estimates.methods import ROBUST, comparison, results_frame
+from analysis.estimates.ranges import possible
 from analysis.frame import axes
-from analysis.lines import line
-from analysis.method_tables import as_judged, results_frame
-from analysis.methods import ROBUST, comparison
-from analysis.ranges import possible
+from analysis.method_tables import as_judged
 from analysis.surfaces import surfaces
 
 #: Up to so many batch sizes get a panel each; more are drawn in one.
@@ -104,8 +104,8 @@ def ratio_lines(trials: DataFrame, metric: str, claims: Sequence[Claim] = (), co
         confidence: of the band, in (0, 1).
 
     Returns:
-        model.name, method, lr_batch_ratio (1/image), fit, low, high (of `analysis.lines.line`), n (trials); pearson
-        and spearman of the metric with the ratio itself, each with _low and _high, of `analysis.fits.correlations`;
+        model.name, method, lr_batch_ratio (1/image), fit, low, high (of `analysis.estimates.intervals.line`), n (trials); pearson
+        and spearman of the metric with the ratio itself, each with _low and _high, of `analysis.estimates.correlations.correlations`;
         ratio_claim: the ledger's line on `ratio` in words, empty where there is none.
     """
     found = correlations(trials, metric, predictors=["lr_batch_ratio"], methods=_COEFFICIENTS, confidence=confidence)
@@ -186,11 +186,11 @@ def methods(
     Args:
         trials: as `analysis.frame.load_trials` gives them.
         chosen_by: the metric whose mean over seeds picks the cell.
-        choosers: as in `analysis.methods.comparison`.
+        choosers: as in `analysis.estimates.methods.comparison`.
         claims: the ledger, where there is one (`analysis.method_tables.as_judged`).
 
     Returns:
-        of `analysis.method_tables.results_frame`; empty for fewer than 3 methods with a test accuracy.
+        of `analysis.estimates.methods.results_frame`; empty for fewer than 3 methods with a test accuracy.
     """
     if measured(trials, ROBUST).empty:
         return DataFrame()

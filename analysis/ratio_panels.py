@@ -12,7 +12,7 @@ from matplotlib.ticker import NullLocator
 from numpy.typing import NDArray
 from pandas import DataFrame
 
-from analysis.ratio_layouts import LR
+from analysis.estimates.designs import LR
 from analysis.words import brief, label, of_spread, scale
 from trainers.fields import plural
 

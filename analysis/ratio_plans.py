@@ -6,9 +6,9 @@ import pandas as pd
 from pandas import DataFrame
 
 from analysis import ratio_panels
-from analysis.decomposition import Decomposition, decompositions
+from analysis.estimates.smooth_surface import SmoothSurface, smooth_surfaces
+from analysis.estimates.sobol_indices import Decomposition, decompositions
 from analysis.plans import Data, Plan
-from analysis.smooth import SmoothSurface, smooth_surfaces
 from analysis.words import short
 
 #: Of more surfaces there is no picture: a row each could not be read.

@@ -17,12 +17,12 @@ from analysis.cells import Mode
 from analysis.claim_tables import judged_lines
 from analysis.claims.ledger import Claim, ledger
 from analysis.claims.study import Study
-from analysis.decomposition import Decomposition, decompositions
+from analysis.estimates.intervals import Estimate
+from analysis.estimates.nested_models import RatioComparison, ratio_comparisons
+from analysis.estimates.partial_correlations import PartialCorrelation, partial_correlations
+from analysis.estimates.smooth_surface import SmoothSurface, smooth_surfaces
+from analysis.estimates.sobol_indices import Decomposition, decompositions
 from analysis.export import json_text, plain
-from analysis.partial import PartialCorrelation, partial_correlations
-from analysis.ratio_models import RatioComparison, ratio_comparisons
-from analysis.seeds import Estimate
-from analysis.smooth import SmoothSurface, smooth_surfaces
 from analysis.words import label, scale, short
 from trainers.fields import plural
 

@@ -15,10 +15,10 @@ from analysis.cells import GROUP, LEFT_OUT, Mode, best_cells, left_out_text, mea
 from analysis.claim_tables import judged_lines
 from analysis.claims.ledger import ledger
 from analysis.claims.study import Study
-from analysis.fits import METHODS, correlations
+from analysis.estimates.correlations import METHODS, correlations
+from analysis.estimates.methods import comparison, slot_effects, without_cell
 from analysis.frame import SUPERSEDED, UNITS, axes
 from analysis.method_tables import as_judged, effects_as_judged, methods_view
-from analysis.methods import comparison, slot_effects, without_cell
 from analysis.slots import KEYS
 from analysis.words import bounds, scale, short
 from trainers.fields import plural
@@ -55,7 +55,7 @@ def correlation_table(fits: DataFrame) -> Table:
     """One line a group and predictor, one column a coefficient: estimate and interval.
 
     Args:
-        fits: of `analysis.fits.correlations`.
+        fits: of `analysis.estimates.correlations.correlations`.
     """
     y = ", ".join(dict.fromkeys(fits["y"]))
     lacking = "; n/a: too few or too uniform trials for one" if fits["low"].isna().any() else ""

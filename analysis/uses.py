@@ -9,8 +9,8 @@ from pandas import DataFrame, concat
 from analysis import dynamics_plans, paper, paper_tables
 from analysis.budgets import one_budget
 from analysis.cells import GROUP, best_trials, measured
-from analysis.differences import differences, paired_difference
-from analysis.methods import ROBUST
+from analysis.estimates.differences import differences, paired_difference
+from analysis.estimates.methods import ROBUST
 from analysis.plans import Data
 
 Ids = Iterable[str]

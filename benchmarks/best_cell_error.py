@@ -7,7 +7,7 @@ is (peaked); each method's cell is chosen by validation accuracy, mean over the 
 there on test accuracy. `same` is the share of comparisons with p below 5 % where the seeds that chose are compared,
 paired by seed; `other` where as many other seeds of the chosen cells are. A trial's noise has standard deviation 1 on
 the test images, and its validation noise correlates with it by `correlation`, training being common to both.
-`families`: the share of comparisons of a peaked baseline with 15 flat methods, by `analysis.seeds` and the same seeds,
+`families`: the share of comparisons of a peaked baseline with 15 flat methods, by `analysis.estimates.seed_table` and the same seeds,
 that find a difference (Holm's p below 5 %). `effects`: that of a t-test over seeds of the mean over 16 pairs of a flat
 method with a peaked one, as a slot's effect is tested.
 """
@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from pandas import DataFrame
 from scipy import stats
 
-from analysis.methods import holm
-from analysis.seeds import SeedTable
+from analysis.estimates.intervals import holm
+from analysis.estimates.seed_table import SeedTable
 from trainers.provenance import environment
 
 Array = NDArray[np.float64]

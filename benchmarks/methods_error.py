@@ -1,4 +1,4 @@
-"""How often is `analysis.methods` wrong? Simulated comparisons in which no method differs from the baseline.
+"""How often is `analysis.estimates.methods` wrong? Simulated comparisons in which no method differs from the baseline.
 
     python benchmarks/methods_error.py > benchmarks/methods_error.json
 
@@ -21,8 +21,8 @@ import numpy as np
 from pandas import DataFrame
 from scipy import stats
 
-from analysis.methods import holm
-from analysis.seeds import Estimate, SeedTable
+from analysis.estimates.intervals import Estimate, holm
+from analysis.estimates.seed_table import SeedTable
 from trainers.provenance import environment
 
 TABLES = 1000
@@ -109,7 +109,7 @@ def _interval(values: list[float]) -> list[float]:
 def main() -> None:
     """Prints the record."""
     record = {
-        "question": "How often is analysis.methods wrong where no method differs from the baseline?",
+        "question": "How often is analysis.estimates.methods wrong where no method differs from the baseline?",
         "command": shlex.join(["python", *sys.argv]),
         **environment(),
         "tables": TABLES,

@@ -1,4 +1,4 @@
-"""How often is `analysis.ratio_models` wrong, and do its neighbours' intervals hold the truth?
+"""How often is `analysis.estimates.nested_models` wrong, and do its neighbours' intervals hold the truth?
 
     python benchmarks/ratio_error.py > benchmarks/ratio_error.json
 
@@ -27,10 +27,10 @@ from scipy.stats import qmc
 
 from analysis.claims.blocks import NotMeasured, Options
 from analysis.claims.effects import ratio_only
-from analysis.decomposition import decompositions
-from analysis.ratio_layouts import MODELS
-from analysis.ratio_models import ratio_comparisons
-from analysis.smooth import smooth_surfaces
+from analysis.estimates.designs import MODELS
+from analysis.estimates.nested_models import ratio_comparisons
+from analysis.estimates.smooth_surface import smooth_surfaces
+from analysis.estimates.sobol_indices import decompositions
 from trainers.provenance import environment
 
 Array = NDArray[np.float64]
@@ -189,7 +189,7 @@ def _share(held: Sequence[bool]) -> list[float]:
 def main() -> None:
     """Prints the record."""
     record = {
-        "question": "How often is analysis.ratio_models wrong, and do its neighbours' intervals hold the truth?",
+        "question": "How often is analysis.estimates.nested_models wrong, and do its neighbours' intervals hold the truth?",
         "command": shlex.join(["python", *sys.argv]),
         **environment(),
         "level": LEVEL,

@@ -170,7 +170,7 @@ def methods(
     from analysis import method_tables
     from analysis.claims import study as claim_study
     from analysis.claims.ledger import ledger
-    from analysis.methods import comparison, slot_effects, told_apart
+    from analysis.estimates.methods import comparison, slot_effects, told_apart
     from analysis.settings import preset_of_each
     from sweep.screen import print_whole
     from trainers.record import read

@@ -28,8 +28,8 @@ from analysis.claims.blocks import (
     published_settings,
 )
 from analysis.claims.evidence import of_range, of_regression, of_values
+from analysis.estimates.designs import Layout, degree_of
 from analysis.frame import axes
-from analysis.ratio_layouts import Layout, degree_of
 from analysis.slots import named
 from analysis.words import short
 
@@ -69,7 +69,7 @@ def ratio(trials: DataFrame, options: Options) -> Effect | NotMeasured:
 def ratio_only(trials: DataFrame, options: Options) -> Effect | NotMeasured:
     """Slope of one method's robust accuracy on log10(lr) where lr / batch stays the same: 0 if the ratio is all.
 
-    The model `ratio + lr` of `analysis.ratio_models`, with the degree that the cells allow, fitted to each seed.
+    The model `ratio + lr` of `analysis.estimates.nested_models`, with the degree that the cells allow, fitted to each seed.
     """
     for axis in ("optimizer.lr", "batch_size"):
         if not several(trials[axis]):

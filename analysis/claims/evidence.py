@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, stats
 
-from analysis.blocks import NO_SPREAD
+from analysis.estimates.intervals import NO_SPREAD
 
 Array = NDArray[np.float64]
 

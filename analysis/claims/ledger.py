@@ -26,8 +26,8 @@ from analysis.claims.blocks import ROBUST, Effect, NotMeasured, Options, publish
 from analysis.claims.evidence import MOST_FURTHER, Evidence, of_values
 from analysis.claims.questions import QUESTIONS, Question, Region, Unit, question
 from analysis.claims.study import Study
-from analysis.methods import holm
-from analysis.ranges import clipped, possible_difference
+from analysis.estimates.intervals import holm
+from analysis.estimates.ranges import clipped, possible_difference
 from analysis.words import short
 
 Verdict = Literal["supported", "contradicted", "undecided", "not measured"]

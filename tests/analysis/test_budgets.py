@@ -8,8 +8,8 @@ import pytest
 from scipy import stats
 
 from analysis.budgets import left_out_text, one_budget, same_budget
+from analysis.estimates.correlations import correlations
 from analysis.figures import draw
-from analysis.fits import correlations
 
 
 def rows(n, **values):

@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from pandas import DataFrame
 
 from analysis import words
+from analysis.estimates.methods import comparison
 from analysis.figures import load, products
 from analysis.method_tables import notes
-from analysis.methods import comparison
 
 #: Figures whose captions speak of bands or bars.
 SPREAD = ("accuracy_lr", "accuracy_epoch", "figure2", "figure4", "figure5", "methods")

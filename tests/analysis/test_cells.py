@@ -7,8 +7,8 @@ from analysis import cells
 from analysis.cells import LEFT_OUT, best_cells, best_trials, cell_means, codes, varying
 from analysis.claims.ledger import ledger
 from analysis.claims.study import Study
+from analysis.estimates.methods import comparison
 from analysis.method_tables import notes
-from analysis.methods import comparison
 from analysis.tables import best_lines
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from analysis.budgets import one_budget, same_budget
 from analysis.cells import cell_means, conditions
-from analysis.fits import correlations
+from analysis.estimates.correlations import correlations
 from analysis.frame import UNITS, axes, epochs_of, load_epochs, load_trials, trials_of
 from sweep.progress import Progress
 from trainers.errors import UserError

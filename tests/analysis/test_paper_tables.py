@@ -13,7 +13,7 @@ from pandas import DataFrame
 from scipy import stats
 
 from analysis import figures, paper, paper_plans, paper_tables, published
-from analysis.fits import METHODS
+from analysis.estimates.correlations import METHODS
 from analysis.plans import Data
 
 NAMES = [table.name for table in paper_plans.TABLES]

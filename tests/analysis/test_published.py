@@ -7,8 +7,8 @@ import pytest
 from pandas import DataFrame
 
 from analysis import published
-from analysis.differences import differences
-from analysis.fits import METHODS, correlation
+from analysis.estimates.correlations import METHODS, correlation
+from analysis.estimates.differences import differences
 from analysis.frame import axes
 
 

@@ -6,7 +6,7 @@ from rich.console import Console
 from analysis.claim_tables import answer
 from analysis.claims.ledger import ledger
 from analysis.claims.study import Study, load
-from analysis.fits import correlations
+from analysis.estimates.correlations import correlations
 from analysis.frame import load_trials
 from analysis.tables import correlation_table, summary, trials_table
 from analysis.words import label

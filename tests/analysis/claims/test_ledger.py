@@ -21,8 +21,9 @@ from analysis.claims.evidence import MOST_FURTHER, of_values
 from analysis.claims.ledger import UNMATCHED, Claim, ledger
 from analysis.claims.questions import NAMES, question
 from analysis.claims.study import Study, chosen_by, decided_by, load, published
+from analysis.estimates.intervals import holm
+from analysis.estimates.methods import comparison
 from analysis.method_tables import notes
-from analysis.methods import comparison, holm
 from trainers.errors import UserError
 
 NOISE = 0.002

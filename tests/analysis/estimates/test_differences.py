@@ -3,7 +3,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis.differences import compared, differences, paired_difference, t_test
+from analysis.estimates.differences import compared, differences, paired_difference
+from analysis.estimates.intervals import t_test
 from analysis.frame import load_trials
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.lines import line
+from analysis.estimates.intervals import line
 
 
 def test_exact_line_is_found_with_no_band():

@@ -7,7 +7,7 @@ With x = log10(lr / batch) and z = log10 lr:
     full           y = t(x, z)            t: every monomial in x and z of total degree <= p
 
 so that each holds the one before it, and the full one is every polynomial of degree p in log lr and log batch. The
-degree is the largest of 3, 2 and 1 that the cells allow (`analysis.ratio_layouts.degree_of`). A seed is a block: it
+degree is the largest of 3, 2 and 1 that the cells allow (`analysis.estimates.designs.degree_of`). A seed is a block: it
 moves all its trials alike. One that has a single trial explains that trial and so takes it out of the comparison.
 
 Tests are F-tests of the least-squares fits with the seeds as fixed blocks, exact for independent normal noise of one
@@ -30,12 +30,8 @@ from pandas import DataFrame
 from scipy import stats
 
 from analysis.budgets import one_budget
-from analysis.cells import GROUP, codes, measured, varying
-from analysis.methods import holm
-from analysis.mixed import random_intercept
-from analysis.ratio_layouts import (
-    BATCH,
-    LR,
+from analysis.cells import GROUP, measured
+from analysis.estimates.designs import (
     MODELS,
     Layout,
     degree_of,
@@ -44,9 +40,11 @@ from analysis.ratio_layouts import (
     jackknife_difference,
     lacking,
     rank,
+    ratio_groups,
     root_mean_square,
 )
-from analysis.seeds import Estimate
+from analysis.estimates.intervals import Estimate, holm
+from analysis.estimates.mixed_models import random_intercept
 
 Array = NDArray[np.float64]
 
@@ -110,25 +108,6 @@ class RatioComparison:
     it, and `tests`, which take what remains for independent noise, reject too often."""
     fits: tuple[ModelFit, ...] = ()
     tests: tuple[NestedTest, ...] = ()
-
-
-def ratio_groups(trials: DataFrame) -> list[tuple[dict[str, Any], DataFrame]]:
-    """The trials that may stand in one model: of one network, one method and one setting of every other axis.
-
-    Args:
-        trials: as `analysis.frame.load_trials` gives them.
-
-    Returns:
-        model.name, method and the other axes that vary within the method, with the group's trials.
-    """
-    groups: list[tuple[dict[str, Any], DataFrame]] = []
-    for key, part in trials.groupby(list(GROUP), sort=False):
-        others = [axis for axis in varying(part) if axis not in (*GROUP, LR, BATCH)]
-        numbers = codes(part, others)
-        for number in range(int(numbers.max(initial=-1)) + 1):
-            rows = part[numbers == number]
-            groups.append((dict(zip(GROUP, key, strict=True)) | {axis: rows[axis].iloc[0] for axis in others}, rows))
-    return groups
 
 
 def ratio_comparisons(

@@ -12,12 +12,11 @@ from scipy import stats
 
 from analysis.budgets import one_budget
 from analysis.cells import codes, measured, several
-from analysis.coefficients import COEFFICIENTS, Array, resampled
-from analysis.fits import FEWEST_FREEDOM, FEWEST_LEVELS
+from analysis.estimates.correlations import FEWEST_FREEDOM, FEWEST_LEVELS
+from analysis.estimates.designs import RATIO, ratio_groups
+from analysis.estimates.intervals import holm
+from analysis.estimates.resampling import COEFFICIENTS, Array, resampled
 from analysis.frame import axes
-from analysis.methods import holm
-from analysis.ratio_layouts import RATIO
-from analysis.ratio_models import ratio_groups
 
 Kind = Literal["pearson", "spearman"]
 KINDS: tuple[Kind, ...] = ("pearson", "spearman")
@@ -68,7 +67,7 @@ def partial_correlations(
     resamples: int = 2000,
     seed: int = 0,
 ) -> tuple[PartialCorrelation, ...]:
-    """Groups (`analysis.ratio_models.ratio_groups`) x `GIVEN` x `KINDS`; what was not measured has no entry.
+    """Groups (`analysis.estimates.designs.ratio_groups`) x `GIVEN` x `KINDS`; what was not measured has no entry.
 
     The estimate is over trials; its interval is what other seeds in these cells would change, and p is about the
     cells: where these depart from the trend by more than their seeds do, an interval may exclude 0 and p be large.
@@ -156,7 +155,7 @@ def _interval(
     resamples: int,
     seed: int,
 ) -> tuple[float, float, str]:
-    """t on Fisher's z, as `analysis.fits.correlation` has it, one degree of freedom less for what is held fixed."""
+    """t on Fisher's z, as `analysis.estimates.correlations.correlation` has it, one degree of freedom less for what is held fixed."""
     freedom = len(x) - len(np.unique(cells)) - 1
     if len(np.unique(x)) < FEWEST_LEVELS:
         return np.nan, np.nan, f"none: fewer than {FEWEST_LEVELS} ratios"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.mixed import random_intercept
+from analysis.estimates.mixed_models import random_intercept
 
 
 def simulated(rng, groups=5, size=8, spread=2.0):

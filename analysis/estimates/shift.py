@@ -12,9 +12,9 @@ from scipy import stats
 from scipy.interpolate import PchipInterpolator
 
 from analysis.cells import measured
-from analysis.coefficients import resampled
-from analysis.fits import FEWEST_FREEDOM, FEWEST_TRIALS
-from analysis.ranges import clipped, possible_difference
+from analysis.estimates.correlations import FEWEST_FREEDOM, FEWEST_TRIALS
+from analysis.estimates.ranges import clipped, possible_difference
+from analysis.estimates.resampling import resampled
 
 Array = NDArray[np.float64]
 

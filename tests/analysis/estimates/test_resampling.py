@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.coefficients import COEFFICIENTS, resampled
+from analysis.estimates.resampling import COEFFICIENTS, resampled
 
 SCIPY = {"pearson": stats.pearsonr, "spearman": stats.spearmanr, "kendall": stats.kendalltau}
 

@@ -11,8 +11,8 @@ from scipy import stats
 from scipy.interpolate import PchipInterpolator
 
 from analysis import published
-from analysis.coefficients import resampled
-from analysis.shift import FURTHEST, _vertex, shift
+from analysis.estimates.resampling import resampled
+from analysis.estimates.shift import FURTHEST, _vertex, shift
 
 
 def curves(

@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 from pandas import DataFrame
 
-from analysis import ranges
 from analysis.claims.ledger import ledger
 from analysis.claims.study import Study
-from analysis.differences import differences
-from analysis.methods import comparison, slot_effects
+from analysis.estimates import ranges
+from analysis.estimates.differences import differences
+from analysis.estimates.methods import comparison, slot_effects
+from analysis.estimates.ranges import clipped, possible, possible_difference
 from analysis.paper import parts
 from analysis.paper_tables import own_best
 from analysis.plans import Data
 from analysis.plotted import accuracy_by_lr, ratio_lines
-from analysis.ranges import clipped, possible, possible_difference
 
 ROBUST = "last_test_robust"
 

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.coefficients import resampled
-from analysis.differences import paired_difference
-from analysis.fits import METHODS, correlation, correlations
+from analysis.estimates.correlations import METHODS, correlation, correlations
+from analysis.estimates.differences import paired_difference
+from analysis.estimates.resampling import resampled
 from trainers.errors import UserError
 
 # Sun, Sinha, Zhang, KDD 2023, Figure 4, SENet-18, robust test accuracy in percent at lr >= 0.006.

@@ -14,7 +14,7 @@ from scipy import stats
 
 from analysis.budgets import one_budget
 from analysis.cells import GROUP, codes, measured, several
-from analysis.coefficients import COEFFICIENTS, resampled
+from analysis.estimates.resampling import COEFFICIENTS, resampled
 from analysis.frame import axes
 from analysis.slots import named
 from trainers.fields import plural

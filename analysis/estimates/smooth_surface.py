@@ -27,9 +27,8 @@ from scipy import linalg, spatial
 
 from analysis.budgets import one_budget
 from analysis.cells import cell_means, codes, measured
-from analysis.ratio_layouts import BATCH, LR
-from analysis.ratio_models import ratio_groups
-from analysis.seeds import NO_ESTIMATE, Estimate
+from analysis.estimates.designs import BATCH, LR, ratio_groups
+from analysis.estimates.intervals import NO_ESTIMATE, Estimate
 from trainers.fields import plural
 
 Array = NDArray[np.float64]
@@ -156,7 +155,7 @@ def smooth_surfaces(
     draws: int = 1000,
     seed: int = 0,
 ) -> tuple[SmoothSurface, ...]:
-    """The surface of every group of `analysis.ratio_models.ratio_groups`.
+    """The surface of every group of `analysis.estimates.designs.ratio_groups`.
 
     Args:
         trials: as `analysis.frame.load_trials` gives them; `analysis.budgets.one_budget` is taken of them.

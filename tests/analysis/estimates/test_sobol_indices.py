@@ -9,7 +9,7 @@ import pytest
 from pandas import DataFrame
 from scipy.stats import qmc
 
-from analysis.decomposition import basis, decompositions, scaled, terms
+from analysis.estimates.sobol_indices import basis, decompositions, scaled, terms
 
 
 def design(function, points=64, seeds=1, noise=0.0, axes=("optimizer.lr", "batch_size", "k"), seed=0):

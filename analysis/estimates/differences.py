@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from pandas import DataFrame
 from scipy import stats
 
-from analysis.blocks import NO_SPREAD
 from analysis.cells import codes, measured
+from analysis.estimates.intervals import t_interval, t_test
+from analysis.estimates.ranges import clipped, possible_difference
 from analysis.frame import axes
-from analysis.ranges import clipped, possible_difference
 
 _COMPARED = ("treatment_mean", "control_mean", "difference", "low", "high", "p_value")
+
 _COUNTED = ("n_treatment", "n_control", "test")
 
 _NO_SEEDS = pd.Series(dtype=np.float64)
@@ -117,24 +118,6 @@ def optimizer_contrast(trials: DataFrame) -> str:
     return "DEAT - PGD-AT" if set(trials["method"]) <= {"DEAT", "PGD-AT"} else "DEAT - SGD"
 
 
-def t_test(values: NDArray[np.float64], confidence: float) -> tuple[float, float, float, float]:
-    """Mean, its t interval and the two-sided p of mean 0; all but the mean NaN for fewer than 2 values or equal ones.
-
-    Args:
-        values: (n,) independent, near normal.
-        confidence: of the interval, in (0, 1).
-
-    Returns:
-        mean, low, high, p.
-    """
-    n = len(values)
-    if n == 0:
-        return np.nan, np.nan, np.nan, np.nan
-    mean = float(values.mean())
-    error = float(values.std(ddof=1)) / np.sqrt(n) if n > 1 else np.nan
-    return mean, *t_interval(mean, error, n - 1, confidence)
-
-
 def _shared(trials: DataFrame, factor: str, sides: tuple[str, str], others: Sequence[str]) -> list[str]:
     """The axes that apply to both sides, the frame having NaN where not: those a cell is matched on."""
     applies = [trials.loc[trials[factor] == side, list(others)].notna().any() for side in sides]
@@ -191,14 +174,6 @@ def _welch(
     total = sum(parts)
     weights = sum(part**2 / (len(side) - 1) for part, side in zip(parts, (treated, control), strict=True))
     return t_interval(estimate, float(np.sqrt(total)), total**2 / weights if weights else np.inf, confidence)
-
-
-def t_interval(estimate: float, error: float, freedom: float, confidence: float) -> tuple[float, float, float]:
-    """low, high, p of an estimate with its standard error; NaN without any spread, which says nothing of it."""
-    if error <= NO_SPREAD:
-        return np.nan, np.nan, np.nan
-    half = float(stats.t.ppf((1 + confidence) / 2, freedom)) * error
-    return estimate - half, estimate + half, float(2 * stats.t.sf(abs(estimate) / error, freedom))
 
 
 def _over_cells(cells: DataFrame, confidence: float) -> dict[str, Any]:

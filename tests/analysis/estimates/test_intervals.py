@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.blocks import difference_error, equal_variance, mean_error
+from analysis.estimates.intervals import difference_error, equal_variance, mean_error
 
 
 def tables(methods, seeds, n, rng, seed_sd=0.0):

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from pandas import DataFrame
 
-from analysis.blocks import difference_error, equal_variance, mean_error
 from analysis.cells import measured
-from analysis.differences import compared, t_interval, t_test
-from analysis.ranges import clipped, possible, possible_difference
+from analysis.estimates.differences import compared
+from analysis.estimates.intervals import Estimate, difference_error, equal_variance, mean_error, t_interval, t_test
+from analysis.estimates.ranges import clipped, possible, possible_difference
 
 #: Below this p of one variance for all methods, none is assumed.
 _UNEQUAL = 0.05
@@ -20,23 +20,12 @@ _UNEQUAL = 0.05
 _NO_VALUES = pd.Series(dtype=np.float64)
 
 
-class Estimate(NamedTuple):
-    """A value with its interval, in its own unit; NaN where there is none."""
-
-    value: float = np.nan
-    low: float = np.nan
-    high: float = np.nan
-
-
-NO_ESTIMATE = Estimate()
-
-
 @dataclass(frozen=True, eq=False)
 class SeedTable:
     """The metric of each method (rows) with each seed (columns), NaN where not measured, one cell a method.
 
     Methods with the baseline's seeds, or else the commonest ones, form a `block`, over which the noise's variance
-    is pooled: `analysis.blocks` says why and on what assumption. Where Bartlett's test refutes that, and for
+    is pooled: `analysis.estimates.intervals` says why and on what assumption. Where Bartlett's test refutes that, and for
     methods with other seeds, an interval is the method's own.
     """
 
@@ -79,7 +68,7 @@ class SeedTable:
     def difference(self, method: str, baseline: str, confidence: float) -> dict[str, Any]:
         """The method's mean minus the baseline's: `difference`, `own` (both `Estimate`), `p_value`, `test`.
 
-        `own` is of `analysis.differences.compared`: paired by seed where the seeds are the same, else Welch's.
+        `own` is of `analysis.estimates.differences.compared`: paired by seed where the seeds are the same, else Welch's.
         """
         found = compared(self._of(method), self._of(baseline), confidence)
         within = possible_difference(self.metric)

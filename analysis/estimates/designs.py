@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pandas import DataFrame
 from scipy import stats
 
-from analysis.blocks import NO_SPREAD
-from analysis.cells import codes, several
-from analysis.differences import t_interval
-from analysis.seeds import Estimate
+from analysis.cells import GROUP, codes, several, varying
+from analysis.estimates.intervals import NO_SPREAD, Estimate, t_interval
 from analysis.words import short
 from trainers.fields import plural
 
@@ -190,3 +189,22 @@ def jackknife_difference(first: Array, second: Array, confidence: float) -> Esti
     error = float(np.sqrt((n - 1) * np.var(without))) if n > 2 else np.nan
     low, high, _ = map(float, t_interval(value, error, n - 1, confidence))
     return Estimate(value, low, high)
+
+
+def ratio_groups(trials: DataFrame) -> list[tuple[dict[str, Any], DataFrame]]:
+    """The trials that may stand in one model: of one network, one method and one setting of every other axis.
+
+    Args:
+        trials: as `analysis.frame.load_trials` gives them.
+
+    Returns:
+        model.name, method and the other axes that vary within the method, with the group's trials.
+    """
+    groups: list[tuple[dict[str, Any], DataFrame]] = []
+    for key, part in trials.groupby(list(GROUP), sort=False):
+        others = [axis for axis in varying(part) if axis not in (*GROUP, LR, BATCH)]
+        numbers = codes(part, others)
+        for number in range(int(numbers.max(initial=-1)) + 1):
+            rows = part[numbers == number]
+            groups.append((dict(zip(GROUP, key, strict=True)) | {axis: rows[axis].iloc[0] for axis in others}, rows))
+    return groups

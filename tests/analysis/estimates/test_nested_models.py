@@ -9,8 +9,8 @@ import pytest
 from scipy import stats
 
 from analysis import published
-from analysis.ratio_layouts import Layout, degree_of, f_test, held_out_errors, jackknife_difference
-from analysis.ratio_models import ratio_comparisons, ratio_groups
+from analysis.estimates.designs import Layout, degree_of, f_test, held_out_errors, jackknife_difference, ratio_groups
+from analysis.estimates.nested_models import ratio_comparisons
 
 GRID = ([0.05, 0.1, 0.2], [32, 64, 128])
 

@@ -20,7 +20,7 @@ from scipy import stats
 
 from analysis.budgets import one_budget, same_budget
 from analysis.cells import GROUP, codes, measured, varying
-from analysis.seeds import Estimate
+from analysis.estimates.intervals import Estimate
 from trainers.fields import plural
 
 Array = NDArray[np.float64]

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from pandas import DataFrame
 
 from analysis.cells import LEFT_OUT, Mode, best_trials, codes, conditions, measured, varying
-from analysis.differences import optimizer_contrast, t_test
+from analysis.estimates.differences import optimizer_contrast
+from analysis.estimates.intervals import NO_ESTIMATE, Estimate, holm, t_test
+from analysis.estimates.ranges import clipped, possible_difference
+from analysis.estimates.seed_table import SeedTable
 from analysis.frame import axes
-from analysis.ranges import clipped, possible_difference
-from analysis.seeds import NO_ESTIMATE, Estimate, SeedTable
 from analysis.slots import BASELINE, KEYS, S2O, Slots, word
 from analysis.words import short
 from trainers.errors import UserError, suggestion
@@ -34,6 +34,12 @@ _LIKE_ALONE = "methods are compared only on the same data under the same attack"
 
 #: What methods are compared by, at the last epoch.
 ROBUST, CLEAN = "last_test_robust", "last_test_clean"
+
+#: Stands behind a best learning rate beyond which there may be a better one.
+EDGE = "*"
+
+#: Of a run in which no trial was set from one.
+NO_PRESETS: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True)
@@ -124,7 +130,7 @@ def comparison(
 
     The cell is the best one, by the seeds' mean, over every axis that varies and is no slot: the learning rate,
     the batch size, a hyperparameter of the method. Methods with the baseline's seeds (or the commonest ones)
-    form a block, over which the noise's variance is pooled: `analysis.blocks` says why and on what assumption.
+    form a block, over which the noise's variance is pooled: `analysis.estimates.intervals` says why and on what assumption.
     Where Bartlett's test refutes it at 5 %, and for methods with other seeds, intervals are the method's own:
     t intervals over its seeds; differences paired by seed where the seeds are the same, else Welch's.
 
@@ -213,22 +219,6 @@ def slot_effects(
         else effect
         for effect, p in zip(found, adjusted, strict=True)
     )
-
-
-def holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Holm's adjusted p [Holm, Scandinavian Journal of Statistics 1979]: below 0.05, it holds at 5 % for all together.
-
-    Whatever the dependence of the tests. NaN is no test and stays NaN.
-
-    >>> holm(np.array([0.01, 0.04, 0.03])).round(3).tolist()
-    [0.03, 0.06, 0.06]
-    """
-    adjusted = np.full(len(p_values), np.nan)
-    tests = np.flatnonzero(np.isfinite(p_values))
-    order = tests[np.argsort(p_values[tests], kind="stable")]
-    factors = np.arange(len(order), 0, -1)
-    adjusted[order] = np.minimum(np.maximum.accumulate(factors * p_values[order]), 1)
-    return adjusted
 
 
 def told_apart(frame: DataFrame, by: Sequence[str]) -> DataFrame:
@@ -428,3 +418,76 @@ def _verdict(difference: float, p_holm: float, confidence: float, is_baseline: b
     if p_holm >= 1 - confidence:
         return "undecided"
     return "better" if difference > 0 else "worse"
+
+
+def results_frame(results: Sequence[MethodResult], presets: Mapping[str, str] = NO_PRESETS) -> DataFrame:
+    """One row a method: what `analysis.estimates.methods.MethodResult` holds, accuracies as fractions.
+
+    Args:
+        results: of `analysis.estimates.methods.comparison`.
+        presets: of `analysis.settings.preset_of_each`.
+
+    Returns:
+        model.name, the conditions, method, preset where each has one, the cell's axes, lr_edge, n, validation, then
+        robust, clean, difference and own each with _low and _high, robust_interval and clean_interval (whose
+        variance), p_methods, p_methods_holm, test, verdict, reason (why there is no cell or no verdict),
+        cells_left_out, diverged, seeds (those compared) and chosen_by_seeds, each as `0, 1`; empty: chosen by those
+        compared.
+    """
+    return DataFrame([_flat(result, presets) for result in results])
+
+
+def effects_frame(effects: Sequence[SlotEffect]) -> DataFrame:
+    """One row an effect: what `analysis.estimates.methods.SlotEffect` holds, accuracies as fractions.
+
+    Returns:
+        model.name, the conditions, effect, pairs, seeds, difference, low, high, p_effects, p_effects_holm, verdict.
+    """
+    return DataFrame(
+        [
+            {
+                "model.name": effect.model,
+                **effect.conditions,
+                "effect": effect.label,
+                "pairs": effect.pairs,
+                "seeds": effect.seeds,
+                "difference": effect.estimate,
+                "low": effect.low,
+                "high": effect.high,
+                "p_effects": effect.p,
+                "p_effects_holm": effect.p_holm,
+                "verdict": effect.verdict,
+            }
+            for effect in effects
+        ]
+    )
+
+
+def _flat(result: MethodResult, presets: Mapping[str, str]) -> dict[str, Any]:
+    estimates = {
+        f"{name}{ending}": number
+        for name in ("robust", "clean", "difference", "own")
+        for ending, number in zip(("", "_low", "_high"), getattr(result, name), strict=True)
+    }
+    return {
+        "model.name": result.model,
+        **result.conditions,
+        "method": result.method,
+        **({"preset": presets.get(result.method)} if presets else {}),
+        **result.cell,
+        "lr_edge": result.edge,
+        "n": result.n,
+        "validation": result.validation,
+        **estimates,
+        "robust_interval": result.robust_interval,
+        "clean_interval": result.clean_interval,
+        "p_methods": result.p_value,
+        "p_methods_holm": result.p_holm,
+        "test": result.test,
+        "verdict": result.verdict,
+        "reason": result.reason,
+        LEFT_OUT: result.left_out,
+        "diverged": result.diverged,
+        "seeds": ", ".join(map(str, result.seeds)),
+        "chosen_by_seeds": ", ".join(map(str, result.choosers)),
+    }

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from scipy import linalg
 
-from analysis import published, smooth
-from analysis.smooth import _walk, axial_median, fit_process, ratio_angles, smooth_surfaces
+from analysis import published
+from analysis.estimates import smooth_surface
+from analysis.estimates.smooth_surface import _walk, axial_median, fit_process, ratio_angles, smooth_surfaces
 
 LRS = [0.01, 0.03, 0.1, 0.3]
 BATCHES = [16, 32, 64, 128]
@@ -129,7 +130,7 @@ def test_the_angles_interval_holds_95_percent_of_the_posterior(frame_of, monkeyp
             drawn = np.stack([np.sin(turned), -np.cos(turned)], axis=-1)
             return None, np.repeat(drawn[:, None], len(places), axis=1)
 
-    monkeypatch.setattr(smooth, "_walk", lambda process, y, rng: [Known()])
+    monkeypatch.setattr(smooth_surface, "_walk", lambda process, y, rng: [Known()])
     (found,) = smooth_surfaces(sweep(frame_of, bump, np.random.default_rng(0)))
     assert found.angle == pytest.approx((0, -9.5, 9.5), abs=1e-6)
 

@@ -1,0 +1,1 @@
+"""What trials say: values with intervals."""

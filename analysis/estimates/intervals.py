@@ -1,0 +1,195 @@
+"""Methods x seeds: standard errors from a randomised block layout, in which every method was run with the same seeds.
+
+A seed fixes the first weights and the order of the images, so that a seed that is lucky for one method may be
+so for others: y[method, seed] = mean[method] + seed effect + noise, the noise independent, near normal, of
+one variance for all methods [Montgomery, Design and Analysis of Experiments, 8th ed., section 4.1]. At three
+seeds, that one variance is what makes an interval useful: a method's own has 2 degrees of freedom, and
+t = 4.3 in place of 2.04.
+
+A seed that suits one choice, such as an objective, breaks the independence: methods that share the choice move
+together from seed to seed, and the pooled variance, an average over all methods, is too large between two of them
+and too small between methods of different choices. Nor does `equal_variance` always notice unequal noise. How often
+intervals and verdicts are then wrong is simulated in benchmarks/methods_error.py and recorded in
+benchmarks/methods_error.json; each method's own interval, which assumes neither, is given beside the pooled one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+Array = NDArray[np.float64]
+
+#: A standard error below this is rounding: the values are equal.
+NO_SPREAD = 1e-12
+
+
+class Estimate(NamedTuple):
+    """A value with its interval, in its own unit; NaN where there is none."""
+
+    value: float = np.nan
+    low: float = np.nan
+    high: float = np.nan
+
+
+NO_ESTIMATE = Estimate()
+
+
+class Error(NamedTuple):
+    """A standard error and its degrees of freedom; NaN where the layout gives none."""
+
+    error: float
+    freedom: float
+
+
+def difference_error(values: Array) -> Error:
+    """Of the difference of two methods' means: sqrt(2 * residual mean square / seeds).
+
+    Of two methods it is that of the t-test paired by seed.
+
+    Args:
+        values: (methods, seeds).
+    """
+    methods, seeds = values.shape
+    freedom = (methods - 1) * (seeds - 1)
+    if not freedom:
+        return Error(np.nan, np.nan)
+    return Error(float(np.sqrt(2 * (_residuals(values) ** 2).sum() / freedom / seeds)), freedom)
+
+
+def mean_error(values: Array) -> Error:
+    """Of one method's mean, the seeds being a sample: its variance is that of seed and noise together.
+
+    The degrees of freedom are Satterthwaite's: methods * (seeds - 1) without a seed effect, seeds - 1 where it is
+    all there is, for then the methods repeat each other. Of one method it is that of the ordinary t interval.
+
+    Args:
+        values: (methods, seeds).
+    """
+    methods, seeds = values.shape
+    if seeds < 2:
+        return Error(np.nan, np.nan)
+    shared = methods * float(values.mean(axis=0).var(ddof=1))
+    own = float((_residuals(values) ** 2).sum()) / (seeds - 1)
+    if shared + own <= NO_SPREAD**2:
+        return Error(0.0, seeds - 1)
+    share = own / (shared + own)
+    inverse = ((1 - share) ** 2 + (share**2 / (methods - 1) if methods > 1 else 0)) / (seeds - 1)
+    return Error(float(np.sqrt((shared + own) / methods / seeds)), 1 / inverse)
+
+
+def equal_variance(values: Array) -> float:
+    """p of Bartlett's test that the methods' noise has one variance, the seeds' means taken out.
+
+    Args:
+        values: (methods, seeds).
+
+    Returns:
+        NaN for fewer than 3 methods, whose residuals mirror each other, or 2 seeds; 0 if one never varies.
+    """
+    if len(values) < 3 or values.shape[1] < 2:
+        return np.nan
+    centred = values - values.mean(axis=0)
+    varies = centred.std(axis=1) > NO_SPREAD
+    return float(stats.bartlett(*centred).pvalue) if varies.all() else float(not varies.any())
+
+
+def _residuals(values: Array) -> Array:
+    """What neither the method's nor the seed's mean explains."""
+    return np.asarray(values - values.mean(axis=1, keepdims=True) - values.mean(axis=0) + values.mean())
+
+
+def interval(values: Iterable[float], confidence: float = 0.95) -> tuple[float, float, float, int]:
+    """Mean, t interval (NaN for one value) and n of independent values; those that are NaN are left out."""
+    there = np.array([value for value in values if value == value], dtype=np.float64)
+    n = len(there)
+    if n == 0:
+        return np.nan, np.nan, np.nan, 0
+    mean = float(there.mean())
+    half = float(stats.t.ppf((1 + confidence) / 2, n - 1) * there.std(ddof=1) / n**0.5) if n > 1 else np.nan
+    return mean, mean - half, mean + half, n
+
+
+def t_test(values: NDArray[np.float64], confidence: float) -> tuple[float, float, float, float]:
+    """Mean, its t interval and the two-sided p of mean 0; all but the mean NaN for fewer than 2 values or equal ones.
+
+    Args:
+        values: (n,) independent, near normal.
+        confidence: of the interval, in (0, 1).
+
+    Returns:
+        mean, low, high, p.
+    """
+    n = len(values)
+    if n == 0:
+        return np.nan, np.nan, np.nan, np.nan
+    mean = float(values.mean())
+    error = float(values.std(ddof=1)) / np.sqrt(n) if n > 1 else np.nan
+    return mean, *t_interval(mean, error, n - 1, confidence)
+
+
+def t_interval(estimate: float, error: float, freedom: float, confidence: float) -> tuple[float, float, float]:
+    """low, high, p of an estimate with its standard error; NaN without any spread, which says nothing of it."""
+    if error <= NO_SPREAD:
+        return np.nan, np.nan, np.nan
+    half = float(stats.t.ppf((1 + confidence) / 2, freedom)) * error
+    return estimate - half, estimate + half, float(2 * stats.t.sf(abs(estimate) / error, freedom))
+
+
+def holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Holm's adjusted p [Holm, Scandinavian Journal of Statistics 1979]: below 0.05, it holds at 5 % for all together.
+
+    Whatever the dependence of the tests. NaN is no test and stays NaN.
+
+    >>> holm(np.array([0.01, 0.04, 0.03])).round(3).tolist()
+    [0.03, 0.06, 0.06]
+    """
+    adjusted = np.full(len(p_values), np.nan)
+    tests = np.flatnonzero(np.isfinite(p_values))
+    order = tests[np.argsort(p_values[tests], kind="stable")]
+    factors = np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(np.maximum.accumulate(factors * p_values[order]), 1)
+    return adjusted
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """A least-squares line at some places; the band is NaN for fewer than 3 points."""
+
+    at: Array
+    """(m,) where."""
+    fit: Array
+    """(m,) the line."""
+    low: Array
+    high: Array
+    """(m,) pointwise confidence band of the line, not of new points."""
+    slope: float
+    n: int
+
+
+def line(x: Array, y: Array, at: Array, confidence: float = 0.95) -> Line:
+    """Ordinary least squares of y on x; the band assumes independent residuals of one variance.
+
+    Half-width: t * s * sqrt(1/n + (at - mean)^2 / sum (x - mean)^2), s^2 = residual sum of squares / (n - 2)
+    [Draper, Smith, Applied Regression Analysis, 3rd ed., section 3.1].
+
+    Args:
+        x: (n,) of at least two values.
+        y: (n,).
+        at: (m,) where the line is asked for.
+        confidence: of the band at one place, in (0, 1).
+    """
+    n, centre = len(x), x.mean()
+    spread = float(((x - centre) ** 2).sum())
+    slope = float(((x - centre) * y).sum() / spread)
+    fit = y.mean() + slope * (at - centre)
+    residual = y - y.mean() - slope * (x - centre)
+    scale = np.sqrt((residual**2).sum() / (n - 2)) if n > 2 else np.nan
+    width = float(stats.t.ppf((1 + confidence) / 2, max(n - 2, 1))) * scale
+    half = width * np.sqrt(1 / n + (at - centre) ** 2 / spread)
+    return Line(at, fit, fit - half, fit + half, slope, n)
