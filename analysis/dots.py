@@ -12,8 +12,8 @@ from matplotlib.lines import Line2D
 from pandas import DataFrame, Series
 
 from analysis.estimates.methods import EDGE
+from analysis.frames.names import brief, of_spread
 from analysis.styles import Look, crowded, looks
-from analysis.words import brief, of_spread
 
 _BARS = "bars: 95 % t intervals over seeds ({}), cut at 0 and 100,\nin which the error of the test images is not"
 

@@ -11,8 +11,8 @@ from matplotlib.lines import Line2D
 from pandas import DataFrame
 
 from analysis.dynamics_plotted import QUANTITIES
+from analysis.frames.names import of_spread, short
 from analysis.styles import looks
-from analysis.words import of_spread, short
 from trainers.fields import plural
 
 #: Colours of the two kinds of direction, and the dash of the reference that they are held against.

@@ -6,7 +6,7 @@ from pandas import DataFrame
 
 from analysis import dynamics_panels as panels
 from analysis import dynamics_plotted as plotted
-from analysis.cells import best_trials
+from analysis.frames.cells import best_trials
 from analysis.plans import Data, Plan
 
 _NEEDS = "dynamics, which trial.dynamics.every switches on"

@@ -1,4 +1,4 @@
-"""The numbers of the dynamics' figures: frames of `analysis.dynamics` -> rows as they are drawn."""
+"""The numbers of the dynamics' figures: frames of `analysis.frames.dynamics` -> rows as they are drawn."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from pandas import DataFrame
 
-from analysis.dynamics import gaussianity, lines
 from analysis.estimates.intervals import interval
+from analysis.frames.dynamics import gaussianity, lines
 
 #: What is drawn against the epoch, in the order of its panels, with its name and unit; accuracies are fractions.
 QUANTITIES: dict[str, str] = {
@@ -27,8 +27,8 @@ def around_decay(dynamics: DataFrame, epochs: DataFrame) -> DataFrame:
     """Accuracy, curvature, noise and the bound against the epoch.
 
     Args:
-        dynamics: of `analysis.dynamics.load_dynamics`, one cell a method.
-        epochs: of `analysis.frame`.
+        dynamics: of `analysis.frames.dynamics.load_dynamics`, one cell a method.
+        epochs: of `analysis.frames.trials`.
 
     Returns:
         One row a model, method, quantity (`QUANTITIES`; of robust one for each split, train and test) and epoch: mean,
@@ -65,7 +65,7 @@ def kurtosis_by_batch(dynamics: DataFrame) -> DataFrame:
     are independent where those means are not.
 
     Args:
-        dynamics: of `analysis.dynamics.load_dynamics`.
+        dynamics: of `analysis.frames.dynamics.load_dynamics`.
 
     Returns:
         One row a model, kind of direction and batch size: mean, low, high (95 %), n (trials), estimates (kurtoses
@@ -91,7 +91,7 @@ def against_quadratic(dynamics: DataFrame) -> DataFrame:
     curve up have no s, and are left out.
 
     Args:
-        dynamics: of `analysis.dynamics.load_dynamics`.
+        dynamics: of `analysis.frames.dynamics.load_dynamics`.
 
     Returns:
         One row a model, method, kind and multiple x: median, low and high (the middle 80 %) of y over lines,

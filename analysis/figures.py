@@ -14,16 +14,15 @@ import pandas as pd
 from pandas import DataFrame
 
 from analysis import dots, dynamics_plans, manifest, panels, paper_plans, plotted, ratio_plans
-from analysis.budgets import BUDGET, CONDITION, one_budget, same_budget
-from analysis.cells import nothing_completed
 from analysis.claim_tables import claims_frame
 from analysis.claims.ledger import ledger
 from analysis.claims.study import study_of
-from analysis.dynamics import dynamics_of
 from analysis.estimates.correlations import correlations
 from analysis.estimates.differences import differences
 from analysis.export import csv_text
-from analysis.frame import epochs_of
+from analysis.frames.cells import BUDGET, CONDITION, nothing_completed, one_budget, same_budget
+from analysis.frames.dynamics import dynamics_of
+from analysis.frames.trials import epochs_of
 from analysis.paper import published_data
 from analysis.plans import OWN, PUBLISHED, Data, Plan, Product, Table
 from analysis.plotted import BY_VAL_ROBUST, ChosenBy
@@ -74,7 +73,7 @@ def draw(
     Args:
         directory: a run, as given to `sweep launch --out`; none: the published study alone.
         output: folder for the files; made if it is not there.
-        metric: what is drawn, a column of `analysis.frame.load_trials`.
+        metric: what is drawn, a column of `analysis.frames.trials.load_trials`.
         chosen_by: what the sweep chooses by; each method's cell, in the figures that draw only one.
         published: show the published study beside the run, in the figures and tables of the paper.
 
@@ -158,7 +157,7 @@ def products(data: Data) -> tuple[list[Product], dict[str, str]]:
     """Every figure and table that the data allow, not written yet, and what was skipped and why.
 
     Of the published study alone there are the paper's own figures and tables. A run's own figures show the trials of
-    the commonest budget and conditions (`analysis.budgets`); the paper's choose for each network.
+    the commonest budget and conditions (`analysis.frames.cells`); the paper's choose for each network.
     """
     own = data.study == OWN
     made, skipped = [], {}

@@ -12,7 +12,6 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from analysis.cells import left_out_text
 from analysis.claim_tables import judged_lines
 from analysis.claims.ledger import Claim
 from analysis.estimates.intervals import Estimate
@@ -28,7 +27,8 @@ from analysis.estimates.methods import (
     results_frame,
 )
 from analysis.export import csv_text, json_text
-from analysis.words import of_spread, short
+from analysis.frames.cells import left_out_text
+from analysis.frames.names import of_spread, short
 
 #: Families of their own, and named so: the ledger's p (Holm) is over its lines.
 _OF_METHODS = ("p (methods)", "Holm (methods)")

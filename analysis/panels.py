@@ -17,10 +17,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 from pandas import DataFrame
 
-from analysis.cells import several
-from analysis.slots import named
+from analysis.frames.cells import several
+from analysis.frames.names import bounds, brief, label, named, of_spread, scale, short
 from analysis.styles import Look, crowded, looks
-from analysis.words import bounds, brief, label, of_spread, scale, short
 from trainers.fields import plural
 
 _MARKERS = "osD^vP*X"

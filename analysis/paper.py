@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import pandas as pd
 from pandas import DataFrame
 
-from analysis import plotted, published
-from analysis.budgets import one_budget
-from analysis.cells import best_cells, codes, several
-from analysis.frame import BASE_AXES, axes
+from analysis import plotted
+from analysis.frames import published
+from analysis.frames.cells import best_cells, codes, one_budget, several
+from analysis.frames.trials import BASE_AXES, axes
 from analysis.plans import OWN, PUBLISHED, Data
 
 #: What the paper compares; any other method has no place in its figures.
@@ -103,12 +103,12 @@ def parts(data: Data, methods: Sequence[str] = (CONTROL, TREATMENT)) -> list[Par
 def one_setting(trials: DataFrame) -> tuple[DataFrame, dict[str, int]]:
     """The trials that differ in learning rate, batch size, optimizer and seed alone; the rest counted by why.
 
-    Budgets are never pooled: of the completed trials those of `analysis.budgets.one_budget` stay, with the diverged
+    Budgets are never pooled: of the completed trials those of `analysis.frames.cells.one_budget` stay, with the diverged
     ones of the same setting. Of every further axis (weight_decay; then, within each method, optimizer.k1 and what
     else belongs to it) the combination with most completed trials is kept, the earliest planned of equals.
 
     Args:
-        trials: of one network, as `analysis.frame.load_trials` gives them.
+        trials: of one network, as `analysis.frames.trials.load_trials` gives them.
 
     Returns:
         the completed and diverged trials of that setting, and how many others there are, by why: that of

@@ -12,11 +12,11 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullFormatter
 from pandas import DataFrame
 
-from analysis.cells import several
+from analysis.frames.cells import several
+from analysis.frames.names import bounds, brief, label, of_spread, scale, short
 from analysis.paper import CONTROL, TREATMENT, spoken
 from analysis.plans import PUBLISHED
 from analysis.styles import looks
-from analysis.words import bounds, brief, label, of_spread, scale, short
 
 #: Panels side by side before the next row of them.
 _ACROSS = 3

@@ -13,12 +13,13 @@ import pandas as pd
 from pandas import DataFrame
 from scipy import stats
 
-from analysis import paper, published
-from analysis.cells import Mode, best_cells, measured, several
+from analysis import paper
 from analysis.estimates.correlations import METHODS, Method, correlation
 from analysis.estimates.differences import compared, paired_difference
 from analysis.estimates.ranges import clipped, possible_difference
 from analysis.estimates.shift import shift
+from analysis.frames import published
+from analysis.frames.cells import Mode, best_cells, measured, several
 from analysis.paper import CONTROL, PUBLISHED_FROM, TREATMENT, Part
 from analysis.plans import PUBLISHED, Data
 

@@ -11,13 +11,13 @@ import pandas as pd
 from pandas import DataFrame
 from scipy import stats
 
-from analysis.cells import several
 from analysis.estimates.correlations import METHODS
 from analysis.estimates.intervals import t_test
+from analysis.frames.cells import several
+from analysis.frames.names import bounds, label, short
 from analysis.paper import CONTROL, KEYS, PUBLISHED_FROM, TREATMENT, spoken
 from analysis.paper_tables import COLUMNS, SUPPOSED, implied_n, otherwise_printed, supposed_points
 from analysis.plans import PUBLISHED
-from analysis.words import bounds, label, short
 
 _COEFFICIENTS = {"pearson": "Pearson r", "spearman": "Spearman", "kendall": "Kendall tau"}
 

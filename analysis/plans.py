@@ -21,12 +21,12 @@ class Data(NamedTuple):
     """What every figure may be drawn from."""
 
     trials: DataFrame
-    """Of `analysis.frame.load_trials`."""
+    """Of `analysis.frames.trials.load_trials`."""
     epochs: DataFrame
     metric: str
     chosen_by: ChosenBy = BY_VAL_ROBUST
     dynamics: DataFrame = DataFrame()
-    """Of `analysis.dynamics.load_dynamics`; empty where nothing was measured."""
+    """Of `analysis.frames.dynamics.load_dynamics`; empty where nothing was measured."""
     study: str = OWN
     claims: tuple[Claim, ...] = ()
     """The ledger of the trials, of this metric: the answers to what figures and tables show."""

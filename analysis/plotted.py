@@ -11,14 +11,14 @@ import pandas as pd
 from pandas import DataFrame
 from scipy import stats
 
-from analysis.cells import GROUP, Mode, best_trials, measured, several
 from analysis.claim_tables import answer
 from analysis.claims.ledger import Claim
 from analysis.estimates.correlations import Method, correlations
 from analysis.estimates.intervals import line
 from analysis.estimates.methods import ROBUST, comparison, results_frame
 from analysis.estimates.ranges import possible
-from analysis.frame import axes
+from analysis.frames.cells import GROUP, Mode, best_trials, measured, several
+from analysis.frames.trials import axes
 from analysis.method_tables import as_judged
 from analysis.surfaces import surfaces
 
@@ -57,7 +57,7 @@ def accuracy_by_lr(trials: DataFrame, metric: str, confidence: float = 0.95) -> 
     alone say too little about their own. Axes other than these (optimizer.k1) are pooled.
 
     Args:
-        trials: as `analysis.frame.load_trials` gives them.
+        trials: as `analysis.frames.trials.load_trials` gives them.
         metric: what is drawn.
         confidence: of the interval, in (0, 1).
 
@@ -98,7 +98,7 @@ def ratio_lines(trials: DataFrame, metric: str, claims: Sequence[Claim] = (), co
     It and its band are of these trials, as if each were a replicate; the ledger's answer stands beside it.
 
     Args:
-        trials: as `analysis.frame.load_trials` gives them.
+        trials: as `analysis.frames.trials.load_trials` gives them.
         metric: what is drawn.
         claims: the ledger of that metric.
         confidence: of the band, in (0, 1).
@@ -157,8 +157,8 @@ def accuracy_by_epoch(trials: DataFrame, epochs: DataFrame, chosen_by: ChosenBy 
     """Robust accuracy on train and test against the epoch, in each model's and method's best cell.
 
     Args:
-        trials: as `analysis.frame.load_trials` gives them.
-        epochs: as `analysis.frame.load_epochs` gives them.
+        trials: as `analysis.frames.trials.load_trials` gives them.
+        epochs: as `analysis.frames.trials.load_epochs` gives them.
         chosen_by: the metric whose mean over seeds picks the cell.
 
     Returns:
@@ -184,7 +184,7 @@ def methods(
     """Each method at its own best cell by validation, the most robust first.
 
     Args:
-        trials: as `analysis.frame.load_trials` gives them.
+        trials: as `analysis.frames.trials.load_trials` gives them.
         chosen_by: the metric whose mean over seeds picks the cell.
         choosers: as in `analysis.estimates.methods.comparison`.
         claims: the ledger, where there is one (`analysis.method_tables.as_judged`).

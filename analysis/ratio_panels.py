@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pandas import DataFrame
 
 from analysis.estimates.designs import LR
-from analysis.words import brief, label, of_spread, scale
+from analysis.frames.names import brief, label, of_spread, scale
 from trainers.fields import plural
 
 #: Lines of equal ratio, and steps of each surface's colours.

@@ -8,8 +8,8 @@ from pandas import DataFrame
 from analysis import ratio_panels
 from analysis.estimates.smooth_surface import SmoothSurface, smooth_surfaces
 from analysis.estimates.sobol_indices import Decomposition, decompositions
+from analysis.frames.names import short
 from analysis.plans import Data, Plan
-from analysis.words import short
 
 #: Of more surfaces there is no picture: a row each could not be read.
 MOST_SURFACES = 8

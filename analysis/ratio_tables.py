@@ -12,8 +12,6 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from analysis.budgets import left_out_text, one_budget
-from analysis.cells import Mode
 from analysis.claim_tables import judged_lines
 from analysis.claims.ledger import Claim, ledger
 from analysis.claims.study import Study
@@ -23,7 +21,8 @@ from analysis.estimates.partial_correlations import PartialCorrelation, partial_
 from analysis.estimates.smooth_surface import SmoothSurface, smooth_surfaces
 from analysis.estimates.sobol_indices import Decomposition, decompositions
 from analysis.export import json_text, plain
-from analysis.words import label, scale, short
+from analysis.frames.cells import Mode, one_budget, trials_left_out
+from analysis.frames.names import label, scale, short
 from trainers.fields import plural
 
 Rows = list[dict[str, str]]
@@ -69,7 +68,7 @@ class RatioAnswers:
     n_trials: int
     """Of the frame."""
     left_out: dict[str, int]
-    """Of `analysis.budgets.one_budget`."""
+    """Of `analysis.frames.cells.one_budget`."""
     claims: tuple[Claim, ...]
     """The ledger, of which `ratio` and `ratio_only` are the answers; what follows is other views of the trials."""
     comparisons: tuple[RatioComparison, ...]
@@ -155,7 +154,7 @@ def statements(answers: RatioAnswers) -> list[str]:
     """What entered, the ledger's answers in its own words, and what all that follows is."""
     n = answers.n_trials - sum(answers.left_out.values())
     return [
-        f"{label(answers.y)}: {n} of {plural(answers.n_trials, 'trial')}; {left_out_text(answers.left_out)}",
+        f"{label(answers.y)}: {n} of {plural(answers.n_trials, 'trial')}; {trials_left_out(answers.left_out)}",
         *judged_lines(answers.claims, "ratio", "ratio_only"),
         *([_VIEWS] if any(tables(answers).values()) else []),
     ]

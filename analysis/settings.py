@@ -8,7 +8,7 @@ from typing import Any
 
 from pandas import DataFrame, isna
 
-from analysis.frame import at, axes
+from analysis.frames.trials import at, axes
 
 
 def with_settings(frame: DataFrame, records: Sequence[Mapping[str, Any]]) -> DataFrame:
@@ -18,7 +18,7 @@ def with_settings(frame: DataFrame, records: Sequence[Mapping[str, Any]]) -> Dat
     only tell methods apart must not keep them from being compared. To be read, the values are needed.
 
     Args:
-        frame: trials, epochs or evaluations, as `analysis.frame` and `analysis.evaluations` give them.
+        frame: trials, epochs or evaluations, as `analysis.frames.trials` and `analysis.frames.evaluations` give them.
         records: those that it is of.
 
     Returns:
@@ -50,7 +50,7 @@ def preset_of_each(frame: DataFrame, records: Iterable[Mapping[str, Any]]) -> di
     """The preset of each method, by its name; nothing unless each has one that all its trials were set from.
 
     Args:
-        frame: trials, as `analysis.frame.load_trials` gives them.
+        frame: trials, as `analysis.frames.trials.load_trials` gives them.
         records: those that it is of.
     """
     known = presets(records)

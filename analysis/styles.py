@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from analysis.slots import named, word
+from analysis.frames.names import named, word
 
 #: Okabe and Ito's colours, told apart by colour-blind readers. PGD-AT's and DEAT's stand for SGD and DEAT too.
 _SGD, _DEAT = "#0072B2", "#D55E00"

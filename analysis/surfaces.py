@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pandas import DataFrame
 
-from analysis.cells import GROUP, measured
+from analysis.frames.cells import GROUP, measured
 
 
 @dataclass(frozen=True, eq=False)

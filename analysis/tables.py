@@ -11,16 +11,15 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from analysis.cells import GROUP, LEFT_OUT, Mode, best_cells, left_out_text, measured, several, varying
 from analysis.claim_tables import judged_lines
 from analysis.claims.ledger import ledger
 from analysis.claims.study import Study
 from analysis.estimates.correlations import METHODS, correlations
 from analysis.estimates.methods import comparison, slot_effects, without_cell
-from analysis.frame import SUPERSEDED, UNITS, axes
+from analysis.frames.cells import GROUP, LEFT_OUT, Mode, best_cells, left_out_text, measured, several, varying
+from analysis.frames.names import KEYS, UNITS, bounds, scale, short
+from analysis.frames.trials import SUPERSEDED, axes
 from analysis.method_tables import as_judged, effects_as_judged, methods_view
-from analysis.slots import KEYS
-from analysis.words import bounds, scale, short
 from trainers.fields import plural
 
 #: Accuracies of a trial that people compare, in percent.
@@ -36,7 +35,7 @@ def trials_table(frame: DataFrame) -> Table:
     """One line a trial: outcome, preset, the axes that vary, seed, epochs, accuracies in percent and seconds.
 
     Args:
-        frame: trials, as `analysis.frame.load_trials` or `analysis.settings.with_settings` gives them.
+        frame: trials, as `analysis.frames.trials.load_trials` or `analysis.settings.with_settings` gives them.
     """
     told = ["preset"] if "preset" in frame else []
     names = ["trial_id", "outcome", *told, *varying(frame), "seed", "epochs", *SHOWN, "seconds"]

@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 from pandas import DataFrame, concat
 
 from analysis import dynamics_plans, paper, paper_tables
-from analysis.budgets import one_budget
-from analysis.cells import GROUP, best_trials, measured
 from analysis.estimates.differences import differences, paired_difference
 from analysis.estimates.methods import ROBUST
+from analysis.frames.cells import GROUP, best_trials, measured, one_budget
 from analysis.plans import Data
 
 Ids = Iterable[str]

@@ -13,11 +13,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from analysis.arithmetic import in_words
-from analysis.cells import several
-from analysis.frame import load_epochs
+from analysis.frames.arithmetic import in_words
+from analysis.frames.cells import several
+from analysis.frames.names import brief
+from analysis.frames.trials import load_epochs
 from analysis.settings import presets
-from analysis.words import brief
 from trainers.fields import plural
 from trainers.record import METRICS, only_trial, read
 
@@ -32,7 +32,7 @@ def epochs_table(frame: DataFrame) -> Table:
     """One line an epoch; the trial's id in front where there are several.
 
     Args:
-        frame: epochs, as `analysis.frame.load_epochs` gives them.
+        frame: epochs, as `analysis.frames.trials.load_epochs` gives them.
     """
     names = [*(["trial_id"] if several(frame["trial_id"]) else []), *SHOWN]
     table = Table(box=None, caption="accuracies in %, losses in nats, seconds of training")

@@ -94,7 +94,7 @@ LAYOUTS = (
 
 
 def trials(columns: dict[str, Any]) -> DataFrame:
-    """A frame as `analysis.frame` gives it, of one network and method unless told."""
+    """A frame as `analysis.frames.trials` gives it, of one network and method unless told."""
     n = len(columns["y"])
     known = {"trial_id": np.arange(n).astype(str), "outcome": "completed", "method": "PGD-AT", "seed": 0}
     known |= {"model.name": "net", "optimizer.name": "sgd", "optimizer.lr": 0.1, "batch_size": 128}

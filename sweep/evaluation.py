@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.progress import Progress as Bar
 
-from analysis.evaluations import (
+from analysis.frames.evaluations import (
     PARAMETERS,
     Key,
     attack_name,

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from analysis.cells import LEFT_OUT, best_trials, left_out_text, nothing_completed
-from analysis.evaluations import Key, by_key, disjoint, key
-from analysis.frame import load_trials
+from analysis.frames.cells import LEFT_OUT, best_trials, left_out_text, nothing_completed
+from analysis.frames.evaluations import Key, by_key, disjoint, key
+from analysis.frames.trials import load_trials
 from sweep.config import SweepConfig
 from sweep.progress import Progress
 from sweep.space import nested
@@ -24,7 +24,7 @@ from trainers.record import only_trial
 
 Records: TypeAlias = Sequence[Mapping[str, Any]]
 Done: TypeAlias = Mapping[Key, Sequence[Mapping[str, Any]]]
-"""The evaluation records of a run, by `analysis.evaluations.by_key`."""
+"""The evaluation records of a run, by `analysis.frames.evaluations.by_key`."""
 
 #: Images in a chunk: what a killed evaluation loses at most, and what runs in parallel. On a GPU a chunk of the two
 #: slow attacks takes minutes, of the others seconds.
@@ -67,7 +67,7 @@ class Evaluation:
     split: Literal["test", "val"]
     asked: int
     left_out: int = 0
-    """Cells that were no candidates when validation chose the trial's: `analysis.cells.best_cells`."""
+    """Cells that were no candidates when validation chose the trial's: `analysis.frames.cells.best_cells`."""
 
     def named(self) -> dict[str, Any]:
         """The keys of its records that tell it from other evaluations, and how many images are asked for."""

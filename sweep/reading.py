@@ -86,8 +86,9 @@ def _study(command: Any) -> Any:
 @_output
 def results(directory: Path, epochs: bool, evaluations: bool, form: str | None, output: Path | None) -> None:
     """Show the trials' numbers, or write them as a file."""
-    from analysis import arithmetic, frame, tables, views
-    from analysis.evaluations import evaluations_table, load_evaluations
+    from analysis import tables, views
+    from analysis.frames import arithmetic, trials
+    from analysis.frames.evaluations import evaluations_table, load_evaluations
     from analysis.settings import with_settings
     from sweep.screen import print_whole, say
     from trainers.errors import UserError
@@ -95,7 +96,7 @@ def results(directory: Path, epochs: bool, evaluations: bool, form: str | None, 
 
     if epochs and evaluations:
         raise UserError("--epochs: and --evaluations are two tables; leave one of the two out")
-    load = load_evaluations if evaluations else frame.load_epochs if epochs else frame.load_trials
+    load = load_evaluations if evaluations else trials.load_epochs if epochs else trials.load_trials
     form = _format(form, output, _FORMATS)
     rows = with_settings(load(directory), read(directory))
     if form != "table":
@@ -126,7 +127,7 @@ def results(directory: Path, epochs: bool, evaluations: bool, form: str | None, 
 def figures(directory: Path | None, published: bool, output: Path | None, check: bool, metric: str) -> None:
     """Draw figures and tables, the paper's among them, each with the numbers behind it."""
     from analysis import figures as drawing
-    from analysis.budgets import left_out_text
+    from analysis.frames.cells import trials_left_out
     from analysis.manifest import SAME
     from analysis.plotted import BY_VAL_ROBUST, ChosenBy
 
@@ -143,7 +144,7 @@ def figures(directory: Path | None, published: bool, output: Path | None, check:
     for name, reason in drawn.skipped.items():
         click.echo(f"not drawn: {name}: {reason}", err=True)
     if drawn.left_out:
-        click.echo(f"not pooled with the others: {left_out_text(drawn.left_out)}", err=True)
+        click.echo(f"not pooled with the others: {trials_left_out(drawn.left_out)}", err=True)
 
 
 @click.command()
@@ -261,7 +262,7 @@ COMMANDS = (results, methods, ratio, claims, figures, show)
 
 
 def _refuse_both_studies(command: str, directory: Path | None, published: bool, metric: str) -> None:
-    from analysis.published import refuse_other
+    from analysis.frames.published import refuse_other
     from trainers.errors import UserError
 
     if (directory is None) == (not published):

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pandas import DataFrame
 
-from analysis.cells import Mode, codes, measured
 from analysis.claims.evidence import Evidence
-from analysis.frame import axes
+from analysis.frames.cells import Mode, codes, measured
+from analysis.frames.trials import axes
 
 Replicate = Literal["seed", "cell", "network"]
 

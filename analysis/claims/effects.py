@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pandas import DataFrame, Series
 
-from analysis.cells import best_cells, candidate_cells, codes, enough_seeds, several
 from analysis.claims.blocks import (
     BEGAN,
     EPOCH_SECONDS,
@@ -29,9 +28,9 @@ from analysis.claims.blocks import (
 )
 from analysis.claims.evidence import of_range, of_regression, of_values
 from analysis.estimates.designs import Layout, degree_of
-from analysis.frame import axes
-from analysis.slots import named
-from analysis.words import short
+from analysis.frames.cells import best_cells, candidate_cells, codes, enough_seeds, several
+from analysis.frames.names import named, short
+from analysis.frames.trials import axes
 
 Array = NDArray[np.float64]
 
@@ -134,7 +133,7 @@ def own_best(trials: DataFrame, options: Options) -> Effect | NotMeasured:
 def choosing_seeds(trials: DataFrame) -> frozenset[int]:
     """The seeds in which the most cells were wanted: by design, whatever became of the trials.
 
-    Cells that were wanted with fewer than `analysis.cells.enough_seeds` do not count: no best one is chosen of them.
+    Cells that were wanted with fewer than `analysis.frames.cells.enough_seeds` do not count: no best one is chosen of them.
 
     Args:
         trials: of one network, of any outcome.
@@ -409,7 +408,7 @@ def _not_yet_the_ratio(trials: DataFrame) -> str:
 
 
 def _in_cells(trials: DataFrame, cells: DataFrame) -> DataFrame:
-    """The trials of these rows of `analysis.cells.candidate_cells` or `best_cells`."""
+    """The trials of these rows of `analysis.frames.cells.candidate_cells` or `best_cells`."""
     return trials[np.isin(codes(trials, axes(trials)), cells.index)]
 
 

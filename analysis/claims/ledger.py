@@ -19,8 +19,6 @@ import numpy as np
 import pandas as pd
 from pandas import DataFrame
 
-from analysis.budgets import one_budget, same_budget
-from analysis.cells import Mode
 from analysis.claims import effects
 from analysis.claims.blocks import ROBUST, Effect, NotMeasured, Options, published_settings
 from analysis.claims.evidence import MOST_FURTHER, Evidence, of_values
@@ -28,7 +26,8 @@ from analysis.claims.questions import QUESTIONS, Question, Region, Unit, questio
 from analysis.claims.study import Study
 from analysis.estimates.intervals import holm
 from analysis.estimates.ranges import clipped, possible_difference
-from analysis.words import short
+from analysis.frames.cells import Mode, one_budget, same_budget
+from analysis.frames.names import short
 
 Verdict = Literal["supported", "contradicted", "undecided", "not measured"]
 

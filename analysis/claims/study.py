@@ -13,7 +13,7 @@ from pandas import DataFrame
 
 from analysis.claims.blocks import BEGAN, EPOCH_SECONDS, OWN
 from analysis.claims.effects import matched_controls
-from analysis.frame import epochs_of, trials_of
+from analysis.frames.trials import epochs_of, trials_of
 from trainers.errors import UserError
 from trainers.record import read
 
@@ -81,7 +81,7 @@ def with_decay(trials: DataFrame, records: Iterable[Mapping[str, Any]]) -> DataF
     NaN where the trial's optimizer does not read the setting, or its record lacks it.
 
     Args:
-        trials: as `analysis.frame.trials_of` gives them.
+        trials: as `analysis.frames.trials.trials_of` gives them.
         records: those that they are of.
     """
     optimizers = {
@@ -105,7 +105,7 @@ def trained_elsewhere(records: Iterable[Mapping[str, Any]], claim: str) -> froze
 
 def published() -> Study:
     """The published study: one value a point, no seeds, no times."""
-    from analysis import published as study
+    from analysis.frames import published as study
 
     return Study(study.load_trials(), published=True)
 

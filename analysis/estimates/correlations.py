@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 from pandas import DataFrame
 from scipy import stats
 
-from analysis.budgets import one_budget
-from analysis.cells import GROUP, codes, measured, several
 from analysis.estimates.resampling import COEFFICIENTS, resampled
-from analysis.frame import axes
-from analysis.slots import named
+from analysis.frames.cells import GROUP, codes, measured, one_budget, several
+from analysis.frames.names import named
+from analysis.frames.trials import axes
 from trainers.fields import plural
 
 Method = Literal["pearson", "spearman", "kendall"]
@@ -91,7 +90,7 @@ def correlation(
     above 0.9 falls a little as seeds are added (more ties in x), which costs Kendall's interval there.
 
     Args:
-        frame: trials, as `analysis.frame.load_trials` gives them.
+        frame: trials, as `analysis.frames.trials.load_trials` gives them.
         x: a hyperparameter's column.
         y: a metric's column.
         method: pearson, spearman or kendall (tau-b).
@@ -129,7 +128,7 @@ def correlations(
     """Every correlation of `y` worth a line: models x methods x predictors x coefficients.
 
     Models are never pooled; nor are methods, but for `all` where they differ in the optimizer alone. A
-    predictor that is constant in a group has no line there. Mixed budgets are matched (`analysis.budgets`). There
+    predictor that is constant in a group has no line there. Mixed budgets are matched (`analysis.frames.cells`). There
     is no p: they describe these trials, and the ledger tests.
 
     Returns:

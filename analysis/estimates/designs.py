@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from pandas import DataFrame
 from scipy import stats
 
-from analysis.cells import GROUP, codes, several, varying
 from analysis.estimates.intervals import NO_SPREAD, Estimate, t_interval
-from analysis.words import short
+from analysis.frames.cells import GROUP, codes, several, varying
+from analysis.frames.names import short
 from trainers.fields import plural
 
 Array = NDArray[np.float64]
@@ -195,7 +195,7 @@ def ratio_groups(trials: DataFrame) -> list[tuple[dict[str, Any], DataFrame]]:
     """The trials that may stand in one model: of one network, one method and one setting of every other axis.
 
     Args:
-        trials: as `analysis.frame.load_trials` gives them.
+        trials: as `analysis.frames.trials.load_trials` gives them.
 
     Returns:
         model.name, method and the other axes that vary within the method, with the group's trials.

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from pandas import DataFrame
 from scipy import stats
 
-from analysis.cells import codes, measured
 from analysis.estimates.intervals import t_interval, t_test
 from analysis.estimates.ranges import clipped, possible_difference
-from analysis.frame import axes
+from analysis.frames.cells import codes, measured
+from analysis.frames.trials import axes
 
 _COMPARED = ("treatment_mean", "control_mean", "difference", "low", "high", "p_value")
 
@@ -72,7 +72,7 @@ def paired_difference(
     and near normal. A sole comparison gives its test over seeds. Differences without any spread have no test.
 
     Args:
-        frame: trials, as `analysis.frame.load_trials` gives them.
+        frame: trials, as `analysis.frames.trials.load_trials` gives them.
         y: a metric's column.
         factor: the axis whose values are compared.
         treatment: the value whose gain is asked for.

@@ -11,14 +11,13 @@ import numpy as np
 import pandas as pd
 from pandas import DataFrame
 
-from analysis.cells import LEFT_OUT, Mode, best_trials, codes, conditions, measured, varying
 from analysis.estimates.differences import optimizer_contrast
 from analysis.estimates.intervals import NO_ESTIMATE, Estimate, holm, t_test
 from analysis.estimates.ranges import clipped, possible_difference
 from analysis.estimates.seed_table import SeedTable
-from analysis.frame import axes
-from analysis.slots import BASELINE, KEYS, S2O, Slots, word
-from analysis.words import short
+from analysis.frames.cells import LEFT_OUT, Mode, best_trials, codes, conditions, measured, varying
+from analysis.frames.names import BASELINE, KEYS, S2O, Slots, short, word
+from analysis.frames.trials import axes
 from trainers.errors import UserError, suggestion
 
 Verdict = Literal["baseline", "better", "worse", "undecided", "n/a"]
@@ -139,7 +138,7 @@ def comparison(
     the cell: where it was made among several by the same seeds, there is no p and no verdict (`SELF_CHOSEN`).
 
     Args:
-        frame: trials, as `analysis.frame.load_trials` gives them.
+        frame: trials, as `analysis.frames.trials.load_trials` gives them.
         baseline: a method's name; none: PGD-AT, if it is there.
         by: axes that tell methods apart too, as in `DEAT, k1 0`, and are no nuisance then: for a question about one
             method's own settings, such as the controls of DEAT's gain.
@@ -190,7 +189,7 @@ def slot_effects(
     rarer. Where the pairs' methods do not all have the same seeds, there is no interval.
 
     Args:
-        frame: trials, as `analysis.frame.load_trials` gives them.
+        frame: trials, as `analysis.frames.trials.load_trials` gives them.
         y: a metric's column.
         choosers: as in `comparison`.
         metric: as in `comparison`.
@@ -198,7 +197,7 @@ def slot_effects(
         confidence: as in `comparison`.
 
     Returns:
-        by model; in it by slot, in the order of `analysis.slots.KEYS`. Effects without a pair are left out.
+        by model; in it by slot, in the order of `analysis.frames.names.KEYS`. Effects without a pair are left out.
     """
     found: list[SlotEffect] = []
     for identity, part, best in _tasks(frame, f"last_{metric}", mode, choosers):
@@ -324,7 +323,7 @@ def _without_verdict(row: MethodResult, base: str | None, rows: Sequence[MethodR
 
 
 def without_cell(trials: DataFrame, chooser: str) -> str:
-    """Why no cell of a method's trials could be chosen (`analysis.cells.best_cells`)."""
+    """Why no cell of a method's trials could be chosen (`analysis.frames.cells.best_cells`)."""
     counts = trials["outcome"].value_counts()
     if not counts.get("completed", 0):
         return f"no trial completed: {', '.join(f'{n} {name}' for name, n in counts.items())}"

@@ -29,8 +29,6 @@ from numpy.typing import NDArray
 from pandas import DataFrame
 from scipy import stats
 
-from analysis.budgets import one_budget
-from analysis.cells import GROUP, measured
 from analysis.estimates.designs import (
     MODELS,
     Layout,
@@ -45,6 +43,7 @@ from analysis.estimates.designs import (
 )
 from analysis.estimates.intervals import Estimate, holm
 from analysis.estimates.mixed_models import random_intercept
+from analysis.frames.cells import GROUP, measured, one_budget
 
 Array = NDArray[np.float64]
 
@@ -116,7 +115,7 @@ def ratio_comparisons(
     """The nested models of every group of `ratio_groups`; Holm's p over all their tests together.
 
     Args:
-        trials: as `analysis.frame.load_trials` gives them; `analysis.budgets.one_budget` is taken of them.
+        trials: as `analysis.frames.trials.load_trials` gives them; `analysis.frames.cells.one_budget` is taken of them.
         y: a metric's column.
         confidence: of the intervals, in (0, 1).
 

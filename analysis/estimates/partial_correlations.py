@@ -10,13 +10,12 @@ from numpy.typing import NDArray
 from pandas import DataFrame
 from scipy import stats
 
-from analysis.budgets import one_budget
-from analysis.cells import codes, measured, several
 from analysis.estimates.correlations import FEWEST_FREEDOM, FEWEST_LEVELS
 from analysis.estimates.designs import RATIO, ratio_groups
 from analysis.estimates.intervals import holm
 from analysis.estimates.resampling import COEFFICIENTS, Array, resampled
-from analysis.frame import axes
+from analysis.frames.cells import codes, measured, one_budget, several
+from analysis.frames.trials import axes
 
 Kind = Literal["pearson", "spearman"]
 KINDS: tuple[Kind, ...] = ("pearson", "spearman")
@@ -73,7 +72,7 @@ def partial_correlations(
     cells: where these depart from the trend by more than their seeds do, an interval may exclude 0 and p be large.
 
     Args:
-        trials: as `analysis.frame.load_trials` gives them; `analysis.budgets.one_budget` is taken of them.
+        trials: as `analysis.frames.trials.load_trials` gives them; `analysis.frames.cells.one_budget` is taken of them.
         y: a metric's column.
         confidence: of each interval, in (0, 1).
         resamples: bootstrap resamples.

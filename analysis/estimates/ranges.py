@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from analysis.frame import UNITS
+from analysis.frames.names import UNITS
 
 #: By unit: an accuracy is a share of the images, a cross-entropy is not negative.
 _POSSIBLE = {"fraction": (0.0, 1.0), "nat": (0.0, np.inf)}

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 from pandas import DataFrame
 
-from analysis.cells import measured
 from analysis.estimates.differences import compared
 from analysis.estimates.intervals import Estimate, difference_error, equal_variance, mean_error, t_interval, t_test
 from analysis.estimates.ranges import clipped, possible, possible_difference
+from analysis.frames.cells import measured
 
 #: Below this p of one variance for all methods, none is assumed.
 _UNEQUAL = 0.05

@@ -11,10 +11,10 @@ from pandas import DataFrame
 from scipy import stats
 from scipy.interpolate import PchipInterpolator
 
-from analysis.cells import measured
 from analysis.estimates.correlations import FEWEST_FREEDOM, FEWEST_TRIALS
 from analysis.estimates.ranges import clipped, possible_difference
 from analysis.estimates.resampling import resampled
+from analysis.frames.cells import measured
 
 Array = NDArray[np.float64]
 
@@ -137,7 +137,7 @@ def shift(
     being joined too straight. At 12 learning rates of one trial most intervals are withheld.
 
     Args:
-        frame: trials of one network, one batch size and one setting, as `analysis.frame.load_trials` gives them.
+        frame: trials of one network, one batch size and one setting, as `analysis.frames.trials.load_trials` gives them.
         y: a metric's column.
         treatment: the method whose learning rates are multiplied.
         control: the method that is joined to a curve, of all its learning rates.

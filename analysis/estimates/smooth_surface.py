@@ -25,10 +25,9 @@ from numpy.typing import NDArray
 from pandas import DataFrame
 from scipy import linalg, spatial
 
-from analysis.budgets import one_budget
-from analysis.cells import cell_means, codes, measured
 from analysis.estimates.designs import BATCH, LR, ratio_groups
 from analysis.estimates.intervals import NO_ESTIMATE, Estimate
+from analysis.frames.cells import cell_means, codes, measured, one_budget
 from trainers.fields import plural
 
 Array = NDArray[np.float64]
@@ -158,7 +157,7 @@ def smooth_surfaces(
     """The surface of every group of `analysis.estimates.designs.ratio_groups`.
 
     Args:
-        trials: as `analysis.frame.load_trials` gives them; `analysis.budgets.one_budget` is taken of them.
+        trials: as `analysis.frames.trials.load_trials` gives them; `analysis.frames.cells.one_budget` is taken of them.
         y: a metric's column.
         confidence: of the angle's interval, in (0, 1).
         side: places along each side of the grid.

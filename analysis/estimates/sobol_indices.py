@@ -18,9 +18,8 @@ from pandas import DataFrame
 from pandas.api.types import is_numeric_dtype
 from scipy import stats
 
-from analysis.budgets import one_budget, same_budget
-from analysis.cells import GROUP, codes, measured, varying
 from analysis.estimates.intervals import Estimate
+from analysis.frames.cells import GROUP, codes, measured, one_budget, same_budget, varying
 from trainers.fields import plural
 
 Array = NDArray[np.float64]
@@ -94,7 +93,7 @@ def decompositions(
     noise, 83 designs), and there is none: its bounds are NaN.
 
     Args:
-        trials: as `analysis.frame.load_trials` gives them; `analysis.budgets.one_budget` is taken of them.
+        trials: as `analysis.frames.trials.load_trials` gives them; `analysis.frames.cells.one_budget` is taken of them.
         y: a metric's column.
         confidence: of each interval, in (0, 1).
         resamples: bootstrap resamples.

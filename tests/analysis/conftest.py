@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 from pandas import DataFrame
 
-from analysis.frame import axes, load_trials
-from analysis.slots import Slots
+from analysis.frames.names import Slots
+from analysis.frames.trials import axes, load_trials
 from trainers.record import METRICS, EpochRecord, OutcomeRecord, RecordFile
 
 Point = Mapping[str, Any]

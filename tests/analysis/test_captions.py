@@ -11,9 +11,9 @@ from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from pandas import DataFrame
 
-from analysis import words
 from analysis.estimates.methods import comparison
 from analysis.figures import load, products
+from analysis.frames import names
 from analysis.method_tables import notes
 
 #: Figures whose captions speak of bands or bars.
@@ -67,4 +67,4 @@ def test_the_methods_table_speaks_of_brackets_where_there_are_any(run: Any) -> N
 
 
 def test_examples_hold() -> None:
-    assert doctest.testmod(words).failed == 0
+    assert doctest.testmod(names).failed == 0

@@ -10,7 +10,7 @@ from analysis import dots, dynamics_plans, figures, panels, plotted, ratio_plans
 from analysis.estimates.correlations import correlation
 from analysis.estimates.intervals import line
 from analysis.figures import PLANS, Data, draw, load, products
-from analysis.frame import load_epochs, load_trials
+from analysis.frames.trials import load_epochs, load_trials
 from analysis.styles import looks
 from sweep.cli import main
 from trainers.errors import UserError

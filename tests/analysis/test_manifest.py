@@ -14,7 +14,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from analysis import figures, manifest
-from analysis.frame import load_trials
+from analysis.frames.trials import load_trials
 from analysis.paper import published_data
 from analysis.plans import Product
 from trainers.errors import UserError

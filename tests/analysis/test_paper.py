@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from analysis import figures, paper, paper_plans, published
+from analysis import figures, paper, paper_plans
+from analysis.frames import published
 from analysis.plans import OWN, PUBLISHED, Data
 
 

@@ -12,8 +12,9 @@ import pytest
 from pandas import DataFrame
 from scipy import stats
 
-from analysis import figures, paper, paper_plans, paper_tables, published
+from analysis import figures, paper, paper_plans, paper_tables
 from analysis.estimates.correlations import METHODS
+from analysis.frames import published
 from analysis.plans import Data
 
 NAMES = [table.name for table in paper_plans.TABLES]

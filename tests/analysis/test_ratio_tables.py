@@ -11,11 +11,11 @@ import pytest
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from analysis import published
 from analysis.claim_tables import answer
 from analysis.claims import study as claim_study
 from analysis.claims.ledger import ledger
 from analysis.claims.study import Study
+from analysis.frames import published
 from analysis.plans import Data
 from analysis.ratio_plans import PLANS
 from analysis.ratio_tables import ratio_answers, ratio_models_view, ratio_text, statements, tables

@@ -7,9 +7,9 @@ from analysis.claim_tables import answer
 from analysis.claims.ledger import ledger
 from analysis.claims.study import Study, load
 from analysis.estimates.correlations import correlations
-from analysis.frame import load_trials
+from analysis.frames.names import label
+from analysis.frames.trials import load_trials
 from analysis.tables import correlation_table, summary, trials_table
-from analysis.words import label
 from trainers.fields import parse_number
 
 

@@ -19,7 +19,7 @@ import pytest
 import yaml
 from rich.console import Console
 
-from analysis.frame import load_epochs, load_trials
+from analysis.frames.trials import load_epochs, load_trials
 from sweep import runner
 from sweep.config import SweepConfig, load
 

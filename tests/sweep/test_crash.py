@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from analysis.frame import load_trials
+from analysis.frames.trials import load_trials
 from sweep.config import load
 from trainers.record import FINISHED, read
 

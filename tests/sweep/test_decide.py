@@ -19,7 +19,7 @@ from analysis.claims.effects import not_weight_decay
 from analysis.claims.ledger import Claim, ledger
 from analysis.claims.questions import NAMES
 from analysis.claims.study import Study, load, study_of
-from analysis.frame import load_trials
+from analysis.frames.trials import load_trials
 from sweep import decide as module
 from sweep import ray_connection, ray_tune
 from sweep.config import ResourcesConfig, SweepConfig

@@ -18,8 +18,8 @@ import yaml
 from click.testing import CliRunner, Result
 from rich.console import Console
 
-from analysis import evaluations
-from analysis.frame import load_epochs
+from analysis.frames import evaluations
+from analysis.frames.trials import load_epochs
 from sweep import cli, evaluation_plan, runner
 from sweep.config import load
 from sweep.evaluation import evaluate

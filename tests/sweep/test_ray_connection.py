@@ -19,7 +19,7 @@ from rich.console import Console
 import analysis
 import sweep
 import trainers
-from analysis.frame import load_trials
+from analysis.frames.trials import load_trials
 from sweep import ray_connection
 from sweep.ray_connection import ENVIRONMENT, connected
 from sweep.signals import Interrupted, Interrupts

@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from analysis.frame import load_trials
+from analysis.frames.trials import load_trials
 from sweep import ray_tune
 from sweep.config import ResourcesConfig, SweepConfig
 from trainers.config import TrialConfig

@@ -15,7 +15,7 @@ import pytest
 import ray
 import torch
 
-from analysis.frame import load_epochs, load_trials
+from analysis.frames.trials import load_epochs, load_trials
 from sweep import runner
 from sweep.config import SweepConfig, load
 from sweep.progress import Progress

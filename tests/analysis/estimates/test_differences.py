@@ -5,7 +5,7 @@ from scipy import stats
 
 from analysis.estimates.differences import compared, differences, paired_difference
 from analysis.estimates.intervals import t_test
-from analysis.frame import load_trials
+from analysis.frames.trials import load_trials
 
 
 def rows(optimizer, values, lr=0.1, **more):

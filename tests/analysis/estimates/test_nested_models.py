@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis import published
 from analysis.estimates.designs import Layout, degree_of, f_test, held_out_errors, jackknife_difference, ratio_groups
 from analysis.estimates.nested_models import ratio_comparisons
+from analysis.frames import published
 
 GRID = ([0.05, 0.1, 0.2], [32, 64, 128])
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis import published
 from analysis.estimates.partial_correlations import partial, partial_correlations
 from analysis.estimates.resampling import COEFFICIENTS, resampled
+from analysis.frames import published
 
 
 def sweep(frame_of, rng, own=1.0, through=0.0, seeds=3, grid=(0.01, 0.03, 0.1, 0.3)):

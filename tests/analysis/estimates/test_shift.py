@@ -10,9 +10,9 @@ from pandas import DataFrame
 from scipy import stats
 from scipy.interpolate import PchipInterpolator
 
-from analysis import published
 from analysis.estimates.resampling import resampled
 from analysis.estimates.shift import FURTHEST, _vertex, shift
+from analysis.frames import published
 
 
 def curves(

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scipy import linalg
 
-from analysis import published
 from analysis.estimates import smooth_surface
 from analysis.estimates.smooth_surface import _walk, axial_median, fit_process, ratio_angles, smooth_surfaces
+from analysis.frames import published
 
 LRS = [0.01, 0.03, 0.1, 0.3]
 BATCHES = [16, 32, 64, 128]

@@ -2,7 +2,7 @@ import itertools
 
 import pytest
 
-from analysis.slots import KEYS, Slots, named
+from analysis.frames.names import KEYS, Slots, named
 
 ALL = [
     Slots(*values)

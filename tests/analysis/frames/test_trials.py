@@ -5,10 +5,10 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from analysis.budgets import one_budget, same_budget
-from analysis.cells import cell_means, conditions
 from analysis.estimates.correlations import correlations
-from analysis.frame import UNITS, axes, epochs_of, load_epochs, load_trials, trials_of
+from analysis.frames.cells import cell_means, conditions, one_budget, same_budget
+from analysis.frames.names import UNITS
+from analysis.frames.trials import axes, epochs_of, load_epochs, load_trials, trials_of
 from sweep.progress import Progress
 from trainers.errors import UserError
 from trainers.record import FINISHED, METRICS, EpochRecord, read
@@ -345,7 +345,7 @@ def test_folder_without_records_is_a_user_error(tmp_path):
 
 def test_frame_imports_neither_scipy_nor_matplotlib_nor_torch():
     code = (
-        "import sys, analysis.frame;"
+        "import sys, analysis.frames.trials;"
         "print([m for m in ('torch', 'ray', 'optuna', 'matplotlib', 'scipy.stats') if m in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

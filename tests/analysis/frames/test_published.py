@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from pandas import DataFrame
 
-from analysis import published
 from analysis.estimates.correlations import METHODS, correlation
 from analysis.estimates.differences import differences
-from analysis.frame import axes
+from analysis.frames import published
+from analysis.frames.trials import axes
 
 
 @pytest.fixture(scope="module")

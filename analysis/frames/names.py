@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from analysis.frame import UNITS
 from trainers.fields import number_text
+from trainers.record import METRICS
 
 #: Characters of a value that a picture shows in full.
 _ROOM = 8
@@ -23,6 +24,107 @@ _WORDS = {
     "last": "last epoch",
     "best": "best epoch by validation",
     "val": "validation",
+}
+
+
+def _metric_units() -> dict[str, str]:
+    units = {metric: "nat" if metric.endswith("loss") else "fraction" for metric in METRICS}
+    return units | {f"{which}_{metric}": units[metric] for which in ("last", "best") for metric in METRICS}
+
+
+#: Unit of every numeric column of both frames; `1`: a pure number. A column that is not here has none.
+UNITS: dict[str, str] = {
+    "optimizer.lr": "1",
+    "batch_size": "images",
+    "lr_batch_ratio": "1/image",
+    "optimizer.momentum": "1",
+    "optimizer.weight_decay": "1",
+    "optimizer.k1": "1",
+    "optimizer.k2": "1",
+    "objective.beta": "1",
+    "objective.s2o.weight": "1",
+    "objective.s2o.rho": "1",
+    "weights.gamma": "1",
+    "attack.radius": "pixel units",
+    "attack.step_size": "pixel units",
+    "attack.steps": "steps",
+    "planned_epochs": "epochs",
+    "epochs": "epochs",
+    "best_epoch": "epochs",
+    "epoch": "epochs",
+    "lr": "1",
+    **_metric_units(),
+    "seconds": "s",
+    "evaluation_seconds": "s",
+    "checkpoint_seconds": "s",
+    "preparing_seconds": "s",
+    "samples_per_second": "images/s",
+    "peak_memory_bytes": "B",
+    "attempts": "starts",
+}
+
+_OBJECTIVES = {"pgd_at": "PGD-AT", "trades": "TRADES", "mart": "MART", "avmixup": "AVmixup"}
+
+_OTHERS = {"awp": "AWP", "sgd": "SGD", "deat": "DEAT"}
+
+#: The method that others are compared with, unless another is named.
+BASELINE = "PGD-AT"
+
+S2O = "objective.s2o.enabled"
+
+#: The key of each slot in a trial's config, in the order of `Slots`.
+KEYS: tuple[str, ...] = ("objective.name", S2O, "weights.name", "optimizer.name")
+
+#: The parts of a config in which a key belongs to the slot's choice and means nothing to others.
+PARTS = ("objective.", "weights.", "optimizer.")
+
+
+def word(value: Any) -> str:
+    """How a slot's value is written; one that has no name of its own stands for itself.
+
+    >>> word("avmixup"), word("deat"), word("natural")
+    ('AVmixup', 'DEAT', 'natural')
+    """
+    return _OBJECTIVES.get(str(value)) or _OTHERS.get(str(value), str(value))
+
+
+class Slots(NamedTuple):
+    """What is chosen in each slot; the defaults are what a record that lacks the key was trained with."""
+
+    objective: str = "pgd_at"
+    s2o: bool = False
+    weights: str = "none"
+    optimizer: str = "sgd"
+
+    @property
+    def method(self) -> str:
+        """The method's name, as the papers write it: `TRADES-AWP` [AWP, Table 2], `TRADES+S2O` [S2O, Table 1].
+
+        The optimizer follows after a comma, SGD being understood; PGD-AT under DEAT alone is the paper's DEAT.
+
+        >>> Slots().method, Slots(optimizer="deat").method, Slots("trades", True, "awp", "deat").method
+        ('PGD-AT', 'DEAT', 'TRADES-AWP+S2O, DEAT')
+        """
+        if self == Slots(optimizer="deat"):
+            return "DEAT"
+        return self.family if self.optimizer == "sgd" else f"{self.family}, {word(self.optimizer)}"
+
+    @property
+    def family(self) -> str:
+        """The method without its optimizer: `TRADES-AWP+S2O`."""
+        return word(self.objective) + self.modification
+
+    @property
+    def modification(self) -> str:
+        """What is done to the objective: `-AWP+S2O`, nothing for the plain one."""
+        return ("" if self.weights == "none" else f"-{word(self.weights)}") + ("+S2O" if self.s2o else "")
+
+
+_CHOICES = {
+    slots.method: slots
+    for slots in itertools.starmap(
+        Slots, itertools.product(("natural", *_OBJECTIVES), (False, True), ("none", "awp"), ("sgd", "deat"))
+    )
 }
 
 
@@ -111,3 +213,12 @@ def _metric(column: str) -> str:
     parts = [_WORDS.get(part, part) for part in name.split("_")]
     accuracy = [] if UNITS.get(column) != "fraction" else ["accuracy"]
     return " ".join([*parts, *accuracy]) + when
+
+
+def named(method: str) -> Slots:
+    """The choice that a method's name means; a name of no known choice is an objective of its own.
+
+    >>> named("MART+S2O, DEAT")
+    Slots(objective='mart', s2o=True, weights='none', optimizer='deat')
+    """
+    return _CHOICES.get(method, Slots(method))

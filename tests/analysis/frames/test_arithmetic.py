@@ -1,7 +1,7 @@
 """How a trial was computed is a column, and a line where that differs unasked."""
 
-from analysis.arithmetic import warning
-from analysis.frame import load_trials
+from analysis.frames.arithmetic import warning
+from analysis.frames.trials import load_trials
 
 ON_CPU = {
     "precision": "fp32",

@@ -13,9 +13,9 @@ from pandas import DataFrame
 from rich.table import Table
 from rich.text import Text
 
-from analysis.cells import several, varying
-from analysis.frame import axes, load_trials
-from analysis.words import short
+from analysis.frames.cells import several, varying
+from analysis.frames.names import short
+from analysis.frames.trials import axes, load_trials
 from trainers.record import read
 
 #: From the weakest to the strongest, and what they are called; `trainers.ladder` runs them.
@@ -42,7 +42,7 @@ def load_evaluations(directory: Path, level: float = 0.95) -> DataFrame:
         level: of the interval.
 
     Returns:
-        trial_id, method, seed, the axes and lr_batch_ratio as in `analysis.frame.load_trials`; weights (last or
+        trial_id, method, seed, the axes and lr_batch_ratio as in `analysis.frames.trials.load_trials`; weights (last or
         best), averaged, attack, norm, radius and step_size (pixel units), steps, restarts, start, split; images
         evaluated, asked (images that the last command wanted of it), complete (whether all of those are there);
         clean_accuracy and robust_accuracy, fractions of the images, equal for the attack `clean`; low and high, the

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis.budgets import left_out_text, one_budget, same_budget
 from analysis.estimates.correlations import correlations
 from analysis.figures import draw
+from analysis.frames.cells import one_budget, same_budget, trials_left_out
 
 
 def rows(n, **values):
@@ -70,8 +70,8 @@ def test_an_empty_frame_stays_empty(frame_of):
 
 
 def test_the_text_names_every_reason():
-    assert left_out_text({"another budget": 4, "pruned": 1}) == "5 trials left out: 4 another budget, 1 pruned"
-    assert left_out_text({"pruned": 1}) == "1 trial left out: 1 pruned"
+    assert trials_left_out({"another budget": 4, "pruned": 1}) == "5 trials left out: 4 another budget, 1 pruned"
+    assert trials_left_out({"pruned": 1}) == "1 trial left out: 1 pruned"
 
 
 def test_of_the_same_budget_stay_trials_of_every_outcome(frame_of):

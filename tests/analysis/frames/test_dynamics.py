@@ -13,11 +13,12 @@ from pandas import DataFrame
 from scipy.linalg import solve_discrete_lyapunov
 from scipy.stats import kurtosis
 
-from analysis import dynamics, dynamics_plotted
-from analysis.dynamics import directions, gaussianity, lines, load_dynamics, noise_rate, stationary
+from analysis import dynamics_plotted
 from analysis.dynamics_plans import PLANS
 from analysis.estimates.intervals import interval
-from analysis.frame import load_epochs, load_trials
+from analysis.frames import dynamics
+from analysis.frames.dynamics import directions, gaussianity, lines, load_dynamics, noise_rate, stationary
+from analysis.frames.trials import load_epochs, load_trials
 from analysis.plans import Data
 from trainers.record import DynamicsRecord, RecordFile
 

@@ -1,4 +1,4 @@
-"""The published study as a run: its numbers in the frames of `analysis.frame`, so that whatever reads those reads them.
+"""The published study as a run: its numbers in the frames of `analysis.frames.trials`, so that whatever reads those reads them.
 
 Sun, Sinha, Zhang, "Enhance Diffusion to Improve Robust Generalization", KDD 2023 (arXiv 2306.02618). Which number is
 printed and which was read off a figure stands in published_numbers/PROVENANCE.md and in the column `source`.
@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from pandas import DataFrame
 
-from analysis.frame import epochs_of, trials_of
+from analysis.frames.trials import epochs_of, trials_of
 from trainers.config import TrialConfig
 from trainers.errors import UserError
 
@@ -67,14 +67,14 @@ def refuse_other(metric: str) -> None:
 
 
 def load_trials() -> DataFrame:
-    """One row a point of Figure 4: `analysis.frame.load_trials` of the published study.
+    """One row a point of Figure 4: `analysis.frames.trials.load_trials` of the published study.
 
     A row is the mean of `RUNS_A_POINT` runs, and stands as one completed trial of seed 0: an interval from these rows
     knows nothing of the seeds' noise. Of the metrics there is last_test_robust, and where Figure 2 or 5 shows the
     trial's curve, last_test_clean or last_train_robust too.
 
     Returns:
-        the columns of `analysis.frame.load_trials`, and `source` last.
+        the columns of `analysis.frames.trials.load_trials`, and `source` last.
     """
     frame = trials_of(_records())
     return frame.assign(outcome=_ENDED, seconds=np.nan, source="read off Figure 4")

@@ -3,11 +3,11 @@ import doctest
 import numpy as np
 import pytest
 
-from analysis import cells
-from analysis.cells import LEFT_OUT, best_cells, best_trials, cell_means, codes, varying
 from analysis.claims.ledger import ledger
 from analysis.claims.study import Study
 from analysis.estimates.methods import comparison
+from analysis.frames import cells
+from analysis.frames.cells import LEFT_OUT, best_cells, best_trials, cell_means, codes, varying
 from analysis.method_tables import notes
 from analysis.tables import best_lines
 

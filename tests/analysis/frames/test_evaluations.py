@@ -11,8 +11,8 @@ import pytest
 from rich.console import Console
 from scipy.stats import binomtest
 
-from analysis.evaluations import evaluations_table, load_evaluations, wilson
-from analysis.frame import axes, load_trials
+from analysis.frames.evaluations import evaluations_table, load_evaluations, wilson
+from analysis.frames.trials import axes, load_trials
 from trainers.record import RecordFile
 
 Write = Callable[..., None]

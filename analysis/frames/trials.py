@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pandas import DataFrame
 
-from analysis.arithmetic import in_words
-from analysis.slots import KEYS, PARTS, Slots
+from analysis.frames.arithmetic import in_words
+from analysis.frames.names import KEYS, PARTS, Slots
 from trainers.config import TrialConfig, leaves
 from trainers.record import FINISHED, METRICS, EpochRecord, finished, read, spent
 
@@ -52,43 +52,6 @@ _PROVENANCE = ("host", "device", "code_version")
 
 _EPOCH_FIELDS = {entry.name: entry.type == "str" for entry in fields(EpochRecord) if entry.name != "trial_id"}
 """Of an epoch's record: whether each is text; the others are numbers."""
-
-
-def _metric_units() -> dict[str, str]:
-    units = {metric: "nat" if metric.endswith("loss") else "fraction" for metric in METRICS}
-    return units | {f"{which}_{metric}": units[metric] for which in ("last", "best") for metric in METRICS}
-
-
-#: Unit of every numeric column of both frames; `1`: a pure number. A column that is not here has none.
-UNITS: dict[str, str] = {
-    "optimizer.lr": "1",
-    "batch_size": "images",
-    "lr_batch_ratio": "1/image",
-    "optimizer.momentum": "1",
-    "optimizer.weight_decay": "1",
-    "optimizer.k1": "1",
-    "optimizer.k2": "1",
-    "objective.beta": "1",
-    "objective.s2o.weight": "1",
-    "objective.s2o.rho": "1",
-    "weights.gamma": "1",
-    "attack.radius": "pixel units",
-    "attack.step_size": "pixel units",
-    "attack.steps": "steps",
-    "planned_epochs": "epochs",
-    "epochs": "epochs",
-    "best_epoch": "epochs",
-    "epoch": "epochs",
-    "lr": "1",
-    **_metric_units(),
-    "seconds": "s",
-    "evaluation_seconds": "s",
-    "checkpoint_seconds": "s",
-    "preparing_seconds": "s",
-    "samples_per_second": "images/s",
-    "peak_memory_bytes": "B",
-    "attempts": "starts",
-}
 
 
 @dataclass
@@ -172,7 +135,7 @@ def load_trials(directory: str | Path) -> DataFrame:
     Trials of several base configs in one directory are told apart: a key of the config in which any two trials
     differ (epochs, the data) is an axis too, though no config's space names it. What belongs to a method is
     one only if it differs within the method: `_OF_METHOD`, and a key within a slot's part
-    (`analysis.slots.PARTS`); or, of weight decay and momentum, among the methods of one optimizer. Which splits
+    (`analysis.frames.names.PARTS`); or, of weight decay and momentum, among the methods of one optimizer. Which splits
     are evaluated, how often, and how many images at a time is never one.
 
     Args:
@@ -182,7 +145,7 @@ def load_trials(directory: str | Path) -> DataFrame:
     one is listed, which was measured.
 
     Returns:
-        trial_id, outcome, reason; method, the name of the choice in the slots (`analysis.slots.Slots.method`;
+        trial_id, outcome, reason; method, the name of the choice in the slots (`analysis.frames.names.Slots.method`;
         a record that lacks a slot's key was trained with the slot's default); seed; the axes: `BASE_AXES`, then
         the points' keys in the order first seen, then such keys of the config, NaN where one does not apply to
         the trial's method (objective.beta of PGD-AT, or optimizer.k1 of SGD), a list as its JSON text,

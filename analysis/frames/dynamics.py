@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pandas import DataFrame
 
-from analysis.frame import trials_of
+from analysis.frames.trials import trials_of
 from analysis.theory import deat, pac_bayes
 from analysis.theory.learning_dynamics import Regime, stationary_variance
 from trainers.record import FINISHED, DynamicsRecord, read
@@ -43,7 +43,7 @@ def load_dynamics(directory: Path, prior_variance: float = PRIOR_VARIANCE, delta
         delta: probability with which the bound may fail.
 
     Returns:
-        trial_id, method, seed, the axes, lr_batch_ratio and outcome as in `analysis.frame.load_trials`; the columns of
+        trial_id, method, seed, the axes, lr_batch_ratio and outcome as in `analysis.frames.trials.load_trials`; the columns of
         `trainers.record.DynamicsRecord`, rows of numbers as tuples; then those of `derived`. Empty where a run has
         measured nothing.
 
