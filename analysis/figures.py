@@ -1,4 +1,4 @@
-"""The pictures: each drawn from a frame of `analysis.plotted` or `analysis.paper`, and written as PNG, PDF and CSV."""
+"""The pictures: each drawn from a frame of `analysis.plotted` or `analysis.paper.parts`, and written as PNG, PDF and CSV."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import matplotlib as mpl
 import pandas as pd
 from pandas import DataFrame
 
-from analysis import dots, dynamics_plans, manifest, panels, paper_plans, plotted, ratio_plans
+from analysis import dots, dynamics_plans, manifest, panels, plotted, ratio_plans
 from analysis.claim_tables import claims_frame
 from analysis.claims.ledger import ledger
 from analysis.claims.study import study_of
@@ -23,7 +23,8 @@ from analysis.export import csv_text
 from analysis.frames.cells import BUDGET, CONDITION, nothing_completed, one_budget, same_budget
 from analysis.frames.dynamics import dynamics_of
 from analysis.frames.trials import epochs_of
-from analysis.paper import published_data
+from analysis.paper import figures, sheets
+from analysis.paper.parts import published_data
 from analysis.plans import OWN, PUBLISHED, Data, Plan, Product, Table
 from analysis.plotted import BY_VAL_ROBUST, ChosenBy
 from analysis.uses import trial_ids
@@ -162,7 +163,7 @@ def products(data: Data) -> tuple[list[Product], dict[str, str]]:
     own = data.study == OWN
     made, skipped = [], {}
     pooled = data._replace(trials=same_budget(data.trials)) if own else data
-    for table in (*(TABLES if own else ()), *paper_plans.TABLES):
+    for table in (*(TABLES if own else ()), *sheets.TABLES):
         rows = table.frame(data)
         if len(rows):
             texts = {f"{table.name}.csv": csv_text(rows)}
@@ -170,14 +171,14 @@ def products(data: Data) -> tuple[list[Product], dict[str, str]]:
             made.append(Product(table.name, texts, trials=trial_ids(table.name, data, [rows])))
         else:
             skipped[table.name] = table.needs
-    for plan in (*((*PLANS, *ratio_plans.PLANS, *dynamics_plans.PLANS) if own else ()), *paper_plans.PLANS):
-        frames = plan.frames(data if plan in paper_plans.PLANS else pooled)
+    for plan in (*((*PLANS, *ratio_plans.PLANS, *dynamics_plans.PLANS) if own else ()), *figures.PLANS):
+        frames = plan.frames(data if plan in figures.PLANS else pooled)
         first = next(iter(frames.values()))
         if first.empty:
             skipped[plan.name] = plan.needs
             continue
         texts = {f"{stem}.csv": csv_text(frame) for stem, frame in frames.items()}
-        used = trial_ids(plan.name, data if plan in paper_plans.PLANS else pooled, list(frames.values()))
+        used = trial_ids(plan.name, data if plan in figures.PLANS else pooled, list(frames.values()))
         if (curves := panels.curves(first)) > MOST_CURVES:
             made.append(Product(plan.name, texts, trials=used))
             skipped[plan.name] = f"needs at most {MOST_CURVES} curves or surfaces, to be read, and has {curves}"

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Sequence
 
 from pandas import DataFrame, concat
 
-from analysis import dynamics_plans, paper, paper_tables
+from analysis import dynamics_plans
 from analysis.estimates.differences import differences, paired_difference
 from analysis.estimates.methods import ROBUST
 from analysis.frames.cells import GROUP, best_trials, measured, one_budget
+from analysis.paper import figures, parts, tables
 from analysis.plans import Data
 
 Ids = Iterable[str]
@@ -74,25 +75,25 @@ def _paired(data: Data) -> Ids:
 
 
 def _of_parts(data: Data) -> Ids:
-    return paper.joined([measured(part.trials, data.metric) for part, _ in paper_tables.counted(data)])["trial_id"]
+    return parts.joined([measured(part.trials, data.metric) for part, _ in tables.counted(data)])["trial_id"]
 
 
 def _of_table2(data: Data) -> Ids:
-    return paper.joined([measured(part.trials, data.metric) for part in paper.parts(data)])["trial_id"]
+    return parts.joined([measured(part.trials, data.metric) for part in parts.parts(data)])["trial_id"]
 
 
 def _of_table4(data: Data) -> Ids:
-    found = [paired_difference(part.trials, data.metric) for part, _ in paper_tables.counted(data)]
+    found = [paired_difference(part.trials, data.metric) for part, _ in tables.counted(data)]
     return frozenset().union(*(one.trial_ids for one in found))
 
 
 def _at_own_best(data: Data) -> Ids:
-    sides = [measured(side, data.metric) for _, best in paper_tables.at_own_best(data) for side in best]
-    return paper.joined(sides)["trial_id"]
+    sides = [measured(side, data.metric) for _, best in tables.at_own_best(data) for side in best]
+    return parts.joined(sides)["trial_id"]
 
 
 def _curves(which: tuple[list[str], list[tuple[str, str]]]) -> Callable[[Data], Ids]:
-    return lambda data: paper.joined([rows for _, rows, _ in paper.epochs_shown(data, *which)])["trial_id"]
+    return lambda data: parts.joined([rows for _, rows, _ in figures.epochs_shown(data, *which)])["trial_id"]
 
 
 def _dynamics(data: Data) -> Ids:
@@ -115,6 +116,6 @@ _USED: dict[str, Callable[[Data], Ids]] = {
     "table4": _of_table4,
     "shift": _of_table2,
     "own_best": _at_own_best,
-    "figure2": _curves(paper.FIGURE2),
-    "figure5": _curves(paper.FIGURE5),
+    "figure2": _curves(parts.FIGURE2),
+    "figure5": _curves(parts.FIGURE5),
 }

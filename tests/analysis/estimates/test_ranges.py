@@ -16,8 +16,8 @@ from analysis.estimates import ranges
 from analysis.estimates.differences import differences
 from analysis.estimates.methods import comparison, slot_effects
 from analysis.estimates.ranges import clipped, possible, possible_difference
-from analysis.paper import parts
-from analysis.paper_tables import own_best
+from analysis.paper.parts import parts
+from analysis.paper.tables import own_best
 from analysis.plans import Data
 from analysis.plotted import accuracy_by_lr, ratio_lines
 

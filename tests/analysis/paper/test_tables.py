@@ -12,17 +12,20 @@ import pytest
 from pandas import DataFrame
 from scipy import stats
 
-from analysis import figures, paper, paper_plans, paper_tables
+from analysis import figures
 from analysis.estimates.correlations import METHODS
 from analysis.frames import published
+from analysis.paper import parts, sheets
+from analysis.paper import printed as printed_paper
+from analysis.paper import tables as paper_tables
 from analysis.plans import Data
 
-NAMES = [table.name for table in paper_plans.TABLES]
+NAMES = [table.name for table in sheets.TABLES]
 
 
 @pytest.fixture(scope="module")
 def study() -> Data:
-    return paper.published_data()
+    return parts.published_data()
 
 
 @pytest.fixture(scope="module")
@@ -59,11 +62,11 @@ def both(directory: Path) -> Data:
 @pytest.fixture(scope="module")
 def tables(both: Data) -> dict[str, DataFrame]:
     """Every table of both."""
-    return {table.name: table.frame(both) for table in paper_plans.TABLES}
+    return {table.name: table.frame(both) for table in sheets.TABLES}
 
 
 def text(name: str, frame: DataFrame, ending: str) -> str:
-    table = next(table for table in paper_plans.TABLES if table.name == name)
+    table = next(table for table in sheets.TABLES if table.name == name)
     return table.texts[ending](frame)
 
 
@@ -91,8 +94,8 @@ def test_p_values_printed_beside_pearson_give_the_number_of_points() -> None:
     table = published.numbers("table3").dropna(subset=["pgd_at_p"])
     found = {
         row["model.name"]: {
-            paper_tables.implied_n(row["pgd_at"], row["pgd_at_p"]),
-            paper_tables.implied_n(row["deat"], row["deat_p"]),
+            printed_paper.implied_n(row["pgd_at"], row["pgd_at_p"]),
+            printed_paper.implied_n(row["deat"], row["deat_p"]),
         }
         for row in table.to_dict("records")
     }
@@ -101,7 +104,7 @@ def test_p_values_printed_beside_pearson_give_the_number_of_points() -> None:
 
 @pytest.mark.parametrize(("model", "n", "p_value"), [("preact_resnet18", 27, "2.10e-09"), ("vgg19", 24, "7.46e-10")])
 def test_supposed_points_give_the_printed_entries(model: str, n: int, p_value: str) -> None:
-    points = paper_tables.supposed_points(model)
+    points = printed_paper.supposed_points(model)
     assert len(points) == n
     printed = published.numbers("table3")
     printed = printed[printed["model.name"] == model].set_index("coefficient")
@@ -131,7 +134,7 @@ def test_table_2_keeps_the_number_that_is_drawn_and_says_which_is_printed(study:
     rows = paper_tables.table2(study)
     written = text("table2", rows, "md")
     assert rows[["pgd_at_printed", "deat_printed"]].notna().to_numpy().sum() == 84
-    off = rows[paper_tables.otherwise_printed(rows, "deat") | paper_tables.otherwise_printed(rows, "pgd_at")]
+    off = rows[printed_paper.otherwise_printed(rows, "deat") | printed_paper.otherwise_printed(rows, "pgd_at")]
     assert off[["model.name", "optimizer.lr"]].to_numpy().tolist() == [["vgg19", 0.02]]
     assert "| **42.63†** |" in written
     assert "VGG-19, DEAT, lr 0.02: drawn in Figure 4; the paper's Table 2 prints 42.08" in written
@@ -238,4 +241,4 @@ def test_trials_left_out_are_named_below_each_table(directory: Path, new_run: An
     run.outcome("late", "failed", epochs=0)
     run.close()
     data = figures.load(run.directory)
-    assert all("left out: 1 failed" in text(table.name, table.frame(data), "md") for table in paper_plans.TABLES)
+    assert all("left out: 1 failed" in text(table.name, table.frame(data), "md") for table in sheets.TABLES)

@@ -12,17 +12,17 @@ from typing import Any, NamedTuple
 import pandas as pd
 from pandas import DataFrame
 
-from analysis import plotted
 from analysis.frames import published
-from analysis.frames.cells import best_cells, codes, one_budget, several
+from analysis.frames.cells import codes, one_budget, several
 from analysis.frames.trials import BASE_AXES, axes
-from analysis.plans import OWN, PUBLISHED, Data
+from analysis.plans import PUBLISHED, Data
 
 #: What the paper compares; any other method has no place in its figures.
 CONTROL, TREATMENT = "PGD-AT", "DEAT"
 
 #: Methods, and splits with accuracies, of the curves by epoch.
 FIGURE2: tuple[list[str], list[tuple[str, str]]] = ([CONTROL], [("test", "clean"), ("test", "robust")])
+
 FIGURE5: tuple[list[str], list[tuple[str, str]]] = ([CONTROL, TREATMENT], [("train", "robust"), ("test", "robust")])
 
 #: What tells the parts of a figure or table of the paper apart.
@@ -125,34 +125,6 @@ def one_setting(trials: DataFrame) -> tuple[DataFrame, dict[str, int]]:
     return (pd.concat(sides).sort_index() if sides else kept), dict(left_out)
 
 
-def figure4(data: Data) -> DataFrame:
-    """Robust test accuracy against the learning rate, PGD-AT and DEAT [DEAT, Figure 4].
-
-    Returns:
-        `KEYS`, method, optimizer.lr, trial_id, seed, outcome, value, mean, low, high, n of
-        `analysis.plotted.accuracy_by_lr`, left_out; empty without a part that has two learning rates.
-    """
-    found = [part.named(plotted.accuracy_by_lr(part.trials, data.metric)) for part in parts(data)]
-    return joined([rows for rows in found if len(rows)])
-
-
-def figure2(data: Data) -> DataFrame:
-    """Clean and robust test accuracy of PGD-AT against the epoch [DEAT, Figure 2]; as `figure5`."""
-    return _curves(data, *FIGURE2)
-
-
-def figure5(data: Data) -> DataFrame:
-    """Robust accuracy on train and test against the epoch, PGD-AT and DEAT at one learning rate [DEAT, Figure 5].
-
-    The published learning rates are the paper's; of a run's own, that of PGD-AT's best cell by validation.
-
-    Returns:
-        `KEYS`, chosen (by what), method, optimizer.lr, split, accuracy (clean or robust), epoch, mean, low and
-        high (least and most over seeds), n (seeds), left_out; empty if nothing can be chosen or was measured.
-    """
-    return _curves(data, *FIGURE5)
-
-
 def joined(frames: Sequence[DataFrame]) -> DataFrame:
     """One below the other; an empty frame for none."""
     return pd.concat(frames, ignore_index=True) if frames else DataFrame()
@@ -180,46 +152,3 @@ def _commonest(rows: DataFrame, columns: list[str], left_out: Counter[str]) -> D
 def _data_set(rows: DataFrame) -> str:
     names: list[Any] = list(rows["data_set"].unique()) if "data_set" in rows else []
     return ", ".join(spoken(str(name)) for name in names) or "unnamed data"
-
-
-def _curves(data: Data, methods: Sequence[str], metrics: Sequence[tuple[str, str]]) -> DataFrame:
-    shown = epochs_shown(data, methods, metrics)
-    return joined([part.named(_by_epoch(rows, metrics).assign(chosen=why)) for part, rows, why in shown])
-
-
-def epochs_shown(
-    data: Data, methods: Sequence[str], metrics: Sequence[tuple[str, str]]
-) -> Iterator[tuple[Part, DataFrame, str]]:
-    """Each part with the epochs that `figure2` or `figure5` shows of it, and by what its learning rate was chosen."""
-    epochs = {study.study: study.epochs for study in studies(data)}
-    for part in parts(data, methods):
-        rows = epochs[part.study]
-        needed = [f"{split}_{accuracy}" for split, accuracy in metrics]
-        rows = rows[rows["trial_id"].isin(part.trials["trial_id"]) & rows[needed].notna().all(axis=1)]
-        chosen, why = _chosen(part, rows, data) if len(rows) else (rows, "")
-        if set(methods) <= set(chosen["method"]):
-            yield part, chosen, why
-
-
-def _chosen(part: Part, rows: DataFrame, data: Data) -> tuple[DataFrame, str]:
-    """The epochs to show: published curves as they are, own ones at the learning rate that is best for PGD-AT."""
-    if part.study != OWN:
-        length = rows.groupby("trial_id")["epoch"].transform("size")
-        return rows[length > 1], "as published"
-    control = part.trials[part.trials["method"] == CONTROL]
-    best = best_cells(control, f"last_{data.chosen_by.metric}", mode=data.chosen_by.mode)
-    completed = part.trials.loc[part.trials["outcome"] == "completed", "trial_id"]
-    at_it = rows["optimizer.lr"].isin(best["optimizer.lr"]) & rows["trial_id"].isin(completed)
-    return rows[at_it], f"{CONTROL}'s best by {data.chosen_by.metric}"
-
-
-def _by_epoch(rows: DataFrame, metrics: Sequence[tuple[str, str]]) -> DataFrame:
-    identity = ["method", "optimizer.lr"]
-    long = joined(
-        [
-            rows[[*identity, "epoch"]].assign(split=split, accuracy=accuracy, value=rows[f"{split}_{accuracy}"])
-            for split, accuracy in metrics
-        ]
-    )
-    grouped = long.groupby([*identity, "split", "accuracy", "epoch"])["value"]
-    return grouped.agg(mean="mean", low="min", high="max", n="count").reset_index()

@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from analysis import figures, paper, paper_plans
+from analysis import figures
 from analysis.frames import published
+from analysis.paper import figures as figures_paper
+from analysis.paper import figures as paper_plans
+from analysis.paper import parts
 from analysis.plans import OWN, PUBLISHED, Data
 
 
@@ -40,11 +43,11 @@ def drawn(data: Data, name: str) -> Figure:
 
 @pytest.fixture(scope="module")
 def study() -> Data:
-    return paper.published_data()
+    return parts.published_data()
 
 
 def test_published_figure_4_holds_each_point_as_it_was_read_off(study: Data) -> None:
-    rows = paper.figure4(study)
+    rows = figures_paper.figure4(study)
     back = rows.pivot_table(index="optimizer.lr", columns=["model.name", "method"], values="mean")
     table = published.numbers("figure4").set_index("lr")
     for network, model in published.NETWORKS.items():
@@ -53,7 +56,7 @@ def test_published_figure_4_holds_each_point_as_it_was_read_off(study: Data) -> 
 
 
 def test_published_curves_are_those_of_figures_2_and_5(study: Data) -> None:
-    second, fifth = paper.figure2(study), paper.figure5(study)
+    second, fifth = figures_paper.figure2(study), figures_paper.figure5(study)
     assert set(second["optimizer.lr"]) == {0.3}
     assert set(second["model.name"]) == {"vgg19", "senet18"}
     assert set(second["accuracy"]) == {"clean", "robust"}
@@ -113,7 +116,7 @@ def test_same_network_at_another_batch_size_does_not_share_a_panel(run: Any) -> 
 
 def test_own_curves_are_at_the_learning_rate_that_validation_chose_for_pgd_at(run: Any) -> None:
     sweep(run)
-    rows = paper.figure5(figures.load(run.directory))
+    rows = figures_paper.figure5(figures.load(run.directory))
     assert set(rows["optimizer.lr"]) == {0.4}
     assert set(rows["chosen"]) == {"PGD-AT's best by val_robust"}
     assert set(rows["n"]) == {2}
@@ -128,11 +131,11 @@ def test_budgets_are_never_pooled_and_what_is_left_out_is_counted(run: Any) -> N
     run.trial("late", optimizer__name="sgd", optimizer__lr=0.8, config={"data.name": "digits", "epochs": 3})
     run.start("late")
     data = figures.load(run.directory)
-    (part,) = paper.parts(data)
+    (part,) = parts.parts(data)
     assert set(part.trials["planned_epochs"]) == {3}
     assert len(part.trials) == 16
     assert part.left_out == {"unfinished": 1, "another budget": 8}
-    assert set(paper.figure4(data)["left_out"]) == {"8 another budget, 1 unfinished"}
+    assert set(figures_paper.figure4(data)["left_out"]) == {"8 another budget, 1 unfinished"}
 
 
 def test_of_several_k1_the_one_with_most_completed_trials_stands_for_deat(run: Any) -> None:
@@ -143,7 +146,7 @@ def test_of_several_k1_the_one_with_most_completed_trials_stands_for_deat(run: A
             run.whole(f"deat{lr}{k1}", [0.4, 0.5], config=config, **point)
             if k1 == 1:
                 run.whole(f"sgd{lr}", [0.4, 0.5], config=config, optimizer__name="sgd", optimizer__lr=lr)
-    (part,) = paper.parts(figures.load(run.directory))
+    (part,) = parts.parts(figures.load(run.directory))
     assert part.left_out == {"another optimizer.k1": 2}
     assert set(part.trials["optimizer.k1"].dropna()) == {1.0}
     assert len(part.trials) == 6
@@ -153,10 +156,10 @@ def test_run_without_deat_has_none_of_the_comparisons(run: Any) -> None:
     for lr in (0.1, 0.2):
         run.whole(f"t{lr}", [0.3, 0.4], optimizer__lr=lr)
     data = figures.load(run.directory)
-    assert paper.parts(data) == []
-    assert paper.figure4(data).empty
-    assert set(paper.figure2(data)["study"]) == {OWN}
-    assert {study.study for study in paper.studies(figures.load(run.directory, published=True))} == {OWN, PUBLISHED}
+    assert parts.parts(data) == []
+    assert figures_paper.figure4(data).empty
+    assert set(figures_paper.figure2(data)["study"]) == {OWN}
+    assert {study.study for study in parts.studies(figures.load(run.directory, published=True))} == {OWN, PUBLISHED}
 
 
 def test_a_legend_explains_c_where_one_is_drawn_and_nowhere_else(study: Data, run: Any) -> None:

@@ -6,21 +6,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import pandas as pd
 from pandas import DataFrame
-from scipy import stats
 
-from analysis import paper
 from analysis.estimates.correlations import METHODS, Method, correlation
 from analysis.estimates.differences import compared, paired_difference
 from analysis.estimates.ranges import clipped, possible_difference
 from analysis.estimates.shift import shift
 from analysis.frames import published
 from analysis.frames.cells import Mode, best_cells, measured, several
-from analysis.paper import CONTROL, PUBLISHED_FROM, TREATMENT, Part
+from analysis.paper import parts
+from analysis.paper.parts import CONTROL, PUBLISHED_FROM, TREATMENT, Part
 from analysis.plans import PUBLISHED, Data
 
 #: Methods as the columns of the tables call them.
@@ -29,29 +27,7 @@ COLUMNS = {CONTROL: "pgd_at", TREATMENT: "deat"}
 #: Of the published study, the least learning rates of DEAT from which c is taken: all, Table 3's, Table 2's.
 SHIFT_FROM = (0.0, PUBLISHED_FROM, 0.01)
 
-#: Printed and drawn accuracies (points) that differ by more are different numbers.
-_SAME_POINT = 0.011
-
 _CONFIDENCE = 0.95
-
-
-class Supposed(NamedTuple):
-    """A list of points that would give what is printed: the drawn ones from `PUBLISHED_FROM`, changed."""
-
-    without: tuple[float, ...]
-    """Learning rates that are drawn and left out."""
-    lr: float
-    """A learning rate that is not drawn, and is added with these accuracies (%)."""
-    pgd_at: float
-    deat: float
-
-
-#: Found by search over single points left out and added; inferred, printed nowhere. The p that are printed beside
-#: Pearson's r give n = 27 and 24, one more than is drawn for PreActResNet-18 and as many as for VGG-19.
-SUPPOSED = {
-    "preact_resnet18": Supposed((), 0.45, 51.19, 52.79),
-    "vgg19": Supposed((PUBLISHED_FROM,), 0.40, 48.65, 49.29),
-}
 
 
 def table2(data: Data) -> DataFrame:
@@ -62,10 +38,10 @@ def table2(data: Data) -> DataFrame:
         study only; a fraction), metric and left_out, as in all that follow.
     """
     found = []
-    for part in paper.parts(data):
+    for part in parts.parts(data):
         rows = measured(part.trials, data.metric)
         found.append(part.named(_with_printed(_by_rate(rows, data.metric), part)))
-    return _of(data.metric, paper.joined(found))
+    return _of(data.metric, parts.joined(found))
 
 
 def table3(data: Data) -> DataFrame:
@@ -88,7 +64,7 @@ def table3(data: Data) -> DataFrame:
     p_values = printed.melt(["model.name", "coefficient"], [CONTROL, TREATMENT], "method", "printed_p")
     keys = ["model.name", "method", "coefficient"]
     known = values.merge(p_values, on=keys).assign(study=PUBLISHED, x="optimizer.lr")
-    table = paper.joined(rows).merge(known, on=[*keys, "study", "x"], how="left")
+    table = parts.joined(rows).merge(known, on=[*keys, "study", "x"], how="left")
     return _of(data.metric, table.assign(difference=table["estimate"] - table["printed"]))
 
 
@@ -109,7 +85,7 @@ def table4(data: Data) -> DataFrame:
         return DataFrame()
     printed = published.numbers("table4").rename(columns={"gain": "printed", "p": "printed_p"})
     printed = printed.assign(study=PUBLISHED, printed=printed["printed"] / 100)
-    return _of(data.metric, paper.joined(rows).merge(printed, on=["study", "model.name"], how="left"))
+    return _of(data.metric, parts.joined(rows).merge(printed, on=["study", "model.name"], how="left"))
 
 
 def shifts(data: Data, *, shown: bool = False) -> DataFrame:
@@ -125,10 +101,10 @@ def shifts(data: Data, *, shown: bool = False) -> DataFrame:
     """
     found = [
         part.named(DataFrame([{"lr_from": least, **vars(shift(part.trials, data.metric, lr_from=least))}]))
-        for part in paper.parts(data)
+        for part in parts.parts(data)
         for least in (SHIFT_FROM if part.study == PUBLISHED else SHIFT_FROM[:1])[-1 if shown else 0 :]
     ]
-    return _of(data.metric, paper.joined(found))
+    return _of(data.metric, parts.joined(found))
 
 
 def own_best(data: Data) -> DataFrame:
@@ -144,48 +120,21 @@ def own_best(data: Data) -> DataFrame:
     found = []
     for part, best in at_own_best(data):
         found.append(part.named(DataFrame([_at_best(part, best, data.metric, _chooser(part, data)[0])])))
-    return _of(data.metric, paper.joined(found))
+    return _of(data.metric, parts.joined(found))
 
 
 def at_own_best(data: Data) -> Iterator[tuple[Part, list[DataFrame]]]:
     """Each part with the trials of PGD-AT's best cell and of DEAT's, where both can be chosen."""
-    for part in paper.parts(data):
+    for part in parts.parts(data):
         chooser, mode = _chooser(part, data)
         best = [_best(part.trials[part.trials["method"] == name], chooser, mode) for name in COLUMNS]
         if all(len(side) for side in best):
             yield part, best
 
 
-def supposed_points(model: str) -> DataFrame:
-    """The published points of a network from `PUBLISHED_FROM`, changed as `SUPPOSED` says, in percent.
-
-    Returns:
-        lr, pgd_at, deat.
-    """
-    name = {value: key for key, value in published.NETWORKS.items()}[model]
-    table = published.numbers("figure4")[["lr", f"{name}_PGD", f"{name}_DEAT"]].dropna()
-    table.columns = ["lr", *COLUMNS.values()]
-    table = table[table["lr"] >= PUBLISHED_FROM]
-    change = SUPPOSED[model]
-    added = DataFrame([{"lr": change.lr, "pgd_at": change.pgd_at, "deat": change.deat}])
-    return paper.joined([table[~table["lr"].isin(change.without)], added])
-
-
-def implied_n(r: float, p_value: float) -> int:
-    """The n at which a Pearson correlation r has this two-sided p, nearest in log p.
-
-    >>> implied_n(0.711, 1.4e-4), implied_n(0.889, 5.5e-10), implied_n(0.916, 3.3e-10)
-    (23, 27, 24)
-    """
-    n = np.arange(4, 200)
-    found = 2 * stats.t.sf(r * np.sqrt((n - 2) / (1 - r * r)), n - 2)
-    with np.errstate(divide="ignore"):
-        return int(n[np.argmin(np.abs(np.log(found / p_value)))])
-
-
 def counted(data: Data) -> Iterator[tuple[Part, float]]:
     """Each part with the learning rates that Tables 3 and 4 count, and the least of them."""
-    for part in paper.parts(data):
+    for part in parts.parts(data):
         rates = part.trials["optimizer.lr"]
         kept = part.trials[rates >= PUBLISHED_FROM] if part.study == PUBLISHED else part.trials
         yield part._replace(trials=kept), float(kept["optimizer.lr"].min())
@@ -219,11 +168,6 @@ def _with_printed(table: DataFrame, part: Part) -> DataFrame:
     printed = printed[(printed["model.name"] == part.model) & (part.study == PUBLISHED)].set_index("lr")
     rates = table["optimizer.lr"]
     return table.assign(**{f"{name}_printed": rates.map(printed[name]) / 100 for name in COLUMNS.values()})
-
-
-def otherwise_printed(rows: DataFrame, name: str) -> pd.Series[bool]:
-    """In which rows of `table2` the paper prints another number than it draws."""
-    return 100 * (rows[name] - rows[f"{name}_printed"]).abs() > _SAME_POINT
 
 
 def _chooser(part: Part, data: Data) -> tuple[str, Mode]:
