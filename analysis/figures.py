@@ -1,4 +1,4 @@
-"""The pictures: each drawn from a frame of `analysis.plotted` or `analysis.paper.parts`, and written as PNG, PDF and CSV."""
+"""The pictures: each drawn from a frame of `analysis.plots.accuracy_lr` or `analysis.paper.parts`, and written as PNG, PDF and CSV."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import pandas as pd
 from pandas import DataFrame
 
-from analysis import dots, dynamics_plans, manifest, panels, plotted, ratio_plans
+from analysis import manifest
 from analysis.claim_tables import claims_frame
 from analysis.claims.ledger import ledger
 from analysis.claims.study import study_of
@@ -25,8 +24,9 @@ from analysis.frames.dynamics import dynamics_of
 from analysis.frames.trials import epochs_of
 from analysis.paper import figures, sheets
 from analysis.paper.parts import published_data
-from analysis.plans import OWN, PUBLISHED, Data, Plan, Product, Table
-from analysis.plotted import BY_VAL_ROBUST, ChosenBy
+from analysis.plots import accuracy_epoch, accuracy_lr, accuracy_ratio, dynamics, methods, ratio, style, surface
+from analysis.plots.plan import BY_VAL_ROBUST, OWN, PUBLISHED, ChosenBy, Data, Plan, Product, Table
+from analysis.plots.style import STYLE
 from analysis.uses import trial_ids
 from trainers.errors import UserError
 from trainers.files import whole
@@ -34,20 +34,6 @@ from trainers.record import read
 
 #: Of more there is no picture, but only the numbers.
 MOST_CURVES = 64
-
-_STYLE: dict[Any, Any] = {
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.titlesize": 10,
-    "font.size": 9,
-    "grid.alpha": 0.35,
-    "grid.linewidth": 0.5,
-    "hatch.linewidth": 0.6,
-    "legend.frameon": False,
-    "pdf.fonttype": 42,
-}
 
 
 @dataclass(frozen=True)
@@ -171,7 +157,7 @@ def products(data: Data) -> tuple[list[Product], dict[str, str]]:
             made.append(Product(table.name, texts, trials=trial_ids(table.name, data, [rows])))
         else:
             skipped[table.name] = table.needs
-    for plan in (*((*PLANS, *ratio_plans.PLANS, *dynamics_plans.PLANS) if own else ()), *figures.PLANS):
+    for plan in (*((*PLANS, *ratio.PLANS, *dynamics.PLANS) if own else ()), *figures.PLANS):
         frames = plan.frames(data if plan in figures.PLANS else pooled)
         first = next(iter(frames.values()))
         if first.empty:
@@ -179,7 +165,7 @@ def products(data: Data) -> tuple[list[Product], dict[str, str]]:
             continue
         texts = {f"{stem}.csv": csv_text(frame) for stem, frame in frames.items()}
         used = trial_ids(plan.name, data if plan in figures.PLANS else pooled, list(frames.values()))
-        if (curves := panels.curves(first)) > MOST_CURVES:
+        if (curves := style.curves(first)) > MOST_CURVES:
             made.append(Product(plan.name, texts, trials=used))
             skipped[plan.name] = f"needs at most {MOST_CURVES} curves or surfaces, to be read, and has {curves}"
         else:
@@ -205,7 +191,7 @@ def _paint(product: Product, output: Path) -> list[Path]:
     if product.picture is None:
         return []
     png, pdf = (output / f"{product.name}.{ending}" for ending in ("png", "pdf"))
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = product.picture()
         with whole(png) as part:
             figure.savefig(part, dpi=150)
@@ -220,8 +206,8 @@ def _single(name: str, function: Callable[[Data], DataFrame]) -> Callable[[Data]
 
 def _ratio_frames(data: Data) -> dict[str, DataFrame]:
     return {
-        "accuracy_ratio": plotted.accuracy_by_ratio(data.trials, data.metric),
-        "accuracy_ratio_lines": plotted.ratio_lines(data.trials, data.metric, data.claims),
+        "accuracy_ratio": accuracy_ratio.accuracy_by_ratio(data.trials, data.metric),
+        "accuracy_ratio_lines": accuracy_ratio.ratio_lines(data.trials, data.metric, data.claims),
     }
 
 
@@ -242,45 +228,49 @@ TABLES: tuple[Table, ...] = (
 PLANS: tuple[Plan, ...] = (
     Plan(
         "accuracy_lr",
-        _single("accuracy_lr", lambda data: plotted.accuracy_by_lr(data.trials, data.metric)),
-        lambda frames, metric: panels.accuracy_lr(frames["accuracy_lr"], metric),
+        _single("accuracy_lr", lambda data: accuracy_lr.accuracy_by_lr(data.trials, data.metric)),
+        lambda frames, metric: accuracy_lr.accuracy_lr(frames["accuracy_lr"], metric),
         "needs completed trials at two learning rates",
     ),
     Plan(
         "accuracy_ratio",
         _ratio_frames,
-        lambda frames, metric: panels.accuracy_ratio(frames["accuracy_ratio"], frames["accuracy_ratio_lines"], metric),
+        lambda frames, metric: accuracy_ratio.accuracy_ratio(
+            frames["accuracy_ratio"], frames["accuracy_ratio_lines"], metric
+        ),
         "needs completed trials at two values of lr / batch size",
     ),
     Plan(
         "surface_lr_batch",
         _single(
             "surface_lr_batch",
-            lambda data: plotted.grid(data.trials, "optimizer.lr", "batch_size", data.metric),
+            lambda data: surface.grid(data.trials, "optimizer.lr", "batch_size", data.metric),
         ),
-        lambda frames, metric: panels.heat_map(
+        lambda frames, metric: surface.heat_map(
             frames["surface_lr_batch"], "optimizer.lr", "batch_size", metric, equal_ratio=True
         ),
         "needs a grid of two learning rates by two batch sizes",
     ),
     Plan(
         "surface_k1_k2",
-        _single("surface_k1_k2", lambda data: plotted.deat_grid(data.trials, data.metric)),
-        lambda frames, metric: panels.heat_map(
+        _single("surface_k1_k2", lambda data: surface.deat_grid(data.trials, data.metric)),
+        lambda frames, metric: surface.heat_map(
             frames["surface_k1_k2"], "optimizer.k1", "optimizer.k2", metric, equal_ratio=False
         ),
         "needs completed trials of deat with two values of optimizer.k1 or optimizer.k2",
     ),
     Plan(
         "accuracy_epoch",
-        _single("accuracy_epoch", lambda data: plotted.accuracy_by_epoch(data.trials, data.epochs, data.chosen_by)),
-        lambda frames, metric: panels.accuracy_epoch(frames["accuracy_epoch"]),
+        _single(
+            "accuracy_epoch", lambda data: accuracy_epoch.accuracy_by_epoch(data.trials, data.epochs, data.chosen_by)
+        ),
+        lambda frames, metric: accuracy_epoch.accuracy_epoch(frames["accuracy_epoch"]),
         "needs the sweep's metric of validation, to choose each method's cell without looking at the test set",
     ),
     Plan(
         "methods",
-        _single("methods", lambda data: plotted.methods(data.trials, data.chosen_by, data.chose, data.claims)),
-        lambda frames, metric: dots.methods(frames["methods"]),
+        _single("methods", lambda data: methods.methods(data.trials, data.chosen_by, data.chose, data.claims)),
+        lambda frames, metric: methods.draw_methods(frames["methods"]),
         "needs three methods, each with a cell that validation chose",
     ),
 )

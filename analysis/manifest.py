@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from analysis.plans import OWN, PUBLISHED, Data, Product
+from analysis.plots.plan import OWN, PUBLISHED, Data, Product
 from trainers.errors import UserError
 from trainers.files import whole
 from trainers.record import RECORDS_FILE

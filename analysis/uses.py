@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Sequence
 
 from pandas import DataFrame, concat
 
-from analysis import dynamics_plans
 from analysis.estimates.differences import differences, paired_difference
 from analysis.estimates.methods import ROBUST
 from analysis.frames.cells import GROUP, best_trials, measured, one_budget
 from analysis.paper import figures, parts, tables
-from analysis.plans import Data
+from analysis.plots import dynamics
+from analysis.plots.plan import Data
 
 Ids = Iterable[str]
 
@@ -97,7 +97,7 @@ def _curves(which: tuple[list[str], list[tuple[str, str]]]) -> Callable[[Data], 
 
 
 def _dynamics(data: Data) -> Ids:
-    return dynamics_plans.chosen(data)["trial_id"]
+    return dynamics.chosen(data)["trial_id"]
 
 
 #: Of figures and tables whose rows name no trials, and which are not of all completed ones.

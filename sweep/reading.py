@@ -129,7 +129,7 @@ def figures(directory: Path | None, published: bool, output: Path | None, check:
     from analysis import figures as drawing
     from analysis.frames.cells import trials_left_out
     from analysis.manifest import SAME
-    from analysis.plotted import BY_VAL_ROBUST, ChosenBy
+    from analysis.plots.plan import BY_VAL_ROBUST, ChosenBy
 
     output = _figures_folder(directory, published, output, check)
     chosen_by = BY_VAL_ROBUST if directory is None else ChosenBy(**chosen_by_of(directory))

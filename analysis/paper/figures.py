@@ -12,13 +12,13 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullFormatter
 from pandas import DataFrame
 
-from analysis import plotted
 from analysis.frames.cells import best_cells, several
 from analysis.frames.names import bounds, brief, label, of_spread, scale, short
 from analysis.paper import tables
 from analysis.paper.parts import CONTROL, FIGURE2, FIGURE5, TREATMENT, Part, joined, parts, spoken, studies
-from analysis.plans import OWN, PUBLISHED, Data, Plan
-from analysis.styles import looks
+from analysis.plots import accuracy_lr
+from analysis.plots.plan import OWN, PUBLISHED, Data, Plan
+from analysis.plots.style import looks
 
 #: Panels side by side before the next row of them.
 _ACROSS = 3
@@ -338,7 +338,7 @@ def figure4(data: Data) -> DataFrame:
 
     Returns:
         `KEYS`, method, optimizer.lr, trial_id, seed, outcome, value, mean, low, high, n of
-        `analysis.plotted.accuracy_by_lr`, left_out; empty without a part that has two learning rates.
+        `analysis.plots.accuracy_lr.accuracy_by_lr`, left_out; empty without a part that has two learning rates.
     """
-    found = [part.named(plotted.accuracy_by_lr(part.trials, data.metric)) for part in parts(data)]
+    found = [part.named(accuracy_lr.accuracy_by_lr(part.trials, data.metric)) for part in parts(data)]
     return joined([rows for rows in found if len(rows)])

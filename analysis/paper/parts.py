@@ -15,7 +15,7 @@ from pandas import DataFrame
 from analysis.frames import published
 from analysis.frames.cells import codes, one_budget, several
 from analysis.frames.trials import BASE_AXES, axes
-from analysis.plans import PUBLISHED, Data
+from analysis.plots.plan import PUBLISHED, Data
 
 #: What the paper compares; any other method has no place in its figures.
 CONTROL, TREATMENT = "PGD-AT", "DEAT"

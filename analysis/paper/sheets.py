@@ -17,7 +17,7 @@ from analysis.paper.figures import BOTH, CHOICE
 from analysis.paper.parts import CONTROL, KEYS, PUBLISHED_FROM, TREATMENT, spoken
 from analysis.paper.printed import otherwise_printed, why_different, why_gain
 from analysis.paper.tables import COLUMNS
-from analysis.plans import PUBLISHED, Table
+from analysis.plots.plan import PUBLISHED, Table
 
 _COEFFICIENTS = {"pearson": "Pearson r", "spearman": "Spearman", "kendall": "Kendall tau"}
 

@@ -19,7 +19,7 @@ from analysis.frames import published
 from analysis.frames.cells import Mode, best_cells, measured, several
 from analysis.paper import parts
 from analysis.paper.parts import CONTROL, PUBLISHED_FROM, TREATMENT, Part
-from analysis.plans import PUBLISHED, Data
+from analysis.plots.plan import PUBLISHED, Data
 
 #: Methods as the columns of the tables call them.
 COLUMNS = {CONTROL: "pgd_at", TREATMENT: "deat"}

@@ -6,12 +6,13 @@ import pytest
 from click.testing import CliRunner
 from scipy import stats
 
-from analysis import dots, dynamics_plans, figures, panels, plotted, ratio_plans
+from analysis import figures
 from analysis.estimates.correlations import correlation
 from analysis.estimates.intervals import line
 from analysis.figures import PLANS, Data, draw, load, products
 from analysis.frames.trials import load_epochs, load_trials
-from analysis.styles import looks
+from analysis.plots import accuracy_epoch, accuracy_lr, accuracy_ratio, dynamics, methods, ratio, surface
+from analysis.plots.style import looks
 from sweep.cli import main
 from trainers.errors import UserError
 
@@ -28,7 +29,7 @@ PAPER = ("table2", "table3", "table4", "shift", "own_best")
 def test_every_figure_the_data_allow_is_written_thrice_and_the_others_say_why(ratio_run, tmp_path):
     drawing = draw(ratio_run.directory, tmp_path / "out")
     drawn = {plan.name for plan in PLANS} - {"surface_k1_k2", "methods"} | {"figure2", "figure4", "figure5"}
-    drawn |= {plan.name for plan in ratio_plans.PLANS}
+    drawn |= {plan.name for plan in ratio.PLANS}
     expected = {f"{name}.{kind}" for name in drawn for kind in ("png", "pdf", "csv")}
     tables = {"claims.csv", "correlations.csv", "paired_difference_cells.csv"}
     tables |= {f"{name}.{kind}" for name in PAPER for kind in ("csv", "md", "tex")}
@@ -38,7 +39,7 @@ def test_every_figure_the_data_allow_is_written_thrice_and_the_others_say_why(ra
     assert drawing.skipped == {
         "surface_k1_k2": "needs completed trials of deat with two values of optimizer.k1 or optimizer.k2",
         "methods": "needs three methods, each with a cell that validation chose",
-        **{plan.name: plan.needs for plan in dynamics_plans.PLANS},
+        **{plan.name: plan.needs for plan in dynamics.PLANS},
     }
 
 
@@ -98,7 +99,7 @@ def test_output_that_cannot_be_written_is_a_user_error(ratio_run, tmp_path, wher
 
 
 def test_band_is_the_t_interval_with_the_variance_pooled_over_a_curve(ratio_trials):
-    rows = plotted.accuracy_by_lr(ratio_trials, "last_test_robust")
+    rows = accuracy_lr.accuracy_by_lr(ratio_trials, "last_test_robust")
     curve = rows[(rows["method"] == "DEAT") & (rows["batch_size"] == 128)]
     variances = curve.groupby("optimizer.lr")["value"].var()
     half = stats.t.ppf(0.975, 6) * np.sqrt(variances.mean() / 3)
@@ -107,7 +108,7 @@ def test_band_is_the_t_interval_with_the_variance_pooled_over_a_curve(ratio_tria
 
 def test_diverged_trials_are_in_the_numbers_of_the_lr_figure_and_failed_ones_are_not(ratio_trials):
     failed = ratio_trials.head(2).assign(outcome="failed", trial_id=["f0", "f1"])
-    rows = plotted.accuracy_by_lr(pd.concat([ratio_trials, failed], ignore_index=True), "last_test_robust")
+    rows = accuracy_lr.accuracy_by_lr(pd.concat([ratio_trials, failed], ignore_index=True), "last_test_robust")
     lost = rows[rows["outcome"] == "diverged"]
     assert len(rows) == 54
     assert len(lost) == 3
@@ -116,14 +117,14 @@ def test_diverged_trials_are_in_the_numbers_of_the_lr_figure_and_failed_ones_are
 
 
 def test_single_seeds_have_no_band(ratio_trials):
-    rows = plotted.accuracy_by_lr(ratio_trials[ratio_trials["seed"] == 0], "last_test_robust")
+    rows = accuracy_lr.accuracy_by_lr(ratio_trials[ratio_trials["seed"] == 0], "last_test_robust")
     assert rows["low"].isna().all()
     assert rows["mean"].notna().sum() == 17
 
 
 def test_many_batch_sizes_share_one_panel(frame_of):
     frame = frame_of([{"batch_size": 2**k, "optimizer.lr": 0.1 * k, "last_test_robust": 0.1} for k in range(1, 9)])
-    assert set(plotted.accuracy_by_lr(frame, "last_test_robust")["batch_size"]) == {"all"}
+    assert set(accuracy_lr.accuracy_by_lr(frame, "last_test_robust")["batch_size"]) == {"all"}
 
 
 def test_ratio_lines_are_least_squares_in_the_logarithm_with_the_ratios_correlations(frame_of):
@@ -135,7 +136,7 @@ def test_ratio_lines_are_least_squares_in_the_logarithm_with_the_ratios_correlat
             for seed in range(3)
         ]
     )
-    lines = plotted.ratio_lines(frame, "last_test_robust")
+    lines = accuracy_ratio.ratio_lines(frame, "last_test_robust")
     x, y = np.log10(frame["lr_batch_ratio"].to_numpy()), frame["last_test_robust"].to_numpy()
     expected = line(x, y, np.linspace(x.min(), x.max(), 50))
     assert lines["lr_batch_ratio"].to_numpy() == pytest.approx(10**expected.at)
@@ -157,20 +158,20 @@ def test_random_search_is_no_grid(frame_of):
             for _ in range(4)
         ]
     )
-    assert plotted.grid(frame, "optimizer.lr", "batch_size", "last_test_robust").empty
+    assert surface.grid(frame, "optimizer.lr", "batch_size", "last_test_robust").empty
 
 
 def test_axis_that_is_not_swept_stands_as_fixed(run):
     for index, k1 in enumerate((0.0, 1.0)):
         run.whole(f"t{index}", [0.3], optimizer__name="deat", optimizer__k1=k1)
-    rows = plotted.deat_grid(load_trials(run.directory), "last_test_robust")
+    rows = surface.deat_grid(load_trials(run.directory), "last_test_robust")
     assert rows["optimizer.k2"].tolist() == ["fixed", "fixed"]
     assert rows["optimizer.k1"].tolist() == [0.0, 1.0]
 
 
 def test_epoch_curves_are_those_of_the_cell_that_validation_chose(ratio_run):
     trials, epochs = load_trials(ratio_run.directory), load_epochs(ratio_run.directory)
-    rows = plotted.accuracy_by_epoch(trials, epochs)
+    rows = accuracy_epoch.accuracy_by_epoch(trials, epochs)
     assert rows.groupby(["optimizer.name", "split"]).size().to_dict() == {
         (optimizer, split): 3 for optimizer in ("deat", "sgd") for split in ("train", "test")
     }
@@ -210,7 +211,7 @@ def test_figure_numbers_read_back_from_csv_are_those_drawn(ratio_run, tmp_path, 
     draw(ratio_run.directory, tmp_path / "out")
     back = pd.read_csv(tmp_path / "out" / "surface_lr_batch.csv")
     trials = load_trials(ratio_run.directory)
-    expected = plotted.grid(trials, "optimizer.lr", "batch_size", "last_test_robust")
+    expected = surface.grid(trials, "optimizer.lr", "batch_size", "last_test_robust")
     pd.testing.assert_frame_equal(back, expected, check_dtype=False, check_exact=True)
 
 
@@ -230,7 +231,7 @@ def test_panels_of_a_surface_share_their_cells_lr_across_and_batch_up():
             for name, lr, batch in cells
         ]
     )
-    figure = panels.heat_map(rows, "lr", "batch", "last_test_robust", equal_ratio=False)
+    figure = surface.heat_map(rows, "lr", "batch", "last_test_robust", equal_ratio=False)
     deat, sgd = figure.axes[:2]
     assert [text.get_position() for text in deat.texts] == [(1, 1)]
     assert [text.get_position() for text in sgd.texts] == [(0, 0), (0, 1), (1, 0), (1, 2)]
@@ -274,8 +275,8 @@ def test_many_methods_have_a_panel_a_family_with_a_curve_an_optimizer(run, tmp_p
 
 def test_few_methods_share_a_panel_in_colours_of_their_own(run):
     sweep_of_methods(run, objectives=("trades",))
-    rows = plotted.accuracy_by_lr(load_trials(run.directory), "last_test_robust")
-    figure = panels.accuracy_lr(rows, "last_test_robust")
+    rows = accuracy_lr.accuracy_by_lr(load_trials(run.directory), "last_test_robust")
+    figure = accuracy_lr.accuracy_lr(rows, "last_test_robust")
     (axes,) = figure.axes
     (legend,) = figure.legends
     names = [text.get_text() for text in legend.get_texts()]
@@ -307,8 +308,8 @@ def test_dot_plot_has_the_most_robust_method_at_the_top(run, tmp_path):
     product = next(product for product in made if product.name == "methods")
     assert figures._write(product, tmp_path) == [tmp_path / "methods.csv"]
     assert figures._paint(product, tmp_path) == [tmp_path / f"methods.{ending}" for ending in ("png", "pdf")]
-    rows = plotted.methods(load_trials(run.directory))
-    robust, clean = dots.methods(rows).axes
+    rows = methods.methods(load_trials(run.directory))
+    robust, clean = methods.draw_methods(rows).axes
     assert [text.get_text() for text in robust.get_yticklabels()] == rows["method"].tolist()
     assert rows["method"].iloc[0].startswith("MART-AWP")
     assert robust.yaxis_inverted()

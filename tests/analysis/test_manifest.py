@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from analysis import figures, manifest
 from analysis.frames.trials import load_trials
 from analysis.paper.parts import published_data
-from analysis.plans import Product
+from analysis.plots.plan import Product
 from trainers.errors import UserError
 
 

@@ -16,8 +16,8 @@ from analysis.claims import study as claim_study
 from analysis.claims.ledger import ledger
 from analysis.claims.study import Study
 from analysis.frames import published
-from analysis.plans import Data
-from analysis.ratio_plans import PLANS
+from analysis.plots.plan import Data
+from analysis.plots.ratio import PLANS
 from analysis.ratio_tables import ratio_answers, ratio_models_view, ratio_text, statements, tables
 
 

@@ -18,8 +18,9 @@ from analysis.estimates.methods import comparison, slot_effects
 from analysis.estimates.ranges import clipped, possible, possible_difference
 from analysis.paper.parts import parts
 from analysis.paper.tables import own_best
-from analysis.plans import Data
-from analysis.plotted import accuracy_by_lr, ratio_lines
+from analysis.plots.accuracy_lr import accuracy_by_lr
+from analysis.plots.accuracy_ratio import ratio_lines
+from analysis.plots.plan import Data
 
 ROBUST = "last_test_robust"
 

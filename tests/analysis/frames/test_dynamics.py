@@ -13,13 +13,13 @@ from pandas import DataFrame
 from scipy.linalg import solve_discrete_lyapunov
 from scipy.stats import kurtosis
 
-from analysis import dynamics_plotted
-from analysis.dynamics_plans import PLANS
 from analysis.estimates.intervals import interval
 from analysis.frames import dynamics
 from analysis.frames.dynamics import directions, gaussianity, lines, load_dynamics, noise_rate, stationary
 from analysis.frames.trials import load_epochs, load_trials
-from analysis.plans import Data
+from analysis.plots import dynamics as dynamics_plotted
+from analysis.plots.dynamics import PLANS
+from analysis.plots.plan import Data
 from trainers.record import DynamicsRecord, RecordFile
 
 LINE = (-2.0, -1.0, 1.0, 2.0)

@@ -13,7 +13,7 @@ from analysis.frames import published
 from analysis.paper import figures as figures_paper
 from analysis.paper import figures as paper_plans
 from analysis.paper import parts
-from analysis.plans import OWN, PUBLISHED, Data
+from analysis.plots.plan import OWN, PUBLISHED, Data
 
 
 def sweep(run: Any, model: str = "small_cnn", batches: Any = (128,), rates: Any = (0.05, 0.1, 0.2, 0.4), seeds: int = 2,

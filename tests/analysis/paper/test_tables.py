@@ -18,7 +18,7 @@ from analysis.frames import published
 from analysis.paper import parts, sheets
 from analysis.paper import printed as printed_paper
 from analysis.paper import tables as paper_tables
-from analysis.plans import Data
+from analysis.plots.plan import Data
 
 NAMES = [table.name for table in sheets.TABLES]
 

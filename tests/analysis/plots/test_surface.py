@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.surfaces import surface, surfaces
+from analysis.plots.surface import surface, surfaces
 
 
 def test_surface_is_pandas_pivot_of_the_completed_trials(ratio_trials):

@@ -1,7 +1,8 @@
-"""The dot plot of methods: a row a method, robust and clean accuracy side by side. Percent in pictures."""
+"""The dot plot of methods: its numbers and its picture."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,21 +12,28 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from pandas import DataFrame, Series
 
-from analysis.estimates.methods import EDGE
+from analysis.claims.ledger import Claim
+from analysis.estimates.methods import EDGE, ROBUST, comparison, results_frame
+from analysis.frames.cells import measured
 from analysis.frames.names import brief, of_spread
-from analysis.styles import Look, crowded, looks
+from analysis.method_tables import as_judged
+from analysis.plots.plan import BY_VAL_ROBUST, ChosenBy
+from analysis.plots.style import Look, crowded, looks, no_rows
 
 _BARS = "bars: 95 % t intervals over seeds ({}), cut at 0 and 100,\nin which the error of the test images is not"
 
 #: Heights in inches: of a method's row, of what stands above and below the rows.
 _ROW, _FRAME = 0.24, 0.75
 
+#: Fewer methods are compared in words.
+FEWEST_METHODS = 3
 
-def methods(rows: DataFrame) -> Figure:
+
+def draw_methods(rows: DataFrame) -> Figure:
     """Robust and clean test accuracy of each method with intervals, the most robust at the top; a model above another.
 
     Args:
-        rows: of `analysis.plotted.methods`.
+        rows: of `analysis.plots.methods.methods`.
     """
     keys = [column for column in rows.columns[: list(rows.columns).index("method")]]
     groups = [part for _, part in rows[rows["robust"].notna()].groupby(keys, sort=False, dropna=False)]
@@ -77,3 +85,26 @@ def _where(row: Series[Any]) -> str:
     edge = EDGE if row["lr_edge"] else ""
     rate = f"lr {brief([row['optimizer.lr']])[0]}{edge}, " if pd.notna(row.get("optimizer.lr")) else ""
     return f"{rate}n = {row['n']}"
+
+
+def methods(
+    trials: DataFrame,
+    chosen_by: ChosenBy = BY_VAL_ROBUST,
+    choosers: Collection[int] = (),
+    claims: Sequence[Claim] = (),
+) -> DataFrame:
+    """Each method at its own best cell by validation, the most robust first.
+
+    Args:
+        trials: as `analysis.frames.trials.load_trials` gives them.
+        chosen_by: the metric whose mean over seeds picks the cell.
+        choosers: as in `analysis.estimates.methods.comparison`.
+        claims: the ledger, where there is one (`analysis.method_tables.as_judged`).
+
+    Returns:
+        of `analysis.estimates.methods.results_frame`; empty for fewer than 3 methods with a test accuracy.
+    """
+    if measured(trials, ROBUST).empty:
+        return DataFrame()
+    rows = results_frame(as_judged(comparison(trials, choosers=choosers, **chosen_by._asdict()), claims))
+    return rows if len(rows) and rows["robust"].notna().sum() >= FEWEST_METHODS else no_rows(rows)

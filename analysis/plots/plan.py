@@ -9,12 +9,24 @@ from matplotlib.figure import Figure
 from pandas import DataFrame
 
 from analysis.claims.ledger import Claim
-from analysis.plotted import BY_VAL_ROBUST, ChosenBy
+from analysis.frames.cells import Mode
 
 Numbers = Mapping[str, DataFrame]
 
 #: The two studies that a figure of the paper may show.
 OWN, PUBLISHED = "own", "published"
+
+
+class ChosenBy(NamedTuple):
+    """What a method's cell is chosen by, at the last epoch; of validation, never of test."""
+
+    metric: str = "val_robust"
+    mode: Mode = "max"
+    """max for an accuracy, min for a loss."""
+
+
+#: As a sweep chooses unless its config says otherwise.
+BY_VAL_ROBUST = ChosenBy()
 
 
 class Data(NamedTuple):

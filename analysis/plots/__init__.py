@@ -1,0 +1,1 @@
+"""Pictures: a figure a file."""
