@@ -13,12 +13,10 @@ import pandas as pd
 from pandas import DataFrame
 
 from analysis import manifest
-from analysis.claim_tables import claims_frame
 from analysis.claims.ledger import ledger
 from analysis.claims.study import study_of
 from analysis.estimates.correlations import correlations
 from analysis.estimates.differences import differences
-from analysis.export import csv_text
 from analysis.frames.cells import BUDGET, CONDITION, nothing_completed, one_budget, same_budget
 from analysis.frames.dynamics import dynamics_of
 from analysis.frames.trials import epochs_of
@@ -27,6 +25,8 @@ from analysis.paper.parts import published_data
 from analysis.plots import accuracy_epoch, accuracy_lr, accuracy_ratio, dynamics, methods, ratio, style, surface
 from analysis.plots.plan import BY_VAL_ROBUST, OWN, PUBLISHED, ChosenBy, Data, Plan, Product, Table
 from analysis.plots.style import STYLE
+from analysis.tables.claims import claims_frame
+from analysis.tables.export import csv_text
 from analysis.uses import trial_ids
 from trainers.errors import UserError
 from trainers.files import whole

@@ -19,7 +19,6 @@ import numpy as np
 from pandas import DataFrame, Series
 from rich.console import Console
 
-from analysis.claim_tables import WIDTH, claims_text, sentence
 from analysis.claims import effects
 from analysis.claims.blocks import EPOCH_SECONDS, ROBUST, NotMeasured, Options, published_settings
 from analysis.claims.ledger import Claim, ledger, methods_of
@@ -27,6 +26,7 @@ from analysis.claims.questions import question
 from analysis.claims.study import Study, decided_by, study_of, trained_elsewhere, with_decay
 from analysis.frames.cells import best_trials, measured
 from analysis.frames.trials import trials_of
+from analysis.tables.claims import WIDTH, claims_text, sentence
 from sweep.config import SweepConfig
 from sweep.journal import refuse_other_sweep
 from sweep.plan import Plan, earlier_records, plan

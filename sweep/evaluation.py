@@ -12,17 +12,9 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.progress import Progress as Bar
 
-from analysis.frames.evaluations import (
-    PARAMETERS,
-    Key,
-    attack_name,
-    by_key,
-    disjoint,
-    evaluations_table,
-    key,
-    load_evaluations,
-)
-from analysis.settings import with_settings
+from analysis.frames.evaluations import PARAMETERS, Key, by_key, disjoint, key, load_evaluations
+from analysis.tables.evaluations import attack_name, evaluations_table
+from analysis.tables.settings import with_settings
 from sweep.chunk import chunk_values, run_chunk
 from sweep.config import SweepConfig, load
 from sweep.evaluation_plan import Asked, Chunk, Evaluation, described, fewer, plan

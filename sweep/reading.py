@@ -86,10 +86,12 @@ def _study(command: Any) -> Any:
 @_output
 def results(directory: Path, epochs: bool, evaluations: bool, form: str | None, output: Path | None) -> None:
     """Show the trials' numbers, or write them as a file."""
-    from analysis import tables, views
     from analysis.frames import arithmetic, trials
-    from analysis.frames.evaluations import evaluations_table, load_evaluations
-    from analysis.settings import with_settings
+    from analysis.frames.evaluations import load_evaluations
+    from analysis.tables import trials as tables
+    from analysis.tables import trials as views
+    from analysis.tables.evaluations import evaluations_table
+    from analysis.tables.settings import with_settings
     from sweep.screen import print_whole, say
     from trainers.errors import UserError
     from trainers.record import read
@@ -168,11 +170,11 @@ def methods(
     output: Path | None,
 ) -> None:
     """Compare the methods, each at its own best learning rate by validation."""
-    from analysis import method_tables
     from analysis.claims import study as claim_study
     from analysis.claims.ledger import ledger
     from analysis.estimates.methods import comparison, slot_effects, told_apart
-    from analysis.settings import preset_of_each
+    from analysis.tables import methods as method_tables
+    from analysis.tables.settings import preset_of_each
     from sweep.screen import print_whole
     from trainers.record import read
 
@@ -202,8 +204,8 @@ def methods(
 @_output
 def ratio(directory: Path | None, published: bool, metric: str, form: str | None, output: Path | None) -> None:
     """Say whether lr / batch size is all that counts: the claims, then models, surfaces, shares of the variance."""
-    from analysis import ratio_tables
     from analysis.claims import study as claim_study
+    from analysis.tables import ratio as ratio_tables
     from sweep.screen import print_whole
 
     _refuse_both_studies("ratio", directory, published, metric)
@@ -233,9 +235,9 @@ def claims(
     metric: str,
 ) -> None:
     """Say which of the study's claims hold: effect, interval and verdict of each."""
-    from analysis import claim_tables
     from analysis.claims import study as claim_study
     from analysis.claims.ledger import ledger
+    from analysis.tables import claims as claim_tables
 
     _refuse_both_studies("claims", directory, published, metric)
     loaded = claim_study.published() if directory is None else claim_study.load(directory)
@@ -251,7 +253,7 @@ def claims(
 @click.argument("trial_id")
 def show(directory: Path, trial_id: str) -> None:
     """Show one trial: config, provenance, curve. A beginning of its id is enough."""
-    from analysis import views
+    from analysis.tables import trials as views
     from sweep.screen import print_whole
 
     print_whole(console(), views.trial_view(directory, trial_id))
@@ -298,8 +300,8 @@ def console(output: Path | None = None) -> Console:
 
 def summary(directory: Path) -> RenderableType:
     """What the trials say, the best cells chosen by the sweep's own metric."""
-    from analysis import tables
     from analysis.claims import study as claim_study
+    from analysis.tables import trials as tables
 
     return tables.summary(claim_study.load(directory), **chosen_by_of(directory))
 
@@ -313,7 +315,7 @@ def chosen_by_of(directory: Path) -> Mapping[str, Any]:
 
 
 def _write_frame(rows: pd.DataFrame, form: str, output: Path | None) -> None:
-    from analysis.export import csv_text, json_text, write_parquet
+    from analysis.tables.export import csv_text, json_text, write_parquet
     from trainers.errors import UserError
 
     if form == "parquet":

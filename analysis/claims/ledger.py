@@ -5,7 +5,7 @@ the claim says, contradicted if wholly elsewhere, else undecided. `p` is the sma
 decide, Holm's adjustment over all lines of the ledger (`p_holm`) makes the verdicts hold at 5 % together.
 
 It is the answer to each of its questions: whatever else speaks of one prints these lines, in the words of
-`analysis.claim_tables`, and shows another view of the same trials as what it is.
+`analysis.tables.claims`, and shows another view of the same trials as what it is.
 """
 
 from __future__ import annotations

@@ -424,7 +424,7 @@ def results_frame(results: Sequence[MethodResult], presets: Mapping[str, str] = 
 
     Args:
         results: of `analysis.estimates.methods.comparison`.
-        presets: of `analysis.settings.preset_of_each`.
+        presets: of `analysis.tables.settings.preset_of_each`.
 
     Returns:
         model.name, the conditions, method, preset where each has one, the cell's axes, lr_edge, n, validation, then

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +17,7 @@ from analysis.paper.parts import CONTROL, KEYS, PUBLISHED_FROM, TREATMENT, spoke
 from analysis.paper.printed import otherwise_printed, why_different, why_gain
 from analysis.paper.tables import COLUMNS
 from analysis.plots.plan import PUBLISHED, Table
+from analysis.tables.sheet import Cell, Sheet, filled, written
 
 _COEFFICIENTS = {"pearson": "Pearson r", "spearman": "Spearman", "kendall": "Kendall tau"}
 
@@ -37,24 +37,6 @@ _OF_CORRELATIONS = (
     "brackets: 95 % bootstrap intervals, over seeds within learning rates where there are several, else over learning "
     "rates; n: trials; p: of no association"
 )
-
-
-class Cell(NamedTuple):
-    """What stands in one place of a table."""
-
-    text: str
-    bold: bool = False
-
-
-class Sheet(NamedTuple):
-    """A table as it is read."""
-
-    caption: str
-    groups: list[tuple[str, int]]
-    """Heads over several columns: name (may be empty) and how many columns."""
-    header: list[str]
-    rows: list[list[Cell]]
-    notes: list[str]
 
 
 def _at_best(row: Any, name: str) -> tuple[str, str]:
@@ -237,18 +219,6 @@ def _correlation(row: Any) -> list[Cell]:
     return [Cell(text) for text in (f"{row['estimate']:.3f} {interval}", _p(row["p_value"]), *printed)]
 
 
-def _filled(sheet: Sheet) -> Sheet:
-    """The table without columns in which nothing stands, such as what was printed of an own run."""
-    kept = [place for place in range(len(sheet.header)) if any(row[place].text for row in sheet.rows)]
-    over = [group for group, (_, span) in enumerate(sheet.groups) for _ in range(span)]
-    spans = Counter(over[place] for place in kept) if over else Counter[int]()
-    return sheet._replace(
-        groups=[(name, spans[group]) for group, (name, _) in enumerate(sheet.groups) if spans[group]],
-        header=[sheet.header[place] for place in kept],
-        rows=[[row[place] for place in kept] for row in sheet.rows],
-    )
-
-
 def table3(rows: DataFrame) -> Sheet:
     """Of `analysis.paper.tables.table3`: a row a network and coefficient."""
     body = []
@@ -266,7 +236,7 @@ def table3(rows: DataFrame) -> Sheet:
     groups = [("", 3), *((method, len(columns)) for method in COLUMNS)]
     header = ["network", "coefficient", "n", *columns * 2]
     caption = f"Correlation of {_accuracy(rows)} with the learning rate"
-    return _filled(Sheet(_caption(caption, rows), groups, header, body, [*notes, *_left_out(rows)]))
+    return filled(Sheet(_caption(caption, rows), groups, header, body, [*notes, *_left_out(rows)]))
 
 
 def table4(rows: DataFrame) -> Sheet:
@@ -293,93 +263,7 @@ def table4(rows: DataFrame) -> Sheet:
     header = ["network", "gain (points)", "p (t)", "p (Wilcoxon)", "lr", "trials", "printed gain", "printed p"]
     caption = f"Mean gain of {TREATMENT} over {CONTROL} in {_accuracy(rows)} at equal learning rates, in points"
     notes = [*filter(None, notes), *_left_out(rows)]
-    return _filled(Sheet(_caption(caption, rows), [], header, body, notes))
-
-
-def _rules(groups: list[tuple[str, int]]) -> list[str]:
-    """A rule under each head that has a name."""
-    ends = np.cumsum([span for _, span in groups])
-    rules = [
-        rf"\cmidrule(lr){{{end - span + 1}-{end}}}" for (name, span), end in zip(groups, ends, strict=True) if name
-    ]
-    return ["".join(rules)] if rules else []
-
-
-_TEX = {
-    "\\": r"\textbackslash{}",
-    **{mark: rf"\{mark}" for mark in "&%$#_{}"},
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "±": r"$\pm$",
-    "†": r"$^\dagger$",
-}
-
-
-def _tex(text: str) -> str:
-    return "".join(_TEX.get(mark, mark) for mark in text)
-
-
-def latex(sheet: Sheet) -> str:
-    r"""A `table` environment with `\toprule` and the like of booktabs, its notes in small print below."""
-    head = []
-    if sheet.groups:
-        spans = [rf"\multicolumn{{{span}}}{{c}}{{{_tex(name)}}}" for name, span in sheet.groups]
-        head = [" & ".join(spans) + r" \\", *_rules(sheet.groups)]
-    body = [
-        " & ".join(rf"\textbf{{{_tex(cell.text)}}}" if cell.bold else _tex(cell.text) for cell in row)
-        for row in sheet.rows
-    ]
-    return "\n".join(
-        [
-            r"% needs \usepackage{booktabs}",
-            r"\begin{table}",
-            r"\centering",
-            rf"\caption{{{_tex(sheet.caption)}.}}",
-            rf"\begin{{tabular}}{{l{'r' * (len(sheet.header) - 1)}}}",
-            r"\toprule",
-            *head,
-            " & ".join(map(_tex, sheet.header)) + r" \\",
-            r"\midrule",
-            *(rf"{line} \\" for line in body),
-            r"\bottomrule",
-            r"\end{tabular}",
-            *(rf"\par\smallskip{{\footnotesize {_tex(note)}.}}" for note in sheet.notes),
-            r"\end{table}",
-            "",
-        ]
-    )
-
-
-def _md(text: str) -> str:
-    return text.replace("|", r"\|").replace("*", r"\*").replace("_", r"\_")
-
-
-def markdown(sheet: Sheet) -> str:
-    """A table with its notes below, as a list."""
-    over = [name for name, span in sheet.groups or [("", len(sheet.header))] for _ in range(span)]
-    header = [f"{group}: {name}" if group else name for group, name in zip(over, sheet.header, strict=True)]
-    lines = [header, ["---"] * len(header)]
-    lines += [[f"**{_md(cell.text)}**" if cell.bold else _md(cell.text) for cell in row] for row in sheet.rows]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    notes = "\n".join(f"- {_md(note)}" for note in sheet.notes)
-    return f"**{sheet.caption}**\n\n{table}\n\n{notes}\n"
-
-
-def written(sheet: Callable[[DataFrame], Sheet], *, apart: bool = False) -> dict[str, Callable[[DataFrame], str]]:
-    """A table's further files: ending to the text of its frame.
-
-    Args:
-        sheet: a function of this module.
-        apart: one table a study, for one with a column a network.
-    """
-
-    def sheets(rows: DataFrame) -> list[Sheet]:
-        return [sheet(part) for _, part in rows.groupby("study", sort=False)] if apart else [sheet(rows)]
-
-    return {
-        "md": lambda rows: "\n".join(map(markdown, sheets(rows))),
-        "tex": lambda rows: "\n".join(map(latex, sheets(rows))),
-    }
+    return filled(Sheet(_caption(caption, rows), [], header, body, notes))
 
 
 TABLES: tuple[Table, ...] = (

@@ -13,7 +13,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pandas import DataFrame
 
-from analysis.claim_tables import answer
 from analysis.claims.ledger import Claim
 from analysis.estimates.correlations import Method, correlations
 from analysis.estimates.intervals import line
@@ -34,6 +33,7 @@ from analysis.plots.style import (
     title,
     with_group,
 )
+from analysis.tables.claims import answer
 from trainers.fields import plural
 
 #: Points at which a fitted line is written down.

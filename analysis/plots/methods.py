@@ -16,9 +16,9 @@ from analysis.claims.ledger import Claim
 from analysis.estimates.methods import EDGE, ROBUST, comparison, results_frame
 from analysis.frames.cells import measured
 from analysis.frames.names import brief, of_spread
-from analysis.method_tables import as_judged
 from analysis.plots.plan import BY_VAL_ROBUST, ChosenBy
 from analysis.plots.style import Look, crowded, looks, no_rows
+from analysis.tables.methods import as_judged
 
 _BARS = "bars: 95 % t intervals over seeds ({}), cut at 0 and 100,\nin which the error of the test images is not"
 
@@ -99,7 +99,7 @@ def methods(
         trials: as `analysis.frames.trials.load_trials` gives them.
         chosen_by: the metric whose mean over seeds picks the cell.
         choosers: as in `analysis.estimates.methods.comparison`.
-        claims: the ledger, where there is one (`analysis.method_tables.as_judged`).
+        claims: the ledger, where there is one (`analysis.tables.methods.as_judged`).
 
     Returns:
         of `analysis.estimates.methods.results_frame`; empty for fewer than 3 methods with a test accuracy.

@@ -14,7 +14,7 @@ from pandas import DataFrame
 from analysis.estimates.methods import comparison
 from analysis.figures import load, products
 from analysis.frames import names
-from analysis.method_tables import notes
+from analysis.tables.methods import notes
 
 #: Figures whose captions speak of bands or bars.
 SPREAD = ("accuracy_lr", "accuracy_epoch", "figure2", "figure4", "figure5", "methods")

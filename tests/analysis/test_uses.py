@@ -7,10 +7,10 @@ from typing import Any
 
 from pandas import DataFrame
 
-from analysis.claim_tables import claims_frame
 from analysis.claims.ledger import ledger
 from analysis.claims.study import Study
 from analysis.plots.plan import Data
+from analysis.tables.claims import claims_frame
 from analysis.uses import trial_ids
 
 Frames = Callable[[list[dict[str, Any]]], DataFrame]

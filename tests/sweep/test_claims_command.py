@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from analysis.claim_tables import claims_text
 from analysis.claims.ledger import ledger
 from analysis.claims.questions import NAMES
 from analysis.claims.study import published
+from analysis.tables.claims import claims_text
 from sweep.cli import main
 
 Cli = Callable[..., Result]

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from analysis.claim_tables import claims_text
 from analysis.claims.ledger import ledger
 from analysis.claims.study import load
+from analysis.tables.claims import claims_text
 
 README = Path(__file__).parents[2] / "README.md"
 

@@ -13,7 +13,6 @@ import pytest
 from pandas import DataFrame
 from scipy import stats
 
-from analysis.claim_tables import answer, claims_json, claims_text, rule, sentence
 from analysis.claims.blocks import EPOCH_SECONDS, OWN, OWN_DECAY, Block, NotMeasured, Options, published_settings
 from analysis.claims.effects import choosing_seeds, k1_k2, matched_controls, ratio_only
 from analysis.claims.evidence import MOST_FURTHER, of_values
@@ -23,7 +22,8 @@ from analysis.claims.study import Study, chosen_by, decided_by, load, published
 from analysis.estimates.intervals import holm
 from analysis.estimates.methods import comparison
 from analysis.frames.cells import BUDGET
-from analysis.method_tables import notes
+from analysis.tables.claims import answer, claims_json, claims_text, rule, sentence
+from analysis.tables.methods import notes
 from trainers.errors import UserError
 
 NOISE = 0.002

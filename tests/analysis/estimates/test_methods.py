@@ -13,7 +13,7 @@ from analysis.estimates.intervals import holm, mean_error
 from analysis.estimates.methods import SELF_CHOSEN, SlotEffect, comparison, effects_frame, results_frame, slot_effects
 from analysis.estimates.seed_table import SeedTable
 from analysis.frames.trials import load_trials
-from analysis.method_tables import as_judged, effects_as_judged, effects_rows, methods_text, notes, results_rows
+from analysis.tables.methods import as_judged, effects_as_judged, effects_rows, methods_text, notes, results_rows
 from sweep.cli import main
 from trainers.errors import UserError
 

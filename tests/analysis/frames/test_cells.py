@@ -8,8 +8,8 @@ from analysis.claims.study import Study
 from analysis.estimates.methods import comparison
 from analysis.frames import cells
 from analysis.frames.cells import LEFT_OUT, best_cells, best_trials, cell_means, codes, varying
-from analysis.method_tables import notes
-from analysis.tables import best_lines
+from analysis.tables.methods import notes
+from analysis.tables.trials import best_lines
 
 
 def rows(lr, values, outcome="completed", **more):

@@ -11,8 +11,9 @@ import pytest
 from rich.console import Console
 from scipy.stats import binomtest
 
-from analysis.frames.evaluations import evaluations_table, load_evaluations, wilson
+from analysis.frames.evaluations import load_evaluations, wilson
 from analysis.frames.trials import axes, load_trials
+from analysis.tables.evaluations import evaluations_table
 from trainers.record import RecordFile
 
 Write = Callable[..., None]

@@ -13,8 +13,8 @@ from rich.text import Text
 
 from analysis.claims.evidence import MOST_FURTHER
 from analysis.claims.ledger import STAND_IN, Claim
-from analysis.export import json_text
 from analysis.frames.names import label, short
+from analysis.tables.export import json_text
 from trainers.fields import plural
 
 #: Columns of text, where there is room for them.

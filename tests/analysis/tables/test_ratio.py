@@ -11,14 +11,14 @@ import pytest
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from analysis.claim_tables import answer
 from analysis.claims import study as claim_study
 from analysis.claims.ledger import ledger
 from analysis.claims.study import Study
 from analysis.frames import published
 from analysis.plots.plan import Data
 from analysis.plots.ratio import PLANS
-from analysis.ratio_tables import ratio_answers, ratio_models_view, ratio_text, statements, tables
+from analysis.tables.claims import answer
+from analysis.tables.ratio import ratio_answers, ratio_models_view, ratio_text, statements, tables
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from analysis.views import trial_view
+from analysis.tables.trials import trial_view
 
 KNOWN = {"precision": "fp32", "engine": "auto", "deterministic": False, "torch": "2.15.0", "cudnn": None}
 

@@ -12,7 +12,6 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from analysis.claim_tables import judged_lines
 from analysis.claims.ledger import Claim, ledger
 from analysis.claims.study import Study
 from analysis.estimates.intervals import Estimate
@@ -20,9 +19,10 @@ from analysis.estimates.nested_models import RatioComparison, ratio_comparisons
 from analysis.estimates.partial_correlations import PartialCorrelation, partial_correlations
 from analysis.estimates.smooth_surface import SmoothSurface, smooth_surfaces
 from analysis.estimates.sobol_indices import Decomposition, decompositions
-from analysis.export import json_text, plain
 from analysis.frames.cells import Mode, one_budget, trials_left_out
 from analysis.frames.names import label, scale, short
+from analysis.tables.claims import judged_lines
+from analysis.tables.export import json_text, plain
 from trainers.fields import plural
 
 Rows = list[dict[str, str]]

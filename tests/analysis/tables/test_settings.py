@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from analysis.frames.trials import axes, load_epochs, load_trials
-from analysis.settings import preset_of_each, presets, with_settings
+from analysis.tables.settings import preset_of_each, presets, with_settings
 from trainers.record import read
 
 DECAY = "optimizer.weight_decay"

@@ -12,7 +12,6 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from analysis.claim_tables import judged_lines
 from analysis.claims.ledger import Claim
 from analysis.estimates.intervals import Estimate
 from analysis.estimates.methods import (
@@ -26,9 +25,10 @@ from analysis.estimates.methods import (
     effects_frame,
     results_frame,
 )
-from analysis.export import csv_text, json_text
 from analysis.frames.cells import left_out_text
 from analysis.frames.names import of_spread, short
+from analysis.tables.claims import judged_lines
+from analysis.tables.export import csv_text, json_text
 
 #: Families of their own, and named so: the ledger's p (Holm) is over its lines.
 _OF_METHODS = ("p (methods)", "Holm (methods)")
@@ -68,7 +68,7 @@ def methods_view(
         results: of `analysis.estimates.methods.comparison`.
         effects: of `analysis.estimates.methods.slot_effects`.
         claims: the ledger; none: its answer stands elsewhere.
-        presets: of `analysis.settings.preset_of_each`.
+        presets: of `analysis.tables.settings.preset_of_each`.
     """
     parts: list[RenderableType] = list(map(Text, answers(claims)))
     parts += [_table("methods", results_rows(results, presets)), *map(Text, notes(results))]

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from pandas import DataFrame
 
-from analysis.export import csv_text, json_text, plain, write_parquet
+from analysis.tables.export import csv_text, json_text, plain, write_parquet
 
 #: Ratios of small numbers, a denormal, what no decimal is, the largest and the smallest steps.
 FLOATS = [3.975001798549015e-09, 1e-320, 0.1 + 0.2, math.nan, math.inf, -math.inf, -0.0, 0.999999, 1 / 3, 2.0**1023]

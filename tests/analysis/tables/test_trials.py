@@ -3,13 +3,13 @@ import io
 import pytest
 from rich.console import Console
 
-from analysis.claim_tables import answer
 from analysis.claims.ledger import ledger
 from analysis.claims.study import Study, load
 from analysis.estimates.correlations import correlations
 from analysis.frames.names import label
 from analysis.frames.trials import load_trials
-from analysis.tables import correlation_table, summary, trials_table
+from analysis.tables.claims import answer
+from analysis.tables.trials import correlation_table, summary, trials_table
 from trainers.fields import parse_number
 
 

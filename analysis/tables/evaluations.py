@@ -1,0 +1,85 @@
+"""Evaluations of trained networks as a table for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pandas import DataFrame
+from rich.table import Table
+from rich.text import Text
+
+from analysis.frames.cells import several, varying
+from analysis.frames.evaluations import ATTACKS
+from analysis.frames.names import short
+
+
+def evaluations_table(frame: DataFrame) -> Table:
+    """One line an evaluation: the trial, what varies, the attack, n, and the accuracy with its interval.
+
+    Args:
+        frame: from `load_evaluations`, or some of its rows.
+    """
+    rows = [{**row, **_shown(row)} for row in frame.to_dict("records")]
+    varied = [name for name in ("split", "weights") if len({row[name] for row in rows}) > 1]
+    point = ["seed", *varying(frame)] if several(frame["trial_id"]) else []
+    point = [*(["preset"] if "preset" in frame else []), *point]
+    unnamed = _unnamed(DataFrame(rows, columns=frame.columns))
+    table = Table(caption=_caption(frame, rows, varied))
+    for name in ("trial id", *point, *varied, "attack", "radius", *unnamed, "n", "right", "seconds"):
+        left = name in ("trial id", "preset", "attack", *varied)
+        table.add_column(name, justify="left" if left else "right", overflow="fold", no_wrap=name == "right")
+    for row in rows:
+        values = [row[name] for name in (*varied, "attack", "radius", *unnamed, "n", "right", "seconds")]
+        table.add_row(row["trial_id"], *(short(row[name]) for name in point), *map(_text, values))
+    return table
+
+
+def _unnamed(shown: DataFrame) -> list[str]:
+    """What an attack reads that its name does not say, where evaluations of one name differ in it.
+
+    Args:
+        shown: evaluations, the attack as `attack_name` writes it.
+    """
+    different = shown.groupby("attack")[["steps", "step_size", "restarts", "start"]].nunique().max() > 1
+    return [str(name) for name in different.index[different]]
+
+
+def _caption(frame: DataFrame, rows: Sequence[Mapping[Any, Any]], varied: Sequence[str]) -> str:
+    """What the columns do not say."""
+    common = [str(rows[0][name]) for name in ("split", "weights") if rows and name not in varied]
+    where = f" ({', '.join(common)})" if common else ""
+    part = "" if frame["complete"].all() else "; n of more: not complete"
+    mixed = "; n differs: some saw more images than others" if several(frame["images"]) else ""
+    return f"right: images that stay so{where}, in %, with 95 % Wilson intervals{part}{mixed}"
+
+
+def attack_name(row: Mapping[Any, Any]) -> str:
+    """The attack of a row in words.
+
+    >>> attack_name({"attack": "pgd", "norm": "linf", "steps": 20, "restarts": 5})
+    'PGD-20 x 5'
+    >>> attack_name({"attack": "autoattack", "norm": "l2"})
+    'AutoAttack, l2'
+    """
+    name = ATTACKS.get(row["attack"], str(row["attack"]))
+    if row["attack"] in ("pgd", "cw"):
+        restarts = f" x {int(row['restarts'])}" if row["restarts"] > 1 else ""
+        name = f"{name}-{int(row['steps'])}{restarts}"
+    return f"{name}, l2" if row.get("norm") == "l2" else name
+
+
+def _shown(row: Mapping[Any, Any]) -> dict[str, str]:
+    """What is shown of an evaluation besides its own columns."""
+    interval = f"[{100 * row['low']:.2f}, {100 * row['high']:.2f}]"
+    return {
+        "weights": f"{row['weights']} epoch{', averaged' if row['averaged'] else ''}",
+        "attack": attack_name(row),
+        "n": str(row["images"]) if row["complete"] else f"{row['images']} of {row['asked']}",
+        "right": f"{100 * row['robust_accuracy']:.2f} {interval}",
+        "seconds": short(float(f"{row['seconds']:.3g}")),
+    }
+
+
+def _text(value: Any) -> Text:
+    return Text(value if isinstance(value, str) else short(value))  # [a, b] is no markup
