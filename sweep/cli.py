@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sweep.reading import COMMANDS, Above, console, directory_argument, summary
+from sweep.reports import COMMANDS, Above, console, directory_argument, summary
 from sweep.streams import outlast, steady
 
 if TYPE_CHECKING:
@@ -287,7 +287,7 @@ def _chosen(best: bool, best_each: bool, trial_ids: tuple[str, ...]) -> str | No
 
 
 def _load(path: Path, overrides: tuple[str, ...]) -> SweepConfig:
-    from sweep.config import load
+    from sweep.config_file import load
 
     return load(path, overrides)
 

@@ -16,7 +16,8 @@ from analysis.frames.evaluations import PARAMETERS, Key, by_key, disjoint, key, 
 from analysis.tables.evaluations import attack_name, evaluations_table
 from analysis.tables.settings import with_settings
 from sweep.chunk import chunk_values, run_chunk
-from sweep.config import SweepConfig, load
+from sweep.config import SweepConfig
+from sweep.config_file import load
 from sweep.evaluation_plan import Asked, Chunk, Evaluation, described, fewer, plan
 from sweep.journal import CONFIG_FILE, EVALUATION, RunLock
 from sweep.runner import EXIT_DONE, EXIT_SOME_FAILED, LOST, check_left_to_ray, check_this_machine, data_folders
@@ -47,7 +48,7 @@ def evaluate(
         directory: a run.
         asked: which trials, weights, attacks and images.
         console: for the plan, the progress and the table.
-        overrides: of the run's own config, as `sweep.config.load` takes them: resources, and where the data lie.
+        overrides: of the run's own config, as `sweep.config_file.load` takes them: resources, and where the data lie.
         address: of a Ray cluster; None: a local one.
         serial: in this process, one chunk after another, without Ray.
 

@@ -10,9 +10,9 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from analysis.frames.cells import LEFT_OUT, best_trials, left_out_text, nothing_completed
 from analysis.frames.evaluations import Key, by_key, disjoint, key
 from analysis.frames.trials import load_trials
+from sweep.axes import nested
 from sweep.config import SweepConfig
 from sweep.progress import Progress
-from sweep.space import nested
 from trainers.checkpoint import kept_weights
 from trainers.config import DataConfig, TrialConfig, check_length
 from trainers.data import load

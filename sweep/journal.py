@@ -14,7 +14,8 @@ from typing import IO, Any, Self
 
 import yaml
 
-from sweep.config import SweepConfig, dump
+from sweep.config import SweepConfig
+from sweep.config_file import dump
 from sweep.plan import Plan, metric
 from sweep.progress import Progress, TrialProgress
 from sweep.search import PlannedTrial

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from itertools import count, islice
 from typing import TYPE_CHECKING, Any, Literal
 
+from sweep.axes import Axis, Point, value_at
 from sweep.config import SweepConfig
 from sweep.search import PlannedTrial, planned, planned_trial
-from sweep.space import Axis, Point, applies, combinations, draw, drawn_axes, located, strata, value_at
+from sweep.space import applies, combinations, draw, drawn_axes, located, strata
 
 if TYPE_CHECKING:
     import optuna

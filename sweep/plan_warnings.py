@@ -10,8 +10,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from sweep.axes import INERT_AXES, value_at
 from sweep.config import SweepConfig
-from sweep.space import INERT_AXES, value_at
 from trainers.config import AttackConfig, DataConfig, TrialConfig, leaves
 from trainers.data import Shape
 from trainers.evaluate import evaluation_attack

@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from sweep.axes import Axis, value_at
 from sweep.search import PlannedTrial
-from sweep.space import Axis, value_at
 from trainers.fields import number_text, plural
 from trainers.presets import PRESETS, PresetName, Values
 

@@ -10,8 +10,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from sweep.axes import Point, leaf_keys, nested
 from sweep.config import SweepConfig
-from sweep.space import Point, combinations, draw, leaf_keys, located, nested, sobol, strata
+from sweep.space import combinations, draw, located, sobol, strata
 from trainers import unseen as marks
 from trainers.config import DataConfig, TrialConfig
 from trainers.data import Shape

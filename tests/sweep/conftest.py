@@ -21,7 +21,8 @@ from rich.console import Console
 
 from analysis.frames.trials import load_epochs, load_trials
 from sweep import runner
-from sweep.config import SweepConfig, load
+from sweep.config import SweepConfig
+from sweep.config_file import load
 
 PATIENCE = 120  # s, on a machine that is busy with other things
 

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
-from sweep.config import ResourcesConfig, SweepConfig, dump, load
+from sweep.axes import nested
+from sweep.config import ResourcesConfig, SweepConfig
+from sweep.config_file import dump, load
 from sweep.plan import plan
 from sweep.search import distinct_data, fingerprints, fixed_points, planned
-from sweep.space import nested
 from trainers.config import DataConfig
 from trainers.data import Shape
 from trainers.errors import UserError

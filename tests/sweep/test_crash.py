@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from analysis.frames.trials import load_trials
-from sweep.config import load
+from sweep.config_file import load
 from trainers.record import FINISHED, read
 
 Driver = Callable[..., subprocess.Popen[str]]

@@ -21,7 +21,7 @@ from rich.console import Console
 from analysis.frames import evaluations
 from analysis.frames.trials import load_epochs
 from sweep import cli, evaluation_plan, runner
-from sweep.config import load
+from sweep.config_file import load
 from sweep.evaluation import evaluate
 from sweep.evaluation_plan import Asked, Chunk, gaps
 from sweep.journal import EVALUATION, RunLock, is_live

@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 import yaml
 
-from sweep.config import SweepConfig, load
+from sweep.config import SweepConfig
+from sweep.config_file import load
 from sweep.journal import CONFIG_FILE, LOCK_FILE, Journal, RunLock, is_live, refuse_other_sweep
 from sweep.plan import earlier_records, plan
 from sweep.progress import Progress

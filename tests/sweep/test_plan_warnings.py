@@ -11,7 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from sweep.cli import main
-from sweep.config import SweepConfig, load
+from sweep.config import SweepConfig
+from sweep.config_file import load
 from sweep.plan import plan
 from sweep.plan_warnings import Warned
 

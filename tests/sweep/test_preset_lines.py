@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from sweep.config import load
+from sweep.config_file import load
 from sweep.plan import plan
 from sweep.preset_lines import preset_lines
 from sweep.search import fingerprints, fixed_points, planned

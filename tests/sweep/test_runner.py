@@ -17,7 +17,8 @@ import torch
 
 from analysis.frames.trials import load_epochs, load_trials
 from sweep import runner
-from sweep.config import SweepConfig, load
+from sweep.config import SweepConfig
+from sweep.config_file import load
 from sweep.progress import Progress
 from sweep.trial import logged
 from trainers import checkpoint, loop

@@ -12,6 +12,7 @@ import optuna
 import pytest
 from PIL import Image
 
+from sweep.axes import Point
 from sweep.config import SweepConfig
 from sweep.optuna_search import OptunaSearch
 from sweep.search import (
@@ -26,7 +27,6 @@ from sweep.search import (
     fixed_points,
     planned,
 )
-from sweep.space import Point
 from trainers.config import DataConfig, TrialConfig
 from trainers.data import Shape
 from trainers.errors import UserError

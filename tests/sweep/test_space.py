@@ -9,21 +9,8 @@ from typing import Any
 import pytest
 from scipy import stats
 
-from sweep.space import (
-    INERT_AXES,
-    Axis,
-    applies,
-    axis_order,
-    combinations,
-    draw,
-    drawn_axes,
-    leaf_keys,
-    located,
-    nested,
-    sobol,
-    strata,
-    value_at,
-)
+from sweep.axes import INERT_AXES, Axis, axis_order, leaf_keys, nested, value_at
+from sweep.space import applies, combinations, draw, drawn_axes, located, sobol, strata
 from trainers.config import TrialConfig
 
 PLAIN = TrialConfig().model_dump()

@@ -13,7 +13,7 @@ import trainers.fields
 import trainers.randomness
 import trainers.schedules
 import trainers.trained
-from sweep.space import leaf_keys, nested, value_at
+from sweep.axes import leaf_keys, nested, value_at
 from trainers.config import TrialConfig
 from trainers.errors import UserError, suggestion, validated
 from trainers.fields import Frozen, parse_number

@@ -8,7 +8,7 @@ from typing import Any, get_args
 import pytest
 
 import trainers.presets
-from sweep.space import leaf_keys, nested, value_at
+from sweep.axes import leaf_keys, nested, value_at
 from trainers.config import TrialConfig
 from trainers.errors import UserError, validated
 from trainers.identity import trial_id

@@ -1,0 +1,180 @@
+"""A sweep's YAML file and `--set`: text -> SweepConfig, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sweep.axes import Axis, Point, nested, value_at
+from sweep.config import SweepConfig
+from sweep.yaml_text import Misread, parsed, written
+from trainers.config import TrialConfig, leaves
+from trainers.errors import UserError, validated
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
+    """The sweep that a file describes.
+
+    Args:
+        path: a YAML file.
+        overrides: `KEY=VALUE` with a dotted key and a YAML value, as after --set. Setting `trial.KEY` where
+            KEY is an axis replaces the axis by that value.
+
+    Raises:
+        UserError: one line that names the file, the key and a way out.
+    """
+    values = _mapping(path)
+    _refuse_shadowed(path, values)
+    for override in overrides:
+        _override(values, override)
+    if isinstance(trial := values.get("trial"), dict) and "seed" in trial:
+        raise UserError(f"{path}: trial.seed: seeds are replicates; write seeds: [{trial['seed']}] instead")
+    config = validated(SweepConfig, values, f"{path}: ")
+    space = {key: _read_axis(config, key, f"{path}: space") for key in config.space}
+    return _rooted(config.model_copy(update={"space": space}))
+
+
+def _rooted(config: SweepConfig) -> SweepConfig:
+    """The config with an absolute data root, so that RUN/sweep.yaml means the same from anywhere."""
+    names = config.space["data.name"].extremes() if "data.name" in config.space else ()
+    if config.trial.data.root is None and {config.trial.data.name, *names} == {"digits"}:
+        return config
+    root = str(Path(config.trial.data.root or "data").expanduser().absolute())
+    data = config.trial.data.model_copy(update={"root": root})
+    return config.model_copy(update={"trial": config.trial.model_copy(update={"data": data})})
+
+
+def _read_axis(config: SweepConfig, key: str, where: str) -> Axis:
+    """The axis with every value as the key it stands for reads it: `8/255` and `1e-4` are numbers then.
+
+    Raises:
+        UserError: a value that the key refuses.
+    """
+    axis = config.space[key]
+    conditions, beside = _conditions(config.space, key), f"{where.removesuffix('space')}trial"
+
+    def read(name: str, value: Any, where: str) -> Any:
+        # With the values that make the axis apply, lest sgd be checked with what only deat reads.
+        values = nested(config.given, {**conditions, name: value})
+        try:
+            return value_at(validated(TrialConfig, values, where).model_dump(mode="json"), name)
+        except UserError as error:
+            text = str(error).removeprefix(f"{where}.")
+            if (culprit := text.partition(":")[0]) in leaves(config.given) and culprit not in {name, *config.space}:
+                raise UserError(f"{beside}.{text}") from None
+            raise
+
+    if axis.is_range:
+        ends = [read(key, value, where) for value in axis.extremes()]
+        if not all(isinstance(end, float) for end in ends):
+            raise UserError(
+                f"{where}.{key}: a range is of fractions, and this key takes none; list its values: {{choice: [...]}}"
+            )
+    admitted = {
+        name: [read(name, value, f"{where}.{key}.when") for value in values]
+        for name, values in axis.conditions().items()
+    }
+    listed = {
+        kind: [read(key, value, where) for value in values]
+        for kind in ("grid", "choice")
+        if (values := getattr(axis, kind)) is not None
+    }
+    return validated(Axis, {**axis.model_dump(), **listed, "when": admitted or None}, f"{where}.{key}")
+
+
+def _conditions(space: dict[str, Axis], key: str) -> Point:
+    """Values at which the axis applies: the first admitted of each key in its `when`, and in theirs."""
+    point: Point = {}
+    for name, admitted in (space[key].conditions() if key in space else {}).items():
+        point |= _conditions(space, name) | {name: admitted[0]}
+    return point
+
+
+def dump(config: SweepConfig) -> str:
+    """The config as YAML with every default filled in; `load` reads it back as the same config.
+
+    Where there is a preset, of the trial only what was set: the rest is the preset's.
+    """
+    values = config.model_dump(mode="json")
+    if "preset" in config.space or config.trial.preset is not None:
+        values["trial"] = config.trial.model_dump(mode="json", exclude_unset=True)
+    values["space"] = {key: axis.model_dump(mode="json", exclude_none=True) for key, axis in config.space.items()}
+    for key, axis in config.space.items():
+        if not axis.when:
+            _remove(values["trial"], key)
+    values["trial"].pop("seed", None)
+    return written(values)
+
+
+def _mapping(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; configs/ has ready ones") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as text: {error}; give a YAML file") from None
+    try:
+        values = parsed(text)
+    except (yaml.YAMLError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error).partition("\n")[0]
+        what = "" if isinstance(error, Misread) else "not valid YAML: "
+        raise UserError(f"{path}{line}: {what}{problem}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: must be a mapping of keys to values, got {type(values).__name__}")
+    return values
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise UserError(f"--set {override}: must be KEY=VALUE, such as trial.epochs=3")
+    try:
+        value = parsed(text)
+    except Misread as error:
+        raise UserError(f"--set {key}: {error.problem}") from None
+    except (yaml.YAMLError, ValueError):
+        raise UserError(f"--set {key}: the value is not valid YAML, got {text!r}") from None
+    section, _, rest = key.partition(".")
+    if section == "space" and rest:
+        _put(values, ["space", rest], value, override)
+        if not _conditional(value) and isinstance(values.get("trial"), dict):
+            _remove(values["trial"], rest)
+        return
+    _put(values, key.split("."), value, override)
+    if section == "trial" and isinstance(values.get("space"), dict):
+        for pinned in leaves(nested({}, {rest: value}) if rest else value):
+            values["space"].pop(pinned, None)
+
+
+def _put(values: dict[str, Any], path: list[str], value: Any, override: str) -> None:
+    for part in path[:-1]:
+        values = values.setdefault(part, {})
+        if not isinstance(values, dict):
+            raise UserError(f"--set {override}: {part} is a value, not a mapping of keys")
+    values[path[-1]] = value
+
+
+def _refuse_shadowed(path: Path, values: dict[str, Any]) -> None:
+    """A key both in trial and an axis that always applies: one of the two would be ignored in silence."""
+    space, trial = values.get("space"), values.get("trial")
+    if not (isinstance(space, dict) and isinstance(trial, dict)):
+        return
+    for key in leaves(trial):
+        if key in space and not _conditional(space[key]):
+            raise UserError(f"{path}: trial.{key}: is also an axis of space, which would hide it; keep one of the two")
+
+
+def _conditional(axis: Any) -> bool:
+    return isinstance(axis, dict) and bool(axis.get("when"))
+
+
+def _remove(values: dict[str, Any], key: str) -> None:
+    *parts, last = key.split(".")
+    for part in parts:
+        values = values.get(part) or {}
+    values.pop(last, None)
