@@ -216,8 +216,8 @@ def evaluate(
     given = {name: options.pop(name) for name in ("radius", "steps", "step_size", "restarts")}
     strength = _strength(attacks, {name: value for name, value in given.items() if value is not None})
     options["best"] = _chosen(options.pop("best"), options.pop("best_each"), options["trial_ids"])
-    from sweep.evaluation import evaluate as run
-    from sweep.evaluation_plan import Asked
+    from sweep.evaluate.plan import Asked
+    from sweep.evaluate.run import evaluate as run
 
     asked = Asked(attacks, strength=strength, **options)
     outlast()
@@ -275,7 +275,7 @@ def _strength(attacks: tuple[Any, ...], given: Mapping[str, Any]) -> Strength:
 
 
 def _chosen(best: bool, best_each: bool, trial_ids: tuple[str, ...]) -> str | None:
-    """Which trials validation chooses: `sweep.evaluation_plan.Asked.best`."""
+    """Which trials validation chooses: `sweep.evaluate.plan.Asked.best`."""
     from trainers.errors import UserError
 
     if best and best_each:

@@ -20,10 +20,11 @@ from rich.console import Console
 
 from analysis.frames import evaluations
 from analysis.frames.trials import load_epochs
-from sweep import cli, evaluation_plan, runner
+from sweep import cli, runner
 from sweep.config_file import load
-from sweep.evaluation import evaluate
-from sweep.evaluation_plan import Asked, Chunk, gaps
+from sweep.evaluate import plan
+from sweep.evaluate.plan import Asked, Chunk, gaps
+from sweep.evaluate.run import evaluate
 from sweep.journal import EVALUATION, RunLock, is_live
 from trainers import ladder
 from trainers.errors import UserError
@@ -168,7 +169,7 @@ def test_other_weights_splits_and_strengths_are_other_evaluations(run: Path, eva
 def test_an_interrupted_evaluation_goes_on_to_the_records_of_an_undisturbed_one(
     after: int, run: Path, trained_run: Path, tmp_path: Path, evaluated: Evaluate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evaluation_plan, "CHUNK", 25)
+    monkeypatch.setattr(plan, "CHUNK", 25)
     append, seen = RecordFile.append, 0
 
     def count(file: RecordFile, kind: str, record: Any) -> None:
@@ -195,7 +196,7 @@ def test_an_interrupted_evaluation_goes_on_to_the_records_of_an_undisturbed_one(
 def test_ray_and_this_process_give_the_same_records(
     run: Path, trained_run: Path, tmp_path: Path, evaluated: Evaluate, local_ray: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evaluation_plan, "CHUNK", 25)
+    monkeypatch.setattr(plan, "CHUNK", 25)
     code, text = evaluated(run, serial=False)
     assert code == 0
     assert "0 recorded already, 18 to run" in text
@@ -209,7 +210,7 @@ def test_ray_and_this_process_give_the_same_records(
 def test_through_ray_a_signal_stops_at_once_and_the_same_command_goes_on(
     run: Path, evaluated: Evaluate, local_ray: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evaluation_plan, "CHUNK", 25)
+    monkeypatch.setattr(plan, "CHUNK", 25)
     append = RecordFile.append
 
     def stop(file: RecordFile, kind: str, record: Any) -> None:
@@ -228,7 +229,7 @@ def test_through_ray_a_signal_stops_at_once_and_the_same_command_goes_on(
 
 def _in_a_process_that_fgsm_poisons(values: Any) -> Any:
     """A chunk, in a process that can compute no more once it has met fgsm; writes down which it was."""
-    from sweep import chunk
+    from sweep.evaluate import chunk
     from trainers import cards
 
     def broken(*args: Any) -> Any:
@@ -245,7 +246,7 @@ def _in_a_process_that_fgsm_poisons(values: Any) -> Any:
 def test_a_process_whose_gpu_answers_no_more_ends_with_its_chunk_and_the_next_chunks_get_a_new_one(
     run: Path, evaluated: Evaluate, local_ray: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sweep.evaluation.run_chunk", _in_a_process_that_fgsm_poisons)
+    monkeypatch.setattr("sweep.evaluate.run.run_chunk", _in_a_process_that_fgsm_poisons)
     code, text = evaluated(run, serial=False, overrides=("max_concurrent=1",))
     assert code == 1
     assert text.count("FGSM: RuntimeError: CUDA error: an illegal memory access was encountered (logs/") == 2
@@ -263,7 +264,7 @@ def test_in_this_process_a_gpu_that_answers_no_more_ends_the_evaluation_and_the_
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr("trainers.cards.freed", lambda device: False)
-        patch.setattr("sweep.chunk.count", lambda *args: 1 / 0)
+        patch.setattr("sweep.evaluate.chunk.count", lambda *args: 1 / 0)
         code, text = evaluated(run)
     assert code == 1
     assert recorded(run) == []
@@ -280,7 +281,7 @@ def test_in_this_process_a_gpu_that_answers_no_more_ends_the_evaluation_and_the_
 def test_a_chunk_that_fails_is_told_and_the_other_evaluations_go_on(
     run: Path, evaluated: Evaluate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sweep import chunk
+    from sweep.evaluate import chunk
 
     count = chunk.count
 
@@ -289,7 +290,7 @@ def test_a_chunk_that_fails_is_told_and_the_other_evaluations_go_on(
             raise RuntimeError("out of everything\nand more")
         return count(network, attack, *place)
 
-    monkeypatch.setattr(evaluation_plan, "CHUNK", 25)
+    monkeypatch.setattr(plan, "CHUNK", 25)
     monkeypatch.setattr(chunk, "count", broken)
     code, text = evaluated(run)
     assert code == 1

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from sweep.config import ResourcesConfig
-from sweep.ray_pool import Pool
+from sweep.evaluate.ray_pool import Pool
 
 PATIENCE = 60  # s, on a machine that is busy with other things
 ONE = ResourcesConfig(cpu=1)

@@ -15,10 +15,10 @@ from rich.progress import Progress as Bar
 from analysis.frames.evaluations import PARAMETERS, Key, by_key, disjoint, key, load_evaluations
 from analysis.tables.evaluations import attack_name, evaluations_table
 from analysis.tables.settings import with_settings
-from sweep.chunk import chunk_values, run_chunk
 from sweep.config import SweepConfig
 from sweep.config_file import load
-from sweep.evaluation_plan import Asked, Chunk, Evaluation, described, fewer, plan
+from sweep.evaluate.chunk import chunk_values, run_chunk
+from sweep.evaluate.plan import Asked, Chunk, Evaluation, described, fewer, plan
 from sweep.journal import CONFIG_FILE, EVALUATION, RunLock
 from sweep.runner import EXIT_DONE, EXIT_SOME_FAILED, LOST, check_left_to_ray, check_this_machine, data_folders
 from sweep.screen import duration, print_whole, say
@@ -196,7 +196,7 @@ def _through_ray(run: _Run, address: str | None) -> None:
 
 def _scheduled(run: _Run, at_once: int) -> None:
     """Keeps `at_once` chunks running on Ray until none is left."""
-    from sweep.ray_pool import Pool
+    from sweep.evaluate.ray_pool import Pool
     from sweep.ray_tune import RESTARTS
 
     with Pool[_Work](run_chunk, run.sweep.resources, RESTARTS) as pool:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 
 from sweep.config import ResourcesConfig
-from sweep.evaluation_plan import Chunk, Evaluation
+from sweep.evaluate.plan import Chunk, Evaluation
 from sweep.trial import log_path, logged, trial_values
 from trainers import cards
 from trainers.config import TrialConfig

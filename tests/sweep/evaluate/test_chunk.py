@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from sweep import chunk
+from sweep.evaluate import chunk
 from trainers import cards
 from trainers.errors import UserError
 
