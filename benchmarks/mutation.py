@@ -51,7 +51,7 @@ TESTS = {
     "trainers/optimizers.py": "optimizers optimizers_theory",
     "trainers/loop.py": "checkpoint evaluate averaging loop",
     "trainers/checkpoint.py": "checkpoint averaging loop",
-    "sweep/journal.py": "progress plan journal",
+    "sweep/run/journal.py": "progress plan journal",
     "sweep/progress.py": "progress plan journal",
     "sweep/plan.py": "plan journal config",
     "sweep/decide.py": "decide",

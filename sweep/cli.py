@@ -92,8 +92,8 @@ def plan(config: Path, out: Path | None, overrides: tuple[str, ...], no_data: bo
     """Show what a launch would run, and train nothing."""
     from sweep import plan as planning
     from sweep.cost import estimate
-    from sweep.journal import refuse_other_sweep
-    from sweep.screen import say
+    from sweep.run.directory import refuse_other_sweep
+    from sweep.run.screen import say
     from trainers.provenance import code_version
 
     sweep = _load(config, overrides)
@@ -123,8 +123,8 @@ def launch(
     budget_hours: float | None,
 ) -> None:
     """Run the trials that are not finished yet."""
-    from sweep import runner
-    from sweep.signals import EXIT_INTERRUPTED
+    from sweep.run import launch as runner
+    from sweep.run.signals import EXIT_INTERRUPTED
 
     _refuse_both(serial, address)
     _refuse_half(decide, budget_hours)
@@ -156,9 +156,9 @@ def launch(
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 def status(directory: Path) -> None:
     """Show how far a run is, also while it runs."""
-    from sweep.journal import is_live, is_starting
     from sweep.progress import Progress
-    from sweep.screen import table
+    from sweep.run.directory import is_live, is_starting
+    from sweep.run.screen import table
     from trainers.record import read
 
     if is_starting(directory):
@@ -308,7 +308,7 @@ def _command_line() -> str:
 
 
 def _print_summary(directory: Path, screen: Console) -> None:
-    from sweep.screen import print_whole
+    from sweep.run.screen import print_whole
 
     print_whole(screen, summary(directory))
     screen.print(f"results: sweep results {directory}\nfigures: sweep figures {directory}", highlight=False)

@@ -28,13 +28,13 @@ from analysis.frames.cells import best_trials, measured
 from analysis.frames.trials import trials_of
 from analysis.tables.claims import WIDTH, claims_text, sentence
 from sweep.config import SweepConfig
-from sweep.journal import refuse_other_sweep
 from sweep.plan import Plan, earlier_records, plan
 from sweep.progress import Progress, kind_of
-from sweep.runner import EXIT_DONE, EXIT_SOME_FAILED, launch
-from sweep.screen import say as _say
+from sweep.run.directory import refuse_other_sweep
+from sweep.run.launch import EXIT_DONE, EXIT_SOME_FAILED, launch
+from sweep.run.screen import say as _say
+from sweep.run.signals import EXIT_INTERRUPTED, Interrupted, Interrupts
 from sweep.search import fingerprints, fixed_points, planned
-from sweep.signals import EXIT_INTERRUPTED, Interrupted, Interrupts
 from trainers.errors import UserError
 from trainers.identity import identity
 from trainers.provenance import code_version
@@ -69,8 +69,8 @@ def decide(
         claim: a name of `analysis.claims.questions.NAMES`.
         hours: at most.
         command: what the user typed, with its --decide: the records' launches are known by it.
-        address: as for `sweep.runner.launch`.
-        serial: as for `sweep.runner.launch`.
+        address: as for `sweep.run.launch.launch`.
+        serial: as for `sweep.run.launch.launch`.
 
     Returns:
         The exit code: 0 decided or out of hours, 1 some trials failed, 130 interrupted.

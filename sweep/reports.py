@@ -60,7 +60,7 @@ def _refuse_starting(context: click.Context, parameter: click.Parameter, directo
 
     if directory is None or has_records(directory):
         return directory
-    from sweep.journal import is_starting  # which takes a second to load
+    from sweep.run.directory import is_starting  # which takes a second to load
 
     if is_starting(directory):
         raise UserError(f"{directory}: a launch is starting there and has no records yet; wait for its first trial")
@@ -92,7 +92,7 @@ def results(directory: Path, epochs: bool, evaluations: bool, form: str | None, 
     from analysis.tables import trials as views
     from analysis.tables.evaluations import evaluations_table
     from analysis.tables.settings import with_settings
-    from sweep.screen import print_whole, say
+    from sweep.run.screen import print_whole, say
     from trainers.errors import UserError
     from trainers.record import read
 
@@ -175,7 +175,7 @@ def methods(
     from analysis.estimates.methods import comparison, slot_effects, told_apart
     from analysis.tables import methods as method_tables
     from analysis.tables.settings import preset_of_each
-    from sweep.screen import print_whole
+    from sweep.run.screen import print_whole
     from trainers.record import read
 
     form = _format(form, output, _METHODS_FORMATS)
@@ -206,7 +206,7 @@ def ratio(directory: Path | None, published: bool, metric: str, form: str | None
     """Say whether lr / batch size is all that counts: the claims, then models, surfaces, shares of the variance."""
     from analysis.claims import study as claim_study
     from analysis.tables import ratio as ratio_tables
-    from sweep.screen import print_whole
+    from sweep.run.screen import print_whole
 
     _refuse_both_studies("ratio", directory, published, metric)
     form = _format(form, output, _RATIO_FORMATS)
@@ -254,7 +254,7 @@ def claims(
 def show(directory: Path, trial_id: str) -> None:
     """Show one trial: config, provenance, curve. A beginning of its id is enough."""
     from analysis.tables import trials as views
-    from sweep.screen import print_whole
+    from sweep.run.screen import print_whole
 
     print_whole(console(), views.trial_view(directory, trial_id))
 

@@ -11,7 +11,8 @@ import torch
 
 from sweep.config import ResourcesConfig
 from sweep.evaluate.plan import Chunk, Evaluation
-from sweep.trial import log_path, logged, trial_values
+from sweep.run.directory import log_path
+from sweep.run.trial import logged, trial_values
 from trainers import cards
 from trainers.config import TrialConfig
 from trainers.engine import device_of

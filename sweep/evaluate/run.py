@@ -19,11 +19,10 @@ from sweep.config import SweepConfig
 from sweep.config_file import load
 from sweep.evaluate.chunk import chunk_values, run_chunk
 from sweep.evaluate.plan import Asked, Chunk, Evaluation, described, fewer, plan
-from sweep.journal import CONFIG_FILE, EVALUATION, RunLock
-from sweep.runner import EXIT_DONE, EXIT_SOME_FAILED, LOST, check_left_to_ray, check_this_machine, data_folders
-from sweep.screen import duration, print_whole, say
-from sweep.signals import EXIT_INTERRUPTED, Interrupted, Interrupts
-from sweep.trial import log_folder
+from sweep.run.directory import CONFIG_FILE, EVALUATION, RunLock, log_folder
+from sweep.run.launch import EXIT_DONE, EXIT_SOME_FAILED, LOST, check_left_to_ray, check_this_machine, data_folders
+from sweep.run.screen import duration, print_whole, say
+from sweep.run.signals import EXIT_INTERRUPTED, Interrupted, Interrupts
 from trainers.errors import UserError
 from trainers.record import EvaluationRecord, RecordFile, read
 
@@ -183,13 +182,13 @@ def _in_this_process(run: _Run, address: str | None) -> None:
 
 
 def _through_ray(run: _Run, address: str | None) -> None:
-    from sweep import ray_connection, ray_tune
+    from sweep.run import cluster
 
     check_left_to_ray(run.sweep)
-    with ray_connection.connected(address, run._console, log_folder(run.directory)):
+    with cluster.connected(address, run._console, log_folder(run.directory)):
         run.interrupts.catch()
-        at_once = ray_tune.most_at_once(run.sweep.resources, run.sweep.max_concurrent)
-        ray_tune.check_nodes(run.directory, data_folders(run.sweep))
+        at_once = cluster.most_at_once(run.sweep.resources, run.sweep.max_concurrent)
+        cluster.check_nodes(run.directory, data_folders(run.sweep))
         with run.interrupts.held():
             run.run(lambda: _scheduled(run, at_once))
 
@@ -197,7 +196,7 @@ def _through_ray(run: _Run, address: str | None) -> None:
 def _scheduled(run: _Run, at_once: int) -> None:
     """Keeps `at_once` chunks running on Ray until none is left."""
     from sweep.evaluate.ray_pool import Pool
-    from sweep.ray_tune import RESTARTS
+    from sweep.run.cluster import RESTARTS
 
     with Pool[_Work](run_chunk, run.sweep.resources, RESTARTS) as pool:
         while len(pool) or run.left:

@@ -20,9 +20,9 @@ import yaml
 from rich.console import Console
 
 from analysis.frames.trials import load_epochs, load_trials
-from sweep import runner
 from sweep.config import SweepConfig
 from sweep.config_file import load
+from sweep.run import launch as runner
 
 PATIENCE = 120  # s, on a machine that is busy with other things
 
@@ -41,12 +41,12 @@ def hiding(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def local_ray(hiding: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A Ray with two CPUs, started from a folder that hides our packages; a launch that finds it up uses it."""
-    from sweep import ray_connection
+    from sweep.run import cluster
 
     with ExitStack() as up:
         with chdir(hiding):
             console, logs = Console(file=io.StringIO()), tmp_path_factory.mktemp("logs")
-            up.enter_context(ray_connection.local(console, logs, cpus=2))
+            up.enter_context(cluster.local(console, logs, cpus=2))
         yield
 
 

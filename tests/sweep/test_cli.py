@@ -245,7 +245,7 @@ def test_status_tells_what_the_records_tell(cli: Callable[..., Result], run: Pat
 
 
 def test_status_of_a_live_run_shows_the_running_trials(cli: Callable[..., Result], run: Path) -> None:
-    from sweep.journal import RunLock
+    from sweep.run.directory import RunLock
 
     with RunLock(run):
         lines = cli("status", run).stdout.splitlines()
@@ -258,7 +258,7 @@ STARTING = "a launch is starting: its trials are being planned, or Ray starts; n
 
 @pytest.mark.parametrize("opened", [False, True])
 def test_a_launch_that_has_no_records_yet_is_starting(opened: bool, cli: Callable[..., Result], tmp_path: Path) -> None:
-    from sweep.journal import RunLock
+    from sweep.run.directory import RunLock
 
     with RunLock(tmp_path / "new"):
         if opened:

@@ -21,14 +21,14 @@ from analysis.claims.questions import NAMES
 from analysis.claims.study import Study, load, study_of
 from analysis.frames.trials import load_trials
 from sweep import decide as module
-from sweep import ray_connection, ray_tune
 from sweep.config import ResourcesConfig, SweepConfig
 from sweep.decide import Design, Run, decide, trial_seconds
-from sweep.journal import Journal
 from sweep.plan import Plan, plan
 from sweep.progress import Progress
+from sweep.run import cluster, ray_tune
+from sweep.run.journal import Journal
+from sweep.run.trial import run_trial, trial_values
 from sweep.search import fixed_points
-from sweep.trial import run_trial, trial_values
 from trainers.errors import UserError
 from trainers.record import read
 
@@ -259,10 +259,10 @@ def test_one_ray_is_started_for_all_launches_and_is_gone_at_the_end(
         while (trial := journal.next()) is not None:
             run_trial(trial_values(trial.config, resources)[0], journal.directory, 1, journal.take)
 
-    monkeypatch.setattr(ray_connection, "connected", connected)
+    monkeypatch.setattr(cluster, "connected", connected)
     monkeypatch.setattr(ray_tune, "run", run_trials)
-    monkeypatch.setattr(ray_tune, "most_at_once", lambda *asked: 1)
-    monkeypatch.setattr(ray_tune, "check_nodes", lambda *asked: None)
+    monkeypatch.setattr(cluster, "most_at_once", lambda *asked: 1)
+    monkeypatch.setattr(cluster, "check_nodes", lambda *asked: None)
     config, console = tiny(trial=TRIAL, space=CLEAR), Console(file=io.StringIO())
     assert decide(config, tmp_path, console, claim="ratio", hours=1.0, command="sweep launch --decide ratio") == 0
     launches = events[1:-1]

@@ -20,12 +20,13 @@ from rich.console import Console
 
 from analysis.frames import evaluations
 from analysis.frames.trials import load_epochs
-from sweep import cli, runner
+from sweep import cli
 from sweep.config_file import load
 from sweep.evaluate import plan
 from sweep.evaluate.plan import Asked, Chunk, gaps
 from sweep.evaluate.run import evaluate
-from sweep.journal import EVALUATION, RunLock, is_live
+from sweep.run import launch
+from sweep.run.directory import EVALUATION, RunLock, is_live
 from trainers import ladder
 from trainers.errors import UserError
 from trainers.ladder import Strength
@@ -56,7 +57,7 @@ def trained_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("small")
     (directory / "small.yaml").write_text(yaml.safe_dump(SWEEP))
     config = load(directory / "small.yaml")
-    code = runner.launch(config, directory / "run", Console(file=io.StringIO()), command="test", serial=True)
+    code = launch.launch(config, directory / "run", Console(file=io.StringIO()), command="test", serial=True)
     assert code == 0
     return directory / "run"
 

@@ -9,12 +9,13 @@ from pathlib import Path
 from rich.console import Console
 
 from sweep.config import SweepConfig
-from sweep.journal import Journal, RunLock, refuse_other_sweep
 from sweep.plan import earlier_records, plan
-from sweep.screen import Screen, counts_line, say
+from sweep.run.directory import RunLock, log_folder, refuse_other_sweep
+from sweep.run.journal import Journal
+from sweep.run.screen import Screen, counts_line, say
+from sweep.run.signals import EXIT_INTERRUPTED, Interrupted, Interrupts
+from sweep.run.trial import Message, run_trial, trial_values
 from sweep.search import distinct_data
-from sweep.signals import EXIT_INTERRUPTED, Interrupted, Interrupts
-from sweep.trial import Message, log_folder, run_trial, trial_values
 from trainers.errors import UserError
 from trainers.provenance import code_version
 
@@ -155,7 +156,7 @@ def data_folders(config: SweepConfig) -> set[str]:
 
 
 def _through_ray(launch: _Launch, address: str | None) -> int:
-    from sweep import ray_connection, ray_tune
+    from sweep.run import cluster, ray_tune
 
     journal, resources = launch.journal, launch.config.resources
     check_left_to_ray(launch.config)
@@ -166,10 +167,10 @@ def _through_ray(launch: _Launch, address: str | None) -> int:
 
     with ExitStack() as of_this_launch:
         up = launch.up or of_this_launch
-        up.enter_context(ray_connection.connected(address, launch._console, log_folder(journal.directory)))
+        up.enter_context(cluster.connected(address, launch._console, log_folder(journal.directory)))
         launch.interrupts.catch()
-        at_once = ray_tune.most_at_once(resources, launch.config.max_concurrent, resources.trials_per_process)
-        ray_tune.check_nodes(journal.directory, data_folders(launch.config))
+        at_once = cluster.most_at_once(resources, launch.config.max_concurrent, resources.trials_per_process)
+        cluster.check_nodes(journal.directory, data_folders(launch.config))
 
         def trials() -> None:
             with launch.interrupts.held():

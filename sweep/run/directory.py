@@ -1,51 +1,32 @@
-"""A run directory while a launch holds it: the lock, and the only hand that writes records."""
+"""A run directory: its files, its lock, whose it is."""
 
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Self
 
 import yaml
 
 from sweep.config import SweepConfig
-from sweep.config_file import dump
-from sweep.plan import Plan, metric
-from sweep.progress import Progress, TrialProgress
-from sweep.search import PlannedTrial
-from sweep.trial import Message
 from trainers.errors import UserError
-from trainers.files import remove_parts, whole
-from trainers.provenance import environment, host
-from trainers.record import (
-    DynamicsRecord,
-    EpochRecord,
-    OutcomeRecord,
-    RecordFile,
-    dynamics_record,
-    epoch_record,
-    has_records,
-)
+from trainers.files import whole
+from trainers.provenance import host
+from trainers.record import has_records
 
 CONFIG_FILE = "sweep.yaml"
+
 LOCK_FILE = ".lock"
+
 #: How an evaluation names itself in the lock.
 EVALUATION = "sweep evaluate, process"
+
 #: How long a launch waits for the lock, s: `is_live` takes it too, for an instant.
 PATIENCE = 1.0
-
-
-#: What a trial that goes on sends again, by kind.
-_REPEATABLE: dict[str, Callable[[Mapping[str, Any]], EpochRecord | DynamicsRecord]] = {
-    "epoch": epoch_record,
-    "dynamics": dynamics_record,
-}
 
 
 class RunLock:
@@ -171,93 +152,16 @@ def refuse_other_sweep(directory: Path, config: SweepConfig) -> None:
         raise UserError(f"--out {directory}: holds the sweep {name!r}, not {config.name!r}; give another --out")
 
 
-class Journal:
-    """Takes every message of every trial, writes what is new, and tells the search and `listener`."""
-
-    def __init__(self, directory: Path, plan: Plan, earlier: Sequence[Mapping[str, Any]]) -> None:
-        """Writes nothing yet; the caller holds the run's lock.
-
-        Args:
-            directory: of the run.
-            plan: made from the same earlier records.
-            earlier: records of earlier launches.
-        """
-        self.directory, self.progress = directory, Progress.of(earlier)
-        self.listener: Callable[[TrialProgress, Message], None] = lambda trial, message: None
-        self._plan = plan
-
-    @contextmanager
-    def open(self, command: str) -> Iterator[None]:
-        """A block in which trials run: begins with the launch and every new trial written down."""
-        self._file = RecordFile(self.directory)
-        try:
-            self._begin(command)
-            yield
-        finally:
-            self._file.close()
-
-    def _begin(self, command: str) -> None:
-        """Writes sweep.yaml, environment.json, the launch and every trial that is new; no trial runs yet."""
-        for folder in (self.directory, self.directory / "checkpoints"):
-            remove_parts(folder)
-        where = environment() | {"command": command, "time": time.strftime("%FT%T%z")}
-        _write_whole(self.directory / CONFIG_FILE, dump(self._plan.config))
-        _write_whole(self.directory / "environment.json", json.dumps(where, indent=2) + "\n")
-        known = self._plan.search.known()
-        self._append(
-            "launch",
-            {
-                "command": command,
-                **{key: where[key] for key in ("commit", "dirty", "code_version", "versions")},
-                "metric": self._plan.config.metric,
-                "mode": self._plan.config.mode,
-                "size": self._plan.size,
-                "wanted": [trial.id for trial in known],
-            },
-        )
-        for trial in known:
-            self._register(trial)
-
-    def next(self) -> PlannedTrial | None:
-        """The next trial to run, written down as planned; None when there is no more."""
-        trial = self._plan.search.next()
-        if trial is not None:
-            self._register(trial)
-        return trial
-
-    def take(self, message: Message) -> None:
-        """Writes a trial's message down, unless it is an epoch, or its dynamics, that stands there already."""
-        values = {key: value for key, value in message.items() if key != "record"}
-        trial = self.progress.trials[values["trial_id"]]
-        parsed = _REPEATABLE.get(message["record"])
-        if parsed is not None and trial.has(parsed(values)):
-            return
-        self._append(message["record"], values)
-        if message["record"] == "outcome":
-            self._plan.search.tell(trial.id, metric(trial, self._plan.config))
-        self.listener(trial, message)
-
-    def fail(self, trial_id: str, reason: str) -> None:
-        """The outcome of a trial whose process is gone."""
-        self.take({"record": "outcome", **vars(OutcomeRecord(trial_id, "failed", reason, 0))})
-
-    def interrupt(self, reason: str) -> None:
-        """The outcome `interrupted` for every trial that runs; their checkpoints stay."""
-        for trial in self.progress.running():
-            self.take({"record": "outcome", **vars(OutcomeRecord(trial.id, "interrupted", reason, trial.epoch))})
-
-    def _register(self, trial: PlannedTrial) -> None:
-        """Writes the trial down, again where a wider space gives its point more keys."""
-        known = self.progress.trials.get(trial.id)
-        if known is None or trial.id not in self.progress.wanted or known.point != trial.point:
-            self._append("trial", trial.record(len(self.progress.trials)))
-
-    def _append(self, kind: str, values: Mapping[str, Any]) -> None:
-        stamped = {**values, "time": round(time.time(), 3)}
-        self._file.append(kind, stamped)
-        self.progress.add({"record": kind, **stamped})
-
-
-def _write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str) -> None:
     with whole(path) as part:
         part.write_text(text, encoding="utf-8")
+
+
+def log_folder(directory: Path) -> Path:
+    """Where a run keeps tracebacks and Ray's own messages."""
+    return directory / "logs"
+
+
+def log_path(directory: Path, trial: str) -> Path:
+    """Where the traceback of a failed trial is written."""
+    return log_folder(directory) / f"{trial}.log"

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sweep.progress import Progress
-from sweep.screen import ROWS, Screen, counts_line, duration, percent, print_whole, rate_line, say, table
+from sweep.run.screen import ROWS, Screen, counts_line, duration, percent, print_whole, rate_line, say, table
 
 Records = list[dict[str, Any]]
 POINT = {"optimizer.name": "deat", "optimizer.lr": 0.1, "batch_size": 32, "optimizer.k1": 1.0}

@@ -13,8 +13,8 @@ import psutil
 import pytest
 
 from analysis.frames.trials import load_trials
-from sweep import ray_tune
 from sweep.config import ResourcesConfig, SweepConfig
+from sweep.run import cluster, ray_tune
 from trainers.config import TrialConfig
 from trainers.errors import UserError
 from trainers.provenance import code_version
@@ -24,19 +24,19 @@ from trainers.record import read
 def test_a_node_that_does_not_see_a_folder_is_named(tmp_path: Path, local_ray: None) -> None:
     probe = ray_tune.ray.put(([str(tmp_path / "data")], code_version()))
     with pytest.raises(UserError, match=r"^trial.data.root .*data: node n1 does not see it; give a folder"):
-        ray_tune._check_probe("n1", tmp_path, probe)
+        cluster._check_probe("n1", tmp_path, probe)
     probe = ray_tune.ray.put(([str(tmp_path / ".probe-1")], code_version()))
     with pytest.raises(UserError, match=rf"^--out {tmp_path}: node n1 does not see it; give a folder"):
-        ray_tune._check_probe("n1", tmp_path, probe)
+        cluster._check_probe("n1", tmp_path, probe)
 
 
 def test_a_node_with_other_code_is_named(tmp_path: Path, local_ray: None) -> None:
     with pytest.raises(UserError, match=r"^node n1: has other code \(0123\) than this"):
-        ray_tune._check_probe("n1", tmp_path, ray_tune.ray.put(([], "0123")))
+        cluster._check_probe("n1", tmp_path, ray_tune.ray.put(([], "0123")))
 
 
 def test_a_healthy_node_passes_and_leaves_no_probe_behind(tmp_path: Path, local_ray: None) -> None:
-    ray_tune.check_nodes(tmp_path, [str(tmp_path), "/nowhere/at/all"])
+    cluster.check_nodes(tmp_path, [str(tmp_path), "/nowhere/at/all"])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -51,13 +51,13 @@ def test_every_node_that_can_run_a_trial_is_asked_whether_it_sees_the_run_and_no
         return SimpleNamespace(remote=lambda paths: (scheduling_strategy.node_id, paths))
 
     monkeypatch.setattr(
-        ray_tune,
+        cluster,
         "_nodes",
         lambda: [{"NodeManagerHostname": name, "NodeID": name * 56, "Resources": has} for name, has in found],
     )
-    monkeypatch.setattr(ray_tune, "_probe", SimpleNamespace(options=on_node))
-    monkeypatch.setattr(ray_tune, "_check_probe", lambda name, directory, probe: asked.update({name: probe}))
-    ray_tune.check_nodes(tmp_path, [str(tmp_path)])
+    monkeypatch.setattr(cluster, "_probe", SimpleNamespace(options=on_node))
+    monkeypatch.setattr(cluster, "_check_probe", lambda name, directory, probe: asked.update({name: probe}))
+    cluster.check_nodes(tmp_path, [str(tmp_path)])
     assert {name: node for name, (node, _) in asked.items()} == {"a": "a" * 56, "d": "d" * 56}
     for _, (token, *data) in asked.values():
         assert Path(token).parent == tmp_path
@@ -71,7 +71,7 @@ def test_every_node_that_can_run_a_trial_is_asked_whether_it_sees_the_run_and_no
 def test_as_many_trials_run_at_once_as_fit(
     resources: dict[str, float], wanted: int | None, expected: int, local_ray: None
 ) -> None:
-    assert ray_tune.most_at_once(ResourcesConfig.model_validate(resources), wanted) == expected
+    assert cluster.most_at_once(ResourcesConfig.model_validate(resources), wanted) == expected
 
 
 def test_a_trial_whose_worker_died_too_often_has_failed_with_the_last_line_of_its_error(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_a_trial_whose_worker_died_too_often_has_failed_with_the_last_line_of_it
     (tmp_path / "error.txt").write_text("Traceback\n  ...\nray.exceptions.ActorDiedError: it was killed\n\n")
     for file in (str(tmp_path / "error.txt"), None):
         callback.on_trial_error(1, [], SimpleNamespace(config=config, error_file=file))
-    died = f"its process died {1 + ray_tune.RESTARTS} times: "
+    died = f"its process died {1 + cluster.RESTARTS} times: "
     assert failed == [
         ("0123456789ab", f"{died}ray.exceptions.ActorDiedError: it was killed"),
         ("0123456789ab", f"{died}no error file"),
@@ -90,7 +90,7 @@ def test_a_trial_whose_worker_died_too_often_has_failed_with_the_last_line_of_it
 
 
 def nodes(monkeypatch: pytest.MonkeyPatch, *found: dict[str, float]) -> None:
-    monkeypatch.setattr(ray_tune, "_nodes", lambda: [{"Resources": node} for node in found])
+    monkeypatch.setattr(cluster, "_nodes", lambda: [{"Resources": node} for node in found])
 
 
 @pytest.mark.parametrize(
@@ -110,9 +110,9 @@ def test_a_node_has_room_for_as_many_trials_as_its_scarcest_resource(
 ) -> None:
     nodes(monkeypatch, *found)
     asked = ResourcesConfig.model_validate(resources)
-    assert ray_tune.most_at_once(asked, None) == expected
-    assert ray_tune.most_at_once(asked, expected + 1) == expected
-    assert ray_tune.most_at_once(asked, 1) == 1
+    assert cluster.most_at_once(asked, None) == expected
+    assert cluster.most_at_once(asked, expected + 1) == expected
+    assert cluster.most_at_once(asked, 1) == 1
 
 
 @pytest.mark.parametrize("tenths", [1, 2, 3, 4, 7])
@@ -125,13 +125,13 @@ def test_so_many_parts_of_a_gpu_fit_as_there_are_whatever_floats_make_of_the_quo
     for fit in range(1, 12):
         for room, expected in ((tenths * fit / 10, fit), (share * fit, fit), (tenths * (fit + 1) / 10 - 1e-4, fit)):
             nodes(monkeypatch, {"CPU": 64, "GPU": room})
-            assert ray_tune.most_at_once(asked, None) == expected, room
+            assert cluster.most_at_once(asked, None) == expected, room
 
 
 def test_each_process_that_fits_has_room_for_its_trials(monkeypatch: pytest.MonkeyPatch) -> None:
     nodes(monkeypatch, {"CPU": 8, "GPU": 2})
     asked = ResourcesConfig.model_validate({"cpu": 1, "gpu": 0.5, "trials_per_process": 3})
-    assert [ray_tune.most_at_once(asked, wanted, 3) for wanted in (None, 20, 5)] == [12, 12, 5]
+    assert [cluster.most_at_once(asked, wanted, 3) for wanted in (None, 20, 5)] == [12, 12, 5]
 
 
 def test_a_process_is_given_as_many_trials_as_it_takes_and_the_last_one_what_is_left(tmp_path: Path) -> None:
@@ -164,19 +164,19 @@ def test_a_process_that_dies_is_started_again_for_the_trials_that_have_not_ended
 def test_a_node_that_is_down_has_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
     up, down = ({"Alive": alive, "Resources": {"CPU": 4.0}} for alive in (True, False))
     monkeypatch.setattr(ray_tune.ray, "nodes", lambda: [down, up, down])
-    assert ray_tune.most_at_once(ResourcesConfig.model_validate({"cpu": 1}), None) == 4
+    assert cluster.most_at_once(ResourcesConfig.model_validate({"cpu": 1}), None) == 4
 
 
 def test_more_than_any_one_node_has_is_refused_with_what_the_largest_has(monkeypatch: pytest.MonkeyPatch) -> None:
     nodes(monkeypatch, {"CPU": 2}, {"CPU": 4})
     with pytest.raises(UserError, match=r"^resources.cpu: a trial asks for 5 CPU, and no node .* more than 4; lower"):
-        ray_tune.most_at_once(ResourcesConfig.model_validate({"cpu": 5}), None)
+        cluster.most_at_once(ResourcesConfig.model_validate({"cpu": 5}), None)
 
 
 def test_one_resource_on_each_of_two_nodes_is_no_room_and_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     nodes(monkeypatch, {"CPU": 8}, {"CPU": 1, "GPU": 2})
     with pytest.raises(UserError, match=r"^resources: no one node has 2 CPU and 1 GPU together; lower one of them, "):
-        ray_tune.most_at_once(ResourcesConfig.model_validate({"cpu": 2, "gpu": 1}), None)
+        cluster.most_at_once(ResourcesConfig.model_validate({"cpu": 2, "gpu": 1}), None)
 
 
 def _in_a_process_that_lr_0_1_poisons(values: dict[str, Any], bell: Any) -> None:
@@ -196,7 +196,7 @@ def _in_a_process_that_lr_0_1_poisons(values: dict[str, Any], bell: Any) -> None
 
 
 def bells() -> set[psutil.Process]:
-    """The processes of `sweep.bell` that are there."""
+    """The processes of `sweep.run.bell` that are there."""
     return {each for each in psutil.Process().children(recursive=True) if each.name().startswith("ray::Bell")}
 
 

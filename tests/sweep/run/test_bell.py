@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import ray
 
-from sweep import bell, ray_tune
-from sweep.bell import Bell
+from sweep.run import bell, ray_tune
+from sweep.run.bell import Bell
 from trainers import checkpoint
 
 

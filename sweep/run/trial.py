@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sweep.config import ResourcesConfig
+from sweep.run.directory import log_path
 from trainers.config import TrialConfig
 from trainers.errors import UserError
 from trainers.files import checkpoint_path
@@ -21,16 +22,6 @@ from trainers.record import DynamicsRecord, EpochRecord, OutcomeRecord
 
 #: A record's values with its kind under `record`: start, epoch, dynamics or outcome.
 Message = dict[str, Any]
-
-
-def log_folder(directory: Path) -> Path:
-    """Where a run keeps tracebacks and Ray's own messages."""
-    return directory / "logs"
-
-
-def log_path(directory: Path, trial: str) -> Path:
-    """Where the traceback of a failed trial is written."""
-    return log_folder(directory) / f"{trial}.log"
 
 
 def trial_values(config: TrialConfig, resources: ResourcesConfig) -> tuple[dict[str, Any], int]:

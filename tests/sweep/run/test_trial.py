@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from sweep.trial import run_together, run_trial
+from sweep.run.trial import run_together, run_trial
 from trainers import cards, loop
 from trainers.config import TrialConfig
 from trainers.identity import trial_id
@@ -28,7 +28,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     zeros = torch.zeros
     monkeypatch.setattr("trainers.engine.device_of", lambda name: torch.device("cuda"))
     monkeypatch.setattr(torch, "zeros", lambda *size, device: zeros(*size))
-    monkeypatch.setattr("sweep.trial.arithmetic", lambda config, device: {})
+    monkeypatch.setattr("sweep.run.trial.arithmetic", lambda config, device: {})
     monkeypatch.setattr(torch._C, "_cuda_clearCublasWorkspaces", lambda: None, raising=False)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))

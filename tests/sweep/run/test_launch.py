@@ -16,11 +16,11 @@ import ray
 import torch
 
 from analysis.frames.trials import load_epochs, load_trials
-from sweep import runner
 from sweep.config import SweepConfig
 from sweep.config_file import load
 from sweep.progress import Progress
-from sweep.trial import logged
+from sweep.run import launch as runner
+from sweep.run.trial import logged
 from trainers import checkpoint, loop
 from trainers.errors import UserError
 from trainers.files import checkpoint_path

@@ -14,16 +14,21 @@ import sys
 import tempfile
 import textwrap
 import traceback
-from collections.abc import Iterator
+import uuid
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partialmethod
 from pathlib import Path
+from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rich.console import Console
 
-from sweep.screen import say
+from sweep.config import ResourcesConfig
+from sweep.run.screen import say
 from trainers.errors import UserError
+from trainers.provenance import code_version
 
 #: What Ray reads from the environment: no boxes, loggers, state files or signal handler of its own, no phoning home;
 #: and, on a local Ray, trials as important as their launch, for at Ray's niceness of 15 they starve beside others.
@@ -46,16 +51,26 @@ _LOOKING = "RAY_gcs_server_port_wait_time_s"
 #: Shared memory of a local Ray, bytes. Trials and their messages are some kB; Ray itself would take 30 % of the memory,
 #: and refuse to start where /dev/shm has less. It takes no less than 75 MiB.
 OBJECT_STORE = 100 * 2**20
+
 #: Bytes of the longest path that Ray makes a socket of in its folder: `r/session_TIME_PID/sockets/plasma_store`.
 _SOCKET = len("/ray-01234567/r/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store")
+
 #: Bytes of the longest path of a socket: 107 on Linux, 103 on macOS.
 _LONGEST = 103
+
 #: Where a local Ray may put its sockets and logs, the first that will do; the first two are variables.
 _FOLDERS = ("RAY_TMPDIR", "TMPDIR", "/tmp", "/var/tmp", "/dev/shm")
+
 #: Characters of an error of Ray's that are shown; the whole is in the log.
 _SHOWN = 300
 
 WITHOUT = "--serial runs without Ray"
+
+#: How the file begins by which nodes show that they see the run directory.
+PROBE = ".probe-"
+
+#: How often a trial whose worker or node dies is started again, from its checkpoint.
+RESTARTS = 3
 
 
 @contextmanager
@@ -289,3 +304,83 @@ def _written_down(error: Exception, logs: Path, folder: Path | None = None) -> s
 def _in_one_line(error: Exception) -> str:
     text = " ".join(str(error).split())
     return textwrap.shorten(text, _SHOWN, placeholder=" ...") or type(error).__name__
+
+
+def most_at_once(resources: ResourcesConfig, wanted: int | None, each: int = 1) -> int:
+    """How many trials fit on the nodes at once, `each` of them in a process, but not over `wanted`.
+
+    Raises:
+        UserError: a trial fits on no node: Ray would wait for ever.
+    """
+    nodes = [node["Resources"] for node in _nodes()]
+    asked = {"CPU": resources.cpu, "GPU": resources.gpu}
+    for name, amount in asked.items():
+        most = max((node.get(name, 0.0) for node in nodes), default=0.0)
+        if amount > most:
+            raise UserError(
+                f"resources.{name.lower()}: a trial asks for {amount:g} {name}, and no node of the cluster has more "
+                f"than {most:g}; lower it (--set resources.{name.lower()}={most:g}), or add a node that has them"
+            )
+    room = sum(
+        min(int(node.get(name, 0.0) / amount + 1e-9) for name, amount in asked.items() if amount) for node in nodes
+    )
+    if room == 0:
+        raise UserError(
+            f"resources: no one node has {resources.cpu:g} CPU and {resources.gpu:g} GPU together; "
+            "lower one of them, or add a node"
+        )
+    return min(each * room, wanted or each * room)
+
+
+def _nodes() -> list[dict[str, Any]]:
+    """The nodes that are up."""
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return [node for node in nodes if node["Alive"]]
+
+
+def check_nodes(directory: Path, data: Iterable[str]) -> None:
+    """Every node sees the run directory and the data, and has this code; checkpoints and data are found by path.
+
+    Args:
+        directory: of the run.
+        data: folders that the trials read.
+
+    Raises:
+        UserError: names the first node that does not.
+    """
+    data = [folder for folder in data if Path(folder).exists()]
+    token = directory.absolute() / f"{PROBE}{uuid.uuid4().hex}"
+    token.touch()
+    try:
+        probes = {
+            node["NodeManagerHostname"]: _probe.options(
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            ).remote([str(token), *data])
+            for node in _nodes()
+            if node["Resources"].get("CPU", 0)
+        }
+        for name, probe in probes.items():
+            _check_probe(name, directory, probe)
+    finally:
+        token.unlink()
+
+
+def _check_probe(name: str, directory: Path, probe: Any) -> None:
+    try:
+        missing, version = ray.get(probe, timeout=300)
+    except ray.exceptions.GetTimeoutError:
+        raise UserError(f"node {name}: did not answer within 300 s; is it busy with other jobs? Try again") from None
+    except ray.exceptions.RayError as error:
+        first = str(error).strip().splitlines()[-1]
+        raise UserError(f"node {name}: cannot run robustsweep: {first}; install the same version there") from None
+    if missing:
+        what = f"--out {directory}" if Path(missing[0]).name.startswith(PROBE) else f"trial.data.root {missing[0]}"
+        raise UserError(f"{what}: node {name} does not see it; give a folder that all nodes share")
+    if version != code_version():
+        raise UserError(f"node {name}: has other code ({version}) than this ({code_version()}); install the same on it")
+
+
+@ray.remote(num_cpus=0.01)
+def _probe(paths: list[str]) -> tuple[list[str], str]:
+    """The paths that this node does not see, and its code."""
+    return [path for path in paths if not Path(path).exists()], code_version()

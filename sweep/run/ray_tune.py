@@ -9,8 +9,7 @@ import logging
 import os
 import threading
 import time
-import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from functools import partial
 from itertools import islice
@@ -22,100 +21,16 @@ from ray import tune
 from ray.tune.search import Searcher
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from sweep.bell import Bell, listening
 from sweep.config import ResourcesConfig
-from sweep.journal import Journal
-from sweep.trial import Message, log_folder, run_together, run_trial, trial_values
+from sweep.run.bell import Bell, listening
+from sweep.run.cluster import RESTARTS
+from sweep.run.directory import log_folder
+from sweep.run.journal import Journal
+from sweep.run.trial import Message, run_together, run_trial, trial_values
 from trainers import checkpoint
-from trainers.errors import UserError
-from trainers.provenance import code_version
 
-#: How the file begins by which nodes show that they see the run directory.
-PROBE = ".probe-"
-#: How often a trial whose worker or node dies is started again, from its checkpoint.
-RESTARTS = 3
 #: How long a launch that is stopped waits for its trials' checkpoints, s.
 STOPPING = 15.0
-
-
-def most_at_once(resources: ResourcesConfig, wanted: int | None, each: int = 1) -> int:
-    """How many trials fit on the nodes at once, `each` of them in a process, but not over `wanted`.
-
-    Raises:
-        UserError: a trial fits on no node: Ray would wait for ever.
-    """
-    nodes = [node["Resources"] for node in _nodes()]
-    asked = {"CPU": resources.cpu, "GPU": resources.gpu}
-    for name, amount in asked.items():
-        most = max((node.get(name, 0.0) for node in nodes), default=0.0)
-        if amount > most:
-            raise UserError(
-                f"resources.{name.lower()}: a trial asks for {amount:g} {name}, and no node of the cluster has more "
-                f"than {most:g}; lower it (--set resources.{name.lower()}={most:g}), or add a node that has them"
-            )
-    room = sum(
-        min(int(node.get(name, 0.0) / amount + 1e-9) for name, amount in asked.items() if amount) for node in nodes
-    )
-    if room == 0:
-        raise UserError(
-            f"resources: no one node has {resources.cpu:g} CPU and {resources.gpu:g} GPU together; "
-            "lower one of them, or add a node"
-        )
-    return min(each * room, wanted or each * room)
-
-
-def _nodes() -> list[dict[str, Any]]:
-    """The nodes that are up."""
-    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    return [node for node in nodes if node["Alive"]]
-
-
-def check_nodes(directory: Path, data: Iterable[str]) -> None:
-    """Every node sees the run directory and the data, and has this code; checkpoints and data are found by path.
-
-    Args:
-        directory: of the run.
-        data: folders that the trials read.
-
-    Raises:
-        UserError: names the first node that does not.
-    """
-    data = [folder for folder in data if Path(folder).exists()]
-    token = directory.absolute() / f"{PROBE}{uuid.uuid4().hex}"
-    token.touch()
-    try:
-        probes = {
-            node["NodeManagerHostname"]: _probe.options(
-                scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            ).remote([str(token), *data])
-            for node in _nodes()
-            if node["Resources"].get("CPU", 0)
-        }
-        for name, probe in probes.items():
-            _check_probe(name, directory, probe)
-    finally:
-        token.unlink()
-
-
-def _check_probe(name: str, directory: Path, probe: Any) -> None:
-    try:
-        missing, version = ray.get(probe, timeout=300)
-    except ray.exceptions.GetTimeoutError:
-        raise UserError(f"node {name}: did not answer within 300 s; is it busy with other jobs? Try again") from None
-    except ray.exceptions.RayError as error:
-        first = str(error).strip().splitlines()[-1]
-        raise UserError(f"node {name}: cannot run robustsweep: {first}; install the same version there") from None
-    if missing:
-        what = f"--out {directory}" if Path(missing[0]).name.startswith(PROBE) else f"trial.data.root {missing[0]}"
-        raise UserError(f"{what}: node {name} does not see it; give a folder that all nodes share")
-    if version != code_version():
-        raise UserError(f"node {name}: has other code ({version}) than this ({code_version()}); install the same on it")
-
-
-@ray.remote(num_cpus=0.01)
-def _probe(paths: list[str]) -> tuple[list[str], str]:
-    """The paths that this node does not see, and its code."""
-    return [path for path in paths if not Path(path).exists()], code_version()
 
 
 def run(

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from sweep.narrow import WIDEST, Fitted, fitted
 from sweep.progress import Progress, TrialProgress
-from sweep.trial import Message
+from sweep.run.trial import Message
 from trainers.fields import plural
 
 #: Seconds between two drawings of the live table.

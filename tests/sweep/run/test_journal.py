@@ -21,9 +21,10 @@ import yaml
 
 from sweep.config import SweepConfig
 from sweep.config_file import load
-from sweep.journal import CONFIG_FILE, LOCK_FILE, Journal, RunLock, is_live, refuse_other_sweep
 from sweep.plan import earlier_records, plan
 from sweep.progress import Progress
+from sweep.run.directory import CONFIG_FILE, LOCK_FILE, RunLock, is_live, refuse_other_sweep
+from sweep.run.journal import Journal
 from sweep.search import PlannedTrial, data_key
 from trainers.errors import UserError
 from trainers.files import whole
@@ -47,7 +48,7 @@ with RunLock(Path(sys.argv[1])):
 def without_data(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sweep.plan.fingerprints", lambda config: {data_key(config.trial): "digits-0"})
     monkeypatch.setattr("sweep.plan.check_trials", lambda config, trials, unseen: {})
-    monkeypatch.setattr("sweep.journal.environment", lambda: dict(ENVIRONMENT))
+    monkeypatch.setattr("sweep.run.journal.environment", lambda: dict(ENVIRONMENT))
 
 
 @pytest.fixture
@@ -136,7 +137,7 @@ def test_a_file_of_the_run_that_fails_in_the_middle_stays_the_old_one(
         pass
     old = (directory / name).read_bytes()
     fits = (directory / CONFIG_FILE).stat().st_size + 100 if name != CONFIG_FILE else 100
-    monkeypatch.setattr("sweep.journal.environment", lambda: {**ENVIRONMENT, "cpu": "x" * 10_000})
+    monkeypatch.setattr("sweep.run.journal.environment", lambda: {**ENVIRONMENT, "cpu": "x" * 10_000})
     books = journal(tiny(), directory)
     with full_disk(after=fits), pytest.raises(OSError, match="File too large"), books.open("two"):
         raise AssertionError("a trial would run")

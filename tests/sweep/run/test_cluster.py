@@ -20,9 +20,9 @@ import analysis
 import sweep
 import trainers
 from analysis.frames.trials import load_trials
-from sweep import ray_connection
-from sweep.ray_connection import ENVIRONMENT, connected
-from sweep.signals import Interrupted, Interrupts
+from sweep.run import cluster
+from sweep.run.cluster import ENVIRONMENT, connected
+from sweep.run.signals import Interrupted, Interrupts
 from trainers.errors import UserError
 
 #: What Ray 2.60 raised at its start: on a busy machine, of a socket, of a full disk, without file descriptors.
@@ -161,19 +161,19 @@ def test_an_address_where_nobody_listens_is_refused_at_once(tmp_path: Path) -> N
         taken.bind(("127.0.0.1", 0))  # bound, but it does not listen
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(UserError, match=rf"^--address {address}: nothing answers: .*; start a cluster with"):
-            ray_connection._check_address(address)
+            cluster._check_address(address)
 
 
 @pytest.mark.parametrize("address", [None, "auto", "local"])
 def test_an_address_that_ray_has_to_find_is_left_to_ray(address: str | None) -> None:
-    assert ray_connection._check_address(address) is None
+    assert cluster._check_address(address) is None
 
 
 # The folder of a local Ray
 
 
 def folders(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
-    monkeypatch.setattr(ray_connection, "_FOLDERS", names)
+    monkeypatch.setattr(cluster, "_FOLDERS", names)
 
 
 def test_a_local_ray_has_a_folder_of_its_own_that_goes_with_it(without_ray: Any, tmp_path: Path) -> None:
@@ -191,20 +191,20 @@ def test_a_temporary_folder_whose_path_is_too_long_for_a_socket_is_passed_over(
     deep.mkdir()
     monkeypatch.setenv("TMPDIR", str(deep))
     folders(monkeypatch, "TMPDIR", "/tmp")
-    with ray_connection._short_folder() as folder:
+    with cluster._short_folder() as folder:
         assert folder.parent == Path("/tmp")
 
 
 def test_the_longest_folder_that_is_taken_has_room_for_ray_s_longest_socket(monkeypatch: pytest.MonkeyPatch) -> None:
-    longest = "/" + "x" * (ray_connection._LONGEST - ray_connection._SOCKET - 1)
-    monkeypatch.setattr(ray_connection.shutil, "disk_usage", lambda path: type("", (), {"free": 1 << 40}))
-    monkeypatch.setattr(ray_connection.tempfile, "mkdtemp", lambda prefix, dir: f"{dir}/{prefix}01234567")
+    longest = "/" + "x" * (cluster._LONGEST - cluster._SOCKET - 1)
+    monkeypatch.setattr(cluster.shutil, "disk_usage", lambda path: type("", (), {"free": 1 << 40}))
+    monkeypatch.setattr(cluster.tempfile, "mkdtemp", lambda prefix, dir: f"{dir}/{prefix}01234567")
     folders(monkeypatch, longest)
-    socket_name = f"{ray_connection._made()}/r/session_2026-12-31_23-59-59_999999_4194304/sockets/plasma_store"
+    socket_name = f"{cluster._made()}/r/session_2026-12-31_23-59-59_999999_4194304/sockets/plasma_store"
     assert len(socket_name) == 103
     folders(monkeypatch, longest + "x")
     with pytest.raises(UserError, match=r"too long a path for a socket\); set TMPDIR to another folder with a short"):
-        ray_connection._made()
+        cluster._made()
 
 
 def test_a_folder_that_is_full_or_cannot_be_written_is_passed_over_and_named_if_there_is_no_other(
@@ -212,7 +212,7 @@ def test_a_folder_that_is_full_or_cannot_be_written_is_passed_over_and_named_if_
 ) -> None:
     folders(monkeypatch, "/nowhere", "/proc")
     with pytest.raises(UserError) as caught:
-        ray_connection._made()
+        cluster._made()
     assert str(caught.value) == (
         "Ray: finds no place for its sockets: /nowhere (No such file or directory), /proc (less than 105 MB free); "
         "set TMPDIR to another folder with a short path; --serial runs without Ray"

@@ -1,0 +1,1 @@
+"""A launch while it runs."""
