@@ -53,7 +53,7 @@ TESTS = {
     "trainers/checkpoint.py": "checkpoint averaging loop",
     "sweep/run/journal.py": "progress plan journal",
     "sweep/progress.py": "progress plan journal",
-    "sweep/plan.py": "plan journal config",
+    "sweep/plan/plan.py": "plan journal config",
     "sweep/decide.py": "decide",
     "analysis/estimates/correlations.py": "published tables fits",
     "analysis/estimates/differences.py": "differences tables published",

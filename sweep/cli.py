@@ -90,8 +90,8 @@ def main() -> None:
 )
 def plan(config: Path, out: Path | None, overrides: tuple[str, ...], no_data: bool, rate: float | None) -> None:
     """Show what a launch would run, and train nothing."""
-    from sweep import plan as planning
-    from sweep.cost import estimate
+    from sweep.plan import plan as planning
+    from sweep.plan.cost import estimate
     from sweep.run.directory import refuse_other_sweep
     from sweep.run.screen import say
     from trainers.provenance import code_version

@@ -28,7 +28,7 @@ from analysis.frames.cells import best_trials, measured
 from analysis.frames.trials import trials_of
 from analysis.tables.claims import WIDTH, claims_text, sentence
 from sweep.config import SweepConfig
-from sweep.plan import Plan, earlier_records, plan
+from sweep.plan.plan import Plan, earlier_records, plan
 from sweep.progress import Progress, kind_of
 from sweep.run.directory import refuse_other_sweep
 from sweep.run.launch import EXIT_DONE, EXIT_SOME_FAILED, launch

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sweep.config_file import dump
-from sweep.plan import Plan, metric
+from sweep.plan.plan import Plan, metric
 from sweep.progress import Progress, TrialProgress
 from sweep.run.directory import CONFIG_FILE, write_whole
 from sweep.run.trial import Message

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from sweep.config import SweepConfig
-from sweep.plan import earlier_records, plan
+from sweep.plan.plan import earlier_records, plan
 from sweep.run.directory import RunLock, log_folder, refuse_other_sweep
 from sweep.run.journal import Journal
 from sweep.run.screen import Screen, counts_line, say

@@ -23,7 +23,7 @@ from analysis.frames.trials import load_trials
 from sweep import decide as module
 from sweep.config import ResourcesConfig, SweepConfig
 from sweep.decide import Design, Run, decide, trial_seconds
-from sweep.plan import Plan, plan
+from sweep.plan.plan import Plan, plan
 from sweep.progress import Progress
 from sweep.run import cluster, ray_tune
 from sweep.run.journal import Journal

@@ -21,7 +21,7 @@ import yaml
 
 from sweep.config import SweepConfig
 from sweep.config_file import load
-from sweep.plan import earlier_records, plan
+from sweep.plan.plan import earlier_records, plan
 from sweep.progress import Progress
 from sweep.run.directory import CONFIG_FILE, LOCK_FILE, RunLock, is_live, refuse_other_sweep
 from sweep.run.journal import Journal
@@ -46,8 +46,8 @@ with RunLock(Path(sys.argv[1])):
 
 @pytest.fixture(autouse=True)
 def without_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sweep.plan.fingerprints", lambda config: {data_key(config.trial): "digits-0"})
-    monkeypatch.setattr("sweep.plan.check_trials", lambda config, trials, unseen: {})
+    monkeypatch.setattr("sweep.plan.plan.fingerprints", lambda config: {data_key(config.trial): "digits-0"})
+    monkeypatch.setattr("sweep.plan.plan.check_trials", lambda config, trials, unseen: {})
     monkeypatch.setattr("sweep.run.journal.environment", lambda: dict(ENVIRONMENT))
 
 

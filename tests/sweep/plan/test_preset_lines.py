@@ -9,8 +9,8 @@ from typing import Any
 import yaml
 
 from sweep.config_file import load
-from sweep.plan import plan
-from sweep.preset_lines import preset_lines
+from sweep.plan.plan import plan
+from sweep.plan.preset_lines import preset_lines
 from sweep.search import fingerprints, fixed_points, planned
 
 Write = Callable[[str], Path]

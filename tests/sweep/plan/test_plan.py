@@ -12,8 +12,8 @@ from click.testing import CliRunner
 
 from sweep.cli import main
 from sweep.config import SweepConfig
-from sweep.cost import Cost
-from sweep.plan import Plan, metric, plan
+from sweep.plan.cost import Cost
+from sweep.plan.plan import Plan, metric, plan
 from sweep.progress import Progress
 from sweep.search import PlannedTrial, data_key, fixed_points, planned
 from trainers.errors import UserError
@@ -24,9 +24,9 @@ Configs = Callable[..., SweepConfig]
 
 @pytest.fixture(autouse=True)
 def without_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sweep.plan.fingerprints", lambda config: {data_key(config.trial): "digits-0"})
-    monkeypatch.setattr("sweep.plan.check_trials", lambda config, trials, unseen: {})
-    monkeypatch.setattr("sweep.plan.warnings", lambda *of: ())
+    monkeypatch.setattr("sweep.plan.plan.fingerprints", lambda config: {data_key(config.trial): "digits-0"})
+    monkeypatch.setattr("sweep.plan.plan.check_trials", lambda config, trials, unseen: {})
+    monkeypatch.setattr("sweep.plan.plan.warnings", lambda *of: ())
 
 
 def trials_of(config: SweepConfig) -> list[PlannedTrial]:
@@ -282,7 +282,7 @@ def test_what_every_trial_would_fail_with_is_one_line_and_exit_2_and_leaves_no_r
 
 def test_of_finished_trials_nothing_is_looked_at(tiny: Configs, monkeypatch: pytest.MonkeyPatch) -> None:
     looked_at: list[PlannedTrial] = []
-    monkeypatch.setattr("sweep.plan.check_trials", lambda config, trials, unseen: looked_at.extend(trials) or {})
+    monkeypatch.setattr("sweep.plan.plan.check_trials", lambda config, trials, unseen: looked_at.extend(trials) or {})
     one, *others = trials_of(tiny())
     plan(tiny(), launch([one]) + run(one, 3), "abc")
     assert looked_at == others
@@ -292,7 +292,7 @@ def test_where_points_are_still_to_be_asked_for_an_example_of_them_is_looked_at(
     tiny: Configs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked_at: list[PlannedTrial] = []
-    monkeypatch.setattr("sweep.plan.check_trials", lambda config, trials, unseen: looked_at.extend(trials) or {})
+    monkeypatch.setattr("sweep.plan.plan.check_trials", lambda config, trials, unseen: looked_at.extend(trials) or {})
     records = ran(optuna(tiny, 2), [], 2)
     assert len(looked_at) == 1
     plan(optuna(tiny, 2), records, "abc")

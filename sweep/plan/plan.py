@@ -12,10 +12,10 @@ from statistics import mean
 from typing import Any, Literal
 
 from sweep.config import SweepConfig
-from sweep.cost import Cost, Left
 from sweep.optuna_search import OptunaSearch
-from sweep.plan_warnings import Warned, warnings
-from sweep.preset_lines import preset_lines
+from sweep.plan.cost import Cost, Left
+from sweep.plan.preset_lines import preset_lines
+from sweep.plan.warnings import Warned, warnings
 from sweep.progress import Progress, TrialProgress, kind_of
 from sweep.search import (
     FixedSearch,

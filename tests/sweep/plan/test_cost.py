@@ -7,10 +7,10 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from sweep import cost
 from sweep.config import ResourcesConfig, SweepConfig
-from sweep.cost import _Rate, estimate
-from sweep.plan import Plan, plan
+from sweep.plan import cost
+from sweep.plan.cost import _Rate, estimate
+from sweep.plan.plan import Plan, plan
 from trainers import counting
 
 Configs = Callable[..., SweepConfig]

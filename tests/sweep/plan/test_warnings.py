@@ -13,8 +13,8 @@ from click.testing import CliRunner
 from sweep.cli import main
 from sweep.config import SweepConfig
 from sweep.config_file import load
-from sweep.plan import plan
-from sweep.plan_warnings import Warned
+from sweep.plan.plan import plan
+from sweep.plan.warnings import Warned
 
 Files = Callable[..., Path]
 
