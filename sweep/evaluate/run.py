@@ -20,9 +20,10 @@ from sweep.config_file import load
 from sweep.evaluate.chunk import chunk_values, run_chunk
 from sweep.evaluate.plan import Asked, Chunk, Evaluation, described, fewer, plan
 from sweep.run.directory import CONFIG_FILE, EVALUATION, RunLock, log_folder
-from sweep.run.launch import EXIT_DONE, EXIT_SOME_FAILED, LOST, check_left_to_ray, check_this_machine, data_folders
+from sweep.run.launch import EXIT_DONE, EXIT_SOME_FAILED, LOST, check_left_to_ray, check_this_machine
 from sweep.run.screen import duration, print_whole, say
 from sweep.run.signals import EXIT_INTERRUPTED, Interrupted, Interrupts
+from sweep.search.trials import data_folders
 from trainers.errors import UserError
 from trainers.record import EvaluationRecord, RecordFile, read
 

@@ -12,18 +12,17 @@ from statistics import mean
 from typing import Any, Literal
 
 from sweep.config import SweepConfig
-from sweep.optuna_search import OptunaSearch
 from sweep.plan.cost import Cost, Left
 from sweep.plan.preset_lines import preset_lines
 from sweep.plan.warnings import Warned, warnings
 from sweep.progress import Progress, TrialProgress, kind_of
-from sweep.search import (
+from sweep.search.checks import check_trials, examples
+from sweep.search.optuna_search import OptunaSearch
+from sweep.search.trials import (
     FixedSearch,
     PlannedTrial,
     Search,
     Unseen,
-    check_trials,
-    examples,
     fingerprints,
     fingerprints_without,
     fixed_points,

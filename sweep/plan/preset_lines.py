@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sweep.axes import Axis, value_at
-from sweep.search import PlannedTrial
+from sweep.search.trials import PlannedTrial
 from trainers.fields import number_text, plural
 from trainers.presets import PRESETS, PresetName, Values
 

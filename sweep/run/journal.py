@@ -14,7 +14,7 @@ from sweep.plan.plan import Plan, metric
 from sweep.progress import Progress, TrialProgress
 from sweep.run.directory import CONFIG_FILE, write_whole
 from sweep.run.trial import Message
-from sweep.search import PlannedTrial
+from sweep.search.trials import PlannedTrial
 from trainers.files import remove_parts
 from trainers.provenance import environment
 from trainers.record import (

@@ -15,7 +15,7 @@ from sweep.run.journal import Journal
 from sweep.run.screen import Screen, counts_line, say
 from sweep.run.signals import EXIT_INTERRUPTED, Interrupted, Interrupts
 from sweep.run.trial import Message, run_trial, trial_values
-from sweep.search import distinct_data
+from sweep.search.trials import data_folders
 from trainers.errors import UserError
 from trainers.provenance import code_version
 
@@ -147,12 +147,6 @@ def _in_this_process(launch: _Launch, address: str | None) -> int:
                 return
 
     return launch.run(trials)
-
-
-def data_folders(config: SweepConfig) -> set[str]:
-    """The folders that trials read their images from; digits has none."""
-    sets = [trial.data for trial in distinct_data(config).values() if trial.data.name != "digits"]
-    return {str(Path(data.root or "data").expanduser().absolute()) for data in sets}
 
 
 def _through_ray(launch: _Launch, address: str | None) -> int:

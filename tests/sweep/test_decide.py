@@ -28,7 +28,7 @@ from sweep.progress import Progress
 from sweep.run import cluster, ray_tune
 from sweep.run.journal import Journal
 from sweep.run.trial import run_trial, trial_values
-from sweep.search import fixed_points
+from sweep.search.trials import fixed_points
 from trainers.errors import UserError
 from trainers.record import read
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sweep.axes import Axis, Point, value_at
 from sweep.config import SweepConfig
-from sweep.search import PlannedTrial, planned, planned_trial
-from sweep.space import applies, combinations, draw, drawn_axes, located, strata
+from sweep.search.points import applies, combinations, draw, drawn_axes, located, strata
+from sweep.search.trials import PlannedTrial, planned, planned_trial
 
 if TYPE_CHECKING:
     import optuna

@@ -14,15 +14,14 @@ from PIL import Image
 
 from sweep.axes import Point
 from sweep.config import SweepConfig
-from sweep.optuna_search import OptunaSearch
-from sweep.search import (
+from sweep.search.checks import check_trials, examples
+from sweep.search.optuna_search import OptunaSearch
+from sweep.search.trials import (
     FixedSearch,
     PlannedTrial,
     Search,
-    check_trials,
     data_key,
     distinct_data,
-    examples,
     fingerprints,
     fixed_points,
     planned,

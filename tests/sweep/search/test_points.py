@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from sweep.axes import INERT_AXES, Axis, axis_order, leaf_keys, nested, value_at
-from sweep.space import applies, combinations, draw, drawn_axes, located, sobol, strata
+from sweep.search.points import applies, combinations, draw, drawn_axes, located, sobol, strata
 from trainers.config import TrialConfig
 
 PLAIN = TrialConfig().model_dump()

@@ -1,0 +1,88 @@
+"""What every trial would fail with, said before any is run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Container, Iterable, Mapping
+from itertools import islice
+
+from sweep.axes import Point
+from sweep.config import SweepConfig
+from sweep.search.points import combinations, strata
+from sweep.search.trials import PlannedTrial, in_the_config, planned_trial
+from trainers import unseen as marks
+from trainers.config import DataConfig, TrialConfig
+from trainers.data import Shape
+from trainers.errors import UserError
+
+#: Parts of a trial that `check_trials` looks at, and its preset, which may set them.
+_CHECKED = ("preset", "data", "model", "batch_size", "attack", "evaluation")
+
+
+def check_trials(
+    config: SweepConfig, trials: Iterable[PlannedTrial], unseen: Container[str] = ()
+) -> dict[DataConfig, Shape]:
+    """Each data set can be loaded and each network trained on it; loads every distinct one, on the CPU.
+
+    Args:
+        config: the sweep.
+        trials: that are to run.
+        unseen: names of data that are not looked at: of these the published numbers are taken, where there are some.
+
+    Returns:
+        What there is of the data of each, as far as known.
+
+    Raises:
+        UserError: what every such trial would fail with.
+    """
+    from trainers.data import shapes
+    from trainers.dynamics.measurement import refuse
+    from trainers.models.registry import check_batches, check_size
+
+    configs = [trial.config for trial in trials]
+    wanted = dict.fromkeys((one.data, one.model.name, one.batch_size) for one in configs)
+    try:
+        sets = dict.fromkeys(data for data, *_ in wanted)
+        found = shapes(data for data in sets if data.name not in unseen)
+        found |= {data: shape for data in sets if data.name in unseen and (shape := marks.shape(data)) is not None}
+        for data, network, batch_size in wanted:
+            if (shape := found.get(data)) is None:
+                continue
+            check_size(network, shape.height, shape.width)
+            check_batches(network, shape.height, shape.width, shape.train_images, batch_size)
+        for one in configs:
+            if one.data in found:
+                _check_lengths(one, found[one.data].pixels)
+        for one in _measured(configs):
+            if one.data.name not in unseen:
+                refuse(one)
+    except UserError as error:
+        raise in_the_config(error, config) from None
+    return found
+
+
+def _check_lengths(config: TrialConfig, pixels: int) -> None:
+    try:
+        config.check_lengths(pixels)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+
+def _measured(configs: Iterable[TrialConfig]) -> list[TrialConfig]:
+    """One trial of each kind whose dynamics are measured: what they can be measured on hangs on no other key."""
+    kinds = {(one.data, one.model, one.objective, one.batch_size, one.dynamics): one for one in configs}
+    return [one for one in kinds.values() if one.dynamics.every is not None]
+
+
+def examples(config: SweepConfig, fingerprints: Mapping[str, str]) -> list[PlannedTrial]:
+    """Trials of a space whose points are not known yet: one for each data set, network and attack that it can draw.
+
+    Of a range the low end, of a stratum the first 1,000 combinations.
+    """
+    base = config.given
+    points: dict[str, Point] = {}
+    for stratum in strata(config.space, base):
+        for point in islice(combinations(config.space, base, stratum), 1000):
+            read = {key: value for key, value in point.items() if key.split(".")[0] in _CHECKED}
+            points.setdefault(json.dumps(read), point)
+    return [planned_trial(base, point, config.seeds[0], fingerprints) for point in points.values()]
