@@ -27,7 +27,7 @@ from statsmodels.stats.proportion import proportion_confint
 from torch import Tensor
 
 from trainers.config import TrialConfig
-from trainers.data import sequential
+from trainers.data.batches import sequential
 from trainers.engine import Engine, float32_products
 from trainers.evaluate import evaluation_attack
 from trainers.loop import train, with_fingerprint

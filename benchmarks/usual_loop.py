@@ -32,9 +32,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from trainers.augmentation import PADDING, random_crops
 from trainers.config import TrialConfig
-from trainers.data import Split, load
+from trainers.data.batches import PADDING, Split, random_crops
+from trainers.data.sets import load
 from trainers.models import registry
 from trainers.randomness import generator
 

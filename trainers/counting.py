@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from trainers import batch_norm, objectives, optimizers, weights
 from trainers.config import ModelConfig, TrialConfig
-from trainers.data import Shape
+from trainers.data.sets import Shape
 from trainers.engine import Engine, attacking, float32_products
 from trainers.evaluate import evaluation_attack
 from trainers.models import registry

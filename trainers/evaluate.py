@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from trainers.config import AttackConfig, TrialConfig
-from trainers.data import Split, sequential
+from trainers.data.batches import Split, sequential
 from trainers.engine import Engine
 from trainers.objectives import cross_entropy
 from trainers.step import Tally, adversarial

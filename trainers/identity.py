@@ -98,6 +98,6 @@ def trial_id(config: TrialConfig) -> str:
         UserError: the data have no fingerprint yet, so that their content is not in the hash.
     """
     if config.data.fingerprint is None:
-        raise UserError("data.fingerprint: needed for the trial's id; trainers.data.fingerprint gives it")
+        raise UserError("data.fingerprint: needed for the trial's id; trainers.data.sets.fingerprint gives it")
     text = json.dumps(identity(config), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]

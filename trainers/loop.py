@@ -19,7 +19,7 @@ from trainers import checkpoint, evaluate, optimizers, process, schedules
 from trainers.averaging import Averaging
 from trainers.checkpoint import State
 from trainers.config import TrialConfig
-from trainers.data import Data, fingerprint
+from trainers.data.sets import Data, fingerprint
 from trainers.dynamics import measurement
 from trainers.engine import Engine, compiling, device_of, float32_products
 from trainers.identity import trial_id

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from trainers import ladder
 from trainers.checkpoint import State, Which, kept_weights, network_arguments
 from trainers.config import DataConfig, ModelConfig, TrialConfig
-from trainers.data import Data, Split
-from trainers.data import load as load_data
+from trainers.data.batches import Split
+from trainers.data.sets import Data
+from trainers.data.sets import load as load_data
 from trainers.engine import Engine, device_of
 from trainers.errors import UserError, validated
 from trainers.files import checkpoint_path

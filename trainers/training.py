@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from trainers import batch_norm, objectives, optimizers, process, schedules, weights
 from trainers.averaging import Averaging
 from trainers.config import TrialConfig
-from trainers.data import Data, batches, load
+from trainers.data.batches import batches
+from trainers.data.sets import Data, load
 from trainers.engine import Engine, device_of, engine_of, float32_products
 from trainers.models import registry
 from trainers.randomness import default_generators

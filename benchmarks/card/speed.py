@@ -24,7 +24,8 @@ from card.trials import IMAGES, Timer, engines, free, images, shape_of, summary,
 from trainers import attacks, engine
 from trainers.config import TrialConfig
 from trainers.counting import work
-from trainers.data import Data, Split
+from trainers.data.batches import Split
+from trainers.data.sets import Data
 from trainers.models import registry
 from trainers.randomness import generator
 

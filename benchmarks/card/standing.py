@@ -18,7 +18,8 @@ from card.study import real_data
 from card.trials import IMAGES, free, images, trial
 from trainers import checkpoint, evaluate
 from trainers.config import TrialConfig
-from trainers.data import Data, Split, load, sequential
+from trainers.data.batches import Split, sequential
+from trainers.data.sets import Data, load
 from trainers.engine import Engine, Precision, engine_of, float32_products
 from trainers.evaluate import evaluation_attack
 from trainers.loop import with_fingerprint

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from card.setting import Setting
 from trainers.config import TrialConfig
-from trainers.data import Data, Shape, Split
+from trainers.data.batches import Split
+from trainers.data.sets import Data, Shape
 from trainers.training import Pass, Training
 
 #: Training images of CIFAR-10 without the validation images, and what an epoch of batch 128 has of steps.

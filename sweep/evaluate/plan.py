@@ -15,7 +15,7 @@ from sweep.config import SweepConfig
 from sweep.progress import Progress
 from trainers.checkpoint import kept_weights
 from trainers.config import DataConfig, TrialConfig, check_length
-from trainers.data import load
+from trainers.data.sets import load
 from trainers.errors import UserError, validated
 from trainers.fields import plural
 from trainers.files import checkpoint_path

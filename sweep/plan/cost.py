@@ -14,7 +14,7 @@ from sweep.config import ResourcesConfig
 from trainers import counting
 from trainers.config import DataConfig, ModelConfig, TrialConfig
 from trainers.counting import Work
-from trainers.data import Shape
+from trainers.data.sets import Shape
 from trainers.record import EpochRecord, line
 
 #: What a GPU that is not here is taken for: an A100's peak, FLOPs a second by precision, of dense products

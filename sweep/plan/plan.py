@@ -29,7 +29,7 @@ from sweep.search.trials import (
     planned,
 )
 from trainers.config import DataConfig
-from trainers.data import Shape
+from trainers.data.sets import Shape
 from trainers.fields import number_text, plural
 from trainers.identity import identity
 from trainers.record import RECORDS_FILE, read

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from sweep.axes import INERT_AXES, value_at
 from sweep.config import SweepConfig
 from trainers.config import AttackConfig, DataConfig, TrialConfig, leaves
-from trainers.data import Shape
+from trainers.data.sets import Shape
 from trainers.evaluate import evaluation_attack
 from trainers.fields import number_text, plural
 from trainers.identity import identity

@@ -10,9 +10,9 @@ from sweep.axes import Point
 from sweep.config import SweepConfig
 from sweep.search.points import combinations, strata
 from sweep.search.trials import PlannedTrial, in_the_config, planned_trial
-from trainers import unseen as marks
 from trainers.config import DataConfig, TrialConfig
-from trainers.data import Shape
+from trainers.data import unseen as marks
+from trainers.data.sets import Shape
 from trainers.errors import UserError
 
 #: Parts of a trial that `check_trials` looks at, and its preset, which may set them.
@@ -35,7 +35,7 @@ def check_trials(
     Raises:
         UserError: what every such trial would fail with.
     """
-    from trainers.data import shapes
+    from trainers.data.sets import shapes
     from trainers.dynamics.measurement import refuse
     from trainers.models.registry import check_batches, check_size
 

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple, Protocol
 from sweep.axes import Point, leaf_keys, nested
 from sweep.config import SweepConfig
 from sweep.search.points import draw, located, sobol, strata
-from trainers import unseen as marks
 from trainers.config import TrialConfig
+from trainers.data import unseen as marks
 from trainers.errors import Absent, UserError, validated
 from trainers.identity import identity, trial_id
 
@@ -156,7 +156,7 @@ def fingerprints(config: SweepConfig) -> dict[str, str]:
 
 
 def _fingerprint(config: SweepConfig, trial: TrialConfig, look: bool) -> str:
-    from trainers.data import fingerprint
+    from trainers.data.sets import fingerprint
 
     if not look and trial.data.name != "digits":
         raise Absent("--no-data")

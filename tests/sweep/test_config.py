@@ -16,7 +16,7 @@ from sweep.config_file import dump, load
 from sweep.plan.plan import plan
 from sweep.search.trials import distinct_data, fingerprints, fixed_points, planned
 from trainers.config import DataConfig
-from trainers.data import Shape
+from trainers.data.sets import Shape
 from trainers.errors import UserError
 from trainers.presets import PRESETS
 
@@ -601,9 +601,9 @@ def test_every_ready_config_loads_and_plans(path: Path, yaml_file: Write, monkey
     def fingerprint(data: DataConfig) -> str:
         return f"{data.name}-0"
 
-    monkeypatch.setattr("trainers.data.fingerprint", fingerprint)
+    monkeypatch.setattr("trainers.data.sets.fingerprint", fingerprint)
     monkeypatch.setattr(
-        "trainers.data.shapes", lambda configs: dict.fromkeys(configs, Shape(1000, 20, 100, 10, 3, 32, 32))
+        "trainers.data.sets.shapes", lambda configs: dict.fromkeys(configs, Shape(1000, 20, 100, 10, 3, 32, 32))
     )
     monkeypatch.setattr("trainers.dynamics.measurement.refuse", lambda config: None)  # it loads the data
     config = load(path)

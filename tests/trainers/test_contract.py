@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from trainers import batch_norm, data, objectives, optimizers, weights
+from trainers import batch_norm, objectives, optimizers, weights
 from trainers.checkpoint import kept_weights
 from trainers.config import TrialConfig
+from trainers.data import batches, sets
 from trainers.engine import Engine
 from trainers.loop import train
 from trainers.models import registry
@@ -61,7 +62,7 @@ def test_a_step_gives_every_parameter_a_finite_gradient_and_moves_it(
     attack: str, objective: str, s2o: bool, perturbation: str, optimizer: str
 ) -> None:
     trial = config(attack, objective, s2o, perturbation, optimizer)
-    digits = data.load(trial.data, CPU)
+    digits = sets.load(trial.data, CPU)
     model = registry.build(
         trial.model, num_classes=10, channels=1, image_size=8, mean=digits.mean, std=digits.std, seed=0
     ).train()
@@ -74,7 +75,7 @@ def test_a_step_gives_every_parameter_a_finite_gradient_and_moves_it(
         Engine(CPU),
         batch_norm.build(trial),
     )
-    images, labels = next(iter(data.batches(digits.train, 20, augment=False, seed=0, epoch=0)))
+    images, labels = next(iter(batches.batches(digits.train, 20, augment=False, seed=0, epoch=0)))
     tally = Tally.empty(CPU)
     training_step(model, slots, images, labels, generator(CPU, 0), generator(CPU, 1), tally)
     assert torch.isfinite(tally.loss)

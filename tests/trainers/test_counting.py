@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from trainers import counting
 from trainers.config import TrialConfig
-from trainers.data import Shape
+from trainers.data.sets import Shape
 from trainers.engine import Engine
 from trainers.step import Tally, training_step
 
@@ -136,7 +136,7 @@ def test_an_evaluation_of_large_batches_holds_the_most() -> None:
 )
 def test_the_files_estimated_are_those_that_a_trial_writes(parts: dict[str, Any], tmp_path: Any) -> None:
     from trainers.checkpoint import write_held
-    from trainers.data import shapes
+    from trainers.data.sets import shapes
     from trainers.loop import train, with_fingerprint
 
     digits = {"data": {"name": "digits", "train_per_class": 4, "test_per_class": 2, "validation_fraction": 0.25}}

@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from trainers import augmentation, data, engine, ladder, loop, stepper, training
+from trainers import engine, ladder, loop, stepper, training
 from trainers.config import TrialConfig
+from trainers.data import batches, sets
 from trainers.dynamics import measurement
 from trainers.engine import Engine
 from trainers.ladder import LadderAttack
@@ -65,7 +66,7 @@ def card(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for module in (loop, training, engine):
         monkeypatch.setattr(module, "device_of", lambda name: CARD)
     with Card() as card:
-        for module in (loop, stepper, measurement, ladder, data, augmentation):
+        for module in (loop, stepper, measurement, ladder, sets, batches):
             monkeypatch.setattr(module, "generator", card.generator)
         monkeypatch.setattr(stepper, "stable_seed", card.seed)
         yield

@@ -19,7 +19,8 @@ from torch.nn import functional as F
 from analysis.theory.deat import stationary_variance
 from trainers import loop
 from trainers.config import ObjectiveConfig, TrialConfig
-from trainers.data import Split, load
+from trainers.data.batches import Split
+from trainers.data.sets import load
 from trainers.dynamics import curvature, measurement
 from trainers.dynamics.lines import rises
 from trainers.dynamics.loss import FixedLoss, fixed_loss

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from trainers import evaluate
 from trainers.attacks import pgd
 from trainers.config import TrialConfig
-from trainers.data import Split
+from trainers.data.batches import Split
 from trainers.engine import Engine
 from trainers.objectives import cross_entropy
 

@@ -21,9 +21,9 @@ from scipy import stats
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from trainers import data
 from trainers.attacks import Start, pgd
 from trainers.config import DataConfig, ModelConfig, OptimizerConfig
+from trainers.data import batches, sets
 from trainers.models import registry
 from trainers.optimizers import build
 
@@ -52,13 +52,13 @@ class Trained(NamedTuple):
 @pytest.fixture(scope="module")
 def trained() -> Trained:
     """PGD-3 adversarial training at radius 0.1, five epochs."""
-    digits = data.load(DataConfig(name="digits"), "cpu")
+    digits = sets.load(DataConfig(name="digits"), "cpu")
     shape = {"num_classes": 10, "channels": 1, "image_size": 8, "mean": digits.mean, "std": digits.std}
     model = registry.build(ModelConfig(name="small_cnn"), **shape, seed=0)
     config = OptimizerConfig(lr=0.1, momentum=0.9, decoupled_weight_decay=False)
     optimizer, generator = build(config, model.parameters()), torch.Generator().manual_seed(0)
     for epoch in range(5):
-        for images, labels in data.batches(digits.train, 128, augment=False, seed=0, epoch=epoch):
+        for images, labels in batches.batches(digits.train, 128, augment=False, seed=0, epoch=epoch):
             now = Trained(model.eval(), images, labels)
             x_adv = pgd(now.loss, images, radius=0.1, step_size=0.05, steps=3, generator=generator)
             model.train()
@@ -66,7 +66,7 @@ def trained() -> Trained:
             cross_entropy(model(x_adv), labels).backward()
             optimizer.step()
     model.eval().requires_grad_(False)
-    return Trained(model, *next(data.sequential(digits.test, 360)))
+    return Trained(model, *next(batches.sequential(digits.test, 360)))
 
 
 def theirs(

@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainers import config, data
+from trainers import config
 from trainers.config import DataConfig, ModelConfig
+from trainers.data import batches, sets
 from trainers.errors import UserError
 from trainers.models import registry
 from trainers.models.registry import NETWORKS, build
@@ -153,14 +154,14 @@ def test_a_last_batch_of_one_image_is_named_with_its_numbers() -> None:
 
 
 def test_small_cnn_learns_the_digits_in_five_epochs() -> None:
-    digits = data.load(DataConfig(name="digits", validation_fraction=0.1), "cpu")
+    digits = sets.load(DataConfig(name="digits", validation_fraction=0.1), "cpu")
     network = model("small_cnn", channels=1, image_size=digits.image_size)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
     for epoch in range(5):
-        for images, labels in data.batches(digits.train, 32, augment=False, seed=0, epoch=epoch):
+        for images, labels in batches.batches(digits.train, 32, augment=False, seed=0, epoch=epoch):
             optimizer.zero_grad()
             F.cross_entropy(network(images), labels).backward()
             optimizer.step()
     network.eval()
-    ((images, labels),) = data.sequential(digits.test, 360)
+    ((images, labels),) = batches.sequential(digits.test, 360)
     assert (network(images).argmax(1) == labels).double().mean() > 0.9

@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 import torch
 
-from trainers import data, loop, process
+from trainers import loop, process
 from trainers.config import DataConfig, ModelConfig, TrialConfig
+from trainers.data import sets
 from trainers.engine import engine_of, float32_products
 from trainers.errors import UserError
 from trainers.models import registry
@@ -156,10 +157,10 @@ def test_who_seeds_torchs_own_generators_is_alone(monkeypatch: pytest.MonkeyPatc
 
 
 def test_data_that_trials_share_are_loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    loads, loaded = list[str](), data._loaded
-    monkeypatch.setattr(data, "_last", {})
-    monkeypatch.setattr(data, "_loaded", lambda *given: (loads.append("a load"), loaded(*given))[1])
-    side_by_side([partial(data.load, DataConfig(name="digits"), "cpu")] * 8, CPU)
+    loads, loaded = list[str](), sets._loaded
+    monkeypatch.setattr(sets, "_last", {})
+    monkeypatch.setattr(sets, "_loaded", lambda *given: (loads.append("a load"), loaded(*given))[1])
+    side_by_side([partial(sets.load, DataConfig(name="digits"), "cpu")] * 8, CPU)
     assert loads == ["a load"]
 
 

@@ -14,7 +14,7 @@ import torch
 import trainers
 from trainers import trained
 from trainers.config import TrialConfig
-from trainers.data import load as load_data
+from trainers.data.sets import load as load_data
 from trainers.errors import UserError
 from trainers.files import checkpoint_path
 from trainers.identity import identity, trial_id

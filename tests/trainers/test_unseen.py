@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from trainers import unseen
 from trainers.config import DataConfig
+from trainers.data import unseen
 from trainers.errors import UserError
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from trainers.config import AttackConfig
-from trainers.data import Split
+from trainers.data.batches import Split
 from trainers.engine import Engine
 from trainers.objectives import Inputs, Objective, Outer
 from trainers.step import adversarial

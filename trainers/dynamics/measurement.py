@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from trainers import objectives
 from trainers.config import TrialConfig
-from trainers.data import Data, load
+from trainers.data.sets import Data, load
 from trainers.dynamics import curvature
 from trainers.dynamics.lines import rises
 from trainers.dynamics.loss import FixedLoss, fixed_loss

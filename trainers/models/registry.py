@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from trainers import process
 from trainers.config import ModelConfig, TrialConfig
-from trainers.data import Data
+from trainers.data.sets import Data
 from trainers.errors import UserError
 from trainers.models import preact_resnet, resnet, senet, small_cnn, vgg, vit, wide_resnet
 from trainers.randomness import stable_seed

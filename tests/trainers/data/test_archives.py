@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from trainers import data
 from trainers.config import DataConfig
+from trainers.data import sets
 from trainers.errors import UserError
 
 CPU = torch.device("cpu")
@@ -31,7 +31,7 @@ CPU = torch.device("cpu")
 )
 def test_a_missing_data_set_says_what_to_put_where(name: str, wanted: str, tmp_path: Path) -> None:
     config = DataConfig.model_validate({"name": name, "root": str(tmp_path)})
-    for act in (data.fingerprint, lambda config: data.load(config, CPU)):
+    for act in (sets.fingerprint, lambda config: sets.load(config, CPU)):
         with pytest.raises(UserError) as error:
             act(config)
         assert str(error.value) == (f"data.root: {name} is not in {tmp_path}; put {wanted}, or set data.download: true")
@@ -40,7 +40,7 @@ def test_a_missing_data_set_says_what_to_put_where(name: str, wanted: str, tmp_p
 def test_without_a_root_the_data_are_looked_for_in_data_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=f"cifar10 is not in {tmp_path}/data; "):
-        data.fingerprint(DataConfig())
+        sets.fingerprint(DataConfig())
 
 
 def test_a_download_that_fails_says_why_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,7 +51,7 @@ def test_a_download_that_fails_says_why_in_one_line(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(CIFAR10, "download", offline)
     with pytest.raises(UserError) as error:
-        data.fingerprint(DataConfig(name="cifar10", root=str(tmp_path / "new"), download=True))
+        sets.fingerprint(DataConfig(name="cifar10", root=str(tmp_path / "new"), download=True))
     assert str(error.value) == (
         f"data.download: cifar10 cannot be fetched into {tmp_path}/new "
         "(<urlopen error Name or service not known>); "
@@ -66,12 +66,12 @@ def test_a_damaged_or_incomplete_archive_names_the_file(tmp_path: Path) -> None:
     config = DataConfig(name="cifar10", root=str(tmp_path))
     again = "put cifar-10-batches-py there again (from cifar-10-python.tar.gz), or set data.download: true"
     with pytest.raises(UserError) as error:
-        data.fingerprint(config)
+        sets.fingerprint(config)
     damaged = "damaged: its MD5 is not the published one"
     assert str(error.value) == f"data.root: {folder}/data_batch_1 is {damaged}; {again}"
     (folder / "data_batch_1").rename(folder / "data_batch_2")
     with pytest.raises(UserError) as error:
-        data.fingerprint(config)
+        sets.fingerprint(config)
     assert str(error.value) == f"data.root: {folder}/data_batch_1 is missing; {again}"
 
 
@@ -152,7 +152,7 @@ def torchvisions(name: str, root: Path, train: bool) -> list[tuple[Any, int]]:
 def test_images_and_labels_are_those_of_torchvision_channels_first(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loaded = data.load(stand_in(name, tmp_path, monkeypatch), CPU)
+    loaded = sets.load(stand_in(name, tmp_path, monkeypatch), CPU)
     for split, train in ((loaded.train, True), (loaded.test, False)):
         images, labels = zip(*torchvisions(name, tmp_path, train), strict=True)
         assert np.array_equal(split.images.permute(0, 2, 3, 1).numpy(), np.stack(images))
@@ -165,8 +165,8 @@ def test_the_first_images_of_each_class_can_be_taken(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = stand_in(name, tmp_path, monkeypatch)
-    whole = data.load(config, CPU)
-    few = data.load(config.model_copy(update={"train_per_class": 2, "test_per_class": 1}), CPU)
+    whole = sets.load(config, CPU)
+    few = sets.load(config.model_copy(update={"train_per_class": 2, "test_per_class": 1}), CPU)
     for split, taken, count in ((whole.train, few.train, 2), (whole.test, few.test, 1)):
         first = [(split.labels == label).nonzero()[:count, 0] for label in range(whole.num_classes)]
         places = torch.cat(first).sort().values
@@ -185,7 +185,7 @@ def test_the_first_images_of_each_class_can_be_taken(
 def test_classes_are_the_archives_and_mean_and_std_the_published(
     name: str, classes: int, mean: Any, std: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loaded = data.load(stand_in(name, tmp_path, monkeypatch), CPU)
+    loaded = sets.load(stand_in(name, tmp_path, monkeypatch), CPU)
     assert (loaded.num_classes, loaded.mean, loaded.std) == (classes, mean, std)
 
 
@@ -194,17 +194,17 @@ def test_the_fingerprint_is_the_archives_published_md5(
     name: str, md5s: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = stand_in(name, tmp_path, monkeypatch)
-    assert data.fingerprint(config) == data.load(config, CPU).fingerprint == f"{name}-{md5s}"
+    assert sets.fingerprint(config) == sets.load(config, CPU).fingerprint == f"{name}-{md5s}"
 
 
 def test_the_fingerprint_of_svhn_is_of_both_files_md5s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = stand_in("svhn", tmp_path, monkeypatch)
     train, test = (md5(tmp_path / f"{split}_32x32.mat")[:8] for split in ("train", "test"))
-    assert data.fingerprint(config) == data.load(config, CPU).fingerprint == f"svhn-{train}{test}"
+    assert sets.fingerprint(config) == sets.load(config, CPU).fingerprint == f"svhn-{train}{test}"
 
 
 def test_svhns_class_10_is_the_digit_0(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    labels = data.load(stand_in("svhn", tmp_path, monkeypatch), CPU).train.labels
+    labels = sets.load(stand_in("svhn", tmp_path, monkeypatch), CPU).train.labels
     assert labels.tolist() == [0, 9, 8, 7, 6, 5, 4, 3, 2, 1] * 2
 
 
@@ -213,7 +213,7 @@ def test_an_archive_changed_after_unpacking_is_refused(tmp_path: Path, monkeypat
     file = tmp_path / "cifar-100-python" / "test"
     file.write_bytes(file.read_bytes() + b"more")
     with pytest.raises(UserError) as error:
-        data.load(config, CPU)
+        sets.load(config, CPU)
     assert str(error.value) == (
         f"data.root: {file} is damaged: its MD5 is not the published one; put cifar-100-python there again "
         "(from cifar-100-python.tar.gz), or set data.download: true"

@@ -1,8 +1,9 @@
-"""Random crop and flip of a whole batch at once, on its device. [DEAT, code: the same three transforms]"""
+"""Batches of a split: their order, crops and flips, a whole batch at once."""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,6 +11,9 @@ from torch import Tensor
 from trainers.randomness import generator
 
 PADDING = 4  # pixels on each side, before the crop
+
+#: Pixels of images that are augmented at once, in bytes; the numbers of their places are some three times as many.
+_AT_ONCE = 2**25
 
 
 def random_crops(count: int, device: torch.device, seed: int, epoch: int) -> Tensor:
@@ -59,3 +63,50 @@ def _nearest(position: Tensor, size: int) -> Tensor:
 
 def _inside(position: Tensor, size: int) -> Tensor:
     return (position >= 0) & (position < size)
+
+
+class Split(NamedTuple):
+    """Images with their labels.
+
+    Attributes:
+        images: (N, C, H, W) uint8.
+        labels: (N,) int64, class numbers.
+    """
+
+    images: Tensor
+    labels: Tensor
+
+
+def batches(
+    split: Split,
+    batch_size: int,
+    *,
+    augment: bool,
+    padding: Literal["reflect", "zero"] = "reflect",
+    seed: int,
+    epoch: int,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """One epoch: every image once, in the order of (seed, epoch); the last, short batch is kept.
+
+    Many batches are cropped and flipped at once, since a GPU takes as long for the operations of one.
+
+    Yields:
+        images: (B, C, H, W) float32 in [0, 1]; labels: (B,) int64.
+    """
+    device, count = split.images.device, len(split.labels)
+    order = torch.randperm(count, generator=generator(device, seed, epoch, "order"), device=device)
+    crops = random_crops(count, device, seed, epoch) if augment else None
+    together = batch_size * max(1, _AT_ONCE // (batch_size * split.images[0].numel()))
+    for start in range(0, count, together):
+        part = slice(start, start + together)
+        chosen = order[part]
+        images = split.images[chosen] if crops is None else cropped(split.images, chosen, crops[:, part], padding)
+        both = zip(torch.split(images, batch_size), torch.split(split.labels[chosen], batch_size), strict=True)
+        yield from ((some.to(torch.float32).div_(255), labels) for some, labels in both)
+
+
+def sequential(split: Split, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Every image once, as it is and in its place: for evaluation. Yields what `batches` does."""
+    for start in range(0, len(split.labels), batch_size):
+        part = slice(start, start + batch_size)
+        yield split.images[part].to(torch.float32).div_(255), split.labels[part]

@@ -5,33 +5,21 @@ Nothing here waits for the GPU inside an epoch: the whole epoch's order and crop
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from trainers import image_folder, process, sources, tiny_imagenet
-from trainers.augmentation import PADDING, cropped, random_crops
+from trainers import process
 from trainers.config import DataConfig
+from trainers.data import archives, image_folder, tiny_imagenet
+from trainers.data.archives import ByteArray, LabelArray, Source
+from trainers.data.batches import PADDING, Split
 from trainers.errors import UserError
-from trainers.randomness import generator, stable_seed
-from trainers.sources import ByteArray, LabelArray, Source
-
-
-class Split(NamedTuple):
-    """Images with their labels.
-
-    Attributes:
-        images: (N, C, H, W) uint8.
-        labels: (N,) int64, class numbers.
-    """
-
-    images: Tensor
-    labels: Tensor
+from trainers.randomness import stable_seed
 
 
 class Data(NamedTuple):
@@ -89,9 +77,6 @@ class Shape(NamedTuple):
 #: How a folder of image files is laid out, by `DataConfig.name`.
 LAYOUTS = {"image_folder": image_folder.listing, "tiny_imagenet": tiny_imagenet.listing}
 
-#: Pixels of images that are augmented at once, in bytes; the numbers of their places are some three times as many.
-_AT_ONCE = 2**25
-
 _last: dict[tuple[DataConfig, str], Data] = {}  # the one data set that this process holds
 
 
@@ -102,10 +87,10 @@ def fingerprint(config: DataConfig) -> str:
         UserError: the data are missing, damaged or cannot be fetched.
     """
     if config.name == "digits":
-        return sources.digits().fingerprint
+        return archives.digits().fingerprint
     if config.name in LAYOUTS:
         return image_folder.fingerprint(LAYOUTS[config.name](_root(config)))
-    return sources.archive_fingerprint(config.name, _root(config), config.download)
+    return archives.archive_fingerprint(config.name, _root(config), config.download)
 
 
 def load(config: DataConfig, device: torch.device | str) -> Data:
@@ -149,10 +134,10 @@ def _reads(config: DataConfig) -> str:
 
 def _source(config: DataConfig) -> Source:
     if config.name == "digits":
-        return sources.digits()
+        return archives.digits()
     if config.name in LAYOUTS:
         return image_folder.read(LAYOUTS[config.name](_root(config)), config.image_size)
-    return sources.archive(config.name, _root(config), config.download)
+    return archives.archive(config.name, _root(config), config.download)
 
 
 def _root(config: DataConfig) -> Path:
@@ -283,38 +268,3 @@ def _moments(images: ByteArray, chosen: LabelArray) -> tuple[tuple[float, ...], 
         means.append(mean)
         stds.append(max(variance**0.5, 1 / 255))  # a channel of one value must not divide by zero
     return tuple(means), tuple(stds)
-
-
-def batches(
-    split: Split,
-    batch_size: int,
-    *,
-    augment: bool,
-    padding: Literal["reflect", "zero"] = "reflect",
-    seed: int,
-    epoch: int,
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """One epoch: every image once, in the order of (seed, epoch); the last, short batch is kept.
-
-    Many batches are cropped and flipped at once, since a GPU takes as long for the operations of one.
-
-    Yields:
-        images: (B, C, H, W) float32 in [0, 1]; labels: (B,) int64.
-    """
-    device, count = split.images.device, len(split.labels)
-    order = torch.randperm(count, generator=generator(device, seed, epoch, "order"), device=device)
-    crops = random_crops(count, device, seed, epoch) if augment else None
-    together = batch_size * max(1, _AT_ONCE // (batch_size * split.images[0].numel()))
-    for start in range(0, count, together):
-        part = slice(start, start + together)
-        chosen = order[part]
-        images = split.images[chosen] if crops is None else cropped(split.images, chosen, crops[:, part], padding)
-        both = zip(torch.split(images, batch_size), torch.split(split.labels[chosen], batch_size), strict=True)
-        yield from ((some.to(torch.float32).div_(255), labels) for some, labels in both)
-
-
-def sequential(split: Split, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Every image once, as it is and in its place: for evaluation. Yields what `batches` does."""
-    for start in range(0, len(split.labels), batch_size):
-        part = slice(start, start + batch_size)
-        yield split.images[part].to(torch.float32).div_(255), split.labels[part]

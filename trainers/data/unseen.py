@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from trainers import sources
 from trainers.config import DataConfig
-from trainers.data import Shape
+from trainers.data import archives
+from trainers.data.sets import Shape
 from trainers.errors import UserError
 
 
@@ -34,11 +34,11 @@ def fingerprint(config: DataConfig) -> str | None:
     """The mark of data that are not looked at; None: it is their content's, which nobody knows here."""
     if config.fingerprint is not None:
         return config.fingerprint
-    return sources.published_fingerprint(config.name) if config.name in sources.ARCHIVES else None
+    return archives.published_fingerprint(config.name) if config.name in archives.ARCHIVES else None
 
 
 def shape(config: DataConfig) -> Shape | None:
-    """What `trainers.data.shapes` would give of the published images; None: of a user's own folder.
+    """What `trainers.data.sets.shapes` would give of the published images; None: of a user's own folder.
 
     Raises:
         UserError: nothing would be left to train on.

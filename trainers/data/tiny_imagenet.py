@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from trainers.data.image_folder import File, Listing, check_same_classes, class_names, folders, images, listable, walk
 from trainers.errors import UserError
-from trainers.image_folder import File, Listing, check_same_classes, class_names, folders, images, listable, walk
 
 LAYOUT = "it must hold train/ and val/, as in tiny-imagenet-200.zip"
 WAY_OUT = "unpack tiny-imagenet-200.zip again"

@@ -18,10 +18,10 @@ from numpy.typing import ArrayLike
 from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo
 
-from trainers import data, image_folder
 from trainers.config import DataConfig
+from trainers.data import image_folder, sets
+from trainers.data.archives import ByteArray, Source
 from trainers.errors import UserError
-from trainers.sources import ByteArray, Source
 
 FullDisk = Callable[..., AbstractContextManager[None]]
 
@@ -195,7 +195,7 @@ def test_images_of_several_sizes_are_resized_when_a_size_is_set(root: Path) -> N
 
 def test_the_first_images_of_each_class_can_be_taken(root: Path) -> None:
     config = DataConfig(name="image_folder", root=str(root), validation_fraction=0, train_per_class=2, test_per_class=1)
-    few, source = data.load(config, "cpu"), read(root)
+    few, source = sets.load(config, "cpu"), read(root)
     assert few.train.labels.tolist() == [0, 0, 1, 1]
     assert np.array_equal(few.train.images.numpy(), source.train_images[[0, 1, 3, 4]])
     assert np.array_equal(few.test.images.numpy(), source.test_images[[0, 2]])

@@ -8,10 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-from trainers import data, image_folder, tiny_imagenet
 from trainers.config import DataConfig
+from trainers.data import image_folder, sets, tiny_imagenet
+from trainers.data.archives import Source
 from trainers.errors import UserError
-from trainers.sources import Source
 
 CPU = torch.device("cpu")
 AGAIN = "unpack tiny-imagenet-200.zip again"
@@ -159,17 +159,17 @@ def config(root: Path, **more: object) -> DataConfig:
 
 
 def test_data_loads_it_with_measured_moments_and_its_fingerprint(root: Path) -> None:
-    tiny = data.load(config(root), CPU)
+    tiny = sets.load(config(root), CPU)
     assert (len(tiny.train.labels), len(tiny.test.labels), tiny.num_classes) == (6, 4, 2)
     assert (tiny.channels, tiny.image_size) == (3, (8, 8))
-    assert tiny.fingerprint == data.fingerprint(config(root)) == fingerprint(root)
+    assert tiny.fingerprint == sets.fingerprint(config(root)) == fingerprint(root)
     mean = (tiny.train.images.double() / 255).mean(dim=(0, 2, 3))
     assert tiny.mean == pytest.approx(mean.tolist())
-    assert data.shapes([config(root)]) == {config(root): (6, 0, 4, 2, 3, 8, 8)}
+    assert sets.shapes([config(root)]) == {config(root): (6, 0, 4, 2, 3, 8, 8)}
 
 
 def test_the_first_images_of_each_class_can_be_taken(root: Path) -> None:
-    tiny = data.load(config(root, train_per_class=2, test_per_class=1), CPU)
+    tiny = sets.load(config(root, train_per_class=2, test_per_class=1), CPU)
     assert tiny.train.labels.tolist() == [0, 0, 1, 1]
     assert tiny.test.labels.tolist() == [0, 1]
     source = read(root)

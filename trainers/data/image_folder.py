@@ -26,10 +26,10 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from trainers.data.archives import ByteArray, LabelArray, Source
 from trainers.errors import Absent, UserError
 from trainers.files import whole
 from trainers.lock import locked
-from trainers.sources import ByteArray, LabelArray, Source
 
 if TYPE_CHECKING:
     from PIL.Image import Image

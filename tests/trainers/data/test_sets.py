@@ -8,9 +8,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from trainers import augmentation, data
 from trainers.config import DataConfig
-from trainers.data import Split
+from trainers.data import batches, sets
+from trainers.data.batches import Split
 from trainers.errors import UserError
 from trainers.randomness import generator, stable_seed
 
@@ -25,7 +25,7 @@ def numbered(count: int, channels: int = 1, height: int = 6, width: int = 6) -> 
 
 
 def labels_in_order(split: Split, batch_size: int, **which: int) -> list[int]:
-    drawn = [labels for _, labels in data.batches(split, batch_size, augment=False, **which)]
+    drawn = [labels for _, labels in batches.batches(split, batch_size, augment=False, **which)]
     return torch.cat(drawn).tolist()
 
 
@@ -58,7 +58,7 @@ def test_one_seed_and_epoch_give_one_order_and_others_another() -> None:
 
 def test_an_epoch_draws_every_image_once_with_its_own_label() -> None:
     split = numbered(50)
-    drawn = list(data.batches(split, 8, augment=True, seed=0, epoch=0))
+    drawn = list(batches.batches(split, 8, augment=True, seed=0, epoch=0))
     labels = torch.cat([labels for _, labels in drawn])
     images = torch.cat([images for images, _ in drawn])
     assert sorted(labels.tolist()) == list(range(50))
@@ -67,14 +67,14 @@ def test_an_epoch_draws_every_image_once_with_its_own_label() -> None:
 
 @pytest.mark.parametrize("augment", [False, True])
 def test_the_last_short_batch_is_kept(augment: bool) -> None:
-    drawn = data.batches(numbered(50), 16, augment=augment, seed=0, epoch=0)
+    drawn = batches.batches(numbered(50), 16, augment=augment, seed=0, epoch=0)
     assert [len(labels) for _, labels in drawn] == [16, 16, 16, 2]
-    assert [len(labels) for _, labels in data.sequential(numbered(50), 16)] == [16, 16, 16, 2]
+    assert [len(labels) for _, labels in batches.sequential(numbered(50), 16)] == [16, 16, 16, 2]
 
 
 def test_batches_are_float32_between_0_and_1_and_leave_the_data_as_they_are() -> None:
     split = Split(torch.tensor([0, 51, 255], dtype=torch.uint8).view(3, 1, 1, 1), torch.arange(3))
-    (images, labels), *_ = data.sequential(split, 3)
+    (images, labels), *_ = batches.sequential(split, 3)
     assert images.dtype == torch.float32
     assert labels.dtype == torch.int64
     torch.testing.assert_close(images.flatten(), torch.tensor([0, 0.2, 1]))
@@ -83,7 +83,7 @@ def test_batches_are_float32_between_0_and_1_and_leave_the_data_as_they_are() ->
 
 
 def test_sequential_batches_are_the_split_in_its_own_order() -> None:
-    images = torch.cat([images for images, _ in data.sequential(numbered(10), 4)])
+    images = torch.cat([images for images, _ in batches.sequential(numbered(10), 4)])
     assert (images[:, 0, 0, 0] * 255).round().tolist() == list(range(10))
 
 
@@ -101,8 +101,8 @@ def test_crops_equal_torchs_pad_a_slice_and_a_flip(padding: Any, channels: int, 
     source = generator(CPU, "test")
     images = torch.randint(0, 256, (20, channels, height, width), generator=source, dtype=torch.uint8)
     chosen = torch.randperm(20, generator=source)[:15]
-    crops = augmentation.random_crops(15, CPU, seed=3, epoch=4)
-    for place, result in enumerate(augmentation.cropped(images, chosen, crops, padding)):
+    crops = batches.random_crops(15, CPU, seed=3, epoch=4)
+    for place, result in enumerate(batches.cropped(images, chosen, crops, padding)):
         top, left, flip = crops[:, place].tolist()
         mode = "reflect" if padding == "reflect" else "constant"
         padded = F.pad(images[chosen[place]].float(), (4, 4, 4, 4), mode=mode)
@@ -112,16 +112,16 @@ def test_crops_equal_torchs_pad_a_slice_and_a_flip(padding: Any, channels: int, 
 
 def test_every_offset_and_flip_is_drawn_equally_often() -> None:
     count = 16200  # 100 of each of the 9 * 9 * 2
-    top, left, flip = augmentation.random_crops(count, CPU, seed=0, epoch=0)
+    top, left, flip = batches.random_crops(count, CPU, seed=0, epoch=0)
     drawn = torch.bincount((top * 9 + left) * 2 + flip, minlength=162).double()
     chi_squared = ((drawn - 100) ** 2 / 100).sum().item()
     assert 100 < chi_squared < 240  # 161 degrees of freedom: mean 161, standard deviation 18
 
 
 def test_augmentation_repeats_for_one_seed_and_epoch_and_leaves_the_order_alone() -> None:
-    split = data.load(DIGITS, CPU).train
-    one, two = (list(data.batches(split, 64, augment=True, seed=0, epoch=1)) for _ in range(2))
-    plain = list(data.batches(split, 64, augment=False, seed=0, epoch=1))
+    split = sets.load(DIGITS, CPU).train
+    one, two = (list(batches.batches(split, 64, augment=True, seed=0, epoch=1)) for _ in range(2))
+    plain = list(batches.batches(split, 64, augment=False, seed=0, epoch=1))
     assert all(torch.equal(a[0], b[0]) for a, b in zip(one, two, strict=True))
     assert all(torch.equal(a[1], b[1]) for a, b in zip(one, plain, strict=True))
     assert not torch.equal(one[0][0], plain[0][0])
@@ -130,7 +130,7 @@ def test_augmentation_repeats_for_one_seed_and_epoch_and_leaves_the_order_alone(
 @pytest.mark.gpu
 def test_no_batch_waits_for_the_gpu() -> None:
     split = Split(*(tensor.cuda() for tensor in numbered(100, 3, 32, 32)))
-    epoch = data.batches(split, 16, augment=True, seed=0, epoch=0)
+    epoch = batches.batches(split, 16, augment=True, seed=0, epoch=0)
     next(epoch)
     torch.cuda.set_sync_debug_mode("error")
     try:
@@ -147,7 +147,7 @@ def test_one_class_is_nothing_to_learn(tmp_path: Path) -> None:
         (tmp_path / split / "a").mkdir(parents=True)
         Image.new("RGB", (8, 8)).save(tmp_path / split / "a" / "0.png")
     with pytest.raises(UserError) as error:
-        data.load(DataConfig(name="image_folder", root=str(tmp_path)), CPU)
+        sets.load(DataConfig(name="image_folder", root=str(tmp_path)), CPU)
     assert str(error.value) == f"data.root: {tmp_path} must hold at least 2 classes, got 1 (a); add one"
 
 
@@ -159,20 +159,20 @@ def test_images_smaller_than_the_padding_are_refused(tmp_path: Path) -> None:
         Image.new("RGB", (4, 4)).save(tmp_path / place / "0.png")
     config = DataConfig(name="image_folder", root=str(tmp_path), validation_fraction=0)
     with pytest.raises(UserError) as error:
-        data.load(config, CPU)
+        sets.load(config, CPU)
     assert str(error.value) == (
         "data.augment: a 4-pixel reflect pad needs images over 4 x 4 pixels, got 4 x 4; set data.augment: false, "
         "or data.padding: zero"
     )
-    assert data.load(config.model_copy(update={"augment": False}), CPU).image_size == (4, 4)
+    assert sets.load(config.model_copy(update={"augment": False}), CPU).image_size == (4, 4)
 
 
 # Validation split and selection
 
 
 def test_validation_and_training_images_are_disjoint_and_together_all() -> None:
-    whole = data.load(DIGITS.model_copy(update={"validation_fraction": 0.0}), CPU)
-    parts = data.load(DIGITS, CPU)
+    whole = sets.load(DIGITS.model_copy(update={"validation_fraction": 0.0}), CPU)
+    parts = sets.load(DIGITS, CPU)
     assert (len(whole.val.labels), len(parts.val.labels)) == (0, 144)
     together = torch.cat([parts.train.images, parts.val.images]).flatten(1).tolist()
     assert sorted(together) == sorted(whole.train.images.flatten(1).tolist())
@@ -192,31 +192,31 @@ def test_each_class_gives_its_share_to_the_validation_set(
     counts: tuple[int, ...], fraction: float, expected: list[int]
 ) -> None:
     labels = np.repeat(np.arange(len(counts)), counts)
-    assert np.bincount(labels[data.validation_mask(labels, fraction)], minlength=len(counts)).tolist() == expected
+    assert np.bincount(labels[sets.validation_mask(labels, fraction)], minlength=len(counts)).tolist() == expected
 
 
 def test_the_validation_images_are_the_same_on_every_machine() -> None:
-    mask = data.validation_mask(np.repeat(np.arange(3), 20), 0.1)
+    mask = sets.validation_mask(np.repeat(np.arange(3), 20), 0.1)
     assert np.flatnonzero(mask).tolist() == [6, 12, 36, 39, 48, 52]
 
 
 def test_a_larger_fraction_holds_out_all_that_a_smaller_one_does() -> None:
     labels = np.repeat(np.arange(3), 100)
-    small, large = data.validation_mask(labels, 0.05), data.validation_mask(labels, 0.2)
+    small, large = sets.validation_mask(labels, 0.05), sets.validation_mask(labels, 0.2)
     assert not (small & ~large).any()
 
 
 def test_holding_out_everything_is_refused() -> None:
     with pytest.raises(UserError) as error:
-        data.validation_mask(np.zeros(10, np.int64), 0.99)
+        sets.validation_mask(np.zeros(10, np.int64), 0.99)
     assert str(error.value) == (
         "data.validation_fraction: 0.99 of 10 training images leaves none to train on; hold out less"
     )
 
 
 def test_the_first_images_of_each_class_are_taken_before_the_validation_split() -> None:
-    whole = data.load(DIGITS.model_copy(update={"validation_fraction": 0.0}), CPU)
-    few = data.load(DIGITS.model_copy(update={"train_per_class": 20, "test_per_class": 5}), CPU)
+    whole = sets.load(DIGITS.model_copy(update={"validation_fraction": 0.0}), CPU)
+    few = sets.load(DIGITS.model_copy(update={"train_per_class": 20, "test_per_class": 5}), CPU)
     assert few.train.labels.bincount().tolist() == [18] * 10
     assert few.val.labels.bincount().tolist() == [2] * 10
     assert few.test.labels.bincount().tolist() == [5] * 10
@@ -227,7 +227,7 @@ def test_the_first_images_of_each_class_are_taken_before_the_validation_split() 
 
 def test_asking_for_more_images_than_there_are_says_how_many_there_are() -> None:
     with pytest.raises(UserError) as error:
-        data.load(DIGITS.model_copy(update={"test_per_class": 100}), CPU)
+        sets.load(DIGITS.model_copy(update={"test_per_class": 100}), CPU)
     assert str(error.value) == (
         "data.test_per_class: 100 asked for, but class '8' has only 33 test images; ask for at most 33"
     )
@@ -237,26 +237,26 @@ def test_asking_for_more_images_than_there_are_says_how_many_there_are() -> None
 
 
 def test_digits_are_1437_training_and_360_test_images_with_all_17_levels() -> None:
-    digits = data.load(DIGITS, CPU)
+    digits = sets.load(DIGITS, CPU)
     assert len(digits.train.labels) + len(digits.val.labels) == 1437
     assert digits.test.images.shape == (360, 1, 8, 8)
     assert digits.test.images.unique().tolist() == np.rint(np.arange(17) * 255 / 16).tolist()
     assert (digits.num_classes, digits.channels, digits.image_size) == (10, 1, (8, 8))
-    assert digits.fingerprint == data.fingerprint(DIGITS) == "digits-0b7e9c3202d7bcd2"
+    assert digits.fingerprint == sets.fingerprint(DIGITS) == "digits-0b7e9c3202d7bcd2"
 
 
 def test_measured_mean_and_std_are_those_of_the_training_images_before_the_split() -> None:
-    digits = data.load(DIGITS, CPU)
+    digits = sets.load(DIGITS, CPU)
     pixels = torch.cat([digits.train.images, digits.val.images]).double() / 255
     assert digits.mean == pytest.approx([pixels.mean().item()])
     assert digits.std == pytest.approx([pixels.std(correction=0).item()])
-    assert data.load(DIGITS.model_copy(update={"validation_fraction": 0.3}), CPU).mean == digits.mean
+    assert sets.load(DIGITS.model_copy(update={"validation_fraction": 0.3}), CPU).mean == digits.mean
 
 
 def test_a_channel_of_one_value_has_a_std_that_can_be_divided_by() -> None:
     images = np.zeros((2, 2, 4, 4), np.uint8)
     images[1, 1] = 255
-    mean, std = data._moments(images, np.arange(len(images)))
+    mean, std = sets._moments(images, np.arange(len(images)))
     assert mean == (0, 0.5)
     assert std == (1 / 255, 0.5)
 
@@ -267,11 +267,11 @@ def test_shapes_are_those_of_what_load_gives_and_the_source_is_read_once(monkeyp
         for fraction in (0.0, 0.1, 0.3)
         for count in (None, 7)
     ]
-    loaded = {config: data.load(config, CPU) for config in configs}
+    loaded = {config: sets.load(config, CPU) for config in configs}
     reads: list[str] = []
-    digits = data.sources.digits
-    monkeypatch.setattr(data.sources, "digits", lambda: (reads.append("digits"), digits())[1])
-    found = data.shapes(configs)
+    digits = sets.sources.digits
+    monkeypatch.setattr(sets.sources, "digits", lambda: (reads.append("digits"), digits())[1])
+    found = sets.shapes(configs)
     for config, one in loaded.items():
         sizes = [len(split.labels) for split in (one.train, one.val, one.test)]
         assert found[config] == (*sizes, one.num_classes, one.channels, *one.image_size)
@@ -286,24 +286,24 @@ def test_shapes_are_those_of_what_load_gives_and_the_source_is_read_once(monkeyp
 def test_shapes_refuse_what_load_refuses_in_the_same_words(wrong: dict[str, Any]) -> None:
     config = DIGITS.model_copy(update=wrong)
     with pytest.raises(UserError) as loading:
-        data.load(config, CPU)
+        sets.load(config, CPU)
     with pytest.raises(UserError) as looking:
-        data.shapes([DIGITS, config])
+        sets.shapes([DIGITS, config])
     assert str(looking.value) == str(loading.value)
 
 
 def test_the_last_data_set_stays_in_memory_until_another_is_loaded() -> None:
-    first = data.load(DIGITS, CPU)
-    assert data.load(DIGITS.model_copy(update={"download": True}), "cpu") is first
-    data.load(DIGITS.model_copy(update={"test_per_class": 3}), CPU)
-    assert data.load(DIGITS, CPU) is not first
+    first = sets.load(DIGITS, CPU)
+    assert sets.load(DIGITS.model_copy(update={"download": True}), "cpu") is first
+    sets.load(DIGITS.model_copy(update={"test_per_class": 3}), CPU)
+    assert sets.load(DIGITS, CPU) is not first
 
 
 def test_other_data_than_the_fingerprints_are_refused(tmp_path: Path) -> None:
     here = DIGITS.model_copy(update={"root": str(tmp_path)})
-    data.load(here, CPU)  # what lies in memory is asked for its fingerprint too
+    sets.load(here, CPU)  # what lies in memory is asked for its fingerprint too
     with pytest.raises(UserError) as error:
-        data.load(here.model_copy(update={"fingerprint": "digits-0000"}), CPU)
+        sets.load(here.model_copy(update={"fingerprint": "digits-0000"}), CPU)
     assert str(error.value) == (
         f"data.fingerprint: the data in {tmp_path} are digits-0b7e9c3202d7bcd2, not digits-0000; "
         "point data.root at those, or leave data.fingerprint out"
