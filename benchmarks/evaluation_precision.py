@@ -30,12 +30,12 @@ from trainers.config import TrialConfig
 from trainers.data.batches import sequential
 from trainers.engine import Engine, float32_products
 from trainers.evaluate import evaluation_attack
+from trainers.ladder.trained import Trained, trained
 from trainers.loop import train, with_fingerprint
 from trainers.objectives import cross_entropy
 from trainers.provenance import arithmetic, environment
 from trainers.randomness import generator
 from trainers.step import adversarial
-from trainers.trained import Trained, trained
 
 DIGITS: dict[str, Any] = {
     "data": {"name": "digits", "validation_fraction": 0.1},

@@ -29,10 +29,10 @@ from trainers import evaluate
 from trainers.attacks import Start
 from trainers.config import TrialConfig
 from trainers.engine import Engine
+from trainers.ladder.trained import trained
 from trainers.loop import train, with_fingerprint
 from trainers.provenance import environment
 from trainers.randomness import generator
-from trainers.trained import trained
 
 NETWORKS = 6
 RADII = (0.3, 0.6, 0.9, 1.2)

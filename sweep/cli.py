@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from sweep.config import SweepConfig
-    from trainers.ladder import Strength
+    from trainers.ladder.rungs import Strength
 
 EXIT_USER_ERROR = 2
 
-#: The ladder of trainers.ladder, the weakest first, and the part of it that takes no time.
+#: The ladder of trainers.ladder.survivors, the weakest first, and the part of it that takes no time.
 _ATTACKS = ("clean", "fgsm", "pgd", "cw", "apgd", "autoattack")
 _QUICK = ("clean", "fgsm", "pgd")
 
@@ -257,7 +257,7 @@ def _strength(attacks: tuple[Any, ...], given: Mapping[str, Any]) -> Strength:
     """
     from trainers.errors import UserError
     from trainers.fields import parse_number
-    from trainers.ladder import Strength, reads
+    from trainers.ladder.rungs import Strength, reads
 
     values = dict(given)
     for name, value in given.items():

@@ -46,7 +46,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trainers.trained import images, load
+    from trainers.ladder.trained import images, load
 
 __all__ = ["images", "load"]
 
@@ -55,6 +55,6 @@ def __getattr__(name: str) -> Any:
     """These import torch, and so are found when they are asked for."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from trainers import trained
+    from trainers.ladder import trained
 
     return getattr(trained, name)

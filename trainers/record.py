@@ -213,7 +213,7 @@ class EvaluationRecord:
     averaged: bool
     """Whether the averaged weights or the raw ones."""
     attack: str
-    """A name of `trainers.ladder`."""
+    """A name of `trainers.ladder.survivors`."""
     parameters: dict[str, Any]
     """What the attack reads of norm, radius, steps, step_size (both pixel units), restarts, start."""
     split: Literal["test", "val"]

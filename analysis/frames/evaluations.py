@@ -14,7 +14,7 @@ from pandas import DataFrame
 from analysis.frames.trials import axes, load_trials
 from trainers.record import read
 
-#: From the weakest to the strongest, and what they are called; `trainers.ladder` runs them.
+#: From the weakest to the strongest, and what they are called; `trainers.ladder.survivors` runs them.
 ATTACKS = {
     "clean": "clean",
     "fgsm": "FGSM",

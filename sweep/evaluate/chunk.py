@@ -18,11 +18,11 @@ from trainers.config import TrialConfig
 from trainers.engine import device_of
 from trainers.errors import UserError
 from trainers.files import checkpoint_path
-from trainers.ladder import PACKAGE, LadderAttack
+from trainers.ladder.rungs import PACKAGE, LadderAttack
+from trainers.ladder.trained import count, trained
 from trainers.memory import is_out_of_memory, reason
 from trainers.provenance import code_version, host, versions
 from trainers.record import EvaluationRecord
-from trainers.trained import count, trained
 
 
 def chunk_values(directory: Path, evaluation: Evaluation, chunk: Chunk, resources: ResourcesConfig) -> dict[str, Any]:

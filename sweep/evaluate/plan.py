@@ -19,7 +19,8 @@ from trainers.data.sets import load
 from trainers.errors import UserError, validated
 from trainers.fields import plural
 from trainers.files import checkpoint_path
-from trainers.ladder import AttackName, LadderAttack, Strength, check, ladder_attack
+from trainers.ladder.rungs import AttackName, LadderAttack, Strength, ladder_attack
+from trainers.ladder.survivors import check
 from trainers.record import only_trial
 
 Records: TypeAlias = Sequence[Mapping[str, Any]]

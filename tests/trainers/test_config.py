@@ -6,13 +6,13 @@ import doctest
 from typing import Any
 
 import pytest
+import trainers.trained
 
 import trainers.config
 import trainers.errors
 import trainers.fields
 import trainers.randomness
 import trainers.schedules
-import trainers.trained
 from sweep.axes import leaf_keys, nested, value_at
 from trainers.config import TrialConfig
 from trainers.errors import UserError, suggestion, validated
@@ -389,7 +389,7 @@ DOCUMENTED = [
     trainers.fields,
     trainers.randomness,
     trainers.schedules,
-    trainers.trained,
+    trainers.ladder.trained,
 ]
 
 

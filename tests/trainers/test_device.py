@@ -10,12 +10,13 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from trainers import engine, ladder, loop, stepper, training
+from trainers import engine, loop, stepper, training
 from trainers.config import TrialConfig
 from trainers.data import batches, sets
 from trainers.dynamics import measurement
 from trainers.engine import Engine
-from trainers.ladder import LadderAttack
+from trainers.ladder import rungs, survivors
+from trainers.ladder.rungs import LadderAttack
 from trainers.loop import train
 from trainers.randomness import stable_seed
 from trainers.record import DynamicsRecord, EpochRecord
@@ -66,7 +67,7 @@ def card(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for module in (loop, training, engine):
         monkeypatch.setattr(module, "device_of", lambda name: CARD)
     with Card() as card:
-        for module in (loop, stepper, measurement, ladder, sets, batches):
+        for module in (loop, stepper, measurement, survivors, sets, batches):
             monkeypatch.setattr(module, "generator", card.generator)
         monkeypatch.setattr(stepper, "stable_seed", card.seed)
         yield
@@ -124,12 +125,12 @@ def test_a_trial_and_what_it_goes_on_from_are_on_its_device(card: None, values: 
 
 
 @pytest.mark.parametrize("name", ["fgsm", "pgd", "cw"])
-def test_the_ladder_attacks_where_the_network_is(card: None, name: ladder.AttackName) -> None:
+def test_the_ladder_attacks_where_the_network_is(card: None, name: rungs.AttackName) -> None:
     layers = torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten(), torch.nn.Linear(144, 5)
     network = Engine(CARD).prepare(torch.nn.Sequential(*layers))
     images, labels = torch.rand(6, 3, 8, 8, device=CARD), torch.zeros(6, dtype=torch.long, device=CARD)
     attack = LadderAttack(name=name, norm="l2", radius=0.5, steps=2, step_size=0.2, restarts=2, start="uniform_radius")
-    assert ladder.still_right(network, images, labels, attack, seed=0).device == CARD
+    assert survivors.still_right(network, images, labels, attack, seed=0).device == CARD
 
 
 @pytest.mark.gpu

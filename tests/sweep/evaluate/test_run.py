@@ -27,9 +27,9 @@ from sweep.evaluate.plan import Asked, Chunk, gaps
 from sweep.evaluate.run import evaluate
 from sweep.run import launch
 from sweep.run.directory import EVALUATION, RunLock, is_live
-from trainers import ladder
 from trainers.errors import UserError
-from trainers.ladder import Strength
+from trainers.ladder import rungs
+from trainers.ladder.rungs import Strength
 from trainers.record import RecordFile, read
 
 SWEEP = {
@@ -498,8 +498,8 @@ def test_two_tables_at_once_are_refused(command: Callable[..., Result]) -> None:
 
 
 def test_all_agree_on_the_names_of_the_ladder() -> None:
-    assert ladder.ATTACKS == cli._ATTACKS == tuple(evaluations.ATTACKS)
-    read_by_some = {name for attack in ladder.ATTACKS for name in ladder.reads(attack)}
+    assert rungs.ATTACKS == cli._ATTACKS == tuple(evaluations.ATTACKS)
+    read_by_some = {name for attack in rungs.ATTACKS for name in rungs.reads(attack)}
     assert read_by_some == set(evaluations.PARAMETERS)
 
 

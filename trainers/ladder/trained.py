@@ -12,7 +12,6 @@ from typing import Any, Literal, NamedTuple, get_args
 import torch
 from torch import Tensor, nn
 
-from trainers import ladder
 from trainers.checkpoint import State, Which, kept_weights, network_arguments
 from trainers.config import DataConfig, ModelConfig, TrialConfig
 from trainers.data.batches import Split
@@ -21,7 +20,8 @@ from trainers.data.sets import load as load_data
 from trainers.engine import Engine, device_of
 from trainers.errors import UserError, validated
 from trainers.files import checkpoint_path
-from trainers.ladder import LadderAttack
+from trainers.ladder import survivors
+from trainers.ladder.rungs import LadderAttack
 from trainers.models import registry
 from trainers.randomness import stable_seed
 from trainers.record import only_trial, read
@@ -220,4 +220,4 @@ def count(network: Trained, attack: LadderAttack, split: SplitName, first: int, 
 
 
 def _number(network: Trained, images: torch.Tensor, labels: torch.Tensor, attack: LadderAttack, seed: int) -> int:
-    return int(ladder.still_right(network.model, images, labels, attack, seed).sum())
+    return int(survivors.still_right(network.model, images, labels, attack, seed).sum())

@@ -14,12 +14,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trainers import autoattack, ladder
 from trainers.config import TrialConfig
 from trainers.errors import UserError
-from trainers.ladder import ATTACKS, LadderAttack, Strength, ladder_attack, still_right
+from trainers.ladder import autoattack, survivors
+from trainers.ladder.rungs import ATTACKS, LadderAttack, Strength, ladder_attack
+from trainers.ladder.survivors import still_right
+from trainers.ladder.trained import Trained, count, order, trained
 from trainers.loop import train, with_fingerprint
-from trainers.trained import Trained, count, order, trained
 
 Norm = Literal["linf", "l2"]
 IMAGES = 100
@@ -163,7 +164,7 @@ def test_adversarial_images_are_in_the_ball_and_in_the_box(
     if name == "apgd":
         found = autoattack.adversarial(network.model, images, labels, one, 0)[0]
     else:
-        found = ladder.adversarial(network.model, images, labels, one, (0, 0))
+        found = survivors.adversarial(network.model, images, labels, one, (0, 0))
     lengths = torch.linalg.vector_norm((found - images).flatten(1), ord=torch.inf if norm == "linf" else 2, dim=1)
     assert 0.2 < lengths.max() <= 0.3 * (1 + 1e-5)
     assert found.min() >= 0
@@ -233,7 +234,7 @@ def test_every_image_is_evaluated_once_and_the_first_ones_hold_each_class_in_pro
 
 def test_the_margin_is_that_of_the_best_wrong_class() -> None:
     logits = torch.tensor([[3.0, 1.0, 2.0], [3.0, 1.0, 2.0]])
-    loss = ladder.margin(lambda images: logits, torch.zeros(2), torch.tensor([0, 1]))
+    loss = survivors.margin(lambda images: logits, torch.zeros(2), torch.tensor([0, 1]))
     assert loss(torch.zeros(2)) == (2 - 3) + (3 - 1)
 
 
@@ -271,20 +272,20 @@ def test_restarts_from_the_clean_image_are_refused() -> None:
 
 @pytest.mark.parametrize("name", ["apgd", "autoattack"])
 def test_too_few_classes_and_a_missing_package_are_refused(name: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    ladder.check(LadderAttack(name=name), 4, 8, 8)
+    survivors.check(LadderAttack(name=name), 4, 8, 8)
     with pytest.raises(UserError) as error:
-        ladder.check(LadderAttack(name=name), 3, 8, 8)
+        survivors.check(LadderAttack(name=name), 3, 8, 8)
     assert str(error.value) == (
         f"--attack {name}: its DLR loss needs at least 4 classes, and the data have 3; choose of clean, fgsm, pgd, cw"
     )
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError) as error:
-        ladder.check(LadderAttack(name=name), 10, 8, 8)
+        survivors.check(LadderAttack(name=name), 10, 8, 8)
     assert str(error.value) == (
         f"--attack {name}: needs pyautoattack, which is not installed; pip install pyautoattack, "
         "or choose of clean, fgsm, pgd, cw"
     )
-    ladder.check(LadderAttack(name="cw"), 2, 8, 8)
+    survivors.check(LadderAttack(name="cw"), 2, 8, 8)
 
 
 def test_weights_of_another_network_are_refused(network: Trained, tmp_path: Path) -> None:
@@ -306,12 +307,12 @@ def test_square_in_the_l2_norm_is_refused_on_images_that_the_package_cannot_tile
     package = square.SquareAttack(network, norm="L2", eps=1e-3, n_queries=3, seed=0, device="cpu")
     with torch.random.fork_rng():
         if fits:
-            ladder.check(wanted, 5, *size)
+            survivors.check(wanted, 5, *size)
             package.perturb(images, network(images).argmax(1))
             return
         with pytest.raises((RuntimeError, ZeroDivisionError)):
             package.perturb(images, network(images).argmax(1))
     message = f"cannot tile images of {size[0]} x {size[1]} pixels in the l2 norm; choose apgd"
     with pytest.raises(UserError, match=message):
-        ladder.check(wanted, 5, *size)
-    ladder.check(LadderAttack(name="autoattack", norm="linf"), 5, *size)
+        survivors.check(wanted, 5, *size)
+    survivors.check(LadderAttack(name="autoattack", norm="linf"), 5, *size)

@@ -21,7 +21,7 @@ from trainers.errors import UserError
 from trainers.randomness import stable_seed
 
 if TYPE_CHECKING:
-    from trainers.ladder import LadderAttack
+    from trainers.ladder.rungs import LadderAttack
 
 #: The targeted DLR loss divides by a difference to the third and fourth largest logit.
 MINIMUM_CLASSES = 4

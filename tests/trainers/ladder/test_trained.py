@@ -12,12 +12,12 @@ import pytest
 import torch
 
 import trainers
-from trainers import trained
 from trainers.config import TrialConfig
 from trainers.data.sets import load as load_data
 from trainers.errors import UserError
 from trainers.files import checkpoint_path
 from trainers.identity import identity, trial_id
+from trainers.ladder import trained
 from trainers.loop import train, with_fingerprint
 from trainers.record import EpochRecord, RecordFile, read
 
@@ -101,7 +101,7 @@ def test_a_network_is_loaded_by_the_beginning_of_its_id_and_without_its_data(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = names(run)[0]
-    monkeypatch.setattr("trainers.trained.load_data", lambda *_: pytest.fail("read the data"))
+    monkeypatch.setattr("trainers.ladder.trained.load_data", lambda *_: pytest.fail("read the data"))
     short, whole = (trainers.load(run, text).state_dict() for text in (name[:8], name))
     assert all(torch.equal(short[key], whole[key]) for key in whole)
 
