@@ -32,10 +32,10 @@ from trainers.engine import Engine, float32_products
 from trainers.evaluate import evaluation_attack
 from trainers.ladder.trained import Trained, trained
 from trainers.loop import train, with_fingerprint
-from trainers.objectives import cross_entropy
+from trainers.method.objectives import cross_entropy
+from trainers.method.step import adversarial
 from trainers.provenance import arithmetic, environment
 from trainers.randomness import generator
-from trainers.step import adversarial
 
 DIGITS: dict[str, Any] = {
     "data": {"name": "digits", "validation_fraction": 0.1},

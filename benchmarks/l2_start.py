@@ -26,11 +26,11 @@ import torch
 from scipy import stats
 
 from trainers import evaluate
-from trainers.attacks import Start
 from trainers.config import TrialConfig
 from trainers.engine import Engine
 from trainers.ladder.trained import trained
 from trainers.loop import train, with_fingerprint
+from trainers.method.attacks import Start
 from trainers.provenance import environment
 from trainers.randomness import generator
 

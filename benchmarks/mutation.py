@@ -45,10 +45,10 @@ ROOT = Path(__file__).resolve().parents[1]
 
 #: The files, each with its tests, quick ones first: of the package's own, or of another named; unmutated, up to 15 s.
 TESTS = {
-    "trainers/attacks.py": "attacks evaluate foolbox",
-    "trainers/step.py": "weights step",
-    "trainers/objectives.py": "objectives step",
-    "trainers/optimizers.py": "optimizers optimizers_theory",
+    "trainers/method/attacks.py": "attacks evaluate foolbox",
+    "trainers/method/step.py": "weights step",
+    "trainers/method/objectives.py": "objectives step",
+    "trainers/method/optimizers.py": "optimizers optimizers_theory",
     "trainers/loop.py": "checkpoint evaluate averaging loop",
     "trainers/checkpoint.py": "checkpoint averaging loop",
     "sweep/run/journal.py": "progress plan journal",

@@ -71,7 +71,7 @@ def check_length(key: str, length: float, norm: str, pixels: int | None = None) 
 
 
 Network = Annotated[str, AfterValidator(_network)]
-#: Where PGD begins; see `trainers.attacks.pgd`.
+#: Where PGD begins; see `trainers.method.attacks.pgd`.
 Start = Literal["uniform", "uniform_radius", "normal", "clean"]
 Part = TypeVar("Part", bound=Frozen)
 
@@ -399,7 +399,7 @@ class TrialConfig(Frozen):
         None,
         description="Images from which batch norm's running statistics are estimated, which evaluations and attacks in "
         "eval mode normalise by; the update is the same. adversarial: for avmixup the mixed ones. none: as "
-        "published, adversarial for avmixup, else both. [of each code, trainers/batch_norm.py]",
+        "published, adversarial for avmixup, else both. [of each code, trainers/method/batch_norm.py]",
     )
     clean_passes: Whole | None = Field(
         None,

@@ -19,15 +19,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from trainers import batch_norm, objectives, optimizers, weights
 from trainers.config import ModelConfig, TrialConfig
 from trainers.data.sets import Shape
 from trainers.engine import Engine, attacking, float32_products
 from trainers.evaluate import evaluation_attack
+from trainers.method import batch_norm, objectives, optimizers, weights
+from trainers.method.objectives import cross_entropy
+from trainers.method.step import Slots, Tally, adversarial, training_step
 from trainers.models import registry
-from trainers.objectives import cross_entropy
 from trainers.randomness import generator
-from trainers.step import Slots, Tally, adversarial, training_step
 from trainers.stepper import Stepper
 
 _META = Engine(torch.device("meta"))

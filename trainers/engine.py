@@ -21,10 +21,11 @@ import torch
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
-from trainers import attacks, process
-from trainers.batch_norm import frozen
+from trainers import process
 from trainers.config import TrialConfig
 from trainers.errors import UserError
+from trainers.method import attacks
+from trainers.method.batch_norm import frozen
 
 Precision = Literal["fp32", "tf32", "bf16"]
 Mode = Literal["eager", "graph", "compile"]

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from trainers.config import AttackConfig, TrialConfig
 from trainers.data.batches import Split, sequential
 from trainers.engine import Engine
-from trainers.objectives import cross_entropy
-from trainers.step import Tally, adversarial
+from trainers.method.objectives import cross_entropy
+from trainers.method.step import Tally, adversarial
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from trainers import checkpoint, evaluate, optimizers, process, schedules
-from trainers.averaging import Averaging
+from trainers import checkpoint, evaluate, process
 from trainers.checkpoint import State
 from trainers.config import TrialConfig
 from trainers.data.sets import Data, fingerprint
@@ -24,6 +23,8 @@ from trainers.dynamics import measurement
 from trainers.engine import Engine, compiling, device_of, float32_products
 from trainers.identity import trial_id
 from trainers.memory import is_out_of_memory, reason
+from trainers.method import optimizers, schedules
+from trainers.method.averaging import Averaging
 from trainers.models import registry
 from trainers.randomness import generator, repeatable
 from trainers.record import DynamicsRecord, EpochRecord, OutcomeRecord, dynamics_record, epoch_record

@@ -39,7 +39,7 @@ class Preset:
     """What of the code no key says."""
 
 
-_BN = "trainers/batch_norm.py"
+_BN = "trainers/method/batch_norm.py"
 
 #: Of locuslab/robust_overfitting, train_cifar.py, from which AWP's code comes: there they have the same names.
 _RICE: Values = {
@@ -183,7 +183,7 @@ PRESETS: dict[PresetName, Preset] = {
             "evaluation.step_size": (0.003, "_pgd_whitebox(step_size)"),
             "evaluation.radius": (0.031, "_pgd_whitebox(epsilon)"),
         },
-        lacks=("1.0001 - p in the loss's logarithm, see trainers/objectives.py",),
+        lacks=("1.0001 - p in the loss's logarithm, see trainers/method/objectives.py",),
     ),
     "awp": Preset(
         "Wu, Xia, Wang, NeurIPS 2020",
@@ -209,7 +209,7 @@ PRESETS: dict[PresetName, Preset] = {
             "cifar100": {"data.name": ("cifar100", "AT_AWP/train_cifar100.py, main")},
         },
         lacks=(
-            "the optimizer steps at the perturbed weights, see trainers/weights.py",
+            "the optimizer steps at the perturbed weights, see trainers/method/weights.py",
             "the attack's pass at its last images, in train mode",
         ),
     ),

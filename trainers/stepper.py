@@ -30,8 +30,8 @@ from trainers.engine import Engine, Mode
 from trainers.errors import UserError
 from trainers.lock import locked
 from trainers.memory import is_out_of_memory, reason
+from trainers.method.step import Slots, Tally, training_step
 from trainers.randomness import generator, stable_seed
-from trainers.step import Slots, Tally, training_step
 
 _log = logging.getLogger(__name__)
 

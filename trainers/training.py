@@ -11,15 +11,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from trainers import batch_norm, objectives, optimizers, process, schedules, weights
-from trainers.averaging import Averaging
+from trainers import process
 from trainers.config import TrialConfig
 from trainers.data.batches import batches
 from trainers.data.sets import Data, load
 from trainers.engine import Engine, device_of, engine_of, float32_products
+from trainers.method import batch_norm, objectives, optimizers, schedules, weights
+from trainers.method.averaging import Averaging
+from trainers.method.step import Slots
 from trainers.models import registry
 from trainers.randomness import default_generators
-from trainers.step import Slots
 from trainers.stepper import Stepper
 
 

@@ -92,7 +92,7 @@ def deat(
     weight_decay: float = 0.0,
     decoupled_weight_decay: bool = True,
 ) -> Recursion:
-    """DEAT, as `trainers.optimizers.DEAT` runs it; state (theta_t, h_{t-1}, h_{t-2}).
+    """DEAT, as `trainers.method.optimizers.DEAT` runs it; state (theta_t, h_{t-1}, h_{t-2}).
 
         h_t         = k2 h_{t-2} + (1 - k2) g_t
         theta_{t+1} = theta_t - lr' ((1 + k1) h_t - k1 h_{t-1}),    lr' = lr / sqrt((1 + k1)^2 + k1^2)

@@ -21,11 +21,12 @@ from card.arithmetic import flags, measured_rate
 from card.setting import Setting, read
 from card.starting import answer, job
 from card.trials import IMAGES, Timer, engines, free, images, shape_of, summary, trial
-from trainers import attacks, engine
+from trainers import engine
 from trainers.config import TrialConfig
 from trainers.counting import work
 from trainers.data.batches import Split
 from trainers.data.sets import Data
+from trainers.method import attacks
 from trainers.models import registry
 from trainers.randomness import generator
 

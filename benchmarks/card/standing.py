@@ -23,9 +23,9 @@ from trainers.data.sets import Data, load
 from trainers.engine import Engine, Precision, engine_of, float32_products
 from trainers.evaluate import evaluation_attack
 from trainers.loop import with_fingerprint
-from trainers.objectives import cross_entropy
+from trainers.method.objectives import cross_entropy
+from trainers.method.step import adversarial
 from trainers.randomness import generator
-from trainers.step import adversarial
 from trainers.training import Training
 
 #: Test images on which it is seen how often two attacks agree.

@@ -6,13 +6,13 @@ import doctest
 from typing import Any
 
 import pytest
+import trainers.schedules
 import trainers.trained
 
 import trainers.config
 import trainers.errors
 import trainers.fields
 import trainers.randomness
-import trainers.schedules
 from sweep.axes import leaf_keys, nested, value_at
 from trainers.config import TrialConfig
 from trainers.errors import UserError, suggestion, validated
@@ -388,7 +388,7 @@ DOCUMENTED = [
     trainers.errors,
     trainers.fields,
     trainers.randomness,
-    trainers.schedules,
+    trainers.method.schedules,
     trainers.ladder.trained,
 ]
 

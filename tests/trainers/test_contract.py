@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 import torch
 
-from trainers import batch_norm, objectives, optimizers, weights
 from trainers.checkpoint import kept_weights
 from trainers.config import TrialConfig
 from trainers.data import batches, sets
 from trainers.engine import Engine
 from trainers.loop import train
+from trainers.method import batch_norm, objectives, optimizers, weights
+from trainers.method.step import Slots, Tally, training_step
 from trainers.models import registry
 from trainers.randomness import generator
 from trainers.record import EpochRecord
-from trainers.step import Slots, Tally, training_step
 
 CPU = torch.device("cpu")
 TIMES = {"seconds": 0.0, "evaluation_seconds": 0.0, "samples_per_second": 0.0, "peak_memory_bytes": 0}

@@ -15,7 +15,7 @@ from trainers import counting
 from trainers.config import TrialConfig
 from trainers.data.sets import Shape
 from trainers.engine import Engine
-from trainers.step import Tally, training_step
+from trainers.method.step import Tally, training_step
 
 SMALL = Shape(100, 20, 40, 10, 3, 16, 16)
 CPU = torch.device("cpu")

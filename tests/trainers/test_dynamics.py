@@ -28,8 +28,8 @@ from trainers.dynamics.noise import excess_kurtosis, gradient, gradient_noise, v
 from trainers.engine import Engine
 from trainers.errors import UserError
 from trainers.loop import train, with_fingerprint
+from trainers.method.objectives import Inputs, Objective, Terms, build
 from trainers.models import registry
-from trainers.objectives import Inputs, Objective, Terms, build
 from trainers.randomness import generator
 from trainers.record import DynamicsRecord, EpochRecord, dynamics_record
 

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainers import evaluate
-from trainers.attacks import pgd
 from trainers.config import TrialConfig
 from trainers.data.batches import Split
 from trainers.engine import Engine
-from trainers.objectives import cross_entropy
+from trainers.method.attacks import pgd
+from trainers.method.objectives import cross_entropy
 
 CPU = torch.device("cpu")
 

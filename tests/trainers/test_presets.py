@@ -12,8 +12,8 @@ from sweep.axes import leaf_keys, nested, value_at
 from trainers.config import TrialConfig
 from trainers.errors import UserError, validated
 from trainers.identity import trial_id
+from trainers.method.schedules import lr_factor
 from trainers.presets import PRESETS, PresetName, beneath, published
-from trainers.schedules import lr_factor
 
 SGD = [name for name in PRESETS if name != "deat"]
 

@@ -15,12 +15,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from trainers import engine as engines
-from trainers import optimizers
 from trainers.config import TrialConfig
 from trainers.identity import trial_id
 from trainers.loop import with_fingerprint
+from trainers.method import optimizers
+from trainers.method.step import adversarial
 from trainers.models.small_cnn import SmallCNN
-from trainers.step import adversarial
 from trainers.stepper import Stepper
 from trainers.training import Training
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from trainers.config import AttackConfig
 from trainers.data.batches import Split
 from trainers.engine import Engine
-from trainers.objectives import Inputs, Objective, Outer
-from trainers.step import adversarial
+from trainers.method.objectives import Inputs, Objective, Outer
+from trainers.method.step import adversarial
 
 
 @dataclass(frozen=True)

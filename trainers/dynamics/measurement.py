@@ -11,7 +11,6 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from trainers import objectives
 from trainers.config import TrialConfig
 from trainers.data.sets import Data, load
 from trainers.dynamics import curvature
@@ -21,6 +20,7 @@ from trainers.dynamics.noise import excess_kurtosis, gradient, gradient_noise, v
 from trainers.engine import Engine, float32_products
 from trainers.errors import UserError
 from trainers.identity import trial_id
+from trainers.method import objectives
 from trainers.models import registry
 from trainers.randomness import default_generators, generator
 from trainers.record import DynamicsRecord

@@ -47,7 +47,7 @@ class LadderAttack(Frozen):
     restarts: int | None = None
     """Random starts; an image stays right if none of them breaks it."""
     start: Start | None = None
-    """Where each begins, as in `trainers.attacks.pgd`."""
+    """Where each begins, as in `trainers.method.attacks.pgd`."""
 
     def parameters(self) -> dict[str, Any]:
         """What the attack reads, as plain values."""

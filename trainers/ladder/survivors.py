@@ -26,12 +26,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from trainers.attacks import Loss, fgsm, pgd
 from trainers.engine import attacking, float32_products
 from trainers.errors import UserError
 from trainers.ladder import autoattack
 from trainers.ladder.rungs import LadderAttack
-from trainers.objectives import Forward, cross_entropy
+from trainers.method.attacks import Loss, fgsm, pgd
+from trainers.method.objectives import Forward, cross_entropy
 from trainers.randomness import generator
 
 

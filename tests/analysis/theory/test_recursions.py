@@ -11,7 +11,7 @@ import torch
 from analysis.theory.deat import stability_limit
 from analysis.theory.recursions import deat, pgd_at, sgd
 from trainers.errors import UserError
-from trainers.optimizers import DEAT
+from trainers.method.optimizers import DEAT
 
 CHAINS = 40_000
 STEPS = 150  # the slowest chains here have 99.8 % of their variance: a twentieth of the interval is missing

@@ -46,7 +46,7 @@ def test_of_many_values_only_the_number_is_said(yaml_file: Write) -> None:
 
 def test_what_no_key_says_of_the_code_is_said(yaml_file: Write) -> None:
     assert sentences(DIGITS | {"preset": "awp"}, {"optimizer.lr": [0.1]}, yaml_file)[1:] == [
-        "no key says of the code of awp: the optimizer steps at the perturbed weights, see trainers/weights.py; "
+        "no key says of the code of awp: the optimizer steps at the perturbed weights, see trainers/method/weights.py; "
         "the attack's pass at its last images, in train mode"
     ]
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from trainers.config import AveragingConfig
-from trainers.weights import copy_all
+from trainers.method.weights import copy_all
 
 
 class Averaging:

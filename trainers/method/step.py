@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from trainers.attacks import Gradient, gradient, pgd
-from trainers.batch_norm import RunningStatistics, estimate
 from trainers.config import AttackConfig
 from trainers.engine import Engine, attacking
-from trainers.objectives import Forward, Inner, Objective, Outer
-from trainers.weights import Perturbed
+from trainers.method.attacks import Gradient, gradient, pgd
+from trainers.method.batch_norm import RunningStatistics, estimate
+from trainers.method.objectives import Forward, Inner, Objective, Outer
+from trainers.method.weights import Perturbed
 
 
 @dataclass

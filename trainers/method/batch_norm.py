@@ -32,7 +32,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from trainers import process
 from trainers.config import TrialConfig
-from trainers.objectives import Forward
+from trainers.method.objectives import Forward
 
 
 class RunningStatistics(NamedTuple):

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainers import batch_norm, loop, objectives, weights
-from trainers.attacks import pgd
-from trainers.batch_norm import RunningStatistics, frozen
+from trainers import loop
 from trainers.config import TrialConfig
 from trainers.engine import Engine
+from trainers.method import batch_norm, objectives, weights
+from trainers.method.attacks import pgd
+from trainers.method.batch_norm import RunningStatistics, frozen
+from trainers.method.step import Slots, Tally, training_step
 from trainers.record import EpochRecord
-from trainers.step import Slots, Tally, training_step
 
 CPU = torch.device("cpu")
 LR = 0.1

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from trainers.config import ScheduleConfig
-from trainers.schedules import lr_factor
+from trainers.method.schedules import lr_factor
 
 
 def torch_factors(scheduler: type, epochs: int, **arguments: object) -> list[float]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from trainers.config import OptimizerConfig, TrialConfig
-from trainers.optimizers import DEAT, SGDW, build, restore, set_lr
+from trainers.method.optimizers import DEAT, SGDW, build, restore, set_lr
 
 MATRIX = np.array([[2.0, 0.3, 0.0], [0.3, 1.0, -0.2], [0.0, -0.2, 0.5]])
 

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from trainers import weights
 from trainers.config import ModelConfig, WeightsConfig
+from trainers.method import weights
+from trainers.method.weights import perturbed
 from trainers.models import registry
-from trainers.weights import perturbed
 
 
 def seeded(seed: int = 0) -> torch.Generator:

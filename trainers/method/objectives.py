@@ -15,7 +15,7 @@ and S2O's term joins the first term of any: (1 - w) CE + w S2O [S2O, code].
 A step with K attack steps costs, in forward passes of a batch (a backward pass to the input or the weights is
 one each): pgd_at, avmixup 2K + 3; mart 2K + 6; trades 2K + 7, the divergence's reference at x being worked out
 once and not at every step; natural 3. S2O adds 3 to pgd_at and avmixup, which have no pass at x of their own. Passes
-for batch norm's sake (`trainers.batch_norm`) are one each beside those.
+for batch norm's sake (`trainers.method.batch_norm`) are one each beside those.
 
 No loss touches the model's mode. Probabilities are never put into a logarithm: log-softmax takes the place of
 the epsilons of the published codes, which changes their values in the last digits; MART's by more where the network
@@ -36,8 +36,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from trainers.attacks import Loss
 from trainers.config import ObjectiveConfig, S2OConfig
+from trainers.method.attacks import Loss
 
 Forward: TypeAlias = Callable[[Tensor], Tensor]
 """Images (B, C, H, W) in [0, 1] to logits (B, classes)."""

@@ -17,7 +17,7 @@ import torch
 from scipy.linalg import solve_discrete_lyapunov
 from torch import Tensor
 
-from trainers.optimizers import DEAT
+from trainers.method.optimizers import DEAT
 
 COPIES = 400_000
 FOUR_STANDARD_ERRORS = 4 * math.sqrt(2 / COPIES)

@@ -21,11 +21,11 @@ from scipy import stats
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from trainers.attacks import Start, pgd
 from trainers.config import DataConfig, ModelConfig, OptimizerConfig
 from trainers.data import batches, sets
+from trainers.method.attacks import Start, pgd
+from trainers.method.optimizers import build
 from trainers.models import registry
-from trainers.optimizers import build
 
 foolbox = pytest.importorskip("foolbox", reason="foolbox is not installed: pip install foolbox")
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from trainers.averaging import Averaging
 from trainers.checkpoint import kept_weights
 from trainers.config import AveragingConfig, TrialConfig
 from trainers.errors import UserError, validated
 from trainers.loop import train
+from trainers.method.averaging import Averaging
 from trainers.record import METRICS, EpochRecord
 
 AVERAGED = [name for name in METRICS if name.startswith("averaged_")]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainers.config import ObjectiveConfig, TrialConfig
-from trainers.objectives import (
+from trainers.method.objectives import (
     Logits,
     Objective,
     boosted_cross_entropy,

@@ -1,0 +1,1 @@
+"""The four slots and the step."""
