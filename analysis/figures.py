@@ -1,4 +1,4 @@
-"""The pictures: each drawn from a frame of `analysis.plots.accuracy_lr` or `analysis.paper.parts`, and written as PNG, PDF and CSV."""
+"""The figures and tables that the data allow, each written: PNG and PDF with the CSV beside them, or text."""
 
 from __future__ import annotations
 

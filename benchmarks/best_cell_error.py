@@ -7,9 +7,9 @@ is (peaked); each method's cell is chosen by validation accuracy, mean over the 
 there on test accuracy. `same` is the share of comparisons with p below 5 % where the seeds that chose are compared,
 paired by seed; `other` where as many other seeds of the chosen cells are. A trial's noise has standard deviation 1 on
 the test images, and its validation noise correlates with it by `correlation`, training being common to both.
-`families`: the share of comparisons of a peaked baseline with 15 flat methods, by `analysis.estimates.seed_table` and the same seeds,
-that find a difference (Holm's p below 5 %). `effects`: that of a t-test over seeds of the mean over 16 pairs of a flat
-method with a peaked one, as a slot's effect is tested.
+`families`: the share of comparisons of a peaked baseline with 15 flat methods, by `analysis.estimates.seed_table` and
+the same seeds, that find a difference (Holm's p below 5 %). `effects`: that of a t-test over seeds of the mean over 16
+pairs of a flat method with a peaked one, as a slot's effect is tested.
 """
 
 from __future__ import annotations

@@ -3,12 +3,13 @@
     python benchmarks/decide_error.py > benchmarks/decide_error.json
 
 `null`: seeds without effect, looked at after every one up to `SEEDS`. `anytime` is the share of runs ever decided by
-`analysis.claims.evidence`, `t` that of whoever looks at the 95 % t interval in the same way; `coverage` the share of runs in
-which all intervals of the confidence sequence hold the truth. `cells`: the same of the largest of the pairwise
+`analysis.claims.evidence`, `t` that of whoever looks at the 95 % t interval in the same way; `coverage` the share of
+runs in which all intervals of the confidence sequence hold the truth. `cells`: the same of the largest of the pairwise
 differences of several equal cells, seeds as blocks. `effects`: with an effect of so many standard deviations of a
 seed, the mean number of seeds until it is decided (a run that never is counts with `SEEDS`) and its 80th percentile,
 the share decided, the share decided the wrong way, and how many seeds a t-test of a number fixed beforehand would
-need for a power of 80 %. `scale` is the standard deviation of the prior; the one in use is `analysis.claims.evidence.SCALE`.
+need for a power of 80 %. `scale` is the standard deviation of the prior; the one in use is
+`analysis.claims.evidence.SCALE`.
 """
 
 from __future__ import annotations

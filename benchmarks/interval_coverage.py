@@ -1,11 +1,13 @@
-"""Does a 95 % interval of analysis.estimates.correlations cover the truth in 95 % of sweeps? Simulated sweeps whose truth is known.
+"""Does a 95 % interval of analysis.estimates.correlations cover the truth in 95 % of sweeps? Simulated sweeps whose
+truth is known.
 
     python benchmarks/interval_coverage.py > benchmarks/interval_coverage.json
 
 A layout is a grid of lr x batch size with so many seeds a cell; accuracy is a curve in log(lr / batch) plus seed
 noise. The truth is the same correlation at 2,000 seeds a cell. Beside each coverage stands that of the plain
 percentile interval from the same resamples of seeds within cells (all m of m drawn), which is what one would try
-first. Where analysis.estimates.correlations shows no interval (`shown` counts those it does), its share is of those shown.
+first. Where analysis.estimates.correlations shows no interval (`shown` counts those it does), its share is of those
+shown.
 """
 
 from __future__ import annotations

@@ -189,7 +189,7 @@ def _share(held: Sequence[bool]) -> list[float]:
 def main() -> None:
     """Prints the record."""
     record = {
-        "question": "How often is analysis.estimates.nested_models wrong, and do its neighbours' intervals hold the truth?",
+        "question": "How often do the nested models err, and do its neighbours' intervals hold the truth?",
         "command": shlex.join(["python", *sys.argv]),
         **environment(),
         "level": LEVEL,

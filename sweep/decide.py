@@ -2,9 +2,9 @@
 
     seeds of the config, then the next integers: run the claim's cells with this seed -> look -> decided? stop : go on
 
-The stopping rule is honest: the interval is the confidence sequence of `analysis.claims.evidence`, which holds at whatever
-seed one stops, so that one may look after each, start from seeds that are there already, and go on later with more
-hours. The claim is decided at 5 %; where it has several lines (networks, methods), Holm over them, all of them.
+The stopping rule is honest: the interval is the confidence sequence of `analysis.claims.evidence`, which holds at
+whatever seed one stops, so that one may look after each, start from seeds that are there already, and go on later with
+more hours. The claim is decided at 5 %; where it has several lines (networks, methods), Holm over them, all of them.
 """
 
 from __future__ import annotations

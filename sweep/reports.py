@@ -179,7 +179,7 @@ def methods(
     from trainers.record import read
 
     form = _format(form, output, _METHODS_FORMATS)
-    study, chosen_by = claim_study.chosen_by(claim_study.load(directory), choosers), chosen_by_of(directory)
+    study, chosen_by = claim_study.chosen_by(claim_study.load_study(directory), choosers), chosen_by_of(directory)
     claims = ledger(study, **chosen_by)
     asked = {"choosers": study.chose, **chosen_by}
     results = method_tables.as_judged(comparison(study.trials, baseline, by=by, **asked), claims)
@@ -210,7 +210,7 @@ def ratio(directory: Path | None, published: bool, metric: str, form: str | None
 
     _refuse_both_studies("ratio", directory, published, metric)
     form = _format(form, output, _RATIO_FORMATS)
-    study = claim_study.published() if directory is None else claim_study.load(directory)
+    study = claim_study.published() if directory is None else claim_study.load_study(directory)
     answers = ratio_tables.ratio_answers(study, metric, **({} if directory is None else chosen_by_of(directory)))
     if form == "table":
         print_whole(console(output), ratio_tables.ratio_models_view(answers))
@@ -240,7 +240,7 @@ def claims(
     from analysis.tables import claims as claim_tables
 
     _refuse_both_studies("claims", directory, published, metric)
-    loaded = claim_study.published() if directory is None else claim_study.load(directory)
+    loaded = claim_study.published() if directory is None else claim_study.load_study(directory)
     loaded = claim_study.chosen_by(loaded, choosers)
     chosen_by = {} if directory is None else chosen_by_of(directory)
     found = ledger(loaded, margin=margin / 100, time_margin=time_margin / 100, y=metric, **chosen_by)
@@ -303,7 +303,7 @@ def summary(directory: Path) -> RenderableType:
     from analysis.claims import study as claim_study
     from analysis.tables import trials as tables
 
-    return tables.summary(claim_study.load(directory), **chosen_by_of(directory))
+    return tables.summary(claim_study.load_study(directory), **chosen_by_of(directory))
 
 
 def chosen_by_of(directory: Path) -> Mapping[str, Any]:

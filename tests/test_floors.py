@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,7 +16,9 @@ FLOORS = ("trainers", "analysis", "sweep")
 FILES = [path.relative_to(ROOT) for floor in FLOORS for path in sorted((ROOT / floor).rglob("*.py"))]
 
 #: The modules of trainers that import no torch, so that whoever reads records need not wait for it.
-LIGHT = tuple(f"trainers.{name}" for name in ("record", "config", "presets", "fields", "errors", "files"))
+LIGHT = tuple(
+    f"trainers.{name}" for name in ("record", "config", "presets", "fields", "errors", "files", "ladder.rungs")
+)
 FOREIGN = {
     "trainers": ("ray", "optuna", "pandas", "analysis", "sweep"),
     "analysis": ("torch", "torchvision", "ray", "optuna", "sweep"),
@@ -40,6 +43,18 @@ def within(name: str, packages: tuple[str, ...]) -> bool:
 @pytest.mark.parametrize("path", FILES, ids=str)
 def test_imports_point_down(path: Path) -> None:
     assert [name for name in imported(path) if within(name, FOREIGN[path.parts[0]])] == []
+
+
+@pytest.mark.parametrize("floor", FLOORS)
+def test_the_rooms_of_a_floor_make_no_circle(floor: str) -> None:
+    """A room is a folder or a file of the floor; `graphlib` raises where arrows lead back."""
+    arrows: dict[str, set[str]] = {}
+    for path in (path for path in FILES if path.parts[0] == floor and len(path.with_suffix("").parts) > 1):
+        room = path.with_suffix("").parts[1]
+        arrows.setdefault(room, set()).update(
+            name.split(".")[1] for name in imported(path) if within(name, (floor,)) and name.split(".")[1] != room
+        )
+    assert list(graphlib.TopologicalSorter(arrows).static_order())
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if path.parts[0] == "analysis"], ids=str)

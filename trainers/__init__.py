@@ -5,38 +5,27 @@ presets        what each paper's code sets, with sources
 fields         the kinds of value that configs are made of
 identity       trial_id: a hash of what of a config can change the numbers
 errors         UserError: one line for what only the user can mend
-sources        digits and the official archives as uint8 arrays
-image_folder   a folder of images, decoded once; tiny_imagenet: its layout
-data           data sets as tensors on the device: validation split, seeded batches
-augmentation   crops and flips of a whole batch at once
-randomness     generators seeded from (seed, epoch, purpose)
-models         the networks
-attacks        PGD in the l_inf and l_2 ball, FGSM its one-step case     slot 1: where in the ball
-objectives     natural, PGD-AT, TRADES, MART, AVMixup, and S2O's term    slot 2: what is descended
-weights        AWP                                                       slot 3: around which weights
-optimizers     SGD and DEAT                                              slot 4: which update
-batch_norm     which images its running statistics are of
-schedules      the learning rate over the epochs
-averaging      EMA and SWA weights beside the raw ones
-step           the one training step, over the four slots
-engine         how a step runs fast: precision, memory format, frozen parameters, compiling
-stepper        steps one after another: eager, or captured once as a CUDA graph and replayed
+loop           train(config, report, resume): the one loop
 training       a trial's network, optimizer and data, and one pass over its images
-memory         which errors say that memory was short
-cards          a process and its GPU: the memory it may take and gives back, whether it still answers
+method         the four slots, and the step over them
+data           data sets as tensors on the device
+models         the networks
 evaluate       clean and robust accuracy of a split, while training
 dynamics       curvature, gradient noise and straight lines, measured along a run
-ladder         clean, FGSM, PGD, CW, APGD, AutoAttack on a trained network
-autoattack     the last two, through the package pyautoattack
-trained        a trained network from its checkpoint, with its data in a fixed order
+ladder         ever stronger attacks on a trained network, up to AutoAttack
+engine         how a step runs fast: precision, memory format, frozen parameters, compiling
+stepper        steps one after another: eager, or captured once as a CUDA graph and replayed
+side_by_side   several trials in one process
+process        what is one for the whole process, such as who may draw from a generator
+memory         which errors say that memory was short
+cards          a process and its GPU: the memory it may take and gives back, whether it still answers
+randomness     generators seeded from (seed, epoch, purpose)
 record         records.jsonl: epochs, dynamics, outcomes, evaluations, one writer; a reader that forgives a torn line
-files          files that are whole at every moment
 checkpoint     a trial's one file, written beside its training: where it stands, and the weights that are kept
-provenance     which code, versions and machine numbers come from
+files          files that are whole at every moment
 lock           one process at a time
-unseen         what is published of data that are not here
+provenance     which code, versions and machine numbers come from
 counting       what a trial takes before it is run: FLOPs, memory, files, and how fast this machine is
-loop           train(config, report, resume): the one loop
 
 What a user imports: trainers.load(RUN, TRIAL), a trained network; trainers.images(RUN, TRIAL), what it was tested on.
 """

@@ -21,9 +21,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from trainers.config import ModelConfig, TrialConfig
 from trainers.data.sets import Shape
-from trainers.engine import Engine, attacking, float32_products
+from trainers.engine import Engine, float32_products
 from trainers.evaluate import evaluation_attack
 from trainers.method import batch_norm, objectives, optimizers, weights
+from trainers.method.batch_norm import attacking
 from trainers.method.objectives import cross_entropy
 from trainers.method.step import Slots, Tally, adversarial, training_step
 from trainers.models import registry

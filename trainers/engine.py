@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, cast
 
 import torch
 from torch import nn
@@ -24,11 +24,10 @@ from torch.nn.modules.conv import _ConvNd
 from trainers import process
 from trainers.config import TrialConfig
 from trainers.errors import UserError
-from trainers.method import attacks
-from trainers.method.batch_norm import frozen
 
 Precision = Literal["fp32", "tf32", "bf16"]
 Mode = Literal["eager", "graph", "compile"]
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 #: Training images that a trial sees in all, from which `auto` compiles on a GPU: on an H100 a PreActResNet-18 in bf16
 #: wins back in half as many what compiling takes once on a machine (benchmarks/gpu/NOTES.md).
@@ -77,11 +76,10 @@ class Engine:
 
         return logits
 
-    @property
-    def gradient(self) -> attacks.Gradient:
-        """The gradient of an attack's loss by its images; compiled on a CPU, with the pass that is in it, as one."""
-        whole = self.mode == "compile" and self.device.type == "cpu" and self.precision == "fp32"
-        return _compiled(attacks.gradient) if whole else attacks.gradient
+    def whole(self, function: Function) -> Function:
+        """The gradient of an attack's loss by its images: compiled on a CPU, with the pass that is in it, as one."""
+        compiled = self.mode == "compile" and self.device.type == "cpu" and self.precision == "fp32"
+        return cast(Function, _compiled(function)) if compiled else function
 
     @contextmanager
     def cast_once(self, model: nn.Module) -> Iterator[None]:
@@ -241,25 +239,3 @@ def _tf32(convolutions: bool, products: str) -> tuple[bool, str]:
     if products != before[1]:
         torch.set_float32_matmul_precision(products)
     return before
-
-
-@contextmanager
-def attacking(model: nn.Module, batch_norm: Literal["eval", "train", "batch"]) -> Iterator[None]:
-    """The model as an attack needs it: parameters frozen, so that only input gradients are worked out.
-
-    batch: in train mode, but batch norm's running statistics stay.
-
-    Freezing saves a third of every backward pass: a PGD-10 step costs 23 forward-equivalents, not 33.
-    """
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    was_training = model.training
-    for parameter in trainable:
-        parameter.requires_grad_(False)
-    model.train(batch_norm != "eval")
-    try:
-        with frozen(model) if batch_norm == "batch" else nullcontext():
-            yield
-    finally:
-        model.train(was_training)
-        for parameter in trainable:
-            parameter.requires_grad_(True)

@@ -1,1 +1,9 @@
-"""The ledger of claims."""
+"""The ledger of claims: what is asked, how it is measured, what the study answers.
+
+questions   each claim in words, and what it holds of
+study       the trials that a ledger is made of, with what their records say besides
+blocks      an effect's cells, by seed: what is compared within one seed
+effects     how each question is measured
+evidence    an estimate and how far off it may be; intervals that hold however many seeds one looks at
+ledger      each claim with its effect, interval and verdict
+"""

@@ -19,14 +19,14 @@ Replicate = Literal["seed", "cell", "network"]
 
 ROBUST = "last_test_robust"
 
-#: Seconds of training in a trial's median epoch, a column that `analysis.claims.study.load` adds.
+#: Seconds of training in a trial's median epoch, a column that `analysis.claims.study.load_study` adds.
 EPOCH_SECONDS = "epoch_seconds"
 
-#: When a trial last began, s since 1970, a column that `analysis.claims.study.load` adds.
+#: When a trial last began, s since 1970, a column that `analysis.claims.study.load_study` adds.
 BEGAN = "began"
 
-#: Settings of a trial's optimizer, each with the column in which `analysis.claims.study.load` shows it: a base config
-#: may set what no axis has.
+#: Settings of a trial's optimizer, each with the column in which `analysis.claims.study.load_study` shows it: a base
+#: config may set what no axis has.
 OWN = {f"optimizer.{key}": f"own_{key}" for key in ("weight_decay", "decoupled_weight_decay", "momentum", "k1")}
 
 OWN_DECAY = OWN["optimizer.weight_decay"]

@@ -68,7 +68,8 @@ def ratio(trials: DataFrame, options: Options) -> Effect | NotMeasured:
 def ratio_only(trials: DataFrame, options: Options) -> Effect | NotMeasured:
     """Slope of one method's robust accuracy on log10(lr) where lr / batch stays the same: 0 if the ratio is all.
 
-    The model `ratio + lr` of `analysis.estimates.nested_models`, with the degree that the cells allow, fitted to each seed.
+    The model `ratio + lr` of `analysis.estimates.nested_models`, with the degree that the cells allow, fitted to each
+    seed.
     """
     for axis in ("optimizer.lr", "batch_size"):
         if not several(trials[axis]):
@@ -133,7 +134,8 @@ def own_best(trials: DataFrame, options: Options) -> Effect | NotMeasured:
 def choosing_seeds(trials: DataFrame) -> frozenset[int]:
     """The seeds in which the most cells were wanted: by design, whatever became of the trials.
 
-    Cells that were wanted with fewer than `analysis.frames.cells.enough_seeds` do not count: no best one is chosen of them.
+    Cells that were wanted with fewer than `analysis.frames.cells.enough_seeds` do not count: no best one is chosen of
+    them.
 
     Args:
         trials: of one network, of any outcome.

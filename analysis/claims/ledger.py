@@ -83,8 +83,8 @@ class Claim:
     `analysis.claims.evidence.MOST_FURTHER`, or, where `further_low` is None too, not to be said."""
     further_low: int | None = None
     further_high: int | None = None
-    """Ends of its 95 % interval (`analysis.claims.evidence.Evidence.further_interval`); high None: more than that; low at
-    most that."""
+    """Ends of its 95 % interval (`analysis.claims.evidence.Evidence.further_interval`); high None: more than that; low
+    at most that."""
     further_seconds: float = np.nan
     """What `further` would take one after another."""
     caveat: str = ""

@@ -36,7 +36,7 @@ class Study:
         return self.choosers if self.choosers and not completed <= self.choosers else frozenset()
 
 
-def load(directory: Path) -> Study:
+def load_study(directory: Path) -> Study:
     """A run, its trials with `EPOCH_SECONDS`, `BEGAN` and the columns of `OWN`.
 
     Raises:

@@ -1,1 +1,17 @@
-"""What trials say: values with intervals."""
+"""What trials say: each question a file, frame -> frozen values with intervals.
+
+intervals             t tests and intervals, Holm, a line's band, standard errors with the noise pooled over methods
+ranges                what a metric can be: no interval says more
+resampling            Pearson, Spearman and Kendall of many weighted resamples at once
+correlations          correlations with bootstrap intervals
+partial_correlations  the same with the training accuracy held fixed
+differences           two methods at equal hyperparameters: paired differences and their test
+seed_table            one metric of several methods by seed: means and differences with their intervals
+methods               each method at its own best cell against a baseline; the effect of each slot
+shift                 the c at which DEAT(lr) = PGD-AT(c lr)
+designs               the trials as arrays, the models' designs, the tests between them
+nested_models         lr / batch size and more than it: nested models, F-tests, held-out cells
+mixed_models          seeds as random intercepts
+smooth_surface        a Gaussian process over lr and batch size, its error and its direction
+sobol_indices         whose the variance is
+"""

@@ -129,9 +129,9 @@ def comparison(
 
     The cell is the best one, by the seeds' mean, over every axis that varies and is no slot: the learning rate,
     the batch size, a hyperparameter of the method. Methods with the baseline's seeds (or the commonest ones)
-    form a block, over which the noise's variance is pooled: `analysis.estimates.intervals` says why and on what assumption.
-    Where Bartlett's test refutes it at 5 %, and for methods with other seeds, intervals are the method's own:
-    t intervals over its seeds; differences paired by seed where the seeds are the same, else Welch's.
+    form a block, over which the noise's variance is pooled: `analysis.estimates.intervals` says why and on what
+    assumption. Where Bartlett's test refutes it at 5 %, and for methods with other seeds, intervals are the method's
+    own: t intervals over its seeds; differences paired by seed where the seeds are the same, else Welch's.
 
     The intervals are about seeds. They do not hold the sampling error of the test images, which all methods
     share: other images would move them together, and differences too, by less. Nor do they hold the choice of

@@ -15,8 +15,9 @@ variance whatever the seeds' own distribution [Montgomery, Design and Analysis o
 and 10.5]. The likelihood ratio of the mixed model (seeds as random intercepts) is beside them, with its chi-squared
 p, which is too small at 27 trials: benchmarks/ratio_error.json says by how much.
 
-They describe the trials at hand. Whether the ratio is all is answered by the ledger (`analysis.claims.ledger`, `ratio_only`),
-by the same slope b, of each seed by itself: F-tests reject in 13 % where seeds differ in it (the same file).
+They describe the trials at hand. Whether the ratio is all is answered by the ledger (`analysis.claims.ledger`,
+`ratio_only`), by the same slope b, of each seed by itself: F-tests reject in 13 % where seeds differ in it (the same
+file).
 """
 
 from __future__ import annotations

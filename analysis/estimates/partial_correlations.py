@@ -154,7 +154,10 @@ def _interval(
     resamples: int,
     seed: int,
 ) -> tuple[float, float, str]:
-    """t on Fisher's z, as `analysis.estimates.correlations.correlation` has it, one degree of freedom less for what is held fixed."""
+    """t on Fisher's z, as `analysis.estimates.correlations.correlation` has it.
+
+    It has one degree of freedom less, for what is held fixed.
+    """
     freedom = len(x) - len(np.unique(cells)) - 1
     if len(np.unique(x)) < FEWEST_LEVELS:
         return np.nan, np.nan, f"none: fewer than {FEWEST_LEVELS} ratios"

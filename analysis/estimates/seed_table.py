@@ -25,8 +25,8 @@ class SeedTable:
     """The metric of each method (rows) with each seed (columns), NaN where not measured, one cell a method.
 
     Methods with the baseline's seeds, or else the commonest ones, form a `block`, over which the noise's variance
-    is pooled: `analysis.estimates.intervals` says why and on what assumption. Where Bartlett's test refutes that, and for
-    methods with other seeds, an interval is the method's own.
+    is pooled: `analysis.estimates.intervals` says why and on what assumption. Where Bartlett's test refutes that, and
+    for methods with other seeds, an interval is the method's own.
     """
 
     metric: str
@@ -68,7 +68,8 @@ class SeedTable:
     def difference(self, method: str, baseline: str, confidence: float) -> dict[str, Any]:
         """The method's mean minus the baseline's: `difference`, `own` (both `Estimate`), `p_value`, `test`.
 
-        `own` is of `analysis.estimates.differences.compared`: paired by seed where the seeds are the same, else Welch's.
+        `own` is of `analysis.estimates.differences.compared`: paired by seed where the seeds are the same, else
+        Welch's.
         """
         found = compared(self._of(method), self._of(baseline), confidence)
         within = possible_difference(self.metric)

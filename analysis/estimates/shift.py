@@ -137,7 +137,8 @@ def shift(
     being joined too straight. At 12 learning rates of one trial most intervals are withheld.
 
     Args:
-        frame: trials of one network, one batch size and one setting, as `analysis.frames.trials.load_trials` gives them.
+        frame: trials of one network, one batch size and one setting, as `analysis.frames.trials.load_trials` gives
+        them.
         y: a metric's column.
         treatment: the method whose learning rates are multiplied.
         control: the method that is joined to a curve, of all its learning rates.

@@ -282,7 +282,7 @@ def same_budget(trials: DataFrame) -> DataFrame:
 def trials_left_out(counts: dict[str, int]) -> str:
     """What `one_budget` left out, in words.
 
-    >>> left_out_text({"another budget": 4, "pruned": 2}), left_out_text({})
+    >>> trials_left_out({"another budget": 4, "pruned": 2}), trials_left_out({})
     ('6 trials left out: 4 another budget, 2 pruned', 'no trial left out')
     """
     total = sum(counts.values())

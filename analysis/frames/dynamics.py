@@ -43,9 +43,9 @@ def load_dynamics(directory: Path, prior_variance: float = PRIOR_VARIANCE, delta
         delta: probability with which the bound may fail.
 
     Returns:
-        trial_id, method, seed, the axes, lr_batch_ratio and outcome as in `analysis.frames.trials.load_trials`; the columns of
-        `trainers.record.DynamicsRecord`, rows of numbers as tuples; then those of `derived`. Empty where a run has
-        measured nothing.
+        trial_id, method, seed, the axes, lr_batch_ratio and outcome as in `analysis.frames.trials.load_trials`; the
+        columns of `trainers.record.DynamicsRecord`, rows of numbers as tuples; then those of `derived`. Empty where a
+        run has measured nothing.
 
     Raises:
         UserError: the directory is not a run, or a line is damaged.

@@ -1,4 +1,5 @@
-"""The published study as a run: its numbers in the frames of `analysis.frames.trials`, so that whatever reads those reads them.
+"""The published study as a run: its numbers in the frames of `analysis.frames.trials`, so that whatever reads those
+reads them.
 
 Sun, Sinha, Zhang, "Enhance Diffusion to Improve Robust Generalization", KDD 2023 (arXiv 2306.02618). Which number is
 printed and which was read off a figure stands in published_numbers/PROVENANCE.md and in the column `source`.

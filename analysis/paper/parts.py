@@ -103,9 +103,9 @@ def parts(data: Data, methods: Sequence[str] = (CONTROL, TREATMENT)) -> list[Par
 def one_setting(trials: DataFrame) -> tuple[DataFrame, dict[str, int]]:
     """The trials that differ in learning rate, batch size, optimizer and seed alone; the rest counted by why.
 
-    Budgets are never pooled: of the completed trials those of `analysis.frames.cells.one_budget` stay, with the diverged
-    ones of the same setting. Of every further axis (weight_decay; then, within each method, optimizer.k1 and what
-    else belongs to it) the combination with most completed trials is kept, the earliest planned of equals.
+    Budgets are never pooled: of the completed trials those of `analysis.frames.cells.one_budget` stay, with the
+    diverged ones of the same setting. Of every further axis (weight_decay; then, within each method, optimizer.k1 and
+    what else belongs to it) the combination with most completed trials is kept, the earliest planned of equals.
 
     Args:
         trials: of one network, as `analysis.frames.trials.load_trials` gives them.

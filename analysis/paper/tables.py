@@ -96,8 +96,8 @@ def shifts(data: Data, *, shown: bool = False) -> DataFrame:
         shown: of each part only the row that Figure 4 shows, from the largest of the least learning rates.
 
     Returns:
-        `KEYS`, lr_from (least learning rate of DEAT that counts; 0: all), the fields of `analysis.estimates.shift.Shift`,
-        left_out.
+        `KEYS`, lr_from (least learning rate of DEAT that counts; 0: all), the fields of
+        `analysis.estimates.shift.Shift`, left_out.
     """
     found = [
         part.named(DataFrame([{"lr_from": least, **vars(shift(part.trials, data.metric, lr_from=least))}]))

@@ -1,1 +1,12 @@
-"""Pictures: a figure a file."""
+"""Pictures, a figure a file: its numbers, its drawing, its place among the figures.
+
+plan             what a figure or a table is: its numbers, its drawing, what it needs
+style            what all share: colours, markers, panels, legends, ticks
+accuracy_lr      accuracy against the learning rate
+accuracy_ratio   accuracy against learning rate / batch size, with the line and its band
+accuracy_epoch   accuracy along the training
+surface          mean accuracy on a grid of two hyperparameters, diverged cells kept
+methods          the dot plot of methods
+ratio            the pictures of `sweep ratio`
+dynamics         curvature, gradient noise and straight lines along a run
+"""

@@ -27,6 +27,7 @@ from analysis.plots.style import (
     legend_below,
     log_ticks,
     looks,
+    marker_handle,
     no_rows,
     outer_labels,
     panel_name,
@@ -68,8 +69,9 @@ def ratio_lines(trials: DataFrame, metric: str, claims: Sequence[Claim] = (), co
         confidence: of the band, in (0, 1).
 
     Returns:
-        model.name, method, lr_batch_ratio (1/image), fit, low, high (of `analysis.estimates.intervals.line`), n (trials); pearson
-        and spearman of the metric with the ratio itself, each with _low and _high, of `analysis.estimates.correlations.correlations`;
+        model.name, method, lr_batch_ratio (1/image), fit, low, high (of `analysis.estimates.intervals.line`), n
+        (trials); pearson and spearman of the metric with the ratio itself, each with _low and _high, of
+        `analysis.estimates.correlations.correlations`;
         ratio_claim: the ledger's line on `ratio` in words, empty where there is none.
     """
     found = correlations(trials, metric, predictors=["lr_batch_ratio"], methods=_COEFFICIENTS, confidence=confidence)
@@ -138,7 +140,7 @@ def accuracy_ratio(rows: DataFrame, lines: DataFrame, metric: str) -> Figure:
     few = batches if len(batches) <= len(_MARKERS) else []
     if lines["low"].isna().all():
         note = note.replace(", 95 % band", ", no band of fewer than three trials")
-    legend_below(figure, [marker(_MARKERS[i], "0.35", f"batch {batch}") for i, batch in enumerate(few)], note)
+    legend_below(figure, [marker_handle(_MARKERS[i], "0.35", f"batch {batch}") for i, batch in enumerate(few)], note)
     return figure
 
 

@@ -83,10 +83,12 @@ def looks(methods: Iterable[str]) -> dict[str, Look]:
 
 
 def with_group(rows: DataFrame, key: Any) -> DataFrame:
+    """The rows with their network and method, the key of a group by `GROUP`, as columns."""
     return rows.assign(**{column: str(name) for column, name in zip(GROUP, key, strict=True)})
 
 
 def no_rows(rows: DataFrame) -> DataFrame:
+    """The columns alone: the data do not allow the figure."""
     return rows.iloc[:0]
 
 
@@ -122,6 +124,7 @@ def grid_of_panels(
 
 
 def grid_of_axes(rows: int, columns: int, width: float, height: float) -> tuple[Figure, NDArray[Any]]:
+    """A figure of panels that share their axes; width and height of one, in inches."""
     figure = Figure(figsize=(max(columns * width, 4.8) + 0.4, rows * height + 0.7), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
 
@@ -145,6 +148,7 @@ def title(axes: Axes, name: str, part: DataFrame) -> None:
 
 
 def outer_labels(grid: NDArray[Any], x: str, y: str) -> None:
+    """Names the axes at the grid's foot and at its left, once for all panels."""
     for axes in grid[-1]:
         axes.set_xlabel(x)
     for axes in grid[:, 0]:
@@ -154,14 +158,15 @@ def outer_labels(grid: NDArray[Any], x: str, y: str) -> None:
 def legend_below(figure: Figure, handles: list[Any], note: str, *, diverged: bool = False) -> None:
     """One legend under all panels, with the note on what line and band mean as its title."""
     if diverged:
-        handles = [*handles, marker("x", "0.3", "diverged trial (at the foot)")]
+        handles = [*handles, marker_handle("x", "0.3", "diverged trial (at the foot)")]
     columns = max(1, min(len(handles), 6))
     legend = figure.legend(handles=handles, loc="outside lower center", ncols=columns, title=note, fontsize=8)
     legend.get_title().set_fontsize(7.5)
     legend.get_title().set_color("0.35")
 
 
-def marker(marker: str, colour: str, text: str) -> Line2D:
+def marker_handle(marker: str, colour: str, text: str) -> Line2D:
+    """A marker and what it means, for a legend."""
     return Line2D([], [], color=colour, marker=marker, ls="none", markersize=4.5, label=text)
 
 

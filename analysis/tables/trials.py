@@ -96,7 +96,7 @@ def summary(
     have a page of lines.
 
     Args:
-        study: a run's, of `analysis.claims.study.load`.
+        study: a run's, of `analysis.claims.study.load_study`.
         y: the metric of claims and correlations.
         metric: of validation; what the best cell is chosen by, at the last epoch, as in a sweep's config.
         mode: max for an accuracy, min for a loss.

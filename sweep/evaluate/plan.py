@@ -163,9 +163,9 @@ def _config(directory: Path, trial: Mapping[str, Any], sweep: SweepConfig) -> Tr
 
     The sweep's config may have been widened since, and is no source of a trial's hyperparameters.
     """
-    data = sweep.run.trial.data
+    data = sweep.trial.data
     root = str(Path(data.root or "data").expanduser().absolute())
-    elsewhere = {"data.root": root, "data.download": data.download, "device": sweep.run.trial.device}
+    elsewhere = {"data.root": root, "data.download": data.download, "device": sweep.trial.device}
     try:
         return validated(TrialConfig, nested(trial["config"], elsewhere)).resolved()
     except UserError as error:

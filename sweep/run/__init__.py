@@ -1,1 +1,12 @@
-"""A launch while it runs."""
+"""A launch while it runs: who holds the directory, where trials run, what is shown.
+
+launch      through Ray Tune or in this process
+directory   a run directory: its files, its lock, whose it is
+journal     the only writer of records
+trial       one trial as a process runs it
+cluster     a Ray to run on: a cluster, or a local one
+ray_tune    trials through Ray Tune
+bell        tells its trials to write their checkpoints, when the launch stops
+signals     Ctrl-C and SIGTERM
+screen      the live table
+"""

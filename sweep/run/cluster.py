@@ -209,7 +209,7 @@ def _ours_first() -> Iterator[None]:
     """
     if path := os.environ.get("PYTHONPATH"):
         os.environ["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, path.split(os.pathsep)))
-    with contextlib.chdir(Path(__file__).parents[1]):
+    with contextlib.chdir(Path(__file__).parents[2]):
         yield
 
 

@@ -153,6 +153,7 @@ def refuse_other_sweep(directory: Path, config: SweepConfig) -> None:
 
 
 def write_whole(path: Path, text: str) -> None:
+    """Writes the text beside its place and moves it there, so that no reader sees half of it."""
     with whole(path) as part:
         part.write_text(text, encoding="utf-8")
 

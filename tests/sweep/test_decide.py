@@ -18,7 +18,7 @@ from analysis.claims.blocks import Effect, Options
 from analysis.claims.effects import not_weight_decay
 from analysis.claims.ledger import Claim, ledger
 from analysis.claims.questions import NAMES
-from analysis.claims.study import Study, load, study_of
+from analysis.claims.study import Study, load_study, study_of
 from analysis.frames.trials import load_trials
 from sweep import decide as module
 from sweep.config import ResourcesConfig, SweepConfig
@@ -153,7 +153,7 @@ def test_the_verdict_comes_at_the_first_look_that_decides(tiny: Tiny, tmp_path: 
     assert all("undecided" in look for look in before)
     assert len(before) >= 2  # two seeds never decide
     assert f"decided after seed {len(before)}" in text
-    claim = next(claim for claim in ledger(load(tmp_path)) if claim.name == "ratio")
+    claim = next(claim for claim in ledger(load_study(tmp_path)) if claim.name == "ratio")
     assert (claim.sequential, claim.verdict, claim.n) == (True, "supported", len(before) + 1)
 
 
@@ -402,7 +402,7 @@ def test_new_seeds_run_just_the_cells_that_validation_chose(
     config = tiny(trial=TRIAL, space={"optimizer.name": ["sgd", "deat"], "optimizer.lr": [0.01, 0.3]}, seeds=[0, 1])
     launch(config, tmp_path, serial=True)
     means = load_trials(tmp_path).groupby(["optimizer.name", "optimizer.lr"])["last_val_robust"].mean()
-    parts = Design(config, "deat_own_best").parts((0, 1, 2), load(tmp_path))
+    parts = Design(config, "deat_own_best").parts((0, 1, 2), load_study(tmp_path))
     assert [part.seeds for part in parts] == [(2,), (2,)]
     assert [fixed_points(part) for part in parts] == [
         [{"optimizer.name": name, "optimizer.lr": means[name].idxmax()}] for name in ("sgd", "deat")
@@ -416,8 +416,8 @@ def test_with_one_cell_a_method_the_seeds_after_the_configs_own_confirm(tiny: Ti
     assert "those to confirm them are still to run" in first
     assert "n = 1" in second
     assert "n = 2" in third
-    claim = next(claim for claim in ledger(load(tmp_path)) if claim.name == "deat_own_best")
-    assert (claim.n, load(tmp_path).choosers) == (len(looks(text)) - 1, frozenset({0, 1}))
+    claim = next(claim for claim in ledger(load_study(tmp_path)) if claim.name == "deat_own_best")
+    assert (claim.n, load_study(tmp_path).choosers) == (len(looks(text)) - 1, frozenset({0, 1}))
 
 
 def test_each_network_runs_its_own_best_cell_and_no_other(tiny: Tiny) -> None:
@@ -448,7 +448,7 @@ def test_controls_that_were_there_in_part_are_decided_with_what_was_there(
     monkeypatch.setattr(module, "_hours_left", lambda plans: float(plans[0].left))  # none for SGD's, which are there
     text = run(tiny(trial=TRIAL, space=CONTROLS, seeds=[0, 1, 2]), tmp_path, "not_weight_decay", hours=0.5)[1]
     assert [f"n = {n} seed" in look for n, look in enumerate(looks(text), start=1)] == [True] * 3
-    claim = next(claim for claim in ledger(load(tmp_path)) if claim.name == "not_weight_decay")
+    claim = next(claim for claim in ledger(load_study(tmp_path)) if claim.name == "not_weight_decay")
     assert (claim.n, claim.n_trials, claim.sequential) == (3, 12, True)
 
 

@@ -6,12 +6,12 @@ import doctest
 from typing import Any
 
 import pytest
-import trainers.schedules
-import trainers.trained
 
 import trainers.config
 import trainers.errors
 import trainers.fields
+import trainers.ladder.trained
+import trainers.method.schedules
 import trainers.randomness
 from sweep.axes import leaf_keys, nested, value_at
 from trainers.config import TrialConfig

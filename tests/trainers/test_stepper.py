@@ -19,6 +19,7 @@ from trainers.config import TrialConfig
 from trainers.identity import trial_id
 from trainers.loop import with_fingerprint
 from trainers.method import optimizers
+from trainers.method.attacks import gradient
 from trainers.method.step import adversarial
 from trainers.models.small_cnn import SmallCNN
 from trainers.stepper import Stepper
@@ -247,7 +248,8 @@ def test_torchs_settings_hold_in_the_new_thread_of_each_trial() -> None:
     def begin() -> None:
         engine = engines.Engine(torch.device("cpu"), mode="compile")
         engine.forward(torch.nn.Identity())
-        found.append((engine.gradient, torch._dynamo.config.recompile_limit, torch._dynamo.config.trace_autograd_ops))
+        flags = torch._dynamo.config
+        found.append((engine.whole(gradient), flags.recompile_limit, flags.trace_autograd_ops))
 
     for _ in range(2):
         thread = threading.Thread(target=begin)
@@ -280,7 +282,9 @@ def test_on_a_cpu_an_attacks_gradient_is_compiled_as_one_graph(objective: str) -
     found = []
     for each in (engine, engine.eager):
         forward, draws = each.forward(training.model), torch.Generator().manual_seed(1)
-        found.append(adversarial(training.model, inner, images, labels, config.attack, forward, draws, each.gradient))
+        found.append(
+            adversarial(training.model, inner, images, labels, config.attack, forward, draws, each.whole(gradient))
+        )
     torch.testing.assert_close(*found, rtol=0, atol=1e-5)
     assert not torch._dynamo.utils.counters["graph_break"]
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1 + (objective == "trades")  # and the reference

@@ -1,1 +1,9 @@
-"""Data sets."""
+"""Data sets as tensors on the device.
+
+sets            a data set by its name: validation split, fingerprint, shapes
+batches         seeded order, crops and flips of a whole batch at once
+archives        digits and the official archives as uint8 arrays
+image_folder    a folder of images, decoded once
+tiny_imagenet   its layout
+unseen          what is published of data that are not here
+"""

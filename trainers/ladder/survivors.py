@@ -26,11 +26,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from trainers.engine import attacking, float32_products
+from trainers.engine import float32_products
 from trainers.errors import UserError
 from trainers.ladder import autoattack
 from trainers.ladder.rungs import LadderAttack
 from trainers.method.attacks import Loss, fgsm, pgd
+from trainers.method.batch_norm import attacking
 from trainers.method.objectives import Forward, cross_entropy
 from trainers.randomness import generator
 

@@ -1,1 +1,11 @@
-"""The four slots and the step."""
+"""A method is a choice in each of four slots, over which one step runs.
+
+attacks      slot 1, where in the ball: PGD in the l_inf and l_2 ball, FGSM its one-step case
+objectives   slot 2, what is descended: natural, PGD-AT, TRADES, MART, AVMixup, and S2O's term
+weights      slot 3, around which weights: AWP
+optimizers   slot 4, which update: SGD and DEAT
+step         the one training step, over the four slots
+batch_norm   which images its running statistics are of
+schedules    the learning rate over the epochs
+averaging    EMA and SWA weights beside the raw ones
+"""

@@ -115,3 +115,25 @@ def estimate(forward: Forward, model: nn.Module, images: Tensor, passes: int) ->
     with nullcontext() if untouched else torch.random.fork_rng(devices=[images.device] if images.is_cuda else []):
         for _ in range(passes):
             forward(images)
+
+
+@contextmanager
+def attacking(model: nn.Module, batch_norm: Literal["eval", "train", "batch"]) -> Iterator[None]:
+    """The model as an attack needs it: parameters frozen, so that only input gradients are worked out.
+
+    batch: in train mode, but batch norm's running statistics stay.
+
+    Freezing saves a third of every backward pass: a PGD-10 step costs 23 forward-equivalents, not 33.
+    """
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    was_training = model.training
+    for parameter in trainable:
+        parameter.requires_grad_(False)
+    model.train(batch_norm != "eval")
+    try:
+        with frozen(model) if batch_norm == "batch" else nullcontext():
+            yield
+    finally:
+        model.train(was_training)
+        for parameter in trainable:
+            parameter.requires_grad_(True)

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from trainers.config import AttackConfig
-from trainers.engine import Engine, attacking
+from trainers.engine import Engine
 from trainers.method.attacks import Gradient, gradient, pgd
-from trainers.method.batch_norm import RunningStatistics, estimate
+from trainers.method.batch_norm import RunningStatistics, attacking, estimate
 from trainers.method.objectives import Forward, Inner, Objective, Outer
 from trainers.method.weights import Perturbed
 
@@ -119,7 +119,7 @@ def training_step(
     before, after = slots.statistics.missing(slots.objective.passes_clean)
     inner, engine = slots.objective.inner, slots.engine
     with engine.cast_once(model):
-        x_adv = adversarial(model, inner, images, labels, slots.attack, forward, attacking_from, engine.gradient)
+        x_adv = adversarial(model, inner, images, labels, slots.attack, forward, attacking_from, engine.whole(gradient))
     outer = slots.objective.outer(forward, images, x_adv, labels, mixing)
     with slots.perturbed(model, lambda: outer(ascending=True).loss):
         found: Outer = outer()

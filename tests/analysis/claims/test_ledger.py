@@ -18,7 +18,7 @@ from analysis.claims.effects import choosing_seeds, k1_k2, matched_controls, rat
 from analysis.claims.evidence import MOST_FURTHER, of_values
 from analysis.claims.ledger import UNMATCHED, Claim, ledger
 from analysis.claims.questions import NAMES, question
-from analysis.claims.study import Study, chosen_by, decided_by, load, published
+from analysis.claims.study import Study, chosen_by, decided_by, load_study, published
 from analysis.estimates.intervals import holm
 from analysis.estimates.methods import comparison
 from analysis.frames.cells import BUDGET
@@ -717,7 +717,7 @@ def test_times_are_of_training_alone_in_the_median_epoch(run):
         for epoch, seconds in enumerate((9.0, 1.0, 1.0 + (name == "deat") * (1 + 0.01 * seed)), start=1):
             run.epoch(trial, epoch, 0.5, seconds=seconds, evaluation_seconds=100.0)
         run.outcome(trial, epochs=3)
-    study = load(run.directory)
+    study = load_study(run.directory)
     assert study.trials.set_index("trial_id")[EPOCH_SECONDS].to_dict() == {
         "sgd0": 1.0,
         "deat0": 2.0,
@@ -838,7 +838,7 @@ def control_run(run, **base):
             config = {"optimizer.weight_decay": decay, **own}
             point = {"optimizer__name": name, "optimizer__lr": lr}
             run.whole(f"{name}{lr}{seed}", [0.4, 0.5 + 0.01 * seed], seed=seed, config=config, **point)
-    (claim,) = ledger(load(run.directory), only="not_weight_decay")
+    (claim,) = ledger(load_study(run.directory), only="not_weight_decay")
     return claim
 
 
@@ -868,5 +868,5 @@ def test_base_configs_as_published_are_controls(run):
 
 def test_at_equal_lr_sgds_momentum_is_said(run):
     control_run(run, sgd={"momentum": 0.9, "weight_decay": 5e-4})
-    (claim,) = ledger(load(run.directory), only="deat_equal_lr")
+    (claim,) = ledger(load_study(run.directory), only="deat_equal_lr")
     assert (claim.n, claim.note) == (2, "SGD has momentum 0.9, DEAT none: at equal lr SGD's steps are longer")

@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 
 from analysis.claims.ledger import ledger
-from analysis.claims.study import Study, load
+from analysis.claims.study import Study, load_study
 from analysis.estimates.correlations import correlations
 from analysis.frames.names import label
 from analysis.frames.trials import load_trials
@@ -86,7 +86,7 @@ def test_summary_chooses_by_the_sweeps_metric_and_minimises_a_loss(run):
         run.start(name)
         run.epoch(name, 1, 0.4, val_robust_loss=loss)
         run.outcome(name, epochs=1)
-    shown = text(summary(load(run.directory), metric="val_robust_loss", mode="min"))
+    shown = text(summary(load_study(run.directory), metric="val_robust_loss", mode="min"))
     assert "best by last_val_robust_loss (validation): small_cnn, PGD-AT, optimizer.lr 0.2" in shown
     assert "val robust loss 0.5 nat, test robust 40.00 % (mean over n = 1)" in shown
 
@@ -103,7 +103,7 @@ def test_summary_without_a_completed_trial_is_the_count_alone(run, outcome):
     run.trial("a")
     run.start("a")
     run.outcome("a", outcome, epochs=0)
-    assert text(summary(load(run.directory))).strip() == f"1 trial: 1 {outcome}"
+    assert text(summary(load_study(run.directory))).strip() == f"1 trial: 1 {outcome}"
 
 
 def test_summary_says_why_no_cell_is_the_best(run):
@@ -112,14 +112,14 @@ def test_summary_says_why_no_cell_is_the_best(run):
         run.start(name)
         run.epoch(name, 1, None, test_robust=0.4)
         run.outcome(name, epochs=1)
-    assert text(summary(load(run.directory))).splitlines()[1] == (
+    assert text(summary(load_study(run.directory))).splitlines()[1] == (
         "no best cell: val_robust, which chooses the best cell, was not measured: trial.evaluation.splits needs val"
     )
 
 
 def test_summary_of_an_empty_run_is_zero_trials(run):
     run.launch()
-    assert text(summary(load(run.directory))).strip() == "0 trials"
+    assert text(summary(load_study(run.directory))).strip() == "0 trials"
 
 
 @pytest.mark.parametrize(

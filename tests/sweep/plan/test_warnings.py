@@ -194,7 +194,7 @@ def test_where_there_is_nothing_to_warn_of_nothing_is_said(values: dict[str, Any
 
 
 def test_no_ready_config_warns_of_anything_but_the_weight_decay() -> None:
-    for path in (Path(__file__).parents[2] / "configs").rglob("*digits.yaml"):
+    for path in (Path(__file__).parents[3] / "configs").rglob("*digits.yaml"):
         assert all(one.text.startswith("DEAT - SGD is not") for one in warned(load(path))), path
 
 

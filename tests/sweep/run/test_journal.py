@@ -37,7 +37,7 @@ ENVIRONMENT = {"commit": "c0ffee", "dirty": True, "code_version": "abc", "versio
 HOLD = """
 import sys
 from pathlib import Path
-from sweep.journal import RunLock
+from sweep.run.directory import RunLock
 with RunLock(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

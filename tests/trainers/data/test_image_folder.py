@@ -371,7 +371,7 @@ print(source.fingerprint, source.train_images.sum(), source.test_images.sum())
 @pytest.mark.slow
 def test_of_two_processes_at_once_one_decodes_and_both_read_the_same(root: Path) -> None:
     command = [sys.executable, "-c", SLOW_READ, str(root)]
-    repository = Path(__file__).parents[2]
+    repository = Path(__file__).parents[3]
     started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=repository) for _ in range(2)]
     lines = [process.communicate(timeout=60)[0].splitlines() for process in started]
     assert [process.returncode for process in started] == [0, 0]
@@ -439,7 +439,7 @@ def test_images_of_two_sizes_are_named_with_their_sizes(root: Path) -> None:
 
 
 def measuring_data() -> Path:
-    beside = Path(__file__).parents[3] / "shared" / "data"
+    beside = Path(__file__).parents[4] / "shared" / "data"
     folder = Path(os.environ.get("ROBUSTSWEEP_DATA", beside))
     if not (folder / "cifar10_jpeg75.tar.xz").exists() or not (folder / "cifar10_exact_subset.npz").exists():
         pytest.skip(f"no cifar10_jpeg75.tar.xz and cifar10_exact_subset.npz in {folder}; set ROBUSTSWEEP_DATA")

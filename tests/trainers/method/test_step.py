@@ -11,10 +11,11 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from trainers.config import AttackConfig, ModelConfig, TrialConfig
-from trainers.engine import Engine, attacking, device_of
+from trainers.engine import Engine, device_of
 from trainers.errors import UserError
 from trainers.method import batch_norm, objectives, weights
 from trainers.method.attacks import pgd
+from trainers.method.batch_norm import attacking
 from trainers.method.objectives import cross_entropy
 from trainers.method.step import Slots, Tally, adversarial, training_step
 from trainers.models import registry
