@@ -173,8 +173,6 @@ def test_of_the_trials_of_a_process_whose_gpu_answers_no_more_one_has_failed_and
     monkeypatch.setattr("trainers.loop.train", broken)
     monkeypatch.setattr(cards, "freed", lambda device: not poisoned.is_set())
     configs = [loop.with_fingerprint(tiny(epochs=2, seed=seed)) for seed in range(2)]
-        loop.with_fingerprint(TrialConfig.model_validate(TINY | {"epochs": 2, "seed": seed})) for seed in range(2)
-    ]
     values = {trial_id(config): config.model_dump(mode="json") for config in configs}
     sent: list[Any] = []
     arguments = (values, tmp_path, 1, sent.append, 1, lambda name: nullcontext(), lost)
