@@ -1,5 +1,6 @@
-"""The theory behind the study: closed forms and solves on a quadratic risk. Numpy and scipy only.
+"""What mathematics says of training with SGD and DEAT near a minimum, where the loss is taken as its quadratic.
 
+Closed forms and solves, with numpy and scipy.
 Every printed formula is tested against the recursion that is really run; where the two differ, the docstring gives
 both. H, C: covariances of one sample's noise and of a mini-batch's gradient; A: the Hessian.
 
