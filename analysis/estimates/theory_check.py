@@ -54,9 +54,9 @@ def settings(records: Iterable[Mapping[str, Any]]) -> DataFrame:
     records = list(records)
     configs = {record["trial_id"]: record["config"] for record in records if record["record"] == "trial"}
     trials = trials_of(records)[["trial_id", "model.name", "method"]]
-    found = {key: [at(configs[name], key) for name in trials["trial_id"]] for key in KEYS}
+    values = {key: [at(configs[name], key) for name in trials["trial_id"]] for key in KEYS}
     return trials.assign(
-        **{key: [value if value == value else _UNNAMED.get(key, value) for value in found[key]] for key in KEYS}
+        **{key: [value if value == value else _UNNAMED.get(key, value) for value in values[key]] for key in KEYS}
     )
 
 
@@ -72,8 +72,8 @@ def in_training(dynamics: DataFrame, predicted: DataFrame) -> DataFrame:
         eigenvalue of the Hessian; width, tr(S) / (d lambda_0) of `analysis.theory.predictions.bound_moves`. width and
         bound are NaN where theory does not cover the trial.
     """
-    said = predicted.set_index("trial_id")[["stability_limit", "step_noise", "spread"]]
-    rows = dynamics[(dynamics["epoch"] > 0) & (dynamics["outcome"] == "completed")].join(said, on="trial_id")
+    theory = predicted.set_index("trial_id")[["stability_limit", "step_noise", "spread"]]
+    rows = dynamics[(dynamics["epoch"] > 0) & (dynamics["outcome"] == "completed")].join(theory, on="trial_id")
     covered = rows["stability_limit"].notna()
     return rows.assign(
         lr_curvature=rows["lr"] * rows["sharpness"],
@@ -102,11 +102,11 @@ def along_runs(rows: DataFrame) -> DataFrame:
 def _summed(key: Mapping[str, Any], part: DataFrame) -> dict[str, Any]:
     limit = float(part["stability_limit"].iloc[0])
     by_trial = _mean_of_each(part, MEASURED)
-    found: dict[str, Any] = {}
+    estimates: dict[str, Any] = {}
     for name in MEASURED:
         *estimate, n = interval(by_trial[name])
         whole = n == len(by_trial)  # the mean of the others is no mean of all
-        found |= zip((name, f"{name}_low", f"{name}_high"), estimate if whole else [np.nan] * 3, strict=True)
+        estimates |= zip((name, f"{name}_low", f"{name}_high"), estimate if whole else [np.nan] * 3, strict=True)
     return {
         **key,
         "first_epoch": int(part["epoch"].min()),
@@ -115,8 +115,8 @@ def _summed(key: Mapping[str, Any], part: DataFrame) -> dict[str, Any]:
         "measurements": len(part),
         "beyond": int((part["lr_curvature"] >= limit).sum()) if limit == limit else np.nan,
         "stability_limit": limit,
-        "largest_lr": limit / found["sharpness"],
-        **found,
+        "largest_lr": limit / estimates["sharpness"],
+        **estimates,
     }
 
 
@@ -140,8 +140,8 @@ def beside_sgd(rows: DataFrame) -> DataFrame:
         for lr, part in rows[(rows["momentum"] == 0) & rows["spread"].notna()].groupby("lr", sort=False)
         for quantity, column in _COMPARED.items()
     ]
-    found = concat(parts, ignore_index=True).dropna(subset=["predicted", "measured"]) if parts else DataFrame()
-    return found.reset_index(drop=True)
+    ratios = concat(parts, ignore_index=True).dropna(subset=["predicted", "measured"]) if parts else DataFrame()
+    return ratios.reset_index(drop=True)
 
 
 def _ratios(rows: DataFrame, quantity: str, column: str) -> DataFrame:

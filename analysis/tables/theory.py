@@ -72,6 +72,8 @@ _ALWAYS = (
     "The attack is part of the loss; weight decay is left out of limit and spread."
 )
 
+_UNMEASURED = "nothing measured stands beside it: no completed trial has trial.dynamics.every"
+
 
 def theory_view(check: TheoryCheck) -> RenderableType:
     """All of it for the terminal, what theory does not cover last."""
@@ -118,7 +120,8 @@ def notes(check: TheoryCheck) -> list[str]:
         for text in row["uncovered"]:
             methods.setdefault(text, []).append(row["method"])
     whole = check.predicted["method"].nunique()
-    return [_ALWAYS, *(text if len(names) == whole else f"{_few(names)}: {text}" for text, names in methods.items())]
+    said = [text if len(names) == whole else f"{_few(names)}: {text}" for text, names in methods.items()]
+    return [_ALWAYS, *said, *([_UNMEASURED] if check.along.empty else [])]
 
 
 def _by_rule(predicted: DataFrame, columns: Mapping[str, str]) -> Rows:

@@ -20,8 +20,10 @@ def check(measured_run: Callable[..., Path]) -> TheoryCheck:
     return theory_check(read(measured_run({"sgd": 8.0, "deat": 12.0})))
 
 
-def test_without_dynamics_there_are_the_predicted_tables_alone(ratio_run: Any) -> None:
-    assert list(tables(theory_check(read(ratio_run.directory)))) == ["update", "settings", "bound"]
+def test_without_dynamics_there_are_the_predicted_tables_alone_and_a_line_says_why(ratio_run: Any) -> None:
+    check = theory_check(read(ratio_run.directory))
+    assert list(tables(check)) == ["update", "settings", "bound"]
+    assert notes(check)[-1] == "nothing measured stands beside it: no completed trial has trial.dynamics.every"
 
 
 def test_of_awp_the_notes_say_what_is_left_out(measured_run: Callable[..., Path]) -> None:
