@@ -1,4 +1,4 @@
-"""The commands that read: results, methods, ratio, claims, figures, show. Heavy imports stand inside them."""
+"""The commands that read: results, methods, ratio, claims, theory, figures, show. Heavy imports stand inside them."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _refuse_starting(context: click.Context, parameter: click.Parameter, directo
     from trainers.errors import UserError
     from trainers.record import has_records
 
-    if directory is None or has_records(directory):
+    if directory is None or not directory.is_dir() or has_records(directory):
         return directory
     from sweep.run.directory import is_starting  # which takes a second to load
 
@@ -249,6 +249,37 @@ def claims(
 
 
 @click.command()
+@click.argument("study", metavar="RUN|CONFIG", type=_path, callback=_refuse_starting)
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Overrides a key of the CONFIG.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(_RATIO_FORMATS),
+    help="[default: by the ending of --output, else table]",
+)
+@_output
+def theory(study: Path, overrides: tuple[str, ...], form: str | None, output: Path | None) -> None:
+    """Say what theory predicts for a sweep's methods, beside what its run measured.
+
+    RUN is the directory of a launch; what was measured is there where its trials had dynamics.every. CONFIG is a
+    sweep's file, of which nothing need have run; of an axis that is drawn, each choice and the ends of its range count.
+    """
+    from analysis.estimates.theory_check import theory_check
+    from analysis.tables.theory import theory_text, theory_view
+    from sweep.run.screen import print_whole
+    from trainers.errors import UserError
+
+    if not study.exists():
+        raise UserError(f"{study}: neither a run nor a config; give a launch's --out, or a YAML file")
+    form = _format(form, output, _RATIO_FORMATS)
+    check = theory_check(_run_records(study, overrides) if study.is_dir() else _corner_records(study, overrides))
+    if form == "table":
+        print_whole(console(output), theory_view(check))
+    else:
+        _write_text(theory_text(check, form), output)
+
+
+@click.command()
 @directory_argument
 @click.argument("trial_id")
 def show(directory: Path, trial_id: str) -> None:
@@ -260,7 +291,36 @@ def show(directory: Path, trial_id: str) -> None:
 
 
 #: In the order in which --help lists them.
-COMMANDS = (results, methods, ratio, claims, figures, show)
+COMMANDS = (results, methods, ratio, claims, theory, figures, show)
+
+
+def _run_records(directory: Path, overrides: tuple[str, ...]) -> list[dict[str, Any]]:
+    from trainers.errors import UserError
+    from trainers.record import read
+
+    if overrides:
+        raise UserError(
+            f"--set {overrides[0]}: changes a config, and {directory} is a run; leave it out, or give a config"
+        )
+    return read(directory)
+
+
+def _corner_records(path: Path, overrides: tuple[str, ...]) -> list[dict[str, Any]]:
+    """The `trial` records of a config's corners, of one seed, with numbers for ids: no data are looked at."""
+    from sweep.axes import nested
+    from sweep.config_file import load
+    from sweep.search.points import corners
+    from trainers.config import TrialConfig
+    from trainers.errors import validated
+    from trainers.identity import identity
+
+    config = load(path, overrides)
+    points = corners(config.space, config.given)
+    trials = (validated(TrialConfig, nested(config.given, point), f"the point {point}: ") for point in points)
+    return [
+        {"record": "trial", "trial_id": str(n), "number": n, "config": identity(trial), "point": point, "seed": 0}
+        for n, (point, trial) in enumerate(zip(points, trials, strict=True))
+    ]
 
 
 def _refuse_both_studies(command: str, directory: Path | None, published: bool, metric: str) -> None:

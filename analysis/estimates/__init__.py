@@ -14,4 +14,5 @@ nested_models         lr / batch size and more than it: nested models, F-tests, 
 mixed_models          seeds as random intercepts
 smooth_surface        a Gaussian process over lr and batch size, its error and its direction
 sobol_indices         whose the variance is
+theory_check          what was measured of the dynamics beside what theory says
 """

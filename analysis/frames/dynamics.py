@@ -18,7 +18,7 @@ from pandas import DataFrame
 
 from analysis.frames.trials import trials_of
 from analysis.theory import deat, pac_bayes
-from analysis.theory.learning_dynamics import Regime, stationary_variance
+from analysis.theory.predictions import Rule
 from trainers.record import FINISHED, DynamicsRecord, read
 
 Array = NDArray[np.float64]
@@ -172,9 +172,7 @@ def stationary(row: Mapping[Any, Any]) -> Array:
     """
     curvatures = numbers(row["curvatures"])
     noises = numbers(row["variances"][0]) * in_training(row)
-    if row["k1"] == row["k1"]:
-        return deat.stationary_variance(row["lr"], curvatures, noises, row["k1"], row["k2"])
-    return stationary_variance(Regime(row["lr"], curvatures, noises, row["momentum"]))
+    return Rule(row["k1"], row["k2"], row["momentum"]).stationary_variance(row["lr"], curvatures, noises)
 
 
 def noise_rate(row: Mapping[Any, Any]) -> tuple[float, float]:

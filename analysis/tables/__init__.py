@@ -5,6 +5,7 @@ trials        trials, epochs, correlations, one trial, the summary of a launch
 claims        the ledger as text
 methods       the comparison of methods
 ratio         what `sweep ratio` prints
+theory        what `sweep theory` prints
 evaluations   attacks on trained networks
 settings      what trials were set to, as it is shown: presets, and the axes of every trial that reads them
 export        CSV, JSON and parquet, each number given back exactly

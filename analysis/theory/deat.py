@@ -1,4 +1,4 @@
-"""DEAT's noise against SGD's: which ratio holds against what, stability, stationary variance, equivalent SGD.
+"""How noisy DEAT's updates are beside SGD's, when they are stable, and which SGD they act like.
 
 Sun, Sinha, Zhang, KDD 2023, Algorithm 2 and Theorem 2. The theorem's factor (1 + k1)^2 + k1^2 is the noise of the
 bracket (1 + k1) h_t - k1 h_{t-1} against that of h_t, an average with the same k2. It is not the ratio to plain SGD
@@ -26,12 +26,12 @@ class EquivalentSGD:
 
 
 def normaliser(k1: float) -> float:
-    """sqrt((1 + k1)^2 + k1^2), by which lr is divided: 1 at k1 = 0, sqrt(5) at k1 = 1."""
+    """What DEAT divides its learning rate by: sqrt((1 + k1)^2 + k1^2), 1 at k1 = 0, sqrt(5) at k1 = 1."""
     return math.hypot(1 + k1, k1)
 
 
 def amplification(k1: float) -> float:
-    """(1 + k1)^2 + k1^2: variance of the bracket over that of h_t alone, whatever k2.
+    """How much noisier DEAT's bracket is than its average alone: variance (1 + k1)^2 + k1^2 times, whatever k2.
 
     KDD 2023, Theorem 2, prints it as the ratio to PGD-AT; it is the ratio to a dampened lag-2 average of the same k2.
     """
@@ -39,7 +39,7 @@ def amplification(k1: float) -> float:
 
 
 def bracket_noise(k1: float, k2: float) -> float:
-    """Variance of (1 + k1) h_t - k1 h_{t-1} over that of one mini-batch gradient: the ratio to plain SGD.
+    """How noisy DEAT's bracket is beside SGD's gradient: variance of (1 + k1) h_t - k1 h_{t-1} over a mini-batch's.
 
         ((1 + k1)^2 + k1^2) (1 - k2) / (1 + k2)
 
@@ -49,12 +49,14 @@ def bracket_noise(k1: float, k2: float) -> float:
 
 
 def update_noise(lr: float, k2: float) -> float:
-    """Variance of one update per unit of gradient noise: lr^2 (1 - k2) / (1 + k2). k1 is not in it."""
+    """How noisy one update of DEAT is: variance lr^2 (1 - k2) / (1 + k2) per unit of gradient noise, without k1."""
     return lr**2 * (1 - k2) / (1 + k2)
 
 
 def gathered_noise(lr: float, k1: float) -> float:
-    """Variance of a sum of many updates, per update and unit of gradient noise: lr^2 / ((1 + k1)^2 + k1^2). No k2.
+    """How noisy many updates of DEAT are together: variance of their sum, per update and unit of gradient noise.
+
+    lr^2 / ((1 + k1)^2 + k1^2), without k2.
 
     A mini-batch gradient enters updates with weights that sum to lr'. This, over the drift lr', is what a slow
     direction sees, and why `small_lr_ratio` is lr' / lr.
@@ -63,26 +65,30 @@ def gathered_noise(lr: float, k1: float) -> float:
 
 
 def small_lr_ratio(k1: float) -> float:
-    """Limit of stationary Var_DEAT / Var_SGD at equal lr as lr * curvature -> 0: 1 / sqrt((1 + k1)^2 + k1^2).
+    """How widely DEAT's weights scatter in the end, beside SGD's at equal lr, where lr is small.
 
-    0.447 at k1 = 1, whatever k2: at equal lr DEAT's posterior is narrower than SGD's, not wider.
+    The limit of stationary Var_DEAT / Var_SGD as lr * curvature -> 0: 1 / sqrt((1 + k1)^2 + k1^2). 0.447
+    at k1 = 1, whatever k2: at equal lr DEAT's posterior is narrower than SGD's, not wider.
     """
     return 1 / normaliser(k1)
 
 
 def stability_limit(k1: float) -> float:
-    """lr * curvature must be below 2 sqrt((1 + k1)^2 + k1^2) / (1 + 2 k1), whatever k2: 2 at k1 = 0, 1.491 at 1."""
+    """How large lr * curvature may be before DEAT flies apart: below 2 sqrt((1 + k1)^2 + k1^2) / (1 + 2 k1).
+
+    Whatever k2: 2 at k1 = 0, as for SGD, 1.491 at 1.
+    """
     return 2 * normaliser(k1) / (1 + 2 * k1)
 
 
 def stationary_variance(lr: float, curvature: ArrayLike, noise: ArrayLike, k1: float = 1.0, k2: float = 0.8) -> Array:
-    """Exact stationary variance of theta in directions of given curvature h and mini-batch gradient noise c.
+    """How widely DEAT's weights scatter in the end, in directions of curvature h and mini-batch gradient noise c.
 
         lr' c   (1 + k2) + a [2 k1^2 (1 - k2) + k1 (1 - 3 k2) - k2]
         ----- * ---------------------------------------------------,    a = lr' h
           h     [2 - a (1 + 2 k1)] [(1 + k2) + a (k1 + k2 + k1 k2)]
 
-    The solution of the discrete Lyapunov equation of `analysis.theory.recursions.deat` in one dimension. The first
+    Exact: it solves the discrete Lyapunov equation of `analysis.theory.recursions.deat` in one dimension. The first
     bracket of the denominator is the stability limit. k1 = k2 = 0 is SGD's lr c / (h (2 - lr h)).
 
     Returns:
@@ -100,7 +106,9 @@ def stationary_variance(lr: float, curvature: ArrayLike, noise: ArrayLike, k1: f
 
 
 def variance_ratio(lr_curvature: ArrayLike, k1: float = 1.0, k2: float = 0.8) -> Array:
-    """Stationary Var_DEAT / Var_SGD at equal lr, by lr * curvature, from `small_lr_ratio` on.
+    """How widely DEAT's weights scatter beside SGD's at equal lr: stationary Var_DEAT / Var_SGD by lr * curvature.
+
+    It begins at `small_lr_ratio`.
 
     At k1 = 1, k2 = 0.8: 0.447, 0.443, 0.409, 0.296, 0.228 at lr * curvature = 0.001, 0.01, 0.1, 0.5, 1; least (0.227)
     at 1.05, above 1 from 1.46 on, and without bound at the stability limit 1.491.
@@ -116,7 +124,7 @@ def variance_ratio(lr_curvature: ArrayLike, k1: float = 1.0, k2: float = 0.8) ->
 def equivalent_sgd(
     lr: float, k1: float = 1.0, weight_decay: float = 0.0, *, decoupled_weight_decay: bool = True
 ) -> EquivalentSGD:
-    """The SGD that DEAT's mean follows as lr -> 0: lr' = lr / sqrt((1 + k1)^2 + k1^2).
+    """The SGD that DEAT acts like where lr is small: its mean moves as at lr' = lr / sqrt((1 + k1)^2 + k1^2).
 
     Decoupled decay, as in the authors' code, is scaled by lr and not lr', so that SGD needs weight_decay times
     sqrt((1 + k1)^2 + k1^2) to pull as hard: 5e-4 acts as 1.12e-3 at k1 = 1. Coupled decay stays what it is.

@@ -1,4 +1,4 @@
-"""Posterior variance by eigen-direction: momentum SGD as a linear system, stationary and after a decay.
+"""How widely the weights scatter about a minimum, settled and after the learning rate falls: SGD with momentum.
 
 Xu, Zhang, UAI 2026, arXiv 2410.07719. In a direction of curvature h with mini-batch gradient noise c,
 
@@ -53,7 +53,7 @@ class Decayed:
 
 
 def companion(regime: Regime) -> Array:
-    """M of every direction: [[1 + mu - eta h, -mu], [1, 0]], (i, 2, 2)."""
+    """What a step makes of the last two positions, M of every direction: [[1 + mu - eta h, -mu], [1, 0]], (i, 2, 2)."""
     matrices = np.zeros((len(regime.curvatures), 2, 2))
     matrices[:, 0, 0] = 1 + regime.momentum - regime.lr * regime.curvatures
     matrices[:, 0, 1] = -regime.momentum
@@ -62,14 +62,16 @@ def companion(regime: Regime) -> Array:
 
 
 def injection(regime: Regime) -> Array:
-    """N of every direction: eta^2 c at the first entry, (i, 2, 2)."""
+    """The noise that one step adds to them: N of every direction, eta^2 c at the first entry, (i, 2, 2)."""
     matrices = np.zeros((len(regime.noises), 2, 2))
     matrices[:, 0, 0] = regime.lr**2 * regime.noises
     return matrices
 
 
 def stationary_variance(regime: Regime) -> Array:
-    """S_i = eta c_i (1 + mu) / [(1 - mu) h_i (2 (1 + mu) - eta h_i)]: exact.
+    """How widely the weights scatter once they have settled, by direction; exact.
+
+        S_i = eta c_i (1 + mu) / [(1 - mu) h_i (2 (1 + mu) - eta h_i)]
 
     Returns:
         (i,); infinity where the direction is not stable.
@@ -81,7 +83,9 @@ def stationary_variance(regime: Regime) -> Array:
 
 
 def stationary_state(regime: Regime) -> Array:
-    """Covariance of (w_t, w_{t-1}): S on the diagonal, S (1 + mu - eta h) / (1 + mu) beside it; (i, 2, 2).
+    """How the last two positions scatter together once they have settled: covariance of (w_t, w_{t-1}), (i, 2, 2).
+
+    S on the diagonal, S (1 + mu - eta h) / (1 + mu) beside it.
 
     Raises:
         UserError: a direction is not stable.
@@ -109,7 +113,9 @@ def handed_over(state: Array, lr_before: float, lr_after: float) -> Array:
 
 
 def after_decay(start: Array, regime: Regime, steps: Sequence[int]) -> Decayed:
-    """Variance after k steps of a regime: P_k = M^k P_0 M^kT (propagated) + sum_{j<k} M^j N M^jT (injected).
+    """How widely the weights scatter k steps after the learning rate fell.
+
+        P_k = M^k P_0 M^kT (propagated) + sum_{j<k} M^j N M^jT (injected)
 
     The usual start is `handed_over(stationary_state(before), before.lr, after.lr)`. Exact for any curvature, also
     where nothing settles (h <= 0); sums are doubled, so that k steps cost log k products.
@@ -129,7 +135,9 @@ def after_decay(start: Array, regime: Regime, steps: Sequence[int]) -> Decayed:
 
 
 def scalar_variance(before: Regime, after: Regime, steps: ArrayLike) -> Array:
-    """The scalar form: S_i(k) = rho_i^2k S_i(before) + (1 - rho_i^2k) S_i(after), rho the spectral radius of M.
+    """How widely they scatter then, in the paper's scalar form.
+
+        S_i(k) = rho_i^2k S_i(before) + (1 - rho_i^2k) S_i(after), rho the spectral radius of M
 
     Exact without momentum, where rho = |1 - eta h|. With it an approximation: it has one mode for M's two and knows
     nothing of the covariance of w_t with w_{t-1}, nor of `handed_over`. Its largest error over k, in units of

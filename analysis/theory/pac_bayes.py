@@ -1,4 +1,4 @@
-"""PAC-Bayes: the gap against lr / batch (DEAT's paper), and the bound of the learning dynamics.
+"""How far training and true risk can lie apart, by PAC-Bayes: against lr / batch, and by what a run measures.
 
 [DEAT] Sun, Sinha, Zhang, KDD 2023, Lemma 2 and Theorems 1 and 2; [LD] Xu, Zhang, UAI 2026, arXiv 2410.07719.
 Both posteriors are Gaussian: Q = N(mean, S), prior P = N(prior mean, prior_variance I). The loss lies in [0, 1].
@@ -51,9 +51,11 @@ class Complement:
 
 
 def gaussian_kl(mean: Array, covariance: Array, prior_mean: Array, prior_variance: float) -> float:
-    """KL(N(mean, S) || N(prior mean, l I)) = [tr(S) / l + |mean - prior mean|^2 / l - d + d log l - log det S] / 2.
+    """How far a Gaussian posterior is from a prior of one variance l: their Kullback-Leibler divergence, in nats.
 
-    [DEAT], after Lemma 2, prints this with mean 0; right as printed. In nats; infinite for a singular S.
+        KL(N(mean, S) || N(prior mean, l I)) = [tr(S) / l + |mean - prior mean|^2 / l - d + d log l - log det S] / 2
+
+    [DEAT], after Lemma 2, prints this with mean 0; right as printed. Infinite for a singular S.
 
     Args:
         mean: (d,).
@@ -71,7 +73,7 @@ def gaussian_kl(mean: Array, covariance: Array, prior_mean: Array, prior_varianc
 
 
 def spherical_kl(variances: ArrayLike, prior_variance: float) -> float:
-    """KL of independent coordinates with the prior's means: sum of (v / l - 1 - log(v / l)) / 2 over them, >= 0.
+    """The same of independent coordinates with the prior's means: sum of (v / l - 1 - log(v / l)) / 2, >= 0.
 
     Returns:
         In nats; 0 for no coordinates, infinite where a variance is 0.
@@ -82,7 +84,9 @@ def spherical_kl(variances: ArrayLike, prior_variance: float) -> float:
 
 
 def gap(kl: float, n: int, epsilon: float) -> float:
-    """G, with |R(Q) - R_emp(Q)| <= G with probability 1 - epsilon over the n samples. [DEAT], Lemma 2.
+    """How far training and true risk of a posterior Q can lie apart: |R(Q) - R_emp(Q)| <= G. [DEAT], Lemma 2.
+
+    With probability 1 - epsilon over the n samples,
 
         G = sqrt((KL + log(1 / epsilon) + log n + 2) / (2n - 1))
 
@@ -92,7 +96,7 @@ def gap(kl: float, n: int, epsilon: float) -> float:
 
 
 def kl_of_ratio(ratio: float, shape: Array, prior_variance: float, prior_distance: float = 0.0) -> float:
-    """KL of the stationary posterior S = (r / 2) E against r = lr / b.
+    """How far settled weights are from the prior at a ratio r = lr / b: KL of the posterior S = (r / 2) E, in nats.
 
     Args:
         ratio: r > 0.
@@ -107,7 +111,7 @@ def kl_of_ratio(ratio: float, shape: Array, prior_variance: float, prior_distanc
 
 
 def kl_slope(ratio: float, shape_trace: float, dimensions: int, prior_variance: float) -> float:
-    """dKL / dr = tr(E) / (4 lambda_0) - d / (2r).
+    """How fast that divergence grows with the ratio: dKL / dr = tr(E) / (4 lambda_0) - d / (2r).
 
     What [DEAT] prints as the derivative is the part of KL that depends on r, r tr(E) / (4 lambda_0) - (d / 2) log r.
     """
@@ -115,7 +119,7 @@ def kl_slope(ratio: float, shape_trace: float, dimensions: int, prior_variance: 
 
 
 def tightest_ratio(shape_trace: float, dimensions: int, prior_variance: float) -> float:
-    """The r at which G is least: 2 lambda_0 d / tr(E), where tr(S) = d lambda_0.
+    """The ratio lr / b at which the gap is least: r = 2 lambda_0 d / tr(E), where tr(S) = d lambda_0.
 
     Below it, which is where d > r tr(E) / (2 lambda_0), larger lr / batch makes G smaller; above it, larger.
     That is [DEAT]'s condition after Theorem 1, right as printed: the posterior is narrower than the prior, on average.
@@ -124,7 +128,9 @@ def tightest_ratio(shape_trace: float, dimensions: int, prior_variance: float) -
 
 
 def kl_change(scale: float, covariance_trace: float, dimensions: int, prior_variance: float) -> float:
-    """KL of the covariance scale * S less that of S: (scale - 1) tr(S) / (2 lambda_0) - (d / 2) log(scale).
+    """What a wider posterior changes KL by: that of the covariance scale * S less that of S, in nats.
+
+        (scale - 1) tr(S) / (2 lambda_0) - (d / 2) log(scale)
 
     [DEAT], Theorem 2, with scale = (1 + k1)^2 + k1^2: the gap is tighter where this is negative, that is where
     tr(S) / (d lambda_0) < log(scale) / (scale - 1). For a scale above 1 the condition of `tightest_ratio` does not
@@ -138,9 +144,10 @@ def kl_change(scale: float, covariance_trace: float, dimensions: int, prior_vari
 
 
 def widest_that_gains(scale: float) -> float:
-    """tr(S) / (d lambda_0) below which `kl_change` is negative, for scale > 1: log(scale) / (scale - 1).
+    """How wide a posterior may be for a wider one to have the smaller KL: log(scale) / (scale - 1).
 
-    For a scale below 1 the change is negative *above* this value. 0.402 at scale 5 (k1 = 1).
+    With tr(S) / (d lambda_0) below it `kl_change` is negative for scale > 1; for a scale below 1 it is so *above* it.
+    0.402 at scale 5 (k1 = 1).
     """
     return math.log(scale) / (scale - 1)
 
@@ -155,7 +162,9 @@ def bound(
     n: int,
     delta: float,
 ) -> Bound:
-    """[LD]'s bound of the adversarial risk under Q = N(w* + m, S), with probability 1 - delta over n samples.
+    """A bound of the adversarial risk of weights drawn from Q = N(w* + m, S). [LD]
+
+    With probability 1 - delta over n samples,
 
         E_Q R_adv <= R_emp(w*) + tr(H S) / 2 + m^T H m / 2 + sqrt((KL(Q || P) + log(n / delta)) / 2n)
 

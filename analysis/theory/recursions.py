@@ -1,4 +1,7 @@
-"""SGD, DEAT and PGD-AT on a quadratic risk as linear recursions, exact for any learning rate."""
+"""Training near a minimum, step by step as it is run: SGD, DEAT and PGD-AT on a quadratic risk.
+
+Linear recursions, exact for any learning rate.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +19,10 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Recursion:
-    """s_{t+1} = transition s_t + xi_t, with independent xi_t of mean 0; theta stands first in the state s.
+    """Training whose next state is a matrix times the last one, and noise: s_{t+1} = transition s_t + xi_t.
 
-    theta is measured from the recursion's fixed point, which weight decay moves and the covariance does not see.
+    The xi_t are independent, of mean 0. theta stands first in the state s, measured from the recursion's fixed point,
+    which weight decay moves and the covariance does not see.
     """
 
     transition: Array
@@ -34,7 +38,7 @@ class Recursion:
         return float(np.abs(np.linalg.eigvals(self.transition)).max())
 
     def state_covariance(self) -> Array:
-        """Stationary covariance P of the state: P = transition P transition^T + noise.
+        """How the state scatters once it has settled: P = transition P transition^T + noise.
 
         Returns:
             (s, s).
@@ -51,7 +55,7 @@ class Recursion:
         return (covariance + covariance.T) / 2
 
     def covariance(self) -> Array:
-        """Stationary covariance of theta, (d, d); see `state_covariance`."""
+        """How theta scatters once it has settled, (d, d); see `state_covariance`."""
         return self.state_covariance()[: self.dimensions, : self.dimensions]
 
 
@@ -64,7 +68,7 @@ def sgd(
     weight_decay: float = 0.0,
     decoupled_weight_decay: bool = False,
 ) -> Recursion:
-    """SGD with the momentum of torch; state (theta_t, v_{t-1}).
+    """SGD on a quadratic, with the momentum of torch; state (theta_t, v_{t-1}).
 
         v_t = momentum v_{t-1} + (A + weight_decay) theta_t + noise,    theta_{t+1} = theta_t - lr v_t
 
@@ -92,7 +96,7 @@ def deat(
     weight_decay: float = 0.0,
     decoupled_weight_decay: bool = True,
 ) -> Recursion:
-    """DEAT, as `trainers.method.optimizers.DEAT` runs it; state (theta_t, h_{t-1}, h_{t-2}).
+    """DEAT on a quadratic, as `trainers.method.optimizers.DEAT` runs it; state (theta_t, h_{t-1}, h_{t-2}).
 
         h_t         = k2 h_{t-2} + (1 - k2) g_t
         theta_{t+1} = theta_t - lr' ((1 + k1) h_t - k1 h_{t-1}),    lr' = lr / sqrt((1 + k1)^2 + k1^2)
@@ -108,7 +112,7 @@ def deat(
 
 
 def pgd_at(hessian: Array, data_covariance: Array, lr: float, batch_size: int, attack_steps: int) -> Recursion:
-    """PGD-AT with K unclipped attack steps of size lr on the loss (theta - x)^T A (theta - x) / 2.
+    """PGD-AT on a quadratic, with K unclipped attack steps of size lr on the loss (theta - x)^T A (theta - x) / 2.
 
         x^{k+1} = x^k + lr grad_x = x^k - lr A (theta - x^k),    so theta - x^K = (I + lr A)^K (theta - x)
         theta_{t+1} = theta_t - lr A (I + lr A)^K (theta_t - mean of x over the mini-batch)

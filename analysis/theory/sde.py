@@ -1,4 +1,4 @@
-"""Drift and diffusion: SGD and PGD-AT as stochastic differential equations.
+"""SGD and PGD-AT as motion in continuous time: a drift to the minimum, and a diffusion about it.
 
 Time: one unit is 1 / lr steps, so that a step takes the time lr and the drift of SGD is the gradient itself. Lemma 1 of
 Sun, Sinha, Zhang, KDD 2023 (after Mandt et al., JMLR 2017, section 3.1) counts in steps instead: d theta = -lr g dt +
@@ -45,10 +45,10 @@ class OrnsteinUhlenbeck:
 
 
 def sgd(hessian: Array, gradient_root: Array, lr: float, batch_size: int) -> OrnsteinUhlenbeck:
-    """SGD: drift A, diffusion sqrt(lr / b) B. Sun, Sinha, Zhang, KDD 2023, Lemma 1, in Theorem 1's unit of time.
+    """SGD as a diffusion: drift A, diffusion sqrt(lr / b) B.
 
-    First order: mean and covariance of one step are those of the recursion up to lr^2; the stationary covariance up to
-    a relative error proportional to lr.
+    Sun, Sinha, Zhang, KDD 2023, Lemma 1, in Theorem 1's unit of time. First order: mean and covariance of one step are
+    those of the recursion up to lr^2; the stationary covariance up to a relative error proportional to lr.
 
     Args:
         hessian: A, (d, d).
@@ -62,7 +62,7 @@ def sgd(hessian: Array, gradient_root: Array, lr: float, batch_size: int) -> Orn
 def pgd_at_printed(
     hessian: Array, data_root: Array, lr: float, batch_size: int, attack_steps: int
 ) -> OrnsteinUhlenbeck:
-    """PGD-AT as printed: drift A^ = A + (K + 1/2) lr A^2, diffusion sqrt(lr / b) A B.
+    """PGD-AT as a diffusion, as printed: drift A^ = A + (K + 1/2) lr A^2, diffusion sqrt(lr / b) A B.
 
     Sun, Sinha, Zhang, KDD 2023, Theorem 1. The drift is right to its order: exp(-lr A^) is the recursion's transition
     up to lr^3. The diffusion is not: it lacks the term of that order, so that the stationary covariance keeps a
@@ -81,7 +81,7 @@ def pgd_at_printed(
 
 
 def pgd_at(hessian: Array, data_root: Array, lr: float, batch_size: int, attack_steps: int) -> OrnsteinUhlenbeck:
-    """PGD-AT with both coefficients to the same order: drift A^, diffusion sqrt(lr / b) A^ B.
+    """PGD-AT as a diffusion, with both coefficients to the same order: drift A^, diffusion sqrt(lr / b) A^ B.
 
         noise per step = (lr^2 / b) A (I + K lr A) H (I + K lr A) A + O(lr^4)
                        = lr D - (lr^2 / 2) (A D + D A) + O(lr^4)    with D = (lr / b) A^ H A^
@@ -94,7 +94,7 @@ def pgd_at(hessian: Array, data_root: Array, lr: float, batch_size: int, attack_
 
 
 def exact_drift(hessian: Array, lr: float, attack_steps: int) -> Array:
-    """The drift whose flow over a step is the recursion's mean: -log(I - lr A (I + lr A)^K) / lr.
+    """The drift whose flow over one step is what PGD-AT's mean does: -log(I - lr A (I + lr A)^K) / lr.
 
     A + (K + 1/2) lr A^2 is its expansion to first order in lr.
 

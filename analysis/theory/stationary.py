@@ -1,4 +1,6 @@
-"""Stationary covariance: of a diffusion by a Lyapunov solve, and of PGD-AT in closed form where A and H commute.
+"""How widely weights scatter about a minimum once they have settled: their stationary covariance.
+
+Of a diffusion by a Lyapunov solve, and of PGD-AT in closed form where A and H commute.
 
 Sun, Sinha, Zhang, KDD 2023, section on Theorem 1: A^ S + S A^ = (lr / b) A H A with A^ = A + (K + 1/2) lr A^2, and for
 commuting A and H: S = (lr / 2b) E, E = A^2 H A^^-1. The algebra from the first to the second is right; the equation's
@@ -19,12 +21,17 @@ COMMUTES = 1e-9
 
 
 def effective_hessian(hessian: Array, lr: float, attack_steps: int) -> Array:
-    """A^ = A + (K + 1/2) lr A^2: K lr A^2 from the attack, lr A^2 / 2 from the length of a step; (d, d)."""
+    """The curvature that PGD-AT descends: A^ = A + (K + 1/2) lr A^2, (d, d).
+
+    K lr A^2 from the attack, lr A^2 / 2 from the length of a step.
+    """
     return hessian + (attack_steps + 0.5) * lr * hessian @ hessian
 
 
 def continuous_covariance(drift: Array, noise: Array) -> Array:
-    """Stationary covariance S of d theta = -drift theta dt + noise^(1/2) dW: drift S + S drift^T = noise.
+    """How widely a diffusion scatters once it has settled: S with drift S + S drift^T = noise.
+
+    The stationary covariance of d theta = -drift theta dt + noise^(1/2) dW.
 
     Args:
         drift: (d, d).
@@ -47,7 +54,7 @@ def continuous_covariance(drift: Array, noise: Array) -> Array:
 
 
 def printed_shape(hessian: Array, data_covariance: Array, lr: float, attack_steps: int) -> Array:
-    """E = A^2 H A^^-1 as printed, for commuting A and H; S = (lr / 2b) E.
+    """The shape of PGD-AT's settled covariance as printed: E = A^2 H A^^-1, for commuting A and H; S = (lr / 2b) E.
 
     To first order in lr it is A H (I - (K + 1/2) lr A): the correction has the wrong sign, at K = 0 too.
 
@@ -63,7 +70,7 @@ def printed_shape(hessian: Array, data_covariance: Array, lr: float, attack_step
 
 
 def shape(hessian: Array, data_covariance: Array, lr: float, attack_steps: int) -> Array:
-    """E = A^ H = A H (I + (K + 1/2) lr A), for commuting A and H; S = (lr / 2b) E up to a relative lr^2.
+    """The same, right up to a relative lr^2: E = A^ H = A H (I + (K + 1/2) lr A), for commuting A and H.
 
     Returns:
         (d, d).
@@ -76,7 +83,7 @@ def shape(hessian: Array, data_covariance: Array, lr: float, attack_steps: int) 
 
 
 def exact_shape(hessian: Array, data_covariance: Array, lr: float, attack_steps: int) -> Array:
-    """E = 2 A G H (2 I - lr A G)^-1 with G = (I + lr A)^K, for commuting A and H; S = (lr / 2b) E exactly.
+    """The same exactly: E = 2 A G H (2 I - lr A G)^-1 with G = (I + lr A)^K, for commuting A and H.
 
     It grows with K and with lr, up to the stability limit lr A G = 2.
 

@@ -51,6 +51,11 @@ def combinations(space: Mapping[str, Axis], base: Mapping[str, Any], stratum: Po
     return _combinations(space, base, drawn_axes(space), stratum)
 
 
+def corners(space: Mapping[str, Axis], base: Mapping[str, Any]) -> list[Point]:
+    """Every combination of what the axes can be, a range standing there with its two ends."""
+    return strata({key: Axis(grid=axis.extremes(), when=axis.when) for key, axis in space.items()}, base)
+
+
 def _combinations(
     space: Mapping[str, Axis], base: Mapping[str, Any], keys: Sequence[str], point: Point
 ) -> Iterator[Point]:

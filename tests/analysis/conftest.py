@@ -14,7 +14,7 @@ from pandas import DataFrame
 
 from analysis.frames.names import Slots
 from analysis.frames.trials import axes, load_trials
-from trainers.record import METRICS, EpochRecord, OutcomeRecord, RecordFile
+from trainers.record import METRICS, DynamicsRecord, EpochRecord, OutcomeRecord, RecordFile
 
 Point = Mapping[str, Any]
 
@@ -168,3 +168,51 @@ def frame_of() -> Callable[..., DataFrame]:
         return frame
 
     return build
+
+
+#: Of DEAT's gradient noise over SGD's, by seed.
+NOISIER = (1.8, 2.0, 2.4)
+
+
+def _measurement(trial: str, epoch: int, lr: float, curvature: float, noise: float, deat: bool) -> DynamicsRecord:
+    """Of one eigenvector, of noise that falls as 1 / batch; 1,000,000 images, so that a batch is no share of them."""
+    traces = tuple(noise * 20 / size for size in (20, 5))
+    return DynamicsRecord(
+        trial_id=trial, epoch=epoch, lr=lr, batch_size=20, momentum=0.0, k1=1.0 if deat else None,
+        k2=0.8 if deat else None, parameters=1000, training_images=1_000_000, images=1_000_000, robust=0.5, loss=1.0,
+        gradient_squared=0.1, distance_squared=1.0, eigenpairs=1, trace=30.0, trace_error=1.0, curvatures=(curvature,),
+        slopes=(0.0,), batches=100, batch_sizes=(20, 5), noise_traces=traces,
+        noise_trace_errors=tuple(trace / 100 for trace in traces), variances=((noise / 10,), (noise / 10 * 4,)),
+        kurtoses=((0.0,), (0.0,)), places=((1.0,),), rises=((1.0,),),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def measured_run(run: Run) -> Callable[..., Path]:
+    """Writes a run of three seeds a method, measured at lr 0.1 (epochs 0, 1, 2) and 0.01 (epochs 3, 4).
+
+    Methods, as `sgd` or `deat awp`, are given with seed 0's curvature, which rises by 1 a seed.
+    """
+
+    def write(curvatures: Mapping[str, float], noisier: Sequence[float] = NOISIER) -> Path:
+        run.launch()
+        records = []
+        for name, curvature in curvatures.items():
+            optimizer, _, weights = name.partition(" ")
+            deat = optimizer == "deat"
+            config = {"optimizer.k1": 1.0, "optimizer.k2": 0.8} if deat else {"optimizer.momentum": 0.0}
+            for seed in range(3):
+                trial = f"{optimizer}{weights}{seed}"
+                point = {"optimizer__name": optimizer, "weights__name": weights or "none"}
+                run.whole(trial, [0.2, 0.3, 0.4, 0.4], seed=seed, config=config, **point)
+                for epoch, lr in ((0, 0.1), (1, 0.1), (2, 0.1), (3, 0.01), (4, 0.01)):
+                    noise = 6.0 * (noisier[seed] if deat else 1.0) * (1 + epoch)
+                    records.append(_measurement(trial, epoch, lr, curvature + seed + 100 * (epoch == 0), noise, deat))
+        run.close()
+        file = RecordFile(run.directory)
+        for each in records:
+            file.append("dynamics", each)
+        file.close()
+        return run.directory
+
+    return write

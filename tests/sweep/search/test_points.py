@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from sweep.axes import INERT_AXES, Axis, axis_order, leaf_keys, nested, value_at
-from sweep.search.points import applies, combinations, draw, drawn_axes, located, sobol, strata
+from sweep.search.points import applies, combinations, corners, draw, drawn_axes, located, sobol, strata
 from trainers.config import TrialConfig
 
 PLAIN = TrialConfig().model_dump()
@@ -195,3 +195,17 @@ def test_sobol_points_of_other_seeds_are_others_and_any_number_is_given() -> Non
     assert sobol(space, 0, 5) != sobol(space, 1, 5)
     assert [len(sobol(space, 0, n)) for n in (1, 2, 3, 9)] == [1, 2, 3, 9]
     assert sobol({"batch_size": Axis(grid=(16,))}, 0, 2) == [{}, {}]
+
+
+def test_corners_are_every_choice_and_the_ends_of_each_range_where_the_axis_applies() -> None:
+    space = axes(
+        optimizer__name={"choice": ["sgd", "deat"]},
+        optimizer__lr={"loguniform": [0.01, 1.0]},
+        optimizer__k1=when([0.0, 2.0], "uniform", optimizer__name="deat"),
+    )
+    points = corners(space, {})
+    assert len(points) == 2 + 2 * 2
+    assert {point.get("optimizer.k1") for point in points if point["optimizer.name"] == "sgd"} == {None}
+    assert {
+        (point["optimizer.lr"], point["optimizer.k1"]) for point in points if point["optimizer.name"] == "deat"
+    } == {(lr, k1) for lr in (0.01, 1.0) for k1 in (0.0, 2.0)}
