@@ -89,9 +89,9 @@ def fit_process(at: Array, y: Array, seed: int = 0) -> Any:
     search = GaussianProcessRegressor(kernel, normalize_y=True, n_restarts_optimizer=2, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of hyperparameters at their bounds, which the notes tell
-        found = search.fit(at, y).kernel_
+        kernel = search.fit(at, y).kernel_
     # The noise leaves the kernel, so that `predict` gives the surface's error alone.
-    return GaussianProcessRegressor(found.k1, alpha=found.k2.noise_level, optimizer=None, normalize_y=True).fit(at, y)
+    return GaussianProcessRegressor(kernel.k1, alpha=kernel.k2.noise_level, optimizer=None, normalize_y=True).fit(at, y)
 
 
 def _smooth(group: RatioGroup, y: str, side: int, seed: int) -> SmoothSurface:

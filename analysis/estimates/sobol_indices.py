@@ -104,11 +104,11 @@ def decompositions(
         UserError: the frame has no column `y`.
     """
     usable, wanted = measured(one_budget(trials)[0], y), same_budget(trials)
-    of = {key: part for key, part in wanted.groupby(list(GROUP), sort=False)}
+    wanted_of = {key: part for key, part in wanted.groupby(list(GROUP), sort=False)}
     return tuple(
         replace(
             _decomposed(tuple(map(str, key)), part, y, confidence, resamples, np.random.default_rng(seed)),
-            note=_missing(of[key], part),
+            note=_missing(wanted_of[key], part),
         )
         for key, part in usable.groupby(list(GROUP), sort=False)
     )
@@ -154,8 +154,8 @@ def _missing(wanted: DataFrame, part: DataFrame) -> str:
     points = codes(wanted, [axis for axis in varying(wanted) if axis not in GROUP])
     n = int(points.max()) + 1
     lost = n - len(np.unique(points[wanted.index.isin(part.index)]))
-    of = f"{lost} of {plural(n, 'point')} without a completed, measured trial"
-    return f"{of}: the shares are over the box of the others" if lost else ""
+    count = f"{lost} of {plural(n, 'point')} without a completed, measured trial"
+    return f"{count}: the shares are over the box of the others" if lost else ""
 
 
 def _decomposed(
