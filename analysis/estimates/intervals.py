@@ -46,9 +46,9 @@ class Error(NamedTuple):
 
 
 def difference_error(values: Array) -> Error:
-    """Of the difference of two methods' means: sqrt(2 * residual mean square / seeds).
+    """How far off the difference of two methods' means may be, with one noise for all methods.
 
-    Of two methods it is that of the t-test paired by seed.
+    sqrt(2 * residual mean square / seeds); of two methods it is that of the t-test paired by seed.
 
     Args:
         values: (methods, seeds).
@@ -61,10 +61,11 @@ def difference_error(values: Array) -> Error:
 
 
 def mean_error(values: Array) -> Error:
-    """Of one method's mean, the seeds being a sample: its variance is that of seed and noise together.
+    """How far off one method's mean may be, the seeds being a sample, with one noise for all methods.
 
-    The degrees of freedom are Satterthwaite's: methods * (seeds - 1) without a seed effect, seeds - 1 where it is
-    all there is, for then the methods repeat each other. Of one method it is that of the ordinary t interval.
+    Its variance is that of seed and noise together. The degrees of freedom are Satterthwaite's: methods * (seeds - 1)
+    without a seed effect, seeds - 1 where it is all there is, for then the methods repeat each other. Of one method it
+    is that of the ordinary t interval.
 
     Args:
         values: (methods, seeds).

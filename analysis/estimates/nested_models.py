@@ -116,7 +116,9 @@ class RatioComparison:
 def ratio_comparisons(
     trials: DataFrame, y: str = "last_test_robust", *, confidence: float = 0.95
 ) -> tuple[RatioComparison, ...]:
-    """The nested models of every group of `ratio_groups`; Holm's p over all their tests together.
+    """Whether `y` follows lr / batch size alone, by nested models of every group of trials that may be pooled.
+
+    The groups are those of `analysis.estimates.designs.ratio_groups`; Holm's p is over all tests together.
 
     Args:
         trials: as `analysis.frames.trials.load_trials` gives them; `analysis.frames.cells.one_budget` is taken of them.

@@ -28,7 +28,7 @@ _NOTHING = (np.nan, np.nan, np.nan, np.nan, np.nan, np.nan)
 
 @dataclass(frozen=True)
 class PartialCorrelation:
-    """Of `y` with log10(lr / batch), `given` held fixed; all NaN where it cannot be told, and `interval` says why."""
+    """How `y` goes with log10(lr / batch) among trials of equal `given`; NaN where it cannot be told (`interval`)."""
 
     model: str
     method: str
@@ -63,7 +63,10 @@ def partial_correlations(
     resamples: int = 2000,
     seed: int = 0,
 ) -> tuple[PartialCorrelation, ...]:
-    """Groups (`analysis.estimates.nested_models.ratio_groups`) x `GIVEN` x `KINDS`; what was not measured has no entry.
+    """How accuracy goes with lr / batch size beyond how well the training images are fitted.
+
+    One a group of trials (`analysis.estimates.designs.ratio_groups`), of `GIVEN` and of `KINDS`; what was not measured
+    has no entry.
 
     The estimate is over trials; its interval is what other seeds in these cells would change, and p is about the
     cells: where these depart from the trend by more than their seeds do, an interval may exclude 0 and p be large.
@@ -91,9 +94,10 @@ def partial_correlations(
 
 
 def partial(xy: Array, xz: Array, yz: Array) -> Array:
-    """(r_xy - r_xz r_yz) / sqrt((1 - r_xz^2)(1 - r_yz^2)): of x and y, z held fixed; NaN where z is x or y.
+    """The correlation of x and y with z held fixed, from the three plain ones; NaN where z is x or y.
 
-    [Kendall, Stuart, The Advanced Theory of Statistics, volume 2, chapter 27]; of ranks' correlations, Spearman's.
+    (r_xy - r_xz r_yz) / sqrt((1 - r_xz^2)(1 - r_yz^2)) [Kendall, Stuart, The Advanced Theory of Statistics, volume 2,
+    chapter 27]; of ranks' correlations, Spearman's.
     """
     rest = (1 - xz**2) * (1 - yz**2)
     return np.asarray((xy - xz * yz) / np.sqrt(np.where(rest > 1e-12, rest, np.nan)))

@@ -56,7 +56,9 @@ class SmoothSurface:
 def smooth_surfaces(
     trials: DataFrame, y: str = "last_test_robust", *, side: int = 33, seed: int = 0
 ) -> tuple[SmoothSurface, ...]:
-    """The surface of every group of `analysis.estimates.designs.ratio_groups`.
+    """`y` as a smooth function of lr and batch size, of every group of trials that may be pooled.
+
+    The groups are those of `analysis.estimates.designs.ratio_groups`.
 
     Args:
         trials: as `analysis.frames.trials.load_trials` gives them; `analysis.frames.cells.one_budget` is taken of them.

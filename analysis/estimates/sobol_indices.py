@@ -85,7 +85,7 @@ def decompositions(
     resamples: int = 1000,
     seed: int = 0,
 ) -> tuple[Decomposition, ...]:
-    """One a network and method, over every numeric axis that varies within it.
+    """Which axis moves `y`, and by how much: over every numeric axis that varies within a network and method.
 
     The interval is the estimate plus and minus the normal quantile times the standard deviation over a bootstrap of
     points, cut at 0 and 1. It takes the points for a random sample of the box, which a quasi-random design covers more
