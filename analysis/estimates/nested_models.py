@@ -178,10 +178,10 @@ def log_likelihood(design: Array, layout: Layout) -> float:
 
     Without blocks, and where no variance of the seeds does as well, that of least squares. Of statsmodels' optimisers
     Powell's alone comes near the maximum where that variance is 0, given an orthonormal design and standardised values:
-    in 270 simulated sweeps of benchmarks/ratio_error.py within 6e-9.
+    in 2,745 simulated fits, seeds varying 0 to 1,000 times as much as the noise, to 5e-5 of what a fine search found.
 
     Returns:
-        NaN where nothing is left to explain.
+        NaN where nothing is left to explain, or too little beside what the seeds do for statsmodels to solve.
     """
     from statsmodels.regression.mixed_linear_model import MixedLM
 
@@ -193,8 +193,11 @@ def log_likelihood(design: Array, layout: Layout) -> float:
     values, scale = layout.y - layout.y.mean(), float(layout.y.std())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a variance at its bound, 0, where `plain` is the maximum
-        mixed = MixedLM(values / scale, plain.model.exog, layout.seed).fit(reml=False, method="powell")
-    return max(float(plain.llf), float(mixed.llf) - len(values) * float(np.log(scale)))
+        try:
+            mixed = MixedLM(values / scale, plain.model.exog, layout.seed).fit(reml=False, method="powell").llf
+        except np.linalg.LinAlgError:
+            return np.nan
+    return max(float(plain.llf), float(mixed) - len(values) * float(np.log(scale)))
 
 
 def _nested(

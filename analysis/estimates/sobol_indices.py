@@ -248,7 +248,7 @@ def _members(powers: Sequence[tuple[int, ...]]) -> NDArray[np.bool_]:
 
 
 def _indices(design: Array, means: Array, members: NDArray[np.bool_]) -> Array:
-    """Sobol's indices of these parts of the variance; NaN where they have no positive sum."""
+    """Sobol's indices of one fit, of the axes alone and with their interactions; NaN where it makes no variance."""
     squares, errors, _ = _squares(design, means)
     parts = squares - errors
     variance = parts[1:].sum()
@@ -258,8 +258,7 @@ def _indices(design: Array, means: Array, members: NDArray[np.bool_]) -> Array:
 def _held_out_r2(design: Array, means: Array) -> float:
     from statsmodels.regression.linear_model import OLS
 
-    influence, n = OLS(means, design).fit().get_influence(), len(means)
-    if influence.hat_matrix_diag.max() > 1 - 1e-9:
+    polynomial, mean = (OLS(means, columns).fit().get_influence() for columns in (design, design[:, :1]))
+    if polynomial.hat_matrix_diag.max() > 1 - 1e-9:
         return float("nan")
-    about_mean = (means - means.mean()) * n / (n - 1)
-    return float(1 - influence.ess_press / (about_mean**2).sum())
+    return float(1 - polynomial.ess_press / mean.ess_press)

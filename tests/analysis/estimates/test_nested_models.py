@@ -177,6 +177,17 @@ def test_likelihoods_are_the_maximum_and_aicc_is_of_them(sweep, seed_effect):
             assert fit.aicc == pytest.approx(-2 * fit.log_likelihood + 2 * k + 2 * k * (k + 1) / (n - k - 1))
 
 
+def test_a_likelihood_that_statsmodels_cannot_solve_for_is_none(sweep, monkeypatch):
+    def singular(self, **options):
+        raise np.linalg.LinAlgError("Singular matrix")
+
+    monkeypatch.setattr("statsmodels.regression.mixed_linear_model.MixedLM.fit", singular)
+    (found,) = ratio_comparisons(sweep(np.random.default_rng(3)))
+    assert all(np.isnan([fit.log_likelihood, fit.aicc]).all() for fit in found.fits)
+    assert np.isnan([test.likelihood_ratio for test in found.tests]).all()
+    assert all(test.p < 1 for test in found.tests)
+
+
 def test_one_seed_falls_back_to_least_squares_and_says_so(sweep):
     frame = sweep(np.random.default_rng(3), seeds=1)
     (found,) = ratio_comparisons(frame)
