@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -88,9 +87,10 @@ def ratio_lines(trials: DataFrame, metric: str, claims: Sequence[Claim] = (), co
 
 def _ratio_line(group: DataFrame, metric: str, confidence: float) -> DataFrame:
     x = np.log10(group["lr_batch_ratio"].to_numpy(dtype=np.float64))
-    fitted = line(x, group[metric].to_numpy(dtype=np.float64), np.linspace(x.min(), x.max(), _LINE_POINTS), confidence)
-    fitted = replace(fitted, low=fitted.low.clip(*possible(metric)), high=fitted.high.clip(*possible(metric)))
-    return DataFrame({"lr_batch_ratio": 10**fitted.at, "fit": fitted.fit, "low": fitted.low, "high": fitted.high})
+    at = np.linspace(x.min(), x.max(), _LINE_POINTS)
+    fit, *band = line(x, group[metric].to_numpy(dtype=np.float64), at, confidence)
+    low, high = (ends.clip(*possible(metric)) for ends in band)
+    return DataFrame({"lr_batch_ratio": 10**at, "fit": fit, "low": low, "high": high})
 
 
 def _coefficients(found: DataFrame) -> dict[str, float]:

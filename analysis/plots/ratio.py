@@ -84,10 +84,7 @@ def surface(grid: DataFrame, cells: DataFrame, metric: str) -> Figure:
     panels = figure.subplots(len(names), 2, squeeze=False, sharex=True, sharey=True)
     for (mean, error), name in zip(panels, names, strict=True):
         part, dots = grid[grid["of"] == name], cells[cells["of"] == name]
-        first = part.iloc[0]
-        bounds = f"{first['angle']:.0f}° [{first['angle_low']:.0f}, {first['angle_high']:.0f}]"
-        angle = f"angle {bounds if np.isfinite(first['angle']) else 'not told'}"
-        mean.set_title(f"{name} (n = {plural(first['n_trials'], 'trial')})\n{angle}", fontsize=9)
+        mean.set_title(f"{name}\nn = {plural(part['n_trials'].iloc[0], 'trial')}", fontsize=9)
         error.set_title(f"{name}\nstandard error", fontsize=9)
         _levels(figure, mean, part, "mean", scale(metric), label(metric), lines=True)
         _levels(figure, error, part, "se", scale(metric), "standard error (points)", lines=False)
@@ -103,10 +100,7 @@ def surface(grid: DataFrame, cells: DataFrame, metric: str) -> Figure:
         Line2D([], [], color="white", lw=1.2, ls="--", label="equal learning rate / batch size"),
         Line2D([], [], color="black", marker="o", mfc="white", ls="none", markersize=4, label="trials"),
     ]
-    note = "angle: from rising learning rate / batch size to the surface's gradient; 0°: the ratio alone; 95 % interval"
-    legend = figure.legend(handles=handles, loc="outside lower center", ncols=3, title=note, fontsize=8)
-    legend.get_title().set_fontsize(7.5)
-    legend.get_title().set_color("0.35")
+    legend = figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=8)
     legend.set_frame_on(True)
     legend.get_frame().set_facecolor("0.8")
     return figure
@@ -122,11 +116,10 @@ def _rounded(number: float) -> float:
 
 
 def _grid(surface: SmoothSurface) -> DataFrame:
-    told = ("angle", "angle_low", "angle_high", "noise")
     return surface.grid.assign(
         **{name: surface.grid[name].map(_rounded) for name in ("mean", "se")},
         **{"of": _name(surface), "model.name": surface.model, "method": surface.method},
-        **dict(zip(told, map(_rounded, (*surface.angle, surface.noise)), strict=True)),
+        noise=_rounded(surface.noise),
         n_cells=surface.n_cells,
         n_trials=surface.n_trials,
     )
@@ -137,7 +130,7 @@ def surface_frames(data: Data) -> dict[str, DataFrame]:
 
     Returns:
         ratio_surface: of, model.name, method, optimizer.lr, batch, mean, se (in the metric's own unit; NaN outside the
-        cells' hull), angle, angle_low, angle_high (degrees), noise, n_cells, n_trials. ratio_surface_cells: of,
+        cells' hull), noise, n_cells, n_trials. ratio_surface_cells: of,
         optimizer.lr, batch, value, n. Both empty where no surface can be told, or more than `MOST_SURFACES`.
     """
     found = [surface for surface in smooth_surfaces(data.trials, data.metric) if not surface.reason]

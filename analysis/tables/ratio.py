@@ -44,9 +44,7 @@ _CAPTIONS = {
     "partial": "of accuracy with log10(lr / batch size), the training accuracy held fixed; p (cells): of the partial "
     "correlation of the cells' means, by t with cells - 3 degrees of freedom, Holm: over this table; partial and its "
     "interval: over trials, 95 % bootstrap of seeds within these cells",
-    "surface": "Gaussian process over log2 lr and log2 batch size; angle from rising lr / batch size to the surface's "
-    "gradient, median over the design: 0 the ratio alone, 45 lr alone, -45 the batch size alone; 95 % of the "
-    "posterior, its hyperparameters' included; n/a: most directions are open",
+    "surface": "Gaussian process over log2 lr and log2 batch size; `sweep figures` draws it",
     "variance": "Sobol's indices from a Legendre polynomial of degree 2, 95 % bootstrap over points, none where they "
     "are few; noise: the seeds' share of one trial's variance",
 }
@@ -251,7 +249,6 @@ def _surface(answers: RatioAnswers) -> Iterable[dict[str, str]]:
     for one in (one for one in answers.surfaces if not one.reason):
         yield {
             "of": _name(one),
-            "angle (degrees)": _bare(one.angle, 0) if np.isfinite(one.angle.value) else "n/a",
             "bends over lr (octaves)": f"{one.lengths[0]:.1f}",
             "bends over batch (octaves)": f"{one.lengths[1]:.1f}",
             "noise of a trial": f"{scale(answers.y) * one.noise:.2f}",
