@@ -10,7 +10,7 @@ import numpy as np
 from pandas import DataFrame, concat
 
 from analysis.estimates.differences import paired_difference
-from analysis.estimates.intervals import interval
+from analysis.estimates.intervals import t_test
 from analysis.frames.cells import codes
 from analysis.frames.dynamics import PRIOR_VARIANCE, dynamics_of
 from analysis.frames.trials import at, axes, trials_of
@@ -104,9 +104,8 @@ def _summed(key: Mapping[str, Any], part: DataFrame) -> dict[str, Any]:
     by_trial = _mean_of_each(part, MEASURED)
     estimates: dict[str, Any] = {}
     for name in MEASURED:
-        *estimate, n = interval(by_trial[name])
-        whole = n == len(by_trial)  # the mean of the others is no mean of all
-        estimates |= zip((name, f"{name}_low", f"{name}_high"), estimate if whole else [np.nan] * 3, strict=True)
+        *estimate, _ = t_test(by_trial[name].to_numpy(dtype=np.float64), 0.95)  # NaN where a trial has none
+        estimates |= zip((name, f"{name}_low", f"{name}_high"), estimate, strict=True)
     return {
         **key,
         "first_epoch": int(part["epoch"].min()),
