@@ -20,13 +20,14 @@ from analysis.estimates.correlations import METHODS, correlations
 from analysis.estimates.methods import comparison, slot_effects, without_cell
 from analysis.frames.arithmetic import in_words
 from analysis.frames.cells import GROUP, LEFT_OUT, Mode, best_cells, left_out_text, measured, several, varying
+from analysis.frames.companion import read_log
 from analysis.frames.names import KEYS, UNITS, bounds, brief, scale, short
-from analysis.frames.trials import SUPERSEDED, axes, load_epochs
+from analysis.frames.trials import SUPERSEDED, axes, epochs_of
 from analysis.tables.claims import judged_lines
 from analysis.tables.methods import as_judged, effects_as_judged, methods_view
 from analysis.tables.settings import presets
 from trainers.fields import plural
-from trainers.record import METRICS, only_trial, read
+from trainers.record import METRICS, only_trial
 
 #: What is shown of an epoch: accuracies in percent, everything else as it is.
 SHOWN_EPOCHS = (
@@ -205,12 +206,11 @@ def trial_view(directory: Path, beginning: str) -> RenderableType:
     Raises:
         UserError: no trial, or several, begin so.
     """
-    records = read(directory)
+    records = read_log(directory)
     trials = {record["trial_id"]: record for record in records if record["record"] == "trial"}
     trial = trials[only_trial(directory, trials, beginning)]
     preset = presets(records).get(trial["trial_id"])
-    own = [record for record in records if record.get("trial_id") == trial["trial_id"]]
-    epochs = load_epochs(directory)
+    own, epochs = records.of_trial(trial["trial_id"]), epochs_of(records)
     config = yaml.safe_dump(trial["config"], sort_keys=False).rstrip()
     return Group(
         Text(f"trial {trial['trial_id']} of {directory}{f', preset {preset}' if preset else ''}\n"),

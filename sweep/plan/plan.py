@@ -11,6 +11,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any, Literal
 
+from analysis.frames.companion import read_log
+from analysis.frames.log import Log
 from sweep.config import SweepConfig
 from sweep.plan.cost import Cost, Left
 from sweep.plan.preset_lines import preset_lines
@@ -32,7 +34,7 @@ from trainers.config import DataConfig
 from trainers.data.sets import Shape
 from trainers.fields import number_text, plural
 from trainers.identity import identity
-from trainers.record import RECORDS_FILE, read
+from trainers.record import RECORDS_FILE
 
 
 @dataclass(frozen=True)
@@ -133,9 +135,9 @@ def _axis(axis: Any) -> str:
     return f"{'uniform' if axis.uniform else 'loguniform'} {list(axis.uniform or axis.loguniform)}"
 
 
-def earlier_records(directory: Path) -> list[dict[str, Any]]:
+def earlier_records(directory: Path) -> Log:
     """The records of an earlier launch; none where the directory has none."""
-    return read(directory) if (directory / RECORDS_FILE).exists() else []
+    return read_log(directory) if (directory / RECORDS_FILE).exists() else Log.of([])
 
 
 def plan(

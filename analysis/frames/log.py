@@ -1,0 +1,244 @@
+"""records.jsonl as it is read: the epochs, nearly all of it, as columns; every other record as it stands."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, fields
+from itertools import compress
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from pyarrow import json
+
+from trainers.errors import UserError
+from trainers.record import REQUIRED, SPENT, EpochRecord, parsed, whole_record
+
+Records: TypeAlias = Iterable[Mapping[str, Any]]
+Array: TypeAlias = NDArray[np.float64]
+
+#: Columns of an epoch: its record's texts and numbers, and when it was written.
+TEXTS: tuple[str, ...] = tuple(entry.name for entry in fields(EpochRecord) if entry.type == "str")
+NUMBERS: tuple[str, ...] = (*(entry.name for entry in fields(EpochRecord) if entry.type != "str"), "time")
+
+#: Where a record stands among the lines of the log.
+PLACE = "place"
+
+_TEXT = pa.dictionary(pa.int32(), pa.string())
+_SCHEMA = pa.schema(
+    [*((name, _TEXT) for name in TEXTS), *((name, pa.float64()) for name in NUMBERS), (PLACE, pa.int64())]
+)
+
+_PARSED = pa.schema([*((name, pa.string()) for name in TEXTS), *((name, pa.float64()) for name in NUMBERS)])
+
+#: How `trainers.record.line` begins an epoch. Lines that begin otherwise are read one by one.
+_EPOCH = b'{"record":"epoch",'
+
+#: Bytes parsed at once: enough for two threads, few beside a frame.
+_BLOCK = 1 << 23
+
+#: Blocks that wait for a thread or are parsed: more of them would take memory.
+_AHEAD = 3
+
+
+@dataclass(frozen=True)
+class Epochs:
+    """The epochs' lines of a log in the order written, a row each."""
+
+    table: pa.Table
+    """`TEXTS`, `NUMBERS` and `PLACE`; null: not measured, or not in the line."""
+
+    def numbers(self, name: str) -> Array:
+        """A column of `NUMBERS` or `PLACE`, (rows,); NaN: null."""
+        values: Array = self.table[name].to_numpy()
+        return values
+
+    def rows(self, places: Sequence[int] | NDArray[np.intp], names: Sequence[str]) -> list[dict[str, Any]]:
+        """Some columns of some rows; None: null."""
+        table = self.table.select(names).take(pa.array(places, pa.int64()))
+        columns = (table[name].to_pylist() for name in names)
+        return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+    def spent(self) -> Array:
+        """All that each line's epoch took, s, as `trainers.record.spent` adds it up: (rows,)."""
+        seconds: Array = np.sum([np.nan_to_num(self.numbers(part)) for part in SPENT], axis=0)
+        return seconds
+
+    def texts(self, name: str) -> tuple[NDArray[np.int32], list[str | None]]:
+        """A column of `TEXTS`: the number of each row's text, (rows,), and the texts."""
+        column = self.table[name].unify_dictionaries()
+        words = column.chunk(0).dictionary.to_pylist() if column.num_chunks else []
+        codes = [chunk.indices.fill_null(len(words)).to_numpy() for chunk in column.chunks]
+        return np.concatenate([np.empty(0, np.int32), *codes]), [*words, None]
+
+
+@dataclass(eq=False)
+class Log(Sequence[Mapping[str, Any]]):
+    """The records of a run. As a sequence it is those that are no epochs, in the order written."""
+
+    others: Sequence[Mapping[str, Any]]
+    places: Sequence[int]
+    """Of the others."""
+    epochs: Epochs
+    mark: Any = None
+    """Of which bytes of a file it is; none: of none, or of more than whole lines."""
+    made: dict[str, Any] = field(default_factory=dict, repr=False)
+    """What was made of it already, by name."""
+
+    @classmethod
+    def of(cls, records: Records) -> Log:
+        """The log of records that are at hand."""
+        if isinstance(records, Log):
+            return records
+        kinds: tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]] = ([], [])
+        places: tuple[list[int], list[int]] = ([], [])
+        for place, record in enumerate(records):
+            is_epoch = record["record"] == "epoch"
+            kinds[is_epoch].append(record)
+            places[is_epoch].append(place)
+        return cls(kinds[False], places[False], Epochs(_columns(kinds[True], places[True])))
+
+    def __getitem__(self, place: Any) -> Any:
+        return self.others[place]
+
+    def __len__(self) -> int:
+        return len(self.others)
+
+    def of_trial(self, trial_id: str) -> list[Mapping[str, Any]]:
+        """The records of one trial in the order written, its epochs among them."""
+        codes, ids = self.epochs.texts("trial_id")
+        rows = np.flatnonzero(codes == (ids.index(trial_id) if trial_id in ids else -1))
+        own = [(p, one) for p, one in zip(self.places, self.others, strict=True) if one.get("trial_id") == trial_id]
+        epochs = self.epochs.rows(rows, _SCHEMA.names)
+        own += [(one[PLACE], {"record": "epoch", **one}) for one in epochs]
+        return [one for _, one in sorted(own, key=lambda placed: placed[0])]
+
+    def later(self, lines: int) -> Log:
+        """The same records behind so many lines."""
+        table = self.epochs.table
+        places = pc.add(table[PLACE], lines)
+        table = table.set_column(table.schema.get_field_index(PLACE), PLACE, places)
+        return Log(self.others, [place + lines for place in self.places], Epochs(table))
+
+    def followed_by(self, *logs: Log) -> Log:
+        """The records of this and other logs, one after the other."""
+        every = (self, *logs)
+        return Log(
+            [record for log in every for record in log.others],
+            [place for log in every for place in log.places],
+            Epochs(pa.concat_tables([log.epochs.table for log in every])),
+        )
+
+
+def _columns(epochs: Sequence[Mapping[str, Any]], places: Sequence[int]) -> pa.Table:
+    """Epochs that were read one by one; a text that is not there is empty."""
+    columns = {name: pa.array([one.get(name, "") for one in epochs], pa.string()) for name in TEXTS}
+    for name in NUMBERS:
+        columns[name] = pa.array(np.array([one.get(name) for one in epochs], np.float64), from_pandas=True)
+    return pa.table({**columns, PLACE: pa.array(places, pa.int64())}).cast(_SCHEMA)
+
+
+class Parsed(NamedTuple):
+    """What a file holds from some line on."""
+
+    log: Log
+    """Of its whole lines."""
+    size: int
+    """Bytes that they take."""
+    lines: int
+    """How many they are, with those before."""
+    last: Mapping[str, Any] | None
+    """The record on a last line without its newline, if it is whole."""
+
+
+class _Block(NamedTuple):
+    """Some whole lines of a file."""
+
+    text: bytes
+    before: int
+    """Lines before it."""
+
+
+class Readable(Protocol):
+    """What bytes are read from."""
+
+    def read(self, size: int, /) -> bytes:
+        """The next so many, or as many as there are."""
+
+
+def parse(file: Readable, path: Path, before: int = 0) -> Parsed:
+    """The records of a file from where it stands to its end; two threads parse a block at a time.
+
+    Args:
+        file: at the beginning of a line.
+        path: of it, as a damaged line is named.
+        before: how many lines stand before.
+
+    Raises:
+        UserError: a line is damaged.
+    """
+    logs = [Log.of([])]
+    size, lines, torn = 0, before, b""
+    pending: deque[tuple[_Block, Future[Log | None]]] = deque()
+
+    def take() -> None:
+        block, future = pending.popleft()
+        logs.append(future.result() or _one_by_one(block, path))
+
+    with ThreadPoolExecutor(2) as pool:
+        while chunk := file.read(_BLOCK):
+            text, newline, torn = (torn + chunk).rpartition(b"\n")
+            if newline:
+                block = _Block(text, lines)
+                size, lines = size + len(text) + 1, lines + text.count(b"\n") + 1
+                pending.append((block, pool.submit(_at_once, block, path)))
+            if len(pending) > _AHEAD:
+                take()
+        while pending:
+            take()
+    return Parsed(logs[0].followed_by(*logs[1:]), size, lines, whole_record(torn))
+
+
+def _one_by_one(block: _Block, path: Path) -> Log:
+    """Its records, each line parsed by itself: what is damaged is named, and what is unusual is read."""
+    return Log.of(parsed(path, block.text.split(b"\n"), block.before)).later(block.before)
+
+
+def _at_once(block: _Block, path: Path) -> Log | None:
+    """The same with its epochs parsed together; none where that would perhaps not be the same."""
+    texts = block.text.split(b"\n")
+    is_epoch = [text.startswith(_EPOCH) for text in texts]
+    places = [place for place, one in enumerate(is_epoch) if not one and texts[place].strip()]
+    try:
+        others = parsed(path, [texts[place] for place in places])
+        epochs = _together(list(compress(texts, is_epoch)))
+    except (UserError, pa.ArrowException):
+        return None
+    if epochs is None or any(record["record"] == "epoch" for record in others):
+        return None
+    epochs = epochs.append_column(PLACE, pa.array(np.flatnonzero(is_epoch), pa.int64()))
+    return Log(others, places, Epochs(epochs)).later(block.before)
+
+
+def _together(texts: Sequence[bytes]) -> pa.Table | None:
+    """Columns of epochs' lines; none where `trainers.record.parsed` might refuse one, or read it in another way."""
+    if not texts:
+        return _SCHEMA.empty_table().drop_columns([PLACE])
+    text = b"\n".join(texts)
+    options = json.ParseOptions(explicit_schema=_PARSED, unexpected_field_behavior="ignore")
+    table = json.read_json(pa.BufferReader(text), json.ReadOptions(use_threads=False, block_size=1 << 20), options)
+    required = REQUIRED["epoch"] - {"record"}
+    nulls = [name for name in TEXTS if table[name].null_count]
+    if len(table) != len(texts) or not text.isascii() or any(table[name].null_count for name in required):
+        return None
+    if any(f'"{name}":null'.encode() in text for name in nulls):
+        return None
+    for name in TEXTS:
+        column = table[name].fill_null("").dictionary_encode()
+        table = table.set_column(table.schema.get_field_index(name), name, column)
+    return table
