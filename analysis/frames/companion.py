@@ -112,24 +112,30 @@ class Companion:
         self._path, self._file, self._folder = path, file, path.parent / FOLDER
         self._stat = [stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
         self._settled = time.time() - max(stat.st_mtime, stat.st_ctime) > _TICK
+        self.mark = self._unchanged()
+        """Of the log; none: not known, until it is read, or there is none, as more than whole lines are there."""
 
     def log(self) -> Log:
         """The log, of which only what is new is parsed."""
-        kept, mark = self._kept_log()
-        self._file.seek(mark.size)
-        file = _Summed(self._file, mark.crc)
-        new = parse(file, self._path, mark.lines)
+        before = self._kept_mark()
+        kept = None if before is None else self._kept_log(before)
+        if before is None or kept is None:
+            before = Mark(0, 0, 0, _code())
+        self._file.seek(before.size)
+        file = _Summed(self._file, before.crc)
+        new = parse(file, self._path, before.lines)
         log = new.log if kept is None else kept.followed_by(new.log)
-        if file.size == new.size:  # no torn line stands at its end
-            log.mark = Mark(mark.size + new.size, file.crc, new.lines, _code())
-            if new.size > _SHARE * mark.size:
-                self._keep_log(log)
-            self._compared(log.mark)
-        elif new.last is not None:
-            log = log.followed_by(Log.of([new.last]).later(new.lines))
+        if file.size > new.size:  # a line without its end
+            self.mark = None
+            return log if new.last is None else log.followed_by(Log.of([new.last]).later(new.lines))
+        log.shelf, self.mark = self, Mark(before.size + new.size, file.crc, new.lines, _code())
+        if new.size > _SHARE * before.size:
+            self._keep_log(log)
+        if self._settled and self.mark.size == self._stat[1] and self.mark != self._unchanged():
+            self._keep(_COMPARED, json.dumps({"stat": self._stat, "mark": self.mark}))
         return log
 
-    def unchanged(self) -> Mark | None:
+    def _unchanged(self) -> Mark | None:
         """The mark of the log, if it is the very file that was compared last."""
         with suppress(OSError, ValueError, LookupError, TypeError):
             known = json.loads((self._folder / _COMPARED).read_bytes())
@@ -137,24 +143,14 @@ class Companion:
             return mark if known["stat"] == self._stat and mark.code == _code() else None
         return None
 
-    def _compared(self, mark: Mark) -> None:
-        if self._settled and mark.size == self._stat[1] and self.unchanged() != mark:
-            text = json.dumps({"stat": self._stat, "mark": mark})
-            self._keep(_COMPARED, lambda path: path.write_text(text))
-
-    def _kept_log(self) -> tuple[Log | None, Mark]:
+    def _kept_mark(self) -> Mark | None:
+        """That of the columns that are kept, if the log begins with what they are of."""
         with suppress(OSError, ValueError, LookupError, TypeError, pa.ArrowException):
-            others = json.loads((self._folder / _OTHERS).read_bytes())
-            mark = Mark(*others["mark"])
-            epochs = self.table(EPOCHS, mark)
-            if epochs is not None and self._begins_as(mark):
-                return Log(others["records"], others["places"], Epochs(epochs)), mark
-        return None, Mark(0, 0, 0, _code())
+            mark = Mark(*json.loads(self._opened(EPOCHS).schema.metadata[_MARK]))
+            return mark if mark == self.mark or self._begins_as(mark) else None
+        return None
 
     def _begins_as(self, mark: Mark) -> bool:
-        """Whether the log begins with the bytes that the mark is of."""
-        if mark == self.unchanged():
-            return True
         if mark.size > self._stat[1] or mark.code != _code():
             return False
         self._file.seek(0)
@@ -163,26 +159,37 @@ class Companion:
             pass
         return file.crc == mark.crc
 
+    def _kept_log(self, mark: Mark) -> Log | None:
+        with suppress(OSError, ValueError, LookupError, TypeError):
+            epochs = self._table(EPOCHS, mark)
+            others = json.loads((self._folder / _OTHERS).read_bytes())
+            if epochs is not None and others["mark"] == list(mark):
+                return Log(others["records"], others["places"], Epochs(epochs))
+        return None
+
     def _keep_log(self, log: Log) -> None:
         if self._folder.exists():
             remove_parts(self._folder)  # of killed processes; one that writes there now goes without
-        self.keep_table(EPOCHS, log.epochs.table, log.mark)
-        text = json.dumps({"mark": log.mark, "places": log.places, "records": log.others})
-        self._keep(_OTHERS, lambda path: path.write_text(text))
+        self.keep_table(EPOCHS, log.epochs.table)
+        self._keep(_OTHERS, json.dumps({"mark": self.mark, "places": log.places, "records": log.others}))
 
-    def table(self, name: str, mark: Mark | None) -> pa.Table | None:
-        """A table that is kept; none where it is not, or is not of that mark."""
-        with suppress(OSError, pa.ArrowException):
-            if mark is not None:
-                table = ipc.open_file(pa.memory_map(str(self._folder / f"{name}.arrow"))).read_all()
-                if table.schema.metadata[_MARK] == json.dumps(mark).encode():
-                    return table
+    def table(self, name: str) -> pa.Table | None:
+        """A table that is kept of the log as it is; none: there is none."""
+        return None if self.mark is None else self._table(name, self.mark)
+
+    def _opened(self, name: str) -> ipc.RecordBatchFileReader:
+        return ipc.open_file(pa.memory_map(str(self._folder / f"{name}.arrow")))
+
+    def _table(self, name: str, mark: Mark) -> pa.Table | None:
+        with suppress(OSError, LookupError, TypeError, pa.ArrowException):
+            file = self._opened(name)
+            return file.read_all() if file.schema.metadata[_MARK] == json.dumps(mark).encode() else None
         return None
 
-    def keep_table(self, name: str, table: pa.Table, mark: Mark) -> None:
-        """Keeps a table that is made of the log up to a mark, if it can be written."""
+    def keep_table(self, name: str, table: pa.Table) -> None:
+        """Keeps a table that is made of the log, if it can be written."""
         table = table.unify_dictionaries()
-        table = table.replace_schema_metadata({**(table.schema.metadata or {}), _MARK: json.dumps(mark)})
+        table = table.replace_schema_metadata({**(table.schema.metadata or {}), _MARK: json.dumps(self.mark)})
 
         def write(path: Path) -> None:
             with ipc.new_file(path, table.schema, options=_OPTIONS) as file:
@@ -190,12 +197,12 @@ class Companion:
 
         self._keep(f"{name}.arrow", write)
 
-    def _keep(self, name: str, write: Callable[[Path], object]) -> None:
+    def _keep(self, name: str, content: str | Callable[[Path], object]) -> None:
         """What cannot be written, as on a full disk or in another's run, is not kept."""
         with suppress(OSError, pa.ArrowException):
             self._folder.mkdir(exist_ok=True)
             with whole(self._folder / name) as part:
-                write(part)
+                part.write_text(content) if isinstance(content, str) else content(part)
 
 
 class _Summed:

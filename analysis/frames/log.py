@@ -77,6 +77,16 @@ class Epochs:
         return np.concatenate([np.empty(0, np.int32), *codes]), [*words, None]
 
 
+class Shelf(Protocol):
+    """Keeps tables that are made of a log, and gives them back as long as it is the same."""
+
+    def table(self, name: str) -> pa.Table | None:
+        """One that was kept."""
+
+    def keep_table(self, name: str, table: pa.Table) -> None:
+        """Keeps one, if it can."""
+
+
 @dataclass(eq=False)
 class Log(Sequence[Mapping[str, Any]]):
     """The records of a run. As a sequence it is those that are no epochs, in the order written."""
@@ -85,8 +95,8 @@ class Log(Sequence[Mapping[str, Any]]):
     places: Sequence[int]
     """Of the others."""
     epochs: Epochs
-    mark: Any = None
-    """Of which bytes of a file it is; none: of none, or of more than whole lines."""
+    shelf: Shelf | None = None
+    """Where what is made of it is kept; none: nowhere."""
     made: dict[str, Any] = field(default_factory=dict, repr=False)
     """What was made of it already, by name."""
 
@@ -156,14 +166,6 @@ class Parsed(NamedTuple):
     """The record on a last line without its newline, if it is whole."""
 
 
-class _Block(NamedTuple):
-    """Some whole lines of a file."""
-
-    text: bytes
-    before: int
-    """Lines before it."""
-
-
 class Readable(Protocol):
     """What bytes are read from."""
 
@@ -182,36 +184,37 @@ def parse(file: Readable, path: Path, before: int = 0) -> Parsed:
     Raises:
         UserError: a line is damaged.
     """
-    logs = [Log.of([])]
+    logs: list[Log] = []
     size, lines, torn = 0, before, b""
-    pending: deque[tuple[_Block, Future[Log | None]]] = deque()
+    pending: deque[tuple[bytes, Future[Log | None]]] = deque()
 
-    def take() -> None:
-        block, future = pending.popleft()
-        logs.append(future.result() or _one_by_one(block, path))
+    def take() -> int:
+        text, future = pending.popleft()
+        log = future.result()
+        logs.append((_one_by_one(text, path, lines) if log is None else log).later(lines))
+        return lines + text.count(b"\n") + 1
 
     with ThreadPoolExecutor(2) as pool:
         while chunk := file.read(_BLOCK):
             text, newline, torn = (torn + chunk).rpartition(b"\n")
             if newline:
-                block = _Block(text, lines)
-                size, lines = size + len(text) + 1, lines + text.count(b"\n") + 1
-                pending.append((block, pool.submit(_at_once, block, path)))
+                size += len(text) + 1
+                pending.append((text, pool.submit(_at_once, text, path)))
             if len(pending) > _AHEAD:
-                take()
+                lines = take()
         while pending:
-            take()
-    return Parsed(logs[0].followed_by(*logs[1:]), size, lines, whole_record(torn))
+            lines = take()
+    return Parsed(Log.of([]).followed_by(*logs), size, lines, whole_record(torn))
 
 
-def _one_by_one(block: _Block, path: Path) -> Log:
-    """Its records, each line parsed by itself: what is damaged is named, and what is unusual is read."""
-    return Log.of(parsed(path, block.text.split(b"\n"), block.before)).later(block.before)
+def _one_by_one(text: bytes, path: Path, before: int) -> Log:
+    """The records of whole lines, each parsed by itself: what is damaged is named, and what is unusual is read."""
+    return Log.of(parsed(path, text.split(b"\n"), before))
 
 
-def _at_once(block: _Block, path: Path) -> Log | None:
-    """The same with its epochs parsed together; none where that would perhaps not be the same."""
-    texts = block.text.split(b"\n")
+def _at_once(text: bytes, path: Path) -> Log | None:
+    """The same, the epochs parsed together; none where that would perhaps not be the same."""
+    texts = text.split(b"\n")
     is_epoch = [text.startswith(_EPOCH) for text in texts]
     places = [place for place, one in enumerate(is_epoch) if not one and texts[place].strip()]
     try:
@@ -221,8 +224,7 @@ def _at_once(block: _Block, path: Path) -> Log | None:
         return None
     if epochs is None or any(record["record"] == "epoch" for record in others):
         return None
-    epochs = epochs.append_column(PLACE, pa.array(np.flatnonzero(is_epoch), pa.int64()))
-    return Log(others, places, Epochs(epochs)).later(block.before)
+    return Log(others, places, Epochs(epochs.append_column(PLACE, pa.array(np.flatnonzero(is_epoch), pa.int64()))))
 
 
 def _together(texts: Sequence[bytes]) -> pa.Table | None:

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from pandas import DataFrame, Series
 
 from analysis.frames.arithmetic import in_words
-from analysis.frames.companion import COUNTED, EPOCHS, TRIALS, Companion, frame_of, opened, table_of
+from analysis.frames.companion import COUNTED, EPOCHS, TRIALS, frame_of, opened, table_of
 from analysis.frames.history import History, TrialHistory
 from analysis.frames.identity import identity_columns, measured_once, superseded
-from analysis.frames.log import TEXTS, Array, Epochs, Log, Records
+from analysis.frames.log import TEXTS, Array, Epochs, Log, Records, Shelf
 from trainers.record import METRICS, EpochRecord, read
 
 #: Whatever else is compared, trials that differ here were measured differently: on other images, by another attack.
@@ -74,8 +74,8 @@ def load_trials(directory: str | Path) -> DataFrame:
     with opened(directory) as companion:
         if companion is None:
             return trials_of(read(directory))
-        kept = companion.table(TRIALS, companion.unchanged())
-        return _anew(companion)[0] if kept is None else frame_of(kept)
+        kept = companion.table(TRIALS)
+        return _frames(companion.log())[0] if kept is None else frame_of(kept)
 
 
 def trials_of(records: Records) -> DataFrame:
@@ -100,23 +100,9 @@ def load_epochs(directory: str | Path) -> DataFrame:
     with opened(directory) as companion:
         if companion is None:
             return epochs_of(read(directory))
-        mark = companion.unchanged()
-        trials, counted, epochs = (companion.table(name, mark) for name in (TRIALS, COUNTED, EPOCHS))
-        if trials is None or counted is None or epochs is None:
-            return _epochs_frame(*_anew(companion))
-        rows, of_trial = (counted[name].to_numpy() for name in counted.column_names)
-        return _epochs_frame(frame_of(trials), Counted(Epochs(epochs), rows, of_trial, len(trials)))
-
-
-def _anew(companion: Companion) -> tuple[DataFrame, Counted]:
-    """What `_frames` makes of the log, which is kept for the next time."""
-    log = companion.log()
-    frame, counted = _frames(log)
-    if log.mark is not None:
-        companion.keep_table(TRIALS, table_of(frame), log.mark)
-        numbers = {"rows": counted.rows.astype(np.int32), "of_trial": counted.of_trial.astype(np.int32)}
-        companion.keep_table(COUNTED, pa.table(numbers), log.mark)
-    return frame, counted
+        epochs = companion.table(EPOCHS)
+        kept = None if epochs is None else _kept_frames(companion, Epochs(epochs))
+        return _epochs_frame(*(kept or _frames(companion.log())))
 
 
 def epochs_of(records: Records) -> DataFrame:
@@ -166,16 +152,36 @@ class Counted(NamedTuple):
 
 
 def _frames(log: Log) -> tuple[DataFrame, Counted]:
-    """The frame of trials, and the epochs that count."""
+    """The frame of trials and the epochs that count, which are made once, and kept where the log has a shelf."""
     if "frames" not in log.made:
-        history: History[TrialHistory] = History.of(log)
-        known = [one for one in history.trials.values() if one.attempts or one.end or one.id in history.wanted]
-        trials = sorted(measured_once(known), key=lambda trial: trial.number)
-        identity = identity_columns(trials)
-        instead, counted = superseded(trials, identity, history.wanted), _counted(history, log, trials)
-        log.made["frames"] = _trials_frame(trials, identity, instead, counted), counted
-    made: tuple[DataFrame, Counted] = log.made["frames"]
-    return made
+        kept = None if log.shelf is None else _kept_frames(log.shelf, log.epochs)
+        log.made["frames"] = kept or _made_frames(log)
+        if kept is None and log.shelf is not None:
+            _keep_frames(log.shelf, *log.made["frames"])
+    frames: tuple[DataFrame, Counted] = log.made["frames"]
+    return frames
+
+
+def _made_frames(log: Log) -> tuple[DataFrame, Counted]:
+    history: History[TrialHistory] = History.of(log)
+    known = [one for one in history.trials.values() if one.attempts or one.end or one.id in history.wanted]
+    trials = sorted(measured_once(known), key=lambda trial: trial.number)
+    identity = identity_columns(trials)
+    instead, counted = superseded(trials, identity, history.wanted), _counted(history, log, trials)
+    return _trials_frame(trials, identity, instead, counted), counted
+
+
+def _keep_frames(shelf: Shelf, frame: DataFrame, counted: Counted) -> None:
+    shelf.keep_table(TRIALS, table_of(frame))
+    shelf.keep_table(COUNTED, pa.table([counted.rows, counted.of_trial], names=["rows", "of_trial"]))
+
+
+def _kept_frames(shelf: Shelf, epochs: Epochs) -> tuple[DataFrame, Counted] | None:
+    trials, counted = shelf.table(TRIALS), shelf.table(COUNTED)
+    if trials is None or counted is None:
+        return None
+    rows, of_trial = (column.to_numpy() for column in counted.columns)
+    return frame_of(trials), Counted(epochs, rows, of_trial, len(trials))
 
 
 def _counted(history: History[TrialHistory], log: Log, trials: Sequence[TrialHistory]) -> Counted:

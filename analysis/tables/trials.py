@@ -41,6 +41,9 @@ SHOWN = ("best_val_robust", "last_val_robust", "last_test_robust", "last_test_cl
 #: Up to so many methods have a line each in the summary, and correlations; more are compared in a table.
 FEW_METHODS = 3
 
+#: Up to so many trials the summary has correlations.
+FEW_TRIALS = 1000
+
 _CORRELATIONS_ELSEWHERE = "correlations, by method: correlations.csv of `sweep figures`"
 
 
@@ -94,7 +97,7 @@ def summary(
     """What a launch prints at its end: outcomes, the best cell by validation, the ledger's lines, correlations.
 
     Beyond `FEW_METHODS` methods: their comparison in place of the best cells and of the correlations, which then
-    have a page of lines.
+    have a page of lines. Beyond `FEW_TRIALS` no correlations either: their bootstrap then takes minutes.
 
     Args:
         study: a run's, of `analysis.claims.study.load_study`.
@@ -114,8 +117,11 @@ def summary(
         results, effects = comparison(frame, **asked), slot_effects(frame, **asked)
         tables = methods_view(as_judged(results, claims), effects_as_judged(effects, claims))
         return Group(*map(Text, [outcome_line(frame), *lines, ""]), tables, Text(_CORRELATIONS_ELSEWHERE))
+    lines = [outcome_line(frame), *best_lines(frame, metric, mode), *lines]
+    if len(frame) > FEW_TRIALS:
+        return Group(*map(Text, [*lines, "", _CORRELATIONS_ELSEWHERE]))
     fits = correlations(frame, y)
-    lines = [outcome_line(frame), *best_lines(frame, metric, mode), *lines, *([""] if len(fits) else [])]
+    lines += [""] if len(fits) else []
     return Group(*map(Text, lines), *([correlation_table(fits)] if len(fits) else []))
 
 

@@ -120,7 +120,7 @@ def test_a_log_that_was_changed_just_now_is_compared_though_it_looks_the_same(ra
     load_trials(ratio_run.directory)
     path = ratio_run.directory / RECORDS_FILE
     with path.open("rb") as file:
-        assert companion.Companion(path, file).unchanged() is None
+        assert companion.Companion(path, file).mark is None
 
 
 @pytest.mark.parametrize("kept", [True, False])
