@@ -18,8 +18,8 @@ from analysis.claims.study import study_of
 from analysis.estimates.correlations import correlations
 from analysis.estimates.differences import differences
 from analysis.frames.cells import BUDGET, CONDITION, nothing_completed, one_budget, same_budget
-from analysis.frames.companion import read_log
 from analysis.frames.dynamics import dynamics_of
+from analysis.frames.log import read_log
 from analysis.frames.trials import epochs_of
 from analysis.paper import figures, sheets
 from analysis.paper.parts import published_data

@@ -25,7 +25,8 @@ from analysis.claims.ledger import Claim, ledger, methods_of
 from analysis.claims.questions import question
 from analysis.claims.study import Study, decided_by, study_of, trained_elsewhere, with_decay
 from analysis.frames.cells import best_trials, measured
-from analysis.frames.log import PLACE, Log
+from analysis.frames.columns import PLACE
+from analysis.frames.log import Log
 from analysis.frames.trials import trials_of
 from analysis.tables.claims import WIDTH, claims_text, sentence
 from sweep.config import SweepConfig
@@ -229,7 +230,7 @@ def _seed_after_seed(design: Design, directory: Path, console: Console, hours: f
     raise AssertionError("blocks have no end")
 
 
-def _planned(design: Design, directory: Path, seeds: tuple[int, ...]) -> tuple[Log, list[Plan]]:
+def _planned(design: Design, directory: Path, seeds: tuple[int, ...]) -> tuple[Sequence[Mapping[str, Any]], list[Plan]]:
     """The records, and the plans of a block's parts held against them."""
     records = earlier_records(directory)
     return records, [plan(part, records, code_version()) for part in design.parts(seeds, study_of(records))]

@@ -6,14 +6,14 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from analysis.frames.history import History, Lines, TrialHistory
-from analysis.frames.log import PLACE, Log
+from analysis.frames.history import History, TrialHistory
 from trainers.fields import number_text
 from trainers.record import METRICS, spent
+
+if TYPE_CHECKING:
+    from analysis.frames.columns import Epochs, Lines
 
 #: Every state of a trial, in the order shown: its outcome, or what the lack of one means.
 STATES = (
@@ -139,23 +139,21 @@ class Progress(History[TrialProgress]):
         for trial in self.trials.values():
             trial.started = False
 
-    def add_epochs(self, log: Log, lines: Lines) -> None:
+    def add_epochs(self, epochs: Epochs, lines: Lines) -> None:
         """Takes in all epochs of a log at once, after its other records."""
-        super().add_epochs(log, lines)
-        epochs, places, times = (log.epochs.numbers(name) for name in ("epoch", PLACE, "time"))
-        self.latest = max(self.latest, float(np.max(np.nan_to_num(times), initial=0.0)))
-        self.epochs_since_launch = int(np.sum(places[lines.rows] > self.launch_place))
-        seconds = np.bincount(lines.trials, log.epochs.spent()[lines.rows], len(self.trials)).tolist()
-        trained = np.bincount(lines.trials, minlength=len(self.trials)).tolist()
-        for trial, spent_in_all, count in zip(self.trials.values(), seconds, trained, strict=True):
-            trial.seconds, trial.trained = trial.seconds + spent_in_all, count
-        trials = list(self.trials.values())
-        newest = dict(zip(self.newest.trials.tolist(), self.newest.rows.tolist(), strict=True))
-        for number, last in zip(newest, log.epochs.rows(list(newest.values()), _LAST), strict=True):
+        super().add_epochs(epochs, lines)
+        trials, places, numbers = list(self.trials.values()), epochs.numbers("place"), epochs.numbers("epoch")
+        self.latest = max(self.latest, epochs.latest())
+        self.epochs_since_launch = int((places[lines.rows] > self.launch_place).sum())
+        seconds, trained = lines.sums(len(trials), epochs.spent()[lines.rows]), lines.sums(len(trials))
+        for trial, of_epochs, count in zip(trials, seconds, trained, strict=True):
+            trial.seconds, trial.trained = trial.seconds + of_epochs, count
+        newest = self.newest.last()
+        for number, last in zip(newest, epochs.rows(list(newest.values()), _LAST), strict=True):
             trials[number].last = {**last, "epoch": int(last["epoch"])}
-        for number, row in dict(zip(lines.trials.tolist(), lines.rows.tolist(), strict=True)).items():
+        for number, row in lines.last().items():
             if places[row] > trials[number].ended_place:
-                trials[number].epoch = int(epochs[row])
+                trials[number].epoch = int(numbers[row])
 
     def current(self) -> list[TrialProgress]:
         """The trials that the last launch wanted, as far as they are known."""

@@ -89,8 +89,8 @@ def _study(command: Any) -> Any:
 def results(directory: Path, epochs: bool, evaluations: bool, form: str | None, output: Path | None) -> None:
     """Show the trials' numbers, or write them as a file."""
     from analysis.frames import arithmetic, trials
-    from analysis.frames.companion import read_log
     from analysis.frames.evaluations import evaluations_of
+    from analysis.frames.log import read_log
     from analysis.tables import trials as tables
     from analysis.tables import trials as views
     from analysis.tables.evaluations import evaluations_table
@@ -175,7 +175,7 @@ def methods(
     from analysis.claims import study as claim_study
     from analysis.claims.ledger import ledger
     from analysis.estimates.methods import comparison, slot_effects, told_apart
-    from analysis.frames.companion import read_log
+    from analysis.frames.log import read_log
     from analysis.tables import methods as method_tables
     from analysis.tables.settings import preset_of_each
     from sweep.run.screen import print_whole
@@ -310,7 +310,7 @@ def summary(log: Log) -> RenderableType:
 
 def chosen_by_of(directory: Path) -> Mapping[str, Any]:
     """metric and mode of the run's last launch."""
-    from analysis.frames.companion import read_log
+    from analysis.frames.log import read_log
 
     return _chosen_by(read_log(directory))
 

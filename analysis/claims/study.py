@@ -13,7 +13,7 @@ from pandas import DataFrame
 
 from analysis.claims.blocks import BEGAN, EPOCH_SECONDS, OWN
 from analysis.claims.effects import matched_controls
-from analysis.frames.companion import read_log
+from analysis.frames.log import read_log
 from analysis.frames.trials import epochs_of, trials_of
 from trainers.errors import UserError
 

@@ -26,16 +26,14 @@ import pyarrow as pa
 from pandas import DataFrame, Series
 from pyarrow import ipc
 
-from analysis.frames.log import Epochs, Log, parse
+from analysis.frames import log
+from analysis.frames.columns import Epochs, parse
+from analysis.frames.log import Log
 from trainers import record
 from trainers.files import remove_parts, whole
-from trainers.record import RECORDS_FILE, read
 
 #: Where it lies in a run's directory.
 FOLDER = "cache"
-
-#: Bytes of a log that is worth its files: a shorter one is parsed in 0.1 s.
-SMALLEST = 1 << 23
 
 #: The columns are written anew once so large a share of the log has come after them; until then that is parsed.
 _SHARE = 1 / 8
@@ -76,26 +74,15 @@ def _code() -> str:
 
 
 @contextmanager
-def opened(directory: str | Path) -> Iterator[Companion | None]:
-    """The companion of a run's log; none where that is short, or cannot be read at all."""
-    path = Path(directory) / RECORDS_FILE
+def opened(path: Path) -> Iterator[Companion | None]:
+    """The companion of a log; none where that is short, or cannot be read at all."""
     try:
         file = path.open("rb")
     except OSError:
         yield None
         return
     with file:
-        yield Companion(path, file) if fstat(file.fileno()).st_size >= SMALLEST else None
-
-
-def read_log(directory: str | Path) -> Log:
-    """Every record of a run, as `trainers.record.read` reads it.
-
-    Raises:
-        UserError: the directory is not a run, its file cannot be read, or a line in the middle is damaged.
-    """
-    with opened(directory) as companion:
-        return Log.of(read(directory)) if companion is None else companion.log()
+        yield Companion(path, file) if fstat(file.fileno()).st_size >= log.LONG else None
 
 
 class Companion:
@@ -124,16 +111,16 @@ class Companion:
         self._file.seek(before.size)
         file = _Summed(self._file, before.crc)
         new = parse(file, self._path, before.lines)
-        log = new.log if kept is None else kept.followed_by(new.log)
+        every = new.log if kept is None else kept.followed_by(new.log)
         if file.size > new.size:  # a line without its end
             self.mark = None
-            return log if new.last is None else log.followed_by(Log.of([new.last]).later(new.lines))
-        log.shelf, self.mark = self, Mark(before.size + new.size, file.crc, new.lines, _code())
+            return every if new.last is None else every.followed_by(Log.of([new.last]).later(new.lines))
+        every.shelf, self.mark = self, Mark(before.size + new.size, file.crc, new.lines, _code())
         if new.size > _SHARE * before.size:
-            self._keep_log(log)
+            self._keep_log(every)
         if self._settled and self.mark.size == self._stat[1] and self.mark != self._unchanged():
             self._keep(_COMPARED, json.dumps({"stat": self._stat, "mark": self.mark}))
-        return log
+        return every
 
     def _unchanged(self) -> Mark | None:
         """The mark of the log, if it is the very file that was compared last."""
@@ -167,11 +154,11 @@ class Companion:
                 return Log(others["records"], others["places"], Epochs(epochs))
         return None
 
-    def _keep_log(self, log: Log) -> None:
+    def _keep_log(self, every: Log) -> None:
         if self._folder.exists():
             remove_parts(self._folder)  # of killed processes; one that writes there now goes without
-        self.keep_table(EPOCHS, log.epochs.table)
-        self._keep(_OTHERS, json.dumps({"mark": self.mark, "places": log.places, "records": log.others}))
+        self.keep_table(EPOCHS, every.epochs.table)
+        self._keep(_OTHERS, json.dumps({"mark": self.mark, "places": every.places, "records": every.others}))
 
     def table(self, name: str) -> pa.Table | None:
         """A table that is kept of the log as it is; none: there is none."""

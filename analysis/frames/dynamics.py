@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pandas import DataFrame
 
-from analysis.frames.companion import read_log
+from analysis.frames.log import read_log
 from analysis.frames.trials import trials_of
 from analysis.theory import deat, pac_bayes
 from analysis.theory.learning_dynamics import Regime, stationary_variance

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pandas import DataFrame
 
-from analysis.frames.companion import read_log
-from analysis.frames.log import Log, Records
+from analysis.frames.log import Log, Records, read_log
 from analysis.frames.trials import axes, trials_of
 
 #: From the weakest to the strongest, and what they are called; `trainers.ladder.survivors` runs them.

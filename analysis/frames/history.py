@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import islice
-from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar, cast
+from itertools import count, islice
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast
 
-import numpy as np
-from numpy.typing import NDArray
-
-from analysis.frames.log import PLACE, Array, Log, Records
+from analysis.frames.log import Log, Records
 from trainers.record import FINISHED, finished
+
+if TYPE_CHECKING:
+    from analysis.frames.columns import Epochs, Lines
 
 
 @dataclass
@@ -82,28 +82,6 @@ class TrialHistory:
         return str(self.end.get("reason", ""))
 
 
-class Lines(NamedTuple):
-    """The epochs' lines that belong to trials of the history."""
-
-    rows: NDArray[np.intp]
-    """Of `Log.epochs`, (lines,)."""
-    trials: NDArray[np.intp]
-    """Which of the history's trials each is of, (lines,)."""
-
-    def newest(self, epochs: Array) -> Lines:
-        """By trial and epoch, of lines of the same epoch the last.
-
-        Args:
-            epochs: of all rows of the log.
-        """
-        mine = epochs[self.rows]
-        order = np.lexsort((mine, self.trials))
-        rows, trials, mine = self.rows[order], self.trials[order], mine[order]
-        last = np.ones(len(rows), dtype=np.bool_)
-        last[:-1] = (trials[1:] != trials[:-1]) | (mine[1:] != mine[:-1])
-        return Lines(rows[last], trials[last])
-
-
 Trial = TypeVar("Trial", bound=TrialHistory)
 
 
@@ -116,16 +94,18 @@ class History(Generic[Trial]):
     trials: dict[str, Trial] = field(default_factory=dict)
     wanted: set[str] = field(default_factory=set)
     """Ids of those that the last launch wanted, as far as they are known: Optuna finds them on the way."""
-    newest: Lines = field(default_factory=lambda: Lines(*np.empty((2, 0), np.intp)), compare=False)
-    """The epochs of the log that it was made of."""
+    newest: Lines = field(init=False, compare=False, repr=False)
+    """The epochs' lines of the log that it was made of, by trial and epoch."""
 
     @classmethod
     def of(cls, records: Records) -> Self:
         """The history that a run's records tell."""
-        history, log = cls(), Log.of(records)
-        for place, record in zip(log.places, log.others, strict=True):
+        history = cls()
+        for place, record in zip(records.places if isinstance(records, Log) else count(), records, strict=False):
             history.add(record, place)
-        history.add_epochs(log, history.lines(log))
+        if isinstance(records, Log):
+            planned = [trial.planned for trial in history.trials.values()]
+            history.add_epochs(records.epochs, records.epochs.lines(list(history.trials), planned))
         return history
 
     def add(self, record: Mapping[str, Any], place: int = 0) -> None:
@@ -153,21 +133,16 @@ class History(Generic[Trial]):
         self.trials[name].swept.update(point)
         self.wanted.add(name)
 
-    def lines(self, log: Log) -> Lines:
-        """The epochs' lines that come after those of their trials."""
-        codes, ids = log.epochs.texts("trial_id")
-        order = {name: number for number, name in enumerate(self.trials)}
-        trials = np.array([order.get(str(name), -1) for name in ids], dtype=np.intp)[codes]
-        planned = np.array([*(trial.planned for trial in self.trials.values()), np.inf])
-        rows = np.flatnonzero(log.epochs.numbers(PLACE) > planned[trials])
-        return Lines(rows, trials[rows])
+    def add_epochs(self, epochs: Epochs, lines: Lines) -> None:
+        """Takes in all epochs of a log at once, after its other records.
 
-    def add_epochs(self, log: Log, lines: Lines) -> None:
-        """Takes in all epochs of a log at once."""
-        epochs, seconds = log.epochs.numbers("epoch"), log.epochs.numbers("seconds")
-        self.newest = newest = lines.newest(epochs)
-        pairs = zip(epochs[newest.rows].astype(int).tolist(), seconds[newest.rows].tolist(), strict=True)
-        counts = np.bincount(newest.trials, minlength=len(self.trials))
-        for trial, count in zip(self.trials.values(), counts.tolist(), strict=True):
-            trial.seen = dict(islice(pairs, count))
+        Args:
+            epochs: of the log.
+            lines: those that belong to its trials.
+        """
+        self.newest = newest = epochs.newest(lines)
+        numbers, seconds = (epochs.numbers(name)[newest.rows].tolist() for name in ("epoch", "seconds"))
+        pairs = zip(map(int, numbers), seconds, strict=True)
+        for trial, epochs_of_trial in zip(self.trials.values(), newest.sums(len(self.trials)), strict=True):
+            trial.seen = dict(islice(pairs, epochs_of_trial))
             trial.finished = finished(trial.end, trial.seen)

@@ -1,80 +1,24 @@
-"""records.jsonl as it is read: the epochs, nearly all of it, as columns; every other record as it stands."""
+"""The records of a run, read: a short log as a list, a long one with its epochs, nearly all of it, as columns.
+
+What reads a short log needs neither pandas nor pyarrow, which take longer to load than such a log to read.
+"""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, fields
-from itertools import compress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-from numpy.typing import NDArray
-from pyarrow import json
+from trainers.record import RECORDS_FILE, read
 
-from trainers.errors import UserError
-from trainers.record import REQUIRED, SPENT, EpochRecord, parsed, whole_record
+if TYPE_CHECKING:
+    import pyarrow as pa
 
-Records: TypeAlias = Iterable[Mapping[str, Any]]
-Array: TypeAlias = NDArray[np.float64]
+    from analysis.frames.columns import Epochs
 
-#: Columns of an epoch: its record's texts and numbers, and when it was written.
-TEXTS: tuple[str, ...] = tuple(entry.name for entry in fields(EpochRecord) if entry.type == "str")
-NUMBERS: tuple[str, ...] = (*(entry.name for entry in fields(EpochRecord) if entry.type != "str"), "time")
-
-#: Where a record stands among the lines of the log.
-PLACE = "place"
-
-_TEXT = pa.dictionary(pa.int32(), pa.string())
-_SCHEMA = pa.schema(
-    [*((name, _TEXT) for name in TEXTS), *((name, pa.float64()) for name in NUMBERS), (PLACE, pa.int64())]
-)
-
-_PARSED = pa.schema([*((name, pa.string()) for name in TEXTS), *((name, pa.float64()) for name in NUMBERS)])
-
-#: How `trainers.record.line` begins an epoch. Lines that begin otherwise are read one by one.
-_EPOCH = b'{"record":"epoch",'
-
-#: Bytes parsed at once: enough for two threads, few beside a frame.
-_BLOCK = 1 << 23
-
-#: Blocks that wait for a thread or are parsed: more of them would take memory.
-_AHEAD = 3
-
-
-@dataclass(frozen=True)
-class Epochs:
-    """The epochs' lines of a log in the order written, a row each."""
-
-    table: pa.Table
-    """`TEXTS`, `NUMBERS` and `PLACE`; null: not measured, or not in the line."""
-
-    def numbers(self, name: str) -> Array:
-        """A column of `NUMBERS` or `PLACE`, (rows,); NaN: null."""
-        values: Array = self.table[name].to_numpy()
-        return values
-
-    def rows(self, places: Sequence[int] | NDArray[np.intp], names: Sequence[str]) -> list[dict[str, Any]]:
-        """Some columns of some rows; None: null."""
-        table = self.table.select(names).take(pa.array(places, pa.int64()))
-        columns = (table[name].to_pylist() for name in names)
-        return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
-
-    def spent(self) -> Array:
-        """All that each line's epoch took, s, as `trainers.record.spent` adds it up: (rows,)."""
-        seconds: Array = np.sum([np.nan_to_num(self.numbers(part)) for part in SPENT], axis=0)
-        return seconds
-
-    def texts(self, name: str) -> tuple[NDArray[np.int32], list[str | None]]:
-        """A column of `TEXTS`: the number of each row's text, (rows,), and the texts."""
-        column = self.table[name].unify_dictionaries()
-        words = column.chunk(0).dictionary.to_pylist() if column.num_chunks else []
-        codes = [chunk.indices.fill_null(len(words)).to_numpy() for chunk in column.chunks]
-        return np.concatenate([np.empty(0, np.int32), *codes]), [*words, None]
+#: Bytes of a log that is long: a shorter one is parsed in a quarter of a second.
+LONG = 1 << 23
 
 
 class Shelf(Protocol):
@@ -103,6 +47,8 @@ class Log(Sequence[Mapping[str, Any]]):
     @classmethod
     def of(cls, records: Records) -> Log:
         """The log of records that are at hand."""
+        from analysis.frames.columns import Epochs
+
         if isinstance(records, Log):
             return records
         kinds: tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]] = ([], [])
@@ -111,7 +57,7 @@ class Log(Sequence[Mapping[str, Any]]):
             is_epoch = record["record"] == "epoch"
             kinds[is_epoch].append(record)
             places[is_epoch].append(place)
-        return cls(kinds[False], places[False], Epochs(_columns(kinds[True], places[True])))
+        return cls(kinds[False], places[False], Epochs.of(kinds[True], places[True]))
 
     def __getitem__(self, place: Any) -> Any:
         return self.others[place]
@@ -121,19 +67,13 @@ class Log(Sequence[Mapping[str, Any]]):
 
     def of_trial(self, trial_id: str) -> list[Mapping[str, Any]]:
         """The records of one trial in the order written, its epochs among them."""
-        codes, ids = self.epochs.texts("trial_id")
-        rows = np.flatnonzero(codes == (ids.index(trial_id) if trial_id in ids else -1))
         own = [(p, one) for p, one in zip(self.places, self.others, strict=True) if one.get("trial_id") == trial_id]
-        epochs = self.epochs.rows(rows, _SCHEMA.names)
-        own += [(one[PLACE], {"record": "epoch", **one}) for one in epochs]
+        own += self.epochs.of_trial(trial_id)
         return [one for _, one in sorted(own, key=lambda placed: placed[0])]
 
     def later(self, lines: int) -> Log:
         """The same records behind so many lines."""
-        table = self.epochs.table
-        places = pc.add(table[PLACE], lines)
-        table = table.set_column(table.schema.get_field_index(PLACE), PLACE, places)
-        return Log(self.others, [place + lines for place in self.places], Epochs(table))
+        return Log(self.others, [place + lines for place in self.places], self.epochs.later(lines))
 
     def followed_by(self, *logs: Log) -> Log:
         """The records of this and other logs, one after the other."""
@@ -141,106 +81,29 @@ class Log(Sequence[Mapping[str, Any]]):
         return Log(
             [record for log in every for record in log.others],
             [place for log in every for place in log.places],
-            Epochs(pa.concat_tables([log.epochs.table for log in every])),
+            self.epochs.followed_by(*(log.epochs for log in logs)),
         )
 
 
-def _columns(epochs: Sequence[Mapping[str, Any]], places: Sequence[int]) -> pa.Table:
-    """Epochs that were read one by one; a text that is not there is empty."""
-    columns = {name: pa.array([one.get(name, "") for one in epochs], pa.string()) for name in TEXTS}
-    for name in NUMBERS:
-        columns[name] = pa.array(np.array([one.get(name) for one in epochs], np.float64), from_pandas=True)
-    return pa.table({**columns, PLACE: pa.array(places, pa.int64())}).cast(_SCHEMA)
+Records: TypeAlias = Iterable[Mapping[str, Any]]
+"""A `Log`, or all records in the order written."""
 
 
-class Parsed(NamedTuple):
-    """What a file holds from some line on."""
-
-    log: Log
-    """Of its whole lines."""
-    size: int
-    """Bytes that they take."""
-    lines: int
-    """How many they are, with those before."""
-    last: Mapping[str, Any] | None
-    """The record on a last line without its newline, if it is whole."""
-
-
-class Readable(Protocol):
-    """What bytes are read from."""
-
-    def read(self, size: int, /) -> bytes:
-        """The next so many, or as many as there are."""
-
-
-def parse(file: Readable, path: Path, before: int = 0) -> Parsed:
-    """The records of a file from where it stands to its end; two threads parse a block at a time.
-
-    Args:
-        file: at the beginning of a line.
-        path: of it, as a damaged line is named.
-        before: how many lines stand before.
+def read_records(directory: str | Path) -> Sequence[Mapping[str, Any]]:
+    """Every record of a run, as `trainers.record.read` reads it; of a long log a `Log`.
 
     Raises:
-        UserError: a line is damaged.
+        UserError: the directory is not a run, its file cannot be read, or a line in the middle is damaged.
     """
-    logs: list[Log] = []
-    size, lines, torn = 0, before, b""
-    pending: deque[tuple[bytes, Future[Log | None]]] = deque()
+    path = Path(directory) / RECORDS_FILE
+    if not path.is_file() or path.stat().st_size < LONG:
+        return read(directory)
+    from analysis.frames.companion import opened
 
-    def take() -> int:
-        text, future = pending.popleft()
-        log = future.result()
-        logs.append((_one_by_one(text, path, lines) if log is None else log).later(lines))
-        return lines + text.count(b"\n") + 1
-
-    with ThreadPoolExecutor(2) as pool:
-        while chunk := file.read(_BLOCK):
-            text, newline, torn = (torn + chunk).rpartition(b"\n")
-            if newline:
-                size += len(text) + 1
-                pending.append((text, pool.submit(_at_once, text, path)))
-            if len(pending) > _AHEAD:
-                lines = take()
-        while pending:
-            lines = take()
-    return Parsed(Log.of([]).followed_by(*logs), size, lines, whole_record(torn))
+    with opened(path) as companion:
+        return read(directory) if companion is None else companion.log()
 
 
-def _one_by_one(text: bytes, path: Path, before: int) -> Log:
-    """The records of whole lines, each parsed by itself: what is damaged is named, and what is unusual is read."""
-    return Log.of(parsed(path, text.split(b"\n"), before))
-
-
-def _at_once(text: bytes, path: Path) -> Log | None:
-    """The same, the epochs parsed together; none where that would perhaps not be the same."""
-    texts = text.split(b"\n")
-    is_epoch = [text.startswith(_EPOCH) for text in texts]
-    places = [place for place, one in enumerate(is_epoch) if not one and texts[place].strip()]
-    try:
-        others = parsed(path, [texts[place] for place in places])
-        epochs = _together(list(compress(texts, is_epoch)))
-    except (UserError, pa.ArrowException):
-        return None
-    if epochs is None or any(record["record"] == "epoch" for record in others):
-        return None
-    return Log(others, places, Epochs(epochs.append_column(PLACE, pa.array(np.flatnonzero(is_epoch), pa.int64()))))
-
-
-def _together(texts: Sequence[bytes]) -> pa.Table | None:
-    """Columns of epochs' lines; none where `trainers.record.parsed` might refuse one, or read it in another way."""
-    if not texts:
-        return _SCHEMA.empty_table().drop_columns([PLACE])
-    text = b"\n".join(texts)
-    options = json.ParseOptions(explicit_schema=_PARSED, unexpected_field_behavior="ignore")
-    table = json.read_json(pa.BufferReader(text), json.ReadOptions(use_threads=False, block_size=1 << 20), options)
-    required = REQUIRED["epoch"] - {"record"}
-    nulls = [name for name in TEXTS if table[name].null_count]
-    if len(table) != len(texts) or not text.isascii() or any(table[name].null_count for name in required):
-        return None
-    if any(f'"{name}":null'.encode() in text for name in nulls):
-        return None
-    for name in TEXTS:
-        column = table[name].fill_null("").dictionary_encode()
-        table = table.set_column(table.schema.get_field_index(name), name, column)
-    return table
+def read_log(directory: str | Path) -> Log:
+    """The same, its epochs as columns whether it is long or not."""
+    return Log.of(read_records(directory))

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from pandas import DataFrame, Series
 
 from analysis.frames.arithmetic import in_words
+from analysis.frames.columns import TEXTS, Array, Epochs
 from analysis.frames.companion import COUNTED, EPOCHS, TRIALS, frame_of, opened, table_of
 from analysis.frames.history import History, TrialHistory
 from analysis.frames.identity import identity_columns, measured_once, superseded
-from analysis.frames.log import TEXTS, Array, Epochs, Log, Records, Shelf
-from trainers.record import METRICS, EpochRecord, read
+from analysis.frames.log import Log, Records, Shelf
+from trainers.record import METRICS, RECORDS_FILE, EpochRecord, read
 
 #: Whatever else is compared, trials that differ here were measured differently: on other images, by another attack.
 CONDITIONS = ("data.", "evaluation.")
@@ -71,7 +72,7 @@ def load_trials(directory: str | Path) -> DataFrame:
     Raises:
         UserError: the directory is not a run, or a line is damaged.
     """
-    with opened(directory) as companion:
+    with opened(Path(directory) / RECORDS_FILE) as companion:
         if companion is None:
             return trials_of(read(directory))
         kept = companion.table(TRIALS)
@@ -97,7 +98,7 @@ def load_epochs(directory: str | Path) -> DataFrame:
     Raises:
         UserError: the directory is not a run, or a line is damaged.
     """
-    with opened(directory) as companion:
+    with opened(Path(directory) / RECORDS_FILE) as companion:
         if companion is None:
             return epochs_of(read(directory))
         epochs = companion.table(EPOCHS)

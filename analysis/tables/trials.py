@@ -20,7 +20,7 @@ from analysis.estimates.correlations import METHODS, correlations
 from analysis.estimates.methods import comparison, slot_effects, without_cell
 from analysis.frames.arithmetic import in_words
 from analysis.frames.cells import GROUP, LEFT_OUT, Mode, best_cells, left_out_text, measured, several, varying
-from analysis.frames.companion import read_log
+from analysis.frames.log import read_log
 from analysis.frames.names import KEYS, UNITS, bounds, brief, scale, short
 from analysis.frames.trials import SUPERSEDED, axes, epochs_of
 from analysis.tables.claims import judged_lines

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.progress import Progress as Bar
 
-from analysis.frames.companion import read_log
 from analysis.frames.evaluations import PARAMETERS, Key, by_key, disjoint, evaluations_of, key
+from analysis.frames.log import read_log
 from analysis.tables.evaluations import attack_name, evaluations_table
 from analysis.tables.settings import with_settings
 from sweep.config import SweepConfig

@@ -11,8 +11,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any, Literal
 
-from analysis.frames.companion import read_log
-from analysis.frames.log import Log
+from analysis.frames.log import read_records
 from sweep.config import SweepConfig
 from sweep.plan.cost import Cost, Left
 from sweep.plan.preset_lines import preset_lines
@@ -135,9 +134,9 @@ def _axis(axis: Any) -> str:
     return f"{'uniform' if axis.uniform else 'loguniform'} {list(axis.uniform or axis.loguniform)}"
 
 
-def earlier_records(directory: Path) -> Log:
+def earlier_records(directory: Path) -> Sequence[Mapping[str, Any]]:
     """The records of an earlier launch; none where the directory has none."""
-    return read_log(directory) if (directory / RECORDS_FILE).exists() else Log.of([])
+    return read_records(directory) if (directory / RECORDS_FILE).exists() else []
 
 
 def plan(

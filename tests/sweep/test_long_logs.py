@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from analysis import figures
-from analysis.frames import companion
+from analysis.frames import companion, log
 from sweep.cli import main
 from trainers.record import RECORDS_FILE, EpochRecord, EvaluationRecord, OutcomeRecord, RecordFile
 
@@ -51,7 +51,7 @@ def run(tmp_path: Path) -> Path:
 @pytest.fixture
 def kept(run: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
     """Whether anything is kept beside the log."""
-    return lambda yes: monkeypatch.setattr(companion, "SMALLEST", 1 if yes else 1 << 40)
+    return lambda yes: monkeypatch.setattr(log, "LONG", 1 if yes else 1 << 40)
 
 
 def says(words: list[str]) -> tuple[int, str, str]:

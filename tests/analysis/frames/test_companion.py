@@ -15,8 +15,9 @@ import pytest
 from pandas import DataFrame
 from pandas.testing import assert_frame_equal
 
-from analysis.frames import companion, log
-from analysis.frames.companion import FOLDER, frame_of, read_log, table_of
+from analysis.frames import columns, companion, log
+from analysis.frames.companion import FOLDER, frame_of, table_of
+from analysis.frames.log import read_log
 from analysis.frames.trials import epochs_of, load_epochs, load_trials, trials_of
 from trainers.errors import UserError
 from trainers.record import RECORDS_FILE, read
@@ -27,8 +28,8 @@ Load = Callable[[Path], DataFrame]
 @pytest.fixture(autouse=True)
 def every_log_is_long(monkeypatch: pytest.MonkeyPatch) -> None:
     """And is read in several blocks."""
-    monkeypatch.setattr(companion, "SMALLEST", 1)
-    monkeypatch.setattr(log, "_BLOCK", 1 << 14)
+    monkeypatch.setattr(log, "LONG", 1)
+    monkeypatch.setattr(columns, "_BLOCK", 1 << 14)
 
 
 @pytest.fixture
@@ -153,7 +154,7 @@ def test_of_a_log_that_grew_only_what_is_new_is_parsed(
 
     def parse(file: Any, path: Path, before: int) -> Any:
         parsed.append((file._file.tell(), before))
-        return log.parse(file, path, before)
+        return columns.parse(file, path, before)
 
     monkeypatch.setattr(companion, "parse", parse)
     assert load_trials(ratio_run.directory)["trial_id"].iloc[-1] == "more"

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis.frames.log import NUMBERS, TEXTS, Log, parse
+from analysis.frames.columns import NUMBERS, TEXTS, parse
+from analysis.frames.log import Log
 from trainers.errors import UserError
 from trainers.record import RECORDS_FILE, EpochRecord, line, read
 
@@ -102,7 +103,7 @@ def test_an_unusual_line_is_read_as_by_itself(unusual: str, tmp_path: Path) -> N
 
 def test_what_is_usual_is_parsed_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / RECORDS_FILE).write_text("".join(USUAL))
-    monkeypatch.setattr("analysis.frames.log._one_by_one", None)
+    monkeypatch.setattr("analysis.frames.columns._one_by_one", None)
     assert isinstance(found := read_by(tmp_path), Log)
     assert found.epochs.numbers("val_robust").tolist() == [1 / 7, 2 / 7]
 
