@@ -19,9 +19,8 @@ import numpy as np
 from pandas import DataFrame, Series
 from rich.console import Console
 
-from analysis.claims import effects
 from analysis.claims.blocks import EPOCH_SECONDS, ROBUST, NotMeasured, Options, published_settings
-from analysis.claims.ledger import Claim, ledger, methods_of
+from analysis.claims.ledger import Claim, ledger
 from analysis.claims.questions import question
 from analysis.claims.study import Study, decided_by, study_of, trained_elsewhere, with_decay
 from analysis.frames.cells import best_trials, measured
@@ -106,10 +105,11 @@ class Design:
         asked = question(claim)
         if config.search.name != "grid":
             raise UserError(f"--decide {claim}: needs search.name: grid, whose cells are the same for every seed")
-        self.config, self.claim = config, claim
+        self.config, self.claim, self.asked = config, claim, asked
         self._points = fixed_points(config)
         self._cells = _cells(config.model_copy(update={"seeds": (0, 1)}))
-        rehearsal = [asked.measure(rows, Options()) for rows in _tasks(self._cells, claim)]
+        networks = [part for _, part in self._cells.groupby("model.name", sort=False)]
+        rehearsal = [asked.measure(rows, Options()) for part in networks for _, rows in asked.tasks(part)]
         reasons = [effect.reason for effect in rehearsal if isinstance(effect, NotMeasured)]
         if len(reasons) == len(rehearsal):
             raise UserError(f"--decide {claim}: {reasons[0]}; take a config such as {asked.config}")
@@ -121,19 +121,19 @@ class Design:
             without: seeds that are passed over.
         """
         own = self.config.seeds
-        fewest = len(own) if self.claim == "deat_own_best" else 1  # all of the config's seeds choose the best cells
+        fewest = len(own) if self.asked.confirms else 1  # all of the config's seeds choose the best cells
         for n in itertools.count(fewest):
             seeds = itertools.chain(own, itertools.count(max(own) + 1))
             yield tuple(itertools.islice((seed for seed in seeds if seed not in without), n))
 
     def passed_over(self, records: Sequence[Mapping[str, Any]]) -> frozenset[int]:
-        """Of `no_extra_time`, the seeds of which other launches trained something: not by turns, for all one knows."""
+        """Of a claim that goes by turns, the seeds of which other launches trained something, in whatever order."""
         elsewhere = trained_elsewhere(records, self.claim)
         of_trial = {record["trial_id"]: record["seed"] for record in records if record["record"] == "trial"}
         seeds = tuple(sorted({of_trial[trial] for trial in elsewhere if trial in of_trial}))
-        if self.claim != "no_extra_time" or not seeds:
+        if not self.asked.by_turns or not seeds:
             return frozenset()
-        part = self._pinned(_narrowed(self._cells, self.claim), seeds)
+        part = self._pinned(self.asked.cells(self._cells), seeds)
         trials = planned(part, fixed_points(part), fingerprints(part))
         return frozenset(trial.seed for trial in trials if trial.id in elsewhere)
 
@@ -144,12 +144,12 @@ class Design:
             seeds: see `blocks`.
             study: what is known so far; best cells are chosen in it, of the config's own seeds.
         """
-        cells = _narrowed(self._cells, self.claim)
-        if self.claim == "deat_own_best" and len(seeds) > len(self.config.seeds):
+        cells = self.asked.cells(self._cells)
+        if self.asked.confirms and len(seeds) > len(self.config.seeds):
             chosen = self._chosen(study)
             new = seeds[len(self.config.seeds) :]
             return [self._pinned(rows, new) for _, rows in chosen.groupby(["model.name", "method"], sort=False)]
-        if self.claim == "not_weight_decay":
+        if self.asked.pairs:
             return [self._pinned(rows, seeds) for _, rows in cells.groupby("optimizer.name", sort=False)]
         return [self._pinned(cells, seeds)]
 
@@ -260,7 +260,7 @@ def _look(design: Design, records: Sequence[Mapping[str, Any]], plans: Sequence[
     """The claim's lines in what the records hold of its trials."""
     wanted = frozenset(trial.id for one in plans for trial in one.search.known())
     config = design.config
-    choosers = frozenset(config.seeds) if design.claim == "deat_own_best" else None
+    choosers = frozenset(config.seeds) if design.asked.confirms else None
     study = Study(study_of(records).trials, {design.claim: wanted}, choosers=choosers)
     return ledger(study, metric=config.metric, mode=config.mode, only=design.claim)
 
@@ -288,27 +288,3 @@ def _cells(config: SweepConfig) -> DataFrame:
     results = dict(zip(names, made_up, strict=True))
     points = Series([trial.point for trial in trials], index=frame.index, dtype=object)
     return frame.assign(outcome="completed", point=points, **results)
-
-
-def _tasks(cells: DataFrame, claim: str) -> list[DataFrame]:
-    """The parts of a frame that the claim is asked of, one by one."""
-    by_method = question(claim).by_method
-    networks = [part for _, part in cells.groupby("model.name", sort=False)]
-    return [rows for part in networks for rows in ([r for _, r in methods_of(part)] if by_method else [part])]
-
-
-def _narrowed(cells: DataFrame, claim: str) -> DataFrame:
-    """The cells that enter the claim."""
-    if claim == "not_weight_decay":
-        pairs = effects.matched_controls(cells)
-        return cells.iloc[sorted({row for pair in pairs for side in pair for row in side})]
-    if claim == "k1_k2":
-        deat: DataFrame = cells[cells["optimizer.name"] == "deat"]
-        return deat
-    if question(claim).by_method:
-        ids = {name for rows in _tasks(cells, claim) for name in rows["trial_id"]}
-        return cells.loc[cells["trial_id"].isin(ids)]
-    cells = published_settings(cells)
-    if claim == "no_extra_time":  # which a learning rate does not change
-        cells = cells[cells["optimizer.lr"] == cells["optimizer.lr"].iloc[0]]
-    return cells

@@ -11,11 +11,13 @@ from typing import Any
 
 from pandas import DataFrame
 
-from analysis.claims.blocks import BEGAN, EPOCH_SECONDS, OWN
-from analysis.claims.effects import matched_controls
+from analysis.claims.blocks import BEGAN, EPOCH_SECONDS, OWN, rows_of
+from analysis.claims.questions import QUESTIONS, Question, question
 from analysis.frames.trials import epochs_of, trials_of
 from trainers.errors import UserError
 from trainers.record import read
+
+_CONFIRMED = frozenset(asked.name for asked in QUESTIONS if asked.confirms)
 
 
 @dataclass(frozen=True)
@@ -61,17 +63,13 @@ def chosen_by(study: Study, seeds: Collection[int]) -> Study:
 
 
 def study_of(records: Sequence[Mapping[str, Any]]) -> Study:
-    """`load` of records that are at hand."""
+    """`load_study` of records that are at hand."""
     trials, epochs = trials_of(records), epochs_of(records)
     seconds = epochs.groupby("trial_id")["seconds"].median()
     began = {record["trial_id"]: record.get("time") for record in records if record["record"] == "start"}
     added = {EPOCH_SECONDS: trials["trial_id"].map(seconds), BEGAN: trials["trial_id"].map(began)}
     trials = with_decay(trials.assign(**{name: column.astype(float) for name, column in added.items()}), records)
-    launched = _launched(records)
-    if "not_weight_decay" in launched:
-        launched["not_weight_decay"] |= _counterparts(trials, launched["not_weight_decay"])
-    if "no_extra_time" in launched:
-        launched["no_extra_time"] = _by_turns(trials, launched["no_extra_time"], records)
+    launched = {name: _counted(question(name), trials, ids, records) for name, ids in _launched(records).items()}
     return Study(trials, launched, choosers=_choosers(trials, records))
 
 
@@ -119,26 +117,26 @@ def _launched(records: Iterable[Mapping[str, Any]]) -> dict[str, frozenset[str]]
     return found
 
 
-def _counterparts(trials: DataFrame, wanted: frozenset[str]) -> frozenset[str]:
-    """What is matched with wanted trials, at their seeds: a part that was there already was not launched again."""
-    ids, found = trials["trial_id"].to_numpy(), set()
-    for deat, sgd in matched_controls(trials):
-        pair = set(ids[[*deat, *sgd]])
-        found |= pair if pair & wanted else set()
-    seeds = trials.loc[trials["trial_id"].isin(wanted), "seed"]
-    there = trials["trial_id"].isin(found) & trials["seed"].isin(seeds)
-    return frozenset(trials.loc[there, "trial_id"])
+def _counted(
+    asked: Question, trials: DataFrame, wanted: frozenset[str], records: Sequence[Mapping[str, Any]]
+) -> frozenset[str]:
+    """The ids that count of those that launches wanted to decide a claim.
 
-
-def _by_turns(trials: DataFrame, wanted: frozenset[str], records: Sequence[Mapping[str, Any]]) -> frozenset[str]:
-    """The wanted trials of the seeds that launches to decide the time trained alone."""
-    here = trials[trials["trial_id"].isin(wanted)]
-    others = here.loc[here["trial_id"].isin(trained_elsewhere(records, "no_extra_time")), "seed"]
-    return frozenset(here.loc[~here["seed"].isin(others), "trial_id"])
+    Where the sides are launched apart, what a wanted trial is matched with counts at its seed too: a part that was
+    there already was not launched again. Of what goes by turns, only the seeds that those launches trained alone.
+    """
+    here, ids = trials[trials["trial_id"].isin(wanted)], trials["trial_id"].to_numpy()
+    if asked.by_turns:
+        others = here.loc[here["trial_id"].isin(trained_elsewhere(records, asked.name)), "seed"]
+        return frozenset(here.loc[~here["seed"].isin(others), "trial_id"])
+    sides = [set(ids[rows_of([pair])]) for pair in (asked.pairs(trials) if asked.pairs else [])]
+    matched = set().union(*(pair for pair in sides if pair & wanted))
+    there = trials["trial_id"].isin(matched) & trials["seed"].isin(here["seed"])
+    return wanted | frozenset(trials.loc[there, "trial_id"])
 
 
 def _choosers(trials: DataFrame, records: Iterable[Mapping[str, Any]]) -> frozenset[int] | None:
-    """Seeds that launches to decide deat_own_best wanted with both optimizers at once, or else did not want at all.
+    """Seeds that launches to decide between best cells wanted with both optimizers at once, or else not at all.
 
     Such a launch runs all cells together while they choose, and then each method's best cell by itself.
     """
@@ -146,7 +144,7 @@ def _choosers(trials: DataFrame, records: Iterable[Mapping[str, Any]]) -> frozen
     launches = [
         known.loc[known.index.isin(record["wanted"])]
         for record in records
-        if record["record"] == "launch" and decided_by(str(record.get("command", ""))) == "deat_own_best"
+        if record["record"] == "launch" and decided_by(str(record.get("command", ""))) in _CONFIRMED
     ]
     if not launches:
         return None

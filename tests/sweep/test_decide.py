@@ -435,7 +435,7 @@ def test_each_network_runs_its_own_best_cell_and_no_other(tiny: Tiny) -> None:
 
 def test_the_narrowed_cells_of_the_controls_are_enough_to_measure_them(tiny: Tiny) -> None:
     design = Design(tiny(trial=TRIAL, space=CONTROLS), "not_weight_decay")
-    cells = module._narrowed(design._cells, "not_weight_decay")
+    cells = design.asked.cells(design._cells)
     effect = not_weight_decay(cells.drop(columns="point"), Options(sequential=True))
     assert isinstance(effect, Effect)
     assert (effect.evidence.n, len(effect.trials)) == (2, len(cells))
