@@ -28,9 +28,11 @@ from analysis.claims.blocks import (
 )
 from analysis.claims.evidence import of_range, of_regression, of_values
 from analysis.estimates.designs import Layout, degree_of
-from analysis.frames.cells import best_cells, candidate_cells, codes, enough_seeds, several
+from analysis.frames.cells import candidate_cells, codes, enough_seeds, several
+from analysis.frames.cells import own_best as each_at_its_best
 from analysis.frames.names import named, short
 from analysis.frames.trials import axes
+from analysis.theory.deat import normaliser
 
 Array = NDArray[np.float64]
 
@@ -103,20 +105,18 @@ def own_best(trials: DataFrame, options: Options) -> Effect | NotMeasured:
         return NotMeasured(lacking)
     trials = published_settings(trials)
     choosers = choosing_seeds(trials) if options.choosers is None else options.choosers
-    among = _in_cells(trials, candidate_cells(trials, options.metric, seeds=choosers))
-    chose = set(Block.of(among[among["seed"].isin(choosers)], options.metric).table.columns)
+    candidates = np.isin(codes(trials, axes(trials)), candidate_cells(trials, options.metric, seeds=choosers).index)
+    chose = set(Block.of(trials[candidates & trials["seed"].isin(choosers)], options.metric).table.columns)
     if not chose:
         return NotMeasured(f"{options.metric} was not measured: nothing but the test set could choose")
-    candidates = _in_cells(trials, best_cells(trials, options.metric, mode=options.mode, seeds=choosers))
-    confirming = candidates[~candidates["seed"].isin(chose | choosers)]
-    block = Block.of(confirming, options.y, most_cells=True, pairs=_family_pairs)
+    best = each_at_its_best(trials, options.metric, mode=options.mode, choosers=choosers)
+    block = Block.of(best.compared, options.y, most_cells=True, pairs=_family_pairs)
     note = f"cells chosen with other seeds ({len(chose)}), which are not counted"
     untested = "" if options.sequential or block.table.shape[1] > 1 else _ONE_CONFIRMS
     if not block.pairs:
         if options.deciding:
             return NotMeasured("the seeds so far chose the cells; those to confirm them are still to run")
-        chosen = candidates[candidates["seed"].isin(chose)]
-        block = Block.of(chosen, options.y, most_cells=True, pairs=_family_pairs)
+        block = Block.of(best.chose[best.chose["seed"].isin(chose)], options.y, most_cells=True, pairs=_family_pairs)
         untested = ""
         if trials.assign(cell=codes(trials, axes(trials))).groupby("method")["cell"].nunique().max() > 1:
             note, untested = "chosen and compared with the same seeds", _SELF_CHOSEN
@@ -228,7 +228,7 @@ def matched_controls(cells: DataFrame) -> list[Pair]:
     """
     lr, decay = cells["optimizer.lr"].to_numpy(dtype=np.float64), _own(cells, "optimizer.weight_decay")
     k1 = _own(cells, "optimizer.k1", published=1.0)
-    factor = np.sqrt((1 + k1) ** 2 + k1**2)
+    factor = normaliser(k1)
     deat, plain = _like_sgd(cells), _without_momentum(cells)
     others = codes(cells, [axis for axis in axes(cells) if not axis.startswith("optimizer.")])
     pairs = []
@@ -242,10 +242,10 @@ def matched_controls(cells: DataFrame) -> list[Pair]:
 
 def _own(cells: DataFrame, key: str, published: float = np.nan) -> Array:
     """Each row's setting, of its config, of an axis, or as published where neither has it."""
-    found = Series(np.nan, index=cells.index)
+    values = Series(np.nan, index=cells.index)
     for name in (OWN[key], key):
-        found = found.fillna(cells[name].astype(np.float64)) if name in cells else found
-    return np.asarray(found.fillna(published), dtype=np.float64)
+        values = values.fillna(cells[name].astype(np.float64)) if name in cells else values
+    return np.asarray(values.fillna(published), dtype=np.float64)
 
 
 def _without_momentum(cells: DataFrame) -> NDArray[np.bool_]:
@@ -258,13 +258,13 @@ def _other_differences(cells: DataFrame) -> str:
     """What else the two sides of a comparison differ in, of what both have."""
     deat = (cells["optimizer.name"] == "deat").to_numpy(dtype=np.bool_)
     compared = ("optimizer.name", "optimizer.lr", "optimizer.momentum", "batch_size")
-    found = []
+    differing = []
     for axis in (name for name in axes(cells) if name not in compared):
         sides = [sorted(set(map(short, cells.loc[side, axis].dropna()))) for side in (deat, ~deat)]
         if all(sides) and sides[0] != sides[1]:
-            found.append(f"{axis} ({' and '.join(sides[0])} for DEAT, {' and '.join(sides[1])} for SGD)")
-    found += [f"momentum ({used} for SGD, none for DEAT)"] if (used := _momenta(cells)) else []
-    return f"the sides differ also in {', '.join(found)}" if found else ""
+            differing.append(f"{axis} ({' and '.join(sides[0])} for DEAT, {' and '.join(sides[1])} for SGD)")
+    differing += [f"momentum ({used} for SGD, none for DEAT)"] if (used := _momenta(cells)) else []
+    return f"the sides differ also in {', '.join(differing)}" if differing else ""
 
 
 def _momenta(trials: DataFrame) -> str:
@@ -315,8 +315,8 @@ def _agreeing(cells: DataFrame, keys: NDArray[np.str_]) -> list[Pair]:
         keys: (n,).
     """
     sides = [np.asarray(cells["optimizer.name"] == name) for name in ("deat", "sgd")]
-    found = [[list(map(int, np.flatnonzero(side & (keys == key)))) for side in sides] for key in dict.fromkeys(keys)]
-    return [(deat, sgd) for deat, sgd in found if deat and sgd]
+    pairs = [[list(map(int, np.flatnonzero(side & (keys == key)))) for side in sides] for key in dict.fromkeys(keys)]
+    return [(deat, sgd) for deat, sgd in pairs if deat and sgd]
 
 
 def _paired(block: Block, how: str, options: Options, note: str = "") -> Effect | NotMeasured:
@@ -377,11 +377,6 @@ def _not_yet_the_ratio(trials: DataFrame) -> str:
         return "" if apart else "the learning rate and the batch size vary only together: it may be either"
     varied = "optimizer.lr" if fixed == ["batch_size"] else "batch_size"
     return f"at one {_word(fixed[0])[4:]} this is {_word(varied)}, not yet the ratio"
-
-
-def _in_cells(trials: DataFrame, cells: DataFrame) -> DataFrame:
-    """The trials of these rows of `analysis.frames.cells.candidate_cells` or `best_cells`."""
-    return trials[np.isin(codes(trials, axes(trials)), cells.index)]
 
 
 def _law(options: Options) -> str:

@@ -236,7 +236,8 @@ def _otherwise(rows: DataFrame) -> Iterator[str]:
 
 def _correlation(row: Any) -> list[str]:
     printed = [f"{row['printed']:.3f}", f"{row['difference']:+.3f}"] if pd.notna(row["printed"]) else ["", ""]
-    return [interval_text(row["estimate"], row["low"], row["high"], 3), _p(row["p_value"]), *printed]
+    interval = bounds(row["low"], row["high"], 3)
+    return [f"{row['estimate']:.3f} {interval}", _p(row["p_value"]), *printed]
 
 
 def _at_best(row: Any, name: str) -> tuple[str, str]:
@@ -289,7 +290,7 @@ def _paired(data: Data) -> frozenset[str]:
 
 
 def _best(data: Data) -> Series[str]:
-    return joined([measured(side, data.metric) for _, best in at_own_best(data) for side in best])["trial_id"]
+    return joined([measured(best, data.metric) for _, best in at_own_best(data)])["trial_id"]
 
 
 TABLES: tuple[Plan, ...] = (

@@ -15,12 +15,13 @@ import pandas as pd
 from pandas import DataFrame
 
 from analysis.estimates.correlations import METHODS, Method, correlation
-from analysis.estimates.differences import compared, paired_difference
-from analysis.estimates.ranges import clipped, possible_difference
+from analysis.estimates.differences import paired_difference
+from analysis.estimates.seed_table import SeedTable
 from analysis.estimates.shift import shift
 from analysis.frames import published
-from analysis.frames.cells import Mode, best_cells, measured, several
-from analysis.paper.parts import COLUMNS, PUBLISHED_FROM, Part, joined, parts
+from analysis.frames.cells import Mode, measured, several
+from analysis.frames.cells import own_best as each_at_its_best
+from analysis.paper.parts import COLUMNS, CONTROL, PUBLISHED_FROM, TREATMENT, Part, joined, parts
 from analysis.plots.plan import PUBLISHED, Data
 
 #: What figures and tables of the paper need.
@@ -144,28 +145,26 @@ def own_best(data: Data) -> DataFrame:
     return _of(data, [part.named(_at_best(part, best, data)) for part, best in at_own_best(data)])
 
 
-def at_own_best(data: Data) -> Iterator[tuple[Part, list[DataFrame]]]:
-    """Each part with the trials of PGD-AT's best cell and of DEAT's, where both can be chosen."""
+def at_own_best(data: Data) -> Iterator[tuple[Part, DataFrame]]:
+    """Each part with the completed trials of PGD-AT's best cell and of DEAT's, where both can be chosen."""
     for part in parts(data):
         chooser, mode = _chooser(part, data)
-        sides = [part.trials[part.trials["method"] == name] for name in COLUMNS]
-        best = [side[side["optimizer.lr"].isin(best_cells(side, chooser, mode=mode)["optimizer.lr"])] for side in sides]
-        best = [side[side["outcome"] == "completed"] for side in best]
-        if all(len(side) for side in best):
+        best = each_at_its_best(part.trials, chooser, mode=mode).trials
+        best = best[best["outcome"] == "completed"]
+        if set(COLUMNS) <= set(best["method"]):
             yield part, best
 
 
-def _at_best(part: Part, best: Sequence[DataFrame], data: Data) -> DataFrame:
-    control, treated = (measured(s, data.metric).set_index("seed")[data.metric].astype(np.float64) for s in best)
-    gain = compared(treated, control, _CONFIDENCE)
-    low, high = clipped(gain["low"], gain["high"], possible_difference(data.metric))
+def _at_best(part: Part, best: DataFrame, data: Data) -> DataFrame:
     row: dict[str, Any] = {"chosen_by": _chooser(part, data)[0]}
-    for (method, name), side, value in zip(COLUMNS.items(), best, (control, treated), strict=True):
+    for method, name in COLUMNS.items():
         tried = part.trials.loc[part.trials["method"] == method, "optimizer.lr"]
-        lr = float(side["optimizer.lr"].iloc[0])
+        side = best[best["method"] == method]
+        lr, values = float(side["optimizer.lr"].iloc[0]), measured(side, data.metric)[data.metric]
         edge = several(tried) and lr in (tried.min(), tried.max())
-        row |= {f"{name}_lr": lr, f"{name}_edge": edge, name: value.mean(), f"{name}_n": len(value)}
-    return DataFrame([row | {"difference": gain["difference"], "low": low, "high": high}])
+        row |= {f"{name}_lr": lr, f"{name}_edge": edge, name: values.mean(), f"{name}_n": len(values)}
+    gain = SeedTable.of(best, data.metric, CONTROL).difference(TREATMENT, CONTROL, _CONFIDENCE)["own"]
+    return DataFrame([row | dict(zip(("difference", "low", "high"), gain, strict=True))])
 
 
 def _chooser(part: Part, data: Data) -> tuple[str, Mode]:

@@ -42,7 +42,7 @@ def accuracy_by_epoch(data: Data) -> DataFrame:
         model.name, method, the axes of the cell, split (train or test), epoch, mean, low and
         high (least and most over seeds), n (seeds); empty if no cell can be chosen.
     """
-    rows = data.epochs[data.epochs["trial_id"].isin(data.best()["trial_id"])]
+    rows = data.epochs[data.epochs["trial_id"].isin(data.own_best().trials["trial_id"])]
     keys = [*GROUP, *(axis for axis in axes_of(data.trials) if axis not in GROUP)]
     return by_epoch(rows, keys, [("train", "robust"), ("test", "robust")]).drop(columns="accuracy")
 
@@ -82,7 +82,7 @@ def band(rows: DataFrame) -> str:
 
 
 def _trials(data: Data) -> list[str]:
-    best = data.best()["trial_id"]
+    best = data.own_best().trials["trial_id"]
     return list(best[best.isin(data.epochs["trial_id"])])
 
 

@@ -72,12 +72,12 @@ def ratio_lines(trials: DataFrame, metric: str, claims: Sequence[Claim] = (), co
         there is none.
     """
     names = tuple(_COEFFICIENTS)
-    found = correlations(trials, metric, predictors=["lr_batch_ratio"], methods=names, confidence=confidence)
+    fits = correlations(trials, metric, predictors=["lr_batch_ratio"], methods=names, confidence=confidence)
     said = {(claim.network, claim.of): answer(claim, reason=False) for claim in claims if claim.name == "ratio"}
     parts = []
     for (model, method), group in measured(trials, metric).groupby(list(GROUP)):
         if several(group["lr_batch_ratio"]):
-            own = found[(found["model.name"] == model) & (found["method"] == method)]
+            own = fits[(fits["model.name"] == model) & (fits["method"] == method)]
             known = {
                 f"{row['coefficient']}{end}": row[column]
                 for row in own.to_dict("records")

@@ -50,7 +50,7 @@ def chosen(data: Data) -> DataFrame:
     """The dynamics of the trials in each network's and method's best cell."""
     if data.dynamics.empty:
         return data.dynamics
-    return data.dynamics[data.dynamics["trial_id"].isin(data.best()["trial_id"])]
+    return data.dynamics[data.dynamics["trial_id"].isin(data.own_best().trials["trial_id"])]
 
 
 def around_decay(dynamics: DataFrame, epochs: DataFrame) -> DataFrame:

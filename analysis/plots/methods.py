@@ -98,8 +98,7 @@ def _where(row: Series[Any]) -> str:
 
 def _compared(data: Data) -> Series[Any]:
     """The trials that other seeds' choice is compared by."""
-    best = data.best(data.chose)
-    return measured(best[~best["seed"].isin(data.chose)], ROBUST)["trial_id"]
+    return measured(data.own_best(data.chose).compared, ROBUST)["trial_id"]
 
 
 PLAN = Plan(

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from pandas import DataFrame, concat
 
 from analysis.claims.ledger import Claim
-from analysis.frames.cells import GROUP, Mode, best_trials, measured, one_budget
+from analysis.frames.cells import GROUP, Mode, OwnBest, measured, one_budget, own_best
 
 #: The two studies that a figure of the paper may show.
 OWN, PUBLISHED = "own", "published"
@@ -46,10 +46,10 @@ class Data(NamedTuple):
     beside: Data | None = None
     """Another study, shown beside this one in the figures and tables of the paper."""
 
-    def best(self, seeds: Iterable[int] = ()) -> DataFrame:
-        """The trials in each network's and method's best cell by validation; none of `seeds`: all choose."""
+    def own_best(self, choosers: frozenset[int] = frozenset()) -> OwnBest:
+        """Each network's and method's best cell by validation; none named: all seeds choose."""
         metric, mode = self.chosen_by
-        return best_trials(self.trials, f"last_{metric}", mode=mode, seeds=frozenset(seeds) or None)
+        return own_best(self.trials, f"last_{metric}", mode=mode, choosers=choosers)
 
 
 Frames = DataFrame | dict[str, DataFrame]

@@ -187,7 +187,7 @@ def _lacking(answers: RatioAnswers) -> Iterator[tuple[str, str]]:
 def tables(answers: RatioAnswers) -> dict[str, Rows]:
     """Header to text, one mapping a row; accuracies in percent. A table without rows is empty."""
     rows = {"models": _models, "tests": _tests, "partial": _partial, "surface": _surface, "variance": _variance}
-    return {name: list(of(answers)) for name, of in rows.items()}
+    return {name: list(table(answers)) for name, table in rows.items()}
 
 
 def _with_rows(answers: RatioAnswers) -> list[tuple[str, Rows]]:
@@ -259,8 +259,8 @@ def _variance(answers: RatioAnswers) -> Iterator[dict[str, str]]:
             yield {
                 "of": f"{one.model}, {one.method}",
                 "axis": share.axis,
-                "alone": interval_text(*share.first),
-                "with interactions": interval_text(*share.total),
+                "alone": interval_text(*share.first) or "nan [n/a]",
+                "with interactions": interval_text(*share.total) or "nan [n/a]",
                 "noise": short(one.noise_share, 2),
                 "held-out R2": f"{one.held_out_r2:.2f}",
                 "points": str(one.n_points),
