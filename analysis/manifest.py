@@ -18,7 +18,7 @@ from trainers.record import RECORDS_FILE
 MANIFEST_FILE = "manifest.json"
 
 #: Packages on which a number may depend, or a picture.
-PACKAGES = ("matplotlib", "numpy", "pandas", "scikit-learn", "scipy")
+PACKAGES = ("matplotlib", "numpy", "pandas", "scikit-learn", "scipy", "statsmodels")
 
 SAME = "same"
 

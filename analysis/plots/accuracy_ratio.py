@@ -91,9 +91,10 @@ def ratio_lines(trials: DataFrame, metric: str, claims: Sequence[Claim] = (), co
 
 def _line(group: DataFrame, metric: str, confidence: float) -> DataFrame:
     x = np.log10(group["lr_batch_ratio"].to_numpy(dtype=np.float64))
-    fitted = line(x, group[metric].to_numpy(dtype=np.float64), np.linspace(x.min(), x.max(), _LINE_POINTS), confidence)
-    low, high = (end.clip(*possible(metric)) for end in (fitted.low, fitted.high))
-    return DataFrame({"lr_batch_ratio": 10**fitted.at, "fit": fitted.fit, "low": low, "high": high})
+    at = np.linspace(x.min(), x.max(), _LINE_POINTS)
+    fit, *band = line(x, group[metric].to_numpy(dtype=np.float64), at, confidence)
+    low, high = (ends.clip(*possible(metric)) for ends in band)
+    return DataFrame({"lr_batch_ratio": 10**at, "fit": fit, "low": low, "high": high})
 
 
 def accuracy_ratio(rows: DataFrame, lines: DataFrame, metric: str) -> Figure:

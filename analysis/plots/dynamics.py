@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from pandas import DataFrame, Series
 
-from analysis.estimates.intervals import interval
+from analysis.estimates.intervals import t_test
 from analysis.frames.dynamics import gaussianity, lines
 from analysis.frames.names import of_spread, short
 from analysis.plots.plan import Data, Plan
@@ -151,9 +151,10 @@ def kurtosis_by_batch(dynamics: DataFrame) -> DataFrame:
         return DataFrame()
     rows = []
     for (model, kind, size), group in long.groupby(["model.name", "kind", "batch_size"]):
-        mean, low, high, n = interval(group.groupby("trial_id")["kurtosis"].mean())
+        values = group.groupby("trial_id")["kurtosis"].mean().dropna().to_numpy(dtype=np.float64)
+        mean, low, high, _ = t_test(values, 0.95)
         estimates, batches = int(group["kurtosis"].notna().sum()), int(group["batches"].iloc[0])
-        rows.append((model, kind, size, mean, low, high, n, estimates, batches, group["share"].max()))
+        rows.append((model, kind, size, mean, low, high, len(values), estimates, batches, group["share"].max()))
     columns = ["model.name", "kind", "batch_size", "mean", "low", "high", "n", "estimates", "batches", "share"]
     return DataFrame(rows, columns=columns)
 

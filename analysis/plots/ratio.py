@@ -15,7 +15,7 @@ from pandas import DataFrame
 from analysis.estimates.designs import LR
 from analysis.estimates.smooth_surface import SmoothSurface, smooth_surfaces
 from analysis.estimates.sobol_indices import Decomposition, decompositions
-from analysis.frames.names import bounds, brief, label, of_spread, scale, setting_text
+from analysis.frames.names import brief, label, of_spread, scale, setting_text
 from analysis.plots.plan import Data, Plan
 from analysis.plots.style import legend, outer_labels
 from trainers.fields import plural
@@ -39,8 +39,8 @@ def surface_frames(data: Data) -> dict[str, DataFrame]:
 
     Returns:
         ratio_surface: of, model.name, method, optimizer.lr, batch, mean, se (in the metric's own unit; NaN outside the
-        cells' hull), angle, angle_low, angle_high (degrees), noise, n_cells, n_trials. ratio_surface_cells: of,
-        optimizer.lr, batch, value, n. Both empty where no surface can be told, or more than `MOST_SURFACES`.
+        cells' hull), noise, n_cells, n_trials. ratio_surface_cells: of, optimizer.lr, batch, value, n. Both empty where
+        no surface can be told, or more than `MOST_SURFACES`.
     """
     known = [surface for surface in smooth_surfaces(data.trials, data.metric) if not surface.reason]
     if not 0 < len(known) <= MOST_SURFACES:
@@ -55,11 +55,10 @@ def _grid(surface: SmoothSurface) -> DataFrame:
     def rounded(number: float) -> float:
         return float(f"{number:.{_DIGITS}g}")
 
-    numbers = zip(("angle", "angle_low", "angle_high", "noise"), (*surface.angle, surface.noise), strict=True)
     return surface.grid.assign(
         **{name: surface.grid[name].map(rounded) for name in ("mean", "se")},
         **{"of": setting_text(surface), "model.name": surface.model, "method": surface.method},
-        **{name: rounded(number) for name, number in numbers},
+        noise=rounded(surface.noise),
         n_cells=surface.n_cells,
         n_trials=surface.n_trials,
     )
@@ -79,10 +78,7 @@ def surface(grid: DataFrame, cells: DataFrame, metric: str) -> Figure:
     panels = figure.subplots(len(names), 2, squeeze=False, sharex=True, sharey=True)
     for (mean, error), name in zip(panels, names, strict=True):
         part, dots = grid[grid["of"] == name], cells[cells["of"] == name]
-        first = part.iloc[0]
-        interval = f"{first['angle']:.0f}° {bounds(first['angle_low'], first['angle_high'], 0)}"
-        angle = f"angle {interval if np.isfinite(first['angle']) else 'not told'}"
-        mean.set_title(f"{name} (n = {plural(first['n_trials'], 'trial')})\n{angle}", fontsize=9)
+        mean.set_title(f"{name}\nn = {plural(part['n_trials'].iloc[0], 'trial')}", fontsize=9)
         error.set_title(f"{name}\nstandard error", fontsize=9)
         _levels(figure, mean, part, "mean", scale(metric), label(metric), lines=True)
         _levels(figure, error, part, "se", scale(metric), "standard error (points)", lines=False)
@@ -96,8 +92,7 @@ def surface(grid: DataFrame, cells: DataFrame, metric: str) -> Figure:
         Line2D([], [], color="white", lw=1.2, ls="--", label="equal learning rate / batch size"),
         Line2D([], [], color="black", marker="o", mfc="white", ls="none", markersize=4, label="trials"),
     ]
-    note = "angle: from rising learning rate / batch size to the surface's gradient; 0°: the ratio alone; 95 % interval"
-    frame = legend(figure, handles, note, columns=3)
+    frame = legend(figure, handles, "", columns=3)
     frame.set_frame_on(True)
     frame.get_frame().set_facecolor("0.8")
     return figure

@@ -55,9 +55,7 @@ _TITLES = {
     ),
     "surface": (
         "smooth surface",
-        "Gaussian process over log2 lr and log2 batch size; angle from rising lr / batch size to the surface's "
-        "gradient, median over the design: 0 the ratio alone, 45 lr alone, -45 the batch size alone; 95 % of the "
-        "posterior, its hyperparameters' included; n/a: most directions are open",
+        "Gaussian process over log2 lr and log2 batch size; `sweep figures` draws it",
     ),
     "variance": (
         "share of the variance over the design",
@@ -244,7 +242,6 @@ def _surface(answers: RatioAnswers) -> Iterator[dict[str, str]]:
         if not one.reason:
             yield {
                 "of": setting_text(one),
-                "angle (degrees)": interval_text(*one.angle, digits=0) or "n/a",
                 "bends over lr (octaves)": f"{one.lengths[0]:.1f}",
                 "bends over batch (octaves)": f"{one.lengths[1]:.1f}",
                 "noise of a trial": f"{scale(answers.y) * one.noise:.2f}",
