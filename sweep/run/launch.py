@@ -132,8 +132,8 @@ def check_left_to_ray(config: SweepConfig) -> None:
 
 
 def _in_this_process(launch: _Launch, address: str | None) -> int:
-    journal, config = launch.journal, launch.config
-    check_this_machine(config)
+    journal, resources = launch.journal, launch.config.resources
+    check_this_machine(launch.config)
 
     def send(message: Message) -> None:
         with launch.interrupts.held():
@@ -141,8 +141,9 @@ def _in_this_process(launch: _Launch, address: str | None) -> int:
 
     def trials() -> None:
         while (trial := journal.next()) is not None:
-            values, threads = trial_values(trial.config, config.resources)
-            if not run_trial(values, journal.directory, threads, send, config.resources.gpu):
+            values = trial_values(trial.config, resources)
+            where = journal.directory, resources.threads
+            if not run_trial(trial.id, values, *where, send, share=resources.gpu):
                 say(launch._console, f"trial {trial.id}: {LOST}")
                 return
 

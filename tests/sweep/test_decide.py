@@ -257,7 +257,7 @@ def test_one_ray_is_started_for_all_launches_and_is_gone_at_the_end(
     def run_trials(journal: Journal, resources: ResourcesConfig, at_once: int, each_step: Any) -> None:
         events.append("launch")
         while (trial := journal.next()) is not None:
-            run_trial(trial_values(trial.config, resources)[0], journal.directory, 1, journal.take)
+            run_trial(trial.id, trial_values(trial.config, resources), journal.directory, 1, journal.take)
 
     monkeypatch.setattr(cluster, "connected", connected)
     monkeypatch.setattr(ray_tune, "run", run_trials)
