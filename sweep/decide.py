@@ -28,15 +28,15 @@ from analysis.frames.cells import best_trials, measured
 from analysis.frames.trials import trials_of
 from analysis.tables.claims import WIDTH, claims_text, sentence
 from sweep.config import SweepConfig
+from sweep.plan.measured import Measured
 from sweep.plan.plan import Plan, earlier_records, plan
-from sweep.progress import Progress, kind_of
+from sweep.progress import Progress
 from sweep.run.directory import refuse_other_sweep
 from sweep.run.launch import EXIT_DONE, EXIT_SOME_FAILED, launch
 from sweep.run.screen import say as _say
 from sweep.run.signals import EXIT_INTERRUPTED, Interrupted, Interrupts
 from sweep.search.trials import fingerprints, fixed_points, planned
 from trainers.errors import UserError
-from trainers.identity import identity
 from trainers.provenance import code_version
 from trainers.record import spent
 
@@ -238,16 +238,17 @@ def _planned(design: Design, directory: Path, seeds: tuple[int, ...]) -> tuple[l
 
 
 def _unmeasured(plans: Sequence[Plan], records: Sequence[Mapping[str, Any]]) -> SweepConfig:
-    """A sweep of one trial to run: the first of a network and data of which no epoch was measured."""
-    trials = Progress.of(records).trials.values()
-    known, finished = {trial.kind for trial in trials if trial.seen}, {trial.id for trial in trials if trial.finished}
+    """A sweep of one trial to run: the first of a kind of which no epoch was measured."""
+    progress = Progress.of(records)
+    finished = {trial.id for trial in progress.trials.values() if trial.finished}
     for one in plans:
+        measured = Measured(progress, one.config)
         for trial in one.search.known():
-            if trial.id not in finished and kind_of(identity(trial.config)) not in known:
+            if trial.id not in finished and measured.epoch(trial) is None:
                 axes = {key: axis for key, axis in one.config.space.items() if key in trial.point}
                 space = {key: axis.model_copy(update={"grid": (trial.point[key],)}) for key, axis in axes.items()}
                 return one.config.model_copy(update={"space": space, "seeds": (trial.seed,)})
-    raise AssertionError("every network and data set was measured")
+    raise AssertionError("every kind of trial was measured")
 
 
 def _not_whole(console: Console, code: int, seeds: tuple[int, ...]) -> int:
