@@ -40,6 +40,8 @@ class Plan:
 
     config: SweepConfig
     search: Search
+    progress: Progress
+    """What the directory's records tell."""
     size: int
     """Trials in all."""
     merged: int
@@ -168,10 +170,11 @@ def plan(
     left = [*(trial for trial in known if trial.id not in finished), *unknown]
     shapes = check_trials(config, left, unseen)
     trials = [trial.id for trial in known]
-    odd = warnings(config, [trial.config for trial in (*known, *unknown)], shapes)
+    odd = warnings(config, [*known, *unknown], shapes)
     return Plan(
         config=config,
         search=search,
+        progress=progress,
         size=search.size(),
         merged=len(set(points)) * len(config.seeds) - search.size() if points else 0,
         finished=sum(trial in finished for trial in trials),

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from sweep.config_file import dump
 from sweep.plan.plan import Plan, metric
-from sweep.progress import Progress, TrialProgress
+from sweep.progress import TrialProgress
 from sweep.run.directory import CONFIG_FILE, write_whole
 from sweep.run.trial import Message
 from sweep.search.trials import PlannedTrial
@@ -36,15 +36,14 @@ _REPEATABLE: dict[str, Callable[[Mapping[str, Any]], EpochRecord | DynamicsRecor
 class Journal:
     """Takes every message of every trial, writes what is new, and tells the search and `listener`."""
 
-    def __init__(self, directory: Path, plan: Plan, earlier: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(self, directory: Path, plan: Plan) -> None:
         """Writes nothing yet; the caller holds the run's lock.
 
         Args:
             directory: of the run.
-            plan: made from the same earlier records.
-            earlier: records of earlier launches.
+            plan: made from its records; its `progress` goes on with what is written.
         """
-        self.directory, self.progress = directory, Progress.of(earlier)
+        self.directory, self.progress = directory, plan.progress
         self.listener: Callable[[TrialProgress, Message], None] = lambda trial, message: None
         self._plan = plan
 

@@ -55,12 +55,11 @@ def launch(
     refuse_other_sweep(directory, config)
     with RunLock(directory), Interrupts() as interrupts:
         try:
-            earlier = earlier_records(directory)
-            wanted = plan(config, earlier, code_version())
+            wanted = plan(config, earlier_records(directory), code_version())
             say(console, "\n".join(wanted.lines(launched=True, serial=serial)))
             if not wanted.left:
                 return EXIT_DONE
-            journal = Journal(directory, wanted, earlier)
+            journal = Journal(directory, wanted)
             run = _in_this_process if serial else _through_ray
             return run(_Launch(config, journal, console, interrupts, command, up), address)
         except Interrupted:
