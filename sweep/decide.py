@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ def decide(
         console: for the looks, a line each, and the verdict.
         claim: a name of `analysis.claims.questions.NAMES`.
         hours: at most.
-        command: what the user typed, with its --decide: the records' launches are known by it.
+        command: what the user typed, for the records.
         address: as for `sweep.run.launch.launch`.
         serial: as for `sweep.run.launch.launch`.
 
@@ -80,14 +81,13 @@ def decide(
     """
     refuse_other_sweep(directory, config)
     design = Design(config, claim)
+    decides = {"claim": claim, "budget_hours": hours, "choosing_seeds": list(design.choosing)}
 
     with Interrupts():
         try:
             with ExitStack() as up:  # one Ray for all launches: to start it takes longer than many a seed
-
-                def run(part: SweepConfig) -> int:
-                    return launch(part, directory, console, command=command, address=address, serial=serial, up=up)
-
+                run = partial(launch, directory=directory, console=console, command=command, decides=decides)
+                run = partial(run, address=address, serial=serial, up=up)
                 return _seed_after_seed(design, directory, console, hours, run)
         except Interrupted as stop:
             _say(console, f"stopped by {stop}; the same command goes on")
@@ -114,14 +114,18 @@ class Design:
         if len(reasons) == len(rehearsal):
             raise UserError(f"--decide {claim}: {reasons[0]}; take a config such as {asked.config}")
 
+    @property
+    def choosing(self) -> tuple[int, ...]:
+        """The seeds that choose each method's best cell, all of the config's; none where no cell is chosen."""
+        return self.config.seeds if self.claim == "deat_own_best" else ()
+
     def blocks(self, without: frozenset[int] = frozenset()) -> Iterator[tuple[int, ...]]:
         """The seeds after each block, all those before it included; without end.
 
         Args:
             without: seeds that are passed over.
         """
-        own = self.config.seeds
-        fewest = len(own) if self.claim == "deat_own_best" else 1  # all of the config's seeds choose the best cells
+        own, fewest = self.config.seeds, len(self.choosing) or 1
         for n in itertools.count(fewest):
             seeds = itertools.chain(own, itertools.count(max(own) + 1))
             yield tuple(itertools.islice((seed for seed in seeds if seed not in without), n))
@@ -145,9 +149,9 @@ class Design:
             study: what is known so far; best cells are chosen in it, of the config's own seeds.
         """
         cells = _narrowed(self._cells, self.claim)
-        if self.claim == "deat_own_best" and len(seeds) > len(self.config.seeds):
+        if self.choosing and len(seeds) > len(self.choosing):
             chosen = self._chosen(study)
-            new = seeds[len(self.config.seeds) :]
+            new = seeds[len(self.choosing) :]
             return [self._pinned(rows, new) for _, rows in chosen.groupby(["model.name", "method"], sort=False)]
         if self.claim == "not_weight_decay":
             return [self._pinned(rows, seeds) for _, rows in cells.groupby("optimizer.name", sort=False)]
@@ -186,7 +190,7 @@ def trial_seconds(records: Iterable[Mapping[str, Any]], claim: str) -> float:
     deciding, total = False, 0.0
     for record in records:
         if record["record"] == "launch":
-            deciding = decided_by(str(record.get("command", ""))) == claim
+            deciding = decided_by(record).get("claim") == claim
         elif record["record"] == "epoch" and deciding:
             total += spent(record)
     return total
@@ -261,8 +265,7 @@ def _look(design: Design, records: Sequence[Mapping[str, Any]], plans: Sequence[
     """The claim's lines in what the records hold of its trials."""
     wanted = frozenset(trial.id for one in plans for trial in one.search.known())
     config = design.config
-    choosers = frozenset(config.seeds) if design.claim == "deat_own_best" else None
-    study = Study(study_of(records).trials, {design.claim: wanted}, choosers=choosers)
+    study = Study(study_of(records).trials, {design.claim: wanted}, choosers=frozenset(design.choosing) or None)
     return ledger(study, metric=config.metric, mode=config.mode, only=design.claim)
 
 

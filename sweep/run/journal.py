@@ -48,16 +48,21 @@ class Journal:
         self._plan = plan
 
     @contextmanager
-    def open(self, command: str) -> Iterator[None]:
-        """A block in which trials run: begins with the launch and every new trial written down."""
+    def open(self, command: str, decides: Mapping[str, Any] | None = None) -> Iterator[None]:
+        """A block in which trials run: begins with the launch and every new trial written down.
+
+        Args:
+            command: that launched them.
+            decides: see `sweep.run.launch.launch`.
+        """
         self._file = RecordFile(self.directory)
         try:
-            self._begin(command)
+            self._begin(command, decides)
             yield
         finally:
             self._file.close()
 
-    def _begin(self, command: str) -> None:
+    def _begin(self, command: str, decides: Mapping[str, Any] | None) -> None:
         """Writes sweep.yaml, environment.json, the launch and every trial that is new; no trial runs yet."""
         for folder in (self.directory, self.directory / "checkpoints"):
             remove_parts(folder)
@@ -69,6 +74,7 @@ class Journal:
             "launch",
             {
                 "command": command,
+                "decides": decides,
                 **{key: where[key] for key in ("commit", "dirty", "code_version", "versions")},
                 "metric": self._plan.config.metric,
                 "mode": self._plan.config.mode,

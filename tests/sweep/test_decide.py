@@ -418,6 +418,9 @@ def test_with_one_cell_a_method_the_seeds_after_the_configs_own_confirm(tiny: Ti
     assert "n = 2" in third
     claim = next(claim for claim in ledger(load_study(tmp_path)) if claim.name == "deat_own_best")
     assert (claim.n, load_study(tmp_path).choosers) == (len(looks(text)) - 1, frozenset({0, 1}))
+    decides = {"claim": "deat_own_best", "budget_hours": 1.0, "choosing_seeds": [0, 1]}
+    launches = [record for record in read(tmp_path) if record["record"] == "launch"]
+    assert [launch["decides"] for launch in launches] == [decides] * len(launches)
 
 
 def test_each_network_runs_its_own_best_cell_and_no_other(tiny: Tiny) -> None:
