@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +28,15 @@ from analysis.frames.cells import best_trials, measured
 from analysis.frames.trials import trials_of
 from analysis.tables.claims import WIDTH, claims_text, sentence
 from sweep.config import SweepConfig
+from sweep.plan.measured import Measured
 from sweep.plan.plan import Plan, earlier_records, plan
-from sweep.progress import Progress, kind_of
+from sweep.progress import Progress
 from sweep.run.directory import refuse_other_sweep
 from sweep.run.launch import EXIT_DONE, EXIT_SOME_FAILED, launch
 from sweep.run.screen import say as _say
 from sweep.run.signals import EXIT_INTERRUPTED, Interrupted, Interrupts
 from sweep.search.trials import fingerprints, fixed_points, planned
 from trainers.errors import UserError
-from trainers.identity import identity
 from trainers.provenance import code_version
 from trainers.record import spent
 
@@ -67,7 +68,7 @@ def decide(
         console: for the looks, a line each, and the verdict.
         claim: a name of `analysis.claims.questions.NAMES`.
         hours: at most.
-        command: what the user typed, with its --decide: the records' launches are known by it.
+        command: what the user typed, for the records.
         address: as for `sweep.run.launch.launch`.
         serial: as for `sweep.run.launch.launch`.
 
@@ -79,14 +80,13 @@ def decide(
     """
     refuse_other_sweep(directory, config)
     design = Design(config, claim)
+    decides = {"claim": claim, "budget_hours": hours, "choosing_seeds": list(design.choosing)}
 
     with Interrupts():
         try:
             with ExitStack() as up:  # one Ray for all launches: to start it takes longer than many a seed
-
-                def run(part: SweepConfig) -> int:
-                    return launch(part, directory, console, command=command, address=address, serial=serial, up=up)
-
+                run = partial(launch, directory=directory, console=console, command=command, decides=decides)
+                run = partial(run, address=address, serial=serial, up=up)
                 return _seed_after_seed(design, directory, console, hours, run)
         except Interrupted as stop:
             _say(console, f"stopped by {stop}; the same command goes on")
@@ -114,14 +114,18 @@ class Design:
         if len(reasons) == len(rehearsal):
             raise UserError(f"--decide {claim}: {reasons[0]}; take a config such as {asked.config}")
 
+    @property
+    def choosing(self) -> tuple[int, ...]:
+        """The seeds that choose each method's best cell, all of the config's; none where no cell is chosen."""
+        return self.config.seeds if self.asked.confirms else ()
+
     def blocks(self, without: frozenset[int] = frozenset()) -> Iterator[tuple[int, ...]]:
         """The seeds after each block, all those before it included; without end.
 
         Args:
             without: seeds that are passed over.
         """
-        own = self.config.seeds
-        fewest = len(own) if self.asked.confirms else 1  # all of the config's seeds choose the best cells
+        own, fewest = self.config.seeds, len(self.choosing) or 1
         for n in itertools.count(fewest):
             seeds = itertools.chain(own, itertools.count(max(own) + 1))
             yield tuple(itertools.islice((seed for seed in seeds if seed not in without), n))
@@ -145,9 +149,9 @@ class Design:
             study: what is known so far; best cells are chosen in it, of the config's own seeds.
         """
         cells = self.asked.cells(self._cells)
-        if self.asked.confirms and len(seeds) > len(self.config.seeds):
+        if self.choosing and len(seeds) > len(self.choosing):
             chosen = self._chosen(study)
-            new = seeds[len(self.config.seeds) :]
+            new = seeds[len(self.choosing) :]
             return [self._pinned(rows, new) for _, rows in chosen.groupby(["model.name", "method"], sort=False)]
         if self.asked.pairs:
             return [self._pinned(rows, seeds) for _, rows in cells.groupby("optimizer.name", sort=False)]
@@ -186,7 +190,7 @@ def trial_seconds(records: Iterable[Mapping[str, Any]], claim: str) -> float:
     deciding, total = False, 0.0
     for record in records:
         if record["record"] == "launch":
-            deciding = decided_by(str(record.get("command", ""))) == claim
+            deciding = decided_by(record).get("claim") == claim
         elif record["record"] == "epoch" and deciding:
             total += spent(record)
     return total
@@ -238,16 +242,17 @@ def _planned(design: Design, directory: Path, seeds: tuple[int, ...]) -> tuple[l
 
 
 def _unmeasured(plans: Sequence[Plan], records: Sequence[Mapping[str, Any]]) -> SweepConfig:
-    """A sweep of one trial to run: the first of a network and data of which no epoch was measured."""
-    trials = Progress.of(records).trials.values()
-    known, finished = {trial.kind for trial in trials if trial.seen}, {trial.id for trial in trials if trial.finished}
+    """A sweep of one trial to run: the first of a kind of which no epoch was measured."""
+    progress = Progress.of(records)
+    finished = {trial.id for trial in progress.trials.values() if trial.finished}
     for one in plans:
+        measured = Measured(progress, one.config)
         for trial in one.search.known():
-            if trial.id not in finished and kind_of(identity(trial.config)) not in known:
+            if trial.id not in finished and measured.epoch(trial) is None:
                 axes = {key: axis for key, axis in one.config.space.items() if key in trial.point}
                 space = {key: axis.model_copy(update={"grid": (trial.point[key],)}) for key, axis in axes.items()}
                 return one.config.model_copy(update={"space": space, "seeds": (trial.seed,)})
-    raise AssertionError("every network and data set was measured")
+    raise AssertionError("every kind of trial was measured")
 
 
 def _not_whole(console: Console, code: int, seeds: tuple[int, ...]) -> int:
@@ -260,8 +265,7 @@ def _look(design: Design, records: Sequence[Mapping[str, Any]], plans: Sequence[
     """The claim's lines in what the records hold of its trials."""
     wanted = frozenset(trial.id for one in plans for trial in one.search.known())
     config = design.config
-    choosers = frozenset(config.seeds) if design.asked.confirms else None
-    study = Study(study_of(records).trials, {design.claim: wanted}, choosers=choosers)
+    study = Study(study_of(records).trials, {design.claim: wanted}, choosers=frozenset(design.choosing) or None)
     return ledger(study, metric=config.metric, mode=config.mode, only=design.claim)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -26,9 +25,8 @@ class TrialProgress:
     point: Mapping[str, Any]
     seed: int
     epochs_wanted: int
-    kind: tuple[str, str, str] = ("", "", "")
-    """Its network, its data, and what is measured of its dynamics: an epoch of others says nothing of what one of its
-    own takes."""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """Its identity."""
     epoch: int = 0
     seen: dict[int, int] = field(default_factory=dict)
     """Epoch -> hash of its newest record, so that a record that comes again is known."""
@@ -49,6 +47,8 @@ class TrialProgress:
     trained: int = 0
     """Epochs in these seconds: one that was trained twice counts twice."""
     code_version: str | None = None
+    device: str | None = None
+    """On which it last started: cpu, or the name of a GPU; None: its record does not say."""
 
     def state(self, live: bool) -> str:
         """Its outcome; where it has none, or lacks an epoch's record, what that means while a launch is live or not."""
@@ -105,8 +105,7 @@ class Progress:
                 self._launch(record)
             case "trial":
                 config = record["config"]
-                kind = kind_of(config)
-                trial = TrialProgress(record["trial_id"], record["point"], record["seed"], config["epochs"], kind)
+                trial = TrialProgress(record["trial_id"], record["point"], record["seed"], config["epochs"], config)
                 self.trials.setdefault(trial.id, trial).point = trial.point
                 self.wanted.add(trial.id)
             case "start" | "epoch" | "dynamics" | "outcome" if record["trial_id"] in self.trials:
@@ -125,7 +124,7 @@ class Progress:
         if record["record"] == "start":
             trial.begun = trial.started = True
             trial.outcome, trial.reason, trial.finished = None, "", False
-            trial.code_version = record["code_version"]
+            trial.code_version, trial.device = record["code_version"], record.get("device")
         elif record["record"] == "epoch":
             trial.seconds += spent(record)
             trial.trained += 1
@@ -178,9 +177,3 @@ class Progress:
 
 def _short(value: Any) -> str:
     return number_text(value) if isinstance(value, float) else str(value)
-
-
-def kind_of(config: Mapping[str, Any]) -> tuple[str, str, str]:
-    """`TrialProgress.kind` of a trial's identity."""
-    measured = json.dumps(config["dynamics"], sort_keys=True) if "dynamics" in config else ""
-    return config.get("model", {}).get("name", ""), config.get("data", {}).get("name", ""), measured
