@@ -106,12 +106,12 @@ def _chosen(part: Part, rows: DataFrame, data: Data) -> tuple[DataFrame, str]:
 
 
 def draw_figure4(rows: DataFrame, shifts: DataFrame, metric: str) -> Figure:
-    """Robust test accuracy against the learning rate, a panel a network and batch size.
+    """Draws rows of `figure4` with the shifts of the curves, a panel a network and batch size.
 
     Args:
         rows: of `figure4`.
         shifts: of `analysis.paper.tables.shifts`, one row a study, network and batch size.
-        metric: their metric, for the label.
+        metric: theirs, for the label.
     """
     figure, panels = _panels(rows)
     hollow, styles, any_shift, factor = _hollow(rows), looks([CONTROL, TREATMENT]), False, scale(metric)
@@ -140,24 +140,14 @@ def draw_figure4(rows: DataFrame, shifts: DataFrame, metric: str) -> Figure:
 
 
 def draw_figure2(rows: DataFrame, metric: str) -> Figure:
-    """Clean and robust test accuracy of PGD-AT against the epoch, a panel a network and batch size.
-
-    Args:
-        rows: of `curves`.
-        metric: not read: a curve by epoch shows its own.
-    """
+    """Draws rows of `curves`: clean and robust test accuracy of PGD-AT; a curve shows its own metric, none is read."""
     colours = {"clean": _CLEAN, "robust": looks([CONTROL])[CONTROL].colour}
     handles = [Line2D([], [], color=colour, label=f"{name}, test ({CONTROL})") for name, colour in colours.items()]
     return _by_epoch(rows, "accuracy", colours, handles, "test accuracy (%)")
 
 
 def draw_figure5(rows: DataFrame, metric: str) -> Figure:
-    """Robust accuracy on train (dashed) and test against the epoch, a panel a network and batch size.
-
-    Args:
-        rows: of `curves`.
-        metric: not read: a curve by epoch shows its own.
-    """
+    """Draws rows of `curves`: robust accuracy on train (dashed) and test of both methods; no metric is read."""
     colours = {name: look.colour for name, look in looks([CONTROL, TREATMENT]).items()}
     return _by_epoch(rows, "method", colours, [*_methods(), *splits()], "robust accuracy (%)")
 

@@ -48,11 +48,7 @@ def accuracy_by_epoch(data: Data) -> DataFrame:
 
 
 def accuracy_epoch(rows: DataFrame) -> Figure:
-    """The picture: train dashed, test solid.
-
-    Args:
-        rows: of `accuracy_by_epoch`.
-    """
+    """Draws rows of `accuracy_by_epoch`, train dashed, test solid, a panel a network."""
     styles = looks(rows["method"])
     size = {"width": 4.2, "height": 3.2} if crowded(rows["method"]) else {"width": 5.2, "height": 3.8}
     figure, grid, places = panels(rows, [], ["model.name"], **size)

@@ -32,16 +32,15 @@ from analysis.plots.style import (
 MOST_PANELS = 6
 
 
-def accuracy_by_lr(trials: DataFrame, metric: str, confidence: float = 0.95) -> DataFrame:
+def accuracy_by_lr(trials: DataFrame, metric: str) -> DataFrame:
     """Each trial at its learning rate, with the mean over trials of its model, method, batch size and lr.
 
-    The mean's t interval takes one seed variance a curve, pooled over its learning rates: two or three seeds
+    The mean's 95 % t interval takes one seed variance a curve, pooled over its learning rates: two or three seeds
     alone say too little about their own. Axes other than these (optimizer.k1) are pooled.
 
     Args:
         trials: as `analysis.frames.trials.load_trials` gives them.
         metric: what is drawn.
-        confidence: of the interval, in (0, 1).
 
     Returns:
         model.name, batch_size (`all` beyond `MOST_PANELS`), method, optimizer.lr, trial_id, seed,
@@ -66,7 +65,7 @@ def accuracy_by_lr(trials: DataFrame, metric: str, confidence: float = 0.95) -> 
     pooled = freedom.groupby(keys).transform("sum").astype(np.float64)
     pooled = pooled.where(pooled > 0)
     error = np.sqrt(squares.groupby(keys).transform("sum") / pooled / cells["count"].where(cells["count"] > 0))
-    half = stats.t.ppf((1 + confidence) / 2, pooled) * error
+    half = stats.t.ppf(0.975, pooled) * error
     ends = {"low": cells["mean"] - half, "high": cells["mean"] + half}
     cells = cells.assign(**{name: end.clip(*possible(metric)) for name, end in ends.items()}, n=cells["count"])
     cells["interval"] = np.where(cells["low"].notna(), "t, variance pooled over a curve", "")
@@ -74,12 +73,7 @@ def accuracy_by_lr(trials: DataFrame, metric: str, confidence: float = 0.95) -> 
 
 
 def accuracy_lr(rows: DataFrame, metric: str) -> Figure:
-    """The picture.
-
-    Args:
-        rows: of `accuracy_by_lr`.
-        metric: their metric, for the label.
-    """
+    """Draws rows of `accuracy_by_lr`, a panel a network and batch size; the metric is theirs, for the label."""
     batches, styles, factor = rows["batch_size"].unique(), looks(rows["method"]), scale(metric)
     figure, grid, places = panels(rows, ["model.name"], ["batch_size"])
     for axes, part in places:

@@ -54,7 +54,7 @@ def accuracy_by_ratio(trials: DataFrame, metric: str) -> DataFrame:
     return rows if several(rows["lr_batch_ratio"]) else rows.iloc[:0]
 
 
-def ratio_lines(trials: DataFrame, metric: str, claims: Sequence[Claim] = (), confidence: float = 0.95) -> DataFrame:
+def ratio_lines(trials: DataFrame, metric: str, claims: Sequence[Claim] = ()) -> DataFrame:
     """The least-squares line of the metric on log10(lr / batch size) for each model and method.
 
     It and its band are of these trials, as if each were a replicate; the ledger's answer stands beside it.
@@ -63,7 +63,6 @@ def ratio_lines(trials: DataFrame, metric: str, claims: Sequence[Claim] = (), co
         trials: as `analysis.frames.trials.load_trials` gives them.
         metric: what is drawn.
         claims: the ledger of that metric.
-        confidence: of the band, in (0, 1).
 
     Returns:
         model.name, method, lr_batch_ratio (1/image), fit, low, high (of `analysis.estimates.intervals.line`), n
@@ -72,7 +71,7 @@ def ratio_lines(trials: DataFrame, metric: str, claims: Sequence[Claim] = (), co
         there is none.
     """
     names = tuple(_COEFFICIENTS)
-    fits = correlations(trials, metric, predictors=["lr_batch_ratio"], methods=names, confidence=confidence)
+    fits = correlations(trials, metric, predictors=["lr_batch_ratio"], methods=names)
     said = {(claim.network, claim.of): answer(claim, reason=False) for claim in claims if claim.name == "ratio"}
     parts = []
     for (model, method), group in measured(trials, metric).groupby(list(GROUP)):
@@ -85,26 +84,20 @@ def ratio_lines(trials: DataFrame, metric: str, claims: Sequence[Claim] = (), co
             }
             key, claim = (str(model), str(method)), said.get((str(model), str(method)), "")
             scalars = {"n": len(group), **known, "ratio_claim": claim, **dict(zip(GROUP, key, strict=True))}
-            parts.append(_line(group, metric, confidence).assign(**scalars))
+            parts.append(_line(group, metric).assign(**scalars))
     return pd.concat(parts, ignore_index=True) if parts else DataFrame()
 
 
-def _line(group: DataFrame, metric: str, confidence: float) -> DataFrame:
+def _line(group: DataFrame, metric: str) -> DataFrame:
     x = np.log10(group["lr_batch_ratio"].to_numpy(dtype=np.float64))
     at = np.linspace(x.min(), x.max(), _LINE_POINTS)
-    fit, *band = line(x, group[metric].to_numpy(dtype=np.float64), at, confidence)
+    fit, *band = line(x, group[metric].to_numpy(dtype=np.float64), at)
     low, high = (ends.clip(*possible(metric)) for ends in band)
     return DataFrame({"lr_batch_ratio": 10**at, "fit": fit, "low": low, "high": high})
 
 
 def accuracy_ratio(rows: DataFrame, lines: DataFrame, metric: str) -> Figure:
-    """The picture.
-
-    Args:
-        rows: of `accuracy_by_ratio`.
-        lines: of `ratio_lines`.
-        metric: their metric, for the label.
-    """
+    """Draws rows of `accuracy_by_ratio` with `ratio_lines`, a panel a network; the metric is theirs, for the label."""
     batches, styles = sorted(rows["batch_size"].unique()), looks(rows["method"])
     shapes = {batch: _MARKERS[place % len(_MARKERS)] for place, batch in enumerate(batches)}
     size = {"width": 4.2, "height": 3.4} if crowded(rows["method"]) else {"width": 5.2, "height": 4.0}

@@ -93,13 +93,7 @@ def decays(dynamics: DataFrame, epochs: DataFrame) -> DataFrame:
 
 
 def draw_around_decay(rows: DataFrame, changes: DataFrame, metric: str) -> Figure:
-    """Six quantities against the epoch, a colour a method; two rows of panels a model.
-
-    Args:
-        rows: of `around_decay`.
-        changes: of `decays`.
-        metric: not read: each panel has its own.
-    """
+    """Draws rows of `around_decay` with `decays`, a panel a quantity, a colour a method; the metric is not read."""
     models, styles = sorted(rows["model.name"].unique()), looks(rows["method"])
     deep = -(-len(QUANTITIES) // _ACROSS)
     figure = Figure(figsize=(3.7 * _ACROSS, 2.7 * deep * len(models) + 0.9), layout="constrained")
@@ -160,12 +154,7 @@ def kurtosis_by_batch(dynamics: DataFrame) -> DataFrame:
 
 
 def draw_kurtosis_by_batch(rows: DataFrame, metric: str) -> Figure:
-    """Excess kurtosis against the batch size, a panel a network, beside what 1 / batch would give.
-
-    Args:
-        rows: of `kurtosis_by_batch`.
-        metric: not read.
-    """
+    """Draws rows of `kurtosis_by_batch`, a panel a network, beside what 1 / batch would give; no metric is read."""
     models = sorted(rows["model.name"].unique())
     figure = Figure(figsize=(max(3.9 * len(models), 6.4), 4.4), layout="constrained")
     grid = figure.subplots(1, len(models), squeeze=False, sharey=True)[0]
@@ -238,11 +227,9 @@ def against_quadratic(dynamics: DataFrame) -> DataFrame:
 
 
 def draw_against_quadratic(rows: DataFrame, metric: str) -> Figure:
-    """Above the loss beside its quadratic, below their relative difference; a column a network and kind of direction.
+    """Draws rows of `against_quadratic`: above the loss beside its quadratic, below their relative difference.
 
-    Args:
-        rows: of `against_quadratic`.
-        metric: not read.
+    A column is a network and kind of direction; the metric is not read.
     """
     columns = list(dict.fromkeys(zip(rows["model.name"], rows["kind"], strict=True)))
     styles = looks(rows["method"])

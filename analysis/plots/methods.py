@@ -40,11 +40,7 @@ def methods(data: Data) -> DataFrame:
 
 
 def draw_methods(rows: DataFrame) -> Figure:
-    """Robust and clean test accuracy of each method with intervals, the most robust at the top; a model above another.
-
-    Args:
-        rows: of `methods`.
-    """
+    """Draws rows of `methods`: robust and clean accuracy with intervals, a row a method, a model above another."""
     keys = [column for column in rows.columns[: list(rows.columns).index("method")]]
     groups = [part for _, part in rows[rows["robust"].notna()].groupby(keys, sort=False, dropna=False)]
     heights = [_ROW * len(part) + _FRAME for part in groups]

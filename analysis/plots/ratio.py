@@ -65,13 +65,7 @@ def _grid(surface: SmoothSurface) -> DataFrame:
 
 
 def surface(grid: DataFrame, cells: DataFrame, metric: str) -> Figure:
-    """Mean and standard error of the smooth surface, a row of two panels each: equal accuracy against equal ratio.
-
-    Args:
-        grid: of `surface_frames`.
-        cells: likewise.
-        metric: their metric, for the label.
-    """
+    """Draws `surface_frames`: mean and standard error, a row of two panels each, equal accuracy against equal ratio."""
     names = list(dict.fromkeys(grid["of"]))
     size = (2 * _WIDTH + 0.8, _HEIGHT * len(names) + 0.7)
     figure = Figure(figsize=size, layout="constrained")
@@ -156,11 +150,7 @@ def _shares(one: Decomposition) -> list[dict[str, Any]]:
 
 
 def variance(rows: DataFrame) -> Figure:
-    """Each axis's share of the variance over the design, alone and with its interactions, a panel a method.
-
-    Args:
-        rows: of `variance_frame`.
-    """
+    """Draws rows of `variance_frame`: each axis's share, alone and with its interactions, a panel a method."""
     names = list(dict.fromkeys(rows["of"]))
     longest = rows.groupby("of").size().max()
     size = (max(4.0 * len(names), 4.8), 1.7 + 0.5 * longest)

@@ -98,7 +98,7 @@ def _fills_a_grid(trials: DataFrame, x: str, y: str) -> bool:
 
 
 def heat_map(rows: DataFrame, metric: str, *, x: str, y: str, equal_ratio: bool = False) -> Figure:
-    """The picture: mean and n in each cell, diverged trials hatched.
+    """Draws the grid: mean and n in each cell, diverged trials hatched, a panel a network and method.
 
     Args:
         rows: of `surface`.
