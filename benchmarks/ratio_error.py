@@ -6,7 +6,6 @@
 with p below 5 % of `ratio only` against `ratio + lr`, `f_full` and `chi2_full` against `full`; `aicc` how often
 `ratio only` has the least AICc; `seeds` how often the ledger's 95 % interval of the slope along equal ratio, over the
 seeds' own slopes, holds 0. A share of intervals is of those shown.
-`surface`: how often the interval of the direction in which accuracy rises holds the truth, and is shown at all.
 `decomposition`: how often the interval of a first-order and of a total index holds the truth, the worst axis of four.
 """
 
@@ -29,16 +28,12 @@ from analysis.claims.blocks import NotMeasured, Options
 from analysis.claims.effects import ratio_only
 from analysis.estimates.designs import MODELS
 from analysis.estimates.nested_models import ratio_comparisons
-from analysis.estimates.smooth_surface import smooth_surfaces
 from analysis.estimates.sobol_indices import decompositions
 from trainers.provenance import environment
 
 Array = NDArray[np.float64]
 
-SWEEPS, DESIGNS, SURFACES = 400, 100, 40
-
-#: Points a decade and degrees of each simulated surface.
-PLANES = ((5.0, 0.0), (5.0, 20.0), (5.0, 45.0), (2.0, 0.0), (2.0, 45.0), (1.0, 0.0), (0.0, 0.0))
+SWEEPS, DESIGNS = 400, 100
 LEVEL = 0.05
 
 
@@ -150,30 +145,6 @@ def of_decomposition(points: int, noise: float) -> dict[str, Any]:
     return {"name": name, "shown": len(held), **worst}
 
 
-def of_angle(slope: float, truth: float) -> dict[str, Any]:
-    """A plane of `slope` points a decade of lr / batch (at 0 degrees), 3 x 3 cells of 3 seeds, noise 1 point a trial.
-
-    `shown`: how many surfaces had an angle; `angle`: how often its interval held the truth among them; `width`: the
-    intervals' median width.
-    """
-    rng = np.random.default_rng([2026, 300, int(10 * slope), int(truth)])
-    lr, batch, seed = (a.ravel() for a in np.meshgrid([-4.3, -3.3, -2.3], [5, 6, 7], [0, 1, 2], indexing="ij"))
-    octave, turn = slope * np.log10(2), np.radians(truth)
-    mean = octave * ((np.cos(turn) + np.sin(turn)) * lr + (np.sin(turn) - np.cos(turn)) * batch)
-    held, widths = [], []
-    for _ in range(SURFACES):
-        y = 60 + mean + rng.standard_normal(len(lr))
-        table = trials({"optimizer.lr": 2.0**lr, "batch_size": 2.0**batch, "seed": seed, "y": y})
-        (found,) = smooth_surfaces(table, "y", side=3, draws=300)
-        if np.isfinite(found.angle.value):
-            from_value = (truth - found.angle.value + 90) % 180 - 90
-            held.append(bool(found.angle.low <= found.angle.value + from_value <= found.angle.high))
-            widths.append(found.angle.high - found.angle.low)
-    name = f"a plane of {slope:g} points a decade, at {truth:g} degrees"
-    width = round(float(np.median(widths)), 1) if widths else None
-    return {"name": name, "shown": len(held), "angle": _share(held), "width": width}
-
-
 def _held(estimates: Sequence[Any], truth: Array) -> list[bool]:
     return [bool(one.low <= value <= one.high) for one, value in zip(estimates, truth, strict=True)]
 
@@ -195,10 +166,8 @@ def main() -> None:
         "level": LEVEL,
         "sweeps": SWEEPS,
         "designs": DESIGNS,
-        "surfaces": SURFACES,
         "ratio": [of_ratio(layout) for layout in LAYOUTS],
         "decomposition": [of_decomposition(points, noise) for points in (30, 48) for noise in (0.5, 1.5)],
-        "surface": [of_angle(*plane) for plane in PLANES],
     }
     print(json.dumps(record, indent=2))
 

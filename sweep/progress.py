@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ STATES = (
 
 
 #: What is known of a trial's newest epoch.
-_LAST: tuple[str, ...] = ("epoch", *METRICS)
+_LAST: tuple[str, ...] = ("epoch", *METRICS, "engine", "engine_reason")
 
 
 @dataclass
@@ -33,7 +32,7 @@ class TrialProgress(TrialHistory):
     epoch: int = 0
     """Of its newest record, or that it ended with."""
     last: Mapping[str, Any] = field(default_factory=dict)
-    """Number and metrics of its newest epoch; empty before the first."""
+    """Number, metrics and engine of its newest epoch; empty before the first."""
     started: bool = False
     """Whether it started in the last launch."""
     seconds: float = 0.0
@@ -49,12 +48,6 @@ class TrialProgress(TrialHistory):
         return int(self.config["epochs"])
 
     @property
-    def kind(self) -> tuple[str, str, str]:
-        """Its network, its data, and what is measured of its dynamics: an epoch of others says nothing of what one of
-        its own takes."""
-        return kind_of(self.config)
-
-    @property
     def begun(self) -> bool:
         """Whether it ever started."""
         return self.attempts > 0
@@ -63,6 +56,11 @@ class TrialProgress(TrialHistory):
     def code_version(self) -> str | None:
         """Of its last start."""
         return self.start.get("code_version")
+
+    @property
+    def device(self) -> str | None:
+        """On which it last started: cpu, or the name of a GPU; None: its record does not say."""
+        return self.start.get("device")
 
     def add(self, record: Mapping[str, Any], place: int = 0) -> None:
         """Takes in one of its records."""
@@ -190,9 +188,3 @@ class Progress(History[TrialProgress]):
 
 def _short(value: Any) -> str:
     return number_text(value) if isinstance(value, float) else str(value)
-
-
-def kind_of(config: Mapping[str, Any]) -> tuple[str, str, str]:
-    """`TrialProgress.kind` of a trial's identity."""
-    measured = json.dumps(config["dynamics"], sort_keys=True) if "dynamics" in config else ""
-    return config.get("model", {}).get("name", ""), config.get("data", {}).get("name", ""), measured

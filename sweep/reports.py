@@ -91,11 +91,7 @@ def results(directory: Path, epochs: bool, evaluations: bool, form: str | None, 
     from analysis.frames import arithmetic, trials
     from analysis.frames.evaluations import evaluations_of
     from analysis.frames.log import read_log
-    from analysis.tables import trials as tables
-    from analysis.tables import trials as views
-    from analysis.tables.evaluations import evaluations_table
     from analysis.tables.settings import with_settings
-    from sweep.run.screen import print_whole, say
     from trainers.errors import UserError
 
     if epochs and evaluations:
@@ -106,9 +102,13 @@ def results(directory: Path, epochs: bool, evaluations: bool, form: str | None, 
     if form != "table":
         _write_frame(rows, form, output)
         return
+    from analysis.tables import trials as tables  # and with it the estimates, for which a file need not wait
+    from analysis.tables.evaluations import evaluations_table
+    from sweep.run.screen import print_whole, say
+
     screen = console(output)
     if epochs:
-        print_whole(screen, views.epochs_table(rows))
+        print_whole(screen, tables.epochs_table(rows))
         return
     if evaluations:
         if rows.empty:

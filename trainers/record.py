@@ -3,7 +3,8 @@
 Seven kinds, told apart by the key `record`:
 
     launch   a start of the sweep: time, command, commit, dirty, code_version, versions, metric, mode, size (trials in
-             all), wanted (ids of those that are known already; Optuna's later points follow as trial records)
+             all), wanted (ids of those that are known already; Optuna's later points follow as trial records), decides
+             (None, or of a launch until a claim is decided: claim, budget_hours, choosing_seeds; older code wrote none)
     trial    a planned trial: trial_id, number, config (its identity), point (its value on every axis), seed
     start    a trial begins or goes on: trial_id, time, host, device, code_version, arithmetic (of
              `trainers.provenance`; lacking where older code wrote it)

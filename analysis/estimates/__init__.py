@@ -11,7 +11,6 @@ methods               each method at its own best cell against a baseline; the e
 shift                 the c at which DEAT(lr) = PGD-AT(c lr)
 designs               the trials as arrays, the models' designs, the tests between them
 nested_models         lr / batch size and more than it: nested models, F-tests, held-out cells
-mixed_models          seeds as random intercepts
-smooth_surface        a Gaussian process over lr and batch size, its error and its direction
+smooth_surface        a Gaussian process over lr and batch size, and its error
 sobol_indices         whose the variance is
 """

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pandas import DataFrame
 from scipy import stats
 
-from analysis.estimates.resampling import COEFFICIENTS, resampled
+from analysis.estimates.resampling import COEFFICIENTS, Array, Bootstrap, resampled, t_on_z
 from analysis.frames.cells import GROUP, codes, measured, one_budget, several
 from analysis.frames.names import named
 from analysis.frames.trials import axes
@@ -27,16 +27,16 @@ PREDICTORS: tuple[str, ...] = ("optimizer.lr", "batch_size", "lr_batch_ratio")
 #: Fewer give no interval: values of x; trials - cells; trials, where each is a cell of its own.
 FEWEST_LEVELS, FEWEST_FREEDOM, FEWEST_TRIALS = 3, 6, 8
 
-#: An interval narrower than this comes from resamples that are all alike.
-_NO_WIDTH = 1e-6
+#: An interval narrower than this comes from resamples that are all alike, and why there is then none.
+NO_WIDTH, ALIKE = 1e-6, "none: the resamples are all alike"
+
+#: Where the bounds come from if cells hold several seeds.
+OF_SEEDS = "bootstrap of seeds within cells (Rao-Wu), t on Fisher's z"
 
 _SCIPY = {"pearson": stats.pearsonr, "spearman": stats.spearmanr, "kendall": stats.kendalltau}
 
 #: Most elements of a (resamples, n) array held at once.
 _BLOCK = 2_000_000
-
-#: Correlations are held below this where Fisher's z of 1 would be infinite.
-_NEAR_ONE = 1 - 1e-9
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def correlation(
             np.nan, np.nan, np.nan, np.nan, len(xs), x, y, method, "none: fewer than 3 trials, or constant"
         )
     groups = codes(rows, list(dict.fromkeys([*(axes(frame) if cells is None else cells), x])))
-    low, high, how = _interval(xs, ys, groups, method, confidence, resamples, seed)
+    low, high, how = _interval(xs, ys, groups, method, Bootstrap(confidence, resamples, seed))
     result = _SCIPY[method](xs, ys)
     estimate, p_value = float(result.statistic), float(result.pvalue)
     return Correlation(estimate, low, high, p_value, len(xs), x, y, method, how)
@@ -148,29 +148,21 @@ def correlations(
     return DataFrame(rows, columns=[*GROUP, *columns])
 
 
-def _constant(values: NDArray[np.float64]) -> bool:
+def _constant(values: Array) -> bool:
     return bool(np.ptp(values) <= 1e-12 * np.abs(values).max())
 
 
 def _interval(
-    xs: NDArray[np.float64],
-    ys: NDArray[np.float64],
-    groups: NDArray[np.int64],
-    method: str,
-    confidence: float,
-    resamples: int,
-    seed: int,
+    xs: Array, ys: Array, groups: NDArray[np.int64], method: str, bootstrap: Bootstrap
 ) -> tuple[float, float, str]:
     """The bounds and where they come from; NaN and why not."""
-    lacking = _lacking(xs, groups)
-    if not lacking:
-        low, high = _bootstrap(xs, ys, groups, method, confidence, resamples, seed)
-        if not high - low < _NO_WIDTH:
-            return low, high, _interval_method(groups)
-    return np.nan, np.nan, f"none: {lacking or 'the resamples are all alike'}"
+    if lacking := _lacking(xs, groups):
+        return np.nan, np.nan, f"none: {lacking}"
+    low, high = _bounds(xs, ys, groups, method, bootstrap)
+    return (np.nan, np.nan, ALIKE) if high - low < NO_WIDTH else (low, high, _interval_method(groups))
 
 
-def _lacking(xs: NDArray[np.float64], groups: NDArray[np.int64]) -> str:
+def _lacking(xs: Array, groups: NDArray[np.int64]) -> str:
     """What the data have too few of for an interval, if anything."""
     freedom = len(groups) - len(np.unique(groups))
     if len(np.unique(xs)) < FEWEST_LEVELS:
@@ -186,44 +178,21 @@ def _interval_method(groups: NDArray[np.int64]) -> str:
         return "bootstrap of trials (one a cell), percentile"
     single = int((sizes == 1).sum())
     verb = "holds" if single == 1 else "hold"
-    fixed = f"; {single} of {plural(len(sizes), 'cell')} {verb} one trial, which stays" if single else ""
-    return f"bootstrap of seeds within cells (Rao-Wu), t on Fisher's z{fixed}"
+    return OF_SEEDS + (f"; {single} of {plural(len(sizes), 'cell')} {verb} one trial, which stays" if single else "")
 
 
-def _bootstrap(
-    xs: NDArray[np.float64],
-    ys: NDArray[np.float64],
-    groups: NDArray[np.int64],
-    method: str,
-    confidence: float,
-    resamples: int,
-    seed: int,
-) -> tuple[float, float]:
-    replicated = len(np.unique(groups)) < len(groups)
-    strata = groups if replicated else np.zeros_like(groups)
-    rng = np.random.default_rng(seed)
-    block = max(1, min(resamples, _BLOCK // len(xs)))
-    estimates = np.concatenate(
-        [
-            COEFFICIENTS[method](xs, ys, resampled(strata, min(block, resamples - start), rng), replicated)
-            for start in range(0, resamples, block)
-        ]
-    )
-    if replicated:
-        whole = COEFFICIENTS[method](xs, ys, np.ones((1, len(xs))), False)
-        return _t_on_z(float(whole[0]), estimates, len(xs) - len(np.unique(groups)), confidence)
-    low, high = np.nanquantile(estimates, [(1 - confidence) / 2, (1 + confidence) / 2])
+def _bounds(xs: Array, ys: Array, groups: NDArray[np.int64], method: str, bootstrap: Bootstrap) -> tuple[float, float]:
+    coefficient, freedom = COEFFICIENTS[method], len(groups) - len(np.unique(groups))
+    strata = groups if freedom else np.zeros_like(groups)
+    rng, block = np.random.default_rng(bootstrap.seed), max(1, _BLOCK // len(xs))
+    draws = (min(block, bootstrap.resamples - start) for start in range(0, bootstrap.resamples, block))
+    drawn = np.concatenate([coefficient(xs, ys, resampled(strata, n, rng), freedom > 0) for n in draws])
+    if freedom:
+        estimate = float(coefficient(xs, ys, np.ones((1, len(xs))), False)[0])
+        return t_on_z(estimate, drawn, freedom, bootstrap.confidence)
+    tail = (1 - bootstrap.confidence) / 2
+    low, high = np.nanquantile(drawn, [tail, (1 + bootstrap.confidence) / 2])
     return float(low), float(high)
-
-
-def _t_on_z(estimate: float, resamples: NDArray[np.float64], freedom: int, confidence: float) -> tuple[float, float]:
-    """Fisher's z of the estimate plus and minus t times the resamples' standard deviation of z."""
-    centre, z = (
-        np.arctanh(np.clip(estimate, -_NEAR_ONE, _NEAR_ONE)),
-        np.clip(resamples, -_NEAR_ONE, _NEAR_ONE),
-    )
-    half = float(stats.t.ppf((1 + confidence) / 2, freedom)) * np.nanstd(np.arctanh(z))
-    return float(np.tanh(centre - half)), float(np.tanh(centre + half))
 
 
 def _groups(frame: DataFrame) -> list[tuple[str, str, DataFrame]]:

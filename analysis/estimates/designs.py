@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from pandas import DataFrame
-from scipy import stats
+from scipy import linalg
 
 from analysis.estimates.intervals import NO_SPREAD, Estimate, t_interval
 from analysis.frames.cells import GROUP, codes, several, varying
@@ -25,6 +25,30 @@ LR, BATCH, RATIO = "optimizer.lr", "batch_size", "lr_batch_ratio"
 
 #: Below this share of a design's norm a singular value is rounding.
 TOLERANCE = 1e-8
+
+
+class RatioGroup(NamedTuple):
+    """The trials that may stand in one model: of one network, one method and one setting of every other axis."""
+
+    model: str
+    method: str
+    setting: dict[str, Any]
+    """The other axes' values, where the method has several."""
+    trials: DataFrame
+
+
+def ratio_groups(trials: DataFrame) -> list[RatioGroup]:
+    """The groups in order of appearance, never pooled.
+
+    Args:
+        trials: as `analysis.frames.trials.load_trials` gives them.
+    """
+    groups: list[RatioGroup] = []
+    for (model, method), part in trials.groupby(list(GROUP), sort=False):
+        others = [axis for axis in varying(part) if axis not in (*GROUP, LR, BATCH)]
+        for _, rows in part.groupby(codes(part, others)):
+            groups.append(RatioGroup(str(model), str(method), {axis: rows[axis].iloc[0] for axis in others}, rows))
+    return groups
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,55 +139,53 @@ def degree_of(layout: Layout) -> int:
 
 def rank(design: Array) -> int:
     """How many of the columns are independent."""
-    return int(np.linalg.matrix_rank(design, tol=TOLERANCE * max(1.0, float(np.linalg.norm(design)))))
+    return int(np.linalg.matrix_rank(design, rtol=TOLERANCE))
 
 
-def residual(design: Array, y: Array) -> tuple[float, int]:
-    """The residual sum of squares of y on the columns, and its degrees of freedom.
+def fit(design: Array, y: Array) -> Any:
+    """The least squares of y on the columns, which may depend on each other: statsmodels' `RegressionResults`.
+
+    Its parameters are of an orthonormal basis of the columns; all else is theirs.
 
     Args:
-        design: (n, columns), which may depend on each other.
+        design: (n, columns).
         y: (n,).
     """
-    rest = y - design @ np.linalg.lstsq(design, y, rcond=TOLERANCE)[0]
-    return float(rest @ rest), len(y) - rank(design)
+    from statsmodels.regression.linear_model import OLS
+
+    return OLS(y, linalg.orth(design, rcond=TOLERANCE)).fit()
 
 
 def f_test(smaller: Array, larger: Array, y: Array) -> tuple[float, tuple[int, int], float]:
     """F, its degrees of freedom and p of the larger model against the smaller, whose columns it spans.
 
-    F = ((RSS_s - RSS_l) / df1) / (RSS_l / df2); NaN where either has no degrees of freedom.
+    NaN where either has no degrees of freedom, or nothing is left to explain.
 
     Args:
         smaller: (n, columns).
         larger: (n, columns).
         y: (n,).
     """
-    (rss, free), (rss_larger, free_larger) = residual(smaller, y), residual(larger, y)
-    df = free - free_larger, free_larger
-    if min(df) < 1 or rss_larger <= NO_SPREAD * float(y @ y):
+    small, large = fit(smaller, y), fit(larger, y)
+    df = int(small.df_resid - large.df_resid), int(large.df_resid)
+    if min(df) < 1 or large.ssr <= NO_SPREAD * float(y @ y):
         return np.nan, df, np.nan
-    f = (rss - rss_larger) / df[0] / (rss_larger / df[1])
-    return f, df, float(stats.f.sf(f, *df))
+    f, p, _ = large.compare_f_test(small)
+    return float(f), df, float(p)
 
 
 def held_out_errors(design: Array, layout: Layout) -> Array:
     """Error of the mean of each cell, predicted by the least-squares fit without any of its trials.
 
-    e_c = mean of (I - H_cc)^-1 r_c, r the residuals and H_cc the cell's block of the hat matrix [Cook, Weisberg,
-    Residuals and Influence in Regression, 1982, section 2.2].
-
     Returns:
         (cells,) measured minus predicted; NaN for a cell that the others do not determine.
     """
-    hat = design @ np.linalg.pinv(design, rcond=TOLERANCE)
-    rest = layout.y - hat @ layout.y
     errors = np.full(layout.cells, np.nan)
     for cell in range(layout.cells):
-        at = np.flatnonzero(layout.cell == cell)
-        block = np.eye(len(at)) - hat[np.ix_(at, at)]
-        if np.linalg.eigvalsh(block)[0] > TOLERANCE:
-            errors[cell] = np.linalg.solve(block, rest[at]).mean()
+        out = layout.cell == cell
+        if rank(design[~out]) == rank(design):
+            coefficients = np.linalg.lstsq(design[~out], layout.y[~out], rcond=TOLERANCE)[0]
+            errors[cell] = (layout.y[out] - design[out] @ coefficients).mean()
     return errors
 
 
@@ -189,22 +211,3 @@ def jackknife_difference(first: Array, second: Array, confidence: float) -> Esti
     error = float(np.sqrt((n - 1) * np.var(without))) if n > 2 else np.nan
     low, high, _ = map(float, t_interval(value, error, n - 1, confidence))
     return Estimate(value, low, high)
-
-
-def ratio_groups(trials: DataFrame) -> list[tuple[dict[str, Any], DataFrame]]:
-    """The trials that may stand in one model: of one network, one method and one setting of every other axis.
-
-    Args:
-        trials: as `analysis.frames.trials.load_trials` gives them.
-
-    Returns:
-        model.name, method and the other axes that vary within the method, with the group's trials.
-    """
-    groups: list[tuple[dict[str, Any], DataFrame]] = []
-    for key, part in trials.groupby(list(GROUP), sort=False):
-        others = [axis for axis in varying(part) if axis not in (*GROUP, LR, BATCH)]
-        numbers = codes(part, others)
-        for number in range(int(numbers.max(initial=-1)) + 1):
-            rows = part[numbers == number]
-            groups.append((dict(zip(GROUP, key, strict=True)) | {axis: rows[axis].iloc[0] for axis in others}, rows))
-    return groups

@@ -23,7 +23,8 @@ _COMPARED = ("treatment_mean", "control_mean", "difference", "low", "high", "p_v
 
 _COUNTED = ("n_treatment", "n_control", "test")
 
-_NO_SEEDS = pd.Series(dtype=np.float64)
+#: Of what was not measured: values by seed.
+NO_SEEDS = pd.Series(dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -132,10 +133,10 @@ def _comparisons(
     variants = trials.drop_duplicates([factor, "variant"])
     rows: list[dict[str, Any]] = []
     for cell, members in variants.groupby("cell"):
-        found = [members[members[factor] == side].to_dict("records") or [{}] for side in sides]
-        for pair in itertools.product(*found):
+        of_sides = [members[members[factor] == side].to_dict("records") or [{}] for side in sides]
+        for pair in itertools.product(*of_sides):
             keys = [(side, known.get("variant")) for side, known in zip(sides, pair, strict=True)]
-            treated, controlled = (seeds.get(key, _NO_SEEDS).astype(np.float64) for key in keys)
+            treated, controlled = (seeds.get(key, NO_SEEDS).astype(np.float64) for key in keys)
             rows.append({**_merged(pair, others), "cell": cell, **compared(treated, controlled, confidence)})
     return DataFrame(rows, columns=[*others, "cell", *_COMPARED, *_COUNTED])
 
@@ -168,12 +169,13 @@ def _welch(
     treated: pd.Series[float], control: pd.Series[float], estimate: float, confidence: float
 ) -> tuple[float, float, float]:
     """Welch's t interval and p [Welch, Biometrika 1947]; NaN unless both sides have two seeds."""
+    from statsmodels.stats.weightstats import CompareMeans
+
     if min(len(treated), len(control)) < 2:
         return np.nan, np.nan, np.nan
-    parts = [float(side.var(ddof=1)) / len(side) for side in (treated, control)]
-    total = sum(parts)
-    weights = sum(part**2 / (len(side) - 1) for part, side in zip(parts, (treated, control), strict=True))
-    return t_interval(estimate, float(np.sqrt(total)), total**2 / weights if weights else np.inf, confidence)
+    sides = CompareMeans.from_data(treated, control)
+    with np.errstate(invalid="ignore"):  # two sides of equal values have no degrees of freedom, and no interval
+        return t_interval(estimate, float(sides.std_meandiff_separatevar), float(sides.dof_satt()), confidence)
 
 
 def _over_cells(cells: DataFrame, confidence: float) -> dict[str, Any]:

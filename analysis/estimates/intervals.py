@@ -15,8 +15,6 @@ benchmarks/methods_error.json; each method's own interval, which assumes neither
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -48,9 +46,9 @@ class Error(NamedTuple):
 
 
 def difference_error(values: Array) -> Error:
-    """Of the difference of two methods' means: sqrt(2 * residual mean square / seeds).
+    """How far off the difference of two methods' means may be, with one noise for all methods.
 
-    Of two methods it is that of the t-test paired by seed.
+    sqrt(2 * residual mean square / seeds); of two methods it is that of the t-test paired by seed.
 
     Args:
         values: (methods, seeds).
@@ -63,10 +61,11 @@ def difference_error(values: Array) -> Error:
 
 
 def mean_error(values: Array) -> Error:
-    """Of one method's mean, the seeds being a sample: its variance is that of seed and noise together.
+    """How far off one method's mean may be, the seeds being a sample, with one noise for all methods.
 
-    The degrees of freedom are Satterthwaite's: methods * (seeds - 1) without a seed effect, seeds - 1 where it is
-    all there is, for then the methods repeat each other. Of one method it is that of the ordinary t interval.
+    Its variance is that of seed and noise together. The degrees of freedom are Satterthwaite's: methods * (seeds - 1)
+    without a seed effect, seeds - 1 where it is all there is, for then the methods repeat each other. Of one method it
+    is that of the ordinary t interval.
 
     Args:
         values: (methods, seeds).
@@ -104,17 +103,6 @@ def _residuals(values: Array) -> Array:
     return np.asarray(values - values.mean(axis=1, keepdims=True) - values.mean(axis=0) + values.mean())
 
 
-def interval(values: Iterable[float], confidence: float = 0.95) -> tuple[float, float, float, int]:
-    """Mean, t interval (NaN for one value) and n of independent values; those that are NaN are left out."""
-    there = np.array([value for value in values if value == value], dtype=np.float64)
-    n = len(there)
-    if n == 0:
-        return np.nan, np.nan, np.nan, 0
-    mean = float(there.mean())
-    half = float(stats.t.ppf((1 + confidence) / 2, n - 1) * there.std(ddof=1) / n**0.5) if n > 1 else np.nan
-    return mean, mean - half, mean + half, n
-
-
 def t_test(values: NDArray[np.float64], confidence: float) -> tuple[float, float, float, float]:
     """Mean, its t interval and the two-sided p of mean 0; all but the mean NaN for fewer than 2 values or equal ones.
 
@@ -149,47 +137,32 @@ def holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
     >>> holm(np.array([0.01, 0.04, 0.03])).round(3).tolist()
     [0.03, 0.06, 0.06]
     """
-    adjusted = np.full(len(p_values), np.nan)
-    tests = np.flatnonzero(np.isfinite(p_values))
-    order = tests[np.argsort(p_values[tests], kind="stable")]
-    factors = np.arange(len(order), 0, -1)
-    adjusted[order] = np.minimum(np.maximum.accumulate(factors * p_values[order]), 1)
+    from statsmodels.stats.multitest import multipletests
+
+    adjusted, tests = np.full(len(p_values), np.nan), np.isfinite(p_values)
+    if tests.any():
+        adjusted[tests] = multipletests(p_values[tests], method="holm")[1]
     return adjusted
 
 
-@dataclass(frozen=True, eq=False)
-class Line:
-    """A least-squares line at some places; the band is NaN for fewer than 3 points."""
+def line(x: Array, y: Array, at: Array, confidence: float = 0.95) -> tuple[Array, Array, Array]:
+    """A least-squares line at some places, with a band that holds the line, not new points, at each with confidence.
 
-    at: Array
-    """(m,) where."""
-    fit: Array
-    """(m,) the line."""
-    low: Array
-    high: Array
-    """(m,) pointwise confidence band of the line, not of new points."""
-    slope: float
-    n: int
-
-
-def line(x: Array, y: Array, at: Array, confidence: float = 0.95) -> Line:
-    """Ordinary least squares of y on x; the band assumes independent residuals of one variance.
-
-    Half-width: t * s * sqrt(1/n + (at - mean)^2 / sum (x - mean)^2), s^2 = residual sum of squares / (n - 2)
-    [Draper, Smith, Applied Regression Analysis, 3rd ed., section 3.1].
+    It assumes independent residuals of one variance.
 
     Args:
         x: (n,) of at least two values.
         y: (n,).
         at: (m,) where the line is asked for.
         confidence: of the band at one place, in (0, 1).
+
+    Returns:
+        the line and the band's lower and upper end, (m,) each; the band is NaN for fewer than 3 points.
     """
-    n, centre = len(x), x.mean()
-    spread = float(((x - centre) ** 2).sum())
-    slope = float(((x - centre) * y).sum() / spread)
-    fit = y.mean() + slope * (at - centre)
-    residual = y - y.mean() - slope * (x - centre)
-    scale = np.sqrt((residual**2).sum() / (n - 2)) if n > 2 else np.nan
-    width = float(stats.t.ppf((1 + confidence) / 2, max(n - 2, 1))) * scale
-    half = width * np.sqrt(1 / n + (at - centre) ** 2 / spread)
-    return Line(at, fit, fit - half, fit + half, slope, n)
+    from statsmodels.regression.linear_model import OLS
+
+    design, places = (np.column_stack([np.ones(len(values)), values]) for values in (x, at))
+    with np.errstate(divide="ignore", invalid="ignore"):  # two points leave no residuals
+        prediction = OLS(y, design).fit().get_prediction(places)
+        low, high = prediction.conf_int(alpha=1 - confidence).T
+    return prediction.predicted_mean, low, high

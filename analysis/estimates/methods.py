@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ from analysis.estimates.differences import optimizer_contrast
 from analysis.estimates.intervals import NO_ESTIMATE, Estimate, holm, t_test
 from analysis.estimates.ranges import clipped, possible_difference
 from analysis.estimates.seed_table import SeedTable
-from analysis.frames.cells import LEFT_OUT, Mode, best_trials, codes, conditions, measured, varying
+from analysis.frames.cells import LEFT_OUT, Mode, OwnBest, codes, conditions, measured, own_best, varying
 from analysis.frames.names import BASELINE, KEYS, S2O, Slots, short, word
 from analysis.frames.trials import axes
 from trainers.errors import UserError, suggestion
@@ -156,8 +156,8 @@ def comparison(
     frame = told_apart(frame, by)
     base = _baseline(frame, baseline)
     rows: list[MethodResult] = []
-    for identity, part, best in _tasks(frame, f"last_{metric}", mode, choosers):
-        rows += _compared(part, best, identity, base, by, f"last_{metric}", choosers, confidence)
+    for task in _tasks(frame, f"last_{metric}", mode, choosers):
+        rows += _compared(task, base, by=by, chooser=f"last_{metric}", choosers=choosers, confidence=confidence)
     adjusted = holm(np.array([row.p_value for row in rows]))
     judged = [
         replace(row, p_holm=float(p), verdict=_verdict(row.difference.value, p, confidence, row.method == base))
@@ -199,24 +199,24 @@ def slot_effects(
     Returns:
         by model; in it by slot, in the order of `analysis.frames.names.KEYS`. Effects without a pair are left out.
     """
-    found: list[SlotEffect] = []
-    for identity, part, best in _tasks(frame, f"last_{metric}", mode, choosers):
-        free, chosen = _with_a_choice(part, choosers), best[~best["seed"].isin(choosers)]
+    effects: list[SlotEffect] = []
+    for task in _tasks(frame, f"last_{metric}", mode, choosers):
+        chosen = task.best.compared
         values = measured(chosen, y).pivot_table(index="method", columns="seed", values=y, sort=False)
         slots = [key for key in KEYS if key in chosen.columns]
         choices = chosen.drop_duplicates("method").set_index("method").loc[values.index, slots]
         for key, value, plain in _contrasts(choices):
             label = optimizer_contrast(chosen) if value == "deat" else _contrast_label(key, value, plain)
-            if pairs := [pair for pair in _pairs(choices, key, value, plain) if _alike(part, *pair)]:
-                effect = SlotEffect(**identity, label=label, **_effect(values, pairs, confidence, y))
-                chose = np.isfinite(effect.p) and any(name in free for pair in pairs for name in pair)
-                found.append(replace(effect, p=np.nan, verdict="undecided") if chose else effect)
-    adjusted = holm(np.array([effect.p for effect in found]))
+            if pairs := [pair for pair in _pairs(choices, key, value, plain) if _alike(task.trials, *pair)]:
+                effect = SlotEffect(**task.identity, label=label, **_effect(values, pairs, confidence, y))
+                chose = np.isfinite(effect.p) and any(name in task.free for pair in pairs for name in pair)
+                effects.append(replace(effect, p=np.nan, verdict="undecided") if chose else effect)
+    adjusted = holm(np.array([effect.p for effect in effects]))
     return tuple(
         replace(effect, p_holm=float(p), verdict=_verdict(effect.estimate, p, confidence))
         if effect.verdict != "undecided"
         else effect
-        for effect, p in zip(found, adjusted, strict=True)
+        for effect, p in zip(effects, adjusted, strict=True)
     )
 
 
@@ -238,55 +238,55 @@ def _baseline(frame: DataFrame, name: str | None) -> str | None:
     raise UserError(f"--baseline {name}: no trial is of this method; {suggestion(name, known)}")
 
 
-def _tasks(
-    frame: DataFrame, chooser: str, mode: Mode, choosers: Collection[int]
-) -> Iterator[tuple[dict[str, Any], DataFrame, DataFrame]]:
-    """(model and conditions, all trials, those in the best cells) of what is compared only within itself."""
+class _Task(NamedTuple):
+    """What is compared only within itself: the methods of one model under one condition."""
+
+    identity: dict[str, Any]
+    """`model` and `conditions` of its results."""
+    trials: DataFrame
+    best: OwnBest
+    free: frozenset[str]
+    """The methods that have several cells, of which the compared seeds chose one: none where others did."""
+
+
+def _tasks(frame: DataFrame, chooser: str, mode: Mode, choosers: Collection[int]) -> Iterator[_Task]:
     others = conditions(frame)
-    best = best_trials(frame, chooser, mode=mode, seeds=choosers or None)
+    best = own_best(frame, chooser, mode=mode, choosers=choosers)
     for (model, *values), part in frame.groupby(["model.name", *others], sort=False, dropna=False):
         identity = {"model": str(model), "conditions": dict(zip(others, values, strict=True))}
-        yield identity, part, best[best.index.isin(part.index)]
-
-
-def _with_a_choice(part: DataFrame, choosers: Collection[int]) -> frozenset[str]:
-    """The methods that have several cells, of which the compared seeds chose one: none where others did."""
-    if choosers:
-        return frozenset()
-    cells = part.assign(cell=codes(part, axes(part))).groupby("method")["cell"].nunique()
-    return frozenset(map(str, cells.index[cells > 1]))
+        cells = part.assign(cell=codes(part, axes(part))).groupby("method")["cell"].nunique()
+        free = frozenset() if choosers else frozenset(map(str, cells.index[cells > 1]))
+        yield _Task(identity, part, OwnBest(*(rows[rows.index.isin(part.index)] for rows in best)), free)
 
 
 def _compared(
-    part: DataFrame,
-    best: DataFrame,
-    identity: dict[str, Any],
+    task: _Task,
     base: str | None,
+    *,
     by: Sequence[str],
     chooser: str,
     choosers: Collection[int],
     confidence: float,
 ) -> list[MethodResult]:
-    """The rows of one model and condition, the most robust first, those without a cell last."""
-    free, chosen = _with_a_choice(part, choosers), best[~best["seed"].isin(choosers)]
-    chose = best[best["seed"].isin(choosers)] if choosers else best
-    robust, clean = (SeedTable.of(chosen, y, base) for y in (ROBUST, CLEAN))
-    shown = [axis for axis in varying(part) if axis not in ("model.name", *identity["conditions"], *KEYS, *by)]
-    rows = []
-    for name, trials in part.groupby("method", sort=False):
-        method, (cell, whole, by_whom) = str(name), (rows[rows["method"] == name] for rows in (chosen, best, chose))
+    """The rows of one task, the most robust first, those without a cell last."""
+    robust, clean = (SeedTable.of(task.best.compared, y, base) for y in (ROBUST, CLEAN))
+    aside = ("model.name", *task.identity["conditions"], *KEYS, *by)
+    shown = [axis for axis in varying(task.trials) if axis not in aside]
+    results = []
+    for name, trials in task.trials.groupby("method", sort=False):
+        method, (whole, chose, cell) = str(name), (rows[rows["method"] == name] for rows in task.best)
         gain = robust.difference(method, base, confidence) if base not in (None, method) else {}
-        if {method, base} & free and np.isfinite(gain.get("p_value", np.nan)):
+        if {method, base} & task.free and np.isfinite(gain.get("p_value", np.nan)):
             how = f"{SELF_CHOSEN}; interval: {gain['test']}"
             gain |= {"p_value": np.nan, "test": how, "verdict": "undecided"}
-        row = MethodResult(
-            **identity,
+        result = MethodResult(
+            **task.identity,
             method=method,
             cell=_values(whole, shown),
             edge=_edge(trials, whole),
             n=int((cell["outcome"] == "completed").sum()),
             diverged=int((cell["outcome"] == "diverged").sum()),
-            validation=float(by_whom.loc[by_whom["outcome"] == "completed", chooser].astype(np.float64).mean()),
+            validation=float(chose.loc[chose["outcome"] == "completed", chooser].astype(np.float64).mean()),
             robust=robust.mean(method, confidence),
             clean=clean.mean(method, confidence),
             robust_interval=robust.interval(method),
@@ -297,8 +297,8 @@ def _compared(
             reason=without_cell(trials, chooser) if whole.empty else _NO_OTHER if cell.empty else "",
             **gain,
         )
-        rows.append(row)
-    return sorted(rows, key=lambda row: -np.nan_to_num(row.robust.value, nan=-1.0))
+        results.append(result)
+    return sorted(results, key=lambda result: -np.nan_to_num(result.robust.value, nan=-1.0))
 
 
 def _without_verdict(row: MethodResult, base: str | None, rows: Sequence[MethodResult]) -> str:
@@ -442,21 +442,12 @@ def effects_frame(effects: Sequence[SlotEffect]) -> DataFrame:
     Returns:
         model.name, the conditions, effect, pairs, seeds, difference, low, high, p_effects, p_effects_holm, verdict.
     """
+    renamed = {"label": "effect", "estimate": "difference", "p": "p_effects", "p_holm": "p_effects_holm"}
+    order = ("label", "pairs", "seeds", "estimate", "low", "high", "p", "p_holm", "verdict")
     return DataFrame(
         [
-            {
-                "model.name": effect.model,
-                **effect.conditions,
-                "effect": effect.label,
-                "pairs": effect.pairs,
-                "seeds": effect.seeds,
-                "difference": effect.estimate,
-                "low": effect.low,
-                "high": effect.high,
-                "p_effects": effect.p,
-                "p_effects_holm": effect.p_holm,
-                "verdict": effect.verdict,
-            }
+            {"model.name": effect.model, **effect.conditions}
+            | {renamed.get(name, name): getattr(effect, name) for name in order}
             for effect in effects
         ]
     )

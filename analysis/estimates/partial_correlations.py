@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from pandas import DataFrame
 from scipy import stats
 
-from analysis.estimates.correlations import FEWEST_FREEDOM, FEWEST_LEVELS
-from analysis.estimates.designs import RATIO, ratio_groups
+from analysis.estimates.correlations import ALIKE, FEWEST_FREEDOM, FEWEST_LEVELS, NO_WIDTH, OF_SEEDS
+from analysis.estimates.designs import RATIO, RatioGroup, ratio_groups
 from analysis.estimates.intervals import holm
-from analysis.estimates.resampling import COEFFICIENTS, Array, resampled
+from analysis.estimates.resampling import COEFFICIENTS, Array, Bootstrap, resampled, t_on_z
 from analysis.frames.cells import codes, measured, one_budget, several
 from analysis.frames.trials import axes
 
@@ -23,15 +23,12 @@ KINDS: tuple[Kind, ...] = ("pearson", "spearman")
 #: What is held fixed.
 GIVEN = ("last_train_robust", "last_train_clean")
 
-#: Correlations are held below this where Fisher's z of 1 would be infinite.
-_NEAR_ONE = 1 - 1e-9
-
 _NOTHING = (np.nan, np.nan, np.nan, np.nan, np.nan, np.nan)
 
 
 @dataclass(frozen=True)
 class PartialCorrelation:
-    """Of `y` with log10(lr / batch), `given` held fixed; all NaN where it cannot be told, and `interval` says why."""
+    """How `y` goes with log10(lr / batch) among trials of equal `given`; NaN where it cannot be told (`interval`)."""
 
     model: str
     method: str
@@ -66,7 +63,10 @@ def partial_correlations(
     resamples: int = 2000,
     seed: int = 0,
 ) -> tuple[PartialCorrelation, ...]:
-    """Groups (`analysis.estimates.designs.ratio_groups`) x `GIVEN` x `KINDS`; what was not measured has no entry.
+    """How accuracy goes with lr / batch size beyond how well the training images are fitted.
+
+    One a group of trials (`analysis.estimates.designs.ratio_groups`), of `GIVEN` and of `KINDS`; what was not measured
+    has no entry.
 
     The estimate is over trials; its interval is what other seeds in these cells would change, and p is about the
     cells: where these depart from the trend by more than their seeds do, an interval may exclude 0 and p be large.
@@ -81,95 +81,75 @@ def partial_correlations(
     Raises:
         UserError: the frame has no column `y`.
     """
-    usable = measured(one_budget(trials)[0], y)
-    found: list[PartialCorrelation] = []
-    for identity, part in ratio_groups(usable):
-        for given in GIVEN:
-            rows = measured(part, given)
-            if len(rows):
-                found += [_partial(identity, rows, y, given, kind, confidence, resamples, seed) for kind in KINDS]
-    adjusted = holm(np.array([one.p for one in found]))
-    return tuple(replace(one, p_holm=float(p)) for one, p in zip(found, adjusted, strict=True))
+    usable, bootstrap = measured(one_budget(trials)[0], y), Bootstrap(confidence, resamples, seed)
+    correlations = [
+        _partial(group._replace(trials=rows), y, given, kind, bootstrap)
+        for group in ratio_groups(usable)
+        for given in GIVEN
+        if len(rows := measured(group.trials, given))
+        for kind in KINDS
+    ]
+    adjusted = holm(np.array([one.p for one in correlations]))
+    return tuple(replace(one, p_holm=float(p)) for one, p in zip(correlations, adjusted, strict=True))
 
 
 def partial(xy: Array, xz: Array, yz: Array) -> Array:
-    """(r_xy - r_xz r_yz) / sqrt((1 - r_xz^2)(1 - r_yz^2)): of x and y, z held fixed; NaN where z is x or y.
+    """The correlation of x and y with z held fixed, from the three plain ones; NaN where z is x or y.
 
-    [Kendall, Stuart, The Advanced Theory of Statistics, volume 2, chapter 27]; of ranks' correlations, Spearman's.
+    (r_xy - r_xz r_yz) / sqrt((1 - r_xz^2)(1 - r_yz^2)) [Kendall, Stuart, The Advanced Theory of Statistics, volume 2,
+    chapter 27]; of ranks' correlations, Spearman's.
     """
     rest = (1 - xz**2) * (1 - yz**2)
     return np.asarray((xy - xz * yz) / np.sqrt(np.where(rest > 1e-12, rest, np.nan)))
 
 
-def _partial(
-    identity: dict[str, Any],
-    rows: DataFrame,
-    y: str,
-    given: str,
-    kind: Kind,
-    confidence: float,
-    resamples: int,
-    seed: int,
-) -> PartialCorrelation:
-    values = tuple(rows[column].to_numpy(dtype=np.float64) for column in (RATIO, y, given))
-    x, ys, z = np.log10(values[0]), *values[1:]
-    setting = {key: value for key, value in identity.items() if key not in ("model.name", "method")}
-    known = (str(identity["model.name"]), str(identity["method"]), setting, y, given, kind)
+def _partial(group: RatioGroup, y: str, given: str, kind: Kind, bootstrap: Bootstrap) -> PartialCorrelation:
+    rows, columns = group.trials, [RATIO, y, given]
     n, cells = len(rows), codes(rows, axes(rows))
-    n_cells = int(cells.max(initial=-1)) + 1
-    if n < 5 or not all(several(rows[column]) for column in (RATIO, y, given)):
-        return PartialCorrelation(*known, *_NOTHING, n, n_cells, "none: fewer than 5 trials, or a constant")
-    plain, estimate = (float(one[0]) for one in _coefficients(x, ys, z, np.ones((1, n)), kind, False))
-    low, high, how = _interval(x, ys, z, cells, kind, estimate, confidence, resamples, seed)
-    means = [np.bincount(cells, of) / np.bincount(cells) for of in (x, ys, z)]
-    return PartialCorrelation(
-        *known, estimate, low, high, _p(means[0], means[1], means[2], kind), np.nan, plain, n, n_cells, how
-    )
+    counts = n, int(cells.max(initial=-1)) + 1
+    known = (*group[:3], y, given, kind)
+    if n < 5 or not all(several(rows[column]) for column in columns):
+        return PartialCorrelation(*known, *_NOTHING, *counts, "none: fewer than 5 trials, or a constant")
+    ratio, *others = rows[columns].to_numpy(dtype=np.float64).T
+    values = np.array([np.log10(ratio), *others])
+    plain, estimate = _of_these(values, kind)
+    low, high, how = _interval(values, cells, kind, estimate, bootstrap)
+    means = np.array([np.bincount(cells, row) for row in values]) / np.bincount(cells)
+    return PartialCorrelation(*known, estimate, low, high, _p(means, kind), np.nan, plain, *counts, how)
 
 
-def _p(x: Array, y: Array, z: Array, kind: Kind) -> float:
-    """Two-sided, of no partial correlation, by t; the three are of cells."""
-    freedom = len(x) - 3
+def _p(means: Array, kind: Kind) -> float:
+    """Two-sided, of no partial correlation, by t; (3, cells)."""
+    freedom = means.shape[1] - 3
     if freedom < 1:
         return np.nan
-    r = float(_coefficients(x, y, z, np.ones((1, len(x))), kind, False)[1][0])
+    r = _of_these(means, kind)[1]
     return float(2 * stats.t.sf(abs(r) * np.sqrt(freedom / max(1 - r**2, 1e-12)), freedom))
 
 
-def _coefficients(x: Array, y: Array, z: Array, weights: Array, kind: Kind, replicated: bool) -> tuple[Array, Array]:
-    """The plain correlation and the partial one of each resample."""
-    of = COEFFICIENTS[kind]
-    xy, xz, yz = of(x, y, weights, replicated), of(x, z, weights, replicated), of(y, z, weights, False)
-    return xy, partial(xy, xz, yz)
+def _of_these(values: Array, kind: Kind) -> tuple[float, float]:
+    """The plain correlation and the partial one of (3, n) values as they are."""
+    plain, estimate = _coefficients(values, np.ones((1, values.shape[1])), kind, False)
+    return float(plain[0]), float(estimate[0])
+
+
+def _coefficients(values: Array, weights: Array, kind: Kind, replicated: bool) -> tuple[Array, Array]:
+    """The plain correlation of x and y, and the partial one given z, of each resample of (3, n) x, y and z."""
+    coefficient, (x, y, z) = COEFFICIENTS[kind], values
+    xy, xz = (coefficient(x, other, weights, replicated) for other in (y, z))
+    return xy, partial(xy, xz, coefficient(y, z, weights, False))
 
 
 def _interval(
-    x: Array,
-    y: Array,
-    z: Array,
-    cells: NDArray[np.int64],
-    kind: Kind,
-    estimate: float,
-    confidence: float,
-    resamples: int,
-    seed: int,
+    values: Array, cells: NDArray[np.int64], kind: Kind, estimate: float, bootstrap: Bootstrap
 ) -> tuple[float, float, str]:
-    """t on Fisher's z, as `analysis.estimates.correlations.correlation` has it.
-
-    It has one degree of freedom less, for what is held fixed.
-    """
-    freedom = len(x) - len(np.unique(cells)) - 1
-    if len(np.unique(x)) < FEWEST_LEVELS:
+    """As `analysis.estimates.correlations.correlation` has it, one degree of freedom less for what is held fixed."""
+    freedom = len(cells) - len(np.unique(cells)) - 1
+    if len(np.unique(values[0])) < FEWEST_LEVELS:
         return np.nan, np.nan, f"none: fewer than {FEWEST_LEVELS} ratios"
     if freedom < FEWEST_FREEDOM - 1:
         return np.nan, np.nan, f"none: fewer than {FEWEST_FREEDOM} seeds beyond one a cell"
-    weights = resampled(cells, resamples, np.random.default_rng(seed))
-    drawn = _coefficients(x, y, z, weights, kind, kind == "spearman")[1]
-    drawn = drawn[np.isfinite(drawn)]
-    spread = float(np.std(np.arctanh(np.clip(drawn, -_NEAR_ONE, _NEAR_ONE)))) if len(drawn) > 1 else 0.0
-    if spread < 1e-6:
-        return np.nan, np.nan, "none: the resamples are all alike"
-    centre = np.arctanh(np.clip(estimate, -_NEAR_ONE, _NEAR_ONE))
-    half = float(stats.t.ppf((1 + confidence) / 2, freedom)) * spread
-    how = "bootstrap of seeds within cells (Rao-Wu), t on Fisher's z"
-    return float(np.tanh(centre - half)), float(np.tanh(centre + half)), how
+    weights = resampled(cells, bootstrap.resamples, np.random.default_rng(bootstrap.seed))
+    drawn = _coefficients(values, weights, kind, kind == "spearman")[1]
+    low, high = t_on_z(estimate, drawn, freedom, bootstrap.confidence)
+    return (low, high, OF_SEEDS) if high - low >= NO_WIDTH else (np.nan, np.nan, ALIKE)

@@ -8,15 +8,31 @@ are a few matrix products. Weights of 1 give the ordinary coefficient.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 Array = NDArray[np.float64]
 Coefficient = Callable[[Array, Array, Array, bool], Array]
 
 #: Below this share of the data's variance a resample counts as constant, and has no correlation.
 _CONSTANT = 1e-12
+
+#: Correlations are held below this where Fisher's z of 1 would be infinite.
+_NEAR_ONE = 1 - 1e-9
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """How an interval is had from resamples."""
+
+    confidence: float
+    """In (0, 1)."""
+    resamples: int
+    seed: int
+    """Of the resampling."""
 
 
 def pearson(x: Array, y: Array, weights: Array, replicated: bool = False) -> Array:
@@ -104,6 +120,22 @@ def resampled(cells: NDArray[np.int64], resamples: int, rng: np.random.Generator
     flat = (np.arange(resamples)[:, None] * n + order[picks]).ravel()
     counts = np.bincount(flat, np.broadcast_to(weight, picks.shape).ravel(), minlength=resamples * n)
     return np.asarray(counts.reshape(resamples, n), dtype=np.float64)
+
+
+def t_on_z(estimate: float, drawn: Array, freedom: int, confidence: float) -> tuple[float, float]:
+    """A correlation's t interval on Fisher's z, whose standard error is the standard deviation of the resamples' z.
+
+    z = arctanh r, in which a correlation is near normal [Fisher, Metron 1921].
+
+    Args:
+        estimate: the correlation of the data.
+        drawn: (resamples,) those of the resamples; NaN are left out.
+        freedom: degrees of freedom of t.
+        confidence: of the interval, in (0, 1).
+    """
+    centre, z = (np.arctanh(np.clip(r, -_NEAR_ONE, _NEAR_ONE)) for r in (estimate, drawn[np.isfinite(drawn)]))
+    half = float(stats.t.ppf((1 + confidence) / 2, freedom)) * (z.std() if len(z) else np.nan)
+    return float(np.tanh(centre - half)), float(np.tanh(centre + half))
 
 
 def _product_moment(x: Array, y: Array, weights: Array, extra: Array) -> Array:

@@ -9,15 +9,13 @@ import numpy as np
 import pandas as pd
 from pandas import DataFrame
 
-from analysis.estimates.differences import compared
+from analysis.estimates.differences import NO_SEEDS, compared
 from analysis.estimates.intervals import Estimate, difference_error, equal_variance, mean_error, t_interval, t_test
 from analysis.estimates.ranges import clipped, possible, possible_difference
 from analysis.frames.cells import measured
 
 #: Below this p of one variance for all methods, none is assumed.
 _UNEQUAL = 0.05
-
-_NO_VALUES = pd.Series(dtype=np.float64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,10 +69,10 @@ class SeedTable:
         `own` is of `analysis.estimates.differences.compared`: paired by seed where the seeds are the same, else
         Welch's.
         """
-        found = compared(self._of(method), self._of(baseline), confidence)
+        row = compared(self._of(method), self._of(baseline), confidence)
         within = possible_difference(self.metric)
-        own = Estimate(found["difference"], *clipped(found["low"], found["high"], within))
-        alone = {"difference": own, "own": own, "p_value": found["p_value"], "test": found["test"]}
+        own = Estimate(row["difference"], *clipped(row["low"], row["high"], within))
+        alone = {"difference": own, "own": own, "p_value": row["p_value"], "test": row["test"]}
         if not (self.pooled and {method, baseline} <= set(self.block.index)):
             return alone
         error = difference_error(self.block.to_numpy())
@@ -85,15 +83,14 @@ class SeedTable:
 
     def _of(self, method: str) -> pd.Series[float]:
         """The method's values by seed."""
-        return self.values.T[method].dropna() if method in self.values.index else _NO_VALUES
+        return self.values.T[method].dropna() if method in self.values.index else NO_SEEDS
 
 
 def _block(values: DataFrame, baseline: str | None) -> DataFrame:
     """The methods that were measured with the same seeds as the baseline, or with the commonest ones."""
-    measured_with = values.notna()
     if values.empty:
         return values
-    patterns = [tuple(row) for row in measured_with.to_numpy()]
+    patterns = [tuple(row) for row in values.notna().to_numpy()]
     if baseline in values.index:
         reference = patterns[list(values.index).index(baseline)]
     else:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -42,27 +43,27 @@ class Shift:
     Differences are in the metric's own unit, means over the counted learning rates.
     """
 
-    c: float
-    low: float
-    high: float
-    n: int
+    c: float = np.nan
+    low: float = np.nan
+    high: float = np.nan
+    n: int = 0
     """Learning rates of the treatment that count: c lr lies within those of the control."""
-    n_rates: int
+    n_rates: int = 0
     """All learning rates of the treatment."""
-    n_trials: int
+    n_trials: int = 0
     """Trials of both."""
-    gain: float
+    gain: float = np.nan
     """treatment(lr) - control(lr)."""
-    residual: float
+    residual: float = np.nan
     """treatment(lr) - control(c lr)."""
-    residual_low: float
-    residual_high: float
-    rmse: float
+    residual_low: float = np.nan
+    residual_high: float = np.nan
+    rmse: float = np.nan
     """Root mean square of the same differences: what c was chosen to make least."""
-    constant_rmse: float
+    constant_rmse: float = np.nan
     """The same of treatment(lr) - control(lr) - gain: of a gain that is the same at every learning rate, which has one
     parameter too. A shift is only seen where `rmse` is clearly below it."""
-    interval_method: str
+    interval_method: str = ""
     """Where the bounds come from; `none: ` and the reason where they are NaN."""
 
 
@@ -91,24 +92,6 @@ class _Curve(NamedTuple):
     """(k,)"""
     weights: Array
     """(k,) how often each learning rate counts."""
-
-
-class _Fit(NamedTuple):
-    c: float = np.nan
-    n: int = 0
-    gain: float = np.nan
-    residual: float = np.nan
-    rmse: float = np.nan
-    constant_rmse: float = np.nan
-    why: str = ""
-
-
-class _Bounds(NamedTuple):
-    low: float = np.nan
-    high: float = np.nan
-    residual_low: float = np.nan
-    residual_high: float = np.nan
-    how: str = ""
 
 
 def shift(
@@ -153,24 +136,16 @@ def shift(
     rows = measured(frame, y)
     treated = (rows["method"] == treatment) & (rows["optimizer.lr"] >= lr_from)
     sides = [_Side.of(part, y) for part in (rows[treated], rows[rows["method"] == control])]
-    found = _fit(_curve(sides[0]), _curve(sides[1]))
-    bounds = _Bounds(how=f"none: {found.why}") if found.why else _bounds(sides, found, confidence, resamples, seed)
-    left = clipped(bounds.residual_low, bounds.residual_high, possible_difference(y))
-    return Shift(
-        c=found.c,
-        low=bounds.low,
-        high=bounds.high,
-        n=found.n,
-        n_rates=len(sides[0].x),
-        n_trials=sum(len(side.y) for side in sides),
-        gain=found.gain,
-        residual=found.residual,
-        residual_low=left[0],
-        residual_high=left[1],
-        rmse=found.rmse,
-        constant_rmse=found.constant_rmse,
-        interval_method=bounds.how,
-    )
+    n_trials = sum(len(side.y) for side in sides)
+    fit = replace(_fit(_curve(sides[0]), _curve(sides[1])), n_rates=len(sides[0].x), n_trials=n_trials)
+    if fit.interval_method:
+        return fit
+    bounds, how = _bounds(sides, fit, confidence, resamples, seed)
+    if bounds is None:
+        return replace(fit, interval_method=how)
+    low, high = map(float, np.exp(bounds[:, 0]))
+    left = clipped(bounds[0, 1], bounds[1, 1], possible_difference(y))
+    return replace(fit, low=low, high=high, residual_low=left[0], residual_high=left[1], interval_method=how)
 
 
 def _curve(side: _Side, weights: Array | None = None) -> _Curve:
@@ -182,42 +157,44 @@ def _curve(side: _Side, weights: Array | None = None) -> _Curve:
     return _Curve(side.x[drawn], sums[drawn] / totals[drawn], totals[drawn])
 
 
-def _fit(treatment: _Curve, control: _Curve) -> _Fit:
-    """Least squares over a grid of log c, and a parabola through its lowest three."""
+def _fit(treatment: _Curve, control: _Curve) -> Shift:
+    """Least squares over a grid of log c, and a parabola through its lowest three; why not, where there is no c."""
     if min(len(treatment.x), len(control.x)) < FEWEST_RATES:
-        return _Fit(why=f"fewer than {FEWEST_RATES} learning rates of a method")
+        return Shift(interval_method=f"none: fewer than {FEWEST_RATES} learning rates of a method")
     curve = PchipInterpolator(control.x, control.y)
     grid = np.arange(-np.log(FURTHEST), np.log(FURTHEST), _STEP)
     squares, share = _mean_squares(treatment, control, curve, grid)
-    enough = _counted(treatment, control, grid[:, None])[0].sum(axis=1) >= FEWEST_RATES
-    squares = np.where((share >= _COUNTED_SHARE) & enough, squares, np.inf)
     lowest = int(np.argmin(squares))
     if not 0 < lowest < len(grid) - 1 or not np.isfinite(squares[lowest - 1 : lowest + 2]).all():
-        return _Fit(why="the least squares are at the edge of what the learning rates allow")
+        return Shift(interval_method="none: the least squares are at the edge of what the learning rates allow")
     log_c = float(grid[lowest]) + _vertex(squares[lowest - 1 : lowest + 2], share[lowest - 1 : lowest + 2])
     inside, moved = _counted(treatment, control, log_c)
-    weights = treatment.weights[inside]
+    mean = partial(np.average, weights=treatment.weights[inside])
     left = treatment.y[inside] - curve(np.clip(moved[inside], control.x[0], control.x[-1]))
     before = treatment.y[inside] - curve(treatment.x[inside], extrapolate=False)
-    gain = float(np.average(before, weights=weights))
-    return _Fit(
-        float(np.exp(log_c)),
-        int(inside.sum()),
-        gain,
-        float(np.average(left, weights=weights)),
-        float(np.sqrt(np.average(left**2, weights=weights))),
-        float(np.sqrt(np.average((before - gain) ** 2, weights=weights))),
+    gain = float(mean(before))
+    return Shift(
+        c=float(np.exp(log_c)),
+        n=int(inside.sum()),
+        gain=gain,
+        residual=float(mean(left)),
+        rmse=float(np.sqrt(mean(left**2))),
+        constant_rmse=float(np.sqrt(mean((before - gain) ** 2))),
     )
 
 
 def _mean_squares(treatment: _Curve, control: _Curve, curve: PchipInterpolator, grid: Array) -> tuple[Array, Array]:
-    """Of each log c: the mean square of what is left, and the share of the treatment's learning rates that count."""
+    """Of each log c: the mean square of what is left, and the share of the treatment's learning rates that count.
+
+    The mean square is infinite where fewer count than c must leave.
+    """
     inside, moved = _counted(treatment, control, grid[:, None])
     weights = inside * treatment.weights
     total = weights.sum(axis=1)
     left = treatment.y - curve(np.clip(moved, control.x[0], control.x[-1]))
-    squares = (weights * left**2).sum(axis=1) / np.maximum(total, 1e-300)
-    return np.asarray(squares), np.asarray(total / treatment.weights.sum())
+    squares, share = (weights * left**2).sum(axis=1) / np.maximum(total, 1e-300), total / treatment.weights.sum()
+    enough = (share >= _COUNTED_SHARE) & (inside.sum(axis=1) >= FEWEST_RATES)
+    return np.where(enough, squares, np.inf), share
 
 
 def _counted(treatment: _Curve, control: _Curve, log_c: float | Array) -> tuple[NDArray[np.bool_], Array]:
@@ -234,26 +211,23 @@ def _vertex(squares: Array, share: Array) -> float:
     return float(0.5 * _STEP * (squares[0] - squares[2]) / bend)
 
 
-def _bounds(sides: list[_Side], found: _Fit, confidence: float, resamples: int, seed: int) -> _Bounds:
-    """The intervals of c and of what is left, and where they come from."""
+def _bounds(sides: list[_Side], fit: Shift, confidence: float, resamples: int, seed: int) -> tuple[Array | None, str]:
+    """low and high (rows) of log c and of what is left (columns), if there are any; and where they come from."""
     freedom = sum(len(side.y) - len(side.x) for side in sides)
     if 0 < freedom < FEWEST_FREEDOM:
-        return _Bounds(how=f"none: fewer than {FEWEST_FREEDOM} degrees of freedom")
+        return None, f"none: fewer than {FEWEST_FREEDOM} degrees of freedom"
     if not freedom and min(len(side.y) for side in sides) < FEWEST_TRIALS:
-        return _Bounds(how=f"none: fewer than {FEWEST_TRIALS} learning rates of a method, one trial each")
+        return None, f"none: fewer than {FEWEST_TRIALS} learning rates of a method, one trial each"
     rng = np.random.default_rng(seed)
     strata = [side.place if freedom else np.zeros_like(side.place) for side in sides]
-    weights = [resampled(cells, resamples, rng) for cells in strata]
-    fits = [_fit(_curve(sides[0], first), _curve(sides[1], second)) for first, second in zip(*weights, strict=True)]
-    values = np.array([(np.log(fit.c), fit.residual) for fit in fits if not fit.why])
+    weights = zip(*(resampled(cells, resamples, rng) for cells in strata), strict=True)
+    fits = [_fit(_curve(sides[0], first), _curve(sides[1], second)) for first, second in weights]
+    values = np.array([(np.log(drawn.c), drawn.residual) for drawn in fits if not drawn.interval_method])
     if len(values) < (1 - _MOST_LOST) * resamples:
-        return _Bounds(how=f"none: {resamples - len(values)} of {resamples} resamples have no c")
+        return None, f"none: {resamples - len(values)} of {resamples} resamples have no c"
     tails = [(1 - confidence) / 2, (1 + confidence) / 2]
     if freedom:
         width = stats.t.ppf(tails, freedom)[:, None] * values.std(axis=0, ddof=1)
-        (low, left_low), (high, left_high) = np.array([np.log(found.c), found.residual]) + width
         how = "bootstrap of seeds within cells (Rao-Wu), t on log c"
-    else:
-        (low, left_low), (high, left_high) = np.quantile(values, tails, axis=0)
-        how = "bootstrap of learning rates (one trial each), percentile"
-    return _Bounds(float(np.exp(low)), float(np.exp(high)), float(left_low), float(left_high), how)
+        return np.array([np.log(fit.c), fit.residual]) + width, how
+    return np.quantile(values, tails, axis=0), "bootstrap of learning rates (one trial each), percentile"

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.polynomial.legendre import legvander
 from numpy.typing import NDArray
 from pandas import DataFrame
 from pandas.api.types import is_numeric_dtype
@@ -84,7 +85,7 @@ def decompositions(
     resamples: int = 1000,
     seed: int = 0,
 ) -> tuple[Decomposition, ...]:
-    """One a network and method, over every numeric axis that varies within it.
+    """Which axis moves `y`, and by how much: over every numeric axis that varies within a network and method.
 
     The interval is the estimate plus and minus the normal quantile times the standard deviation over a bootstrap of
     points, cut at 0 and 1. It takes the points for a random sample of the box, which a quasi-random design covers more
@@ -103,11 +104,11 @@ def decompositions(
         UserError: the frame has no column `y`.
     """
     usable, wanted = measured(one_budget(trials)[0], y), same_budget(trials)
-    of = {key: part for key, part in wanted.groupby(list(GROUP), sort=False)}
+    wanted_of = {key: part for key, part in wanted.groupby(list(GROUP), sort=False)}
     return tuple(
         replace(
             _decomposed(tuple(map(str, key)), part, y, confidence, resamples, np.random.default_rng(seed)),
-            note=_missing(of[key], part),
+            note=_missing(wanted_of[key], part),
         )
         for key, part in usable.groupby(list(GROUP), sort=False)
     )
@@ -127,8 +128,8 @@ def scaled(values: Array, logarithmic: bool) -> Array:
 
 def terms(axes: int) -> list[tuple[int, ...]]:
     """The degree of each axis in every term of the polynomial, the constant first."""
-    found = [powers for powers in itertools.product(range(_DEGREE + 1), repeat=axes) if sum(powers) <= _DEGREE]
-    return sorted(found, key=lambda powers: (sum(powers), tuple(-power for power in powers)))
+    powers = [powers for powers in itertools.product(range(_DEGREE + 1), repeat=axes) if sum(powers) <= _DEGREE]
+    return sorted(powers, key=lambda one: (sum(one), tuple(-power for power in one)))
 
 
 def basis(points: Array, powers: Sequence[tuple[int, ...]]) -> Array:
@@ -143,92 +144,88 @@ def basis(points: Array, powers: Sequence[tuple[int, ...]]) -> Array:
     Returns:
         (n, terms).
     """
-    one = np.stack([np.ones_like(points), np.sqrt(3) * points, np.sqrt(5) * (3 * points**2 - 1) / 2])
+    values = legvander(points, _DEGREE) * np.sqrt(2 * np.arange(_DEGREE + 1) + 1)
     axes = np.arange(points.shape[1])
-    return np.stack([one[list(power), :, axes].prod(axis=0) for power in powers], axis=1)
+    return np.stack([values[:, axes, power].prod(axis=1) for power in powers], axis=1)
 
 
 def _missing(wanted: DataFrame, part: DataFrame) -> str:
     """How many points of a method have no measured trial; empty: every one has."""
     points = codes(wanted, [axis for axis in varying(wanted) if axis not in GROUP])
-    there = np.unique(points[wanted.index.isin(part.index)])
-    n, lost = int(points.max()) + 1, int(points.max()) + 1 - len(there)
-    return (
-        f"{lost} of {plural(n, 'point')} without a completed, measured trial: the shares are over the box of the others"
-        if lost
-        else ""
-    )
+    n = int(points.max()) + 1
+    lost = n - len(np.unique(points[wanted.index.isin(part.index)]))
+    count = f"{lost} of {plural(n, 'point')} without a completed, measured trial"
+    return f"{count}: the shares are over the box of the others" if lost else ""
 
 
 def _decomposed(
     key: tuple[str, ...], part: DataFrame, y: str, confidence: float, resamples: int, rng: np.random.Generator
 ) -> Decomposition:
     names = [axis for axis in varying(part) if is_numeric_dtype(part[axis]) and part[axis].notna().all()]
-    texts = [axis for axis in varying(part) if axis not in names and axis not in GROUP]
-    cells = codes(part, names)
-    values = part[y].to_numpy(dtype=np.float64)
+    cells, values, powers = codes(part, names), part[y].to_numpy(dtype=np.float64), terms(len(names))
     counts = np.bincount(cells)
-    known = (key[0], key[1], y, len(counts), len(part), int(part["seed"].nunique()))
-    powers = terms(len(names))
-    if len(names) < 2:
-        return Decomposition(*known, f"fewer than 2 numeric axes vary: {', '.join(names) or 'none'}")
-    if texts:
-        return Decomposition(*known, f"{', '.join(texts)} varies too, and is no number")
-    if len(counts) < len(powers) + FEWEST_SPARE:
-        return Decomposition(*known, f"{len(powers)} terms need {len(powers) + FEWEST_SPARE} points, got {len(counts)}")
+    known = Decomposition(key[0], key[1], y, len(counts), len(part), int(part["seed"].nunique()), "")
+    if reason := _lacking(part, names, len(counts), len(powers)):
+        return replace(known, reason=reason)
     first = part.iloc[np.unique(cells, return_index=True)[1]]
     points = [scaled(first[axis].to_numpy(dtype=np.float64), _logarithmic(axis, first)) for axis in names]
-    design = basis(np.column_stack(points), powers)
+    design, means = basis(np.column_stack(points), powers), np.bincount(cells, values) / counts
     if np.linalg.matrix_rank(design) < len(powers):
-        return Decomposition(*known, f"too few values of an axis: the {len(powers)} terms cannot be told apart")
-    means = np.bincount(cells, values) / counts
-    freedom = int((counts - 1).sum())
+        return replace(known, reason=f"too few values of an axis: the {len(powers)} terms cannot be told apart")
+    squares, errors, residual = _squares(design, means)
+    parts, freedom = squares - errors, len(part) - len(counts)
+    variance = max(float(parts[1:].sum()), 0.0)
     noise = float(((values - means[cells]) ** 2).sum() / freedom) if freedom else np.nan
-    return _shared_out(known, names, powers, design, means, noise, counts, confidence, resamples, rng)
+    missed = max(residual - noise * float(np.mean(1 / counts)), 0.0)
+    known = replace(
+        known,
+        terms=len(powers),
+        deviation=float(np.sqrt(variance)),
+        noise=float(np.sqrt(noise)),
+        noise_share=noise / (noise + variance + missed),
+        held_out_r2=_held_out_r2(design, means),
+    )
+    if not variance:
+        return replace(known, reason="the axes make no more variance than the noise of the fit")
+    pairs = [sum(power > 0 for power in term) > 1 for term in powers]
+    picks = rng.integers(len(means), size=(resamples, len(means)))
+    shares = _shares(names, powers, design, means, confidence, picks)
+    return replace(known, shares=shares, interactions=float(np.clip(parts[pairs].sum() / variance, 0, 1)))
+
+
+def _lacking(part: DataFrame, names: Sequence[str], points: int, n_terms: int) -> str:
+    """Why a method's trials have no decomposition; empty: they may have one."""
+    texts = [axis for axis in varying(part) if axis not in names and axis not in GROUP]
+    if len(names) < 2:
+        return f"fewer than 2 numeric axes vary: {', '.join(names) or 'none'}"
+    if texts:
+        return f"{', '.join(texts)} varies too, and is no number"
+    needed = n_terms + FEWEST_SPARE
+    return f"{n_terms} terms need {needed} points, got {points}" if points < needed else ""
 
 
 def _logarithmic(axis: str, points: DataFrame) -> bool:
     return axis in LOGARITHMIC and bool((points[axis] > 0).all())
 
 
-def _shared_out(
-    known: tuple[str, str, str, int, int, int],
+def _shares(
     names: Sequence[str],
     powers: Sequence[tuple[int, ...]],
     design: Array,
     means: Array,
-    noise: float,
-    counts: NDArray[np.int64],
     confidence: float,
-    resamples: int,
-    rng: np.random.Generator,
-) -> Decomposition:
-    squares, errors, residual = _squares(design, means)
+    picks: NDArray[np.int64],
+) -> tuple[AxisShare, ...]:
+    """Of each axis, with bounds from the resamples: (resamples, points) numbers of points."""
     members = _members(powers)
-    variance = float((squares - errors)[1:].sum())
-    estimates = _indices(squares - errors, members)
-    picks = rng.integers(len(means), size=(resamples, len(means)))
-    drawn = [_squares(design[pick], means[pick]) for pick in picks]
-    indices = np.array([_indices(parts - own, members) for parts, own, _ in drawn])
-    enough = variance > 0 and len(means) >= POINTS_A_TERM * len(powers)
-    spread = indices[np.isfinite(indices[:, 0])].std(axis=0) if enough else np.full(len(members), np.nan)
+    estimates = _indices(design, means, members)
+    drawn = np.array([_indices(design[pick], means[pick], members) for pick in picks])
+    enough = len(means) >= POINTS_A_TERM * len(powers)
+    spread = drawn[np.isfinite(drawn[:, 0])].std(axis=0) if enough else np.full(len(members), np.nan)
     half = float(stats.norm.ppf((1 + confidence) / 2)) * spread
-    clipped = (np.clip(values, 0, 1) for values in (estimates, estimates - half, estimates + half))
-    bounds = [Estimate(*map(float, values)) for values in zip(*clipped, strict=True)]
-    shares = [AxisShare(*one) for one in zip(names, bounds[: len(names)], bounds[len(names) :], strict=True)]
-    missed = max(residual - noise * float(np.mean(1 / counts)), 0.0) if noise == noise else np.nan
-    pairs = [sum(power > 0 for power in term) > 1 for term in powers]
-    return Decomposition(
-        *known,
-        "" if variance > 0 else "the axes make no more variance than the noise of the fit",
-        len(powers),
-        tuple(shares) if variance > 0 else (),
-        float(np.clip((squares - errors)[pairs].sum() / variance, 0, 1)) if variance > 0 else np.nan,
-        float(np.sqrt(max(variance, 0))),
-        float(np.sqrt(noise)),
-        noise / (noise + max(variance, 0.0) + missed),
-        _held_out_r2(design, means),
-    )
+    clipped = np.clip([estimates, estimates - half, estimates + half], 0, 1)
+    bounds = [Estimate(*map(float, values)) for values in clipped.T]
+    return tuple(AxisShare(*one) for one in zip(names, bounds[: len(names)], bounds[len(names) :], strict=True))
 
 
 def _squares(design: Array, means: Array) -> tuple[Array, Array, float]:
@@ -250,17 +247,19 @@ def _members(powers: Sequence[tuple[int, ...]]) -> NDArray[np.bool_]:
     return np.vstack([alone.T, there.T])
 
 
-def _indices(parts: Array, members: NDArray[np.bool_]) -> Array:
+def _indices(design: Array, means: Array, members: NDArray[np.bool_]) -> Array:
     """Sobol's indices of these parts of the variance; NaN where they have no positive sum."""
+    squares, errors, _ = _squares(design, means)
+    parts = squares - errors
     variance = parts[1:].sum()
     return np.asarray(members @ parts / variance if variance > 0 else np.full(len(members), np.nan))
 
 
 def _held_out_r2(design: Array, means: Array) -> float:
-    leverage = np.einsum("ij,ji->i", design, np.linalg.pinv(design))
-    rest = means - design @ np.linalg.lstsq(design, means, rcond=None)[0]
-    if leverage.max() > 1 - 1e-9:
+    from statsmodels.regression.linear_model import OLS
+
+    influence, n = OLS(means, design).fit().get_influence(), len(means)
+    if influence.hat_matrix_diag.max() > 1 - 1e-9:
         return float("nan")
-    n = len(means)
     about_mean = (means - means.mean()) * n / (n - 1)
-    return float(1 - ((rest / (1 - leverage)) ** 2).sum() / (about_mean**2).sum())
+    return float(1 - influence.ess_press / (about_mean**2).sum())

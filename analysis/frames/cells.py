@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -210,6 +210,35 @@ def left_out_text(cells: int) -> str:
     """
     count = f"{cells} cell{'s' * (cells > 1)}"
     return f"{count} left out of the choice: fewer of their seeds completed than of the others" if cells else ""
+
+
+class OwnBest(NamedTuple):
+    """The trials of each method's own best cell, of any outcome but superseded, in the frame's order."""
+
+    trials: DataFrame
+    """All of them; with LEFT_OUT, as `best_trials` gives them."""
+    chose: DataFrame
+    """Those of the seeds that chose the cells."""
+    compared: DataFrame
+    """Those of the other seeds; where no seeds were named, all, for then the compared ones chose."""
+
+
+def own_best(
+    frame: DataFrame, metric: str = "last_val_robust", *, mode: Mode = "max", choosers: Collection[int] = ()
+) -> OwnBest:
+    """Each method at its own best cell: the seeds named choose it, all others are compared there.
+
+    What chose a cell flatters it, so that seeds that chose are no evidence of a difference.
+
+    Args:
+        frame: trials, as `analysis.frames.trials.load_trials` gives them.
+        metric: as in `best_cells`.
+        mode: as in `best_cells`.
+        choosers: seeds that choose; none: all choose, and all are compared.
+    """
+    best = best_trials(frame, metric, mode=mode, seeds=choosers or None)
+    chose = best["seed"].isin(choosers)
+    return OwnBest(best, best[chose] if choosers else best, best[~chose])
 
 
 def best_trials(

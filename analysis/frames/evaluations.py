@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from statistics import NormalDist
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -109,12 +108,10 @@ def disjoint(chunks: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 def wilson(correct: ArrayLike, images: ArrayLike, level: float = 0.95) -> tuple[NDArray[np.float64], ...]:
-    """The interval of a proportion by inverting the score test.
+    """The interval of a share of images that are right, by Wilson's score test (JASA 1927).
 
-        (p + z^2 / 2n -+ z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n),   p = correct / n
-
-    Wilson, JASA 1927; Newcombe, Statistics in Medicine 1998, method 3. The images are taken as drawn at random from
-    those that might have been tested. It says nothing of another training: its spread is that over seeds.
+    The images are taken as drawn at random from those that might have been tested. It says nothing of another
+    training: its spread is that over seeds.
 
     Args:
         correct: (k,) how many of the images are right.
@@ -127,12 +124,12 @@ def wilson(correct: ArrayLike, images: ArrayLike, level: float = 0.95) -> tuple[
     >>> [round(float(end), 4) for end in wilson(81, 263)]
     [0.2553, 0.3662]
     """
-    n = np.asarray(images, dtype=np.float64)
-    p, z = np.asarray(correct, dtype=np.float64) / n, NormalDist().inv_cdf((1 + level) / 2)
-    centre, half = p + z**2 / (2 * n), z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-    # At p = 0 and 1 one end is exactly that; rounding must not move it.
-    low = np.where(p == 0, 0.0, (centre - half) / (1 + z**2 / n))
-    return low, np.where(p == 1, 1.0, (centre + half) / (1 + z**2 / n))
+    from statsmodels.stats.proportion import proportion_confint
+
+    count, n = np.asarray(correct), np.asarray(images)
+    low, high = proportion_confint(count, n, 1 - level, "wilson")
+    # Where none or all are right one end is exactly 0 or 1; rounding must not move it.
+    return np.where(count == 0, 0.0, low), np.where(count == n, 1.0, high)
 
 
 def _row_names() -> list[str]:

@@ -178,13 +178,45 @@ def brief(values: Sequence[Any], digits: int = 3) -> list[str]:
     return exact
 
 
-def bounds(low: float, high: float) -> str:
-    """An interval in brackets, `n/a` for one of NaN.
+def bounds(low: float, high: float, digits: int = 2, sign: str = "", factor: float = 1.0) -> str:
+    """An interval in brackets, `[n/a]` where there is none.
 
-    >>> bounds(0.1, 0.25), bounds(float("nan"), float("nan"))
-    ('[0.10, 0.25]', '[n/a]')
+    Args:
+        low: NaN for none.
+        high: likewise.
+        digits: behind the point.
+        sign: `+` shows that of a positive number too.
+        factor: what both are multiplied by: 100 shows fractions in percent (`scale`).
+
+    >>> bounds(0.1, 0.25), bounds(0.1, 0.25, 1, "+", 100), bounds(float("nan"), float("nan"))
+    ('[0.10, 0.25]', '[+10.0, +25.0]', '[n/a]')
     """
-    return "[n/a]" if pd.isna(low) else f"[{low:.2f}, {high:.2f}]"
+    if np.isnan(low) or np.isnan(high):
+        return "[n/a]"
+    return f"[{factor * low:{sign}.{digits}f}, {factor * high:{sign}.{digits}f}]"
+
+
+def interval_text(value: float, low: float, high: float, digits: int = 2, sign: str = "", factor: float = 1.0) -> str:
+    """A number with its interval, as every table and picture shows it; nothing where there is no number.
+
+    The arguments beside the value are those of `bounds`.
+
+    >>> interval_text(0.452, 0.441, 0.463, factor=100), interval_text(1.2, float("nan"), float("nan"), sign="+")
+    ('45.20 [44.10, 46.30]', '+1.20 [n/a]')
+    """
+    if np.isnan(value):
+        return ""
+    return f"{factor * value:{sign}.{digits}f} {bounds(low, high, digits, sign, factor)}"
+
+
+def setting_text(one: Any) -> str:
+    """Network, method and the setting that tells a design from others: `small_cnn, DEAT, k1 0`.
+
+    Args:
+        one: has model, method and setting, an axis to its value.
+    """
+    setting = [f"{key.rpartition('.')[2]} {short(value)}" for key, value in one.setting.items()]
+    return ", ".join([one.model, one.method, *setting])
 
 
 def of_spread(text: str, drawn: pd.Series[bool], without: str) -> str:

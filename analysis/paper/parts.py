@@ -21,10 +21,8 @@ from analysis.plots.plan import PUBLISHED, Data
 #: What the paper compares; any other method has no place in its figures.
 CONTROL, TREATMENT = "PGD-AT", "DEAT"
 
-#: Methods, and splits with accuracies, of the curves by epoch.
-FIGURE2: tuple[list[str], list[tuple[str, str]]] = ([CONTROL], [("test", "clean"), ("test", "robust")])
-
-FIGURE5: tuple[list[str], list[tuple[str, str]]] = ([CONTROL, TREATMENT], [("train", "robust"), ("test", "robust")])
+#: Methods as the columns of the tables call them.
+COLUMNS = {CONTROL: "pgd_at", TREATMENT: "deat"}
 
 #: What tells the parts of a figure or table of the paper apart.
 KEYS: tuple[str, ...] = ("study", "data_set", "model.name", "batch_size")

@@ -1,4 +1,7 @@
-"""The same values as text: what the terminal shows. Functions return what rich renders; none prints."""
+"""What a terminal shows of trials: all of them, one, its epochs, and the summary at a launch's end.
+
+Functions return what rich renders; none prints.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 from pandas import DataFrame, isna
 from rich.console import Group, RenderableType
@@ -21,22 +23,23 @@ from analysis.estimates.methods import comparison, slot_effects, without_cell
 from analysis.frames.arithmetic import in_words
 from analysis.frames.cells import GROUP, LEFT_OUT, Mode, best_cells, left_out_text, measured, several, varying
 from analysis.frames.log import read_log
-from analysis.frames.names import KEYS, UNITS, bounds, brief, scale, short
+from analysis.frames.names import KEYS, UNITS, brief, interval_text, scale, short
 from analysis.frames.trials import SUPERSEDED, axes, epochs_of
 from analysis.tables.claims import judged_lines
 from analysis.tables.methods import as_judged, effects_as_judged, methods_view
 from analysis.tables.settings import presets
+from analysis.tables.sheet import console_table
 from trainers.fields import plural
 from trainers.record import METRICS, only_trial
 
+#: Accuracies of a trial that people compare, in percent.
+SHOWN = ("best_val_robust", "last_val_robust", "last_test_robust", "last_test_clean")
+
 #: What is shown of an epoch: accuracies in percent, everything else as it is.
-SHOWN_EPOCHS = (
+SHOWN_OF_EPOCHS = (
     "epoch", "lr", "train_clean", "train_robust", "val_clean", "val_robust", "test_clean", "test_robust",
     "train_robust_loss", "test_robust_loss", "seconds",
 )  # fmt: skip
-
-#: Accuracies of a trial that people compare, in percent.
-SHOWN = ("best_val_robust", "last_val_robust", "last_test_robust", "last_test_clean")
 
 #: Up to so many methods have a line each in the summary, and correlations; more are compared in a table.
 FEW_METHODS = 3
@@ -53,17 +56,65 @@ def trials_table(frame: DataFrame) -> Table:
     Args:
         frame: trials, as `analysis.frames.trials.load_trials` or `analysis.tables.settings.with_settings` gives them.
     """
-    told = ["preset"] if "preset" in frame else []
-    names = ["trial_id", "outcome", *told, *varying(frame), "seed", "epochs", *SHOWN, "seconds"]
-    table = Table(caption="accuracies in %, last: at the last epoch, best: at the best one by validation")
-    for name in names:
-        header = name.replace("_", " ") if name in SHOWN else name
-        left = name in ("trial_id", "outcome", "preset")
-        table.add_column(header, justify="left" if left else "right", overflow="fold")
-    shown = {name: [_cell(name, value) for value in frame[name]] for name in names}
-    for row in zip(*shown.values(), strict=True):
-        table.add_row(*row)
-    return table
+    preset = ["preset"] if "preset" in frame else []
+    names = ["trial_id", "outcome", *preset, *varying(frame), "seed", "epochs", *SHOWN, "seconds"]
+    header = [name.replace("_", " ") if name in SHOWN else name for name in names]
+    columns = [[_cell(name, value) for value in frame[name]] for name in names]
+    caption = "accuracies in %, last: at the last epoch, best: at the best one by validation"
+    right = set(header) - {"trial_id", "outcome", "preset"}
+    return console_table(header, zip(*columns, strict=True), caption=caption, right=right, wraps=header, folds=True)
+
+
+def epochs_table(frame: DataFrame) -> Table:
+    """One line an epoch; the trial's id in front where there are several.
+
+    Args:
+        frame: epochs, as `analysis.frames.trials.load_epochs` gives them.
+    """
+    names = [*(["trial_id"] if several(frame["trial_id"]) else []), *SHOWN_OF_EPOCHS]
+    header = [name.replace("_", " ") for name in names]
+    columns = {name: [_epoch_cell(name, value) for value in frame[name]] for name in names}
+    columns["lr"] = brief(list(frame["lr"]), 4)
+    caption = "accuracies in %, losses in nats, seconds of training"
+    rows = zip(*columns.values(), strict=True)
+    return console_table(header, rows, caption=caption, right=header, wraps=header, box=None)
+
+
+def trial_view(directory: Path, beginning: str) -> RenderableType:
+    """One trial's config, where its numbers come from, and its curve.
+
+    Args:
+        directory: of the run.
+        beginning: of the trial's id; enough of it to tell it from the others.
+
+    Raises:
+        UserError: no trial, or several, begin so.
+    """
+    records = read_log(directory)
+    trials = {record["trial_id"]: record for record in records if record["record"] == "trial"}
+    trial = trials[only_trial(directory, trials, beginning)]
+    preset = presets(records).get(trial["trial_id"])
+    own, epochs = records.of_trial(trial["trial_id"]), epochs_of(records)
+    config = yaml.safe_dump(trial["config"], sort_keys=False).rstrip()
+    return Group(
+        Text(f"trial {trial['trial_id']} of {directory}{f', preset {preset}' if preset else ''}\n"),
+        Text(f"{config}\n"),
+        *(Text(_event(own[place:])) for place, one in enumerate(own) if one["record"] in ("start", "outcome")),
+        Text(""),
+        epochs_table(epochs[epochs["trial_id"] == trial["trial_id"]]),
+    )
+
+
+def _event(records: Sequence[Mapping[str, Any]]) -> str:
+    """The first of them, in words; of a start, in which engine the epoch that follows it ran."""
+    record, *later = records
+    when = datetime.fromtimestamp(record["time"], UTC).strftime("%F %T UTC")
+    if record["record"] == "start":
+        following = next((each for each in later if each["record"] in ("epoch", "start")), {})
+        how = in_words(record.get("arithmetic"), following.get("engine", ""))
+        where = f"{when}  start on {record['host']} ({record['device']}), code {record['code_version']}"
+        return f"{where}, {how}" if how else where
+    return f"{when}  {record['outcome']} after {plural(record['epochs'], 'epoch')} {record['reason']}".rstrip()
 
 
 def correlation_table(fits: DataFrame) -> Table:
@@ -72,23 +123,29 @@ def correlation_table(fits: DataFrame) -> Table:
     Args:
         fits: of `analysis.estimates.correlations.correlations`.
     """
+    keys = [*(["model.name"] if several(fits["model.name"]) else []), "method", "x"]
+    rows = []
+    for _, part in fits.groupby([*GROUP, "x"], sort=False):
+        first, estimates = (
+            part.iloc[0],
+            {
+                row["coefficient"]: interval_text(row["estimate"], row["low"], row["high"]) or "n/a"
+                for row in part.to_dict("records")
+            },
+        )
+        counts = (str(first["n"]), str(first["n_left_out"]))
+        rows.append([*(str(first[key]) for key in keys), *(estimates.get(name, "") for name in METHODS), *counts])
     y = ", ".join(dict.fromkeys(fits["y"]))
     lacking = "; n/a: too few or too uniform trials for one" if fits["low"].isna().any() else ""
-    table = Table(
+    counts = ("n", "left out")
+    return console_table(
+        [*keys, *METHODS, *counts],
+        rows,
         title=f"correlation of {y}: a description of these trials, not a test over seeds",
         caption=f"with 95 % bootstrap intervals{lacking}",
+        right=counts,
+        wraps=counts,
     )
-    keys = [*(["model.name"] if several(fits["model.name"]) else []), "method", "x"]
-    for name in [*keys, *METHODS]:
-        table.add_column(name, no_wrap=True)
-    for name in ("n", "left out"):
-        table.add_column(name, justify="right")
-    for _, part in fits.groupby([*GROUP, "x"], sort=False):
-        first, found = part.iloc[0], {row["coefficient"]: _estimate(row) for row in part.to_dict("records")}
-        names = [str(first[key]) for key in keys]
-        estimates = [Text(found.get(name, "")) for name in METHODS]  # [n/a] is no markup
-        table.add_row(*names, *estimates, str(first["n"]), str(first["n_left_out"]))
-    return table
 
 
 def summary(
@@ -143,20 +200,19 @@ def best_lines(frame: DataFrame, metric: str = "val_robust", mode: Mode = "max")
     All at the last evaluated epoch: a best epoch of each trial would be chosen once more.
     """
     chooser, report = f"last_{metric}", ["last_test_robust", "last_test_clean"]
-    shown = [axis for axis in axes(frame) if axis not in (*GROUP, *KEYS)]
     cells = best_cells(frame, chooser, report, mode=mode).to_dict("records")
     if not cells and (frame["outcome"] == "completed").any():
         return [f"no best cell: {without_cell(frame, chooser)}"]
-    return [_best(cell, chooser, report, shown) for cell in cells]
-
-
-def _best(cell: Mapping[Any, Any], metric: str, report: list[str], shown: list[str]) -> str:
-    where = ", ".join(f"{axis} {short(cell[axis])}" for axis in shown if short(cell[axis]))
-    measured = {name: _with_unit(name, cell[name]) for name in dict.fromkeys([metric, *report])}
-    values = ", ".join(f"{_spoken(name)} {value}" for name, value in measured.items() if value)
-    name = f"{cell['model.name']}, {cell['method']}"
-    counts = "; ".join(filter(None, [f"mean over n = {cell['n']}", left_out_text(cell[LEFT_OUT])]))
-    return f"best by {metric} (validation): {name}, {where}: {values or 'not measured'} ({counts})"
+    shown = [axis for axis in axes(frame) if axis not in (*GROUP, *KEYS)]
+    lines = []
+    for cell in cells:
+        where = ", ".join(f"{axis} {short(cell[axis])}" for axis in shown if short(cell[axis]))
+        texts = {name: _with_unit(name, cell[name]) for name in dict.fromkeys([chooser, *report])}
+        values = [f"{name.partition('_')[2].replace('_', ' ')} {text}" for name, text in texts.items() if text]
+        counts = "; ".join(filter(None, [f"mean over n = {cell['n']}", left_out_text(cell[LEFT_OUT])]))
+        name, numbers = f"{cell['model.name']}, {cell['method']}", ", ".join(values) or "not measured"
+        lines.append(f"best by {chooser} (validation): {name}, {where}: {numbers} ({counts})")
+    return lines
 
 
 def _with_unit(metric: str, value: float) -> str:
@@ -165,85 +221,17 @@ def _with_unit(metric: str, value: float) -> str:
     return f"{text} {'%' if scale(metric) == 100 else UNITS[metric]}" if text else ""
 
 
-def _spoken(metric: str) -> str:
-    """`last_test_robust` as `test robust`."""
-    return metric.partition("_")[2].replace("_", " ")
-
-
-def _estimate(row: Mapping[Any, Any]) -> str:
-    if np.isnan(row["estimate"]):
-        return "n/a"
-    return f"{row['estimate']:.2f} {bounds(row['low'], row['high'])}"
-
-
 def _cell(name: str, value: Any) -> str:
     """A value of a column as text: fractions in percent, seconds whole, NaN as nothing."""
-    if isinstance(value, float) and np.isnan(value):
-        return ""
-    if isinstance(value, float) and scale(name) == 100:
-        return f"{100 * value:.2f}"
+    if isinstance(value, float) and (isna(value) or scale(name) == 100):
+        return "" if isna(value) else f"{100 * value:.2f}"
     return f"{value:.0f}" if name == "seconds" else short(value, 3 if UNITS.get(name) == "nat" else None)
 
 
-def epochs_table(frame: DataFrame) -> Table:
-    """One line an epoch; the trial's id in front where there are several.
-
-    Args:
-        frame: epochs, as `analysis.frames.trials.load_epochs` gives them.
-    """
-    names = [*(["trial_id"] if several(frame["trial_id"]) else []), *SHOWN_EPOCHS]
-    table = Table(box=None, caption="accuracies in %, losses in nats, seconds of training")
-    for name in names:
-        table.add_column(name.replace("_", " "), justify="right")
-    shown = {name: [_epoch_cell(name, value) for value in frame[name]] for name in names}
-    shown["lr"] = brief(list(frame["lr"]), 4)
-    for row in zip(*shown.values(), strict=True):
-        table.add_row(*row)
-    return table
-
-
-def trial_view(directory: Path, beginning: str) -> RenderableType:
-    """One trial's config, where its numbers come from, and its curve.
-
-    Args:
-        directory: of the run.
-        beginning: of the trial's id; enough of it to tell it from the others.
-
-    Raises:
-        UserError: no trial, or several, begin so.
-    """
-    records = read_log(directory)
-    trials = {record["trial_id"]: record for record in records if record["record"] == "trial"}
-    trial = trials[only_trial(directory, trials, beginning)]
-    preset = presets(records).get(trial["trial_id"])
-    own, epochs = records.of_trial(trial["trial_id"]), epochs_of(records)
-    config = yaml.safe_dump(trial["config"], sort_keys=False).rstrip()
-    return Group(
-        Text(f"trial {trial['trial_id']} of {directory}{f', preset {preset}' if preset else ''}\n"),
-        Text(f"{config}\n"),
-        *(Text(_event(own[place:])) for place, one in enumerate(own) if one["record"] in ("start", "outcome")),
-        Text(""),
-        epochs_table(epochs[epochs["trial_id"] == trial["trial_id"]]),
-    )
-
-
-def _event(records: Sequence[Mapping[str, Any]]) -> str:
-    """The first of them, in words; of a start, in which engine the epoch that follows it ran."""
-    record, *later = records
-    when = datetime.fromtimestamp(record["time"], UTC).strftime("%F %T UTC")
-    if record["record"] == "start":
-        following = next((each for each in later if each["record"] in ("epoch", "start")), {})
-        how = in_words(record.get("arithmetic"), following.get("engine", ""))
-        where = f"{when}  start on {record['host']} ({record['device']}), code {record['code_version']}"
-        return f"{where}, {how}" if how else where
-    return f"{when}  {record['outcome']} after {plural(record['epochs'], 'epoch')} {record['reason']}".rstrip()
-
-
 def _epoch_cell(name: str, value: Any) -> str:
+    """The same in an epoch's line, which has room for less."""
     if isinstance(value, str):
         return value
     if isna(value):
         return "-"
-    if name in METRICS and not name.endswith("loss"):
-        return f"{100 * value:.1f}"
-    return f"{value:.4g}"
+    return f"{100 * value:.1f}" if name in METRICS and not name.endswith("loss") else f"{value:.4g}"

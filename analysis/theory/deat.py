@@ -8,13 +8,15 @@ bracket (1 + k1) h_t - k1 h_{t-1} against that of h_t, an average with the same 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from analysis.theory.recursions import Array
+
+Scalar = TypeVar("Scalar", float, Array)
 
 
 @dataclass(frozen=True)
@@ -25,9 +27,14 @@ class EquivalentSGD:
     weight_decay: float
 
 
-def normaliser(k1: float) -> float:
-    """sqrt((1 + k1)^2 + k1^2), by which lr is divided: 1 at k1 = 0, sqrt(5) at k1 = 1."""
-    return math.hypot(1 + k1, k1)
+def normaliser(k1: Scalar) -> Scalar:
+    """sqrt((1 + k1)^2 + k1^2), by which lr is divided: 1 at k1 = 0, sqrt(5) at k1 = 1.
+
+    Args:
+        k1: a number, or an array of them.
+    """
+    length: Scalar = np.hypot(1 + k1, k1)
+    return length
 
 
 def amplification(k1: float) -> float:

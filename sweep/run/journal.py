@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from sweep.config_file import dump
 from sweep.plan.plan import Plan, metric
-from sweep.progress import Progress, TrialProgress
+from sweep.progress import TrialProgress
 from sweep.run.directory import CONFIG_FILE, write_whole
 from sweep.run.trial import Message
 from sweep.search.trials import PlannedTrial
@@ -23,29 +23,33 @@ from trainers.record import OutcomeRecord, RecordFile
 class Journal:
     """Takes every message of every trial, writes what is new, and tells the search and `listener`."""
 
-    def __init__(self, directory: Path, plan: Plan, earlier: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(self, directory: Path, plan: Plan) -> None:
         """Writes nothing yet; the caller holds the run's lock.
 
         Args:
             directory: of the run.
-            plan: made from the same earlier records.
-            earlier: records of earlier launches.
+            plan: made from its records; its `progress` goes on with what is written.
         """
-        self.directory, self.progress = directory, Progress.of(earlier)
+        self.directory, self.progress = directory, plan.progress
         self.listener: Callable[[TrialProgress, Message], None] = lambda trial, message: None
         self._plan = plan
 
     @contextmanager
-    def open(self, command: str) -> Iterator[None]:
-        """A block in which trials run: begins with the launch and every new trial written down."""
+    def open(self, command: str, decides: Mapping[str, Any] | None = None) -> Iterator[None]:
+        """A block in which trials run: begins with the launch and every new trial written down.
+
+        Args:
+            command: that launched them.
+            decides: see `sweep.run.launch.launch`.
+        """
         self._file = RecordFile(self.directory)
         try:
-            self._begin(command)
+            self._begin(command, decides)
             yield
         finally:
             self._file.close()
 
-    def _begin(self, command: str) -> None:
+    def _begin(self, command: str, decides: Mapping[str, Any] | None) -> None:
         """Writes sweep.yaml, environment.json, the launch and every trial that is new; no trial runs yet."""
         for folder in (self.directory, self.directory / "checkpoints"):
             remove_parts(folder)
@@ -57,6 +61,7 @@ class Journal:
             "launch",
             {
                 "command": command,
+                "decides": decides,
                 **{key: where[key] for key in ("commit", "dirty", "code_version", "versions")},
                 "metric": self._plan.config.metric,
                 "mode": self._plan.config.mode,

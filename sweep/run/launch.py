@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -31,6 +33,7 @@ def launch(
     console: Console,
     *,
     command: str,
+    decides: Mapping[str, Any] | None = None,
     address: str | None = None,
     serial: bool = False,
     up: ExitStack | None = None,
@@ -42,6 +45,7 @@ def launch(
         directory: of the run; made, or gone on with.
         console: for the plan, the live table and the closing line.
         command: what the user typed, for the records.
+        decides: what the launch is to decide, for the records: claim, budget_hours, choosing_seeds; None: nothing.
         address: of a Ray cluster; None: a local one.
         serial: in this process, one trial after another, without Ray.
         up: a Ray that this launch starts stays up until this is closed; None: until the launch ends.
@@ -55,39 +59,37 @@ def launch(
     refuse_other_sweep(directory, config)
     with RunLock(directory), Interrupts() as interrupts:
         try:
-            earlier = earlier_records(directory)
-            wanted = plan(config, earlier, code_version())
+            wanted = plan(config, earlier_records(directory), code_version())
             say(console, "\n".join(wanted.lines(launched=True, serial=serial)))
             if not wanted.left:
                 return EXIT_DONE
-            journal = Journal(directory, wanted, earlier)
+            journal = Journal(directory, wanted)
             run = _in_this_process if serial else _through_ray
-            return run(_Launch(config, journal, console, interrupts, command, up), address)
+            return run(_Launch(config, journal, console, interrupts, up, (command, decides)), address)
         except Interrupted:
             return EXIT_INTERRUPTED
 
 
+@dataclass
 class _Launch:
     """The parts of a launch that both ways of running share."""
 
-    def __init__(
-        self,
-        config: SweepConfig,
-        journal: Journal,
-        console: Console,
-        interrupts: Interrupts,
-        command: str,
-        up: ExitStack | None,
-    ) -> None:
-        self.config, self.journal, self.interrupts, self.up = config, journal, interrupts, up
-        self.screen = Screen(console, journal.progress)
-        self._console, self._command = console, command
-        journal.listener = self.screen.show
+    config: SweepConfig
+    journal: Journal
+    console: Console
+    interrupts: Interrupts
+    up: ExitStack | None
+    reason: tuple[str, Mapping[str, Any] | None]
+    """Its command, and what it is to decide."""
+
+    def __post_init__(self) -> None:
+        self.screen = Screen(self.console, self.journal.progress)
+        self.journal.listener = self.screen.show
 
     def run(self, trials: Callable[[], None]) -> int:
         """Runs the trials and closes the books, also when a signal stops it."""
         stopped = None
-        with self.journal.open(self._command), self.screen:
+        with self.journal.open(*self.reason), self.screen:
             try:
                 trials()
             except Interrupted as stop:
@@ -97,7 +99,7 @@ class _Launch:
         if stopped:
             counts = counts_line(self.journal.progress, live=False)
             closing = f"{counts}\nstopped by {stopped}; the same command goes on"
-            self._console.print(closing, markup=False, highlight=False)
+            self.console.print(closing, markup=False, highlight=False)
             return EXIT_INTERRUPTED
         unfinished = any(not trial.finished for trial in self.journal.progress.current())
         return EXIT_SOME_FAILED if unfinished else EXIT_DONE
@@ -132,8 +134,8 @@ def check_left_to_ray(config: SweepConfig) -> None:
 
 
 def _in_this_process(launch: _Launch, address: str | None) -> int:
-    journal, config = launch.journal, launch.config
-    check_this_machine(config)
+    journal, resources = launch.journal, launch.config.resources
+    check_this_machine(launch.config)
 
     def send(message: Message) -> None:
         with launch.interrupts.held():
@@ -141,9 +143,10 @@ def _in_this_process(launch: _Launch, address: str | None) -> int:
 
     def trials() -> None:
         while (trial := journal.next()) is not None:
-            values, threads = trial_values(trial.config, config.resources)
-            if not run_trial(values, journal.directory, threads, send, config.resources.gpu):
-                say(launch._console, f"trial {trial.id}: {LOST}")
+            values = trial_values(trial.config, resources)
+            where = journal.directory, resources.threads
+            if not run_trial(trial.id, values, *where, send, share=resources.gpu):
+                say(launch.console, f"trial {trial.id}: {LOST}")
                 return
 
     return launch.run(trials)
@@ -161,7 +164,7 @@ def _through_ray(launch: _Launch, address: str | None) -> int:
 
     with ExitStack() as of_this_launch:
         up = launch.up or of_this_launch
-        up.enter_context(cluster.connected(address, launch._console, log_folder(journal.directory)))
+        up.enter_context(cluster.connected(address, launch.console, log_folder(journal.directory)))
         launch.interrupts.catch()
         at_once = cluster.most_at_once(resources, launch.config.max_concurrent, resources.trials_per_process)
         cluster.check_nodes(journal.directory, data_folders(launch.config))

@@ -134,11 +134,11 @@ def _trainable(values: dict[str, Any], bell: Any) -> None:
         tune.report({"message": message})  # which returns once the driver has taken it
 
     if len(trials) > 1:
-        usable = run_together(trials, *where, send, share, partial(listening, bell), _end)
+        usable = run_together(trials, *where, send, share=share, training=partial(listening, bell), lost=_end)
     else:
         (name, trial), *_ = trials.items()
         with listening(bell, name):
-            usable = run_trial(trial, *where, send, share)
+            usable = run_trial(name, trial, *where, send, share=share)
     if not usable:
         _end()
 
@@ -169,7 +169,7 @@ class _JournalSearcher(_NotSaved, Searcher):
         if not trials:
             return Searcher.FINISHED  # type: ignore[return-value]
         self.names[trial_id] = trials[0].id
-        values = {trial.id: trial_values(trial.config, self._resources)[0] for trial in trials}
+        values = {trial.id: trial_values(trial.config, self._resources) for trial in trials}
         directory = str(self._journal.directory.absolute())
         resources = self._resources
         return {"trials": values, "threads": resources.threads, "directory": directory, "share": resources.gpu}

@@ -36,7 +36,6 @@ def check_trials(
         UserError: what every such trial would fail with.
     """
     from trainers.data.sets import shapes
-    from trainers.dynamics.measurement import refuse
     from trainers.models.registry import check_batches, check_size
 
     configs = [trial.config for trial in trials]
@@ -53,8 +52,10 @@ def check_trials(
         for one in configs:
             if one.data in found:
                 _check_lengths(one, found[one.data].pixels)
-        for one in _measured(configs):
-            if one.data.name not in unseen:
+        if kinds := [one for one in _measured(configs) if one.data.name not in unseen]:
+            from trainers.dynamics.measurement import refuse  # and with it a part of scipy, for which no other waits
+
+            for one in kinds:
                 refuse(one)
     except UserError as error:
         raise in_the_config(error, config) from None

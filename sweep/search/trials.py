@@ -15,24 +15,31 @@ from sweep.search.points import draw, located, sobol, strata
 from trainers.config import TrialConfig
 from trainers.data import unseen as marks
 from trainers.errors import Absent, UserError, validated
-from trainers.identity import identity, trial_id
+from trainers.identity import hashed, identity
 
 
 @dataclass(frozen=True)
 class PlannedTrial:
-    """A trial that the sweep wants: its config and where in the space it lies."""
+    """A trial that the sweep wants: its config, and where in the space it lies."""
 
     id: str
     config: TrialConfig
     point: Point
     seed: int
+    identity: Mapping[str, Any]
+    """Of the config: what its id is a hash of, and its kind is told by."""
+
+    def of_seed(self, seed: int) -> PlannedTrial:
+        """The same point with another seed."""
+        config, content = self.config.model_copy(update={"seed": seed}), {**self.identity, "seed": seed}
+        return PlannedTrial(hashed(content), config, self.point, seed, content)
 
     def record(self, number: int) -> dict[str, Any]:
         """The values of its `trial` line in the records."""
         return {
             "trial_id": self.id,
             "number": number,
-            "config": identity(self.config),
+            "config": self.identity,
             "point": self.point,
             "seed": self.seed,
             **({"preset": self.config.preset} if self.config.preset else {}),
@@ -66,12 +73,12 @@ def planned(config: SweepConfig, points: Iterable[Point], fingerprints: Mapping[
     Raises:
         UserError: a point's values do not go together.
     """
-    base = config.given
+    base, (first, *others) = config.given, config.seeds
     trials: dict[str, PlannedTrial] = {}
     for point in points:
-        for seed in config.seeds:
-            trial = planned_trial(base, point, seed, fingerprints)
-            trials.setdefault(trial.id, trial)
+        trial = planned_trial(base, point, first, fingerprints)
+        for one in (trial, *map(trial.of_seed, others)):
+            trials.setdefault(one.id, one)
     return list(trials.values())
 
 
@@ -85,7 +92,8 @@ def planned_trial(base: dict[str, Any], point: Point, seed: int, fingerprints: M
     root = str(Path(config.data.root or "data").expanduser().absolute())
     data = config.data.model_copy(update={"fingerprint": fingerprints[data_key(config)], "root": root})
     config = config.model_copy(update={"data": data}).resolved()
-    return PlannedTrial(trial_id(config), config, point, seed)
+    content = identity(config)
+    return PlannedTrial(hashed(content), config, point, seed, content)
 
 
 def data_key(config: TrialConfig) -> str:

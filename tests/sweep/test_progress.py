@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sweep.progress import STATES, Progress, kind_of
+from sweep.progress import STATES, Progress
 from trainers.record import DynamicsRecord
 
 Records = list[dict[str, Any]]
@@ -229,14 +229,3 @@ def test_a_clock_that_is_set_back_takes_no_time_away() -> None:
     progress = Progress.of([launch(1, 10.0), trial("a"), start("a", 10.0), epoch("a", 1, time=14.0)])
     progress.add(epoch("a", 2, time=3.0))
     assert progress.epochs_per_second() == 2 / 4
-
-
-@pytest.mark.parametrize(
-    "other", [{"model": {"name": "b"}}, {"data": {"name": "b"}}, {"dynamics": {"every": 2}}, {"dynamics": None}]
-)
-def test_the_kind_of_a_trial_is_its_network_its_data_and_what_is_measured(other: dict[str, Any]) -> None:
-    config = {"model": {"name": "a"}, "data": {"name": "a", "root": "/x"}, "dynamics": {"every": 1, "images": 9}}
-    changed = {key: value for key, value in (config | other).items() if value is not None}
-    assert kind_of(changed) != kind_of(config)
-    same = {**config, "data": {"name": "a", "root": "/y"}, "dynamics": {"images": 9, "every": 1}, "batch_size": 3}
-    assert kind_of(same) == kind_of(config)

@@ -1,8 +1,10 @@
+import warnings
+
 import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.estimates.intervals import difference_error, equal_variance, mean_error
+from analysis.estimates.intervals import difference_error, equal_variance, holm, line, mean_error, t_test
 
 
 def tables(methods, seeds, n, rng, seed_sd=0.0):
@@ -92,3 +94,53 @@ def test_equal_values_have_an_error_of_zero():
 @pytest.mark.parametrize("values", [np.ones((4, 1)), np.ones((1, 1))])
 def test_one_seed_has_no_error(values):
     assert np.isnan([*mean_error(values), difference_error(values).error]).all()
+
+
+def test_a_t_interval_is_students_and_one_value_has_none():
+    mean, low, high, p = t_test(np.array([1.0, 2.0, 3.0]), 0.95)
+    assert mean == 2.0
+    assert (low, high) == pytest.approx((2 - 4.302653 / 3**0.5, 2 + 4.302653 / 3**0.5))
+    assert p == pytest.approx(stats.ttest_1samp([1.0, 2.0, 3.0], 0.0).pvalue)
+    assert t_test(np.array([1.0]), 0.95)[0] == 1.0
+    assert np.isnan(t_test(np.array([1.0]), 0.95)[1:]).all()
+    assert np.isnan(t_test(np.array([]), 0.95)).all()
+
+
+def test_holm_multiplies_the_smallest_p_by_how_many_there_are_and_never_falls():
+    rng = np.random.default_rng(0)
+    p = rng.uniform(size=9) ** 3
+    order = np.argsort(p)
+    expected = np.minimum(np.maximum.accumulate(p[order] * np.arange(9, 0, -1)), 1)
+    assert holm(np.append(p, np.nan))[order] == pytest.approx(expected)
+    assert np.isnan(holm(np.array([np.nan, np.nan]))).all()
+    assert holm(np.array([])).tolist() == []
+
+
+def test_exact_line_is_found_with_no_band():
+    x = np.array([0.0, 1.0, 2.0, 5.0])
+    fit, low, high = line(x, 3 - 2 * x, np.array([-1.0, 10.0]))
+    assert fit == pytest.approx([5.0, -17.0])
+    assert high - low == pytest.approx([0.0, 0.0], abs=1e-12)
+
+
+def test_the_band_is_t_times_the_standard_error_of_the_line():
+    # s sqrt(1/n + (at - mean)^2 / sum (x - mean)^2) [Draper, Smith, Applied Regression Analysis, 3rd ed., section 3.1].
+    rng = np.random.default_rng(0)
+    x, at = rng.standard_normal(12), np.array([-2.0, 0.0, 3.0])
+    y = 1 + x + rng.standard_normal(12)
+    known = stats.linregress(x, y)
+    fit, low, high = line(x, y, at, 0.9)
+    variance = ((y - known.intercept - known.slope * x) ** 2).sum() / 10
+    error = np.sqrt(variance * (1 / 12 + (at - x.mean()) ** 2 / ((x - x.mean()) ** 2).sum()))
+    assert fit == pytest.approx(known.intercept + known.slope * at)
+    assert high - fit == pytest.approx(stats.t.ppf(0.95, 10) * error)
+    assert fit - low == pytest.approx(high - fit)
+
+
+def test_two_points_have_a_line_but_no_band_and_nothing_warns():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for y in ([0.0, 1.0], [0.1, 0.7]):
+            fit, low, high = line(np.array([0.0, 1.0]), np.array(y), np.array([0.5]))
+            assert fit == pytest.approx(np.mean(y))
+            assert np.isnan([low, high]).all()

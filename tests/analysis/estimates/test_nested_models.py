@@ -103,7 +103,7 @@ def test_networks_methods_and_settings_are_never_pooled(sweep, frame_of):
     parts = [sweep(rng, **{"model.name": m, "optimizer.weight_decay": d}) for m in "ab" for d in (0.0, 1e-3)]
     frame = frame_of([row for part in parts for row in part.to_dict("records")])
     groups = ratio_groups(frame)
-    assert [len(rows) for _, rows in groups] == [27] * 4
+    assert [len(group.trials) for group in groups] == [27] * 4
     assert [one.setting for one in ratio_comparisons(frame)] == [{"optimizer.weight_decay": d} for d in (0.0, 1e-3)] * 2
 
 
@@ -133,55 +133,81 @@ def test_the_degree_grows_with_the_cells(sweep, side, degree):
     assert degree_of(Layout.of(sweep(np.random.default_rng(0), grid=grid), "last_test_robust")) == degree
 
 
-def test_f_test_is_that_of_statsmodels():
-    from statsmodels.regression.linear_model import OLS
+def squares(design, y):
+    rest = y - design @ np.linalg.lstsq(design, y, rcond=None)[0]
+    return rest @ rest
 
+
+def test_f_is_of_the_residual_sums_of_squares_though_columns_depend_on_each_other():
     rng = np.random.default_rng(0)
     design, y = rng.standard_normal((20, 5)), rng.standard_normal(20)
-    f, p, df = OLS(y, design).fit().compare_f_test(OLS(y, design[:, :3]).fit())
-    found = f_test(design[:, :3], design, y)
-    assert found[1] == (df, 15)
-    assert (found[0], found[2]) == pytest.approx((f, p))
+    small, large = design[:, :3], np.column_stack([design, design @ np.ones(5)])
+    f = (squares(small, y) - squares(large, y)) / 2 / (squares(large, y) / 15)
+    found = f_test(small, large, y)
+    assert found[1] == (2, 15)
+    assert (found[0], found[2]) == pytest.approx((f, stats.f.sf(f, 2, 15)))
 
 
-def test_aicc_and_likelihoods_are_those_of_statsmodels(sweep):
-    from statsmodels.regression.mixed_linear_model import MixedLM
-    from statsmodels.tools.eval_measures import aicc
+def profile_likelihood(theta, design, y, groups):
+    """Greatest log-likelihood at a ratio theta of the intercepts' variance to the noise's.
 
-    frame = sweep(np.random.default_rng(3), seed_effect=0.02)
-    (found,) = ratio_comparisons(frame)
-    layout = Layout.of(frame, "last_test_robust")
-    assert found.blocked
-    for fit in found.fits[:2]:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            oracle = MixedLM(layout.y, layout.design(fit.name, 2), layout.seed).fit(reml=False)
-        assert fit.log_likelihood == pytest.approx(oracle.llf, abs=1e-4)
-        assert fit.aicc == pytest.approx(aicc(oracle.llf, 27, fit.terms + 2), abs=1e-3)
+    Least squares of y_i - c_g mean_g(y) on the columns treated alike, c_g = 1 - 1 / sqrt(1 + theta n_g) [Pinheiro,
+    Bates, Mixed-Effects Models in S and S-PLUS, 2000, section 2.2].
+    """
+    sizes = np.bincount(groups)
+    mean = np.eye(len(sizes))[groups] / sizes[groups][:, None] @ np.eye(len(sizes))[groups].T
+    pull = np.eye(len(y)) - (1 - 1 / np.sqrt(1 + theta * sizes))[groups][:, None] * mean
+    n, rest = len(y), squares(pull @ design, pull @ y)
+    return -n / 2 * (np.log(2 * np.pi * rest / n) + 1) - np.log1p(theta * sizes).sum() / 2
+
+
+@pytest.mark.parametrize("seed_effect", [0.0, 0.005, 0.05])
+def test_likelihoods_are_the_maximum_and_aicc_is_of_them(sweep, seed_effect):
+    for seed in range(3):
+        frame = sweep(np.random.default_rng(seed), seed_effect=seed_effect).iloc[: 27 - 2 * seed]
+        (found,) = ratio_comparisons(frame)
+        layout = Layout.of(frame, "last_test_robust")
+        assert found.blocked
+        for fit in found.fits:
+            design = layout.design(fit.name, found.degree)
+            shares = np.append(np.linspace(0, 0.99, 300), 1 - np.geomspace(1e-2, 1e-5, 300))
+            highest = max(profile_likelihood(s / (1 - s), design, layout.y, layout.seed) for s in shares)
+            n, k = len(frame), fit.terms + 2
+            assert highest - 1e-6 < fit.log_likelihood < highest + 2e-3  # the grid's steps
+            assert fit.aicc == pytest.approx(-2 * fit.log_likelihood + 2 * k + 2 * k * (k + 1) / (n - k - 1))
 
 
 def test_one_seed_falls_back_to_least_squares_and_says_so(sweep):
-    from statsmodels.regression.linear_model import OLS
-
     frame = sweep(np.random.default_rng(3), seeds=1)
     (found,) = ratio_comparisons(frame)
     layout = Layout.of(frame, "last_test_robust")
-    oracle = OLS(layout.y, layout.design("ratio + lr", 2)).fit()
+    design = layout.design("ratio + lr", 2)
+    coefficients = np.linalg.lstsq(design, layout.y, rcond=None)[0]
+    rest = layout.y - design @ coefficients
+    normal = stats.norm(0, np.sqrt(np.mean(rest**2)))
+    error = np.sqrt(rest @ rest / 5 * np.linalg.inv(design.T @ design)[3, 3])
     assert not found.blocked
-    assert found.fits[1].log_likelihood == pytest.approx(oracle.llf)
-    assert found.tests[0].p == pytest.approx(oracle.pvalues[3])
+    assert found.fits[1].log_likelihood == pytest.approx(normal.logpdf(rest).sum())
+    assert found.tests[0].p == pytest.approx(2 * stats.t.sf(abs(coefficients[3] / error), 5))
     assert all(np.isnan(fit.p_lack_of_fit) for fit in found.fits)
 
 
-def test_held_out_errors_are_those_of_refits_without_the_cell(sweep):
+def test_held_out_errors_are_those_of_the_hat_matrix(sweep):
+    # e_c = mean of (I - H_cc)^-1 r_c [Cook, Weisberg, Residuals and Influence in Regression, 1982, section 2.2].
     layout = Layout.of(sweep(np.random.default_rng(4)), "last_test_robust")
     design = layout.design("ratio + lr", 2)
+    hat = design @ np.linalg.inv(design.T @ design) @ design.T
     expected = []
     for cell in range(9):
-        out = layout.cell == cell
-        coefficients = np.linalg.lstsq(design[~out], layout.y[~out], rcond=None)[0]
-        expected.append((layout.y[out] - design[out] @ coefficients).mean())
+        at = np.flatnonzero(layout.cell == cell)
+        expected.append(np.linalg.solve(np.eye(3) - hat[np.ix_(at, at)], (layout.y - hat @ layout.y)[at]).mean())
     np.testing.assert_allclose(held_out_errors(design, layout), expected, atol=1e-12)
+
+
+def test_a_cell_that_the_others_do_not_determine_has_no_held_out_error(sweep):
+    layout = Layout.of(sweep(np.random.default_rng(4)), "last_test_robust")
+    design = np.column_stack([np.ones(27), layout.cell == 0]).astype(float)
+    assert np.isnan(held_out_errors(design, layout)).tolist() == [True] + [False] * 8
 
 
 def test_with_one_trial_a_cell_held_out_errors_are_the_press_residuals(sweep):

@@ -7,7 +7,7 @@ from analysis.claims.ledger import ledger
 from analysis.claims.study import Study
 from analysis.estimates.methods import comparison
 from analysis.frames import cells
-from analysis.frames.cells import LEFT_OUT, best_cells, best_trials, cell_means, codes, varying
+from analysis.frames.cells import LEFT_OUT, best_cells, best_trials, cell_means, codes, own_best, varying
 from analysis.tables.methods import notes
 from analysis.tables.trials import best_lines
 
@@ -162,3 +162,18 @@ def test_best_trials_overall_are_the_seeds_of_one_cell(frame_of, mode, best):
     frame = frame_of(sgd + rows(0.2, [0.7, 0.8], **{"optimizer.name": "deat"}))
     assert best_trials(frame, mode=mode)["optimizer.name"].tolist() == ["sgd", "sgd", "deat", "deat"]
     assert best_trials(frame, mode=mode, overall=True)["optimizer.name"].tolist() == [best, best]
+
+
+def test_own_best_parts_the_seeds_that_chose_from_those_compared(frame_of):
+    def at(lr, seed, value):
+        return {"optimizer.lr": lr, "seed": seed, "last_val_robust": value}
+
+    frame = frame_of([at(0.1, 0, 0.6), at(0.1, 1, 0.1), at(0.2, 0, 0.5), at(0.2, 1, 0.9)])
+    alone = own_best(frame, choosers=(0,))
+    assert alone.trials["trial_id"].tolist() == ["t0", "t1"]
+    assert alone.chose["trial_id"].tolist() == ["t0"]
+    assert alone.compared["trial_id"].tolist() == ["t1"]
+    together = own_best(frame)
+    assert together.trials["trial_id"].tolist() == ["t2", "t3"]
+    assert together.chose.equals(together.trials)
+    assert together.compared.equals(together.trials)

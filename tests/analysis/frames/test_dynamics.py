@@ -13,7 +13,6 @@ from pandas import DataFrame
 from scipy.linalg import solve_discrete_lyapunov
 from scipy.stats import kurtosis
 
-from analysis.estimates.intervals import interval
 from analysis.frames import dynamics
 from analysis.frames.dynamics import directions, gaussianity, lines, load_dynamics, noise_rate, stationary
 from analysis.frames.trials import load_epochs, load_trials
@@ -228,15 +227,6 @@ def test_a_cubic_term_is_seen_as_a_deviation_that_grows_with_the_distance() -> N
     found = lines(frame)
     expected = 0.5 * found["t"] ** 3 / (np.repeat([8.0, 5.0, 0.1], 4) * found["t"] ** 2 / 2)
     assert found["deviation"].tolist() == pytest.approx(expected.tolist(), rel=1e-6)
-
-
-def test_an_interval_is_students_and_knows_its_n() -> None:
-    mean, low, high, n = interval([1.0, 2.0, 3.0, np.nan])
-    assert (mean, n) == (2.0, 3)
-    assert (low, high) == pytest.approx((2 - 4.302653 / 3**0.5, 2 + 4.302653 / 3**0.5))
-    assert interval([1.0])[0] == 1.0
-    assert np.isnan(interval([1.0])[1])
-    assert interval([])[3] == 0
 
 
 def test_around_the_decay_stand_mean_and_range_over_the_seeds_and_untrained_epochs_of_the_dynamics(

@@ -60,7 +60,7 @@ def directory(tmp_path: Path) -> Path:
 
 def journal(config: SweepConfig, directory: Path) -> Journal:
     earlier = earlier_records(directory)
-    return Journal(directory, plan(config, earlier, "abc"), earlier)
+    return Journal(directory, plan(config, earlier, "abc"))
 
 
 def given(books: Journal) -> PlannedTrial:
