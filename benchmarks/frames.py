@@ -3,11 +3,12 @@
     python benchmarks/frames.py > benchmarks/frames.json
 
 A run of many trials is made up, its records as the package writes them. Each measurement is a process of its own, in
-rounds: `seconds` are those of the call without imports, of a command those of the whole process; `peak_mb` is the
-most memory that the process held. `first`: nothing is kept beside the log. `again`: it was read before. `more`: it was
-read before, and a trial's lines have come since. Ratios are within a round, their geometric means over the rounds with
-95 % t intervals, those of the mean logarithm: to `pandas.read_parquet` of the same frame, and, of a first reading, to
-parsing the JSON alone, by each parser that is installed.
+rounds: `seconds` are those of the call without imports, of a command those of the whole process; `cpu` those of all its
+threads, which other work on the machine changes less; `peak_mb` is the most memory that the process held. `first`:
+nothing is kept beside the log. `again`: it was read before. `more`: it was read before, and a trial's lines have come
+since. Ratios are within a round, their geometric means over the rounds with 95 % t intervals, those of the mean
+logarithm: to `pandas.read_parquet` of the same frame, and, of a first reading, to parsing the JSON alone, all of it in
+memory at the end, by each parser that is installed.
 """
 
 from __future__ import annotations
@@ -155,8 +156,8 @@ def parsers() -> dict[str, Callable[[Path], object]]:
     return found
 
 
-def task(name: str, directory: Path) -> float:
-    """Seconds of one call in this process."""
+def task(name: str, directory: Path) -> tuple[float, float]:
+    """Seconds and CPU seconds of one call in this process."""
     import pandas as pd
 
     kind, _, what = name.partition(" ")
@@ -168,23 +169,23 @@ def task(name: str, directory: Path) -> float:
     }
     if kind == "parse":
         parsers()  # imports
-    started = time.perf_counter()
+    started, worked = time.perf_counter(), time.process_time()
     kept = calls[kind]()
-    seconds = time.perf_counter() - started
+    seconds = time.perf_counter() - started, time.process_time() - worked
     del kept
     return seconds
 
 
-#: Ends a process with the most memory that it held, kB, as the last words on stderr.
+#: Ends a process with its CPU seconds and the most memory that it held, kB, as the last words on stderr.
 _PEAK = """
-import atexit, re, sys
+import atexit, re, sys, time
 peak = lambda: re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]
-atexit.register(lambda: print(peak(), file=sys.stderr))
+atexit.register(lambda: print(time.process_time(), peak(), file=sys.stderr))
 """
 
 
-def measured(name: str, directory: Path) -> tuple[float, float]:
-    """Seconds and MB of a call or command in a process of its own."""
+def measured(name: str, directory: Path) -> tuple[float, float, float]:
+    """Seconds, CPU seconds and MB of a call or command in a process of its own."""
     command = COMMANDS.get(name)
     if command is None:
         code, words = f"import runpy; runpy.run_path({__file__!r}, run_name='__main__')", ["--task", name]
@@ -193,12 +194,14 @@ def measured(name: str, directory: Path) -> tuple[float, float]:
         code, words = "from sweep.cli import main; main()", [command[0], str(directory), *command[1:]]
     started = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", _PEAK + code, *words], capture_output=True, text=True, check=True)
-    seconds = time.perf_counter() - started if command else float(done.stdout)
-    return seconds, float(done.stderr.split()[-1]) / 1000
+    seconds = time.perf_counter() - started
+    cpu, peak = map(float, done.stderr.split()[-2:])
+    seconds, cpu = (seconds, cpu) if command else map(float, done.stdout.split())
+    return seconds, cpu, peak / 1000
 
 
-def a_round(directory: Path, more: str) -> Iterator[tuple[str, float, float]]:
-    """Every measurement once: its name, seconds and MB."""
+def a_round(directory: Path, more: str) -> Iterator[tuple[str, float, float, float]]:
+    """Every measurement once: its name, seconds, CPU seconds and MB."""
     log, loads = directory / RECORDS_FILE, ("load_trials", "load_epochs")
     for parser in parsers():
         yield f"parse {parser}", *measured(f"parse {parser}", directory)
@@ -254,15 +257,23 @@ def benchmark(directory: Path, trials: int, epochs: int, rounds: int) -> dict[st
         del frame
     known = planned_trial(trials, {"optimizer.name": "sgd", "optimizer.lr": 1.0, "batch_size": 16}, 0, epochs)
     more = line("trial", {**known, "time": 0.0}) + "".join(trained([known], epochs, random.Random(1)))
-    seconds, peaks = defaultdict(list), defaultdict(list)
+    seconds, cpus, peaks = defaultdict(list), defaultdict(list), defaultdict(list)
     for number in range(rounds):
-        for name, taken, peak in a_round(directory, more):
+        for name, taken, cpu, peak in a_round(directory, more):
             seconds[name].append(round(taken, 4))
+            cpus[name].append(round(cpu, 4))
             peaks[name].append(round(peak))
-            print(f"{number} {name}: {taken:.3f} s, {peak:.0f} MB", file=sys.stderr, flush=True)
+            print(f"{number} {name}: {taken:.3f} s, CPU {cpu:.3f} s, {peak:.0f} MB", file=sys.stderr, flush=True)
     size = (directory / RECORDS_FILE).stat().st_size
     about = {"trials": trials, "epochs": epochs, "bytes": size, "rounds": rounds}
-    return {**about, "ratios": ratios(seconds), "seconds": seconds, "peak_mb": peaks}
+    return {
+        **about,
+        "ratios": ratios(seconds),
+        "cpu_ratios": ratios(cpus),
+        "seconds": seconds,
+        "cpu": cpus,
+        "peak_mb": peaks,
+    }
 
 
 def main() -> None:
@@ -275,7 +286,7 @@ def main() -> None:
     parser.add_argument("--directory", type=Path, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.task:
-        print(task(chosen.task, chosen.directory))
+        print(*task(chosen.task, chosen.directory))
         return
     with TemporaryDirectory() as folder:
         found = benchmark(Path(folder) / "run", chosen.trials, chosen.epochs, chosen.rounds)
