@@ -21,7 +21,7 @@ from analysis.paper.parts import CONTROL, TREATMENT, Part, joined, parts, spoken
 from analysis.paper.tables import BOTH, CHOICE, shifts
 from analysis.plots import accuracy_epoch, accuracy_lr
 from analysis.plots.plan import OWN, PUBLISHED, Data, Plan
-from analysis.plots.style import banded, dash, diverged_at_foot, diverged_handles, legend, looks, splits
+from analysis.plots.style import banded, dash, diverged_handles, legend, looks, means_by_lr, splits
 
 #: Panels side by side before the next row of them.
 _ACROSS = 3
@@ -121,11 +121,8 @@ def draw_figure4(rows: DataFrame, shifts: DataFrame, metric: str) -> Figure:
         axes.set_title(f"{_name(part)}\n{whose}", fontsize=9)
         for (study, method), curve in part.groupby(["study", "method"], sort=True):
             colour = styles[str(method)].colour
-            means = curve.drop_duplicates("optimizer.lr").dropna(subset=["mean"])
             style: dict[str, Any] = {"ls": "--", "mfc": "white", "lw": 1.0} if study in hollow else {"lw": 1.4}
-            edges = (means["mean"], means["low"], means["high"])
-            banded(axes, means["optimizer.lr"], edges, colour, factor=factor, marker="o", markersize=3.4, **style)
-            diverged_at_foot(axes, curve, colour)
+            means_by_lr(axes, curve, colour, factor, marker="o", markersize=3.4, **style)
         _log_axis(axes, part["optimizer.lr"])
         texts = list(_shift_texts(part, shifts))
         axes.text(0.97, 0.04, "\n".join(texts), transform=axes.transAxes, ha="right", fontsize=8)
@@ -173,8 +170,7 @@ def _epochs(axes: Axes, curve: DataFrame, colour: str, ls: str, *, hollow: bool)
     style: dict[str, Any] = {"marker": "o", "markersize": 4} if len(curve) == 1 else {}
     if hollow:
         style = {"marker": "o", "mfc": "white", "markersize": 3.4, "markevery": max(1, len(curve) // _MARKS)}
-    edges = (curve["mean"], curve["low"], curve["high"])
-    banded(axes, curve["epoch"], edges, colour, factor=100, ls=ls, lw=0.9 if hollow else 1.4, **style)
+    banded(axes, curve, "epoch", colour, factor=100, ls=ls, lw=0.9 if hollow else 1.4, **style)
 
 
 def _panels(rows: DataFrame) -> tuple[Figure, list[tuple[Axes, DataFrame]]]:

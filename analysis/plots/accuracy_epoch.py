@@ -55,9 +55,8 @@ def accuracy_epoch(rows: DataFrame) -> Figure:
     for axes, part in places:
         titled(axes, rows, part)
         for (name, split), curve in part.groupby(["method", "split"], sort=True):
-            edges = (curve["mean"], curve["low"], curve["high"])
             style: dict[str, Any] = {"ls": dash(str(split)), "lw": 1.4, "marker": "o" if len(curve) == 1 else None}
-            banded(axes, curve["epoch"], edges, styles[str(name)].colour, factor=100, **style)
+            banded(axes, curve, "epoch", styles[str(name)].colour, factor=100, **style)
         axes.locator_params(axis="x", integer=True)
         if not several(part["epoch"]):
             axes.set_xticks(part["epoch"].unique())

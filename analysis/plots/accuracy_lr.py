@@ -16,13 +16,12 @@ from analysis.frames.cells import measured, several
 from analysis.frames.names import label, of_spread, scale
 from analysis.plots.plan import Plan
 from analysis.plots.style import (
-    banded,
     crowded,
-    diverged_at_foot,
     diverged_handles,
     legend,
     log_ticks,
     looks,
+    means_by_lr,
     outer_labels,
     panels,
     titled,
@@ -82,12 +81,9 @@ def accuracy_lr(rows: DataFrame, metric: str) -> Figure:
         titled(axes, rows, part, shown if len(batches) > 1 or not crowded(rows["method"]) else "")
         for name, curve in part.groupby("method", sort=True):
             colour, shape, _ = styles[str(name)]
-            means = curve.drop_duplicates("optimizer.lr").dropna(subset=["mean"])
-            edges = (means["mean"], means["low"], means["high"])
-            banded(axes, means["optimizer.lr"], edges, colour, factor=factor, lw=1.5)
+            means_by_lr(axes, curve, colour, factor, lw=1.5)
             dots: dict[str, Any] = {"color": colour, "alpha": 0.45, "markersize": 3, "mew": 0}
             axes.plot(curve["optimizer.lr"], factor * curve["value"], shape, **dots)
-            diverged_at_foot(axes, curve, colour)
         log_ticks(axes, rows["optimizer.lr"])
     outer_labels(grid, label("optimizer.lr"), label(metric))
     counts = Counter(styles[name] for name in rows.loc[rows["value"].notna(), "method"])

@@ -134,8 +134,8 @@ def _fits(axes: Axes, lines: DataFrame, styles: dict[str, Look], factor: float) 
         texts = [f"{s} n/a" if np.isnan(r) else f"{s} = {interval_text(r, low, high)}" for s, r, low, high in known]
         said = textwrap.fill(first["ratio_claim"] and f"ratio: {first['ratio_claim']}", _LEGEND_WIDTH)
         text = "\n".join(filter(None, [f"{shown} (n = {plural(first['n'], 'trial')}): {', '.join(texts)}", said]))
-        edges = (part["fit"], part["low"], part["high"])
-        banded(axes, part["lr_batch_ratio"], edges, colour, factor=factor, lw=1.5, label=text)
+        names = ("fit", "low", "high")
+        banded(axes, part, "lr_batch_ratio", colour, names=names, factor=factor, lw=1.5, label=text)
     if len(lines):
         axes.legend(loc="upper left", fontsize=7.5)
 

@@ -102,9 +102,9 @@ def draw_around_decay(rows: DataFrame, changes: DataFrame, metric: str) -> Figur
         axes: Axes = grid[divmod(place, _ACROSS)]
         part = rows[(rows["model.name"] == model) & (rows["quantity"] == quantity)]
         for (method, split), curve in part.groupby(["method", "split"], sort=True):
-            edges, factor = (curve["mean"], curve["low"], curve["high"]), 100 if quantity == "robust" else 1
-            style = {"ls": dash(str(split)), "lw": 1.4, "marker": "" if split else "o", "ms": 3}
-            banded(axes, curve["epoch"], edges, styles[str(method)].colour, factor=factor, alpha=0.15, **style)
+            factor, colour = 100 if quantity == "robust" else 1, styles[str(method)].colour
+            style: dict[str, Any] = {"ls": dash(str(split)), "lw": 1.4, "marker": "" if split else "o", "ms": 3}
+            banded(axes, curve, "epoch", colour, factor=factor, alpha=0.15, **style)
         for epoch in changes.loc[changes["model.name"] == model, "epoch"].unique():
             axes.axvline(epoch, color="0.6", lw=0.9, ls=":")
         if quantity in _LOGARITHMIC and part["mean"].notna().any():
@@ -240,10 +240,9 @@ def draw_against_quadratic(rows: DataFrame, metric: str) -> Figure:
         for method, curve in part.groupby("method", sort=True):
             colour = styles[str(method)].colour
             style: dict[str, Any] = {"alpha": 0.15, "lw": 1.4, "marker": "o", "ms": 3}
-            x = curve["multiple"]
-            banded(above, x, (curve["median"], curve["low"], curve["high"]), colour, **style)
-            edges = (curve["deviation"], curve["deviation_low"], curve["deviation_high"])
-            banded(below, x, edges, colour, factor=100, **style)
+            banded(above, curve, "multiple", colour, names=("median", "low", "high"), **style)
+            names = ("deviation", "deviation_low", "deviation_high")
+            banded(below, curve, "multiple", colour, names=names, factor=100, **style)
         x = np.linspace(part["multiple"].min(), part["multiple"].max(), 101)
         above.plot(x, x**2, **_REFERENCE, zorder=3)
         below.axhline(0, **_REFERENCE)

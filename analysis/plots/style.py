@@ -173,10 +173,11 @@ def dash(split: str) -> str:
 
 def banded(
     axes: Axes,
-    x: Any,
-    curve: tuple[Any, Any, Any],
+    curve: DataFrame,
+    x: str,
     colour: str,
     *,
+    names: tuple[str, str, str] = ("mean", "low", "high"),
     factor: float = 1.0,
     alpha: float = 0.18,
     **style: Any,
@@ -185,20 +186,23 @@ def banded(
 
     Args:
         axes: to draw on.
-        x: (n,).
-        curve: the line, and the band's lower and upper edge, (n,) each.
-        colour: of both.
-        factor: by which the numbers are shown, such as 100 for percent.
+        curve: a row a point.
+        x: the column along the picture.
+        colour: of line and band.
+        names: the columns of the line, and of the band's lower and upper edge.
+        factor: by which they are shown, such as 100 for percent.
         alpha: of the band.
         style: of the line.
     """
-    line, low, high = curve
-    axes.plot(x, factor * line, color=colour, **style)
-    axes.fill_between(x, factor * low, factor * high, color=colour, alpha=alpha, lw=0)
+    line, low, high = (factor * curve[name] for name in names)
+    axes.plot(curve[x], line, color=colour, **style)
+    axes.fill_between(curve[x], low, high, color=colour, alpha=alpha, lw=0)
 
 
-def diverged_at_foot(axes: Axes, curve: DataFrame, colour: str) -> None:
-    """Crosses at the learning rates at which trials diverged."""
+def means_by_lr(axes: Axes, curve: DataFrame, colour: str, factor: float, **style: Any) -> None:
+    """The means of `accuracy_lr.accuracy_by_lr` with their band, and crosses at the foot where trials diverged."""
+    means = curve.drop_duplicates("optimizer.lr").dropna(subset=["mean"])
+    banded(axes, means, "optimizer.lr", colour, factor=factor, **style)
     lost = curve.loc[curve["outcome"] == "diverged", "optimizer.lr"]
     if len(lost):  # an empty line would have no extent, and the layout no solution
         foot = axes.get_xaxis_transform()
@@ -206,7 +210,7 @@ def diverged_at_foot(axes: Axes, curve: DataFrame, colour: str) -> None:
 
 
 def diverged_handles(rows: DataFrame) -> list[Line2D]:
-    """A legend's entry of `diverged_at_foot`, where there is any."""
+    """A legend's entry of the crosses of `means_by_lr`, where there are any."""
     lost = (rows["outcome"] == "diverged").any()
     return [marker("x", "0.3", "diverged trial (at the foot)")] if lost else []
 

@@ -81,8 +81,8 @@ def console_table(
             overflow="fold" if folds else "ellipsis",
             no_wrap=name not in wraps,
         )
-    for row in rows:
-        table.add_row(*map(Text, row))
+    for row in rows:  # plain words stay words, which a long table is printed at once of
+        table.add_row(*(Text(cell) if "[" in cell or ":" in cell else cell for cell in row))
     return table
 
 
