@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
@@ -139,6 +140,7 @@ class _Run:
 
     def run(self, chunks: Callable[[], None]) -> None:
         """Runs the chunks with the file of records open."""
+        gc.enable()  # the command put it off
         self._file = RecordFile(self.directory)
         try:
             with self._bar:

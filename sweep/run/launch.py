@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -88,6 +89,7 @@ class _Launch:
 
     def run(self, trials: Callable[[], None]) -> int:
         """Runs the trials and closes the books, also when a signal stops it."""
+        gc.enable()  # the command put it off
         stopped = None
         with self.journal.open(*self.reason), self.screen:
             try:
