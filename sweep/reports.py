@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -141,8 +142,9 @@ def figures(directory: Path | None, published: bool, output: Path | None, check:
             click.echo(f"{name}: {answer}")
         sys.exit(int(any(answer != SAME for answer in answers.values())))
     drawn = drawing.draw(directory, output, metric, chosen_by, published=published)
-    for path in drawn.written:
-        click.echo(path)
+    kinds = Counter(path.suffix.removeprefix(".") for path in drawn.written)
+    counts = ", ".join(f"{number} {kind}" for kind, number in kinds.items() if kind != "json")
+    click.echo(f"{output}: {counts}; manifest.json there lists them, and says what they came from")
     for name, reason in drawn.skipped.items():
         click.echo(f"not drawn: {name}: {reason}", err=True)
     if drawn.left_out:
