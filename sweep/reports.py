@@ -245,9 +245,9 @@ def claims(
     loaded = claim_study.published() if directory is None else claim_study.load_study(directory)
     loaded = claim_study.chosen_by(loaded, choosers)
     chosen_by = {} if directory is None else chosen_by_of(directory)
-    found = ledger(loaded, margin=margin / 100, time_margin=time_margin / 100, y=metric, **chosen_by)
+    lines = ledger(loaded, margin=margin / 100, time_margin=time_margin / 100, y=metric, **chosen_by)
     width = min(claim_tables.WIDTH, console().width)
-    click.echo(claim_tables.claims_json(found) if as_json else claim_tables.claims_text(found, width), nl=False)
+    click.echo(claim_tables.claims_json(lines) if as_json else claim_tables.claims_text(lines, width), nl=False)
 
 
 @click.command()

@@ -272,11 +272,11 @@ def _made() -> Path:
 
 def _children() -> set[int]:
     """Processes that this one has started and that are there; none where the system does not tell."""
-    found: set[int] = set()
+    children: set[int] = set()
     for file in Path("/proc/self/task").glob("*/children"):
         with contextlib.suppress(OSError):  # a thread that has just ended
-            found.update(map(int, file.read_text().split()))
-    return found
+            children.update(map(int, file.read_text().split()))
+    return children
 
 
 def _end(processes: set[int]) -> None:
