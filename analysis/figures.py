@@ -19,6 +19,7 @@ from analysis.estimates.correlations import correlations
 from analysis.estimates.differences import differences
 from analysis.frames.cells import BUDGET, CONDITION, nothing_completed, one_budget, same_budget
 from analysis.frames.dynamics import dynamics_of
+from analysis.frames.log import read_log
 from analysis.frames.trials import epochs_of
 from analysis.paper import figures, sheets
 from analysis.paper.parts import published_data
@@ -30,7 +31,6 @@ from analysis.tables.export import csv_text
 from analysis.uses import trial_ids
 from trainers.errors import UserError
 from trainers.files import whole
-from trainers.record import read
 
 #: Of more there is no picture, but only the numbers.
 MOST_CURVES = 64
@@ -123,7 +123,7 @@ def load(
     """What figures are drawn from; the arguments and errors are those of `draw`."""
     if directory is None:
         return published_data(metric)
-    records = read(directory)
+    records = read_log(directory)
     study, epochs = study_of(records), epochs_of(records)
     trials = study.trials
     if not (trials["outcome"] == "completed").any():

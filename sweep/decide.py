@@ -26,6 +26,8 @@ from analysis.claims.ledger import Claim, ledger, methods_of
 from analysis.claims.questions import question
 from analysis.claims.study import Study, decided_by, study_of, trained_elsewhere, with_decay
 from analysis.frames.cells import best_trials, measured
+from analysis.frames.columns import PLACE
+from analysis.frames.log import Log
 from analysis.frames.trials import trials_of
 from analysis.tables.claims import WIDTH, claims_text, sentence
 from sweep.config import SweepConfig
@@ -39,7 +41,6 @@ from sweep.run.signals import EXIT_INTERRUPTED, Interrupted, Interrupts
 from sweep.search.trials import fingerprints, fixed_points, planned
 from trainers.errors import UserError
 from trainers.provenance import code_version
-from trainers.record import spent
 
 #: Blocks in a row that may add no replicate before it is given up: their trials diverge.
 _PATIENCE = 2
@@ -187,13 +188,11 @@ class Design:
 
 def trial_seconds(records: Iterable[Mapping[str, Any]], claim: str) -> float:
     """Training, evaluation and checkpoints of the epochs that launches to decide the claim recorded, s."""
-    deciding, total = False, 0.0
-    for record in records:
-        if record["record"] == "launch":
-            deciding = decided_by(record).get("claim") == claim
-        elif record["record"] == "epoch" and deciding:
-            total += spent(record)
-    return total
+    log = Log.of(records)
+    launches = [(place, one) for place, one in zip(log.places, log, strict=True) if one["record"] == "launch"]
+    deciding = np.array([False, *(decided_by(one).get("claim") == claim for _, one in launches)])
+    launch = np.searchsorted([place for place, _ in launches], log.epochs.numbers(PLACE))
+    return float(np.sum(log.epochs.spent(), where=deciding[launch]))
 
 
 def _seed_after_seed(design: Design, directory: Path, console: Console, hours: float, run: Run) -> int:
@@ -235,7 +234,7 @@ def _seed_after_seed(design: Design, directory: Path, console: Console, hours: f
     raise AssertionError("blocks have no end")
 
 
-def _planned(design: Design, directory: Path, seeds: tuple[int, ...]) -> tuple[list[dict[str, Any]], list[Plan]]:
+def _planned(design: Design, directory: Path, seeds: tuple[int, ...]) -> tuple[Sequence[Mapping[str, Any]], list[Plan]]:
     """The records, and the plans of a block's parts held against them."""
     records = earlier_records(directory)
     return records, [plan(part, records, code_version()) for part in design.parts(seeds, study_of(records))]

@@ -122,9 +122,13 @@ class EpochRecord:
     """GPU: most memory that torch held during the epoch, in use or not. CPU: the process's high-water mark."""
 
 
+#: All that an epoch took, s; records of older code lack some of its parts.
+SPENT: tuple[str, ...] = ("seconds", "preparing_seconds", "evaluation_seconds", "checkpoint_seconds")
+
+
 def spent(epoch: Mapping[str, Any]) -> float:
-    """All that an epoch's line took, s; records of older code lack some of its parts."""
-    return float(sum(epoch.get(f"{part}seconds", 0.0) for part in ("", "preparing_", "evaluation_", "checkpoint_")))
+    """All that an epoch's line took, s."""
+    return float(sum(epoch.get(part, 0.0) for part in SPENT))
 
 
 Row: TypeAlias = tuple[float | None, ...]
@@ -316,10 +320,24 @@ def read(directory: str | Path) -> list[dict[str, Any]]:
     except OSError as error:
         raise UserError(f"{path}: must be a file that you may read: {error.strerror}; mend that") from None
     torn = lines.pop()
-    records = [_parsed(path, number, text) for number, text in enumerate(lines, start=1) if text.strip()]
-    if torn.strip() and (last := _json(torn)) is not None:
+    records = parsed(path, lines)
+    if torn.strip() and (last := whole_record(torn)) is not None:
         records.append(last)
     return records
+
+
+def parsed(path: Path, lines: Iterable[bytes], before: int = 0) -> list[dict[str, Any]]:
+    """The records on whole lines of a file, in their order; empty lines are none.
+
+    Args:
+        path: of the file, as a damaged line is named.
+        lines: of it, one after another.
+        before: how many stand before the first of them.
+
+    Raises:
+        UserError: a line is damaged.
+    """
+    return [_parsed(path, number, text) for number, text in enumerate(lines, start=before + 1) if text.strip()]
 
 
 def has_records(directory: Path) -> bool:
@@ -342,7 +360,7 @@ def only_trial(directory: Path, trial_ids: Iterable[str], beginning: str) -> str
 
 
 def _parsed(path: Path, number: int, text: bytes) -> dict[str, Any]:
-    record = _json(text)
+    record = whole_record(text)
     if record is None:
         start = text[:40].decode(errors="replace")
         raise UserError(
@@ -352,7 +370,7 @@ def _parsed(path: Path, number: int, text: bytes) -> dict[str, Any]:
     return record
 
 
-def _json(text: bytes) -> dict[str, Any] | None:
+def whole_record(text: bytes) -> dict[str, Any] | None:
     """The record on a line; None if it is torn, damaged or of no known kind."""
     try:
         record = json.loads(text)
@@ -373,7 +391,7 @@ def _cut_torn_line(path: Path) -> None:
         content = file.read()
         end = content.rfind(b"\n") + 1
         tail = content[end:]
-        if tail.strip() and _json(tail) is not None:
+        if tail.strip() and whole_record(tail) is not None:
             file.write(b"\n")
         elif tail:
             file.truncate(end)

@@ -12,9 +12,9 @@ from pandas import DataFrame
 
 from analysis.claims.blocks import BEGAN, EPOCH_SECONDS, OWN
 from analysis.claims.effects import matched_controls
+from analysis.frames.log import read_log
 from analysis.frames.trials import epochs_of, trials_of
 from trainers.errors import UserError
-from trainers.record import read
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def load_study(directory: Path) -> Study:
     Raises:
         UserError: the directory is not a run, or a line is damaged.
     """
-    return study_of(read(directory))
+    return study_of(read_log(directory))
 
 
 def chosen_by(study: Study, seeds: Collection[int]) -> Study:

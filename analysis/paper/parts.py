@@ -14,7 +14,8 @@ from pandas import DataFrame
 
 from analysis.frames import published
 from analysis.frames.cells import codes, one_budget, several
-from analysis.frames.trials import BASE_AXES, axes
+from analysis.frames.identity import BASE_AXES
+from analysis.frames.trials import axes
 from analysis.plots.plan import PUBLISHED, Data
 
 #: What the paper compares; any other method has no place in its figures.

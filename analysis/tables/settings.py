@@ -8,7 +8,8 @@ from typing import Any
 
 from pandas import DataFrame, isna
 
-from analysis.frames.trials import at, axes
+from analysis.frames.identity import at
+from analysis.frames.trials import axes
 
 
 def with_settings(frame: DataFrame, records: Sequence[Mapping[str, Any]]) -> DataFrame:

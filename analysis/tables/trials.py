@@ -20,13 +20,14 @@ from analysis.estimates.correlations import METHODS, correlations
 from analysis.estimates.methods import comparison, slot_effects, without_cell
 from analysis.frames.arithmetic import in_words
 from analysis.frames.cells import GROUP, LEFT_OUT, Mode, best_cells, left_out_text, measured, several, varying
+from analysis.frames.log import read_log
 from analysis.frames.names import KEYS, UNITS, bounds, brief, scale, short
-from analysis.frames.trials import SUPERSEDED, axes, load_epochs
+from analysis.frames.trials import SUPERSEDED, axes, epochs_of
 from analysis.tables.claims import judged_lines
 from analysis.tables.methods import as_judged, effects_as_judged, methods_view
 from analysis.tables.settings import presets
 from trainers.fields import plural
-from trainers.record import METRICS, only_trial, read
+from trainers.record import METRICS, only_trial
 
 #: What is shown of an epoch: accuracies in percent, everything else as it is.
 SHOWN_EPOCHS = (
@@ -39,6 +40,9 @@ SHOWN = ("best_val_robust", "last_val_robust", "last_test_robust", "last_test_cl
 
 #: Up to so many methods have a line each in the summary, and correlations; more are compared in a table.
 FEW_METHODS = 3
+
+#: Up to so many trials the summary has correlations.
+FEW_TRIALS = 1000
 
 _CORRELATIONS_ELSEWHERE = "correlations, by method: correlations.csv of `sweep figures`"
 
@@ -93,7 +97,7 @@ def summary(
     """What a launch prints at its end: outcomes, the best cell by validation, the ledger's lines, correlations.
 
     Beyond `FEW_METHODS` methods: their comparison in place of the best cells and of the correlations, which then
-    have a page of lines.
+    have a page of lines. Beyond `FEW_TRIALS` no correlations either: their bootstrap then takes minutes.
 
     Args:
         study: a run's, of `analysis.claims.study.load_study`.
@@ -113,8 +117,11 @@ def summary(
         results, effects = comparison(frame, **asked), slot_effects(frame, **asked)
         tables = methods_view(as_judged(results, claims), effects_as_judged(effects, claims))
         return Group(*map(Text, [outcome_line(frame), *lines, ""]), tables, Text(_CORRELATIONS_ELSEWHERE))
+    lines = [outcome_line(frame), *best_lines(frame, metric, mode), *lines]
+    if len(frame) > FEW_TRIALS:
+        return Group(*map(Text, [*lines, "", _CORRELATIONS_ELSEWHERE]))
     fits = correlations(frame, y)
-    lines = [outcome_line(frame), *best_lines(frame, metric, mode), *lines, *([""] if len(fits) else [])]
+    lines += [""] if len(fits) else []
     return Group(*map(Text, lines), *([correlation_table(fits)] if len(fits) else []))
 
 
@@ -205,12 +212,11 @@ def trial_view(directory: Path, beginning: str) -> RenderableType:
     Raises:
         UserError: no trial, or several, begin so.
     """
-    records = read(directory)
+    records = read_log(directory)
     trials = {record["trial_id"]: record for record in records if record["record"] == "trial"}
     trial = trials[only_trial(directory, trials, beginning)]
     preset = presets(records).get(trial["trial_id"])
-    own = [record for record in records if record.get("trial_id") == trial["trial_id"]]
-    epochs = load_epochs(directory)
+    own, epochs = records.of_trial(trial["trial_id"]), epochs_of(records)
     config = yaml.safe_dump(trial["config"], sort_keys=False).rstrip()
     return Group(
         Text(f"trial {trial['trial_id']} of {directory}{f', preset {preset}' if preset else ''}\n"),

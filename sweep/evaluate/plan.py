@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from analysis.frames.cells import LEFT_OUT, best_trials, left_out_text, nothing_completed
 from analysis.frames.evaluations import Key, by_key, disjoint, key
-from analysis.frames.trials import load_trials
+from analysis.frames.trials import trials_of
 from sweep.axes import nested
 from sweep.config import SweepConfig
 from sweep.progress import Progress
@@ -135,7 +135,7 @@ def _chosen(directory: Path, records: Records, asked: Asked) -> dict[str, int]:
     left_out: dict[str, int] = {}
     if asked.trial_ids:
         return {_named(directory, progress, beginning): 0 for beginning in asked.trial_ids}
-    trials = load_trials(directory)
+    trials = trials_of(records)
     if not completed:
         raise UserError(f"{directory}: {nothing_completed(trials, 'to attack')}")
     if asked.best:

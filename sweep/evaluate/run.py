@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.progress import Progress as Bar
 
-from analysis.frames.evaluations import PARAMETERS, Key, by_key, disjoint, key, load_evaluations
+from analysis.frames.evaluations import PARAMETERS, Key, by_key, disjoint, evaluations_of, key
+from analysis.frames.log import read_log
 from analysis.tables.evaluations import attack_name, evaluations_table
 from analysis.tables.settings import with_settings
 from sweep.config import SweepConfig
@@ -26,7 +27,7 @@ from sweep.run.screen import duration, print_whole, say
 from sweep.run.signals import EXIT_INTERRUPTED, Interrupted, Interrupts
 from sweep.search.trials import data_folders
 from trainers.errors import UserError
-from trainers.record import EvaluationRecord, RecordFile, read
+from trainers.record import EvaluationRecord, RecordFile
 
 #: Keys of the run's config that may be other ones in an evaluation, beside resources.
 SETTABLE = ("trial.data.root", "trial.data.download", "trial.device", "max_concurrent")
@@ -59,11 +60,11 @@ def evaluate(
     Raises:
         UserError: the run, the trials, their weights, the data or the resources are not as they must be.
     """
-    read(directory)  # what is no run is refused before the lock makes a file in it
+    read_log(directory)  # what is no run is refused before the lock makes a file in it
     sweep = _config(directory, overrides)
     with RunLock(directory, EVALUATION), Interrupts() as interrupts:
         try:
-            records = read(directory)
+            records = read_log(directory)
             evaluations = plan(directory, records, sweep, asked)
             run = _Run(directory, sweep, evaluations, records, console, interrupts)
             for line in fewer(evaluations, asked.images):
@@ -222,10 +223,10 @@ def _ended(evaluation: Evaluation, chunks: Sequence[Mapping[str, Any]]) -> str:
 
 def _print_table(directory: Path, evaluations: Sequence[Evaluation], console: Console) -> None:
     """What was asked for, also where it was recorded before, on more images perhaps."""
-    frame = load_evaluations(directory)
+    frame = evaluations_of(log := read_log(directory))
     if frame.empty:  # all failed
         return
-    frame = with_settings(frame, read(directory))
+    frame = with_settings(frame, log)
     asked = {key(one.named()) for one in evaluations}
     print_whole(console, evaluations_table(frame[[_key(row) in asked for row in frame.to_dict("records")]]))
     say(console, f"all evaluations: sweep results {directory} --evaluations")

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from analysis.frames.log import read_records
 from sweep.config import SweepConfig
 from sweep.plan.cost import Cost, Left
 from sweep.plan.measured import Measured
@@ -31,7 +32,7 @@ from sweep.search.trials import (
 from trainers.config import DataConfig
 from trainers.data.sets import Shape
 from trainers.fields import number_text, plural
-from trainers.record import RECORDS_FILE, read
+from trainers.record import RECORDS_FILE
 
 
 @dataclass(frozen=True)
@@ -134,9 +135,9 @@ def _axis(axis: Any) -> str:
     return f"{'uniform' if axis.uniform else 'loguniform'} {list(axis.uniform or axis.loguniform)}"
 
 
-def earlier_records(directory: Path) -> list[dict[str, Any]]:
+def earlier_records(directory: Path) -> Sequence[Mapping[str, Any]]:
     """The records of an earlier launch; none where the directory has none."""
-    return read(directory) if (directory / RECORDS_FILE).exists() else []
+    return read_records(directory) if (directory / RECORDS_FILE).exists() else []
 
 
 def plan(

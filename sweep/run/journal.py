@@ -17,20 +17,7 @@ from sweep.run.trial import Message
 from sweep.search.trials import PlannedTrial
 from trainers.files import remove_parts
 from trainers.provenance import environment
-from trainers.record import (
-    DynamicsRecord,
-    EpochRecord,
-    OutcomeRecord,
-    RecordFile,
-    dynamics_record,
-    epoch_record,
-)
-
-#: What a trial that goes on sends again, by kind.
-_REPEATABLE: dict[str, Callable[[Mapping[str, Any]], EpochRecord | DynamicsRecord]] = {
-    "epoch": epoch_record,
-    "dynamics": dynamics_record,
-}
+from trainers.record import OutcomeRecord, RecordFile
 
 
 class Journal:
@@ -94,12 +81,10 @@ class Journal:
 
     def take(self, message: Message) -> None:
         """Writes a trial's message down, unless it is an epoch, or its dynamics, that stands there already."""
-        values = {key: value for key, value in message.items() if key != "record"}
-        trial = self.progress.trials[values["trial_id"]]
-        parsed = _REPEATABLE.get(message["record"])
-        if parsed is not None and trial.has(parsed(values)):
+        trial = self.progress.trials[message["trial_id"]]
+        if trial.has(message):
             return
-        self._append(message["record"], values)
+        self._append(message["record"], {key: value for key, value in message.items() if key != "record"})
         if message["record"] == "outcome":
             self._plan.search.tell(trial.id, metric(trial, self._plan.config))
         self.listener(trial, message)

@@ -214,9 +214,9 @@ def test_an_interrupted_run_exits_with_130_and_goes_on(
 ) -> None:
     seen, add = 0, Progress.add
 
-    def count(progress: Progress, record: dict[str, Any]) -> None:
+    def count(progress: Progress, record: dict[str, Any], place: int = 0) -> None:
         nonlocal seen
-        add(progress, record)
+        add(progress, record, place)
         seen += record["record"] == "outcome"
         if seen == 3 and record["record"] == "outcome":
             signal.raise_signal(signal.SIGINT)
