@@ -36,7 +36,7 @@ class _Cli(click.Group):
     """Says a user's mistake in one line on stderr and exits with 2; anything else is a bug and shows itself."""
 
     def main(self, *args: Any, **options: Any) -> Any:
-        gc.disable()  # what a command makes before it trains, it keeps: to look through it took a fifth of a plan's CPU
+        gc.disable()  # until trials run: what is made before is kept; to look through it took a fifth of a plan's CPU
         try:
             with steady(" ".join(["sweep", *sys.argv[1:2]])):
                 return super().main(*args, **options)
@@ -136,7 +136,6 @@ def launch(
     sweep = _load(config, overrides)
     directory = _directory_of(sweep, out)
     outlast()
-    gc.enable()
     screen = console()
     if decide is not None and budget_hours is not None:
         from sweep.decide import decide as until_decided
@@ -227,7 +226,6 @@ def evaluate(
 
     asked = Asked(attacks, strength=strength, **options)
     outlast()
-    gc.enable()
     sys.exit(run(directory, asked, console(), overrides=overrides, address=address, serial=serial))
 
 

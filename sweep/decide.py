@@ -162,15 +162,15 @@ class Design:
         """The cells that validation chose for each network and method, by the config's own seeds."""
         wanted = planned(self.config, self._points, fingerprints(self.config))
         trials, seeds = study.trials[study.trials["trial_id"].isin({t.id for t in wanted})], self.config.seeds
-        metric, found = f"last_{self.config.metric}", []
+        metric, chosen = f"last_{self.config.metric}", []
         for _, part in trials.groupby("model.name", sort=False):
             if measured(part, metric).empty:
                 raise UserError(
                     f"--decide {self.claim}: no trial measured {self.config.metric}, which chooses the cells"
                 )
             best = best_trials(published_settings(part), metric, mode=self.config.mode, seeds=seeds)
-            found.append(set(best["trial_id"]))
-        ids = set().union(*found)
+            chosen.append(set(best["trial_id"]))
+        ids = set().union(*chosen)
         points = [trial.point for trial in wanted if trial.id in ids]
         here: DataFrame = self._cells[[point in points for point in self._cells["point"]]]
         return here
@@ -199,7 +199,7 @@ def _seed_after_seed(design: Design, directory: Path, console: Console, hours: f
     """Block after block; see `decide`."""
     idle = 0
     known: dict[tuple[str, str], int] = {}
-    found: tuple[Claim, ...] = ()
+    claims: tuple[Claim, ...] = ()
     if without := design.passed_over(earlier_records(directory)):
         _say(console, f"passed over, other launches having trained them: seeds {', '.join(map(str, sorted(without)))}")
     for seeds in design.blocks(without):
@@ -213,24 +213,24 @@ def _seed_after_seed(design: Design, directory: Path, console: Console, hours: f
         if any(one.left for one in plans) and (needed is None or used + needed > hours):
             cost = "a time not known yet" if needed is None else f"{needed:.3g} h"
             _say(console, f"stopped: seed {seeds[-1]} would take {cost}, and {max(hours - used, 0):.3g} h are left")
-            return _close(console, found)
+            return _close(console, claims)
         for part in (one.config for one in plans if one.left):
             if (code := run(part)) != EXIT_DONE:
                 return _not_whole(console, code, seeds)
         records = earlier_records(directory)
-        found = _look(design, records, plans)
+        claims = _look(design, records, plans)
         spent = f"{trial_seconds(records, design.claim) / 3600:.3g} of {hours:g} h"
-        for claim in found:
+        for claim in claims:
             _say(console, f"seed {seeds[-1]}: {sentence(claim)}; {spent}")
-        undecided = [claim for claim in found if claim.verdict not in ("supported", "contradicted")]
+        undecided = [claim for claim in claims if claim.verdict not in ("supported", "contradicted")]
         if not undecided:
             _say(console, f"decided after seed {seeds[-1]}")
-            return _close(console, found)
+            return _close(console, claims)
         grew = any(claim.n > known.get((claim.network, claim.of), 0) for claim in undecided)
-        idle, known = (0 if grew else idle + 1), {(claim.network, claim.of): claim.n for claim in found}
+        idle, known = (0 if grew else idle + 1), {(claim.network, claim.of): claim.n for claim in claims}
         if idle > _PATIENCE:
             _say(console, f"stopped: {idle} seeds in a row added nothing, their trials being left out of the claim")
-            return _close(console, found)
+            return _close(console, claims)
     raise AssertionError("blocks have no end")
 
 
@@ -275,9 +275,9 @@ def _hours_left(plans: Sequence[Plan]) -> float | None:
     return sum(known) / 3600 if len(known) == len(seconds) else None
 
 
-def _close(console: Console, found: tuple[Claim, ...]) -> int:
-    if found:
-        _say(console, claims_text(found, min(WIDTH, console.width)))
+def _close(console: Console, claims: tuple[Claim, ...]) -> int:
+    if claims:
+        _say(console, claims_text(claims, min(WIDTH, console.width)))
     return EXIT_DONE
 
 

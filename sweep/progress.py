@@ -59,7 +59,7 @@ class TrialProgress(TrialHistory):
 
     @property
     def device(self) -> str | None:
-        """On which it last started: cpu, or the name of a GPU; None: its record does not say."""
+        """Of its last start: cpu, or the name of a GPU; None: its record does not say."""
         return self.start.get("device")
 
     def add(self, record: Mapping[str, Any], place: int = 0) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -143,8 +144,9 @@ def figures(directory: Path | None, published: bool, output: Path | None, check:
             click.echo(f"{name}: {answer}")
         sys.exit(int(any(answer != SAME for answer in answers.values())))
     drawn = drawing.draw(directory, output, metric, chosen_by, published=published)
-    for path in drawn.written:
-        click.echo(path)
+    kinds = Counter(path.suffix.removeprefix(".") for path in drawn.written)
+    counts = ", ".join(f"{number} {kind}" for kind, number in kinds.items() if kind != "json")
+    click.echo(f"{output}: {counts}; manifest.json there lists them, and says what they came from")
     for name, reason in drawn.skipped.items():
         click.echo(f"not drawn: {name}: {reason}", err=True)
     if drawn.left_out:
@@ -245,9 +247,9 @@ def claims(
     loaded = claim_study.published() if directory is None else claim_study.load_study(directory)
     loaded = claim_study.chosen_by(loaded, choosers)
     chosen_by = {} if directory is None else chosen_by_of(directory)
-    found = ledger(loaded, margin=margin / 100, time_margin=time_margin / 100, y=metric, **chosen_by)
+    lines = ledger(loaded, margin=margin / 100, time_margin=time_margin / 100, y=metric, **chosen_by)
     width = min(claim_tables.WIDTH, console().width)
-    click.echo(claim_tables.claims_json(found) if as_json else claim_tables.claims_text(found, width), nl=False)
+    click.echo(claim_tables.claims_json(lines) if as_json else claim_tables.claims_text(lines, width), nl=False)
 
 
 @click.command()

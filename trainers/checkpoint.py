@@ -85,10 +85,10 @@ def copied(state: State) -> State:
     From a GPU the copies go to page-locked memory, all of them on their way at once; they are there on return.
     """
     devices: set[torch.device] = set()
-    found: State = _copied(state, devices)
+    on_host: State = _copied(state, devices)
     for device in devices:
         torch.cuda.current_stream(device).synchronize()
-    return found
+    return on_host
 
 
 def _copied(value: Any, devices: set[torch.device]) -> Any:
@@ -259,8 +259,8 @@ def network_arguments(path: Path) -> State:
             f"{path}: does not say for which images its network is, as older code wrote it; `sweep evaluate` takes it "
             "with its data, or train it again"
         )
-    found: State = state["network"]
-    return found
+    network: State = state["network"]
+    return network
 
 
 def kept_weights(path: Path, which: Which, *, averaged: bool = False) -> State:
@@ -299,5 +299,5 @@ def kept_weights(path: Path, which: Which, *, averaged: bool = False) -> State:
             f"{path}: its {which} weights, of epoch {epoch}, have no average; take the raw ones, or a trial whose "
             "averaging.name is ema or swa and whose averaging.start is before that epoch"
         )
-    found: State = weights[which][kind]
-    return found
+    network: State = weights[which][kind]
+    return network

@@ -38,7 +38,7 @@ _BYTES = 4  # of a number in fp32
 #: images it would be the launching of its kernels that is timed.
 _FLOPS = {"cpu": 10e9, "cuda": 10e12}
 #: What a timing may take, s and repeats.
-_SECONDS, _REPEATS = 0.3, 20
+_SECONDS, _REPEATS = 0.1, 20
 #: Steps after which all are captured: an eager one and a capture for each of DEAT's two averages.
 _TO_CAPTURE = 4
 
@@ -119,8 +119,8 @@ def evaluation_rate(config: TrialConfig, shape: Shape, attacking: float, exact: 
     held_out = networks * sum(getattr(shape, f"{name}_images") for name in settings.splits if name != "train")
     fast = held_out * settings.restarts * 2 * settings.steps
     slow = held_out * (settings.restarts + 1) + (shape.train_images if "train" in settings.splits else 0)
-    found: float = (fast + slow) / (fast / attacking + slow / exact)
-    return found
+    rate: float = (fast + slow) / (fast / attacking + slow / exact)
+    return rate
 
 
 def memory(config: TrialConfig, shape: Shape, cost: Work) -> float:
@@ -222,16 +222,16 @@ def _size(wanted: int, flops: float, device: torch.device) -> int:
 
 def _seconds(once: Callable[[], None], device: torch.device) -> float:
     """The shortest of some repeats, after one to warm up, in which a GPU loads its libraries."""
-    found: list[float] = []
-    while len(found) < 3 or (sum(found[1:]) < _SECONDS and len(found) < _REPEATS):
+    times: list[float] = []
+    while len(times) < 3 or (sum(times[1:]) < _SECONDS and len(times) < _REPEATS):
         started = time.perf_counter()
         once()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        found.append(time.perf_counter() - started)
-        if sum(found[1:]) > 3 * _SECONDS:
+        times.append(time.perf_counter() - started)
+        if sum(times[1:]) > 3 * _SECONDS:
             break
-    return min(found[1:])
+    return min(times[1:])
 
 
 class _NoModules:
@@ -294,9 +294,9 @@ def _kept(network: nn.Module, forward: Callable[[], Tensor]) -> int:
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         logits = forward()
         loss = F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device))
-    found = sum(tensor.untyped_storage().nbytes() for storage, tensor in kept.items() if storage not in own)
+    kept_bytes = sum(tensor.untyped_storage().nbytes() for storage, tensor in kept.items() if storage not in own)
     del loss
-    return found
+    return kept_bytes
 
 
 def _batch(shape: Shape, size: int, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -71,8 +71,8 @@ class Engine:
 
         def logits(images: torch.Tensor) -> torch.Tensor:
             with self.autocast():
-                found: torch.Tensor = passed(images)
-            return found.float() if found.dtype == torch.bfloat16 else found
+                scores: torch.Tensor = passed(images)
+            return scores.float() if scores.dtype == torch.bfloat16 else scores
 
         return logits
 
@@ -112,8 +112,8 @@ def _matrices(model: nn.Module) -> list[nn.Parameter]:
 
 
 def _pass(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    found: torch.Tensor = model(images)
-    return found
+    logits: torch.Tensor = model(images)
+    return logits
 
 
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -219,12 +219,12 @@ def _measured(trial: _Trial, model: nn.Module, splits: Sequence[str], epoch: int
     model.eval()
     for name in splits:
         split = getattr(trial.data, name)
-        found = evaluate.clean(model, split, config.evaluation.batch_size, engine)
-        measured |= {f"{prefix}{name}_clean": found.accuracy, f"{prefix}{name}_clean_loss": found.loss}
+        measure = evaluate.clean(model, split, config.evaluation.batch_size, engine)
+        measured |= {f"{prefix}{name}_clean": measure.accuracy, f"{prefix}{name}_clean_loss": measure.loss}
         if name != "train":
             start = generator(engine.device, config.seed, epoch, f"evaluation {name}")
-            found = evaluate.robust(model, split, config, engine, start)
-            measured |= {f"{prefix}{name}_robust": found.accuracy, f"{prefix}{name}_robust_loss": found.loss}
+            measure = evaluate.robust(model, split, config, engine, start)
+            measured |= {f"{prefix}{name}_robust": measure.accuracy, f"{prefix}{name}_robust_loss": measure.loss}
     return measured
 
 

@@ -36,8 +36,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     text = str(error).lower()
-    found = isinstance(error, RuntimeError) and any(each in text for each in _TEXTS)
-    return found or (isinstance(error, RuntimeError) and any(each in text for each in _PERHAPS) and _is_short())
+    says_so = isinstance(error, RuntimeError) and any(each in text for each in _TEXTS)
+    return says_so or (isinstance(error, RuntimeError) and any(each in text for each in _PERHAPS) and _is_short())
 
 
 def reason(error: BaseException) -> str:

@@ -350,8 +350,8 @@ def published(given: Mapping[str, Any]) -> dict[str, Any]:
     values = preset.values | preset.on.get(_at(given, "data.name"), {})  # type: ignore[operator]
     unfit: set[str] = set()
     for (key, choice), keys in _UNFIT.items():
-        found = _at(given, key)
-        if found is not None and choice in (None, found):
+        chosen = _at(given, key)
+        if chosen is not None and choice in (None, chosen):
             unfit.update(keys)
     return {key: value for key, (value, _) in values.items() if key not in unfit}
 

@@ -98,13 +98,13 @@ def gpu_names() -> list[str]:
 
 def versions(packages: Sequence[str]) -> dict[str, str]:
     """Of each of these packages that is installed."""
-    found = {}
+    versions = {}
     for name in packages:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def _git(*words: str) -> str | None:

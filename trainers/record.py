@@ -352,10 +352,10 @@ def only_trial(directory: Path, trial_ids: Iterable[str], beginning: str) -> str
     Raises:
         UserError: none does, or several do.
     """
-    found = {name for name in trial_ids if name.startswith(beginning)}
-    if len(found) == 1:
-        return found.pop()
-    what = "no trial begins" if not found else f"{len(found)} trials begin"
+    matches = {name for name in trial_ids if name.startswith(beginning)}
+    if len(matches) == 1:
+        return matches.pop()
+    what = "no trial begins" if not matches else f"{len(matches)} trials begin"
     raise UserError(f"{directory}: {what} with {beginning!r}; `sweep results {directory}` lists their ids")
 
 

@@ -117,15 +117,15 @@ def plan(directory: Path, records: Records, sweep: SweepConfig, asked: Asked) ->
     trials = {record["trial_id"]: record for record in records if record["record"] == "trial"}
     chosen = _chosen(directory, records, asked)
     configs = {name: _config(directory, trials[name], sweep) for name in chosen}
-    found = [
+    evaluations = [
         Evaluation(name, config, asked.weights, asked.averaged, attack, asked.split, number, chosen[name])
         for name, config, number in _sized(configs, asked)
         for attack in [ladder_attack(attack, asked.strength, config) for attack in asked.attacks]
     ]
     done = by_key(records)
-    for name in dict.fromkeys(one.trial_id for one in found if one.missing(done)):
+    for name in dict.fromkeys(one.trial_id for one in evaluations if one.missing(done)):
         kept_weights(checkpoint_path(directory, name), asked.weights, averaged=asked.averaged)
-    return sorted(found, key=lambda one: asked.attacks.index(one.attack.name))
+    return sorted(evaluations, key=lambda one: asked.attacks.index(one.attack.name))
 
 
 def _chosen(directory: Path, records: Records, asked: Asked) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +22,7 @@ from sweep.config_file import load
 from sweep.evaluate.chunk import chunk_values, run_chunk
 from sweep.evaluate.plan import Asked, Chunk, Evaluation, described, fewer, plan
 from sweep.run.directory import CONFIG_FILE, EVALUATION, RunLock, log_folder
-from sweep.run.launch import EXIT_DONE, EXIT_SOME_FAILED, LOST, check_left_to_ray, check_this_machine
+from sweep.run.launch import EXIT_DONE, EXIT_SOME_FAILED, LOST, check_resources
 from sweep.run.screen import duration, print_whole, say
 from sweep.run.signals import EXIT_INTERRUPTED, Interrupted, Interrupts
 from sweep.search.trials import data_folders
@@ -69,6 +70,7 @@ def evaluate(
             for line in fewer(evaluations, asked.images):
                 say(console, line)
             if run.left:
+                check_resources(sweep, serial, address)
                 (_in_this_process if serial else _through_ray)(run, address)
         except Interrupted as stop:
             console.print(f"stopped by {stop}; the same command goes on", markup=False, highlight=False)
@@ -140,6 +142,7 @@ class _Run:
 
     def run(self, chunks: Callable[[], None]) -> None:
         """Runs the chunks with the file of records open."""
+        gc.enable()  # the command put it off
         self._file = RecordFile(self.directory)
         try:
             with self._bar:
@@ -169,8 +172,6 @@ class _Run:
 
 
 def _in_this_process(run: _Run, address: str | None) -> None:
-    check_this_machine(run.sweep)
-
     def chunks() -> None:
         while (work := run.next()) is not None:
             result, usable = run_chunk(run.values(work))
@@ -186,7 +187,6 @@ def _in_this_process(run: _Run, address: str | None) -> None:
 def _through_ray(run: _Run, address: str | None) -> None:
     from sweep.run import cluster
 
-    check_left_to_ray(run.sweep)
     with cluster.connected(address, run._console, log_folder(run.directory)):
         run.interrupts.catch()
         at_once = cluster.most_at_once(run.sweep.resources, run.sweep.max_concurrent)

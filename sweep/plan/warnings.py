@@ -89,8 +89,8 @@ def _milestones(trial: TrialConfig) -> Iterator[Warned]:
 def _as_published(trial: TrialConfig) -> bool:
     """Whether length and milestones are the preset's: TRADES's code names some that its 76 epochs do not reach."""
     preset = PRESETS[trial.preset].values if trial.preset else {}
-    found = trial.epochs, list(trial.schedule.milestones)
-    return found == tuple(preset[key][0] for key in ("epochs", "schedule.milestones") if preset)
+    here = trial.epochs, list(trial.schedule.milestones)
+    return here == tuple(preset[key][0] for key in ("epochs", "schedule.milestones") if preset)
 
 
 def _late(trial: TrialConfig) -> Iterator[Warned]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import os
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -63,6 +65,7 @@ def launch(
             say(console, "\n".join(wanted.lines(launched=True, serial=serial)))
             if not wanted.left:
                 return EXIT_DONE
+            check_resources(config, serial, address)
             journal = Journal(directory, wanted)
             run = _in_this_process if serial else _through_ray
             return run(_Launch(config, journal, console, interrupts, up, (command, decides)), address)
@@ -88,6 +91,7 @@ class _Launch:
 
     def run(self, trials: Callable[[], None]) -> int:
         """Runs the trials and closes the books, also when a signal stops it."""
+        gc.enable()  # the command put it off
         stopped = None
         with self.journal.open(*self.reason), self.screen:
             try:
@@ -105,37 +109,38 @@ class _Launch:
         return EXIT_SOME_FAILED if unfinished else EXIT_DONE
 
 
-def check_this_machine(config: SweepConfig) -> None:
-    """This machine alone can run a trial.
+def check_resources(config: SweepConfig, serial: bool, address: str | None) -> None:
+    """Where trials are to run there is what one asks for, as far as that is known before Ray is up.
+
+    Args:
+        config: the sweep.
+        serial: in this process.
+        address: of a Ray cluster, whose machines are not this one; None: of none.
 
     Raises:
-        UserError: it has too few GPUs.
+        UserError: this machine has less, or the config names the GPU that Ray is to choose.
     """
     import torch
 
-    if config.resources.gpu > torch.cuda.device_count():
+    if not serial and config.trial.device.startswith("cuda:"):
+        raise UserError(
+            f"trial.device: must be auto, cpu or cuda, got {config.trial.device!r}: "
+            "Ray chooses the GPU of each trial; set trial.device=auto"
+        )
+    if address is None and config.resources.gpu > torch.cuda.device_count():
         raise UserError(
             f"resources.gpu: a trial asks for {config.resources.gpu:g} GPU, and this machine has "
             f"{torch.cuda.device_count()}; set resources.gpu=0 to train on the CPU"
         )
-
-
-def check_left_to_ray(config: SweepConfig) -> None:
-    """The config leaves it to Ray which GPU a trial gets.
-
-    Raises:
-        UserError: it names one.
-    """
-    if config.trial.device.startswith("cuda:"):
+    if address is None and not serial and config.resources.cpu > (cores := os.cpu_count() or 1):
         raise UserError(
-            f"trial.device: must be auto, cpu or cuda, got {config.trial.device!r}: "
-            "Ray chooses the GPU of each trial; set trial.device=auto"
+            f"resources.cpu: a trial asks for {config.resources.cpu:g} CPU, and this machine has {cores}; "
+            f"set resources.cpu={cores}"
         )
 
 
 def _in_this_process(launch: _Launch, address: str | None) -> int:
     journal, resources = launch.journal, launch.config.resources
-    check_this_machine(launch.config)
 
     def send(message: Message) -> None:
         with launch.interrupts.held():
@@ -156,7 +161,6 @@ def _through_ray(launch: _Launch, address: str | None) -> int:
     from sweep.run import cluster, ray_tune
 
     journal, resources = launch.journal, launch.config.resources
-    check_left_to_ray(launch.config)
 
     def each_step() -> None:
         launch.interrupts.check()

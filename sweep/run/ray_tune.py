@@ -14,7 +14,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppres
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray import tune
@@ -25,9 +25,11 @@ from sweep.config import ResourcesConfig
 from sweep.run.bell import Bell, listening
 from sweep.run.cluster import RESTARTS
 from sweep.run.directory import log_folder
-from sweep.run.journal import Journal
 from sweep.run.trial import Message, run_together, run_trial, trial_values
 from trainers import checkpoint
+
+if TYPE_CHECKING:  # lest each process of a trial load the plan
+    from sweep.run.journal import Journal
 
 #: How long a launch that is stopped waits for its trials' checkpoints, s.
 STOPPING = 15.0

@@ -158,7 +158,7 @@ class Screen:
         live = Live(console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False)
         self._live = live if console.is_terminal else None
         self._drawn = 0.0
-        self._told: set[str] = set()
+        self._reasons: set[str] = set()
 
     def __enter__(self) -> Self:
         """Starts the live table."""
@@ -173,8 +173,8 @@ class Screen:
 
     def show(self, trial: TrialProgress, message: Message) -> None:
         """Takes note of a message: without a terminal, ended trials are lines; a slower engine is one, once."""
-        if (why := message.get("engine_reason")) and why not in self._told:
-            self._told.add(why)
+        if (why := message.get("engine_reason")) and why not in self._reasons:
+            self._reasons.add(why)
             said = f"trial {trial.id} runs with engine {message['engine']}: {why} (others that do so are not named)"
             say(self._console, said)
         if message["record"] == "outcome" and self._live is None:

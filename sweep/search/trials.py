@@ -169,15 +169,15 @@ def _fingerprint(config: SweepConfig, trial: TrialConfig, look: bool) -> str:
     if not look and trial.data.name != "digits":
         raise Absent("--no-data")
     try:
-        found = fingerprint(trial.data)
+        content = fingerprint(trial.data)
     except UserError as error:
         raise in_the_config(error, config) from None
-    if trial.data.fingerprint not in (None, found):
+    if trial.data.fingerprint not in (None, content):
         raise UserError(
-            f"trial.data.fingerprint: the data are {found}, not {trial.data.fingerprint}; "
+            f"trial.data.fingerprint: the data are {content}, not {trial.data.fingerprint}; "
             "point trial.data.root at those, or leave trial.data.fingerprint out"
         )
-    return found
+    return content
 
 
 class Unseen(NamedTuple):
@@ -208,17 +208,17 @@ def fingerprints_without(
         for data in (record["config"].get("data", {}) for record in records if record["record"] == "trial")
         if "fingerprint" in data and "name" in data
     }
-    found: dict[str, str] = {}
+    fingerprints: dict[str, str] = {}
     unseen: dict[str, Unseen] = {}
     for key, trial in distinct_data(config).items():
         try:
-            found[key] = _fingerprint(config, trial, look)
+            fingerprints[key] = _fingerprint(config, trial, look)
         except Absent as error:
             name = trial.data.name
             mark = marks.fingerprint(trial.data) or recorded.get(name)
-            found[key] = mark or f"{name}-unseen"
+            fingerprints[key] = mark or f"{name}-unseen"
             unseen[name] = Unseen(str(error), mark is not None)
-    return found, unseen
+    return fingerprints, unseen
 
 
 def in_the_config(error: UserError, config: SweepConfig) -> UserError:

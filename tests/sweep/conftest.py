@@ -16,6 +16,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import small
 import yaml
 from rich.console import Console
 
@@ -53,14 +54,7 @@ def local_ray(hiding: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 #: A sweep of two methods and two learning rates: four trials of three short epochs.
 TINY: dict[str, Any] = {
     "name": "tiny",
-    "trial": {
-        "data": {"name": "digits", "validation_fraction": 0.2, "train_per_class": 10, "test_per_class": 5},
-        "model": {"name": "small_cnn"},
-        "batch_size": 32,
-        "epochs": 3,
-        "attack": {"radius": 0.15, "step_size": 0.04, "steps": 2},
-        "evaluation": {"steps": 2},
-    },
+    "trial": small.TINY,
     "space": {"optimizer.name": ["sgd", "deat"], "optimizer.lr": [0.1, 0.3]},
     "max_concurrent": 2,
 }

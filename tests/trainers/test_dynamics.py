@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from small import tiny as config
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -244,18 +245,6 @@ def test_the_noises_scale_is_the_stationary_deviation_at_small_learning_rates() 
     deat = stationary_variance(lr, h, c, k1=1.0, k2=0.8)
     assert measurement.noise_scale(lr / 5**0.5, c, h, 0.0) == pytest.approx(float(deat) ** 0.5, rel=1e-4)
     assert measurement.noise_scale(lr, c, -h, mu) == measurement.noise_scale(lr, 0.0, h, mu) == 1.0
-
-
-def config(**values: Any) -> TrialConfig:
-    small = {
-        "data": {"name": "digits", "validation_fraction": 0.2, "train_per_class": 10, "test_per_class": 5},
-        "model": {"name": "small_cnn"},
-        "batch_size": 32,
-        "epochs": 3,
-        "attack": {"radius": 0.15, "step_size": 0.04, "steps": 2},
-        "evaluation": {"steps": 2},
-    }
-    return TrialConfig.model_validate(small | values)
 
 
 DYNAMICS: dict[str, Any] = {

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from small import tiny
 
 from trainers import checkpoint as checkpoints
 from trainers import loop, stepper, training
@@ -28,16 +29,7 @@ TIMES = {"seconds": 0.0, "evaluation_seconds": 0.0, "samples_per_second": 0.0, "
 
 
 def config(**values: Any) -> TrialConfig:
-    """A trial of about a tenth of a second an epoch."""
-    tiny = {
-        "data": {"name": "digits", "validation_fraction": 0.2, "train_per_class": 10, "test_per_class": 5},
-        "model": {"name": "small_cnn"},
-        "batch_size": 32,
-        "epochs": 4,
-        "attack": {"radius": 0.15, "step_size": 0.04, "steps": 2},
-        "evaluation": {"steps": 2},
-    }
-    return TrialConfig.model_validate(tiny | values)
+    return tiny(**{"epochs": 4} | values)
 
 
 class Stopped(Exception):

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from small import tiny
 
 from trainers.config import TrialConfig
 from trainers.errors import UserError
@@ -77,15 +78,7 @@ def test_a_kernel_without_a_deterministic_form_is_refused_in_one_line() -> None:
 
 
 def config(**values: Any) -> TrialConfig:
-    small = {
-        "data": {"name": "digits", "train_per_class": 10, "test_per_class": 5, "validation_fraction": 0.2},
-        "model": {"name": "small_cnn"},
-        "batch_size": 16,
-        "epochs": 3,
-        "attack": {"steps": 2},
-        "evaluation": {"steps": 2},
-    }
-    return TrialConfig.model_validate(small | values)
+    return tiny(**{"batch_size": 16, "attack": {"steps": 2}} | values)
 
 
 class Stopped(Exception):

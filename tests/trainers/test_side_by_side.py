@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from small import tiny
 
 from trainers import loop, process
 from trainers.config import DataConfig, ModelConfig, TrialConfig
@@ -43,26 +44,14 @@ def many_turns() -> Iterator[None]:
     sys.setswitchinterval(before)
 
 
-def trial(**parts: Any) -> TrialConfig:
-    tiny: dict[str, Any] = {
-        "data": {"name": "digits", "validation_fraction": 0.2, "train_per_class": 10, "test_per_class": 5},
-        "model": {"name": "small_cnn"},
-        "batch_size": 32,
-        "epochs": 3,
-        "attack": {"radius": 0.15, "step_size": 0.04, "steps": 2},
-        "evaluation": {"steps": 2},
-    }
-    return TrialConfig.model_validate(tiny | parts)
-
-
 TRIALS = [
-    trial(optimizer={"lr": 0.1}),
-    trial(optimizer={"name": "deat", "lr": 0.2}, seed=1, data={"name": "digits", "train_per_class": 12}),
-    trial(objective={"name": "trades"}, weights={"name": "awp", "warmup": 1}, averaging={"name": "ema"}),
-    trial(precision="bf16", batch_norm_data="clean"),
-    trial(precision="bf16", seed=3),
+    tiny(optimizer={"lr": 0.1}),
+    tiny(optimizer={"name": "deat", "lr": 0.2}, seed=1, data={"name": "digits", "train_per_class": 12}),
+    tiny(objective={"name": "trades"}, weights={"name": "awp", "warmup": 1}, averaging={"name": "ema"}),
+    tiny(precision="bf16", batch_norm_data="clean"),
+    tiny(precision="bf16", seed=3),
 ]
-MEASURED = trial(dynamics={"every": 3, "images": 50, "eigenpairs": 2, "probes": 2, "batches": 4}, seed=2)
+MEASURED = tiny(dynamics={"every": 3, "images": 50, "eigenpairs": 2, "probes": 2, "batches": 4}, seed=2)
 
 
 class Stopped(Exception):
@@ -120,8 +109,8 @@ def test_trials_that_stop_together_go_on_together_to_the_numbers_of_trials_never
 
 
 def test_a_trial_that_diverges_or_fails_leaves_its_neighbours_alone() -> None:
-    diverging = trial(optimizer={"lr": 1e9}, schedule={"name": "constant"})
-    other = trial(data={"name": "digits", "fingerprint": "0" * 12})
+    diverging = tiny(optimizer={"lr": 1e9}, schedule={"name": "constant"})
+    other = tiny(data={"name": "digits", "fingerprint": "0" * 12})
     found: list[list[Any]] = [[], [], []]
     works = [partial(train, *each) for each in zip((other, diverging, TRIALS[0]), found, strict=True)]
     with pytest.raises(UserError, match=r"^data.fingerprint: "):
@@ -206,7 +195,7 @@ def test_kernels_stay_deterministic_after_the_first_trial_has_ended() -> None:
 
 
 def test_a_network_that_draws_itself_is_refused_and_its_neighbours_are_not() -> None:
-    dropout = trial(model={"name": "torchvision:squeezenet1_1"}, optimizer={"lr": 0.01})
+    dropout = tiny(model={"name": "torchvision:squeezenet1_1"}, optimizer={"lr": 0.01})
     found: list[list[Any]] = [[], []]
     with pytest.raises(UserError, match=r"^model.name: draws at random .*; set resources.trials_per_process: 1$"):
         side_by_side([partial(train, *each) for each in zip((dropout, TRIALS[2]), found, strict=True)], CPU)
@@ -215,7 +204,7 @@ def test_a_network_that_draws_itself_is_refused_and_its_neighbours_are_not() -> 
 
 def test_trials_that_share_a_process_are_not_compiled_and_say_so() -> None:
     with process.sharing():
-        engine, reason = engine_of(trial(engine="compile", device="cpu"))
+        engine, reason = engine_of(tiny(engine="compile", device="cpu"))
     assert (engine.mode, reason) == ("eager", "trials that share a process are not compiled")
 
 
@@ -235,7 +224,7 @@ class Watched:
 
 def test_one_thread_at_a_time_captures() -> None:
     def trains(seed: int) -> None:
-        config = loop.with_fingerprint(trial(seed=seed))
+        config = loop.with_fingerprint(tiny(seed=seed))
         training = Training.begin(config)
         training.stepper = Stepper(training.model, training.engine, seed, Watched)
         training.epoch(0)
@@ -246,7 +235,7 @@ def test_one_thread_at_a_time_captures() -> None:
 
 def test_steps_after_the_first_and_replays_wait_for_no_neighbour() -> None:
     """They go on while another thread captures."""
-    trainings = [Training.begin(loop.with_fingerprint(trial(seed=seed))) for seed in range(2)]
+    trainings = [Training.begin(loop.with_fingerprint(tiny(seed=seed))) for seed in range(2)]
     trainings[1].stepper = Stepper(trainings[1].model, trainings[1].engine, 1, Watched)
     for training in trainings:
         training.epoch(0)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from small import TINY, tiny
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
@@ -79,15 +80,9 @@ class Recording(TorchDispatchMode):
 
 def trial(**parts: Any) -> TrialConfig:
     """Seven steps an epoch, the last of them short."""
-    tiny: dict[str, Any] = {
-        "data": {"name": "digits", "validation_fraction": 0.2, "train_per_class": 13, "test_per_class": 5},
-        "model": {"name": "small_cnn"},
-        "batch_size": 16,
-        "epochs": 3,
-        "attack": {"radius": 0.15, "step_size": 0.04, "steps": 2},
-        "schedule": {"name": "cosine"},
-    }
-    return with_fingerprint(TrialConfig.model_validate(tiny | parts))
+    data = TINY["data"] | {"train_per_class": 13}
+    schedule = {"schedule": {"name": "cosine"}, "evaluation": {}}
+    return with_fingerprint(tiny(**{"data": data, "batch_size": 16} | schedule | parts))
 
 
 #: One trial for everything that changes what a step does.

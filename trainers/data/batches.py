@@ -42,14 +42,14 @@ def cropped(images: Tensor, chosen: Tensor, crops: Tensor, padding: Literal["ref
     across = torch.where(flip[:, None] == 1, width - 1 - across, across)
     down = top[:, None] + torch.arange(height, device=images.device) - PADDING
     across = left[:, None] + across - PADDING
-    held = _reflected if padding == "reflect" else _nearest
+    held = _reflected if padding == "reflect" else _clamped
     pixels = (held(down, height)[:, :, None] * width + held(across, width)[:, None, :]).flatten(1)
     pixels = pixels[:, None].expand(-1, channels, -1)
-    found = images[chosen].flatten(2).gather(2, pixels).view(-1, channels, height, width)
+    made = images[chosen].flatten(2).gather(2, pixels).view(-1, channels, height, width)
     if padding == "reflect":
-        return found
+        return made
     inside = _inside(down, height)[:, None, :, None] & _inside(across, width)[:, None, None, :]
-    return found.masked_fill_(~inside, 0)
+    return made.masked_fill_(~inside, 0)
 
 
 def _reflected(position: Tensor, size: int) -> Tensor:
@@ -57,7 +57,8 @@ def _reflected(position: Tensor, size: int) -> Tensor:
     return (size - 1) - ((size - 1) - position.abs()).abs()
 
 
-def _nearest(position: Tensor, size: int) -> Tensor:
+def _clamped(position: Tensor, size: int) -> Tensor:
+    """The nearest position within the image."""
     return position.clamp(0, size - 1)
 
 

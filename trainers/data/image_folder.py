@@ -128,9 +128,9 @@ def class_names(root: Path, test: str, layout: str) -> tuple[str, ...]:
     return classes
 
 
-def check_same_classes(root: Path, classes: tuple[str, ...], where: str, found: Iterable[str]) -> None:
-    """The classes of train/ are those `found` in `where`."""
-    if differing := sorted(set(classes).symmetric_difference(found)):
+def check_same_classes(root: Path, classes: tuple[str, ...], where: str, others: Iterable[str]) -> None:
+    """The classes of train/ are those `others` in `where`."""
+    if differing := sorted(set(classes).symmetric_difference(others)):
         raise UserError(
             f"data.root: {root}: train/ and {where} must have the same classes, but "
             f"{differing[0]!r} is only in {'train/' if differing[0] in classes else where}"
@@ -145,13 +145,13 @@ def folders(folder: Path) -> tuple[str, ...]:
 
 def images(root: Path, split: str, classes: tuple[str, ...]) -> tuple[File, ...]:
     """The images of SPLIT/CLASS/, at any depth, by class and path."""
-    found: list[File] = []
+    files: list[File] = []
     for name in classes:
-        before = len(found)
-        found += sorted(walk(root, f"{split}/{name}"))
-        if len(found) == before:
+        before = len(files)
+        files += sorted(walk(root, f"{split}/{name}"))
+        if len(files) == before:
             raise UserError(f"data.root: {root / split / name} holds no images ({' '.join(SUFFIXES)})")
-    return tuple(found)
+    return tuple(files)
 
 
 def walk(root: Path, folder: str) -> Iterator[File]:

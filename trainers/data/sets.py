@@ -113,12 +113,12 @@ def shapes(configs: Iterable[DataConfig]) -> dict[DataConfig, Shape]:
     Raises:
         UserError: as `load`.
     """
-    found: dict[DataConfig, Shape] = {}
+    seen_shapes: dict[DataConfig, Shape] = {}
     for _, group in groupby(sorted(configs, key=_reads), key=_reads):
         alike = list(group)
         source = _source(alike[0])
-        found |= {config: _shape(source, _chosen(config, source)) for config in alike}
-    return found
+        seen_shapes |= {config: _shape(source, _chosen(config, source)) for config in alike}
+    return seen_shapes
 
 
 def _shape(source: Source, chosen: _Chosen) -> Shape:

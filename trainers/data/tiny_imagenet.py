@@ -44,21 +44,21 @@ def _test(root: Path, classes: tuple[str, ...]) -> tuple[File, ...]:
         raise UserError(
             f"data.root: {root / 'val'} has images neither in images/ nor in a folder for each class; {WAY_OUT}"
         )
-    found = [name for name in folders(root / "val") if name != "images"]
-    check_same_classes(root, classes, "val/", found)
+    in_val = [name for name in folders(root / "val") if name != "images"]
+    check_same_classes(root, classes, "val/", in_val)
     return _named((file, file.path.split("/")[1]) for file in images(root, "val", classes))
 
 
-def _annotated(root: Path, classes: tuple[str, ...], found: tuple[File, ...]) -> tuple[File, ...]:
+def _annotated(root: Path, classes: tuple[str, ...], files: tuple[File, ...]) -> tuple[File, ...]:
     path = root / "val" / "val_annotations.txt"
     if not path.exists():
         raise UserError(f"data.root: {path} is missing: it must name the class of each image in val/images; {WAY_OUT}")
-    labels = _labels(path, classes, {file.path.rpartition("/")[2] for file in found})
-    for file in sorted(found):
+    labels = _labels(path, classes, {file.path.rpartition("/")[2] for file in files})
+    for file in sorted(files):
         if file.path.rpartition("/")[2] not in labels:
             raise UserError(f"data.root: {root / file.path} has no line in {path}; remove it, or {WAY_OUT}")
     check_same_classes(root, classes, "val/", labels.values())
-    return _named((file, labels[file.path.rpartition("/")[2]]) for file in found)
+    return _named((file, labels[file.path.rpartition("/")[2]]) for file in files)
 
 
 def _labels(path: Path, classes: tuple[str, ...], there: set[str]) -> dict[str, str]:

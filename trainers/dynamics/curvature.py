@@ -145,12 +145,12 @@ def trace(operator: HessianLinearOperator, known: Eigenpairs, probes: int, gener
     """
     directions = known.directions
     signs = torch.empty(len(directions), device=directions.device, dtype=directions.dtype)
-    found = []
+    samples = []
     for _ in range(probes):
         signs.bernoulli_(0.5, generator=generator).mul_(2).sub_(1)
         probe = signs - directions @ (directions.T @ signs)
-        found.append(float(probe @ (operator @ probe)))
-    return Estimate(sum(known.values) + float(np.mean(found)), float(np.std(found, ddof=1) / probes**0.5))
+        samples.append(float(probe @ (operator @ probe)))
+    return Estimate(sum(known.values) + float(np.mean(samples)), float(np.std(samples, ddof=1) / probes**0.5))
 
 
 def check(model: nn.Module, loss: FixedLoss, name: str) -> None:

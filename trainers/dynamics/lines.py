@@ -28,14 +28,14 @@ def rises(
     parameters = [parameter for parameter in moved.parameters() if parameter.requires_grad]
     origin = torch.cat([parameter.flatten() for parameter in parameters])
     level = _mean(moved, exact, size)
-    found = []
+    rises_by_line = []
     for direction, line in zip(directions.T.double(), places, strict=True):
         rise = []
         for place in line:
             _put(parameters, origin + place * direction)
             rise.append(_mean(moved, exact, size) - level)
-        found.append(tuple(rise))
-    return found
+        rises_by_line.append(tuple(rise))
+    return rises_by_line
 
 
 def _put(parameters: Sequence[Tensor], weights: Tensor) -> None:

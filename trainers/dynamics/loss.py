@@ -89,5 +89,5 @@ def fixed_loss(
     labels = split.labels[chosen]
     parts = zip(torch.split(images, size), torch.split(labels, size), strict=True)
     attacked = [adversarial(model, objective.inner, x, y, attack, engine.forward(model), attacking) for x, y in parts]
-    found = objective.inputs(images, torch.cat(attacked), labels, mixing)
-    return FixedLoss(objective, images, found, labels, engine)
+    inputs = objective.inputs(images, torch.cat(attacked), labels, mixing)
+    return FixedLoss(objective, images, inputs, labels, engine)

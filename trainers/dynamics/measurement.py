@@ -83,8 +83,8 @@ def measure(config: TrialConfig, epoch: int, lr: float, model: nn.Module, data: 
     """
     started = time.perf_counter()
     with float32_products("fp32"), default_generators(engine.device, config.seed, epoch, "dynamics"):
-        found = _measured(config, epoch, lr, copy.deepcopy(model).eval(), data, _exact(engine))
-    return replace(found, seconds=time.perf_counter() - started)
+        record = _measured(config, epoch, lr, copy.deepcopy(model).eval(), data, _exact(engine))
+    return replace(record, seconds=time.perf_counter() - started)
 
 
 def _measured(
@@ -189,9 +189,9 @@ def _level(model: nn.Module, loss: FixedLoss, size: int) -> tuple[float, float]:
     """Mean loss, nats, and accuracy, fraction, at the images that the update would be made on."""
     total = correct = 0.0
     for part in loss.parts(size):
-        found = loss.outer(model, part)
-        total += len(part) * found.loss.item()
-        correct += int((found.logits.argmax(dim=1) == loss.labels[part]).sum())
+        outcome = loss.outer(model, part)
+        total += len(part) * outcome.loss.item()
+        correct += int((outcome.logits.argmax(dim=1) == loss.labels[part]).sum())
     return total / len(loss), correct / len(loss)
 
 

@@ -51,9 +51,9 @@ def gradient_noise(
         pair = [_drawn(model, loss, batch_size, generator) for _ in range(2)]
         projections += [gradient @ directions for gradient in pair]
         halves.append((pair[0] - pair[1]).square().sum() / 2)
-    found = torch.stack(halves).double()
-    error = found.std() / len(found) ** 0.5
-    return Noise(Estimate(found.mean().item(), error.item()), torch.stack(projections).double().cpu())
+    noises = torch.stack(halves).double()
+    error = noises.std() / len(noises) ** 0.5
+    return Noise(Estimate(noises.mean().item(), error.item()), torch.stack(projections).double().cpu())
 
 
 def _drawn(model: nn.Module, loss: FixedLoss, batch_size: int, generator: torch.Generator) -> Tensor:
@@ -74,8 +74,8 @@ def gradient(model: nn.Module, loss: FixedLoss, parts: Iterable[Tensor]) -> Tens
     total, count = torch.zeros((), device=loss.labels.device), 0
     for part in parts:
         value = loss.outer(model, part).loss
-        found = torch.autograd.grad(value, parameters, allow_unused=True, materialize_grads=True)
-        total = total + len(part) * torch.cat([each.flatten() for each in found])
+        gradients = torch.autograd.grad(value, parameters, allow_unused=True, materialize_grads=True)
+        total = total + len(part) * torch.cat([each.flatten() for each in gradients])
         count += len(part)
     return total / count
 

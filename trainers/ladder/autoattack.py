@@ -77,10 +77,10 @@ def adversarial(
     check_installed(attack.name)
     with _undisturbed(images.device):
         package = _package(model, images, attack, seed)
-        found: tuple[Tensor, Tensor] = package.run_standard_evaluation(
+        images_and_labels: tuple[Tensor, Tensor] = package.run_standard_evaluation(
             images.contiguous(), labels, batch_size=len(labels)
         )
-    return found
+    return images_and_labels
 
 
 def _package(model: nn.Module, images: Tensor, attack: LadderAttack, seed: int) -> Any:

@@ -75,9 +75,9 @@ def load(
     directory = Path(run)
     name, config = _recorded(directory, trial)
     path = checkpoint_path(directory, name)
-    found = kept_weights(path, weights, averaged=averaged)
+    state = kept_weights(path, weights, averaged=averaged)
     own = validated(ModelConfig, config["model"], f"{directory}: trial {name}: model")
-    model = _filled(registry.build(own, **network_arguments(path), seed=0), found, path, own.name)
+    model = _filled(registry.build(own, **network_arguments(path), seed=0), state, path, own.name)
     return Engine(_device(device)).prepare(model).eval()
 
 

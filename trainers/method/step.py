@@ -122,10 +122,10 @@ def training_step(
         x_adv = adversarial(model, inner, images, labels, slots.attack, forward, attacking_from, engine.whole(gradient))
     outer = slots.objective.outer(forward, images, x_adv, labels, mixing)
     with slots.perturbed(model, lambda: outer(ascending=True).loss):
-        found: Outer = outer()
+        outcome: Outer = outer()
         slots.optimizer.zero_grad()
-        found.loss.backward()  # type: ignore[no-untyped-call]
+        outcome.loss.backward()  # type: ignore[no-untyped-call]
         estimate(plain, model, images, before)
     slots.optimizer.step()
     estimate(plain, model, images, after)
-    tally.count(found.logits.argmax(dim=1) == labels, found.loss.detach().expand(len(labels)))
+    tally.count(outcome.logits.argmax(dim=1) == labels, outcome.loss.detach().expand(len(labels)))

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from small import tiny
 
 from sweep.run.trial import run_together, run_trial
 from trainers import cards, loop
@@ -112,19 +113,9 @@ def test_a_lack_of_memory_at_cudas_start_is_the_trials_outcome(tmp_path: Path, m
     assert not (tmp_path / "logs").exists()
 
 
-TINY: dict[str, Any] = {
-    "data": {"name": "digits", "validation_fraction": 0.2, "train_per_class": 10, "test_per_class": 5},
-    "model": {"name": "small_cnn"},
-    "batch_size": 32,
-    "epochs": 2,
-    "attack": {"radius": 0.15, "step_size": 0.04, "steps": 2},
-    "evaluation": {"steps": 2},
-}
-
-
 def together(directory: Path, *trials: dict[str, Any]) -> tuple[list[Any], list[str]]:
     """What trials of one process sent, and who trained while."""
-    configs = [loop.with_fingerprint(TrialConfig.model_validate(TINY | trial)) for trial in trials]
+    configs = [loop.with_fingerprint(tiny(**{"epochs": 2} | trial)) for trial in trials]
     values = {trial_id(config): config.model_dump(mode="json") for config in configs}
     sent, trained = list[Any](), list[str]()
 
@@ -181,7 +172,7 @@ def test_of_the_trials_of_a_process_whose_gpu_answers_no_more_one_has_failed_and
 
     monkeypatch.setattr("trainers.loop.train", broken)
     monkeypatch.setattr(cards, "freed", lambda device: not poisoned.is_set())
-    configs = [loop.with_fingerprint(TrialConfig.model_validate(TINY | {"seed": seed})) for seed in range(2)]
+    configs = [loop.with_fingerprint(tiny(epochs=2, seed=seed)) for seed in range(2)]
     values = {trial_id(config): config.model_dump(mode="json") for config in configs}
     sent: list[Any] = []
     options = {"share": 1, "training": lambda name: nullcontext(), "lost": lost}

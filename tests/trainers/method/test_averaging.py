@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from small import tiny
 from torch import nn
 
 from trainers.checkpoint import kept_weights
@@ -126,15 +127,7 @@ def test_the_average_shares_no_memory_with_the_model_and_needs_no_gradient() -> 
 
 
 def config(**values: Any) -> TrialConfig:
-    tiny = {
-        "data": {"name": "digits", "validation_fraction": 0.2, "train_per_class": 10, "test_per_class": 5},
-        "model": {"name": "small_cnn"},
-        "batch_size": 32,
-        "epochs": 4,
-        "attack": {"radius": 0.15, "step_size": 0.04, "steps": 2},
-        "evaluation": {"steps": 2},
-    }
-    return TrialConfig.model_validate(tiny | values)
+    return tiny(**{"epochs": 4} | values)
 
 
 def records(trial: TrialConfig, checkpoint: Path | None = None) -> list[EpochRecord]:
