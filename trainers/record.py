@@ -19,6 +19,7 @@ An epoch or its dynamics may stand twice (a trial without a usable checkpoint ra
 from __future__ import annotations
 
 import json
+import mmap
 import os
 from collections.abc import Container, Iterable, Mapping
 from contextlib import suppress
@@ -385,12 +386,13 @@ def _is_whole(record: dict[str, Any]) -> bool:
 
 
 def _cut_torn_line(path: Path) -> None:
-    if not path.exists():
+    if not path.exists() or not path.stat().st_size:
         return
     with path.open("r+b") as file:
-        content = file.read()
-        end = content.rfind(b"\n") + 1
-        tail = content[end:]
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:  # of a long log only its end is read
+            end = content.rfind(b"\n") + 1
+            tail = content[end:]
+        file.seek(0, os.SEEK_END)
         if tail.strip() and whole_record(tail) is not None:
             file.write(b"\n")
         elif tail:
