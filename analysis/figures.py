@@ -1,10 +1,9 @@
-"""The figures and tables that the data allow, each written: PNG and PDF with the CSV beside them, or text."""
+"""The pictures: every figure and table that a run, the published study or both allow, as PNG, PDF, CSV and text."""
 
 from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,18 +18,18 @@ from analysis.estimates.correlations import correlations
 from analysis.estimates.differences import differences
 from analysis.frames.cells import BUDGET, CONDITION, nothing_completed, one_budget, same_budget
 from analysis.frames.dynamics import dynamics_of
+from analysis.frames.log import read_log
 from analysis.frames.trials import epochs_of
-from analysis.paper import figures, sheets
+from analysis.paper import figures as paper_figures
+from analysis.paper import sheets as paper_sheets
 from analysis.paper.parts import published_data
-from analysis.plots import accuracy_epoch, accuracy_lr, accuracy_ratio, dynamics, methods, ratio, style, surface
-from analysis.plots.plan import BY_VAL_ROBUST, OWN, PUBLISHED, ChosenBy, Data, Plan, Product, Table
-from analysis.plots.style import STYLE
+from analysis.plots import accuracy_epoch, accuracy_lr, accuracy_ratio, dynamics, methods, ratio, surface
+from analysis.plots.plan import BY_VAL_ROBUST, OWN, PUBLISHED, ChosenBy, Data, Plan, Product
+from analysis.plots.style import STYLE, curves
 from analysis.tables.claims import claims_frame
 from analysis.tables.export import csv_text
-from analysis.uses import trial_ids
 from trainers.errors import UserError
 from trainers.files import whole
-from trainers.record import read
 
 #: Of more there is no picture, but only the numbers.
 MOST_CURVES = 64
@@ -73,6 +72,7 @@ def draw(
             cannot be written.
     """
     data = load(directory, metric, chosen_by, published=published)
+    mixed = {why: n for why, n in one_budget(data.trials)[1].items() if why in (BUDGET, CONDITION)}
     try:
         output.mkdir(parents=True, exist_ok=True)
         made, skipped = products(data)
@@ -80,14 +80,10 @@ def draw(
         pictures = {product.name: _paint(product, output) for product in made}
         described = manifest.described(data, directory, made)
         written = [*texts, *itertools.chain(*pictures.values()), manifest.write(described, pictures, output)]
-        return Drawing(tuple(written), skipped, _mixed(data.trials))
+        return Drawing(tuple(written), skipped, mixed)
     except OSError as error:
         why = error.strerror or error
         raise UserError(f"--output {output}: cannot be written: {why}; give a folder that can") from error
-
-
-def _mixed(trials: DataFrame) -> dict[str, int]:
-    return {why: n for why, n in one_budget(trials)[1].items() if why in (BUDGET, CONDITION)}
 
 
 def check(directory: Path | None, output: Path, chosen_by: ChosenBy = BY_VAL_ROBUST) -> dict[str, str]:
@@ -106,11 +102,9 @@ def check(directory: Path | None, output: Path, chosen_by: ChosenBy = BY_VAL_ROB
     """
     known = manifest.read(output)
     manifest.refuse_other(known, directory, output)
-    published = PUBLISHED in known["sources"]
-    data = load(directory, known["metric"], chosen_by, published=published)
+    data = load(directory, known["metric"], chosen_by, published=PUBLISHED in known["sources"])
     made, skipped = products(data)
-    fresh = manifest.described(data, directory, made)
-    return manifest.compared(known, fresh, output, skipped)
+    return manifest.compared(known, manifest.described(data, directory, made), output, skipped)
 
 
 def load(
@@ -123,21 +117,25 @@ def load(
     """What figures are drawn from; the arguments and errors are those of `draw`."""
     if directory is None:
         return published_data(metric)
-    records = read(directory)
-    study, epochs = study_of(records), epochs_of(records)
-    trials = study.trials
-    if not (trials["outcome"] == "completed").any():
-        raise UserError(f"{directory}: {nothing_completed(trials, 'to draw')}")
+    records = read_log(directory)
+    study = study_of(records)
+    if not (study.trials["outcome"] == "completed").any():
+        raise UserError(f"{directory}: {nothing_completed(study.trials, 'to draw')}")
     names = {
         record["trial_id"]: record["config"].get("data", {}).get("name", "unnamed data")
         for record in records
         if record["record"] == "trial"
     }
-    trials = trials.assign(data_set=trials["trial_id"].map(names))
-    beside = published_data(metric) if published else None
-    claims = ledger(study, y=metric, **chosen_by._asdict())
-    shown = dynamics_of(records)
-    return Data(trials, epochs, metric, chosen_by, shown, claims=claims, chose=study.chose, beside=beside)
+    return Data(
+        study.trials.assign(data_set=study.trials["trial_id"].map(names)),
+        epochs_of(records),
+        metric,
+        chosen_by,
+        dynamics_of(records),
+        claims=ledger(study, y=metric, **chosen_by._asdict()),
+        chose=study.chose,
+        beside=published_data(metric) if published else None,
+    )
 
 
 def products(data: Data) -> tuple[list[Product], dict[str, str]]:
@@ -146,37 +144,25 @@ def products(data: Data) -> tuple[list[Product], dict[str, str]]:
     Of the published study alone there are the paper's own figures and tables. A run's own figures show the trials of
     the commonest budget and conditions (`analysis.frames.cells`); the paper's choose for each network.
     """
-    own = data.study == OWN
     made, skipped = [], {}
+    own = data.study == OWN
     pooled = data._replace(trials=same_budget(data.trials)) if own else data
-    for table in (*(TABLES if own else ()), *sheets.TABLES):
-        rows = table.frame(data)
-        if len(rows):
-            texts = {f"{table.name}.csv": csv_text(rows)}
-            texts |= {f"{table.name}.{ending}": text(rows) for ending, text in table.texts.items()}
-            made.append(Product(table.name, texts, trials=trial_ids(table.name, data, [rows])))
-        else:
-            skipped[table.name] = table.needs
-    for plan in (*((*PLANS, *ratio.PLANS, *dynamics.PLANS) if own else ()), *figures.PLANS):
-        frames = plan.frames(data if plan in figures.PLANS else pooled)
+    own_plans = [*((plan, data) for plan in TABLES), *((plan, pooled) for plan in PLANS)] if own else []
+    paper_plans = [(plan, data) for plan in (*paper_sheets.TABLES, *paper_figures.PLANS)]
+    for plan, shown in sorted([*own_plans, *paper_plans], key=lambda pair: pair[0].draw is not None):  # tables first
+        frames = plan.frames(shown)
         first = next(iter(frames.values()))
         if first.empty:
             skipped[plan.name] = plan.needs
             continue
         texts = {f"{stem}.csv": csv_text(frame) for stem, frame in frames.items()}
-        used = trial_ids(plan.name, data if plan in figures.PLANS else pooled, list(frames.values()))
-        if (curves := style.curves(first)) > MOST_CURVES:
-            made.append(Product(plan.name, texts, trials=used))
-            skipped[plan.name] = f"needs at most {MOST_CURVES} curves or surfaces, to be read, and has {curves}"
-        else:
-            made.append(Product(plan.name, texts, functools.partial(plan.render, frames, data.metric), used))
+        texts |= {f"{plan.name}.{ending}": text(first) for ending, text in plan.texts.items()}
+        picture = None if plan.draw is None else functools.partial(plan.render, frames, data.metric)
+        if picture and (number := curves(first)) > MOST_CURVES:
+            skipped[plan.name] = f"needs at most {MOST_CURVES} curves or surfaces, to be read, and has {number}"
+            picture = None
+        made.append(Product(plan.name, texts, picture, plan.trial_ids(shown, frames.values())))
     return made, skipped
-
-
-def difference_cells(data: Data) -> DataFrame:
-    """DEAT minus SGD, one row a comparison of two cells, in the metric's own unit."""
-    cells = [found.cells for found in differences(data.trials, data.metric).values() if found.n_cells]
-    return pd.concat(cells, ignore_index=True) if cells else DataFrame()
 
 
 def _write(product: Product, output: Path) -> list[Path]:
@@ -200,77 +186,42 @@ def _paint(product: Product, output: Path) -> list[Path]:
     return [png, pdf]
 
 
-def _single(name: str, function: Callable[[Data], DataFrame]) -> Callable[[Data], dict[str, DataFrame]]:
-    return lambda data: {name: function(data)}
+def difference_cells(data: Data) -> DataFrame:
+    """DEAT minus SGD, one row a comparison of two cells, in the metric's own unit."""
+    cells = [one.cells for one in differences(data.trials, data.metric).values() if one.n_cells]
+    return pd.concat(cells, ignore_index=True) if cells else DataFrame()
 
 
-def _ratio_frames(data: Data) -> dict[str, DataFrame]:
-    return {
-        "accuracy_ratio": accuracy_ratio.accuracy_by_ratio(data.trials, data.metric),
-        "accuracy_ratio_lines": accuracy_ratio.ratio_lines(data.trials, data.metric, data.claims),
-    }
+def _judged(data: Data) -> pd.Series[str]:
+    """Those that the ledger reads: of each network by itself its commonest budget."""
+    return pd.concat([one_budget(part)[0] for _, part in data.trials.groupby("model.name")])["trial_id"]
 
 
-TABLES: tuple[Table, ...] = (
-    Table("claims", lambda data: claims_frame(data.claims), "needs trials"),
-    Table(
+def _paired(data: Data) -> frozenset[str]:
+    return frozenset().union(*(one.trial_ids for one in differences(data.trials, data.metric).values()))
+
+
+TABLES: tuple[Plan, ...] = (
+    Plan("claims", lambda data: claims_frame(data.claims), "needs trials", trials=_judged),
+    Plan(
         "correlations",
         lambda data: correlations(data.trials, data.metric),
         "needs completed trials with two values of the learning rate or the batch size",
     ),
-    Table(
+    Plan(
         "paired_difference_cells",
         difference_cells,
         "needs completed trials of deat and sgd in the same cell",
+        trials=_paired,
     ),
 )
 
 PLANS: tuple[Plan, ...] = (
-    Plan(
-        "accuracy_lr",
-        _single("accuracy_lr", lambda data: accuracy_lr.accuracy_by_lr(data.trials, data.metric)),
-        lambda frames, metric: accuracy_lr.accuracy_lr(frames["accuracy_lr"], metric),
-        "needs completed trials at two learning rates",
-    ),
-    Plan(
-        "accuracy_ratio",
-        _ratio_frames,
-        lambda frames, metric: accuracy_ratio.accuracy_ratio(
-            frames["accuracy_ratio"], frames["accuracy_ratio_lines"], metric
-        ),
-        "needs completed trials at two values of lr / batch size",
-    ),
-    Plan(
-        "surface_lr_batch",
-        _single(
-            "surface_lr_batch",
-            lambda data: surface.grid(data.trials, "optimizer.lr", "batch_size", data.metric),
-        ),
-        lambda frames, metric: surface.heat_map(
-            frames["surface_lr_batch"], "optimizer.lr", "batch_size", metric, equal_ratio=True
-        ),
-        "needs a grid of two learning rates by two batch sizes",
-    ),
-    Plan(
-        "surface_k1_k2",
-        _single("surface_k1_k2", lambda data: surface.deat_grid(data.trials, data.metric)),
-        lambda frames, metric: surface.heat_map(
-            frames["surface_k1_k2"], "optimizer.k1", "optimizer.k2", metric, equal_ratio=False
-        ),
-        "needs completed trials of deat with two values of optimizer.k1 or optimizer.k2",
-    ),
-    Plan(
-        "accuracy_epoch",
-        _single(
-            "accuracy_epoch", lambda data: accuracy_epoch.accuracy_by_epoch(data.trials, data.epochs, data.chosen_by)
-        ),
-        lambda frames, metric: accuracy_epoch.accuracy_epoch(frames["accuracy_epoch"]),
-        "needs the sweep's metric of validation, to choose each method's cell without looking at the test set",
-    ),
-    Plan(
-        "methods",
-        _single("methods", lambda data: methods.methods(data.trials, data.chosen_by, data.chose, data.claims)),
-        lambda frames, metric: methods.draw_methods(frames["methods"]),
-        "needs three methods, each with a cell that validation chose",
-    ),
+    accuracy_lr.PLAN,
+    accuracy_ratio.PLAN,
+    *surface.PLANS,
+    accuracy_epoch.PLAN,
+    methods.PLAN,
+    *ratio.PLANS,
+    *dynamics.PLANS,
 )

@@ -178,11 +178,11 @@ def _changes(known: Mapping[str, Any], fresh: Mapping[str, Any], name: str) -> I
         yield f"its trials changed, {more:+d}" if more else "its trials are others, as many"
     for study, source in fresh["sources"].items():
         if source["sha256"] != known["sources"].get(study, {}).get("sha256"):
-            told = "records" if study == OWN else "published numbers"
+            source_name = "records" if study == OWN else "published numbers"
             if not (before and now):
-                yield f"{told} changed"
+                yield f"{source_name} changed"
             elif before == now:
-                yield f"{told} changed, its trials are the same"
+                yield f"{source_name} changed, its trials are the same"
     if known["code_version"] != fresh["code_version"]:
         yield "code version"
     for name, number in fresh["versions"].items():

@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,26 +20,26 @@ import numpy as np
 from pandas import DataFrame, Series
 from rich.console import Console
 
-from analysis.claims import effects
 from analysis.claims.blocks import EPOCH_SECONDS, ROBUST, NotMeasured, Options, published_settings
-from analysis.claims.ledger import Claim, ledger, methods_of
+from analysis.claims.ledger import Claim, ledger
 from analysis.claims.questions import question
 from analysis.claims.study import Study, decided_by, study_of, trained_elsewhere, with_decay
 from analysis.frames.cells import best_trials, measured
+from analysis.frames.columns import PLACE
+from analysis.frames.log import Log
 from analysis.frames.trials import trials_of
 from analysis.tables.claims import WIDTH, claims_text, sentence
 from sweep.config import SweepConfig
+from sweep.plan.measured import Measured
 from sweep.plan.plan import Plan, earlier_records, plan
-from sweep.progress import Progress, kind_of
+from sweep.progress import Progress
 from sweep.run.directory import refuse_other_sweep
 from sweep.run.launch import EXIT_DONE, EXIT_SOME_FAILED, launch
 from sweep.run.screen import say as _say
 from sweep.run.signals import EXIT_INTERRUPTED, Interrupted, Interrupts
 from sweep.search.trials import fingerprints, fixed_points, planned
 from trainers.errors import UserError
-from trainers.identity import identity
 from trainers.provenance import code_version
-from trainers.record import spent
 
 #: Blocks in a row that may add no replicate before it is given up: their trials diverge.
 _PATIENCE = 2
@@ -68,7 +69,7 @@ def decide(
         console: for the looks, a line each, and the verdict.
         claim: a name of `analysis.claims.questions.NAMES`.
         hours: at most.
-        command: what the user typed, with its --decide: the records' launches are known by it.
+        command: what the user typed, for the records.
         address: as for `sweep.run.launch.launch`.
         serial: as for `sweep.run.launch.launch`.
 
@@ -80,14 +81,13 @@ def decide(
     """
     refuse_other_sweep(directory, config)
     design = Design(config, claim)
+    decides = {"claim": claim, "budget_hours": hours, "choosing_seeds": list(design.choosing)}
 
     with Interrupts():
         try:
             with ExitStack() as up:  # one Ray for all launches: to start it takes longer than many a seed
-
-                def run(part: SweepConfig) -> int:
-                    return launch(part, directory, console, command=command, address=address, serial=serial, up=up)
-
+                run = partial(launch, directory=directory, console=console, command=command, decides=decides)
+                run = partial(run, address=address, serial=serial, up=up)
                 return _seed_after_seed(design, directory, console, hours, run)
         except Interrupted as stop:
             _say(console, f"stopped by {stop}; the same command goes on")
@@ -106,13 +106,19 @@ class Design:
         asked = question(claim)
         if config.search.name != "grid":
             raise UserError(f"--decide {claim}: needs search.name: grid, whose cells are the same for every seed")
-        self.config, self.claim = config, claim
+        self.config, self.claim, self.asked = config, claim, asked
         self._points = fixed_points(config)
         self._cells = _cells(config.model_copy(update={"seeds": (0, 1)}))
-        rehearsal = [asked.measure(rows, Options()) for rows in _tasks(self._cells, claim)]
+        networks = [part for _, part in self._cells.groupby("model.name", sort=False)]
+        rehearsal = [asked.measure(rows, Options()) for part in networks for _, rows in asked.tasks(part)]
         reasons = [effect.reason for effect in rehearsal if isinstance(effect, NotMeasured)]
         if len(reasons) == len(rehearsal):
             raise UserError(f"--decide {claim}: {reasons[0]}; take a config such as {asked.config}")
+
+    @property
+    def choosing(self) -> tuple[int, ...]:
+        """The seeds that choose each method's best cell, all of the config's; none where no cell is chosen."""
+        return self.config.seeds if self.asked.confirms else ()
 
     def blocks(self, without: frozenset[int] = frozenset()) -> Iterator[tuple[int, ...]]:
         """The seeds after each block, all those before it included; without end.
@@ -120,20 +126,19 @@ class Design:
         Args:
             without: seeds that are passed over.
         """
-        own = self.config.seeds
-        fewest = len(own) if self.claim == "deat_own_best" else 1  # all of the config's seeds choose the best cells
+        own, fewest = self.config.seeds, len(self.choosing) or 1
         for n in itertools.count(fewest):
             seeds = itertools.chain(own, itertools.count(max(own) + 1))
             yield tuple(itertools.islice((seed for seed in seeds if seed not in without), n))
 
     def passed_over(self, records: Sequence[Mapping[str, Any]]) -> frozenset[int]:
-        """Of `no_extra_time`, the seeds of which other launches trained something: not by turns, for all one knows."""
+        """Of a claim that goes by turns, the seeds of which other launches trained something, in whatever order."""
         elsewhere = trained_elsewhere(records, self.claim)
         of_trial = {record["trial_id"]: record["seed"] for record in records if record["record"] == "trial"}
         seeds = tuple(sorted({of_trial[trial] for trial in elsewhere if trial in of_trial}))
-        if self.claim != "no_extra_time" or not seeds:
+        if not self.asked.by_turns or not seeds:
             return frozenset()
-        part = self._pinned(_narrowed(self._cells, self.claim), seeds)
+        part = self._pinned(self.asked.cells(self._cells), seeds)
         trials = planned(part, fixed_points(part), fingerprints(part))
         return frozenset(trial.seed for trial in trials if trial.id in elsewhere)
 
@@ -144,12 +149,12 @@ class Design:
             seeds: see `blocks`.
             study: what is known so far; best cells are chosen in it, of the config's own seeds.
         """
-        cells = _narrowed(self._cells, self.claim)
-        if self.claim == "deat_own_best" and len(seeds) > len(self.config.seeds):
+        cells = self.asked.cells(self._cells)
+        if self.choosing and len(seeds) > len(self.choosing):
             chosen = self._chosen(study)
-            new = seeds[len(self.config.seeds) :]
+            new = seeds[len(self.choosing) :]
             return [self._pinned(rows, new) for _, rows in chosen.groupby(["model.name", "method"], sort=False)]
-        if self.claim == "not_weight_decay":
+        if self.asked.pairs:
             return [self._pinned(rows, seeds) for _, rows in cells.groupby("optimizer.name", sort=False)]
         return [self._pinned(cells, seeds)]
 
@@ -157,15 +162,15 @@ class Design:
         """The cells that validation chose for each network and method, by the config's own seeds."""
         wanted = planned(self.config, self._points, fingerprints(self.config))
         trials, seeds = study.trials[study.trials["trial_id"].isin({t.id for t in wanted})], self.config.seeds
-        metric, found = f"last_{self.config.metric}", []
+        metric, chosen = f"last_{self.config.metric}", []
         for _, part in trials.groupby("model.name", sort=False):
             if measured(part, metric).empty:
                 raise UserError(
                     f"--decide {self.claim}: no trial measured {self.config.metric}, which chooses the cells"
                 )
             best = best_trials(published_settings(part), metric, mode=self.config.mode, seeds=seeds)
-            found.append(set(best["trial_id"]))
-        ids = set().union(*found)
+            chosen.append(set(best["trial_id"]))
+        ids = set().union(*chosen)
         points = [trial.point for trial in wanted if trial.id in ids]
         here: DataFrame = self._cells[[point in points for point in self._cells["point"]]]
         return here
@@ -183,20 +188,18 @@ class Design:
 
 def trial_seconds(records: Iterable[Mapping[str, Any]], claim: str) -> float:
     """Training, evaluation and checkpoints of the epochs that launches to decide the claim recorded, s."""
-    deciding, total = False, 0.0
-    for record in records:
-        if record["record"] == "launch":
-            deciding = decided_by(str(record.get("command", ""))) == claim
-        elif record["record"] == "epoch" and deciding:
-            total += spent(record)
-    return total
+    log = Log.of(records)
+    launches = [(place, one) for place, one in zip(log.places, log, strict=True) if one["record"] == "launch"]
+    deciding = np.array([False, *(decided_by(one).get("claim") == claim for _, one in launches)])
+    launch = np.searchsorted([place for place, _ in launches], log.epochs.numbers(PLACE))
+    return float(np.sum(log.epochs.spent(), where=deciding[launch]))
 
 
 def _seed_after_seed(design: Design, directory: Path, console: Console, hours: float, run: Run) -> int:
     """Block after block; see `decide`."""
     idle = 0
     known: dict[tuple[str, str], int] = {}
-    found: tuple[Claim, ...] = ()
+    claims: tuple[Claim, ...] = ()
     if without := design.passed_over(earlier_records(directory)):
         _say(console, f"passed over, other launches having trained them: seeds {', '.join(map(str, sorted(without)))}")
     for seeds in design.blocks(without):
@@ -210,44 +213,45 @@ def _seed_after_seed(design: Design, directory: Path, console: Console, hours: f
         if any(one.left for one in plans) and (needed is None or used + needed > hours):
             cost = "a time not known yet" if needed is None else f"{needed:.3g} h"
             _say(console, f"stopped: seed {seeds[-1]} would take {cost}, and {max(hours - used, 0):.3g} h are left")
-            return _close(console, found)
+            return _close(console, claims)
         for part in (one.config for one in plans if one.left):
             if (code := run(part)) != EXIT_DONE:
                 return _not_whole(console, code, seeds)
         records = earlier_records(directory)
-        found = _look(design, records, plans)
+        claims = _look(design, records, plans)
         spent = f"{trial_seconds(records, design.claim) / 3600:.3g} of {hours:g} h"
-        for claim in found:
+        for claim in claims:
             _say(console, f"seed {seeds[-1]}: {sentence(claim)}; {spent}")
-        undecided = [claim for claim in found if claim.verdict not in ("supported", "contradicted")]
+        undecided = [claim for claim in claims if claim.verdict not in ("supported", "contradicted")]
         if not undecided:
             _say(console, f"decided after seed {seeds[-1]}")
-            return _close(console, found)
+            return _close(console, claims)
         grew = any(claim.n > known.get((claim.network, claim.of), 0) for claim in undecided)
-        idle, known = (0 if grew else idle + 1), {(claim.network, claim.of): claim.n for claim in found}
+        idle, known = (0 if grew else idle + 1), {(claim.network, claim.of): claim.n for claim in claims}
         if idle > _PATIENCE:
             _say(console, f"stopped: {idle} seeds in a row added nothing, their trials being left out of the claim")
-            return _close(console, found)
+            return _close(console, claims)
     raise AssertionError("blocks have no end")
 
 
-def _planned(design: Design, directory: Path, seeds: tuple[int, ...]) -> tuple[list[dict[str, Any]], list[Plan]]:
+def _planned(design: Design, directory: Path, seeds: tuple[int, ...]) -> tuple[Sequence[Mapping[str, Any]], list[Plan]]:
     """The records, and the plans of a block's parts held against them."""
     records = earlier_records(directory)
     return records, [plan(part, records, code_version()) for part in design.parts(seeds, study_of(records))]
 
 
 def _unmeasured(plans: Sequence[Plan], records: Sequence[Mapping[str, Any]]) -> SweepConfig:
-    """A sweep of one trial to run: the first of a network and data of which no epoch was measured."""
-    trials = Progress.of(records).trials.values()
-    known, finished = {trial.kind for trial in trials if trial.seen}, {trial.id for trial in trials if trial.finished}
+    """A sweep of one trial to run: the first of a kind of which no epoch was measured."""
+    progress = Progress.of(records)
+    finished = {trial.id for trial in progress.trials.values() if trial.finished}
     for one in plans:
+        measured = Measured(progress, one.config)
         for trial in one.search.known():
-            if trial.id not in finished and kind_of(identity(trial.config)) not in known:
+            if trial.id not in finished and measured.epoch(trial) is None:
                 axes = {key: axis for key, axis in one.config.space.items() if key in trial.point}
                 space = {key: axis.model_copy(update={"grid": (trial.point[key],)}) for key, axis in axes.items()}
                 return one.config.model_copy(update={"space": space, "seeds": (trial.seed,)})
-    raise AssertionError("every network and data set was measured")
+    raise AssertionError("every kind of trial was measured")
 
 
 def _not_whole(console: Console, code: int, seeds: tuple[int, ...]) -> int:
@@ -260,8 +264,7 @@ def _look(design: Design, records: Sequence[Mapping[str, Any]], plans: Sequence[
     """The claim's lines in what the records hold of its trials."""
     wanted = frozenset(trial.id for one in plans for trial in one.search.known())
     config = design.config
-    choosers = frozenset(config.seeds) if design.claim == "deat_own_best" else None
-    study = Study(study_of(records).trials, {design.claim: wanted}, choosers=choosers)
+    study = Study(study_of(records).trials, {design.claim: wanted}, choosers=frozenset(design.choosing) or None)
     return ledger(study, metric=config.metric, mode=config.mode, only=design.claim)
 
 
@@ -272,9 +275,9 @@ def _hours_left(plans: Sequence[Plan]) -> float | None:
     return sum(known) / 3600 if len(known) == len(seconds) else None
 
 
-def _close(console: Console, found: tuple[Claim, ...]) -> int:
-    if found:
-        _say(console, claims_text(found, min(WIDTH, console.width)))
+def _close(console: Console, claims: tuple[Claim, ...]) -> int:
+    if claims:
+        _say(console, claims_text(claims, min(WIDTH, console.width)))
     return EXIT_DONE
 
 
@@ -288,27 +291,3 @@ def _cells(config: SweepConfig) -> DataFrame:
     results = dict(zip(names, made_up, strict=True))
     points = Series([trial.point for trial in trials], index=frame.index, dtype=object)
     return frame.assign(outcome="completed", point=points, **results)
-
-
-def _tasks(cells: DataFrame, claim: str) -> list[DataFrame]:
-    """The parts of a frame that the claim is asked of, one by one."""
-    by_method = question(claim).by_method
-    networks = [part for _, part in cells.groupby("model.name", sort=False)]
-    return [rows for part in networks for rows in ([r for _, r in methods_of(part)] if by_method else [part])]
-
-
-def _narrowed(cells: DataFrame, claim: str) -> DataFrame:
-    """The cells that enter the claim."""
-    if claim == "not_weight_decay":
-        pairs = effects.matched_controls(cells)
-        return cells.iloc[sorted({row for pair in pairs for side in pair for row in side})]
-    if claim == "k1_k2":
-        deat: DataFrame = cells[cells["optimizer.name"] == "deat"]
-        return deat
-    if question(claim).by_method:
-        ids = {name for rows in _tasks(cells, claim) for name in rows["trial_id"]}
-        return cells.loc[cells["trial_id"].isin(ids)]
-    cells = published_settings(cells)
-    if claim == "no_extra_time":  # which a learning rate does not change
-        cells = cells[cells["optimizer.lr"] == cells["optimizer.lr"].iloc[0]]
-    return cells

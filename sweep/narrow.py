@@ -81,12 +81,12 @@ class _Column(NamedTuple):
 
 
 def _columns(console: Console, table: Table) -> list[_Column]:
-    found = [
+    columns = [
         _Column(_plain(console, one.header), [_plain(console, cell) for cell in one.cells], one.justify == "right")
         for one in table.columns
     ]
-    names = _short([one.header for one in found])
-    return [one._replace(header=name) for one, name in zip(found, names, strict=True)]
+    names = _short([one.header for one in columns])
+    return [one._replace(header=name) for one, name in zip(columns, names, strict=True)]
 
 
 def _short(headers: Sequence[str]) -> list[str]:

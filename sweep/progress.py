@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
+from analysis.frames.history import History, TrialHistory
 from trainers.fields import number_text
-from trainers.record import FINISHED, DynamicsRecord, EpochRecord, dynamics_record, epoch_record, finished, spent
+from trainers.record import METRICS, spent
+
+if TYPE_CHECKING:
+    from analysis.frames.columns import Epochs, Lines
 
 #: Every state of a trial, in the order shown: its outcome, or what the lack of one means.
 STATES = (
@@ -18,41 +21,67 @@ STATES = (
 )
 
 
+#: What is known of a trial's newest epoch.
+_LAST: tuple[str, ...] = ("epoch", *METRICS, "engine", "engine_reason")
+
+
 @dataclass
-class TrialProgress:
+class TrialProgress(TrialHistory):
     """One trial: where it stands."""
 
-    id: str
-    point: Mapping[str, Any]
-    seed: int
-    epochs_wanted: int
-    kind: tuple[str, str, str] = ("", "", "")
-    """Its network, its data, and what is measured of its dynamics: an epoch of others says nothing of what one of its
-    own takes."""
     epoch: int = 0
-    seen: dict[int, int] = field(default_factory=dict)
-    """Epoch -> hash of its newest record, so that a record that comes again is known."""
-    measured: dict[int, int] = field(default_factory=dict)
-    """The same of the dynamics."""
+    """Of its newest record, or that it ended with."""
     last: Mapping[str, Any] = field(default_factory=dict)
-    """The record of its newest epoch; empty before the first."""
-    begun: bool = False
-    """Whether it ever started."""
+    """Number, metrics and engine of its newest epoch; empty before the first."""
     started: bool = False
     """Whether it started in the last launch."""
-    outcome: str | None = None
-    reason: str = ""
-    finished: bool = False
-    """Whether it has its numbers, every epoch's, and will not run again."""
     seconds: float = 0.0
     """Training, evaluation, waiting for checkpoints and measuring, of every attempt."""
+    ended_place: int = field(default=-1, compare=False)
+    """Where in the log its last outcome stands after which a trial has its numbers."""
     trained: int = 0
     """Epochs in these seconds: one that was trained twice counts twice."""
-    code_version: str | None = None
+
+    @property
+    def epochs_wanted(self) -> int:
+        """Of the whole trial."""
+        return int(self.config["epochs"])
+
+    @property
+    def begun(self) -> bool:
+        """Whether it ever started."""
+        return self.attempts > 0
+
+    @property
+    def code_version(self) -> str | None:
+        """Of its last start."""
+        return self.start.get("code_version")
+
+    @property
+    def device(self) -> str | None:
+        """Of its last start: cpu, or the name of a GPU; None: its record does not say."""
+        return self.start.get("device")
+
+    def add(self, record: Mapping[str, Any], place: int = 0) -> None:
+        """Takes in one of its records."""
+        super().add(record, place)
+        match record["record"]:
+            case "start":
+                self.started = True
+            case "epoch":
+                self.trained += 1
+                self.seconds += spent(record)
+                self.epoch = record["epoch"]
+                if self.epoch >= self.last.get("epoch", 0):  # not one that was lost and comes late
+                    self.last = {name: record.get(name) for name in _LAST}
+            case "dynamics":
+                self.seconds += record["seconds"]
+            case "outcome" if self.ended:
+                self.epoch, self.ended_place = record["epochs"], place
 
     def state(self, live: bool) -> str:
         """Its outcome; where it has none, or lacks an epoch's record, what that means while a launch is live or not."""
-        whole = self.finished or self.outcome not in FINISHED
+        whole = self.finished or not self.ended
         if self.outcome is not None and whole and (self.finished or self.started or not live):
             return self.outcome
         if live:
@@ -63,10 +92,13 @@ class TrialProgress:
         """Whether it is begun and goes on from its checkpoint: one of other code begins again."""
         return self.epoch > 0 and not self.finished and self.code_version == code_version
 
-    def has(self, record: EpochRecord | DynamicsRecord) -> bool:
-        """Whether this very record is written down already."""
-        known = self.seen if isinstance(record, EpochRecord) else self.measured
-        return known.get(record.epoch) == hash(record)
+    def has(self, message: Mapping[str, Any]) -> bool:
+        """Whether this very epoch, or its dynamics, is written down already.
+
+        Its seconds, which are measured to the nanosecond, tell it from the same epoch trained or measured anew.
+        """
+        known = {"epoch": self.seen, "dynamics": self.measured}.get(message["record"], {})
+        return message.get("epoch") in known and known[message["epoch"]] == message["seconds"]
 
     def label(self) -> str:
         """Its point and seed in words: `optimizer.lr=0.1 batch_size=32 seed=0`."""
@@ -74,74 +106,52 @@ class TrialProgress:
 
 
 @dataclass
-class Progress:
+class Progress(History[TrialProgress]):
     """All trials of a run, and the launch that runs now or ran last."""
 
-    trials: dict[str, TrialProgress] = field(default_factory=dict)
+    trial_class = TrialProgress
     size: int = 0
     """Trials that the last launch wanted."""
-    wanted: set[str] = field(default_factory=set)
-    """Their ids, as far as they are known: Optuna finds them on the way."""
     launched: float = 0.0
     """When the last launch began, s since 1970."""
     chosen_by: Mapping[str, Any] = field(default_factory=dict)
     """metric and mode of the last launch."""
     latest: float = 0.0
     epochs_since_launch: int = 0
+    launch_place: int = field(default=-1, compare=False)
+    """Where the last launch stands in the log."""
 
-    @classmethod
-    def of(cls, records: Iterable[Mapping[str, Any]]) -> Self:
-        """The progress that a run's records tell."""
-        progress = cls()
-        for record in records:
-            progress.add(record)
-        return progress
-
-    def add(self, record: Mapping[str, Any]) -> None:
+    def add(self, record: Mapping[str, Any], place: int = 0) -> None:
         """Takes in one record."""
         self.latest = max(self.latest, record.get("time", 0.0))
-        match record["record"]:
-            case "launch":
-                self._launch(record)
-            case "trial":
-                config = record["config"]
-                kind = kind_of(config)
-                trial = TrialProgress(record["trial_id"], record["point"], record["seed"], config["epochs"], kind)
-                self.trials.setdefault(trial.id, trial).point = trial.point
-                self.wanted.add(trial.id)
-            case "start" | "epoch" | "dynamics" | "outcome" if record["trial_id"] in self.trials:
-                # Without its trial line, which a user may have deleted as damaged, a record counts for nothing.
-                self._trial_record(self.trials[record["trial_id"]], record)
+        super().add(record, place)
+        if record["record"] == "launch":
+            self._launch(record, place)
+        elif record["record"] == "epoch" and record["trial_id"] in self.trials:
+            self.epochs_since_launch += 1
 
-    def _launch(self, record: Mapping[str, Any]) -> None:
-        self.size = record["size"]
+    def _launch(self, record: Mapping[str, Any], place: int) -> None:
+        self.size, self.launch_place = record["size"], place
         self.chosen_by = {key: record[key] for key in ("metric", "mode") if key in record}
-        self.wanted = set(record["wanted"])
         self.launched, self.epochs_since_launch = record["time"], 0
         for trial in self.trials.values():
             trial.started = False
 
-    def _trial_record(self, trial: TrialProgress, record: Mapping[str, Any]) -> None:
-        if record["record"] == "start":
-            trial.begun = trial.started = True
-            trial.outcome, trial.reason, trial.finished = None, "", False
-            trial.code_version = record["code_version"]
-        elif record["record"] == "epoch":
-            trial.seconds += spent(record)
-            trial.trained += 1
-            trial.epoch = record["epoch"]
-            if trial.epoch >= trial.last.get("epoch", 0):  # not one that was lost and comes late
-                trial.last = dict(record)
-            trial.seen[trial.epoch] = hash(epoch_record(record))
-            self.epochs_since_launch += 1
-        elif record["record"] == "dynamics":
-            trial.measured[record["epoch"]] = hash(dynamics_record(record))
-            trial.seconds += record["seconds"]
-        else:
-            trial.outcome, trial.reason = record["outcome"], record["reason"]
-            if trial.outcome in FINISHED:
-                trial.epoch = record["epochs"]
-                trial.finished = finished(record, trial.seen)
+    def add_epochs(self, epochs: Epochs, lines: Lines) -> None:
+        """Takes in all epochs of a log at once, after its other records."""
+        super().add_epochs(epochs, lines)
+        trials, places, numbers = list(self.trials.values()), epochs.numbers("place"), epochs.numbers("epoch")
+        self.latest = max(self.latest, epochs.latest())
+        self.epochs_since_launch = int((places[lines.rows] > self.launch_place).sum())
+        seconds, trained = lines.sums(len(trials), epochs.spent()[lines.rows]), lines.sums(len(trials))
+        for trial, of_epochs, count in zip(trials, seconds, trained, strict=True):
+            trial.seconds, trial.trained = trial.seconds + of_epochs, count
+        newest = self.newest.last()
+        for number, last in zip(newest, epochs.rows(list(newest.values()), _LAST), strict=True):
+            trials[number].last = {**last, "epoch": int(last["epoch"])}
+        for number, row in lines.last().items():
+            if places[row] > trials[number].ended_place:
+                trials[number].epoch = int(numbers[row])
 
     def current(self) -> list[TrialProgress]:
         """The trials that the last launch wanted, as far as they are known."""
@@ -178,9 +188,3 @@ class Progress:
 
 def _short(value: Any) -> str:
     return number_text(value) if isinstance(value, float) else str(value)
-
-
-def kind_of(config: Mapping[str, Any]) -> tuple[str, str, str]:
-    """`TrialProgress.kind` of a trial's identity."""
-    measured = json.dumps(config["dynamics"], sort_keys=True) if "dynamics" in config else ""
-    return config.get("model", {}).get("name", ""), config.get("data", {}).get("name", ""), measured

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,8 @@ import click
 if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console, RenderableType
+
+    from analysis.frames.log import Log
 
 
 _FORMATS = ("table", "csv", "json", "parquet")
@@ -87,26 +90,26 @@ def _study(command: Any) -> Any:
 def results(directory: Path, epochs: bool, evaluations: bool, form: str | None, output: Path | None) -> None:
     """Show the trials' numbers, or write them as a file."""
     from analysis.frames import arithmetic, trials
-    from analysis.frames.evaluations import load_evaluations
-    from analysis.tables import trials as tables
-    from analysis.tables import trials as views
-    from analysis.tables.evaluations import evaluations_table
+    from analysis.frames.evaluations import evaluations_of
+    from analysis.frames.log import read_log
     from analysis.tables.settings import with_settings
-    from sweep.run.screen import print_whole, say
     from trainers.errors import UserError
-    from trainers.record import read
 
     if epochs and evaluations:
         raise UserError("--epochs: and --evaluations are two tables; leave one of the two out")
-    load = load_evaluations if evaluations else trials.load_epochs if epochs else trials.load_trials
-    form = _format(form, output, _FORMATS)
-    rows = with_settings(load(directory), read(directory))
+    form, log = _format(form, output, _FORMATS), read_log(directory)
+    frame = evaluations_of(log) if evaluations else trials.epochs_of(log) if epochs else trials.trials_of(log)
+    rows = with_settings(frame, log)
     if form != "table":
         _write_frame(rows, form, output)
         return
+    from analysis.tables import trials as tables  # and with it the estimates, for which a file need not wait
+    from analysis.tables.evaluations import evaluations_table
+    from sweep.run.screen import print_whole, say
+
     screen = console(output)
     if epochs:
-        print_whole(screen, views.epochs_table(rows))
+        print_whole(screen, tables.epochs_table(rows))
         return
     if evaluations:
         if rows.empty:
@@ -117,7 +120,7 @@ def results(directory: Path, epochs: bool, evaluations: bool, form: str | None, 
     print_whole(screen, tables.trials_table(rows))
     if line := arithmetic.warning(rows):
         say(screen, line)
-    print_whole(screen, summary(directory))
+    print_whole(screen, summary(log))
 
 
 @click.command()
@@ -141,8 +144,9 @@ def figures(directory: Path | None, published: bool, output: Path | None, check:
             click.echo(f"{name}: {answer}")
         sys.exit(int(any(answer != SAME for answer in answers.values())))
     drawn = drawing.draw(directory, output, metric, chosen_by, published=published)
-    for path in drawn.written:
-        click.echo(path)
+    kinds = Counter(path.suffix.removeprefix(".") for path in drawn.written)
+    counts = ", ".join(f"{number} {kind}" for kind, number in kinds.items() if kind != "json")
+    click.echo(f"{output}: {counts}; manifest.json there lists them, and says what they came from")
     for name, reason in drawn.skipped.items():
         click.echo(f"not drawn: {name}: {reason}", err=True)
     if drawn.left_out:
@@ -173,19 +177,19 @@ def methods(
     from analysis.claims import study as claim_study
     from analysis.claims.ledger import ledger
     from analysis.estimates.methods import comparison, slot_effects, told_apart
+    from analysis.frames.log import read_log
     from analysis.tables import methods as method_tables
     from analysis.tables.settings import preset_of_each
     from sweep.run.screen import print_whole
-    from trainers.record import read
 
-    form = _format(form, output, _METHODS_FORMATS)
-    study, chosen_by = claim_study.chosen_by(claim_study.load_study(directory), choosers), chosen_by_of(directory)
+    form, log = _format(form, output, _METHODS_FORMATS), read_log(directory)
+    study, chosen_by = claim_study.chosen_by(claim_study.study_of(log), choosers), _chosen_by(log)
     claims = ledger(study, **chosen_by)
     asked = {"choosers": study.chose, **chosen_by}
     results = method_tables.as_judged(comparison(study.trials, baseline, by=by, **asked), claims)
     alone = by or len(results) < 3
     effects = [] if alone else method_tables.effects_as_judged(slot_effects(study.trials, **asked), claims)
-    presets = preset_of_each(told_apart(study.trials, by), read(directory))
+    presets = preset_of_each(told_apart(study.trials, by), log)
     if form == "table":
         print_whole(console(output), method_tables.methods_view(results, effects, claims, presets))
     else:
@@ -243,9 +247,9 @@ def claims(
     loaded = claim_study.published() if directory is None else claim_study.load_study(directory)
     loaded = claim_study.chosen_by(loaded, choosers)
     chosen_by = {} if directory is None else chosen_by_of(directory)
-    found = ledger(loaded, margin=margin / 100, time_margin=time_margin / 100, y=metric, **chosen_by)
+    lines = ledger(loaded, margin=margin / 100, time_margin=time_margin / 100, y=metric, **chosen_by)
     width = min(claim_tables.WIDTH, console().width)
-    click.echo(claim_tables.claims_json(found) if as_json else claim_tables.claims_text(found, width), nl=False)
+    click.echo(claim_tables.claims_json(lines) if as_json else claim_tables.claims_text(lines, width), nl=False)
 
 
 @click.command()
@@ -358,20 +362,25 @@ def console(output: Path | None = None) -> Console:
     return Console(file=file, width=None if file.isatty() else 200)
 
 
-def summary(directory: Path) -> RenderableType:
+def summary(log: Log) -> RenderableType:
     """What the trials say, the best cells chosen by the sweep's own metric."""
-    from analysis.claims import study as claim_study
+    from analysis.claims.study import study_of
     from analysis.tables import trials as tables
 
-    return tables.summary(claim_study.load_study(directory), **chosen_by_of(directory))
+    return tables.summary(study_of(log), **_chosen_by(log))
 
 
 def chosen_by_of(directory: Path) -> Mapping[str, Any]:
     """metric and mode of the run's last launch."""
-    from sweep.progress import Progress
-    from trainers.record import read
+    from analysis.frames.log import read_log
 
-    return Progress.of(read(directory)).chosen_by
+    return _chosen_by(read_log(directory))
+
+
+def _chosen_by(log: Log) -> Mapping[str, Any]:
+    from sweep.progress import Progress
+
+    return Progress.of(record for record in log if record["record"] == "launch").chosen_by
 
 
 def _write_frame(rows: pd.DataFrame, form: str, output: Path | None) -> None:

@@ -54,8 +54,8 @@ class _Loader(yaml.SafeLoader):
         if not _PLAIN.fullmatch(node.value):
             raise Misread(None, None, _two_opinions(node.value), node.start_mark)
         read = self.construct_yaml_int if node.tag == _INT else self.construct_yaml_float
-        found: float = read(node)
-        return found
+        number: float = read(node)
+        return number
 
 
 class _Dumper(yaml.SafeDumper):

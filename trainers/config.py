@@ -27,7 +27,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import AfterValidator, BaseModel, Field, ModelWrapValidatorHandler, model_validator
 
 from trainers.errors import suggestion
-from trainers.fields import Frozen, Number, Whole
+from trainers.fields import Frozen, Number, Truth, Whole
 from trainers.presets import PresetName, beneath
 
 #: The networks of trainers.models; `torchvision:NAME` is any classifier of torchvision's.
@@ -88,11 +88,11 @@ class DataConfig(Frozen):
         "each with one folder a class; tiny_imagenet too: it holds train/ and val/ as unpacked. Not part of the "
         "trial's id: the fingerprint is.",
     )
-    download: bool = Field(False, description="Fetch the official archive into root if it is not there.")
+    download: Truth = Field(False, description="Fetch the official archive into root if it is not there.")
     validation_fraction: Number = Field(
         0.02, ge=0, lt=1, description="Share of the training set held out, by class. [Rice: 1,000 of 50,000]"
     )
-    augment: bool | None = Field(
+    augment: Truth | None = Field(
         None,
         description="4-pixel pad, random crop, horizontal flip. none: on, but off for digits, "
         "which a flip would change into other signs. [DEAT]",
@@ -134,7 +134,7 @@ class ModelConfig(Frozen):
         description=f"The network: {', '.join(NETWORKS)}, or torchvision:NAME, its stem adapted to small images. "
         "[DEAT]",
     )
-    normalize: bool = Field(
+    normalize: Truth = Field(
         True,
         description="Subtract the data set's channel mean and divide by its standard deviation inside the model, "
         "so that attacks act on pixels in [0, 1]. [DEAT, Rice, AWP: true; TRADES, MART, S2O: false]",
@@ -152,9 +152,9 @@ class OptimizerConfig(Frozen):
     name: Literal["sgd", "deat"] = Field("sgd", description="sgd is PGD-AT's; deat is [DEAT, Algorithm 2].")
     lr: Number = Field(0.1, gt=0, description="Learning rate at the start. [DEAT: one point of Fig. 4]")
     momentum: Number = Field(0.0, ge=0, lt=1, description="sgd only. [DEAT: Algorithm 1 has none]")
-    nesterov: bool = Field(False, description="sgd only: Nesterov's form of momentum.")
+    nesterov: Truth = Field(False, description="sgd only: Nesterov's form of momentum.")
     weight_decay: Number = Field(5e-4, ge=0, description="L2 coefficient, 1. [DEAT]")
-    decoupled_weight_decay: bool | None = Field(
+    decoupled_weight_decay: Truth | None = Field(
         None,
         description="true: theta *= 1 - lr * weight_decay; false: weight_decay * theta joins the gradient. "
         "none: as published, true for deat and false for sgd. [DEAT, code]",
@@ -224,7 +224,7 @@ class AttackConfig(Frozen):
 class S2OConfig(Frozen):
     """Second-order statistics of weights: a term that any objective takes."""
 
-    enabled: bool = Field(False, description="Whether the term is part of the objective.")
+    enabled: Truth = Field(False, description="Whether the term is part of the objective.")
     weight: Number | None = Field(
         None,
         ge=0,
@@ -239,7 +239,7 @@ class S2OConfig(Frozen):
         description="What the target gives to the other classes together. none: as published, 0.98 for cifar100, else "
         "0.8. [S2O, code]",
     )
-    in_awp: bool = Field(
+    in_awp: Truth = Field(
         False,
         description="weights.name awp: whether the loss that it climbs has the term too. "
         "[S2O, code: CIFAR10_AWP_S2O/utils_awp.py, TradesAWP.calc_awp: no]",
@@ -280,7 +280,7 @@ class AveragingConfig(Frozen):
         "none", description="ema: a decaying average, taken every step. swa: an equal one, taken every epoch."
     )
     decay: Number = Field(0.995, gt=0, lt=1, description="ema: weight of the average so far. [Gowal]")
-    ema_warmup: bool = Field(
+    ema_warmup: Truth = Field(
         False,
         description="ema: at its step t = 0, 1, ... the average so far weighs min(decay, (1 + t) / (10 + t)), and "
         "batch norm's statistics are the raw weights'. [Gowal, code: true]",
@@ -416,7 +416,7 @@ class TrialConfig(Frozen):
         description="Of the forward and backward passes in training; evaluation.precision is that of evaluations. "
         "[DEAT: fp32]",
     )
-    deterministic: bool = Field(
+    deterministic: Truth = Field(
         False,
         description="Whether a GPU takes only kernels that give the same bits each time, so that a trial that goes on "
         "from a checkpoint gives those of one never stopped; slower there, and always so on a CPU. [own]",

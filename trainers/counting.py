@@ -38,7 +38,7 @@ _BYTES = 4  # of a number in fp32
 #: images it would be the launching of its kernels that is timed.
 _FLOPS = {"cpu": 10e9, "cuda": 10e12}
 #: What a timing may take, s and repeats.
-_SECONDS, _REPEATS = 0.3, 20
+_SECONDS, _REPEATS = 0.1, 20
 #: Steps after which all are captured: an eager one and a capture for each of DEAT's two averages.
 _TO_CAPTURE = 4
 

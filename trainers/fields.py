@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, WithJsonSchema, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Strict, WithJsonSchema, model_validator
 
 #: Radii and steps of attacks, of which nobody knows the decimals.
 _PIXELS = {k / 255: f"{k}/255" for k in range(1, 17)}
@@ -63,6 +63,8 @@ Number = Annotated[
     WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string", "pattern": r"^[-+0-9.eE/ ]+$"}]}),
 ]
 Whole = Annotated[int, BeforeValidator(_whole)]
+#: true or false alone: a word such as yes is text, and 1 a number.
+Truth = Annotated[bool, Strict()]
 
 
 class Frozen(BaseModel):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from trainers.config import TrialConfig
@@ -99,5 +100,10 @@ def trial_id(config: TrialConfig) -> str:
     """
     if config.data.fingerprint is None:
         raise UserError("data.fingerprint: needed for the trial's id; trainers.data.sets.fingerprint gives it")
-    text = json.dumps(identity(config), sort_keys=True, separators=(",", ":"))
+    return hashed(identity(config))
+
+
+def hashed(identity: Mapping[str, Any]) -> str:
+    """The trial's name, of an `identity` that is at hand already."""
+    text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -3,7 +3,8 @@
 Seven kinds, told apart by the key `record`:
 
     launch   a start of the sweep: time, command, commit, dirty, code_version, versions, metric, mode, size (trials in
-             all), wanted (ids of those that are known already; Optuna's later points follow as trial records)
+             all), wanted (ids of those that are known already; Optuna's later points follow as trial records), decides
+             (None, or of a launch until a claim is decided: claim, budget_hours, choosing_seeds; older code wrote none)
     trial    a planned trial: trial_id, number, config (its identity), point (its value on every axis), seed
     start    a trial begins or goes on: trial_id, time, host, device, code_version, arithmetic (of
              `trainers.provenance`; lacking where older code wrote it)
@@ -18,6 +19,7 @@ An epoch or its dynamics may stand twice (a trial without a usable checkpoint ra
 from __future__ import annotations
 
 import json
+import mmap
 import os
 from collections.abc import Container, Iterable, Mapping
 from contextlib import suppress
@@ -121,9 +123,13 @@ class EpochRecord:
     """GPU: most memory that torch held during the epoch, in use or not. CPU: the process's high-water mark."""
 
 
+#: All that an epoch took, s; records of older code lack some of its parts.
+SPENT: tuple[str, ...] = ("seconds", "preparing_seconds", "evaluation_seconds", "checkpoint_seconds")
+
+
 def spent(epoch: Mapping[str, Any]) -> float:
-    """All that an epoch's line took, s; records of older code lack some of its parts."""
-    return float(sum(epoch.get(f"{part}seconds", 0.0) for part in ("", "preparing_", "evaluation_", "checkpoint_")))
+    """All that an epoch's line took, s."""
+    return float(sum(epoch.get(part, 0.0) for part in SPENT))
 
 
 Row: TypeAlias = tuple[float | None, ...]
@@ -315,10 +321,24 @@ def read(directory: str | Path) -> list[dict[str, Any]]:
     except OSError as error:
         raise UserError(f"{path}: must be a file that you may read: {error.strerror}; mend that") from None
     torn = lines.pop()
-    records = [_parsed(path, number, text) for number, text in enumerate(lines, start=1) if text.strip()]
-    if torn.strip() and (last := _json(torn)) is not None:
+    records = parsed(path, lines)
+    if torn.strip() and (last := whole_record(torn)) is not None:
         records.append(last)
     return records
+
+
+def parsed(path: Path, lines: Iterable[bytes], before: int = 0) -> list[dict[str, Any]]:
+    """The records on whole lines of a file, in their order; empty lines are none.
+
+    Args:
+        path: of the file, as a damaged line is named.
+        lines: of it, one after another.
+        before: how many stand before the first of them.
+
+    Raises:
+        UserError: a line is damaged.
+    """
+    return [_parsed(path, number, text) for number, text in enumerate(lines, start=before + 1) if text.strip()]
 
 
 def has_records(directory: Path) -> bool:
@@ -341,7 +361,7 @@ def only_trial(directory: Path, trial_ids: Iterable[str], beginning: str) -> str
 
 
 def _parsed(path: Path, number: int, text: bytes) -> dict[str, Any]:
-    record = _json(text)
+    record = whole_record(text)
     if record is None:
         start = text[:40].decode(errors="replace")
         raise UserError(
@@ -351,7 +371,7 @@ def _parsed(path: Path, number: int, text: bytes) -> dict[str, Any]:
     return record
 
 
-def _json(text: bytes) -> dict[str, Any] | None:
+def whole_record(text: bytes) -> dict[str, Any] | None:
     """The record on a line; None if it is torn, damaged or of no known kind."""
     try:
         record = json.loads(text)
@@ -366,13 +386,14 @@ def _is_whole(record: dict[str, Any]) -> bool:
 
 
 def _cut_torn_line(path: Path) -> None:
-    if not path.exists():
+    if not path.exists() or not path.stat().st_size:
         return
     with path.open("r+b") as file:
-        content = file.read()
-        end = content.rfind(b"\n") + 1
-        tail = content[end:]
-        if tail.strip() and _json(tail) is not None:
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:  # of a long log only its end is read
+            end = content.rfind(b"\n") + 1
+            tail = content[end:]
+        file.seek(0, os.SEEK_END)
+        if tail.strip() and whole_record(tail) is not None:
             file.write(b"\n")
         elif tail:
             file.truncate(end)

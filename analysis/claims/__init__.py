@@ -1,6 +1,6 @@
 """The ledger of claims: what is asked, how it is measured, what the study answers.
 
-questions   each claim in words, and what it holds of
+questions   each claim in words, with the cells and trials that it needs
 study       the trials that a ledger is made of, with what their records say besides
 blocks      an effect's cells, by seed: what is compared within one seed
 effects     how each question is measured

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -53,14 +53,13 @@ class Options:
     """Whether seeds were added until a claim was decided."""
     y: str = ROBUST
     """What the claims are about, at the test images."""
-    confirm: bool = False
-    """Whether a best cell counts only by seeds that did not choose it."""
     choosers: frozenset[int] | None = None
     """Seeds that choose best cells, all others confirm them; None: `choosing_seeds` of the trials."""
     of_means: bool = False
     """Whether each value is a mean over seeds, as published: cells then stand in for seeds, of which there are none."""
-    by_turns: bool = False
-    """Whether further seeds would run the optimizers by turns."""
+    deciding: bool = False
+    """Whether launches are to decide this claim: then only their further seeds confirm a best cell, or run the
+    optimizers by turns."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,8 @@ class NotMeasured:
 Measure = Callable[[DataFrame, Options], Effect | NotMeasured]
 
 #: Rows of a frame that are compared: those of one side, those of the other.
-Pairs = Callable[[DataFrame], list[tuple[list[int], list[int]]]]
+Pair = tuple[list[int], list[int]]
+Pairs = Callable[[DataFrame], list[Pair]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +106,8 @@ class Block:
     cells: DataFrame
     """The axes of each row of `table`."""
     trials: DataFrame
+    pairs: list[Pair]
+    """Rows of `table` that are compared."""
 
     @classmethod
     def of(cls, trials: DataFrame, y: str, *, most_cells: bool = False, pairs: Pairs | None = None) -> Block:
@@ -131,20 +133,25 @@ class Block:
         table = whole.sort_index(axis=1)
         inside = usable["cell"].isin(table.index) & usable["seed"].isin(table.columns)
         cells = usable.drop_duplicates("cell").set_index("cell").loc[table.index]
-        return cls(table, cells, usable[inside])
+        return cls(table, cells, usable[inside], pairs(cells) if pairs else [])
 
-    def of_cells(self, used: Sequence[int]) -> DataFrame:
-        """The trials of these rows."""
-        return self.trials[self.trials["cell"].isin(self.table.index[list(used)])]
+    @property
+    def compared(self) -> DataFrame:
+        """The trials of `pairs`."""
+        return self.trials[self.trials["cell"].isin(self.table.index[rows_of(self.pairs)])]
+
+
+def rows_of(pairs: Iterable[Pair]) -> list[int]:
+    """All rows that are compared, in their order."""
+    return sorted({row for pair in pairs for side in pair for row in side})
 
 
 def _with_counterpart(trials: DataFrame, pairs: Pairs) -> NDArray[np.bool_]:
     """Which trials are compared with another one of their seed."""
-    found = np.zeros(len(trials), dtype=np.bool_)
+    compared = np.zeros(len(trials), dtype=np.bool_)
     for of_seed in map(np.asarray, trials.groupby("seed").indices.values()):
-        rows = [row for pair in pairs(trials.iloc[of_seed]) for side in pair for row in side]
-        found[of_seed[rows]] = True
-    return found
+        compared[of_seed[rows_of(pairs(trials.iloc[of_seed]))]] = True
+    return compared
 
 
 def published_settings(trials: DataFrame) -> DataFrame:
@@ -154,12 +161,12 @@ def published_settings(trials: DataFrame) -> DataFrame:
     """
     for axis, value in PUBLISHED.items():
         if axis in trials:
-            here = trials[axis].map(lambda found, value=value: _same(found, value))
+            here = trials[axis].map(lambda setting, value=value: _same(setting, value))
             has = trials["optimizer.name"].isin(trials.loc[here, "optimizer.name"].unique())
             trials = trials[here | ~has]
     return trials
 
 
-def _same(found: object, value: float | bool) -> bool:
+def _same(setting: object, value: float | bool) -> bool:
     """Whether it was asked for; a draw that happens to come near was not."""
-    return isinstance(found, int | float | np.generic) and bool(np.isclose(float(found), float(value), rtol=1e-9))
+    return isinstance(setting, int | float | np.generic) and bool(np.isclose(float(setting), float(value), rtol=1e-9))

@@ -8,7 +8,6 @@ not in its interval. Published cells are means over seeds, and stand in for them
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -24,13 +23,16 @@ from analysis.claims.blocks import (
     Effect,
     NotMeasured,
     Options,
+    Pair,
     published_settings,
 )
 from analysis.claims.evidence import of_range, of_regression, of_values
 from analysis.estimates.designs import Layout, degree_of
-from analysis.frames.cells import best_cells, candidate_cells, codes, enough_seeds, several
+from analysis.frames.cells import candidate_cells, codes, enough_seeds, several
+from analysis.frames.cells import own_best as each_at_its_best
 from analysis.frames.names import named, short
 from analysis.frames.trials import axes
+from analysis.theory.deat import normaliser
 
 Array = NDArray[np.float64]
 
@@ -87,8 +89,9 @@ def equal_lr(trials: DataFrame, options: Options) -> Effect | NotMeasured:
     if lacking := _lacks_sides(trials):
         return NotMeasured(lacking)
     block = Block.of(published_settings(trials), options.y, pairs=_pairs)
-    how = "DEAT - SGD, mean over equal cells"
-    return _paired(block, _pairs(block.cells), np.asarray(block.table), how, options, _momentum_note(block.trials))
+    used = _momenta(block.trials)
+    note = f"SGD has momentum {used}, DEAT none: at equal lr SGD's steps are longer" if used else ""
+    return _paired(block, "DEAT - SGD, mean over equal cells", options, note)
 
 
 def own_best(trials: DataFrame, options: Options) -> Effect | NotMeasured:
@@ -100,24 +103,22 @@ def own_best(trials: DataFrame, options: Options) -> Effect | NotMeasured:
     """
     if lacking := _lacks_sides(trials[trials["outcome"] == "completed"]):
         return NotMeasured(lacking)
-    found = published_settings(trials)
-    chooser = chooser_of(found, options)
-    if chooser.table.empty:
+    trials = published_settings(trials)
+    choosers = choosing_seeds(trials) if options.choosers is None else options.choosers
+    candidates = np.isin(codes(trials, axes(trials)), candidate_cells(trials, options.metric, seeds=choosers).index)
+    chose = set(Block.of(trials[candidates & trials["seed"].isin(choosers)], options.metric).table.columns)
+    if not chose:
         return NotMeasured(f"{options.metric} was not measured: nothing but the test set could choose")
-    best = best_cells(found, options.metric, mode=options.mode, seeds=_choosers(found, options))
-    candidates = _in_cells(found, best)
-    chose = set(chooser.table.columns)
-    confirming = candidates[~candidates["seed"].isin(chose | _choosers(found, options))]
-    block = Block.of(confirming, options.y, most_cells=True, pairs=_family_pairs)
+    best = each_at_its_best(trials, options.metric, mode=options.mode, choosers=choosers)
+    block = Block.of(best.compared, options.y, most_cells=True, pairs=_family_pairs)
     note = f"cells chosen with other seeds ({len(chose)}), which are not counted"
     untested = "" if options.sequential or block.table.shape[1] > 1 else _ONE_CONFIRMS
-    if not _family_pairs(block.cells):
-        if options.confirm:
+    if not block.pairs:
+        if options.deciding:
             return NotMeasured("the seeds so far chose the cells; those to confirm them are still to run")
-        chosen = candidates[candidates["seed"].isin(chose)]
-        block = Block.of(chosen, options.y, most_cells=True, pairs=_family_pairs)
+        block = Block.of(best.chose[best.chose["seed"].isin(chose)], options.y, most_cells=True, pairs=_family_pairs)
         untested = ""
-        if found.assign(cell=codes(found, axes(found))).groupby("method")["cell"].nunique().max() > 1:
+        if trials.assign(cell=codes(trials, axes(trials))).groupby("method")["cell"].nunique().max() > 1:
             note, untested = "chosen and compared with the same seeds", _SELF_CHOSEN
         else:
             note = "each has one cell, so that nothing was chosen"
@@ -125,7 +126,7 @@ def own_best(trials: DataFrame, options: Options) -> Effect | NotMeasured:
         note, untested = "chosen by the test set, there being no other: both sides too high", _TEST_CHOSEN
     how = "DEAT - SGD, each at its own best cell"
     note = "; ".join(filter(None, [note, _other_differences(block.cells)]))
-    effect = _paired(block, _family_pairs(block.cells), np.asarray(block.table), how, options, note)
+    effect = _paired(block, how, options, note)
     if isinstance(effect, NotMeasured):
         return effect
     return replace(effect, untested=untested if untested == _ONE_CONFIRMS else effect.untested or untested)
@@ -148,22 +149,6 @@ def choosing_seeds(trials: DataFrame) -> frozenset[int]:
     return frozenset(int(seed) for seed in cells.index[cells == cells.max()])
 
 
-def chooser_of(trials: DataFrame, options: Options) -> Block:
-    """What best cells are chosen by: `options.metric` by cell and choosing seed.
-
-    Args:
-        trials: completed ones of one network, with published settings.
-        options: of them metric and choosers.
-    """
-    seeds = _choosers(trials, options)
-    among = _in_cells(trials, candidate_cells(trials, options.metric, seeds=seeds))
-    return Block.of(among[among["seed"].isin(seeds)], options.metric)
-
-
-def _choosers(trials: DataFrame, options: Options) -> frozenset[int]:
-    return choosing_seeds(trials) if options.choosers is None else options.choosers
-
-
 def not_weight_decay(trials: DataFrame, options: Options) -> Effect | NotMeasured:
     """DEAT minus the SGD that has its effective learning rate and weight decay: a fraction.
 
@@ -172,12 +157,10 @@ def not_weight_decay(trials: DataFrame, options: Options) -> Effect | NotMeasure
     """
     if lacking := _lacks_sides(trials):
         return NotMeasured(lacking)
-    used = [row for pair in matched_controls(trials) for side in pair for row in side]
-    if not used:
+    if not matched_controls(trials):
         return NotMeasured(_why_no_control(trials))
-    block = Block.of(trials.iloc[sorted(set(used))], options.y, pairs=matched_controls)
-    how = "DEAT - SGD at lr / f, f times the weight decay"
-    return _paired(block, matched_controls(block.cells), np.asarray(block.table), how, options)
+    block = Block.of(trials, options.y, pairs=matched_controls)
+    return _paired(block, "DEAT - SGD at lr / f, f times the weight decay", options)
 
 
 def k1_k2(trials: DataFrame, options: Options) -> Effect | NotMeasured:
@@ -204,7 +187,7 @@ def extra_time(trials: DataFrame, options: Options) -> Effect | NotMeasured:
         return NotMeasured("no times are recorded")
     block = Block.of(published_settings(trials), EPOCH_SECONDS, pairs=_pairs)
     if _one_after_the_other(block.trials):
-        if options.by_turns:
+        if options.deciding:
             return NotMeasured("so far DEAT's trials began after SGD's; with further seeds they go by turns")
         return NotMeasured(
             "DEAT's trials ran at another time than SGD's, so that whatever else the machine did would pass for a "
@@ -216,7 +199,7 @@ def extra_time(trials: DataFrame, options: Options) -> Effect | NotMeasured:
         )
     note = "trials that ran side by side shared a machine"
     how = "log(DEAT / SGD) of the median epoch, mean over equal cells"
-    return _paired(block, _pairs(block.cells), np.log(np.asarray(block.table)), how, options, note)
+    return _paired(replace(block, table=block.table.transform(np.log)), how, options, note)
 
 
 def _one_after_the_other(trials: DataFrame) -> bool:
@@ -236,7 +219,7 @@ def _computed_otherwise(trials: DataFrame) -> bool:
     return len(set(known.agg(frozenset))) > 1
 
 
-def matched_controls(cells: DataFrame) -> list[tuple[list[int], list[int]]]:
+def matched_controls(cells: DataFrame) -> list[Pair]:
     """Rows of DEAT, k1 > 0 and decoupled, each with the rows of SGD of its effective learning rate and weight decay.
 
     SGD without momentum, as published, Nesterov's too: with a momentum of mu its steps are those of about
@@ -245,7 +228,7 @@ def matched_controls(cells: DataFrame) -> list[tuple[list[int], list[int]]]:
     """
     lr, decay = cells["optimizer.lr"].to_numpy(dtype=np.float64), _own(cells, "optimizer.weight_decay")
     k1 = _own(cells, "optimizer.k1", published=1.0)
-    factor = np.sqrt((1 + k1) ** 2 + k1**2)
+    factor = normaliser(k1)
     deat, plain = _like_sgd(cells), _without_momentum(cells)
     others = codes(cells, [axis for axis in axes(cells) if not axis.startswith("optimizer.")])
     pairs = []
@@ -253,16 +236,16 @@ def matched_controls(cells: DataFrame) -> list[tuple[list[int], list[int]]]:
         same = plain & (others == others[row]) & np.isclose(lr, lr[row] / factor[row], rtol=_SAME)
         same &= np.isclose(decay, decay[row] * factor[row], rtol=_SAME)
         if same.any():
-            pairs.append(([int(row)], [int(found) for found in np.flatnonzero(same)]))
+            pairs.append(([int(row)], list(map(int, np.flatnonzero(same)))))
     return pairs
 
 
 def _own(cells: DataFrame, key: str, published: float = np.nan) -> Array:
     """Each row's setting, of its config, of an axis, or as published where neither has it."""
-    found = Series(np.nan, index=cells.index)
+    values = Series(np.nan, index=cells.index)
     for name in (OWN[key], key):
-        found = found.fillna(cells[name].astype(np.float64)) if name in cells else found
-    return np.asarray(found.fillna(published), dtype=np.float64)
+        values = values.fillna(cells[name].astype(np.float64)) if name in cells else values
+    return np.asarray(values.fillna(published), dtype=np.float64)
 
 
 def _without_momentum(cells: DataFrame) -> NDArray[np.bool_]:
@@ -271,22 +254,17 @@ def _without_momentum(cells: DataFrame) -> NDArray[np.bool_]:
     return np.asarray(sgd & (_own(cells, "optimizer.momentum", published=0.0) == 0))
 
 
-def _momentum_note(trials: DataFrame) -> str:
-    found = _momenta(trials)
-    return f"SGD has momentum {found}, DEAT none: at equal lr SGD's steps are longer" if found else ""
-
-
 def _other_differences(cells: DataFrame) -> str:
     """What else the two sides of a comparison differ in, of what both have."""
     deat = (cells["optimizer.name"] == "deat").to_numpy(dtype=np.bool_)
     compared = ("optimizer.name", "optimizer.lr", "optimizer.momentum", "batch_size")
-    found = []
+    differing = []
     for axis in (name for name in axes(cells) if name not in compared):
         sides = [sorted(set(map(short, cells.loc[side, axis].dropna()))) for side in (deat, ~deat)]
         if all(sides) and sides[0] != sides[1]:
-            found.append(f"{axis} ({' and '.join(sides[0])} for DEAT, {' and '.join(sides[1])} for SGD)")
-    found += [f"momentum ({used} for SGD, none for DEAT)"] if (used := _momenta(cells)) else []
-    return f"the sides differ also in {', '.join(found)}" if found else ""
+            differing.append(f"{axis} ({' and '.join(sides[0])} for DEAT, {' and '.join(sides[1])} for SGD)")
+    differing += [f"momentum ({used} for SGD, none for DEAT)"] if (used := _momenta(cells)) else []
+    return f"the sides differ also in {', '.join(differing)}" if differing else ""
 
 
 def _momenta(trials: DataFrame) -> str:
@@ -317,19 +295,19 @@ def _lacks_sides(trials: DataFrame) -> str:
     return f"no trial of {' and '.join(missing)}" if missing else ""
 
 
-def _pairs(cells: DataFrame) -> list[tuple[list[int], list[int]]]:
+def _pairs(cells: DataFrame) -> list[Pair]:
     """Rows of DEAT with the rows of SGD that agree with them on all but the optimizer's own settings."""
     shared = [axis for axis in axes(cells) if axis == "optimizer.lr" or not axis.startswith("optimizer.")]
     shared += [OWN_DECAY] if OWN_DECAY in cells else []
     return _agreeing(cells, codes(cells, shared).astype(str))
 
 
-def _family_pairs(cells: DataFrame) -> list[tuple[list[int], list[int]]]:
+def _family_pairs(cells: DataFrame) -> list[Pair]:
     """Rows of DEAT with the rows of SGD of the same family of methods."""
     return _agreeing(cells, np.array([named(str(name)).family for name in cells["method"]]))
 
 
-def _agreeing(cells: DataFrame, keys: NDArray[np.str_]) -> list[tuple[list[int], list[int]]]:
+def _agreeing(cells: DataFrame, keys: NDArray[np.str_]) -> list[Pair]:
     """Rows of DEAT with the rows of SGD of the same key.
 
     Args:
@@ -337,28 +315,20 @@ def _agreeing(cells: DataFrame, keys: NDArray[np.str_]) -> list[tuple[list[int],
         keys: (n,).
     """
     sides = [np.asarray(cells["optimizer.name"] == name) for name in ("deat", "sgd")]
-    found = [[list(map(int, np.flatnonzero(side & (keys == key)))) for side in sides] for key in dict.fromkeys(keys)]
-    return [(deat, sgd) for deat, sgd in found if deat and sgd]
+    pairs = [[list(map(int, np.flatnonzero(side & (keys == key)))) for side in sides] for key in dict.fromkeys(keys)]
+    return [(deat, sgd) for deat, sgd in pairs if deat and sgd]
 
 
-def _paired(
-    block: Block,
-    pairs: Sequence[tuple[list[int], list[int]]],
-    values: Array,
-    how: str,
-    options: Options,
-    note: str = "",
-) -> Effect | NotMeasured:
+def _paired(block: Block, how: str, options: Options, note: str = "") -> Effect | NotMeasured:
     """Mean over pairs of cells of their difference; replicates are the seeds, or of one seed the pairs."""
-    if not pairs:
+    if not block.pairs:
         return NotMeasured("no cell was run with both DEAT and SGD at the same seed")
-    gains = np.array([values[deat].mean(axis=0) - values[sgd].mean(axis=0) for deat, sgd in pairs])
-    used = block.of_cells(sorted({row for pair in pairs for side in pair for row in side}))
+    values = np.asarray(block.table)
+    gains = np.array([values[deat].mean(axis=0) - values[sgd].mean(axis=0) for deat, sgd in block.pairs])
     if gains.shape[1] > 1 or options.sequential:
         evidence = of_values(gains.mean(axis=0), sequential=options.sequential)
-        return Effect(evidence, "seed", f"{how}; {_law(options)} over seeds", used, note)
-    effect = Effect(of_values(gains[:, 0]), "cell", f"{how}; t over cells", used, note)
-    return _of_cells(effect, options)
+        return Effect(evidence, "seed", f"{how}; {_law(options)} over seeds", block.compared, note)
+    return _of_cells(Effect(of_values(gains[:, 0]), "cell", f"{how}; t over cells", block.compared, note), options)
 
 
 def _slope(block: Block, column: str, degree: int, how: str, options: Options) -> Effect | NotMeasured:
@@ -407,11 +377,6 @@ def _not_yet_the_ratio(trials: DataFrame) -> str:
         return "" if apart else "the learning rate and the batch size vary only together: it may be either"
     varied = "optimizer.lr" if fixed == ["batch_size"] else "batch_size"
     return f"at one {_word(fixed[0])[4:]} this is {_word(varied)}, not yet the ratio"
-
-
-def _in_cells(trials: DataFrame, cells: DataFrame) -> DataFrame:
-    """The trials of these rows of `analysis.frames.cells.candidate_cells` or `best_cells`."""
-    return trials[np.isin(codes(trials, axes(trials)), cells.index)]
 
 
 def _law(options: Options) -> str:

@@ -17,6 +17,7 @@ unknown variance", 2023.
 
 from __future__ import annotations
 
+import bisect
 import math
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -30,7 +31,7 @@ from analysis.estimates.intervals import NO_SPREAD
 Array = NDArray[np.float64]
 
 #: t: Student's, at an n fixed beforehand. range: the largest difference of several cells' means, by the studentized
-#: range. sequence: either, at an n that was stopped at (`analysis.claims.evidence`).
+#: range. sequence: either, at an n that was stopped at (the function `half_width`).
 Law = Literal["t", "range", "sequence"]
 
 #: More further replicates than this are not counted.
@@ -123,13 +124,11 @@ class Evidence:
         Returns:
             None: more than `MOST_FURTHER`, or the spread is not known.
         """
-        if not self.known or not self._enough(self.n + MOST_FURTHER, gap, alpha):
+        if not self.known:
             return None
-        low, high = self.n, self.n + MOST_FURTHER
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (low, middle) if self._enough(middle, gap, alpha) else (middle, high)
-        return high - self.n
+        numbers = range(1, MOST_FURTHER + 1)
+        place = bisect.bisect_left(numbers, True, key=lambda more: self._enough(self.n + more, gap, alpha))
+        return numbers[place] if place < len(numbers) else None
 
     def further_interval(self, gap: float, alpha: float) -> tuple[int | None, int | None]:
         """95 % interval of `further`: what it is at the ends of that of the true gap in units of the spread.

@@ -11,7 +11,7 @@ It is the answer to each of its questions: whatever else speaks of one prints th
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -20,7 +20,7 @@ import pandas as pd
 from pandas import DataFrame
 
 from analysis.claims import effects
-from analysis.claims.blocks import ROBUST, Effect, NotMeasured, Options, published_settings
+from analysis.claims.blocks import ROBUST, Effect, NotMeasured, Options
 from analysis.claims.evidence import MOST_FURTHER, Evidence, of_values
 from analysis.claims.questions import QUESTIONS, Question, Region, Unit, question
 from analysis.claims.study import Study
@@ -100,6 +100,26 @@ class Claim:
     """The accuracy that the ledger is about."""
 
 
+@dataclass(frozen=True)
+class Line:
+    """A line of the ledger before its verdict."""
+
+    asked: Question
+    claim: Claim
+    effect: Effect | None = None
+    """None: not measured."""
+
+    @property
+    def gap(self) -> float:
+        """From the estimate to the edge of what the claim says, as it is measured; NaN where nothing was."""
+        return self.asked.gap(*map(self.asked.measured, (self.claim.estimate, self.claim.threshold)))
+
+    @property
+    def p(self) -> float:
+        """Smallest alpha at which the interval of 1 - alpha decides; NaN where none can."""
+        return self.effect.evidence.level(self.gap) if self.effect and not self.claim.reason else math.nan
+
+
 def ledger(
     study: Study,
     *,
@@ -112,8 +132,8 @@ def ledger(
 ) -> tuple[Claim, ...]:
     """Every claim in every network, and over the networks where there are several, with verdicts that hold together.
 
-    Where a launch stopped at its number of seeds (`sweep launch --decide`), all intervals are of
-    `analysis.claims.evidence`, and the claim that it was to decide, named beforehand, is a family of its own.
+    Where a launch stopped at its number of seeds (`sweep launch --decide`), all intervals are confidence sequences
+    (`analysis.claims.evidence`), and the claim that it was to decide, named beforehand, is a family of its own.
 
     Args:
         study: a run's or the published one.
@@ -124,120 +144,90 @@ def ledger(
         y: the accuracy that claims are about, such as last_test_clean.
         only: a claim; none: all.
     """
-    chooser = "last_test_robust" if study.published else f"last_{metric}"
-    confirm = "deat_own_best" in study.launched
-    best = "max" if study.published else mode
-    options = Options(chooser, best, bool(study.launched), y, confirm, study.choosers, study.published)
-    lines: list[tuple[Claim, Evidence | None, float]] = []
-    for asked in QUESTIONS if only is None else (question(only),):
-        lines += _asked(asked, study, options, asked.threshold(margin, time_margin))
-    families = [
-        (line[0].name if line[0].name in study.launched and line[1] is not None else "", line) for line in lines
+    chooser, mode = ("last_test_robust", "max") if study.published else (f"last_{metric}", mode)
+    options = Options(chooser, mode, bool(study.launched), y, study.choosers, study.published)
+    lines = [
+        line
+        for asked in (QUESTIONS if only is None else (question(only),))
+        for line in _lines(asked, study, options, asked.threshold(margin, time_margin))
     ]
-    decided: dict[int, Claim] = {}
-    for family in dict.fromkeys(name for name, _ in families):
-        members = [place for place, (name, _) in enumerate(families) if name == family]
-        decided |= dict(zip(members, _judged([lines[place] for place in members]), strict=True))
-    return tuple(decided[place] for place in range(len(lines)))
+    families = [line.claim.name if line.effect and line.claim.name in study.launched else "" for line in lines]
+    judged: dict[int, Claim] = {}
+    for family in dict.fromkeys(families):
+        places = [place for place, name in enumerate(families) if name == family]
+        judged |= dict(zip(places, _judged([lines[place] for place in places]), strict=True))
+    return tuple(judged[place] for place in range(len(lines)))
 
 
-def _stated(statement: str, y: str) -> str:
-    """The statement with the accuracy that it is about."""
-    word = y.rpartition("_")[2]
-    return statement.format(accuracy=word.capitalize() if statement.startswith("{") else word)
-
-
-def _asked(
-    asked: Question, study: Study, options: Options, threshold: float
-) -> list[tuple[Claim, Evidence | None, float]]:
-    """The claim's lines without verdicts, each with its evidence and the seconds of one replicate."""
-    trials = study.trials
-    if asked.name in study.launched and asked.name != "deat_own_best":
+def _lines(asked: Question, study: Study, options: Options, threshold: float) -> list[Line]:
+    """The claim's lines without verdicts."""
+    deciding, trials = asked.name in study.launched, study.trials
+    if deciding and not asked.confirms:
         trials = trials[trials["trial_id"].isin(study.launched[asked.name])]
-    base = Claim(
-        asked.name,
-        _stated(asked.statement, options.y),
-        "",
-        "",
-        "not measured",
-        asked.unit,
-        region=asked.region,
-        threshold=_shown(asked, threshold),
-        y=options.y,
-    )
-    options = replace(options, by_turns=asked.name in study.launched)
-    found: list[tuple[Claim, Effect | NotMeasured]] = []
+    options = replace(options, deciding=deciding)
+    statement, region = asked.asked_in(options.y), asked.region
+    claim = Claim(asked.name, statement, "", "", "not measured", asked.unit, region=region, y=options.y)
+    base = Line(asked, replace(claim, threshold=threshold))
+    lines: list[Line] = []
     for model, part in trials.groupby("model.name", sort=False):
-        usable, left_out = one_budget(part)
-        if usable.empty:
-            nothing = replace(base, network=str(model), left_out=left_out)
-            found.append((nothing, NotMeasured("no completed trial")))
-            continue
-        own, lost = options, usable.iloc[:0]
-        if asked.name == "deat_own_best":  # a cell in which a choosing seed diverged is no candidate
-            wanted = same_budget(part)
-            lost = wanted[wanted["outcome"] == "diverged"]
-            own = replace(options, choosers=options.choosers or effects.choosing_seeds(wanted))
-        for method, rows in methods_of(usable) if asked.by_method else [("", usable)]:
-            effect = asked.measure(pd.concat([rows, lost]) if len(lost) else rows, own)
-            found.append(
-                (replace(base, network=str(model), of=method, left_out=_left_out(left_out, rows, effect)), effect)
-            )
-    measured = [(claim, effect) for claim, effect in found if isinstance(effect, Effect)]
+        usable, counts = one_budget(part)
+        for method, rows in asked.tasks(usable):
+            here = replace(base, claim=replace(base.claim, network=str(model), of=method, left_out=counts))
+            lines.append(_with(here, _effect(asked, rows, part, options), study.published, among=len(rows)))
+    measured = [line for line in lines if line.effect]
     if not measured:
-        reasons = dict.fromkeys(effect.reason for _, effect in found if isinstance(effect, NotMeasured))
-        counts = found[0][0].left_out if len(found) == 1 else {}
-        none = "no trials" if asked.name not in study.launched else "no trial of the launches that were to decide it"
-        note = "; ".join(reasons) or none
-        return [(replace(base, note=note, left_out=counts, config=asked.config), None, math.nan)]
-    lines = [_line(claim, asked, effect) for claim, effect in found]
-    if study.published:
-        lines = [(_as_published(line) if e else line, e, s) for line, e, s in lines]
-    return [*lines, *_over_networks(base, asked, measured, options)]
+        none = "no trials" if not deciding else "no trial of the launches that were to decide it"
+        note = "; ".join(dict.fromkeys(line.claim.note for line in lines)) or none
+        left_out = lines[0].claim.left_out if len(lines) == 1 else {}
+        return [replace(base, claim=replace(base.claim, note=note, left_out=left_out, config=asked.config))]
+    return [*lines, *_over_networks(base, measured, options)]
 
 
-def _line(claim: Claim, asked: Question, effect: Effect | NotMeasured) -> tuple[Claim, Evidence | None, float]:
+def _effect(asked: Question, rows: DataFrame, part: DataFrame, options: Options) -> Effect | NotMeasured:
+    """What is measured of the usable rows; where best cells are chosen, those in which a seed diverged are none."""
+    if rows.empty:
+        return NotMeasured("no completed trial")
+    if not asked.confirms:
+        return asked.measure(rows, options)
+    wanted = same_budget(part)
+    lost = wanted[wanted["outcome"] == "diverged"]
+    options = replace(options, choosers=options.choosers or effects.choosing_seeds(wanted))
+    return asked.measure(pd.concat([rows, lost]) if len(lost) else rows, options)
+
+
+def _with(line: Line, effect: Effect | NotMeasured, published: bool = False, among: int = 0) -> Line:
+    """The line with its effect, or why it has none.
+
+    Args:
+        line: whose network and method are known.
+        effect: what was measured.
+        published: whether of the published study.
+        among: so many trials; those that are not of the effect are counted as left out.
+    """
+    claim, asked = line.claim, line.asked
     if isinstance(effect, NotMeasured):
-        return replace(claim, note=effect.reason, config=asked.config), None, math.nan
-    return _measured(claim, asked, effect), effect.evidence, effect.seconds
-
-
-def _as_published(line: Claim) -> Claim:
-    notes, caveats = ("; ".join(filter(None, both)) for both in ((_MEANS, line.note), (line.caveat, STAND_IN)))
-    return replace(line, note=notes, caveat=caveats)
-
-
-def methods_of(usable: DataFrame) -> list[tuple[str, DataFrame]]:
-    """PGD-AT and DEAT with their published constants; of a run without either, every method."""
-    found = [(str(name), rows) for name, rows in published_settings(usable).groupby("method", sort=False)]
-    return [(name, rows) for name, rows in found if name in ("PGD-AT", "DEAT")] or found
-
-
-def _left_out(counts: Mapping[str, int], rows: DataFrame, effect: Effect | NotMeasured) -> dict[str, int]:
-    """What `one_budget` left out, and the trials that are not of the effect."""
-    rest = len(rows) - len(effect.trials) if isinstance(effect, Effect) else 0
-    return {**counts, **({UNMATCHED: rest} if rest else {})}
-
-
-def _measured(base: Claim, asked: Question, effect: Effect) -> Claim:
-    evidence = effect.evidence
+        return replace(line, claim=replace(claim, note=effect.reason, config=asked.config))
+    evidence, unused = effect.evidence, among - len(effect.trials)
     low, high = evidence.interval(1 - CONFIDENCE)
     if asked.unit == "fraction":
-        low, high = clipped(low, high, possible_difference(base.y))
-    return replace(
-        base,
-        estimate=_shown(asked, evidence.estimate),
-        low=_shown(asked, low),
-        high=_shown(asked, high),
+        low, high = clipped(low, high, possible_difference(claim.y))
+    notes, caveats = ([_MEANS], [STAND_IN]) if published else ([], [])
+    claim = replace(
+        claim,
+        estimate=asked.shown(evidence.estimate),
+        low=asked.shown(low),
+        high=asked.shown(high),
         n=evidence.n,
         replicate=effect.replicate,
         n_trials=len(effect.trials),
         method=effect.method,
         sequential=evidence.law == "sequence",
-        note=effect.note,
-        caveat=effect.caveat,
+        note="; ".join(filter(None, [*notes, effect.note])),
+        caveat="; ".join(filter(None, [effect.caveat, *caveats])),
         reason="; ".join(filter(None, [effect.untested, _without_interval(evidence, effect.replicate)])),
+        left_out=claim.left_out | ({UNMATCHED: unused} if unused > 0 else {}),
     )
+    return replace(line, claim=claim, effect=effect)
 
 
 def _without_interval(evidence: Evidence, replicate: str) -> str:
@@ -251,51 +241,42 @@ def _without_interval(evidence: Evidence, replicate: str) -> str:
     return f"the {evidence.n} {replicate}s' effects are equal, which gives no interval"
 
 
-def _over_networks(
-    base: Claim, asked: Question, found: Sequence[tuple[Claim, Effect]], options: Options
-) -> list[tuple[Claim, Evidence | None, float]]:
+def _over_networks(base: Line, measured: Sequence[Line], options: Options) -> list[Line]:
     """The lines in which networks are the replicates; none of a range, which has no mean, nor of a run stopped at."""
-    lines: list[tuple[Claim, Evidence | None, float]] = []
-    for method in dict.fromkeys(claim.of for claim, _ in found):
-        of_method = [effect for claim, effect in found if claim.of == method]
-        if len(of_method) < 2 or options.sequential or of_method[0].evidence.is_range:
+    lines: list[Line] = []
+    for method in dict.fromkeys(line.claim.of for line in measured):
+        of_method = [line.effect for line in measured if line.claim.of == method and line.effect]
+        first = of_method[0]
+        if len(of_method) < 2 or options.sequential or first.evidence.is_range:
             continue
-        evidence = of_values(np.array([effect.evidence.estimate for effect in of_method]))
-        how = f"mean of the networks' effects ({of_method[0].method.partition(';')[0]}); t over networks"
         together = replace(
-            of_method[0],
-            evidence=evidence,
+            first,
+            evidence=of_values(np.array([effect.evidence.estimate for effect in of_method])),
             replicate="network",
-            method=how,
+            method=f"mean of the networks' effects ({first.method.partition(';')[0]}); t over networks",
             trials=pd.concat([effect.trials for effect in of_method]),
             note="",
             untested=next((effect.untested for effect in of_method if effect.untested), ""),
         )
-        line = replace(base, network=f"{len(of_method)} networks", of=method)
-        lines.append((_measured(line, asked, together), evidence, math.nan))
+        claim = replace(base.claim, network=f"{len(of_method)} networks", of=method)
+        lines.append(_with(replace(base, claim=claim), together))
     return lines
 
 
-def _judged(lines: Sequence[tuple[Claim, Evidence | None, float]]) -> list[Claim]:
+def _judged(lines: Sequence[Line]) -> list[Claim]:
     """One family's claims with p, verdict and what would decide them."""
-    gaps = [_gap(claim) for claim, _, _ in lines]
-    p_values = np.array(
-        [
-            evidence.level(gap) if evidence is not None and not claim.reason else math.nan
-            for (claim, evidence, _), gap in zip(lines, gaps, strict=True)
-        ]
-    )
+    p_values = np.array([line.p for line in lines])
     adjusted = holm(p_values)
     tested, open_ones = int(np.isfinite(adjusted).sum()), int((adjusted >= 1 - CONFIDENCE).sum())
     judged = []
-    for (claim, evidence, seconds), gap, p, p_holm in zip(lines, gaps, p_values, adjusted, strict=True):
-        claim = replace(claim, p=float(p), p_holm=float(p_holm), verdict=_verdict(claim, evidence, float(p_holm)))
+    for line, p, p_holm in zip(lines, map(float, p_values), map(float, adjusted), strict=True):
+        claim = replace(line.claim, p=p, p_holm=p_holm, verdict=_verdict(line, p_holm))
         if p < 1 - CONFIDENCE <= p_holm:
-            claim = replace(claim, reason=_by_holm(tested, float(p), float(p_holm)))
+            claim = replace(claim, reason=_by_holm(tested, p, p_holm))
         elif claim.verdict == "undecided" and claim.region == "within" and (claim.low > 0 or claim.high < 0):
             claim = replace(claim, reason=claim.reason or _ACROSS)
-        if p_holm >= 1 - CONFIDENCE and evidence is not None and claim.replicate != "cell":
-            claim = _foretold(claim, evidence, gap, (1 - CONFIDENCE) / open_ones, seconds)
+        if p_holm >= 1 - CONFIDENCE and line.effect and claim.replicate != "cell":
+            claim = _foretold(claim, line.effect, line.gap, (1 - CONFIDENCE) / open_ones)
         judged.append(claim)
     return judged
 
@@ -307,34 +288,20 @@ def _by_holm(tested: int, p: float, p_holm: float) -> str:
     )
 
 
-def _foretold(claim: Claim, evidence: Evidence, gap: float, alpha: float, seconds: float) -> Claim:
+def _foretold(claim: Claim, effect: Effect, gap: float, alpha: float) -> Claim:
     """With the replicates that would decide; without, where their interval leaves out nothing."""
-    further, (low, high) = evidence.further(gap, alpha), evidence.further_interval(gap, alpha)
+    further, (low, high) = effect.evidence.further(gap, alpha), effect.evidence.further_interval(gap, alpha)
     if low == 1 and high is None:
         return claim
-    cost = seconds * further if further is not None and claim.replicate == "seed" else math.nan
+    cost = effect.seconds * further if further is not None and claim.replicate == "seed" else math.nan
     low = MOST_FURTHER if low is None else low
     return replace(claim, further=further, further_low=low, further_high=high, further_seconds=cost)
 
 
-def _verdict(claim: Claim, evidence: Evidence | None, p_holm: float) -> Verdict:
-    if evidence is None:
+def _verdict(line: Line, p_holm: float) -> Verdict:
+    if line.effect is None:
         return "not measured"
     if not p_holm < 1 - CONFIDENCE:
         return "undecided"
-    asked = question(claim.name)
-    return "supported" if asked.agrees(evidence.estimate, _raw(asked, claim.threshold)) else "contradicted"
-
-
-def _gap(claim: Claim) -> float:
-    asked = question(claim.name)
-    return asked.gap(_raw(asked, claim.estimate), _raw(asked, claim.threshold))
-
-
-def _shown(asked: Question, value: float) -> float:
-    """A measured value in the claim's unit: of a logarithm its exponential."""
-    return math.exp(value) if asked.unit == "ratio" else value
-
-
-def _raw(asked: Question, value: float) -> float:
-    return math.log(value) if asked.unit == "ratio" else value
+    agrees = line.asked.agrees(line.effect.evidence.estimate, line.asked.measured(line.claim.threshold))
+    return "supported" if agrees else "contradicted"

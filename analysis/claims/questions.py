@@ -1,13 +1,16 @@
-"""What the ledger asks: each claim, what it holds of, and how it is measured."""
+"""What the ledger asks: each claim before anything is measured, with the cells and trials that it needs."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from pandas import DataFrame, concat
+
 from analysis.claims import effects
-from analysis.claims.blocks import Measure
+from analysis.claims.blocks import Measure, Pairs, published_settings, rows_of
 from trainers.errors import UserError, suggestion
 
 #: Where a claim says that its effect is: above its threshold, below it, or no further than it from 0.
@@ -29,12 +32,30 @@ class Question:
     """That would measure it."""
     by_method: bool = False
     """Whether it is asked of PGD-AT and of DEAT: their opposite effects must not pass for none."""
+    cells: Callable[[DataFrame], DataFrame] = published_settings
+    """Of a sweep's cells, those that enter it."""
+    pairs: Pairs | None = None
+    """What it compares with what, where a launch runs the two sides apart, each with settings of its own."""
+    confirms: bool = False
+    """Whether all of a config's seeds choose best cells, which only further ones are then compared in."""
+    by_turns: bool = False
+    """Whether only seeds count all of whose trials launches to decide it trained: they run the optimizers by turns."""
+    command: Literal["", "ratio", "methods"] = ""
+    """That is asked the same, and shows its answer first."""
 
     def threshold(self, margin: float, time_margin: float) -> float:
-        """Of the effect, as it is measured: a logarithm for a ratio."""
-        return {"above": 0.0, "within": margin, "below": math.log1p(time_margin) if self.unit == "ratio" else margin}[
-            self.region
-        ]
+        """What the effect is held against, in the claim's unit."""
+        if self.region == "above":
+            return 0.0
+        return self.shown(math.log1p(time_margin)) if self.unit == "ratio" else margin
+
+    def shown(self, effect: float) -> float:
+        """A measured value in the claim's unit: of a logarithm its exponential."""
+        return math.exp(effect) if self.unit == "ratio" else effect
+
+    def measured(self, shown: float) -> float:
+        """A value in the claim's unit as it is measured: of a ratio its logarithm."""
+        return math.log(shown) if self.unit == "ratio" else shown
 
     def agrees(self, estimate: float, threshold: float) -> bool:
         """Whether an estimate lies where the claim says."""
@@ -46,6 +67,47 @@ class Question:
         """How far an estimate is from the edge of what the claim says."""
         return abs((abs(estimate) if self.region == "within" else estimate) - threshold)
 
+    def tasks(self, trials: DataFrame) -> list[tuple[str, DataFrame]]:
+        """What it is asked of by itself, with its trials: a method, or `` for all of them.
+
+        Args:
+            trials: of one network.
+        """
+        return (methods_of(trials) if self.by_method else []) or [("", trials)]
+
+    def asked_in(self, text: str) -> str:
+        """The statement, of the accuracy that a column such as `last_test_robust` holds."""
+        word = text.rpartition("_")[2]
+        return self.statement.format(accuracy=word.capitalize() if self.statement.startswith("{") else word)
+
+
+def methods_of(trials: DataFrame) -> list[tuple[str, DataFrame]]:
+    """PGD-AT and DEAT with their published constants; of a run without either, every method."""
+    by_name = [(str(name), rows) for name, rows in published_settings(trials).groupby("method", sort=False)]
+    return [(name, rows) for name, rows in by_name if name in ("PGD-AT", "DEAT")] or by_name
+
+
+def _of_methods(cells: DataFrame) -> DataFrame:
+    parts = [rows for _, part in cells.groupby("model.name", sort=False) for _, rows in methods_of(part)]
+    asked: DataFrame = cells.loc[cells.index.isin(concat(parts).index)]
+    return asked
+
+
+def _of_deat(cells: DataFrame) -> DataFrame:
+    deat: DataFrame = cells[cells["optimizer.name"] == "deat"]
+    return deat
+
+
+def _with_controls(cells: DataFrame) -> DataFrame:
+    return cells.iloc[rows_of(effects.matched_controls(cells))]
+
+
+def _at_one_lr(cells: DataFrame) -> DataFrame:
+    """An epoch's time does not depend on the learning rate."""
+    cells = published_settings(cells)
+    first: DataFrame = cells[cells["optimizer.lr"] == cells["optimizer.lr"].iloc[0]]
+    return first
+
 
 QUESTIONS: tuple[Question, ...] = (
     Question(
@@ -56,6 +118,8 @@ QUESTIONS: tuple[Question, ...] = (
         effects.ratio,
         "configs/ratio.yaml",
         by_method=True,
+        cells=_of_methods,
+        command="ratio",
     ),
     Question(
         "ratio_only",
@@ -65,6 +129,8 @@ QUESTIONS: tuple[Question, ...] = (
         effects.ratio_only,
         "configs/ratio.yaml",
         by_method=True,
+        cells=_of_methods,
+        command="ratio",
     ),
     Question(
         "deat_equal_lr",
@@ -81,6 +147,8 @@ QUESTIONS: tuple[Question, ...] = (
         "fraction",
         effects.own_best,
         "configs/paper/compare.yaml",
+        confirms=True,
+        command="methods",
     ),
     Question(
         "not_weight_decay",
@@ -89,6 +157,8 @@ QUESTIONS: tuple[Question, ...] = (
         "fraction",
         effects.not_weight_decay,
         "configs/controls.yaml",
+        cells=_with_controls,
+        pairs=effects.matched_controls,
     ),
     Question(
         "k1_k2",
@@ -97,6 +167,7 @@ QUESTIONS: tuple[Question, ...] = (
         "fraction",
         effects.k1_k2,
         "configs/paper/k1_k2.yaml",
+        cells=_of_deat,
     ),
     Question(
         "no_extra_time",
@@ -105,8 +176,12 @@ QUESTIONS: tuple[Question, ...] = (
         "ratio",
         effects.extra_time,
         "configs/paper/compare.yaml",
+        cells=_at_one_lr,
+        by_turns=True,
     ),
 )
+
+NAMES: tuple[str, ...] = tuple(asked.name for asked in QUESTIONS)
 
 
 def question(name: str) -> Question:
@@ -121,4 +196,6 @@ def question(name: str) -> Question:
     raise UserError(f"{name}: no such claim; {suggestion(name, NAMES)}")
 
 
-NAMES: tuple[str, ...] = tuple(question.name for question in QUESTIONS)
+def asked_by(command: str) -> tuple[str, ...]:
+    """The names of the claims that a command is asked, too."""
+    return tuple(asked.name for asked in QUESTIONS if asked.command == command)

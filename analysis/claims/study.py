@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,11 +10,13 @@ from typing import Any
 
 from pandas import DataFrame
 
-from analysis.claims.blocks import BEGAN, EPOCH_SECONDS, OWN
-from analysis.claims.effects import matched_controls
+from analysis.claims.blocks import BEGAN, EPOCH_SECONDS, OWN, rows_of
+from analysis.claims.questions import QUESTIONS, Question, question
+from analysis.frames.log import read_log
 from analysis.frames.trials import epochs_of, trials_of
 from trainers.errors import UserError
-from trainers.record import read
+
+_CONFIRMED = frozenset(asked.name for asked in QUESTIONS if asked.confirms)
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def load_study(directory: Path) -> Study:
     Raises:
         UserError: the directory is not a run, or a line is damaged.
     """
-    return study_of(read(directory))
+    return study_of(read_log(directory))
 
 
 def chosen_by(study: Study, seeds: Collection[int]) -> Study:
@@ -61,17 +62,13 @@ def chosen_by(study: Study, seeds: Collection[int]) -> Study:
 
 
 def study_of(records: Sequence[Mapping[str, Any]]) -> Study:
-    """`load` of records that are at hand."""
+    """`load_study` of records that are at hand."""
     trials, epochs = trials_of(records), epochs_of(records)
     seconds = epochs.groupby("trial_id")["seconds"].median()
     began = {record["trial_id"]: record.get("time") for record in records if record["record"] == "start"}
     added = {EPOCH_SECONDS: trials["trial_id"].map(seconds), BEGAN: trials["trial_id"].map(began)}
     trials = with_decay(trials.assign(**{name: column.astype(float) for name, column in added.items()}), records)
-    launched = _launched(records)
-    if "not_weight_decay" in launched:
-        launched["not_weight_decay"] |= _counterparts(trials, launched["not_weight_decay"])
-    if "no_extra_time" in launched:
-        launched["no_extra_time"] = _by_turns(trials, launched["no_extra_time"], records)
+    launched = {name: _counted(question(name), trials, ids, records) for name, ids in _launched(records).items()}
     return Study(trials, launched, choosers=_choosers(trials, records))
 
 
@@ -94,13 +91,13 @@ def with_decay(trials: DataFrame, records: Iterable[Mapping[str, Any]]) -> DataF
 
 def trained_elsewhere(records: Iterable[Mapping[str, Any]], claim: str) -> frozenset[str]:
     """The ids of trials that a launch began which was not to decide the claim."""
-    deciding, found = False, set()
+    deciding, begun = False, set()
     for record in records:
         if record["record"] == "launch":
-            deciding = decided_by(str(record.get("command", ""))) == claim
+            deciding = decided_by(record).get("claim") == claim
         elif record["record"] == "start" and not deciding:
-            found.add(record["trial_id"])
-    return frozenset(found)
+            begun.add(record["trial_id"])
+    return frozenset(begun)
 
 
 def published() -> Study:
@@ -111,64 +108,59 @@ def published() -> Study:
 
 
 def _launched(records: Iterable[Mapping[str, Any]]) -> dict[str, frozenset[str]]:
-    """Claims that launches were to decide, by their commands, with the ids they wanted."""
-    found: dict[str, frozenset[str]] = {}
+    """Claims that launches were to decide, with the ids they wanted."""
+    wanted: dict[str, frozenset[str]] = {}
     for record in records:
-        if record["record"] == "launch" and (name := decided_by(str(record.get("command", "")))):
-            found[name] = found.get(name, frozenset()) | frozenset(record["wanted"])
-    return found
+        if record["record"] == "launch" and (claim := decided_by(record).get("claim")):
+            wanted[claim] = wanted.get(claim, frozenset()) | frozenset(record["wanted"])
+    return wanted
 
 
-def _counterparts(trials: DataFrame, wanted: frozenset[str]) -> frozenset[str]:
-    """What is matched with wanted trials, at their seeds: a part that was there already was not launched again."""
-    ids, found = trials["trial_id"].to_numpy(), set()
-    for deat, sgd in matched_controls(trials):
-        pair = set(ids[[*deat, *sgd]])
-        found |= pair if pair & wanted else set()
-    seeds = trials.loc[trials["trial_id"].isin(wanted), "seed"]
-    there = trials["trial_id"].isin(found) & trials["seed"].isin(seeds)
-    return frozenset(trials.loc[there, "trial_id"])
+def _counted(
+    asked: Question, trials: DataFrame, wanted: frozenset[str], records: Sequence[Mapping[str, Any]]
+) -> frozenset[str]:
+    """The ids that count of those that launches wanted to decide a claim.
 
-
-def _by_turns(trials: DataFrame, wanted: frozenset[str], records: Sequence[Mapping[str, Any]]) -> frozenset[str]:
-    """The wanted trials of the seeds that launches to decide the time trained alone."""
-    here = trials[trials["trial_id"].isin(wanted)]
-    others = here.loc[here["trial_id"].isin(trained_elsewhere(records, "no_extra_time")), "seed"]
-    return frozenset(here.loc[~here["seed"].isin(others), "trial_id"])
+    Where the sides are launched apart, what a wanted trial is matched with counts at its seed too: a part that was
+    there already was not launched again. Of what goes by turns, only the seeds that those launches trained alone.
+    """
+    here, ids = trials[trials["trial_id"].isin(wanted)], trials["trial_id"].to_numpy()
+    if asked.by_turns:
+        others = here.loc[here["trial_id"].isin(trained_elsewhere(records, asked.name)), "seed"]
+        return frozenset(here.loc[~here["seed"].isin(others), "trial_id"])
+    sides = [set(ids[rows_of([pair])]) for pair in (asked.pairs(trials) if asked.pairs else [])]
+    matched = set().union(*(pair for pair in sides if pair & wanted))
+    there = trials["trial_id"].isin(matched) & trials["seed"].isin(here["seed"])
+    return wanted | frozenset(trials.loc[there, "trial_id"])
 
 
 def _choosers(trials: DataFrame, records: Iterable[Mapping[str, Any]]) -> frozenset[int] | None:
-    """Seeds that launches to decide deat_own_best wanted with both optimizers at once, or else did not want at all.
+    """Seeds that chose the cells of launches to decide between best cells.
 
-    Such a launch runs all cells together while they choose, and then each method's best cell by itself.
+    Launches of older code do not say: theirs are those that they wanted with both optimizers at once, or else did not
+    want at all, for they ran all cells together while they chose, and then each method's best cell by itself.
     """
+    launches = [one for one in records if one["record"] == "launch" and decided_by(one).get("claim") in _CONFIRMED]
+    chose = {seed for one in launches for seed in decided_by(one).get("choosing_seeds", ())}
     known = trials.set_index("trial_id")
-    launches = [
-        known.loc[known.index.isin(record["wanted"])]
-        for record in records
-        if record["record"] == "launch" and decided_by(str(record.get("command", ""))) == "deat_own_best"
-    ]
-    if not launches:
-        return None
-    choosing = [wanted["seed"] for wanted in launches if {"sgd", "deat"} <= set(wanted["optimizer.name"])]
-    if choosing:
-        return frozenset(int(seed) for seeds in choosing for seed in seeds)
-    added = {int(seed) for wanted in launches for seed in wanted["seed"]}
-    return frozenset(map(int, trials["seed"])) - added or None
+    older = [known.loc[known.index.isin(one["wanted"])] for one in launches if "decides" not in one]
+    chose |= {seed for one in older if {"sgd", "deat"} <= set(one["optimizer.name"]) for seed in map(int, one["seed"])}
+    if older and not chose:
+        chose = set(map(int, trials["seed"])) - {int(seed) for one in older for seed in one["seed"]}
+    return frozenset(chose) or None
 
 
-def decided_by(command: str) -> str | None:
-    """The claim that a launch's command was to decide, if any.
+def decided_by(launch: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a launch was to decide, as its record says; empty: nothing.
 
-    >>> decided_by("sweep launch c.yaml --decide ratio --budget-hours 2")
-    'ratio'
+    Of older code, which recorded its command alone, the claim is known.
+
+    >>> decided_by({"decides": {"claim": "ratio", "budget_hours": 2.0}})
+    {'claim': 'ratio', 'budget_hours': 2.0}
+    >>> decided_by({"command": "sweep launch c.yaml --decide ratio --budget-hours 2"})
+    {'claim': 'ratio'}
     """
-    try:
-        words = shlex.split(command)
-    except ValueError:
-        return None
-    for before, word in zip(["", *words], words, strict=False):
-        name = word if before == "--decide" else word.partition("--decide=")[2]
-        if re.fullmatch(r"[a-z0-9_]+", name):
-            return name
-    return None
+    if "decides" in launch:
+        return launch["decides"] or {}
+    claim = re.search(r" --decide[ =]([a-z0-9_]+)", str(launch.get("command", "")))
+    return {"claim": claim[1]} if claim else {}

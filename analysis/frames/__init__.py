@@ -1,6 +1,10 @@
 """Records as tidy frames: a row a trial, an epoch, an evaluation, a measurement.
 
+log           records.jsonl as it is read: the epochs as columns, the other records as they stand
+history       what has become of each trial, folded once for the frames and for a launch's progress
+identity      a trial's method, its value on every axis, and which trials are one
 trials        records.jsonl -> a row a trial, a row an epoch
+companion     what is kept beside a long log, so that only what is new is parsed
 names         what columns, metrics and methods are called, and the units of columns
 cells         trials that differ by their seed alone: groups, means, the best one by validation; one budget
 evaluations   attacks on trained networks: a row each, with Wilson's interval

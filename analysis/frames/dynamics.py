@@ -16,10 +16,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from pandas import DataFrame
 
+from analysis.frames.log import read_log
 from analysis.frames.trials import trials_of
 from analysis.theory import deat, pac_bayes
 from analysis.theory.predictions import Rule
-from trainers.record import FINISHED, DynamicsRecord, read
+from trainers.record import FINISHED, DynamicsRecord
 
 Array = NDArray[np.float64]
 
@@ -50,7 +51,7 @@ def load_dynamics(directory: Path, prior_variance: float = PRIOR_VARIANCE, delta
     Raises:
         UserError: the directory is not a run, or a line is damaged.
     """
-    return dynamics_of(read(directory), prior_variance, delta)
+    return dynamics_of(read_log(directory), prior_variance, delta)
 
 
 def dynamics_of(

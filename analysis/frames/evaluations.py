@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pandas import DataFrame
 
-from analysis.frames.trials import axes, load_trials
-from trainers.record import read
+from analysis.frames.log import Log, Records, read_log
+from analysis.frames.trials import axes, trials_of
 
 #: From the weakest to the strongest, and what they are called; `trainers.ladder.survivors` runs them.
 ATTACKS = {
@@ -47,10 +47,21 @@ def load_evaluations(directory: Path, level: float = 0.95) -> DataFrame:
     Raises:
         UserError: the directory is not a run, or a line is damaged.
     """
-    trials = load_trials(directory)
+    return evaluations_of(read_log(directory), level)
+
+
+def evaluations_of(records: Records, level: float = 0.95) -> DataFrame:
+    """`load_evaluations` of records that are at hand.
+
+    Args:
+        records: as for `analysis.frames.trials.trials_of`.
+        level: of the interval.
+    """
+    log = Log.of(records)
+    trials = trials_of(log)
     known = trials[["trial_id", "method", "seed", *axes(trials), "lr_batch_ratio"]]
     numbers = {name: number for number, name in enumerate(trials["trial_id"])}
-    groups = by_key(read(directory)).values()
+    groups = by_key(log).values()
     found = sorted((g for g in groups if g[0]["trial_id"] in numbers), key=lambda g: _place(g[0], numbers))
     rows = known.take([numbers[group[0]["trial_id"]] for group in found]).reset_index(drop=True)
     measured = DataFrame([_row(group) for group in found], columns=[*_row_names(), "correct"])

@@ -209,6 +209,16 @@ def interval_text(value: float, low: float, high: float, digits: int = 2, sign: 
     return f"{factor * value:{sign}.{digits}f} {bounds(low, high, digits, sign, factor)}"
 
 
+def setting_text(one: Any) -> str:
+    """Network, method and the setting that tells a design from others: `small_cnn, DEAT, k1 0`.
+
+    Args:
+        one: has model, method and setting, an axis to its value.
+    """
+    setting = [f"{key.rpartition('.')[2]} {short(value)}" for key, value in one.setting.items()]
+    return ", ".join([one.model, one.method, *setting])
+
+
 def of_spread(text: str, drawn: pd.Series[bool], without: str) -> str:
     """What a caption says of bands or bars: what they are where any is drawn, and why the others are not.
 

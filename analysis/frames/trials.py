@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import functools
-import json
-from collections import Counter, defaultdict
-from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
-from pandas import DataFrame
+from pandas import DataFrame, Series
 
 from analysis.frames.arithmetic import in_words
-from analysis.frames.names import KEYS, PARTS, Slots
-from trainers.config import TrialConfig, leaves
-from trainers.record import FINISHED, METRICS, EpochRecord, finished, read, spent
-
-#: The axes every frame has, swept or not.
-BASE_AXES: tuple[str, ...] = ("model.name", "optimizer.name", "optimizer.lr", "batch_size")
+from analysis.frames.columns import TEXTS, Array, Epochs
+from analysis.frames.companion import COUNTED, EPOCHS, TRIALS, frame_of, opened, table_of
+from analysis.frames.history import History, TrialHistory
+from analysis.frames.identity import identity_columns, measured_once, superseded
+from analysis.frames.log import Log, Records, Shelf
+from trainers.record import METRICS, RECORDS_FILE, EpochRecord, read
 
 #: Whatever else is compared, trials that differ here were measured differently: on other images, by another attack.
 CONDITIONS = ("data.", "evaluation.")
@@ -31,93 +29,8 @@ _TRAINED_ON = ("data.augment", "data.padding")
 #: The outcome of a finished trial in whose place another one of the same cell and seed counts.
 SUPERSEDED = "superseded"
 
-#: Never an axis: the replicate, a name for other keys' values, what of the evaluation leaves a metric's meaning alone,
-#: and what is only measured.
-_NO_AXES = ("seed", "preset", "evaluation.splits", "evaluation.batch_size", "evaluation.every", "dynamics.")
-
-#: Their published values depend on the method, and so are part of it.
-_OF_METHOD = ("attack.start", "batch_norm_data", "clean_passes")
-
-#: What every method of an optimizer reads: told apart within it, though another optimizer's published value differs.
-_OF_OPTIMIZER = tuple(f"optimizer.{key}" for key in ("weight_decay", "momentum", "nesterov", "decoupled_weight_decay"))
-
-#: What a trial's identity lacks where its choice (a schedule, no attack, no decay) does not read it.
-_READ_BY_SOME = ("schedule.", "averaging.", "attack.", "dynamics.", "optimizer.decoupled_weight_decay")
-
-#: Among these, and lacking where it is the default.
-_LEFT_OUT_AT_DEFAULT = ("schedule.warmup_epochs",)
-
 #: Where and with what code a trial last ran.
 _PROVENANCE = ("host", "device", "code_version")
-
-_EPOCH_FIELDS = {entry.name: entry.type == "str" for entry in fields(EpochRecord) if entry.name != "trial_id"}
-"""Of an epoch's record: whether each is text; the others are numbers."""
-
-
-@dataclass
-class _Trial:
-    """One trial as the lines read so far tell it."""
-
-    trial_id: str
-    number: int
-    config: Mapping[str, Any]
-    seed: int
-    point: dict[str, Any] = field(default_factory=dict)
-    epochs: dict[int, Mapping[str, Any]] = field(default_factory=dict)
-    measuring: dict[int, float] = field(default_factory=dict)
-    """Seconds that measuring the dynamics took, by epoch."""
-    attempts: int = 0
-    start: Mapping[str, Any] = field(default_factory=dict)
-    outcome: Mapping[str, Any] = field(default_factory=dict)
-    """The last outcome line; empty again once a later start follows it."""
-    began: int = 0
-    """The place of its last start among the records."""
-    counts_instead: str = ""
-    """The trial of its cell and seed that counts in its place, if one does."""
-
-    @property
-    def state(self) -> str:
-        """The outcome's name, or what the lack of one, or of an epoch's record, means."""
-        if self.counts_instead:
-            return SUPERSEDED
-        if self.missing:
-            return "unfinished"
-        return str(self.outcome.get("outcome", "unfinished" if self.attempts else "never_started"))
-
-    @property
-    def reason(self) -> str:
-        """Why it has its state, where a word does not say it."""
-        if self.counts_instead:
-            return f"trial {self.counts_instead} has the same settings and seed, and counts in its place"
-        if self.missing:
-            epochs = ", ".join(map(str, self.missing))
-            return f"the record of epoch {epochs} is missing; the next launch runs the trial again"
-        return str(self.outcome.get("reason", ""))
-
-    @property
-    def missing(self) -> list[int]:
-        """Of a trial that ended, the epochs without a record."""
-        if self.outcome.get("outcome") not in FINISHED or finished(self.outcome, self.epochs):
-            return []
-        return [epoch for epoch in range(1, self.outcome["epochs"] + 1) if epoch not in self.epochs]
-
-    def add(self, record: Mapping[str, Any]) -> None:
-        """Takes in one start, epoch or outcome line."""
-        match record["record"]:
-            case "epoch":
-                self.epochs[record["epoch"]] = record
-            case "dynamics":
-                self.measuring[record["epoch"]] = record["seconds"]
-            case "start":
-                self.attempts, self.start, self.outcome = self.attempts + 1, record, {}
-            case "outcome":
-                self.outcome = record
-
-    def counted(self) -> list[Mapping[str, Any]]:
-        """The epochs that count, in order: of a finished trial, none beyond its outcome's."""
-        ended = self.outcome.get("outcome") in FINISHED
-        last = self.outcome["epochs"] if ended else max(self.epochs, default=0)
-        return [self.epochs[epoch] for epoch in sorted(self.epochs) if epoch <= last]
 
 
 def load_trials(directory: str | Path) -> DataFrame:
@@ -134,7 +47,7 @@ def load_trials(directory: str | Path) -> DataFrame:
 
     Trials of several base configs in one directory are told apart: a key of the config in which any two trials
     differ (epochs, the data) is an axis too, though no config's space names it. What belongs to a method is
-    one only if it differs within the method: `_OF_METHOD`, and a key within a slot's part
+    one only if it differs within the method: `analysis.frames.identity`, and a key within a slot's part
     (`analysis.frames.names.PARTS`); or, of weight decay and momentum, among the methods of one optimizer. Which splits
     are evaluated, how often, and how many images at a time is never one.
 
@@ -159,16 +72,20 @@ def load_trials(directory: str | Path) -> DataFrame:
     Raises:
         UserError: the directory is not a run, or a line is damaged.
     """
-    return trials_of(read(directory))
+    with opened(Path(directory) / RECORDS_FILE) as companion:
+        if companion is None:
+            return trials_of(read(directory))
+        kept = companion.table(TRIALS)
+        return _frames(companion.log())[0] if kept is None else frame_of(kept)
 
 
-def trials_of(records: Iterable[Mapping[str, Any]]) -> DataFrame:
+def trials_of(records: Records) -> DataFrame:
     """`load_trials` of records that are at hand, of one run or of no run at all.
 
     Args:
         records: as `trainers.record.read` gives them, in the order written.
     """
-    return _trials_frame(*_told(records))
+    return _frames(Log.of(records))[0].copy()
 
 
 def load_epochs(directory: str | Path) -> DataFrame:
@@ -181,27 +98,21 @@ def load_epochs(directory: str | Path) -> DataFrame:
     Raises:
         UserError: the directory is not a run, or a line is damaged.
     """
-    return epochs_of(read(directory))
+    with opened(Path(directory) / RECORDS_FILE) as companion:
+        if companion is None:
+            return epochs_of(read(directory))
+        epochs = companion.table(EPOCHS)
+        kept = None if epochs is None else _kept_frames(companion, Epochs(epochs))
+        return _epochs_frame(*(kept or _frames(companion.log())))
 
 
-def epochs_of(records: Iterable[Mapping[str, Any]]) -> DataFrame:
+def epochs_of(records: Records) -> DataFrame:
     """`load_epochs` of records that are at hand.
 
     Args:
         records: as for `trials_of`.
     """
-    trials, identity = _told(records)
-    counted = [trial.counted() for trial in trials]
-    rows = np.repeat(np.arange(len(trials)), [len(epochs) for epochs in counted])
-    known = DataFrame(identity | {"outcome": [trial.state for trial in trials]})
-    records = [record for epochs in counted for record in epochs]
-    measured: dict[str, Any] = {
-        name: [record.get(name, "") for record in records] if text else _numbers(record.get(name) for record in records)
-        for name, text in _EPOCH_FIELDS.items()
-    }
-    whole = {name: measured[name].astype(np.int64) for name in ("epoch", "peak_memory_bytes")}
-    repeated = known.take(rows).reset_index(drop=True)
-    return repeated.assign(**{**measured, **whole})
+    return _epochs_frame(*_frames(Log.of(records)))
 
 
 def axes(frame: DataFrame) -> list[str]:
@@ -218,209 +129,164 @@ def is_condition(axis: str) -> bool:
     return axis.startswith(CONDITIONS) and axis not in _TRAINED_ON
 
 
-def _told(records: Iterable[Mapping[str, Any]]) -> tuple[list[_Trial], dict[str, Any]]:
-    """The trials that the records tell of, in the order planned, and their identity columns."""
-    trials: dict[str, _Trial] = {}
-    wanted: set[str] = set()
-    for place, record in enumerate(records):
-        if record["record"] == "launch":
-            wanted = set(record["wanted"])
-        elif record["record"] == "trial":
-            _plan(trials, record)
-            wanted.add(record["trial_id"])
-        elif (trial := trials.get(record.get("trial_id", ""))) is not None:
-            trial.add(record)
-            trial.began = place if record["record"] == "start" else trial.began
-    listed = [t for t in trials.values() if t.state != "never_started" or t.trial_id in wanted]
-    told = sorted(_once(listed), key=lambda trial: trial.number)
-    identity = _identity_columns(told)
-    _supersede(told, identity, wanted)
-    return told, identity
+class Counted(NamedTuple):
+    """The epochs that count, by trial and epoch."""
+
+    epochs: Epochs
+    """All of the log."""
+    rows: NDArray[np.intp]
+    """Those of them that count, (k,)."""
+    of_trial: NDArray[np.intp]
+    """The row of each one's trial in the frame, (k,)."""
+    trials: int
+    """How many trials there are."""
+
+    def numbers(self, name: str) -> Array:
+        """A column of numbers, (k,); NaN: not measured."""
+        return self.epochs.numbers(name)[self.rows]
+
+    def lasts(self, rows: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Of each trial the last of some of the k epochs; -1: it has none of them."""
+        last = np.full(self.trials, -1)
+        last[self.of_trial[rows]] = rows  # of several of one trial the last one stays
+        return last
 
 
-def _once(trials: Sequence[_Trial]) -> list[_Trial]:
-    """The trials without those of which another completed one is the same but for what was measured of its dynamics.
-
-    Of several that were measured the last planned stays.
-    """
-    measured = {_training(t): t.trial_id for t in trials if "dynamics" in t.config and t.state == "completed"}
-    if not measured:
-        return list(trials)
-    return [t for t in trials if t.state != "completed" or measured.get(_training(t), t.trial_id) == t.trial_id]
-
-
-def _supersede(trials: Sequence[_Trial], identity: Mapping[str, Any], wanted: Container[str]) -> None:
-    """Marks finished trials in whose cell another one of the same seed counts; see `load_trials`."""
-    twins: dict[tuple[Any, ...], list[_Trial]] = defaultdict(list)
-    for trial, *cell in zip(trials, *(identity[key] for key in identity if key != "trial_id"), strict=True):
-        if trial.state in FINISHED:
-            twins[tuple(value if value == value else None for value in cell)].append(trial)
-    for same in twins.values():
-        newest = max(same, key=lambda trial: (trial.trial_id in wanted, trial.began))
-        for trial in same:
-            trial.counts_instead = newest.trial_id if trial is not newest else ""
+def _frames(log: Log) -> tuple[DataFrame, Counted]:
+    """The frame of trials and the epochs that count, which are made once, and kept where the log has a shelf."""
+    if "frames" not in log.made:
+        kept = None if log.shelf is None else _kept_frames(log.shelf, log.epochs)
+        log.made["frames"] = kept or _made_frames(log)
+        if kept is None and log.shelf is not None:
+            _keep_frames(log.shelf, *log.made["frames"])
+    frames: tuple[DataFrame, Counted] = log.made["frames"]
+    return frames
 
 
-def _training(trial: _Trial) -> str:
-    """What decides the numbers of its training."""
-    config = {key: value for key, value in trial.config.items() if key != "dynamics"}
-    return json.dumps([config, trial.seed], sort_keys=True)
+def _made_frames(log: Log) -> tuple[DataFrame, Counted]:
+    history: History[TrialHistory] = History.of(log)
+    known = [one for one in history.trials.values() if one.attempts or one.end or one.id in history.wanted]
+    trials = sorted(measured_once(known), key=lambda trial: trial.number)
+    identity = identity_columns(trials)
+    instead, counted = superseded(trials, identity, history.wanted), _counted(history, log, trials)
+    return _trials_frame(trials, identity, instead, counted), counted
 
 
-def _plan(trials: dict[str, _Trial], record: Mapping[str, Any]) -> None:
-    """A trial planned again, by a launch with more axes, keeps its number and gains those axes."""
-    name = record["trial_id"]
-    fresh = _Trial(name, record["number"], record["config"], record["seed"])
-    trials.setdefault(name, fresh).point.update(record["point"])
+def _keep_frames(shelf: Shelf, frame: DataFrame, counted: Counted) -> None:
+    shelf.keep_table(TRIALS, table_of(frame))
+    shelf.keep_table(COUNTED, pa.table([counted.rows, counted.of_trial], names=["rows", "of_trial"]))
 
 
-def _trials_frame(trials: Sequence[_Trial], identity: Mapping[str, Any]) -> DataFrame:
-    counted = [trial.counted() for trial in trials]
-    last = [_last(epochs) for epochs in counted]
-    best = [_best(epochs) for epochs in counted]
+def _kept_frames(shelf: Shelf, epochs: Epochs) -> tuple[DataFrame, Counted] | None:
+    trials, counted = shelf.table(TRIALS), shelf.table(COUNTED)
+    if trials is None or counted is None:
+        return None
+    rows, of_trial = (column.to_numpy() for column in counted.columns)
+    return frame_of(trials), Counted(epochs, rows, of_trial, len(trials))
+
+
+def _counted(history: History[TrialHistory], log: Log, trials: Sequence[TrialHistory]) -> Counted:
+    """The last line of each epoch; of a trial that ended of none beyond its outcome's."""
+    place = {trial.id: number for number, trial in enumerate(trials)}
+    order = np.array([place.get(name, -1) for name in history.trials], dtype=np.intp)
+    until = np.array([*(trial.end["epochs"] if trial.ended else np.inf for trial in trials), np.nan], dtype=np.float64)
+    newest = history.newest
+    of_trial = order[newest.trials]
+    counts = log.epochs.numbers("epoch")[newest.rows] <= until[of_trial]
+    rows, of_trial = newest.rows[counts], of_trial[counts]
+    by_trial = np.argsort(of_trial, kind="stable")
+    return Counted(log.epochs, rows[by_trial], of_trial[by_trial], len(trials))
+
+
+def _epochs_frame(trials: DataFrame, counted: Counted) -> DataFrame:
+    known = trials[["trial_id", "method", "seed", *axes(trials), "lr_batch_ratio", "outcome"]]
+    names = [entry.name for entry in fields(EpochRecord) if entry.name != "trial_id"]
+    measured = {name: _texts(counted, name) if name in TEXTS else counted.numbers(name) for name in names}
+    whole = {name: measured[name].astype(np.int64) for name in ("epoch", "peak_memory_bytes")}
+    return known.take(counted.of_trial).reset_index(drop=True).assign(**{**measured, **whole})
+
+
+def _texts(counted: Counted, name: str) -> Any:
+    codes, words = counted.epochs.texts(name)
+    return Series(words).take(codes[counted.rows]).array if len(counted.rows) else []
+
+
+def _trials_frame(
+    trials: Sequence[TrialHistory], identity: Mapping[str, Any], instead: Mapping[str, str], counted: Counted
+) -> DataFrame:
+    epochs, metrics = counted.numbers("epoch"), {metric: counted.numbers(metric) for metric in METRICS}
+    last, best = _last(counted, metrics), _best(counted, metrics["val_robust"])
+    how = zip(trials, _engines(counted), strict=True)
     columns: dict[str, Any] = {
         "trial_id": identity["trial_id"],
-        "outcome": [trial.state for trial in trials],
-        "reason": [trial.reason for trial in trials],
+        "outcome": [_state(trial, instead) for trial in trials],
+        "reason": [_reason(trial, instead) for trial in trials],
         **identity,
-        "epochs": [epochs[-1]["epoch"] if epochs else 0 for epochs in counted],
-        "best_epoch": _numbers(record.get("epoch") for record in best),
-        **{f"last_{metric}": _numbers(record.get(metric) for record in last) for metric in METRICS},
-        **{f"best_{metric}": _numbers(record.get(metric) for record in best) for metric in METRICS},
-        "seconds": [
-            sum(map(spent, epochs)) + sum(trial.measuring.values())
-            for trial, epochs in zip(trials, counted, strict=True)
-        ],
+        "epochs": [int(epoch) if epoch == epoch else 0 for epoch in _taken(epochs, counted.lasts(_all(epochs)))],
+        "best_epoch": _taken(epochs, best),
+        **{f"last_{metric}": _taken(values, last) for metric, values in metrics.items()},
+        **{f"best_{metric}": _taken(values, best) for metric, values in metrics.items()},
+        "seconds": _seconds(trials, counted),
         **{name: [trial.start.get(name) for trial in trials] for name in _PROVENANCE},
-        "arithmetic": [in_words(trial.start.get("arithmetic"), _engine(trial)) for trial in trials],
+        "arithmetic": [in_words(trial.start.get("arithmetic"), engine) for trial, engine in how],
         "attempts": [trial.attempts for trial in trials],
     }
     return DataFrame(columns)
 
 
-def _engine(trial: _Trial) -> str:
-    """Of its epochs, in their order; empty where none is known."""
-    return ", then ".join(dict.fromkeys(engine for epoch in trial.counted() if (engine := epoch.get("engine"))))
+def _state(trial: TrialHistory, instead: Mapping[str, str]) -> str:
+    """The outcome's name, or what the lack of one, or of an epoch's record, means."""
+    if trial.id in instead:
+        return SUPERSEDED
+    if trial.outcome is not None and (trial.finished or not trial.ended):
+        return trial.outcome
+    return "unfinished" if trial.attempts or trial.end else "never_started"
 
 
-def _identity_columns(trials: Sequence[_Trial]) -> dict[str, Any]:
-    """trial_id, method, seed, the axes and lr_batch_ratio: what both frames start from."""
-    slots = [_slots(trial.config) for trial in trials]
-    values = _axis_values(trials, slots)
-    return {
-        "trial_id": [trial.trial_id for trial in trials],
-        "method": [choice.method for choice in slots],
-        "seed": [trial.seed for trial in trials],
-        **{"planned_epochs" if key == "epochs" else key: column for key, column in values.items()},
-        "lr_batch_ratio": _numbers(values["optimizer.lr"]) / _numbers(values["batch_size"]),
-    }
+def _reason(trial: TrialHistory, instead: Mapping[str, str]) -> str:
+    """Why it has its state, where a word does not say it."""
+    if trial.id in instead:
+        return f"trial {instead[trial.id]} has the same settings and seed, and counts in its place"
+    if missing := trial.missing:
+        epochs = ", ".join(map(str, missing))
+        return f"the record of epoch {epochs} is missing; the next launch runs the trial again"
+    return trial.reason
 
 
-def _slots(config: Mapping[str, Any]) -> Slots:
-    """The trial's choice; PGD-AT without attack steps is natural training, as in `trainers.identity`."""
-    found = {name: at(config, key) for name, key in zip(Slots._fields, KEYS, strict=True)}
-    choice = Slots(**{name: value for name, value in found.items() if value == value and value is not None})
-    unattacked = choice.objective == "pgd_at" and at(config, "attack.steps") == 0
-    return choice._replace(objective="natural") if unattacked else choice
+def _all(values: Array) -> NDArray[np.intp]:
+    return np.arange(len(values))
 
 
-def _axis_values(trials: Sequence[_Trial], slots: Sequence[Slots]) -> dict[str, list[Any]]:
-    """Each axis with its value in every trial, NaN in those whose method it does not apply to.
-
-    Within a slot's part, an axis of the points applies to the methods that have it there, though the config of
-    another holds the key too; so does a key that varies within a method. Any other key that varies (epochs,
-    the data) applies to all trials.
-    """
-    methods = [choice.method for choice in slots]
-    points = dict.fromkeys(key for trial in trials for key in trial.point)
-    written = dict.fromkeys(key for trial in trials for key in leaves(trial.config))
-    columns: dict[str, list[Any]] = {}
-    for key in dict.fromkeys([*BASE_AXES, *points, *written]):
-        values = _with_defaults(key, _values(trials, slots, key), slots)
-        own = {name for name, trial in zip(methods, trials, strict=True) if key in trial.point}
-        own |= _in_which_several(values, methods)
-        if key in _OF_OPTIMIZER:
-            optimizers = _in_which_several(values, [choice.optimizer for choice in slots])
-            own |= {choice.method for choice in slots if choice.optimizer in optimizers}
-        everywhere = key in (*BASE_AXES, *KEYS) or not key.startswith(PARTS)
-        varies = everywhere and key not in _OF_METHOD and bool(_in_which_several(values, [""] * len(values)))
-        if key in BASE_AXES or ((own or varies) and not key.startswith(_NO_AXES)):
-            pairs = zip(methods, values, strict=True)
-            shown = [value if everywhere or name in own else np.nan for name, value in pairs]
-            columns[key] = [np.nan if value is None else value for value in shown]
-    return columns
+def _taken(values: Array, rows: NDArray[np.intp]) -> Array:
+    """The values in some rows, NaN for row -1."""
+    return np.append(values, np.nan)[rows]
 
 
-def _with_defaults(key: str, values: Sequence[Any], slots: Sequence[Slots]) -> list[Any]:
-    """The values, with what a trial that lacks the key did where another one of its method has it.
-
-    That is its method's default, or what code before the key did, where that was another (`_before`). So a trial of
-    code that did not know the key yet, or leaves it out of the identity at its default, is in one cell with those that
-    did the same, and in no other.
-    """
-    read_by_all = key in _LEFT_OUT_AT_DEFAULT or not key.startswith(_READ_BY_SOME)
-    if not read_by_all or all(value == value for value in values):
-        return list(values)
-    have = {choice for choice, value in zip(slots, values, strict=True) if value == value}
-    pairs = zip(slots, values, strict=True)
-    return [_before(choice, key) if value != value and choice in have else value for choice, value in pairs]
+def _last(counted: Counted, metrics: Mapping[str, Array]) -> NDArray[np.intp]:
+    """Of each trial the last epoch at which a validation or test metric was measured, else its last one."""
+    measured = np.any([~np.isnan(values) for name, values in metrics.items() if not name.startswith("train")], axis=0)
+    evaluated = counted.lasts(np.flatnonzero(measured))
+    return np.where(evaluated < 0, counted.lasts(_all(measured)), evaluated)
 
 
-def _before(choice: Slots, key: str) -> Any:
-    """What code that does not know the key did: batch norm's statistics came from the update's own passes alone."""
-    if choice.objective == "pgd_at" and not choice.s2o and key == "batch_norm_data":
-        return "adversarial"
-    if choice.objective == "trades" and not choice.s2o and key == "clean_passes":
-        return 1
-    return True if key == "objective.s2o.in_awp" else at(_defaults(choice), key)
+def _best(counted: Counted, accuracies: Array) -> NDArray[np.intp]:
+    """Of each trial the earliest epoch of the highest validation accuracy."""
+    rows = np.flatnonzero(~np.isnan(accuracies))
+    return counted.lasts(rows[np.lexsort((-rows, accuracies[rows]))])
 
 
-@functools.cache
-def _defaults(slots: Slots) -> dict[str, Any]:
-    """What a config means that says nothing but the choice in the slots."""
-    objective = {"name": slots.objective, "s2o": {"enabled": slots.s2o}}
-    chosen = {"objective": objective, "weights": {"name": slots.weights}, "optimizer": {"name": slots.optimizer}}
-    try:
-        config = TrialConfig.model_validate(chosen)
-    except ValueError:  # a choice that this code does not have
-        config = TrialConfig()
-    return config.resolved().model_dump(mode="json")
+def _seconds(trials: Sequence[TrialHistory], counted: Counted) -> list[float]:
+    """All that each trial took in the epochs that count, and of measuring its dynamics."""
+    totals = np.bincount(counted.of_trial, counted.epochs.spent()[counted.rows], len(trials)).tolist()
+    epochs = np.bincount(counted.of_trial, minlength=len(trials)).tolist()
+    each = zip(trials, totals, epochs, strict=True)
+    return [(total if n else 0) + sum(trial.measured.values()) for trial, total, n in each]
 
 
-def _values(trials: Sequence[_Trial], slots: Sequence[Slots], key: str) -> list[Any]:
-    if key in KEYS:
-        return [choice[KEYS.index(key)] for choice in slots]
-    return [at(trial.config, key) for trial in trials]
-
-
-def _in_which_several(values: Sequence[Any], groups: Sequence[str]) -> set[str]:
-    """The groups (methods, or optimizers) whose trials differ in the value; NaN is no value, `none` is one."""
-    different = {(name, value) for name, value in zip(groups, values, strict=True) if value == value}
-    counts = Counter(name for name, _ in different)
-    return {name for name, n in counts.items() if n > 1}
-
-
-def at(config: Mapping[str, Any], key: str) -> Any:
-    """The value under a dotted key, NaN if the key is not there, JSON text if it is a list or a mapping."""
-    value: Any = config
-    for part in key.split("."):
-        value = value.get(part, np.nan) if isinstance(value, Mapping) else np.nan
-    return json.dumps(value) if isinstance(value, list | dict) else value
-
-
-def _last(epochs: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """The last epoch at which a validation or test metric was measured, else the last epoch."""
-    names = [metric for metric in METRICS if not metric.startswith("train")]
-    evaluated = [epoch for epoch in epochs if any(epoch.get(name) is not None for name in names)]
-    return (evaluated or epochs or [{}])[-1]
-
-
-def _best(epochs: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    candidates = [record for record in epochs if record.get("val_robust") is not None]
-    best: Mapping[str, Any] = max(candidates, key=lambda record: float(record["val_robust"]), default={})
-    return best
-
-
-def _numbers(values: Any) -> NDArray[np.float64]:
-    """Floats, with None as NaN."""
-    return np.array(list(values), dtype=np.float64)
+def _engines(counted: Counted) -> list[str]:
+    """Of each trial's epochs the engines, in their order; empty where none is known."""
+    codes, words = counted.epochs.texts("engine")
+    names: list[list[str]] = [[] for _ in range(counted.trials)]
+    for trial, code in dict.fromkeys(zip(counted.of_trial.tolist(), codes[counted.rows].tolist(), strict=True)):
+        names[trial] += filter(None, [words[code]])
+    return [", then ".join(each) for each in names]

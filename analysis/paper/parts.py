@@ -14,16 +14,15 @@ from pandas import DataFrame
 
 from analysis.frames import published
 from analysis.frames.cells import codes, one_budget, several
-from analysis.frames.trials import BASE_AXES, axes
+from analysis.frames.identity import BASE_AXES
+from analysis.frames.trials import axes
 from analysis.plots.plan import PUBLISHED, Data
 
 #: What the paper compares; any other method has no place in its figures.
 CONTROL, TREATMENT = "PGD-AT", "DEAT"
 
-#: Methods, and splits with accuracies, of the curves by epoch.
-FIGURE2: tuple[list[str], list[tuple[str, str]]] = ([CONTROL], [("test", "clean"), ("test", "robust")])
-
-FIGURE5: tuple[list[str], list[tuple[str, str]]] = ([CONTROL, TREATMENT], [("train", "robust"), ("test", "robust")])
+#: Methods as the columns of the tables call them.
+COLUMNS = {CONTROL: "pgd_at", TREATMENT: "deat"}
 
 #: What tells the parts of a figure or table of the paper apart.
 KEYS: tuple[str, ...] = ("study", "data_set", "model.name", "batch_size")

@@ -1,4 +1,7 @@
-"""What the paper prints of its own numbers, and where that can not be."""
+"""What the paper prints in its Tables 3 and 4, and the list of points that would give it.
+
+[DEAT] Sun, Sinha, Zhang, "Enhance Diffusion to Improve Robust Generalization", KDD 2023 (arXiv 2306.02618).
+"""
 
 from __future__ import annotations
 
@@ -13,60 +16,7 @@ from analysis.estimates.correlations import METHODS
 from analysis.estimates.intervals import t_test
 from analysis.frames import published
 from analysis.frames.names import short
-from analysis.paper import parts
-from analysis.paper.parts import PUBLISHED_FROM, spoken
-from analysis.paper.tables import COLUMNS
-
-
-def why_different(part: DataFrame) -> str:
-    """By how much the computed correlations differ from the printed, and what list of points would give those."""
-    model, known = part["model.name"].iloc[0], part.dropna(subset=["printed"])
-    worst = known["difference"].abs().max()
-    n = {implied_n(row["printed"], row["printed_p"]) for row in known.dropna(subset=["printed_p"]).to_dict("records")}
-    ns = " and ".join(map(str, sorted(n)))
-    drawn = part["n"].max()
-    text = f"{spoken(model)}: off by at most {_up(worst)}; the printed p belong to n = {ns}, drawn are {drawn}"
-    if model not in SUPPOSED:
-        return text
-    points = supposed_points(model)
-    off = [
-        abs(_statistic(points, COLUMNS[row["method"]], row["coefficient"]) - row["printed"])
-        for row in known.to_dict("records")
-    ]
-    return f"{text}. {_supposed(model)} every entry comes within {_up(max(off))} (inferred, printed nowhere)"
-
-
-def why_gain(part: DataFrame) -> str:
-    """The same of the mean gain."""
-    row = part.iloc[0]
-    model, name = row["model.name"], spoken(row["model.name"])
-    if model not in SUPPOSED:
-        return f"{name}: off by {abs(100 * (row['estimate'] - row['printed'])):.3f}"
-    points = supposed_points(model)
-    mean, _, _, p_value = t_test((points["deat"] - points["pgd_at"]).to_numpy(dtype=np.float64), 0.95)
-    off = abs(100 * (row["estimate"] - row["printed"]))
-    return f"{name}: off by {off:.3f}. {_supposed(model)} the gain is {mean:.3f} and p {p_value:.2e} (inferred)"
-
-
-def _supposed(model: str) -> str:
-    change = SUPPOSED[model]
-    added = f"a point at lr {change.lr:.2f} that is not drawn ({change.pgd_at:.2f} and {change.deat:.2f} %)"
-    without = f" and without lr {short(change.without[0])}" if change.without else ""
-    return f"With {added}{without},"
-
-
-def _statistic(points: DataFrame, name: str, coefficient: str) -> float:
-    tests = dict(zip(METHODS, (stats.pearsonr, stats.spearmanr, stats.kendalltau), strict=True))
-    return float(tests[coefficient](points["lr"], points[name]).statistic)
-
-
-def _up(value: float) -> str:
-    """A bound, rounded up to four digits behind the point."""
-    return f"{np.ceil(1e4 * value) / 1e4:.4f}"
-
-
-#: Printed and drawn accuracies (points) that differ by more are different numbers.
-_SAME_POINT = 0.011
+from analysis.paper.parts import COLUMNS, PUBLISHED_FROM, joined, spoken
 
 
 class Supposed(NamedTuple):
@@ -80,12 +30,20 @@ class Supposed(NamedTuple):
     deat: float
 
 
+#: Printed and drawn accuracies (points) that differ by more are different numbers.
+_SAME_POINT = 0.011
+
 #: Found by search over single points left out and added; inferred, printed nowhere. The p that are printed beside
 #: Pearson's r give n = 27 and 24, one more than is drawn for PreActResNet-18 and as many as for VGG-19.
 SUPPOSED = {
     "preact_resnet18": Supposed((), 0.45, 51.19, 52.79),
     "vgg19": Supposed((PUBLISHED_FROM,), 0.40, 48.65, 49.29),
 }
+
+
+def otherwise_printed(rows: DataFrame, name: str) -> pd.Series[bool]:
+    """In which rows of `analysis.paper.tables.table2` the paper prints another number than it draws."""
+    return 100 * (rows[name] - rows[f"{name}_printed"]).abs() > _SAME_POINT
 
 
 def supposed_points(model: str) -> DataFrame:
@@ -97,10 +55,9 @@ def supposed_points(model: str) -> DataFrame:
     name = {value: key for key, value in published.NETWORKS.items()}[model]
     table = published.numbers("figure4")[["lr", f"{name}_PGD", f"{name}_DEAT"]].dropna()
     table.columns = ["lr", *COLUMNS.values()]
-    table = table[table["lr"] >= PUBLISHED_FROM]
     change = SUPPOSED[model]
-    added = DataFrame([{"lr": change.lr, "pgd_at": change.pgd_at, "deat": change.deat}])
-    return parts.joined([table[~table["lr"].isin(change.without)], added])
+    table = table[(table["lr"] >= PUBLISHED_FROM) & ~table["lr"].isin(change.without)]
+    return joined([table, DataFrame([{"lr": change.lr, "pgd_at": change.pgd_at, "deat": change.deat}])])
 
 
 def implied_n(r: float, p_value: float) -> int:
@@ -110,11 +67,58 @@ def implied_n(r: float, p_value: float) -> int:
     (23, 27, 24)
     """
     n = np.arange(4, 200)
-    found = 2 * stats.t.sf(r * np.sqrt((n - 2) / (1 - r * r)), n - 2)
+    p_values = 2 * stats.t.sf(r * np.sqrt((n - 2) / (1 - r * r)), n - 2)
     with np.errstate(divide="ignore"):
-        return int(n[np.argmin(np.abs(np.log(found / p_value)))])
+        return int(n[np.argmin(np.abs(np.log(p_values / p_value)))])
 
 
-def otherwise_printed(rows: DataFrame, name: str) -> pd.Series[bool]:
-    """In which rows of `table2` the paper prints another number than it draws."""
-    return 100 * (rows[name] - rows[f"{name}_printed"]).abs() > _SAME_POINT
+def why_different(part: DataFrame) -> str:
+    """By how much the computed correlations differ from the printed, and what list of points would give those.
+
+    Args:
+        part: rows of `analysis.paper.tables.table3` of one published network.
+    """
+    model, known = part["model.name"].iloc[0], part.dropna(subset=["printed"])
+    rows = known.to_dict("records")
+    n = {implied_n(row["printed"], row["printed_p"]) for row in rows if np.isfinite(row["printed_p"])}
+    text = (
+        f"{spoken(model)}: off by at most {_up(known['difference'].abs().max())}; the printed p belong to "
+        f"n = {' and '.join(map(str, sorted(n)))}, drawn are {part['n'].max()}"
+    )
+    if model not in SUPPOSED:
+        return text
+    points = supposed_points(model)
+    tests = dict(zip(METHODS, (stats.pearsonr, stats.spearmanr, stats.kendalltau), strict=True))
+    off = [
+        abs(float(tests[row["coefficient"]](points["lr"], points[COLUMNS[row["method"]]]).statistic) - row["printed"])
+        for row in rows
+    ]
+    return f"{text}. {_supposed(model)} every entry comes within {_up(max(off))} (inferred, printed nowhere)"
+
+
+def why_gain(part: DataFrame) -> str:
+    """The same of the mean gain.
+
+    Args:
+        part: a row of `analysis.paper.tables.table4`.
+    """
+    row = part.iloc[0]
+    model = row["model.name"]
+    text = f"{spoken(model)}: off by {abs(100 * (row['estimate'] - row['printed'])):.3f}"
+    if model not in SUPPOSED:
+        return text
+    points = supposed_points(model)
+    mean, _, _, p_value = t_test((points["deat"] - points["pgd_at"]).to_numpy(dtype=np.float64), 0.95)
+    return f"{text}. {_supposed(model)} the gain is {mean:.3f} and p {p_value:.2e} (inferred)"
+
+
+def _supposed(model: str) -> str:
+    change = SUPPOSED[model]
+    added = f"a point at lr {change.lr:.2f} that is not drawn ({change.pgd_at:.2f} and {change.deat:.2f} %)"
+    without = f" and without lr {short(change.without[0])}" if change.without else ""
+    return f"With {added}{without},"
+
+
+def _up(value: float) -> str:
+    """A bound, rounded up to four digits behind the point."""
+    return f"{np.ceil(1e4 * value) / 1e4:.4f}"

@@ -1,6 +1,6 @@
 """Pictures, a figure a file: its numbers, its drawing, its place among the figures.
 
-plan             what a figure or a table is: its numbers, its drawing, what it needs
+plan             what a figure or a table is: its numbers, its drawing, the trials behind it, what it needs
 style            what all share: colours, markers, panels, legends, ticks
 accuracy_lr      accuracy against the learning rate
 accuracy_ratio   accuracy against learning rate / batch size, with the line and its band

@@ -1,4 +1,7 @@
-"""Curvature, gradient noise and straight lines along a run: numbers, pictures, what there is."""
+"""The figures of a run's dynamics: around the learning rate's decay, the noise's kurtosis, the loss along directions.
+
+Each is of the trials in each network's and method's best cell: other cells are other experiments.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +12,31 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from pandas import DataFrame
+from pandas import DataFrame, Series
 
 from analysis.estimates.intervals import t_test
-from analysis.frames.cells import best_trials
 from analysis.frames.dynamics import gaussianity, lines
 from analysis.frames.names import of_spread, short
 from analysis.plots.plan import Data, Plan
-from analysis.plots.style import looks
+from analysis.plots.style import banded, dash, legend, looks, splits
 from trainers.fields import plural
+
+#: What is drawn against the epoch, in the order of its panels, with its name and unit; accuracies are fractions.
+QUANTITIES: dict[str, str] = {
+    "robust": "robust accuracy (%)",
+    "sharpness": "sharpness $h_1$",
+    "trace": "trace of the Hessian",
+    "noise_trace": "trace of the gradient noise",
+    "posterior_trace": "posterior trace",
+    "bound": "bound (nats)",
+}
+
+#: A learning rate that changes more often than this is no piecewise one, and its changes are not marked.
+_MOST_DECAYS = 4
 
 #: Colours of the two kinds of direction, and the dash of the reference that they are held against.
 _KINDS = {"eigenvector": ("#0072B2", "o"), "random": ("#E69F00", "s")}
-
+_PLURAL = {"eigenvector": "top eigenvectors", "random": "random directions"}
 _REFERENCE: dict[str, Any] = {"color": "0.35", "ls": "--", "lw": 1.1}
 
 #: A panel row of a figure over epochs, in quantities.
@@ -30,15 +45,150 @@ _ACROSS = 3
 #: These span decades, and are never negative.
 _LOGARITHMIC = ("noise_trace", "posterior_trace")
 
-_NEEDS = "dynamics, which trial.dynamics.every switches on"
-
 
 def chosen(data: Data) -> DataFrame:
-    """The dynamics of the trials in each network's and method's best cell: other cells are other experiments."""
+    """The dynamics of the trials in each network's and method's best cell."""
     if data.dynamics.empty:
         return data.dynamics
-    best = best_trials(data.trials, f"last_{data.chosen_by.metric}", mode=data.chosen_by.mode)
-    return data.dynamics[data.dynamics["trial_id"].isin(best["trial_id"])]
+    return data.dynamics[data.dynamics["trial_id"].isin(data.own_best().trials["trial_id"])]
+
+
+def around_decay(dynamics: DataFrame, epochs: DataFrame) -> DataFrame:
+    """Accuracy, curvature, noise and the bound against the epoch.
+
+    Args:
+        dynamics: of `analysis.frames.dynamics.load_dynamics`, one cell a method.
+        epochs: of `analysis.frames.trials`.
+
+    Returns:
+        One row a model, method, quantity (`QUANTITIES`; of robust one for each split, train and test) and epoch: mean,
+        low and high, the least and most over the n trials. NaN where a trial has no such number: the posterior's
+        trace does not exist where the learning rate is beyond the quadratic's limit. Empty where nothing was measured.
+    """
+    if dynamics.empty:
+        return DataFrame()
+    keys = ["model.name", "method", "quantity", "split", "epoch"]
+    rows = epochs[epochs["trial_id"].isin(dynamics["trial_id"])]
+    parts = [
+        rows.assign(quantity="robust", split=split, value=rows[f"{split}_robust"]).dropna(subset=["value"])
+        for split in ("train", "test")
+    ]
+    others = [name for name in QUANTITIES if name != "robust"]
+    parts += [dynamics.assign(quantity=name, split="", value=dynamics[name]) for name in others]
+    grouped = pd.concat([part[[*keys, "value"]] for part in parts]).groupby(keys, sort=False)["value"]
+    spread = grouped.agg(mean="mean", low="min", high="max", n="size", known="count").reset_index()
+    spread.loc[spread.pop("known") < spread["n"], ["mean", "low", "high"]] = np.nan
+    return spread
+
+
+def decays(dynamics: DataFrame, epochs: DataFrame) -> DataFrame:
+    """Where the learning rate changed in trials whose dynamics were measured: model.name, method and the last epoch
+    before; nothing for a learning rate that keeps changing."""
+    rows = epochs[epochs["trial_id"].isin(set(dynamics.get("trial_id", [])))].sort_values(["trial_id", "epoch"])
+    before = rows.groupby("trial_id")["lr"].shift()
+    changed = rows[before.notna() & ~np.isclose(rows["lr"], before)]
+    often = changed.groupby("trial_id")["epoch"].transform("size") > _MOST_DECAYS
+    last = changed.loc[~often, ["model.name", "method", "epoch"]]
+    return last.assign(epoch=last["epoch"] - 1).drop_duplicates().reset_index(drop=True)
+
+
+def draw_around_decay(rows: DataFrame, changes: DataFrame, metric: str) -> Figure:
+    """Draws rows of `around_decay` with `decays`, a panel a quantity, a colour a method; the metric is not read."""
+    models, styles = sorted(rows["model.name"].unique()), looks(rows["method"])
+    deep = -(-len(QUANTITIES) // _ACROSS)
+    figure = Figure(figsize=(3.7 * _ACROSS, 2.7 * deep * len(models) + 0.9), layout="constrained")
+    grid = figure.subplots(deep * len(models), _ACROSS, squeeze=False, sharex=True)
+    for place, (model, quantity) in enumerate((model, name) for model in models for name in QUANTITIES):
+        axes: Axes = grid[divmod(place, _ACROSS)]
+        part = rows[(rows["model.name"] == model) & (rows["quantity"] == quantity)]
+        for (method, split), curve in part.groupby(["method", "split"], sort=True):
+            factor, colour = 100 if quantity == "robust" else 1, styles[str(method)].colour
+            style: dict[str, Any] = {"ls": dash(str(split)), "lw": 1.4, "marker": "" if split else "o", "ms": 3}
+            banded(axes, curve, "epoch", colour, factor=factor, alpha=0.15, **style)
+        for epoch in changes.loc[changes["model.name"] == model, "epoch"].unique():
+            axes.axvline(epoch, color="0.6", lw=0.9, ls=":")
+        if quantity in _LOGARITHMIC and part["mean"].notna().any():
+            axes.set_yscale("log")
+        axes.set_title(QUANTITIES[quantity] if len(models) == 1 else f"{model}: {QUANTITIES[quantity]}")
+        axes.locator_params(axis="x", integer=True)
+    for axes in grid[-1]:
+        axes.set_xlabel("epoch")
+    trials = rows.groupby("method")["n"].max()
+    handles = [
+        Line2D([], [], color=styles[m].colour, label=f"{styles[m].name} (n = {trials[m]})") for m in trials.index
+    ]
+    handles += [*splits(), Line2D([], [], color="0.6", ls=":", label="learning-rate decay")]
+    band = of_spread("band: least to most", rows["n"] > 1, "no band of one seed")
+    note = (
+        f"mean over n seeds, {band}; a gap: no stationary posterior at this learning rate in some seed\n"
+        "train accuracy: running mean over the epoch's batches; bound: of the loss, to compare, not to guarantee"
+    )
+    legend(figure, handles, note)
+    return figure
+
+
+def kurtosis_by_batch(dynamics: DataFrame) -> DataFrame:
+    """Excess kurtosis of the gradient noise's projections against the batch size, once training has begun.
+
+    A trial's value is the mean over its measurements and directions; the interval is a t interval over trials, which
+    are independent where those means are not.
+
+    Args:
+        dynamics: of `analysis.frames.dynamics.load_dynamics`.
+
+    Returns:
+        One row a model, kind of direction and batch size: mean, low, high (95 %), n (trials), estimates (kurtoses
+        behind the mean), batches, from which each of those was made, and share, of the images in a batch at most.
+    """
+    long = gaussianity(dynamics[dynamics["epoch"] > 0]) if len(dynamics) else DataFrame()
+    if long.empty:
+        return DataFrame()
+    rows = []
+    for (model, kind, size), group in long.groupby(["model.name", "kind", "batch_size"]):
+        values = group.groupby("trial_id")["kurtosis"].mean().dropna().to_numpy(dtype=np.float64)
+        mean, low, high, _ = t_test(values, 0.95)
+        estimates, batches = int(group["kurtosis"].notna().sum()), int(group["batches"].iloc[0])
+        rows.append((model, kind, size, mean, low, high, len(values), estimates, batches, group["share"].max()))
+    columns = ["model.name", "kind", "batch_size", "mean", "low", "high", "n", "estimates", "batches", "share"]
+    return DataFrame(rows, columns=columns)
+
+
+def draw_kurtosis_by_batch(rows: DataFrame, metric: str) -> Figure:
+    """Draws rows of `kurtosis_by_batch`, a panel a network, beside what 1 / batch would give; no metric is read."""
+    models = sorted(rows["model.name"].unique())
+    figure = Figure(figsize=(max(3.9 * len(models), 6.4), 4.4), layout="constrained")
+    grid = figure.subplots(1, len(models), squeeze=False, sharey=True)[0]
+    for axes, model in zip(grid, models, strict=True):
+        part = rows[rows["model.name"] == model]
+        axes.axhline(0, color="0.35", lw=0.9)
+        for kind, points in part.groupby("kind", sort=True):
+            colour, shape = _KINDS[str(kind)]
+            ends = [points["mean"] - points["low"], points["high"] - points["mean"]]
+            style = {"color": colour, "marker": shape, "ms": 4, "lw": 1.3, "capsize": 3}
+            axes.errorbar(points["batch_size"], points["mean"], ends, **style)
+            first = points.iloc[0]
+            smooth = np.geomspace(first["batch_size"], points["batch_size"].max(), 50)
+            reference = _REFERENCE | {"color": colour, "alpha": 0.5}
+            axes.plot(smooth, first["mean"] * first["batch_size"] / smooth, **reference)
+        axes.set_xscale("log")
+        sizes = sorted(part["batch_size"].unique())
+        axes.set_xticks(sizes, [short(size) for size in sizes])
+        axes.set_xticks([], minor=True)
+        n, estimates = part["n"].max(), part["estimates"].sum()
+        axes.set_title(f"{model} (n = {plural(n, 'trial')}, {plural(estimates, 'estimate')})")
+        axes.set_xlabel("batch size")
+    grid[0].set_ylabel("excess kurtosis (Gaussian: 0)")
+    handles = [Line2D([], [], color=c, marker=m, ms=4, label=_PLURAL[kind]) for kind, (c, m) in _KINDS.items()]
+    handles.append(Line2D([], [], **_REFERENCE, label="1 / batch from the smallest batch"))
+    batches, share = short(rows["batches"].min()), 100 * rows["share"].max()
+    bars = of_spread("bars: 95 % t interval over trials", rows["low"].notna(), "no bar of one trial")
+    note = (
+        f"mini-batch gradients projected, {batches} batches an estimate; {bars}\n"
+        f"the largest batch holds {share:.0f} % of the images, without replacement: from about 20 % on that alone "
+        "lowers the kurtosis"
+    )
+    legend(figure, handles, note)
+    return figure
 
 
 def against_quadratic(dynamics: DataFrame) -> DataFrame:
@@ -56,15 +206,13 @@ def against_quadratic(dynamics: DataFrame) -> DataFrame:
         deviation, deviation_low and deviation_high alike; lines (a direction of a measurement), n (trials) and, to
         be seen beside them, settled, the median of t / sqrt(S) where there is a stationary variance S.
     """
-    keys = ["model.name", "method", "kind", "multiple"]
-    spread = ["median", "low", "high", "deviation", "deviation_low", "deviation_high"]
     long = lines(dynamics[dynamics["epoch"] > 0]) if len(dynamics) else DataFrame()
     if long.empty:
-        return DataFrame(columns=[*keys, *spread, "lines", "n", "settled"])
+        return DataFrame()
     long = long.dropna(subset=["multiple", "rise"]).assign(multiple=lambda rows: rows["multiple"].round(3))
     long = long.assign(y=long["multiple"] ** 2 * (1 + long["deviation"]))
-    grouped = long.groupby(keys)
-    found = {
+    grouped = long.groupby(["model.name", "method", "kind", "multiple"])
+    known = {
         "median": grouped["y"].median(),
         "low": grouped["y"].quantile(0.1),
         "high": grouped["y"].quantile(0.9),
@@ -75,84 +223,13 @@ def against_quadratic(dynamics: DataFrame) -> DataFrame:
         "n": grouped["trial_id"].nunique(),
         "settled": grouped["settled"].median(),
     }
-    return DataFrame(found).reset_index()
+    return DataFrame(known).reset_index()
 
 
-#: What is drawn against the epoch, in the order of its panels, with its name and unit; accuracies are fractions.
-QUANTITIES: dict[str, str] = {
-    "robust": "robust accuracy (%)",
-    "sharpness": "sharpness $h_1$",
-    "trace": "trace of the Hessian",
-    "noise_trace": "trace of the gradient noise",
-    "posterior_trace": "posterior trace",
-    "bound": "bound (nats)",
-}
+def draw_against_quadratic(rows: DataFrame, metric: str) -> Figure:
+    """Draws rows of `against_quadratic`: above the loss beside its quadratic, below their relative difference.
 
-
-def _long(rows: DataFrame, quantity: str, column: str, split: str) -> DataFrame:
-    return rows[["model.name", "method", "epoch"]].assign(quantity=quantity, split=split, value=rows[column])
-
-
-def around_decay(dynamics: DataFrame, epochs: DataFrame) -> DataFrame:
-    """Accuracy, curvature, noise and the bound against the epoch.
-
-    Args:
-        dynamics: of `analysis.frames.dynamics.load_dynamics`, one cell a method.
-        epochs: of `analysis.frames.trials`.
-
-    Returns:
-        One row a model, method, quantity (`QUANTITIES`; of robust one for each split, train and test) and epoch: mean,
-        low and high, the least and most over the n trials. NaN where a trial has no such number: the posterior's
-        trace does not exist where the learning rate is beyond the quadratic's limit. Empty where nothing was measured.
-    """
-    if dynamics.empty:
-        return DataFrame(columns=["model.name", "method", "quantity", "split", "epoch", "mean", "low", "high", "n"])
-    rows = epochs[epochs["trial_id"].isin(dynamics["trial_id"])]
-    parts = [_long(rows, "robust", f"{split}_robust", split).dropna(subset=["value"]) for split in ("train", "test")]
-    parts += [_long(dynamics, quantity, quantity, "") for quantity in QUANTITIES if quantity != "robust"]
-    grouped = pd.concat(parts).groupby(["model.name", "method", "quantity", "split", "epoch"], sort=False)["value"]
-    found = grouped.agg(mean="mean", low="min", high="max", n="size", known="count").reset_index()
-    lacking = found.pop("known") < found["n"]
-    found.loc[lacking, ["mean", "low", "high"]] = np.nan
-    return found
-
-
-#: A learning rate that changes more often than this is no piecewise one, and its changes are not marked.
-_MOST_DECAYS = 4
-
-
-def decays(dynamics: DataFrame, epochs: DataFrame) -> DataFrame:
-    """Where the learning rate changed in trials whose dynamics were measured: model.name, method and the last epoch
-    before; nothing for a learning rate that keeps changing."""
-    rows = epochs[epochs["trial_id"].isin(set(dynamics.get("trial_id", [])))].sort_values(["trial_id", "epoch"])
-    before = rows.groupby("trial_id")["lr"].shift()
-    changed = rows[before.notna() & ~np.isclose(rows["lr"], before)]
-    often = changed.groupby("trial_id")["epoch"].transform("size") > _MOST_DECAYS
-    found = changed.loc[~often, ["model.name", "method", "epoch"]]
-    return found.assign(epoch=found["epoch"] - 1).drop_duplicates().reset_index(drop=True)
-
-
-def _in(rows: DataFrame, look: Any) -> bool:
-    return look.name in set(rows["method"])
-
-
-def _legend(figure: Figure, handles: list[Any], note: str) -> None:
-    legend = figure.legend(
-        handles=handles, loc="outside lower center", ncols=min(len(handles), 6), title=note, fontsize=8
-    )
-    legend.get_title().set_fontsize(7.5)
-    legend.get_title().set_color("0.35")
-
-
-def _plural(kind: str) -> str:
-    return {"eigenvector": "top eigenvectors", "random": "random directions"}[kind]
-
-
-def draw_against_quadratic(rows: DataFrame) -> Figure:
-    """Above the loss beside its quadratic, below their relative difference; a column a network and kind of direction.
-
-    Args:
-        rows: of `analysis.plots.dynamics.against_quadratic`.
+    A column is a network and kind of direction; the metric is not read.
     """
     columns = list(dict.fromkeys(zip(rows["model.name"], rows["kind"], strict=True)))
     styles = looks(rows["method"])
@@ -162,178 +239,55 @@ def draw_against_quadratic(rows: DataFrame) -> Figure:
         part = rows[(rows["model.name"] == model) & (rows["kind"] == kind)]
         for method, curve in part.groupby("method", sort=True):
             colour = styles[str(method)].colour
-            for axes, name, low, high in (
-                (above, "median", "low", "high"),
-                (below, "deviation", "deviation_low", "deviation_high"),
-            ):
-                factor = 100 if axes is below else 1
-                axes.plot(curve["multiple"], factor * curve[name], color=colour, lw=1.4, marker="o", ms=3)
-                axes.fill_between(
-                    curve["multiple"], factor * curve[low], factor * curve[high], color=colour, alpha=0.15, lw=0
-                )
+            style: dict[str, Any] = {"alpha": 0.15, "lw": 1.4, "marker": "o", "ms": 3}
+            banded(above, curve, "multiple", colour, names=("median", "low", "high"), **style)
+            names = ("deviation", "deviation_low", "deviation_high")
+            banded(below, curve, "multiple", colour, names=names, factor=100, **style)
         x = np.linspace(part["multiple"].min(), part["multiple"].max(), 101)
         above.plot(x, x**2, **_REFERENCE, zorder=3)
         below.axhline(0, **_REFERENCE)
         count, n = part.groupby("method")["lines"].max().sum(), part.groupby("method")["n"].max().sum()
-        above.set_title(f"{model}: {_plural(kind)}\n({plural(count, 'line')} of n = {plural(n, 'trial')})")
+        above.set_title(f"{model}: {_PLURAL[kind]}\n({plural(count, 'line')} of n = {plural(n, 'trial')})")
         below.set_xlabel("distance / the noise's own scale")
     grid[0, 0].set_ylabel("loss above its tangent / $(h s^2 / 2)$")
     grid[1, 0].set_ylabel("deviation from the quadratic (%)")
-    handles: list[Any] = [
-        Line2D([], [], color=look.colour, label=look.name) for look in styles.values() if _in(rows, look)
-    ]
+    there = set(rows["method"])
+    handles = [Line2D([], [], color=look.colour, label=look.name) for look in styles.values() if look.name in there]
     handles.append(Line2D([], [], **_REFERENCE, label="quadratic of the measured Hessian"))
     note = (
         "median over lines, band: their middle 80 %\n"
         "scale: the noise's stationary standard deviation as lr h → 0, $s = \\sqrt{lr\\,c / (2 (1 - \\mu) h)}$"
     )
-    _legend(figure, handles, note)
+    legend(figure, handles, note)
     return figure
 
 
-def _curve(axes: Axes, curve: DataFrame, colour: str, split: str, factor: float) -> None:
-    style = "--" if split == "train" else "-"
-    marker = "" if split else "o"
-    axes.plot(curve["epoch"], factor * curve["mean"], style, color=colour, lw=1.4, marker=marker, ms=3)
-    axes.fill_between(curve["epoch"], factor * curve["low"], factor * curve["high"], color=colour, alpha=0.15, lw=0)
+_NEEDS = "dynamics, which trial.dynamics.every switches on"
 
 
-def draw_around_decay(rows: DataFrame, decays: DataFrame) -> Figure:
-    """Six quantities against the epoch, a colour a method; two rows of panels a model.
-
-    Args:
-        rows: of `analysis.plots.dynamics.around_decay`.
-        decays: of `analysis.plots.dynamics.decays`.
-    """
-    models, styles = sorted(rows["model.name"].unique()), looks(rows["method"])
-    deep = -(-len(QUANTITIES) // _ACROSS)
-    figure = Figure(figsize=(3.7 * _ACROSS, 2.7 * deep * len(models) + 0.9), layout="constrained")
-    grid = figure.subplots(deep * len(models), _ACROSS, squeeze=False, sharex=True)
-    for place, (model, quantity) in enumerate((model, name) for model in models for name in QUANTITIES):
-        axes: Axes = grid[divmod(place, _ACROSS)]
-        part = rows[(rows["model.name"] == model) & (rows["quantity"] == quantity)]
-        for (method, split), curve in part.groupby(["method", "split"], sort=True):
-            _curve(axes, curve, styles[str(method)].colour, str(split), 100 if quantity == "robust" else 1)
-        for epoch in decays.loc[decays["model.name"] == model, "epoch"].unique():
-            axes.axvline(epoch, color="0.6", lw=0.9, ls=":")
-        if quantity in _LOGARITHMIC and part["mean"].notna().any():
-            axes.set_yscale("log")
-        axes.set_title(QUANTITIES[quantity] if len(models) == 1 else f"{model}: {QUANTITIES[quantity]}")
-        axes.locator_params(axis="x", integer=True)
-    for axes in grid[-1]:
-        axes.set_xlabel("epoch")
-    trials = rows.groupby("method")["n"].max()
-    handles = [
-        Line2D([], [], color=styles[m].colour, label=f"{styles[m].name} (n = {trials[m]})") for m in trials.index
-    ]
-    handles += [Line2D([], [], color="0.35", ls=style, label=name) for name, style in (("train", "--"), ("test", "-"))]
-    handles.append(Line2D([], [], color="0.6", ls=":", label="learning-rate decay"))
-    band = of_spread("band: least to most", rows["n"] > 1, "no band of one seed")
-    note = (
-        f"mean over n seeds, {band}; a gap: no stationary posterior at this learning rate in some seed\n"
-        "train accuracy: running mean over the epoch's batches; bound: of the loss, to compare, not to guarantee"
-    )
-    _legend(figure, handles, note)
-    return figure
+def _decay(data: Data) -> dict[str, DataFrame]:
+    known = chosen(data), data.epochs
+    return {"dynamics_decay": around_decay(*known), "dynamics_decay_lr": decays(*known)}
 
 
-def draw_kurtosis_by_batch(rows: DataFrame) -> Figure:
-    """Excess kurtosis against the batch size, a panel a network, beside what 1 / batch would give.
-
-    Args:
-        rows: of `analysis.plots.dynamics.kurtosis_by_batch`.
-    """
-    models = sorted(rows["model.name"].unique())
-    figure = Figure(figsize=(max(3.9 * len(models), 6.4), 4.4), layout="constrained")
-    grid = figure.subplots(1, len(models), squeeze=False, sharey=True)[0]
-    for axes, model in zip(grid, models, strict=True):
-        part = rows[rows["model.name"] == model]
-        axes.axhline(0, color="0.35", lw=0.9)
-        for kind, points in part.groupby("kind", sort=True):
-            colour, marker = _KINDS[str(kind)]
-            below, above = points["mean"] - points["low"], points["high"] - points["mean"]
-            axes.errorbar(
-                points["batch_size"],
-                points["mean"],
-                [below, above],
-                color=colour,
-                marker=marker,
-                ms=4,
-                lw=1.3,
-                capsize=3,
-            )
-            first = points.iloc[0]
-            smooth = np.geomspace(first["batch_size"], points["batch_size"].max(), 50)
-            axes.plot(
-                smooth, first["mean"] * first["batch_size"] / smooth, **{**_REFERENCE, "color": colour, "alpha": 0.5}
-            )
-        axes.set_xscale("log")
-        sizes = sorted(part["batch_size"].unique())
-        axes.set_xticks(sizes, [short(size) for size in sizes])
-        axes.set_xticks([], minor=True)
-        n, estimates = part["n"].max(), part["estimates"].sum()
-        axes.set_title(f"{model} (n = {plural(n, 'trial')}, {plural(estimates, 'estimate')})")
-        axes.set_xlabel("batch size")
-    grid[0].set_ylabel("excess kurtosis (Gaussian: 0)")
-    handles = [Line2D([], [], color=c, marker=m, ms=4, label=f"{_plural(k)}") for k, (c, m) in _KINDS.items()]
-    handles.append(Line2D([], [], **_REFERENCE, label="1 / batch from the smallest batch"))
-    batches, share = short(rows["batches"].min()), 100 * rows["share"].max()
-    bars = of_spread("bars: 95 % t interval over trials", rows["low"].notna(), "no bar of one trial")
-    note = (
-        f"mini-batch gradients projected, {batches} batches an estimate; {bars}\n"
-        f"the largest batch holds {share:.0f} % of the images, without replacement: from about 20 % on that alone "
-        "lowers the kurtosis"
-    )
-    _legend(figure, handles, note)
-    return figure
+def _trials(data: Data) -> Series[Any]:
+    return chosen(data)["trial_id"]
 
 
-def kurtosis_by_batch(dynamics: DataFrame) -> DataFrame:
-    """Excess kurtosis of the gradient noise's projections against the batch size, once training has begun.
-
-    A trial's value is the mean over its measurements and directions; the interval is a t interval over trials, which
-    are independent where those means are not.
-
-    Args:
-        dynamics: of `analysis.frames.dynamics.load_dynamics`.
-
-    Returns:
-        One row a model, kind of direction and batch size: mean, low, high (95 %), n (trials), estimates (kurtoses
-        behind the mean), batches, from which each of those was made, and share, of the images in a batch at most.
-    """
-    columns = ["model.name", "kind", "batch_size", "mean", "low", "high", "n", "estimates", "batches", "share"]
-    long = gaussianity(dynamics[dynamics["epoch"] > 0]) if len(dynamics) else DataFrame()
-    if long.empty:
-        return DataFrame(columns=columns)
-    rows = []
-    for (model, kind, size), group in long.groupby(["model.name", "kind", "batch_size"]):
-        values = group.groupby("trial_id")["kurtosis"].mean().dropna().to_numpy(dtype=np.float64)
-        mean, low, high, _ = t_test(values, 0.95)
-        estimates, batches = int(group["kurtosis"].notna().sum()), int(group["batches"].iloc[0])
-        rows.append((model, kind, size, mean, low, high, len(values), estimates, batches, group["share"].max()))
-    return DataFrame(rows, columns=columns)
-
-
-PLANS: tuple[Plan, ...] = (
-    Plan(
-        "dynamics_decay",
-        lambda data: {
-            "dynamics_decay": around_decay(chosen(data), data.epochs),
-            "dynamics_decay_lr": decays(chosen(data), data.epochs),
-        },
-        lambda rows, metric: draw_around_decay(rows["dynamics_decay"], rows["dynamics_decay_lr"]),
-        _NEEDS,
-    ),
+PLANS = (
+    Plan("dynamics_decay", _decay, _NEEDS, draw_around_decay, trials=_trials),
     Plan(
         "dynamics_kurtosis",
-        lambda data: {"dynamics_kurtosis": kurtosis_by_batch(chosen(data))},
-        lambda rows, metric: draw_kurtosis_by_batch(rows["dynamics_kurtosis"]),
+        lambda data: kurtosis_by_batch(chosen(data)),
         f"{_NEEDS}, after the first epoch",
+        draw_kurtosis_by_batch,
+        trials=_trials,
     ),
     Plan(
         "dynamics_quadratic",
-        lambda data: {"dynamics_quadratic": against_quadratic(chosen(data))},
-        lambda rows, metric: draw_against_quadratic(rows["dynamics_quadratic"]),
+        lambda data: against_quadratic(chosen(data)),
         f"{_NEEDS}, after the first epoch",
+        draw_against_quadratic,
+        trials=_trials,
     ),
 )

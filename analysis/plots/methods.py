@@ -1,40 +1,46 @@
-"""The dot plot of methods: its numbers and its picture."""
+"""The dot plot of methods: a row a method, robust and clean accuracy side by side. Percent in pictures."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from pandas import DataFrame, Series
 
-from analysis.claims.ledger import Claim
 from analysis.estimates.methods import EDGE, ROBUST, comparison, results_frame
 from analysis.frames.cells import measured
 from analysis.frames.names import brief, of_spread
-from analysis.plots.plan import BY_VAL_ROBUST, ChosenBy
-from analysis.plots.style import Look, crowded, looks, no_rows
+from analysis.plots.plan import Data, Plan
+from analysis.plots.style import Look, crowded, legend, looks, marker
 from analysis.tables.methods import as_judged
+
+#: Fewer methods are compared in words.
+FEWEST_METHODS = 3
 
 _BARS = "bars: 95 % t intervals over seeds ({}), cut at 0 and 100,\nin which the error of the test images is not"
 
 #: Heights in inches: of a method's row, of what stands above and below the rows.
 _ROW, _FRAME = 0.24, 0.75
 
-#: Fewer methods are compared in words.
-FEWEST_METHODS = 3
+
+def methods(data: Data) -> DataFrame:
+    """Each method at its own best cell by validation, the most robust first.
+
+    Returns:
+        of `analysis.tables.methods.results_frame`; empty for fewer than 3 methods with a test accuracy.
+    """
+    if measured(data.trials, ROBUST).empty:
+        return DataFrame()
+    compared = comparison(data.trials, choosers=data.chose, **data.chosen_by._asdict())
+    rows = results_frame(as_judged(compared, data.claims))
+    return rows if len(rows) and rows["robust"].notna().sum() >= FEWEST_METHODS else rows.iloc[:0]
 
 
 def draw_methods(rows: DataFrame) -> Figure:
-    """Robust and clean test accuracy of each method with intervals, the most robust at the top; a model above another.
-
-    Args:
-        rows: of `analysis.plots.methods.methods`.
-    """
+    """Draws rows of `methods`: robust and clean accuracy with intervals, a row a method, a model above another."""
     keys = [column for column in rows.columns[: list(rows.columns).index("method")]]
     groups = [part for _, part in rows[rows["robust"].notna()].groupby(keys, sort=False, dropna=False)]
     heights = [_ROW * len(part) + _FRAME for part in groups]
@@ -53,17 +59,16 @@ def draw_methods(rows: DataFrame) -> Figure:
     for axes in grid[-1]:
         axes.set_xlabel("accuracy (%)")
     shown = sorted({styles[name] for name in rows["method"]}) if crowded(rows["method"]) else []
-    handles = [Line2D([], [], color=look.colour, marker=look.marker, ls="none", label=look.name) for look in shown]
-    legend = figure.legend(handles=handles, loc="outside lower center", ncols=2, title=_note(rows), fontsize=8)
-    legend.get_title().set(fontsize=7.5, color="0.35", multialignment="center")
+    handles = [marker(look.marker, look.colour, look.name, size=6) for look in shown]
+    legend(figure, handles, _note(rows), columns=2, centred=True)
     return figure
 
 
 def _note(rows: DataFrame) -> str:
     variances = dict.fromkeys([*rows["robust_interval"], *rows["clean_interval"]])
     whose = " or ".join(text.removeprefix("t, ") for text in variances if text)
-    lacking = "no bar of one seed"
-    bars = of_spread(_BARS.format(whose), rows.loc[rows["robust"].notna(), "robust_low"].notna(), lacking)
+    drawn = rows.loc[rows["robust"].notna(), "robust_low"].notna()
+    bars = of_spread(_BARS.format(whose), drawn, "no bar of one seed")
     edge = f"{EDGE}: learning rate at the edge of those tried"
     return f"each method at its own best cell by validation, last epoch; {bars}; dotted: the baseline; {edge}"
 
@@ -71,8 +76,8 @@ def _note(rows: DataFrame) -> str:
 def _dots(axes: Axes, part: DataFrame, name: str, styles: dict[str, Look]) -> None:
     for place, (_, row) in enumerate(part.iterrows()):
         look = styles[row["method"]]
-        bounds = 100 * np.array([[row[f"{name}_low"]], [row[f"{name}_high"]]])
-        axes.plot(bounds.ravel(), [place, place], color=look.colour, lw=1.3, alpha=0.6)
+        ends = 100 * np.array([row[f"{name}_low"], row[f"{name}_high"]])
+        axes.plot(ends, [place, place], color=look.colour, lw=1.3, alpha=0.6)
         axes.plot(100 * row[name], place, look.marker, color=look.colour, markersize=5)
     for value in part.loc[part["verdict"] == "baseline", name]:
         axes.axvline(100 * value, color="0.35", ls=":", lw=1)
@@ -87,24 +92,15 @@ def _where(row: Series[Any]) -> str:
     return f"{rate}n = {row['n']}"
 
 
-def methods(
-    trials: DataFrame,
-    chosen_by: ChosenBy = BY_VAL_ROBUST,
-    choosers: Collection[int] = (),
-    claims: Sequence[Claim] = (),
-) -> DataFrame:
-    """Each method at its own best cell by validation, the most robust first.
+def _compared(data: Data) -> Series[Any]:
+    """The trials that other seeds' choice is compared by."""
+    return measured(data.own_best(data.chose).compared, ROBUST)["trial_id"]
 
-    Args:
-        trials: as `analysis.frames.trials.load_trials` gives them.
-        chosen_by: the metric whose mean over seeds picks the cell.
-        choosers: as in `analysis.estimates.methods.comparison`.
-        claims: the ledger, where there is one (`analysis.tables.methods.as_judged`).
 
-    Returns:
-        of `analysis.estimates.methods.results_frame`; empty for fewer than 3 methods with a test accuracy.
-    """
-    if measured(trials, ROBUST).empty:
-        return DataFrame()
-    rows = results_frame(as_judged(comparison(trials, choosers=choosers, **chosen_by._asdict()), claims))
-    return rows if len(rows) and rows["robust"].notna().sum() >= FEWEST_METHODS else no_rows(rows)
+PLAN = Plan(
+    "methods",
+    methods,
+    "needs three methods, each with a cell that validation chose",
+    lambda rows, metric: draw_methods(rows),
+    trials=_compared,
+)

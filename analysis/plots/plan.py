@@ -1,17 +1,16 @@
-"""What a figure or a table is: where its numbers come from, how they are drawn or written, what they need."""
+"""What a figure or a table is: its numbers, how they are drawn or written, the trials behind them, what it needs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
-from pandas import DataFrame
+from pandas import DataFrame, concat
 
 from analysis.claims.ledger import Claim
-from analysis.frames.cells import Mode
-
-Numbers = Mapping[str, DataFrame]
+from analysis.frames.cells import GROUP, Mode, OwnBest, measured, one_budget, own_best
 
 #: The two studies that a figure of the paper may show.
 OWN, PUBLISHED = "own", "published"
@@ -47,26 +46,59 @@ class Data(NamedTuple):
     beside: Data | None = None
     """Another study, shown beside this one in the figures and tables of the paper."""
 
+    def own_best(self, choosers: frozenset[int] = frozenset()) -> OwnBest:
+        """Each network's and method's best cell by validation; none named: all seeds choose."""
+        metric, mode = self.chosen_by
+        return own_best(self.trials, f"last_{metric}", mode=mode, choosers=choosers)
 
-class Plan(NamedTuple):
-    """A figure: its name, its numbers, its drawing."""
+
+Frames = DataFrame | dict[str, DataFrame]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A figure or a table, in one place: its name, its numbers, its picture or its text."""
 
     name: str
-    frames: Callable[[Data], dict[str, DataFrame]]
-    """CSV's stem to numbers; the first frame empty: cannot be drawn."""
-    render: Callable[[Numbers, str], Figure]
+    numbers: Callable[[Data], Frames]
+    """The frame of `NAME.csv`, or CSV's stem to frame; the first one empty: the data do not allow it."""
     needs: str
-
-
-class Table(NamedTuple):
-    """A table: its name, its numbers, and the same as text."""
-
-    name: str
-    frame: Callable[[Data], DataFrame]
-    """What its CSV holds; empty: the data do not allow the table."""
-    needs: str
-    texts: Mapping[str, Callable[[DataFrame], str]] = {}
+    """What the data lack where they do not allow it."""
+    draw: Callable[..., Figure] | None = None
+    """Of the frames, in their order, and the metric; none: a table."""
+    texts: Mapping[str, Callable[[DataFrame], str]] = field(default_factory=dict)
     """Ending of a further file (md, tex) to its text."""
+    trials: Callable[[Data], Iterable[str]] | None = None
+    """The ids that its numbers are worked out from, where they name none; none: `in_an_estimate`."""
+
+    def frames(self, data: Data) -> dict[str, DataFrame]:
+        """CSV's stem to numbers."""
+        numbers = self.numbers(data)
+        return {self.name: numbers} if isinstance(numbers, DataFrame) else numbers
+
+    def render(self, frames: Mapping[str, DataFrame], metric: str) -> Figure:
+        """The picture of these numbers.
+
+        Args:
+            frames: of `frames`.
+            metric: theirs, for the labels.
+        """
+        assert self.draw is not None, "a table has no picture"
+        return self.draw(*frames.values(), metric=metric)
+
+    def trial_ids(self, data: Data, frames: Iterable[DataFrame]) -> frozenset[str]:
+        """The ids of the trials that it is made of, as the manifest counts them.
+
+        A trial that only took part in a choice, of a cell or a budget, is none of them.
+
+        Args:
+            data: what it was made from.
+            frames: its numbers.
+        """
+        frames = list(frames)
+        if named := [frame["trial_id"] for frame in frames if "trial_id" in frame]:
+            return frozenset(map(str, concat(named)))
+        return frozenset(map(str, self.trials(data) if self.trials else in_an_estimate(data, frames[0])))
 
 
 class Product(NamedTuple):
@@ -78,4 +110,13 @@ class Product(NamedTuple):
     picture: Callable[[], Any] | None = None
     """Draws the figure; none: a table, or a figure of too many curves."""
     trials: frozenset[str] = frozenset()
-    """Ids of those that it is made of: `analysis.uses`."""
+    """Ids of those that it is made of."""
+
+
+def in_an_estimate(data: Data, rows: DataFrame) -> Iterable[str]:
+    """Completed trials of one budget, where the rows name networks and methods only theirs."""
+    usable = measured(one_budget(data.trials)[0], data.metric)
+    if set(GROUP) <= set(rows.columns) and "all" not in set(rows["method"]):
+        pairs = usable[list(GROUP)].merge(rows[list(GROUP)].drop_duplicates(), how="left", indicator=True)
+        usable = usable[(pairs["_merge"] == "both").to_numpy()]
+    return usable["trial_id"]

@@ -1,14 +1,14 @@
-"""What all pictures share: colours, markers, panels, legends, ticks."""
+"""What all figures share: how methods are told apart, panels, bands, ticks and the legend."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
@@ -18,26 +18,7 @@ from analysis.frames.cells import GROUP, several
 from analysis.frames.names import brief, named, short, word
 from trainers.fields import plural
 
-#: Okabe and Ito's colours, told apart by colour-blind readers. PGD-AT's and DEAT's stand for SGD and DEAT too.
-_SGD, _DEAT = "#0072B2", "#D55E00"
-
-_OTHERS = (("#009E73", "s"), ("#CC79A7", "^"), ("#E69F00", "D"), ("#56B4E9", "v"))
-
-#: Up to so many methods share a panel.
-MOST_TOGETHER = 4
-
-#: What a curve or a surface has one value of, besides model and method.
-_CURVE = ("batch_size",)
-
-#: Up to so many values of an axis, if none are too near each other for their names, are its ticks.
-_MOST_TICKS = 8
-
-#: Characters of a line in a panel's legend.
-LEGEND_WIDTH = 80
-
-#: Over more than this factor the powers of ten are ticks enough.
-_MOST_DECADES = 500
-
+#: Of every picture, for matplotlib.
 STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
     "axes.grid": True,
@@ -51,6 +32,22 @@ STYLE: dict[Any, Any] = {
     "legend.frameon": False,
     "pdf.fonttype": 42,
 }
+
+#: Okabe and Ito's colours, told apart by colour-blind readers. PGD-AT's and DEAT's stand for SGD and DEAT too.
+SGD, DEAT = "#0072B2", "#D55E00"
+_OTHERS = (("#009E73", "s"), ("#CC79A7", "^"), ("#E69F00", "D"), ("#56B4E9", "v"))
+
+#: Up to so many methods share a panel.
+MOST_TOGETHER = 4
+
+#: Up to so many values of an axis, if none are too near each other for their names, are its ticks.
+_MOST_TICKS = 8
+
+#: Over more than this factor the powers of ten are ticks enough.
+_MOST_DECADES = 500
+
+#: What a curve or a surface has one value of.
+_CURVE = (*GROUP, "batch_size")
 
 
 class Look(NamedTuple):
@@ -76,29 +73,18 @@ def looks(methods: Iterable[str]) -> dict[str, Look]:
     known = sorted(set(methods))
     optimizers = {name: named(name).optimizer for name in known}
     if crowded(known):
-        return {name: Look(_DEAT if opt == "deat" else _SGD, "o", word(opt)) for name, opt in optimizers.items()}
-    fixed = {"PGD-AT": Look(_SGD, "o", "PGD-AT"), "DEAT": Look(_DEAT, "o", "DEAT")}
+        return {name: Look(DEAT if opt == "deat" else SGD, "o", word(opt)) for name, opt in optimizers.items()}
+    fixed = {"PGD-AT": Look(SGD, "o", "PGD-AT"), "DEAT": Look(DEAT, "o", "DEAT")}
     others = zip((name for name in known if name not in fixed), _OTHERS, strict=False)
     return fixed | {name: Look(colour, marker, name) for name, (colour, marker) in others}
 
 
-def with_group(rows: DataFrame, key: Any) -> DataFrame:
-    """The rows with their network and method, the key of a group by `GROUP`, as columns."""
-    return rows.assign(**{column: str(name) for column, name in zip(GROUP, key, strict=True)})
-
-
-def no_rows(rows: DataFrame) -> DataFrame:
-    """The columns alone: the data do not allow the figure."""
-    return rows.iloc[:0]
-
-
 def curves(rows: DataFrame) -> int:
     """How many curves or surfaces a figure of these rows would hold."""
-    keys = [key for key in ("model.name", "method", *_CURVE) if key in rows]
-    return len(rows[keys].drop_duplicates())
+    return len(rows[[key for key in _CURVE if key in rows]].drop_duplicates())
 
 
-def grid_of_panels(
+def panels(
     rows: DataFrame, down: list[str], across: list[str], width: float = 2.9, height: float = 2.7
 ) -> tuple[Figure, NDArray[Any], list[tuple[Axes, DataFrame]]]:
     """The figure, its grid, and each panel with its rows: one for each value of the columns `down` and `across`.
@@ -115,68 +101,118 @@ def grid_of_panels(
         down, across = ["model.name", "_objective"], ["_modified"]
     keys = [list(zip(*(rows[key] for key in side), strict=True)) or [()] * len(rows) for side in (down, across)]
     values = [sorted(set(side)) for side in keys]
-    figure, grid = grid_of_axes(len(values[0]), len(values[1]), width, height)
+    size = (max(len(values[1]) * width, 4.8) + 0.4, len(values[0]) * height + 0.7)
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(*map(len, values), squeeze=False, sharex=True, sharey=True)
     places = [(values[0].index(a), values[1].index(b)) for a, b in zip(*keys, strict=True)]
-    panels = [(grid[place], rows[[p == place for p in places]]) for place in sorted(set(places))]
     for place in set(np.ndindex(grid.shape)) - set(places):
         cast(Axes, grid[place]).set_visible(False)
-    return figure, grid, panels
+    return figure, grid, [(grid[place], rows[[p == place for p in places]]) for place in sorted(set(places))]
 
 
-def grid_of_axes(rows: int, columns: int, width: float, height: float) -> tuple[Figure, NDArray[Any]]:
-    """A figure of panels that share their axes; width and height of one, in inches."""
-    figure = Figure(figsize=(max(columns * width, 4.8) + 0.4, rows * height + 0.7), layout="constrained")
-    return figure, figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+def titled(axes: Axes, rows: DataFrame, part: DataFrame, rest: str = "") -> None:
+    """A panel's title, with n, the trials behind it.
 
+    It names the model where there are several or nothing else to say, the family where each has its panel, the rest.
 
-def panel_name(rows: DataFrame, part: DataFrame, rest: str = "") -> str:
-    """The model where there are several or nothing else to say, the family where each has its panel, the rest."""
+    Args:
+        axes: the panel.
+        rows: of the figure.
+        part: those of the panel.
+        rest: what else tells it from others.
+    """
     first = part.iloc[0]
     spread = crowded(rows["method"]) and rest != first["method"]
     family = named(first["method"]).family if spread else ""
     model = first["model.name"] if several(rows["model.name"]) or not (family or rest) else ""
-    return ", ".join(filter(None, [model, family, rest]))
-
-
-def title(axes: Axes, name: str, part: DataFrame) -> None:
-    """With n, the trials behind the panel."""
     if "epoch" in part:
         n = int(part.groupby("method")["n"].max().sum())
     else:
         n = int(part["n"].sum()) if "diverged" in part else int(part["value"].notna().sum())
-    axes.set_title(f"{name} (n = {plural(n, 'trial')})")
+    axes.set_title(f"{', '.join(filter(None, [model, family, rest]))} (n = {plural(n, 'trial')})")
 
 
 def outer_labels(grid: NDArray[Any], x: str, y: str) -> None:
-    """Names the axes at the grid's foot and at its left, once for all panels."""
+    """Names the axes at the left and the lower edge of the grid."""
     for axes in grid[-1]:
         axes.set_xlabel(x)
     for axes in grid[:, 0]:
         axes.set_ylabel(y)
 
 
-def legend_below(figure: Figure, handles: list[Any], note: str, *, diverged: bool = False) -> None:
-    """One legend under all panels, with the note on what line and band mean as its title."""
-    if diverged:
-        handles = [*handles, marker_handle("x", "0.3", "diverged trial (at the foot)")]
-    columns = max(1, min(len(handles), 6))
-    legend = figure.legend(handles=handles, loc="outside lower center", ncols=columns, title=note, fontsize=8)
-    legend.get_title().set_fontsize(7.5)
-    legend.get_title().set_color("0.35")
+def legend(figure: Figure, handles: Sequence[Any], note: str, *, columns: int = 6, centred: bool = False) -> Legend:
+    """One legend under all panels, what lines and bands mean as its title.
+
+    Args:
+        figure: whose legend it is.
+        handles: what it explains.
+        note: lines of text.
+        columns: at most.
+        centred: whether the lines of the note are.
+    """
+    ncols = max(1, min(len(handles), columns))
+    one = figure.legend(handles=handles, loc="outside lower center", ncols=ncols, title=note or None, fontsize=8)
+    one.get_title().set(fontsize=7.5, color="0.35", multialignment="center" if centred else "left")
+    return one
 
 
-def marker_handle(marker: str, colour: str, text: str) -> Line2D:
-    """A marker and what it means, for a legend."""
-    return Line2D([], [], color=colour, marker=marker, ls="none", markersize=4.5, label=text)
+def marker(shape: str, colour: str, text: str, size: float = 4.5) -> Line2D:
+    """A legend's entry of a marker alone."""
+    return Line2D([], [], color=colour, marker=shape, ls="none", markersize=size, label=text)
 
 
-def method_handles(rows: DataFrame, styles: dict[str, Look]) -> list[Any]:
-    """One a look: methods in panels of their own share it with others of their optimizer."""
-    counts = Counter(styles[name] for name in rows.loc[rows["value"].notna(), "method"])
-    return [
-        Line2D([], [], color=look.colour, marker=look.marker, markersize=4, label=f"{look.name} (n = {n})")
-        for look, n in sorted(counts.items(), key=lambda item: item[0].name)
-    ]
+def splits() -> list[Line2D]:
+    """A legend's entries of train and test, which `dash` draws."""
+    return [Line2D([], [], color="0.35", ls=dash(name), label=name) for name in ("train", "test")]
+
+
+def dash(split: str) -> str:
+    """How a split's curve is drawn: train dashed."""
+    return "--" if split == "train" else "-"
+
+
+def banded(
+    axes: Axes,
+    curve: DataFrame,
+    x: str,
+    colour: str,
+    *,
+    names: tuple[str, str, str] = ("mean", "low", "high"),
+    factor: float = 1.0,
+    alpha: float = 0.18,
+    **style: Any,
+) -> None:
+    """A line with its band.
+
+    Args:
+        axes: to draw on.
+        curve: a row a point.
+        x: the column along the picture.
+        colour: of line and band.
+        names: the columns of the line, and of the band's lower and upper edge.
+        factor: by which they are shown, such as 100 for percent.
+        alpha: of the band.
+        style: of the line.
+    """
+    line, low, high = (factor * curve[name] for name in names)
+    axes.plot(curve[x], line, color=colour, **style)
+    axes.fill_between(curve[x], low, high, color=colour, alpha=alpha, lw=0)
+
+
+def means_by_lr(axes: Axes, curve: DataFrame, colour: str, factor: float, **style: Any) -> None:
+    """The means of `accuracy_lr.accuracy_by_lr` with their band, and crosses at the foot where trials diverged."""
+    means = curve.drop_duplicates("optimizer.lr").dropna(subset=["mean"])
+    banded(axes, means, "optimizer.lr", colour, factor=factor, **style)
+    lost = curve.loc[curve["outcome"] == "diverged", "optimizer.lr"]
+    if len(lost):  # an empty line would have no extent, and the layout no solution
+        foot = axes.get_xaxis_transform()
+        axes.plot(lost, np.full(len(lost), 0.04), "x", color=colour, transform=foot, markersize=5)
+
+
+def diverged_handles(rows: DataFrame) -> list[Line2D]:
+    """A legend's entry of the crosses of `means_by_lr`, where there are any."""
+    lost = (rows["outcome"] == "diverged").any()
+    return [marker("x", "0.3", "diverged trial (at the foot)")] if lost else []
 
 
 def log_ticks(axes: Axes, values: Any, digits: int = 3) -> None:

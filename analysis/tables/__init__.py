@@ -1,6 +1,6 @@
 """What is read: in a terminal, in Markdown, in LaTeX; and numbers as files.
 
-sheet         a table as Markdown and LaTeX
+sheet         the one way to print a table: in the terminal, as Markdown, as LaTeX
 trials        trials, epochs, correlations, one trial, the summary of a launch
 claims        the ledger as text
 methods       the comparison of methods

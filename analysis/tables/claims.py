@@ -8,12 +8,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from pandas import DataFrame
-from rich.console import Group, RenderableType
-from rich.text import Text
 
 from analysis.claims.evidence import MOST_FURTHER
 from analysis.claims.ledger import STAND_IN, Claim
-from analysis.frames.names import label, short
+from analysis.frames.names import interval_text, label, short
 from analysis.tables.export import json_text
 from trainers.fields import plural
 
@@ -24,23 +22,29 @@ _COLUMNS = (("network", 24), ("effect [95 % interval]", 27), ("n", 12), ("p (Hol
 
 _UNITS = {"fraction": "points", "fraction a decade": "points a decade", "ratio": "% more time"}
 
-
-def claims_view(claims: Sequence[Claim]) -> RenderableType:
-    """A paragraph a claim: its statement, a line a network, and what a reader has to know of them.
-
-    Args:
-        claims: of `analysis.claims.ledger.ledger`.
-    """
-    return Group(*map(Text, claims_text(claims).splitlines()))
+_STOPPED = (
+    "seeds were added until a claim was decided (--decide): intervals are confidence sequences, valid at any stopping"
+)
 
 
 def claims_text(claims: Sequence[Claim], width: int = WIDTH) -> str:
-    """`claims_view` as plain text, no line longer than `width`."""
+    """A paragraph a claim: its statement, a line a network, and what a reader has to know of them.
+
+    Args:
+        claims: of `analysis.claims.ledger`.
+        width: no line is longer.
+    """
     rooms = _rooms(claims, width)
+    head = "  ".join(f"{name:<{room}}" for (name, _), room in zip(_COLUMNS, rooms, strict=True))
     blocks = [_block([claim for claim in claims if claim.name == name], width, rooms) for name in _names(claims)]
-    head = _wrapped("  ".join(f"{name:<{room}}" for (name, _), room in zip(_COLUMNS, rooms, strict=True)), width)
-    parts = ["\n".join(lines) for lines in (head, *blocks, _legend(claims, width))]
-    return "\n\n".join(parts) + "\n"
+    about = ", ".join(dict.fromkeys(label(claim.y).removesuffix(" (%)") for claim in claims)) or "accuracies"
+    legend = [
+        f"{about}, in points; intervals are each line's own. A verdict is read from Holm's p, the smallest level at "
+        f"which the interval decides, adjusted over {_family(claims)}: they hold together at 5 %",
+        *([_STOPPED] if any(claim.sequential for claim in claims) else []),
+    ]
+    parts = [_wrapped(head, width), *blocks, [part for text in legend for part in _wrapped(text, width, indent="")]]
+    return "\n\n".join("\n".join(lines) for lines in parts) + "\n"
 
 
 def claims_json(claims: Sequence[Claim]) -> str:
@@ -48,31 +52,9 @@ def claims_json(claims: Sequence[Claim]) -> str:
     return json_text(claims)
 
 
-def line_of(claim: Claim, rooms: Sequence[int]) -> str:
-    """One line of the ledger: network, effect with interval, n, Holm's p and verdict; unmeasured, why."""
-    if claim.verdict == "not measured":
-        return f"{_whose(claim)}  not measured: {claim.note}; {claim.config} measures it"
-    return "  ".join(f"{value:<{room}}" for value, room in zip(_values(claim), rooms, strict=True)).rstrip()
-
-
-def _values(claim: Claim) -> tuple[str, ...]:
-    """What stands under `_COLUMNS`."""
-    return (
-        _whose(claim),
-        f"{_number(claim, claim.estimate)} {_interval(claim)}",
-        plural(claim.n, claim.replicate),
-        short(claim.p_holm, 2) or "n/a",
-        claim.verdict,
-    )
-
-
-def _rooms(claims: Sequence[Claim], width: int) -> list[int]:
-    """How wide the columns are: as in `_COLUMNS`, or where that is too wide, as their contents, or not aligned."""
-    if width >= WIDTH:
-        return [room for _, room in _COLUMNS]
-    rows = [[name for name, _ in _COLUMNS], *(_values(claim) for claim in claims if claim.verdict != "not measured")]
-    rooms = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return rooms if sum(rooms) + 2 * len(rooms) <= width else [0] * len(rooms)
+def claims_frame(claims: Sequence[Claim]) -> DataFrame:
+    """The ledger as a table: every field of every line, accuracies as fractions."""
+    return DataFrame([{**vars(claim), "left_out": ", ".join(_counts(claim))} for claim in claims])
 
 
 def sentence(claim: Claim) -> str:
@@ -81,17 +63,17 @@ def sentence(claim: Claim) -> str:
     `deat_equal_lr, small_cnn: -9.09 [-35.17, +16.99] points, n = 2 seeds, p (Holm) 0.42: undecided`, then what the
     verdict does not say, or why it is none.
     """
-    return f"{claim.name}, {_said(claim)}" if _whose(claim) else f"{claim.name}: {_said(claim)}"
+    return f"{claim.name}{', ' if _whose(claim) else ': '}{_said(claim)}"
 
 
 def answer(claim: Claim, *, reason: bool = True) -> str:
     """The numbers and the verdict of a `sentence`, in a picture without the reason of its being none."""
     if claim.verdict == "not measured":
         return f"not measured: {claim.note}"
-    effect = f"{_number(claim, claim.estimate)} {_interval(claim)} {_UNITS[claim.unit]}"
-    numbers = f"{effect}, n = {plural(claim.n, claim.replicate)}, p (Holm) {short(claim.p_holm, 2) or 'n/a'}"
-    verdict = f"{claim.verdict} because {claim.reason}" if claim.reason and reason else claim.verdict
-    return f"{numbers}: {'; '.join(filter(None, [verdict, claim.caveat]))}"
+    _, effect, n, p_holm, verdict = _values(claim)
+    verdict = f"{verdict} because {claim.reason}" if claim.reason and reason else verdict
+    said = "; ".join(filter(None, [verdict, claim.caveat]))
+    return f"{effect} {_UNITS[claim.unit]}, n = {n}, p (Holm) {p_holm}: {said}"
 
 
 def _said(claim: Claim) -> str:
@@ -122,33 +104,54 @@ def _family(claims: Sequence[Claim]) -> str:
     return f"the {tested} lines tested together" if tested > 1 else ("the one line tested" if tested else "no line")
 
 
-def claims_frame(claims: Sequence[Claim]) -> DataFrame:
-    """The ledger as a table: every field of every line, accuracies as fractions."""
-    return DataFrame([{**vars(claim), "left_out": ", ".join(_counts(claim))} for claim in claims])
-
-
 def rule(claim: Claim) -> str:
     """Where the claim holds, in words: `holds above 0 points`."""
-    if claim.unit == "ratio":
-        return f"holds {claim.region} {100 * (claim.threshold - 1):.6g} % more time"
-    bound = f"{100 * claim.threshold:.6g} {_UNITS[claim.unit]}"
+    bound = f"{100 * (claim.threshold - (claim.unit == 'ratio')):.6g} {_UNITS[claim.unit]}"
     return f"holds within +-{bound}" if claim.region == "within" else f"holds {claim.region} {bound}"
 
 
+def _values(claim: Claim) -> tuple[str, ...]:
+    """What stands under `_COLUMNS`."""
+    none = claim.unit == "ratio"  # in percent more time, of which a ratio of 1 is none; else in points
+    estimate, low, high = (value - none for value in (claim.estimate, claim.low, claim.high))
+    effect = interval_text(estimate, low, high, sign="+", factor=100) or "n/a [n/a]"
+    return _whose(claim), effect, plural(claim.n, claim.replicate), short(claim.p_holm, 2) or "n/a", claim.verdict
+
+
+def _rooms(claims: Sequence[Claim], width: int) -> list[int]:
+    """How wide the columns are: as in `_COLUMNS`, or where that is too wide, as their contents, or not aligned."""
+    if width >= WIDTH:
+        return [room for _, room in _COLUMNS]
+    rows = [[name for name, _ in _COLUMNS], *(_values(claim) for claim in claims if claim.verdict != "not measured")]
+    rooms = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return rooms if sum(rooms) + 2 * len(rooms) <= width else [0] * len(rooms)
+
+
 def _block(claims: Sequence[Claim], width: int, rooms: Sequence[int]) -> list[str]:
-    first = claims[0]
-    lines = list(_wrapped(f"{first.name}: {first.statement} ({rule(first)})", width, indent=""))
-    if all(claim.verdict == "not measured" for claim in claims):
-        lines += _wrapped(f"not measured: {first.note}; {first.config} measures it", width)
-        return [*lines, *(part for text in _left_out(first) for part in _wrapped(text.strip(), width, indent="    "))]
-    lines += [part for claim in claims for part in _wrapped(line_of(claim, rooms), width)]
+    """One claim's paragraph."""
+    first, measured = claims[0], sum(claim.verdict != "not measured" for claim in claims)
+    head = _wrapped(f"{first.name}: {first.statement} ({rule(first)})", width, indent="")
+    if not measured:
+        left_out = [part for text in _left_out(first) for part in _wrapped(text, width, indent="    ")]
+        return [*head, *_wrapped(_not_measured(first), width), *left_out]
+    lines = [part for claim in claims for part in _wrapped(_line(claim, rooms), width)]
     remarks = [remark for claim in claims for remark in _remarks(claim)]
     said = Counter(what for whose, what in remarks if whose)
-    measured = sum(claim.verdict != "not measured" for claim in claims)
     remarks = [("" if said[what] == measured else whose, what) for whose, what in remarks]
     remarks.sort(key=lambda remark: bool(remark[0]))  # what is said of all first
     notes = dict.fromkeys(f"{whose}{what}" for whose, what in remarks)
-    return [*lines, *(part for note in notes for part in _wrapped(note, width, indent="    "))]
+    return [*head, *lines, *(part for note in notes for part in _wrapped(note, width, indent="    "))]
+
+
+def _line(claim: Claim, rooms: Sequence[int]) -> str:
+    """One line of the ledger: network, effect with interval, n, Holm's p and verdict; unmeasured, why."""
+    if claim.verdict == "not measured":
+        return f"{_whose(claim)}  {_not_measured(claim)}"
+    return "  ".join(f"{value:<{room}}" for value, room in zip(_values(claim), rooms, strict=True)).rstrip()
+
+
+def _not_measured(claim: Claim) -> str:
+    return f"not measured: {claim.note}; {claim.config} measures it"
 
 
 def _whose(claim: Claim) -> str:
@@ -160,13 +163,13 @@ def _remarks(claim: Claim) -> Iterator[tuple[str, str]]:
     """(whose, what) of a line: how it was had, what is left out, what would decide it."""
     whose = f"{_whose(claim)}: "
     if claim.verdict == "not measured":  # its line says why
-        yield from ((whose, text.strip()) for text in _left_out(claim))
+        yield from ((whose, text) for text in _left_out(claim))
         return
     for part in filter(None, claim.caveat.split("; ")):
         yield ("" if part == STAND_IN else whose), part
     yield "", claim.method
     yield from (("", part) for part in filter(None, claim.note.split("; ")))
-    yield from ((whose, text.strip()) for text in _left_out(claim))
+    yield from ((whose, text) for text in _left_out(claim))
     if claim.reason:
         yield whose, f"undecided because {claim.reason}"
     if claim.verdict == "undecided" and (further := _further(claim)):
@@ -175,7 +178,7 @@ def _remarks(claim: Claim) -> Iterator[tuple[str, str]]:
 
 def _left_out(claim: Claim) -> list[str]:
     """At most one line: the trials that are not used, by why."""
-    return [f"    left out: {', '.join(_counts(claim))}"] if claim.left_out else []
+    return [f"left out: {', '.join(_counts(claim))}"] if claim.left_out else []
 
 
 def _counts(claim: Claim) -> list[str]:
@@ -194,39 +197,10 @@ def _further(claim: Claim) -> str:
     more = f"more than {MOST_FURTHER}"
     if claim.further_low >= MOST_FURTHER:
         return f"{more} further {claim.replicate}s would be needed to decide"
-    bounds = f"{claim.further_low} to {claim.further_high or more}"
     noun = f"further {claim.replicate}"
     about = f"{more} {noun}s" if claim.further is None else f"about {plural(claim.further, noun)}"
     cost = f", about {_duration(claim.further_seconds)} of trials" if math.isfinite(claim.further_seconds) else ""
-    return f"{about} would decide (95 % interval {bounds}){cost}"
-
-
-def _legend(claims: Sequence[Claim], width: int) -> Iterator[str]:
-    about = ", ".join(dict.fromkeys(label(claim.y).removesuffix(" (%)") for claim in claims)) or "accuracies"
-    yield from _wrapped(
-        f"{about}, in points; intervals are each line's own. A verdict is read from Holm's p, the "
-        f"smallest level at which the interval decides, adjusted over {_family(claims)}: they hold together at 5 %",
-        width,
-        indent="",
-    )
-    if any(claim.sequential for claim in claims):
-        text = (
-            "seeds were added until a claim was decided (--decide): intervals are confidence sequences, valid at any "
-            "stopping"
-        )
-        yield from _wrapped(text, width, indent="")
-
-
-def _number(claim: Claim, value: float) -> str:
-    """In points, or percent more time."""
-    if math.isnan(value):
-        return "n/a"
-    return f"{100 * (value - (claim.unit == 'ratio')):+.2f}"
-
-
-def _interval(claim: Claim) -> str:
-    low, high = (_number(claim, bound) for bound in (claim.low, claim.high))
-    return "[n/a]" if "n/a" in (low, high) else f"[{low}, {high}]"
+    return f"{about} would decide (95 % interval {claim.further_low} to {claim.further_high or more}){cost}"
 
 
 def _duration(seconds: float) -> str:
@@ -236,7 +210,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def _wrapped(text: str, width: int, indent: str = "  ") -> Iterable[str]:
+def _wrapped(text: str, width: int, indent: str = "  ") -> list[str]:
     return textwrap.wrap(text, width, initial_indent=indent, subsequent_indent=f"{indent}  ")
 
 

@@ -1,4 +1,4 @@
-"""Evaluations of trained networks as a table for the terminal."""
+"""Evaluations of trained networks as text: one line each, with the interval of its accuracy."""
 
 from __future__ import annotations
 
@@ -7,42 +7,35 @@ from typing import Any
 
 from pandas import DataFrame
 from rich.table import Table
-from rich.text import Text
 
 from analysis.frames.cells import several, varying
 from analysis.frames.evaluations import ATTACKS
-from analysis.frames.names import short
+from analysis.frames.names import interval_text, short
+from analysis.tables.sheet import console_table
 
 
 def evaluations_table(frame: DataFrame) -> Table:
     """One line an evaluation: the trial, what varies, the attack, n, and the accuracy with its interval.
 
     Args:
-        frame: from `load_evaluations`, or some of its rows.
+        frame: of `analysis.frames.evaluations.load_evaluations`, or some of its rows.
     """
     rows = [{**row, **_shown(row)} for row in frame.to_dict("records")]
     varied = [name for name in ("split", "weights") if len({row[name] for row in rows}) > 1]
     point = ["seed", *varying(frame)] if several(frame["trial_id"]) else []
     point = [*(["preset"] if "preset" in frame else []), *point]
-    unnamed = _unnamed(DataFrame(rows, columns=frame.columns))
-    table = Table(caption=_caption(frame, rows, varied))
-    for name in ("trial id", *point, *varied, "attack", "radius", *unnamed, "n", "right", "seconds"):
-        left = name in ("trial id", "preset", "attack", *varied)
-        table.add_column(name, justify="left" if left else "right", overflow="fold", no_wrap=name == "right")
-    for row in rows:
-        values = [row[name] for name in (*varied, "attack", "radius", *unnamed, "n", "right", "seconds")]
-        table.add_row(row["trial_id"], *(short(row[name]) for name in point), *map(_text, values))
-    return table
-
-
-def _unnamed(shown: DataFrame) -> list[str]:
-    """What an attack reads that its name does not say, where evaluations of one name differ in it.
-
-    Args:
-        shown: evaluations, the attack as `attack_name` writes it.
-    """
-    different = shown.groupby("attack")[["steps", "step_size", "restarts", "start"]].nunique().max() > 1
-    return [str(name) for name in different.index[different]]
+    different = DataFrame(rows, columns=frame.columns).groupby("attack")[["steps", "step_size", "restarts", "start"]]
+    numbers = different.nunique().max() > 1  # what an attack reads that its name does not say
+    names = [*point, *varied, "attack", "radius", *numbers.index[numbers], "n", "right", "seconds"]
+    header = ["trial id", *names]
+    return console_table(
+        header,
+        [[row["trial_id"], *(short(row[name]) for name in names)] for row in rows],
+        caption=_caption(frame, rows, varied),
+        right=set(header) - {"trial id", "preset", "attack", *varied},
+        wraps=set(header) - {"right"},
+        folds=True,
+    )
 
 
 def _caption(frame: DataFrame, rows: Sequence[Mapping[Any, Any]], varied: Sequence[str]) -> str:
@@ -71,15 +64,10 @@ def attack_name(row: Mapping[Any, Any]) -> str:
 
 def _shown(row: Mapping[Any, Any]) -> dict[str, str]:
     """What is shown of an evaluation besides its own columns."""
-    interval = f"[{100 * row['low']:.2f}, {100 * row['high']:.2f}]"
     return {
         "weights": f"{row['weights']} epoch{', averaged' if row['averaged'] else ''}",
         "attack": attack_name(row),
         "n": str(row["images"]) if row["complete"] else f"{row['images']} of {row['asked']}",
-        "right": f"{100 * row['robust_accuracy']:.2f} {interval}",
+        "right": interval_text(row["robust_accuracy"], row["low"], row["high"], factor=100),
         "seconds": short(float(f"{row['seconds']:.3g}")),
     }
-
-
-def _text(value: Any) -> Text:
-    return Text(value if isinstance(value, str) else short(value))  # [a, b] is no markup

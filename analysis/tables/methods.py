@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 from pandas import Series
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from analysis.claims.ledger import Claim
+from analysis.claims.questions import asked_by
 from analysis.estimates.intervals import Estimate
 from analysis.estimates.methods import (
     EDGE,
@@ -26,19 +28,19 @@ from analysis.estimates.methods import (
     results_frame,
 )
 from analysis.frames.cells import left_out_text
-from analysis.frames.names import of_spread, short
+from analysis.frames.names import interval_text, of_spread, short
 from analysis.tables.claims import judged_lines
 from analysis.tables.export import csv_text, json_text
+from analysis.tables.sheet import cells, console_table, markdown_table
 
 #: Families of their own, and named so: the ledger's p (Holm) is over its lines.
 _OF_METHODS = ("p (methods)", "Holm (methods)")
-
 _OF_EFFECTS = ("p (effects)", "Holm (effects)")
 
 _NUMERIC = ("n", "pairs", "seeds", *_OF_METHODS, *_OF_EFFECTS)
 
 #: The claim of the ledger that is asked of methods at their best.
-_ASKED = "deat_own_best"
+(_ASKED,) = asked_by("methods")
 
 _VERDICTS: dict[str, Verdict] = {"supported": "better", "contradicted": "worse", "undecided": "undecided"}
 
@@ -47,13 +49,26 @@ _AS_CLAIMED = f"{_ASKED} as `sweep claims` judges it"
 _OWN_BEST = (
     "each method at its own best cell by the validation metric; accuracies in % at the last epoch, means over n seeds"
 )
-
 _BRACKETS = (
     "brackets: 95 % t intervals over seeds ({}). The test images, the same for all methods, and the choice of the "
     "cell add an error that no bracket holds"
 )
-
 _CUT = "intervals are cut at what can be: 0 and 100 for an accuracy, -100 and 100 for a difference"
+
+_SELF_CHOSEN_NOTE = (
+    "undecided because the same seeds chose the best cells, which flatters the method that has more of them "
+    "near its best; --chosen-by-seed has other seeds decide"
+)
+
+_EFFECTS_NOTE = (
+    "robust test accuracy in points: mean over pairs of methods that differ in that slot alone, each at its own best "
+    "cell; 95 % t interval over seeds, the pairs averaged within each, n/a for one seed, equal differences and where "
+    "the pairs have different seeds; no p where the same seeds chose the cells"
+)
+
+Row = dict[str, str]
+
+Said = TypeVar("Said", bound=Hashable)
 
 
 def methods_view(
@@ -70,65 +85,13 @@ def methods_view(
         claims: the ledger; none: its answer stands elsewhere.
         presets: of `analysis.tables.settings.preset_of_each`.
     """
-    parts: list[RenderableType] = list(map(Text, answers(claims)))
-    parts += [_table("methods", results_rows(results, presets)), *map(Text, notes(results))]
+    lines = [*map(Text, answers(claims))]
+    rows = cells(results_rows(results, presets)) if results else (["method"], [])
+    below: list[RenderableType] = [*map(Text, notes(results))]
     if effects:
-        parts += [Text(""), _table("effect of each slot", effects_rows(effects)), Text(_EFFECTS_NOTE)]
-    return Group(*parts)
-
-
-def answers(claims: Sequence[Claim]) -> list[str]:
-    """What the ledger says of DEAT and SGD at their best, where the trials can judge it."""
-    asked = [claim for claim in claims if claim.name == _ASKED]
-    return judged_lines(claims, _ASKED) if any(claim.verdict != "not measured" for claim in asked) else []
-
-
-def as_judged(results: Sequence[MethodResult], claims: Sequence[Claim]) -> list[MethodResult]:
-    """The methods, DEAT at its best against SGD's with the ledger's interval and verdict where the trials are the same.
-
-    Its own would be a second answer to one question: by a variance pooled over methods, in another family of tests, and
-    by t where `--decide` stopped at its n.
-
-    Args:
-        results: of `analysis.estimates.methods.comparison`.
-        claims: the ledger.
-    """
-    judged = []
-    for row in results:
-        claim = _same_question(row.model, row.difference.value, claims) if row.method == "DEAT" else None
-        if claim is not None:
-            how = f"{SELF_CHOSEN}; interval: {_AS_CLAIMED}" if row.self_chosen else _AS_CLAIMED
-            answer = Estimate(claim.estimate, claim.low, claim.high)
-            verdict = _VERDICTS[claim.verdict]
-            row = replace(row, difference=answer, p_value=np.nan, p_holm=np.nan, test=how, verdict=verdict)
-            row = replace(row, reason=claim.reason)
-        judged.append(row)
-    return judged
-
-
-def effects_as_judged(effects: Sequence[SlotEffect], claims: Sequence[Claim]) -> list[SlotEffect]:
-    """`as_judged` of the slots' effects, of which DEAT - SGD may be the ledger's.
-
-    Args:
-        effects: of `analysis.estimates.methods.slot_effects`.
-        claims: the ledger.
-    """
-    judged = []
-    for row in effects:
-        claim = _same_question(row.model, row.estimate, claims) if row.label.startswith("DEAT - ") else None
-        if claim is not None:
-            verdict = _VERDICTS[claim.verdict]
-            row = replace(row, low=claim.low, high=claim.high, p=np.nan, p_holm=np.nan, verdict=verdict)
-        judged.append(row)
-    return judged
-
-
-def _same_question(model: str, estimate: float, claims: Sequence[Claim]) -> Claim | None:
-    """The ledger's line on DEAT and SGD at their best in this network, if it is of the same trials: the same number."""
-    for claim in claims:
-        if (claim.name, claim.network, claim.y) == (_ASKED, model, ROBUST) and claim.verdict in _VERDICTS:
-            return claim if math.isclose(claim.estimate, estimate, abs_tol=1e-12) else None
-    return None
+        table = console_table(*cells(effects_rows(effects)), title="effect of each slot", right=_NUMERIC)
+        below += [Text(""), table, Text(_EFFECTS_NOTE)]
+    return Group(*lines, console_table(*rows, title="methods", right=_NUMERIC), *below)
 
 
 def methods_text(
@@ -151,15 +114,77 @@ def methods_text(
     if form == "json":
         tables = {"methods": results_frame(results, presets), "slot_effects": effects_frame(effects)}
         return json_text({**tables, "claims": [claim for claim in claims if claim.name == _ASKED]})
-    parts = [*(f"- {line}" for line in map(str.strip, answers(claims))), ""] if answers(claims) else []
-    parts.append(_markdown(results_rows(results, presets)))
-    parts += [*(f"- {note}".replace(EDGE, rf"\{EDGE}") for note in notes(results))]
+    lines = [f"- {line.strip()}" for line in answers(claims)]
+    lines += [""] if lines else []
+    lines += [f"{markdown_table(*cells(results_rows(results, presets)), right=_NUMERIC)}\n"] if results else [""]
+    lines += [f"- {note}".replace(EDGE, rf"\{EDGE}") for note in notes(results)]
     if effects:
-        parts += ["", _markdown(effects_rows(effects)), f"- {_EFFECTS_NOTE}"]
-    return "\n".join(parts) + "\n"
+        table = markdown_table(*cells(effects_rows(effects)), right=_NUMERIC)
+        lines += ["", f"{table}\n", f"- {_EFFECTS_NOTE}"]
+    return "\n".join(lines) + "\n"
 
 
-def results_rows(results: Sequence[MethodResult], presets: Mapping[str, str] = NO_PRESETS) -> list[dict[str, str]]:
+def answers(claims: Sequence[Claim]) -> list[str]:
+    """What the ledger says of DEAT and SGD at their best, where the trials can judge it."""
+    measured = any(claim.name == _ASKED and claim.verdict != "not measured" for claim in claims)
+    return judged_lines(claims, _ASKED) if measured else []
+
+
+def as_judged(results: Sequence[MethodResult], claims: Sequence[Claim]) -> list[MethodResult]:
+    """The methods, DEAT at its best against SGD's with the ledger's interval and verdict where the trials are the same.
+
+    Its own would be a second answer to one question: by a variance pooled over methods, in another family of tests, and
+    by t where `--decide` stopped at its n.
+
+    Args:
+        results: of `analysis.estimates.methods.comparison`.
+        claims: the ledger.
+    """
+
+    def judged(row: MethodResult) -> MethodResult:
+        claim = _same_question(row.model, row.difference.value, claims) if row.method == "DEAT" else None
+        if claim is None:
+            return row
+        return replace(
+            row,
+            difference=Estimate(claim.estimate, claim.low, claim.high),
+            p_value=np.nan,
+            p_holm=np.nan,
+            test=f"{SELF_CHOSEN}; interval: {_AS_CLAIMED}" if row.self_chosen else _AS_CLAIMED,
+            verdict=_VERDICTS[claim.verdict],
+            reason=claim.reason,
+        )
+
+    return [judged(row) for row in results]
+
+
+def effects_as_judged(effects: Sequence[SlotEffect], claims: Sequence[Claim]) -> list[SlotEffect]:
+    """`as_judged` of the slots' effects, of which DEAT - SGD may be the ledger's.
+
+    Args:
+        effects: of `analysis.estimates.methods.slot_effects`.
+        claims: the ledger.
+    """
+
+    def judged(row: SlotEffect) -> SlotEffect:
+        claim = _same_question(row.model, row.estimate, claims) if row.label.startswith("DEAT - ") else None
+        if claim is None:
+            return row
+        verdict = _VERDICTS[claim.verdict]
+        return replace(row, low=claim.low, high=claim.high, p=np.nan, p_holm=np.nan, verdict=verdict)
+
+    return [judged(row) for row in effects]
+
+
+def _same_question(model: str, estimate: float, claims: Sequence[Claim]) -> Claim | None:
+    """The ledger's line on DEAT and SGD at their best in this network, if it is of the same trials: the same number."""
+    for claim in claims:
+        if (claim.name, claim.network, claim.y) == (_ASKED, model, ROBUST) and claim.verdict in _VERDICTS:
+            return claim if math.isclose(claim.estimate, estimate, abs_tol=1e-12) else None
+    return None
+
+
+def results_rows(results: Sequence[MethodResult], presets: Mapping[str, str] = NO_PRESETS) -> list[Row]:
     """A comparison as it is read: header to text, one mapping a method; a model that all share is left out."""
     columns = dict.fromkeys(axis for result in results for axis in (*result.conditions, *result.cell))
     several_models = len({result.model for result in results}) > 1
@@ -171,9 +196,9 @@ def results_rows(results: Sequence[MethodResult], presets: Mapping[str, str] = N
             **({"preset": presets.get(result.method, "")} if presets else {}),
             **{axis: _of_cell(result, axis) for axis in columns},
             "n": str(result.n),
-            "robust": _percent(result.robust),
-            "clean": _percent(result.clean),
-            "robust - baseline": _percent(result.difference, "+"),
+            "robust": interval_text(*result.robust, factor=100),
+            "clean": interval_text(*result.clean, factor=100),
+            "robust - baseline": interval_text(*result.difference, sign="+", factor=100),
             **_p_columns(_OF_METHODS, tested, result.p_value, result.p_holm),
             "verdict": result.verdict,
         }
@@ -181,7 +206,7 @@ def results_rows(results: Sequence[MethodResult], presets: Mapping[str, str] = N
     ]
 
 
-def effects_rows(effects: Sequence[SlotEffect]) -> list[dict[str, str]]:
+def effects_rows(effects: Sequence[SlotEffect]) -> list[Row]:
     """The slots' effects as they are read: header to text."""
     several_models = len({effect.model for effect in effects}) > 1
     tested = any(np.isfinite(effect.p) for effect in effects)
@@ -190,7 +215,7 @@ def effects_rows(effects: Sequence[SlotEffect]) -> list[dict[str, str]]:
             **({"model.name": effect.model} if several_models else {}),
             **{key: short(value) for key, value in effect.conditions.items()},
             "effect": effect.label,
-            "robust": _percent(Estimate(effect.estimate, effect.low, effect.high), "+"),
+            "robust": interval_text(effect.estimate, effect.low, effect.high, sign="+", factor=100),
             "pairs": str(effect.pairs),
             "seeds": str(effect.seeds or "differ"),
             **_p_columns(_OF_EFFECTS, tested, effect.p, effect.p_holm),
@@ -200,9 +225,14 @@ def effects_rows(effects: Sequence[SlotEffect]) -> list[dict[str, str]]:
     ]
 
 
-def _p_columns(names: tuple[str, str], tested: bool, p: float, p_holm: float) -> dict[str, str]:
+def _p_columns(names: tuple[str, str], tested: bool, p: float, p_holm: float) -> Row:
     """Both p, nothing where none of the table was tested."""
     return dict(zip(names, (short(p, 2), short(p_holm, 2)), strict=True)) if tested else {}
+
+
+def _of_cell(result: MethodResult, axis: str) -> str:
+    value = short({**result.conditions, **result.cell}.get(axis))
+    return f"{value}{EDGE}" if value and axis == "optimizer.lr" and result.edge else value
 
 
 def notes(results: Sequence[MethodResult]) -> list[str]:
@@ -216,21 +246,15 @@ def notes(results: Sequence[MethodResult]) -> list[str]:
         lines.append(_CUT)
     if any(result.test == _AS_CLAIMED for result in results):
         lines.append(f"DEAT: {_AS_CLAIMED}")
-    tests = dict.fromkeys(result.test for result in results if np.isfinite(result.p_value))
-    if tests:
-        n = sum(bool(np.isfinite(result.p_value)) for result in results)
-        base = next(result.method for result in results if result.verdict == "baseline")
-        lines.append(
-            f"differences from {base}, {' or '.join(tests)}; a verdict holds at 5 % for all {n} together (Holm)"
-        )
+    base = next((result.method for result in results if result.verdict == "baseline"), "")
+    tested = [result for result in results if np.isfinite(result.p_value)]
+    if tested:
+        tests = " or ".join(dict.fromkeys(result.test for result in tested))
+        together = f"a verdict holds at 5 % for all {len(tested)} together (Holm)"
+        lines.append(f"differences from {base}, {tests}; {together}")
     if untested := [result for result in results if result.self_chosen]:
-        base = next(result.method for result in results if result.verdict == "baseline")
         how = " or ".join(dict.fromkeys(result.test.rpartition("interval: ")[2] for result in untested))
-        lines.append(f"differences from {base}: {how}")
-        lines.append(
-            "undecided because the same seeds chose the best cells, which flatters the method that has more of them "
-            "near its best; --chosen-by-seed has other seeds decide"
-        )
+        lines += [f"differences from {base}: {how}", _SELF_CHOSEN_NOTE]
     decided = [result for result in results if result.verdict in ("better", "worse")]
     if decided:
         alone = sum(result.own.low > 0 or result.own.high < 0 for result in decided)
@@ -247,75 +271,37 @@ def notes(results: Sequence[MethodResult]) -> list[str]:
     return [*lines, *_reasons(results)]
 
 
+def _grouped(pairs: Iterable[tuple[Said, str]]) -> dict[Said, str]:
+    """What is said of several methods, with their names: to `PGD-AT, DEAT`."""
+    names: defaultdict[Said, list[str]] = defaultdict(list)
+    for said, method in pairs:
+        names[said].append(method)
+    return {said: ", ".join(dict.fromkeys(methods)) for said, methods in names.items()}
+
+
 def _variances(results: Sequence[MethodResult]) -> str:
     """Whose variance the intervals take, with the methods where it is not the same for all."""
-    found: dict[str, list[str]] = {}
-    for result in results:
-        for text in filter(None, (result.robust_interval, result.clean_interval)):
-            found.setdefault(text.removeprefix("t, "), []).append(result.method)
-    if len(found) < 2:
-        return "".join(found)
-    return "; ".join(f"{text}: {', '.join(dict.fromkeys(names))}" for text, names in found.items())
+    texts = ((text, one.method) for one in results for text in (one.robust_interval, one.clean_interval) if text)
+    whose = _grouped((text.removeprefix("t, "), method) for text, method in texts)
+    return "".join(whose) if len(whose) < 2 else "; ".join(f"{text}: {names}" for text, names in whose.items())
 
 
 def _by_other_seeds(results: Sequence[MethodResult]) -> list[str]:
     """Which seeds chose the cells, and which are compared there, where they are others."""
-    if not any(result.choosers for result in results):
+    chose = next((_seeds(result.choosers) for result in results if result.choosers), "")
+    if not chose:
         return []
-    compared: dict[tuple[int, ...], list[str]] = {}
-    for result in results:
-        compared.setdefault(result.seeds, []).append(result.method)
-    chose = _seeds(next(result.choosers for result in results))
-    whose = {seeds: f" ({', '.join(dict.fromkeys(names))})" for seeds, names in compared.items() if len(compared) > 1}
-    there = "; ".join(f"{_seeds(seeds)}{whose.get(seeds, '')}" for seeds in compared if seeds) or "no seed"
-    return [f"{chose} chose each method's cell; compared there: {there}"]
+    compared = _grouped((_seeds(result.seeds), result.method) for result in results)
+    whose = [f"{seeds} ({names})" if len(compared) > 1 else seeds for seeds, names in compared.items() if seeds]
+    return [f"{chose} chose each method's cell; compared there: {'; '.join(whose) or 'no seed'}"]
 
 
 def _seeds(seeds: Sequence[int]) -> str:
-    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}" if seeds else ""
 
 
 def _reasons(results: Sequence[MethodResult]) -> list[str]:
     """Why methods have no cell or no verdict, one line a reason; that all chose for themselves is said already."""
-    found: dict[tuple[str, str], list[str]] = {}
-    for result in results:
-        if result.reason and not result.self_chosen:
-            found.setdefault((result.verdict if result.n else "n 0", result.reason), []).append(result.method)
-    return [f"{what} ({', '.join(dict.fromkeys(named))}): {reason}" for (what, reason), named in found.items()]
-
-
-_EFFECTS_NOTE = (
-    "robust test accuracy in points: mean over pairs of methods that differ in that slot alone, each at its own best "
-    "cell; 95 % t interval over seeds, the pairs averaged within each, n/a for one seed, equal differences and where "
-    "the pairs have different seeds; no p where the same seeds chose the cells"
-)
-
-
-def _of_cell(result: MethodResult, axis: str) -> str:
-    value = short({**result.conditions, **result.cell}.get(axis))
-    return f"{value}{EDGE}" if value and axis == "optimizer.lr" and result.edge else value
-
-
-def _percent(estimate: Estimate, sign: str = "") -> str:
-    """`45.20 [44.10, 46.30]`, nothing for NaN."""
-    value, low, high = (100 * number for number in estimate)
-    if np.isnan(value):
-        return ""
-    return f"{value:{sign}.2f} " + ("[n/a]" if np.isnan(low) else f"[{low:{sign}.2f}, {high:{sign}.2f}]")
-
-
-def _table(title: str, rows: Sequence[dict[str, str]]) -> Table:
-    table = Table(title=title)
-    for name in rows[0] if rows else ("method",):
-        table.add_column(name, justify="right" if name in _NUMERIC else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*map(Text, row.values()))
-    return table
-
-
-def _markdown(rows: Sequence[dict[str, str]]) -> str:
-    if not rows:
-        return ""
-    lines = [list(rows[0]), ["---:" if name in _NUMERIC else "---" for name in rows[0]]]
-    lines += [[value.replace("|", r"\|").replace("*", r"\*") for value in row.values()] for row in rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+    said = [result for result in results if result.reason and not result.self_chosen]
+    whose = _grouped(((one.verdict if one.n else "n 0", one.reason), one.method) for one in said)
+    return [f"{verdict} ({names}): {reason}" for (verdict, reason), names in whose.items()]

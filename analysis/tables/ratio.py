@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from analysis.claims.ledger import Claim, ledger
+from analysis.claims.questions import asked_by
 from analysis.claims.study import Study
-from analysis.estimates.intervals import Estimate
 from analysis.estimates.nested_models import RatioComparison, ratio_comparisons
 from analysis.estimates.partial_correlations import PartialCorrelation, partial_correlations
 from analysis.estimates.smooth_surface import SmoothSurface, smooth_surfaces
 from analysis.estimates.sobol_indices import Decomposition, decompositions
 from analysis.frames.cells import Mode, one_budget, trials_left_out
-from analysis.frames.names import label, scale, short
+from analysis.frames.names import interval_text, label, scale, setting_text, short
 from analysis.tables.claims import judged_lines
 from analysis.tables.export import json_text, plain
+from analysis.tables.sheet import cells, console_table, markdown_table
 from trainers.fields import plural
 
 Rows = list[dict[str, str]]
@@ -35,26 +34,34 @@ _VIEWS = (
     "above, those are the answer."
 )
 
-_CAPTIONS = {
-    "models": "mixed models by maximum likelihood, the seeds random; held out: root mean square error of cells left "
-    "out with all their seeds, least squares; lack of fit: p of an F-test against the cells' means",
-    "tests": "F-tests, exact under independent normal noise of one variance, with the seeds as fixed blocks; "
-    "they reject too often where seeds differ in their slope along equal ratio, of which `seeds alike` is the p; Holm: "
-    "over all tests of this table; held out: larger minus smaller, 95 % jackknife over cells",
-    "partial": "of accuracy with log10(lr / batch size), the training accuracy held fixed; p (cells): of the partial "
-    "correlation of the cells' means, by t with cells - 3 degrees of freedom, Holm: over this table; partial and its "
-    "interval: over trials, 95 % bootstrap of seeds within these cells",
-    "surface": "Gaussian process over log2 lr and log2 batch size; `sweep figures` draws it",
-    "variance": "Sobol's indices from a Legendre polynomial of degree 2, 95 % bootstrap over points, none where they "
-    "are few; noise: the seeds' share of one trial's variance",
-}
-
+#: Title and caption of each table.
 _TITLES = {
-    "models": "nested models",
-    "tests": "larger models against smaller ones",
-    "partial": "partial correlation",
-    "surface": "smooth surface",
-    "variance": "share of the variance over the design",
+    "models": (
+        "nested models",
+        "mixed models by maximum likelihood, the seeds random; held out: root mean square error of cells left out with "
+        "all their seeds, least squares; lack of fit: p of an F-test against the cells' means",
+    ),
+    "tests": (
+        "larger models against smaller ones",
+        "F-tests, exact under independent normal noise of one variance, with the seeds as fixed blocks; they reject "
+        "too often where seeds differ in their slope along equal ratio, of which `seeds alike` is the p; Holm: over "
+        "all tests of this table; held out: larger minus smaller, 95 % jackknife over cells",
+    ),
+    "partial": (
+        "partial correlation",
+        "of accuracy with log10(lr / batch size), the training accuracy held fixed; p (cells): of the partial "
+        "correlation of the cells' means, by t with cells - 3 degrees of freedom, Holm: over this table; partial and "
+        "its interval: over trials, 95 % bootstrap of seeds within these cells",
+    ),
+    "surface": (
+        "smooth surface",
+        "Gaussian process over log2 lr and log2 batch size; `sweep figures` draws it",
+    ),
+    "variance": (
+        "share of the variance over the design",
+        "Sobol's indices from a Legendre polynomial of degree 2, 95 % bootstrap over points, none where they are few; "
+        "noise: the seeds' share of one trial's variance",
+    ),
 }
 
 
@@ -88,7 +95,7 @@ def ratio_answers(
     Args:
         study: a run's or the published one.
         y: a metric's column.
-        metric: as in `analysis.claims.ledger.ledger`.
+        metric: as in `analysis.claims.ledger`.
         mode: likewise.
         resamples: of each bootstrap.
 
@@ -111,41 +118,29 @@ def ratio_answers(
 def ratio_models_view(answers: RatioAnswers) -> RenderableType:
     """All of it for the terminal: the ledger's verdicts first, then the other views, what could not be told last."""
     parts: list[RenderableType] = [Text(line) for line in statements(answers)]
-    for name, rows in tables(answers).items():
-        if rows:
-            table = Table(title=_TITLES[name], caption=_CAPTIONS[name])
-            for header in rows[0]:
-                table.add_column(header, no_wrap=True)
-            for row in rows:
-                table.add_row(*map(Text, row.values()))
-            parts += [Text(""), table]
+    for name, rows in _with_rows(answers):
+        title, caption = _TITLES[name]
+        parts += [Text(""), console_table(*cells(rows), title=title, caption=caption)]
     return Group(*parts, *map(Text, ["", *lacking_lines(answers)]))
 
 
 def ratio_text(answers: RatioAnswers, form: str) -> str:
-    """All of it as `json`, NaN as null and values in their own unit; or as `markdown`.
+    """All of it as `json`, NaN as null and values in their own unit, a surface without its grid; or as `markdown`.
 
     Args:
         answers: of `ratio_answers`.
         form: json or markdown.
     """
     if form == "json":
-        return json_text(ratio_record(answers))
+        record = plain(answers)
+        for surface in record["surfaces"]:
+            del surface["grid"], surface["cells"]
+        return json_text(record)
     blocks = ["\n".join(f"- {line}" for line in statements(answers))]
-    for name, rows in tables(answers).items():
-        if rows:
-            lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
-            body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-            blocks.append(f"**{_TITLES[name]}**\n\n{body}\n\n{_CAPTIONS[name]}")
+    for name, rows in _with_rows(answers):
+        title, caption = _TITLES[name]
+        blocks.append(f"**{title}**\n\n{markdown_table(*cells(rows))}\n\n{caption}")
     return "\n\n".join([*blocks, "\n".join(f"- {line}" for line in lacking_lines(answers))]).rstrip() + "\n"
-
-
-def ratio_record(answers: RatioAnswers) -> dict[str, Any]:
-    """Every value under its field's name, plain enough for JSON; a surface without its grid."""
-    record = {name: plain(getattr(answers, name)) for name in answers.__dataclass_fields__}
-    for surface in record["surfaces"]:
-        del surface["grid"], surface["cells"]
-    return record
 
 
 def statements(answers: RatioAnswers) -> list[str]:
@@ -153,60 +148,56 @@ def statements(answers: RatioAnswers) -> list[str]:
     n = answers.n_trials - sum(answers.left_out.values())
     return [
         f"{label(answers.y)}: {n} of {plural(answers.n_trials, 'trial')}; {trials_left_out(answers.left_out)}",
-        *judged_lines(answers.claims, "ratio", "ratio_only"),
-        *([_VIEWS] if any(tables(answers).values()) else []),
+        *judged_lines(answers.claims, *asked_by("ratio")),
+        *([_VIEWS] if any(_with_rows(answers)) else []),
     ]
 
 
 def lacking_lines(answers: RatioAnswers) -> list[str]:
     """What could not be told, and why; one line a reason, whatever values stand in its brackets."""
     reasons: dict[str, dict[str, str]] = {}
-
-    def note(reason: str, what: str) -> None:
+    for reason, what in _lacking(answers):
         reasons.setdefault(re.sub(r" \(.*?\)|, got .*", "", reason), {}).setdefault(what, reason)
+    lines = []
+    for kind, texts in reasons.items():
+        names, said = list(texts), set(texts.values())
+        whose = "; ".join(names) if len(names) <= _NAMED else f"{len(names)}, such as {names[0]}"
+        lines.append(f"{kind if len(said) > 1 else said.pop() or kind} ({whose})")
+    return lines
 
-    for one in (one for one in answers.comparisons if one.reason):
-        note(one.reason, _name(one))
+
+def _lacking(answers: RatioAnswers) -> Iterator[tuple[str, str]]:
+    """Each reason, and of what it is one."""
+    for comparison in answers.comparisons:
+        if comparison.reason:
+            yield comparison.reason, setting_text(comparison)
     for fit in answers.partial:
         if fit.interval.startswith("none: "):
-            note(f"partial correlation: no interval: {fit.interval.removeprefix('none: ')}", _name(fit))
+            yield f"partial correlation: no interval: {fit.interval.removeprefix('none: ')}", setting_text(fit)
     for surface in answers.surfaces:
         for text in filter(None, [surface.reason, *surface.notes]):
-            note(f"smooth surface: {text}", _name(surface))
+            yield f"smooth surface: {text}", setting_text(surface)
     for shares in answers.decompositions:
         for text in filter(None, [shares.reason, shares.note]):
-            note(f"share of the variance: {text}", f"{shares.model}, {shares.method}")
-    return [f"{_only(set(texts.values())) or kind} ({_few(list(texts))})" for kind, texts in reasons.items()]
-
-
-def _only(texts: Collection[str]) -> str:
-    """The text, if there is one alone."""
-    return next(iter(texts)) if len(texts) == 1 else ""
-
-
-def _few(names: Sequence[str]) -> str:
-    """The names, or how many there are and the first of them."""
-    return "; ".join(names) if len(names) <= _NAMED else f"{len(names)}, such as {names[0]}"
+            yield f"share of the variance: {text}", f"{shares.model}, {shares.method}"
 
 
 def tables(answers: RatioAnswers) -> dict[str, Rows]:
     """Header to text, one mapping a row; accuracies in percent. A table without rows is empty."""
-    of: Mapping[str, Callable[[RatioAnswers], Iterable[dict[str, str]]]] = {
-        "models": _models,
-        "tests": _tests,
-        "partial": _partial,
-        "surface": _surface,
-        "variance": _variance,
-    }
-    return {name: list(rows(answers)) for name, rows in of.items()}
+    rows = {"models": _models, "tests": _tests, "partial": _partial, "surface": _surface, "variance": _variance}
+    return {name: list(table(answers)) for name, table in rows.items()}
 
 
-def _models(answers: RatioAnswers) -> Iterable[dict[str, str]]:
+def _with_rows(answers: RatioAnswers) -> list[tuple[str, Rows]]:
+    return [(name, rows) for name, rows in tables(answers).items() if rows]
+
+
+def _models(answers: RatioAnswers) -> Iterator[dict[str, str]]:
     for one in answers.comparisons:
         least = min((fit.aicc for fit in one.fits), default=np.nan)
         for fit in one.fits:
             yield {
-                "of": _name(one),
+                "of": setting_text(one),
                 "model": f"{fit.name}, degree {one.degree}",
                 "terms": str(fit.terms),
                 "n": str(one.n_trials),
@@ -216,75 +207,59 @@ def _models(answers: RatioAnswers) -> Iterable[dict[str, str]]:
             }
 
 
-def _tests(answers: RatioAnswers) -> Iterable[dict[str, str]]:
+def _tests(answers: RatioAnswers) -> Iterator[dict[str, str]]:
     for one in answers.comparisons:
         for test in one.tests:
             yield {
-                "of": _name(one),
+                "of": setting_text(one),
                 "test": f"{test.larger} against {test.smaller}",
                 "F": f"{test.f:.2f} ({test.df[0]}, {test.df[1]})",
                 "p of F": short(test.p, 2),
                 "Holm": short(test.p_holm, 2),
                 "seeds alike": short(one.p_alike, 2),
-                "held out": _estimate(test.held_out, answers.y),
+                "held out": interval_text(*test.held_out, sign="+", factor=scale(answers.y)),
             }
 
 
-def _partial(answers: RatioAnswers) -> Iterable[dict[str, str]]:
-    for one in (one for one in answers.partial if np.isfinite(one.estimate)):
-        yield {
-            "of": _name(one),
-            "given": one.given,
-            "coefficient": one.coefficient,
-            "plain": f"{one.plain:.2f}",
-            "partial": _bare(Estimate(one.estimate, one.low, one.high)),
-            "p (cells)": short(one.p, 2),
-            "Holm": short(one.p_holm, 2),
-            "cells": str(one.n_cells),
-            "n": str(one.n),
-        }
+def _partial(answers: RatioAnswers) -> Iterator[dict[str, str]]:
+    for one in answers.partial:
+        if np.isfinite(one.estimate):
+            yield {
+                "of": setting_text(one),
+                "given": one.given,
+                "coefficient": one.coefficient,
+                "plain": f"{one.plain:.2f}",
+                "partial": interval_text(one.estimate, one.low, one.high),
+                "p (cells)": short(one.p, 2),
+                "Holm": short(one.p_holm, 2),
+                "cells": str(one.n_cells),
+                "n": str(one.n),
+            }
 
 
-def _surface(answers: RatioAnswers) -> Iterable[dict[str, str]]:
-    for one in (one for one in answers.surfaces if not one.reason):
-        yield {
-            "of": _name(one),
-            "bends over lr (octaves)": f"{one.lengths[0]:.1f}",
-            "bends over batch (octaves)": f"{one.lengths[1]:.1f}",
-            "noise of a trial": f"{scale(answers.y) * one.noise:.2f}",
-            "cells": str(one.n_cells),
-            "n": str(one.n_trials),
-        }
+def _surface(answers: RatioAnswers) -> Iterator[dict[str, str]]:
+    for one in answers.surfaces:
+        if not one.reason:
+            yield {
+                "of": setting_text(one),
+                "bends over lr (octaves)": f"{one.lengths[0]:.1f}",
+                "bends over batch (octaves)": f"{one.lengths[1]:.1f}",
+                "noise of a trial": f"{scale(answers.y) * one.noise:.2f}",
+                "cells": str(one.n_cells),
+                "n": str(one.n_trials),
+            }
 
 
-def _variance(answers: RatioAnswers) -> Iterable[dict[str, str]]:
+def _variance(answers: RatioAnswers) -> Iterator[dict[str, str]]:
     for one in answers.decompositions:
         for share in one.shares:
             yield {
                 "of": f"{one.model}, {one.method}",
                 "axis": share.axis,
-                "alone": _bare(share.first),
-                "with interactions": _bare(share.total),
+                "alone": interval_text(*share.first) or "nan [n/a]",
+                "with interactions": interval_text(*share.total) or "nan [n/a]",
                 "noise": short(one.noise_share, 2),
                 "held-out R2": f"{one.held_out_r2:.2f}",
                 "points": str(one.n_points),
                 "n": str(one.n_trials),
             }
-
-
-def _name(one: RatioComparison | PartialCorrelation | SmoothSurface) -> str:
-    setting = [f"{key.rpartition('.')[2]} {short(value)}" for key, value in one.setting.items()]
-    return ", ".join([one.model, one.method, *setting])
-
-
-def _estimate(estimate: Estimate, y: str) -> str:
-    """In percent or points where y is a fraction, with its sign."""
-    value, low, high = (scale(y) * number for number in estimate)
-    if np.isnan(value):
-        return ""
-    return f"{value:+.2f} " + ("[n/a]" if np.isnan(low) else f"[{low:+.2f}, {high:+.2f}]")
-
-
-def _bare(estimate: Estimate, digits: int = 2) -> str:
-    value, low, high = (f"{number:.{digits}f}" for number in estimate)
-    return f"{value} " + ("[n/a]" if np.isnan(estimate.low) else f"[{low}, {high}]")

@@ -8,7 +8,8 @@ from typing import Any
 
 from pandas import DataFrame, isna
 
-from analysis.frames.trials import at, axes
+from analysis.frames.identity import at
+from analysis.frames.trials import axes
 
 
 def with_settings(frame: DataFrame, records: Sequence[Mapping[str, Any]]) -> DataFrame:
@@ -42,8 +43,8 @@ def with_settings(frame: DataFrame, records: Sequence[Mapping[str, Any]]) -> Dat
 def presets(records: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     """The preset of each trial that was set from one, by the trial's id."""
     trials = (record for record in records if record["record"] == "trial")
-    found = {trial["trial_id"]: trial.get("preset") or trial["point"].get("preset") for trial in trials}
-    return {name: preset for name, preset in found.items() if preset}
+    names = {trial["trial_id"]: trial.get("preset") or trial["point"].get("preset") for trial in trials}
+    return {name: preset for name, preset in names.items() if preset}
 
 
 def preset_of_each(frame: DataFrame, records: Iterable[Mapping[str, Any]]) -> dict[str, str]:

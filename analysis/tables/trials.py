@@ -1,4 +1,7 @@
-"""The same values as text: what the terminal shows. Functions return what rich renders; none prints."""
+"""What a terminal shows of trials: all of them, one, its epochs, and the summary at a launch's end.
+
+Functions return what rich renders; none prints.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 from pandas import DataFrame, isna
 from rich.console import Group, RenderableType
@@ -20,25 +22,30 @@ from analysis.estimates.correlations import METHODS, correlations
 from analysis.estimates.methods import comparison, slot_effects, without_cell
 from analysis.frames.arithmetic import in_words
 from analysis.frames.cells import GROUP, LEFT_OUT, Mode, best_cells, left_out_text, measured, several, varying
-from analysis.frames.names import KEYS, UNITS, bounds, brief, scale, short
-from analysis.frames.trials import SUPERSEDED, axes, load_epochs
+from analysis.frames.log import read_log
+from analysis.frames.names import KEYS, UNITS, brief, interval_text, scale, short
+from analysis.frames.trials import SUPERSEDED, axes, epochs_of
 from analysis.tables.claims import judged_lines
 from analysis.tables.methods import as_judged, effects_as_judged, methods_view
 from analysis.tables.settings import presets
+from analysis.tables.sheet import console_table
 from trainers.fields import plural
-from trainers.record import METRICS, only_trial, read
-
-#: What is shown of an epoch: accuracies in percent, everything else as it is.
-SHOWN_EPOCHS = (
-    "epoch", "lr", "train_clean", "train_robust", "val_clean", "val_robust", "test_clean", "test_robust",
-    "train_robust_loss", "test_robust_loss", "seconds",
-)  # fmt: skip
+from trainers.record import METRICS, only_trial
 
 #: Accuracies of a trial that people compare, in percent.
 SHOWN = ("best_val_robust", "last_val_robust", "last_test_robust", "last_test_clean")
 
+#: What is shown of an epoch: accuracies in percent, everything else as it is.
+SHOWN_OF_EPOCHS = (
+    "epoch", "lr", "train_clean", "train_robust", "val_clean", "val_robust", "test_clean", "test_robust",
+    "train_robust_loss", "test_robust_loss", "seconds",
+)  # fmt: skip
+
 #: Up to so many methods have a line each in the summary, and correlations; more are compared in a table.
 FEW_METHODS = 3
+
+#: Up to so many trials the summary has correlations.
+FEW_TRIALS = 1000
 
 _CORRELATIONS_ELSEWHERE = "correlations, by method: correlations.csv of `sweep figures`"
 
@@ -49,133 +56,13 @@ def trials_table(frame: DataFrame) -> Table:
     Args:
         frame: trials, as `analysis.frames.trials.load_trials` or `analysis.tables.settings.with_settings` gives them.
     """
-    told = ["preset"] if "preset" in frame else []
-    names = ["trial_id", "outcome", *told, *varying(frame), "seed", "epochs", *SHOWN, "seconds"]
-    table = Table(caption="accuracies in %, last: at the last epoch, best: at the best one by validation")
-    for name in names:
-        header = name.replace("_", " ") if name in SHOWN else name
-        left = name in ("trial_id", "outcome", "preset")
-        table.add_column(header, justify="left" if left else "right", overflow="fold")
-    shown = {name: [_cell(name, value) for value in frame[name]] for name in names}
-    for row in zip(*shown.values(), strict=True):
-        table.add_row(*row)
-    return table
-
-
-def correlation_table(fits: DataFrame) -> Table:
-    """One line a group and predictor, one column a coefficient: estimate and interval.
-
-    Args:
-        fits: of `analysis.estimates.correlations.correlations`.
-    """
-    y = ", ".join(dict.fromkeys(fits["y"]))
-    lacking = "; n/a: too few or too uniform trials for one" if fits["low"].isna().any() else ""
-    table = Table(
-        title=f"correlation of {y}: a description of these trials, not a test over seeds",
-        caption=f"with 95 % bootstrap intervals{lacking}",
-    )
-    keys = [*(["model.name"] if several(fits["model.name"]) else []), "method", "x"]
-    for name in [*keys, *METHODS]:
-        table.add_column(name, no_wrap=True)
-    for name in ("n", "left out"):
-        table.add_column(name, justify="right")
-    for _, part in fits.groupby([*GROUP, "x"], sort=False):
-        first, found = part.iloc[0], {row["coefficient"]: _estimate(row) for row in part.to_dict("records")}
-        names = [str(first[key]) for key in keys]
-        estimates = [Text(found.get(name, "")) for name in METHODS]  # [n/a] is no markup
-        table.add_row(*names, *estimates, str(first["n"]), str(first["n_left_out"]))
-    return table
-
-
-def summary(
-    study: Study, y: str = "last_test_robust", metric: str = "val_robust", mode: Mode = "max"
-) -> RenderableType:
-    """What a launch prints at its end: outcomes, the best cell by validation, the ledger's lines, correlations.
-
-    Beyond `FEW_METHODS` methods: their comparison in place of the best cells and of the correlations, which then
-    have a page of lines.
-
-    Args:
-        study: a run's, of `analysis.claims.study.load_study`.
-        y: the metric of claims and correlations.
-        metric: of validation; what the best cell is chosen by, at the last epoch, as in a sweep's config.
-        mode: max for an accuracy, min for a loss.
-
-    Raises:
-        UserError: the frame has no column `y`.
-    """
-    frame = study.trials
-    claims = ledger(study, metric=metric, mode=mode, y=y)
-    judged = judged_lines(claims)
-    lines = ["", *judged] if judged else []
-    if frame["method"].nunique() > FEW_METHODS and len(measured(frame, y)):
-        asked: dict[str, Any] = {"choosers": study.chose, "metric": metric, "mode": mode}
-        results, effects = comparison(frame, **asked), slot_effects(frame, **asked)
-        tables = methods_view(as_judged(results, claims), effects_as_judged(effects, claims))
-        return Group(*map(Text, [outcome_line(frame), *lines, ""]), tables, Text(_CORRELATIONS_ELSEWHERE))
-    fits = correlations(frame, y)
-    lines = [outcome_line(frame), *best_lines(frame, metric, mode), *lines, *([""] if len(fits) else [])]
-    return Group(*map(Text, lines), *([correlation_table(fits)] if len(fits) else []))
-
-
-def outcome_line(frame: DataFrame) -> str:
-    """How many trials ended how, the most frequent first.
-
-    >>> outcome_line(DataFrame({"outcome": ["completed", "completed", "diverged"]}))
-    '3 trials: 2 completed, 1 diverged'
-    """
-    counts = frame["outcome"].value_counts()
-    parts = ", ".join(f"{n} {name}" for name, n in counts.items())
-    why = f" ({SUPERSEDED}: another trial of the same settings and seed counts)" if SUPERSEDED in counts else ""
-    return f"{plural(len(frame), 'trial')}: {parts}{why}" if parts else "0 trials"
-
-
-def best_lines(frame: DataFrame, metric: str = "val_robust", mode: Mode = "max") -> list[str]:
-    """The best cell of each model and method by its seeds' mean `metric`, with its test accuracy.
-
-    All at the last evaluated epoch: a best epoch of each trial would be chosen once more.
-    """
-    chooser, report = f"last_{metric}", ["last_test_robust", "last_test_clean"]
-    shown = [axis for axis in axes(frame) if axis not in (*GROUP, *KEYS)]
-    cells = best_cells(frame, chooser, report, mode=mode).to_dict("records")
-    if not cells and (frame["outcome"] == "completed").any():
-        return [f"no best cell: {without_cell(frame, chooser)}"]
-    return [_best(cell, chooser, report, shown) for cell in cells]
-
-
-def _best(cell: Mapping[Any, Any], metric: str, report: list[str], shown: list[str]) -> str:
-    where = ", ".join(f"{axis} {short(cell[axis])}" for axis in shown if short(cell[axis]))
-    measured = {name: _with_unit(name, cell[name]) for name in dict.fromkeys([metric, *report])}
-    values = ", ".join(f"{_spoken(name)} {value}" for name, value in measured.items() if value)
-    name = f"{cell['model.name']}, {cell['method']}"
-    counts = "; ".join(filter(None, [f"mean over n = {cell['n']}", left_out_text(cell[LEFT_OUT])]))
-    return f"best by {metric} (validation): {name}, {where}: {values or 'not measured'} ({counts})"
-
-
-def _with_unit(metric: str, value: float) -> str:
-    """`68.70 %` or `0.693 nat`, nothing for NaN."""
-    text = _cell(metric, value)
-    return f"{text} {'%' if scale(metric) == 100 else UNITS[metric]}" if text else ""
-
-
-def _spoken(metric: str) -> str:
-    """`last_test_robust` as `test robust`."""
-    return metric.partition("_")[2].replace("_", " ")
-
-
-def _estimate(row: Mapping[Any, Any]) -> str:
-    if np.isnan(row["estimate"]):
-        return "n/a"
-    return f"{row['estimate']:.2f} {bounds(row['low'], row['high'])}"
-
-
-def _cell(name: str, value: Any) -> str:
-    """A value of a column as text: fractions in percent, seconds whole, NaN as nothing."""
-    if isinstance(value, float) and np.isnan(value):
-        return ""
-    if isinstance(value, float) and scale(name) == 100:
-        return f"{100 * value:.2f}"
-    return f"{value:.0f}" if name == "seconds" else short(value, 3 if UNITS.get(name) == "nat" else None)
+    preset = ["preset"] if "preset" in frame else []
+    names = ["trial_id", "outcome", *preset, *varying(frame), "seed", "epochs", *SHOWN, "seconds"]
+    header = [name.replace("_", " ") if name in SHOWN else name for name in names]
+    columns = [[_cell(name, value) for value in frame[name]] for name in names]
+    caption = "accuracies in %, last: at the last epoch, best: at the best one by validation"
+    right = set(header) - {"trial_id", "outcome", "preset"}
+    return console_table(header, zip(*columns, strict=True), caption=caption, right=right, wraps=header, folds=True)
 
 
 def epochs_table(frame: DataFrame) -> Table:
@@ -184,15 +71,13 @@ def epochs_table(frame: DataFrame) -> Table:
     Args:
         frame: epochs, as `analysis.frames.trials.load_epochs` gives them.
     """
-    names = [*(["trial_id"] if several(frame["trial_id"]) else []), *SHOWN_EPOCHS]
-    table = Table(box=None, caption="accuracies in %, losses in nats, seconds of training")
-    for name in names:
-        table.add_column(name.replace("_", " "), justify="right")
-    shown = {name: [_epoch_cell(name, value) for value in frame[name]] for name in names}
-    shown["lr"] = brief(list(frame["lr"]), 4)
-    for row in zip(*shown.values(), strict=True):
-        table.add_row(*row)
-    return table
+    names = [*(["trial_id"] if several(frame["trial_id"]) else []), *SHOWN_OF_EPOCHS]
+    header = [name.replace("_", " ") for name in names]
+    columns = {name: [_epoch_cell(name, value) for value in frame[name]] for name in names}
+    columns["lr"] = brief(list(frame["lr"]), 4)
+    caption = "accuracies in %, losses in nats, seconds of training"
+    rows = zip(*columns.values(), strict=True)
+    return console_table(header, rows, caption=caption, right=header, wraps=header, box=None)
 
 
 def trial_view(directory: Path, beginning: str) -> RenderableType:
@@ -205,12 +90,11 @@ def trial_view(directory: Path, beginning: str) -> RenderableType:
     Raises:
         UserError: no trial, or several, begin so.
     """
-    records = read(directory)
+    records = read_log(directory)
     trials = {record["trial_id"]: record for record in records if record["record"] == "trial"}
     trial = trials[only_trial(directory, trials, beginning)]
     preset = presets(records).get(trial["trial_id"])
-    own = [record for record in records if record.get("trial_id") == trial["trial_id"]]
-    epochs = load_epochs(directory)
+    own, epochs = records.of_trial(trial["trial_id"]), epochs_of(records)
     config = yaml.safe_dump(trial["config"], sort_keys=False).rstrip()
     return Group(
         Text(f"trial {trial['trial_id']} of {directory}{f', preset {preset}' if preset else ''}\n"),
@@ -233,11 +117,121 @@ def _event(records: Sequence[Mapping[str, Any]]) -> str:
     return f"{when}  {record['outcome']} after {plural(record['epochs'], 'epoch')} {record['reason']}".rstrip()
 
 
+def correlation_table(fits: DataFrame) -> Table:
+    """One line a group and predictor, one column a coefficient: estimate and interval.
+
+    Args:
+        fits: of `analysis.estimates.correlations.correlations`.
+    """
+    keys = [*(["model.name"] if several(fits["model.name"]) else []), "method", "x"]
+    rows = []
+    for _, part in fits.groupby([*GROUP, "x"], sort=False):
+        first, estimates = (
+            part.iloc[0],
+            {
+                row["coefficient"]: interval_text(row["estimate"], row["low"], row["high"]) or "n/a"
+                for row in part.to_dict("records")
+            },
+        )
+        counts = (str(first["n"]), str(first["n_left_out"]))
+        rows.append([*(str(first[key]) for key in keys), *(estimates.get(name, "") for name in METHODS), *counts])
+    y = ", ".join(dict.fromkeys(fits["y"]))
+    lacking = "; n/a: too few or too uniform trials for one" if fits["low"].isna().any() else ""
+    counts = ("n", "left out")
+    return console_table(
+        [*keys, *METHODS, *counts],
+        rows,
+        title=f"correlation of {y}: a description of these trials, not a test over seeds",
+        caption=f"with 95 % bootstrap intervals{lacking}",
+        right=counts,
+        wraps=counts,
+    )
+
+
+def summary(
+    study: Study, y: str = "last_test_robust", metric: str = "val_robust", mode: Mode = "max"
+) -> RenderableType:
+    """What a launch prints at its end: outcomes, the best cell by validation, the ledger's lines, correlations.
+
+    Beyond `FEW_METHODS` methods: their comparison in place of the best cells and of the correlations, which then
+    have a page of lines. Beyond `FEW_TRIALS` no correlations either: their bootstrap then takes minutes.
+
+    Args:
+        study: a run's, of `analysis.claims.study.load_study`.
+        y: the metric of claims and correlations.
+        metric: of validation; what the best cell is chosen by, at the last epoch, as in a sweep's config.
+        mode: max for an accuracy, min for a loss.
+
+    Raises:
+        UserError: the frame has no column `y`.
+    """
+    frame = study.trials
+    claims = ledger(study, metric=metric, mode=mode, y=y)
+    judged = judged_lines(claims)
+    lines = ["", *judged] if judged else []
+    if frame["method"].nunique() > FEW_METHODS and len(measured(frame, y)):
+        asked: dict[str, Any] = {"choosers": study.chose, "metric": metric, "mode": mode}
+        results, effects = comparison(frame, **asked), slot_effects(frame, **asked)
+        tables = methods_view(as_judged(results, claims), effects_as_judged(effects, claims))
+        return Group(*map(Text, [outcome_line(frame), *lines, ""]), tables, Text(_CORRELATIONS_ELSEWHERE))
+    lines = [outcome_line(frame), *best_lines(frame, metric, mode), *lines]
+    if len(frame) > FEW_TRIALS:
+        return Group(*map(Text, [*lines, "", _CORRELATIONS_ELSEWHERE]))
+    fits = correlations(frame, y)
+    lines += [""] if len(fits) else []
+    return Group(*map(Text, lines), *([correlation_table(fits)] if len(fits) else []))
+
+
+def outcome_line(frame: DataFrame) -> str:
+    """How many trials ended how, the most frequent first.
+
+    >>> outcome_line(DataFrame({"outcome": ["completed", "completed", "diverged"]}))
+    '3 trials: 2 completed, 1 diverged'
+    """
+    counts = frame["outcome"].value_counts()
+    parts = ", ".join(f"{n} {name}" for name, n in counts.items())
+    why = f" ({SUPERSEDED}: another trial of the same settings and seed counts)" if SUPERSEDED in counts else ""
+    return f"{plural(len(frame), 'trial')}: {parts}{why}" if parts else "0 trials"
+
+
+def best_lines(frame: DataFrame, metric: str = "val_robust", mode: Mode = "max") -> list[str]:
+    """The best cell of each model and method by its seeds' mean `metric`, with its test accuracy.
+
+    All at the last evaluated epoch: a best epoch of each trial would be chosen once more.
+    """
+    chooser, report = f"last_{metric}", ["last_test_robust", "last_test_clean"]
+    cells = best_cells(frame, chooser, report, mode=mode).to_dict("records")
+    if not cells and (frame["outcome"] == "completed").any():
+        return [f"no best cell: {without_cell(frame, chooser)}"]
+    shown = [axis for axis in axes(frame) if axis not in (*GROUP, *KEYS)]
+    lines = []
+    for cell in cells:
+        where = ", ".join(f"{axis} {short(cell[axis])}" for axis in shown if short(cell[axis]))
+        texts = {name: _with_unit(name, cell[name]) for name in dict.fromkeys([chooser, *report])}
+        values = [f"{name.partition('_')[2].replace('_', ' ')} {text}" for name, text in texts.items() if text]
+        counts = "; ".join(filter(None, [f"mean over n = {cell['n']}", left_out_text(cell[LEFT_OUT])]))
+        name, numbers = f"{cell['model.name']}, {cell['method']}", ", ".join(values) or "not measured"
+        lines.append(f"best by {chooser} (validation): {name}, {where}: {numbers} ({counts})")
+    return lines
+
+
+def _with_unit(metric: str, value: float) -> str:
+    """`68.70 %` or `0.693 nat`, nothing for NaN."""
+    text = _cell(metric, value)
+    return f"{text} {'%' if scale(metric) == 100 else UNITS[metric]}" if text else ""
+
+
+def _cell(name: str, value: Any) -> str:
+    """A value of a column as text: fractions in percent, seconds whole, NaN as nothing."""
+    if isinstance(value, float) and (isna(value) or scale(name) == 100):
+        return "" if isna(value) else f"{100 * value:.2f}"
+    return f"{value:.0f}" if name == "seconds" else short(value, 3 if UNITS.get(name) == "nat" else None)
+
+
 def _epoch_cell(name: str, value: Any) -> str:
+    """The same in an epoch's line, which has room for less."""
     if isinstance(value, str):
         return value
     if isna(value):
         return "-"
-    if name in METRICS and not name.endswith("loss"):
-        return f"{100 * value:.1f}"
-    return f"{value:.4g}"
+    return f"{100 * value:.1f}" if name in METRICS and not name.endswith("loss") else f"{value:.4g}"

@@ -27,10 +27,9 @@ from trainers.record import EvaluationRecord
 
 def chunk_values(directory: Path, evaluation: Evaluation, chunk: Chunk, resources: ResourcesConfig) -> dict[str, Any]:
     """The chunk as plain values: what a process that runs it is given."""
-    values, _ = trial_values(evaluation.config, resources)
     return {
         "directory": str(directory.absolute()),
-        "config": values,
+        "config": trial_values(evaluation.config, resources),
         "threads": max(1, int(resources.cpu)),
         "share": resources.gpu,
         "attack": evaluation.attack.model_dump(mode="json"),

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from analysis.frames.cells import LEFT_OUT, best_trials, left_out_text, nothing_completed
 from analysis.frames.evaluations import Key, by_key, disjoint, key
-from analysis.frames.trials import load_trials
+from analysis.frames.trials import trials_of
 from sweep.axes import nested
 from sweep.config import SweepConfig
 from sweep.progress import Progress
@@ -117,15 +117,15 @@ def plan(directory: Path, records: Records, sweep: SweepConfig, asked: Asked) ->
     trials = {record["trial_id"]: record for record in records if record["record"] == "trial"}
     chosen = _chosen(directory, records, asked)
     configs = {name: _config(directory, trials[name], sweep) for name in chosen}
-    found = [
+    evaluations = [
         Evaluation(name, config, asked.weights, asked.averaged, attack, asked.split, number, chosen[name])
         for name, config, number in _sized(configs, asked)
         for attack in [ladder_attack(attack, asked.strength, config) for attack in asked.attacks]
     ]
     done = by_key(records)
-    for name in dict.fromkeys(one.trial_id for one in found if one.missing(done)):
+    for name in dict.fromkeys(one.trial_id for one in evaluations if one.missing(done)):
         kept_weights(checkpoint_path(directory, name), asked.weights, averaged=asked.averaged)
-    return sorted(found, key=lambda one: asked.attacks.index(one.attack.name))
+    return sorted(evaluations, key=lambda one: asked.attacks.index(one.attack.name))
 
 
 def _chosen(directory: Path, records: Records, asked: Asked) -> dict[str, int]:
@@ -135,7 +135,7 @@ def _chosen(directory: Path, records: Records, asked: Asked) -> dict[str, int]:
     left_out: dict[str, int] = {}
     if asked.trial_ids:
         return {_named(directory, progress, beginning): 0 for beginning in asked.trial_ids}
-    trials = load_trials(directory)
+    trials = trials_of(records)
     if not completed:
         raise UserError(f"{directory}: {nothing_completed(trials, 'to attack')}")
     if asked.best:

@@ -88,7 +88,7 @@ class Pool(Generic[Job]):
         while self._idle:
             ray.kill(self._idle.pop())
         ready = ray.wait(list(self._running), timeout=patience)[0] if self._running else []
-        return [found for reference in ready for found in self._taken(reference)]
+        return [job for reference in ready for job in self._taken(reference)]
 
     def _taken(self, reference: Any) -> list[tuple[Job, Any]]:
         """The job of a reference with its result; nothing where it begins again."""

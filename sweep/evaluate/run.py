@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +13,8 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.progress import Progress as Bar
 
-from analysis.frames.evaluations import PARAMETERS, Key, by_key, disjoint, key, load_evaluations
+from analysis.frames.evaluations import PARAMETERS, Key, by_key, disjoint, evaluations_of, key
+from analysis.frames.log import read_log
 from analysis.tables.evaluations import attack_name, evaluations_table
 from analysis.tables.settings import with_settings
 from sweep.config import SweepConfig
@@ -20,12 +22,12 @@ from sweep.config_file import load
 from sweep.evaluate.chunk import chunk_values, run_chunk
 from sweep.evaluate.plan import Asked, Chunk, Evaluation, described, fewer, plan
 from sweep.run.directory import CONFIG_FILE, EVALUATION, RunLock, log_folder
-from sweep.run.launch import EXIT_DONE, EXIT_SOME_FAILED, LOST, check_left_to_ray, check_this_machine
+from sweep.run.launch import EXIT_DONE, EXIT_SOME_FAILED, LOST, check_resources
 from sweep.run.screen import duration, print_whole, say
 from sweep.run.signals import EXIT_INTERRUPTED, Interrupted, Interrupts
 from sweep.search.trials import data_folders
 from trainers.errors import UserError
-from trainers.record import EvaluationRecord, RecordFile, read
+from trainers.record import EvaluationRecord, RecordFile
 
 #: Keys of the run's config that may be other ones in an evaluation, beside resources.
 SETTABLE = ("trial.data.root", "trial.data.download", "trial.device", "max_concurrent")
@@ -58,16 +60,17 @@ def evaluate(
     Raises:
         UserError: the run, the trials, their weights, the data or the resources are not as they must be.
     """
-    read(directory)  # what is no run is refused before the lock makes a file in it
+    read_log(directory)  # what is no run is refused before the lock makes a file in it
     sweep = _config(directory, overrides)
     with RunLock(directory, EVALUATION), Interrupts() as interrupts:
         try:
-            records = read(directory)
+            records = read_log(directory)
             evaluations = plan(directory, records, sweep, asked)
             run = _Run(directory, sweep, evaluations, records, console, interrupts)
             for line in fewer(evaluations, asked.images):
                 say(console, line)
             if run.left:
+                check_resources(sweep, serial, address)
                 (_in_this_process if serial else _through_ray)(run, address)
         except Interrupted as stop:
             console.print(f"stopped by {stop}; the same command goes on", markup=False, highlight=False)
@@ -139,6 +142,7 @@ class _Run:
 
     def run(self, chunks: Callable[[], None]) -> None:
         """Runs the chunks with the file of records open."""
+        gc.enable()  # the command put it off
         self._file = RecordFile(self.directory)
         try:
             with self._bar:
@@ -168,8 +172,6 @@ class _Run:
 
 
 def _in_this_process(run: _Run, address: str | None) -> None:
-    check_this_machine(run.sweep)
-
     def chunks() -> None:
         while (work := run.next()) is not None:
             result, usable = run_chunk(run.values(work))
@@ -185,7 +187,6 @@ def _in_this_process(run: _Run, address: str | None) -> None:
 def _through_ray(run: _Run, address: str | None) -> None:
     from sweep.run import cluster
 
-    check_left_to_ray(run.sweep)
     with cluster.connected(address, run._console, log_folder(run.directory)):
         run.interrupts.catch()
         at_once = cluster.most_at_once(run.sweep.resources, run.sweep.max_concurrent)
@@ -222,10 +223,10 @@ def _ended(evaluation: Evaluation, chunks: Sequence[Mapping[str, Any]]) -> str:
 
 def _print_table(directory: Path, evaluations: Sequence[Evaluation], console: Console) -> None:
     """What was asked for, also where it was recorded before, on more images perhaps."""
-    frame = load_evaluations(directory)
+    frame = evaluations_of(log := read_log(directory))
     if frame.empty:  # all failed
         return
-    frame = with_settings(frame, read(directory))
+    frame = with_settings(frame, log)
     asked = {key(one.named()) for one in evaluations}
     print_whole(console, evaluations_table(frame[[_key(row) in asked for row in frame.to_dict("records")]]))
     say(console, f"all evaluations: sweep results {directory} --evaluations")

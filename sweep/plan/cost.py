@@ -135,7 +135,7 @@ def _on_this_gpu(
     share = resources.gpu / resources.trials_per_process
     timed = _timed(works, shapes, resources.threads, "cuda")
     part = f", of which a trial takes {share:g}" if share < 1 else ""
-    rates = {trial: _Rate(share * found.training, share * found.evaluation) for trial, found in timed.items()}
+    rates = {trial: _Rate(share * rate.training, share * rate.evaluation) for trial, rate in timed.items()}
     return rates, f"timed on this GPU with engine: graph{part}, {_BUSY}"
 
 
@@ -152,12 +152,12 @@ def _timed(
     groups: dict[tuple[ModelConfig, Shape, str, str], list[TrialConfig]] = defaultdict(list)
     for trial in trials:
         groups[trial.model, shapes[trial.data], trial.precision, trial.evaluation.precision].append(trial)
-    found: dict[TrialConfig, _Rate] = {}
+    rates: dict[TrialConfig, _Rate] = {}
     for (_, shape, _, _), group in groups.items():
         ends = [pick(group, key=lambda trial: trial.batch_size) for pick in (min, max)]
         timed = {end.batch_size: _Rate(*counting.rates(end, shape, threads, device)) for end in ends}
-        found |= {trial: _between(timed, trial.batch_size) for trial in group}
-    return found
+        rates |= {trial: _between(timed, trial.batch_size) for trial in group}
+    return rates
 
 
 def _between(timed: Mapping[int, _Rate], batch_size: int) -> _Rate:

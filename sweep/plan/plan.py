@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import mean
 from typing import Any, Literal
 
+from analysis.frames.log import read_records
 from sweep.config import SweepConfig
 from sweep.plan.cost import Cost, Left
+from sweep.plan.measured import Measured
 from sweep.plan.preset_lines import preset_lines
 from sweep.plan.warnings import Warned, warnings
-from sweep.progress import Progress, TrialProgress, kind_of
+from sweep.progress import Progress, TrialProgress
 from sweep.search.checks import check_trials, examples
 from sweep.search.optuna_search import OptunaSearch
 from sweep.search.trials import (
@@ -31,8 +32,7 @@ from sweep.search.trials import (
 from trainers.config import DataConfig
 from trainers.data.sets import Shape
 from trainers.fields import number_text, plural
-from trainers.identity import identity
-from trainers.record import RECORDS_FILE, read
+from trainers.record import RECORDS_FILE
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,8 @@ class Plan:
 
     config: SweepConfig
     search: Search
+    progress: Progress
+    """What the directory's records tell."""
     size: int
     """Trials in all."""
     merged: int
@@ -107,7 +109,7 @@ class Plan:
         seconds = self.trial_seconds if self.trial_seconds is not None or cost is None else cost.seconds
         if seconds is None:
             elsewhere = "; `sweep plan` estimates it" if launched else ""
-            known = f"unknown until an epoch of each network and data set has been measured{elsewhere}"
+            known = f"unknown until an epoch of each kind of trial has been measured{elsewhere}"
             return f"{known}; {f'each {among} trials take' if among > 1 else 'each trial takes'} {unit}"
         measured = cost is None or self.trial_seconds is not None
         amount, word, letter = (seconds / 3600, "hours", "h") if seconds >= 360 else (seconds, "seconds", "s")
@@ -133,9 +135,9 @@ def _axis(axis: Any) -> str:
     return f"{'uniform' if axis.uniform else 'loguniform'} {list(axis.uniform or axis.loguniform)}"
 
 
-def earlier_records(directory: Path) -> list[dict[str, Any]]:
+def earlier_records(directory: Path) -> Sequence[Mapping[str, Any]]:
     """The records of an earlier launch; none where the directory has none."""
-    return read(directory) if (directory / RECORDS_FILE).exists() else []
+    return read_records(directory) if (directory / RECORDS_FILE).exists() else []
 
 
 def plan(
@@ -169,10 +171,11 @@ def plan(
     left = [*(trial for trial in known if trial.id not in finished), *unknown]
     shapes = check_trials(config, left, unseen)
     trials = [trial.id for trial in known]
-    odd = warnings(config, [trial.config for trial in (*known, *unknown)], shapes)
+    odd = warnings(config, [*known, *unknown], shapes)
     return Plan(
         config=config,
         search=search,
+        progress=progress,
         size=search.size(),
         merged=len(set(points)) * len(config.seeds) - search.size() if points else 0,
         finished=sum(trial in finished for trial in trials),
@@ -231,28 +234,17 @@ def _other_code(finished: Sequence[TrialProgress], code_version: str) -> dict[st
 
 
 def _seconds(search: Search, progress: Progress, config: SweepConfig, code_version: str) -> float | None:
-    """Epochs left times the seconds that one took of the same network and data, at the same batch size or else at any.
-
-    None where a trial that is left has a network or data of which no epoch was measured.
-    """
-    of_kind: dict[Any, list[float]] = defaultdict(list)
-    of_batch: dict[Any, list[float]] = defaultdict(list)
-    for trial in progress.trials.values():
-        if trial.trained:
-            of_kind[trial.kind].append(trial.seconds / trial.trained)
-            of_batch[trial.kind, trial.point.get("batch_size")].append(trial.seconds / trial.trained)
-    known, total = search.known(), 0.0
+    """Epochs left times the seconds that one took; None where a trial is left of whose kind none was measured."""
+    measured, known, total = Measured(progress, config), search.known(), 0.0
     for wanted in known:
-        left = _left(wanted, progress.trials.get(wanted.id), code_version)
-        kind = kind_of(identity(wanted.config))
-        seconds = of_batch.get((kind, wanted.point.get("batch_size"))) or of_kind.get(kind)
-        if left and not seconds:
-            return None
-        total += left * mean(seconds or [0.0])
-    if (unknown := search.size() - len(known)) == 0:
-        return total
-    overall = [seconds for group in of_kind.values() for seconds in group]
-    return total + unknown * config.trial.epochs * mean(overall) if overall else None
+        if left := _left(wanted, progress.trials.get(wanted.id), code_version):
+            if (seconds := measured.epoch(wanted)) is None:
+                return None
+            total += left * seconds
+    if unknown := search.size() - len(known):
+        seconds = measured.any()
+        return None if seconds is None else total + unknown * config.trial.epochs * seconds
+    return total
 
 
 def _to_run(

@@ -28,10 +28,10 @@ def preset_lines(trials: Iterable[PlannedTrial], space: Mapping[str, Axis]) -> l
     for trial in trials:
         if trial.config.preset is not None:
             by_preset.setdefault(trial.config.preset, []).append(trial.config.model_dump(mode="json"))
-    return [line for name, found in by_preset.items() for line in _told(name, found, space)]
+    return [line for name, trials in by_preset.items() for line in _of_preset(name, trials, space)]
 
 
-def _told(name: PresetName, trials: Sequence[Mapping[str, Any]], space: Mapping[str, Axis]) -> Iterator[str]:
+def _of_preset(name: PresetName, trials: Sequence[Mapping[str, Any]], space: Mapping[str, Axis]) -> Iterator[str]:
     preset = PRESETS[name]
     values = {**preset.values, **preset.on.get(trials[0]["data"]["name"], {})}
     changed = ", ".join(_changes(values, trials, space))
@@ -45,14 +45,9 @@ def _changes(values: Values, trials: Sequence[Mapping[str, Any]], space: Mapping
         axis = space.get(key)
         if axis is not None and axis.is_range and not axis.when:
             yield f"{key} {' to '.join(map(_text, axis.extremes()))} ({_text(value)})"
-        elif (found := _found(trials, key)) != [_text(value)]:
-            shown = ", ".join(found) if len(found) <= _LISTED else plural(len(found), "value")
+        elif (used := list(dict.fromkeys(_text(value_at(trial, key)) for trial in trials))) != [_text(value)]:
+            shown = ", ".join(used) if len(used) <= _LISTED else plural(len(used), "value")
             yield f"{key} {shown} ({_text(value)})"
-
-
-def _found(trials: Sequence[Mapping[str, Any]], key: str) -> list[str]:
-    """The values of the key in these trials, each once, as text."""
-    return list(dict.fromkeys(_text(value_at(trial, key)) for trial in trials))
 
 
 def _text(value: Any) -> str:

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 from sweep.axes import INERT_AXES, value_at
 from sweep.config import SweepConfig
+from sweep.search.trials import PlannedTrial
 from trainers.config import AttackConfig, DataConfig, TrialConfig, leaves
 from trainers.data.sets import Shape
 from trainers.evaluate import evaluation_attack
 from trainers.fields import number_text, plural
-from trainers.identity import identity
 from trainers.presets import PRESETS
 
 #: The published length and its milestones, whose shares of the training are proposed for others. [DEAT]
@@ -35,21 +35,22 @@ class Warned(NamedTuple):
 
 
 def warnings(
-    config: SweepConfig, trials: Sequence[TrialConfig], shapes: Mapping[DataConfig, Shape]
+    config: SweepConfig, planned: Sequence[PlannedTrial], shapes: Mapping[DataConfig, Shape]
 ) -> tuple[Warned, ...]:
     """What is odd about a sweep.
 
     Args:
         config: the sweep.
-        trials: resolved; all of them, or examples where they are not known yet.
+        planned: all its trials, or examples where they are not known yet.
         shapes: of their data, as far as known.
     """
-    found: dict[str, list[Warned]] = {}
+    groups: dict[str, list[Warned]] = {}
+    trials = [one.config for one in planned]
     for trial in trials:
         for one in _of_trial(trial, shapes.get(trial.data)):
-            found.setdefault(one.key.partition("=")[0], []).append(one)
-    ofs = (_of_how_many(group, len(trials)) for group in found.values())
-    return (*ofs, *_decay(trials), *_measures(trials), *_networks(trials), *_unread(config, trials))
+            groups.setdefault(one.key.partition("=")[0], []).append(one)
+    counted = (_of_how_many(group, len(trials)) for group in groups.values())
+    return (*counted, *_decay(trials), *_measures(trials), *_networks(trials), *_unread(config, planned))
 
 
 def _of_how_many(group: Sequence[Warned], trials: int) -> Warned:
@@ -88,8 +89,8 @@ def _milestones(trial: TrialConfig) -> Iterator[Warned]:
 def _as_published(trial: TrialConfig) -> bool:
     """Whether length and milestones are the preset's: TRADES's code names some that its 76 epochs do not reach."""
     preset = PRESETS[trial.preset].values if trial.preset else {}
-    found = trial.epochs, list(trial.schedule.milestones)
-    return found == tuple(preset[key][0] for key in ("epochs", "schedule.milestones") if preset)
+    here = trial.epochs, list(trial.schedule.milestones)
+    return here == tuple(preset[key][0] for key in ("epochs", "schedule.milestones") if preset)
 
 
 def _late(trial: TrialConfig) -> Iterator[Warned]:
@@ -181,10 +182,10 @@ def _networks(trials: Sequence[TrialConfig]) -> Iterator[Warned]:
         yield Warned(text, f"trial.model.name={names[0]}")
 
 
-def _unread(config: SweepConfig, trials: Sequence[TrialConfig]) -> Iterator[Warned]:
+def _unread(config: SweepConfig, trials: Sequence[PlannedTrial]) -> Iterator[Warned]:
     """Keys of `trial` that were set, and that no trial reads."""
     ours, default = config.trial.model_dump(), TrialConfig().model_dump()
-    read = [identity(one) for one in trials]
+    read = [one.identity for one in trials]
     for key in leaves(config.given):
         value = value_at(ours, key)
         inert = key == "preset" or key in INERT_AXES or key in config.space

@@ -10,8 +10,6 @@ from typing import Any
 
 import ray
 
-from trainers import checkpoint
-
 
 class Bell:
     """Trials listen, and leave when they have ended or have written what they were rung for; a Ray actor."""
@@ -55,6 +53,8 @@ def listening(bell: Any, trial: str) -> Iterator[None]:
         bell: handle of the actor.
         trial: its id.
     """
+    from trainers import checkpoint  # and with it torch, for which the actor's own process need not wait
+
     rung = bell.listen.remote(trial)  # in this thread, so that it comes before `leave`
 
     def wait() -> None:

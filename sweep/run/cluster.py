@@ -272,11 +272,11 @@ def _made() -> Path:
 
 def _children() -> set[int]:
     """Processes that this one has started and that are there; none where the system does not tell."""
-    found: set[int] = set()
+    children: set[int] = set()
     for file in Path("/proc/self/task").glob("*/children"):
         with contextlib.suppress(OSError):  # a thread that has just ended
-            found.update(map(int, file.read_text().split()))
-    return found
+            children.update(map(int, file.read_text().split()))
+    return children
 
 
 def _end(processes: set[int]) -> None:
@@ -318,7 +318,7 @@ def most_at_once(resources: ResourcesConfig, wanted: int | None, each: int = 1) 
         most = max((node.get(name, 0.0) for node in nodes), default=0.0)
         if amount > most:
             raise UserError(
-                f"resources.{name.lower()}: a trial asks for {amount:g} {name}, and no node of the cluster has more "
+                f"resources.{name.lower()}: a trial asks for {amount:g} {name}, and no node has more "
                 f"than {most:g}; lower it (--set resources.{name.lower()}={most:g}), or add a node that has them"
             )
     room = sum(

@@ -4,61 +4,52 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from sweep.config_file import dump
 from sweep.plan.plan import Plan, metric
-from sweep.progress import Progress, TrialProgress
+from sweep.progress import TrialProgress
 from sweep.run.directory import CONFIG_FILE, write_whole
 from sweep.run.trial import Message
 from sweep.search.trials import PlannedTrial
 from trainers.files import remove_parts
 from trainers.provenance import environment
-from trainers.record import (
-    DynamicsRecord,
-    EpochRecord,
-    OutcomeRecord,
-    RecordFile,
-    dynamics_record,
-    epoch_record,
-)
-
-#: What a trial that goes on sends again, by kind.
-_REPEATABLE: dict[str, Callable[[Mapping[str, Any]], EpochRecord | DynamicsRecord]] = {
-    "epoch": epoch_record,
-    "dynamics": dynamics_record,
-}
+from trainers.record import OutcomeRecord, RecordFile
 
 
 class Journal:
     """Takes every message of every trial, writes what is new, and tells the search and `listener`."""
 
-    def __init__(self, directory: Path, plan: Plan, earlier: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(self, directory: Path, plan: Plan) -> None:
         """Writes nothing yet; the caller holds the run's lock.
 
         Args:
             directory: of the run.
-            plan: made from the same earlier records.
-            earlier: records of earlier launches.
+            plan: made from its records; its `progress` goes on with what is written.
         """
-        self.directory, self.progress = directory, Progress.of(earlier)
+        self.directory, self.progress = directory, plan.progress
         self.listener: Callable[[TrialProgress, Message], None] = lambda trial, message: None
         self._plan = plan
 
     @contextmanager
-    def open(self, command: str) -> Iterator[None]:
-        """A block in which trials run: begins with the launch and every new trial written down."""
+    def open(self, command: str, decides: Mapping[str, Any] | None = None) -> Iterator[None]:
+        """A block in which trials run: begins with the launch and every new trial written down.
+
+        Args:
+            command: that launched them.
+            decides: see `sweep.run.launch.launch`.
+        """
         self._file = RecordFile(self.directory)
         try:
-            self._begin(command)
+            self._begin(command, decides)
             yield
         finally:
             self._file.close()
 
-    def _begin(self, command: str) -> None:
+    def _begin(self, command: str, decides: Mapping[str, Any] | None) -> None:
         """Writes sweep.yaml, environment.json, the launch and every trial that is new; no trial runs yet."""
         for folder in (self.directory, self.directory / "checkpoints"):
             remove_parts(folder)
@@ -70,6 +61,7 @@ class Journal:
             "launch",
             {
                 "command": command,
+                "decides": decides,
                 **{key: where[key] for key in ("commit", "dirty", "code_version", "versions")},
                 "metric": self._plan.config.metric,
                 "mode": self._plan.config.mode,
@@ -89,12 +81,10 @@ class Journal:
 
     def take(self, message: Message) -> None:
         """Writes a trial's message down, unless it is an epoch, or its dynamics, that stands there already."""
-        values = {key: value for key, value in message.items() if key != "record"}
-        trial = self.progress.trials[values["trial_id"]]
-        parsed = _REPEATABLE.get(message["record"])
-        if parsed is not None and trial.has(parsed(values)):
+        trial = self.progress.trials[message["trial_id"]]
+        if trial.has(message):
             return
-        self._append(message["record"], values)
+        self._append(message["record"], {key: value for key, value in message.items() if key != "record"})
         if message["record"] == "outcome":
             self._plan.search.tell(trial.id, metric(trial, self._plan.config))
         self.listener(trial, message)

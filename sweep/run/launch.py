@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import gc
+import os
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -31,6 +35,7 @@ def launch(
     console: Console,
     *,
     command: str,
+    decides: Mapping[str, Any] | None = None,
     address: str | None = None,
     serial: bool = False,
     up: ExitStack | None = None,
@@ -42,6 +47,7 @@ def launch(
         directory: of the run; made, or gone on with.
         console: for the plan, the live table and the closing line.
         command: what the user typed, for the records.
+        decides: what the launch is to decide, for the records: claim, budget_hours, choosing_seeds; None: nothing.
         address: of a Ray cluster; None: a local one.
         serial: in this process, one trial after another, without Ray.
         up: a Ray that this launch starts stays up until this is closed; None: until the launch ends.
@@ -55,39 +61,39 @@ def launch(
     refuse_other_sweep(directory, config)
     with RunLock(directory), Interrupts() as interrupts:
         try:
-            earlier = earlier_records(directory)
-            wanted = plan(config, earlier, code_version())
+            wanted = plan(config, earlier_records(directory), code_version())
             say(console, "\n".join(wanted.lines(launched=True, serial=serial)))
             if not wanted.left:
                 return EXIT_DONE
-            journal = Journal(directory, wanted, earlier)
+            check_resources(config, serial, address)
+            journal = Journal(directory, wanted)
             run = _in_this_process if serial else _through_ray
-            return run(_Launch(config, journal, console, interrupts, command, up), address)
+            return run(_Launch(config, journal, console, interrupts, up, (command, decides)), address)
         except Interrupted:
             return EXIT_INTERRUPTED
 
 
+@dataclass
 class _Launch:
     """The parts of a launch that both ways of running share."""
 
-    def __init__(
-        self,
-        config: SweepConfig,
-        journal: Journal,
-        console: Console,
-        interrupts: Interrupts,
-        command: str,
-        up: ExitStack | None,
-    ) -> None:
-        self.config, self.journal, self.interrupts, self.up = config, journal, interrupts, up
-        self.screen = Screen(console, journal.progress)
-        self._console, self._command = console, command
-        journal.listener = self.screen.show
+    config: SweepConfig
+    journal: Journal
+    console: Console
+    interrupts: Interrupts
+    up: ExitStack | None
+    reason: tuple[str, Mapping[str, Any] | None]
+    """Its command, and what it is to decide."""
+
+    def __post_init__(self) -> None:
+        self.screen = Screen(self.console, self.journal.progress)
+        self.journal.listener = self.screen.show
 
     def run(self, trials: Callable[[], None]) -> int:
         """Runs the trials and closes the books, also when a signal stops it."""
+        gc.enable()  # the command put it off
         stopped = None
-        with self.journal.open(self._command), self.screen:
+        with self.journal.open(*self.reason), self.screen:
             try:
                 trials()
             except Interrupted as stop:
@@ -97,43 +103,44 @@ class _Launch:
         if stopped:
             counts = counts_line(self.journal.progress, live=False)
             closing = f"{counts}\nstopped by {stopped}; the same command goes on"
-            self._console.print(closing, markup=False, highlight=False)
+            self.console.print(closing, markup=False, highlight=False)
             return EXIT_INTERRUPTED
         unfinished = any(not trial.finished for trial in self.journal.progress.current())
         return EXIT_SOME_FAILED if unfinished else EXIT_DONE
 
 
-def check_this_machine(config: SweepConfig) -> None:
-    """This machine alone can run a trial.
+def check_resources(config: SweepConfig, serial: bool, address: str | None) -> None:
+    """Where trials are to run there is what one asks for, as far as that is known before Ray is up.
+
+    Args:
+        config: the sweep.
+        serial: in this process.
+        address: of a Ray cluster, whose machines are not this one; None: of none.
 
     Raises:
-        UserError: it has too few GPUs.
+        UserError: this machine has less, or the config names the GPU that Ray is to choose.
     """
     import torch
 
-    if config.resources.gpu > torch.cuda.device_count():
-        raise UserError(
-            f"resources.gpu: a trial asks for {config.resources.gpu:g} GPU, and this machine has "
-            f"{torch.cuda.device_count()}; set resources.gpu=0 to train on the CPU"
-        )
-
-
-def check_left_to_ray(config: SweepConfig) -> None:
-    """The config leaves it to Ray which GPU a trial gets.
-
-    Raises:
-        UserError: it names one.
-    """
-    if config.trial.device.startswith("cuda:"):
+    if not serial and config.trial.device.startswith("cuda:"):
         raise UserError(
             f"trial.device: must be auto, cpu or cuda, got {config.trial.device!r}: "
             "Ray chooses the GPU of each trial; set trial.device=auto"
         )
+    if address is None and config.resources.gpu > torch.cuda.device_count():
+        raise UserError(
+            f"resources.gpu: a trial asks for {config.resources.gpu:g} GPU, and this machine has "
+            f"{torch.cuda.device_count()}; set resources.gpu=0 to train on the CPU"
+        )
+    if address is None and not serial and config.resources.cpu > (cores := os.cpu_count() or 1):
+        raise UserError(
+            f"resources.cpu: a trial asks for {config.resources.cpu:g} CPU, and this machine has {cores}; "
+            f"set resources.cpu={cores}"
+        )
 
 
 def _in_this_process(launch: _Launch, address: str | None) -> int:
-    journal, config = launch.journal, launch.config
-    check_this_machine(config)
+    journal, resources = launch.journal, launch.config.resources
 
     def send(message: Message) -> None:
         with launch.interrupts.held():
@@ -141,9 +148,10 @@ def _in_this_process(launch: _Launch, address: str | None) -> int:
 
     def trials() -> None:
         while (trial := journal.next()) is not None:
-            values, threads = trial_values(trial.config, config.resources)
-            if not run_trial(values, journal.directory, threads, send, config.resources.gpu):
-                say(launch._console, f"trial {trial.id}: {LOST}")
+            values = trial_values(trial.config, resources)
+            where = journal.directory, resources.threads
+            if not run_trial(trial.id, values, *where, send, share=resources.gpu):
+                say(launch.console, f"trial {trial.id}: {LOST}")
                 return
 
     return launch.run(trials)
@@ -153,7 +161,6 @@ def _through_ray(launch: _Launch, address: str | None) -> int:
     from sweep.run import cluster, ray_tune
 
     journal, resources = launch.journal, launch.config.resources
-    check_left_to_ray(launch.config)
 
     def each_step() -> None:
         launch.interrupts.check()
@@ -161,7 +168,7 @@ def _through_ray(launch: _Launch, address: str | None) -> int:
 
     with ExitStack() as of_this_launch:
         up = launch.up or of_this_launch
-        up.enter_context(cluster.connected(address, launch._console, log_folder(journal.directory)))
+        up.enter_context(cluster.connected(address, launch.console, log_folder(journal.directory)))
         launch.interrupts.catch()
         at_once = cluster.most_at_once(resources, launch.config.max_concurrent, resources.trials_per_process)
         cluster.check_nodes(journal.directory, data_folders(launch.config))

@@ -14,7 +14,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppres
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray import tune
@@ -25,9 +25,11 @@ from sweep.config import ResourcesConfig
 from sweep.run.bell import Bell, listening
 from sweep.run.cluster import RESTARTS
 from sweep.run.directory import log_folder
-from sweep.run.journal import Journal
 from sweep.run.trial import Message, run_together, run_trial, trial_values
 from trainers import checkpoint
+
+if TYPE_CHECKING:  # lest each process of a trial load the plan
+    from sweep.run.journal import Journal
 
 #: How long a launch that is stopped waits for its trials' checkpoints, s.
 STOPPING = 15.0
@@ -134,11 +136,11 @@ def _trainable(values: dict[str, Any], bell: Any) -> None:
         tune.report({"message": message})  # which returns once the driver has taken it
 
     if len(trials) > 1:
-        usable = run_together(trials, *where, send, share, partial(listening, bell), _end)
+        usable = run_together(trials, *where, send, share=share, training=partial(listening, bell), lost=_end)
     else:
         (name, trial), *_ = trials.items()
         with listening(bell, name):
-            usable = run_trial(trial, *where, send, share)
+            usable = run_trial(name, trial, *where, send, share=share)
     if not usable:
         _end()
 
@@ -169,7 +171,7 @@ class _JournalSearcher(_NotSaved, Searcher):
         if not trials:
             return Searcher.FINISHED  # type: ignore[return-value]
         self.names[trial_id] = trials[0].id
-        values = {trial.id: trial_values(trial.config, self._resources)[0] for trial in trials}
+        values = {trial.id: trial_values(trial.config, self._resources) for trial in trials}
         directory = str(self._journal.directory.absolute())
         resources = self._resources
         return {"trials": values, "threads": resources.threads, "directory": directory, "share": resources.gpu}

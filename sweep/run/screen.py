@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import textwrap
 import time
+from copy import copy
+from itertools import chain
 from types import TracebackType
 from typing import Self
 
@@ -22,6 +24,8 @@ from trainers.fields import plural
 REFRESH = 0.5
 #: Running trials shown at most.
 ROWS = 20
+#: Rows of a table that is printed without rich's layout.
+LONG = 500
 
 
 def print_whole(console: Console, shown: RenderableType) -> None:
@@ -34,11 +38,37 @@ def print_whole(console: Console, shown: RenderableType) -> None:
             print_whole(console, part)
         return
     width = console.width
-    if isinstance(shown, Table):
-        needed = Measurement.get(console, console.options.update(width=WIDEST), shown).maximum
+    short, rows = _shortened(shown) if isinstance(shown, Table) else (shown, [])
+    if isinstance(short, Table):
+        needed = Measurement.get(console, console.options.update(width=WIDEST), short).maximum
         console.width = max(width, needed)
-    console.print(shown)
+    if not rows:
+        console.print(short)
+        console.width = width
+        return
+    with console.capture() as printed:
+        console.print(short)
     console.width = width
+    before, _, after = printed.get().partition("│")
+    console.file.write("".join([before, *rows, after.partition("\n")[2]]))
+
+
+def _shortened(table: Table) -> tuple[Table, list[str]]:
+    """A long table with a single row, each column's widest cell, and the lines of all its rows as they stand in it.
+
+    Laid out by rich, a row takes a millisecond. A table of other cells than plain words is left to rich, without lines.
+    """
+    columns = [list(column.cells) for column in table.columns]
+    plain = (isinstance(cell, str) and cell.isascii() and "[" not in cell for cell in chain(*columns))
+    if table.row_count < LONG or not all(plain):
+        return table, []
+    short = copy(table)
+    short.columns, short.rows = [column.copy() for column in table.columns], []
+    short.add_row(*(max(map(str, cells), key=len) for cells in columns))
+    widths = [max(map(len, [str(column.header), *map(str, column.cells)])) for column in short.columns]
+    sides = ["<" if column.justify == "left" else ">" for column in short.columns]
+    form = "│ " + " │ ".join(f"{{:{side}{width}}}" for side, width in zip(sides, widths, strict=True)) + " │\n"
+    return short, [form.format(*row) for row in zip(*columns, strict=True)]
 
 
 def say(console: Console, text: str) -> None:
@@ -128,7 +158,7 @@ class Screen:
         live = Live(console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False)
         self._live = live if console.is_terminal else None
         self._drawn = 0.0
-        self._told: set[str] = set()
+        self._reasons: set[str] = set()
 
     def __enter__(self) -> Self:
         """Starts the live table."""
@@ -143,8 +173,8 @@ class Screen:
 
     def show(self, trial: TrialProgress, message: Message) -> None:
         """Takes note of a message: without a terminal, ended trials are lines; a slower engine is one, once."""
-        if (why := message.get("engine_reason")) and why not in self._told:
-            self._told.add(why)
+        if (why := message.get("engine_reason")) and why not in self._reasons:
+            self._reasons.add(why)
             said = f"trial {trial.id} runs with engine {message['engine']}: {why} (others that do so are not named)"
             say(self._console, said)
         if message["record"] == "outcome" and self._live is None:

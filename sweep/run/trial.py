@@ -16,7 +16,6 @@ from sweep.run.directory import log_path
 from trainers.config import TrialConfig
 from trainers.errors import UserError
 from trainers.files import checkpoint_path
-from trainers.identity import trial_id
 from trainers.provenance import arithmetic, code_version, host
 from trainers.record import DynamicsRecord, EpochRecord, OutcomeRecord
 
@@ -24,12 +23,12 @@ from trainers.record import DynamicsRecord, EpochRecord, OutcomeRecord
 Message = dict[str, Any]
 
 
-def trial_values(config: TrialConfig, resources: ResourcesConfig) -> tuple[dict[str, Any], int]:
-    """The trial as plain values, and its torch threads: what a process that runs it is given."""
+def trial_values(config: TrialConfig, resources: ResourcesConfig) -> dict[str, Any]:
+    """The trial as plain values: what a process that runs it is given."""
     values = config.model_dump(mode="json")
     if config.device == "auto" and not resources.gpu:
         values["device"] = "cpu"
-    return values, resources.threads
+    return values
 
 
 #: Held by the trial of a process that ends, until that is known.
@@ -41,6 +40,7 @@ def run_together(
     directory: Path,
     threads: int,
     send: Callable[[Message], None],
+    *,
     share: float,
     training: Callable[[str], AbstractContextManager[None]],
     lost: Callable[[], None],
@@ -70,7 +70,7 @@ def run_together(
 
     def run(name: str) -> None:
         with training(name):
-            run_trial(trials[name], directory, threads, send_one, share, lost)
+            run_trial(name, trials[name], directory, threads, send_one, share=share, lost=lost)
 
     first = TrialConfig.model_validate(next(iter(trials.values())))
     device = torch.device("cpu")
@@ -82,17 +82,20 @@ def run_together(
 
 
 def run_trial(
+    name: str,
     values: Mapping[str, Any],
     directory: Path,
     threads: int,
     send: Callable[[Message], None],
+    *,
     share: float = 1,
     lost: Callable[[], None] = lambda: None,
 ) -> bool:
     """Trains one trial and sends what happens: a start, its epochs and their dynamics, its outcome.
 
     Args:
-        values: the TrialConfig as plain values.
+        name: the trial's id.
+        values: its TrialConfig as plain values.
         directory: of the run; holds the checkpoint and, if the trial fails, its log.
         threads: that torch may use; the same number gives the same numbers.
         send: takes each message; may raise to end the trial.
@@ -110,7 +113,6 @@ def run_trial(
     from trainers.memory import is_out_of_memory, reason
 
     config = TrialConfig.model_validate(values)
-    name = trial_id(config)
     torch.set_num_threads(threads)
     device = torch.device("cpu")
     try:

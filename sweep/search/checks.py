@@ -36,29 +36,30 @@ def check_trials(
         UserError: what every such trial would fail with.
     """
     from trainers.data.sets import shapes
-    from trainers.dynamics.measurement import refuse
     from trainers.models.registry import check_batches, check_size
 
     configs = [trial.config for trial in trials]
     wanted = dict.fromkeys((one.data, one.model.name, one.batch_size) for one in configs)
     try:
         sets = dict.fromkeys(data for data, *_ in wanted)
-        found = shapes(data for data in sets if data.name not in unseen)
-        found |= {data: shape for data in sets if data.name in unseen and (shape := marks.shape(data)) is not None}
+        known = shapes(data for data in sets if data.name not in unseen)
+        known |= {data: shape for data in sets if data.name in unseen and (shape := marks.shape(data)) is not None}
         for data, network, batch_size in wanted:
-            if (shape := found.get(data)) is None:
+            if (shape := known.get(data)) is None:
                 continue
             check_size(network, shape.height, shape.width)
             check_batches(network, shape.height, shape.width, shape.train_images, batch_size)
         for one in configs:
-            if one.data in found:
-                _check_lengths(one, found[one.data].pixels)
-        for one in _measured(configs):
-            if one.data.name not in unseen:
+            if one.data in known:
+                _check_lengths(one, known[one.data].pixels)
+        if kinds := [one for one in _measured(configs) if one.data.name not in unseen]:
+            from trainers.dynamics.measurement import refuse  # and with it a part of scipy, for which no other waits
+
+            for one in kinds:
                 refuse(one)
     except UserError as error:
         raise in_the_config(error, config) from None
-    return found
+    return known
 
 
 def _check_lengths(config: TrialConfig, pixels: int) -> None:

@@ -129,7 +129,7 @@ class OptunaSearch:
 
         wanted = self._config.search.n_trials or 0
         direction: Literal["maximize", "minimize"] = "maximize" if self._config.mode == "max" else "minimize"
-        found: dict[frozenset[str], _Stratum] = {}
+        distinct: dict[frozenset[str], _Stratum] = {}
         for point in strata(self._config.space, self._base):
             seed = self._config.seeds[0]
             most = max(self.LISTED, wanted)
@@ -139,8 +139,8 @@ class OptunaSearch:
             study = optuna.create_study(direction=direction)
             limit = wanted if open_ended else min(wanted, len(trials))
             every = None if open_ended else list(trials.values())
-            found.setdefault(frozenset(trials), _Stratum(len(found), point, limit, every, study))
-        return list(found.values())
+            distinct.setdefault(frozenset(trials), _Stratum(len(distinct), point, limit, every, study))
+        return list(distinct.values())
 
     def _shortest(self) -> _Stratum | None:
         """The stratum with the fewest points, so that all advance together; None when all are full."""
@@ -198,7 +198,10 @@ class OptunaSearch:
     def _point_in(self, stratum: _Stratum, record: Mapping[str, Any]) -> Point | None:
         """The point of the stratum that an earlier trial is at; None: it lies in none, or outside a drawn axis."""
         space, point = self._config.space, dict(stratum.point)
-        if not all(_is_at(record, key, value) for key, value in point.items()):
+        # a stratum's value stands in its point or its config, unless its config reads no such key
+        if not all(
+            value in (record["point"].get(key), _read_value(record, key, value)) for key, value in point.items()
+        ):
             return None
         for key in drawn_axes(space):
             if applies(space[key], point, self._base):
@@ -211,11 +214,6 @@ class OptunaSearch:
         """Whether the point, with the earlier trial's seed, is that very trial."""
         trial = planned_trial(self._base, point, record["seed"], self._fingerprints)
         return bool(trial.id == record["trial_id"])
-
-
-def _is_at(record: Mapping[str, Any], key: str, value: Any) -> bool:
-    """Whether an earlier trial may have this value: in its point or its config, or its config reads no such key."""
-    return bool(value in (record["point"].get(key), _read_value(record, key, value)))
 
 
 def _read_value(record: Mapping[str, Any], key: str, default: Any = None) -> Any:

@@ -15,24 +15,31 @@ from sweep.search.points import draw, located, sobol, strata
 from trainers.config import TrialConfig
 from trainers.data import unseen as marks
 from trainers.errors import Absent, UserError, validated
-from trainers.identity import identity, trial_id
+from trainers.identity import hashed, identity
 
 
 @dataclass(frozen=True)
 class PlannedTrial:
-    """A trial that the sweep wants: its config and where in the space it lies."""
+    """A trial that the sweep wants: its config, and where in the space it lies."""
 
     id: str
     config: TrialConfig
     point: Point
     seed: int
+    identity: Mapping[str, Any]
+    """Of the config: what its id is a hash of, and its kind is told by."""
+
+    def of_seed(self, seed: int) -> PlannedTrial:
+        """The same point with another seed."""
+        config, content = self.config.model_copy(update={"seed": seed}), {**self.identity, "seed": seed}
+        return PlannedTrial(hashed(content), config, self.point, seed, content)
 
     def record(self, number: int) -> dict[str, Any]:
         """The values of its `trial` line in the records."""
         return {
             "trial_id": self.id,
             "number": number,
-            "config": identity(self.config),
+            "config": self.identity,
             "point": self.point,
             "seed": self.seed,
             **({"preset": self.config.preset} if self.config.preset else {}),
@@ -66,12 +73,12 @@ def planned(config: SweepConfig, points: Iterable[Point], fingerprints: Mapping[
     Raises:
         UserError: a point's values do not go together.
     """
-    base = config.given
+    base, (first, *others) = config.given, config.seeds
     trials: dict[str, PlannedTrial] = {}
     for point in points:
-        for seed in config.seeds:
-            trial = planned_trial(base, point, seed, fingerprints)
-            trials.setdefault(trial.id, trial)
+        trial = planned_trial(base, point, first, fingerprints)
+        for one in (trial, *map(trial.of_seed, others)):
+            trials.setdefault(one.id, one)
     return list(trials.values())
 
 
@@ -85,7 +92,8 @@ def planned_trial(base: dict[str, Any], point: Point, seed: int, fingerprints: M
     root = str(Path(config.data.root or "data").expanduser().absolute())
     data = config.data.model_copy(update={"fingerprint": fingerprints[data_key(config)], "root": root})
     config = config.model_copy(update={"data": data}).resolved()
-    return PlannedTrial(trial_id(config), config, point, seed)
+    content = identity(config)
+    return PlannedTrial(hashed(content), config, point, seed, content)
 
 
 def data_key(config: TrialConfig) -> str:
@@ -161,15 +169,15 @@ def _fingerprint(config: SweepConfig, trial: TrialConfig, look: bool) -> str:
     if not look and trial.data.name != "digits":
         raise Absent("--no-data")
     try:
-        found = fingerprint(trial.data)
+        content = fingerprint(trial.data)
     except UserError as error:
         raise in_the_config(error, config) from None
-    if trial.data.fingerprint not in (None, found):
+    if trial.data.fingerprint not in (None, content):
         raise UserError(
-            f"trial.data.fingerprint: the data are {found}, not {trial.data.fingerprint}; "
+            f"trial.data.fingerprint: the data are {content}, not {trial.data.fingerprint}; "
             "point trial.data.root at those, or leave trial.data.fingerprint out"
         )
-    return found
+    return content
 
 
 class Unseen(NamedTuple):
@@ -200,17 +208,17 @@ def fingerprints_without(
         for data in (record["config"].get("data", {}) for record in records if record["record"] == "trial")
         if "fingerprint" in data and "name" in data
     }
-    found: dict[str, str] = {}
+    fingerprints: dict[str, str] = {}
     unseen: dict[str, Unseen] = {}
     for key, trial in distinct_data(config).items():
         try:
-            found[key] = _fingerprint(config, trial, look)
+            fingerprints[key] = _fingerprint(config, trial, look)
         except Absent as error:
             name = trial.data.name
             mark = marks.fingerprint(trial.data) or recorded.get(name)
-            found[key] = mark or f"{name}-unseen"
+            fingerprints[key] = mark or f"{name}-unseen"
             unseen[name] = Unseen(str(error), mark is not None)
-    return found, unseen
+    return fingerprints, unseen
 
 
 def in_the_config(error: UserError, config: SweepConfig) -> UserError:

@@ -11,7 +11,7 @@ from analysis.estimates.correlations import correlation
 from analysis.estimates.intervals import line
 from analysis.figures import PLANS, Data, draw, load, products
 from analysis.frames.trials import load_epochs, load_trials
-from analysis.plots import accuracy_epoch, accuracy_lr, accuracy_ratio, dynamics, methods, ratio, surface
+from analysis.plots import accuracy_epoch, accuracy_lr, accuracy_ratio, dynamics, methods, surface
 from analysis.plots.style import looks
 from sweep.cli import main
 from trainers.errors import UserError
@@ -29,7 +29,7 @@ PAPER = ("table2", "table3", "table4", "shift", "own_best")
 def test_every_figure_the_data_allow_is_written_thrice_and_the_others_say_why(ratio_run, tmp_path):
     drawing = draw(ratio_run.directory, tmp_path / "out")
     drawn = {plan.name for plan in PLANS} - {"surface_k1_k2", "methods"} | {"figure2", "figure4", "figure5"}
-    drawn |= {plan.name for plan in ratio.PLANS}
+    drawn -= {plan.name for plan in dynamics.PLANS}
     expected = {f"{name}.{kind}" for name in drawn for kind in ("png", "pdf", "csv")}
     tables = {"claims.csv", "correlations.csv", "paired_difference_cells.csv"}
     tables |= {f"{name}.{kind}" for name in PAPER for kind in ("csv", "md", "tex")}
@@ -171,7 +171,7 @@ def test_axis_that_is_not_swept_stands_as_fixed(run):
 
 def test_epoch_curves_are_those_of_the_cell_that_validation_chose(ratio_run):
     trials, epochs = load_trials(ratio_run.directory), load_epochs(ratio_run.directory)
-    rows = accuracy_epoch.accuracy_by_epoch(trials, epochs)
+    rows = accuracy_epoch.accuracy_by_epoch(Data(trials, epochs, "last_test_robust"))
     assert rows.groupby(["optimizer.name", "split"]).size().to_dict() == {
         (optimizer, split): 3 for optimizer in ("deat", "sgd") for split in ("train", "test")
     }
@@ -231,7 +231,7 @@ def test_panels_of_a_surface_share_their_cells_lr_across_and_batch_up():
             for name, lr, batch in cells
         ]
     )
-    figure = surface.heat_map(rows, "lr", "batch", "last_test_robust", equal_ratio=False)
+    figure = surface.heat_map(rows, "last_test_robust", x="lr", y="batch")
     deat, sgd = figure.axes[:2]
     assert [text.get_position() for text in deat.texts] == [(1, 1)]
     assert [text.get_position() for text in sgd.texts] == [(0, 0), (0, 1), (1, 0), (1, 2)]
@@ -308,7 +308,7 @@ def test_dot_plot_has_the_most_robust_method_at_the_top(run, tmp_path):
     product = next(product for product in made if product.name == "methods")
     assert figures._write(product, tmp_path) == [tmp_path / "methods.csv"]
     assert figures._paint(product, tmp_path) == [tmp_path / f"methods.{ending}" for ending in ("png", "pdf")]
-    rows = methods.methods(load_trials(run.directory))
+    rows = methods.methods(load(run.directory))
     robust, clean = methods.draw_methods(rows).axes
     assert [text.get_text() for text in robust.get_yticklabels()] == rows["method"].tolist()
     assert rows["method"].iloc[0].startswith("MART-AWP")

@@ -175,7 +175,17 @@ def test_nothing_else_is_printed_as_the_difference_of_deat_and_pgd_at(outputs: d
     assert {row["p_methods"] for row in rows} == {None}  # the ledger has none either
 
 
-def test_methods_of_a_run_that_decided_its_best_cells_give_the_ledgers_line(tmp_path: Path) -> None:
+#: What a launch to decide deat_own_best records: in older code, whose choosing seeds are told by its trials, and now.
+DECIDES = [
+    {"command": "sweep launch c.yaml --decide deat_own_best"},
+    {"decides": {"claim": "deat_own_best", "budget_hours": 1.0, "choosing_seeds": [0, 1, 2]}},
+]
+
+
+@pytest.mark.parametrize("decides", DECIDES)
+def test_methods_of_a_run_that_decided_its_best_cells_give_the_ledgers_line(
+    decides: dict[str, Any], tmp_path: Path
+) -> None:
     out = tmp_path / "run"
     write(out, 6)
     lines = [json.loads(line) for line in (out / "records.jsonl").read_text().splitlines()]
@@ -183,7 +193,7 @@ def test_methods_of_a_run_that_decided_its_best_cells_give_the_ledgers_line(tmp_
     best = {"optimizer.lr": 0.5, "batch_size": 16}
     choosing = [name for name, (seed, _) in points.items() if seed < 3]
     added = [name for name, (seed, point) in points.items() if seed > 2 and best.items() <= point.items()]
-    launch = lines[0] | {"command": "sweep launch c.yaml --decide deat_own_best", "wanted": choosing}
+    launch = lines[0] | decides | {"wanted": choosing}
     kept = [line for line in lines[1:] if line["trial_id"] in {*choosing, *added}]
     ends = [{**launch, "wanted": [name for name in added if points[name][1]["optimizer.name"] == side]}
             for side in ("sgd", "deat")]  # fmt: skip

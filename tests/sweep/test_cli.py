@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import gc
 import json
 import os
 import statistics
@@ -74,6 +76,35 @@ def test_help_answers_in_under_half_a_second() -> None:
         seconds.append(time.perf_counter() - started)
         assert "launch" in answer.stdout
     assert statistics.median(seconds) < 0.5
+
+
+#: What takes some tenths of a second to import, or more.
+HEAVY = ("torch", "torchvision", "ray", "optuna", "sklearn", "scipy", "statsmodels", "pandas", "matplotlib", "numpy")
+
+
+@pytest.mark.parametrize(
+    ("words", "needed"),
+    [
+        (["--help"], set()),
+        (["schema"], set()),
+        (["status", "run"], set()),
+        (["results", "run", "--epochs", "--format", "csv"], {"numpy", "pandas"}),
+        (["plan", "tiny.yaml", "--rate", "1"], {"numpy", "torch"}),
+    ],
+)
+def test_a_command_imports_only_what_it_needs(words: list[str], needed: set[str], run: Path, config: Path) -> None:
+    loaded = f"import sys, atexit; atexit.register(lambda: print([name for name in {HEAVY} if name in sys.modules]))"
+    program = [sys.executable, "-c", f"{loaded}; from sweep.cli import main; main()", *words]
+    environment = {**os.environ, "PYTHONPATH": str(Path(sweep.__file__).parents[1])}
+    answer = subprocess.run(
+        program, cwd=config.parent, env=environment, capture_output=True, text=True, check=True, timeout=120
+    )
+    assert set(ast.literal_eval(answer.stdout.splitlines()[-1])) == needed
+
+
+def test_looking_for_what_may_be_thrown_away_goes_on_after_a_command(cli: Callable[..., Result]) -> None:
+    cli("schema")
+    assert gc.isenabled()
 
 
 COMMANDS = [

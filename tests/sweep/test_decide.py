@@ -214,9 +214,9 @@ def test_an_interrupted_run_exits_with_130_and_goes_on(
 ) -> None:
     seen, add = 0, Progress.add
 
-    def count(progress: Progress, record: dict[str, Any]) -> None:
+    def count(progress: Progress, record: dict[str, Any], place: int = 0) -> None:
         nonlocal seen
-        add(progress, record)
+        add(progress, record, place)
         seen += record["record"] == "outcome"
         if seen == 3 and record["record"] == "outcome":
             signal.raise_signal(signal.SIGINT)
@@ -257,7 +257,7 @@ def test_one_ray_is_started_for_all_launches_and_is_gone_at_the_end(
     def run_trials(journal: Journal, resources: ResourcesConfig, at_once: int, each_step: Any) -> None:
         events.append("launch")
         while (trial := journal.next()) is not None:
-            run_trial(trial_values(trial.config, resources)[0], journal.directory, 1, journal.take)
+            run_trial(trial.id, trial_values(trial.config, resources), journal.directory, 1, journal.take)
 
     monkeypatch.setattr(cluster, "connected", connected)
     monkeypatch.setattr(ray_tune, "run", run_trials)
@@ -418,6 +418,9 @@ def test_with_one_cell_a_method_the_seeds_after_the_configs_own_confirm(tiny: Ti
     assert "n = 2" in third
     claim = next(claim for claim in ledger(load_study(tmp_path)) if claim.name == "deat_own_best")
     assert (claim.n, load_study(tmp_path).choosers) == (len(looks(text)) - 1, frozenset({0, 1}))
+    decides = {"claim": "deat_own_best", "budget_hours": 1.0, "choosing_seeds": [0, 1]}
+    launches = [record for record in read(tmp_path) if record["record"] == "launch"]
+    assert [launch["decides"] for launch in launches] == [decides] * len(launches)
 
 
 def test_each_network_runs_its_own_best_cell_and_no_other(tiny: Tiny) -> None:
@@ -435,7 +438,7 @@ def test_each_network_runs_its_own_best_cell_and_no_other(tiny: Tiny) -> None:
 
 def test_the_narrowed_cells_of_the_controls_are_enough_to_measure_them(tiny: Tiny) -> None:
     design = Design(tiny(trial=TRIAL, space=CONTROLS), "not_weight_decay")
-    cells = module._narrowed(design._cells, "not_weight_decay")
+    cells = design.asked.cells(design._cells)
     effect = not_weight_decay(cells.drop(columns="point"), Options(sequential=True))
     assert isinstance(effect, Effect)
     assert (effect.evidence.n, len(effect.trials)) == (2, len(cells))

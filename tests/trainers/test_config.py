@@ -314,6 +314,8 @@ def test_a_truth_value_is_no_number(value: bool) -> None:
             "evaluation.restarts: from the clean image all are the same; got 2; set 1",
         ),
         ("model.normalize", "maybe", "model.normalize: must be true or false, got 'maybe'"),
+        ("deterministic", "yes", "deterministic: must be true or false, got 'yes'"),
+        ("data.augment", 1, "data.augment: must be true or false, got 1"),
         (
             "data.image_size",
             32,

@@ -704,8 +704,10 @@ def test_a_stopped_runs_claim_is_of_the_trials_that_its_launches_wanted(frame_of
         ("sweep launch 'unfinished", None),
     ],
 )
-def test_a_launch_is_known_by_its_command(command, claim):
-    assert decided_by(command) == claim
+def test_a_launch_of_older_code_is_known_by_its_command_and_a_new_one_by_its_field_alone(command, claim):
+    assert decided_by({"command": command}).get("claim") == claim
+    assert decided_by({"command": command, "decides": None}) == {}
+    assert decided_by({"command": command, "decides": {"claim": "ratio"}}) == {"claim": "ratio"}
 
 
 def test_times_are_of_training_alone_in_the_median_epoch(run):

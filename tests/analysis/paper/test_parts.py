@@ -13,6 +13,7 @@ from analysis.frames import published
 from analysis.paper import figures as figures_paper
 from analysis.paper import figures as paper_plans
 from analysis.paper import parts
+from analysis.paper.figures import FIGURE2, FIGURE5
 from analysis.plots.plan import OWN, PUBLISHED, Data
 
 
@@ -56,7 +57,7 @@ def test_published_figure_4_holds_each_point_as_it_was_read_off(study: Data) -> 
 
 
 def test_published_curves_are_those_of_figures_2_and_5(study: Data) -> None:
-    second, fifth = figures_paper.figure2(study), figures_paper.figure5(study)
+    second, fifth = (figures_paper.curves(study, figure) for figure in (FIGURE2, FIGURE5))
     assert set(second["optimizer.lr"]) == {0.3}
     assert set(second["model.name"]) == {"vgg19", "senet18"}
     assert set(second["accuracy"]) == {"clean", "robust"}
@@ -116,7 +117,7 @@ def test_same_network_at_another_batch_size_does_not_share_a_panel(run: Any) -> 
 
 def test_own_curves_are_at_the_learning_rate_that_validation_chose_for_pgd_at(run: Any) -> None:
     sweep(run)
-    rows = figures_paper.figure5(figures.load(run.directory))
+    rows = figures_paper.curves(figures.load(run.directory), FIGURE5)
     assert set(rows["optimizer.lr"]) == {0.4}
     assert set(rows["chosen"]) == {"PGD-AT's best by val_robust"}
     assert set(rows["n"]) == {2}
@@ -158,7 +159,7 @@ def test_run_without_deat_has_none_of_the_comparisons(run: Any) -> None:
     data = figures.load(run.directory)
     assert parts.parts(data) == []
     assert figures_paper.figure4(data).empty
-    assert set(figures_paper.figure2(data)["study"]) == {OWN}
+    assert set(figures_paper.curves(data, FIGURE2)["study"]) == {OWN}
     assert {study.study for study in parts.studies(figures.load(run.directory, published=True))} == {OWN, PUBLISHED}
 
 

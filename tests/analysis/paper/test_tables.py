@@ -62,7 +62,7 @@ def both(directory: Path) -> Data:
 @pytest.fixture(scope="module")
 def tables(both: Data) -> dict[str, DataFrame]:
     """Every table of both."""
-    return {table.name: table.frame(both) for table in sheets.TABLES}
+    return {table.name: table.frames(both)[table.name] for table in sheets.TABLES}
 
 
 def text(name: str, frame: DataFrame, ending: str) -> str:
@@ -241,4 +241,5 @@ def test_trials_left_out_are_named_below_each_table(directory: Path, new_run: An
     run.outcome("late", "failed", epochs=0)
     run.close()
     data = figures.load(run.directory)
-    assert all("left out: 1 failed" in text(table.name, table.frame(data), "md") for table in sheets.TABLES)
+    frames = {table.name: table.frames(data)[table.name] for table in sheets.TABLES}
+    assert all("left out: 1 failed" in text(name, frame, "md") for name, frame in frames.items())

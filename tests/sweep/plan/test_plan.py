@@ -58,7 +58,7 @@ def test_of_a_new_sweep_all_is_left_and_the_cost_unknown(tiny: Configs) -> None:
     assert found.lines() == [
         "tiny: 8 trials (grid over optimizer.lr: 2 values, optimizer.name: 2 values; 2 seeds)",
         "  finished 0, to resume 0, new 8",
-        "  cost: unknown until an epoch of each network and data set has been measured; each trial takes 1 CPU",
+        "  cost: unknown until an epoch of each kind of trial has been measured; each trial takes 1 CPU",
     ]
 
 
@@ -416,7 +416,7 @@ def test_a_rate_that_is_none_is_refused(rate: str, sweep_file: Callable[..., Pat
 def test_a_launch_says_where_the_cost_is_estimated_and_one_after_another_is_not_at_once(tiny: Configs) -> None:
     launched = plan(tiny(), [], "abc").lines(launched=True)[-1]
     assert launched.endswith(
-        "of each network and data set has been measured; `sweep plan` estimates it; each trial takes 1 CPU"
+        "of each kind of trial has been measured; `sweep plan` estimates it; each trial takes 1 CPU"
     )
     measured = plan(tiny(), launch(trials_of(tiny())) + run(trials_of(tiny())[0], 3), "abc")
     assert (

@@ -60,7 +60,7 @@ def directory(tmp_path: Path) -> Path:
 
 def journal(config: SweepConfig, directory: Path) -> Journal:
     earlier = earlier_records(directory)
-    return Journal(directory, plan(config, earlier, "abc"), earlier)
+    return Journal(directory, plan(config, earlier, "abc"))
 
 
 def given(books: Journal) -> PlannedTrial:
@@ -230,7 +230,7 @@ def test_dynamics_that_come_again_are_not_written_twice_and_changed_ones_are(tin
             books.take(message)
     again = journal(tiny(), directory)
     with again.open("test"):
-        for message in (dynamics(trial, 0), epoch(trial, 1), dynamics(trial, 1), dynamics(trial, 1, 0.6)):
+        for message in (dynamics(trial, 0), epoch(trial, 1), dynamics(trial, 1), dynamics(trial, 1) | {"seconds": 1.5}):
             again.take(message)
     found = [(r["record"], r["epoch"]) for r in read(directory) if r["record"] in ("epoch", "dynamics")]
     assert found == [("dynamics", 0), ("epoch", 1), ("dynamics", 1), ("dynamics", 1)]

@@ -242,25 +242,43 @@ def test_optuna_runs_every_point_with_every_seed_through_ray(
 
 
 @pytest.mark.parametrize(
-    ("resources", "message"),
+    ("serial", "resources", "message"),
     [
-        ({"cpu": 1, "gpu": 1}, r"resources.gpu: a trial asks for 1 GPU, and no node of the cluster has more than 0"),
-        ({"cpu": 64}, r"resources.cpu: a trial asks for 64 CPU, and no node of the cluster has more than 2"),
+        (True, {"gpu": 1}, r"^resources.gpu: a trial asks for 1 GPU, and this machine has 0; set resources.gpu=0 to "),
+        (
+            False,
+            {"gpu": 1},
+            r"^resources.gpu: a trial asks for 1 GPU, and this machine has 0; set resources.gpu=0 to train on",
+        ),
+        (
+            False,
+            {"cpu": 4096},
+            r"^resources.cpu: a trial asks for 4096 CPU, and this machine has \d+; set resources.cpu=\d+$",
+        ),
     ],
 )
-def test_a_trial_that_fits_nowhere_is_refused_before_anything_starts(
-    resources: dict[str, Any], message: str, tiny: Tiny, launch: Launch, tmp_path: Path, local_ray: None
+def test_a_trial_that_does_not_fit_on_this_machine_is_refused_before_ray_starts(
+    serial: bool,
+    resources: dict[str, Any],
+    message: str,
+    tiny: Tiny,
+    launch: Launch,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr("sweep.run.cluster.connected", lambda *where: pytest.fail("Ray starts"))
     with pytest.raises(UserError, match=message):
-        launch(tiny(resources=resources), tmp_path / "runs" / "tiny")
+        launch(tiny(resources=resources), tmp_path / "runs" / "tiny", serial=serial)
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
-def test_a_gpu_asked_for_in_this_process_where_none_is_is_refused(tiny: Tiny, launch: Launch, tmp_path: Path) -> None:
-    config = tiny(resources={"cpu": 1, "gpu": 1})
-    with pytest.raises(UserError, match=r"^resources.gpu: a trial asks for 1 GPU, and this machine has 0; "):
-        launch(config, tmp_path / "runs" / "tiny", serial=True)
+def test_what_a_node_of_rays_has_not_is_refused_by_it(
+    tiny: Tiny, launch: Launch, tmp_path: Path, local_ray: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    with pytest.raises(UserError, match=r"^resources.cpu: a trial asks for 64 CPU, and no node has more than 2; lower"):
+        launch(tiny(resources={"cpu": 64}), tmp_path / "runs" / "tiny")
     assert not (tmp_path / "runs").exists()
 
 

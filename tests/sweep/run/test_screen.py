@@ -25,7 +25,7 @@ def running(count: int, size: int, done: int = 0) -> Progress:
     """A launch with so many trials completed, and then so many running at epoch 7 of 110."""
     records: Records = [{"record": "launch", "time": 0.0, "size": size, "wanted": names(size)}]
     for number, name in enumerate(names(size)):
-        planned = {"point": POINT, "seed": 0, "config": {"epochs": 110 if number >= done else 7}}
+        planned = {"number": number, "point": POINT, "seed": 0, "config": {"epochs": 110 if number >= done else 7}}
         records.append({"record": "trial", "trial_id": name, **planned})
     for number, name in enumerate(names(done + count)):
         records.append({"record": "start", "trial_id": name, "time": 0.0, "code_version": "abc"})
@@ -206,3 +206,20 @@ def test_why_an_engine_is_not_the_one_asked_for_is_said_once() -> None:
         f"trial {names(1)[0]} runs with engine eager: a step can be captured on a GPU only "
         "(others that do so are not named)\n"
     )
+
+
+@pytest.mark.parametrize("width", [20, 200])
+def test_a_long_table_is_printed_as_rich_lays_it_out(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    wide = Table(caption="accuracies in %, and as many words as take a line or several below a narrow table")
+    for name, justify in (("trial_id", "left"), ("optimizer.lr", "right"), ("last test robust", "right")):
+        wide.add_column(name, justify=justify, overflow="fold")
+    for number in range(30):
+        wide.add_row(f"{number:012x}", str(0.1 * number), "" if number % 7 == 0 else f"{number:.2f}")
+    texts = []
+    for long in (1000, 10):
+        monkeypatch.setattr("sweep.run.screen.LONG", long)
+        file = io.StringIO()
+        print_whole(Console(file=file, width=width), wide)
+        texts.append(file.getvalue())
+    assert texts[0] == texts[1]
+    assert texts[0].count("\n") > 30

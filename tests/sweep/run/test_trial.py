@@ -44,7 +44,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 def run(tmp_path: Path, send: Any, share: float = 1, **values: Any) -> bool:
     config = TrialConfig.model_validate({"data": {"name": "digits", "fingerprint": "0" * 12}, **values})
-    return run_trial(config.model_dump(mode="json"), tmp_path, 1, send, share)
+    return run_trial(trial_id(config), config.model_dump(mode="json"), tmp_path, 1, send, share=share)
 
 
 def test_nothing_holds_the_model_of_a_failed_trial_when_its_memory_is_given_back(
@@ -125,7 +125,7 @@ def together(directory: Path, *trials: dict[str, Any]) -> tuple[list[Any], list[
         yield
         trained.append(f"{name} ends")
 
-    assert run_together(values, directory, 1, sent.append, 1, training, lambda: None)
+    assert run_together(values, directory, 1, sent.append, share=1, training=training, lost=lambda: None)
     return sent, trained
 
 
@@ -175,8 +175,8 @@ def test_of_the_trials_of_a_process_whose_gpu_answers_no_more_one_has_failed_and
     configs = [loop.with_fingerprint(tiny(epochs=2, seed=seed)) for seed in range(2)]
     values = {trial_id(config): config.model_dump(mode="json") for config in configs}
     sent: list[Any] = []
-    arguments = (values, tmp_path, 1, sent.append, 1, lambda name: nullcontext(), lost)
-    bundle = threading.Thread(target=run_together, args=arguments)
+    options = {"share": 1, "training": lambda name: nullcontext(), "lost": lost}
+    bundle = threading.Thread(target=run_together, args=(values, tmp_path, 1, sent.append), kwargs=options)
     bundle.start()
     assert ending.wait(60)
     bundle.join(0.5)

@@ -644,6 +644,7 @@ def test_two_strata_at_one_trial_hand_it_out_once(at_once: int) -> None:
 
 
 def test_a_trials_line_names_its_preset_also_where_no_axis_does() -> None:
-    without, of_preset = (PlannedTrial("a", TrialConfig(preset=preset), {}, 0).record(0) for preset in (None, "trades"))
+    configs = TrialConfig(), TrialConfig(preset="trades")
+    without, of_preset = (PlannedTrial("a", config, {}, 0, {}).record(0) for config in configs)
     assert of_preset.keys() - without.keys() == {"preset"}
     assert of_preset["preset"] == "trades"

@@ -7,11 +7,13 @@ from typing import Any
 
 from pandas import DataFrame
 
+from analysis import figures
 from analysis.claims.ledger import ledger
 from analysis.claims.study import Study
 from analysis.plots.plan import Data
 from analysis.tables.claims import claims_frame
-from analysis.uses import trial_ids
+
+PLANS = {plan.name: plan for plan in (*figures.PLANS, *figures.TABLES)}
 
 Frames = Callable[[list[dict[str, Any]]], DataFrame]
 
@@ -33,11 +35,11 @@ def test_claims_are_of_the_commonest_budget_of_each_network_by_itself(frame_of: 
     counted = frame[(frame["outcome"] == "completed") & (frame["planned_epochs"] > 1)]
     data = Data(frame, DataFrame(), "last_test_robust", claims=ledger(Study(frame)))
     assert {claim.network for claim in data.claims} >= {"a", "b"}
-    assert trial_ids("claims", data, [claims_frame(data.claims)]) == set(counted["trial_id"])
+    assert PLANS["claims"].trial_ids(data, [claims_frame(data.claims)]) == set(counted["trial_id"])
 
 
 def test_methods_are_of_the_seeds_that_are_compared_at_the_cells_that_others_chose(frame_of: Frames) -> None:
     frame = frame_of([row for lr in (0.1, 0.2) for seed in range(4) for row in sides(lr, seed)])
     compared = frame[(frame["optimizer.lr"] == 0.2) & (frame["seed"] > 1)]
     data = Data(frame, DataFrame(), "last_test_robust", chose=frozenset({0, 1}))
-    assert trial_ids("methods", data, [DataFrame()]) == set(compared["trial_id"])
+    assert PLANS["methods"].trial_ids(data, [DataFrame()]) == set(compared["trial_id"])

@@ -1,0 +1,236 @@
+"""The epochs of a log as columns, and a log parsed so, many lines at a time."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, fields
+from itertools import compress
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyarrow import json
+
+from analysis.frames.log import Log
+from trainers.errors import UserError
+from trainers.record import REQUIRED, SPENT, EpochRecord, parsed, whole_record
+
+Array: TypeAlias = NDArray[np.float64]
+
+#: Columns of an epoch: its record's texts and numbers, and when it was written.
+TEXTS: tuple[str, ...] = tuple(entry.name for entry in fields(EpochRecord) if entry.type == "str")
+NUMBERS: tuple[str, ...] = (*(entry.name for entry in fields(EpochRecord) if entry.type != "str"), "time")
+
+#: Where a record stands among the lines of the log.
+PLACE = "place"
+
+_TEXT = pa.dictionary(pa.int32(), pa.string())
+_SCHEMA = pa.schema(
+    [*((name, _TEXT) for name in TEXTS), *((name, pa.float64()) for name in NUMBERS), (PLACE, pa.int64())]
+)
+
+_PARSED = pa.schema([*((name, pa.string()) for name in TEXTS), *((name, pa.float64()) for name in NUMBERS)])
+
+#: How `trainers.record.line` begins an epoch. Lines that begin otherwise are read one by one.
+_EPOCH = b'{"record":"epoch",'
+
+#: Bytes parsed at once: enough for two threads, few beside a frame.
+_BLOCK = 1 << 23
+
+#: Blocks that wait for a thread or are parsed: more of them would take memory.
+_AHEAD = 3
+
+
+class Lines(NamedTuple):
+    """Some lines of epochs, and of which trial each is."""
+
+    rows: NDArray[np.intp]
+    """Of the `Epochs`, (lines,)."""
+    trials: NDArray[np.intp]
+    """(lines,)"""
+
+    def sums(self, trials: int, values: Array | None = None) -> list[Any]:
+        """Of each of so many trials the sum of its lines' values, (lines,), or else how many lines it has."""
+        sums: list[Any] = np.bincount(self.trials, values, trials).tolist()
+        return sums
+
+    def last(self) -> dict[int, int]:
+        """The last row of each trial that has one."""
+        return dict(zip(self.trials.tolist(), self.rows.tolist(), strict=True))
+
+
+@dataclass(frozen=True)
+class Epochs:
+    """The epochs' lines of a log in the order written, a row each."""
+
+    table: pa.Table
+    """`TEXTS`, `NUMBERS` and `PLACE`; null: not measured, or not in the line."""
+
+    @classmethod
+    def of(cls, records: Sequence[Mapping[str, Any]], places: Sequence[int]) -> Epochs:
+        """Of records that were parsed one by one, and their places; a text that is not there is empty."""
+        columns = {name: pa.array([one.get(name, "") for one in records], pa.string()) for name in TEXTS}
+        for name in NUMBERS:
+            columns[name] = pa.array(np.array([one.get(name) for one in records], np.float64), from_pandas=True)
+        return cls(pa.table({**columns, PLACE: pa.array(places, pa.int64())}).cast(_SCHEMA))
+
+    def numbers(self, name: str) -> Array:
+        """A column of `NUMBERS` or `PLACE`, (rows,); NaN: null."""
+        values: Array = self.table[name].to_numpy()
+        return values
+
+    def rows(self, places: Sequence[int] | NDArray[np.intp], names: Sequence[str]) -> list[dict[str, Any]]:
+        """Some columns of some rows; None: null."""
+        table = self.table.select(names).take(pa.array(places, pa.int64()))
+        columns = (table[name].to_pylist() for name in names)
+        return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+    def of_trial(self, trial_id: str) -> list[tuple[int, Mapping[str, Any]]]:
+        """The records of one trial's lines, each with its place."""
+        codes, ids = self.texts("trial_id")
+        rows = np.flatnonzero(codes == (ids.index(trial_id) if trial_id in ids else -1))
+        return [(one[PLACE], {"record": "epoch", **one}) for one in self.rows(rows, _SCHEMA.names)]
+
+    def lines(self, trials: Sequence[str], planned: Sequence[int]) -> Lines:
+        """The lines that come after those of their trials.
+
+        Args:
+            trials: the trials' ids.
+            planned: the places of their own lines.
+        """
+        codes, ids = self.texts("trial_id")
+        order = {name: number for number, name in enumerate(trials)}
+        of_trial = np.array([order.get(str(name), -1) for name in ids], dtype=np.intp)[codes]
+        rows = np.flatnonzero(self.numbers(PLACE) > np.array([*planned, np.inf])[of_trial])
+        return Lines(rows, of_trial[rows])
+
+    def newest(self, lines: Lines) -> Lines:
+        """The lines by trial and epoch, of several of one epoch the last."""
+        epochs = self.numbers("epoch")[lines.rows]
+        order = np.lexsort((epochs, lines.trials))
+        rows, trials, epochs = lines.rows[order], lines.trials[order], epochs[order]
+        last = np.ones(len(rows), dtype=np.bool_)
+        last[:-1] = (trials[1:] != trials[:-1]) | (epochs[1:] != epochs[:-1])
+        return Lines(rows[last], trials[last])
+
+    def latest(self) -> float:
+        """When the last line was written; 0: nobody knows."""
+        return float(np.max(np.nan_to_num(self.numbers("time")), initial=0.0))
+
+    def followed_by(self, *more: Epochs) -> Epochs:
+        """These and other lines, one after the other."""
+        return Epochs(pa.concat_tables([self.table, *(epochs.table for epochs in more)]))
+
+    def later(self, lines: int) -> Epochs:
+        """The same behind so many lines."""
+        places = pa.array(self.table[PLACE].to_numpy() + lines)
+        return Epochs(self.table.set_column(self.table.schema.get_field_index(PLACE), PLACE, places))
+
+    def spent(self) -> Array:
+        """All that each line's epoch took, s, as `trainers.record.spent` adds it up: (rows,)."""
+        seconds: Array = np.sum([np.nan_to_num(self.numbers(part)) for part in SPENT], axis=0)
+        return seconds
+
+    def texts(self, name: str) -> tuple[NDArray[np.int32], list[str | None]]:
+        """A column of `TEXTS`: the number of each row's text, (rows,), and the texts."""
+        column = self.table[name].unify_dictionaries()
+        words = column.chunk(0).dictionary.to_pylist() if column.num_chunks else []
+        codes = [chunk.indices.fill_null(len(words)).to_numpy() for chunk in column.chunks]
+        return np.concatenate([np.empty(0, np.int32), *codes]), [*words, None]
+
+
+class Parsed(NamedTuple):
+    """What a file holds from some line on."""
+
+    log: Log
+    """Of its whole lines."""
+    size: int
+    """Bytes that they take."""
+    lines: int
+    """How many they are, with those before."""
+    last: Mapping[str, Any] | None
+    """The record on a last line without its newline, if it is whole."""
+
+
+class Readable(Protocol):
+    """What bytes are read from."""
+
+    def read(self, size: int, /) -> bytes:
+        """The next so many, or as many as there are."""
+
+
+def parse(file: Readable, path: Path, before: int = 0) -> Parsed:
+    """The records of a file from where it stands to its end; two threads parse a block at a time.
+
+    Args:
+        file: at the beginning of a line.
+        path: of it, as a damaged line is named.
+        before: how many lines stand before.
+
+    Raises:
+        UserError: a line is damaged.
+    """
+    logs: list[Log] = []
+    size, lines, torn = 0, before, b""
+    pending: deque[tuple[bytes, Future[Log | None]]] = deque()
+
+    def take() -> int:
+        text, future = pending.popleft()
+        log = future.result()
+        logs.append((_one_by_one(text, path, lines) if log is None else log).later(lines))
+        return lines + text.count(b"\n") + 1
+
+    with ThreadPoolExecutor(2) as pool:
+        while chunk := file.read(_BLOCK):
+            text, newline, torn = (torn + chunk).rpartition(b"\n")
+            if newline:
+                size += len(text) + 1
+                pending.append((text, pool.submit(_at_once, text, path)))
+            if len(pending) > _AHEAD:
+                lines = take()
+        while pending:
+            lines = take()
+    return Parsed(Log.of([]).followed_by(*logs), size, lines, whole_record(torn))
+
+
+def _one_by_one(text: bytes, path: Path, before: int) -> Log:
+    """The records of whole lines, each parsed by itself: what is damaged is named, and what is unusual is read."""
+    return Log.of(parsed(path, text.split(b"\n"), before))
+
+
+def _at_once(text: bytes, path: Path) -> Log | None:
+    """The same, the epochs parsed together; none where that would perhaps not be the same."""
+    texts = text.split(b"\n")
+    is_epoch = [text.startswith(_EPOCH) for text in texts]
+    places = [place for place, one in enumerate(is_epoch) if not one and texts[place].strip()]
+    try:
+        others = parsed(path, [texts[place] for place in places])
+        epochs = _together(list(compress(texts, is_epoch)))
+    except (UserError, pa.ArrowException):
+        return None
+    if epochs is None or any(record["record"] == "epoch" for record in others):
+        return None
+    return Log(others, places, Epochs(epochs.append_column(PLACE, pa.array(np.flatnonzero(is_epoch), pa.int64()))))
+
+
+def _together(texts: Sequence[bytes]) -> pa.Table | None:
+    """Columns of epochs' lines; none where `trainers.record.parsed` might refuse one, or read it in another way."""
+    if not texts:
+        return _SCHEMA.empty_table().drop_columns([PLACE])
+    text = b"\n".join(texts)
+    options = json.ParseOptions(explicit_schema=_PARSED, unexpected_field_behavior="ignore")
+    table = json.read_json(pa.BufferReader(text), json.ReadOptions(use_threads=False, block_size=1 << 20), options)
+    required = REQUIRED["epoch"] - {"record"}
+    nulls = [name for name in TEXTS if table[name].null_count]
+    if len(table) != len(texts) or not text.isascii() or any(table[name].null_count for name in required):
+        return None
+    if any(f'"{name}":null'.encode() in text for name in nulls):
+        return None
+    for name in TEXTS:
+        column = table[name].fill_null("").dictionary_encode()
+        table = table.set_column(table.schema.get_field_index(name), name, column)
+    return table

@@ -1,0 +1,224 @@
+"""What is kept beside a long records.jsonl so that it need not be parsed again: its columns, and the trials' frame.
+
+Nothing needs it: it is made of the log alone, may be deleted at any time, and where it cannot be read or written all
+goes on without. A log that was edited is noticed. What is kept holds the length and the CRC-32 of the lines that it is
+of, and these are compared with the log's; but for a log that is the very file that was compared last, of the same
+inode, length and times of change, which costs no reading. As git does of its index, that is believed only where the
+last change came over `_TICK` before the comparison: what follows within a tick of a file system's clock leaves the
+times as they were.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from os import fstat
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import pandas as pd
+import pyarrow as pa
+from pandas import DataFrame, Series
+from pyarrow import ipc
+
+from analysis.frames import log
+from analysis.frames.columns import Epochs, parse
+from analysis.frames.log import Log
+from trainers import record
+from trainers.files import remove_parts, whole
+
+#: Where it lies in a run's directory.
+FOLDER = "cache"
+
+#: The columns are written anew once so large a share of the log has come after them; until then that is parsed.
+_SHARE = 1 / 8
+
+#: No file system's clock has a longer tick, s.
+_TICK = 2.0
+
+#: Bytes read at once where only their sum is wanted.
+_CHUNK = 1 << 22
+
+_MARK = b"mark"
+_MIXED, _COLUMNS = b"mixed", b"columns"
+_OPTIONS = ipc.IpcWriteOptions(compression="lz4")
+
+#: What is kept: the log's epochs, its other records, the frame of trials, which epochs count, and what was compared.
+EPOCHS, TRIALS, COUNTED = "epochs", "trials", "counted"
+_OTHERS, _COMPARED = "others.json", "compared.json"
+
+
+class Mark(NamedTuple):
+    """Of which whole lines of a log something is made, and by what code."""
+
+    size: int
+    """Bytes."""
+    crc: int
+    lines: int
+    code: str
+
+
+@functools.cache
+def _code() -> str:
+    """The SHA-256 of what a frame depends on besides its log: sources and libraries."""
+    digest = hashlib.sha256(f"{pd.__version__} {pa.__version__}".encode())
+    for folder in (Path(__file__).parent, Path(record.__file__).parent):
+        for path in sorted(folder.glob("*.py")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Companion | None]:
+    """The companion of a log; none where that is short, or cannot be read at all."""
+    try:
+        file = path.open("rb")
+    except OSError:
+        yield None
+        return
+    with file:
+        yield Companion(path, file) if fstat(file.fileno()).st_size >= log.LONG else None
+
+
+class Companion:
+    """What is kept of a log, and whether that is of the log as it is now."""
+
+    def __init__(self, path: Path, file: IO[bytes]) -> None:
+        """Reads nothing yet.
+
+        Args:
+            path: of the log.
+            file: the same, open.
+        """
+        stat = fstat(file.fileno())
+        self._path, self._file, self._folder = path, file, path.parent / FOLDER
+        self._stat = [stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
+        self._settled = time.time() - max(stat.st_mtime, stat.st_ctime) > _TICK
+        self.mark = self._unchanged()
+        """Of the log; none: not known, until it is read, or there is none, as more than whole lines are there."""
+
+    def log(self) -> Log:
+        """The log, of which only what is new is parsed."""
+        before = self._kept_mark()
+        kept = None if before is None else self._kept_log(before)
+        if before is None or kept is None:
+            before = Mark(0, 0, 0, _code())
+        self._file.seek(before.size)
+        file = _Summed(self._file, before.crc)
+        new = parse(file, self._path, before.lines)
+        every = new.log if kept is None else kept.followed_by(new.log)
+        if file.size > new.size:  # a line without its end
+            self.mark = None
+            return every if new.last is None else every.followed_by(Log.of([new.last]).later(new.lines))
+        every.shelf, self.mark = self, Mark(before.size + new.size, file.crc, new.lines, _code())
+        if new.size > _SHARE * before.size:
+            self._keep_log(every)
+        if self._settled and self.mark.size == self._stat[1] and self.mark != self._unchanged():
+            self._keep(_COMPARED, json.dumps({"stat": self._stat, "mark": self.mark}))
+        return every
+
+    def _unchanged(self) -> Mark | None:
+        """The mark of the log, if it is the very file that was compared last."""
+        with suppress(OSError, ValueError, LookupError, TypeError):
+            known = json.loads((self._folder / _COMPARED).read_bytes())
+            mark = Mark(*known["mark"])
+            return mark if known["stat"] == self._stat and mark.code == _code() else None
+        return None
+
+    def _kept_mark(self) -> Mark | None:
+        """That of the columns that are kept, if the log begins with what they are of."""
+        with suppress(OSError, ValueError, LookupError, TypeError, pa.ArrowException):
+            mark = Mark(*json.loads(self._opened(EPOCHS).schema.metadata[_MARK]))
+            return mark if mark == self.mark or self._begins_as(mark) else None
+        return None
+
+    def _begins_as(self, mark: Mark) -> bool:
+        if mark.size > self._stat[1] or mark.code != _code():
+            return False
+        self._file.seek(0)
+        file = _Summed(self._file)
+        while file.size < mark.size and file.read(min(_CHUNK, mark.size - file.size)):
+            pass
+        return file.crc == mark.crc
+
+    def _kept_log(self, mark: Mark) -> Log | None:
+        with suppress(OSError, ValueError, LookupError, TypeError):
+            epochs = self._table(EPOCHS, mark)
+            others = json.loads((self._folder / _OTHERS).read_bytes())
+            if epochs is not None and others["mark"] == list(mark):
+                return Log(others["records"], others["places"], Epochs(epochs))
+        return None
+
+    def _keep_log(self, every: Log) -> None:
+        if self._folder.exists():
+            remove_parts(self._folder)  # of killed processes; one that writes there now goes without
+        self.keep_table(EPOCHS, every.epochs.table)
+        self._keep(_OTHERS, json.dumps({"mark": self.mark, "places": every.places, "records": every.others}))
+
+    def table(self, name: str) -> pa.Table | None:
+        """A table that is kept of the log as it is; none: there is none."""
+        return None if self.mark is None else self._table(name, self.mark)
+
+    def _opened(self, name: str) -> ipc.RecordBatchFileReader:
+        return ipc.open_file(pa.memory_map(str(self._folder / f"{name}.arrow")))
+
+    def _table(self, name: str, mark: Mark) -> pa.Table | None:
+        with suppress(OSError, LookupError, TypeError, pa.ArrowException):
+            file = self._opened(name)
+            return file.read_all() if file.schema.metadata[_MARK] == json.dumps(mark).encode() else None
+        return None
+
+    def keep_table(self, name: str, table: pa.Table) -> None:
+        """Keeps a table that is made of the log, if it can be written."""
+        table = table.unify_dictionaries()
+        table = table.replace_schema_metadata({**(table.schema.metadata or {}), _MARK: json.dumps(self.mark)})
+
+        def write(path: Path) -> None:
+            with ipc.new_file(path, table.schema, options=_OPTIONS) as file:
+                file.write_table(table)
+
+        self._keep(f"{name}.arrow", write)
+
+    def _keep(self, name: str, content: str | Callable[[Path], object]) -> None:
+        """What cannot be written, as on a full disk or in another's run, is not kept."""
+        with suppress(OSError, pa.ArrowException):
+            self._folder.mkdir(exist_ok=True)
+            with whole(self._folder / name) as part:
+                part.write_text(content) if isinstance(content, str) else content(part)
+
+
+class _Summed:
+    """A file that is read, with how many bytes were and their CRC-32, gone on from what came before."""
+
+    def __init__(self, file: IO[bytes], crc: int = 0) -> None:
+        self._file, self.crc, self.size = file, crc, 0
+
+    def read(self, size: int) -> bytes:
+        """The next so many bytes."""
+        content = self._file.read(size)
+        self.crc, self.size = zlib.crc32(content, self.crc), self.size + len(content)
+        return content
+
+
+def table_of(frame: DataFrame) -> pa.Table:
+    """A frame as a table from which `frame_of` makes the same one; columns of several kinds, which it has not, as text.
+
+    Raises:
+        TypeError: a column holds what JSON has not.
+    """
+    mixed = {name: column.tolist() for name, column in frame.items() if column.dtype == object}
+    table = pa.Table.from_pandas(frame.drop(columns=list(mixed)), preserve_index=False)
+    more = {_MIXED: json.dumps(mixed), _COLUMNS: json.dumps(list(frame.columns))}
+    return table.replace_schema_metadata({**table.schema.metadata, **more})
+
+
+def frame_of(table: pa.Table) -> DataFrame:
+    """The frame that `table_of` made a table of."""
+    known, mixed = table.to_pandas(), json.loads(table.schema.metadata[_MIXED])
+    columns = {name: Series(values, dtype=object) for name, values in mixed.items()}
+    return DataFrame({name: columns.get(name, known.get(name)) for name in json.loads(table.schema.metadata[_COLUMNS])})

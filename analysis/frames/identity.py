@@ -1,0 +1,221 @@
+"""What a trial is in a frame: its method, its value on every axis, and which trials are one."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections import Counter, defaultdict
+from collections.abc import Container, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.frames.history import TrialHistory
+from analysis.frames.names import KEYS, PARTS, Slots
+from trainers.config import TrialConfig
+
+#: The axes every frame has, swept or not.
+BASE_AXES: tuple[str, ...] = ("model.name", "optimizer.name", "optimizer.lr", "batch_size")
+
+#: Never an axis: the replicate, a name for other keys' values, what of the evaluation leaves a metric's meaning alone,
+#: and what is only measured.
+_NO_AXES = ("seed", "preset", "evaluation.splits", "evaluation.batch_size", "evaluation.every", "dynamics.")
+
+#: Their published values depend on the method, and so are part of it.
+_OF_METHOD = ("attack.start", "batch_norm_data", "clean_passes")
+
+#: What every method of an optimizer reads: told apart within it, though another optimizer's published value differs.
+_OF_OPTIMIZER = tuple(f"optimizer.{key}" for key in ("weight_decay", "momentum", "nesterov", "decoupled_weight_decay"))
+
+#: What a trial's identity lacks where its choice (a schedule, no attack, no decay) does not read it.
+_READ_BY_SOME = ("schedule.", "averaging.", "attack.", "dynamics.", "optimizer.decoupled_weight_decay")
+
+#: Among these, and lacking where it is the default.
+_LEFT_OUT_AT_DEFAULT = ("schedule.warmup_epochs",)
+
+
+#: In place of the value of a key that a config has not.
+_ABSENT = object()
+
+
+def identity_columns(trials: Sequence[TrialHistory]) -> dict[str, Any]:
+    """trial_id, method, seed, the axes and lr_batch_ratio: what both frames start from."""
+    configs = [_flat(trial.config) for trial in trials]
+    slots = [_slots(config) for config in configs]
+    names = {choice: choice.method for choice in dict.fromkeys(slots)}
+    values = _axis_values(trials, configs, slots, [names[choice] for choice in slots])
+    return {
+        "trial_id": [trial.id for trial in trials],
+        "method": [names[choice] for choice in slots],
+        "seed": [trial.seed for trial in trials],
+        **{"planned_epochs" if key == "epochs" else key: column for key, column in values.items()},
+        "lr_batch_ratio": numbers(values["optimizer.lr"]) / numbers(values["batch_size"]),
+    }
+
+
+def numbers(values: Iterable[Any]) -> NDArray[np.float64]:
+    """Floats, with None as NaN."""
+    return np.array(list(values), dtype=np.float64)
+
+
+def measured_once(trials: Sequence[TrialHistory]) -> list[TrialHistory]:
+    """The trials without those of which another completed one is the same but for what was measured of its dynamics.
+
+    Of several that were measured the last planned stays.
+    """
+
+    def completed(trial: TrialHistory) -> bool:
+        return trial.finished and trial.outcome == "completed"
+
+    measured = {_training(trial): trial.id for trial in trials if "dynamics" in trial.config and completed(trial)}
+    if not measured:
+        return list(trials)
+    return [t for t in trials if not completed(t) or measured.get(_training(t), t.id) == t.id]
+
+
+def _training(trial: TrialHistory) -> str:
+    """What decides the numbers of its training."""
+    config = {key: value for key, value in trial.config.items() if key != "dynamics"}
+    return json.dumps([config, trial.seed], sort_keys=True)
+
+
+def superseded(trials: Sequence[TrialHistory], identity: Mapping[str, Any], wanted: Container[str]) -> dict[str, str]:
+    """The finished trials in whose cell another one of the same seed counts, and which; see `load_trials`."""
+    twins: dict[tuple[Any, ...], list[TrialHistory]] = defaultdict(list)
+    for trial, *cell in zip(trials, *(identity[key] for key in identity if key != "trial_id"), strict=True):
+        if trial.finished:
+            twins[tuple(value if value == value else None for value in cell)].append(trial)
+    instead: dict[str, str] = {}
+    for same in twins.values():
+        newest = max(same, key=lambda trial: (trial.id in wanted, trial.began))
+        instead |= {trial.id: newest.id for trial in same if trial is not newest}
+    return instead
+
+
+def _slots(config: Mapping[str, Any]) -> Slots:
+    """The trial's choice; PGD-AT without attack steps is natural training, as in `trainers.identity`.
+
+    Args:
+        config: of the trial, by dotted keys.
+    """
+    there = {name: config[key] for name, key in zip(Slots._fields, KEYS, strict=True) if config.get(key) is not None}
+    choice = Slots(**there)
+    unattacked = choice.objective == "pgd_at" and config.get("attack.steps") == 0
+    return choice._replace(objective="natural") if unattacked else choice
+
+
+def _axis_values(
+    trials: Sequence[TrialHistory],
+    configs: Sequence[Mapping[str, Any]],
+    slots: Sequence[Slots],
+    methods: Sequence[str],
+) -> dict[str, list[Any]]:
+    """Each axis with its value in every trial, NaN in those whose method it does not apply to.
+
+    Within a slot's part, an axis of the points applies to the methods that have it there, though the config of
+    another holds the key too; so does a key that varies within a method. Any other key that varies (epochs,
+    the data) applies to all trials.
+    """
+    points = dict.fromkeys(key for trial in trials for key in trial.swept)
+    written = dict.fromkeys(key for config in configs for key in config)
+    columns: dict[str, list[Any]] = {}
+    for key in dict.fromkeys([*BASE_AXES, *points, *written]):
+        if key not in BASE_AXES and key.startswith(_NO_AXES):
+            continue
+        values = [config.get(key, _ABSENT) for config in configs]
+        if key in (*BASE_AXES, *KEYS, *points) or values.count(values[0]) < len(values):
+            columns |= _axis(key, _values(key, values, trials, slots), trials, slots, methods)
+    return columns
+
+
+def _axis(
+    key: str, values: Sequence[Any], trials: Sequence[TrialHistory], slots: Sequence[Slots], methods: Sequence[str]
+) -> dict[str, list[Any]]:
+    """The column of a key that is an axis; nothing for another."""
+    values = _with_defaults(key, values, slots)
+    own = {name for name, trial in zip(methods, trials, strict=True) if key in trial.swept}
+    own |= _in_which_several(values, methods)
+    if key in _OF_OPTIMIZER:
+        optimizers = _in_which_several(values, [choice.optimizer for choice in slots])
+        own |= {name for name, choice in zip(methods, slots, strict=True) if choice.optimizer in optimizers}
+    everywhere = key in (*BASE_AXES, *KEYS) or not key.startswith(PARTS)
+    varies = everywhere and key not in _OF_METHOD and bool(_in_which_several(values, [""] * len(values)))
+    if key not in BASE_AXES and not own and not varies:
+        return {}
+    shown = [value if everywhere or name in own else np.nan for name, value in zip(methods, values, strict=True)]
+    return {key: [np.nan if value is None else value for value in shown]}
+
+
+def _flat(config: Mapping[str, Any], within: str = "") -> dict[str, Any]:
+    """A config's values by their dotted keys, in their order: `trainers.config.leaves` with what they hold."""
+    values: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, dict):
+            values |= _flat(value, f"{within}{key}.")
+        else:
+            values[within + key] = value
+    return values
+
+
+def _with_defaults(key: str, values: Sequence[Any], slots: Sequence[Slots]) -> list[Any]:
+    """The values, with what a trial that lacks the key did where another one of its method has it.
+
+    That is its method's default, or what code before the key did, where that was another (`_before`). So a trial of
+    code that did not know the key yet, or leaves it out of the identity at its default, is in one cell with those that
+    did the same, and in no other.
+    """
+    read_by_all = key in _LEFT_OUT_AT_DEFAULT or not key.startswith(_READ_BY_SOME)
+    if not read_by_all or all(value == value for value in values):
+        return list(values)
+    have = {choice for choice, value in zip(slots, values, strict=True) if value == value}
+    pairs = zip(slots, values, strict=True)
+    return [_before(choice, key) if value != value and choice in have else value for choice, value in pairs]
+
+
+def _before(choice: Slots, key: str) -> Any:
+    """What code that does not know the key did: batch norm's statistics came from the update's own passes alone."""
+    if choice.objective == "pgd_at" and not choice.s2o and key == "batch_norm_data":
+        return "adversarial"
+    if choice.objective == "trades" and not choice.s2o and key == "clean_passes":
+        return 1
+    return True if key == "objective.s2o.in_awp" else at(_defaults(choice), key)
+
+
+@functools.cache
+def _defaults(slots: Slots) -> dict[str, Any]:
+    """What a config means that says nothing but the choice in the slots."""
+    objective = {"name": slots.objective, "s2o": {"enabled": slots.s2o}}
+    chosen = {"objective": objective, "weights": {"name": slots.weights}, "optimizer": {"name": slots.optimizer}}
+    try:
+        config = TrialConfig.model_validate(chosen)
+    except ValueError:  # a choice that this code does not have
+        config = TrialConfig()
+    return config.resolved().model_dump(mode="json")
+
+
+def _values(key: str, values: Sequence[Any], trials: Sequence[TrialHistory], slots: Sequence[Slots]) -> list[Any]:
+    """The values under a key as a frame holds them: those of a slot as they are meant, a list as its JSON text."""
+    if key in KEYS:
+        return [choice[KEYS.index(key)] for choice in slots]
+    pairs = zip(values, trials, strict=True)
+    return [at(trial.config, key) if value is _ABSENT else _plain(value) for value, trial in pairs]
+
+
+def _in_which_several(values: Sequence[Any], groups: Sequence[str]) -> set[str]:
+    """The groups (methods, or optimizers) whose trials differ in the value; NaN is no value, `none` is one."""
+    different = {(name, value) for name, value in zip(groups, values, strict=True) if value == value}
+    counts = Counter(name for name, _ in different)
+    return {name for name, n in counts.items() if n > 1}
+
+
+def at(config: Mapping[str, Any], key: str) -> Any:
+    """The value under a dotted key, NaN if the key is not there, JSON text if it is a list or a mapping."""
+    value: Any = config
+    for part in key.split("."):
+        value = value.get(part, np.nan) if isinstance(value, Mapping) else np.nan
+    return _plain(value)
+
+
+def _plain(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, list | dict) else value

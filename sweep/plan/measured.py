@@ -1,0 +1,66 @@
+"""What epochs took here, of trials that cost the same: in work, kind of device, and engine."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from statistics import fmean
+from typing import Any
+
+from sweep.config import SweepConfig
+from sweep.progress import Progress, TrialProgress
+from sweep.search.trials import PlannedTrial
+
+#: Parts of a trial's identity that change nothing, or too little to tell, of what an epoch of one batch size takes.
+_FREE = ("seed", "epochs", "batch_size", "optimizer", "schedule")
+#: Of these parts, the keys alone that change it; of all others every key does.
+_PRICED = {
+    "attack": ("steps",),
+    "objective": ("name",),
+    "weights": ("name", "warmup"),
+    "averaging": ("name",),
+    "evaluation": ("every", "splits", "precision", "steps", "restarts", "batch_size"),
+}
+
+
+def kind_of(identity: Mapping[str, Any]) -> str:
+    """What the cost of a trial's epoch hangs on beside its batch size: network, data, attack steps, precision, ..."""
+    priced = {part: {key: identity.get(part, {}).get(key) for key in keys} for part, keys in _PRICED.items()}
+    s2o = identity.get("objective", {}).get("s2o", {}).get("enabled")
+    data = {key: value for key, value in identity.get("data", {}).items() if key != "fingerprint"}
+    others = {key: value for key, value in identity.items() if key not in _FREE}
+    return json.dumps({**others, **priced, "data": data, "s2o": s2o}, sort_keys=True)
+
+
+class Measured:
+    """The mean seconds of the epochs that were measured in a run."""
+
+    def __init__(self, progress: Progress, config: SweepConfig) -> None:
+        """Takes those of the run's trials that ran where, and as, trials of this sweep would."""
+        seconds: dict[Any, list[float]] = defaultdict(list)
+        for trial in progress.trials.values():
+            if trial.trained and _ran_alike(trial, config):
+                kind = kind_of(trial.config)
+                for key in (None, kind, (kind, trial.config.get("batch_size"))):
+                    seconds[key].append(trial.seconds / trial.trained)
+        self._seconds = {key: fmean(values) for key, values in seconds.items()}
+
+    def epoch(self, trial: PlannedTrial) -> float | None:
+        """Of the trial's kind, at its batch size or else at any; None where no epoch of the kind was measured."""
+        kind = kind_of(trial.identity)
+        return self._seconds.get((kind, trial.config.batch_size), self._seconds.get(kind))
+
+    def any(self) -> float | None:
+        """Of all kinds; None where no epoch was measured."""
+        return self._seconds.get(None)
+
+
+def _ran_alike(trial: TrialProgress, config: SweepConfig) -> bool:
+    """Whether a trial ran on the kind of device and in the engine of the sweep, as far as its records tell."""
+    if trial.device is not None and (trial.device == "cpu") == (config.resources.gpu > 0):
+        return False
+    usual = ("graph", "compile") if config.resources.gpu else ("eager",)
+    asked = usual if config.trial.engine == "auto" else (config.trial.engine,)
+    engine = trial.last.get("engine") or asked[0]
+    return engine in asked or bool(trial.last.get("engine_reason") and asked != ("eager",))
