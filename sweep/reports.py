@@ -298,15 +298,15 @@ def show(directory: Path, trial_id: str) -> None:
 COMMANDS = (results, methods, ratio, claims, theory, figures, show)
 
 
-def _run_records(directory: Path, overrides: tuple[str, ...]) -> list[dict[str, Any]]:
+def _run_records(directory: Path, overrides: tuple[str, ...]) -> Sequence[Mapping[str, Any]]:
+    from analysis.frames.log import read_records
     from trainers.errors import UserError
-    from trainers.record import read
 
     if overrides:
         raise UserError(
             f"--set {overrides[0]}: changes a config, and {directory} is a run; leave it out, or give a config"
         )
-    return read(directory)
+    return read_records(directory)
 
 
 def _corner_records(path: Path, overrides: tuple[str, ...]) -> list[dict[str, Any]]:

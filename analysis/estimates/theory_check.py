@@ -13,7 +13,8 @@ from analysis.estimates.differences import paired_difference
 from analysis.estimates.intervals import t_test
 from analysis.frames.cells import codes
 from analysis.frames.dynamics import PRIOR_VARIANCE, dynamics_of
-from analysis.frames.trials import at, axes, trials_of
+from analysis.frames.identity import at
+from analysis.frames.trials import axes, trials_of
 from analysis.theory.predictions import KEYS, bound_moves, predictions
 
 #: What is averaged within a trial, and then over trials with a t interval.
