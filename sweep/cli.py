@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import gc
 import math
 import sys
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sweep.reports import COMMANDS, Above, console, directory_argument, summary
-from sweep.streams import outlast, steady
+from sweep.streams import leave, outlast, steady
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,9 +36,7 @@ class _Cli(click.Group):
     """Says a user's mistake in one line on stderr and exits with 2; anything else is a bug and shows itself."""
 
     def main(self, *args: Any, **options: Any) -> Any:
-        # To look for garbage in what is kept, and at the end in all that ends anyway, took a third of a plan's CPU.
-        gc.disable()  # until trials run
-        atexit.register(gc.freeze)
+        gc.disable()  # until trials run: what is made before is kept; to look through it took a fifth of a plan's CPU
         try:
             with steady(" ".join(["sweep", *sys.argv[1:2]])):
                 return super().main(*args, **options)
@@ -111,6 +108,7 @@ def plan(config: Path, out: Path | None, overrides: tuple[str, ...], no_data: bo
     wanted = planning.plan(sweep, records, code_version(), "unseen" if no_data else "if there")
     cost = estimate(wanted.to_run, wanted.shapes, sweep.resources, None if rate is None else rate * 1e12)
     say(console(), "\n".join([*wanted.lines(cost), f"  run directory: {directory}"]))
+    leave()
 
 
 @main.command()
