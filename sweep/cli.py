@@ -54,6 +54,10 @@ class _Cli(click.Group):
         except UserError as error:
             click.echo(f"sweep: {error}", err=True)
             context.exit(EXIT_USER_ERROR)
+        except click.UsageError as error:  # click's own text is four lines
+            path = error.ctx.command_path if error.ctx else "sweep"
+            click.echo(f"sweep: {error.format_message().rstrip('.')}; see {path} --help", err=True)
+            context.exit(EXIT_USER_ERROR)
         except OSError as error:  # a full disk, a folder that may not be read: not a bug either
             if error.errno is None:
                 raise

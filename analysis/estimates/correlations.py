@@ -16,6 +16,7 @@ from analysis.estimates.resampling import COEFFICIENTS, Array, Bootstrap, resamp
 from analysis.frames.cells import GROUP, codes, measured, one_budget, several
 from analysis.frames.names import named
 from analysis.frames.trials import axes
+from trainers.errors import UserError, suggestion
 from trainers.fields import plural
 
 Method = Literal["pearson", "spearman", "kendall"]
@@ -100,8 +101,10 @@ def correlation(
         seed: of the resampling.
 
     Raises:
-        UserError: the frame has no such column.
+        UserError: the frame has no such column, or there is no such coefficient.
     """
+    if method not in METHODS:
+        raise UserError(f"{method}: no such coefficient; {suggestion(method, METHODS)}")
     rows = measured(measured(frame, y), x)
     xs, ys = (rows[column].to_numpy(dtype=np.float64) for column in (x, y))
     if len(xs) < 3 or _constant(xs) or _constant(ys):

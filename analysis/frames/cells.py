@@ -206,10 +206,10 @@ def left_out_text(cells: int) -> str:
     """What a reader of a best cell has to know of those that were no candidates; nothing for none.
 
     >>> left_out_text(2), left_out_text(0)
-    ('2 cells left out of the choice: fewer of their seeds completed than of the others', '')
+    ('2 cells left out of the choice: not all of their seeds completed, or fewer than of the others', '')
     """
     count = f"{cells} cell{'s' * (cells > 1)}"
-    return f"{count} left out of the choice: fewer of their seeds completed than of the others" if cells else ""
+    return f"{count} left out of the choice: not all of their seeds completed, or fewer than of the others" if cells else ""
 
 
 class OwnBest(NamedTuple):

@@ -136,7 +136,8 @@ def test_the_version_is_that_of_the_distribution(cli: Callable[..., Result]) -> 
 def test_a_mistyped_command_exits_with_2(words: list[str], cli: Callable[..., Result]) -> None:
     answer = cli(*words)
     assert answer.exit_code == 2
-    assert "Error: " in answer.stderr
+    assert answer.stderr.startswith("sweep: ")
+    assert answer.stderr.count("\n") == 1
 
 
 def test_the_schema_is_a_json_schema_of_the_file(cli: Callable[..., Result]) -> None:

@@ -253,6 +253,11 @@ def test_unknown_metric_is_named_with_the_nearest_one(frame_of):
         correlations(grid(frame_of, np.random.default_rng(0)), "last_test_robus")
 
 
+def test_an_unknown_coefficient_is_named_with_the_nearest_one(ratio_trials):
+    with pytest.raises(UserError, match="spaerman: no such coefficient; did you mean 'spearman'"):
+        correlation(ratio_trials, "lr_batch_ratio", "last_test_robust", "spaerman")
+
+
 def test_a_whole_table_at_2000_resamples_takes_under_a_second_and_a_half(ratio_trials):
     correlations(ratio_trials, resamples=10)
     start = process_time()

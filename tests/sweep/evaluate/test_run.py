@@ -312,7 +312,7 @@ def test_a_cell_that_lacks_a_seed_is_not_the_best_one_and_that_is_said(run: Path
     file.close()
     _, text = evaluated(run, ("clean",), best="overall")
     assert [record["trial_id"] for record in recorded(run)] == [last.idxmin()]
-    assert "  1 cell left out of the choice: fewer of their seeds completed than of the others\n" in text
+    assert "  1 cell left out of the choice: not all of their seeds completed, or fewer than of the others\n" in text
 
 
 def test_an_evaluation_and_a_launch_exclude_each_other(run: Path, evaluated: Evaluate) -> None:

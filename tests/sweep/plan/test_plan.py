@@ -410,7 +410,7 @@ def test_epochs_that_were_measured_win_over_the_estimate(tiny: Configs) -> None:
 def test_a_rate_that_is_none_is_refused(rate: str, sweep_file: Callable[..., Path]) -> None:
     answer = CliRunner().invoke(main, ["plan", str(sweep_file()), "--rate", rate])
     assert answer.exit_code == 2
-    assert "Error: Invalid value for '--rate': " in answer.stderr
+    assert answer.stderr.startswith("sweep: Invalid value for '--rate': ")
 
 
 def test_a_launch_says_where_the_cost_is_estimated_and_one_after_another_is_not_at_once(tiny: Configs) -> None:
