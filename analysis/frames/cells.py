@@ -208,8 +208,10 @@ def left_out_text(cells: int) -> str:
     >>> left_out_text(2), left_out_text(0)
     ('2 cells left out of the choice: not all of their seeds completed, or fewer than of the others', '')
     """
+    if not cells:
+        return ""
     count = f"{cells} cell{'s' * (cells > 1)}"
-    return f"{count} left out of the choice: not all of their seeds completed, or fewer than of the others" if cells else ""
+    return f"{count} left out of the choice: not all of their seeds completed, or fewer than of the others"
 
 
 class OwnBest(NamedTuple):
