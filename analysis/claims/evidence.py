@@ -186,7 +186,9 @@ def of_range(table: Array, *, sequential: bool = False) -> Evidence:
     cells, n = table.shape
     freedom = (cells - 1) * (n - 1)
     spread = float(np.sqrt((residuals(table) ** 2).sum() / freedom)) if freedom else math.nan
-    return Evidence(float(np.ptp(table.mean(axis=1))), spread, n, "sequence" if sequential else "range", cells, is_range=True)
+    return Evidence(
+        float(np.ptp(table.mean(axis=1))), spread, n, "sequence" if sequential else "range", cells, is_range=True
+    )
 
 
 def of_regression(design: Array, y: Array, column: int) -> Evidence:
