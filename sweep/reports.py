@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _FORMATS = ("table", "csv", "json", "parquet")
 _METHODS_FORMATS = ("table", "csv", "json", "markdown")
-_RATIO_FORMATS = ("table", "json", "markdown")
+_TEXT_FORMATS = ("table", "json", "markdown")
 #: The ending of --output that means a format, where it is not the format's name.
 _ENDINGS = {"table": "txt", "markdown": "md"}
 
@@ -202,7 +202,7 @@ def methods(
 @click.option(
     "--format",
     "form",
-    type=click.Choice(_RATIO_FORMATS),
+    type=click.Choice(_TEXT_FORMATS),
     help="[default: by the ending of --output, else table]",
 )
 @_output
@@ -213,7 +213,7 @@ def ratio(directory: Path | None, published: bool, metric: str, form: str | None
     from sweep.run.screen import print_whole
 
     _refuse_both_studies("ratio", directory, published, metric)
-    form = _format(form, output, _RATIO_FORMATS)
+    form = _format(form, output, _TEXT_FORMATS)
     study = claim_study.published() if directory is None else claim_study.load_study(directory)
     answers = ratio_tables.ratio_answers(study, metric, **({} if directory is None else chosen_by_of(directory)))
     if form == "table":
@@ -258,7 +258,7 @@ def claims(
 @click.option(
     "--format",
     "form",
-    type=click.Choice(_RATIO_FORMATS),
+    type=click.Choice(_TEXT_FORMATS),
     help="[default: by the ending of --output, else table]",
 )
 @_output
@@ -275,7 +275,7 @@ def theory(study: Path, overrides: tuple[str, ...], form: str | None, output: Pa
 
     if not study.exists():
         raise UserError(f"{study}: neither a run nor a config; give a launch's --out, or a YAML file")
-    form = _format(form, output, _RATIO_FORMATS)
+    form = _format(form, output, _TEXT_FORMATS)
     check = theory_check(_run_records(study, overrides) if study.is_dir() else _corner_records(study, overrides))
     if form == "table":
         print_whole(console(output), theory_view(check))
@@ -306,7 +306,10 @@ def _run_records(directory: Path, overrides: tuple[str, ...]) -> Sequence[Mappin
         raise UserError(
             f"--set {overrides[0]}: changes a config, and {directory} is a run; leave it out, or give a config"
         )
-    return read_records(directory)
+    records = read_records(directory)
+    if not any(record["record"] == "trial" for record in records):
+        raise UserError(f"{directory}: has no trial yet, of which theory could say anything; give the sweep's config")
+    return records
 
 
 def _corner_records(path: Path, overrides: tuple[str, ...]) -> list[dict[str, Any]]:

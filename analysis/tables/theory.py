@@ -100,7 +100,8 @@ _TITLES: dict[str, tuple[str, list[str]]] = {
         "measured: noise against batch size, and the bound",
         [
             "noise slope: of log noise of the gradient on log batch size, in theory -1",
-            "width: tr(S) / (d x the prior's variance 0.01), S being theory's, of the measured h and c; bound: nats",
+            "width: tr(S) / (d x the prior's variance 0.01) over the d measured directions, S being theory's, of the "
+            "measured h and c; bound: nats",
             "means and intervals as above; empty where a measurement is beyond the limit, or theory says nothing",
         ],
     ),

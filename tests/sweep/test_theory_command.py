@@ -92,6 +92,15 @@ def test_a_mistake_is_one_line(words: list[object], line: str, tmp_path: Path, m
     assert (answer.exit_code, answer.stderr) == (2, f"{line}\n")
 
 
+def test_a_run_without_a_trial_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "records.jsonl").touch()
+    answer = theory(tmp_path)
+    assert answer.exit_code == 2
+    assert answer.stderr == (
+        f"sweep: {tmp_path}: has no trial yet, of which theory could say anything; give the sweep's config\n"
+    )
+
+
 def test_set_is_refused_beside_a_run(undisturbed: Path) -> None:
     answer = theory(undisturbed, "--set", "trial.epochs=3")
     assert answer.exit_code == 2
