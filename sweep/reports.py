@@ -76,6 +76,11 @@ _perhaps = click.argument("directory", metavar="[DIR]", type=_path, required=Fal
 _output = click.option("--output", type=click.Path(path_type=Path), help="File to write [default: stdout].")
 
 
+def _format_option(formats: Sequence[str]) -> Any:
+    default = "[default: by the ending of --output, else table]"
+    return click.option("--format", "form", type=click.Choice(formats), help=default)
+
+
 def _study(command: Any) -> Any:
     """A run's DIR, or --published."""
     return _perhaps(click.option("--published", is_flag=True, help="Of the published study, not of a run.")(command))
@@ -85,7 +90,7 @@ def _study(command: Any) -> Any:
 @directory_argument
 @click.option("--epochs", is_flag=True, help="A row an epoch instead of a row a trial.")
 @click.option("--evaluations", is_flag=True, help="A row an evaluation of `sweep evaluate`, not a row a trial.")
-@click.option("--format", "form", type=click.Choice(_FORMATS), help="[default: by the ending of --output, else table]")
+@_format_option(_FORMATS)
 @_output
 def results(directory: Path, epochs: bool, evaluations: bool, form: str | None, output: Path | None) -> None:
     """Show the trials' numbers, or write them as a file."""
@@ -158,12 +163,7 @@ def figures(directory: Path | None, published: bool, output: Path | None, check:
 @click.option("--baseline", metavar="NAME", help="Method that the others are compared with [default: PGD-AT].")
 @click.option("--by", metavar="KEY", multiple=True, help="Axis that tells methods apart too; no slot effects then.")
 @_choosers
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(_METHODS_FORMATS),
-    help="[default: by the ending of --output, else table]",
-)
+@_format_option(_METHODS_FORMATS)
 @_output
 def methods(
     directory: Path,
@@ -199,12 +199,7 @@ def methods(
 @click.command()
 @_study
 @_metric
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(_TEXT_FORMATS),
-    help="[default: by the ending of --output, else table]",
-)
+@_format_option(_TEXT_FORMATS)
 @_output
 def ratio(directory: Path | None, published: bool, metric: str, form: str | None, output: Path | None) -> None:
     """Say whether lr / batch size is all that counts: the claims, then models, surfaces, shares of the variance."""
@@ -255,12 +250,7 @@ def claims(
 @click.command()
 @click.argument("study", metavar="RUN|CONFIG", type=_path, callback=_refuse_starting)
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Overrides a key of the CONFIG.")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(_TEXT_FORMATS),
-    help="[default: by the ending of --output, else table]",
-)
+@_format_option(_TEXT_FORMATS)
 @_output
 def theory(study: Path, overrides: tuple[str, ...], form: str | None, output: Path | None) -> None:
     """Say what theory predicts for a sweep's methods, beside what its run measured.
