@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from analysis.frames.log import Log
 
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 _FORMATS = ("table", "csv", "json", "parquet")
 _METHODS_FORMATS = ("table", "csv", "json", "markdown")
@@ -76,7 +77,7 @@ _perhaps = click.argument("directory", metavar="[DIR]", type=_path, required=Fal
 _output = click.option("--output", type=click.Path(path_type=Path), help="File to write [default: stdout].")
 
 
-def _format_option(formats: Sequence[str]) -> Any:
+def _format_option(formats: Sequence[str]) -> Callable[[Command], Command]:
     default = "[default: by the ending of --output, else table]"
     return click.option("--format", "form", type=click.Choice(formats), help=default)
 
