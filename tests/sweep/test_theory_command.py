@@ -62,7 +62,7 @@ def test_a_run_gives_what_its_config_gives(undisturbed: Path) -> None:
     assert of_run == of_config
 
 
-def test_a_narrow_terminal_gets_lines_of_its_width(undisturbed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_narrow_terminal_gets_lines_of_its_width(undisturbed: Path) -> None:
     from rich.console import Console
 
     from analysis.estimates.theory_check import theory_check
