@@ -1,10 +1,10 @@
-"""Methods x seeds: standard errors from a randomised block layout, in which every method was run with the same seeds.
+"""Intervals and tests that several questions share: t, Holm, a line's band, and those of methods x seeds.
 
-A seed fixes the first weights and the order of the images, so that a seed that is lucky for one method may be
-so for others: y[method, seed] = mean[method] + seed effect + noise, the noise independent, near normal, of
-one variance for all methods [Montgomery, Design and Analysis of Experiments, 8th ed., section 4.1]. At three
-seeds, that one variance is what makes an interval useful: a method's own has 2 degrees of freedom, and
-t = 4.3 in place of 2.04.
+Methods x seeds are a randomised block layout, in which every method was run with the same seeds. A seed fixes the
+first weights and the order of the images, so that a seed that is lucky for one method may be so for others: y[method,
+seed] = mean[method] + seed effect + noise, the noise independent, near normal, of one variance for all methods
+[Montgomery, Design and Analysis of Experiments, 8th ed., section 4.1]. At three seeds, that one variance is what makes
+an interval useful: a method's own has 2 degrees of freedom, and t = 4.3 in place of 2.04.
 
 A seed that suits one choice, such as an objective, breaks the independence: methods that share the choice move
 together from seed to seed, and the pooled variance, an average over all methods, is too large between two of them
