@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
     from analysis.frames.log import Log
 
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 _FORMATS = ("table", "csv", "json", "parquet")
 _METHODS_FORMATS = ("table", "csv", "json", "markdown")
-_RATIO_FORMATS = ("table", "json", "markdown")
+_TEXT_FORMATS = ("table", "json", "markdown")
 #: The ending of --output that means a format, where it is not the format's name.
 _ENDINGS = {"table": "txt", "markdown": "md"}
 
@@ -76,6 +77,11 @@ _perhaps = click.argument("directory", metavar="[DIR]", type=_path, required=Fal
 _output = click.option("--output", type=click.Path(path_type=Path), help="File to write [default: stdout].")
 
 
+def _format_option(formats: Sequence[str]) -> Callable[[Command], Command]:
+    default = "[default: by the ending of --output, else table]"
+    return click.option("--format", "form", type=click.Choice(formats), help=default)
+
+
 def _study(command: Any) -> Any:
     """A run's DIR, or --published."""
     return _perhaps(click.option("--published", is_flag=True, help="Of the published study, not of a run.")(command))
@@ -85,7 +91,7 @@ def _study(command: Any) -> Any:
 @directory_argument
 @click.option("--epochs", is_flag=True, help="A row an epoch instead of a row a trial.")
 @click.option("--evaluations", is_flag=True, help="A row an evaluation of `sweep evaluate`, not a row a trial.")
-@click.option("--format", "form", type=click.Choice(_FORMATS), help="[default: by the ending of --output, else table]")
+@_format_option(_FORMATS)
 @_output
 def results(directory: Path, epochs: bool, evaluations: bool, form: str | None, output: Path | None) -> None:
     """Show the trials' numbers, or write them as a file."""
@@ -158,12 +164,7 @@ def figures(directory: Path | None, published: bool, output: Path | None, check:
 @click.option("--baseline", metavar="NAME", help="Method that the others are compared with [default: PGD-AT].")
 @click.option("--by", metavar="KEY", multiple=True, help="Axis that tells methods apart too; no slot effects then.")
 @_choosers
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(_METHODS_FORMATS),
-    help="[default: by the ending of --output, else table]",
-)
+@_format_option(_METHODS_FORMATS)
 @_output
 def methods(
     directory: Path,
@@ -199,12 +200,7 @@ def methods(
 @click.command()
 @_study
 @_metric
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(_RATIO_FORMATS),
-    help="[default: by the ending of --output, else table]",
-)
+@_format_option(_TEXT_FORMATS)
 @_output
 def ratio(directory: Path | None, published: bool, metric: str, form: str | None, output: Path | None) -> None:
     """Say whether lr / batch size is all that counts: the claims, then models, surfaces, shares of the variance."""
@@ -213,7 +209,7 @@ def ratio(directory: Path | None, published: bool, metric: str, form: str | None
     from sweep.run.screen import print_whole
 
     _refuse_both_studies("ratio", directory, published, metric)
-    form = _format(form, output, _RATIO_FORMATS)
+    form = _format(form, output, _TEXT_FORMATS)
     study = claim_study.published() if directory is None else claim_study.load_study(directory)
     answers = ratio_tables.ratio_answers(study, metric, **({} if directory is None else chosen_by_of(directory)))
     if form == "table":
@@ -255,12 +251,7 @@ def claims(
 @click.command()
 @click.argument("study", metavar="RUN|CONFIG", type=_path, callback=_refuse_starting)
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Overrides a key of the CONFIG.")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(_RATIO_FORMATS),
-    help="[default: by the ending of --output, else table]",
-)
+@_format_option(_TEXT_FORMATS)
 @_output
 def theory(study: Path, overrides: tuple[str, ...], form: str | None, output: Path | None) -> None:
     """Say what theory predicts for a sweep's methods, beside what its run measured.
@@ -275,7 +266,7 @@ def theory(study: Path, overrides: tuple[str, ...], form: str | None, output: Pa
 
     if not study.exists():
         raise UserError(f"{study}: neither a run nor a config; give a launch's --out, or a YAML file")
-    form = _format(form, output, _RATIO_FORMATS)
+    form = _format(form, output, _TEXT_FORMATS)
     check = theory_check(_run_records(study, overrides) if study.is_dir() else _corner_records(study, overrides))
     if form == "table":
         print_whole(console(output), theory_view(check))
@@ -306,7 +297,10 @@ def _run_records(directory: Path, overrides: tuple[str, ...]) -> Sequence[Mappin
         raise UserError(
             f"--set {overrides[0]}: changes a config, and {directory} is a run; leave it out, or give a config"
         )
-    return read_records(directory)
+    records = read_records(directory)
+    if not any(record["record"] == "trial" for record in records):
+        raise UserError(f"{directory}: has no trial yet, of which theory could say anything; give the sweep's config")
+    return records
 
 
 def _corner_records(path: Path, overrides: tuple[str, ...]) -> list[dict[str, Any]]:

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, stats
 
-from analysis.estimates.intervals import NO_SPREAD
+from analysis.estimates.intervals import NO_SPREAD, residuals
 
 Array = NDArray[np.float64]
 
@@ -184,11 +184,11 @@ def of_range(table: Array, *, sequential: bool = False) -> Evidence:
         sequential: as in `of_values`; the range's bounds are then Bonferroni's over all pairs of cells.
     """
     cells, n = table.shape
-    means = table.mean(axis=1)
-    residuals = table - means[:, None] - table.mean(axis=0) + table.mean()
     freedom = (cells - 1) * (n - 1)
-    spread = float(np.sqrt((residuals**2).sum() / freedom)) if freedom else math.nan
-    return Evidence(float(np.ptp(means)), spread, n, "sequence" if sequential else "range", cells, is_range=True)
+    spread = float(np.sqrt((residuals(table) ** 2).sum() / freedom)) if freedom else math.nan
+    return Evidence(
+        float(np.ptp(table.mean(axis=1))), spread, n, "sequence" if sequential else "range", cells, is_range=True
+    )
 
 
 def of_regression(design: Array, y: Array, column: int) -> Evidence:

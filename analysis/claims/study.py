@@ -52,13 +52,15 @@ def chosen_by(study: Study, seeds: Collection[int]) -> Study:
     Raises:
         UserError: a seed is no trial's, or none is left to compare.
     """
+    if not seeds:
+        return study
     known = set(map(int, study.trials["seed"]))
     if unknown := sorted(set(seeds) - known):
         there = ", ".join(map(str, sorted(known)))
         raise UserError(f"--chosen-by-seed {unknown[0]}: no trial has it; must be one of {there}")
     if known <= set(seeds):
         raise UserError("--chosen-by-seed: leaves no other seed to compare; give fewer")
-    return replace(study, choosers=frozenset(seeds)) if seeds else study
+    return replace(study, choosers=frozenset(seeds))
 
 
 def study_of(records: Sequence[Mapping[str, Any]]) -> Study:

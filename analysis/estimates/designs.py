@@ -115,7 +115,8 @@ def lacking(trials: DataFrame, layout: Layout) -> str:
         return f"one batch size ({batch}): the ratio cannot be told from the learning rate"
     if not several(trials[LR]):
         return f"one learning rate ({short(trials[LR].iloc[0])}): the ratio cannot be told from the batch size"
-    if rank(layout.design("ratio + lr", 1)) < len(MODELS):
+    both = layout.design("ratio + lr", 1)
+    if rank(both) < both.shape[1]:
         return "the learning rate follows from lr / batch size in these cells: they cannot be told apart"
     if not degree_of(layout):
         return f"{plural(layout.cells, 'cell')}: too few to tell the ratio from the learning rate"

@@ -1,10 +1,10 @@
-"""Methods x seeds: standard errors from a randomised block layout, in which every method was run with the same seeds.
+"""Intervals and tests that several questions share: t, Holm, a line's band, and those of methods x seeds.
 
-A seed fixes the first weights and the order of the images, so that a seed that is lucky for one method may be
-so for others: y[method, seed] = mean[method] + seed effect + noise, the noise independent, near normal, of
-one variance for all methods [Montgomery, Design and Analysis of Experiments, 8th ed., section 4.1]. At three
-seeds, that one variance is what makes an interval useful: a method's own has 2 degrees of freedom, and
-t = 4.3 in place of 2.04.
+Methods x seeds are a randomised block layout, in which every method was run with the same seeds. A seed fixes the
+first weights and the order of the images, so that a seed that is lucky for one method may be so for others: y[method,
+seed] = mean[method] + seed effect + noise, the noise independent, near normal, of one variance for all methods
+[Montgomery, Design and Analysis of Experiments, 8th ed., section 4.1]. At three seeds, that one variance is what makes
+an interval useful: a method's own has 2 degrees of freedom, and t = 4.3 in place of 2.04.
 
 A seed that suits one choice, such as an objective, breaks the independence: methods that share the choice move
 together from seed to seed, and the pooled variance, an average over all methods, is too large between two of them
@@ -57,7 +57,7 @@ def difference_error(values: Array) -> Error:
     freedom = (methods - 1) * (seeds - 1)
     if not freedom:
         return Error(np.nan, np.nan)
-    return Error(float(np.sqrt(2 * (_residuals(values) ** 2).sum() / freedom / seeds)), freedom)
+    return Error(float(np.sqrt(2 * (residuals(values) ** 2).sum() / freedom / seeds)), freedom)
 
 
 def mean_error(values: Array) -> Error:
@@ -74,7 +74,7 @@ def mean_error(values: Array) -> Error:
     if seeds < 2:
         return Error(np.nan, np.nan)
     shared = methods * float(values.mean(axis=0).var(ddof=1))
-    own = float((_residuals(values) ** 2).sum()) / (seeds - 1)
+    own = float((residuals(values) ** 2).sum()) / (seeds - 1)
     if shared + own <= NO_SPREAD**2:
         return Error(0.0, seeds - 1)
     share = own / (shared + own)
@@ -98,7 +98,7 @@ def equal_variance(values: Array) -> float:
     return float(stats.bartlett(*centred).pvalue) if varies.all() else float(not varies.any())
 
 
-def _residuals(values: Array) -> Array:
+def residuals(values: Array) -> Array:
     """What neither the method's nor the seed's mean explains."""
     return np.asarray(values - values.mean(axis=1, keepdims=True) - values.mean(axis=0) + values.mean())
 

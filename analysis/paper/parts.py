@@ -49,7 +49,8 @@ class Part(NamedTuple):
         """The rows with what tells the part from others before them, and what was left out behind."""
         first = {"study": self.study, "data_set": self.data_set, "model.name": self.model}
         own = rows.drop(columns=[key for key in KEYS if key in rows])
-        own = own.assign(**first, batch_size=self.batch_size, left_out=left_out_text(self.left_out))
+        left_out = ", ".join(f"{n} {why}" for why, n in self.left_out.items())
+        own = own.assign(**first, batch_size=self.batch_size, left_out=left_out)
         return own[[*KEYS, *(column for column in own if column not in KEYS)]]
 
 
@@ -60,15 +61,6 @@ def spoken(name: str) -> str:
     ('VGG-19', 'CIFAR-10', 'small_cnn')
     """
     return _NAMES.get(name, name)
-
-
-def left_out_text(left_out: dict[str, int]) -> str:
-    """How many trials were left out and why; nothing for none.
-
-    >>> left_out_text({"another budget": 12, "failed": 1})
-    '12 another budget, 1 failed'
-    """
-    return ", ".join(f"{n} {why}" for why, n in left_out.items())
 
 
 def published_data(metric: str = "last_test_robust") -> Data:

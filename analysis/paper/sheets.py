@@ -86,12 +86,12 @@ def table4(rows: DataFrame) -> Sheet:
         [
             _part(part, rows),
             _gain(row, "estimate"),
-            _p(row["p_value"]),
-            _p(row["p_wilcoxon"]),
+            short(row["p_value"], 2),
+            short(row["p_wilcoxon"], 2),
             str(row["n_cells"]),
             str(row["n_trials"]),
             _points(row["printed"]),
-            _p(row["printed_p"], 3),
+            short(row["printed_p"], 3),
         ]
         for part in _parts(rows)
         for row in part.to_dict("records")
@@ -237,7 +237,7 @@ def _otherwise(rows: DataFrame) -> Iterator[str]:
 def _correlation(row: Any) -> list[str]:
     printed = [f"{row['printed']:.3f}", f"{row['difference']:+.3f}"] if pd.notna(row["printed"]) else ["", ""]
     interval = bounds(row["low"], row["high"], 3)
-    return [f"{row['estimate']:.3f} {interval}", _p(row["p_value"]), *printed]
+    return [f"{row['estimate']:.3f} {interval}", short(row["p_value"], 2), *printed]
 
 
 def _at_best(row: Any, name: str) -> tuple[str, str]:
@@ -253,10 +253,6 @@ def _gain(row: Any, name: str, prefix: str = "") -> str:
     """In points, with a sign; the interval's ends without."""
     ends = bounds(row[f"{prefix}low"], row[f"{prefix}high"], factor=100)
     return "" if pd.isna(row[name]) else f"{_points(row[name])} {ends}"
-
-
-def _p(value: float, digits: int = 2) -> str:
-    return "" if pd.isna(value) else f"{value:.{digits}g}"
 
 
 def _written(sheet: Callable[[DataFrame], Sheet], *, apart: bool = False) -> dict[str, Callable[[DataFrame], str]]:

@@ -30,7 +30,7 @@ def methods(data: Data) -> DataFrame:
     """Each method at its own best cell by validation, the most robust first.
 
     Returns:
-        of `analysis.tables.methods.results_frame`; empty for fewer than 3 methods with a test accuracy.
+        of `analysis.estimates.methods.results_frame`; empty for fewer than 3 methods with a test accuracy.
     """
     if measured(data.trials, ROBUST).empty:
         return DataFrame()

@@ -34,7 +34,7 @@ STYLE: dict[Any, Any] = {
 }
 
 #: Okabe and Ito's colours, told apart by colour-blind readers. PGD-AT's and DEAT's stand for SGD and DEAT too.
-SGD, DEAT = "#0072B2", "#D55E00"
+_SGD, _DEAT = "#0072B2", "#D55E00"
 _OTHERS = (("#009E73", "s"), ("#CC79A7", "^"), ("#E69F00", "D"), ("#56B4E9", "v"))
 
 #: Up to so many methods share a panel.
@@ -73,8 +73,8 @@ def looks(methods: Iterable[str]) -> dict[str, Look]:
     known = sorted(set(methods))
     optimizers = {name: named(name).optimizer for name in known}
     if crowded(known):
-        return {name: Look(DEAT if opt == "deat" else SGD, "o", word(opt)) for name, opt in optimizers.items()}
-    fixed = {"PGD-AT": Look(SGD, "o", "PGD-AT"), "DEAT": Look(DEAT, "o", "DEAT")}
+        return {name: Look(_DEAT if opt == "deat" else _SGD, "o", word(opt)) for name, opt in optimizers.items()}
+    fixed = {"PGD-AT": Look(_SGD, "o", "PGD-AT"), "DEAT": Look(_DEAT, "o", "DEAT")}
     others = zip((name for name in known if name not in fixed), _OTHERS, strict=False)
     return fixed | {name: Look(colour, marker, name) for name, (colour, marker) in others}
 

@@ -32,6 +32,7 @@ from analysis.frames.names import interval_text, of_spread, short
 from analysis.tables.claims import judged_lines
 from analysis.tables.export import csv_text, json_text
 from analysis.tables.sheet import cells, console_table, markdown_table
+from trainers.fields import plural
 
 #: Families of their own, and named so: the ledger's p (Holm) is over its lines.
 _OF_METHODS = ("p (methods)", "Holm (methods)")
@@ -259,7 +260,7 @@ def notes(results: Sequence[MethodResult]) -> list[str]:
     if decided:
         alone = sum(result.own.low > 0 or result.own.high < 0 for result in decided)
         lines.append(
-            f"{len(decided)} verdict{'s' * (len(decided) > 1)}; the intervals from each pair's own seeds alone "
+            f"{plural(len(decided), 'verdict')}; the intervals from each pair's own seeds alone "
             f"(own_low, own_high in the CSV) exclude 0 for {alone} of them"
         )
     if lost := ", ".join(f"{result.diverged} of {result.method}" for result in results if result.diverged):

@@ -81,7 +81,7 @@ def console_table(
             overflow="fold" if folds else "ellipsis",
             no_wrap=name not in wraps,
         )
-    for row in rows:  # plain words stay words, which a long table is printed at once of
+    for row in rows:  # only what rich could read as markup or emoji is wrapped: a long table prints faster
         table.add_row(*(Text(cell) if "[" in cell or ":" in cell else cell for cell in row))
     return table
 

@@ -9,7 +9,6 @@ import numpy as np
 from pandas import DataFrame, Series
 from pandas.api.types import is_numeric_dtype
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from analysis.estimates.theory_check import TheoryCheck
@@ -17,6 +16,7 @@ from analysis.frames.cells import several
 from analysis.frames.names import KEYS as SLOTS
 from analysis.frames.names import brief, short
 from analysis.tables.export import json_text
+from analysis.tables.sheet import Sheet, cells, console_table, markdown
 
 Rows = list[dict[str, str]]
 
@@ -32,59 +32,89 @@ _UPDATE = {
 _SETTINGS = {
     "lr": "optimizer.lr",
     "lr / batch": "lr_batch_ratio",
-    "as SGD at lr": "effective_lr",
-    "weight decay": "effective_weight_decay",
+    "SGD's lr": "effective_lr",
+    "SGD's weight decay": "effective_weight_decay",
     "spread x 2h / c": "posterior_scale",
 }
 
 #: More update rules than this do not have a row each, but their method one with their range.
 _MANY = 16
 
-_TITLES = {
-    "update": "predicted: each method's update beside plain SGD's, at the same lr and batch size",
-    "settings": "predicted: the plain SGD that each method acts like",
-    "bound": "predicted: how the terms of the PAC-Bayes bound move",
-    "stability": "measured: the largest curvature, and the learning rates that it allows",
-    "noise": "measured: DEAT over SGD",
-    "width": "measured: noise against batch size, and the bound",
-}
+#: Digits of a number.
+_DIGITS = 3
 
-_CAPTIONS = {
-    "update": "plain SGD: without momentum. mean step: how far many steps move the mean. noise: variance of one step. "
-    "at equal step: the same, once lr makes the mean steps equal. stable below: what lr x h must be below, h the "
-    "largest eigenvalue of the Hessian. The spread, the covariance of weights that have settled, is as the mean step "
-    "where lr x h is small; spread at 1: where it is 1",
-    "settings": "its lr and weight decay: those with which the mean moves alike. c / 2h times the last column: the "
-    "variance of settled weights in a direction, h its curvature, c the variance of one image's gradient",
-    "bound": "where lr x h is small, all else as it was. factor: of the spread S over d directions, and so of "
-    "tr(H S) / 2, what it costs in risk. KL: change of the divergence from the prior, nats a direction, while S is "
-    "far narrower than the prior. KL falls if: the width, tr(S) / (d x the prior's variance), was so before",
-    "stability": "h: largest eigenvalue of the Hessian. limit: of lr x h. beyond: measurements over it. stable to: "
-    "limit / h. Means over n seeds with 95 % t intervals, of completed trials, over the epochs at that lr",
-    "noise": "each at the weights that it came to; theory takes noise and curvature there to be alike. spread: of S, "
-    "which is theory with the measured h and c. Geometric means over n seeds, 95 % t intervals of the logarithms",
-    "width": "noise slope: of log noise on log batch size, in theory -1. width: as above, of the S that theory makes "
-    "of the measured h and c, the prior's variance 0.01. bound: nats. Empty where a measurement is over the limit",
-}
-
-_ALWAYS = (
-    "Theory takes the loss for its quadratic, with noise that is independent from step to step; a network is neither. "
-    "The attack is part of the loss; weight decay is left out of limit and spread."
+#: What the words mean that stand in several tables, and what theory takes for granted.
+_WORDS = (
+    "Theory takes the loss near a minimum for a quadratic, and the noise of its gradient for independent from step to "
+    "step; a network's are neither.",
+    "h: curvature in a direction, an eigenvalue of the Hessian. c: variance of one image's gradient in that direction. "
+    "spread: variance of the weights once they have settled; S: its matrix, over d directions.",
+    "The attack is part of the loss. Weight decay is left out of limit and spread.",
 )
+
+#: Title of each table, and what its columns are.
+_TITLES: dict[str, tuple[str, list[str]]] = {
+    "update": (
+        "predicted: each method's update over plain SGD's",
+        [
+            "plain SGD: without momentum, at the same lr and batch size; all are over its own but `stable below`",
+            "mean step: how far many steps move the weights on average",
+            "noise: variance of one step; at equal step: the same, once lr makes the mean steps equal",
+            "stable below: what lr x h must be below, h being the largest",
+            "spread: the same number as the mean step where lr x h is small; spread at 1: where lr x h is 1",
+        ],
+    ),
+    "settings": (
+        "predicted: the plain SGD that each method acts like",
+        [
+            "SGD's lr, SGD's weight decay: those with which the mean of SGD's weights moves alike",
+            "where lr x h is small, the spread is the last column times c / 2h",
+        ],
+    ),
+    "bound": (
+        "predicted: how the terms of the PAC-Bayes bound on the test error move",
+        [
+            "where lr x h is small, and all else is as it was",
+            "factor: of S, and so of tr(H S) / 2, what the spread costs in risk, H being the Hessian",
+            "KL: change of the divergence from the prior, nats a direction, while S is far narrower than the prior",
+            "KL falls if: the width, tr(S) / (d x the prior's variance), was so before",
+        ],
+    ),
+    "stability": (
+        "measured: the largest curvature, and the learning rates that it allows",
+        [
+            "h: the largest; limit: of lr x h; beyond: measurements that reach it; stable to: the lr at it, limit / h",
+            "means over n seeds with 95 % t intervals, of completed trials, over the epochs at that lr",
+        ],
+    ),
+    "noise": (
+        "measured: DEAT over SGD",
+        [
+            "step noise: theory's factor times the measured noise of the gradient; spread: theory's, of the measured h "
+            "and c",
+            "each at the weights that it came to; what is predicted takes h and c there to be SGD's",
+            "geometric means over n seeds, 95 % t intervals of the logarithms",
+        ],
+    ),
+    "width": (
+        "measured: noise against batch size, and the bound",
+        [
+            "noise slope: of log noise of the gradient on log batch size, in theory -1",
+            "width: tr(S) / (d x the prior's variance 0.01) over the d measured directions, S being theory's, of the "
+            "measured h and c; bound: nats",
+            "means and intervals as above; empty where a measurement is beyond the limit, or theory says nothing",
+        ],
+    ),
+}
 
 _UNMEASURED = "nothing measured stands beside it: no completed trial has trial.dynamics.every"
 
 
 def theory_view(check: TheoryCheck) -> RenderableType:
-    """All of it for the terminal, what theory does not cover last."""
-    parts: list[RenderableType] = []
-    for name, rows in tables(check).items():
-        table = Table(title=_TITLES[name], caption=_CAPTIONS[name])
-        for header in rows[0]:
-            table.add_column(header, no_wrap=True)
-        for row in rows:
-            table.add_row(*map(Text, row.values()))
-        parts += [table, Text("")]
+    """All of it for the terminal: what the words mean first, what theory does not cover last."""
+    parts: list[RenderableType] = [*map(Text, _WORDS), Text("")]
+    for sheet in tables(check).values():
+        parts += [console_table(sheet.header, sheet.rows, title=sheet.caption), *map(Text, sheet.notes), Text("")]
     return Group(*parts, *map(Text, notes(check)))
 
 
@@ -92,16 +122,12 @@ def theory_text(check: TheoryCheck, form: str) -> str:
     """All of it as `json`, every number as it is, or as `markdown`."""
     if form == "json":
         return json_text(check)
-    blocks = []
-    for name, rows in tables(check).items():
-        lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
-        body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-        blocks.append(f"**{_TITLES[name]}**\n\n{body}\n\n{_CAPTIONS[name]}")
-    return "\n\n".join([*blocks, "\n".join(f"- {line}" for line in notes(check))]) + "\n"
+    lists = ["\n".join(f"- {line}" for line in lines) for lines in (_WORDS, notes(check)) if lines]
+    return "\n".join(f"{text.rstrip()}\n" for text in [lists[0], *map(markdown, tables(check).values()), *lists[1:]])
 
 
-def tables(check: TheoryCheck) -> dict[str, Rows]:
-    """Header to text, one mapping a row, of each table that has rows; without columns that are empty."""
+def tables(check: TheoryCheck) -> dict[str, Sheet]:
+    """Each table that has rows, without columns that are empty."""
     every = {
         "update": _by_rule(check.predicted, _UPDATE),
         "settings": _by_rule(check.predicted, _SETTINGS),
@@ -110,18 +136,19 @@ def tables(check: TheoryCheck) -> dict[str, Rows]:
         "noise": _beside(check.beside),
         "width": _width(check.along),
     }
-    return {name: _without_empty(list(rows)) for name, rows in every.items() if rows}
+    sheets = {name: Sheet(_TITLES[name][0], *cells(rows), _TITLES[name][1]) for name, rows in every.items() if rows}
+    return {name: sheet.filled() for name, sheet in sheets.items()}
 
 
 def notes(check: TheoryCheck) -> list[str]:
-    """What theory assumes, and what of the settings it does not cover, with the methods where it is not all of them."""
+    """What of the settings theory does not cover, with the methods where it is not all of them."""
     methods: dict[str, list[str]] = {}
     for row in check.predicted[["method", "uncovered"]].drop_duplicates().to_dict("records"):
         for text in row["uncovered"]:
             methods.setdefault(text, []).append(row["method"])
     whole = check.predicted["method"].nunique()
-    said = [text if len(names) == whole else f"{_few(names)}: {text}" for text, names in methods.items()]
-    return [_ALWAYS, *said, *([_UNMEASURED] if check.along.empty else [])]
+    lines = [text if len(names) == whole else f"{_few(names)}: {text}" for text, names in methods.items()]
+    return [*lines, *([_UNMEASURED] if check.along.empty else [])]
 
 
 def _by_rule(predicted: DataFrame, columns: Mapping[str, str]) -> Rows:
@@ -133,7 +160,7 @@ def _by_rule(predicted: DataFrame, columns: Mapping[str, str]) -> Rows:
     methods: dict[tuple[str, ...], list[str]] = {}
     for _, rows in predicted.groupby(["method", *(rules if few else [])], sort=False, dropna=False):
         methods.setdefault(tuple(_range(rows[column]) for column in shown.values()), []).append(rows["method"].iloc[0])
-    return [{"method": _few(names)} | dict(zip(shown, cells, strict=True)) for cells, names in methods.items()]
+    return [{"method": _few(names)} | dict(zip(shown, texts, strict=True)) for texts, names in methods.items()]
 
 
 def _bound(moves: DataFrame) -> Rows:
@@ -141,9 +168,11 @@ def _bound(moves: DataFrame) -> Rows:
     return [
         {
             "change": row["change"],
-            "factor": _number(row["factor"]),
+            "factor": short(row["factor"], _DIGITS),
             "KL": f"{row['kl_per_direction']:+.3g}",
-            "KL falls if": "" if row["factor"] == 1 else f"{sides[row['factor'] > 1]} {_number(row['turning_width'])}",
+            "KL falls if": f"{sides[row['factor'] > 1]} {width}"
+            if (width := short(row["turning_width"], _DIGITS))
+            else "",
         }
         for row in moves.to_dict("records")
     ]
@@ -157,9 +186,9 @@ def _stability(along: DataFrame) -> Rows:
             "n": str(row["n"]),
             "h": _interval(row, "sharpness"),
             "lr x h": _interval(row, "lr_curvature"),
-            "limit": _number(row["stability_limit"]),
+            "limit": short(row["stability_limit"], _DIGITS),
             "beyond": "" if np.isnan(row["beyond"]) else f"{row['beyond']:.0f} of {row['measurements']}",
-            "stable to": _number(row["largest_lr"]),
+            "stable to": short(row["largest_lr"], _DIGITS),
         }
         for cell, row in _cells(along)
     ]
@@ -167,8 +196,13 @@ def _stability(along: DataFrame) -> Rows:
 
 def _beside(beside: DataFrame) -> Rows:
     return [
-        {"of": row["quantity"].replace("_", " "), **cell}
-        | {"predicted": _number(row["predicted"]), "measured": _interval(row, "measured"), "n": str(row["n_treatment"])}
+        {
+            "of": row["quantity"].replace("_", " "),
+            **cell,
+            "predicted": short(row["predicted"], _DIGITS),
+            "measured": _interval(row, "measured"),
+            "n": str(row["n_treatment"]),
+        }
         for cell, row in _cells(beside)
     ]
 
@@ -199,23 +233,11 @@ def _few(names: Sequence[str]) -> str:
     return " / ".join(names) if len(names) < 3 else f"{names[0]} and {len(names) - 1} more"
 
 
-def _without_empty(rows: Rows) -> Rows:
-    kept = [name for name in rows[0] if any(row[name] for row in rows)]
-    return [{name: row[name] for name in kept} for row in rows]
-
-
 def _range(values: Series[Any]) -> str:
-    low, high = values.min(), values.max()
-    return _number(low) if low == high else f"{low:.3g} to {high:.3g}" if low < high else ""
+    return " to ".join(dict.fromkeys(short(end, _DIGITS) for end in (values.min(), values.max())))
 
 
 def _interval(row: Mapping[Any, Any], name: str) -> str:
     """Mean and interval, nothing for NaN."""
-    low, high = row[f"{name}_low"], row[f"{name}_high"]
-    return (
-        f"{row[name]:.3g} {'[n/a]' if np.isnan(low) else f'[{low:.3g}, {high:.3g}]'}" if row[name] == row[name] else ""
-    )
-
-
-def _number(value: float) -> str:
-    return "" if np.isnan(value) else f"{value:.3g}"
+    value, low, high = (short(row[f"{name}{end}"], _DIGITS) for end in ("", "_low", "_high"))
+    return value and f"{value} {f'[{low}, {high}]' if low else '[n/a]'}"

@@ -126,15 +126,13 @@ def correlation_table(fits: DataFrame) -> Table:
     keys = [*(["model.name"] if several(fits["model.name"]) else []), "method", "x"]
     rows = []
     for _, part in fits.groupby([*GROUP, "x"], sort=False):
-        first, estimates = (
-            part.iloc[0],
-            {
-                row["coefficient"]: interval_text(row["estimate"], row["low"], row["high"]) or "n/a"
-                for row in part.to_dict("records")
-            },
-        )
-        counts = (str(first["n"]), str(first["n_left_out"]))
-        rows.append([*(str(first[key]) for key in keys), *(estimates.get(name, "") for name in METHODS), *counts])
+        first = part.iloc[0]
+        estimates = {
+            row["coefficient"]: interval_text(row["estimate"], row["low"], row["high"]) or "n/a"
+            for row in part.to_dict("records")
+        }
+        numbers = (str(first[name]) for name in ("n", "n_left_out"))
+        rows.append([*(str(first[key]) for key in keys), *(estimates.get(name, "") for name in METHODS), *numbers])
     y = ", ".join(dict.fromkeys(fits["y"]))
     lacking = "; n/a: too few or too uniform trials for one" if fits["low"].isna().any() else ""
     counts = ("n", "left out")

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from analysis.theory.recursions import Array
+Array = NDArray[np.float64]
 
 Scalar = TypeVar("Scalar", float, Array)
 

@@ -5,13 +5,13 @@ Linear recursions, exact for any learning rate.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solve_discrete_lyapunov
 
+from analysis.theory.deat import normaliser
 from trainers.errors import UserError
 
 Array = NDArray[np.float64]
@@ -104,7 +104,7 @@ def deat(
     Sun, Sinha, Zhang, KDD 2023, Algorithm 2. k1 = k2 = 0 is SGD without momentum. Arguments are those of `sgd`.
     """
     eye, shrink, coupled = _decay(hessian, lr, weight_decay, decoupled_weight_decay)
-    zero, step = np.zeros_like(eye), lr / math.hypot(1 + k1, k1)
+    zero, step = np.zeros_like(eye), lr / normaliser(k1)
     refreshed = np.hstack([(1 - k2) * (hessian + coupled * eye), zero, k2 * eye])
     moved = np.hstack([shrink * eye, step * k1 * eye, zero]) - step * (1 + k1) * refreshed
     transition = np.vstack([moved, refreshed, np.hstack([zero, eye, zero])])

@@ -261,7 +261,7 @@ def sweep_of_methods(run, objectives=("pgd_at", "trades", "mart"), batches=(32,)
         run.whole(f"t{number}", [value - 0.1, value], seed=seed, **axis)
 
 
-def test_many_methods_have_a_panel_a_family_with_a_curve_an_optimizer(run, tmp_path):
+def test_many_methods_have_a_panel_a_family_with_a_curve_an_optimizer(run):
     sweep_of_methods(run)
     trials, epochs = load_trials(run.directory), load_epochs(run.directory)
     frames = {plan.name: plan.frames(Data(trials, epochs, "last_test_robust")) for plan in PLANS}

@@ -50,7 +50,7 @@ def drawn(run: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
     return Path(run.directory / "out")
 
 
-def test_manifest_says_what_each_figure_came_from(run: Any, drawn: Path) -> None:
+def test_manifest_says_what_each_figure_came_from(drawn: Path) -> None:
     known = json.loads((drawn / "manifest.json").read_text())
     own = known["sources"]["own"]
     assert list(known["sources"]) == ["own"]
@@ -110,9 +110,7 @@ def test_an_edited_csv_and_one_that_is_gone_are_told_apart_from_the_others(run: 
     assert set(answers.values()) == {"same"}
 
 
-def test_a_picture_that_is_gone_or_painted_over_is_told(
-    run: Any, tmp_path: Path, drawn: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_picture_that_is_gone_or_painted_over_is_told(run: Any, drawn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def paint(product: Any, output: Path) -> list[Path]:
         path = output / f"{product.name}.png"
         path.write_bytes(b"a picture")

@@ -96,6 +96,13 @@ def test_a_launch_that_decides_is_known_to_the_ledger(
     assert "confidence sequence" in text
 
 
+def test_of_a_run_without_a_trial_nothing_is_measured_and_the_methods_are_none(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "records.jsonl").touch()
+    lines = json.loads(cli("claims", tmp_path, "--json").stdout)
+    assert {(line["verdict"], line["note"]) for line in lines} == {("not measured", "no trials")}
+    assert json.loads(cli("methods", tmp_path, "--format", "json").stdout)["methods"] == []
+
+
 def test_the_published_ledger_needs_neither_torch_nor_statsmodels_regressions() -> None:
     code = (
         "import sys; from sweep.cli import main; main(['claims', '--published'], standalone_mode=False); "

@@ -62,7 +62,7 @@ def test_a_run_gives_what_its_config_gives(undisturbed: Path) -> None:
     assert of_run == of_config
 
 
-def test_a_narrow_terminal_gets_lines_of_its_width(undisturbed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_narrow_terminal_gets_lines_of_its_width(undisturbed: Path) -> None:
     from rich.console import Console
 
     from analysis.estimates.theory_check import theory_check
@@ -90,6 +90,15 @@ def test_a_mistake_is_one_line(words: list[object], line: str, tmp_path: Path, m
     monkeypatch.chdir(tmp_path)
     answer = theory(*words)
     assert (answer.exit_code, answer.stderr) == (2, f"{line}\n")
+
+
+def test_a_run_without_a_trial_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "records.jsonl").touch()
+    answer = theory(tmp_path)
+    assert answer.exit_code == 2
+    assert answer.stderr == (
+        f"sweep: {tmp_path}: has no trial yet, of which theory could say anything; give the sweep's config\n"
+    )
 
 
 def test_set_is_refused_beside_a_run(undisturbed: Path) -> None:
