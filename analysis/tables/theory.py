@@ -38,7 +38,7 @@ _SETTINGS = {
 }
 
 #: More update rules than this do not have a row each, but their method one with their range.
-_MANY = 16
+_MANY = 40
 
 #: Digits of a number.
 _DIGITS = 3
@@ -107,7 +107,7 @@ _TITLES: dict[str, tuple[str, list[str]]] = {
     ),
 }
 
-_UNMEASURED = "nothing measured stands beside it: no completed trial has trial.dynamics.every"
+_UNMEASURED = "nothing measured stands beside it: that takes completed trials with trial.dynamics.every"
 
 
 def theory_view(check: TheoryCheck) -> RenderableType:
