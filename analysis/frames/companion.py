@@ -155,7 +155,7 @@ class Companion:
         return None
 
     def _keep_log(self, every: Log) -> None:
-        if self._folder.exists():
+        with suppress(OSError):
             remove_parts(self._folder)  # of killed processes; one that writes there now goes without
         self.keep_table(EPOCHS, every.epochs.table)
         self._keep(_OTHERS, json.dumps({"mark": self.mark, "places": every.places, "records": every.others}))
@@ -165,7 +165,8 @@ class Companion:
         return None if self.mark is None else self._table(name, self.mark)
 
     def _opened(self, name: str) -> ipc.RecordBatchFileReader:
-        return ipc.open_file(pa.memory_map(str(self._folder / f"{name}.arrow")))
+        # read, not mapped: once another machine replaces a mapped file on NFS, to look into it kills the process
+        return ipc.open_file(pa.OSFile(str(self._folder / f"{name}.arrow")))
 
     def _table(self, name: str, mark: Mark) -> pa.Table | None:
         with suppress(OSError, LookupError, TypeError, pa.ArrowException):
