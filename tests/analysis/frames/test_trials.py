@@ -343,9 +343,9 @@ def test_folder_without_records_is_a_user_error(tmp_path):
         load_trials(tmp_path)
 
 
-def test_frame_imports_neither_scipy_nor_matplotlib_nor_torch():
+def test_frames_and_the_view_of_a_trial_import_neither_scipy_nor_matplotlib_nor_torch():
     code = (
-        "import sys, analysis.frames.trials;"
+        "import sys, analysis.frames.trials, analysis.tables.trials;"
         "print([m for m in ('torch', 'ray', 'optuna', 'matplotlib', 'scipy.stats') if m in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
