@@ -5,7 +5,8 @@ goes on without. A log that was edited is noticed. What is kept holds the length
 of, and these are compared with the log's; but for a log that is the very file that was compared last, of the same
 inode, length and times of change, which costs no reading. As git does of its index, that is believed only where the
 last change came over `_TICK` before the comparison: what follows within a tick of a file system's clock leaves the
-times as they were.
+times as they were. Not noticed is therefore alone an edit in place that keeps the length, within a tick of the change
+before it, on a file server whose clock is behind this machine's by more than `_TICK`.
 """
 
 from __future__ import annotations
