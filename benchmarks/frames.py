@@ -137,23 +137,23 @@ def parsers() -> dict[str, Callable[[Path], object]]:
         with path.open("rb") as file:
             return [parse(text) for text in file]
 
-    found: dict[str, Callable[[Path], object]] = {"json": functools.partial(by_lines, json.loads)}
+    by_name: dict[str, Callable[[Path], object]] = {"json": functools.partial(by_lines, json.loads)}
     from pyarrow.json import read_json
 
-    found["pyarrow"] = read_json
+    by_name["pyarrow"] = read_json
     if importlib.util.find_spec("orjson"):
         import orjson
 
-        found["orjson"] = functools.partial(by_lines, orjson.loads)
+        by_name["orjson"] = functools.partial(by_lines, orjson.loads)
     if importlib.util.find_spec("msgspec"):
         import msgspec
 
-        found["msgspec"] = lambda path: msgspec.json.Decoder().decode_lines(path.read_bytes())
+        by_name["msgspec"] = lambda path: msgspec.json.Decoder().decode_lines(path.read_bytes())
     if importlib.util.find_spec("polars"):
         import polars
 
-        found["polars"] = polars.read_ndjson
-    return found
+        by_name["polars"] = polars.read_ndjson
+    return by_name
 
 
 def task(name: str, directory: Path) -> tuple[float, float]:
@@ -240,13 +240,13 @@ def ratio(one: Sequence[float], other: Sequence[float]) -> list[float]:
 
 def ratios(seconds: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:
     """Of each reading to `read_parquet` of its frame; of a first one to each parser, too."""
-    found = {}
+    by_name = {}
     for load in ("load_trials", "load_epochs"):
         for when in ("again", "more", "first"):
-            found[f"{load} {when} / read_parquet"] = ratio(seconds[f"{load} {when}"], seconds[f"read_parquet {load}"])
+            by_name[f"{load} {when} / read_parquet"] = ratio(seconds[f"{load} {when}"], seconds[f"read_parquet {load}"])
         for parser in parsers():
-            found[f"{load} first / {parser}"] = ratio(seconds[f"{load} first"], seconds[f"parse {parser}"])
-    return found
+            by_name[f"{load} first / {parser}"] = ratio(seconds[f"{load} first"], seconds[f"parse {parser}"])
+    return by_name
 
 
 def benchmark(directory: Path, trials: int, epochs: int, rounds: int) -> dict[str, Any]:
@@ -289,10 +289,10 @@ def main() -> None:
         print(*task(chosen.task, chosen.directory))
         return
     with TemporaryDirectory() as folder:
-        found = benchmark(Path(folder) / "run", chosen.trials, chosen.epochs, chosen.rounds)
+        measurements = benchmark(Path(folder) / "run", chosen.trials, chosen.epochs, chosen.rounds)
     question = "How long does it take to read a long run, and how much memory?"
     about = {"question": question, "command": shlex.join(["python", *sys.argv]), **environment()}
-    print(json.dumps({**about, **found}, indent=1))
+    print(json.dumps({**about, **measurements}, indent=1))
 
 
 if __name__ == "__main__":

@@ -80,6 +80,14 @@ def test_a_package_file_is_a_docstring_and_what_users_import_lazily(floor: str) 
         assert [one.name for one in rest if isinstance(one, ast.FunctionDef)] == ["__getattr__"] * bool(rest)
 
 
+@pytest.mark.parametrize("folder", sorted({path.parent for path in FILES}), ids=str)
+def test_a_package_file_maps_all_that_is_in_its_folder(folder: Path) -> None:
+    lines = str(ast.get_docstring(ast.parse((ROOT / folder / "__init__.py").read_text(encoding="utf-8")))).splitlines()
+    mapped = [line.split()[0].removesuffix("/") for line in lines if line.strip()]
+    here = {path.relative_to(folder).with_suffix("").parts[0] for path in FILES if folder in path.parents}
+    assert here - {"__init__"} <= set(mapped)
+
+
 def test_a_package_is_imported_without_what_is_heavy() -> None:
     heavy = "import trainers, trainers.config, sys; sys.exit(any(name in sys.modules for name in ('torch', 'numpy')))"
     assert subprocess.run([sys.executable, "-c", heavy], cwd=ROOT, check=False).returncode == 0

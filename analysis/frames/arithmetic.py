@@ -40,8 +40,8 @@ def warning(trials: DataFrame) -> str:
     kinds = completed[["arithmetic", *asked]].drop_duplicates()
     if len(kinds) == len(kinds.groupby(asked)) if asked else len(kinds) < 2:
         return ""
-    found = completed["arithmetic"].value_counts()
+    counts = completed["arithmetic"].value_counts()
     return (
-        f"trials were computed in several ways: {'; '.join(f'{number} in {name}' for name, number in found.items())}. "
+        f"trials were computed in several ways: {'; '.join(f'{number} in {name}' for name, number in counts.items())}. "
         "The same trial gives other numbers in each; in `--format csv` the column arithmetic tells them apart"
     )

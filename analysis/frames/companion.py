@@ -5,7 +5,8 @@ goes on without. A log that was edited is noticed. What is kept holds the length
 of, and these are compared with the log's; but for a log that is the very file that was compared last, of the same
 inode, length and times of change, which costs no reading. As git does of its index, that is believed only where the
 last change came over `_TICK` before the comparison: what follows within a tick of a file system's clock leaves the
-times as they were.
+times as they were. Not noticed is therefore alone an edit in place that keeps the length, within a tick of the change
+before it, on a file server whose clock is behind this machine's by more than `_TICK`.
 """
 
 from __future__ import annotations
@@ -155,7 +156,7 @@ class Companion:
         return None
 
     def _keep_log(self, every: Log) -> None:
-        if self._folder.exists():
+        with suppress(OSError):
             remove_parts(self._folder)  # of killed processes; one that writes there now goes without
         self.keep_table(EPOCHS, every.epochs.table)
         self._keep(_OTHERS, json.dumps({"mark": self.mark, "places": every.places, "records": every.others}))
@@ -165,7 +166,8 @@ class Companion:
         return None if self.mark is None else self._table(name, self.mark)
 
     def _opened(self, name: str) -> ipc.RecordBatchFileReader:
-        return ipc.open_file(pa.memory_map(str(self._folder / f"{name}.arrow")))
+        # read, not mapped: once another machine replaces a mapped file on NFS, to look into it kills the process
+        return ipc.open_file(pa.OSFile(str(self._folder / f"{name}.arrow")))
 
     def _table(self, name: str, mark: Mark) -> pa.Table | None:
         with suppress(OSError, LookupError, TypeError, pa.ArrowException):

@@ -6,7 +6,7 @@ holds, the rest is worked out here from them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pandas import DataFrame
 
+from analysis.frames.identity import numbers
 from analysis.frames.log import read_log
 from analysis.frames.trials import trials_of
 from analysis.theory import deat, pac_bayes
@@ -67,14 +68,14 @@ def dynamics_of(
     trials = trials_of(records)
     until = trials["epochs"].where(trials["outcome"].isin(list(FINISHED)), np.inf)
     last = dict(zip(trials["trial_id"], until, strict=True))
-    found = {
+    newest = {
         (record["trial_id"], record["epoch"]): record
         for record in records
         if record["record"] == "dynamics" and record["epoch"] <= last.get(record["trial_id"], -1)
     }
     columns = list(trials.columns)
     known = trials[[*columns[: columns.index("lr_batch_ratio") + 1]]].drop(columns="reason")
-    measured = DataFrame([{"trial_id": trial, **_recorded(record)} for (trial, _), record in found.items()])
+    measured = DataFrame([{"trial_id": trial, **_recorded(record)} for (trial, _), record in newest.items()])
     if measured.empty:
         return known.iloc[:0].reindex(columns=[*known.columns, *_RECORDED])
     order = {trial: number for number, trial in enumerate(trials["trial_id"])}
@@ -129,11 +130,10 @@ def _derived(row: Mapping[Any, Any], prior_variance: float, delta: float) -> dic
     variances = stationary(row)[:count]
     settled = count > 0 and bool(np.isfinite(variances).all()) and bool((variances > 0).all())
     rest = pac_bayes.Complement(row["parameters"] - count, row["trace"] - curvatures.sum(), prior_variance)
-    nothing = pac_bayes.Bound(np.nan, np.nan, np.nan, np.nan, np.nan)
-    found = nothing
+    bound = pac_bayes.Bound(np.nan, np.nan, np.nan, np.nan, np.nan)
     if settled:
         n, distance = int(row["training_images"]), float(np.sqrt(row["distance_squared"]))
-        found = pac_bayes.diagonal_bound(row["loss"], curvatures, variances, rest, distance, prior_variance, n, delta)
+        bound = pac_bayes.diagonal_bound(row["loss"], curvatures, variances, rest, distance, prior_variance, n, delta)
     noise = numbers(row["noise_traces"])[0] * in_training(row)
     slope, error = noise_rate(row)
     return {
@@ -143,10 +143,10 @@ def _derived(row: Mapping[Any, Any], prior_variance: float, delta: float) -> dic
         "rate": slope,
         "rate_error": error,
         "posterior_trace": variances.sum() if settled else np.nan,
-        "risk_increase": found.curvature,
-        "kl": found.kl,
-        "complexity": found.complexity,
-        "bound": found.total,
+        "risk_increase": bound.curvature,
+        "kl": bound.kl,
+        "complexity": bound.complexity,
+        "bound": bound.total,
     }
 
 
@@ -289,16 +289,11 @@ def _mean_lr(row: Mapping[Any, Any]) -> float:
     return float(row["lr"] / (deat.normaliser(row["k1"]) if pd.notna(row["k1"]) else 1))
 
 
-def numbers(values: Iterable[float | None]) -> Array:
-    """Floats, with None as NaN."""
-    return np.array(list(values), dtype=np.float64)
-
-
 def _named(row: Mapping[Any, Any]) -> dict[str, Array]:
     """Kind and number of each of a measurement's directions."""
-    found, count = len(row["curvatures"]), int(row["eigenpairs"])
-    kinds = np.where(np.arange(found) < count, "eigenvector", "random")
-    return {"kind": kinds, "direction": np.r_[np.arange(count), np.arange(found - count)]}
+    total, count = len(row["curvatures"]), int(row["eigenpairs"])
+    kinds = np.where(np.arange(total) < count, "eigenvector", "random")
+    return {"kind": kinds, "direction": np.r_[np.arange(count), np.arange(total - count)]}
 
 
 def _long(frame: DataFrame, rows: Callable[[Mapping[Any, Any]], Mapping[str, Any]]) -> DataFrame:

@@ -62,9 +62,9 @@ def evaluations_of(records: Records, level: float = 0.95) -> DataFrame:
     known = trials[["trial_id", "method", "seed", *axes(trials), "lr_batch_ratio"]]
     numbers = {name: number for number, name in enumerate(trials["trial_id"])}
     groups = by_key(log).values()
-    found = sorted((g for g in groups if g[0]["trial_id"] in numbers), key=lambda g: _place(g[0], numbers))
-    rows = known.take([numbers[group[0]["trial_id"]] for group in found]).reset_index(drop=True)
-    measured = DataFrame([_row(group) for group in found], columns=[*_row_names(), "correct"])
+    evaluated = sorted((g for g in groups if g[0]["trial_id"] in numbers), key=lambda g: _place(g[0], numbers))
+    rows = known.take([numbers[group[0]["trial_id"]] for group in evaluated]).reset_index(drop=True)
+    measured = DataFrame([_row(group) for group in evaluated], columns=[*_row_names(), "correct"])
     low, high = wilson(measured.pop("correct").to_numpy(np.int64), measured["images"].to_numpy(np.int64), level)
     seconds = measured.pop("seconds")
     columns = {name: measured[name] for name in measured.columns}

@@ -6,6 +6,7 @@ import functools
 import json
 from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from analysis.frames.history import TrialHistory
 from analysis.frames.names import KEYS, PARTS, Slots
-from trainers.config import TrialConfig
+from trainers.config import TrialConfig, leaves
 
 #: The axes every frame has, swept or not.
 BASE_AXES: tuple[str, ...] = ("model.name", "optimizer.name", "optimizer.lr", "batch_size")
@@ -41,10 +42,11 @@ _ABSENT = object()
 
 def identity_columns(trials: Sequence[TrialHistory]) -> dict[str, Any]:
     """trial_id, method, seed, the axes and lr_batch_ratio: what both frames start from."""
-    configs = [_flat(trial.config) for trial in trials]
-    slots = [_slots(config) for config in configs]
+    columns = _columns([trial.config for trial in trials])
+    unattacked = [steps == 0 for steps in columns["attack.steps"]]
+    slots = list(map(_slots, unattacked, *(columns[key] for key in KEYS)))
     names = {choice: choice.method for choice in dict.fromkeys(slots)}
-    values = _axis_values(trials, configs, slots, [names[choice] for choice in slots])
+    values = _axis_values(trials, columns, slots, [names[choice] for choice in slots])
     return {
         "trial_id": [trial.id for trial in trials],
         "method": [names[choice] for choice in slots],
@@ -93,21 +95,17 @@ def superseded(trials: Sequence[TrialHistory], identity: Mapping[str, Any], want
     return instead
 
 
-def _slots(config: Mapping[str, Any]) -> Slots:
-    """The trial's choice; PGD-AT without attack steps is natural training, as in `trainers.identity`.
-
-    Args:
-        config: of the trial, by dotted keys.
-    """
-    there = {name: config[key] for name, key in zip(Slots._fields, KEYS, strict=True) if config.get(key) is not None}
-    choice = Slots(**there)
-    unattacked = choice.objective == "pgd_at" and config.get("attack.steps") == 0
-    return choice._replace(objective="natural") if unattacked else choice
+@functools.cache
+def _slots(unattacked: bool, *values: Any) -> Slots:
+    """A trial's choice by its values of `KEYS`; PGD-AT without attack steps is natural training."""
+    named = zip(Slots._fields, values, strict=True)
+    choice = Slots(**{name: value for name, value in named if value is not _ABSENT and value is not None})
+    return choice._replace(objective="natural") if choice.objective == "pgd_at" and unattacked else choice
 
 
 def _axis_values(
     trials: Sequence[TrialHistory],
-    configs: Sequence[Mapping[str, Any]],
+    columns: Mapping[str, list[Any]],
     slots: Sequence[Slots],
     methods: Sequence[str],
 ) -> dict[str, list[Any]]:
@@ -118,15 +116,14 @@ def _axis_values(
     the data) applies to all trials.
     """
     points = dict.fromkeys(key for trial in trials for key in trial.swept)
-    written = dict.fromkeys(key for config in configs for key in config)
-    columns: dict[str, list[Any]] = {}
-    for key in dict.fromkeys([*BASE_AXES, *points, *written]):
+    shown: dict[str, list[Any]] = {}
+    for key in dict.fromkeys([*BASE_AXES, *points, *columns]):
         if key not in BASE_AXES and key.startswith(_NO_AXES):
             continue
-        values = [config.get(key, _ABSENT) for config in configs]
-        if key in (*BASE_AXES, *KEYS, *points) or values.count(values[0]) < len(values):
-            columns |= _axis(key, _values(key, values, trials, slots), trials, slots, methods)
-    return columns
+        values = columns[key]
+        if key in (*BASE_AXES, *KEYS, *points) or values[1:] != values[:-1]:
+            shown |= _axis(key, _values(key, values, trials, slots), trials, slots, methods)
+    return shown
 
 
 def _axis(
@@ -147,15 +144,24 @@ def _axis(
     return {key: [np.nan if value is None else value for value in shown]}
 
 
-def _flat(config: Mapping[str, Any], within: str = "") -> dict[str, Any]:
-    """A config's values by their dotted keys, in their order: `trainers.config.leaves` with what they hold."""
-    values: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, dict):
-            values |= _flat(value, f"{within}{key}.")
-        else:
-            values[within + key] = value
-    return values
+def _columns(configs: Sequence[Mapping[str, Any]]) -> defaultdict[str, list[Any]]:
+    """Each dotted key's values in the configs, in the order in which these first hold it; `_ABSENT`: not there."""
+    columns = _unordered(configs)
+    first = {next(n for n, value in enumerate(values) if value is not _ABSENT) for values in columns.values()}
+    ordered = {key: columns[key] for n in sorted(first) for key in leaves(configs[n])}
+    return defaultdict(lambda: [_ABSENT] * len(configs), ordered)
+
+
+def _unordered(configs: Sequence[Mapping[str, Any]], within: str = "") -> dict[str, list[Any]]:
+    columns: dict[str, list[Any]] = {}
+    for key in dict.fromkeys(chain.from_iterable(configs)):
+        values = [config.get(key, _ABSENT) for config in configs]
+        if dict in (kinds := set(map(type, values))):
+            columns |= _unordered([value if isinstance(value, dict) else {} for value in values], f"{within}{key}.")
+            values = [_ABSENT if isinstance(value, dict) else value for value in values]
+        if kinds - {dict, object}:
+            columns[within + key] = values
+    return columns
 
 
 def _with_defaults(key: str, values: Sequence[Any], slots: Sequence[Slots]) -> list[Any]:

@@ -1,6 +1,7 @@
 """What a terminal shows of trials: all of them, one, its epochs, and the summary at a launch's end.
 
-Functions return what rich renders; none prints.
+Functions return what rich renders; none prints. The ledger and the estimates, which load scipy, stand inside the
+summary's: a trial or an epoch is shown without them.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from pandas import DataFrame, isna
@@ -16,21 +17,18 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from analysis.claims.ledger import ledger
-from analysis.claims.study import Study
-from analysis.estimates.correlations import METHODS, correlations
-from analysis.estimates.methods import comparison, slot_effects, without_cell
 from analysis.frames.arithmetic import in_words
 from analysis.frames.cells import GROUP, LEFT_OUT, Mode, best_cells, left_out_text, measured, several, varying
 from analysis.frames.log import read_log
 from analysis.frames.names import KEYS, UNITS, brief, interval_text, scale, short
 from analysis.frames.trials import SUPERSEDED, axes, epochs_of
-from analysis.tables.claims import judged_lines
-from analysis.tables.methods import as_judged, effects_as_judged, methods_view
 from analysis.tables.settings import presets
 from analysis.tables.sheet import console_table
 from trainers.fields import plural
 from trainers.record import METRICS, only_trial
+
+if TYPE_CHECKING:
+    from analysis.claims.study import Study
 
 #: Accuracies of a trial that people compare, in percent.
 SHOWN = ("best_val_robust", "last_val_robust", "last_test_robust", "last_test_clean")
@@ -123,6 +121,8 @@ def correlation_table(fits: DataFrame) -> Table:
     Args:
         fits: of `analysis.estimates.correlations.correlations`.
     """
+    from analysis.estimates.correlations import METHODS
+
     keys = [*(["model.name"] if several(fits["model.name"]) else []), "method", "x"]
     rows = []
     for _, part in fits.groupby([*GROUP, "x"], sort=False):
@@ -163,6 +163,12 @@ def summary(
     Raises:
         UserError: the frame has no column `y`.
     """
+    from analysis.claims.ledger import ledger
+    from analysis.estimates.correlations import correlations
+    from analysis.estimates.methods import comparison, slot_effects
+    from analysis.tables.claims import judged_lines
+    from analysis.tables.methods import as_judged, effects_as_judged, methods_view
+
     frame = study.trials
     claims = ledger(study, metric=metric, mode=mode, y=y)
     judged = judged_lines(claims)
@@ -200,6 +206,8 @@ def best_lines(frame: DataFrame, metric: str = "val_robust", mode: Mode = "max")
     chooser, report = f"last_{metric}", ["last_test_robust", "last_test_clean"]
     cells = best_cells(frame, chooser, report, mode=mode).to_dict("records")
     if not cells and (frame["outcome"] == "completed").any():
+        from analysis.estimates.methods import without_cell
+
         return [f"no best cell: {without_cell(frame, chooser)}"]
     shown = [axis for axis in axes(frame) if axis not in (*GROUP, *KEYS)]
     lines = []

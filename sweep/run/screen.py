@@ -24,7 +24,7 @@ from trainers.fields import plural
 REFRESH = 0.5
 #: Running trials shown at most.
 ROWS = 20
-#: Rows of a table that is printed without rich's layout.
+#: Rows of a table that is printed at once.
 LONG = 500
 
 
@@ -37,38 +37,38 @@ def print_whole(console: Console, shown: RenderableType) -> None:
         for part in shown.renderables:
             print_whole(console, part)
         return
-    width = console.width
-    short, rows = _shortened(shown) if isinstance(shown, Table) else (shown, [])
-    if isinstance(short, Table):
-        needed = Measurement.get(console, console.options.update(width=WIDEST), short).maximum
-        console.width = max(width, needed)
-    if not rows:
-        console.print(short)
-        console.width = width
+    if isinstance(shown, Table) and shown.row_count >= LONG and (text := _long(console, shown)):
+        console.file.write(text)
         return
-    with console.capture() as printed:
-        console.print(short)
+    width = console.width
+    if isinstance(shown, Table):
+        needed = Measurement.get(console, console.options.update(width=WIDEST), shown).maximum
+        console.width = max(width, needed)
+    console.print(shown)
     console.width = width
-    before, _, after = printed.get().partition("│")
-    console.file.write("".join([before, *rows, after.partition("\n")[2]]))
 
 
-def _shortened(table: Table) -> tuple[Table, list[str]]:
-    """A long table with a single row, each column's widest cell, and the lines of all its rows as they stand in it.
+def _long(console: Console, table: Table) -> str:
+    """A table as rich prints it, which takes a millisecond a row: rich prints one row, in whose place all are put.
 
-    Laid out by rich, a row takes a millisecond. A table of other cells than plain words is left to rich, without lines.
+    Nothing where cells are not plain words, or that one row does not come out as expected.
     """
     columns = [list(column.cells) for column in table.columns]
-    plain = (isinstance(cell, str) and cell.isascii() and "[" not in cell for cell in chain(*columns))
-    if table.row_count < LONG or not all(plain):
-        return table, []
+    if not all(isinstance(cell, str) and cell.isascii() and "[" not in cell for cell in chain(*columns)):
+        return ""
+    widest = [max(map(str, cells), key=len) for cells in columns]
     short = copy(table)
     short.columns, short.rows = [column.copy() for column in table.columns], []
-    short.add_row(*(max(map(str, cells), key=len) for cells in columns))
-    widths = [max(map(len, [str(column.header), *map(str, column.cells)])) for column in short.columns]
-    sides = ["<" if column.justify == "left" else ">" for column in short.columns]
-    form = "│ " + " │ ".join(f"{{:{side}{width}}}" for side, width in zip(sides, widths, strict=True)) + " │\n"
-    return short, [form.format(*row) for row in zip(*columns, strict=True)]
+    short.add_row(*widest)
+    with console.capture() as printed:
+        print_whole(console, short)
+    box = table.box.substitute(console.options) if table.box else None
+    left, between, right = (box.mid_left, box.mid_vertical, box.mid_right) if box else ("", "", "")
+    sides = ["<" if column.justify == "left" else ">" for column in table.columns]
+    widths = [max(len(str(column.header)), len(cell)) for column, cell in zip(table.columns, widest, strict=True)]
+    row = left + between.join(f" {{:{side}{width}}} " for side, width in zip(sides, widths, strict=True)) + right
+    before, own, after = printed.get().partition(row.format(*widest))
+    return before + "\n".join(row.format(*cells) for cells in zip(*columns, strict=True)) + after if own else ""
 
 
 def say(console: Console, text: str) -> None:

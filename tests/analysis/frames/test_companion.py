@@ -196,6 +196,19 @@ def test_where_nothing_can_be_kept_all_goes_on_without(ratio_run: Any) -> None:
     assert_read_as_without(ratio_run.directory)
 
 
+def test_in_a_folder_of_another_user_all_goes_on_without(ratio_run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    (ratio_run.directory / FOLDER).mkdir()
+    (part := ratio_run.directory / FOLDER / ".epochs-00000000.part.arrow").touch()
+
+    def refused(*args: object, **options: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    for call in ("pathlib.Path.unlink", "pyarrow.ipc.new_file", "pathlib.Path.write_text"):
+        monkeypatch.setattr(call, refused)
+    assert_read_as_without(ratio_run.directory)
+    assert [*(ratio_run.directory / FOLDER).iterdir()] == [part]
+
+
 def test_on_a_full_disk_nothing_is_kept_and_nothing_is_said(
     ratio_run: Any, full_disk: Callable[..., AbstractContextManager[None]], capsys: pytest.CaptureFixture[str]
 ) -> None:

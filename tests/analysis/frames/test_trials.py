@@ -7,6 +7,8 @@ import pytest
 
 from analysis.estimates.correlations import correlations
 from analysis.frames.cells import cell_means, conditions, one_budget, same_budget
+from analysis.frames.history import TrialHistory
+from analysis.frames.identity import BASE_AXES, identity_columns
 from analysis.frames.names import UNITS
 from analysis.frames.trials import axes, epochs_of, load_epochs, load_trials, trials_of
 from sweep.progress import Progress
@@ -343,9 +345,9 @@ def test_folder_without_records_is_a_user_error(tmp_path):
         load_trials(tmp_path)
 
 
-def test_frame_imports_neither_scipy_nor_matplotlib_nor_torch():
+def test_frames_and_the_view_of_a_trial_import_neither_scipy_nor_matplotlib_nor_torch():
     code = (
-        "import sys, analysis.frames.trials;"
+        "import sys, analysis.frames.trials, analysis.tables.trials;"
         "print([m for m in ('torch', 'ray', 'optuna', 'matplotlib', 'scipy.stats') if m in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -519,3 +521,16 @@ def test_frame_and_progress_agree_on_what_is_finished(run, lost, outcome):
     frame, state = trials_of(records)["outcome"].item(), Progress.of(records).trials["a"].state(live=False)
     assert {frame, state} in ({outcome}, {"unfinished", "interrupted"})
     assert (frame in FINISHED) == Progress.of(records).trials["a"].finished
+
+
+def test_axes_stand_in_the_order_in_which_the_configs_first_hold_them():
+    configs = (
+        {"schedule": {"name": "a"}, "epochs": 1, "data": {}},
+        {"schedule": {"late": 1, "name": "b"}, "epochs": 2, "data": {"size": 3}},
+        {"schedule": {"late": 2, "name": "b"}, "epochs": 2, "data": {"size": [4]}},
+    )
+    trials = [TrialHistory(str(number), number, config, 0, {}) for number, config in enumerate(configs)]
+    columns = identity_columns(trials)
+    written = ["schedule.name", "planned_epochs", "schedule.late", "data.size"]
+    assert list(columns) == ["trial_id", "method", "seed", *BASE_AXES, *written, "lr_batch_ratio"]
+    assert columns["data.size"][1:] == [3, "[4]"]

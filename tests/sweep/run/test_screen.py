@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from rich.box import HEAVY_HEAD, SIMPLE, Box
 from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
 from sweep.progress import Progress
-from sweep.run.screen import ROWS, Screen, counts_line, duration, percent, print_whole, rate_line, say, table
+from sweep.run.screen import (
+    LONG,
+    ROWS,
+    Screen,
+    _long,
+    counts_line,
+    duration,
+    percent,
+    print_whole,
+    rate_line,
+    say,
+    table,
+)
 
 Records = list[dict[str, Any]]
 POINT = {"optimizer.name": "deat", "optimizer.lr": 0.1, "batch_size": 32, "optimizer.k1": 1.0}
@@ -208,18 +222,25 @@ def test_why_an_engine_is_not_the_one_asked_for_is_said_once() -> None:
     )
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+@pytest.mark.parametrize("box", [HEAVY_HEAD, SIMPLE, None])
 @pytest.mark.parametrize("width", [20, 200])
-def test_a_long_table_is_printed_as_rich_lays_it_out(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    wide = Table(caption="accuracies in %, and as many words as take a line or several below a narrow table")
-    for name, justify in (("trial_id", "left"), ("optimizer.lr", "right"), ("last test robust", "right")):
-        wide.add_column(name, justify=justify, overflow="fold")
-    for number in range(30):
-        wide.add_row(f"{number:012x}", str(0.1 * number), "" if number % 7 == 0 else f"{number:.2f}")
-    texts = []
-    for long in (1000, 10):
-        monkeypatch.setattr("sweep.run.screen.LONG", long)
-        file = io.StringIO()
-        print_whole(Console(file=file, width=width), wide)
-        texts.append(file.getvalue())
-    assert texts[0] == texts[1]
-    assert texts[0].count("\n") > 30
+def test_a_long_table_is_printed_at_once_as_rich_lays_it_out(width: int, box: Box | None, encoding: str) -> None:
+    def filled(cell: Callable[[str], Any]) -> Table:
+        wide = Table(caption="accuracies in %, and more words than stand in one line below a narrow table", box=box)
+        for name in ("trial_id", "optimizer.lr", "last test robust"):
+            wide.add_column(name, justify="left" if name == "trial_id" else "right", overflow="fold")
+        for number in range(LONG):
+            cells = f"{number:012x}", str(0.1 * number), "" if number % 7 == 0 else f"{number:.2f}"
+            wide.add_row(*map(cell, cells))
+        return wide
+
+    def printed(wide: Table) -> str:
+        print_whole(Console(file=(file := io.TextIOWrapper(io.BytesIO(), encoding)), width=width), wide)
+        assert file.seek(0) == 0
+        return file.read()
+
+    plain, others = filled(str), filled(Text)  # the second is left to rich
+    assert printed(plain) == printed(others)
+    assert printed(plain).count("\n") > LONG
+    assert [bool(_long(Console(file=io.StringIO()), wide)) for wide in (plain, others)] == [True, False]
