@@ -137,11 +137,13 @@ def holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
     >>> holm(np.array([0.01, 0.04, 0.03])).round(3).tolist()
     [0.03, 0.06, 0.06]
     """
-    from statsmodels.stats.multitest import multipletests
-
-    adjusted, tests = np.full(len(p_values), np.nan), np.isfinite(p_values)
-    if tests.any():
-        adjusted[tests] = multipletests(p_values[tests], method="holm")[1]
+    adjusted = np.full(
+        len(p_values), np.nan
+    )  # statsmodels' multipletests collects garbage at each call: 50 ms and more
+    tests = np.flatnonzero(np.isfinite(p_values))
+    order = tests[np.argsort(p_values[tests], kind="stable")]
+    factors = np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(np.maximum.accumulate(factors * p_values[order]), 1)
     return adjusted
 
 

@@ -62,6 +62,13 @@ def test_holm_by_hand():
     assert holm(np.array([])).tolist() == []
 
 
+def test_holm_is_that_of_statsmodels():
+    from statsmodels.stats.multitest import multipletests
+
+    p_values = np.random.default_rng(0).uniform(size=40) ** 4
+    assert holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1], rel=1e-14)
+
+
 def test_each_method_is_judged_at_its_own_best_learning_rate_by_validation(frame_of):
     frame = frame_of(
         [
