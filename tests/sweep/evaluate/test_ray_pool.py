@@ -115,7 +115,7 @@ ON_A_GPU = """
 import os
 from ray.cluster_utils import Cluster
 from sweep.config import ResourcesConfig
-from sweep.ray_pool import Pool
+from sweep.evaluate.ray_pool import Pool
 cluster = Cluster(initialize_head=True, connect=True, head_node_args={"num_cpus": 1, "num_gpus": 1})
 work = lambda values: ((os.getpid(), os.environ.get("CUDA_VISIBLE_DEVICES")), True)
 with Pool(work, ResourcesConfig(gpu=1), 0) as pool:

@@ -17,7 +17,6 @@ import torch
 import yaml
 from click.testing import CliRunner, Result
 from rich.console import Console
-from small import TINY
 
 from analysis.frames import evaluations
 from analysis.frames.trials import load_epochs
@@ -35,7 +34,14 @@ from trainers.record import RecordFile, read
 
 SWEEP = {
     "name": "small",
-    "trial": TINY | {"data": TINY["data"] | {"train_per_class": 20, "test_per_class": 6}, "epochs": 2},
+    "trial": {  # written out: a worker of Ray's imports this file, and finds no small.py
+        "data": {"name": "digits", "validation_fraction": 0.2, "train_per_class": 20, "test_per_class": 6},
+        "model": {"name": "small_cnn"},
+        "batch_size": 32,
+        "epochs": 2,
+        "attack": {"radius": 0.15, "step_size": 0.04, "steps": 2},
+        "evaluation": {"steps": 2},
+    },
     "space": {"optimizer.lr": [0.03, 0.1]},
     "max_concurrent": 2,
 }

@@ -352,8 +352,7 @@ def test_the_array_file_and_the_index_take_their_places_whole(root: Path, monkey
 SLOW_READ = """
 import sys, time
 from pathlib import Path
-from trainers import data, image_folder
-from trainers.config import DataConfig
+from trainers.data import image_folder
 
 decoded = image_folder._decoded
 
