@@ -107,7 +107,9 @@ def test_at_the_end_of_the_block_its_processes_are_gone_in_the_middle_of_their_j
         pool.start("it", {"begun": str(begun)})
         wait_until(lambda: begun.exists() and begun.read_text() != "")
         raise KeyboardInterrupt
-    wait_until(lambda: not psutil.pid_exists(int(begun.read_text())))
+    process = int(begun.read_text())
+    wait_until(lambda: not psutil.pid_exists(process))
+    assert not psutil.pid_exists(process)
 
 
 #: Two jobs in turn on a node with a GPU in name alone; each prints its process and the GPU that Ray gave it.
