@@ -32,13 +32,13 @@ class TheoryCheck:
     """What theory says of a sweep, and what was measured of it."""
 
     predicted: DataFrame
-    """A row a setting: `analysis.theory.predictions.predictions`."""
+    """What theory says of each setting, a row each: `analysis.theory.predictions.predictions`."""
     bound: DataFrame
-    """`analysis.theory.predictions.bound_moves`."""
+    """How the bound's terms move: `analysis.theory.predictions.bound_moves`."""
     along: DataFrame
-    """`along_runs`."""
+    """What was measured of each cell at each learning rate: `along_runs`."""
     beside: DataFrame
-    """`beside_sgd`."""
+    """DEAT's noise and spread over SGD's, as measured: `beside_sgd`."""
 
 
 def theory_check(records: Sequence[Mapping[str, Any]]) -> TheoryCheck:
