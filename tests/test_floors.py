@@ -62,9 +62,10 @@ def test_analysis_knows_of_trainers_only_what_is_light(path: Path) -> None:
     assert [name for name in imported(path) if within(name, ("trainers",)) and not within(name, LIGHT)] == []
 
 
-@pytest.mark.parametrize("module", LIGHT)
-def test_what_is_light_imports_no_torch_not_even_through_others(module: str) -> None:
-    path = Path(*module.split(".")).with_suffix(".py")
+@pytest.mark.parametrize(
+    "path", [path for path in FILES if within(".".join(path.with_suffix("").parts), LIGHT)], ids=str
+)
+def test_what_is_light_imports_no_torch_not_even_through_others(path: Path) -> None:
     names = list(imported(path))
     assert [name for name in names if within(name, ("torch", "torchvision", "numpy"))] == []
     assert [name for name in names if within(name, ("trainers",)) and not within(name, LIGHT)] == []

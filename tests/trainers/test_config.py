@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-import trainers.config
+import trainers.config.trial
 import trainers.errors
 import trainers.fields
 import trainers.ladder.trained
@@ -386,7 +386,7 @@ def test_a_suggestion_is_the_nearest_word_or_all() -> None:
 
 
 DOCUMENTED = [
-    trainers.config,
+    trainers.config.trial,
     trainers.errors,
     trainers.fields,
     trainers.randomness,

@@ -1,0 +1,59 @@
+"""Which images a trial is trained on."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from trainers.fields import Frozen, Number, Truth, Whole
+
+
+class DataConfig(Frozen):
+    """Which images, and how they are split and augmented."""
+
+    name: Literal["digits", "cifar10", "cifar100", "svhn", "image_folder", "tiny_imagenet"] = Field(
+        "cifar10", description="The data set. digits is scikit-learn's (8 x 8, inside the package). [DEAT: CIFAR-10]"
+    )
+    root: str | None = Field(
+        None,
+        description="Folder of the data; none: ./data. image_folder needs it: it holds train/ and test/, "
+        "each with one folder a class; tiny_imagenet too: it holds train/ and val/ as unpacked. Not part of the "
+        "trial's id: the fingerprint is.",
+    )
+    download: Truth = Field(False, description="Fetch the official archive into root if it is not there.")
+    validation_fraction: Number = Field(
+        0.02, ge=0, lt=1, description="Share of the training set held out, by class. [Rice: 1,000 of 50,000]"
+    )
+    augment: Truth | None = Field(
+        None,
+        description="4-pixel pad, random crop, horizontal flip. none: on, but off for digits, "
+        "which a flip would change into other signs. [DEAT]",
+    )
+    padding: Literal["reflect", "zero"] = Field(
+        "reflect",
+        description="augment: what the pad holds. [DEAT, Rice, AWP: reflect; TRADES, MART, S2O, AVMixup: zero]",
+    )
+    train_per_class: Whole | None = Field(
+        None, gt=0, description="Take only the first so many training images of each class, validation included."
+    )
+    test_per_class: Whole | None = Field(None, gt=0, description="Take only the first so many test images of a class.")
+    image_size: Whole | None = Field(
+        None,
+        gt=0,
+        description="image_folder, tiny_imagenet: resize to this height and width, pixels. none: images have one size.",
+    )
+    fingerprint: str | None = Field(
+        None, description="Hash of the data's content. Filled in by the sweep; if set, other data are refused."
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        files = {"image_folder": "train/ and test/", "tiny_imagenet": "train/ and val/"}
+        if self.name in files and self.root is None:
+            raise ValueError(f"root: needed for {self.name}: the folder that holds {files[self.name]}")
+        if self.name not in files and self.image_size is not None:
+            raise ValueError(
+                f"image_size: only {' and '.join(files)} are resized, and name is {self.name!r}; leave it out"
+            )
+        return self

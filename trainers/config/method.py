@@ -1,0 +1,156 @@
+"""How a trial is trained: the four slots of a step, the learning rate over the epochs, averaged weights."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from trainers.fields import Frozen, Number, Truth, Whole
+
+#: Where PGD begins; see `trainers.method.attacks.pgd`.
+Start = Literal["uniform", "uniform_radius", "normal", "clean"]
+
+
+class OptimizerConfig(Frozen):
+    """The update rule: slot 4 of the training step."""
+
+    name: Literal["sgd", "deat"] = Field("sgd", description="sgd is PGD-AT's; deat is [DEAT, Algorithm 2].")
+    lr: Number = Field(0.1, gt=0, description="Learning rate at the start. [DEAT: one point of Fig. 4]")
+    momentum: Number = Field(0.0, ge=0, lt=1, description="sgd only. [DEAT: Algorithm 1 has none]")
+    nesterov: Truth = Field(False, description="sgd only: Nesterov's form of momentum.")
+    weight_decay: Number = Field(5e-4, ge=0, description="L2 coefficient, 1. [DEAT]")
+    decoupled_weight_decay: Truth | None = Field(
+        None,
+        description="true: theta *= 1 - lr * weight_decay; false: weight_decay * theta joins the gradient. "
+        "none: as published, true for deat and false for sgd. [DEAT, code]",
+    )
+    k1: Number = Field(1.0, ge=0, description="deat only: noise enhancement. [DEAT]")
+    k2: Number = Field(0.8, ge=0, lt=1, description="deat only: decay of each gradient average. [DEAT; code 0.81]")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.name == "deat" and (self.momentum or self.nesterov):
+            raise ValueError(
+                "momentum: DEAT has none; give it to sgd alone, in space: "
+                "optimizer.momentum: {grid: [0.9], when: {optimizer.name: sgd}}"
+            )
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov: needs momentum > 0, got 0.0")
+        return self
+
+
+class ScheduleConfig(Frozen):
+    """The learning rate over the epochs, as a factor on optimizer.lr."""
+
+    name: Literal["piecewise", "cosine", "linear", "one_cycle", "constant"] = Field(
+        "piecewise",
+        description="piecewise: x factor at each milestone. cosine: half a cosine to 0. linear: a line to 0. "
+        "one_cycle: linear up to lr over warmup, then linear down to 0. constant: lr. [DEAT: piecewise]",
+    )
+    milestones: tuple[Annotated[Whole, Field(gt=0)], ...] = Field(
+        (100, 105), description="piecewise: epochs after which lr is multiplied by factor. [DEAT]"
+    )
+    factor: Number = Field(0.1, gt=0, description="piecewise: the factor. [DEAT]")
+    warmup: Number = Field(0.4, gt=0, lt=1, description="one_cycle: share of the training spent rising.")
+    warmup_epochs: Number = Field(
+        0, ge=0, description="All others: epochs over which a linear rise from 0 multiplies the curve. [DEAT: none]"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if list(self.milestones) != sorted(set(self.milestones)):
+            raise ValueError(f"milestones: must rise, got {list(self.milestones)}")
+        return self
+
+
+class AttackConfig(Frozen):
+    """The training attack, PGD: slot 1 of the training step. Pixels live in [0, 1]."""
+
+    norm: Literal["linf", "l2"] = Field("linf", description="The ball's norm. [DEAT]")
+    radius: Number = Field(8 / 255, ge=0, description="The ball's radius, in pixel units. [DEAT]")
+    step_size: Number = Field(2 / 255, gt=0, description="One step's length, in pixel units. [DEAT]")
+    steps: Whole = Field(10, ge=0, description="PGD steps; 0 trains on clean images. [DEAT]")
+    start: Start | None = Field(
+        None,
+        description="Where PGD begins. uniform: in the ball, by volume; uniform_radius: in a uniform direction, at a "
+        "distance uniform in [0, radius], which in linf is uniform; normal: the image plus 0.001 times standard normal "
+        "noise; clean: the image. none: as published, normal for trades and mart, else uniform_radius. [DEAT, code; "
+        "l2: Rice, code]",
+    )
+    batch_norm: Literal["eval", "train", "batch"] = Field(
+        "eval",
+        description="Batch norm while attacking; the update is always in train mode. eval: by its running statistics. "
+        "train: by the batch, and the running statistics take in every step of the attack. batch: by the batch, "
+        "running statistics untouched. [DEAT: eval, which in the code is the flag --BNeval, its default being train; "
+        "TRADES, MART, S2O: eval; Rice, AWP: train; AVMixup: batch]",
+    )
+
+
+class S2OConfig(Frozen):
+    """Second-order statistics of weights: a term that any objective takes."""
+
+    enabled: Truth = Field(False, description="Whether the term is part of the objective.")
+    weight: Number | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Share w: (1 - w) * the objective's first term + w * the S2O term. none: as published, 0.3 for "
+        "trades and mart, else 0.1. [S2O, code]",
+    )
+    rho: Number | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="What the target gives to the other classes together. none: as published, 0.98 for cifar100, else "
+        "0.8. [S2O, code]",
+    )
+    in_awp: Truth = Field(
+        False,
+        description="weights.name awp: whether the loss that it climbs has the term too. "
+        "[S2O, code: CIFAR10_AWP_S2O/utils_awp.py, TradesAWP.calc_awp: no]",
+    )
+
+
+class ObjectiveConfig(Frozen):
+    """What the attack raises and the update lowers: slot 2 of the training step."""
+
+    name: Literal["natural", "pgd_at", "trades", "mart", "avmixup"] = Field(
+        "pgd_at", description="natural trains on clean images. [DEAT: pgd_at]"
+    )
+    beta: Number | None = Field(
+        None, ge=0, description="trades, mart: weight of the divergence. none: 6 and 5. [TRADES; MART: ResNet-18]"
+    )
+    vertex: Number = Field(2.0, ge=1, description="avmixup: the vertex is image + vertex * perturbation. [AVMixup]")
+    clean_label: Number = Field(1.0, ge=0, le=1, description="avmixup: lambda1, the image's label weight. [AVMixup]")
+    vertex_label: Number = Field(0.1, ge=0, le=1, description="avmixup: lambda2, the vertex's label weight. [AVMixup]")
+    s2o: S2OConfig = Field(default_factory=lambda: S2OConfig())
+
+
+class WeightsConfig(Frozen):
+    """Around which weights the loss is descended: slot 3 of the training step."""
+
+    name: Literal["none", "awp"] = Field("none", description="awp: adversarial weight perturbation. [AWP]")
+    gamma: Number | None = Field(
+        None, gt=0, description="awp: |perturbation| / |weights|, by tensor. none: 0.005 for trades, else 0.01. [AWP]"
+    )
+    warmup: Whole | None = Field(
+        None, ge=0, description="awp: epochs before it begins. none: 10 for trades, else 0. [AWP, code]"
+    )
+
+
+class AveragingConfig(Frozen):
+    """Averaged weights, evaluated beside the raw ones; training itself is the same with and without."""
+
+    name: Literal["none", "ema", "swa"] = Field(
+        "none", description="ema: a decaying average, taken every step. swa: an equal one, taken every epoch."
+    )
+    decay: Number = Field(0.995, gt=0, lt=1, description="ema: weight of the average so far. [Gowal]")
+    ema_warmup: Truth = Field(
+        False,
+        description="ema: at its step t = 0, 1, ... the average so far weighs min(decay, (1 + t) / (10 + t)), and "
+        "batch norm's statistics are the raw weights'. [Gowal, code: true]",
+    )
+    start: Whole | None = Field(
+        None, ge=0, description="Epochs before it begins. none: 0 for ema; for swa three quarters of them. [SWA]"
+    )

@@ -1,0 +1,54 @@
+"""Which network a trial trains."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from trainers.errors import suggestion
+from trainers.fields import Frozen, Truth
+
+#: The networks of trainers.models; `torchvision:NAME` is any classifier of torchvision's.
+NETWORKS = (
+    "small_cnn",
+    "preact_resnet18",
+    "resnet18",
+    "senet18",
+    "vgg16",
+    "vgg19",
+    "wide_resnet28_10",
+    "wide_resnet34_10",
+    "vit_small",
+)
+
+
+def _network(name: str) -> str:
+    if name not in NETWORKS and not name.removeprefix("torchvision:").isidentifier():
+        raise ValueError(f"must be {', '.join(NETWORKS)} or torchvision:NAME, got {name!r}")
+    if name not in NETWORKS and not name.startswith("torchvision:"):
+        raise ValueError(f"unknown network {name!r} (torchvision's are torchvision:NAME); {suggestion(name, NETWORKS)}")
+    return name
+
+
+Network = Annotated[str, AfterValidator(_network)]
+
+
+class ModelConfig(Frozen):
+    """Which network, and whether it normalises its input."""
+
+    name: Network = Field(
+        "preact_resnet18",
+        description=f"The network: {', '.join(NETWORKS)}, or torchvision:NAME, its stem adapted to small images. "
+        "[DEAT]",
+    )
+    normalize: Truth = Field(
+        True,
+        description="Subtract the data set's channel mean and divide by its standard deviation inside the model, "
+        "so that attacks act on pixels in [0, 1]. [DEAT, Rice, AWP: true; TRADES, MART, S2O: false]",
+    )
+    moments: Literal["data", "half"] = Field(
+        "data",
+        description="normalize: by which mean and standard deviation. data: the data set's own; half: 0.5 and 0.5. "
+        "[DEAT: data; Rice and AWP on SVHN: half]",
+    )
