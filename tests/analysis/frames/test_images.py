@@ -58,9 +58,7 @@ def write(run: Any) -> Any:
 
 
 @pytest.mark.parametrize("cuts", [(50,), (8, 42), (7, 13, 30), (1,) * 50])
-def test_bits_of_chunks_are_joined_in_the_order_of_the_split_whichever_ended_first(
-    cuts: tuple[int, ...], write: Any
-) -> None:
+def test_bits_of_chunks_are_joined_in_the_split_s_order_whichever_ended_first(cuts: Any, write: Any) -> None:
     starts = np.cumsum([0, *cuts[:-1]])
     directory = write(*reversed([chunk(int(first), images) for first, images in zip(starts, cuts, strict=True)]))
     (row,) = load_images(directory).to_dict("records")
