@@ -46,11 +46,27 @@ _last: dict[Hashable, Trained] = {}  # the one network that this process holds
 
 
 class Counts(NamedTuple):
-    """Of how many images how many are right: as they are, and whatever the attack does."""
+    """Which of some images are right: as they are, and whatever the attack does; and by how much it is."""
 
-    images: int
-    clean_correct: int
-    correct: int
+    clean_right: tuple[bool, ...]
+    right: tuple[bool, ...]
+    margins: tuple[float, ...]
+    """z_y - max_{j != y} z_j where the attack ended (`survivors.Ends`)."""
+
+    @property
+    def images(self) -> int:
+        """How many there are."""
+        return len(self.right)
+
+    @property
+    def clean_correct(self) -> int:
+        """How many are right as they are."""
+        return sum(self.clean_right)
+
+    @property
+    def correct(self) -> int:
+        """How many are right whatever the attack does."""
+        return sum(self.right)
 
 
 def load(
@@ -207,17 +223,15 @@ def count(network: Trained, attack: LadderAttack, split: SplitName, first: int, 
     """
     part = getattr(network.data, split)
     places = _order(tuple(part.labels.tolist()))[first : first + images]
-    clean_correct = correct = 0
+    ends: dict[str, list[survivors.Ends]] = {"clean": [], attack.name: []}
     for start in range(0, len(places), network.batch_size):
         chosen = torch.tensor(places[start : start + network.batch_size], device=part.labels.device)
         pixels, labels = part.images[chosen].to(torch.float32).div_(255), part.labels[chosen]
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         seed = stable_seed(SEED, first + start)
-        right = _number(network, pixels, labels, LadderAttack(name="clean"), seed)
-        clean_correct += right
-        correct += right if attack.name == "clean" else _number(network, pixels, labels, attack, seed)
-    return Counts(len(places), clean_correct, correct)
-
-
-def _number(network: Trained, images: torch.Tensor, labels: torch.Tensor, attack: LadderAttack, seed: int) -> int:
-    return int(survivors.still_right(network.model, images, labels, attack, seed).sum())
+        for name in ends:
+            one = attack if name == attack.name else LadderAttack(name="clean")
+            ends[name].append(survivors.ends(network.model, pixels, labels, one, seed))
+    clean_right, right = (torch.cat([end.right for end in ends[name]]).tolist() for name in ("clean", attack.name))
+    margins = torch.cat([end.margins for end in ends[attack.name]]).tolist()
+    return Counts(tuple(clean_right), tuple(right), tuple(margins))
