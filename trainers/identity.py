@@ -61,6 +61,8 @@ def identity(config: TrialConfig) -> dict[str, Any]:
         del values["data"]["padding"]
     if not values["model"]["normalize"]:
         del values["model"]["moments"]
+    if values["model"]["activation"] in (None, "relu"):
+        del values["model"]["activation"]
     if config.evaluation.precision == "fp32":
         del values["evaluation"]["precision"]
     if not config.deterministic:

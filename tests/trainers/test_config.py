@@ -49,6 +49,7 @@ CHANGED: dict[str, Any] = {
     "data.image_size": ({"data.name": "image_folder", "data.root": "/x"}, 32),
     "data.fingerprint": "digits-1",
     "model.name": "small_cnn",
+    "model.activation": "silu",
     "model.normalize": False,
     "model.moments": "half",
     "batch_size": 127,

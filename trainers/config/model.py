@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from trainers.errors import suggestion
 from trainers.fields import Frozen, Truth
@@ -21,6 +21,9 @@ NETWORKS = (
     "wide_resnet34_10",
     "vit_small",
 )
+
+#: Those of them without a choice of activation.
+_ACTIVATION_FIXED = ("vit_small",)
 
 
 def _network(name: str) -> str:
@@ -42,6 +45,11 @@ class ModelConfig(Frozen):
         description=f"The network: {', '.join(NETWORKS)}, or torchvision:NAME, its stem adapted to small images. "
         "[DEAT]",
     )
+    activation: Literal["relu", "silu", "gelu"] | None = Field(
+        None,
+        description="What stands in place of the ReLUs of the built-in convolutional networks; of no other network. "
+        "none: relu. [Gowal, and Xie et al., Smooth Adversarial Training, 2020: silu]",
+    )
     normalize: Truth = Field(
         True,
         description="Subtract the data set's channel mean and divide by its standard deviation inside the model, "
@@ -52,3 +60,18 @@ class ModelConfig(Frozen):
         description="normalize: by which mean and standard deviation. data: the data set's own; half: 0.5 and 0.5. "
         "[DEAT: data; Rice and AWP on SVHN: half]",
     )
+
+    @property
+    def has_activations(self) -> bool:
+        """Whether there is a choice of the network's activation."""
+        return self.name in NETWORKS and self.name not in _ACTIVATION_FIXED
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.activation is not None and not self.has_activations:
+            names = ", ".join(name for name in NETWORKS if name not in _ACTIVATION_FIXED)
+            raise ValueError(
+                f"activation: {self.name} has its own and no choice of it, got {self.activation!r}; leave it out, or "
+                f"take one of {names}"
+            )
+        return self

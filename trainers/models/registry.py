@@ -14,6 +14,7 @@ from trainers.config import ModelConfig, TrialConfig
 from trainers.data.sets import Data
 from trainers.errors import UserError
 from trainers.models import preact_resnet, resnet, senet, small_cnn, vgg, vit, wide_resnet
+from trainers.models.activations import ACTIVATIONS
 from trainers.randomness import stable_seed
 
 TORCHVISION = "torchvision:"
@@ -25,16 +26,17 @@ Builder = Callable[[int, int, int, int], nn.Module]
 class Network(NamedTuple):
     """What there is to know of a network before it is built."""
 
-    build: Builder
+    build: Callable[..., nn.Module]
+    """A `Builder`, which takes the keyword `activation` too where the config offers a choice of it."""
     minimum_size: int
     """The smallest height and width of images, pixels."""
     one_position_size: int
     """Images of at most this height and width, pixels, are 1 x 1 before one of its batch norms; 0: none are."""
 
 
-def _any_size(build: Callable[[int, int], nn.Module]) -> Builder:
+def _any_size(build: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
     """The builder of a network whose weights do not depend on the size of the images."""
-    return lambda channels, num_classes, height, width: build(channels, num_classes)
+    return lambda channels, num_classes, height, width, **chosen: build(channels, num_classes, **chosen)
 
 
 def _wide_resnet(depth: int) -> Network:
@@ -108,7 +110,7 @@ def build(
         check_size(config.name, height, width)
         # torch.manual_seed would reseed the GPUs as well, which fork_rng does not undo here
         torch.default_generator.manual_seed(stable_seed(seed, "initialisation"))
-        bare = _builder(config.name)(channels, num_classes, height, width)
+        bare = _builder(config)(channels, num_classes, height, width)
         if not config.normalize:
             return bare
         half = (0.5,) * channels
@@ -126,12 +128,13 @@ def arguments(data: Data) -> dict[str, Any]:
     return {name: getattr(data, name) for name in names}
 
 
-def _builder(name: str) -> Builder:
-    if name in NETWORKS:
-        return NETWORKS[name].build
+def _builder(config: ModelConfig) -> Builder:
+    if config.name in NETWORKS:
+        build = NETWORKS[config.name].build
+        return build if config.activation is None else partial(build, activation=ACTIVATIONS[config.activation])
     from trainers.models import torchvision_models  # its import takes seconds, which no other network needs
 
-    return partial(torchvision_models.build, name.removeprefix(TORCHVISION))
+    return partial(torchvision_models.build, config.name.removeprefix(TORCHVISION))
 
 
 def check_size(name: str, height: int, width: int) -> None:
