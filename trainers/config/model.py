@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os.path
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -37,6 +38,11 @@ def _network(name: str) -> str:
 Network = Annotated[str, AfterValidator(_network)]
 
 
+def _absolute(place: str) -> str:
+    """A path as it is from any folder: workers start in another one."""
+    return os.path.abspath(os.path.expanduser(place))
+
+
 class ModelConfig(Frozen):
     """Which network, and whether it normalises its input."""
 
@@ -59,6 +65,18 @@ class ModelConfig(Frozen):
         "data",
         description="normalize: by which mean and standard deviation. data: the data set's own; half: 0.5 and 0.5. "
         "[DEAT: data; Rice and AWP on SVHN: half]",
+    )
+
+    fine_tune: Annotated[str, AfterValidator(_absolute)] | None = Field(
+        None,
+        description="Weights from which the training starts: a file of torch.save with a state dict, or RUN:TRIAL_ID, "
+        "a beginning of the id being enough, with :best, :averaged behind it for other kept weights than the last. The "
+        "last layer is drawn where the number of classes is another. Not part of the trial's id: the fingerprint is. "
+        "none: they are drawn.",
+    )
+    weights_fingerprint: str | None = Field(
+        None,
+        description="Hash of the content of fine_tune. Filled in by the sweep; if set, other weights are refused.",
     )
 
     @property

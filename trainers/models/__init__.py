@@ -2,6 +2,7 @@
 
 The rooms:
     registry            build: a network by its name, with seeded weights and its own normalisation; what it can take
+    fine_tuning         the weights from which a trial starts where it does not draw them
     activations         what may stand in place of their ReLUs
     stages              how every residual network here is stacked
     small_cnn           some 20 thousand parameters, for 8 x 8 digits on a CPU
