@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 from trainers.errors import suggestion
 from trainers.fields import Frozen, Truth
 
-#: The networks of trainers.models; `torchvision:NAME` is any classifier of torchvision's.
+#: The networks of trainers.models; `torchvision:NAME` is any classifier of torchvision's, `timm:NAME` of timm's.
 NETWORKS = (
     "small_cnn",
     "preact_resnet18",
@@ -23,15 +23,21 @@ NETWORKS = (
     "vit_small",
 )
 
+#: What stands in front of the names of other packages' classifiers.
+LIBRARIES = ("torchvision:", "timm:")
+
 #: Those of them without a choice of activation.
 _ACTIVATION_FIXED = ("vit_small",)
 
 
 def _network(name: str) -> str:
-    if name not in NETWORKS and not name.removeprefix("torchvision:").isidentifier():
-        raise ValueError(f"must be {', '.join(NETWORKS)} or torchvision:NAME, got {name!r}")
-    if name not in NETWORKS and not name.startswith("torchvision:"):
-        raise ValueError(f"unknown network {name!r} (torchvision's are torchvision:NAME); {suggestion(name, NETWORKS)}")
+    library = next((front for front in LIBRARIES if name.startswith(front)), "")
+    if name not in NETWORKS and not name.removeprefix(library).isidentifier():
+        raise ValueError(f"must be {', '.join(NETWORKS)}, torchvision:NAME or timm:NAME, got {name!r}")
+    if name not in NETWORKS and not library:
+        raise ValueError(
+            f"unknown network {name!r} (others' are torchvision:NAME and timm:NAME); {suggestion(name, NETWORKS)}"
+        )
     return name
 
 
@@ -48,8 +54,8 @@ class ModelConfig(Frozen):
 
     name: Network = Field(
         "preact_resnet18",
-        description=f"The network: {', '.join(NETWORKS)}, or torchvision:NAME, its stem adapted to small images. "
-        "[DEAT]",
+        description=f"The network: {', '.join(NETWORKS)}, torchvision:NAME, its stem adapted to small images, or "
+        "timm:NAME, as it is. [DEAT]",
     )
     activation: Literal["relu", "silu", "gelu"] | None = Field(
         None,

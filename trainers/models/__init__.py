@@ -13,4 +13,6 @@ The rooms:
     wide_resnet         WRN-28-10 and WRN-34-10
     vit                 a small Vision Transformer that can be differentiated twice
     torchvision_models  torchvision's classifiers, their stems adapted to small images
+    timm_models         those of the package timm, as they are
+    meta                networks without values, to try what they take
 """

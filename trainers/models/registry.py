@@ -17,7 +17,7 @@ from trainers.models import preact_resnet, resnet, senet, small_cnn, vgg, vit, w
 from trainers.models.activations import ACTIVATIONS
 from trainers.randomness import stable_seed
 
-TORCHVISION = "torchvision:"
+TORCHVISION, TIMM = "torchvision:", "timm:"
 
 #: A network from (channels, num_classes, height, width).
 Builder = Callable[[int, int, int, int], nn.Module]
@@ -132,7 +132,12 @@ def _builder(config: ModelConfig) -> Builder:
     if config.name in NETWORKS:
         build = NETWORKS[config.name].build
         return build if config.activation is None else partial(build, activation=ACTIVATIONS[config.activation])
-    from trainers.models import torchvision_models  # its import takes seconds, which no other network needs
+    # their imports take seconds, which no other network needs
+    if config.name.startswith(TIMM):
+        from trainers.models import timm_models
+
+        return partial(timm_models.build, config.name.removeprefix(TIMM))
+    from trainers.models import torchvision_models
 
     return partial(torchvision_models.build, config.name.removeprefix(TORCHVISION))
 
@@ -141,17 +146,25 @@ def check_size(name: str, height: int, width: int) -> None:
     """There is a network `name`, and images of `height` x `width` pixels are large enough for it.
 
     Raises:
-        UserError: they are not, or torchvision has no such network.
+        UserError: they are not, or torchvision or timm has no such network.
     """
-    minimum = _violated_minimum(name, height, width)
-    if minimum is None:
-        return
-    size = min(height, width)
+    what = ""
+    if name.startswith(TIMM):
+        from trainers.models import timm_models
+
+        timm_models.check_name(name.removeprefix(TIMM))
+        if refusal := timm_models.refusal(name.removeprefix(TIMM), height, width, 2):
+            what = f"takes no images of {height} x {width} pixels: {refusal}"
+    elif minimum := _violated_minimum(name, height, width):
+        what = f"needs images of at least {minimum} x {minimum} pixels, got {height} x {width}"
+    if what:
+        raise UserError(f"model.name: {name} {what}{_fitting(min(height, width))}")
+
+
+def _fitting(size: int) -> str:
+    """The way out for images that a network does not take; empty where there is none."""
     fitting = {other: network.minimum_size for other, network in NETWORKS.items() if size >= network.minimum_size}
-    way_out = f"; use {max(fitting, key=fitting.__getitem__)}" if fitting else ""
-    raise UserError(
-        f"model.name: {name} needs images of at least {minimum} x {minimum} pixels, got {height} x {width}{way_out}"
-    )
+    return f"; use {max(fitting, key=fitting.__getitem__)}" if fitting else ""
 
 
 def _violated_minimum(name: str, height: int, width: int) -> int | None:
@@ -185,6 +198,10 @@ def check_batches(name: str, height: int, width: int, train_images: int, batch_s
 def _takes_one(name: str, height: int, width: int) -> bool:
     if name in NETWORKS:
         return max(height, width) > NETWORKS[name].one_position_size
+    if name.startswith(TIMM):
+        from trainers.models import timm_models
+
+        return not timm_models.refusal(name.removeprefix(TIMM), height, width, 1)
     from trainers.models import torchvision_models
 
     return torchvision_models.takes(name.removeprefix(TORCHVISION), height, width, 1)
