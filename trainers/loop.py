@@ -27,7 +27,7 @@ from trainers.ladder import bits
 from trainers.memory import is_out_of_memory, reason
 from trainers.method import optimizers, schedules
 from trainers.method.averaging import Averaging
-from trainers.models import registry
+from trainers.models import fine_tuning, registry
 from trainers.randomness import generator, repeatable
 from trainers.record import DynamicsRecord, EpochRecord, OutcomeRecord, dynamics_record, epoch_record
 from trainers.training import Training
@@ -71,9 +71,15 @@ class _Trial:
 
 
 def with_fingerprint(config: TrialConfig) -> TrialConfig:
-    """The config, resolved, with the fingerprint of the data that are there."""
+    """The config, resolved, with the fingerprints of the data and of the weights to start from that are there.
+
+    Raises:
+        UserError: they are not there, or the weights are others than the config's fingerprint says.
+    """
     mark = config.data.fingerprint or fingerprint(config.data)
-    return config.model_copy(update={"data": config.data.model_copy(update={"fingerprint": mark})}).resolved()
+    data = config.data.model_copy(update={"fingerprint": mark})
+    model = fine_tuning.with_fingerprint(config.model)
+    return config.model_copy(update={"data": data, "model": model}).resolved()
 
 
 def train(config: TrialConfig, report: Report, resume: str | os.PathLike[str] | None = None) -> OutcomeRecord:

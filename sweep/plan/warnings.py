@@ -200,6 +200,8 @@ def _unread(config: SweepConfig, trials: Sequence[PlannedTrial]) -> Iterator[War
 def _is_read(key: str, ours: Mapping[str, Any], read: Sequence[Mapping[str, Any]]) -> bool:
     if key in ("attack.radius", "attack.step_size") and value_at(ours, f"evaluation.{key.split('.')[1]}") is None:
         return True  # by the evaluation
+    if key in ("model.activation", "model.fine_tune"):
+        return True  # a network that has none refuses it; named by content
     if ours["schedule"]["name"] == "piecewise" and key in ("schedule.milestones", "schedule.factor"):
         return True  # or not reached, which has a line of its own
     if ours["weights"]["name"] == "awp" and key in ("weights.name", "weights.gamma", "weights.warmup"):

@@ -338,12 +338,13 @@ def _nodes() -> list[dict[str, Any]]:
     return [node for node in nodes if node["Alive"]]
 
 
-def check_nodes(directory: Path, data: Iterable[str]) -> None:
+def check_nodes(directory: Path, data: Iterable[str], weights: Iterable[str] = ()) -> None:
     """Every node sees the run directory and the data, and has this code; checkpoints and data are found by path.
 
     Args:
         directory: of the run.
         data: folders that the trials read.
+        weights: files from which they start.
 
     Raises:
         UserError: names the first node that does not.
@@ -355,7 +356,7 @@ def check_nodes(directory: Path, data: Iterable[str]) -> None:
         probes = {
             node["NodeManagerHostname"]: _probe.options(
                 scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            ).remote([str(token), *data])
+            ).remote([str(token), *data, *weights])
             for node in _nodes()
             if node["Resources"].get("CPU", 0)
         }
@@ -374,7 +375,8 @@ def _check_probe(name: str, directory: Path, probe: Any) -> None:
         first = str(error).strip().splitlines()[-1]
         raise UserError(f"node {name}: cannot run robustsweep: {first}; install the same version there") from None
     if missing:
-        what = f"--out {directory}" if Path(missing[0]).name.startswith(PROBE) else f"trial.data.root {missing[0]}"
+        key = "trial.model.fine_tune" if Path(missing[0]).is_file() else "trial.data.root"
+        what = f"--out {directory}" if Path(missing[0]).name.startswith(PROBE) else f"{key} {missing[0]}"
         raise UserError(f"{what}: node {name} does not see it; give a folder that all nodes share")
     if version != code_version():
         raise UserError(f"node {name}: has other code ({version}) than this ({code_version()}); install the same on it")

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 from sweep.axes import Point, leaf_keys, nested
 from sweep.config import SweepConfig
 from sweep.search.points import draw, located, sobol, strata
-from trainers.config import TrialConfig
+from trainers.config import ModelConfig, TrialConfig
 from trainers.data import unseen as marks
 from trainers.errors import Absent, UserError, validated
 from trainers.identity import hashed, identity
@@ -43,6 +43,7 @@ class PlannedTrial:
             "point": self.point,
             "seed": self.seed,
             **({"preset": self.config.preset} if self.config.preset else {}),
+            **({"fine_tune": self.config.model.fine_tune} if self.config.model.fine_tune else {}),
         }
 
 
@@ -91,9 +92,37 @@ def planned_trial(base: dict[str, Any], point: Point, seed: int, fingerprints: M
     config = validated(TrialConfig, nested(base, {**point, "seed": seed}), f"the point {json.dumps(point)}: ")
     root = str(Path(config.data.root or "data").expanduser().absolute())
     data = config.data.model_copy(update={"fingerprint": fingerprints[data_key(config)], "root": root})
-    config = config.model_copy(update={"data": data}).resolved()
+    config = config.model_copy(update={"data": data, "model": _with_weights(config.model)}).resolved()
     content = identity(config)
     return PlannedTrial(hashed(content), config, point, seed, content)
+
+
+def _with_weights(model: ModelConfig) -> ModelConfig:
+    """The weights that it starts from named by content, too."""
+    if model.fine_tune is None and model.weights_fingerprint is None:
+        return model
+    from trainers.models import fine_tuning  # and with it torch, for which nothing else here waits
+
+    return fine_tuning.with_fingerprint(model)
+
+
+def check_weights(config: SweepConfig) -> None:
+    """The weights that trials are to start from are there.
+
+    Raises:
+        UserError: some are not, or are others than `model.weights_fingerprint` says.
+    """
+    for place in fine_tuned(config):
+        try:
+            _with_weights(config.trial.model.model_copy(update={"fine_tune": place}))
+        except UserError as error:
+            raise in_the_config(error, config) from None
+
+
+def fine_tuned(config: SweepConfig) -> list[str | None]:
+    """Each `model.fine_tune` that trials of the sweep may have."""
+    axis = config.space.get("model.fine_tune")
+    return list(dict.fromkeys([*(axis.extremes() if axis else ()), config.trial.model.fine_tune]))
 
 
 def data_key(config: TrialConfig) -> str:
@@ -158,8 +187,9 @@ def fingerprints(config: SweepConfig) -> dict[str, str]:
     """The fingerprint of every data set that the sweep touches, by `data_key`; reads the data.
 
     Raises:
-        UserError: the data are not there, or not what `data.fingerprint` says.
+        UserError: the data are not there, or not what `data.fingerprint` says; or so of weights to start from.
     """
+    check_weights(config)
     return {key: _fingerprint(config, trial, look=True) for key, trial in distinct_data(config).items()}
 
 
@@ -201,8 +231,9 @@ def fingerprints_without(
         look: false: at no data but those inside the package.
 
     Raises:
-        UserError: data that are there are not as they must be.
+        UserError: data that are there are not as they must be, or weights to start from are not there.
     """
+    check_weights(config)
     recorded = {
         data["name"]: data["fingerprint"]
         for data in (record["config"].get("data", {}) for record in records if record["record"] == "trial")
@@ -227,6 +258,15 @@ def in_the_config(error: UserError, config: SweepConfig) -> UserError:
     if key not in leaf_keys():
         return type(error)(str(error))
     return type(error)(f"{'space' if key in config.space else 'trial'}.{error}")
+
+
+def weight_files(config: SweepConfig) -> set[str]:
+    """The files of weights from which trials start."""
+    if not (places := [place for place in fine_tuned(config) if place is not None]):
+        return set()
+    from trainers.models.fine_tuning import source
+
+    return {str(source(place).file) for place in places}
 
 
 def data_folders(config: SweepConfig) -> set[str]:

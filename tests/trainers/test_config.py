@@ -49,6 +49,8 @@ CHANGED: dict[str, Any] = {
     "data.image_size": ({"data.name": "image_folder", "data.root": "/x"}, 32),
     "data.fingerprint": "digits-1",
     "model.name": "small_cnn",
+    "model.activation": "silu",
+    "model.weights_fingerprint": "0123456789abcdef",
     "model.normalize": False,
     "model.moments": "half",
     "batch_size": 127,
@@ -115,6 +117,7 @@ CHANGED: dict[str, Any] = {
 INERT = {
     "data.root": "/elsewhere",
     "data.download": True,
+    "model.fine_tune": "/elsewhere.pt",
     "device": "cpu",
     "engine": "compile",
     "keep": "none",
@@ -139,7 +142,8 @@ def test_a_key_that_can_change_the_numbers_changes_the_id(key: str) -> None:
 
 @pytest.mark.parametrize("key", INERT)
 def test_where_a_trial_runs_and_finds_its_data_does_not_change_the_id(key: str) -> None:
-    assert name_of(**{key: INERT[key]}) == name_of()
+    needed = {"model.weights_fingerprint": "0123456789abcdef"} if key == "model.fine_tune" else {}
+    assert name_of(**needed, **{key: INERT[key]}) == name_of(**needed)
 
 
 @pytest.mark.parametrize(
