@@ -18,6 +18,7 @@ from torch import nn
 from trainers import checkpoint, evaluate, process
 from trainers.checkpoint import State
 from trainers.config import TrialConfig
+from trainers.data import extra
 from trainers.data.sets import Data, fingerprint
 from trainers.dynamics import measurement
 from trainers.engine import Engine, compiling, device_of, float32_products
@@ -70,8 +71,11 @@ class _Trial:
 
 def with_fingerprint(config: TrialConfig) -> TrialConfig:
     """The config, resolved, with the fingerprint of the data that are there."""
-    mark = config.data.fingerprint or fingerprint(config.data)
-    return config.model_copy(update={"data": config.data.model_copy(update={"fingerprint": mark})}).resolved()
+    data = config.data
+    marks = {"fingerprint": data.fingerprint or fingerprint(data)}
+    if data.extra is not None and data.reads_extra:
+        marks["extra_fingerprint"] = data.extra_fingerprint or extra.fingerprint(data.extra)
+    return config.model_copy(update={"data": data.model_copy(update=marks)}).resolved()
 
 
 def train(config: TrialConfig, report: Report, resume: str | os.PathLike[str] | None = None) -> OutcomeRecord:
