@@ -26,6 +26,7 @@ INERT_AXES = {
     "data.root": "does not change a trial's numbers and so cannot be an axis",
     "data.download": "does not change a trial's numbers and so cannot be an axis",
     "data.fingerprint": "is filled in by the sweep and cannot be an axis",
+    "data.extra_fingerprint": "is filled in by the sweep and cannot be an axis",
 }
 
 

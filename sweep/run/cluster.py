@@ -343,7 +343,7 @@ def check_nodes(directory: Path, data: Iterable[str]) -> None:
 
     Args:
         directory: of the run.
-        data: folders that the trials read.
+        data: folders and files that the trials read.
 
     Raises:
         UserError: names the first node that does not.
@@ -374,7 +374,7 @@ def _check_probe(name: str, directory: Path, probe: Any) -> None:
         first = str(error).strip().splitlines()[-1]
         raise UserError(f"node {name}: cannot run robustsweep: {first}; install the same version there") from None
     if missing:
-        what = f"--out {directory}" if Path(missing[0]).name.startswith(PROBE) else f"trial.data.root {missing[0]}"
+        what = f"--out {directory}" if Path(missing[0]).name.startswith(PROBE) else f"trial.data {missing[0]}"
         raise UserError(f"{what}: node {name} does not see it; give a folder that all nodes share")
     if version != code_version():
         raise UserError(f"node {name}: has other code ({version}) than this ({code_version()}); install the same on it")

@@ -90,8 +90,10 @@ def planned_trial(base: dict[str, Any], point: Point, seed: int, fingerprints: M
     """
     config = validated(TrialConfig, nested(base, {**point, "seed": seed}), f"the point {json.dumps(point)}: ")
     root = str(Path(config.data.root or "data").expanduser().absolute())
-    data = config.data.model_copy(update={"fingerprint": fingerprints[data_key(config)], "root": root})
-    config = config.model_copy(update={"data": data}).resolved()
+    marks = {"fingerprint": fingerprints[data_key(config)], "root": root}
+    if (beside := extra_path(config)) is not None:
+        marks |= {"extra_fingerprint": fingerprints[beside], "extra": beside}
+    config = config.model_copy(update={"data": config.data.model_copy(update=marks)}).resolved()
     content = identity(config)
     return PlannedTrial(hashed(content), config, point, seed, content)
 
@@ -101,15 +103,33 @@ def data_key(config: TrialConfig) -> str:
     return config.data.model_dump_json(include={"name", "root", "download"})
 
 
+def extra_path(config: TrialConfig) -> str | None:
+    """Where the images lie that join the trial's batches, absolute; None where none do."""
+    data = config.data
+    return str(Path(data.extra).expanduser().absolute()) if data.extra is not None and data.reads_extra else None
+
+
 def distinct_data(config: SweepConfig) -> dict[str, TrialConfig]:
     """One trial for each data set that the sweep touches, by its `data_key`."""
-    base = config.given
-    names = config.space.get("data.name")
-    points: list[Point] = [{"data.name": name} for name in names.extremes()] if names else []
-    if names is None or names.when:
+    return {data_key(trial): trial for trial in _with_values_of(config, "data.name")}
+
+
+def distinct_extra(config: SweepConfig) -> dict[str, TrialConfig]:
+    """One trial for each place of extra images that the sweep touches, by that place."""
+    shares = config.space.get("data.extra_fraction")
+    if config.trial.data.extra_fraction == 0 and (shares is None or not any(shares.extremes())):
+        return {}
+    trials = _with_values_of(config, "data.extra", {"data.extra_fraction": 0.5})
+    return {path: trial for trial in trials if (path := extra_path(trial)) is not None}
+
+
+def _with_values_of(config: SweepConfig, key: str, beside: Point | None = None) -> list[TrialConfig]:
+    """The sweep's own trial with each value of a key that is an axis, and without where the axis may not apply."""
+    axis = config.space.get(key)
+    points: list[Point] = [{key: value} for value in axis.extremes()] if axis else []
+    if axis is None or axis.when:
         points.append({})
-    trials = [validated(TrialConfig, nested(base, point), "space") for point in points]
-    return {data_key(trial): trial for trial in trials}
+    return [validated(TrialConfig, nested(config.given, point | (beside or {})), "space") for point in points]
 
 
 @dataclass
@@ -155,12 +175,31 @@ def fixed_points(config: SweepConfig) -> list[Point]:
 
 
 def fingerprints(config: SweepConfig) -> dict[str, str]:
-    """The fingerprint of every data set that the sweep touches, by `data_key`; reads the data.
+    """The fingerprint of every data set that the sweep touches, by `data_key`, and of extra images, by their place;
+    reads the data.
 
     Raises:
         UserError: the data are not there, or not what `data.fingerprint` says.
     """
-    return {key: _fingerprint(config, trial, look=True) for key, trial in distinct_data(config).items()}
+    own = {key: _fingerprint(config, trial, look=True) for key, trial in distinct_data(config).items()}
+    return own | {path: _extra_fingerprint(config, trial, look=True) for path, trial in distinct_extra(config).items()}
+
+
+def _extra_fingerprint(config: SweepConfig, trial: TrialConfig, look: bool) -> str:
+    from trainers.data.extra import fingerprint
+
+    if not look:
+        raise Absent("--no-data")
+    try:
+        content = fingerprint(extra_path(trial) or "")
+    except UserError as error:
+        raise in_the_config(error, config) from None
+    if trial.data.extra_fingerprint not in (None, content):
+        raise UserError(
+            f"trial.data.extra_fingerprint: the images are {content}, not {trial.data.extra_fingerprint}; "
+            "point trial.data.extra at those, or leave trial.data.extra_fingerprint out"
+        )
+    return content
 
 
 def _fingerprint(config: SweepConfig, trial: TrialConfig, look: bool) -> str:
@@ -218,6 +257,12 @@ def fingerprints_without(
             mark = marks.fingerprint(trial.data) or recorded.get(name)
             fingerprints[key] = mark or f"{name}-unseen"
             unseen[name] = Unseen(str(error), mark is not None)
+    for path, trial in distinct_extra(config).items():
+        try:
+            fingerprints[path] = _extra_fingerprint(config, trial, look)
+        except Absent as error:
+            fingerprints[path] = trial.data.extra_fingerprint or "extra-unseen"
+            unseen[path] = Unseen(str(error), trial.data.extra_fingerprint is not None)
     return fingerprints, unseen
 
 
@@ -230,6 +275,6 @@ def in_the_config(error: UserError, config: SweepConfig) -> UserError:
 
 
 def data_folders(config: SweepConfig) -> set[str]:
-    """The folders that trials read their images from; digits has none."""
+    """The folders and files that trials read their images from; digits has none."""
     sets = [trial.data for trial in distinct_data(config).values() if trial.data.name != "digits"]
-    return {str(Path(data.root or "data").expanduser().absolute()) for data in sets}
+    return {str(Path(data.root or "data").expanduser().absolute()) for data in sets} | set(distinct_extra(config))
