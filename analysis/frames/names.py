@@ -65,7 +65,7 @@ UNITS: dict[str, str] = {
 
 _OBJECTIVES = {"pgd_at": "PGD-AT", "trades": "TRADES", "mart": "MART", "avmixup": "AVmixup"}
 
-_OTHERS = {"awp": "AWP", "sgd": "SGD", "deat": "DEAT"}
+_OTHERS = {"awp": "AWP", "sgd": "SGD", "deat": "DEAT", "adamw": "AdamW"}
 
 #: The method that others are compared with, unless another is named.
 BASELINE = "PGD-AT"
@@ -123,7 +123,7 @@ class Slots(NamedTuple):
 _CHOICES = {
     slots.method: slots
     for slots in itertools.starmap(
-        Slots, itertools.product(("natural", *_OBJECTIVES), (False, True), ("none", "awp"), ("sgd", "deat"))
+        Slots, itertools.product(("natural", *_OBJECTIVES), (False, True), ("none", "awp"), ("sgd", "deat", "adamw"))
     )
 }
 

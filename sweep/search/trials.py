@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 from sweep.axes import Point, leaf_keys, nested
 from sweep.config import SweepConfig
-from sweep.search.points import draw, located, sobol, strata
+from sweep.search.points import draw, located, one_at_a_time, sobol, strata
 from trainers.config import TrialConfig
 from trainers.data import unseen as marks
 from trainers.errors import Absent, UserError, validated
@@ -161,12 +161,14 @@ class FixedSearch:
 
 
 def fixed_points(config: SweepConfig) -> list[Point]:
-    """The points of a grid, random or quasi-random search, a drawn one's strata side by side."""
+    """The points of every search but Optuna's, a drawn one's strata side by side."""
     base, space, search = config.given, config.space, config.search
     grid, n = strata(space, base), search.n_trials or 0
     match search.name:
         case "grid":
             return grid
+        case "one_at_a_time":
+            return [point for stratum in grid for point in one_at_a_time(space, base, stratum)]
         case "quasi_random":
             places = sobol(space, search.seed, n)
         case _:
