@@ -18,13 +18,17 @@ Metric = Literal["val_robust", "val_clean", "val_robust_loss", "val_clean_loss"]
 class SearchConfig(Frozen):
     """How points of the space are chosen."""
 
-    name: Literal["grid", "random", "quasi_random", "optuna"] = Field(
+    name: Literal["grid", "one_at_a_time", "random", "quasi_random", "optuna"] = Field(
         "grid",
-        description="grid: every combination. random: independent draws. quasi_random: a scrambled Sobol sequence, "
-        "which fills the space evenly, best at 2, 4, 8, ... points. optuna: draws that learn.",
+        description="grid: every combination. one_at_a_time: the first value of each choice, then each of their other "
+        "values alone, at every combination of the grid axes. random: independent draws. "
+        "quasi_random: a scrambled Sobol sequence, which fills the space evenly, best at 2, 4, 8, ... points. optuna: "
+        "draws that learn.",
     )
     n_trials: Whole | None = Field(
-        None, gt=0, description="All but grid: points for each combination of the grid axes; each runs every seed."
+        None,
+        gt=0,
+        description="random, quasi_random, optuna: points for each combination of the grid axes; each runs every seed.",
     )
     sampler: Literal["tpe", "gp"] | None = Field(
         None, description="optuna: tree-structured Parzen, or Gaussian process; none: tpe."
@@ -33,9 +37,11 @@ class SearchConfig(Frozen):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.name == "grid" and self.n_trials is not None:
-            raise ValueError("n_trials: a grid runs every combination; leave it out, or set name: random")
-        if self.name != "grid" and self.n_trials is None:
+        listed = self.name in ("grid", "one_at_a_time")
+        if listed and self.n_trials is not None:
+            what = "a grid runs every combination" if self.name == "grid" else "one_at_a_time runs every listed value"
+            raise ValueError(f"n_trials: {what}; leave it out, or set name: random")
+        if not listed and self.n_trials is None:
             raise ValueError(f"n_trials: needed for {self.name}: how many points to draw")
         if self.name != "optuna" and self.sampler is not None:
             raise ValueError(f"sampler: is Optuna's, and name is {self.name}; leave it out, or set name: optuna")
@@ -129,6 +135,11 @@ class SweepConfig(Frozen):
             _check_shared(self)
         for key, axis in self.space.items():
             _check_axis(key, axis, self)
+        if self.search.name == "one_at_a_time" and not any(axis.choice for axis in self.space.values()):
+            raise ValueError(
+                "space: one_at_a_time varies axes that are {choice: [...]}, and there is none; write the values so, "
+                "the plain one first, or set search.name=grid"
+            )
         axis_order(self.space)
         return self
 
@@ -152,4 +163,9 @@ def _check_axis(key: str, axis: Axis, config: SweepConfig) -> None:
     if config.search.name == "grid" and axis.grid is None:
         raise ValueError(
             f"space.{key}: search grid needs a list of values; give one, or set search.name to random or optuna"
+        )
+    if config.search.name == "one_at_a_time" and axis.is_range:
+        raise ValueError(
+            f"space.{key}: search one_at_a_time needs a list of values; give {{choice: [...]}}, or set search.name to "
+            "random or optuna"
         )

@@ -38,13 +38,22 @@ def load(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
 
 
 def _rooted(config: SweepConfig) -> SweepConfig:
-    """The config with an absolute data root, so that RUN/sweep.yaml means the same from anywhere."""
+    """The config with absolute paths of its data, so that RUN/sweep.yaml means the same from anywhere."""
     names = config.space["data.name"].extremes() if "data.name" in config.space else ()
-    if config.trial.data.root is None and {config.trial.data.name, *names} == {"digits"}:
-        return config
-    root = str(Path(config.trial.data.root or "data").expanduser().absolute())
-    data = config.trial.data.model_copy(update={"root": root})
-    return config.model_copy(update={"trial": config.trial.model_copy(update={"data": data})})
+    data, space = config.trial.data, dict(config.space)
+    paths = {"extra": _absolute(data.extra)} if data.extra is not None else {}
+    if data.root is not None or {data.name, *names} != {"digits"}:
+        paths["root"] = _absolute(data.root or "data")
+    if axis := space.get("data.extra"):
+        listed = {kind: getattr(axis, kind) for kind in ("grid", "choice") if getattr(axis, kind) is not None}
+        rooted = {kind: tuple(path and _absolute(path) for path in values) for kind, values in listed.items()}
+        space["data.extra"] = axis.model_copy(update=rooted)
+    trial = config.trial.model_copy(update={"data": data.model_copy(update=paths)}) if paths else config.trial
+    return config.model_copy(update={"trial": trial, "space": space})
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().absolute())
 
 
 def _read_axis(config: SweepConfig, key: str, where: str) -> Axis:

@@ -67,7 +67,7 @@ class Work(NamedTuple):
 def work(config: TrialConfig, shape: Shape) -> Work:
     """What a resolved trial takes on data of this shape."""
     alike = config.model_copy(update=_same_for_all())
-    return _work(alike, shape._replace(train_images=0, val_images=0, test_images=0))
+    return _work(alike, shape._replace(train_images=0, val_images=0, test_images=0, extra_images=0))
 
 
 @functools.cache
@@ -137,7 +137,7 @@ def memory(config: TrialConfig, shape: Shape, cost: Work) -> float:
     most = max(shape.val_images, shape.test_images)
     evaluating = min(config.evaluation.batch_size, most) * cost.kept_attacking
     evaluating *= 0.5 if config.evaluation.precision == "bf16" else 1
-    images = shape.train_images + shape.val_images + shape.test_images
+    images = shape.train_images + shape.val_images + shape.test_images + shape.extra_images
     return copies * cost.parameters * _BYTES + max(training, evaluating) + images * shape.pixels
 
 

@@ -79,6 +79,7 @@ def identity(config: TrialConfig) -> dict[str, Any]:
         del values["objective"]["s2o"]["in_awp"]
     if not values["data"]["augment"]:
         del values["data"]["padding"]
+    _leave_out_unread_data(values["data"], config)
     if not values["model"]["normalize"]:
         del values["model"]["moments"]
     if values["model"]["activation"] in (None, "relu"):
@@ -93,11 +94,20 @@ def identity(config: TrialConfig) -> dict[str, Any]:
         del values["dynamics"]
     for key in ("device", "engine", "keep", "checkpoint", "preset"):
         del values[key]
-    for key in ("root", "download"):
+    for key in ("root", "download", "extra"):
         del values["data"][key]
     del values["model"]["fine_tune"]
     values["schedule"] = _read_by_schedule(config)
     return values
+
+
+def _leave_out_unread_data(data: dict[str, Any], config: TrialConfig) -> None:
+    if config.data.policy == "none":
+        del data["policy"]
+    if config.data.cutmix == 0:
+        del data["cutmix"], data["cutmix_window"]
+    if not config.data.reads_extra:
+        del data["extra_fraction"], data["extra_fingerprint"]
 
 
 def _read(part: dict[str, Any], choices: dict[str, tuple[str, ...]]) -> dict[str, Any]:
@@ -141,6 +151,8 @@ def trial_id(config: TrialConfig) -> str:
         raise UserError(
             "model.weights_fingerprint: needed for the trial's id; trainers.models.fine_tuning.fingerprint gives it"
         )
+    if config.data.reads_extra and config.data.extra_fingerprint is None:
+        raise UserError("data.extra_fingerprint: needed for the trial's id; trainers.data.extra.fingerprint gives it")
     return hashed(identity(config))
 
 

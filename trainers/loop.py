@@ -19,6 +19,7 @@ from torch import nn
 from trainers import checkpoint, evaluate, process
 from trainers.checkpoint import State
 from trainers.config import TrialConfig
+from trainers.data import extra
 from trainers.data.sets import Data, fingerprint
 from trainers.dynamics import measurement
 from trainers.engine import Engine, compiling, device_of, float32_products
@@ -76,10 +77,12 @@ def with_fingerprint(config: TrialConfig) -> TrialConfig:
     Raises:
         UserError: they are not there, or the weights are others than the config's fingerprint says.
     """
-    mark = config.data.fingerprint or fingerprint(config.data)
-    data = config.data.model_copy(update={"fingerprint": mark})
+    data = config.data
+    marks = {"fingerprint": data.fingerprint or fingerprint(data)}
+    if data.extra is not None and data.reads_extra:
+        marks["extra_fingerprint"] = data.extra_fingerprint or extra.fingerprint(data.extra)
     model = fine_tuning.with_fingerprint(config.model)
-    return config.model_copy(update={"data": data, "model": model}).resolved()
+    return config.model_copy(update={"data": data.model_copy(update=marks), "model": model}).resolved()
 
 
 def train(config: TrialConfig, report: Report, resume: str | os.PathLike[str] | None = None) -> OutcomeRecord:

@@ -134,7 +134,7 @@ class Stepper:
 
         Args:
             images: (B, C, H, W) in [0, 1], fp32.
-            labels: (B,).
+            labels: (B,), or probabilities (B, classes).
 
         Raises:
             UserError: the network draws at random itself, and trials share the process.

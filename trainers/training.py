@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from trainers import process
 from trainers.config import TrialConfig
 from trainers.data.batches import batches
+from trainers.data.cutmix import CutMix
 from trainers.data.sets import Data, load
 from trainers.engine import Engine, device_of, engine_of, float32_products
 from trainers.method import adversary, batch_norm, objectives, optimizers, schedules, weights
@@ -101,16 +103,8 @@ class Training:
         steps = math.ceil(count / config.batch_size)
         lr, watch = config.optimizer.lr, _Watch(self.stepper.tally.loss)
         self.model.train()
-        order = batches(
-            self.data.train,
-            config.batch_size,
-            augment=bool(config.data.augment),
-            padding=config.data.padding,
-            seed=config.seed,
-            epoch=number,
-        )
         replays = self.attack.replays
-        for update, (images, labels) in enumerate(batch for batch in order for _ in range(replays)):
+        for update, (images, labels) in enumerate(batch for batch in self._batches(number) for _ in range(replays)):
             progress = number + update / (steps * replays)
             lr = config.optimizer.lr * schedules.lr_factor(config.schedule, progress, config.epochs)
             optimizers.set_lr(self.optimizer, lr)
@@ -123,6 +117,22 @@ class Training:
         if self.averaging is not None:
             self.averaging.after_epoch(self.model, number)
         return lr
+
+    def _batches(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The epoch's batches, as the config has them."""
+        config, data = self.config.data, self.data
+        mix = CutMix(config.cutmix, config.cutmix_window, data.num_classes)
+        return batches(
+            data.train,
+            self.config.batch_size,
+            augment=bool(config.augment),
+            padding=config.padding,
+            policy=None if config.policy == "none" else (config.policy, config.name),
+            mix=mix if config.cutmix > 0 else None,
+            extra=data.extra,
+            seed=self.config.seed,
+            epoch=number,
+        )
 
     def _method(self, epoch: int) -> Slots:
         """The method that the config names, as it is in an epoch; the same object while it is the same."""

@@ -17,6 +17,7 @@ from analysis.estimates.ranges import clipped, possible_difference
 from analysis.estimates.seed_table import SeedTable
 from analysis.frames.cells import LEFT_OUT, Mode, OwnBest, codes, conditions, measured, own_best, varying
 from analysis.frames.names import ATTACK, BASELINE, KEYS, S2O, Slots, short, word
+from analysis.frames.recipes import averaged_where_named, knobs, recipe_names
 from analysis.frames.trials import axes
 from trainers.errors import UserError, suggestion
 
@@ -137,6 +138,9 @@ def comparison(
     share: other images would move them together, and differences too, by less. Nor do they hold the choice of
     the cell: where it was made among several by the same seeds, there is no p and no verdict (`SELF_CHOSEN`).
 
+    What recipes add (`analysis.frames.recipes`) tells methods apart wherever it varies: no best value of it is chosen.
+    A method whose weights are averaged is compared by its averaged ones then.
+
     Args:
         frame: trials, as `analysis.frames.trials.load_trials` gives them.
         baseline: a method's name; none: PGD-AT, if it is there.
@@ -153,7 +157,7 @@ def comparison(
     Raises:
         UserError: no trial is of the baseline named, or a key of `by` is no axis.
     """
-    frame = told_apart(frame, by)
+    by, frame = (*by, *knobs(frame)), told_apart(frame, by)
     base = _baseline(frame, baseline)
     rows: list[MethodResult] = []
     for task in _tasks(frame, f"last_{metric}", mode, choosers):
@@ -179,7 +183,8 @@ def slot_effects(
 ) -> tuple[SlotEffect, ...]:
     """The effect of each choice against its slot's plain one (PGD-AT, no S2O, no AWP, SGD), each method at its best.
 
-    A pair is two methods that differ in this slot alone; none are two that were never trained alike in another axis
+    Trials of recipes that add to the plain methods have no part in it. A pair is two methods that differ in this slot
+    alone; none are two that were never trained alike in another axis
     but lr and batch size, such as presets, each of which has a weight decay of its own.
 
     The differences of the pairs are averaged within each seed, and the interval and p are of the t-test over seeds:
@@ -200,6 +205,7 @@ def slot_effects(
         by model; in it by slot, in the order of `analysis.frames.names.KEYS`. Effects without a pair are left out.
     """
     effects: list[SlotEffect] = []
+    frame = frame[recipe_names(frame) == frame["method"]]
     for task in _tasks(frame, f"last_{metric}", mode, choosers):
         chosen = task.best.compared
         values = measured(chosen, y).pivot_table(index="method", columns="seed", values=y, sort=False)
@@ -221,11 +227,13 @@ def slot_effects(
 
 
 def told_apart(frame: DataFrame, by: Sequence[str]) -> DataFrame:
-    """The frame with the values of these axes in its methods' names."""
-    names = frame["method"].astype(str)
+    """The frame with what recipes add, and the values of these axes, in its methods' names."""
+    names, frame = recipe_names(frame), averaged_where_named(frame)
     for key in by:
         if key not in (known := axes(frame)):
             raise UserError(f"--by {key}: must be an axis of the run; {suggestion(key, known)}")
+        if key in knobs(frame):
+            continue
         word_of_key = key.rpartition(".")[2]
         names += [f", {word_of_key} {short(value)}" if pd.notna(value) else "" for value in frame[key]]
     return frame.assign(method=names)

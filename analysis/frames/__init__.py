@@ -7,6 +7,7 @@ identity      a trial's method, its value on every axis, and which trials are on
 trials        records.jsonl -> a row a trial, a row an epoch
 companion     what is kept beside a long log, so that only what is new is parsed
 names         what columns, metrics and methods are called, and the units of columns
+recipes       what recipes add to a method's name, such as its activation or augmentation
 cells         trials that differ by their seed alone: groups, means, the best one by validation; one budget
 evaluations   attacks on trained networks: a row each, with Wilson's interval
 images        of the same, and of the last epoch of training, which images stay right

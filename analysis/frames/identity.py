@@ -216,6 +216,8 @@ def _before(choice: Slots, key: str) -> Any:
         return "adversarial"
     if choice.objective == "trades" and not choice.s2o and key == "clean_passes":
         return 1
+    if key == "data.extra_fraction":
+        return 0.0  # whose default is that of trials with extra images
     return True if key == "objective.s2o.in_awp" else at(_defaults(choice), key)
 
 

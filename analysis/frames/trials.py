@@ -23,8 +23,8 @@ from trainers.record import METRICS, RECORDS_FILE, EpochRecord, read
 #: Whatever else is compared, trials that differ here were measured differently: on other images, by another attack.
 CONDITIONS = ("data.", "evaluation.")
 
-#: But these say only what of those images is trained on.
-_TRAINED_ON = ("data.augment", "data.padding")
+#: But these, and what begins so, say only what is trained on.
+_TRAINED_ON = ("data.augment", "data.padding", "data.policy", "data.cutmix", "data.extra")
 
 #: The outcome of a finished trial in whose place another one of the same cell and seed counts.
 SUPERSEDED = "superseded"
@@ -137,7 +137,7 @@ def axes(frame: DataFrame) -> list[str]:
 
 def is_condition(axis: str) -> bool:
     """Whether accuracies of trials that differ on the axis are not comparable: other images, another attack."""
-    return axis.startswith(CONDITIONS) and axis not in _TRAINED_ON
+    return axis.startswith(CONDITIONS) and not axis.startswith(_TRAINED_ON)
 
 
 class Counted(NamedTuple):

@@ -26,7 +26,7 @@ from sweep.run.directory import CONFIG_FILE, EVALUATION, RunLock, log_folder
 from sweep.run.launch import EXIT_DONE, EXIT_SOME_FAILED, LOST, check_resources
 from sweep.run.screen import duration, print_whole, say
 from sweep.run.signals import EXIT_INTERRUPTED, Interrupted, Interrupts
-from sweep.search.trials import data_folders
+from sweep.search.trials import data_inputs
 from trainers.errors import UserError
 from trainers.record import EvaluationRecord, RecordFile
 
@@ -198,7 +198,7 @@ def _through_ray(run: _Run, address: str | None) -> None:
     with cluster.connected(address, run._console, log_folder(run.directory)):
         run.interrupts.catch()
         at_once = cluster.most_at_once(run.sweep.resources, run.sweep.max_concurrent)
-        cluster.check_nodes(run.directory, data_folders(run.sweep))
+        cluster.check_nodes(run.directory, data_inputs(run.sweep))
         with run.interrupts.held():
             run.run(lambda: _scheduled(run, at_once))
 

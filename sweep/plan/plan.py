@@ -88,6 +88,7 @@ class Plan:
             verb = "means" if self.merged == 1 else "mean"
             more = plural(self.merged, "more point")
             lines.append(f"  {more} {verb} a trial that is there already: the keys that differ are not read")
+        lines += [f"  {line}" for line in _extra_lines(self.shapes)]
         lines += [f"  {line}" for name, data in self.unseen.items() for line in _unseen(name, data, self.shapes)]
         lines.append(f"  finished {self.finished}, to resume {self.resumable}, new {self.left - self.resumable}")
         for version, number in self.other_code.items():
@@ -263,6 +264,16 @@ def _to_run(
     return (*((config, n) for config, n in left if n), *((one.config, each * one.config.epochs) for one in examples))
 
 
+def _extra_lines(shapes: Mapping[DataConfig, Shape]) -> dict[str, None]:
+    """The images that join the batches, in words; the keys of the result, each once."""
+    joined = [(config, shape) for config, shape in shapes.items() if shape.extra_images]
+    return {
+        f"extra: {shape.extra_images:,} images of {config.extra}, {config.extra_fraction:g} of every batch, join the "
+        f"{shape.train_images:,} of {config.name}": None
+        for config, shape in joined
+    }
+
+
 def _unseen(name: str, data: Unseen, shapes: Mapping[DataConfig, Shape]) -> Iterator[str]:
     """What is not checked of data that were not looked at, in words."""
     yield f"without data: {data.reason}"
@@ -270,7 +281,7 @@ def _unseen(name: str, data: Unseen, shapes: Mapping[DataConfig, Shape]) -> Iter
         yield f"  not checked: that {name} is whole; the ids are those that its trials will have"
     else:
         yield f"  not checked: {name}'s content, which is in the ids: they are provisional, none counts as finished"
-    if not any(config.name == name for config in shapes):
+    if not any(name in (config.name, config.extra) for config in shapes):
         yield "  not checked: number and size of the images, and with them network, batches and cost"
 
 

@@ -22,6 +22,9 @@ from trainers.presets import PRESETS
 #: The published length and its milestones, whose shares of the training are proposed for others. [DEAT]
 _EPOCHS, _MILESTONES = 110, (100, 105)
 
+#: Pixels that TrivialAugment moves an image by, at most: for images of 32 x 32. [Mueller, Hutter, ICCV 2021, Table 1]
+_MOVED = 32
+
 
 class Warned(NamedTuple):
     """What is odd, and the setting that ends it."""
@@ -67,6 +70,12 @@ def _of_trial(trial: TrialConfig, shape: Shape | None) -> Iterator[Warned]:
         yield Warned(
             f"one step an epoch: batch_size {trial.batch_size} takes all {shape.train_images} training images",
             f"trial.batch_size={fewer}",
+        )
+    if shape is not None and trial.data.policy == "trivialaugment" and min(shape.height, shape.width) < _MOVED:
+        yield Warned(
+            f"trivialaugment moves images by up to {_MOVED} pixels, and these have {shape.height} x {shape.width}: "
+            "some are empty then, and keep their label",
+            "trial.data.policy=randaugment",
         )
 
 
@@ -163,7 +172,15 @@ def _adamw(trial: TrialConfig) -> Iterator[Warned]:
         yield Warned(f"AdamW moves every weight by about {lr:g} at each step: optimizer.lr", "trial.optimizer.lr=0.001")
 
 
-_CHECKS: tuple[Callable[[TrialConfig], Iterable[Warned]], ...] = (_milestones, _late, _attacks, _adamw)
+def _data(trial: TrialConfig) -> Iterator[Warned]:
+    """Extra images of which no whole one is in a batch."""
+    data = trial.data
+    if data.reads_extra and round(data.extra_fraction * trial.batch_size) == 0:
+        text = f"no batch has an extra image: extra_fraction {data.extra_fraction:g} of batch_size {trial.batch_size}"
+        yield Warned(text, "trial.data.extra_fraction=0.7")
+
+
+_CHECKS: tuple[Callable[[TrialConfig], Iterable[Warned]], ...] = (_milestones, _late, _attacks, _adamw, _data)
 
 
 def _decay(trials: Sequence[TrialConfig]) -> Iterator[Warned]:
@@ -215,7 +232,7 @@ def _unread(config: SweepConfig, trials: Sequence[PlannedTrial]) -> Iterator[War
             continue
         part = key.split(".")[0]
         names = " and ".join(dict.fromkeys(str(value_at(one, part).get("name")) for one in read))
-        why = f" (its name: {names})" if "None" not in names else ""
+        why = f" (its name: {names})" if "None" not in names and part != "data" else ""
         yield Warned(f"trial.{key}={value} is read by no trial{why}", f"trial.{key}={_plain(value_at(default, key))}")
 
 
@@ -224,6 +241,8 @@ def _is_read(key: str, ours: Mapping[str, Any], read: Sequence[Mapping[str, Any]
         return True  # by the evaluation
     if key in ("model.activation", "model.fine_tune"):
         return True  # a network that has none refuses it; named by content
+    if key == "data.extra":
+        key = "data.extra_fingerprint"  # it is in the id by its content
     if ours["schedule"]["name"] == "piecewise" and key in ("schedule.milestones", "schedule.factor"):
         return True  # or not reached, which has a line of its own
     if ours["weights"]["name"] == "awp" and key in ("weights.name", "weights.gamma", "weights.warmup"):

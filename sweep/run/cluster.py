@@ -15,7 +15,7 @@ import tempfile
 import textwrap
 import traceback
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partialmethod
 from pathlib import Path
@@ -338,35 +338,34 @@ def _nodes() -> list[dict[str, Any]]:
     return [node for node in nodes if node["Alive"]]
 
 
-def check_nodes(directory: Path, data: Iterable[str], weights: Iterable[str] = ()) -> None:
+def check_nodes(directory: Path, inputs: Mapping[str, str]) -> None:
     """Every node sees the run directory and the data, and has this code; checkpoints and data are found by path.
 
     Args:
         directory: of the run.
-        data: folders that the trials read.
-        weights: files from which they start.
+        inputs: folders and files that the trials read, each with the key of the config that names it.
 
     Raises:
         UserError: names the first node that does not.
     """
-    data = [folder for folder in data if Path(folder).exists()]
+    there = [path for path in inputs if Path(path).exists()]
     token = directory.absolute() / f"{PROBE}{uuid.uuid4().hex}"
     token.touch()
     try:
         probes = {
             node["NodeManagerHostname"]: _probe.options(
                 scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            ).remote([str(token), *data, *weights])
+            ).remote([str(token), *there])
             for node in _nodes()
             if node["Resources"].get("CPU", 0)
         }
         for name, probe in probes.items():
-            _check_probe(name, directory, probe)
+            _check_probe(name, directory, inputs, probe)
     finally:
         token.unlink()
 
 
-def _check_probe(name: str, directory: Path, probe: Any) -> None:
+def _check_probe(name: str, directory: Path, inputs: Mapping[str, str], probe: Any) -> None:
     try:
         missing, version = ray.get(probe, timeout=300)
     except ray.exceptions.GetTimeoutError:
@@ -375,8 +374,7 @@ def _check_probe(name: str, directory: Path, probe: Any) -> None:
         first = str(error).strip().splitlines()[-1]
         raise UserError(f"node {name}: cannot run robustsweep: {first}; install the same version there") from None
     if missing:
-        key = "trial.model.fine_tune" if Path(missing[0]).is_file() else "trial.data.root"
-        what = f"--out {directory}" if Path(missing[0]).name.startswith(PROBE) else f"{key} {missing[0]}"
+        what = f"--out {directory}" if missing[0] not in inputs else f"{inputs[missing[0]]} {missing[0]}"
         raise UserError(f"{what}: node {name} does not see it; give a folder that all nodes share")
     if version != code_version():
         raise UserError(f"node {name}: has other code ({version}) than this ({code_version()}); install the same on it")

@@ -27,7 +27,8 @@ def check_trials(
     Args:
         config: the sweep.
         trials: that are to run.
-        unseen: names of data that are not looked at: of these the published numbers are taken, where there are some.
+        unseen: names of data, and places of extra images, that are not looked at: of these data the published numbers
+            are taken, where there are some.
 
     Returns:
         What there is of the data of each, as far as known.
@@ -35,7 +36,6 @@ def check_trials(
     Raises:
         UserError: what every such trial would fail with.
     """
-    from trainers.data.sets import shapes
     from trainers.models.fine_tuning import start
     from trainers.models.registry import check_batches, check_size
 
@@ -43,7 +43,7 @@ def check_trials(
     wanted = dict.fromkeys((one.data, one.model.name, one.batch_size) for one in configs)
     try:
         sets = dict.fromkeys(data for data, *_ in wanted)
-        known = shapes(data for data in sets if data.name not in unseen)
+        known = _seen_shapes([data for data in sets if data.name not in unseen], unseen)
         known |= {data: shape for data in sets if data.name in unseen and (shape := marks.shape(data)) is not None}
         for data, network, batch_size in wanted:
             if (shape := known.get(data)) is None:
@@ -64,6 +64,15 @@ def check_trials(
     except UserError as error:
         raise in_the_config(error, config) from None
     return known
+
+
+def _seen_shapes(sets: Iterable[DataConfig], unseen: Container[str]) -> dict[DataConfig, Shape]:
+    """Of data that are there, without the extra images that are not."""
+    from trainers.data.sets import shapes
+
+    plain = {data: data.model_copy(update={"extra": None}) if data.extra in unseen else data for data in sets}
+    known = shapes(plain.values())
+    return {data: known[readable] for data, readable in plain.items()}
 
 
 def _check_lengths(config: TrialConfig, pixels: int) -> None:

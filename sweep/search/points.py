@@ -51,6 +51,30 @@ def combinations(space: Mapping[str, Axis], base: Mapping[str, Any], stratum: Po
     return _combinations(space, base, drawn_axes(space), stratum)
 
 
+def one_at_a_time(space: Mapping[str, Axis], base: Mapping[str, Any], stratum: Point) -> Iterator[Point]:
+    """The points of a stratum of which at most one choice is not the first of its axis's values; the plain one first.
+
+    A grid axis that hangs on a choice takes each of its values where it applies: what else a value needs beside it.
+    """
+    return _off_by_one(space, base, drawn_axes(space), stratum, plain=True)
+
+
+def _off_by_one(
+    space: Mapping[str, Axis], base: Mapping[str, Any], keys: Sequence[str], point: Point, *, plain: bool
+) -> Iterator[Point]:
+    if not keys:
+        yield point
+        return
+    key, axis = keys[0], space[keys[0]]
+    if not applies(axis, point, base):
+        yield from _off_by_one(space, base, keys[1:], point, plain=plain)
+        return
+    first, *others = axis.extremes()
+    yield from _off_by_one(space, base, keys[1:], {**point, key: first}, plain=plain)
+    for value in others if plain or axis.grid else ():
+        yield from _off_by_one(space, base, keys[1:], {**point, key: value}, plain=plain and bool(axis.grid))
+
+
 def corners(space: Mapping[str, Axis], base: Mapping[str, Any]) -> list[Point]:
     """Every combination of what the axes can be, a range standing there with its two ends."""
     return strata({key: Axis(grid=axis.extremes(), when=axis.when) for key, axis in space.items()}, base)

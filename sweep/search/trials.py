@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 from sweep.axes import Point, leaf_keys, nested
 from sweep.config import SweepConfig
-from sweep.search.points import draw, located, sobol, strata
+from sweep.search.points import draw, located, one_at_a_time, sobol, strata
 from trainers.config import ModelConfig, TrialConfig
 from trainers.data import unseen as marks
 from trainers.errors import Absent, UserError, validated
@@ -91,7 +91,10 @@ def planned_trial(base: dict[str, Any], point: Point, seed: int, fingerprints: M
     """
     config = validated(TrialConfig, nested(base, {**point, "seed": seed}), f"the point {json.dumps(point)}: ")
     root = str(Path(config.data.root or "data").expanduser().absolute())
-    data = config.data.model_copy(update={"fingerprint": fingerprints[data_key(config)], "root": root})
+    marks = {"fingerprint": fingerprints[data_key(config)], "root": root}
+    if (beside := extra_path(config)) is not None:
+        marks |= {"extra_fingerprint": fingerprints[beside], "extra": beside}
+    data = config.data.model_copy(update=marks)
     config = config.model_copy(update={"data": data, "model": _with_weights(config.model)}).resolved()
     content = identity(config)
     return PlannedTrial(hashed(content), config, point, seed, content)
@@ -130,15 +133,33 @@ def data_key(config: TrialConfig) -> str:
     return config.data.model_dump_json(include={"name", "root", "download"})
 
 
+def extra_path(config: TrialConfig) -> str | None:
+    """Where the images lie that join the trial's batches, absolute; None where none do."""
+    data = config.data
+    return str(Path(data.extra).expanduser().absolute()) if data.extra is not None and data.reads_extra else None
+
+
 def distinct_data(config: SweepConfig) -> dict[str, TrialConfig]:
     """One trial for each data set that the sweep touches, by its `data_key`."""
-    base = config.given
-    names = config.space.get("data.name")
-    points: list[Point] = [{"data.name": name} for name in names.extremes()] if names else []
-    if names is None or names.when:
+    return {data_key(trial): trial for trial in _with_values_of(config, "data.name")}
+
+
+def distinct_extra(config: SweepConfig) -> dict[str, TrialConfig]:
+    """One trial for each place of extra images that the sweep touches, by that place."""
+    shares = config.space.get("data.extra_fraction")
+    if config.trial.data.extra_fraction == 0 and (shares is None or not any(shares.extremes())):
+        return {}
+    trials = _with_values_of(config, "data.extra", {"data.extra_fraction": 0.5})
+    return {path: trial for trial in trials if (path := extra_path(trial)) is not None}
+
+
+def _with_values_of(config: SweepConfig, key: str, beside: Point | None = None) -> list[TrialConfig]:
+    """The sweep's own trial with each value of a key that is an axis, and without where the axis may not apply."""
+    axis = config.space.get(key)
+    points: list[Point] = [{key: value} for value in axis.extremes()] if axis else []
+    if axis is None or axis.when:
         points.append({})
-    trials = [validated(TrialConfig, nested(base, point), "space") for point in points]
-    return {data_key(trial): trial for trial in trials}
+    return [validated(TrialConfig, nested(config.given, point | (beside or {})), "space") for point in points]
 
 
 @dataclass
@@ -170,12 +191,14 @@ class FixedSearch:
 
 
 def fixed_points(config: SweepConfig) -> list[Point]:
-    """The points of a grid, random or quasi-random search, a drawn one's strata side by side."""
+    """The points of every search but Optuna's, a drawn one's strata side by side."""
     base, space, search = config.given, config.space, config.search
     grid, n = strata(space, base), search.n_trials or 0
     match search.name:
         case "grid":
             return grid
+        case "one_at_a_time":
+            return [point for stratum in grid for point in one_at_a_time(space, base, stratum)]
         case "quasi_random":
             places = sobol(space, search.seed, n)
         case _:
@@ -184,13 +207,32 @@ def fixed_points(config: SweepConfig) -> list[Point]:
 
 
 def fingerprints(config: SweepConfig) -> dict[str, str]:
-    """The fingerprint of every data set that the sweep touches, by `data_key`; reads the data.
+    """The fingerprint of every data set that the sweep touches, by `data_key`, and of extra images, by their place;
+    reads the data.
 
     Raises:
         UserError: the data are not there, or not what `data.fingerprint` says; or so of weights to start from.
     """
     check_weights(config)
-    return {key: _fingerprint(config, trial, look=True) for key, trial in distinct_data(config).items()}
+    own = {key: _fingerprint(config, trial, look=True) for key, trial in distinct_data(config).items()}
+    return own | {path: _extra_fingerprint(config, trial, look=True) for path, trial in distinct_extra(config).items()}
+
+
+def _extra_fingerprint(config: SweepConfig, trial: TrialConfig, look: bool) -> str:
+    from trainers.data.extra import fingerprint
+
+    if not look:
+        raise Absent("--no-data")
+    try:
+        content = fingerprint(extra_path(trial) or "")
+    except UserError as error:
+        raise in_the_config(error, config) from None
+    if trial.data.extra_fingerprint not in (None, content):
+        raise UserError(
+            f"trial.data.extra_fingerprint: the images are {content}, not {trial.data.extra_fingerprint}; "
+            "point trial.data.extra at those, or leave trial.data.extra_fingerprint out"
+        )
+    return content
 
 
 def _fingerprint(config: SweepConfig, trial: TrialConfig, look: bool) -> str:
@@ -249,6 +291,12 @@ def fingerprints_without(
             mark = marks.fingerprint(trial.data) or recorded.get(name)
             fingerprints[key] = mark or f"{name}-unseen"
             unseen[name] = Unseen(str(error), mark is not None)
+    for path, trial in distinct_extra(config).items():
+        try:
+            fingerprints[path] = _extra_fingerprint(config, trial, look)
+        except Absent as error:
+            fingerprints[path] = trial.data.extra_fingerprint or "extra-unseen"
+            unseen[path] = Unseen(str(error), trial.data.extra_fingerprint is not None)
     return fingerprints, unseen
 
 
@@ -260,16 +308,18 @@ def in_the_config(error: UserError, config: SweepConfig) -> UserError:
     return type(error)(f"{'space' if key in config.space else 'trial'}.{error}")
 
 
-def weight_files(config: SweepConfig) -> set[str]:
-    """The files of weights from which trials start."""
-    if not (places := [place for place in fine_tuned(config) if place is not None]):
-        return set()
+def inputs(config: SweepConfig) -> dict[str, str]:
+    """The files and folders that trials read, each with the key of the config that names it."""
+    places = [place for place in fine_tuned(config) if place is not None]
+    if not places:
+        return data_inputs(config)
     from trainers.models.fine_tuning import source
 
-    return {str(source(place).file) for place in places}
+    return data_inputs(config) | {str(source(place).file): "trial.model.fine_tune" for place in places}
 
 
-def data_folders(config: SweepConfig) -> set[str]:
-    """The folders that trials read their images from; digits has none."""
+def data_inputs(config: SweepConfig) -> dict[str, str]:
+    """Those of them that hold images; digits has none."""
     sets = [trial.data for trial in distinct_data(config).values() if trial.data.name != "digits"]
-    return {str(Path(data.root or "data").expanduser().absolute()) for data in sets}
+    roots = {str(Path(data.root or "data").expanduser().absolute()): "trial.data.root" for data in sets}
+    return roots | dict.fromkeys(distinct_extra(config), "trial.data.extra")

@@ -426,7 +426,21 @@ def merged(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]
         ),
         (
             {"search": {"name": "bayes"}},
-            "search.name: must be one of grid, random, quasi_random, optuna; got 'bayes'",
+            "search.name: must be one of grid, one_at_a_time, random, quasi_random, optuna; got 'bayes'",
+        ),
+        (
+            {"search": {"name": "one_at_a_time", "n_trials": 3}},
+            "search.n_trials: one_at_a_time runs every listed value; leave it out, or set name: random",
+        ),
+        (
+            {"search": {"name": "one_at_a_time"}, "space": {"batch_size": [16, 32]}},
+            "space: one_at_a_time varies axes that are {choice: [...]}, and there is none; write the values so, the "
+            "plain one first, or set search.name=grid",
+        ),
+        (
+            {"search": {"name": "one_at_a_time"}, "space": {"optimizer.lr": {"uniform": [0.1, 0.2]}}},
+            "space.optimizer.lr: search one_at_a_time needs a list of values; give {choice: [...]}, or set search.name "
+            "to random or optuna",
         ),
         (
             {"metric": "test_robust"},

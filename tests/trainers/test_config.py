@@ -44,6 +44,11 @@ CHANGED: dict[str, Any] = {
     "data.validation_fraction": 0.1,
     "data.augment": True,
     "data.padding": ({"data.augment": True}, "zero"),
+    "data.policy": "augmix",
+    "data.cutmix": 0.5,
+    "data.cutmix_window": ({"data.cutmix": 0.5}, "20/32"),
+    "data.extra_fraction": ({"data.extra_fingerprint": "npz-1"}, 0.5),
+    "data.extra_fingerprint": "npz-1",
     "data.train_per_class": 5,
     "data.test_per_class": 5,
     "data.image_size": ({"data.name": "image_folder", "data.root": "/x"}, 32),
@@ -128,7 +133,8 @@ CHANGED: dict[str, Any] = {
 INERT = {
     "data.root": "/elsewhere",
     "data.download": True,
-    "model.fine_tune": "/elsewhere.pt",
+    "model.fine_tune": ({"model.weights_fingerprint": "0123456789abcdef"}, "/elsewhere.pt"),
+    "data.extra": ({"data.extra_fingerprint": "npz-1"}, "/elsewhere"),
     "device": "cpu",
     "engine": "compile",
     "keep": "none",
@@ -153,8 +159,9 @@ def test_a_key_that_can_change_the_numbers_changes_the_id(key: str) -> None:
 
 @pytest.mark.parametrize("key", INERT)
 def test_where_a_trial_runs_and_finds_its_data_does_not_change_the_id(key: str) -> None:
-    needed = {"model.weights_fingerprint": "0123456789abcdef"} if key == "model.fine_tune" else {}
-    assert name_of(**needed, **{key: INERT[key]}) == name_of(**needed)
+    change = INERT[key]
+    needed, value = change if isinstance(change, tuple) else ({}, change)
+    assert name_of(**{**needed, key: value}) == name_of(**needed)
 
 
 @pytest.mark.parametrize(

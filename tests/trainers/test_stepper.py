@@ -124,6 +124,13 @@ KINDS: dict[str, dict[str, Any]] = {
     "natural": {"objective": {"name": "natural"}},
     "decay inside": {"schedule": {"name": "one_cycle"}},
     "bf16": {"precision": "bf16"},
+    "cutmix": {"data": TINY["data"] | {"train_per_class": 13, "cutmix": 0.5}},
+    "trades, awp, cutmix": {
+        "data": TINY["data"] | {"train_per_class": 13, "cutmix": 1, "cutmix_window": "20/32"},
+        "objective": {"name": "trades"},
+        "weights": {"name": "awp", "warmup": 1},
+    },
+    "policy": {"data": TINY["data"] | {"train_per_class": 13, "policy": "randaugment"}},
     "augmented": {"data": {"name": "digits", "validation_fraction": 0.2, "train_per_class": 13, "augment": True}},
 }
 

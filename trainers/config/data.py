@@ -34,6 +34,39 @@ class DataConfig(Frozen):
         "reflect",
         description="augment: what the pad holds. [DEAT, Rice, AWP: reflect; TRADES, MART, S2O, AVMixup: zero]",
     )
+    policy: Literal["none", "autoaugment", "randaugment", "trivialaugment", "augmix"] = Field(
+        "none",
+        description="After crop and flip, a policy of torchvision's, drawn for each image by itself, with its settings "
+        "there; autoaugment is the one found on CIFAR-10 for cifar, on SVHN for svhn and digits, else on ImageNet. "
+        "[Cubuk et al., CVPR 2019, NeurIPS 2020; Mueller, Hutter, ICCV 2021; Hendrycks et al., ICLR 2020, no loss]",
+    )
+    cutmix: Number = Field(
+        0,
+        ge=0,
+        le=1,
+        description="Share of the images that get a window of another image of their batch, and of its label as much "
+        "as of its pixels. 0: none. [Yun: 0.5 on CIFAR; Rebuffi: 1; DEAT: 0]",
+    )
+    cutmix_window: Number | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="cutmix: side of the window over the image's. none: drawn for each image, its square uniform. "
+        "[Yun, and Rebuffi's code: drawn; Rebuffi, paper: 20/32]",
+    )
+    extra: str | None = Field(
+        None,
+        description="Further training images, real or generated, of the same classes and size: a folder with one "
+        "folder a class, or an npz of image (N, H, W, C), uint8, and label (N,), as published with [DM-AT]. none of "
+        "them is validated on. Not part of the trial's id: extra_fingerprint is.",
+    )
+    extra_fraction: Number = Field(
+        0.7,
+        ge=0,
+        lt=1,
+        description="extra: its share of every batch; an epoch stays as many images as without. [DM-AT; Rebuffi, code: "
+        "supervised_batch_ratio 0.3]",
+    )
     train_per_class: Whole | None = Field(
         None, gt=0, description="Take only the first so many training images of each class, validation included."
     )
@@ -46,6 +79,12 @@ class DataConfig(Frozen):
     fingerprint: str | None = Field(
         None, description="Hash of the data's content. Filled in by the sweep; if set, other data are refused."
     )
+    extra_fingerprint: str | None = Field(None, description="That of extra, likewise.")
+
+    @property
+    def reads_extra(self) -> bool:
+        """Whether training images beside the data set's are part of the trial."""
+        return self.extra_fraction > 0 and (self.extra is not None or self.extra_fingerprint is not None)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -145,12 +145,25 @@ class TrialConfig(Frozen):
             raise ValueError(
                 f"averaging.start: must be below epochs, {self.epochs}, or nothing is averaged; got {start}; lower it"
             )
+        if reader := self._label_reader():
+            raise ValueError(
+                f"data.cutmix: gives an image two classes, and {reader} is published for one alone; set data.cutmix: "
+                "0, or objective.name: pgd_at, trades or natural without S2O"
+            )
         if "val" in self.evaluation.splits and self.data.validation_fraction == 0:
             raise ValueError(
                 "evaluation.splits: names val, but data.validation_fraction is 0; hold images out, "
                 "or set evaluation.splits: [train, test]"
             )
         return self
+
+    def _label_reader(self) -> str:
+        """What of the objective needs one class an image where CutMix gives it two; empty: nothing."""
+        if self.data.cutmix == 0:
+            return ""
+        return (
+            "S2O" if self.objective.s2o.enabled else {"mart": "MART", "avmixup": "AVmixup"}.get(self.objective.name, "")
+        )
 
     def check_lengths(self, pixels: int | None = None) -> None:
         """Radii and steps are such as images of so many pixels have; see `check_length`."""

@@ -2,6 +2,9 @@
 
 sets            a data set by its name: validation split, fingerprint, shapes
 batches         seeded order, crops and flips of a whole batch at once
+policies        augmentation policies of torchvision's, drawn for each image
+cutmix          windows of other images of the batch
+extra           training images beside the data set's
 archives        digits and the official archives as uint8 arrays
 image_folder    a folder of images, decoded once
 tiny_imagenet   its layout

@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from trainers.data import cutmix, policies
 from trainers.randomness import generator
 
 PADDING = 4  # pixels on each side, before the crop
@@ -78,32 +79,88 @@ class Split(NamedTuple):
     labels: Tensor
 
 
+class Extra(NamedTuple):
+    """Images beside a split's that join its batches.
+
+    Attributes:
+        pool: the split's own images, and after them the others.
+        fraction: of the others in a batch, in [0, 1).
+    """
+
+    pool: Split
+    fraction: float
+
+
+def epoch_order(
+    count: int, batch_size: int, extra: Extra | None, device: torch.device, seed: int, epoch: int
+) -> Tensor:
+    """(count,) int64: places in the split, each once; or with others, in the pool, in each batch its own before them.
+
+    An epoch takes so many of the split's own as its batches have room for, the first of its order, each once at most;
+    the others are drawn with replacement [DM-AT, core/data/semisup.py, SemiSupervisedSampler].
+    """
+    order = torch.randperm(count, generator=generator(device, seed, epoch, "order"), device=device)
+    if extra is None:
+        return order
+    draws = generator(device, seed, epoch, "extra")
+    others = torch.randint(count, len(extra.pool.labels), (count,), generator=draws, device=device)
+    place = torch.arange(count, device=device)
+    start = place - place % batch_size
+    size = (count - start).clamp(max=batch_size)
+    own = place - start < size - (size * extra.fraction).round()
+    return torch.where(own, order[own.cumsum(0) - 1], others)
+
+
 def batches(
     split: Split,
     batch_size: int,
     *,
     augment: bool,
     padding: Literal["reflect", "zero"] = "reflect",
+    policy: tuple[policies.Policy, str] | None = None,
+    mix: cutmix.CutMix | None = None,
+    extra: Extra | None = None,
     seed: int,
     epoch: int,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """One epoch: every image once, in the order of (seed, epoch); the last, short batch is kept.
 
-    Many batches are cropped and flipped at once, since a GPU takes as long for the operations of one.
+    Many batches are cropped and flipped at once, since a GPU takes as long for the operations of one. What each of the
+    arguments draws, it draws from a generator of its own, so that none changes what the others drew.
+
+    Args:
+        split: of the trial.
+        batch_size: of all batches but a short last one.
+        augment, padding: whether images are cropped and flipped, and what lies around them.
+        policy: done to each image after that, and the data's name; none: no policy.
+        mix: windows of other images of the batch, at last; none: no windows.
+        extra: images that join each batch in place of as many of the split's.
+        seed, epoch: of the trial.
 
     Yields:
-        images: (B, C, H, W) float32 in [0, 1]; labels: (B,) int64.
+        images: (B, C, H, W) float32 in [0, 1]; labels: (B,) int64, or with `mix` probabilities (B, classes) float32.
     """
     device, count = split.images.device, len(split.labels)
-    order = torch.randperm(count, generator=generator(device, seed, epoch, "order"), device=device)
+    pool = split if extra is None else extra.pool
+    order = epoch_order(count, batch_size, extra, device, seed, epoch)
     crops = random_crops(count, device, seed, epoch) if augment else None
-    together = batch_size * max(1, _AT_ONCE // (batch_size * split.images[0].numel()))
+    size = pool.images.shape[2], pool.images.shape[3]
+    draws = None if policy is None else policies.drawn(*policy, count, size, seed, epoch)
+    windows = None if mix is None else cutmix.random_windows(count, device, seed, epoch)
+    together = batch_size * max(1, _AT_ONCE // (batch_size * pool.images[0].numel()))
     for start in range(0, count, together):
         part = slice(start, start + together)
         chosen = order[part]
-        images = split.images[chosen] if crops is None else cropped(split.images, chosen, crops[:, part], padding)
-        both = zip(torch.split(images, batch_size), torch.split(split.labels[chosen], batch_size), strict=True)
-        yield from ((some.to(torch.float32).div_(255), labels) for some, labels in both)
+        images = pool.images[chosen] if crops is None else cropped(pool.images, chosen, crops[:, part], padding)
+        if policy is not None and draws is not None:
+            images = policies.augmented(images, draws.part(part), policy[0])
+        both = zip(torch.split(images, batch_size), torch.split(pool.labels[chosen], batch_size), strict=True)
+        for first, (some, labels) in zip(range(start, count, batch_size), both, strict=False):
+            some = some.to(torch.float32).div_(255)
+            if mix is None or windows is None:
+                yield some, labels
+            else:
+                yield cutmix.mixed(some, labels, windows[:, first : first + len(labels)], mix)
 
 
 def sequential(split: Split, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:

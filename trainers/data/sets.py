@@ -15,9 +15,9 @@ import torch
 
 from trainers import process
 from trainers.config import DataConfig
-from trainers.data import archives, image_folder, tiny_imagenet
+from trainers.data import archives, extra, image_folder, tiny_imagenet
 from trainers.data.archives import ByteArray, LabelArray, Source
-from trainers.data.batches import PADDING, Split
+from trainers.data.batches import PADDING, Extra, Split
 from trainers.errors import UserError
 from trainers.randomness import stable_seed
 
@@ -29,6 +29,7 @@ class Data(NamedTuple):
         mean, std: of each channel, in [0, 1] units; for the model's normalisation.
         fingerprint: hash of the whole data set's content, before any split or selection.
         classes: names, by class number; empty: nobody says.
+        extra: further images that are trained on, or none.
     """
 
     train: Split
@@ -40,6 +41,7 @@ class Data(NamedTuple):
     name: str
     fingerprint: str
     classes: tuple[str, ...] = ()
+    extra: Extra | None = None
 
     @property
     def channels(self) -> int:
@@ -60,6 +62,7 @@ class Shape(NamedTuple):
         classes: how many.
         channels: of an image.
         height, width: of an image, pixels.
+        extra_images: further ones that batches are drawn from.
     """
 
     train_images: int
@@ -69,6 +72,7 @@ class Shape(NamedTuple):
     channels: int
     height: int
     width: int
+    extra_images: int = 0
 
     @property
     def pixels(self) -> int:
@@ -101,7 +105,9 @@ def load(config: DataConfig, device: torch.device | str) -> Data:
     Raises:
         UserError: the data are missing, damaged, fewer than asked for, or not those of `config.fingerprint`.
     """
-    key = (config.model_copy(update={"download": False}), str(torch.device(device)))
+    # what is done to batches is the same data's
+    plain = {"download": False, "policy": "none", "cutmix": 0.0, "cutmix_window": None}
+    key = (config.model_copy(update=plain), str(torch.device(device)))
     with process.alone:
         if key not in _last:
             _last.clear()
@@ -119,19 +125,34 @@ def shapes(configs: Iterable[DataConfig]) -> dict[DataConfig, Shape]:
     for _, group in groupby(sorted(configs, key=_reads), key=_reads):
         alike = list(group)
         source = _source(alike[0])
-        seen_shapes |= {config: _shape(source, _chosen(config, source)) for config in alike}
+        others = _extra(alike[0], source)
+        more = 0 if others is None else len(others.labels)
+        seen_shapes |= {config: _shape(source, _chosen(config, source), more) for config in alike}
     return seen_shapes
 
 
-def _shape(source: Source, chosen: _Chosen) -> Shape:
+def _shape(source: Source, chosen: _Chosen, extra_images: int) -> Shape:
     sizes = len(chosen.train), len(chosen.val), len(chosen.test)
     channels, height, width = source.train_images.shape[1:]
-    return Shape(*sizes, len(source.classes), channels, height, width)
+    return Shape(*sizes, len(source.classes), channels, height, width, extra_images)
 
 
 def _reads(config: DataConfig) -> str:
-    """What decides which source is read, and how."""
-    return config.model_dump_json(include={"name", "root", "download", "image_size"})
+    """What decides which source is read, and how, and which images beside it."""
+    beside = config.extra if config.reads_extra else None
+    return config.model_dump_json(include={"name", "root", "download", "image_size"}) + str(beside)
+
+
+def _extra(config: DataConfig, source: Source) -> extra.Images | None:
+    """The images that join the batches, checked; None where there are none, or where only their mark is known."""
+    if not config.reads_extra or config.extra is None:
+        return None
+    if config.extra_fingerprint not in (None, there := extra.fingerprint(config.extra)):
+        raise UserError(
+            f"data.extra_fingerprint: the images in {config.extra} are {there}, not {config.extra_fingerprint}; "
+            "point data.extra at those, or leave data.extra_fingerprint out"
+        )
+    return extra.read(config.extra, source.classes, source.train_images.shape[1:], config.image_size)
 
 
 def _source(config: DataConfig) -> Source:
@@ -152,8 +173,12 @@ def _loaded(config: DataConfig, device: torch.device | str) -> Data:
     images, labels = source.train_images, source.train_labels
     both = np.sort(np.concatenate([chosen.train, chosen.val]))
     mean, std = (source.mean, source.std) if source.mean and source.std else _moments(images, both)
+    train = _on_device(images, labels, chosen.train, device)
+    others = None
+    if (more := _extra(config, source)) is not None:
+        train, others = _joined(train, more, config.extra_fraction)
     return Data(
-        train=_on_device(images, labels, chosen.train, device),
+        train=train,
         val=_on_device(images, labels, chosen.val, device),
         test=_on_device(source.test_images, source.test_labels, chosen.test, device),
         num_classes=len(source.classes),
@@ -162,7 +187,18 @@ def _loaded(config: DataConfig, device: torch.device | str) -> Data:
         name=config.name,
         fingerprint=source.fingerprint,
         classes=source.classes,
+        extra=others,
     )
+
+
+def _joined(train: Split, more: extra.Images, fraction: float) -> tuple[Split, Extra]:
+    """The split, now a part of a pool that holds the others behind it, so that no image is there twice."""
+    pool = Split(
+        torch.cat([train.images, torch.from_numpy(more.images).to(train.images.device)]),
+        torch.cat([train.labels, torch.from_numpy(more.labels).to(train.labels.device)]),
+    )
+    own = len(train.labels)
+    return Split(pool.images[:own], pool.labels[:own]), Extra(pool, fraction)
 
 
 def _on_device(images: ByteArray, labels: LabelArray, chosen: LabelArray, device: torch.device | str) -> Split:

@@ -49,7 +49,7 @@ Forward: TypeAlias = Callable[[Tensor], Tensor]
 """Images (B, C, H, W) in [0, 1] to logits (B, classes)."""
 
 Inner: TypeAlias = Callable[[Forward, Tensor, Tensor], Loss]
-"""Forward, clean images and labels (B,) to the loss that the attack raises."""
+"""Forward, clean images and labels, (B,) or probabilities (B, classes), to the loss that the attack raises."""
 
 
 class Inputs(NamedTuple):

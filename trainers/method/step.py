@@ -164,7 +164,7 @@ def training_step(
         model: in train mode; left so.
         slots: the method.
         images: (B, C, H, W) in [0, 1].
-        labels: (B,).
+        labels: (B,), or probabilities (B, classes), of which the largest is the label that counts as correct.
         attacking_from: generator of the attack's random start.
         mixing: generator of an objective's own draws.
         tally: gets the outer loss and the correct answers at the update's images, before the update.
@@ -184,4 +184,5 @@ def training_step(
     slots.optimizer.step()
     slots.attack.updated(images, x_adv)
     estimate(plain, model, images, after)
-    tally.count(outcome.logits.argmax(dim=1) == labels, outcome.loss.detach().expand(len(labels)))
+    answers = labels if labels.ndim == 1 else labels.argmax(dim=1)
+    tally.count(outcome.logits.argmax(dim=1) == answers, outcome.loss.detach().expand(len(labels)))

@@ -15,7 +15,7 @@ from analysis.frames.trials import load_trials
 from sweep.cli import main
 from sweep.config import SweepConfig
 from sweep.run import cluster
-from sweep.search.trials import weight_files
+from sweep.search.trials import inputs
 from trainers.config import ModelConfig
 from trainers.models import registry
 from trainers.models.fine_tuning import fingerprint
@@ -128,8 +128,8 @@ def test_a_trial_goes_on_from_another_run_s_and_its_network_can_be_evaluated(
 
 def test_every_node_must_see_the_file_of_weights(tiny: Configs, weights: Path, here: None, local_ray: None) -> None:
     config = tiny(space={"model.fine_tune": [None, "w.pt"]})
-    assert weight_files(config) == {str(weights)}
-    assert weight_files(tiny()) == set()
+    assert inputs(config) == {str(weights): "trial.model.fine_tune"}
+    assert inputs(tiny()) == {}
     probe = cluster.ray.put(([str(weights)], code_version()))
     with pytest.raises(Exception, match=rf"^trial.model.fine_tune {weights}: node n1 does not see it; give a folder"):
         cluster._check_probe("n1", weights.parent, probe)

@@ -96,6 +96,15 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
         of(batch_size=160),
         "one step an epoch: batch_size 160 takes all 160 training images; set trial.batch_size=16",
     ),
+    "images that are moved out of themselves": (
+        of(data={"name": "digits", "train_per_class": 20, "validation_fraction": 0.2, "policy": "trivialaugment"}),
+        "trivialaugment moves images by up to 32 pixels, and these have 8 x 8: some are empty then, and keep their "
+        "label; set trial.data.policy=randaugment",
+    ),
+    "a window of no image": (
+        of(data={"name": "digits", "train_per_class": 20, "validation_fraction": 0.2, "cutmix_window": 0.5}),
+        "trial.data.cutmix_window=0.5 is read by no trial; set trial.data.cutmix_window=null",
+    ),
     "weight decay without a control": (
         of() | {"space": {"optimizer.name": ["sgd", "deat"]}},
         "DEAT - SGD is not DEAT's noise alone: beside its mean step, DEAT's decoupled weight decay is 2.24 times that "

@@ -36,7 +36,7 @@ def test_a_node_with_other_code_is_named(tmp_path: Path, local_ray: None) -> Non
 
 
 def test_a_healthy_node_passes_and_leaves_no_probe_behind(tmp_path: Path, local_ray: None) -> None:
-    cluster.check_nodes(tmp_path, [str(tmp_path), "/nowhere/at/all"])
+    cluster.check_nodes(tmp_path, {str(tmp_path): "trial.data.root", "/nowhere/at/all": "trial.data.extra"})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -57,7 +57,7 @@ def test_every_node_that_can_run_a_trial_is_asked_whether_it_sees_the_run_and_no
     )
     monkeypatch.setattr(cluster, "_probe", SimpleNamespace(options=on_node))
     monkeypatch.setattr(cluster, "_check_probe", lambda name, directory, probe: asked.update({name: probe}))
-    cluster.check_nodes(tmp_path, [str(tmp_path)])
+    cluster.check_nodes(tmp_path, {str(tmp_path): "trial.data.root"})
     assert {name: node for name, (node, _) in asked.items()} == {"a": "a" * 56, "d": "d" * 56}
     for _, (token, *data) in asked.values():
         assert Path(token).parent == tmp_path

@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from sweep.axes import INERT_AXES, Axis, axis_order, leaf_keys, nested, value_at
-from sweep.search.points import applies, combinations, corners, draw, drawn_axes, located, sobol, strata
+from sweep.search.points import applies, combinations, corners, draw, drawn_axes, located, one_at_a_time, sobol, strata
 from trainers.config import TrialConfig
 
 PLAIN = TrialConfig().model_dump()
@@ -209,3 +209,47 @@ def test_corners_are_every_choice_and_the_ends_of_each_range_where_the_axis_appl
     assert {
         (point["optimizer.lr"], point["optimizer.k1"]) for point in points if point["optimizer.name"] == "deat"
     } == {(lr, k1) for lr in (0.01, 1.0) for k1 in (0.0, 2.0)}
+
+
+def one_by_one(**given: Any) -> list[dict[str, Any]]:
+    space = axes(**given)
+    return [point for stratum in strata(space, PLAIN) for point in one_at_a_time(space, PLAIN, stratum)]
+
+
+def test_one_at_a_time_is_the_first_of_all_and_each_other_value_alone() -> None:
+    found = one_by_one(
+        epochs={"choice": [5, 6, 7]}, batch_size={"choice": [16, 32]}, optimizer__name={"choice": ["sgd", "deat"]}
+    )
+    plain = {"epochs": 5, "batch_size": 16, "optimizer.name": "sgd"}
+    assert found[0] == plain
+    others = [{"epochs": 6}, {"epochs": 7}, {"batch_size": 32}, {"optimizer.name": "deat"}]
+    assert sorted(map(str, found[1:])) == sorted(str(plain | other) for other in others)
+
+
+def test_one_at_a_time_is_at_every_combination_of_the_grid_axes() -> None:
+    found = one_by_one(epochs=[1, 2], batch_size={"choice": [16, 32]}, optimizer__lr=[0.1, 0.2])
+    assert len(found) == 2 * 2 * 2
+    assert {(point["epochs"], point["optimizer.lr"]) for point in found} == {
+        (e, lr) for e in (1, 2) for lr in (0.1, 0.2)
+    }
+
+
+def test_what_hangs_on_a_value_is_tried_where_it_applies_and_takes_other_keys_along() -> None:
+    found = one_by_one(
+        attack__steps={"choice": [10, 1]},
+        attack__step_size=when([0.1, 0.2], attack__steps=1),
+        attack__start=when(["clean"], attack__step_size=0.2),
+        batch_size={"choice": [16, 32]},
+    )
+    assert found == [
+        {"attack.steps": 10, "batch_size": 16},
+        {"attack.steps": 10, "batch_size": 32},
+        {"attack.steps": 1, "attack.step_size": 0.1, "batch_size": 16},
+        {"attack.steps": 1, "attack.step_size": 0.2, "batch_size": 16, "attack.start": "clean"},
+    ]
+
+
+def test_one_at_a_time_of_lists_that_nothing_hangs_on_is_one_more_than_their_further_values() -> None:
+    assert (
+        len(one_by_one(**{f"evaluation__{key}": {"choice": [1, 2, 3]} for key in ("every", "steps", "restarts")})) == 7
+    )

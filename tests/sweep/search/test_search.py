@@ -99,6 +99,11 @@ def near_a_tenth(point: Point) -> float:
 SWEEPS = {
     "grid": (sweep({**NAMES, "batch_size": [16, 32]}, None, "grid", seeds=(0, 1)), 2 * 2 * 2),
     "random": (sweep({**NAMES, **LR}, 5, "random", seeds=(0, 1)), 2 * 5 * 2),
+    "one at a time": (
+        sweep({"optimizer.name": {"choice": ["sgd", "deat"]}, "batch_size": {"choice": [16, 32, 64]}, "epochs": [1, 2]},
+              None, "one_at_a_time", seeds=(0, 1)),
+        (1 + 1 + 2) * 2 * 2,
+    ),
     "quasi-random": (sweep({**NAMES, **LR}, 5, "quasi_random", seeds=(0, 1)), 2 * 5 * 2),
     "random in a small space": (sweep(SIZES, 30, "random"), 3),
     "optuna": (sweep(LR, 12, seeds=(0, 1)), 12 * 2),

@@ -1,0 +1,106 @@
+"""What recipes add to a method, by name: `PGD-AT, SiLU`, `PGD-AT, label smoothing 0.1`, `FGSM-RS`.
+
+Such a key is no slot, and no nuisance either: where it varies, it is what is asked about, and no best value of it is
+chosen by validation. At the value that changes nothing it has no name, so that the plain method keeps its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+from pandas import DataFrame, Series
+
+from analysis.frames.names import BASELINE, short
+from analysis.frames.trials import axes
+
+_POLICIES = {
+    "autoaugment": "AutoAugment",
+    "randaugment": "RandAugment",
+    "trivialaugment": "TrivialAugment",
+    "augmix": "AugMix",
+}
+_ACTIVATIONS = {"relu": "", "silu": "SiLU", "gelu": "GELU"}
+
+
+def _amount(name: str) -> Callable[[Any], str]:
+    return lambda value: f"{name} {short(value)}" if value else ""
+
+
+def _of(names: dict[str, str]) -> Callable[[Any], str]:
+    return lambda value: names.get(value, "" if value == "none" else str(value))
+
+
+#: How a key's value is named; one that changes nothing is empty.
+_NAMED: dict[str, Callable[[Any], str]] = {
+    "model.activation": _of(_ACTIVATIONS),
+    "objective.label_smoothing": _amount("label smoothing"),
+    "attack.radius_warmup": _amount("radius warm-up"),
+    "attack.step_size_warmup": _amount("step warm-up"),
+    "averaging.name": _of({"ema": "EMA", "swa": "SWA"}),
+    "data.policy": _of(_POLICIES),
+    "data.cutmix": _amount("CutMix"),
+    "data.extra_fraction": _amount("extra data"),
+}
+
+#: Keys by which another training attack is told.
+_ATTACK = ("attack.steps", "attack.step_size", "attack.start_scale", "attack.project", "attack.tau", "attack.replays")
+
+
+def knobs(frame: DataFrame) -> list[str]:
+    """The axes of a frame of trials that name its methods: those of recipes by which the trials differ."""
+    there = axes(frame)
+    named = [key for key in _NAMED if key in there and len(_words(frame, key).unique()) > 1]
+    attacks = len(_attacks(frame).unique()) > 1
+    return [*named, *(key for key in _ATTACK if attacks and key in there)]
+
+
+def recipe_names(frame: DataFrame) -> Series[str]:
+    """Each trial's method with what its recipe adds; the method alone where the trials differ in no such key."""
+    names = frame["method"].astype(str)
+    keys = knobs(frame)
+    if any(key in keys for key in _ATTACK):
+        words = _attacks(frame)
+        pairs = zip(names, words, strict=True)
+        names = Series([name.replace(BASELINE, word, 1) if word else name for name, word in pairs], index=names.index)
+    for key in keys:
+        if key in _NAMED:
+            words = _words(frame, key)
+            names = names + words.where(words == "", ", " + words)
+    return names
+
+
+def averaged_where_named(frame: DataFrame) -> DataFrame:
+    """The frame with the averaged weights' accuracies in place of the raw ones', where averaging names a method.
+
+    Averaging leaves the training as it is: what it does shows in its own weights alone.
+    """
+    if "averaging.name" not in knobs(frame):
+        return frame
+    averages = _words(frame, "averaging.name") != ""
+    pairs = {f"last_{name}": f"last_averaged_{name}" for name in frame.columns.str.removeprefix("last_averaged_")}
+    columns = {raw: own for raw, own in pairs.items() if raw in frame.columns and own in frame.columns}
+    return frame.assign(**{raw: frame[raw].where(~averages, frame[own]) for raw, own in columns.items()})
+
+
+def _words(frame: DataFrame, key: str) -> Series[str]:
+    return frame[key].map(lambda value: "" if pd.isna(value) else _NAMED[key](value)).astype(str)
+
+
+def _attacks(frame: DataFrame) -> Series[str]:
+    """The name of each trial's training attack where it is not PGD of several steps; empty: it is."""
+    keys = [key for key in ("attack.steps", "attack.project", "attack.tau", "attack.replays") if key in axes(frame)]
+    words = [_attack(**{key.partition(".")[2]: value for key, value in zip(keys, row, strict=True) if pd.notna(value)})
+             for row in frame[keys].itertuples(index=False)]  # fmt: skip
+    return Series(words, index=frame.index, dtype=object)
+
+
+def _attack(steps: float = 2, project: bool = True, tau: float | None = None, replays: float | None = None) -> str:
+    if replays is not None:
+        return f"Free-AT {short(replays)}"
+    if tau is not None:
+        return "FAT"
+    if steps != 1:
+        return ""
+    return "FGSM-RS" if project else "N-FGSM"
