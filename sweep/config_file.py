@@ -8,11 +8,12 @@ from typing import Any
 
 import yaml
 
-from sweep.axes import Axis, Point, nested, value_at
+from sweep.axes import Axis, Point, nested, own_names, value_at
 from sweep.config import SweepConfig
 from sweep.yaml_text import Misread, parsed, written
 from trainers.config import TrialConfig, leaves
 from trainers.errors import UserError, validated
+from trainers.own.reference import PARTS
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
@@ -34,7 +35,15 @@ def load(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
         raise UserError(f"{path}: trial.seed: seeds are replicates; write seeds: [{trial['seed']}] instead")
     config = validated(SweepConfig, values, f"{path}: ")
     space = {key: _read_axis(config, key, f"{path}: space") for key in config.space}
-    return _rooted(config.model_copy(update={"space": space}))
+    return _rooted(_beside(path, config.model_copy(update={"space": space})))
+
+
+def _beside(path: Path, config: SweepConfig) -> SweepConfig:
+    """The config with the folder of the user's own code, where it names any, so that RUN/sweep.yaml means the same."""
+    if not any(own_names(part, config.trial, config.space) for part in PARTS):
+        return config
+    folder = path.absolute().parent / Path(config.code_folder or ".").expanduser()
+    return config.model_copy(update={"code_folder": str(folder)})
 
 
 def _rooted(config: SweepConfig) -> SweepConfig:
@@ -99,6 +108,8 @@ def dump(config: SweepConfig) -> str:
     Where there is a preset, of the trial only what was set: the rest is the preset's.
     """
     values = config.model_dump(mode="json")
+    if config.code_folder is None:
+        del values["code_folder"]
     if "preset" in config.space or config.trial.preset is not None:
         values["trial"] = config.trial.model_dump(mode="json", exclude_unset=True)
     values["space"] = {key: axis.model_dump(mode="json", exclude_none=True) for key, axis in config.space.items()}

@@ -7,6 +7,7 @@ identity       trial_id: a hash of what of a config can change the numbers
 errors         UserError: one line for what only the user can mend
 loop           train(config, report, resume): the one loop
 training       a trial's network, optimizer and data, and one pass over its images
+own            a user's own network, data or method: its source, its snapshot, its options
 method         the four slots, and the step over them
 data           data sets as tensors on the device
 models         the networks

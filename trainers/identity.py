@@ -9,6 +9,7 @@ from typing import Any
 
 from trainers.config import TrialConfig
 from trainers.errors import UserError
+from trainers.own.reference import PARTS, is_reference, parse
 
 #: What each choice in a part of the config reads there besides the keys that every choice reads.
 _OWN: dict[str, dict[str, tuple[str, ...]]] = {
@@ -29,9 +30,9 @@ def identity(config: TrialConfig) -> dict[str, Any]:
     """All that can change the trial's numbers and nothing that cannot, as plain values.
 
     Left out: device, engine, which weights are kept, when checkpoints are written, where the data lie, the preset's
-    name, whose values are there, the order in which splits are measured, and keys that the chosen optimizer, objective,
-    schedule or number of attack steps does not read. PGD-AT without attack steps is natural training under another
-    name, and so the same trial.
+    name, whose values are there, the order in which splits are measured, the folder of a user's own file, whose source
+    is there, and keys that the chosen optimizer, objective, schedule or number of attack steps does not read. PGD-AT
+    without attack steps is natural training under another name, and so the same trial.
     """
     values = config.resolved().model_dump(mode="json")
     values["evaluation"]["splits"].sort()
@@ -48,7 +49,7 @@ def identity(config: TrialConfig) -> dict[str, Any]:
     if values["weights"]["warmup"] >= config.epochs:
         values["weights"]["name"] = "none"
     if config.optimizer.weight_decay == 0:
-        del values["optimizer"]["decoupled_weight_decay"]
+        values["optimizer"].pop("decoupled_weight_decay", None)
     for part, choices in _OWN.items():
         values[part] = _read(values[part], choices)
     if values["attack"].get("steps") == 0:
@@ -72,17 +73,25 @@ def identity(config: TrialConfig) -> dict[str, Any]:
     for key in ("root", "download"):
         del values["data"][key]
     values["schedule"] = _read_by_schedule(config)
+    for part in PARTS:
+        if is_reference(name := values[part]["name"]):
+            values[part]["name"] = parse(name).canonical
     return values
 
 
 def _read(part: dict[str, Any], choices: dict[str, tuple[str, ...]]) -> dict[str, Any]:
     """The part without the keys that only other choices read."""
+    if is_reference(part["name"]):
+        return part  # whose other keys are its options
     others = {key for keys in choices.values() for key in keys} - set(choices[part["name"]])
     return {key: value for key, value in part.items() if key not in others}
 
 
 def _read_by_schedule(config: TrialConfig) -> dict[str, Any]:
     schedule = config.schedule
+    if schedule.is_own:
+        own = schedule.model_dump(mode="json")
+        return {key: value for key, value in own.items() if key != "warmup_epochs" or value}
     reached = [epoch for epoch in schedule.milestones if epoch < config.epochs]
     if schedule.name == "one_cycle":
         return {"name": "one_cycle", "warmup": schedule.warmup}

@@ -68,10 +68,13 @@ class Training:
         data = data or load(config.data, device_of(config.device))
         engine, reason = engine_of(config, len(data.train.labels))
         model = engine.prepare(registry.network(config, data))
+        optimizer = optimizers.build(config.optimizer, model.parameters())
+        if engine.captures and not optimizers.is_capturable(config.optimizer, optimizer):
+            engine, reason = engine.eager, f"the optimizer {config.optimizer.name} does not say that it is capturable"
         stepper = Stepper(model, engine, config.seed)
         stepper.reason = reason
         averaging = None if config.averaging.name == "none" else Averaging(config.averaging, model)
-        return cls(config, data, model, optimizers.build(config.optimizer, model.parameters()), averaging, stepper)
+        return cls(config, data, model, optimizer, averaging, stepper)
 
     @property
     def engine(self) -> Engine:

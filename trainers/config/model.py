@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
 from trainers.errors import suggestion
-from trainers.fields import Frozen, Truth
+from trainers.fields import Truth
+from trainers.own.reference import OwnPart, is_reference
 
-#: The networks of trainers.models; `torchvision:NAME` is any classifier of torchvision's.
+#: The networks of trainers.models; `torchvision:NAME` is any classifier of torchvision's, ./FILE.py:NAME a user's own.
 NETWORKS = (
     "small_cnn",
     "preact_resnet18",
@@ -24,6 +25,8 @@ NETWORKS = (
 
 
 def _network(name: str) -> str:
+    if is_reference(name):
+        return name
     if name not in NETWORKS and not name.removeprefix("torchvision:").isidentifier():
         raise ValueError(f"must be {', '.join(NETWORKS)} or torchvision:NAME, got {name!r}")
     if name not in NETWORKS and not name.startswith("torchvision:"):
@@ -34,12 +37,15 @@ def _network(name: str) -> str:
 Network = Annotated[str, AfterValidator(_network)]
 
 
-class ModelConfig(Frozen):
+class ModelConfig(OwnPart):
     """Which network, and whether it normalises its input."""
+
+    COMMON: ClassVar[frozenset[str]] = frozenset({"normalize", "moments", "fine_tune"})
 
     name: Network = Field(
         "preact_resnet18",
-        description=f"The network: {', '.join(NETWORKS)}, or torchvision:NAME, its stem adapted to small images. "
+        description=f"The network: {', '.join(NETWORKS)}, or torchvision:NAME, its stem adapted to small images, "
+        "or your own: PACKAGE.MODULE:NAME or ./FILE.py:NAME, whose options are further keys here (docs/own_code.md). "
         "[DEAT]",
     )
     normalize: Truth = Field(

@@ -15,7 +15,7 @@ import torch
 
 from trainers import process
 from trainers.config import DataConfig
-from trainers.data import archives, image_folder, tiny_imagenet
+from trainers.data import archives, image_folder, own_set, tiny_imagenet
 from trainers.data.archives import ByteArray, LabelArray, Source
 from trainers.data.batches import PADDING, Split
 from trainers.errors import UserError
@@ -86,6 +86,8 @@ def fingerprint(config: DataConfig) -> str:
     Raises:
         UserError: the data are missing, damaged or cannot be fetched.
     """
+    if config.is_own:
+        return own_set.read(config, _root(config)).fingerprint
     if config.name == "digits":
         return archives.digits().fingerprint
     if config.name in LAYOUTS:
@@ -129,10 +131,13 @@ def _shape(source: Source, chosen: _Chosen) -> Shape:
 
 def _reads(config: DataConfig) -> str:
     """What decides which source is read, and how."""
-    return config.model_dump_json(include={"name", "root", "download", "image_size"})
+    own = {"code", *config.options}
+    return config.model_dump_json(include={"name", "root", "download", "image_size", *own})
 
 
 def _source(config: DataConfig) -> Source:
+    if config.is_own:
+        return own_set.read(config, _root(config))
     if config.name == "digits":
         return archives.digits()
     if config.name in LAYOUTS:
