@@ -100,7 +100,7 @@ def main() -> None:
 def plan(config: Path, out: Path | None, overrides: tuple[str, ...], no_data: bool, rate: float | None) -> None:
     """Show what a launch would run, and train nothing."""
     from sweep.plan import plan as planning
-    from sweep.plan.cost import estimate
+    from sweep.plan.cost import cost_of
     from sweep.run.directory import refuse_other_sweep
     from sweep.run.screen import say
     from trainers.provenance import code_version
@@ -110,8 +110,9 @@ def plan(config: Path, out: Path | None, overrides: tuple[str, ...], no_data: bo
     refuse_other_sweep(directory, sweep)
     records = planning.earlier_records(directory)
     wanted = planning.plan(sweep, records, code_version(), "unseen" if no_data else "if there")
-    cost = estimate(wanted.to_run, wanted.shapes, sweep.resources, None if rate is None else rate * 1e12)
-    say(console(), "\n".join([*wanted.lines(cost), f"  run directory: {directory}"]))
+    flops = None if rate is None else rate * 1e12
+    cost, why = cost_of(wanted.to_run, wanted.shapes, sweep.resources, flops, wanted.own)
+    say(console(), "\n".join([*wanted.lines(cost), *why, f"  run directory: {directory}"]))
     leave()
 
 

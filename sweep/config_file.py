@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from sweep.axes import Axis, Point, nested, own_names, value_at
+from sweep.axes import Axis, Point, leaf_keys, nested, own_names, value_at
 from sweep.config import SweepConfig
 from sweep.yaml_text import Misread, parsed, written
 from trainers.config import TrialConfig, leaves
@@ -66,6 +66,7 @@ def _read_axis(config: SweepConfig, key: str, where: str) -> Axis:
     conditions, beside = _conditions(config.space, key), f"{where.removesuffix('space')}trial"
 
     def read(name: str, value: Any, where: str) -> Any:
+        _check_applies(config, name, conditions, where)
         # With the values that make the axis apply, lest sgd be checked with what only deat reads.
         values = nested(config.given, {**conditions, name: value})
         try:
@@ -92,6 +93,19 @@ def _read_axis(config: SweepConfig, key: str, where: str) -> Axis:
         if (values := getattr(axis, kind)) is not None
     }
     return validated(Axis, {**axis.model_dump(), **listed, "when": admitted or None}, f"{where}.{key}")
+
+
+def _check_applies(config: SweepConfig, key: str, conditions: Point, where: str) -> None:
+    """An option of the user's own code is an axis only where that code is what the part's name says."""
+    part, named = key.partition(".")[0], f"{key.partition('.')[0]}.name"
+    if key in leaf_keys() or named in conditions or named not in config.space:
+        return
+    names = own_names(part, config.trial, config.space)
+    if len(names) < len(config.space[named].extremes()):
+        raise UserError(
+            f"{where}.{key}: only {names[0]} has such an option, and {named} is an axis; write "
+            f"{key}: {{grid: [...], when: {{{named}: {names[0]}}}}}"
+        )
 
 
 def _conditions(space: dict[str, Axis], key: str) -> Point:

@@ -11,11 +11,14 @@ from typing import Any, NamedTuple, Protocol
 
 from sweep.axes import Point, leaf_keys, nested
 from sweep.config import SweepConfig
-from sweep.search.points import draw, located, sobol, strata
+from sweep.own_code import in_own_process, sources, with_code
+from sweep.search.points import corners, draw, located, sobol, strata
 from trainers.config import TrialConfig
 from trainers.data import unseen as marks
 from trainers.errors import Absent, UserError, validated
 from trainers.identity import hashed, identity
+from trainers.own.reference import PARTS, is_reference
+from trainers.own.source import Source
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,8 @@ def planned(config: SweepConfig, points: Iterable[Point], fingerprints: Mapping[
     Args:
         config: the sweep.
         points: of its space.
-        fingerprints: canonical JSON of a data config -> fingerprint of its data (see `data_key`).
+        fingerprints: canonical JSON of a data config -> fingerprint of its data (see `data_key`); the name of a
+            user's own code -> the hash of its source.
 
     Raises:
         UserError: a point's values do not go together.
@@ -89,6 +93,7 @@ def planned_trial(base: dict[str, Any], point: Point, seed: int, fingerprints: M
         base: the sweep's own trial, as plain values; the others as for `planned`.
     """
     config = validated(TrialConfig, nested(base, {**point, "seed": seed}), f"the point {json.dumps(point)}: ")
+    config = with_code(config, fingerprints)
     root = str(Path(config.data.root or "data").expanduser().absolute())
     data = config.data.model_copy(update={"fingerprint": fingerprints[data_key(config)], "root": root})
     config = config.model_copy(update={"data": data}).resolved()
@@ -98,18 +103,29 @@ def planned_trial(base: dict[str, Any], point: Point, seed: int, fingerprints: M
 
 def data_key(config: TrialConfig) -> str:
     """What decides which files a trial reads: two trials with the same key have the same fingerprint."""
-    return config.data.model_dump_json(include={"name", "root", "download"})
+    return config.data.model_dump_json(include={"name", "root", "download", *config.data.options})
 
 
 def distinct_data(config: SweepConfig) -> dict[str, TrialConfig]:
     """One trial for each data set that the sweep touches, by its `data_key`."""
     base = config.given
+    points = _own_data_points(config)
     names = config.space.get("data.name")
-    points: list[Point] = [{"data.name": name} for name in names.extremes()] if names else []
+    points += [{"data.name": name} for name in names.extremes() if not is_reference(name)] if names else []
     if names is None or names.when:
         points.append({})
     trials = [validated(TrialConfig, nested(base, point), "space") for point in points]
     return {data_key(trial): trial for trial in trials}
+
+
+def _own_data_points(config: SweepConfig) -> list[Point]:
+    """Every combination of the axes that say which data of a user's own are read, and with which options."""
+    space, wanted = config.space, [key for key in config.space if key.startswith("data.") and key not in leaf_keys()]
+    if "data.name" in space and any(map(is_reference, space["data.name"].extremes())):
+        wanted.append("data.name")
+    for key in wanted:  # and, as it grows, of what their `when` names
+        wanted += [name for name in space[key].conditions() if name in space and name not in wanted]
+    return corners({key: space[key] for key in dict.fromkeys(wanted)}, config.given) if wanted else []
 
 
 @dataclass
@@ -154,22 +170,45 @@ def fixed_points(config: SweepConfig) -> list[Point]:
     return [located(space, base, stratum, place) for place in places for stratum in grid]
 
 
-def fingerprints(config: SweepConfig) -> dict[str, str]:
+def fingerprints(config: SweepConfig, own: Mapping[str, Source] | None = None) -> dict[str, str]:
     """The fingerprint of every data set that the sweep touches, by `data_key`; reads the data.
 
+    Args:
+        config: the sweep.
+        own: the sources of a user's own code, whose hashes are put beside, by name; None: they are read.
+
     Raises:
-        UserError: the data are not there, or not what `data.fingerprint` says.
+        UserError: the data are not there, or not what `data.fingerprint` says; or the user's own code is not.
     """
-    return {key: _fingerprint(config, trial, look=True) for key, trial in distinct_data(config).items()}
+    own = own_sources(config) if own is None else own
+    trials = distinct_data(config)
+    return {**_hashes(own), **{key: _fingerprint(config, trial, own, look=True) for key, trial in trials.items()}}
 
 
-def _fingerprint(config: SweepConfig, trial: TrialConfig, look: bool) -> str:
+def own_sources(config: SweepConfig) -> dict[str, Source]:
+    """`sweep.own_code.sources`, with errors that name the sweep's key."""
+    try:
+        return sources(config)
+    except UserError as error:
+        raise in_the_config(error, config) from None
+
+
+def _hashes(own: Mapping[str, Source]) -> dict[str, str]:
+    return {name: source.hash for name, source in own.items()}
+
+
+def _fingerprint(config: SweepConfig, trial: TrialConfig, own: Mapping[str, Source], look: bool) -> str:
     from trainers.data.sets import fingerprint
 
     if not look and trial.data.name != "digits":
         raise Absent("--no-data")
+    content: str
     try:
-        content = fingerprint(trial.data)
+        if trial.data.is_own:
+            data = with_code(trial, _hashes(own)).data
+            (content,) = in_own_process("trainers.rehearsal:marks", [data], found=own.values())
+        else:
+            content = fingerprint(trial.data)
     except UserError as error:
         raise in_the_config(error, config) from None
     if trial.data.fingerprint not in (None, content):
@@ -189,7 +228,7 @@ class Unseen(NamedTuple):
 
 
 def fingerprints_without(
-    config: SweepConfig, records: Iterable[Mapping[str, Any]], look: bool
+    config: SweepConfig, records: Iterable[Mapping[str, Any]], look: bool, own: Mapping[str, Source] | None = None
 ) -> tuple[dict[str, str], dict[str, Unseen]]:
     """`fingerprints` as far as the data are there, and of the others, by name, what stands for them.
 
@@ -199,6 +238,7 @@ def fingerprints_without(
         config: the sweep.
         records: of its run.
         look: false: at no data but those inside the package.
+        own: as of `fingerprints`.
 
     Raises:
         UserError: data that are there are not as they must be.
@@ -208,11 +248,12 @@ def fingerprints_without(
         for data in (record["config"].get("data", {}) for record in records if record["record"] == "trial")
         if "fingerprint" in data and "name" in data
     }
-    fingerprints: dict[str, str] = {}
+    own = own_sources(config) if own is None else own
+    fingerprints = _hashes(own)
     unseen: dict[str, Unseen] = {}
     for key, trial in distinct_data(config).items():
         try:
-            fingerprints[key] = _fingerprint(config, trial, look)
+            fingerprints[key] = _fingerprint(config, trial, own, look)
         except Absent as error:
             name = trial.data.name
             mark = marks.fingerprint(trial.data) or recorded.get(name)
@@ -224,7 +265,7 @@ def fingerprints_without(
 def in_the_config(error: UserError, config: SweepConfig) -> UserError:
     """The error with its key as the sweep's file has it: under space if it is an axis, else under trial."""
     key = str(error).partition(":")[0]
-    if key not in leaf_keys():
+    if key not in leaf_keys() and key.partition(".")[0] not in PARTS:
         return type(error)(str(error))
     return type(error)(f"{'space' if key in config.space else 'trial'}.{error}")
 

@@ -84,7 +84,7 @@ class OwnName:
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         """Either kind of name, for editors."""
-        return {"anyOf": [handler(schema), {"type": "string", "pattern": _PATTERN.replace("?P<", "?<")}]}
+        return {"anyOf": [handler(schema), {"type": "string", "pattern": re.sub(r"\?P<\w+>", "", _PATTERN)}]}
 
 
 class OwnPart(Frozen):
