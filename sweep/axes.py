@@ -109,6 +109,8 @@ def leaf_keys() -> tuple[str, ...]:
 
 def own_names(part: str, trial: TrialConfig, space: Mapping[str, Axis]) -> list[str]:
     """The names of a user's own code that fill a part of some trial: the trial's own, and those of the axis."""
+    if part not in PARTS:
+        return []
     axis = space.get(f"{part}.name")
     names = [*(axis.extremes() if axis else ()), *([] if axis and not axis.when else [getattr(trial, part).name])]
     return [name for name in dict.fromkeys(names) if is_reference(name)]

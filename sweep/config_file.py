@@ -12,8 +12,8 @@ from sweep.axes import Axis, Point, leaf_keys, nested, own_names, value_at
 from sweep.config import SweepConfig
 from sweep.yaml_text import Misread, parsed, written
 from trainers.config import TrialConfig, leaves
-from trainers.errors import UserError, validated
-from trainers.own.reference import PARTS
+from trainers.errors import UserError, suggestion, validated
+from trainers.own.reference import PARTS, is_reference
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
@@ -83,6 +83,7 @@ def _read_axis(config: SweepConfig, key: str, where: str) -> Axis:
             raise UserError(
                 f"{where}.{key}: a range is of fractions, and this key takes none; list its values: {{choice: [...]}}"
             )
+    _check_conditions(config, key, where)
     admitted = {
         name: [read(name, value, f"{where}.{key}.when") for value in values]
         for name, values in axis.conditions().items()
@@ -106,6 +107,14 @@ def _check_applies(config: SweepConfig, key: str, conditions: Point, where: str)
             f"{where}.{key}: only {names[0]} has such an option, and {named} is an axis; write "
             f"{key}: {{grid: [...], when: {{{named}: {names[0]}}}}}"
         )
+
+
+def _check_conditions(config: SweepConfig, key: str, where: str) -> None:
+    """Some trial has the user's own code that a `when` names; of a listed name the part's own check knows."""
+    for name, values in config.space[key].conditions().items():
+        known = own_names(name.partition(".")[0], config.trial, config.space) if name.endswith(".name") else []
+        if unknown := next((value for value in values if is_reference(value) and value not in known), None):
+            raise UserError(f"{where}.{key}.when.{name}: no trial has {unknown}; {suggestion(unknown, known)}")
 
 
 def _conditions(space: dict[str, Axis], key: str) -> Point:

@@ -22,7 +22,7 @@ from sweep.config import SweepConfig
 from trainers.config import TrialConfig
 from trainers.errors import UserError
 from trainers.fields import plural
-from trainers.own import snapshot
+from trainers.own import snapshot, stage
 from trainers.own.reference import PARTS, parse
 from trainers.own.source import Source, source_of
 
@@ -30,7 +30,7 @@ from trainers.own.source import Source, source_of
 LIMIT, _VARIABLE = 120.0, "ROBUSTSWEEP_CHECK_SECONDS"
 
 #: Of that time, when the process writes down where it stands.
-_LATE = 0.95
+_LATE = 0.9
 
 _BEGIN = "import sys; sys.path[:0] = {path}; from sweep.own_code import main; main(sys.argv[1])"
 
@@ -111,7 +111,7 @@ def in_own_process(function: str, *values: Any, found: Iterable[Source]) -> Any:
         folder, roots = Path(name), {}
         for source in found:
             snapshot.keep(source, folder / snapshot.FOLDER)
-            roots[source.hash] = str(source.root)
+            roots[source.hash] = _shown(source.root)
         (folder / "work").write_bytes(pickle.dumps((function, values, roots, limit)))
         code = _ended(folder, limit)
         if (folder / "answer").exists():
@@ -179,23 +179,22 @@ def _why(code: int | None, folder: Path, roots: Mapping[str, str], limit: float)
         )
     how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
     last = next((line for line in reversed(text.splitlines()) if line and not line.startswith((" ", "Extension"))), "")
-    return f"{where}your own code ended the process that tried it ({how}), {doing}" + (
-        f": {last}" if where == "" else ""
-    )
+    shown = f": {last}" if last and not where else ""
+    return f"{where}your own code ended the process that tried it ({how}), {doing}{shown}"
 
 
 def _place(text: str, roots: Mapping[str, str]) -> str:
     """The first line of the user's code that faulthandler's traceback names, innermost first."""
     for hashed, inside, line in re.findall(r'File "[^"]*/(\w+)\.zip/([^"]+)", line (\d+)', text):
         if hashed in roots:
-            return f"{_shown(roots[hashed], inside)}:{line}: "
+            return f"{Path(roots[hashed]) / inside}:{line}: "
     return ""
 
 
-def _shown(root: str, inside: str) -> str:
-    """The path of a file of the user's, from the working folder where it lies below that."""
-    path = Path(root) / inside
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+def _shown(root: Path) -> str:
+    """A folder, as seen from the working folder where it lies below that."""
+    here = Path.cwd()
+    return str(root.relative_to(here) if root.is_relative_to(here) else root)
 
 
 def main(name: str) -> None:
@@ -206,6 +205,7 @@ def main(name: str) -> None:
     faulthandler.enable(stderr)
     faulthandler.dump_traceback_later(_LATE * limit, file=stderr)
     snapshot.look_in(folder / snapshot.FOLDER)
+    stage.write_to(folder / "doing")
     answer: tuple[str, Any]
     try:
         module, _, called = function.partition(":")
@@ -221,14 +221,12 @@ def main(name: str) -> None:
 
 def _told(error: BaseException, roots: Mapping[str, str]) -> str:
     """An error of the user's code in one line."""
-    from trainers.rehearsal import doing
-
     frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
     if isinstance(error, SyntaxError) and error.filename:
         frames.append((error.filename, error.lineno))
     text = "\n".join(f'File "{file}", line {line}' for file, line in reversed(frames))
     what = "calls sys.exit" if isinstance(error, SystemExit) else f"{type(error).__name__}: {_first(error)}"
-    return f"{_place(text, roots)}{what} ({doing()})"
+    return f"{_place(text, roots)}{what} ({stage.doing()})"
 
 
 def _first(error: BaseException) -> str:

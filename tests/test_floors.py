@@ -17,7 +17,8 @@ FILES = [path.relative_to(ROOT) for floor in FLOORS for path in sorted((ROOT / f
 
 #: The modules of trainers that import no torch, so that whoever reads records need not wait for it.
 LIGHT = tuple(
-    f"trainers.{name}" for name in ("record", "config", "presets", "fields", "errors", "files", "ladder.rungs", "own.reference")
+    f"trainers.{name}"
+    for name in ("record", "config", "presets", "fields", "errors", "files", "ladder.rungs", "own.reference")
 )
 FOREIGN = {
     "trainers": ("ray", "optuna", "pandas", "analysis", "sweep"),

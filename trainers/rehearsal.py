@@ -5,8 +5,7 @@ All of this runs in a process of its own (`sweep.own_code`), as nobody knows wha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -22,31 +21,18 @@ from trainers.method import objectives, optimizers, schedules
 from trainers.models import registry
 from trainers.own import snapshot
 from trainers.own.reference import PARTS, is_reference
+from trainers.own.stage import stage
 from trainers.training import Training
 
 #: Images of the step.
 _FEW = 4
-
-_doing = "starting"
-
-
-def doing() -> str:
-    """What was being done last, in words: for a message about what ended it."""
-    return _doing
-
-
-@contextmanager
-def _stage(words: str) -> Iterator[None]:
-    global _doing
-    _doing = words
-    yield
 
 
 def marks(configs: Sequence[DataConfig]) -> list[str]:
     """The fingerprint of each data set."""
     found = []
     for config in configs:
-        with _stage(f"loading the data {config.name}"):
+        with stage(f"loading the data {config.name}"):
             found.append(fingerprint(config))
     return found
 
@@ -68,7 +54,7 @@ def rehearse(trials: Sequence[TrialConfig], known: Mapping[DataConfig, Shape]) -
     torch.set_num_threads(1)
     for trial in trials:
         _import(trial)
-    with _stage("loading the data"):
+    with stage("loading the data"):
         own = shapes({trial.data for trial in trials if trial.data.is_own and trial.data not in known})
     for trial in trials:
         if (shape := ({**known, **own}).get(trial.data)) is not None:
@@ -80,31 +66,31 @@ def _import(trial: TrialConfig) -> None:
     for key in PARTS:
         part = getattr(trial, key)
         if is_reference(part.name):
-            with _stage(f"importing {part.name}"):
+            with stage(f"importing {part.name}"):
                 snapshot.load(part.name, part.code, f"{key}.name")
 
 
 def _rehearse(trial: TrialConfig, shape: Shape) -> None:
     data = _data(trial, shape)
-    with _stage(f"building the network {trial.model.name}"):
+    with stage(f"building the network {trial.model.name}"):
         model = registry.network(trial, data)
-    with _stage(f"a pass of the network {trial.model.name}"), torch.no_grad():
+    with stage(f"a pass of the network {trial.model.name}"), torch.no_grad():
         _check_logits(model.eval(), trial, data)
-    with _stage(f"the schedule {trial.schedule.name}"):
+    with stage(f"the schedule {trial.schedule.name}"):
         for share in (0.0, 0.5, 1.0):
             schedules.lr_factor(trial.schedule, share * trial.epochs, trial.epochs)
-    with _stage(f"the optimizer {trial.optimizer.name}"):
+    with stage(f"the optimizer {trial.optimizer.name}"):
         optimizers.build(trial.optimizer, model.parameters())
-    with _stage(f"the objective {trial.objective.name}"):
+    with stage(f"the objective {trial.objective.name}"):
         _check_clean(trial, model.train(), data)
-    with _stage(f"one training step of {' and '.join(_own(trial))}"):
+    with stage(f"one training step of {' and '.join(_own(trial))}"):
         Training.begin(_short(trial), data).epoch(0)
     if (shape.train_images - 1) % trial.batch_size == 0:
-        with _stage(f"a training step of 1 image, as the last of an epoch's {shape.train_images} by batch_size has"):
+        with stage(f"a training step of 1 image, as the last of an epoch's {shape.train_images} by batch_size has"):
             one = data._replace(train=Split(data.train.images[:1], data.train.labels[:1]))
             Training.begin(_short(trial), one).epoch(0)
     if trial.dynamics.every is not None:
-        with _stage("what the dynamics measure"):
+        with stage("what the dynamics measure"):
             measurement.refuse(trial)
 
 

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field
 
 from trainers.errors import suggestion
 from trainers.fields import Truth
-from trainers.own.reference import OwnPart, is_reference
+from trainers.own.reference import OwnPart, is_own
 
 #: The networks of trainers.models; `torchvision:NAME` is any classifier of torchvision's, ./FILE.py:NAME a user's own.
 NETWORKS = (
@@ -25,7 +25,7 @@ NETWORKS = (
 
 
 def _network(name: str) -> str:
-    if is_reference(name):
+    if is_own(name):
         return name
     if name not in NETWORKS and not name.removeprefix("torchvision:").isidentifier():
         raise ValueError(f"must be {', '.join(NETWORKS)} or torchvision:NAME, got {name!r}")

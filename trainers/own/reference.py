@@ -69,6 +69,17 @@ def parse(name: str) -> Reference:
     return Reference(module or file.replace("\\", "/").rpartition("/")[2].removesuffix(".py"), found["name"], file)
 
 
+def is_own(name: object) -> bool:
+    """`is_reference`, in a config.
+
+    Raises:
+        ValueError: it looks like a file's, and lacks something.
+    """
+    if isinstance(name, str) and ".py" in name and not is_reference(name):
+        raise ValueError(f"must be ./FILE.py:NAME, got {name!r}")
+    return is_reference(name)
+
+
 class OwnName:
     """Beside the listed names of a field, those of a user's own code: `Annotated[Literal[...], OwnName()]`."""
 
@@ -76,9 +87,7 @@ class OwnName:
         """The listed names' schema, asked where the name is no reference."""
 
         def listed_or_own(value: Any, listed: Any) -> Any:
-            if isinstance(value, str) and ".py" in value and not is_reference(value):
-                raise ValueError(f"must be ./FILE.py:NAME, got {value!r}")
-            return value if is_reference(value) else listed(value)
+            return value if is_own(value) else listed(value)
 
         return core_schema.no_info_wrap_validator_function(listed_or_own, handler(source))
 

@@ -71,7 +71,7 @@ def load(name: str, code: str | None, key: str = "name") -> Any:
     try:
         return getattr(module, reference.name)
     except AttributeError:
-        known = [word for word, value in vars(module).items() if callable(value) and not word.startswith("_")]
+        known = [word for word in vars(module) if not word.startswith("_")]
         raise UserError(
             f"{key}: {reference.canonical}: its module has no {reference.name!r}; {suggestion(reference.name, known)}"
         ) from None
