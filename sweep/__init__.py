@@ -2,6 +2,7 @@
 
 cli           the command `sweep`: what runs
 reports       the same: what reads
+init          an example to start one's own from
 config        SweepConfig: what a sweep is
 config_file   YAML and `--set` -> SweepConfig, checked
 yaml_text     YAML text <-> plain values: no number that readers of YAML disagree on

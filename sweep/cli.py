@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+import os
 import sys
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -66,7 +67,9 @@ class _Cli(click.Group):
 
 
 def _hiding() -> str:
-    """What of the user's hides a package of ours, as PYTHONPATH can have it; nothing if nothing does."""
+    """What of the user's hides a package of ours, or a library, as PYTHONPATH can have it; nothing if nothing does."""
+    from trainers.own.source import LIBRARIES
+
     ours = Path(__file__).resolve().parents[1]
     for name in ("trainers", "analysis"):
         spec = find_spec(name)
@@ -76,6 +79,12 @@ def _hiding() -> str:
                 f"{places[0]}: hides the package {name} of robustsweep; rename it, or take its folder out of "
                 "PYTHONPATH, where an empty part means the working folder"
             )
+    here = Path.cwd()
+    if here in map(Path, map(os.path.abspath, sys.path)):  # as of `python -m`, or where a part of PYTHONPATH is empty
+        for name in sorted(LIBRARIES):
+            place = next((one for one in (here / f"{name}.py", here / name / "__init__.py") if one.is_file()), None)
+            if place is not None and here.name not in ("site-packages", "dist-packages"):
+                return f"{place}: hides the library {name}; rename it, or take the working folder out of PYTHONPATH"
     return ""
 
 
@@ -233,6 +242,21 @@ def evaluate(
     asked = Asked(attacks, strength=strength, **options)
     outlast()
     sys.exit(run(directory, asked, console(), overrides=overrides, address=address, serial=serial))
+
+
+@main.command()
+@click.option("--own", is_flag=True, help="A network and an objective of your own, and a sweep of both.")
+@click.argument("folder", metavar="[FOLDER]", type=click.Path(path_type=Path, file_okay=False), default=".")
+def init(own: bool, folder: Path) -> None:
+    """Write an example to start your own from [FOLDER: the working one]."""
+    from sweep.init import following, write
+    from trainers.errors import UserError
+
+    if not own:
+        raise UserError("init: needs --own, the one example that there is")
+    for path in write(folder):
+        click.echo(f"wrote {path}")
+    click.echo(f"next:\n{following(folder)}")
 
 
 @main.command()

@@ -141,7 +141,7 @@ def _module(root: Path, module: str) -> Path | None:
 
 def _read(root: Path, reference: Reference, key: str, within: str | None = None) -> Source:
     """The closure of a module's imports among the modules below a folder, or within one package there."""
-    files, notes, left = dict[str, bytes](), dict[str, None](), [reference.module]
+    files, notes, left = dict[str, bytes](), dict[str, str](), [reference.module]
     seen = set(left)
     while left:
         module = left.pop()
@@ -158,12 +158,12 @@ def _read(root: Path, reference: Reference, key: str, within: str | None = None)
                     continue
                 if top in _TAKEN:
                     if (hidden := _module(root, top)) is not None and within is None:
-                        notes[f"{file}:{line} imports {top}: that is the library, and not {hidden}"] = None
+                        notes.setdefault(top, f"{file}:{line} imports {top}: that is the library, and not {hidden}")
                     continue
                 if wanted not in seen:
                     seen.add(wanted)
                     left.append(wanted)
-    return Source(hash_of(files), root, files, tuple(notes))
+    return Source(hash_of(files), root, files, tuple(notes.values()))
 
 
 def _with_packages(root: Path, module: str) -> Iterator[Path]:

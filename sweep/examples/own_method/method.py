@@ -23,7 +23,7 @@ class TinyNet(nn.Module):
 
 
 class LogitPairing:
-    """Cross-entropy at x', and weight times the squared distance of its logits from those at x (Kannan et al., 2018)."""
+    """Cross-entropy at x', and weight times its logits' squared distance from those at x (Kannan et al., 2018)."""
 
     passes_clean = True  # outer passes the clean images through the network
 
