@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from trainers.config import TrialConfig
 from trainers.fields import Frozen, Number
+from trainers.own.reference import PARTS, is_reference
 
 Point = dict[str, Any]
 
@@ -25,9 +26,13 @@ INERT_AXES = {
     "checkpoint.every_minutes": "does not change a trial's numbers and so cannot be an axis",
     "data.root": "does not change a trial's numbers and so cannot be an axis",
     "data.download": "does not change a trial's numbers and so cannot be an axis",
-    "data.fingerprint": "is filled in by the sweep and cannot be an axis",
-    "model.weights_fingerprint": "is filled in by the sweep and cannot be an axis",
-    "data.extra_fingerprint": "is filled in by the sweep and cannot be an axis",
+    **dict.fromkeys(
+        (
+            *("data.fingerprint", "data.extra_fingerprint", "model.weights_fingerprint"),
+            *(f"{part}.code" for part in PARTS),
+        ),
+        "is filled in by the sweep and cannot be an axis",
+    ),
 }
 
 
@@ -104,6 +109,21 @@ def leaf_keys() -> tuple[str, ...]:
                 yield f"{front}{name}"
 
     return tuple(walk(TrialConfig, ""))
+
+
+def own_names(part: str, trial: TrialConfig, space: Mapping[str, Axis]) -> list[str]:
+    """The names of a user's own code that fill a part of some trial: the trial's own, and those of the axis."""
+    if part not in PARTS:
+        return []
+    axis = space.get(f"{part}.name")
+    names = [*(axis.extremes() if axis else ()), *([] if axis and not axis.when else [getattr(trial, part).name])]
+    return [name for name in dict.fromkeys(names) if is_reference(name)]
+
+
+def option_of(key: str, trial: TrialConfig, space: Mapping[str, Axis]) -> bool:
+    """Whether a dotted key can be an option of a user's own code: that has what options it likes."""
+    part, dot, option = key.partition(".")
+    return part in PARTS and dot == "." and option.isidentifier() and bool(own_names(part, trial, space))
 
 
 def nested(base: Mapping[str, Any], point: Point) -> dict[str, Any]:

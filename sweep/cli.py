@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+import os
 import sys
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -66,7 +67,9 @@ class _Cli(click.Group):
 
 
 def _hiding() -> str:
-    """What of the user's hides a package of ours, as PYTHONPATH can have it; nothing if nothing does."""
+    """What of the user's hides a package of ours, or a library, as PYTHONPATH can have it; nothing if nothing does."""
+    from trainers.own.source import LIBRARIES
+
     ours = Path(__file__).resolve().parents[1]
     for name in ("trainers", "analysis"):
         spec = find_spec(name)
@@ -76,6 +79,12 @@ def _hiding() -> str:
                 f"{places[0]}: hides the package {name} of robustsweep; rename it, or take its folder out of "
                 "PYTHONPATH, where an empty part means the working folder"
             )
+    here = Path.cwd()
+    if here in map(Path, map(os.path.abspath, sys.path)):  # as of `python -m`, or where a part of PYTHONPATH is empty
+        for name in sorted(LIBRARIES):
+            place = next((one for one in (here / f"{name}.py", here / name / "__init__.py") if one.is_file()), None)
+            if place is not None and here.name not in ("site-packages", "dist-packages"):
+                return f"{place}: hides the library {name}; rename it, or take the working folder out of PYTHONPATH"
     return ""
 
 
@@ -100,7 +109,7 @@ def main() -> None:
 def plan(config: Path, out: Path | None, overrides: tuple[str, ...], no_data: bool, rate: float | None) -> None:
     """Show what a launch would run, and train nothing."""
     from sweep.plan import plan as planning
-    from sweep.plan.cost import estimate
+    from sweep.plan.cost import cost_of
     from sweep.run.directory import refuse_other_sweep
     from sweep.run.screen import say
     from trainers.provenance import code_version
@@ -110,8 +119,9 @@ def plan(config: Path, out: Path | None, overrides: tuple[str, ...], no_data: bo
     refuse_other_sweep(directory, sweep)
     records = planning.earlier_records(directory)
     wanted = planning.plan(sweep, records, code_version(), "unseen" if no_data else "if there")
-    cost = estimate(wanted.to_run, wanted.shapes, sweep.resources, None if rate is None else rate * 1e12)
-    say(console(), "\n".join([*wanted.lines(cost), f"  run directory: {directory}"]))
+    flops = None if rate is None else rate * 1e12
+    cost, why = cost_of(wanted.to_run, wanted.shapes, sweep.resources, flops, wanted.own)
+    say(console(), "\n".join([*wanted.lines(cost), *why, f"  run directory: {directory}"]))
     leave()
 
 
@@ -274,6 +284,21 @@ def export(
         written = write_robustbench(network, out or Path(f"{network.name}-robustbench"))
     for path in written:
         click.echo(path)
+
+
+@main.command()
+@click.option("--own", is_flag=True, help="A network and an objective of your own, and a sweep of both.")
+@click.argument("folder", metavar="[FOLDER]", type=click.Path(path_type=Path, file_okay=False), default=".")
+def init(own: bool, folder: Path) -> None:
+    """Write an example to start your own from [FOLDER: the working one]."""
+    from sweep.init import following, write
+    from trainers.errors import UserError
+
+    if not own:
+        raise UserError("init: needs --own, the one example that there is")
+    for path in write(folder):
+        click.echo(f"wrote {path}")
+    click.echo(f"next:\n{following(folder)}")
 
 
 @main.command()

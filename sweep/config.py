@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, WrapValidator, model_validator
 
-from sweep.axes import INERT_AXES, Axis, axis_order, leaf_keys
+from sweep.axes import INERT_AXES, Axis, axis_order, leaf_keys, option_of
 from trainers.config import TrialConfig
 from trainers.errors import unknown_key
 from trainers.fields import Frozen, Number, Whole
@@ -111,6 +111,10 @@ class SweepConfig(Frozen):
     )
     metric: Metric = Field("val_robust", description="What Optuna optimises and best cells are chosen by.")
     mode: Literal["max", "min"] = Field("max", description="max for an accuracy, min for a loss.")
+    code_folder: str | None = Field(
+        None,
+        description="Where your own code is looked for, beside the working folder. none: the folder of this file.",
+    )
 
     @property
     def given(self) -> dict[str, Any]:
@@ -158,7 +162,7 @@ def _check_axis(key: str, axis: Axis, config: SweepConfig) -> None:
     if key in INERT_AXES:
         raise ValueError(f"space.{key}: {INERT_AXES[key]}")
     for name, where in [(key, key), *((name, f"{key}.when.{name}") for name in axis.when or {})]:
-        if name not in leaf_keys():
+        if name not in leaf_keys() and not option_of(name, config.trial, config.space):
             raise ValueError(f"space.{where}: {unknown_key(name, leaf_keys(), leaf_keys())}")
     if config.search.name == "grid" and axis.grid is None:
         raise ValueError(

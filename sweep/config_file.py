@@ -8,11 +8,12 @@ from typing import Any
 
 import yaml
 
-from sweep.axes import Axis, Point, nested, value_at
+from sweep.axes import Axis, Point, leaf_keys, nested, own_names, value_at
 from sweep.config import SweepConfig
 from sweep.yaml_text import Misread, parsed, written
 from trainers.config import TrialConfig, leaves
-from trainers.errors import UserError, validated
+from trainers.errors import UserError, suggestion, validated
+from trainers.own.reference import PARTS, is_reference
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
@@ -34,7 +35,15 @@ def load(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
         raise UserError(f"{path}: trial.seed: seeds are replicates; write seeds: [{trial['seed']}] instead")
     config = validated(SweepConfig, values, f"{path}: ")
     space = {key: _read_axis(config, key, f"{path}: space") for key in config.space}
-    return _rooted(config.model_copy(update={"space": space}))
+    return _rooted(_beside(path, config.model_copy(update={"space": space})))
+
+
+def _beside(path: Path, config: SweepConfig) -> SweepConfig:
+    """The config with the folder of the user's own code, where it names any, so that RUN/sweep.yaml means the same."""
+    if not any(own_names(part, config.trial, config.space) for part in PARTS):
+        return config
+    folder = path.absolute().parent / Path(config.code_folder or ".").expanduser()
+    return config.model_copy(update={"code_folder": str(folder)})
 
 
 def _rooted(config: SweepConfig) -> SweepConfig:
@@ -66,6 +75,7 @@ def _read_axis(config: SweepConfig, key: str, where: str) -> Axis:
     conditions, beside = _conditions(config.space, key), f"{where.removesuffix('space')}trial"
 
     def read(name: str, value: Any, where: str) -> Any:
+        _check_applies(config, name, conditions, where)
         # With the values that make the axis apply, lest sgd be checked with what only deat reads.
         values = nested(config.given, {**conditions, name: value})
         try:
@@ -82,6 +92,7 @@ def _read_axis(config: SweepConfig, key: str, where: str) -> Axis:
             raise UserError(
                 f"{where}.{key}: a range is of fractions, and this key takes none; list its values: {{choice: [...]}}"
             )
+    _check_conditions(config, key, where)
     admitted = {
         name: [read(name, value, f"{where}.{key}.when") for value in values]
         for name, values in axis.conditions().items()
@@ -92,6 +103,27 @@ def _read_axis(config: SweepConfig, key: str, where: str) -> Axis:
         if (values := getattr(axis, kind)) is not None
     }
     return validated(Axis, {**axis.model_dump(), **listed, "when": admitted or None}, f"{where}.{key}")
+
+
+def _check_applies(config: SweepConfig, key: str, conditions: Point, where: str) -> None:
+    """An option of the user's own code is an axis only where that code is what the part's name says."""
+    part, named = key.partition(".")[0], f"{key.partition('.')[0]}.name"
+    if key in leaf_keys() or named in conditions or named not in config.space:
+        return
+    names = own_names(part, config.trial, config.space)
+    if len(names) < len(config.space[named].extremes()):
+        raise UserError(
+            f"{where}.{key}: only {names[0]} has such an option, and {named} is an axis; write "
+            f"{key}: {{grid: [...], when: {{{named}: {names[0]}}}}}"
+        )
+
+
+def _check_conditions(config: SweepConfig, key: str, where: str) -> None:
+    """Some trial has the user's own code that a `when` names; of a listed name the part's own check knows."""
+    for name, values in config.space[key].conditions().items():
+        known = own_names(name.partition(".")[0], config.trial, config.space) if name.endswith(".name") else []
+        if unknown := next((value for value in values if is_reference(value) and value not in known), None):
+            raise UserError(f"{where}.{key}.when.{name}: no trial has {unknown}; {suggestion(unknown, known)}")
 
 
 def _conditions(space: dict[str, Axis], key: str) -> Point:
@@ -108,6 +140,8 @@ def dump(config: SweepConfig) -> str:
     Where there is a preset, of the trial only what was set: the rest is the preset's.
     """
     values = config.model_dump(mode="json")
+    if config.code_folder is None:
+        del values["code_folder"]
     if "preset" in config.space or config.trial.preset is not None:
         values["trial"] = config.trial.model_dump(mode="json", exclude_unset=True)
     values["space"] = {key: axis.model_dump(mode="json", exclude_none=True) for key, axis in config.space.items()}

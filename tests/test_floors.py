@@ -13,11 +13,17 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = ("trainers", "analysis", "sweep")
-FILES = [path.relative_to(ROOT) for floor in FLOORS for path in sorted((ROOT / floor).rglob("*.py"))]
+FILES = [
+    path.relative_to(ROOT)
+    for floor in FLOORS
+    for path in sorted((ROOT / floor).rglob("*.py"))
+    if "examples" not in path.parts  # a user's files
+]
 
 #: The modules of trainers that import no torch, so that whoever reads records need not wait for it.
 LIGHT = tuple(
-    f"trainers.{name}" for name in ("record", "config", "presets", "fields", "errors", "files", "ladder.rungs")
+    f"trainers.{name}"
+    for name in ("record", "config", "presets", "fields", "errors", "files", "ladder.rungs", "own.reference")
 )
 FOREIGN = {
     "trainers": ("ray", "optuna", "pandas", "analysis", "sweep"),

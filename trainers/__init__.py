@@ -7,6 +7,7 @@ identity       trial_id: a hash of what of a config can change the numbers
 errors         UserError: one line for what only the user can mend
 loop           train(config, report, resume): the one loop
 training       a trial's network, optimizer and data, and one pass over its images
+own            a user's own network, data or method: its source, its snapshot, its options
 method         the four slots, and the step over them
 data           data sets as tensors on the device
 models         the networks
@@ -20,6 +21,7 @@ process        what is one for the whole process, such as who may draw from a ge
 memory         which errors say that memory was short
 cards          a process and its GPU: the memory it may take and gives back, whether it still answers
 randomness     generators seeded from (seed, epoch, purpose)
+rehearsal      a user's own code tried on the CPU, before anything starts
 record         records.jsonl: epochs, dynamics, outcomes, evaluations, one writer; a reader that forgives a torn line
 checkpoint     a trial's one file, written beside its training: where it stands, and the weights that are kept
 files          files that are whole at every moment

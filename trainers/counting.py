@@ -143,7 +143,8 @@ def memory(config: TrialConfig, shape: Shape, cost: Work) -> float:
 
 def state_copies(config: TrialConfig) -> int:
     """Copies of the weights that the optimizer and the averaging hold."""
-    held = 2 if config.optimizer.name in ("deat", "adamw") else int(config.optimizer.momentum > 0)
+    two = config.optimizer.name in ("deat", "adamw") or config.optimizer.is_own  # of a user's own, as many as Adam's
+    held = 2 if two else int(config.optimizer.momentum > 0)
     return held + int(config.averaging.name != "none")
 
 

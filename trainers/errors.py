@@ -162,7 +162,7 @@ def _fields_at(model: type[BaseModel], path: list[str]) -> list[str]:
     for part in path:
         if field := model.model_fields.get(part):
             model = _model_in(field.annotation) or model
-    return list(model.model_fields)
+    return [name for name in model.model_fields if name != "code"]  # which the sweep alone fills in
 
 
 def sections(model: type[BaseModel], front: str = "") -> Iterator[str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from trainers.config import TrialConfig
 from trainers.errors import UserError
+from trainers.own.reference import PARTS, is_reference, parse
 
 #: What each choice in a part of the config reads there besides the keys that every choice reads.
 _OWN: dict[str, dict[str, tuple[str, ...]]] = {
@@ -45,10 +46,10 @@ _OF_PASSES = ("steps", "start", "start_scale", "batch_norm")
 def identity(config: TrialConfig) -> dict[str, Any]:
     """All that can change the trial's numbers and nothing that cannot, as plain values.
 
-    Left out: device, engine, which weights are kept, when checkpoints are written, where the data and the weights to
-    start from lie, the preset's name, whose values are there, the order in which splits are measured, and keys that the
-    chosen optimizer, objective, schedule or number of attack steps does not read. PGD-AT without attack steps is
-    natural training under another name, and so the same trial.
+    Left out: device, engine, which weights are kept, when checkpoints are written, where the data, the weights to start
+    from and a user's own files lie, whose contents are there, the preset's name, whose values are, the order in which
+    splits are measured, and keys that the chosen optimizer, objective, schedule or number of attack steps does not
+    read. PGD-AT without attack steps is natural training under another name, and so the same trial.
     """
     values = config.resolved().model_dump(mode="json")
     values["evaluation"]["splits"].sort()
@@ -65,11 +66,13 @@ def identity(config: TrialConfig) -> dict[str, Any]:
     if values["weights"]["warmup"] >= config.epochs:
         values["weights"]["name"] = "none"
     if config.optimizer.weight_decay == 0:
-        del values["optimizer"]["decoupled_weight_decay"]
+        values["optimizer"].pop("decoupled_weight_decay", None)
     for part, choices in _OWN.items():
         values[part] = _read(values[part], choices)
     values["attack"] = _read_by_attack(values["attack"], config)
     for part, defaults in _LEFT_OUT.items():
+        if is_reference(values[part].get("name")):
+            continue  # its keys are the user's own
         values[part] = {key: value for key, value in values[part].items() if (key, value) not in defaults.items()}
     if values["attack"].get("steps") == 0:
         values["objective"].pop("vertex", None)
@@ -82,7 +85,7 @@ def identity(config: TrialConfig) -> dict[str, Any]:
     _leave_out_unread_data(values["data"], config)
     if not values["model"]["normalize"]:
         del values["model"]["moments"]
-    if values["model"]["activation"] in (None, "relu"):
+    if not config.model.is_own and values["model"]["activation"] in (None, "relu"):
         del values["model"]["activation"]
     if values["model"]["weights_fingerprint"] is None:
         del values["model"]["weights_fingerprint"]
@@ -98,6 +101,9 @@ def identity(config: TrialConfig) -> dict[str, Any]:
         del values["data"][key]
     del values["model"]["fine_tune"]
     values["schedule"] = _read_by_schedule(config)
+    for part in PARTS:
+        if is_reference(name := values[part]["name"]):
+            values[part]["name"] = parse(name).canonical
     return values
 
 
@@ -112,6 +118,8 @@ def _leave_out_unread_data(data: dict[str, Any], config: TrialConfig) -> None:
 
 def _read(part: dict[str, Any], choices: dict[str, tuple[str, ...]]) -> dict[str, Any]:
     """The part without the keys that only other choices read."""
+    if is_reference(part["name"]):
+        return part  # whose other keys are its options
     others = {key for keys in choices.values() for key in keys} - set(choices[part["name"]])
     return {key: value for key, value in part.items() if key not in others}
 
@@ -129,6 +137,9 @@ def _read_by_attack(attack: dict[str, Any], config: TrialConfig) -> dict[str, An
 
 def _read_by_schedule(config: TrialConfig) -> dict[str, Any]:
     schedule = config.schedule
+    if schedule.is_own:
+        own = schedule.model_dump(mode="json")
+        return {key: value for key, value in own.items() if key != "warmup_epochs" or value}
     reached = [epoch for epoch in schedule.milestones if epoch < config.epochs]
     if schedule.name == "one_cycle":
         return {"name": "one_cycle", "warmup": schedule.warmup}

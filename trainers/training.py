@@ -71,13 +71,15 @@ class Training:
         data = data or load(config.data, device_of(config.device))
         engine, reason = engine_of(config, len(data.train.labels))
         model = engine.prepare(fine_tuning.network(config, data))
+        optimizer = optimizers.build(config.optimizer, model.parameters())
+        if engine.captures and not optimizers.is_capturable(config.optimizer, optimizer):
+            engine, reason = engine.eager, f"the optimizer {config.optimizer.name} does not say that it is capturable"
         stepper = Stepper(model, engine, config.seed)
         stepper.reason = reason
         averaging = None if config.averaging.name == "none" else Averaging(config.averaging, model)
         images = data.train.images
         like = torch.empty(config.batch_size, *images.shape[1:], device=images.device)
         attack = adversary.build(config.attack, engine.images(like))
-        optimizer = optimizers.build(config.optimizer, model.parameters())
         return cls(config, data, model, optimizer, averaging, stepper, attack)
 
     @property

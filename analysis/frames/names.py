@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from trainers.fields import number_text
+from trainers.own.reference import is_reference, parse
 from trainers.record import METRICS
 
 #: Characters of a value that a picture shows in full.
@@ -94,11 +95,13 @@ PARTS = ("objective.", "weights.", "optimizer.")
 
 
 def word(value: Any) -> str:
-    """How a slot's value is written; one that has no name of its own stands for itself.
+    """How a slot's value is written; one that has no name of its own stands for itself, a user's own by its NAME.
 
-    >>> word("avmixup"), word("deat"), word("natural")
-    ('AVmixup', 'DEAT', 'natural')
+    >>> word("avmixup"), word("deat"), word("natural"), word("./method.py:Smoothed")
+    ('AVmixup', 'DEAT', 'natural', 'Smoothed')
     """
+    if is_reference(value):
+        return parse(value).name
     return (_OBJECTIVES | _OTHERS | _ATTACKS).get(str(value), str(value))
 
 
@@ -272,9 +275,20 @@ def _metric(column: str) -> str:
 
 
 def named(method: str) -> Slots:
-    """The choice that a method's name means; a name of no known choice is an objective of its own.
+    """The choice that a method's name means; words that are no known choice's are a user's own.
 
-    >>> named("MART+S2O, DEAT")
-    Slots(objective='mart', s2o=True, weights='none', optimizer='deat', attack='pgd')
+    >>> named("MART+S2O, DEAT"), named("Smoothed-AWP, RMSprop")
+    (Slots(objective='mart', s2o=True, weights='none', optimizer='deat', attack='pgd'), \
+Slots(objective='Smoothed', s2o=False, weights='awp', optimizer='RMSprop', attack='pgd'))
     """
-    return _CHOICES.get(method, Slots(method))
+    return _CHOICES.get(method) or _own(method)
+
+
+def _own(method: str) -> Slots:
+    """`named` of a method that has a user's own objective or optimizer: the words, as `Slots.method` puts them."""
+    family, _, optimizer = method.partition(", ")
+    objective, s2o, _ = family.partition("+S2O")
+    bare = objective.removesuffix("-AWP")
+    known = next((name for name, text in _OBJECTIVES.items() if text == bare), bare)
+    chosen = next((name for name, text in _OTHERS.items() if text == optimizer), optimizer or "sgd")
+    return Slots(known, bool(s2o), "none" if bare == objective else "awp", chosen)

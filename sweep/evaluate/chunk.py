@@ -23,6 +23,7 @@ from trainers.ladder import bits
 from trainers.ladder.rungs import PACKAGE, LadderAttack
 from trainers.ladder.trained import Counts, count, trained
 from trainers.memory import is_out_of_memory, reason
+from trainers.own import snapshot
 from trainers.provenance import code_version, host, versions
 from trainers.record import EvaluationRecord
 
@@ -76,6 +77,7 @@ def run_chunk(values: Mapping[str, Any]) -> Ended:
 
 def _record(values: Mapping[str, Any]) -> EvaluationRecord:
     wanted = values["record"]
+    snapshot.look_in(Path(values["directory"]) / snapshot.FOLDER)
     checkpoint = checkpoint_path(Path(values["directory"]), wanted["trial_id"])
     config = TrialConfig.model_validate(values["config"])
     network = trained(config, checkpoint, wanted["weights"], averaged=wanted["averaged"])

@@ -23,6 +23,7 @@ from trainers.fields import plural
 from trainers.files import checkpoint_path
 from trainers.ladder.rungs import AttackName, LadderAttack, Strength, ladder_attack
 from trainers.ladder.survivors import check
+from trainers.own import snapshot
 from trainers.record import only_trial
 
 Records: TypeAlias = Sequence[Mapping[str, Any]]
@@ -124,6 +125,7 @@ def plan(directory: Path, records: Records, sweep: SweepConfig, asked: Asked) ->
         UserError: a trial, its weights or its data are not as they must be, or an attack cannot be run.
     """
     trials = {record["trial_id"]: record for record in records if record["record"] == "trial"}
+    snapshot.look_in(directory / snapshot.FOLDER)
     chosen = _chosen(directory, records, asked)
     configs = {name: _config(directory, trials[name], sweep) for name in chosen}
     evaluations = [

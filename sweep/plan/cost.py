@@ -11,10 +11,13 @@ from typing import NamedTuple
 import torch
 
 from sweep.config import ResourcesConfig
+from sweep.own_code import in_own_process
 from trainers import counting
 from trainers.config import DataConfig, ModelConfig, TrialConfig
 from trainers.counting import Work
 from trainers.data.sets import Shape
+from trainers.errors import UserError
+from trainers.own.source import Source
 from trainers.record import EpochRecord, line
 
 #: What a GPU that is not here is taken for: an A100's peak, FLOPs a second by precision, of dense products
@@ -67,6 +70,30 @@ class Cost:
             f"disk: {_si(self.kept, 'B')} of kept weights and {_si(self.records, 'B')} of records, estimated; "
             f"each trial that runs up to {_si(self.running, 'B')}",
         ]
+
+
+def cost_of(
+    left: Sequence[Left],
+    shapes: Mapping[DataConfig, Shape],
+    resources: ResourcesConfig,
+    rate: float | None,
+    own: Mapping[str, Source],
+) -> tuple[Cost | None, list[str]]:
+    """`estimate`, and why that is not known, in words, where it is a user's own code that fails.
+
+    Such code is run in a process of its own.
+
+    Args:
+        left, shapes, resources, rate: see `estimate`.
+        own: the sources of that code, by name.
+    """
+    values = left, shapes, resources, rate
+    if not own:
+        return estimate(*values), []
+    try:
+        return in_own_process("sweep.plan.cost:estimate", *values, found=own.values()), []
+    except UserError as error:
+        return None, [f"  not estimated, as your own code cannot be counted on torch's meta device: {error}"]
 
 
 def estimate(

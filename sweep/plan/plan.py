@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from analysis.frames.log import read_records
 from sweep.config import SweepConfig
+from sweep.own_code import changed
 from sweep.plan.cost import Cost, Left
 from sweep.plan.fine_tune_lines import fine_tune_lines
 from sweep.plan.measured import Measured
@@ -28,11 +29,13 @@ from sweep.search.trials import (
     fingerprints,
     fingerprints_without,
     fixed_points,
+    own_sources,
     planned,
 )
 from trainers.config import DataConfig
 from trainers.data.sets import Shape
 from trainers.fields import number_text, plural
+from trainers.own.source import Source
 from trainers.record import RECORDS_FILE
 
 
@@ -66,6 +69,8 @@ class Plan:
     """Of their data, as far as known."""
     unseen: Mapping[str, Unseen] = field(default_factory=dict)
     """Data that were not looked at, by name."""
+    own: Mapping[str, Source] = field(default_factory=dict)
+    """The sources of a user's own code, by name."""
 
     @property
     def left(self) -> int:
@@ -93,11 +98,17 @@ class Plan:
         lines.append(f"  finished {self.finished}, to resume {self.resumable}, new {self.left - self.resumable}")
         for version, number in self.other_code.items():
             lines.append(f"  {number} of the finished come from other code ({version}); they are kept")
+        lines += [f"  {line}" for line in self._own_lines()]
         lines.append(f"  cost: {self._cost(cost, launched, serial)}")
         lines += [f"  {line}" for line in cost.lines()] if cost else []
         if self.warnings:
             lines += ["  warnings:", *(f"    {one.line()}" for one in self.warnings)]
         return lines
+
+    def _own_lines(self) -> list[str]:
+        """What is to be said of the user's own code."""
+        notes = dict.fromkeys(note for source in self.own.values() for note in source.notes)
+        return [*changed((trial.config for trial in self.progress.trials.values()), self.own), *notes]
 
     def _shape(self) -> str:
         axes = ", ".join(f"{key}: {_axis(axis)}" for key, axis in self.config.space.items())
@@ -163,17 +174,18 @@ def plan(
         UserError: a point whose values do not go together, or data or a network with which no trial can run.
     """
     progress = Progress.of(records)
+    own = own_sources(config)
     marks, unseen = (
-        (fingerprints(config), {})
+        (fingerprints(config, own), {})
         if data == "needed"
-        else fingerprints_without(config, records, look=data == "if there")
+        else fingerprints_without(config, records, data == "if there", own)
     )
     finished = {trial.id: trial for trial in progress.trials.values() if trial.finished}
     search, points = _search(config, marks, records, finished)
     known = search.known()
     unknown = examples(config, marks) if search.size() > len(known) else []
     left = [*(trial for trial in known if trial.id not in finished), *unknown]
-    shapes = check_trials(config, left, unseen)
+    shapes = check_trials(config, left, unseen, own)
     trials = [trial.id for trial in known]
     odd = warnings(config, [*known, *unknown], shapes)
     return Plan(
@@ -192,6 +204,7 @@ def plan(
         to_run=_to_run(known, unknown, search.size() - len(known), progress, code_version),
         shapes=shapes,
         unseen=unseen,
+        own=own,
     )
 
 

@@ -226,6 +226,8 @@ def _unread(config: SweepConfig, trials: Sequence[PlannedTrial]) -> Iterator[War
     ours, default = config.trial.model_dump(), TrialConfig().model_dump()
     read = [one.identity for one in trials]
     for key in leaves(config.given):
+        if not _holds(default, key):  # an option of the user's own code, which refuses what it does not read
+            continue
         value = value_at(ours, key)
         inert = key == "preset" or key in INERT_AXES or key in config.space
         if inert or value == value_at(default, key) or _is_read(key, ours, read):

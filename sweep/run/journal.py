@@ -16,6 +16,7 @@ from sweep.run.directory import CONFIG_FILE, write_whole
 from sweep.run.trial import Message
 from sweep.search.trials import PlannedTrial
 from trainers.files import remove_parts
+from trainers.own import snapshot
 from trainers.provenance import environment
 from trainers.record import OutcomeRecord, RecordFile
 
@@ -53,6 +54,8 @@ class Journal:
         """Writes sweep.yaml, environment.json, the launch and every trial that is new; no trial runs yet."""
         for folder in (self.directory, self.directory / "checkpoints"):
             remove_parts(folder)
+        for source in self._plan.own.values():
+            snapshot.keep(source, self.directory / snapshot.FOLDER)
         where = environment() | {"command": command, "time": time.strftime("%FT%T%z")}
         write_whole(self.directory / CONFIG_FILE, dump(self._plan.config))
         write_whole(self.directory / "environment.json", json.dumps(where, indent=2) + "\n")

@@ -111,7 +111,9 @@ def run_trial(
     from trainers.engine import device_of
     from trainers.loop import train
     from trainers.memory import is_out_of_memory, reason
+    from trainers.own import snapshot
 
+    snapshot.look_in(directory / snapshot.FOLDER)
     config = TrialConfig.model_validate(values)
     torch.set_num_threads(threads)
     device = torch.device("cpu")

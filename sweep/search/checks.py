@@ -8,19 +8,25 @@ from itertools import islice
 
 from sweep.axes import Point
 from sweep.config import SweepConfig
+from sweep.own_code import in_own_process, uses
 from sweep.search.points import combinations, strata
-from sweep.search.trials import PlannedTrial, in_the_config, planned_trial
+from sweep.search.trials import PlannedTrial, in_the_config, own_sources, planned_trial
 from trainers.config import DataConfig, TrialConfig
 from trainers.data import unseen as marks
 from trainers.data.sets import Shape
 from trainers.errors import UserError
+from trainers.own.reference import PARTS
+from trainers.own.source import Source
 
 #: Parts of a trial that `check_trials` looks at, and its preset, which may set them.
-_CHECKED = ("preset", "data", "model", "batch_size", "attack", "evaluation")
+_CHECKED = ("preset", "data", "model", "batch_size", "attack", "evaluation", *PARTS)
 
 
 def check_trials(
-    config: SweepConfig, trials: Iterable[PlannedTrial], unseen: Container[str] = ()
+    config: SweepConfig,
+    trials: Iterable[PlannedTrial],
+    unseen: Container[str] = (),
+    own: Mapping[str, Source] | None = None,
 ) -> dict[DataConfig, Shape]:
     """Each data set can be loaded and each network trained on it; loads every distinct one, on the CPU.
 
@@ -29,6 +35,8 @@ def check_trials(
         trials: that are to run.
         unseen: names of data, and places of extra images, that are not looked at: of these data the published numbers
             are taken, where there are some.
+        unseen: names of data that are not looked at: of these the published numbers are taken, where there are some.
+        own: the sources of a user's own code, which is tried in a process of its own; None: they are read.
 
     Returns:
         What there is of the data of each, as far as known.
@@ -43,8 +51,9 @@ def check_trials(
     wanted = dict.fromkeys((one.data, one.model.name, one.batch_size) for one in configs)
     try:
         sets = dict.fromkeys(data for data, *_ in wanted)
-        known = _seen_shapes([data for data in sets if data.name not in unseen], unseen)
+        known = _seen_shapes([data for data in sets if data.name not in unseen and not data.is_own], unseen)
         known |= {data: shape for data in sets if data.name in unseen and (shape := marks.shape(data)) is not None}
+        known |= _rehearsed(config, [one for one in configs if uses(one)], known, own)
         for data, network, batch_size in wanted:
             if (shape := known.get(data)) is None:
                 continue
@@ -56,7 +65,7 @@ def check_trials(
         for model, data in dict.fromkeys((one.model, one.data) for one in configs if one.model.fine_tune):
             if data in known:
                 start(model, known[data])
-        if kinds := [one for one in _measured(configs) if one.data.name not in unseen]:
+        if kinds := [one for one in _measured(configs) if one.data.name not in unseen and not uses(one)]:
             from trainers.dynamics.measurement import refuse  # and with it a part of scipy, for which no other waits
 
             for one in kinds:
@@ -73,6 +82,38 @@ def _seen_shapes(sets: Iterable[DataConfig], unseen: Container[str]) -> dict[Dat
     plain = {data: data.model_copy(update={"extra": None}) if data.extra in unseen else data for data in sets}
     known = shapes(plain.values())
     return {data: known[readable] for data, readable in plain.items()}
+
+
+def _rehearsed(
+    config: SweepConfig,
+    trials: Iterable[TrialConfig],
+    known: Mapping[DataConfig, Shape],
+    own: Mapping[str, Source] | None,
+) -> dict[DataConfig, Shape]:
+    """Tries one trial of each kind that has code of a user's own; gives the shapes of the user's own data."""
+    kinds = {_kind(one): one for one in trials}
+    if not kinds:
+        return {}
+    if left := {kind: one for kind, one in kinds.items() if kind not in _tried}:
+        found = (own_sources(config) if own is None else own).values()
+        there = in_own_process("trainers.rehearsal:rehearse", list(left.values()), dict(known), found=found)
+        _tried.update({kind: there.get(one.data) for kind, one in left.items()})
+    return {one.data: shape for kind, one in kinds.items() if (shape := _tried[kind]) is not None}
+
+
+#: Kinds of trials that this process has tried, and the shape of their own data.
+_tried: dict[str, Shape | None] = {}
+
+
+def _kind(one: TrialConfig) -> str:
+    """What decides whether a user's own code can be trained with, as far as one step shows."""
+    parts = {key: getattr(one, key) for key in PARTS}
+    own = {key: part.model_dump(mode="json") if part.is_own else part.name for key, part in parts.items()}
+    if one.optimizer.is_own:
+        own["optimizer"] |= {"lr": None, "weight_decay": one.optimizer.weight_decay > 0}
+    slots = one.objective.s2o.enabled, one.weights.name, one.averaging.name, one.attack.steps > 0, one.attack.batch_norm
+    size = one.data.image_size, one.batch_size
+    return json.dumps([own, slots, size, one.batch_norm_data, one.precision, one.dynamics.every], sort_keys=True)
 
 
 def _check_lengths(config: TrialConfig, pixels: int) -> None:

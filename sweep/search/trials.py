@@ -11,11 +11,14 @@ from typing import Any, NamedTuple, Protocol
 
 from sweep.axes import Point, leaf_keys, nested
 from sweep.config import SweepConfig
-from sweep.search.points import draw, located, one_at_a_time, sobol, strata
+from sweep.own_code import in_own_process, sources, with_code
+from sweep.search.points import corners, draw, located, one_at_a_time, sobol, strata
 from trainers.config import ModelConfig, TrialConfig
 from trainers.data import unseen as marks
 from trainers.errors import Absent, UserError, validated
 from trainers.identity import hashed, identity
+from trainers.own.reference import PARTS, is_reference
+from trainers.own.source import Source
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,8 @@ def planned(config: SweepConfig, points: Iterable[Point], fingerprints: Mapping[
     Args:
         config: the sweep.
         points: of its space.
-        fingerprints: canonical JSON of a data config -> fingerprint of its data (see `data_key`).
+        fingerprints: canonical JSON of a data config -> fingerprint of its data (see `data_key`); the name of a
+            user's own code -> the hash of its source.
 
     Raises:
         UserError: a point's values do not go together.
@@ -90,6 +94,7 @@ def planned_trial(base: dict[str, Any], point: Point, seed: int, fingerprints: M
         base: the sweep's own trial, as plain values; the others as for `planned`.
     """
     config = validated(TrialConfig, nested(base, {**point, "seed": seed}), f"the point {json.dumps(point)}: ")
+    config = with_code(config, fingerprints)
     root = str(Path(config.data.root or "data").expanduser().absolute())
     marks = {"fingerprint": fingerprints[data_key(config)], "root": root}
     if (beside := extra_path(config)) is not None:
@@ -130,7 +135,7 @@ def fine_tuned(config: SweepConfig) -> list[str | None]:
 
 def data_key(config: TrialConfig) -> str:
     """What decides which files a trial reads: two trials with the same key have the same fingerprint."""
-    return config.data.model_dump_json(include={"name", "root", "download"})
+    return config.data.model_dump_json(include={"name", "root", "download", *config.data.options})
 
 
 def extra_path(config: TrialConfig) -> str | None:
@@ -141,7 +146,9 @@ def extra_path(config: TrialConfig) -> str | None:
 
 def distinct_data(config: SweepConfig) -> dict[str, TrialConfig]:
     """One trial for each data set that the sweep touches, by its `data_key`."""
-    return {data_key(trial): trial for trial in _with_values_of(config, "data.name")}
+    points = _own_data_points(config)
+    trials = [validated(TrialConfig, nested(config.given, point), "space") for point in points]
+    return {data_key(trial): trial for trial in [*trials, *_with_values_of(config, "data.name")]}
 
 
 def distinct_extra(config: SweepConfig) -> dict[str, TrialConfig]:
@@ -156,10 +163,20 @@ def distinct_extra(config: SweepConfig) -> dict[str, TrialConfig]:
 def _with_values_of(config: SweepConfig, key: str, beside: Point | None = None) -> list[TrialConfig]:
     """The sweep's own trial with each value of a key that is an axis, and without where the axis may not apply."""
     axis = config.space.get(key)
-    points: list[Point] = [{key: value} for value in axis.extremes()] if axis else []
+    points: list[Point] = [{key: value} for value in axis.extremes() if not is_reference(value)] if axis else []
     if axis is None or axis.when:
         points.append({})
     return [validated(TrialConfig, nested(config.given, point | (beside or {})), "space") for point in points]
+
+
+def _own_data_points(config: SweepConfig) -> list[Point]:
+    """Every combination of the axes that say which data of a user's own are read, and with which options."""
+    space, wanted = config.space, [key for key in config.space if key.startswith("data.") and key not in leaf_keys()]
+    if "data.name" in space and any(map(is_reference, space["data.name"].extremes())):
+        wanted.append("data.name")
+    for key in wanted:  # and, as it grows, of what their `when` names
+        wanted += [name for name in space[key].conditions() if name in space and name not in wanted]
+    return corners({key: space[key] for key in dict.fromkeys(wanted)}, config.given) if wanted else []
 
 
 @dataclass
@@ -206,16 +223,23 @@ def fixed_points(config: SweepConfig) -> list[Point]:
     return [located(space, base, stratum, place) for place in places for stratum in grid]
 
 
-def fingerprints(config: SweepConfig) -> dict[str, str]:
+def fingerprints(config: SweepConfig, own: Mapping[str, Source] | None = None) -> dict[str, str]:
     """The fingerprint of every data set that the sweep touches, by `data_key`, and of extra images, by their place;
     reads the data.
 
+    Args:
+        config: the sweep.
+        own: the sources of a user's own code, whose hashes are put beside, by name; None: they are read.
+
     Raises:
-        UserError: the data are not there, or not what `data.fingerprint` says; or so of weights to start from.
+        UserError: the data are not there, or not what `data.fingerprint` says; so of weights to start from; or the
+            user's own code is not there.
     """
     check_weights(config)
-    own = {key: _fingerprint(config, trial, look=True) for key, trial in distinct_data(config).items()}
-    return own | {path: _extra_fingerprint(config, trial, look=True) for path, trial in distinct_extra(config).items()}
+    own = own_sources(config) if own is None else own
+    sets = {key: _fingerprint(config, trial, own, look=True) for key, trial in distinct_data(config).items()}
+    beside = {path: _extra_fingerprint(config, one, look=True) for path, one in distinct_extra(config).items()}
+    return {**_hashes(own), **sets, **beside}
 
 
 def _extra_fingerprint(config: SweepConfig, trial: TrialConfig, look: bool) -> str:
@@ -235,13 +259,30 @@ def _extra_fingerprint(config: SweepConfig, trial: TrialConfig, look: bool) -> s
     return content
 
 
-def _fingerprint(config: SweepConfig, trial: TrialConfig, look: bool) -> str:
+def own_sources(config: SweepConfig) -> dict[str, Source]:
+    """`sweep.own_code.sources`, with errors that name the sweep's key."""
+    try:
+        return sources(config)
+    except UserError as error:
+        raise in_the_config(error, config) from None
+
+
+def _hashes(own: Mapping[str, Source]) -> dict[str, str]:
+    return {name: source.hash for name, source in own.items()}
+
+
+def _fingerprint(config: SweepConfig, trial: TrialConfig, own: Mapping[str, Source], look: bool) -> str:
     from trainers.data.sets import fingerprint
 
     if not look and trial.data.name != "digits":
         raise Absent("--no-data")
+    content: str
     try:
-        content = fingerprint(trial.data)
+        if trial.data.is_own:
+            data = with_code(trial, _hashes(own)).data
+            (content,) = in_own_process("trainers.rehearsal:marks", [data], found=own.values())
+        else:
+            content = fingerprint(trial.data)
     except UserError as error:
         raise in_the_config(error, config) from None
     if trial.data.fingerprint not in (None, content):
@@ -261,7 +302,7 @@ class Unseen(NamedTuple):
 
 
 def fingerprints_without(
-    config: SweepConfig, records: Iterable[Mapping[str, Any]], look: bool
+    config: SweepConfig, records: Iterable[Mapping[str, Any]], look: bool, own: Mapping[str, Source] | None = None
 ) -> tuple[dict[str, str], dict[str, Unseen]]:
     """`fingerprints` as far as the data are there, and of the others, by name, what stands for them.
 
@@ -271,6 +312,7 @@ def fingerprints_without(
         config: the sweep.
         records: of its run.
         look: false: at no data but those inside the package.
+        own: as of `fingerprints`.
 
     Raises:
         UserError: data that are there are not as they must be, or weights to start from are not there.
@@ -281,11 +323,12 @@ def fingerprints_without(
         for data in (record["config"].get("data", {}) for record in records if record["record"] == "trial")
         if "fingerprint" in data and "name" in data
     }
-    fingerprints: dict[str, str] = {}
+    own = own_sources(config) if own is None else own
+    fingerprints = _hashes(own)
     unseen: dict[str, Unseen] = {}
     for key, trial in distinct_data(config).items():
         try:
-            fingerprints[key] = _fingerprint(config, trial, look)
+            fingerprints[key] = _fingerprint(config, trial, own, look)
         except Absent as error:
             name = trial.data.name
             mark = marks.fingerprint(trial.data) or recorded.get(name)
@@ -303,7 +346,7 @@ def fingerprints_without(
 def in_the_config(error: UserError, config: SweepConfig) -> UserError:
     """The error with its key as the sweep's file has it: under space if it is an axis, else under trial."""
     key = str(error).partition(":")[0]
-    if key not in leaf_keys():
+    if key not in leaf_keys() and key.partition(".")[0] not in PARTS:
         return type(error)(str(error))
     return type(error)(f"{'space' if key in config.space else 'trial'}.{error}")
 

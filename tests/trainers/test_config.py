@@ -129,6 +129,10 @@ CHANGED: dict[str, Any] = {
     "seed": 1,
     "precision": "bf16",
     "deterministic": True,
+    **{
+        f"{part}.code": ({f"{part}.name": "./mine.py:Mine", f"{part}.code": "0" * 12}, "1" * 12)
+        for part in ("model", "data", "objective", "optimizer", "schedule")
+    },
 }
 INERT = {
     "data.root": "/elsewhere",

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from trainers.fields import Frozen, Number, Truth, Whole
+from trainers.fields import Number, Truth, Whole
+from trainers.own.reference import OwnName, OwnPart
 
 
-class DataConfig(Frozen):
+class DataConfig(OwnPart):
     """Which images, and how they are split and augmented."""
 
-    name: Literal["digits", "cifar10", "cifar100", "svhn", "image_folder", "tiny_imagenet"] = Field(
-        "cifar10", description="The data set. digits is scikit-learn's (8 x 8, inside the package). [DEAT: CIFAR-10]"
+    COMMON: ClassVar[frozenset[str]] = frozenset(
+        {"root", "download", "validation_fraction", "augment", "padding", "train_per_class", "test_per_class"}
+        | {"fingerprint", "cutmix", "cutmix_window", "policy", "extra", "extra_fraction", "extra_fingerprint"}
+    )
+
+    name: Annotated[Literal["digits", "cifar10", "cifar100", "svhn", "image_folder", "tiny_imagenet"], OwnName()] = (
+        Field(
+            "cifar10",
+            description="The data set. digits is scikit-learn's (8 x 8, inside the package); or your own: "
+            "PACKAGE.MODULE:NAME or ./FILE.py:NAME (docs/own_code.md). [DEAT: CIFAR-10]",
+        )
     )
     root: str | None = Field(
         None,

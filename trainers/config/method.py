@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from trainers.fields import Frozen, Number, Truth, Whole
+from trainers.own.reference import OwnName, OwnPart
 
 #: Where PGD begins; see `trainers.method.attacks.pgd`.
 Start = Literal["uniform", "uniform_radius", "normal", "clean"]
@@ -15,11 +16,15 @@ Start = Literal["uniform", "uniform_radius", "normal", "clean"]
 _WORDS = {"deat": "DEAT", "adamw": "AdamW"}
 
 
-class OptimizerConfig(Frozen):
+class OptimizerConfig(OwnPart):
     """The update rule: slot 4 of the training step."""
 
-    name: Literal["sgd", "deat", "adamw"] = Field(
-        "sgd", description="sgd is PGD-AT's; deat is [DEAT, Algorithm 2]; adamw is torch's AdamW, [AdamW]."
+    COMMON: ClassVar[frozenset[str]] = frozenset({"lr", "weight_decay"})
+
+    name: Annotated[Literal["sgd", "deat", "adamw"], OwnName()] = Field(
+        "sgd",
+        description="sgd is PGD-AT's; deat is [DEAT, Algorithm 2]; adamw is torch's AdamW, [AdamW]; or a torch "
+        "Optimizer of your own, or torch's: PACKAGE.MODULE:NAME or ./FILE.py:NAME (docs/own_code.md).",
     )
     lr: Number = Field(0.1, gt=0, description="Learning rate at the start. [DEAT: one point of Fig. 4]")
     momentum: Number = Field(0.0, ge=0, lt=1, description="sgd only. [DEAT: Algorithm 1 has none]")
@@ -50,13 +55,16 @@ class OptimizerConfig(Frozen):
         return self
 
 
-class ScheduleConfig(Frozen):
+class ScheduleConfig(OwnPart):
     """The learning rate over the epochs, as a factor on optimizer.lr."""
 
-    name: Literal["piecewise", "cosine", "linear", "one_cycle", "constant"] = Field(
+    COMMON: ClassVar[frozenset[str]] = frozenset({"warmup_epochs"})
+
+    name: Annotated[Literal["piecewise", "cosine", "linear", "one_cycle", "constant"], OwnName()] = Field(
         "piecewise",
         description="piecewise: x factor at each milestone. cosine: half a cosine to 0. linear: a line to 0. "
-        "one_cycle: linear up to lr over warmup, then linear down to 0. constant: lr. [DEAT: piecewise]",
+        "one_cycle: linear up to lr over warmup, then linear down to 0. constant: lr. Or a function of your "
+        "own: PACKAGE.MODULE:NAME or ./FILE.py:NAME (docs/own_code.md). [DEAT: piecewise]",
     )
     milestones: tuple[Annotated[Whole, Field(gt=0)], ...] = Field(
         (100, 105), description="piecewise: epochs after which lr is multiplied by factor. [DEAT]"
@@ -175,11 +183,15 @@ class S2OConfig(Frozen):
     )
 
 
-class ObjectiveConfig(Frozen):
+class ObjectiveConfig(OwnPart):
     """What the attack raises and the update lowers: slot 2 of the training step."""
 
-    name: Literal["natural", "pgd_at", "trades", "mart", "avmixup"] = Field(
-        "pgd_at", description="natural trains on clean images. [DEAT: pgd_at]"
+    COMMON: ClassVar[frozenset[str]] = frozenset({"s2o"})
+
+    name: Annotated[Literal["natural", "pgd_at", "trades", "mart", "avmixup"], OwnName()] = Field(
+        "pgd_at",
+        description="natural trains on clean images. Or your own: PACKAGE.MODULE:NAME or ./FILE.py:NAME "
+        "(docs/own_code.md). [DEAT: pgd_at]",
     )
     beta: Number | None = Field(
         None, ge=0, description="trades, mart: weight of the divergence. none: 6 and 5. [TRADES; MART: ResNet-18]"

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os.path
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from trainers.errors import suggestion
-from trainers.fields import Frozen, Truth
+from trainers.fields import Truth
+from trainers.own.reference import OwnPart, is_own
 
-#: The networks of trainers.models; `torchvision:NAME` is any classifier of torchvision's, `timm:NAME` of timm's.
+#: The networks of trainers.models; `torchvision:NAME` is any classifier of torchvision's, `timm:NAME` of timm's,
+#: ./FILE.py:NAME a user's own.
 NETWORKS = (
     "small_cnn",
     "preact_resnet18",
@@ -31,6 +33,8 @@ _ACTIVATION_FIXED = ("vit_small",)
 
 
 def _network(name: str) -> str:
+    if is_own(name):
+        return name
     library = next((front for front in LIBRARIES if name.startswith(front)), "")
     if name not in NETWORKS and not name.removeprefix(library).isidentifier():
         raise ValueError(f"must be {', '.join(NETWORKS)}, torchvision:NAME or timm:NAME, got {name!r}")
@@ -49,13 +53,16 @@ def _absolute(place: str) -> str:
     return os.path.abspath(os.path.expanduser(place))
 
 
-class ModelConfig(Frozen):
+class ModelConfig(OwnPart):
     """Which network, and whether it normalises its input."""
+
+    COMMON: ClassVar[frozenset[str]] = frozenset({"normalize", "moments", "fine_tune", "weights_fingerprint"})
 
     name: Network = Field(
         "preact_resnet18",
-        description=f"The network: {', '.join(NETWORKS)}, torchvision:NAME, its stem adapted to small images, or "
-        "timm:NAME, as it is. [DEAT]",
+        description=f"The network: {', '.join(NETWORKS)}, torchvision:NAME, its stem adapted to small images, timm:NAME, as "
+        "it is, or your own: PACKAGE.MODULE:NAME or ./FILE.py:NAME, whose options are further keys here "
+        "(docs/own_code.md). [DEAT]",
     )
     activation: Literal["relu", "silu", "gelu"] | None = Field(
         None,

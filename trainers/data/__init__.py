@@ -8,5 +8,6 @@ extra           training images beside the data set's
 archives        digits and the official archives as uint8 arrays
 image_folder    a folder of images, decoded once
 tiny_imagenet   its layout
+own_set         a user's own
 unseen          what is published of data that are not here
 """

@@ -15,7 +15,7 @@ import torch
 
 from trainers import process
 from trainers.config import DataConfig
-from trainers.data import archives, extra, image_folder, tiny_imagenet
+from trainers.data import archives, extra, image_folder, own_set, tiny_imagenet
 from trainers.data.archives import ByteArray, LabelArray, Source
 from trainers.data.batches import PADDING, Extra, Split
 from trainers.errors import UserError
@@ -92,6 +92,8 @@ def fingerprint(config: DataConfig) -> str:
     Raises:
         UserError: the data are missing, damaged or cannot be fetched.
     """
+    if config.is_own:
+        return own_set.read(config, _root(config)).fingerprint
     if config.name == "digits":
         return archives.digits().fingerprint
     if config.name in LAYOUTS:
@@ -140,7 +142,8 @@ def _shape(source: Source, chosen: _Chosen, extra_images: int) -> Shape:
 def _reads(config: DataConfig) -> str:
     """What decides which source is read, and how, and which images beside it."""
     beside = config.extra if config.reads_extra else None
-    return config.model_dump_json(include={"name", "root", "download", "image_size"}) + str(beside)
+    own = {"code", *config.options}
+    return config.model_dump_json(include={"name", "root", "download", "image_size", *own}) + str(beside)
 
 
 def _extra(config: DataConfig, source: Source) -> extra.Images | None:
@@ -156,6 +159,8 @@ def _extra(config: DataConfig, source: Source) -> extra.Images | None:
 
 
 def _source(config: DataConfig) -> Source:
+    if config.is_own:
+        return own_set.read(config, _root(config))
     if config.name == "digits":
         return archives.digits()
     if config.name in LAYOUTS:

@@ -23,6 +23,7 @@ from trainers.files import checkpoint_path
 from trainers.ladder import survivors
 from trainers.ladder.rungs import LadderAttack
 from trainers.models import registry
+from trainers.own import snapshot
 from trainers.randomness import stable_seed
 from trainers.record import only_trial, read
 
@@ -135,6 +136,7 @@ def _device(name: str) -> torch.device:
 
 def _recorded(directory: Path, beginning: str) -> tuple[str, dict[str, Any]]:
     """The id and the config of the one completed trial whose id begins so."""
+    snapshot.look_in(directory / snapshot.FOLDER)
     records = read(directory)
     trials = {record["trial_id"]: record for record in records if record["record"] == "trial"}
     name = only_trial(directory, trials, beginning)

@@ -19,6 +19,8 @@ from torch.optim.optimizer import ParamsT
 from torch.optim.sgd import sgd
 
 from trainers.config import OptimizerConfig
+from trainers.errors import UserError
+from trainers.own import options, snapshot
 
 
 class DEAT(torch.optim.Optimizer):
@@ -178,14 +180,19 @@ def build(config: OptimizerConfig, params: Iterable[nn.Parameter]) -> torch.opti
     """
     params = list(params)
     optimizer = _built(config, params)
-    if params[0].is_cuda:
+    if params[0].is_cuda and is_capturable(config, optimizer):
         for group in optimizer.param_groups:
             group["lr"] = torch.tensor(group["lr"], device=params[0].device)
-            if "fused" in group:
+            if "fused" in group and not config.is_own:
                 group["fused"], group["foreach"] = True, False
             if "capturable" in group:
                 group["capturable"] = True
     return optimizer
+
+
+def is_capturable(config: OptimizerConfig, optimizer: torch.optim.Optimizer) -> bool:
+    """Whether a step with it can be captured: one of a user's own can where it says so, as torch's `capturable`."""
+    return not config.is_own or all(group.get("capturable") is True for group in optimizer.param_groups)
 
 
 #: What of a group says how its update runs, and not which it is; the learning rate's value apart.
@@ -218,6 +225,8 @@ def restore(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
 
 
 def _built(config: OptimizerConfig, params: list[nn.Parameter]) -> torch.optim.Optimizer:
+    if config.is_own:
+        return _own(config, params)
     assert config.decoupled_weight_decay is not None, "resolve the trial's config first"
     if config.name == "deat":
         return DEAT(
@@ -243,6 +252,30 @@ def _built(config: OptimizerConfig, params: list[nn.Parameter]) -> torch.optim.O
         nesterov=config.nesterov,
         weight_decay=config.weight_decay,
     )
+
+
+def _own(config: OptimizerConfig, params: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """A user's own: Optimizer(params, lr=..., weight_decay=..., **options); on a GPU capturable, where it can be.
+
+    Raises:
+        UserError: it is no Optimizer, or takes no weight decay and the config has one.
+    """
+    target = snapshot.load(config.name, config.code, "optimizer.name")
+    decays = options.takes(target, "weight_decay")
+    if config.weight_decay and not decays:
+        raise UserError(
+            f"optimizer.weight_decay: {config.name} takes none, got {config.weight_decay:g}; "
+            "set trial.optimizer.weight_decay=0"
+        )
+    given: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}
+    if params[0].is_cuda and "capturable" not in config.options:
+        given["capturable"] = True
+    optimizer = options.call(config, "optimizer", given, params)
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise UserError(
+            f"optimizer.name: {config.name}: must give a torch.optim.Optimizer, got {type(optimizer).__name__}"
+        )
+    return optimizer
 
 
 def _check(group: dict[str, Any]) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 
 from trainers.config import ScheduleConfig
+from trainers.errors import UserError
+from trainers.own import options, snapshot
 
 
 def lr_factor(schedule: ScheduleConfig, progress: float, epochs: int) -> float:
@@ -15,6 +19,7 @@ def lr_factor(schedule: ScheduleConfig, progress: float, epochs: int) -> float:
         linear      1 - progress / epochs
         one_cycle   linear from 0 to 1 over warmup * epochs, then linear to 0
         constant    1
+        a user's    what it says of (progress, epochs)
 
     and, but for one_cycle, times min(1, progress / warmup_epochs) where there is a warm-up.
 
@@ -43,6 +48,8 @@ def lr_factor(schedule: ScheduleConfig, progress: float, epochs: int) -> float:
 
 
 def _curve(schedule: ScheduleConfig, progress: float, epochs: int) -> float:
+    if schedule.is_own:
+        return _own(schedule)(progress, epochs)
     match schedule.name:
         case "piecewise":
             return schedule.factor ** sum(milestone <= progress for milestone in schedule.milestones)
@@ -55,3 +62,22 @@ def _curve(schedule: ScheduleConfig, progress: float, epochs: int) -> float:
             return progress / peak if progress < peak else (epochs - progress) / (epochs - peak)
         case "constant":
             return 1.0
+
+
+@functools.lru_cache(maxsize=16)
+def _own(schedule: ScheduleConfig) -> Callable[[float, int], float]:
+    """The user's own curve, its options read once."""
+    target = snapshot.load(schedule.name, schedule.code, "schedule.name")
+    keywords = options.arguments(target, schedule, "schedule", {"progress": 0.0, "epochs": 1})
+
+    def curve(progress: float, epochs: int) -> float:
+        given = {"progress": progress, "epochs": epochs}
+        factor = target(**{name: given.get(name, value) for name, value in keywords.items()})
+        if not isinstance(factor, (int, float)) or not math.isfinite(factor) or factor < 0:
+            raise UserError(
+                f"schedule.name: {schedule.name}: must give a finite number >= 0, got {factor!r} at progress "
+                f"{progress:g} of {epochs} epochs"
+            )
+        return float(factor)
+
+    return curve

@@ -15,6 +15,8 @@ from trainers.data.sets import Data
 from trainers.errors import UserError
 from trainers.models import preact_resnet, resnet, senet, small_cnn, vgg, vit, wide_resnet
 from trainers.models.activations import ACTIVATIONS
+from trainers.own import options
+from trainers.own.reference import is_reference
 from trainers.randomness import stable_seed
 
 TORCHVISION, TIMM = "torchvision:", "timm:"
@@ -110,11 +112,21 @@ def build(
         check_size(config.name, height, width)
         # torch.manual_seed would reseed the GPUs as well, which fork_rng does not undo here
         torch.default_generator.manual_seed(stable_seed(seed, "initialisation"))
-        bare = _builder(config)(channels, num_classes, height, width)
+        if config.is_own:
+            bare = _own(config, {"num_classes": num_classes, "channels": channels, "image_size": (height, width)})
+        else:
+            bare = _builder(config)(channels, num_classes, height, width)
         if not config.normalize:
             return bare
         half = (0.5,) * channels
         return nn.Sequential(Normalize(half, half) if config.moments == "half" else Normalize(mean, std), bare)
+
+
+def _own(config: ModelConfig, given: dict[str, Any]) -> nn.Module:
+    network = options.call(config, "model", given)
+    if not isinstance(network, nn.Module):
+        raise UserError(f"model.name: {config.name}: must give a torch.nn.Module, got {type(network).__name__}")
+    return network
 
 
 def network(config: TrialConfig, data: Data) -> nn.Module:
@@ -148,6 +160,8 @@ def check_size(name: str, height: int, width: int) -> None:
     Raises:
         UserError: they are not, or torchvision or timm has no such network.
     """
+    if is_reference(name):
+        return  # `trainers.rehearsal` tries it
     what = ""
     if name.startswith(TIMM):
         from trainers.models import timm_models
@@ -196,6 +210,8 @@ def check_batches(name: str, height: int, width: int, train_images: int, batch_s
 
 
 def _takes_one(name: str, height: int, width: int) -> bool:
+    if is_reference(name):
+        return True  # or not: `trainers.rehearsal` tries it
     if name in NETWORKS:
         return max(height, width) > NETWORKS[name].one_position_size
     if name.startswith(TIMM):

@@ -1,0 +1,222 @@
+"""A user's own code from a config file to trials, and what is said of code that fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from analysis.frames.log import read_log
+from analysis.frames.trials import load_trials
+from sweep.cli import main
+from sweep.config_file import dump, load
+from sweep.own_code import in_own_process
+from sweep.search import checks
+from trainers.errors import UserError
+from trainers.own import snapshot
+from trainers.own.source import source_of
+
+NETS = """
+from torch import nn
+
+class MyNet(nn.Module):
+    def __init__(self, num_classes, channels, image_size, width: int = 4):
+        super().__init__()
+        inputs = channels * image_size[0] * image_size[1]
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(inputs, width), nn.ReLU(), nn.Linear(width, num_classes))
+
+    def forward(self, images):
+        return self.layers(images)
+"""
+
+
+def failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, seconds: float = 60) -> str:
+    """What is said of a file that is imported in a process of its own, in the folder that it lies in."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ROBUSTSWEEP_CHECK_SECONDS", str(seconds))
+    (tmp_path / "nets.py").write_text(text)
+    source = source_of("./nets.py:MyNet")
+    with pytest.raises(UserError) as caught:
+        in_own_process("trainers.own.snapshot:load", "./nets.py:MyNet", source.hash, "model.name", found=[source])
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("x = 1\nraise ValueError('no\\nmore')", "nets.py:2: ValueError: no (starting)"),
+        ("import sys\n\nsys.exit(3)", "nets.py:3: calls sys.exit (starting)"),
+        ("import os\nos._exit(5)", "your own code ended the process that tried it (exit code 5), starting"),
+        (
+            "import ctypes\nprint('printed')\nctypes.string_at(0)",
+            "nets.py:3: your own code ended the process that tried it (signal SIGSEGV), starting",
+        ),
+        ("import missing_package", "nets.py:1: ModuleNotFoundError: No module named 'missing_package' (starting)"),
+        ("x = 1", "model.name: ./nets.py:MyNet: its module has no 'MyNet'; known: x"),
+    ],
+)
+def test_what_fails_is_one_line_with_the_file_and_line(
+    text: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert failure(tmp_path, monkeypatch, text) == said
+    assert capfd.readouterr() == ("", "")
+
+
+def test_what_hangs_is_ended_with_all_that_it_started_and_says_where_it_stood(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = f"import subprocess, time\nsubprocess.Popen(['sh', '-c', 'sleep 9; touch {tmp_path}/late'])\ntime.sleep(60)"
+    said = failure(tmp_path, monkeypatch, text, seconds=6)
+    assert said.startswith("nets.py:3: your own code did not end within 6 s, starting; mend it, or give it longer: ")
+    import time
+
+    time.sleep(5)
+    assert not (tmp_path / "late").exists()
+
+
+def test_what_it_prints_is_dropped_and_what_it_gives_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nets.py").write_text("import sys\nprint('out')\nprint('err', file=sys.stderr)\nMyNet = 3")
+    source = source_of("./nets.py:MyNet")
+    given = in_own_process("trainers.own.snapshot:load", "./nets.py:MyNet", source.hash, found=[source])
+    assert given == 3
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sweep_file: Callable[..., Path]) -> Path:
+    """A folder with a network of the user's, and a sweep of it beside a built-in one."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nets.py").write_text(NETS)
+    values = yaml.safe_load(sweep_file().read_text())
+    del values["trial"]["model"]
+    values["trial"]["epochs"] = 1
+    values["space"] = {
+        "model.name": ["small_cnn", "./nets.py:MyNet"],
+        "model.width": {"grid": [2, 4], "when": {"model.name": "./nets.py:MyNet"}},
+    }
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(values))
+    return tmp_path
+
+
+def sweep(*words: str) -> tuple[int, str]:
+    done = CliRunner().invoke(main, list(words))
+    return done.exit_code, done.output
+
+
+def test_a_network_of_ones_own_is_an_axis_with_options_and_outlives_its_file(project: Path) -> None:
+    import torch
+
+    import trainers
+
+    code, said = sweep("launch", "own.yaml", "--out", "run", "--serial")
+    assert code == 0, said
+    frame = load_trials(project / "run")
+    assert frame["model.name"].tolist() == ["small_cnn", "./nets.py:MyNet", "./nets.py:MyNet"]
+    assert frame["model.width"].tolist()[1:] == [2, 4]
+    assert "model.code" not in frame
+    assert [path.suffix for path in (project / "run" / "code").iterdir()] == [".zip"]
+
+    (project / "nets.py").write_text(NETS + "\n# another state\n")
+    code, said = sweep("plan", "own.yaml", "--out", "run", "--rate", "1")
+    assert code == 0, said
+    assert "finished 1, to resume 0, new 2" in said
+    assert "the source of ./nets.py:MyNet changed since 2 trials here" in said
+    code, said = sweep("launch", "own.yaml", "--out", "run", "--serial")
+    assert code == 0, said
+    frame = load_trials(project / "run")
+    assert len(frame) == 5
+    assert len(set(frame["model.code"].dropna())) == 2
+    assert frame.loc[frame["model.name"] == "small_cnn", "model.code"].isna().all()
+
+    (project / "nets.py").unlink()
+    code, said = sweep("evaluate", "run", "--attack", "fgsm", "--images", "20", "--serial")
+    assert code == 0, said
+    own = [record["trial_id"] for record in read_log(project / "run") if record["record"] == "evaluation"]
+    assert len(set(own)) == 5
+    trial = frame.loc[frame["model.width"] == 4, "trial_id"].iloc[0]
+    images, _ = trainers.images(project / "run", trial)
+    assert trainers.load(project / "run", trial)(images[:3]).shape == torch.Size([3, 10])
+
+
+def test_the_id_of_a_trial_hangs_on_source_and_options_and_on_no_folder(project: Path) -> None:
+    from sweep.search.trials import fingerprints, fixed_points, planned
+
+    def ids() -> list[str]:
+        config = load(Path("own.yaml"))
+        return [trial.id for trial in planned(config, fixed_points(config), fingerprints(config))]
+
+    before = ids()
+    assert len(set(before)) == 3
+    (project / "elsewhere").mkdir()
+    (project / "nets.py").rename(project / "elsewhere" / "nets.py")
+    text = (project / "own.yaml").read_text()
+    (project / "own.yaml").write_text(text.replace("./nets.py", "./elsewhere/nets.py"))
+    assert ids() == before
+    (project / "elsewhere" / "nets.py").write_text(NETS + "# ")
+    after = ids()
+    assert after[0] == before[0]
+    assert not set(after[1:]) & set(before)
+
+
+def test_the_dump_means_the_same_from_another_folder(
+    project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    config = load(Path("own.yaml"))
+    other = tmp_path_factory.mktemp("other")
+    (other / "sweep.yaml").write_text(dump(config))
+    monkeypatch.chdir(other)
+    assert load(Path("sweep.yaml")) == config
+    assert source_of("./nets.py:MyNet", Path(str(config.code_folder))).files
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"space.model.width": {"grid": [2], "when": {"model.name": "./nets.py:MyNt"}}}, 
+         "space.model.width.when.model.name: no trial has ./nets.py:MyNt; did you mean './nets.py:MyNet'?"),
+        ({"space.model.widht": {"grid": [2], "when": {"model.name": "./nets.py:MyNet"}}},
+         "space.model.widht: ./nets.py:MyNet has no such option; did you mean 'width'?"),
+        ({"space.model.width": {"grid": ["wide"], "when": {"model.name": "./nets.py:MyNet"}}},
+         "space.model.width: must be a valid integer, got 'wide'"),
+        ({"space.model.width": [2, 4]},
+         "space.model.width: only ./nets.py:MyNet has such an option, and model.name is an axis; write model.width: "
+         "{grid: [...], when: {model.name: ./nets.py:MyNet}}"),
+        ({"space.model.name": ["./nets.py:MyNt"]},
+         "space.model.name: ./nets.py:MyNt: its module has no 'MyNt'; did you mean 'MyNet'?"),
+        ({"space.model.name": ["./nest.py:MyNet"]}, "space.model.name: ./nest.py: no such file, looked for in "),
+        ({"space.model.name": ["./nets.py"]}, "space.model.name: must be ./FILE.py:NAME, got './nets.py'"),
+        ({"space.model.name": ["trainers.nets:MyNet"]},
+         "space.model.name: trainers.nets: the name trainers is this package's own; rename yours"),
+        ({"space.model.code": ["a"]}, "space.model.code: is filled in by the sweep and cannot be an axis"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_the_config_is_one_line(wrong: dict[str, object], said: str, project: Path) -> None:
+    checks._tried.clear()
+    values = yaml.safe_load((project / "own.yaml").read_text())
+    if "space.model.name" in wrong:
+        del values["space"]["model.width"]
+    for key, value in wrong.items():
+        values["space"][key.removeprefix("space.")] = value
+    (project / "own.yaml").write_text(yaml.safe_dump(values))
+    code, output = sweep("plan", "own.yaml", "--rate", "1")
+    assert code == 2
+    assert said in output
+    assert len(output.splitlines()) == 1
+
+
+def test_a_launch_without_own_code_starts_no_process(
+    sweep_file: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*values: object, **more: object) -> None:
+        raise AssertionError("a process")
+
+    monkeypatch.setattr("sweep.own_code._ended", refuse)
+    path = sweep_file(space={"optimizer.lr": [0.1]})
+    assert sweep("launch", str(path), "--out", str(tmp_path / "run"), "--serial", "--set", "trial.epochs=1")[0] == 0
+    assert not (tmp_path / "run" / snapshot.FOLDER).exists()

@@ -1,0 +1,85 @@
+"""The options of a user's own code are those of its signature."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from pydantic import BaseModel
+
+from trainers.config import ModelConfig
+from trainers.errors import UserError
+from trainers.own.options import arguments
+
+GIVEN = {"num_classes": 10, "channels": 1, "image_size": (8, 8)}
+
+
+class Options(BaseModel):
+    width: int = 3
+    names: list[str] = []
+
+
+class Net:
+    def __init__(
+        self,
+        num_classes: int,
+        width: int,
+        *,
+        rate: float = 0.5,
+        kind: Literal["a", "b"] = "a",
+        sizes: tuple[int, ...] = (),
+    ) -> None: ...
+
+
+def together(num_classes: int, options: Options) -> None: ...
+
+
+def free(**values: Any) -> None: ...
+
+
+def read(target: Any, **options: Any) -> dict[str, Any]:
+    return arguments(target, ModelConfig.model_validate({"name": "./n.py:N", **options}), "model", GIVEN)
+
+
+def test_what_the_sweep_offers_is_passed_where_the_signature_has_it() -> None:
+    assert read(Net, width=2) == {"num_classes": 10, "width": 2}
+    assert read(free, width=2) == {**GIVEN, "width": 2}
+
+
+def test_values_are_read_by_their_annotations() -> None:
+    assert read(Net, width=2, rate="1e-3", sizes=[1, 2], kind="b") == {
+        "num_classes": 10, "width": 2, "rate": 0.001, "sizes": (1, 2), "kind": "b",
+    }  # fmt: skip
+
+
+def test_one_parameter_that_is_a_pydantic_model_takes_all_options() -> None:
+    assert read(together, width=4, names=["x"]) == {"num_classes": 10, "options": Options(width=4, names=["x"])}
+    with pytest.raises(UserError, match=r"^model\.width: must be a whole number, got 'wide'$"):
+        read(together, width="wide")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"widht": 2}, "model.widht: ./n.py:N has no such option; did you mean 'width'?"),
+        ({}, "model.width: ./n.py:N needs it, for it has no default; set it"),
+        ({"width": 2.5}, "model.width: must be a valid integer, got 2.5"),
+        ({"width": True}, "model.width: must be a valid integer, got True"),
+        ({"width": 2, "kind": "c"}, "model.kind: must be 'a' or 'b', got 'c'"),
+        ({"width": 2, "num_classes": 3}, "model.num_classes: is given to ./n.py:N by the sweep, "),
+    ],
+)  # fmt: skip
+def test_other_options_are_refused_in_one_line(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        read(Net, **options)
+    assert str(caught.value).startswith(said)
+
+
+def test_a_key_of_a_built_in_choice_alone_is_an_option_of_ones_own(tmp_path: Path) -> None:
+    from trainers.config import ObjectiveConfig
+
+    own = ObjectiveConfig.model_validate({"name": "./n.py:N", "beta": 2.0, "vertex": 2.0})
+    assert own.options == {"beta": 2.0, "vertex": 2.0}
+    assert ObjectiveConfig.model_validate(own.model_dump()) == own
+    assert ObjectiveConfig.model_validate({"name": "./n.py:N"}).options == {}
