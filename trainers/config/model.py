@@ -60,8 +60,8 @@ class ModelConfig(OwnPart):
 
     name: Network = Field(
         "preact_resnet18",
-        description=f"The network: {', '.join(NETWORKS)}, torchvision:NAME, its stem adapted to small images, timm:NAME, as "
-        "it is, or your own: PACKAGE.MODULE:NAME or ./FILE.py:NAME, whose options are further keys here "
+        description=f"The network: {', '.join(NETWORKS)}, torchvision:NAME, its stem adapted to small images, "
+        "timm:NAME, as it is, or your own: PACKAGE.MODULE:NAME or ./FILE.py:NAME, whose options are further keys here "
         "(docs/own_code.md). [DEAT]",
     )
     activation: Literal["relu", "silu", "gelu"] | None = Field(
