@@ -29,8 +29,9 @@ def kind_of(identity: Mapping[str, Any]) -> str:
     priced = {part: {key: identity.get(part, {}).get(key) for key in keys} for part, keys in _PRICED.items()}
     s2o = identity.get("objective", {}).get("s2o", {}).get("enabled")
     data = {key: value for key, value in identity.get("data", {}).items() if key != "fingerprint"}
+    model = {key: value for key, value in identity.get("model", {}).items() if key != "weights_fingerprint"}
     others = {key: value for key, value in identity.items() if key not in _FREE}
-    return json.dumps({**others, **priced, "data": data, "s2o": s2o}, sort_keys=True)
+    return json.dumps({**others, **priced, "data": data, "model": model, "s2o": s2o}, sort_keys=True)
 
 
 class Measured:
