@@ -7,6 +7,7 @@ hold; of what they do not hold it is said that it is missing, and where a comman
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -80,7 +81,7 @@ class _Facts:
             "name": f"{_FILL_IN}, the paper's title",
             "authors": _FILL_IN,
             "additional_data": self._additional_data(),
-            "number_forward_passes": 1,
+            "number_forward_passes": _FILL_IN if "code" in self._network.config["model"] else 1,
             "dataset": self._config.data.name,
             "venue": _FILL_IN,
             "architecture": _ARCHITECTURES.get(self._config.model.name, self._config.model.name),
@@ -104,7 +105,8 @@ class _Facts:
         if data.test_per_class is not None:
             return f"not measured: of the test images the trial has {data.test_per_class} a class (data.test_per_class)"
         network = self._network
-        command = f"sweep evaluate {network.run} {network.trial_id} --attack {attack}{network.options}"
+        run = shlex.quote(str(network.run))
+        command = f"sweep evaluate {run} {network.trial_id} --attack {attack}{network.options}"
         unknown = "" if self._test_images else "; the data must be there, to know whether that is all test images"
         return f"not measured: {command}{unknown}"
 
@@ -148,9 +150,9 @@ class _Facts:
 
     def _additional_data(self) -> bool | str:
         model, data = self._config.model, self._network.config["data"]
-        if model.weights_fingerprint is not None and not data.get("extra"):
+        if model.weights_fingerprint is not None and not data.get("extra_fingerprint"):
             return f"not recorded: of the weights that it started from, {model.weights_fingerprint}"
-        return bool(data.get("extra"))
+        return bool(data.get("extra_fingerprint"))
 
     def _footnotes(self) -> Iterator[str]:
         model, data = self._config.model, self._network.config["data"]
@@ -163,8 +165,8 @@ class _Facts:
             yield f"{model.activation} in place of ReLU"
         if model.weights_fingerprint is not None:
             yield f"Started from given weights ({model.weights_fingerprint})"
-        if data.get("extra"):
-            yield f"Trained with further images (data.extra_fraction {data.get('extra_fraction')})"
+        if data.get("extra_fingerprint"):
+            yield f"Trained with further images, {100 * data['extra_fraction']:g} % of every batch"
 
     def card(self) -> str:
         """The model card, as Markdown."""
@@ -214,7 +216,8 @@ class _Facts:
     def _measured(self) -> Iterator[str]:
         """Every recorded evaluation of these weights, with its interval over images."""
         if self._evaluations.empty:
-            yield f"Nothing but what training measured; `sweep evaluate {self._network.run} {self._network.trial_id}`."
+            run = shlex.quote(str(self._network.run))
+            yield f"Nothing but what training measured; `sweep evaluate {run} {self._network.trial_id}` measures more."
             return
         packages = _packages(self._network)
         yield "| attack | radius | images | right, % | 95 % interval over images | with |"

@@ -28,10 +28,13 @@ def kind_of(identity: Mapping[str, Any]) -> str:
     """What the cost of a trial's epoch hangs on beside its batch size: network, data, attack steps, precision, ..."""
     priced = {part: {key: identity.get(part, {}).get(key) for key in keys} for part, keys in _PRICED.items()}
     s2o = identity.get("objective", {}).get("s2o", {}).get("enabled")
-    marks = ("fingerprint", "extra_fingerprint")
-    data = {key: value for key, value in identity.get("data", {}).items() if key not in marks}
+    marks = ("fingerprint", "extra_fingerprint", "weights_fingerprint")
+    plain = {
+        part: {key: value for key, value in identity.get(part, {}).items() if key not in marks}
+        for part in ("data", "model")
+    }
     others = {key: value for key, value in identity.items() if key not in _FREE}
-    return json.dumps({**others, **priced, "data": data, "s2o": s2o}, sort_keys=True)
+    return json.dumps({**others, **priced, **plain, "s2o": s2o}, sort_keys=True)
 
 
 class Measured:

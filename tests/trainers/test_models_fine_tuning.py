@@ -100,12 +100,12 @@ def test_the_last_layer_is_drawn_as_without_fine_tune_where_it_has_another_numbe
         (
             {"1.conv1.weight": torch.zeros(16, 1, 3, 3), "other": torch.zeros(1)},
             "must hold the weights of small_cnn, and lacks 20 of its 20 tensors (conv1.weight, bn1.weight, bn1.bias, "
-            "...), and holds 2 others (1.conv1.weight, other); set model.name to the network that was trained, or give "
-            "other weights",
+            "...), and holds 2 tensors that it has not (1.conv1.weight, other); set model.name to the network that was "
+            "trained, or give other weights",
         ),
         (
             network().state_dict() | {"1.more": torch.zeros(1)},
-            "must hold the weights of small_cnn, and holds 1 tensors that it has not (more); "
+            "must hold the weights of small_cnn, and holds 1 tensor that it has not (more); "
             "set model.name to the network that was trained, or give other weights",
         ),
         (

@@ -18,7 +18,7 @@ from trainers.dynamics import measurement
 from trainers.errors import UserError, validated
 from trainers.identity import identity
 from trainers.loop import train
-from trainers.models import registry, timm_models
+from trainers.models import fine_tuning, registry, timm_models
 from trainers.models.meta import EmptyOnMeta
 from trainers.models.vit import Pad
 from trainers.randomness import generator
@@ -181,6 +181,16 @@ def test_a_stopped_trial_goes_on_to_the_same_records(timm: Any, name: str, tmp_p
     whole, stopped = ([replace(one, **TIMES) for one in each] for each in records.values())
     assert whole == stopped
     assert len(whole) == 2
+
+
+def test_a_trial_starts_from_a_state_dict_that_timm_made_for_other_classes(timm: Any, tmp_path: Path) -> None:
+    given = timm.create_model("test_vit", num_classes=7, in_chans=1, img_size=16).state_dict()
+    torch.save(given, tmp_path / "w.pt")
+    config = ModelConfig(name="timm:test_vit", fine_tune=str(tmp_path / "w.pt"))
+    taken = fine_tuning.start(config, Shape(100, 10, 10, 10, 1, 16, 16))
+    assert taken.line() == (
+        f"{len(given) - 2} tensors; 1.head.weight and 1.head.bias drawn anew: 7 classes there, 10 here"
+    )
 
 
 @pytest.mark.parametrize("name", ["test_vit", "test_resnet"])

@@ -26,6 +26,7 @@ from trainers.checkpoint import State, Which, kept_weights
 from trainers.config import ModelConfig, TrialConfig
 from trainers.data.sets import Data, Shape
 from trainers.errors import UserError
+from trainers.fields import plural
 from trainers.files import checkpoint_path
 from trainers.memory import is_out_of_memory
 from trainers.models import registry
@@ -230,18 +231,7 @@ def _start(config: ModelConfig, given: Mapping[str, Tensor], own: Mapping[str, t
     there, wrappers = _bare({name: name for name in given})
     here, wrappers_here = _bare({name: name for name in own})
     where = f"model.fine_tune: {config.fine_tune}: must hold the weights of {config.name}"
-    if missing := [name for name in here if name not in there]:
-        others = [name for name in there if name not in here]
-        more = f", and holds {len(others)} others ({_few(others)})" if others else ""
-        raise UserError(
-            f"{where}, and lacks {len(missing)} of its {len(here)} tensors ({_few(missing)}){more}; "
-            "set model.name to the network that was trained, or give other weights"
-        )
-    if others := [name for name in there if name not in here]:
-        raise UserError(
-            f"{where}, and holds {len(others)} tensors that it has not ({_few(others)}); "
-            "set model.name to the network that was trained, or give other weights"
-        )
+    _check_names(where, here, there)
     shapes = {name: (given[there[name]].shape, own[full]) for name, full in here.items()}
     unlike = {name: pair for name, pair in shapes.items() if pair[0] != pair[1]}
     if unlike and not _is_head(unlike, classes):
@@ -253,6 +243,16 @@ def _start(config: ModelConfig, given: Mapping[str, Tensor], own: Mapping[str, t
     names = {full: there[name] for name, full in here.items() if name not in unlike}
     front = wrappers.removesuffix(wrappers_here)
     return Start(names, {here[name]: pair for name, pair in unlike.items()}, front)
+
+
+def _check_names(where: str, here: Mapping[str, str], there: Mapping[str, str]) -> None:
+    missing = [name for name in here if name not in there]
+    others = [name for name in there if name not in here]
+    if not missing and not others:
+        return
+    lacks = f", and lacks {len(missing)} of its {plural(len(here), 'tensor')} ({_few(missing)})" if missing else ""
+    holds = f", and holds {plural(len(others), 'tensor')} that it has not ({_few(others)})" if others else ""
+    raise UserError(f"{where}{lacks}{holds}; set model.name to the network that was trained, or give other weights")
 
 
 def _is_head(unlike: Mapping[str, tuple[torch.Size, torch.Size]], classes: int) -> bool:

@@ -141,10 +141,18 @@ def test_what_was_measured_is_there_as_robustbench_writes_it(finished: Path, tmp
     assert "| AutoAttack | 0.15 | 360 of 360 test | 25.00 | [20.81, 29.72] | torch 2, pyautoattack 0.2.1 |" in card
     assert "\n| eps | 0.15 |\n" in card
     assert "step_size: 0.04" in card
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "README.md",
-        *(f"{name}.{ending}" for ending in ("json", "pt", "py")),
-    ]
+    expected = {"README.md", *(f"{name}.{ending}" for ending in ("json", "pt", "py"))}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == expected
+
+
+def test_given_weights_are_said(finished: Path, tmp_path: Path) -> None:
+    """The records as other trials would have them."""
+    path = finished / "records.jsonl"
+    text = path.read_text()
+    path.write_text(text.replace('"name":"small_cnn"', '"name":"small_cnn","weights_fingerprint":"0a1b"'))
+    started = info(finished, tmp_path / "started")
+    assert started["additional_data"] == "not recorded: of the weights that it started from, 0a1b"
+    assert "Started from given weights (0a1b)" in started["footnote"]
 
 
 def test_accuracies_of_other_weights_are_not_taken(finished: Path, tmp_path: Path) -> None:

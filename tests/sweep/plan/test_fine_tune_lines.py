@@ -17,6 +17,7 @@ from sweep.config import SweepConfig
 from sweep.run import cluster
 from sweep.search.trials import inputs
 from trainers.config import ModelConfig
+from trainers.errors import UserError
 from trainers.models import registry
 from trainers.models.fine_tuning import fingerprint
 from trainers.provenance import code_version
@@ -71,9 +72,9 @@ def test_a_plan_says_what_is_taken_of_the_weights_and_what_is_drawn(
         (
             ["trial.model.fine_tune=w.pt", "trial.model.name=preact_resnet18"],
             "sweep: trial.model.fine_tune: {folder}/w.pt: must hold the weights of preact_resnet18, and lacks 105 of "
-            "its 107 tensors (stem.weight, blocks.0.bn1.weight, blocks.0.bn1.bias, ...), and holds 18 others "
-            "(conv1.weight, bn1.weight, bn1.bias, ...); set model.name to the network that was trained, or give other "
-            "weights\n",
+            "its 107 tensors (stem.weight, blocks.0.bn1.weight, blocks.0.bn1.bias, ...), and holds 18 tensors that it "
+            "has not (conv1.weight, bn1.weight, bn1.bias, ...); set model.name to the network that was trained, or "
+            "give other weights\n",
         ),
         (
             ["space.model.weights_fingerprint=[a]"],
@@ -126,13 +127,16 @@ def test_a_trial_goes_on_from_another_run_s_and_its_network_can_be_evaluated(
     assert evaluation.exit_code == 0, evaluation.output
 
 
-def test_every_node_must_see_the_file_of_weights(tiny: Configs, weights: Path, here: None, local_ray: None) -> None:
+def test_every_node_must_see_the_file_of_weights(
+    tiny: Configs, weights: Path, here: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = tiny(space={"model.fine_tune": [None, "w.pt"]})
     assert inputs(config) == {str(weights): "trial.model.fine_tune"}
     assert inputs(tiny()) == {}
-    probe = cluster.ray.put(([str(weights)], code_version()))
-    with pytest.raises(Exception, match=rf"^trial.model.fine_tune {weights}: node n1 does not see it; give a folder"):
-        cluster._check_probe("n1", weights.parent, probe)
+    monkeypatch.setattr(cluster.ray, "get", lambda answer, timeout: answer)
+    probe = ([str(weights)], code_version())
+    with pytest.raises(UserError, match=rf"^trial.model.fine_tune {weights}: node n1 does not see it; give a folder"):
+        cluster._check_probe("n1", weights.parent, inputs(config), probe)
 
 
 @pytest.mark.slow

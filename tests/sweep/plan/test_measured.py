@@ -25,6 +25,7 @@ def kind(**values: Any) -> str:
     "other",
     [
         {"model": {"name": "vit_small"}},
+        {"model": {"name": "small_cnn", "activation": "silu"}},
         {"data": {"name": "cifar10"}},
         {"data": {"name": "digits", "train_per_class": 10}},
         {"attack": {"steps": 7}},
@@ -54,6 +55,7 @@ def test_what_changes_the_work_of_an_epoch_changes_the_kind(other: dict[str, Any
         {"attack": {"radius": 0.1, "step_size": 0.02}},
         {"schedule": {"name": "constant"}},
         {"data": {"name": "digits", "fingerprint": "digits-1"}},
+        {"model": {"name": "small_cnn", "weights_fingerprint": "0123456789abcdef"}},
     ],
     ids=str,
 )

@@ -24,7 +24,7 @@ from trainers.record import read
 def test_a_node_that_does_not_see_a_folder_is_named(tmp_path: Path, local_ray: None) -> None:
     probe = ray_tune.ray.put(([str(tmp_path / "data")], code_version()))
     with pytest.raises(UserError, match=r"^trial.data.root .*data: node n1 does not see it; give a folder"):
-        cluster._check_probe("n1", tmp_path, {}, probe)
+        cluster._check_probe("n1", tmp_path, {str(tmp_path / "data"): "trial.data.root"}, probe)
     probe = ray_tune.ray.put(([str(tmp_path / ".probe-1")], code_version()))
     with pytest.raises(UserError, match=rf"^--out {tmp_path}: node n1 does not see it; give a folder"):
         cluster._check_probe("n1", tmp_path, {}, probe)
