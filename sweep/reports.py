@@ -96,7 +96,6 @@ def _study(command: Any) -> Any:
 def results(directory: Path, epochs: bool, evaluations: bool, form: str | None, output: Path | None) -> None:
     """Show the trials' numbers, or write them as a file."""
     from analysis.frames import arithmetic, trials
-    from analysis.frames.evaluations import evaluations_of
     from analysis.frames.log import read_log
     from analysis.tables.settings import with_settings
     from trainers.errors import UserError
@@ -104,7 +103,7 @@ def results(directory: Path, epochs: bool, evaluations: bool, form: str | None, 
     if epochs and evaluations:
         raise UserError("--epochs: and --evaluations are two tables; leave one of the two out")
     form, log = _format(form, output, _FORMATS), read_log(directory)
-    frame = evaluations_of(log) if evaluations else trials.epochs_of(log) if epochs else trials.trials_of(log)
+    frame = _evaluations(log) if evaluations else trials.epochs_of(log) if epochs else trials.trials_of(log)
     rows = with_settings(frame, log)
     if form != "table":
         _write_frame(rows, form, output)
@@ -127,6 +126,14 @@ def results(directory: Path, epochs: bool, evaluations: bool, form: str | None, 
     if line := arithmetic.warning(rows):
         say(screen, line)
     print_whole(screen, summary(log))
+
+
+def _evaluations(log: Log) -> pd.DataFrame:
+    from analysis.estimates.images import with_curve
+    from analysis.frames.evaluations import evaluations_of
+    from analysis.frames.images import images_of
+
+    return with_curve(evaluations_of(log), images_of(log))
 
 
 @click.command()
