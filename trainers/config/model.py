@@ -40,7 +40,7 @@ Network = Annotated[str, AfterValidator(_network)]
 class ModelConfig(OwnPart):
     """Which network, and whether it normalises its input."""
 
-    COMMON: ClassVar[frozenset[str]] = frozenset({"normalize", "moments", "fine_tune"})
+    PART: ClassVar[str] = "model"
 
     name: Network = Field(
         "preact_resnet18",
