@@ -21,7 +21,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from trainers.fields import Frozen, parse_number
 
-#: The parts of a trial whose name may be a user's own, each with its keys, beside name and code, that all of its choices
+#: The parts of a trial whose name may be a user's own, each with its keys, beside name and code, that all its choices
 #: have. Every other is an option there: what a built-in choice alone reads is given to the user's own code.
 COMMON: dict[str, frozenset[str]] = {
     "model": frozenset({"normalize", "moments", "fine_tune"}),
