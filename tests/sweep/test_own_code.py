@@ -245,7 +245,8 @@ def test_an_edit_during_a_sweep_changes_nothing_through_ray(
 
 def test_data_of_ones_own_are_planned_without_them_by_what_the_run_knows(project: Path) -> None:
     (project / "mine.py").write_text(
-        "import numpy as np\n\ndef mine(shift: int = 0):\n    images = np.arange(5120).reshape(80, 8, 8) % 251 + shift\n"
+        "import numpy as np\n\ndef mine(shift: int = 0):\n"
+        "    images = np.arange(5120).reshape(80, 8, 8) % 251 + shift\n"
         "    return images.astype(np.uint8), np.arange(80) % 2, images[:20].astype(np.uint8), np.arange(20) % 2\n"
     )
     values = yaml.safe_load((project / "own.yaml").read_text())
