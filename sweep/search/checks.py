@@ -101,7 +101,7 @@ def _kind(one: TrialConfig) -> str:
     if one.optimizer.is_own:
         own["optimizer"] |= {"lr": None, "weight_decay": one.optimizer.weight_decay > 0}
     slots = one.objective.s2o.enabled, one.weights.name, one.averaging.name, one.attack.steps > 0, one.attack.batch_norm
-    size = one.data.image_size, one.batch_size
+    size = one.data.image_size, one.data.train_per_class, one.data.validation_fraction, one.batch_size
     return json.dumps([own, slots, size, one.batch_norm_data, one.precision, one.dynamics.every], sort_keys=True)
 
 

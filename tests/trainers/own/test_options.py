@@ -38,13 +38,16 @@ def together(num_classes: int, options: Options) -> None: ...
 def free(**values: Any) -> None: ...
 
 
+def half_free(channels: int, **values: Any) -> None: ...
+
+
 def read(target: Any, **options: Any) -> dict[str, Any]:
     return arguments(target, ModelConfig.model_validate({"name": "./n.py:N", **options}), "model", GIVEN)
 
 
 def test_what_the_sweep_offers_is_passed_where_the_signature_has_it() -> None:
     assert read(Net, width=2) == {"num_classes": 10, "width": 2}
-    assert read(free, width=2) == {**GIVEN, "width": 2}
+    assert read(free, width=2) == read(half_free, width=2) == {**GIVEN, "width": 2}
 
 
 def test_values_are_read_by_their_annotations() -> None:
