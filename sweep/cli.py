@@ -68,8 +68,6 @@ class _Cli(click.Group):
 
 def _hiding() -> str:
     """What of the user's hides a package of ours, or a library, as PYTHONPATH can have it; nothing if nothing does."""
-    from trainers.own.source import LIBRARIES
-
     ours = Path(__file__).resolve().parents[1]
     for name in ("trainers", "analysis"):
         spec = find_spec(name)
@@ -81,6 +79,8 @@ def _hiding() -> str:
             )
     here = Path.cwd()
     if here in map(Path, map(os.path.abspath, sys.path)):  # as of `python -m`, or where a part of PYTHONPATH is empty
+        from trainers.own.source import LIBRARIES  # now that trainers is ours
+
         for name in sorted(LIBRARIES):
             place = next((one for one in (here / f"{name}.py", here / name / "__init__.py") if one.is_file()), None)
             if place is not None and here.name not in ("site-packages", "dist-packages"):

@@ -20,6 +20,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from trainers.own.reference import COMMON, is_reference
+
 PresetName = Literal["deat", "trades", "mart", "awp", "s2o", "avmixup", "rice2020", "fgsm_rs", "n_fgsm", "free", "fat"]
 
 #: Dotted key of a trial -> its value there, and the source.
@@ -497,7 +499,8 @@ def beneath(given: Mapping[str, Any]) -> dict[str, Any]:
 def published(given: Mapping[str, Any]) -> dict[str, Any]:
     """What the preset that a trial's values name sets on their data, by dotted key; nothing without a preset.
 
-    What does not go with a key that is set is left out (`_UNFIT`): TRADES's momentum, where the optimizer is DEAT.
+    What does not go with a key that is set is left out (`_UNFIT`): TRADES's momentum, where the optimizer is DEAT; and
+    what a paper's own choice alone reads, where a user's own code stands in its place.
     """
     preset = PRESETS.get(given.get("preset"))  # type: ignore[arg-type]
     if preset is None:
@@ -508,7 +511,14 @@ def published(given: Mapping[str, Any]) -> dict[str, Any]:
         chosen = _at(given, key)
         if chosen is not None and choice in (None, chosen):
             unfit.update(keys)
-    return {key: value for key, (value, _) in values.items() if key not in unfit}
+    own = {part for part in COMMON if is_reference(_at(given, f"{part}.name"))}
+    return {key: value for key, (value, _) in values.items() if key not in unfit and _goes_with(key, own)}
+
+
+def _goes_with(key: str, own: set[str]) -> bool:
+    """Whether a key means something where these parts are a user's own."""
+    part, _, rest = key.partition(".")
+    return part not in own or rest.partition(".")[0] in COMMON[part]
 
 
 def _put(values: dict[str, Any], path: list[str], value: Any) -> None:

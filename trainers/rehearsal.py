@@ -5,7 +5,7 @@ All of this runs in a process of its own (`sweep.own_code`), as nobody knows wha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -37,13 +37,16 @@ def marks(configs: Sequence[DataConfig]) -> list[str]:
     return found
 
 
-def rehearse(trials: Sequence[TrialConfig], known: Mapping[DataConfig, Shape]) -> dict[DataConfig, Shape]:
+def rehearse(
+    trials: Sequence[TrialConfig], known: Mapping[DataConfig, Shape], unseen: Container[str] = ()
+) -> dict[DataConfig, Shape]:
     """Builds each trial's parts and takes one step with them, of few images of the data's shape.
 
     Args:
         trials: resolved.
         known: the shapes of their data; those of a user's own are loaded; of others that are not there only the import
             is tried.
+        unseen: names of data that are not looked at, and so taken as not there.
 
     Returns:
         The shapes of the user's own data.
@@ -55,7 +58,7 @@ def rehearse(trials: Sequence[TrialConfig], known: Mapping[DataConfig, Shape]) -
     for trial in trials:
         _import(trial)
     with stage("loading the data"):
-        own = shapes({trial.data for trial in trials if trial.data.is_own and trial.data not in known})
+        own = shapes({trial.data for trial in trials if trial.data.is_own and trial.data.name not in unseen})
     for trial in trials:
         if (shape := ({**known, **own}).get(trial.data)) is not None:
             _rehearse(trial, shape)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import islice
 
 from sweep.axes import Point
@@ -25,7 +25,7 @@ _CHECKED = ("preset", "data", "model", "batch_size", "attack", "evaluation", *PA
 def check_trials(
     config: SweepConfig,
     trials: Iterable[PlannedTrial],
-    unseen: Container[str] = (),
+    unseen: Iterable[str] = (),
     own: Mapping[str, Source] | None = None,
 ) -> dict[DataConfig, Shape]:
     """Each data set can be loaded and each network trained on it; loads every distinct one, on the CPU.
@@ -47,13 +47,13 @@ def check_trials(
     from trainers.models.fine_tuning import start
     from trainers.models.registry import check_batches, check_size
 
-    configs = [trial.config for trial in trials]
+    configs, unseen = [trial.config for trial in trials], set(unseen)
     wanted = dict.fromkeys((one.data, one.model.name, one.batch_size) for one in configs)
     try:
         sets = dict.fromkeys(data for data, *_ in wanted)
         known = _seen_shapes([data for data in sets if data.name not in unseen and not data.is_own], unseen)
         known |= {data: shape for data in sets if data.name in unseen and (shape := marks.shape(data)) is not None}
-        known |= _rehearsed(config, [one for one in configs if uses(one)], known, own)
+        known |= _rehearsed(config, [one for one in configs if uses(one)], known, unseen, own)
         for data, network, batch_size in wanted:
             if (shape := known.get(data)) is None:
                 continue
@@ -88,6 +88,7 @@ def _rehearsed(
     config: SweepConfig,
     trials: Iterable[TrialConfig],
     known: Mapping[DataConfig, Shape],
+    unseen: Iterable[str],
     own: Mapping[str, Source] | None,
 ) -> dict[DataConfig, Shape]:
     """Tries one trial of each kind that has code of a user's own; gives the shapes of the user's own data."""
@@ -96,7 +97,9 @@ def _rehearsed(
         return {}
     if left := {kind: one for kind, one in kinds.items() if kind not in _tried}:
         found = (own_sources(config) if own is None else own).values()
-        there = in_own_process("trainers.rehearsal:rehearse", list(left.values()), dict(known), found=found)
+        there = in_own_process(
+            "trainers.rehearsal:rehearse", list(left.values()), dict(known), set(unseen), found=found
+        )
         _tried.update({kind: there.get(one.data) for kind, one in left.items()})
     return {one.data: shape for kind, one in kinds.items() if (shape := _tried[kind]) is not None}
 
@@ -112,7 +115,7 @@ def _kind(one: TrialConfig) -> str:
     if one.optimizer.is_own:
         own["optimizer"] |= {"lr": None, "weight_decay": one.optimizer.weight_decay > 0}
     slots = one.objective.s2o.enabled, one.weights.name, one.averaging.name, one.attack.steps > 0, one.attack.batch_norm
-    size = one.data.image_size, one.batch_size
+    size = one.data.image_size, one.data.train_per_class, one.data.validation_fraction, one.batch_size
     return json.dumps([own, slots, size, one.batch_norm_data, one.precision, one.dynamics.every], sort_keys=True)
 
 

@@ -17,7 +17,7 @@ from trainers.config import ModelConfig, TrialConfig
 from trainers.data import unseen as marks
 from trainers.errors import Absent, UserError, validated
 from trainers.identity import hashed, identity
-from trainers.own.reference import PARTS, is_reference
+from trainers.own.reference import COMMON, PARTS, is_reference
 from trainers.own.source import Source
 
 
@@ -293,6 +293,13 @@ def _fingerprint(config: SweepConfig, trial: TrialConfig, own: Mapping[str, Sour
     return content
 
 
+def _content(data: Mapping[str, Any]) -> str:
+    """What of recorded data decides which they are: the name, and of a user's own its source and options."""
+    if not is_reference(name := data["name"]):
+        return str(name)
+    return json.dumps({key: value for key, value in data.items() if key not in COMMON["data"]}, sort_keys=True)
+
+
 class Unseen(NamedTuple):
     """Data that are planned with and were not looked at."""
 
@@ -319,21 +326,22 @@ def fingerprints_without(
     """
     check_weights(config)
     recorded = {
-        data["name"]: data["fingerprint"]
+        _content(data): data["fingerprint"]
         for data in (record["config"].get("data", {}) for record in records if record["record"] == "trial")
         if "fingerprint" in data and "name" in data
     }
     own = own_sources(config) if own is None else own
-    fingerprints = _hashes(own)
+    codes = _hashes(own)
+    fingerprints = dict(codes)
     unseen: dict[str, Unseen] = {}
     for key, trial in distinct_data(config).items():
         try:
             fingerprints[key] = _fingerprint(config, trial, own, look)
         except Absent as error:
             name = trial.data.name
-            mark = marks.fingerprint(trial.data) or recorded.get(name)
+            mark = marks.fingerprint(trial.data) or recorded.get(_content(identity(with_code(trial, codes))["data"]))
             fingerprints[key] = mark or f"{name}-unseen"
-            unseen[name] = Unseen(str(error), mark is not None)
+            unseen[name] = Unseen(str(error), mark is not None and (name not in unseen or unseen[name].sure))
     for path, trial in distinct_extra(config).items():
         try:
             fingerprints[path] = _extra_fingerprint(config, trial, look)

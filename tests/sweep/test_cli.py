@@ -118,6 +118,7 @@ COMMANDS = [
     "figures",
     "show",
     "schema",
+    "init",
 ]
 
 
@@ -232,6 +233,24 @@ def test_a_module_of_the_users_that_pythonpath_puts_before_ours_is_named(name: s
     assert answer.stderr == (
         f"sweep: {place}: hides the package {place.stem} of robustsweep; rename it, or take its folder out of "
         "PYTHONPATH, where an empty part means the working folder\n"
+    )
+
+
+def test_a_file_named_as_a_library_is_named_where_the_working_folder_is_on_the_path(tmp_path: Path) -> None:
+    (tmp_path / "pandas.py").write_text("raise RuntimeError")
+    path = f"{os.pathsep}{Path(sweep.__file__).parents[1]}"
+    answer = subprocess.run(
+        [sys.executable, "-P", *PROGRAM[1:], "plan", "x.yaml"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (answer.returncode, answer.stdout) == (2, "")
+    assert answer.stderr == (
+        f"sweep: {tmp_path}/pandas.py: hides the library pandas; rename it, or take the working folder out of "
+        "PYTHONPATH\n"
     )
 
 

@@ -220,3 +220,56 @@ def test_a_launch_without_own_code_starts_no_process(
     path = sweep_file(space={"optimizer.lr": [0.1]})
     assert sweep("launch", str(path), "--out", str(tmp_path / "run"), "--serial", "--set", "trial.epochs=1")[0] == 0
     assert not (tmp_path / "run" / snapshot.FOLDER).exists()
+
+
+@pytest.mark.slow
+def test_an_edit_during_a_sweep_changes_nothing_through_ray(
+    project: Path, local_ray: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file breaks as soon as the first trial has ended: the others import the snapshot."""
+    from sweep.run.journal import Journal
+
+    take = Journal.take
+
+    def breaking(self: Journal, message: dict[str, object]) -> None:
+        (project / "nets.py").write_text("raise RuntimeError")
+        take(self, message)
+
+    monkeypatch.setattr(Journal, "take", breaking)
+    code, said = sweep("launch", "own.yaml", "--out", "run", "--set", "resources.trials_per_process=2")
+    assert code == 0, said
+    assert load_trials(project / "run")["outcome"].tolist() == ["completed"] * 3
+    code, said = sweep("evaluate", "run", "--attack", "fgsm", "--images", "20")
+    assert code == 0, said
+
+
+def test_data_of_ones_own_are_planned_without_them_by_what_the_run_knows(project: Path) -> None:
+    (project / "mine.py").write_text(
+        "import numpy as np\n\ndef mine(shift: int = 0):\n"
+        "    images = np.arange(5120).reshape(80, 8, 8) % 251 + shift\n"
+        "    return images.astype(np.uint8), np.arange(80) % 2, images[:20].astype(np.uint8), np.arange(20) % 2\n"
+    )
+    values = yaml.safe_load((project / "own.yaml").read_text())
+    values["trial"] |= {"epochs": 1, "data": {"name": "./mine.py:mine", "augment": False, "validation_fraction": 0.2}}
+    values["space"] = {"data.shift": [0, 1]}
+    (project / "own.yaml").write_text(yaml.safe_dump(values))
+    code, said = sweep("plan", "own.yaml", "--out", "run", "--no-data")
+    assert (code, "they are provisional" in said) == (0, True), said
+    assert sweep("launch", "own.yaml", "--out", "run", "--serial")[0] == 0
+    code, said = sweep("plan", "own.yaml", "--out", "run", "--no-data")
+    assert (code, "finished 2, to resume 0, new 0" in said) == (0, True), said
+    marks = load_trials(project / "run")["data.fingerprint"]
+    assert len(set(marks)) == 2
+
+
+def test_own_choices_are_in_the_names_of_methods() -> None:
+    from analysis.frames.names import Slots, named
+
+    for slots in (
+        Slots("./method.py:Pairing", s2o=True, weights="awp", optimizer="torch.optim:Adam"),
+        Slots("mart", optimizer="./updates.py:Mine"),
+        Slots("my.losses:Pairing", optimizer="deat"),
+    ):
+        read = named(slots.method)
+        assert read.method == slots.method
+        assert (read.family, read.modification) == (slots.family, slots.modification)

@@ -13,10 +13,7 @@ from trainers.own.reference import OwnName, OwnPart
 class DataConfig(OwnPart):
     """Which images, and how they are split and augmented."""
 
-    COMMON: ClassVar[frozenset[str]] = frozenset(
-        {"root", "download", "validation_fraction", "augment", "padding", "train_per_class", "test_per_class"}
-        | {"fingerprint", "cutmix", "cutmix_window", "policy", "extra", "extra_fraction", "extra_fingerprint"}
-    )
+    PART: ClassVar[str] = "data"
 
     name: Annotated[Literal["digits", "cifar10", "cifar100", "svhn", "image_folder", "tiny_imagenet"], OwnName()] = (
         Field(

@@ -19,7 +19,7 @@ _WORDS = {"deat": "DEAT", "adamw": "AdamW"}
 class OptimizerConfig(OwnPart):
     """The update rule: slot 4 of the training step."""
 
-    COMMON: ClassVar[frozenset[str]] = frozenset({"lr", "weight_decay"})
+    PART: ClassVar[str] = "optimizer"
 
     name: Annotated[Literal["sgd", "deat", "adamw"], OwnName()] = Field(
         "sgd",
@@ -58,7 +58,7 @@ class OptimizerConfig(OwnPart):
 class ScheduleConfig(OwnPart):
     """The learning rate over the epochs, as a factor on optimizer.lr."""
 
-    COMMON: ClassVar[frozenset[str]] = frozenset({"warmup_epochs"})
+    PART: ClassVar[str] = "schedule"
 
     name: Annotated[Literal["piecewise", "cosine", "linear", "one_cycle", "constant"], OwnName()] = Field(
         "piecewise",
@@ -186,7 +186,7 @@ class S2OConfig(Frozen):
 class ObjectiveConfig(OwnPart):
     """What the attack raises and the update lowers: slot 2 of the training step."""
 
-    COMMON: ClassVar[frozenset[str]] = frozenset({"s2o"})
+    PART: ClassVar[str] = "objective"
 
     name: Annotated[Literal["natural", "pgd_at", "trades", "mart", "avmixup"], OwnName()] = Field(
         "pgd_at",

@@ -56,7 +56,7 @@ def _absolute(place: str) -> str:
 class ModelConfig(OwnPart):
     """Which network, and whether it normalises its input."""
 
-    COMMON: ClassVar[frozenset[str]] = frozenset({"normalize", "moments", "fine_tune", "weights_fingerprint"})
+    PART: ClassVar[str] = "model"
 
     name: Network = Field(
         "preact_resnet18",

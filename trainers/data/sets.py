@@ -229,8 +229,8 @@ def _chosen(config: DataConfig, source: Source) -> _Chosen:
 def _check(config: DataConfig, source: Source) -> None:
     if config.fingerprint not in (None, source.fingerprint):
         raise UserError(
-            f"data.fingerprint: the data in {_root(config)} are {source.fingerprint}, "
-            f"not {config.fingerprint}; point data.root at those, or leave data.fingerprint out"
+            f"data.fingerprint: the data {f'of {config.name}' if config.is_own else f'in {_root(config)}'} are "
+            f"{source.fingerprint}, not {config.fingerprint}; point data.root at those, or leave data.fingerprint out"
         )
     if len(source.classes) < 2:
         raise UserError(

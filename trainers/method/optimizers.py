@@ -268,7 +268,7 @@ def _own(config: OptimizerConfig, params: list[nn.Parameter]) -> torch.optim.Opt
             "set trial.optimizer.weight_decay=0"
         )
     given: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}
-    if params[0].is_cuda and "capturable" not in config.options:
+    if params[0].is_cuda and options.names(target, "capturable") and "capturable" not in config.options:
         given["capturable"] = True
     optimizer = options.call(config, "optimizer", given, params)
     if not isinstance(optimizer, torch.optim.Optimizer):

@@ -24,7 +24,8 @@ def call(part: OwnPart, key: str, given: Mapping[str, Any], *first: Any) -> Any:
     Args:
         part: its name, source and options.
         key: the part's: model, data, ...
-        given: what the sweep offers, by the names of parameters: those that the signature has are passed.
+        given: what the sweep offers, by the names of parameters: those that the signature has are passed, and all of
+            them to one that takes `**`.
         first: what is passed in front, by place.
 
     Raises:
@@ -35,7 +36,13 @@ def call(part: OwnPart, key: str, given: Mapping[str, Any], *first: Any) -> Any:
 
 
 def takes(target: Callable[..., Any], name: str) -> bool:
-    """Whether a callable has a parameter of that name."""
+    """Whether a callable has a parameter of that name, or takes whatever is named."""
+    parameters = _parameters(target)
+    return name in parameters or _takes_anything(parameters)
+
+
+def names(target: Callable[..., Any], name: str) -> bool:
+    """Whether a callable has a parameter of that very name."""
     return name in _parameters(target)
 
 
@@ -51,9 +58,9 @@ def arguments(
     if not callable(target):
         raise UserError(f"{key}.name: {name}: must be a class or a function, got {type(target).__name__}")
     parameters = dict(list(_parameters(target).items())[first:])
-    anything = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values())
+    anything = _takes_anything(parameters)
     named = {word: one for word, one in parameters.items() if one.kind not in _STARS}
-    offered = {word: value for word, value in given.items() if word in named or (anything and not named)}
+    offered = {word: value for word, value in given.items() if word in named or anything}
     hints, options = _hints(target), part.options
     if clash := next((word for word in options if word in given), None):
         raise UserError(f"{key}.{clash}: is given to {name} by the sweep, and is no option; leave it out")
@@ -79,6 +86,10 @@ def _parameters(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
         return inspect.signature(target).parameters
     except (TypeError, ValueError):  # a callable of C
         return {}
+
+
+def _takes_anything(parameters: Mapping[str, inspect.Parameter]) -> bool:
+    return any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values())
 
 
 def _hints(target: Callable[..., Any]) -> dict[str, Any]:

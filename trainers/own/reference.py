@@ -21,8 +21,19 @@ from pydantic_core import CoreSchema, core_schema
 
 from trainers.fields import Frozen, parse_number
 
-#: The parts of a trial whose name may be a user's own.
-PARTS = ("model", "data", "objective", "optimizer", "schedule")
+#: The parts of a trial whose name may be a user's own, each with its keys, beside name and code, that all its choices
+#: have. Every other is an option there: what a built-in choice alone reads is given to the user's own code.
+COMMON: dict[str, frozenset[str]] = {
+    "model": frozenset({"normalize", "moments", "fine_tune", "weights_fingerprint"}),
+    "data": frozenset(
+        {"root", "download", "validation_fraction", "augment", "padding", "train_per_class", "test_per_class"}
+        | {"fingerprint", "cutmix", "cutmix_window", "policy", "extra", "extra_fraction", "extra_fingerprint"}
+    ),
+    "objective": frozenset({"s2o"}),
+    "optimizer": frozenset({"lr", "weight_decay"}),
+    "schedule": frozenset({"warmup_epochs"}),
+}
+PARTS = tuple(COMMON)
 
 #: What stands before the colon in names of other kinds.
 _OTHER_KINDS = ("torchvision", "timm")
@@ -105,8 +116,8 @@ class OwnPart(Frozen):
 
     model_config = ConfigDict(extra="allow")
 
-    #: Keys that a part has whatever fills it, beside name and code.
-    COMMON: ClassVar[frozenset[str]] = frozenset()
+    #: Which of them it is.
+    PART: ClassVar[str]
 
     code: str | None = Field(
         None, description="Own code: the hash of its source. Filled in by the sweep; if set, another source is refused."
@@ -129,7 +140,7 @@ class OwnPart(Frozen):
             part = build(values)
             _refuse_options(cls, part)
             return part
-        common = cls.COMMON | {"name", "code"}
+        common = COMMON[cls.PART] | {"name", "code"}
         options = {key: _plain(key, value) for key, value in values.items() if key not in common}
         part = build({key: value for key, value in values.items() if key in common})
         object.__setattr__(part, "__pydantic_extra__", options)
@@ -143,7 +154,7 @@ class OwnPart(Frozen):
             values.pop("code", None)
         if not self.is_own:
             return values
-        common, options = self.COMMON | {"name", "code"}, self.options
+        common, options = COMMON[self.PART] | {"name", "code"}, self.options
         return {key: value for key, value in values.items() if key in common} | options
 
 

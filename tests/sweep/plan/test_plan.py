@@ -24,8 +24,8 @@ Configs = Callable[..., SweepConfig]
 
 @pytest.fixture(autouse=True)
 def without_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sweep.plan.plan.fingerprints", lambda config: {data_key(config.trial): "digits-0"})
-    monkeypatch.setattr("sweep.plan.plan.check_trials", lambda config, trials, unseen: {})
+    monkeypatch.setattr("sweep.plan.plan.fingerprints", lambda config, own: {data_key(config.trial): "digits-0"})
+    monkeypatch.setattr("sweep.plan.plan.check_trials", lambda config, trials, unseen, own: {})
     monkeypatch.setattr("sweep.plan.plan.warnings", lambda *of: ())
 
 
@@ -282,7 +282,9 @@ def test_what_every_trial_would_fail_with_is_one_line_and_exit_2_and_leaves_no_r
 
 def test_of_finished_trials_nothing_is_looked_at(tiny: Configs, monkeypatch: pytest.MonkeyPatch) -> None:
     looked_at: list[PlannedTrial] = []
-    monkeypatch.setattr("sweep.plan.plan.check_trials", lambda config, trials, unseen: looked_at.extend(trials) or {})
+    monkeypatch.setattr(
+        "sweep.plan.plan.check_trials", lambda config, trials, unseen, own: looked_at.extend(trials) or {}
+    )
     one, *others = trials_of(tiny())
     plan(tiny(), launch([one]) + run(one, 3), "abc")
     assert looked_at == others
@@ -292,7 +294,9 @@ def test_where_points_are_still_to_be_asked_for_an_example_of_them_is_looked_at(
     tiny: Configs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked_at: list[PlannedTrial] = []
-    monkeypatch.setattr("sweep.plan.plan.check_trials", lambda config, trials, unseen: looked_at.extend(trials) or {})
+    monkeypatch.setattr(
+        "sweep.plan.plan.check_trials", lambda config, trials, unseen, own: looked_at.extend(trials) or {}
+    )
     records = ran(optuna(tiny, 2), [], 2)
     assert len(looked_at) == 1
     plan(optuna(tiny, 2), records, "abc")

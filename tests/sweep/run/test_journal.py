@@ -46,8 +46,8 @@ with RunLock(Path(sys.argv[1])):
 
 @pytest.fixture(autouse=True)
 def without_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sweep.plan.plan.fingerprints", lambda config: {data_key(config.trial): "digits-0"})
-    monkeypatch.setattr("sweep.plan.plan.check_trials", lambda config, trials, unseen: {})
+    monkeypatch.setattr("sweep.plan.plan.fingerprints", lambda config, own: {data_key(config.trial): "digits-0"})
+    monkeypatch.setattr("sweep.plan.plan.check_trials", lambda config, trials, unseen, own: {})
     monkeypatch.setattr("sweep.run.journal.environment", lambda: dict(ENVIRONMENT))
 
 

@@ -38,13 +38,16 @@ def together(num_classes: int, options: Options) -> None: ...
 def free(**values: Any) -> None: ...
 
 
+def half_free(channels: int, **values: Any) -> None: ...
+
+
 def read(target: Any, **options: Any) -> dict[str, Any]:
     return arguments(target, ModelConfig.model_validate({"name": "./n.py:N", **options}), "model", GIVEN)
 
 
 def test_what_the_sweep_offers_is_passed_where_the_signature_has_it() -> None:
     assert read(Net, width=2) == {"num_classes": 10, "width": 2}
-    assert read(free, width=2) == {**GIVEN, "width": 2}
+    assert read(free, width=2) == read(half_free, width=2) == {**GIVEN, "width": 2}
 
 
 def test_values_are_read_by_their_annotations() -> None:
@@ -83,3 +86,12 @@ def test_a_key_of_a_built_in_choice_alone_is_an_option_of_ones_own(tmp_path: Pat
     assert own.options == {"beta": 2.0, "vertex": 2.0}
     assert ObjectiveConfig.model_validate(own.model_dump()) == own
     assert ObjectiveConfig.model_validate({"name": "./n.py:N"}).options == {}
+
+
+def test_what_a_papers_own_choice_alone_reads_is_no_option_of_ones_own() -> None:
+    from trainers.config import TrialConfig
+
+    own = {part: {"name": "./n.py:N"} for part in ("model", "objective", "optimizer", "schedule")}
+    trial = TrialConfig.model_validate({"preset": "trades", **own})
+    assert [getattr(trial, part).options for part in own] == [{}] * 4
+    assert trial.optimizer.weight_decay == TrialConfig(preset="trades").optimizer.weight_decay

@@ -1,0 +1,66 @@
+"""`sweep init --own`: from an empty folder to a comparison, by the commands that it prints."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from analysis.frames.trials import load_trials
+from sweep.cli import main
+
+ROOT = Path(__file__).parents[2]
+
+
+def init(*words: str) -> tuple[int, str]:
+    done = CliRunner().invoke(main, ["init", *words])
+    return done.exit_code, done.output
+
+
+def test_it_writes_the_example_of_the_repository_and_nothing_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert init("--own", "new")[0] == 0
+    for file in (ROOT / "examples" / "own_method").iterdir():
+        assert (tmp_path / "new" / file.name).read_bytes() == file.read_bytes()
+    (tmp_path / "sweep.yaml").write_text("mine")
+    code, said = init("--own")
+    assert code == 2
+    assert "sweep.yaml: is there already, and is not written over; give another folder" in said
+    assert (tmp_path / "sweep.yaml").read_text() == "mine"
+    assert not (tmp_path / "method.py").exists()
+    assert init() == (2, "sweep: init: needs --own, the one example that there is\n")
+
+
+def test_network_and_objective_of_the_example_are_forty_lines() -> None:
+    assert len((ROOT / "examples" / "own_method" / "method.py").read_text().splitlines()) <= 40
+
+
+@pytest.mark.slow
+def test_the_printed_commands_work_though_the_folder_holds_names_of_libraries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sweep_command: list[str]
+) -> None:
+    """Through a Ray of their own, in a folder whose files would break ours, Ray, torch and Python if they hid any."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    safe = [sweep_command[0], "-P", *sweep_command[1:]]  # as the installed command: the folder is not on the path
+    said = subprocess.run([*safe, "init", "--own"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    for name in ("random", "torch", "pandas", "ray", "click", "numpy"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('the user\\'s')")
+    for name in ("trainers", "analysis", "sweep"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise RuntimeError('the user\\'s')")
+    for command in said.partition("next:\n")[2].splitlines():
+        words = shlex.split(command)
+        assert words[0] == "sweep"
+        short = ["--set", "trial.epochs=1", "--set", "seeds=[0, 1]"] if words[1] in ("plan", "launch") else []
+        done = subprocess.run([*safe, *words[1:], *short], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert "LogitPairing" in done.stdout
+    assert "PGD-AT" in done.stdout
+    trials = load_trials(tmp_path / "runs" / "own_method")
+    assert trials["outcome"].tolist() == ["completed"] * 8
+    assert set(trials["method"]) == {"PGD-AT", "LogitPairing"}
