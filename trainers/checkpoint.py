@@ -5,7 +5,7 @@ dynamics                           always
 network                            always: what `trainers.models.registry.build` has to know of the data
 weights                            "last" and, where it is kept, "best": the epoch, the raw state dict and,
                                    where weights are averaged, the averaged one
-optimizer, averaging               their state dicts, while the trial trains
+optimizer, averaging, attack       their state dicts, while the trial trains
 """
 
 from __future__ import annotations

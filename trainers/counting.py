@@ -23,7 +23,7 @@ from trainers.config import ModelConfig, TrialConfig
 from trainers.data.sets import Shape
 from trainers.engine import Engine, float32_products
 from trainers.evaluate import evaluation_attack
-from trainers.method import batch_norm, objectives, optimizers, weights
+from trainers.method import adversary, batch_norm, objectives, optimizers, weights
 from trainers.method.batch_norm import attacking
 from trainers.method.objectives import cross_entropy
 from trainers.method.step import Slots, Tally, adversarial, training_step
@@ -48,7 +48,7 @@ class Work(NamedTuple):
 
     Attributes:
         forward: FLOPs of a forward pass.
-        step: FLOPs of a training step, the attack included.
+        step: FLOPs of a training step, the attack included; with replays one of them.
         attack: FLOPs of an evaluation's PGD, all its restarts.
         parameters, buffers: numbers in the network.
         kept: bytes that autograd keeps for the update.
@@ -107,7 +107,8 @@ def epoch_flops(config: TrialConfig, shape: Shape, cost: Work) -> tuple[float, f
     evaluation = held_out * (cost.forward + cost.attack) * (2 if averaged else 1)
     if "train" in config.evaluation.splits:
         evaluation += shape.train_images * cost.forward
-    return shape.train_images * cost.step, evaluation * math.ceil(config.epochs / every) / config.epochs
+    updates = config.attack.replays or 1
+    return shape.train_images * updates * cost.step, evaluation * math.ceil(config.epochs / every) / config.epochs
 
 
 def evaluation_rate(config: TrialConfig, shape: Shape, attacking: float, exact: float) -> float:
@@ -142,17 +143,18 @@ def memory(config: TrialConfig, shape: Shape, cost: Work) -> float:
 
 def state_copies(config: TrialConfig) -> int:
     """Copies of the weights that the optimizer and the averaging hold."""
-    held = 2 if config.optimizer.name == "deat" else int(config.optimizer.momentum > 0)
+    held = 2 if config.optimizer.name in ("deat", "adamw") else int(config.optimizer.momentum > 0)
     return held + int(config.averaging.name != "none")
 
 
-def checkpoint_bytes(config: TrialConfig, cost: Work) -> tuple[float, float]:
+def checkpoint_bytes(config: TrialConfig, shape: Shape, cost: Work) -> tuple[float, float]:
     """Bytes of a trial's file while it trains, and of what it keeps when it has ended."""
     averaged = 2 if config.averaging.name != "none" else 1
     network = (cost.parameters + cost.buffers) * _BYTES
     best = averaged * network if config.keep in ("best", "both") else 0.0
     last = averaged * network if config.keep in ("last", "both") else 0.0
-    return network + state_copies(config) * cost.parameters * _BYTES + best, best + last
+    carried = config.batch_size * shape.pixels if config.attack.replays is not None else 0
+    return network + (state_copies(config) * cost.parameters + carried) * _BYTES + best, best + last
 
 
 def rates(config: TrialConfig, shape: Shape, threads: int, device: str) -> tuple[float, float]:
@@ -188,7 +190,7 @@ def _training_rate(config: TrialConfig, shape: Shape, model: nn.Module, engine: 
         step = work(config, shape).step
     size = _size(min(config.batch_size, shape.train_images), step, engine.device)
     images, labels = _batch(shape, size, engine.device)
-    slots, stepper = _slots(config, model, engine, shape.classes), Stepper(model.train(), engine, seed=0)
+    slots, stepper = _slots(config, model, engine, shape.classes, images), Stepper(model.train(), engine, seed=0)
 
     def once() -> None:
         stepper.step(images, labels)
@@ -270,16 +272,17 @@ def _with_steps(config: TrialConfig, steps: int) -> TrialConfig:
 
 
 def _counted(config: TrialConfig, network: nn.Module, images: Tensor, labels: Tensor) -> int:
-    slots = _slots(config, network, _META, int(network(images).shape[1]))
+    slots = _slots(config, network, _META, int(network(images).shape[1]), images)
     one, other = torch.Generator(), torch.Generator()
     return _flops(lambda: training_step(network.train(), slots, images, labels, one, other, Tally.empty(images.device)))
 
 
-def _slots(config: TrialConfig, network: nn.Module, engine: Engine, classes: int) -> Slots:
+def _slots(config: TrialConfig, network: nn.Module, engine: Engine, classes: int, images: Tensor) -> Slots:
     perturbed = weights.build(config.weights, epoch=config.epochs + (config.weights.warmup or 0))
     optimizer = optimizers.build(config.optimizer, network.parameters())
     objective = objectives.build(config.objective, classes)
-    return Slots(config.attack, objective, perturbed, optimizer, engine, batch_norm.build(config))
+    attack = adversary.build(config.attack, engine.images(images))
+    return Slots(attack, objective, perturbed, optimizer, engine, batch_norm.build(config))
 
 
 def _kept(network: nn.Module, forward: Callable[[], Tensor]) -> int:

@@ -24,15 +24,16 @@ class Evaluation:
 
 
 def evaluation_attack(config: TrialConfig) -> AttackConfig:
-    """The attack that a resolved config evaluates with: the training attack's norm, its own strength and start."""
-    return config.attack.model_copy(
-        update={
-            "steps": config.evaluation.steps,
-            "step_size": config.evaluation.step_size,
-            "radius": config.evaluation.radius,
-            "start": config.evaluation.start,
-            "batch_norm": "eval",
-        }
+    """The attack that a resolved config evaluates with: PGD in the training's norm, with its own strength and start."""
+    settings = config.evaluation
+    assert settings.step_size is not None, "resolve the trial's config first"
+    assert settings.radius is not None, "resolve the trial's config first"
+    return AttackConfig(
+        norm=config.attack.norm,
+        steps=settings.steps,
+        step_size=settings.step_size,
+        radius=settings.radius,
+        start=settings.start,
     )
 
 

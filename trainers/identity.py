@@ -12,17 +12,34 @@ from trainers.errors import UserError
 
 #: What each choice in a part of the config reads there besides the keys that every choice reads.
 _OWN: dict[str, dict[str, tuple[str, ...]]] = {
-    "optimizer": {"sgd": ("momentum", "nesterov"), "deat": ("k1", "k2")},
+    "optimizer": {"sgd": ("momentum", "nesterov"), "deat": ("k1", "k2"), "adamw": ("beta1", "beta2", "eps")},
     "objective": {
-        "natural": (),
-        "pgd_at": (),
-        "trades": ("beta",),
+        "natural": ("label_smoothing",),
+        "pgd_at": ("label_smoothing",),
+        "trades": ("beta", "label_smoothing"),
         "mart": ("beta",),
         "avmixup": ("vertex", "clean_label", "vertex_label"),
     },
     "weights": {"none": (), "awp": ("gamma", "warmup")},
     "averaging": {"none": (), "ema": ("decay", "start", "ema_warmup"), "swa": ("start",)},
 }
+
+#: Keys that are left out at these values, the defaults, so that a trial's name is the one from before they were there.
+_LEFT_OUT: dict[str, dict[str, Any]] = {
+    "objective": {"label_smoothing": 0},
+    "attack": {
+        "start_scale": 1,
+        "project": True,
+        "radius_warmup": 0,
+        "step_size_warmup": 0,
+        "tau": None,
+        "tau_milestones": [],
+        "replays": None,
+    },
+}
+
+#: What an attack with replays does not read.
+_OF_PASSES = ("steps", "start", "start_scale", "batch_norm")
 
 
 def identity(config: TrialConfig) -> dict[str, Any]:
@@ -51,6 +68,9 @@ def identity(config: TrialConfig) -> dict[str, Any]:
         del values["optimizer"]["decoupled_weight_decay"]
     for part, choices in _OWN.items():
         values[part] = _read(values[part], choices)
+    values["attack"] = _read_by_attack(values["attack"], config)
+    for part, defaults in _LEFT_OUT.items():
+        values[part] = {key: value for key, value in values[part].items() if (key, value) not in defaults.items()}
     if values["attack"].get("steps") == 0:
         values["objective"].pop("vertex", None)
     if not values["objective"]["s2o"]["enabled"]:
@@ -89,6 +109,17 @@ def _read(part: dict[str, Any], choices: dict[str, tuple[str, ...]]) -> dict[str
     """The part without the keys that only other choices read."""
     others = {key for keys in choices.values() for key in keys} - set(choices[part["name"]])
     return {key: value for key, value in part.items() if key not in others}
+
+
+def _read_by_attack(attack: dict[str, Any], config: TrialConfig) -> dict[str, Any]:
+    """The attack without what it does not read: with replays, of its passes; of tau, where no image stops, and epochs
+    that are not reached."""
+    unread: tuple[str, ...] = _OF_PASSES if attack.get("replays") is not None else ()
+    if attack.get("tau") is not None and attack["tau"] >= attack["steps"]:
+        unread = ("tau", "tau_milestones")
+    if attack.get("tau_milestones"):
+        attack["tau_milestones"] = [epoch for epoch in attack["tau_milestones"] if epoch < config.epochs]
+    return {key: value for key, value in attack.items() if key not in unread}
 
 
 def _read_by_schedule(config: TrialConfig) -> dict[str, Any]:

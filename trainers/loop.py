@@ -291,7 +291,8 @@ def _state(trial: _Trial) -> State:
     if len(trial.history) < trial.config.epochs:
         averaging = None if trial.averaging is None else trial.averaging.state_dict()
         optimizer = trial.training.optimizer.state_dict()
-        running = {"model": trial.model.state_dict(), "optimizer": optimizer, "averaging": averaging}
+        attack = trial.training.attack.state_dict()
+        running = {"model": trial.model.state_dict(), "optimizer": optimizer, "averaging": averaging, "attack": attack}
         copies = checkpoint.copied(running)
         return state | {"running": copies, "weights": {} if trial.best is None else {"best": trial.best}}
     keep = trial.config.keep
@@ -312,5 +313,6 @@ def _restore(trial: _Trial, state: State, path: Path) -> None:
     trial.best = state["weights"].get("best")
     trial.model.load_state_dict(running["model"])
     optimizers.restore(trial.training.optimizer, running["optimizer"])
+    trial.training.attack.load_state_dict(running["attack"])
     if trial.averaging is not None:
         trial.averaging.load_state_dict(running["averaging"])

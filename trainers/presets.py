@@ -6,7 +6,8 @@ sets it, in the file named by the preset, unless another is. Values for other da
 
 Left alone by every preset: what a `none` of the config stands for anyway (decoupled weight decay for DEAT, coupled for
 SGD), which images are held out (all of these codes train on all 50,000 and choose on the test set), what is evaluated
-how often, seed, precision (fp32 in all), and augmentation, which is on in all and off for digits.
+how often, but where it is at the end alone, seed, precision (fp32 in all but FGSM-RS's), and augmentation, which is on
+in all and off for digits.
 
 Codes that count epochs from 1 (TRADES, MART, S2O) and lower the rate in epoch 75 do so after 74 epochs: the milestone
 is 74. Codes that lower it at t = epoch + (i + 1) / steps (DEAT, Rice, AWP) do so with the last step of an epoch, a step
@@ -19,7 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-PresetName = Literal["deat", "trades", "mart", "awp", "s2o", "avmixup", "rice2020"]
+PresetName = Literal["deat", "trades", "mart", "awp", "s2o", "avmixup", "rice2020", "fgsm_rs", "n_fgsm", "free", "fat"]
 
 #: Dotted key of a trial -> its value there, and the source.
 Values = Mapping[str, tuple[Any, str]]
@@ -72,6 +73,35 @@ _RICE: Values = {
     "evaluation.steps": (10, "--attack-iters"),
     "evaluation.restarts": (1, "--restarts"),
     "evaluation.step_size": (2 / 255, "--pgd-alpha"),
+    "evaluation.radius": (8 / 255, "--epsilon"),
+}
+
+#: Of the one-step attacks' codes, of which the later came from the earlier.
+_FAST: Values = {
+    "data.name": ("cifar10", "main"),
+    "data.padding": ("zero", "RandomCrop(32, padding=4) of the training transform"),
+    "model.name": ("preact_resnet18", "main"),
+    "model.normalize": (True, "Normalize of the training transform"),
+    "model.moments": ("data", "Normalize of the training transform"),
+    "batch_size": (128, "--batch-size"),
+    "optimizer.name": ("sgd", "main"),
+    "optimizer.lr": (0.2, "--lr-max"),
+    "optimizer.momentum": (0.9, "--momentum"),
+    "optimizer.nesterov": (False, "main"),
+    "optimizer.weight_decay": (5e-4, "--weight-decay"),
+    "schedule.name": ("one_cycle", "--lr-schedule cyclic"),
+    "schedule.warmup": (0.5, "main, step_size_up"),
+    "attack.norm": ("linf", "main"),
+    "attack.radius": (8 / 255, "--epsilon"),
+    "attack.steps": (1, "main"),
+    "attack.batch_norm": ("train", "main, model.train()"),
+    "objective.name": ("pgd_at", "main"),
+    "objective.s2o.enabled": (False, "main"),
+    "weights.name": ("none", "main"),
+    "batch_norm_data": ("adversarial", _BN),
+    "evaluation.steps": (50, "main, evaluate_pgd"),
+    "evaluation.restarts": (10, "main, evaluate_pgd"),
+    "evaluation.step_size": (2 / 255, "evaluate_pgd"),
     "evaluation.radius": (8 / 255, "--epsilon"),
 }
 
@@ -313,12 +343,137 @@ PRESETS: dict[PresetName, Preset] = {
         },
         lacks=("the attack's pass at its last images, in train mode",),
     ),
+    "fgsm_rs": Preset(
+        "Wong, Rice, Kolter, ICLR 2020",
+        "locuslab/fast_adversarial, CIFAR10/train_fgsm.py",
+        {
+            **_FAST,
+            "epochs": (15, "--epochs"),
+            "attack.step_size": (10 / 255, "--alpha: 1.25 radii"),
+            "attack.start": ("uniform", "--delta-init random"),
+            "evaluation.every": (15, "main, after training"),
+        },
+        lacks=(
+            "mixed precision by apex, --opt-level O2",
+            "a start that reaches as high in each channel as in the first, by their normalisation",
+        ),
+    ),
+    "n_fgsm": Preset(
+        "de Jorge et al., NeurIPS 2022",
+        "pdejorge/N-FGSM, train.py",
+        {
+            **_FAST,
+            "epochs": (30, "--epochs"),
+            "attack.step_size": (8 / 255, "--alpha: the radius"),
+            "attack.start": ("uniform", "main, uniform_"),
+            "attack.start_scale": (2, "--unif: k"),
+            "attack.project": (False, "--clip -1"),
+            "evaluation.every": (30, "main, after training"),
+        },
+        on={
+            "svhn": {
+                "data.name": ("svhn", "--dataset"),
+                "optimizer.lr": (0.05, "main, args.lr_max"),
+                "schedule.warmup": (0.4, "main, step_size_up"),
+                "attack.radius_warmup": (5, "main, n_warmup_epochs"),
+                "attack.step_size_warmup": (5, "main, n_warmup_epochs"),
+            },
+            "cifar100": {"data.name": ("cifar100", "--dataset")},
+        },
+        lacks=("on svhn, crops without flips",),
+    ),
+    "free": Preset(
+        "Shafahi et al., NeurIPS 2019",
+        "ashafahi/free_adv_train, config.py and free_train.py",
+        {
+            "data.name": ("cifar10", "--dataset"),
+            "data.padding": ("zero", "cifar10_input.py, resize_image_with_crop_or_pad"),
+            "model.name": ("wide_resnet34_10", "free_model.py: 32 layers, ten times as wide"),
+            "model.normalize": (True, "free_model.py, per_image_standardization"),
+            "model.moments": ("data", "the nearest there is"),
+            "batch_size": (128, "--train_batch_size"),
+            "epochs": (26, "--train_steps 80,000, of which 8 are on a batch, at 390 batches an epoch"),
+            "optimizer.name": ("sgd", "free_train.py, MomentumOptimizer"),
+            "optimizer.lr": (0.1, "--step_size_schedule"),
+            "optimizer.momentum": (0.9, "--momentum"),
+            "optimizer.nesterov": (False, "free_train.py, MomentumOptimizer"),
+            "optimizer.weight_decay": (2e-4, "--weight_decay"),
+            "schedule.name": ("piecewise", "--step_size_schedule"),
+            "schedule.milestones": ([13, 19], "--step_size_schedule, steps 40,000 and 60,000, by the same count"),
+            "schedule.factor": (0.1, "--step_size_schedule"),
+            "attack.norm": ("linf", "free_train.py, clip_by_value"),
+            "attack.radius": (8 / 255, "--epsilon"),
+            "attack.step_size": (8 / 255, "free_train.py, new_pert"),
+            "attack.steps": (1, "free_train.py, one an update"),
+            "attack.start": ("clean", "free_model.py, zeros_initializer, once"),
+            "attack.batch_norm": ("train", "free_model.py, the update's own pass"),
+            "attack.replays": (8, "--replay_m"),
+            "objective.name": ("pgd_at", "free_train.py"),
+            "objective.s2o.enabled": (False, "free_train.py"),
+            "weights.name": ("none", "free_train.py"),
+            "batch_norm_data": ("adversarial", _BN),
+            "evaluation.steps": (20, "--pgd_steps"),
+            "evaluation.restarts": (1, "--num_restarts"),
+            "evaluation.step_size": (2 / 255, "--step_size"),
+            "evaluation.radius": (8 / 255, "--epsilon"),
+        },
+        on={"cifar100": {"data.name": ("cifar100", "--dataset")}},
+        lacks=(
+            "a WideResNet-32-10 with leaky ReLU, which standardises each image by itself",
+            "crops from 2 pixels of padding",
+            "weight decay on the convolutions' and the linear layer's kernels alone",
+            "pixels that the perturbation would leave [0, 1] at do not move it",
+        ),
+    ),
+    "fat": Preset(
+        "Zhang et al., ICML 2020",
+        "zjfheart/Friendly-Adversarial-Training, FAT.py",
+        {
+            "data.name": ("cifar10", "--dataset"),
+            "data.padding": ("zero", "transform_train, RandomCrop(32, padding=4)"),
+            "model.name": ("wide_resnet34_10", "--net WRN_madry, --depth 32: five blocks a group"),
+            "model.normalize": (False, "transform_train"),
+            "batch_size": (128, "train_loader"),
+            "epochs": (120, "--epochs"),
+            "optimizer.name": ("sgd", "optim.SGD"),
+            "optimizer.lr": (0.1, "--lr"),
+            "optimizer.momentum": (0.9, "--momentum"),
+            "optimizer.nesterov": (False, "optim.SGD"),
+            "optimizer.weight_decay": (2e-4, "--weight-decay"),
+            "schedule.name": ("piecewise", "adjust_learning_rate"),
+            "schedule.milestones": ([59, 89], "adjust_learning_rate, epochs 60 and 90 counted from 1"),
+            "schedule.factor": (0.1, "adjust_learning_rate"),
+            "attack.norm": ("linf", "earlystop.py"),
+            "attack.radius": (0.031, "--epsilon"),
+            "attack.step_size": (0.007, "--step-size"),
+            "attack.steps": (10, "--num-steps"),
+            "attack.start": ("uniform", "train, uniform_randominit"),
+            "attack.batch_norm": ("eval", "earlystop.py, model.eval()"),
+            "attack.tau": (0, "--tau"),
+            "attack.tau_milestones": ([50, 90], "adjust_tau, after epochs 50 and 90 counted from 1"),
+            "objective.name": ("pgd_at", "train"),
+            "objective.s2o.enabled": (False, "train"),
+            "weights.name": ("none", "train"),
+            "batch_norm_data": ("adversarial", _BN),
+            "evaluation.steps": (20, "eval_robust(perturb_steps)"),
+            "evaluation.restarts": (1, "eval_robust"),
+            "evaluation.step_size": (0.031 / 4, "eval_robust(step_size)"),
+            "evaluation.radius": (0.031, "eval_robust(epsilon)"),
+        },
+        lacks=(
+            "0.001 times standard normal noise at each step of the attack, --omega",
+            "half the rate, not a tenth of it, from epoch 110 on",
+            "images that stopped leave the attack's batch, which saves their passes",
+        ),
+    ),
 }
 
-#: A key that is set, to this value or at all, and what of a preset does not go with it: DEAT has no momentum, a step
-#: of the evaluation's was published for a ball of one size, and `none` is where the codes start in the l_2 ball.
+#: A key that is set, to this value or at all, and what of a preset does not go with it: DEAT and AdamW have none of
+#: SGD's momentum, a step of the evaluation's was published for a ball of one size, and `none` is where the codes start
+#: in the l_2 ball.
 _UNFIT: dict[tuple[str, str | None], tuple[str, ...]] = {
     ("optimizer.name", "deat"): ("optimizer.momentum", "optimizer.nesterov"),
+    ("optimizer.name", "adamw"): ("optimizer.momentum", "optimizer.nesterov"),
     ("attack.radius", None): ("evaluation.radius", "evaluation.step_size"),
     ("attack.norm", "l2"): ("evaluation.radius", "evaluation.step_size", "attack.start"),
 }

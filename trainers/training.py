@@ -18,9 +18,9 @@ from trainers.data.batches import batches
 from trainers.data.cutmix import CutMix
 from trainers.data.sets import Data, load
 from trainers.engine import Engine, device_of, engine_of, float32_products
-from trainers.method import batch_norm, objectives, optimizers, schedules, weights
+from trainers.method import adversary, batch_norm, objectives, optimizers, schedules, weights
 from trainers.method.averaging import Averaging
-from trainers.method.step import Slots
+from trainers.method.step import Attack, Slots
 from trainers.models import registry
 from trainers.randomness import default_generators
 from trainers.stepper import Stepper
@@ -54,6 +54,7 @@ class Training:
     optimizer: torch.optim.Optimizer
     averaging: Averaging | None
     stepper: Stepper
+    attack: Attack
     _slots: dict[bool, Slots] = field(default_factory=dict)
 
     @classmethod
@@ -73,7 +74,11 @@ class Training:
         stepper = Stepper(model, engine, config.seed)
         stepper.reason = reason
         averaging = None if config.averaging.name == "none" else Averaging(config.averaging, model)
-        return cls(config, data, model, optimizers.build(config.optimizer, model.parameters()), averaging, stepper)
+        images = data.train.images
+        like = torch.empty(config.batch_size, *images.shape[1:], device=images.device)
+        attack = adversary.build(config.attack, engine.images(like))
+        optimizer = optimizers.build(config.optimizer, model.parameters())
+        return cls(config, data, model, optimizer, averaging, stepper, attack)
 
     @property
     def engine(self) -> Engine:
@@ -98,13 +103,16 @@ class Training:
         steps = math.ceil(count / config.batch_size)
         lr, watch = config.optimizer.lr, _Watch(self.stepper.tally.loss)
         self.model.train()
-        for step, (images, labels) in enumerate(self._batches(number)):
-            lr = config.optimizer.lr * schedules.lr_factor(config.schedule, number + step / steps, config.epochs)
+        replays = self.attack.replays
+        for update, (images, labels) in enumerate(batch for batch in self._batches(number) for _ in range(replays)):
+            progress = number + update / (steps * replays)
+            lr = config.optimizer.lr * schedules.lr_factor(config.schedule, progress, config.epochs)
             optimizers.set_lr(self.optimizer, lr)
+            self.attack.set_progress(progress)
             self.stepper.step(images, labels)
             if self.averaging is not None:
                 self.averaging.after_step(self.model, number)
-            if watch.lost(step):
+            if watch.lost(update):
                 return lr
         if self.averaging is not None:
             self.averaging.after_epoch(self.model, number)
@@ -131,7 +139,7 @@ class Training:
         config, begun = self.config, weights.begun(self.config.weights, epoch)
         if begun not in self._slots:
             self._slots[begun] = Slots(
-                config.attack,
+                self.attack,
                 objectives.build(config.objective, self.data.num_classes),
                 weights.build(config.weights, epoch),
                 self.optimizer,

@@ -16,7 +16,7 @@ from analysis.estimates.intervals import NO_ESTIMATE, Estimate, holm, t_test
 from analysis.estimates.ranges import clipped, possible_difference
 from analysis.estimates.seed_table import SeedTable
 from analysis.frames.cells import LEFT_OUT, Mode, OwnBest, codes, conditions, measured, own_best, varying
-from analysis.frames.names import BASELINE, KEYS, S2O, Slots, short, word
+from analysis.frames.names import ATTACK, BASELINE, KEYS, S2O, Slots, short, word
 from analysis.frames.recipes import averaged_where_named, knobs, recipe_names
 from analysis.frames.trials import axes
 from trainers.errors import UserError, suggestion
@@ -213,7 +213,7 @@ def slot_effects(
         choices = chosen.drop_duplicates("method").set_index("method").loc[values.index, slots]
         for key, value, plain in _contrasts(choices):
             label = optimizer_contrast(chosen) if value == "deat" else _contrast_label(key, value, plain)
-            if pairs := [pair for pair in _pairs(choices, key, value, plain) if _alike(task.trials, *pair)]:
+            if pairs := [pair for pair in _pairs(choices, key, value, plain) if _alike(task.trials, *pair, key)]:
                 effect = SlotEffect(**task.identity, label=label, **_effect(values, pairs, confidence, y))
                 chose = np.isfinite(effect.p) and any(name in task.free for pair in pairs for name in pair)
                 effects.append(replace(effect, p=np.nan, verdict="undecided") if chose else effect)
@@ -380,9 +380,17 @@ def _pairs(choices: DataFrame, key: str, value: Any, plain: Any) -> list[tuple[s
     return [(methods[choice], methods[other]) for choice, other in partners.items() if other in methods]
 
 
-def _alike(trials: DataFrame, one: str, other: str) -> bool:
-    """Whether two methods have a value in common on each axis but the slots', lr and batch size, if both have it."""
+def _alike(trials: DataFrame, one: str, other: str, slot: str) -> bool:
+    """Whether two methods have a value in common on each axis but the slots', lr and batch size, if both have it.
+
+    Args:
+        trials: of both.
+        one, other: their names.
+        slot: in which they differ; with another attack go its steps, its start and batch norm's mode meanwhile.
+    """
     for axis in set(varying(trials)).difference(KEYS, ("optimizer.lr", "batch_size")):
+        if slot == ATTACK and axis.startswith("attack.") and axis not in ("attack.norm", "attack.radius"):
+            continue
         tried = [set(trials.loc[trials["method"] == name, axis].dropna()) for name in (one, other)]
         if all(tried) and tried[0].isdisjoint(tried[1]):
             return False

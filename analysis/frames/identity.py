@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.frames.history import TrialHistory
-from analysis.frames.names import KEYS, PARTS, Slots
+from analysis.frames.names import ATTACK, KEYS, PARTS, Slots
 from trainers.config import TrialConfig, leaves
 
 #: The axes every frame has, swept or not.
@@ -33,7 +33,10 @@ _OF_OPTIMIZER = tuple(f"optimizer.{key}" for key in ("weight_decay", "momentum",
 _READ_BY_SOME = ("schedule.", "averaging.", "attack.", "dynamics.", "optimizer.decoupled_weight_decay")
 
 #: Among these, and lacking where it is the default.
-_LEFT_OUT_AT_DEFAULT = ("schedule.warmup_epochs",)
+_LEFT_OUT_AT_DEFAULT = (
+    "schedule.warmup_epochs",
+    *(f"attack.{key}" for key in ("start_scale", "project", "radius_warmup", "step_size_warmup", "tau_milestones")),
+)
 
 
 #: In place of the value of a key that a config has not.
@@ -44,6 +47,9 @@ def identity_columns(trials: Sequence[TrialHistory]) -> dict[str, Any]:
     """trial_id, method, seed, the axes and lr_batch_ratio: what both frames start from."""
     columns = _columns([trial.config for trial in trials])
     unattacked = [steps == 0 for steps in columns["attack.steps"]]
+    kinds = [attack_kind(trial.config.get("attack", {})) for trial in trials]
+    if any(kind != Slots().attack for kind in kinds):
+        columns[ATTACK] = kinds
     slots = list(map(_slots, unattacked, *(columns[key] for key in KEYS)))
     names = {choice: choice.method for choice in dict.fromkeys(slots)}
     values = _axis_values(trials, columns, slots, [names[choice] for choice in slots])
@@ -54,6 +60,23 @@ def identity_columns(trials: Sequence[TrialHistory]) -> dict[str, Any]:
         **{"planned_epochs" if key == "epochs" else key: column for key, column in values.items()},
         "lr_batch_ratio": numbers(values["optimizer.lr"]) / numbers(values["batch_size"]),
     }
+
+
+def attack_kind(attack: Mapping[str, Any]) -> str:
+    """Which of PGD's kin an attack is, by what stands in a trial's identity: pgd, fgsm_rs, n_fgsm, fat or free.
+
+    FGSM-RS is one step from a uniform start, at least as long as the radius, as those of its paper are (Wong et al.,
+    ICLR 2020); a shorter one is PGD of one step.
+    """
+    if attack.get("replays") is not None:
+        return "free"
+    if attack.get("tau") is not None:
+        return "fat"
+    if attack.get("steps") != 1 or attack.get("start") not in ("uniform", "uniform_radius"):
+        return "pgd"
+    if not attack.get("project", True):
+        return "n_fgsm"
+    return "fgsm_rs" if attack["step_size"] >= attack["radius"] else "pgd"
 
 
 def numbers(values: Iterable[Any]) -> NDArray[np.float64]:

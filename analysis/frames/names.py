@@ -45,9 +45,18 @@ UNITS: dict[str, str] = {
     "objective.s2o.weight": "1",
     "objective.s2o.rho": "1",
     "weights.gamma": "1",
+    "objective.label_smoothing": "1",
     "attack.radius": "pixel units",
     "attack.step_size": "pixel units",
     "attack.steps": "steps",
+    "attack.radius_warmup": "epochs",
+    "attack.step_size_warmup": "epochs",
+    "attack.start_scale": "radii",
+    "attack.tau": "steps",
+    "attack.replays": "updates",
+    "optimizer.beta1": "1",
+    "optimizer.beta2": "1",
+    "optimizer.eps": "1",
     "planned_epochs": "epochs",
     "epochs": "epochs",
     "best_epoch": "epochs",
@@ -67,13 +76,18 @@ _OBJECTIVES = {"pgd_at": "PGD-AT", "trades": "TRADES", "mart": "MART", "avmixup"
 
 _OTHERS = {"awp": "AWP", "sgd": "SGD", "deat": "DEAT", "adamw": "AdamW"}
 
+_ATTACKS = {"pgd": "PGD", "fgsm_rs": "FGSM-RS", "n_fgsm": "N-FGSM", "free": "Free-AT", "fat": "FAT"}
+
 #: The method that others are compared with, unless another is named.
 BASELINE = "PGD-AT"
 
 S2O = "objective.s2o.enabled"
 
-#: The key of each slot in a trial's config, in the order of `Slots`.
-KEYS: tuple[str, ...] = ("objective.name", S2O, "weights.name", "optimizer.name")
+#: Which of PGD's kin attacks; no key of a config, but read off several (`analysis.frames.identity.attack_kind`).
+ATTACK = "attack.kind"
+
+#: The key of each slot in a trial's config, in the order of `Slots`, and `ATTACK`.
+KEYS: tuple[str, ...] = ("objective.name", S2O, "weights.name", "optimizer.name", ATTACK)
 
 #: The parts of a config in which a key belongs to the slot's choice and means nothing to others.
 PARTS = ("objective.", "weights.", "optimizer.")
@@ -85,7 +99,7 @@ def word(value: Any) -> str:
     >>> word("avmixup"), word("deat"), word("natural")
     ('AVmixup', 'DEAT', 'natural')
     """
-    return _OBJECTIVES.get(str(value)) or _OTHERS.get(str(value), str(value))
+    return (_OBJECTIVES | _OTHERS | _ATTACKS).get(str(value), str(value))
 
 
 class Slots(NamedTuple):
@@ -95,15 +109,19 @@ class Slots(NamedTuple):
     s2o: bool = False
     weights: str = "none"
     optimizer: str = "sgd"
+    attack: str = "pgd"
 
     @property
     def method(self) -> str:
         """The method's name, as the papers write it: `TRADES-AWP` [AWP, Table 2], `TRADES+S2O` [S2O, Table 1].
 
-        The optimizer follows after a comma, SGD being understood; PGD-AT under DEAT alone is the paper's DEAT.
+        The optimizer follows after a comma, SGD being understood; PGD-AT under DEAT alone is the paper's DEAT. PGD-AT
+        with another attack has that one's name, and any other objective has it in brackets.
 
         >>> Slots().method, Slots(optimizer="deat").method, Slots("trades", True, "awp", "deat").method
         ('PGD-AT', 'DEAT', 'TRADES-AWP+S2O, DEAT')
+        >>> Slots(attack="n_fgsm").method, Slots("trades", attack="fat").method
+        ('N-FGSM', 'TRADES (FAT)')
         """
         if self == Slots(optimizer="deat"):
             return "DEAT"
@@ -112,7 +130,10 @@ class Slots(NamedTuple):
     @property
     def family(self) -> str:
         """The method without its optimizer: `TRADES-AWP+S2O`."""
-        return word(self.objective) + self.modification
+        if self.attack == "pgd":
+            return word(self.objective) + self.modification
+        attack = word(self.attack)
+        return (attack if self.objective == "pgd_at" else f"{word(self.objective)} ({attack})") + self.modification
 
     @property
     def modification(self) -> str:
@@ -123,7 +144,10 @@ class Slots(NamedTuple):
 _CHOICES = {
     slots.method: slots
     for slots in itertools.starmap(
-        Slots, itertools.product(("natural", *_OBJECTIVES), (False, True), ("none", "awp"), ("sgd", "deat", "adamw"))
+        Slots,
+        itertools.product(
+            ("natural", *_OBJECTIVES), (False, True), ("none", "awp"), ("sgd", "deat", "adamw"), _ATTACKS
+        ),
     )
 }
 
@@ -251,6 +275,6 @@ def named(method: str) -> Slots:
     """The choice that a method's name means; a name of no known choice is an objective of its own.
 
     >>> named("MART+S2O, DEAT")
-    Slots(objective='mart', s2o=True, weights='none', optimizer='deat')
+    Slots(objective='mart', s2o=True, weights='none', optimizer='deat', attack='pgd')
     """
     return _CHOICES.get(method, Slots(method))

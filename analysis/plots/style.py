@@ -73,7 +73,8 @@ def looks(methods: Iterable[str]) -> dict[str, Look]:
     known = sorted(set(methods))
     optimizers = {name: named(name).optimizer for name in known}
     if crowded(known):
-        return {name: Look(_DEAT if opt == "deat" else _SGD, "o", word(opt)) for name, opt in optimizers.items()}
+        colours = {"deat": _DEAT, "adamw": _OTHERS[0][0]}
+        return {name: Look(colours.get(opt, _SGD), "o", word(opt)) for name, opt in optimizers.items()}
     fixed = {"PGD-AT": Look(_SGD, "o", "PGD-AT"), "DEAT": Look(_DEAT, "o", "DEAT")}
     others = zip((name for name in known if name not in fixed), _OTHERS, strict=False)
     return fixed | {name: Look(colour, marker, name) for name, (colour, marker) in others}

@@ -89,7 +89,7 @@ def estimate(
         training, evaluation = counting.epoch_flops(trial, shapes[trial.data], works[trial])
         flops += epochs * (training + evaluation)
         seconds += epochs * (training / known[trial].training + evaluation / known[trial].evaluation)
-    files = {trial: counting.checkpoint_bytes(trial, work) for trial, work in works.items()}
+    files = {trial: counting.checkpoint_bytes(trial, shapes[trial.data], work) for trial, work in works.items()}
     each = [value for one in known.values() for value in one]
     return Cost(
         flops,

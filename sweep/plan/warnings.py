@@ -99,7 +99,7 @@ def _as_published(trial: TrialConfig) -> bool:
     """Whether length and milestones are the preset's: TRADES's code names some that its 76 epochs do not reach."""
     preset = PRESETS[trial.preset].values if trial.preset else {}
     here = trial.epochs, list(trial.schedule.milestones)
-    return here == tuple(preset[key][0] for key in ("epochs", "schedule.milestones") if preset)
+    return here == tuple(preset[key][0] for key in ("epochs", "schedule.milestones") if key in preset)
 
 
 def _late(trial: TrialConfig) -> Iterator[Warned]:
@@ -109,6 +109,13 @@ def _late(trial: TrialConfig) -> Iterator[Warned]:
     if trial.schedule.name != "one_cycle" and rise >= epochs:
         text = f"the learning rate never reaches optimizer.lr: it rises over {rise:g} of {plural(epochs, 'epoch')}"
         yield Warned(text, f"trial.schedule.warmup_epochs={some if some < epochs else 0}")
+    for key in ("radius", "step_size"):
+        if (rise := getattr(trial.attack, f"{key}_warmup")) > epochs:
+            text = f"attack.{key} never reaches its value: it rises over {rise:g} of {plural(epochs, 'epoch')}"
+            yield Warned(text, f"trial.attack.{key}_warmup={some if some < epochs else 0}")
+    if missed := [epoch for epoch in trial.attack.tau_milestones if epoch >= epochs]:
+        text = f"tau grows less often than written: attack.tau_milestones {missed} of {plural(epochs, 'epoch')}"
+        yield Warned(text, f"trial.attack.tau_milestones={[e for e in trial.attack.tau_milestones if e < epochs]}")
     if trial.weights.name == "awp" and (trial.weights.warmup or 0) >= epochs:
         yield Warned(
             f"AWP never begins: it waits for {trial.weights.warmup} of {plural(epochs, 'epoch')}",
@@ -138,11 +145,14 @@ def _attacks(trial: TrialConfig) -> Iterator[Warned]:
 
 
 def _steps(part: str, attack: AttackConfig) -> Iterator[Warned]:
-    radius, step, steps = attack.radius, attack.step_size, attack.steps
+    radius, step, steps = attack.radius, attack.step_size, attack.replays or attack.steps
+    many = "steps" if attack.replays is None else "replays"
     key = f"trial.{part}.step_size={2.5 * radius / steps:.4g}"  # [Madry et al., ICLR 2018, Section 5]
+    if attack.replays is not None:
+        key = f"trial.{part}.step_size={number_text(radius)}"  # [Shafahi et al., NeurIPS 2019, Algorithm 1]
     if steps * step < radius * (1 - 1e-9):
         yield Warned(
-            f"PGD cannot go from an image to the edge of its ball: {part}.steps {steps} times {part}.step_size "
+            f"PGD cannot go from an image to the edge of its ball: {part}.{many} {steps} times {part}.step_size "
             f"{step:.4g} is less than the radius, {radius:.4g}",
             key,
         )
@@ -158,7 +168,19 @@ def _data(trial: TrialConfig) -> Iterator[Warned]:
         yield Warned(text, "trial.data.extra_fraction=0.7")
 
 
-_CHECKS: tuple[Callable[[TrialConfig], Iterable[Warned]], ...] = (_milestones, _late, _attacks, _data)
+#: A learning rate of AdamW from which on one step moves each weight by more than most of them are long. Pang et al.,
+#: ICLR 2021, Table 5, take 1e-4 with Adam, and 0.1 with SGD.
+_LARGE = 0.03
+
+
+def _adamw(trial: TrialConfig) -> Iterator[Warned]:
+    """SGD's learning rate, under AdamW, whose step is about that long for every weight."""
+    lr = trial.optimizer.lr
+    if trial.optimizer.name == "adamw" and lr >= _LARGE:
+        yield Warned(f"AdamW moves every weight by about {lr:g} at each step: optimizer.lr", "trial.optimizer.lr=0.001")
+
+
+_CHECKS: tuple[Callable[[TrialConfig], Iterable[Warned]], ...] = (_milestones, _late, _attacks, _data, _adamw)
 
 
 def _decay(trials: Sequence[TrialConfig]) -> Iterator[Warned]:

@@ -163,7 +163,7 @@ def test_while_it_trains_the_file_holds_what_the_rest_needs_and_at_its_end_only_
     trial, path = config(epochs=5, keep="both", averaging={"name": "swa", "start": 0}), tmp_path / "trial.pt"
     run(trial, path, stop_after=3)
     before = torch.load(path, weights_only=True)
-    assert set(before["running"]) == {"model", "optimizer", "averaging"}
+    assert set(before["running"]) == {"model", "optimizer", "averaging", "attack"}
     assert set(before["weights"]) == {"best"}
     run(trial, path)
     ended = torch.load(path, weights_only=True)

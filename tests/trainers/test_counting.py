@@ -48,6 +48,11 @@ def test_preact_resnet18_takes_what_is_published_of_it() -> None:
         ({"weights": {"name": "awp", "warmup": 10}, "epochs": 40}, 24 + 3 * 30 / 40),
         ({"weights": {"name": "awp", "warmup": 50}, "epochs": 40}, 25),
         ({"optimizer": {"name": "deat"}}, 25),
+        ({"optimizer": {"name": "adamw"}, "objective": {"label_smoothing": 0.1}}, 25),
+        ({"attack": {"steps": 1, "start_scale": 2, "project": False}, "batch_norm_data": "adversarial"}, 5),
+        ({"attack": {"tau": 0, "tau_milestones": [1], "radius_warmup": 2}}, 25),
+        ({"attack": {"replays": 8}}, 3),
+        ({"attack": {"replays": 8}, "objective": {"name": "mart"}, "weights": {"name": "awp"}}, 12),
     ],
     ids=str,
 )
@@ -62,6 +67,7 @@ def test_an_epoch_is_its_training_and_the_evaluations_that_it_has_on_average() -
     assert counting.epoch_flops(trial(), SMALL, work) == (2300, 100 + 60 * 22)
     seldom = trial(epochs=10, evaluation={"every": 4})  # after 4, 8 and 10
     assert counting.epoch_flops(seldom, SMALL, work) == (2300, pytest.approx((100 + 60 * 22) * 3 / 10))
+    assert counting.epoch_flops(trial(attack={"replays": 8}), SMALL, work)[0] == 8 * 2300
     averaged = trial(averaging={"name": "ema"}, evaluation={"splits": ["test"]})
     assert counting.epoch_flops(averaged, SMALL, work) == (2300, 2 * 40 * 22)
 
@@ -98,6 +104,8 @@ class Living(TorchDispatchMode):
         {"objective": {"name": "trades"}},
         {"weights": {"name": "awp"}, "optimizer": {"name": "deat"}},
         {"optimizer": {"momentum": 0.9}},
+        {"optimizer": {"name": "adamw"}},
+        {"attack": {"replays": 2}},
     ],
     ids=str,
 )
@@ -106,7 +114,7 @@ def test_the_memory_estimated_is_what_lives_at_the_fullest_moment_of_two_steps(p
     with FakeTensorMode(), Living() as living:
         model = counting._built(config.model, SMALL)
         images, labels = counting._batch(SMALL, config.batch_size, CPU)
-        slots, draws = counting._slots(config, model, Engine(CPU), 10), torch.Generator()
+        slots, draws = counting._slots(config, model, Engine(CPU), 10, images), torch.Generator()
         for _ in range(2):
             training_step(model.train(), slots, images, labels, draws, draws, Tally.empty(CPU))
     images_held = 160 * SMALL.pixels
@@ -131,6 +139,8 @@ def test_an_evaluation_of_large_batches_holds_the_most() -> None:
         {"keep": "none"},
         {"keep": "both", "optimizer": {"name": "deat"}},
         {"optimizer": {"momentum": 0.9}, "averaging": {"name": "ema"}},
+        {"optimizer": {"name": "adamw"}},
+        {"attack": {"replays": 2}},
     ],
     ids=str,
 )
@@ -150,7 +160,8 @@ def test_the_files_estimated_are_those_that_a_trial_writes(parts: dict[str, Any]
         sizes.append(file.stat().st_size)
 
     train(config, report, resume=file)
-    running, kept = counting.checkpoint_bytes(config, counting.work(config, shapes([config.data])[config.data]))
+    shape = shapes([config.data])[config.data]
+    running, kept = counting.checkpoint_bytes(config, shape, counting.work(config, shape))
     assert sizes[0] == pytest.approx(running, rel=0.2, abs=20_000)  # names and pickles take some 15 kB
     assert sizes[1] == pytest.approx(kept, rel=0.2, abs=20_000)
 

@@ -61,6 +61,9 @@ VARIANTS = {
     "one cycle, l2": {"schedule": {"name": "one_cycle"}, "attack": {"norm": "l2", "radius": 0.5, "step_size": 0.2}},
     "augmented": {"data": {"name": "digits", "augment": True, "train_per_class": 10, "test_per_class": 5}},
     "bf16": {"precision": "bf16"},
+    "adamw": {"optimizer": {"name": "adamw", "lr": 0.01}},
+    "rising, free": {"attack": {"radius": 0.15, "step_size": 0.15, "replays": 2, "radius_warmup": 2.5}},
+    "friendly": {"attack": {"radius": 0.15, "step_size": 0.05, "tau": 0, "tau_milestones": [1, 2]}},
     "dropout": {"model": {"name": "torchvision:squeezenet1_1"}, "optimizer": {"lr": 0.01}},
 }
 

@@ -12,10 +12,13 @@ from sweep.axes import leaf_keys, nested, value_at
 from trainers.config import TrialConfig
 from trainers.errors import UserError, validated
 from trainers.identity import trial_id
+from trainers.method.adversary import at
 from trainers.method.schedules import lr_factor
 from trainers.presets import PRESETS, PresetName, beneath, published
 
 SGD = [name for name in PRESETS if name != "deat"]
+NAMES = ", ".join(PRESETS)
+FAST = ["fgsm_rs", "n_fgsm", "free", "fat"]
 
 
 def preset(name: str, **beside: Any) -> TrialConfig:
@@ -44,12 +47,14 @@ def test_every_value_is_one_of_its_key_and_has_a_source(name: PresetName) -> Non
 def test_a_preset_sets_every_slot_and_all_that_the_codes_differ_in(name: PresetName) -> None:
     everywhere = {
         *("data.name", "data.padding", "model.name", "model.normalize", "batch_size", "epochs", "batch_norm_data"),
-        *("optimizer.name", "optimizer.lr", "optimizer.weight_decay", "schedule.milestones", "schedule.factor"),
+        *("optimizer.name", "optimizer.lr", "optimizer.weight_decay", "schedule.name"),
         *(f"attack.{key}" for key in ("norm", "radius", "step_size", "steps", "start", "batch_norm")),
         *("objective.name", "objective.s2o.enabled", "weights.name"),
         *(f"evaluation.{key}" for key in ("steps", "restarts", "step_size", "radius")),
     }
-    assert everywhere <= set(PRESETS[name].values)
+    falls = {"piecewise": {"schedule.milestones", "schedule.factor"}, "one_cycle": {"schedule.warmup"}}
+    values = PRESETS[name].values
+    assert everywhere | falls[values["schedule.name"][0]] <= set(values)
 
 
 def test_the_known_differences_between_the_papers() -> None:
@@ -60,10 +65,11 @@ def test_the_known_differences_between_the_papers() -> None:
         (0.031, 0.007)
     ] * 2
     padded = {name: config.data.padding for name, config in found.items()}
-    assert [name for name in padded if padded[name] == "zero"] == ["trades", "mart", "s2o", "avmixup"]
-    assert [name for name in found if not found[name].model.normalize] == ["trades", "mart", "s2o"]
+    assert [name for name in padded if padded[name] == "zero"] == ["trades", "mart", "s2o", "avmixup", *FAST]
+    assert [name for name in found if not found[name].model.normalize] == ["trades", "mart", "s2o", "fat"]
     modes = {name: config.attack.batch_norm for name, config in found.items()}
-    assert modes == dict.fromkeys(PRESETS, "eval") | {"awp": "train", "rice2020": "train", "avmixup": "batch"}
+    train = dict.fromkeys(["awp", "rice2020", "fgsm_rs", "n_fgsm", "free"], "train")
+    assert modes == dict.fromkeys(PRESETS, "eval") | train | {"avmixup": "batch"}
     decoupled = {name: config.optimizer.decoupled_weight_decay for name, config in found.items()}
     assert [name for name in decoupled if decoupled[name]] == ["deat"]
 
@@ -77,6 +83,7 @@ def test_the_known_differences_between_the_papers() -> None:
         ("awp", 0, (100, 150)),
         ("s2o", 1, (100, 150)),
         ("rice2020", 0, (100, 150)),
+        ("fat", 1, (60, 90)),
     ],
 )
 def test_the_rate_falls_in_the_epochs_of_the_code_which_counts_from_0_or_1(
@@ -135,7 +142,26 @@ def test_another_ball_is_evaluated_in_itself_with_the_attacks_steps(change: dict
 def test_in_the_l2_ball_the_attack_starts_where_the_codes_start_there() -> None:
     """As Rice's attack_pgd and TRADES's trades_loss: at a uniform distance; beside the image."""
     starts = {name: preset(name, attack__norm="l2", attack__radius=0.5).resolved().attack.start for name in PRESETS}
-    assert starts == dict.fromkeys(PRESETS, "uniform_radius") | {"trades": "normal", "mart": "normal"}
+    others = {"trades": "normal", "mart": "normal", "free": "clean"}
+    assert starts == dict.fromkeys(PRESETS, "uniform_radius") | others
+
+
+def test_the_fast_methods_attacks_are_those_of_their_papers() -> None:
+    """One step of 1.25 radii in the ball; of one radius from k = 2, not clipped; m = 8; tau 0, 1, 2."""
+    attacks = {name: preset(name).resolved().attack for name in FAST}
+    rs, noisy, free, fat = (attacks[name] for name in FAST)
+    assert (rs.steps, rs.step_size / rs.radius, rs.start, rs.project) == (1, 1.25, "uniform", True)
+    assert (noisy.steps, noisy.step_size / noisy.radius, noisy.start_scale, noisy.project) == (1, 1, 2, False)
+    assert (free.replays, free.step_size / free.radius) == (8, 1)
+    assert [at(fat, epoch).tau for epoch in (49, 50, 89, 90)] == [0, 1, 1, 2]
+    assert {preset(name).resolved().batch_norm_data for name in FAST} == {"adversarial"}
+
+
+def test_a_cyclic_rate_is_highest_in_the_middle() -> None:
+    for name in ("fgsm_rs", "n_fgsm"):
+        config = preset(name)
+        shares = [lr_factor(config.schedule, config.epochs * share, config.epochs) for share in (0, 0.25, 0.5, 1)]
+        assert shares == [0, 0.5, 1, 0]
 
 
 def test_svhn_has_the_values_of_the_codes_for_svhn() -> None:
@@ -144,6 +170,8 @@ def test_svhn_has_the_values_of_the_codes_for_svhn() -> None:
     assert awp.attack.step_size == 1 / 255
     assert (rice.model.moments, rice.optimizer.lr, rice.attack.step_size) == ("half", 0.01, 2 / 255)
     assert preset("s2o", data__name="cifar100").objective.s2o.rho == 0.98
+    noisy = preset("n_fgsm", data__name="svhn")
+    assert (noisy.optimizer.lr, noisy.attack.radius_warmup, noisy.attack.step_size_warmup) == (0.05, 5, 5)
 
 
 @pytest.mark.parametrize(
@@ -151,9 +179,9 @@ def test_svhn_has_the_values_of_the_codes_for_svhn() -> None:
     [
         (
             {"preset": "trade"},
-            "preset: must be one of deat, trades, mart, awp, s2o, avmixup, rice2020; got 'trade'; did you ",
+            f"preset: must be one of {NAMES}; got 'trade'; did you ",
         ),
-        ({"preset": 3}, "preset: must be one of deat, trades, mart, awp, s2o, avmixup, rice2020; got 3"),
+        ({"preset": 3}, f"preset: must be one of {NAMES}; got 3"),
         ({"preset": "mart", "optimizer": 3}, "optimizer: must be a mapping of keys to values, got 3"),
         ({"preset": "mart", "attack": {"step": 3}}, "attack.step: unknown key; did you mean 'steps'?"),
         ({"preset": "deat", "optimizer": {"momentum": 0.9}}, "optimizer.momentum: DEAT has none; "),

@@ -107,6 +107,20 @@ KINDS: dict[str, dict[str, Any]] = {
     "l2": {"attack": {"norm": "l2", "radius": 1.0, "step_size": 0.3, "steps": 2}},
     "attack in train mode": {"attack": {"radius": 0.15, "step_size": 0.04, "steps": 2, "batch_norm": "train"}},
     "clean statistics": {"batch_norm_data": "clean"},
+    "adamw": {"optimizer": {"name": "adamw", "lr": 0.01}},
+    "smooth labels": {"objective": {"name": "trades", "label_smoothing": 0.1}},
+    "fgsm_rs": {"attack": {"radius": 0.15, "step_size": 0.19, "steps": 1, "batch_norm": "train"}},
+    "n_fgsm": {"attack": {"radius": 0.1, "step_size": 0.1, "steps": 1, "start_scale": 2, "project": False}},
+    "rising": {"attack": {"radius": 0.15, "step_size": 0.1, "steps": 2, "radius_warmup": 2.5, "step_size_warmup": 1}},
+    "rising in l2": {"attack": {"norm": "l2", "radius": 1.0, "step_size": 0.3, "steps": 2, "radius_warmup": 2.5}},
+    "fat": {"attack": {"radius": 0.15, "step_size": 0.05, "steps": 3, "tau": 0, "tau_milestones": [1, 2]}},
+    "free": {"attack": {"radius": 0.15, "step_size": 0.15, "replays": 2, "radius_warmup": 1.5}},
+    "free, mart, awp, s2o under adamw": {
+        "attack": {"radius": 0.15, "step_size": 0.15, "replays": 2},
+        "objective": {"name": "mart", "s2o": {"enabled": True}},
+        "weights": {"name": "awp", "warmup": 1},
+        "optimizer": {"name": "adamw", "lr": 0.01},
+    },
     "natural": {"objective": {"name": "natural"}},
     "decay inside": {"schedule": {"name": "one_cycle"}},
     "bf16": {"precision": "bf16"},
@@ -125,8 +139,10 @@ def capturable(training: Training) -> Training:
     """The training with the optimizer that a GPU has: its learning rate a tensor."""
     for group in training.optimizer.param_groups:
         group["lr"] = torch.tensor(group["lr"])
-        if isinstance(training.optimizer, torch.optim.SGD):
+        if "fused" in group:
             group["fused"], group["foreach"] = True, False
+        if "capturable" in group:
+            group["capturable"] = True
     return training
 
 
@@ -142,7 +158,9 @@ def state(training: Training) -> list[torch.Tensor]:
     """All that the training has come to."""
     kept = [value for each in training.optimizer.state.values() for _, value in sorted(each.items())]
     averaged = [] if training.averaging is None else list(training.averaging.state_dict()["model"].values())
-    return [*training.model.state_dict().values(), *(value for value in kept if value is not None), *averaged]
+    carried = training.attack.state_dict().values()
+    kept = [value for value in kept if value is not None]
+    return [*training.model.state_dict().values(), *kept, *averaged, *carried]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -180,7 +198,9 @@ class Refusing:
         raise AssertionError("replayed")
 
 
-@pytest.mark.parametrize("kind", ["sgd", "deat", "trades, awp, s2o under deat"])
+@pytest.mark.parametrize(
+    "kind", ["sgd", "deat", "trades, awp, s2o under deat", "fat", "free, mart, awp, s2o under adamw"]
+)
 def test_a_step_that_cannot_be_captured_goes_on_eagerly_and_says_why(
     kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:

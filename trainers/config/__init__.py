@@ -14,6 +14,13 @@ Sources in brackets:
     [AWP]     Wu, Xia, Wang, NeurIPS 2020, and the authors' code
     [Gowal]   Gowal et al., "Uncovering the Limits of Adversarial Training", 2020, Section 4.4
     [SWA]     Izmailov et al., UAI 2018
+    [AdamW]   Loshchilov, Hutter, ICLR 2019
+    [Pang]    Pang et al., "Bag of Tricks for Adversarial Training", ICLR 2021, and the authors' code
+    [Qin]     Qin et al., "Adversarial Robustness through Local Linearization", NeurIPS 2019
+    [RS]      Wong, Rice, Kolter, "Fast is better than free", ICLR 2020, and the authors' code: FGSM-RS
+    [NFGSM]   de Jorge et al., "Make Some Noise", NeurIPS 2022, and the authors' code
+    [Free]    Shafahi et al., "Adversarial Training for Free!", NeurIPS 2019, and the authors' code
+    [FAT]     Zhang et al., "Attacks Which Do Not Kill Training", ICML 2020, and the authors' code
     [own]     chosen here, and measured in no paper
 
 The rooms:

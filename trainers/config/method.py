@@ -12,10 +12,15 @@ from trainers.fields import Frozen, Number, Truth, Whole
 Start = Literal["uniform", "uniform_radius", "normal", "clean"]
 
 
+_WORDS = {"deat": "DEAT", "adamw": "AdamW"}
+
+
 class OptimizerConfig(Frozen):
     """The update rule: slot 4 of the training step."""
 
-    name: Literal["sgd", "deat"] = Field("sgd", description="sgd is PGD-AT's; deat is [DEAT, Algorithm 2].")
+    name: Literal["sgd", "deat", "adamw"] = Field(
+        "sgd", description="sgd is PGD-AT's; deat is [DEAT, Algorithm 2]; adamw is torch's AdamW, [AdamW]."
+    )
     lr: Number = Field(0.1, gt=0, description="Learning rate at the start. [DEAT: one point of Fig. 4]")
     momentum: Number = Field(0.0, ge=0, lt=1, description="sgd only. [DEAT: Algorithm 1 has none]")
     nesterov: Truth = Field(False, description="sgd only: Nesterov's form of momentum.")
@@ -23,18 +28,23 @@ class OptimizerConfig(Frozen):
     decoupled_weight_decay: Truth | None = Field(
         None,
         description="true: theta *= 1 - lr * weight_decay; false: weight_decay * theta joins the gradient. "
-        "none: as published, true for deat and false for sgd. [DEAT, code]",
+        "none: as published, true for deat and adamw, false for sgd; adamw has no other. [DEAT, code; AdamW]",
     )
     k1: Number = Field(1.0, ge=0, description="deat only: noise enhancement. [DEAT]")
     k2: Number = Field(0.8, ge=0, lt=1, description="deat only: decay of each gradient average. [DEAT; code 0.81]")
+    beta1: Number = Field(0.9, ge=0, lt=1, description="adamw only: decay of the gradient's average. [AdamW; torch]")
+    beta2: Number = Field(0.999, ge=0, lt=1, description="adamw only: decay of its square's average. [AdamW; torch]")
+    eps: Number = Field(1e-8, gt=0, description="adamw only: added to the root of that average. [AdamW; torch]")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.name == "deat" and (self.momentum or self.nesterov):
+        if self.name in _WORDS and (self.momentum or self.nesterov):
             raise ValueError(
-                "momentum: DEAT has none; give it to sgd alone, in space: "
+                f"momentum: {_WORDS[self.name]} has none; give it to sgd alone, in space: "
                 "optimizer.momentum: {grid: [0.9], when: {optimizer.name: sgd}}"
             )
+        if self.name == "adamw" and self.decoupled_weight_decay is False:
+            raise ValueError("decoupled_weight_decay: must be true for adamw, which is Adam with that; leave it out")
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov: needs momentum > 0, got 0.0")
         return self
@@ -65,7 +75,11 @@ class ScheduleConfig(Frozen):
 
 
 class AttackConfig(Frozen):
-    """The training attack, PGD: slot 1 of the training step. Pixels live in [0, 1]."""
+    """The training attack, PGD and its kin: slot 1 of the training step. Pixels live in [0, 1].
+
+    FGSM-RS is PGD of one step from a uniform start; N-FGSM the same from outside the ball, without `project`; Free-AT
+    is `replays`; FAT is `tau`. Each has a preset with its paper's values.
+    """
 
     norm: Literal["linf", "l2"] = Field("linf", description="The ball's norm. [DEAT]")
     radius: Number = Field(8 / 255, ge=0, description="The ball's radius, in pixel units. [DEAT]")
@@ -85,6 +99,55 @@ class AttackConfig(Frozen):
         "running statistics untouched. [DEAT: eval, which in the code is the flag --BNeval, its default being train; "
         "TRADES, MART, S2O: eval; Rice, AWP: train; AVMixup: batch]",
     )
+    start_scale: Number = Field(
+        1.0,
+        gt=0,
+        description="Uniform starts: the radius of the ball that they lie in, in radii. [DEAT: 1; NFGSM: k = 2]",
+    )
+    project: Truth = Field(
+        True, description="Whether each step ends in the ball; false: in [0, 1] alone. [DEAT: true; NFGSM: false]"
+    )
+    radius_warmup: Number = Field(
+        0,
+        ge=0,
+        description="Epochs over which the radius rises linearly from 0, step by step. [DEAT: none; Qin: 15; NFGSM on "
+        "svhn: 5]",
+    )
+    step_size_warmup: Number = Field(
+        0, ge=0, description="Epochs over which the step size rises so. [DEAT: none; NFGSM on svhn: 5]"
+    )
+    tau: Whole | None = Field(
+        None,
+        ge=0,
+        description="Steps that an image still takes after it is first taken for another class, where it then stops. "
+        "none: all. [DEAT: none; FAT: 0 at first]",
+    )
+    tau_milestones: tuple[Annotated[Whole, Field(gt=0)], ...] = Field(
+        (), description="tau: epochs after which it grows by 1. [FAT, code: 50, 90]"
+    )
+    replays: Whole | None = Field(
+        None,
+        gt=0,
+        description="Free adversarial training: updates on each batch before the next, m. The perturbation is carried "
+        "from update to update, and climbs by one step along the update's own gradient, with no pass of its own; steps "
+        "and start are not read. none: PGD. [Free: 8]",
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if list(self.tau_milestones) != sorted(set(self.tau_milestones)):
+            raise ValueError(f"tau_milestones: must rise, got {list(self.tau_milestones)}")
+        if self.tau_milestones and self.tau is None:
+            raise ValueError(
+                f"tau_milestones: tau grows then, and is none; set tau: 0, got {list(self.tau_milestones)}"
+            )
+        if self.start_scale != 1 and self.start in ("normal", "clean"):
+            raise ValueError(f"start_scale: is of a uniform start, and start is {self.start}; leave one of them out")
+        if self.replays is not None and self.tau is not None:
+            raise ValueError("tau: an attack with replays has no steps of its own to stop; leave one of them out")
+        if self.replays is not None and not self.project:
+            raise ValueError("project: must be true with replays, or the perturbation grows without end; leave it out")
+        return self
 
 
 class S2OConfig(Frozen):
@@ -121,10 +184,32 @@ class ObjectiveConfig(Frozen):
     beta: Number | None = Field(
         None, ge=0, description="trades, mart: weight of the divergence. none: 6 and 5. [TRADES; MART: ResNet-18]"
     )
+    label_smoothing: Number = Field(
+        0,
+        ge=0,
+        lt=1,
+        description="natural, pgd_at, trades: a; the cross-entropy that the update lowers is at 1 - a times the label "
+        "plus a / classes for each class, as torch's; the attack's is at the label. [DEAT: 0; Gowal: 0.1 with trades, "
+        "by imrahulr/adversarial_robustness_pytorch and wzekai99/DM-Improves-AT; Pang, pgd_at: (classes - 1) / classes "
+        "times a]",
+    )
     vertex: Number = Field(2.0, ge=1, description="avmixup: the vertex is image + vertex * perturbation. [AVMixup]")
     clean_label: Number = Field(1.0, ge=0, le=1, description="avmixup: lambda1, the image's label weight. [AVMixup]")
     vertex_label: Number = Field(0.1, ge=0, le=1, description="avmixup: lambda2, the vertex's label weight. [AVMixup]")
     s2o: S2OConfig = Field(default_factory=lambda: S2OConfig())
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        others = {
+            "mart": "its boosted cross-entropy is of one class",
+            "avmixup": "clean_label and vertex_label are its",
+        }
+        if self.label_smoothing and self.name in others:
+            raise ValueError(
+                f"label_smoothing: has no meaning for {self.name}: {others[self.name]}; set 0, or in space: "
+                "objective.label_smoothing: {grid: [0.1], when: {objective.name: [pgd_at, trades]}}"
+            )
+        return self
 
 
 class WeightsConfig(Frozen):

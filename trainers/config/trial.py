@@ -129,6 +129,17 @@ class TrialConfig(Frozen):
                 "or set keep: last"
             )
         self.check_lengths()
+        if self.attack.replays is not None and self.objective.name in ("trades", "avmixup"):
+            raise ValueError(
+                f"attack.replays: goes with pgd_at and mart, not with {self.objective.name}: the perturbation climbs "
+                "the update's loss from 0, where a divergence is flat, at images that are not mixed; leave it out"
+            )
+        beside = self.attack.replays is None and self.resolved().attack.start in ("normal", "clean")
+        if self.attack.start_scale != 1 and beside:
+            raise ValueError(
+                f"attack.start_scale: is of a uniform start, and {self.objective.name} starts beside the image; "
+                "set attack.start: uniform"
+            )
         start = self.resolved().averaging.start
         if self.averaging.name != "none" and start is not None and start >= self.epochs:
             raise ValueError(
@@ -137,7 +148,7 @@ class TrialConfig(Frozen):
         if reader := self._label_reader():
             raise ValueError(
                 f"data.cutmix: gives an image two classes, and {reader} is published for one alone; set data.cutmix: "
-                "0, or objective.name: pgd_at, trades or natural without S2O"
+                "0, or take pgd_at, trades or natural without it"
             )
         if "val" in self.evaluation.splits and self.data.validation_fraction == 0:
             raise ValueError(
@@ -150,9 +161,9 @@ class TrialConfig(Frozen):
         """What of the objective needs one class an image where CutMix gives it two; empty: nothing."""
         if self.data.cutmix == 0:
             return ""
-        return (
-            "S2O" if self.objective.s2o.enabled else {"mart": "MART", "avmixup": "AVmixup"}.get(self.objective.name, "")
-        )
+        if self.objective.s2o.enabled or self.attack.tau is not None:
+            return "S2O" if self.objective.s2o.enabled else "FAT (attack.tau)"
+        return {"mart": "MART", "avmixup": "AVmixup"}.get(self.objective.name, "")
 
     def check_lengths(self, pixels: int | None = None) -> None:
         """Radii and steps are such as images of so many pixels have; see `check_length`."""
@@ -163,17 +174,15 @@ class TrialConfig(Frozen):
         """The same trial with every `none` that stands for another value replaced by that value."""
         name = self.objective.name
         divergence = name in ("trades", "mart")
-        steps = 0 if name == "natural" else self.attack.steps
+        attack = self._attack(name)
         gamma, warmup = (0.005, 10) if name == "trades" else (0.01, 0)
         weights = _filled(self.weights, gamma=gamma, warmup=warmup)
         perturbed = weights.name == "awp" and (weights.warmup or 0) < self.epochs
         twice = name == "trades" or (name == "pgd_at" and not perturbed)
         filled = {
             "data": _filled(self.data, augment=self.data.name != "digits"),
-            "optimizer": _filled(self.optimizer, decoupled_weight_decay=self.optimizer.name == "deat"),
-            "attack": self.attack.model_copy(
-                update={"steps": steps, "start": self._start(self.attack.start, "normal" if divergence else None)}
-            ),
+            "optimizer": _filled(self.optimizer, decoupled_weight_decay=self.optimizer.name != "sgd"),
+            "attack": attack,
             "objective": _filled(self.objective, beta={"trades": 6.0, "mart": 5.0}.get(name)).model_copy(
                 update={
                     "s2o": _filled(
@@ -193,10 +202,19 @@ class TrialConfig(Frozen):
         }
         own = _filled(
             self,
-            batch_norm_data="adversarial" if name == "avmixup" else "both",
+            batch_norm_data="adversarial" if name == "avmixup" or attack.replays else "both",
             clean_passes=2 if twice and not self.objective.s2o.enabled else 1,
         )
         return own.model_copy(update=filled)
+
+    def _attack(self, objective: str) -> AttackConfig:
+        """The attack: none for natural training; with replays one step an update, the first from the image."""
+        if objective == "natural":
+            return self.attack.model_copy(update={"steps": 0, "start": self._start(self.attack.start), "replays": None})
+        if self.attack.replays is not None:
+            return self.attack.model_copy(update={"steps": 1, "start": "clean"})
+        published: Start | None = "normal" if objective in ("trades", "mart") else None
+        return self.attack.model_copy(update={"start": self._start(self.attack.start, published)})
 
     def _start(self, given: Start | None, published: Start | None = None) -> Start:
         """Where PGD begins; in the l_inf ball the two uniform starts are one."""

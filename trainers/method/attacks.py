@@ -6,6 +6,7 @@ Adversarial Attacks", ICLR 2018, Section 2.1.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Literal, TypeAlias, get_args
 
@@ -36,11 +37,14 @@ def pgd(
     loss: Loss,
     images: Tensor,
     *,
-    radius: float,
-    step_size: float,
+    radius: float | Tensor,
+    step_size: float | Tensor,
     steps: int,
     norm: Literal["linf", "l2"] = "linf",
     start: Start = "uniform",
+    start_scale: float = 1.0,
+    project: bool = True,
+    going: Callable[[], Tensor] | None = None,
     generator: torch.Generator | None = None,
     gradient: Gradient = gradient,
 ) -> Tensor:
@@ -58,8 +62,9 @@ def pgd(
     Args:
         loss: the batch's summed loss as a function of the images. Image i must act on its own term only.
         images: (B, C, H, W) in [0, 1], fp32 or fp64; the steps are in that precision whatever the loss's is.
-        radius: of the ball, in pixel units, >= 0.
-        step_size: length of one step in the norm, in pixel units.
+        radius: of the ball, in pixel units, >= 0; a tensor () on the images' device can be changed in place between
+            the replays of a captured step.
+        step_size: length of one step in the norm, in pixel units; likewise.
         steps: number of steps; 0 returns the clean images, wherever it would start: natural training.
         norm: of the ball and the steps.
         start: where it begins, clamped to [0, 1]. uniform: at a point uniform in the ball's volume, which in many
@@ -67,6 +72,9 @@ def pgd(
             direction, at a distance uniform in [0, radius] [Rice et al., ICML 2020, train_cifar.py]; in the linf ball
             both are the point uniform in the cube. normal: at the image plus 0.001 times standard normal noise
             [Zhang et al., ICML 2019, code]; clean: at the image.
+        start_scale: of a uniform start: the radius of the ball that it lies in, in radii.
+        project: whether a step ends in the ball; else in [0, 1] alone, as N-FGSM's [de Jorge et al., NeurIPS 2022].
+        going: asked once a step has its gradient: which images take it, (B, 1, 1, 1) bool; the others stay.
         generator: of a random start, on the images' device; none: torch's global one.
         gradient: works out the loss's gradient.
 
@@ -86,18 +94,55 @@ def pgd(
         return images
     if start in ("uniform", "uniform_radius"):
         if norm == "linf":
-            adversarial = _start_linf(images, radius, generator)
+            adversarial = _start_linf(images, radius * start_scale, generator)
         else:
-            adversarial = _start_l2(images, radius, generator, by_volume=start == "uniform")
+            adversarial = _start_l2(images, radius * start_scale, generator, by_volume=start == "uniform")
     elif start == "normal":
         noise = torch.empty_like(images).normal_(generator=generator)
         adversarial = torch.add(images, noise, alpha=NORMAL_START).clamp_(0, 1)
-    step = (_step_linf if norm == "linf" else _step_l2)(images, radius, step_size)
+    step = _step(images, radius if project else math.inf, step_size, norm)
     for _ in range(steps):
         with torch.enable_grad():
             ascent = gradient(loss, adversarial.detach().requires_grad_())
-        adversarial = step(adversarial, ascent)
+        stepped = step(adversarial, ascent)
+        adversarial = stepped if going is None else torch.where(going(), stepped, adversarial)
     return adversarial
+
+
+class EarlyStop:
+    """PGD-K-tau: an image stops once it was taken for another class in more than tau passes.
+
+    Before each of the K steps the pass of its gradient says which class each image is taken for. One that is wrong may
+    still step tau times; then it stays where it is. tau = K stops none. [FAT] Zhang et al., "Attacks Which Do Not Kill
+    Training Make Adversarial Learning Stronger", ICML 2020, Algorithm 1; zjfheart/Friendly-Adversarial-Training,
+    earlystop.py. There images that stopped leave the batch, which saves their passes, and in train mode changes batch
+    norm's; here they stay in it, and a step costs as PGD's does.
+
+    Args:
+        labels: (B,).
+        tau: steps that may follow; a tensor () can be changed in place between the replays of a captured step.
+    """
+
+    def __init__(self, labels: Tensor, tau: int | Tensor) -> None:
+        self._labels, self._tau = labels, tau
+        self._logits: Tensor | None = None
+        self._misses = torch.zeros_like(labels)
+
+    def watching(self, forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        """`forward`, whose last logits (B, classes) are looked at."""
+
+        def watched(images: Tensor) -> Tensor:
+            logits = forward(images)
+            self._logits = logits.detach()
+            return logits
+
+        return watched
+
+    def __call__(self) -> Tensor:
+        """Which images take the step that comes, (B, 1, 1, 1) bool."""
+        assert self._logits is not None, "no pass was watched"
+        self._misses += self._logits.argmax(dim=1) != self._labels
+        return (self._misses <= self._tau).view(-1, 1, 1, 1)
 
 
 def fgsm(loss: Loss, images: Tensor, *, radius: float, norm: Literal["linf", "l2"] = "linf") -> Tensor:
@@ -110,13 +155,33 @@ def fgsm(loss: Loss, images: Tensor, *, radius: float, norm: Literal["linf", "l2
     return pgd(loss, images, radius=radius, step_size=radius, steps=1, norm=norm, start="clean")
 
 
-def _start_linf(images: Tensor, radius: float, generator: torch.Generator | None) -> Tensor:
+def one_step(
+    images: Tensor,
+    adversarial: Tensor,
+    gradient: Tensor,
+    *,
+    radius: float | Tensor,
+    step_size: float | Tensor,
+    norm: Literal["linf", "l2"] = "linf",
+) -> Tensor:
+    """One of PGD's steps, from any place: `adversarial` along its `gradient`, in the ball around `images`.
+
+    All three are (B, C, H, W); the others as in `pgd`.
+    """
+    return _step(images, radius, step_size, norm)(adversarial, gradient)
+
+
+def _start_linf(images: Tensor, radius: float | Tensor, generator: torch.Generator | None) -> Tensor:
     """Uniform in the cube of side 2 radius around each image, clamped."""
-    delta = torch.empty_like(images).uniform_(-radius, radius, generator=generator)
+    delta = torch.empty_like(images)
+    if isinstance(radius, Tensor):
+        delta.uniform_(-1, 1, generator=generator).mul_(radius)
+    else:
+        delta.uniform_(-radius, radius, generator=generator)
     return delta.add_(images).clamp_(0, 1)
 
 
-def _start_l2(images: Tensor, radius: float, generator: torch.Generator | None, *, by_volume: bool) -> Tensor:
+def _start_l2(images: Tensor, radius: float | Tensor, generator: torch.Generator | None, *, by_volume: bool) -> Tensor:
     """A uniform direction, clamped, of length radius u^(1/d), which is uniform in the ball's volume; else radius u."""
     direction = _unit(torch.empty_like(images).normal_(generator=generator))
     share = images.new_empty((len(images), 1, 1, 1)).uniform_(generator=generator)
@@ -124,21 +189,32 @@ def _start_l2(images: Tensor, radius: float, generator: torch.Generator | None, 
     return direction.mul_(length).add_(images).clamp_(0, 1)
 
 
-def _step_linf(images: Tensor, radius: float, step_size: float) -> Step:
+def _step(images: Tensor, radius: float | Tensor, step_size: float | Tensor, norm: Literal["linf", "l2"]) -> Step:
+    return (_step_linf if norm == "linf" else _step_l2)(images, radius, step_size)
+
+
+def _moved(images: Tensor, direction: Tensor, length: float | Tensor) -> Tensor:
+    """images + length * direction; a length that is a tensor is not read back."""
+    if isinstance(length, Tensor):
+        return torch.addcmul(images, direction, length)
+    return torch.add(images, direction, alpha=length)
+
+
+def _step_linf(images: Tensor, radius: float | Tensor, step_size: float | Tensor) -> Step:
     lower = (images - radius).clamp_(min=0)
     upper = (images + radius).clamp_(max=1)
 
     def step(adversarial: Tensor, gradient: Tensor) -> Tensor:
-        return torch.add(adversarial, gradient.sign(), alpha=step_size).clamp_(lower, upper)
+        return _moved(adversarial, gradient.sign(), step_size).clamp_(lower, upper)
 
     return step
 
 
-def _step_l2(images: Tensor, radius: float, step_size: float) -> Step:
+def _step_l2(images: Tensor, radius: float | Tensor, step_size: float | Tensor) -> Step:
     smallest = torch.finfo(images.dtype).tiny
 
     def step(adversarial: Tensor, gradient: Tensor) -> Tensor:
-        delta = torch.add(adversarial, _unit(gradient), alpha=step_size).sub_(images)
+        delta = _moved(adversarial, _unit(gradient), step_size).sub_(images)
         length: Tensor = torch.linalg.vector_norm(delta, dim=(1, 2, 3), keepdim=True)
         shrink = (radius / length.clamp_(min=smallest)).clamp_(max=1)
         return delta.mul_(shrink).add_(images).clamp_(0, 1)

@@ -15,6 +15,11 @@ that of Rice and AT-AWP, in train mode, has one pass more than steps, at its las
     TRADES+S2O  x x' x x' x' x |    the same, CIFAR10_TRADES_S2O/trades_s2o.py, trades_loss
     AVmixup     mixed |             Saehyung-Lee/cifar10_challenge, train.py: only the update's pass runs TensorFlow's
                                     update operations
+    FGSM-RS     x' |                locuslab/fast_adversarial, CIFAR10/train_fgsm.py, main; the attack in train mode
+    N-FGSM      x' |                pdejorge/N-FGSM, train.py, main; the attack in train mode
+    Free-AT     x' |                ashafahi/free_adv_train, free_train.py; locuslab/fast_adversarial,
+                                    CIFAR10/train_free.py: the update's pass is the attack's too
+    FAT         x' |                zjfheart/Friendly-Adversarial-Training, FAT.py, train; for TRADES x x' |
 
 Here the passes are theirs, one by one, but for: TRADES-AWP's order, x x' x |; S2O's number, x x' |, and x x' | too for
 TRADES+S2O, so that the statistics remember more steps and hold nearly the same share of either.

@@ -12,6 +12,12 @@ the divergence of the softmax at x' from that at x, x' what the attack found and
 
 and S2O's term joins the first term of any: (1 - w) CE + w S2O [S2O, code].
 
+Label smoothing a is in the CE that the update of natural, pgd_at and trades lowers: (1 - a) CE at the label plus a
+times the mean of the CE at every class. Neither the attack's loss nor a divergence nor S2O's target knows of it. So do
+wzekai99/DM-Improves-AT and imrahulr/adversarial_robustness_pytorch for TRADES (gowal21uncovering/utils/trades.py,
+trades_loss; core/utils/utils.py, SmoothCrossEntropyLoss). P2333/Bag-of-Tricks-for-AT does so for PGD-AT, and gives its
+s to the other classes alone (train_cifar.py, LabelSmoothingLoss): the same at a = s classes / (classes - 1).
+
 A step with K attack steps costs, in forward passes of a batch (a backward pass to the input or the weights is
 one each): pgd_at, avmixup 2K + 3; mart 2K + 6; trades 2K + 7, the divergence's reference at x being worked out
 once and not at every step; natural 3. S2O adds 3 to pgd_at and avmixup, which have no pass at x of their own. Passes
@@ -147,11 +153,12 @@ def build(config: ObjectiveConfig, num_classes: int) -> Objective:
 def _objective(config: ObjectiveConfig, num_classes: int) -> Objective:
     match config.name:
         case "natural":
-            return Objective(cross_entropy, _fit, _clean)
+            return Objective(cross_entropy, partial(_fit, smoothing=config.label_smoothing), _clean)
         case "pgd_at":
-            return Objective(cross_entropy, _fit, _adversarial)
+            return Objective(cross_entropy, partial(_fit, smoothing=config.label_smoothing), _adversarial)
         case "trades":
-            return Objective(divergence, partial(_trades, beta=_known(config.beta)), _adversarial, reads_clean=True)
+            terms = partial(_trades, beta=_known(config.beta), smoothing=config.label_smoothing)
+            return Objective(divergence, terms, _adversarial, reads_clean=True)
         case "mart":
             return Objective(cross_entropy, partial(_mart, beta=_known(config.beta)), _adversarial, reads_clean=True)
         case "avmixup":
@@ -205,11 +212,11 @@ def _mixed(
     return Inputs(torch.lerp(vertex, images, share), others.scatter(1, labels[:, None], own))
 
 
-def _fit(logits: Logits, targets: Tensor) -> Terms:
-    return Terms(F.cross_entropy(logits.trained, targets))
+def _fit(logits: Logits, targets: Tensor, *, smoothing: float = 0.0) -> Terms:
+    return Terms(F.cross_entropy(logits.trained, targets, label_smoothing=smoothing))
 
 
-def _trades(logits: Logits, targets: Tensor, *, beta: float) -> Terms:
+def _trades(logits: Logits, targets: Tensor, *, beta: float, smoothing: float = 0.0) -> Terms:
     """CE at the clean images, and beta times the divergence, both as means over the batch that is there.
 
     So does the authors' code (trades.py, trades_loss) since commit 43974cc of March 2019; before, it divided the
@@ -217,7 +224,8 @@ def _trades(logits: Logits, targets: Tensor, *, beta: float) -> Terms:
     """
     assert logits.clean is not None
     reference, attacked = F.log_softmax(logits.clean, dim=1), logits.trained
-    return Terms(F.cross_entropy(logits.clean, targets), beta * _divergence(attacked, reference).mean())
+    fit = F.cross_entropy(logits.clean, targets, label_smoothing=smoothing)
+    return Terms(fit, beta * _divergence(attacked, reference).mean())
 
 
 def _mart(logits: Logits, targets: Tensor, *, beta: float) -> Terms:

@@ -1,4 +1,4 @@
-"""SGD and DEAT: which update, slot 4 of the training step.
+"""SGD, DEAT and AdamW: which update, slot 4 of the training step.
 
     optimizer = build(config.optimizer, model.parameters())
 
@@ -169,8 +169,8 @@ class SGDW(torch.optim.SGD):
 def build(config: OptimizerConfig, params: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     """The optimizer that a resolved config describes.
 
-    On a GPU its learning rate is a tensor there, and SGD is torch's fused one, which takes it as that: so a step can be
-    captured once and replayed at other rates.
+    On a GPU its learning rate is a tensor there, and SGD and AdamW are torch's fused ones, which take it as that: so a
+    step can be captured once and replayed at other rates. AdamW counts its steps there too.
 
     Args:
         config: of a resolved trial: decoupled_weight_decay is true or false, not none.
@@ -181,13 +181,15 @@ def build(config: OptimizerConfig, params: Iterable[nn.Parameter]) -> torch.opti
     if params[0].is_cuda:
         for group in optimizer.param_groups:
             group["lr"] = torch.tensor(group["lr"], device=params[0].device)
-            if isinstance(optimizer, torch.optim.SGD):
+            if "fused" in group:
                 group["fused"], group["foreach"] = True, False
+            if "capturable" in group:
+                group["capturable"] = True
     return optimizer
 
 
 #: What of a group says how its update runs, and not which it is; the learning rate's value apart.
-_HOW = ("lr", "foreach", "fused")
+_HOW = ("lr", "foreach", "fused", "capturable")
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
@@ -205,11 +207,13 @@ def _set_lr(group: dict[str, Any], lr: float) -> None:
 
 def restore(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
     """Goes on from a state dict, whatever device it is of: how the update runs here stays as it was built."""
-    own: list[dict[str, Any]] = [{key: group.get(key) for key in _HOW} for group in optimizer.param_groups]
-    optimizer.load_state_dict(state)
-    for group, kept in zip(optimizer.param_groups, own, strict=True):
-        lr = float(group["lr"])
-        group.update({key: kept[key] for key in _HOW if key in group})
+    own = [{key: group[key] for key in _HOW if key in group} for group in optimizer.param_groups]
+    rates = [float(group["lr"]) for group in state["param_groups"]]
+    # the groups first: where AdamW's count of steps is put depends on how its update runs
+    groups = [group | kept for group, kept in zip(state["param_groups"], own, strict=True)]
+    optimizer.load_state_dict(state | {"param_groups": groups})
+    for group, kept, lr in zip(optimizer.param_groups, own, rates, strict=True):
+        group["lr"] = kept["lr"]  # the very tensor that a captured step reads, and no copy
         _set_lr(group, lr)
 
 
@@ -223,6 +227,14 @@ def _built(config: OptimizerConfig, params: list[nn.Parameter]) -> torch.optim.O
             k2=config.k2,
             weight_decay=config.weight_decay,
             decoupled_weight_decay=config.decoupled_weight_decay,
+        )
+    if config.name == "adamw":
+        return torch.optim.AdamW(
+            params,
+            lr=config.lr,
+            betas=(config.beta1, config.beta2),
+            eps=config.eps,
+            weight_decay=config.weight_decay,
         )
     return (SGDW if config.decoupled_weight_decay else torch.optim.SGD)(
         params,

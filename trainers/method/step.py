@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from trainers.config import AttackConfig
 from trainers.engine import Engine
-from trainers.method.attacks import Gradient, gradient, pgd
+from trainers.method.attacks import EarlyStop, Gradient, gradient, pgd
 from trainers.method.batch_norm import RunningStatistics, attacking, estimate
 from trainers.method.objectives import Forward, Inner, Objective, Outer
 from trainers.method.weights import Perturbed
@@ -46,12 +47,57 @@ class Tally:
         return self.correct.item() / self.images, self.loss.item() / self.images
 
 
+class Strength(NamedTuple):
+    """What of an attack may change from step to step; in tensors () on the device where it does."""
+
+    radius: float | Tensor
+    step_size: float | Tensor
+    """Both in pixel units."""
+    tau: int | Tensor | None
+    """As `AttackConfig.tau`."""
+
+    @classmethod
+    def of(cls, attack: AttackConfig) -> Strength:
+        """The whole of it, after all warm-ups; tau as in the first epoch."""
+        return cls(attack.radius, attack.step_size, attack.tau)
+
+
+class Attack(Protocol):
+    """Who finds the images that a step trains on; `trainers.method.adversary` has them."""
+
+    replays: int
+    """Updates on a batch before the next."""
+
+    def set_progress(self, progress: float) -> None:
+        """What changes from step to step is that of a step which begins when so many epochs are done."""
+
+    def find(
+        self,
+        model: nn.Module,
+        inner: Inner,
+        images: Tensor,
+        labels: Tensor,
+        forward: Forward,
+        generator: torch.Generator,
+        gradient: Gradient,
+    ) -> Tensor:
+        """The images to train on, (B, C, H, W) in [0, 1]; arguments as `adversarial` has them."""
+
+    def updated(self, images: Tensor, trained: Tensor) -> None:
+        """Called once the update is made, with the clean images and those that it was made on."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint holds of it."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from a checkpoint."""
+
+
 @dataclass(frozen=True)
 class Slots:
     """A method: a choice in each of the four slots, and the engine that they run on."""
 
-    attack: AttackConfig
-    """Slot 1, resolved; steps = 0: the clean images."""
+    attack: Attack
     objective: Objective
     perturbed: Perturbed
     optimizer: torch.optim.Optimizer
@@ -70,25 +116,34 @@ def adversarial(
     forward: Forward,
     generator: torch.Generator,
     gradient: Gradient = gradient,
+    *,
+    strength: Strength | None = None,
 ) -> Tensor:
     """Images (B, C, H, W) that PGD found in the ball around `images` by raising the inner loss.
 
     Args:
+        attack: resolved; steps = 0: the clean images.
         forward: of the model.
         gradient: of the engine.
+        strength: in this step; none: all of the attack's.
     """
     if attack.steps == 0:
         return images
     assert attack.start is not None, "resolve the trial's config first"
+    radius, step_size, tau = strength or Strength.of(attack)
+    stop = None if tau is None else EarlyStop(labels, tau)
     with attacking(model, attack.batch_norm):
         return pgd(
-            inner(forward, images, labels),
+            inner(forward if stop is None else stop.watching(forward), images, labels),
             images,
-            radius=attack.radius,
-            step_size=attack.step_size,
+            radius=radius,
+            step_size=step_size,
             steps=attack.steps,
             norm=attack.norm,
             start=attack.start,
+            start_scale=attack.start_scale,
+            project=attack.project,
+            going=stop,
             generator=generator,
             gradient=gradient,
         )
@@ -119,7 +174,7 @@ def training_step(
     before, after = slots.statistics.missing(slots.objective.passes_clean)
     inner, engine = slots.objective.inner, slots.engine
     with engine.cast_once(model):
-        x_adv = adversarial(model, inner, images, labels, slots.attack, forward, attacking_from, engine.whole(gradient))
+        x_adv = slots.attack.find(model, inner, images, labels, forward, attacking_from, engine.whole(gradient))
     outer = slots.objective.outer(forward, images, x_adv, labels, mixing)
     with slots.perturbed(model, lambda: outer(ascending=True).loss):
         outcome: Outer = outer()
@@ -127,6 +182,7 @@ def training_step(
         outcome.loss.backward()  # type: ignore[no-untyped-call]
         estimate(plain, model, images, before)
     slots.optimizer.step()
+    slots.attack.updated(images, x_adv)
     estimate(plain, model, images, after)
     answers = labels if labels.ndim == 1 else labels.argmax(dim=1)
     tally.count(outcome.logits.argmax(dim=1) == answers, outcome.loss.detach().expand(len(labels)))

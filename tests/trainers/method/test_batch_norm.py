@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from trainers import loop
 from trainers.config import TrialConfig
 from trainers.engine import Engine
-from trainers.method import batch_norm, objectives, weights
+from trainers.method import adversary, batch_norm, objectives, weights
 from trainers.method.attacks import pgd
 from trainers.method.batch_norm import RunningStatistics, frozen
 from trainers.method.step import Slots, Tally, training_step
@@ -57,7 +57,7 @@ def step(model: nn.Module, **parts: Any) -> Tally:
     config = TrialConfig.model_validate(values).resolved()
     tally = Tally.empty(CPU)
     slots = Slots(
-        config.attack,
+        adversary.build(config.attack, batch()[0]),
         objectives.build(config.objective, num_classes=3),
         weights.build(config.weights, epoch=0),
         torch.optim.SGD(model.parameters(), lr=LR),

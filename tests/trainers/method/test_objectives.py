@@ -89,6 +89,50 @@ def test_trades_at_beta_0_is_natural_training_to_the_bit() -> None:
         assert torch.equal(one.grad, other.grad)
 
 
+SMOOTHED = ("natural", "pgd_at", "trades")
+
+
+@pytest.mark.parametrize("name", SMOOTHED)
+def test_label_smoothing_is_the_cross_entropy_to_the_label_mixed_with_the_uniform_law(name: str) -> None:
+    model, (x, near, labels) = network(), images()
+    target = 0.7 * F.one_hot(labels, CLASSES) + 0.3 / CLASSES
+    fit = -(target * model(near if name == "pgd_at" else x).log_softmax(1)).sum(1).mean()
+    rest = 6 * kl(model(x), model(near)).mean() if name == "trades" else 0.0
+    torch.testing.assert_close(outer(objective(name, label_smoothing=0.3), model), fit + rest)
+
+
+def test_label_smoothing_is_that_of_pang_et_al_at_c_over_c_less_1_times_theirs() -> None:
+    """P2333/Bag-of-Tricks-for-AT, train_cifar.py, LabelSmoothingLoss: 1 - s for the label, s to the others."""
+    model, (_, near, labels), s = network(), images(), 0.2
+    target = torch.full((len(labels), CLASSES), s / (CLASSES - 1), dtype=torch.float64).scatter(
+        1, labels[:, None], 1 - s
+    )
+    theirs = -(target * model(near).log_softmax(1)).sum(1).mean()
+    ours = outer(objective("pgd_at", label_smoothing=s * CLASSES / (CLASSES - 1)), model)
+    torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("name", SMOOTHED)
+def test_label_smoothing_of_0_is_none_to_the_bit(name: str) -> None:
+    model = network()
+    assert torch.equal(outer(objective(name, label_smoothing=0), model), outer(objective(name), model))
+
+
+@pytest.mark.parametrize("name", SMOOTHED)
+def test_label_smoothing_leaves_the_attacks_loss_and_s2os_term_alone(name: str) -> None:
+    model, (x, near, labels) = network(), images()
+    plain, smooth = objective(name), objective(name, label_smoothing=0.3)
+    assert torch.equal(smooth.inner(model, x, labels)(near), plain.inner(model, x, labels)(near))
+    keys = {"s2o": {"enabled": True, "weight": 1}}
+    assert torch.equal(*(outer(objective(name, label_smoothing=a, **keys), model) for a in (0, 0.3)))
+
+
+@pytest.mark.parametrize("name", ["mart", "avmixup"])
+def test_label_smoothing_is_refused_where_no_code_has_it(name: str) -> None:
+    with pytest.raises(ValueError, match=f"label_smoothing: has no meaning for {name}: .*; set 0, or in space: "):
+        objective(name, label_smoothing=0.1)
+
+
 def test_mart_is_its_formula() -> None:
     model, (x, near, y) = network().eval(), images()
     clean, attacked = model(x), model(near)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import io
 import math
 from collections.abc import Callable
@@ -355,6 +356,7 @@ def resolved(**optimizer: Any) -> OptimizerConfig:
         ({"name": "sgd", "decoupled_weight_decay": True}, SGDW, None),
         ({"name": "deat"}, DEAT, True),
         ({"name": "deat", "decoupled_weight_decay": False}, DEAT, False),
+        ({"name": "adamw"}, torch.optim.AdamW, True),
     ],
 )
 def test_build_chooses_by_name_and_decay(arguments: dict[str, Any], kind: type, decoupled: bool | None) -> None:
@@ -370,6 +372,81 @@ def test_build_hands_on_every_hyperparameter() -> None:
         config = resolved(lr=0.3, momentum=0.4, nesterov=True, weight_decay=0.7, decoupled_weight_decay=decoupled)
         sgd = build(config, tensors()).param_groups[0]
         assert (sgd["lr"], sgd["momentum"], sgd["nesterov"], sgd["weight_decay"]) == (0.3, 0.4, True, 0.7)
+
+
+def adamw(
+    theta: np.ndarray, lrs: list[float], beta1: float, beta2: float, eps: float, decay: float
+) -> list[np.ndarray]:
+    """Loshchilov and Hutter, ICLR 2019, Algorithm 2, the decay scaled by lr as in torch."""
+    first, second, path = np.zeros_like(theta), np.zeros_like(theta), []
+    for t, lr in enumerate(lrs):
+        g = gradient(theta, t)
+        first, second = beta1 * first + (1 - beta1) * g, beta2 * second + (1 - beta2) * g**2
+        mean, square = first / (1 - beta1 ** (t + 1)), second / (1 - beta2 ** (t + 1))
+        theta = theta - lr * decay * theta - lr * mean / (np.sqrt(square) + eps)
+        path.append(theta)
+    return path
+
+
+def in_gpu_form(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """As `build` has it on a GPU, as far as a CPU takes it."""
+    for group in optimizer.param_groups:
+        group.update(lr=torch.tensor(group["lr"]), fused=True, foreach=False, capturable=True)
+    return optimizer
+
+
+@pytest.mark.parametrize("as_on_a_gpu", [False, True])
+def test_adamw_is_its_algorithm(as_on_a_gpu: bool) -> None:
+    theta, lrs = np.array([1.0, -2.0, 0.5]), [0.2] * 20 + [0.02] * 11
+
+    def made(params: list[Tensor]) -> torch.optim.Optimizer:
+        config = resolved(name="adamw", lr=0.5, beta1=0.7, beta2=0.9, eps=1e-3, weight_decay=0.3)
+        return in_gpu_form(build(config, params)) if as_on_a_gpu else build(config, params)
+
+    path = optimizer_path(made, theta, lrs)
+    near = 1e-7 if as_on_a_gpu else 1e-13  # lr in fp32
+    np.testing.assert_allclose(path, adamw(theta, lrs, 0.7, 0.9, 1e-3, 0.3), rtol=0, atol=near)
+
+
+def test_adamw_is_torchs_with_its_defaults_to_the_bit() -> None:
+    left, right = tensors(), tensors()
+    train(build(resolved(name="adamw", lr=0.01, weight_decay=0.01), left), left, range(20))
+    train(torch.optim.AdamW(right, 0.01), right, range(20))
+    assert equal(left, right)
+
+
+@pytest.mark.parametrize("to_a_gpu", [True, False])
+def test_adamw_goes_on_in_the_form_that_it_has_here_with_its_steps_counted(to_a_gpu: bool) -> None:
+    config = resolved(name="adamw", lr=0.01)
+    left, right = tensors(), tensors()
+    there, here = build(config, left), build(config, right)
+    there, here = (there, in_gpu_form(here)) if to_a_gpu else (in_gpu_form(there), here)
+    train(there, left, range(3))
+    for param, value in zip(right, left, strict=True):
+        param.data.copy_(value)
+    place = here.param_groups[0]["lr"]
+    restore(here, copy.deepcopy(there.state_dict()))
+    assert here.param_groups[0]["capturable"] is to_a_gpu
+    assert (here.param_groups[0]["lr"] is place) is to_a_gpu
+    train(here, right, range(3, 6))
+    train(there, left, range(3, 6))
+    for one, other in zip(left, right, strict=True):
+        torch.testing.assert_close(one, other)
+    assert {float(state["step"]) for state in here.state.values()} == {6.0}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"momentum": 0.9}, "momentum: AdamW has none; give it to sgd alone"),
+        ({"decoupled_weight_decay": False}, "decoupled_weight_decay: must be true for adamw"),
+        ({"beta1": 1}, "beta1\n"),
+        ({"eps": 0}, "eps\n"),
+    ],
+)
+def test_what_adamw_has_not_is_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        OptimizerConfig(name="adamw", **arguments)
 
 
 @pytest.mark.parametrize("of_a_gpu", [True, False])

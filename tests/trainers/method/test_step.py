@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from trainers.config import AttackConfig, ModelConfig, TrialConfig
 from trainers.engine import Engine, device_of
 from trainers.errors import UserError
-from trainers.method import batch_norm, objectives, weights
+from trainers.method import adversary, batch_norm, objectives, weights
 from trainers.method.attacks import pgd
 from trainers.method.batch_norm import attacking
 from trainers.method.objectives import cross_entropy
@@ -50,7 +50,7 @@ def one_step(
     x, y = batch(**(shape or {}))
     tally = Tally.empty(CPU)
     slots = Slots(
-        config.attack,
+        adversary.build(config.attack, x),
         objectives.build(config.objective, num_classes=10),
         weights.build(config.weights, epoch=0),
         torch.optim.SGD(model.parameters(), lr=0.1),
@@ -170,7 +170,7 @@ def test_the_attack_and_the_mixing_draw_from_a_generator_each(
     model, generators = build().train(), [torch.Generator().manual_seed(seed) for seed in (2, 3)]
     before = [generator.get_state() for generator in generators]
     slots = Slots(
-        config.attack,
+        adversary.build(config.attack, batch()[0]),
         objectives.build(config.objective, num_classes=10),
         weights.build(config.weights, epoch=0),
         torch.optim.SGD(model.parameters(), lr=0.1),
