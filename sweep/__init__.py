@@ -11,6 +11,7 @@ progress      what a run's records come to
 plan          wanted trials, those already finished, what they will cost
 run           a launch while it runs, through Ray Tune or in this process
 evaluate      attacks on trained networks
+export        trained networks as files for other programs
 decide        launches seed after seed until a claim is decided
 narrow        tables in the width there is
 streams       stdout and stderr that end no command

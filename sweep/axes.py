@@ -27,6 +27,7 @@ INERT_AXES = {
     "data.download": "does not change a trial's numbers and so cannot be an axis",
     "data.fingerprint": "is filled in by the sweep and cannot be an axis",
     "data.extra_fingerprint": "is filled in by the sweep and cannot be an axis",
+    "model.weights_fingerprint": "is filled in by the sweep and cannot be an axis",
 }
 
 

@@ -235,6 +235,36 @@ def evaluate(
 
 
 @main.command()
+@directory_argument
+@click.argument("trial_id")
+@click.option("--torch", "plain", is_flag=True, help="A state dict, and a script of six lines that loads it.")
+@click.option("--robustbench", is_flag=True, help="A folder: the same, a model card, the JSON of RobustBench's form.")
+@click.option("--weights", type=click.Choice(("last", "best")), default="last", help="[default: last]")
+@click.option("--averaged", is_flag=True, help="The averaged weights, not the raw ones.")
+@click.option("--out", type=click.Path(path_type=Path), help="File, or folder, to write [default: named by the trial].")
+def export(
+    directory: Path, trial_id: str, plain: bool, robustbench: bool, weights: Any, averaged: bool, out: Path | None
+) -> None:
+    """Write a trained network for other programs. A beginning of its trial's id is enough."""
+    from sweep.export.weights import chosen, write_weights
+    from trainers.errors import UserError
+
+    if plain == robustbench:
+        raise UserError(
+            "export: needs --torch, a state dict, or --robustbench, all that RobustBench asks; give one of the two"
+        )
+    network = chosen(directory, trial_id, weights, averaged)
+    if plain:
+        written = write_weights(network, out or Path(f"{network.name}.pt"))
+    else:
+        from sweep.export.robustbench import write_robustbench
+
+        written = write_robustbench(network, out or Path(f"{network.name}-robustbench"))
+    for path in written:
+        click.echo(path)
+
+
+@main.command()
 def schema() -> None:
     """Print the JSON Schema of the config file, for editors."""
     import json

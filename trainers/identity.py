@@ -45,10 +45,10 @@ _OF_PASSES = ("steps", "start", "start_scale", "batch_norm")
 def identity(config: TrialConfig) -> dict[str, Any]:
     """All that can change the trial's numbers and nothing that cannot, as plain values.
 
-    Left out: device, engine, which weights are kept, when checkpoints are written, where the data lie, the preset's
-    name, whose values are there, the order in which splits are measured, and keys that the chosen optimizer, objective,
-    schedule or number of attack steps does not read. PGD-AT without attack steps is natural training under another
-    name, and so the same trial.
+    Left out: device, engine, which weights are kept, when checkpoints are written, where the data and the weights to
+    start from lie, the preset's name, whose values are there, the order in which splits are measured, and keys that the
+    chosen optimizer, objective, schedule or number of attack steps does not read. PGD-AT without attack steps is
+    natural training under another name, and so the same trial.
     """
     values = config.resolved().model_dump(mode="json")
     values["evaluation"]["splits"].sort()
@@ -82,6 +82,10 @@ def identity(config: TrialConfig) -> dict[str, Any]:
     _leave_out_unread_data(values["data"], config)
     if not values["model"]["normalize"]:
         del values["model"]["moments"]
+    if values["model"]["activation"] in (None, "relu"):
+        del values["model"]["activation"]
+    if values["model"]["weights_fingerprint"] is None:
+        del values["model"]["weights_fingerprint"]
     if config.evaluation.precision == "fp32":
         del values["evaluation"]["precision"]
     if not config.deterministic:
@@ -92,6 +96,7 @@ def identity(config: TrialConfig) -> dict[str, Any]:
         del values[key]
     for key in ("root", "download", "extra"):
         del values["data"][key]
+    del values["model"]["fine_tune"]
     values["schedule"] = _read_by_schedule(config)
     return values
 
@@ -137,12 +142,17 @@ def trial_id(config: TrialConfig) -> str:
     """The trial's name: 12 hex digits of the SHA-256 of its `identity` as canonical JSON.
 
     Raises:
-        UserError: the data have no fingerprint yet, so that their content is not in the hash.
+        UserError: the data, or the weights to start from, have no fingerprint yet, so that their content is not in
+            the hash.
     """
     if config.data.fingerprint is None:
         raise UserError("data.fingerprint: needed for the trial's id; trainers.data.sets.fingerprint gives it")
     if config.data.reads_extra and config.data.extra_fingerprint is None:
         raise UserError("data.extra_fingerprint: needed for the trial's id; trainers.data.extra.fingerprint gives it")
+    if config.model.fine_tune is not None and config.model.weights_fingerprint is None:
+        raise UserError(
+            "model.weights_fingerprint: needed for the trial's id; trainers.models.fine_tuning.fingerprint gives it"
+        )
     return hashed(identity(config))
 
 

@@ -26,7 +26,7 @@ from trainers.identity import trial_id
 from trainers.memory import is_out_of_memory, reason
 from trainers.method import optimizers, schedules
 from trainers.method.averaging import Averaging
-from trainers.models import registry
+from trainers.models import fine_tuning, registry
 from trainers.randomness import generator, repeatable
 from trainers.record import DynamicsRecord, EpochRecord, OutcomeRecord, dynamics_record, epoch_record
 from trainers.training import Training
@@ -70,12 +70,17 @@ class _Trial:
 
 
 def with_fingerprint(config: TrialConfig) -> TrialConfig:
-    """The config, resolved, with the fingerprint of the data that are there."""
+    """The config, resolved, with the fingerprints of the data and of the weights to start from that are there.
+
+    Raises:
+        UserError: they are not there, or the weights are others than the config's fingerprint says.
+    """
     data = config.data
     marks = {"fingerprint": data.fingerprint or fingerprint(data)}
     if data.extra is not None and data.reads_extra:
         marks["extra_fingerprint"] = data.extra_fingerprint or extra.fingerprint(data.extra)
-    return config.model_copy(update={"data": data.model_copy(update=marks)}).resolved()
+    parts = {"data": data.model_copy(update=marks), "model": fine_tuning.with_fingerprint(config.model)}
+    return config.model_copy(update=parts).resolved()
 
 
 def train(config: TrialConfig, report: Report, resume: str | os.PathLike[str] | None = None) -> OutcomeRecord:

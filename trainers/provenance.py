@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 #: What is written down of the installed packages.
 PACKAGES = (
     *("robustsweep", "torch", "torchvision", "numpy", "ray", "optuna", "pandas", "scipy", "scikit-learn"),
-    "pyautoattack",
+    *("pyautoattack", "timm"),
 )
 
 

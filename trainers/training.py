@@ -21,7 +21,7 @@ from trainers.engine import Engine, device_of, engine_of, float32_products
 from trainers.method import adversary, batch_norm, objectives, optimizers, schedules, weights
 from trainers.method.averaging import Averaging
 from trainers.method.step import Attack, Slots
-from trainers.models import registry
+from trainers.models import fine_tuning
 from trainers.randomness import default_generators
 from trainers.stepper import Stepper
 
@@ -70,7 +70,7 @@ class Training:
         """
         data = data or load(config.data, device_of(config.device))
         engine, reason = engine_of(config, len(data.train.labels))
-        model = engine.prepare(registry.network(config, data))
+        model = engine.prepare(fine_tuning.network(config, data))
         stepper = Stepper(model, engine, config.seed)
         stepper.reason = reason
         averaging = None if config.averaging.name == "none" else Averaging(config.averaging, model)

@@ -19,9 +19,17 @@ from trainers.config import TrialConfig, leaves
 #: The axes every frame has, swept or not.
 BASE_AXES: tuple[str, ...] = ("model.name", "optimizer.name", "optimizer.lr", "batch_size")
 
-#: Never an axis: the replicate, a name for other keys' values, what of the evaluation leaves a metric's meaning alone,
-#: and what is only measured.
-_NO_AXES = ("seed", "preset", "evaluation.splits", "evaluation.batch_size", "evaluation.every", "dynamics.")
+#: Never an axis: the replicate, a name for other keys' values, where weights lie that are named by content, what of the
+#: evaluation leaves a metric's meaning alone, and what is only measured.
+_NO_AXES = (
+    "seed",
+    "preset",
+    "model.fine_tune",
+    "evaluation.splits",
+    "evaluation.batch_size",
+    "evaluation.every",
+    "dynamics.",
+)
 
 #: Their published values depend on the method, and so are part of it.
 _OF_METHOD = ("attack.start", "batch_norm_data", "clean_passes")

@@ -92,10 +92,11 @@ def trial_view(directory: Path, beginning: str) -> RenderableType:
     trials = {record["trial_id"]: record for record in records if record["record"] == "trial"}
     trial = trials[only_trial(directory, trials, beginning)]
     preset = presets(records).get(trial["trial_id"])
+    started = f", started from {trial['fine_tune']}" if "fine_tune" in trial else ""
     own, epochs = records.of_trial(trial["trial_id"]), epochs_of(records)
     config = yaml.safe_dump(trial["config"], sort_keys=False).rstrip()
     return Group(
-        Text(f"trial {trial['trial_id']} of {directory}{f', preset {preset}' if preset else ''}\n"),
+        Text(f"trial {trial['trial_id']} of {directory}{f', preset {preset}' if preset else ''}{started}\n"),
         Text(f"{config}\n"),
         *(Text(_event(own[place:])) for place, one in enumerate(own) if one["record"] in ("start", "outcome")),
         Text(""),

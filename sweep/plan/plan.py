@@ -13,6 +13,7 @@ from typing import Any, Literal
 from analysis.frames.log import read_records
 from sweep.config import SweepConfig
 from sweep.plan.cost import Cost, Left
+from sweep.plan.fine_tune_lines import fine_tune_lines
 from sweep.plan.measured import Measured
 from sweep.plan.preset_lines import preset_lines
 from sweep.plan.warnings import Warned, warnings
@@ -56,6 +57,8 @@ class Plan:
     """Of the unfinished trials, one after another; None until an epoch has been measured."""
     presets: Sequence[str] = ()
     """What differs from the presets, in words."""
+    fine_tuned: Sequence[str] = ()
+    """From which weights trials start, in words."""
     warnings: tuple[Warned, ...] = ()
     to_run: tuple[Left, ...] = ()
     """What is left to run, for an estimate; examples of what is not known yet."""
@@ -80,7 +83,7 @@ class Plan:
         lines = [f"{self.config.name}: {plural(self.size, 'trial')} ({self._shape()})"]
         if self.config.question:
             lines.append(f"  {self.config.question}")
-        lines += [f"  {line}" for line in self.presets]
+        lines += [f"  {line}" for line in (*self.presets, *self.fine_tuned)]
         if self.merged:
             verb = "means" if self.merged == 1 else "mean"
             more = plural(self.merged, "more point")
@@ -184,6 +187,7 @@ def plan(
         other_code=_other_code([finished[trial] for trial in trials if trial in finished], code_version),
         trial_seconds=_seconds(search, progress, config, code_version),
         presets=preset_lines([*known, *unknown], config.space),
+        fine_tuned=list(fine_tune_lines([trial.config for trial in left], shapes)),
         warnings=(*_repeated(search, points, config), *odd),
         to_run=_to_run(known, unknown, search.size() - len(known), progress, code_version),
         shapes=shapes,

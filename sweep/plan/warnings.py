@@ -241,6 +241,8 @@ def _is_read(key: str, ours: Mapping[str, Any], read: Sequence[Mapping[str, Any]
         return True  # by the evaluation
     if key == "data.extra":
         key = "data.extra_fingerprint"  # it is in the id by its content
+    if key in ("model.activation", "model.fine_tune"):
+        return True  # a network that has none refuses it; named by content
     if ours["schedule"]["name"] == "piecewise" and key in ("schedule.milestones", "schedule.factor"):
         return True  # or not reached, which has a line of its own
     if ours["weights"]["name"] == "awp" and key in ("weights.name", "weights.gamma", "weights.warmup"):

@@ -338,34 +338,35 @@ def _nodes() -> list[dict[str, Any]]:
     return [node for node in nodes if node["Alive"]]
 
 
-def check_nodes(directory: Path, data: Iterable[str]) -> None:
+def check_nodes(directory: Path, data: Iterable[str], weights: Iterable[str] = ()) -> None:
     """Every node sees the run directory and the data, and has this code; checkpoints and data are found by path.
 
     Args:
         directory: of the run.
         data: folders and files that the trials read.
+        weights: files from which they start.
 
     Raises:
         UserError: names the first node that does not.
     """
-    data = [folder for folder in data if Path(folder).exists()]
+    data, weights = [path for path in data if Path(path).exists()], frozenset(weights)
     token = directory.absolute() / f"{PROBE}{uuid.uuid4().hex}"
     token.touch()
     try:
         probes = {
             node["NodeManagerHostname"]: _probe.options(
                 scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            ).remote([str(token), *data])
+            ).remote([str(token), *data, *weights])
             for node in _nodes()
             if node["Resources"].get("CPU", 0)
         }
         for name, probe in probes.items():
-            _check_probe(name, directory, probe)
+            _check_probe(name, directory, weights, probe)
     finally:
         token.unlink()
 
 
-def _check_probe(name: str, directory: Path, probe: Any) -> None:
+def _check_probe(name: str, directory: Path, weights: frozenset[str], probe: Any) -> None:
     try:
         missing, version = ray.get(probe, timeout=300)
     except ray.exceptions.GetTimeoutError:
@@ -374,7 +375,8 @@ def _check_probe(name: str, directory: Path, probe: Any) -> None:
         first = str(error).strip().splitlines()[-1]
         raise UserError(f"node {name}: cannot run robustsweep: {first}; install the same version there") from None
     if missing:
-        what = f"--out {directory}" if Path(missing[0]).name.startswith(PROBE) else f"trial.data {missing[0]}"
+        key = "trial.model.fine_tune" if missing[0] in weights else "trial.data"
+        what = f"--out {directory}" if Path(missing[0]).name.startswith(PROBE) else f"{key} {missing[0]}"
         raise UserError(f"{what}: node {name} does not see it; give a folder that all nodes share")
     if version != code_version():
         raise UserError(f"node {name}: has other code ({version}) than this ({code_version()}); install the same on it")

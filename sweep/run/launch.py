@@ -19,7 +19,7 @@ from sweep.run.journal import Journal
 from sweep.run.screen import Screen, counts_line, say
 from sweep.run.signals import EXIT_INTERRUPTED, Interrupted, Interrupts
 from sweep.run.trial import Message, run_trial, trial_values
-from sweep.search.trials import data_folders
+from sweep.search.trials import data_folders, weight_files
 from trainers.errors import UserError
 from trainers.provenance import code_version
 
@@ -171,7 +171,7 @@ def _through_ray(launch: _Launch, address: str | None) -> int:
         up.enter_context(cluster.connected(address, launch.console, log_folder(journal.directory)))
         launch.interrupts.catch()
         at_once = cluster.most_at_once(resources, launch.config.max_concurrent, resources.trials_per_process)
-        cluster.check_nodes(journal.directory, data_folders(launch.config))
+        cluster.check_nodes(journal.directory, data_folders(launch.config), weight_files(launch.config))
 
         def trials() -> None:
             with launch.interrupts.held():

@@ -36,6 +36,7 @@ def check_trials(
     Raises:
         UserError: what every such trial would fail with.
     """
+    from trainers.models.fine_tuning import start
     from trainers.models.registry import check_batches, check_size
 
     configs = [trial.config for trial in trials]
@@ -52,6 +53,9 @@ def check_trials(
         for one in configs:
             if one.data in known:
                 _check_lengths(one, known[one.data].pixels)
+        for model, data in dict.fromkeys((one.model, one.data) for one in configs if one.model.fine_tune):
+            if data in known:
+                start(model, known[data])
         if kinds := [one for one in _measured(configs) if one.data.name not in unseen]:
             from trainers.dynamics.measurement import refuse  # and with it a part of scipy, for which no other waits
 

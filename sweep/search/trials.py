@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 from sweep.axes import Point, leaf_keys, nested
 from sweep.config import SweepConfig
 from sweep.search.points import draw, located, one_at_a_time, sobol, strata
-from trainers.config import TrialConfig
+from trainers.config import ModelConfig, TrialConfig
 from trainers.data import unseen as marks
 from trainers.errors import Absent, UserError, validated
 from trainers.identity import hashed, identity
@@ -43,6 +43,7 @@ class PlannedTrial:
             "point": self.point,
             "seed": self.seed,
             **({"preset": self.config.preset} if self.config.preset else {}),
+            **({"fine_tune": self.config.model.fine_tune} if self.config.model.fine_tune else {}),
         }
 
 
@@ -93,9 +94,38 @@ def planned_trial(base: dict[str, Any], point: Point, seed: int, fingerprints: M
     marks = {"fingerprint": fingerprints[data_key(config)], "root": root}
     if (beside := extra_path(config)) is not None:
         marks |= {"extra_fingerprint": fingerprints[beside], "extra": beside}
-    config = config.model_copy(update={"data": config.data.model_copy(update=marks)}).resolved()
+    parts = {"data": config.data.model_copy(update=marks), "model": _with_weights(config.model)}
+    config = config.model_copy(update=parts).resolved()
     content = identity(config)
     return PlannedTrial(hashed(content), config, point, seed, content)
+
+
+def _with_weights(model: ModelConfig) -> ModelConfig:
+    """The weights that it starts from named by content, too."""
+    if model.fine_tune is None and model.weights_fingerprint is None:
+        return model
+    from trainers.models import fine_tuning  # and with it torch, for which nothing else here waits
+
+    return fine_tuning.with_fingerprint(model)
+
+
+def check_weights(config: SweepConfig) -> None:
+    """The weights that trials are to start from are there.
+
+    Raises:
+        UserError: some are not, or are others than `model.weights_fingerprint` says.
+    """
+    for place in fine_tuned(config):
+        try:
+            _with_weights(config.trial.model.model_copy(update={"fine_tune": place}))
+        except UserError as error:
+            raise in_the_config(error, config) from None
+
+
+def fine_tuned(config: SweepConfig) -> list[str | None]:
+    """Each `model.fine_tune` that trials of the sweep may have."""
+    axis = config.space.get("model.fine_tune")
+    return list(dict.fromkeys([*(axis.extremes() if axis else ()), config.trial.model.fine_tune]))
 
 
 def data_key(config: TrialConfig) -> str:
@@ -181,8 +211,9 @@ def fingerprints(config: SweepConfig) -> dict[str, str]:
     reads the data.
 
     Raises:
-        UserError: the data are not there, or not what `data.fingerprint` says.
+        UserError: the data are not there, or not what `data.fingerprint` says; or so of weights to start from.
     """
+    check_weights(config)
     own = {key: _fingerprint(config, trial, look=True) for key, trial in distinct_data(config).items()}
     return own | {path: _extra_fingerprint(config, trial, look=True) for path, trial in distinct_extra(config).items()}
 
@@ -242,8 +273,9 @@ def fingerprints_without(
         look: false: at no data but those inside the package.
 
     Raises:
-        UserError: data that are there are not as they must be.
+        UserError: data that are there are not as they must be, or weights to start from are not there.
     """
+    check_weights(config)
     recorded = {
         data["name"]: data["fingerprint"]
         for data in (record["config"].get("data", {}) for record in records if record["record"] == "trial")
@@ -274,6 +306,15 @@ def in_the_config(error: UserError, config: SweepConfig) -> UserError:
     if key not in leaf_keys():
         return type(error)(str(error))
     return type(error)(f"{'space' if key in config.space else 'trial'}.{error}")
+
+
+def weight_files(config: SweepConfig) -> set[str]:
+    """The files of weights from which trials start."""
+    if not (places := [place for place in fine_tuned(config) if place is not None]):
+        return set()
+    from trainers.models.fine_tuning import source
+
+    return {str(source(place).file) for place in places}
 
 
 def data_folders(config: SweepConfig) -> set[str]:

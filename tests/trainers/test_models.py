@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from typing import get_args
 
 import pytest
 import torch
@@ -8,21 +9,27 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainers import config
-from trainers.config import DataConfig, ModelConfig
+from trainers.config import DataConfig, ModelConfig, TrialConfig
 from trainers.data import batches, sets
-from trainers.errors import UserError
+from trainers.errors import UserError, validated
+from trainers.identity import identity
 from trainers.models import registry
+from trainers.models.activations import ACTIVATIONS
 from trainers.models.registry import NETWORKS, build
 from trainers.randomness import generator
 
 NAMES = list(NETWORKS)
+WITH_ACTIVATIONS = [name for name in NAMES if ModelConfig(name=name).has_activations]
+#: Of each family the lightest to draw.
+LIGHT = ("small_cnn", "preact_resnet18", "resnet18", "senet18", "vgg16")
 MEAN, STD = (0.2, 0.4, 0.6), (0.1, 0.2, 0.3)
 
 
 def model(name: str, **changes: object) -> nn.Module:
     values = {"num_classes": 10, "channels": 3, "image_size": 32, "mean": MEAN, "std": STD, "seed": 0}
     normalize = changes.pop("normalize", False)
-    config = ModelConfig.model_validate({"name": name, "normalize": normalize})
+    activation = changes.pop("activation", None)
+    config = ModelConfig.model_validate({"name": name, "normalize": normalize, "activation": activation})
     return build(config, **{**values, **changes})  # type: ignore[arg-type]
 
 
@@ -151,6 +158,60 @@ def test_a_last_batch_of_one_image_is_named_with_its_numbers() -> None:
         "in preact_resnet18 needs 2 where images have 8 x 8 pixels; take another batch_size, "
         "or more or fewer training images"
     )
+
+
+def test_the_config_and_the_networks_know_the_same_activations() -> None:
+    assert tuple(ACTIVATIONS) == get_args(get_args(ModelConfig.model_fields["activation"].annotation)[0])
+
+
+@pytest.mark.parametrize("name", LIGHT)
+def test_relu_is_the_network_s_own_to_the_bit(name: str) -> None:
+    own, relu = model(name, image_size=8), model(name, image_size=8, activation="relu")
+    assert all(torch.equal(one, other) for one, other in zip(own.parameters(), relu.parameters(), strict=True))
+    assert torch.equal(own(noise(4, 3, 8, 8)), relu(noise(4, 3, 8, 8)))
+
+
+@pytest.mark.parametrize("name", WITH_ACTIVATIONS)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_an_activation_stands_in_place_of_every_relu_and_changes_nothing_else(name: str, activation: str) -> None:
+    with torch.device("meta"):
+        own, chosen = (NETWORKS[name].build(3, 10, 8, 8, **k) for k in ({}, {"activation": ACTIVATIONS[activation]}))
+    kinds = {path: ACTIVATIONS[activation] if type(m) is nn.ReLU else type(m) for path, m in own.named_modules()}
+    assert {path: type(m) for path, m in chosen.named_modules()} == kinds
+    assert nn.ReLU in map(type, own.modules())
+    assert list(own.state_dict()) == list(chosen.state_dict())
+
+
+@pytest.mark.parametrize("name", LIGHT)
+def test_a_network_with_silu_is_the_one_with_relu_in_which_the_function_is_exchanged(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, silu = noise(4, 3, 8, 8), model(name, image_size=8, activation="silu")
+    own = model(name, image_size=8)
+    assert not torch.equal(silu(images), own(images))
+    monkeypatch.setattr(nn.ReLU, "forward", lambda self, features: features * torch.sigmoid(features))
+    torch.testing.assert_close(silu(images), own(images))
+
+
+@pytest.mark.parametrize("name", ["vit_small", "torchvision:resnet18"])
+def test_a_network_without_a_choice_of_activation_refuses_one(name: str) -> None:
+    with pytest.raises(UserError) as caught:
+        validated(TrialConfig, {"model": {"name": name, "activation": "silu"}}, "trial")
+    assert str(caught.value) == (
+        f"trial.model.activation: {name} has its own and no choice of it, got 'silu'; leave it out, or take one of "
+        "small_cnn, preact_resnet18, resnet18, senet18, vgg16, vgg19, wide_resnet28_10, wide_resnet34_10"
+    )
+
+
+def test_relu_is_the_same_trial_as_none_and_silu_another() -> None:
+    own, relu, silu = (
+        TrialConfig(model=ModelConfig(name="resnet18", activation=activation)) for activation in (None, "relu", "silu")
+    )
+    assert own.resolved() == relu.resolved()
+    assert identity(own) == identity(relu)
+    assert "activation" not in identity(own)["model"]
+    assert identity(silu)["model"]["activation"] == "silu"
+    assert "activation" not in identity(TrialConfig(model=ModelConfig(name="vit_small")))["model"]
 
 
 def test_small_cnn_learns_the_digits_in_five_epochs() -> None:

@@ -10,6 +10,7 @@ from torchvision import models
 from trainers.config import ModelConfig
 from trainers.errors import UserError
 from trainers.models import registry, torchvision_models
+from trainers.models.meta import EmptyOnMeta
 from trainers.randomness import generator
 
 #: One of each family.
@@ -55,7 +56,7 @@ def model(name: str, *, size: int | tuple[int, int] = 32, seed: int = 0) -> nn.M
 
 
 def on_meta(name: str, channels: int, num_classes: int, height: int, width: int) -> nn.Module:
-    with torchvision_models._EmptyOnMeta():
+    with EmptyOnMeta():
         return torchvision_models.build(name, channels, num_classes, height, width).to("meta")
 
 

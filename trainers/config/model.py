@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import os.path
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from trainers.errors import suggestion
 from trainers.fields import Frozen, Truth
 
-#: The networks of trainers.models; `torchvision:NAME` is any classifier of torchvision's.
+#: The networks of trainers.models; `torchvision:NAME` is any classifier of torchvision's, `timm:NAME` of timm's.
 NETWORKS = (
     "small_cnn",
     "preact_resnet18",
@@ -22,16 +23,30 @@ NETWORKS = (
     "vit_small",
 )
 
+#: What stands in front of the names of other packages' classifiers.
+LIBRARIES = ("torchvision:", "timm:")
+
+#: Those of them without a choice of activation.
+_ACTIVATION_FIXED = ("vit_small",)
+
 
 def _network(name: str) -> str:
-    if name not in NETWORKS and not name.removeprefix("torchvision:").isidentifier():
-        raise ValueError(f"must be {', '.join(NETWORKS)} or torchvision:NAME, got {name!r}")
-    if name not in NETWORKS and not name.startswith("torchvision:"):
-        raise ValueError(f"unknown network {name!r} (torchvision's are torchvision:NAME); {suggestion(name, NETWORKS)}")
+    library = next((front for front in LIBRARIES if name.startswith(front)), "")
+    if name not in NETWORKS and not name.removeprefix(library).isidentifier():
+        raise ValueError(f"must be {', '.join(NETWORKS)}, torchvision:NAME or timm:NAME, got {name!r}")
+    if name not in NETWORKS and not library:
+        raise ValueError(
+            f"unknown network {name!r} (others' are torchvision:NAME and timm:NAME); {suggestion(name, NETWORKS)}"
+        )
     return name
 
 
 Network = Annotated[str, AfterValidator(_network)]
+
+
+def _absolute(place: str) -> str:
+    """A path as it is from any folder: workers start in another one."""
+    return os.path.abspath(os.path.expanduser(place))
 
 
 class ModelConfig(Frozen):
@@ -39,8 +54,13 @@ class ModelConfig(Frozen):
 
     name: Network = Field(
         "preact_resnet18",
-        description=f"The network: {', '.join(NETWORKS)}, or torchvision:NAME, its stem adapted to small images. "
-        "[DEAT]",
+        description=f"The network: {', '.join(NETWORKS)}, torchvision:NAME, its stem adapted to small images, or "
+        "timm:NAME, as it is. [DEAT]",
+    )
+    activation: Literal["relu", "silu", "gelu"] | None = Field(
+        None,
+        description="What stands in place of the ReLUs of the built-in convolutional networks; of no other network. "
+        "none: relu. [Gowal, and Xie et al., Smooth Adversarial Training, 2020: silu]",
     )
     normalize: Truth = Field(
         True,
@@ -52,3 +72,30 @@ class ModelConfig(Frozen):
         description="normalize: by which mean and standard deviation. data: the data set's own; half: 0.5 and 0.5. "
         "[DEAT: data; Rice and AWP on SVHN: half]",
     )
+
+    fine_tune: Annotated[str, AfterValidator(_absolute)] | None = Field(
+        None,
+        description="Weights from which the training starts: a file of torch.save with a state dict, or RUN:TRIAL_ID, "
+        "a beginning of the id being enough, with :best, :averaged behind it for other kept weights than the last. The "
+        "last layer is drawn where the number of classes is another. Not part of the trial's id: the fingerprint is. "
+        "none: they are drawn.",
+    )
+    weights_fingerprint: str | None = Field(
+        None,
+        description="Hash of the content of fine_tune. Filled in by the sweep; if set, other weights are refused.",
+    )
+
+    @property
+    def has_activations(self) -> bool:
+        """Whether there is a choice of the network's activation."""
+        return self.name in NETWORKS and self.name not in _ACTIVATION_FIXED
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.activation is not None and not self.has_activations:
+            names = ", ".join(name for name in NETWORKS if name not in _ACTIVATION_FIXED)
+            raise ValueError(
+                f"activation: {self.name} has its own and no choice of it, got {self.activation!r}; leave it out, or "
+                f"take one of {names}"
+            )
+        return self

@@ -180,6 +180,7 @@ class TrialConfig(Frozen):
         perturbed = weights.name == "awp" and (weights.warmup or 0) < self.epochs
         twice = name == "trades" or (name == "pgd_at" and not perturbed)
         filled = {
+            "model": _filled(self.model, activation="relu") if self.model.has_activations else self.model,
             "data": _filled(self.data, augment=self.data.name != "digits"),
             "optimizer": _filled(self.optimizer, decoupled_weight_decay=self.optimizer.name != "sgd"),
             "attack": attack,

@@ -21,7 +21,7 @@ from trainers.engine import Engine, float32_products
 from trainers.errors import UserError
 from trainers.identity import trial_id
 from trainers.method import objectives
-from trainers.models import registry
+from trainers.models import fine_tuning, registry
 from trainers.randomness import default_generators, generator
 from trainers.record import DynamicsRecord
 
@@ -207,7 +207,7 @@ def _random_directions(parameters: int, config: TrialConfig) -> Tensor:
 @torch.no_grad()
 def _distance_squared(config: TrialConfig, model: nn.Module, data: Data) -> float:
     """|w - w_0|^2, w_0 the weights before training."""
-    before = registry.network(config, data).parameters()
+    before = fine_tuning.network(config, data).parameters()
     pairs = zip(model.parameters(), before, strict=True)
     return sum((now - then.to(now)).double().square().sum().item() for now, then in pairs if now.requires_grad)
 

@@ -7,9 +7,11 @@ are drawn as torch does by default, which is what those codes do.
 
 from __future__ import annotations
 
-import torch.nn.functional as F
+from functools import partial
+
 from torch import Tensor, nn
 
+from trainers.models.activations import Activation
 from trainers.models.stages import stages
 
 WIDTHS = (64, 128, 256, 512)
@@ -22,8 +24,9 @@ class PreActBlock(nn.Module):
     The gate is the identity; `senet` has another.
     """
 
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int, activation: Activation = nn.ReLU) -> None:
         super().__init__()
+        self.activation = activation()
         self.bn1 = nn.BatchNorm2d(inputs)
         self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(outputs)
@@ -35,24 +38,25 @@ class PreActBlock(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, inputs, H, W) to (B, outputs, ceil(H / stride), ceil(W / stride))."""
-        active = F.relu(self.bn1(features))
+        active = self.activation(self.bn1(features))
         kept = features if self.shortcut is None else self.shortcut(active)
-        residual: Tensor = self.gate(self.conv2(F.relu(self.bn2(self.conv1(active)))))
+        residual: Tensor = self.gate(self.conv2(self.activation(self.bn2(self.conv1(active)))))
         return residual + kept
 
 
 class PreActResNet18(nn.Module):
     """Four stages of two blocks, 64 to 512 channels, global average pooling: 11.17 million parameters."""
 
-    def __init__(self, channels: int, num_classes: int) -> None:
+    def __init__(self, channels: int, num_classes: int, *, activation: Activation = nn.ReLU) -> None:
         super().__init__()
+        self.activation = activation()
         self.stem = nn.Conv2d(channels, WIDTHS[0], 3, padding=1, bias=False)
-        self.blocks = stages(PreActBlock, WIDTHS[0], WIDTHS, depth=2)
+        self.blocks = stages(partial(PreActBlock, activation=activation), WIDTHS[0], WIDTHS, depth=2)
         self.bn = nn.BatchNorm2d(WIDTHS[-1])
         self.linear = nn.Linear(WIDTHS[-1], num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, channels, H, W), normalised, to logits (B, num_classes)."""
-        features = F.relu(self.bn(self.blocks(self.stem(images))))
+        features = self.activation(self.bn(self.blocks(self.stem(images))))
         logits: Tensor = self.linear(features.mean((2, 3)))
         return logits

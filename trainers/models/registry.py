@@ -14,9 +14,10 @@ from trainers.config import ModelConfig, TrialConfig
 from trainers.data.sets import Data
 from trainers.errors import UserError
 from trainers.models import preact_resnet, resnet, senet, small_cnn, vgg, vit, wide_resnet
+from trainers.models.activations import ACTIVATIONS
 from trainers.randomness import stable_seed
 
-TORCHVISION = "torchvision:"
+TORCHVISION, TIMM = "torchvision:", "timm:"
 
 #: A network from (channels, num_classes, height, width).
 Builder = Callable[[int, int, int, int], nn.Module]
@@ -25,16 +26,17 @@ Builder = Callable[[int, int, int, int], nn.Module]
 class Network(NamedTuple):
     """What there is to know of a network before it is built."""
 
-    build: Builder
+    build: Callable[..., nn.Module]
+    """A `Builder`, which takes the keyword `activation` too where the config offers a choice of it."""
     minimum_size: int
     """The smallest height and width of images, pixels."""
     one_position_size: int
     """Images of at most this height and width, pixels, are 1 x 1 before one of its batch norms; 0: none are."""
 
 
-def _any_size(build: Callable[[int, int], nn.Module]) -> Builder:
+def _any_size(build: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
     """The builder of a network whose weights do not depend on the size of the images."""
-    return lambda channels, num_classes, height, width: build(channels, num_classes)
+    return lambda channels, num_classes, height, width, **chosen: build(channels, num_classes, **chosen)
 
 
 def _wide_resnet(depth: int) -> Network:
@@ -108,7 +110,7 @@ def build(
         check_size(config.name, height, width)
         # torch.manual_seed would reseed the GPUs as well, which fork_rng does not undo here
         torch.default_generator.manual_seed(stable_seed(seed, "initialisation"))
-        bare = _builder(config.name)(channels, num_classes, height, width)
+        bare = _builder(config)(channels, num_classes, height, width)
         if not config.normalize:
             return bare
         half = (0.5,) * channels
@@ -126,29 +128,43 @@ def arguments(data: Data) -> dict[str, Any]:
     return {name: getattr(data, name) for name in names}
 
 
-def _builder(name: str) -> Builder:
-    if name in NETWORKS:
-        return NETWORKS[name].build
-    from trainers.models import torchvision_models  # its import takes seconds, which no other network needs
+def _builder(config: ModelConfig) -> Builder:
+    if config.name in NETWORKS:
+        build = NETWORKS[config.name].build
+        return build if config.activation is None else partial(build, activation=ACTIVATIONS[config.activation])
+    # their imports take seconds, which no other network needs
+    if config.name.startswith(TIMM):
+        from trainers.models import timm_models
 
-    return partial(torchvision_models.build, name.removeprefix(TORCHVISION))
+        return partial(timm_models.build, config.name.removeprefix(TIMM))
+    from trainers.models import torchvision_models
+
+    return partial(torchvision_models.build, config.name.removeprefix(TORCHVISION))
 
 
 def check_size(name: str, height: int, width: int) -> None:
     """There is a network `name`, and images of `height` x `width` pixels are large enough for it.
 
     Raises:
-        UserError: they are not, or torchvision has no such network.
+        UserError: they are not, or torchvision or timm has no such network.
     """
-    minimum = _violated_minimum(name, height, width)
-    if minimum is None:
-        return
-    size = min(height, width)
+    what = ""
+    if name.startswith(TIMM):
+        from trainers.models import timm_models
+
+        timm_models.check_name(name.removeprefix(TIMM))
+        if refusal := timm_models.refusal(name.removeprefix(TIMM), height, width, 2):
+            what = f"takes no images of {height} x {width} pixels: {refusal}"
+    elif minimum := _violated_minimum(name, height, width):
+        what = f"needs images of at least {minimum} x {minimum} pixels, got {height} x {width}"
+    if what:
+        raise UserError(f"model.name: {name} {what}{_fitting(min(height, width))}")
+
+
+def _fitting(size: int) -> str:
+    """The way out for images that a network does not take; empty where there is none."""
     fitting = {other: network.minimum_size for other, network in NETWORKS.items() if size >= network.minimum_size}
-    way_out = f"; use {max(fitting, key=fitting.__getitem__)}" if fitting else ""
-    raise UserError(
-        f"model.name: {name} needs images of at least {minimum} x {minimum} pixels, got {height} x {width}{way_out}"
-    )
+    return f"; use {max(fitting, key=fitting.__getitem__)}" if fitting else ""
 
 
 def _violated_minimum(name: str, height: int, width: int) -> int | None:
@@ -182,6 +198,10 @@ def check_batches(name: str, height: int, width: int, train_images: int, batch_s
 def _takes_one(name: str, height: int, width: int) -> bool:
     if name in NETWORKS:
         return max(height, width) > NETWORKS[name].one_position_size
+    if name.startswith(TIMM):
+        from trainers.models import timm_models
+
+        return not timm_models.refusal(name.removeprefix(TIMM), height, width, 1)
     from trainers.models import torchvision_models
 
     return torchvision_models.takes(name.removeprefix(TORCHVISION), height, width, 1)

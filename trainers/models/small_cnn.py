@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from trainers.models.activations import Activation
 
 MINIMUM_SIZE = 4  # pixels: one stride of 2 leaves 2 x 2
 
 
 class SmallCNN(nn.Module):
-    """Three 3 x 3 convolutions with batch norm and ReLU, then one linear layer on all positions.
+    """Three 3 x 3 convolutions with batch norm and an activation, then one linear layer on all positions.
 
     19,258 parameters on the 8 x 8 digits. There is no pooling: the linear layer sees where a stroke lies.
     """
 
-    def __init__(self, channels: int, num_classes: int, height: int, width: int) -> None:
+    def __init__(
+        self, channels: int, num_classes: int, height: int, width: int, activation: Activation = nn.ReLU
+    ) -> None:
         super().__init__()
+        self.activation = activation()
         self.conv1 = nn.Conv2d(channels, 16, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)
         self.conv2 = nn.Conv2d(16, 32, 3, stride=2, padding=1, bias=False)
@@ -26,8 +30,8 @@ class SmallCNN(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, channels, height, width), normalised, to logits (B, num_classes)."""
-        features = F.relu(self.bn1(self.conv1(images)))
-        features = F.relu(self.bn2(self.conv2(features)))
-        features = F.relu(self.bn3(self.conv3(features)))
+        features = self.activation(self.bn1(self.conv1(images)))
+        features = self.activation(self.bn2(self.conv2(features)))
+        features = self.activation(self.bn3(self.conv3(features)))
         logits: Tensor = self.linear(features.flatten(1))
         return logits

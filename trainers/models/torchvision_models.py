@@ -15,15 +15,15 @@ from __future__ import annotations
 import bisect
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import nn
-from torch.overrides import TorchFunctionMode
 from torchvision import models
 
 from trainers.errors import UserError, suggestion
+from trainers.models.meta import EmptyOnMeta
 from trainers.models.vit import Pad
 
 #: Images whose shorter side is below this, pixels, get the small stem; inception_v3 takes fewer than 75 with no other.
@@ -109,24 +109,12 @@ def _vit(name: str, channels: int, num_classes: int, height: int, width: int) ->
     return nn.Sequential(Pad(rows * patch, rows * patch), network)
 
 
-class _EmptyOnMeta(TorchFunctionMode):
-    """Layers allocate weights with torch.empty: on the meta device these take no memory and no time to draw.
-
-    Unlike `torch.device("meta")` it leaves what a constructor calculates with, as regnet's does, on the CPU.
-    """
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        return func(*args, **{**(kwargs or {}), **({"device": "meta"} if func is torch.empty else {})})
-
-
 @functools.cache
 def takes(name: str, height: int, width: int, batch: int) -> bool:
     """Whether the network, in train mode, takes a batch of `batch` such images: tried without data or weights."""
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         try:
-            with _EmptyOnMeta():
+            with EmptyOnMeta():
                 network = build(name, 3, 10, height, width).to("meta")
             network(torch.empty(batch, 3, height, width, device="meta"))
         except (RuntimeError, ValueError):  # an empty feature map; too few values for batch norm

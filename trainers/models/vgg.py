@@ -12,6 +12,8 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from trainers.models.activations import Activation
+
 WIDTHS = (64, 128, 256, 512, 512)
 DEPTHS = {16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}  # convolutions of each stage
 MINIMUM_SIZE = 8  # pixels: of fewer, two of the five stages would see nothing but 1 x 1
@@ -24,13 +26,13 @@ class VGG(nn.Module):
     0.63 and 0.80 GFLOP a forward pass of one 32 x 32 image (a multiply-add is 2).
     """
 
-    def __init__(self, channels: int, num_classes: int, *, depth: int) -> None:
+    def __init__(self, channels: int, num_classes: int, *, depth: int, activation: Activation = nn.ReLU) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         for (inputs, outputs), convolutions in zip(pairwise((channels, *WIDTHS)), DEPTHS[depth], strict=True):
             for index in range(convolutions):
                 convolution = nn.Conv2d(outputs if index else inputs, outputs, 3, padding=1)
-                layers += [convolution, nn.BatchNorm2d(outputs), nn.ReLU()]
+                layers += [convolution, nn.BatchNorm2d(outputs), activation()]
             # rounding up keeps 1 x 1 as it is, so that images smaller than 32 x 32 pass through five poolings
             layers.append(nn.MaxPool2d(2, ceil_mode=True))
         self.features = nn.Sequential(*layers)

@@ -6,9 +6,11 @@ drawn as in the authors' code and [TRADES]: convolutions from N(0, 2 / (k^2 outp
 
 from __future__ import annotations
 
-import torch.nn.functional as F
+from functools import partial
+
 from torch import Tensor, nn
 
+from trainers.models.activations import Activation
 from trainers.models.preact_resnet import PreActBlock
 from trainers.models.stages import stages
 
@@ -23,11 +25,14 @@ class WideResNet(nn.Module):
     10.5 and 13.3 GFLOP (a multiply-add is 2).
     """
 
-    def __init__(self, channels: int, num_classes: int, *, depth: int, width: int) -> None:
+    def __init__(
+        self, channels: int, num_classes: int, *, depth: int, width: int, activation: Activation = nn.ReLU
+    ) -> None:
         super().__init__()
+        self.activation = activation()
         widths = [width * factor for factor in (16, 32, 64)]
         self.stem = nn.Conv2d(channels, STEM_WIDTH, 3, padding=1, bias=False)
-        self.blocks = stages(PreActBlock, STEM_WIDTH, widths, depth=(depth - 4) // 6)
+        self.blocks = stages(partial(PreActBlock, activation=activation), STEM_WIDTH, widths, depth=(depth - 4) // 6)
         self.bn = nn.BatchNorm2d(widths[-1])
         self.linear = nn.Linear(widths[-1], num_classes)
         for layer in self.modules():
@@ -37,6 +42,6 @@ class WideResNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, channels, H, W), normalised, to logits (B, num_classes)."""
-        features = F.relu(self.bn(self.blocks(self.stem(images))))
+        features = self.activation(self.bn(self.blocks(self.stem(images))))
         logits: Tensor = self.linear(features.mean((2, 3)))
         return logits
