@@ -349,7 +349,7 @@ def check_nodes(directory: Path, data: Iterable[str], weights: Iterable[str] = (
     Raises:
         UserError: names the first node that does not.
     """
-    data, weights = [path for path in data if Path(path).exists()], frozenset(weights)
+    data = [path for path in data if Path(path).exists()]
     token = directory.absolute() / f"{PROBE}{uuid.uuid4().hex}"
     token.touch()
     try:
@@ -361,12 +361,12 @@ def check_nodes(directory: Path, data: Iterable[str], weights: Iterable[str] = (
             if node["Resources"].get("CPU", 0)
         }
         for name, probe in probes.items():
-            _check_probe(name, directory, weights, probe)
+            _check_probe(name, directory, probe)
     finally:
         token.unlink()
 
 
-def _check_probe(name: str, directory: Path, weights: frozenset[str], probe: Any) -> None:
+def _check_probe(name: str, directory: Path, probe: Any) -> None:
     try:
         missing, version = ray.get(probe, timeout=300)
     except ray.exceptions.GetTimeoutError:
@@ -375,7 +375,8 @@ def _check_probe(name: str, directory: Path, weights: frozenset[str], probe: Any
         first = str(error).strip().splitlines()[-1]
         raise UserError(f"node {name}: cannot run robustsweep: {first}; install the same version there") from None
     if missing:
-        key = "trial.model.fine_tune" if missing[0] in weights else "trial.data"
+        images = Path(missing[0]).is_dir() or missing[0].endswith(".npz")  # no weights are named so
+        key = "trial.data" if images else "trial.model.fine_tune"
         what = f"--out {directory}" if Path(missing[0]).name.startswith(PROBE) else f"{key} {missing[0]}"
         raise UserError(f"{what}: node {name} does not see it; give a folder that all nodes share")
     if version != code_version():
