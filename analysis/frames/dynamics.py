@@ -169,8 +169,11 @@ def stationary(row: Mapping[Any, Any]) -> Array:
     """Stationary variance S_i of the weights along each measured direction, were the loss its quadratic: (q,).
 
     Of SGD with momentum S_i = lr c_i (1 + mu) / [(1 - mu) h_i (2 (1 + mu) - lr h_i)], of DEAT that of its own
-    recursion; infinity where there is none. Without weight decay, and with the learning rate of the moment.
+    recursion; infinity where there is none. Without weight decay, and with the learning rate of the moment. NaN for
+    another optimizer, such as AdamW, of which this theory says nothing.
     """
+    if row.get("optimizer.name", "sgd") not in ("sgd", "deat"):
+        return np.full(len(row["curvatures"]), np.nan)
     curvatures = numbers(row["curvatures"])
     noises = numbers(row["variances"][0]) * in_training(row)
     return Rule(row["k1"], row["k2"], row["momentum"]).stationary_variance(row["lr"], curvatures, noises)

@@ -16,7 +16,7 @@ from sweep.search.trials import PlannedTrial
 _FREE = ("seed", "epochs", "batch_size", "optimizer", "schedule")
 #: Of these parts, the keys alone that change it; of all others every key does.
 _PRICED = {
-    "attack": ("steps",),
+    "attack": ("steps", "replays"),
     "objective": ("name",),
     "weights": ("name", "warmup"),
     "averaging": ("name",),

@@ -154,7 +154,7 @@ def frame_of() -> Callable[..., DataFrame]:
         frame = DataFrame(filled)
         metrics = [column for column in frame.columns if column.startswith(("last_", "best_"))]
         names = {"objective.name": "objective", "objective.s2o.enabled": "s2o", "weights.name": "weights"}
-        names["optimizer.name"] = "optimizer"
+        names |= {"optimizer.name": "optimizer", "attack.kind": "attack"}
         chosen = [{names[key]: value for key, value in row.items() if key in names} for row in filled]
         frame["method"] = [Slots(**choice).method for choice in chosen]
         first = ["trial_id", "outcome", "method", "seed", "model.name", "optimizer.name", "optimizer.lr", "batch_size"]

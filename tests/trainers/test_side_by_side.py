@@ -48,6 +48,8 @@ TRIALS = [
     tiny(optimizer={"lr": 0.1}),
     tiny(optimizer={"name": "deat", "lr": 0.2}, seed=1, data={"name": "digits", "train_per_class": 12}),
     tiny(objective={"name": "trades"}, weights={"name": "awp", "warmup": 1}, averaging={"name": "ema"}),
+    tiny(attack={"radius": 0.15, "step_size": 0.15, "replays": 2, "radius_warmup": 2}),
+    tiny(attack={"radius": 0.15, "step_size": 0.1, "tau": 0}, optimizer={"name": "adamw", "lr": 0.01}),
     tiny(precision="bf16", batch_norm_data="clean"),
     tiny(precision="bf16", seed=3),
 ]

@@ -285,6 +285,19 @@ def test_methods_that_were_never_trained_alike_have_no_effect_of_one_slot(key, o
     assert by_method(comparison(frame))["TRADES"].difference.value == pytest.approx(0, abs=0.02)
 
 
+def test_another_attack_is_paired_with_pgd_though_its_steps_differ_but_not_in_another_ball(frame_of):
+    def rows(radius):
+        attacks = {"pgd": (10, 8.0), "fgsm_rs": (1, radius)}
+        return [
+            trial(0.5 + 0.01 * seed, seed, lr=0.1, **{"attack.kind": kind, "attack.steps": n, "attack.radius": r})
+            for kind, (n, r) in attacks.items()
+            for seed in (0, 1)
+        ]
+
+    assert [effect.label for effect in slot_effects(frame_of(rows(8.0)))] == ["FGSM-RS - PGD"]
+    assert [effect.label for effect in slot_effects(frame_of(rows(16.0)))] == []
+
+
 def effect_of(frame, label):
     (found,) = [effect for effect in slot_effects(frame) if effect.label == label]
     return found

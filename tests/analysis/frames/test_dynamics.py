@@ -143,6 +143,13 @@ def test_deats_stationary_variance_solves_its_own_lyapunov_equation() -> None:
         assert variance == pytest.approx(solve_discrete_lyapunov(step, c * np.outer(kick, kick))[0, 0], rel=1e-6)
 
 
+def test_of_another_optimizer_than_sgd_and_deat_there_is_no_posterior_and_no_bound() -> None:
+    found = dynamics.derived(DataFrame([row(), row()]).assign(**{"optimizer.name": ["sgd", "adamw"]}))
+    assert np.isfinite(found["bound"].iloc[0])
+    assert found[["posterior_trace", "kl", "bound"]].iloc[1].isna().all()
+    assert np.isfinite(found["sharpness"]).all()
+
+
 def test_beyond_the_quadratics_limit_there_is_no_posterior_and_no_bound() -> None:
     frame = DataFrame([row(lr=0.24), row(lr=0.26)])  # lr h_1 = 1.92 and 2.08
     found = dynamics.derived(frame)

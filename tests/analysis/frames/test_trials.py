@@ -445,6 +445,9 @@ def test_superseded_trials_enter_no_estimate_and_are_counted_where_others_are_le
         ({"data.train_per_class": None}, {"data.train_per_class": 80}),
         ({"schedule.name": "cosine"}, {"schedule.name": "cosine", "schedule.warmup_epochs": 2}),
         ({}, {"precision": "bf16"}),
+        ({}, {"attack.radius_warmup": 2}),
+        ({}, {"attack.step_size_warmup": 2}),
+        ({}, {"objective.label_smoothing": 0.1}),
     ],
 )
 def test_none_and_a_key_that_is_left_out_at_its_default_are_told_from_another_value(run, one, other):
@@ -454,6 +457,25 @@ def test_none_and_a_key_that_is_left_out_at_its_default_are_told_from_another_va
     assert axes(trials) == [*BASE, list(other)[-1]]
     assert trials["outcome"].tolist() == ["completed"] * 2
     assert len(cell_means(trials, [])) == 2
+
+
+def test_methods_are_told_apart_by_their_attack_and_a_run_of_pgd_alone_has_no_column_of_it(run):
+    pgd = {"attack.steps": 10, "attack.start": "uniform", "attack.step_size": 0.1, "attack.radius": 0.3}
+    one = {**pgd, "attack.steps": 1}
+    run.whole("pgd", [0.1], config=pgd)
+    assert "attack.kind" not in load_trials(run.directory)
+    run.whole("short", [0.1], config=one)
+    run.whole("rs", [0.1], config={**one, "attack.step_size": 0.375})
+    run.whole("noisy", [0.1], config={**one, "attack.project": False, "attack.start_scale": 2.0})
+    run.whole("fat", [0.1], config={**pgd, "attack.tau": 0})
+    run.whole("free", [0.1], config={"attack.replays": 8, "attack.step_size": 0.3, "attack.radius": 0.3})
+    run.whole("trades", [0.1], config={**pgd, "attack.tau": 0, "objective.name": "trades"})
+    run.whole("natural", [0.1], config={"objective.name": "natural"})
+    trials = load_trials(run.directory)
+    names = ["PGD-AT", "PGD-AT", "FGSM-RS", "N-FGSM", "FAT", "Free-AT", "TRADES (FAT)", "natural"]
+    assert trials["method"].tolist() == names
+    assert trials["attack.kind"].tolist() == ["pgd", "pgd", "fgsm_rs", "n_fgsm", "fat", "free", "fat", "pgd"]
+    assert "attack.kind" in axes(trials)
 
 
 def test_a_key_that_older_code_lacks_is_its_methods_default(run):

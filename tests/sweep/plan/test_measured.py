@@ -28,6 +28,7 @@ def kind(**values: Any) -> str:
         {"data": {"name": "cifar10"}},
         {"data": {"name": "digits", "train_per_class": 10}},
         {"attack": {"steps": 7}},
+        {"attack": {"replays": 8}},
         {"evaluation": {"steps": 7}},
         {"evaluation": {"restarts": 2}},
         {"precision": "bf16"},

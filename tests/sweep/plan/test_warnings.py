@@ -57,6 +57,28 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
         of(schedule={"name": "cosine", "warmup_epochs": 6}),
         "the learning rate never reaches optimizer.lr: it rises over 6 of 6 epochs; set trial.schedule.warmup_epochs=1",
     ),
+    "a radius that never is": (
+        of(attack={"radius_warmup": 7}),
+        "attack.radius never reaches its value: it rises over 7 of 6 epochs; set trial.attack.radius_warmup=1",
+    ),
+    "a step size that never is": (
+        of(attack={"step_size_warmup": 9.5}),
+        "attack.step_size never reaches its value: it rises over 9.5 of 6 epochs; set trial.attack.step_size_warmup=1",
+    ),
+    "tau after the end": (
+        of(attack={"tau": 0, "tau_milestones": [3, 50]}),
+        "tau grows less often than written: attack.tau_milestones [50] of 6 epochs; "
+        "set trial.attack.tau_milestones=[3]",
+    ),
+    "replays that are too short": (
+        of(attack={"replays": 3}),
+        "PGD cannot go from an image to the edge of its ball: attack.replays 3 times attack.step_size 0.007843 is less "
+        "than the radius, 0.03137; set trial.attack.step_size=8/255",
+    ),
+    "SGD's learning rate for AdamW": (
+        of(optimizer={"name": "adamw"}) | {"space": {"batch_size": [16, 32]}},
+        "AdamW moves every weight by about 0.1 at each step: optimizer.lr; set trial.optimizer.lr=0.001",
+    ),
     "awp after the end": (
         of(weights={"name": "awp", "warmup": 10}),
         "AWP never begins: it waits for 10 of 6 epochs; set trial.weights.warmup=0",
