@@ -213,13 +213,13 @@ def merged(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]
         ({"space": {"optimizer.LR": [1]}}, "space.optimizer.LR: unknown key; did you mean 'optimizer.lr'?"),
         (
             {"space": {"preset": ["deat", "trade"]}},
-            "space.preset: must be one of deat, trades, mart, awp, s2o, avmixup, rice2020; got 'trade'; "
-            "did you mean 'trades'?",
+            "space.preset: must be one of deat, trades, mart, awp, s2o, avmixup, rice2020, fgsm_rs, n_fgsm, free, "
+            "fat; got 'trade'; did you mean 'trades'?",
         ),
         (
             {"trial": {"preset": "aws"}},
-            "trial.preset: must be one of deat, trades, mart, awp, s2o, avmixup, rice2020; got 'aws'; "
-            "did you mean 'awp'?",
+            "trial.preset: must be one of deat, trades, mart, awp, s2o, avmixup, rice2020, fgsm_rs, n_fgsm, free, "
+            "fat; got 'aws'; did you mean 'awp'?",
         ),
         (
             {"trial": {"preset": "deat"}, "space": {"preset": ["deat", "trades"]}},
@@ -290,7 +290,7 @@ def merged(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]
         ({"trial": {"attack": {"radius": "nan"}}}, "trial.attack.radius: must be a finite number, got nan"),
         (
             {"trial": {"optimizer": {"name": "sdg"}}},
-            "trial.optimizer.name: must be one of sgd, deat; got 'sdg'; did you mean 'sgd'?",
+            "trial.optimizer.name: must be one of sgd, deat, adamw; got 'sdg'; did you mean 'sgd'?",
         ),
         ({"trial": {"device": "tpu"}}, r"trial.device: must match ^(auto|cpu|cuda(:\d+)?)$, got 'tpu'"),
         ({"name": "a/b"}, "name: must match ^[A-Za-z0-9][A-Za-z0-9._-]*$, got 'a/b'"),
@@ -399,7 +399,7 @@ def merged(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]
         # conditions
         (
             {"space": {"batch_size": {"grid": [1], "when": {"optimizer.name": ["sgd", "daet"]}}}},
-            "space.batch_size.when.optimizer.name: must be one of sgd, deat; got 'daet'; did you mean 'deat'?",
+            "space.batch_size.when.optimizer.name: must be one of sgd, deat, adamw; got 'daet'; did you mean 'deat'?",
         ),
         (
             {"space": {"batch_size": {"grid": [1], "when": {"optimizer.name": []}}}},
