@@ -1,4 +1,4 @@
-"""What recipes add to a method, by name: `PGD-AT, SiLU`, `PGD-AT, label smoothing 0.1`, `FGSM-RS`.
+"""What recipes add to a method, by name: `PGD-AT, SiLU`, `FGSM-RS, label smoothing 0.1`.
 
 Such a key is no slot, and no nuisance either: where it varies, it is what is asked about, and no best value of it is
 chosen by validation. At the value that changes nothing it has no name, so that the plain method keeps its own.
@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 from pandas import DataFrame, Series
 
-from analysis.frames.names import BASELINE, short
+from analysis.frames.names import short
 from analysis.frames.trials import axes
 
 _POLICIES = {
@@ -44,30 +44,19 @@ _NAMED: dict[str, Callable[[Any], str]] = {
     "data.extra_fraction": _amount("extra data"),
 }
 
-#: Keys by which another training attack is told.
-_ATTACK = ("attack.steps", "attack.step_size", "attack.start_scale", "attack.project", "attack.tau", "attack.replays")
-
 
 def knobs(frame: DataFrame) -> list[str]:
     """The axes of a frame of trials that name its methods: those of recipes by which the trials differ."""
     there = axes(frame)
-    named = [key for key in _NAMED if key in there and len(_words(frame, key).unique()) > 1]
-    attacks = len(_attacks(frame).unique()) > 1
-    return [*named, *(key for key in _ATTACK if attacks and key in there)]
+    return [key for key in _NAMED if key in there and len(_words(frame, key).unique()) > 1]
 
 
 def recipe_names(frame: DataFrame) -> Series[str]:
     """Each trial's method with what its recipe adds; the method alone where the trials differ in no such key."""
     names = frame["method"].astype(str)
-    keys = knobs(frame)
-    if any(key in keys for key in _ATTACK):
-        words = _attacks(frame)
-        pairs = zip(names, words, strict=True)
-        names = Series([name.replace(BASELINE, word, 1) if word else name for name, word in pairs], index=names.index)
-    for key in keys:
-        if key in _NAMED:
-            words = _words(frame, key)
-            names = names + words.where(words == "", ", " + words)
+    for key in knobs(frame):
+        words = _words(frame, key)
+        names = names + words.where(words == "", ", " + words)
     return names
 
 
@@ -86,21 +75,3 @@ def averaged_where_named(frame: DataFrame) -> DataFrame:
 
 def _words(frame: DataFrame, key: str) -> Series[str]:
     return frame[key].map(lambda value: "" if pd.isna(value) else _NAMED[key](value)).astype(str)
-
-
-def _attacks(frame: DataFrame) -> Series[str]:
-    """The name of each trial's training attack where it is not PGD of several steps; empty: it is."""
-    keys = [key for key in ("attack.steps", "attack.project", "attack.tau", "attack.replays") if key in axes(frame)]
-    words = [_attack(**{key.partition(".")[2]: value for key, value in zip(keys, row, strict=True) if pd.notna(value)})
-             for row in frame[keys].itertuples(index=False)]  # fmt: skip
-    return Series(words, index=frame.index, dtype=object)
-
-
-def _attack(steps: float = 2, project: bool = True, tau: float | None = None, replays: float | None = None) -> str:
-    if replays is not None:
-        return f"Free-AT {short(replays)}"
-    if tau is not None:
-        return "FAT"
-    if steps != 1:
-        return ""
-    return "FGSM-RS" if project else "N-FGSM"

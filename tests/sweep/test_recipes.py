@@ -18,7 +18,8 @@ def test_a_launch_of_one_at_a_time_and_methods_say_what_each_knob_does(
         trial={
             "data": {"name": "digits", "train_per_class": 20, "validation_fraction": 0.2},
             "model": {"name": "small_cnn"}, "epochs": 2, "batch_size": 20, "schedule": {"name": "constant"},
-            "attack": {"radius": 0.1, "step_size": 0.05}, "optimizer": {"lr": 0.2}, "evaluation": {"steps": 2, "step_size": 0.05},
+            "attack": {"radius": 0.1, "step_size": 0.05}, "optimizer": {"lr": 0.2},
+            "evaluation": {"steps": 2, "step_size": 0.05},
         },
         space={
             "data.policy": {"choice": ["none", "randaugment"]},
@@ -45,5 +46,5 @@ def test_a_launch_of_one_at_a_time_and_methods_say_what_each_knob_does(
         assert row["difference_low"] <= row["difference"] <= row["difference_high"]
         assert row["verdict"] in ("better", "worse", "undecided")
         assert row["n"] == 2
-    assert [effect["effect"] for effect in told["slot_effects"]] == ["with AWP - without"]
+    assert [effect["effect"] for effect in told["slot_effects"]] == ["with AWP - without", "FGSM-RS - PGD"]
     assert CliRunner().invoke(main, ["methods", run]).exit_code == 0

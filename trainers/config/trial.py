@@ -148,7 +148,7 @@ class TrialConfig(Frozen):
         if reader := self._label_reader():
             raise ValueError(
                 f"data.cutmix: gives an image two classes, and {reader} is published for one alone; set data.cutmix: "
-                "0, or objective.name: pgd_at, trades or natural without S2O"
+                "0, or take pgd_at, trades or natural without it"
             )
         if "val" in self.evaluation.splits and self.data.validation_fraction == 0:
             raise ValueError(
@@ -161,9 +161,9 @@ class TrialConfig(Frozen):
         """What of the objective needs one class an image where CutMix gives it two; empty: nothing."""
         if self.data.cutmix == 0:
             return ""
-        return (
-            "S2O" if self.objective.s2o.enabled else {"mart": "MART", "avmixup": "AVmixup"}.get(self.objective.name, "")
-        )
+        if self.objective.s2o.enabled or self.attack.tau is not None:
+            return "S2O" if self.objective.s2o.enabled else "FAT (attack.tau)"
+        return {"mart": "MART", "avmixup": "AVmixup"}.get(self.objective.name, "")
 
     def check_lengths(self, pixels: int | None = None) -> None:
         """Radii and steps are such as images of so many pixels have; see `check_length`."""

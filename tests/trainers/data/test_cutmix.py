@@ -135,13 +135,24 @@ def test_an_image_counts_as_right_at_the_class_of_most_of_its_pixels() -> None:
 
 
 @pytest.mark.parametrize(
-    ("objective", "who"),
+    ("parts", "who"),
     [
-        ({"name": "mart"}, "MART"),
-        ({"name": "avmixup"}, "AVmixup"),
-        ({"name": "pgd_at", "s2o": {"enabled": True}}, "S2O"),
+        ({"objective": {"name": "mart"}}, "MART"),
+        ({"objective": {"name": "avmixup"}}, "AVmixup"),
+        ({"objective": {"name": "pgd_at", "s2o": {"enabled": True}}}, "S2O"),
+        ({"attack": {"tau": 0}}, r"FAT \(attack.tau\)"),
     ],
 )
-def test_what_is_published_for_one_class_an_image_is_refused(objective: dict[str, object], who: str) -> None:
+def test_what_is_published_for_one_class_an_image_is_refused(parts: dict[str, object], who: str) -> None:
     with pytest.raises(ValueError, match=f"data.cutmix: gives an image two classes, and {who} is published for one"):
-        cut(objective=objective)
+        cut(**parts)
+
+
+def test_labels_of_windows_are_smoothed_like_others() -> None:
+    """Cross-entropy at probabilities, smoothed: 1 - a of them, a spread over the classes."""
+    training = Training.begin(cut(objective={"name": "natural", "label_smoothing": 0.2}))
+    images, targets = next(training._batches(0))
+    assert torch.equal(targets.sum(dim=1).round(decimals=5), torch.ones(len(targets)))
+    loss = training._method(0).objective.outer(training.model, images, images, targets, torch.Generator())().loss
+    log_p = training.model(images).log_softmax(dim=1)
+    torch.testing.assert_close(loss, -((0.8 * targets + 0.02) * log_p).sum(dim=1).mean())
