@@ -18,7 +18,7 @@ from trainers.dynamics import measurement
 from trainers.engine import Engine
 from trainers.errors import UserError
 from trainers.method import objectives, optimizers, schedules
-from trainers.models import registry
+from trainers.models import fine_tuning
 from trainers.own import snapshot
 from trainers.own.reference import PARTS, is_reference
 from trainers.own.stage import stage
@@ -76,7 +76,7 @@ def _import(trial: TrialConfig) -> None:
 def _rehearse(trial: TrialConfig, shape: Shape) -> None:
     data = _data(trial, shape)
     with stage(f"building the network {trial.model.name}"):
-        model = registry.network(trial, data)
+        model = fine_tuning.network(trial, data)
     with stage(f"a pass of the network {trial.model.name}"), torch.no_grad():
         _check_logits(model.eval(), trial, data)
     with stage(f"the schedule {trial.schedule.name}"):

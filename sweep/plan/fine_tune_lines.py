@@ -19,6 +19,11 @@ def fine_tune_lines(trials: Iterable[TrialConfig], shapes: Mapping[DataConfig, S
     kinds = {(one.model, shapes.get(one.data)) for one in trials if one.model.fine_tune is not None}
     lines = []
     for model, shape in kinds:
-        taken = "not held against the network, its data being unknown" if shape is None else start(model, shape).line()
+        if model.is_own:
+            taken = "held against the network where that was tried"
+        elif shape is None:
+            taken = "not held against the network, its data being unknown"
+        else:
+            taken = start(model, shape).line()
         lines.append(f"{model.name} starts from {model.fine_tune} ({model.weights_fingerprint}): {taken}")
     yield from sorted(set(lines))

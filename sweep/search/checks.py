@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from itertools import islice
 
 from sweep.axes import Point
@@ -35,7 +35,6 @@ def check_trials(
         trials: that are to run.
         unseen: names of data, and places of extra images, that are not looked at: of these data the published numbers
             are taken, where there are some.
-        unseen: names of data that are not looked at: of these the published numbers are taken, where there are some.
         own: the sources of a user's own code, which is tried in a process of its own; None: they are read.
 
     Returns:
@@ -62,7 +61,9 @@ def check_trials(
         for one in configs:
             if one.data in known:
                 _check_lengths(one, known[one.data].pixels)
-        for model, data in dict.fromkeys((one.model, one.data) for one in configs if one.model.fine_tune):
+        for model, data in dict.fromkeys(
+            (one.model, one.data) for one in configs if one.model.fine_tune and not uses(one)
+        ):
             if data in known:
                 start(model, known[data])
         if kinds := [one for one in _measured(configs) if one.data.name not in unseen and not uses(one)]:
