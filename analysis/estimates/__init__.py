@@ -1,6 +1,7 @@
 """What trials say: each question a file, frame -> frozen values with intervals.
 
 intervals             t tests and intervals, Holm, a line's band, standard errors with the noise pooled over methods
+crossed               what the test images add to an error over seeds: one interval for both
 ranges                what a metric can be: no interval says more
 resampling            Pearson, Spearman and Kendall of many weighted resamples at once
 correlations          correlations with bootstrap intervals
