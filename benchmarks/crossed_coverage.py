@@ -11,15 +11,16 @@ and what it does to one. Their variances are those of a run on the digits (`CALI
 
     python benchmarks/crossed_coverage.py --calibrate RUN
 
-of three methods and ten seeds each), and of others, which are harder: no effect of the seed on all images, twice that
-effect, and methods that are right on nearly all images. The truth, over all seeds and images, is Phi(theta / total).
+of three methods and ten seeds each), and of others: no effect of the seed on all images, and methods that are right on nearly
+all. The truth, over all seeds and images, is Phi(theta / total).
 
 `difference`: of two methods with the same seeds; `other_seeds`: of two with S and S + 2 seeds of their own, by Welch's
-degrees of freedom; `mean`: of one method's accuracy. Each is the share of intervals at 95 % that hold the truth, with its
-Wilson interval, without those that are withheld because the seeds' values are equal: `seeds`, Student's over seeds
+degrees of freedom; `mean`: of one method's accuracy. Each is the share of intervals at 95 % that hold the truth, with
+its Wilson interval, without those that are withheld because the seeds' values are equal: `seeds`, Student's over seeds
 (Welch's); `crossed`, of `analysis.estimates.crossed`; `satterthwaite`, the same without its bound; `cochran`, the same
-variances with Cochran's weighted quantile [Biometrics 1964]; `bootstrap`, the percentiles where seeds and images are drawn with replacement, each for itself [Owen, Annals of Applied Statistics 2007],
-of `BOOTSTRAPPED` of the runs and for up to `BOOTSTRAP_IMAGES` images. `half_widths` are medians, in points.
+variances with Cochran's weighted quantile [Biometrics 1964]; `bootstrap`, the percentiles where seeds and images are
+drawn with replacement, each for itself [Owen, Annals of Applied Statistics 2007], of `BOOTSTRAPPED` of the runs and for
+up to `BOOTSTRAP_IMAGES` images. `half_widths` are medians, in points.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ from trainers.provenance import environment
 Array = NDArray[np.float64]
 
 ALPHA = 0.05
-RUNS, BOOTSTRAPPED, RESAMPLES, BOOTSTRAP_IMAGES = 3000, 500, 200, 1000
+RUNS, BOOTSTRAPPED, RESAMPLES, BOOTSTRAP_IMAGES = 2000, 400, 200, 1000
 SEEDS, IMAGES = (2, 3, 5, 10), (360, 1000, 10_000)
 
 
@@ -67,7 +68,6 @@ CALIBRATED = Structure("digits, PGD-AT and TRADES", (0.681, 0.709), 0.652, 0.653
 STRUCTURES = (
     CALIBRATED,
     Structure("no effect of the seed on all images", (0.681, 0.709), 0.652, 0.653, 0.0),
-    Structure("twice the effect of the seed", (0.681, 0.709), 0.652, 0.653, 0.0192),
     Structure("nearly all right", (0.95, 0.96), 0.93, 0.926, 0.004),
 )
 
@@ -89,13 +89,13 @@ class Latent:
 
     def draw(self, rng: np.random.Generator, seeds: tuple[int, int], images: int) -> list[Array]:
         """Bits of both methods, (seeds, images) each."""
-        shared = np.sqrt(self.shared) * rng.standard_normal(images)
+        shared = np.float32(np.sqrt(self.shared)) * rng.standard_normal(images, dtype=np.float32)
         bits = []
         for theta, count in zip(self.theta, seeds, strict=True):
-            hardness = shared + np.sqrt(self.own) * rng.standard_normal(images)
-            level = theta + self.seed * rng.standard_normal((count, 1))
-            rest = np.sqrt(self.rest) * rng.standard_normal((count, images), dtype=np.float32)
-            bits.append((level + hardness + rest > 0).astype(np.float64))
+            hardness = shared + np.float32(np.sqrt(self.own)) * rng.standard_normal(images, dtype=np.float32)
+            level = np.float32(theta + self.seed * rng.standard_normal((count, 1)))
+            rest = np.float32(np.sqrt(self.rest)) * rng.standard_normal((count, images), dtype=np.float32)
+            bits.append((rest + (hardness + level) > 0).astype(np.float64))
         return bits
 
 

@@ -8,14 +8,14 @@ and images are crossed random factors:
     Var(mean of g) = (sigma_seed^2 + sigma_rest^2 / I) / S + sigma_image^2 / I
 
 g is one bit an image (right or wrong), or any contrast of such bits: the difference of two methods at the same seed.
-The first term is that of the t interval over seeds, whose S - 1 degrees of freedom are few. The second is added here; it
-is (MS_image - MS_rest) / (S I), by the mean squares of the two-way layout, and known well, images being many.
+The first term is that of the t interval over seeds, whose S - 1 degrees of freedom are few. The second is added here;
+it is (MS_image - MS_rest) / (S I), by the mean squares of the two-way layout, and known well, images being many.
 
 An interval is estimate +- t sqrt(V), V the sum of both, with Satterthwaite's degrees of freedom (S - 1) (V / V_seeds)^2
 [Satterthwaite, Biometrics 1946; Searle, Casella, McCulloch, Variance Components, 1992, sections 2.6 and 4.3], but never
 shorter than Student's interval over seeds alone: two errors are not less than one of them. Without that bound it holds
-the truth in as little as 87 % at 2 seeds and 92 % at 3, where the seeds' error is most of V and few seeds happen to agree;
-with it, in 94.3 to 95.5 % at 3 seeds and more, in 95 to 97.7 % at 2, whatever the share of each error.
+the truth in as little as 87 % at 2 seeds and 92 % at 3, where the seeds' error is most of V and few seeds happen to
+agree; with it, in 94.3 to 95.5 % at 3 seeds and more, in 95 to 97.7 % at 2, whatever the share of each error.
 `benchmarks/crossed_coverage.py` simulates it with bits, beside the bootstrap over both factors.
 
 It assumes that seeds and images are drawn independently, and a mean over many images, so near normal.
@@ -29,7 +29,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 from pandas import DataFrame
-from scipy import stats
+from scipy import special
 
 from analysis.frames.bits import bits_table
 
@@ -50,8 +50,8 @@ def methods_variance(trials: DataFrame, signs: Mapping[str, float], y: str) -> f
     Returns:
         NaN where bits are missing.
     """
-    weights = trials["method"].map(signs)
-    used, weights = trials[weights.notna()], weights.dropna().to_numpy(dtype=np.float64)
+    used = trials[trials["method"].isin(signs)]
+    weights = np.array([signs[str(method)] for method in used["method"]], dtype=np.float64)
     seeds = [frozenset(rows) for _, rows in used.groupby("method")["seed"]]
     return contrast_variance(used, weights, y, paired=len(set(seeds)) == 1)
 
@@ -93,16 +93,17 @@ def image_variance(*groups: Array) -> float:
     if min(len(group) for group in groups) < 2:
         return math.nan
     images = groups[0].shape[1]
-    together = np.sum([group.mean(axis=0) for group in groups], axis=0)
-    rest = sum(_rest(group) / len(group) for group in groups)
-    return max(0.0, float(together.var(ddof=1) - rest) / images)
+    together: Array = np.sum([group.mean(axis=0) for group in groups], axis=0)
+    rest = float(sum(_rest(group) / len(group) for group in groups))
+    return max(0.0, (float(together.var(ddof=1)) - rest) / images)
 
 
 def _rest(group: Array) -> float:
     """Mean square of what neither the seed nor the image explains."""
     seeds, images = group.shape
-    left = group - group.mean(axis=0) - group.mean(axis=1, keepdims=True) + group.mean()
-    return float((left**2).sum()) / (seeds - 1) / (images - 1)
+    left = group - group.mean(axis=0)
+    left -= left.mean(axis=1, keepdims=True)
+    return float(np.einsum("si,si->", left, left)) / (seeds - 1) / (images - 1)
 
 
 def half_width(error: float, freedom: float, images: float, alpha: float) -> float:
@@ -114,7 +115,7 @@ def half_width(error: float, freedom: float, images: float, alpha: float) -> flo
         images: of `image_variance`; 0: Student's interval over seeds.
         alpha: in (0, 1).
     """
-    return max(error * float(stats.t.isf(alpha / 2, df)) for error, df in _errors(error, freedom, images))
+    return max(-error * float(special.stdtrit(df, alpha / 2)) for error, df in _errors(error, freedom, images))
 
 
 def level(gap: float, error: float, freedom: float, images: float) -> float:
@@ -124,7 +125,7 @@ def level(gap: float, error: float, freedom: float, images: float) -> float:
         gap: >= 0, in the estimate's unit.
         error, freedom, images: as in `half_width`.
     """
-    return max(float(2 * stats.t.sf(gap / error, df)) for error, df in _errors(error, freedom, images))
+    return max(2 * float(special.stdtr(df, -gap / error)) for error, df in _errors(error, freedom, images))
 
 
 def _errors(error: float, freedom: float, images: float) -> tuple[tuple[float, float], tuple[float, float]]:

@@ -1,4 +1,4 @@
-"""One interval for two errors: the layout's mean squares, Student's where there is one error, and how often it holds."""
+"""One interval for two errors: its mean squares, Student's where there is one error, and how often it holds."""
 
 from __future__ import annotations
 
