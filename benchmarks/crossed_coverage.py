@@ -11,8 +11,8 @@ and what it does to one. Their variances are those of a run on the digits (`CALI
 
     python benchmarks/crossed_coverage.py --calibrate RUN
 
-of three methods and ten seeds each), and of others: no effect of the seed on all images, and methods that are right on nearly
-all. The truth, over all seeds and images, is Phi(theta / total).
+of three methods and ten seeds each), and of others: no effect of the seed on all images, and methods that are right on
+nearly all. The truth, over all seeds and images, is Phi(theta / total).
 
 `difference`: of two methods with the same seeds; `other_seeds`: of two with S and S + 2 seeds of their own, by Welch's
 degrees of freedom; `mean`: of one method's accuracy. Each is the share of intervals at 95 % that hold the truth, with
