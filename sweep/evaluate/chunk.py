@@ -35,6 +35,7 @@ def chunk_values(directory: Path, evaluation: Evaluation, chunk: Chunk, resource
         "threads": max(1, int(resources.cpu)),
         "share": resources.gpu,
         "attack": evaluation.attack.model_dump(mode="json"),
+        "margins": "margins" in evaluation.needs,
         "record": {**evaluation.named(), "first": chunk.first, "images": chunk.images},
     }
 
@@ -90,6 +91,7 @@ def _record(values: Mapping[str, Any]) -> EvaluationRecord:
         "code_version": code_version(),
         "versions": versions(("torch", *PACKAGE.get(attack.name, ()))),
         **_each_image(network.data, wanted["split"], counts, attack),
+        "margins": bits.halves(counts.margins) if values["margins"] else None,
     }
     return EvaluationRecord(**{**wanted, **measured})
 

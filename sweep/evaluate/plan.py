@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -47,6 +49,10 @@ class Asked:
     images: int | None = None
     """At most so many; None: all of the split."""
     strength: Strength = field(default_factory=Strength)
+    radii: tuple[float, ...] = ()
+    """Each attack that reads a radius at each of these; none: at the one of `strength`."""
+    needs: tuple[Literal["right", "margins"], ...] = ()
+    """Fields of an EvaluationRecord without which a chunk that is recorded counts as none: it is run again."""
 
 
 class Chunk(NamedTuple):
@@ -69,6 +75,8 @@ class Evaluation:
     asked: int
     left_out: int = 0
     """Cells that were no candidates when validation chose the trial's: `analysis.frames.cells.best_cells`."""
+    needs: tuple[Literal["right", "margins"], ...] = ()
+    """Of `Asked`."""
 
     def named(self) -> dict[str, Any]:
         """The keys of its records that tell it from other evaluations, and how many images are asked for."""
@@ -77,8 +85,9 @@ class Evaluation:
         return {**{name: getattr(self, name) for name in names}, **attack}
 
     def recorded(self, done: Done) -> Sequence[Mapping[str, Any]]:
-        """Its chunks that are recorded."""
-        return done.get(key(self.named()), ())
+        """Its chunks that are recorded with all that it needs."""
+        chunks = done.get(key(self.named()), ())
+        return [chunk for chunk in chunks if all(chunk.get(name) is not None for name in self.needs)]
 
     def missing(self, done: Done) -> list[Chunk]:
         """Its chunks that are not."""
@@ -118,14 +127,24 @@ def plan(directory: Path, records: Records, sweep: SweepConfig, asked: Asked) ->
     chosen = _chosen(directory, records, asked)
     configs = {name: _config(directory, trials[name], sweep) for name in chosen}
     evaluations = [
-        Evaluation(name, config, asked.weights, asked.averaged, attack, asked.split, number, chosen[name])
+        Evaluation(name, config, asked.weights, asked.averaged, attack, asked.split, number, chosen[name], asked.needs)
         for name, config, number in _sized(configs, asked)
-        for attack in [ladder_attack(attack, asked.strength, config) for attack in asked.attacks]
+        for attack in _attacks(asked, config)
     ]
     done = by_key(records)
     for name in dict.fromkeys(one.trial_id for one in evaluations if one.missing(done)):
         kept_weights(checkpoint_path(directory, name), asked.weights, averaged=asked.averaged)
     return sorted(evaluations, key=lambda one: asked.attacks.index(one.attack.name))
+
+
+def _attacks(asked: Asked, config: TrialConfig) -> list[LadderAttack]:
+    """Each attack at each radius; one that reads no radius once."""
+    wanted = product(asked.attacks, _strengths(asked))
+    return list(dict.fromkeys(ladder_attack(name, strength, config) for name, strength in wanted))
+
+
+def _strengths(asked: Asked) -> list[Strength]:
+    return [asked.strength._replace(radius=radius) for radius in asked.radii] or [asked.strength]
 
 
 def _chosen(directory: Path, records: Records, asked: Asked) -> dict[str, int]:
@@ -199,9 +218,9 @@ def _images(name: str, config: TrialConfig, asked: Asked) -> int:
     images = len(getattr(data, asked.split).labels)
     if images == 0:
         raise UserError(f"--split {asked.split}: trial {name} holds no images out; take --split test")
-    for option in ("radius", "step_size"):
+    for strength, option in product(_strengths(asked), ("radius", "step_size")):
         try:
-            length = getattr(asked.strength, option) or 0.0
+            length = getattr(strength, option) or 0.0
             check_length(f"--{option}".replace("_", "-"), length, config.attack.norm, data.train.images[0].numel())
         except ValueError as error:
             raise UserError(str(error)) from None
@@ -221,6 +240,8 @@ def described(evaluations: Sequence[Evaluation], done: Done) -> list[str]:
     """The plan in words."""
     trials = len({one.trial_id for one in evaluations})
     attacks = ", ".join(dict.fromkeys(one.attack.name for one in evaluations))
+    of_one = Counter(one.attack.name for one in evaluations if one.trial_id == evaluations[0].trial_id)
+    radii = f" at {most} radii" if (most := max(of_one.values())) > 1 else ""
     sizes = sorted({one.asked for one in evaluations})
     images = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
     first = evaluations[0]
@@ -229,7 +250,7 @@ def described(evaluations: Sequence[Evaluation], done: Done) -> list[str]:
     left = sum(len(one.missing(done)) for one in evaluations)
     why = left_out_text(max(one.left_out for one in evaluations))
     return [
-        f"{plural(trials, 'trial')}: {attacks} on {images} {first.split} images each (weights: {weights})",
+        f"{plural(trials, 'trial')}: {attacks}{radii} on {images} {first.split} images each (weights: {weights})",
         *([f"  {why}"] if why else []),
         f"  chunks of images: {there} recorded already, {left} to run",
     ]

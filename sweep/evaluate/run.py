@@ -15,6 +15,7 @@ from rich.progress import Progress as Bar
 
 from analysis.frames.evaluations import PARAMETERS, Key, by_key, disjoint, evaluations_of, key
 from analysis.frames.log import read_log
+from analysis.frames.names import short
 from analysis.tables.evaluations import attack_name, evaluations_table
 from analysis.tables.settings import with_settings
 from sweep.config import SweepConfig
@@ -116,6 +117,7 @@ class _Run:
         self.directory, self.sweep, self.interrupts = directory, sweep, interrupts
         self.failed: set[int] = set()
         """Evaluations of which a chunk could not be run, by `id`."""
+        self._several = len({one.attack.radius for one in evaluations} - {None}) > 1
         done = by_key(records)
         self._console, self._bar = console, Bar(console=console, transient=True, disable=not console.is_terminal)
         self._todo = deque(_Work(one, chunk) for one in evaluations for chunk in one.missing(done))
@@ -157,7 +159,7 @@ class _Run:
         evaluation = work.evaluation
         if isinstance(result, str):
             if id(evaluation) not in self.failed:
-                self._say(f"failed {evaluation.trial_id} {_attack(evaluation)}: {result}")
+                self._say(f"failed {evaluation.trial_id} {self._attack(evaluation)}: {result}")
             self.failed.add(id(evaluation))
             return
         record = {**asdict(result), "time": round(time.time(), 3)}
@@ -165,7 +167,13 @@ class _Run:
         self._chunks[id(evaluation)].append(record)
         self._left[id(evaluation)] -= 1
         if not self._left[id(evaluation)] and not self._console.is_terminal:
-            self._say(_ended(evaluation, self._chunks[id(evaluation)]))
+            ended = _ended(evaluation, self._chunks[id(evaluation)])
+            self._say(f"{evaluation.trial_id} {self._attack(evaluation)}: {ended}")
+
+    def _attack(self, evaluation: Evaluation) -> str:
+        attack = evaluation.attack
+        name = attack_name(attack.model_dump(mode="json") | {"attack": attack.name})
+        return f"{name} at {short(attack.radius)}" if self._several and attack.radius is not None else name
 
     def _say(self, line: str) -> None:
         say(self._console, line)
@@ -209,16 +217,11 @@ def _scheduled(run: _Run, at_once: int) -> None:
             run.interrupts.check()
 
 
-def _attack(evaluation: Evaluation) -> str:
-    return attack_name(evaluation.attack.model_dump(mode="json") | {"attack": evaluation.attack.name})
-
-
 def _ended(evaluation: Evaluation, chunks: Sequence[Mapping[str, Any]]) -> str:
-    """One ended evaluation in one line."""
+    """What one ended evaluation gave, in words."""
     counted = disjoint(chunks)
     images, correct, seconds = (sum(chunk[name] for chunk in counted) for name in ("images", "correct", "seconds"))
-    right = f"{100 * correct / images:.2f} % right of {images} {evaluation.split} images"
-    return f"{evaluation.trial_id} {_attack(evaluation)}: {right}, {duration(seconds)}"
+    return f"{100 * correct / images:.2f} % right of {images} {evaluation.split} images, {duration(seconds)}"
 
 
 def _print_table(directory: Path, evaluations: Sequence[Evaluation], console: Console) -> None:

@@ -46,10 +46,12 @@ _last: dict[Hashable, Trained] = {}  # the one network that this process holds
 
 
 class Counts(NamedTuple):
-    """Which of some images are right: as they are, and whatever the attack does."""
+    """Which of some images are right: as they are, and whatever the attack does; and by how much it is."""
 
     clean_right: tuple[bool, ...]
     right: tuple[bool, ...]
+    margins: tuple[float, ...]
+    """z_y - max_{j != y} z_j where the attack ended (`survivors.Ends`)."""
 
     @property
     def images(self) -> int:
@@ -221,13 +223,15 @@ def count(network: Trained, attack: LadderAttack, split: SplitName, first: int, 
     """
     part = getattr(network.data, split)
     places = _order(tuple(part.labels.tolist()))[first : first + images]
-    clean_right: list[bool] = []
-    right: list[bool] = []
+    ends: dict[str, list[survivors.Ends]] = {"clean": [], attack.name: []}
     for start in range(0, len(places), network.batch_size):
         chosen = torch.tensor(places[start : start + network.batch_size], device=part.labels.device)
         pixels, labels = part.images[chosen].to(torch.float32).div_(255), part.labels[chosen]
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         seed = stable_seed(SEED, first + start)
-        for one, answers in ((LadderAttack(name="clean"), clean_right), (attack, right)):
-            answers += survivors.still_right(network.model, pixels, labels, one, seed).tolist()
-    return Counts(tuple(clean_right), tuple(right))
+        for name in ends:
+            one = attack if name == attack.name else LadderAttack(name="clean")
+            ends[name].append(survivors.ends(network.model, pixels, labels, one, seed))
+    clean_right, right = (torch.cat([end.right for end in ends[name]]).tolist() for name in ("clean", attack.name))
+    margins = torch.cat([end.margins for end in ends[attack.name]]).tolist()
+    return Counts(tuple(clean_right), tuple(right), tuple(margins))
