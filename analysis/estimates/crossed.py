@@ -94,8 +94,8 @@ def image_variance(*groups: Array) -> float:
         return math.nan
     images = groups[0].shape[1]
     together: Array = np.sum([group.mean(axis=0) for group in groups], axis=0)
-    rest = float(sum(_rest(group) / len(group) for group in groups))
-    return max(0.0, (float(together.var(ddof=1)) - rest) / images)
+    rest = sum(_rest(group) / len(group) for group in groups)
+    return float(max(0.0, (together.var(ddof=1) - rest) / images))
 
 
 def _rest(group: Array) -> float:
@@ -103,7 +103,7 @@ def _rest(group: Array) -> float:
     seeds, images = group.shape
     left = group - group.mean(axis=0)
     left -= left.mean(axis=1, keepdims=True)
-    return float(np.einsum("si,si->", left, left)) / (seeds - 1) / (images - 1)
+    return float((left**2).sum() / (seeds - 1) / (images - 1))
 
 
 def half_width(error: float, freedom: float, images: float, alpha: float) -> float:

@@ -48,9 +48,8 @@ _VERDICTS: dict[str, Verdict] = {"supported": "better", "contradicted": "worse",
 
 _AS_CLAIMED = f"{_ASKED} as `sweep claims` judges it"
 
-_OWN_BEST = (
-    "each method at its own best cell by the validation metric; accuracies in % at the last epoch, means over n seeds"
-)
+_OWN_BEST = "each method at its own best cell by the validation metric; accuracies in % {}, means over n seeds"
+_LAST = "at the last epoch"
 _BRACKETS = (
     "brackets: 95 % t intervals over seeds ({}). The test images, the same for all methods, and the choice of the "
     "cell add an error that no bracket holds"
@@ -85,6 +84,7 @@ def methods_view(
     effects: Sequence[SlotEffect],
     claims: Sequence[Claim] = (),
     presets: Mapping[str, str] = NO_PRESETS,
+    under: str = "",
 ) -> RenderableType:
     """Both as tables for the terminal, with the notes that they need, below the ledger's answer on DEAT.
 
@@ -93,14 +93,17 @@ def methods_view(
         effects: of `analysis.estimates.methods.slot_effects`.
         claims: the ledger; none: its answer stands elsewhere.
         presets: of `analysis.tables.settings.preset_of_each`.
+        under: of `analysis.tables.evaluations.attack_text`, where accuracies are of an evaluation; none: of training's
+            own.
     """
     lines = [*map(Text, answers(claims))]
     rows = cells(results_rows(results, presets)) if results else (["method"], [])
-    below: list[RenderableType] = [*map(Text, notes(results))]
+    below: list[RenderableType] = [*map(Text, notes(results, under))]
     if effects:
         table = console_table(*cells(effects_rows(effects)), title="effect of each slot", right=_NUMERIC)
         below += [Text(""), table, Text(_effects_note(effects))]
-    return Group(*lines, console_table(*rows, title="methods", right=_NUMERIC), *below)
+    title = f"methods {under}" if under else "methods"
+    return Group(*lines, console_table(*rows, title=title, right=_NUMERIC), *below)
 
 
 def methods_text(
@@ -109,6 +112,7 @@ def methods_text(
     form: str,
     claims: Sequence[Claim] = (),
     presets: Mapping[str, str] = NO_PRESETS,
+    under: str = "",
 ) -> str:
     """Both as `json` or `markdown`; as `csv` the methods alone, for a CSV holds one table.
 
@@ -116,17 +120,18 @@ def methods_text(
         results: of `analysis.estimates.methods.comparison`.
         effects: of `analysis.estimates.methods.slot_effects`.
         form: csv, json or markdown.
-        claims, presets: as in `methods_view`.
+        claims, presets, under: as in `methods_view`.
     """
     if form == "csv":
         return csv_text(results_frame(results, presets))
     if form == "json":
         tables = {"methods": results_frame(results, presets), "slot_effects": effects_frame(effects)}
         return json_text({**tables, "claims": [claim for claim in claims if claim.name == _ASKED]})
-    lines = [f"- {line.strip()}" for line in answers(claims)]
+    lines = [f"**methods {under}**"] if under else []
+    lines += [f"- {line.strip()}" for line in answers(claims)]
     lines += [""] if lines else []
     lines += [f"{markdown_table(*cells(results_rows(results, presets)), right=_NUMERIC)}\n"] if results else [""]
-    lines += [f"- {note}".replace(EDGE, rf"\{EDGE}") for note in notes(results)]
+    lines += [f"- {note}".replace(EDGE, rf"\{EDGE}") for note in notes(results, under)]
     if effects:
         table = markdown_table(*cells(effects_rows(effects)), right=_NUMERIC)
         lines += ["", f"{table}\n", f"- {_effects_note(effects)}"]
@@ -245,11 +250,14 @@ def _of_cell(result: MethodResult, axis: str) -> str:
     return f"{value}{EDGE}" if value and axis == "optimizer.lr" and result.edge else value
 
 
-def notes(results: Sequence[MethodResult]) -> list[str]:
+def notes(results: Sequence[MethodResult], under: str = "") -> list[str]:
     """What a reader of the comparison has to know, one line each."""
     known = Series([bool(np.isfinite(result.robust.low)) for result in results if np.isfinite(result.robust.value)])
     brackets = _brackets(results)
-    lines = [_OWN_BEST, of_spread(brackets, known, "[n/a]: one seed, or seeds that do not differ, have no interval")]
+    lines = [
+        _OWN_BEST.format(under or _LAST),
+        of_spread(brackets, known, "[n/a]: one seed, or seeds that do not differ, have no interval"),
+    ]
     lines += _by_other_seeds(results)
     ends = [end for r in results for end in (*r.robust[1:], *r.clean[1:], *r.difference[1:], *r.own[1:])]
     if {0.0, 1.0, -1.0} & set(ends):
