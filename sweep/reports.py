@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console, RenderableType
 
+    from analysis.claims.ledger import Claim
+    from analysis.estimates.methods import MethodResult, SlotEffect
     from analysis.frames.log import Log
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -184,11 +186,13 @@ def methods(
     """Compare the methods, each at its own best learning rate by validation."""
     from analysis.claims import study as claim_study
     from analysis.claims.ledger import ledger
+    from analysis.estimates.evaluated import evaluated
     from analysis.estimates.methods import comparison, slot_effects, told_apart
     from analysis.frames.log import read_log
     from analysis.tables import methods as method_tables
+    from analysis.tables.evaluations import attack_text
     from analysis.tables.settings import preset_of_each
-    from sweep.run.screen import print_whole
+    from sweep.run.screen import print_whole, say
 
     form, log = _format(form, output, _METHODS_FORMATS), read_log(directory)
     study, chosen_by = claim_study.chosen_by(claim_study.study_of(log), choosers), _chosen_by(log)
@@ -198,10 +202,27 @@ def methods(
     alone = by or len(results) < 3
     effects = [] if alone else method_tables.effects_as_judged(slot_effects(study.trials, **asked), claims)
     presets = preset_of_each(told_apart(study.trials, by), log)
+    texts: list[tuple[Sequence[MethodResult], Sequence[SlotEffect], Sequence[Claim], str]]
+    texts = [(results, effects, claims, "")]
+    if (stronger := evaluated(study.trials, log, **asked)) is not None:
+        again = [] if alone else slot_effects(stronger.trials, **asked)
+        compared, under = comparison(stronger.trials, baseline, by=by, **asked), attack_text(stronger.attack)
+        texts.append((compared, again, (), under))
     if form == "table":
-        print_whole(console(output), method_tables.methods_view(results, effects, claims, presets))
-    else:
-        _write_text(method_tables.methods_text(results, effects, form, claims, presets), output)
+        screen = console(output)
+        for rows, slots, judged, under in texts:
+            print_whole(screen, method_tables.methods_view(rows, slots, judged, presets, under))
+        if len(texts) < 2 and any(record["record"] == "evaluation" for record in log):
+            say(
+                screen,
+                f"under another attack: sweep evaluate {directory} --best-each, with one --attack for all of them",
+            )
+        return
+    texts = texts if form == "markdown" else texts[:1]
+    parts = (
+        method_tables.methods_text(rows, slots, form, judged, presets, under) for rows, slots, judged, under in texts
+    )
+    _write_text("\n".join(parts), output)
 
 
 @click.command()

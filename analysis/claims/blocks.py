@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pandas import DataFrame
 
 from analysis.claims.evidence import Evidence
+from analysis.estimates.crossed import contrast_variance
 from analysis.frames.cells import Mode, codes, measured
 from analysis.frames.trials import axes
 
@@ -108,6 +109,8 @@ class Block:
     trials: DataFrame
     pairs: list[Pair]
     """Rows of `table` that are compared."""
+    y: str
+    """The metric's column."""
 
     @classmethod
     def of(cls, trials: DataFrame, y: str, *, most_cells: bool = False, pairs: Pairs | None = None) -> Block:
@@ -133,7 +136,20 @@ class Block:
         table = whole.sort_index(axis=1)
         inside = usable["cell"].isin(table.index) & usable["seed"].isin(table.columns)
         cells = usable.drop_duplicates("cell").set_index("cell").loc[table.index]
-        return cls(table, cells, usable[inside], pairs(cells) if pairs else [])
+        return cls(table, cells, usable[inside], pairs(cells) if pairs else [], y)
+
+    def image_variance(self, weights: NDArray[np.float64]) -> float:
+        """What the test images add to the variance of the mean over seeds of a sum of cells, each with its weight.
+
+        Args:
+            weights: (cells,); those of weight 0 need no bits.
+
+        Returns:
+            NaN where bits are missing (`analysis.estimates.crossed`).
+        """
+        of_cell = dict(zip(self.table.index[weights != 0], weights[weights != 0], strict=True))
+        used = self.trials[self.trials["cell"].isin(of_cell)]
+        return contrast_variance(used, used["cell"].map(of_cell).to_numpy(dtype=np.float64), self.y)
 
     @property
     def compared(self) -> DataFrame:

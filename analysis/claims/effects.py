@@ -26,7 +26,8 @@ from analysis.claims.blocks import (
     Pair,
     published_settings,
 )
-from analysis.claims.evidence import of_range, of_regression, of_values
+from analysis.claims.evidence import Evidence, of_range, of_regression, of_values
+from analysis.estimates.crossed import BOTH
 from analysis.estimates.designs import Layout, degree_of
 from analysis.frames.cells import candidate_cells, codes, enough_seeds, several
 from analysis.frames.cells import own_best as each_at_its_best
@@ -323,11 +324,14 @@ def _paired(block: Block, how: str, options: Options, note: str = "") -> Effect 
     """Mean over pairs of cells of their difference; replicates are the seeds, or of one seed the pairs."""
     if not block.pairs:
         return NotMeasured("no cell was run with both DEAT and SGD at the same seed")
-    values = np.asarray(block.table)
+    values, weights = np.asarray(block.table), np.zeros(len(block.table))
     gains = np.array([values[deat].mean(axis=0) - values[sgd].mean(axis=0) for deat, sgd in block.pairs])
+    for deat, sgd in block.pairs:
+        weights[deat] += 1 / len(deat) / len(block.pairs)
+        weights[sgd] -= 1 / len(sgd) / len(block.pairs)
     if gains.shape[1] > 1 or options.sequential:
-        evidence = of_values(gains.mean(axis=0), sequential=options.sequential)
-        return Effect(evidence, "seed", f"{how}; {_law(options)} over seeds", block.compared, note)
+        evidence = _over_seeds(gains.mean(axis=0), block, weights, options)
+        return Effect(evidence, "seed", f"{how}; {_law(evidence)} over {evidence.holds}", block.compared, note)
     return _of_cells(Effect(of_values(gains[:, 0]), "cell", f"{how}; t over cells", block.compared, note), options)
 
 
@@ -342,11 +346,22 @@ def _slope(block: Block, column: str, degree: int, how: str, options: Options) -
     if not _identified(design):
         return NotMeasured("too few cells without holes for a slope")
     if block.table.shape[1] > 1 or options.sequential:
-        slopes = np.linalg.pinv(design)[0] @ np.asarray(block.table)
-        evidence = of_values(slopes, sequential=options.sequential)
-        return Effect(evidence, "seed", f"{how}; {_law(options)} over the seeds' slopes", block.trials)
+        weights = np.linalg.pinv(design)[0]
+        evidence = _over_seeds(weights @ np.asarray(block.table), block, weights, options)
+        whose = "the seeds' slopes" + " and test images" * (evidence.holds == BOTH)
+        return Effect(evidence, "seed", f"{how}; {_law(evidence)} over {whose}", block.trials)
     evidence = of_regression(design, np.asarray(block.table)[:, 0], 0)
     return _of_cells(Effect(evidence, "cell", f"{how}; least squares over cells", block.trials), options)
+
+
+def _over_seeds(values: Array, block: Block, weights: Array, options: Options) -> Evidence:
+    """The mean over seeds of a sum of cells; for other test images too where there is a bit an image.
+
+    Not where n was stopped at: further seeds look at the same images, and their error no number of seeds makes less.
+    """
+    if options.sequential:
+        return of_values(values, sequential=True)
+    return of_values(values, images=block.image_variance(weights))
 
 
 def _of_cells(effect: Effect, options: Options) -> Effect:
@@ -379,8 +394,8 @@ def _not_yet_the_ratio(trials: DataFrame) -> str:
     return f"at one {_word(fixed[0])[4:]} this is {_word(varied)}, not yet the ratio"
 
 
-def _law(options: Options) -> str:
-    return "confidence sequence" if options.sequential else "t"
+def _law(evidence: Evidence) -> str:
+    return "confidence sequence" if evidence.law == "sequence" else "t"
 
 
 def _word(axis: str) -> str:

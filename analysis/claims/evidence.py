@@ -1,5 +1,7 @@
 """An estimate and how far off it may be, under one of three laws: what every verdict is read from.
 
+A t interval holds the error of the test images too, where their variance is known (`analysis.estimates.crossed`).
+
 Looking after every seed: an anytime-valid t-test and the confidence sequence that is its inverse.
 
 Whoever looks at a t interval after each new seed and stops once it excludes 0 errs far more often than in 5 %: in 44 %
@@ -26,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, stats
 
+from analysis.estimates import crossed
 from analysis.estimates.intervals import NO_SPREAD, residuals
 
 Array = NDArray[np.float64]
@@ -65,6 +68,14 @@ class Evidence:
     """Whether the estimate is the largest difference of the cells' means, and not a mean."""
     parameters: int = 1
     """Fitted to the replicates: n - parameters degrees of freedom for each contrast."""
+    images: float = math.nan
+    """Variance of the estimate over draws of the test images, which no further replicate makes less; NaN: not known,
+    and in no interval."""
+
+    @property
+    def holds(self) -> str:
+        """Whose error the interval holds, where seeds are the replicates: seeds, or `seeds and test images`."""
+        return crossed.SEEDS if math.isnan(self.images) else crossed.BOTH
 
     @property
     def freedom(self) -> int:
@@ -94,6 +105,8 @@ class Evidence:
         if self.law == "range":
             quantile = float(stats.studentized_range.ppf(1 - alpha, self.cells, self.freedom))
             return quantile * self.spread / math.sqrt(self.n)
+        if self.images > 0:
+            return crossed.half_width(self.error, self.freedom, self.images, alpha)
         return float(stats.t.ppf(1 - alpha / 2, self.freedom)) * self.error
 
     def level(self, gap: float) -> float:
@@ -104,7 +117,7 @@ class Evidence:
             return anytime_p(gap / self.error, self.n, self.freedom, self._comparisons)
         if self.law == "range":
             return float(stats.studentized_range.sf(gap * math.sqrt(self.n) / self.spread, self.cells, self.freedom))
-        return float(2 * stats.t.sf(gap / self.error, self.freedom))
+        return crossed.level(gap, self.error, self.freedom, self.images if self.images > 0 else 0.0)
 
     def interval(self, alpha: float) -> tuple[float, float]:
         """low and high; a range has none below 0."""
@@ -164,16 +177,18 @@ class Evidence:
         return self.cells * (self.cells - 1) // 2
 
 
-def of_values(values: Array, *, sequential: bool = False) -> Evidence:
+def of_values(values: Array, *, sequential: bool = False, images: float = math.nan) -> Evidence:
     """The mean of independent, near normal replicates.
 
     Args:
         values: (n,).
         sequential: n was stopped at, not fixed beforehand.
+        images: as in `Evidence`.
     """
     n = len(values)
     spread = float(values.std(ddof=1)) if n > 1 else math.nan
-    return Evidence(float(values.mean()) if n else math.nan, spread, n, "sequence" if sequential else "t")
+    estimate = float(values.mean()) if n else math.nan
+    return Evidence(estimate, spread, n, "sequence" if sequential else "t", images=images)
 
 
 def of_range(table: Array, *, sequential: bool = False) -> Evidence:

@@ -24,6 +24,7 @@ from analysis.claims.blocks import ROBUST, Effect, NotMeasured, Options
 from analysis.claims.evidence import MOST_FURTHER, Evidence, of_values
 from analysis.claims.questions import QUESTIONS, Question, Region, Unit, question
 from analysis.claims.study import Study
+from analysis.estimates.crossed import BOTH
 from analysis.estimates.intervals import holm
 from analysis.estimates.ranges import clipped, possible_difference
 from analysis.frames.cells import Mode, one_budget, same_budget
@@ -75,6 +76,12 @@ class Claim:
     """Of the effect and its interval."""
     sequential: bool = False
     """Whether the interval is valid though n was stopped at."""
+    holds: str = ""
+    """Whose error the interval, p and verdict hold: `seeds` (of these test images), `seeds and test images`, cells or
+    networks; empty: not measured."""
+    seeds_low: float = np.nan
+    """Of the interval over seeds alone, on these test images, where `low` and `high` hold both errors."""
+    seeds_high: float = np.nan
     p: float = np.nan
     """Smallest alpha at which the interval of 1 - alpha decides."""
     p_holm: float = np.nan
@@ -208,26 +215,37 @@ def _with(line: Line, effect: Effect | NotMeasured, published: bool = False, amo
     if isinstance(effect, NotMeasured):
         return replace(line, claim=replace(claim, note=effect.reason, config=asked.config))
     evidence, unused = effect.evidence, among - len(effect.trials)
-    low, high = evidence.interval(1 - CONFIDENCE)
-    if asked.unit == "fraction":
-        low, high = clipped(low, high, possible_difference(claim.y))
+    ends = _ends(line, evidence)
+    both = effect.replicate == "seed" and evidence.holds == BOTH
+    seeds = _ends(line, replace(evidence, images=math.nan)) if both else (np.nan, np.nan)
     notes, caveats = ([_MEANS], [STAND_IN]) if published else ([], [])
     claim = replace(
         claim,
         estimate=asked.shown(evidence.estimate),
-        low=asked.shown(low),
-        high=asked.shown(high),
+        low=ends[0],
+        high=ends[1],
         n=evidence.n,
         replicate=effect.replicate,
         n_trials=len(effect.trials),
         method=effect.method,
         sequential=evidence.law == "sequence",
+        holds=evidence.holds if effect.replicate == "seed" else f"{effect.replicate}s",
+        seeds_low=seeds[0],
+        seeds_high=seeds[1],
         note="; ".join(filter(None, [*notes, effect.note])),
         caveat="; ".join(filter(None, [effect.caveat, *caveats])),
         reason="; ".join(filter(None, [effect.untested, _without_interval(evidence, effect.replicate)])),
         left_out=claim.left_out | ({UNMATCHED: unused} if unused > 0 else {}),
     )
     return replace(line, claim=claim, effect=effect)
+
+
+def _ends(line: Line, evidence: Evidence) -> tuple[float, float]:
+    """The ends of the interval, in the claim's unit."""
+    low, high = evidence.interval(1 - CONFIDENCE)
+    if line.asked.unit == "fraction":
+        low, high = clipped(low, high, possible_difference(line.claim.y))
+    return line.asked.shown(low), line.asked.shown(high)
 
 
 def _without_interval(evidence: Evidence, replicate: str) -> str:

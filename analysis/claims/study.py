@@ -12,7 +12,8 @@ from pandas import DataFrame
 
 from analysis.claims.blocks import BEGAN, EPOCH_SECONDS, OWN, rows_of
 from analysis.claims.questions import QUESTIONS, Question, question
-from analysis.frames.log import read_log
+from analysis.frames.bits import with_bits
+from analysis.frames.log import Log, read_log
 from analysis.frames.trials import epochs_of, trials_of
 from trainers.errors import UserError
 
@@ -38,7 +39,7 @@ class Study:
 
 
 def load_study(directory: Path) -> Study:
-    """A run, its trials with `EPOCH_SECONDS`, `BEGAN` and the columns of `OWN`.
+    """A run, its trials with `EPOCH_SECONDS`, `BEGAN`, the columns of `OWN` and `analysis.frames.bits.BITS`.
 
     Raises:
         UserError: the directory is not a run, or a line is damaged.
@@ -65,7 +66,8 @@ def chosen_by(study: Study, seeds: Collection[int]) -> Study:
 
 def study_of(records: Sequence[Mapping[str, Any]]) -> Study:
     """`load_study` of records that are at hand."""
-    trials, epochs = trials_of(records), epochs_of(records)
+    records = Log.of(records)
+    trials, epochs = with_bits(trials_of(records), records), epochs_of(records)
     seconds = epochs.groupby("trial_id")["seconds"].median()
     began = {record["trial_id"]: record.get("time") for record in records if record["record"] == "start"}
     added = {EPOCH_SECONDS: trials["trial_id"].map(seconds), BEGAN: trials["trial_id"].map(began)}

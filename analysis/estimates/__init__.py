@@ -1,6 +1,7 @@
 """What trials say: each question a file, frame -> frozen values with intervals.
 
 intervals             t tests and intervals, Holm, a line's band, standard errors with the noise pooled over methods
+crossed               what the test images add to an error over seeds: one interval for both
 ranges                what a metric can be: no interval says more
 resampling            Pearson, Spearman and Kendall of many weighted resamples at once
 correlations          correlations with bootstrap intervals
@@ -8,6 +9,7 @@ partial_correlations  the same with the training accuracy held fixed
 differences           two methods at equal hyperparameters: paired differences and their test
 seed_table            one metric of several methods by seed: means and differences with their intervals
 methods               each method at its own best cell against a baseline; the effect of each slot
+evaluated             trials under the attacks of `sweep evaluate`: what to compare, and means over seeds
 shift                 the c at which DEAT(lr) = PGD-AT(c lr)
 designs               the trials as arrays, the models' designs, the tests between them
 nested_models         lr / batch size and more than it: nested models, F-tests, held-out cells

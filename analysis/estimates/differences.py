@@ -146,27 +146,30 @@ def _merged(pair: Sequence[dict[Any, Any]], others: Sequence[str]) -> dict[str, 
     return {axis: next((side[axis] for side in pair if pd.notna(side.get(axis))), np.nan) for axis in others}
 
 
-def compared(treated: pd.Series[float], control: pd.Series[float], confidence: float) -> dict[str, Any]:
+def compared(
+    treated: pd.Series[float], control: pd.Series[float], confidence: float, images: float = np.nan
+) -> dict[str, Any]:
     """Difference of the seeds' means with its t interval: one comparison of `PairedDifference.cells`.
 
     Args:
         treated: values by seed.
         control: values by seed.
         confidence: of the interval, in (0, 1).
+        images: variance that the test images add to the difference; NaN: the interval is over seeds alone.
     """
     estimate = treated.mean() - control.mean()
     same = treated.index.is_unique and set(treated.index) == set(control.index) and control.index.is_unique
     if same:
-        interval = t_test(np.asarray(treated - control), confidence)[1:]
+        interval = t_test(np.asarray(treated - control), confidence, images)[1:]
     else:
-        interval = _welch(treated, control, estimate, confidence)
+        interval = _welch(treated, control, estimate, confidence, images)
     test = ("paired by seed" if same else "Welch") if np.isfinite(interval[0]) else "none"
     values = (treated.mean(), control.mean(), estimate, *interval)
     return dict(zip([*_COMPARED, *_COUNTED], [*values, len(treated), len(control), test], strict=True))
 
 
 def _welch(
-    treated: pd.Series[float], control: pd.Series[float], estimate: float, confidence: float
+    treated: pd.Series[float], control: pd.Series[float], estimate: float, confidence: float, images: float
 ) -> tuple[float, float, float]:
     """Welch's t interval and p [Welch, Biometrika 1947]; NaN unless both sides have two seeds."""
     from statsmodels.stats.weightstats import CompareMeans
@@ -175,7 +178,8 @@ def _welch(
         return np.nan, np.nan, np.nan
     sides = CompareMeans.from_data(treated, control)
     with np.errstate(invalid="ignore"):  # two sides of equal values have no degrees of freedom, and no interval
-        return t_interval(estimate, float(sides.std_meandiff_separatevar), float(sides.dof_satt()), confidence)
+        error, freedom = float(sides.std_meandiff_separatevar), float(sides.dof_satt())
+        return t_interval(estimate, error, freedom, confidence, images)
 
 
 def _over_cells(cells: DataFrame, confidence: float) -> dict[str, Any]:

@@ -21,6 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from analysis.estimates.crossed import half_width, level
+
 Array = NDArray[np.float64]
 
 #: A standard error below this is rounding: the values are equal.
@@ -103,12 +105,13 @@ def residuals(values: Array) -> Array:
     return np.asarray(values - values.mean(axis=1, keepdims=True) - values.mean(axis=0) + values.mean())
 
 
-def t_test(values: NDArray[np.float64], confidence: float) -> tuple[float, float, float, float]:
+def t_test(values: NDArray[np.float64], confidence: float, images: float = np.nan) -> tuple[float, float, float, float]:
     """Mean, its t interval and the two-sided p of mean 0; all but the mean NaN for fewer than 2 values or equal ones.
 
     Args:
         values: (n,) independent, near normal.
         confidence: of the interval, in (0, 1).
+        images: as in `t_interval`.
 
     Returns:
         mean, low, high, p.
@@ -118,13 +121,25 @@ def t_test(values: NDArray[np.float64], confidence: float) -> tuple[float, float
         return np.nan, np.nan, np.nan, np.nan
     mean = float(values.mean())
     error = float(values.std(ddof=1)) / np.sqrt(n) if n > 1 else np.nan
-    return mean, *t_interval(mean, error, n - 1, confidence)
+    return mean, *t_interval(mean, error, n - 1, confidence, images)
 
 
-def t_interval(estimate: float, error: float, freedom: float, confidence: float) -> tuple[float, float, float]:
-    """low, high, p of an estimate with its standard error; NaN without any spread, which says nothing of it."""
+def t_interval(
+    estimate: float, error: float, freedom: float, confidence: float, images: float = np.nan
+) -> tuple[float, float, float]:
+    """low, high, p of an estimate with its standard error; NaN without any spread, which says nothing of it.
+
+    Args:
+        estimate, error: in one unit.
+        freedom: degrees of freedom of `error`.
+        confidence: of the interval, in (0, 1).
+        images: variance that the test images add (`analysis.estimates.crossed.image_variance`); NaN: not known.
+    """
     if error <= NO_SPREAD:
         return np.nan, np.nan, np.nan
+    if images > 0:
+        half = half_width(error, freedom, images, 1 - confidence)
+        return estimate - half, estimate + half, level(abs(estimate), error, freedom, images)
     half = float(stats.t.ppf((1 + confidence) / 2, freedom)) * error
     return estimate - half, estimate + half, float(2 * stats.t.sf(abs(estimate) / error, freedom))
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from pandas import DataFrame
 
+from analysis.estimates.crossed import BOTH, SEEDS, methods_variance
 from analysis.estimates.differences import optimizer_contrast
 from analysis.estimates.intervals import NO_ESTIMATE, Estimate, holm, t_test
 from analysis.estimates.ranges import clipped, possible_difference
@@ -61,13 +62,13 @@ class MethodResult:
     robust: Estimate = NO_ESTIMATE
     clean: Estimate = NO_ESTIMATE
     robust_interval: str = ""
-    """Whose variance the interval of `robust` takes (`SeedTable.interval`)."""
+    """Whose error the interval of `robust` holds, and whose variance it takes (`SeedTable.interval`)."""
     clean_interval: str = ""
     """Likewise of `clean`."""
     difference: Estimate = NO_ESTIMATE
     """Robust accuracy minus the baseline's."""
     own: Estimate = NO_ESTIMATE
-    """The same difference, its interval from these two methods' seeds alone."""
+    """The same difference, its interval from these two methods' seeds alone: for other seeds, on these test images."""
     p_value: float = np.nan
     """Two-sided, of no difference."""
     p_holm: float = np.nan
@@ -114,6 +115,8 @@ class SlotEffect:
     """Seeds that the interval and p are over; 0: the pairs do not all have the same ones, and there is neither."""
     verdict: Verdict
     """`undecided` without a p: the same seeds chose the cells (`SELF_CHOSEN`)."""
+    holds: str = SEEDS
+    """Whose error the interval and p hold: seeds, or `seeds and test images`."""
 
 
 def comparison(
@@ -134,9 +137,10 @@ def comparison(
     assumption. Where Bartlett's test refutes it at 5 %, and for methods with other seeds, intervals are the method's
     own: t intervals over its seeds; differences paired by seed where the seeds are the same, else Welch's.
 
-    The intervals are about seeds. They do not hold the sampling error of the test images, which all methods
-    share: other images would move them together, and differences too, by less. Nor do they hold the choice of
-    the cell: where it was made among several by the same seeds, there is no p and no verdict (`SELF_CHOSEN`).
+    Where the trials' records have a bit an image (`analysis.frames.bits`), intervals and p are for other seeds and
+    other test images (`analysis.estimates.crossed`). Without, they are for other seeds alone: other images would move
+    all methods together, and differences too, by less. Nor do they hold the choice of the cell: where it was made
+    among several by the same seeds, there is no p and no verdict (`SELF_CHOSEN`).
 
     What recipes add (`analysis.frames.recipes`) tells methods apart wherever it varies: no best value of it is chosen.
     A method whose weights are averaged is compared by its averaged ones then.
@@ -191,7 +195,8 @@ def slot_effects(
     it assumes that the seeds are independent replicates, the averages near normal, and the choices in the other slots
     fixed, so that the effect is the one over these pairs. It is not over pairs, because they share the seeds: a seed
     that suits a choice, such as TRADES, suits it in every pair, so that more pairs of the same seeds do not make it
-    rarer. Where the pairs' methods do not all have the same seeds, there is no interval.
+    rarer. Where the pairs' methods do not all have the same seeds, there is no interval. Where there is a bit an image,
+    the interval and p are for other test images too, as in `comparison`.
 
     Args:
         frame: trials, as `analysis.frames.trials.load_trials` gives them.
@@ -214,7 +219,8 @@ def slot_effects(
         for key, value, plain in _contrasts(choices):
             label = optimizer_contrast(chosen) if value == "deat" else _contrast_label(key, value, plain)
             if pairs := [pair for pair in _pairs(choices, key, value, plain) if _alike(task.trials, *pair, key)]:
-                effect = SlotEffect(**task.identity, label=label, **_effect(values, pairs, confidence, y))
+                images = methods_variance(measured(chosen, y), _weights(pairs), y)
+                effect = SlotEffect(**task.identity, label=label, **_effect(values, pairs, confidence, y, images))
                 chose = np.isfinite(effect.p) and any(name in task.free for pair in pairs for name in pair)
                 effects.append(replace(effect, p=np.nan, verdict="undecided") if chose else effect)
     adjusted = holm(np.array([effect.p for effect in effects]))
@@ -397,7 +403,18 @@ def _alike(trials: DataFrame, one: str, other: str, slot: str) -> bool:
     return True
 
 
-def _effect(values: DataFrame, pairs: Sequence[tuple[str, str]], confidence: float, y: str) -> dict[str, Any]:
+def _weights(pairs: Sequence[tuple[str, str]]) -> dict[str, float]:
+    """How much each method counts in the mean over pairs of treated minus control."""
+    weights: dict[str, float] = {}
+    for pair in pairs:
+        for name, sign in zip(pair, (1, -1), strict=True):
+            weights[name] = weights.get(name, 0.0) + sign / len(pairs)
+    return weights
+
+
+def _effect(
+    values: DataFrame, pairs: Sequence[tuple[str, str]], confidence: float, y: str, images: float
+) -> dict[str, Any]:
     """What a `SlotEffect` holds of these pairs but its label, before Holm.
 
     Args:
@@ -405,6 +422,7 @@ def _effect(values: DataFrame, pairs: Sequence[tuple[str, str]], confidence: flo
         pairs: treated and control methods.
         confidence: of the interval, in (0, 1).
         y: the column that they are of.
+        images: variance that the test images add; NaN: bits are missing.
     """
     treated, control = (values.loc[list(side)].to_numpy(dtype=np.float64) for side in zip(*pairs, strict=True))
     there = np.isfinite(np.vstack([treated, control]))
@@ -413,9 +431,10 @@ def _effect(values: DataFrame, pairs: Sequence[tuple[str, str]], confidence: flo
     same = bool((there == there[0]).all())
     if same:
         gains = (treated - control)[:, there[0]].mean(axis=0)
-        test |= dict(zip(("estimate", "low", "high", "p"), t_test(gains, confidence), strict=True))
+        test |= dict(zip(("estimate", "low", "high", "p"), t_test(gains, confidence, images), strict=True))
     test["low"], test["high"] = clipped(test["low"], test["high"], possible_difference(y))
-    return {**test, "pairs": len(pairs), "seeds": int(there[0].sum()) if same else 0, "verdict": "n/a"}
+    holds = SEEDS if np.isnan(images) else BOTH
+    return {**test, "pairs": len(pairs), "seeds": int(there[0].sum()) if same else 0, "verdict": "n/a", "holds": holds}
 
 
 def _contrast_label(key: str, value: Any, plain: Any) -> str:
@@ -445,7 +464,7 @@ def results_frame(results: Sequence[MethodResult], presets: Mapping[str, str] = 
     Returns:
         model.name, the conditions, method, preset where each has one, the cell's axes, lr_edge, n, validation, then
         robust, clean, difference and own each with _low and _high, robust_interval and clean_interval (whose
-        variance), p_methods, p_methods_holm, test, verdict, reason (why there is no cell or no verdict),
+        error and variance), p_methods, p_methods_holm, test, verdict, reason (why there is no cell or no verdict),
         cells_left_out, diverged, seeds (those compared) and chosen_by_seeds, each as `0, 1`; empty: chosen by those
         compared.
     """
@@ -456,10 +475,11 @@ def effects_frame(effects: Sequence[SlotEffect]) -> DataFrame:
     """One row an effect: what `analysis.estimates.methods.SlotEffect` holds, accuracies as fractions.
 
     Returns:
-        model.name, the conditions, effect, pairs, seeds, difference, low, high, p_effects, p_effects_holm, verdict.
+        model.name, the conditions, effect, pairs, seeds, difference, low, high, p_effects, p_effects_holm, verdict,
+        holds.
     """
     renamed = {"label": "effect", "estimate": "difference", "p": "p_effects", "p_holm": "p_effects_holm"}
-    order = ("label", "pairs", "seeds", "estimate", "low", "high", "p", "p_holm", "verdict")
+    order = ("label", "pairs", "seeds", "estimate", "low", "high", "p", "p_holm", "verdict", "holds")
     return DataFrame(
         [
             {"model.name": effect.model, **effect.conditions}

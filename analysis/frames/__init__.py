@@ -11,6 +11,7 @@ recipes       what recipes add to a method's name, such as its activation or aug
 cells         trials that differ by their seed alone: groups, means, the best one by validation; one budget
 evaluations   attacks on trained networks: a row each, with Wilson's interval
 images        of the same, and of the last epoch of training, which images stay right
+bits          the same as a column of the trials: beside an accuracy the bits whose mean it is
 dynamics      what was measured along a run, and what the theory makes of it
 published     the published study in the layout of a run
 arithmetic    how trials were computed: engine, versions, processor

@@ -96,8 +96,8 @@ def _evaluations(log: Log) -> Iterator[dict[str, Any]]:
     for chunks in by_key(log).values():
         if counted := _joined(chunks):
             newest = counted[-1]
-            bits = [_bits(one["right"], one["images"], one) for one in counted]
-            clean = [_bits(one.get("clean_right") or one["right"], one["images"], one) for one in counted]
+            bits = [bits_of(one["right"], one["images"], one) for one in counted]
+            clean = [bits_of(one.get("clean_right") or one["right"], one["images"], one) for one in counted]
             yield {
                 **{name: newest[name] for name in ("trial_id", "weights", "averaged", "attack", "split")},
                 **{name: parameters_of(newest).get(name, np.nan) for name in PARAMETERS},
@@ -127,22 +127,22 @@ def _margins(counted: Sequence[Mapping[str, Any]]) -> NDArray[np.float16] | None
 def _trainings(log: Log, trials: DataFrame) -> Iterator[dict[str, Any]]:
     """The last epochs that count and say what they say of each image: clean, and under the evaluation's own PGD."""
     configs = {record["trial_id"]: record["config"] for record in log if record["record"] == "trial"}
-    for trial, right in _last_rights(log, trials):
+    for trial, right in last_rights(log, trials):
         for split, said in right.items():
-            clean = _bits(said["clean"], said["images"], {"trial_id": trial})
+            clean = bits_of(said["clean"], said["images"], {"trial_id": trial})
             for attack, what in (("clean", "clean"), ("pgd", "robust")):
                 read = _read(configs[trial]) if attack == "pgd" else {}
                 yield {
                     **{"trial_id": trial, "source": TRAINING, "weights": "last", "averaged": False, "split": split},
                     **{"attack": attack, **{name: read.get(name, np.nan) for name in PARAMETERS}},
                     **{name: said[name] for name in ("fingerprint", "images")},
-                    "right": _bits(said[what], said["images"], {"trial_id": trial}),
+                    "right": bits_of(said[what], said["images"], {"trial_id": trial}),
                     "clean_right": clean,
                     "margins": None,
                 }
 
 
-def _last_rights(log: Log, trials: DataFrame) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def last_rights(log: Log, trials: DataFrame) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Of each completed trial what its last epoch's last line says of each image."""
     right, places = log.epochs.right(), last_lines(log)
     for trial in trials["trial_id"][trials["outcome"] == "completed"]:
@@ -156,7 +156,12 @@ def _read(config: Mapping[str, Any]) -> dict[str, Any]:
     return {"norm": config.get("attack", {}).get("norm", np.nan), **own}
 
 
-def _bits(text: str, images: int, record: Mapping[str, Any]) -> Bits:
+def bits_of(text: str, images: int, record: Mapping[str, Any]) -> Bits:
+    """A record's text as bits, (images,).
+
+    Raises:
+        UserError: it is of another number of images.
+    """
     packed = np.frombuffer(_bytes(text), np.uint8)
     if len(packed) != -(-images // 8):
         trial = record["trial_id"]

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pandas import DataFrame, Series
 
+from analysis.estimates.crossed import BOTH
 from analysis.estimates.methods import EDGE, ROBUST, comparison, results_frame
 from analysis.frames.cells import measured
 from analysis.frames.names import brief, of_spread
@@ -21,6 +22,7 @@ from analysis.tables.methods import as_judged
 FEWEST_METHODS = 3
 
 _BARS = "bars: 95 % t intervals over seeds ({}), cut at 0 and 100,\nin which the error of the test images is not"
+_BOTH_BARS = f"bars: 95 % intervals over {BOTH} ({{}}), cut at 0 and 100"
 
 #: Heights in inches: of a method's row, of what stands above and below the rows.
 _ROW, _FRAME = 0.24, 0.75
@@ -66,9 +68,10 @@ def draw_methods(rows: DataFrame) -> Figure:
 
 def _note(rows: DataFrame) -> str:
     variances = dict.fromkeys([*rows["robust_interval"], *rows["clean_interval"]])
-    whose = " or ".join(text.removeprefix("t, ") for text in variances if text)
+    both = all(text.startswith(BOTH) for text in variances if text) and any(variances)
+    whose = " or ".join(text.removeprefix(f"{BOTH}, " if both else "t, ") for text in variances if text)
     drawn = rows.loc[rows["robust"].notna(), "robust_low"].notna()
-    bars = of_spread(_BARS.format(whose), drawn, "no bar of one seed")
+    bars = of_spread((_BOTH_BARS if both else _BARS).format(whose), drawn, "no bar of one seed")
     edge = f"{EDGE}: learning rate at the edge of those tried"
     return f"each method at its own best cell by validation, last epoch; {bars}; dotted: the baseline; {edge}"
 

@@ -11,6 +11,7 @@ from pandas import DataFrame
 
 from analysis.claims.evidence import MOST_FURTHER
 from analysis.claims.ledger import STAND_IN, Claim
+from analysis.estimates.crossed import BOTH
 from analysis.frames.names import interval_text, label, short
 from analysis.tables.export import json_text
 from trainers.fields import plural
@@ -42,6 +43,7 @@ def claims_text(claims: Sequence[Claim], width: int = WIDTH) -> str:
         f"{about}, in points; intervals are each line's own. A verdict is read from Holm's p, the smallest level at "
         f"which the interval decides, adjusted over {_family(claims)}: they hold together at 5 %",
         *([_STOPPED] if any(claim.sequential for claim in claims) else []),
+        *([f"intervals {errors}"] if (errors := errors_text(claims)) else []),
     ]
     parts = [_wrapped(head, width), *blocks, [part for text in legend for part in _wrapped(text, width, indent="")]]
     return "\n\n".join("\n".join(lines) for lines in parts) + "\n"
@@ -89,11 +91,25 @@ def judged_lines(claims: Sequence[Claim], *names: str) -> list[str]:
         names: of these claims alone, then also those that are not measured; none: of all.
     """
     shown = [c for c in claims if (c.name in names if names else c.verdict != "not measured")]
-    lines = [f"claims, as `sweep claims` judges them (95 % intervals; p (Holm): over {_family(claims)})"]
+    errors = f" {text}" if (text := errors_text(claims)) else ""
+    lines = [f"claims, as `sweep claims` judges them (95 % intervals{errors}; p (Holm): over {_family(claims)})"]
     for name in _names(shown):
         own = [claim for claim in shown if claim.name == name]
         lines += [f"{name}: {own[0].statement} ({rule(own[0])})", *(f"  {_said(claim)}" for claim in own)]
     return lines if shown else []
+
+
+def errors_text(claims: Sequence[Claim]) -> str:
+    """Whether the accuracies' intervals hold the test images' own error; goes on `intervals`, and empty: there is none.
+
+    >>> errors_text([])
+    ''
+    """
+    both = {claim.holds == BOTH for claim in claims if claim.verdict != "not measured" and claim.unit != "ratio"}
+    if not both:
+        return ""
+    alone = "without the test images' own error"
+    return f"over {BOTH}" if both == {True} else alone if both == {False} else f"{alone} but where over {BOTH}"
 
 
 def _family(claims: Sequence[Claim]) -> str:
@@ -168,6 +184,9 @@ def _remarks(claim: Claim) -> Iterator[tuple[str, str]]:
     for part in filter(None, claim.caveat.split("; ")):
         yield ("" if part == STAND_IN else whose), part
     yield "", claim.method
+    if math.isfinite(claim.seeds_low):
+        ends = interval_text(claim.estimate, claim.seeds_low, claim.seeds_high, sign="+", factor=100)
+        yield whose, f"over seeds alone, on these test images: {ends}"
     yield from (("", part) for part in filter(None, claim.note.split("; ")))
     yield from ((whose, text) for text in _left_out(claim))
     if claim.reason:

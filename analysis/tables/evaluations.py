@@ -8,6 +8,7 @@ from typing import Any
 from pandas import DataFrame, isna
 from rich.table import Table
 
+from analysis.estimates.crossed import BOTH
 from analysis.frames.cells import several, varying
 from analysis.frames.evaluations import ATTACKS
 from analysis.frames.names import interval_text, short
@@ -42,6 +43,28 @@ def evaluations_table(frame: DataFrame) -> Table:
     )
 
 
+def over_seeds_table(cells: DataFrame) -> Table:
+    """One line a cell and attack: the mean over its seeds, with the interval of what other trainings would do.
+
+    Args:
+        cells: of `analysis.estimates.evaluated.over_seeds`, at least one.
+    """
+    rows = [{**row, **_shown(row), "n": str(row["n"])} for row in cells.to_dict("records")]
+    varied = [name for name in ("split", "weights", "holds") if len({row[name] for row in rows}) > 1]
+    names = ["method", *varying(cells), *varied, "attack", "radius", "images", "n", "right"]
+    alone = "" if set(cells["holds"]) == {BOTH} else ", without the test images' own error where over seeds alone"
+    holds = " or ".join(dict.fromkeys(cells["holds"]))
+    return console_table(
+        names,
+        [[short(row[name]) for name in names] for row in rows],
+        title="means over seeds",
+        caption=f"right: images that stay so, in %, mean over n seeds, with 95 % intervals over {holds}{alone}",
+        right={"images", "n", "right"},
+        wraps=set(names) - {"right"},
+        folds=True,
+    )
+
+
 def _caption(frame: DataFrame, rows: Sequence[Mapping[Any, Any]], varied: Sequence[str]) -> str:
     """What the columns do not say."""
     common = [str(rows[0][name]) for name in ("split", "weights") if rows and name not in varied]
@@ -64,6 +87,19 @@ def attack_name(row: Mapping[Any, Any]) -> str:
         restarts = f" x {int(row['restarts'])}" if row["restarts"] > 1 else ""
         name = f"{name}-{int(row['steps'])}{restarts}"
     return f"{name}, l2" if row.get("norm") == "l2" else name
+
+
+def attack_text(attack: Mapping[str, Any]) -> str:
+    """Under which attack an evaluation was, in words.
+
+    >>> row = {"attack": "autoattack", "norm": "linf", "radius": 0.15, "images": 360, "weights": "last"}
+    >>> attack_text({**row, "averaged": False})
+    'under AutoAttack, radius 0.15, on 360 test images (last epoch)'
+    """
+    weights = f"{attack['weights']} epoch{', averaged' if attack['averaged'] else ''}"
+    return (
+        f"under {attack_name(attack)}, radius {short(attack['radius'])}, on {attack['images']} test images ({weights})"
+    )
 
 
 def _shown(row: Mapping[Any, Any]) -> dict[str, str]:

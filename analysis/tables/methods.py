@@ -15,6 +15,7 @@ from rich.text import Text
 
 from analysis.claims.ledger import Claim
 from analysis.claims.questions import asked_by
+from analysis.estimates.crossed import BOTH, SEEDS
 from analysis.estimates.intervals import Estimate
 from analysis.estimates.methods import (
     EDGE,
@@ -47,12 +48,18 @@ _VERDICTS: dict[str, Verdict] = {"supported": "better", "contradicted": "worse",
 
 _AS_CLAIMED = f"{_ASKED} as `sweep claims` judges it"
 
-_OWN_BEST = (
-    "each method at its own best cell by the validation metric; accuracies in % at the last epoch, means over n seeds"
-)
+_OWN_BEST = "each method at its own best cell by the validation metric; accuracies in % {}, means over n seeds"
+_LAST = "at the last epoch"
 _BRACKETS = (
     "brackets: 95 % t intervals over seeds ({}). The test images, the same for all methods, and the choice of the "
     "cell add an error that no bracket holds"
+)
+_BOTH_BRACKETS = (
+    f"brackets: 95 % intervals over {BOTH} ({{}}). The choice of the cell adds an error that no bracket holds"
+)
+_MIXED_BRACKETS = (
+    f"brackets: 95 % intervals, t over seeds or over {BOTH} ({{}}). The choice of the cell adds an error that no "
+    "bracket holds, as the test images do where it is over seeds alone"
 )
 _CUT = "intervals are cut at what can be: 0 and 100 for an accuracy, -100 and 100 for a difference"
 
@@ -63,7 +70,7 @@ _SELF_CHOSEN_NOTE = (
 
 _EFFECTS_NOTE = (
     "robust test accuracy in points: mean over pairs of methods that differ in that slot alone, each at its own best "
-    "cell; 95 % t interval over seeds, the pairs averaged within each, n/a for one seed, equal differences and where "
+    "cell; 95 % {} interval over {}, the pairs averaged within each, n/a for one seed, equal differences and where "
     "the pairs have different seeds; no p where the same seeds chose the cells"
 )
 
@@ -77,6 +84,7 @@ def methods_view(
     effects: Sequence[SlotEffect],
     claims: Sequence[Claim] = (),
     presets: Mapping[str, str] = NO_PRESETS,
+    under: str = "",
 ) -> RenderableType:
     """Both as tables for the terminal, with the notes that they need, below the ledger's answer on DEAT.
 
@@ -85,14 +93,17 @@ def methods_view(
         effects: of `analysis.estimates.methods.slot_effects`.
         claims: the ledger; none: its answer stands elsewhere.
         presets: of `analysis.tables.settings.preset_of_each`.
+        under: of `analysis.tables.evaluations.attack_text`, where accuracies are of an evaluation; none: of training's
+            own.
     """
     lines = [*map(Text, answers(claims))]
     rows = cells(results_rows(results, presets)) if results else (["method"], [])
-    below: list[RenderableType] = [*map(Text, notes(results))]
+    below: list[RenderableType] = [*map(Text, notes(results, under))]
     if effects:
         table = console_table(*cells(effects_rows(effects)), title="effect of each slot", right=_NUMERIC)
-        below += [Text(""), table, Text(_EFFECTS_NOTE)]
-    return Group(*lines, console_table(*rows, title="methods", right=_NUMERIC), *below)
+        below += [Text(""), table, Text(_effects_note(effects))]
+    title = f"methods {under}" if under else "methods"
+    return Group(*lines, console_table(*rows, title=title, right=_NUMERIC), *below)
 
 
 def methods_text(
@@ -101,6 +112,7 @@ def methods_text(
     form: str,
     claims: Sequence[Claim] = (),
     presets: Mapping[str, str] = NO_PRESETS,
+    under: str = "",
 ) -> str:
     """Both as `json` or `markdown`; as `csv` the methods alone, for a CSV holds one table.
 
@@ -108,20 +120,21 @@ def methods_text(
         results: of `analysis.estimates.methods.comparison`.
         effects: of `analysis.estimates.methods.slot_effects`.
         form: csv, json or markdown.
-        claims, presets: as in `methods_view`.
+        claims, presets, under: as in `methods_view`.
     """
     if form == "csv":
         return csv_text(results_frame(results, presets))
     if form == "json":
         tables = {"methods": results_frame(results, presets), "slot_effects": effects_frame(effects)}
         return json_text({**tables, "claims": [claim for claim in claims if claim.name == _ASKED]})
-    lines = [f"- {line.strip()}" for line in answers(claims)]
+    lines = [f"**methods {under}**"] if under else []
+    lines += [f"- {line.strip()}" for line in answers(claims)]
     lines += [""] if lines else []
     lines += [f"{markdown_table(*cells(results_rows(results, presets)), right=_NUMERIC)}\n"] if results else [""]
-    lines += [f"- {note}".replace(EDGE, rf"\{EDGE}") for note in notes(results)]
+    lines += [f"- {note}".replace(EDGE, rf"\{EDGE}") for note in notes(results, under)]
     if effects:
         table = markdown_table(*cells(effects_rows(effects)), right=_NUMERIC)
-        lines += ["", f"{table}\n", f"- {_EFFECTS_NOTE}"]
+        lines += ["", f"{table}\n", f"- {_effects_note(effects)}"]
     return "\n".join(lines) + "\n"
 
 
@@ -172,7 +185,8 @@ def effects_as_judged(effects: Sequence[SlotEffect], claims: Sequence[Claim]) ->
         if claim is None:
             return row
         verdict = _VERDICTS[claim.verdict]
-        return replace(row, low=claim.low, high=claim.high, p=np.nan, p_holm=np.nan, verdict=verdict)
+        row = replace(row, low=claim.low, high=claim.high, p=np.nan, p_holm=np.nan, verdict=verdict)
+        return replace(row, holds=claim.holds)
 
     return [judged(row) for row in effects]
 
@@ -236,11 +250,14 @@ def _of_cell(result: MethodResult, axis: str) -> str:
     return f"{value}{EDGE}" if value and axis == "optimizer.lr" and result.edge else value
 
 
-def notes(results: Sequence[MethodResult]) -> list[str]:
+def notes(results: Sequence[MethodResult], under: str = "") -> list[str]:
     """What a reader of the comparison has to know, one line each."""
     known = Series([bool(np.isfinite(result.robust.low)) for result in results if np.isfinite(result.robust.value)])
-    brackets = _BRACKETS.format(_variances(results))
-    lines = [_OWN_BEST, of_spread(brackets, known, "[n/a]: one seed, or seeds that do not differ, have no interval")]
+    brackets = _brackets(results)
+    lines = [
+        _OWN_BEST.format(under or _LAST),
+        of_spread(brackets, known, "[n/a]: one seed, or seeds that do not differ, have no interval"),
+    ]
     lines += _by_other_seeds(results)
     ends = [end for r in results for end in (*r.robust[1:], *r.clean[1:], *r.difference[1:], *r.own[1:])]
     if {0.0, 1.0, -1.0} & set(ends):
@@ -280,11 +297,23 @@ def _grouped(pairs: Iterable[tuple[Said, str]]) -> dict[Said, str]:
     return {said: ", ".join(dict.fromkeys(methods)) for said, methods in names.items()}
 
 
-def _variances(results: Sequence[MethodResult]) -> str:
-    """Whose variance the intervals take, with the methods where it is not the same for all."""
-    texts = ((text, one.method) for one in results for text in (one.robust_interval, one.clean_interval) if text)
-    whose = _grouped((text.removeprefix("t, "), method) for text, method in texts)
-    return "".join(whose) if len(whose) < 2 else "; ".join(f"{text}: {names}" for text, names in whose.items())
+def _brackets(results: Sequence[MethodResult]) -> str:
+    """Whose error the intervals hold and whose variance they take, with the methods where it is not so for all."""
+    texts = [(text, one.method) for one in results for text in (one.robust_interval, one.clean_interval) if text]
+    both = {text.startswith(BOTH) for text, _ in texts}
+    template = _MIXED_BRACKETS if len(both) > 1 else _BOTH_BRACKETS if True in both else _BRACKETS
+    prefix = "" if len(both) > 1 else f"{BOTH}, " if True in both else "t, "
+    whose = _grouped((text.removeprefix(prefix), method) for text, method in texts)
+    return template.format(
+        "".join(whose) if len(whose) < 2 else "; ".join(f"{text}: {names}" for text, names in whose.items())
+    )
+
+
+def _effects_note(effects: Sequence[SlotEffect]) -> str:
+    """What the slots' effects are, and whose error their intervals hold."""
+    holds = list(dict.fromkeys(effect.holds for effect in effects))
+    law = "t" if holds == [SEEDS] else "t or crossed" if SEEDS in holds else "crossed"
+    return _EFFECTS_NOTE.format(law, " or over ".join(holds))
 
 
 def _by_other_seeds(results: Sequence[MethodResult]) -> list[str]:

@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.progress import Progress as Bar
 
+from analysis.estimates.evaluated import over_seeds, with_evaluation_bits
 from analysis.frames.evaluations import PARAMETERS, Key, by_key, disjoint, evaluations_of, key
 from analysis.frames.log import read_log
 from analysis.frames.names import short
-from analysis.tables.evaluations import attack_name, evaluations_table
+from analysis.tables.evaluations import attack_name, evaluations_table, over_seeds_table
 from analysis.tables.settings import with_settings
 from sweep.config import SweepConfig
 from sweep.config_file import load
@@ -231,7 +232,10 @@ def _print_table(directory: Path, evaluations: Sequence[Evaluation], console: Co
         return
     frame = with_settings(frame, log)
     asked = {key(one.named()) for one in evaluations}
-    print_whole(console, evaluations_table(frame[[_key(row) in asked for row in frame.to_dict("records")]]))
+    shown = frame[[_key(row) in asked for row in frame.to_dict("records")]]
+    print_whole(console, evaluations_table(shown))
+    if len(cells := over_seeds(with_evaluation_bits(shown, log))):
+        print_whole(console, over_seeds_table(cells))
     say(console, f"all evaluations: sweep results {directory} --evaluations")
 
 
