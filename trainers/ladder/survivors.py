@@ -33,7 +33,7 @@ from trainers.ladder.rungs import LadderAttack
 from trainers.method.attacks import Loss, fgsm, pgd
 from trainers.method.batch_norm import attacking
 from trainers.method.objectives import Forward, cross_entropy
-from trainers.randomness import generator
+from trainers.randomness import ImageDraws
 
 
 def check(attack: LadderAttack, num_classes: int, height: int, width: int) -> None:
@@ -59,16 +59,17 @@ def check(attack: LadderAttack, num_classes: int, height: int, width: int) -> No
 def still_right(model: nn.Module, images: Tensor, labels: Tensor, attack: LadderAttack, seed: int) -> Tensor:
     """Which images the network classifies right, whatever the attack does to them.
 
-    An image that is wrong already is not attacked. An image's result depends on the others of its batch through the
-    random draws alone, and not at all for clean and fgsm.
+    An image that is wrong already is not attacked. An image's result does not depend on the others of its batch, in
+    whatever order and however many they are: its draws are its own (`trainers.randomness.ImageDraws`). What is left is
+    rounding: a network's sums may be rounded otherwise in a batch of another size, as torch chooses its kernels by it.
 
     Args:
         model: its mode and its parameters are left as they are.
         images: (B, C, H, W) in [0, 1], fp32.
         labels: (B,).
         attack: of the ladder.
-        seed: of the random draws, with the attack's name and the restart's number; apgd and autoattack have the
-            same draws.
+        seed: of the random draws, with the attack's name, the restart's number and the image's pixels; apgd and
+            autoattack have the same draws.
 
     Returns:
         (B,) bool.
@@ -100,7 +101,7 @@ def adversarial(model: nn.Module, images: Tensor, labels: Tensor, attack: Ladder
         images: (B, C, H, W) in [0, 1].
         labels: (B,).
         attack: fgsm, pgd or cw.
-        key: of the random start, with the attack's name.
+        key: of the random starts, with the attack's name and each image's pixels.
     """
     assert attack.norm is not None
     assert attack.radius is not None
@@ -118,7 +119,7 @@ def adversarial(model: nn.Module, images: Tensor, labels: Tensor, attack: Ladder
         steps=attack.steps,
         norm=attack.norm,
         start=attack.start,
-        generator=generator(images.device, *key, attack.name),
+        generator=ImageDraws(images, *key, attack.name),
     )
 
 

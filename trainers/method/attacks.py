@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from trainers.config import Start
+from trainers.randomness import ImageDraws
 
 Loss: TypeAlias = Callable[[Tensor], Tensor]
 """Images (B, C, H, W) in [0, 1] to the loss summed over the batch: ()."""
@@ -22,6 +23,9 @@ Step: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 Gradient: TypeAlias = Callable[[Loss, Tensor], Tensor]
 """A loss and images (B, C, H, W), which require a gradient, to the loss's gradient by them, without a graph."""
+
+Draws: TypeAlias = torch.Generator | ImageDraws | None
+"""Where random numbers come from: a generator, a stream an image, or torch's global generator."""
 
 NORMAL_START = 0.001  # pixel units
 
@@ -41,7 +45,7 @@ def pgd(
     steps: int,
     norm: Literal["linf", "l2"] = "linf",
     start: Start = "uniform",
-    generator: torch.Generator | None = None,
+    generator: Draws = None,
     gradient: Gradient = gradient,
 ) -> Tensor:
     """Projected gradient ascent on the loss in a ball around each image.
@@ -67,7 +71,7 @@ def pgd(
             direction, at a distance uniform in [0, radius] [Rice et al., ICML 2020, train_cifar.py]; in the linf ball
             both are the point uniform in the cube. normal: at the image plus 0.001 times standard normal noise
             [Zhang et al., ICML 2019, code]; clean: at the image.
-        generator: of a random start, on the images' device; none: torch's global one.
+        generator: of a random start, on the images' device; or a stream an image; none: torch's global one.
         gradient: works out the loss's gradient.
 
     Returns:
@@ -90,7 +94,7 @@ def pgd(
         else:
             adversarial = _start_l2(images, radius, generator, by_volume=start == "uniform")
     elif start == "normal":
-        noise = torch.empty_like(images).normal_(generator=generator)
+        noise = _normal(torch.empty_like(images), generator)
         adversarial = torch.add(images, noise, alpha=NORMAL_START).clamp_(0, 1)
     step = (_step_linf if norm == "linf" else _step_l2)(images, radius, step_size)
     for _ in range(steps):
@@ -110,18 +114,28 @@ def fgsm(loss: Loss, images: Tensor, *, radius: float, norm: Literal["linf", "l2
     return pgd(loss, images, radius=radius, step_size=radius, steps=1, norm=norm, start="clean")
 
 
-def _start_linf(images: Tensor, radius: float, generator: torch.Generator | None) -> Tensor:
+def _start_linf(images: Tensor, radius: float, generator: Draws) -> Tensor:
     """Uniform in the cube of side 2 radius around each image, clamped."""
-    delta = torch.empty_like(images).uniform_(-radius, radius, generator=generator)
+    delta = _uniform(torch.empty_like(images), -radius, radius, generator)
     return delta.add_(images).clamp_(0, 1)
 
 
-def _start_l2(images: Tensor, radius: float, generator: torch.Generator | None, *, by_volume: bool) -> Tensor:
+def _start_l2(images: Tensor, radius: float, generator: Draws, *, by_volume: bool) -> Tensor:
     """A uniform direction, clamped, of length radius u^(1/d), which is uniform in the ball's volume; else radius u."""
-    direction = _unit(torch.empty_like(images).normal_(generator=generator))
-    share = images.new_empty((len(images), 1, 1, 1)).uniform_(generator=generator)
+    direction = _unit(_normal(torch.empty_like(images), generator))
+    share = _uniform(images.new_empty((len(images), 1, 1, 1)), 0, 1, generator)
     length = radius * (share ** (1 / images.shape[1:].numel()) if by_volume else share)
     return direction.mul_(length).add_(images).clamp_(0, 1)
+
+
+def _uniform(numbers: Tensor, low: float, high: float, draws: Draws) -> Tensor:
+    if isinstance(draws, ImageDraws):
+        return draws.uniform_(numbers, low, high)
+    return numbers.uniform_(low, high, generator=draws)
+
+
+def _normal(numbers: Tensor, draws: Draws) -> Tensor:
+    return draws.normal_(numbers) if isinstance(draws, ImageDraws) else numbers.normal_(generator=draws)
 
 
 def _step_linf(images: Tensor, radius: float, step_size: float) -> Step:
