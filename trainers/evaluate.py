@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainers.config import AttackConfig, TrialConfig
@@ -21,6 +21,8 @@ class Evaluation:
 
     accuracy: float
     loss: float
+    right: Tensor = field(compare=False, repr=False)
+    """Which images are right, (N,) bool, each in its place in the split."""
 
 
 def evaluation_attack(config: TrialConfig) -> AttackConfig:
@@ -39,11 +41,12 @@ def evaluation_attack(config: TrialConfig) -> AttackConfig:
 @torch.no_grad()
 def clean(model: nn.Module, split: Split, batch_size: int, engine: Engine) -> Evaluation:
     """Accuracy at the images themselves. The model must be in eval mode."""
-    tally = Tally.empty(engine.device)
+    tally, right = Tally.empty(engine.device), []
     for images, labels in sequential(split, batch_size):
         logits = model(engine.images(images))
-        tally.count(logits.argmax(dim=1) == labels, F.cross_entropy(logits, labels, reduction="none"))
-    return Evaluation(*tally.means())
+        right.append(logits.argmax(dim=1) == labels)
+        tally.count(right[-1], F.cross_entropy(logits, labels, reduction="none"))
+    return Evaluation(*tally.means(), torch.cat(right))
 
 
 def robust(
@@ -62,7 +65,7 @@ def robust(
     """
     attack, settings = evaluation_attack(config), config.evaluation
     attacker = replace(engine, precision=settings.precision)
-    tally = Tally.empty(engine.device)
+    tally, right = Tally.empty(engine.device), []
     for images, labels in sequential(split, settings.batch_size):
         broken = torch.zeros_like(labels, dtype=torch.bool)
         worst = images.new_zeros(len(labels))
@@ -76,5 +79,6 @@ def robust(
                 logits = model(x_adv)
                 broken |= logits.argmax(dim=1) != labels
                 worst = torch.maximum(worst, F.cross_entropy(logits, labels, reduction="none"))
-        tally.count(~broken, worst)
-    return Evaluation(*tally.means())
+        right.append(~broken)
+        tally.count(right[-1], worst)
+    return Evaluation(*tally.means(), torch.cat(right))

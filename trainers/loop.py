@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -22,6 +23,7 @@ from trainers.data.sets import Data, fingerprint
 from trainers.dynamics import measurement
 from trainers.engine import Engine, compiling, device_of, float32_products
 from trainers.identity import trial_id
+from trainers.ladder import bits
 from trainers.memory import is_out_of_memory, reason
 from trainers.method import optimizers, schedules
 from trainers.method.averaging import Averaging
@@ -179,7 +181,7 @@ def _epoch(trial: _Trial, epoch: int) -> EpochRecord:
         torch.cuda.reset_peak_memory_stats(trial.engine.device)
     trained = trial.training.epoch(epoch)
     started, compiled = time.perf_counter(), compiling()
-    measured: dict[str, float] = {}
+    measured: dict[str, Any] = {}
     due = (epoch + 1) % trial.config.evaluation.every == 0 or epoch + 1 == trial.config.epochs
     if due and math.isfinite(trained.loss):
         with float32_products("fp32"):
@@ -202,30 +204,53 @@ def _epoch(trial: _Trial, epoch: int) -> EpochRecord:
     )
 
 
-def _evaluation(trial: _Trial, epoch: int) -> dict[str, float]:
-    """Clean and robust accuracy and loss by split, under their names in EpochRecord."""
+def _evaluation(trial: _Trial, epoch: int) -> dict[str, Any]:
+    """Clean and robust accuracy and loss by split, under their names in EpochRecord; at the last epoch each image."""
     splits = trial.config.evaluation.splits
-    measured = _measured(trial, trial.model, splits, epoch, "")
+    raw = _measured(trial, trial.model, splits, epoch)
+    values: dict[str, Any] = _named(raw, "")
     if trial.averaging is not None and (averaged := trial.averaging.model) is not None:
         held_out = [name for name in splits if name != "train"]
-        measured |= _measured(trial, averaged, held_out, epoch, "averaged_")
-    return measured
+        values |= _named(_measured(trial, averaged, held_out, epoch), "averaged_")
+    if epoch + 1 == trial.config.epochs:
+        values["right"] = _right(trial.data, raw)
+    return values
 
 
-def _measured(trial: _Trial, model: nn.Module, splits: Sequence[str], epoch: int, prefix: str) -> dict[str, float]:
+_Measured = dict[tuple[str, str], evaluate.Evaluation]
+"""By the split and clean or robust."""
+
+
+def _measured(trial: _Trial, model: nn.Module, splits: Sequence[str], epoch: int) -> _Measured:
     config = trial.config
-    measured: dict[str, float] = {}
+    measured: _Measured = {}
     engine = replace(trial.engine, precision="fp32")
     model.eval()
     for name in splits:
         split = getattr(trial.data, name)
-        measure = evaluate.clean(model, split, config.evaluation.batch_size, engine)
-        measured |= {f"{prefix}{name}_clean": measure.accuracy, f"{prefix}{name}_clean_loss": measure.loss}
+        measured[name, "clean"] = evaluate.clean(model, split, config.evaluation.batch_size, engine)
         if name != "train":
             start = generator(engine.device, config.seed, epoch, f"evaluation {name}")
-            measure = evaluate.robust(model, split, config, engine, start)
-            measured |= {f"{prefix}{name}_robust": measure.accuracy, f"{prefix}{name}_robust_loss": measure.loss}
+            measured[name, "robust"] = evaluate.robust(model, split, config, engine, start)
     return measured
+
+
+def _named(measured: _Measured, prefix: str) -> dict[str, float]:
+    accuracies = {f"{prefix}{split}_{what}": one.accuracy for (split, what), one in measured.items()}
+    return accuracies | {f"{prefix}{split}_{what}_loss": one.loss for (split, what), one in measured.items()}
+
+
+def _right(data: Data, measured: _Measured) -> dict[str, dict[str, Any]]:
+    """Which images are right, by split, in the order in which trained networks are attacked."""
+    right: dict[str, dict[str, Any]] = {}
+    for (name, what), one in measured.items():
+        if name != "train":
+            places = bits.places(getattr(data, name))
+            if name not in right:
+                known = {"images": len(places.order), "fingerprint": places.fingerprint}
+                right[name] = {**known, "classes": bits.classes(data, name)}
+            right[name][what] = bits.packed(one.right.cpu().numpy()[places.order])
+    return right
 
 
 def _not_finite(record: EpochRecord) -> str:

@@ -121,6 +121,9 @@ class EpochRecord:
     """Why that is not the one that was asked for; empty: it is."""
     peak_memory_bytes: int = 0
     """GPU: most memory that torch held during the epoch, in use or not. CPU: the process's high-water mark."""
+    right: dict[str, dict[str, Any]] | None = None
+    """At the last epoch of a trial, of val and test where they are evaluated: which images the raw weights classify
+    right. By split: images, fingerprint and classes as of an EvaluationRecord, `clean` and `robust` as its `right`."""
 
 
 #: All that an epoch took, s; records of older code lack some of its parts.
@@ -241,6 +244,19 @@ class EvaluationRecord:
     """Of the code that evaluated; the trial's start records have that of the code that trained."""
     versions: dict[str, str]
     """Of torch, and of the package of the attack where one is used."""
+    right: str | None = None
+    """Which of the images are right whatever the attack did: a bit each, in the split's fixed order, the first one the
+    highest of its byte, in base64; None: older code wrote the line."""
+    clean_right: str | None = None
+    """The same of the images as they are; None where that is the attack itself."""
+    margins: str | None = None
+    """z_y - max_{j != y} z_j of each image where the attack ended: fp16, little-endian, in base64; None: not asked."""
+    fingerprint: str | None = None
+    """Hash of all images of the split, and of their labels: where two are equal, a place in the order is one image."""
+    classes: dict[str, Any] | None = None
+    """Of all images of the split: `labels`, in the fixed order, one byte each in base64 (two, little-endian, where
+    there are over 256 classes), and the classes' `names`. It stands once in a while: for each fingerprint in one of a
+    launch's or an evaluation's records."""
 
 
 #: The measured columns of an epoch, in order: accuracies (fractions) and losses (nats).
@@ -282,15 +298,18 @@ class RecordFile:
         self._path = directory / RECORDS_FILE
         _cut_torn_line(self._path)
         self._file: IO[str] = self._path.open("a", encoding="utf-8")
+        self._classes: set[str] = set()
 
     def append(self, kind: str, record: Record | Mapping[str, Any]) -> None:
         """Writes one line and flushes it; outcomes and evaluations are also forced to the disk.
+
+        The classes of a split's images are left out where it wrote them before.
 
         Raises:
             UserError: it cannot be written, as on a full disk; a torn line is cut off by the next who opens the file.
         """
         try:
-            self._file.write(line(kind, record))
+            self._file.write(line(kind, self._once(record if isinstance(record, Mapping) else asdict(record))))
             self._file.flush()
             if kind in ("outcome", "evaluation"):
                 os.fsync(self._file.fileno())
@@ -298,6 +317,16 @@ class RecordFile:
             raise UserError(
                 f"{self._path}: cannot be written: {error.strerror}; make room there: the same command goes on"
             ) from None
+
+    def _once(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        if isinstance(splits := values.get("right"), Mapping):
+            return {**values, "right": {name: self._once(split) for name, split in splits.items()}}
+        if values.get("classes") is None:
+            return values
+        if values["fingerprint"] in self._classes:
+            return {name: value for name, value in values.items() if name != "classes"}
+        self._classes.add(values["fingerprint"])
+        return values
 
     def close(self) -> None:
         """Closes the file."""

@@ -9,6 +9,7 @@ companion     what is kept beside a long log, so that only what is new is parsed
 names         what columns, metrics and methods are called, and the units of columns
 cells         trials that differ by their seed alone: groups, means, the best one by validation; one budget
 evaluations   attacks on trained networks: a row each, with Wilson's interval
+images        of the same, and of the last epoch of training, which images stay right
 dynamics      what was measured along a run, and what the theory makes of it
 published     the published study in the layout of a run
 arithmetic    how trials were computed: engine, versions, processor

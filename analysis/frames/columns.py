@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json as text_json
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from itertools import compress
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeAlias
@@ -21,9 +22,15 @@ from trainers.record import REQUIRED, SPENT, EpochRecord, parsed, whole_record
 
 Array: TypeAlias = NDArray[np.float64]
 
+#: What an epoch's record says of each image; few have it, and it is no column.
+RIGHT = "right"
+
 #: Columns of an epoch: its record's texts and numbers, and when it was written.
 TEXTS: tuple[str, ...] = tuple(entry.name for entry in fields(EpochRecord) if entry.type == "str")
-NUMBERS: tuple[str, ...] = (*(entry.name for entry in fields(EpochRecord) if entry.type != "str"), "time")
+NUMBERS: tuple[str, ...] = (
+    *(entry.name for entry in fields(EpochRecord) if entry.type != "str" and entry.name != RIGHT),
+    "time",
+)
 
 #: Where a record stands among the lines of the log.
 PLACE = "place"
@@ -32,6 +39,9 @@ _TEXT = pa.dictionary(pa.int32(), pa.string())
 _SCHEMA = pa.schema(
     [*((name, _TEXT) for name in TEXTS), *((name, pa.float64()) for name in NUMBERS), (PLACE, pa.int64())]
 )
+
+#: Of the epochs that say something of each image: where they stand, and what they say, as JSON.
+_RIGHTS = pa.schema([(PLACE, pa.int64()), (RIGHT, pa.string())])
 
 _PARSED = pa.schema([*((name, pa.string()) for name in TEXTS), *((name, pa.float64()) for name in NUMBERS)])
 
@@ -69,6 +79,8 @@ class Epochs:
 
     table: pa.Table
     """`TEXTS`, `NUMBERS` and `PLACE`; null: not measured, or not in the line."""
+    rights: pa.Table = field(default_factory=_RIGHTS.empty_table)
+    """`PLACE` and `RIGHT` of those that say something of each image."""
 
     @classmethod
     def of(cls, records: Sequence[Mapping[str, Any]], places: Sequence[int]) -> Epochs:
@@ -76,7 +88,8 @@ class Epochs:
         columns = {name: pa.array([one.get(name, "") for one in records], pa.string()) for name in TEXTS}
         for name in NUMBERS:
             columns[name] = pa.array(np.array([one.get(name) for one in records], np.float64), from_pandas=True)
-        return cls(pa.table({**columns, PLACE: pa.array(places, pa.int64())}).cast(_SCHEMA))
+        table = pa.table({**columns, PLACE: pa.array(places, pa.int64())}).cast(_SCHEMA)
+        return cls(table, _rights(zip(places, records, strict=True)))
 
     def numbers(self, name: str) -> Array:
         """A column of `NUMBERS` or `PLACE`, (rows,); NaN: null."""
@@ -94,6 +107,11 @@ class Epochs:
         codes, ids = self.texts("trial_id")
         rows = np.flatnonzero(codes == (ids.index(trial_id) if trial_id in ids else -1))
         return [(one[PLACE], {"record": "epoch", **one}) for one in self.rows(rows, _SCHEMA.names)]
+
+    def right(self) -> dict[int, Any]:
+        """What is said of each image, by the place of the line that says it."""
+        pairs = zip(*(self.rights[name].to_pylist() for name in _RIGHTS.names), strict=True)
+        return {place: text_json.loads(text) for place, text in pairs}
 
     def lines(self, trials: Sequence[str], planned: Sequence[int]) -> Lines:
         """The lines that come after those of their trials.
@@ -123,12 +141,12 @@ class Epochs:
 
     def followed_by(self, *more: Epochs) -> Epochs:
         """These and other lines, one after the other."""
-        return Epochs(pa.concat_tables([self.table, *(epochs.table for epochs in more)]))
+        every = (self, *more)
+        return Epochs(*(pa.concat_tables([getattr(one, name) for one in every]) for name in ("table", "rights")))
 
     def later(self, lines: int) -> Epochs:
         """The same behind so many lines."""
-        places = pa.array(self.table[PLACE].to_numpy() + lines)
-        return Epochs(self.table.set_column(self.table.schema.get_field_index(PLACE), PLACE, places))
+        return Epochs(*(_later(table, lines) for table in (self.table, self.rights)))
 
     def spent(self) -> Array:
         """All that each line's epoch took, s, as `trainers.record.spent` adds it up: (rows,)."""
@@ -210,11 +228,33 @@ def _at_once(text: bytes, path: Path) -> Log | None:
     try:
         others = parsed(path, [texts[place] for place in places])
         epochs = _together(list(compress(texts, is_epoch)))
-    except (UserError, pa.ArrowException):
+        rights = _rights((place, text_json.loads(texts[place])) for place in _with_right(text, texts, is_epoch))
+    except (UserError, ValueError, pa.ArrowException):
         return None
     if epochs is None or any(record["record"] == "epoch" for record in others):
         return None
-    return Log(others, places, Epochs(epochs.append_column(PLACE, pa.array(np.flatnonzero(is_epoch), pa.int64()))))
+    epochs = epochs.append_column(PLACE, pa.array(np.flatnonzero(is_epoch), pa.int64()))
+    return Log(others, places, Epochs(epochs, rights))
+
+
+def _with_right(text: bytes, texts: Sequence[bytes], is_epoch: Sequence[bool]) -> list[int]:
+    """Places of the epochs' lines that may say something of each image: all but few of a log say that they do not."""
+    return [place for place, one in enumerate(texts) if is_epoch[place] and _may_say(one)] if _may_say(text) else []
+
+
+def _may_say(text: bytes) -> bool:
+    """Whether the key stands there with a value, or escaped."""
+    return text.count(b'"right"') != text.count(b'"right":null') or b"\\u" in text
+
+
+def _rights(epochs: Iterable[tuple[int, Mapping[str, Any]]]) -> pa.Table:
+    rows = [(place, text_json.dumps(one[RIGHT])) for place, one in epochs if one.get(RIGHT) is not None]
+    return pa.table([[place for place, _ in rows], [text for _, text in rows]], schema=_RIGHTS)
+
+
+def _later(table: pa.Table, lines: int) -> pa.Table:
+    places = pa.array(table[PLACE].to_numpy() + lines)
+    return table.set_column(table.schema.get_field_index(PLACE), PLACE, places)
 
 
 def _together(texts: Sequence[bytes]) -> pa.Table | None:

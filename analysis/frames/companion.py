@@ -49,8 +49,9 @@ _MARK = b"mark"
 _MIXED, _COLUMNS = b"mixed", b"columns"
 _OPTIONS = ipc.IpcWriteOptions(compression="lz4")
 
-#: What is kept: the log's epochs, its other records, the frame of trials, which epochs count, and what was compared.
-EPOCHS, TRIALS, COUNTED = "epochs", "trials", "counted"
+#: What is kept: the log's epochs, what they say of each image, its other records, the frame of trials, which epochs
+#: count, and what was compared.
+EPOCHS, RIGHTS, TRIALS, COUNTED = "epochs", "rights", "trials", "counted"
 _OTHERS, _COMPARED = "others.json", "compared.json"
 
 
@@ -149,16 +150,17 @@ class Companion:
 
     def _kept_log(self, mark: Mark) -> Log | None:
         with suppress(OSError, ValueError, LookupError, TypeError):
-            epochs = self._table(EPOCHS, mark)
+            epochs, rights = self._table(EPOCHS, mark), self._table(RIGHTS, mark)
             others = json.loads((self._folder / _OTHERS).read_bytes())
-            if epochs is not None and others["mark"] == list(mark):
-                return Log(others["records"], others["places"], Epochs(epochs))
+            if epochs is not None and rights is not None and others["mark"] == list(mark):
+                return Log(others["records"], others["places"], Epochs(epochs, rights))
         return None
 
     def _keep_log(self, every: Log) -> None:
         with suppress(OSError):
             remove_parts(self._folder)  # of killed processes; one that writes there now goes without
         self.keep_table(EPOCHS, every.epochs.table)
+        self.keep_table(RIGHTS, every.epochs.rights)
         self._keep(_OTHERS, json.dumps({"mark": self.mark, "places": every.places, "records": every.others}))
 
     def table(self, name: str) -> pa.Table | None:

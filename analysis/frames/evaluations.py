@@ -62,7 +62,8 @@ def evaluations_of(records: Records, level: float = 0.95) -> DataFrame:
     known = trials[["trial_id", "method", "seed", *axes(trials), "lr_batch_ratio"]]
     numbers = {name: number for number, name in enumerate(trials["trial_id"])}
     groups = by_key(log).values()
-    evaluated = sorted((g for g in groups if g[0]["trial_id"] in numbers), key=lambda g: _place(g[0], numbers))
+    evaluated = [group for group in groups if group[0]["trial_id"] in numbers]
+    evaluated.sort(key=lambda group: evaluation_place(group[0], numbers))
     rows = known.take([numbers[group[0]["trial_id"]] for group in evaluated]).reset_index(drop=True)
     measured = DataFrame([_row(group) for group in evaluated], columns=[*_row_names(), "correct"])
     low, high = wilson(measured.pop("correct").to_numpy(np.int64), measured["images"].to_numpy(np.int64), level)
@@ -82,12 +83,12 @@ def by_key(records: Iterable[Mapping[str, Any]]) -> dict[Key, list[Mapping[str, 
 
 def key(record: Mapping[str, Any]) -> Key:
     """What the chunks of one evaluation share."""
-    parameters = tuple(_parameters(record).get(name) for name in PARAMETERS)
+    parameters = tuple(parameters_of(record).get(name) for name in PARAMETERS)
     names = ("trial_id", "weights", "averaged", "attack", "split")
     return (*(record[name] for name in names), *parameters)
 
 
-def _parameters(record: Mapping[str, Any]) -> dict[str, Any]:
+def parameters_of(record: Mapping[str, Any]) -> dict[str, Any]:
     """What its attack read; one that does not say where it started is older than the choice, and started uniform."""
     before = {"start": "uniform"} if record["attack"] in ("pgd", "cw") else {}
     return {**before, **record["parameters"]}
@@ -143,7 +144,7 @@ def _row(chunks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     images, clean, correct = (sum(chunk[name] for chunk in counted) for name in ("images", "clean_correct", "correct"))
     return {
         **{name: newest[name] for name in ("weights", "averaged", "attack", "split", "asked")},
-        **{name: _parameters(newest).get(name, np.nan) for name in PARAMETERS},
+        **{name: parameters_of(newest).get(name, np.nan) for name in PARAMETERS},
         "images": images,
         "complete": images >= newest["asked"],
         "clean_accuracy": clean / images,
@@ -153,7 +154,8 @@ def _row(chunks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _place(record: Mapping[str, Any], numbers: Mapping[str, int]) -> Key:
+def evaluation_place(record: Mapping[str, Any], numbers: Mapping[str, int]) -> Key:
+    """Where an evaluation stands among others: by its trial's number, then by the attack's place on the ladder."""
     ladder = list(ATTACKS)
     rung = ladder.index(record["attack"]) if record["attack"] in ladder else len(ladder)
     parameters = tuple(str(value) for value in record["parameters"].values())

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pandas import DataFrame, Series
 
 from analysis.frames.arithmetic import in_words
-from analysis.frames.columns import TEXTS, Array, Epochs
+from analysis.frames.columns import PLACE, RIGHT, TEXTS, Array, Epochs
 from analysis.frames.companion import COUNTED, EPOCHS, TRIALS, frame_of, opened, table_of
 from analysis.frames.history import History, TrialHistory
 from analysis.frames.identity import identity_columns, measured_once, superseded
@@ -115,6 +115,17 @@ def epochs_of(records: Records) -> DataFrame:
     return _epochs_frame(*_frames(Log.of(records)))
 
 
+def last_lines(records: Records) -> dict[str, int]:
+    """Of each trial where in the log the line of its last epoch stands that counts.
+
+    Args:
+        records: as for `trials_of`.
+    """
+    trials, counted = _frames(Log.of(records))
+    places, last = counted.numbers(PLACE), counted.lasts(_all(counted.of_trial))
+    return {name: int(places[row]) for name, row in zip(trials["trial_id"], last, strict=True) if row >= 0}
+
+
 def axes(frame: DataFrame) -> list[str]:
     """The hyperparameters of a frame of this module: the columns between `seed` and `lr_batch_ratio`.
 
@@ -200,7 +211,7 @@ def _counted(history: History[TrialHistory], log: Log, trials: Sequence[TrialHis
 
 def _epochs_frame(trials: DataFrame, counted: Counted) -> DataFrame:
     known = trials[["trial_id", "method", "seed", *axes(trials), "lr_batch_ratio", "outcome"]]
-    names = [entry.name for entry in fields(EpochRecord) if entry.name != "trial_id"]
+    names = [entry.name for entry in fields(EpochRecord) if entry.name not in ("trial_id", RIGHT)]
     measured = {name: _texts(counted, name) if name in TEXTS else counted.numbers(name) for name in names}
     whole = {name: measured[name].astype(np.int64) for name in ("epoch", "peak_memory_bytes")}
     return known.take(counted.of_trial).reset_index(drop=True).assign(**{**measured, **whole})
@@ -253,7 +264,7 @@ def _reason(trial: TrialHistory, instead: Mapping[str, str]) -> str:
     return trial.reason
 
 
-def _all(values: Array) -> NDArray[np.intp]:
+def _all(values: NDArray[Any]) -> NDArray[np.intp]:
     return np.arange(len(values))
 
 

@@ -15,11 +15,13 @@ from sweep.run.directory import log_path
 from sweep.run.trial import logged, trial_values
 from trainers import cards
 from trainers.config import TrialConfig
+from trainers.data.sets import Data
 from trainers.engine import device_of
 from trainers.errors import UserError
 from trainers.files import checkpoint_path
+from trainers.ladder import bits
 from trainers.ladder.rungs import PACKAGE, LadderAttack
-from trainers.ladder.trained import count, trained
+from trainers.ladder.trained import Counts, count, trained
 from trainers.memory import is_out_of_memory, reason
 from trainers.provenance import code_version, host, versions
 from trainers.record import EvaluationRecord
@@ -81,11 +83,22 @@ def _record(values: Mapping[str, Any]) -> EvaluationRecord:
     counts = count(network, attack, wanted["split"], wanted["first"], wanted["images"])
     device = network.data.test.labels.device
     measured = {
-        **counts._asdict(),
+        **{name: getattr(counts, name) for name in ("images", "clean_correct", "correct")},
         "seconds": round(time.perf_counter() - started, 6),
         "host": host(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "code_version": code_version(),
         "versions": versions(("torch", *PACKAGE.get(attack.name, ()))),
+        **_each_image(network.data, wanted["split"], counts, attack),
     }
     return EvaluationRecord(**{**wanted, **measured})
+
+
+def _each_image(data: Data, split: str, counts: Counts, attack: LadderAttack) -> dict[str, Any]:
+    """What the record says of each image by itself, and which images those are."""
+    return {
+        "right": bits.packed(counts.right),
+        "clean_right": None if attack.name == "clean" else bits.packed(counts.clean_right),
+        "fingerprint": bits.places(getattr(data, split)).fingerprint,
+        "classes": bits.classes(data, split),
+    }

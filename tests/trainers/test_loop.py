@@ -180,7 +180,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
             (engine,) = (each for each in rest if isinstance(each, Engine))
             found.evaluated.append((model.training, engine.precision, torch.backends.cudnn.allow_tf32))
             found.models.append(model)
-            return Evaluation(accuracy, loss)
+            return Evaluation(accuracy, loss, torch.ones(len(split.labels), dtype=torch.bool))
 
         return measured
 

@@ -28,6 +28,7 @@ class Data(NamedTuple):
     Attributes:
         mean, std: of each channel, in [0, 1] units; for the model's normalisation.
         fingerprint: hash of the whole data set's content, before any split or selection.
+        classes: names, by class number; empty: nobody says.
     """
 
     train: Split
@@ -38,6 +39,7 @@ class Data(NamedTuple):
     std: tuple[float, ...]
     name: str
     fingerprint: str
+    classes: tuple[str, ...] = ()
 
     @property
     def channels(self) -> int:
@@ -159,6 +161,7 @@ def _loaded(config: DataConfig, device: torch.device | str) -> Data:
         std=std,
         name=config.name,
         fingerprint=source.fingerprint,
+        classes=source.classes,
     )
 
 

@@ -46,11 +46,25 @@ _last: dict[Hashable, Trained] = {}  # the one network that this process holds
 
 
 class Counts(NamedTuple):
-    """Of how many images how many are right: as they are, and whatever the attack does."""
+    """Which of some images are right: as they are, and whatever the attack does."""
 
-    images: int
-    clean_correct: int
-    correct: int
+    clean_right: tuple[bool, ...]
+    right: tuple[bool, ...]
+
+    @property
+    def images(self) -> int:
+        """How many there are."""
+        return len(self.right)
+
+    @property
+    def clean_correct(self) -> int:
+        """How many are right as they are."""
+        return sum(self.clean_right)
+
+    @property
+    def correct(self) -> int:
+        """How many are right whatever the attack does."""
+        return sum(self.right)
 
 
 def load(
@@ -207,16 +221,12 @@ def count(network: Trained, attack: LadderAttack, split: SplitName, first: int, 
     """
     part = getattr(network.data, split)
     places = _order(tuple(part.labels.tolist()))[first : first + images]
-    clean_correct = correct = 0
+    clean_right: list[bool] = []
+    right: list[bool] = []
     for start in range(0, len(places), network.batch_size):
         chosen = torch.tensor(places[start : start + network.batch_size], device=part.labels.device)
         pixels, labels = part.images[chosen].to(torch.float32).div_(255), part.labels[chosen]
         pixels = pixels.contiguous(memory_format=torch.channels_last)
-        right = _number(network, pixels, labels, LadderAttack(name="clean"))
-        clean_correct += right
-        correct += right if attack.name == "clean" else _number(network, pixels, labels, attack)
-    return Counts(len(places), clean_correct, correct)
-
-
-def _number(network: Trained, images: torch.Tensor, labels: torch.Tensor, attack: LadderAttack) -> int:
-    return int(survivors.still_right(network.model, images, labels, attack, SEED).sum())
+        for one, answers in ((LadderAttack(name="clean"), clean_right), (attack, right)):
+            answers += survivors.still_right(network.model, pixels, labels, one, SEED).tolist()
+    return Counts(tuple(clean_right), tuple(right))

@@ -25,6 +25,9 @@ USUAL = [
 EPOCH = json.loads(USUAL[-1])
 
 
+RIGHT = {"val": {"images": 3, "clean": "oA==", "robust": "gA=="}}
+
+
 def text(**values: object) -> str:
     return json.dumps(EPOCH | values, separators=(",", ":"))
 
@@ -48,6 +51,14 @@ UNUSUAL = [
     text(trial_id="another"),
     text(of_tomorrow={"record": "epoch", "lr": [1, {}]}),
     text(seconds=[1.0]),
+    text(right=RIGHT),
+    text(right=RIGHT).replace(":", ": "),
+    text(right=RIGHT).replace('"right"', '"r\\u0069ght"'),
+    text(right=None).replace('"right":null', f'"right":null,"right":{json.dumps(RIGHT)}'),
+    text(right=0),
+    text(right=None, of_tomorrow={"right": RIGHT}),
+    text(engine_reason='"right":null', right=RIGHT),
+    text(right=RIGHT, lr=None),
     text().replace('"lr":0.1', '"lr":1e400'),
     text().replace('"lr":0.1', '"lr":0.1,"lr":0.2'),
     text().replace('"lr":0.1', '"lr":01'),
@@ -99,13 +110,23 @@ def test_an_unusual_line_is_read_as_by_itself(unusual: str, tmp_path: Path) -> N
     for name in TEXTS:
         (codes, words), (other_codes, other_words) = found.epochs.texts(name), expected.epochs.texts(name)
         assert [words[code] for code in codes] == [other_words[code] for code in other_codes]
+    assert found.epochs.right() == expected.epochs.right()
 
 
 def test_what_is_usual_is_parsed_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / RECORDS_FILE).write_text("".join(USUAL))
+    (tmp_path / RECORDS_FILE).write_text("".join([*USUAL, text(right=RIGHT) + "\n"]))
     monkeypatch.setattr("analysis.frames.columns._one_by_one", None)
     assert isinstance(found := read_by(tmp_path), Log)
-    assert found.epochs.numbers("val_robust").tolist() == [1 / 7, 2 / 7]
+    assert found.epochs.numbers("val_robust").tolist() == [1 / 7, 2 / 7, 2 / 7]
+    assert found.epochs.right() == {4: RIGHT}
+
+
+def test_what_is_said_of_each_image_is_no_column_and_costs_other_lines_nothing(tmp_path: Path) -> None:
+    (tmp_path / RECORDS_FILE).write_text("".join([*USUAL, text(right=RIGHT) + "\n"]))
+    assert isinstance(found := read_by(tmp_path), Log)
+    assert found.epochs.table.schema == Log.of(read(tmp_path)).epochs.table.schema
+    assert "right" not in found.epochs.table.column_names
+    assert found.epochs.rights.num_rows == 1
 
 
 def test_a_trials_own_records_are_in_their_order(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import random
@@ -17,12 +18,15 @@ from pandas.testing import assert_frame_equal
 
 from analysis.frames import columns, companion, log
 from analysis.frames.companion import FOLDER, frame_of, table_of
+from analysis.frames.images import images_of, load_images
 from analysis.frames.log import read_log
 from analysis.frames.trials import epochs_of, load_epochs, load_trials, trials_of
 from trainers.errors import UserError
-from trainers.record import RECORDS_FILE, read
+from trainers.record import RECORDS_FILE, line, read
 
 Load = Callable[[Path], DataFrame]
+
+TABLES = (companion.EPOCHS, companion.RIGHTS, companion.TRIALS, companion.COUNTED)
 
 
 @pytest.fixture(autouse=True)
@@ -62,9 +66,22 @@ def assert_read_as_without(directory: Path) -> None:
         for _ in range(2):  # as it is made, and as it is kept
             assert_frame_equal(load(directory), of(records), check_exact=True)
     assert list(read_log(directory)) == [record for record in records if record["record"] != "epoch"]
+    assert_frame_equal(load_images(directory), images_of(records), check_exact=True)
+
+
+@pytest.fixture(autouse=True)
+def some_images_are_known(ratio_run: Any) -> None:
+    """Of every third trial's last epoch."""
+    texts = [json.loads(text) for text in lines(ratio_run.directory)]
+    for text in texts:
+        if text.get("epoch") == 3 and int(text["trial_id"][1:]) % 3 == 0:
+            bits = base64.b64encode(bytes([int(text["trial_id"][1:])])).decode()
+            text["right"] = {"val": {"images": 8, "fingerprint": "f", "clean": "/w==", "robust": bits}}
+    write(ratio_run.directory, [line("epoch", text).encode() for text in texts])
 
 
 def test_a_frame_that_is_kept_is_the_same(ratio_run: Any) -> None:
+    assert len(load_images(ratio_run.directory)) > 10
     assert_read_as_without(ratio_run.directory)
     assert {path.name for path in (ratio_run.directory / FOLDER).iterdir()} >= {"epochs.arrow", "trials.arrow"}
 
@@ -174,7 +191,7 @@ def broken(path: Path, how: str) -> None:
             path.unlink()
 
 
-@pytest.mark.parametrize("name", ["epochs.arrow", "others.json", "trials.arrow", "counted.arrow", "compared.json"])
+@pytest.mark.parametrize("name", [*(f"{name}.arrow" for name in TABLES), "others.json", "compared.json"])
 @pytest.mark.parametrize("how", ["cut", "emptied", "rubbish", "deleted"])
 def test_what_is_kept_and_damaged_is_made_anew(how: str, name: str, ratio_run: Any, later: None) -> None:
     load_epochs(ratio_run.directory)
@@ -212,7 +229,7 @@ def test_in_a_folder_of_another_user_all_goes_on_without(ratio_run: Any, monkeyp
 def test_on_a_full_disk_nothing_is_kept_and_nothing_is_said(
     ratio_run: Any, full_disk: Callable[..., AbstractContextManager[None]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with full_disk(after=1000):
+    with full_disk(after=100):
         assert_read_as_without(ratio_run.directory)
     assert [path.name for path in (ratio_run.directory / FOLDER).iterdir()] == []
     assert capsys.readouterr() == ("", "")

@@ -29,9 +29,9 @@ def test_columns_stand_in_the_documented_order(run):
     assert list(load_trials(run.directory).columns) == expected
 
 
-def test_epoch_columns_are_identity_outcome_and_every_field_of_the_record(run):
+def test_epoch_columns_are_identity_outcome_and_every_number_and_text_of_the_record(run):
     run.whole("a", [0.1])
-    record = [field.name for field in fields(EpochRecord) if field.name != "trial_id"]
+    record = [field.name for field in fields(EpochRecord) if field.name not in ("trial_id", "right")]
     expected = ["trial_id", "method", "seed", *BASE, "lr_batch_ratio", "outcome", *record]
     assert list(load_epochs(run.directory).columns) == expected
 

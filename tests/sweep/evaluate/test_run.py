@@ -47,7 +47,7 @@ SWEEP = {
 }
 QUICK = ("clean", "fgsm", "pgd")
 #: Keys of a record that may differ between two evaluations of the same.
-INCIDENTAL = ("seconds", "time", "asked")
+INCIDENTAL = ("seconds", "time", "asked", "classes")
 
 Evaluate = Callable[..., tuple[int, str]]
 
