@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from typing import Self
 
 import torch
-
 from torch import Tensor
 
 from trainers import process

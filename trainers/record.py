@@ -244,6 +244,9 @@ class EvaluationRecord:
     """Of the code that evaluated; the trial's start records have that of the code that trained."""
     versions: dict[str, str]
     """Of torch, and of the package of the attack where one is used."""
+    draws: str | None = None
+    """What seeds the attack's random draws beside the seed: `image`; None: the chunk, as in older code, so that what an
+    image's bit was depended on where chunks were cut."""
     right: str | None = None
     """Which of the images are right whatever the attack did: a bit each, in the split's fixed order, the first one the
     highest of its byte, in base64; None: older code wrote the line."""

@@ -73,12 +73,21 @@ def evaluations_of(records: Records, level: float = 0.95) -> DataFrame:
 
 
 def by_key(records: Iterable[Mapping[str, Any]]) -> dict[Key, list[Mapping[str, Any]]]:
-    """The evaluation records of a run, each evaluation's chunks together."""
+    """The evaluation records of a run, each evaluation's chunks together.
+
+    Chunks whose draws are seeded by image and older ones, whose draws were seeded by chunk, are never added up: where
+    an evaluation has both, the older ones are left out.
+    """
     groups: dict[Key, list[Mapping[str, Any]]] = {}
     for record in records:
         if record["record"] == "evaluation":
             groups.setdefault(key(record), []).append(record)
-    return groups
+    return {name: list(filter(drawn_by_image, chunks)) or chunks for name, chunks in groups.items()}
+
+
+def drawn_by_image(chunk: Mapping[str, Any]) -> bool:
+    """Whether the attack's random draws were seeded by image: where chunks were cut is then no matter."""
+    return chunk.get("draws") == "image"
 
 
 def key(record: Mapping[str, Any]) -> Key:

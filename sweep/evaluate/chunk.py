@@ -89,6 +89,7 @@ def _record(values: Mapping[str, Any]) -> EvaluationRecord:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "code_version": code_version(),
         "versions": versions(("torch", *PACKAGE.get(attack.name, ()))),
+        "draws": "image",
         **_each_image(network.data, wanted["split"], counts, attack),
     }
     return EvaluationRecord(**{**wanted, **measured})

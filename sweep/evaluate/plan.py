@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from analysis.frames.cells import LEFT_OUT, best_trials, left_out_text, nothing_completed
-from analysis.frames.evaluations import Key, by_key, disjoint, key
+from analysis.frames.evaluations import Key, by_key, disjoint, drawn_by_image, key
 from analysis.frames.trials import trials_of
 from sweep.axes import nested
 from sweep.config import SweepConfig
@@ -77,8 +77,12 @@ class Evaluation:
         return {**{name: getattr(self, name) for name in names}, **attack}
 
     def recorded(self, done: Done) -> Sequence[Mapping[str, Any]]:
-        """Its chunks that are recorded."""
-        return done.get(key(self.named()), ())
+        """Its chunks that are recorded.
+
+        Of older code, whose draws were seeded by chunk, all or none: none is added to such an evaluation.
+        """
+        chunks = done.get(key(self.named()), ())
+        return chunks if all(map(drawn_by_image, chunks)) or not gaps(chunks, self.asked, self.asked) else ()
 
     def missing(self, done: Done) -> list[Chunk]:
         """Its chunks that are not."""
@@ -227,9 +231,11 @@ def described(evaluations: Sequence[Evaluation], done: Done) -> list[str]:
     weights = f"{first.weights}{', averaged' if first.averaged else ''}"
     there = sum(len(one.recorded(done)) for one in evaluations)
     left = sum(len(one.missing(done)) for one in evaluations)
+    older = sum(not one.recorded(done) and key(one.named()) in done for one in evaluations)
     why = left_out_text(max(one.left_out for one in evaluations))
     return [
         f"{plural(trials, 'trial')}: {attacks} on {images} {first.split} images each (weights: {weights})",
         *([f"  {why}"] if why else []),
+        *([f"  {older} begun by older code are begun anew: its draws depended on the chunk"] if older else []),
         f"  chunks of images: {there} recorded already, {left} to run",
     ]

@@ -13,9 +13,11 @@ An image that nothing breaks costs, in forward passes (a backward pass to the in
 pgd and cw 2 steps + 1 a restart; apgd some 2,000; autoattack some 10,000, half of them Square's. One that is wrong
 when clean costs 1.
 
-What is guaranteed: nothing is right under an attack that is not right clean; more restarts of pgd or cw break all
-that fewer do; and autoattack breaks, image by image, all that apgd breaks with the same seed, because it begins with
-the same two attacks from the same starts. autoattack against pgd is stronger by experience, not by construction.
+What is guaranteed: an image's result depends on the image, the attack and the seed alone, but for the rounding of sums
+in batches of another size (`still_right`); nothing is right under an attack that is not right clean; more restarts of
+pgd or cw break all that fewer do; and autoattack breaks, image by image, all that apgd breaks with the same seed,
+because it begins with the same two attacks from the same starts. autoattack against pgd is stronger by experience, not
+by construction.
 
 Sources: [FGSM] Goodfellow, Shlens, Szegedy, ICLR 2015; [Madry] Madry et al., ICLR 2018; [CW] Carlini, Wagner, IEEE
 S&P 2017, Section V; [AutoAttack] Croce, Hein, ICML 2020.

@@ -156,6 +156,19 @@ def test_more_images_reuse_the_chunks_that_are_there(run: Path, evaluated: Evalu
     assert list(evaluations.load_evaluations(run)["images"]) == [60, 60]
 
 
+def test_to_an_evaluation_that_older_code_began_nothing_is_added_and_one_that_it_ended_is_not_run_again(
+    run: Path, evaluated: Evaluate
+) -> None:
+    evaluated(run, ("pgd",), images=20)
+    rewrite(run, lambda record: record.pop("draws", None))
+    assert "2 recorded already, 0 to run" in evaluated(run, ("pgd",), images=20)[1]
+    text = evaluated(run, ("pgd",))[1]
+    assert "  2 begun by older code are begun anew: its draws depended on the chunk\n" in text
+    assert [(one["first"], one["images"]) for one in recorded(run)] == [(0, 20), (0, 20), (0, 60), (0, 60)]
+    assert list(evaluations.load_evaluations(run)["images"]) == [60, 60]
+    assert "begun anew" not in evaluated(run, ("pgd",))[1]
+
+
 def test_other_weights_splits_and_strengths_are_other_evaluations(run: Path, evaluated: Evaluate) -> None:
     for options in ({}, {"split": "val"}, {"strength": Strength(radius=0.1)}):
         evaluated(run, ("fgsm",), **options)
