@@ -193,7 +193,12 @@ def status(directory: Path) -> None:
     type=click.Choice(_ATTACKS),
     help="May be repeated [default: clean, fgsm, pgd].",
 )
-@click.option("--images", type=click.IntRange(min=1), help="At most so many, classes in proportion [default: all].")
+@click.option("--checks", is_flag=True, help="Check whether gradients can be trusted; alone, with no --attack.")
+@click.option(
+    "--images",
+    type=click.IntRange(min=1),
+    help="At most so many, classes in proportion [default: all; 200 of --checks].",
+)
 @click.option("--weights", type=click.Choice(("last", "best")), default="last", help="[default: last]")
 @click.option("--averaged", is_flag=True, help="The averaged weights, not the raw ones.")
 @click.option("--split", type=click.Choice(("test", "val")), default="test", help="[default: test]")
@@ -211,6 +216,7 @@ def status(directory: Path) -> None:
 def evaluate(
     directory: Path,
     attacks: tuple[Any, ...],
+    checks: bool,
     overrides: tuple[str, ...],
     address: str | None,
     serial: bool,
@@ -222,14 +228,16 @@ def evaluate(
     recorded already is not run again.
     """
     _refuse_both(serial, address)
-    attacks = tuple(name for name in _ATTACKS if name in (attacks or _QUICK))
+    attacks = tuple(name for name in _ATTACKS if name in (attacks or (() if checks else _QUICK)))
     given = {name: options.pop(name) for name in ("radius", "steps", "step_size", "restarts")}
-    strength = _strength(attacks, {name: value for name, value in given.items() if value is not None})
+    strength = _strength(
+        (*attacks, *(["checks"] if checks else [])), {name: value for name, value in given.items() if value is not None}
+    )
     options["best"] = _chosen(options.pop("best"), options.pop("best_each"), options["trial_ids"])
     from sweep.evaluate.plan import Asked
     from sweep.evaluate.run import evaluate as run
 
-    asked = Asked(attacks, strength=strength, **options)
+    asked = Asked(attacks, strength=strength, checks=checks, **options)
     outlast()
     sys.exit(run(directory, asked, console(), overrides=overrides, address=address, serial=serial))
 

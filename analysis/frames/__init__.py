@@ -10,6 +10,7 @@ names         what columns, metrics and methods are called, and the units of col
 cells         trials that differ by their seed alone: groups, means, the best one by validation; one budget
 evaluations   attacks on trained networks: a row each, with Wilson's interval
 images        of the same, and of the last epoch of training, which images stay right
+checks        whether a trained network's gradients can be trusted: a row a check
 dynamics      what was measured along a run, and what the theory makes of it
 published     the published study in the layout of a run
 arithmetic    how trials were computed: engine, versions, processor

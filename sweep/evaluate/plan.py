@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 from analysis.frames.cells import LEFT_OUT, best_trials, left_out_text, nothing_completed
 from analysis.frames.evaluations import Key, by_key, disjoint, drawn_by_image, key
 from analysis.frames.trials import trials_of
+from analysis.tables.evaluations import attack_name
 from sweep.axes import nested
 from sweep.config import SweepConfig
 from sweep.progress import Progress
@@ -19,7 +21,7 @@ from trainers.data.sets import load
 from trainers.errors import UserError, validated
 from trainers.fields import plural
 from trainers.files import checkpoint_path
-from trainers.ladder.rungs import AttackName, LadderAttack, Strength, ladder_attack
+from trainers.ladder.rungs import CHECKS, AttackName, CheckName, LadderAttack, Strength, ladder_attack
 from trainers.ladder.survivors import check
 from trainers.record import only_trial
 
@@ -30,6 +32,9 @@ Done: TypeAlias = Mapping[Key, Sequence[Mapping[str, Any]]]
 #: Images in a chunk: what a killed evaluation loses at most, and what runs in parallel. On a GPU a chunk of the two
 #: slow attacks takes minutes, of the others seconds.
 CHUNK, SLOW_CHUNK = 1000, 250
+
+#: Images of a check: of as many that all are right, 7 that only the weaker of two attacks breaks make it fail.
+CHECKED = 200
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,8 @@ class Asked:
     images: int | None = None
     """At most so many; None: all of the split."""
     strength: Strength = field(default_factory=Strength)
+    checks: bool = False
+    """Whether the gradients are checked too, on the first `CHECKED` images where `images` says nothing."""
 
 
 class Chunk(NamedTuple):
@@ -60,6 +67,8 @@ class Chunk(NamedTuple):
 class Evaluation:
     """One trial's weights under one attack on the first `asked` images of a split."""
 
+    kind: ClassVar[Literal["evaluation", "check"]] = "evaluation"
+    """Of its records."""
     trial_id: str
     config: TrialConfig
     weights: Literal["last", "best"]
@@ -76,6 +85,11 @@ class Evaluation:
         attack = {"attack": self.attack.name, "parameters": self.attack.parameters()}
         return {**{name: getattr(self, name) for name in names}, **attack}
 
+    @property
+    def title(self) -> str:
+        """The attack in words."""
+        return attack_name(self.attack.model_dump(mode="json") | {"attack": self.attack.name})
+
     def recorded(self, done: Done) -> Sequence[Mapping[str, Any]]:
         """Its chunks that are recorded.
 
@@ -88,6 +102,38 @@ class Evaluation:
         """Its chunks that are not."""
         size = SLOW_CHUNK if self.attack.name in ("apgd", "autoattack") else CHUNK
         return gaps(self.recorded(done), self.asked, size)
+
+
+@dataclass(frozen=True)
+class Check(Evaluation):
+    """One trial's weights under one check of `trainers.ladder.checks`; `attack` has the ball."""
+
+    kind: ClassVar[Literal["evaluation", "check"]] = "check"
+    check: CheckName = "steps"
+
+    def named(self) -> dict[str, Any]:
+        """The keys of its records that tell it from other checks, and how many images are asked for."""
+        named = super().named()
+        del named["attack"]
+        return {**named, "check": self.check}
+
+    @property
+    def title(self) -> str:
+        """The check's name."""
+        return f"check {self.check}"
+
+    def recorded(self, done: Done) -> Sequence[Mapping[str, Any]]:
+        """Its chunks that are recorded."""
+        return done.get(key(self.named()), ())
+
+    def missing(self, done: Done) -> list[Chunk]:
+        """Its chunks that are not."""
+        return gaps(self.recorded(done), self.asked, SLOW_CHUNK)
+
+
+def recorded(records: Records) -> Done:
+    """What of evaluations and checks is recorded."""
+    return {**by_key(records), **by_key(records, "check")}
 
 
 def gaps(done: Iterable[Mapping[str, Any]], images: int, size: int) -> list[Chunk]:
@@ -126,10 +172,41 @@ def plan(directory: Path, records: Records, sweep: SweepConfig, asked: Asked) ->
         for name, config, number in _sized(configs, asked)
         for attack in [ladder_attack(attack, asked.strength, config) for attack in asked.attacks]
     ]
-    done = by_key(records)
+    evaluations.sort(key=lambda one: asked.attacks.index(one.attack.name))
+    evaluations += _checks(configs, asked, chosen)
+    done = recorded(records)
     for name in dict.fromkeys(one.trial_id for one in evaluations if one.missing(done)):
         kept_weights(checkpoint_path(directory, name), asked.weights, averaged=asked.averaged)
-    return sorted(evaluations, key=lambda one: asked.attacks.index(one.attack.name))
+    return evaluations
+
+
+def _checks(configs: Mapping[str, TrialConfig], asked: Asked, left_out: Mapping[str, int]) -> list[Evaluation]:
+    """The checks of each trial, those left out that cannot be run on it."""
+    if not asked.checks:
+        return []
+    sized = _sized(configs, replace(asked, images=asked.images or CHECKED))
+    checks: list[Evaluation] = []
+    for name, config, number in sized:
+        ball = ladder_attack("fgsm", asked.strength, config)
+        if not ball.radius:
+            raise UserError(
+                f"--checks: trial {name} is evaluated at radius 0, where nothing is attacked; give --radius"
+            )
+        values = (name, config, asked.weights, asked.averaged, ball, asked.split, number, left_out[name])
+        runs = [check for check in CHECKS if check != "black_box" or not cannot_run(config)]
+        checks += [Check(*values, check=check) for check in runs]
+    return checks
+
+
+@functools.lru_cache(maxsize=64)
+def cannot_run(config: TrialConfig) -> str:
+    """Why the check of black and white box cannot be run on a trial; empty: it can."""
+    data = load(config.data, "cpu")
+    try:
+        check(LadderAttack(name="autoattack", norm=config.attack.norm), data.num_classes, *data.image_size)
+    except UserError as error:
+        return str(error).partition(": ")[2].partition("; ")[0]
+    return ""
 
 
 def _chosen(directory: Path, records: Records, asked: Asked) -> dict[str, int]:
@@ -224,7 +301,8 @@ def fewer(evaluations: Sequence[Evaluation], images: int | None) -> list[str]:
 def described(evaluations: Sequence[Evaluation], done: Done) -> list[str]:
     """The plan in words."""
     trials = len({one.trial_id for one in evaluations})
-    attacks = ", ".join(dict.fromkeys(one.attack.name for one in evaluations))
+    names = [one.attack.name if one.kind == "evaluation" else "checks" for one in evaluations]
+    attacks = ", ".join(dict.fromkeys(names))
     sizes = sorted({one.asked for one in evaluations})
     images = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
     first = evaluations[0]
@@ -232,10 +310,12 @@ def described(evaluations: Sequence[Evaluation], done: Done) -> list[str]:
     there = sum(len(one.recorded(done)) for one in evaluations)
     left = sum(len(one.missing(done)) for one in evaluations)
     older = sum(not one.recorded(done) and key(one.named()) in done for one in evaluations)
+    reasons = {cannot_run(one.config) for one in evaluations if one.kind == "check"} - {""}
     why = left_out_text(max(one.left_out for one in evaluations))
     return [
         f"{plural(trials, 'trial')}: {attacks} on {images} {first.split} images each (weights: {weights})",
         *([f"  {why}"] if why else []),
+        *(f"  check black_box is not run: {reason}" for reason in sorted(reasons)),
         *([f"  {older} begun by older code are begun anew: its draws depended on the chunk"] if older else []),
         f"  chunks of images: {there} recorded already, {left} to run",
     ]

@@ -33,6 +33,9 @@ MINIMUM_CLASSES = 4
 #: Targets of APGD-T and of FAB-T [AutoAttack, Section 5], where there are so many wrong classes.
 TARGETS = 9
 
+#: What of the package an attack runs; None: its standard version.
+PARTS = {"apgd": ["apgd-ce", "apgd-t"], "square": ["square"], "autoattack": None}
+
 
 def check_installed(attack: str) -> None:
     """The package is there.
@@ -95,13 +98,14 @@ def _package(model: nn.Module, images: Tensor, attack: LadderAttack, seed: int) 
         norm={"linf": "Linf", "l2": "L2"}[attack.norm or "linf"],
         eps=attack.radius,
         seed=stable_seed(seed, "autoattack"),
-        version="custom" if attack.name == "apgd" else "standard",
-        attacks=["apgd-ce", "apgd-t"] if attack.name == "apgd" else None,
+        version="custom" if PARTS[attack.name] else "standard",
+        attacks=PARTS[attack.name],
         device=images.device,
     )
     with torch.no_grad():
         classes = model(images[:1]).shape[1]
     package.apgd.n_restarts = 1
+    package.square.n_queries = attack.steps or package.square.n_queries
     package.apgd_targeted.n_target_classes = package.fab.n_target_classes = min(TARGETS, classes - 1)
     _start_by_image(package.apgd, seed, "apgd-ce")
     _start_by_image(package.apgd_targeted, seed, "apgd-t")

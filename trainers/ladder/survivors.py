@@ -90,7 +90,7 @@ def still_right(model: nn.Module, images: Tensor, labels: Tensor, attack: Ladder
 
 def _survivors(model: nn.Module, images: Tensor, labels: Tensor, attack: LadderAttack, key: tuple[int, int]) -> Tensor:
     """Which of these images (B, C, H, W), all right when clean, one run of the attack leaves right: (B,)."""
-    if attack.name in ("apgd", "autoattack"):
+    if attack.name in autoattack.PARTS:
         return autoattack.still_right(model, images, labels, attack, key[0])
     return _right(model, adversarial(model, images, labels, attack, key), labels)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -206,6 +206,16 @@ def _order(labels: tuple[int, ...]) -> list[int]:
     return order(list(labels))
 
 
+def batches(network: Trained, split: SplitName, first: int, images: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Images (B, C, H, W) number `first` to `first + images - 1` of a split's `order`, and their labels (B,)."""
+    part = getattr(network.data, split)
+    places = _order(tuple(part.labels.tolist()))[first : first + images]
+    for start in range(0, len(places), network.batch_size):
+        chosen = torch.tensor(places[start : start + network.batch_size], device=part.labels.device)
+        pixels = part.images[chosen].to(torch.float32).div_(255)
+        yield pixels.contiguous(memory_format=torch.channels_last), part.labels[chosen]
+
+
 def count(network: Trained, attack: LadderAttack, split: SplitName, first: int, images: int) -> Counts:
     """Attacks the images number `first` to `first + images - 1` of a split's `order`.
 
@@ -219,14 +229,9 @@ def count(network: Trained, attack: LadderAttack, split: SplitName, first: int, 
     Raises:
         UserError: see `ladder.check`.
     """
-    part = getattr(network.data, split)
-    places = _order(tuple(part.labels.tolist()))[first : first + images]
     clean_right: list[bool] = []
     right: list[bool] = []
-    for start in range(0, len(places), network.batch_size):
-        chosen = torch.tensor(places[start : start + network.batch_size], device=part.labels.device)
-        pixels, labels = part.images[chosen].to(torch.float32).div_(255), part.labels[chosen]
-        pixels = pixels.contiguous(memory_format=torch.channels_last)
+    for pixels, labels in batches(network, split, first, images):
         for one, answers in ((LadderAttack(name="clean"), clean_right), (attack, right)):
             answers += survivors.still_right(network.model, pixels, labels, one, SEED).tolist()
     return Counts(tuple(clean_right), tuple(right))
