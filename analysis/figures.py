@@ -16,14 +16,25 @@ from analysis.claims.ledger import ledger
 from analysis.claims.study import study_of
 from analysis.estimates.correlations import correlations
 from analysis.estimates.differences import differences
+from analysis.estimates.images import curve_rows
 from analysis.frames.cells import BUDGET, CONDITION, nothing_completed, one_budget, same_budget
 from analysis.frames.dynamics import dynamics_of
+from analysis.frames.images import images_of
 from analysis.frames.log import read_log
 from analysis.frames.trials import epochs_of
 from analysis.paper import figures as paper_figures
 from analysis.paper import sheets as paper_sheets
 from analysis.paper.parts import published_data
-from analysis.plots import accuracy_epoch, accuracy_lr, accuracy_ratio, dynamics, methods, ratio, surface
+from analysis.plots import (
+    accuracy_epoch,
+    accuracy_lr,
+    accuracy_ratio,
+    dynamics,
+    methods,
+    ratio,
+    robustness_radius,
+    surface,
+)
 from analysis.plots.plan import BY_VAL_ROBUST, OWN, PUBLISHED, ChosenBy, Data, Plan, Product
 from analysis.plots.style import STYLE, curves
 from analysis.tables.claims import claims_frame
@@ -134,6 +145,7 @@ def load(
         dynamics_of(records),
         claims=ledger(study, y=metric, **chosen_by._asdict()),
         chose=study.chose,
+        curves=curve_rows(images_of(records)),
         beside=published_data(metric) if published else None,
     )
 
@@ -222,6 +234,7 @@ PLANS: tuple[Plan, ...] = (
     *surface.PLANS,
     accuracy_epoch.PLAN,
     methods.PLAN,
+    robustness_radius.PLAN,
     *ratio.PLANS,
     *dynamics.PLANS,
 )

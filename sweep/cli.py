@@ -202,12 +202,20 @@ def status(directory: Path) -> None:
 @click.option("--weights", type=click.Choice(("last", "best")), default="last", help="[default: last]")
 @click.option("--averaged", is_flag=True, help="The averaged weights, not the raw ones.")
 @click.option("--split", type=click.Choice(("test", "val")), default="test", help="[default: test]")
-@click.option("--radius", metavar="R", help="Of the ball, pixel units, such as 8/255 [default: the trial's].")
+@click.option(
+    "--radius",
+    "radii",
+    metavar="R",
+    multiple=True,
+    help="Of the ball, pixel units, such as 8/255; may be repeated [default: the trial's].",
+)
 @click.option("--steps", type=click.IntRange(min=1), help="Of pgd and cw [default: 20].")
 @click.option(
     "--step-size", metavar="S", help="Of pgd and cw, pixel units [default: the trial's, scaled as the radius]."
 )
 @click.option("--restarts", type=click.IntRange(min=1), help="Of pgd and cw [default: 1].")
+@click.option("--margins", is_flag=True, help="Keep each image's margin too; runs again what was recorded without.")
+@click.option("--bits", is_flag=True, help="Run again what older code recorded without each image's result.")
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Overrides the run's resources or trial.data.root."
 )
@@ -217,6 +225,7 @@ def evaluate(
     directory: Path,
     attacks: tuple[Any, ...],
     checks: bool,
+    radii: tuple[str, ...],
     overrides: tuple[str, ...],
     address: str | None,
     serial: bool,
@@ -225,19 +234,21 @@ def evaluate(
     """Attack trained networks with the ladder clean, fgsm, pgd, cw, apgd, autoattack.
 
     The networks are those of the trials named, a beginning of an id being enough, or of all completed ones. What is
-    recorded already is not run again.
+    recorded already is not run again. Of each image is recorded whether it stays right: `sweep images` reads that.
     """
     _refuse_both(serial, address)
     attacks = tuple(name for name in _ATTACKS if name in (attacks or (() if checks else _QUICK)))
-    given = {name: options.pop(name) for name in ("radius", "steps", "step_size", "restarts")}
-    strength = _strength(
-        (*attacks, *(["checks"] if checks else [])), {name: value for name, value in given.items() if value is not None}
-    )
+    given = {name: options.pop(name) for name in ("steps", "step_size", "restarts")}
+    readers = (*attacks, *(["checks"] if checks else []))
+    strength = _strength(readers, {name: value for name, value in given.items() if value is not None})
+    lengths = sorted({_strength(readers, {"radius": radius}).radius or 0.0 for radius in radii})
+    flags: dict[Any, bool] = {"right": options.pop("bits"), "margins": options.pop("margins")}
     options["best"] = _chosen(options.pop("best"), options.pop("best_each"), options["trial_ids"])
     from sweep.evaluate.plan import Asked
     from sweep.evaluate.run import evaluate as run
 
-    asked = Asked(attacks, strength=strength, checks=checks, **options)
+    needs = tuple(name for name, needed in flags.items() if needed)
+    asked = Asked(attacks, strength=strength, radii=tuple(lengths), needs=needs, checks=checks, **options)
     outlast()
     sys.exit(run(directory, asked, console(), overrides=overrides, address=address, serial=serial))
 

@@ -311,8 +311,63 @@ def show(directory: Path, trial_id: str) -> None:
     print_whole(console(), views.trial_view(directory, trial_id))
 
 
+@click.command()
+@directory_argument
+@click.argument("trial_ids", metavar="[TRIAL_ID]...", nargs=-1)
+@click.option("--by-class", is_flag=True, help="A row an evaluation and class.")
+@click.option("--agreement", is_flag=True, help="A row a pair of PGD and AutoAttack on one network.")
+@click.option("--bits", is_flag=True, help="A row an evaluation with each image's result, for a file.")
+@_format_option(_FORMATS)
+@_output
+def images(directory: Path, trial_ids: tuple[str, ...], form: str | None, output: Path | None, **views: bool) -> None:
+    """Show what the images say one by one: worst classes, and where PGD and AutoAttack agree.
+
+    Of every evaluation of `sweep evaluate`, and of the end of training, each image's result is recorded. TRIAL_ID is a
+    beginning of a trial's id; none: all.
+    """
+    from analysis.frames.evaluations import evaluations_of
+    from analysis.frames.images import classes_of, images_of
+    from analysis.frames.log import read_log
+    from analysis.tables import images as tables
+    from analysis.tables.settings import with_settings
+    from sweep.run.screen import print_whole, say
+
+    view, log = _view(views), read_log(directory)
+    form = _format(form, output, _FORMATS)
+    frame, evaluations, classes = images_of(log), evaluations_of(log), classes_of(log)
+    if trial_ids:
+        frame, evaluations = (_of_trials(directory, rows, trial_ids) for rows in (frame, evaluations))
+    if form != "table":
+        rows = tables.rows_of(view, frame, classes, text=form != "parquet")
+        _write_frame(with_settings(rows, log), form, output)
+        return
+    screen = console(output)
+    for table in tables.tables_of(view, frame, classes):
+        print_whole(screen, table)
+    for line in tables.notes(directory, evaluations, frame, classes):
+        say(screen, line)
+
+
+def _view(views: Mapping[str, bool]) -> str:
+    """The one table that is asked for; without any, `worst`."""
+    from trainers.errors import UserError
+
+    asked = [name for name, wanted in views.items() if wanted]
+    if len(asked) > 1:
+        first, second = (f"--{name.replace('_', '-')}" for name in asked[:2])
+        raise UserError(f"{first}: and {second} are two tables; leave one of the two out")
+    return asked[0] if asked else "worst"
+
+
+def _of_trials(directory: Path, rows: pd.DataFrame, beginnings: Sequence[str]) -> pd.DataFrame:
+    from trainers.record import only_trial
+
+    names = rows["trial_id"].tolist()
+    return rows[rows["trial_id"].isin({only_trial(directory, names, beginning) for beginning in beginnings})]
+
+
 #: In the order in which --help lists them.
-COMMANDS = (results, methods, ratio, claims, theory, figures, show)
+COMMANDS = (results, images, methods, ratio, claims, theory, figures, show)
 
 
 def _run_records(directory: Path, overrides: tuple[str, ...]) -> Sequence[Mapping[str, Any]]:

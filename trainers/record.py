@@ -264,9 +264,9 @@ class EvaluationRecord:
     fingerprint: str | None = None
     """Hash of all images of the split, and of their labels: where two are equal, a place in the order is one image."""
     classes: dict[str, Any] | None = None
-    """Of all images of the split: `labels`, in the fixed order, one byte each in base64 (two, little-endian, where
-    there are over 256 classes), and the classes' `names`. It stands once in a while: for each fingerprint in one of a
-    launch's or an evaluation's records."""
+    """Of all images of the split, in the fixed order: `labels`, one byte each in base64 (two, little-endian, where
+    there are over 256 classes); `places`, where in the split each is, as `trainers.images` gives it, four bytes; and
+    the classes' `names`. Of each fingerprint it stands in one of the records that a launch or an evaluation wrote."""
 
 
 @dataclass(frozen=True)

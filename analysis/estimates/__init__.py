@@ -14,5 +14,6 @@ designs               the trials as arrays, the models' designs, the tests betwe
 nested_models         lr / batch size and more than it: nested models, F-tests, held-out cells
 smooth_surface        a Gaussian process over lr and batch size, and its error
 sobol_indices         whose the variance is
+images                accuracy by class, the worst class, where two attacks agree, curves over radii
 theory_check          what was measured of the dynamics beside what theory says
 """

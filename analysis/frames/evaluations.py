@@ -106,13 +106,14 @@ def parameters_of(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def disjoint(chunks: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The chunks that count, in order: where two hold an image, the one that begins first, or else is longer.
+    """The chunks that count, in order: where two hold an image, the one that begins first, is longer, or is newer.
 
     >>> [chunk["images"] for chunk in disjoint([{"first": 0, "images": 5}, {"first": 0, "images": 9}])]
     [9]
     """
     counted, position = [], 0
-    for chunk in sorted(chunks, key=lambda chunk: (chunk["first"], -chunk["images"])):
+    newest_first = reversed(list(chunks))
+    for chunk in sorted(newest_first, key=lambda chunk: (chunk["first"], -chunk["images"])):
         if chunk["first"] >= position:
             counted.append(chunk)
             position = chunk["first"] + chunk["images"]

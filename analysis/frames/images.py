@@ -30,6 +30,8 @@ class Classes(NamedTuple):
 
     labels: NDArray[np.int64]
     """In the split's fixed order, (images,)."""
+    places: NDArray[np.int64]
+    """In the same order: where each image is in the split as `trainers.images` gives it, (images,)."""
     names: tuple[str, ...]
     """By class number; of a class without a name its number."""
 
@@ -85,9 +87,9 @@ def classes_of(records: Records) -> dict[str, Classes]:
 
 def _classes(recorded: Mapping[str, Any]) -> Classes:
     names = tuple(recorded["names"])
-    content = _bytes(recorded["labels"])
-    labels = np.frombuffer(content, "u1" if len(names) <= 256 else "<u2").astype(np.int64)
-    return Classes(labels, names)
+    kinds = {"labels": "u1" if len(names) <= 256 else "<u2", "places": "<u4"}
+    arrays = {name: np.frombuffer(_bytes(recorded[name]), kind).astype(np.int64) for name, kind in kinds.items()}
+    return Classes(**arrays, names=names)
 
 
 def _evaluations(log: Log) -> Iterator[dict[str, Any]]:

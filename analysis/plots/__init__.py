@@ -8,5 +8,6 @@ accuracy_epoch   accuracy along the training
 surface          mean accuracy on a grid of two hyperparameters, diverged cells kept
 methods          the dot plot of methods
 ratio            the pictures of `sweep ratio`
+robustness_radius  accuracy against the attack's radius
 dynamics         curvature, gradient noise and straight lines along a run
 """

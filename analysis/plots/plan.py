@@ -43,6 +43,8 @@ class Data(NamedTuple):
     """The ledger of the trials, of this metric: the answers to what figures and tables show."""
     chose: frozenset[int] = frozenset()
     """Seeds that chose the best cells at which the others are compared (`analysis.claims.study.Study`); empty: all."""
+    curves: DataFrame = DataFrame()
+    """Of `analysis.estimates.images.curve_rows`; empty where nothing was evaluated at several radii."""
     beside: Data | None = None
     """Another study, shown beside this one in the figures and tables of the paper."""
 

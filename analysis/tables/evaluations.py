@@ -24,7 +24,8 @@ def evaluations_table(frame: DataFrame) -> Table:
     varied = [name for name in ("split", "weights") if len({row[name] for row in rows}) > 1]
     point = ["seed", *varying(frame)] if several(frame["trial_id"]) else []
     point = [*(["preset"] if "preset" in frame else []), *point]
-    different = DataFrame(rows, columns=frame.columns).groupby("attack")[["steps", "step_size", "restarts", "start"]]
+    alike = DataFrame(rows, columns=frame.columns).groupby(["attack", "radius"], dropna=False)
+    different = alike[["steps", "step_size", "restarts", "start"]]
     numbers = different.nunique().max() > 1  # what an attack reads that its name does not say
     names = [*point, *varied, "attack", "radius", *numbers.index[numbers], "n", "right", "seconds"]
     header = ["trial id", *names]

@@ -38,6 +38,7 @@ def chunk_values(directory: Path, evaluation: Evaluation, chunk: Chunk, resource
         "share": resources.gpu,
         "attack": evaluation.attack.model_dump(mode="json"),
         "check": getattr(evaluation, "check", None),
+        "margins": "margins" in evaluation.needs,
         "record": {**evaluation.named(), "first": chunk.first, "images": chunk.images},
     }
 
@@ -93,6 +94,7 @@ def _record(values: Mapping[str, Any]) -> EvaluationRecord | CheckRecord:
         **_how(started, network.data, attack.name),
         "draws": "image",
         **_each_image(network.data, wanted["split"], counts, attack),
+        "margins": bits.halves(counts.margins) if values["margins"] else None,
     }
     return EvaluationRecord(**{**wanted, **measured})
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
@@ -54,6 +56,10 @@ class Asked:
     strength: Strength = field(default_factory=Strength)
     checks: bool = False
     """Whether the gradients are checked too, on the first `CHECKED` images where `images` says nothing."""
+    radii: tuple[float, ...] = ()
+    """Each attack that reads a radius at each of these; none: at the one of `strength`."""
+    needs: tuple[Literal["right", "margins"], ...] = ()
+    """Fields of an EvaluationRecord without which a chunk that is recorded counts as none: it is run again."""
 
 
 class Chunk(NamedTuple):
@@ -69,6 +75,7 @@ class Evaluation:
 
     kind: ClassVar[Literal["evaluation", "check"]] = "evaluation"
     """Of its records."""
+
     trial_id: str
     config: TrialConfig
     weights: Literal["last", "best"]
@@ -78,6 +85,8 @@ class Evaluation:
     asked: int
     left_out: int = 0
     """Cells that were no candidates when validation chose the trial's: `analysis.frames.cells.best_cells`."""
+    needs: tuple[Literal["right", "margins"], ...] = ()
+    """Of `Asked`."""
 
     def named(self) -> dict[str, Any]:
         """The keys of its records that tell it from other evaluations, and how many images are asked for."""
@@ -91,11 +100,12 @@ class Evaluation:
         return attack_name(self.attack.model_dump(mode="json") | {"attack": self.attack.name})
 
     def recorded(self, done: Done) -> Sequence[Mapping[str, Any]]:
-        """Its chunks that are recorded.
+        """Its chunks that are recorded with all that it needs.
 
         Of older code, whose draws were seeded by chunk, all or none: none is added to such an evaluation.
         """
-        chunks = done.get(key(self.named()), ())
+        there = done.get(key(self.named()), ())
+        chunks = [chunk for chunk in there if all(chunk.get(name) is not None for name in self.needs)]
         return chunks if all(map(drawn_by_image, chunks)) or not gaps(chunks, self.asked, self.asked) else ()
 
     def missing(self, done: Done) -> list[Chunk]:
@@ -168,9 +178,9 @@ def plan(directory: Path, records: Records, sweep: SweepConfig, asked: Asked) ->
     chosen = _chosen(directory, records, asked)
     configs = {name: _config(directory, trials[name], sweep) for name in chosen}
     evaluations = [
-        Evaluation(name, config, asked.weights, asked.averaged, attack, asked.split, number, chosen[name])
+        Evaluation(name, config, asked.weights, asked.averaged, attack, asked.split, number, chosen[name], asked.needs)
         for name, config, number in _sized(configs, asked)
-        for attack in [ladder_attack(attack, asked.strength, config) for attack in asked.attacks]
+        for attack in _attacks(asked, config)
     ]
     evaluations.sort(key=lambda one: asked.attacks.index(one.attack.name))
     evaluations += _checks(configs, asked, chosen)
@@ -187,14 +197,14 @@ def _checks(configs: Mapping[str, TrialConfig], asked: Asked, left_out: Mapping[
     sized = _sized(configs, replace(asked, images=asked.images or CHECKED))
     checks: list[Evaluation] = []
     for name, config, number in sized:
-        ball = ladder_attack("fgsm", asked.strength, config)
-        if not ball.radius:
-            raise UserError(
-                f"--checks: trial {name} is evaluated at radius 0, where nothing is attacked; give --radius"
-            )
-        values = (name, config, asked.weights, asked.averaged, ball, asked.split, number, left_out[name])
         runs = [check for check in CHECKS if check != "black_box" or not cannot_run(config)]
-        checks += [Check(*values, check=check) for check in runs]
+        for ball in _attacks(replace(asked, attacks=("fgsm",)), config):
+            if not ball.radius:
+                raise UserError(
+                    f"--checks: trial {name} is evaluated at radius 0, which no attack leaves; give --radius"
+                )
+            values = (name, config, asked.weights, asked.averaged, ball, asked.split, number, left_out[name])
+            checks += [Check(*values, check=check) for check in runs]
     return checks
 
 
@@ -207,6 +217,16 @@ def cannot_run(config: TrialConfig) -> str:
     except UserError as error:
         return str(error).partition(": ")[2].partition("; ")[0]
     return ""
+
+
+def _attacks(asked: Asked, config: TrialConfig) -> list[LadderAttack]:
+    """Each attack at each radius; one that reads no radius once."""
+    wanted = product(asked.attacks, _strengths(asked))
+    return list(dict.fromkeys(ladder_attack(name, strength, config) for name, strength in wanted))
+
+
+def _strengths(asked: Asked) -> list[Strength]:
+    return [asked.strength._replace(radius=radius) for radius in asked.radii] or [asked.strength]
 
 
 def _chosen(directory: Path, records: Records, asked: Asked) -> dict[str, int]:
@@ -280,9 +300,9 @@ def _images(name: str, config: TrialConfig, asked: Asked) -> int:
     images = len(getattr(data, asked.split).labels)
     if images == 0:
         raise UserError(f"--split {asked.split}: trial {name} holds no images out; take --split test")
-    for option in ("radius", "step_size"):
+    for strength, option in product(_strengths(asked), ("radius", "step_size")):
         try:
-            length = getattr(asked.strength, option) or 0.0
+            length = getattr(strength, option) or 0.0
             check_length(f"--{option}".replace("_", "-"), length, config.attack.norm, data.train.images[0].numel())
         except ValueError as error:
             raise UserError(str(error)) from None
@@ -303,6 +323,8 @@ def described(evaluations: Sequence[Evaluation], done: Done) -> list[str]:
     trials = len({one.trial_id for one in evaluations})
     names = [one.attack.name if one.kind == "evaluation" else "checks" for one in evaluations]
     attacks = ", ".join(dict.fromkeys(names))
+    of_one = Counter(one.title for one in evaluations if one.trial_id == evaluations[0].trial_id)
+    radii = f" at {most} radii" if (most := max(of_one.values())) > 1 else ""
     sizes = sorted({one.asked for one in evaluations})
     images = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
     first = evaluations[0]
@@ -313,7 +335,7 @@ def described(evaluations: Sequence[Evaluation], done: Done) -> list[str]:
     reasons = {cannot_run(one.config) for one in evaluations if one.kind == "check"} - {""}
     why = left_out_text(max(one.left_out for one in evaluations))
     return [
-        f"{plural(trials, 'trial')}: {attacks} on {images} {first.split} images each (weights: {weights})",
+        f"{plural(trials, 'trial')}: {attacks}{radii} on {images} {first.split} images each (weights: {weights})",
         *([f"  {why}"] if why else []),
         *(f"  check black_box is not run: {reason}" for reason in sorted(reasons)),
         *([f"  {older} begun by older code are begun anew: its draws depended on the chunk"] if older else []),

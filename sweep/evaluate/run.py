@@ -16,6 +16,7 @@ from rich.progress import Progress as Bar
 from analysis.frames.checks import checks_of
 from analysis.frames.evaluations import PARAMETERS, Key, disjoint, evaluations_of, key
 from analysis.frames.log import read_log
+from analysis.frames.names import short
 from analysis.tables.evaluations import evaluations_table
 from analysis.tables.settings import with_settings
 from sweep.config import SweepConfig
@@ -117,6 +118,7 @@ class _Run:
         self.directory, self.sweep, self.interrupts = directory, sweep, interrupts
         self.failed: set[int] = set()
         """Evaluations of which a chunk could not be run, by `id`."""
+        self._several = len({one.attack.radius for one in evaluations} - {None}) > 1
         done = recorded(records)
         self._console, self._bar = console, Bar(console=console, transient=True, disable=not console.is_terminal)
         self._todo = deque(_Work(one, chunk) for one in evaluations for chunk in one.missing(done))
@@ -158,7 +160,7 @@ class _Run:
         evaluation = work.evaluation
         if isinstance(result, str):
             if id(evaluation) not in self.failed:
-                self._say(f"failed {evaluation.trial_id} {evaluation.title}: {result}")
+                self._say(f"failed {evaluation.trial_id} {self._attack(evaluation)}: {result}")
             self.failed.add(id(evaluation))
             return
         record = {**asdict(result), "time": round(time.time(), 3)}
@@ -166,7 +168,12 @@ class _Run:
         self._chunks[id(evaluation)].append(record)
         self._left[id(evaluation)] -= 1
         if not self._left[id(evaluation)] and not self._console.is_terminal:
-            self._say(_ended(evaluation, self._chunks[id(evaluation)]))
+            ended = _ended(evaluation, self._chunks[id(evaluation)])
+            self._say(f"{evaluation.trial_id} {self._attack(evaluation)}: {ended}")
+
+    def _attack(self, evaluation: Evaluation) -> str:
+        radius = evaluation.attack.radius
+        return f"{evaluation.title} at {short(radius)}" if self._several and radius is not None else evaluation.title
 
     def _say(self, line: str) -> None:
         say(self._console, line)
@@ -211,14 +218,12 @@ def _scheduled(run: _Run, at_once: int) -> None:
 
 
 def _ended(evaluation: Evaluation, chunks: Sequence[Mapping[str, Any]]) -> str:
-    """One ended evaluation in one line."""
+    """What one ended evaluation gave, in words."""
     counted = disjoint(chunks)
     number = "correct" if evaluation.kind == "evaluation" else "against"
     images, count, seconds = (sum(chunk[name] for chunk in counted) for name in ("images", number, "seconds"))
     share = f"{100 * count / images:.2f} % right" if number == "correct" else f"{count} against it"
-    return (
-        f"{evaluation.trial_id} {evaluation.title}: {share} of {images} {evaluation.split} images, {duration(seconds)}"
-    )
+    return f"{share} of {images} {evaluation.split} images, {duration(seconds)}"
 
 
 def _print_table(directory: Path, evaluations: Sequence[Evaluation], console: Console) -> None:

@@ -59,11 +59,14 @@ def tiles(height: int, width: int) -> bool:
     return side == 1 or (first + tiled <= height and first + side * (width // side) <= width)
 
 
-def still_right(model: nn.Module, images: Tensor, labels: Tensor, attack: LadderAttack, seed: int) -> Tensor:
-    """Which images (B, C, H, W) `apgd` or `autoattack` leaves right, (B,), by the package's own count.
+def adversarial(
+    model: nn.Module, images: Tensor, labels: Tensor, attack: LadderAttack, seed: int
+) -> tuple[Tensor, Tensor]:
+    """Adversarial images (B, C, H, W), those that nothing broke as they came, and their predicted classes (B,).
 
-    The images that it returns are not classified once more: FAB's lie so close to the boundary that a batch of
-    another size, whose sums are rounded differently, may find them on its other side.
+    What is right is said by these classes, the package's own count. The images are not classified once more: FAB's lie
+    so close to the boundary that a batch of another size, whose sums are rounded differently, may find them on its
+    other side.
 
     Args:
         model: in eval mode, its parameters frozen.
@@ -74,13 +77,6 @@ def still_right(model: nn.Module, images: Tensor, labels: Tensor, attack: Ladder
     Raises:
         UserError: the package is not installed.
     """
-    return adversarial(model, images, labels, attack, seed)[1] == labels
-
-
-def adversarial(
-    model: nn.Module, images: Tensor, labels: Tensor, attack: LadderAttack, seed: int
-) -> tuple[Tensor, Tensor]:
-    """Adversarial images (B, C, H, W), those that nothing broke as they came, and their predicted classes (B,)."""
     check_installed(attack.name)
     with _undisturbed(images.device):
         package = _package(model, images, attack, seed)

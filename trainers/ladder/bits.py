@@ -69,13 +69,14 @@ def halves(margins: ArrayLike) -> str:
 
 
 def classes(data: Data, name: str) -> dict[str, Any]:
-    """The class of each image of the split `name` in its fixed order, as a record's `classes` holds it.
+    """Class and place of each image of the split `name` in its fixed order, as a record's `classes` holds them.
 
     Classes without names are called by their numbers.
     """
     names = data.classes or tuple(map(str, range(data.num_classes)))
-    labels = places(getattr(data, name)).labels
-    return {"labels": _text(labels.astype("u1" if len(names) <= 256 else "<u2")), "names": list(names)}
+    known = places(getattr(data, name))
+    labels = known.labels.astype("u1" if len(names) <= 256 else "<u2")
+    return {"labels": _text(labels), "places": _text(known.order.astype("<u4")), "names": list(names)}
 
 
 def _text(values: NDArray[Any]) -> str:

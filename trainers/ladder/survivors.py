@@ -25,6 +25,8 @@ S&P 2017, Section V; [AutoAttack] Croce, Hein, ICML 2020.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
@@ -79,20 +81,38 @@ def still_right(model: nn.Module, images: Tensor, labels: Tensor, attack: Ladder
     Raises:
         UserError: see `check`.
     """
+    return ends(model, images, labels, attack, seed).right
+
+
+class Ends(NamedTuple):
+    """Where an attack on some images ended."""
+
+    right: Tensor
+    """Which of them the network classifies right whatever the attack does, (B,) bool."""
+    margins: Tensor
+    """z_y - max_{j != y} z_j where the attack ended, (B,): the smallest over its restarts; of an image that is wrong
+    already, as it is. At images of FAB, which lie on the boundary, its sign may be another than `right` says."""
+
+
+def ends(model: nn.Module, images: Tensor, labels: Tensor, attack: LadderAttack, seed: int) -> Ends:
+    """`still_right`, with the margins; arguments and errors are the same."""
     with attacking(model, "eval"), float32_products("fp32"):
-        right = _right(model, images, labels)
+        right, margins = _seen(model, images, labels)
         for restart in range(0 if attack.name == "clean" else attack.restarts or 1):
             left = right.nonzero().squeeze(1)
             if len(left):
-                right[left] = _survivors(model, images[left], labels[left], attack, (seed, restart))
-    return right
+                end = _ends(model, images[left], labels[left], attack, (seed, restart))
+                right[left] = end.right
+                margins[left] = torch.minimum(margins[left], end.margins) if restart else end.margins
+    return Ends(right, margins)
 
 
-def _survivors(model: nn.Module, images: Tensor, labels: Tensor, attack: LadderAttack, key: tuple[int, int]) -> Tensor:
-    """Which of these images (B, C, H, W), all right when clean, one run of the attack leaves right: (B,)."""
+def _ends(model: nn.Module, images: Tensor, labels: Tensor, attack: LadderAttack, key: tuple[int, int]) -> Ends:
+    """Where one run of the attack ends on these images (B, C, H, W), all right when clean."""
     if attack.name in autoattack.PARTS:
-        return autoattack.still_right(model, images, labels, attack, key[0])
-    return _right(model, adversarial(model, images, labels, attack, key), labels)
+        found, predicted = autoattack.adversarial(model, images, labels, attack, key[0])
+        return _seen(model, found, labels)._replace(right=predicted == labels)
+    return _seen(model, adversarial(model, images, labels, attack, key), labels)
 
 
 def adversarial(model: nn.Module, images: Tensor, labels: Tensor, attack: LadderAttack, key: tuple[int, int]) -> Tensor:
@@ -129,15 +149,19 @@ def margin(forward: Forward, images: Tensor, labels: Tensor) -> Loss:
     """max_{j != y} z_j - z_y, summed over the batch, as a function of the images [CW, f_6 without its floor]."""
 
     def loss(x: Tensor) -> Tensor:
-        logits = forward(x)
-        true = labels.unsqueeze(1)
-        wrong = logits.scatter(1, true, -torch.inf).amax(dim=1)
-        return (wrong - logits.gather(1, true).squeeze(1)).sum()
+        return _wrong_by(forward(x), labels).sum()
 
     return loss
 
 
+def _wrong_by(logits: Tensor, labels: Tensor) -> Tensor:
+    """max_{j != y} z_j - z_y of each image: (B, classes) and (B,) to (B,)."""
+    true = labels.unsqueeze(1)
+    wrong = logits.scatter(1, true, -torch.inf).amax(dim=1)
+    return wrong - logits.gather(1, true).squeeze(1)
+
+
 @torch.no_grad()
-def _right(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    right: Tensor = model(images).argmax(dim=1) == labels
-    return right
+def _seen(model: nn.Module, images: Tensor, labels: Tensor) -> Ends:
+    logits = model(images)
+    return Ends(logits.argmax(dim=1) == labels, -_wrong_by(logits, labels))

@@ -46,10 +46,12 @@ _last: dict[Hashable, Trained] = {}  # the one network that this process holds
 
 
 class Counts(NamedTuple):
-    """Which of some images are right: as they are, and whatever the attack does."""
+    """Which of some images are right: as they are, and whatever the attack does; and by how much it is."""
 
     clean_right: tuple[bool, ...]
     right: tuple[bool, ...]
+    margins: tuple[float, ...]
+    """z_y - max_{j != y} z_j where the attack ended (`survivors.Ends`)."""
 
     @property
     def images(self) -> int:
@@ -229,9 +231,11 @@ def count(network: Trained, attack: LadderAttack, split: SplitName, first: int, 
     Raises:
         UserError: see `ladder.check`.
     """
-    clean_right: list[bool] = []
-    right: list[bool] = []
+    ends: dict[str, list[survivors.Ends]] = {"clean": [], attack.name: []}
     for pixels, labels in batches(network, split, first, images):
-        for one, answers in ((LadderAttack(name="clean"), clean_right), (attack, right)):
-            answers += survivors.still_right(network.model, pixels, labels, one, SEED).tolist()
-    return Counts(tuple(clean_right), tuple(right))
+        for name in ends:
+            one = attack if name == attack.name else LadderAttack(name="clean")
+            ends[name].append(survivors.ends(network.model, pixels, labels, one, SEED))
+    clean_right, right = (torch.cat([end.right for end in ends[name]]).tolist() for name in ("clean", attack.name))
+    margins = torch.cat([end.margins for end in ends[attack.name]]).tolist()
+    return Counts(tuple(clean_right), tuple(right), tuple(margins))

@@ -135,11 +135,14 @@ def test_the_last_epoch_of_a_completed_trial_says_each_image_and_no_other(run: A
 @pytest.mark.parametrize(("classes", "kind"), [(10, "u1"), (256, "u1"), (257, "<u2"), (1000, "<u2")])
 def test_classes_are_read_from_whichever_record_says_them(classes: int, kind: str, write: Any) -> None:
     labels = RNG.integers(0, classes, 50)
-    said = {"labels": text(labels.astype(kind)), "names": [f"c{n}" for n in range(classes)]}
+    places = RNG.permutation(50)
+    said = {"labels": text(labels.astype(kind)), "places": text(places.astype("<u4"))}
+    said |= {"names": [f"c{n}" for n in range(classes)]}
     directory = write(chunk(0, 20, classes=said), chunk(20, 30, classes=said))
     assert sum(record.get("classes") is not None for record in read_log(directory)) == 1
     (found,) = classes_of(read_log(directory)).values()
     assert found.labels.tolist() == labels.tolist()
+    assert found.places.tolist() == places.tolist()
     assert found.names[-1] == f"c{classes - 1}"
 
 

@@ -1,4 +1,4 @@
-"""The checks: an honestly trained network passes all of them, and one whose gradients are masked fails the right ones."""
+"""The checks: an honestly trained network passes all, and one whose gradients are masked fails the right ones."""
 
 from __future__ import annotations
 
