@@ -90,10 +90,10 @@ QUICK = tuple(check for check in CHECKS if check != "black_box")
 
 def test_an_adversarially_trained_network_passes_and_masked_ones_fail_what_they_must(network: Trained) -> None:
     assert verdicts(network, "honest", QUICK) == set()
-    assert verdicts(network, "quantised", QUICK) == {"unbounded", "ascent"}
-    assert verdicts(network, "confident", QUICK) == {"unbounded", "ascent"}
-    assert verdicts(network, "clean only", QUICK) >= {"single_step"}
-    assert verdicts(network, "by luck", QUICK) >= {"restarts"}
+    assert verdicts(network, "quantised", QUICK, 80) == {"unbounded", "ascent"}
+    assert verdicts(network, "confident", QUICK, 80) == {"unbounded", "ascent"}
+    assert verdicts(network, "clean only", ("single_step",), 80) == {"single_step"}
+    assert verdicts(network, "by luck", ("restarts",)) == {"restarts"}
 
 
 @pytest.mark.slow
@@ -114,7 +114,7 @@ def test_a_check_adds_up_over_its_chunks(check: Any, network: Trained) -> None:
 def test_a_check_leaves_the_network_as_it_was_and_does_not_count_what_is_wrong_when_clean(network: Trained) -> None:
     model = network.model
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    wrong = network._replace(model=nn.Sequential(model, nn.Linear(10, 10)))
+    wrong = network._replace(model=nn.Sequential(model, nn.Linear(10, 10)).eval())
     with torch.no_grad():
         for parameter in wrong.model[1].parameters():
             parameter.zero_()
