@@ -101,6 +101,7 @@ def results(
     from analysis.frames import arithmetic, trials
     from analysis.frames.evaluations import evaluations_of
     from analysis.frames.log import read_log
+    from analysis.frames.overfitting import overfitting_line, with_overfitting
     from analysis.tables.settings import with_settings
     from trainers.errors import UserError
 
@@ -113,6 +114,8 @@ def results(
         return
     frame = evaluations_of(log) if evaluations else trials.epochs_of(log) if epochs else trials.trials_of(log)
     rows = with_settings(frame, log)
+    if not (evaluations or epochs):
+        rows = with_overfitting(rows, log)
     if form != "table":
         _write_frame(rows, form, output)
         return
@@ -131,7 +134,7 @@ def results(
             print_whole(screen, evaluations_table(rows))
         return
     print_whole(screen, tables.trials_table(rows))
-    if line := arithmetic.warning(rows):
+    for line in filter(None, (arithmetic.warning(rows), overfitting_line(rows))):
         say(screen, line)
     print_whole(screen, summary(log))
 
