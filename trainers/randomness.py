@@ -10,7 +10,6 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Self
 
 import torch
 from torch import Tensor
@@ -61,12 +60,6 @@ class ImageDraws:
         levels = images.detach().double().mul(65535).round_().to(torch.int64).flatten(1)
         self._keys = _mixed(_mixed(levels + _counters(levels.shape[1:], images.device)).sum(1) ^ stable_seed(*key))
         self._draws = 0
-
-    def kept(self, which: Tensor) -> Self:
-        """The streams of some of the images, (B,) bool, at the place where they are."""
-        part = object.__new__(type(self))
-        part._keys, part._draws = self._keys[which], self._draws
-        return part
 
     def uniform_(self, numbers: Tensor, low: float = 0.0, high: float = 1.0) -> Tensor:
         """Fills (B, ...) with numbers uniform between low and high."""

@@ -197,7 +197,7 @@ def _checks(configs: Mapping[str, TrialConfig], asked: Asked, left_out: Mapping[
     sized = _sized(configs, replace(asked, images=asked.images or CHECKED))
     checks: list[Evaluation] = []
     for name, config, number in sized:
-        runs = [check for check in CHECKS if check != "black_box" or not cannot_run(config)]
+        runs = [check for check in CHECKS if check != "black_box" or not cannot_run(*_kind(config))]
         for ball in _attacks(replace(asked, attacks=("fgsm",)), config):
             if not ball.radius:
                 raise UserError(
@@ -208,12 +208,12 @@ def _checks(configs: Mapping[str, TrialConfig], asked: Asked, left_out: Mapping[
     return checks
 
 
-@functools.lru_cache(maxsize=64)
-def cannot_run(config: TrialConfig) -> str:
-    """Why the check of black and white box cannot be run on a trial; empty: it can."""
-    data = load(config.data, "cpu")
+@functools.lru_cache(maxsize=8)
+def cannot_run(data: DataConfig, norm: Literal["linf", "l2"]) -> str:
+    """Why the check of black and white box cannot be run on such data; empty: it can."""
+    images = load(data, "cpu")
     try:
-        check(LadderAttack(name="autoattack", norm=config.attack.norm), data.num_classes, *data.image_size)
+        check(LadderAttack(name="autoattack", norm=norm), images.num_classes, *images.image_size)
     except UserError as error:
         return str(error).partition(": ")[2].partition("; ")[0]
     return ""
@@ -278,7 +278,7 @@ def _config(directory: Path, trial: Mapping[str, Any], sweep: SweepConfig) -> Tr
 
 def _sized(configs: Mapping[str, TrialConfig], asked: Asked) -> list[tuple[str, TrialConfig, int]]:
     """Each trial with how many images of the split are asked for; reads each data set once."""
-    there: dict[tuple[DataConfig, str], int] = {}
+    there: dict[tuple[DataConfig, Literal["linf", "l2"]], int] = {}
     for name, config in sorted(configs.items(), key=lambda pair: pair[1].data.model_dump_json()):
         if _kind(config) not in there:
             there[_kind(config)] = _images(name, config, asked)
@@ -286,7 +286,7 @@ def _sized(configs: Mapping[str, TrialConfig], asked: Asked) -> list[tuple[str, 
     return [(name, config, min(sizes[name], asked.images or sizes[name])) for name, config in configs.items()]
 
 
-def _kind(config: TrialConfig) -> tuple[DataConfig, str]:
+def _kind(config: TrialConfig) -> tuple[DataConfig, Literal["linf", "l2"]]:
     """What decides whether an attack can be run on a trial: its data, and the norm."""
     return config.data, config.attack.norm
 
@@ -332,7 +332,7 @@ def described(evaluations: Sequence[Evaluation], done: Done) -> list[str]:
     there = sum(len(one.recorded(done)) for one in evaluations)
     left = sum(len(one.missing(done)) for one in evaluations)
     older = sum(not one.recorded(done) and key(one.named()) in done for one in evaluations)
-    reasons = {cannot_run(one.config) for one in evaluations if one.kind == "check"} - {""}
+    reasons = {cannot_run(*_kind(one.config)) for one in evaluations if one.kind == "check"} - {""}
     why = left_out_text(max(one.left_out for one in evaluations))
     return [
         f"{plural(trials, 'trial')}: {attacks}{radii} on {images} {first.split} images each (weights: {weights})",

@@ -191,8 +191,6 @@ def test_the_draws_of_an_image_are_its_own_whatever_its_batch() -> None:
         expected = whole.normal_(empty.clone())
         assert torch.equal(mixed.normal_(empty.clone()), expected[order])
         assert torch.equal(alone.normal_(empty[:1].clone()), expected[8:9])
-    some = torch.arange(50) % 3 == 0
-    assert torch.equal(whole.kept(some).uniform_(empty[some].clone()), whole.uniform_(empty.clone())[some])
 
 
 def test_another_key_image_or_draw_is_another_stream_and_the_rounding_of_a_pixel_is_not() -> None:

@@ -100,6 +100,7 @@ def test_an_adversarially_trained_network_passes_and_masked_ones_fail_what_they_
 def test_without_gradients_more_breaks_than_with_them_where_they_are_masked_and_else_not(network: Trained) -> None:
     assert verdicts(network, "honest", ("black_box",)) == set()
     assert verdicts(network, "quantised", ("black_box",)) == {"black_box"}
+    assert verdicts(network, "confident", ("black_box",)) == set()  # APGD's targeted loss is the same at any scale
 
 
 @pytest.mark.parametrize("check", QUICK)
