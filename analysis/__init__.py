@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from analysis.claims.study import load_study
     from analysis.estimates.correlations import correlation, correlations
     from analysis.estimates.differences import paired_difference
+    from analysis.frames.checks import load_checks
     from analysis.frames.dynamics import load_dynamics
     from analysis.frames.evaluations import load_evaluations
     from analysis.frames.images import load_images
@@ -34,6 +35,7 @@ __all__ = [
     "correlation",
     "correlations",
     "ledger",
+    "load_checks",
     "load_dynamics",
     "load_epochs",
     "load_evaluations",
@@ -48,6 +50,7 @@ _ROOMS = {
     "correlation": "estimates.correlations",
     "correlations": "estimates.correlations",
     "ledger": "claims.ledger",
+    "load_checks": "frames.checks",
     "load_dynamics": "frames.dynamics",
     "load_epochs": "frames.trials",
     "load_evaluations": "frames.evaluations",

@@ -203,7 +203,12 @@ def status(directory: Path) -> None:
     type=click.Choice(_ATTACKS),
     help="May be repeated [default: clean, fgsm, pgd].",
 )
-@click.option("--images", type=click.IntRange(min=1), help="At most so many, classes in proportion [default: all].")
+@click.option("--checks", is_flag=True, help="Check whether gradients can be trusted; alone, with no --attack.")
+@click.option(
+    "--images",
+    type=click.IntRange(min=1),
+    help="At most so many, classes in proportion [default: all; 200 of --checks].",
+)
 @click.option("--weights", type=click.Choice(("last", "best")), default="last", help="[default: last]")
 @click.option("--averaged", is_flag=True, help="The averaged weights, not the raw ones.")
 @click.option("--split", type=click.Choice(("test", "val")), default="test", help="[default: test]")
@@ -229,6 +234,7 @@ def status(directory: Path) -> None:
 def evaluate(
     directory: Path,
     attacks: tuple[Any, ...],
+    checks: bool,
     radii: tuple[str, ...],
     overrides: tuple[str, ...],
     address: str | None,
@@ -241,17 +247,18 @@ def evaluate(
     recorded already is not run again. Of each image is recorded whether it stays right: `sweep images` reads that.
     """
     _refuse_both(serial, address)
-    attacks = tuple(name for name in _ATTACKS if name in (attacks or _QUICK))
+    attacks = tuple(name for name in _ATTACKS if name in (attacks or (() if checks else _QUICK)))
     given = {name: options.pop(name) for name in ("steps", "step_size", "restarts")}
-    strength = _strength(attacks, {name: value for name, value in given.items() if value is not None})
-    lengths = sorted({_strength(attacks, {"radius": radius}).radius or 0.0 for radius in radii})
+    readers = (*attacks, *(["checks"] if checks else []))
+    strength = _strength(readers, {name: value for name, value in given.items() if value is not None})
+    lengths = sorted({_strength(readers, {"radius": radius}).radius or 0.0 for radius in radii})
     flags: dict[Any, bool] = {"right": options.pop("bits"), "margins": options.pop("margins")}
     options["best"] = _chosen(options.pop("best"), options.pop("best_each"), options["trial_ids"])
     from sweep.evaluate.plan import Asked
     from sweep.evaluate.run import evaluate as run
 
     needs = tuple(name for name, needed in flags.items() if needed)
-    asked = Asked(attacks, strength=strength, radii=tuple(lengths), needs=needs, **options)
+    asked = Asked(attacks, strength=strength, radii=tuple(lengths), needs=needs, checks=checks, **options)
     outlast()
     sys.exit(run(directory, asked, console(), overrides=overrides, address=address, serial=serial))
 

@@ -93,20 +93,30 @@ def _study(command: Any) -> Any:
 @directory_argument
 @click.option("--epochs", is_flag=True, help="A row an epoch instead of a row a trial.")
 @click.option("--evaluations", is_flag=True, help="A row an evaluation of `sweep evaluate`, not a row a trial.")
+@click.option("--checks", is_flag=True, help="A row a check of `sweep evaluate --checks`, not a row a trial.")
 @_format_option(_FORMATS)
 @_output
-def results(directory: Path, epochs: bool, evaluations: bool, form: str | None, output: Path | None) -> None:
+def results(
+    directory: Path, epochs: bool, evaluations: bool, checks: bool, form: str | None, output: Path | None
+) -> None:
     """Show the trials' numbers, or write them as a file."""
     from analysis.frames import arithmetic, trials
     from analysis.frames.log import read_log
+    from analysis.frames.overfitting import overfitting_line, with_overfitting
     from analysis.tables.settings import with_settings
     from trainers.errors import UserError
 
-    if epochs and evaluations:
-        raise UserError("--epochs: and --evaluations are two tables; leave one of the two out")
+    chosen = {"--epochs": epochs, "--evaluations": evaluations, "--checks": checks}
+    if len(asked := [option for option, wanted in chosen.items() if wanted]) > 1:
+        raise UserError(f"{asked[0]}: and {asked[1]} are two tables; leave one of the two out")
     form, log = _format(form, output, _FORMATS), read_log(directory)
+    if checks:
+        _print_checks(directory, log, form, output)
+        return
     frame = _evaluations(log) if evaluations else trials.epochs_of(log) if epochs else trials.trials_of(log)
     rows = with_settings(frame, log)
+    if not (evaluations or epochs):
+        rows = with_overfitting(rows, log)
     if form != "table":
         _write_frame(rows, form, output)
         return
@@ -125,7 +135,7 @@ def results(directory: Path, epochs: bool, evaluations: bool, form: str | None, 
             print_whole(screen, evaluations_table(rows))
         return
     print_whole(screen, tables.trials_table(rows))
-    if line := arithmetic.warning(rows):
+    for line in filter(None, (arithmetic.warning(rows), overfitting_line(rows))):
         say(screen, line)
     print_whole(screen, summary(log))
 
@@ -136,6 +146,25 @@ def _evaluations(log: Log) -> pd.DataFrame:
     from analysis.frames.images import images_of
 
     return with_curve(evaluations_of(log), images_of(log))
+
+
+def _print_checks(directory: Path, log: Log, form: str, output: Path | None) -> None:
+    """The checks of trained networks, each with its verdict."""
+    from analysis.frames.checks import checks_of
+    from analysis.tables.settings import with_settings
+    from sweep.run.screen import print_whole, say
+
+    frame = checks_of(log)
+    if form != "table":
+        from analysis.estimates.masking import judged
+
+        _write_frame(judged(with_settings(frame, log)), form, output)
+    elif frame.empty:
+        say(console(output), f"no checks yet; sweep evaluate {directory} --checks makes them")
+    else:
+        from analysis.tables.checks import checks_view
+
+        print_whole(console(output), checks_view(frame))
 
 
 @click.command()

@@ -1,4 +1,7 @@
-"""Stateless randomness: a generator is seeded by what it is for, so a resumed trial repeats its numbers."""
+"""Stateless randomness: a generator is seeded by what it is for, so a resumed trial repeats its numbers.
+
+And so an attack on a trained network does by image, whatever other images it is attacked with.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 
 from trainers import process
 from trainers.errors import UserError
@@ -34,6 +38,61 @@ def generator(device: torch.device | str, *key: int | str) -> torch.Generator:
     A CPU and a GPU give different numbers for the same key.
     """
     return torch.Generator(device=device).manual_seed(stable_seed(*key))
+
+
+class ImageDraws:
+    """Random numbers by image: those of an image depend on its pixels and the key, and not on its batch.
+
+    Number j of an image's draw c is splitmix64's hash of (key, pixels, c) plus j steps of its counter: nothing is kept
+    from one number to the next, so that a batch's are worked out at once, on any device from the same integers.
+
+    Source: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014, Fig. 17.
+    """
+
+    def __init__(self, images: Tensor, *key: int | str) -> None:
+        """A stream for each image; images of equal pixels have the same.
+
+        Args:
+            images: (B, C, H, W) in [0, 1]. Two that differ by less than 1 / 65535 may count as equal, so that the
+                rounding of a division by 255 tells no image from itself.
+            key: of all the streams: commonly (seed, purpose).
+        """
+        levels = images.detach().double().mul(65535).round_().to(torch.int64).flatten(1)
+        self._keys = _mixed(_mixed(levels + _counters(levels.shape[1:], images.device)).sum(1) ^ stable_seed(*key))
+        self._draws = 0
+
+    def uniform_(self, numbers: Tensor, low: float = 0.0, high: float = 1.0) -> Tensor:
+        """Fills (B, ...) with numbers uniform between low and high."""
+        return numbers.copy_(self._shares(numbers).mul_(high - low).add_(low))
+
+    def normal_(self, numbers: Tensor) -> Tensor:
+        """Fills (B, ...) with standard normal numbers."""
+        return numbers.copy_(torch.special.ndtri(self._shares(numbers)))
+
+    def _shares(self, numbers: Tensor) -> Tensor:
+        """The next draw of each image: fp64 in (0, 1), of 53 random bits, in the shape of `numbers`."""
+        shape = numbers.shape[1:]
+        keys = _mixed(self._keys + self._draws).reshape(-1, *[1] * len(shape))
+        self._draws += 1
+        high = _shifted(_mixed(keys + _counters(shape, numbers.device)), 11)
+        return high.double().add_(0.5).mul_(2.0**-53)
+
+
+def _counters(shape: torch.Size, device: torch.device) -> Tensor:
+    """Splitmix64's counter at each place of a draw: the odd part of 2^64 over the golden ratio, 1, 2, ... times."""
+    return torch.arange(1, shape.numel() + 1, device=device).mul_(0x9E3779B97F4A7C15 - 2**64).reshape(shape)
+
+
+def _mixed(words: Tensor) -> Tensor:
+    """Splitmix64's hash of 64-bit words; products wrap around."""
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        words = (words ^ _shifted(words, shift)) * (factor - 2**64)
+    return words ^ _shifted(words, 31)
+
+
+def _shifted(words: Tensor, bits: int) -> Tensor:
+    """To the right, zeros coming in: torch's own shift keeps the sign."""
+    return (words >> bits).bitwise_and_((1 << 64 - bits) - 1)
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """records.jsonl: what a sweep writes down, one JSON object a line, appended by one writer.
 
-Seven kinds, told apart by the key `record`:
+Eight kinds, told apart by the key `record`:
 
     launch   a start of the sweep: time, command, commit, dirty, code_version, versions, metric, mode, size (trials in
              all), wanted (ids of those that are known already; Optuna's later points follow as trial records), decides
@@ -12,6 +12,7 @@ Seven kinds, told apart by the key `record`:
     dynamics a DynamicsRecord
     outcome  an OutcomeRecord
     evaluation  an EvaluationRecord with its time
+    check    a CheckRecord with its time
 
 An epoch or its dynamics may stand twice (a trial without a usable checkpoint ran it again): the last line counts.
 """
@@ -63,6 +64,12 @@ REQUIRED: dict[str, frozenset[str]] = {
         {
             *("trial_id", "weights", "averaged", "attack", "parameters", "split", "asked"),
             *("first", "images", "clean_correct", "correct", "seconds"),
+        }
+    ),
+    "check": frozenset(
+        {
+            *("trial_id", "weights", "averaged", "check", "parameters", "split", "asked"),
+            *("first", "images", "clean_correct", "right_under", "against", "in_favour", "seconds"),
         }
     ),
 }
@@ -244,6 +251,9 @@ class EvaluationRecord:
     """Of the code that evaluated; the trial's start records have that of the code that trained."""
     versions: dict[str, str]
     """Of torch, and of the package of the attack where one is used."""
+    draws: str | None = None
+    """What seeds the attack's random draws beside the seed: `image`; None: the chunk, as in older code, so that what an
+    image's bit was depended on where chunks were cut."""
     right: str | None = None
     """Which of the images are right whatever the attack did: a bit each, in the split's fixed order, the first one the
     highest of its byte, in base64; None: older code wrote the line."""
@@ -259,13 +269,45 @@ class EvaluationRecord:
     the classes' `names`. Of each fingerprint it stands in one of the records that a launch or an evaluation wrote."""
 
 
+@dataclass(frozen=True)
+class CheckRecord:
+    """What one check of one trained network counted on one chunk of images; its chunks add up.
+
+    Keys of an EvaluationRecord mean the same here.
+    """
+
+    trial_id: str
+    weights: Literal["last", "best"]
+    averaged: bool
+    check: str
+    """A name of `trainers.ladder.checks`."""
+    parameters: dict[str, Any]
+    """norm and radius (pixel units)."""
+    split: Literal["test", "val"]
+    asked: int
+    first: int
+    images: int
+    clean_correct: int
+    right_under: dict[str, int]
+    """Of those, right under each of the check's attacks, by the attack's name in words."""
+    against: int
+    """Of the images right when clean, those that speak against honest gradients."""
+    in_favour: int
+    """Of them, those that only the attack breaks which should be the stronger one; 0 where there is one attack."""
+    seconds: float
+    host: str
+    device: str
+    code_version: str
+    versions: dict[str, str]
+
+
 #: The measured columns of an epoch, in order: accuracies (fractions) and losses (nats).
 METRICS: tuple[str, ...] = tuple(
     field.name for field in fields(EpochRecord) if field.name.endswith(("clean", "robust", "clean_loss", "robust_loss"))
 )
 
 
-Record: TypeAlias = EpochRecord | DynamicsRecord | OutcomeRecord | EvaluationRecord
+Record: TypeAlias = EpochRecord | DynamicsRecord | OutcomeRecord | EvaluationRecord | CheckRecord
 
 
 def line(kind: str, record: Record | Mapping[str, Any]) -> str:
@@ -301,7 +343,7 @@ class RecordFile:
         self._classes: set[str] = set()
 
     def append(self, kind: str, record: Record | Mapping[str, Any]) -> None:
-        """Writes one line and flushes it; outcomes and evaluations are also forced to the disk.
+        """Writes one line and flushes it; outcomes, evaluations and checks are also forced to the disk.
 
         The classes of a split's images are left out where it wrote them before.
 
@@ -311,7 +353,7 @@ class RecordFile:
         try:
             self._file.write(line(kind, self._once(record if isinstance(record, Mapping) else asdict(record))))
             self._file.flush()
-            if kind in ("outcome", "evaluation"):
+            if kind in ("outcome", "evaluation", "check"):
                 os.fsync(self._file.fileno())
         except OSError as error:
             raise UserError(

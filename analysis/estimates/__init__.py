@@ -10,6 +10,7 @@ differences           two methods at equal hyperparameters: paired differences a
 seed_table            one metric of several methods by seed: means and differences with their intervals
 methods               each method at its own best cell against a baseline; the effect of each slot
 evaluated             trials under the attacks of `sweep evaluate`: what to compare, and means over seeds
+masking               whether gradients are masked: a verdict of each check
 shift                 the c at which DEAT(lr) = PGD-AT(c lr)
 designs               the trials as arrays, the models' designs, the tests between them
 nested_models         lr / batch size and more than it: nested models, F-tests, held-out cells

@@ -12,6 +12,8 @@ cells         trials that differ by their seed alone: groups, means, the best on
 evaluations   attacks on trained networks: a row each, with Wilson's interval
 images        of the same, and of the last epoch of training, which images stay right
 bits          the same as a column of the trials: beside an accuracy the bits whose mean it is
+checks        whether a trained network's gradients can be trusted: a row a check
+overfitting   which trials only the weak attack was learnt by, that they were trained on
 dynamics      what was measured along a run, and what the theory makes of it
 published     the published study in the layout of a run
 arithmetic    how trials were computed: engine, versions, processor

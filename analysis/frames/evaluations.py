@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -72,25 +72,36 @@ def evaluations_of(records: Records, level: float = 0.95) -> DataFrame:
     return rows.assign(**columns, low=low, high=high, seconds=seconds)
 
 
-def by_key(records: Iterable[Mapping[str, Any]]) -> dict[Key, list[Mapping[str, Any]]]:
-    """The evaluation records of a run, each evaluation's chunks together."""
+def by_key(
+    records: Iterable[Mapping[str, Any]], kind: Literal["evaluation", "check"] = "evaluation"
+) -> dict[Key, list[Mapping[str, Any]]]:
+    """The evaluation records of a run, or its checks, each one's chunks together.
+
+    Chunks whose draws are seeded by image and older ones, whose draws were seeded by chunk, are never added up: where
+    an evaluation has both, the older ones are left out.
+    """
     groups: dict[Key, list[Mapping[str, Any]]] = {}
     for record in records:
-        if record["record"] == "evaluation":
+        if record["record"] == kind:
             groups.setdefault(key(record), []).append(record)
-    return groups
+    return {name: list(filter(drawn_by_image, chunks)) or chunks for name, chunks in groups.items()}
+
+
+def drawn_by_image(chunk: Mapping[str, Any]) -> bool:
+    """Whether the attack's random draws were seeded by image: where chunks were cut is then no matter."""
+    return chunk.get("draws") == "image"
 
 
 def key(record: Mapping[str, Any]) -> Key:
     """What the chunks of one evaluation share."""
     parameters = tuple(parameters_of(record).get(name) for name in PARAMETERS)
-    names = ("trial_id", "weights", "averaged", "attack", "split")
+    names = ("trial_id", "weights", "averaged", "check" if "check" in record else "attack", "split")
     return (*(record[name] for name in names), *parameters)
 
 
 def parameters_of(record: Mapping[str, Any]) -> dict[str, Any]:
     """What its attack read; one that does not say where it started is older than the choice, and started uniform."""
-    before = {"start": "uniform"} if record["attack"] in ("pgd", "cw") else {}
+    before = {"start": "uniform"} if record.get("attack") in ("pgd", "cw") else {}
     return {**before, **record["parameters"]}
 
 

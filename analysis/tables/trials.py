@@ -52,14 +52,15 @@ def trials_table(frame: DataFrame) -> Table:
     """One line a trial: outcome, preset, the axes that vary, seed, epochs, accuracies in percent and seconds.
 
     Args:
-        frame: trials, as `analysis.frames.trials.load_trials` or `analysis.tables.settings.with_settings` gives them.
+        frame: trials, as `analysis.frames.trials.load_trials`, `analysis.tables.settings.with_settings` or
+            `analysis.frames.overfitting.with_overfitting` gives them.
     """
-    preset = ["preset"] if "preset" in frame else []
+    preset = [name for name in ("overfitting", "preset") if name in frame]
     names = ["trial_id", "outcome", *preset, *varying(frame), "seed", "epochs", *SHOWN, "seconds"]
     header = [name.replace("_", " ") if name in SHOWN else name for name in names]
     columns = [[_cell(name, value) for value in frame[name]] for name in names]
     caption = "accuracies in %, last: at the last epoch, best: at the best one by validation"
-    right = set(header) - {"trial_id", "outcome", "preset"}
+    right = set(header) - {"trial_id", "outcome", *preset}
     return console_table(header, zip(*columns, strict=True), caption=caption, right=right, wraps=header, folds=True)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,12 +21,13 @@ from trainers.engine import device_of
 from trainers.errors import UserError
 from trainers.files import checkpoint_path
 from trainers.ladder import bits
+from trainers.ladder.checks import count_check
 from trainers.ladder.rungs import PACKAGE, LadderAttack
 from trainers.ladder.trained import Counts, count, trained
 from trainers.memory import is_out_of_memory, reason
 from trainers.own import snapshot
 from trainers.provenance import code_version, host, versions
-from trainers.record import EvaluationRecord
+from trainers.record import CheckRecord, EvaluationRecord
 
 
 def chunk_values(directory: Path, evaluation: Evaluation, chunk: Chunk, resources: ResourcesConfig) -> dict[str, Any]:
@@ -36,6 +38,7 @@ def chunk_values(directory: Path, evaluation: Evaluation, chunk: Chunk, resource
         "threads": max(1, int(resources.cpu)),
         "share": resources.gpu,
         "attack": evaluation.attack.model_dump(mode="json"),
+        "check": getattr(evaluation, "check", None),
         "margins": "margins" in evaluation.needs,
         "record": {**evaluation.named(), "first": chunk.first, "images": chunk.images},
     }
@@ -44,7 +47,7 @@ def chunk_values(directory: Path, evaluation: Evaluation, chunk: Chunk, resource
 class Ended(NamedTuple):
     """What became of a chunk, and of the process that ran it."""
 
-    result: EvaluationRecord | str
+    result: EvaluationRecord | CheckRecord | str
     """Its record; or in one line why there is none."""
     usable: bool
     """Whether the process can run another: its GPU still answers."""
@@ -58,7 +61,7 @@ def run_chunk(values: Mapping[str, Any]) -> Ended:
     """
     torch.set_num_threads(values["threads"])
     device = torch.device("cpu")
-    result: EvaluationRecord | str
+    result: EvaluationRecord | CheckRecord | str
     try:
         device = device_of(values["config"]["device"])
         cards.limit(device, values["share"])
@@ -75,7 +78,7 @@ def run_chunk(values: Mapping[str, Any]) -> Ended:
     return Ended(result, cards.freed(device))
 
 
-def _record(values: Mapping[str, Any]) -> EvaluationRecord:
+def _record(values: Mapping[str, Any]) -> EvaluationRecord | CheckRecord:
     wanted = values["record"]
     snapshot.look_in(Path(values["directory"]) / snapshot.FOLDER)
     checkpoint = checkpoint_path(Path(values["directory"]), wanted["trial_id"])
@@ -83,19 +86,31 @@ def _record(values: Mapping[str, Any]) -> EvaluationRecord:
     network = trained(config, checkpoint, wanted["weights"], averaged=wanted["averaged"])
     attack = LadderAttack.model_validate(values["attack"])
     started = time.perf_counter()
-    counts = count(network, attack, wanted["split"], wanted["first"], wanted["images"])
-    device = network.data.test.labels.device
+    place = wanted["split"], wanted["first"], wanted["images"]
+    if check := values["check"]:
+        checked = count_check(network, check, attack, *place)
+        return CheckRecord(**{**wanted, **asdict(checked), **_how(started, network.data, check)})
+    counts = count(network, attack, *place)
     measured = {
         **{name: getattr(counts, name) for name in ("images", "clean_correct", "correct")},
-        "seconds": round(time.perf_counter() - started, 6),
-        "host": host(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        "code_version": code_version(),
-        "versions": versions(("torch", *PACKAGE.get(attack.name, ()))),
+        **_how(started, network.data, attack.name),
+        "draws": "image",
         **_each_image(network.data, wanted["split"], counts, attack),
         "margins": bits.halves(counts.margins) if values["margins"] else None,
     }
     return EvaluationRecord(**{**wanted, **measured})
+
+
+def _how(started: float, data: Data, name: str) -> dict[str, Any]:
+    """How long it took since, where, and with what code."""
+    device = data.test.labels.device
+    return {
+        "seconds": round(time.perf_counter() - started, 6),
+        "host": host(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "code_version": code_version(),
+        "versions": versions(("torch", *PACKAGE.get(name, ()))),
+    }
 
 
 def _each_image(data: Data, split: str, counts: Counts, attack: LadderAttack) -> dict[str, Any]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 from analysis.frames.cells import LEFT_OUT, best_trials, left_out_text, nothing_completed
-from analysis.frames.evaluations import Key, by_key, disjoint, key
+from analysis.frames.evaluations import Key, by_key, disjoint, drawn_by_image, key
 from analysis.frames.trials import trials_of
+from analysis.tables.evaluations import attack_name
 from sweep.axes import nested
 from sweep.config import SweepConfig
 from sweep.progress import Progress
@@ -21,7 +23,7 @@ from trainers.data.sets import load
 from trainers.errors import UserError, validated
 from trainers.fields import plural
 from trainers.files import checkpoint_path
-from trainers.ladder.rungs import AttackName, LadderAttack, Strength, ladder_attack
+from trainers.ladder.rungs import CHECKS, AttackName, CheckName, LadderAttack, Strength, ladder_attack
 from trainers.ladder.survivors import check
 from trainers.own import snapshot
 from trainers.record import only_trial
@@ -33,6 +35,9 @@ Done: TypeAlias = Mapping[Key, Sequence[Mapping[str, Any]]]
 #: Images in a chunk: what a killed evaluation loses at most, and what runs in parallel. On a GPU a chunk of the two
 #: slow attacks takes minutes, of the others seconds.
 CHUNK, SLOW_CHUNK = 1000, 250
+
+#: Images of a check: of as many that all are right, 7 that only the weaker of two attacks breaks make it fail.
+CHECKED = 200
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,8 @@ class Asked:
     images: int | None = None
     """At most so many; None: all of the split."""
     strength: Strength = field(default_factory=Strength)
+    checks: bool = False
+    """Whether the gradients are checked too, on the first `CHECKED` images where `images` says nothing."""
     radii: tuple[float, ...] = ()
     """Each attack that reads a radius at each of these; none: at the one of `strength`."""
     needs: tuple[Literal["right", "margins"], ...] = ()
@@ -66,6 +73,9 @@ class Chunk(NamedTuple):
 @dataclass(frozen=True)
 class Evaluation:
     """One trial's weights under one attack on the first `asked` images of a split."""
+
+    kind: ClassVar[Literal["evaluation", "check"]] = "evaluation"
+    """Of its records."""
 
     trial_id: str
     config: TrialConfig
@@ -85,15 +95,56 @@ class Evaluation:
         attack = {"attack": self.attack.name, "parameters": self.attack.parameters()}
         return {**{name: getattr(self, name) for name in names}, **attack}
 
+    @property
+    def title(self) -> str:
+        """The attack in words."""
+        return attack_name(self.attack.model_dump(mode="json") | {"attack": self.attack.name})
+
     def recorded(self, done: Done) -> Sequence[Mapping[str, Any]]:
-        """Its chunks that are recorded with all that it needs."""
-        chunks = done.get(key(self.named()), ())
-        return [chunk for chunk in chunks if all(chunk.get(name) is not None for name in self.needs)]
+        """Its chunks that are recorded with all that it needs.
+
+        Of older code, whose draws were seeded by chunk, all or none: none is added to such an evaluation.
+        """
+        there = done.get(key(self.named()), ())
+        chunks = [chunk for chunk in there if all(chunk.get(name) is not None for name in self.needs)]
+        return chunks if all(map(drawn_by_image, chunks)) or not gaps(chunks, self.asked, self.asked) else ()
 
     def missing(self, done: Done) -> list[Chunk]:
         """Its chunks that are not."""
         size = SLOW_CHUNK if self.attack.name in ("apgd", "autoattack") else CHUNK
         return gaps(self.recorded(done), self.asked, size)
+
+
+@dataclass(frozen=True)
+class Check(Evaluation):
+    """One trial's weights under one check of `trainers.ladder.checks`; `attack` has the ball."""
+
+    kind: ClassVar[Literal["evaluation", "check"]] = "check"
+    check: CheckName = "steps"
+
+    def named(self) -> dict[str, Any]:
+        """The keys of its records that tell it from other checks, and how many images are asked for."""
+        named = super().named()
+        del named["attack"]
+        return {**named, "check": self.check}
+
+    @property
+    def title(self) -> str:
+        """The check's name."""
+        return f"check {self.check}"
+
+    def recorded(self, done: Done) -> Sequence[Mapping[str, Any]]:
+        """Its chunks that are recorded."""
+        return done.get(key(self.named()), ())
+
+    def missing(self, done: Done) -> list[Chunk]:
+        """Its chunks that are not."""
+        return gaps(self.recorded(done), self.asked, SLOW_CHUNK)
+
+
+def recorded(records: Records) -> Done:
+    """What of evaluations and checks is recorded."""
+    return {**by_key(records), **by_key(records, "check")}
 
 
 def gaps(done: Iterable[Mapping[str, Any]], images: int, size: int) -> list[Chunk]:
@@ -133,10 +184,41 @@ def plan(directory: Path, records: Records, sweep: SweepConfig, asked: Asked) ->
         for name, config, number in _sized(configs, asked)
         for attack in _attacks(asked, config)
     ]
-    done = by_key(records)
+    evaluations.sort(key=lambda one: asked.attacks.index(one.attack.name))
+    evaluations += _checks(configs, asked, chosen)
+    done = recorded(records)
     for name in dict.fromkeys(one.trial_id for one in evaluations if one.missing(done)):
         kept_weights(checkpoint_path(directory, name), asked.weights, averaged=asked.averaged)
-    return sorted(evaluations, key=lambda one: asked.attacks.index(one.attack.name))
+    return evaluations
+
+
+def _checks(configs: Mapping[str, TrialConfig], asked: Asked, left_out: Mapping[str, int]) -> list[Evaluation]:
+    """The checks of each trial, those left out that cannot be run on it."""
+    if not asked.checks:
+        return []
+    sized = _sized(configs, replace(asked, images=asked.images or CHECKED))
+    checks: list[Evaluation] = []
+    for name, config, number in sized:
+        runs = [check for check in CHECKS if check != "black_box" or not cannot_run(*_kind(config))]
+        for ball in _attacks(replace(asked, attacks=("fgsm",)), config):
+            if not ball.radius:
+                raise UserError(
+                    f"--checks: trial {name} is evaluated at radius 0, which no attack leaves; give --radius"
+                )
+            values = (name, config, asked.weights, asked.averaged, ball, asked.split, number, left_out[name])
+            checks += [Check(*values, check=check) for check in runs]
+    return checks
+
+
+@functools.lru_cache(maxsize=8)
+def cannot_run(data: DataConfig, norm: Literal["linf", "l2"]) -> str:
+    """Why the check of black and white box cannot be run on such data; empty: it can."""
+    images = load(data, "cpu")
+    try:
+        check(LadderAttack(name="autoattack", norm=norm), images.num_classes, *images.image_size)
+    except UserError as error:
+        return str(error).partition(": ")[2].partition("; ")[0]
+    return ""
 
 
 def _attacks(asked: Asked, config: TrialConfig) -> list[LadderAttack]:
@@ -198,7 +280,7 @@ def _config(directory: Path, trial: Mapping[str, Any], sweep: SweepConfig) -> Tr
 
 def _sized(configs: Mapping[str, TrialConfig], asked: Asked) -> list[tuple[str, TrialConfig, int]]:
     """Each trial with how many images of the split are asked for; reads each data set once."""
-    there: dict[tuple[DataConfig, str], int] = {}
+    there: dict[tuple[DataConfig, Literal["linf", "l2"]], int] = {}
     for name, config in sorted(configs.items(), key=lambda pair: pair[1].data.model_dump_json()):
         if _kind(config) not in there:
             there[_kind(config)] = _images(name, config, asked)
@@ -206,7 +288,7 @@ def _sized(configs: Mapping[str, TrialConfig], asked: Asked) -> list[tuple[str, 
     return [(name, config, min(sizes[name], asked.images or sizes[name])) for name, config in configs.items()]
 
 
-def _kind(config: TrialConfig) -> tuple[DataConfig, str]:
+def _kind(config: TrialConfig) -> tuple[DataConfig, Literal["linf", "l2"]]:
     """What decides whether an attack can be run on a trial: its data, and the norm."""
     return config.data, config.attack.norm
 
@@ -241,8 +323,9 @@ def fewer(evaluations: Sequence[Evaluation], images: int | None) -> list[str]:
 def described(evaluations: Sequence[Evaluation], done: Done) -> list[str]:
     """The plan in words."""
     trials = len({one.trial_id for one in evaluations})
-    attacks = ", ".join(dict.fromkeys(one.attack.name for one in evaluations))
-    of_one = Counter(one.attack.name for one in evaluations if one.trial_id == evaluations[0].trial_id)
+    names = [one.attack.name if one.kind == "evaluation" else "checks" for one in evaluations]
+    attacks = ", ".join(dict.fromkeys(names))
+    of_one = Counter(one.title for one in evaluations if one.trial_id == evaluations[0].trial_id)
     radii = f" at {most} radii" if (most := max(of_one.values())) > 1 else ""
     sizes = sorted({one.asked for one in evaluations})
     images = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
@@ -250,9 +333,13 @@ def described(evaluations: Sequence[Evaluation], done: Done) -> list[str]:
     weights = f"{first.weights}{', averaged' if first.averaged else ''}"
     there = sum(len(one.recorded(done)) for one in evaluations)
     left = sum(len(one.missing(done)) for one in evaluations)
+    older = sum(not one.recorded(done) and key(one.named()) in done for one in evaluations)
+    reasons = {cannot_run(*_kind(one.config)) for one in evaluations if one.kind == "check"} - {""}
     why = left_out_text(max(one.left_out for one in evaluations))
     return [
         f"{plural(trials, 'trial')}: {attacks}{radii} on {images} {first.split} images each (weights: {weights})",
         *([f"  {why}"] if why else []),
+        *(f"  check black_box is not run: {reason}" for reason in sorted(reasons)),
+        *([f"  {older} begun by older code are begun anew: its draws depended on the chunk"] if older else []),
         f"  chunks of images: {there} recorded already, {left} to run",
     ]

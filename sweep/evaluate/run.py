@@ -14,22 +14,23 @@ from rich.console import Console
 from rich.progress import Progress as Bar
 
 from analysis.estimates.evaluated import over_seeds, with_evaluation_bits
-from analysis.frames.evaluations import PARAMETERS, Key, by_key, disjoint, evaluations_of, key
+from analysis.frames.checks import checks_of
+from analysis.frames.evaluations import PARAMETERS, Key, disjoint, evaluations_of, key
 from analysis.frames.log import read_log
 from analysis.frames.names import short
-from analysis.tables.evaluations import attack_name, evaluations_table, over_seeds_table
+from analysis.tables.evaluations import evaluations_table, over_seeds_table
 from analysis.tables.settings import with_settings
 from sweep.config import SweepConfig
 from sweep.config_file import load
 from sweep.evaluate.chunk import chunk_values, run_chunk
-from sweep.evaluate.plan import Asked, Chunk, Evaluation, described, fewer, plan
+from sweep.evaluate.plan import Asked, Chunk, Evaluation, described, fewer, plan, recorded
 from sweep.run.directory import CONFIG_FILE, EVALUATION, RunLock, log_folder
 from sweep.run.launch import EXIT_DONE, EXIT_SOME_FAILED, LOST, check_resources
 from sweep.run.screen import duration, print_whole, say
 from sweep.run.signals import EXIT_INTERRUPTED, Interrupted, Interrupts
 from sweep.search.trials import data_inputs
 from trainers.errors import UserError
-from trainers.record import EvaluationRecord, RecordFile
+from trainers.record import CheckRecord, EvaluationRecord, RecordFile
 
 #: Keys of the run's config that may be other ones in an evaluation, beside resources.
 SETTABLE = ("trial.data.root", "trial.data.download", "trial.device", "max_concurrent")
@@ -119,7 +120,7 @@ class _Run:
         self.failed: set[int] = set()
         """Evaluations of which a chunk could not be run, by `id`."""
         self._several = len({one.attack.radius for one in evaluations} - {None}) > 1
-        done = by_key(records)
+        done = recorded(records)
         self._console, self._bar = console, Bar(console=console, transient=True, disable=not console.is_terminal)
         self._todo = deque(_Work(one, chunk) for one in evaluations for chunk in one.missing(done))
         self._left = Counter(id(work.evaluation) for work in self._todo)
@@ -154,7 +155,7 @@ class _Run:
         finally:
             self._file.close()
 
-    def take(self, work: _Work, result: EvaluationRecord | str) -> None:
+    def take(self, work: _Work, result: EvaluationRecord | CheckRecord | str) -> None:
         """Writes a chunk's record down, or says why there is none."""
         self._bar.advance(self._task)
         evaluation = work.evaluation
@@ -164,7 +165,7 @@ class _Run:
             self.failed.add(id(evaluation))
             return
         record = {**asdict(result), "time": round(time.time(), 3)}
-        self._file.append("evaluation", record)
+        self._file.append(evaluation.kind, record)
         self._chunks[id(evaluation)].append(record)
         self._left[id(evaluation)] -= 1
         if not self._left[id(evaluation)] and not self._console.is_terminal:
@@ -172,9 +173,8 @@ class _Run:
             self._say(f"{evaluation.trial_id} {self._attack(evaluation)}: {ended}")
 
     def _attack(self, evaluation: Evaluation) -> str:
-        attack = evaluation.attack
-        name = attack_name(attack.model_dump(mode="json") | {"attack": attack.name})
-        return f"{name} at {short(attack.radius)}" if self._several and attack.radius is not None else name
+        radius = evaluation.attack.radius
+        return f"{evaluation.title} at {short(radius)}" if self._several and radius is not None else evaluation.title
 
     def _say(self, line: str) -> None:
         say(self._console, line)
@@ -221,25 +221,32 @@ def _scheduled(run: _Run, at_once: int) -> None:
 def _ended(evaluation: Evaluation, chunks: Sequence[Mapping[str, Any]]) -> str:
     """What one ended evaluation gave, in words."""
     counted = disjoint(chunks)
-    images, correct, seconds = (sum(chunk[name] for chunk in counted) for name in ("images", "correct", "seconds"))
-    return f"{100 * correct / images:.2f} % right of {images} {evaluation.split} images, {duration(seconds)}"
+    number = "correct" if evaluation.kind == "evaluation" else "against"
+    images, count, seconds = (sum(chunk[name] for chunk in counted) for name in ("images", number, "seconds"))
+    share = f"{100 * count / images:.2f} % right" if number == "correct" else f"{count} against it"
+    return f"{share} of {images} {evaluation.split} images, {duration(seconds)}"
 
 
 def _print_table(directory: Path, evaluations: Sequence[Evaluation], console: Console) -> None:
     """What was asked for, also where it was recorded before, on more images perhaps."""
-    frame = evaluations_of(log := read_log(directory))
-    if frame.empty:  # all failed
-        return
-    frame = with_settings(frame, log)
-    asked = {key(one.named()) for one in evaluations}
-    shown = frame[[_key(row) in asked for row in frame.to_dict("records")]]
-    print_whole(console, evaluations_table(shown))
-    if len(cells := over_seeds(with_evaluation_bits(shown, log))):
-        print_whole(console, over_seeds_table(cells))
-    say(console, f"all evaluations: sweep results {directory} --evaluations")
+    log, asked = read_log(directory), {key(one.named()) for one in evaluations}
+    attacked, checked = evaluations_of(log), checks_of(log)
+    attacked = attacked[[_key(row) in asked for row in attacked.to_dict("records")]]
+    if len(attacked):  # else all failed, or none was asked for
+        shown = with_settings(attacked, log)
+        print_whole(console, evaluations_table(shown))
+        if len(cells := over_seeds(with_evaluation_bits(shown, log))):
+            print_whole(console, over_seeds_table(cells))
+        say(console, f"all evaluations: sweep results {directory} --evaluations")
+    checked = checked[[_key(row) in asked for row in checked.to_dict("records")]]
+    if len(checked):
+        from analysis.tables.checks import checks_view
+
+        print_whole(console, checks_view(checked))
+        say(console, f"all checks: sweep results {directory} --checks")
 
 
 def _key(row: Mapping[Any, Any]) -> Key:
     """The key of the evaluation that a row of `load_evaluations` sums up."""
-    parameters = {name: None if row[name] != row[name] else row[name] for name in PARAMETERS}
+    parameters = {name: None if row[name] != row[name] else row[name] for name in PARAMETERS if name in row}
     return key({**row, "parameters": parameters})

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 import torch
+from scipy.stats import kstest
 from small import tiny
 
 from trainers.config import TrialConfig
 from trainers.errors import UserError
 from trainers.loop import train
-from trainers.randomness import repeatable
+from trainers.randomness import ImageDraws, repeatable
 from trainers.record import EpochRecord
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -146,3 +147,61 @@ def test_every_network_has_deterministic_kernels_in_both_precisions(network: str
             device="cuda", deterministic=True, precision=precision, epochs=1, data=data, model={"name": network}
         )
         assert len(run(trial)) == 1
+
+
+def pixels(images: int = 50, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(256, (images, 3, 16, 16), generator=generator).float() / 255
+
+
+def test_the_draws_of_one_image_are_splitmix64_s() -> None:
+    def splitmix64(state: int) -> int:
+        word = state & (2**64 - 1)
+        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+            word = (word ^ (word >> shift)) * factor & (2**64 - 1)
+        return word ^ (word >> 31)
+
+    draws = ImageDraws(pixels(1), 0, "a test")
+    key = splitmix64(int(draws._keys[0]) & (2**64 - 1))
+    expected = [((splitmix64(key + j * 0x9E3779B97F4A7C15) >> 11) + 0.5) / 2**53 for j in range(1, 6)]
+    assert draws.uniform_(torch.empty(1, 5, dtype=torch.float64))[0].tolist() == expected
+
+
+@pytest.mark.parametrize("law", ["uniform", "norm"])
+def test_draws_by_image_have_their_law_over_pixels_over_images_and_over_draws(law: str) -> None:
+    """Kolmogorov and Smirnov's test, each at 1 in 1,000, and the correlations of neighbours, within 4 errors."""
+    draws, empty = ImageDraws(pixels(), 0, "a test"), torch.empty(50, 3, 16, 16)
+    each = [(draws.uniform_ if law == "uniform" else draws.normal_)(empty.clone()) for _ in range(2)]
+    numbers = torch.stack(each).double()
+    for part in (numbers, numbers[0, 0], numbers[:, :, 0, 0, 0], numbers[1, :, 2, 3, 4]):
+        assert kstest(part.flatten().numpy(), law).pvalue > 1e-3
+    standard = (numbers - 0.5) * 12**0.5 if law == "uniform" else numbers
+    for one, other in ((standard[0], standard[1]), (standard[:, 1:], standard[:, :-1])):
+        assert (one * other).mean().abs() < 4 / one.numel() ** 0.5
+    assert ((standard[..., 1:] * standard[..., :-1]).mean()).abs() < 4 / standard.numel() ** 0.5
+    assert standard.pow(4).mean() == pytest.approx(1.8 if law == "uniform" else 3, abs=0.15)
+
+
+def test_the_draws_of_an_image_are_its_own_whatever_its_batch() -> None:
+    images = pixels()
+    order = torch.randperm(50, generator=torch.Generator().manual_seed(1))
+    empty = torch.empty(50, 7)
+    whole, mixed, alone = (ImageDraws(part, 3, "a test") for part in (images, images[order], images[8:9]))
+    for _ in range(2):
+        expected = whole.normal_(empty.clone())
+        assert torch.equal(mixed.normal_(empty.clone()), expected[order])
+        assert torch.equal(alone.normal_(empty[:1].clone()), expected[8:9])
+
+
+def test_another_key_image_or_draw_is_another_stream_and_the_rounding_of_a_pixel_is_not() -> None:
+    images, empty = pixels(2), torch.empty(2, 64)
+    draws = ImageDraws(images, 0, "a test")
+    first, second = draws.uniform_(empty.clone()), draws.uniform_(empty.clone())
+    assert len(torch.unique(torch.stack([first, second]))) == 256
+    assert (ImageDraws(images, 1, "a test").uniform_(empty.clone()) != first).all()
+    moved = images.clone()
+    moved[0, 0, 0, 0] = (moved[0, 0, 0, 0] + 0.5) / 2
+    assert (ImageDraws(moved, 0, "a test").uniform_(empty.clone()) == first).all(1).tolist() == [False, True]
+    rounded = (images * 255).round() * (1 / 255)
+    assert (rounded != images).any()
+    assert torch.equal(ImageDraws(rounded, 0, "a test").uniform_(empty.clone()), first)

@@ -12,6 +12,11 @@ AttackName = Literal["clean", "fgsm", "pgd", "cw", "apgd", "autoattack"]
 
 ATTACKS: tuple[AttackName, ...] = get_args(AttackName)
 
+#: What `trainers.ladder.checks` looks at.
+CheckName = Literal["steps", "single_step", "black_box", "restarts", "unbounded", "ascent"]
+
+CHECKS: tuple[CheckName, ...] = get_args(CheckName)
+
 _BALL = ("norm", "radius")
 
 _PGD = (*_BALL, "steps", "step_size", "restarts", "start")
@@ -23,21 +28,24 @@ _READ: dict[str, tuple[str, ...]] = {
     "cw": _PGD,
     "apgd": _BALL,
     "autoattack": _BALL,
+    "square": (*_BALL, "steps"),
+    "checks": _BALL,
 }
 
-#: Packages that an attack runs in, beside torch.
-PACKAGE: dict[str, tuple[str, ...]] = {"apgd": ("pyautoattack",), "autoattack": ("pyautoattack",)}
+#: Packages that an attack or a check runs in, beside torch.
+PACKAGE: dict[str, tuple[str, ...]] = dict.fromkeys(("apgd", "autoattack", "black_box"), ("pyautoattack",))
 
 
 def reads(attack: str) -> tuple[str, ...]:
-    """The parameters that the attack reads."""
+    """The parameters that the attack reads, or that the checks do."""
     return _READ[attack]
 
 
 class LadderAttack(Frozen):
     """One attack of the ladder with the parameters that it reads; None for the others."""
 
-    name: AttackName
+    name: AttackName | Literal["square"]
+    """Square alone is no rung; `steps` are its queries."""
     norm: Literal["linf", "l2"] | None = None
     radius: float | None = None
     """Of the ball, in pixel units."""

@@ -13,9 +13,11 @@ An image that nothing breaks costs, in forward passes (a backward pass to the in
 pgd and cw 2 steps + 1 a restart; apgd some 2,000; autoattack some 10,000, half of them Square's. One that is wrong
 when clean costs 1.
 
-What is guaranteed: nothing is right under an attack that is not right clean; more restarts of pgd or cw break all
-that fewer do; and autoattack breaks, image by image, all that apgd breaks with the same seed, because it begins with
-the same two attacks from the same starts. autoattack against pgd is stronger by experience, not by construction.
+What is guaranteed: an image's result depends on the image, the attack and the seed alone, but for the rounding of sums
+in batches of another size (`still_right`); nothing is right under an attack that is not right clean; more restarts of
+pgd or cw break all that fewer do; and autoattack breaks, image by image, all that apgd breaks with the same seed,
+because it begins with the same two attacks from the same starts. autoattack against pgd is stronger by experience, not
+by construction.
 
 Sources: [FGSM] Goodfellow, Shlens, Szegedy, ICLR 2015; [Madry] Madry et al., ICLR 2018; [CW] Carlini, Wagner, IEEE
 S&P 2017, Section V; [AutoAttack] Croce, Hein, ICML 2020.
@@ -35,7 +37,7 @@ from trainers.ladder.rungs import LadderAttack
 from trainers.method.attacks import Loss, fgsm, pgd
 from trainers.method.batch_norm import attacking
 from trainers.method.objectives import Forward, cross_entropy
-from trainers.randomness import generator
+from trainers.randomness import ImageDraws
 
 
 def check(attack: LadderAttack, num_classes: int, height: int, width: int) -> None:
@@ -61,16 +63,17 @@ def check(attack: LadderAttack, num_classes: int, height: int, width: int) -> No
 def still_right(model: nn.Module, images: Tensor, labels: Tensor, attack: LadderAttack, seed: int) -> Tensor:
     """Which images the network classifies right, whatever the attack does to them.
 
-    An image that is wrong already is not attacked. An image's result depends on the others of its batch through the
-    random draws alone, and not at all for clean and fgsm.
+    An image that is wrong already is not attacked. An image's result does not depend on the others of its batch, in
+    whatever order and however many they are: its draws are its own (`trainers.randomness.ImageDraws`). What is left is
+    rounding: a network's sums may be rounded otherwise in a batch of another size, as torch chooses its kernels by it.
 
     Args:
         model: its mode and its parameters are left as they are.
         images: (B, C, H, W) in [0, 1], fp32.
         labels: (B,).
         attack: of the ladder.
-        seed: of the random draws, with the attack's name and the restart's number; apgd and autoattack have the
-            same draws.
+        seed: of the random draws, with the attack's name, the restart's number and the image's pixels; apgd and
+            autoattack have the same draws.
 
     Returns:
         (B,) bool.
@@ -107,7 +110,7 @@ def ends(model: nn.Module, images: Tensor, labels: Tensor, attack: LadderAttack,
 
 def _ends(model: nn.Module, images: Tensor, labels: Tensor, attack: LadderAttack, key: tuple[int, int]) -> Ends:
     """Where one run of the attack ends on these images (B, C, H, W), all right when clean."""
-    if attack.name in ("apgd", "autoattack"):
+    if attack.name in autoattack.PARTS:
         found, predicted = autoattack.adversarial(model, images, labels, attack, key[0])
         return _seen(model, found, labels)._replace(right=predicted == labels)
     return _seen(model, adversarial(model, images, labels, attack, key), labels)
@@ -121,7 +124,7 @@ def adversarial(model: nn.Module, images: Tensor, labels: Tensor, attack: Ladder
         images: (B, C, H, W) in [0, 1].
         labels: (B,).
         attack: fgsm, pgd or cw.
-        key: of the random start, with the attack's name.
+        key: of the random starts, with the attack's name and each image's pixels.
     """
     assert attack.norm is not None
     assert attack.radius is not None
@@ -139,7 +142,7 @@ def adversarial(model: nn.Module, images: Tensor, labels: Tensor, attack: Ladder
         steps=attack.steps,
         norm=attack.norm,
         start=attack.start,
-        generator=generator(images.device, *key, attack.name),
+        generator=ImageDraws(images, *key, attack.name),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -31,7 +31,7 @@ SplitName = Literal["test", "val"]
 #: What `images` gives; a network is not evaluated on what it was trained on.
 AnySplit = Literal["train", "val", "test"]
 
-#: Of the random starts: one for all trials, so that they are compared at the same starts.
+#: Of the random draws, with the image: one for all trials, so that they are compared at the same starts.
 SEED = 0
 
 
@@ -210,6 +210,16 @@ def _order(labels: tuple[int, ...]) -> list[int]:
     return order(list(labels))
 
 
+def batches(network: Trained, split: SplitName, first: int, images: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Images (B, C, H, W) number `first` to `first + images - 1` of a split's `order`, and their labels (B,)."""
+    part = getattr(network.data, split)
+    places = _order(tuple(part.labels.tolist()))[first : first + images]
+    for start in range(0, len(places), network.batch_size):
+        chosen = torch.tensor(places[start : start + network.batch_size], device=part.labels.device)
+        pixels = part.images[chosen].to(torch.float32).div_(255)
+        yield pixels.contiguous(memory_format=torch.channels_last), part.labels[chosen]
+
+
 def count(network: Trained, attack: LadderAttack, split: SplitName, first: int, images: int) -> Counts:
     """Attacks the images number `first` to `first + images - 1` of a split's `order`.
 
@@ -223,17 +233,11 @@ def count(network: Trained, attack: LadderAttack, split: SplitName, first: int, 
     Raises:
         UserError: see `ladder.check`.
     """
-    part = getattr(network.data, split)
-    places = _order(tuple(part.labels.tolist()))[first : first + images]
     ends: dict[str, list[survivors.Ends]] = {"clean": [], attack.name: []}
-    for start in range(0, len(places), network.batch_size):
-        chosen = torch.tensor(places[start : start + network.batch_size], device=part.labels.device)
-        pixels, labels = part.images[chosen].to(torch.float32).div_(255), part.labels[chosen]
-        pixels = pixels.contiguous(memory_format=torch.channels_last)
-        seed = stable_seed(SEED, first + start)
+    for pixels, labels in batches(network, split, first, images):
         for name in ends:
             one = attack if name == attack.name else LadderAttack(name="clean")
-            ends[name].append(survivors.ends(network.model, pixels, labels, one, seed))
+            ends[name].append(survivors.ends(network.model, pixels, labels, one, SEED))
     clean_right, right = (torch.cat([end.right for end in ends[name]]).tolist() for name in ("clean", attack.name))
     margins = torch.cat([end.margins for end in ends[attack.name]]).tolist()
     return Counts(tuple(clean_right), tuple(right), tuple(margins))

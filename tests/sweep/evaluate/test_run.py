@@ -18,7 +18,7 @@ import yaml
 from click.testing import CliRunner, Result
 from rich.console import Console
 
-from analysis.frames import evaluations
+from analysis.frames import checks, evaluations
 from analysis.frames.images import classes_of, load_images
 from analysis.frames.trials import load_epochs
 from sweep import cli
@@ -155,6 +155,19 @@ def test_more_images_reuse_the_chunks_that_are_there(run: Path, evaluated: Evalu
     chunks = [(one["first"], one["images"]) for one in recorded(run)]
     assert chunks == [(0, 20), (0, 20), (20, 40), (20, 40)]
     assert list(evaluations.load_evaluations(run)["images"]) == [60, 60]
+
+
+def test_to_an_evaluation_that_older_code_began_nothing_is_added_and_one_that_it_ended_is_not_run_again(
+    run: Path, evaluated: Evaluate
+) -> None:
+    evaluated(run, ("pgd",), images=20)
+    rewrite(run, lambda record: record.pop("draws", None))
+    assert "2 recorded already, 0 to run" in evaluated(run, ("pgd",), images=20)[1]
+    text = evaluated(run, ("pgd",))[1]
+    assert "  2 begun by older code are begun anew: its draws depended on the chunk\n" in text
+    assert [(one["first"], one["images"]) for one in recorded(run)] == [(0, 20), (0, 20), (0, 60), (0, 60)]
+    assert list(evaluations.load_evaluations(run)["images"]) == [60, 60]
+    assert "begun anew" not in evaluated(run, ("pgd",))[1]
 
 
 def test_other_weights_splits_and_strengths_are_other_evaluations(run: Path, evaluated: Evaluate) -> None:
@@ -473,6 +486,7 @@ def test_the_command_evaluates_and_results_show_it(run: Path, command: Callable[
         (["--radius", "far"], "--radius: must be a number such as 0.1, 1e-4 or 8/255, got 'far'"),
         (["--radius", "-1"], "--radius: must be a finite number > 0, got '-1'"),
         (["--step-size", "nan"], "--step-size: must be a finite number > 0, got 'nan'"),
+        (["--checks", "--steps", "9"], "--steps: none of the attacks reads it, checks; leave it out"),
         (["--attack", "autoattack", "--steps", "9"], "--steps: none of the attacks reads it, autoattack; leave it out"),
     ],
 )  # fmt: skip
@@ -494,8 +508,92 @@ def test_a_length_that_no_image_of_pixels_in_0_1_has_is_refused(
 
 
 def test_two_tables_at_once_are_refused(command: Callable[..., Result]) -> None:
-    answer = command("results", "none", "--epochs", "--evaluations")
-    assert answer.stderr == "sweep: --epochs: and --evaluations are two tables; leave one of the two out\n"
+    for one, other in (("--epochs", "--evaluations"), ("--evaluations", "--checks")):
+        answer = command("results", "none", one, other)
+        assert answer.stderr == f"sweep: {one}: and {other} are two tables; leave one of the two out\n"
+
+
+QUICK_CHECKS = tuple(check for check in rungs.CHECKS if check != "black_box")
+
+
+def checked(directory: Path) -> list[dict[str, Any]]:
+    return [record for record in read(directory) if record["record"] == "check"]
+
+
+@pytest.mark.parametrize("missing", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_checks_are_recorded_printed_and_not_run_again_and_what_needs_the_package_is_said_not_to_run(
+    missing: bool, run: Path, command: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if missing:
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+        monkeypatch.setattr(cli, "_hiding", lambda: "")
+    plan.cannot_run.cache_clear()
+    name = next(record["trial_id"] for record in read(run) if record["record"] == "trial")
+    words = ("evaluate", run, name, "--checks", "--images", 30, "--serial")
+    answer = command(*words)
+    plan.cannot_run.cache_clear()
+    assert answer.exit_code == 0, answer.output
+    assert answer.stdout.startswith("1 trial: checks on 30 test images each (weights: last)\n")
+    reason = "  check black_box is not run: needs pyautoattack, which is not installed\n"
+    assert (reason in answer.stdout) is missing
+    expected = QUICK_CHECKS if missing else rungs.CHECKS
+    assert tuple(record["check"] for record in checked(run)) == expected
+    for record in checked(run):
+        assert record["images"] == 30 >= record["clean_correct"] >= record["against"] + record["in_favour"] >= 0
+        assert record["parameters"] == {"norm": "linf", "radius": 0.15}
+        assert {"trial_id", "seconds", "host", "device", "code_version", "versions", "time"} <= set(record)
+    before = (run / "records.jsonl").read_bytes()
+    again = command(*words)
+    plan.cannot_run.cache_clear()
+    assert f"  chunks of images: {len(expected)} recorded already, 0 to run\n" in again.stdout
+    assert (run / "records.jsonl").read_bytes() == before
+    assert recorded(run) == []
+    rows = json.loads(command("results", run, "--checks", "--format", "json").stdout)
+    assert [(row["check"], row["against"]) for row in rows] == [(one["check"], one["against"]) for one in checked(run)]
+    assert {row["verdict"] for row in rows} <= {"passed", "failed", "too few"}
+    assert "restarts" in command("results", run, "--checks").stdout
+
+
+def test_checks_beside_attacks_are_of_200_images_and_more_reuse_them(
+    run: Path, evaluated: Evaluate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "CHECKS", ("single_step", "ascent"))
+    monkeypatch.setattr(plan, "CHECKED", 20)
+    code, text = evaluated(run, ("clean",), checks=True, radii=(0.1, 0.15))
+    assert code == 0
+    assert "2 trials: clean, checks at 2 radii on 20 to 60 test images each (weights: last)\n" in text
+    assert {(one["check"], one["parameters"]["radius"], one["images"]) for one in checked(run)} == {
+        (check, radius, 20) for check in ("single_step", "ascent") for radius in (0.1, 0.15)
+    }
+    evaluated(run, (), checks=True, radii=(0.1,), images=35)
+    assert [(one["first"], one["images"]) for one in checked(run)[8:]] == [(20, 15)] * 4
+    assert set(checks.load_checks(run)["images"]) == {35, 20}
+
+
+def test_ray_and_this_process_count_the_same_in_checks(
+    run: Path, trained_run: Path, tmp_path: Path, evaluated: Evaluate, local_ray: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "CHECKS", ("single_step", "ascent"))
+    other = Path(shutil.copytree(trained_run, tmp_path / "other"))
+    for directory, serial in ((run, False), (other, True)):
+        assert evaluated(directory, (), checks=True, serial=serial)[0] == 0
+    kept = [
+        sorted(str({key: value for key, value in one.items() if key not in INCIDENTAL}) for one in checked(directory))
+        for directory in (run, other)
+    ]
+    assert kept[0] == kept[1]
+    assert len(kept[0]) == 4
+
+
+def test_checks_where_nothing_is_attacked_are_refused_with_the_way_out(run: Path, evaluated: Evaluate) -> None:
+    def unattacked(record: dict[str, Any]) -> None:
+        if record["record"] == "trial":
+            record["config"]["evaluation"]["radius"] = 0
+
+    rewrite(run, unattacked)
+    message = refused(run, evaluated, (), checks=True)
+    assert message.startswith("--checks: trial ")
+    assert message.endswith(" is evaluated at radius 0, which no attack leaves; give --radius")
 
 
 def test_all_agree_on_the_names_of_the_ladder() -> None:

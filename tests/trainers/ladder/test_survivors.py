@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import logging
 import sys
@@ -42,6 +43,8 @@ def attack(name: Any, norm: Norm = "linf", radius: float = 0.15, **strength: Any
     base = {"attack": {"norm": norm, "radius": 0.15, "step_size": 0.04}}
     return ladder_attack(name, Strength(radius=radius, **strength), TrialConfig.model_validate(base))
 
+
+SLOW = ("apgd", "autoattack")
 
 #: AutoAttack takes seconds for an image too.
 each_attack = pytest.mark.parametrize(
@@ -171,12 +174,56 @@ def test_adversarial_images_are_in_the_ball_and_in_the_box(
     assert found.max() <= 1
 
 
-def test_an_image_s_result_does_not_depend_on_its_batch(network: Trained, examples: tuple[Tensor, Tensor]) -> None:
-    images, labels = examples
-    for one in (attack("clean"), attack("fgsm")):
-        whole = still_right(network.model, images, labels, one, 0)
-        alone = [still_right(network.model, images[i : i + 1], labels[i : i + 1], one, 9) for i in range(IMAGES)]
-        assert torch.equal(whole, torch.cat(alone))
+class Exact(nn.Module):
+    """A network whose sums are in fp64, so that what is rounded otherwise in another batch is next to nothing."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = copy.deepcopy(network).double()
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.network(images.double())
+        return logits.float()
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in ATTACKS]
+)
+@pytest.mark.parametrize(("norm", "radius"), [("linf", 0.15), ("l2", 0.8)])
+def test_an_image_s_result_does_not_depend_on_its_batch(
+    name: Any, norm: Norm, radius: float, network: Trained, examples: tuple[Tensor, Tensor]
+) -> None:
+    count = 20 if name in SLOW else IMAGES
+    images, labels = (part[:count] for part in examples)
+    model, one = Exact(network.model), attack(name, norm, radius, steps=10)
+    whole = still_right(model, images, labels, one, 0)
+    assert 0 < whole.sum() < count
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(still_right(model, images[order], labels[order], one, 0), whole[order])
+    parts = zip(images.split(7), labels.split(7), strict=True)
+    assert torch.equal(torch.cat([still_right(model, *part, one, 0) for part in parts]), whole)
+    those = range(count) if count > 20 else [int(whole.nonzero()[0]), int((~whole).nonzero()[-1])]
+    alone = [still_right(model, images[i : i + 1], labels[i : i + 1], one, 0) for i in those]
+    assert torch.equal(torch.cat(alone), whole[list(those)])
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_the_package_s_square_draws_for_an_image_what_it_draws_in_any_batch(
+    norm: Norm, network: Trained, examples: tuple[Tensor, Tensor]
+) -> None:
+    images, labels = (part[:12] for part in examples)
+
+    def found(images: Tensor, labels: Tensor) -> Tensor:
+        package = autoattack._package(Exact(network.model), images, attack("autoattack", norm, 0.1), 0)
+        package.square.n_queries = 60
+        with torch.random.fork_rng():
+            queried: Tensor = package.square.perturb(images, labels)
+        return queried
+
+    whole = found(images, labels)
+    assert (whole != images).any()
+    assert torch.equal(torch.cat([found(images[i : i + 1], labels[i : i + 1]) for i in range(12)]), whole)
+    assert torch.equal(found(images.flip(0), labels.flip(0)), whole.flip(0))
 
 
 @each_attack
