@@ -59,8 +59,8 @@ def write(tmp_path: Path) -> Callable[..., Path]:
             "model": {"name": "small_cnn"},
             "optimizer": {"lr": 0.1},
             "batch_size": 8,
-            "seed": number,
             "epochs": 1,
+            "evaluation": {"radius": 8 / 255, "steps": 10},
         }
         file.append("trial", {"trial_id": name, "number": number, "config": config, "point": {}, "seed": number})
         file.append("start", {"trial_id": name, "time": 1.0, "host": "h", "device": "cpu", "code_version": "abc"})
@@ -85,7 +85,7 @@ def test_each_evaluation_has_its_worst_class_and_each_pair_its_agreement(write: 
     run = write(chunk("pgd", PGD, classes=CLASSES), chunk("autoattack", AUTO))
     text = images(run).stdout
     assert "dog" in text
-    assert "PGD-20 (training)" in text  # of the trial that was not evaluated
+    assert "PGD-10 (training)" in text  # of the trial that was not evaluated
     assert text.count("│ aaaa") == 3
     assert text.count("│ bbbb") == 2
     assert "95.0 [83.5, 98.6]" in text
