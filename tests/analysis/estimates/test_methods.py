@@ -346,7 +346,7 @@ def test_effects_interval_covers_the_effect_in_about_19_of_20_sweeps_though_seed
 def test_frame_of_effects_has_its_pairs_and_seeds(frame_of):
     table = effects_frame(slot_effects(frame_of(every_method(noise=0.01))))
     numbers = ["pairs", "seeds", "difference", "low", "high", "p_effects", "p_effects_holm"]
-    assert list(table.columns) == ["model.name", "effect", *numbers, "verdict"]
+    assert list(table.columns) == ["model.name", "effect", *numbers, "verdict", "holds"]
     assert (table["pairs"].unique().tolist(), table["seeds"].unique().tolist()) == ([8], [3])
 
 

@@ -45,7 +45,9 @@ def test_the_first_lines_say_what_entered_and_what_the_ledger_says(answers, swee
     lines = statements(answers)
     assert lines[0] == "test robust accuracy, last epoch (%): 54 of 55 trials; 1 trial left out: 1 pruned"
     claims = ledger(Study(sweep))
-    assert lines[1].startswith("claims, as `sweep claims` judges them (95 % intervals; p (Holm): over the 5 lines")
+    assert lines[1].startswith(
+        "claims, as `sweep claims` judges them (95 % intervals without the test images' own error; p (Holm): over the 5"
+    )
     said = [f"  small_cnn, {claim.of}: {answer(claim)}" for claim in claims if claim.name in ("ratio", "ratio_only")]
     assert [line for line in lines if line.startswith("  ")] == said
     assert lines[-1].startswith("Other views of the same trials: they describe them, and are no tests over seeds")
