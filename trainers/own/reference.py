@@ -24,10 +24,10 @@ from trainers.fields import Frozen, parse_number
 #: The parts of a trial whose name may be a user's own, each with its keys, beside name and code, that all its choices
 #: have. Every other is an option there: what a built-in choice alone reads is given to the user's own code.
 COMMON: dict[str, frozenset[str]] = {
-    "model": frozenset({"normalize", "moments", "fine_tune"}),
+    "model": frozenset({"normalize", "moments", "fine_tune", "weights_fingerprint"}),
     "data": frozenset(
         {"root", "download", "validation_fraction", "augment", "padding", "train_per_class", "test_per_class"}
-        | {"fingerprint", "cutmix", "policy", "extra", "extra_fraction"}
+        | {"fingerprint", "policy", "cutmix", "cutmix_window", "extra", "extra_fraction", "extra_fingerprint"}
     ),
     "objective": frozenset({"s2o"}),
     "optimizer": frozenset({"lr", "weight_decay"}),
