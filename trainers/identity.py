@@ -52,7 +52,7 @@ def identity(config: TrialConfig) -> dict[str, Any]:
         values["optimizer"].pop("decoupled_weight_decay", None)
     for part, choices in _OWN.items():
         values[part] = _read(values[part], choices)
-    if values["attack"].get("steps") == 0:
+    if values["attack"].get("steps") == 0 and not config.objective.is_own:
         values["objective"].pop("vertex", None)
     if not values["objective"]["s2o"]["enabled"]:
         values["objective"]["s2o"] = {"enabled": False}
