@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Annotated, Any, get_args
 
@@ -78,6 +79,13 @@ class Frozen(BaseModel):
         """`none`, as descriptions have it, is YAML's `null` for a key that is so by default, and not any text."""
         if not isinstance(values, dict):
             return values
-        fields = cls.model_fields.items()
-        optional = {key for key, one in fields if one.default is None and str not in get_args(one.annotation)}
+        if "none" not in values.values():
+            return values
+        optional = _optional(cls)
         return {key: None if value == "none" and key in optional else value for key, value in values.items()}
+
+
+@functools.cache
+def _optional(model: type[BaseModel]) -> frozenset[str]:
+    fields = model.model_fields.items()
+    return frozenset(key for key, one in fields if one.default is None and str not in get_args(one.annotation))

@@ -74,7 +74,7 @@ def identity(config: TrialConfig) -> dict[str, Any]:
         if is_reference(values[part].get("name")):
             continue  # its keys are the user's own
         values[part] = {key: value for key, value in values[part].items() if (key, value) not in defaults.items()}
-    if values["attack"].get("steps") == 0:
+    if values["attack"].get("steps") == 0 and not config.objective.is_own:
         values["objective"].pop("vertex", None)
     if not values["objective"]["s2o"]["enabled"]:
         values["objective"]["s2o"] = {"enabled": False}

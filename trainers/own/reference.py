@@ -69,7 +69,12 @@ def is_reference(name: object) -> bool:
     >>> [is_reference(name) for name in ("./nets.py:MyNet", "my_package.nets:MyNet", "torchvision:resnet18", "sgd")]
     [True, True, False, False]
     """
-    return isinstance(name, str) and name.partition(":")[0] not in _OTHER_KINDS and bool(re.match(_PATTERN, name))
+    return (
+        isinstance(name, str)
+        and ":" in name
+        and name.partition(":")[0] not in _OTHER_KINDS
+        and re.match(_PATTERN, name) is not None
+    )
 
 
 def parse(name: str) -> Reference:
