@@ -85,7 +85,10 @@ def ratio_lines(trials: DataFrame, metric: str, claims: Sequence[Claim] = ()) ->
             key, claim = (str(model), str(method)), said.get((str(model), str(method)), "")
             scalars = {"n": len(group), **known, "ratio_claim": claim, **dict(zip(GROUP, key, strict=True))}
             parts.append(_line(group, metric).assign(**scalars))
-    return pd.concat(parts, ignore_index=True) if parts else DataFrame()
+    no_lines = DataFrame(
+        columns=[*GROUP, "lr_batch_ratio", "fit", "low", "high"]
+    )  # each method at one ratio of its own
+    return pd.concat(parts, ignore_index=True) if parts else no_lines
 
 
 def _line(group: DataFrame, metric: str) -> DataFrame:

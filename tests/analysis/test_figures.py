@@ -275,6 +275,22 @@ def test_many_methods_have_a_panel_a_family_with_a_curve_an_optimizer(run):
         assert titles == [f"{family} (n = {n} trials)" for family in families]
 
 
+def test_methods_that_were_each_tried_at_one_ratio_of_their_own_are_drawn_without_lines(frame_of):
+    rates = {"sgd": 0.1, "deat": 0.3}
+    frame = frame_of(
+        [
+            {"optimizer.name": name, "optimizer.lr": lr, "seed": seed, "last_test_robust": 0.5 + seed / 10}
+            for name, lr in rates.items()
+            for seed in range(2)
+        ]
+    )
+    frame["method"] = frame["optimizer.name"].map({"sgd": "PGD-AT", "deat": "DEAT"})
+    rows = accuracy_ratio.accuracy_by_ratio(frame, "last_test_robust")
+    lines = accuracy_ratio.ratio_lines(frame, "last_test_robust")
+    assert (len(rows), len(lines)) == (4, 0)
+    assert accuracy_ratio.accuracy_ratio(rows, lines, "last_test_robust").axes
+
+
 def test_few_methods_share_a_panel_in_colours_of_their_own(run):
     sweep_of_methods(run, objectives=("trades",))
     rows = accuracy_lr.accuracy_by_lr(load_trials(run.directory), "last_test_robust")
