@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -277,9 +277,10 @@ def _metric(column: str) -> str:
 def named(method: str) -> Slots:
     """The choice that a method's name means; words that are no known choice's are a user's own.
 
-    >>> named("MART+S2O, DEAT"), named("Smoothed-AWP, RMSprop")
-    (Slots(objective='mart', s2o=True, weights='none', optimizer='deat', attack='pgd'), \
-Slots(objective='Smoothed', s2o=False, weights='awp', optimizer='RMSprop', attack='pgd'))
+    >>> named("MART+S2O, DEAT")
+    Slots(objective='mart', s2o=True, weights='none', optimizer='deat', attack='pgd')
+    >>> named("Smoothed (FAT)-AWP, RMSprop")
+    Slots(objective='Smoothed', s2o=False, weights='awp', optimizer='RMSprop', attack='fat')
     """
     return _CHOICES.get(method) or _own(method)
 
@@ -289,6 +290,13 @@ def _own(method: str) -> Slots:
     family, _, optimizer = method.partition(", ")
     objective, s2o, _ = family.partition("+S2O")
     bare = objective.removesuffix("-AWP")
-    known = next((name for name, text in _OBJECTIVES.items() if text == bare), bare)
-    chosen = next((name for name, text in _OTHERS.items() if text == optimizer), optimizer or "sgd")
-    return Slots(known, bool(s2o), "none" if bare == objective else "awp", chosen)
+    words, _, bracket = bare.removesuffix(")").partition(" (")
+    alone = words in _ATTACKS.values()  # an attack of PGD-AT's objective, under a user's own optimizer
+    attack = _key(_ATTACKS, words if alone else bracket) or "pgd"
+    known = "pgd_at" if alone else _key(_OBJECTIVES, words) or words
+    chosen = _key(_OTHERS, optimizer) or optimizer or "sgd"
+    return Slots(known, bool(s2o), "none" if bare == objective else "awp", chosen, attack)
+
+
+def _key(words: Mapping[str, str], text: str) -> str | None:
+    return next((name for name, word in words.items() if word == text), None)

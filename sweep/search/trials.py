@@ -146,9 +146,9 @@ def extra_path(config: TrialConfig) -> str | None:
 
 def distinct_data(config: SweepConfig) -> dict[str, TrialConfig]:
     """One trial for each data set that the sweep touches, by its `data_key`."""
-    points = _own_data_points(config)
-    trials = [validated(TrialConfig, nested(config.given, point), "space") for point in points]
-    return {data_key(trial): trial for trial in [*trials, *_with_values_of(config, "data.name")]}
+    own = [validated(TrialConfig, nested(config.given, point), "space") for point in _own_data_points(config)]
+    listed = [one for one in _with_values_of(config, "data.name") if not (own and one.data.is_own)]
+    return {data_key(trial): trial for trial in (*own, *listed)}
 
 
 def distinct_extra(config: SweepConfig) -> dict[str, TrialConfig]:
@@ -163,7 +163,7 @@ def distinct_extra(config: SweepConfig) -> dict[str, TrialConfig]:
 def _with_values_of(config: SweepConfig, key: str, beside: Point | None = None) -> list[TrialConfig]:
     """The sweep's own trial with each value of a key that is an axis, and without where the axis may not apply."""
     axis = config.space.get(key)
-    points: list[Point] = [{key: value} for value in axis.extremes() if not is_reference(value)] if axis else []
+    points: list[Point] = [{key: value} for value in axis.extremes()] if axis else []
     if axis is None or axis.when:
         points.append({})
     return [validated(TrialConfig, nested(config.given, point | (beside or {})), "space") for point in points]
