@@ -32,7 +32,8 @@ from typing import Any
 from frames import SETTLED, forget, trained
 
 from sweep.config_file import load
-from sweep.search.trials import fingerprints, fixed_points, planned
+from sweep.search.inputs import fingerprints
+from sweep.search.trials import fixed_points, planned
 from trainers.provenance import environment
 from trainers.record import RECORDS_FILE, line
 

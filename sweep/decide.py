@@ -37,7 +37,8 @@ from sweep.run.directory import refuse_other_sweep
 from sweep.run.launch import EXIT_DONE, EXIT_SOME_FAILED, launch
 from sweep.run.screen import say as _say
 from sweep.run.signals import EXIT_INTERRUPTED, Interrupted, Interrupts
-from sweep.search.trials import fingerprints, fixed_points, planned
+from sweep.search.inputs import fingerprints
+from sweep.search.trials import fixed_points, planned
 from trainers.errors import UserError
 from trainers.provenance import code_version
 

@@ -28,7 +28,7 @@ from sweep.run.directory import CONFIG_FILE, EVALUATION, RunLock, log_folder
 from sweep.run.launch import EXIT_DONE, EXIT_SOME_FAILED, LOST, check_resources
 from sweep.run.screen import duration, print_whole, say
 from sweep.run.signals import EXIT_INTERRUPTED, Interrupted, Interrupts
-from sweep.search.trials import data_inputs
+from sweep.search.inputs import data_inputs
 from trainers.errors import UserError
 from trainers.record import CheckRecord, EvaluationRecord, RecordFile
 

@@ -20,18 +20,9 @@ from sweep.plan.preset_lines import preset_lines
 from sweep.plan.warnings import Warned, warnings
 from sweep.progress import Progress, TrialProgress
 from sweep.search.checks import check_trials, examples
+from sweep.search.inputs import Unseen, fingerprints, fingerprints_without, own_sources
 from sweep.search.optuna_search import OptunaSearch
-from sweep.search.trials import (
-    FixedSearch,
-    PlannedTrial,
-    Search,
-    Unseen,
-    fingerprints,
-    fingerprints_without,
-    fixed_points,
-    own_sources,
-    planned,
-)
+from sweep.search.trials import FixedSearch, PlannedTrial, Search, fixed_points, planned
 from trainers.config import DataConfig
 from trainers.data.sets import Shape
 from trainers.fields import number_text, plural

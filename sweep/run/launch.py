@@ -19,7 +19,7 @@ from sweep.run.journal import Journal
 from sweep.run.screen import Screen, counts_line, say
 from sweep.run.signals import EXIT_INTERRUPTED, Interrupted, Interrupts
 from sweep.run.trial import Message, run_trial, trial_values
-from sweep.search.trials import inputs
+from sweep.search.inputs import inputs
 from trainers.errors import UserError
 from trainers.provenance import code_version
 

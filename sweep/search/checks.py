@@ -9,8 +9,9 @@ from itertools import islice
 from sweep.axes import Point
 from sweep.config import SweepConfig
 from sweep.own_code import in_own_process, uses
+from sweep.search.inputs import in_the_config, own_sources
 from sweep.search.points import combinations, strata
-from sweep.search.trials import PlannedTrial, in_the_config, own_sources, planned_trial
+from sweep.search.trials import PlannedTrial, planned_trial
 from trainers.config import DataConfig, TrialConfig
 from trainers.data import unseen as marks
 from trainers.data.sets import Shape

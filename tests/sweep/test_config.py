@@ -14,7 +14,8 @@ from sweep.axes import nested
 from sweep.config import ResourcesConfig, SweepConfig
 from sweep.config_file import dump, load
 from sweep.plan.plan import plan
-from sweep.search.trials import distinct_data, fingerprints, fixed_points, planned
+from sweep.search.inputs import distinct_data, fingerprints
+from sweep.search.trials import fixed_points, planned
 from trainers.config import DataConfig
 from trainers.data.sets import Shape
 from trainers.errors import UserError

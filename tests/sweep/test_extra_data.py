@@ -14,7 +14,7 @@ from sweep.cli import main
 from sweep.config import SweepConfig
 from sweep.config_file import dump, load
 from sweep.plan.plan import plan
-from sweep.search.trials import data_inputs
+from sweep.search.inputs import data_inputs
 from trainers.errors import UserError
 
 Files = Callable[..., Path]

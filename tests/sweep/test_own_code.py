@@ -145,7 +145,8 @@ def test_a_network_of_ones_own_is_an_axis_with_options_and_outlives_its_file(pro
 
 
 def test_the_id_of_a_trial_hangs_on_source_and_options_and_on_no_folder(project: Path) -> None:
-    from sweep.search.trials import fingerprints, fixed_points, planned
+    from sweep.search.inputs import fingerprints
+    from sweep.search.trials import fixed_points, planned
 
     def ids() -> list[str]:
         config = load(Path("own.yaml"))

@@ -15,7 +15,7 @@ from analysis.frames.trials import load_trials
 from sweep.cli import main
 from sweep.config import SweepConfig
 from sweep.run import cluster
-from sweep.search.trials import inputs
+from sweep.search.inputs import inputs
 from trainers.config import ModelConfig
 from trainers.errors import UserError
 from trainers.models import registry

@@ -10,7 +10,8 @@ import pytest
 from sweep.config import SweepConfig
 from sweep.plan.measured import Measured, kind_of
 from sweep.progress import Progress
-from sweep.search.trials import PlannedTrial, data_key, fixed_points, planned
+from sweep.search.inputs import data_key
+from sweep.search.trials import PlannedTrial, fixed_points, planned
 from trainers.config import TrialConfig
 from trainers.identity import identity
 

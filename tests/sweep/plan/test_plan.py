@@ -15,7 +15,8 @@ from sweep.config import SweepConfig
 from sweep.plan.cost import Cost
 from sweep.plan.plan import Plan, metric, plan
 from sweep.progress import Progress
-from sweep.search.trials import PlannedTrial, data_key, fixed_points, planned
+from sweep.search.inputs import data_key
+from sweep.search.trials import PlannedTrial, fixed_points, planned
 from trainers.errors import UserError
 
 Records = list[dict[str, Any]]

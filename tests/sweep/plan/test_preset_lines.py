@@ -11,7 +11,8 @@ import yaml
 from sweep.config_file import load
 from sweep.plan.plan import plan
 from sweep.plan.preset_lines import preset_lines
-from sweep.search.trials import fingerprints, fixed_points, planned
+from sweep.search.inputs import fingerprints
+from sweep.search.trials import fixed_points, planned
 
 Write = Callable[[str], Path]
 

@@ -25,7 +25,8 @@ from sweep.plan.plan import earlier_records, plan
 from sweep.progress import Progress
 from sweep.run.directory import CONFIG_FILE, LOCK_FILE, RunLock, is_live, refuse_other_sweep
 from sweep.run.journal import Journal
-from sweep.search.trials import PlannedTrial, data_key
+from sweep.search.inputs import data_key
+from sweep.search.trials import PlannedTrial
 from trainers.errors import UserError
 from trainers.files import whole
 from trainers.record import RECORDS_FILE, DynamicsRecord, EpochRecord, OutcomeRecord, read

@@ -15,17 +15,9 @@ from PIL import Image
 from sweep.axes import Point
 from sweep.config import SweepConfig
 from sweep.search.checks import check_trials, examples
+from sweep.search.inputs import data_key, distinct_data, fingerprints
 from sweep.search.optuna_search import OptunaSearch
-from sweep.search.trials import (
-    FixedSearch,
-    PlannedTrial,
-    Search,
-    data_key,
-    distinct_data,
-    fingerprints,
-    fixed_points,
-    planned,
-)
+from sweep.search.trials import FixedSearch, PlannedTrial, Search, fixed_points, planned
 from trainers.config import DataConfig, TrialConfig
 from trainers.data.sets import Shape
 from trainers.errors import UserError
