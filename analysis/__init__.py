@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from analysis.frames.checks import load_checks
     from analysis.frames.dynamics import load_dynamics
     from analysis.frames.evaluations import load_evaluations
+    from analysis.frames.images import load_images
     from analysis.frames.trials import load_epochs, load_trials
     from analysis.tables.claims import claims_text
 
@@ -38,6 +39,7 @@ __all__ = [
     "load_dynamics",
     "load_epochs",
     "load_evaluations",
+    "load_images",
     "load_study",
     "load_trials",
     "paired_difference",
@@ -52,6 +54,7 @@ _ROOMS = {
     "load_dynamics": "frames.dynamics",
     "load_epochs": "frames.trials",
     "load_evaluations": "frames.evaluations",
+    "load_images": "frames.images",
     "load_study": "claims.study",
     "load_trials": "frames.trials",
     "paired_difference": "estimates.differences",

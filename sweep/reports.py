@@ -99,7 +99,6 @@ def results(
 ) -> None:
     """Show the trials' numbers, or write them as a file."""
     from analysis.frames import arithmetic, trials
-    from analysis.frames.evaluations import evaluations_of
     from analysis.frames.log import read_log
     from analysis.frames.overfitting import overfitting_line, with_overfitting
     from analysis.tables.settings import with_settings
@@ -112,7 +111,7 @@ def results(
     if checks:
         _print_checks(directory, log, form, output)
         return
-    frame = evaluations_of(log) if evaluations else trials.epochs_of(log) if epochs else trials.trials_of(log)
+    frame = _evaluations(log) if evaluations else trials.epochs_of(log) if epochs else trials.trials_of(log)
     rows = with_settings(frame, log)
     if not (evaluations or epochs):
         rows = with_overfitting(rows, log)
@@ -156,6 +155,14 @@ def _print_checks(directory: Path, log: Log, form: str, output: Path | None) -> 
         from analysis.tables.checks import checks_view
 
         print_whole(console(output), checks_view(frame))
+
+
+def _evaluations(log: Log) -> pd.DataFrame:
+    from analysis.estimates.images import with_curve
+    from analysis.frames.evaluations import evaluations_of
+    from analysis.frames.images import images_of
+
+    return with_curve(evaluations_of(log), images_of(log))
 
 
 @click.command()

@@ -128,7 +128,7 @@ class EpochRecord:
     """Why that is not the one that was asked for; empty: it is."""
     peak_memory_bytes: int = 0
     """GPU: most memory that torch held during the epoch, in use or not. CPU: the process's high-water mark."""
-    right: dict[str, dict[str, Any]] | None = None
+    right: dict[str, dict[str, Any]] | None = field(default=None, hash=False)
     """At the last epoch of a trial, of val and test where they are evaluated: which images the raw weights classify
     right. By split: images, fingerprint and classes as of an EvaluationRecord, `clean` and `robust` as its `right`."""
 

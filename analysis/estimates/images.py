@@ -189,6 +189,21 @@ def curve_rows(frame: DataFrame) -> DataFrame:
     return DataFrame(rows, columns=names)
 
 
+def with_curve(evaluations: DataFrame, frame: DataFrame) -> DataFrame:
+    """Evaluations with a column `unbroken` at the end: `curve_rows`' accuracy at the radius, of the same images.
+
+    NaN: the attack saw this network at one radius alone, or other images at another one.
+
+    Args:
+        evaluations: of `analysis.frames.evaluations.evaluations_of`.
+        frame: of `analysis.frames.images.images_of`, of the same records.
+    """
+    keys = ["trial_id", "weights", "averaged", "split", "attack", "norm", "radius", "images"]
+    known = {_key(row, keys): row["accuracy"] for row in curve_rows(frame).to_dict("records")}
+    values = [known.get(_key(row, keys), np.nan) for row in evaluations.to_dict("records")]
+    return evaluations.assign(unbroken=np.array(values, dtype=np.float64))
+
+
 def _curve(attack: str, entries: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     own = [row for row in entries if row["attack"] == attack and row["source"] == EVALUATION]
     radii = sorted({row["radius"] for row in own})

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pandas import DataFrame
+from pandas import DataFrame, isna
 from rich.table import Table
 
 from analysis.frames.cells import several, varying
 from analysis.frames.evaluations import ATTACKS
 from analysis.frames.names import interval_text, short
 from analysis.tables.sheet import console_table
+
+_UNBROKEN = "; unbroken: by this or a stronger attack at this or a smaller radius, in %"
 
 
 def evaluations_table(frame: DataFrame) -> Table:
@@ -27,12 +29,13 @@ def evaluations_table(frame: DataFrame) -> Table:
     alike = DataFrame(rows, columns=frame.columns).groupby(["attack", "radius"], dropna=False)
     different = alike[["steps", "step_size", "restarts", "start"]]
     numbers = different.nunique().max() > 1  # what an attack reads that its name does not say
-    names = [*point, *varied, "attack", "radius", *numbers.index[numbers], "n", "right", "seconds"]
+    curve = ["unbroken"] if "unbroken" in frame and frame["unbroken"].notna().any() else []
+    names = [*point, *varied, "attack", "radius", *numbers.index[numbers], "n", "right", *curve, "seconds"]
     header = ["trial id", *names]
     return console_table(
         header,
         [[row["trial_id"], *(short(row[name]) for name in names)] for row in rows],
-        caption=_caption(frame, rows, varied),
+        caption=_caption(frame, rows, varied) + (_UNBROKEN if curve else ""),
         right=set(header) - {"trial id", "preset", "attack", *varied},
         wraps=set(header) - {"right"},
         folds=True,
@@ -57,7 +60,7 @@ def attack_name(row: Mapping[Any, Any]) -> str:
     'AutoAttack, l2'
     """
     name = ATTACKS.get(row["attack"], str(row["attack"]))
-    if row["attack"] in ("pgd", "cw"):
+    if row["attack"] in ("pgd", "cw") and not isna(row["steps"]):
         restarts = f" x {int(row['restarts'])}" if row["restarts"] > 1 else ""
         name = f"{name}-{int(row['steps'])}{restarts}"
     return f"{name}, l2" if row.get("norm") == "l2" else name
@@ -70,5 +73,6 @@ def _shown(row: Mapping[Any, Any]) -> dict[str, str]:
         "attack": attack_name(row),
         "n": str(row["images"]) if row["complete"] else f"{row['images']} of {row['asked']}",
         "right": interval_text(row["robust_accuracy"], row["low"], row["high"], factor=100),
+        "unbroken": "" if isna(row.get("unbroken")) else f"{100 * row['unbroken']:.2f}",
         "seconds": short(float(f"{row['seconds']:.3g}")),
     }

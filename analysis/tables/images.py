@@ -36,9 +36,9 @@ def rows_of(view: str, frame: DataFrame, classes: Mapping[str, Classes], *, text
     """
     if view == "bits":
         return packed_rows(frame, classes, text=text)
-    rows = {"worst": worst_rows, "by_class": by_class_rows, "agreement": agreement_rows}
-    made: DataFrame = rows[view](frame, classes)
-    return made
+    if view == "agreement":
+        return agreement_rows(frame, classes)
+    return (by_class_rows if view == "by_class" else worst_rows)(frame, classes)
 
 
 def tables_of(view: str, frame: DataFrame, classes: Mapping[str, Classes]) -> list[Table]:
@@ -75,15 +75,16 @@ def worst_table(rows: DataFrame) -> Table:
         rows: of `analysis.estimates.images.worst_rows`.
     """
     own = rows.assign(
+        n=rows["images"],
         right=[f"{100 * value:.2f}" for value in rows["robust_accuracy"]],
-        **{"worst class": [_worst(row) for row in rows.to_dict("records")]},
+        worst=[_worst(row) for row in rows.to_dict("records")],
         accuracy=_intervals(rows, "worst_accuracy"),
     )
     caption = (
-        "right, accuracy: images that stay right, in %; the interval is of the lowest true accuracy of any class, and "
-        "holds at 95 % though the class was chosen (Wilson, Bonferroni over classes); others: that may be worse"
+        "right: of n images, accuracy: of the worst class, in %; + k: k more classes may be the worst; the interval is "
+        "of the lowest true accuracy, and holds at 95 % though the class was chosen (Wilson, Bonferroni over classes)"
     )
-    return _table(own, ["images", "right", "worst class", "accuracy"], caption)
+    return _table(own, ["n", "right", "worst", "accuracy"], caption)
 
 
 def class_table(rows: DataFrame) -> Table:
@@ -92,9 +93,9 @@ def class_table(rows: DataFrame) -> Table:
     Args:
         rows: of `analysis.estimates.images.by_class_rows`.
     """
-    own = rows.assign(right=_intervals(rows, "accuracy"), **{"class": rows["class_name"]})
-    caption = "right: images of the class that stay so, in %, with 95 % Wilson intervals, of each class by itself"
-    return _table(own, ["class", "images", "right"], caption)
+    own = rows.assign(right=_intervals(rows, "accuracy"), n=rows["images"], **{"class": rows["class_name"]})
+    caption = "right: of the class's n images, in %, with 95 % Wilson intervals, of each class by itself"
+    return _table(own, ["class", "n", "right"], caption)
 
 
 def agreement_table(rows: DataFrame) -> Table:
@@ -103,14 +104,13 @@ def agreement_table(rows: DataFrame) -> Table:
     Args:
         rows: of `analysis.estimates.images.agreement_rows`.
     """
-    heads = {"both_right": "both right", "only_first_breaks": "PGD alone", "only_second_breaks": "AA alone"}
-    heads |= {"both_wrong": "both wrong"}
+    heads = {"both_right": "right", "only_first_breaks": "PGD", "only_second_breaks": "AA", "both_wrong": "wrong"}
     own = rows.rename(columns=heads).assign(agree=_intervals(rows, "agree"))
     caption = (
-        "images that stay right under PGD and under AutoAttack (AA), that one of them alone breaks, and that are wrong "
-        "under both; agree: the share in %, with 95 % Wilson intervals"
+        "images: right and wrong under both PGD and AutoAttack (AA); PGD, AA: broken by that one alone; agree: the "
+        "share that is right or wrong under both, in %, with 95 % Wilson intervals"
     )
-    return _table(own, ["images", *heads.values(), "agree"], caption)
+    return _table(own, [*heads.values(), "agree"], caption)
 
 
 def notes(directory: Path, evaluations: DataFrame, frame: DataFrame, classes: Mapping[str, Classes]) -> list[str]:
@@ -171,7 +171,7 @@ def _table(rows: DataFrame, columns: Sequence[str], caption: str) -> Table:
         header,
         cells,
         caption=f"{', '.join(common)}{'; ' if common else ''}{caption}",
-        right=set(header) - {"trial id", "attack", "worst class", "class", *varied},
+        right=set(header) - {"trial id", "attack", "worst", "class", *varied},
         wraps=set(header) - {"accuracy", "right", "agree"},
         folds=True,
     )
@@ -185,7 +185,7 @@ def _worst(row: Mapping[Any, Any]) -> str:
     if not isinstance(row["worst_class"], str):
         return ""
     others = len(row["candidates"]) - 1
-    return f"{row['worst_class']} or {plural(others, 'other')}" if others else str(row["worst_class"])
+    return f"{row['worst_class']}{f' + {others}' if others else ''}"
 
 
 def _intervals(rows: DataFrame, name: str) -> list[str]:

@@ -119,7 +119,7 @@ def _trained(setting: Setting, records: RecordFile, number: int, name: str, conf
     def report(record: Any) -> None:
         assert isinstance(record, EpochRecord), record
         records.append("epoch", record)
-        last.update({key: value for key, value in asdict(record).items() if value is not None})
+        last.update({key: value for key, value in asdict(record).items() if value is not None and key != "right"})
 
     outcome = train(config, report)
     records.append("outcome", outcome)

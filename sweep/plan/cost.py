@@ -99,7 +99,8 @@ def estimate(
         max(counting.memory(trial, shapes[trial.data], work) for trial, work in works.items()),
         max(running for running, _ in files.values()),
         sum(files[trial][1] * epochs / trial.epochs for trial, epochs in left),
-        sum(epochs for _, epochs in left) * _line_bytes(),
+        sum(epochs for _, epochs in left) * _line_bytes()
+        + sum(math.ceil(epochs / one.epochs) * _right_bytes(one, shapes[one.data]) for one, epochs in left),
     )
 
 
@@ -176,6 +177,12 @@ def _line_bytes() -> int:
     numbers = [name for name in values if name.endswith(("_clean", "_robust", "_loss", "seconds", "second"))]
     measured = dict.fromkeys([name for name in numbers if not name.startswith("averaged")], 0.123456789012345)
     return len(line("epoch", values | measured))
+
+
+def _right_bytes(trial: TrialConfig, shape: Shape) -> int:
+    """Of what a trial's last epoch's line says of each image: two bits, in base64, and which images they are."""
+    images = {"val": shape.val_images, "test": shape.test_images}
+    return sum(80 + 2 * 4 * math.ceil(images[name] / 24) for name in trial.evaluation.splits if name in images)
 
 
 def _si(value: float, unit: str) -> str:

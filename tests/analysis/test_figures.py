@@ -11,7 +11,7 @@ from analysis.estimates.correlations import correlation
 from analysis.estimates.intervals import line
 from analysis.figures import PLANS, Data, draw, load, products
 from analysis.frames.trials import load_epochs, load_trials
-from analysis.plots import accuracy_epoch, accuracy_lr, accuracy_ratio, dynamics, methods, surface
+from analysis.plots import accuracy_epoch, accuracy_lr, accuracy_ratio, dynamics, methods, robustness_radius, surface
 from analysis.plots.style import looks
 from sweep.cli import main
 from trainers.errors import UserError
@@ -28,7 +28,8 @@ PAPER = ("table2", "table3", "table4", "shift", "own_best")
 
 def test_every_figure_the_data_allow_is_written_thrice_and_the_others_say_why(ratio_run, tmp_path):
     drawing = draw(ratio_run.directory, tmp_path / "out")
-    drawn = {plan.name for plan in PLANS} - {"surface_k1_k2", "methods"} | {"figure2", "figure4", "figure5"}
+    drawn = {plan.name for plan in PLANS} - {"surface_k1_k2", "methods", "robustness_radius"}
+    drawn |= {"figure2", "figure4", "figure5"}
     drawn -= {plan.name for plan in dynamics.PLANS}
     expected = {f"{name}.{kind}" for name in drawn for kind in ("png", "pdf", "csv")}
     tables = {"claims.csv", "correlations.csv", "paired_difference_cells.csv"}
@@ -39,6 +40,7 @@ def test_every_figure_the_data_allow_is_written_thrice_and_the_others_say_why(ra
     assert drawing.skipped == {
         "surface_k1_k2": "needs completed trials of deat with two values of optimizer.k1 or optimizer.k2",
         "methods": "needs three methods, each with a cell that validation chose",
+        "robustness_radius": robustness_radius.PLAN.needs,
         **{plan.name: plan.needs for plan in dynamics.PLANS},
     }
 

@@ -111,6 +111,7 @@ COMMANDS = [
     "evaluate",
     "status",
     "results",
+    "images",
     "methods",
     "ratio",
     "claims",

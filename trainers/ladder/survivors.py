@@ -91,7 +91,8 @@ class Ends(NamedTuple):
     """Which of them the network classifies right whatever the attack does, (B,) bool."""
     margins: Tensor
     """z_y - max_{j != y} z_j where the attack ended, (B,): the smallest over its restarts; of an image that is wrong
-    already, as it is. At images of FAB, which lie on the boundary, its sign may be another than `right` says."""
+    already, as it is; so too of one that apgd or autoattack does not break, as the package gives it back as it came. At
+    images of FAB, which lie on the boundary, its sign may be another than `right` says."""
 
 
 def ends(model: nn.Module, images: Tensor, labels: Tensor, attack: LadderAttack, seed: int) -> Ends:

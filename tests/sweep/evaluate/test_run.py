@@ -19,6 +19,7 @@ from click.testing import CliRunner, Result
 from rich.console import Console
 
 from analysis.frames import checks, evaluations
+from analysis.frames.images import classes_of, load_images
 from analysis.frames.trials import load_epochs
 from sweep import cli
 from sweep.config_file import load
@@ -640,3 +641,111 @@ def test_more_images_than_there_are_become_all_and_that_is_said(run: Path, evalu
     said = f"  --images 5000: of test there are {images}, all of which are taken\n"
     assert said in evaluated(run, ("clean",), images=5000)[1]
     assert "--images" not in evaluated(run, ("clean",), images=images)[1]
+
+
+def bits_of(directory: Path, **chosen: Any) -> list[list[bool]]:
+    frame = load_images(directory)
+    for name, value in chosen.items():
+        frame = frame[frame[name] == value]
+    return [right.tolist() for right in frame["right"]]
+
+
+def test_each_image_s_result_is_recorded_in_one_order_whatever_the_chunks(
+    run: Path, trained_run: Path, tmp_path: Path, evaluated: Evaluate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluated(run, ("clean", "fgsm"))
+    other = Path(shutil.copytree(trained_run, tmp_path / "other"))
+    monkeypatch.setattr(plan, "CHUNK", 25)
+    evaluated(other, ("clean", "fgsm"))
+    for attack in ("clean", "fgsm"):
+        assert bits_of(run, attack=attack) == bits_of(other, attack=attack)
+    assert bits_of(run, attack="clean", source="evaluation") == bits_of(
+        run, attack="clean", source="training", split="test"
+    )
+    for row, robust in zip(
+        load_images(run).query("source == 'evaluation'").to_dict("records"),
+        evaluations.load_evaluations(run)["robust_accuracy"],
+        strict=True,
+    ):
+        assert row["right"].mean() == robust
+
+
+def test_training_s_last_bits_are_those_of_the_same_attack_in_the_same_places(
+    run: Path, tmp_path: Path, evaluated: Evaluate
+) -> None:
+    """From the clean image an attack draws nothing: what training saw in the split's places an evaluation sees anew."""
+    sweep = {**SWEEP, "space": {"optimizer.lr": [0.1]}}
+    sweep["trial"] = {**SWEEP["trial"], "evaluation": {"steps": 4, "start": "clean"}}  # type: ignore[dict-item]
+    (tmp_path / "clean.yaml").write_text(yaml.safe_dump(sweep))
+    config = load(tmp_path / "clean.yaml")
+    directory = tmp_path / "clean"
+    assert launch.launch(config, directory, Console(file=io.StringIO()), command="test", serial=True) == 0
+    for split in ("test", "val"):
+        evaluated(directory, ("pgd",), split=split, strength=Strength(steps=4))
+        trained, attacked = (
+            bits_of(directory, source=source, split=split, attack="pgd") for source in ("training", "evaluation")
+        )
+        assert trained == attacked
+        assert 0 < sum(trained[0]) < len(trained[0])
+    classes = classes_of(read(directory))
+    assert set(classes) == set(load_images(directory)["fingerprint"])
+
+
+def test_the_classes_of_a_split_stand_once_an_evaluation(run: Path, evaluated: Evaluate) -> None:
+    evaluated(run)
+    evaluated(run, ("clean",), split="val")
+    assert [record.get("classes") is not None for record in recorded(run)] == [True, *[False] * 5, True, False]
+
+
+def test_several_radii_are_an_evaluation_each_and_clean_is_run_once(run: Path, evaluated: Evaluate) -> None:
+    code, text = evaluated(run, ("clean", "pgd"), radii=(0.05, 0.1, 0.15))
+    assert code == 0
+    assert text.startswith("2 trials: clean, pgd at 3 radii on 60 test images each (weights: last)\n")
+    assert "PGD-20 at 0.05: " in text
+    frame = evaluations.load_evaluations(run)
+    assert (
+        frame.groupby("trial_id")["radius"].apply(lambda radii: radii.dropna().tolist()).tolist()
+        == [[0.05, 0.1, 0.15]] * 2
+    )
+    assert len(frame) == 8
+    assert frame["step_size"].dropna().tolist() == pytest.approx([0.04 / 3, 0.08 / 3, 0.04] * 2)
+    assert "8 recorded already, 0 to run" in evaluated(run, ("clean", "pgd"), radii=(0.05, 0.1, 0.15))[1]
+
+
+def test_radii_of_the_command_are_each_checked_and_sorted(run: Path, command: Callable[..., Result]) -> None:
+    words = ("evaluate", run, "--serial", "--attack", "fgsm")
+    assert command(*words, "--radius", "0.1", "--radius", "12.75/255", "--radius", "0.1").exit_code == 0
+    assert [one["parameters"]["radius"] for one in recorded(run)] == [0.05, 0.1, 0.05, 0.1]
+    zero = command(*words, "--radius", "0.1", "--radius", "0").stderr
+    assert zero == "sweep: --radius: must be a finite number > 0, got '0'\n"
+    assert "--radius: " in command(*words, "--radius", "0.1", "--radius", "8").stderr
+
+
+def without_bits(record: dict[str, Any]) -> None:
+    for name in ("right", "clean_right", "fingerprint", "classes", "margins"):
+        if record["record"] == "evaluation":
+            record.pop(name, None)
+
+
+def test_what_older_code_recorded_is_run_again_for_the_bits_if_that_is_asked_for(
+    run: Path, evaluated: Evaluate, command: Callable[..., Result]
+) -> None:
+    evaluated(run)
+    rewrite(run, without_bits)
+    before = evaluations.load_evaluations(run).drop(columns="seconds")
+    assert "6 recorded already, 0 to run" in evaluated(run)[1]
+    assert "older code recorded 6 evaluations without each image's result; " in command("images", run).stdout
+    assert "0 recorded already, 6 to run" in evaluated(run, needs=("right",))[1]
+    assert len(bits_of(run, source="evaluation")) == 6
+    assert evaluations.load_evaluations(run).drop(columns="seconds").equals(before)
+    assert "6 recorded already, 0 to run" in evaluated(run, needs=("right",))[1]
+    assert "older code" not in command("images", run).stdout
+
+
+def test_margins_are_kept_where_they_are_asked_for(run: Path, evaluated: Evaluate) -> None:
+    evaluated(run, ("clean", "pgd"), images=20)
+    assert {record["margins"] for record in recorded(run)} == {None}
+    evaluated(run, ("clean", "pgd"), images=20, needs=("margins",))
+    frame = load_images(run).query("source == 'evaluation'")
+    assert [(row["margins"] > 0).tolist() == row["right"].tolist() for row in frame.to_dict("records")] == [True] * 4
+    assert "4 recorded already, 0 to run" in evaluated(run, ("clean", "pgd"), images=20, needs=("margins",))[1]

@@ -363,3 +363,42 @@ def test_square_in_the_l2_norm_is_refused_on_images_that_the_package_cannot_tile
     with pytest.raises(UserError, match=message):
         survivors.check(wanted, 5, *size)
     survivors.check(LadderAttack(name="autoattack", norm="linf"), 5, *size)
+
+
+@pytest.mark.parametrize("name", ["clean", "fgsm", "pgd", "cw", "apgd"])
+def test_the_margin_where_an_attack_ended_says_who_is_right_and_by_how_much(
+    name: str, network: Trained, examples: tuple[Tensor, Tensor]
+) -> None:
+    images, labels = (part[:40] for part in examples)
+    one = attack(name, steps=5)
+    end = survivors.ends(network.model, images, labels, one, 0)
+    assert torch.equal(end.right, still_right(network.model, images, labels, one, 0))
+    assert torch.equal(end.margins > 0, end.right)
+    with torch.no_grad():
+        logits = network.model(images)
+    others = logits.scatter(1, labels[:, None], -torch.inf).amax(1)
+    clean = logits.gather(1, labels[:, None]).squeeze(1) - others
+    attacked = clean > 0  # what is wrong already is not
+    torch.testing.assert_close(end.margins[~attacked], clean[~attacked])
+    if name != "clean":
+        assert (end.margins <= clean + 1e-5).all()
+        assert (end.margins[attacked & ~end.right] < 0).all()
+
+
+def test_of_several_restarts_the_margin_is_the_smallest(network: Trained, examples: tuple[Tensor, Tensor]) -> None:
+    images, labels = (part[:40] for part in examples)
+    once, thrice = (
+        survivors.ends(network.model, images, labels, attack("pgd", steps=1, restarts=restarts), 0).margins
+        for restarts in (1, 3)
+    )
+    assert (thrice <= once).all()
+    assert (thrice < once).any()
+
+
+@pytest.mark.parametrize("name", ["clean", "fgsm"])
+def test_each_image_is_said_by_itself(name: str, network: Trained) -> None:
+    counts = count(network, attack(name), "test", 0, 30)
+    assert (counts.images, len(counts.clean_right), len(counts.margins)) == (30, 30, 30)
+    assert counts.right == tuple(margin > 0 for margin in counts.margins)
+    assert counts.correct == sum(counts.right)
+    assert all(clean for clean, right in zip(counts.clean_right, counts.right, strict=True) if right)
