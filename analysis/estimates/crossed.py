@@ -15,7 +15,8 @@ An interval is estimate +- t sqrt(V), V the sum of both, with Satterthwaite's de
 [Satterthwaite, Biometrics 1946; Searle, Casella, McCulloch, Variance Components, 1992, sections 2.6 and 4.3], but never
 shorter than Student's interval over seeds alone: two errors are not less than one of them. Without that bound it holds
 the truth in as little as 87 % at 2 seeds and 92 % at 3, where the seeds' error is most of V and few seeds happen to
-agree; with it, in 94.3 to 95.5 % at 3 seeds and more, in 95 to 97.7 % at 2, whatever the share of each error.
+agree; with it, in 94.3 to 95.5 % at 3 seeds and more, in 95 to 97.7 % at 2, whatever the share of each error (by
+quadrature over the seeds' chi-squared variance, the images' being known).
 `benchmarks/crossed_coverage.py` simulates it with bits, beside the bootstrap over both factors.
 
 It assumes that seeds and images are drawn independently, and a mean over many images, so near normal.

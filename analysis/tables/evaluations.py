@@ -71,7 +71,7 @@ def _caption(frame: DataFrame, rows: Sequence[Mapping[Any, Any]], varied: Sequen
     where = f" ({', '.join(common)})" if common else ""
     part = "" if frame["complete"].all() else "; n of more: not complete"
     mixed = "; n differs: some saw more images than others" if several(frame["images"]) else ""
-    return f"right: images that stay so{where}, in %, with 95 % Wilson intervals{part}{mixed}"
+    return f"right: images that stay so{where}, in %, with 95 % Wilson intervals over test images alone{part}{mixed}"
 
 
 def attack_name(row: Mapping[Any, Any]) -> str:

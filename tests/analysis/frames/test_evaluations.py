@@ -164,7 +164,9 @@ def test_the_table_shows_percent_with_interval_and_n(run: Any, chunk: Write) -> 
         ["aaa", "clean", "", "100 of 200", "90.00 [82.56, 94.48]", "2"],
         ["aaa", "PGD-20", "0.1", "200", "50.00 [43.14, 56.86]", "2"],
     ]
-    caption = "images that stay so (test, last epoch), in %, with 95 % Wilson intervals; n of more: not complete"
+    caption = (
+        "stay so (test, last epoch), in %, with 95 % Wilson intervals over test images alone; n of more: not complete"
+    )
     assert caption in " ".join(text.split())
 
 
