@@ -10,7 +10,8 @@ import torch.nn.functional as F
 
 from trainers.config import DataConfig
 from trainers.data import batches, sets
-from trainers.data.batches import Split
+from trainers.data.batches import Extra, Split
+from trainers.data.cutmix import CutMix
 from trainers.errors import UserError
 from trainers.randomness import generator, stable_seed
 
@@ -128,9 +129,12 @@ def test_augmentation_repeats_for_one_seed_and_epoch_and_leaves_the_order_alone(
 
 
 @pytest.mark.gpu
-def test_no_batch_waits_for_the_gpu() -> None:
+@pytest.mark.parametrize("mixed", [False, True])
+def test_no_batch_waits_for_the_gpu(mixed: bool) -> None:
     split = Split(*(tensor.cuda() for tensor in numbered(100, 3, 32, 32)))
-    epoch = batches.batches(split, 16, augment=True, seed=0, epoch=0)
+    extra = Extra(Split(split.images.repeat(2, 1, 1, 1), split.labels.repeat(2)), 0.5)
+    how: dict[str, Any] = {"mix": CutMix(0.5, None, 100), "extra": extra} if mixed else {}
+    epoch = batches.batches(split, 16, augment=True, seed=0, epoch=0, **how)
     next(epoch)
     torch.cuda.set_sync_debug_mode("error")
     try:
