@@ -63,7 +63,7 @@ def config(attack: str, objective: str, s2o: bool, perturbation: str, optimizer:
     return TrialConfig.model_validate(
         {
             "data": {"name": "digits", "validation_fraction": 0.2, "train_per_class": 4, "test_per_class": 2},
-            "model": {"name": "small_cnn", "activation": ACTIVATIONS[attack]},
+            "model": {"name": "small_cnn", "activation": ACTIVATIONS.get(attack)},
             "batch_size": 20,
             "epochs": 2,
             "attack": (ATTACKS | OTHER_ATTACKS)[attack],
