@@ -1,9 +1,10 @@
 """Training steps one after another: the unchanged step, eager, or captured once and replayed.
 
 A captured step holds its inputs' addresses and every Python number in it. So images and labels are copied to where the
-step reads them, the learning rate is a tensor, and there is one captured step for each batch size, each method (AWP
-begins after its warm-up) and each of DEAT's two averages in turn. What is drawn at random is the same to the bit: the
-generators belong to the capture, which moves them on as the eager step does.
+step reads them, the learning rate is a tensor, as is what of an attack rises or is carried on
+(`trainers.method.adversary`), and there is one captured step for each batch size, each method (AWP begins after its
+warm-up) and each of DEAT's two averages in turn. What is drawn at random is the same to the bit: the generators belong
+to the capture, which moves them on as the eager step does.
 
 The first step of a kind is eager, which compiles, chooses kernels and makes what the optimizer keeps; the second is
 captured; all others are replays. A network that draws itself, as dropout does, is trained eagerly. Whatever fails on

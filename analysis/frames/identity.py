@@ -84,7 +84,7 @@ def attack_kind(attack: Mapping[str, Any]) -> str:
         return "pgd"
     if not attack.get("project", True):
         return "n_fgsm"
-    return "fgsm_rs" if attack["step_size"] >= attack["radius"] else "pgd"
+    return "fgsm_rs" if attack.get("step_size", 0.0) >= attack.get("radius", np.inf) else "pgd"
 
 
 def numbers(values: Iterable[Any]) -> NDArray[np.float64]:

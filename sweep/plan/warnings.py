@@ -168,8 +168,8 @@ def _data(trial: TrialConfig) -> Iterator[Warned]:
         yield Warned(text, "trial.data.extra_fraction=0.7")
 
 
-#: A learning rate of AdamW from which on one step moves each weight by more than most of them are long. Pang et al.,
-#: ICLR 2021, Table 5, take 1e-4 with Adam, and 0.1 with SGD.
+#: A learning rate of AdamW, whose step is about that long for every weight, from which on one step is as long as most
+#: weights of a layer of some hundred inputs are. [own]
 _LARGE = 0.03
 
 
@@ -177,7 +177,8 @@ def _adamw(trial: TrialConfig) -> Iterator[Warned]:
     """SGD's learning rate, under AdamW, whose step is about that long for every weight."""
     lr = trial.optimizer.lr
     if trial.optimizer.name == "adamw" and lr >= _LARGE:
-        yield Warned(f"AdamW moves every weight by about {lr:g} at each step: optimizer.lr", "trial.optimizer.lr=0.001")
+        text = f"AdamW moves every weight by about {lr:g} at each step, its optimizer.lr"
+        yield Warned(text, "trial.optimizer.lr=0.001")  # torch's default
 
 
 _CHECKS: tuple[Callable[[TrialConfig], Iterable[Warned]], ...] = (_milestones, _late, _attacks, _data, _adamw)

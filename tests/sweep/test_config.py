@@ -213,13 +213,15 @@ def merged(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]
         ({"space": {"optimizer.LR": [1]}}, "space.optimizer.LR: unknown key; did you mean 'optimizer.lr'?"),
         (
             {"space": {"preset": ["deat", "trade"]}},
-            "space.preset: must be one of deat, trades, mart, awp, s2o, avmixup, rice2020, fgsm_rs, n_fgsm, free, "
-            "fat; got 'trade'; did you mean 'trades'?",
+            "space.preset: must be one of deat, trades, mart, awp, s2o, avmixup, rice2020, fgsm_rs, n_fgsm, free, fat; "
+            "got 'trade'; "
+            "did you mean 'trades'?",
         ),
         (
             {"trial": {"preset": "aws"}},
-            "trial.preset: must be one of deat, trades, mart, awp, s2o, avmixup, rice2020, fgsm_rs, n_fgsm, free, "
-            "fat; got 'aws'; did you mean 'awp'?",
+            "trial.preset: must be one of deat, trades, mart, awp, s2o, avmixup, rice2020, fgsm_rs, n_fgsm, free, fat; "
+            "got 'aws'; "
+            "did you mean 'awp'?",
         ),
         (
             {"trial": {"preset": "deat"}, "space": {"preset": ["deat", "trades"]}},

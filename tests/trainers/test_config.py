@@ -406,6 +406,44 @@ def test_an_error_says_where_and_what(where: str, values: Any, message: str) -> 
     assert str(caught.value) == message
 
 
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"attack": {"tau_milestones": [5, 3], "tau": 0}},
+            "attack.tau_milestones: must rise, got [5, 3]",
+        ),
+        (
+            {"attack": {"tau_milestones": [3]}},
+            "attack.tau_milestones: tau grows then, and is none; got [3]; set tau: 0",
+        ),
+        (
+            {"attack": {"start": "clean", "start_scale": 2}},
+            "attack.start_scale: is of a uniform start, and start is clean; leave one of them out",
+        ),
+        (
+            {"attack": {"start_scale": 2}, "objective": {"name": "trades"}},
+            "attack.start_scale: is of a uniform start, and trades starts beside the image; set attack.start: uniform",
+        ),
+        (
+            {"attack": {"replays": 8, "tau": 0}},
+            "attack.tau: an attack with replays has no steps of its own to stop; leave one of them out",
+        ),
+        (
+            {"attack": {"replays": 8, "project": False}},
+            "attack.project: must be true with replays, or the perturbation grows without end; leave it out",
+        ),
+        ({"attack": {"replays": 0}}, "attack.replays: must be > 0, got 0"),
+        ({"attack": {"radius_warmup": -1}}, "attack.radius_warmup: must be >= 0.0, got -1"),
+        ({"objective": {"label_smoothing": 1}}, "objective.label_smoothing: must be < 1.0, got 1"),
+    ],
+)
+def test_recipes_that_cannot_be_meant_are_refused_with_a_way_out(values: Any, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        validated(TrialConfig, values)
+    assert str(caught.value) == message
+
+
 def test_only_the_first_mistake_is_told() -> None:
     with pytest.raises(UserError, match=r"^batch_size: must be > 0, got 0$"):
         validated(TrialConfig, {"batch_size": 0, "epochs": 0})

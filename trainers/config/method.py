@@ -139,7 +139,7 @@ class AttackConfig(Frozen):
             raise ValueError(f"tau_milestones: must rise, got {list(self.tau_milestones)}")
         if self.tau_milestones and self.tau is None:
             raise ValueError(
-                f"tau_milestones: tau grows then, and is none; set tau: 0, got {list(self.tau_milestones)}"
+                f"tau_milestones: tau grows then, and is none; got {list(self.tau_milestones)}; set tau: 0"
             )
         if self.start_scale != 1 and self.start in ("normal", "clean"):
             raise ValueError(f"start_scale: is of a uniform start, and start is {self.start}; leave one of them out")

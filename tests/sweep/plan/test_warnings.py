@@ -77,7 +77,7 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "SGD's learning rate for AdamW": (
         of(optimizer={"name": "adamw"}) | {"space": {"batch_size": [16, 32]}},
-        "AdamW moves every weight by about 0.1 at each step: optimizer.lr; set trial.optimizer.lr=0.001",
+        "AdamW moves every weight by about 0.1 at each step, its optimizer.lr; set trial.optimizer.lr=0.001",
     ),
     "awp after the end": (
         of(weights={"name": "awp", "warmup": 10}),
