@@ -67,7 +67,7 @@ def card(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for module in (loop, training, engine):
         monkeypatch.setattr(module, "device_of", lambda name: CARD)
     with Card() as card:
-        for module in (loop, stepper, measurement, survivors, batches):
+        for module in (loop, stepper, measurement, batches):
             monkeypatch.setattr(module, "generator", card.generator)
         monkeypatch.setattr(stepper, "stable_seed", card.seed)
         yield

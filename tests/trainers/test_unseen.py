@@ -8,6 +8,7 @@ import pytest
 
 from trainers.config import DataConfig
 from trainers.data import unseen
+from trainers.data.sets import Shape
 from trainers.errors import UserError
 
 
@@ -39,7 +40,7 @@ def test_the_mark_of_a_folder_is_known_only_if_given(name: str) -> None:
     ],
 )
 def test_the_sizes_are_the_published_ones(config: DataConfig, shape: tuple[int, ...] | None) -> None:
-    assert unseen.shape(config) == shape
+    assert unseen.shape(config) == (None if shape is None else Shape(*shape))
 
 
 def test_data_of_which_nothing_is_left_to_train_on_are_refused() -> None:
