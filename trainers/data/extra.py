@@ -69,21 +69,21 @@ def read(path: str, classes: tuple[str, ...], shape: tuple[int, ...], image_size
         UserError: nothing is there, it cannot be read, or classes or sizes are others than the data set's.
     """
     place = _place(path)
-    found = _folder(place, classes, image_size) if place.is_dir() else _npz(place)
-    if not len(found.labels):
+    more = _folder(place, classes, image_size) if place.is_dir() else _npz(place)
+    if not len(more.labels):
         raise UserError(f"data.extra: {place} holds no images; leave data.extra out")
-    if found.images.shape[1:] != shape:
+    if more.images.shape[1:] != shape:
         raise UserError(
             f"data.extra: {place}: images must be as the data set's, {_size(shape)}, got "
-            f"{_size(found.images.shape[1:])}; convert them"
+            f"{_size(more.images.shape[1:])}; convert them"
         )
-    low, high = int(found.labels.min()), int(found.labels.max())
+    low, high = int(more.labels.min()), int(more.labels.max())
     if low < 0 or high >= len(classes):
         raise UserError(
             f"data.extra: {place}: labels must be those of the data set, 0 to {len(classes) - 1}, got {low} to {high}; "
             "renumber them"
         )
-    return found
+    return more
 
 
 def _size(shape: tuple[int, ...]) -> str:

@@ -79,10 +79,10 @@ def is_reference(name: object) -> bool:
 
 def parse(name: str) -> Reference:
     """A name for which `is_reference` holds, taken apart."""
-    found = re.match(_PATTERN, name)
-    assert found is not None, f"{name!r} is no reference"
-    file, module = found["file"], found["module"]
-    return Reference(module or file.replace("\\", "/").rpartition("/")[2].removesuffix(".py"), found["name"], file)
+    parts = re.match(_PATTERN, name)
+    assert parts is not None, f"{name!r} is no reference"
+    file, module = parts["file"], parts["module"]
+    return Reference(module or file.replace("\\", "/").rpartition("/")[2].removesuffix(".py"), parts["name"], file)
 
 
 def is_own(name: object) -> bool:
