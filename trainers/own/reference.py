@@ -89,11 +89,13 @@ def is_own(name: object) -> bool:
     """`is_reference`, in a config.
 
     Raises:
-        ValueError: it looks like a file's, and lacks something.
+        ValueError: it looks like one, and is none.
     """
-    if isinstance(name, str) and ".py" in name and not is_reference(name):
-        raise ValueError(f"must be ./FILE.py:NAME, got {name!r}")
-    return is_reference(name)
+    if is_reference(name):
+        return True
+    if isinstance(name, str) and (":" in name or ".py" in name) and name.partition(":")[0] not in _OTHER_KINDS:
+        raise ValueError(f"must be PACKAGE.MODULE:NAME or ./FILE.py:NAME for code of your own, got {name!r}")
+    return False
 
 
 class OwnName:
