@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sweep.axes import INERT_AXES, value_at
+from sweep.axes import INERT_AXES, holds, value_at
 from sweep.config import SweepConfig
 from sweep.search.trials import PlannedTrial
 from trainers.config import AttackConfig, DataConfig, TrialConfig, leaves
@@ -227,7 +227,7 @@ def _unread(config: SweepConfig, trials: Sequence[PlannedTrial]) -> Iterator[War
     ours, default = config.trial.model_dump(), TrialConfig().model_dump()
     read = [one.identity for one in trials]
     for key in leaves(config.given):
-        if not _holds(default, key):  # an option of the user's own code, which refuses what it does not read
+        if not holds(default, key):  # an option of the user's own code, which refuses what it does not read
             continue
         value = value_at(ours, key)
         inert = key == "preset" or key in INERT_AXES or key in config.space
@@ -250,15 +250,7 @@ def _is_read(key: str, ours: Mapping[str, Any], read: Sequence[Mapping[str, Any]
         return True  # or not reached, which has a line of its own
     if ours["weights"]["name"] == "awp" and key in ("weights.name", "weights.gamma", "weights.warmup"):
         return True
-    return any(_holds(one, key) for one in read)
-
-
-def _holds(values: Mapping[str, Any], key: str) -> bool:
-    try:
-        value_at(values, key)
-    except KeyError:
-        return False
-    return True
+    return any(holds(one, key) for one in read)
 
 
 def _plain(value: Any) -> str:
