@@ -174,10 +174,11 @@ def _adamw(trial: TrialConfig) -> Iterator[Warned]:
 
 
 def _data(trial: TrialConfig) -> Iterator[Warned]:
-    """Extra images of which no whole one is in a batch."""
-    data = trial.data
-    if data.reads_extra and round(data.extra_fraction * trial.batch_size) == 0:
-        text = f"no batch has an extra image: extra_fraction {data.extra_fraction:g} of batch_size {trial.batch_size}"
+    """Extra images of which no whole one is in a batch, or beside which none of the data set's own is."""
+    data, size = trial.data, trial.batch_size
+    lacking = {0: "an extra image", size: "an image of the data set's own"}.get(round(data.extra_fraction * size))
+    if data.reads_extra and lacking:
+        text = f"no batch has {lacking}: extra_fraction {data.extra_fraction:g} of batch_size {size}"
         yield Warned(text, "trial.data.extra_fraction=0.7")
 
 

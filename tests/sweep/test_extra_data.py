@@ -104,10 +104,11 @@ def test_what_does_not_fit_is_said_by_the_plan(arrays: Path, sweep_file: Files) 
         planned(load(sweep_file(**values(arrays, {"optimizer.lr": [0.1]}))))
 
 
-def test_a_share_of_no_image_is_warned_of(arrays: Path, sweep_file: Files) -> None:
-    (line,) = planned(load(sweep_file(**values(arrays, {"optimizer.lr": [0.1]}, extra_fraction=0.02)))).warnings
+@pytest.mark.parametrize(("share", "lacking"), [(0.02, "an extra image"), (0.98, "an image of the data set's own")])
+def test_a_share_of_no_image_is_warned_of(share: float, lacking: str, arrays: Path, sweep_file: Files) -> None:
+    (line,) = planned(load(sweep_file(**values(arrays, {"optimizer.lr": [0.1]}, extra_fraction=share)))).warnings
     assert line.line() == (
-        "no batch has an extra image: extra_fraction 0.02 of batch_size 20; set trial.data.extra_fraction=0.7"
+        f"no batch has {lacking}: extra_fraction {share} of batch_size 20; set trial.data.extra_fraction=0.7"
     )
 
 
