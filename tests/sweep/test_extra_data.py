@@ -118,6 +118,12 @@ def test_other_images_than_the_fingerprints_are_refused(arrays: Path, sweep_file
         planned(config)
 
 
+def test_a_fingerprint_of_images_that_no_key_names_is_refused(sweep_file: Files) -> None:
+    config = load(sweep_file(**values(None, {"optimizer.lr": [0.1]}, extra_fingerprint="npz-1")))
+    with pytest.raises(UserError, match=r"^trial\.data\.extra_fingerprint: is of images that trial\.data\.extra names"):
+        planned(config)
+
+
 def test_a_run_is_evaluated_where_they_are_no_more(arrays: Path, sweep_file: Files, tmp_path: Path) -> None:
     file, run = sweep_file(**values(arrays, {"data.extra_fraction": [0, 0.5]})), str(tmp_path / "run")
     answer = CliRunner().invoke(main, ["launch", str(file), "--out", run, "--serial"])

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from trainers.config import DataConfig
 from trainers.data import image_folder
 from trainers.data.archives import ByteArray, LabelArray
 from trainers.data.image_folder import Listing
@@ -54,6 +55,17 @@ def fingerprint(path: str) -> str:
             return f"npz-{hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"
     except OSError as error:
         raise UserError(f"data.extra: {place} cannot be read ({error.strerror})") from error
+
+
+def content(config: DataConfig) -> str:
+    """The fingerprint of the images that join a trial's batches: the config's, or that of those that are there.
+
+    Raises:
+        UserError: the config has a fingerprint alone, or as `fingerprint`.
+    """
+    if config.extra is None:
+        raise UserError("data.extra_fingerprint: is of images that data.extra names; give that too, or neither")
+    return config.extra_fingerprint or fingerprint(config.extra)
 
 
 def read(path: str, classes: tuple[str, ...], shape: tuple[int, ...], image_size: int | None) -> Images:
