@@ -9,15 +9,15 @@ from typing import Any, ClassVar, NamedTuple, Self
 from pydantic import (
     ConfigDict,
     Field,
-    GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     ModelWrapValidatorHandler,
     SerializerFunctionWrapHandler,
     ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     model_serializer,
     model_validator,
 )
-from pydantic_core import CoreSchema, core_schema
 
 from trainers.fields import Frozen, parse_number
 
@@ -98,18 +98,17 @@ def is_own(name: object) -> bool:
     return False
 
 
-class OwnName:
+def _listed_or_own(value: Any, listed: ValidatorFunctionWrapHandler) -> Any:
+    return value if is_own(value) else listed(value)
+
+
+class OwnName(WrapValidator):
     """Beside the listed names of a field, those of a user's own code: `Annotated[Literal[...], OwnName()]`."""
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """The listed names' schema, asked where the name is no reference."""
+    def __init__(self) -> None:
+        super().__init__(_listed_or_own)
 
-        def listed_or_own(value: Any, listed: Any) -> Any:
-            return value if is_own(value) else listed(value)
-
-        return core_schema.no_info_wrap_validator_function(listed_or_own, handler(source))
-
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+    def __get_pydantic_json_schema__(self, schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         """Either kind of name, for editors."""
         return {"anyOf": [handler(schema), {"type": "string", "pattern": re.sub(r"\?P<\w+>", "", _PATTERN)}]}
 
