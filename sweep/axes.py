@@ -146,6 +146,15 @@ def value_at(values: Mapping[str, Any], key: str) -> Any:
     return values
 
 
+def holds(values: Mapping[str, Any], key: str) -> bool:
+    """Whether there is a value at a dotted key: a user's own code has none of the keys of built-in choices."""
+    try:
+        value_at(values, key)
+    except KeyError:
+        return False
+    return True
+
+
 def axis_order(space: Mapping[str, Axis]) -> list[str]:
     """The axes with each after those that its `when` names, and after the preset that may decide a key named there.
 

@@ -84,7 +84,7 @@ def _work(config: TrialConfig, shape: Shape) -> Work:
     network = _network(config.model, shape)
     images, labels = _batch(shape, _FEW, torch.device("meta"))
     forward = _flops(lambda: network.eval()(images)) / _FEW
-    outer = 2 if config.objective.name in ("trades", "mart") or config.objective.s2o.enabled else 1
+    outer = 2 if objectives.build(config.objective, shape.classes).passes_clean else 1
     attack = evaluation_attack(config)
     with attacking(network, "eval"):
         leaf = images.clone().requires_grad_()

@@ -39,7 +39,7 @@ _LEFT_OUT: dict[str, dict[str, Any]] = {
     },
 }
 
-#: What an attack with replays does not read.
+#: What an attack with replays does not read; batch norm's mode is that of the measured dynamics' attack alone.
 _OF_PASSES = ("steps", "start", "start_scale", "batch_norm")
 
 
@@ -65,7 +65,7 @@ def identity(config: TrialConfig) -> dict[str, Any]:
         del values["clean_passes"]
     if values["weights"]["warmup"] >= config.epochs:
         values["weights"]["name"] = "none"
-    if config.optimizer.weight_decay == 0:
+    if config.optimizer.weight_decay == 0 and not config.optimizer.is_own:
         values["optimizer"].pop("decoupled_weight_decay", None)
     for part, choices in _OWN.items():
         values[part] = _read(values[part], choices)
@@ -127,7 +127,9 @@ def _read(part: dict[str, Any], choices: dict[str, tuple[str, ...]]) -> dict[str
 def _read_by_attack(attack: dict[str, Any], config: TrialConfig) -> dict[str, Any]:
     """The attack without what it does not read: with replays, of its passes; of tau, where no image stops, and epochs
     that are not reached."""
-    unread: tuple[str, ...] = _OF_PASSES if attack.get("replays") is not None else ()
+    unread: tuple[str, ...] = ()
+    if attack.get("replays") is not None:
+        unread = _OF_PASSES if config.dynamics.every is None else _OF_PASSES[:-1]
     if attack.get("tau") is not None and attack["tau"] >= attack["steps"]:
         unread = ("tau", "tau_milestones")
     if attack.get("tau_milestones"):

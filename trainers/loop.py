@@ -79,8 +79,8 @@ def with_fingerprint(config: TrialConfig) -> TrialConfig:
     """
     data = config.data
     marks = {"fingerprint": data.fingerprint or fingerprint(data)}
-    if data.extra is not None and data.reads_extra:
-        marks["extra_fingerprint"] = data.extra_fingerprint or extra.fingerprint(data.extra)
+    if data.reads_extra:
+        marks["extra_fingerprint"] = extra.content(data)
     model = fine_tuning.with_fingerprint(config.model)
     return config.model_copy(update={"data": data.model_copy(update=marks), "model": model}).resolved()
 

@@ -30,11 +30,11 @@ _FEW = 4
 
 def marks(configs: Sequence[DataConfig]) -> list[str]:
     """The fingerprint of each data set."""
-    found = []
+    fingerprints = []
     for config in configs:
         with stage(f"loading the data {config.name}"):
-            found.append(fingerprint(config))
-    return found
+            fingerprints.append(fingerprint(config))
+    return fingerprints
 
 
 def rehearse(

@@ -69,7 +69,8 @@ class Mark(NamedTuple):
 def _code() -> str:
     """The SHA-256 of what a frame depends on besides its log: sources and libraries."""
     digest = hashlib.sha256(f"{pd.__version__} {pa.__version__}".encode())
-    for folder in (Path(__file__).parent, Path(record.__file__).parent):
+    records = Path(record.__file__).parent
+    for folder in (Path(__file__).parent, records, records.parent):
         for path in sorted(folder.glob("*.py")):
             digest.update(path.read_bytes())
     return digest.hexdigest()

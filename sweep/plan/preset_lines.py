@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from sweep.axes import Axis, value_at
+from sweep.axes import Axis, holds, value_at
 from sweep.search.trials import PlannedTrial
 from trainers.fields import number_text, plural
 from trainers.presets import PRESETS, PresetName, Values
@@ -45,7 +45,9 @@ def _changes(values: Values, trials: Sequence[Mapping[str, Any]], space: Mapping
         axis = space.get(key)
         if axis is not None and axis.is_range and not axis.when:
             yield f"{key} {' to '.join(map(_text, axis.extremes()))} ({_text(value)})"
-        elif (used := list(dict.fromkeys(_text(value_at(trial, key)) for trial in trials))) != [_text(value)]:
+            continue
+        used = list(dict.fromkeys(_text(value_at(trial, key)) for trial in trials if holds(trial, key)))
+        if used not in ([], [_text(value)]):
             shown = ", ".join(used) if len(used) <= _LISTED else plural(len(used), "value")
             yield f"{key} {shown} ({_text(value)})"
 

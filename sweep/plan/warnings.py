@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sweep.axes import INERT_AXES, value_at
+from sweep.axes import INERT_AXES, holds, value_at
 from sweep.config import SweepConfig
 from sweep.search.trials import PlannedTrial
 from trainers.config import AttackConfig, DataConfig, TrialConfig, leaves
@@ -174,10 +174,11 @@ def _adamw(trial: TrialConfig) -> Iterator[Warned]:
 
 
 def _data(trial: TrialConfig) -> Iterator[Warned]:
-    """Extra images of which no whole one is in a batch."""
-    data = trial.data
-    if data.reads_extra and round(data.extra_fraction * trial.batch_size) == 0:
-        text = f"no batch has an extra image: extra_fraction {data.extra_fraction:g} of batch_size {trial.batch_size}"
+    """Extra images of which no whole one is in a batch, or beside which none of the data set's own is."""
+    data, size = trial.data, trial.batch_size
+    lacking = {0: "an extra image", size: "an image of the data set's own"}.get(round(data.extra_fraction * size))
+    if data.reads_extra and lacking:
+        text = f"no batch has {lacking}: extra_fraction {data.extra_fraction:g} of batch_size {size}"
         yield Warned(text, "trial.data.extra_fraction=0.7")
 
 
@@ -227,7 +228,7 @@ def _unread(config: SweepConfig, trials: Sequence[PlannedTrial]) -> Iterator[War
     ours, default = config.trial.model_dump(), TrialConfig().model_dump()
     read = [one.identity for one in trials]
     for key in leaves(config.given):
-        if not _holds(default, key):  # an option of the user's own code, which refuses what it does not read
+        if not holds(default, key):  # an option of the user's own code, which refuses what it does not read
             continue
         value = value_at(ours, key)
         inert = key == "preset" or key in INERT_AXES or key in config.space
@@ -250,15 +251,7 @@ def _is_read(key: str, ours: Mapping[str, Any], read: Sequence[Mapping[str, Any]
         return True  # or not reached, which has a line of its own
     if ours["weights"]["name"] == "awp" and key in ("weights.name", "weights.gamma", "weights.warmup"):
         return True
-    return any(_holds(one, key) for one in read)
-
-
-def _holds(values: Mapping[str, Any], key: str) -> bool:
-    try:
-        value_at(values, key)
-    except KeyError:
-        return False
-    return True
+    return any(holds(one, key) for one in read)
 
 
 def _plain(value: Any) -> str:

@@ -216,8 +216,13 @@ def distinct_data(config: SweepConfig) -> dict[str, TrialConfig]:
 def distinct_extra(config: SweepConfig) -> dict[str, TrialConfig]:
     """One trial for each place of extra images that the sweep touches, by that place."""
     shares = config.space.get("data.extra_fraction")
-    if config.trial.data.extra_fraction == 0 and (shares is None or not any(shares.extremes())):
+    data = config.trial.data
+    if data.extra_fraction == 0 and (shares is None or not any(shares.extremes())):
         return {}
+    if data.extra is None and data.extra_fingerprint is not None and "data.extra" not in config.space:
+        raise UserError(
+            "trial.data.extra_fingerprint: is of images that trial.data.extra names; give that too, or neither"
+        )
     trials = _with_values_of(config, "data.extra", {"data.extra_fraction": 0.5})
     return {path: trial for trial in trials if (path := extra_path(trial)) is not None}
 

@@ -104,16 +104,23 @@ def test_what_does_not_fit_is_said_by_the_plan(arrays: Path, sweep_file: Files) 
         planned(load(sweep_file(**values(arrays, {"optimizer.lr": [0.1]}))))
 
 
-def test_a_share_of_no_image_is_warned_of(arrays: Path, sweep_file: Files) -> None:
-    (line,) = planned(load(sweep_file(**values(arrays, {"optimizer.lr": [0.1]}, extra_fraction=0.02)))).warnings
+@pytest.mark.parametrize(("share", "lacking"), [(0.02, "an extra image"), (0.98, "an image of the data set's own")])
+def test_a_share_of_no_image_is_warned_of(share: float, lacking: str, arrays: Path, sweep_file: Files) -> None:
+    (line,) = planned(load(sweep_file(**values(arrays, {"optimizer.lr": [0.1]}, extra_fraction=share)))).warnings
     assert line.line() == (
-        "no batch has an extra image: extra_fraction 0.02 of batch_size 20; set trial.data.extra_fraction=0.7"
+        f"no batch has {lacking}: extra_fraction {share} of batch_size 20; set trial.data.extra_fraction=0.7"
     )
 
 
 def test_other_images_than_the_fingerprints_are_refused(arrays: Path, sweep_file: Files) -> None:
     config = load(sweep_file(**values(arrays, {"optimizer.lr": [0.1]}, extra_fingerprint="npz-1")))
     with pytest.raises(UserError, match=r"^trial\.data\.extra_fingerprint: the images are npz-\w+, not npz-1; point"):
+        planned(config)
+
+
+def test_a_fingerprint_of_images_that_no_key_names_is_refused(sweep_file: Files) -> None:
+    config = load(sweep_file(**values(None, {"optimizer.lr": [0.1]}, extra_fingerprint="npz-1")))
+    with pytest.raises(UserError, match=r"^trial\.data\.extra_fingerprint: is of images that trial\.data\.extra names"):
         planned(config)
 
 

@@ -232,6 +232,17 @@ def test_what_is_not_read_or_says_the_default_does_not_change_the_id(
     assert name_of(**given) == name_of(**{**given, **change})
 
 
+def test_of_free_training_the_measured_dynamics_alone_read_batch_norm_in_the_attack() -> None:
+    measured = {"attack.replays": 8, "dynamics.every": 1}
+    assert name_of(**measured) != name_of(**measured, **{"attack.batch_norm": "train"})
+
+
+def test_an_own_optimizers_options_stay_in_the_id_whatever_they_are_called() -> None:
+    own = {"name": "./o.py:O", "code": "0" * 12, "weight_decay": 0}
+    names = {name_of(optimizer=own | {"decoupled_weight_decay": value}) for value in (True, False)}
+    assert len(names) == 2
+
+
 @pytest.mark.parametrize(("one", "other"), [(1, 1.0), ("1e-1", 0.1), ("8/255", 8 / 255), ("1/10", 0.1)])
 def test_two_ways_to_write_a_number_are_one_trial(one: Any, other: Any) -> None:
     assert name_of(optimizer__lr=one) == name_of(optimizer__lr=other)

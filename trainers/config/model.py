@@ -40,7 +40,8 @@ def _network(name: str) -> str:
         raise ValueError(f"must be {', '.join(NETWORKS)}, torchvision:NAME or timm:NAME, got {name!r}")
     if name not in NETWORKS and not library:
         raise ValueError(
-            f"unknown network {name!r} (others' are torchvision:NAME and timm:NAME); {suggestion(name, NETWORKS)}"
+            f"unknown network {name!r} (others' are torchvision:NAME and timm:NAME, your own ./FILE.py:NAME); "
+            f"{suggestion(name, NETWORKS)}"
         )
     return name
 

@@ -70,7 +70,8 @@ class TrialConfig(Frozen):
         None,
         description="Images from which batch norm's running statistics are estimated, which evaluations and attacks in "
         "eval mode normalise by; the update is the same. adversarial: for avmixup the mixed ones. none: as "
-        "published, adversarial for avmixup, else both. [of each code, trainers/method/batch_norm.py]",
+        "published, adversarial for avmixup and with attack.replays, else both. [of each code, "
+        "trainers/method/batch_norm.py]",
     )
     clean_passes: Whole | None = Field(
         None,

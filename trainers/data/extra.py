@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from trainers.config import DataConfig
 from trainers.data import image_folder
 from trainers.data.archives import ByteArray, LabelArray
 from trainers.data.image_folder import Listing
@@ -56,6 +57,17 @@ def fingerprint(path: str) -> str:
         raise UserError(f"data.extra: {place} cannot be read ({error.strerror})") from error
 
 
+def content(config: DataConfig) -> str:
+    """The fingerprint of the images that join a trial's batches: the config's, or that of those that are there.
+
+    Raises:
+        UserError: the config has a fingerprint alone, or as `fingerprint`.
+    """
+    if config.extra is None:
+        raise UserError("data.extra_fingerprint: is of images that data.extra names; give that too, or neither")
+    return config.extra_fingerprint or fingerprint(config.extra)
+
+
 def read(path: str, classes: tuple[str, ...], shape: tuple[int, ...], image_size: int | None) -> Images:
     """The images, checked against the data set that they join.
 
@@ -69,21 +81,21 @@ def read(path: str, classes: tuple[str, ...], shape: tuple[int, ...], image_size
         UserError: nothing is there, it cannot be read, or classes or sizes are others than the data set's.
     """
     place = _place(path)
-    found = _folder(place, classes, image_size) if place.is_dir() else _npz(place)
-    if not len(found.labels):
+    more = _folder(place, classes, image_size) if place.is_dir() else _npz(place)
+    if not len(more.labels):
         raise UserError(f"data.extra: {place} holds no images; leave data.extra out")
-    if found.images.shape[1:] != shape:
+    if more.images.shape[1:] != shape:
         raise UserError(
             f"data.extra: {place}: images must be as the data set's, {_size(shape)}, got "
-            f"{_size(found.images.shape[1:])}; convert them"
+            f"{_size(more.images.shape[1:])}; convert them"
         )
-    low, high = int(found.labels.min()), int(found.labels.max())
+    low, high = int(more.labels.min()), int(more.labels.max())
     if low < 0 or high >= len(classes):
         raise UserError(
             f"data.extra: {place}: labels must be those of the data set, 0 to {len(classes) - 1}, got {low} to {high}; "
             "renumber them"
         )
-    return found
+    return more
 
 
 def _size(shape: tuple[int, ...]) -> str:

@@ -150,9 +150,9 @@ def _extra(config: DataConfig, source: Source) -> extra.Images | None:
     """The images that join the batches, checked; None where there are none, or where only their mark is known."""
     if not config.reads_extra or config.extra is None:
         return None
-    if config.extra_fingerprint not in (None, there := extra.fingerprint(config.extra)):
+    if config.extra_fingerprint not in (None, mark := extra.fingerprint(config.extra)):
         raise UserError(
-            f"data.extra_fingerprint: the images in {config.extra} are {there}, not {config.extra_fingerprint}; "
+            f"data.extra_fingerprint: the images in {config.extra} are {mark}, not {config.extra_fingerprint}; "
             "point data.extra at those, or leave data.extra_fingerprint out"
         )
     return extra.read(config.extra, source.classes, source.train_images.shape[1:], config.image_size)

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from trainers.config import AttackConfig
+from trainers.errors import UserError
 from trainers.method.attacks import Gradient, one_step
 from trainers.method.objectives import Forward, Inner
 from trainers.method.step import Attack, Strength, adversarial
@@ -136,7 +137,11 @@ class Carried(PGD):
     @torch.no_grad()
     def updated(self, images: Tensor, trained: Tensor) -> None:
         """One step from the images that were trained on, along the gradient that the update's backward pass left."""
-        assert trained.grad is not None
+        if trained.grad is None:
+            raise UserError(
+                "attack.replays: needs an outer loss that hangs on the adversarial images, without detach(); mend the "
+                "objective, or leave attack.replays out"
+            )
         radius, step_size, _ = self._strength
         climbed = one_step(images, trained, trained.grad, radius=radius, step_size=step_size, norm=self._config.norm)
         self._delta[: len(images)].copy_(climbed.sub_(images))

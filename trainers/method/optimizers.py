@@ -187,6 +187,8 @@ def build(config: OptimizerConfig, params: Iterable[nn.Parameter]) -> torch.opti
                 group["fused"], group["foreach"] = True, False
             if "capturable" in group:
                 group["capturable"] = True
+        # torch warns of a step that is not captured, as the first of a kind never is
+        setattr(optimizer, "_warned_capturable_if_run_uncaptured", True)  # noqa: B010  (mypy's)
     return optimizer
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import numbers
 from collections.abc import Callable
 
 from trainers.config import ScheduleConfig
@@ -73,7 +74,7 @@ def _own(schedule: ScheduleConfig) -> Callable[[float, int], float]:
     def curve(progress: float, epochs: int) -> float:
         given = {"progress": progress, "epochs": epochs}
         factor = target(**{name: given.get(name, value) for name, value in keywords.items()})
-        if not isinstance(factor, (int, float)) or not math.isfinite(factor) or factor < 0:
+        if not isinstance(factor, numbers.Real) or not math.isfinite(factor) or factor < 0:
             raise UserError(
                 f"schedule.name: {schedule.name}: must give a finite number >= 0, got {factor!r} at progress "
                 f"{progress:g} of {epochs} epochs"

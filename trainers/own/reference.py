@@ -9,15 +9,15 @@ from typing import Any, ClassVar, NamedTuple, Self
 from pydantic import (
     ConfigDict,
     Field,
-    GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     ModelWrapValidatorHandler,
     SerializerFunctionWrapHandler,
     ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     model_serializer,
     model_validator,
 )
-from pydantic_core import CoreSchema, core_schema
 
 from trainers.fields import Frozen, parse_number
 
@@ -79,35 +79,36 @@ def is_reference(name: object) -> bool:
 
 def parse(name: str) -> Reference:
     """A name for which `is_reference` holds, taken apart."""
-    found = re.match(_PATTERN, name)
-    assert found is not None, f"{name!r} is no reference"
-    file, module = found["file"], found["module"]
-    return Reference(module or file.replace("\\", "/").rpartition("/")[2].removesuffix(".py"), found["name"], file)
+    parts = re.match(_PATTERN, name)
+    assert parts is not None, f"{name!r} is no reference"
+    file, module = parts["file"], parts["module"]
+    return Reference(module or file.replace("\\", "/").rpartition("/")[2].removesuffix(".py"), parts["name"], file)
 
 
 def is_own(name: object) -> bool:
     """`is_reference`, in a config.
 
     Raises:
-        ValueError: it looks like a file's, and lacks something.
+        ValueError: it looks like one, and is none.
     """
-    if isinstance(name, str) and ".py" in name and not is_reference(name):
-        raise ValueError(f"must be ./FILE.py:NAME, got {name!r}")
-    return is_reference(name)
+    if is_reference(name):
+        return True
+    if isinstance(name, str) and (":" in name or ".py" in name) and name.partition(":")[0] not in _OTHER_KINDS:
+        raise ValueError(f"must be PACKAGE.MODULE:NAME or ./FILE.py:NAME for code of your own, got {name!r}")
+    return False
 
 
-class OwnName:
+def _listed_or_own(value: Any, listed: ValidatorFunctionWrapHandler) -> Any:
+    return value if is_own(value) else listed(value)
+
+
+class OwnName(WrapValidator):
     """Beside the listed names of a field, those of a user's own code: `Annotated[Literal[...], OwnName()]`."""
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """The listed names' schema, asked where the name is no reference."""
+    def __init__(self) -> None:
+        super().__init__(_listed_or_own)
 
-        def listed_or_own(value: Any, listed: Any) -> Any:
-            return value if is_own(value) else listed(value)
-
-        return core_schema.no_info_wrap_validator_function(listed_or_own, handler(source))
-
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+    def __get_pydantic_json_schema__(self, schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         """Either kind of name, for editors."""
         return {"anyOf": [handler(schema), {"type": "string", "pattern": re.sub(r"\?P<\w+>", "", _PATTERN)}]}
 

@@ -24,7 +24,7 @@ from typing import Any
 from trainers.errors import UserError, suggestion
 from trainers.files import whole
 from trainers.own.reference import Reference, parse
-from trainers.own.source import LIBRARIES, Source, hash_of, is_taken, source_of
+from trainers.own.source import Source, hash_of, is_taken, source_of
 
 #: Of the folder of a run directory that holds its snapshots.
 FOLDER = "code"
@@ -78,7 +78,7 @@ def load(name: str, code: str | None, key: str = "name") -> Any:
 
 
 def _module(reference: Reference, code: str, name: str, key: str) -> ModuleType:
-    if code in LIBRARIES or is_taken(code):
+    if is_taken(code):
         return importlib.import_module(reference.module)
     path = next((path for folder in _folders if (path := folder / f"{code}.zip").is_file()), None)
     if path is not None:

@@ -40,6 +40,14 @@ def test_every_key_that_differs_stands_there_with_the_published_value(yaml_file:
     ]
 
 
+def test_keys_that_a_users_own_code_has_not_are_left_out(yaml_file: Write) -> None:
+    trial = DIGITS | {"preset": "trades", "optimizer": {"name": "torch.optim:RMSprop"}}
+    config = load(yaml_file(yaml.safe_dump({"name": "t", "trial": trial, "space": {"optimizer.lr": [0.1]}})))
+    (line,) = preset_lines(planned(config, fixed_points(config), fingerprints(config)), config.space)
+    assert "optimizer.name torch.optim:RMSprop (sgd)" in line
+    assert "momentum" not in line
+
+
 def test_of_many_values_only_the_number_is_said(yaml_file: Write) -> None:
     (line,) = sentences(DIGITS | {"preset": "trades"}, {"optimizer.lr": [0.1, 0.2, 0.3, 0.4]}, yaml_file)
     assert "optimizer.lr 4 values (0.1)" in line

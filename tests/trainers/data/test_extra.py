@@ -196,6 +196,9 @@ def test_others_than_the_fingerprints_are_refused(tmp_path: Path) -> None:
     npz(tmp_path / "a.npz", 41)
     with pytest.raises(UserError, match=r"data.extra_fingerprint: the images in .* are npz-.*, not npz-.*; point"):
         sets.load(config.data, CPU)
+    nameless = config.model_copy(update={"data": config.data.model_copy(update={"extra": None})})
+    with pytest.raises(UserError, match=r"^data.extra_fingerprint: is of images that data.extra names; give that too"):
+        with_fingerprint(nameless)
 
 
 def test_a_trial_trains_on_them_and_its_network_is_evaluated_where_they_are_no_more(tmp_path: Path) -> None:

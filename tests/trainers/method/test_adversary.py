@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from trainers.config import AttackConfig, TrialConfig
 from trainers.engine import Engine
+from trainers.errors import UserError
 from trainers.loop import with_fingerprint
 from trainers.method import adversary, batch_norm, objectives, weights
 from trainers.method.adversary import PGD, Carried, at
@@ -249,6 +250,14 @@ def test_free_training_is_its_algorithm_over_batches_and_replays() -> None:
         torch.testing.assert_close(attack.state_dict()["delta"], delta, rtol=0, atol=1e-6)
     for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(one, other)
+
+
+def test_an_objective_that_does_not_hang_on_the_perturbation_is_refused() -> None:
+    (images, labels), model, attack = batch(), network(), free()
+    x = attack.find(model, cross_entropy, images, labels, model, seeded(), torch.autograd.grad)  # type: ignore[arg-type]
+    F.cross_entropy(model(x.detach()), labels).backward()
+    with pytest.raises(UserError, match=r"^attack.replays: needs an outer loss that hangs on the adversarial images"):
+        attack.updated(images, x)
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])

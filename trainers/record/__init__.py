@@ -1,0 +1,114 @@
+"""records.jsonl: what a sweep writes down, one JSON object a line, appended by one writer.
+
+Eight kinds, told apart by the key `record`:
+
+    launch   a start of the sweep: time, command, commit, dirty, code_version, versions, metric, mode, size (trials in
+             all), wanted (ids of those that are known already; Optuna's later points follow as trial records), decides
+             (None, or of a launch until a claim is decided: claim, budget_hours, choosing_seeds; older code wrote none)
+    trial    a planned trial: trial_id, number, config (its identity), point (its value on every axis), seed
+    start    a trial begins or goes on: trial_id, time, host, device, code_version, arithmetic (of
+             `trainers.provenance`; lacking where older code wrote it)
+    epoch    an EpochRecord
+    dynamics a DynamicsRecord
+    outcome  an OutcomeRecord
+    evaluation  an EvaluationRecord with its time
+    check    a CheckRecord with its time
+
+An epoch or its dynamics may stand twice (a trial without a usable checkpoint ran it again): the last line counts.
+
+kinds   the records, and when a trial's are complete
+file    the file: RecordFile writes it, `read` reads it
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trainers.record.file import (
+        RECORDS_FILE,
+        RecordFile,
+        has_records,
+        line,
+        only_trial,
+        parsed,
+        read,
+        whole_record,
+    )
+    from trainers.record.kinds import (
+        FINISHED,
+        METRICS,
+        REQUIRED,
+        SPENT,
+        CheckRecord,
+        DynamicsRecord,
+        EpochRecord,
+        EvaluationRecord,
+        OutcomeName,
+        OutcomeRecord,
+        Record,
+        dynamics_record,
+        epoch_record,
+        finished,
+        spent,
+    )
+
+_ROOMS = {
+    "CheckRecord": "kinds",
+    "DynamicsRecord": "kinds",
+    "EpochRecord": "kinds",
+    "EvaluationRecord": "kinds",
+    "FINISHED": "kinds",
+    "METRICS": "kinds",
+    "OutcomeName": "kinds",
+    "OutcomeRecord": "kinds",
+    "RECORDS_FILE": "file",
+    "REQUIRED": "kinds",
+    "Record": "kinds",
+    "RecordFile": "file",
+    "SPENT": "kinds",
+    "dynamics_record": "kinds",
+    "epoch_record": "kinds",
+    "finished": "kinds",
+    "has_records": "file",
+    "line": "file",
+    "only_trial": "file",
+    "parsed": "file",
+    "read": "file",
+    "spent": "kinds",
+    "whole_record": "file",
+}
+
+__all__ = [
+    "FINISHED",
+    "METRICS",
+    "RECORDS_FILE",
+    "REQUIRED",
+    "SPENT",
+    "CheckRecord",
+    "DynamicsRecord",
+    "EpochRecord",
+    "EvaluationRecord",
+    "OutcomeName",
+    "OutcomeRecord",
+    "Record",
+    "RecordFile",
+    "dynamics_record",
+    "epoch_record",
+    "finished",
+    "has_records",
+    "line",
+    "only_trial",
+    "parsed",
+    "read",
+    "spent",
+    "whole_record",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Found when it is asked for, as every package's names are."""
+    if name not in _ROOMS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"trainers.record.{_ROOMS[name]}"), name)
