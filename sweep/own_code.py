@@ -61,7 +61,7 @@ def with_code(config: TrialConfig, codes: Mapping[str, str]) -> TrialConfig:
         part = getattr(config, key)
         if part.is_own and part.code != (code := codes[part.name]):
             if part.code is not None:
-                raise UserError(f"{key}.code: the source of {part.name} is {code}, not {part.code}; leave it out")
+                raise UserError(f"trial.{key}.code: the source of {part.name} is {code}, not {part.code}; leave it out")
             filled[key] = part.model_copy(update={"code": code})
     return config.model_copy(update=filled) if filled else config
 

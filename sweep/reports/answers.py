@@ -6,7 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -26,7 +26,9 @@ from sweep.reports.output import chosen_format, console, metric_of, metric_of_ru
 
 if TYPE_CHECKING:
     from analysis.claims.ledger import Claim
+    from analysis.claims.study import Study
     from analysis.estimates.methods import MethodResult, SlotEffect
+    from analysis.frames.log import Log
 
 _METHODS_FORMATS = ("table", "csv", "json", "markdown")
 
@@ -51,44 +53,59 @@ def methods(
 ) -> None:
     """Compare the methods, each at its own best learning rate by validation."""
     from analysis.claims import study as claim_study
-    from analysis.claims.ledger import ledger
-    from analysis.estimates.evaluated import evaluated
-    from analysis.estimates.methods import comparison, slot_effects, told_apart
+    from analysis.estimates.methods import told_apart
     from analysis.frames.log import read_log
-    from analysis.tables import methods as method_tables
-    from analysis.tables.evaluations import attack_text
+    from analysis.tables import methods as tables
     from analysis.tables.settings import preset_of_each
     from sweep.run.screen import print_whole, say
 
     form, log = chosen_format(form, output, _METHODS_FORMATS), read_log(directory)
-    study, chosen_by = claim_study.chosen_by(claim_study.study_of(log), choosers), metric_of(log)
-    claims = ledger(study, **chosen_by)
-    asked = {"choosers": study.chose, **chosen_by}
-    results = method_tables.as_judged(comparison(study.trials, baseline, by=by, **asked), claims)
-    alone = by or len(results) < 3
-    effects = [] if alone else method_tables.effects_as_judged(slot_effects(study.trials, **asked), claims)
+    study = claim_study.chosen_by(claim_study.study_of(log), choosers)
     presets = preset_of_each(told_apart(study.trials, by), log)
-    texts: list[tuple[Sequence[MethodResult], Sequence[SlotEffect], Sequence[Claim], str]]
-    texts = [(results, effects, claims, "")]
-    if (stronger := evaluated(study.trials, log, **asked)) is not None:
-        again = [] if alone else slot_effects(stronger.trials, **asked)
-        compared, under = comparison(stronger.trials, baseline, by=by, **asked), attack_text(stronger.attack)
-        texts.append((compared, again, (), under))
+    comparisons = _comparisons(study, log, baseline, by)
     if form == "table":
         screen = console(output)
-        for rows, slots, judged, under in texts:
-            print_whole(screen, method_tables.methods_view(rows, slots, judged, presets, under))
-        if len(texts) < 2 and any(record["record"] == "evaluation" for record in log):
-            say(
-                screen,
-                f"under another attack: sweep evaluate {directory} --best-each, with one --attack for all of them",
-            )
+        for one in comparisons:
+            print_whole(screen, tables.methods_view(one.results, one.effects, one.claims, presets, one.attack))
+        if len(comparisons) < 2 and any(record["record"] == "evaluation" for record in log):
+            way = f"sweep evaluate {directory} --best-each, with one --attack for all of them"
+            say(screen, f"under another attack: {way}")
         return
-    texts = texts if form == "markdown" else texts[:1]
-    parts = (
-        method_tables.methods_text(rows, slots, form, judged, presets, under) for rows, slots, judged, under in texts
-    )
+    shown = comparisons if form == "markdown" else comparisons[:1]
+    parts = (tables.methods_text(one.results, one.effects, form, one.claims, presets, one.attack) for one in shown)
     write_text("\n".join(parts), output)
+
+
+class _Comparison(NamedTuple):
+    """Of the methods, under one attack."""
+
+    results: Sequence[MethodResult]
+    effects: Sequence[SlotEffect]
+    claims: Sequence[Claim]
+    attack: str
+    """In words; empty: that of the trials themselves."""
+
+
+def _comparisons(study: Study, log: Log, baseline: str | None, by: tuple[str, ...]) -> list[_Comparison]:
+    """Under the trials' own attack and, where the best cells were evaluated under one, under that too."""
+    from analysis.claims.ledger import ledger
+    from analysis.estimates.evaluated import evaluated
+    from analysis.estimates.methods import comparison, slot_effects
+    from analysis.tables.evaluations import attack_text
+    from analysis.tables.methods import as_judged, effects_as_judged
+
+    chosen_by = metric_of(log)
+    claims = ledger(study, **chosen_by)
+    asked = {"choosers": study.chose, **chosen_by}
+    results = as_judged(comparison(study.trials, baseline, by=by, **asked), claims)
+    alone = by or len(results) < 3
+    effects = [] if alone else effects_as_judged(slot_effects(study.trials, **asked), claims)
+    comparisons = [_Comparison(results, effects, claims, "")]
+    if (stronger := evaluated(study.trials, log, **asked)) is not None:
+        again = [] if alone else slot_effects(stronger.trials, **asked)
+        compared = comparison(stronger.trials, baseline, by=by, **asked)
+        comparisons.append(_Comparison(compared, again, (), attack_text(stronger.attack)))
+    return comparisons
 
 
 def _study(command: Any) -> Any:
