@@ -2,6 +2,7 @@
 
 cli           the command `sweep`: what runs
 reports       the same: what reads
+hiding        files of the user's that would hide a package of ours, or a library
 init          an example to start one's own from
 config        SweepConfig: what a sweep is
 config_file   YAML and `--set` -> SweepConfig, checked

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import gc
 import math
-import os
 import sys
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from sweep.reports import COMMANDS, Above, console, directory_argument, summary
+from sweep.hiding import hiding
+from sweep.reports.answers import claims, figures, methods, ratio, theory
+from sweep.reports.options import PATH, Above, directory_argument
+from sweep.reports.output import console, summary
+from sweep.reports.rows import images, results, show
 from sweep.streams import leave, outlast, steady
 
 if TYPE_CHECKING:
@@ -28,8 +30,8 @@ EXIT_USER_ERROR = 2
 _ATTACKS = ("clean", "fgsm", "pgd", "cw", "apgd", "autoattack")
 _QUICK = ("clean", "fgsm", "pgd")
 
-_config = click.argument("config", type=click.Path(path_type=Path))
-_out = click.option("--out", type=click.Path(path_type=Path), help="Run directory [default: runs/NAME].")
+_config = click.argument("config", type=PATH)
+_out = click.option("--out", type=PATH, help="Run directory [default: runs/NAME].")
 _set = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Overrides a key of the config.")
 
 
@@ -45,8 +47,8 @@ class _Cli(click.Group):
             gc.enable()
 
     def invoke(self, context: click.Context) -> Any:
-        if hiding := _hiding():
-            click.echo(f"sweep: {hiding}", err=True)
+        if hides := hiding():
+            click.echo(f"sweep: {hides}", err=True)
             context.exit(EXIT_USER_ERROR)
         from trainers.errors import UserError
 
@@ -64,28 +66,6 @@ class _Cli(click.Group):
                 raise
             click.echo(f"sweep: {f'{error.filename}: ' if error.filename else ''}{error.strerror}", err=True)
             context.exit(EXIT_USER_ERROR)
-
-
-def _hiding() -> str:
-    """What of the user's hides a package of ours, or a library, as PYTHONPATH can have it; nothing if nothing does."""
-    ours = Path(__file__).resolve().parents[1]
-    for name in ("trainers", "analysis"):
-        spec = find_spec(name)
-        places = [str(ours)] if spec is None else spec.submodule_search_locations or [str(spec.origin)]
-        if Path(places[0]).resolve() != ours / name:
-            return (
-                f"{places[0]}: hides the package {name} of robustsweep; rename it, or take its folder out of "
-                "PYTHONPATH, where an empty part means the working folder"
-            )
-    here = Path.cwd()
-    if here in map(Path, map(os.path.abspath, sys.path)):  # as of `python -m`, or where a part of PYTHONPATH is empty
-        from trainers.own.source import LIBRARIES  # now that trainers is ours
-
-        for name in sorted(LIBRARIES):
-            place = next((one for one in (here / f"{name}.py", here / name / "__init__.py") if one.is_file()), None)
-            if place is not None and here.name not in ("site-packages", "dist-packages"):
-                return f"{place}: hides the library {name}; rename it, or take the working folder out of PYTHONPATH"
-    return ""
 
 
 @click.group(cls=_Cli, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -173,7 +153,7 @@ def launch(
 
 
 @main.command()
-@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("directory", metavar="DIR", type=PATH)
 def status(directory: Path) -> None:
     """Show how far a run is, also while it runs."""
     from analysis.frames.log import read_records
@@ -270,7 +250,7 @@ def evaluate(
 @click.option("--robustbench", is_flag=True, help="A folder: the same, a model card, the JSON of RobustBench's form.")
 @click.option("--weights", type=click.Choice(("last", "best")), default="last", help="[default: last]")
 @click.option("--averaged", is_flag=True, help="The averaged weights, not the raw ones.")
-@click.option("--out", type=click.Path(path_type=Path), help="File, or folder, to write [default: named by the trial].")
+@click.option("--out", type=PATH, help="File, or folder, to write [default: named by the trial].")
 def export(
     directory: Path, trial_id: str, plain: bool, robustbench: bool, weights: Any, averaged: bool, out: Path | None
 ) -> None:
@@ -399,5 +379,5 @@ def _print_summary(directory: Path, screen: Console) -> None:
     screen.print(f"results: sweep results {directory}\nfigures: sweep figures {directory}", highlight=False)
 
 
-for _command in COMMANDS:
+for _command in (results, images, methods, ratio, claims, theory, figures, show):  # as --help lists them
     main.add_command(_command)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,5 +34,5 @@ def write(folder: Path) -> Sequence[Path]:
 
 def following(folder: Path) -> str:
     """The commands that come next, as they are typed where `sweep init` was."""
-    config, run = folder / CONFIG, "runs/own_method"
+    config, run = shlex.quote(str(folder / CONFIG)), "runs/own_method"
     return f"sweep plan {config}\nsweep launch {config}\nsweep methods {run}"

@@ -62,10 +62,8 @@ def check_trials(
         for one in configs:
             if one.data in known:
                 _check_lengths(one, known[one.data].pixels)
-        for model, data in dict.fromkeys(
-            (one.model, one.data) for one in configs if one.model.fine_tune and not uses(one)
-        ):
-            if data in known:
+        for model, data in dict.fromkeys((one.model, one.data) for one in configs if one.model.fine_tune):
+            if data in known and not model.is_own:  # one's own was held against them where it was tried
                 start(model, known[data])
         if kinds := [one for one in _measured(configs) if one.data.name not in unseen and not uses(one)]:
             from trainers.dynamics.measurement import refuse  # and with it a part of scipy, for which no other waits
@@ -116,9 +114,12 @@ def _kind(one: TrialConfig) -> str:
     own = {key: part.model_dump(mode="json") if part.is_own else part.name for key, part in parts.items()}
     if one.optimizer.is_own:
         own["optimizer"] |= {"lr": None, "weight_decay": one.optimizer.weight_decay > 0}
-    slots = one.objective.s2o.enabled, one.weights.name, one.averaging.name, one.attack.steps > 0, one.attack.batch_norm
+    slots = one.objective.s2o.enabled, one.weights.name, one.averaging.name
+    attack = one.attack.steps > 0, one.attack.batch_norm, one.attack.replays is None, one.attack.tau is None
     size = one.data.image_size, one.data.train_per_class, one.data.validation_fraction, one.batch_size
-    return json.dumps([own, slots, size, one.batch_norm_data, one.precision, one.dynamics.every], sort_keys=True)
+    soft = one.data.cutmix > 0  # labels are probabilities then
+    others = one.batch_norm_data, one.precision, one.dynamics.every
+    return json.dumps([own, slots, attack, size, soft, others], sort_keys=True)
 
 
 def _check_lengths(config: TrialConfig, pixels: int) -> None:

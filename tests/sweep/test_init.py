@@ -36,6 +36,14 @@ def test_it_writes_the_example_of_the_repository_and_nothing_over(
     assert init() == (2, "sweep: init: needs --own, the one example that there is\n")
 
 
+def test_the_printed_commands_can_be_pasted_though_the_folder_has_a_space(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _, said = init("--own", "my method")
+    assert shlex.split(said.splitlines()[-3]) == ["sweep", "plan", "my method/sweep.yaml"]
+
+
 def test_network_and_objective_of_the_example_are_forty_lines() -> None:
     assert len((ROOT / "examples" / "own_method" / "method.py").read_text().splitlines()) <= 40
 

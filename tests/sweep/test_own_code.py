@@ -32,6 +32,14 @@ class MyNet(nn.Module):
         return self.layers(images)
 """
 
+OBJECTIVE = """from torch.nn import functional as F
+
+
+class Plain:
+    def outer(self, forward, images, adversarial, labels):
+        return F.cross_entropy(forward(adversarial), labels)
+"""
+
 
 def failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, seconds: float = 60) -> str:
     """What is said of a file that is imported in a process of its own, in the folder that it lies in."""
@@ -210,6 +218,50 @@ def test_a_mistake_in_the_config_is_one_line(wrong: dict[str, object], said: str
     assert code == 2
     assert said in output
     assert len(output.splitlines()) == 1
+
+
+def test_another_source_than_the_config_asks_for_is_refused_by_its_key(project: Path) -> None:
+    values = yaml.safe_load((project / "own.yaml").read_text())
+    values["trial"]["model"] = {"name": "./nets.py:MyNet", "code": "abc"}
+    values["space"] = {"model.width": [2]}
+    (project / "own.yaml").write_text(yaml.safe_dump(values))
+    code, said = sweep("plan", "own.yaml", "--rate", "1")
+    assert (code, len(said.splitlines())) == (2, 1), said
+    assert said.startswith("sweep: trial.model.code: the source of ./nets.py:MyNet is ")
+
+
+@pytest.mark.parametrize("cutmix", [[0, 1], [1, 0]])
+def test_an_objective_is_tried_with_the_labels_of_each_value_of_cutmix(cutmix: list[int], project: Path) -> None:
+    (project / "hard.py").write_text(
+        "from torch.nn import functional as F\n\n"
+        "class Hard:\n"
+        "    def outer(self, forward, images, adversarial, labels):\n"
+        "        return F.nll_loss(forward(adversarial).log_softmax(1), labels)\n"
+    )
+    values = yaml.safe_load((project / "own.yaml").read_text())
+    values["trial"]["objective"] = {"name": "./hard.py:Hard"}
+    values["space"] = {"data.cutmix": cutmix}
+    (project / "own.yaml").write_text(yaml.safe_dump(values))
+    code, said = sweep("plan", "own.yaml", "--rate", "1")
+    assert (code, len(said.splitlines())) == (2, 1), said
+    assert said.startswith("sweep: hard.py:5: RuntimeError: ")
+
+
+@pytest.mark.parametrize("listed", [["w.pt", None], [None, "w.pt"]])
+def test_weights_are_held_against_a_built_in_network_under_an_objective_of_ones_own(
+    listed: list[str | None], project: Path
+) -> None:
+    import torch
+
+    torch.save({"other": torch.zeros(3)}, project / "w.pt")
+    values = yaml.safe_load((project / "own.yaml").read_text())
+    (project / "pair.py").write_text(OBJECTIVE)
+    values["trial"]["objective"] = {"name": "./pair.py:Plain"}
+    values["space"] = {"model.fine_tune": listed}
+    (project / "own.yaml").write_text(yaml.safe_dump(values))
+    code, said = sweep("plan", "own.yaml", "--rate", "1")
+    assert (code, len(said.splitlines())) == (2, 1), said
+    assert said.startswith("sweep: space.model.fine_tune: ")
 
 
 def test_a_launch_without_own_code_starts_no_process(

@@ -526,7 +526,7 @@ def test_checks_are_recorded_printed_and_not_run_again_and_what_needs_the_packag
 ) -> None:
     if missing:
         monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-        monkeypatch.setattr(cli, "_hiding", lambda: "")
+        monkeypatch.setattr(cli, "hiding", lambda: "")
     plan.cannot_run.cache_clear()
     name = next(record["trial_id"] for record in read(run) if record["record"] == "trial")
     words = ("evaluate", run, name, "--checks", "--images", 30, "--serial")

@@ -1,0 +1,280 @@
+"""The commands that answer: methods, ratio, claims, theory, figures. Heavy imports stand inside them."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from sweep.reports.options import (
+    PATH,
+    TEXT_FORMATS,
+    Above,
+    choosers_option,
+    directory_argument,
+    format_option,
+    metric_option,
+    optional_directory,
+    output_option,
+    refuse_starting,
+)
+from sweep.reports.output import chosen_format, console, metric_of, metric_of_run, write_text
+
+if TYPE_CHECKING:
+    from analysis.claims.ledger import Claim
+    from analysis.claims.study import Study
+    from analysis.estimates.methods import MethodResult, SlotEffect
+    from analysis.frames.log import Log
+
+_METHODS_FORMATS = ("table", "csv", "json", "markdown")
+
+#: Endings that mean a file, and so no folder of figures.
+_FILES = (".csv", ".html", ".json", ".md", ".parquet", ".pdf", ".png", ".svg", ".tex", ".txt", ".xlsx")
+
+
+@click.command()
+@directory_argument
+@click.option("--baseline", metavar="NAME", help="Method that the others are compared with [default: PGD-AT].")
+@click.option("--by", metavar="KEY", multiple=True, help="Axis that tells methods apart too; no slot effects then.")
+@choosers_option
+@format_option(_METHODS_FORMATS)
+@output_option
+def methods(
+    directory: Path,
+    baseline: str | None,
+    by: tuple[str, ...],
+    choosers: tuple[int, ...],
+    form: str | None,
+    output: Path | None,
+) -> None:
+    """Compare the methods, each at its own best learning rate by validation."""
+    from analysis.claims import study as claim_study
+    from analysis.estimates.methods import told_apart
+    from analysis.frames.log import read_log
+    from analysis.tables import methods as tables
+    from analysis.tables.settings import preset_of_each
+    from sweep.run.screen import print_whole, say
+
+    form, log = chosen_format(form, output, _METHODS_FORMATS), read_log(directory)
+    study = claim_study.chosen_by(claim_study.study_of(log), choosers)
+    presets = preset_of_each(told_apart(study.trials, by), log)
+    comparisons = _comparisons(study, log, baseline, by)
+    if form == "table":
+        screen = console(output)
+        for one in comparisons:
+            print_whole(screen, tables.methods_view(one.results, one.effects, one.claims, presets, one.attack))
+        if len(comparisons) < 2 and any(record["record"] == "evaluation" for record in log):
+            way = f"sweep evaluate {directory} --best-each, with one --attack for all of them"
+            say(screen, f"under another attack: {way}")
+        return
+    shown = comparisons if form == "markdown" else comparisons[:1]
+    parts = (tables.methods_text(one.results, one.effects, form, one.claims, presets, one.attack) for one in shown)
+    write_text("\n".join(parts), output)
+
+
+class _Comparison(NamedTuple):
+    """Of the methods, under one attack."""
+
+    results: Sequence[MethodResult]
+    effects: Sequence[SlotEffect]
+    claims: Sequence[Claim]
+    attack: str
+    """In words; empty: that of the trials themselves."""
+
+
+def _comparisons(study: Study, log: Log, baseline: str | None, by: tuple[str, ...]) -> list[_Comparison]:
+    """Under the trials' own attack and, where the best cells were evaluated under one, under that too."""
+    from analysis.claims.ledger import ledger
+    from analysis.estimates.evaluated import evaluated
+    from analysis.estimates.methods import comparison, slot_effects
+    from analysis.tables.evaluations import attack_text
+    from analysis.tables.methods import as_judged, effects_as_judged
+
+    chosen_by = metric_of(log)
+    claims = ledger(study, **chosen_by)
+    asked = {"choosers": study.chose, **chosen_by}
+    results = as_judged(comparison(study.trials, baseline, by=by, **asked), claims)
+    alone = by or len(results) < 3
+    effects = [] if alone else effects_as_judged(slot_effects(study.trials, **asked), claims)
+    comparisons = [_Comparison(results, effects, claims, "")]
+    if (stronger := evaluated(study.trials, log, **asked)) is not None:
+        again = [] if alone else slot_effects(stronger.trials, **asked)
+        compared = comparison(stronger.trials, baseline, by=by, **asked)
+        comparisons.append(_Comparison(compared, again, (), attack_text(stronger.attack)))
+    return comparisons
+
+
+def _study(command: Any) -> Any:
+    """A run's DIR, or --published."""
+    published = click.option("--published", is_flag=True, help="Of the published study, not of a run.")
+    return optional_directory(published(command))
+
+
+@click.command()
+@_study
+@metric_option
+@format_option(TEXT_FORMATS)
+@output_option
+def ratio(directory: Path | None, published: bool, metric: str, form: str | None, output: Path | None) -> None:
+    """Say whether lr / batch size is all that counts: the claims, then models, surfaces, shares of the variance."""
+    from analysis.claims import study as claim_study
+    from analysis.tables import ratio as ratio_tables
+    from sweep.run.screen import print_whole
+
+    _refuse_both_studies("ratio", directory, published, metric)
+    form = chosen_format(form, output, TEXT_FORMATS)
+    study = claim_study.published() if directory is None else claim_study.load_study(directory)
+    answers = ratio_tables.ratio_answers(study, metric, **({} if directory is None else metric_of_run(directory)))
+    if form == "table":
+        print_whole(console(output), ratio_tables.ratio_models_view(answers))
+    else:
+        write_text(ratio_tables.ratio_text(answers, form), output)
+
+
+@click.command()
+@_study
+@click.option("--json", "as_json", is_flag=True, help="Every field, accuracies as fractions.")
+@click.option("--margin", type=Above(), default=1.0, help="Points that pass for none.")
+@click.option("--time-margin", type=Above(), default=5.0, help="% of extra time.")
+@choosers_option
+@metric_option
+def claims(
+    directory: Path | None,
+    published: bool,
+    as_json: bool,
+    margin: float,
+    time_margin: float,
+    choosers: tuple[int, ...],
+    metric: str,
+) -> None:
+    """Say which of the study's claims hold: effect, interval and verdict of each."""
+    from analysis.claims import study as claim_study
+    from analysis.claims.ledger import ledger
+    from analysis.tables import claims as claim_tables
+
+    _refuse_both_studies("claims", directory, published, metric)
+    loaded = claim_study.published() if directory is None else claim_study.load_study(directory)
+    loaded = claim_study.chosen_by(loaded, choosers)
+    chosen_by = {} if directory is None else metric_of_run(directory)
+    lines = ledger(loaded, margin=margin / 100, time_margin=time_margin / 100, y=metric, **chosen_by)
+    width = min(claim_tables.WIDTH, console().width)
+    click.echo(claim_tables.claims_json(lines) if as_json else claim_tables.claims_text(lines, width), nl=False)
+
+
+def _refuse_both_studies(command: str, directory: Path | None, published: bool, metric: str) -> None:
+    from analysis.frames.published import refuse_other
+    from trainers.errors import UserError
+
+    if (directory is None) == (not published):
+        raise UserError(f"{command}: give either a run's DIR or --published, and not both")
+    if published:
+        refuse_other(metric)
+
+
+@click.command()
+@click.argument("study", metavar="RUN|CONFIG", type=PATH, callback=refuse_starting)
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Overrides a key of the CONFIG.")
+@format_option(TEXT_FORMATS)
+@output_option
+def theory(study: Path, overrides: tuple[str, ...], form: str | None, output: Path | None) -> None:
+    """Say what theory predicts for a sweep's methods, beside what its run measured.
+
+    RUN is the directory of a launch; what was measured is there where its trials had dynamics.every. CONFIG is a
+    sweep's file, of which nothing need have run; of an axis that is drawn, each choice and the ends of its range count.
+    """
+    from analysis.estimates.theory_check import theory_check
+    from analysis.tables.theory import theory_text, theory_view
+    from sweep.run.screen import print_whole
+    from trainers.errors import UserError
+
+    if not study.exists():
+        raise UserError(f"{study}: neither a run nor a config; give a launch's --out, or a YAML file")
+    form = chosen_format(form, output, TEXT_FORMATS)
+    check = theory_check(_run_records(study, overrides) if study.is_dir() else _corner_records(study, overrides))
+    if form == "table":
+        print_whole(console(output), theory_view(check))
+    else:
+        write_text(theory_text(check, form), output)
+
+
+def _run_records(directory: Path, overrides: tuple[str, ...]) -> Sequence[Mapping[str, Any]]:
+    from analysis.frames.log import read_records
+    from trainers.errors import UserError
+
+    if overrides:
+        raise UserError(
+            f"--set {overrides[0]}: changes a config, and {directory} is a run; leave it out, or give a config"
+        )
+    records = read_records(directory)
+    if not any(record["record"] == "trial" for record in records):
+        raise UserError(f"{directory}: has no trial yet, of which theory could say anything; give the sweep's config")
+    return records
+
+
+def _corner_records(path: Path, overrides: tuple[str, ...]) -> list[dict[str, Any]]:
+    """The `trial` records of a config's corners, of one seed, with numbers for ids: no data are looked at."""
+    from sweep.axes import nested
+    from sweep.config_file import load
+    from sweep.search.points import corners
+    from trainers.config import TrialConfig
+    from trainers.errors import validated
+    from trainers.identity import identity
+
+    config = load(path, overrides)
+    points = corners(config.space, config.given)
+    trials = (validated(TrialConfig, nested(config.given, point), f"the point {point}: ") for point in points)
+    return [
+        {"record": "trial", "trial_id": str(n), "number": n, "config": identity(trial), "point": point, "seed": 0}
+        for n, (point, trial) in enumerate(zip(points, trials, strict=True))
+    ]
+
+
+@click.command()
+@optional_directory
+@click.option("--published", is_flag=True, help="The published study: beside the run, or without DIR alone.")
+@click.option("--output", type=PATH, help="Folder to write to [default: DIR/figures].")
+@click.option("--check", is_flag=True, help="Write nothing; say which would not come out the same again.")
+@metric_option
+def figures(directory: Path | None, published: bool, output: Path | None, check: bool, metric: str) -> None:
+    """Draw figures and tables, the paper's among them, each with the numbers behind it."""
+    from analysis import figures as drawing
+    from analysis.frames.cells import trials_left_out
+    from analysis.manifest import SAME
+    from analysis.plots.plan import BY_VAL_ROBUST, ChosenBy
+
+    output = _figures_folder(directory, published, output, check)
+    chosen_by = BY_VAL_ROBUST if directory is None else ChosenBy(**metric_of_run(directory))
+    if check:
+        answers = drawing.check(directory, output, chosen_by)
+        for name, answer in answers.items():
+            click.echo(f"{name}: {answer}")
+        sys.exit(int(any(answer != SAME for answer in answers.values())))
+    drawn = drawing.draw(directory, output, metric, chosen_by, published=published)
+    kinds = Counter(path.suffix.removeprefix(".") for path in drawn.written)
+    counts = ", ".join(f"{number} {kind}" for kind, number in kinds.items() if kind != "json")
+    click.echo(f"{output}: {counts}; manifest.json there lists them, and says what they came from")
+    for name, reason in drawn.skipped.items():
+        click.echo(f"not drawn: {name}: {reason}", err=True)
+    if drawn.left_out:
+        click.echo(f"not pooled with the others: {trials_left_out(drawn.left_out)}", err=True)
+
+
+def _figures_folder(directory: Path | None, published: bool, output: Path | None, check: bool) -> Path:
+    """Where the figures are, or are to be.
+
+    Raises:
+        UserError: nothing says of what they are, or where.
+    """
+    from trainers.errors import UserError
+
+    if directory is None and not (published or check):
+        raise UserError("figures: needs a run's DIR, or --published for the published study; give one or both")
+    if output is None and directory is None:
+        raise UserError("--output: needs a folder where there is no DIR; give one")
+    if output is not None and output.suffix.lower() in _FILES and not output.is_dir():
+        raise UserError(f"--output {output}: must be a folder, for many files; got the name of a {output.suffix} file")
+    return output or Path(str(directory)) / "figures"

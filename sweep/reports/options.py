@@ -1,0 +1,69 @@
+"""Arguments and options that several of the commands have that read runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+FORMATS = ("table", "csv", "json", "parquet")
+TEXT_FORMATS = ("table", "json", "markdown")
+
+#: What figures and claims may be about: of the test images.
+METRICS = ("last_test_robust", "last_test_clean", "best_test_robust", "best_test_clean")
+
+
+class Above(click.FloatRange):
+    """A number over 0; NaN, which a range lets pass, is none."""
+
+    def __init__(self, most: float | None = None) -> None:
+        """Up to `most`, too; None: up to any."""
+        super().__init__(min=0, min_open=True, max=most)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number, or click's own refusal."""
+        if math.isnan(number := super().convert(value, param, ctx)):
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return number
+
+
+def refuse_starting(context: click.Context, parameter: click.Parameter, directory: Path | None) -> Path | None:
+    """Refuses a run that a launch has just begun: it is a run, but there is nothing to read yet."""
+    from trainers.errors import UserError
+    from trainers.record import has_records
+
+    if directory is None or not directory.is_dir() or has_records(directory):
+        return directory
+    from sweep.run.directory import is_starting  # which takes a second to load
+
+    if is_starting(directory):
+        raise UserError(f"{directory}: a launch is starting there and has no records yet; wait for its first trial")
+    return directory
+
+
+PATH = click.Path(path_type=Path)
+directory_argument = click.argument("directory", metavar="DIR", type=PATH, callback=refuse_starting)
+optional_directory = click.argument("directory", metavar="[DIR]", type=PATH, required=False, callback=refuse_starting)
+output_option = click.option("--output", type=PATH, help="File to write [default: stdout].")
+metric_option = click.option(
+    "--metric", type=click.Choice(METRICS), default=METRICS[0], help=f"[default: {METRICS[0]}]"
+)
+choosers_option = click.option(
+    "--chosen-by-seed",
+    "choosers",
+    metavar="SEED",
+    type=int,
+    multiple=True,
+    help="Seed that chooses each method's best cell; the others, compared there, can decide [default: all choose].",
+)
+
+
+def format_option(formats: Sequence[str]) -> Callable[[Command], Command]:
+    """--format, one of these."""
+    default = "[default: by the ending of --output, else table]"
+    return click.option("--format", "form", type=click.Choice(formats), help=default)

@@ -1,0 +1,104 @@
+"""Where the answers of the commands that read runs go: the terminal, or a file in the format asked for."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import Console, RenderableType
+
+    from analysis.frames.log import Log
+
+#: The ending of --output that means a format, where it is not the format's name.
+_ENDINGS = {"table": "txt", "markdown": "md"}
+
+
+def chosen_format(form: str | None, output: Path | None, formats: Sequence[str]) -> str:
+    """The format that is asked for: by name, else by the ending of the file, else the table.
+
+    Raises:
+        UserError: the ending means none of the formats, or another one than the name.
+    """
+    from trainers.errors import UserError
+
+    ending = "" if output is None else output.suffix.removeprefix(".").lower()
+    meant = {_ENDINGS.get(name, name): name for name in formats}
+    if form is None and ending and ending not in meant:
+        known = ", ".join(f".{name}" for name in meant)
+        raise UserError(f"--output {output}: must end in one of {known}, got .{ending}; or name the --format")
+    if form is not None and meant.get(ending, form) != form:
+        raise UserError(f"--output {output}: ends in .{ending} and --format is {form}; leave one of the two out")
+    return form or meant.get(ending, "table")
+
+
+def write_frame(rows: pd.DataFrame, form: str, output: Path | None) -> None:
+    """Writes a frame as csv, json or parquet to a file, or to stdout."""
+    from analysis.tables.export import csv_text, json_text, write_parquet
+    from trainers.errors import UserError
+
+    if form == "parquet":
+        if output is None:
+            raise UserError("--output: parquet is binary and is not written to a terminal; give a file")
+        write_parquet(rows, opened(output))
+        return
+    write_text(csv_text(rows) if form == "csv" else json_text(rows), output)
+
+
+def write_text(text: str, output: Path | None) -> None:
+    """Writes a text to a file, or to stdout."""
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        opened(output).write_text(text, encoding="utf-8")
+
+
+def opened(output: Path) -> Path:
+    """The path, if it can be written.
+
+    Raises:
+        UserError: it cannot.
+    """
+    from trainers.errors import UserError
+
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.open("ab").close()
+    except OSError as error:
+        raise UserError(f"--output {output}: cannot be written: {error.strerror}; give a path that can") from None
+    return output
+
+
+def console(output: Path | None = None) -> Console:
+    """A console bound to today's stdout, or to a file; wide where nobody sets its width."""
+    from rich.console import Console
+
+    file = sys.stdout if output is None else opened(output).open("w", encoding="utf-8")
+    return Console(file=file, width=None if file.isatty() else 200)
+
+
+def summary(log: Log) -> RenderableType:
+    """What the trials say, the best cells chosen by the sweep's own metric."""
+    from analysis.claims.study import study_of
+    from analysis.tables import trials as tables
+
+    return tables.summary(study_of(log), **metric_of(log))
+
+
+def metric_of_run(directory: Path) -> Mapping[str, Any]:
+    """metric and mode of the run's last launch."""
+    from analysis.frames.log import read_log
+
+    return metric_of(read_log(directory))
+
+
+def metric_of(log: Log) -> Mapping[str, Any]:
+    """metric and mode of the last launch in a run's records."""
+    from sweep.progress import Progress
+
+    return Progress.of(record for record in log if record["record"] == "launch").chosen_by

@@ -1,0 +1,161 @@
+"""The commands that show rows: results, images, show. Heavy imports stand inside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sweep.reports.options import FORMATS, directory_argument, format_option, output_option
+from sweep.reports.output import chosen_format, console, summary, write_frame
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from analysis.frames.log import Log
+
+
+@click.command()
+@directory_argument
+@click.option("--epochs", is_flag=True, help="A row an epoch instead of a row a trial.")
+@click.option("--evaluations", is_flag=True, help="A row an evaluation of `sweep evaluate`, not a row a trial.")
+@click.option("--checks", is_flag=True, help="A row a check of `sweep evaluate --checks`, not a row a trial.")
+@format_option(FORMATS)
+@output_option
+def results(
+    directory: Path, epochs: bool, evaluations: bool, checks: bool, form: str | None, output: Path | None
+) -> None:
+    """Show the trials' numbers, or write them as a file."""
+    from analysis.frames import arithmetic, trials
+    from analysis.frames.log import read_log
+    from analysis.frames.overfitting import overfitting_line, with_overfitting
+    from analysis.tables.settings import with_settings
+    from trainers.errors import UserError
+
+    chosen = {"--epochs": epochs, "--evaluations": evaluations, "--checks": checks}
+    if len(asked := [option for option, wanted in chosen.items() if wanted]) > 1:
+        raise UserError(f"{asked[0]}: and {asked[1]} are two tables; leave one of the two out")
+    form, log = chosen_format(form, output, FORMATS), read_log(directory)
+    if checks:
+        _print_checks(directory, log, form, output)
+        return
+    frame = _evaluations(log) if evaluations else trials.epochs_of(log) if epochs else trials.trials_of(log)
+    rows = with_settings(frame, log)
+    if not (evaluations or epochs):
+        rows = with_overfitting(rows, log)
+    if form != "table":
+        write_frame(rows, form, output)
+        return
+    from analysis.tables import trials as tables  # and with it the estimates, for which a file need not wait
+    from analysis.tables.evaluations import evaluations_table
+    from sweep.run.screen import print_whole, say
+
+    screen = console(output)
+    if epochs:
+        print_whole(screen, tables.epochs_table(rows))
+        return
+    if evaluations:
+        if rows.empty:
+            say(screen, f"no evaluations yet; sweep evaluate {directory} makes them")
+        else:
+            print_whole(screen, evaluations_table(rows))
+        return
+    print_whole(screen, tables.trials_table(rows))
+    for line in filter(None, (arithmetic.warning(rows), overfitting_line(rows))):
+        say(screen, line)
+    print_whole(screen, summary(log))
+
+
+def _evaluations(log: Log) -> pd.DataFrame:
+    from analysis.estimates.images import with_curve
+    from analysis.frames.evaluations import evaluations_of
+    from analysis.frames.images import images_of
+
+    return with_curve(evaluations_of(log), images_of(log))
+
+
+def _print_checks(directory: Path, log: Log, form: str, output: Path | None) -> None:
+    """The checks of trained networks, each with its verdict."""
+    from analysis.frames.checks import checks_of
+    from analysis.tables.settings import with_settings
+    from sweep.run.screen import print_whole, say
+
+    frame = checks_of(log)
+    if form != "table":
+        from analysis.estimates.masking import judged
+
+        write_frame(judged(with_settings(frame, log)), form, output)
+    elif frame.empty:
+        say(console(output), f"no checks yet; sweep evaluate {directory} --checks makes them")
+    else:
+        from analysis.tables.checks import checks_view
+
+        print_whole(console(output), checks_view(frame))
+
+
+@click.command()
+@directory_argument
+@click.argument("trial_ids", metavar="[TRIAL_ID]...", nargs=-1)
+@click.option("--by-class", is_flag=True, help="A row an evaluation and class.")
+@click.option("--agreement", is_flag=True, help="A row a pair of PGD and AutoAttack on one network.")
+@click.option("--bits", is_flag=True, help="A row an evaluation with each image's result, for a file.")
+@format_option(FORMATS)
+@output_option
+def images(directory: Path, trial_ids: tuple[str, ...], form: str | None, output: Path | None, **views: bool) -> None:
+    """Show what the images say one by one: worst classes, and where PGD and AutoAttack agree.
+
+    Of every evaluation of `sweep evaluate`, and of the end of training, each image's result is recorded. TRIAL_ID is a
+    beginning of a trial's id; none: all.
+    """
+    from analysis.frames.evaluations import evaluations_of
+    from analysis.frames.images import classes_of, images_of
+    from analysis.frames.log import read_log
+    from analysis.tables import images as tables
+    from analysis.tables.settings import with_settings
+    from sweep.run.screen import print_whole, say
+
+    view, log = _view(views), read_log(directory)
+    form = chosen_format(form, output, FORMATS)
+    frame, evaluations, classes = images_of(log), evaluations_of(log), classes_of(log)
+    if trial_ids:
+        frame, evaluations = (_of_trials(directory, rows, trial_ids) for rows in (frame, evaluations))
+    if form != "table":
+        rows = tables.rows_of(view, frame, classes, text=form != "parquet")
+        write_frame(with_settings(rows, log), form, output)
+        return
+    screen = console(output)
+    for table in tables.tables_of(view, frame, classes):
+        print_whole(screen, table)
+    for line in tables.notes(directory, evaluations, frame, classes):
+        say(screen, line)
+
+
+def _view(views: Mapping[str, bool]) -> str:
+    """The one table that is asked for; without any, `worst`."""
+    from trainers.errors import UserError
+
+    asked = [name for name, wanted in views.items() if wanted]
+    if len(asked) > 1:
+        first, second = (f"--{name.replace('_', '-')}" for name in asked[:2])
+        raise UserError(f"{first}: and {second} are two tables; leave one of the two out")
+    return asked[0] if asked else "worst"
+
+
+def _of_trials(directory: Path, rows: pd.DataFrame, beginnings: Sequence[str]) -> pd.DataFrame:
+    from trainers.record import only_trial
+
+    names = rows["trial_id"].tolist()
+    return rows[rows["trial_id"].isin({only_trial(directory, names, beginning) for beginning in beginnings})]
+
+
+@click.command()
+@directory_argument
+@click.argument("trial_id")
+def show(directory: Path, trial_id: str) -> None:
+    """Show one trial: config, provenance, curve. A beginning of its id is enough."""
+    from analysis.tables import trials as views
+    from sweep.run.screen import print_whole
+
+    print_whole(console(), views.trial_view(directory, trial_id))
