@@ -233,7 +233,7 @@ def methods(
     presets = preset_of_each(told_apart(study.trials, by), log)
     texts: list[tuple[Sequence[MethodResult], Sequence[SlotEffect], Sequence[Claim], str]]
     texts = [(results, effects, claims, "")]
-    if (stronger := evaluated(study.trials, log, **asked)) is not None:
+    if (stronger := evaluated(study.trials, log, by=by, **asked)) is not None:
         again = [] if alone else slot_effects(stronger.trials, **asked)
         compared, under = comparison(stronger.trials, baseline, by=by, **asked), attack_text(stronger.attack)
         texts.append((compared, again, (), under))
@@ -242,16 +242,22 @@ def methods(
         for rows, slots, judged, under in texts:
             print_whole(screen, method_tables.methods_view(rows, slots, judged, presets, under))
         if len(texts) < 2 and any(record["record"] == "evaluation" for record in log):
-            say(
-                screen,
-                f"under another attack: sweep evaluate {directory} --best-each, with one --attack for all of them",
-            )
+            say(screen, _under_another_attack(directory, study.trials))
         return
     texts = texts if form == "markdown" else texts[:1]
     parts = (
         method_tables.methods_text(rows, slots, form, judged, presets, under) for rows, slots, judged, under in texts
     )
     _write_text("\n".join(parts), output)
+
+
+def _under_another_attack(directory: Path, trials: pd.DataFrame) -> str:
+    """How methods come to be compared under an attack of `sweep evaluate`, in words."""
+    from analysis.frames.recipes import judged_averaged
+
+    each = f"under another attack: sweep evaluate {directory} --best-each, with one --attack for all of them"
+    own = "; then the trials whose averaged weights are compared, by their ids, with --averaged"
+    return f"{each}{'' if judged_averaged(trials) is None else own}"
 
 
 @click.command()

@@ -82,7 +82,8 @@ def worst_table(rows: DataFrame) -> Table:
     )
     caption = (
         "right: of n images, accuracy: of the worst class, in %; + k: k more classes may be the worst; the interval is "
-        "of the lowest true accuracy, and holds at 95 % though the class was chosen (Wilson, Bonferroni over classes)"
+        "of the lowest true accuracy, and holds at 95 % though the class was chosen "
+        "(Wilson over test images alone, Bonferroni over classes)"
     )
     return _table(own, ["n", "right", "worst", "accuracy"], caption)
 
@@ -94,7 +95,10 @@ def class_table(rows: DataFrame) -> Table:
         rows: of `analysis.estimates.images.by_class_rows`.
     """
     own = rows.assign(right=_intervals(rows, "accuracy"), n=rows["images"], **{"class": rows["class_name"]})
-    caption = "right: of the class's n images, in %, with 95 % Wilson intervals, of each class by itself"
+    caption = (
+        "right: of the class's n images, in %, with 95 % Wilson intervals over test images alone, of each class by "
+        "itself"
+    )
     return _table(own, ["class", "n", "right"], caption)
 
 
@@ -108,7 +112,7 @@ def agreement_table(rows: DataFrame) -> Table:
     own = rows.rename(columns=heads).assign(agree=_intervals(rows, "agree"))
     caption = (
         "images: right and wrong under both PGD and AutoAttack (AA); PGD, AA: broken by that one alone; agree: the "
-        "share that is right or wrong under both, in %, with 95 % Wilson intervals"
+        "share that is right or wrong under both, in %, with 95 % Wilson intervals over test images alone"
     )
     return _table(own, [*heads.values(), "agree"], caption)
 

@@ -59,7 +59,7 @@ _BOTH_BRACKETS = (
 )
 _MIXED_BRACKETS = (
     f"brackets: 95 % intervals, t over seeds or over {BOTH} ({{}}). The choice of the cell adds an error that no "
-    "bracket holds, as the test images do where it is over seeds alone"
+    "bracket holds; those over seeds alone do not hold the test images' error either"
 )
 _CUT = "intervals are cut at what can be: 0 and 100 for an accuracy, -100 and 100 for a difference"
 
@@ -70,7 +70,7 @@ _SELF_CHOSEN_NOTE = (
 
 _EFFECTS_NOTE = (
     "robust test accuracy in points: mean over pairs of methods that differ in that slot alone, each at its own best "
-    "cell; 95 % {} interval over {}, the pairs averaged within each, n/a for one seed, equal differences and where "
+    "cell; 95 % {}interval over {}, the pairs averaged within each, n/a for one seed, equal differences and where "
     "the pairs have different seeds; no p where the same seeds chose the cells"
 )
 
@@ -311,9 +311,8 @@ def _brackets(results: Sequence[MethodResult]) -> str:
 
 def _effects_note(effects: Sequence[SlotEffect]) -> str:
     """What the slots' effects are, and whose error their intervals hold."""
-    holds = list(dict.fromkeys(effect.holds for effect in effects))
-    law = "t" if holds == [SEEDS] else "t or crossed" if SEEDS in holds else "crossed"
-    return _EFFECTS_NOTE.format(law, " or over ".join(holds))
+    holds = list(dict.fromkeys(effect.holds for effect in effects if np.isfinite(effect.low))) or [SEEDS]
+    return _EFFECTS_NOTE.format("t " if holds == [SEEDS] else "", " or over ".join(holds))
 
 
 def _by_other_seeds(results: Sequence[MethodResult]) -> list[str]:
