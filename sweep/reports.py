@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
     from analysis.claims.ledger import Claim
-    from analysis.estimates.methods import MethodResult, SlotEffect
+    from analysis.estimates.methods import MethodResult
+    from analysis.estimates.slot_effects import SlotEffect
     from analysis.frames.log import Log
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -216,7 +217,8 @@ def methods(
     from analysis.claims import study as claim_study
     from analysis.claims.ledger import ledger
     from analysis.estimates.evaluated import evaluated
-    from analysis.estimates.methods import comparison, slot_effects, told_apart
+    from analysis.estimates.methods import comparison, told_apart
+    from analysis.estimates.slot_effects import slot_effects
     from analysis.frames.log import read_log
     from analysis.tables import methods as method_tables
     from analysis.tables.evaluations import attack_text

@@ -23,11 +23,10 @@ from analysis.estimates.methods import (
     ROBUST,
     SELF_CHOSEN,
     MethodResult,
-    SlotEffect,
     Verdict,
-    effects_frame,
     results_frame,
 )
+from analysis.estimates.slot_effects import SlotEffect, effects_frame
 from analysis.frames.cells import left_out_text
 from analysis.frames.names import interval_text, of_spread, short
 from analysis.tables.claims import judged_lines
@@ -90,7 +89,7 @@ def methods_view(
 
     Args:
         results: of `analysis.estimates.methods.comparison`.
-        effects: of `analysis.estimates.methods.slot_effects`.
+        effects: of `analysis.estimates.slot_effects.slot_effects`.
         claims: the ledger; none: its answer stands elsewhere.
         presets: of `analysis.tables.settings.preset_of_each`.
         under: of `analysis.tables.evaluations.attack_text`, where accuracies are of an evaluation; none: of training's
@@ -118,7 +117,7 @@ def methods_text(
 
     Args:
         results: of `analysis.estimates.methods.comparison`.
-        effects: of `analysis.estimates.methods.slot_effects`.
+        effects: of `analysis.estimates.slot_effects.slot_effects`.
         form: csv, json or markdown.
         claims, presets, under: as in `methods_view`.
     """
@@ -176,7 +175,7 @@ def effects_as_judged(effects: Sequence[SlotEffect], claims: Sequence[Claim]) ->
     """`as_judged` of the slots' effects, of which DEAT - SGD may be the ledger's.
 
     Args:
-        effects: of `analysis.estimates.methods.slot_effects`.
+        effects: of `analysis.estimates.slot_effects.slot_effects`.
         claims: the ledger.
     """
 

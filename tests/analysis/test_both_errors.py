@@ -15,7 +15,8 @@ from analysis.claims.study import Study
 from analysis.estimates.crossed import half_width, image_variance
 from analysis.estimates.evaluated import evaluated, over_seeds, with_evaluation_bits
 from analysis.estimates.intervals import difference_error, mean_error
-from analysis.estimates.methods import comparison, results_frame, slot_effects
+from analysis.estimates.methods import comparison, results_frame
+from analysis.estimates.slot_effects import slot_effects
 from analysis.frames.bits import BITS, TrialBits
 from analysis.frames.evaluations import evaluations_of
 from analysis.frames.log import read_log

@@ -10,8 +10,9 @@ from scipy import stats
 from analysis.claims.ledger import ledger
 from analysis.claims.study import Study
 from analysis.estimates.intervals import holm, mean_error
-from analysis.estimates.methods import SELF_CHOSEN, SlotEffect, comparison, effects_frame, results_frame, slot_effects
+from analysis.estimates.methods import SELF_CHOSEN, comparison, results_frame
 from analysis.estimates.seed_table import SeedTable
+from analysis.estimates.slot_effects import SlotEffect, effects_frame, slot_effects
 from analysis.frames.trials import load_trials
 from analysis.tables.methods import as_judged, effects_as_judged, effects_rows, methods_text, notes, results_rows
 from sweep.cli import main
