@@ -237,8 +237,8 @@ def methods(
     texts = [(results, effects, claims, "")]
     if (stronger := evaluated(study.trials, log, by=by, **asked)) is not None:
         again = [] if alone else slot_effects(stronger.trials, **asked)
-        compared, under = comparison(stronger.trials, baseline, by=by, **asked), attack_text(stronger.attack)
-        texts.append((compared, again, (), under))
+        compared = comparison(stronger.trials, baseline, by=by, **asked)
+        texts.append((compared, again, (), attack_text(stronger.attack) + method_tables.stopped_text(claims)))
     if form == "table":
         screen = console(output)
         for rows, slots, judged, under in texts:
@@ -383,7 +383,7 @@ def images(directory: Path, trial_ids: tuple[str, ...], form: str | None, output
     screen = console(output)
     for table in tables.tables_of(view, frame, classes):
         print_whole(screen, table)
-    for line in tables.notes(directory, evaluations, frame, classes):
+    for line in tables.notes(view, directory, evaluations, frame, classes):
         say(screen, line)
 
 

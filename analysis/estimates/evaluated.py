@@ -46,7 +46,7 @@ def evaluated(
     """The trials under the strongest attack that all of them saw which are compared, each method at its best cell.
 
     The strongest is the last on the ladder of `analysis.frames.evaluations.ATTACKS`; of one rung the one on the most
-    images, at the radius that training evaluated at rather than another.
+    images, at the radius that training evaluated at rather than another, and on the last epoch's raw weights.
 
     Args:
         trials: as `analysis.claims.study.load_study` gives them.
@@ -90,7 +90,8 @@ def _strength(part: DataFrame) -> tuple[Any, ...]:
     row = part.iloc[0]
     ladder = list(ATTACKS)
     numbers = [float(np.nan_to_num(row[name], nan=0.0)) for name in ("restarts", "steps", "radius")]
-    return bool(part["_own"].all()), ladder.index(row["attack"]), row["images"], *numbers
+    plain = row["weights"] == "last", not row["averaged"]
+    return bool(part["_own"].all()), ladder.index(row["attack"]), row["images"], *plain, *numbers
 
 
 def _own_radii(log: Log) -> dict[str, float | None]:

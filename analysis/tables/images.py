@@ -117,10 +117,13 @@ def agreement_table(rows: DataFrame) -> Table:
     return _table(own, [*heads.values(), "agree"], caption)
 
 
-def notes(directory: Path, evaluations: DataFrame, frame: DataFrame, classes: Mapping[str, Classes]) -> list[str]:
+def notes(
+    view: str, directory: Path, evaluations: DataFrame, frame: DataFrame, classes: Mapping[str, Classes]
+) -> list[str]:
     """What cannot be said, in words, and what to do about it.
 
     Args:
+        view: as in `rows_of`.
         directory: of the run.
         evaluations: all, of `analysis.frames.evaluations.evaluations_of`.
         frame: those of which each image is known, of `analysis.frames.images.images_of`.
@@ -129,6 +132,9 @@ def notes(directory: Path, evaluations: DataFrame, frame: DataFrame, classes: Ma
     command, lines = f"sweep evaluate {directory}", []
     if frame.empty and evaluations.empty:
         lines.append(f"no image's result is recorded yet; {command} records them")
+    elif view == "agreement" and agreement_rows(frame, classes).empty:
+        what = "no network was attacked by both PGD and AutoAttack at one radius"
+        lines.append(f"{what}; {command} --attack pgd --attack autoattack does that")
     if lacking := len(evaluations) - int((frame["source"] == EVALUATION).sum()):
         what = f"older code recorded {plural(lacking, 'evaluation')} without each image's result"
         lines.append(f"{what}; {command} with the same options and --bits runs what lacks it again")

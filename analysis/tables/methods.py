@@ -171,6 +171,16 @@ def as_judged(results: Sequence[MethodResult], claims: Sequence[Claim]) -> list[
     return [judged(row) for row in results]
 
 
+def stopped_text(claims: Sequence[Claim]) -> str:
+    """What to add where trials are compared by other accuracies than those by which `--decide` stopped at their seeds.
+
+    >>> stopped_text([])
+    ''
+    """
+    stopped = any(claim.sequential for claim in claims if claim.name == _ASKED)
+    return "; --decide stopped at these seeds by training's accuracies, for which no p here allows" if stopped else ""
+
+
 def effects_as_judged(effects: Sequence[SlotEffect], claims: Sequence[Claim]) -> list[SlotEffect]:
     """`as_judged` of the slots' effects, of which DEAT - SGD may be the ledger's.
 

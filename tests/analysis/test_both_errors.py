@@ -198,12 +198,12 @@ def attacked(run):
             run.whole(trial, [0.4, 0.5 + 0.01 * seed], seed=seed, config=config, objective__name=name)
     run.close()
 
-    def write(attack, radius=0.1, only=OBJECTIVES, images=80, right=bits):
+    def write(attack, radius=0.1, only=OBJECTIVES, images=80, right=bits, weights="last"):
         file = RecordFile(run.directory)
         for name, rows, of_method in zip(OBJECTIVES, ids, right, strict=True):
             for trial, one in zip(rows, of_method, strict=True):
                 if name in only:
-                    said = {"trial_id": trial, "weights": "last", "averaged": False, "attack": attack, "split": "test"}
+                    said = {"trial_id": trial, "weights": weights, "averaged": False, "attack": attack, "split": "test"}
                     text = packed(one[:images])
                     counted = {"clean_correct": images, "correct": int(one[:images].sum()), "right": text}
                     parameters = {"norm": "linf", "radius": radius}
@@ -237,6 +237,13 @@ def test_methods_are_compared_under_the_strongest_attack_that_all_saw(attacked):
     half = half_width(*difference_error(bits.mean(axis=2)), image_variance(bits[1] - bits[0]), 0.05)
     assert row.difference.high - row.difference.value == pytest.approx(half)
     assert row.clean_interval == ""  # all right, by every seed: no spread, and no interval
+
+
+def test_of_several_weights_under_one_attack_the_last_raw_ones_are_compared(attacked):
+    write, _ = attacked
+    for weights in ("best", "last"):
+        directory = write("apgd", weights=weights)
+    assert asked(directory).attack["weights"] == "last"
 
 
 def test_sweep_methods_shows_the_attack_that_was_evaluated_beside_trainings_own(attacked):
