@@ -107,10 +107,14 @@ class Evaluation:
 
         Of older code, whose draws were seeded by chunk, all or none: none is added to such an evaluation.
         """
-        known = done.get(key(self.named()), ())
-        chunks = [chunk for chunk in known if all(chunk.get(name) is not None for name in self.needs)]
+        chunks = self.kept(done)
         older = [chunk for chunk in chunks if not drawn_by_image(chunk)]
         return older if older and not gaps(older, self.asked, self.asked) else list(filter(drawn_by_image, chunks))
+
+    def kept(self, done: Done) -> list[Mapping[str, Any]]:
+        """Its chunks, of older code too, that hold what it needs."""
+        known = done.get(key(self.named()), ())
+        return [chunk for chunk in known if all(chunk.get(name) is not None for name in self.needs)]
 
     def missing(self, done: Done) -> list[Chunk]:
         """Its chunks that are not."""
@@ -324,10 +328,6 @@ def fewer(evaluations: Sequence[Evaluation], images: int | None) -> list[str]:
     return [f"  --images {images}: of {split} there are {size}, all of which are taken" for size in sorted(sizes)]
 
 
-def _begun_by_older_code(one: Evaluation, done: Done) -> bool:
-    return not all(map(drawn_by_image, done.get(key(one.named()), ())))
-
-
 def described(evaluations: Sequence[Evaluation], done: Done) -> list[str]:
     """The plan in words."""
     trials = len({one.trial_id for one in evaluations})
@@ -341,7 +341,7 @@ def described(evaluations: Sequence[Evaluation], done: Done) -> list[str]:
     weights = f"{first.weights}{', averaged' if first.averaged else ''}"
     there = sum(len(one.recorded(done)) for one in evaluations)
     left = sum(len(one.missing(done)) for one in evaluations)
-    older = sum(not one.recorded(done) and _begun_by_older_code(one, done) for one in evaluations)
+    older = sum(bool(one.kept(done)) and not one.recorded(done) for one in evaluations)
     reasons = {cannot_run(*_kind(one.config)) for one in evaluations if one.kind == "check"} - {""}
     why = left_out_text(max(one.left_out for one in evaluations))
     return [

@@ -182,7 +182,9 @@ def test_images_that_are_run_again_for_what_was_not_kept_are_not_called_older_co
 def test_an_older_evaluation_counts_until_as_many_images_were_run_again(run: Path, evaluated: Evaluate) -> None:
     evaluated(run, ("pgd",), images=40)
     rewrite(run, without_bits)
-    evaluated(run, ("pgd",), images=20, needs=("right",))
+    text = evaluated(run, ("pgd",), images=20, needs=("right",))[1]
+    assert "begun anew" not in text  # they are run again for what was not kept
+    assert "intervals over seeds, without the test images' own error where" not in " ".join(text.split())
     assert list(evaluations.load_evaluations(run)["images"]) == [40, 40]
     assert "2 recorded already, 2 to run" in evaluated(run, ("pgd",), images=40, needs=("right",))[1]
     assert list(evaluations.load_evaluations(run)["images"]) == [40, 40]
