@@ -8,7 +8,8 @@ correlations          correlations with bootstrap intervals
 partial_correlations  the same with the training accuracy held fixed
 differences           two methods at equal hyperparameters: paired differences and their test
 seed_table            one metric of several methods by seed: means and differences with their intervals
-methods               each method at its own best cell against a baseline; the effect of each slot
+methods               each method at its own best cell against a baseline
+slot_effects          what each choice in a slot does: objective, S2O, weights, optimizer, attack
 evaluated             trials under the attacks of `sweep evaluate`: what to compare, and means over seeds
 masking               whether gradients are masked: a verdict of each check
 shift                 the c at which DEAT(lr) = PGD-AT(c lr)

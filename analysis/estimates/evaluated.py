@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,15 +10,15 @@ from pandas import DataFrame, Series
 
 from analysis.estimates.crossed import BOTH, SEEDS, methods_variance
 from analysis.estimates.intervals import t_test
+from analysis.estimates.methods import CLEAN, ROBUST, told_apart
 from analysis.estimates.ranges import clipped, possible
 from analysis.frames.bits import BITS, TrialBits
 from analysis.frames.cells import Mode, codes, own_best
 from analysis.frames.evaluations import ATTACKS, PARAMETERS, evaluations_of
 from analysis.frames.images import EVALUATION, images_of
 from analysis.frames.log import Log
+from analysis.frames.recipes import judged_averaged
 from analysis.frames.trials import axes
-
-ROBUST, CLEAN = "last_test_robust", "last_test_clean"
 
 #: What tells evaluations of one trial apart.
 KEY = ("weights", "averaged", "attack", *PARAMETERS, "split")
@@ -28,30 +28,37 @@ class Evaluated(NamedTuple):
     """Trials whose test accuracies are those under one attack of `sweep evaluate`."""
 
     trials: DataFrame
-    """`last_test_robust`, `last_test_clean` and the bits are of the evaluation; NaN and None where there is none."""
+    """`last_test_robust`, `last_test_clean` and the bits are of the evaluation; NaN and None where there is none. Where
+    averaging names a method, its trials' are of their averaged weights, as in `analysis.frames.recipes`."""
     attack: dict[str, Any]
     """What all of them are of: of `analysis.frames.evaluations.load_evaluations` the columns `KEY` and images."""
 
 
 def evaluated(
-    trials: DataFrame, log: Log, *, choosers: Collection[int] = (), metric: str = "val_robust", mode: Mode = "max"
+    trials: DataFrame,
+    log: Log,
+    *,
+    by: Sequence[str] = (),
+    choosers: Collection[int] = (),
+    metric: str = "val_robust",
+    mode: Mode = "max",
 ) -> Evaluated | None:
     """The trials under the strongest attack that all of them saw which are compared, each method at its best cell.
 
     The strongest is the last on the ladder of `analysis.frames.evaluations.ATTACKS`; of one rung the one on the most
-    images, at the radius that training evaluated at rather than another.
+    images, at the radius that training evaluated at rather than another, and on the last epoch's raw weights.
 
     Args:
         trials: as `analysis.claims.study.load_study` gives them.
         log: that they are of.
-        choosers, metric, mode: as in `analysis.estimates.methods.comparison`.
+        by, choosers, metric, mode: as in `analysis.estimates.methods.comparison`.
 
     Returns:
         None: no attack was run, whole, on every one of them.
     """
-    best = own_best(trials, f"last_{metric}", mode=mode, choosers=choosers).compared
+    best = own_best(told_apart(trials, by), f"last_{metric}", mode=mode, choosers=choosers).compared
     wanted = set(best.loc[best["outcome"] == "completed", "trial_id"])
-    rows = with_evaluation_bits(evaluations_of(log), log)
+    rows = _with_own_weights(with_evaluation_bits(evaluations_of(log), log), trials)
     rows = rows[rows["complete"] & (rows["split"] == "test") & (rows["attack"] != "clean")]
     radii = _own_radii(log)
     rows = rows.assign(_own=[row["radius"] == radii.get(row["trial_id"]) for row in rows.to_dict("records")])
@@ -59,22 +66,32 @@ def evaluated(
     if not wanted or not common:
         return None
     chosen = max(common, key=_strength).set_index("trial_id")
-    there = trials["trial_id"].map(lambda name: name in chosen.index)
-    known = trials["trial_id"].where(there)
+    known = trials["trial_id"].where(trials["trial_id"].isin(chosen.index))
     values = {y: known.map(chosen[column]).astype(np.float64) for y, column in _VALUES.items()}
+    values |= {own: values[y] for y, own in _AVERAGED.items() if own in trials}  # in place of the raw ones by and by
     bits = Series([chosen[BITS].get(name) for name in trials["trial_id"]], index=trials.index, dtype=object)
     attack = {name: chosen[name].iloc[0] for name in (*KEY, "images")}
     return Evaluated(trials.assign(**values, **{BITS: bits}), attack)
 
 
+def _with_own_weights(rows: DataFrame, trials: DataFrame) -> DataFrame:
+    """The evaluations of the weights that each trial is judged by, all called raw: the methods' names say which."""
+    if (averages := judged_averaged(trials)) is None:
+        return rows
+    of_trial = dict(zip(trials["trial_id"], averages, strict=True))
+    return rows[rows["averaged"] == rows["trial_id"].map(of_trial)].assign(averaged=False)
+
+
 _VALUES = {ROBUST: "robust_accuracy", CLEAN: "clean_accuracy"}
+_AVERAGED = {ROBUST: "last_averaged_test_robust", CLEAN: "last_averaged_test_clean"}
 
 
 def _strength(part: DataFrame) -> tuple[Any, ...]:
     row = part.iloc[0]
     ladder = list(ATTACKS)
     numbers = [float(np.nan_to_num(row[name], nan=0.0)) for name in ("restarts", "steps", "radius")]
-    return bool(part["_own"].all()), ladder.index(row["attack"]), row["images"], *numbers
+    plain = row["weights"] == "last", not row["averaged"]
+    return bool(part["_own"].all()), ladder.index(row["attack"]), row["images"], *plain, *numbers
 
 
 def _own_radii(log: Log) -> dict[str, float | None]:
@@ -107,7 +124,7 @@ def _bits(row: dict[Any, Any]) -> TrialBits:
 
 
 def over_seeds(rows: DataFrame, confidence: float = 0.95) -> DataFrame:
-    """Mean robust accuracy of each cell under each attack, over its seeds, where there are several.
+    """Mean robust accuracy of each cell under each attack on as many images, over its seeds, where there are several.
 
     Args:
         rows: of `with_evaluation_bits`, or some of them.
@@ -119,7 +136,7 @@ def over_seeds(rows: DataFrame, confidence: float = 0.95) -> DataFrame:
         bits of the same images, else `seeds`.
     """
     cells = []
-    for place in np.unique(groups := codes(rows, [*axes(rows), *KEY])):
+    for place in np.unique(groups := codes(rows, [*axes(rows), *KEY, "images"])):
         cell = rows[groups == place].drop_duplicates("seed", keep="last")
         if len(cell) < 2:
             continue

@@ -130,14 +130,13 @@ def worst_rows(frame: DataFrame, classes: Mapping[str, Classes], level: float = 
     return DataFrame(rows, columns=[*_plain(frame), *columns])
 
 
-def agreement_rows(
-    frame: DataFrame,
-    classes: Mapping[str, Classes],
-    first: str = "pgd",
-    second: str = "autoattack",
-    level: float = 0.95,
-) -> DataFrame:
-    """`agreement` of every two evaluations of one network at one radius by these two attacks.
+def agreement_rows(frame: DataFrame, classes: Mapping[str, Classes], level: float = 0.95) -> DataFrame:
+    """`agreement` of every two evaluations of one network at one radius by PGD and by AutoAttack.
+
+    Args:
+        frame: of `analysis.frames.images.images_of`.
+        classes: of `analysis.frames.images.classes_of`.
+        level: of each interval.
 
     Returns:
         the columns of PGD's evaluation; those of `Agreement`, PGD the first; agree, the share, with Wilson's low and

@@ -75,21 +75,33 @@ def evaluations_of(records: Records, level: float = 0.95) -> DataFrame:
 def by_key(
     records: Iterable[Mapping[str, Any]], kind: Literal["evaluation", "check"] = "evaluation"
 ) -> dict[Key, list[Mapping[str, Any]]]:
-    """The evaluation records of a run, or its checks, each one's chunks together.
+    """The evaluation records of a run, or its checks, each one's chunks together: those that count.
 
     Chunks whose draws are seeded by image and older ones, whose draws were seeded by chunk, are never added up: where
-    an evaluation has both, the older ones are left out.
+    an evaluation has both, those that hold the more images count, and of as many those seeded by image.
     """
+    return {name: _counted(chunks) for name, chunks in all_by_key(records, kind).items()}
+
+
+def all_by_key(
+    records: Iterable[Mapping[str, Any]], kind: Literal["evaluation", "check"] = "evaluation"
+) -> dict[Key, list[Mapping[str, Any]]]:
+    """`by_key` with every chunk, whatever its draws were seeded by."""
     groups: dict[Key, list[Mapping[str, Any]]] = {}
     for record in records:
         if record["record"] == kind:
             groups.setdefault(key(record), []).append(record)
-    return {name: list(filter(drawn_by_image, chunks)) or chunks for name, chunks in groups.items()}
+    return groups
+
+
+def _counted(chunks: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    kinds = [[chunk for chunk in chunks if drawn_by_image(chunk) is by_image] for by_image in (True, False)]
+    return max(kinds, key=lambda alike: sum(chunk["images"] for chunk in disjoint(alike)))
 
 
 def drawn_by_image(chunk: Mapping[str, Any]) -> bool:
-    """Whether the attack's random draws were seeded by image: where chunks were cut is then no matter."""
-    return chunk.get("draws") == "image"
+    """Whether the attack's random draws, if it has any, were seeded by image: where chunks were cut is no matter."""
+    return chunk.get("draws") == "image" or chunk.get("attack") in ("clean", "fgsm")
 
 
 def key(record: Mapping[str, Any]) -> Key:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pandas import DataFrame
 
-from analysis.frames.evaluations import PARAMETERS, Key, by_key, disjoint, evaluation_place, parameters_of
+from analysis.frames.evaluations import PARAMETERS, Key, all_by_key, disjoint, evaluation_place, parameters_of
 from analysis.frames.log import Log, Records, read_log
 from analysis.frames.trials import axes, last_lines, trials_of
 from trainers.errors import UserError
@@ -93,7 +93,7 @@ def _classes(recorded: Mapping[str, Any]) -> Classes:
 
 
 def _evaluations(log: Log) -> Iterator[dict[str, Any]]:
-    for chunks in by_key(log).values():
+    for chunks in all_by_key(log).values():
         if counted := _joined(chunks):
             newest = counted[-1]
             bits = [bits_of(one["right"], one["images"], one) for one in counted]

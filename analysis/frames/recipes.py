@@ -60,14 +60,18 @@ def recipe_names(frame: DataFrame) -> Series[str]:
     return names
 
 
+def judged_averaged(frame: DataFrame) -> Series[bool] | None:
+    """Which trials are judged by their averaged weights; None: averaging names no method, and no trial is."""
+    return _words(frame, "averaging.name") != "" if "averaging.name" in knobs(frame) else None
+
+
 def averaged_where_named(frame: DataFrame) -> DataFrame:
     """The frame with the averaged weights' accuracies in place of the raw ones', where averaging names a method.
 
     Averaging leaves the training as it is: what it does shows in its own weights alone.
     """
-    if "averaging.name" not in knobs(frame):
+    if (averages := judged_averaged(frame)) is None:
         return frame
-    averages = _words(frame, "averaging.name") != ""
     pairs = {f"last_{name}": f"last_averaged_{name}" for name in frame.columns.str.removeprefix("last_averaged_")}
     columns = {raw: own for raw, own in pairs.items() if raw in frame.columns and own in frame.columns}
     return frame.assign(**{raw: frame[raw].where(~averages, frame[own]) for raw, own in columns.items()})

@@ -23,6 +23,10 @@ FEWEST_METHODS = 3
 
 _BARS = "bars: 95 % t intervals over seeds ({}), cut at 0 and 100,\nin which the error of the test images is not"
 _BOTH_BARS = f"bars: 95 % intervals over {BOTH} ({{}}), cut at 0 and 100"
+_MIXED_BARS = (
+    f"bars: 95 % intervals, t over seeds or over {BOTH} ({{}}), cut at 0 and 100;\n"
+    "those over seeds alone do not hold the test images' error"
+)
 
 #: Heights in inches: of a method's row, of what stands above and below the rows.
 _ROW, _FRAME = 0.24, 0.75
@@ -67,11 +71,13 @@ def draw_methods(rows: DataFrame) -> Figure:
 
 
 def _note(rows: DataFrame) -> str:
-    variances = dict.fromkeys([*rows["robust_interval"], *rows["clean_interval"]])
-    both = all(text.startswith(BOTH) for text in variances if text) and any(variances)
-    whose = " or ".join(text.removeprefix(f"{BOTH}, " if both else "t, ") for text in variances if text)
+    variances = [text for text in dict.fromkeys([*rows["robust_interval"], *rows["clean_interval"]]) if text]
+    both = {text.startswith(BOTH) for text in variances}
+    bars = _MIXED_BARS if len(both) > 1 else _BOTH_BARS if True in both else _BARS
+    prefix = "" if len(both) > 1 else f"{BOTH}, " if True in both else "t, "
+    whose = " or ".join(text.removeprefix(prefix) for text in variances)
     drawn = rows.loc[rows["robust"].notna(), "robust_low"].notna()
-    bars = of_spread((_BOTH_BARS if both else _BARS).format(whose), drawn, "no bar of one seed")
+    bars = of_spread(bars.format(whose), drawn, "no bar of one seed")
     edge = f"{EDGE}: learning rate at the edge of those tried"
     return f"each method at its own best cell by validation, last epoch; {bars}; dotted: the baseline; {edge}"
 

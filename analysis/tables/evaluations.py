@@ -52,8 +52,9 @@ def over_seeds_table(cells: DataFrame) -> Table:
     rows = [{**row, **_shown(row), "n": str(row["n"])} for row in cells.to_dict("records")]
     varied = [name for name in ("split", "weights", "holds") if len({row[name] for row in rows}) > 1]
     names = ["method", *varying(cells), *varied, "attack", "radius", "images", "n", "right"]
-    alone = "" if set(cells["holds"]) == {BOTH} else ", without the test images' own error where over seeds alone"
     holds = " or ".join(dict.fromkeys(cells["holds"]))
+    where = " where over seeds alone" * several(cells["holds"])
+    alone = "" if holds == BOTH else f", without the test images' own error{where}"
     return console_table(
         names,
         [[short(row[name]) for name in names] for row in rows],

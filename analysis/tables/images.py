@@ -82,7 +82,8 @@ def worst_table(rows: DataFrame) -> Table:
     )
     caption = (
         "right: of n images, accuracy: of the worst class, in %; + k: k more classes may be the worst; the interval is "
-        "of the lowest true accuracy, and holds at 95 % though the class was chosen (Wilson, Bonferroni over classes)"
+        "of the lowest true accuracy, and holds at 95 % though the class was chosen "
+        "(Wilson over test images alone, Bonferroni over classes)"
     )
     return _table(own, ["n", "right", "worst", "accuracy"], caption)
 
@@ -94,7 +95,10 @@ def class_table(rows: DataFrame) -> Table:
         rows: of `analysis.estimates.images.by_class_rows`.
     """
     own = rows.assign(right=_intervals(rows, "accuracy"), n=rows["images"], **{"class": rows["class_name"]})
-    caption = "right: of the class's n images, in %, with 95 % Wilson intervals, of each class by itself"
+    caption = (
+        "right: of the class's n images, in %, with 95 % Wilson intervals over test images alone, of each class by "
+        "itself"
+    )
     return _table(own, ["class", "n", "right"], caption)
 
 
@@ -108,15 +112,18 @@ def agreement_table(rows: DataFrame) -> Table:
     own = rows.rename(columns=heads).assign(agree=_intervals(rows, "agree"))
     caption = (
         "images: right and wrong under both PGD and AutoAttack (AA); PGD, AA: broken by that one alone; agree: the "
-        "share that is right or wrong under both, in %, with 95 % Wilson intervals"
+        "share that is right or wrong under both, in %, with 95 % Wilson intervals over test images alone"
     )
     return _table(own, [*heads.values(), "agree"], caption)
 
 
-def notes(directory: Path, evaluations: DataFrame, frame: DataFrame, classes: Mapping[str, Classes]) -> list[str]:
+def notes(
+    view: str, directory: Path, evaluations: DataFrame, frame: DataFrame, classes: Mapping[str, Classes]
+) -> list[str]:
     """What cannot be said, in words, and what to do about it.
 
     Args:
+        view: as in `rows_of`.
         directory: of the run.
         evaluations: all, of `analysis.frames.evaluations.evaluations_of`.
         frame: those of which each image is known, of `analysis.frames.images.images_of`.
@@ -125,6 +132,9 @@ def notes(directory: Path, evaluations: DataFrame, frame: DataFrame, classes: Ma
     command, lines = f"sweep evaluate {directory}", []
     if frame.empty and evaluations.empty:
         lines.append(f"no image's result is recorded yet; {command} records them")
+    elif view == "agreement" and agreement_rows(frame, classes).empty:
+        what = "no network was attacked by both PGD and AutoAttack at one radius"
+        lines.append(f"{what}; {command} --attack pgd --attack autoattack does that")
     if lacking := len(evaluations) - int((frame["source"] == EVALUATION).sum()):
         what = f"older code recorded {plural(lacking, 'evaluation')} without each image's result"
         lines.append(f"{what}; {command} with the same options and --bits runs what lacks it again")

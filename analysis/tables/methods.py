@@ -23,11 +23,10 @@ from analysis.estimates.methods import (
     ROBUST,
     SELF_CHOSEN,
     MethodResult,
-    SlotEffect,
     Verdict,
-    effects_frame,
     results_frame,
 )
+from analysis.estimates.slot_effects import SlotEffect, effects_frame
 from analysis.frames.cells import left_out_text
 from analysis.frames.names import interval_text, of_spread, short
 from analysis.tables.claims import judged_lines
@@ -59,7 +58,7 @@ _BOTH_BRACKETS = (
 )
 _MIXED_BRACKETS = (
     f"brackets: 95 % intervals, t over seeds or over {BOTH} ({{}}). The choice of the cell adds an error that no "
-    "bracket holds, as the test images do where it is over seeds alone"
+    "bracket holds; those over seeds alone do not hold the test images' error either"
 )
 _CUT = "intervals are cut at what can be: 0 and 100 for an accuracy, -100 and 100 for a difference"
 
@@ -70,7 +69,7 @@ _SELF_CHOSEN_NOTE = (
 
 _EFFECTS_NOTE = (
     "robust test accuracy in points: mean over pairs of methods that differ in that slot alone, each at its own best "
-    "cell; 95 % {} interval over {}, the pairs averaged within each, n/a for one seed, equal differences and where "
+    "cell; 95 % {}interval over {}, the pairs averaged within each, n/a for one seed, equal differences and where "
     "the pairs have different seeds; no p where the same seeds chose the cells"
 )
 
@@ -90,7 +89,7 @@ def methods_view(
 
     Args:
         results: of `analysis.estimates.methods.comparison`.
-        effects: of `analysis.estimates.methods.slot_effects`.
+        effects: of `analysis.estimates.slot_effects.slot_effects`.
         claims: the ledger; none: its answer stands elsewhere.
         presets: of `analysis.tables.settings.preset_of_each`.
         under: of `analysis.tables.evaluations.attack_text`, where accuracies are of an evaluation; none: of training's
@@ -118,7 +117,7 @@ def methods_text(
 
     Args:
         results: of `analysis.estimates.methods.comparison`.
-        effects: of `analysis.estimates.methods.slot_effects`.
+        effects: of `analysis.estimates.slot_effects.slot_effects`.
         form: csv, json or markdown.
         claims, presets, under: as in `methods_view`.
     """
@@ -172,11 +171,21 @@ def as_judged(results: Sequence[MethodResult], claims: Sequence[Claim]) -> list[
     return [judged(row) for row in results]
 
 
+def stopped_text(claims: Sequence[Claim]) -> str:
+    """What to add where trials are compared by other accuracies than those by which `--decide` stopped at their seeds.
+
+    >>> stopped_text([])
+    ''
+    """
+    stopped = any(claim.sequential for claim in claims if claim.name == _ASKED)
+    return "; --decide stopped at these seeds by training's accuracies, for which no p here allows" if stopped else ""
+
+
 def effects_as_judged(effects: Sequence[SlotEffect], claims: Sequence[Claim]) -> list[SlotEffect]:
     """`as_judged` of the slots' effects, of which DEAT - SGD may be the ledger's.
 
     Args:
-        effects: of `analysis.estimates.methods.slot_effects`.
+        effects: of `analysis.estimates.slot_effects.slot_effects`.
         claims: the ledger.
     """
 
@@ -311,9 +320,8 @@ def _brackets(results: Sequence[MethodResult]) -> str:
 
 def _effects_note(effects: Sequence[SlotEffect]) -> str:
     """What the slots' effects are, and whose error their intervals hold."""
-    holds = list(dict.fromkeys(effect.holds for effect in effects))
-    law = "t" if holds == [SEEDS] else "t or crossed" if SEEDS in holds else "crossed"
-    return _EFFECTS_NOTE.format(law, " or over ".join(holds))
+    holds = list(dict.fromkeys(effect.holds for effect in effects if np.isfinite(effect.low))) or [SEEDS]
+    return _EFFECTS_NOTE.format("t " if holds == [SEEDS] else "", " or over ".join(holds))
 
 
 def _by_other_seeds(results: Sequence[MethodResult]) -> list[str]:

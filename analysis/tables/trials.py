@@ -167,7 +167,8 @@ def summary(
     """
     from analysis.claims.ledger import ledger
     from analysis.estimates.correlations import correlations
-    from analysis.estimates.methods import comparison, slot_effects
+    from analysis.estimates.methods import comparison
+    from analysis.estimates.slot_effects import slot_effects
     from analysis.tables.claims import judged_lines
     from analysis.tables.methods import as_judged, effects_as_judged, methods_view
 

@@ -10,8 +10,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
+from analysis.estimates.methods import told_apart
 from analysis.frames.cells import LEFT_OUT, best_trials, left_out_text, nothing_completed
-from analysis.frames.evaluations import Key, by_key, disjoint, drawn_by_image, key
+from analysis.frames.evaluations import Key, all_by_key, disjoint, drawn_by_image, key
 from analysis.frames.trials import trials_of
 from analysis.tables.evaluations import attack_name
 from sweep.axes import nested
@@ -30,7 +31,7 @@ from trainers.record import only_trial
 
 Records: TypeAlias = Sequence[Mapping[str, Any]]
 Done: TypeAlias = Mapping[Key, Sequence[Mapping[str, Any]]]
-"""The evaluation records of a run, by `analysis.frames.evaluations.by_key`."""
+"""The evaluation records of a run, by `analysis.frames.evaluations.all_by_key`."""
 
 #: Images in a chunk: what a killed evaluation loses at most, and what runs in parallel. On a GPU a chunk of the two
 #: slow attacks takes minutes, of the others seconds.
@@ -48,7 +49,8 @@ class Asked:
     trial_ids: tuple[str, ...] = ()
     """Beginnings of ids; none: every completed trial."""
     best: Literal["overall", "each"] | None = None
-    """In place of all, the trials of the best cell by validation, or of each model's and method's."""
+    """In place of all, the trials of the best cell by validation, or of each model's and method's, as `sweep methods`
+    tells them apart."""
     weights: Literal["last", "best"] = "last"
     averaged: bool = False
     split: Literal["test", "val"] = "test"
@@ -105,9 +107,14 @@ class Evaluation:
 
         Of older code, whose draws were seeded by chunk, all or none: none is added to such an evaluation.
         """
-        there = done.get(key(self.named()), ())
-        chunks = [chunk for chunk in there if all(chunk.get(name) is not None for name in self.needs)]
-        return chunks if all(map(drawn_by_image, chunks)) or not gaps(chunks, self.asked, self.asked) else ()
+        chunks = self.kept(done)
+        older = [chunk for chunk in chunks if not drawn_by_image(chunk)]
+        return older if older and not gaps(older, self.asked, self.asked) else list(filter(drawn_by_image, chunks))
+
+    def kept(self, done: Done) -> list[Mapping[str, Any]]:
+        """Its chunks, of older code too, that hold what it needs."""
+        known = done.get(key(self.named()), ())
+        return [chunk for chunk in known if all(chunk.get(name) is not None for name in self.needs)]
 
     def missing(self, done: Done) -> list[Chunk]:
         """Its chunks that are not."""
@@ -144,7 +151,7 @@ class Check(Evaluation):
 
 def recorded(records: Records) -> Done:
     """What of evaluations and checks is recorded."""
-    return {**by_key(records), **by_key(records, "check")}
+    return {**all_by_key(records), **all_by_key(records, "check")}
 
 
 def gaps(done: Iterable[Mapping[str, Any]], images: int, size: int) -> list[Chunk]:
@@ -244,7 +251,8 @@ def _chosen(directory: Path, records: Records, asked: Asked) -> dict[str, int]:
     if asked.best:
         by = {"metric": "val_robust", "mode": "max"} | dict(progress.chosen_by)
         overall = asked.best == "overall"
-        best = best_trials(trials, f"last_{by['metric']}", mode=by["mode"], overall=overall)
+        among = trials if overall else told_apart(trials, ())
+        best = best_trials(among, f"last_{by['metric']}", mode=by["mode"], overall=overall)
         left_out = dict(zip(best["trial_id"], best[LEFT_OUT].astype(int), strict=True))
         completed = [name for name in left_out if name in completed]
         if not completed:
@@ -333,7 +341,7 @@ def described(evaluations: Sequence[Evaluation], done: Done) -> list[str]:
     weights = f"{first.weights}{', averaged' if first.averaged else ''}"
     there = sum(len(one.recorded(done)) for one in evaluations)
     left = sum(len(one.missing(done)) for one in evaluations)
-    older = sum(not one.recorded(done) and key(one.named()) in done for one in evaluations)
+    older = sum(bool(one.kept(done)) and not one.recorded(done) for one in evaluations)
     reasons = {cannot_run(*_kind(one.config)) for one in evaluations if one.kind == "check"} - {""}
     why = left_out_text(max(one.left_out for one in evaluations))
     return [

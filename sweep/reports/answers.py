@@ -25,9 +25,12 @@ from sweep.reports.options import (
 from sweep.reports.output import chosen_format, console, metric_of, metric_of_run, write_text
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from analysis.claims.ledger import Claim
     from analysis.claims.study import Study
-    from analysis.estimates.methods import MethodResult, SlotEffect
+    from analysis.estimates.methods import MethodResult
+    from analysis.estimates.slot_effects import SlotEffect
     from analysis.frames.log import Log
 
 _METHODS_FORMATS = ("table", "csv", "json", "markdown")
@@ -68,12 +71,20 @@ def methods(
         for one in comparisons:
             print_whole(screen, tables.methods_view(one.results, one.effects, one.claims, presets, one.attack))
         if len(comparisons) < 2 and any(record["record"] == "evaluation" for record in log):
-            way = f"sweep evaluate {directory} --best-each, with one --attack for all of them"
-            say(screen, f"under another attack: {way}")
+            say(screen, _under_another_attack(directory, study.trials))
         return
     shown = comparisons if form == "markdown" else comparisons[:1]
     parts = (tables.methods_text(one.results, one.effects, form, one.claims, presets, one.attack) for one in shown)
     write_text("\n".join(parts), output)
+
+
+def _under_another_attack(directory: Path, trials: pd.DataFrame) -> str:
+    """How methods come to be compared under an attack of `sweep evaluate`, in words."""
+    from analysis.frames.recipes import judged_averaged
+
+    each = f"under another attack: sweep evaluate {directory} --best-each, with one --attack for all of them"
+    own = "; then the trials whose averaged weights are compared, by their ids, with --averaged"
+    return f"{each}{'' if judged_averaged(trials) is None else own}"
 
 
 class _Comparison(NamedTuple):
@@ -90,9 +101,10 @@ def _comparisons(study: Study, log: Log, baseline: str | None, by: tuple[str, ..
     """Under the trials' own attack and, where the best cells were evaluated under one, under that too."""
     from analysis.claims.ledger import ledger
     from analysis.estimates.evaluated import evaluated
-    from analysis.estimates.methods import comparison, slot_effects
+    from analysis.estimates.methods import comparison
+    from analysis.estimates.slot_effects import slot_effects
     from analysis.tables.evaluations import attack_text
-    from analysis.tables.methods import as_judged, effects_as_judged
+    from analysis.tables.methods import as_judged, effects_as_judged, stopped_text
 
     chosen_by = metric_of(log)
     claims = ledger(study, **chosen_by)
@@ -101,10 +113,10 @@ def _comparisons(study: Study, log: Log, baseline: str | None, by: tuple[str, ..
     alone = by or len(results) < 3
     effects = [] if alone else effects_as_judged(slot_effects(study.trials, **asked), claims)
     comparisons = [_Comparison(results, effects, claims, "")]
-    if (stronger := evaluated(study.trials, log, **asked)) is not None:
+    if (stronger := evaluated(study.trials, log, by=by, **asked)) is not None:
         again = [] if alone else slot_effects(stronger.trials, **asked)
         compared = comparison(stronger.trials, baseline, by=by, **asked)
-        comparisons.append(_Comparison(compared, again, (), attack_text(stronger.attack)))
+        comparisons.append(_Comparison(compared, again, (), attack_text(stronger.attack) + stopped_text(claims)))
     return comparisons
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -115,12 +115,15 @@ def images(directory: Path, trial_ids: tuple[str, ...], form: str | None, output
     from analysis.tables import images as tables
     from analysis.tables.settings import with_settings
     from sweep.run.screen import print_whole, say
+    from trainers.record import only_trial
 
     view, log = _view(views), read_log(directory)
     form = chosen_format(form, output, FORMATS)
     frame, evaluations, classes = images_of(log), evaluations_of(log), classes_of(log)
     if trial_ids:
-        frame, evaluations = (_of_trials(directory, rows, trial_ids) for rows in (frame, evaluations))
+        known = [*frame["trial_id"], *evaluations["trial_id"]]
+        chosen = {only_trial(directory, known, beginning) for beginning in trial_ids}
+        frame, evaluations = (rows[rows["trial_id"].isin(chosen)] for rows in (frame, evaluations))
     if form != "table":
         rows = tables.rows_of(view, frame, classes, text=form != "parquet")
         write_frame(with_settings(rows, log), form, output)
@@ -128,7 +131,7 @@ def images(directory: Path, trial_ids: tuple[str, ...], form: str | None, output
     screen = console(output)
     for table in tables.tables_of(view, frame, classes):
         print_whole(screen, table)
-    for line in tables.notes(directory, evaluations, frame, classes):
+    for line in tables.notes(view, directory, evaluations, frame, classes):
         say(screen, line)
 
 
@@ -141,13 +144,6 @@ def _view(views: Mapping[str, bool]) -> str:
         first, second = (f"--{name.replace('_', '-')}" for name in asked[:2])
         raise UserError(f"{first}: and {second} are two tables; leave one of the two out")
     return asked[0] if asked else "worst"
-
-
-def _of_trials(directory: Path, rows: pd.DataFrame, beginnings: Sequence[str]) -> pd.DataFrame:
-    from trainers.record import only_trial
-
-    names = rows["trial_id"].tolist()
-    return rows[rows["trial_id"].isin({only_trial(directory, names, beginning) for beginning in beginnings})]
 
 
 @click.command()

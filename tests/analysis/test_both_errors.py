@@ -15,10 +15,12 @@ from analysis.claims.study import Study
 from analysis.estimates.crossed import half_width, image_variance
 from analysis.estimates.evaluated import evaluated, over_seeds, with_evaluation_bits
 from analysis.estimates.intervals import difference_error, mean_error
-from analysis.estimates.methods import comparison, slot_effects
+from analysis.estimates.methods import comparison, results_frame
+from analysis.estimates.slot_effects import slot_effects
 from analysis.frames.bits import BITS, TrialBits
 from analysis.frames.evaluations import evaluations_of
 from analysis.frames.log import read_log
+from analysis.plots.methods import _note
 from analysis.tables.claims import claims_text, errors_text, judged_lines
 from analysis.tables.methods import as_judged, effects_as_judged, effects_rows, methods_text, notes
 from sweep.cli import main
@@ -175,14 +177,14 @@ def test_every_text_says_whose_error_it_holds(of_optimizers, of_methods):
     without = comparison(frame.drop(columns=BITS))
     assert "add an error that no bracket holds" in " ".join(notes(without))
     mixed = notes(comparison(frame))[1]
-    assert "the test images do where it is over seeds alone" in mixed
+    assert "those over seeds alone do not hold the test images' error either" in mixed
     bits = [TrialBits(one.trial_id, "f", IMAGES, {**one.right, "last_test_clean": one.right[Y]}) for one in frame[BITS]]
     whole = comparison(frame.assign(**{BITS: bits, "last_test_clean": frame[Y]}))
     assert notes(whole)[1] == (
         "brackets: 95 % intervals over seeds and test images (variance pooled over 3 methods). The choice of the cell "
         "adds an error that no bracket holds"
     )
-    assert "95 % crossed interval over seeds and test images" in methods_text(whole, slot_effects(frame), "markdown")
+    assert "95 % interval over seeds and test images" in methods_text(whole, slot_effects(frame), "markdown")
     assert effects_rows(slot_effects(frame))
 
 
@@ -196,12 +198,12 @@ def attacked(run):
             run.whole(trial, [0.4, 0.5 + 0.01 * seed], seed=seed, config=config, objective__name=name)
     run.close()
 
-    def write(attack, radius=0.1, only=OBJECTIVES, images=80, right=bits):
+    def write(attack, radius=0.1, only=OBJECTIVES, images=80, right=bits, weights="last"):
         file = RecordFile(run.directory)
         for name, rows, of_method in zip(OBJECTIVES, ids, right, strict=True):
             for trial, one in zip(rows, of_method, strict=True):
                 if name in only:
-                    said = {"trial_id": trial, "weights": "last", "averaged": False, "attack": attack, "split": "test"}
+                    said = {"trial_id": trial, "weights": weights, "averaged": False, "attack": attack, "split": "test"}
                     text = packed(one[:images])
                     counted = {"clean_correct": images, "correct": int(one[:images].sum()), "right": text}
                     parameters = {"norm": "linf", "radius": radius}
@@ -235,6 +237,13 @@ def test_methods_are_compared_under_the_strongest_attack_that_all_saw(attacked):
     half = half_width(*difference_error(bits.mean(axis=2)), image_variance(bits[1] - bits[0]), 0.05)
     assert row.difference.high - row.difference.value == pytest.approx(half)
     assert row.clean_interval == ""  # all right, by every seed: no spread, and no interval
+
+
+def test_of_several_weights_under_one_attack_the_last_raw_ones_are_compared(attacked):
+    write, _ = attacked
+    for weights in ("best", "last"):
+        directory = write("apgd", weights=weights)
+    assert asked(directory).attack["weights"] == "last"
 
 
 def test_sweep_methods_shows_the_attack_that_was_evaluated_beside_trainings_own(attacked):
@@ -273,3 +282,41 @@ def test_the_ledger_as_json_says_whose_error_each_interval_holds(of_optimizers):
     said = {claim["name"]: claim for claim in json.loads(claims_json(ledger(Study(of_optimizers[0]))))}
     assert said["deat_equal_lr"]["holds"] == "seeds and test images"
     assert said["k1_k2"]["holds"] == ""
+
+
+def test_under_another_attack_too_averaged_methods_are_compared_by_their_averaged_weights(run):
+    """One network each; the averaged weights are right of all images, the raw ones of none."""
+    for name in ("none", "ema"):
+        run.trial(name, config={"evaluation.radius": 0.1}, averaging__name=name)
+        run.start(name)
+        run.epoch(name, 1, 0.5, averaged_test_robust=0.6, averaged_val_robust=0.6)
+        run.outcome(name, epochs=1)
+    run.close()
+    file = RecordFile(run.directory)
+
+    def write(trial, right, averaged):
+        said = {"trial_id": trial, "weights": "last", "averaged": averaged, "attack": "apgd", "split": "test"}
+        counted = {"first": 0, "images": 8, "asked": 8, "clean_correct": 8, "correct": 8 * right, "seconds": 1.0}
+        parameters = {"norm": "linf", "radius": 0.1}
+        file.append("evaluation", {**said, **counted, "parameters": parameters, "right": packed([right] * 8),
+                                   "clean_right": packed([True] * 8), "fingerprint": "f"})  # fmt: skip
+
+    write("none", False, averaged=False)
+    write("ema", False, averaged=False)
+    assert asked(run.directory) is None  # nobody attacked the weights that are compared
+    write("ema", True, averaged=True)
+    found = asked(run.directory)
+    file.close()
+    assert {row.method: row.robust.value for row in comparison(found.trials)} == {"PGD-AT, EMA": 1, "PGD-AT": 0}
+    assert [bits.of(Y).mean() for bits in found.trials[BITS]] == [0, 1]
+
+
+def test_a_figure_says_which_of_its_bars_hold_both_errors(of_methods):
+    frame, _ = of_methods
+    rows = results_frame(comparison(frame)).assign(**{"model.name": "small_cnn"})
+    text = " ".join(_note(rows).split())
+    assert (
+        "t over seeds or over seeds and test images (seeds and test images, variance pooled over 3 methods or t, "
+        in text
+    )
+    assert "those over seeds alone do not hold the test images' error" in text

@@ -99,6 +99,12 @@ def test_each_evaluation_has_its_worst_class_and_each_pair_its_agreement(write: 
     ]
 
 
+def test_without_a_pair_of_attacks_the_agreement_says_what_makes_one(write: Callable[..., Path]) -> None:
+    run = write(chunk("pgd", PGD, classes=CLASSES))
+    text = " ".join(images(run, "--agreement").stdout.split())
+    assert text.startswith("no network was attacked by both PGD and AutoAttack at one radius; sweep evaluate ")
+
+
 def test_a_table_fits_80_columns_with_names_of_usual_length(write: Callable[..., Path]) -> None:
     run = write(chunk("pgd", PGD, classes=CLASSES), chunk("autoattack", AUTO))
     for words in ((), ("--by-class",), ("--agreement",)):

@@ -4,7 +4,6 @@ rungs        the attacks' names and strengths; no torch, so that whoever reads t
 survivors    clean, FGSM, PGD and CW: which images stay right
 autoattack   APGD and AutoAttack, through the package pyautoattack
 checks       whether gradients can be trusted: the field's checks for masked ones
-checks       whether gradients can be trusted: the field's checks for masked ones
 trained      a trained network from its checkpoint, with its data in a fixed order
 bits         what a record says of each image of a split
 """

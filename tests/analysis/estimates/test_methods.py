@@ -10,10 +10,19 @@ from scipy import stats
 from analysis.claims.ledger import ledger
 from analysis.claims.study import Study
 from analysis.estimates.intervals import holm, mean_error
-from analysis.estimates.methods import SELF_CHOSEN, SlotEffect, comparison, effects_frame, results_frame, slot_effects
+from analysis.estimates.methods import SELF_CHOSEN, comparison, results_frame
 from analysis.estimates.seed_table import SeedTable
+from analysis.estimates.slot_effects import SlotEffect, effects_frame, slot_effects
 from analysis.frames.trials import load_trials
-from analysis.tables.methods import as_judged, effects_as_judged, effects_rows, methods_text, notes, results_rows
+from analysis.tables.methods import (
+    as_judged,
+    effects_as_judged,
+    effects_rows,
+    methods_text,
+    notes,
+    results_rows,
+    stopped_text,
+)
 from sweep.cli import main
 from trainers.errors import UserError
 
@@ -420,6 +429,7 @@ def test_deat_against_sgd_has_the_ledgers_interval_and_verdict_beside_other_meth
     claims = ledger(study)
     (claim,) = [one for one in claims if one.name == "deat_own_best"]
     assert claim.sequential == stopped_at
+    assert bool(stopped_text(claims)) == stopped_at
     results = comparison(frame, choosers=study.chose)
     before, after = by_method(results)["DEAT"], by_method(as_judged(results, claims))["DEAT"]
     assert before.difference[1:] != (claim.low, claim.high)

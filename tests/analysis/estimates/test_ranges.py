@@ -14,8 +14,9 @@ from analysis.claims.ledger import ledger
 from analysis.claims.study import Study
 from analysis.estimates import ranges
 from analysis.estimates.differences import differences
-from analysis.estimates.methods import comparison, slot_effects
+from analysis.estimates.methods import comparison
 from analysis.estimates.ranges import clipped, possible, possible_difference
+from analysis.estimates.slot_effects import slot_effects
 from analysis.paper.parts import parts
 from analysis.paper.tables import own_best
 from analysis.plots.accuracy_lr import accuracy_by_lr

@@ -202,10 +202,18 @@ def test_seconds_have_three_digits(run: Any, chunk: Write, seconds: float, text:
     assert cells(shown(evaluations_table(frame)))[0][-1] == text
 
 
-def test_chunks_whose_draws_are_seeded_by_image_and_older_ones_are_not_added_up(run: Any, chunk: Write) -> None:
+def test_chunks_whose_draws_are_seeded_by_image_count_alone_once_they_hold_as_many_images_as_older_ones(
+    run: Any, chunk: Write
+) -> None:
     chunk(first=0, images=100, correct=10)
     chunk(first=100, images=100, correct=10)
     assert load_evaluations(run.directory)["robust_accuracy"].tolist() == [0.1]
-    chunk(first=0, images=50, correct=25, draws="image")
-    frame = load_evaluations(run.directory)
-    assert frame[["images", "robust_accuracy", "complete"]].values.tolist() == [[50, 0.5, False]]
+    for first, counted in [
+        (0, [200, 0.1, True]),
+        (50, [200, 0.1, True]),
+        (100, [200, 0.1, True]),
+        (150, [200, 0.5, True]),
+    ]:
+        chunk(first=first, images=50, correct=25, draws="image")
+        frame = load_evaluations(run.directory)
+        assert frame[["images", "robust_accuracy", "complete"]].values.tolist() == [counted]

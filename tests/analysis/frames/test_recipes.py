@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from pandas import DataFrame
 
-from analysis.estimates.methods import comparison, slot_effects
+from analysis.estimates.methods import comparison
+from analysis.estimates.slot_effects import slot_effects
 from analysis.frames.cells import conditions
 from analysis.frames.recipes import knobs, recipe_names
 from analysis.frames.trials import trials_of

@@ -170,6 +170,27 @@ def test_to_an_evaluation_that_older_code_began_nothing_is_added_and_one_that_it
     assert "begun anew" not in evaluated(run, ("pgd",))[1]
 
 
+def test_images_that_are_run_again_for_what_was_not_kept_are_not_called_older_code_s(
+    run: Path, evaluated: Evaluate
+) -> None:
+    evaluated(run, ("fgsm", "pgd"), images=20)
+    text = evaluated(run, ("fgsm", "pgd"), images=20, needs=("margins",))[1]
+    assert "0 recorded already, 4 to run" in text
+    assert "older code" not in text
+
+
+def test_an_older_evaluation_counts_until_as_many_images_were_run_again(run: Path, evaluated: Evaluate) -> None:
+    evaluated(run, ("pgd",), images=40)
+    rewrite(run, without_bits)
+    text = evaluated(run, ("pgd",), images=20, needs=("right",))[1]
+    assert "begun anew" not in text  # they are run again for what was not kept
+    assert "intervals over seeds, without the test images' own error where" not in " ".join(text.split())
+    assert list(evaluations.load_evaluations(run)["images"]) == [40, 40]
+    assert "2 recorded already, 2 to run" in evaluated(run, ("pgd",), images=40, needs=("right",))[1]
+    assert list(evaluations.load_evaluations(run)["images"]) == [40, 40]
+    assert len(bits_of(run, source="evaluation")) == 2
+
+
 def test_other_weights_splits_and_strengths_are_other_evaluations(run: Path, evaluated: Evaluate) -> None:
     for options in ({}, {"split": "val"}, {"strength": Strength(radius=0.1)}):
         evaluated(run, ("fgsm",), **options)
@@ -722,7 +743,7 @@ def test_radii_of_the_command_are_each_checked_and_sorted(run: Path, command: Ca
 
 
 def without_bits(record: dict[str, Any]) -> None:
-    for name in ("right", "clean_right", "fingerprint", "classes", "margins"):
+    for name in ("right", "clean_right", "fingerprint", "classes", "margins", "draws"):
         if record["record"] == "evaluation":
             record.pop(name, None)
 
