@@ -156,7 +156,9 @@ def _mapping(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; configs/ has ready ones") from None
+        raise UserError(
+            f"{path}: no such file; ready ones are in configs/ of the repository, and `sweep init --own` writes one"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as text: {error}; give a YAML file") from None
     try:

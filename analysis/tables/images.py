@@ -174,7 +174,8 @@ def _content(name: str, values: NDArray[Any]) -> bytes:
 def _table(rows: DataFrame, columns: Sequence[str], caption: str) -> Table:
     entries = rows.to_dict("records")
     varied = [name for name in ("split", "weights", "averaged", "radius") if several(rows[name])]
-    common = [f"{name} {short(rows[name].iloc[0])}" for name in ("split", "radius") if name not in varied and len(rows)]
+    once = {name: rows[name].dropna().unique() for name in ("split", "radius") if name not in varied}
+    common = [f"{name} {short(values[0])}" for name, values in once.items() if len(values)]
     cells = [[row["trial_id"], _attack(row), *(short(row[name]) for name in (*varied, *columns))] for row in entries]
     header = ["trial id", "attack", *varied, *columns]
     return console_table(

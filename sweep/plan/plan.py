@@ -84,7 +84,7 @@ class Plan:
             verb = "means" if self.merged == 1 else "mean"
             more = plural(self.merged, "more point")
             lines.append(f"  {more} {verb} a trial that is there already: the keys that differ are not read")
-        lines += [f"  {line}" for line in _extra_lines(self.shapes)]
+        lines += [f"  {line}" for line in (*(_size_lines(self.shapes) if cost else ()), *_extra_lines(self.shapes))]
         lines += [f"  {line}" for name, data in self.unseen.items() for line in _unseen(name, data, self.shapes)]
         lines.append(f"  finished {self.finished}, to resume {self.resumable}, new {self.left - self.resumable}")
         for version, number in self.other_code.items():
@@ -266,6 +266,15 @@ def _to_run(
     left = [(one.config, float(_left(one, progress.trials.get(one.id), code_version))) for one in known]
     each = unknown / len(examples) if examples else 0.0
     return (*((config, n) for config, n in left if n), *((one.config, each * one.config.epochs) for one in examples))
+
+
+def _size_lines(shapes: Mapping[DataConfig, Shape]) -> dict[str, None]:
+    """How many images there are of each data set, in words; the keys of the result, each once."""
+    return {
+        f"{config.name}: {shape.train_images:,} training, {shape.val_images:,} validation and {shape.test_images:,} "
+        "test images": None
+        for config, shape in shapes.items()
+    }
 
 
 def _extra_lines(shapes: Mapping[DataConfig, Shape]) -> dict[str, None]:
