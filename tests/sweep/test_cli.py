@@ -153,11 +153,12 @@ def test_a_plan_prints_and_writes_nothing(cli: Callable[..., Result], config: Pa
     answer = cli("plan", config)
     assert answer.exit_code == 0
     lines = answer.stdout.splitlines()
-    assert lines[:2] == [
+    assert [lines[0], lines[2]] == [
         "tiny: 4 trials (grid over optimizer.lr: 2 values, optimizer.name: 2 values; 1 seed)",
         "  finished 0, to resume 0, new 4",
     ]
-    assert [line.partition(":")[0] for line in lines[2:6]] == ["  cost", "  memory", "  disk", "  warnings"]
+    assert lines[1] == "  digits: 80 training, 20 validation and 50 test images"
+    assert [line.partition(":")[0] for line in lines[3:7]] == ["  cost", "  memory", "  disk", "  warnings"]
     assert lines[-1] == "  run directory: runs/tiny"
     assert list(tmp_path.iterdir()) == [config]
 

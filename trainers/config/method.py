@@ -137,8 +137,8 @@ class AttackConfig(Frozen):
         None,
         gt=0,
         description="Free adversarial training: updates on each batch before the next, m. The perturbation is carried "
-        "from update to update, and climbs by one step along the update's own gradient, with no pass of its own; "
-        "steps, start and, but by the dynamics, batch_norm are not read. none: PGD. [Free: 8]",
+        "from update to update, and climbs by one step along the update's own gradient, with no pass of its own; steps "
+        "and start are not read, nor is batch_norm but by the dynamics. none: PGD. [Free: 8]",
     )
 
     @model_validator(mode="after")
