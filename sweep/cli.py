@@ -246,7 +246,7 @@ def evaluate(
 @main.command()
 @directory_argument
 @click.argument("trial_id")
-@click.option("--torch", "plain", is_flag=True, help="A state dict, and a script of six lines that loads it.")
+@click.option("--torch", "plain", is_flag=True, help="A state dict, and a short script that loads it.")
 @click.option("--robustbench", is_flag=True, help="A folder: the same, a model card, the JSON of RobustBench's form.")
 @click.option("--weights", type=click.Choice(("last", "best")), default="last", help="[default: last]")
 @click.option("--averaged", is_flag=True, help="The averaged weights, not the raw ones.")

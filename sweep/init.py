@@ -22,9 +22,9 @@ def write(folder: Path) -> Sequence[Path]:
     """
     files = sorted(file for file in EXAMPLE.iterdir() if file.is_file())
     paths = [folder / file.name for file in files]
-    if there := next((path for path in paths if path.exists()), None):
+    if existing := next((path for path in paths if path.exists()), None):
         raise UserError(
-            f"{there}: is there already, and is not written over; give another folder: sweep init --own NEW"
+            f"{existing}: is there already, and is not written over; give another folder: sweep init --own NEW"
         )
     folder.mkdir(parents=True, exist_ok=True)
     for file, path in zip(files, paths, strict=True):

@@ -71,14 +71,14 @@ def uses(config: TrialConfig) -> bool:
     return any(getattr(config, key).is_own for key in PARTS)
 
 
-def changed(configs: Iterable[Mapping[str, Any]], found: Mapping[str, Source]) -> list[str]:
+def changed(configs: Iterable[Mapping[str, Any]], own: Mapping[str, Source]) -> list[str]:
     """That sources are not those of trials that are there already, in words.
 
     Args:
         configs: of the trials, as recorded.
-        found: the sources as they are now, by name.
+        own: the sources as they are now, by name.
     """
-    now = {parse(name).canonical: source.hash for name, source in found.items()}
+    now = {parse(name).canonical: source.hash for name, source in own.items()}
     others: dict[str, int] = {}
     for config in configs:
         for key in PARTS:
@@ -92,7 +92,7 @@ def changed(configs: Iterable[Mapping[str, Any]], found: Mapping[str, Source]) -
     ]
 
 
-def in_own_process(function: str, *values: Any, found: Iterable[Source]) -> Any:
+def in_own_process(function: str, *values: Any, own: Iterable[Source]) -> Any:
     """What a function gives in a process of its own, with the snapshots of these sources.
 
     What it prints is dropped, and it has `LIMIT` seconds.
@@ -100,7 +100,7 @@ def in_own_process(function: str, *values: Any, found: Iterable[Source]) -> Any:
     Args:
         function: MODULE:NAME.
         values: its arguments; pickled.
-        found: the sources.
+        own: the sources of the user's own code.
 
     Raises:
         UserError: it raises, says that it is the user's mistake, ends the process, or takes too long: in one line, with
@@ -109,7 +109,7 @@ def in_own_process(function: str, *values: Any, found: Iterable[Source]) -> Any:
     limit = _limit()
     with tempfile.TemporaryDirectory(prefix="robustsweep-") as name:
         folder, roots = Path(name), {}
-        for source in found:
+        for source in own:
             snapshot.keep(source, folder / snapshot.FOLDER)
             roots[source.hash] = _shown(source.root)
         (folder / "work").write_bytes(pickle.dumps((function, values, roots, limit)))
@@ -213,13 +213,13 @@ def main(name: str) -> None:
     except UserError as error:
         answer = "refused", str(error)
     except BaseException as error:  # SystemExit too
-        answer = "refused", _told(error, roots)
+        answer = "refused", _in_one_line(error, roots)
     (folder / "answer.part").write_bytes(pickle.dumps(answer))
     (folder / "answer.part").rename(folder / "answer")
     os._exit(0)  # whatever the user's code has started
 
 
-def _told(error: BaseException, roots: Mapping[str, str]) -> str:
+def _in_one_line(error: BaseException, roots: Mapping[str, str]) -> str:
     """An error of the user's code in one line."""
     frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
     if isinstance(error, SyntaxError) and error.filename:

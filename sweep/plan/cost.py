@@ -91,7 +91,7 @@ def cost_of(
     if not own:
         return estimate(*values), []
     try:
-        return in_own_process("sweep.plan.cost:estimate", *values, found=own.values()), []
+        return in_own_process("sweep.plan.cost:estimate", *values, own=own.values()), []
     except UserError as error:
         return None, [f"  not estimated, as your own code cannot be counted on torch's meta device: {error}"]
 

@@ -96,11 +96,9 @@ def _rehearsed(
     if not kinds:
         return {}
     if left := {kind: one for kind, one in kinds.items() if kind not in _tried}:
-        found = (own_sources(config) if own is None else own).values()
-        there = in_own_process(
-            "trainers.rehearsal:rehearse", list(left.values()), dict(known), set(unseen), found=found
-        )
-        _tried.update({kind: there.get(one.data) for kind, one in left.items()})
+        code = (own_sources(config) if own is None else own).values()
+        shapes = in_own_process("trainers.rehearsal:rehearse", list(left.values()), dict(known), set(unseen), own=code)
+        _tried.update({kind: shapes.get(one.data) for kind, one in left.items()})
     return {one.data: shape for kind, one in kinds.items() if (shape := _tried[kind]) is not None}
 
 

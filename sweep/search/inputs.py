@@ -48,8 +48,8 @@ class Unseen(NamedTuple):
 
 
 def fingerprints(config: SweepConfig, own: Mapping[str, Source] | None = None) -> dict[str, str]:
-    """The fingerprint of every data set that the sweep touches, by `data_key`, and of extra images, by their place;
-    reads the data.
+    """Reads the data; the fingerprint of every data set that the sweep touches, by `data_key`, and of extra images, by
+    their place.
 
     Args:
         config: the sweep.
@@ -137,7 +137,7 @@ def _fingerprint(config: SweepConfig, trial: TrialConfig, own: Mapping[str, Sour
     try:
         if trial.data.is_own:
             data = with_code(trial, _hashes(own)).data
-            (content,) = in_own_process("trainers.rehearsal:marks", [data], found=own.values())
+            (content,) = in_own_process("trainers.rehearsal:marks", [data], own=own.values())
         else:
             content = fingerprint(trial.data)
     except UserError as error:

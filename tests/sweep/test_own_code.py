@@ -48,7 +48,7 @@ def failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, seconds:
     (tmp_path / "nets.py").write_text(text)
     source = source_of("./nets.py:MyNet")
     with pytest.raises(UserError) as caught:
-        in_own_process("trainers.own.snapshot:load", "./nets.py:MyNet", source.hash, "model.name", found=[source])
+        in_own_process("trainers.own.snapshot:load", "./nets.py:MyNet", source.hash, "model.name", own=[source])
     return str(caught.value)
 
 
@@ -91,7 +91,7 @@ def test_what_it_prints_is_dropped_and_what_it_gives_comes_back(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "nets.py").write_text("import sys\nprint('out')\nprint('err', file=sys.stderr)\nMyNet = 3")
     source = source_of("./nets.py:MyNet")
-    given = in_own_process("trainers.own.snapshot:load", "./nets.py:MyNet", source.hash, found=[source])
+    given = in_own_process("trainers.own.snapshot:load", "./nets.py:MyNet", source.hash, own=[source])
     assert given == 3
     assert capfd.readouterr() == ("", "")
 
