@@ -515,7 +515,10 @@ def test_a_file_that_is_no_mapping_is_refused_with_its_line(text: str, message: 
 def test_a_missing_file_says_where_ready_ones_are(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         load(tmp_path / "none.yaml")
-    assert str(caught.value) == f"{tmp_path}/none.yaml: no such file; ready ones are in configs/ of the repository, and `sweep init --own` writes one"
+    assert (
+        str(caught.value)
+        == f"{tmp_path}/none.yaml: no such file; ready ones are in configs/ of the repository, and `sweep init --own` writes one"
+    )
 
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe\xff"])
