@@ -157,7 +157,7 @@ def _mapping(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise UserError(
-            f"{path}: no such file; ready ones are in configs/ of the repository, and `sweep init --own` writes one"
+            f"{path}: no such file; the repository has some in configs/, and sweep init --own writes one"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as text: {error}; give a YAML file") from None
