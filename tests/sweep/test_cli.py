@@ -173,7 +173,8 @@ def test_set_and_out_are_taken_by_plan(cli: Callable[..., Result], config: Path)
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["none.yaml"], "none.yaml: no such file; the repository has some in configs/, and sweep init --own writes one"),
+        (["none.yaml"], "none.yaml: no such file; the repository has some in configs/, and sweep init --own writes "
+         "one"),
         (["{config}", "--set", "trial.lr=1"], "{config}: trial.lr: unknown key; did you mean "
          "'trial.optimizer.lr'?"),
         (["{config}", "--set", "trial.optimizer.lr=-1"], "{config}: trial.optimizer.lr: must be > 0.0, got -1"),
