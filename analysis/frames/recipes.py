@@ -6,6 +6,7 @@ chosen by validation. At the value that changes nothing it has no name, so that 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -58,6 +59,22 @@ def recipe_names(frame: DataFrame) -> Series[str]:
         words = _words(frame, key)
         names = names + words.where(words == "", ", " + words)
     return names
+
+
+#: A word that a recipe adds to a method's name, as `_NAMED` writes it.
+_WORD = re.compile(
+    "|".join(word for words in (_ACTIVATIONS, _POLICIES) for word in words.values() if word)
+    + r"|EMA|SWA|(label smoothing|radius warm-up|step warm-up|CutMix|extra data) \S+"
+)
+
+
+def bare(name: str) -> str:
+    """The method alone of a name that `recipe_names` gives.
+
+    >>> bare("PGD-AT, DEAT, SiLU, label smoothing 0.1")
+    'PGD-AT, DEAT'
+    """
+    return ", ".join(word for word in name.split(", ") if not _WORD.fullmatch(word))
 
 
 def judged_averaged(frame: DataFrame) -> Series[bool] | None:

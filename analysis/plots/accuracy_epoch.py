@@ -11,6 +11,7 @@ from pandas import DataFrame, concat
 
 from analysis.frames.cells import GROUP, several
 from analysis.frames.names import brief, label, of_spread
+from analysis.frames.recipes import recipe_names
 from analysis.frames.trials import axes as axes_of
 from analysis.plots.plan import Data, Plan
 from analysis.plots.style import banded, crowded, dash, legend, looks, outer_labels, panels, splits, titled
@@ -36,15 +37,23 @@ def by_epoch(rows: DataFrame, keys: Sequence[str], metrics: Sequence[tuple[str, 
 
 
 def accuracy_by_epoch(data: Data) -> DataFrame:
-    """Robust accuracy in each model's and method's best cell by validation.
+    """Robust accuracy in each model's and method's best cell by validation, of recipes each by itself.
 
     Returns:
         model.name, method, the axes of the cell, split (train or test), epoch, mean, low and
         high (least and most over seeds), n (seeds); empty if no cell can be chosen.
     """
-    rows = data.epochs[data.epochs["trial_id"].isin(data.own_best().trials["trial_id"])]
+    names = recipe_names(data.trials)
+    rows = data.epochs[data.epochs["trial_id"].isin(_best(data))]
+    rows = rows.assign(method=rows["trial_id"].map(dict(zip(data.trials["trial_id"], names, strict=True))))
     keys = [*GROUP, *(axis for axis in axes_of(data.trials) if axis not in GROUP)]
     return by_epoch(rows, keys, [("train", "robust"), ("test", "robust")]).drop(columns="accuracy")
+
+
+def _best(data: Data) -> list[str]:
+    """The trials of those cells."""
+    named = data.trials.assign(method=recipe_names(data.trials))
+    return list(data._replace(trials=named).own_best().trials["trial_id"])
 
 
 def accuracy_epoch(rows: DataFrame) -> Figure:
@@ -77,8 +86,8 @@ def band(rows: DataFrame) -> str:
 
 
 def _trials(data: Data) -> list[str]:
-    best = data.own_best().trials["trial_id"]
-    return list(best[best.isin(data.epochs["trial_id"])])
+    drawn = set(data.epochs["trial_id"])
+    return [trial for trial in _best(data) if trial in drawn]
 
 
 PLAN = Plan(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, cast
 
@@ -16,6 +17,7 @@ from pandas import DataFrame
 
 from analysis.frames.cells import GROUP, several
 from analysis.frames.names import brief, named, short, word
+from analysis.frames.recipes import bare
 from trainers.fields import plural
 
 #: Of every picture, for matplotlib.
@@ -71,7 +73,7 @@ def looks(methods: Iterable[str]) -> dict[str, Look]:
     Look(colour='#009E73', marker='s', name='TRADES')
     """
     known = sorted(set(methods))
-    optimizers = {name: named(name).optimizer for name in known}
+    optimizers = {name: named(bare(name)).optimizer for name in known}
     if crowded(known):
         colours = {"deat": _DEAT, "adamw": _OTHERS[0][0]}
         return {name: Look(colours.get(opt, _SGD), "o", word(opt)) for name, opt in optimizers.items()}
@@ -92,7 +94,7 @@ def panels(
 
     Too many methods for one panel are spread: down the objectives of each model, across what is done to them.
     """
-    slots = [named(str(method)) for method in rows["method"]]
+    slots = [named(bare(str(method))) for method in rows["method"]]
     rows = rows.assign(_objective=[s.objective for s in slots], _modified=[s.modification for s in slots])
     if crowded(rows["method"]) and "method" not in across:
         others = [key for key in (*down, *across) if key != "model.name"]
@@ -141,6 +143,10 @@ def outer_labels(grid: NDArray[Any], x: str, y: str) -> None:
         axes.set_ylabel(y)
 
 
+#: Letters of a note an inch, at its size.
+_LETTERS = 18
+
+
 def legend(figure: Figure, handles: Sequence[Any], note: str, *, columns: int = 6, centred: bool = False) -> Legend:
     """One legend under all panels, what lines and bands mean as its title.
 
@@ -152,6 +158,8 @@ def legend(figure: Figure, handles: Sequence[Any], note: str, *, columns: int = 
         centred: whether the lines of the note are.
     """
     ncols = max(1, min(len(handles), columns))
+    room = int(_LETTERS * figure.get_figwidth())
+    note = "\n".join(textwrap.fill(line, room) for line in note.splitlines())
     one = figure.legend(handles=handles, loc="outside lower center", ncols=ncols, title=note or None, fontsize=8)
     one.get_title().set(fontsize=7.5, color="0.35", multialignment="center" if centred else "left")
     return one

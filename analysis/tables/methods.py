@@ -303,7 +303,12 @@ def _grouped(pairs: Iterable[tuple[Said, str]]) -> dict[Said, str]:
     names: defaultdict[Said, list[str]] = defaultdict(list)
     for said, method in pairs:
         names[said].append(method)
-    return {said: ", ".join(dict.fromkeys(methods)) for said, methods in names.items()}
+    return {said: _listed(list(dict.fromkeys(methods))) for said, methods in names.items()}
+
+
+def _listed(methods: Sequence[str]) -> str:
+    """Names one after the other; those that hold commas themselves behind other marks."""
+    return (" | " if any("," in name for name in methods) else ", ").join(methods)
 
 
 def _brackets(results: Sequence[MethodResult]) -> str:

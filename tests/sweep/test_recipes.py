@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 from click.testing import CliRunner
 
 from sweep.cli import main
@@ -48,3 +49,7 @@ def test_a_launch_of_one_at_a_time_and_methods_say_what_each_knob_does(
         assert row["n"] == 2
     assert [effect["effect"] for effect in told["slot_effects"]] == ["with AWP - without", "FGSM-RS - PGD"]
     assert CliRunner().invoke(main, ["methods", run]).exit_code == 0
+    answer = CliRunner().invoke(main, ["figures", run])
+    assert answer.exit_code == 0, answer.output
+    curves = pd.read_csv(tmp_path / "run" / "figures" / "accuracy_epoch.csv")
+    assert set(curves["method"]) == {"PGD-AT", *rows}, "validation chooses no value of a recipe"

@@ -226,12 +226,22 @@ def _chosen(config: DataConfig, source: Source) -> _Chosen:
     return _Chosen(train[~held_out], train[held_out], test)
 
 
+def _other_content(config: DataConfig, source: Source) -> str:
+    """That the data are not those of the fingerprint, in words, and the way out."""
+    if config.is_own:
+        return (
+            f"data.name: {config.name} gave {config.fingerprint} and now {source.fingerprint}: seed what it draws at "
+            "random, so that two readings are the same; or its files have changed meanwhile"
+        )
+    return (
+        f"data.fingerprint: the data in {_root(config)} are {source.fingerprint}, not {config.fingerprint}; point "
+        "data.root at those, or leave data.fingerprint out"
+    )
+
+
 def _check(config: DataConfig, source: Source) -> None:
     if config.fingerprint not in (None, source.fingerprint):
-        raise UserError(
-            f"data.fingerprint: the data {f'of {config.name}' if config.is_own else f'in {_root(config)}'} are "
-            f"{source.fingerprint}, not {config.fingerprint}; point data.root at those, or leave data.fingerprint out"
-        )
+        raise UserError(_other_content(config, source))
     if len(source.classes) < 2:
         raise UserError(
             f"data.root: {_root(config)} must hold at least 2 classes, got 1 ({source.classes[0]}); add one"
