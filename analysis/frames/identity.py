@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from analysis.frames.history import TrialHistory
 from analysis.frames.names import ATTACK, KEYS, PARTS, Slots
-from trainers.config import TrialConfig, leaves
+from trainers.config import NETWORKS, ModelConfig, TrialConfig, leaves
 
 #: The axes every frame has, swept or not.
 BASE_AXES: tuple[str, ...] = ("model.name", "optimizer.name", "optimizer.lr", "batch_size")
@@ -162,6 +162,10 @@ def _axis(
 ) -> dict[str, list[Any]]:
     """The column of a key that is an axis; nothing for another."""
     values = _with_defaults(key, values, slots)
+    if key == "model.activation":
+        values = [
+            value if _has_activations(trial.config) else np.nan for value, trial in zip(values, trials, strict=True)
+        ]
     own = {name for name, trial in zip(methods, trials, strict=True) if key in trial.swept}
     own |= _in_which_several(values, methods)
     if key in _OF_OPTIMIZER:
@@ -173,6 +177,12 @@ def _axis(
         return {}
     shown = [value if everywhere or name in own else np.nan for name, value in zip(methods, values, strict=True)]
     return {key: [np.nan if value is None else value for value in shown]}
+
+
+def _has_activations(config: Mapping[str, Any]) -> bool:
+    """Whether the network of a trial's identity has a choice of activation."""
+    name = config.get("model", {}).get("name")
+    return name is None or (name in NETWORKS and ModelConfig(name=name).has_activations)
 
 
 def _columns(configs: Sequence[Mapping[str, Any]]) -> defaultdict[str, list[Any]]:

@@ -58,6 +58,13 @@ def test_axis_is_nan_where_it_does_not_apply(run):
     assert load_trials(run.directory)["optimizer.k1"].tolist() == pytest.approx([np.nan, 2.0], nan_ok=True)
 
 
+def test_activation_is_nan_of_a_network_that_has_no_choice_of_it(run):
+    run.whole("a", [0.1], model__name="small_cnn", model__activation="silu")
+    for number, name in enumerate(("small_cnn", "vit_small", "timm:vit_tiny_patch16_224", "./nets.py:Net")):
+        run.whole(f"b{number}", [0.1], model__name=name)
+    assert load_trials(run.directory)["model.activation"].fillna("none").tolist() == ["silu", "relu", *["none"] * 3]
+
+
 def test_keys_in_which_base_configs_differ_are_axes_after_those_of_the_points(run):
     run.whole("a", [0.1], config={"data.fingerprint": "x", "attack.radius": 0.1}, attack__steps=7)
     run.whole("b", [0.1], config={"data.fingerprint": "y", "attack.radius": 0.2}, attack__steps=7)
