@@ -117,7 +117,9 @@ def _family(claims: Sequence[Claim]) -> str:
     if any(claim.sequential for claim in claims):
         return "the lines tested together, the claim of --decide by itself"
     tested = sum(math.isfinite(claim.p) for claim in claims)
-    return f"the {tested} lines tested together" if tested > 1 else ("the one line tested" if tested else "no line: none can be tested")
+    if tested > 1:
+        return f"the {tested} lines tested together"
+    return "the one line tested" if tested else "no line: none can be tested"
 
 
 def rule(claim: Claim) -> str:
