@@ -87,16 +87,26 @@ def curves(rows: DataFrame) -> int:
     return len(rows[[key for key in _CURVE if key in rows]].drop_duplicates())
 
 
+#: Panels of recipes side by side.
+_COLUMNS = 4
+
+
 def panels(
     rows: DataFrame, down: list[str], across: list[str], width: float = 2.9, height: float = 2.7
 ) -> tuple[Figure, NDArray[Any], list[tuple[Axes, DataFrame]]]:
     """The figure, its grid, and each panel with its rows: one for each value of the columns `down` and `across`.
 
-    Too many methods for one panel are spread: down the objectives of each model, across what is done to them.
+    Too many methods for one panel are spread: down the objectives of each model, across what is done to them; recipes
+    have a panel each.
     """
     slots = [named(bare(str(method))) for method in rows["method"]]
     rows = rows.assign(_objective=[s.objective for s in slots], _modified=[s.modification for s in slots])
-    if crowded(rows["method"]) and "method" not in across:
+    names = sorted(set(rows["method"].astype(str)))
+    if crowded(names) and any(bare(name) != name for name in names):  # a panel a recipe
+        tiles = [divmod(names.index(name), _COLUMNS) for name in rows["method"].astype(str)]
+        rows = rows.assign(_row=[row for row, _ in tiles], _column=[column for _, column in tiles])
+        down, across = ["model.name", "_row"], ["_column"]
+    elif crowded(rows["method"]) and "method" not in across:
         others = [key for key in (*down, *across) if key != "model.name"]
         down, across = ["model.name", *others, "_objective"], ["_modified"]
     elif crowded(rows["method"]):
@@ -126,7 +136,8 @@ def titled(axes: Axes, rows: DataFrame, part: DataFrame, rest: str = "") -> None
     """
     first = part.iloc[0]
     spread = crowded(rows["method"]) and rest != first["method"]
-    family = named(first["method"]).family if spread else ""
+    plain = bare(str(first["method"]))
+    family = (named(plain).family if plain == first["method"] else str(first["method"])) if spread else ""
     model = first["model.name"] if several(rows["model.name"]) or not (family or rest) else ""
     if "epoch" in part:
         n = int(part.groupby("method")["n"].max().sum())
