@@ -99,6 +99,15 @@ def test_each_evaluation_has_its_worst_class_and_each_pair_its_agreement(write: 
     ]
 
 
+def test_one_trial_is_shown_whether_it_was_attacked_or_only_trained(write: Callable[..., Path]) -> None:
+    run = write(chunk("pgd", PGD, classes=CLASSES))
+    for beginning, other in (("a", "bbbb"), ("b", "aaaa")):
+        answer = images(run, beginning)
+        assert answer.exit_code == 0, answer.output
+        assert f"{4 * beginning} │" in answer.stdout
+        assert other not in answer.stdout
+
+
 def test_without_a_pair_of_attacks_the_agreement_says_what_makes_one(write: Callable[..., Path]) -> None:
     run = write(chunk("pgd", PGD, classes=CLASSES))
     text = " ".join(images(run, "--agreement").stdout.split())
