@@ -104,7 +104,7 @@ def test_one_trial_is_shown_whether_it_was_attacked_or_only_trained(write: Calla
     for beginning, other in (("a", "bbbb"), ("b", "aaaa")):
         answer = images(run, beginning)
         assert answer.exit_code == 0, answer.output
-        assert f"{4 * beginning} │" in answer.stdout
+        assert f"│ {4 * beginning} " in answer.stdout
         assert other not in answer.stdout
 
 
