@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,6 +46,8 @@ def evaluated(
 ) -> Evaluated | None:
     """The trials under the strongest attack that all of them saw which are compared, each method at its best cell.
 
+    A trial that was attacked on more images than others counts by the first of them, on which all were.
+
     The strongest is the last on the ladder of `analysis.frames.evaluations.ATTACKS`; of one rung the one on the most
     images, at the radius that training evaluated at rather than another, and on the last epoch's raw weights.
 
@@ -62,7 +65,8 @@ def evaluated(
     rows = rows[rows["complete"] & (rows["split"] == "test") & (rows["attack"] != "clean")]
     radii = _own_radii(log)
     rows = rows.assign(_own=[row["radius"] == radii.get(row["trial_id"]) for row in rows.to_dict("records")])
-    common = [part for _, part in rows.groupby([*KEY, "images"], dropna=False) if wanted <= set(part["trial_id"])]
+    kinds = [part for _, part in rows.groupby(list(KEY), dropna=False) if wanted <= set(part["trial_id"])]
+    common = [part for kind in kinds if wanted <= set((part := _on_common_images(kind, wanted))["trial_id"])]
     if not wanted or not common:
         return None
     chosen = max(common, key=_strength).set_index("trial_id")
@@ -72,6 +76,27 @@ def evaluated(
     bits = Series([chosen[BITS].get(name) for name in trials["trial_id"]], index=trials.index, dtype=object)
     attack = {name: chosen[name].iloc[0] for name in (*KEY, "images")}
     return Evaluated(trials.assign(**values, **{BITS: bits}), attack)
+
+
+def _on_common_images(part: DataFrame, wanted: Collection[str]) -> DataFrame:
+    """Evaluations of one kind, each on as many images of the split's order as every trial that is wanted was.
+
+    One on more images is cut to the first of them by its bits, and left out where it has none; so is one on fewer.
+    """
+    images = int(part.loc[part["trial_id"].isin(wanted), "images"].min())
+    rows = [_first_images(row, images) for row in part[part["images"] >= images].to_dict("records")]
+    return DataFrame([row for row in rows if row is not None], columns=part.columns)
+
+
+def _first_images(row: dict[Any, Any], images: int) -> dict[Any, Any] | None:
+    if row["images"] == images:
+        return row
+    known = {} if row[BITS] is None else {y: row[BITS].of(y) for y in _VALUES}
+    right = {y: bits[:images] for y, bits in known.items() if bits is not None}
+    if len(right) < len(_VALUES):
+        return None
+    bits = replace(row[BITS], images=images, right=right)
+    return {**row, "images": images, BITS: bits, **{_VALUES[y]: float(one.mean()) for y, one in right.items()}}
 
 
 def _with_own_weights(rows: DataFrame, trials: DataFrame) -> DataFrame:

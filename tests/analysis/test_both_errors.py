@@ -239,6 +239,16 @@ def test_methods_are_compared_under_the_strongest_attack_that_all_saw(attacked):
     assert row.clean_interval == ""  # all right, by every seed: no spread, and no interval
 
 
+def test_a_trial_attacked_on_more_images_counts_by_those_that_all_saw(attacked):
+    write, bits = attacked
+    write("apgd", only=OBJECTIVES[:1])
+    found = asked(write("apgd", only=OBJECTIVES[1:], images=30))
+    assert found.attack["images"] == 30
+    assert list(found.trials[Y]) == pytest.approx(list(bits[:, :, :30].mean(axis=2).ravel()))
+    assert {one.images for one in found.trials[BITS]} == {30}
+    assert np.isfinite(comparison(found.trials)[0].robust.low)
+
+
 def test_of_several_weights_under_one_attack_the_last_raw_ones_are_compared(attacked):
     write, _ = attacked
     for weights in ("best", "last"):
