@@ -6,7 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from pandas import Series
@@ -33,6 +33,9 @@ from analysis.tables.claims import judged_lines
 from analysis.tables.export import csv_text, json_text
 from analysis.tables.sheet import cells, console_table, markdown_table
 from trainers.fields import plural
+
+#: No comparison under another attack.
+NOTHING: Mapping[str, Any] = {}
 
 #: Families of their own, and named so: the ledger's p (Holm) is over its lines.
 _OF_METHODS = ("p (methods)", "Holm (methods)")
@@ -112,6 +115,7 @@ def methods_text(
     claims: Sequence[Claim] = (),
     presets: Mapping[str, str] = NO_PRESETS,
     under: str = "",
+    evaluated: Mapping[str, Any] = NOTHING,
 ) -> str:
     """Both as `json` or `markdown`; as `csv` the methods alone, for a CSV holds one table.
 
@@ -120,12 +124,13 @@ def methods_text(
         effects: of `analysis.estimates.slot_effects.slot_effects`.
         form: csv, json or markdown.
         claims, presets, under: as in `methods_view`.
+        evaluated: of `evaluated_frames`; JSON alone holds it.
     """
     if form == "csv":
         return csv_text(results_frame(results, presets))
     if form == "json":
         tables = {"methods": results_frame(results, presets), "slot_effects": effects_frame(effects)}
-        return json_text({**tables, "claims": [claim for claim in claims if claim.name == _ASKED]})
+        return json_text({**tables, "claims": [claim for claim in claims if claim.name == _ASKED], **evaluated})
     lines = [f"**methods {under}**"] if under else []
     lines += [f"- {line.strip()}" for line in answers(claims)]
     lines += [""] if lines else []
@@ -135,6 +140,17 @@ def methods_text(
         table = markdown_table(*cells(effects_rows(effects)), right=_NUMERIC)
         lines += ["", f"{table}\n", f"- {_effects_note(effects)}"]
     return "\n".join(lines) + "\n"
+
+
+def evaluated_frames(
+    results: Sequence[MethodResult], effects: Sequence[SlotEffect], under: str, presets: Mapping[str, str] = NO_PRESETS
+) -> dict[str, Any]:
+    """The comparison under an attack of `sweep evaluate`, for JSON; the arguments are those of `methods_text`."""
+    return {
+        "evaluated_under": under.removeprefix("under "),
+        "evaluated_methods": results_frame(results, presets),
+        "evaluated_slot_effects": effects_frame(effects),
+    }
 
 
 def answers(claims: Sequence[Claim]) -> list[str]:

@@ -74,7 +74,11 @@ def methods(
             say(screen, _under_another_attack(directory, study.trials))
         return
     shown = comparisons if form == "markdown" else comparisons[:1]
-    parts = (tables.methods_text(one.results, one.effects, form, one.claims, presets, one.attack) for one in shown)
+    again = [tables.evaluated_frames(one.results, one.effects, one.attack, presets) for one in comparisons[1:]]
+    evaluated = again[0] if again else tables.NOTHING
+    parts = (
+        tables.methods_text(one.results, one.effects, form, one.claims, presets, one.attack, evaluated) for one in shown
+    )
     write_text("\n".join(parts), output)
 
 

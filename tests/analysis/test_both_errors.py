@@ -266,6 +266,11 @@ def test_sweep_methods_shows_the_attack_that_was_evaluated_beside_trainings_own(
     shown = CliRunner().invoke(main, ["methods", directory, "--format", "markdown"], catch_exceptions=False).output
     assert "**methods under APGD, radius 0.1, on 80 test images (last epoch)**" in shown
     assert f"| TRADES | 3 | {100 * bits[1].mean():.2f} [" in re.sub(r"\| trades \|", "|", shown)
+    told = json.loads(CliRunner().invoke(main, ["methods", directory, "--format", "json"]).stdout)
+    assert told["evaluated_under"].startswith("APGD, radius 0.1, on 80 test images")
+    (trades,) = [row["robust"] for row in told["evaluated_methods"] if row["method"] == "TRADES"]
+    assert trades == pytest.approx(bits[1].mean())
+    assert len(told["evaluated_slot_effects"]) == len(told["slot_effects"])
     first, second = shown.split("**methods under")
     assert "accuracies in % at the last epoch" in first
     assert "over seeds and test images" in second
