@@ -329,14 +329,24 @@ def _listed(methods: Sequence[str]) -> str:
 
 def _brackets(results: Sequence[MethodResult]) -> str:
     """Whose error the intervals hold and whose variance they take, with the methods where it is not so for all."""
-    texts = [(text, one.method) for one in results for text in (one.robust_interval, one.clean_interval) if text]
+    pairs = zip(_intervals(results), results, strict=True)
+    texts = [(text, one.method) for both_of_one, one in pairs for text in both_of_one if text]
     both = {text.startswith(BOTH) for text, _ in texts}
     template = _MIXED_BRACKETS if len(both) > 1 else _BOTH_BRACKETS if True in both else _BRACKETS
     prefix = "" if len(both) > 1 else f"{BOTH}, " if True in both else "t, "
+    robust, clean = ({pair[place] for pair in _intervals(results) if pair[place]} for place in (0, 1))
+    if len(robust) == len(clean) == 1 and robust != clean:
+        by_accuracy = (("robust", *robust), ("clean", *clean))
+        return template.format("; ".join(f"{name}: {text.removeprefix(prefix)}" for name, text in by_accuracy))
     whose = _grouped((text.removeprefix(prefix), method) for text, method in texts)
     return template.format(
         "".join(whose) if len(whose) < 2 else "; ".join(f"{text}: {names}" for text, names in whose.items())
     )
+
+
+def _intervals(results: Sequence[MethodResult]) -> list[tuple[str, str]]:
+    """How the intervals of each method's robust and clean accuracy were made, in words."""
+    return [(one.robust_interval, one.clean_interval) for one in results]
 
 
 def _effects_note(effects: Sequence[SlotEffect]) -> str:

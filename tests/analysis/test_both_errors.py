@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -184,6 +185,12 @@ def test_every_text_says_whose_error_it_holds(of_optimizers, of_methods):
         "brackets: 95 % intervals over seeds and test images (variance pooled over 3 methods). The choice of the cell "
         "adds an error that no bracket holds"
     )
+    (pooled,) = {one.robust_interval for one in whole}
+    apart = [
+        replace(one, clean_interval=pooled.replace("pooled over 3 methods", "of the method's own seeds"))
+        for one in whole
+    ]
+    assert "(robust: variance pooled over 3 methods; clean: variance of the method's own seeds)" in notes(apart)[1]
     assert "95 % interval over seeds and test images" in methods_text(whole, slot_effects(frame), "markdown")
     assert effects_rows(slot_effects(frame))
 
