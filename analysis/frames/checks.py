@@ -11,7 +11,7 @@ from pandas import DataFrame
 
 from analysis.frames.evaluations import by_key, disjoint
 from analysis.frames.log import Log, Records, read_log
-from analysis.frames.trials import axes, trials_of
+from analysis.frames.trials import identified
 from trainers.ladder.rungs import CHECKS
 
 _COUNTS = ("clean_correct", "against", "in_favour")
@@ -44,9 +44,7 @@ def checks_of(records: Records) -> DataFrame:
         records: as for `analysis.frames.trials.trials_of`.
     """
     log = Log.of(records)
-    trials = trials_of(log)
-    known = trials[["trial_id", "method", "seed", *axes(trials), "lr_batch_ratio"]]
-    numbers = {name: number for number, name in enumerate(trials["trial_id"])}
+    known, numbers = identified(log)
     groups = [chunks for chunks in by_key(log, "check").values() if chunks[0]["trial_id"] in numbers]
     groups.sort(key=lambda chunks: (numbers[chunks[0]["trial_id"]], _place(chunks[0])))
     rows = known.take([numbers[chunks[0]["trial_id"]] for chunks in groups]).reset_index(drop=True)

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from pandas import DataFrame
 
 from analysis.frames.log import Log, Records, read_log
-from analysis.frames.trials import axes, trials_of
+from analysis.frames.trials import identified
 
 #: From the weakest to the strongest, and what they are called; `trainers.ladder.survivors` runs them.
 ATTACKS = {
@@ -58,9 +58,7 @@ def evaluations_of(records: Records, level: float = 0.95) -> DataFrame:
         level: of the interval.
     """
     log = Log.of(records)
-    trials = trials_of(log)
-    known = trials[["trial_id", "method", "seed", *axes(trials), "lr_batch_ratio"]]
-    numbers = {name: number for number, name in enumerate(trials["trial_id"])}
+    known, numbers = identified(log)
     groups = by_key(log).values()
     evaluated = [group for group in groups if group[0]["trial_id"] in numbers]
     evaluated.sort(key=lambda group: evaluation_place(group[0], numbers))

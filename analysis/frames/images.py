@@ -14,7 +14,7 @@ from pandas import DataFrame
 
 from analysis.frames.evaluations import PARAMETERS, Key, all_by_key, disjoint, evaluation_place, parameters_of
 from analysis.frames.log import Log, Records, read_log
-from analysis.frames.trials import axes, last_lines, trials_of
+from analysis.frames.trials import identified, last_lines, trials_of
 from trainers.errors import UserError
 
 Bits: TypeAlias = NDArray[np.bool_]
@@ -65,10 +65,8 @@ def images_of(records: Records) -> DataFrame:
         records: as for `analysis.frames.trials.trials_of`.
     """
     log = Log.of(records)
-    trials = trials_of(log)
-    known = trials[["trial_id", "method", "seed", *axes(trials), "lr_batch_ratio"]]
-    numbers = {name: number for number, name in enumerate(trials["trial_id"])}
-    rows = [row for row in (*_evaluations(log), *_trainings(log, trials)) if row["trial_id"] in numbers]
+    known, numbers = identified(log)
+    rows = [row for row in (*_evaluations(log), *_trainings(log, trials_of(log))) if row["trial_id"] in numbers]
     rows.sort(key=lambda row: _place(row, numbers))
     names = (*_COLUMNS, "right", "clean_right", "margins")
     columns = {name: _objects(row[name] for row in rows) for name in names}

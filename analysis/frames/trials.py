@@ -88,6 +88,13 @@ def trials_of(records: Records) -> DataFrame:
     return _frames(Log.of(records))[0].copy()
 
 
+def identified(log: Log) -> tuple[DataFrame, dict[str, int]]:
+    """What a row about a trial begins with: its id, method, seed, axes, lr_batch_ratio; and each trial's row by id."""
+    trials = trials_of(log)
+    known = trials[["trial_id", "method", "seed", *axes(trials), "lr_batch_ratio"]]
+    return known, {name: row for row, name in enumerate(trials["trial_id"])}
+
+
 def load_epochs(directory: str | Path) -> DataFrame:
     """One row an epoch that counts, sorted by the trial's number and the epoch.
 
