@@ -23,7 +23,9 @@ cards          a process and its GPU: the memory it may take and gives back, whe
 randomness     generators seeded from (seed, epoch, purpose)
 rehearsal      a user's own code tried on the CPU, before anything starts
 record         records.jsonl: epochs, dynamics, outcomes, evaluations, one writer; a reader that forgives a torn line
-checkpoint     a trial's one file, written beside its training: where it stands, and the weights that are kept
+checkpoint     a trial's file, written beside its training: where it stands, and the weights that are kept
+archive        such a file, which ends with a hash of itself
+resuming       from which file a trial goes on: the newest that is whole and its own
 files          files that are whole at every moment
 lock           one process at a time
 provenance     which code, versions and machine numbers come from

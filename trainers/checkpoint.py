@@ -1,6 +1,7 @@
-"""A trial's one file: where it stands while it trains, and the weights that are kept when it has ended.
+"""A trial's file: where it stands while it trains, with the one before beside it; and at its end the weights kept.
 
-trial_id, code_version, history,
+hash, trial_id, code_version,
+history,
 dynamics                           always
 network                            always: what `trainers.models.registry.build` has to know of the data
 weights                            "last" and, where it is kept, "best": the epoch, the raw state dict and,
@@ -10,13 +11,14 @@ optimizer, averaging, attack       their state dicts, while the trial trains
 
 from __future__ import annotations
 
-import io
 import logging
 import math
+import os
 import shutil
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias
@@ -24,10 +26,10 @@ from typing import Any, Literal, Self, TypeAlias
 import torch
 from torch import Tensor
 
+from trainers import archive
 from trainers.config import CheckpointConfig
 from trainers.errors import UserError
-from trainers.files import whole
-from trainers.memory import is_out_of_memory
+from trainers.files import previous_path, whole
 from trainers.provenance import code_version
 
 _log = logging.getLogger(__name__)
@@ -39,39 +41,28 @@ Which = Literal["last", "best"]
 def save(path: Path, state: State) -> None:
     """Writes the file as a whole (`trainers.files.whole`), and its folder where there is none.
 
+    The one that was there is kept beside it (`previous_path`), in place of the one before that: whenever the process
+    ends, one of the two can be read.
+
     Raises:
         UserError: it cannot be written; says what it takes and what is free.
     """
+    content = {"code_version": code_version(), **state}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with whole(path) as part, part.open("wb") as file:
-            torch.save({"code_version": code_version(), **state}, file)
+        with whole(path) as part:
+            archive.write(part, content)
+            with suppress(FileNotFoundError):  # the first, or a process that ended at this very place
+                os.replace(path, previous_path(path))
     except (OSError, RuntimeError) as error:
         reason = error if isinstance(error, OSError) else error.__context__
         if not isinstance(reason, OSError):
             raise
-        needed, free = _length(state), shutil.disk_usage(_nearest(path)).free
+        needed, free = archive.length(content), shutil.disk_usage(_nearest(path)).free
         raise UserError(
-            f"{path}: cannot be written: {reason.strerror}: it takes {needed / 1e6:.3g} MB, beside the one of before, "
+            f"{path}: cannot be written: {reason.strerror}: it takes {needed / 1e6:.3g} MB, beside those of before, "
             f"and {free / 1e6:.3g} MB are free; make room, and the same command goes on"
         ) from None
-
-
-class _Counter(io.BytesIO):
-    """A file that keeps nothing but its length, bytes."""
-
-    length = 0
-
-    def write(self, content: Any, /) -> int:
-        self.length += len(content)
-        return len(content)
-
-
-def _length(state: State) -> int:
-    """Bytes of a file of this state."""
-    counter = _Counter()
-    torch.save(state, counter)
-    return counter.length
 
 
 def _nearest(path: Path) -> Path:
@@ -225,23 +216,29 @@ def write_held() -> None:
         _flush_or_log(writer)
 
 
-def load(path: Path) -> State | None:
-    """What a trial goes on from, on the CPU; None, with a line in the log, where it must begin afresh."""
-    if not path.exists():
-        return None
-    content = io.BytesIO(path.read_bytes())  # an OSError from here on is damage, and not the disk's
+def forget_previous(path: Path) -> None:
+    """Removes the checkpoint before this one: the trial has ended."""
     try:
-        state: State = torch.load(content, map_location="cpu", weights_only=True)
-        written_by = state["code_version"]
-    except Exception as error:  # torch has no exception of its own for a damaged file: it raises what comes first
-        if is_out_of_memory(error):
-            raise
-        _log.warning("%s: unreadable checkpoint (%s); the trial begins afresh", path, type(error).__name__)
-        return None
-    if written_by != code_version():
-        _log.warning("%s: checkpoint of other code (%s); the trial begins afresh", path, written_by)
-        return None
+        previous_path(path).unlink(missing_ok=True)
+    except OSError as error:  # it costs room alone
+        _log.warning("%s", error)
+
+
+def load(path: Path) -> State:
+    """What a file of this code holds, on the CPU.
+
+    Raises:
+        Refused: it is not what was written, or holds something else.
+        OSError: it is not there, or cannot be read.
+    """
+    state: Any = archive.read(path)
+    if not isinstance(state, dict):
+        raise archive.Refused("is no checkpoint of a trial")
     return state
+
+
+class DamagedCheckpoint(UserError):
+    """The file of an ended trial is there, and is not what was written or not that trial's."""
 
 
 def network_arguments(path: Path) -> State:
@@ -251,9 +248,9 @@ def network_arguments(path: Path) -> State:
         path: of a file from which `kept_weights` could be read.
 
     Raises:
-        UserError: older code wrote the file, which did not note it.
+        UserError: older code wrote the file, which did not note it; or as `kept_weights`.
     """
-    state: State = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    state = _ended(path, None, mapped=False)
     if "network" not in state:
         raise UserError(
             f"{path}: does not say for which images its network is, as older code wrote it; `sweep evaluate` takes it "
@@ -263,29 +260,29 @@ def network_arguments(path: Path) -> State:
     return network
 
 
-def kept_weights(path: Path, which: Which, *, averaged: bool = False) -> State:
+def kept_weights(
+    path: Path, which: Which, *, averaged: bool = False, trial_id: str | None = None, mapped: bool = False
+) -> State:
     """The state dict of an ended trial's network, on the CPU, whatever code wrote it.
 
     Args:
         path: of the trial's checkpoint.
         which: of the last epoch, or of the one with the best val_robust.
         averaged: the average in place of the raw weights.
+        trial_id: whose they must be; None: anybody's.
+        mapped: only to see whether they are there: the file is not read, and what is not read is not checked. A plan
+            looks into the files of a thousand trials.
 
     Raises:
+        DamagedCheckpoint: the file is not what was written, or another trial's.
         UserError: there is no such file, or these weights are not in it.
     """
     try:
-        # mapped, not read: a plan looks into the files of a thousand trials
-        state: State = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        weights = state["weights"]
+        weights = _ended(path, trial_id, mapped)["weights"]
     except FileNotFoundError:
         raise UserError(
             f"{path}: no such checkpoint; launch into another --out with --set trial.keep={which}"
         ) from None
-    except Exception as error:  # as in `load`
-        if is_out_of_memory(error):
-            raise
-        raise UserError(f"{path}: unreadable checkpoint ({type(error).__name__}); launch into another --out") from None
     if which not in weights:
         kept = ", ".join(weights) or "none"
         raise UserError(
@@ -301,3 +298,34 @@ def kept_weights(path: Path, which: Which, *, averaged: bool = False) -> State:
         )
     network: State = weights[which][kind]
     return network
+
+
+def _ended(path: Path, trial_id: str | None, mapped: bool) -> State:
+    """What the file of an ended trial holds."""
+    try:
+        state = archive.loaded(path) if mapped and path.is_file() else archive.read(path, unhashed=True)
+        _check_ended(state, trial_id)
+    except archive.Refused as error:
+        raise DamagedCheckpoint(
+            f"{path}: {error}; put back a copy of it, or launch into another --out to train it again"
+        ) from None
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise DamagedCheckpoint(f"{path}: cannot be read: {error.strerror}; mend that") from None
+    whole_state: State = state
+    return whole_state
+
+
+def _check_ended(state: Any, trial_id: str | None) -> None:
+    weights = state.get("weights") if isinstance(state, dict) else None
+    if not isinstance(weights, dict) or not all(map(_is_kept, weights.values())):
+        raise archive.Refused("is no checkpoint of a trial")
+    if trial_id is not None and state.get("trial_id") != trial_id:
+        raise archive.Refused(f"is of another trial, {state.get('trial_id')}")
+
+
+def _is_kept(weights: Any) -> bool:
+    if not isinstance(weights, dict) or not {"epoch", "raw"} <= weights.keys():
+        return False
+    return all(isinstance(weights[kind], dict) for kind in ("raw", "averaged") if kind in weights)

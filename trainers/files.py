@@ -14,6 +14,11 @@ def checkpoint_path(directory: Path, trial_id: str) -> Path:
     return directory / "checkpoints" / f"{trial_id}.pt"
 
 
+def previous_path(checkpoint: Path) -> Path:
+    """Where the checkpoint before this one is kept, while the trial trains."""
+    return checkpoint.with_name(f"{checkpoint.stem}.previous{checkpoint.suffix}")
+
+
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """A new path in the same folder to write to; at the end of the block it takes the place of `path` in one move.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import resource
@@ -10,13 +9,14 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from trainers import checkpoint, evaluate, process
+from trainers import checkpoint, evaluate, process, resuming
 from trainers.checkpoint import State
 from trainers.config import TrialConfig
 from trainers.data import extra
@@ -30,12 +30,10 @@ from trainers.method import optimizers, schedules
 from trainers.method.averaging import Averaging
 from trainers.models import fine_tuning, registry
 from trainers.randomness import generator, repeatable
-from trainers.record import DynamicsRecord, EpochRecord, OutcomeRecord, dynamics_record, epoch_record
+from trainers.record import DynamicsRecord, EpochRecord, OutcomeRecord, ResumeRecord, dynamics_record, epoch_record
 from trainers.training import Training
 
-_log = logging.getLogger(__name__)
-
-Report = Callable[[EpochRecord | DynamicsRecord], None]
+Report = Callable[[EpochRecord | DynamicsRecord | ResumeRecord], None]
 
 
 @dataclass
@@ -97,10 +95,12 @@ def train(config: TrialConfig, report: Report, resume: str | os.PathLike[str] | 
         report: called once an epoch, and then once more where the dynamics were measured at its end; before the first
             epoch, where they were measured then. What it raises ends the trial, and the file is then of the epoch that
             was reported last. The last epoch is reported once its file is on the disk, which may be behind the others.
-        resume: the trial's checkpoint file (see `trainers.checkpoint`): training goes on from it if it exists,
-            can be read and was written by this code, so that no trial is half of one code and half of another;
-            it is replaced, as a whole, beside the training, whenever `config.checkpoint` says so and when the trial
-            ends, and holds at last what `config.keep` names. None: no checkpoint.
+            First of all, where the trial goes on from less than its newest checkpoint, that and why.
+        resume: the trial's checkpoint file (see `trainers.checkpoint`): training goes on from it if it exists, is what
+            was written, this trial's and of this code, so that no trial is half of one code and half of another; else
+            from the one before, which is beside it until the trial has ended. It is replaced, as a whole, beside the
+            training, whenever `config.checkpoint` says so and when the trial ends, and holds at last what
+            `config.keep` names. None: no checkpoint.
 
     Returns:
         completed; diverged (a loss was not finite: the epochs before count); or out_of_memory.
@@ -121,14 +121,17 @@ def train(config: TrialConfig, report: Report, resume: str | os.PathLike[str] | 
 
 def _train(config: TrialConfig, report: Report, path: Path | None) -> OutcomeRecord:
     trial = _begin(config)
-    if path is not None and (state := _resumed(config, path)) is not None:
-        _restore(trial, state, path)
+    if path is not None:
+        _resume(trial, path, report)
     if not trial.history:
         _measure(trial, config.optimizer.lr * schedules.lr_factor(config.schedule, 0.0, config.epochs))
     for known in _in_order(trial):
         report(known)
     with nullcontext() if path is None else checkpoint.Writer(path, config.checkpoint) as writer:
-        return _epochs(trial, report, writer)
+        outcome = _epochs(trial, report, writer)
+    if path is not None:
+        checkpoint.forget_previous(path)
+    return outcome
 
 
 def _epochs(trial: _Trial, report: Report, writer: checkpoint.Writer | None) -> OutcomeRecord:
@@ -165,19 +168,15 @@ def _in_order(trial: _Trial) -> list[EpochRecord | DynamicsRecord]:
     return sorted([*trial.history, *trial.dynamics], key=lambda record: record.epoch)
 
 
-def _resumed(config: TrialConfig, path: Path) -> State | None:
-    """What the trial goes on from; None where it begins afresh, as when its best weights are wanted, and were not
-    kept while it trained: `keep` was another then."""
-    state = checkpoint.load(path)
-    if state is None or len(state["history"]) == config.epochs or config.keep not in ("best", "both"):
-        return state
-    scored = any(values.get("val_robust") is not None for values in state["history"])
-    if scored and "best" not in state["weights"]:
-        _log.warning(
-            "%s: lacks the best weights so far, which keep: %s needs; the trial begins afresh", path, config.keep
-        )
-        return None
-    return state
+def _resume(trial: _Trial, path: Path, report: Report) -> None:
+    """Goes on from the newest checkpoint that is right; reports where that is not the newest one, or there is none."""
+    config, training = trial.config, trial.training
+    right = partial(resuming.check, config=config, trial_id=trial.id, training=training)
+    state, passed = resuming.newest(path, right)
+    if state is not None:
+        _restore(trial, state)
+    if passed:
+        report(ResumeRecord(trial.id, len(trial.history), passed))
 
 
 def _begin(config: TrialConfig) -> _Trial:
@@ -323,7 +322,7 @@ def _state(trial: _Trial) -> State:
         optimizer = trial.training.optimizer.state_dict()
         attack = trial.training.attack.state_dict()
         running = {"model": trial.model.state_dict(), "optimizer": optimizer, "averaging": averaging, "attack": attack}
-        copies = checkpoint.copied(running)
+        copies = checkpoint.copied({"epoch": len(trial.history), **running})
         return state | {"running": copies, "weights": {} if trial.best is None else {"best": trial.best}}
     keep = trial.config.keep
     kept = {"last": _weights(trial)} if keep in ("last", "both") else {}
@@ -332,15 +331,14 @@ def _state(trial: _Trial) -> State:
     return state | {"weights": kept}
 
 
-def _restore(trial: _Trial, state: State, path: Path) -> None:
-    if state["trial_id"] != trial.id:
-        raise ValueError(f"{path}: checkpoint of trial {state['trial_id']}, not of {trial.id}")
+def _restore(trial: _Trial, state: State) -> None:
+    """Takes in a state that `resuming.check` has let through."""
     trial.history = [epoch_record(values) for values in state["history"]]
     trial.dynamics = [dynamics_record(values) for values in state["dynamics"]]
     if len(trial.history) == trial.config.epochs:
         return
     running = state["running"]
-    trial.best = state["weights"].get("best")
+    trial.best = state["weights"].get("best") if trial.config.keep in ("best", "both") else None
     trial.model.load_state_dict(running["model"])
     optimizers.restore(trial.training.optimizer, running["optimizer"])
     trial.training.attack.load_state_dict(running["attack"])

@@ -99,7 +99,11 @@ def trial_view(directory: Path, beginning: str) -> RenderableType:
     return Group(
         Text(f"trial {trial['trial_id']} of {directory}{f', preset {preset}' if preset else ''}{started}\n"),
         Text(f"{config}\n"),
-        *(Text(_event(own[place:])) for place, one in enumerate(own) if one["record"] in ("start", "outcome")),
+        *(
+            Text(_event(own[place:]))
+            for place, one in enumerate(own)
+            if one["record"] in ("start", "resume", "outcome")
+        ),
         Text(""),
         epochs_table(epochs[epochs["trial_id"] == trial["trial_id"]]),
     )
@@ -114,6 +118,9 @@ def _event(records: Sequence[Mapping[str, Any]]) -> str:
         how = in_words(record.get("arithmetic"), following.get("engine", ""))
         where = f"{when}  start on {record['host']} ({record['device']}), code {record['code_version']}"
         return f"{where}, {how}" if how else where
+    if record["record"] == "resume":
+        how = f"goes on from epoch {record['epoch']}" if record["epoch"] else "begins afresh"
+        return f"{when}  {how}: {record['reason']}"
     return f"{when}  {record['outcome']} after {plural(record['epochs'], 'epoch')} {record['reason']}".rstrip()
 
 

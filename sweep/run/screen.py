@@ -149,6 +149,15 @@ def event_line(progress: Progress, trial: TrialProgress) -> str:
     return f"[{done}/{progress.size}] {trial.outcome} {trial.id} {trial.label()}: {what}, {duration(trial.seconds)}"
 
 
+def resume_line(trial: TrialProgress, message: Message) -> str:
+    """That a trial's newest checkpoint was passed over, why, and what is lost with it."""
+    kept = message["epoch"]
+    lost = max(trial.seen, default=0) - kept
+    again = f", {plural(lost, 'epoch')} trained again" if lost > 0 else ""
+    how = f"goes on from epoch {kept}" if kept else "begins afresh"
+    return f"trial {trial.id} {how}{again}: {message['reason']}"
+
+
 class Screen:
     """Shows a run's progress on a console."""
 
@@ -172,11 +181,14 @@ class Screen:
             self._live.stop()
 
     def show(self, trial: TrialProgress, message: Message) -> None:
-        """Takes note of a message: without a terminal, ended trials are lines; a slower engine is one, once."""
+        """Takes note of a message: without a terminal, ended trials are lines; a slower engine is one, once; and each
+        checkpoint that was passed over."""
         if (why := message.get("engine_reason")) and why not in self._reasons:
             self._reasons.add(why)
             said = f"trial {trial.id} runs with engine {message['engine']}: {why} (others that do so are not named)"
             say(self._console, said)
+        if message["record"] == "resume":
+            say(self._console, resume_line(trial, message))
         if message["record"] == "outcome" and self._live is None:
             self._console.print(event_line(self._progress, trial), markup=False, highlight=False, soft_wrap=True)
         elif message["record"] == "outcome" and trial.outcome in ("failed", "out_of_memory"):

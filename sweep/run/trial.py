@@ -17,9 +17,9 @@ from trainers.config import TrialConfig
 from trainers.errors import UserError
 from trainers.files import checkpoint_path
 from trainers.provenance import arithmetic, code_version, host
-from trainers.record import DynamicsRecord, EpochRecord, OutcomeRecord
+from trainers.record import DynamicsRecord, EpochRecord, OutcomeRecord, ResumeRecord
 
-#: A record's values with its kind under `record`: start, epoch, dynamics or outcome.
+#: A record's values with its kind under `record`: start, resume, epoch, dynamics or outcome.
 Message = dict[str, Any]
 
 
@@ -91,7 +91,8 @@ def run_trial(
     share: float = 1,
     lost: Callable[[], None] = lambda: None,
 ) -> bool:
-    """Trains one trial and sends what happens: a start, its epochs and their dynamics, its outcome.
+    """Trains one trial and sends what happens: a start, that its newest checkpoint was passed over where it was, its
+    epochs and their dynamics, its outcome.
 
     Args:
         name: the trial's id.
@@ -144,8 +145,8 @@ def run_trial(
     return usable
 
 
-def _kind(record: EpochRecord | DynamicsRecord) -> str:
-    return "epoch" if isinstance(record, EpochRecord) else "dynamics"
+def _kind(record: EpochRecord | DynamicsRecord | ResumeRecord) -> str:
+    return {EpochRecord: "epoch", DynamicsRecord: "dynamics", ResumeRecord: "resume"}[type(record)]
 
 
 def _failed(name: str, error: Exception, log: Path) -> OutcomeRecord:

@@ -8,7 +8,7 @@ import shutil
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +17,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainers import checkpoint, loop
+from trainers import archive, checkpoint, loop
+from trainers.archive import Refused
 from trainers.checkpoint import kept_weights
 from trainers.config import CheckpointConfig, TrialConfig
 from trainers.errors import UserError
@@ -163,11 +164,11 @@ def test_while_it_trains_the_file_holds_what_the_rest_needs_and_at_its_end_only_
     trial, path = config(epochs=5, keep="both", averaging={"name": "swa", "start": 0}), tmp_path / "trial.pt"
     run(trial, path, stop_after=3)
     before = torch.load(path, weights_only=True)
-    assert set(before["running"]) == {"model", "optimizer", "averaging", "attack"}
+    assert set(before["running"]) == {"epoch", "model", "optimizer", "averaging", "attack"}
     assert set(before["weights"]) == {"best"}
     run(trial, path)
     ended = torch.load(path, weights_only=True)
-    assert set(ended) == {"code_version", "trial_id", "network", "history", "dynamics", "weights"}
+    assert set(ended) == {"hash", "code_version", "trial_id", "network", "history", "dynamics", "weights"}
     assert len(ended["history"]) == 5
 
 
@@ -187,7 +188,7 @@ def test_weights_that_are_not_there_are_asked_for_in_vain_with_a_way_out(scripte
     ):
         kept_weights(path, "last", averaged=True)
     path.write_bytes(b"junk")
-    with pytest.raises(UserError, match="unreadable checkpoint"):
+    with pytest.raises(UserError, match="is damaged"):
         kept_weights(path, "last")
 
 
@@ -196,7 +197,7 @@ def test_weights_that_are_not_there_are_asked_for_in_vain_with_a_way_out(scripte
 
 def epochs_in(path: Path) -> list[int]:
     """The epochs of a checkpoint's history; none where there is no file."""
-    state = checkpoint.load(path) or {"history": []}
+    state = checkpoint.load(path) if path.exists() else {"history": []}
     return [epoch["epoch"] for epoch in state["history"]]
 
 
@@ -400,7 +401,6 @@ def test_the_seconds_of_a_checkpoint_are_its_own_epochs_and_at_the_last_the_file
     train(config(epochs=3, checkpoint=RARELY), report, path)
     assert seconds == [1, 1, 11]
     kept = checkpoint.load(path)
-    assert kept is not None
     assert [epoch["checkpoint_seconds"] for epoch in kept["history"]] == [1, 1, 1]
 
 
@@ -462,11 +462,11 @@ def test_dynamics_are_in_the_checkpoint_before_their_epoch_is_reported_and_come_
 ) -> None:
     path, seen = tmp_path / "trial.pt", []
     monkeypatch.setattr(loop.measurement, "check", lambda *_: None)
-    monkeypatch.setattr(loop.measurement, "measure", lambda trial, epoch, lr, *_: measured(epoch, lr))
+    monkeypatch.setattr(loop.measurement, "measure", lambda trial, epoch, lr, *_: measured(trial, epoch, lr))
 
     def report(record: EpochRecord | DynamicsRecord) -> None:
         checkpoint.write_held()
-        state = checkpoint.load(path) or {"dynamics": []}
+        state = checkpoint.load(path) if path.exists() else {"dynamics": []}
         seen.append((type(record).__name__, record.epoch, [each["epoch"] for each in state["dynamics"]]))
 
     trial = config(epochs=3, dynamics={"every": 2}, schedule={"name": "constant", "warmup_epochs": 1})
@@ -480,7 +480,6 @@ def test_dynamics_are_in_the_checkpoint_before_their_epoch_is_reported_and_come_
         ("DynamicsRecord", 3, [0, 2, 3]),
     ]
     state = checkpoint.load(path)
-    assert state is not None
     assert [each["lr"] for each in state["dynamics"]] == [0.0, 0.1, 0.1]
     order = [each[:2] for each in seen]
     seen.clear()
@@ -488,9 +487,10 @@ def test_dynamics_are_in_the_checkpoint_before_their_epoch_is_reported_and_come_
     assert [each[:2] for each in seen] == order
 
 
-def measured(epoch: int, lr: float) -> DynamicsRecord:
-    empty: dict[str, Any] = dict.fromkeys(DynamicsRecord.__dataclass_fields__, ())
-    return DynamicsRecord(**(empty | {"trial_id": "t", "epoch": epoch, "lr": lr}))
+def measured(config: TrialConfig, epoch: int, lr: float) -> DynamicsRecord:
+    lists = ("Row", "tuple")
+    empty: dict[str, Any] = {each.name: () if each.type.startswith(lists) else 0 for each in fields(DynamicsRecord)}
+    return DynamicsRecord(**(empty | {"trial_id": trial_id(config), "epoch": epoch, "lr": lr}))
 
 
 # How it is written
@@ -502,7 +502,6 @@ def numbered(number: int) -> dict[str, Any]:
 
 def number_in(path: Path) -> int:
     state = checkpoint.load(path)
-    assert state is not None
     return int(state["number"])
 
 
@@ -521,9 +520,10 @@ class Program:
 
 
 def test_a_file_that_would_run_something_when_it_is_read_is_an_unreadable_checkpoint(tmp_path: Path) -> None:
-    torch.save({"code_version": checkpoint.code_version(), "weights": Program()}, tmp_path / "trial.pt")
-    assert checkpoint.load(tmp_path / "trial.pt") is None
-    with pytest.raises(UserError, match="unreadable checkpoint"):
+    archive.write(tmp_path / "trial.pt", {"code_version": checkpoint.code_version(), "weights": Program()})
+    with pytest.raises(Refused, match=r"torch\.load does not read it \(UnpicklingError\)"):
+        checkpoint.load(tmp_path / "trial.pt")
+    with pytest.raises(UserError, match="is damaged"):
         checkpoint.kept_weights(tmp_path / "trial.pt", "last")
     assert Program.ran == []
 
@@ -548,7 +548,7 @@ def test_a_write_that_fails_in_the_middle_leaves_the_old_checkpoint_whole(tmp_pa
     with full_disk(after=1000), pytest.raises(UserError) as caught:
         checkpoint.save(path, numbered(2))
     said = re.fullmatch(
-        rf"{path}: cannot be written: File too large: it takes (\S+) MB, beside the one of before, and "
+        rf"{path}: cannot be written: File too large: it takes (\S+) MB, beside those of before, and "
         r"(\S+) MB are free; make room, and the same command goes on",
         str(caught.value),
     )
@@ -561,25 +561,30 @@ def test_a_write_that_fails_in_the_middle_leaves_the_old_checkpoint_whole(tmp_pa
     assert number_in(path) == 3
 
 
-def test_whoever_reads_sees_the_old_checkpoint_until_the_new_one_is_whole_and_on_the_disk(
+def test_at_every_moment_the_newest_or_the_one_before_is_whole_and_the_new_one_on_the_disk_before_it_is_moved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, seen = tmp_path / "trial.pt", []
+    """What a process leaves that is killed before one of these calls, or at their end."""
+    path, before, seen = tmp_path / "trial.pt", tmp_path / "trial.previous.pt", []
     fsync, replace = os.fsync, os.replace
 
+    def numbers() -> tuple[int, ...]:
+        return tuple(number_in(each) if each.exists() else 0 for each in (path, before))
+
     def forced(file: int) -> None:
-        seen.append(("fsync", number_in(path), os.fstat(file).st_size))
+        seen.append(("fsync", *numbers(), os.fstat(file).st_size))
         fsync(file)
 
     def moved(source: Path, target: Path) -> None:
-        seen.append(("replace", number_in(path), number_in(Path(source)), os.stat(source).st_size))
+        seen.append(("replace", *numbers(), number_in(Path(source))))
         replace(source, target)
 
-    checkpoint.save(path, numbered(1))
+    for number in (1, 2):
+        checkpoint.save(path, numbered(number))
     monkeypatch.setattr(os, "fsync", forced)
     monkeypatch.setattr(os, "replace", moved)
-    checkpoint.save(path, numbered(2))
+    checkpoint.save(path, numbered(3))
     size = path.stat().st_size
-    assert seen == [("fsync", 1, size), ("replace", 1, 2, size)]
-    assert [file.name for file in tmp_path.iterdir()] == ["trial.pt"]
-    assert number_in(path) == 2
+    assert seen == [("replace", 2, 1, 2), ("fsync", 0, 2, size), ("replace", 0, 2, 3)]
+    assert numbers() == (3, 2)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["trial.previous.pt", "trial.pt"]

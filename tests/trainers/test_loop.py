@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -283,7 +281,6 @@ def test_whichever_loss_is_not_finite_ends_the_trial_and_its_epoch_is_neither_re
     assert (outcome.outcome, outcome.reason, outcome.epochs) == ("diverged", f"{name} is {lost} in epoch 2", 1)
     assert [record.epoch for record in records] == [1]
     state = checkpoints.load(tmp_path / "trial.pt")
-    assert state is not None
     assert len(state["history"]) == 1
 
 
@@ -311,66 +308,6 @@ def test_running_out_of_memory_is_an_outcome(monkeypatch: pytest.MonkeyPatch) ->
 def test_seeds_change_the_numbers_and_one_seed_repeats_them() -> None:
     assert run(config(seed=1)) == run(config(seed=1))
     assert run(config(seed=1))[0].train_robust_loss != run(config(seed=2))[0].train_robust_loss
-
-
-def test_a_checkpoint_of_another_trial_is_refused(tmp_path: Path) -> None:
-    run(config(), tmp_path / "trial.pt", stop_after=1)
-    with pytest.raises(ValueError, match="checkpoint of trial"):
-        run(config(seed=5), tmp_path / "trial.pt")
-
-
-def truncated(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-def emptied(path: Path) -> None:
-    path.write_bytes(b"")
-
-
-def overwritten(path: Path) -> None:
-    path.write_bytes(b"junk" * 100)
-
-
-def of_something_else(path: Path) -> None:
-    torch.save({"model": {}}, path)
-
-
-@pytest.mark.parametrize("damage", [truncated, emptied, overwritten, of_something_else])
-def test_an_unreadable_checkpoint_is_as_good_as_none(
-    damage: Callable[[Path], None], tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    whole = run(config(), tmp_path / "trial.pt")
-    damage(tmp_path / "trial.pt")
-    assert run(config(), tmp_path / "trial.pt") == whole
-    assert [record.levelno for record in caplog.records] == [logging.WARNING]
-    message = caplog.records[0].getMessage()
-    assert message.startswith(f"{tmp_path / 'trial.pt'}: unreadable checkpoint (")
-    assert message.endswith("); the trial begins afresh")
-    assert run(config(), tmp_path / "trial.pt") == whole
-    assert len(caplog.records) == 1
-
-
-def test_a_checkpoint_of_other_code_is_not_gone_on_from(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    checkpoint = tmp_path / "trial.pt"
-    run(config(), checkpoint, stop_after=2)
-    before = os.stat(checkpoint).st_mtime_ns
-    trained: list[int] = []
-    epoch = loop._epoch
-
-    def counted(trial: Any, number: int) -> EpochRecord:
-        trained.append(number)
-        return epoch(trial, number)
-
-    monkeypatch.setattr(loop, "_epoch", counted)
-    monkeypatch.setattr(checkpoints, "code_version", lambda: "0123456789ab")
-    assert len(run(config(), checkpoint)) == 4
-    assert trained == [0, 1, 2, 3]
-    assert "checkpoint of other code (" in caplog.text
-    assert os.stat(checkpoint).st_mtime_ns > before
-    run(config(), checkpoint)
-    assert trained == [0, 1, 2, 3]
 
 
 def test_data_with_another_fingerprint_are_refused() -> None:

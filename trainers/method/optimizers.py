@@ -198,7 +198,14 @@ def is_capturable(config: OptimizerConfig, optimizer: torch.optim.Optimizer) -> 
 
 
 #: What of a group says how its update runs, and not which it is; the learning rate's value apart.
-_HOW = ("lr", "foreach", "fused", "capturable")
+HOW = ("lr", "foreach", "fused", "capturable")
+
+#: What each of the optimizers here keeps of a parameter.
+STATE = {
+    "sgd": ("momentum_buffer",),
+    "deat": ("average", "previous_average"),
+    "adamw": ("step", "exp_avg", "exp_avg_sq"),
+}
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
@@ -216,7 +223,7 @@ def _set_lr(group: dict[str, Any], lr: float) -> None:
 
 def restore(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
     """Goes on from a state dict, whatever device it is of: how the update runs here stays as it was built."""
-    own = [{key: group[key] for key in _HOW if key in group} for group in optimizer.param_groups]
+    own = [{key: group[key] for key in HOW if key in group} for group in optimizer.param_groups]
     rates = [float(group["lr"]) for group in state["param_groups"]]
     # the groups first: where AdamW's count of steps is put depends on how its update runs
     groups = [group | kept for group, kept in zip(state["param_groups"], own, strict=True)]

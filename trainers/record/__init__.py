@@ -1,6 +1,6 @@
 """records.jsonl: what a sweep writes down, one JSON object a line, appended by one writer.
 
-Eight kinds, told apart by the key `record`:
+Nine kinds, told apart by the key `record`:
 
     launch   a start of the sweep: time, command, commit, dirty, code_version, versions, metric, mode, size (trials in
              all), wanted (ids of those that are known already; Optuna's later points follow as trial records), decides
@@ -8,6 +8,7 @@ Eight kinds, told apart by the key `record`:
     trial    a planned trial: trial_id, number, config (its identity), point (its value on every axis), seed
     start    a trial begins or goes on: trial_id, time, host, device, code_version, arithmetic (of
              `trainers.provenance`; lacking where older code wrote it)
+    resume   a ResumeRecord, behind a start whose newest checkpoint was not gone on from
     epoch    an EpochRecord
     dynamics a DynamicsRecord
     outcome  an OutcomeRecord
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
         OutcomeName,
         OutcomeRecord,
         Record,
+        ResumeRecord,
         dynamics_record,
         epoch_record,
         finished,
@@ -67,6 +69,7 @@ _ROOMS = {
     "REQUIRED": "kinds",
     "Record": "kinds",
     "RecordFile": "file",
+    "ResumeRecord": "kinds",
     "SPENT": "kinds",
     "dynamics_record": "kinds",
     "epoch_record": "kinds",
@@ -94,6 +97,7 @@ __all__ = [
     "OutcomeRecord",
     "Record",
     "RecordFile",
+    "ResumeRecord",
     "dynamics_record",
     "epoch_record",
     "finished",

@@ -31,6 +31,7 @@ REQUIRED: dict[str, frozenset[str]] = {
     "launch": frozenset({"time", "size", "wanted"}),
     "trial": frozenset({"trial_id", "number", "config", "point", "seed"}),
     "start": frozenset({"trial_id", "code_version"}),
+    "resume": frozenset({"trial_id", "epoch", "reason"}),
     "epoch": frozenset({"trial_id", "epoch", "lr", "seconds", "evaluation_seconds"}),
     "dynamics": frozenset({"trial_id", "epoch", "lr", "seconds", "curvatures", "variances"}),
     "outcome": frozenset({"trial_id", "outcome", "reason", "epochs"}),
@@ -182,6 +183,17 @@ class DynamicsRecord:
 
 
 @dataclass(frozen=True)
+class ResumeRecord:
+    """That a trial goes on from less than its newest checkpoint, which was damaged, say, or of other code."""
+
+    trial_id: str
+    epoch: int
+    """Epochs that it goes on from; later ones are trained again. 0: it begins afresh."""
+    reason: str
+    """What was passed over and why, in one line."""
+
+
+@dataclass(frozen=True)
 class OutcomeRecord:
     """How a trial ended: a value, not an exception."""
 
@@ -281,7 +293,7 @@ METRICS: tuple[str, ...] = tuple(
 )
 
 
-Record: TypeAlias = EpochRecord | DynamicsRecord | OutcomeRecord | EvaluationRecord | CheckRecord
+Record: TypeAlias = EpochRecord | DynamicsRecord | ResumeRecord | OutcomeRecord | EvaluationRecord | CheckRecord
 
 
 def epoch_record(values: Mapping[str, Any]) -> EpochRecord:

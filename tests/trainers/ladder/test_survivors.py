@@ -338,7 +338,7 @@ def test_too_few_classes_and_a_missing_package_are_refused(name: Any, monkeypatc
 def test_weights_of_another_network_are_refused(network: Trained, tmp_path: Path) -> None:
     config = with_fingerprint(CONFIG)
     path = tmp_path / "trial.pt"
-    torch.save({"weights": {"last": {"raw": {"linear.weight": torch.zeros(1)}}}}, path)
+    torch.save({"weights": {"last": {"epoch": 1, "raw": {"linear.weight": torch.zeros(1)}}}}, path)
     with pytest.raises(UserError, match=r"trial.pt: must hold the weights of this code's small_cnn, and holds those"):
         trained(config, path, "last")
 
