@@ -110,7 +110,8 @@ def plan(config: Path, out: Path | None, overrides: tuple[str, ...], no_data: bo
 @_out
 @_set
 @click.option("--address", help="Ray cluster: auto or HOST:PORT [default: a local Ray].")
-@click.option("--serial", is_flag=True, help="In this process, without Ray.")
+@click.option("--serial", is_flag=True, help="One trial after another, in one process, without Ray.")
+@click.option("--debug", is_flag=True, help="With --serial: in this very process, so that breakpoint() works.")
 @click.option("--decide", metavar="CLAIM", help="Only what CLAIM of `sweep claims` needs, until it is decided.")
 @click.option("--budget-hours", type=Above(), help="Of trials, for --decide.")
 def launch(
@@ -119,6 +120,7 @@ def launch(
     overrides: tuple[str, ...],
     address: str | None,
     serial: bool,
+    debug: bool,
     decide: str | None,
     budget_hours: float | None,
 ) -> None:
@@ -127,6 +129,7 @@ def launch(
     from sweep.run.signals import EXIT_INTERRUPTED
 
     _refuse_both(serial, address)
+    _refuse_debug(debug, serial)
     _refuse_half(decide, budget_hours)
     sweep = _load(config, overrides)
     directory = _directory_of(sweep, out)
@@ -144,9 +147,11 @@ def launch(
             command=_command_line(),
             address=address,
             serial=serial,
+            debug=debug,
         )
         sys.exit(code)
-    code = runner.launch(sweep, directory, screen, command=_command_line(), address=address, serial=serial)
+    how: dict[str, Any] = {"address": address, "serial": serial, "debug": debug}
+    code = runner.launch(sweep, directory, screen, command=_command_line(), **how)
     if code != EXIT_INTERRUPTED:
         _print_summary(directory, screen)
     sys.exit(code)
@@ -303,6 +308,13 @@ def _refuse_both(serial: bool, address: str | None) -> None:
 
     if serial and address is not None:
         raise UserError("--serial: runs without Ray, so that --address says nothing; leave one of the two out")
+
+
+def _refuse_debug(debug: bool, serial: bool) -> None:
+    from trainers.errors import UserError
+
+    if debug and not serial:
+        raise UserError("--debug: is of --serial, whose trials then run in this very process; give both, or neither")
 
 
 def _refuse_half(decide: str | None, budget_hours: float | None) -> None:

@@ -65,6 +65,14 @@ class ResourcesConfig(Frozen):
         description="Trials side by side in one process, each in a thread with a CUDA stream of its own: for small "
         "networks, which leave a GPU idle. cpu and gpu are then the process's.",
     )
+    epoch_timeout: Number | None = Field(
+        None,
+        gt=0,
+        le=1e8,
+        description="Seconds that an epoch may take, loading and compiling included, before its trial counts as hung: "
+        "it is failed then, and its process ended. none: 10 times the median of epochs that cost the same, at least "
+        "600; an hour more for the first of a process; a day where nothing like it was measured.",
+    )
 
     @property
     def threads(self) -> int:

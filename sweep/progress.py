@@ -133,7 +133,8 @@ class Progress(History[TrialProgress]):
     def _launch(self, record: Mapping[str, Any], place: int) -> None:
         self.size, self.launch_place = record["size"], place
         self.chosen_by = {key: record[key] for key in ("metric", "mode") if key in record}
-        self.launched, self.epochs_since_launch = record["time"], 0
+        self.launched = self.latest = record["time"]  # the clock may have been wrong before
+        self.epochs_since_launch = 0
         for trial in self.trials.values():
             trial.started = False
 
@@ -141,7 +142,7 @@ class Progress(History[TrialProgress]):
         """Takes in all epochs of a log at once, after its other records."""
         super().add_epochs(epochs, lines)
         trials, places, numbers = list(self.trials.values()), epochs.numbers("place"), epochs.numbers("epoch")
-        self.latest = max(self.latest, epochs.latest())
+        self.latest = max(self.latest, epochs.latest(self.launch_place))
         self.epochs_since_launch = int((places[lines.rows] > self.launch_place).sum())
         seconds, trained = lines.sums(len(trials), epochs.spent()[lines.rows]), lines.sums(len(trials))
         for trial, of_epochs, count in zip(trials, seconds, trained, strict=True):

@@ -27,6 +27,7 @@ from rich.console import Console
 
 from sweep.config import ResourcesConfig
 from sweep.run.screen import say
+from sweep.run.trial import RESTARTS as RESTARTS
 from trainers.errors import UserError
 from trainers.provenance import code_version
 
@@ -68,9 +69,6 @@ WITHOUT = "--serial runs without Ray"
 
 #: How the file begins by which nodes show that they see the run directory.
 PROBE = ".probe-"
-
-#: How often a trial whose worker or node dies is started again, from its checkpoint.
-RESTARTS = 3
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from sweep.config_file import dump
 from sweep.plan.plan import Plan, metric
 from sweep.progress import TrialProgress
 from sweep.run.directory import CONFIG_FILE, write_whole
+from sweep.run.hung import Paces, hung, shape_of
 from sweep.run.trial import Message
 from sweep.search.trials import PlannedTrial
 from trainers.files import remove_parts
@@ -34,6 +35,8 @@ class Journal:
         self.directory, self.progress = directory, plan.progress
         self.listener: Callable[[TrialProgress, Message], None] = lambda trial, message: None
         self._plan = plan
+        self._paces = Paces()
+        self._monotonic_began = time.time() - time.monotonic()
 
     @contextmanager
     def open(self, command: str, decides: Mapping[str, Any] | None = None) -> Iterator[None]:
@@ -88,13 +91,25 @@ class Journal:
         if trial.has(message):
             return
         self._append(message["record"], {key: value for key, value in message.items() if key != "record"})
+        self._paces.add(shape_of(trial.config), message)
         if message["record"] == "outcome":
             self._plan.search.tell(trial.id, metric(trial, self._plan.config))
         self.listener(trial, message)
 
+    def limits(self, trial: PlannedTrial, timeout: float | None) -> dict[str, Any]:
+        """What the trial's `sweep.run.hung.Limits` are made of.
+
+        Args:
+            trial: given out by `next`.
+            timeout: that was asked for.
+        """
+        known = self.progress.trials[trial.id]
+        return {"timeout": timeout, "medians": self._paces.medians(shape_of(known.config)), "recorded": known.epoch}
+
     def fail(self, trial_id: str, reason: str) -> None:
-        """The outcome of a trial whose process is gone."""
-        self.take({"record": "outcome", **vars(OutcomeRecord(trial_id, "failed", reason, 0))})
+        """The outcome of a trial whose process is gone: that it hung, if it did, or else this reason."""
+        why = hung(self.directory, trial_id) or reason
+        self.take({"record": "outcome", **vars(OutcomeRecord(trial_id, "failed", why, 0))})
 
     def interrupt(self, reason: str) -> None:
         """The outcome `interrupted` for every trial that runs; their checkpoints stay."""
@@ -108,6 +123,6 @@ class Journal:
             self._append("trial", trial.record(len(self.progress.trials)))
 
     def _append(self, kind: str, values: Mapping[str, Any]) -> None:
-        stamped = {**values, "time": round(time.time(), 3)}
+        stamped = {**values, "time": round(self._monotonic_began + time.monotonic(), 3)}  # a clock that is set jumps
         self._file.append(kind, stamped)
         self.progress.add({"record": kind, **stamped})

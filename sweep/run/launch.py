@@ -14,6 +14,7 @@ from rich.console import Console
 
 from sweep.config import SweepConfig
 from sweep.plan.plan import earlier_records, plan
+from sweep.run import child, hung
 from sweep.run.directory import RunLock, log_folder, refuse_other_sweep
 from sweep.run.journal import Journal
 from sweep.run.screen import Screen, counts_line, say
@@ -38,6 +39,7 @@ def launch(
     decides: Mapping[str, Any] | None = None,
     address: str | None = None,
     serial: bool = False,
+    debug: bool = False,
     up: ExitStack | None = None,
 ) -> int:
     """Runs what is wanted and not finished.
@@ -49,8 +51,11 @@ def launch(
         command: what the user typed, for the records.
         decides: what the launch is to decide, for the records: claim, budget_hours, choosing_seeds; None: nothing.
         address: of a Ray cluster; None: a local one.
-        serial: in this process, one trial after another, without Ray.
-        up: a Ray that this launch starts stays up until this is closed; None: until the launch ends.
+        serial: one trial after another, in one process, without Ray.
+        debug: of a serial launch, in this very process: a trial that ends its process ends the launch, and none is
+            ended for hanging.
+        up: a Ray, or a serial launch's process, that this launch starts stays up until this is closed; None: until the
+            launch ends.
 
     Returns:
         The exit code: 0 done, 1 some trials failed, 130 interrupted.
@@ -59,15 +64,18 @@ def launch(
         UserError: the directory, the data or the resources are not as they must be; no record has been written.
     """
     refuse_other_sweep(directory, config)
-    with RunLock(directory), Interrupts() as interrupts:
+    with RunLock(directory), Interrupts() as interrupts, ExitStack() as of_this_launch:
+        own_process = serial and not debug
         try:
+            if own_process:
+                child.here(up or of_this_launch)  # which imports torch while this process plans
             wanted = plan(config, earlier_records(directory), code_version())
             say(console, "\n".join(wanted.lines(launched=True, serial=serial)))
             if not wanted.left:
                 return EXIT_DONE
             check_resources(config, serial, address)
             journal = Journal(directory, wanted)
-            run = _in_this_process if serial else _through_ray
+            run = _in_a_child if own_process else _in_this_process if serial else _through_ray
             return run(_Launch(config, journal, console, interrupts, up, (command, decides)), address)
         except Interrupted:
             return EXIT_INTERRUPTED
@@ -153,6 +161,27 @@ def _in_this_process(launch: _Launch, address: str | None) -> int:
             if not run_trial(trial.id, values, *where, send, share=resources.gpu):
                 say(launch.console, f"trial {trial.id}: {LOST}")
                 return
+
+    return launch.run(trials)
+
+
+def _in_a_child(launch: _Launch, address: str | None) -> int:
+    journal, resources = launch.journal, launch.config.resources
+    hung.forget(journal.directory)
+    where = {"directory": journal.directory.absolute(), "threads": resources.threads, "share": resources.gpu}
+
+    def take(message: Message) -> None:
+        with launch.interrupts.held():
+            journal.take(message)
+
+    def trials() -> None:
+        process = child.here()
+        while (trial := journal.next()) is not None:
+            values = trial_values(trial.config, resources)
+            limits = journal.limits(trial, resources.epoch_timeout)
+            work = {"name": trial.id, "values": values, "limits": limits, **where}
+            if (why := process.train(work, take, launch.screen.refresh)) is not None:
+                journal.fail(trial.id, why)
 
     return launch.run(trials)
 

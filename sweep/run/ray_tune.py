@@ -22,17 +22,15 @@ from ray.tune.search import Searcher
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sweep.config import ResourcesConfig
+from sweep.run import hung
 from sweep.run.bell import Bell, listening
-from sweep.run.cluster import RESTARTS
 from sweep.run.directory import log_folder
-from sweep.run.trial import Message, run_together, run_trial, trial_values
+from sweep.run.signals import STOPPING
+from sweep.run.trial import RESTARTS, Message, run_together, run_trial, trial_values
 from trainers import checkpoint
 
 if TYPE_CHECKING:  # lest each process of a trial load the plan
     from sweep.run.journal import Journal
-
-#: How long a launch that is stopped waits for its trials' checkpoints, s.
-STOPPING = 15.0
 
 
 def run(
@@ -52,6 +50,7 @@ def run(
     """
     logs = log_folder(journal.directory)
     logs.mkdir(exist_ok=True)
+    hung.forget(journal.directory)
     bell = _bell()
     processes, each = resources.divided(at_once)
     searcher = _JournalSearcher(journal, resources, each)
@@ -129,18 +128,21 @@ def _quiet(log: Path) -> Iterator[None]:
 
 def _trainable(values: dict[str, Any], bell: Any) -> None:
     """One trial, or several at once; a process whose GPU no longer answers ends, for Tune would give it the next."""
-    trials, share = values["trials"], values["share"]
+    trials, share, limits = values["trials"], values["share"], values["limits"]
     where = Path(values["directory"]), values["threads"]
 
     def send(message: Message) -> None:
         tune.report({"message": message})  # which returns once the driver has taken it
 
+    if not trials:  # those that were to go on after a process that died have ended with it
+        return
     if len(trials) > 1:
-        usable = run_together(trials, *where, send, share=share, training=partial(listening, bell), lost=_end)
+        training = partial(listening, bell)
+        usable = run_together(trials, *where, send, share=share, training=training, lost=_end, limits=limits)
     else:
         (name, trial), *_ = trials.items()
         with listening(bell, name):
-            usable = run_trial(name, trial, *where, send, share=share)
+            usable = run_trial(name, trial, *where, send, share=share, limits=limits[name])
     if not usable:
         _end()
 
@@ -174,7 +176,9 @@ class _JournalSearcher(_NotSaved, Searcher):
         values = {trial.id: trial_values(trial.config, self._resources) for trial in trials}
         directory = str(self._journal.directory.absolute())
         resources = self._resources
-        return {"trials": values, "threads": resources.threads, "directory": directory, "share": resources.gpu}
+        limits = {trial.id: self._journal.limits(trial, resources.epoch_timeout) for trial in trials}
+        shared = {"threads": resources.threads, "directory": directory, "share": resources.gpu}
+        return {"trials": values, "limits": limits, **shared}
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
         """The journal has been told by the trial's own outcome."""

@@ -13,6 +13,8 @@ from typing import Any
 
 from sweep.config import ResourcesConfig
 from sweep.run.directory import log_path
+from sweep.run.hung import Limits, hung, watched
+from sweep.run.signals import Interrupted
 from trainers.config import TrialConfig
 from trainers.errors import UserError
 from trainers.files import checkpoint_path
@@ -21,6 +23,9 @@ from trainers.record import DynamicsRecord, EpochRecord, OutcomeRecord, ResumeRe
 
 #: A record's values with its kind under `record`: start, resume, epoch, dynamics or outcome.
 Message = dict[str, Any]
+
+#: How often a trial whose process dies is started again, from its checkpoint.
+RESTARTS = 3
 
 
 def trial_values(config: TrialConfig, resources: ResourcesConfig) -> dict[str, Any]:
@@ -44,6 +49,7 @@ def run_together(
     share: float,
     training: Callable[[str], AbstractContextManager[None]],
     lost: Callable[[], None],
+    limits: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> bool:
     """Trains several trials of one device side by side in this process, each as `run_trial` does, but for:
 
@@ -55,6 +61,7 @@ def run_together(
         training: makes the block in which the trial of an id trains.
         lost: ends this process, whose GPU answers no more, once the outcome of the trial that met that first is sent:
             which of them it came from nobody can tell, and the others go on from their checkpoints in a new one.
+        limits: of each, by id.
     """
     import torch
 
@@ -70,7 +77,8 @@ def run_together(
 
     def run(name: str) -> None:
         with training(name):
-            run_trial(name, trials[name], directory, threads, send_one, share=share, lost=lost)
+            limit = None if limits is None else limits[name]
+            run_trial(name, trials[name], directory, threads, send_one, share=share, lost=lost, limits=limit)
 
     first = TrialConfig.model_validate(next(iter(trials.values())))
     device = torch.device("cpu")
@@ -90,6 +98,7 @@ def run_trial(
     *,
     share: float = 1,
     lost: Callable[[], None] = lambda: None,
+    limits: Mapping[str, Any] | None = None,
 ) -> bool:
     """Trains one trial and sends what happens: a start, that its newest checkpoint was passed over where it was, its
     epochs and their dynamics, its outcome.
@@ -103,19 +112,51 @@ def run_trial(
         share: of a GPU's memory that the trial may take.
         lost: called where this process cannot run another, once the outcome is sent, and before that of any other.
 
+        limits: what `sweep.run.hung.Limits` is made of, in a process that may be ended if the trial hangs; None: it may
+            not.
+
     Returns:
         whether this process can run another trial: its GPU still answers.
     """
+    from trainers.own import snapshot
+
+    snapshot.look_in(directory / snapshot.FOLDER)
+    config = TrialConfig.model_validate(values)
+    if limits is None:
+        return _run(name, config, directory, threads, send, share, lost)
+    if (reason := hung(directory, name)) is not None:
+        send({"record": "outcome", **asdict(OutcomeRecord(name, "failed", reason, 0))})
+        return True
+    with watched(directory, name, Limits(config, **limits), send) as sent:
+        return _run(name, config, directory, threads, sent, share, lost)
+
+
+def _run(
+    name: str,
+    config: TrialConfig,
+    directory: Path,
+    threads: int,
+    send: Callable[[Message], None],
+    share: float,
+    lost: Callable[[], None],
+) -> bool:
     import torch
 
     from trainers import cards
     from trainers.engine import device_of
     from trainers.loop import train
-    from trainers.memory import is_out_of_memory, reason
-    from trainers.own import snapshot
 
-    snapshot.look_in(directory / snapshot.FOLDER)
-    config = TrialConfig.model_validate(values)
+    ends: list[BaseException] = []
+
+    def sent(message: Message) -> None:
+        try:
+            send(message)
+        except Exception:
+            raise
+        except BaseException as end:  # of this process, or of Tune's trial; the user's own are of the trial
+            ends.append(end)
+            raise
+
     torch.set_num_threads(threads)
     device = torch.device("cpu")
     try:
@@ -124,19 +165,18 @@ def run_trial(
         cards.limit(device, share)
         kind = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
         about = {"trial_id": name, "host": host(), "device": kind, "code_version": code_version()}
-        send({"record": "start", **about, "arithmetic": arithmetic(config, device)})
+        sent({"record": "start", **about, "arithmetic": arithmetic(config, device)})
         outcome = train(
             config,
-            lambda record: send({"record": _kind(record), **asdict(record)}),
+            lambda record: sent({"record": _kind(record), **asdict(record)}),
             resume=checkpoint_path(directory, name),
         )
     except UserError as error:
         outcome = OutcomeRecord(name, "failed", str(error), 0)
-    except Exception as error:
-        if is_out_of_memory(error):  # at CUDA's start
-            outcome = OutcomeRecord(name, "out_of_memory", reason(error), 0)
-        else:
-            outcome = _failed(name, error, log_path(directory, name))
+    except BaseException as error:
+        if ends or isinstance(error, Interrupted):
+            raise
+        outcome = _outcome(name, error, log_path(directory, name))
     with _ending:
         usable = cards.freed(device)  # not within `except`, where the error holds the frames, and they the model
         send({"record": "outcome", **asdict(outcome)})
@@ -149,12 +189,17 @@ def _kind(record: EpochRecord | DynamicsRecord | ResumeRecord) -> str:
     return {EpochRecord: "epoch", DynamicsRecord: "dynamics", ResumeRecord: "resume"}[type(record)]
 
 
-def _failed(name: str, error: Exception, log: Path) -> OutcomeRecord:
+def _outcome(name: str, error: BaseException, log: Path) -> OutcomeRecord:
+    """Of a trial that raised, SystemExit too."""
+    from trainers.memory import is_out_of_memory, reason
+
+    if is_out_of_memory(error):  # beside the training, as at CUDA's start
+        return OutcomeRecord(name, "out_of_memory", reason(error), 0)
     first = (str(error).splitlines() or [""])[0]
     return OutcomeRecord(name, "failed", f"{type(error).__name__}: {first}{logged(error, log)}", 0)
 
 
-def logged(error: Exception, log: Path) -> str:
+def logged(error: BaseException, log: Path) -> str:
     """Appends the traceback to a log, and says where that is; nothing where it cannot be written, as on a full disk."""
     try:
         log.parent.mkdir(exist_ok=True)

@@ -136,7 +136,8 @@ def test_each_process_that_fits_has_room_for_its_trials(monkeypatch: pytest.Monk
 
 def test_a_process_is_given_as_many_trials_as_it_takes_and_the_last_one_what_is_left(tmp_path: Path) -> None:
     trials = iter([SimpleNamespace(id=f"{number}" * 12, config=TrialConfig()) for number in range(5)])
-    journal = SimpleNamespace(next=lambda: next(trials, None), directory=tmp_path)
+    limits = {"timeout": 60, "medians": {}, "recorded": 0}
+    journal = SimpleNamespace(next=lambda: next(trials, None), directory=tmp_path, limits=lambda *asked: limits)
     searcher = ray_tune._JournalSearcher(journal, ResourcesConfig(cpu=4, trials_per_process=2), 2)  # type: ignore[arg-type]
     given = [searcher.suggest(f"tune-{number}") for number in range(4)]
     assert [list(values["trials"]) for values in given[:3]] == [["0" * 12, "1" * 12], ["2" * 12, "3" * 12], ["4" * 12]]
