@@ -124,7 +124,7 @@ def launch(
 ) -> None:
     """Run the trials that are not finished yet."""
     from sweep.run import launch as runner
-    from sweep.run.signals import EXIT_INTERRUPTED
+    from sweep.run.signals import EXIT_INTERRUPTED, EXIT_RAY_GONE
 
     _refuse_both(serial, address)
     _refuse_half(decide, budget_hours)
@@ -147,7 +147,7 @@ def launch(
         )
         sys.exit(code)
     code = runner.launch(sweep, directory, screen, command=_command_line(), address=address, serial=serial)
-    if code != EXIT_INTERRUPTED:
+    if code not in (EXIT_INTERRUPTED, EXIT_RAY_GONE):
         _print_summary(directory, screen)
     sys.exit(code)
 
