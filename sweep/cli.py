@@ -126,7 +126,7 @@ def launch(
 ) -> None:
     """Run the trials that are not finished yet."""
     from sweep.run import launch as runner
-    from sweep.run.signals import EXIT_INTERRUPTED
+    from sweep.run.signals import EXIT_INTERRUPTED, EXIT_RAY_GONE
 
     _refuse_both(serial, address)
     _refuse_debug(debug, serial)
@@ -152,7 +152,7 @@ def launch(
         sys.exit(code)
     how: dict[str, Any] = {"address": address, "serial": serial, "debug": debug}
     code = runner.launch(sweep, directory, screen, command=_command_line(), **how)
-    if code != EXIT_INTERRUPTED:
+    if code not in (EXIT_INTERRUPTED, EXIT_RAY_GONE):
         _print_summary(directory, screen)
     sys.exit(code)
 

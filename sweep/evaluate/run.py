@@ -25,9 +25,9 @@ from sweep.config_file import load
 from sweep.evaluate.chunk import chunk_values, run_chunk
 from sweep.evaluate.plan import Asked, Chunk, Evaluation, described, fewer, plan, recorded
 from sweep.run.directory import CONFIG_FILE, EVALUATION, RunLock, log_folder
-from sweep.run.launch import EXIT_DONE, EXIT_SOME_FAILED, LOST, check_resources
+from sweep.run.launch import EXIT_DONE, EXIT_SOME_FAILED, LOST, check_resources, kept_up
 from sweep.run.screen import duration, print_whole, say
-from sweep.run.signals import EXIT_INTERRUPTED, Interrupted, Interrupts
+from sweep.run.signals import Interrupted, Interrupts, RayGone
 from sweep.search.inputs import data_inputs
 from trainers.errors import UserError
 from trainers.record import CheckRecord, EvaluationRecord, RecordFile
@@ -58,7 +58,7 @@ def evaluate(
         serial: in this process, one chunk after another, without Ray.
 
     Returns:
-        The exit code: 0 done, 1 some could not be evaluated, 130 interrupted.
+        The exit code: 0 done, 1 some could not be evaluated, 3 Ray is gone, 130 interrupted.
 
     Raises:
         UserError: the run, the trials, their weights, the data or the resources are not as they must be.
@@ -66,7 +66,8 @@ def evaluate(
     read_log(directory)  # what is no run is refused before the lock makes a file in it
     sweep = _config(directory, overrides)
     with RunLock(directory, EVALUATION), Interrupts() as interrupts:
-        try:
+
+        def once() -> int:
             records = read_log(directory)
             evaluations = plan(directory, records, sweep, asked)
             run = _Run(directory, sweep, evaluations, records, console, interrupts)
@@ -75,11 +76,16 @@ def evaluate(
             if run.left:
                 check_resources(sweep, serial, address)
                 (_in_this_process if serial else _through_ray)(run, address)
+            _print_table(directory, evaluations, console)
+            return EXIT_SOME_FAILED if run.failed else EXIT_DONE
+
+        try:
+            return kept_up(once, console, address)
+        except RayGone as gone:
+            return gone.exit_code
         except Interrupted as stop:
-            console.print(f"stopped by {stop}; the same command goes on", markup=False, highlight=False)
-            return EXIT_INTERRUPTED
-    _print_table(directory, evaluations, console)
-    return EXIT_SOME_FAILED if run.failed else EXIT_DONE
+            say(console, f"{stop.reason}; the same command goes on")
+            return stop.exit_code
 
 
 def _config(directory: Path, overrides: Sequence[str]) -> SweepConfig:
@@ -195,19 +201,21 @@ def _in_this_process(run: _Run, address: str | None) -> None:
 
 def _through_ray(run: _Run, address: str | None) -> None:
     from sweep.run import cluster
+    from sweep.run.ray_watch import watched
 
     with cluster.connected(address, run._console, log_folder(run.directory)):
         run.interrupts.catch()
-        at_once = cluster.most_at_once(run.sweep.resources, run.sweep.max_concurrent)
-        cluster.check_nodes(run.directory, data_inputs(run.sweep))
-        with run.interrupts.held():
-            run.run(lambda: _scheduled(run, at_once))
+        with watched(run.sweep.resources, run.interrupts.lose):
+            at_once = cluster.most_at_once(run.sweep.resources, run.sweep.max_concurrent)
+            cluster.check_nodes(run.directory, data_inputs(run.sweep))
+            with run.interrupts.held():
+                run.run(lambda: _scheduled(run, at_once))
 
 
 def _scheduled(run: _Run, at_once: int) -> None:
     """Keeps `at_once` chunks running on Ray until none is left."""
     from sweep.evaluate.ray_pool import Pool
-    from sweep.run.cluster import RESTARTS
+    from sweep.run.trial import RESTARTS
 
     with Pool[_Work](run_chunk, run.sweep.resources, RESTARTS) as pool:
         while len(pool) or run.left:

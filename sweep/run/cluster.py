@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import threading
 import traceback
 import uuid
 from collections.abc import Iterator, Mapping
@@ -26,8 +27,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rich.console import Console
 
 from sweep.config import ResourcesConfig
+from sweep.run.ray_guard import guarded, remove_left_over
+from sweep.run.ray_watch import children
 from sweep.run.screen import say
-from sweep.run.trial import RESTARTS as RESTARTS
 from trainers.errors import UserError
 from trainers.provenance import code_version
 
@@ -70,6 +72,9 @@ WITHOUT = "--serial runs without Ray"
 #: How the file begins by which nodes show that they see the run directory.
 PROBE = ".probe-"
 
+#: How long Ray may take to end, s; one that answers takes 1 to 2, one whose gcs_server has gone 7.
+ENDING = 15.0
+
 
 @contextmanager
 def connected(address: str | None, console: Console, logs: Path) -> Iterator[None]:
@@ -106,19 +111,26 @@ def local(console: Console, logs: Path, cpus: int | None = None) -> Iterator[Non
     # One a process: Ray keeps the token that it read first.
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     os.environ.update(ENVIRONMENT)
-    with _short_folder() as folder:
+    with _short_folder() as folder, guarded(folder):
         say(console, "starting a local Ray, some seconds")
         try:
             _start(folder, console, logs, cpus)
             yield
         finally:
-            ray.shutdown(wait_for_processes=True)  # which write to the folder until they end
+            _shut_down()
+
+
+def _shut_down() -> None:
+    """Lets go of Ray, and ends a local one; it does not wait for one that has gone and answers no more."""
+    ending = threading.Thread(target=ray.shutdown, kwargs={"wait_for_processes": True}, name="ray-end", daemon=True)
+    ending.start()
+    ending.join(ENDING)
 
 
 def _start(folder: Path, console: Console, logs: Path, cpus: int | None) -> None:
     """Starts Ray; on a busy machine it may time out, so a second time if need be."""
     for again in (True, False):
-        others = _children()
+        others = set(children())
         try:
             with _ours_first(), _signals_kept(), _own_group():
                 ray.init(
@@ -133,7 +145,7 @@ def _start(folder: Path, console: Console, logs: Path, cpus: int | None) -> None
             return
         except BaseException as error:
             ray.shutdown()
-            _end(_children() - others)  # of a half-started Ray, which Ray itself forgets
+            _end(children().keys() - others)  # of a half-started Ray, which Ray itself forgets
             if not isinstance(error, Exception):
                 raise
             log = _written_down(error, logs, folder)
@@ -164,7 +176,7 @@ def _cluster(address: str, console: Console, logs: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        ray.shutdown()
+        _shut_down()
 
 
 @contextmanager
@@ -259,6 +271,7 @@ def _made() -> Path:
                 raise OSError(None, "too long a path for a socket")
             if shutil.disk_usage(base).free < OBJECT_STORE:  # where Ray keeps objects if /dev/shm has no room
                 raise OSError(None, f"less than {OBJECT_STORE / 1e6:.0f} MB free")
+            remove_left_over(Path(os.path.abspath(base)), "ray-????????")
             return Path(tempfile.mkdtemp(prefix="ray-", dir=os.path.abspath(base)))
         except OSError as error:
             refused.append(f"{base} ({error.strerror})")
@@ -266,15 +279,6 @@ def _made() -> Path:
         f"Ray: finds no place for its sockets: {', '.join(refused)}; "
         f"set TMPDIR to another folder with a short path; {WITHOUT}"
     )
-
-
-def _children() -> set[int]:
-    """Processes that this one has started and that are there; none where the system does not tell."""
-    children: set[int] = set()
-    for file in Path("/proc/self/task").glob("*/children"):
-        with contextlib.suppress(OSError):  # a thread that has just ended
-            children.update(map(int, file.read_text().split()))
-    return children
 
 
 def _end(processes: set[int]) -> None:

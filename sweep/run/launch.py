@@ -18,13 +18,16 @@ from sweep.run import child, hung
 from sweep.run.directory import RunLock, log_folder, refuse_other_sweep
 from sweep.run.journal import Journal
 from sweep.run.screen import Screen, counts_line, say
-from sweep.run.signals import EXIT_INTERRUPTED, Interrupted, Interrupts
+from sweep.run.signals import Interrupted, Interrupts, RayGone
 from sweep.run.trial import Message, run_trial, trial_values
 from sweep.search.inputs import inputs
 from trainers.errors import UserError
 from trainers.provenance import code_version
 
 EXIT_DONE, EXIT_SOME_FAILED = 0, 1
+
+#: How often a launch or an evaluation starts a new local Ray in place of one that has gone.
+NEW_RAYS = 3
 
 #: Why what runs in this process stops before its end.
 LOST = "after its error the GPU answers this process no more, which ends here; the same command goes on in a new one"
@@ -58,7 +61,7 @@ def launch(
             launch ends.
 
     Returns:
-        The exit code: 0 done, 1 some trials failed, 130 interrupted.
+        The exit code: 0 done, 1 some trials failed, 3 Ray is gone, 130 interrupted.
 
     Raises:
         UserError: the directory, the data or the resources are not as they must be; no record has been written.
@@ -66,9 +69,8 @@ def launch(
     refuse_other_sweep(directory, config)
     with RunLock(directory), Interrupts() as interrupts, ExitStack() as of_this_launch:
         own_process = serial and not debug
-        try:
-            if own_process:
-                child.here(up or of_this_launch)  # which imports torch while this process plans
+
+        def once() -> int:
             wanted = plan(config, earlier_records(directory), code_version())
             say(console, "\n".join(wanted.lines(launched=True, serial=serial)))
             if not wanted.left:
@@ -77,8 +79,46 @@ def launch(
             journal = Journal(directory, wanted)
             run = _in_a_child if own_process else _in_this_process if serial else _through_ray
             return run(_Launch(config, journal, console, interrupts, up, (command, decides)), address)
-        except Interrupted:
-            return EXIT_INTERRUPTED
+
+        try:
+            if own_process:
+                child.here(up or of_this_launch)  # which imports torch while this process plans
+            return once() if serial else kept_up(once, console, address, up)
+        except Interrupted as stop:
+            return stop.exit_code
+
+
+def kept_up(once: Callable[[], int], console: Console, address: str | None, up: ExitStack | None = None) -> int:
+    """Does what needs Ray, and again from where it stands where its local Ray has gone, on a new one.
+
+    Args:
+        once: plans what is left and does it; raises RayGone.
+        console: is told so.
+        address: of a cluster, which is not for us to start again; None: of none.
+        up: holds a Ray that stays up for more than this.
+
+    Returns:
+        What `once` returned.
+
+    Raises:
+        RayGone: the cluster has, or the local Ray for the last time.
+    """
+    for left in reversed(range(1 + NEW_RAYS)):
+        try:
+            return once()
+        except RayGone as gone:
+            say(console, f"{gone.reason}; " + _what_then(address, left))
+            if address is not None or not left:
+                raise
+            if up is not None:
+                up.close()
+    raise AssertionError("the last time raises")
+
+
+def _what_then(address: str | None, left: int) -> str:
+    if address is not None:
+        return "once the cluster is up again, the same command goes on"
+    return "going on with a new one" if left else f"after {NEW_RAYS} new ones, no more; the same command goes on"
 
 
 @dataclass
@@ -98,21 +138,26 @@ class _Launch:
         self.journal.listener = self.screen.show
 
     def run(self, trials: Callable[[], None]) -> int:
-        """Runs the trials and closes the books, also when a signal stops it."""
+        """Runs the trials and closes the books, also when a signal stops it.
+
+        Raises:
+            RayGone: it has, and the books are closed.
+        """
         gc.enable()  # the command put it off
-        stopped = None
+        stopped: Interrupted | None = None
         with self.journal.open(*self.reason), self.screen:
             try:
                 trials()
             except Interrupted as stop:
-                stopped = str(stop)
+                stopped = stop
                 with self.interrupts.held():
-                    self.journal.interrupt(f"stopped by {stopped}")
+                    self.journal.interrupt(stop.reason)
         if stopped:
-            counts = counts_line(self.journal.progress, live=False)
-            closing = f"{counts}\nstopped by {stopped}; the same command goes on"
-            self.console.print(closing, markup=False, highlight=False)
-            return EXIT_INTERRUPTED
+            say(self.console, counts_line(self.journal.progress, live=False))
+            if isinstance(stopped, RayGone):
+                raise stopped
+            say(self.console, f"{stopped.reason}; the same command goes on")
+            return stopped.exit_code
         unfinished = any(not trial.finished for trial in self.journal.progress.current())
         return EXIT_SOME_FAILED if unfinished else EXIT_DONE
 
@@ -188,6 +233,7 @@ def _in_a_child(launch: _Launch, address: str | None) -> int:
 
 def _through_ray(launch: _Launch, address: str | None) -> int:
     from sweep.run import cluster, ray_tune
+    from sweep.run.ray_watch import watched
 
     journal, resources = launch.journal, launch.config.resources
 
@@ -199,6 +245,7 @@ def _through_ray(launch: _Launch, address: str | None) -> int:
         up = launch.up or of_this_launch
         up.enter_context(cluster.connected(address, launch.console, log_folder(journal.directory)))
         launch.interrupts.catch()
+        of_this_launch.enter_context(watched(resources, launch.interrupts.lose))
         at_once = cluster.most_at_once(resources, launch.config.max_concurrent, resources.trials_per_process)
         cluster.check_nodes(journal.directory, inputs(launch.config))
 

@@ -25,7 +25,7 @@ from sweep.config import ResourcesConfig
 from sweep.run import hung
 from sweep.run.bell import Bell, listening
 from sweep.run.directory import log_folder
-from sweep.run.signals import STOPPING
+from sweep.run.signals import STOPPING, Interrupted
 from sweep.run.trial import RESTARTS, Message, run_together, run_trial, trial_values
 from trainers import checkpoint
 
@@ -87,10 +87,10 @@ def _written_when_stopped(journal: Journal, bell: Any) -> Iterator[None]:
     """A block of running trials; where a signal ends it, their checkpoints are then those of their last epochs."""
     try:
         yield
-    except KeyboardInterrupt as stop:
+    except Interrupted as stop:
         running = [trial.id for trial in journal.progress.running()]
         # First, because Ray ends this process where the signal has ended Ray's own.
-        journal.interrupt(f"stopped by {stop}")
+        journal.interrupt(stop.reason)
         # Beside this thread: where the signal has ended Ray's own processes too, calls to it do not come back.
         ringing = threading.Thread(target=_ring, args=(bell, running), name="ring", daemon=True)
         ringing.start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
@@ -17,10 +18,30 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.
 
 #: How long a launch that is stopped waits for its trials' checkpoints, s.
 STOPPING = 15.0
+#: The Ray that trials ran on is gone: exit code of a launch or an evaluation, which the same command goes on with.
+EXIT_RAY_GONE = 3
 
 
 class Interrupted(KeyboardInterrupt):
     """The user, or the scheduler of the machine, wants the sweep to stop; carries the signal's name."""
+
+    exit_code = EXIT_INTERRUPTED
+
+    @property
+    def reason(self) -> str:
+        """In words, for the records and the screen."""
+        return f"stopped by {self}"
+
+
+class RayGone(Interrupted):
+    """The Ray that trials run on is gone; carries what is known of how."""
+
+    exit_code = EXIT_RAY_GONE
+
+    @property
+    def reason(self) -> str:
+        """In words, for the records and the screen."""
+        return f"Ray is gone: {self}"
 
 
 class Interrupts:
@@ -40,6 +61,8 @@ class Interrupts:
         self._caught: str | None = None
         self._raised = ""
         self._held = 0
+        self._lost: str | None = None
+        self._wakes = 0
 
     def __enter__(self) -> Self:
         """Starts to catch."""
@@ -75,16 +98,34 @@ class Interrupts:
         self.check()
 
     def check(self) -> None:
-        """A safe point, inside `held()` too: raises if a signal has come.
+        """A safe point, inside `held()` too: raises if a signal has come, or Ray has gone.
 
         Raises:
             Interrupted: it has; once.
         """
+        if self._lost is not None:
+            lost, self._lost = self._lost, None
+            raise RayGone(lost)
         if self._caught:
             self._raised, self._caught = self._caught, ""
             raise Interrupted(self._raised)
 
+    def lose(self, how: str) -> None:
+        """Raises RayGone in the main thread, as a signal would raise Interrupted; called in another thread.
+
+        Args:
+            how: Ray has ended.
+        """
+        self._lost = how
+        self._wakes += 1
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)  # it may sleep in a call to Ray
+
     def _catch(self, number: int, frame: FrameType | None) -> None:
+        if self._wakes and number == signal.SIGTERM:
+            self._wakes -= 1
+            if not self._held:
+                self.check()
+            return
         if self._caught is not None:
             os._exit(EXIT_INTERRUPTED)
         self._caught = signal.Signals(number).name

@@ -15,6 +15,7 @@ import pytest
 from analysis.frames.trials import load_trials
 from sweep.config import ResourcesConfig, SweepConfig
 from sweep.run import cluster, ray_tune
+from sweep.run.trial import RESTARTS
 from trainers.config import TrialConfig
 from trainers.errors import UserError
 from trainers.provenance import code_version
@@ -82,7 +83,7 @@ def test_a_trial_whose_worker_died_too_often_has_failed_with_the_last_line_of_it
     (tmp_path / "error.txt").write_text("Traceback\n  ...\nray.exceptions.ActorDiedError: it was killed\n\n")
     for file in (str(tmp_path / "error.txt"), None):
         callback.on_trial_error(1, [], SimpleNamespace(config=config, error_file=file))
-    died = f"its process died {1 + cluster.RESTARTS} times: "
+    died = f"its process died {1 + RESTARTS} times: "
     assert failed == [
         ("0123456789ab", f"{died}ray.exceptions.ActorDiedError: it was killed"),
         ("0123456789ab", f"{died}no error file"),

@@ -1,0 +1,128 @@
+"""Whether the Ray that trials run on is still there: calls to one that has gone wait for ever, or end the process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from sweep.config import ResourcesConfig
+
+#: Between two looks, s.
+PAUSE = 0.5
+
+#: How long a cluster may be silent, or without a node that has room for a trial, s. Ray itself ends a process whose
+#: cluster has been silent for 60 s.
+PATIENCE = 40.0
+
+#: Processes of a local Ray without which it is none.
+NEEDED = ("raylet", "gcs_server")
+
+
+@contextmanager
+def watched(resources: ResourcesConfig, lose: Callable[[str], None]) -> Iterator[None]:
+    """A block in which a thread looks whether Ray is there, and says once how it went if it is not.
+
+    Args:
+        resources: of a process of trials, for which a node must have room.
+        lose: is told, in that thread, how Ray ended.
+    """
+    over = threading.Event()
+    look = _local() or _Cluster(resources).look
+
+    def watch() -> None:
+        while not over.wait(PAUSE):
+            if how := look():
+                lose(how)
+                return
+
+    watching = threading.Thread(target=watch, name="ray-watch", daemon=True)
+    watching.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watching.join()
+
+
+def _local() -> Callable[[], str | None] | None:
+    """Looks at the processes of the local Ray that this process has started; None: it has not."""
+    processes = {process: name for process, name in children().items() if name in NEEDED}
+    return (lambda: next(filter(None, map(_ended, processes.values(), processes)), None)) if processes else None
+
+
+def _ended(name: str, process: int) -> str | None:
+    """How a child of ours has ended; it is then no zombie any more, which Ray's workers would take for a live one."""
+    try:
+        ended, status = os.waitpid(process, os.WNOHANG)
+    except ChildProcessError:  # Ray has seen it first
+        return f"its {name} (process {process}) has ended"
+    if not ended:
+        return None
+    code = os.waitstatus_to_exitcode(status)
+    return f"its {name} (process {process}) ended by " + (signal.Signals(-code).name if code < 0 else f"exit {code}")
+
+
+def children() -> dict[int, str]:
+    """Processes that this one has started and that are there, with their names; none where the system does not tell."""
+    names: dict[int, str] = {}
+    for file in Path("/proc/self/task").glob("*/children"):
+        with suppress(OSError):  # a thread that has just ended
+            for process in map(int, file.read_text().split()):
+                with suppress(OSError):
+                    names[process] = Path(f"/proc/{process}/comm").read_text().strip()
+    return names
+
+
+class _Cluster:
+    """Looks at the nodes of a cluster. Time is counted in looks: a process that was stopped for a while saw nothing."""
+
+    def __init__(self, resources: ResourcesConfig) -> None:
+        """Asks for the nodes in a thread of its own, for Ray may not answer."""
+        self._resources = resources
+        context = ray.get_runtime_context()
+        self._here, self._head = context.get_node_id(), context.gcs_address
+        self._nodes: Sequence[Mapping[str, Any]] | None = None
+        self._asking: threading.Thread | None = None
+        self._silent = self._full = 0.0
+
+    def look(self) -> str | None:
+        """How the cluster has ended; None while it is there."""
+        if self._asking is None or not self._asking.is_alive():
+            self._silent = 0.0 if self._nodes is not None else self._silent
+            how = self._of(self._nodes or ())
+            self._nodes = None
+            self._asking = threading.Thread(target=self._ask, name="ray-nodes", daemon=True)
+            self._asking.start()
+            if how:
+                return how
+        self._silent += PAUSE
+        if self._silent > PATIENCE:
+            return f"its head at {self._head} has not answered for {PATIENCE:.0f} s"
+        return None
+
+    def _ask(self) -> None:
+        with suppress(Exception):  # of many classes; what counts is that there is no answer
+            self._nodes = ray.nodes()  # type: ignore[no-untyped-call]
+
+    def _of(self, nodes: Sequence[Mapping[str, Any]]) -> str | None:
+        """What an answer says; nothing if it is none."""
+        if not nodes:
+            return None
+        up = [node for node in nodes if node["Alive"]]
+        if all(node["NodeID"] != self._here for node in up):
+            return "the node that this process is on is down"
+        self._full = 0.0 if any(map(self._has_room, up)) else self._full + PAUSE
+        if self._full > PATIENCE:
+            return f"for {PATIENCE:.0f} s no node has been up that has room for a trial"
+        return None
+
+    def _has_room(self, node: Mapping[str, Any]) -> bool:
+        asked = {"CPU": self._resources.cpu, "GPU": self._resources.gpu}
+        return all(node["Resources"].get(name, 0.0) >= amount for name, amount in asked.items() if amount)
