@@ -120,15 +120,27 @@ class Progress(History[TrialProgress]):
     epochs_since_launch: int = 0
     launch_place: int = field(default=-1, compare=False)
     """Where the last launch stands in the log."""
+    _counted: Counter[str] | None = field(default=None, init=False, compare=False, repr=False)
+    """The wanted trials by state while a launch is live, kept from the first question on; none: not asked yet."""
 
     def add(self, record: Mapping[str, Any], place: int = 0) -> None:
         """Takes in one record."""
         self.latest = max(self.latest, record.get("time", 0.0))
+        self._count(record, -1)
         super().add(record, place)
+        self._count(record, 1)
         if record["record"] == "launch":
             self._launch(record, place)
         elif record["record"] == "epoch" and record["trial_id"] in self.trials:
             self.epochs_since_launch += 1
+
+    def _count(self, record: Mapping[str, Any], more: int) -> None:
+        """Counts the record's trial as one more, or less, of its state: a long run need not be looked through anew."""
+        trial = self.trials.get(record.get("trial_id", ""))
+        if record["record"] == "launch":
+            self._counted = None
+        elif self._counted is not None and trial is not None and trial.id in self.wanted:
+            self._counted[trial.state(live=True)] += more
 
     def _launch(self, record: Mapping[str, Any], place: int) -> None:
         self.size, self.launch_place = record["size"], place
@@ -141,6 +153,7 @@ class Progress(History[TrialProgress]):
     def add_epochs(self, epochs: Epochs, lines: Lines) -> None:
         """Takes in all epochs of a log at once, after its other records."""
         super().add_epochs(epochs, lines)
+        self._counted = None
         trials, places, numbers = list(self.trials.values()), epochs.numbers("place"), epochs.numbers("epoch")
         self.latest = max(self.latest, epochs.latest(self.launch_place))
         self.epochs_since_launch = int((places[lines.rows] > self.launch_place).sum())
@@ -164,7 +177,10 @@ class Progress(History[TrialProgress]):
 
     def counts(self, live: bool = True) -> dict[str, int]:
         """Trials by state, in the order of STATES, none left out; they add up to `size`."""
-        counts = Counter(trial.state(live) for trial in self.current())
+        if live and self._counted is None:
+            self._counted = Counter(trial.state(live) for trial in self.current())
+        known = self._counted if live and self._counted is not None else (t.state(live) for t in self.current())
+        counts = Counter(known)
         counts["waiting" if live else "never_started"] += self.size - counts.total()
         return {state: counts[state] for state in STATES if counts[state]}
 

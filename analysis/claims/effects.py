@@ -78,8 +78,12 @@ def ratio_only(trials: DataFrame, options: Options) -> Effect | NotMeasured:
         if not several(trials[axis]):
             return NotMeasured(f"{_word(axis)} is not varied: along a constant ratio both must change")
     block = Block.of(trials, options.y)
-    layouts = [Layout.of(part, options.y) for _, part in block.trials.groupby(_setting(block.trials))]
-    degree = min((degree_of(layout) for layout in layouts), default=0)
+    degree = 0
+    for _, part in block.trials.groupby(_setting(block.trials)):
+        here = degree_of(Layout.of(part, options.y))
+        degree = min(degree or here, here)
+        if not degree:
+            break
     if not degree:
         return NotMeasured("the cells are too few to tell the ratio from the learning rate")
     return _slope(block, "optimizer.lr", degree, "slope on log10(lr) at constant lr / batch", options)
@@ -339,17 +343,17 @@ def _slope(block: Block, column: str, degree: int, how: str, options: Options) -
     """Coefficient of log10(column), each setting of whatever else is varied with a polynomial in log10(lr / batch)."""
     x, r = (np.log10(block.cells[name].to_numpy(dtype=np.float64)) for name in (column, "lr_batch_ratio"))
     groups = _setting(block.cells)
-    settings = groups[:, None] == np.unique(groups)
     centred = (r - r.mean()) / max(float(np.ptp(r)), _COLLINEAR) if len(r) else r
-    powers = [settings * centred[:, None] ** power for power in range(degree + 1)]
-    design = np.column_stack([x, *powers]).astype(np.float64)
-    if not _identified(design):
+    left = _left_of(x, centred, groups, degree)
+    if len(x) <= 1 or np.abs(left).max() <= max(_COLLINEAR, 1e-6 * np.ptp(x)):
         return NotMeasured("too few cells without holes for a slope")
     if block.table.shape[1] > 1 or options.sequential:
-        weights = np.linalg.pinv(design)[0]
+        weights = left / (left @ left)
         evidence = _over_seeds(weights @ np.asarray(block.table), block, weights, options)
         whose = "the seeds' slopes" + " and test images" * (evidence.holds == BOTH)
         return Effect(evidence, "seed", f"{how}; {_law(evidence)} over {whose}", block.trials)
+    powers = [(groups[:, None] == np.unique(groups)) * centred[:, None] ** power for power in range(degree + 1)]
+    design = np.column_stack([x, *powers]).astype(np.float64)
     evidence = of_regression(design, np.asarray(block.table)[:, 0], 0)
     return _of_cells(Effect(evidence, "cell", f"{how}; least squares over cells", block.trials), options)
 
@@ -374,13 +378,24 @@ def _setting(cells: DataFrame) -> NDArray[np.int64]:
     return codes(cells, [axis for axis in axes(cells) if axis not in ("optimizer.lr", "batch_size")])
 
 
-def _identified(design: Array) -> bool:
-    """Whether the other columns leave something of the first."""
-    if len(design) <= 1:
-        return False
-    first, others = design[:, 0], design[:, 1:]
-    left = first - others @ (np.linalg.pinv(others) @ first)
-    return bool(np.abs(left).max() > max(_COLLINEAR, 1e-6 * np.ptp(first)))
+def _left_of(x: Array, r: Array, groups: NDArray[np.int64], degree: int) -> Array:
+    """What a polynomial in r of each group leaves of x: its weights in the least squares of both, but for their scale.
+
+    Group by group, for of thousands of groups the whole design's matrix would take minutes [Frisch, Waugh 1933].
+
+    Args:
+        x, r, groups: (n,).
+        degree: of the polynomials.
+    """
+    left = x.copy()
+    order = np.argsort(groups, kind="stable")
+    for rows in np.split(order, np.flatnonzero(np.diff(groups[order])) + 1):
+        if len(rows) <= degree + 1 and len(np.unique(r[rows])) == len(rows):
+            left[rows] = 0.0  # the polynomial goes through them
+        else:
+            powers = np.vander(r[rows], degree + 1)
+            left[rows] -= powers @ (np.linalg.pinv(powers) @ x[rows])
+    return left
 
 
 def _not_yet_the_ratio(trials: DataFrame) -> str:

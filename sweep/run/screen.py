@@ -142,7 +142,8 @@ def table(progress: Progress, live: bool = True) -> RenderableType:
 
 def event_line(progress: Progress, trial: TrialProgress) -> str:
     """One ended trial in one line."""
-    done = progress.size - progress.counts().get("waiting", 0) - len(progress.running())
+    counts = progress.counts()
+    done = progress.size - counts.get("waiting", 0) - counts.get("running", 0)
     last = trial.last
     robust = f"val robust {percent(last.get('val_robust'))}, test robust {percent(last.get('test_robust'))}"
     what = robust if trial.outcome == "completed" else trial.reason

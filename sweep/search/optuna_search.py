@@ -57,7 +57,7 @@ class _Stratum:
         self.listed = listed
         """All there are, one for each trial that they mean; None where an axis is a range."""
         self.earlier: list[Point] = []
-        self.given: list[set[str]] = []
+        self.given: set[frozenset[str]] = set()
         """Ids of the trials of every point given out."""
 
 
@@ -94,6 +94,7 @@ class OptunaSearch:
         self._asked: dict[str, list[_Asked]] = defaultdict(list)
         self._left: deque[PlannedTrial] = deque()
         self._ended = dict(values or {})
+        self._at: dict[Any, list[PlannedTrial]] = {}
         self._take_up(earlier)
 
     def size(self) -> int:
@@ -106,7 +107,8 @@ class OptunaSearch:
 
     def known(self) -> list[PlannedTrial]:
         """Those that earlier launches asked for; more are certain when Optuna has been asked for them."""
-        return self._planned(point for stratum in self._strata for point in stratum.earlier)
+        trials = (trial for stratum in self._strata for point in stratum.earlier for trial in self._planned(point))
+        return list({trial.id: trial for trial in trials}.values())
 
     def next(self) -> PlannedTrial | None:
         """The next seed of a point, or the first seed of a new point."""
@@ -120,8 +122,12 @@ class OptunaSearch:
         for asked in self._asked.pop(trial_id, []):
             asked.tell(trial_id, value)
 
-    def _planned(self, points: Iterable[Point]) -> list[PlannedTrial]:
-        return planned(self._config, points, self._fingerprints)
+    def _planned(self, point: Point) -> list[PlannedTrial]:
+        """The point with every seed; one that was asked for is made once."""
+        key = _key(point)
+        if key not in self._at:
+            self._at[key] = planned(self._config, [point], self._fingerprints)
+        return self._at[key]
 
     def _distinct_strata(self) -> list[_Stratum]:
         """The strata, less those that mean the same trials as one before them (they differ in a key not read)."""
@@ -152,10 +158,10 @@ class OptunaSearch:
         index = len(stratum.given)
         stratum.study.sampler = _sampler(self._config, stratum.number, index)
         ask, trials = self._asked_for(stratum, stratum.earlier[index] if index < len(stratum.earlier) else None)
-        if {trial.id for trial in trials} in stratum.given:
+        if _ids(trials) in stratum.given:
             ask, trials = self._instead(stratum, ask)
         asked = _Asked(ask, stratum.study, {trial.id for trial in trials})
-        stratum.given.append({trial.id for trial in trials})
+        stratum.given.add(_ids(trials))
         for trial in trials:
             in_line = trial.id in self._asked
             self._asked[trial.id].append(asked)
@@ -169,7 +175,7 @@ class OptunaSearch:
         if point is not None:
             stratum.study.enqueue_trial(_parameters(self._config.space, point))
         ask = stratum.study.ask()
-        return ask, self._planned([_suggest(ask, self._config.space, self._base, stratum.point)])
+        return ask, self._planned(_suggest(ask, self._config.space, self._base, stratum.point))
 
     def _instead(self, stratum: _Stratum, ask: optuna.Trial) -> tuple[optuna.Trial, list[PlannedTrial]]:
         """A new point where Optuna repeats one, which it does in a small space."""
@@ -181,17 +187,19 @@ class OptunaSearch:
         new = (
             point
             for point in (points if stratum.listed is None else stratum.listed)
-            if {trial.id for trial in self._planned([point])} not in stratum.given
+            if _ids(self._planned(point)) not in stratum.given
         )
         return self._asked_for(stratum, next(new))
 
     def _take_up(self, earlier: Iterable[Mapping[str, Any]]) -> None:
         """Sorts earlier trials' points into the strata, each once, in order."""
+        taken: list[set[Any]] = [set() for _ in self._strata]
         for record in earlier:
-            for stratum in self._strata:
+            for stratum, keys in zip(self._strata, taken, strict=True):
                 point = self._point_in(stratum, record)
-                if point is not None and point not in stratum.earlier and self._means(point, record):
+                if point is not None and _key(point) not in keys and self._means(point, record):
                     stratum.earlier.append(point)
+                    keys.add(_key(point))
         for stratum in self._strata:
             del stratum.earlier[stratum.limit :]
 
@@ -212,8 +220,22 @@ class OptunaSearch:
 
     def _means(self, point: Point, record: Mapping[str, Any]) -> bool:
         """Whether the point, with the earlier trial's seed, is that very trial."""
-        trial = planned_trial(self._base, point, record["seed"], self._fingerprints)
-        return bool(trial.id == record["trial_id"])
+        return bool(self._planned(point)[0].of_seed(record["seed"]).id == record["trial_id"])
+
+
+def _ids(trials: Iterable[PlannedTrial]) -> frozenset[str]:
+    return frozenset(trial.id for trial in trials)
+
+
+def _key(point: Point) -> frozenset[tuple[str, Any]]:
+    """Equal where points are."""
+    return frozenset((key, _frozen(value)) for key, value in point.items())
+
+
+def _frozen(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return _key(dict(value))
+    return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value
 
 
 def _read_value(record: Mapping[str, Any], key: str, default: Any = None) -> Any:

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from sweep.progress import STATES, Progress
+from sweep.progress import STATES, Progress, TrialProgress
+from sweep.run.screen import event_line
 from trainers.record import DynamicsRecord
 
 Records = list[dict[str, Any]]
@@ -229,3 +230,23 @@ def test_a_clock_that_is_set_back_takes_no_time_away() -> None:
     progress = Progress.of([launch(1, 10.0), trial("a"), start("a", 10.0), epoch("a", 1, time=14.0)])
     progress.add(epoch("a", 2, time=3.0))
     assert progress.epochs_per_second() == 2 / 4
+
+
+def test_counts_that_are_kept_from_line_to_line_are_those_of_a_look_at_every_trial() -> None:
+    kept = Progress()
+    for number, record in enumerate(RUN, 1):
+        kept.add(record)
+        assert kept.counts() == Progress.of(RUN[:number]).counts()
+        assert kept.counts(live=False) == Progress.of(RUN[:number]).counts(live=False)
+
+
+def test_an_ended_trial_costs_no_look_at_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    progress = Progress.of([launch(6), *map(trial, "abcdef")])
+    progress.counts()
+    looked: list[str] = []
+    state = TrialProgress.state
+    monkeypatch.setattr(TrialProgress, "state", lambda trial, live: looked.append(trial.id) or state(trial, live))
+    for record in whole("c"):
+        progress.add(record)
+    assert event_line(progress, progress.trials["c"]).startswith("[1/6] completed c ")
+    assert set(looked) == {"c"}

@@ -135,14 +135,14 @@ class TrialConfig(Frozen):
                 f"attack.replays: goes with pgd_at and mart, not with {self.objective.name}: the perturbation climbs "
                 "the update's loss from 0, where a divergence is flat, at images that are not mixed; leave it out"
             )
-        beside = self.attack.replays is None and self.resolved().attack.start in ("normal", "clean")
-        if self.attack.start_scale != 1 and beside:
+        scaled = self.attack.start_scale != 1 and self.attack.replays is None
+        if scaled and self.resolved().attack.start in ("normal", "clean"):
             raise ValueError(
                 f"attack.start_scale: is of a uniform start, and {self.objective.name} starts beside the image; "
                 "set attack.start: uniform"
             )
-        start = self.resolved().averaging.start
-        if self.averaging.name != "none" and start is not None and start >= self.epochs:
+        start = None if self.averaging.name == "none" else self.resolved().averaging.start
+        if start is not None and start >= self.epochs:
             raise ValueError(
                 f"averaging.start: must be below epochs, {self.epochs}, or nothing is averaged; got {start}; lower it"
             )
@@ -234,7 +234,8 @@ def _forget_unset(part: BaseModel, given: Mapping[str, Any]) -> None:
 
 def _filled(part: Part, **published: Any) -> Part:
     """The part with each of these keys that is none set to the published value."""
-    return part.model_copy(update={key: value for key, value in published.items() if getattr(part, key) is None})
+    missing = {key: value for key, value in published.items() if getattr(part, key) is None}
+    return part.model_copy(update=missing) if missing else part
 
 
 def leaves(values: Mapping[Any, Any], within: str = "") -> Iterator[str]:

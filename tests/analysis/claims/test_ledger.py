@@ -14,7 +14,7 @@ from pandas import DataFrame
 from scipy import stats
 
 from analysis.claims.blocks import EPOCH_SECONDS, OWN, OWN_DECAY, Block, NotMeasured, Options, published_settings
-from analysis.claims.effects import choosing_seeds, k1_k2, matched_controls, ratio_only
+from analysis.claims.effects import _left_of, choosing_seeds, k1_k2, matched_controls, ratio_only
 from analysis.claims.evidence import MOST_FURTHER, of_values
 from analysis.claims.ledger import UNMATCHED, Claim, ledger
 from analysis.claims.questions import NAMES, question
@@ -872,3 +872,17 @@ def test_at_equal_lr_sgds_momentum_is_said(run):
     control_run(run, sgd={"momentum": 0.9, "weight_decay": 5e-4})
     (claim,) = ledger(load_study(run.directory), only="deat_equal_lr")
     assert (claim.n, claim.note) == (2, "SGD has momentum 0.9, DEAT none: at equal lr SGD's steps are longer")
+
+
+@pytest.mark.parametrize("degree", [0, 1, 2, 3])
+def test_what_polynomials_of_each_group_leave_is_what_the_whole_design_leaves(degree: int) -> None:
+    draws = np.random.default_rng(degree)
+    for _ in range(20):
+        n = int(draws.integers(2, 40))
+        x, r = draws.normal(size=n), draws.choice(draws.normal(size=6), n)
+        groups = np.unique(draws.integers(0, 5, n), return_inverse=True)[1]
+        others = np.column_stack([(groups[:, None] == np.unique(groups)) * r[:, None] ** p for p in range(degree + 1)])
+        left = _left_of(x, r, groups, degree)
+        assert left == pytest.approx(x - others @ (np.linalg.pinv(others) @ x), abs=1e-8)
+        if np.abs(left).max() > 1e-3:
+            assert left / (left @ left) == pytest.approx(np.linalg.pinv(np.column_stack([x, others]))[0], abs=1e-6)

@@ -645,3 +645,18 @@ def test_a_trials_line_names_its_preset_also_where_no_axis_does() -> None:
     without, of_preset = (PlannedTrial("a", config, {}, 0, {}).record(0) for config in configs)
     assert of_preset.keys() - without.keys() == {"preset"}
     assert of_preset["preset"] == "trades"
+
+
+def test_a_point_that_was_asked_for_is_planned_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    config, run, planned_points = sweep(n=5, seeds=[0, 1]), Run(), []
+
+    def counted(config: SweepConfig, points: Iterable[Point], marks: Mapping[str, str]) -> list[PlannedTrial]:
+        points = list(points)
+        planned_points.extend(points)
+        return planned(config, points, marks)
+
+    run.trials(search_of(config), lambda point: 0.5)
+    monkeypatch.setattr("sweep.search.optuna_search.planned", counted)
+    again = search_of(config, run)
+    assert (len(again.known()), len(again.known()), again.next()) == (10, 10, None)
+    assert len(planned_points) == 5
