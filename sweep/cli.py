@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import math
 import sys
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,10 +51,13 @@ class _Cli(click.Group):
         if hides := hiding():
             click.echo(f"sweep: {hides}", err=True)
             context.exit(EXIT_USER_ERROR)
-        from trainers.errors import UserError
+        from trainers.errors import NewerRecords, UserError
 
         try:
-            return super().invoke(context)
+            with warnings.catch_warnings():
+                warnings.simplefilter("default", NewerRecords)
+                warnings.showwarning = _told(warnings.showwarning)
+                return super().invoke(context)
         except UserError as error:
             click.echo(f"sweep: {error}", err=True)
             context.exit(EXIT_USER_ERROR)
@@ -66,6 +70,18 @@ class _Cli(click.Group):
                 raise
             click.echo(f"sweep: {f'{error.filename}: ' if error.filename else ''}{error.strerror}", err=True)
             context.exit(EXIT_USER_ERROR)
+
+
+def _told(shown: Callable[..., None]) -> Callable[..., None]:
+    """How a warning is shown: of lines that a newer version wrote, in one line as this command's own word."""
+
+    def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if category.__name__ == "NewerRecords":
+            click.echo(f"sweep: {message}", err=True)
+        else:
+            shown(message, category, *where, **more)
+
+    return show
 
 
 @click.group(cls=_Cli, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -62,6 +62,10 @@ class UserError(ValueError):
     """Input that only the user can mend; the command line prints it without a traceback and exits with 2."""
 
 
+class NewerRecords(UserWarning):
+    """Lines of a run that a newer version wrote, and that are passed over; the command line says so in one line."""
+
+
 class Absent(UserError):
     """Data that are not there at all, with which one may plan, and not train."""
 

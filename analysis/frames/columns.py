@@ -10,15 +10,18 @@ from dataclasses import dataclass, field, fields
 from itertools import compress
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeAlias
+from zlib import crc32
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import json
 
 from analysis.frames.log import Log
 from trainers.errors import UserError
-from trainers.record import REQUIRED, SPENT, EpochRecord, parsed, whole_record
+from trainers.record import REQUIRED, SPENT, EpochRecord, at_the_end, is_id, parsed
+from trainers.record.form import LARGEST, LAST_SECOND, LONGEST, MOST_EPOCHS, SEAL_LENGTH
 
 Array: TypeAlias = NDArray[np.float64]
 
@@ -43,7 +46,26 @@ _SCHEMA = pa.schema(
 #: Of the epochs that say something of each image: where they stand, and what they say, as JSON.
 _RIGHTS = pa.schema([(PLACE, pa.int64()), (RIGHT, pa.string())])
 
-_PARSED = pa.schema([*((name, pa.string()) for name in TEXTS), *((name, pa.float64()) for name in NUMBERS)])
+#: Bytes of an epoch's line that holds more than its columns: these take 1,000.
+_LONG_LINE = 2000
+
+#: Columns that hold whole numbers.
+_WHOLE = ("epoch", "peak_memory_bytes")
+
+_PARSED = pa.schema(
+    [
+        *((name, pa.string()) for name in TEXTS),
+        *((name, pa.int64() if name in _WHOLE else pa.float64()) for name in NUMBERS),
+    ]
+)
+
+#: Columns of an epoch that are no text and never null, of which a line of older code may lack some.
+_NEVER_NULL = (*(entry.name for entry in fields(EpochRecord) if entry.type in ("int", "float")), "time")
+
+#: What `trainers.record.line` writes before a checksum's digits, and the value of each digit; 255: none.
+_BEFORE = np.frombuffer(b',"crc":"', np.uint8)
+_DIGITS = np.full(256, 255, np.uint8)
+_DIGITS[np.frombuffer(b"0123456789abcdef", np.uint8)] = range(16)
 
 #: How `trainers.record.line` begins an epoch. Lines that begin otherwise are read one by one.
 _EPOCH = b'{"record":"epoch",'
@@ -209,11 +231,13 @@ def parse(file: Readable, path: Path, before: int = 0) -> Parsed:
             if newline:
                 size += len(text) + 1
                 pending.append((text, pool.submit(_at_once, text, path)))
-            if len(pending) > _AHEAD:
-                lines = take()
+            if len(pending) > _AHEAD or len(torn) > LONGEST:
+                lines = take() if pending else lines
+            if len(torn) > LONGEST:
+                break
         while pending:
             lines = take()
-    return Parsed(Log.of([]).followed_by(*logs), size, lines, whole_record(torn))
+    return Parsed(Log.of([]).followed_by(*logs), size, lines, at_the_end(path, torn, lines + 1))
 
 
 def _one_by_one(text: bytes, path: Path, before: int) -> Log:
@@ -229,7 +253,8 @@ def _at_once(text: bytes, path: Path) -> Log | None:
     try:
         others = parsed(path, [texts[place] for place in places])
         epochs = _together(list(compress(texts, is_epoch)))
-        rights = _rights((place, text_json.loads(texts[place])) for place in _with_right(text, texts, is_epoch))
+        unusual = _unusual(text, texts, is_epoch)
+        rights = _rights(zip(unusual, parsed(path, [texts[place] for place in unusual]), strict=True))
     except (UserError, ValueError, pa.ArrowException):
         return None
     if epochs is None or any(record["record"] == "epoch" for record in others):
@@ -238,9 +263,15 @@ def _at_once(text: bytes, path: Path) -> Log | None:
     return Log(others, places, Epochs(epochs, rights))
 
 
-def _with_right(text: bytes, texts: Sequence[bytes], is_epoch: Sequence[bool]) -> list[int]:
-    """Places of the epochs' lines that may say something of each image: all but few of a log say that they do not."""
-    return [place for place, one in enumerate(texts) if is_epoch[place] and _may_say(one)] if _may_say(text) else []
+def _unusual(text: bytes, texts: Sequence[bytes], is_epoch: Sequence[bool]) -> list[int]:
+    """Places of the epochs' lines that are looked at one by one, too.
+
+    They may say something of each image, as all but few of a log say that they do not; or are so long that what is not
+    known in them may be more than Python's parser reads.
+    """
+    longs = [place for place, one in enumerate(texts) if is_epoch[place] and len(one) > _LONG_LINE]
+    says = [place for place, one in enumerate(texts) if is_epoch[place] and _may_say(one)] if _may_say(text) else []
+    return sorted({*longs, *says})
 
 
 def _may_say(text: bytes) -> bool:
@@ -266,12 +297,43 @@ def _together(texts: Sequence[bytes]) -> pa.Table | None:
     options = json.ParseOptions(explicit_schema=_PARSED, unexpected_field_behavior="ignore")
     table = json.read_json(pa.BufferReader(text), json.ReadOptions(use_threads=False, block_size=1 << 20), options)
     required = REQUIRED["epoch"] - {"record"}
-    nulls = [name for name in TEXTS if table[name].null_count]
+    nulls = [name for name in (*TEXTS, *_NEVER_NULL) if table[name].null_count]
     if len(table) != len(texts) or not text.isascii() or any(table[name].null_count for name in required):
         return None
     if any(f'"{name}":null'.encode() in text for name in nulls):
         return None
+    if not (_in_range(table) and _as_written(text, texts)):
+        return None
     for name in TEXTS:
         column = table[name].fill_null("").dictionary_encode()
         table = table.set_column(table.schema.get_field_index(name), name, column)
-    return table
+    table = table.cast(_SCHEMA.remove(len(_SCHEMA) - 1))
+    return table if all(map(is_id, pc.unique(table["trial_id"]).to_pylist())) else None
+
+
+def _in_range(table: pa.Table) -> bool:
+    """Whether numbers are those that `trainers.record.form` believes."""
+    for name in NUMBERS:
+        low, high = (pc.min_max(table[name])[end].as_py() for end in ("min", "max"))
+        least = 1 if name == "epoch" else 0 if name in _NEVER_NULL and name != "lr" else -LARGEST
+        most = {"epoch": MOST_EPOCHS, "time": LAST_SECOND}.get(name, LARGEST)
+        if low is not None and not least <= low <= high <= most:
+            return False
+    return not any(pc.any(pc.is_nan(table[name])).as_py() for name in NUMBERS if name not in _WHOLE)
+
+
+def _as_written(text: bytes, texts: Sequence[bytes]) -> bool:
+    """Whether each line's checksum is that of the line, where it has one.
+
+    Args:
+        text: the lines, a byte between each two.
+        texts: the same one by one.
+    """
+    ends = np.cumsum(np.fromiter(map(len, texts), np.intp, len(texts)) + 1) - 1
+    tails = np.frombuffer(text, np.uint8)[ends[:, None] + np.arange(-SEAL_LENGTH, 0)]
+    has = (tails[:, : len(_BEFORE)] == _BEFORE).all(1) & (tails[:, -2] == ord('"'))
+    digits = _DIGITS[tails[has, len(_BEFORE) : -2]]
+    if (tails[:, -1] != ord("}")).any() or (digits > 15).any():
+        return False  # as where a line ends in spaces
+    crcs = [crc32(one[:-SEAL_LENGTH]) for one in (texts if has.all() else compress(texts, has))]
+    return bool((np.array(crcs, np.uint32) == digits @ (np.uint32(16) ** np.arange(7, -1, -1, dtype=np.uint32))).all())

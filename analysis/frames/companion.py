@@ -106,7 +106,10 @@ class Companion:
         """Of the log; none: not known, until it is read, or there is none, as more than whole lines are there."""
 
     def log(self) -> Log:
-        """The log, of which only what is new is parsed."""
+        """The log, of which only what is new is parsed; without lines of a newer version, of which a warning tells."""
+        return self._log().of_known_kinds(self._path)
+
+    def _log(self) -> Log:
         before = self._kept_mark()
         kept = None if before is None else self._kept_log(before)
         if before is None or kept is None:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from trainers.record import RECORDS_FILE, read
+from trainers.record import RECORDS_FILE, UNKNOWN, known_kinds, read
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -70,6 +71,14 @@ class Log(Sequence[Mapping[str, Any]]):
         own = [(p, one) for p, one in zip(self.places, self.others, strict=True) if one.get("trial_id") == trial_id]
         own += self.epochs.of_trial(trial_id)
         return [one for _, one in sorted(own, key=lambda placed: placed[0])]
+
+    def of_known_kinds(self, path: Path) -> Log:
+        """The same without the lines of a newer version: `trainers.record.known_kinds`."""
+        others = known_kinds(path, self.others)
+        if len(others) < len(self.others):
+            kept = [one["record"] != UNKNOWN for one in self.others]
+            self.others, self.places = others, list(compress(self.places, kept))
+        return self
 
     def later(self, lines: int) -> Log:
         """The same records behind so many lines."""

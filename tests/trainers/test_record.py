@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from trainers.errors import UserError
+from trainers.errors import NewerRecords, UserError
 from trainers.record import (
     FINISHED,
     METRICS,
@@ -138,28 +138,58 @@ def test_a_damaged_line_in_the_middle_is_named(damage: bytes, number: int, tmp_p
     )
 
 
+CHUNK = {"weights": "last", "averaged": False, "parameters": {"norm": "linf"}, "split": "test", "asked": 9, "first": 0}
+CHUNK |= {"images": 9, "clean_correct": 8, "seconds": 1.0, "trial_id": "abc"}
+
+#: The least of each kind.
+LEAST: dict[str, dict[str, Any]] = {
+    "launch": {"time": 0.0, "size": 1, "wanted": ["abc"]},
+    "trial": {"trial_id": "abc", "number": 0, "config": {}, "point": {}, "seed": 0},
+    "start": {"trial_id": "abc", "code_version": ""},
+    "epoch": {"trial_id": "abc", "epoch": 1, "lr": 0.1, "seconds": 1.0, "evaluation_seconds": 0.0},
+    "dynamics": {"trial_id": "abc", "epoch": 0, "lr": 0.1, "seconds": 1.0, "curvatures": [1.0], "variances": [[None]]},
+    "outcome": {"trial_id": "abc", "outcome": "failed", "reason": "", "epochs": 0},
+    "evaluation": {**CHUNK, "attack": "pgd", "correct": 4},
+    "check": {**CHUNK, "check": "steps", "right_under": {"PGD": 4}, "against": 0, "in_favour": 0},
+}
 ONE_KEY_MISSING = [(kind, key) for kind, keys in REQUIRED.items() for key in sorted(keys)]
 
 
 @pytest.mark.parametrize(("kind", "missing"), ONE_KEY_MISSING)
 def test_a_record_that_lacks_a_key_is_damaged_and_at_the_end_torn(kind: str, missing: str, tmp_path: Path) -> None:
-    whole = line(kind, dict.fromkeys(sorted(REQUIRED[kind]), 0))
-    lacking = line(kind, dict.fromkeys(sorted(REQUIRED[kind] - {missing}), 0))
+    whole = line(kind, LEAST[kind])
+    lacking = json.dumps({"record": kind, **{key: value for key, value in LEAST[kind].items() if key != missing}})
     path = tmp_path / RECORDS_FILE
     path.write_text(whole + whole)
     assert len(read(tmp_path)) == 2
-    path.write_text(whole + lacking + whole)
-    with pytest.raises(UserError, match=r"records\.jsonl:2: damaged line: must be one whole JSON record, got "):
+    path.write_text(f"{whole}{lacking}\n{whole}")
+    with pytest.raises(
+        UserError, match=rf"records\.jsonl:2: damaged line: {missing} must be .*, got nothing; restore "
+    ):
         read(tmp_path)
-    path.write_text(whole + lacking.rstrip("\n"))
+    path.write_text(whole + lacking)
     assert len(read(tmp_path)) == 1
 
 
-@pytest.mark.parametrize("kind", ['"of_tomorrow"', "3", "[]", "null"])
-def test_a_record_of_an_unknown_kind_is_damaged(kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["3", "[]", "null", '""', '"../of_tomorrow"', f'"{"a" * 99}"'])
+def test_a_record_whose_kind_is_no_name_is_damaged(kind: str, tmp_path: Path) -> None:
     (tmp_path / RECORDS_FILE).write_text(f'{{"record":{kind},"trial_id":"abc"}}\n')
     with pytest.raises(UserError, match=r"records\.jsonl:1: damaged line"):
         read(tmp_path)
+
+
+def test_what_a_newer_version_wrote_is_passed_over_and_counted(tmp_path: Path) -> None:
+    """Kinds and outcomes that are not known; of a known kind the known keys alone are read."""
+    newer = [line("pruning", {"trial_id": [3]}), line("outcome", {**LEAST["outcome"], "outcome": "pruned"})]
+    content = written(tmp_path).decode() + "".join(newer + newer[:1]) + line("start", {**LEAST["start"], "moon": [1]})
+    (tmp_path / RECORDS_FILE).write_text(content)
+    with pytest.warns(NewerRecords) as caught:
+        records = read(tmp_path)
+    assert records == [*WHOLE, {"record": "start", **LEAST["start"], "moon": [1]}]
+    assert [str(one.message) for one in caught] == [
+        f"{tmp_path / RECORDS_FILE}: 3 lines of kinds that this version does not know passed over: outcome pruned, "
+        "pruning; a newer robustsweep wrote them"
+    ]
 
 
 def test_what_is_required_of_an_epoch_and_an_outcome_is_what_they_hold() -> None:

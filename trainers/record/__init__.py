@@ -15,9 +15,13 @@ Nine kinds, told apart by the key `record`:
     evaluation  an EvaluationRecord with its time
     check    a CheckRecord with its time
 
+The last key of a line is `crc`, the CRC-32 of its bytes before `,"crc":` in 8 hex digits; older code wrote none. A line
+changed by hand needs none either: delete it from that line.
+
 An epoch or its dynamics may stand twice (a trial without a usable checkpoint ran it again): the last line counts.
 
 kinds   the records, and when a trial's are complete
+form    what a line must be: its checksum, and by kind what each key holds
 file    the file: RecordFile writes it, `read` reads it
 """
 
@@ -30,13 +34,15 @@ if TYPE_CHECKING:
     from trainers.record.file import (
         RECORDS_FILE,
         RecordFile,
+        at_the_end,
         has_records,
+        known_kinds,
         line,
         only_trial,
         parsed,
         read,
-        whole_record,
     )
+    from trainers.record.form import UNKNOWN, is_id
     from trainers.record.kinds import (
         FINISHED,
         METRICS,
@@ -71,16 +77,19 @@ _ROOMS = {
     "RecordFile": "file",
     "ResumeRecord": "kinds",
     "SPENT": "kinds",
+    "UNKNOWN": "form",
+    "at_the_end": "file",
     "dynamics_record": "kinds",
     "epoch_record": "kinds",
     "finished": "kinds",
     "has_records": "file",
+    "is_id": "form",
+    "known_kinds": "file",
     "line": "file",
     "only_trial": "file",
     "parsed": "file",
     "read": "file",
     "spent": "kinds",
-    "whole_record": "file",
 }
 
 __all__ = [
@@ -89,6 +98,7 @@ __all__ = [
     "RECORDS_FILE",
     "REQUIRED",
     "SPENT",
+    "UNKNOWN",
     "CheckRecord",
     "DynamicsRecord",
     "EpochRecord",
@@ -98,16 +108,18 @@ __all__ = [
     "Record",
     "RecordFile",
     "ResumeRecord",
+    "at_the_end",
     "dynamics_record",
     "epoch_record",
     "finished",
     "has_records",
+    "is_id",
+    "known_kinds",
     "line",
     "only_trial",
     "parsed",
     "read",
     "spent",
-    "whole_record",
 ]
 
 

@@ -5,22 +5,33 @@ from __future__ import annotations
 import json
 import mmap
 import os
-from collections.abc import Iterable, Mapping
+import re
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
-from trainers.errors import UserError
-from trainers.record.kinds import REQUIRED, Record
+from trainers.errors import NewerRecords, UserError
+from trainers.fields import plural
+from trainers.record.form import LONGEST, SEAL_LENGTH, UNKNOWN, Damaged, record_on, sealed
+from trainers.record.kinds import Record
 
 RECORDS_FILE = "records.jsonl"
 
+Loaded = TypeVar("Loaded", bound=Mapping[str, Any])
+
+#: A checksum that stands whole, behind which a newline may have become another byte.
+_SEAL_OR_MORE = re.compile(rb',"crc":"[0-9a-f]{8}"\}.?', re.DOTALL)
+
 
 def line(kind: str, record: Record | Mapping[str, Any]) -> str:
-    """The record as one line of JSON with its newline."""
-    values = record if isinstance(record, Mapping) else asdict(record)
-    return json.dumps({"record": kind, **values}, separators=(",", ":"), allow_nan=False) + "\n"
+    """The record as one line of JSON with its checksum and its newline."""
+    values = {"record": kind, **(record if isinstance(record, Mapping) else asdict(record))}
+    values.pop("crc", None)  # of a line that was read elsewhere
+    return sealed(json.dumps(values, separators=(",", ":"), allow_nan=False)) + "\n"
 
 
 class RecordFile:
@@ -84,13 +95,13 @@ def read(directory: str | Path) -> list[dict[str, Any]]:
         raise UserError(f"{path}: must be a file that you may read: {error.strerror}; mend that") from None
     torn = lines.pop()
     records = parsed(path, lines)
-    if torn.strip() and (last := whole_record(torn)) is not None:
+    if (last := at_the_end(path, torn, len(lines) + 1)) is not None:
         records.append(last)
-    return records
+    return known_kinds(path, records)
 
 
 def parsed(path: Path, lines: Iterable[bytes], before: int = 0) -> list[dict[str, Any]]:
-    """The records on whole lines of a file, in their order; empty lines are none.
+    """The records on whole lines of a file, in their order; empty lines are none, those of a newer version `UNKNOWN`.
 
     Args:
         path: of the file, as a damaged line is named.
@@ -122,40 +133,60 @@ def only_trial(directory: Path, trial_ids: Iterable[str], beginning: str) -> str
     raise UserError(f"{directory}: {what} with {beginning!r}; `sweep results {directory}` lists their ids")
 
 
-def _parsed(path: Path, number: int, text: bytes) -> dict[str, Any]:
-    record = whole_record(text)
-    if record is None:
-        start = text[:40].decode(errors="replace")
-        raise UserError(
-            f"{path}:{number}: damaged line: must be one whole JSON record, got {start!r}; "
-            "restore the line, or delete it: the next launch runs again what is then missing"
-        )
-    return record
+def at_the_end(path: Path, text: bytes, number: int | str) -> dict[str, Any] | None:
+    """The record on a last line without its newline; None where it is torn, or nothing.
 
+    Args:
+        path: of the file, as a damaged line is named.
+        text: of the line.
+        number: of it, from 1; or a word for that.
 
-def whole_record(text: bytes) -> dict[str, Any] | None:
-    """The record on a line; None if it is torn, damaged or of no known kind."""
+    Raises:
+        UserError: the line is damaged: its checksum is there, so that it was whole, or it is too long to be a line.
+    """
+    if len(text) > LONGEST or _SEAL_OR_MORE.search(text[-SEAL_LENGTH - 1 :]):
+        return _parsed(path, number, text)
     try:
-        record = json.loads(text)
-    except ValueError:
+        return record_on(text) if text.strip() else None
+    except Damaged:
         return None
-    return record if isinstance(record, dict) and _is_whole(record) else None
 
 
-def _is_whole(record: dict[str, Any]) -> bool:
-    kind = record.get("record")
-    return isinstance(kind, str) and kind in REQUIRED and record.keys() >= REQUIRED[kind]
+def known_kinds(path: Path, records: Sequence[Loaded]) -> list[Loaded]:
+    """The records without those of a newer version, of which a warning tells how many they are."""
+    passed = Counter(record["kind"] for record in records if record["record"] == UNKNOWN)
+    if not passed:
+        return list(records)
+    warnings.warn(
+        f"{path}: {plural(passed.total(), 'line')} of kinds that this version does not know passed over: "
+        f"{', '.join(sorted(passed))}; a newer robustsweep wrote them",
+        NewerRecords,
+        stacklevel=2,
+    )
+    return [record for record in records if record["record"] != UNKNOWN]
+
+
+def _parsed(path: Path, number: int | str, text: bytes) -> dict[str, Any]:
+    try:
+        return record_on(text)
+    except Damaged as error:
+        raise UserError(
+            f"{path}:{number}: damaged line: {error}; "
+            "restore the line, or delete it: the next launch runs again what is then missing"
+        ) from None
 
 
 def _cut_torn_line(path: Path) -> None:
+    """Ends a file whose last line is torn before that line; one that is damaged is refused, and stays."""
     if not path.exists() or not path.stat().st_size:
         return
     with path.open("r+b") as file:
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:  # of a long log only its end is read
             end = content.rfind(b"\n") + 1
-            tail = content[end:]
+            last = at_the_end(path, content[end : end + LONGEST + 1], "last")
+            torn = len(content) > end
         file.seek(0, os.SEEK_END)
-        if tail.strip() and whole_record(tail) is not None:
+        if last is not None:
             file.write(b"\n")
-        elif tail:
+        elif torn:
             file.truncate(end)

@@ -13,6 +13,7 @@ from analysis.frames.columns import NUMBERS, TEXTS, parse
 from analysis.frames.log import Log
 from trainers.errors import UserError
 from trainers.record import RECORDS_FILE, EpochRecord, line, read
+from trainers.record.form import sealed
 
 USUAL = [
     line("launch", {"time": 0.0, "size": 1, "wanted": ["a"]}),
@@ -22,7 +23,7 @@ USUAL = [
         for n in (1, 2)
     ),
 ]
-EPOCH = json.loads(USUAL[-1])
+EPOCH = {name: value for name, value in json.loads(USUAL[-1]).items() if name != "crc"}
 
 
 RIGHT = {"val": {"images": 3, "clean": "oA==", "robust": "gA=="}}
@@ -49,6 +50,22 @@ UNUSUAL = [
     text(engine=None),
     text(engine_reason="a \"quoted\" reason, \\ and ünïcode"),
     text(trial_id="another"),
+    *(text(trial_id=name) for name in ("", "../a", "/a", "a" * 65, ".a", "a.previous", "a b", "a\0", "\x1b[31m")),
+    *(text(epoch=number) for number in (0, -1, 1_000_001, 2**63, "1", None, [1], True)),
+    *(text(seconds=value) for value in (-1, None, "1", 1e40, -1e300)),
+    *(text(val_robust=value) for value in ("0.1", [0.1], {}, -1e40, 10**400)),
+    *(text(time=value) for value in (None, -1, 1e18)),
+    *(text(peak_memory_bytes=value) for value in (1.5, 1e3, -1, None, 2**64)),
+    text(of_tomorrow=1).replace(":1}", f":{'[' * 1500}{']' * 1500}}}"),
+    text(of_tomorrow=1).replace(":1}", ":" + 1500 * '{"a":' + "1" + 1501 * "}"),
+    text(of_tomorrow=1).replace(":1}", f":{'1' * 5000}}}"),
+    text(crc="00000000"),
+    text(crc="0000000g"),
+    text(crc=0),
+    *(sealed(text()).replace(*pair) for pair in (("0.1", "0.2"), ("}", " }"), ('"epoch":2', '"epoch":3'))),
+    *(sealed(text()) + end for end in ("", " ", "\r", "\t\r", "}", sealed(text()))),
+    sealed(text()).replace("crc", "cRc"),
+    sealed(text()).upper(),
     text(of_tomorrow={"record": "epoch", "lr": [1, {}]}),
     text(seconds=[1.0]),
     text(right=RIGHT),

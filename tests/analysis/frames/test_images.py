@@ -102,7 +102,7 @@ def test_without_one_chunk_s_margins_there_are_none(write: Any) -> None:
 
 
 def test_bits_of_another_number_of_images_are_refused_with_the_trial(write: Any) -> None:
-    with pytest.raises(UserError, match=r"^trial a: 50 images need 7 bytes of bits, and its record holds 6; "):
+    with pytest.raises(UserError, match=r":6: damaged line: right must hold 7 bytes for 50 images, got 6; "):
         load_images(write(chunk(0, 50, right=bits(TRUTH[:48]))))
 
 
