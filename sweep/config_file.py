@@ -10,9 +10,10 @@ import yaml
 
 from sweep.axes import Axis, Point, leaf_keys, nested, own_names, value_at
 from sweep.config import SweepConfig
-from sweep.yaml_text import Misread, parsed, written
+from sweep.yaml_text import LONGEST, Misread, parsed, written
 from trainers.config import TrialConfig, leaves
 from trainers.errors import UserError, suggestion, validated
+from trainers.files import bounded
 from trainers.own.reference import PARTS, is_reference
 
 
@@ -154,13 +155,14 @@ def dump(config: SweepConfig) -> str:
 
 def _mapping(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = bounded(path, LONGEST).decode()
     except FileNotFoundError:
         raise UserError(
             f"{path}: no such file; the repository has some in configs/, and sweep init --own writes one"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as text: {error}; give a YAML file") from None
+        why = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"{path}: cannot be read as text: {why}; give a YAML file") from None
     try:
         values = parsed(text)
     except (yaml.YAMLError, ValueError) as error:
@@ -191,8 +193,9 @@ def _override(values: dict[str, Any], override: str) -> None:
             _remove(values["trial"], rest)
         return
     _put(values, key.split("."), value, override)
-    if section == "trial" and isinstance(values.get("space"), dict):
-        for pinned in leaves(nested({}, {rest: value}) if rest else value):
+    set_here = nested({}, {rest: value}) if rest else value
+    if section == "trial" and isinstance(set_here, dict) and isinstance(values.get("space"), dict):
+        for pinned in leaves(set_here):
             values["space"].pop(pinned, None)
 
 

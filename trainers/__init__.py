@@ -5,6 +5,7 @@ presets        what each paper's code sets, with sources
 fields         the kinds of value that configs are made of
 identity       trial_id: a hash of what of a config can change the numbers
 errors         UserError: one line for what only the user can mend
+visible        text of others on its way to a screen
 loop           train(config, report, resume): the one loop
 training       a trial's network, optimizer and data, and one pass over its images
 own            a user's own network, data or method: its source, its snapshot, its options

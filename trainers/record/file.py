@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from trainers.errors import UserError
+from trainers.files import plain
 from trainers.record.kinds import REQUIRED, Record
 
 RECORDS_FILE = "records.jsonl"
@@ -30,7 +31,7 @@ class RecordFile:
         """Opens DIR/records.jsonl for appending, first cutting off a torn last line."""
         self._path = directory / RECORDS_FILE
         _cut_torn_line(self._path)
-        self._file: IO[str] = self._path.open("a", encoding="utf-8")
+        self._file: IO[str] = open(self._path, "a", encoding="utf-8", opener=plain)  # noqa: SIM115 (see close)
         self._classes: set[str] = set()
 
     def append(self, kind: str, record: Record | Mapping[str, Any]) -> None:
@@ -75,6 +76,7 @@ def read(directory: str | Path) -> list[dict[str, Any]]:
     """
     path = Path(directory) / RECORDS_FILE
     try:
+        os.close(plain(str(path), os.O_RDONLY))
         lines = path.read_bytes().split(b"\n")
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(
@@ -150,7 +152,7 @@ def _is_whole(record: dict[str, Any]) -> bool:
 def _cut_torn_line(path: Path) -> None:
     if not path.exists() or not path.stat().st_size:
         return
-    with path.open("r+b") as file:
+    with open(path, "r+b", opener=plain) as file:
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:  # of a long log only its end is read
             end = content.rfind(b"\n") + 1
             tail = content[end:]
