@@ -10,11 +10,11 @@ import yaml
 
 from sweep.axes import Axis, Point, leaf_keys, nested, own_names, value_at
 from sweep.config import SweepConfig
-from sweep.yaml_text import LONGEST, Misread, parsed, written
+from sweep.yaml_text import DEEPEST, LONGEST, Misread, parsed, written
 from trainers.config import TrialConfig, leaves
 from trainers.errors import UserError, suggestion, validated
-from trainers.files import bounded
 from trainers.own.reference import PARTS, is_reference
+from trainers.plain_file import bounded
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
@@ -180,6 +180,8 @@ def _override(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise UserError(f"--set {override}: must be KEY=VALUE, such as trial.epochs=3")
+    if key.count(".") >= DEEPEST:
+        raise UserError(f"--set {key}: a key has at most {DEEPEST} parts")
     try:
         value = parsed(text)
     except Misread as error:

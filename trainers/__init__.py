@@ -26,6 +26,7 @@ rehearsal      a user's own code tried on the CPU, before anything starts
 record         records.jsonl: epochs, dynamics, outcomes, evaluations, one writer; a reader that forgives a torn line
 checkpoint     a trial's one file, written beside its training: where it stands, and the weights that are kept
 files          files that are whole at every moment
+plain_file     files that are nothing but files: no pipe, no device, no link
 lock           one process at a time
 provenance     which code, versions and machine numbers come from
 counting       what a trial takes before it is run: FLOPs, memory, files, and how fast this machine is

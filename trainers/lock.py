@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from trainers.files import plain
+from trainers.plain_file import plain
 
 
 @contextmanager

@@ -49,7 +49,8 @@ def json_text(value: Any) -> str:
 
 def write_parquet(frame: DataFrame, path: Path) -> None:
     """The frame as parquet. A column of several kinds, which parquet has not, holds its values' JSON text."""
-    frame.apply(_of_one_kind).to_parquet(path, index=False)
+    with path.open("wb") as file:  # a path whose bytes are no UTF-8 is none to pyarrow
+        frame.apply(_of_one_kind).to_parquet(file, index=False)
 
 
 def plain(value: Any) -> Any:

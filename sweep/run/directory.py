@@ -16,7 +16,8 @@ import yaml
 from sweep.config import SweepConfig
 from sweep.yaml_text import LONGEST, parsed
 from trainers.errors import UserError
-from trainers.files import bounded, plain, whole
+from trainers.files import whole
+from trainers.plain_file import bounded, plain
 from trainers.provenance import host
 from trainers.record import RECORDS_FILE, has_records
 

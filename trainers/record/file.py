@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from trainers.errors import UserError
-from trainers.files import plain
+from trainers.plain_file import plain
 from trainers.record.kinds import REQUIRED, Record
 
 RECORDS_FILE = "records.jsonl"

@@ -220,9 +220,7 @@ def test_in_a_folder_of_another_user_all_goes_on_without(ratio_run: Any, monkeyp
     def refused(*args: object, **options: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    really = os.open
-    monkeypatch.setattr(os, "open", lambda *given: refused() if given[1] & os.O_EXCL else really(*given))
-    for call in ("pathlib.Path.unlink", "pyarrow.ipc.new_file"):
+    for call in ("pathlib.Path.unlink", "pyarrow.ipc.new_file", "pathlib.Path.write_text"):
         monkeypatch.setattr(call, refused)
     assert_read_as_without(ratio_run.directory)
     assert [*(ratio_run.directory / FOLDER).iterdir()] == [part]
