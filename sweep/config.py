@@ -103,7 +103,7 @@ class SweepConfig(Frozen):
         min_length=1, description="Dotted keys of the trial -> what they are varied over."
     )
     seeds: tuple[Annotated[Whole, Field(ge=0, lt=2**63)], ...] = Field(
-        (0,), min_length=1, description="Each point runs each."
+        (0,), min_length=1, max_length=10_000, description="Each point runs each."
     )
     search: SearchConfig = Field(default_factory=lambda: SearchConfig())
     resources: ResourcesConfig = Field(default_factory=lambda: ResourcesConfig())

@@ -24,16 +24,8 @@ FILES = [
 LIGHT = tuple(
     f"trainers.{name}"
     for name in (
-        "record",
-        "config",
-        "presets",
-        "fields",
-        "errors",
-        "visible",
-        "files",
-        "plain_file",
-        "ladder.rungs",
-        "own.reference",
+        *("record", "config", "presets", "fields", "errors", "visible", "files", "plain_file"),
+        *("ladder.rungs", "own.reference"),
     )
 )
 FOREIGN = {
