@@ -18,4 +18,5 @@ export        trained networks as files for other programs
 decide        launches seed after seed until a claim is decided
 narrow        tables in the width there is
 streams       stdout and stderr that end no command
+plain_console text of others printed as it is: no markup, nothing that a terminal obeys
 """

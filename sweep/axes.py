@@ -39,8 +39,8 @@ INERT_AXES = {
 class Axis(Frozen):
     """What one key is varied over; a plain list is short for grid."""
 
-    grid: tuple[Any, ...] | None = Field(None, min_length=1, description="Each of these is run.")
-    choice: tuple[Any, ...] | None = Field(None, min_length=1, description="One of these is drawn.")
+    grid: tuple[Any, ...] | None = Field(None, min_length=1, max_length=10_000, description="Each of these is run.")
+    choice: tuple[Any, ...] | None = Field(None, min_length=1, max_length=10_000, description="One of these is drawn.")
     uniform: tuple[Number, Number] | None = Field(None, description="Drawn evenly from [low, high].")
     loguniform: tuple[Number, Number] | None = Field(None, description="Its logarithm drawn evenly; low > 0.")
     when: dict[str, Any] | None = Field(

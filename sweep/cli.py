@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import gc
 import math
+import os
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from sweep.hiding import hiding
 from sweep.reports.answers import claims, figures, methods, ratio, theory
-from sweep.reports.options import PATH, Above, directory_argument
+from sweep.reports.options import FOLDER, PATH, Above, directory_argument
 from sweep.reports.output import console, summary
 from sweep.reports.rows import images, results, show
-from sweep.streams import leave, outlast, steady
+from sweep.streams import complain, echo, leave, outlast, steady
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,29 +49,42 @@ class _Cli(click.Group):
         finally:
             gc.enable()
 
+    def make_context(self, *args: Any, **options: Any) -> click.Context:
+        with _mistakes():
+            return super().make_context(*args, **options)
+
     def invoke(self, context: click.Context) -> Any:
         if hides := hiding():
-            click.echo(f"sweep: {hides}", err=True)
+            click.echo(f"sweep: {hides.encode('unicode_escape').decode()}", err=True)
             context.exit(EXIT_USER_ERROR)
         from trainers.errors import NewerRecords, UserError
 
         try:
-            with warnings.catch_warnings():
+            with _mistakes(), warnings.catch_warnings():
                 warnings.simplefilter("default", NewerRecords)
                 warnings.showwarning = _told(warnings.showwarning)
                 return super().invoke(context)
         except UserError as error:
-            click.echo(f"sweep: {error}", err=True)
-            context.exit(EXIT_USER_ERROR)
-        except click.UsageError as error:  # click's own text is four lines
-            path = error.ctx.command_path if error.ctx else "sweep"
-            click.echo(f"sweep: {error.format_message().rstrip('.')}; see {path} --help", err=True)
-            context.exit(EXIT_USER_ERROR)
-        except OSError as error:  # a full disk, a folder that may not be read: not a bug either
-            if error.errno is None:
-                raise
-            click.echo(f"sweep: {f'{error.filename}: ' if error.filename else ''}{error.strerror}", err=True)
-            context.exit(EXIT_USER_ERROR)
+            _refuse(str(error))
+
+
+@contextmanager
+def _mistakes() -> Iterator[None]:
+    """A block in which what is wrong with the command line, a file or a disk ends the command with one line."""
+    try:
+        yield
+    except click.UsageError as error:  # click's own text is four lines
+        path = error.ctx.command_path if error.ctx else "sweep"
+        _refuse(f"{error.format_message().rstrip('.')}; see {path} --help")
+    except OSError as error:  # a full disk, a folder that may not be read: not a bug either
+        if error.errno is None:
+            raise
+        _refuse(f"{f'{os.fsdecode(error.filename)}: ' if error.filename else ''}{error.strerror}")
+
+
+def _refuse(text: str) -> NoReturn:
+    complain(text)
+    raise click.exceptions.Exit(EXIT_USER_ERROR)
 
 
 def _told(shown: Callable[..., None]) -> Callable[..., None]:
@@ -77,7 +92,7 @@ def _told(shown: Callable[..., None]) -> Callable[..., None]:
 
     def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
         if category.__name__ == "NewerRecords":
-            click.echo(f"sweep: {message}", err=True)
+            complain(str(message))
         else:
             shown(message, category, *where, **more)
 
@@ -183,7 +198,7 @@ def status(directory: Path) -> None:
     from sweep.run.screen import table
 
     if is_starting(directory):
-        click.echo("a launch is starting: its trials are being planned, or Ray starts; none has begun yet")
+        echo("a launch is starting: its trials are being planned, or Ray starts; none has begun yet")
         return
     progress = Progress.of(read_records(directory))
     live = is_live(directory)
@@ -291,12 +306,12 @@ def export(
 
         written = write_robustbench(network, out or Path(f"{network.name}-robustbench"))
     for path in written:
-        click.echo(path)
+        echo(path)
 
 
 @main.command()
 @click.option("--own", is_flag=True, help="A network and an objective of your own, and a sweep of both.")
-@click.argument("folder", metavar="[FOLDER]", type=click.Path(path_type=Path, file_okay=False), default=".")
+@click.argument("folder", metavar="[FOLDER]", type=FOLDER, default=".")
 def init(own: bool, folder: Path) -> None:
     """Write an example to start your own from [FOLDER: the working one]."""
     from sweep.init import following, write
@@ -305,8 +320,8 @@ def init(own: bool, folder: Path) -> None:
     if not own:
         raise UserError("init: needs --own, the one example that there is")
     for path in write(folder):
-        click.echo(f"wrote {path}")
-    click.echo(f"next:\n{following(folder)}")
+        echo(f"wrote {path}")
+    echo(f"next:\n{following(folder)}")
 
 
 @main.command()
@@ -316,7 +331,7 @@ def schema() -> None:
 
     from sweep.config import SweepConfig
 
-    click.echo(json.dumps(SweepConfig.model_json_schema(), indent=2))
+    echo(json.dumps(SweepConfig.model_json_schema(), indent=2))
 
 
 def _refuse_both(serial: bool, address: str | None) -> None:

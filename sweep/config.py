@@ -9,7 +9,8 @@ from pydantic import Field, WrapValidator, model_validator
 from sweep.axes import INERT_AXES, Axis, axis_order, leaf_keys, option_of
 from trainers.config import TrialConfig
 from trainers.errors import unknown_key
-from trainers.fields import Frozen, Number, Whole
+from trainers.fields import Frozen, Number, PathText, Whole
+from trainers.visible import brief
 
 #: What a sweep may choose by: measured on the validation split, never on the test set.
 Metric = Literal["val_robust", "val_clean", "val_robust_loss", "val_clean_loss"]
@@ -51,7 +52,7 @@ class SearchConfig(Frozen):
 class ResourcesConfig(Frozen):
     """What one trial takes of a machine; a GPU may be shared: gpu: 0.5 runs two trials on each."""
 
-    cpu: Number = Field(1, gt=0, description="CPU cores, and torch threads (at least 1).")
+    cpu: Number = Field(1, gt=0, le=10_000, description="CPU cores, and torch threads (at least 1).")
     gpu: Number = Field(
         0,
         ge=0,
@@ -96,21 +97,21 @@ class ResourcesConfig(Frozen):
 
 def _as_axis(value: Any, build: Any) -> Axis:
     if not isinstance(value, (list, dict, Axis)):
-        raise ValueError(f"must be a list of values, or a mapping such as {{uniform: [low, high]}}, got {value!r}")
+        raise ValueError(f"must be a list of values, or a mapping such as {{uniform: [low, high]}}, got {brief(value)}")
     return build({"grid": value} if isinstance(value, list) else value)  # type: ignore[no-any-return]
 
 
 class SweepConfig(Frozen):
     """A sweep: a question, the trial that everything starts from, and what is varied."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Names the run directory: runs/NAME.")
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$", description="Names the run directory: runs/NAME.")
     question: str = Field("", description="What the sweep is to answer; shown with its plan.")
     trial: TrialConfig = Field(default_factory=TrialConfig, description="Defaults of every trial.")
     space: dict[str, Annotated[Axis, WrapValidator(_as_axis, json_schema_input_type=list[Any] | Axis)]] = Field(
         min_length=1, description="Dotted keys of the trial -> what they are varied over."
     )
     seeds: tuple[Annotated[Whole, Field(ge=0, lt=2**63)], ...] = Field(
-        (0,), min_length=1, description="Each point runs each."
+        (0,), min_length=1, max_length=10_000, description="Each point runs each."
     )
     search: SearchConfig = Field(default_factory=lambda: SearchConfig())
     resources: ResourcesConfig = Field(default_factory=lambda: ResourcesConfig())
@@ -119,7 +120,7 @@ class SweepConfig(Frozen):
     )
     metric: Metric = Field("val_robust", description="What Optuna optimises and best cells are chosen by.")
     mode: Literal["max", "min"] = Field("max", description="max for an accuracy, min for a loss.")
-    code_folder: str | None = Field(
+    code_folder: PathText | None = Field(
         None,
         description="Where your own code is looked for, beside the working folder. none: the folder of this file.",
     )

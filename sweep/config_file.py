@@ -10,10 +10,11 @@ import yaml
 
 from sweep.axes import Axis, Point, leaf_keys, nested, own_names, value_at
 from sweep.config import SweepConfig
-from sweep.yaml_text import Misread, parsed, written
+from sweep.yaml_text import DEEPEST, LONGEST, Misread, parsed, written
 from trainers.config import TrialConfig, leaves
 from trainers.errors import UserError, suggestion, validated
 from trainers.own.reference import PARTS, is_reference
+from trainers.plain_file import bounded
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
@@ -154,13 +155,14 @@ def dump(config: SweepConfig) -> str:
 
 def _mapping(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = bounded(path, LONGEST).decode()
     except FileNotFoundError:
         raise UserError(
             f"{path}: no such file; the repository has some in configs/, and sweep init --own writes one"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as text: {error}; give a YAML file") from None
+        why = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"{path}: cannot be read as text: {why}; give a YAML file") from None
     try:
         values = parsed(text)
     except (yaml.YAMLError, ValueError) as error:
@@ -178,6 +180,8 @@ def _override(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise UserError(f"--set {override}: must be KEY=VALUE, such as trial.epochs=3")
+    if key.count(".") >= DEEPEST:
+        raise UserError(f"--set {key}: a key has at most {DEEPEST} parts")
     try:
         value = parsed(text)
     except Misread as error:
@@ -191,8 +195,9 @@ def _override(values: dict[str, Any], override: str) -> None:
             _remove(values["trial"], rest)
         return
     _put(values, key.split("."), value, override)
-    if section == "trial" and isinstance(values.get("space"), dict):
-        for pinned in leaves(nested({}, {rest: value}) if rest else value):
+    set_here = nested({}, {rest: value}) if rest else value
+    if section == "trial" and isinstance(set_here, dict) and isinstance(values.get("space"), dict):
+        for pinned in leaves(set_here):
             values["space"].pop(pinned, None)
 
 

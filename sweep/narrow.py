@@ -13,6 +13,8 @@ from rich.measure import Measurement
 from rich.table import Column, Table
 from rich.text import Text
 
+from trainers.visible import visible
+
 #: Columns that a table may take where nothing bounds it.
 WIDEST = 1000
 #: A row of more lines reads worse than a paragraph.
@@ -184,9 +186,8 @@ def _packed(pairs: Iterable[str], width: int) -> Iterator[str]:
 
 
 def _plain(console: Console, shown: RenderableType) -> str:
-    return (
-        (console.render_str(shown) if isinstance(shown, str) else shown).plain if isinstance(shown, str | Text) else ""
-    )
+    plain = (console.render_str(shown) if isinstance(shown, str) else shown) if isinstance(shown, str | Text) else ""
+    return visible(str(plain))
 
 
 def _line(console: Console, said: RenderableType | None) -> Text | None:

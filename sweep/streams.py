@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
+import click
+
 #: Seconds after which a command that has said nothing yet says that it is at work.
 SILENCE = 1.0
 
@@ -69,6 +71,26 @@ class _Notice:
 _notice = _Notice()
 
 
+def echo(text: object, *, err: bool = False, nl: bool = True) -> None:
+    """Prints text, of which a terminal obeys nothing: the one way out beside `sweep.plain_console`.
+
+    Args:
+        text: of any length.
+        err: to stderr, and not to stdout.
+        nl: whether a line end follows.
+    """
+    from trainers.visible import visible  # once it is known to be ours: see `sweep.hiding`
+
+    click.echo(visible(str(text)), err=err, nl=nl, color=True)  # click itself would drop colours, and then half a word
+
+
+def complain(text: str) -> None:
+    """Says on stderr, in one line of bounded length, what is wrong."""
+    from trainers.visible import in_line
+
+    echo(f"sweep: {in_line(text)}", err=True)
+
+
 @contextmanager
 def steady(command: str) -> Iterator[None]:
     """A block, the whole of a command, in which stdout and stderr end nothing.
@@ -85,7 +107,7 @@ def steady(command: str) -> Iterator[None]:
         if (stream := getattr(sys, name)) is getattr(sys, f"__{name}__"):
             setattr(sys, name, _wrapped(stream, descriptor))
     if os.isatty(2) and os.environ.get("TERM", "dumb") != "dumb" and isinstance(sys.stderr, io.TextIOWrapper):
-        _notice.begin(f"{command}: at work ...")
+        _notice.begin(f"{command[:80].encode('unicode_escape').decode()}: at work ...")
     try:
         yield
     finally:

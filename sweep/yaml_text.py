@@ -7,17 +7,31 @@ section 10.3.2). What is written here reads the same under either.
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
 
 import yaml
 
+from trainers.visible import brief
+
 _INT, _FLOAT, _BOOL = (f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "bool"))
 #: Of YAML 1.1 alone: yes, no, on, off; days; and = as a value of its own.
 _DROPPED = (_BOOL, "tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:value")
+#: Those that a text may name.
+_TAGS = (None, "!", _INT, _FLOAT, "tag:yaml.org,2002:str")
+_CIRCLE = "an alias (*name) holds itself; write its values out"
 #: What YAML 1.1 takes for a number that is one to everybody.
 _PLAIN = re.compile(r"[-+]?(0|[1-9][0-9]*|[0-9]+\.[0-9]*([eE][-+][0-9]+)?)|\.[0-9]+([eE][-+][0-9]+)?|[-+]?\.[a-zA-Z]+")
+
+
+#: Characters of a text, and of what its aliases write out: a thousand times what a sweep needs, read in seconds.
+LONGEST = 1_000_000
+
+#: Lists and mappings within each other.
+DEEPEST = 100
+
+#: Characters of a number, mappings that one merges, and a hundred times as many keys.
+_MOST = 400
 
 
 class Misread(yaml.MarkedYAMLError):
@@ -31,6 +45,31 @@ class _Loader(yaml.SafeLoader):
         first: [(tag, pattern) for tag, pattern in pairs if tag not in _DROPPED]
         for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
+
+    _depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        if self._depth == DEEPEST:
+            raise Misread(None, None, f"lists or mappings stand {DEEPEST} deep in each other", event.start_mark)
+        if (tag := getattr(event, "tag", None)) not in _TAGS:
+            raise Misread(None, None, f"the tag {tag}: no value has one; leave it out", event.start_mark)
+        self._depth += 1
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self._depth -= 1
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        merged = [value.value for key, value in node.value if key.tag == "tag:yaml.org,2002:merge"]
+        if len(merged) == 0:
+            super().flatten_mapping(node)
+            return
+        if max(map(len, merged)) <= _MOST:
+            super().flatten_mapping(node)
+            if len(node.value) <= _MOST:
+                return
+        raise Misread(None, None, f"<<: merges more than {_MOST} keys", node.start_mark)
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
@@ -51,7 +90,12 @@ class _Loader(yaml.SafeLoader):
         Raises:
             Misread: there are.
         """
+        if len(node.value) > _MOST:
+            raise Misread(None, None, f"a number of {len(node.value)} characters, which no key takes", node.start_mark)
         if not _PLAIN.fullmatch(node.value):
+            resolved: Any = self.resolve(yaml.ScalarNode, node.value, (True, False))  # type: ignore[no-untyped-call]
+            if resolved not in (_INT, _FLOAT):
+                raise Misread(None, None, f"{brief(node.value)} is no number; leave its tag out", node.start_mark)
             raise Misread(None, None, _two_opinions(node.value), node.start_mark)
         read = self.construct_yaml_int if node.tag == _INT else self.construct_yaml_float
         number: float = read(node)
@@ -86,14 +130,35 @@ def parsed(text: str) -> Any:
     Raises:
         Misread: a number that readers of YAML read differently.
         yaml.YAMLError: no YAML, or a key that stands twice.
-        ValueError: an alias that holds itself.
+        ValueError: an alias that holds itself, or a text, or what its aliases stand for, that is too long.
     """
-    values = yaml.load(text, Loader=_Loader)
+    if len(text) > LONGEST:
+        raise ValueError(f"longer than {LONGEST:,} characters")
     try:
-        json.dumps(values, default=str)
-    except (ValueError, RecursionError):
-        raise ValueError("an alias (*name) holds itself; write its values out") from None
+        values = yaml.load(text, Loader=_Loader)
+    except RecursionError:
+        raise ValueError(_CIRCLE) from None
+    if _length(values, {}, ()) > LONGEST:
+        raise ValueError(f"its aliases (*name) stand for more than {LONGEST:,} characters")
     return values
+
+
+def _length(value: Any, known: dict[int, int], above: tuple[int, ...]) -> int:
+    """About how many characters it takes to write a value out, each alias of it anew.
+
+    Raises:
+        ValueError: it holds itself, or aliases make it too deep.
+    """
+    if not isinstance(value, (dict, list)):
+        return len(value) if isinstance(value, str) else 1
+    if id(value) in above:
+        raise ValueError(_CIRCLE)
+    if len(above) == DEEPEST:
+        raise ValueError(f"its aliases (*name) stand {DEEPEST} deep in each other")
+    if id(value) not in known:
+        parts = [*value, *value.values()] if isinstance(value, dict) else value
+        known[id(value)] = 2 + sum(_length(part, known, (*above, id(value))) for part in parts)
+    return known[id(value)]
 
 
 def written(values: Any) -> str:

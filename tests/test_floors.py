@@ -23,7 +23,10 @@ FILES = [
 #: The modules of trainers that import no torch, so that whoever reads records need not wait for it.
 LIGHT = tuple(
     f"trainers.{name}"
-    for name in ("record", "config", "presets", "fields", "errors", "files", "ladder.rungs", "own.reference")
+    for name in (
+        *("record", "config", "presets", "fields", "errors", "visible", "files", "plain_file"),
+        *("ladder.rungs", "own.reference"),
+    )
 )
 FOREIGN = {
     "trainers": ("ray", "optuna", "pandas", "analysis", "sweep"),

@@ -5,6 +5,7 @@ presets        what each paper's code sets, with sources
 fields         the kinds of value that configs are made of
 identity       trial_id: a hash of what of a config can change the numbers
 errors         UserError: one line for what only the user can mend
+visible        text of others on its way to a screen
 loop           train(config, report, resume): the one loop
 training       a trial's network, optimizer and data, and one pass over its images
 own            a user's own network, data or method: its source, its snapshot, its options
@@ -27,6 +28,7 @@ checkpoint     a trial's file, written beside its training: where it stands, and
 archive        such a file, which ends with a hash of itself
 resuming       from which file a trial goes on: the newest that is whole and its own
 files          files that are whole at every moment
+plain_file     files that are nothing but files: no pipe, no device, no link
 lock           one process at a time
 provenance     which code, versions and machine numbers come from
 counting       what a trial takes before it is run: FLOPs, memory, files, and how fast this machine is

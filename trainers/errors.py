@@ -10,6 +10,8 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from trainers.visible import brief
+
 Model = TypeVar("Model", bound=BaseModel)
 
 # A validator that looks at several keys starts its message with the one to change: `root: needed for ...`.
@@ -17,23 +19,23 @@ _NAMED = re.compile(r"([a-z_0-9]+(?:\.[a-z_0-9]+)*): ")
 
 # What pydantic calls the mistake -> what is said of it; `got` is the input, the other names are of its context.
 _MESSAGES = {
-    "invalid_key": "a key must be text, got {got!r}; put it in quotes",
+    "invalid_key": "a key must be text, got {got}; put it in quotes",
     "missing": "missing; this key has no default",
     "value_error": "{error}",
-    "greater_than": "must be > {gt}, got {got!r}",
-    "greater_than_equal": "must be >= {ge}, got {got!r}",
-    "less_than": "must be < {lt}, got {got!r}",
-    "less_than_equal": "must be <= {le}, got {got!r}",
-    "too_short": "must not be empty, got {got!r}",
-    "too_long": "must have at most {max_length} values, got {got!r}",
-    "string_pattern_mismatch": "must match {pattern}, got {got!r}",
-    "string_type": "must be text, got {got!r}",
-    "tuple_type": "must be a list, got {got!r}",
-    **dict.fromkeys(("bool_parsing", "bool_type"), "must be true or false, got {got!r}"),
-    **dict.fromkeys(("int_parsing", "int_type"), "must be a whole number, got {got!r}"),
-    **dict.fromkeys(("float_parsing", "float_type"), "must be a number, got {got!r}"),
+    "greater_than": "must be > {gt}, got {got}",
+    "greater_than_equal": "must be >= {ge}, got {got}",
+    "less_than": "must be < {lt}, got {got}",
+    "less_than_equal": "must be <= {le}, got {got}",
+    "too_short": "must not be empty, got {got}",
+    "too_long": "must have at most {max_length} values, got {got}",
+    "string_pattern_mismatch": "must match {pattern}, got {got}",
+    "string_type": "must be text, got {got}",
+    "tuple_type": "must be a list, got {got}",
+    **dict.fromkeys(("bool_parsing", "bool_type"), "must be true or false, got {got}"),
+    **dict.fromkeys(("int_parsing", "int_parsing_size", "int_type"), "must be a whole number, got {got}"),
+    **dict.fromkeys(("float_parsing", "float_type"), "must be a number, got {got}"),
     **dict.fromkeys(
-        ("model_type", "model_attributes_type", "dict_type"), "must be a mapping of keys to values, got {got!r}"
+        ("model_type", "model_attributes_type", "dict_type"), "must be a mapping of keys to values, got {got}"
     ),
 }
 
@@ -140,25 +142,26 @@ def _one_line(error: ValidationError, model: type[BaseModel], where: str) -> str
 
 
 def _message(error: Any, model: type[BaseModel], location: list[str]) -> str:
-    kind, got, context = error["type"], error["input"], error.get("ctx", {})
+    kind, value, context = error["type"], error["input"], error.get("ctx", {})
+    got = brief(value)
     if kind == "extra_forbidden":
         return unknown_key(location[-1], _fields_at(model, location[:-1]), sections(model))
     if kind == "literal_error":
         names = [name.strip(" '") for name in context["expected"].replace(" or ", ", ").split(",")]
-        return f"must be one of {', '.join(names)}; got {got!r}" + _near(got, names)
+        return f"must be one of {', '.join(names)}; got {got}" + _near(value, names)
     if kind == "string_type" and "[key]" in error["loc"]:
         kind = "invalid_key"
     if kind == "missing" and location[-1].isdigit():
-        return f"missing; the list is too short, got {got!r}"
+        return f"missing; the list is too short, got {got}"
     expected = error["msg"].removeprefix("Input should be ")
-    template = _MESSAGES.get(kind, "must be {expected}, got {got!r}")
+    template = _MESSAGES.get(kind, "must be {expected}, got {got}")
     said = template.format(**{**context, "got": got, "expected": expected})
-    named = kind.startswith("model") and isinstance(got, str) and "name" in _fields_at(model, location)
-    return f"{said}; did you mean {{name: {got}}}?" if named else said
+    named = kind.startswith("model") and isinstance(value, str) and "name" in _fields_at(model, location)
+    return f"{said}; did you mean {{name: {value}}}?" if named else said
 
 
 def _near(got: Any, names: list[str]) -> str:
-    near = difflib.get_close_matches(str(got), names, n=1)
+    near = difflib.get_close_matches(brief(got).strip("'"), names, n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 

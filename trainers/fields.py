@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import functools
 import math
+import os
+from pathlib import Path
 from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Strict, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Strict, WithJsonSchema, model_validator
+
+from trainers.visible import brief
+
+#: Of float32, in which networks are trained.
+_LARGEST = 3.4028234e38
 
 #: Radii and steps of attacks, of which nobody knows the decimals.
 _PIXELS = {k / 255: f"{k}/255" for k in range(1, 17)}
@@ -19,14 +26,14 @@ def parse_number(value: Any) -> Any:
     (True, 0.0001)
     """
     if isinstance(value, bool):
-        raise ValueError(f"must be a number, got {value!r}")
+        raise ValueError(f"must be a number, got {brief(value)}")
     if not isinstance(value, str):
         return value
     numerator, slash, denominator = value.partition("/")
     try:
         return float(numerator) / float(denominator) if slash else float(numerator)
     except (ValueError, ZeroDivisionError):
-        raise ValueError(f"must be a number such as 0.1, 1e-4 or 8/255, got {value!r}") from None
+        raise ValueError(f"must be a number such as 0.1, 1e-4 or 8/255, got {brief(value)}") from None
 
 
 def number_text(value: float) -> str:
@@ -54,13 +61,41 @@ def plural(n: float, noun: str) -> str:
 
 def _whole(value: Any) -> Any:
     if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
-        raise ValueError(f"must be a whole number, got {value!r}")
+        raise ValueError(f"must be a whole number, got {brief(value)}")
+    if isinstance(value, (int, float)) and abs(value) > 2**63:
+        raise ValueError(f"must be a whole number of at most 64 bits, got {brief(value)}")
     return value
 
 
+def _in_float32(value: float) -> float:
+    if abs(value) > _LARGEST:
+        raise ValueError(f"must be at most {_LARGEST:g}, the largest number that training has, got {brief(value)}")
+    return value
+
+
+def path_text(value: str) -> str:
+    """The path, if a file system can have it: without NUL, in characters that have bytes, its `~NAME` a user's.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    try:
+        if b"\0" in os.fsencode(value):
+            raise ValueError(f"must be a path, which has no NUL character, got {brief(value)}")
+        Path(value).expanduser()
+    except UnicodeEncodeError:
+        raise ValueError(f"must be a path, whose characters have bytes, got {brief(value)}") from None
+    except RuntimeError:
+        user = brief(value.partition("/")[0])
+        raise ValueError(f"there is no user {user}, whose home that would be; write the path out") from None
+    return value
+
+
+PathText = Annotated[str, AfterValidator(path_text)]
 Number = Annotated[
     float,
     BeforeValidator(parse_number),
+    AfterValidator(_in_float32),
     WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string", "pattern": r"^[-+0-9.eE/ ]+$"}]}),
 ]
 Whole = Annotated[int, BeforeValidator(_whole)]
@@ -88,4 +123,5 @@ class Frozen(BaseModel):
 @functools.cache
 def _optional(model: type[BaseModel]) -> frozenset[str]:
     fields = model.model_fields.items()
-    return frozenset(key for key, one in fields if one.default is None and str not in get_args(one.annotation))
+    texts = {str, PathText}
+    return frozenset(key for key, one in fields if one.default is None and not texts & set(get_args(one.annotation)))

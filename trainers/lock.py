@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from trainers.plain_file import plain
+
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
@@ -14,7 +16,7 @@ def locked(path: Path) -> Iterator[None]:
 
     Some network file systems have no locks: there all go on at once, so what they write is written whole.
     """
-    with path.open("a") as file:
+    with open(path, "a", opener=plain) as file:
         with suppress(OSError):
             fcntl.flock(file, fcntl.LOCK_EX)
         yield

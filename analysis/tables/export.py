@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass
 from pathlib import Path
@@ -11,14 +12,26 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from pandas import DataFrame, Series
+from pandas.api.types import is_numeric_dtype
+
+from trainers.visible import encodable
+
+#: How a formula begins; a number, and a sign alone, is none.
+_FORMULA = re.compile(r"[=@\t\r]|[-+](?!([\d.]*(e[-+]?\d+)?|inf)$)", re.IGNORECASE)
 
 
 def csv_text(frame: DataFrame) -> str:
     """The frame as CSV: each number in the fewest digits that read back as the same one, `inf` and nothing for NaN.
 
-    pandas 2 needs `float_precision="round_trip"` to read it back to the last bit.
+    pandas 2 needs `float_precision="round_trip"` to read it back to the last bit. A text that a spreadsheet would take
+    for a formula, such as `=1+1`, stands behind an apostrophe. [OWASP, CSV Injection]
     """
-    return frame.to_csv(index=False, lineterminator="\n")
+    safe = frame.apply(lambda column: column if is_numeric_dtype(column) else column.map(_no_formula))
+    return encodable(safe.rename(columns=_no_formula).to_csv(index=False, lineterminator="\n"))
+
+
+def _no_formula(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
 
 
 def json_text(value: Any) -> str:
@@ -36,7 +49,8 @@ def json_text(value: Any) -> str:
 
 def write_parquet(frame: DataFrame, path: Path) -> None:
     """The frame as parquet. A column of several kinds, which parquet has not, holds its values' JSON text."""
-    frame.apply(_of_one_kind).to_parquet(path, index=False)
+    with path.open("wb") as file:  # a path whose bytes are no UTF-8 is none to pyarrow
+        frame.apply(_of_one_kind).to_parquet(file, index=False)
 
 
 def plain(value: Any) -> Any:

@@ -11,6 +11,8 @@ from rich.box import HEAVY_HEAD, Box
 from rich.table import Table
 from rich.text import Text
 
+from trainers.visible import visible
+
 _TEX = {
     "\\": r"\textbackslash{}",
     **{mark: rf"\{mark}" for mark in "&%$#_{}"},
@@ -81,7 +83,8 @@ def console_table(
             overflow="fold" if folds else "ellipsis",
             no_wrap=name not in wraps,
         )
-    for row in rows:  # only what rich could read as markup or emoji is wrapped: a long table prints faster
+    for row in ([*map(visible, each)] for each in rows):
+        # Only what rich could read as markup or emoji is wrapped: a long table prints faster.
         table.add_row(*(Text(cell) if "[" in cell or ":" in cell else cell for cell in row))
     return table
 
@@ -103,7 +106,7 @@ def markdown_table(
 
 
 def _marked(cell: str, marks: str) -> str:
-    text = "".join(f"\\{mark}" if mark in marks else mark for mark in cell)
+    text = "".join(f"\\{mark}" if mark in marks else mark for mark in visible(cell).replace("\n", " "))
     return f"**{text}**" if isinstance(cell, Bold) else text
 
 
@@ -146,7 +149,7 @@ def latex(sheet: Sheet) -> str:
 
 
 def _tex(text: str) -> str:
-    written = "".join(_TEX.get(mark, mark) for mark in text)
+    written = "".join(_TEX.get(mark, mark) for mark in visible(text).replace("\n", " "))
     return rf"\textbf{{{written}}}" if isinstance(text, Bold) else written
 
 

@@ -16,6 +16,7 @@ from trainers.config import ModelConfig
 from trainers.errors import UserError
 from trainers.files import checkpoint_path, whole
 from trainers.ladder.trained import load
+from trainers.plain_file import is_plain
 from trainers.record import only_trial
 
 #: Of ModelConfig what says where weights came from, and nothing of the network.
@@ -76,11 +77,13 @@ def write_weights(network: Chosen, file: Path) -> list[Path]:
         raise UserError(
             f"--out {file}: must name a file of weights, such as {network.name}.pt; its script is beside it"
         )
+    script = file.with_suffix(".py")
+    if other := next((path for path in (file, script) if not is_plain(path)), None):
+        raise UserError(f"--out {other}: is a link, a device or the like, whose place no file takes; give another")
     model = load(network.run, network.trial_id, weights=network.weights, averaged=network.averaged, device="cpu")
     state = {name: tensor.contiguous().clone() for name, tensor in model.state_dict().items()}
     file.parent.mkdir(parents=True, exist_ok=True)
     snapshot = _copied_code(network, file.parent)
-    script = file.with_suffix(".py")
     with whole(file) as part:
         torch.save(state, part)
     with whole(script) as part:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -141,7 +142,7 @@ def _rates(
     if rate is not None:
         return dict.fromkeys(works, _Rate(rate, rate)), "--rate"
     if not resources.gpu:
-        threads = resources.threads
+        threads = min(resources.threads, os.cpu_count() or 1)
         where = f"on this machine, {threads} thread{'s' if threads > 1 else ''}"
         return _timed(works, shapes, threads, "cpu"), f"timed {where}, {_BUSY}"
     why = ""
@@ -161,7 +162,7 @@ def _on_this_gpu(
 ) -> tuple[dict[TrialConfig, _Rate], str]:
     """The rates of a GPU, timed alone on it; of a share of it, so much of them."""
     share = resources.gpu / resources.trials_per_process
-    timed = _timed(works, shapes, resources.threads, "cuda")
+    timed = _timed(works, shapes, min(resources.threads, os.cpu_count() or 1), "cuda")
     part = f", of which a trial takes {share:g}" if share < 1 else ""
     rates = {trial: _Rate(share * rate.training, share * rate.evaluation) for trial, rate in timed.items()}
     return rates, f"timed on this GPU with engine: graph{part}, {_BUSY}"

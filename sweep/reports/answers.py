@@ -23,6 +23,7 @@ from sweep.reports.options import (
     refuse_starting,
 )
 from sweep.reports.output import chosen_format, console, metric_of, metric_of_run, write_text
+from sweep.streams import echo
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -178,7 +179,7 @@ def claims(
     chosen_by = {} if directory is None else metric_of_run(directory)
     lines = ledger(loaded, margin=margin / 100, time_margin=time_margin / 100, y=metric, **chosen_by)
     width = min(claim_tables.WIDTH, console().width)
-    click.echo(claim_tables.claims_json(lines) if as_json else claim_tables.claims_text(lines, width), nl=False)
+    echo(claim_tables.claims_json(lines) if as_json else claim_tables.claims_text(lines, width), nl=False)
 
 
 def _refuse_both_studies(command: str, directory: Path | None, published: bool, metric: str) -> None:
@@ -267,16 +268,16 @@ def figures(directory: Path | None, published: bool, output: Path | None, check:
     if check:
         answers = drawing.check(directory, output, chosen_by)
         for name, answer in answers.items():
-            click.echo(f"{name}: {answer}")
+            echo(f"{name}: {answer}")
         sys.exit(int(any(answer != SAME for answer in answers.values())))
     drawn = drawing.draw(directory, output, metric, chosen_by, published=published)
     kinds = Counter(path.suffix.removeprefix(".") for path in drawn.written)
     counts = ", ".join(f"{number} {kind}" for kind, number in kinds.items() if kind != "json")
-    click.echo(f"{output}: {counts}; manifest.json there lists them, and says what they came from")
+    echo(f"{output}: {counts}; manifest.json there lists them, and says what they came from")
     for name, reason in drawn.skipped.items():
-        click.echo(f"not drawn: {name}: {reason}", err=True)
+        echo(f"not drawn: {name}: {reason}", err=True)
     if drawn.left_out:
-        click.echo(f"not pooled with the others: {trials_left_out(drawn.left_out)}", err=True)
+        echo(f"not pooled with the others: {trials_left_out(drawn.left_out)}", err=True)
 
 
 def _figures_folder(directory: Path | None, published: bool, output: Path | None, check: bool) -> Path:

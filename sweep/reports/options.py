@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -46,7 +47,22 @@ def refuse_starting(context: click.Context, parameter: click.Parameter, director
     return directory
 
 
-PATH = click.Path(path_type=Path)
+class _Path(click.Path):
+    """A path that a file system can have."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path, or click's own refusal."""
+        from trainers.fields import path_text
+
+        try:
+            path_text(os.fspath(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return super().convert(value, param, ctx)
+
+
+PATH = _Path(path_type=Path)
+FOLDER = _Path(path_type=Path, file_okay=False)
 directory_argument = click.argument("directory", metavar="DIR", type=PATH, callback=refuse_starting)
 optional_directory = click.argument("directory", metavar="[DIR]", type=PATH, required=False, callback=refuse_starting)
 output_option = click.option("--output", type=PATH, help="File to write [default: stdout].")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from sweep.streams import echo
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,10 +55,12 @@ def write_frame(rows: pd.DataFrame, form: str, output: Path | None) -> None:
 
 def write_text(text: str, output: Path | None) -> None:
     """Writes a text to a file, or to stdout."""
-    if output is None:
-        click.echo(text, nl=False)
-    else:
+    if output is not None:
         opened(output).write_text(text, encoding="utf-8")
+    elif sys.stdout.isatty():
+        echo(text, nl=False)
+    else:  # for a program, which reads what is there
+        click.echo(text, nl=False, color=True)
 
 
 def opened(output: Path) -> Path:
@@ -68,7 +73,7 @@ def opened(output: Path) -> Path:
 
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        output.open("ab").close()
+        os.close(os.open(output, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o666))  # of a pipe, no wait
     except OSError as error:
         raise UserError(f"--output {output}: cannot be written: {error.strerror}; give a path that can") from None
     return output
@@ -76,10 +81,10 @@ def opened(output: Path) -> Path:
 
 def console(output: Path | None = None) -> Console:
     """A console bound to today's stdout, or to a file; wide where nobody sets its width."""
-    from rich.console import Console
+    from sweep.plain_console import PlainConsole
 
     file = sys.stdout if output is None else opened(output).open("w", encoding="utf-8")
-    return Console(file=file, width=None if file.isatty() else 200)
+    return PlainConsole(file, None if file.isatty() else 200)
 
 
 def summary(log: Log) -> RenderableType:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import time
@@ -13,10 +14,12 @@ from typing import IO, Self
 import yaml
 
 from sweep.config import SweepConfig
+from sweep.yaml_text import LONGEST, parsed
 from trainers.errors import UserError
 from trainers.files import whole
+from trainers.plain_file import bounded, plain
 from trainers.provenance import host
-from trainers.record import has_records
+from trainers.record import RECORDS_FILE, has_records
 
 CONFIG_FILE = "sweep.yaml"
 
@@ -50,13 +53,18 @@ class RunLock:
         self._made = [folder for folder in (directory, *directory.parents) if not folder.exists()]
         try:
             self._file = self._opened()
+            for path in written_in_place(directory):
+                open(path, "a", opener=plain).close()
         except OSError as error:
-            raise UserError(f"--out {directory}: cannot be written: {error.strerror}; give a folder that can") from None
+            about = f" {Path(error.filename).name}" if error.errno in (errno.ELOOP, errno.EINVAL) else ""
+            raise UserError(
+                f"--out {directory}: cannot be written:{about} {error.strerror}; give a folder that can"
+            ) from None
         try:
             self._take()
         except BlockingIOError:
             self._file.seek(0)
-            holder = self._file.read().strip() or "unknown"
+            holder = self._file.read(200).strip() or "unknown"
             self._file.close()
             raise UserError(
                 f"{directory}: is in use by another command ({holder}); wait for it, or take another directory"
@@ -73,9 +81,9 @@ class RunLock:
     def _opened(self) -> IO[str]:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with suppress(FileNotFoundError):  # the folder has just gone with the refused launch that made it
-            return self._path.open("a+")
+            return open(self._path, "a+", opener=plain)
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        return self._path.open("a+")
+        return open(self._path, "a+", opener=plain)
 
     def _take(self) -> None:
         deadline = time.monotonic() + PATIENCE
@@ -115,11 +123,16 @@ class RunLock:
         self._remove()
 
 
+def written_in_place(directory: Path) -> list[Path]:
+    """The files of a run that are there and are appended to: the others are moved to their place, which is no risk."""
+    return [path for path in (directory / RECORDS_FILE, *log_folder(directory).glob("*.log")) if os.path.lexists(path)]
+
+
 def is_live(directory: Path) -> bool:
     """Whether a launch holds the directory at this moment; an evaluation trains nothing, and does not count."""
     try:
-        with (directory / LOCK_FILE).open() as file:
-            holder = file.read()
+        with open(directory / LOCK_FILE, opener=plain) as file:
+            holder = file.read(200)
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return not holder.startswith(EVALUATION)
@@ -141,12 +154,12 @@ def refuse_other_sweep(directory: Path, config: SweepConfig) -> None:
     """
     path = directory / CONFIG_FILE
     try:
-        name = yaml.safe_load(path.read_text(encoding="utf-8"))["name"]
+        name = parsed(bounded(path, LONGEST).decode())["name"]
     except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:
         raise UserError(f"{path}: must be a file that you may read: {error.strerror}; mend that") from None
-    except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError):
+    except (yaml.YAMLError, ValueError, TypeError, KeyError):
         raise UserError(f"{path}: is not the config of a sweep; delete it: the next launch writes it anew") from None
     if name != config.name:
         raise UserError(f"--out {directory}: holds the sweep {name!r}, not {config.name!r}; give another --out")

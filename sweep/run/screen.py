@@ -19,11 +19,14 @@ from sweep.narrow import WIDEST, Fitted, fitted
 from sweep.progress import Progress, TrialProgress
 from sweep.run.trial import Message
 from trainers.fields import plural
+from trainers.visible import in_line
 
 #: Seconds between two drawings of the live table.
 REFRESH = 0.5
 #: Running trials shown at most.
 ROWS = 20
+#: Characters of a reason in one line; the records have it whole.
+REASON = 500
 #: Rows of a table that is printed at once.
 LONG = 500
 
@@ -54,7 +57,7 @@ def _long(console: Console, table: Table) -> str:
     Nothing where cells are not plain words, or that one row does not come out as expected.
     """
     columns = [list(column.cells) for column in table.columns]
-    if not all(isinstance(cell, str) and cell.isascii() and "[" not in cell for cell in chain(*columns)):
+    if not all(isinstance(cell, str) and cell.isascii() and _is_plain(cell) for cell in chain(*columns)):
         return ""
     widest = [max(map(str, cells), key=len) for cells in columns]
     short = copy(table)
@@ -69,6 +72,10 @@ def _long(console: Console, table: Table) -> str:
     row = left + between.join(f" {{:{side}{width}}} " for side, width in zip(sides, widths, strict=True)) + right
     before, own, after = printed.get().partition(row.format(*widest))
     return before + "\n".join(row.format(*cells) for cells in zip(*columns, strict=True)) + after if own else ""
+
+
+def _is_plain(cell: str) -> bool:
+    return cell.isprintable() and "[" not in cell
 
 
 def say(console: Console, text: str) -> None:
@@ -146,7 +153,7 @@ def event_line(progress: Progress, trial: TrialProgress) -> str:
     done = progress.size - counts.get("waiting", 0) - counts.get("running", 0)
     last = trial.last
     robust = f"val robust {percent(last.get('val_robust'))}, test robust {percent(last.get('test_robust'))}"
-    what = robust if trial.outcome == "completed" else trial.reason
+    what = robust if trial.outcome == "completed" else in_line(trial.reason, REASON)
     return f"[{done}/{progress.size}] {trial.outcome} {trial.id} {trial.label()}: {what}, {duration(trial.seconds)}"
 
 

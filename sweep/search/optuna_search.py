@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sweep.axes import Axis, Point, value_at
 from sweep.config import SweepConfig
-from sweep.search.points import applies, combinations, draw, drawn_axes, located, strata
+from sweep.search.points import applies, combinations, draw, drawn_axes, located, refuse_many, strata
 from sweep.search.trials import PlannedTrial, planned, planned_trial
 
 if TYPE_CHECKING:
@@ -91,6 +91,7 @@ class OptunaSearch:
         self._config, self._fingerprints = config, fingerprints
         self._base = config.given
         self._strata = self._distinct_strata()
+        refuse_many(self.size(), "trials, of all its seeds")
         self._asked: dict[str, list[_Asked]] = defaultdict(list)
         self._left: deque[PlannedTrial] = deque()
         self._ended = dict(values or {})

@@ -9,13 +9,18 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from sweep.axes import Axis, Point, axis_order, nested, value_at
 from trainers.config import TrialConfig
+from trainers.errors import UserError
 from trainers.presets import beneath
+
+#: Trials, and combinations of values, that a sweep has at most: some thousand times what one takes part in.
+MOST = 100_000
 
 
 def applies(axis: Axis, point: Point, base: Mapping[str, Any]) -> bool:
@@ -42,8 +47,27 @@ def _defaults() -> dict[str, Any]:
 
 
 def strata(space: Mapping[str, Axis], base: Mapping[str, Any]) -> list[Point]:
-    """Every combination of the grid axes that do not hang on a drawn one, in the file's order."""
-    return list(_combinations(space, base, [key for key in axis_order(space) if _is_grid(space, key)], {}))
+    """Every combination of the grid axes that do not hang on a drawn one, in the file's order.
+
+    Raises:
+        UserError: they are more than `MOST`.
+    """
+    listed = _combinations(space, base, [key for key in axis_order(space) if _is_grid(space, key)], {})
+    combined = list(islice(listed, MOST + 1))
+    refuse_many(len(combined), "combinations of the values that it lists")
+    return combined
+
+
+def refuse_many(number: int, noun: str) -> None:
+    """Refuses a sweep whose list of trials alone would fill the memory.
+
+    Raises:
+        UserError: the number is over `MOST`.
+    """
+    if number > MOST:
+        raise UserError(
+            f"space: must have at most {MOST:,} {noun}; list fewer values or seeds, or draw few: search.name=random"
+        )
 
 
 def combinations(space: Mapping[str, Axis], base: Mapping[str, Any], stratum: Point) -> Iterator[Point]:

@@ -6,12 +6,13 @@ import json
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Protocol
 
 from sweep.axes import Point, nested
 from sweep.config import SweepConfig
 from sweep.search.inputs import named
-from sweep.search.points import draw, located, one_at_a_time, sobol, strata
+from sweep.search.points import MOST, draw, located, one_at_a_time, refuse_many, sobol, strata
 from trainers.config import TrialConfig
 from trainers.errors import validated
 from trainers.identity import hashed, identity
@@ -127,11 +128,15 @@ def fixed_points(config: SweepConfig) -> list[Point]:
     """The points of every search but Optuna's, a drawn one's strata side by side."""
     base, space, search = config.given, config.space, config.search
     grid, n = strata(space, base), search.n_trials or 0
+    refuse_many(len(grid) * max(n, 1) * len(config.seeds), "trials, of all its seeds")
     match search.name:
         case "grid":
             return grid
         case "one_at_a_time":
-            return [point for stratum in grid for point in one_at_a_time(space, base, stratum)]
+            each = (point for stratum in grid for point in one_at_a_time(space, base, stratum))
+            points = list(islice(each, MOST + 1))
+            refuse_many(len(points) * len(config.seeds), "trials, of all its seeds")
+            return points
         case "quasi_random":
             places = sobol(space, search.seed, n)
         case _:

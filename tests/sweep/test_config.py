@@ -294,7 +294,7 @@ def merged(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]
             "trial.optimizer.name: must be one of sgd, deat, adamw; got 'sdg'; did you mean 'sgd'?",
         ),
         ({"trial": {"device": "tpu"}}, r"trial.device: must match ^(auto|cpu|cuda(:\d+)?)$, got 'tpu'"),
-        ({"name": "a/b"}, "name: must match ^[A-Za-z0-9][A-Za-z0-9._-]*$, got 'a/b'"),
+        ({"name": "a/b"}, "name: must match ^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$, got 'a/b'"),
         ({"space": [1]}, "space: must be a mapping of keys to values, got [1]"),
         (
             {"space": {"batch_size": 16}},

@@ -227,6 +227,7 @@ def test_records_that_may_not_be_read_are_not_said_to_be_missing(
     def forbidden(path: Path) -> bytes:
         raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
+    (tmp_path / RECORDS_FILE).touch()
     monkeypatch.setattr(Path, "read_bytes", forbidden)
     with pytest.raises(UserError, match=r"must be a file that you may read: Permission denied; mend that$"):
         read(tmp_path)

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from trainers.fields import Number, Truth, Whole
+from trainers.fields import Number, PathText, Truth, Whole
 from trainers.own.reference import OwnName, OwnPart
 
 
@@ -22,7 +22,7 @@ class DataConfig(OwnPart):
             "PACKAGE.MODULE:NAME or ./FILE.py:NAME (docs/own_code.md). [DEAT: CIFAR-10]",
         )
     )
-    root: str | None = Field(
+    root: PathText | None = Field(
         None,
         description="Folder of the data; none: ./data. image_folder needs it: it holds train/ and test/, "
         "each with one folder a class; tiny_imagenet too: it holds train/ and val/ as unpacked. Not part of the "
@@ -61,7 +61,7 @@ class DataConfig(OwnPart):
         description="cutmix: side of the window over the image's. none: drawn for each image, its square uniform. "
         "[Yun, and Rebuffi's code: drawn; Rebuffi, paper: 20/32]",
     )
-    extra: str | None = Field(
+    extra: PathText | None = Field(
         None,
         description="Further training images, real or generated, of the same classes and size: a folder with one "
         "folder a class, or an npz of image (N, H, W, C), uint8, and label (N,), as published with [DM-AT]. none of "

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from trainers.errors import suggestion
-from trainers.fields import Truth
+from trainers.fields import PathText, Truth
 from trainers.own.reference import OwnPart, is_own
 
 #: The networks of trainers.models; `torchvision:NAME` is any classifier of torchvision's, `timm:NAME` of timm's,
@@ -81,7 +81,7 @@ class ModelConfig(OwnPart):
         "[DEAT: data; Rice and AWP on SVHN: half]",
     )
 
-    fine_tune: Annotated[str, AfterValidator(_absolute)] | None = Field(
+    fine_tune: Annotated[PathText, AfterValidator(_absolute)] | None = Field(
         None,
         description="Weights from which the training starts: a file of torch.save with a state dict, or RUN:TRIAL_ID, "
         "a beginning of the id being enough, with :best, :averaged behind it for other kept weights than the last. The "

@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from trainers.fields import Frozen, parse_number
+from trainers.fields import Frozen, parse_number, path_text
 
 #: The parts of a trial whose name may be a user's own, each with its keys, beside name and code, that all its choices
 #: have. Every other is an option there: what a built-in choice alone reads is given to the user's own code.
@@ -92,6 +92,7 @@ def is_own(name: object) -> bool:
         ValueError: it looks like one, and is none.
     """
     if is_reference(name):
+        path_text(parse(str(name)).file or "")
         return True
     if isinstance(name, str) and (":" in name or ".py" in name) and name.partition(":")[0] not in _OTHER_KINDS:
         raise ValueError(f"must be PACKAGE.MODULE:NAME or ./FILE.py:NAME for code of your own, got {name!r}")

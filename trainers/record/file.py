@@ -16,6 +16,7 @@ from typing import IO, Any, TypeVar
 
 from trainers.errors import NewerRecords, UserError
 from trainers.fields import plural
+from trainers.plain_file import plain
 from trainers.record.form import LONGEST, SEAL_LENGTH, UNKNOWN, Damaged, record_on, sealed
 from trainers.record.kinds import Record
 
@@ -41,7 +42,7 @@ class RecordFile:
         """Opens DIR/records.jsonl for appending, first cutting off a torn last line."""
         self._path = directory / RECORDS_FILE
         _cut_torn_line(self._path)
-        self._file: IO[str] = self._path.open("a", encoding="utf-8")
+        self._file: IO[str] = open(self._path, "a", encoding="utf-8", opener=plain)  # noqa: SIM115 (see close)
         self._classes: set[str] = set()
 
     def append(self, kind: str, record: Record | Mapping[str, Any]) -> None:
@@ -86,6 +87,7 @@ def read(directory: str | Path) -> list[dict[str, Any]]:
     """
     path = Path(directory) / RECORDS_FILE
     try:
+        os.close(plain(str(path), os.O_RDONLY))
         lines = path.read_bytes().split(b"\n")
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(
@@ -180,7 +182,7 @@ def _cut_torn_line(path: Path) -> None:
     """Ends a file whose last line is torn before that line; one that is damaged is refused, and stays."""
     if not path.exists() or not path.stat().st_size:
         return
-    with path.open("r+b") as file:
+    with open(path, "r+b", opener=plain) as file:
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:  # of a long log only its end is read
             end = content.rfind(b"\n") + 1
             last = at_the_end(path, content[end : end + LONGEST + 1], "last")

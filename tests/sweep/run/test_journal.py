@@ -510,15 +510,15 @@ def test_a_config_that_is_a_folder_is_refused(tiny: Configs, directory: Path) ->
 def test_a_directory_that_goes_before_its_lock_is_opened_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    opened, real = list[Path](), Path.open
+    opened, real = list[str](), os.open
 
-    def gone(path: Path, *args: Any, **options: Any) -> Any:
+    def gone(path: str, *args: Any, **options: Any) -> int:
         opened.append(path)
         if len(opened) == 1:
-            path.parent.rmdir()
+            Path(path).parent.rmdir()
         return real(path, *args, **options)
 
-    monkeypatch.setattr(Path, "open", gone)
+    monkeypatch.setattr(os, "open", gone)
     with RunLock(tmp_path / "run"):
         assert (tmp_path / "run" / LOCK_FILE).exists()
     assert len(opened) == 2
