@@ -107,7 +107,9 @@ def loaded(file: io.BytesIO | Path) -> Any:
     except Exception as error:  # torch has no exception of its own for a damaged file: it raises what comes first
         if is_out_of_memory(error) or (isinstance(error, OSError) and isinstance(file, Path)):
             raise
-        raise Refused(f"is damaged, or no checkpoint: torch.load does not read it ({type(error).__name__})") from None
+        raise Refused(
+            f"is damaged, or no checkpoint: torch.load does not read it with weights_only=True ({type(error).__name__})"
+        ) from None
 
 
 def _bytes(path: Path) -> bytes:

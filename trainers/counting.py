@@ -34,6 +34,7 @@ from trainers.stepper import Stepper
 _META = Engine(torch.device("meta"))
 _FEW = 2  # images that are counted on: batch norm needs two
 _BYTES = 4  # of a number in fp32
+_FILES = 3  # of a trial that trains: the newest checkpoint, the one before, and the next while it is written
 #: FLOPs of a step that is timed, at most: some tenths of a second on two cores; on a GPU a whole batch, for of a few
 #: images it would be the launching of its kernels that is timed.
 _FLOPS = {"cpu": 10e9, "cuda": 10e12}
@@ -149,13 +150,15 @@ def state_copies(config: TrialConfig) -> int:
 
 
 def checkpoint_bytes(config: TrialConfig, shape: Shape, cost: Work) -> tuple[float, float]:
-    """Bytes of a trial's file while it trains, and of what it keeps when it has ended."""
+    """Bytes of a trial's files while it trains, the newest, the one before and the next, which is being written; and of
+    what it keeps when it has ended."""
     averaged = 2 if config.averaging.name != "none" else 1
     network = (cost.parameters + cost.buffers) * _BYTES
     best = averaged * network if config.keep in ("best", "both") else 0.0
     last = averaged * network if config.keep in ("last", "both") else 0.0
     carried = config.batch_size * shape.pixels if config.attack.replays is not None else 0
-    return network + (state_copies(config) * cost.parameters + carried) * _BYTES + best, best + last
+    running = network + (state_copies(config) * cost.parameters + carried) * _BYTES + best
+    return _FILES * running, best + last
 
 
 def rates(config: TrialConfig, shape: Shape, threads: int, device: str) -> tuple[float, float]:

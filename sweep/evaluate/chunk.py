@@ -15,6 +15,7 @@ from sweep.evaluate.plan import Chunk, Evaluation
 from sweep.run.directory import log_path
 from sweep.run.trial import logged, trial_values
 from trainers import cards
+from trainers.checkpoint import DamagedCheckpoint
 from trainers.config import TrialConfig
 from trainers.data.sets import Data
 from trainers.engine import device_of
@@ -44,6 +45,10 @@ def chunk_values(directory: Path, evaluation: Evaluation, chunk: Chunk, resource
     }
 
 
+class Skipped(str):
+    """Why no chunk of a trial can be evaluated, in one line: its checkpoint is damaged."""
+
+
 class Ended(NamedTuple):
     """What became of a chunk, and of the process that ran it."""
 
@@ -66,6 +71,8 @@ def run_chunk(values: Mapping[str, Any]) -> Ended:
         device = device_of(values["config"]["device"])
         cards.limit(device, values["share"])
         result = _record(values)
+    except DamagedCheckpoint as error:
+        result = Skipped(error)
     except UserError as error:
         result = str(error)
     except Exception as error:
@@ -83,7 +90,7 @@ def _record(values: Mapping[str, Any]) -> EvaluationRecord | CheckRecord:
     snapshot.look_in(Path(values["directory"]) / snapshot.FOLDER)
     checkpoint = checkpoint_path(Path(values["directory"]), wanted["trial_id"])
     config = TrialConfig.model_validate(values["config"])
-    network = trained(config, checkpoint, wanted["weights"], averaged=wanted["averaged"])
+    network = trained(config, checkpoint, wanted["weights"], averaged=wanted["averaged"], trial_id=wanted["trial_id"])
     attack = LadderAttack.model_validate(values["attack"])
     started = time.perf_counter()
     place = wanted["split"], wanted["first"], wanted["images"]

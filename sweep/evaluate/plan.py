@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
@@ -18,7 +19,7 @@ from analysis.tables.evaluations import attack_name
 from sweep.axes import nested
 from sweep.config import SweepConfig
 from sweep.progress import Progress
-from trainers.checkpoint import kept_weights
+from trainers.checkpoint import DamagedCheckpoint, kept_weights
 from trainers.config import DataConfig, TrialConfig, check_length
 from trainers.data.sets import load
 from trainers.errors import UserError, validated
@@ -195,7 +196,8 @@ def plan(directory: Path, records: Records, sweep: SweepConfig, asked: Asked) ->
     evaluations += _checks(configs, asked, chosen)
     done = recorded(records)
     for name in dict.fromkeys(one.trial_id for one in evaluations if one.missing(done)):
-        kept_weights(checkpoint_path(directory, name), asked.weights, averaged=asked.averaged)
+        with suppress(DamagedCheckpoint):  # whose trial is skipped once it is read, and the others go on
+            kept_weights(checkpoint_path(directory, name), asked.weights, averaged=asked.averaged, mapped=True)
     return evaluations
 
 

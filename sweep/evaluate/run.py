@@ -22,7 +22,7 @@ from analysis.tables.evaluations import evaluations_table, over_seeds_table
 from analysis.tables.settings import with_settings
 from sweep.config import SweepConfig
 from sweep.config_file import load
-from sweep.evaluate.chunk import chunk_values, run_chunk
+from sweep.evaluate.chunk import Skipped, chunk_values, run_chunk
 from sweep.evaluate.plan import Asked, Chunk, Evaluation, described, fewer, plan, recorded
 from sweep.run.directory import CONFIG_FILE, EVALUATION, RunLock, log_folder
 from sweep.run.launch import EXIT_DONE, EXIT_SOME_FAILED, LOST, check_resources, kept_up
@@ -125,6 +125,7 @@ class _Run:
         self.directory, self.sweep, self.interrupts = directory, sweep, interrupts
         self.failed: set[int] = set()
         """Evaluations of which a chunk could not be run, by `id`."""
+        self._evaluations = evaluations
         self._several = len({one.attack.radius for one in evaluations} - {None}) > 1
         done = recorded(records)
         self._console, self._bar = console, Bar(console=console, transient=True, disable=not console.is_terminal)
@@ -165,6 +166,9 @@ class _Run:
         """Writes a chunk's record down, or says why there is none."""
         self._bar.advance(self._task)
         evaluation = work.evaluation
+        if isinstance(result, Skipped):
+            self._skip(evaluation.trial_id, result)
+            return
         if isinstance(result, str):
             if id(evaluation) not in self.failed:
                 self._say(f"failed {evaluation.trial_id} {self._attack(evaluation)}: {result}")
@@ -177,6 +181,13 @@ class _Run:
         if not self._left[id(evaluation)] and not self._console.is_terminal:
             ended = _ended(evaluation, self._chunks[id(evaluation)])
             self._say(f"{evaluation.trial_id} {self._attack(evaluation)}: {ended}")
+
+    def _skip(self, trial: str, reason: str) -> None:
+        """Gives up all evaluations of a trial, and says so once."""
+        others = {id(one) for one in self._evaluations if one.trial_id == trial}
+        if not others <= self.failed:
+            self._say(f"skipped {trial}: {reason}")
+        self.failed |= others
 
     def _attack(self, evaluation: Evaluation) -> str:
         radius = evaluation.attack.radius

@@ -92,7 +92,7 @@ def load(
     directory = Path(run)
     name, config = _recorded(directory, trial)
     path = checkpoint_path(directory, name)
-    state = kept_weights(path, weights, averaged=averaged)
+    state = kept_weights(path, weights, averaged=averaged, trial_id=name)
     own = validated(ModelConfig, config["model"], f"{directory}: trial {name}: model")
     model = _filled(registry.build(own, **network_arguments(path), seed=0), state, path, own.name)
     return Engine(_device(device)).prepare(model).eval()
@@ -158,7 +158,9 @@ def _filled(model: nn.Module, weights: State, checkpoint: Path, name: str) -> nn
     return model
 
 
-def trained(config: TrialConfig, checkpoint: Path, which: Which, *, averaged: bool = False) -> Trained:
+def trained(
+    config: TrialConfig, checkpoint: Path, which: Which, *, averaged: bool = False, trial_id: str | None = None
+) -> Trained:
     """The network of an ended trial. The last one stays in memory, as long as its checkpoint is not replaced.
 
     Args:
@@ -166,20 +168,22 @@ def trained(config: TrialConfig, checkpoint: Path, which: Which, *, averaged: bo
         checkpoint: the trial's file.
         which: weights of the last epoch, or of the one with the best val_robust.
         averaged: the average in place of the raw weights.
+        trial_id: whose the checkpoint must be; None: anybody's.
 
     Raises:
+        DamagedCheckpoint: the checkpoint is not what was written, or another trial's.
         UserError: the checkpoint, these weights in it, or the data are not there, or are others than the trial's.
     """
     version = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
-    key = config, checkpoint, version, which, averaged
+    key = config, checkpoint, version, which, averaged, trial_id
     if key not in _last:
         _last.clear()  # before the next is loaded, so that a GPU never holds two
-        _last[key] = _trained(config, checkpoint, which, averaged)
+        weights = kept_weights(checkpoint, which, averaged=averaged, trial_id=trial_id)
+        _last[key] = _trained(config, checkpoint, weights)
     return _last[key]
 
 
-def _trained(config: TrialConfig, checkpoint: Path, which: Which, averaged: bool) -> Trained:
-    weights = kept_weights(checkpoint, which, averaged=averaged)
+def _trained(config: TrialConfig, checkpoint: Path, weights: State) -> Trained:
     engine = Engine(device_of(config.device))
     data = load_data(config.data, engine.device)
     model = _filled(registry.network(config, data), weights, checkpoint, config.model.name)

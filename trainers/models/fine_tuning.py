@@ -15,6 +15,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
+import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -22,13 +23,14 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
+from trainers import archive
+from trainers.archive import Refused
 from trainers.checkpoint import State, Which, kept_weights
 from trainers.config import ModelConfig, TrialConfig
 from trainers.data.sets import Data, Shape
 from trainers.errors import UserError
 from trainers.fields import plural
 from trainers.files import checkpoint_path
-from trainers.memory import is_out_of_memory
 from trainers.models import registry
 from trainers.record import only_trial
 
@@ -48,6 +50,8 @@ class Source(NamedTuple):
     file: Path
     which: Which
     averaged: bool
+    trial_id: str | None
+    """Whose the file must be; None: it is named itself."""
 
 
 class Start(NamedTuple):
@@ -82,8 +86,9 @@ def source(text: str) -> Source:
         place, averaged = place.removesuffix(":averaged"), place.endswith(":averaged")
         which = next((name for name in ("last", "best") if place.endswith(f":{name}")), "last")
         place = place.removesuffix(f":{which}")
-    file = Path(place) if Path(place).is_file() else _of_run(text, place)
-    return Source(file, "best" if which == "best" else "last", averaged)
+    named = Path(place).is_file()
+    file = Path(place) if named else _of_run(text, place)
+    return Source(file, "best" if which == "best" else "last", averaged, None if named else file.stem)
 
 
 def _of_run(text: str, place: str) -> Path:
@@ -95,7 +100,7 @@ def _of_run(text: str, place: str) -> Path:
             f"model.fine_tune: {text}: no such file, and no RUN:TRIAL_ID of a run with checkpoints; give a file of "
             "torch.save, or a trial that `sweep results RUN` lists"
         )
-    trials = [path.stem for path in folder.glob("*.pt") if not path.name.startswith(".")]
+    trials = [path.stem for path in folder.glob("*.pt") if "." not in path.stem]  # no part, and none of before
     try:
         return checkpoint_path(Path(run), only_trial(Path(run), trials, beginning))
     except UserError as error:
@@ -110,13 +115,11 @@ def weights(text: str) -> dict[str, Tensor]:
     """
     there = source(text)
     try:
-        content: Any = torch.load(io.BytesIO(there.file.read_bytes()), map_location="cpu", weights_only=True)
-    except Exception as error:  # torch has no exception of its own for a file that it cannot, or may not, read
-        if is_out_of_memory(error) or isinstance(error, OSError):
-            raise
+        content: Any = _content(there.file)
+    except Refused as error:
         raise UserError(
-            f"model.fine_tune: {there.file}: torch.load does not read it with weights_only=True "
-            f"({type(error).__name__}); save a plain state dict: torch.save(network.state_dict(), FILE)"
+            f"model.fine_tune: {there.file}: {error}; give a whole copy, or save a plain state dict: "
+            "torch.save(network.state_dict(), FILE)"
         ) from None
     if isinstance(content, dict) and {"trial_id", "weights"} <= content.keys():
         return _kept(there)
@@ -128,9 +131,16 @@ def weights(text: str) -> dict[str, Tensor]:
     return _state_dict(there.file, content)
 
 
+def _content(file: Path) -> Any:
+    """What `torch.load` makes of it, where its bytes are those that were written, as far as it tells."""
+    if zipfile.is_zipfile(file):
+        return archive.read(file, unhashed=True)
+    return archive.loaded(io.BytesIO(file.read_bytes()))  # as torch wrote before 1.6
+
+
 def _kept(there: Source) -> State:
     try:
-        return kept_weights(there.file, there.which, averaged=there.averaged)
+        return kept_weights(there.file, there.which, averaged=there.averaged, trial_id=there.trial_id)
     except UserError as error:
         raise UserError(f"model.fine_tune: {error}") from None
 

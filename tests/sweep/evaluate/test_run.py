@@ -770,3 +770,41 @@ def test_margins_are_kept_where_they_are_asked_for(run: Path, evaluated: Evaluat
     frame = load_images(run).query("source == 'evaluation'")
     assert [(row["margins"] > 0).tolist() == row["right"].tolist() for row in frame.to_dict("records")] == [True] * 4
     assert "4 recorded already, 0 to run" in evaluated(run, ("clean", "pgd"), images=20, needs=("margins",))[1]
+
+
+def damaged(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+def another_trial_s(path: Path) -> None:
+    (other,) = [file for file in path.parent.iterdir() if file != path]
+    path.write_bytes(other.read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("damage", "why"),
+    [
+        (damaged, "is damaged: its bytes are not those that were written (sha256)"),
+        (cut, "is damaged, or no checkpoint: it is no whole archive (BadZipFile)"),
+        (another_trial_s, "is of another trial, "),
+    ],
+)
+def test_a_trial_whose_kept_weights_are_damaged_is_skipped_with_its_reason_and_the_others_are_evaluated(
+    damage: Callable[[Path], None], why: str, run: Path, evaluated: Evaluate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "CHUNK", 25)
+    first, second = list(dict.fromkeys(record["trial_id"] for record in read(run) if record["record"] == "trial"))
+    path = run / "checkpoints" / f"{first}.pt"
+    damage(path)
+    code, text = evaluated(run)
+    assert code == 1
+    assert {record["trial_id"] for record in recorded(run)} == {second}
+    (line,) = [line for line in text.splitlines() if line.startswith(("skipped", "failed"))]
+    assert line.startswith(f"skipped {first}: {path}: {why}")
+    assert line.endswith("; put back a copy of it, or launch into another --out to train it again")

@@ -8,13 +8,20 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import small
 import torch
+from click.testing import CliRunner
 
 from analysis.frames.trials import load_trials
+from sweep import cli
+from sweep.config import SweepConfig
 from sweep.config_file import load
-from trainers.record import FINISHED, read
+from sweep.run.signals import Interrupted
+from trainers import loop
+from trainers.record import FINISHED, EpochRecord, read
 
 Driver = Callable[..., subprocess.Popen[str]]
 WaitFor = Callable[..., None]
@@ -162,3 +169,43 @@ def test_on_a_cluster_the_trials_of_a_lost_node_go_on_elsewhere(
     launch(load(sweep_file(), ["trial.epochs=25"]), tmp_path / "whole", serial=True)
     same_numbers(run, tmp_path / "whole")
     assert load_trials(run).attempts.max() == 2
+
+
+def test_damaged_checkpoints_of_a_stopped_sweep_cost_an_epoch_no_number_and_are_told_of(
+    tiny: Callable[..., SweepConfig],
+    launch: Launch,
+    same_numbers: SameNumbers,
+    undisturbed: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = tiny(trial=small.TINY | {"checkpoint": {"every_epochs": 1}})
+    epoch = loop._epoch
+
+    def stopping(trial: Any, number: int) -> EpochRecord:
+        if number == 2:
+            raise Interrupted("SIGINT")
+        return epoch(trial, number)
+
+    for damaged, said in (
+        (1, "goes on from epoch 1, 1 epoch trained again: "),
+        (2, "begins afresh, 2 epochs trained again: "),
+    ):
+        run = tmp_path / f"run{damaged}"
+        with monkeypatch.context() as signalled:
+            signalled.setattr(loop, "_epoch", stopping)
+            assert launch(config, run, serial=True)[0] == 130
+        newest, before = sorted((run / "checkpoints").iterdir(), key=lambda file: len(file.name))
+        for file in (newest, before)[:damaged]:
+            content = bytearray(file.read_bytes())
+            content[len(content) // 3] ^= 4
+            file.write_bytes(content)
+        code, text = launch(config, run, serial=True)
+        assert code == 0
+        (line,) = [line for line in text.splitlines() if "trained again" in line]
+        assert line.startswith(f"trial {newest.stem} {said}{newest.name} ")
+        assert line.endswith("is damaged: its bytes are not those that were written (sha256)")
+        same_numbers(run, undisturbed)
+        assert len(list((run / "checkpoints").iterdir())) == 4
+        shown = CliRunner().invoke(cli.main, ["show", str(run), newest.stem]).output
+        assert "is damaged: its bytes" in " ".join(shown.split())
