@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 import pytest
@@ -24,6 +25,8 @@ SHORT = [
     RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
     RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
     RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8589934592 bytes."),
+    RuntimeError("std::bad_alloc"),
+    OSError(errno.ENOMEM, "Cannot allocate memory"),
     MemoryError(),
     MemoryError("Unable to allocate 8.00 GiB for an array with shape (1073741824,) and data type float64"),
 ]
@@ -39,6 +42,7 @@ OTHER = [
     RuntimeError("CUDA error: device-side assert triggered"),
     RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"),
     ValueError("out of memory"),
+    OSError(errno.ENOSPC, "No space left on device"),
 ]
 
 
