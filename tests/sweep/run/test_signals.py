@@ -22,9 +22,15 @@ def as_before() -> Iterator[None]:
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
 def test_each_stops_at_the_end_of_what_is_not_to_be_cut(number: signal.Signals) -> None:
     done = False
-    with Interrupts() as interrupts, pytest.raises(Interrupted, match=number.name), interrupts.held():
-        os.kill(os.getpid(), number)
-        done = True
+
+    def held(interrupts: Interrupts) -> None:
+        nonlocal done
+        with interrupts.held():
+            os.kill(os.getpid(), number)
+            done = True
+
+    with Interrupts() as interrupts, pytest.raises(Interrupted, match=number.name):
+        held(interrupts)
     assert done
 
 
