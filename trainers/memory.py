@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+
 import torch
 
 #: What torch's other errors say, in lower case: of the driver, of Triton and at CUDA's start; of cuBLAS; of cuDNN 8 and
-#: 9; of torch's allocator on a CPU.
+#: 9; of torch's allocator on a CPU; of C++, as torch hands it on.
 _TEXTS = (
     "out of memory",
     "cublas_status_alloc_failed",
@@ -14,6 +16,7 @@ _TEXTS = (
     "host_allocation_failed",
     "can't allocate memory",
     "not enough memory",
+    "std::bad_alloc",
 )
 
 #: What a library says of a missing handle, plan or kernel, which on a full card is for want of memory: cuDNN loads some
@@ -34,6 +37,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     RuntimeErrors, told apart by their text alone.
     """
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:  # a file that cannot be mapped
         return True
     text = str(error).lower()
     says_so = isinstance(error, RuntimeError) and any(each in text for each in _TEXTS)

@@ -170,7 +170,8 @@ def _check_clean(trial: TrialConfig, model: nn.Module, data: Data) -> None:
 
 
 def _check_loss(loss: Any, whose: str) -> None:
-    if not isinstance(loss, Tensor) or loss.shape != () or not loss.requires_grad:
+    if not isinstance(loss, Tensor) or loss.shape != () or loss.is_complex() or not loss.requires_grad:
         got = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
-        gradient = ", without a gradient" if isinstance(loss, Tensor) and loss.shape == () else ""
-        raise UserError(f"{whose} must give a loss of shape () that hangs on the network, got {got}{gradient}")
+        scalar = isinstance(loss, Tensor) and loss.shape == ()
+        lacks = "" if not scalar else ", complex numbers" if loss.is_complex() else ", without a gradient"
+        raise UserError(f"{whose} must give a loss of shape () that hangs on the network, got {got}{lacks}")

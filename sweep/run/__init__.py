@@ -1,12 +1,14 @@
 """A launch while it runs: who holds the directory, where trials run, what is shown.
 
-launch      through Ray Tune or in this process
+launch      through Ray Tune, in one process beside this one, or in this one
 directory   a run directory: its files, its lock, whose it is
 journal     the only writer of records
 trial       one trial as a process runs it
 cluster     a Ray to run on: a cluster, or a local one
 ray_tune    trials through Ray Tune
+child       the process of a serial launch
+hung        how long an epoch may take, and what ends a process that hangs
 bell        tells its trials to write their checkpoints, when the launch stops
-signals     Ctrl-C and SIGTERM
+signals     Ctrl-C, SIGTERM and their like
 screen      the live table
 """

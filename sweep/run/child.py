@@ -15,10 +15,12 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from multiprocessing.connection import Connection, Pipe
+from pathlib import Path
 from typing import IO, Any
 
 from sweep.run.signals import SIGNALS, STOPPING
 from sweep.run.trial import RESTARTS, Message, run_trial
+from trainers.record import OutcomeName
 
 #: How long the launch waits for a message before it looks at its screen, s.
 _PAUSE = 0.25
@@ -46,7 +48,7 @@ class Child:
         trial: Mapping[str, Any],
         take: Callable[[Message], None],
         each_step: Callable[[], None],
-    ) -> str | None:
+    ) -> tuple[OutcomeName, str] | None:
         """Trains one trial, in a new process where the one before died.
 
         Args:
@@ -57,23 +59,28 @@ class Child:
         What these two raise, as a signal does anywhere, stops the process.
 
         Returns:
-            Why there is no outcome: how its process died, which it did once more than it may be started again.
+            The outcome and its reason where the trial sent none: its process died once more than it may be started
+            again, or the system killed it for want of memory.
         """
         for _ in range(RESTARTS + 1):
             try:
                 self._say(trial)
                 self._follow(take, each_step)
             except _Died:
-                how = self._how()
+                code, short = self._end(), _system_kills() > self._kills
                 self._start()
+                if short and code == -signal.SIGKILL:
+                    return "out_of_memory", "the system killed its process for want of memory"
             except BaseException:
                 self.stop()
                 raise
             else:
                 return None
-        return f"its process died {RESTARTS + 1} times: {how}"
+        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        return "failed", f"its process died {RESTARTS + 1} times: {how}"
 
     def _start(self) -> None:
+        self._kills = _system_kills()
         self._socket, its = Pipe()
         words = _BEGIN.format(path=sys.path, socket=its.fileno(), parent=os.getpid())
         self._process = subprocess.Popen(
@@ -128,11 +135,6 @@ class Child:
         except (EOFError, ConnectionError):
             raise _Died from None
 
-    def _how(self) -> str:
-        """How it died."""
-        code = self._end()
-        return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-
     def _end(self) -> int:
         """Ends it if need be, and what it has started that is in its group; its exit code."""
         with suppress(subprocess.TimeoutExpired):
@@ -154,6 +156,15 @@ class Child:
             self._say(_STOP)
             self._process.wait(STOPPING)
         self._end()
+
+
+def _system_kills() -> int:
+    """How many processes the system, since it began, has killed for want of memory; 0 where it does not tell."""
+    try:
+        counts = dict(line.split() for line in Path("/proc/vmstat").read_text().splitlines())
+    except OSError:
+        return 0
+    return int(counts.get("oom_kill", 0))
 
 
 #: The one of this process.

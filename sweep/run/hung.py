@@ -2,8 +2,9 @@
 
 Python's faulthandler watches from a thread of its own in C, so that code which never gives up Python's lock is ended
 too. It writes where every thread stood to DIR/logs/ID.hung, and ends the process; whoever starts the trial again finds
-that file, and sends the outcome in place of training it. Time counts as a clock does that stands while the machine is
-suspended; a process that is stopped for longer than its limit is ended when it goes on.
+that file, and sends the outcome in place of training it. Where a signal such as SIGSEGV ends it, that is written too.
+Time counts as a clock does that stands while the machine is suspended; a process that is stopped for longer than its
+limit is ended when it goes on.
 """
 
 from __future__ import annotations
@@ -178,6 +179,9 @@ def watched(
             file = block.enter_context(_opened(directory, trial))
         except OSError:  # a full disk: it dies without saying where it stood
             file = sys.stderr
+        before = faulthandler.is_enabled()
+        faulthandler.enable(file)
+        block.callback(faulthandler.enable if before else faulthandler.disable)
         block.callback(_watch.set, trial, None)
         _watch.set(trial, limits.seconds(), file)
         yield sent
@@ -208,15 +212,15 @@ def hung(directory: Path, trial: str) -> str | None:
         path.unlink()
     except OSError:
         return None
+    where = ""
+    if text:
+        with suppress(OSError), log_path(directory, trial).open("a") as log:
+            log.write(text)
+            where = f"; where it stood: logs/{log_path(directory, trial).name}"
     if (limit := re.match(r"Timeout \((\d+):(\d+):(\d+(?:\.\d+)?)\)!", text)) is None:
         return None
     hours, minutes, seconds = map(float, limit.groups())
-    where = ""
-    with suppress(OSError):
-        with log_path(directory, trial).open("a") as log:
-            log.write(text)
-        where = f"; where it stood: logs/{log_path(directory, trial).name}"
-    return f"hung: no epoch ended within {3600 * hours + 60 * minutes + seconds:g} s{where}"
+    return f"hung: no epoch ended within {round(3600 * hours + 60 * minutes + seconds, 1):g} s{where}"
 
 
 def forget(directory: Path) -> None:

@@ -19,7 +19,7 @@ from sweep.search.trials import PlannedTrial
 from trainers.files import remove_parts
 from trainers.own import snapshot
 from trainers.provenance import environment
-from trainers.record import OutcomeRecord, RecordFile
+from trainers.record import OutcomeName, OutcomeRecord, RecordFile
 
 
 class Journal:
@@ -106,10 +106,11 @@ class Journal:
         known = self.progress.trials[trial.id]
         return {"timeout": timeout, "medians": self._paces.medians(shape_of(known.config)), "recorded": known.epoch}
 
-    def fail(self, trial_id: str, reason: str) -> None:
-        """The outcome of a trial whose process is gone: that it hung, if it did, or else this reason."""
-        why = hung(self.directory, trial_id) or reason
-        self.take({"record": "outcome", **vars(OutcomeRecord(trial_id, "failed", why, 0))})
+    def fail(self, trial_id: str, reason: str, outcome: OutcomeName = "failed") -> None:
+        """The outcome of a trial whose process is gone: that it hung, if it did, or else this one."""
+        if (why := hung(self.directory, trial_id)) is not None:
+            outcome, reason = "failed", why
+        self.take({"record": "outcome", **vars(OutcomeRecord(trial_id, outcome, reason, 0))})
 
     def interrupt(self, reason: str) -> None:
         """The outcome `interrupted` for every trial that runs; their checkpoints stay."""

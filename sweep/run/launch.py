@@ -225,8 +225,9 @@ def _in_a_child(launch: _Launch, address: str | None) -> int:
             values = trial_values(trial.config, resources)
             limits = journal.limits(trial, resources.epoch_timeout)
             work = {"name": trial.id, "values": values, "limits": limits, **where}
-            if (why := process.train(work, take, launch.screen.refresh)) is not None:
-                journal.fail(trial.id, why)
+            if (end := process.train(work, take, launch.screen.refresh)) is not None:
+                outcome, why = end
+                journal.fail(trial.id, why, outcome)
 
     return launch.run(trials)
 

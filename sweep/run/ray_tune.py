@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +29,7 @@ from sweep.run.directory import log_folder
 from sweep.run.signals import STOPPING, Interrupted
 from sweep.run.trial import RESTARTS, Message, run_together, run_trial, trial_values
 from trainers import checkpoint
+from trainers.record import OutcomeName
 
 if TYPE_CHECKING:  # lest each process of a trial load the plan
     from sweep.run.journal import Journal
@@ -209,9 +211,34 @@ class _JournalCallback(_NotSaved, tune.Callback):
             if not left:
                 trial.max_failures = 0  # what becomes of the process now is no reason to start it again
 
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """The worker died and is to be started again; one that memory was short for would be short of it again."""
+        if why := _lack_of_memory(_error(trial)):
+            self._end(trial, why, "out_of_memory")
+
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """The worker died more often than it may be restarted, or after its trials had ended."""
-        text = Path(trial.error_file).read_text() if trial.error_file else ""
-        last = (text.strip().splitlines() or ["no error file"])[-1]
-        for name in trial.config["trials"]:
-            self._journal.fail(name, f"its process died {RESTARTS + 1} times: {last}")
+        if why := _lack_of_memory(error := _error(trial)):
+            self._end(trial, why, "out_of_memory")
+        last = (error.strip().splitlines() or ["no error file"])[-1]
+        self._end(trial, f"its process died {RESTARTS + 1} times: {last}", "failed")
+
+    def _end(self, trial: Any, why: str, outcome: OutcomeName) -> None:
+        left = trial.config["trials"]
+        while left:
+            self._journal.fail(left.popitem()[0], why, outcome)
+        trial.max_failures = 0
+
+
+def _error(trial: Any) -> str:
+    """What Ray says of the last death of a trial's worker; empty where it says nothing."""
+    text = Path(trial.error_file).read_text() if trial.error_file else ""
+    return text[max(text.rfind("Failure # "), 0) :]
+
+
+def _lack_of_memory(error: str) -> str:
+    """Why Ray's memory monitor killed a worker, in one line; empty where it did not."""
+    if "running low on memory" not in error:
+        return ""
+    why = re.search(r"OOM kill reason: (.*)", error) or re.search(r".*running low on memory.*", error)
+    return f"Ray's memory monitor ended its process: {why[why.lastindex or 0][:300]}" if why else ""

@@ -195,7 +195,7 @@ def _outcome(name: str, error: BaseException, log: Path) -> OutcomeRecord:
 
     if is_out_of_memory(error):  # beside the training, as at CUDA's start
         return OutcomeRecord(name, "out_of_memory", reason(error), 0)
-    first = (str(error).splitlines() or [""])[0]
+    first = next(iter(str(error).splitlines()), "without a message")
     return OutcomeRecord(name, "failed", f"{type(error).__name__}: {first}{logged(error, log)}", 0)
 
 

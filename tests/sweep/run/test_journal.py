@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 import yaml
 
+from analysis.frames.log import read_records
 from sweep.config import SweepConfig
 from sweep.config_file import load
 from sweep.plan.plan import earlier_records, plan
@@ -111,6 +112,37 @@ def test_a_launch_writes_the_config_the_environment_and_every_planned_trial(tiny
     assert [trial["trial_id"] for trial in trials] == first["wanted"]
     assert [trial["number"] for trial in trials] == [0, 1, 2, 3]
     assert {path.name for path in directory.iterdir()} == {"records.jsonl", CONFIG_FILE, "environment.json"}
+
+
+@pytest.mark.parametrize("jump", [-86400.0, 86400.0])
+def test_times_of_records_and_the_time_left_follow_no_clock_that_is_set_while_a_launch_runs(
+    jump: float, tiny: Configs, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next launch goes by the clock as it then is, and counts from its own beginning."""
+    clock, steady, real = [1e9], [50.0], time.monotonic
+    monkeypatch.setattr("sweep.run.journal.time.time", lambda: clock[0])
+    monkeypatch.setattr("sweep.run.journal.time.monotonic", lambda: steady[0])
+    books = journal(tiny(), directory)
+    with books.open("test"):
+        trial = given(books).id
+        books.take(start(trial))
+        clock[0] += jump
+        steady[0] += 8
+        books.take(epoch(trial, 1))
+    monkeypatch.setattr("sweep.run.journal.time.monotonic", real)
+    assert [record["time"] - 1e9 for record in read(directory) if record["record"] in ("launch", "epoch")] == [0, 8]
+    assert books.progress.seconds_left() == 8 * (12 - 1)
+
+    clock[0], steady[0] = 1e9 - 3600.0, 5.0
+    monkeypatch.setattr("sweep.run.journal.time.monotonic", lambda: steady[0])
+    again = journal(tiny(), directory)
+    with again.open("test"):
+        again.take(start(trial))
+        steady[0] += 4
+        again.take(epoch(trial, 2))
+        left = again.progress.seconds_left()
+    monkeypatch.undo()
+    assert left == Progress.of(read_records(directory)).seconds_left() == 4 * (12 - 2)
 
 
 def test_what_killed_processes_left_half_written_is_gone_with_the_next_launch(

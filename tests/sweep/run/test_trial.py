@@ -14,6 +14,7 @@ import pytest
 import torch
 from small import tiny
 
+from sweep.run.signals import Interrupted
 from sweep.run.trial import run_together, run_trial
 from trainers import cards, loop
 from trainers.config import TrialConfig
@@ -111,6 +112,50 @@ def test_a_lack_of_memory_at_cudas_start_is_the_trials_outcome(tmp_path: Path, m
     assert run(tmp_path, sent.append)
     assert [(end["outcome"], end["reason"]) for end in sent] == [("out_of_memory", "CUDA error: out of memory")]
     assert not (tmp_path / "logs").exists()
+
+
+@pytest.mark.parametrize(
+    "error", [SystemExit(3), KeyboardInterrupt("mine"), GeneratorExit("mine"), MemoryError("mine")]
+)
+def test_whatever_a_trial_raises_is_its_outcome(
+    error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def raises(*args: Any, **options: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("trainers.loop.train", raises)
+    sent: list[Any] = []
+    assert run(tmp_path, sent.append, device="cpu")
+    ended = ("out_of_memory", "mine") if isinstance(error, MemoryError) else ("failed", f"{type(error).__name__}: ")
+    assert sent[-1]["outcome"] == ended[0]
+    assert sent[-1]["reason"].startswith(ended[1])
+
+
+@pytest.mark.parametrize("end", [SystemExit(0), Interrupted("SIGTERM")])
+def test_what_ends_this_process_while_a_message_is_taken_is_no_outcome(end: BaseException, tmp_path: Path) -> None:
+    """Ray Tune ends a trial by SystemExit where it reports, and a signal may come anywhere."""
+
+    def send(message: Any) -> None:
+        sent.append(message["record"])
+        raise end
+
+    sent: list[str] = []
+    with pytest.raises(type(end)):
+        run(tmp_path, send, device="cpu")
+    assert sent == ["start"]
+
+
+def test_a_signal_that_comes_while_a_trial_trains_is_no_outcome(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*args: Any, **options: Any) -> None:
+        raise Interrupted("SIGTERM")
+
+    monkeypatch.setattr("trainers.loop.train", stopped)
+    sent: list[Any] = []
+    with pytest.raises(Interrupted):
+        run(tmp_path, sent.append, device="cpu")
+    assert [message["record"] for message in sent] == ["start"]
 
 
 def together(directory: Path, *trials: dict[str, Any]) -> tuple[list[Any], list[str]]:
