@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from sweep.config import SweepConfig
+    from sweep.plan.room import Room
     from trainers.ladder.rungs import Strength
 
 EXIT_USER_ERROR = 2
@@ -117,12 +118,25 @@ def main() -> None:
     help="What a trial computes a second, TFLOP/s, for the cost of what was never run [default: timed here; for a GPU "
     "that is not here, a third of an A100's peak].",
 )
-def plan(config: Path, out: Path | None, overrides: tuple[str, ...], no_data: bool, rate: float | None) -> None:
+@click.option("--measure", is_flag=True, help="Make two steps of each shape of trial here, in place of a rate.")
+@click.option("--address", help="Ray cluster whose nodes are asked for: auto or HOST:PORT [default: this machine].")
+def plan(
+    config: Path,
+    out: Path | None,
+    overrides: tuple[str, ...],
+    no_data: bool,
+    rate: float | None,
+    measure: bool,
+    address: str | None,
+) -> None:
     """Show what a launch would run, and train nothing."""
     from sweep.plan import plan as planning
+    from sweep.plan.ahead import outlook
     from sweep.plan.cost import cost_of
+    from sweep.plan.room import this_machine
+    from sweep.plan.shapes import table
     from sweep.run.directory import refuse_other_sweep
-    from sweep.run.screen import say
+    from sweep.run.screen import print_whole, say
     from trainers.provenance import code_version
 
     sweep = _load(config, overrides)
@@ -131,8 +145,13 @@ def plan(config: Path, out: Path | None, overrides: tuple[str, ...], no_data: bo
     records = planning.earlier_records(directory)
     wanted = planning.plan(sweep, records, code_version(), "unseen" if no_data else "if there")
     flops = None if rate is None else rate * 1e12
+    screen = console()
+    where = this_machine() if address is None else _cluster(address, screen)
     cost, why = cost_of(wanted.to_run, wanted.shapes, sweep.resources, flops, wanted.own)
-    say(console(), "\n".join([*wanted.lines(cost), *why, f"  run directory: {directory}"]))
+    ahead = None if cost is None else outlook(wanted, cost, where, directory, measure, lambda line: say(screen, line))
+    say(screen, "\n".join([*wanted.lines(ahead, room=where), *why, f"  run directory: {directory}"]))
+    if ahead is not None and (shapes := table(ahead.shapes, sweep.resources)) is not None:
+        print_whole(screen, shapes)
     leave()
 
 
@@ -406,6 +425,12 @@ def _directory_of(sweep: SweepConfig, out: Path | None) -> Path:
     if directory.exists() and not directory.is_dir():
         raise UserError(f"--out {directory}: must be a folder, and is a file; give another")
     return directory
+
+
+def _cluster(address: str, screen: Console) -> Room:
+    from sweep.run.cluster import room
+
+    return room(address, screen)
 
 
 def _command_line() -> str:

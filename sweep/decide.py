@@ -30,7 +30,7 @@ from analysis.frames.log import Log
 from analysis.frames.trials import trials_of
 from analysis.tables.claims import WIDTH, claims_text, sentence
 from sweep.config import SweepConfig
-from sweep.plan.measured import Measured
+from sweep.plan.measured import Measured, shape_of
 from sweep.plan.plan import Plan, earlier_records, plan
 from sweep.progress import Progress
 from sweep.run.directory import refuse_other_sweep
@@ -250,7 +250,7 @@ def _unmeasured(plans: Sequence[Plan], records: Sequence[Mapping[str, Any]]) -> 
     for one in plans:
         measured = Measured(progress, one.config)
         for trial in one.search.known():
-            if trial.id not in finished and measured.epoch(trial) is None:
+            if trial.id not in finished and measured.epoch(shape_of(trial)) is None:
                 axes = {key: axis for key, axis in one.config.space.items() if key in trial.point}
                 space = {key: axis.model_copy(update={"grid": (trial.point[key],)}) for key, axis in axes.items()}
                 return one.config.model_copy(update={"space": space, "seeds": (trial.seed,)})

@@ -32,6 +32,8 @@ LIMIT, _VARIABLE = 120.0, "ROBUSTSWEEP_CHECK_SECONDS"
 #: Of that time, when the process writes down where it stands.
 _LATE = 0.9
 
+_OWN = "your own code"
+
 _BEGIN = "import sys; sys.path[:0] = {path}; from sweep.own_code import main; main(sys.argv[1])"
 
 
@@ -92,7 +94,7 @@ def changed(configs: Iterable[Mapping[str, Any]], own: Mapping[str, Source]) -> 
     ]
 
 
-def in_own_process(function: str, *values: Any, own: Iterable[Source]) -> Any:
+def in_own_process(function: str, *values: Any, own: Iterable[Source], what: str = _OWN) -> Any:
     """What a function gives in a process of its own, with the snapshots of these sources.
 
     What it prints is dropped, and it has `LIMIT` seconds.
@@ -101,6 +103,7 @@ def in_own_process(function: str, *values: Any, own: Iterable[Source]) -> Any:
         function: MODULE:NAME.
         values: its arguments; pickled.
         own: the sources of the user's own code.
+        what: runs there, in words, for an error.
 
     Raises:
         UserError: it raises, says that it is the user's mistake, ends the process, or takes too long: in one line, with
@@ -119,7 +122,7 @@ def in_own_process(function: str, *values: Any, own: Iterable[Source]) -> Any:
             if kind == "value":
                 return answer
             raise UserError(answer)
-        raise UserError(_why(code, folder, roots, limit))
+        raise UserError(_why(code, folder, roots, limit, what))
 
 
 def _limit() -> float:
@@ -167,20 +170,18 @@ def _absolute(path: str) -> list[str]:
     return [os.path.abspath(part) for part in path.split(os.pathsep) if part and os.path.realpath(part) != here]
 
 
-def _why(code: int | None, folder: Path, roots: Mapping[str, str], limit: float) -> str:
+def _why(code: int | None, folder: Path, roots: Mapping[str, str], limit: float, what: str) -> str:
     """Why there is no answer."""
     text = (folder / "stderr").read_text(errors="replace")
     doing = (folder / "doing").read_text() if (folder / "doing").exists() else "starting"
     where = _place(text, roots)
     if code is None:
-        return (
-            f"{where}your own code did not end within {limit:g} s, {doing}; mend it, or give it longer: "
-            f"{_VARIABLE}=SECONDS"
-        )
+        mend = "mend it, or " if what == _OWN else ""
+        return f"{where}{what} did not end within {limit:g} s, {doing}; {mend}give it longer: {_VARIABLE}=SECONDS"
     how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
     last = next((line for line in reversed(text.splitlines()) if line and not line.startswith((" ", "Extension"))), "")
     shown = f": {last}" if last and not where else ""
-    return f"{where}your own code ended the process that tried it ({how}), {doing}{shown}"
+    return f"{where}{what} ended the process that tried it ({how}), {doing}{shown}"
 
 
 def _place(text: str, roots: Mapping[str, str]) -> str:

@@ -22,7 +22,7 @@ STATES = (
 
 
 #: What is known of a trial's newest epoch.
-_LAST: tuple[str, ...] = ("epoch", *METRICS, "engine", "engine_reason")
+_LAST: tuple[str, ...] = ("epoch", *METRICS, "engine", "engine_reason", "peak_memory_bytes")
 
 
 @dataclass
@@ -32,7 +32,7 @@ class TrialProgress(TrialHistory):
     epoch: int = 0
     """Of its newest record, or that it ended with."""
     last: Mapping[str, Any] = field(default_factory=dict)
-    """Number, metrics and engine of its newest epoch; empty before the first."""
+    """Number, metrics, engine and memory of its newest epoch; empty before the first."""
     started: bool = False
     """Whether it started in the last launch."""
     seconds: float = 0.0

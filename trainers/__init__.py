@@ -23,6 +23,7 @@ memory         which errors say that memory was short
 cards          a process and its GPU: the memory it may take and gives back, whether it still answers
 randomness     generators seeded from (seed, epoch, purpose)
 rehearsal      a user's own code tried on the CPU, before anything starts
+probe          what an epoch will take, from two steps made here
 record         records.jsonl: epochs, dynamics, outcomes, evaluations, one writer; a reader that forgives a torn line
 checkpoint     a trial's file, written beside its training: where it stands, and the weights that are kept
 archive        such a file, which ends with a hash of itself

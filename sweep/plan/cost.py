@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ import torch
 
 from sweep.config import ResourcesConfig
 from sweep.own_code import in_own_process
+from sweep.plan.shapes import Left, si
 from trainers import counting
 from trainers.config import DataConfig, ModelConfig, TrialConfig
 from trainers.counting import Work
@@ -29,9 +31,6 @@ PEAK = {"fp32": 19.5e12, "tf32": 156e12, "bf16": 312e12}
 
 _BUSY = "as busy as it is now; --rate TFLOPS takes another"
 
-#: A trial that is left to run, and its epochs: a fraction where it stands for several not known yet.
-Left = tuple[TrialConfig, float]
-
 
 class _Rate(NamedTuple):
     """FLOPs a second of a trial's training steps and of its evaluations."""
@@ -44,33 +43,24 @@ class _Rate(NamedTuple):
 class Cost:
     """What is estimated of the trials that are left."""
 
+    each: tuple[tuple[float, float], ...]
+    """Of each, seconds of an epoch, and bytes that it holds."""
     flops: float
-    seconds: float
-    """Of all trials, one after another."""
+    """Of all trials."""
     rates: tuple[float, float]
     """The lowest and the highest, FLOPs a second."""
     how: str
     """Where the rates come from."""
-    memory: float
-    """Bytes of the trial that holds most."""
     running: float
     """Bytes of the largest checkpoint of a trial that trains."""
     kept: float
     """Bytes of all trials' files once they have ended."""
     records: float
 
-    def work(self) -> str:
-        """The FLOPs and the rate in words."""
-        rates = " to ".join(dict.fromkeys(_si(rate, "FLOP/s") for rate in self.rates))
-        return f"estimated: {_si(self.flops, 'FLOP')}, counted, at {rates} ({self.how})"
-
-    def lines(self) -> list[str]:
-        """Memory and disk in words."""
-        return [
-            f"memory: {_si(self.memory, 'B')} at most for a trial's tensors, estimated, beside what torch takes itself",
-            f"disk: {_si(self.kept, 'B')} of kept weights and {_si(self.records, 'B')} of records, estimated; "
-            f"each trial that runs up to {_si(self.running, 'B')}",
-        ]
+    def rate(self) -> str:
+        """The rate in words, and where it comes from."""
+        rates = " to ".join(dict.fromkeys(si(rate, "FLOP/s") for rate in self.rates))
+        return f"{rates} ({self.how})"
 
 
 def cost_of(
@@ -108,28 +98,54 @@ def estimate(
         resources: of a trial.
         rate: FLOPs a second; None: timed here, or where a trial takes a GPU and none is here, assumed.
     """
-    if not left or any(trial.data not in shapes for trial, _ in left):
+    if not left or any(data not in shapes for data in {one.config.data for one in left}):
         return None
-    works = {trial: counting.work(trial, shapes[trial.data]) for trial, _ in left}
+    kinds: dict[Hashable, TrialConfig] = {}
+    alike = [kinds.setdefault(_alike(one), one.config) for one in left]
+    works = {trial: counting.work(trial, shapes[trial.data]) for trial in kinds.values()}
     known, how = _rates(works, shapes, resources, rate)
-    flops = seconds = 0.0
-    for trial, epochs in left:
-        training, evaluation = counting.epoch_flops(trial, shapes[trial.data], works[trial])
-        flops += epochs * (training + evaluation)
-        seconds += epochs * (training / known[trial].training + evaluation / known[trial].evaluation)
-    files = {trial: counting.checkpoint_bytes(trial, shapes[trial.data], work) for trial, work in works.items()}
-    each = [value for one in known.values() for value in one]
+    each = {trial: _of_an_epoch(trial, shapes[trial.data], work, known[trial]) for trial, work in works.items()}
+    by_trial = list(zip(left, (each[trial] for trial in alike), strict=True))
+    speeds = [value for one in known.values() for value in one]
     return Cost(
-        flops,
-        seconds,
-        (min(each), max(each)),
+        tuple((one.seconds, one.memory) for _, one in by_trial),
+        sum(trial.epochs * one.flops for trial, one in by_trial),
+        (min(speeds), max(speeds)),
         how,
-        max(counting.memory(trial, shapes[trial.data], work) for trial, work in works.items()),
-        max(running for running, _ in files.values()),
-        sum(files[trial][1] * epochs / trial.epochs for trial, epochs in left),
-        sum(epochs for _, epochs in left) * _line_bytes()
-        + sum(math.ceil(epochs / one.epochs) * _right_bytes(one, shapes[one.data]) for one, epochs in left),
+        max(one.running for one in each.values()),
+        sum(trial.trials * one.kept for trial, one in by_trial),
+        sum(trial.epochs * _line_bytes() + trial.trials * one.rights for trial, one in by_trial),
     )
+
+
+class _Estimate(NamedTuple):
+    """Of one trial."""
+
+    flops: float
+    """Of an epoch, as its seconds."""
+    seconds: float
+    memory: float
+    """Bytes, as all that follow."""
+    running: float
+    kept: float
+    rights: float
+
+
+def _of_an_epoch(trial: TrialConfig, shape: Shape, work: Work, rate: _Rate) -> _Estimate:
+    training, evaluation = counting.epoch_flops(trial, shape, work)
+    return _Estimate(
+        training + evaluation,
+        training / rate.training + evaluation / rate.evaluation,
+        counting.memory(trial, shape, work),
+        *counting.checkpoint_bytes(trial, shape, work),
+        _right_bytes(trial, shape),
+    )
+
+
+def _alike(one: Left) -> Hashable:
+    """All on which a trial's cost hangs: thousands of trials are few kinds of it."""
+    config = one.config
+    return one.shape, config.data, config.epochs, config.keep, counting.state_copies(config)
 
 
 def _rates(
@@ -199,6 +215,7 @@ def _between(timed: Mapping[int, _Rate], batch_size: int) -> _Rate:
     return _Rate(batch_size / seconds, (first.evaluation + last.evaluation) / 2)
 
 
+@functools.cache
 def _line_bytes() -> int:
     """Of an epoch's line in the records."""
     values = asdict(EpochRecord("0" * 12, 100, 0.1, engine="eager")) | {"time": 1e9 + 0.125}
@@ -211,9 +228,3 @@ def _right_bytes(trial: TrialConfig, shape: Shape) -> int:
     """Of what a trial's last epoch's line says of each image: two bits, in base64, and which images they are."""
     images = {"val": shape.val_images, "test": shape.test_images}
     return sum(80 + 2 * 4 * math.ceil(images[name] / 24) for name in trial.evaluation.splits if name in images)
-
-
-def _si(value: float, unit: str) -> str:
-    """A number with three digits and its prefix: 1.28 PFLOP."""
-    power = min(int(math.log10(max(float(f"{value:.3g}"), 1)) / 3 + 1e-9), 6)
-    return f"{value / 1000**power:.3g} {('', 'k', 'M', 'G', 'T', 'P', 'E')[power]}{unit}"

@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from sweep.config import SweepConfig
+from sweep.plan.shapes import Shape
 from sweep.progress import Progress, TrialProgress
 from sweep.search.trials import PlannedTrial
 
@@ -37,23 +38,39 @@ def kind_of(identity: Mapping[str, Any]) -> str:
     return json.dumps({**others, **priced, **plain, "s2o": s2o}, sort_keys=True)
 
 
+def shape_of(trial: PlannedTrial) -> Shape:
+    """The kind of a trial, and its batch size."""
+    return kind_of(trial.identity), trial.config.batch_size
+
+
 class Measured:
-    """The mean seconds of the epochs that were measured in a run."""
+    """The mean seconds, and the most memory, of the epochs that were measured in a run."""
 
     def __init__(self, progress: Progress, config: SweepConfig) -> None:
         """Takes those of the run's trials that ran where, and as, trials of this sweep would."""
         seconds: dict[Any, list[float]] = defaultdict(list)
+        self._memory: dict[Any, float] = defaultdict(float)
         for trial in progress.trials.values():
             if trial.trained and _ran_alike(trial, config):
                 kind = kind_of(trial.config)
-                for key in (None, kind, (kind, trial.config.get("batch_size"))):
+                shape = kind, trial.config.get("batch_size")
+                for key in (None, kind, shape):
                     seconds[key].append(trial.seconds / trial.trained)
+                self._memory[shape] = max(self._memory[shape], trial.last.get("peak_memory_bytes") or 0.0)
         self._seconds = {key: fmean(values) for key, values in seconds.items()}
 
-    def epoch(self, trial: PlannedTrial) -> float | None:
-        """Of the trial's kind, at its batch size or else at any; None where no epoch of the kind was measured."""
-        kind = kind_of(trial.identity)
-        return self._seconds.get((kind, trial.config.batch_size), self._seconds.get(kind))
+    def epoch(self, shape: Shape) -> float | None:
+        """Of the kind, at its batch size or else at any; None where no epoch of the kind was measured."""
+        kind, _ = shape
+        return self._seconds.get(shape, self._seconds.get(kind))
+
+    def has(self, shape: Shape) -> bool:
+        """Whether epochs of this very batch size were measured."""
+        return shape in self._seconds
+
+    def memory(self, shape: Shape) -> float | None:
+        """The most bytes that a trial of the shape held; None where that is not known."""
+        return self._memory.get(shape) or None
 
     def any(self) -> float | None:
         """Of all kinds; None where no epoch was measured."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -13,10 +13,12 @@ from typing import Any, Literal
 from analysis.frames.log import read_records
 from sweep.config import SweepConfig
 from sweep.own_code import changed
-from sweep.plan.cost import Cost, Left
 from sweep.plan.fine_tune_lines import fine_tune_lines
-from sweep.plan.measured import Measured
+from sweep.plan.measured import Measured, shape_of
+from sweep.plan.outlook import Outlook, amount_text, in_hours
 from sweep.plan.preset_lines import preset_lines
+from sweep.plan.room import Room, at_once
+from sweep.plan.shapes import Left, Shape
 from sweep.plan.warnings import Warned, warnings
 from sweep.progress import Progress, TrialProgress
 from sweep.search.checks import check_trials, examples
@@ -24,8 +26,8 @@ from sweep.search.inputs import Unseen, fingerprints, fingerprints_without, own_
 from sweep.search.optuna_search import OptunaSearch
 from sweep.search.trials import FixedSearch, PlannedTrial, Search, fixed_points, planned
 from trainers.config import DataConfig
-from trainers.data.sets import Shape
-from trainers.fields import number_text, plural
+from trainers.data.sets import Shape as DataShape
+from trainers.fields import plural
 from trainers.own.source import Source
 from trainers.record import RECORDS_FILE
 
@@ -56,7 +58,9 @@ class Plan:
     warnings: tuple[Warned, ...] = ()
     to_run: tuple[Left, ...] = ()
     """What is left to run, for an estimate; examples of what is not known yet."""
-    shapes: Mapping[DataConfig, Shape] = field(default_factory=dict)
+    measured: Measured | None = None
+    """What the run's own epochs took."""
+    shapes: Mapping[DataConfig, DataShape] = field(default_factory=dict)
     """Of their data, as far as known."""
     unseen: Mapping[str, Unseen] = field(default_factory=dict)
     """Data that were not looked at, by name."""
@@ -68,13 +72,16 @@ class Plan:
         """Trials to run."""
         return self.size - self.finished
 
-    def lines(self, cost: Cost | None = None, *, launched: bool = False, serial: bool = False) -> list[str]:
+    def lines(
+        self, outlook: Outlook | None = None, *, launched: bool = False, serial: bool = False, room: Room | None = None
+    ) -> list[str]:
         """The plan in words, with what is estimated of its cost.
 
         Args:
-            cost: as estimated; None: it is not.
+            outlook: as estimated; None: it is not, and only what was measured is told.
             launched: by a launch, which estimates nothing.
             serial: one trial after another.
+            room: where a launch's trials run; None: not known.
         """
         lines = [f"{self.config.name}: {plural(self.size, 'trial')} ({self._shape()})"]
         if self.config.question:
@@ -84,16 +91,18 @@ class Plan:
             verb = "means" if self.merged == 1 else "mean"
             more = plural(self.merged, "more point")
             lines.append(f"  {more} {verb} a trial that is there already: the keys that differ are not read")
-        lines += [f"  {line}" for line in (*(_size_lines(self.shapes) if cost else ()), *_extra_lines(self.shapes))]
+        lines += [f"  {line}" for line in (*(_size_lines(self.shapes) if outlook else ()), *_extra_lines(self.shapes))]
         lines += [f"  {line}" for name, data in self.unseen.items() for line in _unseen(name, data, self.shapes)]
         lines.append(f"  finished {self.finished}, to resume {self.resumable}, new {self.left - self.resumable}")
         for version, number in self.other_code.items():
             lines.append(f"  {number} of the finished come from other code ({version}); they are kept")
         lines += [f"  {line}" for line in self._own_lines()]
-        lines.append(f"  cost: {self._cost(cost, launched, serial)}")
-        lines += [f"  {line}" for line in cost.lines()] if cost else []
-        if self.warnings:
-            lines += ["  warnings:", *(f"    {one.line()}" for one in self.warnings)]
+        if outlook:
+            lines += [f"  {line}" for line in outlook.lines()]
+        else:
+            lines.append(f"  cost: {self._cost(launched, serial, room)}")
+        if odd := [*self.warnings, *(outlook.warnings() if outlook else ())]:
+            lines += ["  warnings:", *(f"    {one.line()}" for one in odd)]
         return lines
 
     def _own_lines(self) -> list[str]:
@@ -105,34 +114,21 @@ class Plan:
         axes = ", ".join(f"{key}: {_axis(axis)}" for key, axis in self.config.space.items())
         return f"{self.config.search.name} over {axes}; {plural(len(self.config.seeds), 'seed')}"
 
-    def _cost(self, cost: Cost | None, launched: bool, serial: bool) -> str:
+    def _cost(self, launched: bool, serial: bool, room: Room | None) -> str:
         resources = self.config.resources
         unit = f"{resources.gpu:g} GPU" if resources.gpu else f"{resources.cpu:g} CPU"
         among = resources.trials_per_process
         each = f"for each {among}" if among > 1 else "each"
         if not self.left:
             return "nothing left to run"
-        seconds = self.trial_seconds if self.trial_seconds is not None or cost is None else cost.seconds
-        if seconds is None:
+        if self.trial_seconds is None:
             elsewhere = "; `sweep plan` estimates it" if launched else ""
             known = f"unknown until an epoch of each kind of trial has been measured{elsewhere}"
             return f"{known}; {f'each {among} trials take' if among > 1 else 'each trial takes'} {unit}"
-        measured = cost is None or self.trial_seconds is not None
-        amount, word, letter = (seconds / 3600, "hours", "h") if seconds >= 360 else (seconds, "seconds", "s")
-        most = None if serial else self.config.max_concurrent
-        at_once = most and min(math.prod(resources.divided(most)), self.left)
-        source = "from the epochs measured here" if measured or cost is None else cost.work()
-        wall = (
-            f", {_amount(amount / at_once, measured)} {letter} with {at_once} at once"
-            if at_once and at_once > 1
-            else ""
-        )
-        return f"{_amount(amount, measured)} trial {word} at {unit} {each}{wall}, {source}"
-
-
-def _amount(value: float, measured: bool) -> str:
-    """Hundredths of what was measured; three digits of what is estimated, whose rate is not known better."""
-    return f"{value:.2f}" if measured else number_text(float(f"{value:.3g}"))
+        amount, word, letter = in_hours(self.trial_seconds)
+        most = None if serial else at_once(resources, self.config.max_concurrent, self.left, room)
+        wall = f", {amount_text(amount / most, True)} {letter} with {most} at once" if most and most > 1 else ""
+        return f"{amount_text(amount, True)} trial {word} at {unit} {each}{wall}, from the epochs measured here"
 
 
 def _axis(axis: Any) -> str:
@@ -179,6 +175,8 @@ def plan(
     shapes = check_trials(config, left, unseen, own)
     trials = [trial.id for trial in known]
     odd = warnings(config, [*known, *unknown], shapes)
+    measured = Measured(progress, config)
+    to_run = _to_run(known, unknown, search.size() - len(known), progress, code_version)
     return Plan(
         config=config,
         search=search,
@@ -188,11 +186,12 @@ def plan(
         finished=sum(trial in finished for trial in trials),
         resumable=sum(trial.resumes(code_version) for trial in map(progress.trials.get, trials) if trial is not None),
         other_code=_other_code([finished[trial] for trial in trials if trial in finished], code_version),
-        trial_seconds=_seconds(search, progress, config, code_version),
+        trial_seconds=_seconds(to_run, search.size() - len(known), measured, config),
         presets=preset_lines([*known, *unknown], config.space),
         fine_tuned=list(fine_tune_lines([trial.config for trial in left], shapes)),
         warnings=(*_repeated(search, points, config), *odd),
-        to_run=_to_run(known, unknown, search.size() - len(known), progress, code_version),
+        to_run=to_run,
+        measured=measured,
         shapes=shapes,
         unseen=unseen,
         own=own,
@@ -242,18 +241,24 @@ def _other_code(finished: Sequence[TrialProgress], code_version: str) -> dict[st
     return {version: number for version, number in versions.items() if version != code_version}
 
 
-def _seconds(search: Search, progress: Progress, config: SweepConfig, code_version: str) -> float | None:
+def _seconds(left: Sequence[Left], unknown: int, measured: Measured, config: SweepConfig) -> float | None:
     """Epochs left times the seconds that one took; None where a trial is left of whose kind none was measured."""
-    measured, known, total = Measured(progress, config), search.known(), 0.0
-    for wanted in known:
-        if left := _left(wanted, progress.trials.get(wanted.id), code_version):
-            if (seconds := measured.epoch(wanted)) is None:
-                return None
-            total += left * seconds
-    if unknown := search.size() - len(known):
+    total = 0.0
+    for shape, epochs in _epochs_by_shape([one for one in left if one.known]).items():
+        if (seconds := measured.epoch(shape)) is None:
+            return None
+        total += epochs * seconds
+    if unknown:
         seconds = measured.any()
         return None if seconds is None else total + unknown * config.trial.epochs * seconds
     return total
+
+
+def _epochs_by_shape(left: Iterable[Left]) -> dict[Shape, float]:
+    epochs: dict[Shape, float] = defaultdict(float)
+    for one in left:
+        epochs[one.shape] += one.epochs
+    return epochs
 
 
 def _to_run(
@@ -263,12 +268,15 @@ def _to_run(
     progress: Progress,
     code_version: str,
 ) -> tuple[Left, ...]:
-    left = [(one.config, float(_left(one, progress.trials.get(one.id), code_version))) for one in known]
+    left = [(one, _left(one, progress.trials.get(one.id), code_version)) for one in known]
     each = unknown / len(examples) if examples else 0.0
-    return (*((config, n) for config, n in left if n), *((one.config, each * one.config.epochs) for one in examples))
+    return (
+        *(Left(one.config, 1.0, epochs, shape_of(one)) for one, epochs in left if epochs),
+        *(Left(one.config, each, each * one.config.epochs, shape_of(one), known=False) for one in examples),
+    )
 
 
-def _size_lines(shapes: Mapping[DataConfig, Shape]) -> dict[str, None]:
+def _size_lines(shapes: Mapping[DataConfig, DataShape]) -> dict[str, None]:
     """How many images there are of each data set, in words; the keys of the result, each once."""
     return {
         f"{config.name}: {shape.train_images:,} training, {shape.val_images:,} validation and {shape.test_images:,} "
@@ -277,7 +285,7 @@ def _size_lines(shapes: Mapping[DataConfig, Shape]) -> dict[str, None]:
     }
 
 
-def _extra_lines(shapes: Mapping[DataConfig, Shape]) -> dict[str, None]:
+def _extra_lines(shapes: Mapping[DataConfig, DataShape]) -> dict[str, None]:
     """The images that join the batches, in words; the keys of the result, each once."""
     joined = [(config, shape) for config, shape in shapes.items() if shape.extra_images]
     return {
@@ -287,7 +295,7 @@ def _extra_lines(shapes: Mapping[DataConfig, Shape]) -> dict[str, None]:
     }
 
 
-def _unseen(name: str, data: Unseen, shapes: Mapping[DataConfig, Shape]) -> Iterator[str]:
+def _unseen(name: str, data: Unseen, shapes: Mapping[DataConfig, DataShape]) -> Iterator[str]:
     """What is not checked of data that were not looked at, in words."""
     yield f"without data: {data.reason}"
     if data.sure:

@@ -27,6 +27,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rich.console import Console
 
 from sweep.config import ResourcesConfig
+from sweep.plan.room import Room
 from sweep.run.ray_guard import guarded, remove_left_over
 from sweep.run.ray_watch import children
 from sweep.run.screen import say
@@ -77,13 +78,13 @@ ENDING = 15.0
 
 
 @contextmanager
-def connected(address: str | None, console: Console, logs: Path) -> Iterator[None]:
+def connected(address: str | None, console: Console, logs: Path | None) -> Iterator[None]:
     """A Ray for this block: the cluster at `address`, or a local one; one that is up already is used, and stays.
 
     Args:
         address: `auto` or HOST:PORT; None: a local Ray.
         console: is told that a Ray is being started or looked for, which takes some seconds.
-        logs: folder, made if need be, in which `ray.log` says in full why no Ray came up.
+        logs: folder, made if need be, in which `ray.log` says in full why no Ray came up; None: nowhere.
 
     Raises:
         UserError: nothing answers at the address, or no Ray starts here.
@@ -97,7 +98,7 @@ def connected(address: str | None, console: Console, logs: Path) -> Iterator[Non
 
 
 @contextmanager
-def local(console: Console, logs: Path, cpus: int | None = None) -> Iterator[None]:
+def local(console: Console, logs: Path | None, cpus: int | None = None) -> Iterator[None]:
     """A Ray on this machine for this block, with a folder and a token of its own: nothing is written to HOME.
 
     Args:
@@ -127,7 +128,7 @@ def _shut_down() -> None:
     ending.join(ENDING)
 
 
-def _start(folder: Path, console: Console, logs: Path, cpus: int | None) -> None:
+def _start(folder: Path, console: Console, logs: Path | None, cpus: int | None) -> None:
     """Starts Ray; on a busy machine it may time out, so a second time if need be."""
     for again in (True, False):
         others = set(children())
@@ -158,7 +159,7 @@ def _start(folder: Path, console: Console, logs: Path, cpus: int | None) -> None
 
 
 @contextmanager
-def _cluster(address: str, console: Console, logs: Path) -> Iterator[None]:
+def _cluster(address: str, console: Console, logs: Path | None) -> Iterator[None]:
     """Lets go of the cluster at the end of the block."""
     _check_address(address)
     say(console, f"connecting to the Ray cluster at {address}")
@@ -288,8 +289,10 @@ def _end(processes: set[int]) -> None:
             os.waitpid(process, 0)
 
 
-def _written_down(error: Exception, logs: Path, folder: Path | None = None) -> str:
+def _written_down(error: Exception, logs: Path | None, folder: Path | None = None) -> str:
     """Appends the traceback, and the ends of Ray's own logs, to `ray.log`; says where that is, if it could."""
+    if logs is None:
+        return ""
     parts = ["".join(traceback.format_exception(error))]
     for file in sorted(folder.glob("r/session_latest/logs/*")) if folder else ():
         if file.suffix in (".err", ".out") and file.stat().st_size:
@@ -323,15 +326,25 @@ def most_at_once(resources: ResourcesConfig, wanted: int | None, each: int = 1) 
                 f"resources.{name.lower()}: a trial asks for {amount:g} {name}, and no node has more "
                 f"than {most:g}; lower it (--set resources.{name.lower()}={most:g}), or add a node that has them"
             )
-    room = sum(
-        min(int(node.get(name, 0.0) / amount + 1e-9) for name, amount in asked.items() if amount) for node in nodes
-    )
-    if room == 0:
+    fit = Room("", nodes).processes(resources)
+    if fit == 0:
         raise UserError(
             f"resources: no one node has {resources.cpu:g} CPU and {resources.gpu:g} GPU together; "
             "lower one of them, or add a node"
         )
-    return min(each * room, wanted or each * room)
+    return min(each * fit, wanted or each * fit)
+
+
+def room(address: str, console: Console) -> Room:
+    """What the nodes of a cluster have, and what of it is free now; nothing is started there.
+
+    Args:
+        address: see `connected`, as the next and the errors.
+        console: is told that the cluster is looked for.
+    """
+    with connected(address, console, None):
+        free = ray.available_resources()  # type: ignore[no-untyped-call]
+        return Room(f"the cluster at {address}", [node["Resources"] for node in _nodes()], free)
 
 
 def _nodes() -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from sweep.config import SweepConfig
 from sweep.plan.plan import earlier_records, plan
+from sweep.plan.room import this_machine
 from sweep.run import child, hung
 from sweep.run.directory import RunLock, log_folder, refuse_other_sweep
 from sweep.run.journal import Journal
@@ -72,7 +73,8 @@ def launch(
 
         def once() -> int:
             wanted = plan(config, earlier_records(directory), code_version())
-            say(console, "\n".join(wanted.lines(launched=True, serial=serial)))
+            where = None if serial or address is not None else this_machine()
+            say(console, "\n".join(wanted.lines(launched=True, serial=serial, room=where)))
             if not wanted.left:
                 return EXIT_DONE
             check_resources(config, serial, address)

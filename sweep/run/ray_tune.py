@@ -10,6 +10,7 @@ import os
 import re
 import threading
 import time
+from collections import UserDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from functools import partial
@@ -155,6 +156,16 @@ def _end() -> None:
     os._exit(1)
 
 
+class _Values(UserDict[str, dict[str, Any]]):
+    """The values of a process's trials: of a dict Tune would keep copies, flat and in words, to the launch's end."""
+
+    def __repr__(self) -> str:
+        return "values"
+
+    def __deepcopy__(self, memo: Any) -> _Values:
+        return self
+
+
 class _NotSaved:
     """Tune pickles what it is given, for a restore of its own that is never used here."""
 
@@ -175,7 +186,7 @@ class _JournalSearcher(_NotSaved, Searcher):
         if not trials:
             return Searcher.FINISHED  # type: ignore[return-value]
         self.names[trial_id] = trials[0].id
-        values = {trial.id: trial_values(trial.config, self._resources) for trial in trials}
+        values = _Values({trial.id: trial_values(trial.config, self._resources) for trial in trials})
         directory = str(self._journal.directory.absolute())
         resources = self._resources
         limits = {trial.id: self._journal.limits(trial, resources.epoch_timeout) for trial in trials}
@@ -204,7 +215,9 @@ class _JournalCallback(_NotSaved, tune.Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        message, left = result["message"], trial.config["trials"]
+        # taken out: Tune would keep them, and statistics of each number in them, to the launch's end
+        message, left = result.pop("message"), trial.config["trials"]
+        result.pop("config", None)
         self._journal.take(message)
         if message["record"] == "outcome":
             left.pop(message["trial_id"], None)  # a process that is started in place of this one runs the others

@@ -158,7 +158,13 @@ def test_a_plan_prints_and_writes_nothing(cli: Callable[..., Result], config: Pa
         "  finished 0, to resume 0, new 4",
     ]
     assert lines[1] == "  digits: 80 training, 20 validation and 50 test images"
-    assert [line.partition(":")[0] for line in lines[3:7]] == ["  cost", "  memory", "  disk", "  warnings"]
+    assert [line.partition(":")[0] for line in lines[3:8]] == [
+        "  cost",
+        "  wall-clock",
+        "  memory",
+        "  disk",
+        "  warnings",
+    ]
     assert lines[-1] == "  run directory: runs/tiny"
     assert list(tmp_path.iterdir()) == [config]
 

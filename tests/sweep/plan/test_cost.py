@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
 
 from sweep.config import ResourcesConfig, SweepConfig
 from sweep.plan import cost
-from sweep.plan.cost import _Rate, estimate
+from sweep.plan.cost import Cost, _Rate, estimate
 from sweep.plan.plan import Plan, plan
+from sweep.plan.shapes import si
 from trainers import counting
 
 Configs = Callable[..., SweepConfig]
@@ -22,14 +24,19 @@ def planned(tiny: Configs, **values: object) -> Plan:
     return plan(tiny(**values), [], "abc")
 
 
+def seconds(found: Plan, whole: Cost) -> float:
+    """Of all trials, one after another."""
+    return sum(one.epochs * took for one, (took, _) in zip(found.to_run, whole.each, strict=True))
+
+
 def test_flops_and_seconds_add_up_over_trials_and_epochs(tiny: Configs) -> None:
     found = planned(tiny)
     whole = estimate(found.to_run, found.shapes, CPU, 1e9)
     assert whole is not None
-    (one,) = {counting.epoch_flops(t, found.shapes[t.data], counting.work(t, found.shapes[t.data]))
-              for t, _ in found.to_run}  # fmt: skip
+    trials = [one.config for one in found.to_run]
+    (one,) = {counting.epoch_flops(t, found.shapes[t.data], counting.work(t, found.shapes[t.data])) for t in trials}
     assert whole.flops == pytest.approx(4 * 3 * sum(one))
-    assert whole.seconds == pytest.approx(whole.flops / 1e9)
+    assert seconds(found, whole) == pytest.approx(whole.flops / 1e9)
     (shape,) = found.shapes.values()
     bits = 2 * 80 + 8 * (math.ceil(shape.val_images / 24) + math.ceil(shape.test_images / 24))
     # an epoch's line of the demo has 951 bytes, and 199 more at the last with the bits of 40 and 60 images
@@ -40,8 +47,12 @@ def test_points_not_known_yet_cost_what_their_examples_do(tiny: Configs) -> None
     space = {"optimizer.lr": {"loguniform": [0.01, 1]}}
     drawn = planned(tiny, space=space, search={"name": "optuna", "n_trials": 5}, seeds=[0, 1])
     listed = planned(tiny, space=space, search={"name": "random", "n_trials": 5}, seeds=[0, 1])
-    found = [estimate(one.to_run, one.shapes, CPU, 1e9) for one in (drawn, listed)]
-    assert found[0] == found[1]
+    costs = [estimate(one.to_run, one.shapes, CPU, 1e9) for one in (drawn, listed)]
+    whole, other = costs
+    assert whole is not None
+    assert other is not None
+    assert seconds(drawn, whole) == pytest.approx(seconds(listed, other))
+    assert replace(whole, each=()) == replace(other, each=())
 
 
 @pytest.mark.parametrize(("precision", "peak"), cost.PEAK.items())
@@ -57,7 +68,7 @@ def test_a_gpu_that_is_not_here_is_assumed_and_said_so(
     assert f"assumed: a third of the peak of an A100 in {precision}" in one.how
     half = estimate(found.to_run, found.shapes, ResourcesConfig(gpu=0.5))
     assert half is not None
-    assert half.seconds == pytest.approx(2 * one.seconds)
+    assert seconds(found, half) == pytest.approx(2 * seconds(found, one))
 
 
 def test_a_gpu_that_is_here_is_timed_and_a_share_of_it_has_so_much_of_its_rate(
@@ -70,7 +81,7 @@ def test_a_gpu_that_is_here_is_timed_and_a_share_of_it_has_so_much_of_its_rate(
     assert whole is not None
     assert half is not None
     assert whole.rates == (1e12, 4e12)
-    assert half.seconds == pytest.approx(2 * whole.seconds)
+    assert seconds(found, half) == pytest.approx(2 * seconds(found, whole))
     assert whole.how.startswith("timed on this GPU with engine: graph, as busy as it is now;")
     assert half.how.startswith(
         "timed on this GPU with engine: graph, of which a trial takes 0.5, as busy as it is now;"
@@ -99,7 +110,7 @@ def test_a_cpu_is_timed_and_said_so(tiny: Configs) -> None:
     assert one is not None
     assert one.how.startswith("timed on this machine, 1 thread,")
     low, high = one.rates
-    assert one.flops / high <= one.seconds <= one.flops / low
+    assert one.flops / high <= seconds(found, one) <= one.flops / low
 
 
 def test_between_two_batches_a_steps_time_is_a_line() -> None:
@@ -119,4 +130,4 @@ def test_where_nothing_is_left_or_nothing_is_known_there_is_no_estimate(tiny: Co
     [(0, "0 B"), (1, "1 B"), (999, "999 B"), (1000, "1 kB"), (1.277e15, "1.28 PB"), (3e22, "3e+04 EB")],
 )
 def test_numbers_are_written_with_their_prefix(value: float, text: str) -> None:
-    assert cost._si(value, "B") == text
+    assert si(value, "B") == text

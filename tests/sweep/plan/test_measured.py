@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sweep.config import SweepConfig
-from sweep.plan.measured import Measured, kind_of
+from sweep.plan.measured import Measured, kind_of, shape_of
 from sweep.progress import Progress
 from sweep.search.inputs import data_key
 from sweep.search.trials import PlannedTrial, fixed_points, planned
@@ -109,7 +109,7 @@ def test_epochs_count_where_they_ran_on_the_kind_of_device_and_in_the_engine_of_
     config = config.model_copy(update={"trial": config.trial.model_copy(update=engine)})
     one, *_ = planned_by(config)
     measured = Measured(Progress.of(ran(one, 4.0, device, **epoch)), config)
-    assert measured.epoch(one) == (4.0 if counts else None)
+    assert measured.epoch(shape_of(one)) == (4.0 if counts else None)
     assert measured.any() == (4.0 if counts else None)
 
 
@@ -119,4 +119,4 @@ def test_an_epoch_takes_the_mean_of_its_batch_size_or_where_there_is_none_of_any
     small, other, large, _, unmeasured, _ = planned_by(config)
     records = [*ran(small, 1.0), *ran(other, 2.0), *ran(large, 9.0)]
     measured = Measured(Progress.of(records), config)
-    assert [measured.epoch(one) for one in (small, large, unmeasured)] == [1.5, 9.0, 4.0]
+    assert [measured.epoch(shape_of(one)) for one in (small, large, unmeasured)] == [1.5, 9.0, 4.0]

@@ -1,0 +1,66 @@
+"""Where trials would run as it is now: how many at once, and how long all of them take there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sweep.config import ResourcesConfig
+from trainers.fields import plural
+
+#: What a node has: CPU and GPU, as Ray counts them.
+Node = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Room:
+    """Machines on which trials can run."""
+
+    name: str
+    """In words: this machine, or the cluster at an address."""
+    nodes: Sequence[Node]
+    free: Node | None = None
+    """What of all nodes nobody uses at this moment; none: not known."""
+
+    def words(self) -> str:
+        """The machines with what they have: `this machine: 2 CPU, no GPU`."""
+        nodes = f"{plural(len(self.nodes), 'node')}, " if len(self.nodes) > 1 else ""
+        free = ""
+        if self.free is not None:
+            free = f", free now {self.free.get('CPU', 0.0):g} CPU, {self.free.get('GPU', 0.0):g} GPU"
+        cpus, gpus = (sum(node.get(name, 0.0) for node in self.nodes) for name in ("CPU", "GPU"))
+        return f"{self.name}: {nodes}{cpus:g} CPU, {f'{gpus:g}' if gpus else 'no'} GPU{free}"
+
+    def processes(self, resources: ResourcesConfig) -> int:
+        """How many processes of trials fit on the nodes at once."""
+        asked = {"CPU": resources.cpu, "GPU": resources.gpu}
+        return sum(
+            min(int(node.get(name, 0.0) / amount + 1e-9) for name, amount in asked.items() if amount)
+            for node in self.nodes
+        )
+
+
+def this_machine() -> Room:
+    """All cores and cards of this machine: what a local Ray takes."""
+    import torch
+
+    return Room("this machine", [{"CPU": float(os.cpu_count() or 1), "GPU": float(torch.cuda.device_count())}])
+
+
+def at_once(resources: ResourcesConfig, most: int | None, left: int, room: Room | None = None) -> int | None:
+    """How many trials run side by side; 0: there is no room for any; none: nothing bounds it.
+
+    Args:
+        resources: of a process.
+        most: `max_concurrent`.
+        left: trials to run.
+        room: where; none: not known.
+    """
+    bounds = [most] if most else []
+    if room is not None:
+        bounds.append(room.processes(resources) * resources.trials_per_process)
+    if not bounds:
+        return None
+    processes, each = resources.divided(min(bounds)) if min(bounds) else (0, 0)
+    return min(processes * each, left)
