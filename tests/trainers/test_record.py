@@ -232,7 +232,8 @@ def test_a_record_that_does_not_fit_on_the_disk_is_told_with_its_file_and_costs_
     with full_disk(after=size + 10), pytest.raises(UserError) as caught:
         file.append("start", second)
     assert str(caught.value) == (
-        f"{tmp_path / RECORDS_FILE}: cannot be written: File too large; make room there: the same command goes on"
+        f"{tmp_path / RECORDS_FILE}: cannot be written: File too large; "
+        "mend that, or make room: the same command goes on"
     )
     with full_disk(after=size + 10):
         file.close()
