@@ -28,6 +28,7 @@ from rich.console import Console
 
 from sweep.config import ResourcesConfig
 from sweep.plan.room import Room
+from sweep.run.directory import PROBE
 from sweep.run.ray_guard import guarded, remove_left_over
 from sweep.run.ray_watch import children
 from sweep.run.screen import say
@@ -69,9 +70,6 @@ _FOLDERS = ("RAY_TMPDIR", "TMPDIR", "/tmp", "/var/tmp", "/dev/shm")
 _SHOWN = 300
 
 WITHOUT = "--serial runs without Ray"
-
-#: How the file begins by which nodes show that they see the run directory.
-PROBE = ".probe-"
 
 #: How long Ray may take to end, s; one that answers takes 1 to 2, one whose gcs_server has gone 7.
 ENDING = 15.0

@@ -18,7 +18,7 @@ from sweep.plan.room import this_machine
 from sweep.run import child, hung
 from sweep.run.directory import RunLock, log_folder, refuse_other_sweep
 from sweep.run.journal import Journal
-from sweep.run.screen import Screen, counts_line, say
+from sweep.run.screen import Screen, counts_line, heard, say
 from sweep.run.signals import Interrupted, Interrupts, RayGone
 from sweep.run.trial import Message, run_trial, trial_values
 from sweep.search.inputs import inputs
@@ -147,7 +147,7 @@ class _Launch:
         """
         gc.enable()  # the command put it off
         stopped: Interrupted | None = None
-        with self.journal.open(*self.reason), self.screen:
+        with heard(self.console), self.journal.open(*self.reason), self.screen:
             try:
                 trials()
             except Interrupted as stop:

@@ -17,7 +17,7 @@ from sweep.run.hung import Limits, hung, watched
 from sweep.run.signals import Interrupted
 from trainers.config import TrialConfig
 from trainers.errors import UserError
-from trainers.files import checkpoint_path
+from trainers.files import checkpoint_path, patiently, why
 from trainers.provenance import arithmetic, code_version, host
 from trainers.record import DynamicsRecord, EpochRecord, OutcomeRecord, ResumeRecord
 
@@ -166,6 +166,7 @@ def _run(
         kind = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
         about = {"trial_id": name, "host": host(), "device": kind, "code_version": code_version()}
         sent({"record": "start", **about, "arithmetic": arithmetic(config, device)})
+        _wait_for(directory)
         outcome = train(
             config,
             lambda record: sent({"record": _kind(record), **asdict(record)}),
@@ -183,6 +184,14 @@ def _run(
         if not usable:
             lost()
     return usable
+
+
+def _wait_for(folder: Path) -> None:
+    """Storage that is away is not taken for a trial that has no checkpoint."""
+    try:
+        patiently(folder, folder.stat, verb="found")
+    except OSError as error:
+        raise UserError(f"{folder}: {why(error, folder, 'found')}; mend that: the same command goes on") from None
 
 
 def _kind(record: EpochRecord | DynamicsRecord | ResumeRecord) -> str:
