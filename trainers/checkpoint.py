@@ -11,6 +11,7 @@ optimizer, averaging, attack       their state dicts, while the trial trains
 
 from __future__ import annotations
 
+import errno
 import logging
 import math
 import os
@@ -29,7 +30,7 @@ from torch import Tensor
 from trainers import archive
 from trainers.config import CheckpointConfig
 from trainers.errors import UserError
-from trainers.files import previous_path, whole
+from trainers.files import previous_path, why, write
 from trainers.provenance import code_version
 
 _log = logging.getLogger(__name__)
@@ -39,35 +40,35 @@ Which = Literal["last", "best"]
 
 
 def save(path: Path, state: State) -> None:
-    """Writes the file as a whole (`trainers.files.whole`), and its folder where there is none.
+    """Writes the file as a whole, patient with its storage (`trainers.files.write`); its folder exists.
 
     The one that was there is kept beside it (`previous_path`), in place of the one before that: whenever the process
     ends, one of the two can be read.
 
     Raises:
-        UserError: it cannot be written; says what it takes and what is free.
+        UserError: it cannot be written; where the disk is full it says what it takes and what is free.
     """
     content = {"code_version": code_version(), **state}
+
+    def put(part: Path) -> None:
+        archive.write(part, content)
+        with suppress(FileNotFoundError):  # the first, or a process that ended at this very place
+            os.replace(path, previous_path(path))
+
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with whole(path) as part:
-            archive.write(part, content)
-            with suppress(FileNotFoundError):  # the first, or a process that ended at this very place
-                os.replace(path, previous_path(path))
-    except (OSError, RuntimeError) as error:
-        reason = error if isinstance(error, OSError) else error.__context__
-        if not isinstance(reason, OSError):
-            raise
-        needed, free = archive.length(content), shutil.disk_usage(_nearest(path)).free
-        raise UserError(
-            f"{path}: cannot be written: {reason.strerror}: it takes {needed / 1e6:.3g} MB, beside those of before, "
-            f"and {free / 1e6:.3g} MB are free; make room, and the same command goes on"
-        ) from None
+        write(path, put)
+    except OSError as error:
+        raise _unwritten(path, content, error) from None
 
 
-def _nearest(path: Path) -> Path:
-    """The folder above that is there."""
-    return next(folder for folder in path.absolute().parents if folder.exists())
+def _unwritten(path: Path, content: State, error: OSError) -> UserError:
+    room = ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        room = f": it takes {archive.length(content) / 1e6:.3g} MB, beside those of before"
+        with suppress(OSError):
+            room += f", and {shutil.disk_usage(path.parent).free / 1e6:.3g} MB are free"
+    way_out = "make room" if room else "mend that"
+    return UserError(f"{path}: {why(error, path)}{room}; {way_out}, and the same command goes on")
 
 
 def copied(state: State) -> State:
@@ -123,7 +124,12 @@ class Writer:
         self._unwritten, self._began = 0, -math.inf
 
     def __enter__(self) -> Self:
-        """The writer, which `write_held` knows from now on."""
+        """The writer, which `write_held` knows from now on; makes the folder, if need be, once and for all.
+
+        Not anew for each file: where a run's storage is away for a moment, its place is no place for one.
+        """
+        with suppress(OSError):  # which the first file meets too
+            self._path.parent.mkdir(parents=True, exist_ok=True)
         _training.add(self)
         return self
 

@@ -506,7 +506,8 @@ def number_in(path: Path) -> int:
 
 
 def test_the_first_checkpoint_of_a_run_makes_its_folder(tmp_path: Path) -> None:
-    checkpoint.save(tmp_path / "run" / "checkpoints" / "trial.pt", numbered(1))
+    with checkpoint.Writer(tmp_path / "run" / "checkpoints" / "trial.pt", CheckpointConfig()) as writer:
+        writer.hold(numbered(1))
     assert number_in(tmp_path / "run" / "checkpoints" / "trial.pt") == 1
 
 
@@ -585,6 +586,6 @@ def test_at_every_moment_the_newest_or_the_one_before_is_whole_and_the_new_one_o
     monkeypatch.setattr(os, "replace", moved)
     checkpoint.save(path, numbered(3))
     size = path.stat().st_size
-    assert seen == [("replace", 2, 1, 2), ("fsync", 0, 2, size), ("replace", 0, 2, 3)]
+    assert seen == [("fsync", 2, 1, size), ("replace", 2, 1, 2), ("fsync", 0, 2, size), ("replace", 0, 2, 3)]
     assert numbers() == (3, 2)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["trial.previous.pt", "trial.pt"]
