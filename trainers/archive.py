@@ -52,7 +52,7 @@ class _Hashed(io.BytesIO):
 
 
 def write(path: Path, content: Mapping[str, Any]) -> None:
-    """Writes it as `torch.save` does, and the hash behind it.
+    """Writes it as `torch.save` does, and the hash behind it; it is on the disk when the call returns.
 
     Raises:
         OSError, RuntimeError: it cannot be written; torch's RuntimeError has the OSError as its context.
@@ -62,6 +62,8 @@ def write(path: Path, content: Mapping[str, Any]) -> None:
         torch.save({HASH: _NAME, **content}, hashed)
         file.seek(-len(_NO_COMMENT), os.SEEK_END)
         file.write(_comment(hashed.hash.hexdigest()))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def length(content: Mapping[str, Any]) -> int:

@@ -50,13 +50,13 @@ def save(path: Path, state: State) -> None:
     """
     content = {"code_version": code_version(), **state}
 
-    def attempt(part: Path) -> None:
+    def put(part: Path) -> None:
         archive.write(part, content)
         with suppress(FileNotFoundError):  # the first, or a process that ended at this very place
             os.replace(path, previous_path(path))
 
     try:
-        write(path, attempt)
+        write(path, put)
     except OSError as error:
         raise _unwritten(path, content, error) from None
 

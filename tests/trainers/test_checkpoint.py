@@ -586,6 +586,6 @@ def test_at_every_moment_the_newest_or_the_one_before_is_whole_and_the_new_one_o
     monkeypatch.setattr(os, "replace", moved)
     checkpoint.save(path, numbered(3))
     size = path.stat().st_size
-    assert seen == [("replace", 2, 1, 2), ("fsync", 0, 2, size), ("replace", 0, 2, 3)]
+    assert seen == [("fsync", 2, 1, size), ("replace", 2, 1, 2), ("fsync", 0, 2, size), ("replace", 0, 2, 3)]
     assert numbers() == (3, 2)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["trial.previous.pt", "trial.pt"]

@@ -148,7 +148,8 @@ def test_a_file_that_is_more_than_tensors_is_not_read(tmp_path: Path, monkeypatc
     monkeypatch.chdir(tmp_path)
     path = saved(tmp_path / "w.pt", {"a": Evil()})
     with pytest.raises(
-        UserError, match=r"torch.load does not read it with weights_only=True \(UnpicklingError\); save"
+        UserError,
+        match=r"torch.load does not read it with weights_only=True \(UnpicklingError\); give a whole copy, or save",
     ):
         fine_tuning.weights(str(path))
     assert not (tmp_path / "evil").exists()
@@ -200,6 +201,32 @@ def test_weights_that_are_not_there_are_named(
         fine_tuning.fingerprint(str(ModelConfig(fine_tune=place).fine_tune))
     assert str(caught.value).startswith("model.fine_tune: ")
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["a state dict", "a trial's file", "a trial of a run", "another trial's"])
+def test_damaged_weights_to_start_from_are_refused(kind: str, tmp_path: Path) -> None:
+    """A state dict by the checksums of the archive, which torch does not look at."""
+    config = with_fingerprint(tiny(epochs=1))
+    path = checkpoint_path(tmp_path, trial_id(config))
+    train(config, lambda record: None, path)
+    place = str(path) if kind == "a trial's file" else f"{tmp_path}:{path.stem}"
+    if kind == "a state dict":
+        path = saved(tmp_path / "w.pt", network().state_dict())
+        place = str(path)
+    whole = fine_tuning.fingerprint(place)
+    if kind == "another trial's":
+        path.rename(path.with_stem("0123456789ab"))
+        with pytest.raises(UserError, match=r"0123456789ab\.pt: is of another trial, "):
+            fine_tuning.fingerprint(f"{tmp_path}:0123")
+        return
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=rf"^model\.fine_tune: {path}: is damaged"):
+        fine_tuning.fingerprint(place)
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    assert fine_tuning.fingerprint(place) == whole
 
 
 def test_the_id_holds_the_weights_content_and_neither_their_place_nor_the_file_s_bytes(tmp_path: Path) -> None:
