@@ -30,10 +30,12 @@ from sweep.config import ResourcesConfig
 from sweep.run.ray_guard import guarded, remove_left_over
 from sweep.run.ray_watch import children
 from sweep.run.screen import say
+from trainers.blanked import blanked
 from trainers.errors import UserError
 from trainers.provenance import code_version
 
-#: What Ray reads from the environment: no boxes, loggers, state files or signal handler of its own, no phoning home;
+#: What Ray reads from the environment: no boxes, loggers, state files or signal handler of its own, no phoning home, no
+#: questions to the cluster every 10 s, in which Tune would wait for one that has gone;
 #: and, on a local Ray, trials as important as their launch, for at Ray's niceness of 15 they starve beside others.
 ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -43,6 +45,7 @@ ENVIRONMENT = {
     "RAY_worker_niceness": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
+    "TUNE_STATE_REFRESH_PERIOD": "1000000",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1000000",
 }
@@ -126,8 +129,16 @@ def local(console: Console, logs: Path, cpus: int | None = None) -> Iterator[Non
 def _shut_down() -> None:
     """Lets go of Ray, and ends a local one; it does not wait for one that has gone and answers no more."""
     ending = threading.Thread(target=ray.shutdown, kwargs={"wait_for_processes": True}, name="ray-end", daemon=True)
-    ending.start()
-    ending.join(ENDING)
+    with _silenced():
+        ending.start()
+        ending.join(ENDING)
+
+
+@contextmanager
+def _silenced() -> Iterator[None]:
+    """A block in which what Ray's threads print of a Ray that has gone, up to 20 lines of its log, is not shown."""
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+        yield
 
 
 def _start(folder: Path, console: Console, logs: Path, cpus: int | None) -> None:
@@ -164,7 +175,8 @@ def _start(folder: Path, console: Console, logs: Path, cpus: int | None) -> None
 def _cluster(address: str, console: Console, logs: Path) -> Iterator[None]:
     """Lets go of the cluster at the end of the block."""
     _check_address(address)
-    say(console, f"connecting to the Ray cluster at {address}")
+    shown = blanked(address)
+    say(console, f"connecting to the Ray cluster at {shown}")
     try:
         with _ours_first(), _signals_kept(), _looking():
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
@@ -172,7 +184,7 @@ def _cluster(address: str, console: Console, logs: Path) -> Iterator[None]:
         ray.shutdown()
         log = _written_down(error, logs)
         raise UserError(
-            f"--address {address}: no Ray cluster lets us in: {_in_one_line(error)}{log}; a cluster that asks for a "
+            f"--address {shown}: no Ray cluster lets us in: {_in_one_line(error)}{log}; a cluster that asks for a "
             "token needs RAY_AUTH_MODE=token here; start one with `ray start --head`, or leave --address out for a "
             f"local one; {WITHOUT}"
         ) from None
@@ -208,7 +220,7 @@ def _check_address(address: str | None) -> None:
         socket.create_connection((host.removeprefix("ray://"), int(port)), timeout=10).close()
     except OSError as error:
         raise UserError(
-            f"--address {address}: nothing answers: {error}; start a cluster with `ray start --head`, "
+            f"--address {blanked(address or '')}: nothing answers: {error}; start a cluster with `ray start --head`, "
             f"or leave --address out for a local one; {WITHOUT}"
         ) from None
 
@@ -300,14 +312,14 @@ def _written_down(error: Exception, logs: Path, folder: Path | None = None) -> s
     try:
         logs.mkdir(parents=True, exist_ok=True)
         with (logs / "ray.log").open("a") as log:
-            log.write("\n".join(parts))
+            log.write(blanked("\n".join(parts)))
     except OSError:  # a full disk, perhaps the very reason
         return ""
     return f" (all of it: {logs / 'ray.log'})"
 
 
 def _in_one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
+    text = blanked(" ".join(str(error).split()))
     return textwrap.shorten(text, _SHOWN, placeholder=" ...") or type(error).__name__
 
 
@@ -364,8 +376,9 @@ def check_nodes(directory: Path, inputs: Mapping[str, str]) -> None:
             for node in _nodes()
             if node["Resources"].get("CPU", 0)
         }
-        for name, probe in probes.items():
-            _check_probe(name, directory, inputs, probe)
+        with _silenced():
+            for name, probe in probes.items():
+                _check_probe(name, directory, inputs, probe)
     finally:
         token.unlink()
 
