@@ -14,6 +14,7 @@ import sys
 import tempfile
 import textwrap
 import threading
+import time
 import traceback
 import uuid
 from collections.abc import Iterator, Mapping
@@ -77,6 +78,9 @@ PROBE = ".probe-"
 
 #: How long Ray may take to end, s; one that answers takes 1 to 2, one whose gcs_server has gone 7.
 ENDING = 15.0
+
+#: How long it may take until it is known that all of Ray has gone where a node has, s.
+GOING = 3.0
 
 #: How often a trial whose worker or node dies is started again, from its checkpoint.
 RESTARTS = 3
@@ -390,6 +394,11 @@ def _check_probe(name: str, directory: Path, inputs: Mapping[str, str], probe: A
         raise UserError(f"node {name}: did not answer within 300 s; is it busy with other jobs? Try again") from None
     except ray.exceptions.RayError as error:
         first = str(error).strip().splitlines()[-1]
+        if not isinstance(error, ray.exceptions.RayTaskError | ray.exceptions.RuntimeEnvSetupError):
+            time.sleep(GOING)  # in which RayGone is raised, if all of Ray has gone
+            raise UserError(
+                f"node {name}: went away while it was asked: {first}; once it is up, or out of the cluster, try again"
+            ) from None
         raise UserError(f"node {name}: cannot run robustsweep: {first}; install the same version there") from None
     if missing:
         what = f"--out {directory}" if missing[0] not in inputs else f"{inputs[missing[0]]} {missing[0]}"
