@@ -434,9 +434,9 @@ def _cluster(address: str, screen: Console) -> Room:
 
 
 def _command_line() -> str:
-    import shlex
+    from trainers.blanked import command_line
 
-    return shlex.join(["sweep", *sys.argv[1:]])
+    return command_line(["sweep", *sys.argv[1:]])
 
 
 def _print_summary(directory: Path, screen: Console) -> None:

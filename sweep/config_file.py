@@ -11,6 +11,7 @@ import yaml
 from sweep.axes import Axis, Point, leaf_keys, nested, own_names, value_at
 from sweep.config import SweepConfig
 from sweep.yaml_text import DEEPEST, LONGEST, Misread, parsed, written
+from trainers.blanked import secret_key
 from trainers.config import TrialConfig, leaves
 from trainers.errors import UserError, suggestion, validated
 from trainers.own.reference import PARTS, is_reference
@@ -32,11 +33,25 @@ def load(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
     _refuse_shadowed(path, values)
     for override in overrides:
         _override(values, override)
+    _refuse_secrets(path, values)
     if isinstance(trial := values.get("trial"), dict) and "seed" in trial:
         raise UserError(f"{path}: trial.seed: seeds are replicates; write seeds: [{trial['seed']}] instead")
     config = validated(SweepConfig, values, f"{path}: ")
     space = {key: _read_axis(config, key, f"{path}: space") for key in config.space}
     return _rooted(_beside(path, config.model_copy(update={"space": space})))
+
+
+def _refuse_secrets(path: Path, values: dict[str, Any]) -> None:
+    """A config is written down in its run, whole.
+
+    Raises:
+        UserError: names the key, and does not repeat its value.
+    """
+    if (key := secret_key(values)) is not None:
+        raise UserError(
+            f"{path}: {key}: must hold no secret, such as a password, a token or a URL with one, for the run's files "
+            "keep it; give it to your code by an environment variable, which trials inherit"
+        )
 
 
 def _beside(path: Path, config: SweepConfig) -> SweepConfig:

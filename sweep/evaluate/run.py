@@ -217,7 +217,7 @@ def _through_ray(run: _Run, address: str | None) -> None:
 
     with cluster.connected(address, run._console, log_folder(run.directory)):
         run.interrupts.catch()
-        with watched(run.sweep.resources, run.interrupts.lose):
+        with watched(run.sweep.resources, run.interrupts, run._console):
             at_once = cluster.most_at_once(run.sweep.resources, run.sweep.max_concurrent)
             cluster.check_nodes(run.directory, data_inputs(run.sweep))
             with run.interrupts.held():

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import textwrap
 import threading
+import time
 import traceback
 import uuid
 from collections.abc import Iterator, Mapping
@@ -32,10 +33,12 @@ from sweep.run.directory import PROBE
 from sweep.run.ray_guard import guarded, remove_left_over
 from sweep.run.ray_watch import children
 from sweep.run.screen import say
+from trainers.blanked import blanked
 from trainers.errors import UserError
 from trainers.provenance import code_version
 
-#: What Ray reads from the environment: no boxes, loggers, state files or signal handler of its own, no phoning home;
+#: What Ray reads from the environment: no boxes, loggers, state files or signal handler of its own, no phoning home, no
+#: questions to the cluster every 10 s, in which Tune would wait for one that has gone;
 #: and, on a local Ray, trials as important as their launch, for at Ray's niceness of 15 they starve beside others.
 ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -45,6 +48,7 @@ ENVIRONMENT = {
     "RAY_worker_niceness": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
+    "TUNE_STATE_REFRESH_PERIOD": "1000000",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "1000000",
 }
@@ -73,6 +77,9 @@ WITHOUT = "--serial runs without Ray"
 
 #: How long Ray may take to end, s; one that answers takes 1 to 2, one whose gcs_server has gone 7.
 ENDING = 15.0
+
+#: How long it may take until it is known that all of Ray has gone where a node has, s.
+GOING = 3.0
 
 
 @contextmanager
@@ -122,8 +129,16 @@ def local(console: Console, logs: Path | None, cpus: int | None = None) -> Itera
 def _shut_down() -> None:
     """Lets go of Ray, and ends a local one; it does not wait for one that has gone and answers no more."""
     ending = threading.Thread(target=ray.shutdown, kwargs={"wait_for_processes": True}, name="ray-end", daemon=True)
-    ending.start()
-    ending.join(ENDING)
+    with _silenced():
+        ending.start()
+        ending.join(ENDING)
+
+
+@contextmanager
+def _silenced() -> Iterator[None]:
+    """A block in which what Ray's threads print of a Ray that has gone, up to 20 lines of its log, is not shown."""
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+        yield
 
 
 def _start(folder: Path, console: Console, logs: Path | None, cpus: int | None) -> None:
@@ -160,7 +175,8 @@ def _start(folder: Path, console: Console, logs: Path | None, cpus: int | None) 
 def _cluster(address: str, console: Console, logs: Path | None) -> Iterator[None]:
     """Lets go of the cluster at the end of the block."""
     _check_address(address)
-    say(console, f"connecting to the Ray cluster at {address}")
+    shown = blanked(address)
+    say(console, f"connecting to the Ray cluster at {shown}")
     try:
         with _ours_first(), _signals_kept(), _looking():
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
@@ -168,7 +184,7 @@ def _cluster(address: str, console: Console, logs: Path | None) -> Iterator[None
         ray.shutdown()
         log = _written_down(error, logs)
         raise UserError(
-            f"--address {address}: no Ray cluster lets us in: {_in_one_line(error)}{log}; a cluster that asks for a "
+            f"--address {shown}: no Ray cluster lets us in: {_in_one_line(error)}{log}; a cluster that asks for a "
             "token needs RAY_AUTH_MODE=token here; start one with `ray start --head`, or leave --address out for a "
             f"local one; {WITHOUT}"
         ) from None
@@ -204,7 +220,7 @@ def _check_address(address: str | None) -> None:
         socket.create_connection((host.removeprefix("ray://"), int(port)), timeout=10).close()
     except OSError as error:
         raise UserError(
-            f"--address {address}: nothing answers: {error}; start a cluster with `ray start --head`, "
+            f"--address {blanked(address or '')}: nothing answers: {error}; start a cluster with `ray start --head`, "
             f"or leave --address out for a local one; {WITHOUT}"
         ) from None
 
@@ -298,14 +314,14 @@ def _written_down(error: Exception, logs: Path | None, folder: Path | None = Non
     try:
         logs.mkdir(parents=True, exist_ok=True)
         with (logs / "ray.log").open("a") as log:
-            log.write("\n".join(parts))
+            log.write(blanked("\n".join(parts)))
     except OSError:  # a full disk, perhaps the very reason
         return ""
     return f" (all of it: {logs / 'ray.log'})"
 
 
 def _in_one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
+    text = blanked(" ".join(str(error).split()))
     return textwrap.shorten(text, _SHOWN, placeholder=" ...") or type(error).__name__
 
 
@@ -372,8 +388,9 @@ def check_nodes(directory: Path, inputs: Mapping[str, str]) -> None:
             for node in _nodes()
             if node["Resources"].get("CPU", 0)
         }
-        for name, probe in probes.items():
-            _check_probe(name, directory, inputs, probe)
+        with _silenced():
+            for name, probe in probes.items():
+                _check_probe(name, directory, inputs, probe)
     finally:
         token.unlink()
 
@@ -385,6 +402,11 @@ def _check_probe(name: str, directory: Path, inputs: Mapping[str, str], probe: A
         raise UserError(f"node {name}: did not answer within 300 s; is it busy with other jobs? Try again") from None
     except ray.exceptions.RayError as error:
         first = str(error).strip().splitlines()[-1]
+        if not isinstance(error, ray.exceptions.RayTaskError | ray.exceptions.RuntimeEnvSetupError):
+            time.sleep(GOING)  # in which RayGone is raised, if all of Ray has gone
+            raise UserError(
+                f"node {name}: went away while it was asked: {first}; once it is up, or out of the cluster, try again"
+            ) from None
         raise UserError(f"node {name}: cannot run robustsweep: {first}; install the same version there") from None
     if missing:
         what = f"--out {directory}" if missing[0] not in inputs else f"{inputs[missing[0]]} {missing[0]}"

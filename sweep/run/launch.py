@@ -248,7 +248,7 @@ def _through_ray(launch: _Launch, address: str | None) -> int:
         up = launch.up or of_this_launch
         up.enter_context(cluster.connected(address, launch.console, log_folder(journal.directory)))
         launch.interrupts.catch()
-        of_this_launch.enter_context(watched(resources, launch.interrupts.lose))
+        of_this_launch.enter_context(watched(resources, launch.interrupts, launch.console))
         at_once = cluster.most_at_once(resources, launch.config.max_concurrent, resources.trials_per_process)
         cluster.check_nodes(journal.directory, inputs(launch.config))
 

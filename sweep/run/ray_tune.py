@@ -74,7 +74,7 @@ def run(
             verbose=0,
         ),
     )
-    with _quiet(logs / "driver.log"), _written_when_stopped(journal, bell):
+    with _quiet(logs / "driver.log"), _written_when_stopped(journal, bell), _keys_kept():
         tuner.fit()
     ray.kill(bell)  # Tune keeps the trainable, and with it the handle, as long as this process lives
 
@@ -104,6 +104,17 @@ def _written_when_stopped(journal: Journal, bell: Any) -> Iterator[None]:
 def _ring(bell: Any, trials: Sequence[str]) -> None:
     with suppress(ray.exceptions.RayError):
         ray.get(bell.ring.remote(trials, STOPPING))
+
+
+@contextmanager
+def _keys_kept() -> Iterator[None]:
+    """A block in which Tune finds no AWS_* variables here: it would copy them into its trials' runtime environment,
+    which Ray writes to its logs. A local Ray's trials have inherited them already, a cluster's have its nodes' own."""
+    kept = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("AWS_")}
+    try:
+        yield
+    finally:
+        os.environ.update(kept)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -11,27 +12,37 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from rich.console import Console
 
 from sweep.config import ResourcesConfig
+from sweep.run.screen import say
+from sweep.run.signals import EXIT_RAY_GONE, Interrupts, RayGone
 
 #: Between two looks, s.
 PAUSE = 0.5
 
-#: How long a cluster may be silent, or without a node that has room for a trial, s. Ray itself ends a process whose
-#: cluster has been silent for 60 s.
-PATIENCE = 40.0
+#: How long a cluster may be silent, or without a node that has room for a trial, s. A launch then takes up to 23 s to
+#: end, within the minute after which Ray itself would end the process.
+PATIENCE = 30.0
+
+#: How long a call to Ray may take after that, s.
+STUCK = 10.0
 
 #: Processes of a local Ray without which it is none.
 NEEDED = ("raylet", "gcs_server")
 
 
 @contextmanager
-def watched(resources: ResourcesConfig, lose: Callable[[str], None]) -> Iterator[None]:
-    """A block in which a thread looks whether Ray is there, and says once how it went if it is not.
+def watched(resources: ResourcesConfig, interrupts: Interrupts, console: Console) -> Iterator[None]:
+    """A block in which a thread looks whether Ray is there, and if it is not has RayGone raised in the main thread.
+
+    Where that does not come back from a call to Ray, it ends the process: such calls do not heed signals. What then
+    lacks a record, trials that ran, has been interrupted to all who read the records.
 
     Args:
         resources: of a process of trials, for which a node must have room.
-        lose: is told, in that thread, how Ray ended.
+        interrupts: raises RayGone.
+        console: is told where the process ends.
     """
     over = threading.Event()
     look = _local() or _Cluster(resources).look
@@ -39,8 +50,15 @@ def watched(resources: ResourcesConfig, lose: Callable[[str], None]) -> Iterator
     def watch() -> None:
         while not over.wait(PAUSE):
             if how := look():
-                lose(how)
-                return
+                interrupts.lose(how)
+                break
+        stuck = 0.0
+        while not over.wait(PAUSE):
+            stuck = stuck + PAUSE if _main_is_in_ray() else 0.0
+            if stuck > STUCK:
+                console.show_cursor()
+                say(console, f"{RayGone(how).reason}; the same command goes on")
+                os._exit(EXIT_RAY_GONE)
 
     watching = threading.Thread(target=watch, name="ray-watch", daemon=True)
     watching.start()
@@ -49,6 +67,12 @@ def watched(resources: ResourcesConfig, lose: Callable[[str], None]) -> Iterator
     finally:
         over.set()
         watching.join()
+
+
+def _main_is_in_ray() -> bool:
+    """Whether the main thread is in a call to Ray: nothing of ours is then half done."""
+    frame = sys._current_frames()[threading.main_thread().ident or 0]
+    return frame.f_code.co_filename.startswith(str(Path(ray.__file__).parent))
 
 
 def _local() -> Callable[[], str | None] | None:

@@ -1,0 +1,117 @@
+"""Launches whose Ray is killed, and launches that are killed with their Ray: real processes, slow."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from analysis.frames.trials import load_trials
+from sweep.config_file import load
+
+pytestmark = pytest.mark.slow
+
+PATIENCE = 240  # s, on a machine that is busy with other things
+LONG = ("--set", "trial.epochs=25")
+
+#: A head without room for trials and two nodes; the head is killed at the first line of input.
+CLUSTER = """
+import os
+from ray.cluster_utils import Cluster
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+cluster.wait_for_nodes()
+print("address", cluster.address, flush=True)
+input()
+cluster.head_node.kill_gcs_server(check_alive=False)
+input()
+os._exit(0)
+"""
+
+SECRETS = {
+    "AWS_ACCESS_KEY_ID": "AKIAPLANTED00001",
+    "AWS_SECRET_ACCESS_KEY": "planted-00000002",
+    "AWS_SESSION_TOKEN": "planted-00000003",
+    "AWS_SECURITY_TOKEN": "planted-00000004",
+    "WANDB_API_KEY": "planted-00000005",
+    "HF_TOKEN": "planted-00000006",
+    "GITHUB_TOKEN": "planted-00000007",
+    "MLFLOW_TRACKING_PASSWORD": "planted-00000008",
+    "COMET_API_KEY": "planted-00000009",
+    "OPTUNA_STORAGE": "postgresql://me:planted-00000010@db/x",
+    "RAY_AUTH_TOKEN": "planted-00000011" + "a" * 32,
+    "MY_OWN_SECRET": "planted-00000012",
+}
+
+
+def of_ray(launch: subprocess.Popen[str]) -> dict[int, str]:
+    """All processes under a launch, by name."""
+    return {process.pid: process.name() for process in psutil.Process(launch.pid).children(recursive=True)}
+
+
+@pytest.mark.parametrize("name", ["raylet", "gcs_server"])
+def test_a_local_ray_that_is_killed_is_started_again_and_the_frames_are_those_of_an_undisturbed_run(
+    name: str, driver: Any, wait_for: Any, sweep_file: Any, launch: Any, same_numbers: Any, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    process = driver(*LONG)
+    wait_for(run, "epoch", 3, process)
+    (killed,) = (pid for pid, of in of_ray(process).items() if of == name)
+    os.kill(killed, 9)
+    output = process.communicate(timeout=PATIENCE)[0]
+    gone = f"Ray is gone: its {name} (process {killed}) ended by SIGKILL"
+    assert process.returncode == 0, output
+    assert f"{gone}; going on with a new one" in output
+    assert "(raylet)" not in output
+    launch(load(sweep_file(), ["trial.epochs=25"]), tmp_path / "whole", serial=True)
+    same_numbers(run, tmp_path / "whole")
+
+
+def test_a_cluster_whose_head_is_gone_ends_a_launch_with_its_reason_and_exit_3(
+    driver: Any, wait_for: Any, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    with subprocess.Popen(
+        [sys.executable, "-c", CLUSTER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as cluster:
+        assert cluster.stdin is not None
+        assert cluster.stdout is not None
+        address = next(line.split()[1] for line in cluster.stdout if line.startswith("address"))
+        process = driver("--address", address, "--set", "trial.epochs=400")
+        wait_for(run, "epoch", 3, process)
+        print(file=cluster.stdin, flush=True)
+        output = process.communicate(timeout=PATIENCE)[0]
+        print(file=cluster.stdin, flush=True)
+    assert process.returncode == 3, output
+    assert output.count(f"Ray is gone: its head at {address} has not answered for 30 s; ") == 1
+    assert set(load_trials(run).outcome) == {"interrupted", "never_started"}
+
+
+def test_a_launch_that_is_killed_leaves_no_process_and_no_folder_and_no_secret_stands_in_a_file_of_it_or_of_ray(
+    driver: Any, wait_for: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (SECRETS | {"TMPDIR": str(tmp_path), "HOME": str(tmp_path)}).items():
+        monkeypatch.setenv(name, value)
+    run = tmp_path / "run"
+    process = driver(*LONG)
+    wait_for(run, "epoch", 3, process)
+    left = list(map(psutil.Process, of_ray(process)))
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert any(path.name == "runtime_env_agent.log" for path in files)
+    held = [path.name for path in files if any(value[:16].encode() in path.read_bytes() for value in SECRETS.values())]
+    assert held == []
+    worker = next(each for each in left if "Trainable" in each.name() or "_trainable" in each.name())
+    assert worker.is_running()
+    process.kill()
+    process.wait()
+    assert psutil.wait_procs(left, timeout=20)[1] == []
+    deadline = time.monotonic() + 20
+    while list(tmp_path.glob("ray-*")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert list(tmp_path.glob("ray-*")) == []
