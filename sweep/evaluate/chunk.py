@@ -13,6 +13,7 @@ import torch
 from sweep.config import ResourcesConfig
 from sweep.evaluate.plan import Chunk, Evaluation
 from sweep.run.directory import log_path
+from sweep.run.signals import Interrupted
 from sweep.run.trial import logged, trial_values
 from trainers import cards
 from trainers.checkpoint import DamagedCheckpoint
@@ -75,7 +76,9 @@ def run_chunk(values: Mapping[str, Any]) -> Ended:
         result = Skipped(error)
     except UserError as error:
         result = str(error)
-    except Exception as error:
+    except Interrupted:
+        raise
+    except BaseException as error:  # of a user's own code, SystemExit too
         if is_out_of_memory(error):
             result = f"out of memory: {reason(error)}"
         else:

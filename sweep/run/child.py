@@ -40,7 +40,7 @@ class Child:
 
     def __init__(self) -> None:
         """Starts it, so that it has imported torch by the time it is needed."""
-        self.stopped = False
+        self.stopped = self._trains = False
         self._start()
 
     def train(
@@ -62,6 +62,18 @@ class Child:
             The outcome and its reason where the trial sent none: its process died once more than it may be started
             again, or the system killed it for want of memory.
         """
+        self._trains = True
+        try:
+            return self._train(trial, take, each_step)
+        except BaseException:
+            self.stop()
+            raise
+        finally:
+            self._trains = False
+
+    def _train(
+        self, trial: Mapping[str, Any], take: Callable[[Message], None], each_step: Callable[[], None]
+    ) -> tuple[OutcomeName, str] | None:
         for _ in range(RESTARTS + 1):
             try:
                 self._say(trial)
@@ -71,9 +83,6 @@ class Child:
                 self._start()
                 if short and code == -signal.SIGKILL:
                     return "out_of_memory", "the system killed its process for want of memory"
-            except BaseException:
-                self.stop()
-                raise
             else:
                 return None
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
@@ -152,9 +161,12 @@ class Child:
         if self.stopped:
             return
         self.stopped = True
-        with suppress(_Died, OSError, subprocess.TimeoutExpired):
-            self._say(_STOP)
-            self._process.wait(STOPPING)
+        if self._trains:
+            with suppress(_Died, OSError, subprocess.TimeoutExpired):
+                self._say(_STOP)
+                self._process.wait(STOPPING)
+        else:
+            self._process.kill()
         self._end()
 
 

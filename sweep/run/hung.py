@@ -10,7 +10,6 @@ limit is ended when it goes on.
 from __future__ import annotations
 
 import faulthandler
-import re
 import sys
 import threading
 import time
@@ -142,6 +141,7 @@ class _Watch:
                 self._files[trial] = file
             if seconds is not None:
                 self._ends[trial] = time.monotonic() + seconds
+                _write(self._files[trial], f"{seconds:g}\n")
             faulthandler.cancel_dump_traceback_later()
             if self._ends:
                 first = min(self._ends, key=lambda name: self._ends[name])
@@ -150,6 +150,16 @@ class _Watch:
 
 
 _watch = _Watch()
+
+
+def _write(file: IO[str], line: str) -> None:
+    """The limit, ahead of what faulthandler writes: of several trials in a process that tells what was left."""
+    if file is not sys.stderr:
+        with suppress(OSError):  # a full disk
+            file.seek(0)
+            file.truncate()
+            file.write(line)
+            file.flush()
 
 
 @contextmanager
@@ -212,15 +222,13 @@ def hung(directory: Path, trial: str) -> str | None:
         path.unlink()
     except OSError:
         return None
+    seconds, _, stood = text.partition("\n")
     where = ""
-    if text:
+    if stood:
         with suppress(OSError), log_path(directory, trial).open("a") as log:
-            log.write(text)
+            log.write(stood)
             where = f"; where it stood: logs/{log_path(directory, trial).name}"
-    if (limit := re.match(r"Timeout \((\d+):(\d+):(\d+(?:\.\d+)?)\)!", text)) is None:
-        return None
-    hours, minutes, seconds = map(float, limit.groups())
-    return f"hung: no epoch ended within {round(3600 * hours + 60 * minutes + seconds, 1):g} s{where}"
+    return f"hung: no epoch ended within {seconds} s{where}" if stood.startswith("Timeout (") else None
 
 
 def forget(directory: Path) -> None:

@@ -262,6 +262,12 @@ def test_a_file_named_as_a_library_is_named_where_the_working_folder_is_on_the_p
     )
 
 
+def test_debug_is_of_a_serial_launch(cli: Callable[..., Result], config: Path) -> None:
+    assert said(cli("launch", config, "--debug")) == (
+        "--debug: is of --serial, whose trials then run in this very process; give both, or neither"
+    )
+
+
 def test_serial_and_an_address_contradict_each_other(cli: Callable[..., Result], config: Path) -> None:
     assert said(cli("launch", config, "--serial", "--address", "auto")) == (
         "--serial: runs without Ray, so that --address says nothing; leave one of the two out"

@@ -64,7 +64,7 @@ def run(config: SweepConfig, directory: Path, claim: str = "deat_equal_lr", hour
     text = io.StringIO()
     console = Console(file=text, width=200)
     command = f"sweep launch tiny.yaml --decide {claim} --budget-hours {hours}"
-    code = decide(config, directory, console, claim=claim, hours=hours, command=command, serial=True)
+    code = decide(config, directory, console, claim=claim, hours=hours, command=command, serial=True, debug=True)
     return code, text.getvalue()
 
 
