@@ -72,11 +72,10 @@ def config(folder: Path, trials: int) -> Path:
     return path
 
 
-def watched(command: Sequence[str], most: float) -> tuple[list[float], list[float]]:
+def watched(command: Sequence[str], most: float, log: Path) -> tuple[list[float], list[float]]:
     """Runs a command, no longer than `most` seconds; times since 1970 and bytes of its memory then."""
-    process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, env=_environment()
-    )
+    with log.open("w") as said:
+        process = subprocess.Popen(command, stdout=said, stderr=said, start_new_session=True, env=_environment())
     times, memory, began = [], [], time.monotonic()
     try:
         while process.poll() is None and time.monotonic() - began < most:
@@ -112,7 +111,9 @@ def by_sweep(path: Path, folder: Path, most: float) -> tuple[list[float], tuple[
     """When the trials of `sweep launch` ended, and its driver's memory."""
     run = folder / "run"
     words = ["launch", str(path), "--out", str(run)]
-    seen = watched([sys.executable, "-c", "from sweep.cli import main; main()", *words], most)
+    seen = watched([sys.executable, "-c", "from sweep.cli import main; main()", *words], most, folder / "log")
+    if not (run / RECORDS_FILE).exists():
+        raise SystemExit((folder / "log").read_text()[-2000:])
     lines = (run / RECORDS_FILE).read_text().splitlines()
     ended = [json.loads(line)["time"] for line in lines if line.startswith('{"record":"outcome"')]
     shutil.rmtree(run)
@@ -126,7 +127,9 @@ def by_tune(path: Path, folder: Path, most: float) -> tuple[list[float], tuple[l
     sweep = load(path)
     trials = planned(sweep, fixed_points(sweep), fingerprints(sweep))
     (out / "configs.json").write_text(json.dumps([trial.config.model_dump(mode="json") for trial in trials]))
-    seen = watched([sys.executable, str(Path(__file__).resolve()), "--plain", str(out)], most)
+    seen = watched([sys.executable, str(Path(__file__).resolve()), "--plain", str(out)], most, folder / "log")
+    if not (out / "ended").exists():
+        raise SystemExit((folder / "log").read_text()[-2000:])
     ended = [float(line) for line in (out / "ended").read_text().split()]
     shutil.rmtree(out)
     return ended, seen
