@@ -28,7 +28,7 @@ from torch import Tensor
 
 from trainers.config import CheckpointConfig
 from trainers.errors import UserError
-from trainers.files import why, write
+from trainers.files import NO_INODES, why, write
 from trainers.memory import is_out_of_memory
 from trainers.provenance import code_version
 
@@ -56,13 +56,12 @@ def save(path: Path, state: State) -> None:
 
 
 def _unwritten(path: Path, state: State, error: OSError) -> UserError:
-    room = ""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    reason, room = why(error, path), ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) and not reason.endswith(NO_INODES):
         room = f": it takes {_length(state) / 1e6:.3g} MB, beside the one of before"
         with suppress(OSError):
             room += f", and {shutil.disk_usage(path.parent).free / 1e6:.3g} MB are free"
-    way_out = "make room" if room else "mend that"
-    return UserError(f"{path}: {why(error, path)}{room}; {way_out}, and the same command goes on")
+    return UserError(f"{path}: {reason}{room}; {'make room' if room else 'mend that'}, and the same command goes on")
 
 
 class _Counter(io.BytesIO):
