@@ -30,7 +30,7 @@ from torch import Tensor
 from trainers import archive
 from trainers.config import CheckpointConfig
 from trainers.errors import UserError
-from trainers.files import previous_path, why, write
+from trainers.files import NO_INODES, previous_path, why, write
 from trainers.provenance import code_version
 
 _log = logging.getLogger(__name__)
@@ -62,13 +62,12 @@ def save(path: Path, state: State) -> None:
 
 
 def _unwritten(path: Path, content: State, error: OSError) -> UserError:
-    room = ""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    reason, room = why(error, path), ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) and not reason.endswith(NO_INODES):
         room = f": it takes {archive.length(content) / 1e6:.3g} MB, beside those of before"
         with suppress(OSError):
             room += f", and {shutil.disk_usage(path.parent).free / 1e6:.3g} MB are free"
-    way_out = "make room" if room else "mend that"
-    return UserError(f"{path}: {why(error, path)}{room}; {way_out}, and the same command goes on")
+    return UserError(f"{path}: {reason}{room}; {'make room' if room else 'mend that'}, and the same command goes on")
 
 
 def copied(state: State) -> State:

@@ -35,7 +35,12 @@ PASSING = frozenset(
     )
 )
 
+NO_INODES = "no inodes are left there"
+
 _PART = re.compile(r"\..*-[0-9a-f]{8}\.part(\..*)?")
+
+#: Folders for which this process has waited in vain: until something is written there, nobody waits for them again.
+_given_up: set[Path] = set()
 
 #: Parts of this process that could not be removed when their time came, as their storage was away.
 _left: set[Path] = set()
@@ -55,27 +60,30 @@ def patiently(path: Path, act: Callable[[], Result], patience: float | None = No
     """What `act` gives, which is called again while storage is full, read-only or away; one line in the log says so.
 
     Args:
-        path: of what is written or read, for that line.
+        path: of what is written or read.
         act: may be called any number of times, each as if it were the first.
-        patience: how long, s; None: `PATIENCE`.
-        verb: what cannot be done.
+        verb: what cannot be done, for the line.
 
     Raises:
-        OSError: the last, once the time is over; or the first that no waiting mends.
+        OSError: the last, after `PATIENCE`; or the first, where no waiting mends it, or in this folder was in vain.
     """
-    most = PATIENCE if patience is None else patience
-    begun, pause, silent = time.monotonic(), _PAUSES[0], True
+    folder, begun, pause, silent = path.parent, time.monotonic(), _PAUSES[0], True
     while True:
         try:
-            return act()
+            result = act()
         except OSError as error:
             waited = time.monotonic() - begun
-            if error.errno not in PASSING or waited >= most:
+            if error.errno not in PASSING or waited >= PATIENCE or folder in _given_up:
+                if error.errno in PASSING:
+                    _given_up.add(folder)
                 raise
             if silent and waited >= SILENCE:
                 silent = False
-                _log.warning("%s: %s; waiting for it, up to %.0f s", path, why(error, path, verb), most)
-        time.sleep(min(pause, max(most - waited, 0)))
+                _log.warning("%s: %s; waiting for it, up to %.0f s", path, why(error, path, verb), PATIENCE)
+        else:
+            _given_up.discard(folder)
+            return result
+        time.sleep(min(pause, max(PATIENCE - waited, 0)))
         pause = min(2 * pause, _PAUSES[1])
 
 
@@ -86,7 +94,7 @@ def why(error: OSError, path: Path, verb: str = "written") -> str:
         with suppress(OSError):
             room = os.statvfs(next(folder for folder in path.absolute().parents if folder.exists()))
             if room.f_files and not room.f_favail:
-                return f"{reason}: no inodes are left there"
+                return f"{reason}: {NO_INODES}"
     return reason
 
 

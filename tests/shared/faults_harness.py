@@ -16,6 +16,7 @@ as on the command line. Nothing is slept for: `wait_for` and `until` have a gene
 from __future__ import annotations
 
 import functools
+import importlib
 import json
 import multiprocessing
 import os
@@ -46,9 +47,12 @@ _INCIDENTAL = {
 }
 
 
-def _main(words: list[str], output: str, environment: dict[str, str], folder: str) -> None:
+def _main(words: list[str], output: str, environment: dict[str, str], folder: str, values: dict[str, Any]) -> None:
     """The command, in the process that is its own."""
     os.setsid()
+    for place, value in values.items():
+        module, _, name = place.rpartition(".")
+        setattr(importlib.import_module(module), name, value)
     os.environ.update(environment)
     os.chdir(folder)
     file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
@@ -87,10 +91,10 @@ def lines(directory: Path, kind: str) -> int:
 class Command:
     """One `sweep ...` in a process, and a process group, of its own."""
 
-    def __init__(self, words: list[str], output: Path, environment: Mapping[str, str], folder: Path) -> None:
+    def __init__(self, words: list[str], output: Path, *rest: Any) -> None:
         """Starts it."""
         self._output, self.words = output, words
-        args = (words, str(output), dict(environment), str(folder))
+        args = (words, str(output), *rest)
         self.process: ForkServerProcess = _context().Process(target=_main, args=args)
         self.process.start()
         assert self.process.pid is not None
@@ -147,10 +151,22 @@ class Commands:
         """Starts none; what they print lies in the folder, and it is where they run."""
         self._folder, self._started = folder, list[Command]()
 
-    def __call__(self, *words: str | Path, environment: Mapping[str, str] | None = None) -> Command:
-        """Starts `sweep WORDS`, with further variables in its environment."""
+    def __call__(
+        self,
+        *words: str | Path,
+        environment: Mapping[str, str] | None = None,
+        values: Mapping[str, Any] | None = None,
+    ) -> Command:
+        """Starts `sweep WORDS`.
+
+        Args:
+            words: of the command line.
+            environment: further variables.
+            values: of module attributes, such as {"trainers.files.PATIENCE": 1}; in this process alone, not in Ray's.
+        """
         output = self._folder / f"output-{len(self._started)}"
-        command = Command([str(word) for word in words], output, environment or {}, self._folder)
+        rest = dict(environment or {}), str(self._folder), dict(values or {})
+        command = Command([str(word) for word in words], output, *rest)
         self._started.append(command)
         return command
 

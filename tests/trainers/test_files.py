@@ -197,6 +197,18 @@ def test_what_stays_away_is_given_up_after_a_minute_and_what_no_waiting_mends_at
     assert clock[0] == pytest.approx(waited)
 
 
+def test_what_was_waited_for_in_vain_is_not_waited_for_again_until_it_is_back(
+    clock: list[float], tmp_path: Path
+) -> None:
+    for again in range(2):
+        with pytest.raises(OSError, match="Stale"):
+            patiently(tmp_path / f"{again}", failing(errno.ESTALE, 1e9, clock))
+        assert clock[0] == 60
+    assert patiently(tmp_path / "a", failing(errno.ESTALE, 0, clock)) == "done"
+    assert patiently(tmp_path / "a", failing(errno.ESTALE, 70, clock)) == "done"
+    assert clock[0] >= 70
+
+
 def test_a_file_whose_forcing_to_the_disk_fails_is_written_anew(
     clock: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -54,7 +54,6 @@ class RecordFile:
         self._file: IO[bytes] | None = None
         self._rest = b""
         """What is written, and not surely on the disk."""
-        self._patience: float | None = None
         self._closed = False
         self._classes: set[str] = set()
         try:
@@ -82,13 +81,11 @@ class RecordFile:
         self._rest += new
         attempt = partial(self._write, new, kind in ("outcome", "evaluation", "check"))
         try:
-            patiently(self._path, attempt, self._patience)
+            patiently(self._path, attempt)
         except OSError as error:
-            self._patience = 0.0  # by now it is known to be away for good
             raise UserError(
                 f"{self._path}: {why(error, self._path)}; mend that, or make room: the same command goes on"
             ) from None
-        self._patience = None
 
     def _write(self, new: bytes, surely: bool) -> None:
         """Writes the new line, or all the rest where an attempt before failed; one that fails closes the file."""
