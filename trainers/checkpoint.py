@@ -10,6 +10,7 @@ optimizer, averaging, attack       their state dicts, while the trial trains
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import math
@@ -17,6 +18,7 @@ import shutil
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias
@@ -26,7 +28,7 @@ from torch import Tensor
 
 from trainers.config import CheckpointConfig
 from trainers.errors import UserError
-from trainers.files import whole
+from trainers.files import NO_INODES, why, write
 from trainers.memory import is_out_of_memory
 from trainers.provenance import code_version
 
@@ -37,24 +39,29 @@ Which = Literal["last", "best"]
 
 
 def save(path: Path, state: State) -> None:
-    """Writes the file as a whole (`trainers.files.whole`), and its folder where there is none.
+    """Writes the file as a whole, patient with its storage (`trainers.files.write`); its folder exists.
 
     Raises:
-        UserError: it cannot be written; says what it takes and what is free.
+        UserError: it cannot be written; where the disk is full it says what it takes and what is free.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with whole(path) as part, part.open("wb") as file:
+
+    def content(part: Path) -> None:
+        with part.open("wb") as file:
             torch.save({"code_version": code_version(), **state}, file)
-    except (OSError, RuntimeError) as error:
-        reason = error if isinstance(error, OSError) else error.__context__
-        if not isinstance(reason, OSError):
-            raise
-        needed, free = _length(state), shutil.disk_usage(_nearest(path)).free
-        raise UserError(
-            f"{path}: cannot be written: {reason.strerror}: it takes {needed / 1e6:.3g} MB, beside the one of before, "
-            f"and {free / 1e6:.3g} MB are free; make room, and the same command goes on"
-        ) from None
+
+    try:
+        write(path, content)
+    except OSError as error:
+        raise _unwritten(path, state, error) from None
+
+
+def _unwritten(path: Path, state: State, error: OSError) -> UserError:
+    reason, room = why(error, path), ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) and not reason.endswith(NO_INODES):
+        room = f": it takes {_length(state) / 1e6:.3g} MB, beside the one of before"
+        with suppress(OSError):
+            room += f", and {shutil.disk_usage(path.parent).free / 1e6:.3g} MB are free"
+    return UserError(f"{path}: {reason}{room}; {'make room' if room else 'mend that'}, and the same command goes on")
 
 
 class _Counter(io.BytesIO):
@@ -72,11 +79,6 @@ def _length(state: State) -> int:
     counter = _Counter()
     torch.save(state, counter)
     return counter.length
-
-
-def _nearest(path: Path) -> Path:
-    """The folder above that is there."""
-    return next(folder for folder in path.absolute().parents if folder.exists())
 
 
 def copied(state: State) -> State:
@@ -132,7 +134,12 @@ class Writer:
         self._unwritten, self._began = 0, -math.inf
 
     def __enter__(self) -> Self:
-        """The writer, which `write_held` knows from now on."""
+        """The writer, which `write_held` knows from now on; makes the folder, if need be, once and for all.
+
+        Not anew for each file: where a run's storage is away for a moment, its place is no place for one.
+        """
+        with suppress(OSError):  # which the first file meets too
+            self._path.parent.mkdir(parents=True, exist_ok=True)
         _training.add(self)
         return self
 

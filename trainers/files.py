@@ -2,11 +2,48 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import logging
 import os
+import re
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
+
+_log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+#: How long storage that is full or away is waited for, s: NFSv4's grace period after a restart is 90 at most, and the
+#: servers of Lustre and of managed NFS fail over within a minute.
+PATIENCE = 60.0
+#: How long it is waited for in silence, s.
+SILENCE = 3.0
+#: Between two tries, s: the first and the longest.
+_PAUSES = 0.05, 1.0
+
+#: What storage answers that is full, read-only, or away; all else is answered the same for ever.
+PASSING = frozenset(
+    getattr(errno, name)
+    for name in (
+        *("ENOSPC", "EDQUOT", "EROFS", "EIO", "ENOENT", "ESTALE", "ENOTCONN", "ETIMEDOUT", "ENODEV", "ENXIO"),
+        *("ENETDOWN", "ENETUNREACH", "EHOSTDOWN", "EHOSTUNREACH", "ECONNRESET", "ESHUTDOWN", "EREMOTEIO"),
+    )
+)
+
+NO_INODES = "no inodes are left there"
+
+_PART = re.compile(r"\..*-[0-9a-f]{8}\.part(\..*)?")
+
+#: Folders for which this process has waited in vain: until something is written there, nobody waits for them again.
+_given_up: set[Path] = set()
+
+#: Parts of this process that could not be removed when their time came, as their storage was away.
+_left: set[Path] = set()
 
 
 def checkpoint_path(directory: Path, trial_id: str) -> Path:
@@ -14,30 +51,139 @@ def checkpoint_path(directory: Path, trial_id: str) -> Path:
     return directory / "checkpoints" / f"{trial_id}.pt"
 
 
+def patiently(path: Path, act: Callable[[], Result], patience: float | None = None, *, verb: str = "written") -> Result:
+    """What `act` gives, which is called again while storage is full, read-only or away; one line in the log says so.
+
+    Args:
+        path: of what is written or read.
+        act: may be called any number of times, each as if it were the first.
+        verb: what cannot be done, for the line.
+
+    Raises:
+        OSError: the last, after `PATIENCE`; or the first, where no waiting mends it, or in this folder was in vain.
+    """
+    folder, begun, pause, silent = path.parent, time.monotonic(), _PAUSES[0], True
+    while True:
+        try:
+            result = act()
+        except OSError as error:
+            waited = time.monotonic() - begun
+            if error.errno not in PASSING or waited >= PATIENCE or folder in _given_up:
+                if error.errno in PASSING:
+                    _given_up.add(folder)
+                raise
+            if silent and waited >= SILENCE:
+                silent = False
+                _log.warning("%s: %s; waiting for it, up to %.0f s", path, why(error, path, verb), PATIENCE)
+        else:
+            _given_up.discard(folder)
+            return result
+        time.sleep(min(pause, max(PATIENCE - waited, 0)))
+        pause = min(2 * pause, _PAUSES[1])
+
+
+def why(error: OSError, path: Path, verb: str = "written") -> str:
+    """That a file cannot be written, and why; of a full disk also whether inodes are what it lacks."""
+    reason = f"cannot be {verb}: {error.strerror or error}"
+    if error.errno == errno.ENOSPC:
+        with suppress(OSError):
+            room = os.statvfs(next(folder for folder in path.absolute().parents if folder.exists()))
+            if room.f_files and not room.f_favail:
+                return f"{reason}: {NO_INODES}"
+    return reason
+
+
+def write(path: Path, content: Callable[[Path], object]) -> None:
+    """Writes a file as a whole, by `content`, which is given the path to write to; patient as `patiently` is.
+
+    Args:
+        path: of the file; its folder exists.
+        content: may be called several times.
+
+    Raises:
+        OSError: as `whole`.
+    """
+
+    def attempt() -> None:
+        with whole(path) as part:
+            content(part)
+
+    patiently(path, attempt)
+
+
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A new path in the same folder to write to; at the end of the block it takes the place of `path` in one move.
+    """A new file in the same folder to write to; at the end of the block it takes the place of `path` in one move.
 
     What is written is on the disk before it is moved, so that a crash leaves the old file or the new one. A block that
-    raises leaves the old file, and nothing beside it; an OSError then names `path`, which a full disk's does not.
+    raises leaves the old file, and nothing beside it. An OSError then names `path`, which a full disk's does not; and
+    what torch made of one is that again.
+
+    The new file is this process's alone: it is none that was there before, nor the end of a link, and it is locked, by
+    which `remove_parts` knows it from what a killed process left.
 
     Args:
         path: of the file; its folder exists.
     """
-    part = path.with_name(f".{path.stem}-{secrets.token_hex(4)}.part{path.suffix}")
+    _remove_left()
+    try:
+        part, descriptor = _new_part(path)
+    except OSError as error:
+        error.filename = str(path)
+        raise
     try:
         yield part
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())
+        os.fsync(descriptor)  # opened before the first byte: it is told of each write that failed
         os.replace(part, path)
     except BaseException as error:
-        part.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            error.filename = str(path)
-        raise
+        _remove(part)
+        failed = error.__context__ if isinstance(error, RuntimeError) else error  # torch.save makes one of the other
+        if not isinstance(failed, OSError):
+            raise
+        failed.filename = str(path)
+        raise failed from None
+    finally:
+        os.close(descriptor)
+
+
+def _new_part(path: Path) -> tuple[Path, int]:
+    """A file of a name that was not there, locked; and its descriptor."""
+    while True:
+        part = path.with_name(f".{path.stem}-{secrets.token_hex(4)}.part{path.suffix}")
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        with suppress(OSError):  # a file system without locks: no launch runs there, and nobody removes parts
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.fstat(descriptor).st_nlink:
+            return part, descriptor
+        os.close(descriptor)  # who removes parts came before the lock
+
+
+def _remove(part: Path) -> None:
+    """Removes a part of this process, later if its storage is away now."""
+    _left.add(part)
+    with suppress(OSError):
+        part.unlink()
+        _left.discard(part)
+
+
+def _remove_left() -> None:
+    for part in list(_left):
+        _remove(part)
 
 
 def remove_parts(folder: Path) -> None:
-    """Removes what processes left that were killed while they wrote; nobody may be writing there now."""
-    for part in folder.glob(".*-????????.part*"):
-        part.unlink(missing_ok=True)
+    """Removes what processes left that were killed while they wrote; what a process writes now stays."""
+    _remove_left()
+    for part in folder.iterdir() if folder.is_dir() else ():
+        if _PART.fullmatch(part.name):
+            with suppress(OSError):
+                _remove_unlocked(part)
+
+
+def _remove_unlocked(part: Path) -> None:
+    descriptor = os.open(part, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        part.unlink()
+    finally:
+        os.close(descriptor)

@@ -24,9 +24,9 @@ from sweep.config import SweepConfig
 from sweep.config_file import load
 from sweep.evaluate.chunk import chunk_values, run_chunk
 from sweep.evaluate.plan import Asked, Chunk, Evaluation, described, fewer, plan, recorded
-from sweep.run.directory import CONFIG_FILE, EVALUATION, RunLock, log_folder
+from sweep.run.directory import CONFIG_FILE, EVALUATION, RunLock, clean, log_folder
 from sweep.run.launch import EXIT_DONE, EXIT_SOME_FAILED, LOST, check_resources
-from sweep.run.screen import duration, print_whole, say
+from sweep.run.screen import duration, heard, print_whole, say
 from sweep.run.signals import EXIT_INTERRUPTED, Interrupted, Interrupts
 from sweep.search.inputs import data_inputs
 from trainers.errors import UserError
@@ -147,9 +147,10 @@ class _Run:
     def run(self, chunks: Callable[[], None]) -> None:
         """Runs the chunks with the file of records open."""
         gc.enable()  # the command put it off
+        clean(self.directory)
         self._file = RecordFile(self.directory)
         try:
-            with self._bar:
+            with self._bar, heard(self._console):
                 self._task = self._bar.add_task("chunks of images", total=self.left)
                 chunks()
         finally:

@@ -26,6 +26,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rich.console import Console
 
 from sweep.config import ResourcesConfig
+from sweep.run.directory import PROBE
 from sweep.run.screen import say
 from trainers.errors import UserError
 from trainers.provenance import code_version
@@ -65,9 +66,6 @@ _FOLDERS = ("RAY_TMPDIR", "TMPDIR", "/tmp", "/var/tmp", "/dev/shm")
 _SHOWN = 300
 
 WITHOUT = "--serial runs without Ray"
-
-#: How the file begins by which nodes show that they see the run directory.
-PROBE = ".probe-"
 
 #: How often a trial whose worker or node dies is started again, from its checkpoint.
 RESTARTS = 3

@@ -16,7 +16,8 @@ import yaml
 from sweep.config import SweepConfig
 from sweep.yaml_text import LONGEST, parsed
 from trainers.errors import UserError
-from trainers.files import whole
+from trainers.files import checkpoint_path, remove_parts, why, write
+from trainers.own import snapshot
 from trainers.plain_file import bounded, plain
 from trainers.provenance import host
 from trainers.record import RECORDS_FILE, has_records
@@ -24,6 +25,9 @@ from trainers.record import RECORDS_FILE, has_records
 CONFIG_FILE = "sweep.yaml"
 
 LOCK_FILE = ".lock"
+
+#: How the files begin that a launch makes for a moment, to see whether all nodes see them.
+PROBE = ".probe-"
 
 #: How an evaluation names itself in the lock.
 EVALUATION = "sweep evaluate, process"
@@ -107,8 +111,10 @@ class RunLock:
             return False
 
     def _remove(self) -> None:
-        """While the lock is held, so that nobody else's goes."""
-        self._path.unlink(missing_ok=True)
+        """While the lock is held, so that nobody else's goes; on storage that is away or read-only it stays, unheld."""
+        with suppress(OSError):
+            if self._is_there():
+                self._path.unlink()
         self._file.close()
         with suppress(OSError):  # something came into it
             for folder in self._made:
@@ -165,10 +171,28 @@ def refuse_other_sweep(directory: Path, config: SweepConfig) -> None:
         raise UserError(f"--out {directory}: holds the sweep {name!r}, not {config.name!r}; give another --out")
 
 
+def clean(directory: Path) -> None:
+    """Removes what killed processes left half written in a run directory, which the caller holds.
+
+    What a process writes there now stays: trials of a killed launch may outlive it by some seconds.
+    """
+    for folder in (directory, checkpoint_path(directory, "").parent, directory / snapshot.FOLDER):
+        remove_parts(folder)
+    for probe in directory.glob(f"{PROBE}*"):
+        with suppress(OSError):
+            probe.unlink()
+
+
 def write_whole(path: Path, text: str) -> None:
-    """Writes the text beside its place and moves it there, so that no reader sees half of it."""
-    with whole(path) as part:
-        part.write_text(text, encoding="utf-8")
+    """Writes the text beside its place and moves it there, so that no reader sees half of it.
+
+    Raises:
+        UserError: it cannot be written, though that was tried for `trainers.files.PATIENCE`.
+    """
+    try:
+        write(path, lambda part: part.write_text(text, encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: {why(error, path)}; mend that: the same command goes on") from None
 
 
 def log_folder(directory: Path) -> Path:

@@ -12,10 +12,10 @@ from typing import Any
 from sweep.config_file import dump
 from sweep.plan.plan import Plan, metric
 from sweep.progress import TrialProgress
-from sweep.run.directory import CONFIG_FILE, write_whole
+from sweep.run.directory import CONFIG_FILE, clean, write_whole
 from sweep.run.trial import Message
 from sweep.search.trials import PlannedTrial
-from trainers.files import remove_parts
+from trainers.files import checkpoint_path
 from trainers.own import snapshot
 from trainers.provenance import environment
 from trainers.record import OutcomeRecord, RecordFile
@@ -52,8 +52,8 @@ class Journal:
 
     def _begin(self, command: str, decides: Mapping[str, Any] | None) -> None:
         """Writes sweep.yaml, environment.json, the launch and every trial that is new; no trial runs yet."""
-        for folder in (self.directory, self.directory / "checkpoints"):
-            remove_parts(folder)
+        clean(self.directory)
+        checkpoint_path(self.directory, "").parent.mkdir(exist_ok=True)
         for source in self._plan.own.values():
             snapshot.keep(source, self.directory / snapshot.FOLDER)
         where = environment() | {"command": command, "time": time.strftime("%FT%T%z")}

@@ -16,7 +16,7 @@ from sweep.config import SweepConfig
 from sweep.plan.plan import earlier_records, plan
 from sweep.run.directory import RunLock, log_folder, refuse_other_sweep
 from sweep.run.journal import Journal
-from sweep.run.screen import Screen, counts_line, say
+from sweep.run.screen import Screen, counts_line, heard, say
 from sweep.run.signals import EXIT_INTERRUPTED, Interrupted, Interrupts
 from sweep.run.trial import Message, run_trial, trial_values
 from sweep.search.inputs import inputs
@@ -93,7 +93,7 @@ class _Launch:
         """Runs the trials and closes the books, also when a signal stops it."""
         gc.enable()  # the command put it off
         stopped = None
-        with self.journal.open(*self.reason), self.screen:
+        with heard(self.console), self.journal.open(*self.reason), self.screen:
             try:
                 trials()
             except Interrupted as stop:

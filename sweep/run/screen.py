@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import textwrap
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import copy
 from itertools import chain
 from types import TracebackType
@@ -88,6 +91,22 @@ def say(console: Console, text: str) -> None:
 def _hanging(line: str, width: int) -> str:
     indent = " " * (len(line) - len(line.lstrip()) + 2)
     return textwrap.fill(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+
+
+@contextmanager
+def heard(console: Console) -> Iterator[None]:
+    """A block in which what trainers has to say in this process, as that it waits for a disk, is a line on the screen.
+
+    Else it would be one on stderr, which a live table overwrites and Ray's part of a launch does not show.
+    """
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: say(console, record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("trainers")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 def duration(seconds: float | None) -> str:

@@ -15,7 +15,7 @@ from sweep.config import ResourcesConfig
 from sweep.run.directory import log_path
 from trainers.config import TrialConfig
 from trainers.errors import UserError
-from trainers.files import checkpoint_path
+from trainers.files import checkpoint_path, patiently, why
 from trainers.provenance import arithmetic, code_version, host
 from trainers.record import DynamicsRecord, EpochRecord, OutcomeRecord
 
@@ -124,6 +124,7 @@ def run_trial(
         kind = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
         about = {"trial_id": name, "host": host(), "device": kind, "code_version": code_version()}
         send({"record": "start", **about, "arithmetic": arithmetic(config, device)})
+        _wait_for(directory)
         outcome = train(
             config,
             lambda record: send({"record": _kind(record), **asdict(record)}),
@@ -142,6 +143,14 @@ def run_trial(
         if not usable:
             lost()
     return usable
+
+
+def _wait_for(folder: Path) -> None:
+    """Storage that is away is not taken for a trial that has no checkpoint."""
+    try:
+        patiently(folder, folder.stat, verb="found")
+    except OSError as error:
+        raise UserError(f"{folder}: {why(error, folder, 'found')}; mend that: the same command goes on") from None
 
 
 def _kind(record: EpochRecord | DynamicsRecord) -> str:

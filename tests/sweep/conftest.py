@@ -18,6 +18,7 @@ import pandas as pd
 import pytest
 import small
 import yaml
+from faults_harness import Commands
 from rich.console import Console
 
 from analysis.frames.trials import load_epochs, load_trials
@@ -175,3 +176,11 @@ def _wait_for(directory: Path, kind: str, number: int, process: subprocess.Popen
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.005)
     raise AssertionError(f"no {number} lines of {kind} within {PATIENCE} s")
+
+
+@pytest.fixture
+def commands(tmp_path: Path) -> Iterator[Commands]:
+    """Starts `sweep ...` in processes to break (tests/shared/faults_harness.py); none is left after the test."""
+    started = Commands(tmp_path)
+    yield started
+    started.close()

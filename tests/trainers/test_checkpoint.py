@@ -507,7 +507,8 @@ def number_in(path: Path) -> int:
 
 
 def test_the_first_checkpoint_of_a_run_makes_its_folder(tmp_path: Path) -> None:
-    checkpoint.save(tmp_path / "run" / "checkpoints" / "trial.pt", numbered(1))
+    with checkpoint.Writer(tmp_path / "run" / "checkpoints" / "trial.pt", CheckpointConfig()) as writer:
+        writer.hold(numbered(1))
     assert number_in(tmp_path / "run" / "checkpoints" / "trial.pt") == 1
 
 

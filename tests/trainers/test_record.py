@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, fields
@@ -27,6 +28,7 @@ from trainers.record import (
     only_trial,
     read,
 )
+from trainers.record import file as record_file
 
 LAUNCH = {"record": "launch", "command": "sweep launch 'ε.yaml'", "time": 1.5, "size": 0, "wanted": list[str]()}
 EPOCH = EpochRecord("abc", 1, 0.1, val_robust=1 / 3, seconds=0.1 + 0.2, peak_memory_bytes=2**40)
@@ -223,6 +225,106 @@ def test_metrics_are_the_accuracies_and_losses_of_an_epoch() -> None:
     assert {"completed", "diverged"} == FINISHED
 
 
+def begun(letter: str) -> dict[str, str]:
+    """The values of a start record."""
+    return {"trial_id": letter * 12, "host": "", "device": "cpu", "code_version": ""}
+
+
+def ended(letter: str) -> OutcomeRecord:
+    return OutcomeRecord(letter * 12, "completed", "", 3)
+
+
+class Disk:
+    """A disk that takes half of what is written once it is told to be full, and says that it cannot force it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.full, self.unsure, self.tries, fsync = 0, 0, 0, os.fsync
+        self._write = record_file._write_all
+        monkeypatch.setattr(record_file, "_write_all", self.write)
+        monkeypatch.setattr(os, "fsync", lambda descriptor: self.force(lambda: fsync(descriptor)))
+        monkeypatch.setattr(time, "sleep", lambda seconds: None)
+
+    def write(self, file: Any, content: bytes) -> None:
+        self.tries += 1
+        if self.full:
+            self.full -= 1
+            self._write(file, content[: len(content) // 2])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self._write(file, content)
+
+    def force(self, fsync: Callable[[], None]) -> None:
+        if self.unsure:
+            self.unsure -= 1
+            raise OSError(errno.EIO, "Input/output error")
+        fsync()
+
+
+@pytest.mark.parametrize(("full", "unsure"), [(1, 0), (3, 0), (0, 1), (0, 3), (2, 2)])
+def test_where_the_disk_is_full_for_a_moment_no_record_is_torn_lost_or_there_twice(
+    full: int, unsure: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk, file = Disk(monkeypatch), RecordFile(tmp_path)
+    for letter in "abc":
+        file.append("start", begun(letter))
+        disk.full, disk.unsure = full, unsure
+        file.append("start", begun(letter.upper()))
+        file.append("outcome", ended(letter))
+        assert len(read(tmp_path)) == 3 * "abc".index(letter) + 3
+    file.close()
+    assert disk.tries > 9
+    (tmp_path / "whole").mkdir()
+    whole = RecordFile(tmp_path / "whole")
+    for letter in "abc":
+        for name in (letter, letter.upper()):
+            whole.append("start", begun(name))
+        whole.append("outcome", ended(letter))
+    whole.close()
+    assert (tmp_path / RECORDS_FILE).read_bytes() == (tmp_path / "whole" / RECORDS_FILE).read_bytes()
+
+
+def test_what_could_not_be_written_in_a_minute_is_written_with_the_next_record_and_nobody_waits_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk, file = Disk(monkeypatch), RecordFile(tmp_path)
+    file.append("start", begun("a"))
+    now = iter(range(0, 10**9, 7))
+    monkeypatch.setattr(time, "monotonic", lambda: next(now))
+    disk.full = 10**9
+    with pytest.raises(UserError, match=r"records.jsonl: cannot be written: No space left on device; mend that, or"):
+        file.append("start", begun("b"))
+    before = disk.tries
+    with pytest.raises(UserError, match="No space left"):
+        file.append("outcome", ended("b"))
+    assert (before > 5, disk.tries) == (True, before + 1)
+    assert [record["trial_id"][0] for record in read(tmp_path)] == ["a"]  # its torn line is not believed
+    disk.full = 0
+    file.append("start", begun("c"))
+    file.close()
+    assert [(one["record"], one["trial_id"][0]) for one in read(tmp_path)] == [
+        *(("start", "a"), ("start", "b"), ("outcome", "b"), ("start", "c"))
+    ]
+
+
+@pytest.mark.parametrize("how", ["removed", "replaced", "shortened"])
+def test_records_that_another_program_takes_away_are_not_written_into_nothing(
+    how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, disk, file = tmp_path / RECORDS_FILE, Disk(monkeypatch), RecordFile(tmp_path)
+    file.append("outcome", ended("a"))
+    if how == "removed":
+        path.unlink()
+    elif how == "replaced":
+        (tmp_path / "edited").write_bytes(path.read_bytes())
+        os.replace(tmp_path / "edited", path)
+    else:
+        os.truncate(path, 10)
+        disk.full = 1
+    said = "made it shorter" if how == "shortened" else "removed or replaced it"
+    with pytest.raises(UserError, match=f"{RECORDS_FILE}: another program {said} while it was written; the same comm"):
+        file.append("start", begun("b"))
+    file.close()
+
+
 def test_a_record_that_does_not_fit_on_the_disk_is_told_with_its_file_and_costs_no_other(
     tmp_path: Path, full_disk: Callable[..., AbstractContextManager[None]]
 ) -> None:
@@ -233,7 +335,8 @@ def test_a_record_that_does_not_fit_on_the_disk_is_told_with_its_file_and_costs_
     with full_disk(after=size + 10), pytest.raises(UserError) as caught:
         file.append("start", second)
     assert str(caught.value) == (
-        f"{tmp_path / RECORDS_FILE}: cannot be written: File too large; make room there: the same command goes on"
+        f"{tmp_path / RECORDS_FILE}: cannot be written: File too large; "
+        "mend that, or make room: the same command goes on"
     )
     with full_disk(after=size + 10):
         file.close()

@@ -22,7 +22,7 @@ from types import CodeType, ModuleType
 from typing import Any
 
 from trainers.errors import UserError, suggestion
-from trainers.files import whole
+from trainers.files import write
 from trainers.own.reference import Reference, parse
 from trainers.own.source import Source, hash_of, is_taken, source_of
 
@@ -48,9 +48,13 @@ def keep(source: Source, folder: Path) -> None:
     if not source.files or path.exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    with whole(path) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as file:
-        for place, content in sorted(source.files.items()):
-            file.writestr(zipfile.ZipInfo(place, _DAY), content)
+
+    def zipped(part: Path) -> None:
+        with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as file:
+            for place, content in sorted(source.files.items()):
+                file.writestr(zipfile.ZipInfo(place, _DAY), content)
+
+    write(path, zipped)
 
 
 def load(name: str, code: str | None, key: str = "name") -> Any:

@@ -8,10 +8,12 @@ import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 from trainers.errors import UserError
+from trainers.files import patiently, why
 from trainers.plain_file import plain
 from trainers.record.kinds import REQUIRED, Record
 
@@ -25,32 +27,92 @@ def line(kind: str, record: Record | Mapping[str, Any]) -> str:
 
 
 class RecordFile:
-    """The one writer of a run's records: every append is whole, in the file when the call returns."""
+    """The one writer of a run's records: every append is whole, in the file when the call returns.
+
+    Where it fails, as on storage that is full or away for a moment, all that is not surely on the disk is written once
+    more in its place: a record is neither lost, nor torn, nor there twice.
+    """
 
     def __init__(self, directory: Path) -> None:
-        """Opens DIR/records.jsonl for appending, first cutting off a torn last line."""
+        """Opens DIR/records.jsonl for appending, first cutting off a torn last line.
+
+        Raises:
+            UserError: it cannot be opened.
+        """
         self._path = directory / RECORDS_FILE
-        _cut_torn_line(self._path)
-        self._file: IO[str] = open(self._path, "a", encoding="utf-8", opener=plain)  # noqa: SIM115 (see close)
+        self._file: IO[bytes] | None = None
+        self._rest = b""
+        """What is written, and not surely on the disk."""
+        self._closed = False
         self._classes: set[str] = set()
+        try:
+            patiently(self._path, self._open)
+        except OSError as error:
+            raise UserError(f"{self._path}: {why(error, self._path)}; mend that: the same command goes on") from None
+
+    def _open(self) -> None:
+        _cut_torn_line(self._path)
+        self._file = open(self._path, "ab", buffering=0, opener=plain)  # noqa: SIM115 (see close)
+        self._sure = os.fstat(self._file.fileno()).st_size
 
     def append(self, kind: str, record: Record | Mapping[str, Any]) -> None:
-        """Writes one line and flushes it; outcomes, evaluations and checks are also forced to the disk.
+        """Writes one line; outcomes, evaluations and checks are also forced to the disk.
 
         The classes of a split's images are left out where it wrote them before.
 
         Raises:
-            UserError: it cannot be written, as on a full disk; a torn line is cut off by the next who opens the file.
+            UserError: it cannot be written, though that was tried for `trainers.files.PATIENCE`. It comes with the next
+                record, if that can be written; what is torn is cut off by the next who opens the file.
         """
+        if self._closed:
+            raise ValueError(f"{self._path}: closed file")
+        new = line(kind, self._once(record if isinstance(record, Mapping) else asdict(record))).encode()
+        self._rest += new
+        attempt = partial(self._write, new, kind in ("outcome", "evaluation", "check"))
         try:
-            self._file.write(line(kind, self._once(record if isinstance(record, Mapping) else asdict(record))))
-            self._file.flush()
-            if kind in ("outcome", "evaluation", "check"):
-                os.fsync(self._file.fileno())
+            patiently(self._path, attempt)
         except OSError as error:
             raise UserError(
-                f"{self._path}: cannot be written: {error.strerror}; make room there: the same command goes on"
+                f"{self._path}: {why(error, self._path)}; mend that, or make room: the same command goes on"
             ) from None
+
+    def _write(self, new: bytes, surely: bool) -> None:
+        """Writes the new line, or all the rest where an attempt before failed; one that fails closes the file."""
+        try:
+            if self._file is None:
+                self._file = self._written_anew()
+            else:
+                self._check_place()
+                _write_all(self._file, new)
+            if surely:
+                os.fsync(self._file.fileno())
+                self._sure, self._rest = self._sure + len(self._rest), b""
+        except OSError:
+            self._let_go()
+            raise
+
+    def _check_place(self) -> None:
+        """What is written to a file that was removed, or replaced by an editor, nobody ever reads."""
+        assert self._file is not None
+        if not os.fstat(self._file.fileno()).st_nlink:
+            raise UserError(
+                f"{self._path}: another program removed or replaced it while it was written; the same command goes on "
+                "from what is there"
+            )
+
+    def _written_anew(self) -> IO[bytes]:
+        """All the rest in its place, and the file, opened anew: what the old one says of the disk is not believed."""
+        with self._path.open("r+b", buffering=0) as file:
+            if os.fstat(file.fileno()).st_size < self._sure:
+                raise UserError(
+                    f"{self._path}: another program made it shorter while it was written; the same command goes on "
+                    "from what is there"
+                )
+            file.seek(self._sure)
+            _write_all(file, self._rest)
+            file.truncate()
+            os.fsync(file.fileno())
+        return self._path.open("ab", buffering=0)
 
     def _once(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
         if isinstance(splits := values.get("right"), Mapping):
@@ -63,9 +125,22 @@ class RecordFile:
         return values
 
     def close(self) -> None:
-        """Closes the file."""
+        """Closes the file for good."""
+        self._closed = True
+        self._let_go()
+
+    def _let_go(self) -> None:
+        file, self._file = self._file, None
         with suppress(OSError):  # what could not be written, and was told then
-            self._file.close()
+            if file is not None:
+                file.close()
+
+
+def _write_all(file: IO[bytes], content: bytes) -> None:
+    """Of a disk that gets full a write gives back that it took a part."""
+    rest = memoryview(content)
+    while rest:
+        rest = rest[file.write(rest) :]
 
 
 def read(directory: str | Path) -> list[dict[str, Any]]:

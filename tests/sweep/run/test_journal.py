@@ -110,7 +110,12 @@ def test_a_launch_writes_the_config_the_environment_and_every_planned_trial(tiny
     assert [trial["record"] for trial in trials] == ["trial"] * 4
     assert [trial["trial_id"] for trial in trials] == first["wanted"]
     assert [trial["number"] for trial in trials] == [0, 1, 2, 3]
-    assert {path.name for path in directory.iterdir()} == {"records.jsonl", CONFIG_FILE, "environment.json"}
+    assert {path.name for path in directory.iterdir()} == {
+        "records.jsonl",
+        CONFIG_FILE,
+        "environment.json",
+        "checkpoints",
+    }
 
 
 def test_what_killed_processes_left_half_written_is_gone_with_the_next_launch(
@@ -140,8 +145,11 @@ def test_a_file_of_the_run_that_fails_in_the_middle_stays_the_old_one(
     fits = (directory / CONFIG_FILE).stat().st_size + 100 if name != CONFIG_FILE else 100
     monkeypatch.setattr("sweep.run.journal.environment", lambda: {**ENVIRONMENT, "cpu": "x" * 10_000})
     books = journal(tiny(), directory)
-    with full_disk(after=fits), pytest.raises(OSError, match="File too large"), books.open("two"):
+    with full_disk(after=fits), pytest.raises(UserError) as caught, books.open("two"):
         raise AssertionError("a trial would run")
+    assert str(caught.value) == (
+        f"{directory / name}: cannot be written: File too large; mend that: the same command goes on"
+    )
     assert (directory / name).read_bytes() == old
     assert [record["command"] for record in read(directory) if record["record"] == "launch"] == ["one"]
 
