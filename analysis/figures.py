@@ -36,7 +36,7 @@ from analysis.plots import (
     surface,
 )
 from analysis.plots.plan import BY_VAL_ROBUST, OWN, PUBLISHED, ChosenBy, Data, Plan, Product
-from analysis.plots.style import STYLE, curves
+from analysis.plots.style import STYLE, curves, legible
 from analysis.tables.claims import claims_frame
 from analysis.tables.export import csv_text
 from trainers.errors import UserError
@@ -191,6 +191,7 @@ def _paint(product: Product, output: Path) -> list[Path]:
     png, pdf = (output / f"{product.name}.{ending}" for ending in ("png", "pdf"))
     with mpl.rc_context(STYLE):
         figure = product.picture()
+        legible(figure)
         with whole(png) as part:
             figure.savefig(part, dpi=150)
         with whole(pdf) as part:

@@ -241,5 +241,6 @@ def _conditional(axis: Any) -> bool:
 def _remove(values: dict[str, Any], key: str) -> None:
     *parts, last = key.split(".")
     for part in parts:
-        values = values.get(part) or {}
+        inner = values.get(part)
+        values = inner if isinstance(inner, dict) else {}
     values.pop(last, None)

@@ -8,7 +8,7 @@ section 10.3.2). What is written here reads the same under either.
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -138,26 +138,34 @@ def parsed(text: str) -> Any:
         values = yaml.load(text, Loader=_Loader)
     except RecursionError:
         raise ValueError(_CIRCLE) from None
-    if _length(values, {}, ()) > LONGEST:
+    if _size(values, {}, ()).length > LONGEST:
         raise ValueError(f"its aliases (*name) stand for more than {LONGEST:,} characters")
     return values
 
 
-def _length(value: Any, known: dict[int, int], above: tuple[int, ...]) -> int:
-    """About how many characters it takes to write a value out, each alias of it anew.
+class _Size(NamedTuple):
+    """Of a value that is written out, each alias of it anew: about how many characters, and how deep."""
+
+    length: int
+    depth: int
+
+
+def _size(value: Any, known: dict[int, _Size], above: tuple[int, ...]) -> _Size:
+    """The size of a value.
 
     Raises:
         ValueError: it holds itself, or aliases make it too deep.
     """
     if not isinstance(value, (dict, list)):
-        return len(value) if isinstance(value, str) else 1
+        return _Size(len(value) if isinstance(value, str) else 1, 0)
     if id(value) in above:
         raise ValueError(_CIRCLE)
-    if len(above) == DEEPEST:
-        raise ValueError(f"its aliases (*name) stand {DEEPEST} deep in each other")
     if id(value) not in known:
         parts = [*value, *value.values()] if isinstance(value, dict) else value
-        known[id(value)] = 2 + sum(_length(part, known, (*above, id(value))) for part in parts)
+        sizes = [_size(part, known, (*above, id(value))) for part in parts]
+        known[id(value)] = _Size(2 + sum(one.length for one in sizes), 1 + max((one.depth for one in sizes), default=0))
+    if len(above) + known[id(value)].depth > DEEPEST:
+        raise ValueError(f"its aliases (*name) stand over {DEEPEST} deep in each other")
     return known[id(value)]
 
 

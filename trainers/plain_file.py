@@ -25,7 +25,12 @@ def plain(path: str, flags: int) -> int:
     writes = bool(flags & (os.O_WRONLY | os.O_RDWR))
     if writes and os.path.islink(path):
         raise OSError(errno.ELOOP, "is a symbolic link, and is written to in place; put the file itself there", path)
-    descriptor = os.open(path, flags | os.O_NONBLOCK | (os.O_NOFOLLOW if writes else 0), 0o666)
+    try:
+        descriptor = os.open(path, flags | os.O_NONBLOCK | (os.O_NOFOLLOW if writes else 0), 0o666)
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # a pipe that nobody reads, a socket
+            raise OSError(errno.EINVAL, "is not a regular file", path) from None
+        raise
     status = os.fstat(descriptor)
     why = "" if stat.S_ISREG(status.st_mode) else "is not a regular file"
     why = os.strerror(errno.EISDIR) if stat.S_ISDIR(status.st_mode) else why

@@ -11,6 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
+from matplotlib.mathtext import MathTextParser
+from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 from pandas import DataFrame
@@ -19,6 +21,9 @@ from analysis.frames.cells import GROUP, several
 from analysis.frames.names import brief, named, short, word
 from analysis.frames.recipes import bare
 from trainers.fields import plural
+from trainers.visible import visible
+
+_FORMULAS = MathTextParser("path")
 
 #: Of every picture, for matplotlib.
 STYLE: dict[Any, Any] = {
@@ -50,6 +55,19 @@ _MOST_DECADES = 500
 
 #: What a curve or a surface has one value of.
 _CURVE = (*GROUP, "batch_size")
+
+
+def legible(figure: Figure) -> None:
+    """Makes all texts of a figure ones that can be drawn: a name from records can hold anything.
+
+    Control characters become their escapes; what is no formula of matplotlib's is no formula.
+    """
+    for text in figure.findobj(Text):
+        text.set_text(visible(text.get_text()))
+        try:
+            _FORMULAS.parse(text.get_text())
+        except ValueError:
+            text.set_parse_math(False)
 
 
 class Look(NamedTuple):

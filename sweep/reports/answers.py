@@ -80,7 +80,7 @@ def methods(
     parts = (
         tables.methods_text(one.results, one.effects, form, one.claims, presets, one.attack, evaluated) for one in shown
     )
-    write_text("\n".join(parts), output)
+    write_text("\n".join(parts), output, exact=form == "csv")
 
 
 def _under_another_attack(directory: Path, trials: pd.DataFrame) -> str:

@@ -50,16 +50,25 @@ def write_frame(rows: pd.DataFrame, form: str, output: Path | None) -> None:
             raise UserError("--output: parquet is binary and is not written to a terminal; give a file")
         write_parquet(rows, opened(output))
         return
-    write_text(csv_text(rows) if form == "csv" else json_text(rows), output)
+    write_text(csv_text(rows) if form == "csv" else json_text(rows), output, exact=form == "csv")
 
 
-def write_text(text: str, output: Path | None) -> None:
-    """Writes a text to a file, or to stdout."""
+def write_text(text: str, output: Path | None, *, exact: bool = False) -> None:
+    """Writes a text to a file, or to stdout.
+
+    Args:
+        text: for a person, to whom it is made visible.
+        output: the file; None: stdout.
+        exact: for a program, which reads what is there; a terminal gets it visibly all the same.
+    """
+    from trainers.visible import visible
+
+    text = text if exact else visible(text)
     if output is not None:
         opened(output).write_text(text, encoding="utf-8")
     elif sys.stdout.isatty():
         echo(text, nl=False)
-    else:  # for a program, which reads what is there
+    else:
         click.echo(text, nl=False, color=True)
 
 
