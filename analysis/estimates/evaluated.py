@@ -61,13 +61,15 @@ def evaluated(
     """
     best = own_best(told_apart(trials, by), f"last_{metric}", mode=mode, choosers=choosers).compared
     wanted = set(best.loc[best["outcome"] == "completed", "trial_id"])
+    if not wanted:
+        return None
     rows = _with_own_weights(with_evaluation_bits(evaluations_of(log), log), trials)
     rows = rows[rows["complete"] & (rows["split"] == "test") & (rows["attack"] != "clean")]
     radii = _own_radii(log)
     rows = rows.assign(_own=[row["radius"] == radii.get(row["trial_id"]) for row in rows.to_dict("records")])
     kinds = [part for _, part in rows.groupby(list(KEY), dropna=False) if wanted <= set(part["trial_id"])]
     common = [part for kind in kinds if wanted <= set((part := _on_common_images(kind, wanted))["trial_id"])]
-    if not wanted or not common:
+    if not common:
         return None
     chosen = max(common, key=_strength).set_index("trial_id")
     known = trials["trial_id"].where(trials["trial_id"].isin(chosen.index))
@@ -116,7 +118,8 @@ def _strength(part: DataFrame) -> tuple[Any, ...]:
     ladder = list(ATTACKS)
     numbers = [float(np.nan_to_num(row[name], nan=0.0)) for name in ("restarts", "steps", "radius")]
     plain = row["weights"] == "last", not row["averaged"]
-    return bool(part["_own"].all()), ladder.index(row["attack"]), row["images"], *plain, *numbers
+    rung = ladder.index(row["attack"]) if row["attack"] in ladder else -1  # of a newer version
+    return bool(part["_own"].all()), rung, row["images"], *plain, *numbers
 
 
 def _own_radii(log: Log) -> dict[str, float | None]:
