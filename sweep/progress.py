@@ -45,7 +45,7 @@ class TrialProgress(TrialHistory):
     @property
     def epochs_wanted(self) -> int:
         """Of the whole trial."""
-        return int(self.config["epochs"])
+        return int(self.config.get("epochs", 0))
 
     @property
     def begun(self) -> bool:

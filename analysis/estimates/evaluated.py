@@ -118,7 +118,8 @@ def _strength(part: DataFrame) -> tuple[Any, ...]:
     ladder = list(ATTACKS)
     numbers = [float(np.nan_to_num(row[name], nan=0.0)) for name in ("restarts", "steps", "radius")]
     plain = row["weights"] == "last", not row["averaged"]
-    return bool(part["_own"].all()), ladder.index(row["attack"]), row["images"], *plain, *numbers
+    rung = ladder.index(row["attack"]) if row["attack"] in ladder else -1  # of a newer version
+    return bool(part["_own"].all()), rung, row["images"], *plain, *numbers
 
 
 def _own_radii(log: Log) -> dict[str, float | None]:

@@ -55,7 +55,7 @@ def checks_of(records: Records) -> DataFrame:
 def _place(record: Mapping[str, Any]) -> tuple[Any, ...]:
     names = ("weights", "averaged", "split")
     place = list(CHECKS).index(record["check"]) if record["check"] in CHECKS else len(CHECKS)
-    return (*(record[name] for name in names), *map(str, record["parameters"].values()), place)
+    return (*(record[name] for name in names), tuple(map(str, record["parameters"].values())), place)
 
 
 def _row(chunks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def _row(chunks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     attacks = dict.fromkeys(name for chunk in counted for name in chunk["right_under"])
     return {
         **{name: newest[name] for name in ("weights", "averaged", "check", "split", "asked")},
-        **{name: newest["parameters"][name] for name in ("norm", "radius")},
+        **{name: newest["parameters"].get(name) for name in ("norm", "radius")},
         **sums,
         "complete": sums["images"] >= newest["asked"],
         "right_under": ", ".join(f"{name}: {right[name]}" for name in attacks),

@@ -220,7 +220,7 @@ def _epochs_frame(trials: DataFrame, counted: Counted) -> DataFrame:
     known = trials[["trial_id", "method", "seed", *axes(trials), "lr_batch_ratio", "outcome"]]
     names = [entry.name for entry in fields(EpochRecord) if entry.name not in ("trial_id", RIGHT)]
     measured = {name: _texts(counted, name) if name in TEXTS else counted.numbers(name) for name in names}
-    whole = {name: measured[name].astype(np.int64) for name in ("epoch", "peak_memory_bytes")}
+    whole = {name: np.nan_to_num(measured[name]).astype(np.int64) for name in ("epoch", "peak_memory_bytes")}
     return known.take(counted.of_trial).reset_index(drop=True).assign(**{**measured, **whole})
 
 
@@ -266,7 +266,7 @@ def _reason(trial: TrialHistory, instead: Mapping[str, str]) -> str:
     if trial.id in instead:
         return f"trial {instead[trial.id]} has the same settings and seed, and counts in its place"
     if missing := trial.missing:
-        epochs = ", ".join(map(str, missing))
+        epochs = ", ".join(map(str, missing[:10])) + (f" and {len(missing) - 10} more" if len(missing) > 10 else "")
         return f"the record of epoch {epochs} is missing; the next launch runs the trial again"
     return trial.reason
 

@@ -112,11 +112,11 @@ def trial_view(directory: Path, beginning: str) -> RenderableType:
 def _event(records: Sequence[Mapping[str, Any]]) -> str:
     """The first of them, in words; of a start, in which engine the epoch that follows it ran."""
     record, *later = records
-    when = datetime.fromtimestamp(record["time"], UTC).strftime("%F %T UTC")
+    when = datetime.fromtimestamp(record["time"], UTC).strftime("%F %T UTC") if "time" in record else "at no known time"
     if record["record"] == "start":
         following = next((each for each in later if each["record"] in ("epoch", "start")), {})
         how = in_words(record.get("arithmetic"), following.get("engine", ""))
-        where = f"{when}  start on {record['host']} ({record['device']}), code {record['code_version']}"
+        where = f"{when}  start on {record.get('host', 'unknown')} ({record.get('device', 'unknown')}), code {record['code_version']}"
         return f"{where}, {how}" if how else where
     if record["record"] == "resume":
         how = f"goes on from epoch {record['epoch']}" if record["epoch"] else "begins afresh"
