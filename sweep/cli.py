@@ -91,6 +91,7 @@ def plan(config: Path, out: Path | None, overrides: tuple[str, ...], no_data: bo
     from sweep.plan import plan as planning
     from sweep.plan.cost import cost_of
     from sweep.run.directory import refuse_other_sweep
+    from sweep.run.launch import capacity_here
     from sweep.run.screen import say
     from trainers.provenance import code_version
 
@@ -98,7 +99,8 @@ def plan(config: Path, out: Path | None, overrides: tuple[str, ...], no_data: bo
     directory = _directory_of(sweep, out)
     refuse_other_sweep(directory, sweep)
     records = planning.earlier_records(directory)
-    wanted = planning.plan(sweep, records, code_version(), "unseen" if no_data else "if there")
+    capacity = capacity_here(sweep.resources)
+    wanted = planning.plan(sweep, records, code_version(), "unseen" if no_data else "if there", capacity)
     flops = None if rate is None else rate * 1e12
     cost, why = cost_of(wanted.to_run, wanted.shapes, sweep.resources, flops, wanted.own)
     say(console(), "\n".join([*wanted.lines(cost), *why, f"  run directory: {directory}"]))
@@ -112,6 +114,7 @@ def plan(config: Path, out: Path | None, overrides: tuple[str, ...], no_data: bo
 @click.option("--address", help="Ray cluster: auto or HOST:PORT [default: a local Ray].")
 @click.option("--serial", is_flag=True, help="One trial after another, in one process, without Ray.")
 @click.option("--debug", is_flag=True, help="With --serial: in this very process, so that breakpoint() works.")
+@click.option("--again", is_flag=True, help="Also trials that ran out of memory alone, with no less of it.")
 @click.option("--decide", metavar="CLAIM", help="Only what CLAIM of `sweep claims` needs, until it is decided.")
 @click.option("--budget-hours", type=Above(), help="Of trials, for --decide.")
 def launch(
@@ -121,6 +124,7 @@ def launch(
     address: str | None,
     serial: bool,
     debug: bool,
+    again: bool,
     decide: str | None,
     budget_hours: float | None,
 ) -> None:
@@ -131,6 +135,8 @@ def launch(
     _refuse_both(serial, address)
     _refuse_debug(debug, serial)
     _refuse_half(decide, budget_hours)
+    if again and decide is not None:
+        raise click.UsageError("--again: is for a launch of all trials; leave --decide out")
     sweep = _load(config, overrides)
     directory = _directory_of(sweep, out)
     outlast()
@@ -150,7 +156,7 @@ def launch(
             debug=debug,
         )
         sys.exit(code)
-    how: dict[str, Any] = {"address": address, "serial": serial, "debug": debug}
+    how: dict[str, Any] = {"address": address, "serial": serial, "debug": debug, "again": again}
     code = runner.launch(sweep, directory, screen, command=_command_line(), **how)
     if code != EXIT_INTERRUPTED:
         _print_summary(directory, screen)
@@ -162,9 +168,9 @@ def launch(
 def status(directory: Path) -> None:
     """Show how far a run is, also while it runs."""
     from analysis.frames.log import read_records
-    from sweep.progress import Progress
+    from sweep.progress import Progress, out_of_memory_line
     from sweep.run.directory import is_live, is_starting
-    from sweep.run.screen import table
+    from sweep.run.screen import say, table
 
     if is_starting(directory):
         click.echo("a launch is starting: its trials are being planned, or Ray starts; none has begun yet")
@@ -174,6 +180,8 @@ def status(directory: Path) -> None:
     screen = console()
     screen.print("running" if live else "no launch is running", highlight=False)
     screen.print(table(progress, live))
+    if left_out := progress.needing_more():
+        say(screen, out_of_memory_line(left_out))
 
 
 @main.command()

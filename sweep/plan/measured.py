@@ -44,7 +44,7 @@ class Measured:
         """Takes those of the run's trials that ran where, and as, trials of this sweep would."""
         seconds: dict[Any, list[float]] = defaultdict(list)
         for trial in progress.trials.values():
-            if trial.trained and _ran_alike(trial, config):
+            if trial.trained and ran_alike(trial, config):
                 kind = kind_of(trial.config)
                 for key in (None, kind, (kind, trial.config.get("batch_size"))):
                     seconds[key].append(trial.seconds / trial.trained)
@@ -60,9 +60,9 @@ class Measured:
         return self._seconds.get(None)
 
 
-def _ran_alike(trial: TrialProgress, config: SweepConfig) -> bool:
+def ran_alike(trial: TrialProgress, config: SweepConfig) -> bool:
     """Whether a trial ran on the kind of device and in the engine of the sweep, as far as its records tell."""
-    if trial.device is not None and (trial.device == "cpu") == (config.resources.gpu > 0):
+    if trial.device is not None and (trial.device == "cpu") == bool(config.resources.gpu):
         return False
     usual = ("graph", "compile") if config.resources.gpu else ("eager",)
     asked = usual if config.trial.engine == "auto" else (config.trial.engine,)

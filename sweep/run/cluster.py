@@ -26,6 +26,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rich.console import Console
 
 from sweep.config import ResourcesConfig
+from sweep.run.packing import LEAST_SHARE
 from sweep.run.screen import say
 from sweep.run.trial import RESTARTS as RESTARTS
 from trainers.errors import UserError
@@ -311,7 +312,7 @@ def most_at_once(resources: ResourcesConfig, wanted: int | None, each: int = 1) 
         UserError: a trial fits on no node: Ray would wait for ever.
     """
     nodes = [node["Resources"] for node in _nodes()]
-    asked = {"CPU": resources.cpu, "GPU": resources.gpu}
+    asked = {"CPU": resources.cpu, "GPU": resources.most_gpu}
     for name, amount in asked.items():
         most = max((node.get(name, 0.0) for node in nodes), default=0.0)
         if amount > most:
@@ -319,12 +320,14 @@ def most_at_once(resources: ResourcesConfig, wanted: int | None, each: int = 1) 
                 f"resources.{name.lower()}: a trial asks for {amount:g} {name}, and no node has more "
                 f"than {most:g}; lower it (--set resources.{name.lower()}={most:g}), or add a node that has them"
             )
+    if resources.gpu == "auto":
+        asked["GPU"] = LEAST_SHARE
     room = sum(
         min(int(node.get(name, 0.0) / amount + 1e-9) for name, amount in asked.items() if amount) for node in nodes
     )
     if room == 0:
         raise UserError(
-            f"resources: no one node has {resources.cpu:g} CPU and {resources.gpu:g} GPU together; "
+            f"resources: no one node has {resources.cpu:g} CPU and {resources.most_gpu:g} GPU together; "
             "lower one of them, or add a node"
         )
     return min(each * room, wanted or each * room)
