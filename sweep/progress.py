@@ -169,12 +169,8 @@ class Progress(History[TrialProgress]):
         """The trials that the last launch wanted, as far as they are known."""
         return [trial for trial in self.trials.values() if trial.id in self.wanted]
 
-    def left_out(self) -> list[TrialProgress]:
-        """Those of them that it does not run again, for want of memory."""
-        return [trial for trial in self.current() if trial.left_out]
-
     def needing_more(self) -> list[TrialProgress]:
-        """Those of them that no launch runs again where there is no more memory than they had."""
+        """Those of them that a launch runs again only where there is more memory than they had, or where asked to."""
         return [trial for trial in self.current() if trial.needs_more_than(1)]
 
     def running(self) -> list[TrialProgress]:

@@ -4,7 +4,9 @@ launch      through Ray Tune or in this process
 directory   a run directory: its files, its lock, whose it is
 journal     the only writer of records
 trial       one trial as a process runs it
+packing     which trial next, with how much of a card
 cluster     a Ray to run on: a cluster, or a local one
+ray_packing its nodes, for that
 ray_tune    trials through Ray Tune
 bell        tells its trials to write their checkpoints, when the launch stops
 signals     Ctrl-C and SIGTERM

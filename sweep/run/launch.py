@@ -224,9 +224,8 @@ def _through_ray(launch: _Launch, address: str | None) -> int:
         at_once = cluster.most_at_once(resources, launch.config.max_concurrent, resources.trials_per_process)
         cluster.check_nodes(journal.directory, inputs(launch.config))
 
-        leave_out = address is not None and not launch.again
-        packing = packing_of(journal, launch.config, at_once, leave_out)
-        for line in packing_lines(journal, packing, leave_out):
+        packing = packing_of(journal, launch.config, at_once, leave_out=address is not None and not launch.again)
+        for line in packing_lines(packing):
             say(launch.console, line)
 
         def trials() -> None:

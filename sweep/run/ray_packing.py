@@ -10,7 +10,6 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sweep.config import ResourcesConfig, SweepConfig
-from sweep.progress import out_of_memory_line
 from sweep.run import cluster
 from sweep.run.packing import Node, Packing, memory_shape, peaks_of
 from sweep.search.trials import PlannedTrial
@@ -58,10 +57,8 @@ def packing_of(journal: Journal, config: SweepConfig, at_once: int, leave_out: b
     return packing
 
 
-def packing_lines(journal: Journal, packing: Packing[PlannedTrial], leave_out: bool) -> Iterator[str]:
+def packing_lines(packing: Packing[PlannedTrial]) -> Iterator[str]:
     """What is to be said before trials run that need more memory than there is."""
-    if leave_out and (left_out := journal.progress.left_out()):
-        yield out_of_memory_line(left_out)
     for peak in packing.too_large().values():
         yield (
             f"trials of one shape took {peak.memory / 2**30:.1f} GiB before, and the largest card here has "
