@@ -136,6 +136,7 @@ def plan(
     from sweep.plan.room import this_machine
     from sweep.plan.shapes import table
     from sweep.run.directory import refuse_other_sweep
+    from sweep.run.launch import capacity_here
     from sweep.run.screen import print_whole, say
     from trainers.provenance import code_version
 
@@ -143,7 +144,8 @@ def plan(
     directory = _directory_of(sweep, out)
     refuse_other_sweep(directory, sweep)
     records = planning.earlier_records(directory)
-    wanted = planning.plan(sweep, records, code_version(), "unseen" if no_data else "if there")
+    capacity = capacity_here(sweep.resources)
+    wanted = planning.plan(sweep, records, code_version(), "unseen" if no_data else "if there", capacity)
     flops = None if rate is None else rate * 1e12
     screen = console()
     where = this_machine() if address is None else _cluster(address, screen)
@@ -162,6 +164,7 @@ def plan(
 @click.option("--address", help="Ray cluster: auto or HOST:PORT [default: a local Ray].")
 @click.option("--serial", is_flag=True, help="One trial after another, in one process, without Ray.")
 @click.option("--debug", is_flag=True, help="With --serial: in this very process, so that breakpoint() works.")
+@click.option("--again", is_flag=True, help="Also trials that ran out of memory alone, with no less of it.")
 @click.option("--decide", metavar="CLAIM", help="Only what CLAIM of `sweep claims` needs, until it is decided.")
 @click.option("--budget-hours", type=Above(), help="Of trials, for --decide.")
 def launch(
@@ -171,6 +174,7 @@ def launch(
     address: str | None,
     serial: bool,
     debug: bool,
+    again: bool,
     decide: str | None,
     budget_hours: float | None,
 ) -> None:
@@ -181,6 +185,8 @@ def launch(
     _refuse_both(serial, address)
     _refuse_debug(debug, serial)
     _refuse_half(decide, budget_hours)
+    if again and decide is not None:
+        raise click.UsageError("--again: is for a launch of all trials; leave --decide out")
     sweep = _load(config, overrides)
     directory = _directory_of(sweep, out)
     outlast()
@@ -200,7 +206,7 @@ def launch(
             debug=debug,
         )
         sys.exit(code)
-    how: dict[str, Any] = {"address": address, "serial": serial, "debug": debug}
+    how: dict[str, Any] = {"address": address, "serial": serial, "debug": debug, "again": again}
     code = runner.launch(sweep, directory, screen, command=_command_line(), **how)
     if code not in (EXIT_INTERRUPTED, EXIT_RAY_GONE):
         _print_summary(directory, screen)
@@ -212,9 +218,9 @@ def launch(
 def status(directory: Path) -> None:
     """Show how far a run is, also while it runs."""
     from analysis.frames.log import read_records
-    from sweep.progress import Progress
+    from sweep.progress import Progress, out_of_memory_line
     from sweep.run.directory import is_live, is_starting
-    from sweep.run.screen import table
+    from sweep.run.screen import say, table
 
     if is_starting(directory):
         echo("a launch is starting: its trials are being planned, or Ray starts; none has begun yet")
@@ -224,6 +230,8 @@ def status(directory: Path) -> None:
     screen = console()
     screen.print("running" if live else "no launch is running", highlight=False)
     screen.print(table(progress, live))
+    if left_out := progress.needing_more():
+        say(screen, out_of_memory_line(left_out))
 
 
 @main.command()

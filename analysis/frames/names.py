@@ -70,6 +70,7 @@ UNITS: dict[str, str] = {
     "preparing_seconds": "s",
     "samples_per_second": "images/s",
     "peak_memory_bytes": "B",
+    "memory_bytes": "B",
     "attempts": "starts",
 }
 

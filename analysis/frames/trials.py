@@ -64,8 +64,9 @@ def load_trials(directory: str | Path) -> DataFrame:
         the trial's method (objective.beta of PGD-AT, or optimizer.k1 of SGD), a list as its JSON text,
         `epochs` as planned_epochs; lr_batch_ratio (1/image); epochs done; best_epoch, by val_robust, the earliest of
         equals; last_<metric> at the last evaluated epoch and best_<metric> at best_epoch, NaN where not
-        measured; seconds of training, compiling, evaluation, checkpoints and measuring the dynamics; host, device,
-        code_version of the last start; arithmetic, on what its last bits depend besides
+        measured; seconds of training, compiling, evaluation, checkpoints and measuring the dynamics; memory_bytes
+        that its process took of a GPU, NaN where it did not have one alone (`trainers.record.OutcomeRecord`); host,
+        device, code_version of the last start; arithmetic, on what its last bits depend besides
         (`trainers.provenance.arithmetic`), none where older code wrote the start; attempts.
         Units are in `UNITS`.
 
@@ -245,6 +246,7 @@ def _trials_frame(
         **{f"last_{metric}": _taken(values, last) for metric, values in metrics.items()},
         **{f"best_{metric}": _taken(values, best) for metric, values in metrics.items()},
         "seconds": _seconds(trials, counted),
+        "memory_bytes": np.array([trial.end.get("memory_bytes") for trial in trials], dtype=np.float64),
         **{name: [trial.start.get(name) for trial in trials] for name in _PROVENANCE},
         "arithmetic": [in_words(trial.start.get("arithmetic"), engine) for trial, engine in how],
         "attempts": [trial.attempts for trial in trials],

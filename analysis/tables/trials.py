@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 #: Accuracies of a trial that people compare, in percent.
 SHOWN = ("best_val_robust", "last_val_robust", "last_test_robust", "last_test_clean")
 
+_TITLES = {"memory_bytes": "GiB"}
+
 #: What is shown of an epoch: accuracies in percent, everything else as it is.
 SHOWN_OF_EPOCHS = (
     "epoch", "lr", "train_clean", "train_robust", "val_clean", "val_robust", "test_clean", "test_robust",
@@ -49,15 +51,16 @@ _CORRELATIONS_ELSEWHERE = "correlations, by method: correlations.csv of `sweep f
 
 
 def trials_table(frame: DataFrame) -> Table:
-    """One line a trial: outcome, preset, the axes that vary, seed, epochs, accuracies in percent and seconds.
+    """One line a trial: outcome, preset, the axes that vary, seed, epochs, accuracies in percent, seconds, GPU memory.
 
     Args:
         frame: trials, as `analysis.frames.trials.load_trials`, `analysis.tables.settings.with_settings` or
             `analysis.frames.overfitting.with_overfitting` gives them.
     """
     preset = [name for name in ("overfitting", "preset") if name in frame]
-    names = ["trial_id", "outcome", *preset, *varying(frame), "seed", "epochs", *SHOWN, "seconds"]
-    header = [name.replace("_", " ") if name in SHOWN else name for name in names]
+    memory = ["memory_bytes"] if "memory_bytes" in frame and frame["memory_bytes"].notna().any() else []
+    names = ["trial_id", "outcome", *preset, *varying(frame), "seed", "epochs", *SHOWN, "seconds", *memory]
+    header = [_TITLES.get(name, name.replace("_", " ") if name in SHOWN else name) for name in names]
     columns = [[_cell(name, value) for value in frame[name]] for name in names]
     caption = "accuracies in %, last: at the last epoch, best: at the best one by validation"
     right = set(header) - {"trial_id", "outcome", *preset}
@@ -122,7 +125,8 @@ def _event(records: Sequence[Mapping[str, Any]]) -> str:
     if record["record"] == "resume":
         how = f"goes on from epoch {record['epoch']}" if record["epoch"] else "begins afresh"
         return f"{when}  {how}: {record['reason']}"
-    return f"{when}  {record['outcome']} after {plural(record['epochs'], 'epoch')} {record['reason']}".rstrip()
+    memory = f", {taken / 2**30:.1f} GiB of the GPU" if (taken := record.get("memory_bytes")) else ""
+    return f"{when}  {record['outcome']} after {plural(record['epochs'], 'epoch')}{memory} {record['reason']}".rstrip()
 
 
 def correlation_table(fits: DataFrame) -> Table:
@@ -242,6 +246,8 @@ def _cell(name: str, value: Any) -> str:
     """A value of a column as text: fractions in percent, seconds whole, NaN as nothing."""
     if isinstance(value, float) and (isna(value) or scale(name) == 100):
         return "" if isna(value) else f"{100 * value:.2f}"
+    if name == "memory_bytes":
+        return f"{value / 2**30:.1f}"
     return f"{value:.0f}" if name == "seconds" else short(value, 3 if UNITS.get(name) == "nat" else None)
 
 

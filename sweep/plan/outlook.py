@@ -56,12 +56,11 @@ class Outlook:
 
     def _cost(self) -> str:
         resources = self.config.resources
-        unit = f"{resources.gpu:g} GPU" if resources.gpu else f"{resources.cpu:g} CPU"
         among = resources.trials_per_process
         each = f"for each {among}" if among > 1 else "each"
         amount, unit_of_time, _ = in_hours(self.seconds)
         from_records = set(sources(self.shapes)) == {RECORDS}
-        return f"cost: {amount_text(amount, from_records)} trial {unit_of_time} at {unit} {each}, {self._source()}"
+        return f"cost: {amount_text(amount, from_records)} trial {unit_of_time} at {resources.unit} {each}, {self._source()}"
 
     def _source(self) -> str:
         counts = sources(self.shapes)
@@ -81,7 +80,7 @@ class Outlook:
         asks = self.config.resources
         amount, _, letter = in_hours(self.seconds / max(self.at_once, 1))
         if not self.at_once:
-            need = f"{asks.gpu:g} GPU and {asks.cpu:g} CPU" if asks.gpu else f"{asks.cpu:g} CPU"
+            need = f"{asks.unit} and {asks.cpu:g} CPU" if asks.gpu else asks.unit
             return (
                 f"unknown, as no trial can run on {self.room.words()}; each takes {need}. With N at once about "
                 f"{_rounded(amount)} {letter} / N; --address asks a cluster what it has"

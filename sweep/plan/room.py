@@ -32,9 +32,14 @@ class Room:
         cpus, gpus = (sum(node.get(name, 0.0) for node in self.nodes) for name in ("CPU", "GPU"))
         return f"{self.name}: {nodes}{cpus:g} CPU, {f'{gpus:g}' if gpus else 'no'} GPU{free}"
 
-    def processes(self, resources: ResourcesConfig) -> int:
-        """How many processes of trials fit on the nodes at once."""
-        asked = {"CPU": resources.cpu, "GPU": resources.gpu}
+    def processes(self, resources: ResourcesConfig, gpu: float | None = None) -> int:
+        """How many processes of trials fit on the nodes at once.
+
+        Args:
+            resources: of one.
+            gpu: the share of a GPU that one takes; none: that of `resources`, of `auto` a whole one.
+        """
+        asked = {"CPU": resources.cpu, "GPU": resources.most_gpu if gpu is None else gpu}
         return sum(
             min(int(node.get(name, 0.0) / amount + 1e-9) for name, amount in asked.items() if amount)
             for node in self.nodes

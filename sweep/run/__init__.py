@@ -4,7 +4,9 @@ launch      through Ray Tune, in one process beside this one, or in this one
 directory   a run directory: its files, its lock, whose it is
 journal     the only writer of records
 trial       one trial as a process runs it
+packing     which trial next, with how much of a card
 cluster     a Ray to run on: a cluster, or a local one
+ray_packing its nodes, for that
 ray_tune    trials through Ray Tune
 child       the process of a serial launch
 hung        how long an epoch may take, and what ends a process that hangs

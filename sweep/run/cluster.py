@@ -30,6 +30,7 @@ from rich.console import Console
 from sweep.config import ResourcesConfig
 from sweep.plan.room import Room
 from sweep.run.directory import PROBE
+from sweep.run.packing import LEAST_SHARE
 from sweep.run.ray_guard import guarded, remove_left_over
 from sweep.run.ray_watch import children
 from sweep.run.screen import say
@@ -332,7 +333,7 @@ def most_at_once(resources: ResourcesConfig, wanted: int | None, each: int = 1) 
         UserError: a trial fits on no node: Ray would wait for ever.
     """
     nodes = [node["Resources"] for node in _nodes()]
-    asked = {"CPU": resources.cpu, "GPU": resources.gpu}
+    asked = {"CPU": resources.cpu, "GPU": resources.most_gpu}
     for name, amount in asked.items():
         most = max((node.get(name, 0.0) for node in nodes), default=0.0)
         if amount > most:
@@ -340,10 +341,10 @@ def most_at_once(resources: ResourcesConfig, wanted: int | None, each: int = 1) 
                 f"resources.{name.lower()}: a trial asks for {amount:g} {name}, and no node has more "
                 f"than {most:g}; lower it (--set resources.{name.lower()}={most:g}), or add a node that has them"
             )
-    fit = Room("", nodes).processes(resources)
+    fit = Room("", nodes).processes(resources, LEAST_SHARE if resources.gpu == "auto" else None)
     if fit == 0:
         raise UserError(
-            f"resources: no one node has {resources.cpu:g} CPU and {resources.gpu:g} GPU together; "
+            f"resources: no one node has {resources.cpu:g} CPU and {resources.most_gpu:g} GPU together; "
             "lower one of them, or add a node"
         )
     return min(each * fit, wanted or each * fit)

@@ -15,7 +15,7 @@ from sweep.progress import TrialProgress
 from sweep.run.directory import CONFIG_FILE, clean, write_whole
 from sweep.run.hung import Paces, hung, shape_of
 from sweep.run.trial import Message
-from sweep.search.trials import PlannedTrial
+from sweep.search.trials import FixedSearch, PlannedTrial
 from trainers.files import checkpoint_path
 from trainers.own import snapshot
 from trainers.provenance import environment
@@ -63,6 +63,7 @@ class Journal:
         write_whole(self.directory / CONFIG_FILE, dump(self._plan.config))
         write_whole(self.directory / "environment.json", json.dumps(where, indent=2) + "\n")
         known = self._plan.search.known()
+        left_out = [trial.id for trial in self.progress.trials.values() if trial.left_out]
         self._append(
             "launch",
             {
@@ -73,6 +74,7 @@ class Journal:
                 "mode": self._plan.config.mode,
                 "size": self._plan.size,
                 "wanted": [trial.id for trial in known],
+                **({"left_out": left_out} if left_out else {}),
             },
         )
         for trial in known:
@@ -80,19 +82,41 @@ class Journal:
 
     def next(self) -> PlannedTrial | None:
         """The next trial to run, written down as planned; None when there is no more."""
-        trial = self._plan.search.next()
-        if trial is not None:
-            self._register(trial)
-        return trial
+        while (trial := self._plan.search.next()) is not None:
+            known = self.progress.trials.get(trial.id)
+            if known is None or not known.left_out:
+                self._register(trial)
+                return trial
+            self._plan.search.tell(trial.id, None)
+        return None
 
-    def take(self, message: Message) -> None:
-        """Writes a trial's message down, unless it is an epoch, or its dynamics, that stands there already."""
+    @property
+    def listed(self) -> bool:
+        """Whether all trials are known beforehand, so that nothing is lost where one is asked for early."""
+        return isinstance(self._plan.search, FixedSearch)
+
+    def leave_out(self, capacity: float) -> None:
+        """Before trials run: those are not run again that ran out of memory alone, and where there was no less.
+
+        Args:
+            capacity: memory of the largest card, or host, on which trials would run, bytes.
+        """
+        for trial in self.progress.trials.values():
+            trial.left_out = trial.needs_more_than(capacity)
+
+    def take(self, message: Message, again: bool = False) -> None:
+        """Writes a trial's message down, unless it is an epoch, or its dynamics, that stands there already.
+
+        Args:
+            message: of a trial.
+            again: where it is an outcome: the trial is run once more, and the search is told of that.
+        """
         trial = self.progress.trials[message["trial_id"]]
         if trial.has(message):
             return
         self._append(message["record"], {key: value for key, value in message.items() if key != "record"})
         self._paces.add(shape_of(trial.config), message)
-        if message["record"] == "outcome":
+        if message["record"] == "outcome" and not again:
             self._plan.search.tell(trial.id, metric(trial, self._plan.config))
         self.listener(trial, message)
 

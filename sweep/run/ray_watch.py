@@ -148,5 +148,5 @@ class _Cluster:
         return None
 
     def _has_room(self, node: Mapping[str, Any]) -> bool:
-        asked = {"CPU": self._resources.cpu, "GPU": self._resources.gpu}
+        asked = {"CPU": self._resources.cpu, "GPU": self._resources.most_gpu}
         return all(node["Resources"].get(name, 0.0) >= amount for name, amount in asked.items() if amount)

@@ -6,7 +6,7 @@ import threading
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from trainers.config import TrialConfig
 from trainers.errors import UserError
 from trainers.files import checkpoint_path, patiently, why
 from trainers.provenance import arithmetic, code_version, host
-from trainers.record import DynamicsRecord, EpochRecord, OutcomeRecord, ResumeRecord
+from trainers.record import FINISHED, DynamicsRecord, EpochRecord, OutcomeRecord, ResumeRecord
 
 #: A record's values with its kind under `record`: start, resume, epoch, dynamics or outcome.
 Message = dict[str, Any]
@@ -97,6 +97,8 @@ def run_trial(
     send: Callable[[Message], None],
     *,
     share: float = 1,
+    alone: bool = False,
+    cuda: int | None = None,
     lost: Callable[[], None] = lambda: None,
     limits: Mapping[str, Any] | None = None,
 ) -> bool:
@@ -110,8 +112,9 @@ def run_trial(
         threads: that torch may use; the same number gives the same numbers.
         send: takes each message; may raise to end the trial.
         share: of a GPU's memory that the trial may take.
+        alone: whether the launch runs nothing else on the device: the trial's outcome then tells what memory it took.
+        cuda: bytes of the share that are CUDA's own; None: as many as ever are.
         lost: called where this process cannot run another, once the outcome is sent, and before that of any other.
-
         limits: what `sweep.run.hung.Limits` is made of, in a process that may be ended if the trial hangs; None: it may
             not.
 
@@ -122,13 +125,14 @@ def run_trial(
 
     snapshot.look_in(directory / snapshot.FOLDER)
     config = TrialConfig.model_validate(values)
+    run = partial(_run, name, config, directory, threads, share=share, alone=alone, cuda=cuda, lost=lost)
     if limits is None:
-        return _run(name, config, directory, threads, send, share, lost)
+        return run(send)
     if (reason := hung(directory, name)) is not None:
         send({"record": "outcome", **asdict(OutcomeRecord(name, "failed", reason, 0))})
         return True
     with watched(directory, name, Limits(config, **limits), send) as sent:
-        return _run(name, config, directory, threads, sent, share, lost)
+        return run(sent)
 
 
 def _run(
@@ -137,7 +141,10 @@ def _run(
     directory: Path,
     threads: int,
     send: Callable[[Message], None],
+    *,
     share: float,
+    alone: bool,
+    cuda: int | None,
     lost: Callable[[], None],
 ) -> bool:
     import torch
@@ -158,20 +165,27 @@ def _run(
             raise
 
     torch.set_num_threads(threads)
-    device = torch.device("cpu")
+    device, meter = torch.device("cpu"), cards.Meter(torch.device("cpu"), False)
     try:
         device = device_of(config.device)
         cards.freed(device)
-        cards.limit(device, share)
+        cards.limit(device, share, cards.CONTEXT if cuda is None else cuda)
         kind = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
         about = {"trial_id": name, "host": host(), "device": kind, "code_version": code_version()}
-        sent({"record": "start", **about, "arithmetic": arithmetic(config, device)})
+        how = {"arithmetic": arithmetic(config, device), "capacity_bytes": cards.capacity(device)}
+        sent({"record": "start", **about, **how})
         _wait_for(directory)
-        outcome = train(
-            config,
-            lambda record: sent({"record": _kind(record), **asdict(record)}),
-            resume=checkpoint_path(directory, name),
-        )
+        meter = cards.Meter(device, alone)
+
+        def report(record: EpochRecord | DynamicsRecord | ResumeRecord) -> None:
+            meter.look()
+            sent({"record": _kind(record), **asdict(record)})
+
+        outcome = train(config, report, resume=checkpoint_path(directory, name))
+        if outcome.outcome in FINISHED:
+            meter.look()
+            memory, cuda_bytes = meter.taken()
+            outcome = replace(outcome, memory_bytes=memory, cuda_bytes=cuda_bytes)
     except UserError as error:
         outcome = OutcomeRecord(name, "failed", str(error), 0)
     except BaseException as error:
@@ -180,7 +194,7 @@ def _run(
         outcome = _outcome(name, error, log_path(directory, name))
     with _ending:
         usable = cards.freed(device)  # not within `except`, where the error holds the frames, and they the model
-        send({"record": "outcome", **asdict(outcome)})
+        send({"record": "outcome", **asdict(replace(outcome, alone=meter.alone))})
         if not usable:
             lost()
     return usable

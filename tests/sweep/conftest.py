@@ -114,6 +114,7 @@ INCIDENTAL = [
     "preparing_seconds",
     "samples_per_second",
     "peak_memory_bytes",
+    "memory_bytes",
     "host",
     "device",
     "code_version",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -122,3 +124,18 @@ def test_a_trial_on_a_full_card_is_out_of_memory_and_the_next_one_completes() ->
     del ballast
     torch.cuda.empty_cache()
     assert train(trial, lambda record: None).outcome == "completed"
+
+
+def test_a_hosts_memory_is_what_the_groups_around_a_process_leave_it(tmp_path: Path) -> None:
+    groups, root = tmp_path / "cgroup", tmp_path / "fs"
+    for folder, text in (("", "max"), ("job", "2048"), ("job/step", "4096")):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        (root / folder / "memory.max").write_text(text)
+    groups.write_text("0::/job/step\n")
+    assert sorted(memory._limits(groups, root)) == [2048, 4096]
+    groups.write_text("5:cpu:/\n4:memory,hugetlb:/docker\n")
+    (root / "memory/docker").mkdir(parents=True)
+    (root / "memory/docker/memory.limit_in_bytes").write_text("1024\n")
+    assert memory._limits(groups, root) == [1024]
+    assert memory._limits(tmp_path / "none", root) == []
+    assert 0 < memory.host_bytes() <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -361,6 +361,7 @@ FORMS: dict[str, dict[str, Rule]] = {
         "time": _TIME,
         **dict.fromkeys(("host", "device"), _TEXT),
         "arithmetic": _MAPPING.or_null(),
+        "capacity_bytes": _WHOLE.or_null(),
     },
     "resume": {"trial_id": _TRIAL, "epoch": _whole_number(0, MOST_EPOCHS), "reason": _TEXT, "time": _TIME},
     "epoch": {
@@ -395,6 +396,8 @@ FORMS: dict[str, dict[str, Rule]] = {
         "reason": _TEXT,
         "epochs": _whole_number(0, MOST_EPOCHS),
         "time": _TIME,
+        "alone": _FLAG,
+        **dict.fromkeys(("memory_bytes", "cuda_bytes"), _WHOLE.or_null()),
     },
     "evaluation": {
         **_OF_CHUNK,

@@ -1,0 +1,174 @@
+"""Trials that run out of memory: what a launch records and says of them, and which of them the next one runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from analysis.frames.trials import load_trials
+from sweep.config import ResourcesConfig, SweepConfig
+from sweep.progress import Progress
+from sweep.run import cluster, ray_tune
+from sweep.run import launch as runner
+from sweep.run.packing import Peak, memory_shape, peaks_of
+from trainers import loop
+from trainers.errors import UserError
+from trainers.memory import host_bytes
+from trainers.record import OutcomeRecord, read
+
+Launch = Callable[..., tuple[int, str]]
+Tiny = Callable[..., SweepConfig]
+SERIAL = {"serial": True, "debug": True}
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trials with lr 0.3 run out of memory."""
+    train = loop.train
+
+    def short_of_memory(config: Any, *args: Any, **options: Any) -> OutcomeRecord:
+        if config.optimizer.lr == 0.3:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return train(config, *args, **options)
+
+    monkeypatch.setattr(loop, "train", short_of_memory)
+
+
+def starts(directory: Path) -> int:
+    return sum(record["record"] == "start" for record in read(directory))
+
+
+def test_a_trial_that_ran_out_of_memory_alone_is_left_out_until_there_is_more_or_somebody_asks(
+    tiny: Tiny, launch: Launch, short: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny(space={"optimizer.lr": [0.1, 0.3]})
+    code, text = launch(config, tmp_path, **SERIAL)
+    (last,) = (r for r in read(tmp_path) if r.get("outcome") == "out_of_memory")
+    assert (code, last["alone"], last["memory_bytes"], starts(tmp_path)) == (1, True, None, 2)
+    gib = f"{host_bytes() / 2**30:.1f} GiB"
+    line = f"1 trial is out_of_memory for good, alone on {gib}: {last['trial_id']}; only more memory, or sweep launch "
+    assert line in text
+
+    code, text = launch(config, tmp_path, **SERIAL)
+    assert (code, starts(tmp_path)) == (1, 2)
+    assert line in text
+    assert "nothing left to run" in text
+    assert load_trials(tmp_path)["outcome"].tolist() == ["completed", "out_of_memory"]
+
+    with monkeypatch.context() as larger:
+        larger.setattr(runner, "capacity_here", lambda resources: host_bytes() + 1.0)
+        launch(config, tmp_path, **SERIAL)
+    assert starts(tmp_path) == 3
+    launch(config, tmp_path, **SERIAL, again=True)
+    assert starts(tmp_path) == 4
+
+
+def test_beside_new_trials_it_is_left_out_and_counts_as_what_it_is(
+    tiny: Tiny, launch: Launch, short: None, tmp_path: Path
+) -> None:
+    launch(tiny(space={"optimizer.lr": [0.1, 0.3]}), tmp_path, **SERIAL)
+    code, text = launch(tiny(space={"optimizer.lr": [0.1, 0.2, 0.3]}), tmp_path, **SERIAL)
+    assert (code, starts(tmp_path)) == (1, 3)
+    assert "finished 1, to resume 0, new 1" in text
+    assert "[3/3] completed" in text
+    live = Progress.of(read(tmp_path)).counts(live=True)
+    assert live == {"completed": 2, "out_of_memory": 1}
+
+
+def test_one_whose_records_do_not_say_that_it_was_alone_runs_again(
+    tiny: Tiny, launch: Launch, short: None, tmp_path: Path
+) -> None:
+    """Older code did not write it."""
+    config, path = tiny(space={"optimizer.lr": [0.1, 0.3]}), tmp_path / "records.jsonl"
+    launch(config, tmp_path, **SERIAL)
+    before = path.read_text()
+    for new in (',"alone":true', ',"alone":false', ',"memory_bytes":null', ',"cuda_bytes":null'):
+        path.write_text(path.read_text().replace(new, ""))
+    assert path.read_text() != before
+    launch(config, tmp_path, **SERIAL)
+    assert starts(tmp_path) == 3
+
+
+def test_auto_without_a_gpu_is_one_line(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(
+        UserError, match=r"^resources.gpu: auto needs a GPU, .* none on this machine; set resources.gpu=0"
+    ):
+        runner.check_resources(tiny(resources={"gpu": "auto"}), serial=False, address=None)
+
+
+def test_by_memory_as_many_run_at_once_as_cores_allow_and_shares_can_be_told_apart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    auto = ResourcesConfig.model_validate({"cpu": 0.5, "gpu": "auto"})
+    for nodes, expected in (
+        ([{"CPU": 8, "GPU": 2}], 16),
+        ([{"CPU": 8, "GPU": 2}, {"CPU": 64}], 16),
+        ([{"CPU": 999, "GPU": 1}], 100),
+    ):
+        monkeypatch.setattr(cluster, "_nodes", lambda nodes=nodes: [{"Resources": node} for node in nodes])
+        assert cluster.most_at_once(auto, None) == expected
+    monkeypatch.setattr(cluster, "_nodes", lambda: [{"Resources": {"CPU": 8}}])
+    with pytest.raises(UserError, match=r"^resources.gpu: .* no node has more than 0; lower it"):
+        cluster.most_at_once(auto, None)
+
+
+def test_peaks_of_earlier_launches_count_by_shape_where_they_ran_as_this_one_would(
+    tiny: Tiny, launch: Launch, tmp_path: Path
+) -> None:
+    launch(tiny(space={"optimizer.name": ["sgd", "deat"]}), tmp_path, **SERIAL)
+    progress = Progress.of(read(tmp_path))
+    small, large = progress.trials.values()  # whose optimizers hold other buffers
+    for trial, memory in ((small, 3), (large, 5)):
+        trial.start, trial.end = {"device": "a GPU"}, {"memory_bytes": memory, "cuda_bytes": 1}
+        trial.last = {"engine": "graph"}
+    auto = tiny(resources={"gpu": "auto"})
+    assert peaks_of(progress, auto) == {
+        memory_shape(small.config): Peak(3, 1),
+        memory_shape(large.config): Peak(5, 1),
+    }
+    large.last = {"engine": "eager"}
+    small.end = {}
+    assert peaks_of(progress, auto) == {}
+
+
+class _Searcher:
+    """Puts trials in line to run once more."""
+
+    largest = None
+
+    def __init__(self) -> None:
+        self.again_asked: list[str] = []
+
+    def again(self, trial_id: str, name: str) -> bool:
+        self.again_asked.append(name)
+        return True
+
+
+@pytest.mark.parametrize("alone", [False, True])
+@pytest.mark.parametrize("called", ["on_trial_recover", "on_trial_error"])
+def test_a_process_that_rays_monitor_ended_has_run_out_of_memory_and_is_not_started_again_beside_others(
+    called: str, alone: bool, tmp_path: Path
+) -> None:
+    error = tmp_path / "error.txt"
+    error.write_text("ActorDiedError: Worker exit type: NODE_OUT_OF_MEMORY: the node was running low on memory.\n")
+    taken: list[Any] = []
+    progress = SimpleNamespace(trials={"a": SimpleNamespace(start={"capacity_bytes": 2**30})})
+    journal = SimpleNamespace(take=lambda message, again: taken.append((message, again)), progress=progress)
+    searcher = _Searcher()
+    callback = ray_tune._JournalCallback(journal, searcher, lambda: None)  # type: ignore[arg-type]
+    trial = SimpleNamespace(
+        trial_id="tune", config={"trials": {"a": {}}, "alone": alone}, max_failures=3, error_file=str(error)
+    )
+    getattr(callback, called)(1, [], trial)
+    ((message, again),) = taken
+    assert (message["outcome"], message["alone"], again) == ("out_of_memory", alone, not alone)
+    end = "alone on 1.0 GiB" if alone else "it runs once more, alone, at the end of the launch"
+    assert message["reason"] == f"its node ran out of memory, and Ray's monitor ended its process; {end}"
+    assert (trial.config["trials"], trial.max_failures) == ({}, 0)
+    assert searcher.again_asked == ([] if alone else ["a"])
