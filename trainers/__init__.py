@@ -26,6 +26,7 @@ record         records.jsonl: epochs, dynamics, outcomes, evaluations, one write
 checkpoint     a trial's one file, written beside its training: where it stands, and the weights that are kept
 files          files that are whole at every moment
 lock           one process at a time
+blanked        text without its secrets
 provenance     which code, versions and machine numbers come from
 counting       what a trial takes before it is run: FLOPs, memory, files, and how fast this machine is
 

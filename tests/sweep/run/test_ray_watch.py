@@ -84,15 +84,20 @@ def test_a_ray_that_goes_is_raised_in_the_main_thread_and_another_one_that_goes_
         for how in ("one", "two"):
             thread = threading.Thread(target=interrupts.lose, args=(how,))
             with pytest.raises(RayGone, match=how):
-                if held:
-                    with interrupts.held():
-                        thread.start()
-                        thread.join()
-                        interrupts.check()
-                else:
-                    thread.start()
-                    time.sleep(60)
+                gone_in(thread, interrupts, held)
             thread.join()
+
+
+def gone_in(thread: threading.Thread, interrupts: Interrupts, held: bool) -> None:
+    """A block, in which nothing may be cut or something may, while Ray goes."""
+    if held:
+        with interrupts.held():
+            thread.start()
+            thread.join()
+            interrupts.check()
+    else:
+        thread.start()
+        time.sleep(60)
 
 
 #: A process that guards a folder, in which a process of another session writes; says who that is.
