@@ -60,7 +60,8 @@ class Outlook:
         each = f"for each {among}" if among > 1 else "each"
         amount, unit_of_time, _ = in_hours(self.seconds)
         from_records = set(sources(self.shapes)) == {RECORDS}
-        return f"cost: {amount_text(amount, from_records)} trial {unit_of_time} at {resources.unit} {each}, {self._source()}"
+        taken = f"{amount_text(amount, from_records)} trial {unit_of_time} at {resources.unit} {each}"
+        return f"cost: {taken}, {self._source()}"
 
     def _source(self) -> str:
         counts = sources(self.shapes)

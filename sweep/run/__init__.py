@@ -8,9 +8,11 @@ packing     which trial next, with how much of a card
 cluster     a Ray to run on: a cluster, or a local one
 ray_packing its nodes, for that
 ray_tune    trials through Ray Tune
+ray_watch   whether Ray is still there
+ray_guard   a small process that ends what a killed launch leaves of its local Ray
 child       the process of a serial launch
 hung        how long an epoch may take, and what ends a process that hangs
 bell        tells its trials to write their checkpoints, when the launch stops
-signals     Ctrl-C, SIGTERM and their like
+signals     Ctrl-C, SIGTERM and their like, and a Ray that has gone
 screen      the live table
 """

@@ -84,11 +84,12 @@ def test_a_ray_that_goes_is_raised_in_the_main_thread_and_another_one_that_goes_
         for how in ("one", "two"):
             thread = threading.Thread(target=interrupts.lose, args=(how,))
             with pytest.raises(RayGone, match=how):
-                _start_and_wait(thread, interrupts, held)
+                gone_in(thread, interrupts, held)
             thread.join()
 
 
-def _start_and_wait(thread: threading.Thread, interrupts: Interrupts, held: bool) -> None:
+def gone_in(thread: threading.Thread, interrupts: Interrupts, held: bool) -> None:
+    """A block, in which nothing may be cut or something may, while Ray goes."""
     if held:
         with interrupts.held():
             thread.start()
