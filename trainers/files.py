@@ -14,6 +14,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
+from trainers.plain_file import is_plain
+
 _log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
@@ -129,9 +131,14 @@ def whole(path: Path) -> Iterator[Path]:
 
     Args:
         path: of the file; its folder exists.
+
+    Raises:
+        OSError: it cannot be written; or a device, a pipe or a folder is there, whose place no file takes.
     """
     _remove_left()
     try:
+        if not path.is_symlink() and not is_plain(path):
+            raise OSError(errno.EINVAL, "is not a regular file")
         part, descriptor = _new_part(path)
     except OSError as error:
         error.filename = str(path)

@@ -237,3 +237,11 @@ def test_no_inodes_are_told_from_no_room(tmp_path: Path, monkeypatch: pytest.Mon
     assert files.why(full, tmp_path / "none" / "a") == "cannot be written: No space left on device"
     monkeypatch.setattr(os, "statvfs", lambda path: SimpleNamespace(f_files=20, f_favail=0))
     assert files.why(full, tmp_path / "a") == "cannot be written: No space left on device: no inodes are left there"
+
+
+def test_a_file_takes_the_place_of_no_pipe(tmp_path: Path) -> None:
+    os.mkfifo(pipe := tmp_path / "pipe")
+    with pytest.raises(OSError, match="is not a regular file"), whole(pipe):
+        pass
+    assert pipe.is_fifo()
+    assert list(tmp_path.iterdir()) == [pipe]
