@@ -71,7 +71,6 @@ with (folder / "text").open("w") as text, cluster.local(Console(file=text), fold
         load(folder / f"{name}.yaml"), folder / name, console, command="test", address="this one", **how))
     run("own")
     run("own")
-    run("own", again=True)
     trainable, ray_tune._trainable = ray_tune._trainable, measured
     ray_packing.packing_nodes = of_80_gib
     run("auto")
@@ -94,14 +93,14 @@ def launched(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "own",
         trial={"objective": {"name": "./own.py:Needs"}},
         resources={"cpu": 0.5, "gpu": 0.5},
-        space={"objective.share": [0.0, 0.6, 0.9, 2.0], "optimizer.lr": [0.1, 0.2]},
+        space={"objective.share": [0.0, 0.9, 2.0]},
     )
-    sweep(folder, "auto", resources={"cpu": 0.5, "gpu": "auto"}, space={"optimizer.lr": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]})
+    sweep(folder, "auto", resources={"cpu": 0.5, "gpu": "auto"}, space={"optimizer.lr": [0.1, 0.2, 0.3, 0.4]})
     done = subprocess.run(
         [sys.executable, "-c", LAUNCHES, str(folder)],
         capture_output=True,
         text=True,
-        timeout=500,
+        timeout=900,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-5000:]
@@ -114,9 +113,9 @@ def test_what_runs_out_of_memory_beside_others_completes_alone_and_what_never_fi
     needs = trials["objective.share"]
     assert ((trials["outcome"] == "completed") == (needs <= 1)).all()
     assert set(trials["outcome"][needs > 1]) == {"out_of_memory"}
-    assert trials["attempts"].tolist() == needs.map({0.0: 1, 0.6: 2, 0.9: 2, 2.0: 3}).tolist()  # the third by --again
+    assert trials["attempts"].tolist() == needs.map({0.0: 1, 0.9: 2, 2.0: 2}).tolist()  # none in the second launch
     assert set(trials["reason"][needs > 1].str.partition("; ")[2].str.partition(" on ")[0]) == {"alone"}
-    assert json.loads((launched / "codes").read_text()) == [1, 1, 1, 0]
+    assert json.loads((launched / "codes").read_text()) == [1, 1, 0]
 
 
 @pytest.mark.slow
