@@ -204,10 +204,10 @@ def test_through_ray_a_trial_that_hangs_is_ended_and_the_others_of_its_process_g
 
 @pytest.mark.slow
 def test_a_trial_that_leaks_is_out_of_memory_by_rays_monitor_and_not_begun_again(
-    faults: Callable[..., Path], driver: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    faults: Callable[..., Path], sweep_command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Others use the machine's memory too, so that a try may end before the leak, or without the monitor's notice."""
-    faults("always_leak", "none")
+    config = str(faults("always_leak", "none"))
     monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "100")
     for number in range(3):
         memory = psutil.virtual_memory()
@@ -216,12 +216,12 @@ def test_a_trial_that_leaks_is_out_of_memory_by_rays_monitor_and_not_begun_again
             pytest.skip("the machine has no 2 GB to spare")
         monkeypatch.setenv("RAY_memory_usage_threshold", str(threshold))
         run = tmp_path / f"run{number}"
-        process = driver("--out", str(run), "--set", "max_concurrent=1")
-        output = process.communicate(timeout=PATIENCE)[0]
+        words = [*sweep_command, "launch", config, "--out", str(run), "--set", "max_concurrent=1"]
+        launched = subprocess.run(words, capture_output=True, text=True, timeout=2 * PATIENCE)
         found, begun = ends(run), starts(run)
         if found["none"][0] == "completed" and begun["always_leak"] == 1 and found["always_leak"][0] != "completed":
             break
-    assert process.returncode == 1, output
+    assert launched.returncode == 1, launched.stdout
     assert found["none"] == ("completed", "")
     outcome, reason = found["always_leak"]
     assert outcome == "out_of_memory"
