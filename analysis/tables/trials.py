@@ -112,7 +112,8 @@ def _event(records: Sequence[Mapping[str, Any]]) -> str:
     if record["record"] == "start":
         following = next((each for each in later if each["record"] in ("epoch", "start")), {})
         how = in_words(record.get("arithmetic"), following.get("engine", ""))
-        where = f"{when}  start on {record.get('host', 'unknown')} ({record.get('device', 'unknown')}), code {record['code_version']}"
+        host, device = (record.get(name, "unknown") for name in ("host", "device"))
+        where = f"{when}  start on {host} ({device}), code {record['code_version']}"
         return f"{where}, {how}" if how else where
     return f"{when}  {record['outcome']} after {plural(record['epochs'], 'epoch')} {record['reason']}".rstrip()
 
