@@ -239,8 +239,8 @@ def _is_split(value: Any) -> bool:
     if not isinstance(value, dict) or not _WHOLE.holds(value.get("images")):
         return False
     size = -(-value["images"] // 8)
-    bits = [value[name] for name in ("clean", "robust") if name in value]
-    known = _is_text(value.get("fingerprint", "")) and _is_classes(value.get("classes") or _NO_CLASSES)
+    bits = [value.get(name) for name in ("clean", "robust")]
+    known = _is_text(value.get("fingerprint")) and _is_classes(value.get("classes") or _NO_CLASSES)
     return known and all(_is_packed(one) and len(base64.b64decode(one)) == size for one in bits)
 
 

@@ -26,7 +26,7 @@ USUAL = [
 EPOCH = {name: value for name, value in json.loads(USUAL[-1]).items() if name != "crc"}
 
 
-RIGHT = {"val": {"images": 3, "clean": "oA==", "robust": "gA=="}}
+RIGHT = {"val": {"images": 3, "fingerprint": "f", "clean": "oA==", "robust": "gA=="}}
 
 
 def text(**values: object) -> str:
@@ -73,6 +73,7 @@ UNUSUAL = [
     text(right=RIGHT).replace('"right"', '"r\\u0069ght"'),
     text(right=None).replace('"right":null', f'"right":null,"right":{json.dumps(RIGHT)}'),
     text(right=0),
+    *(text(right={"val": {**RIGHT["val"], key: None}}) for key in RIGHT["val"]),
     text(right=None, of_tomorrow={"right": RIGHT}),
     text(engine_reason='"right":null', right=RIGHT),
     text(right=RIGHT, lr=None),

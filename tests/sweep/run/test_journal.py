@@ -81,6 +81,8 @@ def epoch(trial: str, number: int, robust: float = 0.5, seconds: float = 1.0) ->
 
 def dynamics(trial: str, number: int, robust: float = 0.5) -> dict[str, Any]:
     rows = {"curvatures": (2.0, None), "batch_sizes": (32,), "variances": ((0.1, 0.2),), "kurtoses": ((0.0, 0.1),)}
+    rows |= {"slopes": (0.1, 0.2), "noise_traces": (1.0,), "noise_trace_errors": (0.1,)}
+    rows |= {"places": ((1.0,), (1.0,)), "rises": ((0.1,), (0.1,))}
     found: dict[str, Any] = {field.name: rows.get(field.name, 1) for field in fields(DynamicsRecord)}
     values = found | {"trial_id": trial, "epoch": number, "robust": robust}
     return {"record": "dynamics", **asdict(DynamicsRecord(**values))}
