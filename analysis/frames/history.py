@@ -33,8 +33,7 @@ class TrialHistory:
     measured: dict[int, float] = field(default_factory=dict)
     """The same of the dynamics."""
     attempts: int = 0
-    times: set[float] = field(default_factory=set, compare=False, repr=False)
-    """At which it started."""
+    starts: list[Mapping[str, Any]] = field(default_factory=list, compare=False, repr=False)
     start: Mapping[str, Any] = field(default_factory=dict)
     """Its last start."""
     began: int = field(default=0, compare=False)
@@ -56,10 +55,10 @@ class TrialHistory:
                 self.seen[record["epoch"]] = record["seconds"]
             case "dynamics":
                 self.measured[record["epoch"]] = record["seconds"]
-            case "start" if record.get("time", -1.0) in self.times:
+            case "start" if record in self.starts:
                 pass  # a line that stands twice is one start
             case "start":
-                self.times |= {record["time"]} if "time" in record else set()
+                self.starts.append(record)
                 self.attempts, self.start, self.began, self.end = self.attempts + 1, record, place, {}
             case "outcome":
                 self.end = record

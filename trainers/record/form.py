@@ -241,7 +241,7 @@ def _is_split(value: Any) -> bool:
     size = -(-value["images"] // 8)
     bits = [value.get(name) for name in ("clean", "robust")]
     known = _is_text(value.get("fingerprint")) and _is_classes(value.get("classes") or _NO_CLASSES)
-    return known and all(_is_packed(one) and len(base64.b64decode(one)) == size for one in bits)
+    return known and all(_is_packed(one) and len(base64.b64decode(str(one))) == size for one in bits)
 
 
 _NO_CLASSES = {"labels": "", "places": "", "names": [""]}
