@@ -40,7 +40,7 @@ from analysis.plots.style import STYLE, curves, legible
 from analysis.tables.claims import claims_frame
 from analysis.tables.export import csv_text
 from trainers.errors import UserError
-from trainers.files import whole
+from trainers.files import remove_parts, whole
 
 #: Of more there is no picture, but only the numbers.
 MOST_CURVES = 64
@@ -86,6 +86,7 @@ def draw(
     mixed = {why: n for why, n in one_budget(data.trials)[1].items() if why in (BUDGET, CONDITION)}
     try:
         output.mkdir(parents=True, exist_ok=True)
+        remove_parts(output)
         made, skipped = products(data)
         texts = [path for product in made for path in _write(product, output)]
         pictures = {product.name: _paint(product, output) for product in made}
@@ -93,7 +94,8 @@ def draw(
         written = [*texts, *itertools.chain(*pictures.values()), manifest.write(described, pictures, output)]
         return Drawing(tuple(written), skipped, mixed)
     except OSError as error:
-        why = error.strerror or error
+        file = Path(error.filename or output)
+        why = f"{error.strerror or error}{f' ({file.name})' if file.parent == output else ''}"
         raise UserError(f"--output {output}: cannot be written: {why}; give a folder that can") from error
 
 

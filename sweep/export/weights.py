@@ -14,7 +14,7 @@ from analysis.frames.log import Log, read_log
 from trainers.checkpoint import network_arguments
 from trainers.config import ModelConfig
 from trainers.errors import UserError
-from trainers.files import checkpoint_path, whole
+from trainers.files import checkpoint_path, remove_parts, whole
 from trainers.ladder.trained import load
 from trainers.plain_file import is_plain
 from trainers.record import only_trial
@@ -84,8 +84,9 @@ def write_weights(network: Chosen, file: Path) -> list[Path]:
     state = {name: tensor.contiguous().clone() for name, tensor in model.state_dict().items()}
     file.parent.mkdir(parents=True, exist_ok=True)
     snapshot = _copied_code(network, file.parent)
-    with whole(file) as part:
-        torch.save(state, part)
+    remove_parts(file.parent)
+    with whole(file) as part, part.open("wb") as opened:
+        torch.save(state, opened)
     with whole(script) as part:
         part.write_text(_script(network, file.name, bool(snapshot)), encoding="utf-8")
     return [file, script, *snapshot]
@@ -97,7 +98,9 @@ def _copied_code(network: Chosen, folder: Path) -> Sequence[Path]:
     if not (network.run / place).is_file():
         return ()
     (folder / "code").mkdir(exist_ok=True)
-    return (Path(shutil.copyfile(network.run / place, folder / place)),)
+    with whole(folder / place) as part:
+        shutil.copyfile(network.run / place, part)
+    return (folder / place,)
 
 
 def _script(network: Chosen, file: str, own_code: bool) -> str:

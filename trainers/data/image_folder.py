@@ -342,7 +342,7 @@ def _write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
             write(file)
             os.fchmod(file.fileno(), 0o644)  # whoever shares the folder may read it, whatever the umask
     except OSError as error:
-        raise UserError(f"data.root: {path.parent} cannot be written ({error.strerror})") from error
+        raise UserError(f"data.root: {path} cannot be written ({error.strerror})") from error
 
 
 def _starts(files: tuple[File, ...]) -> range:
