@@ -105,6 +105,7 @@ def plan(
     from sweep.plan.room import this_machine
     from sweep.plan.shapes import table
     from sweep.run.directory import refuse_other_sweep
+    from sweep.run.launch import capacity_here
     from sweep.run.screen import print_whole, say
     from trainers.provenance import code_version
 
@@ -112,7 +113,8 @@ def plan(
     directory = _directory_of(sweep, out)
     refuse_other_sweep(directory, sweep)
     records = planning.earlier_records(directory)
-    wanted = planning.plan(sweep, records, code_version(), "unseen" if no_data else "if there")
+    capacity = capacity_here(sweep.resources)
+    wanted = planning.plan(sweep, records, code_version(), "unseen" if no_data else "if there", capacity)
     flops = None if rate is None else rate * 1e12
     screen = console()
     where = this_machine() if address is None else _cluster(address, screen)
@@ -129,7 +131,9 @@ def plan(
 @_out
 @_set
 @click.option("--address", help="Ray cluster: auto or HOST:PORT [default: a local Ray].")
-@click.option("--serial", is_flag=True, help="In this process, without Ray.")
+@click.option("--serial", is_flag=True, help="One trial after another, in one process, without Ray.")
+@click.option("--debug", is_flag=True, help="With --serial: in this very process, so that breakpoint() works.")
+@click.option("--again", is_flag=True, help="Also trials that ran out of memory alone, with no less of it.")
 @click.option("--decide", metavar="CLAIM", help="Only what CLAIM of `sweep claims` needs, until it is decided.")
 @click.option("--budget-hours", type=Above(), help="Of trials, for --decide.")
 def launch(
@@ -138,6 +142,8 @@ def launch(
     overrides: tuple[str, ...],
     address: str | None,
     serial: bool,
+    debug: bool,
+    again: bool,
     decide: str | None,
     budget_hours: float | None,
 ) -> None:
@@ -146,7 +152,10 @@ def launch(
     from sweep.run.signals import EXIT_INTERRUPTED
 
     _refuse_both(serial, address)
+    _refuse_debug(debug, serial)
     _refuse_half(decide, budget_hours)
+    if again and decide is not None:
+        raise click.UsageError("--again: is for a launch of all trials; leave --decide out")
     sweep = _load(config, overrides)
     directory = _directory_of(sweep, out)
     outlast()
@@ -163,9 +172,11 @@ def launch(
             command=_command_line(),
             address=address,
             serial=serial,
+            debug=debug,
         )
         sys.exit(code)
-    code = runner.launch(sweep, directory, screen, command=_command_line(), address=address, serial=serial)
+    how: dict[str, Any] = {"address": address, "serial": serial, "debug": debug, "again": again}
+    code = runner.launch(sweep, directory, screen, command=_command_line(), **how)
     if code != EXIT_INTERRUPTED:
         _print_summary(directory, screen)
     sys.exit(code)
@@ -176,9 +187,9 @@ def launch(
 def status(directory: Path) -> None:
     """Show how far a run is, also while it runs."""
     from analysis.frames.log import read_records
-    from sweep.progress import Progress
+    from sweep.progress import Progress, out_of_memory_line
     from sweep.run.directory import is_live, is_starting
-    from sweep.run.screen import table
+    from sweep.run.screen import say, table
 
     if is_starting(directory):
         click.echo("a launch is starting: its trials are being planned, or Ray starts; none has begun yet")
@@ -188,6 +199,8 @@ def status(directory: Path) -> None:
     screen = console()
     screen.print("running" if live else "no launch is running", highlight=False)
     screen.print(table(progress, live))
+    if left_out := progress.needing_more():
+        say(screen, out_of_memory_line(left_out))
 
 
 @main.command()
@@ -322,6 +335,13 @@ def _refuse_both(serial: bool, address: str | None) -> None:
 
     if serial and address is not None:
         raise UserError("--serial: runs without Ray, so that --address says nothing; leave one of the two out")
+
+
+def _refuse_debug(debug: bool, serial: bool) -> None:
+    from trainers.errors import UserError
+
+    if debug and not serial:
+        raise UserError("--debug: is of --serial, whose trials then run in this very process; give both, or neither")
 
 
 def _refuse_half(decide: str | None, budget_hours: float | None) -> None:

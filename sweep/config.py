@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, WrapValidator, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, WrapValidator, model_validator
 
 from sweep.axes import INERT_AXES, Axis, axis_order, leaf_keys, option_of
 from trainers.config import TrialConfig
 from trainers.errors import unknown_key
-from trainers.fields import Frozen, Number, Whole
+from trainers.fields import Frozen, Number, Whole, parse_number
 
 #: What a sweep may choose by: measured on the validation split, never on the test set.
 Metric = Literal["val_robust", "val_clean", "val_robust_loss", "val_clean_loss"]
@@ -48,15 +49,35 @@ class SearchConfig(Frozen):
         return self
 
 
+def _share(value: Any) -> Any:
+    if value == "auto":
+        return value
+    if isinstance(value, str) and not value[:1].isdigit():
+        raise ValueError(f"must be auto or a number from 0 to 1, got {value!r}")
+    number = parse_number(value)
+    if not isinstance(number, int | float):
+        raise ValueError(f"must be auto or a number from 0 to 1, got {value!r}")
+    if not 0 <= number < math.inf:
+        raise ValueError(f"must be >= 0, got {value!r}")
+    return float(number)
+
+
+#: A share of a GPU; auto: by memory.
+Share = Annotated[
+    Literal["auto"] | float,
+    BeforeValidator(_share),
+    WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "number", "minimum": 0, "maximum": 1}]}),
+]
+
+
 class ResourcesConfig(Frozen):
     """What one trial takes of a machine; a GPU may be shared: gpu: 0.5 runs two trials on each."""
 
     cpu: Number = Field(1, gt=0, description="CPU cores, and torch threads (at least 1).")
-    gpu: Number = Field(
-        0,
-        ge=0,
-        description="1, or the share of one, of whose memory it then gets no more.",
-        json_schema_extra={"maximum": 1},
+    gpu: Share = Field(
+        0.0,
+        description="1, or the share of one, of whose memory it then gets no more. auto: what trials like it took "
+        "before, and a tenth more; the first of them has a GPU of its own.",
     )
     trials_per_process: Whole = Field(
         1,
@@ -65,6 +86,26 @@ class ResourcesConfig(Frozen):
         description="Trials side by side in one process, each in a thread with a CUDA stream of its own: for small "
         "networks, which leave a GPU idle. cpu and gpu are then the process's.",
     )
+    epoch_timeout: Number | None = Field(
+        None,
+        gt=0,
+        le=1e8,
+        description="Seconds that an epoch may take, loading and compiling included, before its trial counts as hung: "
+        "it is failed then, and its process ended. none: 10 times the median of epochs that cost the same, at least "
+        "600; an hour more for the first of a process; a day where nothing like it was measured.",
+    )
+
+    @property
+    def most_gpu(self) -> float:
+        """That a process may take: of `auto` a whole one."""
+        return 1.0 if self.gpu == "auto" else self.gpu
+
+    @property
+    def unit(self) -> str:
+        """What a process takes, in words."""
+        if not self.gpu:
+            return f"{self.cpu:g} CPU"
+        return "up to 1 GPU" if self.gpu == "auto" else f"{self.gpu:g} GPU"
 
     @property
     def threads(self) -> int:
@@ -78,12 +119,21 @@ class ResourcesConfig(Frozen):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.gpu > 1:
+        if self.most_gpu > 1:
             raise ValueError(
-                f"gpu: must be <= 1, got {self.gpu:g}: a trial uses one GPU, and further ones would idle; "
+                f"gpu: must be <= 1, got {self.most_gpu:g}: a trial uses one GPU, and further ones would idle; "
                 "set resources.gpu=1: trials run side by side"
             )
+        if self.gpu == "auto" and self.trials_per_process > 1:
+            raise ValueError(
+                f"trials_per_process: must be 1 with gpu: auto, got {self.trials_per_process}: it is processes whose "
+                "memory is measured and packed; set resources.trials_per_process=1, or give gpu a number"
+            )
         return self
+
+
+def _text(share: str | float) -> str:
+    return share if isinstance(share, str) else f"{share:g}"
 
 
 def _as_axis(value: Any, build: Any) -> Axis:
@@ -129,10 +179,10 @@ class SweepConfig(Frozen):
             raise ValueError(f"metric: optuna needs {self.metric}; put val into trial.evaluation.splits")
         if (self.mode == "min") != self.metric.endswith("loss"):
             raise ValueError(f"mode: must be {'min' if self.mode == 'max' else 'max'} for {self.metric}")
-        if self.trial.device != "auto" and self.trial.device.startswith("cuda") != (self.resources.gpu > 0):
-            needed = "> 0" if self.resources.gpu == 0 else "0"
+        if self.trial.device != "auto" and self.trial.device.startswith("cuda") != bool(self.resources.gpu):
+            needed, got = "> 0" if self.resources.gpu == 0 else "0", _text(self.resources.gpu)
             raise ValueError(
-                f"resources.gpu: must be {needed} for trial.device: {self.trial.device}, got {self.resources.gpu:g}; "
+                f"resources.gpu: must be {needed} for trial.device: {self.trial.device}, got {got}; "
                 "or set trial.device=auto"
             )
         if self.resources.trials_per_process > 1:

@@ -58,6 +58,7 @@ def decide(
     command: str,
     address: str | None = None,
     serial: bool = False,
+    debug: bool = False,
 ) -> int:
     """Runs the trials that a claim needs, seed after seed, until it is decided or the hours are used up.
 
@@ -73,6 +74,7 @@ def decide(
         command: what the user typed, for the records.
         address: as for `sweep.run.launch.launch`.
         serial: as for `sweep.run.launch.launch`.
+        debug: as for `sweep.run.launch.launch`.
 
     Returns:
         The exit code: 0 decided or out of hours, 1 some trials failed, 130 interrupted.
@@ -88,7 +90,7 @@ def decide(
         try:
             with ExitStack() as up:  # one Ray for all launches: to start it takes longer than many a seed
                 run = partial(launch, directory=directory, console=console, command=command, decides=decides)
-                run = partial(run, address=address, serial=serial, up=up)
+                run = partial(run, address=address, serial=serial, debug=debug, up=up)
                 return _seed_after_seed(design, directory, console, hours, run)
         except Interrupted as stop:
             _say(console, f"stopped by {stop}; the same command goes on")

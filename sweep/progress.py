@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from analysis.frames.history import History, TrialHistory
-from trainers.fields import number_text
+from trainers.fields import number_text, plural
 from trainers.record import METRICS, spent
 
 if TYPE_CHECKING:
@@ -20,6 +20,9 @@ STATES = (
     *("running", "waiting", "never_started"),
 )
 
+
+#: Trials of which a line names the ids.
+_NAMED = 3
 
 #: What is known of a trial's newest epoch.
 _LAST: tuple[str, ...] = ("epoch", *METRICS, "engine", "engine_reason", "peak_memory_bytes")
@@ -41,6 +44,8 @@ class TrialProgress(TrialHistory):
     """Where in the log its last outcome stands after which a trial has its numbers."""
     trained: int = 0
     """Epochs in these seconds: one that was trained twice counts twice."""
+    left_out: bool = False
+    """Whether the last launch does not run it again, for want of memory."""
 
     @property
     def epochs_wanted(self) -> int:
@@ -82,11 +87,16 @@ class TrialProgress(TrialHistory):
     def state(self, live: bool) -> str:
         """Its outcome; where it has none, or lacks an epoch's record, what that means while a launch is live or not."""
         whole = self.finished or not self.ended
-        if self.outcome is not None and whole and (self.finished or self.started or not live):
+        if self.outcome is not None and whole and (self.finished or self.started or self.left_out or not live):
             return self.outcome
         if live:
             return "running" if self.started else "waiting"
         return "interrupted" if self.begun else "never_started"
+
+    def needs_more_than(self, capacity: float) -> bool:
+        """Whether it ran out of memory alone, and where it had no less than this, bytes."""
+        alone = self.outcome == "out_of_memory" and bool(self.end.get("alone"))
+        return alone and (self.start.get("capacity_bytes") or 0.0) >= capacity
 
     def resumes(self, code_version: str) -> bool:
         """Whether it is begun and goes on from its checkpoint: one of other code begins again."""
@@ -145,16 +155,18 @@ class Progress(History[TrialProgress]):
     def _launch(self, record: Mapping[str, Any], place: int) -> None:
         self.size, self.launch_place = record["size"], place
         self.chosen_by = {key: record[key] for key in ("metric", "mode") if key in record}
-        self.launched, self.epochs_since_launch = record["time"], 0
+        self.launched = self.latest = record["time"]  # the clock may have been wrong before
+        self.epochs_since_launch = 0
+        left_out = set(record.get("left_out", ()))
         for trial in self.trials.values():
-            trial.started = False
+            trial.started, trial.left_out = False, trial.id in left_out
 
     def add_epochs(self, epochs: Epochs, lines: Lines) -> None:
         """Takes in all epochs of a log at once, after its other records."""
         super().add_epochs(epochs, lines)
         self._counted = None
         trials, places, numbers = list(self.trials.values()), epochs.numbers("place"), epochs.numbers("epoch")
-        self.latest = max(self.latest, epochs.latest())
+        self.latest = max(self.latest, epochs.latest(self.launch_place))
         self.epochs_since_launch = int((places[lines.rows] > self.launch_place).sum())
         seconds, trained = lines.sums(len(trials), epochs.spent()[lines.rows]), lines.sums(len(trials))
         for trial, of_epochs, count in zip(trials, seconds, trained, strict=True):
@@ -169,6 +181,14 @@ class Progress(History[TrialProgress]):
     def current(self) -> list[TrialProgress]:
         """The trials that the last launch wanted, as far as they are known."""
         return [trial for trial in self.trials.values() if trial.id in self.wanted]
+
+    def left_out(self) -> list[TrialProgress]:
+        """Those of them that it does not run again, for want of memory."""
+        return [trial for trial in self.current() if trial.left_out]
+
+    def needing_more(self) -> list[TrialProgress]:
+        """Those of them that no launch runs again where there is no more memory than they had."""
+        return [trial for trial in self.current() if trial.needs_more_than(1)]
 
     def running(self) -> list[TrialProgress]:
         """Started in the last launch and not ended: running, if the launch is."""
@@ -200,6 +220,17 @@ class Progress(History[TrialProgress]):
         """At the rate so far; None before the first epoch."""
         rate = self.epochs_per_second()
         return self.epochs_left() / rate if rate else None
+
+
+def out_of_memory_line(trials: Sequence[TrialProgress]) -> str:
+    """What is said of trials that are not run again, for want of memory."""
+    most = max(trial.start["capacity_bytes"] for trial in trials)
+    verb = "is" if len(trials) == 1 else "are"
+    names = ", ".join(trial.id for trial in trials[:_NAMED]) + (", ..." if len(trials) > _NAMED else "")
+    return (
+        f"{plural(len(trials), 'trial')} {verb} out_of_memory for good, alone on {most / 2**30:.1f} GiB: {names}; only "
+        "more memory, or sweep launch --again, runs such a trial again"
+    )
 
 
 def _short(value: Any) -> str:

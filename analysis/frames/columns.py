@@ -135,9 +135,10 @@ class Epochs:
         last[:-1] = (trials[1:] != trials[:-1]) | (epochs[1:] != epochs[:-1])
         return Lines(rows[last], trials[last])
 
-    def latest(self) -> float:
-        """When the last line was written; 0: nobody knows."""
-        return float(np.max(np.nan_to_num(self.numbers("time")), initial=0.0))
+    def latest(self, place: float = -1) -> float:
+        """When the last of the lines after a place of the log was written; 0: nobody knows."""
+        after = self.numbers(PLACE) > place
+        return float(np.max(np.nan_to_num(self.numbers("time")), initial=0.0, where=after))
 
     def followed_by(self, *more: Epochs) -> Epochs:
         """These and other lines, one after the other."""

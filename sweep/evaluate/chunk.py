@@ -36,7 +36,7 @@ def chunk_values(directory: Path, evaluation: Evaluation, chunk: Chunk, resource
         "directory": str(directory.absolute()),
         "config": trial_values(evaluation.config, resources),
         "threads": max(1, int(resources.cpu)),
-        "share": resources.gpu,
+        "share": resources.most_gpu,
         "attack": evaluation.attack.model_dump(mode="json"),
         "check": getattr(evaluation, "check", None),
         "margins": "margins" in evaluation.needs,

@@ -49,7 +49,7 @@ class Pool(Generic[Job]):
             resources: of one process.
             restarts: how often a job whose process dies is begun again.
         """
-        process: Any = ray.remote(num_cpus=resources.cpu, num_gpus=resources.gpu)(_Process)
+        process: Any = ray.remote(num_cpus=resources.cpu, num_gpus=resources.most_gpu)(_Process)
         self._new: Callable[[], Any] = lambda: process.remote(work)
         self._restarts = restarts
         self._idle: list[Any] = []

@@ -49,7 +49,7 @@ def _measured(plan: Plan, wanted: dict[Shape, Left], tell: Callable[[str], None]
         tell(f"measuring {plural(len(wanted), 'shape')} of trial on {device}, some seconds each")
     names = words(list(wanted))
     for name, (shape, one) in zip(names, wanted.items(), strict=True):
-        values = one.config, plan.shapes[one.config.data], resources.threads, resources.gpu > 0
+        values = one.config, plan.shapes[one.config.data], resources.threads, bool(resources.gpu)
         try:
             seconds, memory = in_own_process(
                 "trainers.probe:probe", *values, own=plan.own.values(), what="the measurement"
@@ -57,7 +57,7 @@ def _measured(plan: Plan, wanted: dict[Shape, Left], tell: Callable[[str], None]
         except UserError as error:
             tell(f"{name}: not measured, so its time is counted: {error}")
             continue
-        share = resources.gpu / resources.trials_per_process if resources.gpu else 1.0
+        share = resources.most_gpu / resources.trials_per_process if resources.gpu else 1.0
         measured[shape] = seconds / min(share, 1.0), memory
         tell(f"{name}: {seconds:.3g} s an epoch")
     return measured

@@ -166,7 +166,7 @@ def _rates(
             return _on_this_gpu(works, shapes, resources)
         except RuntimeError as error:  # a card that is full, or that others may not use
             why = f", for the GPU here cannot be timed: {str(error).splitlines()[0]}"
-    part = resources.gpu / resources.trials_per_process * SHARE
+    part = resources.most_gpu / resources.trials_per_process * SHARE
     precision = "/".join(dict.fromkeys(trial.precision for trial in works))
     how = f"assumed: a third of the peak of an {CARD} in {precision}{why}; --rate TFLOPS takes another"
     return {trial: _assumed(trial, shapes[trial.data], part) for trial in works}, how
@@ -176,7 +176,7 @@ def _on_this_gpu(
     works: Mapping[TrialConfig, Work], shapes: Mapping[DataConfig, Shape], resources: ResourcesConfig
 ) -> tuple[dict[TrialConfig, _Rate], str]:
     """The rates of a GPU, timed alone on it; of a share of it, so much of them."""
-    share = resources.gpu / resources.trials_per_process
+    share = resources.most_gpu / resources.trials_per_process
     timed = _timed(works, shapes, resources.threads, "cuda")
     part = f", of which a trial takes {share:g}" if share < 1 else ""
     rates = {trial: _Rate(share * rate.training, share * rate.evaluation) for trial, rate in timed.items()}

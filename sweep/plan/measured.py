@@ -51,7 +51,7 @@ class Measured:
         seconds: dict[Any, list[float]] = defaultdict(list)
         self._memory: dict[Any, float] = defaultdict(float)
         for trial in progress.trials.values():
-            if trial.trained and _ran_alike(trial, config):
+            if trial.trained and ran_alike(trial, config):
                 kind = kind_of(trial.config)
                 shape = kind, trial.config.get("batch_size")
                 for key in (None, kind, shape):
@@ -77,9 +77,9 @@ class Measured:
         return self._seconds.get(None)
 
 
-def _ran_alike(trial: TrialProgress, config: SweepConfig) -> bool:
+def ran_alike(trial: TrialProgress, config: SweepConfig) -> bool:
     """Whether a trial ran on the kind of device and in the engine of the sweep, as far as its records tell."""
-    if trial.device is not None and (trial.device == "cpu") == (config.resources.gpu > 0):
+    if trial.device is not None and (trial.device == "cpu") == bool(config.resources.gpu):
         return False
     usual = ("graph", "compile") if config.resources.gpu else ("eager",)
     asked = usual if config.trial.engine == "auto" else (config.trial.engine,)

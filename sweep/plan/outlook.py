@@ -14,6 +14,9 @@ from sweep.plan.shapes import COUNTED, MEASURED, RECORDS, Row, Source, si, sourc
 from sweep.plan.warnings import Warned
 from trainers.fields import number_text, plural
 
+#: What is not known of `resources.gpu: auto` before its memory is measured.
+_AUTO = "; each is counted to have a card alone (gpu: auto), and fewer hours pass where several fit on one"
+
 #: Files of a trial while it trains: its checkpoint, the one before, and the next one while that is written.
 CHECKPOINTS = 3
 
@@ -56,7 +59,7 @@ class Outlook:
 
     def _cost(self) -> str:
         resources = self.config.resources
-        unit = f"{resources.gpu:g} GPU" if resources.gpu else f"{resources.cpu:g} CPU"
+        unit = resources.unit
         among = resources.trials_per_process
         each = f"for each {among}" if among > 1 else "each"
         amount, unit_of_time, _ = in_hours(self.seconds)
@@ -81,7 +84,7 @@ class Outlook:
         asks = self.config.resources
         amount, _, letter = in_hours(self.seconds / max(self.at_once, 1))
         if not self.at_once:
-            need = f"{asks.gpu:g} GPU and {asks.cpu:g} CPU" if asks.gpu else f"{asks.cpu:g} CPU"
+            need = f"{asks.unit} and {asks.cpu:g} CPU" if asks.gpu else f"{asks.cpu:g} CPU"
             return (
                 f"unknown, as no trial can run on {self.room.words()}; each takes {need}. With N at once about "
                 f"{_rounded(amount)} {letter} / N; --address asks a cluster what it has"
@@ -95,7 +98,7 @@ class Outlook:
         return (
             f"about {_rounded(amount)} {letter} with {plural(self.at_once, 'trial')} at once "
             f"({bound}{self.room.words()}), no less than the longest trial, {_rounded(longest)} {longest_letter}; "
-            "starting Ray and waiting for others not counted"
+            f"starting Ray and waiting for others not counted{_AUTO * (asks.gpu == 'auto')}"
         )
 
     def _memory(self) -> str:

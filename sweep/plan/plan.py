@@ -20,7 +20,7 @@ from sweep.plan.preset_lines import preset_lines
 from sweep.plan.room import Room, at_once
 from sweep.plan.shapes import Left, Shape
 from sweep.plan.warnings import Warned, warnings
-from sweep.progress import Progress, TrialProgress
+from sweep.progress import Progress, TrialProgress, out_of_memory_line
 from sweep.search.checks import check_trials, examples
 from sweep.search.inputs import Unseen, fingerprints, fingerprints_without, own_sources
 from sweep.search.optuna_search import OptunaSearch
@@ -66,11 +66,13 @@ class Plan:
     """Data that were not looked at, by name."""
     own: Mapping[str, Source] = field(default_factory=dict)
     """The sources of a user's own code, by name."""
+    left_out: tuple[str, ...] = ()
+    """Ids of those not run again, for want of memory."""
 
     @property
     def left(self) -> int:
         """Trials to run."""
-        return self.size - self.finished
+        return self.size - self.finished - len(self.left_out)
 
     def lines(
         self, outlook: Outlook | None = None, *, launched: bool = False, serial: bool = False, room: Room | None = None
@@ -94,6 +96,8 @@ class Plan:
         lines += [f"  {line}" for line in (*(_size_lines(self.shapes) if outlook else ()), *_extra_lines(self.shapes))]
         lines += [f"  {line}" for name, data in self.unseen.items() for line in _unseen(name, data, self.shapes)]
         lines.append(f"  finished {self.finished}, to resume {self.resumable}, new {self.left - self.resumable}")
+        if self.left_out:
+            lines.append(f"  {out_of_memory_line([self.progress.trials[name] for name in self.left_out])}")
         for version, number in self.other_code.items():
             lines.append(f"  {number} of the finished come from other code ({version}); they are kept")
         lines += [f"  {line}" for line in self._own_lines()]
@@ -116,7 +120,7 @@ class Plan:
 
     def _cost(self, launched: bool, serial: bool, room: Room | None) -> str:
         resources = self.config.resources
-        unit = f"{resources.gpu:g} GPU" if resources.gpu else f"{resources.cpu:g} CPU"
+        unit = resources.unit
         among = resources.trials_per_process
         each = f"for each {among}" if among > 1 else "each"
         if not self.left:
@@ -147,6 +151,7 @@ def plan(
     records: Sequence[Mapping[str, Any]],
     code_version: str,
     data: Literal["needed", "if there", "unseen"] = "needed",
+    capacity: float = math.inf,
 ) -> Plan:
     """Holds a sweep against the records of its directory.
 
@@ -156,6 +161,8 @@ def plan(
         code_version: of the trainers that would run.
         data: what of the data must be there. if there: where they are not, what is published of them is planned with.
             unseen: so too where they are there.
+        capacity: memory that the largest card, or host, has on which trials would run, bytes: those that ran out of it
+            alone where there was no less are left out.
 
     Raises:
         UserError: a point whose values do not go together, or data or a network with which no trial can run.
@@ -168,6 +175,8 @@ def plan(
         else fingerprints_without(config, records, data == "if there", own)
     )
     finished = {trial.id: trial for trial in progress.trials.values() if trial.finished}
+    for trial in progress.trials.values():
+        trial.left_out = trial.needs_more_than(capacity)
     search, points = _search(config, marks, records, finished)
     known = search.known()
     unknown = examples(config, marks) if search.size() > len(known) else []
@@ -195,6 +204,7 @@ def plan(
         shapes=shapes,
         unseen=unseen,
         own=own,
+        left_out=tuple(name for name in trials if name in progress.trials and progress.trials[name].left_out),
     )
 
 
@@ -308,7 +318,7 @@ def _unseen(name: str, data: Unseen, shapes: Mapping[DataConfig, DataShape]) -> 
 
 def _left(trial: PlannedTrial, begun: TrialProgress | None, code_version: str) -> int:
     """Epochs of the trial that are still to be trained."""
-    if begun is not None and begun.finished:
+    if begun is not None and (begun.finished or begun.left_out):
         return 0
     kept = begun.epoch if begun is not None and begun.resumes(code_version) else 0
     return trial.config.epochs - kept

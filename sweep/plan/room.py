@@ -34,7 +34,7 @@ class Room:
 
     def processes(self, resources: ResourcesConfig) -> int:
         """How many processes of trials fit on the nodes at once."""
-        asked = {"CPU": resources.cpu, "GPU": resources.gpu}
+        asked = {"CPU": resources.cpu, "GPU": resources.most_gpu}
         return sum(
             min(int(node.get(name, 0.0) / amount + 1e-9) for name, amount in asked.items() if amount)
             for node in self.nodes

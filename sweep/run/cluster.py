@@ -27,7 +27,9 @@ from rich.console import Console
 
 from sweep.config import ResourcesConfig
 from sweep.plan.room import Room
+from sweep.run.packing import LEAST_SHARE
 from sweep.run.screen import say
+from sweep.run.trial import RESTARTS as RESTARTS
 from trainers.errors import UserError
 from trainers.provenance import code_version
 
@@ -69,9 +71,6 @@ WITHOUT = "--serial runs without Ray"
 
 #: How the file begins by which nodes show that they see the run directory.
 PROBE = ".probe-"
-
-#: How often a trial whose worker or node dies is started again, from its checkpoint.
-RESTARTS = 3
 
 
 @contextmanager
@@ -316,7 +315,7 @@ def most_at_once(resources: ResourcesConfig, wanted: int | None, each: int = 1) 
         UserError: a trial fits on no node: Ray would wait for ever.
     """
     nodes = [node["Resources"] for node in _nodes()]
-    asked = {"CPU": resources.cpu, "GPU": resources.gpu}
+    asked = {"CPU": resources.cpu, "GPU": resources.most_gpu}
     for name, amount in asked.items():
         most = max((node.get(name, 0.0) for node in nodes), default=0.0)
         if amount > most:
@@ -324,10 +323,14 @@ def most_at_once(resources: ResourcesConfig, wanted: int | None, each: int = 1) 
                 f"resources.{name.lower()}: a trial asks for {amount:g} {name}, and no node has more "
                 f"than {most:g}; lower it (--set resources.{name.lower()}={most:g}), or add a node that has them"
             )
-    fit = Room("", nodes).processes(resources)
+    if resources.gpu == "auto":
+        asked["GPU"] = LEAST_SHARE
+    fit = sum(
+        min(int(node.get(name, 0.0) / amount + 1e-9) for name, amount in asked.items() if amount) for node in nodes
+    )
     if fit == 0:
         raise UserError(
-            f"resources: no one node has {resources.cpu:g} CPU and {resources.gpu:g} GPU together; "
+            f"resources: no one node has {resources.cpu:g} CPU and {resources.most_gpu:g} GPU together; "
             "lower one of them, or add a node"
         )
     return min(each * fit, wanted or each * fit)

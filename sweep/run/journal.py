@@ -13,8 +13,9 @@ from sweep.config_file import dump
 from sweep.plan.plan import Plan, metric
 from sweep.progress import TrialProgress
 from sweep.run.directory import CONFIG_FILE, write_whole
+from sweep.run.hung import Paces, hung, shape_of
 from sweep.run.trial import Message
-from sweep.search.trials import PlannedTrial
+from sweep.search.trials import FixedSearch, PlannedTrial
 from trainers.files import remove_parts
 from trainers.own import snapshot
 from trainers.provenance import environment
@@ -34,6 +35,8 @@ class Journal:
         self.directory, self.progress = directory, plan.progress
         self.listener: Callable[[TrialProgress, Message], None] = lambda trial, message: None
         self._plan = plan
+        self._paces = Paces()
+        self._monotonic_began = time.time() - time.monotonic()
 
     @contextmanager
     def open(self, command: str, decides: Mapping[str, Any] | None = None) -> Iterator[None]:
@@ -60,6 +63,7 @@ class Journal:
         write_whole(self.directory / CONFIG_FILE, dump(self._plan.config))
         write_whole(self.directory / "environment.json", json.dumps(where, indent=2) + "\n")
         known = self._plan.search.known()
+        left_out = [trial.id for trial in self.progress.trials.values() if trial.left_out]
         self._append(
             "launch",
             {
@@ -70,6 +74,7 @@ class Journal:
                 "mode": self._plan.config.mode,
                 "size": self._plan.size,
                 "wanted": [trial.id for trial in known],
+                **({"left_out": left_out} if left_out else {}),
             },
         )
         for trial in known:
@@ -77,24 +82,58 @@ class Journal:
 
     def next(self) -> PlannedTrial | None:
         """The next trial to run, written down as planned; None when there is no more."""
-        trial = self._plan.search.next()
-        if trial is not None:
-            self._register(trial)
-        return trial
+        while (trial := self._plan.search.next()) is not None:
+            known = self.progress.trials.get(trial.id)
+            if known is None or not known.left_out:
+                self._register(trial)
+                return trial
+            self._plan.search.tell(trial.id, None)
+        return None
 
-    def take(self, message: Message) -> None:
-        """Writes a trial's message down, unless it is an epoch, or its dynamics, that stands there already."""
+    @property
+    def listed(self) -> bool:
+        """Whether all trials are known beforehand, so that nothing is lost where one is asked for early."""
+        return isinstance(self._plan.search, FixedSearch)
+
+    def leave_out(self, capacity: float) -> None:
+        """Before trials run: those are not run again that ran out of memory alone, and where there was no less.
+
+        Args:
+            capacity: memory of the largest card, or host, on which trials would run, bytes.
+        """
+        for trial in self.progress.trials.values():
+            trial.left_out = trial.needs_more_than(capacity)
+
+    def take(self, message: Message, again: bool = False) -> None:
+        """Writes a trial's message down, unless it is an epoch, or its dynamics, that stands there already.
+
+        Args:
+            message: of a trial.
+            again: where it is an outcome: the trial is run once more, and the search is told of that.
+        """
         trial = self.progress.trials[message["trial_id"]]
         if trial.has(message):
             return
         self._append(message["record"], {key: value for key, value in message.items() if key != "record"})
-        if message["record"] == "outcome":
+        self._paces.add(shape_of(trial.config), message)
+        if message["record"] == "outcome" and not again:
             self._plan.search.tell(trial.id, metric(trial, self._plan.config))
         self.listener(trial, message)
 
+    def limits(self, trial: PlannedTrial, timeout: float | None) -> dict[str, Any]:
+        """What the trial's `sweep.run.hung.Limits` are made of.
+
+        Args:
+            trial: given out by `next`.
+            timeout: that was asked for.
+        """
+        known = self.progress.trials[trial.id]
+        return {"timeout": timeout, "medians": self._paces.medians(shape_of(known.config)), "recorded": known.epoch}
+
     def fail(self, trial_id: str, reason: str) -> None:
-        """The outcome of a trial whose process is gone."""
-        self.take({"record": "outcome", **vars(OutcomeRecord(trial_id, "failed", reason, 0))})
+        """The outcome of a trial whose process is gone: that it hung, if it did, or else this reason."""
+        why = hung(self.directory, trial_id) or reason
+        self.take({"record": "outcome", **vars(OutcomeRecord(trial_id, "failed", why, 0))})
 
     def interrupt(self, reason: str) -> None:
         """The outcome `interrupted` for every trial that runs; their checkpoints stay."""
@@ -108,6 +147,6 @@ class Journal:
             self._append("trial", trial.record(len(self.progress.trials)))
 
     def _append(self, kind: str, values: Mapping[str, Any]) -> None:
-        stamped = {**values, "time": round(time.time(), 3)}
+        stamped = {**values, "time": round(self._monotonic_began + time.monotonic(), 3)}  # a clock that is set jumps
         self._file.append(kind, stamped)
         self.progress.add({"record": kind, **stamped})

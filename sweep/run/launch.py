@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -12,9 +13,11 @@ from typing import Any
 
 from rich.console import Console
 
-from sweep.config import SweepConfig
+from sweep.config import ResourcesConfig, SweepConfig
 from sweep.plan.plan import earlier_records, plan
 from sweep.plan.room import this_machine
+from sweep.progress import out_of_memory_line
+from sweep.run import child, hung
 from sweep.run.directory import RunLock, log_folder, refuse_other_sweep
 from sweep.run.journal import Journal
 from sweep.run.screen import Screen, counts_line, say
@@ -39,6 +42,8 @@ def launch(
     decides: Mapping[str, Any] | None = None,
     address: str | None = None,
     serial: bool = False,
+    debug: bool = False,
+    again: bool = False,
     up: ExitStack | None = None,
 ) -> int:
     """Runs what is wanted and not finished.
@@ -50,8 +55,11 @@ def launch(
         command: what the user typed, for the records.
         decides: what the launch is to decide, for the records: claim, budget_hours, choosing_seeds; None: nothing.
         address: of a Ray cluster; None: a local one.
-        serial: in this process, one trial after another, without Ray.
-        up: a Ray that this launch starts stays up until this is closed; None: until the launch ends.
+        serial: one trial after another, in one process, without Ray.
+        debug: of a serial launch, in this very process: a trial that ends its process ends the launch, and none is
+            ended for hanging.
+        up: a Ray, or a serial launch's process, that this launch starts stays up until this is closed; None: until the
+            launch ends.
 
     Returns:
         The exit code: 0 done, 1 some trials failed, 130 interrupted.
@@ -60,17 +68,21 @@ def launch(
         UserError: the directory, the data or the resources are not as they must be; no record has been written.
     """
     refuse_other_sweep(directory, config)
-    with RunLock(directory), Interrupts() as interrupts:
+    with RunLock(directory), Interrupts() as interrupts, ExitStack() as of_this_launch:
+        own_process = serial and not debug
         try:
-            wanted = plan(config, earlier_records(directory), code_version())
+            if own_process:
+                child.here(up or of_this_launch)  # which imports torch while this process plans
+            capacity = math.inf if again or address is not None else capacity_here(config.resources)
+            wanted = plan(config, earlier_records(directory), code_version(), capacity=capacity)
             where = None if serial or address is not None else this_machine()
             say(console, "\n".join(wanted.lines(launched=True, serial=serial, room=where)))
             if not wanted.left:
-                return EXIT_DONE
+                return EXIT_SOME_FAILED if wanted.left_out else EXIT_DONE
             check_resources(config, serial, address)
             journal = Journal(directory, wanted)
-            run = _in_this_process if serial else _through_ray
-            return run(_Launch(config, journal, console, interrupts, up, (command, decides)), address)
+            run = _in_a_child if own_process else _in_this_process if serial else _through_ray
+            return run(_Launch(config, journal, console, interrupts, up, (command, decides), again), address)
         except Interrupted:
             return EXIT_INTERRUPTED
 
@@ -86,6 +98,8 @@ class _Launch:
     up: ExitStack | None
     reason: tuple[str, Mapping[str, Any] | None]
     """Its command, and what it is to decide."""
+    again: bool
+    """Whether trials are run again that ran out of memory alone."""
 
     def __post_init__(self) -> None:
         self.screen = Screen(self.console, self.journal.progress)
@@ -107,8 +121,17 @@ class _Launch:
             closing = f"{counts}\nstopped by {stopped}; the same command goes on"
             self.console.print(closing, markup=False, highlight=False)
             return EXIT_INTERRUPTED
+        if more := self.journal.progress.needing_more():
+            say(self.console, out_of_memory_line(more))
         unfinished = any(not trial.finished for trial in self.journal.progress.current())
         return EXIT_SOME_FAILED if unfinished else EXIT_DONE
+
+
+def capacity_here(resources: ResourcesConfig) -> float:
+    """Memory of this machine's largest card, or of the machine where trials take none, bytes; 0: it has no card."""
+    from trainers.memory import card_bytes, host_bytes
+
+    return max(card_bytes(), default=0.0) if resources.gpu else float(host_bytes())
 
 
 def check_resources(config: SweepConfig, serial: bool, address: str | None) -> None:
@@ -129,9 +152,14 @@ def check_resources(config: SweepConfig, serial: bool, address: str | None) -> N
             f"trial.device: must be auto, cpu or cuda, got {config.trial.device!r}: "
             "Ray chooses the GPU of each trial; set trial.device=auto"
         )
-    if address is None and config.resources.gpu > torch.cuda.device_count():
+    if address is None and config.resources.gpu == "auto" and not torch.cuda.device_count():
         raise UserError(
-            f"resources.gpu: a trial asks for {config.resources.gpu:g} GPU, and this machine has "
+            "resources.gpu: auto needs a GPU, whose memory it shares out, and torch sees none on this machine; "
+            "set resources.gpu=0 to train on the CPU"
+        )
+    if address is None and config.resources.most_gpu > torch.cuda.device_count():
+        raise UserError(
+            f"resources.gpu: a trial asks for {config.resources.most_gpu:g} GPU, and this machine has "
             f"{torch.cuda.device_count()}; set resources.gpu=0 to train on the CPU"
         )
     if address is None and not serial and config.resources.cpu > (cores := os.cpu_count() or 1):
@@ -152,15 +180,38 @@ def _in_this_process(launch: _Launch, address: str | None) -> int:
         while (trial := journal.next()) is not None:
             values = trial_values(trial.config, resources)
             where = journal.directory, resources.threads
-            if not run_trial(trial.id, values, *where, send, share=resources.gpu):
+            if not run_trial(trial.id, values, *where, send, share=resources.most_gpu, alone=True):
                 say(launch.console, f"trial {trial.id}: {LOST}")
                 return
 
     return launch.run(trials)
 
 
+def _in_a_child(launch: _Launch, address: str | None) -> int:
+    journal, resources = launch.journal, launch.config.resources
+    hung.forget(journal.directory)
+    where = {"directory": journal.directory.absolute(), "threads": resources.threads}
+    where |= {"share": resources.most_gpu, "alone": True}
+
+    def take(message: Message) -> None:
+        with launch.interrupts.held():
+            journal.take(message)
+
+    def trials() -> None:
+        process = child.here()
+        while (trial := journal.next()) is not None:
+            values = trial_values(trial.config, resources)
+            limits = journal.limits(trial, resources.epoch_timeout)
+            work = {"name": trial.id, "values": values, "limits": limits, **where}
+            if (why := process.train(work, take, launch.screen.refresh)) is not None:
+                journal.fail(trial.id, why)
+
+    return launch.run(trials)
+
+
 def _through_ray(launch: _Launch, address: str | None) -> int:
     from sweep.run import cluster, ray_tune
+    from sweep.run.ray_packing import packing_lines, packing_of
 
     journal, resources = launch.journal, launch.config.resources
 
@@ -175,8 +226,13 @@ def _through_ray(launch: _Launch, address: str | None) -> int:
         at_once = cluster.most_at_once(resources, launch.config.max_concurrent, resources.trials_per_process)
         cluster.check_nodes(journal.directory, inputs(launch.config))
 
+        leave_out = address is not None and not launch.again
+        packing = packing_of(journal, launch.config, at_once, leave_out)
+        for line in packing_lines(journal, packing, leave_out):
+            say(launch.console, line)
+
         def trials() -> None:
             with launch.interrupts.held():
-                ray_tune.run(journal, resources, at_once, each_step)
+                ray_tune.run(journal, resources, at_once, packing, each_step)
 
         return launch.run(trials)

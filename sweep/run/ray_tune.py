@@ -10,10 +10,10 @@ import os
 import threading
 import time
 from collections import UserDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from dataclasses import asdict
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,41 +23,51 @@ from ray.tune.search import Searcher
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sweep.config import ResourcesConfig
+from sweep.run import hung
 from sweep.run.bell import Bell, listening
-from sweep.run.cluster import RESTARTS
 from sweep.run.directory import log_folder
-from sweep.run.trial import Message, run_together, run_trial, trial_values
+from sweep.run.packing import Packing, Peak, Start, memory_shape, peak_in, room_text
+from sweep.run.signals import STOPPING
+from sweep.run.trial import RESTARTS, Message, run_together, run_trial, trial_values
 from trainers import checkpoint
+from trainers.record import OutcomeRecord
 
 if TYPE_CHECKING:  # lest each process of a trial load the plan
     from sweep.run.journal import Journal
+    from sweep.search.trials import PlannedTrial
 
-#: How long a launch that is stopped waits for its trials' checkpoints, s.
-STOPPING = 15.0
+#: Of a resource that names a kind, what is asked for: Ray's own word for it.
+_SOME = 0.001
+
+#: What Ray's error says of a process that its monitor of the host's memory ended.
+_MONITOR = ("NODE_OUT_OF_MEMORY", "low on memory", "OutOfMemoryError")
 
 
 def run(
     journal: Journal,
     resources: ResourcesConfig,
     at_once: int,
+    packing: Packing[PlannedTrial],
     each_step: Callable[[], None],
 ) -> None:
-    """Runs every trial that the journal gives out.
+    """Runs every trial that is given out.
 
     Args:
-        journal: gives trials and takes their messages.
+        journal: takes the trials' messages.
         resources: of one process.
         at_once: most trials at a time.
+        packing: gives the journal's trials.
         each_step: called several times a second from the main thread; may raise to stop everything: once each trial
             that trains has written its newest checkpoint, for which it has `STOPPING` seconds.
     """
     logs = log_folder(journal.directory)
     logs.mkdir(exist_ok=True)
+    hung.forget(journal.directory)
     bell = _bell()
-    processes, each = resources.divided(at_once)
-    searcher = _JournalSearcher(journal, resources, each)
+    processes, _ = resources.divided(at_once)
+    searcher = _JournalSearcher(journal, resources, packing)
     tuner = tune.Tuner(
-        tune.with_resources(tune.with_parameters(_trainable, bell=bell), {"cpu": resources.cpu, "gpu": resources.gpu}),
+        tune.with_resources(tune.with_parameters(_trainable, bell=bell), _asked),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             num_samples=-1,
@@ -69,7 +79,7 @@ def run(
             name=time.strftime("ray-%Y%m%d-%H%M%S"),
             storage_path=str(logs.absolute()),
             failure_config=tune.FailureConfig(max_failures=RESTARTS),
-            callbacks=[_JournalCallback(journal, each_step)],
+            callbacks=[_JournalCallback(journal, searcher, each_step)],
             verbose=0,
         ),
     )
@@ -128,20 +138,30 @@ def _quiet(log: Path) -> Iterator[None]:
         handler.close()
 
 
+def _asked(values: Mapping[str, Any]) -> tune.PlacementGroupFactory:
+    """What a process asks Ray for; one that has let its trial go is given the next that asks for the same."""
+    bundle = {"CPU": values["cpu"], "GPU": values["share"], values["kind"]: _SOME}
+    return tune.PlacementGroupFactory([{name: amount for name, amount in bundle.items() if name and amount}])
+
+
 def _trainable(values: dict[str, Any], bell: Any) -> None:
     """One trial, or several at once; a process whose GPU no longer answers ends, for Tune would give it the next."""
-    trials, share = values["trials"], values["share"]
+    trials, share, limits = values["trials"], values["share"], values["limits"]
     where = Path(values["directory"]), values["threads"]
 
     def send(message: Message) -> None:
         tune.report({"message": message})  # which returns once the driver has taken it
 
+    if not trials:  # those that were to go on after a process that died have ended with it
+        return
     if len(trials) > 1:
-        usable = run_together(trials, *where, send, share=share, training=partial(listening, bell), lost=_end)
+        training = partial(listening, bell)
+        usable = run_together(trials, *where, send, share=share, training=training, lost=_end, limits=limits)
     else:
         (name, trial), *_ = trials.items()
+        given = {"share": share, "alone": values["alone"], "cuda": values["cuda"]}
         with listening(bell, name):
-            usable = run_trial(name, trial, *where, send, share=share)
+            usable = run_trial(name, trial, *where, send, **given, limits=limits[name])
     if not usable:
         _end()
 
@@ -172,23 +192,45 @@ class _NotSaved:
 class _JournalSearcher(_NotSaved, Searcher):
     """Gives Tune the journal's next trials, as one of Tune's own, whenever there is room for a process."""
 
-    def __init__(self, journal: Journal, resources: ResourcesConfig, each: int) -> None:
+    def __init__(self, journal: Journal, resources: ResourcesConfig, packing: Packing[PlannedTrial]) -> None:
         super().__init__()
-        self._journal, self._resources, self._each = journal, resources, each
+        self._journal, self._resources, self._packing = journal, resources, packing
+        self._running: dict[str, Start[PlannedTrial]] = {}
         self.names: dict[str, str] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        trials = list(islice(iter(self._journal.next, None), self._each))
-        if not trials:
-            return Searcher.FINISHED  # type: ignore[return-value]
-        self.names[trial_id] = trials[0].id
-        values = _Values({trial.id: trial_values(trial.config, self._resources) for trial in trials})
-        directory = str(self._journal.directory.absolute())
-        resources = self._resources
-        return {"trials": values, "threads": resources.threads, "directory": directory, "share": resources.gpu}
+        start = self._packing.next()
+        if start is None:
+            return Searcher.FINISHED if self._packing.done else None  # type: ignore[return-value]
+        self._running[trial_id], trials = start, start.trials
+        again = f"{trials[0].id}-again" if trials[0].id in self.names.values() else trials[0].id
+        self.names[trial_id] = again  # of its folder, where Tune adds to what it finds
+        resources, directory = self._resources, str(self._journal.directory.absolute())
+        return {
+            "trials": _Values({trial.id: trial_values(trial.config, resources) for trial in trials}),
+            "limits": {trial.id: self._journal.limits(trial, resources.epoch_timeout) for trial in trials},
+            **{"threads": resources.threads, "directory": directory, "cpu": resources.cpu, "kind": start.kind},
+            **{"share": start.gpu, "alone": start.alone, "cuda": start.cuda},
+        }
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
-        """The journal has been told by the trial's own outcome."""
+        """Its process lets go of what it had; the journal has been told by the trial's own outcome."""
+        if (start := self._running.get(trial_id)) is not None:
+            self._packing.ended(start)
+
+    @property
+    def largest(self) -> int | None:
+        """Memory of the largest card, bytes; None: not known."""
+        return self._packing.largest
+
+    def measured(self, name: str, peak: Peak) -> None:
+        """A trial's process has taken so much."""
+        self._packing.measured(memory_shape(self._journal.progress.trials[name].config), peak)
+
+    def again(self, trial_id: str, name: str) -> bool:
+        """Puts one of its trials in line to run once more, alone; false where it has done so."""
+        trial, *_ = (trial for trial in self._running[trial_id].trials if trial.id == name)
+        return self._packing.again(trial)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the records are what is kept."""
@@ -200,8 +242,8 @@ class _JournalSearcher(_NotSaved, Searcher):
 class _JournalCallback(_NotSaved, tune.Callback):
     """Brings the trials' messages to the journal."""
 
-    def __init__(self, journal: Journal, each_step: Callable[[], None]) -> None:
-        self._journal, self._each_step = journal, each_step
+    def __init__(self, journal: Journal, searcher: _JournalSearcher, each_step: Callable[[], None]) -> None:
+        self._journal, self._searcher, self._each_step = journal, searcher, each_step
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         self._each_step()
@@ -212,15 +254,53 @@ class _JournalCallback(_NotSaved, tune.Callback):
         # taken out: Tune would keep them, and statistics of each number in them, to the launch's end
         message, left = result.pop("message"), trial.config["trials"]
         result.pop("config", None)
-        self._journal.take(message)
-        if message["record"] == "outcome":
-            left.pop(message["trial_id"], None)  # a process that is started in place of this one runs the others
-            if not left:
-                trial.max_failures = 0  # what becomes of the process now is no reason to start it again
+        if message["record"] != "outcome":
+            self._journal.take(message)
+            return
+        self._take_outcome(message, trial)
+        left.pop(message["trial_id"], None)  # a process that is started in place of this one runs the others
+        if not left:
+            trial.max_failures = 0  # what becomes of the process now is no reason to start it again
+
+    def _take_outcome(self, message: Message, trial: Any) -> None:
+        """Of one of the process's trials: what it measured is made use of, and where it is not the last, it is said."""
+        name, again = message["trial_id"], False
+        if (peak := peak_in(message)) is not None:
+            self._searcher.measured(name, peak)
+        if message["outcome"] == "out_of_memory":
+            has = self._journal.progress.trials[name].start.get("capacity_bytes")
+            last = message["alone"] and (has or 0) >= (self._searcher.largest or 0)
+            again = not last and self._searcher.again(trial.trial_id, name)
+            message = {**message, "reason": f"{message['reason']}; {room_text(message, has, again)}"}
+        self._journal.take(message, again)
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """The worker died and is to be started again: not at once, where Ray ended it for want of memory."""
+        if text := _for_memory(trial.error_file):
+            self._out_of_memory(trial, text)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """The worker died more often than it may be restarted, or after its trials had ended."""
+        if text := _for_memory(trial.error_file):
+            self._out_of_memory(trial, text)
         text = Path(trial.error_file).read_text() if trial.error_file else ""
         last = (text.strip().splitlines() or ["no error file"])[-1]
         for name in trial.config["trials"]:
             self._journal.fail(name, f"its process died {RESTARTS + 1} times: {last}")
+
+    def _out_of_memory(self, trial: Any, text: str) -> None:
+        """Its trials have run out of the host's memory; a process that is started in its place has none to train."""
+        left, alone = trial.config["trials"], trial.config["alone"]
+        for name in list(left):
+            outcome = OutcomeRecord(name, "out_of_memory", text, 0, alone=alone and len(left) == 1)
+            self._take_outcome({"record": "outcome", **asdict(outcome)}, trial)
+            del left[name]
+        trial.max_failures = 0
+
+
+def _for_memory(error_file: str | None) -> str:
+    """In one line that Ray's monitor of the host's memory ended a process; empty: it is not that."""
+    text = Path(error_file).read_text() if error_file else ""
+    if not any(words in text for words in _MONITOR):
+        return ""
+    return "its node ran out of memory, and Ray's monitor ended its process"

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first stops a sweep at a safe point, the second ends the process at once."""
+"""Ctrl-C, SIGTERM and their like: the first stops a sweep at a safe point, the second ends the process at once."""
 
 from __future__ import annotations
 
@@ -11,19 +11,29 @@ from typing import Self
 
 EXIT_INTERRUPTED = 130
 
+#: What a user, a terminal that goes away or a scheduler ends a process with; Slurm and its like announce the end of a
+#: job with SIGUSR1 or SIGUSR2.
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+
+#: How long a launch that is stopped waits for its trials' checkpoints, s.
+STOPPING = 15.0
+
 
 class Interrupted(KeyboardInterrupt):
     """The user, or the scheduler of the machine, wants the sweep to stop; carries the signal's name."""
 
 
 class Interrupts:
-    """Catches SIGINT and SIGTERM while it is entered.
+    """Catches `SIGNALS` while it is entered.
+
+    What is ignored then stays so but for SIGINT and SIGTERM: `nohup` has SIGHUP ignored. SIGQUIT and SIGXCPU end the
+    process at once, as SIGKILL does.
 
     The first signal raises Interrupted where the program stands or, inside `held()`, at the next `check()` or
     at the end of the block: a record is never cut in two. A second signal ends the process with 130.
     """
 
-    _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+    _ALWAYS = (signal.SIGINT, signal.SIGTERM)
 
     def __init__(self) -> None:
         """Catches nothing yet."""
@@ -33,7 +43,8 @@ class Interrupts:
 
     def __enter__(self) -> Self:
         """Starts to catch."""
-        self._before = {number: signal.getsignal(number) for number in self._SIGNALS}
+        before = {number: signal.getsignal(number) for number in SIGNALS}
+        self._before = {n: taken for n, taken in before.items() if n in self._ALWAYS or taken != signal.SIG_IGN}
         self.catch()
         return self
 
@@ -43,7 +54,7 @@ class Interrupts:
         Raises:
             Interrupted: one came before and was lost: what is raised in a callback of a library in C++ goes no further.
         """
-        for number in self._SIGNALS:
+        for number in self._before:
             signal.signal(number, self._catch)
         if self._caught is not None:
             raise Interrupted(self._caught or self._raised)

@@ -6,21 +6,26 @@ import threading
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sweep.config import ResourcesConfig
 from sweep.run.directory import log_path
+from sweep.run.hung import Limits, hung, watched
+from sweep.run.signals import Interrupted
 from trainers.config import TrialConfig
 from trainers.errors import UserError
 from trainers.files import checkpoint_path
 from trainers.provenance import arithmetic, code_version, host
-from trainers.record import DynamicsRecord, EpochRecord, OutcomeRecord
+from trainers.record import FINISHED, DynamicsRecord, EpochRecord, OutcomeRecord
 
 #: A record's values with its kind under `record`: start, epoch, dynamics or outcome.
 Message = dict[str, Any]
+
+#: How often a trial whose process dies is started again, from its checkpoint.
+RESTARTS = 3
 
 
 def trial_values(config: TrialConfig, resources: ResourcesConfig) -> dict[str, Any]:
@@ -44,6 +49,7 @@ def run_together(
     share: float,
     training: Callable[[str], AbstractContextManager[None]],
     lost: Callable[[], None],
+    limits: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> bool:
     """Trains several trials of one device side by side in this process, each as `run_trial` does, but for:
 
@@ -55,6 +61,7 @@ def run_together(
         training: makes the block in which the trial of an id trains.
         lost: ends this process, whose GPU answers no more, once the outcome of the trial that met that first is sent:
             which of them it came from nobody can tell, and the others go on from their checkpoints in a new one.
+        limits: of each, by id.
     """
     import torch
 
@@ -70,7 +77,8 @@ def run_together(
 
     def run(name: str) -> None:
         with training(name):
-            run_trial(name, trials[name], directory, threads, send_one, share=share, lost=lost)
+            limit = None if limits is None else limits[name]
+            run_trial(name, trials[name], directory, threads, send_one, share=share, lost=lost, limits=limit)
 
     first = TrialConfig.model_validate(next(iter(trials.values())))
     device = torch.device("cpu")
@@ -89,7 +97,10 @@ def run_trial(
     send: Callable[[Message], None],
     *,
     share: float = 1,
+    alone: bool = False,
+    cuda: int | None = None,
     lost: Callable[[], None] = lambda: None,
+    limits: Mapping[str, Any] | None = None,
 ) -> bool:
     """Trains one trial and sends what happens: a start, its epochs and their dynamics, its outcome.
 
@@ -100,45 +111,88 @@ def run_trial(
         threads: that torch may use; the same number gives the same numbers.
         send: takes each message; may raise to end the trial.
         share: of a GPU's memory that the trial may take.
+        alone: whether the launch runs nothing else on the device: the trial's outcome then tells what memory it took.
+        cuda: bytes of the share that are CUDA's own; None: as many as ever are.
         lost: called where this process cannot run another, once the outcome is sent, and before that of any other.
+        limits: what `sweep.run.hung.Limits` is made of, in a process that may be ended if the trial hangs; None: it may
+            not.
 
     Returns:
         whether this process can run another trial: its GPU still answers.
     """
+    from trainers.own import snapshot
+
+    snapshot.look_in(directory / snapshot.FOLDER)
+    config = TrialConfig.model_validate(values)
+    run = partial(_run, name, config, directory, threads, share=share, alone=alone, cuda=cuda, lost=lost)
+    if limits is None:
+        return run(send)
+    if (reason := hung(directory, name)) is not None:
+        send({"record": "outcome", **asdict(OutcomeRecord(name, "failed", reason, 0))})
+        return True
+    with watched(directory, name, Limits(config, **limits), send) as sent:
+        return run(sent)
+
+
+def _run(
+    name: str,
+    config: TrialConfig,
+    directory: Path,
+    threads: int,
+    send: Callable[[Message], None],
+    *,
+    share: float,
+    alone: bool,
+    cuda: int | None,
+    lost: Callable[[], None],
+) -> bool:
     import torch
 
     from trainers import cards
     from trainers.engine import device_of
     from trainers.loop import train
-    from trainers.memory import is_out_of_memory, reason
-    from trainers.own import snapshot
 
-    snapshot.look_in(directory / snapshot.FOLDER)
-    config = TrialConfig.model_validate(values)
+    ends: list[BaseException] = []
+
+    def sent(message: Message) -> None:
+        try:
+            send(message)
+        except Exception:
+            raise
+        except BaseException as end:  # of this process, or of Tune's trial; the user's own are of the trial
+            ends.append(end)
+            raise
+
     torch.set_num_threads(threads)
-    device = torch.device("cpu")
+    device, meter = torch.device("cpu"), cards.Meter(torch.device("cpu"), False)
     try:
         device = device_of(config.device)
         cards.freed(device)
-        cards.limit(device, share)
+        cards.limit(device, share, cards.CONTEXT if cuda is None else cuda)
         kind = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
         about = {"trial_id": name, "host": host(), "device": kind, "code_version": code_version()}
-        send({"record": "start", **about, "arithmetic": arithmetic(config, device)})
-        outcome = train(
-            config,
-            lambda record: send({"record": _kind(record), **asdict(record)}),
-            resume=checkpoint_path(directory, name),
-        )
+        how = {"arithmetic": arithmetic(config, device), "capacity_bytes": cards.capacity(device)}
+        sent({"record": "start", **about, **how})
+        meter = cards.Meter(device, alone)
+
+        def report(record: EpochRecord | DynamicsRecord) -> None:
+            meter.look()
+            sent({"record": _kind(record), **asdict(record)})
+
+        outcome = train(config, report, resume=checkpoint_path(directory, name))
+        if outcome.outcome in FINISHED:
+            meter.look()
+            memory, cuda_bytes = meter.taken()
+            outcome = replace(outcome, memory_bytes=memory, cuda_bytes=cuda_bytes)
     except UserError as error:
         outcome = OutcomeRecord(name, "failed", str(error), 0)
-    except Exception as error:
-        if is_out_of_memory(error):  # at CUDA's start
-            outcome = OutcomeRecord(name, "out_of_memory", reason(error), 0)
-        else:
-            outcome = _failed(name, error, log_path(directory, name))
+    except BaseException as error:
+        if ends or isinstance(error, Interrupted):
+            raise
+        outcome = _outcome(name, error, log_path(directory, name))
     with _ending:
         usable = cards.freed(device)  # not within `except`, where the error holds the frames, and they the model
-        send({"record": "outcome", **asdict(outcome)})
+        send({"record": "outcome", **asdict(replace(outcome, alone=meter.alone))})
         if not usable:
             lost()
     return usable
@@ -148,12 +202,17 @@ def _kind(record: EpochRecord | DynamicsRecord) -> str:
     return "epoch" if isinstance(record, EpochRecord) else "dynamics"
 
 
-def _failed(name: str, error: Exception, log: Path) -> OutcomeRecord:
+def _outcome(name: str, error: BaseException, log: Path) -> OutcomeRecord:
+    """Of a trial that raised, SystemExit too."""
+    from trainers.memory import is_out_of_memory, reason
+
+    if is_out_of_memory(error):  # beside the training, as at CUDA's start
+        return OutcomeRecord(name, "out_of_memory", reason(error), 0)
     first = (str(error).splitlines() or [""])[0]
     return OutcomeRecord(name, "failed", f"{type(error).__name__}: {first}{logged(error, log)}", 0)
 
 
-def logged(error: Exception, log: Path) -> str:
+def logged(error: BaseException, log: Path) -> str:
     """Appends the traceback to a log, and says where that is; nothing where it cannot be written, as on a full disk."""
     try:
         log.parent.mkdir(exist_ok=True)

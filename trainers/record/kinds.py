@@ -191,6 +191,14 @@ class OutcomeRecord:
     """Empty for completed; else what happened, in one line."""
     epochs: int
     """Epochs whose records count; later ones of an earlier, lost run do not."""
+    alone: bool = False
+    """Whether it ran alone on its card, as far as its launch and the card tell; on a CPU, alone of its launch. Its
+    start's `capacity_bytes` is what it then had."""
+    memory_bytes: int | None = None
+    """Most that its process took of the card, as the driver counts, CUDA's context included; None: not known, as where
+    others were on the card, or on a CPU."""
+    cuda_bytes: int | None = None
+    """Of that CUDA's own: context, kernels, libraries; the rest is torch's allocator's."""
 
 
 @dataclass(frozen=True)

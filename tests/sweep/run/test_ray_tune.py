@@ -15,6 +15,7 @@ import pytest
 from analysis.frames.trials import load_trials
 from sweep.config import ResourcesConfig, SweepConfig
 from sweep.run import cluster, ray_tune
+from sweep.run.packing import Node, Packing
 from trainers.config import TrialConfig
 from trainers.errors import UserError
 from trainers.provenance import code_version
@@ -74,10 +75,14 @@ def test_as_many_trials_run_at_once_as_fit(
     assert cluster.most_at_once(ResourcesConfig.model_validate(resources), wanted) == expected
 
 
+#: What gives out trials, where none runs out of memory.
+SEARCHER = SimpleNamespace(again=lambda *words: pytest.fail("again"), largest=None)
+
+
 def test_a_trial_whose_worker_died_too_often_has_failed_with_the_last_line_of_its_error(tmp_path: Path) -> None:
     failed: list[tuple[str, str]] = []
     journal = SimpleNamespace(fail=lambda *words: failed.append(words))
-    callback = ray_tune._JournalCallback(journal, lambda: None)
+    callback = ray_tune._JournalCallback(journal, SEARCHER, lambda: None)
     config = {"trials": {"0123456789ab": {}}}
     (tmp_path / "error.txt").write_text("Traceback\n  ...\nray.exceptions.ActorDiedError: it was killed\n\n")
     for file in (str(tmp_path / "error.txt"), None):
@@ -136,26 +141,37 @@ def test_each_process_that_fits_has_room_for_its_trials(monkeypatch: pytest.Monk
 
 def test_a_process_is_given_as_many_trials_as_it_takes_and_the_last_one_what_is_left(tmp_path: Path) -> None:
     trials = iter([SimpleNamespace(id=f"{number}" * 12, config=TrialConfig()) for number in range(5)])
-    journal = SimpleNamespace(next=lambda: next(trials, None), directory=tmp_path)
-    searcher = ray_tune._JournalSearcher(journal, ResourcesConfig(cpu=4, trials_per_process=2), 2)  # type: ignore[arg-type]
-    given = [searcher.suggest(f"tune-{number}") for number in range(4)]
-    assert [list(values["trials"]) for values in given[:3]] == [["0" * 12, "1" * 12], ["2" * 12, "3" * 12], ["4" * 12]]
-    assert given[3] == ray_tune.Searcher.FINISHED
+    limits = {"timeout": 60, "medians": {}, "recorded": 0}
+    journal = SimpleNamespace(next=lambda: next(trials, None), directory=tmp_path, limits=lambda *asked: limits)
+    packing = Packing([Node(8)], 4, 0, journal.next, name=lambda trial: trial.id, each=2)
+    searcher = ray_tune._JournalSearcher(journal, ResourcesConfig(cpu=4, trials_per_process=2), packing)  # type: ignore[arg-type]
+    given = [searcher.suggest(f"tune-{number}") for number in range(2)]
+    assert searcher.suggest("tune-2") is None  # no room
+    searcher.on_trial_complete("tune-0")
+    given.append(searcher.suggest("tune-2"))
+    assert [list(values["trials"]) for values in given] == [["0" * 12, "1" * 12], ["2" * 12, "3" * 12], ["4" * 12]]
+    searcher.on_trial_complete("tune-1")
+    assert searcher.suggest("tune-3") is None  # the last one may run out of memory, and then runs again
+    searcher.on_trial_complete("tune-2")
+    assert searcher.suggest("tune-3") == ray_tune.Searcher.FINISHED
     assert given[0]["threads"] == 2
 
 
 def test_a_process_that_dies_is_started_again_for_the_trials_that_have_not_ended(tmp_path: Path) -> None:
     taken, failed = list[Any](), list[str]()
-    journal = SimpleNamespace(take=taken.append, fail=lambda name, reason: failed.append(name))
-    callback = ray_tune._JournalCallback(journal, lambda: None)  # type: ignore[arg-type]
+    journal = SimpleNamespace(
+        take=lambda message, again=False: taken.append(message), fail=lambda name, reason: failed.append(name)
+    )
+    callback = ray_tune._JournalCallback(journal, SEARCHER, lambda: None)  # type: ignore[arg-type]
     trial = SimpleNamespace(config={"trials": {"a": {}, "b": {}, "c": {}}}, max_failures=3, error_file=None)
     for record, name in (("start", "a"), ("outcome", "b"), ("epoch", "a")):
-        callback.on_trial_result(1, [], trial, {"message": {"record": record, "trial_id": name}})
+        callback.on_trial_result(1, [], trial, {"message": {"record": record, "trial_id": name, "outcome": "failed"}})
     assert (list(trial.config["trials"]), trial.max_failures, len(taken)) == (["a", "c"], 3, 3)
     callback.on_trial_error(1, [], trial)
     assert failed == ["a", "c"]
     for name in ("c", "a"):
-        callback.on_trial_result(1, [], trial, {"message": {"record": "outcome", "trial_id": name}})
+        message = {"record": "outcome", "trial_id": name, "outcome": "completed"}
+        callback.on_trial_result(1, [], trial, {"message": message})
     assert (trial.config["trials"], trial.max_failures) == ({}, 0)
     callback.on_trial_error(1, [], trial)
     assert failed == ["a", "c"]

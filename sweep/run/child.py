@@ -1,0 +1,241 @@
+"""The process in which a serial launch trains: one for all its trials, and a new one in place of one that dies.
+
+It is told what to do over a socket and sends a trial's messages over it; each waits until the launch has written it
+down. It has a session of its own, so that a terminal's signals reach the launch alone, and ends with the launch.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
+from multiprocessing.connection import Connection, Pipe
+from typing import IO, Any
+
+from sweep.run.signals import SIGNALS, STOPPING
+from sweep.run.trial import RESTARTS, Message, run_trial
+
+#: How long the launch waits for a message before it looks at its screen, s.
+_PAUSE = 0.25
+
+_BEGIN = "import sys; sys.path[:] = {path!r}; from sweep.run.child import main; main({socket}, {parent})"
+
+#: What is said over the socket beside trials and their messages.
+_TAKEN, _STOP = "taken", "stop"
+
+
+class _Died(Exception):
+    """The process is gone."""
+
+
+class Child:
+    """A process that trains one trial after another, as the launch sees it."""
+
+    def __init__(self) -> None:
+        """Starts it, so that it has imported torch by the time it is needed."""
+        self.stopped = False
+        self._start()
+
+    def train(
+        self,
+        trial: Mapping[str, Any],
+        take: Callable[[Message], None],
+        each_step: Callable[[], None],
+    ) -> str | None:
+        """Trains one trial, in a new process where the one before died.
+
+        Args:
+            trial: keywords of `sweep.run.trial.run_trial`, but for `send`.
+            take: writes a message down.
+            each_step: called several times a second.
+
+        What these two raise, as a signal does anywhere, stops the process.
+
+        Returns:
+            Why there is no outcome: how its process died, which it did once more than it may be started again.
+        """
+        for _ in range(RESTARTS + 1):
+            try:
+                self._say(trial)
+                self._follow(take, each_step)
+            except _Died:
+                how = self._how()
+                self._start()
+            except BaseException:
+                self.stop()
+                raise
+            else:
+                return None
+        return f"its process died {RESTARTS + 1} times: {how}"
+
+    def _start(self) -> None:
+        self._socket, its = Pipe()
+        words = _BEGIN.format(path=sys.path, socket=its.fileno(), parent=os.getpid())
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-c", words],
+            pass_fds=[its.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            text=True,
+            errors="replace",
+        )
+        its.close()
+        self._shows = [
+            threading.Thread(target=_show, args=(pipe, name), name="child", daemon=True)
+            for pipe, name in ((self._process.stdout, "stdout"), (self._process.stderr, "stderr"))
+        ]
+        for thread in self._shows:
+            thread.start()
+
+    def _follow(self, take: Callable[[Message], None], each_step: Callable[[], None]) -> None:
+        """Takes the messages of a trial until it has ended."""
+        ended = False
+        try:
+            while True:
+                each_step()
+                if not self._socket.poll(_PAUSE):
+                    continue
+                message = self._heard()
+                if isinstance(message, bool):
+                    break
+                take(message)
+                ended = ended or message["record"] == "outcome"
+                self._say(_TAKEN)
+        except _Died:
+            if not ended:
+                raise
+            message = False
+        if not message:  # its GPU answers no more
+            self._end()
+            self._start()
+
+    def _say(self, words: Any) -> None:
+        try:
+            self._socket.send(words)
+        except ConnectionError:
+            raise _Died from None
+
+    def _heard(self) -> Any:
+        try:
+            return self._socket.recv()
+        except (EOFError, ConnectionError):
+            raise _Died from None
+
+    def _how(self) -> str:
+        """How it died."""
+        code = self._end()
+        return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+    def _end(self) -> int:
+        """Ends it if need be, and what it has started that is in its group; its exit code."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_PAUSE)
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        code = self._process.wait()
+        self._socket.close()
+        for thread in self._shows:
+            thread.join(_PAUSE)
+        return code
+
+    def stop(self) -> None:
+        """Ends it for good, once the trial that it trains, if any, has written its newest checkpoint."""
+        if self.stopped:
+            return
+        self.stopped = True
+        with suppress(_Died, OSError, subprocess.TimeoutExpired):
+            self._say(_STOP)
+            self._process.wait(STOPPING)
+        self._end()
+
+
+#: The one of this process.
+_here: Child | None = None
+
+
+def here(up: ExitStack | None = None) -> Child:
+    """The process in which this one has its trials trained; started where there is none.
+
+    Args:
+        up: by whose end one that is started is stopped.
+    """
+    global _here
+    if _here is None or _here.stopped:
+        _here = Child()
+        if up is not None:
+            up.callback(_here.stop)
+    return _here
+
+
+def _show(pipe: IO[str], name: str) -> None:
+    """What a trial prints, as if it were printed here: while the table is on the screen it comes above that."""
+    with pipe:
+        for line in pipe:
+            with suppress(OSError, ValueError):  # nobody reads it
+                stream = getattr(sys, name)
+                stream.write(line)
+                stream.flush()
+
+
+def main(socket: int, parent: int) -> None:
+    """The process."""
+    launch, told = Connection(socket), queue.SimpleQueue[Any]()
+    _end_with(parent)
+    _take_no_signal()
+    threading.Thread(target=_listen, args=(launch, told), name="launch", daemon=True).start()
+    import trainers.loop  # noqa: F401  # and torch, while the launch plans
+
+    def send(message: Message) -> None:
+        launch.send(message)
+        told.get()
+
+    while True:
+        trial = told.get()
+        launch.send(run_trial(**trial, send=send))
+
+
+def _listen(launch: Connection, told: queue.SimpleQueue[Any]) -> None:
+    """Hands on what the launch says, but for its end and for the word to stop."""
+    while True:
+        try:
+            words = launch.recv()
+        except (EOFError, OSError):  # the launch was killed: the next one may begin any moment
+            os._exit(1)
+        if words == _STOP:
+            from trainers import checkpoint
+
+            checkpoint.write_held()
+            os._exit(0)
+        told.put(words)
+
+
+def _end_with(parent: int) -> None:
+    """The system kills this process when the launch ends, also where Python's lock is never given up."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _take_no_signal() -> None:
+    """What a scheduler signals to every process of a job is for the launch, which has the trial's checkpoint written.
+
+    Not ignored, which what this process starts would inherit.
+    """
+    own = os.getpid()
+
+    def passed_over(number: int, frame: Any) -> None:
+        if os.getpid() != own:
+            os._exit(128 + number)
+
+    for number in SIGNALS:
+        signal.signal(number, passed_over)

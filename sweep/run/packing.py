@@ -1,0 +1,314 @@
+"""Which trial next, and with how much of a card: decided here, apart from Ray, which places what it is given.
+
+A shape is all trials that hold the same memory. Of a shape whose memory is not known a trial runs alone on a card, and
+records what its process took; the others then ask for that and a margin, and Ray puts as many on a card as fit. No card
+stands idle while a trial that waits would fit. A trial that ran out of memory beside others runs once more at the end.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, deque
+from collections.abc import Callable, Container, Hashable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+
+if TYPE_CHECKING:  # lest each process of a trial load the plan
+    from sweep.config import SweepConfig
+    from sweep.progress import Progress
+
+#: What a trial gets beyond the peak of its shape, as a part of it. torch's allocator takes memory in blocks of 2 MiB,
+#: and of 20 MiB and more for what is large [c10/core/AllocatorConfig.h]: its peak hangs on the order of requests. [own
+#: choice; a trial that needs more runs again alone]
+MARGIN = 0.1
+
+#: Shares are rounded up to so many of a card, for processes are kept for trials that ask for the same share.
+_PARTS = 100
+LEAST_SHARE = 1 / _PARTS
+
+#: Ray counts resources in ten-thousandths.
+_UNITS = 10_000
+
+Trial = TypeVar("Trial")
+
+
+class Peak(NamedTuple):
+    """The most that the process of a trial of some shape took of a card, bytes."""
+
+    memory: int
+    """As the driver counts it."""
+    cuda: int
+    """Of that CUDA's own: its context, kernels and libraries, which no cap of torch's holds."""
+
+
+class Node(NamedTuple):
+    """A machine for trials."""
+
+    cpus: float
+    cards: int = 0
+    memory: int | None = None
+    """Bytes of its smallest card, or where trials take none of its own memory; None: not known."""
+    kind: str = ""
+    """The resource by which Ray tells its kind of card from others; empty: none."""
+
+
+class Seat(NamedTuple):
+    """What a trial takes of a node."""
+
+    node: int
+    card: int | None
+    cpu: int
+    gpu: int
+    """cpu and gpu in ten-thousandths."""
+
+
+class Start(NamedTuple, Generic[Trial]):
+    """Trials for one process, and what it asks for."""
+
+    trials: tuple[Trial, ...]
+    gpu: float
+    alone: bool
+    """On its card; where no trial takes one, in its launch."""
+    cuda: int | None
+    """Bytes of its share that are CUDA's own; None: not known."""
+    kind: str
+    """Of card that it must have; empty: any."""
+    seat: Seat
+
+
+def memory_shape(identity: Mapping[str, Any]) -> str:
+    """Of a trial: what it is alike in with trials that hold as much memory, which are the optimizer's buffers too."""
+    from sweep.plan.measured import kind_of
+
+    optimizer = identity.get("optimizer", {})
+    buffers = optimizer.get("name"), bool(optimizer.get("momentum"))
+    return f"{kind_of(identity)} {identity.get('batch_size')} {buffers}"
+
+
+def peaks_of(progress: Progress, config: SweepConfig) -> dict[str, Peak]:
+    """What trials of each shape took, as the run's records tell of those that ran as this sweep's would."""
+    from sweep.plan.measured import ran_alike
+
+    peaks: dict[str, Peak] = {}
+    for trial in progress.trials.values():
+        if (peak := peak_in(trial.end)) is not None and ran_alike(trial, config):
+            shape = memory_shape(trial.config)
+            peaks[shape] = _larger(peaks.get(shape), peak)
+    return peaks
+
+
+def peak_in(outcome: Mapping[str, Any]) -> Peak | None:
+    """What an outcome tells of memory; None: nothing."""
+    memory, cuda = outcome.get("memory_bytes"), outcome.get("cuda_bytes")
+    return None if memory is None or cuda is None else Peak(memory, cuda)
+
+
+def _larger(known: Peak | None, peak: Peak) -> Peak:
+    return peak if known is None else Peak(max(known.memory, peak.memory), max(known.cuda, peak.cuda))
+
+
+class Room:
+    """What is free on the nodes; a trial gets the card with the least that is enough, as Ray itself does."""
+
+    def __init__(self, nodes: Sequence[Node]) -> None:
+        """All of them free."""
+        self.nodes = nodes
+        self._cpus = [_units(node.cpus) for node in nodes]
+        self._cards = [[_UNITS] * node.cards for node in nodes]
+
+    def seat(self, cpu: float, gpu: float, memory: int = 0) -> Seat | None:
+        """The place that a trial would get; None: there is none now.
+
+        Args:
+            cpu: cores.
+            gpu: share of a card.
+            memory: bytes that the card must have, as far as that is known.
+        """
+        wanted = _units(cpu), _units(gpu)
+        places = [
+            (free, Seat(number, card, *wanted))
+            for number, node in enumerate(self.nodes)
+            if self._cpus[number] >= wanted[0] and (node.memory is None or node.memory >= memory)
+            for card, free in (enumerate(self._cards[number]) if gpu else [(None, self._cpus[number])])
+            if not gpu or free >= wanted[1]
+        ]
+        return min(places, default=(0, None), key=lambda place: place[0])[1]
+
+    def take(self, seat: Seat, sign: int = 1) -> None:
+        """Takes a place; gives it back where sign is -1."""
+        self._cpus[seat.node] -= sign * seat.cpu
+        if seat.card is not None:
+            self._cards[seat.node][seat.card] -= sign * seat.gpu
+
+
+def _units(amount: float) -> int:
+    return round(amount * _UNITS)
+
+
+class Packing(Generic[Trial]):
+    """Gives out trials; knows which run."""
+
+    def __init__(
+        self,
+        nodes: Sequence[Node],
+        cpu: float,
+        gpu: float | None,
+        pull: Callable[[], Trial | None],
+        *,
+        name: Callable[[Trial], Hashable] = lambda trial: trial,
+        shape: Callable[[Trial], str] = lambda trial: "",
+        peaks: Mapping[str, Peak] | None = None,
+        each: int = 1,
+        ahead: int | None = None,
+        short: Container[Hashable] = (),
+    ) -> None:
+        """Nothing runs yet.
+
+        Args:
+            nodes: where trials run; on one of them there is room for any of them.
+            cpu: cores of a process.
+            gpu: share of a card; None: by memory.
+            pull: gives the next trial; None: there is no more.
+            name: tells trials apart.
+            shape: of a trial: those of one hold the same memory.
+            peaks: by shape, as far as known.
+            each: trials of a process; 1 by memory.
+            ahead: how many may be pulled before there is room for them, where gpu is by memory; None: all.
+            short: names of trials that have run out of memory beside others: they run at the end.
+        """
+        self.room, self._cpu, self._gpu, self._pull, self._each = Room(nodes), cpu, gpu, pull, each
+        self._name, self._shape, self._ahead, self._short = name, shape, ahead, short
+        self._peaks = dict(peaks or {})
+        self._waiting: dict[str, deque[Trial]] = {}
+        self._again: deque[Trial] = deque()
+        self._tried: set[Hashable] = set()
+        self._measuring: Counter[str] = Counter()
+        self._running = 0
+        self._exhausted = False
+        known = [node.memory for node in nodes if node.memory is not None]
+        self.smallest, self.largest = min(known, default=None), max(known, default=None)
+        self._cards = any(node.cards for node in nodes) and gpu != 0
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing runs or waits, nor will."""
+        return self._exhausted and not (self._waiting or self._again or self._running)
+
+    def share(self, shape: str) -> float:
+        """Of a card, for a trial of a shape: a whole one where its memory or the cards' is not known."""
+        if self._gpu is not None:
+            return self._gpu
+        peak = self._peaks.get(shape)
+        if peak is None or self.smallest is None:
+            return 1.0
+        return min(1.0, math.ceil(_PARTS * _needed(peak) / self.smallest) / _PARTS)
+
+    def measured(self, shape: str, peak: Peak) -> None:
+        """A trial of the shape has taken so much."""
+        self._peaks[shape] = _larger(self._peaks.get(shape), peak)
+
+    def again(self, trial: Trial) -> bool:
+        """Puts a trial that ran out of memory in line for the end, to run alone; false where it has done so before."""
+        if self._name(trial) in self._tried:
+            return False
+        self._tried.add(self._name(trial))
+        self._again.append(trial)
+        return True
+
+    def ended(self, start: Start[Trial]) -> None:
+        """The process of these trials has let go of what it had."""
+        self._running -= 1
+        self.room.take(start.seat, -1)
+        if self._gpu is None:
+            self._measuring[self._shape(start.trials[0])] -= 1
+
+    def next(self) -> Start[Trial] | None:
+        """What to start now; None: nothing, until something ends, or ever if `done`."""
+        while self._ahead is None and self._gpu is None and not self._exhausted:
+            self._pull_one()
+        while (start := self._next_that_fits()) is None and self._may_pull():
+            self._pull_one()
+        if start is None and self._exhausted and not self._waiting:
+            start = self._next_alone()
+        if start is not None:
+            self._running += 1
+            self.room.take(start.seat)
+        return start
+
+    def _pull_one(self) -> None:
+        if (trial := self._pull()) is None:
+            self._exhausted = True
+        elif self._name(trial) in self._short:
+            self.again(trial)
+        else:
+            self._waiting.setdefault(self._shape(trial) if self._gpu is None else "", deque()).append(trial)
+
+    def _may_pull(self) -> bool:
+        """Whether there is room for a trial that may be small, and not too many wait already."""
+        if self._exhausted or sum(map(len, self._waiting.values())) >= (self._ahead or 1):
+            return False
+        smallest = min(map(self.share, self._peaks), default=1.0) if self._gpu is None else self._gpu
+        return self.room.seat(self._cpu, smallest) is not None
+
+    def _next_that_fits(self) -> Start[Trial] | None:
+        """Of those that wait and fit one of a shape that nobody measures yet, else the largest."""
+        if not self._waiting:
+            return None
+        fits = [(rank, shape, start) for shape in self._waiting for rank, start in self._fit(shape)]
+        if not fits:
+            return None
+        _, shape, start = min(fits, key=lambda fit: fit[0])
+        line = self._waiting[shape]
+        while self._gpu is not None and len(line) < self._each and not self._exhausted:
+            self._pull_one()
+        trials = tuple(line.popleft() for _ in range(min(self._each, len(line))))
+        if not line:
+            del self._waiting[shape]
+        if self._gpu is None:
+            self._measuring[shape] += 1
+        return start._replace(trials=trials)
+
+    def _fit(self, shape: str) -> Iterator[tuple[tuple[int, float], Start[Trial]]]:
+        """A start of the shape that fits now, if any, before which others rank that are smaller."""
+        share, peak = self.share(shape), self._peaks.get(shape) if self._gpu is None else None
+        memory = math.ceil(_needed(peak)) if peak is not None else 0
+        if self.largest is not None and memory > self.largest:
+            memory = self.largest  # it may fit without the margin, and there is none that is larger
+        if (seat := self.room.seat(self._cpu, share, memory)) is not None:
+            rank = 1 if self._gpu is not None or peak is not None else 2 if self._measuring[shape] > 0 else 0
+            alone = share >= 1 and self._each == 1 and self._cards
+            cuda = None if peak is None else math.ceil(peak.cuda * (1 + MARGIN))
+            yield (rank, -share), Start((), share, alone, cuda, self._kind(seat, memory), seat)
+
+    def _next_alone(self) -> Start[Trial] | None:
+        """The next of those that have run out of memory, on a largest card; where there is none, with nothing else."""
+        if not self._again or (self._running and not self._cards):
+            return None
+        share, memory = (1.0 if self._cards else 0.0), (self.largest or 0) if self._cards else 0
+        if (seat := self.room.seat(self._cpu, share, memory)) is None:
+            return None
+        trial = self._again.popleft()
+        if self._gpu is None:
+            self._measuring[self._shape(trial)] += 1
+        return Start((trial,), share, True, None, self._kind(seat, memory), seat)
+
+    def _kind(self, seat: Seat, memory: int) -> str:
+        """Of card, where some have less memory than is asked for."""
+        return "" if self.smallest is None or memory <= self.smallest else self.room.nodes[seat.node].kind
+
+    def too_large(self) -> dict[str, Peak]:
+        """Shapes that took more than any card here has."""
+        largest = self.largest
+        return {shape: peak for shape, peak in self._peaks.items() if largest is not None and peak.memory > largest}
+
+
+def _needed(peak: Peak) -> float:
+    """Bytes of a card that a trial of a peak is given."""
+    return peak.memory * (1 + MARGIN)
+
+
+def room_text(outcome: Mapping[str, Any], capacity: int | None, again: bool) -> str:
+    """Where a trial ran out of memory, and what becomes of it, in words."""
+    if again:
+        return "it runs once more, alone, at the end of the launch"
+    has = "" if capacity is None else f" on {capacity / 2**30:.1f} GiB"
+    return f"alone{has}" if outcome.get("alone") else f"not alone{has}: the next launch runs it again"

@@ -1,0 +1,240 @@
+"""What is started next and with which share of a card: on cards of stated sizes, without Ray."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sweep.run.packing import MARGIN, Node, Packing, Peak, Room, Start, memory_shape, room_text
+
+GIB = 2**30
+
+
+class Trial(NamedTuple):
+    """A trial of a fake card: what it takes, bytes, and of which shape it is."""
+
+    number: int
+    shape: str
+    memory: int
+
+
+def packing(
+    nodes: Iterable[Node], trials: Iterable[Trial], peaks: dict[str, Peak] | None = None, cpu: float = 1
+) -> Packing[Trial]:
+    left = iter(list(trials))
+    return Packing(list(nodes), cpu, None, lambda: next(left, None), shape=lambda trial: trial.shape, peaks=peaks)
+
+
+def all_now(given: Packing[Trial]) -> list[Start[Trial]]:
+    return list(iter(given.next, None))
+
+
+def of(shape: str, number: int, memory: int = GIB) -> list[Trial]:
+    return [Trial(each, shape, memory) for each in range(number)]
+
+
+CARD = Node(cpus=16, cards=1, memory=80 * GIB)
+
+
+def test_the_first_of_a_shape_has_a_card_alone_and_the_others_as_much_as_it_took_and_a_tenth() -> None:
+    wanted = packing([CARD], of("a", 9))
+    first, *others = all_now(wanted)
+    assert (first.gpu, first.alone, others) == (1.0, True, [])
+    wanted.measured("a", Peak(20 * GIB, GIB))
+    wanted.ended(first)
+    shares = [(start.gpu, start.alone, start.cuda) for start in all_now(wanted)]
+    assert shares == [(0.28, False, math.ceil(1.1 * GIB))] * 3  # 22 of 80 GiB, in hundredths of the card
+
+
+def test_shapes_that_are_measured_share_a_card() -> None:
+    peaks = {"a": Peak(40 * GIB, GIB), "b": Peak(9 * GIB, GIB)}
+    started = all_now(packing([CARD], [*of("b", 9), *of("a", 2)], peaks))
+    assert [start.trials[0].shape for start in started] == ["a", "b", "b", "b"]  # 0.55 + 3 * 0.13
+
+
+def test_while_one_shape_is_measured_other_cards_run_what_they_can() -> None:
+    two = Node(16, 2, 80 * GIB)
+    started = all_now(packing([two], [*of("new", 3), *of("b", 9)], {"b": Peak(30 * GIB, GIB)}))
+    assert [(start.trials[0].shape, start.gpu) for start in started] == [("new", 1.0), ("b", 0.42), ("b", 0.42)]
+
+
+def test_no_card_idles_where_all_trials_are_of_one_shape_that_is_being_measured() -> None:
+    assert [start.gpu for start in all_now(packing([Node(16, 4, 80 * GIB)], of("a", 9)))] == [1.0] * 4
+
+
+def test_a_card_that_is_free_measures_before_it_packs() -> None:
+    started = all_now(packing([CARD], [*of("b", 9), *of("new", 1)], {"b": Peak(GIB, GIB)}))
+    assert [start.trials[0].shape for start in started] == ["new"]
+
+
+def test_cores_limit_what_is_packed() -> None:
+    assert len(all_now(packing([Node(3, 1, 80 * GIB)], of("a", 9), {"a": Peak(GIB, GIB)}))) == 3
+    assert len(all_now(packing([Node(3, 1, 80 * GIB)], of("a", 9), {"a": Peak(GIB, GIB)}, cpu=2))) == 1
+
+
+def test_of_cards_that_differ_the_smallest_sets_the_share_and_what_needs_more_waits_for_a_larger_one() -> None:
+    small, large = Node(16, 1, 40 * GIB, "accelerator_type:A"), Node(16, 1, 80 * GIB, "accelerator_type:B")
+    wanted = packing([small, large], of("a", 1), {"a": Peak(10 * GIB, GIB)})
+    assert all_now(wanted)[0].gpu == 0.28
+    (start,) = all_now(packing([small, large], of("a", 3), {"a": Peak(50 * GIB, GIB)}))
+    assert (start.gpu, start.seat.node, start.kind) == (1.0, 1, "accelerator_type:B")
+
+
+def test_a_shape_that_took_more_than_any_card_has_is_told_of_and_tried() -> None:
+    wanted = packing([CARD], of("a", 1), {"a": Peak(90 * GIB, GIB), "b": Peak(GIB, GIB)})
+    assert list(wanted.too_large()) == ["a"]
+    assert [start.gpu for start in all_now(wanted)] == [1.0]
+
+
+def test_cards_of_unknown_size_are_not_shared() -> None:
+    assert [start.gpu for start in all_now(packing([Node(16, 2)], of("a", 9), {"a": Peak(GIB, GIB)}))] == [1.0, 1.0]
+
+
+def test_what_ran_out_of_memory_runs_once_more_after_all_others_alone() -> None:
+    wanted = packing([CARD], of("a", 3), {"a": Peak(30 * GIB, GIB)})
+    one, two = all_now(wanted)
+    assert wanted.again(one.trials[0])
+    wanted.ended(one)
+    (three,) = all_now(wanted)
+    wanted.ended(two)
+    assert (wanted.next(), wanted.done) == (None, False)  # no whole card is free
+    wanted.ended(three)
+    last = wanted.next()
+    assert last is not None
+    assert (last.trials, last.gpu, last.alone) == (one.trials, 1.0, True)
+    assert not wanted.again(one.trials[0])
+    wanted.ended(last)
+    assert (wanted.next(), wanted.done) == (None, True)
+
+
+def test_on_cpus_it_runs_once_nothing_else_of_the_launch_does() -> None:
+    left = iter(range(3))
+    wanted = Packing([Node(2), Node(2)], 1, 0, lambda: next(left, None))
+    starts = list(iter(wanted.next, None))
+    assert [(start.alone, start.gpu) for start in starts] == [(False, 0)] * 3
+    wanted.again(1)
+    wanted.ended(starts[0])
+    wanted.ended(starts[1])
+    assert wanted.next() is None
+    wanted.ended(starts[2])
+    last = wanted.next()
+    assert last is not None
+    assert (last.trials, last.alone) == ((1,), True)
+
+
+def test_what_ran_out_of_memory_in_an_earlier_launch_begins_at_the_end() -> None:
+    left = iter(range(3))
+    wanted = Packing([Node(2, 2, GIB)], 1, 0.5, lambda: next(left, None), short={0})
+    order = []
+    while not wanted.done:
+        start = wanted.next()
+        assert start is not None
+        order.append((start.trials[0], start.gpu, start.alone))
+        wanted.ended(start)
+    assert order == [(1, 0.5, False), (2, 0.5, False), (0, 1.0, True)]
+
+
+def test_a_search_that_learns_is_not_asked_for_more_than_has_room() -> None:
+    asked = iter(range(1000))
+    pulled: list[int] = []
+
+    def pull() -> int:
+        pulled.append(next(asked))
+        return pulled[-1]
+
+    wanted = Packing([CARD], 1, None, pull, shape=lambda trial: "a", peaks={"a": Peak(30 * GIB, GIB)}, ahead=1)
+    assert len(list(iter(wanted.next, None))) == len(pulled) == 2
+
+
+@st.composite
+def clusters(draw: st.DrawFn) -> tuple[list[Node], list[Trial], dict[str, Peak]]:
+    sizes = st.sampled_from([None, 24 * GIB, 40 * GIB, 80 * GIB])
+    nodes = draw(st.lists(st.builds(Node, st.integers(1, 6), st.integers(1, 3), sizes), min_size=1, max_size=3))
+    shapes = {name: draw(st.integers(GIB // 10, 24 * GIB)) for name in "abcd"[: draw(st.integers(1, 4))]}
+    kinds = draw(st.lists(st.sampled_from(sorted(shapes)), min_size=1, max_size=25))
+    trials = [Trial(number, kind, shapes[kind]) for number, kind in enumerate(kinds)]
+    known = draw(st.sets(st.sampled_from(sorted(shapes))))
+    return nodes, trials, {name: Peak(shapes[name], 0) for name in known}
+
+
+def idle(given: Packing[Trial], waiting: Iterable[Trial]) -> Iterator[Trial]:
+    """Trials that wait though there is room for what they would ask for."""
+    for trial in waiting:
+        if given.room.seat(1, given.share(trial.shape)) is not None:
+            yield trial
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(clusters(), st.data())
+def test_whatever_ends_when_every_trial_runs_none_over_its_card_and_no_room_is_left_idle(
+    cluster: tuple[list[Node], list[Trial], dict[str, Peak]], data: st.DataObject
+) -> None:
+    nodes, trials, peaks = cluster
+    wanted = packing(nodes, trials, peaks)
+    running: list[Start[Trial]] = []
+    ran: Counter[Trial] = Counter()
+    short = data.draw(st.sets(st.sampled_from(trials)), "run out of memory at first")
+    left = set(trials)
+    while not wanted.done:
+        running += all_now(wanted)
+        assert running, "nothing runs, and nothing is started: a deadlock"
+        left -= {trial for start in running for trial in start.trials}
+        assert not list(idle(wanted, left))
+        taken: Counter[tuple[int, int | None]] = Counter()
+        for start in running:
+            place = start.seat.node, start.seat.card
+            taken[place] += round(start.gpu * 100)
+            memory = nodes[start.seat.node].memory
+            if memory is not None and start.gpu < 1:
+                assert start.trials[0].memory * (1 + MARGIN) <= start.gpu * memory * (1 + 1e-9)
+            assert start.gpu <= 1
+        assert max(taken.values()) <= 100
+        assert all(nodes[n].cpus >= sum(s.seat.node == n for s in running) for n in range(len(nodes)))
+        start = running.pop(data.draw(st.integers(0, len(running) - 1), "ends"))
+        (trial,) = start.trials
+        ran[trial] += 1
+        if trial in short and ran[trial] == 1:
+            wanted.again(trial)
+        elif start.alone:
+            wanted.measured(trial.shape, Peak(trial.memory, 0))
+        wanted.ended(start)
+    assert ran == {trial: 2 if trial in short else 1 for trial in trials}
+    assert wanted.next() is None
+
+
+def test_so_many_fit_as_there_are_whatever_floats_make_of_the_shares() -> None:
+    room = Room([Node(64, 1)])
+    for _ in range(10):
+        seat = room.seat(0.1, 0.1)
+        assert seat is not None
+        room.take(seat)
+    assert room.seat(0.1, 0.01) is None
+
+
+@pytest.mark.parametrize(
+    ("outcome", "capacity", "again", "expected"),
+    [
+        ({"alone": False}, 80 * GIB, True, "it runs once more, alone, at the end of the launch"),
+        ({"alone": True}, 80 * GIB, False, "alone on 80.0 GiB"),
+        ({"alone": True}, None, False, "alone"),
+        ({"alone": False}, 80 * GIB, False, "not alone on 80.0 GiB: the next launch runs it again"),
+    ],
+)
+def test_what_becomes_of_a_trial_that_ran_out_of_memory_is_said(
+    outcome: dict[str, bool], capacity: int | None, again: bool, expected: str
+) -> None:
+    assert room_text(outcome, capacity, again) == expected
+
+
+def test_a_shape_is_what_holds_as_much_memory() -> None:
+    base = {"batch_size": 32, "model": {"name": "vgg16"}, "optimizer": {"name": "sgd", "momentum": 0.9, "lr": 0.1}}
+    like = base | {"optimizer": {"name": "sgd", "momentum": 0.8, "lr": 0.3}, "seed": 3}
+    assert memory_shape(like) == memory_shape(base)
+    for other in ({"batch_size": 64}, {"model": {"name": "vit"}}, {"optimizer": {"name": "adamw", "lr": 0.1}}):
+        assert memory_shape(base | other) != memory_shape(base)
