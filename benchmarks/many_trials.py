@@ -145,7 +145,7 @@ def plain(out: Path) -> None:
             with (out / "ended").open("a") as file:
                 file.write(f"{time.time()}\n")
 
-    def trainable(values: dict[str, Any]) -> None:
+    def trainable(values: dict[str, Any], configs: list[dict[str, Any]]) -> None:
         import torch
 
         from trainers.config import TrialConfig
@@ -158,13 +158,14 @@ def plain(out: Path) -> None:
             if isinstance(record, EpochRecord):
                 tune.report({"val_robust": record.val_robust, "test_robust": record.test_robust, "lr": record.lr})
 
-        train(TrialConfig.model_validate({**values["trial"], "device": "cpu"}), report)
+        train(TrialConfig.model_validate({**configs[values["trial"]], "device": "cpu"}), report)
 
     ray.init(address="local", include_dashboard=False, log_to_driver=False)
     configs = json.loads((out / "configs.json").read_text())
     tuner = tune.Tuner(
-        tune.with_resources(trainable, {"cpu": 1}),
-        param_space={"trial": tune.grid_search(configs)},
+        tune.with_resources(tune.with_parameters(trainable, configs=configs), {"cpu": 1}),
+        # numbers, for of a grid of mappings Tune copies the whole for each trial, which takes hours
+        param_space={"trial": tune.grid_search(list(range(len(configs))))},
         tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=os.cpu_count()),
         run_config=tune.RunConfig(storage_path=str((out / "storage").absolute()), callbacks=[Ended()], verbose=0),
     )

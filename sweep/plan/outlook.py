@@ -14,6 +14,9 @@ from sweep.plan.shapes import COUNTED, MEASURED, RECORDS, Row, Source, si, sourc
 from sweep.plan.warnings import Warned
 from trainers.fields import number_text, plural
 
+#: What is not known of `resources.gpu: auto` before its memory is measured.
+_AUTO = "; each is counted to have a card alone (gpu: auto), and fewer hours pass where several fit on one"
+
 #: Files of a trial while it trains: its checkpoint, the one before, and the next one while that is written.
 CHECKPOINTS = 3
 
@@ -95,7 +98,7 @@ class Outlook:
         return (
             f"about {_rounded(amount)} {letter} with {plural(self.at_once, 'trial')} at once "
             f"({bound}{self.room.words()}), no less than the longest trial, {_rounded(longest)} {longest_letter}; "
-            "starting Ray and waiting for others not counted"
+            f"starting Ray and waiting for others not counted{_AUTO * (asks.gpu == 'auto')}"
         )
 
     def _memory(self) -> str:
