@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 from ray import tune
+from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.tune.search import Searcher
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -73,7 +74,7 @@ def run(
             verbose=0,
         ),
     )
-    with _quiet(logs / "driver.log"), _written_when_stopped(journal, bell):
+    with _quiet(logs / "driver.log"), _lack_of_memory_known(), _written_when_stopped(journal, bell):
         tuner.fit()
     ray.kill(bell)  # Tune keeps the trainable, and with it the handle, as long as this process lives
 
@@ -103,6 +104,27 @@ def _written_when_stopped(journal: Journal, bell: Any) -> Iterator[None]:
 def _ring(bell: Any, trials: Sequence[str]) -> None:
     with suppress(ray.exceptions.RayError):
         ray.get(bell.ring.remote(trials, STOPPING))
+
+
+@contextmanager
+def _lack_of_memory_known() -> Iterator[None]:
+    """A block in which Tune takes a worker that Ray's memory monitor killed for one that died.
+
+    Ray says so by an error that is none of a dead actor's; Tune 2.60 knows only those, and ends the whole run.
+    """
+    of_tune: Any = RayActorManager
+    failed = of_tune._actor_task_failed
+
+    def known(manager: Any, tracked_actor_task: Any, exception: Exception) -> None:
+        if isinstance(exception, ray.exceptions.OutOfMemoryError):
+            exception = ray.exceptions.RayActorError(error_msg=str(exception))
+        failed(manager, tracked_actor_task, exception)
+
+    of_tune._actor_task_failed = known
+    try:
+        yield
+    finally:
+        of_tune._actor_task_failed = failed
 
 
 @contextmanager
@@ -221,12 +243,12 @@ class _JournalCallback(_NotSaved, tune.Callback):
         if why := _lack_of_memory(error := _error(trial)):
             self._end(trial, why, "out_of_memory")
         last = (error.strip().splitlines() or ["no error file"])[-1]
-        self._end(trial, f"its process died {RESTARTS + 1} times: {last}", "failed")
+        self._end(trial, f"its process died {RESTARTS + 1} times: {last}")
 
-    def _end(self, trial: Any, why: str, outcome: OutcomeName) -> None:
-        left = trial.config["trials"]
-        while left:
-            self._journal.fail(left.popitem()[0], why, outcome)
+    def _end(self, trial: Any, why: str, *outcome: OutcomeName) -> None:
+        for name in trial.config["trials"]:
+            self._journal.fail(name, why, *outcome)
+        trial.config["trials"].clear()
         trial.max_failures = 0
 
 
