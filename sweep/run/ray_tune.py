@@ -30,7 +30,6 @@ from sweep.run.directory import log_folder
 from sweep.run.signals import STOPPING
 from sweep.run.trial import RESTARTS, Message, run_together, run_trial, trial_values
 from trainers import checkpoint
-from trainers.record import OutcomeName
 
 if TYPE_CHECKING:  # lest each process of a trial load the plan
     from sweep.run.journal import Journal
@@ -236,20 +235,17 @@ class _JournalCallback(_NotSaved, tune.Callback):
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """The worker died and is to be started again; one that memory was short for would be short of it again."""
         if why := _lack_of_memory(_error(trial)):
-            self._end(trial, why, "out_of_memory")
+            for name in trial.config["trials"]:
+                self._journal.fail(name, why, "out_of_memory")
+            trial.config["trials"].clear()
+            trial.max_failures = 0
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """The worker died more often than it may be restarted, or after its trials had ended."""
-        if why := _lack_of_memory(error := _error(trial)):
-            self._end(trial, why, "out_of_memory")
-        last = (error.strip().splitlines() or ["no error file"])[-1]
-        self._end(trial, f"its process died {RESTARTS + 1} times: {last}")
-
-    def _end(self, trial: Any, why: str, *outcome: OutcomeName) -> None:
+        self.on_trial_recover(iteration, trials, trial)
+        last = (_error(trial).strip().splitlines() or ["no error file"])[-1]
         for name in trial.config["trials"]:
-            self._journal.fail(name, why, *outcome)
-        trial.config["trials"].clear()
-        trial.max_failures = 0
+            self._journal.fail(name, f"its process died {RESTARTS + 1} times: {last}")
 
 
 def _error(trial: Any) -> str:
