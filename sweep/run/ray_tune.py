@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 from ray import tune
+from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.tune.search import Searcher
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -81,7 +82,7 @@ def run(
             verbose=0,
         ),
     )
-    with _quiet(logs / "driver.log"), _written_when_stopped(journal, bell), _keys_kept():
+    with _quiet(logs / "driver.log"), _written_when_stopped(journal, bell), _keys_kept(), _lack_of_memory_known():
         tuner.fit()
     ray.kill(bell)  # Tune keeps the trainable, and with it the handle, as long as this process lives
 
@@ -122,6 +123,27 @@ def _keys_kept() -> Iterator[None]:
         yield
     finally:
         os.environ.update(kept)
+
+
+@contextmanager
+def _lack_of_memory_known() -> Iterator[None]:
+    """A block in which Tune takes a worker that Ray's memory monitor killed for one that died.
+
+    Ray says so by an error that is none of a dead actor's; Tune 2.60 knows only those, and ends the whole run.
+    """
+    of_tune: Any = RayActorManager
+    failed = of_tune._actor_task_failed
+
+    def known(manager: Any, tracked_actor_task: Any, exception: Exception) -> None:
+        if isinstance(exception, ray.exceptions.OutOfMemoryError):
+            exception = ray.exceptions.RayActorError(error_msg=str(exception))
+        failed(manager, tracked_actor_task, exception)
+
+    of_tune._actor_task_failed = known
+    try:
+        yield
+    finally:
+        of_tune._actor_task_failed = failed
 
 
 @contextmanager
@@ -290,13 +312,10 @@ class _JournalCallback(_NotSaved, tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """The worker died more often than it may be restarted, or after its trials had ended."""
-        if why := _lack_of_memory(error := _error(trial)):
-            self._out_of_memory(trial, why)
-        last = (error.strip().splitlines() or ["no error file"])[-1]
-        left = trial.config["trials"]
-        while left:
-            self._journal.fail(left.popitem()[0], f"its process died {RESTARTS + 1} times: {last}")
-        trial.max_failures = 0
+        self.on_trial_recover(iteration, trials, trial)
+        last = (_error(trial).strip().splitlines() or ["no error file"])[-1]
+        for name in trial.config["trials"]:
+            self._journal.fail(name, f"its process died {RESTARTS + 1} times: {last}")
 
     def _out_of_memory(self, trial: Any, text: str) -> None:
         """Its trials have run out of the host's memory; a process that is started in its place has none to train."""

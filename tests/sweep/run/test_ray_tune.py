@@ -95,6 +95,41 @@ def test_a_trial_whose_worker_died_too_often_has_failed_with_the_last_line_of_it
     ]
 
 
+def test_a_worker_that_rays_monitor_kills_in_the_midst_of_a_task_has_died_and_ends_no_launch() -> None:
+    """The error that Ray raises then is none of those that Tune expects of an actor."""
+    why = "1 worker(s) were killed due to the node running low on memory."
+    told: list[tuple[Any, Exception]] = []
+    actor = SimpleNamespace(actor_id=1, _on_error=lambda actor, error: told.append((actor, error)))
+    task: Any = SimpleNamespace(_tracked_actor=actor, _on_error=None)
+    manager: Any = SimpleNamespace(_failed_actor_ids=set(), _cleanup_actor=lambda tracked_actor: None)
+    with ray_tune._lack_of_memory_known():
+        ray_tune.RayActorManager._actor_task_failed(manager, task, ray_tune.ray.exceptions.OutOfMemoryError(why))
+    assert [(each, type(error), str(error)) for each, error in told] == [
+        (actor, ray_tune.ray.exceptions.RayActorError, why)
+    ]
+    with pytest.raises(RuntimeError, match="Caught unexpected exception"):
+        ray_tune.RayActorManager._actor_task_failed(manager, task, ray_tune.ray.exceptions.OutOfMemoryError(why))
+
+
+def test_a_process_that_memory_was_short_for_is_not_begun_again_for_any_of_its_trials(tmp_path: Path) -> None:
+    failed: list[tuple[str, ...]] = []
+    journal: Any = SimpleNamespace(fail=lambda *words: failed.append(words))
+    callback = ray_tune._JournalCallback(journal, lambda: None)
+    file = tmp_path / "error.txt"
+    trial = SimpleNamespace(config={"trials": {"a": {}, "b": {}}}, max_failures=3, error_file=str(file))
+    file.write_text("Failure # 1\nit died\n")
+    callback.on_trial_recover(1, [], trial)
+    assert (failed, trial.max_failures) == ([], 3)
+    with file.open("a") as more:
+        more.write("Failure # 2\nthe node running low on memory.\nOOM kill reason: Memory usage 2B exceeded 1B\nmore\n")
+    callback.on_trial_recover(1, [], trial)
+    why = "Ray's memory monitor ended its process: Memory usage 2B exceeded 1B"
+    assert sorted(failed) == [("a", why, "out_of_memory"), ("b", why, "out_of_memory")]
+    assert (trial.config["trials"], trial.max_failures) == ({}, 0)
+    callback.on_trial_error(1, [], trial)
+    assert len(failed) == 2
+
+
 def nodes(monkeypatch: pytest.MonkeyPatch, *found: dict[str, float]) -> None:
     monkeypatch.setattr(cluster, "_nodes", lambda: [{"Resources": node} for node in found])
 
