@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as text_json
+import math
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -269,7 +270,9 @@ def _unusual(text: bytes, texts: Sequence[bytes], is_epoch: Sequence[bool]) -> l
     They may say something of each image, as all but few of a log say that they do not; or are so long that what is not
     known in them may be more than Python's parser reads.
     """
-    longs = [place for place, one in enumerate(texts) if is_epoch[place] and len(one) > _LONG_LINE]
+    longs: list[int] = []
+    if max(map(len, texts)) > _LONG_LINE:
+        longs = [place for place, one in enumerate(texts) if is_epoch[place] and len(one) > _LONG_LINE]
     says = [place for place, one in enumerate(texts) if is_epoch[place] and _may_say(one)] if _may_say(text) else []
     return sorted({*longs, *says})
 
@@ -317,9 +320,9 @@ def _in_range(table: pa.Table) -> bool:
         low, high = (pc.min_max(table[name])[end].as_py() for end in ("min", "max"))
         least = 1 if name == "epoch" else 0 if name in _NEVER_NULL and name != "lr" else -LARGEST
         most = {"epoch": MOST_EPOCHS, "time": LAST_SECOND}.get(name, LARGEST)
-        if low is not None and not least <= low <= high <= most:
-            return False
-    return not any(pc.any(pc.is_nan(table[name])).as_py() for name in NUMBERS if name not in _WHOLE)
+        if low is not None and not (least <= low <= high <= most and pc.sum(table[name]).as_py() < math.inf):
+            return False  # a sum is NaN where any number is, which the least and the largest are not
+    return True
 
 
 def _as_written(text: bytes, texts: Sequence[bytes]) -> bool:

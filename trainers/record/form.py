@@ -360,7 +360,7 @@ FORMS: dict[str, dict[str, Rule]] = {
         "code_version": _TEXT,
         "time": _TIME,
         **dict.fromkeys(("host", "device"), _TEXT),
-        "arithmetic": _MAPPING.or_null(),
+        "arithmetic": Rule("a mapping", lambda value: isinstance(value, dict)).or_null(),
         "capacity_bytes": _WHOLE.or_null(),
     },
     "resume": {"trial_id": _TRIAL, "epoch": _whole_number(0, MOST_EPOCHS), "reason": _TEXT, "time": _TIME},
