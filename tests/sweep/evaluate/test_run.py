@@ -24,6 +24,7 @@ from analysis.frames.trials import load_epochs
 from sweep import cli
 from sweep.config_file import load
 from sweep.evaluate import plan
+from sweep.evaluate.chunk import Ended
 from sweep.evaluate.plan import Asked, Chunk, gaps
 from sweep.evaluate.run import evaluate
 from sweep.run import launch
@@ -770,3 +771,14 @@ def test_margins_are_kept_where_they_are_asked_for(run: Path, evaluated: Evaluat
     frame = load_images(run).query("source == 'evaluation'")
     assert [(row["margins"] > 0).tolist() == row["right"].tolist() for row in frame.to_dict("records")] == [True] * 4
     assert "4 recorded already, 0 to run" in evaluated(run, ("clean", "pgd"), images=20, needs=("margins",))[1]
+
+
+@pytest.mark.parametrize("checks", [False, True])
+def test_where_nothing_could_be_evaluated_one_line_says_so(
+    checks: bool, run: Path, evaluated: Evaluate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sweep.evaluate.run.run_chunk", lambda values: Ended("out of memory: no room", True))
+    code, text = evaluated(run, () if checks else ("clean",), checks=checks, images=5)
+    assert code == 1
+    assert text.splitlines()[-1] == f"{run}: nothing could be evaluated; the lines above say why"
+    assert "out of memory: no room" in text
