@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from trainers.config import TrialConfig, leaves
 from trainers.errors import NewerRecords, UserError
 from trainers.record import (
     FINISHED,
@@ -33,6 +34,14 @@ from trainers.record import file as record_file
 LAUNCH = {"record": "launch", "command": "sweep launch 'ε.yaml'", "time": 1.5, "size": 0, "wanted": list[str]()}
 EPOCH = EpochRecord("abc", 1, 0.1, val_robust=1 / 3, seconds=0.1 + 0.2, peak_memory_bytes=2**40)
 OUTCOME = OutcomeRecord("abc", "diverged", "val_clean_loss is nan", 1)
+
+
+def at(key: str) -> Any:
+    """A default of a trial's config."""
+    value: Any = TrialConfig()
+    for part in key.split("."):
+        value = getattr(value, part)
+    return value
 
 
 def written(directory: Path) -> bytes:
@@ -374,3 +383,26 @@ def test_a_record_that_does_not_fit_on_the_disk_is_told_with_its_file_and_costs_
     again.append("start", second)
     again.close()
     assert [record["trial_id"] for record in read(tmp_path)] == [first["trial_id"], second["trial_id"]]
+
+
+NUMBERS_OF_A_CONFIG = [
+    key
+    for key in leaves(TrialConfig().model_dump(mode="json"))
+    if isinstance(at(key), bool | int | float) and not key.startswith("checkpoint.")
+]
+
+
+@pytest.mark.parametrize("key", NUMBERS_OF_A_CONFIG)
+@pytest.mark.parametrize("value", ["x", [1], {"a": 1}])
+def test_no_number_or_flag_of_a_trials_config_may_be_something_else(key: str, value: Any, tmp_path: Path) -> None:
+    trial = {**LEAST["trial"], "config": TrialConfig().model_dump(mode="json")}
+    (tmp_path / RECORDS_FILE).write_text(line("trial", trial))
+    assert len(read(tmp_path)) == 1
+    *parts, last = key.split(".")
+    owner = trial["config"]
+    for part in parts:
+        owner = owner[part]
+    owner[last] = value
+    (tmp_path / RECORDS_FILE).write_text(line("trial", trial))
+    with pytest.raises(UserError, match=rf":1: damaged line: config\.{key} must be "):
+        read(tmp_path)

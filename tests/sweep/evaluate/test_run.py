@@ -24,6 +24,7 @@ from analysis.frames.trials import load_epochs
 from sweep import cli
 from sweep.config_file import load
 from sweep.evaluate import plan
+from sweep.evaluate.chunk import Ended
 from sweep.evaluate.plan import Asked, Chunk, gaps
 from sweep.evaluate.run import evaluate
 from sweep.run import launch
@@ -810,3 +811,14 @@ def test_a_trial_whose_kept_weights_are_damaged_is_skipped_with_its_reason_and_t
     (line,) = [line for line in text.splitlines() if line.startswith(("skipped", "failed"))]
     assert line.startswith(f"skipped {first}: {path}: {why}")
     assert line.endswith("; put back a copy of it, or launch into another --out to train it again")
+
+
+@pytest.mark.parametrize("checks", [False, True])
+def test_where_nothing_could_be_evaluated_one_line_says_so(
+    checks: bool, run: Path, evaluated: Evaluate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sweep.evaluate.run.run_chunk", lambda values: Ended("out of memory: no room", True))
+    code, text = evaluated(run, () if checks else ("clean",), checks=checks, images=5)
+    assert code == 1
+    assert text.splitlines()[-1] == f"{run}: nothing could be evaluated; the lines above say why"
+    assert "out of memory: no room" in text
