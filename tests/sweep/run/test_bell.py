@@ -14,6 +14,7 @@ import ray
 
 from sweep.run import bell, ray_tune
 from sweep.run.bell import Bell
+from sweep.run.signals import Interrupted
 from trainers import checkpoint
 
 
@@ -82,7 +83,7 @@ def test_a_ring_reaches_a_trial_in_another_process_in_the_midst_of_its_training(
     ray.kill(of)
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+@pytest.mark.parametrize("error", [Interrupted, RuntimeError])
 def test_only_what_stops_the_launch_rings(error: type[BaseException], monkeypatch: pytest.MonkeyPatch) -> None:
     rung: list[Any] = []
     ringing = SimpleNamespace(ring=SimpleNamespace(remote=lambda trials, seconds: (trials, seconds)))
@@ -92,7 +93,7 @@ def test_only_what_stops_the_launch_rings(error: type[BaseException], monkeypatc
     with pytest.raises(error), ray_tune._written_when_stopped(running, ringing):  # type: ignore[arg-type]
         raise error("SIGTERM")
     # the outcomes are written down first
-    assert rung == (["stopped by SIGTERM", (["a"], ray_tune.STOPPING)] if error is KeyboardInterrupt else [])
+    assert rung == (["stopped by SIGTERM", (["a"], ray_tune.STOPPING)] if error is Interrupted else [])
 
 
 def test_a_ray_that_no_longer_answers_does_not_hold_the_launch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,7 +103,7 @@ def test_a_ray_that_no_longer_answers_does_not_hold_the_launch(monkeypatch: pyte
     monkeypatch.setattr(ray_tune, "STOPPING", -0.9)
     monkeypatch.setattr(ray_tune.ray, "get", lambda asked: silent.wait(timeout=60))
     started = time.monotonic()
-    with pytest.raises(KeyboardInterrupt), ray_tune._written_when_stopped(nothing, ringing):  # type: ignore[arg-type]
-        raise KeyboardInterrupt
+    with pytest.raises(Interrupted), ray_tune._written_when_stopped(nothing, ringing):  # type: ignore[arg-type]
+        raise Interrupted("SIGTERM")
     assert time.monotonic() - started < 30
     silent.set()

@@ -15,7 +15,7 @@ import yaml
 from faults_harness import Commands, numbers
 
 from analysis.frames.trials import load_trials
-from trainers.record import read
+from trainers.record import line, read
 
 SameNumbers = Callable[[Path, Path], None]
 SweepFile = Callable[..., Path]
@@ -101,7 +101,7 @@ def test_a_clock_that_is_set_back_between_launches_changes_no_number(
         """As if the first launch had been a year ahead."""
         records: list[dict[str, Any]] = [json.loads(line) for line in lines]
         return [
-            json.dumps({**record, "time": record["time"] + 3.2e7}, separators=(",", ":")).encode() for record in records
+            line(record["record"], {**record, "time": record["time"] + 3.2e7}).encode().rstrip() for record in records
         ]
 
     rewritten(run / "records.jsonl", later)

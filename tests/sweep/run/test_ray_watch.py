@@ -69,6 +69,9 @@ def test_a_head_that_answers_no_more_is_gone_after_a_while_and_not_before() -> N
 def test_a_process_that_ended_is_named_with_its_signal_and_is_no_zombie() -> None:
     process = subprocess.Popen(["sleep", "100"])
     assert ray_watch._ended("raylet", process.pid) is None
+    deadline = time.monotonic() + 60
+    while ray_watch.children()[process.pid] != "sleep" and time.monotonic() < deadline:  # until it is no fork of ours
+        time.sleep(0.01)
     assert ray_watch.children()[process.pid] == "sleep"
     process.kill()
     deadline = time.monotonic() + 60
