@@ -113,7 +113,7 @@ class Run:
         given = {f"trainers.files.{name}": value for name, value in values.items()}
         launched = self.commands(*self.words, values=given)
         launched.wait_for(self.directory, "epoch", 2)
-        launched.signal(signal.SIGSTOP)
+        launched.stop()
         return launched
 
     def is_whole(self) -> None:
@@ -167,7 +167,8 @@ def test_storage_that_stays_away_ends_trials_with_the_name_of_the_file_and_the_s
         assert last.startswith(f"sweep: {run.directory}/records.jsonl: cannot be written: No space left on device; ")
     for path in (run.directory / "checkpoints").iterdir():
         assert torch.load(path, weights_only=True)["history"]
-    assert not list(run.directory.rglob(".*.part*"))
+    if fault in (full, without_inodes):  # elsewhere nothing can be removed either, but by the next launch
+        assert not list(run.directory.rglob(".*.part*"))
     run.commands.finish(*run.words)
     run.is_whole()
 
