@@ -15,7 +15,7 @@ import yaml
 from faults_harness import Commands, numbers
 
 from analysis.frames.trials import load_trials
-from trainers.record import read
+from trainers.record import line, read
 
 SameNumbers = Callable[[Path, Path], None]
 SweepFile = Callable[..., Path]
@@ -99,10 +99,16 @@ def test_a_clock_that_is_set_back_between_launches_changes_no_number(
 
     def later(lines: list[bytes]) -> list[bytes]:
         """As if the first launch had been a year ahead."""
-        records: list[dict[str, Any]] = [json.loads(line) for line in lines]
+        records = [json.loads(text) for text in lines]
         return [
-            json.dumps({**record, "time": record["time"] + 3.2e7}, separators=(",", ":")).encode() for record in records
+            line(record["record"], {key: value for key, value in record.items() if key != "record"} | ahead(record))
+            .rstrip("\n")
+            .encode()
+            for record in records
         ]
+
+    def ahead(record: dict[str, Any]) -> dict[str, float]:
+        return {"time": record["time"] + 3.2e7}
 
     rewritten(run / "records.jsonl", later)
     text = commands.finish(*words)
