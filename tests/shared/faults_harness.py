@@ -143,6 +143,17 @@ class Command:
             if self.is_running():
                 os.kill(self.pid, number)
 
+    def stop(self) -> None:
+        """SIGSTOP, and returns once all its threads stand still; SIGCONT wakes it."""
+        self.signal(signal.SIGSTOP)
+
+        def stands() -> bool:
+            states = [(task / "stat").read_text().rpartition(")")[2].split()[0] for task in tasks.iterdir()]
+            return set(states) <= {"T", "Z", "X"}
+
+        tasks = Path(f"/proc/{self.pid}/task")
+        self.until(stands, "a process that stands still")
+
 
 class Commands:
     """Starts commands of `sweep`; `close` kills those that run yet."""

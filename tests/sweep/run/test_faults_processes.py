@@ -55,7 +55,7 @@ def test_a_driver_that_is_stopped_for_a_moment_goes_on(
     run = tmp_path / "run"
     launched = commands("launch", sweep_file(), "--out", run, "--serial")
     launched.wait_for(run, "epoch", 2)
-    launched.signal(signal.SIGSTOP)
+    launched.stop()
     time.sleep(2)  # the seconds themselves are the fault
     launched.signal(signal.SIGCONT)
     assert launched.code() == 0
