@@ -436,7 +436,7 @@ def _directory_of(sweep: SweepConfig, out: Path | None) -> Path:
 
 
 def _cluster(address: str, screen: Console) -> Room:
-    from sweep.run.cluster import room
+    from sweep.run.nodes import room
 
     return room(address, screen)
 

@@ -36,7 +36,7 @@ from sweep.progress import Progress
 from sweep.run.directory import refuse_other_sweep
 from sweep.run.launch import EXIT_DONE, EXIT_SOME_FAILED, launch
 from sweep.run.screen import say as _say
-from sweep.run.signals import EXIT_INTERRUPTED, Interrupted, Interrupts
+from sweep.run.signals import EXIT_INTERRUPTED, EXIT_RAY_GONE, Interrupted, Interrupts
 from sweep.search.inputs import fingerprints
 from sweep.search.trials import fixed_points, planned
 from trainers.errors import UserError
@@ -77,7 +77,7 @@ def decide(
         debug: as for `sweep.run.launch.launch`.
 
     Returns:
-        The exit code: 0 decided or out of hours, 1 some trials failed, 130 interrupted.
+        The exit code: 0 decided or out of hours, 1 some trials failed, 3 Ray is gone, 130 interrupted.
 
     Raises:
         UserError: there is no such claim, or the config does not vary what it needs.
@@ -258,8 +258,8 @@ def _unmeasured(plans: Sequence[Plan], records: Sequence[Mapping[str, Any]]) -> 
 
 
 def _not_whole(console: Console, code: int, seeds: tuple[int, ...]) -> int:
-    why = "a trial failed" if code == EXIT_SOME_FAILED else "interrupted"
-    _say(console, f"{why}: seed {seeds[-1]} is not whole; the same command goes on")
+    why = {EXIT_SOME_FAILED: "a trial failed or lacks memory", EXIT_RAY_GONE: "Ray is gone"}
+    _say(console, f"{why.get(code, 'interrupted')}: seed {seeds[-1]} is not whole; the same command goes on")
     return code
 
 

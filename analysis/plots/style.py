@@ -65,7 +65,8 @@ def legible(figure: Figure) -> None:
     for text in figure.findobj(Text):
         text.set_text(visible(text.get_text()))
         try:
-            _FORMULAS.parse(text.get_text())
+            for line in text.get_text().split("\n") if "$" in text.get_text() else ():
+                _FORMULAS.parse(line)
         except ValueError:
             text.set_parse_math(False)
 

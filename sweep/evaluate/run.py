@@ -212,14 +212,14 @@ def _in_this_process(run: _Run, address: str | None) -> None:
 
 
 def _through_ray(run: _Run, address: str | None) -> None:
-    from sweep.run import cluster
+    from sweep.run import cluster, nodes
     from sweep.run.ray_watch import watched
 
     with cluster.connected(address, run._console, log_folder(run.directory)):
         run.interrupts.catch()
         with watched(run.sweep.resources, run.interrupts, run._console):
-            at_once = cluster.most_at_once(run.sweep.resources, run.sweep.max_concurrent)
-            cluster.check_nodes(run.directory, data_inputs(run.sweep))
+            at_once = nodes.most_at_once(run.sweep.resources, run.sweep.max_concurrent)
+            nodes.check_nodes(run.directory, data_inputs(run.sweep))
             with run.interrupts.held():
                 run.run(lambda: _scheduled(run, at_once))
 

@@ -6,7 +6,8 @@ journal     the only writer of records
 trial       one trial as a process runs it
 packing     which trial next, with how much of a card
 cluster     a Ray to run on: a cluster, or a local one
-ray_packing its nodes, for that
+nodes       what its nodes have, and whether trials can run on each
+ray_packing `packing` on these nodes
 ray_tune    trials through Ray Tune
 ray_watch   whether Ray is still there
 ray_guard   a small process that ends what a killed launch leaves of its local Ray

@@ -14,29 +14,20 @@ import sys
 import tempfile
 import textwrap
 import threading
-import time
 import traceback
-import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partialmethod
 from pathlib import Path
-from typing import Any
 
 import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rich.console import Console
 
-from sweep.config import ResourcesConfig
-from sweep.plan.room import Room
-from sweep.run.directory import PROBE
-from sweep.run.packing import LEAST_SHARE
 from sweep.run.ray_guard import guarded, remove_left_over
 from sweep.run.ray_watch import children
 from sweep.run.screen import say
 from trainers.blanked import blanked
 from trainers.errors import UserError
-from trainers.provenance import code_version
 
 #: What Ray reads from the environment: no boxes, loggers, state files or signal handler of its own, no phoning home, no
 #: questions to the cluster every 10 s, in which Tune would wait for one that has gone;
@@ -78,9 +69,6 @@ WITHOUT = "--serial runs without Ray"
 
 #: How long Ray may take to end, s; one that answers takes 1 to 2, one whose gcs_server has gone 7.
 ENDING = 15.0
-
-#: How long it may take until it is known that all of Ray has gone where a node has, s.
-GOING = 3.0
 
 
 @contextmanager
@@ -130,13 +118,13 @@ def local(console: Console, logs: Path | None, cpus: int | None = None) -> Itera
 def _shut_down() -> None:
     """Lets go of Ray, and ends a local one; it does not wait for one that has gone and answers no more."""
     ending = threading.Thread(target=ray.shutdown, kwargs={"wait_for_processes": True}, name="ray-end", daemon=True)
-    with _silenced():
+    with silenced():
         ending.start()
         ending.join(ENDING)
 
 
 @contextmanager
-def _silenced() -> Iterator[None]:
+def silenced() -> Iterator[None]:
     """A block in which what Ray's threads print of a Ray that has gone, up to 20 lines of its log, is not shown."""
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
         yield
@@ -324,99 +312,3 @@ def _written_down(error: Exception, logs: Path | None, folder: Path | None = Non
 def _in_one_line(error: Exception) -> str:
     text = blanked(" ".join(str(error).split()))
     return textwrap.shorten(text, _SHOWN, placeholder=" ...") or type(error).__name__
-
-
-def most_at_once(resources: ResourcesConfig, wanted: int | None, each: int = 1) -> int:
-    """How many trials fit on the nodes at once, `each` of them in a process, but not over `wanted`.
-
-    Raises:
-        UserError: a trial fits on no node: Ray would wait for ever.
-    """
-    nodes = [node["Resources"] for node in _nodes()]
-    asked = {"CPU": resources.cpu, "GPU": resources.most_gpu}
-    for name, amount in asked.items():
-        most = max((node.get(name, 0.0) for node in nodes), default=0.0)
-        if amount > most:
-            raise UserError(
-                f"resources.{name.lower()}: a trial asks for {amount:g} {name}, and no node has more "
-                f"than {most:g}; lower it (--set resources.{name.lower()}={most:g}), or add a node that has them"
-            )
-    fit = Room("", nodes).processes(resources, LEAST_SHARE if resources.gpu == "auto" else None)
-    if fit == 0:
-        raise UserError(
-            f"resources: no one node has {resources.cpu:g} CPU and {resources.most_gpu:g} GPU together; "
-            "lower one of them, or add a node"
-        )
-    return min(each * fit, wanted or each * fit)
-
-
-def room(address: str, console: Console) -> Room:
-    """What the nodes of a cluster have, and what of it is free now; nothing is started there.
-
-    Args:
-        address: see `connected`, as the next and the errors.
-        console: is told that the cluster is looked for.
-    """
-    with connected(address, console, None):
-        free = ray.available_resources()  # type: ignore[no-untyped-call]
-        return Room(f"the cluster at {address}", [node["Resources"] for node in _nodes()], free)
-
-
-def _nodes() -> list[dict[str, Any]]:
-    """The nodes that are up."""
-    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    return [node for node in nodes if node["Alive"]]
-
-
-def check_nodes(directory: Path, inputs: Mapping[str, str]) -> None:
-    """Every node sees the run directory and the data, and has this code; checkpoints and data are found by path.
-
-    Args:
-        directory: of the run.
-        inputs: folders and files that the trials read, each with the key of the config that names it.
-
-    Raises:
-        UserError: names the first node that does not.
-    """
-    there = [path for path in inputs if Path(path).exists()]
-    token = directory.absolute() / f"{PROBE}{uuid.uuid4().hex}"
-    token.touch()
-    try:
-        probes = {
-            node["NodeManagerHostname"]: _probe.options(
-                scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            ).remote([str(token), *there])
-            for node in _nodes()
-            if node["Resources"].get("CPU", 0)
-        }
-        with _silenced():
-            for name, probe in probes.items():
-                _check_probe(name, directory, inputs, probe)
-    finally:
-        token.unlink()
-
-
-def _check_probe(name: str, directory: Path, inputs: Mapping[str, str], probe: Any) -> None:
-    try:
-        missing, version = ray.get(probe, timeout=300)
-    except ray.exceptions.GetTimeoutError:
-        raise UserError(f"node {name}: did not answer within 300 s; is it busy with other jobs? Try again") from None
-    except ray.exceptions.RayError as error:
-        first = str(error).strip().splitlines()[-1]
-        if not isinstance(error, ray.exceptions.RayTaskError | ray.exceptions.RuntimeEnvSetupError):
-            time.sleep(GOING)  # in which RayGone is raised, if all of Ray has gone
-            raise UserError(
-                f"node {name}: went away while it was asked: {first}; once it is up, or out of the cluster, try again"
-            ) from None
-        raise UserError(f"node {name}: cannot run robustsweep: {first}; install the same version there") from None
-    if missing:
-        what = f"--out {directory}" if missing[0] not in inputs else f"{inputs[missing[0]]} {missing[0]}"
-        raise UserError(f"{what}: node {name} does not see it; give a folder that all nodes share")
-    if version != code_version():
-        raise UserError(f"node {name}: has other code ({version}) than this ({code_version()}); install the same on it")
-
-
-@ray.remote(num_cpus=0.01)
-def _probe(paths: list[str]) -> tuple[list[str], str]:
-    """The paths that this node does not see, and its code."""
-    return [path for path in paths if not Path(path).exists()], code_version()

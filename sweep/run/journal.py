@@ -130,11 +130,18 @@ class Journal:
         known = self.progress.trials[trial.id]
         return {"timeout": timeout, "medians": self._paces.medians(shape_of(known.config)), "recorded": known.epoch}
 
-    def fail(self, trial_id: str, reason: str, outcome: OutcomeName = "failed") -> None:
-        """The outcome of a trial whose process is gone: that it hung, if it did, or else this one."""
+    def fail(self, trial_id: str, reason: str, outcome: OutcomeName = "failed", alone: bool = False) -> None:
+        """The outcome of a trial whose process is gone: that it hung, if it did, or else this one.
+
+        Args:
+            trial_id: of the trial.
+            reason: of the outcome.
+            outcome: of the trial.
+            alone: whether the launch ran nothing else on the trial's device.
+        """
         if (why := hung(self.directory, trial_id)) is not None:
             outcome, reason = "failed", why
-        self.take({"record": "outcome", **vars(OutcomeRecord(trial_id, outcome, reason, 0))})
+        self.take({"record": "outcome", **vars(OutcomeRecord(trial_id, outcome, reason, 0, alone=alone))})
 
     def interrupt(self, reason: str) -> None:
         """The outcome `interrupted` for every trial that runs; their checkpoints stay."""

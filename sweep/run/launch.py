@@ -61,6 +61,7 @@ def launch(
         serial: one trial after another, in one process, without Ray.
         debug: of a serial launch, in this very process: a trial that ends its process ends the launch, and none is
             ended for hanging.
+        again: also trials that ran out of memory alone, where there is no more of it.
         up: a Ray, or a serial launch's process, that this launch starts stays up until this is closed; None: until the
             launch ends.
 
@@ -250,13 +251,14 @@ def _in_a_child(launch: _Launch, address: str | None) -> int:
             work = {"name": trial.id, "values": values, "limits": limits, **where}
             if (end := process.train(work, take, launch.screen.refresh)) is not None:
                 outcome, why = end
-                journal.fail(trial.id, why, outcome)
+                # it is the host's memory that the system kills for, and a GPU's is what its outcome would tell of
+                journal.fail(trial.id, why, outcome, alone=not resources.gpu)
 
     return launch.run(trials)
 
 
 def _through_ray(launch: _Launch, address: str | None) -> int:
-    from sweep.run import cluster, ray_tune
+    from sweep.run import cluster, nodes, ray_tune
     from sweep.run.ray_packing import packing_lines, packing_of
     from sweep.run.ray_watch import watched
 
@@ -271,8 +273,8 @@ def _through_ray(launch: _Launch, address: str | None) -> int:
         up.enter_context(cluster.connected(address, launch.console, log_folder(journal.directory)))
         launch.interrupts.catch()
         of_this_launch.enter_context(watched(resources, launch.interrupts, launch.console))
-        at_once = cluster.most_at_once(resources, launch.config.max_concurrent, resources.trials_per_process)
-        cluster.check_nodes(journal.directory, inputs(launch.config))
+        at_once = nodes.most_at_once(resources, launch.config.max_concurrent, resources.trials_per_process)
+        nodes.check_nodes(journal.directory, inputs(launch.config))
 
         packing = packing_of(journal, launch.config, at_once, leave_out=address is not None and not launch.again)
         for line in packing_lines(packing):

@@ -310,5 +310,6 @@ def room_text(outcome: Mapping[str, Any], capacity: int | None, again: bool) -> 
     """Where a trial ran out of memory, and what becomes of it, in words."""
     if again:
         return "it runs once more, alone, at the end of the launch"
-    has = "" if capacity is None else f" on {capacity / 2**30:.1f} GiB"
-    return f"alone{has}" if outcome.get("alone") else f"not alone{has}: the next launch runs it again"
+    if not outcome.get("alone"):
+        return "not alone: the next launch runs it again"
+    return "alone" if capacity is None else f"alone on {capacity / 2**30:.1f} GiB"

@@ -7,19 +7,14 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sweep.config import ResourcesConfig, SweepConfig
-from sweep.run import cluster
+from sweep.run import nodes
 from sweep.run.packing import Node, Packing, memory_shape, peaks_of
 from sweep.search.trials import PlannedTrial
-from trainers.errors import UserError
 
 if TYPE_CHECKING:
     from sweep.run.journal import Journal
-
-#: How long a node may take to say how much memory it has, s.
-_PATIENCE = 300.0
 
 #: How the resource begins by which Ray tells kinds of card apart.
 _KIND = "accelerator_type:"
@@ -39,9 +34,9 @@ def packing_of(journal: Journal, config: SweepConfig, at_once: int, leave_out: b
     """
     resources = config.resources
     short = {trial.id for trial in journal.progress.trials.values() if trial.outcome == "out_of_memory"}
-    nodes = packing_nodes(resources, resources.gpu == "auto" or bool(short))
+    machines = packing_nodes(resources, resources.gpu == "auto" or bool(short))
     packing = Packing(
-        nodes,
+        machines,
         resources.cpu,
         None if resources.gpu == "auto" else resources.gpu,
         journal.next,
@@ -49,7 +44,7 @@ def packing_of(journal: Journal, config: SweepConfig, at_once: int, leave_out: b
         shape=lambda trial: memory_shape(trial.identity),
         peaks=peaks_of(journal.progress, config),
         each=resources.divided(at_once)[1],
-        ahead=None if journal.listed else sum(node.cards for node in nodes),
+        ahead=None if journal.listed else sum(machine.cards for machine in machines),
         short=short,
     )
     if leave_out:
@@ -76,7 +71,7 @@ def packing_nodes(resources: ResourcesConfig, asked: bool) -> list[Node]:
     Raises:
         UserError: one did not answer.
     """
-    up = cluster._nodes()
+    up = nodes.nodes_up()
     on_gpu = bool(resources.gpu)
     memory = _memory(up, on_gpu) if asked else {}
     return [
@@ -92,18 +87,12 @@ def packing_nodes(resources: ResourcesConfig, asked: bool) -> list[Node]:
 
 def _memory(up: list[dict[str, Any]], on_gpu: bool) -> dict[str, int | None]:
     """Of the nodes that can run a trial, by id."""
-    asked = {
-        node["NodeID"]: _bytes.options(
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        ).remote(on_gpu)
+    asked = [
+        (node, _bytes.options(scheduling_strategy=nodes.on(node)).remote(on_gpu))
         for node in up
         if node["Resources"].get("CPU") and (node["Resources"].get("GPU") or not on_gpu)
-    }
-    try:
-        return dict(zip(asked, ray.get(list(asked.values()), timeout=_PATIENCE), strict=True))
-    except ray.exceptions.RayError as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-        raise UserError(f"a node did not say how much memory it has: {first}; is it busy? Try again") from None
+    ]
+    return {node["NodeID"]: nodes.answer(node["NodeManagerHostname"], reference) for node, reference in asked}
 
 
 @ray.remote(num_cpus=0.01, max_calls=1)  # its process has asked CUDA for all cards, and may become no trial's

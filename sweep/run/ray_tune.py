@@ -306,7 +306,7 @@ class _JournalCallback(_NotSaved, tune.Callback):
         self._journal.take(message, again)
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """The worker died and is to be started again; one that memory was short for would be short of it again."""
+        """The worker died and is to be started again, but not beside others if it was for want of memory."""
         if why := _lack_of_memory(_error(trial)):
             self._out_of_memory(trial, why)
 
@@ -318,10 +318,14 @@ class _JournalCallback(_NotSaved, tune.Callback):
             self._journal.fail(name, f"its process died {RESTARTS + 1} times: {last}")
 
     def _out_of_memory(self, trial: Any, text: str) -> None:
-        """Its trials have run out of the host's memory; a process that is started in its place has none to train."""
-        left, alone = trial.config["trials"], trial.config["alone"]
+        """Its trials have run out of the host's memory; a process that is started in its place has none to train.
+
+        A trial that has a card of its own shares the host all the same, and was not alone.
+        """
+        left = trial.config["trials"]
+        alone = trial.config["alone"] and not trial.config["share"]
         for name in list(left):
-            outcome = OutcomeRecord(name, "out_of_memory", text, 0, alone=alone and len(left) == 1)
+            outcome = OutcomeRecord(name, "out_of_memory", text, 0, alone=alone)
             self._take_outcome({"record": "outcome", **asdict(outcome)}, trial)
             del left[name]
         trial.max_failures = 0

@@ -101,14 +101,15 @@ class Interrupts:
         """A safe point, inside `held()` too: raises if a signal has come, or Ray has gone.
 
         Raises:
-            Interrupted: it has; once.
+            Interrupted: a signal has come; once.
+            RayGone: Ray has gone, and no signal has come, after which nobody wants a new one; once.
         """
-        if self._lost is not None:
-            lost, self._lost = self._lost, None
-            raise RayGone(lost)
         if self._caught:
             self._raised, self._caught = self._caught, ""
             raise Interrupted(self._raised)
+        if self._lost is not None and self._caught is None:
+            lost, self._lost = self._lost, None
+            raise RayGone(lost)
 
     def lose(self, how: str) -> None:
         """Raises RayGone in the main thread, as a signal would raise Interrupted; called in another thread.

@@ -6,7 +6,7 @@ import io
 import itertools
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from sweep.config import ResourcesConfig, SweepConfig
 from sweep.decide import Design, Run, decide, trial_seconds
 from sweep.plan.plan import Plan, plan
 from sweep.progress import Progress
-from sweep.run import cluster, ray_tune
+from sweep.run import cluster, nodes, ray_packing, ray_tune, ray_watch
 from sweep.run.journal import Journal
 from sweep.run.trial import run_trial, trial_values
 from sweep.search.trials import fixed_points
@@ -254,15 +254,18 @@ def test_one_ray_is_started_for_all_launches_and_is_gone_at_the_end(
         yield
         events.append("down")
 
-    def run_trials(journal: Journal, resources: ResourcesConfig, at_once: int, each_step: Any) -> None:
+    def run_trials(journal: Journal, resources: ResourcesConfig, *how: Any) -> None:
         events.append("launch")
         while (trial := journal.next()) is not None:
             run_trial(trial.id, trial_values(trial.config, resources), journal.directory, 1, journal.take)
 
     monkeypatch.setattr(cluster, "connected", connected)
+    monkeypatch.setattr(ray_watch, "watched", lambda *asked: nullcontext())
+    monkeypatch.setattr(ray_packing, "packing_of", lambda *asked, leave_out: None)
+    monkeypatch.setattr(ray_packing, "packing_lines", lambda packing: ())
     monkeypatch.setattr(ray_tune, "run", run_trials)
-    monkeypatch.setattr(cluster, "most_at_once", lambda *asked: 1)
-    monkeypatch.setattr(cluster, "check_nodes", lambda *asked: None)
+    monkeypatch.setattr(nodes, "most_at_once", lambda *asked: 1)
+    monkeypatch.setattr(nodes, "check_nodes", lambda *asked: None)
     config, console = tiny(trial=TRIAL, space=CLEAR), Console(file=io.StringIO())
     assert decide(config, tmp_path, console, claim="ratio", hours=1.0, command="sweep launch --decide ratio") == 0
     launches = events[1:-1]
@@ -278,7 +281,36 @@ def test_a_failed_trial_stops_it_with_1(tiny: Tiny, tmp_path: Path, monkeypatch:
     monkeypatch.setattr("trainers.loop.train", broken)
     code, text = run(tiny(trial=TRIAL), tmp_path)
     assert code == 1
-    assert "a trial failed: seed 0 is not whole; the same command goes on" in text
+    assert "a trial failed or lacks memory: seed 0 is not whole; the same command goes on" in text
+
+
+@pytest.mark.parametrize(
+    ("code", "why"), [(1, "a trial failed or lacks memory"), (3, "Ray is gone"), (130, "interrupted")]
+)
+def test_a_launch_that_did_not_end_its_trials_ends_it_with_its_exit_code_and_reason(
+    code: int, why: str, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "launch", lambda *config, **how: code)
+    assert run(tiny(trial=TRIAL), tmp_path) == (
+        code,
+        "one trial first: without an epoch measured nobody knows what the others cost\n"
+        f"{why}: seed 0 is not whole; the same command goes on\n",
+    )
+
+
+def test_a_trial_that_needs_more_memory_than_there_is_stops_it_with_1_each_time_and_is_not_run_again(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def short_of_memory(*args: Any, **options: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("trainers.loop.train", short_of_memory)
+    for _ in range(2):
+        code, text = run(tiny(trial=TRIAL), tmp_path)
+        assert code == 1
+        assert "1 trial is out_of_memory for good" in text
+        assert "a trial failed or lacks memory: seed 0 is not whole; the same command goes on" in text
+        assert len(starts(tmp_path)) == 1
 
 
 def scripted(monkeypatch: pytest.MonkeyPatch, *script: tuple[tuple[str, int], ...]) -> Run:

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from analysis.frames.trials import load_trials
 from sweep.cli import main
 from sweep.config import SweepConfig
-from sweep.run import cluster
+from sweep.run import nodes
 from sweep.search.inputs import inputs
 from trainers.config import ModelConfig
 from trainers.errors import UserError
@@ -133,10 +133,10 @@ def test_every_node_must_see_the_file_of_weights(
     config = tiny(space={"model.fine_tune": [None, "w.pt"]})
     assert inputs(config) == {str(weights): "trial.model.fine_tune"}
     assert inputs(tiny()) == {}
-    monkeypatch.setattr(cluster.ray, "get", lambda answer, timeout: answer)
+    monkeypatch.setattr(nodes.ray, "get", lambda answer, timeout: answer)
     probe = ([str(weights)], code_version())
     with pytest.raises(UserError, match=rf"^trial.model.fine_tune {weights}: node n1 does not see it; give a folder"):
-        cluster._check_probe("n1", weights.parent, inputs(config), probe)
+        nodes._check_probe("n1", weights.parent, inputs(config), probe)
 
 
 @pytest.mark.slow

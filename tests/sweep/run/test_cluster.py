@@ -20,7 +20,6 @@ import analysis
 import sweep
 import trainers
 from analysis.frames.trials import load_trials
-from sweep.config import ResourcesConfig
 from sweep.run import cluster
 from sweep.run.cluster import ENVIRONMENT, connected
 from sweep.run.signals import Interrupted, Interrupts
@@ -348,12 +347,3 @@ def test_a_machine_on_which_ray_cannot_start_is_one_line_and_exit_2(
     assert answer.stderr.startswith("sweep: Ray: does not start on this machine, tried twice: Timed out waiting for")
     assert answer.stderr.count("\n") == 1
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["logs"]
-
-
-def test_a_cluster_says_what_its_nodes_have_and_what_is_free(local_ray: None) -> None:
-    said = io.StringIO()
-    room = cluster.room("auto", Console(file=said))
-    assert [node["CPU"] for node in room.nodes] == [2.0]
-    assert room.words().startswith("the cluster at auto: 2 CPU, no GPU, free now ")
-    assert room.processes(ResourcesConfig(cpu=1)) == 2
-    assert room.processes(ResourcesConfig(cpu=1, gpu=1)) == 0

@@ -204,7 +204,7 @@ def test_through_ray_a_trial_that_hangs_is_ended_and_the_others_of_its_process_g
 
 
 @pytest.mark.slow
-def test_a_trial_that_leaks_is_out_of_memory_by_rays_monitor_and_not_begun_again(
+def test_a_trial_that_leaks_is_out_of_memory_by_rays_monitor_and_runs_once_more_alone(
     faults: Callable[..., Path], sweep_command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Others use the machine's memory too, so that a try may end before the leak, or without the monitor's notice."""
@@ -221,15 +221,18 @@ def test_a_trial_that_leaks_is_out_of_memory_by_rays_monitor_and_not_begun_again
         launched = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE)
         assert "Traceback" not in launched.stdout + launched.stderr
         found, begun = ends(run), starts(run)
-        if (found["none"][0], found["always_leak"][0], begun["always_leak"]) == ("completed", "out_of_memory", 1):
+        if (found["none"][0], found["always_leak"][0], begun["always_leak"]) == ("completed", "out_of_memory", 2):
             break
     assert launched.returncode == 1, launched.stdout
     assert found["none"] == ("completed", "")
     outcome, reason = found["always_leak"]
     assert outcome == "out_of_memory"
     assert reason.startswith("Ray's memory monitor ended its process: Memory usage ")
+    assert "; alone on " in reason
     assert "\n" not in reason
-    assert begun["always_leak"] == 1
+    assert begun["always_leak"] == 2
+    first = next(record for record in read(run) if record.get("outcome") == "out_of_memory")
+    assert first["reason"].endswith("; it runs once more, alone, at the end of the launch")
 
 
 @pytest.mark.parametrize("name", [pytest.param("SIGHUP", marks=pytest.mark.slow), "SIGUSR1"])

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import signal
 import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 import ray
 import torch
+from rich.console import Console
 
 from analysis.frames.trials import load_epochs, load_trials
 from sweep.config import SweepConfig
 from sweep.config_file import load
 from sweep.progress import Progress
 from sweep.run import launch as runner
+from sweep.run.signals import RayGone
 from sweep.run.trial import logged
 from trainers import checkpoint, loop
 from trainers.errors import UserError
@@ -312,3 +315,30 @@ def _kill_workers() -> None:
     for process in psutil.Process().parent().children():
         if any("ImplicitFunc" in word for word in process.cmdline()):
             process.kill()
+
+
+@pytest.mark.parametrize(("gone", "address", "tries"), [(2, None, 3), (9, None, 1 + runner.NEW_RAYS), (9, "h:1", 1)])
+def test_a_local_ray_that_goes_is_started_again_three_times_and_a_cluster_is_not(
+    gone: int, address: str | None, tries: int
+) -> None:
+    """What is done on it returns its exit code, or is at last told that Ray is gone."""
+    text, up, closed, done = io.StringIO(), ExitStack(), list[int](), list[int]()
+
+    def once() -> int:
+        done.append(len(done))
+        up.callback(closed.append, len(done))
+        if len(done) <= gone:
+            raise RayGone("it ended")
+        return 7
+
+    if gone < tries:
+        assert runner.kept_up(once, Console(file=text, width=200), address, up) == 7
+    else:
+        with pytest.raises(RayGone, match="it ended"):
+            runner.kept_up(once, Console(file=text, width=200), address, up)
+    assert len(done) == tries
+    assert closed == list(range(1, tries))  # the one that has gone is let go of before the next
+    last = ["after 3 new ones, no more; the same command goes on"] * (address is None and gone >= tries)
+    last += ["once the cluster is up again, the same command goes on"] * (address is not None)
+    said = ["going on with a new one"] * (tries - 1) + last
+    assert text.getvalue().splitlines() == [f"Ray is gone: it ended; {what}" for what in said]

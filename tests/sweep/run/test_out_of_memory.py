@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ import torch
 from analysis.frames.trials import load_trials
 from sweep.config import ResourcesConfig, SweepConfig
 from sweep.progress import Progress
-from sweep.run import cluster, ray_tune
+from sweep.run import child, nodes, ray_tune
 from sweep.run import launch as runner
 from sweep.run.packing import Peak, memory_shape, peaks_of
 from trainers import loop
@@ -87,9 +88,9 @@ def test_one_whose_records_do_not_say_that_it_was_alone_runs_again(
     config, path = tiny(space={"optimizer.lr": [0.1, 0.3]}), tmp_path / "records.jsonl"
     launch(config, tmp_path, **SERIAL)
     before = path.read_text()
-    for new in (',"alone":true', ',"alone":false', ',"memory_bytes":null', ',"cuda_bytes":null'):
-        path.write_text(path.read_text().replace(new, ""))
-    assert path.read_text() != before
+    path.write_text(re.sub(r',"(alone|memory_bytes|cuda_bytes|crc)":("\w+"|true|false|null)', "", before))
+    assert '"alone"' in before
+    assert '"alone"' not in path.read_text()
     launch(config, tmp_path, **SERIAL)
     assert starts(tmp_path) == 3
 
@@ -106,16 +107,16 @@ def test_by_memory_as_many_run_at_once_as_cores_allow_and_shares_can_be_told_apa
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     auto = ResourcesConfig.model_validate({"cpu": 0.5, "gpu": "auto"})
-    for nodes, expected in (
+    for up, expected in (
         ([{"CPU": 8, "GPU": 2}], 16),
         ([{"CPU": 8, "GPU": 2}, {"CPU": 64}], 16),
         ([{"CPU": 999, "GPU": 1}], 100),
     ):
-        monkeypatch.setattr(cluster, "_nodes", lambda nodes=nodes: [{"Resources": node} for node in nodes])
-        assert cluster.most_at_once(auto, None) == expected
-    monkeypatch.setattr(cluster, "_nodes", lambda: [{"Resources": {"CPU": 8}}])
+        monkeypatch.setattr(nodes, "nodes_up", lambda up=up: [{"Resources": node} for node in up])
+        assert nodes.most_at_once(auto, None) == expected
+    monkeypatch.setattr(nodes, "nodes_up", lambda: [{"Resources": {"CPU": 8}}])
     with pytest.raises(UserError, match=r"^resources.gpu: .* no node has more than 0; lower it"):
-        cluster.most_at_once(auto, None)
+        nodes.most_at_once(auto, None)
 
 
 def test_peaks_of_earlier_launches_count_by_shape_where_they_ran_as_this_one_would(
@@ -150,25 +151,70 @@ class _Searcher:
         return True
 
 
-@pytest.mark.parametrize("alone", [False, True])
+def callback_of(*trials: str) -> tuple[ray_tune._JournalCallback, _Searcher, list[tuple[dict[str, Any], bool]]]:
+    """What Tune calls; what it puts in line again; and the messages that it hands on."""
+    taken: list[tuple[dict[str, Any], bool]] = []
+    progress = SimpleNamespace(trials={name: SimpleNamespace(start={"capacity_bytes": 2**30}) for name in trials})
+    journal: Any = SimpleNamespace(take=lambda message, again: taken.append((message, again)), progress=progress)
+    searcher: Any = _Searcher()
+    return ray_tune._JournalCallback(journal, searcher, lambda: None), searcher, taken
+
+
 @pytest.mark.parametrize("called", ["on_trial_recover", "on_trial_error"])
+@pytest.mark.parametrize(
+    ("alone", "share", "once_more"),
+    [(False, 0.0, True), (True, 0.0, False), (True, 1.0, True)],  # beside others; alone; alone on its card only
+)
 def test_a_process_that_rays_monitor_ended_has_run_out_of_memory_and_is_not_started_again_beside_others(
-    called: str, alone: bool, tmp_path: Path
+    called: str, alone: bool, share: float, once_more: bool, tmp_path: Path
 ) -> None:
     error = tmp_path / "error.txt"
-    error.write_text("ActorDiedError: Worker exit type: NODE_OUT_OF_MEMORY: the node was running low on memory.\n")
-    taken: list[Any] = []
-    progress = SimpleNamespace(trials={"a": SimpleNamespace(start={"capacity_bytes": 2**30})})
-    journal = SimpleNamespace(take=lambda message, again: taken.append((message, again)), progress=progress)
-    searcher = _Searcher()
-    callback = ray_tune._JournalCallback(journal, searcher, lambda: None)  # type: ignore[arg-type]
-    trial = SimpleNamespace(
-        trial_id="tune", config={"trials": {"a": {}}, "alone": alone}, max_failures=3, error_file=str(error)
-    )
+    error.write_text("ActorDiedError: the node was running low on memory.\nOOM kill reason: Memory usage 2B\nmore\n")
+    callback, searcher, taken = callback_of("a")
+    config = {"trials": {"a": {}}, "alone": alone, "share": share}
+    trial = SimpleNamespace(trial_id="tune", config=config, max_failures=3, error_file=str(error))
     getattr(callback, called)(1, [], trial)
     ((message, again),) = taken
-    assert (message["outcome"], message["alone"], again) == ("out_of_memory", alone, not alone)
-    end = "alone on 1.0 GiB" if alone else "it runs once more, alone, at the end of the launch"
-    assert message["reason"] == f"its node ran out of memory, and Ray's monitor ended its process; {end}"
+    assert (message["outcome"], message["alone"], again) == ("out_of_memory", not once_more, once_more)
+    end = "it runs once more, alone, at the end of the launch" if once_more else "alone on 1.0 GiB"
+    assert message["reason"] == f"Ray's memory monitor ended its process: Memory usage 2B; {end}"
     assert (trial.config["trials"], trial.max_failures) == ({}, 0)
-    assert searcher.again_asked == ([] if alone else ["a"])
+    assert searcher.again_asked == (["a"] if once_more else [])
+
+
+def test_all_trials_of_a_process_that_rays_monitor_ended_run_once_more_but_not_those_of_one_that_died_otherwise(
+    tmp_path: Path,
+) -> None:
+    """The error file holds every death of the process."""
+    error = tmp_path / "error.txt"
+    callback, searcher, taken = callback_of("a", "b")
+    config = {"trials": {"a": {}, "b": {}}, "alone": False, "share": 0.0}
+    trial = SimpleNamespace(trial_id="tune", config=config, max_failures=3, error_file=str(error))
+    error.write_text("Failure # 1\nit died\n")
+    callback.on_trial_recover(1, [], trial)
+    assert (taken, trial.max_failures) == ([], 3)
+    with error.open("a") as more:
+        more.write("Failure # 2\nthe node was running low on memory.\n")
+    callback.on_trial_recover(1, [], trial)
+    assert [(message["trial_id"], again) for message, again in taken] == [("a", True), ("b", True)]
+    assert (searcher.again_asked, trial.config["trials"], trial.max_failures) == (["a", "b"], {}, 0)
+    callback.on_trial_error(1, [], trial)
+    assert len(taken) == 2
+
+
+@pytest.mark.parametrize("gpu", [0, 1])
+def test_a_trial_of_a_serial_launch_that_the_system_kills_for_want_of_memory_is_left_out_where_that_is_its_devices(
+    gpu: int, tiny: Tiny, launch: Launch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train(work: Any, take: Any, each_step: Any) -> tuple[str, str]:
+        start = {"host": "h", "device": "cpu", "code_version": "c", "capacity_bytes": 2**30}
+        take({"record": "start", "trial_id": work["name"], **start})
+        return "out_of_memory", "the system killed its process for want of memory"
+
+    monkeypatch.setattr(child, "here", lambda up=None: SimpleNamespace(train=train))
+    monkeypatch.setattr(runner, "check_resources", lambda *asked: None)
+    monkeypatch.setattr(runner, "capacity_here", lambda resources: 2.0**30)
+    config = tiny(space={"optimizer.lr": [0.1]}, resources={"gpu": gpu})
+    for starts_then in (1, 2 if gpu else 1):
+        assert launch(config, tmp_path, serial=True, debug=False)[0] == 1
+        assert starts(tmp_path) == starts_then

@@ -223,7 +223,7 @@ def test_so_many_fit_as_there_are_whatever_floats_make_of_the_shares() -> None:
         ({"alone": False}, 80 * GIB, True, "it runs once more, alone, at the end of the launch"),
         ({"alone": True}, 80 * GIB, False, "alone on 80.0 GiB"),
         ({"alone": True}, None, False, "alone"),
-        ({"alone": False}, 80 * GIB, False, "not alone on 80.0 GiB: the next launch runs it again"),
+        ({"alone": False}, 80 * GIB, False, "not alone: the next launch runs it again"),
     ],
 )
 def test_what_becomes_of_a_trial_that_ran_out_of_memory_is_said(

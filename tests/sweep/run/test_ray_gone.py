@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,9 @@ import pytest
 
 from analysis.frames.trials import load_trials
 from sweep.config_file import load
+from sweep.run.ray_watch import NEEDED
+from sweep.run.signals import EXIT_RAY_GONE
+from trainers.record import read
 
 pytestmark = pytest.mark.slow
 
@@ -81,6 +85,56 @@ def test_a_local_ray_that_is_killed_is_started_again_and_the_frames_are_those_of
     assert "(raylet)" not in output
     launch(load(sweep_file(), ["trial.epochs=25"]), tmp_path / "whole", serial=True)
     same_numbers(run, tmp_path / "whole")
+
+
+def test_an_evaluation_whose_local_ray_is_killed_goes_on_with_a_new_one_and_evaluates_nothing_twice(
+    finished: Path, sweep_command: list[str], wait_for: Any, tmp_path: Path
+) -> None:
+    whole = shutil.copytree(finished, tmp_path / "whole")
+    how = ("--attack", "clean", "--attack", "pgd", "--steps", "500", "--set", "max_concurrent=1")
+    process = subprocess.Popen(
+        [*sweep_command, "evaluate", str(finished), *how],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        wait_for(finished, "evaluation", 1, process)
+        (killed,) = (pid for pid, of in of_ray(process).items() if of == "raylet")
+        os.kill(killed, 9)
+        output = process.communicate(timeout=PATIENCE)[0]
+    finally:
+        process.kill()
+    assert process.returncode == 0, output
+    assert f"Ray is gone: its raylet (process {killed}) ended by SIGKILL; going on with a new one" in output
+    assert "Traceback" not in output
+    subprocess.run([*sweep_command, "evaluate", str(whole), *how, "--serial"], check=True, capture_output=True)
+    assert counted(finished) == counted(whole)
+
+
+def counted(run: Path) -> list[tuple[Any, ...]]:
+    """What was evaluated, in some order, with its numbers."""
+    keys = ("trial_id", "attack", "first", "images", "clean_correct", "correct", "right")
+    return sorted(tuple(r[key] for key in keys) for r in read(run) if r["record"] == "evaluation")
+
+
+def test_a_launch_whose_ray_has_just_been_killed_ends_by_ctrl_c_and_starts_no_new_one(
+    driver: Any, wait_for: Any, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    process = driver("--set", "trial.epochs=400")
+    wait_for(run, "epoch", 3, process)
+    ray = [pid for pid, of in of_ray(process).items() if of in NEEDED]
+    for each in ray:
+        os.kill(each, 9)
+    os.kill(process.pid, signal.SIGINT)
+    output = process.communicate(timeout=PATIENCE)[0]
+    assert process.returncode in (130, EXIT_RAY_GONE), output
+    assert "stopped by SIGINT" in output or "Ray is gone" in output
+    assert "going on with a new one" not in output
+    assert "Traceback" not in output
+    assert set(load_trials(run).outcome) <= {"interrupted", "never_started"}
 
 
 def test_a_cluster_whose_head_is_gone_ends_a_launch_with_its_reason_and_exit_3(

@@ -1,4 +1,4 @@
-"""What a launch asks of a cluster before anything starts."""
+"""Processes of trials through Ray Tune: what each is given, and what becomes of its trials when it dies."""
 
 from __future__ import annotations
 
@@ -14,67 +14,11 @@ import pytest
 
 from analysis.frames.trials import load_trials
 from sweep.config import ResourcesConfig, SweepConfig
-from sweep.run import cluster, ray_tune
+from sweep.run import ray_tune
 from sweep.run.packing import Node, Packing
 from sweep.run.trial import RESTARTS
 from trainers.config import TrialConfig
-from trainers.errors import UserError
-from trainers.provenance import code_version
 from trainers.record import read
-
-
-def test_a_node_that_does_not_see_a_folder_is_named(tmp_path: Path, local_ray: None) -> None:
-    probe = ray_tune.ray.put(([str(tmp_path / "data")], code_version()))
-    with pytest.raises(UserError, match=r"^trial.data.root .*data: node n1 does not see it; give a folder"):
-        cluster._check_probe("n1", tmp_path, {str(tmp_path / "data"): "trial.data.root"}, probe)
-    probe = ray_tune.ray.put(([str(tmp_path / ".probe-1")], code_version()))
-    with pytest.raises(UserError, match=rf"^--out {tmp_path}: node n1 does not see it; give a folder"):
-        cluster._check_probe("n1", tmp_path, {}, probe)
-
-
-def test_a_node_with_other_code_is_named(tmp_path: Path, local_ray: None) -> None:
-    with pytest.raises(UserError, match=r"^node n1: has other code \(0123\) than this"):
-        cluster._check_probe("n1", tmp_path, {}, ray_tune.ray.put(([], "0123")))
-
-
-def test_a_healthy_node_passes_and_leaves_no_probe_behind(tmp_path: Path, local_ray: None) -> None:
-    cluster.check_nodes(tmp_path, {str(tmp_path): "trial.data.root", "/nowhere/at/all": "trial.data.extra"})
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_every_node_that_can_run_a_trial_is_asked_whether_it_sees_the_run_and_no_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A node without CPUs would never answer."""
-    found = [("a", {"CPU": 4.0}), ("b", {"CPU": 0.0}), ("c", {"GPU": 1.0}), ("d", {"CPU": 1.0})]
-    asked: dict[str, list[str]] = {}
-
-    def on_node(scheduling_strategy: Any) -> Any:
-        return SimpleNamespace(remote=lambda paths: (scheduling_strategy.node_id, paths))
-
-    monkeypatch.setattr(
-        cluster,
-        "_nodes",
-        lambda: [{"NodeManagerHostname": name, "NodeID": name * 56, "Resources": has} for name, has in found],
-    )
-    monkeypatch.setattr(cluster, "_probe", SimpleNamespace(options=on_node))
-    monkeypatch.setattr(cluster, "_check_probe", lambda name, directory, inputs, probe: asked.update({name: probe}))
-    cluster.check_nodes(tmp_path, {str(tmp_path): "trial.data.root"})
-    assert {name: node for name, (node, _) in asked.items()} == {"a": "a" * 56, "d": "d" * 56}
-    for _, (token, *data) in asked.values():
-        assert Path(token).parent == tmp_path
-        assert data == [str(tmp_path)]
-
-
-@pytest.mark.parametrize(
-    ("resources", "wanted", "expected"),
-    [({"cpu": 1}, None, 2), ({"cpu": 1}, 1, 1), ({"cpu": 0.5}, None, 4), ({"cpu": 2}, 8, 1)],
-)
-def test_as_many_trials_run_at_once_as_fit(
-    resources: dict[str, float], wanted: int | None, expected: int, local_ray: None
-) -> None:
-    assert cluster.most_at_once(ResourcesConfig.model_validate(resources), wanted) == expected
-
 
 #: What gives out trials, where none runs out of memory.
 SEARCHER = SimpleNamespace(again=lambda *words: pytest.fail("again"), largest=None)
@@ -109,70 +53,6 @@ def test_a_worker_that_rays_monitor_kills_in_the_midst_of_a_task_has_died_and_en
     ]
     with pytest.raises(RuntimeError, match="Caught unexpected exception"):
         ray_tune.RayActorManager._actor_task_failed(manager, task, ray_tune.ray.exceptions.OutOfMemoryError(why))
-
-
-def test_a_process_that_memory_was_short_for_is_not_begun_again_for_any_of_its_trials(tmp_path: Path) -> None:
-    failed: list[tuple[str, ...]] = []
-    journal: Any = SimpleNamespace(fail=lambda *words: failed.append(words))
-    callback = ray_tune._JournalCallback(journal, lambda: None)
-    file = tmp_path / "error.txt"
-    trial = SimpleNamespace(config={"trials": {"a": {}, "b": {}}}, max_failures=3, error_file=str(file))
-    file.write_text("Failure # 1\nit died\n")
-    callback.on_trial_recover(1, [], trial)
-    assert (failed, trial.max_failures) == ([], 3)
-    with file.open("a") as more:
-        more.write("Failure # 2\nthe node running low on memory.\nOOM kill reason: Memory usage 2B exceeded 1B\nmore\n")
-    callback.on_trial_recover(1, [], trial)
-    why = "Ray's memory monitor ended its process: Memory usage 2B exceeded 1B"
-    assert sorted(failed) == [("a", why, "out_of_memory"), ("b", why, "out_of_memory")]
-    assert (trial.config["trials"], trial.max_failures) == ({}, 0)
-    callback.on_trial_error(1, [], trial)
-    assert len(failed) == 2
-
-
-def nodes(monkeypatch: pytest.MonkeyPatch, *found: dict[str, float]) -> None:
-    monkeypatch.setattr(cluster, "_nodes", lambda: [{"Resources": node} for node in found])
-
-
-@pytest.mark.parametrize(
-    ("found", "resources", "expected"),
-    [
-        ([{"CPU": 8, "GPU": 1}], {"cpu": 1, "gpu": 1}, 1),
-        ([{"CPU": 2, "GPU": 8}], {"cpu": 1, "gpu": 1}, 2),
-        # of each node what is scarce there: together they have room for ten
-        ([{"CPU": 8, "GPU": 1}, {"CPU": 2, "GPU": 4}], {"cpu": 1, "gpu": 0.5}, 2 + 2),
-        ([{"CPU": 3}, {"CPU": 3}], {"cpu": 2}, 1 + 1),  # no trial lies on two nodes
-        ([{"CPU": 8}, {"CPU": 8, "GPU": 2}], {"cpu": 1, "gpu": 1}, 2),
-        ([{"CPU": 8}, {"GPU": 8, "CPU": 0}, {"CPU": 4, "GPU": 3}], {"cpu": 2, "gpu": 1}, 2),
-    ],
-)
-def test_a_node_has_room_for_as_many_trials_as_its_scarcest_resource(
-    found: list[dict[str, float]], resources: dict[str, float], expected: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    nodes(monkeypatch, *found)
-    asked = ResourcesConfig.model_validate(resources)
-    assert cluster.most_at_once(asked, None) == expected
-    assert cluster.most_at_once(asked, expected + 1) == expected
-    assert cluster.most_at_once(asked, 1) == 1
-
-
-@pytest.mark.parametrize("tenths", [1, 2, 3, 4, 7])
-def test_so_many_parts_of_a_gpu_fit_as_there_are_whatever_floats_make_of_the_quotient(
-    tenths: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """0.3 / 0.1 is below 3 in floats, and so are 0.6 / 0.2 and 1.2 / 0.4."""
-    share = tenths / 10
-    asked = ResourcesConfig.model_validate({"cpu": 1, "gpu": share})
-    for fit in range(1, 12):
-        for room, expected in ((tenths * fit / 10, fit), (share * fit, fit), (tenths * (fit + 1) / 10 - 1e-4, fit)):
-            nodes(monkeypatch, {"CPU": 64, "GPU": room})
-            assert cluster.most_at_once(asked, None) == expected, room
-
-
-def test_each_process_that_fits_has_room_for_its_trials(monkeypatch: pytest.MonkeyPatch) -> None:
-    nodes(monkeypatch, {"CPU": 8, "GPU": 2})
-    asked = ResourcesConfig.model_validate({"cpu": 1, "gpu": 0.5, "trials_per_process": 3})
-    assert [cluster.most_at_once(asked, wanted, 3) for wanted in (None, 20, 5)] == [12, 12, 5]
 
 
 def test_a_process_is_given_as_many_trials_as_it_takes_and_the_last_one_what_is_left(tmp_path: Path) -> None:
@@ -211,24 +91,6 @@ def test_a_process_that_dies_is_started_again_for_the_trials_that_have_not_ended
     assert (trial.config["trials"], trial.max_failures) == ({}, 0)
     callback.on_trial_error(1, [], trial)
     assert failed == ["a", "c"]
-
-
-def test_a_node_that_is_down_has_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    up, down = ({"Alive": alive, "Resources": {"CPU": 4.0}} for alive in (True, False))
-    monkeypatch.setattr(ray_tune.ray, "nodes", lambda: [down, up, down])
-    assert cluster.most_at_once(ResourcesConfig.model_validate({"cpu": 1}), None) == 4
-
-
-def test_more_than_any_one_node_has_is_refused_with_what_the_largest_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    nodes(monkeypatch, {"CPU": 2}, {"CPU": 4})
-    with pytest.raises(UserError, match=r"^resources.cpu: a trial asks for 5 CPU, and no node .* more than 4; lower"):
-        cluster.most_at_once(ResourcesConfig.model_validate({"cpu": 5}), None)
-
-
-def test_one_resource_on_each_of_two_nodes_is_no_room_and_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    nodes(monkeypatch, {"CPU": 8}, {"CPU": 1, "GPU": 2})
-    with pytest.raises(UserError, match=r"^resources: no one node has 2 CPU and 1 GPU together; lower one of them, "):
-        cluster.most_at_once(ResourcesConfig.model_validate({"cpu": 2, "gpu": 1}), None)
 
 
 def _in_a_process_that_lr_0_1_poisons(values: dict[str, Any], bell: Any) -> None:

@@ -1,0 +1,142 @@
+"""The nodes of the Ray that is up: what they have for trials, and whether trials can run on each."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from rich.console import Console
+
+from sweep.config import ResourcesConfig
+from sweep.plan.room import Room
+from sweep.run.cluster import connected, silenced
+from sweep.run.directory import PROBE
+from sweep.run.packing import LEAST_SHARE
+from trainers.errors import UserError
+from trainers.provenance import code_version
+
+#: How long a node may take to answer, s.
+_PATIENCE = 300.0
+
+#: How long it may take until it is known that all of Ray has gone where a node has, s.
+_GOING = 3.0
+
+
+def most_at_once(resources: ResourcesConfig, wanted: int | None, each: int = 1) -> int:
+    """How many trials fit on the nodes at once, `each` of them in a process, but not over `wanted`.
+
+    Raises:
+        UserError: a trial fits on no node: Ray would wait for ever.
+    """
+    nodes = [node["Resources"] for node in nodes_up()]
+    asked = {"CPU": resources.cpu, "GPU": resources.most_gpu}
+    for name, amount in asked.items():
+        most = max((node.get(name, 0.0) for node in nodes), default=0.0)
+        if amount > most:
+            raise UserError(
+                f"resources.{name.lower()}: a trial asks for {amount:g} {name}, and no node has more "
+                f"than {most:g}; lower it (--set resources.{name.lower()}={most:g}), or add a node that has them"
+            )
+    fit = Room("", nodes).processes(resources, LEAST_SHARE if resources.gpu == "auto" else None)
+    if fit == 0:
+        raise UserError(
+            f"resources: no one node has {resources.cpu:g} CPU and {resources.most_gpu:g} GPU together; "
+            "lower one of them, or add a node"
+        )
+    return min(each * fit, wanted or each * fit)
+
+
+def room(address: str, console: Console) -> Room:
+    """What the nodes of a cluster have, and what of it is free now; nothing is started there.
+
+    Args:
+        address: see `connected`, as the next and the errors.
+        console: is told that the cluster is looked for.
+    """
+    with connected(address, console, None):
+        free = ray.available_resources()  # type: ignore[no-untyped-call]
+        return Room(f"the cluster at {address}", [node["Resources"] for node in nodes_up()], free)
+
+
+def nodes_up() -> list[dict[str, Any]]:
+    """The nodes that are up."""
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return [node for node in nodes if node["Alive"]]
+
+
+def on(node: Mapping[str, Any]) -> NodeAffinitySchedulingStrategy:
+    """Has a task run on this node and no other."""
+    return NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+
+
+def check_nodes(directory: Path, inputs: Mapping[str, str]) -> None:
+    """Every node sees the run directory and the data, and has this code; checkpoints and data are found by path.
+
+    Args:
+        directory: of the run.
+        inputs: folders and files that the trials read, each with the key of the config that names it.
+
+    Raises:
+        UserError: names the first node that does not.
+    """
+    there = [path for path in inputs if Path(path).exists()]
+    token = directory.absolute() / f"{PROBE}{uuid.uuid4().hex}"
+    token.touch()
+    try:
+        probes = [
+            (node["NodeManagerHostname"], _probe.options(scheduling_strategy=on(node)).remote([str(token), *there]))
+            for node in nodes_up()
+            if node["Resources"].get("CPU", 0)
+        ]
+        with silenced():
+            for name, probe in probes:
+                _check_probe(name, directory, inputs, probe)
+    finally:
+        token.unlink()
+
+
+def _check_probe(name: str, directory: Path, inputs: Mapping[str, str], probe: Any) -> None:
+    missing, version = answer(name, probe)
+    if missing:
+        what = f"--out {directory}" if missing[0] not in inputs else f"{inputs[missing[0]]} {missing[0]}"
+        raise UserError(f"{what}: node {name} does not see it; give a folder that all nodes share")
+    if version != code_version():
+        raise UserError(f"node {name}: has other code ({version}) than this ({code_version()}); install the same on it")
+
+
+def answer(name: str, reference: Any) -> Any:
+    """What a node answers to what it was asked.
+
+    Args:
+        name: of the node.
+        reference: of the task there.
+
+    Raises:
+        UserError: it does not answer, or cannot.
+        RayGone: all of Ray has gone.
+    """
+    try:
+        return ray.get(reference, timeout=_PATIENCE)
+    except ray.exceptions.GetTimeoutError:
+        raise UserError(
+            f"node {name}: did not answer within {_PATIENCE:.0f} s; is it busy with other jobs? Try again"
+        ) from None
+    except ray.exceptions.RayError as error:
+        last = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        if not isinstance(error, ray.exceptions.RayTaskError | ray.exceptions.RuntimeEnvSetupError):
+            time.sleep(_GOING)  # in which RayGone is raised, if all of Ray has gone
+            raise UserError(
+                f"node {name}: went away while it was asked: {last}; once it is up, or out of the cluster, try again"
+            ) from None
+        raise UserError(f"node {name}: cannot run robustsweep: {last}; install the same version there") from None
+
+
+@ray.remote(num_cpus=0.01)
+def _probe(paths: list[str]) -> tuple[list[str], str]:
+    """The paths that this node does not see, and its code."""
+    return [path for path in paths if not Path(path).exists()], code_version()
