@@ -16,9 +16,9 @@ from pandas.api.types import is_numeric_dtype
 
 from trainers.visible import encodable
 
-#: How a formula begins; a number, with words behind it that call nothing (`+3.52 [1.53, 5.51]`), and a sign alone, are
-#: none: what calls something has a parenthesis, an exclamation mark or a bar.
-_FORMULA = re.compile(r"[=@\t\r]|[-+](?!([\d.]*(e[-+]?\d+)?|inf)($|[ ,;][^(!|]*$))", re.IGNORECASE)
+#: How a formula begins; a number, with its interval in brackets behind it (`+3.52 [1.53, 5.51]`), and a sign alone, are
+#: none.
+_FORMULA = re.compile(r"[=@\t\r]|[-+](?!([\d.]*(e[-+]?\d+)?|inf)($| \[))", re.IGNORECASE)
 
 
 def csv_text(frame: DataFrame) -> str:
