@@ -22,7 +22,8 @@ from pyarrow import json
 from analysis.frames.log import Log
 from trainers.errors import UserError
 from trainers.record import REQUIRED, SPENT, EpochRecord, at_the_end, is_id, parsed
-from trainers.record.form import LARGEST, LAST_SECOND, LONGEST, MOST_EPOCHS, SEAL_LENGTH
+from trainers.record.form import LONGEST, SEAL_LENGTH
+from trainers.record.rules import LARGEST, LAST_SECOND, MOST_EPOCHS
 
 Array: TypeAlias = NDArray[np.float64]
 

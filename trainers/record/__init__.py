@@ -21,7 +21,9 @@ changed by hand needs none either: delete it from that line.
 An epoch or its dynamics may stand twice (a trial without a usable checkpoint ran it again): the last line counts.
 
 kinds   the records, and when a trial's are complete
-form    what a line must be: its checksum, and by kind what each key holds
+form    a line that is read: its checksum, and whether it is believed
+forms   by kind what each key of a line holds
+rules   what a value may be
 file    the file: RecordFile writes it, `read` reads it
 """
 
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
         parsed,
         read,
     )
-    from trainers.record.form import UNKNOWN, is_id
+    from trainers.record.form import UNKNOWN
     from trainers.record.kinds import (
         FINISHED,
         METRICS,
@@ -61,6 +63,7 @@ if TYPE_CHECKING:
         finished,
         spent,
     )
+    from trainers.record.rules import is_id
 
 _ROOMS = {
     "CheckRecord": "kinds",
@@ -83,7 +86,7 @@ _ROOMS = {
     "epoch_record": "kinds",
     "finished": "kinds",
     "has_records": "file",
-    "is_id": "form",
+    "is_id": "rules",
     "known_kinds": "file",
     "line": "file",
     "only_trial": "file",
