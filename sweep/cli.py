@@ -144,7 +144,7 @@ def plan(
     directory = _directory_of(sweep, out)
     refuse_other_sweep(directory, sweep)
     records = planning.earlier_records(directory)
-    capacity = capacity_here(sweep.resources)
+    capacity = capacity_here(sweep.resources) if address is None else math.inf
     wanted = planning.plan(sweep, records, code_version(), "unseen" if no_data else "if there", capacity)
     flops = None if rate is None else rate * 1e12
     screen = console()

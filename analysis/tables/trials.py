@@ -126,7 +126,9 @@ def _event(records: Sequence[Mapping[str, Any]]) -> str:
         how = f"goes on from epoch {record['epoch']}" if record["epoch"] else "begins afresh"
         return f"{when}  {how}: {record['reason']}"
     memory = f", {taken / 2**30:.1f} GiB of the GPU" if (taken := record.get("memory_bytes")) else ""
-    return f"{when}  {record['outcome']} after {plural(record['epochs'], 'epoch')}{memory} {record['reason']}".rstrip()
+    after = f" after {plural(record['epochs'], 'epoch')}" if record["epochs"] else ""  # what failed does not say
+    reason = f": {record['reason']}" if record["reason"] else ""
+    return f"{when}  {record['outcome']}{after}{memory}{reason}"
 
 
 def correlation_table(fits: DataFrame) -> Table:

@@ -38,6 +38,9 @@ if TYPE_CHECKING:  # lest each process of a trial load the plan
     from sweep.run.journal import Journal
     from sweep.search.trials import PlannedTrial
 
+#: How Ray goes on, for a screen, after it has said how a worker ended.
+_GUESSES = " There are some potential root causes."
+
 #: Of a resource that names a kind, what is asked for: Ray's own word for it.
 _SOME = 0.001
 
@@ -313,7 +316,7 @@ class _JournalCallback(_NotSaved, tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """The worker died more often than it may be restarted, or after its trials had ended."""
         self.on_trial_recover(iteration, trials, trial)
-        last = (_error(trial).strip().splitlines() or ["no error file"])[-1]
+        last = (_error(trial).strip().splitlines() or ["no error file"])[-1].partition(_GUESSES)[0]
         for name in trial.config["trials"]:
             self._journal.fail(name, f"its process died {RESTARTS + 1} times: {last}")
 

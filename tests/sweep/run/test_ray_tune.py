@@ -29,7 +29,8 @@ def test_a_trial_whose_worker_died_too_often_has_failed_with_the_last_line_of_it
     journal = SimpleNamespace(fail=lambda *words: failed.append(words))
     callback = ray_tune._JournalCallback(journal, SEARCHER, lambda: None)
     config = {"trials": {"0123456789ab": {}}}
-    (tmp_path / "error.txt").write_text("Traceback\n  ...\nray.exceptions.ActorDiedError: it was killed\n\n")
+    told = "ray.exceptions.ActorDiedError: it was killed There are some potential root causes. (1) The process"
+    (tmp_path / "error.txt").write_text(f"Traceback\n  ...\n{told}\n\n")
     for file in (str(tmp_path / "error.txt"), None):
         callback.on_trial_error(1, [], SimpleNamespace(config=config, error_file=file))
     died = f"its process died {1 + RESTARTS} times: "
