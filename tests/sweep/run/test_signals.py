@@ -29,8 +29,12 @@ def test_each_stops_at_the_end_of_what_is_not_to_be_cut(number: signal.Signals) 
             os.kill(os.getpid(), number)
             done = True
 
-    with Interrupts() as interrupts, pytest.raises(Interrupted, match=number.name):
-        held(interrupts)
+    before = signal.signal(number, signal.SIG_DFL)  # under `nohup` it is ignored, and would stay so
+    try:
+        with Interrupts() as interrupts, pytest.raises(Interrupted, match=number.name):
+            held(interrupts)
+    finally:
+        signal.signal(number, before)
     assert done
 
 
