@@ -232,7 +232,7 @@ def _is_classes(value: Any) -> bool:
 
 def _is_right(value: Any) -> bool:
     """By split: which of how many images are right."""
-    return isinstance(value, dict) and all(_is_name(split) and _is_split(of) for split, of in value.items())
+    return isinstance(value, dict) and all(_is_name(split) and _is_split(bits) for split, bits in value.items())
 
 
 def _is_split(value: Any) -> bool:
@@ -443,6 +443,8 @@ def _of_trial(record: Mapping[str, Any]) -> str:
 
 def _of_config(values: Mapping[str, Any], rules: Mapping[str, _Rules], where: str) -> str:
     for key, value in values.items():
+        if not _is_text(key):
+            return f"{where}{key!a} must be a key of whole characters"
         rule = rules.get(key, _PLAIN)
         if isinstance(rule, Rule):
             if not rule.holds(value):
