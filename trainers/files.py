@@ -58,7 +58,7 @@ def previous_path(checkpoint: Path) -> Path:
     return checkpoint.with_name(f"{checkpoint.stem}.previous{checkpoint.suffix}")
 
 
-def patiently(path: Path, act: Callable[[], Result], patience: float | None = None, *, verb: str = "written") -> Result:
+def patiently(path: Path, act: Callable[[], Result], *, verb: str = "written") -> Result:
     """What `act` gives, which is called again while storage is full, read-only or away; one line in the log says so.
 
     Args:

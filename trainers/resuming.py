@@ -7,8 +7,6 @@ Numbers that are not finite are no reason: the trial itself wrote them, and dive
 
 from __future__ import annotations
 
-import functools
-import json
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from trainers import checkpoint
@@ -30,7 +27,8 @@ from trainers.memory import is_out_of_memory
 from trainers.method import optimizers
 from trainers.models import registry
 from trainers.provenance import code_version
-from trainers.record import DynamicsRecord, EpochRecord
+from trainers.record import dynamics_record, epoch_record, line
+from trainers.record.form import record_on
 from trainers.training import Training
 
 #: Keys of every file, of one that trains, and of what it then holds.
@@ -129,15 +127,10 @@ def _check_records(state: State, config: TrialConfig, trial_id: str) -> int:
     due = [epoch for epoch in range(epochs + 1) if measurement.is_due(config, epoch)]
     _require([one["epoch"] for one in dynamics] == due, "holds the dynamics of other epochs than its own")
     _require(all(one["trial_id"] == trial_id for one in (*history, *dynamics)), "holds records of another trial")
-    for kind, records in ((EpochRecord, history), (DynamicsRecord, dynamics)):
-        for values in records:
-            _adapter(kind).validate_json(json.dumps(values, allow_nan=False), strict=True)  # as records.jsonl has it
+    lines = [line("epoch", epoch_record(values)) for values in history]
+    for text in (*lines, *(line("dynamics", dynamics_record(values)) for values in dynamics)):
+        record_on(text.encode())  # raises where records.jsonl would not be believed
     return epochs
-
-
-@functools.cache
-def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
 
 
 def _check_weights(state: State, config: TrialConfig, training: Training, epochs: int) -> None:

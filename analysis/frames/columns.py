@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as text_json
 import math
+import re
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -68,6 +69,9 @@ _NEVER_NULL = (*(entry.name for entry in fields(EpochRecord) if entry.type in ("
 _BEFORE = np.frombuffer(b',"crc":"', np.uint8)
 _DIGITS = np.full(256, 255, np.uint8)
 _DIGITS[np.frombuffer(b"0123456789abcdef", np.uint8)] = range(16)
+
+#: The key `RIGHT` with a value.
+_SAYS = re.compile(rb'"right"(?!:null)')
 
 #: How `trainers.record.line` begins an epoch. Lines that begin otherwise are read one by one.
 _EPOCH = b'{"record":"epoch",'
@@ -280,7 +284,7 @@ def _unusual(text: bytes, texts: Sequence[bytes], is_epoch: Sequence[bool]) -> l
 
 def _may_say(text: bytes) -> bool:
     """Whether the key stands there with a value, or escaped."""
-    return text.count(b'"right"') != text.count(b'"right":null') or b"\\u" in text
+    return _SAYS.search(text) is not None or (b"\\" in text and b"\\u" in text)  # one byte is looked for much faster
 
 
 def _rights(epochs: Iterable[tuple[int, Mapping[str, Any]]]) -> pa.Table:

@@ -15,6 +15,9 @@ HOSTILE: tuple[Any, ...] = (
     *({}, {"a": 1}, {"": {}}, {"name": "sgd"}, {"name": 3}, {"name": None}, {"test": {}}, [{}], [1, "a"], ["../x"]),
 )
 
+#: Names that a key may have got.
+KEYS = ("of_tomorrow", "", "name", "trial_id", "../x", "a.b", "\x1b[2J", "\ud800")
+
 
 def _places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """Where in a record a value stands, at every depth."""
@@ -33,7 +36,7 @@ def _with(record: dict[str, Any], rng: random.Random) -> dict[str, Any]:
         case 0:
             del owner[key]
         case 1 if isinstance(owner, dict):
-            owner[rng.choice(("of_tomorrow", "", "name", "trial_id", "../x", "a.b", "\x1b[2J"))] = rng.choice(HOSTILE)
+            owner[rng.choice(KEYS)] = rng.choice(HOSTILE)
         case 2 if isinstance(owner[key], int | float):
             owner[key] = owner[key] * rng.choice((-1, 0, 0.5, 2, 1000, 1e18)) + rng.choice((0, 1, -1))
         case _:

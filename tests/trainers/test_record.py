@@ -407,3 +407,15 @@ def test_no_number_or_flag_of_a_trials_config_may_be_something_else(key: str, va
     (tmp_path / RECORDS_FILE).write_text(line("trial", trial))
     with pytest.raises(UserError, match=rf":1: damaged line: config\.{key} must be "):
         read(tmp_path)
+
+
+@pytest.mark.parametrize("part", [(), ("optimizer",), ("objective", "s2o")])
+def test_a_key_of_a_trial_that_holds_half_a_character_is_damage(part: tuple[str, ...], tmp_path: Path) -> None:
+    trial = {**LEAST["trial"], "config": TrialConfig().model_dump(mode="json")}
+    owner: Any = trial["config"]
+    for name in part:
+        owner = owner[name]
+    owner["k\ud800"] = 1
+    (tmp_path / RECORDS_FILE).write_text(line("trial", trial))
+    with pytest.raises(UserError, match=":1: damaged line: config"):
+        read(tmp_path)

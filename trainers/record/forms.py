@@ -208,6 +208,8 @@ def _of_trial(record: Mapping[str, Any]) -> str:
 
 def _of_config(values: Mapping[str, Any], rules: Mapping[str, _Rules], where: str) -> str:
     for key, value in values.items():
+        if not is_text(key):
+            return f"{where}{key!a} must be a key of whole characters"
         rule = rules.get(key, PLAIN)
         if isinstance(rule, Rule):
             if not rule.holds(value):

@@ -124,7 +124,7 @@ def is_classes(value: Any) -> bool:
 
 def is_right(value: Any) -> bool:
     """By split: which of how many images are right."""
-    return isinstance(value, dict) and all(is_name(split) and _is_split(of) for split, of in value.items())
+    return isinstance(value, dict) and all(is_name(split) and _is_split(bits) for split, bits in value.items())
 
 
 def _is_split(value: Any) -> bool:
