@@ -7,16 +7,17 @@ import math
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from sweep.evaluate.command import evaluate
 from sweep.hiding import hiding
 from sweep.reports.answers import claims, figures, methods, ratio, theory
-from sweep.reports.options import FOLDER, PATH, Above, directory_argument
+from sweep.reports.options import FOLDER, PATH, Above, directory_argument, refuse_both
 from sweep.reports.output import console, summary
 from sweep.reports.rows import images, results, show
 from sweep.streams import complain, echo, leave, outlast, steady
@@ -26,13 +27,8 @@ if TYPE_CHECKING:
 
     from sweep.config import SweepConfig
     from sweep.plan.room import Room
-    from trainers.ladder.rungs import Strength
 
 EXIT_USER_ERROR = 2
-
-#: The ladder of trainers.ladder.survivors, the weakest first, and the part of it that takes no time.
-_ATTACKS = ("clean", "fgsm", "pgd", "cw", "apgd", "autoattack")
-_QUICK = ("clean", "fgsm", "pgd")
 
 _config = click.argument("config", type=PATH)
 _out = click.option("--out", type=PATH, help="Run directory [default: runs/NAME].")
@@ -182,7 +178,7 @@ def launch(
     from sweep.run import launch as runner
     from sweep.run.signals import EXIT_INTERRUPTED, EXIT_RAY_GONE
 
-    _refuse_both(serial, address)
+    refuse_both(serial, address)
     _refuse_debug(debug, serial)
     _refuse_half(decide, budget_hours)
     if again and decide is not None:
@@ -232,78 +228,6 @@ def status(directory: Path) -> None:
     screen.print(table(progress, live))
     if left_out := progress.needing_more():
         say(screen, out_of_memory_line(left_out))
-
-
-@main.command()
-@directory_argument
-@click.argument("trial_ids", metavar="[TRIAL_ID]...", nargs=-1)
-@click.option("--best", is_flag=True, help="The trials of the best cell by validation: its seeds.")
-@click.option("--best-each", is_flag=True, help="The same of each model and method.")
-@click.option(
-    "--attack",
-    "attacks",
-    multiple=True,
-    type=click.Choice(_ATTACKS),
-    help="May be repeated [default: clean, fgsm, pgd].",
-)
-@click.option("--checks", is_flag=True, help="Check whether gradients can be trusted; alone, with no --attack.")
-@click.option(
-    "--images",
-    type=click.IntRange(min=1),
-    help="At most so many, classes in proportion [default: all; 200 of --checks].",
-)
-@click.option("--weights", type=click.Choice(("last", "best")), default="last", help="[default: last]")
-@click.option("--averaged", is_flag=True, help="The averaged weights, not the raw ones.")
-@click.option("--split", type=click.Choice(("test", "val")), default="test", help="[default: test]")
-@click.option(
-    "--radius",
-    "radii",
-    metavar="R",
-    multiple=True,
-    help="Of the ball, pixel units, such as 8/255; may be repeated [default: the trial's].",
-)
-@click.option("--steps", type=click.IntRange(min=1), help="Of pgd and cw [default: 20].")
-@click.option(
-    "--step-size", metavar="S", help="Of pgd and cw, pixel units [default: the trial's, scaled as the radius]."
-)
-@click.option("--restarts", type=click.IntRange(min=1), help="Of pgd and cw [default: 1].")
-@click.option("--margins", is_flag=True, help="Keep each image's margin too; runs again what was recorded without.")
-@click.option("--bits", is_flag=True, help="Run again what older code recorded without each image's result.")
-@click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Overrides the run's resources or trial.data.root."
-)
-@click.option("--address", help="Ray cluster: auto or HOST:PORT [default: a local Ray].")
-@click.option("--serial", is_flag=True, help="In this process, without Ray.")
-def evaluate(
-    directory: Path,
-    attacks: tuple[Any, ...],
-    checks: bool,
-    radii: tuple[str, ...],
-    overrides: tuple[str, ...],
-    address: str | None,
-    serial: bool,
-    **options: Any,
-) -> None:
-    """Attack trained networks with the ladder clean, fgsm, pgd, cw, apgd, autoattack.
-
-    The networks are those of the trials named, a beginning of an id being enough, or of all completed ones. What is
-    recorded already is not run again. Of each image is recorded whether it stays right: `sweep images` reads that.
-    """
-    _refuse_both(serial, address)
-    attacks = tuple(name for name in _ATTACKS if name in (attacks or (() if checks else _QUICK)))
-    given = {name: options.pop(name) for name in ("steps", "step_size", "restarts")}
-    readers = (*attacks, *(["checks"] if checks else []))
-    strength = _strength(readers, {name: value for name, value in given.items() if value is not None})
-    lengths = sorted({_strength(readers, {"radius": radius}).radius or 0.0 for radius in radii})
-    flags: dict[Any, bool] = {"right": options.pop("bits"), "margins": options.pop("margins")}
-    options["best"] = _chosen(options.pop("best"), options.pop("best_each"), options["trial_ids"])
-    from sweep.evaluate.plan import Asked
-    from sweep.evaluate.run import evaluate as run
-
-    needs = tuple(name for name, needed in flags.items() if needed)
-    asked = Asked(attacks, strength=strength, radii=tuple(lengths), needs=needs, checks=checks, **options)
-    outlast()
-    sys.exit(run(directory, asked, console(), overrides=overrides, address=address, serial=serial))
 
 
 @main.command()
@@ -361,13 +285,6 @@ def schema() -> None:
     echo(json.dumps(SweepConfig.model_json_schema(), indent=2))
 
 
-def _refuse_both(serial: bool, address: str | None) -> None:
-    from trainers.errors import UserError
-
-    if serial and address is not None:
-        raise UserError("--serial: runs without Ray, so that --address says nothing; leave one of the two out")
-
-
 def _refuse_debug(debug: bool, serial: bool) -> None:
     from trainers.errors import UserError
 
@@ -381,43 +298,6 @@ def _refuse_half(decide: str | None, budget_hours: float | None) -> None:
     if (decide is None) != (budget_hours is None):
         given, missing = ("--decide", "--budget-hours") if budget_hours is None else ("--budget-hours", "--decide")
         raise UserError(f"{given}: needs {missing} too: a claim, and the trial hours that deciding it may take")
-
-
-def _strength(attacks: tuple[Any, ...], given: Mapping[str, Any]) -> Strength:
-    """What the options say of the attacks, numbers read as in a config.
-
-    Raises:
-        UserError: a number is none, or no attack reads it.
-    """
-    from trainers.errors import UserError
-    from trainers.fields import parse_number
-    from trainers.ladder.rungs import Strength, reads
-
-    values = dict(given)
-    for name, value in given.items():
-        option = f"--{name.replace('_', '-')}"
-        if not any(name in reads(attack) for attack in attacks):
-            raise UserError(f"{option}: none of the attacks reads it, {', '.join(attacks)}; leave it out")
-        if isinstance(value, str):
-            try:
-                values[name] = parse_number(value)
-            except ValueError as error:
-                raise UserError(f"{option}: {error}") from None
-            if not 0 < values[name] < math.inf:
-                raise UserError(f"{option}: must be a finite number > 0, got {value!r}")
-    return Strength(**values)
-
-
-def _chosen(best: bool, best_each: bool, trial_ids: tuple[str, ...]) -> str | None:
-    """Which trials validation chooses: `sweep.evaluate.plan.Asked.best`."""
-    from trainers.errors import UserError
-
-    if best and best_each:
-        raise UserError("--best: and --best-each are two choices of trials; leave one of the two out")
-    if (best or best_each) and trial_ids:
-        option = "--best" if best else "--best-each"
-        raise UserError(f"{option}: chooses the trials, so that TRIAL_ID says nothing; leave one of the two out")
-    return "overall" if best else "each" if best_each else None
 
 
 def _load(path: Path, overrides: tuple[str, ...]) -> SweepConfig:
@@ -455,5 +335,5 @@ def _print_summary(directory: Path, screen: Console) -> None:
     screen.print(f"results: sweep results {directory}\nfigures: sweep figures {directory}", highlight=False)
 
 
-for _command in (results, images, methods, ratio, claims, theory, figures, show):  # as --help lists them
+for _command in (evaluate, results, images, methods, ratio, claims, theory, figures, show):
     main.add_command(_command)

@@ -83,3 +83,15 @@ def format_option(formats: Sequence[str]) -> Callable[[Command], Command]:
     """--format, one of these."""
     default = "[default: by the ending of --output, else table]"
     return click.option("--format", "form", type=click.Choice(formats), help=default)
+
+
+def refuse_both(serial: bool, address: str | None) -> None:
+    """Refuses --serial beside --address.
+
+    Raises:
+        UserError: both are given.
+    """
+    from trainers.errors import UserError
+
+    if serial and address is not None:
+        raise UserError("--serial: runs without Ray, so that --address says nothing; leave one of the two out")
