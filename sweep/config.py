@@ -53,14 +53,13 @@ class SearchConfig(Frozen):
 def _share(value: Any) -> Any:
     if value == "auto":
         return value
-    if isinstance(value, str) and not value[:1].isdigit():
-        raise ValueError(f"must be auto or a number from 0 to 1, got {value!r}")
-    number = parse_number(value)
-    if not isinstance(number, int | float):
-        raise ValueError(f"must be auto or a number from 0 to 1, got {value!r}")
+    try:
+        number = float(parse_number(value))
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
     if not 0 <= number < math.inf:
-        raise ValueError(f"must be >= 0, got {value!r}")
-    return float(number)
+        raise ValueError(f"must be auto or a number from 0 to 1, got {brief(value)}")
+    return number
 
 
 #: A share of a GPU; auto: by memory.

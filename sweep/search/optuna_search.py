@@ -91,7 +91,7 @@ class OptunaSearch:
         self._config, self._fingerprints = config, fingerprints
         self._base = config.given
         self._strata = self._distinct_strata()
-        refuse_many(self.size(), "trials, of all its seeds")
+        refuse_many(self.size(), drawn=config.search.n_trials)
         self._asked: dict[str, list[_Asked]] = defaultdict(list)
         self._left: deque[PlannedTrial] = deque()
         self._ended = dict(values or {})

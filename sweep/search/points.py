@@ -58,16 +58,25 @@ def strata(space: Mapping[str, Axis], base: Mapping[str, Any]) -> list[Point]:
     return combined
 
 
-def refuse_many(number: int, noun: str) -> None:
+def refuse_many(number: int, noun: str = "trials, of all its seeds", drawn: int | None = None) -> None:
     """Refuses a sweep whose list of trials alone would fill the memory.
+
+    Args:
+        number: of what is counted.
+        noun: what that is.
+        drawn: the sweep's `search.n_trials`, where it has one.
 
     Raises:
         UserError: the number is over `MOST`.
     """
     if number > MOST:
-        raise UserError(
-            f"space: must have at most {MOST:,} {noun}; list fewer values or seeds, or draw few: search.name=random"
+        fewer = (
+            "list fewer values or seeds, or draw some: {choice: [...]} in place of a list, and search={name: random, "
+            "n_trials: 100}"
+            if drawn is None
+            else f"lower search.n_trials, {drawn}, or list fewer values or seeds"
         )
+        raise UserError(f"space: must have at most {MOST:,} {noun}; {fewer}")
 
 
 def combinations(space: Mapping[str, Axis], base: Mapping[str, Any], stratum: Point) -> Iterator[Point]:

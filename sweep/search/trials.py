@@ -128,14 +128,14 @@ def fixed_points(config: SweepConfig) -> list[Point]:
     """The points of every search but Optuna's, a drawn one's strata side by side."""
     base, space, search = config.given, config.space, config.search
     grid, n = strata(space, base), search.n_trials or 0
-    refuse_many(len(grid) * max(n, 1) * len(config.seeds), "trials, of all its seeds")
+    refuse_many(len(grid) * max(n, 1) * len(config.seeds), drawn=search.n_trials)
     match search.name:
         case "grid":
             return grid
         case "one_at_a_time":
             each = (point for stratum in grid for point in one_at_a_time(space, base, stratum))
             points = list(islice(each, MOST + 1))
-            refuse_many(len(points) * len(config.seeds), "trials, of all its seeds")
+            refuse_many(len(points) * len(config.seeds))
             return points
         case "quasi_random":
             places = sobol(space, search.seed, n)

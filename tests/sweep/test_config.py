@@ -665,8 +665,9 @@ def test_the_schema_refuses_what_the_loader_refuses() -> None:
             for got in ("2", "1.5")
         ),
         ("resources.gpu=all", "resources.gpu: must be auto or a number from 0 to 1, got 'all'"),
-        ("resources.gpu=-1", "resources.gpu: must be >= 0, got -1"),
-        ("resources.gpu=true", "resources.gpu: must be a number, got True"),
+        ("resources.gpu=-1", "resources.gpu: must be auto or a number from 0 to 1, got -1"),
+        ("resources.gpu=true", "resources.gpu: must be auto or a number from 0 to 1, got True"),
+        ("resources.gpu=.nan", "resources.gpu: must be auto or a number from 0 to 1, got nan"),
         ("resources.gpu=[1]", "resources.gpu: must be auto or a number from 0 to 1, got [1]"),
         ("resources.trials_per_process=0", "resources.trials_per_process: must be >= 1, got 0"),
         ("resources.trials_per_process=17", "resources.trials_per_process: must be <= 16, got 17"),

@@ -102,6 +102,7 @@ def test_a_config_of_utf_16_is_refused_and_one_with_a_mark_of_byte_order_is_read
         (f"trial.epochs={10**18 * 10**18}", "trial.epochs: must be a whole number of at most 64 bits"),
         ("trial.optimizer.lr=1.0e+300", "trial.optimizer.lr: must be at most 3.40282e+38"),
         ("trial.optimizer.lr=.inf", "trial.optimizer.lr: must be "),
+        (f"resources.gpu={10**350}", "resources.gpu: must be auto or a number from 0 to 1, got 1000"),
         ("resources.cpu=1.0e+30", "resources.cpu: must be <= 10000"),
         (f"name={'x' * 10_000}", "name: must match "),
         (f"space.optimizer.lr={[n / 1e6 for n in range(1, 10_002)]}", "must have at most 10000 values, got ['1e-06', "),
@@ -124,21 +125,22 @@ def test_a_hostile_value_is_refused_in_one_line(
 def test_a_space_of_millions_of_points_is_refused_before_it_is_listed(
     sweep_file: Callable[..., Path], cli: Callable[..., Result]
 ) -> None:
-    values = [n / 1000 for n in range(1, 301)]
-    space = dict.fromkeys(("optimizer.lr", "optimizer.weight_decay", "objective.label_smoothing"), values)
+    numbers = [n / 1000 for n in range(1, 301)]
+    space = dict.fromkeys(("optimizer.lr", "optimizer.weight_decay", "objective.label_smoothing"), numbers)
     for command in ("plan", "theory"):
         assert refused(cli(command, sweep_file(space=space))) == (
             "space: must have at most 100,000 combinations of the values that it lists; list fewer values or seeds, or "
-            "draw few: search.name=random"
+            "draw some: {choice: [...]} in place of a list, and search={name: random, n_trials: 100}"
         )
     few = {key: {"choice": listed[:100]} for key, listed in space.items()}
     ranges = {"optimizer.lr": {"uniform": [0.1, 0.2]}}
-    for path in (
-        sweep_file(space=few, search={"name": "one_at_a_time"}, seeds=list(range(1000))),
-        sweep_file(space=ranges, search={"name": "optuna", "n_trials": 10**12}),
-        sweep_file(space=ranges, search={"name": "quasi_random", "n_trials": 10**12}),
+    for values, way_out in (
+        ({"space": few, "search": {"name": "one_at_a_time"}, "seeds": list(range(1000))}, "list fewer values or "),
+        ({"space": ranges, "search": {"name": "optuna", "n_trials": 10**12}}, "lower search.n_trials, 1000"),
+        ({"space": ranges, "search": {"name": "quasi_random", "n_trials": 10**12}}, "lower search.n_trials, 1000"),
     ):
-        assert refused(cli("plan", path)).startswith("space: must have at most 100,000 trials, of all its seeds; ")
+        text = "space: must have at most 100,000 trials, of all its seeds; "
+        assert refused(cli("plan", sweep_file(**values))).startswith(f"{text}{way_out}")
 
 
 @pytest.mark.parametrize("words", [["plan", "{}"], ["status", "{}"], ["results", "{}"], ["theory", "{}"],

@@ -25,6 +25,7 @@ from sweep import cli
 from sweep.config_file import load
 from sweep.evaluate import plan
 from sweep.evaluate.chunk import Ended
+from sweep.evaluate.command import _ATTACKS as OFFERED
 from sweep.evaluate.plan import Asked, Chunk, gaps
 from sweep.evaluate.run import evaluate
 from sweep.run import launch
@@ -621,7 +622,7 @@ def test_checks_where_nothing_is_attacked_are_refused_with_the_way_out(run: Path
 
 
 def test_all_agree_on_the_names_of_the_ladder() -> None:
-    assert rungs.ATTACKS == cli._ATTACKS == tuple(evaluations.ATTACKS)
+    assert rungs.ATTACKS == OFFERED == tuple(evaluations.ATTACKS)
     read_by_some = {name for attack in rungs.ATTACKS for name in rungs.reads(attack)}
     assert read_by_some == set(evaluations.PARAMETERS)
 
