@@ -146,7 +146,7 @@ def test_whatever_a_trial_raises_is_its_own_outcome_and_launched_again_the_numbe
     assert reasons["nothing"].startswith("TypeError: ")
     assert reasons["nan"] == "train_robust_loss is nan in epoch 2"
     assert all("\n" not in reason for reason in reasons.values())
-    assert launch(config, tmp_path / "run", serial=True)[0] == 0
+    assert launch(config, tmp_path / "run", serial=True, again=True)[0] == 0
     (tmp_path / "marks" / "nan").unlink()
     assert launch(config, tmp_path / "whole", serial=True)[0] == 0
     same_numbers(tmp_path / "run", tmp_path / "whole")
