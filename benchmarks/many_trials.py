@@ -217,12 +217,9 @@ def rounds(sizes: Sequence[int], number: int, most: float) -> Iterator[dict[str,
             for turn in range(number):
                 for way, run in sorted({"sweep": by_sweep, "tune": by_tune}.items(), reverse=bool(turn % 2)):
                     load_before = os.getloadavg()[0]
-                    record = measured(*_ordered(run(path, folder, most), size))
+                    ended, memory = run(path, folder, most)
+                    record = measured(ended, size, memory)
                     yield {"way": way, "turn": turn, "load average before": load_before, **record}
-
-
-def _ordered(found: tuple[list[float], tuple[list[float], list[float]]], size: int) -> tuple[Any, int, Any]:
-    return found[0], size, found[1]
 
 
 def main() -> None:

@@ -59,7 +59,7 @@ class _Cli(click.Group):
         try:
             with _mistakes(), warnings.catch_warnings():
                 warnings.simplefilter("default", NewerRecords)
-                warnings.showwarning = _told(warnings.showwarning)
+                warnings.showwarning = _complaining(NewerRecords, warnings.showwarning)
                 return super().invoke(context)
         except UserError as error:
             _refuse(str(error))
@@ -84,14 +84,14 @@ def _refuse(text: str) -> NoReturn:
     raise click.exceptions.Exit(EXIT_USER_ERROR)
 
 
-def _told(shown: Callable[..., None]) -> Callable[..., None]:
-    """How a warning is shown: of lines that a newer version wrote, in one line as this command's own word."""
+def _complaining(ours: type[Warning], usual: Callable[..., None]) -> Callable[..., None]:
+    """`warnings.showwarning` by which warnings of one class are this command's own lines, and others are as usual."""
 
     def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
-        if category.__name__ == "NewerRecords":
+        if issubclass(category, ours):
             complain(str(message))
         else:
-            shown(message, category, *where, **more)
+            usual(message, category, *where, **more)
 
     return show
 

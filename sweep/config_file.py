@@ -50,7 +50,8 @@ def _refuse_secrets(path: Path, values: dict[str, Any]) -> None:
     if (key := secret_key(values)) is not None:
         raise UserError(
             f"{path}: {key}: must hold no secret, such as a password, a token or a URL with one, for the run's files "
-            "keep it; give it to your code by an environment variable, which trials inherit"
+            "keep it; give it to your code by an environment variable, which trials inherit. What only looks "
+            "like one needs another key, or other words"
         )
 
 

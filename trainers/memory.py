@@ -61,8 +61,11 @@ def _is_short() -> bool:
 
 
 def card_bytes() -> list[int]:
-    """The memory of each card that torch sees; nothing is taken of them."""
-    return [torch.cuda.get_device_properties(index).total_memory for index in range(torch.cuda.device_count())]
+    """The memory of each card that torch sees; nothing is taken of them. None where CUDA does not start on them."""
+    try:
+        return [torch.cuda.get_device_properties(index).total_memory for index in range(torch.cuda.device_count())]
+    except RuntimeError:  # NVML counts cards of which CUDA itself can say nothing, as with another driver
+        return []
 
 
 def host_bytes() -> int:

@@ -37,8 +37,8 @@ def outlook(plan: Plan, cost: Cost, room: Room, directory: Path, measure: bool, 
     memory = {shape: held for shape in shapes if (held := known.memory(shape)) is not None}
     wanted = {shape: one for shape, one in shapes.items() if shape not in seconds} if measure else {}
     measured = _measured(plan, wanted, tell)
-    found = rows(plan.to_run, cost.each, seconds, memory, measured)
-    return Outlook(plan.config, plan.left, cost, found, room, directory)
+    by_shape = rows(plan.to_run, cost.each, seconds, memory, measured)
+    return Outlook(plan.config, plan.left, cost, by_shape, room, directory)
 
 
 def _measured(plan: Plan, wanted: dict[Shape, Left], tell: Callable[[str], None]) -> dict[Shape, tuple[float, float]]:

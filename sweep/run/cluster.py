@@ -67,18 +67,22 @@ _SHOWN = 300
 
 WITHOUT = "--serial runs without Ray"
 
+#: What can be done where a cluster does not answer.
+INSTEAD = f"leave --address out for a local one; {WITHOUT}"
+
 #: How long Ray may take to end, s; one that answers takes 1 to 2, one whose gcs_server has gone 7.
 ENDING = 15.0
 
 
 @contextmanager
-def connected(address: str | None, console: Console, logs: Path | None) -> Iterator[None]:
+def connected(address: str | None, console: Console, logs: Path | None, instead: str = INSTEAD) -> Iterator[None]:
     """A Ray for this block: the cluster at `address`, or a local one; one that is up already is used, and stays.
 
     Args:
         address: `auto` or HOST:PORT; None: a local Ray.
         console: is told that a Ray is being started or looked for, which takes some seconds.
         logs: folder, made if need be, in which `ray.log` says in full why no Ray came up; None: nowhere.
+        instead: what can be done without that cluster, in words.
 
     Raises:
         UserError: nothing answers at the address, or no Ray starts here.
@@ -87,7 +91,7 @@ def connected(address: str | None, console: Console, logs: Path | None) -> Itera
     if ray.is_initialized():
         yield
         return
-    with _cluster(address, console, logs) if address is not None else local(console, logs):
+    with _cluster(address, console, logs, instead) if address is not None else local(console, logs):
         yield
 
 
@@ -161,9 +165,9 @@ def _start(folder: Path, console: Console, logs: Path | None, cpus: int | None) 
 
 
 @contextmanager
-def _cluster(address: str, console: Console, logs: Path | None) -> Iterator[None]:
+def _cluster(address: str, console: Console, logs: Path | None, instead: str) -> Iterator[None]:
     """Lets go of the cluster at the end of the block."""
-    _check_address(address)
+    _check_address(address, instead)
     shown = blanked(address)
     say(console, f"connecting to the Ray cluster at {shown}")
     try:
@@ -174,8 +178,7 @@ def _cluster(address: str, console: Console, logs: Path | None) -> Iterator[None
         log = _written_down(error, logs)
         raise UserError(
             f"--address {shown}: no Ray cluster lets us in: {_in_one_line(error)}{log}; a cluster that asks for a "
-            "token needs RAY_AUTH_MODE=token here; start one with `ray start --head`, or leave --address out for a "
-            f"local one; {WITHOUT}"
+            f"token needs RAY_AUTH_MODE=token here; start one with `ray start --head`, or {instead}"
         ) from None
     try:
         yield
@@ -200,17 +203,17 @@ def _looking() -> Iterator[None]:
                 del os.environ[_LOOKING]
 
 
-def _check_address(address: str | None) -> None:
+def _check_address(address: str, instead: str) -> None:
     """Somebody listens at HOST:PORT; Ray itself would ask for minutes, and print each time that it did in vain."""
-    host, colon, port = (address or "").rpartition(":")
+    host, colon, port = address.rpartition(":")
     if not colon or not port.isdigit():
         return
     try:
         socket.create_connection((host.removeprefix("ray://"), int(port)), timeout=10).close()
     except OSError as error:
         raise UserError(
-            f"--address {blanked(address or '')}: nothing answers: {error}; start a cluster with `ray start --head`, "
-            f"or leave --address out for a local one; {WITHOUT}"
+            f"--address {blanked(address)}: nothing answers: {error}; start a cluster with `ray start --head`, "
+            f"or {instead}"
         ) from None
 
 

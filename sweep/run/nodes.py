@@ -58,7 +58,7 @@ def room(address: str, console: Console) -> Room:
         address: see `connected`, as the next and the errors.
         console: is told that the cluster is looked for.
     """
-    with connected(address, console, None):
+    with connected(address, console, None, instead="leave --address out for this machine"):
         free = ray.available_resources()  # type: ignore[no-untyped-call]
         return Room(f"the cluster at {address}", [node["Resources"] for node in nodes_up()], free)
 

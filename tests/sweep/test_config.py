@@ -763,3 +763,16 @@ def test_trials_are_spread_over_as_many_processes_as_they_need_and_never_more_at
 def test_cpu_is_the_processs_and_its_trials_share_the_threads() -> None:
     found = [ResourcesConfig(cpu=cpu, trials_per_process=n).threads for cpu, n in ((4, 1), (4, 2), (4, 3), (1, 4))]
     assert found == [4, 2, 1, 1]
+
+
+def test_a_secret_is_refused_by_its_key_and_not_repeated(yaml_file: Callable[..., Path]) -> None:
+    for override, key in (
+        ("trial.data.root='s3://me:hunter2hunter2@bucket'", "trial.data.root"),
+        ("trial.model.api_key=hunter2hunter2", "trial.model.api_key"),
+        ("question=password=hunter2hunter2", "question"),
+    ):
+        path = yaml_file(yaml.safe_dump(BASE))
+        with pytest.raises(UserError) as error:
+            load(path, [override])
+        assert str(error.value).startswith(f"{path}: {key}: must hold no secret, ")
+        assert "hunter2" not in str(error.value)

@@ -17,14 +17,12 @@ import pytest
 import small
 import yaml
 from click.testing import CliRunner
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from sweep.axes import leaf_keys
 from sweep.cli import main
 from trainers.record import read
-
-hypothesis = pytest.importorskip("hypothesis")
-from hypothesis import HealthCheck, given, settings  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
 
 #: Seconds of this process that an input may take, and by the clock, on a machine that is busy with other things.
 LIMIT, PATIENCE = 30, 600

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from click.testing import CliRunner
 from recorded import launch, run, trials_of
 
@@ -107,6 +108,7 @@ def test_points_not_known_yet_are_rows_whose_trials_and_epochs_add_up(tiny: Conf
         ({"max_concurrent": 3}, [{"CPU": 64.0}], 3, 40),
         ({"resources": {"cpu": 2}}, [{"CPU": 3.0}, {"CPU": 3.0}], 2, 60),  # not 6 / 2: a trial is on one node
         ({"resources": {"cpu": 1, "gpu": 0.5}}, [{"CPU": 8.0, "GPU": 1.0}], 2, 60),
+        ({"resources": {"cpu": 1, "gpu": "auto"}}, [{"CPU": 8.0, "GPU": 2.0}], 2, 60),  # a card each
         ({"resources": {"trials_per_process": 2}}, [{"CPU": 1.0}], 2, 60),
         ({"resources": {"trials_per_process": 2}, "max_concurrent": 3}, [{"CPU": 4.0}], 2, 60),
     ],
@@ -223,3 +225,16 @@ def test_a_shape_that_cannot_be_measured_is_counted_and_said_so(tiny: Configs, m
     (row,) = outlook(replace(wanted, shapes=shapes), measure=True, tell=said.append).shapes
     assert row.seconds_from == COUNTED
     assert said[1].endswith(": not measured, so its time is counted: OutOfMemoryError: CUDA out of memory")
+
+
+def test_by_auto_each_trial_has_a_card_of_this_machine_alone_until_its_memory_is_known_and_that_is_said(
+    sweep_file: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.undo()
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)  # so NVML says; CUDA itself may not start on them
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    file = sweep_file(resources={"gpu": "auto"}, max_concurrent=None)
+    text = CliRunner().invoke(main, ["plan", str(file), "--out", str(tmp_path / "run"), "--rate", "1"]).stdout
+    assert "trial seconds at up to 1 GPU each, estimated: " in text
+    assert "with 2 trials at once (this machine: 8 CPU, 2 GPU), no less than the longest trial" in text
+    assert "each is counted to have a card alone (gpu: auto), and fewer hours pass where several fit on one" in text
