@@ -42,7 +42,7 @@ def sealed(text: str) -> str:
     """A line of JSON without its newline, with the checksum of what it holds as the last key.
 
     >>> sealed('{"record":"start"}')
-    '{"record":"start","crc":"5cb7d9cb"}'
+    '{"record":"start","crc":"9247d069"}'
     """
     body = text[:-1]
     return f'{body},"crc":"{crc32(body.encode()):08x}"}}'
