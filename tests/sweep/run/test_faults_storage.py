@@ -20,6 +20,7 @@ import torch
 from faults_harness import Command, Commands, numbers
 
 from analysis.frames.trials import load_trials
+from sweep.run.signals import STOPPING
 
 SameNumbers = Callable[[Path, Path], None]
 
@@ -211,5 +212,18 @@ def test_a_disk_that_is_full_or_read_only_when_a_launch_begins_is_told_in_one_li
         f"sweep: --out {run.directory}: cannot be written: Read-only file system; give a folder that can",
     ]
     assert (run.directory / "records.jsonl").read_bytes() == records
+    run.commands.finish(*run.words)
+    run.is_whole()
+
+
+@pytest.mark.slow
+def test_ctrl_c_while_storage_is_waited_for_ends_the_launch_and_the_same_command_goes_on(run: Run, disk: Path) -> None:
+    launched = run.stopped(SILENCE=0.2)
+    with full(disk):
+        launched.signal(signal.SIGCONT)
+        launched.says("; waiting for it, up to 60 s")
+        launched.signal(signal.SIGINT)
+        assert launched.code(STOPPING + 30) == 130
+    assert "Traceback" not in launched.output
     run.commands.finish(*run.words)
     run.is_whole()
