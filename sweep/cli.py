@@ -114,7 +114,7 @@ def main() -> None:
     help="What a trial computes a second, TFLOP/s, for the cost of what was never run [default: timed here; for a GPU "
     "that is not here, a third of an A100's peak].",
 )
-@click.option("--measure", is_flag=True, help="Make two steps of each shape of trial here, in place of a rate.")
+@click.option("--measure", is_flag=True, help="Make two steps here of each kind of trial, in place of a rate.")
 @click.option("--address", help="Ray cluster whose nodes are asked for: auto or HOST:PORT [default: this machine].")
 def plan(
     config: Path,
