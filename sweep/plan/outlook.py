@@ -88,6 +88,7 @@ class Outlook:
             return (
                 f"unknown, as no trial can run on {self.room.words()}; each takes {need}. With N at once about "
                 f"{_rounded(amount)} {letter} / N; --address asks a cluster what it has"
+                + (", and resources.gpu=0 trains on the CPU" if asks.gpu else "")
             )
         longest, _, longest_letter = in_hours(max(row.longest for row in self.shapes))
         if self.seconds / self.at_once < max(row.longest for row in self.shapes):

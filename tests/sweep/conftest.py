@@ -10,7 +10,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, chdir
+from contextlib import AbstractContextManager, ExitStack, chdir, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +162,27 @@ def driver(
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
+
+
+@contextmanager
+def _cluster(script: str) -> Iterator[tuple[str, Callable[[], None]]]:
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        address = next(line.split()[1] for line in process.stdout if line.startswith("address"))
+        yield address, partial(print, file=process.stdin, flush=True)
+        print(file=process.stdin, flush=True)
+
+
+@pytest.fixture
+def ray_cluster() -> Callable[[str], AbstractContextManager[tuple[str, Callable[[], None]]]]:
+    """A Ray cluster for a block, in a process of its own that runs a script: its address, and what sends it a line.
+
+    The script prints `address HOST:PORT` and waits for a line twice: before its fault, and before it ends.
+    """
+    return _cluster
 
 
 @pytest.fixture

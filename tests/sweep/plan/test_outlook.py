@@ -135,7 +135,7 @@ def test_where_no_trial_can_run_the_wall_clock_is_unknown_and_says_what_is_missi
     wall = outlook(plan(tiny(resources={"gpu": 1}), [], "abc")).lines()[1]
     assert wall == (
         "wall-clock: unknown, as no trial can run on this machine: 2 CPU, no GPU; each takes 1 GPU and 1 CPU. With N "
-        "at once about 0.333 h / N; --address asks a cluster what it has"
+        "at once about 0.333 h / N; --address asks a cluster what it has, and resources.gpu=0 trains on the CPU"
     )
 
 

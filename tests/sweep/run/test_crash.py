@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -151,20 +150,15 @@ def test_on_a_cluster_the_trials_of_a_lost_node_go_on_elsewhere(
     sweep_file: Callable[..., Path],
     launch: Callable[..., tuple[int, str]],
     same_numbers: Callable[[Path, Path], None],
+    ray_cluster: Any,
     tmp_path: Path,
 ) -> None:
     run = tmp_path / "run"
-    with subprocess.Popen(
-        [sys.executable, "-c", CLUSTER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as cluster:
-        assert cluster.stdin is not None
-        assert cluster.stdout is not None
-        address = next(line.split()[1] for line in cluster.stdout if line.startswith("address"))
+    with ray_cluster(CLUSTER) as (address, fault):
         process = driver("--address", address, "--set", "trial.epochs=25")
         wait_for(run, "epoch", 6, process)
-        print(file=cluster.stdin, flush=True)
+        fault()
         output = process.communicate(timeout=PATIENCE)[0]
-        print(file=cluster.stdin, flush=True)
     assert process.returncode == 0, output
     launch(load(sweep_file(), ["trial.epochs=25"]), tmp_path / "whole", serial=True)
     same_numbers(run, tmp_path / "whole")

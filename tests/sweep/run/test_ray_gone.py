@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -138,20 +137,14 @@ def test_a_launch_whose_ray_has_just_been_killed_ends_by_ctrl_c_and_starts_no_ne
 
 
 def test_a_cluster_whose_head_is_gone_ends_a_launch_with_its_reason_and_exit_3(
-    driver: Any, wait_for: Any, tmp_path: Path
+    driver: Any, wait_for: Any, ray_cluster: Any, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    with subprocess.Popen(
-        [sys.executable, "-c", CLUSTER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as cluster:
-        assert cluster.stdin is not None
-        assert cluster.stdout is not None
-        address = next(line.split()[1] for line in cluster.stdout if line.startswith("address"))
+    with ray_cluster(CLUSTER) as (address, fault):
         process = driver("--address", address, "--set", "trial.epochs=400")
         wait_for(run, "epoch", 3, process)
-        print(file=cluster.stdin, flush=True)
+        fault()
         output = process.communicate(timeout=PATIENCE)[0]
-        print(file=cluster.stdin, flush=True)
     assert process.returncode == 3, output
     assert output.count(f"Ray is gone: its head at {address} has not answered for 30 s; ") == 1
     assert set(load_trials(run).outcome) == {"interrupted", "never_started"}
