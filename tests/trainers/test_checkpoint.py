@@ -488,9 +488,12 @@ def test_dynamics_are_in_the_checkpoint_before_their_epoch_is_reported_and_come_
 
 
 def measured(config: TrialConfig, epoch: int, lr: float) -> DynamicsRecord:
+    """Of one batch size, along no direction."""
     lists = ("Row", "tuple")
-    empty: dict[str, Any] = {each.name: () if each.type.startswith(lists) else 0 for each in fields(DynamicsRecord)}
-    return DynamicsRecord(**(empty | {"trial_id": trial_id(config), "epoch": epoch, "lr": lr}))
+    least: dict[str, Any] = {each.name: () if each.type.startswith(lists) else 1 for each in fields(DynamicsRecord)}
+    sizes = {"batch_sizes": (1,), "noise_traces": (0.0,), "noise_trace_errors": (0.0,)}
+    none = {"eigenpairs": 0, "variances": ((),), "kurtoses": ((),)}
+    return DynamicsRecord(**(least | sizes | none | {"trial_id": trial_id(config), "epoch": epoch, "lr": lr}))
 
 
 # How it is written
