@@ -43,7 +43,7 @@ _IMPORTED = [
 _INCIDENTAL = {
     *("time", "crc", "host", "device", "code_version"),
     *("seconds", "preparing_seconds", "evaluation_seconds", "checkpoint_seconds", "samples_per_second"),
-    *("peak_memory_bytes", "classes"),
+    *("peak_memory_bytes", "capacity_bytes", "alone", "memory_bytes", "cuda_bytes", "classes"),
 }
 
 

@@ -112,7 +112,8 @@ class Run:
     def stopped(self, **values: float) -> Command:
         """The launch, in the midst of its work."""
         given = {f"trainers.files.{name}": value for name, value in values.items()}
-        launched = self.commands(*self.words, values=given)
+        own = ["--debug"] if given else []  # the process of a serial launch knows nothing of these values
+        launched = self.commands(*self.words, *own, values=given)
         launched.wait_for(self.directory, "epoch", 2)
         launched.stop()
         return launched
