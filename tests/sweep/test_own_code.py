@@ -285,9 +285,9 @@ def test_an_edit_during_a_sweep_changes_nothing_through_ray(
 
     take = Journal.take
 
-    def breaking(self: Journal, message: dict[str, object]) -> None:
+    def breaking(self: Journal, message: dict[str, object], again: bool = False) -> None:
         (project / "nets.py").write_text("raise RuntimeError")
-        take(self, message)
+        take(self, message, again)
 
     monkeypatch.setattr(Journal, "take", breaking)
     code, said = sweep("launch", "own.yaml", "--out", "run", "--set", "resources.trials_per_process=2")

@@ -141,7 +141,7 @@ def test_a_cluster_whose_head_is_gone_ends_a_launch_with_its_reason_and_exit_3(
 ) -> None:
     run = tmp_path / "run"
     with ray_cluster(CLUSTER) as (address, fault):
-        process = driver("--address", address, "--set", "trial.epochs=400")
+        process = driver("--address", address, "--set", "trial.epochs=4000")
         wait_for(run, "epoch", 3, process)
         fault()
         output = process.communicate(timeout=PATIENCE)[0]
