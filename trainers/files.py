@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import logging
+import math
 import os
 import re
 import secrets
@@ -44,6 +45,9 @@ _PART = re.compile(r"\..*-[0-9a-f]{8}\.part(\..*)?")
 #: Folders for which this process has waited in vain: until something is written there, nobody waits for them again.
 _given_up: set[Path] = set()
 
+#: Until when storage is waited for at most, by `time.monotonic`: a process that is to end does not wait to the full.
+_until = math.inf
+
 #: Parts of this process that could not be removed when their time came, as their storage was away.
 _left: set[Path] = set()
 
@@ -75,7 +79,8 @@ def patiently(path: Path, act: Callable[[], Result], *, verb: str = "written") -
             result = act()
         except OSError as error:
             waited = time.monotonic() - begun
-            if error.errno not in PASSING or waited >= PATIENCE or folder in _given_up:
+            over = waited >= PATIENCE or begun + waited >= _until
+            if error.errno not in PASSING or over or folder in _given_up:
                 if error.errno in PASSING:
                     _given_up.add(folder)
                 raise
@@ -87,6 +92,12 @@ def patiently(path: Path, act: Callable[[], Result], *, verb: str = "written") -
             return result
         time.sleep(min(pause, max(PATIENCE - waited, 0)))
         pause = min(2 * pause, _PAUSES[1])
+
+
+def hurry(seconds: float) -> None:
+    """From now on this process waits so long at most, s, for all storage together; inf: as `patiently` says."""
+    global _until
+    _until = time.monotonic() + seconds
 
 
 def why(error: OSError, path: Path, verb: str = "written") -> str:

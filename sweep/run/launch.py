@@ -25,6 +25,7 @@ from sweep.run.signals import Interrupted, Interrupts, RayGone
 from sweep.run.trial import Message, run_trial, trial_values
 from sweep.search.inputs import inputs
 from trainers.errors import UserError
+from trainers.fields import plural
 from trainers.provenance import code_version
 
 EXIT_DONE, EXIT_SOME_FAILED = 0, 1
@@ -169,6 +170,8 @@ class _Launch:
             return stopped.exit_code
         if more := self.journal.progress.needing_more():
             say(self.console, out_of_memory_line(more))
+        if failed := sum(trial.outcome == "failed" for trial in self.journal.progress.current()):
+            say(self.console, f"{plural(failed, 'trial')} failed; the same command tries again")
         unfinished = any(not trial.finished for trial in self.journal.progress.current())
         return EXIT_SOME_FAILED if unfinished else EXIT_DONE
 

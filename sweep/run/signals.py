@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import threading
@@ -9,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Self
+
+from trainers.files import hurry
 
 EXIT_INTERRUPTED = 130
 
@@ -51,7 +54,8 @@ class Interrupts:
     process at once, as SIGKILL does.
 
     The first signal raises Interrupted where the program stands or, inside `held()`, at the next `check()` or
-    at the end of the block: a record is never cut in two. A second signal ends the process with 130.
+    at the end of the block: a record is never cut in two. Storage that is away is then waited for no longer than
+    `STOPPING`. A second signal ends the process with 130.
     """
 
     _ALWAYS = (signal.SIGINT, signal.SIGTERM)
@@ -84,6 +88,7 @@ class Interrupts:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """Gives the signals back to whoever had them."""
+        hurry(math.inf)
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
@@ -130,5 +135,6 @@ class Interrupts:
         if self._caught is not None:
             os._exit(EXIT_INTERRUPTED)
         self._caught = signal.Signals(number).name
+        hurry(STOPPING)
         if not self._held:
             self.check()

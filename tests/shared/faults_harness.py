@@ -144,12 +144,25 @@ class Command:
                 os.kill(self.pid, number)
 
     def stop(self) -> None:
-        """SIGSTOP, and returns once all its threads stand still; SIGCONT wakes it."""
+        """SIGSTOP, and returns once all its threads stand still; SIGCONT wakes it.
+
+        Where one waits for a child of its group that was stopped between vfork and exec, it cannot stop: both go on
+        for a moment.
+        """
         self.signal(signal.SIGSTOP)
+        stopped = time.monotonic()
 
         def stands() -> bool:
+            nonlocal stopped
             states = [(task / "stat").read_text().rpartition(")")[2].split()[0] for task in tasks.iterdir()]
-            return set(states) <= {"T", "Z", "X"}
+            if set(states) <= {"T", "Z", "X"}:
+                return True
+            if time.monotonic() - stopped > 1:
+                self.signal(signal.SIGCONT)
+                time.sleep(0.05)
+                self.signal(signal.SIGSTOP)
+                stopped = time.monotonic()
+            return False
 
         tasks = Path(f"/proc/{self.pid}/task")
         self.until(stands, "a process that stands still")

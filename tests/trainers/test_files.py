@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import secrets
 import subprocess
@@ -17,7 +18,7 @@ import pytest
 import torch
 
 from trainers import files
-from trainers.files import PASSING, patiently, remove_parts, whole, write
+from trainers.files import PASSING, hurry, patiently, remove_parts, whole, write
 
 FullDisk = Callable[..., AbstractContextManager[None]]
 
@@ -207,6 +208,18 @@ def test_what_was_waited_for_in_vain_is_not_waited_for_again_until_it_is_back(
     assert patiently(tmp_path / "a", failing(errno.ESTALE, 0, clock)) == "done"
     assert patiently(tmp_path / "a", failing(errno.ESTALE, 70, clock)) == "done"
     assert clock[0] >= 70
+
+
+def test_a_process_that_is_to_end_waits_no_longer_than_it_was_given_and_then_as_ever(
+    clock: list[float], tmp_path: Path
+) -> None:
+    clock[0] = 100.0
+    hurry(15)
+    with pytest.raises(OSError, match="No space"):
+        patiently(tmp_path / "a" / "b", failing(errno.ENOSPC, 1e9, clock))
+    assert clock[0] == pytest.approx(115, abs=1)
+    hurry(math.inf)
+    assert patiently(tmp_path / "c" / "d", failing(errno.ENOSPC, 160, clock)) == "done"
 
 
 def test_a_file_whose_forcing_to_the_disk_fails_is_written_anew(
