@@ -43,6 +43,8 @@ if TYPE_CHECKING:
         only_trial,
         parsed,
         read,
+        record_files,
+        records_name,
     )
     from trainers.record.form import UNKNOWN
     from trainers.record.kinds import (
@@ -92,6 +94,8 @@ _ROOMS = {
     "only_trial": "file",
     "parsed": "file",
     "read": "file",
+    "record_files": "file",
+    "records_name": "file",
     "spent": "kinds",
 }
 
@@ -122,6 +126,8 @@ __all__ = [
     "only_trial",
     "parsed",
     "read",
+    "record_files",
+    "records_name",
     "spent",
 ]
 

@@ -24,6 +24,8 @@ from trainers.record.kinds import Record
 
 RECORDS_FILE = "records.jsonl"
 
+_OF_SHARE = re.compile(r"records\.([1-9][0-9]*)of([1-9][0-9]*)\.jsonl", re.ASCII)
+
 Loaded = TypeVar("Loaded", bound=Mapping[str, Any])
 
 #: A checksum that stands whole, behind which a newline may have become another byte.
@@ -178,6 +180,25 @@ def read(directory: str | Path) -> list[dict[str, Any]]:
     if (last := at_the_end(path, torn, len(lines) + 1)) is not None:
         records.append(last)
     return known_kinds(path, records)
+
+
+def records_name(share: tuple[int, int] | None) -> str:
+    """The name of the file that a launch writes: of a share (index, count), or of one without.
+
+    >>> records_name((1, 4))
+    'records.1of4.jsonl'
+    """
+    return RECORDS_FILE if share is None else f"records.{share[0]}of{share[1]}.jsonl"
+
+
+def record_files(directory: Path) -> list[Path]:
+    """The files of a run's records that are there: that without a share, then those of shares by count and index."""
+    shares = {path: name for path in directory.glob("records.*of*.jsonl") if (name := _OF_SHARE.fullmatch(path.name))}
+    whole = directory / RECORDS_FILE
+    return [
+        *([whole] if whole.exists() else []),
+        *sorted(shares, key=lambda path: (int(shares[path][2]), int(shares[path][1]))),
+    ]
 
 
 def parsed(path: Path, lines: Iterable[bytes], before: int = 0) -> list[dict[str, Any]]:
