@@ -11,6 +11,7 @@ axes          what is varied
 own_code      a user's own code: its sources, and a process of its own in which it is tried
 search        points and trials: grid, draws, Sobol, Optuna
 progress      what a run's records come to
+share         of several launches in one directory, the trials that one of them runs
 plan          wanted trials, those already finished, what they will cost
 run           a launch while it runs, through Ray Tune or in this process
 evaluate      attacks on trained networks

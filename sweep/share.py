@@ -1,0 +1,55 @@
+"""A share of a sweep: of several launches in one directory, the trials that one of them runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trainers.errors import UserError
+from trainers.record.rules import SHARE
+
+
+@dataclass(frozen=True)
+class Share:
+    """One of `count` launches that share a sweep's trials out by their ids, and know nothing of one another.
+
+    >>> share = Share.of("1/4")
+    >>> share.has("00c0ffee0008"), share.has("00c0ffee0009"), str(share)
+    (True, False, '1/4')
+    """
+
+    index: int
+    """From 1 to `count`."""
+    count: int
+
+    @classmethod
+    def of(cls, text: str) -> Share:
+        """The share that a text such as 1/4 names.
+
+        Raises:
+            UserError: it names none.
+        """
+        if not SHARE.holds(text):
+            raise UserError(f"--shard: must be {SHARE.words}, got {text!a}; give such a share")
+        index, count = text.split("/")
+        return cls(int(index), int(count))
+
+    def has(self, trial_id: str) -> bool:
+        """Whether a trial is in this share, and so in no other of as many.
+
+        Args:
+            trial_id: hex digits, the hash of a trial's content, so that shares are about equally large; a word that is
+                none, as a foreign line may have, is in no share.
+        """
+        try:
+            return int(trial_id, 16) % self.count == self.index - 1
+        except ValueError:
+            return False
+
+    @property
+    def records(self) -> str:
+        """The name of the file that its launch appends to."""
+        return f"records.{self.index}of{self.count}.jsonl"
+
+    def __str__(self) -> str:
+        """As it is given to `sweep launch --shard`."""
+        return f"{self.index}/{self.count}"
