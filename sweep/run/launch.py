@@ -273,15 +273,15 @@ def _through_ray(launch: _Launch, address: str | None) -> int:
         up.enter_context(cluster.connected(address, launch.console, log_folder(journal.directory)))
         launch.interrupts.catch()
         of_this_launch.enter_context(watched(resources, launch.interrupts, launch.console))
-        at_once = nodes.most_at_once(resources, launch.config.max_concurrent, resources.trials_per_process)
+        nodes.most_at_once(resources, launch.config.max_concurrent, resources.trials_per_process)
         nodes.check_nodes(journal.directory, inputs(launch.config))
 
-        packing = packing_of(journal, launch.config, at_once, leave_out=address is not None and not launch.again)
+        packing = packing_of(journal, launch.config, leave_out=address is not None and not launch.again)
         for line in packing_lines(packing):
             say(launch.console, line)
 
         def trials() -> None:
             with launch.interrupts.held():
-                ray_tune.run(journal, resources, at_once, packing, each_step)
+                ray_tune.run(journal, resources, packing, each_step)
 
         return launch.run(trials)

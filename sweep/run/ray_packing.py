@@ -20,13 +20,12 @@ if TYPE_CHECKING:
 _KIND = "accelerator_type:"
 
 
-def packing_of(journal: Journal, config: SweepConfig, at_once: int, leave_out: bool) -> Packing[PlannedTrial]:
+def packing_of(journal: Journal, config: SweepConfig, leave_out: bool) -> Packing[PlannedTrial]:
     """What gives out a launch's trials.
 
     Args:
         journal: of the launch, which has begun nothing yet.
         config: the sweep.
-        at_once: most trials at a time.
         leave_out: those that ran out of memory alone, and where there was no less than now is known to be.
 
     Raises:
@@ -43,8 +42,9 @@ def packing_of(journal: Journal, config: SweepConfig, at_once: int, leave_out: b
         name=lambda trial: trial.id,
         shape=lambda trial: memory_shape(trial.identity),
         peaks=peaks_of(journal.progress, config),
-        each=resources.divided(at_once)[1],
-        ahead=None if journal.listed else sum(machine.cards for machine in machines),
+        each=resources.trials_per_process,
+        limit=config.max_concurrent,
+        listed=journal.listed,
         short=short,
     )
     if leave_out:
@@ -80,6 +80,7 @@ def packing_nodes(resources: ResourcesConfig, asked: bool) -> list[Node]:
             int(node["Resources"].get("GPU", 0)) if on_gpu else 0,
             memory.get(node["NodeID"]),
             next((name for name in node["Resources"] if name.startswith(_KIND)), ""),
+            node["NodeID"],
         )
         for node in up
     ]
