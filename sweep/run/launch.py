@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -264,27 +265,35 @@ def _through_ray(launch: _Launch, address: str | None) -> int:
     from sweep.run import cluster, nodes, ray_tune
     from sweep.run.ray_packing import packing_lines, packing_of
     from sweep.run.ray_watch import watched
+    from sweep.run.roster import Roster
 
     journal, resources = launch.journal, launch.config.resources
-
-    def each_step() -> None:
-        launch.interrupts.check()
-        launch.screen.refresh()
+    tell = partial(say, launch.console)
 
     with ExitStack() as of_this_launch:
         up = launch.up or of_this_launch
         up.enter_context(cluster.connected(address, launch.console, log_folder(journal.directory)))
         launch.interrupts.catch()
         of_this_launch.enter_context(watched(resources, launch.interrupts, launch.console))
-        at_once = nodes.most_at_once(resources, launch.config.max_concurrent, resources.trials_per_process)
-        nodes.check_nodes(journal.directory, inputs(launch.config))
-
-        packing = packing_of(journal, launch.config, at_once, leave_out=address is not None and not launch.again)
+        nodes.most_at_once(resources, launch.config.max_concurrent, resources.trials_per_process)
+        reads = inputs(launch.config)
+        passed = nodes.check_nodes(journal.directory, reads, tell)
+        leave_out = address is not None and not launch.again
+        packing = packing_of(journal, launch.config, passed, tell, leave_out)
         for line in packing_lines(packing):
-            say(launch.console, line)
+            tell(line)
+        roster = Roster(journal.directory, reads, resources, passed, packing.largest is not None)
+        if address is not None:  # no node joins a local Ray
+            of_this_launch.enter_context(roster.followed())
+
+        def each_step() -> None:
+            launch.interrupts.check()
+            for line in roster.news(packing):
+                tell(line)
+            launch.screen.refresh()
 
         def trials() -> None:
             with launch.interrupts.held():
-                ray_tune.run(journal, resources, at_once, packing, each_step)
+                ray_tune.run(journal, resources, packing, each_step)
 
         return launch.run(trials)
