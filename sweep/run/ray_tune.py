@@ -70,7 +70,7 @@ def run(
     """
     logs = log_folder(journal.directory)
     logs.mkdir(exist_ok=True)
-    hung.forget(journal.directory)
+    hung.forget(journal.directory, journal.share)
     bell = _bell()
     searcher = _JournalSearcher(journal, resources, packing)
     tuner = tune.Tuner(
