@@ -34,6 +34,8 @@ class Journal:
         """
         self.directory, self.progress = directory, plan.progress
         self.listener: Callable[[TrialProgress, Message], None] = lambda trial, message: None
+        self.guard: Callable[[], None] = lambda: None
+        """Called before each record: raises where the directory is held no more."""
         self._plan = plan
         self._paces = Paces()
         self._monotonic_began = time.time() - time.monotonic()
@@ -155,6 +157,7 @@ class Journal:
             self._append("trial", trial.record(len(self.progress.trials)))
 
     def _append(self, kind: str, values: Mapping[str, Any]) -> None:
+        self.guard()
         stamped = {**values, "time": round(self._monotonic_began + time.monotonic(), 3)}  # a clock that is set jumps
         self._file.append(kind, stamped)
         self.progress.add({"record": kind, **stamped})
