@@ -112,6 +112,8 @@ class FileLock:
 
     def release(self) -> None:
         """Removes the files while they are held, so that nobody else's go; on storage that is away they stay."""
+        if self._file.closed:  # it was refused
+            return
         with suppress(OSError):
             if self._own is not None:
                 _unlink(self._own, self._own_path)

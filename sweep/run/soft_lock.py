@@ -23,7 +23,6 @@ import json
 import logging
 import os
 import secrets
-import tempfile
 import threading
 import time
 from collections.abc import Sequence
@@ -34,7 +33,7 @@ from pathlib import Path
 from sweep.run.lock import LONGEST_NAME, PATIENCE, in_the_way
 from sweep.share import Share
 from trainers.errors import UserError
-from trainers.files import patiently, why
+from trainers.files import patiently, storage_time, why
 from trainers.machine import machine, started
 
 _log = logging.getLogger(__name__)
@@ -237,7 +236,7 @@ def holders(directory: Path) -> list[tuple[str, Share | None]]:
     if not folder.is_dir():
         return []
     found = _latest(folder)[1]
-    now = _now(folder) if any(one.is_dead() is None for one in found) else 0.0
+    now = storage_time(folder) if any(one.is_dead() is None for one in found) else 0.0
     return [(one.name, one.part) for one in found if not _seems_dead(folder, one, now)]
 
 
@@ -246,17 +245,6 @@ def _seems_dead(folder: Path, one: _Holder, now: float) -> bool:
         return True
     dead = one.is_dead()
     return now - beat / 1e9 >= STALE if dead is None else dead
-
-
-def _now(folder: Path) -> float:
-    """By the clock that stamps files there; where none can be written, no heartbeat is old."""
-    try:
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(b"0")
-            file.flush()
-            return os.fstat(file.fileno()).st_mtime
-    except OSError:
-        return 0.0
 
 
 def _heartbeat(path: Path) -> int | None:
