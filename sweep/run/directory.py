@@ -14,7 +14,9 @@ from typing import Self
 import yaml
 
 from sweep.config import SweepConfig
-from sweep.run.lock import FileLock, InUse, holders
+from sweep.run import lock, soft_lock
+from sweep.run.lock import FileLock, InUse, in_the_way
+from sweep.run.soft_lock import WITHOUT_FLOCK, SoftLock
 from sweep.share import Share
 from sweep.yaml_text import LONGEST, parsed
 from trainers.errors import UserError
@@ -61,7 +63,8 @@ class RunLock:
         """
         self._made = [folder for folder in (directory, *directory.parents) if not folder.exists()]
         try:
-            self._lock = FileLock(directory, share)
+            file_lock = FileLock(directory, share)
+            self._lock: FileLock | SoftLock = file_lock
             for path in written_in_place(directory):
                 open(path, "a", opener=plain).close()
         except OSError as error:
@@ -70,14 +73,37 @@ class RunLock:
                 f"--out {directory}: cannot be written:{about} {error.strerror}; give a folder that can"
             ) from None
         try:
-            self._lock.take(_name(holder, share))
+            self._take(file_lock, directory, _name(holder, share), share)
         except InUse as taken:
             raise taken.refusal(directory) from None
         except OSError as error:
             self._remove()
             raise UserError(
-                f"--out {directory}: cannot be locked: {error.strerror}; give a folder whose file system has locks"
+                f"--out {directory}: cannot be locked: {error.strerror}; give a folder whose file system has flock, or "
+                "hard links"
             ) from None
+
+    def _take(self, file_lock: FileLock, directory: Path, name: str, share: Share | None) -> None:
+        try:
+            file_lock.take(name)
+        except OSError as error:
+            if error.errno not in WITHOUT_FLOCK:
+                raise
+            file_lock.leave()
+            self._lock = SoftLock(directory, share)
+            self._lock.take(name)
+        else:  # of another machine, which has no flock there
+            if (refused := in_the_way(share, soft_lock.holders(directory))) is not None:
+                self._lock.release()
+                raise refused
+
+    def check(self) -> None:
+        """Before a record is written: that the directory is still held, which flock sees to and a soft lock may lose.
+
+        Raises:
+            UserError: another has taken it over.
+        """
+        self._lock.check()
 
     def _remove(self) -> None:
         self._lock.release()
@@ -104,6 +130,11 @@ def _name(holder: str, share: Share | None) -> str:
 def written_in_place(directory: Path) -> list[Path]:
     """The files of a run that are there and are appended to: the others are moved to their place, which is no risk."""
     return [*record_files(directory), *(path for path in log_folder(directory).glob("*.log") if os.path.lexists(path))]
+
+
+def holders(directory: Path) -> list[str]:
+    """The names of those that hold a directory at this moment."""
+    return [*lock.holders(directory), *(name for name, _ in soft_lock.holders(directory))]
 
 
 def is_live(directory: Path) -> bool:

@@ -38,6 +38,8 @@ class Journal:
         """
         self.directory, self.progress, self.share = directory, plan.progress, plan.share
         self.listener: Callable[[TrialProgress, Message], None] = lambda trial, message: None
+        self.guard: Callable[[], None] = lambda: None
+        """Called before each record: raises where the directory is held no more."""
         self._plan = plan
         used = {trial.number for trial in plan.progress.trials.values()}
         self._numbers = (number for number in count() if number not in used)
@@ -177,6 +179,7 @@ class Journal:
             self._append("trial", trial.record(number))
 
     def _append(self, kind: str, values: Mapping[str, Any]) -> None:
+        self.guard()
         stamped = {**values, "time": round(self._monotonic_began + time.monotonic(), 3)}  # a clock that is set jumps
         self._file.append(kind, stamped)
         self.progress.add({"record": kind, **stamped})

@@ -500,17 +500,18 @@ def test_what_cannot_be_a_directory_is_refused(tmp_path: Path) -> None:
         assert str(caught.value) == f"--out {path}: cannot be written: {reason}; give a folder that can"
 
 
-def test_a_file_system_without_locks_is_not_taken_for_another_launch(
+def test_a_file_system_whose_locks_fail_is_not_taken_for_another_launch(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def flock(file: Any, operation: int) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
+        raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(fcntl, "flock", flock)
     with pytest.raises(UserError) as caught:
         RunLock(directory)
     assert str(caught.value) == (
-        f"--out {directory}: cannot be locked: No locks available; give a folder whose file system has locks"
+        f"--out {directory}: cannot be locked: Input/output error; give a folder whose file system has flock, or "
+        "hard links"
     )
     assert not is_live(directory)
 
