@@ -35,8 +35,7 @@ def most_at_once(resources: ResourcesConfig, wanted: int | None, each: int = 1) 
         UserError: a trial fits on no node: Ray would wait for ever.
     """
     nodes = [node["Resources"] for node in nodes_up()]
-    asked = {"CPU": resources.cpu, "GPU": resources.most_gpu}
-    for name, amount in asked.items():
+    for name, amount in resources.asked.items():
         most = max((node.get(name, 0.0) for node in nodes), default=0.0)
         if amount > most:
             raise UserError(
@@ -68,6 +67,11 @@ def nodes_up() -> list[dict[str, Any]]:
     """The nodes that are up."""
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
     return [node for node in nodes if node["Alive"]]
+
+
+def has_room(node: Mapping[str, Any], resources: ResourcesConfig) -> bool:
+    """Whether a process of trials fits on a node where nothing runs."""
+    return all(node["Resources"].get(name, 0.0) >= amount for name, amount in resources.asked.items())
 
 
 def on(node: Mapping[str, Any]) -> NodeAffinitySchedulingStrategy:

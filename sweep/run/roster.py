@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import ray
 
 from sweep.config import ResourcesConfig
-from sweep.run import nodes, ray_packing
+from sweep.run import nodes, ray_packing, waiting
 from sweep.run.packing import Node, Packing
 from trainers.errors import UserError
 
@@ -38,7 +38,13 @@ class Roster:
     """
 
     def __init__(
-        self, directory: Path, inputs: Mapping[str, str], resources: ResourcesConfig, known: Sequence[str], memory: bool
+        self,
+        directory: Path,
+        inputs: Mapping[str, str],
+        resources: ResourcesConfig,
+        known: Sequence[str],
+        memory: bool,
+        wait: float = 0.0,
     ) -> None:
         """Looks at nothing yet.
 
@@ -48,8 +54,11 @@ class Roster:
             resources: of a process of trials.
             known: ids of the nodes that are not asked: they were, at the launch's start.
             memory: whether nodes are asked for their memory too.
+            wait: how long a node that has room is waited for where none is left, min.
         """
         self._directory, self._inputs, self._resources, self._memory = directory, inputs, resources, memory
+        self._wait = wait
+        self._demand: Any = None
         self._known = dict.fromkeys(known, "")
         self._asked: dict[str, _Asked] = {}
         self._slow: set[str] = set()
@@ -98,6 +107,17 @@ class Roster:
             self._known[name] = nodes.title(up[name], list(up.values()))
         for name, asked in list(self._asked.items()):
             self._hear(name, asked)
+        self._await_room(up.values())
+
+    def _await_room(self, up: Iterable[Mapping[str, Any]]) -> None:
+        """Shows an autoscaler what is missing where no node has room any more; trials that wait ask for known nodes."""
+        room = any(nodes.has_room(node, self._resources) for node in up)
+        if self._wait and not room and self._demand is None:
+            self._demand = waiting.demand(self._resources, 1)
+            self._news.append((None, "", waiting.text(self._resources, 1, self._wait)))
+        elif room and self._demand is not None:
+            waiting.given_back(self._demand)
+            self._demand = None
 
     def _let_go(self, name: str) -> None:
         title = self._known.pop(name)
