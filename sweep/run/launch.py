@@ -16,14 +16,16 @@ from rich.console import Console
 from sweep.config import ResourcesConfig, SweepConfig
 from sweep.plan.plan import earlier_records, plan
 from sweep.plan.room import this_machine
-from sweep.progress import out_of_memory_line
+from sweep.progress import left_out_lines
 from sweep.run import child, hung
 from sweep.run.directory import RunLock, log_folder, refuse_other_sweep
 from sweep.run.journal import Journal
 from sweep.run.screen import Screen, counts_line, heard, say
 from sweep.run.signals import Interrupted, Interrupts, RayGone
+from sweep.run.steering import OneByOne, Steering
 from sweep.run.trial import Message, run_trial, trial_values
 from sweep.search.inputs import inputs
+from sweep.search.trials import PlannedTrial
 from trainers.errors import UserError
 from trainers.provenance import code_version
 
@@ -61,7 +63,7 @@ def launch(
         serial: one trial after another, in one process, without Ray.
         debug: of a serial launch, in this very process: a trial that ends its process ends the launch, and none is
             ended for hanging.
-        again: also trials that ran out of memory alone, where there is no more of it.
+        again: also trials that ran out of memory alone, where there is no more of it, and those that were cancelled.
         up: a Ray, or a serial launch's process, that this launch starts stays up until this is closed; None: until the
             launch ends.
 
@@ -77,15 +79,16 @@ def launch(
 
         def once() -> int:
             capacity = math.inf if again or address is not None else capacity_here(config.resources)
-            wanted = plan(config, earlier_records(directory), code_version(), capacity=capacity)
+            wanted = plan(config, earlier_records(directory), code_version(), capacity=capacity, again=again)
             where = None if serial or address is not None else this_machine()
             say(console, "\n".join(wanted.lines(launched=True, serial=serial, room=where)))
             if not wanted.left:
-                return EXIT_SOME_FAILED if wanted.left_out else EXIT_DONE
+                return EXIT_SOME_FAILED if wanted.progress.needing_more() else EXIT_DONE
             check_resources(config, serial, address)
             journal = Journal(directory, wanted)
             run = _in_a_child if own_process else _in_this_process if serial else _through_ray
-            return run(_Launch(config, journal, console, interrupts, up, (command, decides), again), address)
+            stays = up or of_this_launch if own_process else up
+            return run(_Launch(config, journal, console, interrupts, stays, (command, decides), again), address)
 
         try:
             if own_process:
@@ -145,6 +148,24 @@ class _Launch:
     def __post_init__(self) -> None:
         self.screen = Screen(self.console, self.journal.progress)
         self.journal.listener = self.screen.show
+        self.steering = Steering(self.journal, self.console, self.interrupts)
+
+    def each_step(self) -> None:
+        """Called several times a second.
+
+        Raises:
+            Interrupted: a signal has come.
+            Cancelled: the trial that a serial launch runs is to end.
+        """
+        self.interrupts.check()
+        self.screen.refresh()
+        self.steering.look()
+
+    def one_by_one(self) -> OneByOne:
+        """The trials of a serial launch."""
+        trials = OneByOne(self.journal, self.each_step)
+        self.steering.steer(trials)
+        return trials
 
     def run(self, trials: Callable[[], None]) -> int:
         """Runs the trials and closes the books, also when a signal stops it.
@@ -167,9 +188,9 @@ class _Launch:
                 raise stopped
             say(self.console, f"{stopped.reason}; the same command goes on")
             return stopped.exit_code
-        if more := self.journal.progress.needing_more():
-            say(self.console, out_of_memory_line(more))
-        unfinished = any(not trial.finished for trial in self.journal.progress.current())
+        for line in left_out_lines([*self.journal.progress.needing_more(), *self.journal.progress.cancelled()]):
+            say(self.console, line)
+        unfinished = any(not trial.finished and not trial.cancelled for trial in self.journal.progress.current())
         return EXIT_SOME_FAILED if unfinished else EXIT_DONE
 
 
@@ -221,14 +242,18 @@ def _in_this_process(launch: _Launch, address: str | None) -> int:
     def send(message: Message) -> None:
         with launch.interrupts.held():
             journal.take(message)
+        launch.steering.look()
 
     def trials() -> None:
-        while (trial := journal.next()) is not None:
+        line = launch.one_by_one()
+        how: dict[str, Any] = {"share": resources.most_gpu, "alone": True, "paused": line.is_paused}
+        for trial in line:
             values = trial_values(trial.config, resources)
-            where = journal.directory, resources.threads
-            if not run_trial(trial.id, values, *where, send, share=resources.most_gpu, alone=True):
-                say(launch.console, f"trial {trial.id}: {LOST}")
-                return
+            with line.running(trial):
+                usable = run_trial(trial.id, values, journal.directory, resources.threads, send, **how)
+                if not usable:
+                    say(launch.console, f"trial {trial.id}: {LOST}")
+                    return
 
     return launch.run(trials)
 
@@ -243,16 +268,21 @@ def _in_a_child(launch: _Launch, address: str | None) -> int:
         with launch.interrupts.held():
             journal.take(message)
 
+    def train(trial: PlannedTrial, paused: Callable[[], bool]) -> None:
+        values, limits = trial_values(trial.config, resources), journal.limits(trial, resources.epoch_timeout)
+        work, process = {"name": trial.id, "values": values, "limits": limits, **where}, child.here(launch.up)
+        if (end := process.train(work, take, launch.each_step, paused)) is not None:
+            outcome, why = end
+            # it is the host's memory that the system kills for, and a GPU's is what its outcome would tell of
+            journal.fail(trial.id, why, outcome, alone=not resources.gpu)
+        if paused():
+            process.stop()  # which gives back what it has of a GPU; the next trial gets another
+
     def trials() -> None:
-        process = child.here()
-        while (trial := journal.next()) is not None:
-            values = trial_values(trial.config, resources)
-            limits = journal.limits(trial, resources.epoch_timeout)
-            work = {"name": trial.id, "values": values, "limits": limits, **where}
-            if (end := process.train(work, take, launch.screen.refresh)) is not None:
-                outcome, why = end
-                # it is the host's memory that the system kills for, and a GPU's is what its outcome would tell of
-                journal.fail(trial.id, why, outcome, alone=not resources.gpu)
+        line = launch.one_by_one()
+        for trial in line:
+            with line.running(trial):
+                train(trial, line.is_paused)
 
     return launch.run(trials)
 
@@ -263,10 +293,6 @@ def _through_ray(launch: _Launch, address: str | None) -> int:
     from sweep.run.ray_watch import watched
 
     journal, resources = launch.journal, launch.config.resources
-
-    def each_step() -> None:
-        launch.interrupts.check()
-        launch.screen.refresh()
 
     with ExitStack() as of_this_launch:
         up = launch.up or of_this_launch
@@ -282,6 +308,6 @@ def _through_ray(launch: _Launch, address: str | None) -> int:
 
         def trials() -> None:
             with launch.interrupts.held():
-                ray_tune.run(journal, resources, packing, each_step)
+                ray_tune.run(journal, resources, packing, launch.each_step, launch.steering)
 
         return launch.run(trials)
