@@ -94,7 +94,10 @@ def test_with_no_launch_a_pause_and_a_setting_hold_for_the_next_one_and_status_t
 
 def test_with_no_launch_a_cancel_stands_in_the_records_at_once_and_can_be_taken_back(begun: Path) -> None:
     name = unfinished(begun)
-    assert f"{name} optimizer.lr=0.3 optimizer.name=deat seed=0: cancelled; no launch is running" in sweep("cancel", begun, name[:8]).stdout
+    assert (
+        f"{name} optimizer.lr=0.3 optimizer.name=deat seed=0: cancelled; no launch is running"
+        in sweep("cancel", begun, name[:8]).stdout
+    )
     assert load_trials(begun).set_index("trial_id").outcome[name] == "cancelled"
     assert f"1 trial is cancelled: {name}; sweep cancel --undo" in sweep("status", begun).stdout
     assert "is to run after all" in sweep("cancel", begun, name, "--undo").stdout
