@@ -14,6 +14,7 @@ progress      what a run's records come to
 share         of several launches in one directory, the trials that one of them runs
 plan          wanted trials, those already finished, what they will cost
 run           a launch while it runs, through Ray Tune or in this process
+control       set, pause, resume, cancel: what is asked of launches while they run
 evaluate      attacks on trained networks
 export        trained networks as files for other programs
 decide        launches seed after seed until a claim is decided

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from sweep.control import cancel, pause, resume, set_
 from sweep.evaluate.command import evaluate
 from sweep.hiding import hiding
 from sweep.reports.answers import claims, figures, methods, ratio, theory
@@ -161,7 +162,7 @@ def plan(
 @click.option("--serial", is_flag=True, help="One trial after another, in one process, without Ray.")
 @click.option("--debug", is_flag=True, help="With --serial: in this very process, so that breakpoint() works.")
 @click.option("--shard", metavar="i/N", help="Only share i of N of the trials, by their ids, beside the other shares.")
-@click.option("--again", is_flag=True, help="Also trials that ran out of memory alone, with no less of it.")
+@click.option("--again", is_flag=True, help="Also trials that were cancelled, or ran out of memory alone.")
 @click.option("--min-nodes", metavar="N", type=click.IntRange(1), help="Of the cluster, before any trial starts.")
 @click.option("--decide", metavar="CLAIM", help="Only what CLAIM of `sweep claims` needs, until it is decided.")
 @click.option("--budget-hours", type=Above(), help="Of trials, for --decide.")
@@ -226,8 +227,9 @@ def launch(
 def status(directory: Path) -> None:
     """Show how far a run is, also while it runs."""
     from analysis.frames.log import read_records
-    from sweep.progress import Progress, out_of_memory_line
+    from sweep.progress import Progress, left_out_lines
     from sweep.run.directory import is_live, is_starting, live_shares
+    from sweep.run.requests import asked_line
     from sweep.run.screen import say, table
     from trainers.fields import plural
 
@@ -241,8 +243,9 @@ def status(directory: Path) -> None:
     running = f"running: {plural(len(shares), 'share')}" if shares else "running" if live else "no launch is running"
     screen.print(running, highlight=False)
     screen.print(table(progress, live))
-    if left_out := progress.needing_more():
-        say(screen, out_of_memory_line(left_out))
+    for line in [asked_line(directory), *left_out_lines([*progress.needing_more(), *progress.cancelled()])]:
+        if line:
+            say(screen, line)
 
 
 @main.command()
@@ -350,5 +353,5 @@ def _print_summary(directory: Path, screen: Console) -> None:
     screen.print(f"results: sweep results {directory}\nfigures: sweep figures {directory}", highlight=False)
 
 
-for _command in (evaluate, results, images, methods, ratio, claims, theory, figures, show):
+for _command in (evaluate, results, images, methods, ratio, claims, theory, figures, show, set_, pause, resume, cancel):
     main.add_command(_command)

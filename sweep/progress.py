@@ -18,13 +18,16 @@ if TYPE_CHECKING:
 
 #: Every state of a trial, in the order shown: its outcome, or what the lack of one means.
 STATES = (
-    *("completed", "diverged", "out_of_memory", "failed", "interrupted"),
+    *("completed", "diverged", "out_of_memory", "failed", "interrupted", "paused", "cancelled"),
     *("running", "waiting", "never_started"),
 )
 
 
 Live: TypeAlias = bool | Collection[Share]
 """Whether a launch of all trials is live; or which shares' are."""
+
+#: Of a trial that a live launch runs, or will yet.
+TO_COME = ("running", "waiting", "paused")
 
 #: Trials of which a line names the ids.
 _NAMED = 3
@@ -50,7 +53,7 @@ class TrialProgress(TrialHistory):
     trained: int = 0
     """Epochs in these seconds: one that was trained twice counts twice."""
     left_out: bool = False
-    """Whether the last launch does not run it again, for want of memory."""
+    """Whether the last launch does not run it again: for want of memory, or because it was cancelled."""
 
     @property
     def epochs_wanted(self) -> int:
@@ -61,6 +64,11 @@ class TrialProgress(TrialHistory):
     def begun(self) -> bool:
         """Whether it ever started."""
         return self.attempts > 0
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether a user ended it, or took it out of the line."""
+        return self.outcome == "cancelled"
 
     @property
     def code_version(self) -> str | None:
@@ -86,8 +94,10 @@ class TrialProgress(TrialHistory):
                     self.last = {name: record.get(name) for name in _LAST}
             case "dynamics":
                 self.seconds += record["seconds"]
-            case "outcome" if self.ended:
-                self.epoch, self.ended_place = record["epochs"], place
+            case "outcome":
+                self.left_out = self.cancelled or (self.left_out and self.outcome == "out_of_memory")
+                if self.ended:
+                    self.epoch, self.ended_place = record["epochs"], place
 
     def state(self, live: bool) -> str:
         """Its outcome; where it has none, or lacks an epoch's record, what that means while a launch is live or not."""
@@ -226,6 +236,10 @@ class Progress(History[TrialProgress]):
         """Those of them that a launch runs again only where there is more memory than they had, or where asked to."""
         return [trial for trial in self.current() if trial.needs_more_than(1)]
 
+    def cancelled(self) -> list[TrialProgress]:
+        """Those of them that a user has cancelled."""
+        return [trial for trial in self.current() if trial.cancelled]
+
     def running(self, live: Live = True) -> list[TrialProgress]:
         """Started in the last launch and not ended: running, if the launch is."""
         current = (trial for trial in self.current() if trial.started and trial.outcome is None)
@@ -249,7 +263,7 @@ class Progress(History[TrialProgress]):
     def epochs_left(self) -> int:
         """Epochs still to train, those of trials that are not known yet counted as the known ones'."""
         trials = self.current()
-        left = sum(t.epochs_wanted - t.epoch for t in trials if t.state(live=True) in ("running", "waiting"))
+        left = sum(t.epochs_wanted - t.epoch for t in trials if t.state(live=True) in TO_COME)
         if trials and self.size > len(trials):
             left += round((self.size - len(trials)) * sum(t.epochs_wanted for t in trials) / len(trials))
         return left
@@ -275,12 +289,34 @@ def _is_run(trial_id: str, live: Live) -> bool:
 def out_of_memory_line(trials: Sequence[TrialProgress]) -> str:
     """What is said of trials that are not run again, for want of memory."""
     most = max(trial.start["capacity_bytes"] for trial in trials)
-    verb = "is" if len(trials) == 1 else "are"
-    names = ", ".join(trial.id for trial in trials[:_NAMED]) + (", ..." if len(trials) > _NAMED else "")
     return (
-        f"{plural(len(trials), 'trial')} {verb} out_of_memory for good, alone on {most / 2**30:.1f} GiB: {names}; only "
+        f"{_are(trials)} out_of_memory for good, alone on {most / 2**30:.1f} GiB: {_names(trials)}; only "
         "more memory, or sweep launch --again, runs such a trial again"
     )
+
+
+def cancelled_line(trials: Sequence[TrialProgress]) -> str:
+    """What is said of trials that a user has cancelled."""
+    return (
+        f"{_are(trials)} cancelled: {_names(trials)}; sweep cancel --undo, or sweep launch --again, runs such a trial"
+    )
+
+
+def left_out_lines(trials: Sequence[TrialProgress]) -> list[str]:
+    """What is said of trials that a launch does not run again, by why."""
+    kinds = (
+        (cancelled_line, [t for t in trials if t.cancelled]),
+        (out_of_memory_line, [t for t in trials if not t.cancelled]),
+    )
+    return [line(some) for line, some in kinds if some]
+
+
+def _are(trials: Sequence[TrialProgress]) -> str:
+    return f"{plural(len(trials), 'trial')} {'is' if len(trials) == 1 else 'are'}"
+
+
+def _names(trials: Sequence[TrialProgress]) -> str:
+    return ", ".join(trial.id for trial in trials[:_NAMED]) + (", ..." if len(trials) > _NAMED else "")
 
 
 def _short(value: Any) -> str:

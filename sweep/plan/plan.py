@@ -20,7 +20,7 @@ from sweep.plan.preset_lines import preset_lines
 from sweep.plan.room import Room, at_once
 from sweep.plan.shapes import Left, Shape
 from sweep.plan.warnings import Warned, warnings
-from sweep.progress import Progress, TrialProgress, out_of_memory_line
+from sweep.progress import Progress, TrialProgress, left_out_lines
 from sweep.search.checks import check_trials, examples
 from sweep.search.inputs import Unseen, fingerprints, fingerprints_without, own_sources
 from sweep.search.optuna_search import OptunaSearch
@@ -69,7 +69,7 @@ class Plan:
     own: Mapping[str, Source] = field(default_factory=dict)
     """The sources of a user's own code, by name."""
     left_out: tuple[str, ...] = ()
-    """Ids of those not run again, for want of memory."""
+    """Ids of those not run again, for want of memory or because they were cancelled."""
     share: Share | None = None
     """Of whose trials alone it tells what is finished, left and costs; none: of all."""
 
@@ -102,8 +102,7 @@ class Plan:
         lines += [f"  {line}" for line in (*(_size_lines(self.shapes) if outlook else ()), *_extra_lines(self.shapes))]
         lines += [f"  {line}" for name, data in self.unseen.items() for line in _unseen(name, data, self.shapes)]
         lines.append(f"  finished {self.finished}, to resume {self.resumable}, new {self.left - self.resumable}")
-        if self.left_out:
-            lines.append(f"  {out_of_memory_line([self.progress.trials[name] for name in self.left_out])}")
+        lines += [f"  {line}" for line in left_out_lines([self.progress.trials[name] for name in self.left_out])]
         for version, number in self.other_code.items():
             lines.append(f"  {number} of the finished come from other code ({version}); they are kept")
         lines += [f"  {line}" for line in self._own_lines()]
@@ -159,6 +158,7 @@ def plan(
     data: Literal["needed", "if there", "unseen"] = "needed",
     capacity: float = math.inf,
     share: Share | None = None,
+    again: bool = False,
 ) -> Plan:
     """Holds a sweep against the records of its directory.
 
@@ -171,6 +171,7 @@ def plan(
         capacity: memory that the largest card, or host, has on which trials would run, bytes: those that ran out of it
             alone where there was no less are left out.
         share: whose trials alone a launch would run; none: all.
+        again: cancelled trials are not left out.
 
     Raises:
         UserError: a share is to be run of a search that asks for trials as results come; a point whose values do not go
@@ -191,7 +192,7 @@ def plan(
     )
     finished = {trial.id: trial for trial in progress.trials.values() if trial.finished}
     for trial in progress.trials.values():
-        trial.left_out = trial.needs_more_than(capacity)
+        trial.left_out = trial.needs_more_than(capacity) or (trial.cancelled and not again)
     search, points = _search(config, marks, records, finished, share)
     every = search.known()
     known = [trial for trial in every if share is None or share.has(trial.id)]

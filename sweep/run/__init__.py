@@ -16,6 +16,9 @@ placing     trials on these nodes and no others
 ray_tune    trials through Ray Tune
 ray_watch   whether Ray is still there
 ray_guard   a small process that ends what a killed launch leaves of its local Ray
+requests    what users ask of it while it runs: files in DIR/requests
+steering    does it
+ray_steering the same, of trials through Ray
 child       the process of a serial launch
 hung        how long an epoch may take, and what ends a process that hangs
 bell        tells its trials to write their checkpoints, when the launch stops

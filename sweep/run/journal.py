@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
@@ -40,11 +41,15 @@ class Journal:
         self.listener: Callable[[TrialProgress, Message], None] = lambda trial, message: None
         self.guard: Callable[[], None] = lambda: None
         """Called before each record: raises where the directory is held no more."""
+        self.epoch_timeout: float | None = None
+        """In place of the config's, of trials that begin from now on."""
         self._plan = plan
         used = {trial.number for trial in plan.progress.trials.values()}
         self._numbers = (number for number in count() if number not in used)
         """Those of new trials."""
         self._paces = Paces()
+        self._back: deque[PlannedTrial] = deque()
+        self._set_aside: dict[str, PlannedTrial] = {}
         self._monotonic_began = time.time() - time.monotonic()
 
     @contextmanager
@@ -99,13 +104,35 @@ class Journal:
 
     def next(self) -> PlannedTrial | None:
         """The next trial to run, written down as planned; None when there is no more."""
-        while (trial := self._plan.search.next()) is not None:
+        while (trial := self._back.popleft() if self._back else self._plan.search.next()) is not None:
             known = self.progress.trials.get(trial.id)
             if known is None or not known.left_out:
                 self._register(trial)
                 return trial
+            self.set_aside(trial)
             self._plan.search.tell(trial.id, None)
         return None
+
+    def runs(self, trial_id: str) -> bool:
+        """Whether a trial that the records know is this launch's, and not that of another share."""
+        return trial_id in self.progress.trials
+
+    def put_back(self, trial: PlannedTrial) -> None:
+        """A trial that `next` gave is the next one again."""
+        self._back.append(trial)
+
+    def set_aside(self, trial: PlannedTrial) -> None:
+        """A trial that is not run, unless `taken_back`."""
+        self._set_aside[trial.id] = trial
+
+    def cancel(self, trial_id: str) -> None:
+        """The outcome of a trial that a user has cancelled; its checkpoint stays."""
+        self.take({"record": "outcome", **cancelled_outcome(self.progress.trials[trial_id])})
+
+    def taken_back(self, trial_id: str) -> PlannedTrial | None:
+        """Of a cancelled trial, that it is to run after all; gives it where this launch has passed it by."""
+        self.take({"record": "outcome", **cancelled_outcome(self.progress.trials[trial_id], undo=True)}, again=True)
+        return self._set_aside.pop(trial_id, None)
 
     @property
     def listed(self) -> bool:
@@ -119,7 +146,7 @@ class Journal:
             capacity: memory of the largest card, or host, on which trials would run, bytes.
         """
         for trial in self.progress.trials.values():
-            trial.left_out = trial.needs_more_than(capacity)
+            trial.left_out = trial.left_out or trial.needs_more_than(capacity)
 
     def take(self, message: Message, again: bool = False) -> None:
         """Writes a trial's message down, unless it is an epoch, or its dynamics, that stands there already.
@@ -145,6 +172,7 @@ class Journal:
             timeout: that was asked for.
         """
         known = self.progress.trials[trial.id]
+        timeout = timeout if self.epoch_timeout is None else self.epoch_timeout
         return {"timeout": timeout, "medians": self._paces.medians(shape_of(known.config)), "recorded": known.epoch}
 
     def fail(self, trial_id: str, reason: str, outcome: OutcomeName = "failed", alone: bool = False) -> None:
@@ -183,3 +211,18 @@ class Journal:
         stamped = {**values, "time": round(self._monotonic_began + time.monotonic(), 3)}  # a clock that is set jumps
         self._file.append(kind, stamped)
         self.progress.add({"record": kind, **stamped})
+
+
+def cancelled_outcome(trial: TrialProgress, undo: bool = False) -> dict[str, Any]:
+    """The values of an outcome line of a trial that a user has cancelled.
+
+    Args:
+        trial: as its records tell.
+        undo: that it is no longer cancelled.
+    """
+    kind: tuple[OutcomeName, str] = (
+        ("interrupted", "cancelled, and taken back by `sweep cancel --undo`")
+        if undo
+        else ("cancelled", "by `sweep cancel`")
+    )
+    return {**vars(OutcomeRecord(trial.id, *kind, trial.epoch)), "time": round(time.time(), 3)}

@@ -17,14 +17,16 @@ from rich.console import Console
 from sweep.config import ResourcesConfig, SweepConfig
 from sweep.plan.plan import earlier_records, plan
 from sweep.plan.room import this_machine
-from sweep.progress import out_of_memory_line
+from sweep.progress import left_out_lines
 from sweep.run import child, hung
 from sweep.run.directory import RunLock, log_folder, refuse_other_sweep
 from sweep.run.journal import Journal
 from sweep.run.screen import Screen, counts_line, heard, say
 from sweep.run.signals import Interrupted, Interrupts, RayGone
+from sweep.run.steering import OneByOne, Steering
 from sweep.run.trial import Message, run_trial, trial_values
 from sweep.search.inputs import inputs
+from sweep.search.trials import PlannedTrial
 from sweep.share import Share
 from trainers.errors import UserError
 from trainers.fields import plural
@@ -66,7 +68,7 @@ def launch(
         serial: one trial after another, in one process, without Ray.
         debug: of a serial launch, in this very process: a trial that ends its process ends the launch, and none is
             ended for hanging.
-        again: also trials that ran out of memory alone, where there is no more of it.
+        again: also trials that ran out of memory alone, where there is no more of it, and those that were cancelled.
         share: whose trials alone are run, beside launches of other shares of as many; None: all, with nobody beside it.
         min_nodes: how many nodes of the cluster must have room for a trial before any starts; None: one.
         up: a Ray, or a serial launch's process, that this launch starts stays up until this is closed; None: until the
@@ -84,16 +86,19 @@ def launch(
 
         def once() -> int:
             capacity = math.inf if again or address is not None else capacity_here(config.resources)
-            wanted = plan(config, earlier_records(directory), code_version(), capacity=capacity, share=share)
+            planned = partial(plan, capacity=capacity, again=again, share=share)
+            wanted = planned(config, earlier_records(directory), code_version())
             where = None if serial or address is not None else this_machine()
             say(console, "\n".join(wanted.lines(launched=True, serial=serial, room=where)))
             if not wanted.left:
-                return EXIT_SOME_FAILED if wanted.left_out else EXIT_DONE
+                return EXIT_SOME_FAILED if wanted.progress.needing_more() else EXIT_DONE
             check_resources(config, serial, address)
             journal = Journal(directory, wanted)
             journal.guard = lock.check
             run = _in_a_child if own_process else _in_this_process if serial else _through_ray
-            return run(_Launch(config, journal, console, interrupts, up, (command, decides), again, min_nodes), address)
+            stays = up or of_this_launch if own_process else up
+            reason = command, decides
+            return run(_Launch(config, journal, console, interrupts, stays, reason, again, min_nodes), address)
 
         try:
             if own_process:
@@ -155,6 +160,24 @@ class _Launch:
     def __post_init__(self) -> None:
         self.screen = Screen(self.console, self.journal.progress)
         self.journal.listener = self.screen.show
+        self.steering = Steering(self.journal, self.console, self.interrupts)
+
+    def each_step(self) -> None:
+        """Called several times a second.
+
+        Raises:
+            Interrupted: a signal has come.
+            Cancelled: the trial that a serial launch runs is to end.
+        """
+        self.interrupts.check()
+        self.screen.refresh()
+        self.steering.look()
+
+    def one_by_one(self) -> OneByOne:
+        """The trials of a serial launch."""
+        trials = OneByOne(self.journal, self.each_step)
+        self.steering.steer(trials)
+        return trials
 
     def run(self, trials: Callable[[], None]) -> int:
         """Runs the trials and closes the books, also when a signal stops it.
@@ -177,11 +200,11 @@ class _Launch:
                 raise stopped
             say(self.console, f"{stopped.reason}; the same command goes on")
             return stopped.exit_code
-        if more := self.journal.progress.needing_more():
-            say(self.console, out_of_memory_line(more))
+        for line in left_out_lines([*self.journal.progress.needing_more(), *self.journal.progress.cancelled()]):
+            say(self.console, line)
         if failed := sum(trial.outcome == "failed" for trial in self.journal.progress.current()):
             say(self.console, f"{plural(failed, 'trial')} failed; the same command tries again")
-        unfinished = any(not trial.finished for trial in self.journal.progress.current())
+        unfinished = any(not trial.finished and not trial.cancelled for trial in self.journal.progress.current())
         return EXIT_SOME_FAILED if unfinished else EXIT_DONE
 
 
@@ -233,14 +256,18 @@ def _in_this_process(launch: _Launch, address: str | None) -> int:
     def send(message: Message) -> None:
         with launch.interrupts.held():
             journal.take(message)
+        launch.steering.look()
 
     def trials() -> None:
-        while (trial := journal.next()) is not None:
+        line = launch.one_by_one()
+        how: dict[str, Any] = {"share": resources.most_gpu, "alone": True, "paused": line.is_paused}
+        for trial in line:
             values = trial_values(trial.config, resources)
-            where = journal.directory, resources.threads
-            if not run_trial(trial.id, values, *where, send, share=resources.most_gpu, alone=True):
-                say(launch.console, f"trial {trial.id}: {LOST}")
-                return
+            with line.running(trial):
+                usable = run_trial(trial.id, values, journal.directory, resources.threads, send, **how)
+                if not usable:
+                    say(launch.console, f"trial {trial.id}: {LOST}")
+                    return
 
     return launch.run(trials)
 
@@ -255,16 +282,21 @@ def _in_a_child(launch: _Launch, address: str | None) -> int:
         with launch.interrupts.held():
             journal.take(message)
 
+    def train(trial: PlannedTrial, paused: Callable[[], bool]) -> None:
+        values, limits = trial_values(trial.config, resources), journal.limits(trial, resources.epoch_timeout)
+        work, process = {"name": trial.id, "values": values, "limits": limits, **where}, child.here(launch.up)
+        if (end := process.train(work, take, launch.each_step, paused)) is not None:
+            outcome, why = end
+            # it is the host's memory that the system kills for, and a GPU's is what its outcome would tell of
+            journal.fail(trial.id, why, outcome, alone=not resources.gpu)
+        if paused():
+            process.stop()  # which gives back what it has of a GPU; the next trial gets another
+
     def trials() -> None:
-        process = child.here()
-        while (trial := journal.next()) is not None:
-            values = trial_values(trial.config, resources)
-            limits = journal.limits(trial, resources.epoch_timeout)
-            work = {"name": trial.id, "values": values, "limits": limits, **where}
-            if (end := process.train(work, take, launch.screen.refresh)) is not None:
-                outcome, why = end
-                # it is the host's memory that the system kills for, and a GPU's is what its outcome would tell of
-                journal.fail(trial.id, why, outcome, alone=not resources.gpu)
+        line = launch.one_by_one()
+        for trial in line:
+            with line.running(trial):
+                train(trial, line.is_paused)
 
     return launch.run(trials)
 
@@ -297,13 +329,12 @@ def _through_ray(launch: _Launch, address: str | None) -> int:
             of_this_launch.enter_context(roster.followed())
 
         def each_step() -> None:
-            launch.interrupts.check()
+            launch.each_step()
             for line in roster.news(packing):
                 tell(line)
-            launch.screen.refresh()
 
         def trials() -> None:
             with launch.interrupts.held():
-                ray_tune.run(journal, resources, packing, each_step)
+                ray_tune.run(journal, resources, packing, each_step, launch.steering)
 
         return launch.run(trials)

@@ -313,6 +313,20 @@ class Packing(Generic[Trial]):
         self._again.append(trial)
         return True
 
+    def put_back(self, trial: Trial) -> None:
+        """A trial that has stopped before its end is the next of its shape."""
+        self._waiting.setdefault(self._shape(trial) if self._gpu is None else "", deque()).appendleft(trial)
+
+    def drop(self, name: Hashable) -> Trial | None:
+        """Takes a trial out of the line; None: it does not wait here."""
+        for line in (self._again, *self._waiting.values()):
+            for trial in line:
+                if self._name(trial) == name:
+                    line.remove(trial)
+                    self._waiting = {shape: trials for shape, trials in self._waiting.items() if trials}
+                    return trial
+        return None
+
     def ended(self, start: Start[Trial]) -> None:
         """The process of these trials has let go of what it had."""
         now = self._running.pop(start.number)

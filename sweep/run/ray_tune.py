@@ -10,7 +10,7 @@ import os
 import re
 import threading
 import time
-from collections import UserDict
+from collections import Counter, UserDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import asdict
@@ -31,6 +31,7 @@ from sweep.run.bell import Bell, listening
 from sweep.run.directory import log_folder
 from sweep.run.packing import Packing, Peak, Start, memory_shape, peak_in, room_text
 from sweep.run.placing import Placing
+from sweep.run.ray_steering import RayTrials
 from sweep.run.signals import STOPPING, Interrupted
 from sweep.run.trial import RESTARTS, Message, run_together, run_trial, trial_values
 from trainers import checkpoint
@@ -38,6 +39,7 @@ from trainers.record import OutcomeRecord
 
 if TYPE_CHECKING:  # lest each process of a trial load the plan
     from sweep.run.journal import Journal
+    from sweep.run.steering import Steering
     from sweep.search.trials import PlannedTrial
 
 #: How Ray goes on, for a screen, after it has said how a worker ended.
@@ -58,6 +60,7 @@ def run(
     resources: ResourcesConfig,
     packing: Packing[PlannedTrial],
     each_step: Callable[[], None],
+    steering: Steering,
 ) -> None:
     """Runs every trial that is given out.
 
@@ -67,12 +70,16 @@ def run(
         packing: gives the journal's trials, as many at a time as there is room for.
         each_step: called several times a second from the main thread; may raise to stop everything: once each trial
             that trains has written its newest checkpoint, for which it has `STOPPING` seconds.
+        steering: is told how trials are paused and cancelled here.
     """
     logs = log_folder(journal.directory)
     logs.mkdir(exist_ok=True)
     hung.forget(journal.directory, journal.share)
     bell = _bell()
     searcher = _JournalSearcher(journal, resources, packing)
+    callback = _JournalCallback(journal, searcher, each_step)
+    callback.steered = RayTrials(journal, packing, bell, searcher.running, lambda: callback.trials)
+    steering.steer(callback.steered)
     tuner = tune.Tuner(
         tune.with_resources(tune.with_parameters(_trainable, bell=bell), _asked),
         tune_config=tune.TuneConfig(
@@ -86,7 +93,7 @@ def run(
             name=time.strftime("ray-%Y%m%d-%H%M%S"),
             storage_path=str(logs.absolute()),
             failure_config=tune.FailureConfig(max_failures=RESTARTS),
-            callbacks=[_JournalCallback(journal, searcher, each_step)],
+            callbacks=[callback],
             verbose=0,
         ),
     )
@@ -194,22 +201,24 @@ def _asked(values: Mapping[str, Any]) -> tune.PlacementGroupFactory:
 def _trainable(values: dict[str, Any], bell: Any) -> None:
     """One trial, or several at once; a process whose GPU no longer answers ends, for Tune would give it the next."""
     trials, share, limits = values["trials"], values["share"], values["limits"]
-    where = Path(values["directory"]), values["threads"]
+    where, paused = (Path(values["directory"]), values["threads"]), False
 
     def send(message: Message) -> None:
+        nonlocal paused
         tune.report({"message": message})  # which returns once the driver has taken it
+        paused = paused or message.get("outcome") == "paused"
 
     if not trials:  # those that were to go on after a process that died have ended with it
         return
     if len(trials) > 1:
-        training = partial(listening, bell)
+        training = partial(listening, bell, end=_end)
         usable = run_together(trials, *where, send, share=share, training=training, lost=_end, limits=limits)
     else:
         (name, trial), *_ = trials.items()
         given = {"share": share, "alone": values["alone"], "cuda": values["cuda"]}
-        with listening(bell, name):
-            usable = run_trial(name, trial, *where, send, **given, limits=limits[name])
-    if not usable:
+        with listening(bell, name, _end) as is_paused:
+            usable = run_trial(name, trial, *where, send, **given, limits=limits[name], paused=is_paused)
+    if paused or not usable:  # Tune would keep it for the next trial, and with it its card
         _end()
 
 
@@ -242,7 +251,8 @@ class _JournalSearcher(_NotSaved, Searcher):
     def __init__(self, journal: Journal, resources: ResourcesConfig, packing: Packing[PlannedTrial]) -> None:
         super().__init__()
         self._journal, self._resources, self._packing = journal, resources, packing
-        self._running: dict[str, Start[PlannedTrial]] = {}
+        self.running: dict[str, Start[PlannedTrial]] = {}
+        self._begun: Counter[str] = Counter()
         self.names: dict[str, str] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
@@ -253,9 +263,10 @@ class _JournalSearcher(_NotSaved, Searcher):
             if self._packing.idle:
                 time.sleep(_PAUSE)
             return None
-        self._running[trial_id], trials = start, start.trials
-        again = f"{trials[0].id}-again" if trials[0].id in self.names.values() else trials[0].id
-        self.names[trial_id] = again  # of its folder, where Tune adds to what it finds
+        self.running[trial_id], trials = start, start.trials
+        first, before = trials[0].id, self._begun[trials[0].id]
+        self._begun[first] += 1
+        self.names[trial_id] = f"{first}-again-{before}" if before else first  # of its folder
         resources, directory = self._resources, str(self._journal.directory.absolute())
         return {
             "trials": _Values({trial.id: trial_values(trial.config, resources) for trial in trials}),
@@ -266,7 +277,7 @@ class _JournalSearcher(_NotSaved, Searcher):
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
         """Its process lets go of what it had; the journal has been told by the trial's own outcome."""
-        if (start := self._running.get(trial_id)) is not None:
+        if (start := self.running.get(trial_id)) is not None:
             self._packing.ended(start)
 
     @property
@@ -280,8 +291,11 @@ class _JournalSearcher(_NotSaved, Searcher):
 
     def again(self, trial_id: str, name: str) -> bool:
         """Puts one of its trials in line to run once more, alone; false where it has done so."""
-        trial, *_ = (trial for trial in self._running[trial_id].trials if trial.id == name)
-        return self._packing.again(trial)
+        return self._packing.again(self.planned(trial_id, name))
+
+    def planned(self, trial_id: str, name: str) -> PlannedTrial:
+        """One of its trials."""
+        return next(trial for trial in self.running[trial_id].trials if trial.id == name)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the records are what is kept."""
@@ -295,8 +309,11 @@ class _JournalCallback(_NotSaved, tune.Callback):
 
     def __init__(self, journal: Journal, searcher: _JournalSearcher, each_step: Callable[[], None]) -> None:
         self._journal, self._searcher, self._each_step = journal, searcher, each_step
+        self.trials: Sequence[Any] = ()
+        self.steered: RayTrials
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        self.trials = trials
         self._each_step()
 
     def on_trial_result(
@@ -305,6 +322,8 @@ class _JournalCallback(_NotSaved, tune.Callback):
         # taken out: Tune would keep them, and statistics of each number in them, to the launch's end
         message, left = result.pop("message"), trial.config["trials"]
         result.pop("config", None)
+        if message["trial_id"] not in left:  # cancelled before it began, which its process has not heard yet
+            return
         if message["record"] != "outcome":
             self._journal.take(message)
             return
@@ -323,10 +342,14 @@ class _JournalCallback(_NotSaved, tune.Callback):
             last = message["alone"] and (has or 0) >= (self._searcher.largest or 0)
             again = not last and self._searcher.again(trial.trial_id, name)
             message = {**message, "reason": f"{message['reason']}; {room_text(message, has, again)}"}
-        self._journal.take(message, again)
+        self._journal.take(message, again or message["outcome"] == "paused")
+        if message["outcome"] == "paused":
+            self.steered.put_back(self._searcher.planned(trial.trial_id, name))
+        self.steered.ended(name)
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """The worker died and is to be started again, but not beside others if it was for want of memory."""
+        self.steered.died(trial)
         if why := _lack_of_memory(_error(trial)):
             self._out_of_memory(trial, why)
 
