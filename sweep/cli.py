@@ -17,7 +17,7 @@ import click
 from sweep.evaluate.command import evaluate
 from sweep.hiding import hiding
 from sweep.reports.answers import claims, figures, methods, ratio, theory
-from sweep.reports.options import FOLDER, PATH, Above, directory_argument, refuse_both
+from sweep.reports.options import FOLDER, PATH, RUN, Above, bring_run, directory_argument, refuse_both
 from sweep.reports.output import console, summary
 from sweep.reports.rows import images, results, show
 from sweep.streams import complain, echo, leave, outlast, steady
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 EXIT_USER_ERROR = 2
 
 _config = click.argument("config", type=PATH)
-_out = click.option("--out", type=PATH, help="Run directory [default: runs/NAME].")
+_out = click.option("--out", type=RUN, help="Run directory, or s3://BUCKET/RUN [default: runs/NAME].")
 _set = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Overrides a key of the config.")
 
 
@@ -134,10 +134,11 @@ def plan(
     from sweep.run.directory import refuse_other_sweep
     from sweep.run.launch import capacity_here
     from sweep.run.screen import print_whole, say
+    from sweep.storage.cache import shown
     from trainers.provenance import code_version
 
     sweep = _load(config, overrides)
-    directory = _directory_of(sweep, out)
+    directory = bring_run(_directory_of(sweep, out)) or Path()
     refuse_other_sweep(directory, sweep)
     records = planning.earlier_records(directory)
     capacity = capacity_here(sweep.resources) if address is None else math.inf
@@ -147,7 +148,7 @@ def plan(
     where = this_machine() if address is None else _cluster(address, screen)
     cost, why = cost_of(wanted.to_run, wanted.shapes, sweep.resources, flops, wanted.own)
     ahead = None if cost is None else outlook(wanted, cost, where, directory, measure, lambda line: say(screen, line))
-    say(screen, "\n".join([*wanted.lines(ahead, room=where), *why, f"  run directory: {directory}"]))
+    say(screen, "\n".join([*wanted.lines(ahead, room=where), *why, f"  run directory: {shown(directory)}"]))
     if ahead is not None and (shapes := table(ahead.shapes, sweep.resources)) is not None:
         print_whole(screen, shapes)
     leave()
@@ -176,7 +177,8 @@ def launch(
 ) -> None:
     """Run the trials that are not finished yet."""
     from sweep.run import launch as runner
-    from sweep.run.signals import EXIT_INTERRUPTED, EXIT_RAY_GONE
+    from sweep.run.signals import EXIT_INTERRUPTED, EXIT_RAY_GONE, EXIT_STORAGE_GONE
+    from sweep.storage.mirror import held
 
     refuse_both(serial, address)
     _refuse_debug(debug, serial)
@@ -187,6 +189,7 @@ def launch(
     directory = _directory_of(sweep, out)
     outlast()
     screen = console()
+    click.get_current_context().with_resource(held(directory, "sweep launch"))
     if decide is not None and budget_hours is not None:
         from sweep.decide import decide as until_decided
 
@@ -204,13 +207,13 @@ def launch(
         sys.exit(code)
     how: dict[str, Any] = {"address": address, "serial": serial, "debug": debug, "again": again}
     code = runner.launch(sweep, directory, screen, command=_command_line(), **how)
-    if code not in (EXIT_INTERRUPTED, EXIT_RAY_GONE):
+    if code not in (EXIT_INTERRUPTED, EXIT_RAY_GONE, EXIT_STORAGE_GONE):
         _print_summary(directory, screen)
     sys.exit(code)
 
 
 @main.command()
-@click.argument("directory", metavar="DIR", type=PATH)
+@click.argument("directory", metavar="DIR", type=RUN)
 def status(directory: Path) -> None:
     """Show how far a run is, also while it runs."""
     from analysis.frames.log import read_records
@@ -218,6 +221,7 @@ def status(directory: Path) -> None:
     from sweep.run.directory import is_live, is_starting
     from sweep.run.screen import say, table
 
+    bring_run(directory)
     if is_starting(directory):
         echo("a launch is starting: its trials are being planned, or Ray starts; none has begun yet")
         return
@@ -330,9 +334,11 @@ def _command_line() -> str:
 def _print_summary(directory: Path, screen: Console) -> None:
     from analysis.frames.log import read_log
     from sweep.run.screen import print_whole
+    from sweep.storage.cache import shown
 
     print_whole(screen, summary(read_log(directory)))
-    screen.print(f"results: sweep results {directory}\nfigures: sweep figures {directory}", highlight=False)
+    run = shown(directory)
+    screen.print(f"results: sweep results {run}\nfigures: sweep figures {run}", highlight=False)
 
 
 for _command in (evaluate, results, images, methods, ratio, claims, theory, figures, show):

@@ -14,6 +14,7 @@ from typing import IO, Self
 import yaml
 
 from sweep.config import SweepConfig
+from sweep.storage.lock import is_held
 from sweep.yaml_text import LONGEST, parsed
 from trainers.errors import UserError
 from trainers.files import checkpoint_path, remove_parts, why, write
@@ -135,7 +136,9 @@ def written_in_place(directory: Path) -> list[Path]:
 
 
 def is_live(directory: Path) -> bool:
-    """Whether a launch holds the directory at this moment; an evaluation trains nothing, and does not count."""
+    """Whether a launch holds the directory at this moment, on another machine too where it lies in a store; an
+    evaluation trains nothing, and does not count.
+    """
     try:
         with open(directory / LOCK_FILE, opener=plain) as file:
             holder = file.read(200)
@@ -144,7 +147,7 @@ def is_live(directory: Path) -> bool:
         return not holder.startswith(EVALUATION)
     except OSError:
         return False
-    return False
+    return is_held(directory)
 
 
 def is_starting(directory: Path) -> bool:

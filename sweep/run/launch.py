@@ -21,9 +21,10 @@ from sweep.run import child, hung
 from sweep.run.directory import RunLock, log_folder, refuse_other_sweep
 from sweep.run.journal import Journal
 from sweep.run.screen import Screen, counts_line, heard, say
-from sweep.run.signals import Interrupted, Interrupts, RayGone
+from sweep.run.signals import Interrupted, Interrupts, RayGone, StorageGone
 from sweep.run.trial import Message, run_trial, trial_values
 from sweep.search.inputs import inputs
+from sweep.storage.mirror import heeded
 from trainers.errors import UserError
 from trainers.provenance import code_version
 
@@ -73,6 +74,7 @@ def launch(
     """
     refuse_other_sweep(directory, config)
     with RunLock(directory), Interrupts() as interrupts, ExitStack() as of_this_launch:
+        of_this_launch.enter_context(heeded(directory, lambda reason: interrupts.lose(StorageGone(reason))))
         own_process = serial and not debug
 
         def once() -> int:

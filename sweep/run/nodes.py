@@ -17,6 +17,8 @@ from sweep.plan.room import Room
 from sweep.run.cluster import connected, silenced
 from sweep.run.directory import PROBE
 from sweep.run.packing import LEAST_SHARE
+from sweep.storage import probes
+from sweep.storage.cache import address_of
 from trainers.errors import UserError
 from trainers.provenance import code_version
 
@@ -85,23 +87,27 @@ def check_nodes(directory: Path, inputs: Mapping[str, str]) -> None:
         UserError: names the first node that does not.
     """
     there = [path for path in inputs if Path(path).exists()]
-    token = directory.absolute() / f"{PROBE}{uuid.uuid4().hex}"
-    token.touch()
+    token = probes.put(directory, f"{PROBE}{uuid.uuid4().hex}")
     try:
-        probes = [
-            (node["NodeManagerHostname"], _probe.options(scheduling_strategy=on(node)).remote([str(token), *there]))
+        asked = [
+            (node["NodeManagerHostname"], _probe.options(scheduling_strategy=on(node)).remote([token, *there]))
             for node in nodes_up()
             if node["Resources"].get("CPU", 0)
         ]
         with silenced():
-            for name, probe in probes:
+            for name, probe in asked:
                 _check_probe(name, directory, inputs, probe)
     finally:
-        token.unlink()
+        probes.remove(token)
 
 
 def _check_probe(name: str, directory: Path, inputs: Mapping[str, str], probe: Any) -> None:
     missing, version = answer(name, probe)
+    if missing and missing[0] not in inputs and (address := address_of(directory)) is not None:
+        raise UserError(
+            f"--out {address}: node {name} does not reach it; give it the keys, and AWS_ENDPOINT_URL if you set that, "
+            "in its own environment"
+        )
     if missing:
         what = f"--out {directory}" if missing[0] not in inputs else f"{inputs[missing[0]]} {missing[0]}"
         raise UserError(f"{what}: node {name} does not see it; give a folder that all nodes share")
@@ -139,4 +145,4 @@ def answer(name: str, reference: Any) -> Any:
 @ray.remote(num_cpus=0.01)
 def _probe(paths: list[str]) -> tuple[list[str], str]:
     """The paths that this node does not see, and its code."""
-    return [path for path in paths if not Path(path).exists()], code_version()
+    return [path for path in paths if not probes.sees(path)], code_version()

@@ -31,6 +31,7 @@ from sweep.run.directory import log_folder
 from sweep.run.packing import Packing, Peak, Start, memory_shape, peak_in, room_text
 from sweep.run.signals import STOPPING, Interrupted
 from sweep.run.trial import RESTARTS, Message, run_together, run_trial, trial_values
+from sweep.storage.cache import local, named
 from trainers import checkpoint
 from trainers.record import OutcomeRecord
 
@@ -181,7 +182,7 @@ def _asked(values: Mapping[str, Any]) -> tune.PlacementGroupFactory:
 def _trainable(values: dict[str, Any], bell: Any) -> None:
     """One trial, or several at once; a process whose GPU no longer answers ends, for Tune would give it the next."""
     trials, share, limits = values["trials"], values["share"], values["limits"]
-    where = Path(values["directory"]), values["threads"]
+    where = local(values["directory"]), values["threads"]
 
     def send(message: Message) -> None:
         tune.report({"message": message})  # which returns once the driver has taken it
@@ -239,7 +240,7 @@ class _JournalSearcher(_NotSaved, Searcher):
         self._running[trial_id], trials = start, start.trials
         again = f"{trials[0].id}-again" if trials[0].id in self.names.values() else trials[0].id
         self.names[trial_id] = again  # of its folder, where Tune adds to what it finds
-        resources, directory = self._resources, str(self._journal.directory.absolute())
+        resources, directory = self._resources, named(self._journal.directory)
         return {
             "trials": _Values({trial.id: trial_values(trial.config, resources) for trial in trials}),
             "limits": {trial.id: self._journal.limits(trial, resources.epoch_timeout) for trial in trials},

@@ -50,7 +50,7 @@ def watched(resources: ResourcesConfig, interrupts: Interrupts, console: Console
     def watch() -> None:
         while not over.wait(PAUSE):
             if how := look():
-                interrupts.lose(how)
+                interrupts.lose(RayGone(how))
                 break
         stuck = 0.0
         while not over.wait(PAUSE):
