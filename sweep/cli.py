@@ -138,7 +138,8 @@ def plan(
     from trainers.provenance import code_version
 
     sweep = _load(config, overrides)
-    directory = bring_run(_directory_of(sweep, out)) or Path()
+    directory = _directory_of(sweep, out)
+    bring_run(directory)
     refuse_other_sweep(directory, sweep)
     records = planning.earlier_records(directory)
     capacity = capacity_here(sweep.resources) if address is None else math.inf
@@ -221,7 +222,7 @@ def status(directory: Path) -> None:
     from sweep.run.directory import is_live, is_starting
     from sweep.run.screen import say, table
 
-    bring_run(directory)
+    bring_run(directory, new=False)
     if is_starting(directory):
         echo("a launch is starting: its trials are being planned, or Ray starts; none has begun yet")
         return

@@ -41,7 +41,7 @@ def refuse_starting(context: click.Context, parameter: click.Parameter, director
     from trainers.errors import UserError
     from trainers.record import has_records
 
-    bring_run(directory)
+    bring_run(directory, new=False)
     if directory is None or not directory.is_dir() or has_records(directory):
         return directory
     from sweep.run.directory import is_starting  # which takes a second to load
@@ -51,17 +51,26 @@ def refuse_starting(context: click.Context, parameter: click.Parameter, director
     return directory
 
 
-def bring_run(directory: Path | None) -> Path | None:
+def bring_run(directory: Path | None, *, new: bool = True) -> None:
     """Brings here what is new of a run in a store, for who reads it; an ordinary directory is as it is.
 
-    Raises:
-        UserError: the store refuses or stays away, or holds no such run.
-    """
-    if directory is not None and (directory / MARK).exists():
-        from sweep.storage.cache import bring
+    Args:
+        directory: of the run; None: of none.
+        new: whether there may be nothing yet.
 
-        bring(directory)
-    return directory
+    Raises:
+        UserError: the store refuses or stays away, or has no such run.
+    """
+    if directory is None or not (directory / MARK).exists():
+        return
+    from sweep.storage.cache import bring, shown
+    from sweep.storage.lock import is_held
+    from trainers.errors import UserError
+    from trainers.record import record_files
+
+    bring(directory)
+    if not new and not record_files(directory) and not is_held(directory):
+        raise UserError(f"{shown(directory)}: not a run: it has no records; give the --out of a launch")
 
 
 class _Path(click.Path):

@@ -146,7 +146,7 @@ def is_live(directory: Path) -> bool:
     except BlockingIOError:
         return not holder.startswith(EVALUATION)
     except OSError:
-        return False
+        pass
     return is_held(directory)
 
 

@@ -6,6 +6,7 @@ outcome is among them, else every `EVERY` seconds. At the end of the block all i
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -19,11 +20,13 @@ from typing import Any, Self
 
 from sweep.storage import cache, checkpoints
 from sweep.storage.lock import StoreLock
-from sweep.storage.objects import Away, Store, gone, patiently, store_at
+from sweep.storage.objects import Away, Store, gone, patiently, store_at, waiting
 from trainers.errors import UserError
-from trainers.files import PATIENCE
+from trainers.files import PATIENCE, SILENCE
 from trainers.provenance import host
 from trainers.record import record_files
+
+_log = logging.getLogger(__name__)
 
 #: Between two looks, s; and how long records wait that are no outcomes, s.
 PAUSE, EVERY = 0.5, 5.0
@@ -153,16 +156,19 @@ class Mirror:
         return self._records.setdefault(path.name, _Records(path, last + 1, size, size, seen=size))
 
     def _watch(self) -> None:
-        away_since: float | None = None
+        since, told = time.monotonic(), False
         while not self._over.wait(PAUSE):
             try:
                 self.look()
-                away_since = None
+                since, told = time.monotonic(), False
             except Away as away:
-                away_since = away_since or time.monotonic()
-                if time.monotonic() - away_since > PATIENCE:
+                waited = time.monotonic() - since
+                if waited > PATIENCE:
                     self._lose(gone(self._store.address, away))
                     return
+                if waited >= SILENCE and not told:
+                    told = True
+                    _log.warning("%s", waiting(self._store.address, away, PATIENCE))
             except FileNotFoundError:  # moved to its place at this moment
                 continue
             except (UserError, OSError) as error:
@@ -235,7 +241,7 @@ def held(directory: Path, command: str) -> Iterator[None]:
                 if run.lost is None:
                     mirror.finish()
                 elif not run.told:
-                    raise UserError(run.lost)
+                    raise UserError(f"{run.lost}; the same command goes on")
 
 
 @contextmanager

@@ -267,15 +267,20 @@ def patiently(store: Store, act: Callable[[], Result], patience: float | None = 
             limit = patience if patience is not None else PATIENCE if store.answered else FIRST
             waited = time.monotonic() - begun
             if waited >= limit:
-                raise UserError(gone(store.address, away)) from None
+                raise UserError(f"{gone(store.address, away)}; mend that: the same command goes on") from None
             if silent and waited >= SILENCE:
                 silent = False
-                _log.warning("%s: cannot be reached: %s; waiting for it, up to %.0f s", store.address, away, limit)
+                _log.warning("%s", waiting(store.address, away, limit))
         time.sleep(_PAUSE)
+
+
+def waiting(address: Address, away: Away, seconds: float) -> str:
+    """What is said of a store that is waited for."""
+    return f"{address}: cannot be reached: {away}; waiting for it, up to {seconds:.0f} s"
 
 
 def gone(address: Address, away: Away) -> str:
     """What is said of a store that stays away."""
     place = endpoint() if address.scheme == "s3" else None
     at = f" at AWS_ENDPOINT_URL {blanked(place)}" if place else ""
-    return f"{address}: cannot be reached{at}: {away}; mend that: the same command goes on with nothing lost"
+    return f"{address}: cannot be reached{at}: {away}"
