@@ -4,28 +4,31 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sweep.storage.cache import address_of
+from sweep.storage.cache import named
 from sweep.storage.objects import Address, Away, Store, patiently, store_at
 from trainers.errors import UserError
 
 
-def put(directory: Path, name: str) -> str:
-    """Puts it into the run, in its store where it lies in one; gives by what others find it.
+def place(directory: Path, name: str) -> str:
+    """Of such a file, or object, as every machine finds it."""
+    return f"{named(directory)}/{name}"
+
+
+def put(place: str) -> None:
+    """Puts it there, if it is not.
 
     Raises:
         OSError, UserError: it cannot be written.
     """
-    if (address := address_of(directory)) is not None:
-        store = store_at(address)
+    store, name = _split(place)
+    if store is None:
+        Path(place).touch()
+    else:
         patiently(store, lambda: store.write(name, b""))
-        return f"{address}/{name}"
-    path = directory.absolute() / name
-    path.touch()
-    return str(path)
 
 
 def sees(place: str) -> bool:
-    """Whether this machine finds what `put` gave, or a path."""
+    """Whether this machine finds it; of a path, whether something is there."""
     store, name = _split(place)
     if store is None:
         return Path(place).exists()
@@ -36,10 +39,10 @@ def sees(place: str) -> bool:
 
 
 def remove(place: str) -> None:
-    """Removes what `put` gave."""
+    """Removes it, if it is there."""
     store, name = _split(place)
     if store is None:
-        Path(place).unlink()
+        Path(place).unlink(missing_ok=True)
     else:
         patiently(store, lambda: store.delete(name))
 
