@@ -13,6 +13,7 @@ search        points and trials: grid, draws, Sobol, Optuna
 progress      what a run's records come to
 share         of several launches in one directory, the trials that one of them runs
 plan          wanted trials, those already finished, what they will cost
+storage       a run in an object store, and the folder of this machine that stands for it
 run           a launch while it runs, through Ray Tune or in this process
 control       set, pause, resume, cancel: what is asked of launches while they run
 evaluate      attacks on trained networks

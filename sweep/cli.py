@@ -18,9 +18,10 @@ from sweep.control import cancel, pause, resume, set_
 from sweep.evaluate.command import evaluate
 from sweep.hiding import hiding
 from sweep.reports.answers import claims, figures, methods, ratio, theory
-from sweep.reports.options import FOLDER, PATH, Above, directory_argument, refuse_both
+from sweep.reports.options import FOLDER, PATH, RUN, Above, bring_run, directory_argument, refuse_both
 from sweep.reports.output import console, summary
 from sweep.reports.rows import images, results, show
+from sweep.storage.mark import MARK
 from sweep.streams import complain, echo, leave, outlast, steady
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 EXIT_USER_ERROR = 2
 
 _config = click.argument("config", type=PATH)
-_out = click.option("--out", type=PATH, help="Run directory [default: runs/NAME].")
+_out = click.option("--out", type=RUN, help="Run directory, or s3://BUCKET/RUN [default: runs/NAME].")
 _set = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Overrides a key of the config.")
 
 
@@ -135,10 +136,12 @@ def plan(
     from sweep.run.directory import refuse_other_sweep
     from sweep.run.launch import capacity_here
     from sweep.run.screen import print_whole, say
+    from sweep.storage.cache import shown
     from trainers.provenance import code_version
 
     sweep = _load(config, overrides)
     directory = _directory_of(sweep, out)
+    bring_run(directory)
     refuse_other_sweep(directory, sweep)
     records = planning.earlier_records(directory)
     capacity = capacity_here(sweep.resources) if address is None else math.inf
@@ -148,7 +151,7 @@ def plan(
     where = this_machine() if address is None else _cluster(address, screen)
     cost, why = cost_of(wanted.to_run, wanted.shapes, sweep.resources, flops, wanted.own)
     ahead = None if cost is None else outlook(wanted, cost, where, directory, measure, lambda line: say(screen, line))
-    say(screen, "\n".join([*wanted.lines(ahead, room=where), *why, f"  run directory: {directory}"]))
+    say(screen, "\n".join([*wanted.lines(ahead, room=where), *why, f"  run directory: {shown(directory)}"]))
     if ahead is not None and (shapes := table(ahead.shapes, sweep.resources)) is not None:
         print_whole(screen, shapes)
     leave()
@@ -181,8 +184,9 @@ def launch(
 ) -> None:
     """Run the trials that are not finished yet."""
     from sweep.run import launch as runner
-    from sweep.run.signals import EXIT_INTERRUPTED, EXIT_RAY_GONE
+    from sweep.run.signals import EXIT_INTERRUPTED, EXIT_RAY_GONE, EXIT_STORAGE_GONE
     from sweep.share import Share
+    from sweep.storage.mirror import held
     from trainers.record import has_records
 
     refuse_both(serial, address)
@@ -197,8 +201,11 @@ def launch(
         raise click.UsageError("--again: is for a launch of all trials; leave --decide out")
     sweep = _load(config, overrides)
     directory = _directory_of(sweep, out)
+    if share is not None and (directory / MARK).exists():
+        raise click.UsageError("--shard: shares need a folder that all see; give an --out of that kind, or one launch")
     outlast()
     screen = console()
+    click.get_current_context().with_resource(held(directory, "sweep launch"))
     if decide is not None and budget_hours is not None:
         from sweep.decide import decide as until_decided
 
@@ -217,13 +224,14 @@ def launch(
     how: dict[str, Any] = {"address": address, "serial": serial, "debug": debug, "again": again, "share": share}
     how["min_nodes"] = min_nodes
     code = runner.launch(sweep, directory, screen, command=_command_line(), **how)
-    if code not in (EXIT_INTERRUPTED, EXIT_RAY_GONE) and has_records(directory):  # a share may have no trial
+    ended = code not in (EXIT_INTERRUPTED, EXIT_RAY_GONE, EXIT_STORAGE_GONE)
+    if ended and has_records(directory):  # a share may have no trial
         _print_summary(directory, screen)
     sys.exit(code)
 
 
 @main.command()
-@click.argument("directory", metavar="DIR", type=PATH)
+@click.argument("directory", metavar="DIR", type=RUN)
 def status(directory: Path) -> None:
     """Show how far a run is, also while it runs."""
     from analysis.frames.log import read_records
@@ -233,6 +241,7 @@ def status(directory: Path) -> None:
     from sweep.run.screen import say, table
     from trainers.fields import plural
 
+    bring_run(directory, new=False)
     if is_starting(directory):
         echo("a launch is starting: its trials are being planned, or Ray starts; none has begun yet")
         return
@@ -348,9 +357,11 @@ def _command_line() -> str:
 def _print_summary(directory: Path, screen: Console) -> None:
     from analysis.frames.log import read_log
     from sweep.run.screen import print_whole
+    from sweep.storage.cache import shown
 
     print_whole(screen, summary(read_log(directory)))
-    screen.print(f"results: sweep results {directory}\nfigures: sweep figures {directory}", highlight=False)
+    run = shown(directory)
+    screen.print(f"results: sweep results {run}\nfigures: sweep figures {run}", highlight=False)
 
 
 for _command in (evaluate, results, images, methods, ratio, claims, theory, figures, show, set_, pause, resume, cancel):

@@ -18,6 +18,7 @@ from sweep.run import lock, soft_lock
 from sweep.run.lock import FileLock, InUse, in_the_way
 from sweep.run.soft_lock import WITHOUT_FLOCK, SoftLock
 from sweep.share import Share
+from sweep.storage.lock import is_held
 from sweep.yaml_text import LONGEST, parsed
 from trainers.errors import UserError
 from trainers.files import checkpoint_path, remove_parts, why, write
@@ -138,9 +139,10 @@ def holders(directory: Path) -> list[str]:
 
 
 def is_live(directory: Path) -> bool:
-    """Whether a launch holds the directory at this moment, or one of a share; an evaluation trains nothing, and does
-    not count."""
-    return any(not holder.startswith(EVALUATION) for holder in holders(directory))
+    """Whether a launch holds the directory at this moment, or one of a share, on another machine too where it lies in a
+    store; an evaluation trains nothing, and does not count.
+    """
+    return any(not holder.startswith(EVALUATION) for holder in holders(directory)) or is_held(directory)
 
 
 def live_shares(directory: Path) -> list[Share]:

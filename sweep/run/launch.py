@@ -22,12 +22,13 @@ from sweep.run import child, hung
 from sweep.run.directory import RunLock, log_folder, refuse_other_sweep
 from sweep.run.journal import Journal
 from sweep.run.screen import Screen, counts_line, heard, say
-from sweep.run.signals import Interrupted, Interrupts, RayGone
+from sweep.run.signals import Interrupted, Interrupts, RayGone, StorageGone
 from sweep.run.steering import OneByOne, Steering
 from sweep.run.trial import Message, run_trial, trial_values
 from sweep.search.inputs import inputs
 from sweep.search.trials import PlannedTrial
 from sweep.share import Share
+from sweep.storage.mirror import heeded
 from trainers.errors import UserError
 from trainers.fields import plural
 from trainers.provenance import code_version
@@ -82,6 +83,7 @@ def launch(
     """
     refuse_other_sweep(directory, config)
     with RunLock(directory, share=share) as lock, Interrupts() as interrupts, ExitStack() as of_this_launch:
+        of_this_launch.enter_context(heeded(directory, lambda reason: interrupts.lose(StorageGone(reason))))
         own_process = serial and not debug
 
         def once() -> int:

@@ -18,6 +18,8 @@ from sweep.plan.room import Room
 from sweep.run.cluster import connected, silenced
 from sweep.run.directory import PROBE
 from sweep.run.packing import LEAST_SHARE
+from sweep.storage import probes
+from sweep.storage.cache import address_of
 from trainers.errors import UserError
 from trainers.provenance import code_version
 
@@ -99,16 +101,16 @@ def probing(directory: Path, inputs: Iterable[str]) -> Iterator[Callable[[Mappin
         inputs: folders and files that the trials read.
     """
     there = [path for path in inputs if Path(path).exists()]
-    token = directory.absolute() / f"{PROBE}{uuid.uuid4().hex}"
+    token = probes.place(directory, f"{PROBE}{uuid.uuid4().hex}")
 
     def ask(node: Mapping[str, Any]) -> Any:
-        token.touch()  # at each, for a launch of another share may have taken it for one that was left over
-        return _probe.options(scheduling_strategy=on(node)).remote([str(token), *there])
+        probes.put(token)  # at each, for a launch of another share may have taken it for one that was left over
+        return _probe.options(scheduling_strategy=on(node)).remote([token, *there])
 
     try:
         yield ask
     finally:
-        token.unlink(missing_ok=True)
+        probes.remove(token)
 
 
 def check_nodes(
@@ -162,6 +164,11 @@ def check_probe(name: str, directory: Path, inputs: Mapping[str, str], probe: An
         UserError: it is not, or does not come.
     """
     missing, version = answer(name, probe)
+    if missing and missing[0] not in inputs and (address := address_of(directory)) is not None:
+        raise UserError(
+            f"--out {address}: node {name} does not reach it; give it the keys, and AWS_ENDPOINT_URL if you set that, "
+            "in its own environment"
+        )
     if missing:
         what = f"--out {directory}" if missing[0] not in inputs else f"{inputs[missing[0]]} {missing[0]}"
         raise UserError(f"{what}: node {name} does not see it; give a folder that all nodes share")
@@ -198,4 +205,4 @@ def answer(name: str, reference: Any) -> Any:
 @ray.remote(num_cpus=0.01)
 def _probe(paths: list[str]) -> tuple[list[str], str]:
     """The paths that this node does not see, and its code."""
-    return [path for path in paths if not Path(path).exists()], code_version()
+    return [path for path in paths if not probes.sees(path)], code_version()

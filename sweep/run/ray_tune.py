@@ -34,6 +34,7 @@ from sweep.run.placing import Placing
 from sweep.run.ray_steering import RayTrials
 from sweep.run.signals import STOPPING, Interrupted
 from sweep.run.trial import RESTARTS, Message, run_together, run_trial, trial_values
+from sweep.storage.cache import local, named
 from trainers import checkpoint
 from trainers.record import OutcomeRecord
 
@@ -201,7 +202,7 @@ def _asked(values: Mapping[str, Any]) -> tune.PlacementGroupFactory:
 def _trainable(values: dict[str, Any], bell: Any) -> None:
     """One trial, or several at once; a process whose GPU no longer answers ends, for Tune would give it the next."""
     trials, share, limits = values["trials"], values["share"], values["limits"]
-    where, paused = (Path(values["directory"]), values["threads"]), False
+    where, paused = (local(values["directory"]), values["threads"]), False
 
     def send(message: Message) -> None:
         nonlocal paused
@@ -267,7 +268,7 @@ class _JournalSearcher(_NotSaved, Searcher):
         first, before = trials[0].id, self._begun[trials[0].id]
         self._begun[first] += 1
         self.names[trial_id] = f"{first}-again-{before}" if before else first  # of its folder
-        resources, directory = self._resources, str(self._journal.directory.absolute())
+        resources, directory = self._resources, named(self._journal.directory)
         return {
             "trials": _Values({trial.id: trial_values(trial.config, resources) for trial in trials}),
             "limits": {trial.id: self._journal.limits(trial, resources.epoch_timeout) for trial in trials},

@@ -53,7 +53,7 @@ def watched(
     def watch() -> None:
         while not over.wait(PAUSE):
             if how := look():
-                interrupts.lose(how)
+                interrupts.lose(RayGone(how))
                 break
         stuck = 0.0
         while not over.wait(PAUSE):

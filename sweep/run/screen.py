@@ -96,18 +96,20 @@ def _hanging(line: str, width: int) -> str:
 
 @contextmanager
 def heard(console: Console) -> Iterator[None]:
-    """A block in which what trainers has to say in this process, as that it waits for a disk, is a line on the screen.
+    """A block in which what this process waits for, such as a disk or a store, is a line on the screen.
 
     Else it would be one on stderr, which a live table overwrites and Ray's part of a launch does not show.
     """
     handler = logging.Handler(logging.WARNING)
     handler.emit = lambda record: say(console, record.getMessage())  # type: ignore[method-assign]
-    logger = logging.getLogger("trainers")
-    logger.addHandler(handler)
+    loggers = [logging.getLogger(name) for name in ("trainers", "sweep")]
+    for logger in loggers:
+        logger.addHandler(handler)
     try:
         yield
     finally:
-        logger.removeHandler(handler)
+        for logger in loggers:
+            logger.removeHandler(handler)
 
 
 def duration(seconds: float | None) -> str:

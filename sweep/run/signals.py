@@ -23,6 +23,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.
 STOPPING = 15.0
 #: The Ray that trials ran on is gone: exit code of a launch or an evaluation, which the same command goes on with.
 EXIT_RAY_GONE = 3
+#: As of any mistake that a line tells the user of.
+EXIT_STORAGE_GONE = 2
 
 
 class Interrupted(KeyboardInterrupt):
@@ -47,6 +49,17 @@ class RayGone(Interrupted):
         return f"Ray is gone: {self}"
 
 
+class StorageGone(Interrupted):
+    """The object store that the run lies in is gone, or another command has taken the run; carries the line for it."""
+
+    exit_code = EXIT_STORAGE_GONE
+
+    @property
+    def reason(self) -> str:
+        """In words, for the records and the screen."""
+        return str(self)
+
+
 class Interrupts:
     """Catches `SIGNALS` while it is entered.
 
@@ -65,7 +78,7 @@ class Interrupts:
         self._caught: str | None = None
         self._raised = ""
         self._held = 0
-        self._lost: str | None = None
+        self._lost: Interrupted | None = None
         self._wakes = 0
 
     def __enter__(self) -> Self:
@@ -103,26 +116,26 @@ class Interrupts:
         self.check()
 
     def check(self) -> None:
-        """A safe point, inside `held()` too: raises if a signal has come, or Ray has gone.
+        """A safe point, inside `held()` too: raises if a signal has come, or Ray or the run's store has gone.
 
         Raises:
             Interrupted: a signal has come; once.
-            RayGone: Ray has gone, and no signal has come, after which nobody wants a new one; once.
+            RayGone, StorageGone: as `lose` was told, and no signal has come, after which nobody wants a new one; once.
         """
         if self._caught:
             self._raised, self._caught = self._caught, ""
             raise Interrupted(self._raised)
         if self._lost is not None and self._caught is None:
             lost, self._lost = self._lost, None
-            raise RayGone(lost)
+            raise lost
 
-    def lose(self, how: str) -> None:
-        """Raises RayGone in the main thread, as a signal would raise Interrupted; called in another thread.
+    def lose(self, gone: Interrupted) -> None:
+        """Raises it in the main thread, as a signal would raise Interrupted; called in another thread.
 
         Args:
-            how: Ray has ended.
+            gone: RayGone or StorageGone.
         """
-        self._lost = how
+        self._lost = gone
         self._wakes += 1
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)  # it may sleep in a call to Ray
 

@@ -15,6 +15,7 @@ from sweep.config import ResourcesConfig
 from sweep.run.directory import log_path
 from sweep.run.hung import Limits, hung, watched
 from sweep.run.signals import Interrupted
+from sweep.storage import checkpoints
 from trainers.config import TrialConfig
 from trainers.errors import UserError
 from trainers.files import checkpoint_path, patiently, why
@@ -191,6 +192,7 @@ def _run(
         if paused():
             raise _Paused(0)
         _wait_for(directory)
+        checkpoints.fetch(directory, name, trains=True)
         meter = cards.Meter(device, alone)
 
         def report(record: EpochRecord | DynamicsRecord | ResumeRecord) -> None:
@@ -200,6 +202,7 @@ def _run(
                 raise _Paused(record.epoch)
 
         outcome = train(config, report, resume=checkpoint_path(directory, name))
+        checkpoints.settle(directory, name)
         if outcome.outcome in FINISHED:
             meter.look()
             memory, cuda_bytes = meter.taken()
@@ -212,6 +215,7 @@ def _run(
         if ends or isinstance(error, Interrupted):
             raise
         outcome = _outcome(name, error, log_path(directory, name))
+        checkpoints.bring_log(directory, log_path(directory, name))
     with _ending:
         usable = cards.freed(device)  # not within `except`, where the error holds the frames, and they the model
         send({"record": "outcome", **asdict(replace(outcome, alone=meter.alone))})
