@@ -15,6 +15,7 @@ share         of several launches in one directory, the trials that one of them 
 plan          wanted trials, those already finished, what they will cost
 run           a launch while it runs, through Ray Tune or in this process
 evaluate      attacks on trained networks
+merge         what was run elsewhere, taken into one directory
 export        trained networks as files for other programs
 decide        launches seed after seed until a claim is decided
 narrow        tables in the width there is
