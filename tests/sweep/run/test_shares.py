@@ -12,6 +12,7 @@ import pytest
 from faults_harness import Command, Commands, lines, numbers
 
 from analysis.frames.trials import load_trials
+from sweep.config import SweepConfig
 from sweep.share import Share
 from trainers.record import read, record_files
 
@@ -80,6 +81,23 @@ def test_a_later_launch_of_other_shares_or_of_none_runs_what_is_left(
     assert "nothing left to run" in again
     starts = [record["trial_id"] for record in read(run) if record["record"] == "start"]
     assert len(starts) <= len(trials) + 1  # what was killed began twice
+
+
+def test_through_ray_a_share_leaves_what_the_others_leave_each_under_a_name_of_its_own(
+    tiny: Callable[..., SweepConfig],
+    launch: Callable[..., tuple[int, str]],
+    same_numbers: SameNumbers,
+    undisturbed: Path,
+    tmp_path: Path,
+    local_ray: None,
+) -> None:
+    """Two may begin in one second, by which Ray's folders are named."""
+    for share in (Share(1, 2), Share(2, 2)):
+        assert launch(tiny(), tmp_path / "run", share=share)[0] == 0
+    same_numbers(tmp_path / "run", undisturbed)
+    names = sorted(path.name for path in (tmp_path / "run" / "logs").iterdir())
+    assert names[:2] == ["driver.1of2.log", "driver.2of2.log"]
+    assert sorted(name.rpartition(".")[2] for name in names[2:]) == ["1of2", "2of2"]
 
 
 def test_while_shares_run_status_tells_of_each_and_who_wants_all_is_refused_in_one_line(
