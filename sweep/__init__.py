@@ -17,6 +17,7 @@ storage       a run in an object store, and the folder of this machine that stan
 run           a launch while it runs, through Ray Tune or in this process
 control       set, pause, resume, cancel: what is asked of launches while they run
 evaluate      attacks on trained networks
+merge         what was run elsewhere, taken into one directory
 export        trained networks as files for other programs
 decide        launches seed after seed until a claim is decided
 narrow        tables in the width there is

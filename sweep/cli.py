@@ -17,6 +17,7 @@ import click
 from sweep.control import cancel, pause, resume, set_
 from sweep.evaluate.command import evaluate
 from sweep.hiding import hiding
+from sweep.merge.command import merge
 from sweep.reports.answers import claims, figures, methods, ratio, theory
 from sweep.reports.options import FOLDER, PATH, RUN, Above, bring_run, directory_argument, refuse_both
 from sweep.reports.output import console, summary
@@ -364,5 +365,6 @@ def _print_summary(directory: Path, screen: Console) -> None:
     screen.print(f"results: sweep results {run}\nfigures: sweep figures {run}", highlight=False)
 
 
-for _command in (evaluate, results, images, methods, ratio, claims, theory, figures, show, set_, pause, resume, cancel):
+_COMMANDS = (evaluate, results, images, methods, ratio, claims, theory, figures, show, merge)
+for _command in (*_COMMANDS, set_, pause, resume, cancel):
     main.add_command(_command)

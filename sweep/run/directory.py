@@ -39,6 +39,9 @@ _PROBING = 3600.0
 #: How an evaluation names itself in the lock.
 EVALUATION = "sweep evaluate, process"
 
+#: And a merge.
+MERGE = "sweep merge, process"
+
 
 _OF_SHARE = re.compile(r"sweep launch --shard ([0-9/]+),", re.ASCII)
 
@@ -140,9 +143,9 @@ def holders(directory: Path) -> list[str]:
 
 def is_live(directory: Path) -> bool:
     """Whether a launch holds the directory at this moment, or one of a share, on another machine too where it lies in a
-    store; an evaluation trains nothing, and does not count.
+    store; an evaluation or a merge trains nothing, and does not count.
     """
-    return any(not holder.startswith(EVALUATION) for holder in holders(directory)) or is_held(directory)
+    return any(not holder.startswith((EVALUATION, MERGE)) for holder in holders(directory)) or is_held(directory)
 
 
 def live_shares(directory: Path) -> list[Share]:
@@ -163,17 +166,34 @@ def refuse_other_sweep(directory: Path, config: SweepConfig) -> None:
     Raises:
         UserError: the directory holds another sweep, or nobody can tell.
     """
+    refuse_other_name(Path(directory), config.name, "give another --out", "--out ")
+
+
+def refuse_other_name(directory: Path, name: str | None, way_out: str, where: str = "") -> None:
+    """What `refuse_other_sweep` does, of a sweep of this name; None: it is not known.
+
+    Raises:
+        UserError: the directory holds a sweep of another name, or nobody can tell.
+    """
+    if name is not None and (own := sweep_name(directory)) is not None and own != name:
+        raise UserError(f"{where}{directory}: holds the sweep {own!r}, not {name!r}; {way_out}")
+
+
+def sweep_name(directory: Path) -> str | None:
+    """The name of the sweep that a directory holds; None: it has no config.
+
+    Raises:
+        UserError: what is there is no config.
+    """
     path = directory / CONFIG_FILE
     try:
-        name = parsed(bounded(path, LONGEST).decode())["name"]
+        return str(parsed(bounded(path, LONGEST).decode())["name"])
     except (FileNotFoundError, NotADirectoryError):
-        return
+        return None
     except OSError as error:
         raise UserError(f"{path}: must be a file that you may read: {error.strerror}; mend that") from None
     except (yaml.YAMLError, ValueError, TypeError, KeyError):
         raise UserError(f"{path}: is not the config of a sweep; delete it: the next launch writes it anew") from None
-    if name != config.name:
-        raise UserError(f"--out {directory}: holds the sweep {name!r}, not {config.name!r}; give another --out")
 
 
 def clean(directory: Path, alone: bool = True) -> None:

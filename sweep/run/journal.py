@@ -60,7 +60,7 @@ class Journal:
             command: that launched them.
             decides: see `sweep.run.launch.launch`.
         """
-        self._file = RecordFile(self.directory, RECORDS_FILE if self.share is None else self.share.records)
+        self._file = RecordFile(self.directory, self.named(RECORDS_FILE))
         try:
             self._begin(command, decides)
             yield
@@ -115,7 +115,8 @@ class Journal:
 
     def runs(self, trial_id: str) -> bool:
         """Whether a trial that the records know is this launch's, and not that of another share."""
-        return trial_id in self.progress.trials
+        ours = self.share is None or self.share.has(trial_id)
+        return ours and trial_id in self.progress.trials
 
     def put_back(self, trial: PlannedTrial) -> None:
         """A trial that `next` gave is the next one again."""
@@ -133,6 +134,10 @@ class Journal:
         """Of a cancelled trial, that it is to run after all; gives it where this launch has passed it by."""
         self.take({"record": "outcome", **cancelled_outcome(self.progress.trials[trial_id], undo=True)}, again=True)
         return self._set_aside.pop(trial_id, None)
+
+    def named(self, file: str) -> str:
+        """The name of a file that each launch has for itself, as a launch of all trials names it, or a share's."""
+        return file if self.share is None else self.share.named(file)
 
     @property
     def listed(self) -> bool:
