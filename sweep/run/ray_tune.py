@@ -313,7 +313,7 @@ class _JournalCallback(_NotSaved, tune.Callback):
         """The worker died and is to be started again, but not beside others if it was for want of memory."""
         if why := _lack_of_memory(_error(trial)):
             self._out_of_memory(trial, why)
-        elif why := ray_says(trial.get_pickled_error()):
+        elif why := ray_says(_pickled_error(trial)):
             self._journal.preempt(trial.config["trials"], why)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -341,6 +341,12 @@ def _error(trial: Any) -> str:
     """What Ray says of the last death of a trial's worker; empty where it says nothing."""
     text = Path(trial.error_file).read_text() if trial.error_file else ""
     return text[max(text.rfind("Failure # "), 0) :]
+
+
+def _pickled_error(trial: Any) -> Exception | None:
+    """The exception of the last death of a trial's worker, which Tune has just written beside its text."""
+    file = trial.pickled_error_file  # Tune's own reader looks for it elsewhere, where it comes later
+    return ray.cloudpickle.loads(Path(file).read_bytes()) if file else None
 
 
 def _lack_of_memory(error: str) -> str:
