@@ -31,6 +31,7 @@ from sweep.run.bell import Bell, listening
 from sweep.run.directory import log_folder
 from sweep.run.packing import Packing, Peak, Start, memory_shape, peak_in, room_text
 from sweep.run.placing import Placing, Request
+from sweep.run.preemption import ray_says
 from sweep.run.ray_steering import RayTrials
 from sweep.run.signals import STOPPING, Interrupted
 from sweep.run.trial import RESTARTS, Message, run_together, run_trial, trial_values
@@ -351,6 +352,8 @@ class _JournalCallback(_NotSaved, tune.Callback):
         self.steered.died(trial)
         if why := _lack_of_memory(_error(trial)):
             self._out_of_memory(trial, why)
+        elif why := ray_says(_pickled_error(trial)):
+            self._journal.preempt(trial.config["trials"], why)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """The worker died more often than it may be restarted, or after its trials had ended."""
@@ -377,6 +380,12 @@ def _error(trial: Any) -> str:
     """What Ray says of the last death of a trial's worker; empty where it says nothing."""
     text = Path(trial.error_file).read_text() if trial.error_file else ""
     return text[max(text.rfind("Failure # "), 0) :]
+
+
+def _pickled_error(trial: Any) -> Exception | None:
+    """The exception of the last death of a trial's worker, which Tune has just written beside its text."""
+    file = trial.pickled_error_file  # Tune's own reader looks for it elsewhere, where it comes later
+    return ray.cloudpickle.loads(Path(file).read_bytes()) if file else None
 
 
 def _lack_of_memory(error: str) -> str:

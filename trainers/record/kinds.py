@@ -6,7 +6,9 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeAlias
 
-OutcomeName = Literal["completed", "diverged", "out_of_memory", "failed", "interrupted", "paused", "cancelled"]
+OutcomeName = Literal[
+    "completed", "diverged", "out_of_memory", "failed", "preempted", "interrupted", "paused", "cancelled"
+]
 
 #: Outcomes after which a trial has its numbers; any other is run again by the next launch, but for cancelled.
 FINISHED: frozenset[str] = frozenset({"completed", "diverged"})
