@@ -162,6 +162,7 @@ def plan(
 @click.option("--serial", is_flag=True, help="One trial after another, in one process, without Ray.")
 @click.option("--debug", is_flag=True, help="With --serial: in this very process, so that breakpoint() works.")
 @click.option("--again", is_flag=True, help="Also trials that were cancelled, or ran out of memory alone.")
+@click.option("--min-nodes", metavar="N", type=click.IntRange(1), help="Of the cluster, before any trial starts.")
 @click.option("--decide", metavar="CLAIM", help="Only what CLAIM of `sweep claims` needs, until it is decided.")
 @click.option("--budget-hours", type=Above(), help="Of trials, for --decide.")
 def launch(
@@ -172,6 +173,7 @@ def launch(
     serial: bool,
     debug: bool,
     again: bool,
+    min_nodes: int | None,
     decide: str | None,
     budget_hours: float | None,
 ) -> None:
@@ -182,6 +184,8 @@ def launch(
     refuse_both(serial, address)
     _refuse_debug(debug, serial)
     _refuse_half(decide, budget_hours)
+    if min_nodes is not None and (address is None or decide is not None):
+        raise click.UsageError("--min-nodes: is for a launch of all trials on a cluster; give --address, not --decide")
     if again and decide is not None:
         raise click.UsageError("--again: is for a launch of all trials; leave --decide out")
     sweep = _load(config, overrides)
@@ -203,7 +207,7 @@ def launch(
             debug=debug,
         )
         sys.exit(code)
-    how: dict[str, Any] = {"address": address, "serial": serial, "debug": debug, "again": again}
+    how: dict[str, Any] = {"address": address, "serial": serial, "debug": debug, "again": again, "min_nodes": min_nodes}
     code = runner.launch(sweep, directory, screen, command=_command_line(), **how)
     if code not in (EXIT_INTERRUPTED, EXIT_RAY_GONE):
         _print_summary(directory, screen)

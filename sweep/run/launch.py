@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ def launch(
     serial: bool = False,
     debug: bool = False,
     again: bool = False,
+    min_nodes: int | None = None,
     up: ExitStack | None = None,
 ) -> int:
     """Runs what is wanted and not finished.
@@ -64,6 +66,7 @@ def launch(
         debug: of a serial launch, in this very process: a trial that ends its process ends the launch, and none is
             ended for hanging.
         again: also trials that ran out of memory alone, where there is no more of it, and those that were cancelled.
+        min_nodes: how many nodes of the cluster must have room for a trial before any starts; None: one.
         up: a Ray, or a serial launch's process, that this launch starts stays up until this is closed; None: until the
             launch ends.
 
@@ -88,7 +91,8 @@ def launch(
             journal = Journal(directory, wanted)
             run = _in_a_child if own_process else _in_this_process if serial else _through_ray
             stays = up or of_this_launch if own_process else up
-            return run(_Launch(config, journal, console, interrupts, stays, (command, decides), again), address)
+            how = (command, decides), again, min_nodes
+            return run(_Launch(config, journal, console, interrupts, stays, *how), address)
 
         try:
             if own_process:
@@ -144,6 +148,8 @@ class _Launch:
     """Its command, and what it is to decide."""
     again: bool
     """Whether trials are run again that ran out of memory alone."""
+    min_nodes: int | None = None
+    """How many nodes must have room before any trial starts."""
 
     def __post_init__(self) -> None:
         self.screen = Screen(self.console, self.journal.progress)
@@ -288,26 +294,42 @@ def _in_a_child(launch: _Launch, address: str | None) -> int:
 
 
 def _through_ray(launch: _Launch, address: str | None) -> int:
-    from sweep.run import cluster, nodes, ray_tune
+    from sweep.run import cluster, nodes, ray_tune, waiting
     from sweep.run.ray_packing import packing_lines, packing_of
     from sweep.run.ray_watch import watched
+    from sweep.run.roster import Roster
 
     journal, resources = launch.journal, launch.config.resources
+    tell = partial(say, launch.console)
 
     with ExitStack() as of_this_launch:
         up = launch.up or of_this_launch
         up.enter_context(cluster.connected(address, launch.console, log_folder(journal.directory)))
         launch.interrupts.catch()
-        of_this_launch.enter_context(watched(resources, launch.interrupts, launch.console))
+        wait = 0.0 if address is None else waiting.minutes(resources, launch.min_nodes)
+        of_this_launch.enter_context(
+            watched(resources, launch.interrupts, launch.console, 60 * wait, launch.steering.is_paused)
+        )
+        waiting.await_nodes(resources, launch.min_nodes, wait, tell)
         nodes.most_at_once(resources, launch.config.max_concurrent, resources.trials_per_process)
-        nodes.check_nodes(journal.directory, inputs(launch.config))
-
-        packing = packing_of(journal, launch.config, leave_out=address is not None and not launch.again)
+        reads = inputs(launch.config)
+        passed = nodes.check_nodes(journal.directory, reads, tell)
+        leave_out = address is not None and not launch.again
+        packing = packing_of(journal, launch.config, passed, tell, leave_out)
         for line in packing_lines(packing):
-            say(launch.console, line)
+            tell(line)
+        known = passed, packing.largest is not None, wait
+        roster = Roster(journal.directory, reads, resources, *known, launch.steering.is_paused)
+        if address is not None:  # no node joins a local Ray
+            of_this_launch.enter_context(roster.followed())
+
+        def each_step() -> None:
+            launch.each_step()
+            for line in roster.news(packing):
+                tell(line)
 
         def trials() -> None:
             with launch.interrupts.held():
-                ray_tune.run(journal, resources, packing, launch.each_step, launch.steering)
+                ray_tune.run(journal, resources, packing, each_step, launch.steering)
 
         return launch.run(trials)

@@ -241,12 +241,22 @@ class Packing(Generic[Trial]):
         self.room.join(node)
         self._measure_nodes()
 
-    def leave(self, name: Hashable) -> None:
-        """The node of a name has gone; what was given a place on it waits for another, before anything new starts."""
+    @property
+    def names(self) -> frozenset[Hashable]:
+        """Of the nodes on which trials may run."""
+        return frozenset(node.name for node in self.room.nodes.values())
+
+    def leave(self, name: Hashable) -> bool:
+        """The node of a name has gone; what was given a place on it waits for another, before anything new starts.
+
+        Returns:
+            Whether trials could run there.
+        """
         if not self.room.leave(name):
-            return
+            return False
         self._measure_nodes()
         self._moving = [start for start in self._running.values() if start.seat.node not in self.room.nodes]
+        return True
 
     def _move(self) -> None:
         """Gives those whose nodes have left the places that there are; Ray does so with their processes."""

@@ -14,7 +14,7 @@ from collections import Counter, UserDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import asdict
-from functools import partial
+from functools import partial, partialmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ from sweep.run import hung
 from sweep.run.bell import Bell, listening
 from sweep.run.directory import log_folder
 from sweep.run.packing import Packing, Peak, Start, memory_shape, peak_in, room_text
+from sweep.run.placing import Placing
 from sweep.run.ray_steering import RayTrials
 from sweep.run.signals import STOPPING, Interrupted
 from sweep.run.trial import RESTARTS, Message, run_together, run_trial, trial_values
@@ -96,7 +97,7 @@ def run(
             verbose=0,
         ),
     )
-    with _quiet(logs / "driver.log"), _written_when_stopped(journal, bell), _keys_kept(), _corrected():
+    with _quiet(logs / "driver.log"), _written_when_stopped(journal, bell), _keys_kept(), _corrected(packing):
         tuner.fit()
     ray.kill(bell)  # Tune keeps the trainable, and with it the handle, as long as this process lives
 
@@ -140,16 +141,17 @@ def _keys_kept() -> Iterator[None]:
 
 
 @contextmanager
-def _corrected() -> Iterator[None]:
-    """A block in which Tune 2.60 does two things otherwise.
+def _corrected(packing: Packing[Any]) -> Iterator[None]:
+    """A block in which Tune 2.60 does three things otherwise.
 
     It takes a worker that Ray's memory monitor killed for one that died: Ray says so by an error that is none of a dead
     actor's, for which Tune would end the whole run. And where nothing runs and there is no trial to start now, it goes
-    on with its steps, of which a signal is heard; it would wait in one for ten minutes.
+    on with its steps, in which a signal is heard; it would wait in one for ten minutes. And it asks for room on the
+    nodes of `packing` alone; a manager of resources other than its own can be given to its parts, but not to a Tuner.
     """
     actors: Any = RayActorManager
     controller: Any = TuneController
-    failed, asked = actors._actor_task_failed, controller._update_trial_queue
+    failed, asked, manager = actors._actor_task_failed, controller._update_trial_queue, controller.__init__
 
     def known(manager: Any, tracked_actor_task: Any, exception: Exception) -> None:
         if isinstance(exception, ray.exceptions.OutOfMemoryError):
@@ -159,11 +161,12 @@ def _corrected() -> Iterator[None]:
     def ask(controller: Any, blocking: bool = False, timeout: int = 0) -> bool:
         return bool(asked(controller))
 
-    actors._actor_task_failed, controller._update_trial_queue = known, ask
+    placing = partialmethod(manager, resource_manager_factory=partial(Placing.on, packing))
+    actors._actor_task_failed, controller._update_trial_queue, controller.__init__ = known, ask, placing
     try:
         yield
     finally:
-        actors._actor_task_failed, controller._update_trial_queue = failed, asked
+        actors._actor_task_failed, controller._update_trial_queue, controller.__init__ = failed, asked, manager
 
 
 @contextmanager
