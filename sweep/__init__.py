@@ -11,10 +11,12 @@ axes          what is varied
 own_code      a user's own code: its sources, and a process of its own in which it is tried
 search        points and trials: grid, draws, Sobol, Optuna
 progress      what a run's records come to
+share         of several launches in one directory, the trials that one of them runs
 plan          wanted trials, those already finished, what they will cost
 run           a launch while it runs, through Ray Tune or in this process
 control       set, pause, resume, cancel: what is asked of launches while they run
 evaluate      attacks on trained networks
+merge         what was run elsewhere, taken into one directory
 export        trained networks as files for other programs
 decide        launches seed after seed until a claim is decided
 narrow        tables in the width there is

@@ -17,6 +17,7 @@ import click
 from sweep.control import cancel, pause, resume, set_
 from sweep.evaluate.command import evaluate
 from sweep.hiding import hiding
+from sweep.merge.command import merge
 from sweep.reports.answers import claims, figures, methods, ratio, theory
 from sweep.reports.options import FOLDER, PATH, Above, directory_argument, refuse_both
 from sweep.reports.output import console, summary
@@ -161,6 +162,7 @@ def plan(
 @click.option("--address", help="Ray cluster: auto or HOST:PORT [default: a local Ray].")
 @click.option("--serial", is_flag=True, help="One trial after another, in one process, without Ray.")
 @click.option("--debug", is_flag=True, help="With --serial: in this very process, so that breakpoint() works.")
+@click.option("--shard", metavar="i/N", help="Only share i of N of the trials, by their ids, beside the other shares.")
 @click.option("--again", is_flag=True, help="Also trials that were cancelled, or ran out of memory alone.")
 @click.option("--min-nodes", metavar="N", type=click.IntRange(1), help="Of the cluster, before any trial starts.")
 @click.option("--decide", metavar="CLAIM", help="Only what CLAIM of `sweep claims` needs, until it is decided.")
@@ -172,6 +174,7 @@ def launch(
     address: str | None,
     serial: bool,
     debug: bool,
+    shard: str | None,
     again: bool,
     min_nodes: int | None,
     decide: str | None,
@@ -180,10 +183,15 @@ def launch(
     """Run the trials that are not finished yet."""
     from sweep.run import launch as runner
     from sweep.run.signals import EXIT_INTERRUPTED, EXIT_RAY_GONE
+    from sweep.share import Share
+    from trainers.record import has_records
 
     refuse_both(serial, address)
     _refuse_debug(debug, serial)
     _refuse_half(decide, budget_hours)
+    share = None if shard is None else Share.of(shard)
+    if share is not None and decide is not None:
+        raise click.UsageError("--decide: one launch looks at all results, seed after seed; leave --shard out")
     if min_nodes is not None and (address is None or decide is not None):
         raise click.UsageError("--min-nodes: is for a launch of all trials on a cluster; give --address, not --decide")
     if again and decide is not None:
@@ -207,9 +215,10 @@ def launch(
             debug=debug,
         )
         sys.exit(code)
-    how: dict[str, Any] = {"address": address, "serial": serial, "debug": debug, "again": again, "min_nodes": min_nodes}
+    how: dict[str, Any] = {"address": address, "serial": serial, "debug": debug, "again": again}
+    how |= {"share": share, "min_nodes": min_nodes}
     code = runner.launch(sweep, directory, screen, command=_command_line(), **how)
-    if code not in (EXIT_INTERRUPTED, EXIT_RAY_GONE):
+    if code not in (EXIT_INTERRUPTED, EXIT_RAY_GONE) and has_records(directory):  # a share may have no trial
         _print_summary(directory, screen)
     sys.exit(code)
 
@@ -220,17 +229,20 @@ def status(directory: Path) -> None:
     """Show how far a run is, also while it runs."""
     from analysis.frames.log import read_records
     from sweep.progress import Progress, left_out_lines
-    from sweep.run.directory import is_live, is_starting
+    from sweep.run.directory import is_live, is_starting, live_shares
     from sweep.run.requests import asked_line
     from sweep.run.screen import say, table
+    from trainers.fields import plural
 
     if is_starting(directory):
         echo("a launch is starting: its trials are being planned, or Ray starts; none has begun yet")
         return
     progress = Progress.of(read_records(directory))
-    live = is_live(directory)
+    shares = live_shares(directory)
+    live = shares or is_live(directory)
     screen = console()
-    screen.print("running" if live else "no launch is running", highlight=False)
+    running = f"running: {plural(len(shares), 'share')}" if shares else "running" if live else "no launch is running"
+    screen.print(running, highlight=False)
     screen.print(table(progress, live))
     for line in [asked_line(directory), *left_out_lines([*progress.needing_more(), *progress.cancelled()])]:
         if line:
@@ -342,5 +354,6 @@ def _print_summary(directory: Path, screen: Console) -> None:
     screen.print(f"results: sweep results {directory}\nfigures: sweep figures {directory}", highlight=False)
 
 
-for _command in (evaluate, results, images, methods, ratio, claims, theory, figures, show, set_, pause, resume, cancel):
+_READING = (results, images, methods, ratio, claims, theory, figures, show)
+for _command in (evaluate, *_READING, merge, set_, pause, resume, cancel):
     main.add_command(_command)

@@ -27,6 +27,7 @@ from sweep.run.steering import OneByOne, Steering
 from sweep.run.trial import Message, run_trial, trial_values
 from sweep.search.inputs import inputs
 from sweep.search.trials import PlannedTrial
+from sweep.share import Share
 from trainers.errors import UserError
 from trainers.provenance import code_version
 
@@ -51,6 +52,7 @@ def launch(
     debug: bool = False,
     again: bool = False,
     min_nodes: int | None = None,
+    share: Share | None = None,
     up: ExitStack | None = None,
 ) -> int:
     """Runs what is wanted and not finished.
@@ -67,6 +69,7 @@ def launch(
             ended for hanging.
         again: also trials that ran out of memory alone, where there is no more of it, and those that were cancelled.
         min_nodes: how many nodes of the cluster must have room for a trial before any starts; None: one.
+        share: whose trials alone are run, beside launches of other shares of as many; None: all, with nobody beside it.
         up: a Ray, or a serial launch's process, that this launch starts stays up until this is closed; None: until the
             launch ends.
 
@@ -77,18 +80,20 @@ def launch(
         UserError: the directory, the data or the resources are not as they must be; no record has been written.
     """
     refuse_other_sweep(directory, config)
-    with RunLock(directory), Interrupts() as interrupts, ExitStack() as of_this_launch:
+    with RunLock(directory, share=share) as lock, Interrupts() as interrupts, ExitStack() as of_this_launch:
         own_process = serial and not debug
 
         def once() -> int:
             capacity = math.inf if again or address is not None else capacity_here(config.resources)
-            wanted = plan(config, earlier_records(directory), code_version(), capacity=capacity, again=again)
+            records = earlier_records(directory)
+            wanted = plan(config, records, code_version(), capacity=capacity, again=again, share=share)
             where = None if serial or address is not None else this_machine()
             say(console, "\n".join(wanted.lines(launched=True, serial=serial, room=where)))
             if not wanted.left:
                 return EXIT_SOME_FAILED if wanted.progress.needing_more() else EXIT_DONE
             check_resources(config, serial, address)
             journal = Journal(directory, wanted)
+            journal.guard = lock.check
             run = _in_a_child if own_process else _in_this_process if serial else _through_ray
             stays = up or of_this_launch if own_process else up
             how = (command, decides), again, min_nodes
@@ -266,7 +271,7 @@ def _in_this_process(launch: _Launch, address: str | None) -> int:
 
 def _in_a_child(launch: _Launch, address: str | None) -> int:
     journal, resources = launch.journal, launch.config.resources
-    hung.forget(journal.directory)
+    hung.forget(journal.directory, journal.share)
     where = {"directory": journal.directory.absolute(), "threads": resources.threads}
     where |= {"share": resources.most_gpu, "alone": True}
 

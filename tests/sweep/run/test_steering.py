@@ -253,3 +253,32 @@ def test_whatever_is_asked_at_whatever_moment_no_trial_is_lost_or_run_twice(
 
 def lines_of(run: Path, kind: str) -> list[str]:
     return [text for text in (run / "records.jsonl").read_text().splitlines() if f'{{"record":"{kind}"' in text]
+
+
+@pytest.mark.slow
+def test_every_share_that_is_live_stops_for_a_pause_and_a_trial_is_cancelled_by_its_own(
+    commands: Commands,
+    sweep_file: Callable[..., Path],
+    same_numbers: SameNumbers,
+    undisturbed: Path,
+    tmp_path: Path,
+) -> None:
+    run, names = tmp_path / "run", [json.loads(text)["trial_id"] for text in lines_of(undisturbed, "trial")]
+    words = ("launch", sweep_file(), "--out", run, "--serial", "--shard")
+    run.mkdir()
+    requests.pause(run)
+    shares = [commands(*words, f"{index}/2") for index in (1, 2)]
+    for share in shares:
+        share.says("paused since")
+    assert not starts(run)
+    for name in names[:2]:
+        commands.finish("cancel", run, name)
+    shares[0].until(lambda: sorted(outcomes(run)) == ["cancelled"] * 2, "two cancelled trials")
+    commands.finish("cancel", run, "--undo", names[0])
+    commands.finish("resume", run)
+    assert [share.code() for share in shares] == [0, 0]
+    assert sorted(load_trials(run).outcome) == ["cancelled", *["completed"] * 3]
+    assert starts(run).total() == 3
+    commands.finish("cancel", run, "--undo", names[1])
+    commands.finish("launch", sweep_file(), "--out", run, "--serial")
+    same_numbers(run, undisturbed)
