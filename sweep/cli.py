@@ -365,6 +365,6 @@ def _print_summary(directory: Path, screen: Console) -> None:
     screen.print(f"results: sweep results {run}\nfigures: sweep figures {run}", highlight=False)
 
 
-_COMMANDS = (evaluate, results, images, methods, ratio, claims, theory, figures, show, merge)
-for _command in (*_COMMANDS, set_, pause, resume, cancel):
+_READING = (results, images, methods, ratio, claims, theory, figures, show)
+for _command in (evaluate, *_READING, merge, set_, pause, resume, cancel):
     main.add_command(_command)

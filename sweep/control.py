@@ -66,7 +66,7 @@ def cancel(directory: Path, trial_ids: tuple[str, ...], undo: bool) -> None:
     trials = [progress.trials[only_trial(directory, progress.trials, beginning)] for beginning in trial_ids]
     for trial in trials:
         _refuse_ended(directory, trial, undo, trial.id in asked.cancel)
-    written = _write(directory, trials, undo)
+    written = _write(directory, trials, undo, progress.latest)
     for trial in trials:
         if not written:
             requests.cancel(directory, trial.id, undo)
@@ -121,8 +121,11 @@ def _refuse_ended(directory: Path, trial: TrialProgress, undo: bool, asked: bool
         raise UserError(f"{directory}: trial {trial.id} has ended ({trial.outcome}), and its numbers stay")
 
 
-def _write(directory: Path, trials: Sequence[TrialProgress], undo: bool) -> bool:
-    """Writes the outcomes down where nobody else holds the run; false where somebody does, who is to be asked."""
+def _write(directory: Path, trials: Sequence[TrialProgress], undo: bool, latest: float) -> bool:
+    """Writes the outcomes down where nobody else holds the run; false where somebody does, who is to be asked.
+
+    They are later than all that is known, `latest`, whatever the clock says: shares have a records file each.
+    """
     from sweep.run import requests
     from sweep.run.directory import RunLock
     from sweep.run.journal import cancelled_outcome
@@ -136,7 +139,8 @@ def _write(directory: Path, trials: Sequence[TrialProgress], undo: bool) -> bool
     with lock:
         file = RecordFile(directory)
         for trial in trials:
-            file.append("outcome", cancelled_outcome(trial, undo))
+            known = cancelled_outcome(trial, undo)
+            file.append("outcome", {**known, "time": max(known["time"], round(latest + 0.001, 3))})
             requests.done(directory, trial.id)
         file.close()
     return True

@@ -84,6 +84,7 @@ def test_rays_own_schema_refuses_what_is_wrong_with_it(aws: dict[str, Any], brok
         validate_config(prepare_config({**aws, **broken}))
 
 
+@pytest.mark.slow
 def test_kuberays_own_definition_takes_the_job(job: dict[str, Any], definition: dict[str, Any]) -> None:
     jsonschema.validate(job, definition)
     wrong = {**job, "spec": {**job["spec"], "backOffLimit": 1}}

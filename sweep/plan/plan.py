@@ -157,8 +157,8 @@ def plan(
     code_version: str,
     data: Literal["needed", "if there", "unseen"] = "needed",
     capacity: float = math.inf,
-    share: Share | None = None,
     again: bool = False,
+    share: Share | None = None,
 ) -> Plan:
     """Holds a sweep against the records of its directory.
 
@@ -170,8 +170,8 @@ def plan(
             unseen: so too where they are there.
         capacity: memory that the largest card, or host, has on which trials would run, bytes: those that ran out of it
             alone where there was no less are left out.
-        share: whose trials alone a launch would run; none: all.
         again: cancelled trials are not left out.
+        share: whose trials alone a launch would run; none: all.
 
     Raises:
         UserError: a share is to be run of a search that asks for trials as results come; a point whose values do not go

@@ -116,8 +116,7 @@ class Journal:
 
     def runs(self, trial_id: str) -> bool:
         """Whether a trial that the records know is this launch's, and not that of another share."""
-        ours = self.share is None or self.share.has(trial_id)
-        return ours and trial_id in self.progress.trials
+        return trial_id in self.progress.trials and (self.share is None or self.share.has(trial_id))
 
     def put_back(self, trial: PlannedTrial) -> None:
         """A trial that `next` gave is the next one again."""

@@ -88,8 +88,8 @@ def launch(
 
         def once() -> int:
             capacity = math.inf if again or address is not None else capacity_here(config.resources)
-            planned = partial(plan, capacity=capacity, again=again, share=share)
-            wanted = planned(config, earlier_records(directory), code_version())
+            records = earlier_records(directory)
+            wanted = plan(config, records, code_version(), capacity=capacity, again=again, share=share)
             where = None if serial or address is not None else this_machine()
             say(console, "\n".join(wanted.lines(launched=True, serial=serial, room=where)))
             if not wanted.left:
@@ -99,8 +99,8 @@ def launch(
             journal.guard = lock.check
             run = _in_a_child if own_process else _in_this_process if serial else _through_ray
             stays = up or of_this_launch if own_process else up
-            reason = command, decides
-            return run(_Launch(config, journal, console, interrupts, stays, reason, again, min_nodes), address)
+            how = (command, decides), again, min_nodes
+            return run(_Launch(config, journal, console, interrupts, stays, *how), address)
 
         try:
             if own_process:
@@ -317,7 +317,9 @@ def _through_ray(launch: _Launch, address: str | None) -> int:
         up.enter_context(cluster.connected(address, launch.console, log_folder(journal.directory)))
         launch.interrupts.catch()
         wait = 0.0 if address is None else waiting.minutes(resources, launch.min_nodes)
-        of_this_launch.enter_context(watched(resources, launch.interrupts, launch.console, 60 * wait))
+        of_this_launch.enter_context(
+            watched(resources, launch.interrupts, launch.console, 60 * wait, launch.steering.is_paused)
+        )
         waiting.await_nodes(resources, launch.min_nodes, wait, tell)
         nodes.most_at_once(resources, launch.config.max_concurrent, resources.trials_per_process)
         reads = inputs(launch.config)
@@ -326,7 +328,8 @@ def _through_ray(launch: _Launch, address: str | None) -> int:
         packing = packing_of(journal, launch.config, passed, tell, leave_out)
         for line in packing_lines(packing):
             tell(line)
-        roster = Roster(journal.directory, reads, resources, passed, packing.largest is not None, wait)
+        known = passed, packing.largest is not None, wait
+        roster = Roster(journal.directory, reads, resources, *known, launch.steering.is_paused)
         if address is not None:  # no node joins a local Ray
             of_this_launch.enter_context(roster.followed())
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,6 @@ class RayTrials:
         packing: Packing[PlannedTrial],
         bell: Any,
         given: Mapping[str, Start[PlannedTrial]],
-        tunes: Callable[[], Sequence[Any]],
     ) -> None:
         """None is told anything yet.
 
@@ -35,9 +34,10 @@ class RayTrials:
             packing: has those that wait.
             bell: handle of the actor.
             given: to Tune, by Tune's own id of a process's trials.
-            tunes: gives Tune's trials, ended ones too, each of which is a process's trials.
         """
-        self._journal, self._packing, self._bell, self._given, self._tunes = journal, packing, bell, given, tunes
+        self.tunes: Sequence[Any] = ()
+        """Tune's trials, ended ones too, each of which is a process's trials."""
+        self._journal, self._packing, self._bell, self._given = journal, packing, bell, given
         self._most = packing.limit
         self._paused = False
         self._ending: dict[str, float] = {}
@@ -80,7 +80,7 @@ class RayTrials:
 
     def _process(self, trial_id: str) -> Any:
         """Tune's trial in which it is and has not ended; None: none."""
-        each = (trial for trial in reversed(self._tunes()) if not trial.is_finished())
+        each = (trial for trial in reversed(self.tunes) if not trial.is_finished())
         return next((trial for trial in each if trial_id in trial.config["trials"]), None)
 
     def _ended(self, process: Any, trial_id: str) -> None:

@@ -76,9 +76,8 @@ def run(
     hung.forget(journal.directory, journal.share)
     bell = _bell()
     searcher = _JournalSearcher(journal, resources, packing)
-    callback = _JournalCallback(journal, searcher, each_step)
-    callback.steered = RayTrials(journal, packing, bell, searcher.running, lambda: callback.trials)
-    steering.steer(callback.steered)
+    steered = RayTrials(journal, packing, bell, searcher.running)
+    steering.steer(steered)
     tuner = tune.Tuner(
         tune.with_resources(tune.with_parameters(_trainable, bell=bell), _asked),
         tune_config=tune.TuneConfig(
@@ -92,7 +91,7 @@ def run(
             name=journal.named(time.strftime("ray-%Y%m%d-%H%M%S")),
             storage_path=str(logs.absolute()),
             failure_config=tune.FailureConfig(max_failures=RESTARTS),
-            callbacks=[callback],
+            callbacks=[_JournalCallback(journal, searcher, each_step, steered)],
             verbose=0,
         ),
     )
@@ -307,13 +306,13 @@ class _JournalSearcher(_NotSaved, Searcher):
 class _JournalCallback(_NotSaved, tune.Callback):
     """Brings the trials' messages to the journal."""
 
-    def __init__(self, journal: Journal, searcher: _JournalSearcher, each_step: Callable[[], None]) -> None:
-        self._journal, self._searcher, self._each_step = journal, searcher, each_step
-        self.trials: Sequence[Any] = ()
-        self.steered: RayTrials
+    def __init__(
+        self, journal: Journal, searcher: _JournalSearcher, each_step: Callable[[], None], steered: RayTrials
+    ) -> None:
+        self._journal, self._searcher, self._each_step, self._steered = journal, searcher, each_step, steered
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        self.trials = trials
+        self._steered.tunes = trials
         self._each_step()
 
     def on_trial_result(
@@ -344,12 +343,12 @@ class _JournalCallback(_NotSaved, tune.Callback):
             message = {**message, "reason": f"{message['reason']}; {room_text(message, has, again)}"}
         self._journal.take(message, again or message["outcome"] == "paused")
         if message["outcome"] == "paused":
-            self.steered.put_back(self._searcher.planned(trial.trial_id, name))
-        self.steered.ended(name)
+            self._steered.put_back(self._searcher.planned(trial.trial_id, name))
+        self._steered.ended(name)
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """The worker died and is to be started again, but not beside others if it was for want of memory."""
-        self.steered.died(trial)
+        self._steered.died(trial)
         if why := _lack_of_memory(_error(trial)):
             self._out_of_memory(trial, why)
         elif why := ray_says(_pickled_error(trial)):

@@ -45,6 +45,7 @@ class Roster:
         known: Sequence[str],
         memory: bool,
         wait: float = 0.0,
+        paused: Callable[[], bool] = bool,
     ) -> None:
         """Looks at nothing yet.
 
@@ -55,9 +56,10 @@ class Roster:
             known: ids of the nodes that are not asked: they were, at the launch's start.
             memory: whether nodes are asked for their memory too.
             wait: how long a node that has room is waited for where none is left, min.
+            paused: whether nothing is to run: no autoscaler is then asked for anything.
         """
         self._directory, self._inputs, self._resources, self._memory = directory, inputs, resources, memory
-        self._wait = wait
+        self._wait, self._paused = wait, paused
         self._demand: Any = None
         self._known = dict.fromkeys(known, "")
         self._asked: dict[str, _Asked] = {}
@@ -111,7 +113,7 @@ class Roster:
 
     def _await_room(self, up: Iterable[Mapping[str, Any]]) -> None:
         """Shows an autoscaler what is missing where no node has room any more; trials that wait ask for known nodes."""
-        room = any(nodes.has_room(node, self._resources) for node in up)
+        room = self._paused() or any(nodes.has_room(node, self._resources) for node in up)
         if self._wait and not room and self._demand is None:
             self._demand = waiting.demand(self._resources, 1)
             self._news.append((None, "", waiting.text(self._resources, 1, self._wait)))

@@ -60,6 +60,10 @@ class Steering:
         self._trials = trials
         self.look()
 
+    def is_paused(self) -> bool:
+        """Whether nothing is to run."""
+        return bool(self._known.paused)
+
     def look(self) -> None:
         """Does what is asked for, if anything has changed."""
         if self._trials is None:

@@ -180,7 +180,7 @@ def test_fewer_at_once_lets_those_that_run_end_and_starts_no_more(
 
 
 #: Epochs enough to be paused in.
-LONGER = {"trial": small.TINY | {"epochs": 20}}
+LONGER = {"trial": small.TINY | {"epochs": 12}}
 
 
 @pytest.mark.slow
@@ -212,21 +212,19 @@ def test_a_launch_that_was_killed_while_paused_is_paused_when_it_comes_again_and
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(2))
 def test_whatever_is_asked_at_whatever_moment_no_trial_is_lost_or_run_twice(
-    seed: int,
     commands: Commands,
     sweep_file: Callable[..., Path],
     same_numbers: SameNumbers,
     undisturbed: Path,
     tmp_path: Path,
 ) -> None:
-    draw, run = random.Random(seed), tmp_path / "run"
+    draw, run = random.Random(0), tmp_path / "run"
     words = ("launch", sweep_file(), "--out", run, "--serial")
     names = [json.loads(text)["trial_id"] for text in lines_of(undisturbed, "trial")]
     launched = commands(*words)
     launched.wait_for(run, "start", 1)
-    for _ in range(12):
+    for _ in range(10):
         name = draw.choice(names)
         match draw.choice(["pause", "resume", "cancel", "undo", "set", "kill", "stop"]):
             case "pause":
@@ -253,3 +251,32 @@ def test_whatever_is_asked_at_whatever_moment_no_trial_is_lost_or_run_twice(
 
 def lines_of(run: Path, kind: str) -> list[str]:
     return [text for text in (run / "records.jsonl").read_text().splitlines() if f'{{"record":"{kind}"' in text]
+
+
+@pytest.mark.slow
+def test_every_share_that_is_live_stops_for_a_pause_and_a_trial_is_cancelled_by_its_own(
+    commands: Commands,
+    sweep_file: Callable[..., Path],
+    same_numbers: SameNumbers,
+    undisturbed: Path,
+    tmp_path: Path,
+) -> None:
+    run, names = tmp_path / "run", [json.loads(text)["trial_id"] for text in lines_of(undisturbed, "trial")]
+    words = ("launch", sweep_file(), "--out", run, "--serial", "--shard")
+    run.mkdir()
+    requests.pause(run)
+    shares = [commands(*words, f"{index}/2") for index in (1, 2)]
+    for share in shares:
+        share.says("paused since")
+    assert not starts(run)
+    for name in names[:2]:
+        commands.finish("cancel", run, name)
+    shares[0].until(lambda: sorted(outcomes(run)) == ["cancelled"] * 2, "two cancelled trials")
+    commands.finish("cancel", run, "--undo", names[0])
+    commands.finish("resume", run)
+    assert [share.code() for share in shares] == [0, 0]
+    assert sorted(load_trials(run).outcome) == ["cancelled", *["completed"] * 3]
+    assert starts(run).total() == 3
+    commands.finish("cancel", run, "--undo", names[1])
+    commands.finish("launch", sweep_file(), "--out", run, "--serial")
+    same_numbers(run, undisturbed)
