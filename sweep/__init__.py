@@ -16,6 +16,7 @@ plan          wanted trials, those already finished, what they will cost
 storage       a run in an object store, and the folder of this machine that stands for it
 run           a launch while it runs, through Ray Tune or in this process
 evaluate      attacks on trained networks
+merge         what was run elsewhere, taken into one directory
 export        trained networks as files for other programs
 decide        launches seed after seed until a claim is decided
 narrow        tables in the width there is

@@ -16,6 +16,7 @@ import click
 
 from sweep.evaluate.command import evaluate
 from sweep.hiding import hiding
+from sweep.merge.command import merge
 from sweep.reports.answers import claims, figures, methods, ratio, theory
 from sweep.reports.options import FOLDER, PATH, RUN, Above, bring_run, directory_argument, refuse_both
 from sweep.reports.output import console, summary
@@ -361,5 +362,5 @@ def _print_summary(directory: Path, screen: Console) -> None:
     screen.print(f"results: sweep results {run}\nfigures: sweep figures {run}", highlight=False)
 
 
-for _command in (evaluate, results, images, methods, ratio, claims, theory, figures, show):
+for _command in (evaluate, results, images, methods, ratio, claims, theory, figures, show, merge):
     main.add_command(_command)

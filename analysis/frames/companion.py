@@ -84,7 +84,9 @@ def opened(directory: Path) -> Iterator[Companion | Joint | None]:
     with ExitStack() as open_files:
         logs: list[tuple[Path, IO[bytes]]] = []
         with suppress(OSError):
-            logs = [(path, open_files.enter_context(path.open("rb"))) for path in record_files(directory)]
+            paths = record_files(directory)
+            if all(path.is_file() for path in paths):  # a pipe would be waited for
+                logs = [(path, open_files.enter_context(path.open("rb"))) for path in paths]
         long = sum(fstat(file.fileno()).st_size for _, file in logs) >= log.LONG
         each = [Companion(*one) for one in logs] if long else []
         yield Joint(directory, each) if len(each) > 1 else each[0] if each else None

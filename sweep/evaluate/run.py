@@ -68,7 +68,7 @@ def evaluate(
     read_log(directory)  # what is no run is refused before the lock makes a file in it
     sweep = _config(directory, overrides)
     with (
-        RunLock(directory, EVALUATION),
+        RunLock(directory, EVALUATION) as lock,
         Interrupts() as interrupts,
         heeded(directory, lambda reason: interrupts.lose(StorageGone(reason))),
     ):
@@ -77,6 +77,7 @@ def evaluate(
             records = read_log(directory)
             evaluations = plan(directory, records, sweep, asked)
             run = _Run(directory, sweep, evaluations, records, console, interrupts)
+            run.guard = lock.check
             for line in fewer(evaluations, asked.images):
                 say(console, line)
             if run.left:
@@ -131,6 +132,8 @@ class _Run:
         self.directory, self.sweep, self.interrupts = directory, sweep, interrupts
         self.failed: set[int] = set()
         """Evaluations of which a chunk could not be run, by `id`."""
+        self.guard: Callable[[], None] = lambda: None
+        """Called before each record: raises where the directory is held no more."""
         self._evaluations = evaluations
         self._several = len({one.attack.radius for one in evaluations} - {None}) > 1
         done = recorded(records)
@@ -182,6 +185,7 @@ class _Run:
             self.failed.add(id(evaluation))
             return
         record = {**asdict(result), "time": round(time.time(), 3)}
+        self.guard()
         self._file.append(evaluation.kind, record)
         self._chunks[id(evaluation)].append(record)
         self._left[id(evaluation)] -= 1

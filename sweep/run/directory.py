@@ -14,7 +14,9 @@ from typing import Self
 import yaml
 
 from sweep.config import SweepConfig
-from sweep.run.lock import FileLock, InUse, holders
+from sweep.run import lock, soft_lock
+from sweep.run.lock import FileLock, InUse, in_the_way
+from sweep.run.soft_lock import WITHOUT_FLOCK, SoftLock
 from sweep.share import Share
 from sweep.storage.lock import is_held
 from sweep.yaml_text import LONGEST, parsed
@@ -36,6 +38,9 @@ _PROBING = 3600.0
 
 #: How an evaluation names itself in the lock.
 EVALUATION = "sweep evaluate, process"
+
+#: And a merge.
+MERGE = "sweep merge, process"
 
 
 _OF_SHARE = re.compile(r"sweep launch --shard ([0-9/]+),", re.ASCII)
@@ -62,7 +67,8 @@ class RunLock:
         """
         self._made = [folder for folder in (directory, *directory.parents) if not folder.exists()]
         try:
-            self._lock = FileLock(directory, share)
+            file_lock = FileLock(directory, share)
+            self._lock: FileLock | SoftLock = file_lock
             for path in written_in_place(directory):
                 open(path, "a", opener=plain).close()
         except OSError as error:
@@ -71,14 +77,37 @@ class RunLock:
                 f"--out {directory}: cannot be written:{about} {error.strerror}; give a folder that can"
             ) from None
         try:
-            self._lock.take(_name(holder, share))
+            self._take(file_lock, directory, _name(holder, share), share)
         except InUse as taken:
             raise taken.refusal(directory) from None
         except OSError as error:
             self._remove()
             raise UserError(
-                f"--out {directory}: cannot be locked: {error.strerror}; give a folder whose file system has locks"
+                f"--out {directory}: cannot be locked: {error.strerror}; give a folder whose file system has flock, or "
+                "hard links"
             ) from None
+
+    def _take(self, file_lock: FileLock, directory: Path, name: str, share: Share | None) -> None:
+        try:
+            file_lock.take(name)
+        except OSError as error:
+            if error.errno not in WITHOUT_FLOCK:
+                raise
+            file_lock.leave()
+            self._lock = SoftLock(directory, share)
+            self._lock.take(name)
+        else:  # of another machine, which has no flock there
+            if (refused := in_the_way(share, soft_lock.holders(directory))) is not None:
+                self._lock.release()
+                raise refused
+
+    def check(self) -> None:
+        """Before a record is written: that the directory is still held, which flock sees to and a soft lock may lose.
+
+        Raises:
+            UserError: another has taken it over.
+        """
+        self._lock.check()
 
     def _remove(self) -> None:
         self._lock.release()
@@ -107,11 +136,16 @@ def written_in_place(directory: Path) -> list[Path]:
     return [*record_files(directory), *(path for path in log_folder(directory).glob("*.log") if os.path.lexists(path))]
 
 
+def holders(directory: Path) -> list[str]:
+    """The names of those that hold a directory at this moment."""
+    return [*lock.holders(directory), *(name for name, _ in soft_lock.holders(directory))]
+
+
 def is_live(directory: Path) -> bool:
     """Whether a launch holds the directory at this moment, or one of a share, on another machine too where it lies in a
-    store; an evaluation trains nothing, and does not count.
+    store; an evaluation or a merge trains nothing, and does not count.
     """
-    return any(not holder.startswith(EVALUATION) for holder in holders(directory)) or is_held(directory)
+    return any(not holder.startswith((EVALUATION, MERGE)) for holder in holders(directory)) or is_held(directory)
 
 
 def live_shares(directory: Path) -> list[Share]:
@@ -132,17 +166,34 @@ def refuse_other_sweep(directory: Path, config: SweepConfig) -> None:
     Raises:
         UserError: the directory holds another sweep, or nobody can tell.
     """
+    refuse_other_name(Path(directory), config.name, "give another --out", "--out ")
+
+
+def refuse_other_name(directory: Path, name: str | None, way_out: str, where: str = "") -> None:
+    """What `refuse_other_sweep` does, of a sweep of this name; None: it is not known.
+
+    Raises:
+        UserError: the directory holds a sweep of another name, or nobody can tell.
+    """
+    if name is not None and (own := sweep_name(directory)) is not None and own != name:
+        raise UserError(f"{where}{directory}: holds the sweep {own!r}, not {name!r}; {way_out}")
+
+
+def sweep_name(directory: Path) -> str | None:
+    """The name of the sweep that a directory holds; None: it has no config.
+
+    Raises:
+        UserError: what is there is no config.
+    """
     path = directory / CONFIG_FILE
     try:
-        name = parsed(bounded(path, LONGEST).decode())["name"]
+        return str(parsed(bounded(path, LONGEST).decode())["name"])
     except (FileNotFoundError, NotADirectoryError):
-        return
+        return None
     except OSError as error:
         raise UserError(f"{path}: must be a file that you may read: {error.strerror}; mend that") from None
     except (yaml.YAMLError, ValueError, TypeError, KeyError):
         raise UserError(f"{path}: is not the config of a sweep; delete it: the next launch writes it anew") from None
-    if name != config.name:
-        raise UserError(f"--out {directory}: holds the sweep {name!r}, not {config.name!r}; give another --out")
 
 
 def clean(directory: Path, alone: bool = True) -> None:

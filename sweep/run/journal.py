@@ -38,6 +38,8 @@ class Journal:
         """
         self.directory, self.progress, self.share = directory, plan.progress, plan.share
         self.listener: Callable[[TrialProgress, Message], None] = lambda trial, message: None
+        self.guard: Callable[[], None] = lambda: None
+        """Called before each record: raises where the directory is held no more."""
         self._plan = plan
         used = {trial.number for trial in plan.progress.trials.values()}
         self._numbers = (number for number in count() if number not in used)
@@ -53,7 +55,7 @@ class Journal:
             command: that launched them.
             decides: see `sweep.run.launch.launch`.
         """
-        self._file = RecordFile(self.directory, RECORDS_FILE if self.share is None else self.share.records)
+        self._file = RecordFile(self.directory, self.named(RECORDS_FILE))
         try:
             self._begin(command, decides)
             yield
@@ -104,6 +106,10 @@ class Journal:
                 return trial
             self._plan.search.tell(trial.id, None)
         return None
+
+    def named(self, file: str) -> str:
+        """The name of a file that each launch has for itself, as a launch of all trials names it, or a share's."""
+        return file if self.share is None else self.share.named(file)
 
     @property
     def listed(self) -> bool:
@@ -177,6 +183,7 @@ class Journal:
             self._append("trial", trial.record(number))
 
     def _append(self, kind: str, values: Mapping[str, Any]) -> None:
+        self.guard()
         stamped = {**values, "time": round(self._monotonic_began + time.monotonic(), 3)}  # a clock that is set jumps
         self._file.append(kind, stamped)
         self.progress.add({"record": kind, **stamped})

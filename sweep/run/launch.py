@@ -79,7 +79,7 @@ def launch(
         UserError: the directory, the data or the resources are not as they must be; no record has been written.
     """
     refuse_other_sweep(directory, config)
-    with RunLock(directory, share=share), Interrupts() as interrupts, ExitStack() as of_this_launch:
+    with RunLock(directory, share=share) as lock, Interrupts() as interrupts, ExitStack() as of_this_launch:
         of_this_launch.enter_context(heeded(directory, lambda reason: interrupts.lose(StorageGone(reason))))
         own_process = serial and not debug
 
@@ -92,6 +92,7 @@ def launch(
                 return EXIT_SOME_FAILED if wanted.left_out else EXIT_DONE
             check_resources(config, serial, address)
             journal = Journal(directory, wanted)
+            journal.guard = lock.check
             run = _in_a_child if own_process else _in_this_process if serial else _through_ray
             return run(_Launch(config, journal, console, interrupts, up, (command, decides), again, min_nodes), address)
 

@@ -112,6 +112,8 @@ class FileLock:
 
     def release(self) -> None:
         """Removes the files while they are held, so that nobody else's go; on storage that is away they stay."""
+        if self._file.closed:  # it was refused
+            return
         with suppress(OSError):
             if self._own is not None:
                 _unlink(self._own, self._own_path)
@@ -120,6 +122,23 @@ class FileLock:
                 path.unlink()
             _unlink(self._file, self.path)
         self._file.close()
+
+    def leave(self) -> None:
+        """Where storage turns out to have no flock: closes and removes the files, which hold nothing.
+
+        Raises:
+            InUse: another machine has held one through flock, and whether it still does cannot be seen from here.
+        """
+        self._file.close()
+        files = [self.path, *self.path.parent.glob(f"{LOCK_FILE}-*")]
+        if name := next(filter(None, map(_text, files)), ""):
+            raise InUse(
+                name,
+                "it has locked it by flock, which this machine lacks there, so that nobody sees here whether it still "
+                f"runs; once it has ended, delete {self.path}",
+            )
+        for file in files:
+            file.unlink(missing_ok=True)
 
     @property
     def _own_path(self) -> Path:

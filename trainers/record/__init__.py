@@ -8,7 +8,8 @@ Nine kinds, told apart by the key `record`:
              all), wanted (ids of those that are known already; Optuna's later points follow as trial records), decides
              (None, or of a launch until a claim is decided: claim, budget_hours, choosing_seeds; older code wrote none)
              and, of a share of the trials, shard (such as 1/4; size and wanted are the whole sweep's) and, where there
-             are records of shares, after (a time later than all that it had read)
+             are records of shares, after (a time later than all that it had read); one that `sweep merge` took in has
+             merged (from, its file; sha256, of that file then)
     trial    a planned trial: trial_id, number, config (its identity), point (its value on every axis), seed
     start    a trial begins or goes on: trial_id, time, host, device, code_version, arithmetic (of
              `trainers.provenance`; lacking where older code wrote it)

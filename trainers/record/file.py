@@ -194,7 +194,7 @@ def record_files(directory: Path) -> list[Path]:
     shares = {path: name for path in directory.glob("records.*of*.jsonl") if (name := _OF_SHARE.fullmatch(path.name))}
     whole = directory / RECORDS_FILE
     return [
-        *([whole] if os.path.exists(whole) else []),
+        *([whole] if os.path.lexists(whole) else []),
         *sorted(shares, key=lambda path: (int(shares[path][2]), int(shares[path][1]))),
     ]
 
@@ -215,7 +215,7 @@ def parsed(path: Path, lines: Iterable[bytes], before: int = 0) -> list[dict[str
 
 def has_records(directory: Path) -> bool:
     """Whether there is a line to read: a launch opens the file a moment before it writes its first."""
-    return any(path.stat().st_size > 0 for path in record_files(directory))
+    return any(path.exists() and path.stat().st_size > 0 for path in record_files(directory))
 
 
 def merged(logs: Sequence[Sequence[Loaded]]) -> list[Loaded]:

@@ -128,6 +128,7 @@ FORMS: dict[str, dict[str, Rule]] = {
         "decides": MAPPING.or_null(),
         "shard": SHARE,
         "after": TIME,
+        "merged": MAPPING,
     },
     "trial": {
         "trial_id": TRIAL,

@@ -113,7 +113,7 @@ def assert_the_same(one: Path, several: Path) -> None:
     assert Progress.of(read(several)) == Progress.of(read(one))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=15)
 @given(phases(), st.data())
 def test_a_log_split_anyhow_is_read_as_it_was(stages: list[list[Records]], data: st.DataObject) -> None:
     """Where no two lines are of one moment, whichever file each is in."""
