@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 import click
 
 from sweep.storage.mark import MARK, is_address
-from trainers.blanked import blanked
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -78,6 +77,7 @@ class _Path(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The path, or click's own refusal."""
+        from trainers.blanked import blanked
         from trainers.fields import path_text
 
         if isinstance(value, str) and is_address(value):

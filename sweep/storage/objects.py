@@ -31,7 +31,8 @@ _PAUSE = 1.0
 #: How often pyarrow asks by itself, and how long one request may stand still, s.
 _ATTEMPTS, _TIMEOUT = 3, 5.0
 
-_ADDRESS = re.compile(r"(s3|gs)://([a-z0-9][a-z0-9._-]{1,220}[a-z0-9])/([^?#@\x00-\x20]*[^?#@\x00-\x20/])/*")
+_PART = r"(?!\.{1,2}(?:/|$))[^?#@/\\\x00-\x20\x7f]+"
+_ADDRESS = re.compile(rf"(s3|gs)://([a-z0-9][a-z0-9._-]{{1,220}}[a-z0-9])/({_PART}(?:/{_PART})*)/?")
 
 #: What a store answers for ever; all else passes, as a network that is down does.
 _FOR_EVER = re.compile(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -12,7 +11,7 @@ from typing import Any
 
 import pytest
 from faults_harness import Command, Commands, lines, numbers
-from object_store import S3
+from object_store import KEYS, S3
 
 pytestmark = pytest.mark.slow
 
@@ -200,15 +199,8 @@ def test_a_damaged_checkpoint_in_a_store_is_never_believed(
     other.finish("launch", sweep_file(), "--out", out, "--serial")
     same_numbers(other.run, undisturbed)
     assert lines(other.run, "resume") == 1
-
-
-def test_a_run_that_was_removed_in_its_store_is_not_brought_back_by_a_folder_that_has_it(
-    machines: Callable[[str], Machine], s3: S3, bucket: str, sweep_file: Callable[..., Path]
-) -> None:
-    one, out = machines("one"), f"s3://{bucket}/tiny"
-    one.finish("launch", sweep_file(), "--out", out, "--serial")
-    s3.system().delete_dir(f"{bucket}/tiny")
-    assert "finished 0" in one.finish("launch", sweep_file(), "--out", out, "--serial")
+    written = b"".join(path.read_bytes() for path in other.run.rglob("*") if path.is_file())
+    assert not any(key.encode() in written for key in KEYS.values())
 
 
 def test_what_cannot_be_a_store_is_told_in_one_line_within_some_seconds(
@@ -236,15 +228,40 @@ def test_what_cannot_be_a_store_is_told_in_one_line_within_some_seconds(
     assert f"s3://{bucket}/none: not a run: it has no records" in said["read no run"][0]
 
 
-def test_no_key_is_written_down(
-    machines: Callable[[str], Machine], s3: S3, bucket: str, sweep_file: Callable[..., Path], tmp_path: Path
+#: Two nodes, each with folders of its own, as on two machines; both end at the second line.
+CLUSTER = """
+import os, tempfile
+from ray.cluster_utils import Cluster
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "env_vars": {"ROBUSTSWEEP_CACHE": CACHES[0]}})
+cluster.add_node(num_cpus=1, env_vars={"ROBUSTSWEEP_CACHE": CACHES[1]})
+cluster.wait_for_nodes()
+print("address", cluster.address, flush=True)
+input()
+input()
+cluster.shutdown()
+"""
+
+
+def test_trials_on_nodes_that_share_no_folder_bring_their_checkpoints_to_the_store_themselves(
+    machines: Callable[[str], Machine],
+    s3: S3,
+    bucket: str,
+    sweep_file: Callable[..., Path],
+    undisturbed: Path,
+    same_numbers: SameNumbers,
+    ray_cluster: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    one = machines("one")
-    refused = one("launch", sweep_file(), "--out", "s3://AKIAKEYKEYKEYKEY:hushhush@bucket/run")
-    assert refused.code() == 2
-    assert "hushhush" not in refused.output
-    assert "AWS_ACCESS_KEY_ID" in refused.output
-    one.finish("launch", sweep_file(), "--out", f"s3://{bucket}/run", "--serial")
-    shutil.rmtree(one.run / "checkpoints")
-    written = b"".join(path.read_bytes() for path in one.run.rglob("*") if path.is_file())
-    assert b"moto-takes" not in written
+    driver, caches = machines("driver"), [tmp_path / "one", tmp_path / "other"]
+    for variable, value in s3.environment(tmp_path).items():
+        monkeypatch.setenv(variable, value)
+    with ray_cluster(f"CACHES = {list(map(str, caches))}\n{CLUSTER}") as (address, go):
+        driver.finish("launch", sweep_file(), "--out", f"s3://{bucket}/tiny", "--address", address)
+        go()
+    same_numbers(driver.run, undisturbed)
+    assert not list((driver.run / "checkpoints").iterdir())
+    trained = [{path.stem for path in next(cache.iterdir()).glob("checkpoints/*.pt")} for cache in caches]
+    assert all(trained)
+    there = [name for name in s3.names(f"{bucket}/tiny") if name.startswith("checkpoints/")]
+    assert len(there) == 4 == len(trained[0] | trained[1])
