@@ -165,6 +165,11 @@ class SweepConfig(Frozen):
         None,
         description="Where your own code is looked for, beside the working folder. none: the folder of this file.",
     )
+    code: dict[str, str] | None = Field(
+        None,
+        description="Of a submitted config: the hash of each source of your own code, by its name; code_folder then "
+        "holds them. none: they are read as they are.",
+    )
 
     @property
     def given(self) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -157,8 +159,9 @@ def dump(config: SweepConfig) -> str:
     Where there is a preset, of the trial only what was set: the rest is the preset's.
     """
     values = config.model_dump(mode="json")
-    if config.code_folder is None:
-        del values["code_folder"]
+    for key in ("code_folder", "code"):
+        if values[key] is None:
+            del values[key]
     if "preset" in config.space or config.trial.preset is not None:
         values["trial"] = config.trial.model_dump(mode="json", exclude_unset=True)
     values["space"] = {key: axis.model_dump(mode="json", exclude_none=True) for key, axis in config.space.items()}
@@ -167,6 +170,11 @@ def dump(config: SweepConfig) -> str:
             _remove(values["trial"], key)
     values["trial"].pop("seed", None)
     return written(values)
+
+
+def submitted_name(text: str) -> str:
+    """How the file of a config is called that is kept to be launched later: by 12 hex digits of its SHA-256."""
+    return f"submitted-{hashlib.sha256(text.encode()).hexdigest()[:12]}.yaml"
 
 
 def _mapping(path: Path) -> dict[str, Any]:
@@ -187,6 +195,8 @@ def _mapping(path: Path) -> dict[str, Any]:
         problem = getattr(error, "problem", None) or str(error).partition("\n")[0]
         what = "" if isinstance(error, Misread) else "not valid YAML: "
         raise UserError(f"{path}{line}: {what}{problem}") from None
+    if re.fullmatch(r"submitted-[0-9a-f]{12}\.yaml", path.name) and path.name != submitted_name(text):
+        raise UserError(f"{path}: is not what was submitted: it was changed since, as its name tells; submit anew")
     if not isinstance(values, dict):
         raise UserError(f"{path}: must be a mapping of keys to values, got {type(values).__name__}")
     return values

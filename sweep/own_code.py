@@ -24,7 +24,7 @@ from trainers.errors import UserError
 from trainers.fields import plural
 from trainers.own import snapshot, stage
 from trainers.own.reference import PARTS, parse
-from trainers.own.source import Source, source_of
+from trainers.own.source import Source, is_taken, source_of
 
 #: How long that process may take, s; the variable gives another time. Importing torch takes some of it.
 LIMIT, _VARIABLE = 120.0, "ROBUSTSWEEP_CHECK_SECONDS"
@@ -45,7 +45,24 @@ def sources(config: SweepConfig) -> dict[str, Source]:
     """
     folder = Path(config.code_folder) if config.code_folder else None
     names = {name: part for part in PARTS for name in own_names(part, config.trial, config.space)}
+    if config.code is not None:
+        return {name: _submitted(name, config, f"{part}.name") for name, part in names.items()}
     return {name: source_of(name, folder, f"{part}.name") for name, part in names.items()}
+
+
+def _submitted(name: str, config: SweepConfig, key: str) -> Source:
+    """The source as it was submitted: a snapshot, or what is installed, if that is still the same."""
+    code, folder = (config.code or {}).get(name), Path(config.code_folder or ".")
+    if code is None:
+        raise UserError(f"{key}: {name}: no source of it was submitted; submit the sweep with it")
+    if not is_taken(code) and (path := folder / f"{code}.zip").is_file():
+        return snapshot.kept(code, path)
+    if (now := source_of(name, folder, key)).hash != code or now.files:
+        raise UserError(
+            f"{key}: {name}: what is installed is {now.hash}, and {code} was submitted; install that again, or submit "
+            "anew"
+        )
+    return now
 
 
 def with_code(config: TrialConfig, codes: Mapping[str, str]) -> TrialConfig:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import os
 import platform
 import socket
@@ -24,6 +25,9 @@ PACKAGES = (
     *("pyautoattack", "timm"),
 )
 
+#: Beside code that was submitted to run later: the commit that it was at, as the copy is no checkout.
+SUBMITTED = "submitted.json"
+
 
 @functools.cache
 def code_version() -> str:
@@ -40,17 +44,27 @@ def host() -> str:
     return socket.gethostname()
 
 
-def environment() -> dict[str, Any]:
-    """Commit, versions and hardware of this process, as plain values.
+def commit() -> tuple[str | None, bool | None]:
+    """The commit that this code is at, and whether there are changes beside it; of submitted code, as it was then.
 
-    commit and dirty are None where this code is not part of a git checkout: installed into somebody else's
-    repository it is not tracked there, and that repository's commit would say nothing of it.
+    Both are None where this code is not part of a git checkout: installed into somebody else's repository it is not
+    tracked there, and that repository's commit would say nothing of it.
     """
-    checkout = _git("ls-files", "--error-unmatch", Path(__file__).name) is not None
-    changes = _git("status", "--porcelain") if checkout else None
+    try:
+        noted = json.loads((Path(__file__).parents[1] / SUBMITTED).read_text())
+    except FileNotFoundError:
+        checkout = _git("ls-files", "--error-unmatch", Path(__file__).name) is not None
+        changes = _git("status", "--porcelain") if checkout else None
+        return _git("rev-parse", "HEAD") if checkout else None, None if changes is None else changes != ""
+    return noted["commit"], noted["dirty"]
+
+
+def environment() -> dict[str, Any]:
+    """Commit, versions and hardware of this process, as plain values; see `commit`."""
+    at, dirty = commit()
     return {
-        "commit": _git("rev-parse", "HEAD") if checkout else None,
-        "dirty": None if changes is None else changes != "",
+        "commit": at,
+        "dirty": dirty,
         "code_version": code_version(),
         "versions": {"python": platform.python_version(), **versions(PACKAGES)},
         "host": host(),

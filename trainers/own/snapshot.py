@@ -57,6 +57,18 @@ def keep(source: Source, folder: Path) -> None:
     write(path, zipped)
 
 
+def kept(code: str, path: Path) -> Source:
+    """The source whose zip that is.
+
+    Raises:
+        UserError: the zip is damaged.
+    """
+    files = _files(path)
+    if hash_of(files) != code:
+        raise UserError(f"{path}: is not what was put there; another program changed it: launch into another --out")
+    return Source(code, path, files)
+
+
 def load(name: str, code: str | None, key: str = "name") -> Any:
     """The user's own code of that name, as it was when it had that hash.
 
@@ -121,9 +133,7 @@ class _Snapshot(MetaPathFinder, InspectLoader):
 
     def __init__(self, code: str, path: Path) -> None:
         self.alias, self._path = _alias(code), path
-        self._files = _files(path)
-        if hash_of(self._files) != code:
-            raise UserError(f"{path}: is not what was put there; another program changed it: launch into another --out")
+        self._files = kept(code, path).files
         tops = {place.split("/")[0].removesuffix(".py") for place in self._files}
         self._tops = {top for top in tops if not is_taken(top)}
 
