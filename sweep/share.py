@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from trainers.errors import UserError
-
-_TEXT = re.compile(r"([1-9][0-9]{0,5})/([1-9][0-9]{0,5})", re.ASCII)
+from trainers.record.rules import SHARE
 
 
 @dataclass(frozen=True)
@@ -30,18 +28,27 @@ class Share:
         Raises:
             UserError: it names none.
         """
-        parts = _TEXT.fullmatch(text)
-        if parts is None or int(parts[1]) > int(parts[2]):
-            raise UserError(f"--shard: must be i/N with 1 <= i <= N, such as 1/4, got {text!a}; give such a share")
-        return cls(int(parts[1]), int(parts[2]))
+        if not SHARE.holds(text):
+            raise UserError(f"--shard: must be {SHARE.words}, got {text!a}; give such a share")
+        index, count = text.split("/")
+        return cls(int(index), int(count))
 
     def has(self, trial_id: str) -> bool:
         """Whether a trial is in this share, and so in no other of as many.
 
         Args:
-            trial_id: hex digits, the hash of a trial's content, so that shares are about equally large.
+            trial_id: hex digits, the hash of a trial's content, so that shares are about equally large; a word that is
+                none, as a foreign line may have, is in no share.
         """
-        return int(trial_id, 16) % self.count == self.index - 1
+        try:
+            return int(trial_id, 16) % self.count == self.index - 1
+        except ValueError:
+            return False
+
+    @property
+    def records(self) -> str:
+        """The name of the file that its launch appends to."""
+        return f"records.{self.index}of{self.count}.jsonl"
 
     def __str__(self) -> str:
         """As it is given to `sweep launch --shard`."""

@@ -173,6 +173,16 @@ class Epochs:
         every = (self, *more)
         return Epochs(*(pa.concat_tables([getattr(one, name) for one in every]) for name in ("table", "rights")))
 
+    def placed(self, places: NDArray[np.int64]) -> Epochs:
+        """The same at other places: (rows,), in the same order."""
+        of_right = np.searchsorted(self.table[PLACE].to_numpy(), self.rights[PLACE].to_numpy())
+        return Epochs(_placed(self.table, places), _placed(self.rights, places[of_right]))
+
+    def by_place(self) -> Epochs:
+        """The same in the order of their places."""
+        order = np.argsort(self.table[PLACE].to_numpy(), kind="stable")
+        return Epochs(self.table.unify_dictionaries().take(order), self.rights.sort_by(PLACE))
+
     def later(self, lines: int) -> Epochs:
         """The same behind so many lines."""
         return Epochs(*(_later(table, lines) for table in (self.table, self.rights)))
@@ -293,8 +303,11 @@ def _rights(epochs: Iterable[tuple[int, Mapping[str, Any]]]) -> pa.Table:
 
 
 def _later(table: pa.Table, lines: int) -> pa.Table:
-    places = pa.array(table[PLACE].to_numpy() + lines)
-    return table.set_column(table.schema.get_field_index(PLACE), PLACE, places)
+    return _placed(table, table[PLACE].to_numpy() + lines)
+
+
+def _placed(table: pa.Table, places: NDArray[np.int64]) -> pa.Table:
+    return table.set_column(table.schema.get_field_index(PLACE), PLACE, pa.array(places, pa.int64()))
 
 
 def _together(texts: Sequence[bytes]) -> pa.Table | None:

@@ -2,6 +2,7 @@
 
 launch      through Ray Tune, in one process beside this one, or in this one
 directory   a run directory: its files, its lock, whose it is
+lock        how it is held: by one for itself, or by shares of a sweep together
 journal     the only writer of records
 trial       one trial as a process runs it
 packing     which trial next, with how much of a card

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import time
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import Self
 
 import yaml
 
 from sweep.config import SweepConfig
+from sweep.run.lock import FileLock, InUse, holders
+from sweep.share import Share
 from sweep.yaml_text import LONGEST, parsed
 from trainers.errors import UserError
 from trainers.files import checkpoint_path, remove_parts, why, write
@@ -24,39 +25,35 @@ from trainers.record import RECORDS_FILE, has_records
 
 CONFIG_FILE = "sweep.yaml"
 
-LOCK_FILE = ".lock"
-
 #: How the files begin that a launch makes for a moment, to see whether all nodes see them.
 PROBE = ".probe-"
 
 #: How an evaluation names itself in the lock.
 EVALUATION = "sweep evaluate, process"
 
-#: How long a launch waits for the lock, s: `is_live` takes it too, for an instant.
-PATIENCE = 1.0
-
 
 class RunLock:
     """Holds a run directory for one launch or evaluation; ends with the process, however that ends.
 
-    At the end the lock file goes, and the folders that were made for it, if nothing else came into them: a launch that
+    At the end the lock's files go, and the folders that were made for it, if nothing else came into them: a launch that
     is refused leaves nothing.
     """
 
-    def __init__(self, directory: Path, holder: str = "sweep launch, process") -> None:
+    def __init__(self, directory: Path, holder: str = "sweep launch, process", share: Share | None = None) -> None:
         """Makes the directory if need be, and takes it.
 
         Args:
             directory: of the run.
             holder: what the next one is told that is running there; see `EVALUATION`.
+            share: that the launch runs: it holds the directory together with other shares of as many, and refuses all
+                else; None: it holds all of it.
 
         Raises:
-            UserError: it cannot be written or locked, or another launch holds it.
+            UserError: it cannot be written or locked, or another holds it.
         """
-        self._path = directory / LOCK_FILE
         self._made = [folder for folder in (directory, *directory.parents) if not folder.exists()]
         try:
-            self._file = self._opened()
+            self._lock = FileLock(directory, share)
             for path in written_in_place(directory):
                 open(path, "a", opener=plain).close()
         except OSError as error:
@@ -65,57 +62,17 @@ class RunLock:
                 f"--out {directory}: cannot be written:{about} {error.strerror}; give a folder that can"
             ) from None
         try:
-            self._take()
-        except BlockingIOError:
-            self._file.seek(0)
-            holder = self._file.read(200).strip() or "unknown"
-            self._file.close()
-            raise UserError(
-                f"{directory}: is in use by another command ({holder}); wait for it, or take another directory"
-            ) from None
+            self._lock.take(_name(holder, share))
+        except InUse as taken:
+            raise taken.refusal(directory) from None
         except OSError as error:
             self._remove()
             raise UserError(
                 f"--out {directory}: cannot be locked: {error.strerror}; give a folder whose file system has locks"
             ) from None
-        self._file.truncate(0)
-        with suppress(OSError):  # on a full disk it holds all the same, and the launch then makes room: `remove_parts`
-            os.write(self._file.fileno(), f"{holder} {os.getpid()} on {host()} since {time.strftime('%F %T')}".encode())
-
-    def _opened(self) -> IO[str]:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with suppress(FileNotFoundError):  # the folder has just gone with the refused launch that made it
-            return open(self._path, "a+", opener=plain)
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        return open(self._path, "a+", opener=plain)
-
-    def _take(self) -> None:
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if self._is_there():
-                    return
-                self._file.close()
-                self._file = self._opened()
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.02)
-
-    def _is_there(self) -> bool:
-        """The file that is locked is the one in the directory: who held it before may have removed it at its end."""
-        try:
-            return os.path.samestat(os.fstat(self._file.fileno()), self._path.stat())
-        except FileNotFoundError:
-            return False
 
     def _remove(self) -> None:
-        """While the lock is held, so that nobody else's goes; on storage that is away or read-only it stays, unheld."""
-        with suppress(OSError):
-            if self._is_there():
-                self._path.unlink()
-        self._file.close()
+        self._lock.release()
         with suppress(OSError):  # something came into it
             for folder in self._made:
                 folder.rmdir()
@@ -129,22 +86,22 @@ class RunLock:
         self._remove()
 
 
+def _name(holder: str, share: Share | None) -> str:
+    """The words that name a holder, `share` in the command's own form."""
+    if share is not None:
+        holder = holder.replace("sweep launch", f"sweep launch --shard {share}", 1)
+    return f"{holder} {os.getpid()} on {host()} since {time.strftime('%F %T')}"
+
+
 def written_in_place(directory: Path) -> list[Path]:
     """The files of a run that are there and are appended to: the others are moved to their place, which is no risk."""
     return [path for path in (directory / RECORDS_FILE, *log_folder(directory).glob("*.log")) if os.path.lexists(path)]
 
 
 def is_live(directory: Path) -> bool:
-    """Whether a launch holds the directory at this moment; an evaluation trains nothing, and does not count."""
-    try:
-        with open(directory / LOCK_FILE, opener=plain) as file:
-            holder = file.read(200)
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return not holder.startswith(EVALUATION)
-    except OSError:
-        return False
-    return False
+    """Whether a launch holds the directory at this moment, or one of a share; an evaluation trains nothing, and does
+    not count."""
+    return any(not holder.startswith(EVALUATION) for holder in holders(directory))
 
 
 def is_starting(directory: Path) -> bool:

@@ -16,7 +16,8 @@ from click.testing import CliRunner, Result
 
 from analysis.tables.export import csv_text
 from sweep.cli import main
-from sweep.run.directory import LOCK_FILE, RunLock, is_live
+from sweep.run.directory import RunLock, is_live
+from sweep.run.lock import LOCK_FILE
 from trainers.errors import UserError
 from trainers.record import RecordFile
 

@@ -24,8 +24,9 @@ from sweep.config import SweepConfig
 from sweep.config_file import load
 from sweep.plan.plan import earlier_records, plan
 from sweep.progress import Progress
-from sweep.run.directory import CONFIG_FILE, LOCK_FILE, RunLock, is_live, refuse_other_sweep
+from sweep.run.directory import CONFIG_FILE, RunLock, is_live, refuse_other_sweep
 from sweep.run.journal import Journal
+from sweep.run.lock import LOCK_FILE
 from sweep.search.inputs import data_key
 from sweep.search.trials import PlannedTrial
 from trainers.errors import UserError
@@ -470,8 +471,8 @@ def test_a_lock_goes_with_the_folders_that_were_made_for_it_and_leaves_what_else
         pass
     assert list(tmp_path.iterdir()) == [tmp_path / "runs"]
     assert list((tmp_path / "runs").iterdir()) == []
-    with RunLock(tmp_path / "runs" / "a" / "b") as lock:
-        lock._path.with_name("log").write_text("why")
+    with RunLock(tmp_path / "runs" / "a" / "b"):
+        (tmp_path / "runs" / "a" / "b" / "log").write_text("why")
     assert [path.name for path in (tmp_path / "runs" / "a" / "b").iterdir()] == ["log"]
 
 
