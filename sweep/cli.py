@@ -20,6 +20,7 @@ from sweep.reports.answers import claims, figures, methods, ratio, theory
 from sweep.reports.options import FOLDER, PATH, Above, directory_argument, refuse_both
 from sweep.reports.output import console, summary
 from sweep.reports.rows import images, results, show
+from sweep.slurm.command import slurm
 from sweep.streams import complain, echo, leave, outlast, steady
 
 if TYPE_CHECKING:
@@ -335,5 +336,5 @@ def _print_summary(directory: Path, screen: Console) -> None:
     screen.print(f"results: sweep results {directory}\nfigures: sweep figures {directory}", highlight=False)
 
 
-for _command in (evaluate, results, images, methods, ratio, claims, theory, figures, show):
+for _command in (evaluate, results, images, methods, ratio, claims, theory, figures, show, slurm):
     main.add_command(_command)

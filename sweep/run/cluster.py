@@ -23,6 +23,7 @@ from pathlib import Path
 import ray
 from rich.console import Console
 
+from sweep.plan.room import cores
 from sweep.run.ray_guard import guarded, remove_left_over
 from sweep.run.ray_watch import children
 from sweep.run.screen import say
@@ -102,7 +103,7 @@ def local(console: Console, logs: Path | None, cpus: int | None = None) -> Itera
     Args:
         console: see `connected`.
         logs: see `connected`.
-        cpus: how many it takes for its own; None: all.
+        cpus: how many it takes for its own; None: all that are ours.
 
     Raises:
         UserError: it does not start, and not at a second try.
@@ -142,7 +143,7 @@ def _start(folder: Path, console: Console, logs: Path | None, cpus: int | None) 
             with _ours_first(), _signals_kept(), _own_group():
                 ray.init(
                     address="local",
-                    num_cpus=cpus,
+                    num_cpus=cpus or cores(),
                     include_dashboard=False,
                     log_to_driver=False,
                     logging_level=logging.ERROR,
