@@ -161,6 +161,7 @@ def plan(
 @click.option("--address", help="Ray cluster: auto or HOST:PORT [default: a local Ray].")
 @click.option("--serial", is_flag=True, help="One trial after another, in one process, without Ray.")
 @click.option("--debug", is_flag=True, help="With --serial: in this very process, so that breakpoint() works.")
+@click.option("--shard", metavar="i/N", help="Only share i of N of the trials, by their ids, beside the other shares.")
 @click.option("--again", is_flag=True, help="Also trials that ran out of memory alone, with no less of it.")
 @click.option("--decide", metavar="CLAIM", help="Only what CLAIM of `sweep claims` needs, until it is decided.")
 @click.option("--budget-hours", type=Above(), help="Of trials, for --decide.")
@@ -171,6 +172,7 @@ def launch(
     address: str | None,
     serial: bool,
     debug: bool,
+    shard: str | None,
     again: bool,
     decide: str | None,
     budget_hours: float | None,
@@ -178,10 +180,15 @@ def launch(
     """Run the trials that are not finished yet."""
     from sweep.run import launch as runner
     from sweep.run.signals import EXIT_INTERRUPTED, EXIT_RAY_GONE
+    from sweep.share import Share
+    from trainers.record import has_records
 
     refuse_both(serial, address)
     _refuse_debug(debug, serial)
     _refuse_half(decide, budget_hours)
+    share = None if shard is None else Share.of(shard)
+    if share is not None and decide is not None:
+        raise click.UsageError("--decide: one launch looks at all results, seed after seed; leave --shard out")
     if again and decide is not None:
         raise click.UsageError("--again: is for a launch of all trials; leave --decide out")
     sweep = _load(config, overrides)
@@ -203,9 +210,9 @@ def launch(
             debug=debug,
         )
         sys.exit(code)
-    how: dict[str, Any] = {"address": address, "serial": serial, "debug": debug, "again": again}
+    how: dict[str, Any] = {"address": address, "serial": serial, "debug": debug, "again": again, "share": share}
     code = runner.launch(sweep, directory, screen, command=_command_line(), **how)
-    if code not in (EXIT_INTERRUPTED, EXIT_RAY_GONE):
+    if code not in (EXIT_INTERRUPTED, EXIT_RAY_GONE) and has_records(directory):  # a share may have no trial
         _print_summary(directory, screen)
     sys.exit(code)
 
@@ -216,16 +223,19 @@ def status(directory: Path) -> None:
     """Show how far a run is, also while it runs."""
     from analysis.frames.log import read_records
     from sweep.progress import Progress, out_of_memory_line
-    from sweep.run.directory import is_live, is_starting
+    from sweep.run.directory import is_live, is_starting, live_shares
     from sweep.run.screen import say, table
+    from trainers.fields import plural
 
     if is_starting(directory):
         echo("a launch is starting: its trials are being planned, or Ray starts; none has begun yet")
         return
     progress = Progress.of(read_records(directory))
-    live = is_live(directory)
+    shares = live_shares(directory)
+    live = shares or is_live(directory)
     screen = console()
-    screen.print("running" if live else "no launch is running", highlight=False)
+    running = f"running: {plural(len(shares), 'share')}" if shares else "running" if live else "no launch is running"
+    screen.print(running, highlight=False)
     screen.print(table(progress, live))
     if left_out := progress.needing_more():
         say(screen, out_of_memory_line(left_out))

@@ -33,17 +33,23 @@ class Share:
         index, count = text.split("/")
         return cls(int(index), int(count))
 
-    def has(self, trial_id: str) -> bool:
-        """Whether a trial is in this share, and so in no other of as many.
+    @classmethod
+    def that_has(cls, trial_id: str, count: int) -> Share | None:
+        """The one of so many shares that a trial is in.
 
         Args:
             trial_id: hex digits, the hash of a trial's content, so that shares are about equally large; a word that is
                 none, as a foreign line may have, is in no share.
+            count: of shares.
         """
         try:
-            return int(trial_id, 16) % self.count == self.index - 1
+            return cls(int(trial_id, 16) % count + 1, count)
         except ValueError:
-            return False
+            return None
+
+    def has(self, trial_id: str) -> bool:
+        """Whether a trial is in this share, and so in no other of as many."""
+        return self.that_has(trial_id, self.count) == self
 
     @property
     def records(self) -> str:

@@ -96,6 +96,11 @@ class Lines(NamedTuple):
         sums: list[Any] = np.bincount(self.trials, values, trials).tolist()
         return sums
 
+    def of_trials(self, are: Sequence[bool]) -> Lines:
+        """The lines of some of the trials: whether of each, (trials,)."""
+        kept = np.array([*are, False])[self.trials]
+        return Lines(self.rows[kept], self.trials[kept])
+
     def last(self) -> dict[int, int]:
         """The last row of each trial that has one."""
         return dict(zip(self.trials.tolist(), self.rows.tolist(), strict=True))
@@ -163,10 +168,11 @@ class Epochs:
         last[:-1] = (trials[1:] != trials[:-1]) | (epochs[1:] != epochs[:-1])
         return Lines(rows[last], trials[last])
 
-    def latest(self, place: float = -1) -> float:
-        """When the last of the lines after a place of the log was written; 0: nobody knows."""
-        after = self.numbers(PLACE) > place
-        return float(np.max(np.nan_to_num(self.numbers("time")), initial=0.0, where=after))
+    def latest(self, place: float = -1, lines: Lines | None = None) -> float:
+        """When the last of these lines, or of all, after a place of the log was written; 0: nobody knows."""
+        rows = slice(None) if lines is None else lines.rows
+        times, after = np.nan_to_num(self.numbers("time")[rows]), self.numbers(PLACE)[rows] > place
+        return float(np.max(times, initial=0.0, where=after))
 
     def followed_by(self, *more: Epochs) -> Epochs:
         """These and other lines, one after the other."""

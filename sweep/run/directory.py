@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -21,15 +22,22 @@ from trainers.files import checkpoint_path, remove_parts, why, write
 from trainers.own import snapshot
 from trainers.plain_file import bounded, plain
 from trainers.provenance import host
-from trainers.record import RECORDS_FILE, has_records
+from trainers.record import has_records, record_files
+from trainers.record.rules import SHARE
 
 CONFIG_FILE = "sweep.yaml"
 
 #: How the files begin that a launch makes for a moment, to see whether all nodes see them.
 PROBE = ".probe-"
 
+#: How long a launch looks at most whether all nodes see them, s; clocks differ by less.
+_PROBING = 3600.0
+
 #: How an evaluation names itself in the lock.
 EVALUATION = "sweep evaluate, process"
+
+
+_OF_SHARE = re.compile(r"sweep launch --shard ([0-9/]+),", re.ASCII)
 
 
 class RunLock:
@@ -89,19 +97,26 @@ class RunLock:
 def _name(holder: str, share: Share | None) -> str:
     """The words that name a holder, `share` in the command's own form."""
     if share is not None:
-        holder = holder.replace("sweep launch", f"sweep launch --shard {share}", 1)
+        holder = holder.replace("sweep launch", f"sweep launch --shard {share}", 1)  # as `_OF_SHARE` reads it
     return f"{holder} {os.getpid()} on {host()} since {time.strftime('%F %T')}"
 
 
 def written_in_place(directory: Path) -> list[Path]:
     """The files of a run that are there and are appended to: the others are moved to their place, which is no risk."""
-    return [path for path in (directory / RECORDS_FILE, *log_folder(directory).glob("*.log")) if os.path.lexists(path)]
+    return [*record_files(directory), *(path for path in log_folder(directory).glob("*.log") if os.path.lexists(path))]
 
 
 def is_live(directory: Path) -> bool:
     """Whether a launch holds the directory at this moment, or one of a share; an evaluation trains nothing, and does
     not count."""
     return any(not holder.startswith(EVALUATION) for holder in holders(directory))
+
+
+def live_shares(directory: Path) -> list[Share]:
+    """The shares whose launches hold the directory at this moment, in their order."""
+    named = (_OF_SHARE.match(holder) for holder in holders(directory))
+    shares = (Share.of(words[1]) for words in named if words is not None and SHARE.holds(words[1]))
+    return sorted(shares, key=lambda share: share.index)
 
 
 def is_starting(directory: Path) -> bool:
@@ -128,16 +143,21 @@ def refuse_other_sweep(directory: Path, config: SweepConfig) -> None:
         raise UserError(f"--out {directory}: holds the sweep {name!r}, not {config.name!r}; give another --out")
 
 
-def clean(directory: Path) -> None:
+def clean(directory: Path, alone: bool = True) -> None:
     """Removes what killed processes left half written in a run directory, which the caller holds.
 
     What a process writes there now stays: trials of a killed launch may outlive it by some seconds.
+
+    Args:
+        directory: of the run.
+        alone: whether no other launch may hold it too, whose probes are younger than `_PROBING`.
     """
     for folder in (directory, checkpoint_path(directory, "").parent, directory / snapshot.FOLDER):
         remove_parts(folder)
     for probe in directory.glob(f"{PROBE}*"):
         with suppress(OSError):
-            probe.unlink()
+            if alone or time.time() - probe.stat().st_mtime > _PROBING:
+                probe.unlink()
 
 
 def write_whole(path: Path, text: str) -> None:

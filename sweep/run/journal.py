@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,10 @@ from sweep.search.trials import FixedSearch, PlannedTrial
 from trainers.files import checkpoint_path
 from trainers.own import snapshot
 from trainers.provenance import environment
-from trainers.record import OutcomeName, OutcomeRecord, RecordFile
+from trainers.record import RECORDS_FILE, OutcomeName, OutcomeRecord, RecordFile, record_files
+
+#: By how much a launch is later than all that it had read, s: times are written to the millisecond.
+_LATER = 0.001
 
 
 class Journal:
@@ -32,9 +36,12 @@ class Journal:
             directory: of the run.
             plan: made from its records; its `progress` goes on with what is written.
         """
-        self.directory, self.progress = directory, plan.progress
+        self.directory, self.progress, self.share = directory, plan.progress, plan.share
         self.listener: Callable[[TrialProgress, Message], None] = lambda trial, message: None
         self._plan = plan
+        used = {trial.number for trial in plan.progress.trials.values()}
+        self._numbers = (number for number in count() if number not in used)
+        """Those of new trials."""
         self._paces = Paces()
         self._monotonic_began = time.time() - time.monotonic()
 
@@ -46,7 +53,7 @@ class Journal:
             command: that launched them.
             decides: see `sweep.run.launch.launch`.
         """
-        self._file = RecordFile(self.directory)
+        self._file = RecordFile(self.directory, RECORDS_FILE if self.share is None else self.share.records)
         try:
             self._begin(command, decides)
             yield
@@ -55,7 +62,7 @@ class Journal:
 
     def _begin(self, command: str, decides: Mapping[str, Any] | None) -> None:
         """Writes sweep.yaml, environment.json, the launch and every trial that is new; no trial runs yet."""
-        clean(self.directory)
+        clean(self.directory, alone=self.share is None)
         checkpoint_path(self.directory, "").parent.mkdir(exist_ok=True)
         for source in self._plan.own.values():
             snapshot.keep(source, self.directory / snapshot.FOLDER)
@@ -63,7 +70,8 @@ class Journal:
         write_whole(self.directory / CONFIG_FILE, dump(self._plan.config))
         write_whole(self.directory / "environment.json", json.dumps(where, indent=2) + "\n")
         known = self._plan.search.known()
-        left_out = [trial.id for trial in self.progress.trials.values() if trial.left_out]
+        ours = [trial for trial in self.progress.trials.values() if self.share is None or self.share.has(trial.id)]
+        left_out = [trial.id for trial in ours if trial.left_out]
         self._append(
             "launch",
             {
@@ -72,13 +80,20 @@ class Journal:
                 **{key: where[key] for key in ("commit", "dirty", "code_version", "versions")},
                 "metric": self._plan.config.metric,
                 "mode": self._plan.config.mode,
-                "size": self._plan.size,
+                "size": self._plan.search.size(),
                 "wanted": [trial.id for trial in known],
                 **({"left_out": left_out} if left_out else {}),
+                **self._among_files(),
             },
         )
         for trial in known:
             self._register(trial)
+
+    def _among_files(self) -> dict[str, Any]:
+        """What a launch says of itself where its file is not the only one: a line comes after all that it knew."""
+        share = {} if self.share is None else {"shard": str(self.share)}
+        alone = not share and [path.name for path in record_files(self.directory)] == [RECORDS_FILE]
+        return share if alone else {**share, "after": round(self.progress.latest + _LATER, 3)}
 
     def next(self) -> PlannedTrial | None:
         """The next trial to run, written down as planned; None when there is no more."""
@@ -149,10 +164,17 @@ class Journal:
             self.take({"record": "outcome", **vars(OutcomeRecord(trial.id, "interrupted", reason, trial.epoch))})
 
     def _register(self, trial: PlannedTrial) -> None:
-        """Writes the trial down, again where a wider space gives its point more keys."""
+        """Writes the trial down, again where a wider space gives its point more keys.
+
+        One of another share gets its number and no line: a launch of that share, which may be written down at this very
+        moment, gives it the same.
+        """
         known = self.progress.trials.get(trial.id)
+        number = next(self._numbers) if known is None else known.number
+        if self.share is not None and not self.share.has(trial.id):
+            return
         if known is None or trial.id not in self.progress.wanted or known.point != trial.point:
-            self._append("trial", trial.record(len(self.progress.trials)))
+            self._append("trial", trial.record(number))
 
     def _append(self, kind: str, values: Mapping[str, Any]) -> None:
         stamped = {**values, "time": round(self._monotonic_began + time.monotonic(), 3)}  # a clock that is set jumps

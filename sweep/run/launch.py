@@ -23,6 +23,7 @@ from sweep.run.screen import Screen, counts_line, heard, say
 from sweep.run.signals import Interrupted, Interrupts, RayGone
 from sweep.run.trial import Message, run_trial, trial_values
 from sweep.search.inputs import inputs
+from sweep.share import Share
 from trainers.errors import UserError
 from trainers.provenance import code_version
 
@@ -46,6 +47,7 @@ def launch(
     serial: bool = False,
     debug: bool = False,
     again: bool = False,
+    share: Share | None = None,
     up: ExitStack | None = None,
 ) -> int:
     """Runs what is wanted and not finished.
@@ -61,6 +63,7 @@ def launch(
         debug: of a serial launch, in this very process: a trial that ends its process ends the launch, and none is
             ended for hanging.
         again: also trials that ran out of memory alone, where there is no more of it.
+        share: whose trials alone are run, beside launches of other shares of as many; None: all, with nobody beside it.
         up: a Ray, or a serial launch's process, that this launch starts stays up until this is closed; None: until the
             launch ends.
 
@@ -71,12 +74,12 @@ def launch(
         UserError: the directory, the data or the resources are not as they must be; no record has been written.
     """
     refuse_other_sweep(directory, config)
-    with RunLock(directory), Interrupts() as interrupts, ExitStack() as of_this_launch:
+    with RunLock(directory, share=share), Interrupts() as interrupts, ExitStack() as of_this_launch:
         own_process = serial and not debug
 
         def once() -> int:
             capacity = math.inf if again or address is not None else capacity_here(config.resources)
-            wanted = plan(config, earlier_records(directory), code_version(), capacity=capacity)
+            wanted = plan(config, earlier_records(directory), code_version(), capacity=capacity, share=share)
             where = None if serial or address is not None else this_machine()
             say(console, "\n".join(wanted.lines(launched=True, serial=serial, room=where)))
             if not wanted.left:
@@ -234,7 +237,7 @@ def _in_this_process(launch: _Launch, address: str | None) -> int:
 
 def _in_a_child(launch: _Launch, address: str | None) -> int:
     journal, resources = launch.journal, launch.config.resources
-    hung.forget(journal.directory)
+    hung.forget(journal.directory, journal.share)
     where = {"directory": journal.directory.absolute(), "threads": resources.threads}
     where |= {"share": resources.most_gpu, "alone": True}
 

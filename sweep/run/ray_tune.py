@@ -64,7 +64,7 @@ def run(
     """
     logs = log_folder(journal.directory)
     logs.mkdir(exist_ok=True)
-    hung.forget(journal.directory)
+    hung.forget(journal.directory, journal.share)
     bell = _bell()
     processes, _ = resources.divided(at_once)
     searcher = _JournalSearcher(journal, resources, packing)
