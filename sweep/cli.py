@@ -163,6 +163,7 @@ def plan(
 @click.option("--debug", is_flag=True, help="With --serial: in this very process, so that breakpoint() works.")
 @click.option("--shard", metavar="i/N", help="Only share i of N of the trials, by their ids, beside the other shares.")
 @click.option("--again", is_flag=True, help="Also trials that ran out of memory alone, with no less of it.")
+@click.option("--min-nodes", metavar="N", type=click.IntRange(1), help="Of the cluster, before any trial starts.")
 @click.option("--decide", metavar="CLAIM", help="Only what CLAIM of `sweep claims` needs, until it is decided.")
 @click.option("--budget-hours", type=Above(), help="Of trials, for --decide.")
 def launch(
@@ -174,6 +175,7 @@ def launch(
     debug: bool,
     shard: str | None,
     again: bool,
+    min_nodes: int | None,
     decide: str | None,
     budget_hours: float | None,
 ) -> None:
@@ -189,6 +191,8 @@ def launch(
     share = None if shard is None else Share.of(shard)
     if share is not None and decide is not None:
         raise click.UsageError("--decide: one launch looks at all results, seed after seed; leave --shard out")
+    if min_nodes is not None and (address is None or decide is not None):
+        raise click.UsageError("--min-nodes: is for a launch of all trials on a cluster; give --address, not --decide")
     if again and decide is not None:
         raise click.UsageError("--again: is for a launch of all trials; leave --decide out")
     sweep = _load(config, overrides)
@@ -210,7 +214,8 @@ def launch(
             debug=debug,
         )
         sys.exit(code)
-    how: dict[str, Any] = {"address": address, "serial": serial, "debug": debug, "again": again, "share": share}
+    how: dict[str, Any] = {"address": address, "serial": serial, "debug": debug, "again": again}
+    how |= {"share": share, "min_nodes": min_nodes}
     code = runner.launch(sweep, directory, screen, command=_command_line(), **how)
     if code not in (EXIT_INTERRUPTED, EXIT_RAY_GONE) and has_records(directory):  # a share may have no trial
         _print_summary(directory, screen)

@@ -8,7 +8,10 @@ trial       one trial as a process runs it
 packing     which trial next, with how much of a card
 cluster     a Ray to run on: a cluster, or a local one
 nodes       what its nodes have, and whether trials can run on each
+roster      nodes that come and go meanwhile
+waiting     for nodes that are not there yet, also for those that an autoscaler brings
 ray_packing `packing` on these nodes
+placing     trials on these nodes and no others
 ray_tune    trials through Ray Tune
 ray_watch   whether Ray is still there
 ray_guard   a small process that ends what a killed launch leaves of its local Ray

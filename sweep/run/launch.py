@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ def launch(
     debug: bool = False,
     again: bool = False,
     share: Share | None = None,
+    min_nodes: int | None = None,
     up: ExitStack | None = None,
 ) -> int:
     """Runs what is wanted and not finished.
@@ -64,6 +66,7 @@ def launch(
             ended for hanging.
         again: also trials that ran out of memory alone, where there is no more of it.
         share: whose trials alone are run, beside launches of other shares of as many; None: all, with nobody beside it.
+        min_nodes: how many nodes of the cluster must have room for a trial before any starts; None: one.
         up: a Ray, or a serial launch's process, that this launch starts stays up until this is closed; None: until the
             launch ends.
 
@@ -87,7 +90,7 @@ def launch(
             check_resources(config, serial, address)
             journal = Journal(directory, wanted)
             run = _in_a_child if own_process else _in_this_process if serial else _through_ray
-            return run(_Launch(config, journal, console, interrupts, up, (command, decides), again), address)
+            return run(_Launch(config, journal, console, interrupts, up, (command, decides), again, min_nodes), address)
 
         try:
             if own_process:
@@ -143,6 +146,8 @@ class _Launch:
     """Its command, and what it is to decide."""
     again: bool
     """Whether trials are run again that ran out of memory alone."""
+    min_nodes: int | None = None
+    """How many nodes must have room before any trial starts."""
 
     def __post_init__(self) -> None:
         self.screen = Screen(self.console, self.journal.progress)
@@ -260,30 +265,40 @@ def _in_a_child(launch: _Launch, address: str | None) -> int:
 
 
 def _through_ray(launch: _Launch, address: str | None) -> int:
-    from sweep.run import cluster, nodes, ray_tune
+    from sweep.run import cluster, nodes, ray_tune, waiting
     from sweep.run.ray_packing import packing_lines, packing_of
     from sweep.run.ray_watch import watched
+    from sweep.run.roster import Roster
 
     journal, resources = launch.journal, launch.config.resources
-
-    def each_step() -> None:
-        launch.interrupts.check()
-        launch.screen.refresh()
+    tell = partial(say, launch.console)
 
     with ExitStack() as of_this_launch:
         up = launch.up or of_this_launch
         up.enter_context(cluster.connected(address, launch.console, log_folder(journal.directory)))
         launch.interrupts.catch()
-        of_this_launch.enter_context(watched(resources, launch.interrupts, launch.console))
-        at_once = nodes.most_at_once(resources, launch.config.max_concurrent, resources.trials_per_process)
-        nodes.check_nodes(journal.directory, inputs(launch.config))
-
-        packing = packing_of(journal, launch.config, at_once, leave_out=address is not None and not launch.again)
+        wait = 0.0 if address is None else waiting.minutes(resources, launch.min_nodes)
+        of_this_launch.enter_context(watched(resources, launch.interrupts, launch.console, 60 * wait))
+        waiting.await_nodes(resources, launch.min_nodes, wait, tell)
+        nodes.most_at_once(resources, launch.config.max_concurrent, resources.trials_per_process)
+        reads = inputs(launch.config)
+        passed = nodes.check_nodes(journal.directory, reads, tell)
+        leave_out = address is not None and not launch.again
+        packing = packing_of(journal, launch.config, passed, tell, leave_out)
         for line in packing_lines(packing):
-            say(launch.console, line)
+            tell(line)
+        roster = Roster(journal.directory, reads, resources, passed, packing.largest is not None, wait)
+        if address is not None:  # no node joins a local Ray
+            of_this_launch.enter_context(roster.followed())
+
+        def each_step() -> None:
+            launch.interrupts.check()
+            for line in roster.news(packing):
+                tell(line)
+            launch.screen.refresh()
 
         def trials() -> None:
             with launch.interrupts.held():
-                ray_tune.run(journal, resources, at_once, packing, each_step)
+                ray_tune.run(journal, resources, packing, each_step)
 
         return launch.run(trials)

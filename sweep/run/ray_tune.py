@@ -14,13 +14,14 @@ from collections import UserDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import asdict
-from functools import partial
+from functools import partial, partialmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
 from ray import tune
 from ray.air.execution._internal.actor_manager import RayActorManager
+from ray.tune.execution.tune_controller import TuneController
 from ray.tune.search import Searcher
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -29,6 +30,7 @@ from sweep.run import hung
 from sweep.run.bell import Bell, listening
 from sweep.run.directory import log_folder
 from sweep.run.packing import Packing, Peak, Start, memory_shape, peak_in, room_text
+from sweep.run.placing import Placing
 from sweep.run.signals import STOPPING, Interrupted
 from sweep.run.trial import RESTARTS, Message, run_together, run_trial, trial_values
 from trainers import checkpoint
@@ -44,11 +46,16 @@ _GUESSES = " There are some potential root causes."
 #: Of a resource that names a kind, what is asked for: Ray's own word for it.
 _SOME = 0.001
 
+#: Trials that Tune may have at a time: more than any cluster runs, for it is `Packing` that says when there is room.
+_MANY = 1_000_000
+
+#: How long nothing is asked where nothing runs, s; Tune would ask without a pause.
+_PAUSE = 0.1
+
 
 def run(
     journal: Journal,
     resources: ResourcesConfig,
-    at_once: int,
     packing: Packing[PlannedTrial],
     each_step: Callable[[], None],
 ) -> None:
@@ -57,8 +64,7 @@ def run(
     Args:
         journal: takes the trials' messages.
         resources: of one process.
-        at_once: most trials at a time.
-        packing: gives the journal's trials.
+        packing: gives the journal's trials, as many at a time as there is room for.
         each_step: called several times a second from the main thread; may raise to stop everything: once each trial
             that trains has written its newest checkpoint, for which it has `STOPPING` seconds.
     """
@@ -66,14 +72,13 @@ def run(
     logs.mkdir(exist_ok=True)
     hung.forget(journal.directory, journal.share)
     bell = _bell()
-    processes, _ = resources.divided(at_once)
     searcher = _JournalSearcher(journal, resources, packing)
     tuner = tune.Tuner(
         tune.with_resources(tune.with_parameters(_trainable, bell=bell), _asked),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             num_samples=-1,
-            max_concurrent_trials=processes,
+            max_concurrent_trials=_MANY,
             reuse_actors=True,
             trial_dirname_creator=lambda trial: searcher.names[trial.trial_id],
         ),
@@ -85,7 +90,7 @@ def run(
             verbose=0,
         ),
     )
-    with _quiet(logs / "driver.log"), _written_when_stopped(journal, bell), _keys_kept(), _lack_of_memory_known():
+    with _quiet(logs / "driver.log"), _written_when_stopped(journal, bell), _keys_kept(), _corrected(packing):
         tuner.fit()
     ray.kill(bell)  # Tune keeps the trainable, and with it the handle, as long as this process lives
 
@@ -129,24 +134,32 @@ def _keys_kept() -> Iterator[None]:
 
 
 @contextmanager
-def _lack_of_memory_known() -> Iterator[None]:
-    """A block in which Tune takes a worker that Ray's memory monitor killed for one that died.
+def _corrected(packing: Packing[Any]) -> Iterator[None]:
+    """A block in which Tune 2.60 does three things otherwise.
 
-    Ray says so by an error that is none of a dead actor's; Tune 2.60 knows only those, and ends the whole run.
+    It takes a worker that Ray's memory monitor killed for one that died: Ray says so by an error that is none of a dead
+    actor's, for which Tune would end the whole run. And where nothing runs and there is no trial to start now, it goes
+    on with its steps, in which a signal is heard; it would wait in one for ten minutes. And it asks for room on the
+    nodes of `packing` alone; a manager of resources other than its own can be given to its parts, but not to a Tuner.
     """
-    of_tune: Any = RayActorManager
-    failed = of_tune._actor_task_failed
+    actors: Any = RayActorManager
+    controller: Any = TuneController
+    failed, asked, manager = actors._actor_task_failed, controller._update_trial_queue, controller.__init__
 
     def known(manager: Any, tracked_actor_task: Any, exception: Exception) -> None:
         if isinstance(exception, ray.exceptions.OutOfMemoryError):
             exception = ray.exceptions.RayActorError(error_msg=str(exception))
         failed(manager, tracked_actor_task, exception)
 
-    of_tune._actor_task_failed = known
+    def ask(controller: Any, blocking: bool = False, timeout: int = 0) -> bool:
+        return bool(asked(controller))
+
+    placing = partialmethod(manager, resource_manager_factory=partial(Placing.on, packing))
+    actors._actor_task_failed, controller._update_trial_queue, controller.__init__ = known, ask, placing
     try:
         yield
     finally:
-        of_tune._actor_task_failed = failed
+        actors._actor_task_failed, controller._update_trial_queue, controller.__init__ = failed, asked, manager
 
 
 @contextmanager
@@ -235,7 +248,11 @@ class _JournalSearcher(_NotSaved, Searcher):
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         start = self._packing.next()
         if start is None:
-            return Searcher.FINISHED if self._packing.done else None  # type: ignore[return-value]
+            if self._packing.done:
+                return Searcher.FINISHED  # type: ignore[return-value]
+            if self._packing.idle:
+                time.sleep(_PAUSE)
+            return None
         self._running[trial_id], trials = start, start.trials
         again = f"{trials[0].id}-again" if trials[0].id in self.names.values() else trials[0].id
         self.names[trial_id] = again  # of its folder, where Tune adds to what it finds

@@ -33,7 +33,9 @@ NEEDED = ("raylet", "gcs_server")
 
 
 @contextmanager
-def watched(resources: ResourcesConfig, interrupts: Interrupts, console: Console) -> Iterator[None]:
+def watched(
+    resources: ResourcesConfig, interrupts: Interrupts, console: Console, patience: float = PATIENCE
+) -> Iterator[None]:
     """A block in which a thread looks whether Ray is there, and if it is not has RayGone raised in the main thread.
 
     Where that does not come back from a call to Ray, it ends the process: such calls do not heed signals. What then
@@ -43,9 +45,10 @@ def watched(resources: ResourcesConfig, interrupts: Interrupts, console: Console
         resources: of a process of trials, for which a node must have room.
         interrupts: raises RayGone.
         console: is told where the process ends.
+        patience: how long a cluster may be without a node that has room for a trial, s.
     """
     over = threading.Event()
-    look = _local() or _Cluster(resources).look
+    look = _local() or _Cluster(resources, max(patience, PATIENCE)).look
 
     def watch() -> None:
         while not over.wait(PAUSE):
@@ -107,9 +110,9 @@ def children() -> dict[int, str]:
 class _Cluster:
     """Looks at the nodes of a cluster. Time is counted in looks: a process that was stopped for a while saw nothing."""
 
-    def __init__(self, resources: ResourcesConfig) -> None:
+    def __init__(self, resources: ResourcesConfig, patience: float) -> None:
         """Asks for the nodes in a thread of its own, for Ray may not answer."""
-        self._resources = resources
+        self._resources, self._patience = resources, patience
         context = ray.get_runtime_context()
         self._here, self._head = context.get_node_id(), context.gcs_address
         self._nodes: Sequence[Mapping[str, Any]] | None = None
@@ -143,10 +146,9 @@ class _Cluster:
         if all(node["NodeID"] != self._here for node in up):
             return "the node that this process is on is down"
         self._full = 0.0 if any(map(self._has_room, up)) else self._full + PAUSE
-        if self._full > PATIENCE:
-            return f"for {PATIENCE:.0f} s no node has been up that has room for a trial"
+        if self._full > self._patience:
+            return f"for {self._patience:.0f} s no node has been up that has room for a trial"
         return None
 
     def _has_room(self, node: Mapping[str, Any]) -> bool:
-        asked = {"CPU": self._resources.cpu, "GPU": self._resources.most_gpu}
-        return all(node["Resources"].get(name, 0.0) >= amount for name, amount in asked.items() if amount)
+        return all(node["Resources"].get(name, 0.0) >= amount for name, amount in self._resources.asked.items())

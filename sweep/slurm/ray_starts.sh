@@ -36,4 +36,4 @@ if [ "$others" -gt 0 ]; then
         "${start[@]}" --address="$address:$port" >> "$log" 2>&1 &
     steps+=($!)
 fi
-launch+=(--address "$address:$port")
+launch+=(--address "$address:$port" --min-nodes "$SLURM_JOB_NUM_NODES")

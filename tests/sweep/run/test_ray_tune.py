@@ -47,7 +47,7 @@ def test_a_worker_that_rays_monitor_kills_in_the_midst_of_a_task_has_died_and_en
     actor = SimpleNamespace(actor_id=1, _on_error=lambda actor, error: told.append((actor, error)))
     task: Any = SimpleNamespace(_tracked_actor=actor, _on_error=None)
     manager: Any = SimpleNamespace(_failed_actor_ids=set(), _cleanup_actor=lambda tracked_actor: None)
-    with ray_tune._lack_of_memory_known():
+    with ray_tune._corrected(Packing([], 1, 0, lambda: None)):
         ray_tune.RayActorManager._actor_task_failed(manager, task, ray_tune.ray.exceptions.OutOfMemoryError(why))
     assert [(each, type(error), str(error)) for each, error in told] == [
         (actor, ray_tune.ray.exceptions.RayActorError, why)

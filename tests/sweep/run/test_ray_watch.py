@@ -21,6 +21,7 @@ def cluster(*answers: list[dict[str, Any]]) -> ray_watch._Cluster:
     """Its looks, each of which has had its answer at once."""
     watch = object.__new__(ray_watch._Cluster)
     watch._resources, watch._here, watch._head = ResourcesConfig(cpu=2), "here", "head:1"
+    watch._patience = ray_watch.PATIENCE
     watch._nodes, watch._asking, watch._silent, watch._full = None, None, 0.0, 0.0
     given = iter(answers)
     watch._ask = lambda: setattr(watch, "_nodes", next(given, None))  # type: ignore[method-assign]
