@@ -31,7 +31,7 @@ from sweep.run.bell import Bell, listening
 from sweep.run.directory import log_folder
 from sweep.run.packing import Packing, Peak, Start, memory_shape, peak_in, room_text
 from sweep.run.placing import Placing
-from sweep.run.signals import STOPPING, Interrupted
+from sweep.run.signals import STOPPING, Interrupted, signals_kept
 from sweep.run.trial import RESTARTS, Message, run_together, run_trial, trial_values
 from trainers import checkpoint
 from trainers.record import OutcomeRecord
@@ -90,7 +90,13 @@ def run(
             verbose=0,
         ),
     )
-    with _quiet(logs / "driver.log"), _written_when_stopped(journal, bell), _keys_kept(), _corrected(packing):
+    with (
+        _quiet(logs / "driver.log"),
+        _written_when_stopped(journal, bell),
+        _keys_kept(),
+        signals_kept(),
+        _corrected(packing),
+    ):
         tuner.fit()
     ray.kill(bell)  # Tune keeps the trainable, and with it the handle, as long as this process lives
 

@@ -44,6 +44,7 @@ if [ -z "$limit" ]; then
 fi
 @ray_ends@
 # ---- Once more? It ended with 0: all done, 1: some trials failed, 2: your input was wrong, 3: Ray is gone, 130: stopped ----
+trap '' TERM     # by which Slurm ends what runs here once it is to run again, `scontrol` too
 if [ "$code" = 3 ] || { [ -n "$limit" ] && [ "$code" -gt 2 ]; }; then
     if [ "$(progress)" -le "$before" ]; then
         echo "not run again: this time no epoch was recorded, as where --time is too short for one, or Ray has died"

@@ -101,8 +101,11 @@ def array(slurm: Slurm, config: Path) -> Array:
     job = slurm.submit(job_script, folder=folder)
     task = {share: f"{job}_{share}" for share in range(1, 5)}
 
-    def trained(share: int, number: int) -> None:
-        slurm.wait(lambda: epochs(out / f"records.{share}of4.jsonl") >= number, f"{number} epochs of share {share}")
+    def trained(share: int, more: int = 3) -> None:
+        """Returns once so many more epochs of a share are recorded."""
+        records = out / f"records.{share}of4.jsonl"
+        number = epochs(records) + more
+        slurm.wait(lambda: epochs(records) >= number, f"{number} epochs of share {share}")
 
     def limit(share: int) -> None:
         """What Slurm sends a minute before a time limit, which is no less than a minute."""
@@ -115,18 +118,18 @@ def array(slurm: Slurm, config: Path) -> Array:
     (drained,) = (share for share in task if share != 1 and node[share] == node[1])
     preempted, cancelled = (share for share in task if node[share] != node[1])
 
-    trained(cancelled, 3)
+    trained(cancelled)
     slurm("scancel", task[cancelled])
-    trained(1, 3)
+    trained(1)
     limit(1)
-    trained(preempted, 3)
+    trained(preempted)
     slurm.submit("--partition=high", f"--nodelist={node[preempted]}", "--exclusive", "--wrap=true", folder=folder)
     slurm.at_once(task[preempted])
     slurm.until(task[cancelled], "CANCELLED")
     gone = slurm.shown(task[cancelled])
     task[cancelled] = f"{slurm.submit(f'--array={cancelled}', job_script, folder=folder)}_{cancelled}"
     slurm("scontrol", "update", f"NodeName={node[1]}", "State=drain", "Reason=test")
-    trained(1, 12)
+    trained(1)
     limit(1)
     for share in task:
         slurm.until(task[share], *ENDED)
