@@ -73,7 +73,7 @@ def reasons(records: Path) -> set[str]:
 
 @dataclass
 class Array:
-    """An array of four jobs that was disturbed and has ended: the share of each role, and what Slurm says of its job."""
+    """An array of four jobs that was disturbed and has ended: each role's share, and what Slurm says of its job."""
 
     out: Path
     limited: int
