@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 #: Every state of a trial, in the order shown: its outcome, or what the lack of one means.
 STATES = (
-    *("completed", "diverged", "out_of_memory", "failed", "interrupted"),
+    *("completed", "diverged", "out_of_memory", "failed", "preempted", "interrupted"),
     *("running", "waiting", "never_started"),
 )
 
@@ -92,8 +92,9 @@ class TrialProgress(TrialHistory):
     def state(self, live: bool) -> str:
         """Its outcome; where it has none, or lacks an epoch's record, what that means while a launch is live or not."""
         whole = self.finished or not self.ended
+        again = live and self.outcome == "preempted"  # this launch runs it again
         if self.outcome is not None and whole and (self.finished or self.started or self.left_out or not live):
-            return self.outcome
+            return "waiting" if again else self.outcome
         if live:
             return "running" if self.started else "waiting"
         return "interrupted" if self.begun else "never_started"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -15,6 +15,7 @@ from sweep.plan.plan import Plan, metric
 from sweep.progress import TrialProgress
 from sweep.run.directory import CONFIG_FILE, clean, write_whole
 from sweep.run.hung import Paces, hung, shape_of
+from sweep.run.preemption import outcome_when_stopped
 from sweep.run.trial import Message
 from sweep.search.trials import FixedSearch, PlannedTrial
 from trainers.files import checkpoint_path
@@ -159,9 +160,27 @@ class Journal:
         self.take({"record": "outcome", **vars(OutcomeRecord(trial_id, outcome, reason, 0, alone=alone))})
 
     def interrupt(self, reason: str) -> None:
-        """The outcome `interrupted` for every trial that runs; their checkpoints stay."""
+        """The outcome `interrupted`, or `preempted`, for every trial that runs; their checkpoints stay.
+
+        Args:
+            reason: why the launch stops, in words.
+        """
+        if running := self.progress.running():
+            outcome, why = outcome_when_stopped(reason)
+            for trial in running:
+                self.take({"record": "outcome", **vars(OutcomeRecord(trial.id, outcome, why, trial.epoch))})
+
+    def preempt(self, trials: Container[str], reason: str) -> None:
+        """The outcome `preempted` for those of these trials that run; they run again, from their checkpoints.
+
+        Args:
+            trials: ids.
+            reason: of the outcome.
+        """
         for trial in self.progress.running():
-            self.take({"record": "outcome", **vars(OutcomeRecord(trial.id, "interrupted", reason, trial.epoch))})
+            if trial.id in trials:
+                outcome = OutcomeRecord(trial.id, "preempted", reason, trial.epoch)
+                self.take({"record": "outcome", **vars(outcome)}, again=True)
 
     def _register(self, trial: PlannedTrial) -> None:
         """Writes the trial down, again where a wider space gives its point more keys.

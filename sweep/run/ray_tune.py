@@ -31,6 +31,7 @@ from sweep.run.bell import Bell, listening
 from sweep.run.directory import log_folder
 from sweep.run.packing import Packing, Peak, Start, memory_shape, peak_in, room_text
 from sweep.run.placing import Placing
+from sweep.run.preemption import ray_says
 from sweep.run.signals import STOPPING, Interrupted, signals_kept
 from sweep.run.trial import RESTARTS, Message, run_together, run_trial, trial_values
 from trainers import checkpoint
@@ -335,6 +336,8 @@ class _JournalCallback(_NotSaved, tune.Callback):
         """The worker died and is to be started again, but not beside others if it was for want of memory."""
         if why := _lack_of_memory(_error(trial)):
             self._out_of_memory(trial, why)
+        elif why := ray_says(trial.get_pickled_error()):
+            self._journal.preempt(trial.config["trials"], why)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """The worker died more often than it may be restarted, or after its trials had ended."""

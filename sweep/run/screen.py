@@ -222,7 +222,7 @@ class Screen:
             say(self._console, resume_line(trial, message))
         if message["record"] == "outcome" and self._live is None:
             self._console.print(event_line(self._progress, trial), markup=False, highlight=False, soft_wrap=True)
-        elif message["record"] == "outcome" and trial.outcome in ("failed", "out_of_memory"):
+        elif message["record"] == "outcome" and trial.outcome in ("failed", "out_of_memory", "preempted"):
             self._console.print(event_line(self._progress, trial), markup=False, highlight=False)
         self.refresh()
 

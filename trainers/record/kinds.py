@@ -6,7 +6,7 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeAlias
 
-OutcomeName = Literal["completed", "diverged", "out_of_memory", "failed", "interrupted"]
+OutcomeName = Literal["completed", "diverged", "out_of_memory", "failed", "preempted", "interrupted"]
 
 #: Outcomes after which a trial has its numbers; any other is run again by the next launch.
 FINISHED: frozenset[str] = frozenset({"completed", "diverged"})
