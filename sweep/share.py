@@ -51,10 +51,14 @@ class Share:
         """Whether a trial is in this share, and so in no other of as many."""
         return self.that_has(trial_id, self.count) == self
 
-    @property
-    def records(self) -> str:
-        """The name of the file that its launch appends to."""
-        return f"records.{self.index}of{self.count}.jsonl"
+    def named(self, name: str) -> str:
+        """What a file is called that each launch has for itself, such as records.1of4.jsonl.
+
+        Args:
+            name: of that of a launch of all trials.
+        """
+        stem, dot, ending = name.partition(".")
+        return f"{stem}.{self.index}of{self.count}{dot}{ending}"
 
     def __str__(self) -> str:
         """As it is given to `sweep launch --shard`."""

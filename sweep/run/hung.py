@@ -232,7 +232,7 @@ def hung(directory: Path, trial: str) -> str | None:
     return f"hung: no epoch ended within {seconds} s{where}" if stood.startswith("Timeout (") else None
 
 
-def forget(directory: Path, share: Share | None) -> None:
+def forget(directory: Path, share: Share | None = None) -> None:
     """What an earlier launch left of trials that hung or were killed says nothing of those that run now.
 
     Args:

@@ -54,7 +54,7 @@ class Journal:
             command: that launched them.
             decides: see `sweep.run.launch.launch`.
         """
-        self._file = RecordFile(self.directory, RECORDS_FILE if self.share is None else self.share.records)
+        self._file = RecordFile(self.directory, self.named(RECORDS_FILE))
         try:
             self._begin(command, decides)
             yield
@@ -105,6 +105,10 @@ class Journal:
                 return trial
             self._plan.search.tell(trial.id, None)
         return None
+
+    def named(self, file: str) -> str:
+        """The name of a file that each launch has for itself, as a launch of all trials names it, or a share's."""
+        return file if self.share is None else self.share.named(file)
 
     @property
     def listed(self) -> bool:

@@ -84,7 +84,7 @@ def run(
             trial_dirname_creator=lambda trial: searcher.names[trial.trial_id],
         ),
         run_config=tune.RunConfig(
-            name=time.strftime("ray-%Y%m%d-%H%M%S"),
+            name=journal.named(time.strftime("ray-%Y%m%d-%H%M%S")),
             storage_path=str(logs.absolute()),
             failure_config=tune.FailureConfig(max_failures=RESTARTS),
             callbacks=[_JournalCallback(journal, searcher, each_step)],
@@ -92,7 +92,7 @@ def run(
         ),
     )
     with (
-        _quiet(logs / "driver.log"),
+        _quiet(logs / journal.named("driver.log")),
         _written_when_stopped(journal, bell),
         _keys_kept(),
         signals_kept(),

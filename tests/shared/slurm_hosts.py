@@ -27,6 +27,9 @@ _PROGRAMS = ("slurmctld", "slurmd", "sbatch", "munged", "mungekey", "unshare", "
 #: Seconds after which everything ends, whatever becomes of the tests.
 LIFE = 900
 
+#: States of a job that runs no more, and will not by itself.
+ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED")
+
 PATIENCE = 120.0  # s, on a machine that is busy with other things
 
 
@@ -65,13 +68,17 @@ class Slurm:
 
     def until(self, job: str, *states: str) -> None:
         """Returns once the job is in one of these states."""
-        self.wait(lambda: self.shown(job)["JobState"] in states, f"job {job} {' or '.join(states)}")
+        self.wait(job, lambda: self.shown(job)["JobState"] in states, " or ".join(states))
 
-    def wait(self, true: Callable[[], object], what: str, patience: float = PATIENCE) -> None:
-        """Returns once it is true; fails, with the queue, after so many seconds."""
-        deadline = time.monotonic() + patience
+    def wait(self, job: str, true: Callable[[], object], what: str) -> None:
+        """Returns once it is true; fails, with what the job printed, once that has ended, and after `PATIENCE`."""
+        deadline = time.monotonic() + PATIENCE
         while not true():
-            assert time.monotonic() < deadline, f"{what}: not within {patience:.0f} s\n{self('squeue')}"
+            shown = self.shown(job)
+            ended = shown["JobState"] in ENDED and not true()
+            if ended or time.monotonic() > deadline:
+                printed = Path(shown["StdOut"])
+                raise AssertionError(f"{what}: {shown}\n{printed.read_text() if printed.exists() else ''}")
             time.sleep(0.1)
 
     def at_once(self, job: str) -> None:

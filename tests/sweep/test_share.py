@@ -27,6 +27,11 @@ def test_a_share_is_what_its_text_says(count: int, data: st.DataObject) -> None:
     assert Share.of(str(share)) == share
 
 
+def test_a_share_has_files_of_its_own() -> None:
+    names = ["records.jsonl", "driver.log", "ray-20260101-000000"]
+    assert [*map(Share(3, 12).named, names)] == ["records.3of12.jsonl", "driver.3of12.log", "ray-20260101-000000.3of12"]
+
+
 @given(IDS)
 def test_a_share_of_one_has_all(ids: set[str]) -> None:
     assert all(map(Share(1, 1).has, ids))

@@ -12,7 +12,7 @@ import pytest
 import small
 import yaml
 from click.testing import CliRunner
-from slurm_hosts import Slurm, slurm_hosts
+from slurm_hosts import ENDED, Slurm, slurm_hosts
 
 from analysis.frames.trials import load_trials
 from sweep.cli import main
@@ -28,9 +28,6 @@ TWELVE: dict[str, Any] = {
     "seeds": [0, 1],
     "max_concurrent": 1,
 }
-
-ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
-
 
 @pytest.fixture(scope="module")
 def slurm() -> Iterator[Slurm]:
@@ -65,10 +62,11 @@ def epochs(records: Path) -> int:
     return records.read_bytes().count(b'{"record":"epoch"') if records.exists() else 0
 
 
-def reasons(records: Path) -> set[str]:
-    """Of the trials that were interrupted."""
+def stops(records: Path) -> set[tuple[str, str]]:
+    """Outcomes of trials that were stopped, and what stopped them."""
     every = [json.loads(line) for line in records.read_text().splitlines()]
-    return {one["reason"] for one in every if one["record"] == "outcome" and one["outcome"] == "interrupted"}
+    ended = [one for one in every if one["record"] == "outcome" and one["outcome"] != "completed"]
+    return {(one["outcome"], one["reason"].partition(";")[0]) for one in ended}
 
 
 @dataclass
@@ -105,7 +103,7 @@ def array(slurm: Slurm, config: Path) -> Array:
         """Returns once so many more epochs of a share are recorded."""
         records = out / f"records.{share}of4.jsonl"
         number = epochs(records) + more
-        slurm.wait(lambda: epochs(records) >= number, f"{number} epochs of share {share}")
+        slurm.wait(task[share], lambda: epochs(records) >= number, f"{number} epochs")
 
     def limit(share: int) -> None:
         """What Slurm sends a minute before a time limit, which is no less than a minute."""
@@ -150,13 +148,13 @@ def test_an_array_that_slurm_disturbs_ends_with_the_frame_of_an_undisturbed_run(
 def test_a_job_at_its_time_limit_stops_is_run_again_and_goes_on_twice(array: Array) -> None:
     assert array.shown[1]["Restarts"] == "2"
     assert array.printed(1).count("stopped with exit code 130; Slurm runs this job again, and it goes on") == 2
-    assert reasons(array.records(1)) == {"stopped by SIGUSR1"}
+    assert stops(array.records(1)) == {("interrupted", "stopped by SIGUSR1")}
 
 
 def test_a_job_that_a_higher_partition_preempts_is_run_again_by_slurm_alone(array: Array) -> None:
     assert array.shown[array.preempted]["Restarts"] == "1"
     assert "Slurm runs this job again" not in array.printed(array.preempted)
-    assert reasons(array.records(array.preempted)) == {"stopped by SIGTERM"}
+    assert stops(array.records(array.preempted)) == {("preempted", "stopped by SIGTERM")}
 
 
 def test_on_a_node_that_is_drained_a_job_runs_to_its_end_and_one_that_runs_again_goes_elsewhere(array: Array) -> None:
@@ -166,7 +164,7 @@ def test_on_a_node_that_is_drained_a_job_runs_to_its_end_and_one_that_runs_again
 
 
 def test_a_job_that_is_cancelled_is_not_run_again_and_submitted_again_it_goes_on(array: Array) -> None:
-    assert reasons(array.records(array.cancelled)) == {"stopped by SIGTERM"}
+    assert stops(array.records(array.cancelled)) == {("interrupted", "stopped by SIGTERM")}
     assert array.shown[array.cancelled]["Restarts"] == "0"
 
 
@@ -176,7 +174,7 @@ def test_a_job_of_two_nodes_trains_on_both_and_goes_on_after_its_time_limit(
     out = config.parent / "two"
     options = ("--nodes", "2", "--cpus-per-task", "2", "--set", "max_concurrent=4")
     job = slurm.submit(script(config, out, *options), folder=config.parent)
-    slurm.wait(lambda: epochs(out / "records.jsonl") >= 12, "12 epochs")
+    slurm.wait(job, lambda: epochs(out / "records.jsonl") >= 12, "12 epochs")
     slurm("scancel", "--batch", "--signal=USR1", job)
     slurm.at_once(job)
     slurm.until(job, *ENDED)
