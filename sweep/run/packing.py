@@ -50,8 +50,6 @@ class Node(NamedTuple):
     cards: int = 0
     memory: int | None = None
     """Bytes of its smallest card, or where trials take none of its own memory; None: not known."""
-    kind: str = ""
-    """The resource by which Ray tells its kind of card from others; empty: none."""
     name: Hashable = None
     """By which it leaves."""
 
@@ -75,8 +73,9 @@ class Start(NamedTuple, Generic[Trial]):
     """On its card; where no trial takes one, in its launch."""
     cuda: int | None
     """Bytes of its share that are CUDA's own; None: not known."""
-    kind: str
-    """Of card that it must have; empty: any."""
+    least: int
+    """Bytes that its card must have, of which its share was worked out, as far as cards are known; 0: any has enough.
+    It is so much as some card has, for processes are kept for trials that ask for the same."""
     seat: Seat
     """That it was given; where that node leaves, it is given another."""
     number: int = 0
@@ -144,21 +143,19 @@ class Room:
         fit = [(_units(node.cpus) // max(1, _units(cpu)), node.cards) for node in self.nodes.values()]
         return sum(min(cpus, cards * (_UNITS // _units(gpu))) if gpu else cpus for cpus, cards in fit)
 
-    def seat(self, cpu: float, gpu: float, memory: int = 0, kind: str = "") -> Seat | None:
+    def seat(self, cpu: float, gpu: float, memory: int = 0) -> Seat | None:
         """The place that a trial would get; None: there is none now.
 
         Args:
             cpu: cores.
             gpu: share of a card.
             memory: bytes that the card must have, as far as that is known.
-            kind: of card that it must be; empty: any.
         """
         wanted = _units(cpu), _units(gpu)
         places = [
             (free, Seat(number, card, *wanted))
             for number, node in self.nodes.items()
             if self._cpus[number] >= wanted[0] and (node.memory is None or node.memory >= memory)
-            if not kind or node.kind == kind
             for card, free in (enumerate(self._cards[number]) if gpu else [(None, self._cpus[number])])
             if not gpu or free >= wanted[1]
         ]
@@ -241,10 +238,10 @@ class Packing(Generic[Trial]):
         self.room.join(node)
         self._measure_nodes()
 
-    @property
-    def names(self) -> frozenset[Hashable]:
-        """Of the nodes on which trials may run."""
-        return frozenset(node.name for node in self.room.nodes.values())
+    def names(self, least: int = 0) -> frozenset[Hashable]:
+        """Of the nodes on which trials may run whose card must have so many bytes."""
+        enough = (node for node in self.room.nodes.values() if node.memory is None or node.memory >= least)
+        return frozenset(node.name for node in enough)
 
     def leave(self, name: Hashable) -> bool:
         """The node of a name has gone; what was given a place on it waits for another, before anything new starts.
@@ -261,7 +258,7 @@ class Packing(Generic[Trial]):
     def _move(self) -> None:
         """Gives those whose nodes have left the places that there are; Ray does so with their processes."""
         for start in list(self._moving):
-            if (seat := self.room.seat(self._cpu, start.gpu, kind=start.kind)) is not None:
+            if (seat := self.room.seat(self._cpu, start.gpu, start.least)) is not None:
                 self.room.take(seat)
                 self._running[start.number] = start._replace(seat=seat)
                 self._moving.remove(start)
@@ -390,7 +387,10 @@ class Packing(Generic[Trial]):
             rank = 1 if self._gpu is not None or peak is not None else 2 if self._measuring[shape] > 0 else 0
             alone = share >= 1 and self._each == 1 and self._on_cards
             cuda = None if peak is None else math.ceil(peak.cuda * (1 + MARGIN))
-            yield (rank, -share), Start((), share, alone, cuda, self._kind(seat, memory), seat)
+            yield (
+                (rank, -share),
+                Start((), share, alone, cuda, self._least(max(memory, self.smallest or 0) if peak else 0), seat),
+            )
 
     def _next_alone(self) -> Start[Trial] | None:
         """The next of those that have run out of memory, on a largest card; where there is none, with nothing else."""
@@ -402,11 +402,12 @@ class Packing(Generic[Trial]):
         trial = self._again.popleft()
         if self._gpu is None:
             self._measuring[self._shape(trial)] += 1
-        return Start((trial,), share, True, None, self._kind(seat, memory), seat)
+        return Start((trial,), share, True, None, self._least(memory), seat)
 
-    def _kind(self, seat: Seat, memory: int) -> str:
-        """Of card, where some have less memory than is asked for."""
-        return "" if self.smallest is None or memory <= self.smallest else self.room.nodes[seat.node].kind
+    def _least(self, memory: int) -> int:
+        """Bytes of the smallest card here that has as many as are asked for; 0 where none are, or no card is known."""
+        known = (node.memory for node in self.room.nodes.values() if node.memory is not None)
+        return min((has for has in known if has >= memory), default=0) if memory else 0
 
     def too_large(self) -> dict[str, Peak]:
         """Shapes that took more than any card here has."""

@@ -16,9 +16,6 @@ from sweep.search.trials import PlannedTrial
 if TYPE_CHECKING:
     from sweep.run.journal import Journal
 
-#: How the resource begins by which Ray tells kinds of card apart.
-_KIND = "accelerator_type:"
-
 
 def packing_of(
     journal: Journal, config: SweepConfig, passed: Container[str], say: Callable[[str], None], leave_out: bool
@@ -112,7 +109,6 @@ def machine(node: Mapping[str, Any], resources: ResourcesConfig, has: int | None
         node["Resources"].get("CPU", 0.0),
         int(node["Resources"].get("GPU", 0)) if resources.gpu else 0,
         has,
-        next((name for name in node["Resources"] if name.startswith(_KIND)), ""),
         node["NodeID"],
     )
 

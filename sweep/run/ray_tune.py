@@ -30,7 +30,7 @@ from sweep.run import hung
 from sweep.run.bell import Bell, listening
 from sweep.run.directory import log_folder
 from sweep.run.packing import Packing, Peak, Start, memory_shape, peak_in, room_text
-from sweep.run.placing import Placing
+from sweep.run.placing import Placing, Request
 from sweep.run.preemption import ray_says
 from sweep.run.signals import STOPPING, Interrupted, signals_kept
 from sweep.run.trial import RESTARTS, Message, run_together, run_trial, trial_values
@@ -43,9 +43,6 @@ if TYPE_CHECKING:  # lest each process of a trial load the plan
 
 #: How Ray goes on, for a screen, after it has said how a worker ended.
 _GUESSES = " There are some potential root causes."
-
-#: Of a resource that names a kind, what is asked for: Ray's own word for it.
-_SOME = 0.001
 
 #: Trials that Tune may have at a time: more than any cluster runs, for it is `Packing` that says when there is room.
 _MANY = 1_000_000
@@ -194,8 +191,8 @@ def _quiet(log: Path) -> Iterator[None]:
 
 def _asked(values: Mapping[str, Any]) -> tune.PlacementGroupFactory:
     """What a process asks Ray for; one that has let its trial go is given the next that asks for the same."""
-    bundle = {"CPU": values["cpu"], "GPU": values["share"], values["kind"]: _SOME}
-    return tune.PlacementGroupFactory([{name: amount for name, amount in bundle.items() if name and amount}])
+    bundle = {"CPU": values["cpu"], "GPU": values["share"]}
+    return Request({name: amount for name, amount in bundle.items() if amount}, values["least"])
 
 
 def _trainable(values: dict[str, Any], bell: Any) -> None:
@@ -267,7 +264,7 @@ class _JournalSearcher(_NotSaved, Searcher):
         return {
             "trials": _Values({trial.id: trial_values(trial.config, resources) for trial in trials}),
             "limits": {trial.id: self._journal.limits(trial, resources.epoch_timeout) for trial in trials},
-            **{"threads": resources.threads, "directory": directory, "cpu": resources.cpu, "kind": start.kind},
+            **{"threads": resources.threads, "directory": directory, "cpu": resources.cpu, "least": start.least},
             **{"share": start.gpu, "alone": start.alone, "cuda": start.cuda},
         }
 

@@ -143,9 +143,9 @@ class Hosts:
                 return
         raise TimeoutError(f"Ray has not {number} nodes after {patience:.0f} s: {said[-2000:]}")
 
-    def kill(self, number: int, name: str = "raylet") -> None:
-        """kill -9 of all processes of a name on a host."""
-        self.run(number, "pkill", "-9", name).wait()
+    def kill(self, number: int, name: str = "raylet", signal: str = "KILL") -> None:
+        """Sends a signal to all processes of a name on a host."""
+        self.run(number, "pkill", f"-{signal}", name).wait()
 
     def link(self, number: int, state: str) -> None:
         """Pulls a host's cable (`down`), or puts it in again (`up`)."""

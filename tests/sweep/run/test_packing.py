@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweep.run.packing import MARGIN, Node, Packing, Peak, Room, Start, memory_shape, room_text
+from sweep.run.packing import MARGIN, Node, Packing, Peak, Room, Seat, Start, memory_shape, room_text
 
 GIB = 2**30
 
@@ -80,11 +80,24 @@ def test_cores_limit_what_is_packed() -> None:
 
 
 def test_of_cards_that_differ_the_smallest_sets_the_share_and_what_needs_more_waits_for_a_larger_one() -> None:
-    small, large = Node(16, 1, 40 * GIB, "accelerator_type:A"), Node(16, 1, 80 * GIB, "accelerator_type:B")
+    small, large = Node(16, 1, 40 * GIB, "A"), Node(16, 1, 80 * GIB, "B")
     wanted = packing([small, large], of("a", 1), {"a": Peak(10 * GIB, GIB)})
-    assert all_now(wanted)[0].gpu == 0.28
+    (start,) = all_now(wanted)
+    assert (start.gpu, wanted.names(start.least)) == (0.28, {"A", "B"})
     (start,) = all_now(packing([small, large], of("a", 3), {"a": Peak(50 * GIB, GIB)}))
-    assert (start.gpu, start.seat.node, start.kind) == (1.0, 1, "accelerator_type:B")
+    assert (start.gpu, start.seat.node, wanted.names(start.least)) == (1.0, 1, {"B"})
+
+
+def test_a_share_of_a_large_card_is_not_moved_to_a_smaller_one_that_joins() -> None:
+    wanted = packing([Node(16, 1, 80 * GIB, "large")], of("a", 1), {"a": Peak(20 * GIB, GIB)})
+    (start,) = all_now(wanted)
+    wanted.join(Node(16, 1, 40 * GIB, "small"))
+    assert (start.gpu, wanted.names(start.least)) == (0.28, {"large"})
+    wanted.leave("large")
+    assert (wanted.next(), wanted.room.seat(1, 1.0)) == (None, Seat(1, 0, 10_000, 10_000))
+    wanted.join(Node(16, 1, 80 * GIB, "another"))
+    assert wanted.next() is None
+    assert wanted.room.seat(1, 1.0, 80 * GIB) is None  # it sits there
 
 
 def test_a_shape_that_took_more_than_any_card_has_is_told_of_and_tried() -> None:
