@@ -20,14 +20,15 @@ from sweep.config_file import load
 
 pytestmark = pytest.mark.slow
 
-#: Twelve trials of some seconds, at least two in each of four shares.
+#: Twelve trials of some seconds, three in each of four shares.
 TWELVE: dict[str, Any] = {
     "name": "twelve",
-    "trial": small.TINY | {"epochs": 16},
+    "trial": small.TINY | {"epochs": 43},
     "space": {"optimizer.name": ["sgd", "deat"], "optimizer.lr": [0.1, 0.2, 0.3]},
     "seeds": [0, 1],
     "max_concurrent": 1,
 }
+
 
 @pytest.fixture(scope="module")
 def slurm() -> Iterator[Slurm]:
@@ -99,40 +100,37 @@ def array(slurm: Slurm, config: Path) -> Array:
     job = slurm.submit(job_script, folder=folder)
     task = {share: f"{job}_{share}" for share in range(1, 5)}
 
-    def trained(share: int, more: int = 3) -> None:
-        """Returns once so many more epochs of a share are recorded."""
-        records = out / f"records.{share}of4.jsonl"
-        number = epochs(records) + more
-        slurm.wait(task[share], lambda: epochs(records) >= number, f"{number} epochs")
+    def recorded(share: int) -> int:
+        return epochs(out / f"records.{share}of4.jsonl")
 
-    def limit(share: int) -> None:
+    def limit() -> None:
         """What Slurm sends a minute before a time limit, which is no less than a minute."""
-        slurm("scancel", "--batch", "--signal=USR1", task[share])
-        slurm.at_once(task[share])
+        slurm("scancel", "--batch", "--signal=USR1", task[1])
 
     for share in task:
         slurm.until(task[share], "RUNNING")
     node = {share: slurm.shown(task[share])["BatchHost"] for share in task}
     (drained,) = (share for share in task if share != 1 and node[share] == node[1])
     preempted, cancelled = (share for share in task if node[share] != node[1])
-
-    trained(cancelled)
-    slurm("scancel", task[cancelled])
-    trained(1)
-    limit(1)
-    trained(preempted)
-    slurm.submit("--partition=high", f"--nodelist={node[preempted]}", "--exclusive", "--wrap=true", folder=folder)
-    slurm.at_once(task[preempted])
-    slurm.until(task[cancelled], "CANCELLED")
-    gone = slurm.shown(task[cancelled])
-    task[cancelled] = f"{slurm.submit(f'--array={cancelled}', job_script, folder=folder)}_{cancelled}"
     slurm("scontrol", "update", f"NodeName={node[1]}", "State=drain", "Reason=test")
-    trained(1)
-    limit(1)
+    faults = {1: limit, cancelled: lambda: slurm("scancel", task[cancelled])}
+    while faults:  # each as soon as its share trains
+        slurm.wait(task[next(iter(faults))], lambda: any(map(recorded, faults)), "an epoch")
+        faults.pop(max(faults, key=recorded))()
+    slurm.wait(task[preempted], lambda: recorded(preempted), "an epoch")
+    slurm.submit("--partition=high", f"--nodelist={node[preempted]}", "--exclusive", "--wrap=true", folder=folder)
+    slurm.until(task[cancelled], "CANCELLED")
+    assert slurm.shown(task[cancelled])["Restarts"] == "0"
+    slurm.at_once(task[preempted])
+    slurm.at_once(task[1])
+    task[cancelled] = f"{slurm.submit(f'--array={cancelled}', job_script, folder=folder)}_{cancelled}"
+    before = recorded(1)
+    slurm.wait(task[1], lambda: recorded(1) > before, "an epoch more")
+    limit()
+    slurm.at_once(task[1])
     for share in task:
         slurm.until(task[share], *ENDED)
     slurm("scontrol", "update", f"NodeName={node[1]}", "State=resume")
-    assert gone["Restarts"] == "0"
     shown = {share: slurm.shown(task[share]) for share in task}
     return Array(out, 1, drained, preempted, cancelled, shown, node[1])
 
@@ -154,7 +152,8 @@ def test_a_job_at_its_time_limit_stops_is_run_again_and_goes_on_twice(array: Arr
 def test_a_job_that_a_higher_partition_preempts_is_run_again_by_slurm_alone(array: Array) -> None:
     assert array.shown[array.preempted]["Restarts"] == "1"
     assert "Slurm runs this job again" not in array.printed(array.preempted)
-    assert stops(array.records(array.preempted)) == {("preempted", "stopped by SIGTERM")}
+    # Slurm has told Ray too, with which the launch may end before it has written anything.
+    assert stops(array.records(array.preempted)) <= {("preempted", "stopped by SIGTERM")}
 
 
 def test_on_a_node_that_is_drained_a_job_runs_to_its_end_and_one_that_runs_again_goes_elsewhere(array: Array) -> None:
