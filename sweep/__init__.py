@@ -2,6 +2,8 @@
 
 cli           the command `sweep`: what runs
 reports       the same: what reads
+slurm         the same: jobs of Slurm
+__main__      python -m sweep
 hiding        files of the user's that would hide a package of ours, or a library
 init          an example to start one's own from
 config        SweepConfig: what a sweep is
@@ -11,6 +13,8 @@ axes          what is varied
 own_code      a user's own code: its sources, and a process of its own in which it is tried
 search        points and trials: grid, draws, Sobol, Optuna
 progress      what a run's records come to
+submitted     the code and the config of a launch that comes later, as they are now
+submitted_main what runs them
 share         of several launches in one directory, the trials that one of them runs
 plan          wanted trials, those already finished, what they will cost
 storage       a run in an object store, and the folder of this machine that stands for it

@@ -22,6 +22,7 @@ from sweep.reports.answers import claims, figures, methods, ratio, theory
 from sweep.reports.options import FOLDER, PATH, RUN, Above, bring_run, directory_argument, refuse_both
 from sweep.reports.output import console, summary
 from sweep.reports.rows import images, results, show
+from sweep.slurm.command import slurm
 from sweep.storage.mark import MARK
 from sweep.streams import complain, echo, leave, outlast, steady
 
@@ -222,8 +223,8 @@ def launch(
             debug=debug,
         )
         sys.exit(code)
-    how: dict[str, Any] = {"address": address, "serial": serial, "debug": debug, "again": again, "share": share}
-    how["min_nodes"] = min_nodes
+    how: dict[str, Any] = {"address": address, "serial": serial, "debug": debug, "again": again}
+    how |= {"share": share, "min_nodes": min_nodes}
     code = runner.launch(sweep, directory, screen, command=_command_line(), **how)
     ended = code not in (EXIT_INTERRUPTED, EXIT_RAY_GONE, EXIT_STORAGE_GONE)
     if ended and has_records(directory):  # a share may have no trial
@@ -366,5 +367,5 @@ def _print_summary(directory: Path, screen: Console) -> None:
 
 
 _READING = (results, images, methods, ratio, claims, theory, figures, show)
-for _command in (evaluate, *_READING, merge, set_, pause, resume, cancel):
+for _command in (evaluate, *_READING, merge, set_, pause, resume, cancel, slurm):
     main.add_command(_command)

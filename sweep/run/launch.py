@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import math
-import os
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from rich.console import Console
 
 from sweep.config import ResourcesConfig, SweepConfig
 from sweep.plan.plan import earlier_records, plan
-from sweep.plan.room import this_machine
+from sweep.plan.room import cores, this_machine
 from sweep.progress import left_out_lines
 from sweep.run import child, hung
 from sweep.run.directory import RunLock, log_folder, refuse_other_sweep
@@ -245,10 +244,10 @@ def check_resources(config: SweepConfig, serial: bool, address: str | None) -> N
             f"resources.gpu: a trial asks for {config.resources.most_gpu:g} GPU, and this machine has "
             f"{torch.cuda.device_count()}; set resources.gpu=0 to train on the CPU"
         )
-    if address is None and not serial and config.resources.cpu > (cores := os.cpu_count() or 1):
+    if address is None and not serial and config.resources.cpu > (here := cores()):
         raise UserError(
-            f"resources.cpu: a trial asks for {config.resources.cpu:g} CPU, and this machine has {cores}; "
-            f"set resources.cpu={cores}"
+            f"resources.cpu: a trial asks for {config.resources.cpu:g} CPU, and this machine has {here}; "
+            f"set resources.cpu={here}"
         )
 
 

@@ -33,7 +33,7 @@ from sweep.run.packing import Packing, Peak, Start, memory_shape, peak_in, room_
 from sweep.run.placing import Placing, Request
 from sweep.run.preemption import ray_says
 from sweep.run.ray_steering import RayTrials
-from sweep.run.signals import STOPPING, Interrupted
+from sweep.run.signals import STOPPING, Interrupted, signals_kept
 from sweep.run.trial import RESTARTS, Message, run_together, run_trial, trial_values
 from sweep.storage.cache import local, named
 from trainers import checkpoint
@@ -96,7 +96,7 @@ def run(
         ),
     )
     quiet = _quiet(logs / journal.named("driver.log"))
-    with quiet, _written_when_stopped(journal, bell), _keys_kept(), _corrected(packing):
+    with quiet, _written_when_stopped(journal, bell), _keys_kept(), signals_kept(), _corrected(packing):
         tuner.fit()
     ray.kill(bell)  # Tune keeps the trainable, and with it the handle, as long as this process lives
 
