@@ -268,16 +268,16 @@ def test_shares_are_merged_whatever_the_clocks_of_their_machines_said(
     names = ids(undisturbed)
     here, there = tmp_path / "here", tmp_path / "there"
     for index, own in ((1, names[:1]), (2, names[1:2])):
-        part(undisturbed, here, own, Share(index, 2).records)
+        part(undisturbed, here, own, Share(index, 2).named(RECORDS_FILE))
     for index, own in ((1, names[2:3]), (2, names[3:])):
-        part(undisturbed, there, own, Share(index, 2).records)
+        part(undisturbed, there, own, Share(index, 2).named(RECORDS_FILE))
     late = names[0]
     ahead = [
         one | ({"time": one["time"] + 1e6} if "time" in one else {})
         for one in read(undisturbed)
         if one["record"] != "outcome" and one.get("epoch", 0) < 3 and one.get("trial_id", late) == late
     ]
-    write(here / Share(1, 2).records, ahead)  # began, and its clock is a week ahead
+    write(here / Share(1, 2).named(RECORDS_FILE), ahead)  # began, and its clock is a week ahead
     whole = part(undisturbed, tmp_path / "whole", [late])
     assert "1 trial taken" in taken(here, whole)
     assert "2 trials taken" in taken(here, there)
