@@ -166,7 +166,7 @@ def test_every_default_stands_in_the_dump(yaml_file: Write) -> None:
     dumped = yaml.safe_load(dump(load(yaml_file(yaml.safe_dump(BASE)))))
     assert dumped["trial"]["attack"]["radius"] == 8 / 255
     assert dumped["search"] == {"name": "grid", "n_trials": None, "sampler": None, "seed": 0}
-    assert set(dumped) == set(SweepConfig.model_fields) - {"code_folder"}
+    assert set(dumped) == set(SweepConfig.model_fields) - {"code_folder", "code"}
 
 
 @pytest.mark.parametrize("root", [None, "images", "~/images", "/images"])
@@ -595,7 +595,7 @@ def test_setting_an_axis_of_space_replaces_what_trial_says(yaml_file: Write) -> 
         ("lr=0.1", "{path}: lr: unknown key; did you mean 'trial.optimizer.lr'?"),
         ("optimizer.lr=0.1", "{path}: optimizer: unknown key; did you mean 'trial.optimizer'?"),
         ("zzz=3", "{path}: zzz: unknown key; known: name, question, trial, space, seeds, search, resources, "
-         "max_concurrent, metric, mode, code_folder"),
+         "max_concurrent, metric, mode, code_folder, code"),
         ("stopping.patience=3", "{path}: stopping: robustsweep has no early stopping yet; every trial trains all its "
          "epochs: leave it out"),
         ("trial.optimizer.lr=-1", "{path}: trial.optimizer.lr: must be > 0.0, got -1"),

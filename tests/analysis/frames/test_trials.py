@@ -239,7 +239,9 @@ def test_last_line_of_an_epoch_counts(run):
     assert load_epochs(run.directory)["test_robust"].tolist() == [0.2]
 
 
-@pytest.mark.parametrize(("outcome", "kept"), [("completed", [1]), ("diverged", [1]), ("interrupted", [1, 2])])
+@pytest.mark.parametrize(
+    ("outcome", "kept"), [("completed", [1]), ("diverged", [1]), ("preempted", [1, 2]), ("interrupted", [1, 2])]
+)
 def test_epochs_beyond_a_finished_outcome_are_dropped(run, outcome, kept):
     run.trial("a")
     run.start("a")
@@ -416,7 +418,9 @@ def test_of_two_trials_of_one_cell_and_seed_the_one_that_the_last_launch_wants_c
     assert trials.loc[["old_a", "new_a"], "outcome"].tolist() == ["completed", "superseded"]
 
 
-@pytest.mark.parametrize(("outcome", "counts"), [("failed", "old"), ("interrupted", "old"), ("diverged", "new")])
+@pytest.mark.parametrize(
+    ("outcome", "counts"), [("failed", "old"), ("preempted", "old"), ("interrupted", "old"), ("diverged", "new")]
+)
 def test_a_newer_trial_without_its_numbers_supersedes_nothing(run, outcome, counts):
     run.whole("old", [0.1, 0.2])
     run.trial("new", config={"precision": "fp32"})
@@ -539,7 +543,7 @@ def test_a_trial_that_ended_without_the_record_of_each_epoch_is_unfinished(run, 
 
 
 @pytest.mark.parametrize("lost", [None, 1, 2])
-@pytest.mark.parametrize("outcome", ["completed", "diverged", "failed", "interrupted"])
+@pytest.mark.parametrize("outcome", ["completed", "diverged", "failed", "preempted", "interrupted"])
 def test_frame_and_progress_agree_on_what_is_finished(run, lost, outcome):
     run.trial("a")
     run.start("a")

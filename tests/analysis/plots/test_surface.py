@@ -44,7 +44,7 @@ def test_cell_without_trials_is_nan_with_n_0(frame_of):
 
 
 def test_every_trial_that_completed_or_diverged_is_counted_once_and_no_other(ratio_trials):
-    outcomes = ["failed", "out_of_memory", "interrupted", "unfinished"]
-    others = ratio_trials.head(4).assign(outcome=outcomes, last_test_robust=np.nan)
+    outcomes = ["failed", "out_of_memory", "preempted", "interrupted", "unfinished"]
+    others = ratio_trials.head(5).assign(outcome=outcomes, last_test_robust=np.nan)
     rows = surface(pd.concat([ratio_trials, others]), *AXES)
     assert rows[["n", "diverged"]].to_numpy().sum() == len(ratio_trials)

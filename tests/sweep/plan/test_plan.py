@@ -127,7 +127,7 @@ def test_a_widened_sweep_runs_only_what_is_new_and_a_narrowed_one_forgets_the_re
     assert (narrower.size, narrower.finished, narrower.left) == (1, 1, 0)
 
 
-@pytest.mark.parametrize("outcome", ["failed", "out_of_memory", "interrupted"])
+@pytest.mark.parametrize("outcome", ["failed", "out_of_memory", "preempted", "interrupted"])
 def test_a_trial_without_its_numbers_runs_again(outcome: str, tiny: Configs) -> None:
     config = tiny()
     trials = trials_of(config)

@@ -339,6 +339,23 @@ def test_an_interrupt_writes_outcomes_for_running_trials_only(tiny: Configs, dir
     assert books.progress.counts(live=False) == {"completed": 1, "interrupted": 2, "never_started": 1}
 
 
+def test_a_preempted_trial_waits_until_its_launch_runs_it_again(tiny: Configs, directory: Path) -> None:
+    books = journal(tiny(), directory)
+    with books.open("test"):
+        moved, beside, waiting = (given(books) for _ in range(3))
+        for message in (start(moved.id), epoch(moved.id, 1), start(beside.id)):
+            books.take(message)
+        books.preempt({moved.id, waiting.id}, "Ray says so")
+        assert books.progress.counts() == {"running": 1, "waiting": 3}
+        assert books.progress.counts(live=False) == {"preempted": 1, "interrupted": 1, "never_started": 2}
+        books.take(start(moved.id))
+        assert books.progress.counts() == {"running": 2, "waiting": 2}
+        books.interrupt("stopped by SIGINT")
+    assert kinds(directory, moved.id) == ["trial", "start", 1, "preempted", "start", "interrupted"]
+    assert kinds(directory, waiting.id) == ["trial"]
+    assert Progress.of(read(directory)).counts(live=False) == {"interrupted": 2, "never_started": 2}
+
+
 def test_a_trial_whose_process_is_gone_failed(tiny: Configs, directory: Path) -> None:
     books = journal(tiny(), directory)
     with books.open("test"):

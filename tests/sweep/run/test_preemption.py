@@ -142,8 +142,8 @@ def test_ray_says_it_of_a_worker_by_its_error_alone() -> None:
     assert ray_says(None) == ""
 
 
-#: A head without CPUs, and nodes of one CPU. Each line of input preempts the one there is, as an autoscaler would, `and
-#: on` after another has come; the line after the last of them ends the cluster.
+#: A head without CPUs, and nodes of one CPU. Each line of input preempts the one that there is, as an autoscaler would;
+#: `and on` after another has come; the line after the last of them ends the cluster.
 PREEMPTIBLE = """
 import sys, time, ray
 from ray.cluster_utils import Cluster
