@@ -51,7 +51,7 @@ def main() -> None:
     folder = Path(__file__).absolute().parent
     sys.path[0] = str(folder)  # Python has put it there as it was typed, and processes start in other folders
     if why := damage(folder):
-        sys.stderr.write(f"sweep: {why}\n")
+        sys.stderr.write(f"sweep: {why.encode('unicode_escape').decode()}\n")
         raise SystemExit(2)
     runpy.run_module("sweep", run_name="__main__")
 

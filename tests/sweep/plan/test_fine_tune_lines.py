@@ -136,7 +136,7 @@ def test_every_node_must_see_the_file_of_weights(
     monkeypatch.setattr(nodes.ray, "get", lambda answer, timeout: answer)
     probe = ([str(weights)], code_version())
     with pytest.raises(UserError, match=rf"^trial.model.fine_tune {weights}: node n1 does not see it; give a folder"):
-        nodes._check_probe("n1", weights.parent, inputs(config), probe)
+        nodes.check_probe("n1", weights.parent, inputs(config), probe)
 
 
 @pytest.mark.slow
