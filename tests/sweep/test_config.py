@@ -592,7 +592,7 @@ def test_setting_an_axis_of_space_replaces_what_trial_says(yaml_file: Write) -> 
         ("lr=0.1", "{path}: lr: unknown key; did you mean 'trial.optimizer.lr'?"),
         ("optimizer.lr=0.1", "{path}: optimizer: unknown key; did you mean 'trial.optimizer'?"),
         ("zzz=3", "{path}: zzz: unknown key; known: name, question, trial, space, seeds, search, resources, "
-         "max_concurrent, metric, mode, code_folder, code"),
+         "max_concurrent, metric, mode, code_folder"),
         ("stopping.patience=3", "{path}: stopping: robustsweep has no early stopping yet; every trial trains all its "
          "epochs: leave it out"),
         ("trial.optimizer.lr=-1", "{path}: trial.optimizer.lr: must be > 0.0, got -1"),
