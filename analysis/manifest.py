@@ -13,7 +13,7 @@ from typing import Any
 from analysis.plots.plan import OWN, PUBLISHED, Data, Product
 from trainers.errors import UserError
 from trainers.files import whole
-from trainers.record import RECORDS_FILE
+from trainers.record import record_files
 
 MANIFEST_FILE = "manifest.json"
 
@@ -145,8 +145,9 @@ def _source(study: Data, directory: Path | None) -> dict[str, Any]:
             "files": folder.name,
             "sha256": _digest(path.read_bytes() for path in sorted(folder.glob("*.csv"))),
         } | known
-    path = directory / RECORDS_FILE
-    return {"file": path.name, "sha256": _sha256(path.read_bytes())} | known
+    paths = record_files(directory)
+    files = {"file": paths[0].name} if len(paths) == 1 else {"files": [path.name for path in paths]}
+    return {**files, "sha256": _sha256(b"".join(path.read_bytes() for path in paths))} | known
 
 
 def _ids(trials: Iterable[str]) -> dict[str, Any]:

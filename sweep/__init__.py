@@ -2,6 +2,8 @@
 
 cli           the command `sweep`: what runs
 reports       the same: what reads
+slurm         the same: jobs of Slurm
+__main__      python -m sweep
 hiding        files of the user's that would hide a package of ours, or a library
 init          an example to start one's own from
 config        SweepConfig: what a sweep is
@@ -11,9 +13,15 @@ axes          what is varied
 own_code      a user's own code: its sources, and a process of its own in which it is tried
 search        points and trials: grid, draws, Sobol, Optuna
 progress      what a run's records come to
+submitted     the code and the config of a launch that comes later, as they are now
+submitted_main what runs them
+share         of several launches in one directory, the trials that one of them runs
 plan          wanted trials, those already finished, what they will cost
+storage       a run in an object store, and the folder of this machine that stands for it
 run           a launch while it runs, through Ray Tune or in this process
+control       set, pause, resume, cancel: what is asked of launches while they run
 evaluate      attacks on trained networks
+merge         what was run elsewhere, taken into one directory
 export        trained networks as files for other programs
 decide        launches seed after seed until a claim is decided
 narrow        tables in the width there is

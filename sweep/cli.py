@@ -14,12 +14,16 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from sweep.control import cancel, pause, resume, set_
 from sweep.evaluate.command import evaluate
 from sweep.hiding import hiding
+from sweep.merge.command import merge
 from sweep.reports.answers import claims, figures, methods, ratio, theory
-from sweep.reports.options import FOLDER, PATH, Above, directory_argument, refuse_both
+from sweep.reports.options import FOLDER, PATH, RUN, Above, bring_run, directory_argument, refuse_both
 from sweep.reports.output import console, summary
 from sweep.reports.rows import images, results, show
+from sweep.slurm.command import slurm
+from sweep.storage.mark import MARK
 from sweep.streams import complain, echo, leave, outlast, steady
 
 if TYPE_CHECKING:
@@ -31,7 +35,7 @@ if TYPE_CHECKING:
 EXIT_USER_ERROR = 2
 
 _config = click.argument("config", type=PATH)
-_out = click.option("--out", type=PATH, help="Run directory [default: runs/NAME].")
+_out = click.option("--out", type=RUN, help="Run directory, or s3://BUCKET/RUN [default: runs/NAME].")
 _set = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Overrides a key of the config.")
 
 
@@ -134,10 +138,12 @@ def plan(
     from sweep.run.directory import refuse_other_sweep
     from sweep.run.launch import capacity_here
     from sweep.run.screen import print_whole, say
+    from sweep.storage.cache import shown
     from trainers.provenance import code_version
 
     sweep = _load(config, overrides)
     directory = _directory_of(sweep, out)
+    bring_run(directory)
     refuse_other_sweep(directory, sweep)
     records = planning.earlier_records(directory)
     capacity = capacity_here(sweep.resources) if address is None else math.inf
@@ -147,7 +153,7 @@ def plan(
     where = this_machine() if address is None else _cluster(address, screen)
     cost, why = cost_of(wanted.to_run, wanted.shapes, sweep.resources, flops, wanted.own)
     ahead = None if cost is None else outlook(wanted, cost, where, directory, measure, lambda line: say(screen, line))
-    say(screen, "\n".join([*wanted.lines(ahead, room=where), *why, f"  run directory: {directory}"]))
+    say(screen, "\n".join([*wanted.lines(ahead, room=where), *why, f"  run directory: {shown(directory)}"]))
     if ahead is not None and (shapes := table(ahead.shapes, sweep.resources)) is not None:
         print_whole(screen, shapes)
     leave()
@@ -160,7 +166,9 @@ def plan(
 @click.option("--address", help="Ray cluster: auto or HOST:PORT [default: a local Ray].")
 @click.option("--serial", is_flag=True, help="One trial after another, in one process, without Ray.")
 @click.option("--debug", is_flag=True, help="With --serial: in this very process, so that breakpoint() works.")
-@click.option("--again", is_flag=True, help="Also trials that ran out of memory alone, with no less of it.")
+@click.option("--shard", metavar="i/N", help="Only share i of N of the trials, by their ids, beside the other shares.")
+@click.option("--again", is_flag=True, help="Also trials that were cancelled, or ran out of memory alone.")
+@click.option("--min-nodes", metavar="N", type=click.IntRange(1), help="Of the cluster, before any trial starts.")
 @click.option("--decide", metavar="CLAIM", help="Only what CLAIM of `sweep claims` needs, until it is decided.")
 @click.option("--budget-hours", type=Above(), help="Of trials, for --decide.")
 def launch(
@@ -170,23 +178,36 @@ def launch(
     address: str | None,
     serial: bool,
     debug: bool,
+    shard: str | None,
     again: bool,
+    min_nodes: int | None,
     decide: str | None,
     budget_hours: float | None,
 ) -> None:
     """Run the trials that are not finished yet."""
     from sweep.run import launch as runner
-    from sweep.run.signals import EXIT_INTERRUPTED, EXIT_RAY_GONE
+    from sweep.run.signals import EXIT_INTERRUPTED, EXIT_RAY_GONE, EXIT_STORAGE_GONE
+    from sweep.share import Share
+    from sweep.storage.mirror import held
+    from trainers.record import has_records
 
     refuse_both(serial, address)
     _refuse_debug(debug, serial)
     _refuse_half(decide, budget_hours)
+    share = None if shard is None else Share.of(shard)
+    if share is not None and decide is not None:
+        raise click.UsageError("--decide: one launch looks at all results, seed after seed; leave --shard out")
+    if min_nodes is not None and (address is None or decide is not None):
+        raise click.UsageError("--min-nodes: is for a launch of all trials on a cluster; give --address, not --decide")
     if again and decide is not None:
         raise click.UsageError("--again: is for a launch of all trials; leave --decide out")
     sweep = _load(config, overrides)
     directory = _directory_of(sweep, out)
+    if share is not None and (directory / MARK).exists():
+        raise click.UsageError("--shard: shares need a folder that all see; give an --out of that kind, or one launch")
     outlast()
     screen = console()
+    click.get_current_context().with_resource(held(directory, "sweep launch"))
     if decide is not None and budget_hours is not None:
         from sweep.decide import decide as until_decided
 
@@ -203,31 +224,39 @@ def launch(
         )
         sys.exit(code)
     how: dict[str, Any] = {"address": address, "serial": serial, "debug": debug, "again": again}
+    how |= {"share": share, "min_nodes": min_nodes}
     code = runner.launch(sweep, directory, screen, command=_command_line(), **how)
-    if code not in (EXIT_INTERRUPTED, EXIT_RAY_GONE):
+    ended = code not in (EXIT_INTERRUPTED, EXIT_RAY_GONE, EXIT_STORAGE_GONE)
+    if ended and has_records(directory):  # a share may have no trial
         _print_summary(directory, screen)
     sys.exit(code)
 
 
 @main.command()
-@click.argument("directory", metavar="DIR", type=PATH)
+@click.argument("directory", metavar="DIR", type=RUN)
 def status(directory: Path) -> None:
     """Show how far a run is, also while it runs."""
     from analysis.frames.log import read_records
-    from sweep.progress import Progress, out_of_memory_line
-    from sweep.run.directory import is_live, is_starting
+    from sweep.progress import Progress, left_out_lines
+    from sweep.run.directory import is_live, is_starting, live_shares
+    from sweep.run.requests import asked_line
     from sweep.run.screen import say, table
+    from trainers.fields import plural
 
+    bring_run(directory, new=False)
     if is_starting(directory):
         echo("a launch is starting: its trials are being planned, or Ray starts; none has begun yet")
         return
     progress = Progress.of(read_records(directory))
-    live = is_live(directory)
+    shares = live_shares(directory)
+    live = shares or is_live(directory)
     screen = console()
-    screen.print("running" if live else "no launch is running", highlight=False)
+    running = f"running: {plural(len(shares), 'share')}" if shares else "running" if live else "no launch is running"
+    screen.print(running, highlight=False)
     screen.print(table(progress, live))
-    if left_out := progress.needing_more():
-        say(screen, out_of_memory_line(left_out))
+    for line in [asked_line(directory), *left_out_lines([*progress.needing_more(), *progress.cancelled()])]:
+        if line:
+            say(screen, line)
 
 
 @main.command()
@@ -330,10 +359,13 @@ def _command_line() -> str:
 def _print_summary(directory: Path, screen: Console) -> None:
     from analysis.frames.log import read_log
     from sweep.run.screen import print_whole
+    from sweep.storage.cache import shown
 
     print_whole(screen, summary(read_log(directory)))
-    screen.print(f"results: sweep results {directory}\nfigures: sweep figures {directory}", highlight=False)
+    run = shown(directory)
+    screen.print(f"results: sweep results {run}\nfigures: sweep figures {run}", highlight=False)
 
 
-for _command in (evaluate, results, images, methods, ratio, claims, theory, figures, show):
+_READING = (results, images, methods, ratio, claims, theory, figures, show)
+for _command in (evaluate, *_READING, merge, set_, pause, resume, cancel, slurm):
     main.add_command(_command)

@@ -95,10 +95,24 @@ class ResourcesConfig(Frozen):
         "600; an hour more for the first of a process; a day where nothing like it was measured.",
     )
 
+    wait_minutes: Number | None = Field(
+        None,
+        ge=0,
+        le=10_000,
+        description="Minutes that a launch on a cluster waits for a node with room for a trial, where none has: for "
+        "an autoscaler to bring one. none: 15, in which Ray itself expects a node to be up that it starts "
+        "(AUTOSCALER_NODE_START_WAIT_S), where the cluster says that it autoscales; elsewhere 0.",
+    )
+
     @property
     def most_gpu(self) -> float:
         """That a process may take: of `auto` a whole one."""
         return 1.0 if self.gpu == "auto" else self.gpu
+
+    @property
+    def asked(self) -> dict[str, float]:
+        """What a process needs a node to have, as Ray names it."""
+        return {name: amount for name, amount in (("CPU", self.cpu), ("GPU", self.most_gpu)) if amount}
 
     @property
     def unit(self) -> str:

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from analysis.frames.history import History, TrialHistory
+from sweep.share import Share
 from trainers.fields import number_text, plural
-from trainers.record import METRICS, spent
+from trainers.record import METRICS, spent, written
 
 if TYPE_CHECKING:
     from analysis.frames.columns import Epochs, Lines
 
 #: Every state of a trial, in the order shown: its outcome, or what the lack of one means.
 STATES = (
-    *("completed", "diverged", "out_of_memory", "failed", "preempted", "interrupted"),
+    *("completed", "diverged", "out_of_memory", "failed", "preempted", "interrupted", "paused", "cancelled"),
     *("running", "waiting", "never_started"),
 )
 
+
+Live: TypeAlias = bool | Collection[Share]
+"""Whether a launch of all trials is live; or which shares' are."""
+
+#: Of a trial that a live launch runs, or will yet.
+TO_COME = ("running", "waiting", "paused")
 
 #: Trials of which a line names the ids.
 _NAMED = 3
@@ -45,7 +53,7 @@ class TrialProgress(TrialHistory):
     trained: int = 0
     """Epochs in these seconds: one that was trained twice counts twice."""
     left_out: bool = False
-    """Whether the last launch does not run it again, for want of memory."""
+    """Whether the last launch does not run it again: for want of memory, or because it was cancelled."""
 
     @property
     def epochs_wanted(self) -> int:
@@ -56,6 +64,11 @@ class TrialProgress(TrialHistory):
     def begun(self) -> bool:
         """Whether it ever started."""
         return self.attempts > 0
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether a user ended it, or took it out of the line."""
+        return self.outcome == "cancelled"
 
     @property
     def code_version(self) -> str | None:
@@ -81,8 +94,10 @@ class TrialProgress(TrialHistory):
                     self.last = {name: record.get(name) for name in _LAST}
             case "dynamics":
                 self.seconds += record["seconds"]
-            case "outcome" if self.ended:
-                self.epoch, self.ended_place = record["epochs"], place
+            case "outcome":
+                self.left_out = self.cancelled or (self.left_out and self.outcome == "out_of_memory")
+                if self.ended:
+                    self.epoch, self.ended_place = record["epochs"], place
 
     def state(self, live: bool) -> str:
         """Its outcome; where it has none, or lacks an epoch's record, what that means while a launch is live or not."""
@@ -117,58 +132,84 @@ class TrialProgress(TrialHistory):
 
 
 @dataclass
+class Pace:
+    """How fast a launch goes."""
+
+    began: float
+    """s since 1970."""
+    latest: float
+    """When it wrote its newest line."""
+    place: int = field(compare=False)
+    """Where it stands in the log."""
+    epochs: int = 0
+    """Since it began."""
+
+
+@dataclass
 class Progress(History[TrialProgress]):
-    """All trials of a run, and the launch that runs now or ran last."""
+    """All trials of a run, and the launch that runs now or ran last; or those of shares."""
 
     trial_class = TrialProgress
+    share: Share | None = None
+    """Of whose trials it tells; none: of all."""
     size: int = 0
     """Trials that the last launch wanted."""
-    launched: float = 0.0
-    """When the last launch began, s since 1970."""
     chosen_by: Mapping[str, Any] = field(default_factory=dict)
     """metric and mode of the last launch."""
+    paces: dict[Share | None, Pace] = field(default_factory=dict)
+    """Of the last launch; or of the last of each share, all shares of one number."""
     latest: float = 0.0
-    epochs_since_launch: int = 0
-    launch_place: int = field(default=-1, compare=False)
-    """Where the last launch stands in the log."""
+    """How late the latest line of all is, s since 1970: `trainers.record.written`."""
     _counted: Counter[str] | None = field(default=None, init=False, compare=False, repr=False)
     """The wanted trials by state while a launch is live, kept from the first question on; none: not asked yet."""
 
     def add(self, record: Mapping[str, Any], place: int = 0) -> None:
         """Takes in one record."""
-        self.latest = max(self.latest, record.get("time", 0.0))
+        self.latest = max(self.latest, written(record))
         self._count(record, -1)
         super().add(record, place)
         self._count(record, 1)
         if record["record"] == "launch":
             self._launch(record, place)
-        elif record["record"] == "epoch" and record["trial_id"] in self.trials:
-            self.epochs_since_launch += 1
+        elif (pace := self.paces.get(self._launched_by(name := record.get("trial_id", "")))) is not None:
+            pace.latest = max(pace.latest, record.get("time", 0.0))
+            pace.epochs += record["record"] == "epoch" and name in self.trials
+
+    def _launched_by(self, trial_id: str) -> Share | None:
+        """The share whose launch a trial is run by; none: by one of all trials."""
+        any_share = next(iter(self.paces), None)
+        return None if any_share is None else Share.that_has(trial_id, any_share.count)
 
     def _count(self, record: Mapping[str, Any], more: int) -> None:
         """Counts the record's trial as one more, or less, of its state: a long run need not be looked through anew."""
         trial = self.trials.get(record.get("trial_id", ""))
         if record["record"] == "launch":
             self._counted = None
-        elif self._counted is not None and trial is not None and trial.id in self.wanted:
+        elif self._counted is not None and trial is not None and self._is_current(trial.id):
             self._counted[trial.state(live=True)] += more
 
     def _launch(self, record: Mapping[str, Any], place: int) -> None:
-        self.size, self.launch_place = record["size"], place
+        share = Share.of(record["shard"]) if "shard" in record else None
+        if share is None or any(one is None or one.count != share.count for one in self.paces):
+            self.paces = {}
+        self.paces[share] = Pace(record["time"], record["time"], place)
+        self.size = record["size"] if self.share is None else sum(map(self.share.has, record["wanted"]))
         self.chosen_by = {key: record[key] for key in ("metric", "mode") if key in record}
-        self.launched = self.latest = record["time"]  # the clock may have been wrong before
-        self.epochs_since_launch = 0
         left_out = set(record.get("left_out", ()))
         for trial in self.trials.values():
-            trial.started, trial.left_out = False, trial.id in left_out
+            if share is None or share.has(trial.id):
+                trial.started, trial.left_out = False, trial.id in left_out
 
     def add_epochs(self, epochs: Epochs, lines: Lines) -> None:
         """Takes in all epochs of a log at once, after its other records."""
         super().add_epochs(epochs, lines)
         self._counted = None
         trials, places, numbers = list(self.trials.values()), epochs.numbers("place"), epochs.numbers("epoch")
-        self.latest = max(self.latest, epochs.latest(self.launch_place))
-        self.epochs_since_launch = int((places[lines.rows] > self.launch_place).sum())
+        self.latest = max(self.latest, epochs.latest())
+        for share, pace in self.paces.items():
+            own = lines if share is None else lines.of_trials([share.has(trial.id) for trial in trials])
+            pace.latest = max(pace.latest, epochs.latest(pace.place, None if share is None else own))
+            pace.epochs = int((places[own.rows] > pace.place).sum())
         seconds, trained = lines.sums(len(trials), epochs.spent()[lines.rows]), lines.sums(len(trials))
         for trial, of_epochs, count in zip(trials, seconds, trained, strict=True):
             trial.seconds, trial.trained = trial.seconds + of_epochs, count
@@ -179,39 +220,61 @@ class Progress(History[TrialProgress]):
             if places[row] > trials[number].ended_place:
                 trials[number].epoch = int(numbers[row])
 
+    def of_share(self, share: Share) -> Progress:
+        """What it tells of one share's trials, and of its launch."""
+        one = copy(self)
+        one.share, one.size, one._counted = share, sum(map(share.has, self.wanted)), None
+        return one
+
+    def _is_current(self, trial_id: str) -> bool:
+        return trial_id in self.wanted and (self.share is None or self.share.has(trial_id))
+
     def current(self) -> list[TrialProgress]:
         """The trials that the last launch wanted, as far as they are known."""
-        return [trial for trial in self.trials.values() if trial.id in self.wanted]
+        return [trial for trial in self.trials.values() if self._is_current(trial.id)]
 
     def needing_more(self) -> list[TrialProgress]:
         """Those of them that a launch runs again only where there is more memory than they had, or where asked to."""
         return [trial for trial in self.current() if trial.needs_more_than(1)]
 
-    def running(self) -> list[TrialProgress]:
-        """Started in the last launch and not ended: running, if the launch is."""
-        return [trial for trial in self.current() if trial.started and trial.outcome is None]
+    def cancelled(self) -> list[TrialProgress]:
+        """Those of them that a user has cancelled."""
+        return [trial for trial in self.current() if trial.cancelled]
 
-    def counts(self, live: bool = True) -> dict[str, int]:
+    def running(self, live: Live = True) -> list[TrialProgress]:
+        """Started in the last launch and not ended: running, if the launch is."""
+        current = (trial for trial in self.current() if trial.started and trial.outcome is None)
+        return [trial for trial in current if _is_run(trial.id, live)]
+
+    def counts(self, live: Live = True) -> dict[str, int]:
         """Trials by state, in the order of STATES, none left out; they add up to `size`."""
-        if live and self._counted is None:
-            self._counted = Counter(trial.state(live) for trial in self.current())
-        known = self._counted if live and self._counted is not None else (t.state(live) for t in self.current())
-        counts = Counter(known)
-        counts["waiting" if live else "never_started"] += self.size - counts.total()
+        if live is True and self._counted is None:
+            self._counted = self._states(live)
+        counts = Counter(self._counted if live is True and self._counted is not None else self._states(live))
+        unknown = self.size - counts.total()
+        if not isinstance(live, bool):
+            counts["waiting"] += (soon := sum(_is_run(name, live) for name in self.wanted - self.trials.keys()))
+            unknown -= soon
+        counts["waiting" if live is True else "never_started"] += unknown
         return {state: counts[state] for state in STATES if counts[state]}
+
+    def _states(self, live: Live) -> Counter[str]:
+        return Counter(trial.state(_is_run(trial.id, live)) for trial in self.current())
 
     def epochs_left(self) -> int:
         """Epochs still to train, those of trials that are not known yet counted as the known ones'."""
         trials = self.current()
-        left = sum(t.epochs_wanted - t.epoch for t in trials if t.state(live=True) in ("running", "waiting"))
+        left = sum(t.epochs_wanted - t.epoch for t in trials if t.state(live=True) in TO_COME)
         if trials and self.size > len(trials):
             left += round((self.size - len(trials)) * sum(t.epochs_wanted for t in trials) / len(trials))
         return left
 
     def epochs_per_second(self) -> float | None:
         """Of the last launch, all running trials together; None before its first epoch."""
-        seconds = self.latest - self.launched
-        return self.epochs_since_launch / seconds if self.epochs_since_launch and seconds > 0 else None
+        if (pace := self.paces.get(self.share)) is None:
+            return None
+        seconds = pace.latest - pace.began
+        return pace.epochs / seconds if pace.epochs and seconds > 0 else None
 
     def seconds_left(self) -> float | None:
         """At the rate so far; None before the first epoch."""
@@ -219,15 +282,42 @@ class Progress(History[TrialProgress]):
         return self.epochs_left() / rate if rate else None
 
 
+def _is_run(trial_id: str, live: Live) -> bool:
+    """Whether a trial is one of those that a live launch runs."""
+    return live if isinstance(live, bool) else any(share.has(trial_id) for share in live)
+
+
 def out_of_memory_line(trials: Sequence[TrialProgress]) -> str:
     """What is said of trials that are not run again, for want of memory."""
     most = max(trial.start["capacity_bytes"] for trial in trials)
-    verb = "is" if len(trials) == 1 else "are"
-    names = ", ".join(trial.id for trial in trials[:_NAMED]) + (", ..." if len(trials) > _NAMED else "")
     return (
-        f"{plural(len(trials), 'trial')} {verb} out_of_memory for good, alone on {most / 2**30:.1f} GiB: {names}; only "
+        f"{_are(trials)} out_of_memory for good, alone on {most / 2**30:.1f} GiB: {_names(trials)}; only "
         "more memory, or sweep launch --again, runs such a trial again"
     )
+
+
+def cancelled_line(trials: Sequence[TrialProgress]) -> str:
+    """What is said of trials that a user has cancelled."""
+    return (
+        f"{_are(trials)} cancelled: {_names(trials)}; sweep cancel --undo, or sweep launch --again, runs such a trial"
+    )
+
+
+def left_out_lines(trials: Sequence[TrialProgress]) -> list[str]:
+    """What is said of trials that a launch does not run again, by why."""
+    kinds = (
+        (cancelled_line, [t for t in trials if t.cancelled]),
+        (out_of_memory_line, [t for t in trials if not t.cancelled]),
+    )
+    return [line(some) for line, some in kinds if some]
+
+
+def _are(trials: Sequence[TrialProgress]) -> str:
+    return f"{plural(len(trials), 'trial')} {'is' if len(trials) == 1 else 'are'}"
+
+
+def _names(trials: Sequence[TrialProgress]) -> str:
+    return ", ".join(trial.id for trial in trials[:_NAMED]) + (", ..." if len(trials) > _NAMED else "")
 
 
 def _short(value: Any) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import runpy
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,9 +53,7 @@ def main() -> None:
     if why := damage(folder):
         sys.stderr.write(f"sweep: {why}\n")
         raise SystemExit(2)
-    from sweep.cli import main as sweep
-
-    sweep(prog_name="sweep")
+    runpy.run_module("sweep", run_name="__main__")
 
 
 if __name__ == "__main__":

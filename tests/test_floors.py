@@ -24,7 +24,7 @@ FILES = [
 LIGHT = tuple(
     f"trainers.{name}"
     for name in (
-        *("record", "config", "presets", "fields", "errors", "visible", "files", "plain_file"),
+        *("record", "config", "presets", "fields", "errors", "visible", "files", "plain_file", "machine"),
         *("ladder.rungs", "own.reference"),
     )
 )

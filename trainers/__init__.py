@@ -31,6 +31,7 @@ resuming       from which file a trial goes on: the newest that is whole and its
 files          files that are whole at every moment
 plain_file     files that are nothing but files: no pipe, no device, no link
 lock           one process at a time
+machine        which machine a process runs on, and whether another of that machine still lives
 blanked        text without its secrets
 provenance     which code, versions and machine numbers come from
 counting       what a trial takes before it is run: FLOPs, memory, files, and how fast this machine is

@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, TypeAlias
+from typing import Any, Literal, Protocol, Self, TypeAlias
 
 import torch
 from torch import Tensor
@@ -37,6 +37,20 @@ _log = logging.getLogger(__name__)
 
 State: TypeAlias = dict[str, Any]
 Which = Literal["last", "best"]
+
+
+class Mirror(Protocol):
+    """Takes files to where they are kept besides."""
+
+    def written(self, path: Path) -> None:
+        """A file has just been written; returns at once."""
+
+    def flush(self) -> None:
+        """Returns once the files are there, or were tried."""
+
+
+#: Of this process's files; none: they are kept where they are written alone.
+mirror: Mirror | None = None
 
 
 def save(path: Path, state: State) -> None:
@@ -59,6 +73,8 @@ def save(path: Path, state: State) -> None:
         write(path, put)
     except OSError as error:
         raise _unwritten(path, content, error) from None
+    if mirror is not None:
+        mirror.written(path)
 
 
 def _unwritten(path: Path, content: State, error: OSError) -> UserError:
@@ -219,6 +235,8 @@ def write_held() -> None:
     """
     for writer in list(_training):
         _flush_or_log(writer)
+    if mirror is not None:
+        mirror.flush()
 
 
 def forget_previous(path: Path) -> None:

@@ -5,20 +5,26 @@ from __future__ import annotations
 import errno
 import fcntl
 import logging
+import math
 import os
 import re
 import secrets
+import socket
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
+from trainers.machine import machine, started
 from trainers.plain_file import is_plain
 
 _log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
+
+_NO_HOST = re.compile(r"[^A-Za-z0-9-]", re.ASCII)
 
 #: How long storage that is full or away is waited for, s: NFSv4's grace period after a restart is 90 at most, and the
 #: servers of Lustre and of managed NFS fail over within a minute.
@@ -39,10 +45,22 @@ PASSING = frozenset(
 
 NO_INODES = "no inodes are left there"
 
-_PART = re.compile(r"\..*-[0-9a-f]{8}\.part(\..*)?")
+#: A part: of which file, on which host, by which process, of which machine; older code's tell only of the file.
+_PART = re.compile(
+    r"\..*?(-[^/]*\.(?P<process>[0-9]+)\.(?P<machine>[0-9a-f]{16}))?-[0-9a-f]{8}\.part(\..*)?", re.ASCII | re.DOTALL
+)
+
+#: Characters of a file's name, and of a host's, that the name of its part has: in all they are 255 bytes at most.
+_LONGEST_STEM, _LONGEST_HOST = 40, 40
+
+#: A part of another machine that has not changed for so long is nobody's, s: to write one takes minutes at most.
+ABANDONED = 600.0
 
 #: Folders for which this process has waited in vain: until something is written there, nobody waits for them again.
 _given_up: set[Path] = set()
+
+#: Until when storage is waited for at most, by `time.monotonic`: a process that is to end does not wait to the full.
+_until = math.inf
 
 #: Parts of this process that could not be removed when their time came, as their storage was away.
 _left: set[Path] = set()
@@ -75,7 +93,8 @@ def patiently(path: Path, act: Callable[[], Result], *, verb: str = "written") -
             result = act()
         except OSError as error:
             waited = time.monotonic() - begun
-            if error.errno not in PASSING or waited >= PATIENCE or folder in _given_up:
+            over = waited >= PATIENCE or begun + waited >= _until
+            if error.errno not in PASSING or over or folder in _given_up:
                 if error.errno in PASSING:
                     _given_up.add(folder)
                 raise
@@ -87,6 +106,12 @@ def patiently(path: Path, act: Callable[[], Result], *, verb: str = "written") -
             return result
         time.sleep(min(pause, max(PATIENCE - waited, 0)))
         pause = min(2 * pause, _PAUSES[1])
+
+
+def hurry(seconds: float) -> None:
+    """From now on this process waits so long at most, s, for all storage together; inf: as `patiently` says."""
+    global _until
+    _until = time.monotonic() + seconds
 
 
 def why(error: OSError, path: Path, verb: str = "written") -> str:
@@ -126,8 +151,8 @@ def whole(path: Path) -> Iterator[Path]:
     raises leaves the old file, and nothing beside it. An OSError then names `path`, which a full disk's does not; and
     what torch made of one is that again.
 
-    The new file is this process's alone: it is none that was there before, nor the end of a link, and it is locked, by
-    which `remove_parts` knows it from what a killed process left.
+    The new file is this process's alone: it is none that was there before, nor the end of a link. It is locked, and its
+    name says which machine's and which process's it is, by which `remove_parts` knows it from what a killed one left.
 
     Args:
         path: of the file; its folder exists.
@@ -161,13 +186,17 @@ def whole(path: Path) -> Iterator[Path]:
 def _new_part(path: Path) -> tuple[Path, int]:
     """A file of a name that was not there, locked; and its descriptor."""
     while True:
-        part = path.with_name(f".{path.stem}-{secrets.token_hex(4)}.part{path.suffix}")
+        part = path.with_name(f".{path.stem[:_LONGEST_STEM]}-{_owner()}-{secrets.token_hex(4)}.part{path.suffix}")
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
-        with suppress(OSError):  # a file system without locks: no launch runs there, and nobody removes parts
+        with suppress(OSError):  # a file system without locks: its name tells
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         if os.fstat(descriptor).st_nlink:
             return part, descriptor
         os.close(descriptor)  # who removes parts came before the lock
+
+
+def _owner() -> str:
+    return f"{_NO_HOST.sub('_', socket.gethostname())[:_LONGEST_HOST]}.{os.getpid()}.{machine()}"
 
 
 def _remove(part: Path) -> None:
@@ -184,18 +213,45 @@ def _remove_left() -> None:
 
 
 def remove_parts(folder: Path) -> None:
-    """Removes what processes left that were killed while they wrote; what a process writes now stays."""
+    """Removes what processes left that were killed while they wrote; what a process writes now stays.
+
+    What another machine wrote stays until it is `ABANDONED`: a lock that is not seen from here proves nothing, as of
+    storage that has none, or has it for each machine alone.
+    """
     _remove_left()
     for part in folder.iterdir() if folder.is_dir() else ():
-        if _PART.fullmatch(part.name):
+        if (name := _PART.fullmatch(part.name)) is not None:
             with suppress(OSError):
-                _remove_unlocked(part)
+                if _is_left(part, int(name["process"] or 0), name["machine"]):
+                    part.unlink()
 
 
-def _remove_unlocked(part: Path) -> None:
+def _is_left(part: Path, process: int, where: str | None) -> bool:
     descriptor = os.open(part, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        part.unlink()
+        free = True
+    except BlockingIOError:
+        return False
+    except OSError:
+        free = process not in (0, os.getpid()) and started(process) is None
     finally:
         os.close(descriptor)
+    if where in (None, machine()):
+        return free
+    return storage_time(part.parent) - part.stat().st_mtime >= ABANDONED
+
+
+def storage_time(folder: Path) -> float:
+    """By the clock that stamps files in a folder, s; where none can be written, 0.
+
+    Args:
+        folder: on the storage.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"0")
+            file.flush()
+            return os.fstat(file.fileno()).st_mtime
+    except OSError:
+        return 0.0

@@ -1,7 +1,8 @@
 """Records as tidy frames: a row a trial, an epoch, an evaluation, a measurement.
 
-log           records.jsonl as it is read: of a long one the epochs as columns, the other records as they stand
+log           a run's records as they are read: of a long one the epochs as columns, the other records as they stand
 columns       the epochs' lines as columns, and how a log is parsed into them
+merged        the logs of several files as one
 history       what has become of each trial, folded once for the frames and for a launch's progress
 identity      a trial's method, its value on every axis, and which trials are one
 trials        records.jsonl -> a row a trial, a row an epoch

@@ -96,6 +96,11 @@ class Lines(NamedTuple):
         sums: list[Any] = np.bincount(self.trials, values, trials).tolist()
         return sums
 
+    def of_trials(self, are: Sequence[bool]) -> Lines:
+        """The lines of some of the trials: whether of each, (trials,)."""
+        kept = np.array([*are, False])[self.trials]
+        return Lines(self.rows[kept], self.trials[kept])
+
     def last(self) -> dict[int, int]:
         """The last row of each trial that has one."""
         return dict(zip(self.trials.tolist(), self.rows.tolist(), strict=True))
@@ -163,15 +168,26 @@ class Epochs:
         last[:-1] = (trials[1:] != trials[:-1]) | (epochs[1:] != epochs[:-1])
         return Lines(rows[last], trials[last])
 
-    def latest(self, place: float = -1) -> float:
-        """When the last of the lines after a place of the log was written; 0: nobody knows."""
-        after = self.numbers(PLACE) > place
-        return float(np.max(np.nan_to_num(self.numbers("time")), initial=0.0, where=after))
+    def latest(self, place: float = -1, lines: Lines | None = None) -> float:
+        """When the last of these lines, or of all, after a place of the log was written; 0: nobody knows."""
+        rows = slice(None) if lines is None else lines.rows
+        times, after = np.nan_to_num(self.numbers("time")[rows]), self.numbers(PLACE)[rows] > place
+        return float(np.max(times, initial=0.0, where=after))
 
     def followed_by(self, *more: Epochs) -> Epochs:
         """These and other lines, one after the other."""
         every = (self, *more)
         return Epochs(*(pa.concat_tables([getattr(one, name) for one in every]) for name in ("table", "rights")))
+
+    def placed(self, places: NDArray[np.int64]) -> Epochs:
+        """The same at other places: (rows,), in the same order."""
+        of_right = np.searchsorted(self.table[PLACE].to_numpy(), self.rights[PLACE].to_numpy())
+        return Epochs(_placed(self.table, places), _placed(self.rights, places[of_right]))
+
+    def by_place(self) -> Epochs:
+        """The same in the order of their places."""
+        order = np.argsort(self.table[PLACE].to_numpy(), kind="stable")
+        return Epochs(self.table.unify_dictionaries().take(order), self.rights.sort_by(PLACE))
 
     def later(self, lines: int) -> Epochs:
         """The same behind so many lines."""
@@ -293,8 +309,11 @@ def _rights(epochs: Iterable[tuple[int, Mapping[str, Any]]]) -> pa.Table:
 
 
 def _later(table: pa.Table, lines: int) -> pa.Table:
-    places = pa.array(table[PLACE].to_numpy() + lines)
-    return table.set_column(table.schema.get_field_index(PLACE), PLACE, places)
+    return _placed(table, table[PLACE].to_numpy() + lines)
+
+
+def _placed(table: pa.Table, places: NDArray[np.int64]) -> pa.Table:
+    return table.set_column(table.schema.get_field_index(PLACE), PLACE, pa.array(places, pa.int64()))
 
 
 def _together(texts: Sequence[bytes]) -> pa.Table | None:

@@ -16,8 +16,8 @@ import hashlib
 import json
 import time
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from os import fstat
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -30,8 +30,10 @@ from pyarrow import ipc
 from analysis.frames import log
 from analysis.frames.columns import Epochs, parse
 from analysis.frames.log import Log
+from analysis.frames.merged import merged
 from trainers import record
 from trainers.files import remove_parts, whole
+from trainers.record import record_files
 
 #: Where it lies in a run's directory.
 FOLDER = "cache"
@@ -77,19 +79,92 @@ def _code() -> str:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Companion | None]:
-    """The companion of a log; none where that is short, or cannot be read at all."""
-    try:
-        file = path.open("rb")
-    except OSError:
-        yield None
-        return
-    with file:
-        yield Companion(path, file) if fstat(file.fileno()).st_size >= log.LONG else None
+def opened(directory: Path) -> Iterator[Companion | Joint | None]:
+    """The companion of a run's log; none where that is short, or cannot be read at all."""
+    with ExitStack() as open_files:
+        logs: list[tuple[Path, IO[bytes]]] = []
+        with suppress(OSError):
+            paths = record_files(directory)
+            if all(path.is_file() for path in paths):  # a pipe would be waited for
+                logs = [(path, open_files.enter_context(path.open("rb"))) for path in paths]
+        long = sum(fstat(file.fileno()).st_size for _, file in logs) >= log.LONG
+        each = [Companion(*one) for one in logs] if long else []
+        yield Joint(directory, each) if len(each) > 1 else each[0] if each else None
 
 
-class Companion:
+class _Kept:
+    """Tables in a folder, and of what they are."""
+
+    mark: Mark | Sequence[Mark] | None
+    """Of the log; none: not known, until it is read, or there is none, as more than whole lines are there."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def table(self, name: str) -> pa.Table | None:
+        """A table that is kept of the log as it is; none: there is none."""
+        return None if self.mark is None else self._table(name, self.mark)
+
+    def _opened(self, name: str) -> ipc.RecordBatchFileReader:
+        # read, not mapped: once another machine replaces a mapped file on NFS, to look into it kills the process
+        return ipc.open_file(pa.OSFile(str(self._folder / f"{name}.arrow")))
+
+    def _table(self, name: str, mark: Mark | Sequence[Mark]) -> pa.Table | None:
+        with suppress(OSError, LookupError, TypeError, pa.ArrowException):
+            file = self._opened(name)
+            return file.read_all() if file.schema.metadata[_MARK] == json.dumps(mark).encode() else None
+        return None
+
+    def keep_table(self, name: str, table: pa.Table) -> None:
+        """Keeps a table that is made of the log, if it can be written."""
+        table = table.unify_dictionaries()
+        table = table.replace_schema_metadata({**(table.schema.metadata or {}), _MARK: json.dumps(self.mark)})
+
+        def write(path: Path) -> None:
+            with ipc.new_file(path, table.schema, options=_OPTIONS) as file:
+                file.write_table(table)
+
+        self._keep(f"{name}.arrow", write)
+
+    def _keep(self, name: str, content: str | Callable[[Path], object]) -> None:
+        """What cannot be written, as on a full disk or in another's run, is not kept."""
+        with suppress(OSError, pa.ArrowException):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with whole(self._folder / name) as part:
+                part.write_text(content) if isinstance(content, str) else content(part)
+
+
+class Joint(_Kept):
+    """What is kept of a run's several logs together, beside what is kept of each."""
+
+    def __init__(self, directory: Path, each: Sequence[Companion]) -> None:
+        """Reads nothing yet.
+
+        Args:
+            directory: of the run.
+            each: the companions of its logs.
+        """
+        super().__init__(directory / FOLDER)
+        self._each = each
+        self.mark = self._marks()
+
+    def log(self) -> Log:
+        """The logs as one; see `Companion.log`."""
+        every = merged([one.log() for one in self._each])
+        self.mark = self._marks()
+        every.shelf = None if self.mark is None else self
+        return every
+
+    def _marks(self) -> Sequence[Mark] | None:
+        """Of all logs; none: not known of one."""
+        marks = [one.mark for one in self._each if one.mark is not None]
+        return marks if len(marks) == len(self._each) else None
+
+
+class Companion(_Kept):
     """What is kept of a log, and whether that is of the log as it is now."""
+
+    mark: Mark | None
 
     def __init__(self, path: Path, file: IO[bytes]) -> None:
         """Reads nothing yet.
@@ -98,12 +173,12 @@ class Companion:
             path: of the log.
             file: the same, open.
         """
+        super().__init__(path.parent / FOLDER / path.stem.partition(".")[2])
         stat = fstat(file.fileno())
-        self._path, self._file, self._folder = path, file, path.parent / FOLDER
+        self._path, self._file = path, file
         self._stat = [stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
         self._settled = time.time() - max(stat.st_mtime, stat.st_ctime) > _TICK
         self.mark = self._unchanged()
-        """Of the log; none: not known, until it is read, or there is none, as more than whole lines are there."""
 
     def log(self) -> Log:
         """The log, of which only what is new is parsed; without lines of a newer version, of which a warning tells."""
@@ -166,38 +241,6 @@ class Companion:
         self.keep_table(EPOCHS, every.epochs.table)
         self.keep_table(RIGHTS, every.epochs.rights)
         self._keep(_OTHERS, json.dumps({"mark": self.mark, "places": every.places, "records": every.others}))
-
-    def table(self, name: str) -> pa.Table | None:
-        """A table that is kept of the log as it is; none: there is none."""
-        return None if self.mark is None else self._table(name, self.mark)
-
-    def _opened(self, name: str) -> ipc.RecordBatchFileReader:
-        # read, not mapped: once another machine replaces a mapped file on NFS, to look into it kills the process
-        return ipc.open_file(pa.OSFile(str(self._folder / f"{name}.arrow")))
-
-    def _table(self, name: str, mark: Mark) -> pa.Table | None:
-        with suppress(OSError, LookupError, TypeError, pa.ArrowException):
-            file = self._opened(name)
-            return file.read_all() if file.schema.metadata[_MARK] == json.dumps(mark).encode() else None
-        return None
-
-    def keep_table(self, name: str, table: pa.Table) -> None:
-        """Keeps a table that is made of the log, if it can be written."""
-        table = table.unify_dictionaries()
-        table = table.replace_schema_metadata({**(table.schema.metadata or {}), _MARK: json.dumps(self.mark)})
-
-        def write(path: Path) -> None:
-            with ipc.new_file(path, table.schema, options=_OPTIONS) as file:
-                file.write_table(table)
-
-        self._keep(f"{name}.arrow", write)
-
-    def _keep(self, name: str, content: str | Callable[[Path], object]) -> None:
-        """What cannot be written, as on a full disk or in another's run, is not kept."""
-        with suppress(OSError, pa.ArrowException):
-            self._folder.mkdir(exist_ok=True)
-            with whole(self._folder / name) as part:
-                part.write_text(content) if isinstance(content, str) else content(part)
 
 
 class _Summed:

@@ -11,7 +11,7 @@ from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from trainers.record import RECORDS_FILE, UNKNOWN, known_kinds, read
+from trainers.record import UNKNOWN, known_kinds, read, record_files
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -34,7 +34,10 @@ class Shelf(Protocol):
 
 @dataclass(eq=False)
 class Log(Sequence[Mapping[str, Any]]):
-    """The records of a run. As a sequence it is those that are no epochs, in the order written."""
+    """The records of a run. As a sequence it is those that are no epochs, in the order written.
+
+    Of a run with several files the places are those of the lines in one file of all, merged.
+    """
 
     others: Sequence[Mapping[str, Any]]
     places: Sequence[int]
@@ -104,12 +107,12 @@ def read_records(directory: str | Path) -> Sequence[Mapping[str, Any]]:
     Raises:
         UserError: the directory is not a run, its file cannot be read, or a line in the middle is damaged.
     """
-    path = Path(directory) / RECORDS_FILE
-    if not path.is_file() or path.stat().st_size < LONG:
+    files = [path for path in record_files(Path(directory)) if path.is_file()]
+    if sum(path.stat().st_size for path in files) < LONG:
         return read(directory)
     from analysis.frames.companion import opened
 
-    with opened(path) as companion:
+    with opened(Path(directory)) as companion:
         return read(directory) if companion is None else companion.log()
 
 

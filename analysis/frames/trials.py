@@ -18,7 +18,7 @@ from analysis.frames.companion import COUNTED, EPOCHS, TRIALS, frame_of, opened,
 from analysis.frames.history import History, TrialHistory
 from analysis.frames.identity import identity_columns, measured_once, superseded
 from analysis.frames.log import Log, Records, Shelf
-from trainers.record import METRICS, RECORDS_FILE, EpochRecord, read
+from trainers.record import METRICS, EpochRecord, read
 
 #: Whatever else is compared, trials that differ here were measured differently: on other images, by another attack.
 CONDITIONS = ("data.", "evaluation.")
@@ -73,7 +73,7 @@ def load_trials(directory: str | Path) -> DataFrame:
     Raises:
         UserError: the directory is not a run, or a line is damaged.
     """
-    with opened(Path(directory) / RECORDS_FILE) as companion:
+    with opened(Path(directory)) as companion:
         if companion is None:
             return trials_of(read(directory))
         kept = companion.table(TRIALS)
@@ -106,7 +106,7 @@ def load_epochs(directory: str | Path) -> DataFrame:
     Raises:
         UserError: the directory is not a run, or a line is damaged.
     """
-    with opened(Path(directory) / RECORDS_FILE) as companion:
+    with opened(Path(directory)) as companion:
         if companion is None:
             return epochs_of(read(directory))
         epochs = companion.table(EPOCHS)

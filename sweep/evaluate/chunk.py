@@ -15,6 +15,8 @@ from sweep.evaluate.plan import Chunk, Evaluation
 from sweep.run.directory import log_path
 from sweep.run.signals import Interrupted
 from sweep.run.trial import logged, trial_values
+from sweep.storage import checkpoints
+from sweep.storage.cache import local, named
 from trainers import cards
 from trainers.checkpoint import DamagedCheckpoint
 from trainers.config import TrialConfig
@@ -35,7 +37,7 @@ from trainers.record import CheckRecord, EvaluationRecord
 def chunk_values(directory: Path, evaluation: Evaluation, chunk: Chunk, resources: ResourcesConfig) -> dict[str, Any]:
     """The chunk as plain values: what a process that runs it is given."""
     return {
-        "directory": str(directory.absolute()),
+        "directory": named(directory),
         "config": trial_values(evaluation.config, resources),
         "threads": max(1, int(resources.cpu)),
         "share": resources.most_gpu,
@@ -83,15 +85,17 @@ def run_chunk(values: Mapping[str, Any]) -> Ended:
             result = f"out of memory: {reason(error)}"
         else:
             first = (str(error).splitlines() or [""])[0]
-            log = log_path(Path(values["directory"]), values["record"]["trial_id"])
+            log = log_path(local(values["directory"]), values["record"]["trial_id"])
             result = f"{type(error).__name__}: {first}{logged(error, log)}"
     return Ended(result, cards.freed(device))
 
 
 def _record(values: Mapping[str, Any]) -> EvaluationRecord | CheckRecord:
     wanted = values["record"]
-    snapshot.look_in(Path(values["directory"]) / snapshot.FOLDER)
-    checkpoint = checkpoint_path(Path(values["directory"]), wanted["trial_id"])
+    directory = local(values["directory"])
+    snapshot.look_in(directory / snapshot.FOLDER)
+    checkpoints.fetch(directory, wanted["trial_id"])
+    checkpoint = checkpoint_path(directory, wanted["trial_id"])
     config = TrialConfig.model_validate(values["config"])
     network = trained(config, checkpoint, wanted["weights"], averaged=wanted["averaged"], trial_id=wanted["trial_id"])
     attack = LadderAttack.model_validate(values["attack"])

@@ -87,10 +87,13 @@ def evaluate(
     options["best"] = _chosen(options.pop("best"), options.pop("best_each"), options["trial_ids"])
     from sweep.evaluate.plan import Asked
     from sweep.evaluate.run import evaluate as run
+    from sweep.storage.lock import EVALUATION
+    from sweep.storage.mirror import held
 
     needs = tuple(name for name, needed in flags.items() if needed)
     asked = Asked(attacks, strength=strength, radii=tuple(lengths), needs=needs, checks=checks, **options)
     outlast()
+    click.get_current_context().with_resource(held(directory, EVALUATION))
     sys.exit(run(directory, asked, console(), overrides=overrides, address=address, serial=serial))
 
 

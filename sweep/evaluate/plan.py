@@ -19,6 +19,7 @@ from analysis.tables.evaluations import attack_name
 from sweep.axes import nested
 from sweep.config import SweepConfig
 from sweep.progress import Progress
+from sweep.storage import checkpoints
 from trainers.checkpoint import DamagedCheckpoint, kept_weights
 from trainers.config import DataConfig, TrialConfig, check_length
 from trainers.data.sets import load
@@ -196,6 +197,7 @@ def plan(directory: Path, records: Records, sweep: SweepConfig, asked: Asked) ->
     evaluations += _checks(configs, asked, chosen)
     done = recorded(records)
     for name in dict.fromkeys(one.trial_id for one in evaluations if one.missing(done)):
+        checkpoints.fetch(directory, name)
         with suppress(DamagedCheckpoint):  # whose trial is skipped once it is read, and the others go on
             kept_weights(checkpoint_path(directory, name), asked.weights, averaged=asked.averaged, mapped=True)
     return evaluations

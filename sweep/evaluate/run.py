@@ -27,8 +27,10 @@ from sweep.evaluate.plan import Asked, Chunk, Evaluation, described, fewer, plan
 from sweep.run.directory import CONFIG_FILE, EVALUATION, RunLock, clean, log_folder
 from sweep.run.launch import EXIT_DONE, EXIT_SOME_FAILED, LOST, check_resources, kept_up
 from sweep.run.screen import duration, heard, print_whole, say
-from sweep.run.signals import Interrupted, Interrupts, RayGone
+from sweep.run.signals import Interrupted, Interrupts, RayGone, StorageGone
 from sweep.search.inputs import data_inputs
+from sweep.storage import cache
+from sweep.storage.mirror import heeded
 from trainers.errors import UserError
 from trainers.record import CheckRecord, EvaluationRecord, RecordFile
 
@@ -65,12 +67,17 @@ def evaluate(
     """
     read_log(directory)  # what is no run is refused before the lock makes a file in it
     sweep = _config(directory, overrides)
-    with RunLock(directory, EVALUATION), Interrupts() as interrupts:
+    with (
+        RunLock(directory, EVALUATION) as lock,
+        Interrupts() as interrupts,
+        heeded(directory, lambda reason: interrupts.lose(StorageGone(reason))),
+    ):
 
         def once() -> int:
             records = read_log(directory)
             evaluations = plan(directory, records, sweep, asked)
             run = _Run(directory, sweep, evaluations, records, console, interrupts)
+            run.guard = lock.check
             for line in fewer(evaluations, asked.images):
                 say(console, line)
             if run.left:
@@ -125,6 +132,8 @@ class _Run:
         self.directory, self.sweep, self.interrupts = directory, sweep, interrupts
         self.failed: set[int] = set()
         """Evaluations of which a chunk could not be run, by `id`."""
+        self.guard: Callable[[], None] = lambda: None
+        """Called before each record: raises where the directory is held no more."""
         self._evaluations = evaluations
         self._several = len({one.attack.radius for one in evaluations} - {None}) > 1
         done = recorded(records)
@@ -176,6 +185,7 @@ class _Run:
             self.failed.add(id(evaluation))
             return
         record = {**asdict(result), "time": round(time.time(), 3)}
+        self.guard()
         self._file.append(evaluation.kind, record)
         self._chunks[id(evaluation)].append(record)
         self._left[id(evaluation)] -= 1
@@ -257,13 +267,13 @@ def _print_table(directory: Path, evaluations: Sequence[Evaluation], console: Co
         print_whole(console, evaluations_table(shown))
         if len(cells := over_seeds(with_evaluation_bits(shown, log))):
             print_whole(console, over_seeds_table(cells))
-        say(console, f"all evaluations: sweep results {directory} --evaluations")
+        say(console, f"all evaluations: sweep results {cache.shown(directory)} --evaluations")
     checked = checked[[_key(row) in asked for row in checked.to_dict("records")]]
     if len(checked):
         from analysis.tables.checks import checks_view
 
         print_whole(console, checks_view(checked))
-        say(console, f"all checks: sweep results {directory} --checks")
+        say(console, f"all checks: sweep results {cache.shown(directory)} --checks")
     if not len(attacked) and not len(checked):
         say(console, f"{directory}: nothing could be evaluated; the lines above say why")
 

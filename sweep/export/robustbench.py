@@ -22,6 +22,7 @@ from analysis.tables.evaluations import attack_name
 from sweep.config_file import load
 from sweep.export.weights import Chosen, write_weights
 from sweep.run.directory import CONFIG_FILE
+from sweep.share import Share
 from trainers.config import DataConfig, TrialConfig
 from trainers.data import unseen
 from trainers.data.sets import shapes
@@ -206,7 +207,8 @@ class _Facts:
         start: dict[str, Any] = {}
         for record in self._network.log:
             if record["record"] == "launch":
-                launch = dict(record)
+                share = record.get("shard")
+                launch = dict(record) if share is None or Share.of(share).has(self._network.trial_id) else launch
             elif record["record"] == "start" and record["trial_id"] == self._network.trial_id:
                 start = launch | dict(record)
         commit = f", commit {start['commit']}{' with changes' if start['dirty'] else ''}" if start.get("commit") else ""

@@ -20,16 +20,18 @@ from sweep.plan.preset_lines import preset_lines
 from sweep.plan.room import Room, at_once
 from sweep.plan.shapes import Left, Shape
 from sweep.plan.warnings import Warned, warnings
-from sweep.progress import Progress, TrialProgress, out_of_memory_line
+from sweep.progress import Progress, TrialProgress, left_out_lines
 from sweep.search.checks import check_trials, examples
 from sweep.search.inputs import Unseen, fingerprints, fingerprints_without, own_sources
 from sweep.search.optuna_search import OptunaSearch
 from sweep.search.trials import FixedSearch, PlannedTrial, Search, fixed_points, planned
+from sweep.share import Share
 from trainers.config import DataConfig
 from trainers.data.sets import Shape as DataShape
+from trainers.errors import UserError
 from trainers.fields import plural
 from trainers.own.source import Source
-from trainers.record import RECORDS_FILE
+from trainers.record import record_files
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Plan:
     progress: Progress
     """What the directory's records tell."""
     size: int
-    """Trials in all."""
+    """Trials in all, or in the share."""
     merged: int
     """Points that turned out to be trials already in the list."""
     finished: int
@@ -67,7 +69,9 @@ class Plan:
     own: Mapping[str, Source] = field(default_factory=dict)
     """The sources of a user's own code, by name."""
     left_out: tuple[str, ...] = ()
-    """Ids of those not run again, for want of memory."""
+    """Ids of those not run again, for want of memory or because they were cancelled."""
+    share: Share | None = None
+    """Of whose trials alone it tells what is finished, left and costs; none: of all."""
 
     @property
     def left(self) -> int:
@@ -85,7 +89,9 @@ class Plan:
             serial: one trial after another.
             room: where a launch's trials run; None: not known.
         """
-        lines = [f"{self.config.name}: {plural(self.size, 'trial')} ({self._shape()})"]
+        size = plural(self.search.size(), "trial")
+        which = size if self.share is None else f"share {self.share}, {self.size} of {size}"
+        lines = [f"{self.config.name}: {which} ({self._shape()})"]
         if self.config.question:
             lines.append(f"  {self.config.question}")
         lines += [f"  {line}" for line in (*self.presets, *self.fine_tuned)]
@@ -96,8 +102,7 @@ class Plan:
         lines += [f"  {line}" for line in (*(_size_lines(self.shapes) if outlook else ()), *_extra_lines(self.shapes))]
         lines += [f"  {line}" for name, data in self.unseen.items() for line in _unseen(name, data, self.shapes)]
         lines.append(f"  finished {self.finished}, to resume {self.resumable}, new {self.left - self.resumable}")
-        if self.left_out:
-            lines.append(f"  {out_of_memory_line([self.progress.trials[name] for name in self.left_out])}")
+        lines += [f"  {line}" for line in left_out_lines([self.progress.trials[name] for name in self.left_out])]
         for version, number in self.other_code.items():
             lines.append(f"  {number} of the finished come from other code ({version}); they are kept")
         lines += [f"  {line}" for line in self._own_lines()]
@@ -143,7 +148,7 @@ def _axis(axis: Any) -> str:
 
 def earlier_records(directory: Path) -> Sequence[Mapping[str, Any]]:
     """The records of an earlier launch; none where the directory has none."""
-    return read_records(directory) if (directory / RECORDS_FILE).exists() else []
+    return read_records(directory) if record_files(directory) else []
 
 
 def plan(
@@ -152,6 +157,8 @@ def plan(
     code_version: str,
     data: Literal["needed", "if there", "unseen"] = "needed",
     capacity: float = math.inf,
+    again: bool = False,
+    share: Share | None = None,
 ) -> Plan:
     """Holds a sweep against the records of its directory.
 
@@ -163,11 +170,20 @@ def plan(
             unseen: so too where they are there.
         capacity: memory that the largest card, or host, has on which trials would run, bytes: those that ran out of it
             alone where there was no less are left out.
+        again: cancelled trials are not left out.
+        share: whose trials alone a launch would run; none: all.
 
     Raises:
-        UserError: a point whose values do not go together, or data or a network with which no trial can run.
+        UserError: a share is to be run of a search that asks for trials as results come; a point whose values do not go
+            together, or data or a network with which no trial can run.
     """
+    if share is not None and config.search.name == "optuna":
+        raise UserError(
+            f"--shard {share}: search.name is optuna, whose next point depends on all results, so that one launch runs "
+            "it; leave --shard out, or take a search whose trials are known beforehand, such as quasi_random"
+        )
     progress = Progress.of(records)
+    progress.share = share
     own = own_sources(config)
     marks, unseen = (
         (fingerprints(config, own), {})
@@ -176,27 +192,28 @@ def plan(
     )
     finished = {trial.id: trial for trial in progress.trials.values() if trial.finished}
     for trial in progress.trials.values():
-        trial.left_out = trial.needs_more_than(capacity)
-    search, points = _search(config, marks, records, finished)
-    known = search.known()
-    unknown = examples(config, marks) if search.size() > len(known) else []
+        trial.left_out = trial.needs_more_than(capacity) or (trial.cancelled and not again)
+    search, points = _search(config, marks, records, finished, share)
+    every = search.known()
+    known = [trial for trial in every if share is None or share.has(trial.id)]
+    unknown = examples(config, marks) if search.size() > len(every) else []
     left = [*(trial for trial in known if trial.id not in finished), *unknown]
     shapes = check_trials(config, left, unseen, own)
     trials = [trial.id for trial in known]
-    odd = warnings(config, [*known, *unknown], shapes)
+    odd = warnings(config, [*every, *unknown], shapes)
     measured = Measured(progress, config)
-    to_run = _to_run(known, unknown, search.size() - len(known), progress, code_version)
+    to_run = _to_run(known, unknown, search.size() - len(every), progress, code_version)
     return Plan(
         config=config,
         search=search,
         progress=progress,
-        size=search.size(),
+        size=search.size() - len(every) + len(known),
         merged=len(set(points)) * len(config.seeds) - search.size() if points else 0,
         finished=sum(trial in finished for trial in trials),
         resumable=sum(trial.resumes(code_version) for trial in map(progress.trials.get, trials) if trial is not None),
         other_code=_other_code([finished[trial] for trial in trials if trial in finished], code_version),
-        trial_seconds=_seconds(to_run, search.size() - len(known), measured, config),
-        presets=preset_lines([*known, *unknown], config.space),
+        trial_seconds=_seconds(to_run, search.size() - len(every), measured, config),
+        presets=preset_lines([*every, *unknown], config.space),
         fine_tuned=list(fine_tune_lines([trial.config for trial in left], shapes)),
         warnings=(*_repeated(search, points, config), *odd),
         to_run=to_run,
@@ -205,6 +222,7 @@ def plan(
         unseen=unseen,
         own=own,
         left_out=tuple(name for name in trials if name in progress.trials and progress.trials[name].left_out),
+        share=share,
     )
 
 
@@ -213,6 +231,7 @@ def _search(
     marks: Mapping[str, str],
     records: Sequence[Mapping[str, Any]],
     finished: Mapping[str, TrialProgress],
+    share: Share | None,
 ) -> tuple[Search, list[str]]:
     """The search, and the points that it was made of, as JSON; none where they are not known yet."""
     if config.search.name == "optuna":
@@ -220,7 +239,8 @@ def _search(
         values = {name: metric(trial, config) for name, trial in finished.items()}
         return OptunaSearch(config, marks, trial_records, values), []
     points = fixed_points(config)
-    return FixedSearch(planned(config, points, marks), frozenset(finished)), [json.dumps(point) for point in points]
+    trials = planned(config, points, marks)
+    return FixedSearch(trials, frozenset(finished), share), [json.dumps(point) for point in points]
 
 
 def _repeated(search: Search, points: Sequence[str], config: SweepConfig) -> Iterator[Warned]:

@@ -46,11 +46,17 @@ class Room:
         )
 
 
+def cores() -> int:
+    """CPU cores of this machine that are ours: in a job of Slurm those that it has here, for others run on the rest."""
+    job = os.environ.get("SLURM_CPUS_ON_NODE", "")
+    return int(job) if job.isdecimal() and int(job) else os.cpu_count() or 1
+
+
 def this_machine() -> Room:
-    """All cores and cards of this machine: what a local Ray takes."""
+    """The cores and cards of this machine that are ours: what a local Ray takes."""
     import torch
 
-    return Room("this machine", [{"CPU": float(os.cpu_count() or 1), "GPU": float(torch.cuda.device_count())}])
+    return Room("this machine", [{"CPU": float(cores()), "GPU": float(torch.cuda.device_count())}])
 
 
 def at_once(resources: ResourcesConfig, most: int | None, left: int, room: Room | None = None) -> int | None:

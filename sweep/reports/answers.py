@@ -12,6 +12,7 @@ import click
 
 from sweep.reports.options import (
     PATH,
+    RUN,
     TEXT_FORMATS,
     Above,
     choosers_option,
@@ -193,7 +194,7 @@ def _refuse_both_studies(command: str, directory: Path | None, published: bool, 
 
 
 @click.command()
-@click.argument("study", metavar="RUN|CONFIG", type=PATH, callback=refuse_starting)
+@click.argument("study", metavar="RUN|CONFIG", type=RUN, callback=refuse_starting)
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Overrides a key of the CONFIG.")
 @format_option(TEXT_FORMATS)
 @output_option

@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 import click
 
+from sweep.storage.mark import MARK, is_address
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 FORMATS = ("table", "csv", "json", "parquet")
@@ -38,6 +40,7 @@ def refuse_starting(context: click.Context, parameter: click.Parameter, director
     from trainers.errors import UserError
     from trainers.record import has_records
 
+    bring_run(directory, new=False)
     if directory is None or not directory.is_dir() or has_records(directory):
         return directory
     from sweep.run.directory import is_starting  # which takes a second to load
@@ -47,13 +50,38 @@ def refuse_starting(context: click.Context, parameter: click.Parameter, director
     return directory
 
 
+def bring_run(directory: Path | None, *, new: bool = True) -> None:
+    """Brings here what is new of a run in a store, for who reads it; an ordinary directory is as it is.
+
+    Args:
+        directory: of the run; None: of none.
+        new: whether there may be nothing yet.
+
+    Raises:
+        UserError: the store refuses or stays away, or has no such run.
+    """
+    if directory is None or not (directory / MARK).exists():
+        return
+    from sweep.storage.cache import bring, shown
+    from sweep.storage.lock import is_held
+    from trainers.errors import UserError
+    from trainers.record import record_files
+
+    bring(directory)
+    if not new and not record_files(directory) and not is_held(directory):
+        raise UserError(f"{shown(directory)}: not a run: it has no records; give the --out of a launch")
+
+
 class _Path(click.Path):
     """A path that a file system can have."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The path, or click's own refusal."""
+        from trainers.blanked import blanked
         from trainers.fields import path_text
 
+        if isinstance(value, str) and is_address(value):
+            self.fail(f"{blanked(value)!r}: must be a path of this machine; only a run may lie in an object store")
         try:
             path_text(os.fspath(value))
         except ValueError as error:
@@ -61,10 +89,25 @@ class _Path(click.Path):
         return super().convert(value, param, ctx)
 
 
+class _Run(_Path):
+    """A run directory; of s3://BUCKET/RUN and its like the folder of this machine that stands for it."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The directory, or a refusal."""
+        if not isinstance(value, str) or not is_address(value):
+            return super().convert(value, param, ctx)
+        from sweep.storage.cache import folder
+        from sweep.storage.objects import Address
+
+        address = Address.of(value)
+        return super().convert(value, param, ctx) if address is None else folder(address)
+
+
 PATH = _Path(path_type=Path)
+RUN = _Run(path_type=Path)
 FOLDER = _Path(path_type=Path, file_okay=False)
-directory_argument = click.argument("directory", metavar="DIR", type=PATH, callback=refuse_starting)
-optional_directory = click.argument("directory", metavar="[DIR]", type=PATH, required=False, callback=refuse_starting)
+directory_argument = click.argument("directory", metavar="DIR", type=RUN, callback=refuse_starting)
+optional_directory = click.argument("directory", metavar="[DIR]", type=RUN, required=False, callback=refuse_starting)
 output_option = click.option("--output", type=PATH, help="File to write [default: stdout].")
 metric_option = click.option(
     "--metric", type=click.Choice(METRICS), default=METRICS[0], help=f"[default: {METRICS[0]}]"

@@ -2,15 +2,23 @@
 
 launch      through Ray Tune, in one process beside this one, or in this one
 directory   a run directory: its files, its lock, whose it is
+lock        how it is held: by one for itself, or by shares of a sweep together
+soft_lock   the same where the storage has no flock
 journal     the only writer of records
 trial       one trial as a process runs it
 packing     which trial next, with how much of a card
 cluster     a Ray to run on: a cluster, or a local one
 nodes       what its nodes have, and whether trials can run on each
+roster      nodes that come and go meanwhile
+waiting     for nodes that are not there yet, also for those that an autoscaler brings
 ray_packing `packing` on these nodes
+placing     trials on these nodes and no others
 ray_tune    trials through Ray Tune
 ray_watch   whether Ray is still there
 ray_guard   a small process that ends what a killed launch leaves of its local Ray
+requests    what users ask of it while it runs: files in DIR/requests
+steering    does it
+ray_steering the same, of trials through Ray
 child       the process of a serial launch
 hung        how long an epoch may take, and what ends a process that hangs
 bell        tells its trials to write their checkpoints, when the launch stops

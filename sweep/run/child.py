@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from sweep.run.signals import SIGNALS, STOPPING
-from sweep.run.trial import RESTARTS, Message, run_trial
+from sweep.run.trial import RESTARTS, Message, never, run_trial
 from trainers.record import OutcomeName
 
 #: How long the launch waits for a message before it looks at its screen, s.
@@ -28,7 +28,7 @@ _PAUSE = 0.25
 _BEGIN = "import sys; sys.path[:] = {path!r}; from sweep.run.child import main; main({socket}, {parent})"
 
 #: What is said over the socket beside trials and their messages.
-_TAKEN, _STOP = "taken", "stop"
+_TAKEN, _PAUSE_IT, _STOP = "taken", "pause", "stop"
 
 
 class _Died(Exception):
@@ -48,6 +48,7 @@ class Child:
         trial: Mapping[str, Any],
         take: Callable[[Message], None],
         each_step: Callable[[], None],
+        paused: Callable[[], bool] = never,
     ) -> tuple[OutcomeName, str] | None:
         """Trains one trial, in a new process where the one before died.
 
@@ -55,8 +56,9 @@ class Child:
             trial: keywords of `sweep.run.trial.run_trial`, but for `send`.
             take: writes a message down.
             each_step: called several times a second.
+            paused: asked with each message: see `sweep.run.trial.run_trial`.
 
-        What these two raise, as a signal does anywhere, stops the process.
+        What these raise, as a signal does anywhere, stops the process.
 
         Returns:
             The outcome and its reason where the trial sent none: its process died once more than it may be started
@@ -64,7 +66,7 @@ class Child:
         """
         self._trains = True
         try:
-            return self._train(trial, take, each_step)
+            return self._train(trial, take, each_step, paused)
         except BaseException:
             self.stop()
             raise
@@ -72,12 +74,16 @@ class Child:
             self._trains = False
 
     def _train(
-        self, trial: Mapping[str, Any], take: Callable[[Message], None], each_step: Callable[[], None]
+        self,
+        trial: Mapping[str, Any],
+        take: Callable[[Message], None],
+        each_step: Callable[[], None],
+        paused: Callable[[], bool],
     ) -> tuple[OutcomeName, str] | None:
         for _ in range(RESTARTS + 1):
             try:
                 self._say(trial)
-                self._follow(take, each_step)
+                self._follow(take, each_step, paused)
             except _Died:
                 code, short = self._end(), _system_kills() > self._kills
                 self._start()
@@ -110,7 +116,9 @@ class Child:
         for thread in self._shows:
             thread.start()
 
-    def _follow(self, take: Callable[[Message], None], each_step: Callable[[], None]) -> None:
+    def _follow(
+        self, take: Callable[[Message], None], each_step: Callable[[], None], paused: Callable[[], bool]
+    ) -> None:
         """Takes the messages of a trial until it has ended."""
         ended = False
         try:
@@ -123,7 +131,7 @@ class Child:
                     break
                 take(message)
                 ended = ended or message["record"] == "outcome"
-                self._say(_TAKEN)
+                self._say(_PAUSE_IT if paused() else _TAKEN)
         except _Died:
             if not ended:
                 raise
@@ -215,13 +223,15 @@ def main(socket: int, parent: int) -> None:
     threading.Thread(target=_listen, args=(launch, told), name="launch", daemon=True).start()
     import trainers.loop  # noqa: F401  # and torch, while the launch plans
 
+    answers = [_TAKEN]
+
     def send(message: Message) -> None:
         launch.send(message)
-        told.get()
+        answers[0] = told.get()
 
     while True:
         trial = told.get()
-        launch.send(run_trial(**trial, send=send))
+        launch.send(run_trial(**trial, send=send, paused=lambda: answers[0] == _PAUSE_IT))
 
 
 def _listen(launch: Connection, told: queue.SimpleQueue[Any]) -> None:

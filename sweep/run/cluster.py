@@ -23,9 +23,11 @@ from pathlib import Path
 import ray
 from rich.console import Console
 
+from sweep.plan.room import cores
 from sweep.run.ray_guard import guarded, remove_left_over
 from sweep.run.ray_watch import children
 from sweep.run.screen import say
+from sweep.run.signals import signals_kept
 from trainers.blanked import blanked
 from trainers.errors import UserError
 
@@ -102,7 +104,7 @@ def local(console: Console, logs: Path | None, cpus: int | None = None) -> Itera
     Args:
         console: see `connected`.
         logs: see `connected`.
-        cpus: how many it takes for its own; None: all.
+        cpus: how many it takes for its own; None: all that are ours.
 
     Raises:
         UserError: it does not start, and not at a second try.
@@ -139,10 +141,10 @@ def _start(folder: Path, console: Console, logs: Path | None, cpus: int | None) 
     for again in (True, False):
         others = set(children())
         try:
-            with _ours_first(), _signals_kept(), _own_group():
+            with _ours_first(), signals_kept(), _own_group():
                 ray.init(
                     address="local",
-                    num_cpus=cpus,
+                    num_cpus=cpus or cores(),
                     include_dashboard=False,
                     log_to_driver=False,
                     logging_level=logging.ERROR,
@@ -171,7 +173,7 @@ def _cluster(address: str, console: Console, logs: Path | None, instead: str) ->
     shown = blanked(address)
     say(console, f"connecting to the Ray cluster at {shown}")
     try:
-        with _ours_first(), _signals_kept(), _looking():
+        with _ours_first(), signals_kept(), _looking():
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:  # of many classes, some of them bare
         ray.shutdown()
@@ -228,17 +230,6 @@ def _ours_first() -> Iterator[None]:
         os.environ["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, path.split(os.pathsep)))
     with contextlib.chdir(Path(__file__).parents[2]):
         yield
-
-
-@contextmanager
-def _signals_kept() -> Iterator[None]:
-    """A block in which nobody takes a signal: on SIGTERM Ray would exit with 15, in the middle of its start too."""
-    take = signal.signal
-    signal.signal = lambda number, handler: signal.getsignal(number)  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        signal.signal = take
 
 
 @contextmanager

@@ -3,60 +3,72 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
+import re
 import time
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import Self
 
 import yaml
 
 from sweep.config import SweepConfig
+from sweep.run import lock, soft_lock
+from sweep.run.lock import FileLock, InUse, in_the_way
+from sweep.run.soft_lock import WITHOUT_FLOCK, SoftLock
+from sweep.share import Share
+from sweep.storage.lock import is_held
 from sweep.yaml_text import LONGEST, parsed
 from trainers.errors import UserError
 from trainers.files import checkpoint_path, remove_parts, why, write
 from trainers.own import snapshot
 from trainers.plain_file import bounded, plain
 from trainers.provenance import host
-from trainers.record import RECORDS_FILE, has_records
+from trainers.record import has_records, record_files
+from trainers.record.rules import SHARE
 
 CONFIG_FILE = "sweep.yaml"
-
-LOCK_FILE = ".lock"
 
 #: How the files begin that a launch makes for a moment, to see whether all nodes see them.
 PROBE = ".probe-"
 
+#: How long a launch looks at most whether all nodes see them, s; clocks differ by less.
+_PROBING = 3600.0
+
 #: How an evaluation names itself in the lock.
 EVALUATION = "sweep evaluate, process"
 
-#: How long a launch waits for the lock, s: `is_live` takes it too, for an instant.
-PATIENCE = 1.0
+#: And a merge.
+MERGE = "sweep merge, process"
+
+
+_OF_SHARE = re.compile(r"sweep launch --shard ([0-9/]+),", re.ASCII)
 
 
 class RunLock:
     """Holds a run directory for one launch or evaluation; ends with the process, however that ends.
 
-    At the end the lock file goes, and the folders that were made for it, if nothing else came into them: a launch that
+    At the end the lock's files go, and the folders that were made for it, if nothing else came into them: a launch that
     is refused leaves nothing.
     """
 
-    def __init__(self, directory: Path, holder: str = "sweep launch, process") -> None:
+    def __init__(self, directory: Path, holder: str = "sweep launch, process", share: Share | None = None) -> None:
         """Makes the directory if need be, and takes it.
 
         Args:
             directory: of the run.
             holder: what the next one is told that is running there; see `EVALUATION`.
+            share: that the launch runs: it holds the directory together with other shares of as many, and refuses all
+                else; None: it holds all of it.
 
         Raises:
-            UserError: it cannot be written or locked, or another launch holds it.
+            UserError: it cannot be written or locked, or another holds it.
         """
-        self._path = directory / LOCK_FILE
         self._made = [folder for folder in (directory, *directory.parents) if not folder.exists()]
         try:
-            self._file = self._opened()
+            file_lock = FileLock(directory, share)
+            self._lock: FileLock | SoftLock = file_lock
             for path in written_in_place(directory):
                 open(path, "a", opener=plain).close()
         except OSError as error:
@@ -65,57 +77,40 @@ class RunLock:
                 f"--out {directory}: cannot be written:{about} {error.strerror}; give a folder that can"
             ) from None
         try:
-            self._take()
-        except BlockingIOError:
-            self._file.seek(0)
-            holder = self._file.read(200).strip() or "unknown"
-            self._file.close()
-            raise UserError(
-                f"{directory}: is in use by another command ({holder}); wait for it, or take another directory"
-            ) from None
+            self._take(file_lock, directory, _name(holder, share), share)
+        except InUse as taken:
+            raise taken.refusal(directory) from None
         except OSError as error:
             self._remove()
             raise UserError(
-                f"--out {directory}: cannot be locked: {error.strerror}; give a folder whose file system has locks"
+                f"--out {directory}: cannot be locked: {error.strerror}; give a folder whose file system has flock, or "
+                "hard links"
             ) from None
-        self._file.truncate(0)
-        with suppress(OSError):  # on a full disk it holds all the same, and the launch then makes room: `remove_parts`
-            os.write(self._file.fileno(), f"{holder} {os.getpid()} on {host()} since {time.strftime('%F %T')}".encode())
 
-    def _opened(self) -> IO[str]:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with suppress(FileNotFoundError):  # the folder has just gone with the refused launch that made it
-            return open(self._path, "a+", opener=plain)
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        return open(self._path, "a+", opener=plain)
-
-    def _take(self) -> None:
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if self._is_there():
-                    return
-                self._file.close()
-                self._file = self._opened()
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.02)
-
-    def _is_there(self) -> bool:
-        """The file that is locked is the one in the directory: who held it before may have removed it at its end."""
+    def _take(self, file_lock: FileLock, directory: Path, name: str, share: Share | None) -> None:
         try:
-            return os.path.samestat(os.fstat(self._file.fileno()), self._path.stat())
-        except FileNotFoundError:
-            return False
+            file_lock.take(name)
+        except OSError as error:
+            if error.errno not in WITHOUT_FLOCK:
+                raise
+            file_lock.leave()
+            self._lock = SoftLock(directory, share)
+            self._lock.take(name)
+        else:  # of another machine, which has no flock there
+            if (refused := in_the_way(share, soft_lock.holders(directory))) is not None:
+                self._lock.release()
+                raise refused
+
+    def check(self) -> None:
+        """Before a record is written: that the directory is still held, which flock sees to and a soft lock may lose.
+
+        Raises:
+            UserError: another has taken it over.
+        """
+        self._lock.check()
 
     def _remove(self) -> None:
-        """While the lock is held, so that nobody else's goes; on storage that is away or read-only it stays, unheld."""
-        with suppress(OSError):
-            if self._is_there():
-                self._path.unlink()
-        self._file.close()
+        self._lock.release()
         with suppress(OSError):  # something came into it
             for folder in self._made:
                 folder.rmdir()
@@ -129,22 +124,35 @@ class RunLock:
         self._remove()
 
 
+def _name(holder: str, share: Share | None) -> str:
+    """The words that name a holder, `share` in the command's own form."""
+    if share is not None:
+        holder = holder.replace("sweep launch", f"sweep launch --shard {share}", 1)  # as `_OF_SHARE` reads it
+    return f"{holder} {os.getpid()} on {host()} since {time.strftime('%F %T')}"
+
+
 def written_in_place(directory: Path) -> list[Path]:
     """The files of a run that are there and are appended to: the others are moved to their place, which is no risk."""
-    return [path for path in (directory / RECORDS_FILE, *log_folder(directory).glob("*.log")) if os.path.lexists(path)]
+    return [*record_files(directory), *(path for path in log_folder(directory).glob("*.log") if os.path.lexists(path))]
+
+
+def holders(directory: Path) -> list[str]:
+    """The names of those that hold a directory at this moment."""
+    return [*lock.holders(directory), *(name for name, _ in soft_lock.holders(directory))]
 
 
 def is_live(directory: Path) -> bool:
-    """Whether a launch holds the directory at this moment; an evaluation trains nothing, and does not count."""
-    try:
-        with open(directory / LOCK_FILE, opener=plain) as file:
-            holder = file.read(200)
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return not holder.startswith(EVALUATION)
-    except OSError:
-        return False
-    return False
+    """Whether a launch holds the directory at this moment, or one of a share, on another machine too where it lies in a
+    store; an evaluation or a merge trains nothing, and does not count.
+    """
+    return any(not holder.startswith((EVALUATION, MERGE)) for holder in holders(directory)) or is_held(directory)
+
+
+def live_shares(directory: Path) -> list[Share]:
+    """The shares whose launches hold the directory at this moment, in their order."""
+    named = (_OF_SHARE.match(holder) for holder in holders(directory))
+    shares = (Share.of(words[1]) for words in named if words is not None and SHARE.holds(words[1]))
+    return sorted(shares, key=lambda share: share.index)
 
 
 def is_starting(directory: Path) -> bool:
@@ -158,29 +166,51 @@ def refuse_other_sweep(directory: Path, config: SweepConfig) -> None:
     Raises:
         UserError: the directory holds another sweep, or nobody can tell.
     """
+    refuse_other_name(Path(directory), config.name, "give another --out", "--out ")
+
+
+def refuse_other_name(directory: Path, name: str | None, way_out: str, where: str = "") -> None:
+    """What `refuse_other_sweep` does, of a sweep of this name; None: it is not known.
+
+    Raises:
+        UserError: the directory holds a sweep of another name, or nobody can tell.
+    """
+    if name is not None and (own := sweep_name(directory)) is not None and own != name:
+        raise UserError(f"{where}{directory}: holds the sweep {own!r}, not {name!r}; {way_out}")
+
+
+def sweep_name(directory: Path) -> str | None:
+    """The name of the sweep that a directory holds; None: it has no config.
+
+    Raises:
+        UserError: what is there is no config.
+    """
     path = directory / CONFIG_FILE
     try:
-        name = parsed(bounded(path, LONGEST).decode())["name"]
+        return str(parsed(bounded(path, LONGEST).decode())["name"])
     except (FileNotFoundError, NotADirectoryError):
-        return
+        return None
     except OSError as error:
         raise UserError(f"{path}: must be a file that you may read: {error.strerror}; mend that") from None
     except (yaml.YAMLError, ValueError, TypeError, KeyError):
         raise UserError(f"{path}: is not the config of a sweep; delete it: the next launch writes it anew") from None
-    if name != config.name:
-        raise UserError(f"--out {directory}: holds the sweep {name!r}, not {config.name!r}; give another --out")
 
 
-def clean(directory: Path) -> None:
+def clean(directory: Path, alone: bool = True) -> None:
     """Removes what killed processes left half written in a run directory, which the caller holds.
 
     What a process writes there now stays: trials of a killed launch may outlive it by some seconds.
+
+    Args:
+        directory: of the run.
+        alone: whether no other launch may hold it too, whose probes are younger than `_PROBING`.
     """
     for folder in (directory, checkpoint_path(directory, "").parent, directory / snapshot.FOLDER):
         remove_parts(folder)
     for probe in directory.glob(f"{PROBE}*"):
         with suppress(OSError):
-            probe.unlink()
+            if alone or time.time() - probe.stat().st_mtime > _PROBING:
+                probe.unlink()
 
 
 def write_whole(path: Path, text: str) -> None:

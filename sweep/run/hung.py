@@ -21,6 +21,7 @@ from statistics import median
 from typing import IO, Any
 
 from sweep.run.directory import log_folder, log_path
+from sweep.share import Share
 from trainers.config import TrialConfig
 from trainers.record import spent
 
@@ -231,10 +232,16 @@ def hung(directory: Path, trial: str) -> str | None:
     return f"hung: no epoch ended within {seconds} s{where}" if stood.startswith("Timeout (") else None
 
 
-def forget(directory: Path) -> None:
-    """What an earlier launch left of trials that hung or were killed says nothing of those that run now."""
+def forget(directory: Path, share: Share | None = None) -> None:
+    """What an earlier launch left of trials that hung or were killed says nothing of those that run now.
+
+    Args:
+        directory: of the run.
+        share: whose trials are run now; others may run beside it. None: all.
+    """
     for path in log_folder(directory).glob("*.hung"):
-        path.unlink(missing_ok=True)
+        if share is None or share.has(path.stem):
+            path.unlink(missing_ok=True)
 
 
 def _path(directory: Path, trial: str) -> Path:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import time
+from collections import deque
 from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,10 @@ from sweep.search.trials import FixedSearch, PlannedTrial
 from trainers.files import checkpoint_path
 from trainers.own import snapshot
 from trainers.provenance import environment
-from trainers.record import OutcomeName, OutcomeRecord, RecordFile
+from trainers.record import RECORDS_FILE, OutcomeName, OutcomeRecord, RecordFile, record_files
+
+#: By how much a launch is later than all that it had read, s: times are written to the millisecond.
+_LATER = 0.001
 
 
 class Journal:
@@ -33,10 +38,19 @@ class Journal:
             directory: of the run.
             plan: made from its records; its `progress` goes on with what is written.
         """
-        self.directory, self.progress = directory, plan.progress
+        self.directory, self.progress, self.share = directory, plan.progress, plan.share
         self.listener: Callable[[TrialProgress, Message], None] = lambda trial, message: None
+        self.guard: Callable[[], None] = lambda: None
+        """Called before each record: raises where the directory is held no more."""
+        self.epoch_timeout: float | None = None
+        """In place of the config's, of trials that begin from now on."""
         self._plan = plan
+        used = {trial.number for trial in plan.progress.trials.values()}
+        self._numbers = (number for number in count() if number not in used)
+        """Those of new trials."""
         self._paces = Paces()
+        self._back: deque[PlannedTrial] = deque()
+        self._set_aside: dict[str, PlannedTrial] = {}
         self._monotonic_began = time.time() - time.monotonic()
 
     @contextmanager
@@ -47,7 +61,7 @@ class Journal:
             command: that launched them.
             decides: see `sweep.run.launch.launch`.
         """
-        self._file = RecordFile(self.directory)
+        self._file = RecordFile(self.directory, self.named(RECORDS_FILE))
         try:
             self._begin(command, decides)
             yield
@@ -56,7 +70,7 @@ class Journal:
 
     def _begin(self, command: str, decides: Mapping[str, Any] | None) -> None:
         """Writes sweep.yaml, environment.json, the launch and every trial that is new; no trial runs yet."""
-        clean(self.directory)
+        clean(self.directory, alone=self.share is None)
         checkpoint_path(self.directory, "").parent.mkdir(exist_ok=True)
         for source in self._plan.own.values():
             snapshot.keep(source, self.directory / snapshot.FOLDER)
@@ -64,7 +78,8 @@ class Journal:
         write_whole(self.directory / CONFIG_FILE, dump(self._plan.config))
         write_whole(self.directory / "environment.json", json.dumps(where, indent=2) + "\n")
         known = self._plan.search.known()
-        left_out = [trial.id for trial in self.progress.trials.values() if trial.left_out]
+        ours = [trial for trial in self.progress.trials.values() if self.share is None or self.share.has(trial.id)]
+        left_out = [trial.id for trial in ours if trial.left_out]
         self._append(
             "launch",
             {
@@ -73,23 +88,56 @@ class Journal:
                 **{key: where[key] for key in ("commit", "dirty", "code_version", "versions")},
                 "metric": self._plan.config.metric,
                 "mode": self._plan.config.mode,
-                "size": self._plan.size,
+                "size": self._plan.search.size(),
                 "wanted": [trial.id for trial in known],
                 **({"left_out": left_out} if left_out else {}),
+                **self._among_files(),
             },
         )
         for trial in known:
             self._register(trial)
 
+    def _among_files(self) -> dict[str, Any]:
+        """What a launch says of itself where its file is not the only one: a line comes after all that it knew."""
+        share = {} if self.share is None else {"shard": str(self.share)}
+        alone = not share and [path.name for path in record_files(self.directory)] == [RECORDS_FILE]
+        return share if alone else {**share, "after": round(self.progress.latest + _LATER, 3)}
+
     def next(self) -> PlannedTrial | None:
         """The next trial to run, written down as planned; None when there is no more."""
-        while (trial := self._plan.search.next()) is not None:
+        while (trial := self._back.popleft() if self._back else self._plan.search.next()) is not None:
             known = self.progress.trials.get(trial.id)
             if known is None or not known.left_out:
                 self._register(trial)
                 return trial
+            self.set_aside(trial)
             self._plan.search.tell(trial.id, None)
         return None
+
+    def runs(self, trial_id: str) -> bool:
+        """Whether a trial that the records know is this launch's, and not that of another share."""
+        return trial_id in self.progress.trials and (self.share is None or self.share.has(trial_id))
+
+    def put_back(self, trial: PlannedTrial) -> None:
+        """A trial that `next` gave is the next one again."""
+        self._back.append(trial)
+
+    def set_aside(self, trial: PlannedTrial) -> None:
+        """A trial that is not run, unless `taken_back`."""
+        self._set_aside[trial.id] = trial
+
+    def cancel(self, trial_id: str) -> None:
+        """The outcome of a trial that a user has cancelled; its checkpoint stays."""
+        self.take({"record": "outcome", **cancelled_outcome(self.progress.trials[trial_id])})
+
+    def taken_back(self, trial_id: str) -> PlannedTrial | None:
+        """Of a cancelled trial, that it is to run after all; gives it where this launch has passed it by."""
+        self.take({"record": "outcome", **cancelled_outcome(self.progress.trials[trial_id], undo=True)}, again=True)
+        return self._set_aside.pop(trial_id, None)
+
+    def named(self, file: str) -> str:
+        """The name of a file that each launch has for itself, as a launch of all trials names it, or a share's."""
+        return file if self.share is None else self.share.named(file)
 
     @property
     def listed(self) -> bool:
@@ -103,7 +151,7 @@ class Journal:
             capacity: memory of the largest card, or host, on which trials would run, bytes.
         """
         for trial in self.progress.trials.values():
-            trial.left_out = trial.needs_more_than(capacity)
+            trial.left_out = trial.left_out or trial.needs_more_than(capacity)
 
     def take(self, message: Message, again: bool = False) -> None:
         """Writes a trial's message down, unless it is an epoch, or its dynamics, that stands there already.
@@ -129,6 +177,7 @@ class Journal:
             timeout: that was asked for.
         """
         known = self.progress.trials[trial.id]
+        timeout = timeout if self.epoch_timeout is None else self.epoch_timeout
         return {"timeout": timeout, "medians": self._paces.medians(shape_of(known.config)), "recorded": known.epoch}
 
     def fail(self, trial_id: str, reason: str, outcome: OutcomeName = "failed", alone: bool = False) -> None:
@@ -168,12 +217,35 @@ class Journal:
                 self.take({"record": "outcome", **vars(outcome)}, again=True)
 
     def _register(self, trial: PlannedTrial) -> None:
-        """Writes the trial down, again where a wider space gives its point more keys."""
+        """Writes the trial down, again where a wider space gives its point more keys.
+
+        One of another share gets its number and no line: a launch of that share, which may be written down at this very
+        moment, gives it the same.
+        """
         known = self.progress.trials.get(trial.id)
+        number = next(self._numbers) if known is None else known.number
+        if self.share is not None and not self.share.has(trial.id):
+            return
         if known is None or trial.id not in self.progress.wanted or known.point != trial.point:
-            self._append("trial", trial.record(len(self.progress.trials)))
+            self._append("trial", trial.record(number))
 
     def _append(self, kind: str, values: Mapping[str, Any]) -> None:
+        self.guard()
         stamped = {**values, "time": round(self._monotonic_began + time.monotonic(), 3)}  # a clock that is set jumps
         self._file.append(kind, stamped)
         self.progress.add({"record": kind, **stamped})
+
+
+def cancelled_outcome(trial: TrialProgress, undo: bool = False) -> dict[str, Any]:
+    """The values of an outcome line of a trial that a user has cancelled.
+
+    Args:
+        trial: as its records tell.
+        undo: that it is no longer cancelled.
+    """
+    kind: tuple[OutcomeName, str] = (
+        ("interrupted", "cancelled, and taken back by `sweep cancel --undo`")
+        if undo
+        else ("cancelled", "by `sweep cancel`")
+    )
+    return {**vars(OutcomeRecord(trial.id, *kind, trial.epoch)), "time": round(time.time(), 3)}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import gc
 import math
-import os
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +15,21 @@ from rich.console import Console
 
 from sweep.config import ResourcesConfig, SweepConfig
 from sweep.plan.plan import earlier_records, plan
-from sweep.plan.room import this_machine
-from sweep.progress import out_of_memory_line
+from sweep.plan.room import cores, this_machine
+from sweep.progress import left_out_lines
 from sweep.run import child, hung
 from sweep.run.directory import RunLock, log_folder, refuse_other_sweep
 from sweep.run.journal import Journal
 from sweep.run.screen import Screen, counts_line, heard, say
-from sweep.run.signals import Interrupted, Interrupts, RayGone
+from sweep.run.signals import Interrupted, Interrupts, RayGone, StorageGone
+from sweep.run.steering import OneByOne, Steering
 from sweep.run.trial import Message, run_trial, trial_values
 from sweep.search.inputs import inputs
+from sweep.search.trials import PlannedTrial
+from sweep.share import Share
+from sweep.storage.mirror import heeded
 from trainers.errors import UserError
+from trainers.fields import plural
 from trainers.provenance import code_version
 
 EXIT_DONE, EXIT_SOME_FAILED = 0, 1
@@ -47,6 +52,8 @@ def launch(
     serial: bool = False,
     debug: bool = False,
     again: bool = False,
+    share: Share | None = None,
+    min_nodes: int | None = None,
     up: ExitStack | None = None,
 ) -> int:
     """Runs what is wanted and not finished.
@@ -61,7 +68,9 @@ def launch(
         serial: one trial after another, in one process, without Ray.
         debug: of a serial launch, in this very process: a trial that ends its process ends the launch, and none is
             ended for hanging.
-        again: also trials that ran out of memory alone, where there is no more of it.
+        again: also trials that ran out of memory alone, where there is no more of it, and those that were cancelled.
+        share: whose trials alone are run, beside launches of other shares of as many; None: all, with nobody beside it.
+        min_nodes: how many nodes of the cluster must have room for a trial before any starts; None: one.
         up: a Ray, or a serial launch's process, that this launch starts stays up until this is closed; None: until the
             launch ends.
 
@@ -72,20 +81,25 @@ def launch(
         UserError: the directory, the data or the resources are not as they must be; no record has been written.
     """
     refuse_other_sweep(directory, config)
-    with RunLock(directory), Interrupts() as interrupts, ExitStack() as of_this_launch:
+    with RunLock(directory, share=share) as lock, Interrupts() as interrupts, ExitStack() as of_this_launch:
+        of_this_launch.enter_context(heeded(directory, lambda reason: interrupts.lose(StorageGone(reason))))
         own_process = serial and not debug
 
         def once() -> int:
             capacity = math.inf if again or address is not None else capacity_here(config.resources)
-            wanted = plan(config, earlier_records(directory), code_version(), capacity=capacity)
+            records = earlier_records(directory)
+            wanted = plan(config, records, code_version(), capacity=capacity, again=again, share=share)
             where = None if serial or address is not None else this_machine()
             say(console, "\n".join(wanted.lines(launched=True, serial=serial, room=where)))
             if not wanted.left:
-                return EXIT_SOME_FAILED if wanted.left_out else EXIT_DONE
+                return EXIT_SOME_FAILED if wanted.progress.needing_more() else EXIT_DONE
             check_resources(config, serial, address)
             journal = Journal(directory, wanted)
+            journal.guard = lock.check
             run = _in_a_child if own_process else _in_this_process if serial else _through_ray
-            return run(_Launch(config, journal, console, interrupts, up, (command, decides), again), address)
+            stays = up or of_this_launch if own_process else up
+            how = (command, decides), again, min_nodes
+            return run(_Launch(config, journal, console, interrupts, stays, *how), address)
 
         try:
             if own_process:
@@ -141,10 +155,30 @@ class _Launch:
     """Its command, and what it is to decide."""
     again: bool
     """Whether trials are run again that ran out of memory alone."""
+    min_nodes: int | None = None
+    """How many nodes must have room before any trial starts."""
 
     def __post_init__(self) -> None:
         self.screen = Screen(self.console, self.journal.progress)
         self.journal.listener = self.screen.show
+        self.steering = Steering(self.journal, self.console, self.interrupts)
+
+    def each_step(self) -> None:
+        """Called several times a second.
+
+        Raises:
+            Interrupted: a signal has come.
+            Cancelled: the trial that a serial launch runs is to end.
+        """
+        self.interrupts.check()
+        self.screen.refresh()
+        self.steering.look()
+
+    def one_by_one(self) -> OneByOne:
+        """The trials of a serial launch."""
+        trials = OneByOne(self.journal, self.each_step)
+        self.steering.steer(trials)
+        return trials
 
     def run(self, trials: Callable[[], None]) -> int:
         """Runs the trials and closes the books, also when a signal stops it.
@@ -167,9 +201,11 @@ class _Launch:
                 raise stopped
             say(self.console, f"{stopped.reason}; the same command goes on")
             return stopped.exit_code
-        if more := self.journal.progress.needing_more():
-            say(self.console, out_of_memory_line(more))
-        unfinished = any(not trial.finished for trial in self.journal.progress.current())
+        for line in left_out_lines([*self.journal.progress.needing_more(), *self.journal.progress.cancelled()]):
+            say(self.console, line)
+        if failed := sum(trial.outcome == "failed" for trial in self.journal.progress.current()):
+            say(self.console, f"{plural(failed, 'trial')} failed; the same command tries again")
+        unfinished = any(not trial.finished and not trial.cancelled for trial in self.journal.progress.current())
         return EXIT_SOME_FAILED if unfinished else EXIT_DONE
 
 
@@ -208,10 +244,10 @@ def check_resources(config: SweepConfig, serial: bool, address: str | None) -> N
             f"resources.gpu: a trial asks for {config.resources.most_gpu:g} GPU, and this machine has "
             f"{torch.cuda.device_count()}; set resources.gpu=0 to train on the CPU"
         )
-    if address is None and not serial and config.resources.cpu > (cores := os.cpu_count() or 1):
+    if address is None and not serial and config.resources.cpu > (here := cores()):
         raise UserError(
-            f"resources.cpu: a trial asks for {config.resources.cpu:g} CPU, and this machine has {cores}; "
-            f"set resources.cpu={cores}"
+            f"resources.cpu: a trial asks for {config.resources.cpu:g} CPU, and this machine has {here}; "
+            f"set resources.cpu={here}"
         )
 
 
@@ -221,21 +257,25 @@ def _in_this_process(launch: _Launch, address: str | None) -> int:
     def send(message: Message) -> None:
         with launch.interrupts.held():
             journal.take(message)
+        launch.steering.look()
 
     def trials() -> None:
-        while (trial := journal.next()) is not None:
+        line = launch.one_by_one()
+        how: dict[str, Any] = {"share": resources.most_gpu, "alone": True, "paused": line.is_paused}
+        for trial in line:
             values = trial_values(trial.config, resources)
-            where = journal.directory, resources.threads
-            if not run_trial(trial.id, values, *where, send, share=resources.most_gpu, alone=True):
-                say(launch.console, f"trial {trial.id}: {LOST}")
-                return
+            with line.running(trial):
+                usable = run_trial(trial.id, values, journal.directory, resources.threads, send, **how)
+                if not usable:
+                    say(launch.console, f"trial {trial.id}: {LOST}")
+                    return
 
     return launch.run(trials)
 
 
 def _in_a_child(launch: _Launch, address: str | None) -> int:
     journal, resources = launch.journal, launch.config.resources
-    hung.forget(journal.directory)
+    hung.forget(journal.directory, journal.share)
     where = {"directory": journal.directory.absolute(), "threads": resources.threads}
     where |= {"share": resources.most_gpu, "alone": True}
 
@@ -243,45 +283,62 @@ def _in_a_child(launch: _Launch, address: str | None) -> int:
         with launch.interrupts.held():
             journal.take(message)
 
+    def train(trial: PlannedTrial, paused: Callable[[], bool]) -> None:
+        values, limits = trial_values(trial.config, resources), journal.limits(trial, resources.epoch_timeout)
+        work, process = {"name": trial.id, "values": values, "limits": limits, **where}, child.here(launch.up)
+        if (end := process.train(work, take, launch.each_step, paused)) is not None:
+            outcome, why = end
+            # it is the host's memory that the system kills for, and a GPU's is what its outcome would tell of
+            journal.fail(trial.id, why, outcome, alone=not resources.gpu)
+        if paused():
+            process.stop()  # which gives back what it has of a GPU; the next trial gets another
+
     def trials() -> None:
-        process = child.here()
-        while (trial := journal.next()) is not None:
-            values = trial_values(trial.config, resources)
-            limits = journal.limits(trial, resources.epoch_timeout)
-            work = {"name": trial.id, "values": values, "limits": limits, **where}
-            if (end := process.train(work, take, launch.screen.refresh)) is not None:
-                outcome, why = end
-                # it is the host's memory that the system kills for, and a GPU's is what its outcome would tell of
-                journal.fail(trial.id, why, outcome, alone=not resources.gpu)
+        line = launch.one_by_one()
+        for trial in line:
+            with line.running(trial):
+                train(trial, line.is_paused)
 
     return launch.run(trials)
 
 
 def _through_ray(launch: _Launch, address: str | None) -> int:
-    from sweep.run import cluster, nodes, ray_tune
+    from sweep.run import cluster, nodes, ray_tune, waiting
     from sweep.run.ray_packing import packing_lines, packing_of
     from sweep.run.ray_watch import watched
+    from sweep.run.roster import Roster
 
     journal, resources = launch.journal, launch.config.resources
-
-    def each_step() -> None:
-        launch.interrupts.check()
-        launch.screen.refresh()
+    tell = partial(say, launch.console)
 
     with ExitStack() as of_this_launch:
         up = launch.up or of_this_launch
         up.enter_context(cluster.connected(address, launch.console, log_folder(journal.directory)))
         launch.interrupts.catch()
-        of_this_launch.enter_context(watched(resources, launch.interrupts, launch.console))
-        at_once = nodes.most_at_once(resources, launch.config.max_concurrent, resources.trials_per_process)
-        nodes.check_nodes(journal.directory, inputs(launch.config))
-
-        packing = packing_of(journal, launch.config, at_once, leave_out=address is not None and not launch.again)
+        wait = 0.0 if address is None else waiting.minutes(resources, launch.min_nodes)
+        of_this_launch.enter_context(
+            watched(resources, launch.interrupts, launch.console, 60 * wait, launch.steering.is_paused)
+        )
+        waiting.await_nodes(resources, launch.min_nodes, wait, tell)
+        nodes.most_at_once(resources, launch.config.max_concurrent, resources.trials_per_process)
+        reads = inputs(launch.config)
+        passed = nodes.check_nodes(journal.directory, reads, tell)
+        leave_out = address is not None and not launch.again
+        packing = packing_of(journal, launch.config, passed, tell, leave_out)
         for line in packing_lines(packing):
-            say(launch.console, line)
+            tell(line)
+        known = passed, packing.largest is not None, wait
+        roster = Roster(journal.directory, reads, resources, *known, launch.steering.is_paused)
+        if address is not None:  # no node joins a local Ray
+            of_this_launch.enter_context(roster.followed())
+
+        def each_step() -> None:
+            launch.each_step()
+            for line in roster.news(packing):
+                tell(line)
 
         def trials() -> None:
             with launch.interrupts.held():
-                ray_tune.run(journal, resources, at_once, packing, each_step)
+                ray_tune.run(journal, resources, packing, each_step, launch.steering)
 
         return launch.run(trials)

@@ -3,11 +3,14 @@
 A shape is all trials that hold the same memory. Of a shape whose memory is not known a trial runs alone on a card, and
 records what its process took; the others then ask for that and a margin, and Ray puts as many on a card as fit. No card
 stands idle while a trial that waits would fit. A trial that ran out of memory beside others runs once more at the end.
+
+Nodes may join and leave: what ran on one that has left runs again elsewhere, and takes its place before anything new.
 """
 
 from __future__ import annotations
 
 import math
+import sys
 from collections import Counter, deque
 from collections.abc import Callable, Container, Hashable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
@@ -47,8 +50,8 @@ class Node(NamedTuple):
     cards: int = 0
     memory: int | None = None
     """Bytes of its smallest card, or where trials take none of its own memory; None: not known."""
-    kind: str = ""
-    """The resource by which Ray tells its kind of card from others; empty: none."""
+    name: Hashable = None
+    """By which it leaves."""
 
 
 class Seat(NamedTuple):
@@ -70,9 +73,13 @@ class Start(NamedTuple, Generic[Trial]):
     """On its card; where no trial takes one, in its launch."""
     cuda: int | None
     """Bytes of its share that are CUDA's own; None: not known."""
-    kind: str
-    """Of card that it must have; empty: any."""
+    least: int
+    """Bytes that its card must have, of which its share was worked out, as far as cards are known; 0: any has enough.
+    It is so much as some card has, for processes are kept for trials that ask for the same."""
     seat: Seat
+    """That it was given; where that node leaves, it is given another."""
+    number: int = 0
+    """Tells it apart from others of the launch."""
 
 
 def memory_shape(identity: Mapping[str, Any]) -> str:
@@ -111,9 +118,30 @@ class Room:
 
     def __init__(self, nodes: Sequence[Node]) -> None:
         """All of them free."""
-        self.nodes = nodes
-        self._cpus = [_units(node.cpus) for node in nodes]
-        self._cards = [[_UNITS] * node.cards for node in nodes]
+        self.nodes: dict[int, Node] = {}
+        self._cpus: dict[int, int] = {}
+        self._cards: dict[int, list[int]] = {}
+        self._joined = 0
+        for node in nodes:
+            self.join(node)
+
+    def join(self, node: Node) -> None:
+        """One more, all of it free."""
+        number, self._joined = self._joined, self._joined + 1
+        self.nodes[number], self._cpus[number] = node, _units(node.cpus)
+        self._cards[number] = [_UNITS] * node.cards
+
+    def leave(self, name: Hashable) -> bool:
+        """The node of a name has gone, with whoever sat on it; false: there was none."""
+        gone = [number for number, node in self.nodes.items() if node.name == name]
+        for number in gone:
+            del self.nodes[number], self._cpus[number], self._cards[number]
+        return bool(gone)
+
+    def processes(self, cpu: float, gpu: float) -> int:
+        """How many processes fit where nothing runs."""
+        fit = [(_units(node.cpus) // max(1, _units(cpu)), node.cards) for node in self.nodes.values()]
+        return sum(min(cpus, cards * (_UNITS // _units(gpu))) if gpu else cpus for cpus, cards in fit)
 
     def seat(self, cpu: float, gpu: float, memory: int = 0) -> Seat | None:
         """The place that a trial would get; None: there is none now.
@@ -126,7 +154,7 @@ class Room:
         wanted = _units(cpu), _units(gpu)
         places = [
             (free, Seat(number, card, *wanted))
-            for number, node in enumerate(self.nodes)
+            for number, node in self.nodes.items()
             if self._cpus[number] >= wanted[0] and (node.memory is None or node.memory >= memory)
             for card, free in (enumerate(self._cards[number]) if gpu else [(None, self._cpus[number])])
             if not gpu or free >= wanted[1]
@@ -134,7 +162,9 @@ class Room:
         return min(places, default=(0, None), key=lambda place: place[0])[1]
 
     def take(self, seat: Seat, sign: int = 1) -> None:
-        """Takes a place; gives it back where sign is -1."""
+        """Takes a place; gives it back where sign is -1, unless its node has left."""
+        if seat.node not in self.nodes:
+            return
         self._cpus[seat.node] -= sign * seat.cpu
         if seat.card is not None:
             self._cards[seat.node][seat.card] -= sign * seat.gpu
@@ -145,7 +175,12 @@ def _units(amount: float) -> int:
 
 
 class Packing(Generic[Trial]):
-    """Gives out trials; knows which run."""
+    """Gives out trials; knows which run.
+
+    Attributes:
+        limit: most trials at once; None: as many as there is room for. It may be changed at any time, 0 pauses: what
+            runs goes on, and nothing is started while there are as many.
+    """
 
     def __init__(
         self,
@@ -158,40 +193,101 @@ class Packing(Generic[Trial]):
         shape: Callable[[Trial], str] = lambda trial: "",
         peaks: Mapping[str, Peak] | None = None,
         each: int = 1,
-        ahead: int | None = None,
+        limit: int | None = None,
+        listed: bool = True,
         short: Container[Hashable] = (),
     ) -> None:
         """Nothing runs yet.
 
         Args:
-            nodes: where trials run; on one of them there is room for any of them.
+            nodes: where trials run at first.
             cpu: cores of a process.
             gpu: share of a card; None: by memory.
             pull: gives the next trial; None: there is no more.
             name: tells trials apart.
             shape: of a trial: those of one hold the same memory.
             peaks: by shape, as far as known.
-            each: trials of a process; 1 by memory.
-            ahead: how many may be pulled before there is room for them, where gpu is by memory; None: all.
+            each: most trials of a process; 1 by memory.
+            limit: most trials at once; None: as many as there is room for.
+            listed: whether trials may be pulled before there is room for them, where gpu is by memory: all of them.
+                Else as many as there are cards: a search that learns is asked late.
             short: names of trials that have run out of memory beside others: they run at the end.
         """
         self.room, self._cpu, self._gpu, self._pull, self._each = Room(nodes), cpu, gpu, pull, each
-        self._name, self._shape, self._ahead, self._short = name, shape, ahead, short
+        self.limit = limit
+        self._name, self._shape, self._listed, self._short = name, shape, listed, short
         self._peaks = dict(peaks or {})
         self._waiting: dict[str, deque[Trial]] = {}
         self._again: deque[Trial] = deque()
         self._tried: set[Hashable] = set()
         self._measuring: Counter[str] = Counter()
-        self._running = 0
+        self._running: dict[int, Start[Trial]] = {}
+        self._moving: list[Start[Trial]] = []
+        self._started = 0
         self._exhausted = False
+        self._on_cards = gpu != 0
+        self._measure_nodes()
+
+    def _measure_nodes(self) -> None:
+        nodes = self.room.nodes.values()
         known = [node.memory for node in nodes if node.memory is not None]
         self.smallest, self.largest = min(known, default=None), max(known, default=None)
-        self._cards = any(node.cards for node in nodes) and gpu != 0
+
+    def join(self, node: Node) -> None:
+        """One more node, on which trials can run."""
+        self.room.join(node)
+        self._measure_nodes()
+
+    def names(self, least: int = 0) -> frozenset[Hashable]:
+        """Of the nodes on which trials may run whose card must have so many bytes."""
+        enough = (node for node in self.room.nodes.values() if node.memory is None or node.memory >= least)
+        return frozenset(node.name for node in enough)
+
+    def leave(self, name: Hashable) -> bool:
+        """The node of a name has gone; what was given a place on it waits for another, before anything new starts.
+
+        Returns:
+            Whether trials could run there.
+        """
+        if not self.room.leave(name):
+            return False
+        self._measure_nodes()
+        self._moving = [start for start in self._running.values() if start.seat.node not in self.room.nodes]
+        return True
+
+    def _move(self) -> None:
+        """Gives those whose nodes have left the places that there are; Ray does so with their processes."""
+        for start in list(self._moving):
+            if (seat := self.room.seat(self._cpu, start.gpu, start.least)) is not None:
+                self.room.take(seat)
+                self._running[start.number] = start._replace(seat=seat)
+                self._moving.remove(start)
 
     @property
     def done(self) -> bool:
         """Whether nothing runs or waits, nor will."""
         return self._exhausted and not (self._waiting or self._again or self._running)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing runs now."""
+        return not self._running
+
+    @property
+    def _left(self) -> int:
+        """How many trials may be started until there are as many as may run."""
+        if self.limit is None:
+            return sys.maxsize
+        return self.limit - sum(len(start.trials) for start in self._running.values())
+
+    @property
+    def _divided(self) -> tuple[int, int]:
+        """How many processes may run, and how many trials each of them has: as many in one as in another."""
+        if self.limit is None or self._each == 1 or self._gpu is None:
+            return sys.maxsize, self._each
+        fit = max(1, self.room.processes(self._cpu, self._gpu))
+        processes = min(fit, -(-self.limit // self._each))
+        return processes, min(self._each, self.limit // max(1, processes))
 
     def share(self, shape: str) -> float:
         """Of a card, for a trial of a shape: a whole one where its memory or the cards' is not known."""
@@ -214,23 +310,43 @@ class Packing(Generic[Trial]):
         self._again.append(trial)
         return True
 
+    def put_back(self, trial: Trial) -> None:
+        """A trial that has stopped before its end is the next of its shape."""
+        self._waiting.setdefault(self._shape(trial) if self._gpu is None else "", deque()).appendleft(trial)
+
+    def drop(self, name: Hashable) -> Trial | None:
+        """Takes a trial out of the line; None: it does not wait here."""
+        for line in (self._again, *self._waiting.values()):
+            for trial in line:
+                if self._name(trial) == name:
+                    line.remove(trial)
+                    self._waiting = {shape: trials for shape, trials in self._waiting.items() if trials}
+                    return trial
+        return None
+
     def ended(self, start: Start[Trial]) -> None:
         """The process of these trials has let go of what it had."""
-        self._running -= 1
-        self.room.take(start.seat, -1)
+        now = self._running.pop(start.number)
+        self._moving = [moving for moving in self._moving if moving.number != start.number]
+        self.room.take(now.seat, -1)
         if self._gpu is None:
             self._measuring[self._shape(start.trials[0])] -= 1
 
     def next(self) -> Start[Trial] | None:
         """What to start now; None: nothing, until something ends, or ever if `done`."""
-        while self._ahead is None and self._gpu is None and not self._exhausted:
+        self._move()
+        if self._left <= 0 or len(self._running) >= self._divided[0]:
+            return None
+        while self._listed and self._gpu is None and not self._exhausted:
             self._pull_one()
         while (start := self._next_that_fits()) is None and self._may_pull():
             self._pull_one()
         if start is None and self._exhausted and not self._waiting:
             start = self._next_alone()
         if start is not None:
-            self._running += 1
+            self._started += 1
+            start = start._replace(number=self._started)
+            self._running[start.number] = start
             self.room.take(start.seat)
         return start
 
@@ -244,10 +360,17 @@ class Packing(Generic[Trial]):
 
     def _may_pull(self) -> bool:
         """Whether there is room for a trial that may be small, and not too many wait already."""
-        if self._exhausted or sum(map(len, self._waiting.values())) >= (self._ahead or 1):
+        if self._exhausted or sum(map(len, self._waiting.values())) >= self._ahead:
             return False
         smallest = min(map(self.share, self._peaks), default=1.0) if self._gpu is None else self._gpu
         return self.room.seat(self._cpu, smallest) is not None
+
+    @property
+    def _ahead(self) -> int:
+        """How many may be pulled before there is room for them."""
+        return (
+            1 if self._listed or self._gpu is not None else max(1, sum(node.cards for node in self.room.nodes.values()))
+        )
 
     def _next_that_fits(self) -> Start[Trial] | None:
         """Of those that wait and fit one of a shape that nobody measures yet, else the largest."""
@@ -258,9 +381,10 @@ class Packing(Generic[Trial]):
             return None
         _, shape, start = min(fits, key=lambda fit: fit[0])
         line = self._waiting[shape]
-        while self._gpu is not None and len(line) < self._each and not self._exhausted:
+        each = min(self._divided[1], self._left)
+        while self._gpu is not None and len(line) < each and not self._exhausted:
             self._pull_one()
-        trials = tuple(line.popleft() for _ in range(min(self._each, len(line))))
+        trials = tuple(line.popleft() for _ in range(min(each, len(line))))
         if not line:
             del self._waiting[shape]
         if self._gpu is None:
@@ -275,25 +399,29 @@ class Packing(Generic[Trial]):
             memory = self.largest  # it may fit without the margin, and there is none that is larger
         if (seat := self.room.seat(self._cpu, share, memory)) is not None:
             rank = 1 if self._gpu is not None or peak is not None else 2 if self._measuring[shape] > 0 else 0
-            alone = share >= 1 and self._each == 1 and self._cards
+            alone = share >= 1 and self._each == 1 and self._on_cards
             cuda = None if peak is None else math.ceil(peak.cuda * (1 + MARGIN))
-            yield (rank, -share), Start((), share, alone, cuda, self._kind(seat, memory), seat)
+            yield (
+                (rank, -share),
+                Start((), share, alone, cuda, self._least(max(memory, self.smallest or 0) if peak else 0), seat),
+            )
 
     def _next_alone(self) -> Start[Trial] | None:
         """The next of those that have run out of memory, on a largest card; where there is none, with nothing else."""
-        if not self._again or (self._running and not self._cards):
+        if not self._again or (self._running and not self._on_cards):
             return None
-        share, memory = (1.0 if self._cards else 0.0), (self.largest or 0) if self._cards else 0
+        share, memory = (1.0 if self._on_cards else 0.0), (self.largest or 0) if self._on_cards else 0
         if (seat := self.room.seat(self._cpu, share, memory)) is None:
             return None
         trial = self._again.popleft()
         if self._gpu is None:
             self._measuring[self._shape(trial)] += 1
-        return Start((trial,), share, True, None, self._kind(seat, memory), seat)
+        return Start((trial,), share, True, None, self._least(memory), seat)
 
-    def _kind(self, seat: Seat, memory: int) -> str:
-        """Of card, where some have less memory than is asked for."""
-        return "" if self.smallest is None or memory <= self.smallest else self.room.nodes[seat.node].kind
+    def _least(self, memory: int) -> int:
+        """Bytes of the smallest card here that has as many as are asked for; 0 where none are, or no card is known."""
+        known = (node.memory for node in self.room.nodes.values() if node.memory is not None)
+        return min((has for has in known if has >= memory), default=0) if memory else 0
 
     def too_large(self) -> dict[str, Peak]:
         """Shapes that took more than any card here has."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -16,25 +16,26 @@ from sweep.search.trials import PlannedTrial
 if TYPE_CHECKING:
     from sweep.run.journal import Journal
 
-#: How the resource begins by which Ray tells kinds of card apart.
-_KIND = "accelerator_type:"
 
-
-def packing_of(journal: Journal, config: SweepConfig, at_once: int, leave_out: bool) -> Packing[PlannedTrial]:
+def packing_of(
+    journal: Journal, config: SweepConfig, passed: Container[str], say: Callable[[str], None], leave_out: bool
+) -> Packing[PlannedTrial]:
     """What gives out a launch's trials.
 
     Args:
         journal: of the launch, which has begun nothing yet.
         config: the sweep.
-        at_once: most trials at a time.
-        leave_out: those that ran out of memory alone, and where there was no less than now is known to be.
+        passed: ids of the nodes on which trials can run.
+        say: is told of nodes that go away while they are asked.
+        leave_out: trials that ran out of memory alone, and where there was no less than now is known to be.
 
     Raises:
         UserError: a node does not answer.
     """
     resources = config.resources
     short = {trial.id for trial in journal.progress.trials.values() if trial.outcome == "out_of_memory"}
-    machines = packing_nodes(resources, resources.gpu == "auto" or bool(short))
+    up = [node for node in nodes.nodes_up() if node["NodeID"] in passed]
+    machines = packing_nodes(up, resources, resources.gpu == "auto" or bool(short), say)
     packing = Packing(
         machines,
         resources.cpu,
@@ -43,8 +44,9 @@ def packing_of(journal: Journal, config: SweepConfig, at_once: int, leave_out: b
         name=lambda trial: trial.id,
         shape=lambda trial: memory_shape(trial.identity),
         peaks=peaks_of(journal.progress, config),
-        each=resources.divided(at_once)[1],
-        ahead=None if journal.listed else sum(machine.cards for machine in machines),
+        each=resources.trials_per_process,
+        limit=config.max_concurrent,
+        listed=journal.listed,
         short=short,
     )
     if leave_out:
@@ -61,38 +63,54 @@ def packing_lines(packing: Packing[PlannedTrial]) -> Iterator[str]:
         )
 
 
-def packing_nodes(resources: ResourcesConfig, asked: bool) -> list[Node]:
-    """The nodes that are up.
+def packing_nodes(
+    up: Sequence[Mapping[str, Any]], resources: ResourcesConfig, asked: bool, say: Callable[[str], None]
+) -> list[Node]:
+    """Nodes as machines for trials.
 
     Args:
+        up: the nodes, as Ray tells of them.
         resources: of a trial.
         asked: whether each is asked for its memory, which takes seconds.
+        say: is told of nodes that went away while they were asked.
 
     Raises:
-        UserError: one did not answer.
+        UserError: one did not answer, or none is left.
     """
-    up = nodes.nodes_up()
-    on_gpu = bool(resources.gpu)
-    memory = _memory(up, on_gpu) if asked else {}
-    return [
-        Node(
-            node["Resources"].get("CPU", 0.0),
-            int(node["Resources"].get("GPU", 0)) if on_gpu else 0,
-            memory.get(node["NodeID"]),
-            next((name for name in node["Resources"] if name.startswith(_KIND)), ""),
-        )
-        for node in up
-    ]
+    memories: list[tuple[Mapping[str, Any], int | None]] = []
+    gone = []
+    for node, reference in [(node, memory(node, resources) if asked else None) for node in up]:
+        try:
+            name = nodes.title(node, up)
+            memories.append((node, None if reference is None else nodes.answer(name, reference)))
+        except nodes.NodeGone as lost:
+            gone.append(lost)
+    nodes.leave_out(gone, bool(memories), say)
+    return [machine(node, resources, has) for node, has in memories]
 
 
-def _memory(up: list[dict[str, Any]], on_gpu: bool) -> dict[str, int | None]:
-    """Of the nodes that can run a trial, by id."""
-    asked = [
-        (node, _bytes.options(scheduling_strategy=nodes.on(node)).remote(on_gpu))
-        for node in up
-        if node["Resources"].get("CPU") and (node["Resources"].get("GPU") or not on_gpu)
-    ]
-    return {node["NodeID"]: nodes.answer(node["NodeManagerHostname"], reference) for node, reference in asked}
+def memory(node: Mapping[str, Any], resources: ResourcesConfig) -> Any:
+    """The task that asks a node how much it has for a trial, see `machine`; None: no trial runs there."""
+    on_gpu, has = bool(resources.gpu), node["Resources"]
+    if not has.get("CPU") or (on_gpu and not has.get("GPU")):
+        return None
+    return _bytes.options(scheduling_strategy=nodes.on(node)).remote(on_gpu)
+
+
+def machine(node: Mapping[str, Any], resources: ResourcesConfig, has: int | None) -> Node:
+    """A node as a machine for trials.
+
+    Args:
+        node: as Ray tells of it.
+        resources: of a trial.
+        has: bytes of its smallest card, or where trials take none of its own memory; None: not known.
+    """
+    return Node(
+        node["Resources"].get("CPU", 0.0),
+        int(node["Resources"].get("GPU", 0)) if resources.gpu else 0,
+        has,
+        node["NodeID"],
+    )
 
 
 @ray.remote(num_cpus=0.01, max_calls=1)  # its process has asked CUDA for all cards, and may become no trial's

@@ -10,17 +10,18 @@ import os
 import re
 import threading
 import time
-from collections import UserDict
+from collections import Counter, UserDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import asdict
-from functools import partial
+from functools import partial, partialmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
 from ray import tune
 from ray.air.execution._internal.actor_manager import RayActorManager
+from ray.tune.execution.tune_controller import TuneController
 from ray.tune.search import Searcher
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -29,64 +30,73 @@ from sweep.run import hung
 from sweep.run.bell import Bell, listening
 from sweep.run.directory import log_folder
 from sweep.run.packing import Packing, Peak, Start, memory_shape, peak_in, room_text
+from sweep.run.placing import Placing, Request
 from sweep.run.preemption import ray_says
-from sweep.run.signals import STOPPING, Interrupted
+from sweep.run.ray_steering import RayTrials
+from sweep.run.signals import STOPPING, Interrupted, signals_kept
 from sweep.run.trial import RESTARTS, Message, run_together, run_trial, trial_values
+from sweep.storage.cache import local, named
 from trainers import checkpoint
 from trainers.record import OutcomeRecord
 
 if TYPE_CHECKING:  # lest each process of a trial load the plan
     from sweep.run.journal import Journal
+    from sweep.run.steering import Steering
     from sweep.search.trials import PlannedTrial
 
 #: How Ray goes on, for a screen, after it has said how a worker ended.
 _GUESSES = " There are some potential root causes."
 
-#: Of a resource that names a kind, what is asked for: Ray's own word for it.
-_SOME = 0.001
+#: Trials that Tune may have at a time: more than any cluster runs, for it is `Packing` that says when there is room.
+_MANY = 1_000_000
+
+#: How long nothing is asked where nothing runs, s; Tune would ask without a pause.
+_PAUSE = 0.1
 
 
 def run(
     journal: Journal,
     resources: ResourcesConfig,
-    at_once: int,
     packing: Packing[PlannedTrial],
     each_step: Callable[[], None],
+    steering: Steering,
 ) -> None:
     """Runs every trial that is given out.
 
     Args:
         journal: takes the trials' messages.
         resources: of one process.
-        at_once: most trials at a time.
-        packing: gives the journal's trials.
+        packing: gives the journal's trials, as many at a time as there is room for.
         each_step: called several times a second from the main thread; may raise to stop everything: once each trial
             that trains has written its newest checkpoint, for which it has `STOPPING` seconds.
+        steering: is told how trials are paused and cancelled here.
     """
     logs = log_folder(journal.directory)
     logs.mkdir(exist_ok=True)
-    hung.forget(journal.directory)
+    hung.forget(journal.directory, journal.share)
     bell = _bell()
-    processes, _ = resources.divided(at_once)
     searcher = _JournalSearcher(journal, resources, packing)
+    steered = RayTrials(journal, packing, bell, searcher.running)
+    steering.steer(steered)
     tuner = tune.Tuner(
         tune.with_resources(tune.with_parameters(_trainable, bell=bell), _asked),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             num_samples=-1,
-            max_concurrent_trials=processes,
+            max_concurrent_trials=_MANY,
             reuse_actors=True,
             trial_dirname_creator=lambda trial: searcher.names[trial.trial_id],
         ),
         run_config=tune.RunConfig(
-            name=time.strftime("ray-%Y%m%d-%H%M%S"),
+            name=journal.named(time.strftime("ray-%Y%m%d-%H%M%S")),
             storage_path=str(logs.absolute()),
             failure_config=tune.FailureConfig(max_failures=RESTARTS),
-            callbacks=[_JournalCallback(journal, searcher, each_step)],
+            callbacks=[_JournalCallback(journal, searcher, each_step, steered)],
             verbose=0,
         ),
     )
-    with _quiet(logs / "driver.log"), _written_when_stopped(journal, bell), _keys_kept(), _lack_of_memory_known():
+    quiet = _quiet(logs / journal.named("driver.log"))
+    with quiet, _written_when_stopped(journal, bell), _keys_kept(), signals_kept(), _corrected(packing):
         tuner.fit()
     ray.kill(bell)  # Tune keeps the trainable, and with it the handle, as long as this process lives
 
@@ -130,24 +140,32 @@ def _keys_kept() -> Iterator[None]:
 
 
 @contextmanager
-def _lack_of_memory_known() -> Iterator[None]:
-    """A block in which Tune takes a worker that Ray's memory monitor killed for one that died.
+def _corrected(packing: Packing[Any]) -> Iterator[None]:
+    """A block in which Tune 2.60 does three things otherwise.
 
-    Ray says so by an error that is none of a dead actor's; Tune 2.60 knows only those, and ends the whole run.
+    It takes a worker that Ray's memory monitor killed for one that died: Ray says so by an error that is none of a dead
+    actor's, for which Tune would end the whole run. And where nothing runs and there is no trial to start now, it goes
+    on with its steps, in which a signal is heard; it would wait in one for ten minutes. And it asks for room on the
+    nodes of `packing` alone; a manager of resources other than its own can be given to its parts, but not to a Tuner.
     """
-    of_tune: Any = RayActorManager
-    failed = of_tune._actor_task_failed
+    actors: Any = RayActorManager
+    controller: Any = TuneController
+    failed, asked, manager = actors._actor_task_failed, controller._update_trial_queue, controller.__init__
 
     def known(manager: Any, tracked_actor_task: Any, exception: Exception) -> None:
         if isinstance(exception, ray.exceptions.OutOfMemoryError):
             exception = ray.exceptions.RayActorError(error_msg=str(exception))
         failed(manager, tracked_actor_task, exception)
 
-    of_tune._actor_task_failed = known
+    def ask(controller: Any, blocking: bool = False, timeout: int = 0) -> bool:
+        return bool(asked(controller))
+
+    placing = partialmethod(manager, resource_manager_factory=partial(Placing.on, packing))
+    actors._actor_task_failed, controller._update_trial_queue, controller.__init__ = known, ask, placing
     try:
         yield
     finally:
-        of_tune._actor_task_failed = failed
+        actors._actor_task_failed, controller._update_trial_queue, controller.__init__ = failed, asked, manager
 
 
 @contextmanager
@@ -175,29 +193,31 @@ def _quiet(log: Path) -> Iterator[None]:
 
 def _asked(values: Mapping[str, Any]) -> tune.PlacementGroupFactory:
     """What a process asks Ray for; one that has let its trial go is given the next that asks for the same."""
-    bundle = {"CPU": values["cpu"], "GPU": values["share"], values["kind"]: _SOME}
-    return tune.PlacementGroupFactory([{name: amount for name, amount in bundle.items() if name and amount}])
+    bundle = {"CPU": values["cpu"], "GPU": values["share"]}
+    return Request({name: amount for name, amount in bundle.items() if amount}, values["least"])
 
 
 def _trainable(values: dict[str, Any], bell: Any) -> None:
     """One trial, or several at once; a process whose GPU no longer answers ends, for Tune would give it the next."""
     trials, share, limits = values["trials"], values["share"], values["limits"]
-    where = Path(values["directory"]), values["threads"]
+    where, paused = (local(values["directory"]), values["threads"]), False
 
     def send(message: Message) -> None:
+        nonlocal paused
         tune.report({"message": message})  # which returns once the driver has taken it
+        paused = paused or message.get("outcome") == "paused"
 
     if not trials:  # those that were to go on after a process that died have ended with it
         return
     if len(trials) > 1:
-        training = partial(listening, bell)
+        training = partial(listening, bell, end=_end)
         usable = run_together(trials, *where, send, share=share, training=training, lost=_end, limits=limits)
     else:
         (name, trial), *_ = trials.items()
         given = {"share": share, "alone": values["alone"], "cuda": values["cuda"]}
-        with listening(bell, name):
-            usable = run_trial(name, trial, *where, send, **given, limits=limits[name])
-    if not usable:
+        with listening(bell, name, _end) as is_paused:
+            usable = run_trial(name, trial, *where, send, **given, limits=limits[name], paused=is_paused)
+    if paused or not usable:  # Tune would keep it for the next trial, and with it its card
         _end()
 
 
@@ -230,27 +250,33 @@ class _JournalSearcher(_NotSaved, Searcher):
     def __init__(self, journal: Journal, resources: ResourcesConfig, packing: Packing[PlannedTrial]) -> None:
         super().__init__()
         self._journal, self._resources, self._packing = journal, resources, packing
-        self._running: dict[str, Start[PlannedTrial]] = {}
+        self.running: dict[str, Start[PlannedTrial]] = {}
+        self._begun: Counter[str] = Counter()
         self.names: dict[str, str] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         start = self._packing.next()
         if start is None:
-            return Searcher.FINISHED if self._packing.done else None  # type: ignore[return-value]
-        self._running[trial_id], trials = start, start.trials
-        again = f"{trials[0].id}-again" if trials[0].id in self.names.values() else trials[0].id
-        self.names[trial_id] = again  # of its folder, where Tune adds to what it finds
-        resources, directory = self._resources, str(self._journal.directory.absolute())
+            if self._packing.done:
+                return Searcher.FINISHED  # type: ignore[return-value]
+            if self._packing.idle:
+                time.sleep(_PAUSE)
+            return None
+        self.running[trial_id], trials = start, start.trials
+        first, before = trials[0].id, self._begun[trials[0].id]
+        self._begun[first] += 1
+        self.names[trial_id] = f"{first}-again-{before}" if before else first  # of its folder
+        resources, directory = self._resources, named(self._journal.directory)
         return {
             "trials": _Values({trial.id: trial_values(trial.config, resources) for trial in trials}),
             "limits": {trial.id: self._journal.limits(trial, resources.epoch_timeout) for trial in trials},
-            **{"threads": resources.threads, "directory": directory, "cpu": resources.cpu, "kind": start.kind},
+            **{"threads": resources.threads, "directory": directory, "cpu": resources.cpu, "least": start.least},
             **{"share": start.gpu, "alone": start.alone, "cuda": start.cuda},
         }
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
         """Its process lets go of what it had; the journal has been told by the trial's own outcome."""
-        if (start := self._running.get(trial_id)) is not None:
+        if (start := self.running.get(trial_id)) is not None:
             self._packing.ended(start)
 
     @property
@@ -264,8 +290,11 @@ class _JournalSearcher(_NotSaved, Searcher):
 
     def again(self, trial_id: str, name: str) -> bool:
         """Puts one of its trials in line to run once more, alone; false where it has done so."""
-        trial, *_ = (trial for trial in self._running[trial_id].trials if trial.id == name)
-        return self._packing.again(trial)
+        return self._packing.again(self.planned(trial_id, name))
+
+    def planned(self, trial_id: str, name: str) -> PlannedTrial:
+        """One of its trials."""
+        return next(trial for trial in self.running[trial_id].trials if trial.id == name)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the records are what is kept."""
@@ -277,10 +306,13 @@ class _JournalSearcher(_NotSaved, Searcher):
 class _JournalCallback(_NotSaved, tune.Callback):
     """Brings the trials' messages to the journal."""
 
-    def __init__(self, journal: Journal, searcher: _JournalSearcher, each_step: Callable[[], None]) -> None:
-        self._journal, self._searcher, self._each_step = journal, searcher, each_step
+    def __init__(
+        self, journal: Journal, searcher: _JournalSearcher, each_step: Callable[[], None], steered: RayTrials
+    ) -> None:
+        self._journal, self._searcher, self._each_step, self._steered = journal, searcher, each_step, steered
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        self._steered.tunes = trials
         self._each_step()
 
     def on_trial_result(
@@ -289,6 +321,8 @@ class _JournalCallback(_NotSaved, tune.Callback):
         # taken out: Tune would keep them, and statistics of each number in them, to the launch's end
         message, left = result.pop("message"), trial.config["trials"]
         result.pop("config", None)
+        if message["trial_id"] not in left:  # cancelled before it began, which its process has not heard yet
+            return
         if message["record"] != "outcome":
             self._journal.take(message)
             return
@@ -307,10 +341,14 @@ class _JournalCallback(_NotSaved, tune.Callback):
             last = message["alone"] and (has or 0) >= (self._searcher.largest or 0)
             again = not last and self._searcher.again(trial.trial_id, name)
             message = {**message, "reason": f"{message['reason']}; {room_text(message, has, again)}"}
-        self._journal.take(message, again)
+        self._journal.take(message, again or message["outcome"] == "paused")
+        if message["outcome"] == "paused":
+            self._steered.put_back(self._searcher.planned(trial.trial_id, name))
+        self._steered.ended(name)
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """The worker died and is to be started again, but not beside others if it was for want of memory."""
+        self._steered.died(trial)
         if why := _lack_of_memory(_error(trial)):
             self._out_of_memory(trial, why)
         elif why := ray_says(_pickled_error(trial)):

@@ -33,7 +33,13 @@ NEEDED = ("raylet", "gcs_server")
 
 
 @contextmanager
-def watched(resources: ResourcesConfig, interrupts: Interrupts, console: Console) -> Iterator[None]:
+def watched(
+    resources: ResourcesConfig,
+    interrupts: Interrupts,
+    console: Console,
+    patience: float = PATIENCE,
+    paused: Callable[[], bool] = bool,
+) -> Iterator[None]:
     """A block in which a thread looks whether Ray is there, and if it is not has RayGone raised in the main thread.
 
     Where that does not come back from a call to Ray, it ends the process: such calls do not heed signals. What then
@@ -43,14 +49,16 @@ def watched(resources: ResourcesConfig, interrupts: Interrupts, console: Console
         resources: of a process of trials, for which a node must have room.
         interrupts: raises RayGone.
         console: is told where the process ends.
+        patience: how long a cluster may be without a node that has room for a trial, s.
+        paused: whether nothing is to run: a cluster may then have no such node for as long as that.
     """
     over = threading.Event()
-    look = _local() or _Cluster(resources).look
+    look = _local() or _Cluster(resources, max(patience, PATIENCE), paused).look
 
     def watch() -> None:
         while not over.wait(PAUSE):
             if how := look():
-                interrupts.lose(how)
+                interrupts.lose(RayGone(how))
                 break
         stuck = 0.0
         while not over.wait(PAUSE):
@@ -107,9 +115,9 @@ def children() -> dict[int, str]:
 class _Cluster:
     """Looks at the nodes of a cluster. Time is counted in looks: a process that was stopped for a while saw nothing."""
 
-    def __init__(self, resources: ResourcesConfig) -> None:
+    def __init__(self, resources: ResourcesConfig, patience: float, paused: Callable[[], bool] = bool) -> None:
         """Asks for the nodes in a thread of its own, for Ray may not answer."""
-        self._resources = resources
+        self._resources, self._patience, self._paused = resources, patience, paused
         context = ray.get_runtime_context()
         self._here, self._head = context.get_node_id(), context.gcs_address
         self._nodes: Sequence[Mapping[str, Any]] | None = None
@@ -142,11 +150,10 @@ class _Cluster:
         up = [node for node in nodes if node["Alive"]]
         if all(node["NodeID"] != self._here for node in up):
             return "the node that this process is on is down"
-        self._full = 0.0 if any(map(self._has_room, up)) else self._full + PAUSE
-        if self._full > PATIENCE:
-            return f"for {PATIENCE:.0f} s no node has been up that has room for a trial"
+        self._full = 0.0 if self._paused() or any(map(self._has_room, up)) else self._full + PAUSE
+        if self._full > self._patience:
+            return f"for {self._patience:.0f} s no node has been up that has room for a trial"
         return None
 
     def _has_room(self, node: Mapping[str, Any]) -> bool:
-        asked = {"CPU": self._resources.cpu, "GPU": self._resources.most_gpu}
-        return all(node["Resources"].get(name, 0.0) >= amount for name, amount in asked.items() if amount)
+        return all(node["Resources"].get(name, 0.0) >= amount for name, amount in self._resources.asked.items())

@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sweep.narrow import WIDEST, Fitted, fitted
+from sweep.progress import Live as Launched
 from sweep.progress import Progress, TrialProgress
 from sweep.run.trial import Message
 from trainers.fields import plural
@@ -95,18 +96,20 @@ def _hanging(line: str, width: int) -> str:
 
 @contextmanager
 def heard(console: Console) -> Iterator[None]:
-    """A block in which what trainers has to say in this process, as that it waits for a disk, is a line on the screen.
+    """A block in which what this process waits for, such as a disk or a store, is a line on the screen.
 
     Else it would be one on stderr, which a live table overwrites and Ray's part of a launch does not show.
     """
     handler = logging.Handler(logging.WARNING)
     handler.emit = lambda record: say(console, record.getMessage())  # type: ignore[method-assign]
-    logger = logging.getLogger("trainers")
-    logger.addHandler(handler)
+    loggers = [logging.getLogger(name) for name in ("trainers", "sweep")]
+    for logger in loggers:
+        logger.addHandler(handler)
     try:
         yield
     finally:
-        logger.removeHandler(handler)
+        for logger in loggers:
+            logger.removeHandler(handler)
 
 
 def duration(seconds: float | None) -> str:
@@ -128,7 +131,7 @@ def percent(fraction: float | None) -> str:
     return "-" if fraction is None else f"{100 * fraction:.1f} %"
 
 
-def counts_line(progress: Progress, live: bool) -> str:
+def counts_line(progress: Progress, live: Launched) -> str:
     """Trials by outcome: `54 trials: 12 completed, 2 running, 40 waiting`."""
     counts = ", ".join(f"{number} {outcome}" for outcome, number in progress.counts(live).items())
     return f"{plural(progress.size, 'trial')}: {counts}" if counts else plural(0, "trial")
@@ -141,9 +144,9 @@ def rate_line(progress: Progress) -> str:
     return f"rate {per_minute}, time left {duration(progress.seconds_left())}"
 
 
-def table(progress: Progress, live: bool = True) -> RenderableType:
-    """Counts, running trials and the time left."""
-    running = progress.running() if live else []
+def table(progress: Progress, live: Launched = True) -> RenderableType:
+    """Counts, running trials and the time left; of live shares the counts and time left of each."""
+    running = progress.running(live)
     rows = Table(box=None, pad_edge=False)
     for name in ("trial", "epoch", "val robust", "test robust", "point"):
         rows.add_column(name, justify="left" if name in ("trial", "point") else "right")
@@ -161,7 +164,10 @@ def table(progress: Progress, live: bool = True) -> RenderableType:
         parts.append(Fitted(rows, share=False))
     if len(running) > ROWS:
         parts.append(Text(f"and {len(running) - ROWS} more"))
-    if live:
+    for share in () if isinstance(live, bool) else live:
+        one = progress.of_share(share)
+        parts.append(Text(f"share {share}: {counts_line(one, live=True)}; {rate_line(one)}"))
+    if live is True:
         parts.append(Text(rate_line(progress)))
     return Group(*parts)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import threading
@@ -9,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Self
+
+from trainers.files import hurry
 
 EXIT_INTERRUPTED = 130
 
@@ -20,6 +23,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.
 STOPPING = 15.0
 #: The Ray that trials ran on is gone: exit code of a launch or an evaluation, which the same command goes on with.
 EXIT_RAY_GONE = 3
+#: As of any mistake that a line tells the user of.
+EXIT_STORAGE_GONE = 2
 
 
 class Interrupted(KeyboardInterrupt):
@@ -44,6 +49,17 @@ class RayGone(Interrupted):
         return f"Ray is gone: {self}"
 
 
+class StorageGone(Interrupted):
+    """The object store that the run lies in is gone, or another command has taken the run; carries the line for it."""
+
+    exit_code = EXIT_STORAGE_GONE
+
+    @property
+    def reason(self) -> str:
+        """In words, for the records and the screen."""
+        return str(self)
+
+
 class Interrupts:
     """Catches `SIGNALS` while it is entered.
 
@@ -51,7 +67,8 @@ class Interrupts:
     process at once, as SIGKILL does.
 
     The first signal raises Interrupted where the program stands or, inside `held()`, at the next `check()` or
-    at the end of the block: a record is never cut in two. A second signal ends the process with 130.
+    at the end of the block: a record is never cut in two. Storage that is away is then waited for no longer than
+    `STOPPING`. A second signal ends the process with 130.
     """
 
     _ALWAYS = (signal.SIGINT, signal.SIGTERM)
@@ -61,7 +78,7 @@ class Interrupts:
         self._caught: str | None = None
         self._raised = ""
         self._held = 0
-        self._lost: str | None = None
+        self._lost: Interrupted | None = None
         self._wakes = 0
 
     def __enter__(self) -> Self:
@@ -84,6 +101,7 @@ class Interrupts:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """Gives the signals back to whoever had them."""
+        hurry(math.inf)
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
@@ -98,26 +116,26 @@ class Interrupts:
         self.check()
 
     def check(self) -> None:
-        """A safe point, inside `held()` too: raises if a signal has come, or Ray has gone.
+        """A safe point, inside `held()` too: raises if a signal has come, or Ray or the run's store has gone.
 
         Raises:
             Interrupted: a signal has come; once.
-            RayGone: Ray has gone, and no signal has come, after which nobody wants a new one; once.
+            RayGone, StorageGone: as `lose` was told, and no signal has come, after which nobody wants a new one; once.
         """
         if self._caught:
             self._raised, self._caught = self._caught, ""
             raise Interrupted(self._raised)
         if self._lost is not None and self._caught is None:
             lost, self._lost = self._lost, None
-            raise RayGone(lost)
+            raise lost
 
-    def lose(self, how: str) -> None:
-        """Raises RayGone in the main thread, as a signal would raise Interrupted; called in another thread.
+    def lose(self, gone: Interrupted) -> None:
+        """Raises it in the main thread, as a signal would raise Interrupted; called in another thread.
 
         Args:
-            how: Ray has ended.
+            gone: RayGone or StorageGone.
         """
-        self._lost = how
+        self._lost = gone
         self._wakes += 1
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)  # it may sleep in a call to Ray
 
@@ -130,5 +148,18 @@ class Interrupts:
         if self._caught is not None:
             os._exit(EXIT_INTERRUPTED)
         self._caught = signal.Signals(number).name
+        hurry(STOPPING)
         if not self._held:
             self.check()
+
+
+@contextmanager
+def signals_kept() -> Iterator[None]:
+    """A block in which nobody takes a signal: on SIGTERM Ray would exit with 15, in the middle of its start too, and on
+    SIGUSR1 Tune would end its run as if all trials had."""
+    take = signal.signal
+    signal.signal = lambda number, handler: signal.getsignal(number)  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        signal.signal = take

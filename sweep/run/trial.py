@@ -15,6 +15,7 @@ from sweep.config import ResourcesConfig
 from sweep.run.directory import log_path
 from sweep.run.hung import Limits, hung, watched
 from sweep.run.signals import Interrupted
+from sweep.storage import checkpoints
 from trainers.config import TrialConfig
 from trainers.errors import UserError
 from trainers.files import checkpoint_path, patiently, why
@@ -26,6 +27,15 @@ Message = dict[str, Any]
 
 #: How often a trial whose process dies is started again, from its checkpoint.
 RESTARTS = 3
+
+
+class _Paused(BaseException):
+    """A trial that trains is to end at the end of an epoch; carries how many it has."""
+
+
+def never() -> bool:
+    """Nobody pauses the trial."""
+    return False
 
 
 def trial_values(config: TrialConfig, resources: ResourcesConfig) -> dict[str, Any]:
@@ -47,7 +57,7 @@ def run_together(
     send: Callable[[Message], None],
     *,
     share: float,
-    training: Callable[[str], AbstractContextManager[None]],
+    training: Callable[[str], AbstractContextManager[Callable[[], bool]]],
     lost: Callable[[], None],
     limits: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> bool:
@@ -58,7 +68,7 @@ def run_together(
         threads: of each.
         send: takes the messages of all, from their threads, one at a time.
         share: of all.
-        training: makes the block in which the trial of an id trains.
+        training: makes the block in which the trial of an id trains, and what tells whether it is `paused`.
         lost: ends this process, whose GPU answers no more, once the outcome of the trial that met that first is sent:
             which of them it came from nobody can tell, and the others go on from their checkpoints in a new one.
         limits: of each, by id.
@@ -76,9 +86,9 @@ def run_together(
             send(message)
 
     def run(name: str) -> None:
-        with training(name):
-            limit = None if limits is None else limits[name]
-            run_trial(name, trials[name], directory, threads, send_one, share=share, lost=lost, limits=limit)
+        with training(name) as paused:
+            how: dict[str, Any] = {"lost": lost, "limits": None if limits is None else limits[name], "paused": paused}
+            run_trial(name, trials[name], directory, threads, send_one, share=share, **how)
 
     first = TrialConfig.model_validate(next(iter(trials.values())))
     device = torch.device("cpu")
@@ -101,6 +111,7 @@ def run_trial(
     cuda: int | None = None,
     lost: Callable[[], None] = lambda: None,
     limits: Mapping[str, Any] | None = None,
+    paused: Callable[[], bool] = never,
 ) -> bool:
     """Trains one trial and sends what happens: a start, that its newest checkpoint was passed over where it was, its
     epochs and their dynamics, its outcome.
@@ -117,6 +128,8 @@ def run_trial(
         lost: called where this process cannot run another, once the outcome is sent, and before that of any other.
         limits: what `sweep.run.hung.Limits` is made of, in a process that may be ended if the trial hangs; None: it may
             not.
+        paused: asked at the beginning and after each epoch but the last: whether the trial is to end there, its
+            checkpoint written, with the outcome `paused`.
 
     Returns:
         whether this process can run another trial: its GPU still answers.
@@ -125,7 +138,8 @@ def run_trial(
 
     snapshot.look_in(directory / snapshot.FOLDER)
     config = TrialConfig.model_validate(values)
-    run = partial(_run, name, config, directory, threads, share=share, alone=alone, cuda=cuda, lost=lost)
+    where = partial(_run, name, config, directory, threads)
+    run = partial(where, share=share, alone=alone, cuda=cuda, lost=lost, paused=paused)
     if limits is None:
         return run(send)
     if (reason := hung(directory, name)) is not None:
@@ -146,6 +160,7 @@ def _run(
     alone: bool,
     cuda: int | None,
     lost: Callable[[], None],
+    paused: Callable[[], bool],
 ) -> bool:
     import torch
 
@@ -174,24 +189,33 @@ def _run(
         about = {"trial_id": name, "host": host(), "device": kind, "code_version": code_version()}
         how = {"arithmetic": arithmetic(config, device), "capacity_bytes": cards.capacity(device)}
         sent({"record": "start", **about, **how})
+        if paused():
+            raise _Paused(0)
         _wait_for(directory)
+        checkpoints.fetch(directory, name, trains=True)
         meter = cards.Meter(device, alone)
 
         def report(record: EpochRecord | DynamicsRecord | ResumeRecord) -> None:
             meter.look()
             sent({"record": _kind(record), **asdict(record)})
+            if isinstance(record, EpochRecord) and record.epoch < config.epochs and paused():
+                raise _Paused(record.epoch)
 
         outcome = train(config, report, resume=checkpoint_path(directory, name))
+        checkpoints.settle(directory, name)
         if outcome.outcome in FINISHED:
             meter.look()
             memory, cuda_bytes = meter.taken()
             outcome = replace(outcome, memory_bytes=memory, cuda_bytes=cuda_bytes)
+    except _Paused as pause:
+        outcome = OutcomeRecord(name, "paused", "by `sweep pause`; `sweep resume` goes on with it", *pause.args)
     except UserError as error:
         outcome = OutcomeRecord(name, "failed", str(error), 0)
     except BaseException as error:
         if ends or isinstance(error, Interrupted):
             raise
         outcome = _outcome(name, error, log_path(directory, name))
+        checkpoints.bring_log(directory, log_path(directory, name))
     with _ending:
         usable = cards.freed(device)  # not within `except`, where the error holds the frames, and they the model
         send({"record": "outcome", **asdict(replace(outcome, alone=meter.alone))})

@@ -13,6 +13,7 @@ from sweep.axes import Point, nested
 from sweep.config import SweepConfig
 from sweep.search.inputs import named
 from sweep.search.points import MOST, draw, located, one_at_a_time, refuse_many, sobol, strata
+from sweep.share import Share
 from trainers.config import TrialConfig
 from trainers.errors import validated
 from trainers.identity import hashed, identity
@@ -102,14 +103,17 @@ class FixedSearch:
 
     trials: list[PlannedTrial]
     finished: frozenset[str]
+    share: Share | None = None
+    """Whose trials are given out; none: all are."""
     _left: deque[PlannedTrial] = field(init=False)
 
     def __post_init__(self) -> None:
         """Puts the unfinished trials in line."""
-        self._left = deque(trial for trial in self.trials if trial.id not in self.finished)
+        left = (trial for trial in self.trials if trial.id not in self.finished)
+        self._left = deque(trial for trial in left if self.share is None or self.share.has(trial.id))
 
     def size(self) -> int:
-        """How many trials there are in all."""
+        """How many trials there are in all, those of other shares too."""
         return len(self.trials)
 
     def known(self) -> list[PlannedTrial]:

@@ -62,6 +62,23 @@ def test_manifest_says_what_each_figure_came_from(drawn: Path) -> None:
     assert {file for files in known["figures"].values() for file in files if file.endswith("csv")} == csvs
 
 
+def test_of_a_run_of_several_files_the_manifest_names_all_and_checks_all(run: Any, drawn: Path) -> None:
+    run.close()
+    path = run.directory / "records.jsonl"
+    first, *lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(first + b"".join(lines[::2]))
+    other = path.with_name("records.1of2.jsonl")
+    other.write_bytes(b"".join(lines[1::2]))
+    figures.draw(run.directory, drawn)
+    own = json.loads((drawn / "manifest.json").read_text())["sources"]["own"]
+    assert own["files"] == ["records.jsonl", "records.1of2.jsonl"]
+    assert set(figures.check(run.directory, drawn).values()) == {"same"}
+    other.write_bytes(other.read_bytes() + b"\n")
+    again = manifest.described(figures.load(run.directory), run.directory, [])["sources"]["own"]
+    assert again["sha256"] != own["sha256"]
+    assert {**again, "sha256": own["sha256"]} == own
+
+
 def test_code_version_is_of_every_source_and_published_number_and_of_their_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

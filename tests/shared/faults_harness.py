@@ -25,6 +25,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from multiprocessing.context import ForkServerContext, ForkServerProcess
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -81,11 +82,8 @@ def until(true: Callable[[], Any], what: str, patience: float = PATIENCE) -> Non
 
 
 def lines(directory: Path, kind: str) -> int:
-    """How many records of a kind stand in a run's file; torn ones too."""
-    try:
-        return (directory / "records.jsonl").read_bytes().count(f'{{"record":"{kind}"'.encode())
-    except OSError:
-        return 0
+    """How many records of a kind stand in a run's files; torn ones too."""
+    return sum(path.read_bytes().count(f'{{"record":"{kind}"'.encode()) for path in directory.glob("records*.jsonl"))
 
 
 class Command:
@@ -144,12 +142,25 @@ class Command:
                 os.kill(self.pid, number)
 
     def stop(self) -> None:
-        """SIGSTOP, and returns once all its threads stand still; SIGCONT wakes it."""
+        """SIGSTOP, and returns once all its threads stand still; SIGCONT wakes it.
+
+        Where one waits for a child of its group that was stopped between vfork and exec, it cannot stop: both go on
+        for a moment.
+        """
         self.signal(signal.SIGSTOP)
+        stopped = time.monotonic()
 
         def stands() -> bool:
+            nonlocal stopped
             states = [(task / "stat").read_text().rpartition(")")[2].split()[0] for task in tasks.iterdir()]
-            return set(states) <= {"T", "Z", "X"}
+            if set(states) <= {"T", "Z", "X"}:
+                return True
+            if time.monotonic() - stopped > 1:
+                self.signal(signal.SIGCONT)
+                time.sleep(0.05)
+                self.signal(signal.SIGSTOP)
+                stopped = time.monotonic()
+            return False
 
         tasks = Path(f"/proc/{self.pid}/task")
         self.until(stands, "a process that stands still")
@@ -200,8 +211,8 @@ class Commands:
 def numbers(directory: Path) -> dict[tuple[Any, ...], dict[str, Any]]:
     """What the records say of each trial: each epoch's, dynamics' and outcome's last line, but for times and host."""
     known: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for line in (directory / "records.jsonl").read_bytes().splitlines():
-        record = json.loads(line)
+    texts = [line for path in directory.glob("records*.jsonl") for line in path.read_bytes().splitlines()]
+    for record in sorted(map(json.loads, texts), key=itemgetter("time")):  # of one machine, with one clock
         if record["record"] in ("epoch", "dynamics", "outcome"):
             known[record["record"], record["trial_id"], record.get("epoch")] = _plain(record)
     return known

@@ -94,6 +94,12 @@ def launch() -> Callable[..., tuple[int, str]]:
 
 
 @pytest.fixture(scope="session")
+def launched() -> Callable[..., tuple[int, str]]:
+    """The same, for fixtures that outlive a test."""
+    return _launched
+
+
+@pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of the tiny sweep, run once to its end in this process; for reading only."""
     folder = tmp_path_factory.mktemp("undisturbed")

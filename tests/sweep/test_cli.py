@@ -119,6 +119,10 @@ COMMANDS = [
     "show",
     "schema",
     "init",
+    "set",
+    "pause",
+    "resume",
+    "cancel",
 ]
 
 

@@ -274,7 +274,10 @@ def merged(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]
             "space.batch_size.when.optimizer.nam: unknown key; did you mean 'optimizer.name'?",
         ),
         ({"search": {"samplr": "tpe"}}, "search.samplr: unknown key; did you mean 'sampler'?"),
-        ({"resources": {"qqq": 1}}, "resources.qqq: unknown key; known: cpu, gpu, trials_per_process, epoch_timeout"),
+        (
+            {"resources": {"qqq": 1}},
+            "resources.qqq: unknown key; known: cpu, gpu, trials_per_process, epoch_timeout, wait_minutes",
+        ),
         ({1: 2}, "1: a key must be text, got 1; put it in quotes"),
         ({"space": {1: [2]}}, "space.1: a key must be text, got 1; put it in quotes"),
         # types

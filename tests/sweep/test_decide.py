@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -261,11 +262,11 @@ def test_one_ray_is_started_for_all_launches_and_is_gone_at_the_end(
 
     monkeypatch.setattr(cluster, "connected", connected)
     monkeypatch.setattr(ray_watch, "watched", lambda *asked: nullcontext())
-    monkeypatch.setattr(ray_packing, "packing_of", lambda *asked, leave_out: None)
+    monkeypatch.setattr(ray_packing, "packing_of", lambda *asked: SimpleNamespace(largest=None))
     monkeypatch.setattr(ray_packing, "packing_lines", lambda packing: ())
     monkeypatch.setattr(ray_tune, "run", run_trials)
     monkeypatch.setattr(nodes, "most_at_once", lambda *asked: 1)
-    monkeypatch.setattr(nodes, "check_nodes", lambda *asked: None)
+    monkeypatch.setattr(nodes, "check_nodes", lambda *asked: [])
     config, console = tiny(trial=TRIAL, space=CLEAR), Console(file=io.StringIO())
     assert decide(config, tmp_path, console, claim="ratio", hours=1.0, command="sweep launch --decide ratio") == 0
     launches = events[1:-1]

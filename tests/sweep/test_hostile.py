@@ -16,7 +16,8 @@ from click.testing import CliRunner, Result
 
 from analysis.tables.export import csv_text
 from sweep.cli import main
-from sweep.run.directory import LOCK_FILE, RunLock, is_live
+from sweep.run.directory import RunLock, is_live
+from sweep.run.lock import LOCK_FILE
 from trainers.errors import UserError
 from trainers.record import RecordFile
 
@@ -164,7 +165,7 @@ def test_a_path_that_is_no_file_is_refused_and_not_waited_for(
         assert not re.search("[\0-\x09\x0b-\x1f\x7f-\x9f\u202e\ud800-\udfff]", refused(answer))
 
 
-@pytest.mark.parametrize("name", ["records.jsonl", "sweep.yaml", ".lock"])
+@pytest.mark.parametrize("name", ["records.jsonl", "records.1of2.jsonl", "sweep.yaml", ".lock"])
 def test_a_pipe_in_the_place_of_a_file_of_a_run_holds_nobody_up(
     name: str, sweep_file: Callable[..., Path], cli: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,7 +184,7 @@ def victim(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("how", ["symlink_to", "hardlink_to"])
-@pytest.mark.parametrize("name", [LOCK_FILE, "records.jsonl", "logs/ray.log"])
+@pytest.mark.parametrize("name", [LOCK_FILE, "records.jsonl", "records.1of2.jsonl", "logs/ray.log"])
 def test_no_file_outside_a_run_is_written_through_a_link_in_it(
     name: str, how: str, victim: Path, sweep_file: Callable[..., Path], cli: Callable[..., Result]
 ) -> None:

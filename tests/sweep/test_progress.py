@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from analysis.frames.log import Log
 from sweep.progress import STATES, Progress, TrialProgress
 from sweep.run.screen import event_line
+from sweep.share import Share
 from trainers.record import DynamicsRecord
 
 Records = list[dict[str, Any]]
@@ -250,3 +252,54 @@ def test_an_ended_trial_costs_no_look_at_the_others(monkeypatch: pytest.MonkeyPa
         progress.add(record)
     assert event_line(progress, progress.trials["c"]).startswith("[1/6] completed c ")
     assert set(looked) == {"c"}
+
+
+ONE, TWO, THREE = (Share(index, 3) for index in (1, 2, 3))  # of a..f: c and f; a and d; b and e
+
+SHARES: Records = [
+    launch(6, time=0.0) | {"shard": "1/3"},
+    *map(trial, "cf"),
+    launch(6, time=1.0) | {"shard": "2/3"},
+    *map(trial, "ad"),
+    *[start("c", 1.0), epoch("c", 1, time=2.0), start("a", 2.0), outcome("a", "failed", 0, time=3.0)],
+    *[epoch("c", 2, time=4.0), start("d", 4.0), epoch("d", 1, time=5.0)],
+]
+
+
+def test_live_shares_run_their_own_trials_and_what_no_live_one_has_is_as_it_was_left() -> None:
+    progress = Progress.of(SHARES)
+    assert progress.counts([ONE, TWO]) == {"failed": 1, "running": 2, "waiting": 1, "never_started": 2}
+    assert progress.counts([ONE]) == {"failed": 1, "interrupted": 1, "running": 1, "waiting": 1, "never_started": 2}
+    assert progress.counts([THREE]) == {"failed": 1, "interrupted": 2, "waiting": 2, "never_started": 1}
+    assert [one.id for one in progress.running([TWO])] == ["d"]
+
+
+def test_a_launch_of_a_share_begins_its_own_trials_anew_and_no_others() -> None:
+    progress = Progress.of([*SHARES, launch(6, 6.0) | {"shard": "2/3", "left_out": ["c"]}])
+    assert [one.id for one in progress.running()] == ["c"]
+    assert not progress.trials["c"].left_out
+
+
+def test_each_share_has_its_own_size_rate_and_time_left() -> None:
+    progress = Progress.of(SHARES)
+    one, two, three = map(progress.of_share, (ONE, TWO, THREE))
+    assert [view.size for view in (progress, one, two, three)] == [6, 2, 2, 2]
+    assert (one.epochs_per_second(), one.epochs_left(), one.seconds_left()) == (2 / 4, 4, 8)
+    assert (two.epochs_per_second(), two.epochs_left()) == (1 / 4, 2)
+    assert (three.epochs_per_second(), three.counts(True)) == (None, {"waiting": 2})
+
+
+@pytest.mark.parametrize("more", [[], [launch(6, 7.0)], [launch(6, 7.0) | {"shard": "1/2"}]])
+def test_of_shares_too_all_at_once_and_as_columns_is_line_by_line(more: Records) -> None:
+    records = [*SHARES, *more, epoch("c", 3, time=9.0)]
+    progress = Progress()
+    for record in records:
+        progress.add(record)
+    assert progress == Progress.of(records)
+    assert progress.paces == Progress.of(Log.of(records)).paces
+
+
+def test_a_foreign_trial_whose_id_is_no_number_is_in_no_share() -> None:
+    names = [trial("zz"), start("zz", 2.0), epoch("zz", 1, time=3.0)]
+    progress = Progress.of([launch(1, wanted="") | {"shard": "1/1"}, *names])
+    assert progress.counts([Share(1, 1)]) == {"interrupted": 1}

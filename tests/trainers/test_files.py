@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import math
 import os
 import secrets
 import subprocess
@@ -15,9 +17,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from locks import without_flock
 
 from trainers import files
-from trainers.files import PASSING, patiently, remove_parts, whole, write
+from trainers.files import _PART, ABANDONED, PASSING, _owner, hurry, patiently, remove_parts, whole, write
+from trainers.machine import machine
 
 FullDisk = Callable[..., AbstractContextManager[None]]
 
@@ -90,7 +94,7 @@ def test_a_part_is_a_new_file_and_never_the_end_of_a_link(tmp_path: Path, monkey
     names = iter(["0" * 8, "1" * 8])
     monkeypatch.setattr(secrets, "token_hex", lambda size: next(names))
     (tmp_path / "victim").write_text("mine")
-    (tmp_path / ".a-00000000.part").symlink_to("victim")
+    (tmp_path / f".a-{_owner()}-00000000.part").symlink_to("victim")
     with pytest.raises(FileExistsError) as caught, whole(tmp_path / "a") as part:
         part.write_text("theirs")
     assert caught.value.filename == str(tmp_path / "a")
@@ -143,6 +147,50 @@ def test_parts_of_dead_processes_are_removed_and_what_a_living_one_writes_is_not
         assert writer.wait() == 0
     assert (tmp_path / "w").read_text() == "whole"
     remove_parts(tmp_path / "none")
+
+
+@pytest.fixture
+def no_flock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fcntl, "flock", without_flock)
+
+
+def test_without_flock_a_part_of_this_machine_goes_once_its_process_is_gone(tmp_path: Path, no_flock: None) -> None:
+    command = [sys.executable, "-c", WRITER, str(tmp_path / "w")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout
+        writer.stdout.readline()
+        (part,) = tmp_path.glob(".w-*")
+        assert f".{writer.pid}.{machine()}-" in part.name
+        with whole(tmp_path / "own") as own:
+            remove_parts(tmp_path)
+            assert sorted(tmp_path.iterdir()) == sorted([part, own])
+            own.touch()
+        writer.kill()
+        writer.wait()
+        remove_parts(tmp_path)
+        assert list(tmp_path.iterdir()) == [tmp_path / "own"]
+
+
+@pytest.mark.parametrize("flock", [True, False])
+def test_a_part_of_another_machine_goes_once_it_has_not_changed_for_long(
+    flock: bool, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    if not flock:
+        request.getfixturevalue("no_flock")
+    for name, age in (("young", ABANDONED - 60), ("old", ABANDONED + 60)):
+        part = tmp_path / f".{name}-node-7.12.{'a' * 16}-0123abcd.part.pt"
+        part.touch()
+        os.utime(part, (time.time() - age,) * 2)
+    remove_parts(tmp_path)
+    assert [path.name[:6] for path in tmp_path.iterdir()] == [".young"]
+
+
+def test_a_file_of_the_longest_name_can_be_written_and_its_part_is_known(tmp_path: Path) -> None:
+    path = tmp_path / f"{chr(0x1F600) * 60}.pt"
+    with whole(path) as part:
+        part.touch()
+        assert _PART.fullmatch(part.name)
+    assert path.exists()
 
 
 # Patience
@@ -207,6 +255,18 @@ def test_what_was_waited_for_in_vain_is_not_waited_for_again_until_it_is_back(
     assert patiently(tmp_path / "a", failing(errno.ESTALE, 0, clock)) == "done"
     assert patiently(tmp_path / "a", failing(errno.ESTALE, 70, clock)) == "done"
     assert clock[0] >= 70
+
+
+def test_a_process_that_is_to_end_waits_no_longer_than_it_was_given_and_then_as_ever(
+    clock: list[float], tmp_path: Path
+) -> None:
+    clock[0] = 100.0
+    hurry(15)
+    with pytest.raises(OSError, match="No space"):
+        patiently(tmp_path / "a" / "b", failing(errno.ENOSPC, 1e9, clock))
+    assert clock[0] == pytest.approx(115, abs=1)
+    hurry(math.inf)
+    assert patiently(tmp_path / "c" / "d", failing(errno.ENOSPC, 160, clock)) == "done"
 
 
 def test_a_file_whose_forcing_to_the_disk_fails_is_written_anew(

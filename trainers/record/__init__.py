@@ -1,10 +1,15 @@
 """records.jsonl: what a sweep writes down, one JSON object a line, appended by one writer.
 
+A launch that runs share i of N of the trials appends to records.iofN.jsonl instead. All files are read as one log.
+
 Nine kinds, told apart by the key `record`:
 
     launch   a start of the sweep: time, command, commit, dirty, code_version, versions, metric, mode, size (trials in
              all), wanted (ids of those that are known already; Optuna's later points follow as trial records), decides
              (None, or of a launch until a claim is decided: claim, budget_hours, choosing_seeds; older code wrote none)
+             and, of a share of the trials, shard (such as 1/4; size and wanted are the whole sweep's) and, where there
+             are records of shares, after (a time later than all that it had read); one that `sweep merge` took in has
+             merged (from, its file; sha256, of that file then)
     trial    a planned trial: trial_id, number, config (its identity), point (its value on every axis), seed
     start    a trial begins or goes on: trial_id, time, host, device, code_version, arithmetic (of
              `trainers.provenance`; lacking where older code wrote it)
@@ -40,9 +45,12 @@ if TYPE_CHECKING:
         has_records,
         known_kinds,
         line,
+        merged,
         only_trial,
         parsed,
         read,
+        record_files,
+        written,
     )
     from trainers.record.form import UNKNOWN
     from trainers.record.kinds import (
@@ -89,10 +97,13 @@ _ROOMS = {
     "is_id": "rules",
     "known_kinds": "file",
     "line": "file",
+    "merged": "file",
     "only_trial": "file",
     "parsed": "file",
     "read": "file",
+    "record_files": "file",
     "spent": "kinds",
+    "written": "file",
 }
 
 __all__ = [
@@ -119,10 +130,13 @@ __all__ = [
     "is_id",
     "known_kinds",
     "line",
+    "merged",
     "only_trial",
     "parsed",
     "read",
+    "record_files",
     "spent",
+    "written",
 ]
 
 

@@ -1,4 +1,4 @@
-"""The file records.jsonl: its one writer, and a reader that forgives a torn last line."""
+"""The files of a run's records: the one writer of each, and a reader of all that forgives torn last lines."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
+from itertools import accumulate, chain
+from operator import itemgetter
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -23,6 +25,9 @@ from trainers.record.form import LONGEST, SEAL_LENGTH, UNKNOWN, Damaged, record_
 from trainers.record.kinds import Record
 
 RECORDS_FILE = "records.jsonl"
+
+#: The file of a launch that runs a share of the trials.
+_OF_SHARE = re.compile(r"records\.([1-9][0-9]*)of([1-9][0-9]*)\.jsonl", re.ASCII)
 
 Loaded = TypeVar("Loaded", bound=Mapping[str, Any])
 
@@ -44,13 +49,13 @@ class RecordFile:
     more in its place: a record is neither lost, nor torn, nor there twice.
     """
 
-    def __init__(self, directory: Path) -> None:
-        """Opens DIR/records.jsonl for appending, first cutting off a torn last line.
+    def __init__(self, directory: Path, name: str = RECORDS_FILE) -> None:
+        """Opens DIR/records.jsonl for appending, or the file of a share, first cutting off a torn last line.
 
         Raises:
             UserError: it cannot be opened.
         """
-        self._path = directory / RECORDS_FILE
+        self._path = directory / name
         self._file: IO[bytes] | None = None
         self._rest = b""
         """What is written, and not surely on the disk."""
@@ -158,18 +163,22 @@ def _write_all(file: IO[bytes], content: bytes) -> None:
 
 
 def read(directory: str | Path) -> list[dict[str, Any]]:
-    """Every record of a run, in the order written; a torn last line is left out.
+    """Every record of a run, in the order written, that of several files `merged`; a torn last line is left out.
 
     Raises:
         UserError: the directory is not a run, its file cannot be read, or a line in the middle is damaged.
     """
-    path = Path(directory) / RECORDS_FILE
+    logs = [_read(path) for path in record_files(Path(directory)) or [Path(directory) / RECORDS_FILE]]
+    return logs[0] if len(logs) == 1 else merged(logs)
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
     try:
         os.close(plain(str(path), os.O_RDONLY))
         lines = path.read_bytes().split(b"\n")
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(
-            f"{directory}: not a run directory: it has no {RECORDS_FILE}; give the --out of a launch"
+            f"{path.parent}: not a run directory: it has no {RECORDS_FILE}; give the --out of a launch"
         ) from None
     except OSError as error:
         raise UserError(f"{path}: must be a file that you may read: {error.strerror}; mend that") from None
@@ -178,6 +187,16 @@ def read(directory: str | Path) -> list[dict[str, Any]]:
     if (last := at_the_end(path, torn, len(lines) + 1)) is not None:
         records.append(last)
     return known_kinds(path, records)
+
+
+def record_files(directory: Path) -> list[Path]:
+    """The files of a run's records that are there: that without a share, then those of shares by number and place."""
+    shares = {path: name for path in directory.glob("records.*of*.jsonl") if (name := _OF_SHARE.fullmatch(path.name))}
+    whole = directory / RECORDS_FILE
+    return [
+        *([whole] if os.path.lexists(whole) else []),
+        *sorted(shares, key=lambda path: (int(shares[path][2]), int(shares[path][1]))),
+    ]
 
 
 def parsed(path: Path, lines: Iterable[bytes], before: int = 0) -> list[dict[str, Any]]:
@@ -196,8 +215,26 @@ def parsed(path: Path, lines: Iterable[bytes], before: int = 0) -> list[dict[str
 
 def has_records(directory: Path) -> bool:
     """Whether there is a line to read: a launch opens the file a moment before it writes its first."""
-    path = directory / RECORDS_FILE
-    return path.exists() and path.stat().st_size > 0
+    return any(path.exists() and path.stat().st_size > 0 for path in record_files(directory))
+
+
+def merged(logs: Sequence[Sequence[Loaded]]) -> list[Loaded]:
+    """One log of several: by when a line was written, those of one log in their order.
+
+    A line is as late as the latest before it in its log, so that a clock that was set changes no order. What a launch
+    had read it comes after, though another machine's clock wrote that: its `after` says how late that was.
+
+    >>> merged([[{"id": 1, "time": 2.0}, {"id": 2}], [{"id": 3, "time": 1.0, "after": 2.1}], [{"id": 4, "time": 1.9}]])
+    [{'id': 4, 'time': 1.9}, {'id': 1, 'time': 2.0}, {'id': 2}, {'id': 3, 'time': 1.0, 'after': 2.1}]
+    """
+    moments = (moment for log in logs for moment in accumulate(map(written, log), max))
+    placed = zip(moments, chain(*logs), strict=True)
+    return [record for _, record in sorted(placed, key=itemgetter(0))]  # which keeps the order of what is equally late
+
+
+def written(record: Mapping[str, Any]) -> float:
+    """When a line was written, s since 1970, as far as it says so; a launch's, no earlier than its `after`."""
+    return float(max(record.get("time", 0.0), record.get("after", 0.0)))
 
 
 def only_trial(directory: Path, trial_ids: Iterable[str], beginning: str) -> str:

@@ -26,6 +26,7 @@ from trainers.record.rules import (
     ROW,
     ROWS,
     SECONDS,
+    SHARE,
     SIZES,
     TEXT,
     TIME,
@@ -125,6 +126,9 @@ FORMS: dict[str, dict[str, Rule]] = {
         "metric": CALLED,
         "commit": TEXT.or_null(),
         "decides": MAPPING.or_null(),
+        "shard": SHARE,
+        "after": TIME,
+        "merged": MAPPING,
     },
     "trial": {
         "trial_id": TRIAL,

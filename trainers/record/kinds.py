@@ -6,9 +6,11 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeAlias
 
-OutcomeName = Literal["completed", "diverged", "out_of_memory", "failed", "preempted", "interrupted"]
+OutcomeName = Literal[
+    "completed", "diverged", "out_of_memory", "failed", "preempted", "interrupted", "paused", "cancelled"
+]
 
-#: Outcomes after which a trial has its numbers; any other is run again by the next launch.
+#: Outcomes after which a trial has its numbers; any other is run again by the next launch, but for cancelled.
 FINISHED: frozenset[str] = frozenset({"completed", "diverged"})
 
 

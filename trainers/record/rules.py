@@ -162,6 +162,18 @@ SIZES = Rule(
     lambda value: isinstance(value, list) and bool(value) and all(map(POSITIVE.holds, value)),
 )
 
+#: Which launch of how many a launch is; `sweep.share.Share` reads it.
+_SHARE = re.compile(r"([1-9][0-9]{0,5})/([1-9][0-9]{0,5})", re.ASCII)
+
+
+def is_share(value: Any) -> bool:
+    """Whether a value is i/N with 1 <= i <= N."""
+    parts = _SHARE.fullmatch(value) if isinstance(value, str) else None
+    return parts is not None and int(parts[1]) <= int(parts[2])
+
+
+SHARE = Rule("i/N with 1 <= i <= N, such as 1/4", is_share)
+
 #: Of a frame of trials the columns that no axis is called by.
 _COLUMNS = frozenset(
     ("trial_id", "outcome", "reason", "method", "seed", "lr_batch_ratio", "planned_epochs", "best_epoch", "attempts")

@@ -17,6 +17,7 @@ from sweep.plan.plan import Plan, metric, plan
 from sweep.progress import Progress
 from sweep.search.inputs import data_key
 from sweep.search.trials import PlannedTrial, fixed_points, planned
+from sweep.share import Share
 from trainers.errors import UserError
 
 Configs = Callable[..., SweepConfig]
@@ -37,6 +38,25 @@ def test_of_a_new_sweep_all_is_left_and_the_cost_unknown(tiny: Configs) -> None:
         "  finished 0, to resume 0, new 8",
         "  cost: unknown until an epoch of each kind of trial has been measured; each trial takes 1 CPU",
     ]
+
+
+def test_a_share_counts_and_gives_out_its_own_trials_alone_and_its_search_knows_all(tiny: Configs) -> None:
+    config = tiny()
+    trials = trials_of(config)
+    records = [*launch(trials), *run(trials[0], 3)]
+    shares = [plan(config, records, "abc", share=Share(index, 3)) for index in (1, 2, 3)]
+    assert [found.size for found in shares] == [sum(map(Share(i, 3).has, (t.id for t in trials))) for i in (1, 2, 3)]
+    assert sum(found.finished for found in shares) == 1
+    assert sum(found.left for found in shares) == 3
+    given = [trial.id for found in shares for trial in iter(found.search.next, None)]
+    assert sorted(given) == sorted(trial.id for trial in trials[1:])
+    assert {found.search.size() for found in shares} == {4}
+    assert shares[0].lines()[0].startswith(f"tiny: share 1/3, {shares[0].size} of 4 trials (grid over ")
+
+
+def test_optunas_trials_are_shared_out_to_nobody(tiny: Configs) -> None:
+    with pytest.raises(UserError, match=r"^--shard 1/3: search\.name is optuna, .*; leave --shard out, or take a "):
+        plan(tiny(search={"name": "optuna", "n_trials": 2}), [], "abc", share=Share(1, 3))
 
 
 def test_the_plan_shows_the_question_and_what_a_trial_takes(tiny: Configs) -> None:

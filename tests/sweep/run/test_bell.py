@@ -34,11 +34,11 @@ def test_who_listens_hears_the_ring_and_the_ring_ends_when_those_that_run_have_l
         await ring
         return seen
 
-    assert asked(scene) == [True, True, False]
+    assert asked(scene) == ["write", "write", False]
 
 
 def test_a_trial_that_ends_hears_nothing_and_is_not_waited_for() -> None:
-    async def scene(one: Bell) -> bool:
+    async def scene(one: Bell) -> str | None:
         heard = asyncio.create_task(one.listen("a"))
         await asyncio.sleep(0)
         await one.leave("a")
@@ -46,18 +46,44 @@ def test_a_trial_that_ends_hears_nothing_and_is_not_waited_for() -> None:
         await one.ring(["a", "never heard of"], 60)
         return await heard
 
-    assert asked(scene) is False
+    assert asked(scene) is None
+
+
+def test_a_word_holds_for_who_comes_later_and_each_is_heard_once() -> None:
+    async def scene(one: Bell) -> list[Any]:
+        await one.want(True, ["a"])
+        seen: list[Any] = [await one.listen("a"), await one.listen("b")]
+        again = asyncio.create_task(one.listen("b", heard="pause"))
+        await asyncio.sleep(5 * bell._PAUSE)
+        seen.append(again.done())
+        await one.want(False, [])
+        return [*seen, await again]
+
+    assert asked(scene) == ["end", "pause", False, ""]
+
+
+def test_a_trial_that_leaves_late_takes_nothing_from_its_next_run() -> None:
+    async def scene(one: Bell) -> list[Any]:
+        first = asyncio.create_task(one.listen("a", "first"))
+        await asyncio.sleep(0)
+        second = asyncio.create_task(one.listen("a", "second"))
+        await asyncio.sleep(0)
+        await one.leave("a", "first")
+        await one.want(True, [])
+        return [await first, await second]
+
+    assert asked(scene) == [None, "pause"]
 
 
 def test_a_trial_that_does_not_write_is_waited_for_so_long_and_no_longer() -> None:
-    async def scene(one: Bell) -> bool:
+    async def scene(one: Bell) -> str | None:
         heard = asyncio.create_task(one.listen("a"))
         await asyncio.sleep(0)
         await one.ring(["a"], 10 * bell._PAUSE)
         return await heard
 
     started = time.monotonic()
-    assert asked(scene) is True
+    assert asked(scene) == "write"
     assert time.monotonic() - started >= 9 * bell._PAUSE
 
 
@@ -67,7 +93,8 @@ def _trial(of: Any) -> list[str]:
     written: list[str] = []
     done = threading.Event()
     checkpoint.write_held = lambda: (written.append("held"), done.set())  # type: ignore[assignment]
-    with bell.listening(of, "a"):
+    with bell.listening(of, "a", lambda: written.append("ended")) as paused:
+        assert not paused()
         assert done.wait(timeout=60)
     return written
 

@@ -81,7 +81,7 @@ def test_killed_over_and_over_the_same_command_ends_with_the_frame_of_an_undistu
 @pytest.mark.slow  # in one process: `test_runner`
 @pytest.mark.parametrize(
     ("signum", "name", "each"),
-    [(signal.SIGINT, "SIGINT", 1), (signal.SIGTERM, "SIGTERM", 1), (signal.SIGINT, "SIGINT", 2)],
+    [(signal.SIGINT, "SIGINT", 1), (signal.SIGTERM, "SIGTERM", 1), (signal.SIGUSR1, "SIGUSR1", 2)],
 )
 def test_a_signal_leaves_honest_outcomes_and_exit_130(
     signum: int, name: str, each: int, driver: Driver, wait_for: WaitFor, tmp_path: Path

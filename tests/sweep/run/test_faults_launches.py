@@ -31,6 +31,12 @@ def stopped(commands: Commands, *words: str | Path) -> Path:
     return directory
 
 
+def is_held(directory: Path) -> bool:
+    """Whether a command holds it, and has said so: the file is there an instant before it is locked."""
+    lock = directory / ".lock"
+    return lock.exists() and bool(lock.read_text())
+
+
 def rewritten(path: Path, change: Callable[[list[bytes]], Sequence[bytes]]) -> None:
     path.write_bytes(b"".join(line + b"\n" for line in change(path.read_bytes().splitlines())))
 
@@ -180,7 +186,7 @@ def test_an_evaluation_and_a_launch_at_once_one_is_refused_and_both_end(
     evaluate = ("evaluate", run, "--serial")
     for one, other in ((launch, evaluate), (evaluate, launch)):
         first = commands(*one)
-        first.until((run / ".lock").exists, "the lock")
+        first.until(lambda: is_held(run), "the lock")
         first.stop()
         second = commands(*other)
         assert second.code() == 2

@@ -11,6 +11,7 @@ from typing import Any
 import small
 
 from sweep.run.hung import BEGINNING, LEAST, TIMES, UNKNOWN, Limits, Paces, forget, hung, shape_of
+from sweep.share import Share
 from trainers.config import TrialConfig
 from trainers.identity import identity
 
@@ -153,6 +154,14 @@ def test_what_an_earlier_launch_left_is_forgotten(tmp_path: Path) -> None:
     forget(tmp_path)
     assert hung(tmp_path, "x") is None
     forget(tmp_path / "nowhere")
+
+
+def test_a_share_forgets_what_was_left_of_its_own_trials_and_no_others(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    for name in ("0a", "0b"):
+        (tmp_path / "logs" / f"{name}.hung").touch()
+    forget(tmp_path, Share(1, 2))
+    assert [path.name for path in (tmp_path / "logs").iterdir()] == ["0b.hung"]
 
 
 def test_a_crash_is_written_to_the_trials_log_and_is_no_hanging(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +26,12 @@ from sweep.config import SweepConfig
 from sweep.config_file import load
 from sweep.plan.plan import earlier_records, plan
 from sweep.progress import Progress
-from sweep.run.directory import CONFIG_FILE, LOCK_FILE, RunLock, is_live, refuse_other_sweep
+from sweep.run.directory import CONFIG_FILE, PROBE, RunLock, is_live, live_shares, refuse_other_sweep
 from sweep.run.journal import Journal
+from sweep.run.lock import LOCK_FILE
 from sweep.search.inputs import data_key
 from sweep.search.trials import PlannedTrial
+from sweep.share import Share
 from trainers.errors import UserError
 from trainers.files import whole
 from trainers.record import RECORDS_FILE, DynamicsRecord, EpochRecord, OutcomeRecord, read
@@ -60,9 +64,9 @@ def directory(tmp_path: Path) -> Path:
     return path
 
 
-def journal(config: SweepConfig, directory: Path) -> Journal:
+def journal(config: SweepConfig, directory: Path, share: Share | None = None) -> Journal:
     earlier = earlier_records(directory)
-    return Journal(directory, plan(config, earlier, "abc"))
+    return Journal(directory, plan(config, earlier, "abc", share=share))
 
 
 def given(books: Journal) -> PlannedTrial:
@@ -487,8 +491,8 @@ def test_a_lock_goes_with_the_folders_that_were_made_for_it_and_leaves_what_else
         pass
     assert list(tmp_path.iterdir()) == [tmp_path / "runs"]
     assert list((tmp_path / "runs").iterdir()) == []
-    with RunLock(tmp_path / "runs" / "a" / "b") as lock:
-        lock._path.with_name("log").write_text("why")
+    with RunLock(tmp_path / "runs" / "a" / "b"):
+        (tmp_path / "runs" / "a" / "b" / "log").write_text("why")
     assert [path.name for path in (tmp_path / "runs" / "a" / "b").iterdir()] == ["log"]
 
 
@@ -516,17 +520,18 @@ def test_what_cannot_be_a_directory_is_refused(tmp_path: Path) -> None:
         assert str(caught.value) == f"--out {path}: cannot be written: {reason}; give a folder that can"
 
 
-def test_a_file_system_without_locks_is_not_taken_for_another_launch(
+def test_a_file_system_whose_locks_fail_is_not_taken_for_another_launch(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def flock(file: Any, operation: int) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
+        raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(fcntl, "flock", flock)
     with pytest.raises(UserError) as caught:
         RunLock(directory)
     assert str(caught.value) == (
-        f"--out {directory}: cannot be locked: No locks available; give a folder whose file system has locks"
+        f"--out {directory}: cannot be locked: Input/output error; give a folder whose file system has flock, or "
+        "hard links"
     )
     assert not is_live(directory)
 
@@ -581,3 +586,84 @@ def test_a_directory_that_goes_before_its_lock_is_opened_is_made_again(
     with RunLock(tmp_path / "run"):
         assert (tmp_path / "run" / LOCK_FILE).exists()
     assert len(opened) == 2
+
+
+def planned_in(directory: Path) -> dict[str, int]:
+    return {one["trial_id"]: one["number"] for one in read(directory) if one["record"] == "trial"}
+
+
+@pytest.mark.parametrize("order", [(1, 2, 3), (3, 1, 2)])
+@pytest.mark.parametrize("at_once", [True, False])
+def test_trials_have_the_numbers_of_one_launch_in_whatever_order_shares_begin(
+    order: tuple[int, ...], at_once: bool, tiny: Configs, directory: Path, tmp_path: Path
+) -> None:
+    """Also where none has seen what the others wrote, and where the space is widened then."""
+    (alone := tmp_path / "alone").mkdir()
+    shares = [Share(index, 3) for index in order]
+    for config in (tiny(), tiny(seeds=[0, 1])):
+        with journal(config, alone).open("test"):
+            pass
+        books = [journal(config, directory, share) for share in shares] if at_once else []
+        for place, share in enumerate(shares):
+            with (books[place] if at_once else journal(config, directory, share)).open("test"):
+                pass
+    assert planned_in(directory) == planned_in(alone)
+    for index in range(1, 4):
+        own = [one["trial_id"] for one in map(json.loads, (directory / f"records.{index}of3.jsonl").open())
+               if one["record"] == "trial"]  # fmt: skip
+        assert own == [one for one in planned_in(alone) if Share(index, 3).has(one)]
+
+
+def test_a_launch_among_several_files_says_after_what_it_comes_whatever_its_clock_says(
+    tiny: Configs, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what it writes counts, though an hour earlier by its clock: a trial goes from share to share."""
+    name = ""
+    for hour, share in enumerate((Share(1, 1), Share(1, 2), Share(2, 2), None)):
+        now = 1e9 - 3600.0 * hour
+        monkeypatch.setattr("sweep.run.journal.time.time", lambda now=now: now)
+        books = journal(tiny(), directory, share)
+        with books.open("test"):
+            for trial in iter(books.next, None):
+                name = name or trial.id
+                if trial.id == name:
+                    books.take(start(name))
+                    books.take(epoch(name, 1, robust=hour / 10, seconds=hour + 1.0))
+                    books.take(outcome(name, "failed", 1))
+    launches = [record for record in read(directory) if record["record"] == "launch"]
+    assert [record.get("shard") for record in launches] == ["1/1", "1/2", "2/2", None]
+    assert launches[0]["after"] == 0.001
+    assert all(earlier["after"] < later["after"] for earlier, later in pairwise(launches))
+    robust = [record["val_robust"] for record in read(directory) if record["record"] == "epoch"]
+    assert robust == sorted(robust)
+    assert len(robust) == 3  # of one of the two halves, and of both others
+    assert "after" not in next(iter(read(alone_in(directory, tiny))))
+
+
+def alone_in(directory: Path, tiny: Configs) -> Path:
+    (folder := directory / "alone").mkdir()
+    with journal(tiny(), folder).open("test"):
+        pass
+    return folder
+
+
+def test_a_share_leaves_the_probes_of_others_that_are_young(tiny: Configs, directory: Path) -> None:
+    young, old = (directory / f"{PROBE}{name}" for name in ("young", "old"))
+    for path in (young, old):
+        path.touch()
+    os.utime(old, (0, 0))
+    with journal(tiny(), directory, Share(1, 2)).open("test"):
+        pass
+    assert (young.exists(), old.exists()) == (True, False)
+    with journal(tiny(), directory).open("test"):
+        pass
+    assert not young.exists()
+
+
+def test_the_shares_that_are_live_are_known(directory: Path) -> None:
+    assert live_shares(directory) == []
+    with RunLock(directory, share=Share(3, 3)), RunLock(directory, share=Share(1, 3)):
+        assert live_shares(directory) == [Share(1, 3), Share(3, 3)]
+        assert is_live(directory)
+    with RunLock(directory):
+        assert live_shares(directory) == []

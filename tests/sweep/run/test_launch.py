@@ -79,8 +79,9 @@ def test_a_trial_that_raises_is_failed_with_its_reason_and_runs_again(
 
     with monkeypatch.context() as patch:
         patch.setattr("trainers.loop.train", broken)
-        code, _ = launch(tiny(), tmp_path, serial=True)
+        code, text = launch(tiny(), tmp_path, serial=True)
     assert code == 1
+    assert text.splitlines()[-1] == "4 trials failed; the same command tries again"
     trials = load_trials(tmp_path)
     assert set(trials.outcome) == {"failed"}
     assert trials.reason[0].startswith("RuntimeError: the disk is full (logs/")
@@ -102,7 +103,7 @@ def test_in_this_process_a_gpu_that_answers_no_more_ends_the_launch_and_the_same
     assert code == 1
     trials = load_trials(tmp_path)
     assert list(trials.outcome) == ["failed", "never_started", "never_started", "never_started"]
-    assert text.splitlines()[-1] == (
+    assert text.splitlines()[-2] == (
         f"trial {trials.trial_id[0]}: after its error the GPU answers this process no more, which ends here; "
         "the same command goes on in a new one"
     )

@@ -19,15 +19,15 @@ from trainers.provenance import code_version
 def test_a_node_that_does_not_see_a_folder_is_named(tmp_path: Path, local_ray: None) -> None:
     probe = nodes.ray.put(([str(tmp_path / "data")], code_version()))
     with pytest.raises(UserError, match=r"^trial.data.root .*data: node n1 does not see it; give a folder"):
-        nodes._check_probe("n1", tmp_path, {str(tmp_path / "data"): "trial.data.root"}, probe)
+        nodes.check_probe("n1", tmp_path, {str(tmp_path / "data"): "trial.data.root"}, probe)
     probe = nodes.ray.put(([str(tmp_path / ".probe-1")], code_version()))
     with pytest.raises(UserError, match=rf"^--out {tmp_path}: node n1 does not see it; give a folder"):
-        nodes._check_probe("n1", tmp_path, {}, probe)
+        nodes.check_probe("n1", tmp_path, {}, probe)
 
 
 def test_a_node_with_other_code_is_named(tmp_path: Path, local_ray: None) -> None:
     with pytest.raises(UserError, match=r"^node n1: has other code \(0123\) than this"):
-        nodes._check_probe("n1", tmp_path, {}, nodes.ray.put(([], "0123")))
+        nodes.check_probe("n1", tmp_path, {}, nodes.ray.put(([], "0123")))
 
 
 def test_a_healthy_node_passes_and_leaves_no_probe_behind(tmp_path: Path, local_ray: None) -> None:
@@ -51,7 +51,7 @@ def test_every_node_that_can_run_a_trial_is_asked_whether_it_sees_the_run_and_no
         lambda: [{"NodeManagerHostname": name, "NodeID": name * 56, "Resources": has} for name, has in found],
     )
     monkeypatch.setattr(nodes, "_probe", SimpleNamespace(options=on_node))
-    monkeypatch.setattr(nodes, "_check_probe", lambda name, directory, inputs, probe: asked.update({name: probe}))
+    monkeypatch.setattr(nodes, "check_probe", lambda name, directory, inputs, probe: asked.update({name: probe}))
     nodes.check_nodes(tmp_path, {str(tmp_path): "trial.data.root"})
     assert {name: node for name, (node, _) in asked.items()} == {"a": "a" * 56, "d": "d" * 56}
     for _, (token, *data) in asked.values():

@@ -26,6 +26,9 @@ Launch = Callable[..., tuple[int, str]]
 Tiny = Callable[..., SweepConfig]
 SERIAL = {"serial": True, "debug": True}
 
+#: Nobody asks for anything.
+UNSTEERED: Any = SimpleNamespace(died=lambda process: None, ended=lambda name: None)
+
 
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,7 +160,7 @@ def callback_of(*trials: str) -> tuple[ray_tune._JournalCallback, _Searcher, lis
     progress = SimpleNamespace(trials={name: SimpleNamespace(start={"capacity_bytes": 2**30}) for name in trials})
     journal: Any = SimpleNamespace(take=lambda message, again: taken.append((message, again)), progress=progress)
     searcher: Any = _Searcher()
-    return ray_tune._JournalCallback(journal, searcher, lambda: None), searcher, taken
+    return ray_tune._JournalCallback(journal, searcher, lambda: None, UNSTEERED), searcher, taken
 
 
 @pytest.mark.parametrize("called", ["on_trial_recover", "on_trial_error"])
@@ -206,7 +209,7 @@ def test_all_trials_of_a_process_that_rays_monitor_ended_run_once_more_but_not_t
 def test_a_trial_of_a_serial_launch_that_the_system_kills_for_want_of_memory_is_left_out_where_that_is_its_devices(
     gpu: int, tiny: Tiny, launch: Launch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def train(work: Any, take: Any, each_step: Any) -> tuple[str, str]:
+    def train(work: Any, take: Any, each_step: Any, paused: Any) -> tuple[str, str]:
         start = {"host": "h", "device": "cpu", "code_version": "c", "capacity_bytes": 2**30}
         take({"record": "start", "trial_id": work["name"], **start})
         return "out_of_memory", "the system killed its process for want of memory"

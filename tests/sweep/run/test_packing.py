@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweep.run.packing import MARGIN, Node, Packing, Peak, Room, Start, memory_shape, room_text
+from sweep.run.packing import MARGIN, Node, Packing, Peak, Room, Seat, Start, memory_shape, room_text
 
 GIB = 2**30
 
@@ -79,11 +80,24 @@ def test_cores_limit_what_is_packed() -> None:
 
 
 def test_of_cards_that_differ_the_smallest_sets_the_share_and_what_needs_more_waits_for_a_larger_one() -> None:
-    small, large = Node(16, 1, 40 * GIB, "accelerator_type:A"), Node(16, 1, 80 * GIB, "accelerator_type:B")
+    small, large = Node(16, 1, 40 * GIB, "A"), Node(16, 1, 80 * GIB, "B")
     wanted = packing([small, large], of("a", 1), {"a": Peak(10 * GIB, GIB)})
-    assert all_now(wanted)[0].gpu == 0.28
+    (start,) = all_now(wanted)
+    assert (start.gpu, wanted.names(start.least)) == (0.28, {"A", "B"})
     (start,) = all_now(packing([small, large], of("a", 3), {"a": Peak(50 * GIB, GIB)}))
-    assert (start.gpu, start.seat.node, start.kind) == (1.0, 1, "accelerator_type:B")
+    assert (start.gpu, start.seat.node, wanted.names(start.least)) == (1.0, 1, {"B"})
+
+
+def test_a_share_of_a_large_card_is_not_moved_to_a_smaller_one_that_joins() -> None:
+    wanted = packing([Node(16, 1, 80 * GIB, "large")], of("a", 1), {"a": Peak(20 * GIB, GIB)})
+    (start,) = all_now(wanted)
+    wanted.join(Node(16, 1, 40 * GIB, "small"))
+    assert (start.gpu, wanted.names(start.least)) == (0.28, {"large"})
+    wanted.leave("large")
+    assert (wanted.next(), wanted.room.seat(1, 1.0)) == (None, Seat(1, 0, 10_000, 10_000))
+    wanted.join(Node(16, 1, 80 * GIB, "another"))
+    assert wanted.next() is None
+    assert wanted.room.seat(1, 1.0, 80 * GIB) is None  # it sits there
 
 
 def test_a_shape_that_took_more_than_any_card_has_is_told_of_and_tried() -> None:
@@ -148,8 +162,99 @@ def test_a_search_that_learns_is_not_asked_for_more_than_has_room() -> None:
         pulled.append(next(asked))
         return pulled[-1]
 
-    wanted = Packing([CARD], 1, None, pull, shape=lambda trial: "a", peaks={"a": Peak(30 * GIB, GIB)}, ahead=1)
+    wanted = Packing([CARD], 1, None, pull, shape=lambda trial: "a", peaks={"a": Peak(30 * GIB, GIB)}, listed=False)
     assert len(list(iter(wanted.next, None))) == len(pulled) == 2
+
+
+def on_cpus(number: int, nodes: Iterable[Node], each: int = 1, limit: int | None = None) -> Packing[int]:
+    left = iter(range(number))
+    return Packing(list(nodes), 1, 0, lambda: next(left, None), each=each, limit=limit)
+
+
+def test_a_node_that_joins_is_filled_and_what_ran_on_one_that_leaves_takes_its_place_before_anything_new() -> None:
+    wanted = on_cpus(9, [Node(2, name="a")])
+    assert len(all_now(wanted)) == 2
+    wanted.join(Node(3, name="b"))
+    on_b = all_now(wanted)
+    assert [start.trials for start in on_b] == [(2,), (3,), (4,)]
+    wanted.leave("b")  # its three run again once there is room for them
+    wanted.join(Node(4, name="c"))
+    assert [start.trials for start in all_now(wanted)] == [(5,)]
+    for start in on_b:
+        wanted.ended(start)
+    assert [start.trials for start in all_now(wanted)] == [(6,), (7,), (8,)]
+
+
+def test_what_ran_on_a_node_that_left_may_end_before_it_has_a_new_place() -> None:
+    wanted = on_cpus(3, [Node(1, name="a"), Node(1, name="b")])
+    first, second = all_now(wanted)
+    wanted.leave("b")
+    wanted.ended(second)
+    assert wanted.next() is None
+    wanted.ended(first)
+    assert len(all_now(wanted)) == 1
+
+
+def test_without_a_node_nothing_starts_and_what_is_left_starts_once_one_joins() -> None:
+    wanted = packing([CARD._replace(name="a")], of("a", 2), {"a": Peak(50 * GIB, GIB)})
+    (start,) = all_now(wanted)
+    wanted.leave("a")
+    assert (wanted.next(), wanted.done) == (None, False)
+    wanted.join(CARD._replace(name="b"))
+    assert wanted.next() is None  # the first has its place
+    wanted.ended(start)
+    assert len(all_now(wanted)) == 1
+
+
+def test_the_share_of_a_card_follows_the_smallest_that_is_there_now() -> None:
+    wanted = packing([CARD], of("a", 9), {"a": Peak(20 * GIB, GIB)})
+    assert wanted.share("a") == 0.28
+    wanted.join(Node(16, 1, 40 * GIB, name="small"))
+    assert (wanted.smallest, wanted.share("a")) == (40 * GIB, 0.55)
+    wanted.leave("small")
+    assert wanted.share("a") == 0.28
+
+
+@pytest.mark.parametrize(
+    ("each", "limit", "expected"),
+    [
+        (1, 5, [1] * 5),
+        (4, 8, [4, 4]),
+        (4, 4, [4]),
+        (4, 3, [3]),
+        (4, 6, [3, 3]),
+        (4, 5, [2, 2]),
+        (2, 1, [1]),
+        (4, 0, []),
+        (4, None, [4] * 8),
+    ],
+)
+def test_trials_are_spread_over_as_many_processes_as_they_need_and_never_more_at_once(
+    each: int, limit: int | None, expected: list[int]
+) -> None:
+    assert [len(start.trials) for start in all_now(on_cpus(99, [Node(8)], each, limit))] == expected
+
+
+def test_where_one_process_fits_it_has_as_many_trials_as_it_may() -> None:
+    assert [len(start.trials) for start in all_now(on_cpus(99, [Node(1)], 4, 5))] == [4]
+
+
+def test_a_limit_that_is_changed_holds_from_then_on_and_0_starts_nothing() -> None:
+    wanted = on_cpus(9, [Node(8)], limit=3)
+    running = all_now(wanted)
+    assert len(running) == 3
+    wanted.limit = 5
+    running += all_now(wanted)
+    assert len(running) == 5
+    wanted.limit = 1
+    for start in running[:4]:
+        wanted.ended(start)
+        assert wanted.next() is None
+    wanted.limit = 0
+    wanted.ended(running[4])
+    assert (wanted.next(), wanted.done, wanted.idle) == (None, False, True)
+    wanted.limit = None
+    assert len(all_now(wanted)) == 4
 
 
 @st.composite
@@ -206,6 +311,35 @@ def test_whatever_ends_when_every_trial_runs_none_over_its_card_and_no_room_is_l
         wanted.ended(start)
     assert ran == {trial: 2 if trial in short else 1 for trial in trials}
     assert wanted.next() is None
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_whatever_nodes_join_and_leave_every_trial_runs_and_no_node_holds_more_than_it_has(seed: int) -> None:
+    draw = random.Random(seed)
+    wanted, number = on_cpus(12, [Node(2, name=0)]), 1
+    there = {0: 2}
+    running: list[Start[int]] = []
+    ran: list[int] = []
+    while not wanted.done:
+        what = draw.choice(["join", "leave", "end", "end", "end"])
+        if what == "join" or not there:
+            there[number] = draw.randint(1, 3)
+            wanted.join(Node(there[number], name=number))
+            number += 1
+        elif what == "leave":
+            wanted.leave(gone := draw.choice(sorted(there)))
+            del there[gone]
+        elif running:
+            start = running.pop(draw.randrange(len(running)))
+            ran += start.trials
+            wanted.ended(start)
+        before = len(running)
+        running += all_now(wanted)
+        assert len(running) <= max(before, sum(there.values())), "more was started than there is room for"
+        free = sum(wanted.room._cpus.values()) // 10_000
+        assert 0 <= free == sum(there.values()) - (len(running) - len(wanted._moving))
+        assert not (free and wanted._moving), "what has lost its node waits beside room"
+    assert sorted(ran) == list(range(12))
 
 
 def test_so_many_fit_as_there_are_whatever_floats_make_of_the_shares() -> None:

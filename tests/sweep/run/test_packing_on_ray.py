@@ -48,8 +48,8 @@ GIB, folder = 2**30, Path(sys.argv[1])
 ray.init = functools.partial(ray.init, num_gpus=2)
 nodes = ray_packing.packing_nodes
 
-def of_80_gib(resources, asked):
-    return [node._replace(memory=80 * GIB) for node in nodes(resources, False)]
+def of_80_gib(up, resources, asked, say):
+    return [node._replace(memory=80 * GIB) for node in nodes(up, resources, False, say)]
 
 def measured(values, bell):
     from trainers import cards

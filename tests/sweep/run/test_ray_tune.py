@@ -23,11 +23,14 @@ from trainers.record import read
 #: What gives out trials, where none runs out of memory.
 SEARCHER = SimpleNamespace(again=lambda *words: pytest.fail("again"), largest=None)
 
+#: Nobody asks for anything.
+UNSTEERED: Any = SimpleNamespace(died=lambda process: None, ended=lambda name: None)
+
 
 def test_a_trial_whose_worker_died_too_often_has_failed_with_the_last_line_of_its_error(tmp_path: Path) -> None:
     failed: list[tuple[str, str]] = []
     journal = SimpleNamespace(fail=lambda *words: failed.append(words))
-    callback = ray_tune._JournalCallback(journal, SEARCHER, lambda: None)
+    callback = ray_tune._JournalCallback(journal, SEARCHER, lambda: None, UNSTEERED)
     config = {"trials": {"0123456789ab": {}}}
     told = "ray.exceptions.ActorDiedError: it was killed There are some potential root causes. (1) The process"
     (tmp_path / "error.txt").write_text(f"Traceback\n  ...\n{told}\n\n")
@@ -47,7 +50,7 @@ def test_a_worker_that_rays_monitor_kills_in_the_midst_of_a_task_has_died_and_en
     actor = SimpleNamespace(actor_id=1, _on_error=lambda actor, error: told.append((actor, error)))
     task: Any = SimpleNamespace(_tracked_actor=actor, _on_error=None)
     manager: Any = SimpleNamespace(_failed_actor_ids=set(), _cleanup_actor=lambda tracked_actor: None)
-    with ray_tune._lack_of_memory_known():
+    with ray_tune._corrected(Packing([], 1, 0, lambda: None)):
         ray_tune.RayActorManager._actor_task_failed(manager, task, ray_tune.ray.exceptions.OutOfMemoryError(why))
     assert [(each, type(error), str(error)) for each, error in told] == [
         (actor, ray_tune.ray.exceptions.RayActorError, why)
@@ -79,7 +82,7 @@ def test_a_process_that_dies_is_started_again_for_the_trials_that_have_not_ended
     journal = SimpleNamespace(
         take=lambda message, again=False: taken.append(message), fail=lambda name, reason: failed.append(name)
     )
-    callback = ray_tune._JournalCallback(journal, SEARCHER, lambda: None)  # type: ignore[arg-type]
+    callback = ray_tune._JournalCallback(journal, SEARCHER, lambda: None, UNSTEERED)  # type: ignore[arg-type]
     trial = SimpleNamespace(config={"trials": {"a": {}, "b": {}, "c": {}}}, max_failures=3, error_file=None)
     for record, name in (("start", "a"), ("outcome", "b"), ("epoch", "a")):
         callback.on_trial_result(1, [], trial, {"message": {"record": record, "trial_id": name, "outcome": "failed"}})

@@ -21,6 +21,7 @@ def cluster(*answers: list[dict[str, Any]]) -> ray_watch._Cluster:
     """Its looks, each of which has had its answer at once."""
     watch = object.__new__(ray_watch._Cluster)
     watch._resources, watch._here, watch._head = ResourcesConfig(cpu=2), "here", "head:1"
+    watch._patience, watch._paused = ray_watch.PATIENCE, bool
     watch._nodes, watch._asking, watch._silent, watch._full = None, None, 0.0, 0.0
     given = iter(answers)
     watch._ask = lambda: setattr(watch, "_nodes", next(given, None))  # type: ignore[method-assign]
@@ -85,7 +86,7 @@ def test_a_process_that_ended_is_named_with_its_signal_and_is_no_zombie() -> Non
 def test_a_ray_that_goes_is_raised_in_the_main_thread_and_another_one_that_goes_after_it_too(held: bool) -> None:
     with Interrupts() as interrupts:
         for how in ("one", "two"):
-            thread = threading.Thread(target=interrupts.lose, args=(how,))
+            thread = threading.Thread(target=interrupts.lose, args=(RayGone(how),))
             with pytest.raises(RayGone, match=how):
                 gone_in(thread, interrupts, held)
             thread.join()
@@ -95,11 +96,11 @@ def test_a_ray_that_goes_as_a_signal_comes_or_after_it_is_no_reason_to_start_a_n
     with Interrupts() as interrupts:
         interrupts._held += 1
         signal.raise_signal(signal.SIGINT)
-        interrupts.lose("it ended")
+        interrupts.lose(RayGone("it ended"))
         with pytest.raises(Interrupted, match="SIGINT") as stop:
             interrupts.check()
         assert not isinstance(stop.value, RayGone)
-        interrupts.lose("it ended")
+        interrupts.lose(RayGone("it ended"))
         interrupts.check()
 
 

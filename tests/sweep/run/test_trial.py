@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +15,7 @@ import torch
 from small import tiny
 
 from sweep.run.signals import Interrupted
-from sweep.run.trial import run_together, run_trial
+from sweep.run.trial import never, run_together, run_trial
 from trainers import cards, loop
 from trainers.config import TrialConfig
 from trainers.identity import trial_id
@@ -165,9 +165,9 @@ def together(directory: Path, *trials: dict[str, Any]) -> tuple[list[Any], list[
     sent, trained = list[Any](), list[str]()
 
     @contextmanager
-    def training(name: str) -> Iterator[None]:
+    def training(name: str) -> Iterator[Callable[[], bool]]:
         trained.append(f"{name} begins")
-        yield
+        yield never
         trained.append(f"{name} ends")
 
     assert run_together(values, directory, 1, sent.append, share=1, training=training, lost=lambda: None)
@@ -220,7 +220,7 @@ def test_of_the_trials_of_a_process_whose_gpu_answers_no_more_one_has_failed_and
     configs = [loop.with_fingerprint(tiny(epochs=2, seed=seed)) for seed in range(2)]
     values = {trial_id(config): config.model_dump(mode="json") for config in configs}
     sent: list[Any] = []
-    options = {"share": 1, "training": lambda name: nullcontext(), "lost": lost}
+    options = {"share": 1, "training": lambda name: nullcontext(never), "lost": lost}
     bundle = threading.Thread(target=run_together, args=(values, tmp_path, 1, sent.append), kwargs=options)
     bundle.start()
     assert ending.wait(60)
@@ -229,3 +229,25 @@ def test_of_the_trials_of_a_process_whose_gpu_answers_no_more_one_has_failed_and
     over.set()
     bundle.join(60)
     assert outcomes == ["failed"]
+
+
+@pytest.mark.parametrize("after", [0, 1, 2, 3])
+def test_a_paused_trial_ends_with_an_epoch_and_goes_on_from_there_and_a_last_epoch_is_an_end(
+    after: int, tmp_path: Path
+) -> None:
+    config = loop.with_fingerprint(tiny(epochs=3))
+    name, values = trial_id(config), config.model_dump(mode="json")
+    sent: list[Any] = []
+
+    def paused() -> bool:
+        return sum(message["record"] == "epoch" for message in sent) >= after
+
+    assert run_trial(name, values, tmp_path, 1, sent.append, paused=paused)
+    assert sent[-1]["outcome"] == ("completed" if after == 3 else "paused")
+    assert sent[-1]["epochs"] == after
+    before = [message for message in sent if message["record"] == "epoch"]
+    assert run_trial(name, values, tmp_path, 1, sent.append)
+    epochs = [message for message in sent if message["record"] == "epoch"]
+    assert [message["epoch"] for message in epochs] == [*range(1, after + 1), 1, 2, 3]
+    # said again, not trained again: each of the same seconds
+    assert [m["seconds"] for m in epochs[after : 2 * after]] == [m["seconds"] for m in before]

@@ -1,0 +1,152 @@
+"""Commands that change a sweep while it runs, from any machine that sees its directory: set, pause, resume, cancel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sweep.reports.options import directory_argument
+from sweep.streams import echo
+
+if TYPE_CHECKING:
+    from sweep.progress import TrialProgress
+
+
+@click.command("set")
+@directory_argument
+@click.argument("settings", metavar="KEY=VALUE...", nargs=-1, required=True)
+def set_(directory: Path, settings: tuple[str, ...]) -> None:
+    """Change max_concurrent or resources.epoch_timeout of a sweep that runs. null: as in its config again."""
+    from sweep.run import requests
+
+    _refuse_no_run(directory)
+    for key, value in [_setting(text) for text in settings]:
+        requests.set_to(directory, key, value)
+        echo(f"{key}: {'as in the config' if value is None else value}; {_by_whom(directory, 'takes it up')}")
+
+
+@click.command()
+@directory_argument
+def pause(directory: Path) -> None:
+    """Stop trials at their next epoch, and start none, until `sweep resume`; their cards are free meanwhile."""
+    from sweep.run import requests
+
+    _refuse_no_run(directory)
+    requests.pause(directory)
+    echo(f"paused since {requests.asked(directory).paused}; {_by_whom(directory, 'stops at the next epochs')}")
+    echo(f"sweep resume {directory} goes on")
+
+
+@click.command()
+@directory_argument
+def resume(directory: Path) -> None:
+    """Go on after `sweep pause`, from the trials' checkpoints."""
+    from sweep.run import requests
+
+    _refuse_no_run(directory)
+    was = requests.resume(directory)
+    echo(f"goes on; {_by_whom(directory, 'takes it up')}" if was else "was not paused")
+
+
+@click.command()
+@directory_argument
+@click.argument("trial_ids", metavar="TRIAL_ID...", nargs=-1, required=True)
+@click.option("--undo", is_flag=True, help="Have cancelled trials run after all.")
+def cancel(directory: Path, trial_ids: tuple[str, ...], undo: bool) -> None:
+    """End trials now, and have none of them run again. A beginning of an id is enough; checkpoints stay."""
+    from analysis.frames.log import read_records
+    from sweep.progress import Progress
+    from sweep.run import requests
+    from trainers.record import only_trial
+
+    progress, asked = Progress.of(read_records(directory)), requests.asked(directory)
+    trials = [progress.trials[only_trial(directory, progress.trials, beginning)] for beginning in trial_ids]
+    for trial in trials:
+        _refuse_ended(directory, trial, undo, trial.id in asked.cancel)
+    written = _write(directory, trials, undo, progress.latest)
+    for trial in trials:
+        if not written:
+            requests.cancel(directory, trial.id, undo)
+        how = "no launch is running" if written else _by_whom(directory, "takes it up")
+        echo(f"{trial.id} {trial.label()}: {'is to run after all' if undo else 'cancelled'}; {how}")
+
+
+def _refuse_no_run(directory: Path) -> None:
+    from trainers.errors import UserError
+    from trainers.record import has_records
+
+    if not has_records(directory):
+        raise UserError(f"{directory}: not a run directory: it has no records; give the --out of a launch")
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    """A key and its value; None: the config's.
+
+    Raises:
+        UserError: it is none that may be changed, or not a value of its.
+    """
+    from sweep.run.requests import SETTABLE
+    from sweep.yaml_text import parsed
+    from trainers.errors import UserError, suggestion
+    from trainers.visible import brief
+
+    key, equals, value_text = text.partition("=")
+    if not equals:
+        raise UserError(f"set: must be KEY=VALUE, such as max_concurrent=2, got {brief(text)}")
+    if key not in SETTABLE:
+        raise UserError(f"set {key}: may not be changed while trials run; {suggestion(key, SETTABLE)}")
+    try:
+        value = parsed(value_text)
+    except Exception:
+        value = value_text
+    if value is not None and not SETTABLE[key].holds(value):
+        raise UserError(f"set {key}: must be {SETTABLE[key].words}, or null for the config's, got {brief(value)}")
+    return key, value
+
+
+def _refuse_ended(directory: Path, trial: TrialProgress, undo: bool, asked: bool) -> None:
+    """Refuses what would change nothing.
+
+    Raises:
+        UserError: says why.
+    """
+    from trainers.errors import UserError
+
+    if undo and not (trial.cancelled or asked):
+        raise UserError(f"{directory}: trial {trial.id} is not cancelled ({trial.state(live=False)})")
+    if not undo and trial.finished:
+        raise UserError(f"{directory}: trial {trial.id} has ended ({trial.outcome}), and its numbers stay")
+
+
+def _write(directory: Path, trials: Sequence[TrialProgress], undo: bool, latest: float) -> bool:
+    """Writes the outcomes down where nobody else holds the run; false where somebody does, who is to be asked.
+
+    They are later than all that is known, `latest`, whatever the clock says: shares have a records file each.
+    """
+    from sweep.run import requests
+    from sweep.run.directory import RunLock
+    from sweep.run.journal import cancelled_outcome
+    from trainers.errors import UserError
+    from trainers.record import RecordFile
+
+    try:
+        lock = RunLock(directory, "sweep cancel, process")
+    except UserError:
+        return False
+    with lock:
+        file = RecordFile(directory)
+        for trial in trials:
+            known = cancelled_outcome(trial, undo)
+            file.append("outcome", {**known, "time": max(known["time"], round(latest + 0.001, 3))})
+            requests.done(directory, trial.id)
+        file.close()
+    return True
+
+
+def _by_whom(directory: Path, does: str) -> str:
+    from sweep.run.directory import is_live
+
+    return f"the launch that runs {does}" if is_live(directory) else "no launch is running: it holds for the next one"

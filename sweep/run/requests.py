@@ -1,0 +1,184 @@
+"""What users ask of a run's launches while they run: files in DIR/requests, so that any machine that sees DIR can ask.
+
+paused        there while the sweep is paused; holds since when and from where
+set-KEY       the value that a key has now
+cancel-ID     a trial is to end; the launch removes it once the records say so
+undo-ID       a cancelled trial is to run after all; likewise
+
+Each is made, replaced or removed in one move: two who ask at once never undo each other. Who may write DIR may ask.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from trainers.fields import number_text, plural
+from trainers.files import remove_parts, whole
+from trainers.plain_file import plain
+from trainers.provenance import host
+from trainers.record import is_id
+from trainers.record.rules import Rule, is_number, whole_number
+from trainers.visible import in_line
+
+FOLDER = "requests"
+
+#: Between two looks, s.
+PAUSE = 0.5
+
+#: How long a folder that has changed is looked through anew, s: clocks of file systems have a grain, of up to 2 s.
+_GRAIN = 3.0
+
+#: Characters of a request at most, and of one that is shown.
+_LONGEST, SHOWN = 1000, 100
+
+#: What may be changed while trials run, and what it must be: nothing that is in a trial's numbers.
+SETTABLE: Mapping[str, Rule] = {
+    "max_concurrent": whole_number(1, 10**9),
+    "resources.epoch_timeout": Rule("a number of seconds over 0", lambda value: is_number(value) and value > 0),
+}
+
+_PAUSED, _SET, _CANCEL, _UNDO = "paused", "set-", "cancel-", "undo-"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """All that is asked for now."""
+
+    paused: str = ""
+    """Since when and from where; empty: it is not."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Values by key."""
+    cancel: frozenset[str] = frozenset()
+    """Ids of trials that are to end."""
+    undo: frozenset[str] = frozenset()
+    """Ids of cancelled trials that are to run after all."""
+
+
+def asked(directory: Path) -> Asked:
+    """What is asked of a run's launches."""
+    folder = directory / FOLDER
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError:
+        return Asked()
+    settings = {key: _value(folder / f"{_SET}{key}") for key in SETTABLE if f"{_SET}{key}" in names}
+    return Asked(
+        (_text(folder / _PAUSED) or "an unknown time") if _PAUSED in names else "",
+        {key: value for key, value in settings.items() if SETTABLE[key].holds(value)},
+        frozenset(_ids(names, _CANCEL)),
+        frozenset(_ids(names, _UNDO)),
+    )
+
+
+def _ids(names: list[str], verb: str) -> Iterator[str]:
+    return (name.removeprefix(verb) for name in names if name.startswith(verb) and is_id(name.removeprefix(verb)))
+
+
+def _text(path: Path) -> str:
+    try:
+        with open(path, opener=plain, errors="replace") as file:
+            return file.read(_LONGEST).strip()
+    except OSError:  # taken back in this very moment
+        return ""
+
+
+def _value(path: Path) -> Any:
+    """What a setting's file holds; None: nothing that is one."""
+    try:
+        return json.loads(_text(path))
+    except ValueError:
+        return None
+
+
+def pause(directory: Path) -> None:
+    """Asks that nothing runs; asked again, it stays as it is."""
+    if not (directory / FOLDER / _PAUSED).exists():
+        _write(directory, _PAUSED, f"{time.strftime('%F %T')}, on {host()}")
+
+
+def resume(directory: Path) -> bool:
+    """Takes that back; false where it was not asked for."""
+    return _remove(directory, _PAUSED)
+
+
+def set_to(directory: Path, key: str, value: Any) -> None:
+    """Gives a key a value; None: the config's."""
+    if value is None:
+        _remove(directory, f"{_SET}{key}")
+    else:
+        _write(directory, f"{_SET}{key}", json.dumps(value))
+
+
+def cancel(directory: Path, trial: str, undo: bool = False) -> None:
+    """Asks that a trial ends, or is run after all; what was asked of it before no longer holds."""
+    verb, other = (_UNDO, _CANCEL) if undo else (_CANCEL, _UNDO)
+    _remove(directory, f"{other}{trial}")
+    _write(directory, f"{verb}{trial}", "")
+
+
+def done(directory: Path, trial: str) -> None:
+    """Nothing more is asked of a trial."""
+    for verb in (_CANCEL, _UNDO):
+        with suppress(OSError):  # it is looked at again
+            _remove(directory, f"{verb}{trial}")
+
+
+def _write(directory: Path, name: str, text: str) -> None:
+    folder = directory / FOLDER
+    folder.mkdir(exist_ok=True)
+    remove_parts(folder)
+    with whole(folder / name) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def _remove(directory: Path, name: str) -> bool:
+    try:
+        (directory / FOLDER / name).unlink()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+class Requests:
+    """What is asked of a run, looked at now and then: a `stat` of the folder where nothing has changed."""
+
+    def __init__(self, directory: Path) -> None:
+        """Has not looked yet."""
+        self._directory = directory
+        self._asked, self._mark = Asked(), object()
+        self._looked = self._changed = -PAUSE
+
+    def look(self) -> Asked:
+        """What is asked for, as it was at most `PAUSE` ago; over NFS it may be older, by what its client remembers."""
+        now = time.monotonic()
+        if now - self._looked >= PAUSE:
+            self._looked = now
+            if (mark := self._stat()) != self._mark:
+                self._mark, self._changed = mark, now
+            if now - self._changed < _GRAIN:
+                self._asked = asked(self._directory)
+        return self._asked
+
+    def _stat(self) -> Any:
+        try:
+            status = (self._directory / FOLDER).stat()
+        except OSError:
+            return None
+        return status.st_mtime_ns, status.st_ino
+
+
+def asked_line(directory: Path) -> str:
+    """What is asked for, in a line; empty: nothing."""
+    now = asked(directory)
+    parts = [f"paused since {in_line(now.paused, SHOWN)}" if now.paused else ""]
+    parts += [f"{key}={number_text(value)}" for key, value in now.settings.items()]
+    for verb, names in (("to end", now.cancel), ("to run after all", now.undo)):
+        parts += [f"{plural(len(names), 'trial')} {verb}"] if names else []
+    return "; ".join(filter(None, parts))

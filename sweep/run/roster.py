@@ -1,0 +1,160 @@
+"""Nodes that come and go while trials run: who joins is asked before a trial may run there, who leaves is let go."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import ray
+
+from sweep.config import ResourcesConfig
+from sweep.run import nodes, ray_packing, waiting
+from sweep.run.packing import Node, Packing
+from trainers.errors import UserError
+
+#: Between two looks, s.
+PAUSE = 1.0
+
+
+class _Asked(NamedTuple):
+    """A node that was asked, and what for; it is not waited for."""
+
+    title: str
+    node: Mapping[str, Any]
+    tasks: list[Any]
+    """The probe's, and where memory is asked for that one's."""
+    since: float
+
+
+class Roster:
+    """Knows the nodes, from looks that a thread takes: Ray may not answer, and trials need not wait for that.
+
+    A node is asked once: one that fails is left out until it joins anew, by another id.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        inputs: Mapping[str, str],
+        resources: ResourcesConfig,
+        known: Sequence[str],
+        memory: bool,
+        wait: float = 0.0,
+        paused: Callable[[], bool] = bool,
+    ) -> None:
+        """Looks at nothing yet.
+
+        Args:
+            directory: of the run.
+            inputs: see `sweep.run.nodes.check_nodes`.
+            resources: of a process of trials.
+            known: ids of the nodes that are not asked: they were, at the launch's start.
+            memory: whether nodes are asked for their memory too.
+            wait: how long a node that has room is waited for where none is left, min.
+            paused: whether nothing is to run: no autoscaler is then asked for anything.
+        """
+        self._directory, self._inputs, self._resources, self._memory = directory, inputs, resources, memory
+        self._wait, self._paused = wait, paused
+        self._demand: Any = None
+        self._known = dict.fromkeys(known, "")
+        self._asked: dict[str, _Asked] = {}
+        self._slow: set[str] = set()
+        self._news: deque[tuple[Node | None, str, str]] = deque()
+
+    @contextmanager
+    def followed(self) -> Iterator[None]:
+        """A block in which the nodes are looked at."""
+        over = threading.Event()
+
+        def follow() -> None:
+            with nodes.probing(self._directory, self._inputs) as ask:
+                while not over.wait(PAUSE):
+                    self._look(ask)
+
+        following = threading.Thread(target=follow, name="ray-roster", daemon=True)
+        following.start()
+        try:
+            yield
+        finally:
+            over.set()
+            following.join(2 * PAUSE)  # it may be in a call to a Ray that has gone
+
+    def news(self, packing: Packing[Any]) -> Iterator[str]:
+        """What has come of the looks, for `packing` and for the screen; for the thread that has trials started."""
+        while self._news:
+            machine, left, line = self._news.popleft()
+            if machine is not None:
+                packing.join(machine)
+            if left and not packing.leave(left):
+                continue  # no trial could run there
+            number = len(packing.room.nodes)
+            yield line + (f": trials run on {number or 'no'} node{'s' * (number != 1)} now" if machine or left else "")
+
+    def _look(self, ask: Callable[[Mapping[str, Any]], Any]) -> None:
+        try:
+            everyone: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+        except Exception:  # of many classes; whether Ray is there is looked at elsewhere
+            return
+        up = {node["NodeID"]: node for node in everyone if node["Alive"]}
+        for name in self._known.keys() - up.keys() if up else ():
+            self._let_go(name)
+        for name in up.keys() - self._known.keys():
+            self._ask(up[name], list(up.values()), ask)
+        for name in self._known.keys() & up.keys():
+            self._known[name] = nodes.title(up[name], list(up.values()))
+        for name, asked in list(self._asked.items()):
+            self._hear(name, asked)
+        self._await_room(up.values())
+
+    def _await_room(self, up: Iterable[Mapping[str, Any]]) -> None:
+        """Shows an autoscaler what is missing where no node has room any more; trials that wait ask for known nodes."""
+        room = self._paused() or any(nodes.has_room(node, self._resources) for node in up)
+        if self._wait and not room and self._demand is None:
+            self._demand = waiting.demand(self._resources, 1)
+            self._news.append((None, "", waiting.text(self._resources, 1, self._wait)))
+        elif room and self._demand is not None:
+            waiting.given_back(self._demand)
+            self._demand = None
+
+    def _let_go(self, name: str) -> None:
+        title = self._known.pop(name)
+        if self._asked.pop(name, None) is None:
+            self._news.append((None, name, f"node {title} has left"))
+        else:
+            self._news.append((None, "", f"node {title} went away while it was asked: left out"))
+
+    def _ask(self, node: Mapping[str, Any], up: Sequence[Mapping[str, Any]], ask: Callable[..., Any]) -> None:
+        name = node["NodeID"]
+        self._known[name] = nodes.title(node, up)
+        if node["Resources"].get("CPU", 0):
+            tasks = [ask(node), ray_packing.memory(node, self._resources) if self._memory else None]
+            tasks = [task for task in tasks if task is not None]
+            self._asked[name] = _Asked(self._known[name], node, tasks, time.monotonic())
+
+    def _hear(self, name: str, asked: _Asked) -> None:
+        """Takes a node's answer, if it is there."""
+        ready, _ = ray.wait(asked.tasks, num_returns=len(asked.tasks), timeout=0)
+        if len(ready) < len(asked.tasks):
+            if time.monotonic() - asked.since > nodes.PATIENCE and name not in self._slow:
+                self._slow.add(name)
+                line = (
+                    f"node {asked.title} has not answered for {nodes.PATIENCE:.0f} s: no trials run there until it does"
+                )
+                self._news.append((None, "", line))
+            return
+        del self._asked[name]
+        try:
+            nodes.check_probe(asked.title, self._directory, self._inputs, asked.tasks[0])
+            has = nodes.answer(asked.title, asked.tasks[1]) if len(asked.tasks) > 1 else None
+        except nodes.NodeGone:
+            self._news.append((None, "", f"node {asked.title} went away while it was asked: left out"))
+        except UserError as error:
+            self._news.append((None, "", f"left out, a node that joined: {error}"))
+        else:
+            machine = ray_packing.machine(asked.node, self._resources, has)
+            self._news.append((machine, "", f"node {asked.title} has joined"))

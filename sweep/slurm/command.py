@@ -1,0 +1,118 @@
+"""The command `sweep slurm`."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sweep.reports.options import PATH
+from sweep.streams import complain, echo
+
+if TYPE_CHECKING:
+    from sweep.config import SweepConfig
+    from sweep.slurm.request import Request
+
+#: Of a submitted script, in its run directory.
+SCRIPT = "job.sh"
+
+
+@click.command()
+@click.argument("config", type=PATH)
+@click.option("--nodes", type=click.IntRange(1, 10_000), default=1, help="One job of N nodes, Ray on all [default: 1].")
+@click.option("--array", type=click.IntRange(1, 10_000), help="N independent jobs, each with its share of the trials.")
+@click.option("--time", help="Time limit of a job, as sbatch takes it: minutes, H:MM:SS, D-HH:MM:SS.")
+@click.option("--partition", help="Where the job runs [default: the cluster's].")
+@click.option("--account", help="Who pays.")
+@click.option("--cpus-per-task", "cpus", type=click.IntRange(min=1), help="On a node [default: what its trials take].")
+@click.option("--gpus-per-task", "gpus", type=click.IntRange(min=0), help="On a node [default: what its trials take].")
+@click.option("--gres", help="In place of --gpus-per-task, where Slurm wants it so: gpu:2, gpu:a100:2.")
+@click.option(
+    "--stop-before",
+    type=click.IntRange(20, 3600),
+    default=60,
+    help="Seconds before its time limit at which a job stops, and is run again [default: 60].",
+)
+@click.option("--sbatch", "more", multiple=True, metavar="OPTION", help="A further one of sbatch: --sbatch=--mem=32G.")
+@click.option("--out", type=PATH, help="Run directory, on storage that all nodes share [default: runs/NAME].")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Overrides a key of the config.")
+@click.option("--follow-code", is_flag=True, help="Run the code and the config as they are then, not as they are now.")
+@click.option("--submit", is_flag=True, help=f"Write it to DIR/{SCRIPT} and submit it [default: print it].")
+def slurm(
+    config: Path, out: Path | None, overrides: tuple[str, ...], follow_code: bool, submit: bool, **asked: Any
+) -> None:
+    """Write, or submit, a sweep as jobs of Slurm: a script to read and to edit.
+
+    One job (of several nodes: with a Ray on all of them), or an array of jobs that share the trials out. After its
+    time limit or a preemption a job goes on where it was.
+    """
+    from sweep.config_file import load
+    from sweep.plan.plan import earlier_records, plan
+    from sweep.run.directory import refuse_other_sweep, write_whole
+    from sweep.slurm.request import agreement
+    from sweep.slurm.script import script
+    from sweep.submitted import following
+    from sweep.submitted import submit as keep
+    from trainers.provenance import code_version
+
+    sweep = load(config, overrides)
+    request = _request(sweep, **asked)
+    directory = out if out is not None else Path("runs") / sweep.name
+    refuse_other_sweep(directory, sweep)
+    for note in agreement(request, sweep):
+        complain(note)
+    left = plan(sweep, earlier_records(directory), code_version()).left
+    launch = following(config, overrides, directory) if follow_code else keep(sweep, directory)
+    text = script(request, launch, directory, left, ["sweep", *sys.argv[1:]])
+    if not submit:
+        echo(text, nl=False)
+        return
+    write_whole(directory / SCRIPT, text)
+    echo(_submitted(directory / SCRIPT))
+    echo(f"is it running: squeue --me; how far: sweep status {shlex.quote(str(directory))}")
+
+
+def _request(sweep: SweepConfig, **asked: Any) -> Request:
+    """What is asked for, whole and checked."""
+    from sweep.slurm.request import Request, amounts, check_words, gpus_of
+    from trainers.errors import UserError
+
+    if asked["array"] and asked["nodes"] > 1:
+        raise UserError("--nodes: is of one job, and the jobs of an --array have a node each; leave one of the two out")
+    if asked["array"] and sweep.search.name == "optuna":
+        raise UserError(
+            "--array: search.name is optuna, whose next point depends on all results, so that one launch runs all "
+            "trials; leave --array out, or give --nodes"
+        )
+    if asked["gres"] is not None and asked["gpus"] is not None:
+        raise UserError("--gres: says the GPUs too, so that --gpus-per-task says nothing; leave one of the two out")
+    request = Request(
+        sweep.name, **{name: value for name, value in asked.items() if name not in ("cpus", "gpus")}, cpus=0
+    )
+    check_words(request)
+    gpus = gpus_of(request.gres) if request.gres else asked["gpus"]
+    cpus, gpus = amounts(sweep, request.nodes, asked["cpus"], gpus)
+    return replace(request, cpus=cpus, gpus=gpus)
+
+
+def _submitted(script: Path) -> str:
+    """What sbatch answers.
+
+    Raises:
+        UserError: there is none, or it refuses the script.
+    """
+    from trainers.errors import UserError
+
+    at = shlex.quote(str(script))
+    try:
+        done = subprocess.run(["sbatch", str(script)], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise UserError("--submit: there is no sbatch here; on a node that has one: sbatch " + at) from None
+    if done.returncode:
+        raise UserError(f"sbatch: {done.stderr.strip()}; edit {script}, and: sbatch {at}")
+    return (done.stdout + done.stderr).strip()

@@ -1,0 +1,175 @@
+"""Nodes that come and go: what the looks at them tell the packing and the screen. Ray is played by the tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from sweep.config import ResourcesConfig
+from sweep.run import nodes, ray_packing, roster, waiting
+from sweep.run.packing import Node, Packing
+from sweep.run.roster import Roster
+from trainers.errors import UserError
+
+BAD = "--out run: node bad does not see it; give a folder that all nodes share"
+
+
+class Cluster:
+    """A Ray of nodes by id, which answer at once but for those that are slow; a node's probe is its id."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.up: dict[str, dict[str, Any]] = {}
+        self.slow: set[str] = set()
+        self.asked: list[str] = []
+        self.demands: list[Any] = []
+        self.now = 0.0
+        monkeypatch.setattr(roster, "ray", SimpleNamespace(nodes=lambda: list(self.up.values()), wait=self._wait))
+        monkeypatch.setattr(roster, "time", SimpleNamespace(monotonic=lambda: self.now))
+        monkeypatch.setattr(nodes, "check_probe", self._check)
+        monkeypatch.setattr(nodes, "answer", lambda name, reference: reference)
+        monkeypatch.setattr(ray_packing, "memory", lambda node, resources: 2**30)
+        monkeypatch.setattr(waiting, "demand", lambda resources, number: self.demands.append(number) or "demand")
+        monkeypatch.setattr(waiting, "given_back", lambda group: self.demands.append(group))
+
+    def add(self, name: str, host: str = "", cpus: float = 2) -> None:
+        has = {"CPU": cpus} if cpus else {}
+        self.up[name] = {"NodeID": name, "NodeManagerHostname": host or name, "Alive": True, "Resources": has}
+
+    def _wait(self, tasks: list[Any], num_returns: int, timeout: float) -> tuple[list[Any], list[Any]]:
+        return [task for task in tasks if task not in self.slow], []
+
+    def _check(self, name: str, directory: Path, inputs: Any, probe: str) -> None:
+        if probe.startswith("bad"):
+            raise UserError(BAD)
+        if probe.startswith("gone"):
+            raise nodes.NodeGone("node gone: went away while it was asked")
+
+    def looked(self, watch: Roster, packing: Packing[int], times: int = 1) -> list[str]:
+        """What is said after so many looks."""
+        for _ in range(times):
+            watch._look(lambda node: self.asked.append(node["NodeID"]) or node["NodeID"])
+        return list(watch.news(packing))
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    made = Cluster(monkeypatch)
+    made.add("first")
+    return made
+
+
+def watch(memory: bool = False, wait: float = 0.0) -> Roster:
+    return Roster(Path("run"), {}, ResourcesConfig(cpu=2), ["first"], memory, wait)
+
+
+def packing() -> Packing[int]:
+    trials = iter(range(99))
+    return Packing([Node(2, name="first")], 2, 0, lambda: next(trials, None))
+
+
+def test_a_node_that_joins_is_asked_once_and_gets_trials_once_it_has_answered(cluster: Cluster) -> None:
+    given, roster = packing(), watch()
+    assert cluster.looked(roster, given) == []
+    cluster.add("second")
+    cluster.slow.add("second")
+    assert cluster.looked(roster, given, 3) == []
+    assert given.names() == {"first"}
+    cluster.slow.clear()
+    assert cluster.looked(roster, given, 3) == ["node second has joined: trials run on 2 nodes now"]
+    assert cluster.asked == ["second"]
+    assert len(list(iter(given.next, None))) == 2
+
+
+def test_a_node_that_fails_is_left_out_with_one_line_and_asked_again_only_where_it_joins_anew(cluster: Cluster) -> None:
+    given, roster = packing(), watch()
+    cluster.add("bad")
+    assert cluster.looked(roster, given, 5) == [f"left out, a node that joined: {BAD}"]
+    del cluster.up["bad"]
+    assert cluster.looked(roster, given, 5) == []
+    cluster.add("good", "bad")
+    assert cluster.looked(roster, given, 5) == ["node bad has joined: trials run on 2 nodes now"]
+    assert given.names() == {"first", "good"}
+
+
+def test_a_node_that_leaves_is_let_go_and_the_last_one_too(cluster: Cluster) -> None:
+    given, roster = packing(), watch()
+    cluster.add("second")
+    cluster.looked(roster, given)
+    cluster.up["first"]["Alive"] = False
+    assert cluster.looked(roster, given, 2) == ["node first has left: trials run on 1 node now"]
+    cluster.up["second"]["Alive"] = False
+    cluster.add("third", cpus=0)  # an answer of Ray in which nobody is up says nothing
+    assert cluster.looked(roster, given, 2) == ["node second has left: trials run on no nodes now"]
+    assert given.names() == frozenset()
+
+
+def test_a_node_that_goes_while_it_is_asked_is_left_out_with_one_line(cluster: Cluster) -> None:
+    given, roster = packing(), watch()
+    cluster.add("gone")
+    cluster.slow.add("gone")
+    assert cluster.looked(roster, given) == []
+    del cluster.up["gone"]
+    assert cluster.looked(roster, given, 3) == ["node gone went away while it was asked: left out"]
+    cluster.add("gone-too")
+    assert cluster.looked(roster, given) == ["node gone-too went away while it was asked: left out"]
+
+
+def test_a_node_that_does_not_answer_is_told_of_once_and_waited_for(cluster: Cluster) -> None:
+    given, roster = packing(), watch()
+    cluster.add("busy")
+    cluster.slow.add("busy")
+    cluster.looked(roster, given)
+    cluster.now = nodes.PATIENCE + 1
+    assert cluster.looked(roster, given, 3) == [
+        "node busy has not answered for 300 s: no trials run there until it does"
+    ]
+    cluster.slow.clear()
+    assert cluster.looked(roster, given) == ["node busy has joined: trials run on 2 nodes now"]
+
+
+def test_hosts_of_one_name_are_told_apart_by_id(cluster: Cluster) -> None:
+    given, roster = packing(), watch()
+    cluster.add("0123456789abcdef", "first")
+    assert cluster.looked(roster, given) == ["node first (01234567) has joined: trials run on 2 nodes now"]
+
+
+def test_a_node_without_cores_is_not_asked_for_it_would_never_answer(cluster: Cluster) -> None:
+    given, roster = packing(), watch()
+    cluster.add("store", cpus=0)
+    assert cluster.looked(roster, given, 3) == []
+    assert cluster.asked == []
+
+
+def test_a_node_is_asked_for_its_memory_where_trials_are_packed_by_it(cluster: Cluster) -> None:
+    given, roster = packing(), watch(memory=True)
+    cluster.add("second")
+    cluster.looked(roster, given)
+    assert [node.memory for node in given.room.nodes.values()] == [None, 2**30]
+
+
+def test_where_no_node_has_room_any_more_it_is_said_what_is_waited_for_and_ray_is_asked_for_it(
+    cluster: Cluster,
+) -> None:
+    given, roster = packing(), watch(wait=10)
+    cluster.add("small", cpus=1)
+    cluster.looked(roster, given)
+    del cluster.up["first"]
+    assert cluster.looked(roster, given, 3) == [
+        "node first has left: trials run on 1 node now",
+        "waiting for a node with 2 CPU, up to 10 min",
+    ]
+    cluster.add("large")
+    cluster.looked(roster, given, 3)
+    assert cluster.demands == [1, "demand"]
+
+
+def test_without_a_wait_nothing_is_asked_of_ray(cluster: Cluster) -> None:
+    given, roster = packing(), watch()
+    cluster.add("small", cpus=1)
+    cluster.looked(roster, given)
+    del cluster.up["first"]
+    assert cluster.looked(roster, given, 3) == ["node first has left: trials run on 1 node now"]
+    assert cluster.demands == []

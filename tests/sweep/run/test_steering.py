@@ -1,0 +1,282 @@
+"""A launch that is paused, resumed, and has trials cancelled, ends with the numbers of one that nobody touched."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import small
+from faults_harness import Commands, numbers
+
+from analysis.frames.cells import measured, one_budget
+from analysis.frames.trials import load_trials
+from sweep.config import SweepConfig
+from sweep.progress import Progress
+from sweep.run import requests
+from trainers.files import checkpoint_path
+from trainers.record import read
+
+Launch = Callable[..., tuple[int, str]]
+Tiny = Callable[..., SweepConfig]
+SameNumbers = Callable[[Path, Path], None]
+Act = Callable[[dict[str, Any]], None]
+
+#: How trials of these launches run: in a process of their own, in this one, through the Ray of all tests.
+WAYS = [
+    {"serial": True, "debug": False},
+    {"serial": True, "debug": True},
+    pytest.param({}, marks=pytest.mark.slow),
+]
+
+
+@pytest.fixture
+def when(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Callable[[str, Act], None]:
+    """Has something done with each record of a kind that a launch in this process writes; the launch looks at once."""
+    monkeypatch.setattr(requests, "PAUSE", 0.0)
+    acts: list[tuple[str, Act]] = []
+    add = Progress.add
+
+    def heard(progress: Progress, record: dict[str, Any], place: int = 0) -> None:
+        add(progress, record, place)
+        for kind, act in acts:
+            if kind == record["record"]:
+                act(record)
+
+    monkeypatch.setattr(Progress, "add", heard)
+    return lambda kind, act: acts.append((kind, act))
+
+
+def ray_if_needed(how: dict[str, Any], request: pytest.FixtureRequest) -> None:
+    if not how:
+        request.getfixturevalue("local_ray")
+
+
+def outcomes(run: Path) -> list[str]:
+    return [record["outcome"] for record in read(run) if record["record"] == "outcome"]
+
+
+def starts(run: Path) -> Counter[str]:
+    return Counter(record["trial_id"] for record in read(run) if record["record"] == "start")
+
+
+@pytest.mark.parametrize("how", WAYS)
+def test_a_pause_stops_trials_at_an_epochs_end_and_a_resume_goes_on_there(
+    how: dict[str, Any],
+    when: Callable[[str, Act], None],
+    request: pytest.FixtureRequest,
+    tiny: Tiny,
+    launch: Launch,
+    same_numbers: SameNumbers,
+    undisturbed: Path,
+    tmp_path: Path,
+) -> None:
+    ray_if_needed(how, request)
+    run = tmp_path / "run"
+    when(
+        "start", lambda record: requests.pause(run) if len(starts(run)) == 3 and "paused" not in outcomes(run) else None
+    )
+    when("outcome", lambda record: requests.resume(run) if record["outcome"] == "paused" else None)
+    code, text = launch(tiny(), run, **how)
+    assert code == 0
+    assert "trials that run stop at their next epoch, none starts" in text
+    assert "goes on after the pause" in text
+    same_numbers(run, undisturbed)
+    assert numbers(run) == numbers(undisturbed)
+    assert 1 <= outcomes(run).count("paused") <= 2  # no more run at once
+    assert starts(run).total() == 4 + outcomes(run).count("paused")
+    epochs = Counter((r["trial_id"], r["epoch"]) for r in read(run) if r["record"] == "epoch")
+    assert set(epochs.values()) == {1}  # none was trained twice
+
+
+@pytest.mark.parametrize("how", WAYS)
+def test_a_cancelled_trial_ends_in_the_midst_of_its_epoch_keeps_its_checkpoint_and_is_no_result(
+    how: dict[str, Any],
+    when: Callable[[str, Act], None],
+    request: pytest.FixtureRequest,
+    tiny: Tiny,
+    launch: Launch,
+    same_numbers: SameNumbers,
+    undisturbed: Path,
+    tmp_path: Path,
+) -> None:
+    ray_if_needed(how, request)
+    run = tmp_path / "run"
+    first, *_, last = (trial["trial_id"] for trial in read(undisturbed) if trial["record"] == "trial")
+
+    def cancel(record: dict[str, Any]) -> None:
+        if record["trial_id"] == first and record["epoch"] == 1:
+            requests.cancel(run, first)
+            requests.cancel(run, last)  # which waits
+
+    when("epoch", cancel)
+    code, text = launch(tiny(), run, **how)
+    assert code == 0
+    assert "2 trials are cancelled" in text
+    trials = load_trials(run).set_index("trial_id")
+    assert trials.outcome[[first, last]].tolist() == ["cancelled"] * 2
+    assert trials.reason[first] == "by `sweep cancel`"
+    assert trials.epochs[first] in (1, 2)
+    assert trials.attempts[last] == 0
+    assert checkpoint_path(run, first).exists()
+    assert not list((run / requests.FOLDER).iterdir())
+    frame = load_trials(run)
+    assert set(measured(frame, "last_test_robust").trial_id) == set(trials.index) - {first, last}
+    assert one_budget(frame)[1] == {"cancelled": 2}
+    # nothing runs it again but who asks for it
+    assert "nothing left to run" in launch(tiny(), run, **how)[1]
+    assert launch(tiny(), run, again=True, **how)[0] == 0
+    same_numbers(run, undisturbed)
+
+
+def test_a_cancel_that_is_taken_back_while_the_launch_runs_has_the_trial_run_by_it(
+    when: Callable[[str, Act], None],
+    tiny: Tiny,
+    launch: Launch,
+    same_numbers: SameNumbers,
+    undisturbed: Path,
+    tmp_path: Path,
+) -> None:
+    run = tmp_path / "run"
+    when("epoch", lambda record: requests.cancel(run, record["trial_id"]) if not outcomes(run) else None)
+    when("outcome", lambda record: requests.cancel(run, record["trial_id"], undo=record["outcome"] == "cancelled"))
+    assert launch(tiny(), run, serial=True, debug=False)[0] == 0
+    assert outcomes(run)[:2] == ["cancelled", "interrupted"]
+    same_numbers(run, undisturbed)
+    assert not list((run / requests.FOLDER).iterdir())
+
+
+def test_fewer_at_once_lets_those_that_run_end_and_starts_no_more(
+    when: Callable[[str, Act], None],
+    tiny: Tiny,
+    launch: Launch,
+    undisturbed: Path,
+    same_numbers: SameNumbers,
+    tmp_path: Path,
+    local_ray: None,
+) -> None:
+    run = tmp_path / "run"
+    most: list[int] = []
+
+    def count(record: dict[str, Any]) -> None:
+        running = {r["trial_id"] for r in read(run) if r["record"] == "start"}
+        running -= {r["trial_id"] for r in read(run) if r["record"] == "outcome"}
+        most.append(len(running))
+        requests.set_to(run, "max_concurrent", 1)
+
+    when("start", count)
+    code, text = launch(tiny(), run)
+    assert code == 0
+    assert "max_concurrent: 1" in text
+    assert max(most[:2]) == 2
+    assert set(most[2:]) == {1}
+    same_numbers(run, undisturbed)
+
+
+#: Epochs enough to be paused in.
+LONGER = {"trial": small.TINY | {"epochs": 12}}
+
+
+@pytest.mark.slow
+def test_a_launch_that_was_killed_while_paused_is_paused_when_it_comes_again_and_then_goes_on(
+    commands: Commands,
+    sweep_file: Callable[..., Path],
+    same_numbers: SameNumbers,
+    tmp_path: Path,
+    tiny: Tiny,
+    launch: Launch,
+) -> None:
+    run, words = tmp_path / "run", ("launch", sweep_file(**LONGER), "--out", tmp_path / "run", "--serial")
+    launched = commands(*words)
+    launched.wait_for(run, "epoch", 2)
+    requests.pause(run)
+    launched.says("paused since")
+    launched.signal(signal.SIGKILL)
+    launched.code()
+    again = commands(*words)
+    again.says("paused since")
+    before = starts(run)
+    time.sleep(3 * requests.PAUSE)
+    assert starts(run) == before
+    assert "paused since" in commands.finish("status", run)
+    commands.finish("resume", run)
+    assert again.code() == 0
+    assert launch(tiny(**LONGER), tmp_path / "other", serial=True)[0] == 0
+    same_numbers(run, tmp_path / "other")
+
+
+@pytest.mark.slow
+def test_whatever_is_asked_at_whatever_moment_no_trial_is_lost_or_run_twice(
+    commands: Commands,
+    sweep_file: Callable[..., Path],
+    same_numbers: SameNumbers,
+    undisturbed: Path,
+    tmp_path: Path,
+) -> None:
+    draw, run = random.Random(0), tmp_path / "run"
+    words = ("launch", sweep_file(), "--out", run, "--serial")
+    names = [json.loads(text)["trial_id"] for text in lines_of(undisturbed, "trial")]
+    launched = commands(*words)
+    launched.wait_for(run, "start", 1)
+    for _ in range(10):
+        name = draw.choice(names)
+        match draw.choice(["pause", "resume", "cancel", "undo", "set", "kill", "stop"]):
+            case "pause":
+                requests.pause(run)
+            case "resume":
+                requests.resume(run)
+            case "cancel" | "undo" as verb:
+                requests.cancel(run, name, undo=verb == "undo")
+            case "set":
+                requests.set_to(run, "max_concurrent", draw.randint(1, 2))
+            case "kill":
+                launched.signal(signal.SIGKILL)
+            case _:
+                launched.signal(signal.SIGTERM)
+        time.sleep(draw.uniform(0, 2 * requests.PAUSE))
+        if not launched.is_running():
+            launched = commands(*words)
+    requests.resume(run)
+    launched.code()
+    commands.finish(*words, "--again", launches=2)
+    same_numbers(run, undisturbed)
+    assert numbers(run) == numbers(undisturbed)
+
+
+def lines_of(run: Path, kind: str) -> list[str]:
+    return [text for text in (run / "records.jsonl").read_text().splitlines() if f'{{"record":"{kind}"' in text]
+
+
+@pytest.mark.slow
+def test_every_share_that_is_live_stops_for_a_pause_and_a_trial_is_cancelled_by_its_own(
+    commands: Commands,
+    sweep_file: Callable[..., Path],
+    same_numbers: SameNumbers,
+    undisturbed: Path,
+    tmp_path: Path,
+) -> None:
+    run, names = tmp_path / "run", [json.loads(text)["trial_id"] for text in lines_of(undisturbed, "trial")]
+    words = ("launch", sweep_file(), "--out", run, "--serial", "--shard")
+    run.mkdir()
+    requests.pause(run)
+    shares = [commands(*words, f"{index}/2") for index in (1, 2)]
+    for share in shares:
+        share.says("paused since")
+    assert not starts(run)
+    for name in names[:2]:
+        commands.finish("cancel", run, name)
+    shares[0].until(lambda: sorted(outcomes(run)) == ["cancelled"] * 2, "two cancelled trials")
+    commands.finish("cancel", run, "--undo", names[0])
+    commands.finish("resume", run)
+    assert [share.code() for share in shares] == [0, 0]
+    assert sorted(load_trials(run).outcome) == ["cancelled", *["completed"] * 3]
+    assert starts(run).total() == 3
+    commands.finish("cancel", run, "--undo", names[1])
+    commands.finish("launch", sweep_file(), "--out", run, "--serial")
+    same_numbers(run, undisturbed)

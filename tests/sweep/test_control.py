@@ -1,0 +1,127 @@
+"""What is asked of a run by command: taken where it means something, else refused in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from analysis.frames.trials import load_trials
+from sweep.cli import main
+from sweep.run import requests
+from sweep.run.directory import EVALUATION, RunLock
+from trainers.record import read
+
+Launch = Callable[..., tuple[int, str]]
+
+
+def sweep(*words: str | Path) -> Result:
+    return CliRunner().invoke(main, [str(word) for word in words])
+
+
+def trial_of(run: Path) -> str:
+    return next(str(record["trial_id"]) for record in read(run) if record["record"] == "trial")
+
+
+@pytest.fixture
+def begun(finished: Path) -> Path:
+    """A run whose last trial lacks its end: the launch was killed."""
+    lines = (finished / "records.jsonl").read_bytes().splitlines(keepends=True)
+    (finished / "records.jsonl").write_bytes(b"".join(lines[:-1]))
+    return finished
+
+
+def unfinished(run: Path) -> str:
+    return str(load_trials(run).query("outcome == 'unfinished'").trial_id.item())
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (
+            ["set", "RUN", "trial.epochs=3"],
+            "may not be changed while trials run; known: max_concurrent, resources.epoch_",
+        ),
+        (
+            ["set", "RUN", "max_concurent=3"],
+            "set max_concurent: may not be changed while trials run; did you mean 'max_",
+        ),
+        (["set", "RUN", "max_concurrent"], "set: must be KEY=VALUE, such as max_concurrent=2, got 'max_concurrent'"),
+        (
+            ["set", "RUN", "max_concurrent=0"],
+            "set max_concurrent: must be a whole number from 1 on, or null",
+        ),
+        (["set", "RUN", "max_concurrent=two"], "got 'two'"),
+        (
+            ["set", "RUN", "resources.epoch_timeout=.nan"],
+            "must be a number of seconds over 0, or null for the config's",
+        ),
+        (["set", "RUN"], "Missing argument 'KEY=VALUE...'; see"),
+        (["cancel", "RUN", "ffffffffffff"], "no trial begins with 'ffffffffffff'; `sweep results"),
+        (["cancel", "RUN", ""], "4 trials begin with ''"),
+        (["cancel", "RUN", "TRIAL"], "has ended (completed), and its numbers stay"),
+        (["cancel", "RUN", "TRIAL", "--undo"], "is not cancelled (completed)"),
+        (["pause", "EMPTY"], "not a run directory: it has no records"),
+        (["resume", "EMPTY"], "not a run directory: it has no records"),
+        (["set", "EMPTY", "max_concurrent=1"], "not a run directory: it has no records"),
+        (["cancel", "EMPTY", "TRIAL"], "not a run directory: it has no records"),
+    ],
+)
+def test_what_would_change_nothing_is_refused_in_one_line(
+    words: list[str], says: str, finished: Path, tmp_path: Path
+) -> None:
+    named = {"RUN": str(finished), "EMPTY": str(tmp_path), "TRIAL": trial_of(finished)}
+    result = sweep(*(named.get(word, word) for word in words))
+    assert result.exit_code == 2
+    assert says in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not (finished / requests.FOLDER).exists()
+
+
+def test_with_no_launch_a_pause_and_a_setting_hold_for_the_next_one_and_status_tells_of_them(finished: Path) -> None:
+    assert "no launch is running: it holds for the next one" in sweep("pause", finished).stdout
+    since = requests.asked(finished).paused
+    assert since in sweep("pause", finished).stdout  # it stays as it is
+    assert "max_concurrent: 2" in sweep("set", finished, "max_concurrent=2", "resources.epoch_timeout=90").stdout
+    assert f"paused since {since}; max_concurrent=2; resources.epoch_timeout=90" in sweep("status", finished).stdout
+    assert sweep("resume", finished).stdout.startswith("goes on")
+    assert sweep("resume", finished).stdout == "was not paused\n"
+    assert "as in the config" in sweep("set", finished, "max_concurrent=null", "resources.epoch_timeout=null").stdout
+    assert requests.asked(finished) == requests.Asked()
+
+
+def test_with_no_launch_a_cancel_stands_in_the_records_at_once_and_can_be_taken_back(begun: Path) -> None:
+    name = unfinished(begun)
+    assert (
+        f"{name} optimizer.lr=0.3 optimizer.name=deat seed=0: cancelled; no launch is running"
+        in sweep("cancel", begun, name[:8]).stdout
+    )
+    assert load_trials(begun).set_index("trial_id").outcome[name] == "cancelled"
+    assert f"1 trial is cancelled: {name}; sweep cancel --undo" in sweep("status", begun).stdout
+    assert "is to run after all" in sweep("cancel", begun, name, "--undo").stdout
+    assert load_trials(begun).set_index("trial_id").outcome[name] == "interrupted"
+    assert requests.asked(begun) == requests.Asked()
+
+
+def test_while_somebody_holds_the_run_a_cancel_is_asked_of_the_launch(begun: Path) -> None:
+    name, before = unfinished(begun), (begun / "records.jsonl").read_bytes()
+    with RunLock(begun):
+        assert "the launch that runs takes it up" in sweep("cancel", begun, name).stdout
+    assert requests.asked(begun).cancel == {name}
+    with RunLock(begun, EVALUATION):
+        assert "no launch is running" in sweep("cancel", begun, name, "--undo").stdout
+    assert requests.asked(begun) == requests.Asked(undo=frozenset({name}))
+    assert (begun / "records.jsonl").read_bytes() == before
+
+
+def test_what_was_asked_while_a_launch_ended_is_done_by_the_next(
+    begun: Path, tiny: Callable[..., object], launch: Launch
+) -> None:
+    name = unfinished(begun)
+    requests.cancel(begun, name)
+    code, text = launch(tiny(), begun, serial=True)
+    assert code == 0
+    assert f"cancelled {name}" in text
+    assert requests.asked(begun) == requests.Asked()
