@@ -33,10 +33,12 @@ QUICK = {
     "RAY_health_check_failure_threshold": "4",
 }
 
-#: Trials of some seconds each.
+#: How Ray names a process that trains.
+TRAINS = "ray::Implicit"
+
 SWEEP: dict[str, Any] = {
     "name": "hosts",
-    "trial": small.TINY | {"epochs": 150},
+    "trial": small.TINY | {"epochs": 40},
     "space": {"optimizer.lr": [0.1, 0.2, 0.3]},
     "resources": {"cpu": 1},
 }
@@ -83,11 +85,14 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
         wait_for(lambda: list(run.glob(".probe-*")) != [])
         hosts.kill(2)
         wait_for(lambda: runs_on("rr1"))
+        hosts.kill(1, TRAINS, "STOP")  # so that it lasts as long as the test, on a machine of any speed
         hosts.start(2)
         hosts.run(3, "umount", str(shared)).wait()
         hosts.start(3)
         wait_for(lambda: runs_on("rr2") and "node rr3 does not see it" in log.read_text())
         hosts.kill(2)
+        wait_for(lambda: "node rr2 has left" in log.read_text())
+        hosts.kill(1, TRAINS, "CONT")
         code = process.wait(PATIENCE)
     return Ran(run, config, log.read_text(), code)
 
