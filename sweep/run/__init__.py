@@ -19,7 +19,6 @@ ray_guard   a small process that ends what a killed launch leaves of its local R
 requests    what users ask of it while it runs: files in DIR/requests
 steering    does it
 ray_steering the same, of trials through Ray
-preemption  whether a scheduler took the machine away
 child       the process of a serial launch
 hung        how long an epoch may take, and what ends a process that hangs
 bell        tells its trials to write their checkpoints, when the launch stops

@@ -384,7 +384,9 @@ def _error(trial: Any) -> str:
 def _pickled_error(trial: Any) -> Exception | None:
     """The exception of the last death of a trial's worker, which Tune has just written beside its text."""
     file = trial.pickled_error_file  # Tune's own reader looks for it elsewhere, where it comes later
-    return ray.cloudpickle.loads(Path(file).read_bytes()) if file else None
+    with suppress(Exception):  # whatever unpickling raises; its text says the rest
+        return ray.cloudpickle.loads(Path(file).read_bytes()) if file else None
+    return None
 
 
 def _lack_of_memory(error: str) -> str:

@@ -192,7 +192,8 @@ def test_all_trials_of_a_process_that_rays_monitor_ended_run_once_more_but_not_t
     error = tmp_path / "error.txt"
     callback, searcher, taken = callback_of("a", "b")
     config = {"trials": {"a": {}, "b": {}}, "alone": False, "share": 0.0}
-    trial = SimpleNamespace(trial_id="tune", config=config, max_failures=3, error_file=str(error))
+    files = {"error_file": str(error), "pickled_error_file": None}
+    trial = SimpleNamespace(trial_id="tune", config=config, max_failures=3, **files)
     error.write_text("Failure # 1\nit died\n")
     callback.on_trial_recover(1, [], trial)
     assert (taken, trial.max_failures) == ([], 3)

@@ -35,7 +35,7 @@ def test_a_trial_whose_worker_died_too_often_has_failed_with_the_last_line_of_it
     told = "ray.exceptions.ActorDiedError: it was killed There are some potential root causes. (1) The process"
     (tmp_path / "error.txt").write_text(f"Traceback\n  ...\n{told}\n\n")
     for file in (str(tmp_path / "error.txt"), None):
-        callback.on_trial_error(1, [], SimpleNamespace(config=config, error_file=file))
+        callback.on_trial_error(1, [], SimpleNamespace(config=config, error_file=file, pickled_error_file=None))
     died = f"its process died {1 + RESTARTS} times: "
     assert failed == [
         ("0123456789ab", f"{died}ray.exceptions.ActorDiedError: it was killed"),
@@ -83,7 +83,9 @@ def test_a_process_that_dies_is_started_again_for_the_trials_that_have_not_ended
         take=lambda message, again=False: taken.append(message), fail=lambda name, reason: failed.append(name)
     )
     callback = ray_tune._JournalCallback(journal, SEARCHER, lambda: None, UNSTEERED)  # type: ignore[arg-type]
-    trial = SimpleNamespace(config={"trials": {"a": {}, "b": {}, "c": {}}}, max_failures=3, error_file=None)
+    trial = SimpleNamespace(
+        config={"trials": {"a": {}, "b": {}, "c": {}}}, max_failures=3, error_file=None, pickled_error_file=None
+    )
     for record, name in (("start", "a"), ("outcome", "b"), ("epoch", "a")):
         callback.on_trial_result(1, [], trial, {"message": {"record": record, "trial_id": name, "outcome": "failed"}})
     assert (list(trial.config["trials"]), trial.max_failures, len(taken)) == (["a", "c"], 3, 3)
@@ -132,7 +134,8 @@ def test_a_process_whose_gpu_answers_no_more_ends_with_its_trial_and_the_next_tr
     trials = load_trials(tmp_path).set_index("optimizer.lr")
     assert trials["outcome"].to_dict() == {0.1: "failed", 0.2: "completed", 0.3: "completed"}
     assert trials["reason"][0.1].startswith("RuntimeError: CUDA error: an illegal memory access was encountered (logs/")
-    assert text.count("failed") == 1
+    assert text.splitlines()[-1] == "1 trial failed; the same command tries again"
+    assert text.count("failed") == 2
     began = [line.split() for line in (tmp_path / "processes").read_text().splitlines()]
     assert [lr for lr, _ in began] == ["0.2", "0.1", "0.3"]  # the failed one has ended, and is not started again
     first, poisoned, third = (process for _, process in began)
