@@ -33,11 +33,12 @@ def set_(directory: Path, settings: tuple[str, ...]) -> None:
 def pause(directory: Path) -> None:
     """Stop trials at their next epoch, and start none, until `sweep resume`; their cards are free meanwhile."""
     from sweep.run import requests
+    from sweep.storage.cache import shown
 
     _refuse_no_run(directory)
     requests.pause(directory)
     echo(f"paused since {requests.asked(directory).paused}; {_by_whom(directory, 'stops at the next epochs')}")
-    echo(f"sweep resume {directory} goes on")
+    echo(f"sweep resume {shown(directory)} goes on")
 
 
 @click.command()
@@ -64,6 +65,7 @@ def cancel(directory: Path, trial_ids: tuple[str, ...], undo: bool) -> None:
 
     progress, asked = Progress.of(read_records(directory)), requests.asked(directory)
     trials = [progress.trials[only_trial(directory, progress.trials, beginning)] for beginning in trial_ids]
+    _refuse_elsewhere(directory)
     for trial in trials:
         _refuse_ended(directory, trial, undo, trial.id in asked.cancel)
     written = _write(directory, trials, undo, progress.latest)
@@ -80,6 +82,23 @@ def _refuse_no_run(directory: Path) -> None:
 
     if not has_records(directory):
         raise UserError(f"{directory}: not a run directory: it has no records; give the --out of a launch")
+    _refuse_elsewhere(directory)
+
+
+def _refuse_elsewhere(directory: Path) -> None:
+    """Refuses what no launch would see: of a run in a store the requests lie beside its launch, and not in the store.
+
+    Raises:
+        UserError: it lies in a store, and no launch of this machine holds it.
+    """
+    from sweep.run.directory import is_live_here
+    from sweep.storage.cache import address_of
+    from trainers.errors import UserError
+
+    if (address := address_of(directory)) is not None and not is_live_here(directory):
+        raise UserError(
+            f"{address}: no launch of this machine runs it; ask on the machine of its launch, while it runs"
+        )
 
 
 def _setting(text: str) -> tuple[str, Any]:

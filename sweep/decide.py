@@ -250,7 +250,8 @@ def _unmeasured(plans: Sequence[Plan], records: Sequence[Mapping[str, Any]]) -> 
     for one in plans:
         measured = Measured(progress, one.config)
         for trial in one.search.known():
-            if trial.id not in finished and measured.epoch(shape_of(trial)) is None:
+            to_run = trial.id not in finished and trial.id not in one.left_out
+            if to_run and measured.epoch(shape_of(trial)) is None:
                 axes = {key: axis for key, axis in one.config.space.items() if key in trial.point}
                 space = {key: axis.model_copy(update={"grid": (trial.point[key],)}) for key, axis in axes.items()}
                 return one.config.model_copy(update={"space": space, "seeds": (trial.seed,)})

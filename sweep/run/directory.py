@@ -145,7 +145,12 @@ def is_live(directory: Path) -> bool:
     """Whether a launch holds the directory at this moment, or one of a share, on another machine too where it lies in a
     store; an evaluation or a merge trains nothing, and does not count.
     """
-    return any(not holder.startswith((EVALUATION, MERGE)) for holder in holders(directory)) or is_held(directory)
+    return is_live_here(directory) or is_held(directory)
+
+
+def is_live_here(directory: Path) -> bool:
+    """What `is_live` tells, but of a run in a store only whether a launch of this machine holds it."""
+    return any(not holder.startswith((EVALUATION, MERGE)) for holder in holders(directory))
 
 
 def live_shares(directory: Path) -> list[Share]:

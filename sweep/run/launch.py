@@ -154,7 +154,7 @@ class _Launch:
     reason: tuple[str, Mapping[str, Any] | None]
     """Its command, and what it is to decide."""
     again: bool
-    """Whether trials are run again that ran out of memory alone."""
+    """Whether trials are run again that ran out of memory alone, or were cancelled."""
     min_nodes: int | None = None
     """How many nodes must have room before any trial starts."""
 

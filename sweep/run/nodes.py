@@ -71,11 +71,6 @@ def nodes_up() -> list[dict[str, Any]]:
     return [node for node in nodes if node["Alive"]]
 
 
-def has_room(node: Mapping[str, Any], resources: ResourcesConfig) -> bool:
-    """Whether a process of trials fits on a node where nothing runs."""
-    return all(node["Resources"].get(name, 0.0) >= amount for name, amount in resources.asked.items())
-
-
 def on(node: Mapping[str, Any]) -> NodeAffinitySchedulingStrategy:
     """Has a task run on this node and no other."""
     return NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)

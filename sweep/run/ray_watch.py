@@ -112,6 +112,11 @@ def children() -> dict[int, str]:
     return names
 
 
+def has_room(node: Mapping[str, Any], resources: ResourcesConfig) -> bool:
+    """Whether a process of trials fits on a node where nothing runs."""
+    return all(node["Resources"].get(name, 0.0) >= amount for name, amount in resources.asked.items())
+
+
 class _Cluster:
     """Looks at the nodes of a cluster. Time is counted in looks: a process that was stopped for a while saw nothing."""
 
@@ -150,10 +155,9 @@ class _Cluster:
         up = [node for node in nodes if node["Alive"]]
         if all(node["NodeID"] != self._here for node in up):
             return "the node that this process is on is down"
-        self._full = 0.0 if self._paused() or any(map(self._has_room, up)) else self._full + PAUSE
+        self._full = (
+            0.0 if self._paused() or any(has_room(node, self._resources) for node in up) else self._full + PAUSE
+        )
         if self._full > self._patience:
             return f"for {self._patience:.0f} s no node has been up that has room for a trial"
         return None
-
-    def _has_room(self, node: Mapping[str, Any]) -> bool:
-        return all(node["Resources"].get(name, 0.0) >= amount for name, amount in self._resources.asked.items())

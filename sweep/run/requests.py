@@ -93,7 +93,7 @@ def _value(path: Path) -> Any:
     """What a setting's file holds; None: nothing that is one."""
     try:
         return json.loads(_text(path))
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter by a thousand brackets
         return None
 
 

@@ -6,7 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ import ray
 from sweep.config import ResourcesConfig
 from sweep.run import nodes, ray_packing, waiting
 from sweep.run.packing import Node, Packing
+from sweep.run.ray_watch import has_room
 from trainers.errors import UserError
 
 #: Between two looks, s.
@@ -104,7 +105,8 @@ class Roster:
         for name in self._known.keys() - up.keys() if up else ():
             self._let_go(name)
         for name in up.keys() - self._known.keys():
-            self._ask(up[name], list(up.values()), ask)
+            with suppress(OSError, UserError):  # the storage is away: it is asked at the next look
+                self._ask(up[name], list(up.values()), ask)
         for name in self._known.keys() & up.keys():
             self._known[name] = nodes.title(up[name], list(up.values()))
         for name, asked in list(self._asked.items()):
@@ -113,7 +115,7 @@ class Roster:
 
     def _await_room(self, up: Iterable[Mapping[str, Any]]) -> None:
         """Shows an autoscaler what is missing where no node has room any more; trials that wait ask for known nodes."""
-        room = self._paused() or any(nodes.has_room(node, self._resources) for node in up)
+        room = self._paused() or any(has_room(node, self._resources) for node in up)
         if self._wait and not room and self._demand is None:
             self._demand = waiting.demand(self._resources, 1)
             self._news.append((None, "", waiting.text(self._resources, 1, self._wait)))
@@ -129,12 +131,12 @@ class Roster:
             self._news.append((None, "", f"node {title} went away while it was asked: left out"))
 
     def _ask(self, node: Mapping[str, Any], up: Sequence[Mapping[str, Any]], ask: Callable[..., Any]) -> None:
-        name = node["NodeID"]
-        self._known[name] = nodes.title(node, up)
+        name, title = node["NodeID"], nodes.title(node, up)
         if node["Resources"].get("CPU", 0):
             tasks = [ask(node), ray_packing.memory(node, self._resources) if self._memory else None]
             tasks = [task for task in tasks if task is not None]
-            self._asked[name] = _Asked(self._known[name], node, tasks, time.monotonic())
+            self._asked[name] = _Asked(title, node, tasks, time.monotonic())
+        self._known[name] = title
 
     def _hear(self, name: str, asked: _Asked) -> None:
         """Takes a node's answer, if it is there."""

@@ -14,6 +14,8 @@ from sweep.run import requests
 from sweep.run.requests import Asked, Requests
 from sweep.run.screen import say
 from sweep.run.signals import Interrupts
+from sweep.storage.cache import shown
+from trainers.fields import number_text
 from trainers.visible import in_line
 
 if TYPE_CHECKING:  # lest each process of a trial load the plan
@@ -104,7 +106,7 @@ class Steering:
 
     def _changes(self, before: Asked, now: Asked) -> Iterator[str]:
         """What is to be said, in lines."""
-        run = self._journal.directory
+        run = shown(self._journal.directory)
         if now.paused and not before.paused:
             since = f"paused since {in_line(now.paused, requests.SHOWN)}"
             yield f"{since}: trials that run stop at their next epoch, none starts; `sweep resume {run}` goes on"
@@ -112,7 +114,7 @@ class Steering:
             yield "goes on after the pause"
         for key in sorted({*before.settings, *now.settings}):
             if before.settings.get(key) != now.settings.get(key):
-                value = f"{now.settings[key]:g}" if key in now.settings else "as in the config again"
+                value = number_text(now.settings[key]) if key in now.settings else "as in the config again"
                 yield f"{key}: {value}, by `sweep set {run} {key}=...`"
 
 

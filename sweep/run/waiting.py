@@ -14,6 +14,7 @@ from ray.util.placement_group import placement_group, remove_placement_group
 
 from sweep.config import ResourcesConfig
 from sweep.run import nodes
+from sweep.run.ray_watch import has_room
 from trainers.errors import UserError
 from trainers.fields import plural
 
@@ -102,4 +103,4 @@ def await_nodes(resources: ResourcesConfig, least: int | None, wait: float, say:
 
 
 def _there(up: Sequence[Mapping[str, Any]], resources: ResourcesConfig) -> int:
-    return sum(nodes.has_room(node, resources) for node in up)
+    return sum(has_room(node, resources) for node in up)

@@ -31,7 +31,7 @@ from sweep.run.journal import Journal
 from sweep.run.trial import run_trial, trial_values
 from sweep.search.trials import fixed_points
 from trainers.errors import UserError
-from trainers.record import read
+from trainers.record import OutcomeRecord, read
 
 Tiny = Callable[..., SweepConfig]
 
@@ -515,3 +515,15 @@ def test_every_claim_has_a_config_that_can_decide_it(tiny: Tiny) -> None:
     spaces = dict.fromkeys(NAMES, RATIO) | {"not_weight_decay": CONTROLS, "k1_k2": CONSTANTS}
     for claim, space in spaces.items():
         assert points(Design(tiny(trial=TRIAL, space=space), claim))
+
+
+def test_the_trial_that_is_to_be_measured_first_is_none_that_was_cancelled(tiny: Tiny) -> None:
+    config = tiny(trial=TRIAL, space=CLEAR)
+    first, *_ = plan(config, [], "code").search.known()
+    cancelled = vars(OutcomeRecord(first.id, "cancelled", "by `sweep cancel`", 0))
+    records = [
+        {"record": "trial", **first.record(0), "time": 1.0},
+        {"record": "outcome", **cancelled, "time": 2.0},
+    ]
+    (trial,) = plan(module._unmeasured([plan(config, records, "code")], records), [], "code").search.known()
+    assert trial.id != first.id

@@ -31,7 +31,8 @@ def test_the_last_word_about_a_trial_counts(tmp_path: Path) -> None:
 def test_what_is_no_request_is_passed_over_and_holds_nobody_up(tmp_path: Path) -> None:
     folder = tmp_path / requests.FOLDER
     folder.mkdir()
-    for name, text in (("cancel-../../x", ""), ("set-max_concurrent", "-1"), ("set-trial.epochs", "3"), ("x", "")):
+    texts = {"cancel-../../x": "", "set-max_concurrent": 999 * "[", "set-trial.epochs": "3", "x": ""}
+    for name, text in texts.items():
         (folder / name.replace("/", "_")).write_text(text)
     os.mkfifo(folder / "set-resources.epoch_timeout")
     os.mkfifo(folder / "paused")

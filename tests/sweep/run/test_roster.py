@@ -173,3 +173,15 @@ def test_without_a_wait_nothing_is_asked_of_ray(cluster: Cluster) -> None:
     del cluster.up["first"]
     assert cluster.looked(roster, given, 3) == ["node first has left: trials run on 1 node now"]
     assert cluster.demands == []
+
+
+def test_a_node_that_joins_while_the_storage_is_away_is_asked_once_it_is_back(cluster: Cluster) -> None:
+    given, roster = packing(), watch()
+    cluster.add("second")
+
+    def away(node: object) -> None:
+        raise OSError
+
+    roster._look(away)
+    assert cluster.looked(roster, given, 2) == ["node second has joined: trials run on 2 nodes now"]
+    assert cluster.asked == ["second"]
