@@ -168,7 +168,9 @@ def plan(
 @click.option("--debug", is_flag=True, help="With --serial: in this very process, so that breakpoint() works.")
 @click.option("--shard", metavar="i/N", help="Only share i of N of the trials, by their ids, beside the other shares.")
 @click.option("--again", is_flag=True, help="Also trials that were cancelled, or ran out of memory alone.")
-@click.option("--min-nodes", metavar="N", type=click.IntRange(1), help="Of the cluster, with room, before trials start.")
+@click.option(
+    "--min-nodes", metavar="N", type=click.IntRange(1), help="Of the cluster, with room, before trials start."
+)
 @click.option("--decide", metavar="CLAIM", help="Only what CLAIM of `sweep claims` needs, until it is decided.")
 @click.option("--budget-hours", type=Above(), help="Of trials, for --decide.")
 def launch(

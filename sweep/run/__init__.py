@@ -8,6 +8,7 @@ journal     the only writer of records
 trial       one trial as a process runs it
 packing     which trial next, with how much of a card
 preemption  whether a trial was preempted, by Slurm's word or Ray's
+seats       the places on the nodes, and which of them are free
 cluster     a Ray to run on: a cluster, or a local one
 nodes       what its nodes have, and whether trials can run on each
 roster      nodes that come and go meanwhile

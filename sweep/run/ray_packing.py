@@ -10,7 +10,8 @@ import ray
 
 from sweep.config import ResourcesConfig, SweepConfig
 from sweep.run import nodes
-from sweep.run.packing import Node, Packing, memory_shape, peaks_of
+from sweep.run.packing import Packing, memory_shape, peaks_of
+from sweep.run.seats import Node
 from sweep.search.trials import PlannedTrial
 
 if TYPE_CHECKING:

@@ -14,8 +14,9 @@ import ray
 
 from sweep.config import ResourcesConfig
 from sweep.run import nodes, ray_packing, waiting
-from sweep.run.packing import Node, Packing
+from sweep.run.packing import Packing
 from sweep.run.ray_watch import has_room
+from sweep.run.seats import Node
 from trainers.errors import UserError
 
 #: Between two looks, s.

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweep.run.packing import MARGIN, Node, Packing, Peak, Room, Seat, Start, memory_shape, room_text
+from sweep.run.packing import MARGIN, Packing, Peak, Start, memory_shape, room_text
+from sweep.run.seats import Node, Room, Seat
 
 GIB = 2**30
 

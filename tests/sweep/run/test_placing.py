@@ -11,9 +11,10 @@ from unittest.mock import Mock
 import pytest
 
 from sweep.run import placing, ray_tune
-from sweep.run.packing import Node, Packing
+from sweep.run.packing import Packing
 from sweep.run.placing import Placing, Request
 from sweep.run.ray_tune import TuneController, ray
+from sweep.run.seats import Node
 
 GIB = 2**30
 

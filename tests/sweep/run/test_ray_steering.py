@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from sweep.run import ray_steering
-from sweep.run.packing import Node, Packing
+from sweep.run.packing import Packing
 from sweep.run.ray_steering import RayTrials
+from sweep.run.seats import Node
 
 
 class Scene:

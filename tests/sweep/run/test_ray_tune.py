@@ -15,7 +15,8 @@ import pytest
 from analysis.frames.trials import load_trials
 from sweep.config import ResourcesConfig, SweepConfig
 from sweep.run import ray_tune
-from sweep.run.packing import Node, Packing
+from sweep.run.packing import Packing
+from sweep.run.seats import Node
 from sweep.run.trial import RESTARTS
 from trainers.config import TrialConfig
 from trainers.record import read

@@ -10,8 +10,9 @@ import pytest
 
 from sweep.config import ResourcesConfig
 from sweep.run import nodes, ray_packing, roster, waiting
-from sweep.run.packing import Node, Packing
+from sweep.run.packing import Packing
 from sweep.run.roster import Roster
+from sweep.run.seats import Node
 from trainers.errors import UserError
 
 BAD = "--out run: node bad does not see it; give a folder that all nodes share"
