@@ -275,7 +275,7 @@ def _print_table(directory: Path, evaluations: Sequence[Evaluation], console: Co
         print_whole(console, checks_view(checked))
         say(console, f"all checks: sweep results {cache.shown(directory)} --checks")
     if not len(attacked) and not len(checked):
-        say(console, f"{directory}: nothing could be evaluated; the lines above say why")
+        say(console, f"{cache.shown(directory)}: nothing could be evaluated; the lines above say why")
 
 
 def _key(row: Mapping[Any, Any]) -> Key:

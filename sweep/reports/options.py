@@ -81,7 +81,9 @@ class _Path(click.Path):
         from trainers.fields import path_text
 
         if isinstance(value, str) and is_address(value):
-            self.fail(f"{blanked(value)!r}: must be a path of this machine; only a run may lie in an object store")
+            self.fail(
+                f"{blanked(value)!r}: must be a path of this machine here; docs/storage.md: what may be an address"
+            )
         try:
             path_text(os.fspath(value))
         except ValueError as error:

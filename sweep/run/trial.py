@@ -208,6 +208,9 @@ def _run(
             memory, cuda_bytes = meter.taken()
             outcome = replace(outcome, memory_bytes=memory, cuda_bytes=cuda_bytes)
     except _Paused as pause:
+        if pause.args != (0,):  # it may go on elsewhere; one that has not begun here has nothing to bring
+            with suppress(UserError):  # it goes on from an earlier epoch then
+                checkpoints.settle(directory, name)
         outcome = OutcomeRecord(name, "paused", "by `sweep pause`; `sweep resume` goes on with it", *pause.args)
     except UserError as error:
         outcome = OutcomeRecord(name, "failed", str(error), 0)

@@ -170,7 +170,7 @@ def pull(directory: Path, store: Store) -> None:
     there = patiently(store, store.list)
     known = _read(directory / _PULLED)
     records = [name for name in there if _RECORDS.fullmatch(name)]
-    if known and not records:
+    if not records and any(map(_RECORDS.fullmatch, known)):
         clear(directory)
         known = {}
     for name in PLAIN:

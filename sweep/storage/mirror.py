@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -51,8 +51,6 @@ class _Records:
     seen: int = 0
     """Up to where it was looked through for what is brought at once."""
     brought: float = -1e9
-    objects: dict[str, int] = field(default_factory=dict)
-    """Those of this launch, with their bytes."""
 
     def name(self) -> str:
         return f"{self.launch:06d}.{self.part:06d}"
@@ -97,10 +95,9 @@ class Mirror:
         for path in sorted((self._directory / "checkpoints").glob("*.pt")):
             if Path(path.stem).suffix != ".previous":
                 patiently(self._store, partial(checkpoints.bring_up, path, self._store, unless_changed=True))
-        for name, file in self._records.items():
+        for name in self._records:
             there = patiently(self._store, partial(self._store.list, name))
             cache.pulled(self._directory, name, [[each, *there[each]] for each in sorted(there)])
-            assert file.objects.keys() <= there.keys()
 
     def look(self, surely: bool = False) -> None:
         """Brings what is new and due.
@@ -142,7 +139,6 @@ class Mirror:
             return
         file.seen = file.done  # until it is there
         self._store.write(f"{path.name}/{file.name()}", content)
-        file.objects[file.name()] = len(content)
         file.done = file.seen = end
         file.brought = time.monotonic()
         if len(content) >= PART:

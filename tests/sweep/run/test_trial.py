@@ -251,3 +251,22 @@ def test_a_paused_trial_ends_with_an_epoch_and_goes_on_from_there_and_a_last_epo
     assert [message["epoch"] for message in epochs] == [*range(1, after + 1), 1, 2, 3]
     # said again, not trained again: each of the same seconds
     assert [m["seconds"] for m in epochs[after : 2 * after]] == [m["seconds"] for m in before]
+
+
+def test_a_paused_trial_has_its_file_in_the_store_before_its_outcome_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = loop.with_fingerprint(tiny(epochs=3))
+    name, sent, happened = trial_id(config), list[Any](), list[Any]()
+    monkeypatch.setattr(
+        "sweep.storage.checkpoints.settle",
+        lambda *_: happened.append((tmp_path / "checkpoints" / f"{name}.pt").exists()),
+    )
+
+    def send(message: Any) -> None:
+        sent.append(message)
+        if message["record"] == "outcome":
+            happened.append(message["outcome"])
+
+    run_trial(name, config.model_dump(mode="json"), tmp_path, 1, send, paused=lambda: sent[-1]["record"] == "epoch")
+    assert happened == [True, "paused"]

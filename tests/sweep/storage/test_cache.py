@@ -153,6 +153,16 @@ def test_a_run_that_was_removed_in_its_store_is_removed_here(
     assert cache.address_of(one) is not None
 
 
+def test_records_of_a_launch_that_was_killed_before_any_was_brought_stay_however_often_one_reads(
+    folder: Callable[[str], Path],
+) -> None:
+    one = folder("one")
+    (one / "sweep.yaml").write_bytes(b"name: run")
+    mirrored(one).finish()
+    append(one, LINE % 1)
+    assert pull(one) == pull(one) == LINE % 1
+
+
 def test_a_reader_asks_for_what_is_new_alone(folder: Callable[[str], Path], s3: S3, bucket: str) -> None:
     one = folder("one")
     for launch in range(2):
