@@ -178,7 +178,7 @@ def test_a_trial_on_a_node_that_ray_preempts_goes_on_elsewhere_and_uses_up_no_re
 ) -> None:
     run = tmp_path / "run"
     with ray_cluster(PREEMPTIBLE) as (address, preempt):
-        process = driver("--address", address, "--set", "trial.epochs=5000")
+        process = driver("--address", address, "--set", "trial.epochs=5000", "--set", "max_concurrent=1")
         wait_for(run, "epoch", 3, process)
         preempt("and on")
         wait_for(run, "start", 2, process)
