@@ -19,8 +19,8 @@ from rich.table import Table
 from rich.text import Text
 
 from sweep.narrow import WIDEST, Fitted, fitted
+from sweep.progress import TO_COME, Progress, TrialProgress
 from sweep.progress import Live as Launched
-from sweep.progress import Progress, TrialProgress
 from sweep.run.trial import Message
 from trainers.fields import plural
 from trainers.visible import in_line
@@ -138,7 +138,10 @@ def counts_line(progress: Progress, live: Launched) -> str:
 
 
 def rate_line(progress: Progress) -> str:
-    """How fast it goes and how long it will take."""
+    """How fast it goes and how long it will take; where it is paused, only that."""
+    counts = progress.counts()
+    if counts.get("paused") and not counts.get("running"):
+        return "nothing runs while it is paused"
     rate = progress.epochs_per_second()
     per_minute = "unknown" if rate is None else f"{60 * rate:.1f} epochs a minute"
     return f"rate {per_minute}, time left {duration(progress.seconds_left())}"
@@ -175,7 +178,7 @@ def table(progress: Progress, live: Launched = True) -> RenderableType:
 def event_line(progress: Progress, trial: TrialProgress) -> str:
     """One ended trial in one line."""
     counts = progress.counts()
-    done = progress.size - counts.get("waiting", 0) - counts.get("running", 0)
+    done = progress.size - sum(counts.get(state, 0) for state in TO_COME)
     last = trial.last
     robust = f"val robust {percent(last.get('val_robust'))}, test robust {percent(last.get('test_robust'))}"
     what = robust if trial.outcome == "completed" else in_line(trial.reason, REASON)

@@ -114,5 +114,6 @@ def _submitted(script: Path) -> str:
     except FileNotFoundError:
         raise UserError("--submit: there is no sbatch here; on a node that has one: sbatch " + at) from None
     if done.returncode:
-        raise UserError(f"sbatch: {done.stderr.strip()}; edit {script}, and: sbatch {at}")
+        why = (done.stderr.strip().splitlines() or [f"ended with exit code {done.returncode}"])[-1]
+        raise UserError(f"--submit: {why}; mend that, here or in the script, and: sbatch {at}")
     return (done.stdout + done.stderr).strip()

@@ -75,7 +75,10 @@ class Address:
                 "an address with a key in it would be written to logs and records; give s3://BUCKET/RUN, and the keys "
                 "as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
             )
-        raise UserError(f"{text}: must be s3://BUCKET/RUN, gs://BUCKET/RUN or the path of a folder; give one of these")
+        raise UserError(
+            f"{text}: must be s3://BUCKET/RUN, gs://BUCKET/RUN or the path of a folder, a bucket's name of small letters, "
+            "digits, dots and hyphens; give one of these"
+        )
 
     def __str__(self) -> str:
         """As it is typed."""
