@@ -76,7 +76,7 @@ class Address:
                 "as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
             )
         raise UserError(
-            f"{text}: must be s3://BUCKET/RUN, gs://BUCKET/RUN or the path of a folder, a bucket's name of small letters, "
+            f"{text}: must be s3://BUCKET/RUN, gs://BUCKET/RUN or the path of a folder, a bucket's name of a to z, "
             "digits, dots and hyphens; give one of these"
         )
 
