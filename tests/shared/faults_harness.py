@@ -142,15 +142,27 @@ class Command:
                 os.kill(self.pid, number)
 
     def stop(self) -> None:
-        """SIGSTOP, and returns once all its threads stand still; SIGCONT wakes it."""
-        self.signal(signal.SIGSTOP)
+        """SIGSTOP, and returns once all its threads stand still; SIGCONT wakes it.
+
+        A thread that starts a process waits for that to begin, and stands still only then: where that was stopped
+        before it began, both are woken, and stopped once more.
+        """
+        tasks = Path(f"/proc/{self.pid}/task")
 
         def stands() -> bool:
             states = [(task / "stat").read_text().rpartition(")")[2].split()[0] for task in tasks.iterdir()]
             return set(states) <= {"T", "Z", "X"}
 
-        tasks = Path(f"/proc/{self.pid}/task")
-        self.until(stands, "a process that stands still")
+        def stopped() -> bool:
+            self.signal(signal.SIGSTOP)
+            deadline = time.monotonic() + 1
+            while not (still := stands()) and time.monotonic() < deadline:
+                time.sleep(0.005)
+            if not still:
+                self.signal(signal.SIGCONT)
+            return still
+
+        self.until(stopped, "a process that stands still")
 
 
 class Commands:

@@ -15,6 +15,7 @@ import yaml
 from faults_harness import Commands, numbers
 
 from analysis.frames.trials import load_trials
+from sweep.run.directory import holders
 from trainers.record import line, read
 
 SameNumbers = Callable[[Path, Path], None]
@@ -180,7 +181,7 @@ def test_an_evaluation_and_a_launch_at_once_one_is_refused_and_both_end(
     evaluate = ("evaluate", run, "--serial")
     for one, other in ((launch, evaluate), (evaluate, launch)):
         first = commands(*one)
-        first.until((run / ".lock").exists, "the lock")
+        first.until(lambda: holders(run), "the lock")  # its file is there a moment before it is held
         first.stop()
         second = commands(*other)
         assert second.code() == 2
