@@ -229,7 +229,7 @@ def launch(
     how |= {"share": share, "min_nodes": min_nodes}
     code = runner.launch(sweep, directory, screen, command=_command_line(), **how)
     ended = code not in (EXIT_INTERRUPTED, EXIT_RAY_GONE, EXIT_STORAGE_GONE)
-    if ended and has_records(directory):  # a share may have no trial
+    if ended and (share is None or has_records(directory)):  # a share may have no trial
         _print_summary(directory, screen)
     sys.exit(code)
 

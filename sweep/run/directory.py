@@ -65,6 +65,7 @@ class RunLock:
         Raises:
             UserError: it cannot be written or locked, or another holds it.
         """
+        name = _name(holder, share)
         self._made = [folder for folder in (directory, *directory.parents) if not folder.exists()]
         try:
             file_lock = FileLock(directory, share)
@@ -77,7 +78,7 @@ class RunLock:
                 f"--out {directory}: cannot be written:{about} {error.strerror}; give a folder that can"
             ) from None
         try:
-            self._take(file_lock, directory, _name(holder, share), share)
+            self._take(file_lock, directory, name, share)
         except InUse as taken:
             raise taken.refusal(directory) from None
         except OSError as error:

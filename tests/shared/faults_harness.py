@@ -144,26 +144,25 @@ class Command:
     def stop(self) -> None:
         """SIGSTOP, and returns once all its threads stand still; SIGCONT wakes it.
 
-        Where one waits for a child of its group that was stopped between vfork and exec, it cannot stop: both go on
-        for a moment.
+        A thread that starts a process waits for that to begin, and stands still only then: where that was stopped
+        before it began, both are woken, and stopped once more.
         """
-        self.signal(signal.SIGSTOP)
-        stopped = time.monotonic()
+        tasks = Path(f"/proc/{self.pid}/task")
 
         def stands() -> bool:
-            nonlocal stopped
             states = [(task / "stat").read_text().rpartition(")")[2].split()[0] for task in tasks.iterdir()]
-            if set(states) <= {"T", "Z", "X"}:
-                return True
-            if time.monotonic() - stopped > 1:
-                self.signal(signal.SIGCONT)
-                time.sleep(0.05)
-                self.signal(signal.SIGSTOP)
-                stopped = time.monotonic()
-            return False
+            return set(states) <= {"T", "Z", "X"}
 
-        tasks = Path(f"/proc/{self.pid}/task")
-        self.until(stands, "a process that stands still")
+        def stopped() -> bool:
+            self.signal(signal.SIGSTOP)
+            deadline = time.monotonic() + 1
+            while not (still := stands()) and time.monotonic() < deadline:
+                time.sleep(0.005)
+            if not still:
+                self.signal(signal.SIGCONT)
+            return still
+
+        self.until(stopped, "a process that stands still")
 
 
 class Commands:

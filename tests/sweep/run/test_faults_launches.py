@@ -15,6 +15,7 @@ import yaml
 from faults_harness import Commands, numbers
 
 from analysis.frames.trials import load_trials
+from sweep.run.directory import holders
 from trainers.record import line, read
 
 SameNumbers = Callable[[Path, Path], None]
@@ -29,12 +30,6 @@ def stopped(commands: Commands, *words: str | Path) -> Path:
     launched.signal(signal.SIGKILL)
     launched.code()
     return directory
-
-
-def is_held(directory: Path) -> bool:
-    """Whether a command holds it, and has said so: the file is there an instant before it is locked."""
-    lock = directory / ".lock"
-    return lock.exists() and bool(lock.read_text())
 
 
 def rewritten(path: Path, change: Callable[[list[bytes]], Sequence[bytes]]) -> None:
@@ -186,7 +181,7 @@ def test_an_evaluation_and_a_launch_at_once_one_is_refused_and_both_end(
     evaluate = ("evaluate", run, "--serial")
     for one, other in ((launch, evaluate), (evaluate, launch)):
         first = commands(*one)
-        first.until(lambda: is_held(run), "the lock")
+        first.until(lambda: holders(run), "the lock")  # its file is there a moment before it is held
         first.stop()
         second = commands(*other)
         assert second.code() == 2
