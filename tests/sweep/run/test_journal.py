@@ -348,7 +348,7 @@ def test_a_preempted_trial_waits_until_its_launch_runs_it_again(tiny: Configs, d
         books.preempt({moved.id, waiting.id}, "Ray says so")
         assert books.progress.counts() == {"running": 1, "waiting": 3}
         assert books.progress.counts(live=False) == {"preempted": 1, "interrupted": 1, "never_started": 2}
-        books.take(start(moved.id))
+        books.take({**start(moved.id), "host": "n2"})
         assert books.progress.counts() == {"running": 2, "waiting": 2}
         books.interrupt("stopped by SIGINT")
     assert kinds(directory, moved.id) == ["trial", "start", 1, "preempted", "start", "interrupted"]
