@@ -193,6 +193,7 @@ def test_a_job_of_two_nodes_trains_on_both_and_goes_on_after_its_time_limit(
     ids=str,
 )
 def test_sbatch_takes_what_the_command_writes(slurm: Slurm, config: Path, options: tuple[str, ...]) -> None:
+    slurm.run("scontrol", "update", "nodename=n[1-2]", "state=resume")  # one may be drained yet, or was silent long
     done = slurm.run("sbatch", "--test-only", script(config, config.parent / "asked", *options))
     assert done.returncode == 0, done.stderr
     assert "to start at" in done.stderr
