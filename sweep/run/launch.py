@@ -316,8 +316,9 @@ def _through_ray(launch: _Launch, address: str | None) -> int:
         up.enter_context(cluster.connected(address, launch.console, log_folder(journal.directory)))
         launch.interrupts.catch()
         wait = 0.0 if address is None else waiting.minutes(resources, launch.min_nodes)
+        refused: set[str] = set()  # nodes that joined and on which no trial can run
         of_this_launch.enter_context(
-            watched(resources, launch.interrupts, launch.console, 60 * wait, launch.steering.is_paused)
+            watched(resources, launch.interrupts, launch.console, 60 * wait, launch.steering.is_paused, refused)
         )
         waiting.await_nodes(resources, launch.min_nodes, wait, tell)
         nodes.most_at_once(resources, launch.config.max_concurrent, resources.trials_per_process)
@@ -328,7 +329,7 @@ def _through_ray(launch: _Launch, address: str | None) -> int:
         for line in packing_lines(packing):
             tell(line)
         known = passed, packing.largest is not None, wait
-        roster = Roster(journal.directory, reads, resources, *known, launch.steering.is_paused)
+        roster = Roster(journal.directory, reads, resources, *known, launch.steering.is_paused, refused)
         if address is not None:  # no node joins a local Ray
             of_this_launch.enter_context(roster.followed())
 

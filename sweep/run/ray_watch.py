@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ def watched(
     console: Console,
     patience: float = PATIENCE,
     paused: Callable[[], bool] = bool,
+    refused: Container[str] = (),
 ) -> Iterator[None]:
     """A block in which a thread looks whether Ray is there, and if it is not has RayGone raised in the main thread.
 
@@ -51,9 +52,10 @@ def watched(
         console: is told where the process ends.
         patience: how long a cluster may be without a node that has room for a trial, s.
         paused: whether nothing is to run: a cluster may then have no such node for as long as that.
+        refused: ids of nodes on which no trial may run, whatever room they have; may change.
     """
     over = threading.Event()
-    look = _local() or _Cluster(resources, max(patience, PATIENCE), paused).look
+    look = _local() or _Cluster(resources, max(patience, PATIENCE), paused, refused).look
 
     def watch() -> None:
         while not over.wait(PAUSE):
@@ -120,9 +122,15 @@ def has_room(node: Mapping[str, Any], resources: ResourcesConfig) -> bool:
 class _Cluster:
     """Looks at the nodes of a cluster. Time is counted in looks: a process that was stopped for a while saw nothing."""
 
-    def __init__(self, resources: ResourcesConfig, patience: float, paused: Callable[[], bool] = bool) -> None:
+    def __init__(
+        self,
+        resources: ResourcesConfig,
+        patience: float,
+        paused: Callable[[], bool] = bool,
+        refused: Container[str] = (),
+    ) -> None:
         """Asks for the nodes in a thread of its own, for Ray may not answer."""
-        self._resources, self._patience, self._paused = resources, patience, paused
+        self._resources, self._patience, self._paused, self._refused = resources, patience, paused, refused
         context = ray.get_runtime_context()
         self._here, self._head = context.get_node_id(), context.gcs_address
         self._nodes: Sequence[Mapping[str, Any]] | None = None
@@ -155,9 +163,9 @@ class _Cluster:
         up = [node for node in nodes if node["Alive"]]
         if all(node["NodeID"] != self._here for node in up):
             return "the node that this process is on is down"
-        self._full = (
-            0.0 if self._paused() or any(has_room(node, self._resources) for node in up) else self._full + PAUSE
-        )
+        usable = (node for node in up if node["NodeID"] not in self._refused)
+        room = self._paused() or any(has_room(node, self._resources) for node in usable)
+        self._full = 0.0 if room else self._full + PAUSE
         if self._full > self._patience:
             return f"for {self._patience:.0f} s no node has been up that has room for a trial"
         return None

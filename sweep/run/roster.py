@@ -48,6 +48,7 @@ class Roster:
         memory: bool,
         wait: float = 0.0,
         paused: Callable[[], bool] = bool,
+        refused: set[str] | None = None,
     ) -> None:
         """Looks at nothing yet.
 
@@ -59,9 +60,10 @@ class Roster:
             memory: whether nodes are asked for their memory too.
             wait: how long a node that has room is waited for where none is left, min.
             paused: whether nothing is to run: no autoscaler is then asked for anything.
+            refused: gets the ids of nodes that fail: no trial runs there, whatever room they have.
         """
         self._directory, self._inputs, self._resources, self._memory = directory, inputs, resources, memory
-        self._wait, self._paused = wait, paused
+        self._wait, self._paused, self._refused = wait, paused, set[str]() if refused is None else refused
         self._demand: Any = None
         self._known = dict.fromkeys(known, "")
         self._asked: dict[str, _Asked] = {}
@@ -116,7 +118,8 @@ class Roster:
 
     def _await_room(self, up: Iterable[Mapping[str, Any]]) -> None:
         """Shows an autoscaler what is missing where no node has room any more; trials that wait ask for known nodes."""
-        room = self._paused() or any(has_room(node, self._resources) for node in up)
+        usable = (node for node in up if node["NodeID"] not in self._refused)
+        room = self._paused() or any(has_room(node, self._resources) for node in usable)
         if self._wait and not room and self._demand is None:
             self._demand = waiting.demand(self._resources, 1)
             self._news.append((None, "", waiting.text(self._resources, 1, self._wait)))
@@ -157,6 +160,7 @@ class Roster:
         except nodes.NodeGone:
             self._news.append((None, "", f"node {asked.title} went away while it was asked: left out"))
         except UserError as error:
+            self._refused.add(name)
             self._news.append((None, "", f"left out, a node that joined: {error}"))
         else:
             machine = ray_packing.machine(asked.node, self._resources, has)

@@ -21,7 +21,7 @@ def cluster(*answers: list[dict[str, Any]]) -> ray_watch._Cluster:
     """Its looks, each of which has had its answer at once."""
     watch = object.__new__(ray_watch._Cluster)
     watch._resources, watch._here, watch._head = ResourcesConfig(cpu=2), "here", "head:1"
-    watch._patience, watch._paused = ray_watch.PATIENCE, bool
+    watch._patience, watch._paused, watch._refused = ray_watch.PATIENCE, bool, {"refused"}
     watch._nodes, watch._asking, watch._silent, watch._full = None, None, 0.0, 0.0
     given = iter(answers)
     watch._ask = lambda: setattr(watch, "_nodes", next(given, None))  # type: ignore[method-assign]
@@ -55,6 +55,11 @@ def test_a_cluster_without_a_node_that_has_room_is_gone_after_a_while_and_not_be
         "for 30 s no node has been up that has room for a trial"
     )
     assert looked(cluster(*([full] * 50 + [[node("here", 2)]]) * 9), 200) is None
+
+
+def test_room_on_a_node_where_no_trial_may_run_is_none() -> None:
+    answers = [[node("here", 0), node("refused", 8)]] * 500
+    assert looked(cluster(*answers), 200) == "for 30 s no node has been up that has room for a trial"
 
 
 def test_the_node_of_the_driver_is_the_one_that_must_be_up() -> None:

@@ -167,6 +167,14 @@ def test_where_no_node_has_room_any_more_it_is_said_what_is_waited_for_and_ray_i
     assert cluster.demands == [1, "demand"]
 
 
+def test_room_on_a_node_that_failed_is_none(cluster: Cluster) -> None:
+    given, roster = packing(), watch(wait=10)
+    cluster.add("bad")
+    cluster.looked(roster, given)
+    del cluster.up["first"]
+    assert "waiting for a node with 2 CPU, up to 10 min" in cluster.looked(roster, given, 3)
+
+
 def test_without_a_wait_nothing_is_asked_of_ray(cluster: Cluster) -> None:
     given, roster = packing(), watch()
     cluster.add("small", cpus=1)
