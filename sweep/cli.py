@@ -22,6 +22,7 @@ from sweep.reports.answers import claims, figures, methods, ratio, theory
 from sweep.reports.options import FOLDER, PATH, RUN, Above, bring_run, directory_argument, refuse_both
 from sweep.reports.output import console, summary
 from sweep.reports.rows import images, results, show
+from sweep.run.signals import EXIT_RAY_GONE
 from sweep.slurm.command import slurm
 from sweep.storage.mark import MARK
 from sweep.streams import complain, echo, leave, outlast, steady
@@ -46,9 +47,17 @@ class _Cli(click.Group):
         gc.disable()  # until trials run: what is made before is kept; to look through it took a fifth of a plan's CPU
         try:
             with steady(" ".join(["sweep", *sys.argv[1:2]])):
-                return super().main(*args, **options)
+                return self._main(*args, **options)
         finally:
             gc.enable()
+
+    def _main(self, *args: Any, **options: Any) -> Any:
+        try:
+            return super().main(*args, **options)
+        except SystemExit as end:
+            if end.code == EXIT_RAY_GONE:
+                leave(EXIT_RAY_GONE)  # at an orderly end Ray's threads, which wait for it, can bring the process down
+            raise
 
     def make_context(self, *args: Any, **options: Any) -> click.Context:
         with _mistakes():
@@ -188,7 +197,7 @@ def launch(
 ) -> None:
     """Run the trials that are not finished yet."""
     from sweep.run import launch as runner
-    from sweep.run.signals import EXIT_INTERRUPTED, EXIT_RAY_GONE, EXIT_STORAGE_GONE
+    from sweep.run.signals import EXIT_INTERRUPTED, EXIT_STORAGE_GONE
     from sweep.share import Share
     from sweep.storage.mirror import held
     from trainers.record import has_records

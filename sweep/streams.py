@@ -119,16 +119,19 @@ def outlast() -> None:
     _Stream.lasting = True
 
 
-def leave() -> None:
-    """Ends the process well, and at once: to take apart all that torch has imported takes a second.
+def leave(code: int = 0) -> None:
+    """Ends the process at once: to take apart all that torch has imported takes a second.
 
     Where stdout is not the process's own, as in tests, it returns.
+
+    Args:
+        code: its exit code.
     """
     if isinstance(getattr(getattr(sys.stdout, "buffer", None), "raw", None), _Stream):
         sys.stdout.flush()
         sys.stderr.flush()
         _notice.end()
-        os._exit(0)
+        os._exit(code)
 
 
 def _fill() -> None:

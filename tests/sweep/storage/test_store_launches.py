@@ -212,7 +212,7 @@ def test_what_cannot_be_a_store_is_told_in_one_line_within_some_seconds(
         "no bucket": one("launch", sweep_file(), "--out", "s3://no-such-bucket/run", "--serial"),
         "no server": one("launch", sweep_file(), "--out", f"s3://{bucket}/run", AWS_ENDPOINT_URL="http://127.0.0.1:9"),
         "no keys": one("launch", sweep_file(), "--out", f"s3://{bucket}/run", HOME=str(tmp_path), **none),
-        "read no bucket": one("status", "s3://no-such-bucket/run"),
+        "read no bucket": one("status", "s3://no-such-bucket/another"),
         "read no run": one("status", f"s3://{bucket}/none"),
     }
     for command in asked.values():
