@@ -11,6 +11,8 @@ SEED ?= 0
 ARGS ?=
 # A test process a core; the files go out in their order, so that the long ones do not come last.
 PYTEST := $(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist loadgroup --no-loadscope-reorder
+# Slow tests wait more than they compute: for a time limit, a lost node, a lease.
+CORES = $(shell getconf _NPROCESSORS_ONLN 2> /dev/null || echo 2)
 
 .PHONY: demo test test-slow test-all mutate gpu lint clean
 .DELETE_ON_ERROR:
@@ -24,7 +26,7 @@ test: $(READY)
 	$(PYTEST) -m 'not slow'
 
 test-slow: $(READY)
-	$(PYTEST) -m slow
+	$(PYTEST) --numprocesses $$(( $(CORES) + 1 )) -m slow
 
 test-all: $(READY)
 	$(PYTEST)

@@ -29,7 +29,7 @@ LIMIT, PATIENCE = 30, 600
 
 #: Inputs of each kind in `make test`, and in the slow part: 10,000 in all.
 FEW = 25
-MANY = {"configs": 5000, "overrides": 4200, "command lines": 500, "checkpoints": 300}
+MANY = {"configs": 2000, "overrides": 2000, "command lines": 500, "checkpoints": 300}
 
 TINY: dict[str, Any] = {
     "name": "tiny",

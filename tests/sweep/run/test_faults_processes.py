@@ -16,7 +16,7 @@ SameNumbers = Callable[[Path, Path], None]
 
 
 @pytest.mark.slow
-def test_killed_at_24_moments_nothing_is_lost_and_the_numbers_are_the_same(
+def test_killed_at_12_moments_nothing_is_lost_and_the_numbers_are_the_same(
     commands: Commands, sweep_file: Callable[..., Path], same_numbers: SameNumbers, tmp_path: Path
 ) -> None:
     options = (
@@ -35,13 +35,13 @@ def test_killed_at_24_moments_nothing_is_lost_and_the_numbers_are_the_same(
         return len(records.read_bytes().splitlines()) if records.exists() else 0
 
     killed = 0
-    for _ in range(24):
+    for _ in range(12):
         launched, wanted = commands(*options, "--out", run), written() + draw.randint(0, 5)
         until(lambda: written() >= wanted or not launched.is_running(), "more records")  # noqa: B023
         time.sleep(draw.uniform(0, 0.04))  # an epoch takes about as long
         launched.signal(signal.SIGKILL)
         killed += launched.code() == -signal.SIGKILL
-    assert killed > 12  # the last may come after the end
+    assert killed > 5  # the last may come after the end
     commands.finish(*options, "--out", run)
     commands.finish(*options, "--out", tmp_path / "whole")
     same_numbers(run, tmp_path / "whole")
