@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, WithJsonSchema, WrapValidator, model_validator
 
 from sweep.axes import INERT_AXES, Axis, axis_order, leaf_keys, option_of
+from sweep.stopping.config import StoppingConfig
 from trainers.config import TrialConfig
 from trainers.errors import unknown_key
 from trainers.fields import Frozen, Number, PathText, Whole, parse_number
@@ -175,6 +176,9 @@ class SweepConfig(Frozen):
     )
     metric: Metric = Field("val_robust", description="What Optuna optimises and best cells are chosen by.")
     mode: Literal["max", "min"] = Field("max", description="max for an accuracy, min for a loss.")
+    stopping: StoppingConfig | None = Field(
+        None, description="A rule that ends trials which do worse than others, early. none: all are trained to the end."
+    )
     code_folder: PathText | None = Field(
         None,
         description="Where your own code is looked for, beside the working folder. none: the folder of this file.",
@@ -198,6 +202,8 @@ class SweepConfig(Frozen):
             raise ValueError(f"metric: optuna needs {self.metric}; put val into trial.evaluation.splits")
         if (self.mode == "min") != self.metric.endswith("loss"):
             raise ValueError(f"mode: must be {'min' if self.mode == 'max' else 'max'} for {self.metric}")
+        if self.stopping is not None and "val" not in self.trial.evaluation.splits:
+            raise ValueError("stopping: compares validation metrics; put val into trial.evaluation.splits")
         if self.trial.device != "auto" and self.trial.device.startswith("cuda") != bool(self.resources.gpu):
             needed, got = "> 0" if self.resources.gpu == 0 else "0", _text(self.resources.gpu)
             raise ValueError(

@@ -159,7 +159,9 @@ def dump(config: SweepConfig) -> str:
     Where there is a preset, of the trial only what was set: the rest is the preset's.
     """
     values = config.model_dump(mode="json")
-    for key in ("code_folder", "code"):
+    if config.stopping is not None:
+        values["stopping"] = config.stopping.model_dump(mode="json", exclude_none=True)
+    for key in ("code_folder", "code", "stopping"):
         if values[key] is None:
             del values[key]
     if "preset" in config.space or config.trial.preset is not None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 #: Every state of a trial, in the order shown: its outcome, or what the lack of one means.
 STATES = (
-    *("completed", "diverged", "out_of_memory", "failed", "preempted", "interrupted", "paused", "cancelled"),
+    *("completed", "pruned", "diverged", "out_of_memory", "failed", "preempted", "interrupted", "paused", "cancelled"),
     *("running", "waiting", "never_started"),
 )
 
@@ -53,7 +53,7 @@ class TrialProgress(TrialHistory):
     trained: int = 0
     """Epochs in these seconds: one that was trained twice counts twice."""
     left_out: bool = False
-    """Whether the last launch does not run it again: for want of memory, or because it was cancelled."""
+    """Whether the last launch does not run it again: for want of memory, or because it was cancelled or pruned."""
 
     @property
     def epochs_wanted(self) -> int:
@@ -69,6 +69,11 @@ class TrialProgress(TrialHistory):
     def cancelled(self) -> bool:
         """Whether a user ended it, or took it out of the line."""
         return self.outcome == "cancelled"
+
+    @property
+    def pruned(self) -> bool:
+        """Whether a stopping rule ended it, and no launch has taken it up again since."""
+        return self.outcome == "pruned"
 
     @property
     def code_version(self) -> str | None:
@@ -95,7 +100,7 @@ class TrialProgress(TrialHistory):
             case "dynamics":
                 self.seconds += record["seconds"]
             case "outcome":
-                self.left_out = self.cancelled or (self.left_out and self.outcome == "out_of_memory")
+                self.left_out = self.cancelled or self.pruned or (self.left_out and self.outcome == "out_of_memory")
                 if self.ended:
                     self.epoch, self.ended_place = record["epochs"], place
 

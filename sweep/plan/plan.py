@@ -69,7 +69,7 @@ class Plan:
     own: Mapping[str, Source] = field(default_factory=dict)
     """The sources of a user's own code, by name."""
     left_out: tuple[str, ...] = ()
-    """Ids of those not run again, for want of memory or because they were cancelled."""
+    """Ids of those not run again: for want of memory, or because they were cancelled or pruned."""
     share: Share | None = None
     """Of whose trials alone it tells what is finished, left and costs; none: of all."""
 
@@ -192,7 +192,7 @@ def plan(
     )
     finished = {trial.id: trial for trial in progress.trials.values() if trial.finished}
     for trial in progress.trials.values():
-        trial.left_out = trial.needs_more_than(capacity) or (trial.cancelled and not again)
+        trial.left_out = trial.needs_more_than(capacity) or (trial.cancelled and not again) or trial.pruned
     search, points = _search(config, marks, records, finished, share)
     every = search.known()
     known = [trial for trial in every if share is None or share.has(trial.id)]

@@ -15,6 +15,7 @@ from trainers.record.rules import (
     CODE_HASH,
     COUNTS,
     FLAG,
+    FRACTION,
     IDS,
     LARGEST,
     MAPPING,
@@ -129,6 +130,7 @@ FORMS: dict[str, dict[str, Rule]] = {
         "shard": SHARE,
         "after": TIME,
         "merged": MAPPING,
+        "taken_up": IDS,
     },
     "trial": {
         "trial_id": TRIAL,
@@ -182,6 +184,9 @@ FORMS: dict[str, dict[str, Rule]] = {
         "time": TIME,
         "alone": FLAG,
         **dict.fromkeys(("memory_bytes", "cuda_bytes"), WHOLE.or_null()),
+        **dict.fromkeys(("rung", "rank", "of"), POSITIVE.or_null()),
+        "share": FRACTION,
+        "by": TEXT,
     },
     "evaluation": {
         **_OF_CHUNK,
