@@ -6,6 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from sweep.objectives import Metric
 from trainers.fields import Frozen, Number, Whole
 
 #: By rule, its options and their defaults, which are Optuna's; None: worked out from the trial's epochs.
@@ -29,7 +30,7 @@ class StoppingConfig(Frozen):
         "et al. 2018, JMLR 18]. median: ends what is at its best worse than the median of completed trials at that "
         "epoch [Golovin et al. 2017, KDD, 3.2.2]. percentile: the same with another share than half."
     )
-    metric: Literal["val_robust", "val_clean", "val_robust_loss", "val_clean_loss"] | None = Field(
+    metric: Metric | None = Field(
         None, description="What trials are compared by; none: the sweep's metric, or the first of several."
     )
     across: bool = Field(
