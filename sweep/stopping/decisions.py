@@ -30,7 +30,7 @@ class Decision:
     def outcome(self, wanted: int) -> dict[str, Any]:
         """The outcome line of a trial of so many epochs, without its time."""
         share = self.epochs / wanted if wanted else 0.0
-        where = {"rung": self.rung, "rank": self.rank, "of": self.of, "share": share, "by": self.by}
+        where: dict[str, Any] = {"rung": self.rung, "rank": self.rank, "of": self.of, "share": share, "by": self.by}
         return {
             "record": "outcome",
             **asdict(PrunedRecord(self.trial_id, "pruned", _reason(self), self.epochs, **where)),
@@ -101,7 +101,9 @@ class Stopping:
 _ENDED = FINISHED | {"pruned", "cancelled"}
 
 
-def replayed(rules: Sequence[Rule], trials: Iterable[Mapping[str, Any]], records: Iterable[Mapping[str, Any]]) -> Stopping:
+def replayed(
+    rules: Sequence[Rule], trials: Iterable[Mapping[str, Any]], records: Iterable[Mapping[str, Any]]
+) -> Stopping:
     """The rules of a sweep once they have seen a run's records.
 
     Args:
