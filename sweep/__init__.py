@@ -11,6 +11,7 @@ config_file   YAML and `--set` -> SweepConfig, checked
 yaml_text     YAML text <-> plain values: no number that readers of YAML disagree on
 axes          what is varied
 own_code      a user's own code: its sources, and a process of its own in which it is tried
+stopping      which trials end early, and by which rule
 search        points and trials: grid, draws, Sobol, Optuna
 progress      what a run's records come to
 submitted     the code and the config of a launch that comes later, as they are now

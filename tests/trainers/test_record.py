@@ -192,14 +192,14 @@ def test_a_record_whose_kind_is_no_name_is_damaged(kind: str, tmp_path: Path) ->
 
 def test_what_a_newer_version_wrote_is_passed_over_and_counted(tmp_path: Path) -> None:
     """Kinds and outcomes that are not known; of a known kind the known keys alone are read."""
-    newer = [line("pruning", {"trial_id": [3]}), line("outcome", {**LEAST["outcome"], "outcome": "pruned"})]
+    newer = [line("pruning", {"trial_id": [3]}), line("outcome", {**LEAST["outcome"], "outcome": "moonstruck"})]
     content = written(tmp_path).decode() + "".join(newer + newer[:1]) + line("start", {**LEAST["start"], "moon": [1]})
     (tmp_path / RECORDS_FILE).write_text(content)
     with pytest.warns(NewerRecords) as caught:
         records = read(tmp_path)
     assert records == [*WHOLE, {"record": "start", **LEAST["start"], "moon": [1]}]
     assert [str(one.message) for one in caught] == [
-        f"{tmp_path / RECORDS_FILE}: 3 lines of kinds that this version does not know passed over: outcome pruned, "
+        f"{tmp_path / RECORDS_FILE}: 3 lines of kinds that this version does not know passed over: outcome moonstruck, "
         "pruning; a newer robustsweep wrote them"
     ]
 

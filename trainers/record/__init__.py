@@ -9,14 +9,15 @@ Nine kinds, told apart by the key `record`:
              (None, or of a launch until a claim is decided: claim, budget_hours, choosing_seeds; older code wrote none)
              and, of a share of the trials, shard (such as 1/4; size and wanted are the whole sweep's) and, where there
              are records of shares, after (a time later than all that it had read); one that `sweep merge` took in has
-             merged (from, its file; sha256, of that file then)
+             merged (from, its file; sha256, of that file then); one that takes pruned trials up again has taken_up
+             (their ids)
     trial    a planned trial: trial_id, number, config (its identity), point (its value on every axis), seed
     start    a trial begins or goes on: trial_id, time, host, device, code_version, arithmetic (of
              `trainers.provenance`; lacking where older code wrote it)
     resume   a ResumeRecord, behind a start whose newest checkpoint was not gone on from
     epoch    an EpochRecord
     dynamics a DynamicsRecord
-    outcome  an OutcomeRecord
+    outcome  an OutcomeRecord; of a trial that a stopping rule ended, a PrunedRecord
     evaluation  an EvaluationRecord with its time
     check    a CheckRecord with its time
 
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
         EvaluationRecord,
         OutcomeName,
         OutcomeRecord,
+        PrunedRecord,
         Record,
         ResumeRecord,
         dynamics_record,
@@ -82,6 +84,7 @@ _ROOMS = {
     "METRICS": "kinds",
     "OutcomeName": "kinds",
     "OutcomeRecord": "kinds",
+    "PrunedRecord": "kinds",
     "RECORDS_FILE": "file",
     "REQUIRED": "kinds",
     "Record": "kinds",
@@ -119,6 +122,7 @@ __all__ = [
     "EvaluationRecord",
     "OutcomeName",
     "OutcomeRecord",
+    "PrunedRecord",
     "Record",
     "RecordFile",
     "ResumeRecord",

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeAlias
 
 OutcomeName = Literal[
-    "completed", "diverged", "out_of_memory", "failed", "preempted", "interrupted", "paused", "cancelled"
+    "completed", "pruned", "diverged", "out_of_memory", "failed", "preempted", "interrupted", "paused", "cancelled"
 ]
 
-#: Outcomes after which a trial has its numbers; any other is run again by the next launch, but for cancelled.
+#: Outcomes after which a trial has its numbers; any other but cancelled and pruned is run again by the next launch.
 FINISHED: frozenset[str] = frozenset({"completed", "diverged"})
 
 
@@ -213,6 +213,22 @@ class OutcomeRecord:
     others were on the card, or on a CPU."""
     cuda_bytes: int | None = None
     """Of that CUDA's own: context, kernels, libraries; the rest is torch's allocator's."""
+
+
+@dataclass(frozen=True)
+class PrunedRecord(OutcomeRecord):
+    """That a stopping rule ended a trial before its last epoch; its checkpoint stays."""
+
+    rung: int | None = None
+    """At which it ended, 1 the first; None: the rule has none."""
+    rank: int | None = None
+    """Its place among the trials that it was compared with, 1 the best; None: it was compared with none."""
+    of: int | None = None
+    """How many those were, itself among them: at that rung so far, or, of a rule without rungs, at that epoch."""
+    share: float = 0.0
+    """Of its epochs that were trained, 0 to 1."""
+    by: str = ""
+    """Name of the rule."""
 
 
 @dataclass(frozen=True)
