@@ -47,7 +47,8 @@ class TrialProgress(TrialHistory):
     started: bool = False
     """Whether it started in the last launch."""
     seconds: float = 0.0
-    """Training, evaluation, waiting for checkpoints and measuring, of every attempt."""
+    """Training, evaluation, waiting for checkpoints and measuring, of every attempt; but of epochs that are a shorter
+    trial's, which took them there."""
     ended_place: int = field(default=-1, compare=False)
     """Where in the log its last outcome stands after which a trial has its numbers."""
     trained: int = 0
@@ -87,12 +88,13 @@ class TrialProgress(TrialHistory):
             case "start":
                 self.started = True
             case "epoch":
-                self.trained += 1
-                self.seconds += spent(record)
+                if not self.is_handed_on(record):
+                    self.trained += 1
+                    self.seconds += spent(record)
                 self.epoch = record["epoch"]
                 if self.epoch >= self.last.get("epoch", 0):  # not one that was lost and comes late
                     self.last = {name: record.get(name) for name in _LAST}
-            case "dynamics":
+            case "dynamics" if not self.is_handed_on(record):
                 self.seconds += record["seconds"]
             case "outcome":
                 self.left_out = self.cancelled or (self.left_out and self.outcome == "out_of_memory")
@@ -173,7 +175,8 @@ class Progress(History[TrialProgress]):
             self._launch(record, place)
         elif (pace := self.paces.get(self._launched_by(name := record.get("trial_id", "")))) is not None:
             pace.latest = max(pace.latest, record.get("time", 0.0))
-            pace.epochs += record["record"] == "epoch" and name in self.trials
+            trained = record["record"] == "epoch" and name in self.trials
+            pace.epochs += trained and not self.trials[name].is_handed_on(record)
 
     def _launched_by(self, trial_id: str) -> Share | None:
         """The share whose launch a trial is run by; none: by one of all trials."""
@@ -206,11 +209,12 @@ class Progress(History[TrialProgress]):
         self._counted = None
         trials, places, numbers = list(self.trials.values()), epochs.numbers("place"), epochs.numbers("epoch")
         self.latest = max(self.latest, epochs.latest())
+        here = epochs.beyond(lines, [trial.handed_on for trial in trials])
         for share, pace in self.paces.items():
-            own = lines if share is None else lines.of_trials([share.has(trial.id) for trial in trials])
+            own = here if share is None else here.of_trials([share.has(trial.id) for trial in trials])
             pace.latest = max(pace.latest, epochs.latest(pace.place, None if share is None else own))
             pace.epochs = int((places[own.rows] > pace.place).sum())
-        seconds, trained = lines.sums(len(trials), epochs.spent()[lines.rows]), lines.sums(len(trials))
+        seconds, trained = here.sums(len(trials), epochs.spent()[here.rows]), here.sums(len(trials))
         for trial, of_epochs, count in zip(trials, seconds, trained, strict=True):
             trial.seconds, trial.trained = trial.seconds + of_epochs, count
         newest = self.newest.last()

@@ -14,6 +14,7 @@ from analysis.frames.log import read_records
 from sweep.config import SweepConfig
 from sweep.own_code import changed
 from sweep.plan.fine_tune_lines import fine_tune_lines
+from sweep.plan.longer import Longer, longer_of
 from sweep.plan.measured import Measured, shape_of
 from sweep.plan.outlook import Outlook, amount_text, in_hours
 from sweep.plan.preset_lines import preset_lines
@@ -72,6 +73,8 @@ class Plan:
     """Ids of those not run again, for want of memory or because they were cancelled."""
     share: Share | None = None
     """Of whose trials alone it tells what is finished, left and costs; none: of all."""
+    longer: Longer | None = None
+    """Which of the new trials go on from the ends of shorter ones."""
 
     @property
     def left(self) -> int:
@@ -102,6 +105,7 @@ class Plan:
         lines += [f"  {line}" for line in (*(_size_lines(self.shapes) if outlook else ()), *_extra_lines(self.shapes))]
         lines += [f"  {line}" for name, data in self.unseen.items() for line in _unseen(name, data, self.shapes)]
         lines.append(f"  finished {self.finished}, to resume {self.resumable}, new {self.left - self.resumable}")
+        lines += [f"  {line}" for line in (() if self.longer is None else self.longer.lines())]
         lines += [f"  {line}" for line in left_out_lines([self.progress.trials[name] for name in self.left_out])]
         for version, number in self.other_code.items():
             lines.append(f"  {number} of the finished come from other code ({version}); they are kept")
@@ -202,7 +206,8 @@ def plan(
     trials = [trial.id for trial in known]
     odd = warnings(config, [*every, *unknown], shapes)
     measured = Measured(progress, config)
-    to_run = _to_run(known, unknown, search.size() - len(every), progress, code_version)
+    longer = _longer(known, progress, code_version)
+    to_run = _to_run(known, unknown, search.size() - len(every), progress, code_version, longer)
     return Plan(
         config=config,
         search=search,
@@ -223,6 +228,7 @@ def plan(
         own=own,
         left_out=tuple(name for name in trials if name in progress.trials and progress.trials[name].left_out),
         share=share,
+        longer=longer,
     )
 
 
@@ -297,8 +303,9 @@ def _to_run(
     unknown: int,
     progress: Progress,
     code_version: str,
+    longer: Longer,
 ) -> tuple[Left, ...]:
-    left = [(one, _left(one, progress.trials.get(one.id), code_version)) for one in known]
+    left = [(one, _left(one, progress.trials.get(one.id), code_version, longer)) for one in known]
     each = unknown / len(examples) if examples else 0.0
     return (
         *(Left(one.config, 1.0, epochs, shape_of(one)) for one, epochs in left if epochs),
@@ -336,9 +343,17 @@ def _unseen(name: str, data: Unseen, shapes: Mapping[DataConfig, DataShape]) -> 
         yield "  not checked: number and size of the images, and with them network, batches and cost"
 
 
-def _left(trial: PlannedTrial, begun: TrialProgress | None, code_version: str) -> int:
+def _left(trial: PlannedTrial, begun: TrialProgress | None, code_version: str, longer: Longer) -> int:
     """Epochs of the trial that are still to be trained."""
     if begun is not None and (begun.finished or begun.left_out):
         return 0
-    kept = begun.epoch if begun is not None and begun.resumes(code_version) else 0
+    _, shorter = longer.goes_on.get(trial.id, ("", 0))
+    kept = begun.epoch if begun is not None and begun.resumes(code_version) else shorter
     return trial.config.epochs - kept
+
+
+def _longer(known: Sequence[PlannedTrial], progress: Progress, code_version: str) -> Longer:
+    begun = progress.trials
+    to_run = [one for one in known if one.id not in begun or not (begun[one.id].finished or begun[one.id].left_out)]
+    new = [one for one in to_run if one.id not in begun or not begun[one.id].resumes(code_version)]
+    return longer_of(new, begun, to_run, code_version)

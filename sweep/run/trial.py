@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, replace
 from functools import partial
@@ -60,6 +60,7 @@ def run_together(
     training: Callable[[str], AbstractContextManager[Callable[[], bool]]],
     lost: Callable[[], None],
     limits: Mapping[str, Mapping[str, Any]] | None = None,
+    shorter: Mapping[str, Sequence[str]] | None = None,
 ) -> bool:
     """Trains several trials of one device side by side in this process, each as `run_trial` does, but for:
 
@@ -72,6 +73,7 @@ def run_together(
         lost: ends this process, whose GPU answers no more, once the outcome of the trial that met that first is sent:
             which of them it came from nobody can tell, and the others go on from their checkpoints in a new one.
         limits: of each, by id.
+        shorter: of each, by id.
     """
     import torch
 
@@ -88,7 +90,8 @@ def run_together(
     def run(name: str) -> None:
         with training(name) as paused:
             how: dict[str, Any] = {"lost": lost, "limits": None if limits is None else limits[name], "paused": paused}
-            run_trial(name, trials[name], directory, threads, send_one, share=share, **how)
+            begins = () if shorter is None else shorter[name]
+            run_trial(name, trials[name], directory, threads, send_one, share=share, shorter=begins, **how)
 
     first = TrialConfig.model_validate(next(iter(trials.values())))
     device = torch.device("cpu")
@@ -112,6 +115,7 @@ def run_trial(
     lost: Callable[[], None] = lambda: None,
     limits: Mapping[str, Any] | None = None,
     paused: Callable[[], bool] = never,
+    shorter: Sequence[str] = (),
 ) -> bool:
     """Trains one trial and sends what happens: a start, that its newest checkpoint was passed over where it was, its
     epochs and their dynamics, its outcome.
@@ -130,6 +134,7 @@ def run_trial(
             not.
         paused: asked at the beginning and after each epoch but the last: whether the trial is to end there, its
             checkpoint written, with the outcome `paused`.
+        shorter: ids of the trials from whose ends it can go on where it has no checkpoint, the longest first.
 
     Returns:
         whether this process can run another trial: its GPU still answers.
@@ -139,7 +144,7 @@ def run_trial(
     snapshot.look_in(directory / snapshot.FOLDER)
     config = TrialConfig.model_validate(values)
     where = partial(_run, name, config, directory, threads)
-    run = partial(where, share=share, alone=alone, cuda=cuda, lost=lost, paused=paused)
+    run = partial(where, share=share, alone=alone, cuda=cuda, lost=lost, paused=paused, shorter=shorter)
     if limits is None:
         return run(send)
     if (reason := hung(directory, name)) is not None:
@@ -161,6 +166,7 @@ def _run(
     cuda: int | None,
     lost: Callable[[], None],
     paused: Callable[[], bool],
+    shorter: Sequence[str],
 ) -> bool:
     import torch
 
@@ -201,7 +207,7 @@ def _run(
             if isinstance(record, EpochRecord) and record.epoch < config.epochs and paused():
                 raise _Paused(record.epoch)
 
-        outcome = train(config, report, resume=checkpoint_path(directory, name))
+        outcome = train(config, report, checkpoint_path(directory, name), _files(directory, shorter))
         checkpoints.settle(directory, name)
         if outcome.outcome in FINISHED:
             meter.look()
@@ -225,6 +231,13 @@ def _run(
         if not usable:
             lost()
     return usable
+
+
+def _files(directory: Path, trials: Iterable[str]) -> Iterator[Path]:
+    """The trials' files, each brought to this machine when it is asked for."""
+    for trial in trials:
+        checkpoints.fetch(directory, trial)
+        yield checkpoint_path(directory, trial)
 
 
 def _wait_for(folder: Path) -> None:
