@@ -26,6 +26,7 @@ from analysis.claims.questions import question
 from analysis.claims.study import Study, decided_by, study_of, trained_elsewhere, with_decay
 from analysis.frames.cells import best_trials, measured
 from analysis.frames.columns import PLACE
+from analysis.frames.history import History, TrialHistory
 from analysis.frames.log import Log
 from analysis.frames.trials import trials_of
 from analysis.tables.claims import WIDTH, claims_text, sentence
@@ -194,12 +195,16 @@ class Design:
 
 
 def trial_seconds(records: Iterable[Mapping[str, Any]], claim: str) -> float:
-    """Training, evaluation and checkpoints of the epochs that launches to decide the claim recorded, s."""
+    """Training, evaluation and checkpoints of the epochs that launches to decide the claim trained, s."""
     log = Log.of(records)
     launches = [(place, one) for place, one in zip(log.places, log, strict=True) if one["record"] == "launch"]
     deciding = np.array([False, *(decided_by(one).get("claim") == claim for _, one in launches)])
     launch = np.searchsorted([place for place, _ in launches], log.epochs.numbers(PLACE))
-    return float(np.sum(log.epochs.spent(), where=deciding[launch]))
+    codes, ids = log.epochs.texts("trial_id")
+    known: History[TrialHistory] = History.of(log)
+    handed_on = np.array([known.trials[name].handed_on if name in known.trials else 0 for name in map(str, ids)])
+    trained = log.epochs.numbers("epoch") > handed_on[codes] if len(ids) else deciding[launch]
+    return float(np.sum(log.epochs.spent(), where=deciding[launch] & trained))
 
 
 def _seed_after_seed(design: Design, directory: Path, console: Console, hours: float, run: Run) -> int:

@@ -47,9 +47,10 @@ class TrialProgress(TrialHistory):
     started: bool = False
     """Whether it started in the last launch."""
     seconds: float = 0.0
-    """Training, evaluation, waiting for checkpoints and measuring, of every attempt."""
+    """Training, evaluation, waiting for checkpoints and measuring, of every attempt; but of epochs that are a shorter
+    trial's, which took them there."""
     counted_seconds: float = field(default=0.0, compare=False)
-    """The same of the epochs that count, and nothing of measuring."""
+    """The same of the epochs that count, a shorter trial's too, and nothing of measuring."""
     _took: dict[int, float] = field(default_factory=dict, compare=False, repr=False)
     """Epoch -> what its newest line says it took, s; of a trial that is not finished."""
     ended_place: int = field(default=-1, compare=False)
@@ -106,12 +107,14 @@ class TrialProgress(TrialHistory):
             case "start":
                 self.started = True
             case "epoch":
-                self.trained += 1
+                if not self.is_handed_on(record):
+                    self.trained += 1
+                    self.seconds += spent(record)
                 self._count_seconds(record["epoch"], spent(record))
                 self.epoch = record["epoch"]
                 if self.epoch >= self.last.get("epoch", 0):  # not one that was lost and comes late
                     self.last = {name: record.get(name) for name in _LAST}
-            case "dynamics":
+            case "dynamics" if not self.is_handed_on(record):
                 self.seconds += record["seconds"]
             case "outcome":
                 self.left_out = self.cancelled or self.pruned or (self.left_out and self.outcome == "out_of_memory")
@@ -120,7 +123,6 @@ class TrialProgress(TrialHistory):
 
     def _count_seconds(self, epoch: int, seconds: float) -> None:
         """Adds an epoch's; of one that is trained anew the newest counts."""
-        self.seconds += seconds
         self.counted_seconds += seconds - self._took.get(epoch, 0.0)
         self._took[epoch] = seconds
 
@@ -198,7 +200,8 @@ class Progress(History[TrialProgress]):
             self._launch(record, place)
         elif (pace := self.paces.get(self._launched_by(name := record.get("trial_id", "")))) is not None:
             pace.latest = max(pace.latest, record.get("time", 0.0))
-            pace.epochs += record["record"] == "epoch" and name in self.trials
+            trained = record["record"] == "epoch" and name in self.trials
+            pace.epochs += trained and not self.trials[name].is_handed_on(record)
 
     def _launched_by(self, trial_id: str) -> Share | None:
         """The share whose launch a trial is run by; none: by one of all trials."""
@@ -231,11 +234,12 @@ class Progress(History[TrialProgress]):
         self._counted = None
         trials, places, numbers = list(self.trials.values()), epochs.numbers("place"), epochs.numbers("epoch")
         self.latest = max(self.latest, epochs.latest())
+        here = epochs.beyond(lines, [trial.handed_on for trial in trials])
         for share, pace in self.paces.items():
-            own = lines if share is None else lines.of_trials([share.has(trial.id) for trial in trials])
+            own = here if share is None else here.of_trials([share.has(trial.id) for trial in trials])
             pace.latest = max(pace.latest, epochs.latest(pace.place, None if share is None else own))
             pace.epochs = int((places[own.rows] > pace.place).sum())
-        seconds, trained = lines.sums(len(trials), epochs.spent()[lines.rows]), lines.sums(len(trials))
+        seconds, trained = here.sums(len(trials), epochs.spent()[here.rows]), here.sums(len(trials))
         for trial, of_epochs, count in zip(trials, seconds, trained, strict=True):
             trial.seconds, trial.trained = trial.seconds + of_epochs, count
         self._count_newest(epochs)

@@ -144,9 +144,13 @@ def memory(config: TrialConfig, shape: Shape, cost: Work) -> float:
 
 def state_copies(config: TrialConfig) -> int:
     """Copies of the weights that the optimizer and the averaging hold."""
+    return optimizer_copies(config) + int(config.averaging.name != "none")
+
+
+def optimizer_copies(config: TrialConfig) -> int:
+    """Copies of the weights that the optimizer holds."""
     two = config.optimizer.name in ("deat", "adamw") or config.optimizer.is_own  # of a user's own, as many as Adam's
-    held = 2 if two else int(config.optimizer.momentum > 0)
-    return held + int(config.averaging.name != "none")
+    return 2 if two else int(config.optimizer.momentum > 0)
 
 
 def checkpoint_bytes(config: TrialConfig, shape: Shape, cost: Work) -> tuple[float, float]:
@@ -154,11 +158,13 @@ def checkpoint_bytes(config: TrialConfig, shape: Shape, cost: Work) -> tuple[flo
     what it keeps when it has ended."""
     averaged = 2 if config.averaging.name != "none" else 1
     network = (cost.parameters + cost.buffers) * _BYTES
-    best = averaged * network if config.keep in ("best", "both") else 0.0
-    last = averaged * network if config.keep in ("last", "both") else 0.0
+    best = averaged * network if config.keeps("best") else 0.0
+    last = averaged * network if config.keeps("last") else 0.0
     carried = config.batch_size * shape.pixels if config.attack.replays is not None else 0
     running = network + (state_copies(config) * cost.parameters + carried) * _BYTES + best
-    return _FILES * running, best + last
+    # of the state, the weights and their average are the last ones, which a file holds once
+    state = (optimizer_copies(config) * cost.parameters + carried) * _BYTES if config.keep == "state" else 0.0
+    return _FILES * running, best + last + state
 
 
 def rates(config: TrialConfig, shape: Shape, threads: int, device: str) -> tuple[float, float]:

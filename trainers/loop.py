@@ -6,7 +6,7 @@ import math
 import os
 import resource
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -47,6 +47,10 @@ class _Trial:
     best: State | None
     """The weights of the best epoch so far by val_robust, where they are to be kept."""
     dynamics: list[DynamicsRecord]
+    best_due: State | None = None
+    """The same of the epochs that a longer trial evaluates too: the last one may be evaluated only for being that."""
+    state_kept: bool = False
+    """Whether its file holds what a longer trial needs."""
 
     @property
     def data(self) -> Data:
@@ -83,7 +87,12 @@ def with_fingerprint(config: TrialConfig) -> TrialConfig:
     return config.model_copy(update={"data": data.model_copy(update=marks), "model": model}).resolved()
 
 
-def train(config: TrialConfig, report: Report, resume: str | os.PathLike[str] | None = None) -> OutcomeRecord:
+def train(
+    config: TrialConfig,
+    report: Report,
+    resume: str | os.PathLike[str] | None = None,
+    shorter: Iterable[Path] = (),
+) -> OutcomeRecord:
     """Trains one trial to its end.
 
     A trial that goes on from a checkpoint reports the epochs before it once more, so that no record is lost
@@ -101,6 +110,9 @@ def train(config: TrialConfig, report: Report, resume: str | os.PathLike[str] | 
             from the one before, which is beside it until the trial has ended. It is replaced, as a whole, beside the
             training, whenever `config.checkpoint` says so and when the trial ends, and holds at last what
             `config.keep` names. None: no checkpoint.
+        shorter: files of shorter trials with which this one begins (`trainers.longer`), the longest first. Where there
+            is no checkpoint to go on from, it goes on from the first of them that is one, and says so; the file stays
+            as it is. Asked for one at a time.
 
     Returns:
         completed; diverged (a loss was not finite: the epochs before count); or out_of_memory.
@@ -112,17 +124,17 @@ def train(config: TrialConfig, report: Report, resume: str | os.PathLike[str] | 
     path = Path(resume) if resume is not None else None
     try:
         with repeatable(device_of(config.device), config.deterministic):
-            return _train(config, report, path)
+            return _train(config, report, path, shorter)
     except Exception as error:
         if not is_out_of_memory(error):
             raise
         return OutcomeRecord(trial_id(config), "out_of_memory", reason(error), 0)
 
 
-def _train(config: TrialConfig, report: Report, path: Path | None) -> OutcomeRecord:
+def _train(config: TrialConfig, report: Report, path: Path | None, shorter: Iterable[Path]) -> OutcomeRecord:
     trial = _begin(config)
     if path is not None:
-        _resume(trial, path, report)
+        _resume(trial, path, report, shorter)
     if not trial.history:
         _measure(trial, config.optimizer.lr * schedules.lr_factor(config.schedule, 0.0, config.epochs))
     for known in _in_order(trial):
@@ -148,7 +160,7 @@ def _epochs(trial: _Trial, report: Report, writer: checkpoint.Writer | None) -> 
         report(record)
         for each in measured:
             report(each)
-    return OutcomeRecord(trial.id, "completed", "", config.epochs)
+    return OutcomeRecord(trial.id, "completed", "", config.epochs, state_kept=trial.state_kept)
 
 
 def _measure(trial: _Trial, lr: float) -> list[DynamicsRecord]:
@@ -168,15 +180,19 @@ def _in_order(trial: _Trial) -> list[EpochRecord | DynamicsRecord]:
     return sorted([*trial.history, *trial.dynamics], key=lambda record: record.epoch)
 
 
-def _resume(trial: _Trial, path: Path, report: Report) -> None:
-    """Goes on from the newest checkpoint that is right; reports where that is not the newest one, or there is none."""
-    config, training = trial.config, trial.training
+def _resume(trial: _Trial, path: Path, report: Report, shorter: Iterable[Path]) -> None:
+    """Goes on from the newest checkpoint that is right, or else from a shorter trial's; reports where that is not the
+    trial's own newest one, or there is none."""
+    config, training, begun = trial.config, trial.training, None
     right = partial(resuming.check, config=config, trial_id=trial.id, training=training)
     state, passed = resuming.newest(path, right)
+    if state is None:
+        state, begun, others = resuming.longest(shorter, config, training)
+        passed = "; ".join(filter(None, (passed, others)))
     if state is not None:
         _restore(trial, state)
-    if passed:
-        report(ResumeRecord(trial.id, len(trial.history), passed))
+    if passed or begun is not None:
+        report(ResumeRecord(trial.id, len(trial.history), passed, begun))
 
 
 def _begin(config: TrialConfig) -> _Trial:
@@ -190,8 +206,7 @@ def _epoch(trial: _Trial, epoch: int) -> EpochRecord:
     trained = trial.training.epoch(epoch)
     started, compiled = time.perf_counter(), compiling()
     measured: dict[str, Any] = {}
-    due = (epoch + 1) % trial.config.evaluation.every == 0 or epoch + 1 == trial.config.epochs
-    if due and math.isfinite(trained.loss):
+    if trial.config.evaluates(epoch + 1) and math.isfinite(trained.loss):
         with float32_products("fp32"):
             measured = _evaluation(trial, epoch)
     compiled = compiling() - compiled
@@ -278,9 +293,10 @@ def _keep_best(trial: _Trial) -> None:
     """Copies the weights if they are to be kept and the newest epoch is the best so far; the earliest of equals."""
     scores = [record.val_robust for record in trial.history if record.val_robust is not None]
     newest = trial.history[-1].val_robust
-    wanted = trial.config.keep in ("best", "both")
-    if wanted and newest is not None and newest > max(scores[:-1], default=-math.inf):
+    if trial.config.keeps("best") and newest is not None and newest > max(scores[:-1], default=-math.inf):
         trial.best = _weights(trial)
+        if len(trial.history) % trial.config.evaluation.every == 0:
+            trial.best_due = trial.best
 
 
 def _checkpoint(trial: _Trial, writer: checkpoint.Writer) -> EpochRecord:
@@ -317,18 +333,35 @@ def _state(trial: _Trial) -> State:
         "history": [asdict(record) for record in trial.history],
         "dynamics": [asdict(record) for record in trial.dynamics],
     }
-    if len(trial.history) < trial.config.epochs:
-        averaging = None if trial.averaging is None else trial.averaging.state_dict()
-        optimizer = trial.training.optimizer.state_dict()
-        attack = trial.training.attack.state_dict()
-        running = {"model": trial.model.state_dict(), "optimizer": optimizer, "averaging": averaging, "attack": attack}
-        copies = checkpoint.copied({"epoch": len(trial.history), **running})
-        return state | {"running": copies, "weights": {} if trial.best is None else {"best": trial.best}}
-    keep = trial.config.keep
-    kept = {"last": _weights(trial)} if keep in ("last", "both") else {}
-    if keep in ("best", "both") and trial.best is not None:
-        kept["best"] = trial.best
-    return state | {"weights": kept}
+    config, best = trial.config, trial.best
+    if len(trial.history) < config.epochs:
+        running = checkpoint.copied(_running(trial))
+        return state | {"running": running, "weights": {} if best is None else {"best": best}}
+    kept = {"last": _weights(trial)} if config.keeps("last") else {}
+    if config.keeps("best") and best is not None:
+        kept["best"] = best
+    trial.state_kept = config.keep == "state"
+    return state | {"weights": kept} | ({"running": _for_a_longer(trial, kept)} if trial.state_kept else {})
+
+
+def _running(trial: _Trial) -> State:
+    """All that changes while it trains."""
+    return {
+        "epoch": len(trial.history),
+        "model": trial.model.state_dict(),
+        "optimizer": trial.training.optimizer.state_dict(),
+        "averaging": None if trial.averaging is None else trial.averaging.state_dict(),
+        "attack": trial.training.attack.state_dict(),
+    }
+
+
+def _for_a_longer(trial: _Trial, kept: State) -> State:
+    """What a longer trial goes on from, and the best weights as that one would have them; a file holds them once."""
+    last, running = kept["last"], _running(trial)
+    copies = checkpoint.copied({key: running[key] for key in ("optimizer", "averaging", "attack")})
+    if "averaged" in last:
+        copies["averaging"]["model"] = last["averaged"]
+    return {**copies, "epoch": running["epoch"], "model": last["raw"], "best": trial.best_due}
 
 
 def _restore(trial: _Trial, state: State) -> None:
@@ -336,9 +369,10 @@ def _restore(trial: _Trial, state: State) -> None:
     trial.history = [epoch_record(values) for values in state["history"]]
     trial.dynamics = [dynamics_record(values) for values in state["dynamics"]]
     if len(trial.history) == trial.config.epochs:
+        trial.state_kept = "running" in state
         return
     running = state["running"]
-    trial.best = state["weights"].get("best") if trial.config.keep in ("best", "both") else None
+    trial.best = trial.best_due = state["weights"].get("best") if trial.config.keeps("best") else None
     trial.model.load_state_dict(running["model"])
     optimizers.restore(trial.training.optimizer, running["optimizer"])
     trial.training.attack.load_state_dict(running["attack"])

@@ -9,20 +9,22 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from trainers import checkpoint
+from trainers import checkpoint, longer
 from trainers.archive import Refused
 from trainers.checkpoint import State
 from trainers.config import TrialConfig
 from trainers.dynamics import measurement
+from trainers.engine import engine_of
 from trainers.errors import UserError
 from trainers.files import previous_path
+from trainers.identity import trial_id
 from trainers.memory import is_out_of_memory
 from trainers.method import optimizers
 from trainers.models import registry
@@ -73,6 +75,58 @@ def newest(path: Path, check: Callable[[State], None]) -> tuple[State | None, st
     return None, _in_words(passed)
 
 
+def longest(files: Iterable[Path], config: TrialConfig, training: Training) -> tuple[State | None, str | None, str]:
+    """What a trial goes on from that has no checkpoint of its own: the end of a shorter one with which it begins.
+
+    Args:
+        files: of shorter trials, the longest first.
+        config: of the trial, resolved.
+        training: of the trial, at its first step; not changed.
+
+    Returns:
+        The state, as the trial's own checkpoint would hold it, and the shorter trial's id; None: there is none to go on
+        from. And in words what was passed over.
+    """
+    passed: dict[str, list[str]] = {}
+    for file in files:
+        try:
+            state = checkpoint.load(file)
+            return _continued(state, config, training), state["trial_id"], _in_words(passed)
+        except FileNotFoundError:
+            passed.setdefault("is not there", []).append(file.name)
+        except Refused as refused:
+            passed.setdefault(str(refused), []).append(file.name)
+        except OSError as error:
+            passed.setdefault(f"cannot be read: {error.strerror}", []).append(file.name)
+    return None, None, _in_words(passed)
+
+
+def _continued(shorter: State, config: TrialConfig, training: Training) -> State:
+    """A shorter trial's end as a checkpoint of this trial, looked at as such a one."""
+    try:
+        _require(isinstance(shorter.get("code_version"), str), "is no checkpoint of a trial")
+        _require("running" in shorter, "holds no state to go on from: it was not trained with keep: state")
+        epochs = len(shorter["history"])
+        _require(epochs < config.epochs, f"holds {epochs} epochs of a trial of {config.epochs}")
+        short = longer.beginning(config, epochs)
+        _require(not (why := longer.why_not(config, epochs)), why)
+        _require(shorter["trial_id"] == trial_id(short), f"is of another trial, {shorter['trial_id']}")
+        _require(not config.deterministic or _engine(short, training) == _engine(config, training), _OTHER_ENGINE)
+        state = longer.continued(shorter, config)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise Refused(f"is not what a trial writes ({type(error).__name__})") from None
+    check(state, config, state["trial_id"], training)
+    return state
+
+
+#: With `engine: auto` a long training is worth compiling that a short one is not, and rounds otherwise.
+_OTHER_ENGINE = "was trained with another engine, whose bits are others; set trial.engine"
+
+
+def _engine(config: TrialConfig, training: Training) -> str:
+    return engine_of(config, len(training.data.train.labels))[0].mode
+
+
 def _in_words(passed: Mapping[str, Sequence[str]]) -> str:
     return "; ".join(f"{' and '.join(files)} {why}" for why, files in passed.items())
 
@@ -106,7 +160,8 @@ def _check(state: State, config: TrialConfig, trial_id: str, training: Training)
     _require(state["network"] == registry.arguments(training.data), "is of other images")
     epochs = _check_records(state, config, trial_id)
     running = {"running"} if epochs < config.epochs else set()
-    _require(state.keys() == _ALWAYS | running, f"must hold {', '.join(sorted(_ALWAYS | running))}")
+    parts = state.keys() if running else state.keys() - {"running"}  # which is of an ended one for a longer trial
+    _require(parts == _ALWAYS | running, f"must hold {', '.join(sorted(_ALWAYS | running))}")
     _check_weights(state, config, training, epochs)
     if running:
         _check_running(state["running"], config, training, epochs)
@@ -148,7 +203,7 @@ def _check_weights(state: State, config: TrialConfig, training: Training, epochs
             _check_network(kept[kind], training.model, f"{which} weights")
     if epochs < config.epochs:
         _require("last" not in weights, "keeps last weights before its end")
-        lacks = config.keep in ("best", "both") and scored and "best" not in weights
+        lacks = config.keeps("best") and scored and "best" not in weights
         _require(not lacks, f"lacks the best weights so far, which keep: {config.keep} needs")
 
 

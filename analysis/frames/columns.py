@@ -129,6 +129,11 @@ class Epochs:
         values: Array = self.table[name].to_numpy()
         return values
 
+    def beyond(self, lines: Lines, numbers: Sequence[int]) -> Lines:
+        """Those lines whose epoch is later than the number of its trial, (trials,)."""
+        later = self.numbers("epoch")[lines.rows] > np.array([*numbers, 0])[lines.trials]
+        return Lines(lines.rows[later], lines.trials[later])
+
     def rows(self, places: Sequence[int] | NDArray[np.intp], names: Sequence[str]) -> list[dict[str, Any]]:
         """Some columns of some rows; None: null."""
         table = self.table.select(names).take(pa.array(places, pa.int64()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import count, islice
@@ -40,11 +41,15 @@ class TrialHistory:
     """Where in the log that stands."""
     end: Mapping[str, Any] = field(default_factory=dict)
     """Its last outcome; empty again once it starts after that."""
+    from_trial: str | None = None
+    """The shorter trial from whose end it went on; None: none."""
+    handed_on: int = 0
+    """Its first so many epochs are that one's, with the seconds that were measured there."""
     finished: bool = False
     """Whether it has its numbers, every epoch's, and will not run again."""
 
     def add(self, record: Mapping[str, Any], place: int = 0) -> None:
-        """Takes in one of its starts, epochs, measurements or outcomes.
+        """Takes in one of its starts, resumptions, epochs, measurements or outcomes.
 
         Args:
             record: whose kind is under `record`.
@@ -62,12 +67,18 @@ class TrialHistory:
                 self.attempts, self.start, self.began, self.end = self.attempts + 1, record, place, {}
             case "outcome":
                 self.end = record
+            case "resume" if record.get("from_trial") or record["epoch"] < self.handed_on:
+                self.from_trial, self.handed_on = record.get("from_trial"), record["epoch"]
         self.finished = finished(self.end, self.seen)
 
     def take_up(self) -> None:
         """A launch trains it to its end, though a stopping rule had ended it."""
         if self.outcome == "pruned":
             self.end = {}
+
+    def is_handed_on(self, record: Mapping[str, Any]) -> bool:
+        """Whether an epoch, or what was measured at its end, was trained by the shorter trial."""
+        return bool(0 < self.handed_on >= record.get("epoch", math.inf))
 
     @property
     def ended(self) -> bool:
@@ -132,7 +143,7 @@ class History(Generic[Trial]):
                         self.trials[name].take_up()
             case "trial":
                 self._plan(record, place)
-            case "start" | "epoch" | "dynamics" | "outcome" if record["trial_id"] in self.trials:
+            case "start" | "resume" | "epoch" | "dynamics" | "outcome" if record["trial_id"] in self.trials:
                 self.trials[record["trial_id"]].add(record, place)
 
     def _plan(self, record: Mapping[str, Any], place: int) -> None:

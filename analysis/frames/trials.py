@@ -67,7 +67,8 @@ def load_trials(directory: str | Path) -> DataFrame:
         measured; seconds of training, compiling, evaluation, checkpoints and measuring the dynamics; memory_bytes
         that its process took of a GPU, NaN where it did not have one alone (`trainers.record.OutcomeRecord`); host,
         device, code_version of the last start; arithmetic, on what its last bits depend besides
-        (`trainers.provenance.arithmetic`), none where older code wrote the start; attempts.
+        (`trainers.provenance.arithmetic`), none where older code wrote the start; attempts; from_trial, the shorter
+        trial from whose end it went on, whose epochs and seconds its first ones are, empty where there is none.
         Units are in `UNITS`.
 
     Raises:
@@ -250,6 +251,7 @@ def _trials_frame(
         **{name: [trial.start.get(name) for trial in trials] for name in _PROVENANCE},
         "arithmetic": [in_words(trial.start.get("arithmetic"), engine) for trial, engine in how],
         "attempts": [trial.attempts for trial in trials],
+        "from_trial": [trial.from_trial or "" for trial in trials],
     }
     return DataFrame(columns)
 

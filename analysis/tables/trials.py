@@ -123,8 +123,9 @@ def _event(records: Sequence[Mapping[str, Any]]) -> str:
         where = f"{when}  start on {host} ({device}), code {record['code_version']}"
         return f"{where}, {how}" if how else where
     if record["record"] == "resume":
-        how = f"goes on from epoch {record['epoch']}" if record["epoch"] else "begins afresh"
-        return f"{when}  {how}: {record['reason']}"
+        of = f" of the shorter trial {shorter}" if (shorter := record.get("from_trial")) else ""
+        how = f"goes on from epoch {record['epoch']}{of}" if record["epoch"] else "begins afresh"
+        return f"{when}  {how}{': ' if record['reason'] else ''}{record['reason']}"
     memory = f", {taken / 2**30:.1f} GiB of the GPU" if (taken := record.get("memory_bytes")) else ""
     after = f" after {plural(record['epochs'], 'epoch')}" if record["epochs"] else ""  # what failed does not say
     reason = f": {record['reason']}" if record["reason"] else ""

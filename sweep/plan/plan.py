@@ -15,6 +15,7 @@ from sweep.config import SweepConfig
 from sweep.objectives import SECONDS
 from sweep.own_code import changed
 from sweep.plan.fine_tune_lines import fine_tune_lines
+from sweep.plan.longer import Longer, longer_of
 from sweep.plan.measured import Measured, shape_of
 from sweep.plan.outlook import Outlook, amount_text, in_hours
 from sweep.plan.preset_lines import preset_lines
@@ -83,6 +84,8 @@ class Plan:
     """Outcome lines that the rules owe: their launch was killed before it wrote them."""
     taken_up: tuple[str, ...] = ()
     """Ids of pruned trials that this launch trains to their end."""
+    longer: Longer | None = None
+    """Which of the new trials go on from the ends of shorter ones."""
 
     @property
     def left(self) -> int:
@@ -113,6 +116,7 @@ class Plan:
         lines += [f"  {line}" for line in (*(_size_lines(self.shapes) if outlook else ()), *_extra_lines(self.shapes))]
         lines += [f"  {line}" for name, data in self.unseen.items() for line in _unseen(name, data, self.shapes)]
         lines.append(f"  finished {self.finished}, to resume {self.resumable}, new {self.left - self.resumable}")
+        lines += [f"  {line}" for line in (() if self.longer is None else self.longer.lines())]
         lines += [f"  {line}" for line in left_out_lines([self.progress.trials[name] for name in self.left_out])]
         if self.taken_up:
             lines.append(f"  {plural(len(self.taken_up), 'pruned trial')} taken up again; no rule ends one any more")
@@ -232,7 +236,8 @@ def plan(
     trials = [trial.id for trial in known]
     odd = warnings(config, [*every, *unknown], shapes)
     measured = Measured(progress, config)
-    to_run = _to_run(known, unknown, search.size() - len(every), progress, code_version)
+    longer = _longer(known, progress, code_version)
+    to_run = _to_run(known, unknown, search.size() - len(every), progress, code_version, longer)
     return Plan(
         config=config,
         search=search,
@@ -263,6 +268,7 @@ def plan(
         if resume_pruned
         else (),
         rule_lines=list(rule_lines(config, epochs)),
+        longer=longer,
     )
 
 
@@ -341,8 +347,9 @@ def _to_run(
     unknown: int,
     progress: Progress,
     code_version: str,
+    longer: Longer,
 ) -> tuple[Left, ...]:
-    left = [(one, _left(one, progress.trials.get(one.id), code_version)) for one in known]
+    left = [(one, _left(one, progress.trials.get(one.id), code_version, longer)) for one in known]
     each = unknown / len(examples) if examples else 0.0
     return (
         *(Left(one.config, 1.0, epochs, shape_of(one)) for one, epochs in left if epochs),
@@ -380,9 +387,17 @@ def _unseen(name: str, data: Unseen, shapes: Mapping[DataConfig, DataShape]) -> 
         yield "  not checked: number and size of the images, and with them network, batches and cost"
 
 
-def _left(trial: PlannedTrial, begun: TrialProgress | None, code_version: str) -> int:
+def _left(trial: PlannedTrial, begun: TrialProgress | None, code_version: str, longer: Longer) -> int:
     """Epochs of the trial that are still to be trained."""
     if begun is not None and (begun.finished or begun.left_out):
         return 0
-    kept = begun.epoch if begun is not None and begun.resumes(code_version) else 0
+    _, shorter = longer.goes_on.get(trial.id, ("", 0))
+    kept = begun.epoch if begun is not None and begun.resumes(code_version) else shorter
     return trial.config.epochs - kept
+
+
+def _longer(known: Sequence[PlannedTrial], progress: Progress, code_version: str) -> Longer:
+    begun = progress.trials
+    to_run = [one for one in known if one.id not in begun or not (begun[one.id].finished or begun[one.id].left_out)]
+    new = [one for one in to_run if one.id not in begun or not begun[one.id].resumes(code_version)]
+    return longer_of(new, begun, to_run, code_version)

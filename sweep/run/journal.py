@@ -13,6 +13,7 @@ from typing import Any
 
 from sweep.config import SweepConfig
 from sweep.config_file import dump
+from sweep.plan.longer import Shorter
 from sweep.plan.plan import Plan, objective_values
 from sweep.progress import TrialProgress
 from sweep.run.directory import CONFIG_FILE, clean, write_whole
@@ -22,7 +23,7 @@ from sweep.run.trial import Message
 from sweep.search.trials import FixedSearch, PlannedTrial, Pruned
 from trainers.files import checkpoint_path
 from trainers.own import snapshot
-from trainers.provenance import environment
+from trainers.provenance import code_version, environment
 from trainers.record import RECORDS_FILE, OutcomeName, OutcomeRecord, RecordFile, record_files
 
 #: By how much a launch is later than all that it had read, s: times are written to the millisecond.
@@ -52,6 +53,7 @@ class Journal:
         self._numbers = (number for number in count() if number not in used)
         """Those of new trials."""
         self._paces = Paces()
+        self._shorter = Shorter(plan.progress.trials.values(), code_version())
         self._back: deque[PlannedTrial] = deque()
         self._set_aside: dict[str, PlannedTrial] = {}
         self._monotonic_began = time.time() - time.monotonic()
@@ -176,7 +178,10 @@ class Journal:
         if trial.has(message) or trial.pruned:  # what such a trial says before it hears of it counts for nothing
             return
         self._append(message["record"], {key: value for key, value in message.items() if key != "record"})
-        self._paces.add(shape_of(trial.config), message)
+        if not trial.is_handed_on(message):
+            self._paces.add(shape_of(trial.config), message)
+        if message["record"] == "outcome":
+            self._shorter.add(trial)
         if message["record"] == "outcome" and not again:
             self._tell(trial)
         self.listener(trial, message)
@@ -199,6 +204,10 @@ class Journal:
                 self.listener(trial, line)
                 self.ends(trial.id)
 
+    def shorter(self, trial: PlannedTrial) -> list[str]:
+        """Ids of the shorter trials from whose ends one that `next` gave can go on, the longest first."""
+        return self._shorter.of(trial)
+
     def limits(self, trial: PlannedTrial, timeout: float | None) -> dict[str, Any]:
         """What the trial's `sweep.run.hung.Limits` are made of.
 
@@ -208,7 +217,8 @@ class Journal:
         """
         known = self.progress.trials[trial.id]
         timeout = timeout if self.epoch_timeout is None else self.epoch_timeout
-        return {"timeout": timeout, "medians": self._paces.medians(shape_of(known.config)), "recorded": known.epoch}
+        recorded = max([known.epoch, *(self.progress.trials[name].epoch for name in self.shorter(trial))])
+        return {"timeout": timeout, "medians": self._paces.medians(shape_of(known.config)), "recorded": recorded}
 
     def fail(self, trial_id: str, reason: str, outcome: OutcomeName = "failed", alone: bool = False) -> None:
         """The outcome of a trial whose process is gone: that it hung, if it did, or else this one.

@@ -273,7 +273,8 @@ def _in_this_process(launch: _Launch, address: str | None) -> int:
         for trial in line:
             values = trial_values(trial.config, resources)
             with line.running(trial):
-                usable = run_trial(trial.id, values, journal.directory, resources.threads, send, **how)
+                where = journal.directory, resources.threads
+                usable = run_trial(trial.id, values, *where, send, shorter=journal.shorter(trial), **how)
                 if not usable:
                     say(launch.console, f"trial {trial.id}: {LOST}")
                     return
@@ -293,7 +294,8 @@ def _in_a_child(launch: _Launch, address: str | None) -> int:
 
     def train(trial: PlannedTrial, line: OneByOne) -> None:
         values, limits = trial_values(trial.config, resources), journal.limits(trial, resources.epoch_timeout)
-        work, process = {"name": trial.id, "values": values, "limits": limits, **where}, child.here(launch.up)
+        work = {"name": trial.id, "values": values, "limits": limits, "shorter": journal.shorter(trial), **where}
+        process = child.here(launch.up)
         if (end := process.train(work, take, launch.each_step, line.is_paused, line.is_pruned)) is not None:
             outcome, why = end
             # it is the host's memory that the system kills for, and a GPU's is what its outcome would tell of

@@ -200,7 +200,7 @@ def _asked(values: Mapping[str, Any]) -> tune.PlacementGroupFactory:
 
 def _trainable(values: dict[str, Any], bell: Any) -> None:
     """One trial, or several at once; a process whose GPU no longer answers ends, for Tune would give it the next."""
-    trials, share, limits = values["trials"], values["share"], values["limits"]
+    trials, share, limits, shorter = (values[key] for key in ("trials", "share", "limits", "shorter"))
     pruned = partial(_is_pruned, bell) if values["rules"] else never
     where, paused = (local(values["directory"]), values["threads"]), False
 
@@ -213,14 +213,14 @@ def _trainable(values: dict[str, Any], bell: Any) -> None:
         return
     if len(trials) > 1:
         training = partial(listening, bell, end=_end)
-        usable = run_together(
-            trials, *where, send, share=share, training=training, lost=_end, limits=limits, pruned=pruned
-        )
+        of_each = {"limits": limits, "shorter": shorter, "pruned": pruned}
+        usable = run_together(trials, *where, send, share=share, training=training, lost=_end, **of_each)
     else:
         (name, trial), *_ = trials.items()
         given = {"share": share, "alone": values["alone"], "cuda": values["cuda"]}
         with listening(bell, name, _end) as is_paused:
-            given |= {"limits": limits[name], "paused": is_paused, "pruned": partial(pruned, name)}
+            given |= {"limits": limits[name], "shorter": shorter[name]}
+            given |= {"paused": is_paused, "pruned": partial(pruned, name)}
             usable = run_trial(name, trial, *where, send, **given)
     if paused or not usable:  # Tune would keep it for the next trial, and with it its card
         _end()
@@ -282,6 +282,7 @@ class _JournalSearcher(_NotSaved, Searcher):
         return {
             "trials": _Values({trial.id: trial_values(trial.config, resources) for trial in trials}),
             "limits": {trial.id: self._journal.limits(trial, resources.epoch_timeout) for trial in trials},
+            "shorter": {trial.id: self._journal.shorter(trial) for trial in trials},
             **{"threads": resources.threads, "directory": directory, "cpu": resources.cpu, "least": start.least},
             **{"share": start.gpu, "alone": start.alone, "cuda": start.cuda, "rules": self._journal.has_rules},
         }

@@ -186,11 +186,12 @@ def event_line(progress: Progress, trial: TrialProgress) -> str:
 
 
 def resume_line(trial: TrialProgress, message: Message) -> str:
-    """That a trial's newest checkpoint was passed over, why, and what is lost with it."""
+    """That a trial's newest checkpoint, or a shorter trial's, was passed over, why, and what is lost with it."""
     kept = message["epoch"]
     lost = max(trial.seen, default=0) - kept
     again = f", {plural(lost, 'epoch')} trained again" if lost > 0 else ""
-    how = f"goes on from epoch {kept}" if kept else "begins afresh"
+    of = f" of the shorter trial {shorter}" if (shorter := message.get("from_trial")) else ""
+    how = f"goes on from epoch {kept}{of}" if kept else "begins afresh"
     return f"trial {trial.id} {how}{again}: {message['reason']}"
 
 
@@ -223,7 +224,7 @@ class Screen:
             self._reasons.add(why)
             said = f"trial {trial.id} runs with engine {message['engine']}: {why} (others that do so are not named)"
             say(self._console, said)
-        if message["record"] == "resume":
+        if message["record"] == "resume" and message["reason"]:
             say(self._console, resume_line(trial, message))
         if message["record"] == "outcome" and self._live is None:
             self._console.print(event_line(self._progress, trial), markup=False, highlight=False, soft_wrap=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, replace
 from functools import partial
@@ -66,6 +66,7 @@ def run_together(
     lost: Callable[[], None],
     limits: Mapping[str, Mapping[str, Any]] | None = None,
     pruned: Callable[[str], bool] = never,
+    shorter: Mapping[str, Sequence[str]] | None = None,
 ) -> bool:
     """Trains several trials of one device side by side in this process, each as `run_trial` does, but for:
 
@@ -79,6 +80,7 @@ def run_together(
             which of them it came from nobody can tell, and the others go on from their checkpoints in a new one.
         limits: of each, by id.
         pruned: whether the trial of an id is `pruned`.
+        shorter: of each, by id.
     """
     import torch
 
@@ -95,7 +97,11 @@ def run_together(
     def run(name: str) -> None:
         with training(name) as paused:
             how: dict[str, Any] = {"lost": lost, "limits": None if limits is None else limits[name]}
-            how |= {"paused": paused, "pruned": partial(pruned, name)}
+            how |= {
+                "paused": paused,
+                "pruned": partial(pruned, name),
+                "shorter": () if shorter is None else shorter[name],
+            }
             run_trial(name, trials[name], directory, threads, send_one, share=share, **how)
 
     first = TrialConfig.model_validate(next(iter(trials.values())))
@@ -121,6 +127,7 @@ def run_trial(
     limits: Mapping[str, Any] | None = None,
     paused: Callable[[], bool] = never,
     pruned: Callable[[], bool] = never,
+    shorter: Sequence[str] = (),
 ) -> bool:
     """Trains one trial and sends what happens: a start, that its newest checkpoint was passed over where it was, its
     epochs and their dynamics, its outcome.
@@ -141,6 +148,7 @@ def run_trial(
             checkpoint written, with the outcome `paused`.
         pruned: asked after each epoch but the last, once it is sent: whether a stopping rule has ended the trial there.
             Its checkpoint is then written; its outcome, `pruned`, says no more than that.
+        shorter: ids of the trials from whose ends it can go on where it has no checkpoint, the longest first.
 
     Returns:
         whether this process can run another trial: its GPU still answers.
@@ -150,7 +158,7 @@ def run_trial(
     snapshot.look_in(directory / snapshot.FOLDER)
     config = TrialConfig.model_validate(values)
     where = partial(_run, name, config, directory, threads)
-    run = partial(where, share=share, alone=alone, cuda=cuda, lost=lost, paused=paused, pruned=pruned)
+    run = partial(where, share=share, alone=alone, cuda=cuda, lost=lost, paused=paused, pruned=pruned, shorter=shorter)
     if limits is None:
         return run(send)
     if (reason := hung(directory, name)) is not None:
@@ -173,6 +181,7 @@ def _run(
     lost: Callable[[], None],
     paused: Callable[[], bool],
     pruned: Callable[[], bool],
+    shorter: Sequence[str],
 ) -> bool:
     import torch
 
@@ -216,7 +225,7 @@ def _run(
                 if paused():
                     raise _Paused(record.epoch, _PAUSED)
 
-        outcome = train(config, report, resume=checkpoint_path(directory, name))
+        outcome = train(config, report, checkpoint_path(directory, name), _files(directory, shorter))
         checkpoints.settle(directory, name)
         if outcome.outcome in FINISHED:
             meter.look()
@@ -241,6 +250,13 @@ def _run(
         if not usable:
             lost()
     return usable
+
+
+def _files(directory: Path, trials: Iterable[str]) -> Iterator[Path]:
+    """The trials' files, each brought to this machine when it is asked for."""
+    for trial in trials:
+        checkpoints.fetch(directory, trial)
+        yield checkpoint_path(directory, trial)
 
 
 def _wait_for(folder: Path) -> None:

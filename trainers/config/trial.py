@@ -106,10 +106,11 @@ class TrialConfig(Frozen):
         "million training images in all, else graph; eager on a CPU. Where one is not possible the trial says why, "
         "and takes the next. Not part of the trial's id.",
     )
-    keep: Literal["none", "last", "best", "both"] = Field(
+    keep: Literal["none", "last", "best", "both", "state"] = Field(
         "last",
-        description="Weights kept when the trial has ended, for `sweep evaluate`: of the last epoch, of the one with "
-        "the best val_robust, or both. Not part of the trial's id.",
+        description="What is kept when the trial has ended. Weights, for `sweep evaluate`: of the last epoch, of the "
+        "one with the best val_robust, or both. state: the last weights, the best ones where val is evaluated, and all "
+        "that a longer trial needs to go on from this one's end (docs/longer.md). Not part of the trial's id.",
     )
     checkpoint: CheckpointConfig = Field(default_factory=lambda: CheckpointConfig())
 
@@ -170,6 +171,16 @@ class TrialConfig(Frozen):
         """Radii and steps are such as images of so many pixels have; see `check_length`."""
         for part, name in itertools.product(("attack", "evaluation"), ("radius", "step_size")):
             check_length(f"{part}.{name}", getattr(getattr(self, part), name) or 0.0, self.attack.norm, pixels)
+
+    def keeps(self, which: Literal["last", "best"]) -> bool:
+        """Whether these weights are kept when the trial has ended."""
+        if self.keep == "state":
+            return which == "last" or "val" in self.evaluation.splits
+        return self.keep in (which, "both")
+
+    def evaluates(self, epoch: int) -> bool:
+        """Whether the network is evaluated once so many epochs are trained: every so many, and after the last one."""
+        return epoch % self.evaluation.every == 0 or epoch == self.epochs
 
     def resolved(self) -> TrialConfig:
         """The same trial with every `none` that stands for another value replaced by that value."""

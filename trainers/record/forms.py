@@ -151,7 +151,13 @@ FORMS: dict[str, dict[str, Rule]] = {
         "arithmetic": Rule("a mapping", lambda value: isinstance(value, dict)).or_null(),
         "capacity_bytes": WHOLE.or_null(),
     },
-    "resume": {"trial_id": TRIAL, "epoch": whole_number(0, MOST_EPOCHS), "reason": TEXT, "time": TIME},
+    "resume": {
+        "trial_id": TRIAL,
+        "epoch": whole_number(0, MOST_EPOCHS),
+        "reason": TEXT,
+        "from_trial": TRIAL.or_null(),
+        "time": TIME,
+    },
     "epoch": {
         "trial_id": TRIAL,
         **{entry.name: NUMBER.or_null() for entry in fields(EpochRecord) if entry.type == "float | None"},
@@ -184,7 +190,7 @@ FORMS: dict[str, dict[str, Rule]] = {
         "reason": TEXT,
         "epochs": whole_number(0, MOST_EPOCHS),
         "time": TIME,
-        "alone": FLAG,
+        **dict.fromkeys(("alone", "state_kept"), FLAG),
         **dict.fromkeys(("memory_bytes", "cuda_bytes"), WHOLE.or_null()),
         **dict.fromkeys(("rung", "rank", "of"), POSITIVE.or_null()),
         "share": FRACTION,

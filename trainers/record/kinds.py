@@ -186,13 +186,17 @@ class DynamicsRecord:
 
 @dataclass(frozen=True)
 class ResumeRecord:
-    """That a trial goes on from less than its newest checkpoint, which was damaged, say, or of other code."""
+    """That a trial goes on from less than its newest checkpoint, which was damaged, say, or of other code; or from the
+    end of a shorter trial."""
 
     trial_id: str
     epoch: int
     """Epochs that it goes on from; later ones are trained again. 0: it begins afresh."""
     reason: str
-    """What was passed over and why, in one line."""
+    """What was passed over and why, in one line; empty: nothing was."""
+    from_trial: str | None = None
+    """Id of the shorter trial whose epochs its first ones are: their numbers, and their seconds, were measured there.
+    None: they are its own."""
 
 
 @dataclass(frozen=True)
@@ -213,6 +217,8 @@ class OutcomeRecord:
     others were on the card, or on a CPU."""
     cuda_bytes: int | None = None
     """Of that CUDA's own: context, kernels, libraries; the rest is torch's allocator's."""
+    state_kept: bool = False
+    """Whether its file holds all that a longer trial needs to go on from its end (`trial.keep: state`)."""
 
 
 @dataclass(frozen=True)
