@@ -48,6 +48,10 @@ class TrialProgress(TrialHistory):
     """Whether it started in the last launch."""
     seconds: float = 0.0
     """Training, evaluation, waiting for checkpoints and measuring, of every attempt."""
+    counted_seconds: float = field(default=0.0, compare=False)
+    """The same of the epochs that count, and nothing of measuring."""
+    _took: dict[int, float] = field(default_factory=dict, compare=False, repr=False)
+    """Epoch -> what its newest line says it took, s; of a trial that is not finished."""
     ended_place: int = field(default=-1, compare=False)
     """Where in the log its last outcome stands after which a trial has its numbers."""
     trained: int = 0
@@ -59,6 +63,11 @@ class TrialProgress(TrialHistory):
     def epochs_wanted(self) -> int:
         """Of the whole trial."""
         return int(self.config.get("epochs", 0))
+
+    @property
+    def whole_seconds(self) -> float:
+        """What the trial took, without what was trained twice: `seconds` of `analysis.frames.trials`."""
+        return self.counted_seconds + sum(self.measured.values())
 
     @property
     def begun(self) -> bool:
@@ -74,6 +83,11 @@ class TrialProgress(TrialHistory):
     def pruned(self) -> bool:
         """Whether a stopping rule ended it, and no launch has taken it up again since."""
         return self.outcome == "pruned"
+
+    @property
+    def settled(self) -> bool:
+        """Whether no launch runs it again that is not asked to."""
+        return self.finished or self.cancelled or self.pruned
 
     @property
     def code_version(self) -> str | None:
@@ -93,7 +107,7 @@ class TrialProgress(TrialHistory):
                 self.started = True
             case "epoch":
                 self.trained += 1
-                self.seconds += spent(record)
+                self._count_seconds(record["epoch"], spent(record))
                 self.epoch = record["epoch"]
                 if self.epoch >= self.last.get("epoch", 0):  # not one that was lost and comes late
                     self.last = {name: record.get(name) for name in _LAST}
@@ -103,6 +117,12 @@ class TrialProgress(TrialHistory):
                 self.left_out = self.cancelled or self.pruned or (self.left_out and self.outcome == "out_of_memory")
                 if self.ended:
                     self.epoch, self.ended_place = record["epochs"], place
+
+    def _count_seconds(self, epoch: int, seconds: float) -> None:
+        """Adds an epoch's; of one that is trained anew the newest counts."""
+        self.seconds += seconds
+        self.counted_seconds += seconds - self._took.get(epoch, 0.0)
+        self._took[epoch] = seconds
 
     def state(self, live: bool) -> str:
         """Its outcome; where it has none, or lacks an epoch's record, what that means while a launch is live or not."""
@@ -218,12 +238,23 @@ class Progress(History[TrialProgress]):
         seconds, trained = lines.sums(len(trials), epochs.spent()[lines.rows]), lines.sums(len(trials))
         for trial, of_epochs, count in zip(trials, seconds, trained, strict=True):
             trial.seconds, trial.trained = trial.seconds + of_epochs, count
+        self._count_newest(epochs)
         newest = self.newest.last()
         for number, last in zip(newest, epochs.rows(list(newest.values()), _LAST), strict=True):
             trials[number].last = {**last, "epoch": int(last["epoch"])}
         for number, row in lines.last().items():
             if places[row] > trials[number].ended_place:
                 trials[number].epoch = int(numbers[row])
+
+    def _count_newest(self, epochs: Epochs) -> None:
+        """What each trial took in the epochs that count; of those that are not finished also of each epoch."""
+        took = epochs.spent()[self.newest.rows]
+        each, start = self.newest.sums(len(self.trials)), 0
+        for trial, number in zip(self.trials.values(), each, strict=True):
+            own = took[start : start + int(number)].tolist()
+            start += int(number)
+            trial.counted_seconds = sum(own)
+            trial._took = {} if trial.finished else dict(zip(trial.seen, own, strict=True))
 
     def of_share(self, share: Share) -> Progress:
         """What it tells of one share's trials, and of its launch."""
@@ -245,6 +276,14 @@ class Progress(History[TrialProgress]):
     def cancelled(self) -> list[TrialProgress]:
         """Those of them that a user has cancelled."""
         return [trial for trial in self.current() if trial.cancelled]
+
+    def pruned(self) -> list[TrialProgress]:
+        """Those of them that a stopping rule ended."""
+        return [trial for trial in self.current() if trial.pruned]
+
+    def left_out(self) -> list[TrialProgress]:
+        """Those of them that no launch runs again that is not asked to, though they have not finished."""
+        return [*self.pruned(), *self.needing_more(), *self.cancelled()]
 
     def running(self, live: Live = True) -> list[TrialProgress]:
         """Started in the last launch and not ended: running, if the launch is."""
@@ -308,11 +347,22 @@ def cancelled_line(trials: Sequence[TrialProgress]) -> str:
     )
 
 
+def pruned_line(trials: Sequence[TrialProgress]) -> str:
+    """What is said of trials that a stopping rule ended."""
+    wanted = sum(trial.epochs_wanted for trial in trials)
+    saved = wanted - sum(trial.end["epochs"] for trial in trials)
+    return (
+        f"{_are(trials)} pruned: {_names(trials)}, which saves {saved} of their {plural(wanted, 'epoch')}; "
+        "sweep launch --resume-pruned trains them to their end"
+    )
+
+
 def left_out_lines(trials: Sequence[TrialProgress]) -> list[str]:
     """What is said of trials that a launch does not run again, by why."""
     kinds = (
         (cancelled_line, [t for t in trials if t.cancelled]),
-        (out_of_memory_line, [t for t in trials if not t.cancelled]),
+        (pruned_line, [t for t in trials if t.pruned]),
+        (out_of_memory_line, [t for t in trials if not t.cancelled and not t.pruned]),
     )
     return [line(some) for line, some in kinds if some]
 

@@ -2,5 +2,6 @@
 
 config      `stopping` of a sweep: the rule and its options
 decisions   what a rule says of a run's records, read in order
+strata      which trials are compared with each other
 pruners     Optuna's pruners, a study for each stratum
 """

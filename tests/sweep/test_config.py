@@ -68,6 +68,12 @@ CONFIGS = {
         "search": {"name": "optuna", "n_trials": 5, "sampler": "gp", "seed": 3},
     },
     "a loss": {"metric": "val_clean_loss", "mode": "min"},
+    "several objectives": {
+        "metric": [{"name": "val_robust", "mode": "max"}, {"name": "seconds", "mode": "min"}],
+        **DRAWN,
+        "space": space(batch_size={"choice": [16, 32]}),
+    },
+    "a list of one objective": {"metric": [{"name": "val_clean_loss", "mode": "min"}]},
     "a day for a name": {"name": "2024-01-01"},
     "an l_2 radius over 1": {
         "space": space(
@@ -166,7 +172,7 @@ def test_every_default_stands_in_the_dump(yaml_file: Write) -> None:
     dumped = yaml.safe_load(dump(load(yaml_file(yaml.safe_dump(BASE)))))
     assert dumped["trial"]["attack"]["radius"] == 8 / 255
     assert dumped["search"] == {"name": "grid", "n_trials": None, "sampler": None, "seed": 0}
-    assert set(dumped) == set(SweepConfig.model_fields) - {"code_folder", "code"}
+    assert set(dumped) == set(SweepConfig.model_fields) - {"code_folder", "code", "stopping"}
 
 
 @pytest.mark.parametrize("root", [None, "images", "~/images", "/images"])
@@ -247,8 +253,9 @@ def merged(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]
         ),
         # what does not exist
         (
-            {"stopping": {"patience": 3}},
-            "stopping: robustsweep has no early stopping yet; every trial trains all its epochs: leave it out",
+            {"trial": {"early_stopping": {"patience": 3}}},
+            "trial.early_stopping: robustsweep has no such key; a sweep's stopping, such as stopping.name=asha, ends "
+            "trials that do worse than others",
         ),
         (
             {"trial": {"wandb": True}},
@@ -266,7 +273,8 @@ def merged(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]
         ),
         (
             {"space": {"pruner.name": ["asha"]}},
-            "space.pruner.name: robustsweep has no early stopping yet; every trial trains all its epochs: leave it out",
+            "space.pruner.name: robustsweep has no such key; a sweep's stopping, such as stopping.name=asha, ends trials "
+            "that do worse than others",
         ),
         ({"space": {"batch_size": {"gird": [1]}}}, "space.batch_size.gird: unknown key; did you mean 'grid'?"),
         (
@@ -453,6 +461,25 @@ def merged(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]
         ),
         ({"metric": "val_robust_loss"}, "mode: must be min for val_robust_loss"),
         ({"mode": "min"}, "mode: must be max for val_robust"),
+        ({"metric": []}, "metric: must not be empty, got []"),
+        (
+            {"metric": ["val_robust", "val_clean"]},
+            "metric.0: must be a mapping of keys to values, got 'val_robust'; did you mean {name: val_robust}?",
+        ),
+        ({"metric": [{"name": "seconds", "mode": "max"}]}, "metric.0.mode: must be min for seconds"),
+        ({"metric": [{"name": "val_robust"}]}, "metric.0.mode: missing; this key has no default"),
+        (
+            {"metric": [{"name": "val_clean", "mode": "max"}] * 2},
+            "metric: each objective once, got val_clean, val_clean",
+        ),
+        (
+            {"metric": [{"name": "seconds", "mode": "min"}, {"name": "val_clean", "mode": "max"}]},
+            "metric: the first objective chooses the best cells, and seconds cannot; name a validation metric first",
+        ),
+        (
+            {"metric": [{"name": "val_clean", "mode": "max"}], "mode": "max"},
+            "mode: stands beside each name where metric is a list; leave it out here",
+        ),
         (
             {"trial": {"evaluation": {"splits": ["test"]}}, "search": {"name": "optuna", "n_trials": 1}},
             "metric: optuna needs val_robust; put val into trial.evaluation.splits",
@@ -595,9 +622,9 @@ def test_setting_an_axis_of_space_replaces_what_trial_says(yaml_file: Write) -> 
         ("lr=0.1", "{path}: lr: unknown key; did you mean 'trial.optimizer.lr'?"),
         ("optimizer.lr=0.1", "{path}: optimizer: unknown key; did you mean 'trial.optimizer'?"),
         ("zzz=3", "{path}: zzz: unknown key; known: name, question, trial, space, seeds, search, resources, "
-         "max_concurrent, metric, mode, code_folder"),
-        ("stopping.patience=3", "{path}: stopping: robustsweep has no early stopping yet; every trial trains all its "
-         "epochs: leave it out"),
+         "max_concurrent, metric, mode, stopping, code_folder"),
+        ("patience=3", "{path}: patience: robustsweep has no such key; a sweep's stopping, such as stopping.name=asha, "
+         "ends trials that do worse than others"),
         ("trial.optimizer.lr=-1", "{path}: trial.optimizer.lr: must be > 0.0, got -1"),
         ("trial.epochs=", "{path}: trial.epochs: must be a whole number, got None"),
         ("trial.seed=3", "{path}: trial.seed: seeds are replicates; write seeds: [3] instead"),
