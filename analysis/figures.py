@@ -21,6 +21,7 @@ from analysis.frames.cells import BUDGET, CONDITION, nothing_completed, one_budg
 from analysis.frames.dynamics import dynamics_of
 from analysis.frames.images import images_of
 from analysis.frames.log import read_log
+from analysis.frames.pruned import pruned_line
 from analysis.frames.trials import epochs_of
 from analysis.paper import figures as paper_figures
 from analysis.paper import sheets as paper_sheets
@@ -31,6 +32,7 @@ from analysis.plots import (
     accuracy_ratio,
     dynamics,
     methods,
+    proxies,
     ratio,
     robustness_radius,
     surface,
@@ -55,6 +57,8 @@ class Drawing:
     """Figure or table: what it needs that the data do not have."""
     left_out: dict[str, int]
     """Trials that a run's figures do not pool with the others, by why: of another budget, or other conditions."""
+    pruned: str = ""
+    """How many trials early stopping left out of them, and what is biased by that; empty: none."""
 
 
 def draw(
@@ -92,7 +96,7 @@ def draw(
         pictures = {product.name: _paint(product, output) for product in made}
         described = manifest.described(data, directory, made)
         written = [*texts, *itertools.chain(*pictures.values()), manifest.write(described, pictures, output)]
-        return Drawing(tuple(written), skipped, mixed)
+        return Drawing(tuple(written), skipped, mixed, pruned_line(data.trials))
     except OSError as error:
         file = Path(error.filename or output)
         why = f"{error.strerror or error}{f' ({file.name})' if file.parent == output else ''}"
@@ -171,7 +175,8 @@ def products(data: Data) -> tuple[list[Product], dict[str, str]]:
             continue
         texts = {f"{stem}.csv": csv_text(frame) for stem, frame in frames.items()}
         texts |= {f"{plan.name}.{ending}": text(first) for ending, text in plan.texts.items()}
-        picture = None if plan.draw is None else functools.partial(plan.render, frames, data.metric)
+        note = pruned_line(shown.trials)
+        picture = None if plan.draw is None else functools.partial(plan.render, frames, data.metric, note)
         if picture and (number := curves(first)) > MOST_CURVES:
             skipped[plan.name] = f"needs at most {MOST_CURVES} curves or surfaces, to be read, and has {number}"
             picture = None
@@ -237,6 +242,7 @@ PLANS: tuple[Plan, ...] = (
     *surface.PLANS,
     accuracy_epoch.PLAN,
     methods.PLAN,
+    proxies.PLAN,
     robustness_radius.PLAN,
     *ratio.PLANS,
     *dynamics.PLANS,

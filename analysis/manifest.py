@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from analysis.frames.pruned import PRUNED, number_pruned
 from analysis.plots.plan import OWN, PUBLISHED, Data, Product
 from trainers.errors import UserError
 from trainers.files import whole
@@ -32,9 +33,10 @@ def described(data: Data, directory: Path | None, made: Iterable[Product]) -> di
         made: the figures and tables, pictures aside.
 
     Returns:
-        metric, chosen_by, code_version (of `analysis`), versions, sources (study to its file, sha256,
-        trials, the completed ones, and trials_sha256, of their ids), figures (name to its files, each with its
-        sha256) and trials (name to how many trials the figure or table is made of, and trials_sha256, of their ids).
+        metric, chosen_by, code_version (of `analysis`), versions, sources (study to its file, sha256, trials, the
+        completed ones, trials_sha256, of their ids, and pruned, how many are left out as such), figures (name to its
+        files, each with its sha256) and trials (name to how many trials the figure or table is made of, and
+        trials_sha256, of their ids).
     """
     products = list(made)
     return {
@@ -139,6 +141,7 @@ def code_version() -> str:
 def _source(study: Data, directory: Path | None) -> dict[str, Any]:
     trials = study.trials
     known = _ids(trials.loc[trials["outcome"] == "completed", "trial_id"])
+    known |= {PRUNED: pruned} if (pruned := number_pruned(trials)) else {}
     if study.study == PUBLISHED or directory is None:
         folder = Path(__file__).parent / "published_numbers"
         return {

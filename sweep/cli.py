@@ -21,6 +21,7 @@ from sweep.merge.command import merge
 from sweep.reports.answers import claims, figures, methods, ratio, theory
 from sweep.reports.options import FOLDER, PATH, RUN, Above, bring_run, directory_argument, refuse_both
 from sweep.reports.output import console, summary
+from sweep.reports.proxy import proxy
 from sweep.reports.rows import images, results, show
 from sweep.run.signals import EXIT_RAY_GONE
 from sweep.slurm.command import slurm
@@ -382,5 +383,5 @@ def _print_summary(directory: Path, screen: Console) -> None:
 
 
 _READING = (results, images, methods, ratio, claims, theory, figures, show)
-for _command in (evaluate, *_READING, merge, set_, pause, resume, cancel, slurm):
+for _command in (evaluate, *_READING, merge, set_, pause, resume, cancel, slurm, proxy):
     main.add_command(_command)

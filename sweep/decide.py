@@ -41,6 +41,7 @@ from sweep.run.signals import EXIT_INTERRUPTED, EXIT_RAY_GONE, Interrupted, Inte
 from sweep.search.inputs import fingerprints
 from sweep.search.trials import fixed_points, planned
 from trainers.errors import UserError
+from trainers.fields import plural
 from trainers.provenance import code_version
 
 #: Blocks in a row that may add no replicate before it is given up: their trials diverge.
@@ -247,9 +248,21 @@ def _seed_after_seed(design: Design, directory: Path, console: Console, hours: f
 
 
 def _planned(design: Design, directory: Path, seeds: tuple[int, ...]) -> tuple[Sequence[Mapping[str, Any]], list[Plan]]:
-    """The records, and the plans of a block's parts held against them."""
+    """The records, and the plans of a block's parts held against them.
+
+    Raises:
+        UserError: a trial of theirs was pruned.
+    """
     records = earlier_records(directory)
-    return records, [plan(part, records, code_version()) for part in design.parts(seeds, study_of(records))]
+    plans = [plan(part, records, code_version()) for part in design.parts(seeds, study_of(records))]
+    pruned = {name for one in plans for name in one.left_out if one.progress.trials[name].pruned}
+    if pruned:
+        raise UserError(
+            f"{directory}: {plural(len(pruned), 'trial')} that the claim needs {'was' if len(pruned) == 1 else 'were'} "
+            f"pruned, and which seeds are compared may not depend on how they came out: {sorted(pruned)[0]}; take them "
+            "up again by `sweep launch --resume-pruned`, or give another --out"
+        )
+    return records, plans
 
 
 def _unmeasured(plans: Sequence[Plan], records: Sequence[Mapping[str, Any]]) -> SweepConfig:

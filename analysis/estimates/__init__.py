@@ -5,6 +5,7 @@ crossed               what the test images add to an error over seeds: one inter
 ranges                what a metric can be: no interval says more
 resampling            Pearson, Spearman and Kendall of many weighted resamples at once
 correlations          correlations with bootstrap intervals
+proxies               whether cheap settings put the points in the order of the full ones
 partial_correlations  the same with the training accuracy held fixed
 differences           two methods at equal hyperparameters: paired differences and their test
 seed_table            one metric of several methods by seed: means and differences with their intervals

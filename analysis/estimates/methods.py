@@ -15,6 +15,7 @@ from analysis.estimates.intervals import NO_ESTIMATE, Estimate, holm
 from analysis.estimates.seed_table import SeedTable
 from analysis.frames.cells import LEFT_OUT, Mode, OwnBest, codes, conditions, own_best, varying
 from analysis.frames.names import BASELINE, KEYS, short
+from analysis.frames.pruned import number_pruned
 from analysis.frames.recipes import averaged_where_named, knobs, recipe_names
 from analysis.frames.trials import axes
 from trainers.errors import UserError, suggestion
@@ -78,6 +79,10 @@ class MethodResult:
     """Compared trials in the cell that diverged, and are in no mean: only where other seeds chose it."""
     left_out: int = 0
     """Cells that were no candidates, fewer of their seeds having completed than of the others."""
+    trials: int = 0
+    """Of the method, in any cell and of any outcome."""
+    pruned: int = 0
+    """Of them, those that early stopping ended, which are in no number."""
     reason: str = ""
     """Why no cell could be chosen, no trial compared, or no verdict read; empty: nothing is to be explained."""
     seeds: tuple[int, ...] = ()
@@ -231,6 +236,8 @@ def _compared(
             seeds=tuple(sorted({int(seed) for seed in cell.loc[cell["outcome"] == "completed", "seed"]})),
             choosers=tuple(sorted(map(int, choosers))),
             left_out=int(whole[LEFT_OUT].max()) if len(whole) else 0,
+            trials=len(trials),
+            pruned=number_pruned(trials),
             reason=without_cell(trials, chooser) if whole.empty else _NO_OTHER if cell.empty else "",
             **gain,
         )
@@ -309,8 +316,8 @@ def results_frame(results: Sequence[MethodResult], presets: Mapping[str, str] = 
         model.name, the conditions, method, preset where each has one, the cell's axes, lr_edge, n, validation, then
         robust, clean, difference and own each with _low and _high, robust_interval and clean_interval (whose
         error and variance), p_methods, p_methods_holm, test, verdict, reason (why there is no cell or no verdict),
-        cells_left_out, diverged, seeds (those compared) and chosen_by_seeds, each as `0, 1`; empty: chosen by those
-        compared.
+        cells_left_out, diverged, pruned, seeds (those compared) and chosen_by_seeds, each as `0, 1`; empty: chosen by
+        those compared.
     """
     return DataFrame([_flat(result, presets) for result in results])
 
@@ -340,6 +347,7 @@ def _flat(result: MethodResult, presets: Mapping[str, str]) -> dict[str, Any]:
         "reason": result.reason,
         LEFT_OUT: result.left_out,
         "diverged": result.diverged,
+        "pruned": result.pruned,
         "seeds": ", ".join(map(str, result.seeds)),
         "chosen_by_seeds": ", ".join(map(str, result.choosers)),
     }

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pandas import DataFrame, Series, concat
 
 from analysis.frames.names import brief
+from analysis.frames.pruned import PRUNED
 from analysis.frames.trials import SUPERSEDED, axes, is_condition
 from trainers.errors import UserError, suggestion
 
@@ -149,9 +150,10 @@ def candidate_cells(
     """The cells among which a best one may be chosen: of cells of too few seeds a lucky one would win.
 
     No candidate is a cell in which a trial diverged; nor, where at least half of its model's, condition's and method's
-    others are whole, one that lacks a seed it was wanted with (where seeds are named, one of these); nor one of fewer
-    than `enough_seeds`. Where seeds are named, what became of the others has no part in it: they are compared in the
-    cell, and a cell chosen by how they ended would be chosen by them.
+    others are whole, one that lacks a seed it was wanted with (where seeds are named, one of these); nor, where any
+    other has lost none so, one of which a seed was pruned, for what is left of it was kept by how it looked; nor one of
+    fewer than `enough_seeds`. Where seeds are named, what became of the others has no part in it: they are compared in
+    the cell, and a cell chosen by how they ended would be chosen by them.
 
     Args:
         frame: as for `best_cells`.
@@ -170,20 +172,24 @@ def candidate_cells(
     kept = []
     for _, group in cells.groupby([*GROUP, *conditions(frame)], sort=False, dropna=False):
         whole = group[group["_seeds"] >= (group["_wanted"] if seeds is None else len(seeds))]
-        pool = whole if 2 * len(whole) >= len(group) else group
+        unpruned = group[~(group["_pruned"] > 0)]
+        pool = whole if 2 * len(whole) >= len(group) else unpruned if len(unpruned) else group
         pool = pool[pool["_seeds"] >= enough_seeds(pool["_seeds"].to_numpy())]
         kept.append(pool.assign(**{LEFT_OUT: len(group) - len(pool)}))
-    return concat([cells.assign(**{LEFT_OUT: 0}).iloc[:0], *kept]).drop(columns=["_seeds", "_wanted", "_diverged"])
+    return concat([cells.assign(**{LEFT_OUT: 0}).iloc[:0], *kept]).drop(
+        columns=["_seeds", "_wanted", "_diverged", "_pruned"]
+    )
 
 
 def _choosing(trials: DataFrame, metric: str, places: Series[Any]) -> DataFrame:
-    """Of each cell the mean metric, how many seeds have it (of none: completed), were wanted, and diverged."""
+    """Of each cell the mean metric, how many seeds have it (of none: completed), were wanted, diverged, were pruned."""
     usable = measured(trials, metric)
     usable = usable if len(usable) else trials[trials["outcome"] == "completed"]
     by_cell = usable.groupby(places.loc[usable.index])
-    all_of_cell = trials.assign(lost=trials["outcome"] == "diverged").groupby(places.loc[trials.index])
+    lost = {f"_{name}": trials["outcome"] == name for name in ("diverged", PRUNED)}
+    all_of_cell = trials.assign(**lost).groupby(places.loc[trials.index])
     means = by_cell[metric].mean().astype(np.float64)
-    counts = {"_wanted": all_of_cell["seed"].nunique(), "_diverged": all_of_cell["lost"].sum()}
+    counts = {"_wanted": all_of_cell["seed"].nunique(), **{name: all_of_cell[name].sum() for name in lost}}
     return DataFrame({CHOSEN_BY: means, "_seeds": by_cell["seed"].nunique(), **counts})
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from analysis.frames.history import TrialHistory
 from analysis.frames.names import ATTACK, KEYS, PARTS, Slots
+from analysis.frames.pruned import PRUNED
 from trainers.config import NETWORKS, ModelConfig, TrialConfig, leaves
 
 #: The axes every frame has, swept or not.
@@ -114,14 +115,14 @@ def _training(trial: TrialHistory) -> str:
 
 
 def superseded(trials: Sequence[TrialHistory], identity: Mapping[str, Any], wanted: Container[str]) -> dict[str, str]:
-    """The finished trials in whose cell another one of the same seed counts, and which; see `load_trials`."""
+    """The trials that ended in whose cell another one of the same seed counts, and which; see `load_trials`."""
     twins: dict[tuple[Any, ...], list[TrialHistory]] = defaultdict(list)
     for trial, *cell in zip(trials, *(identity[key] for key in identity if key != "trial_id"), strict=True):
-        if trial.finished:
+        if trial.finished or trial.outcome == PRUNED:
             twins[tuple(value if value == value else None for value in cell)].append(trial)
     instead: dict[str, str] = {}
     for same in twins.values():
-        newest = max(same, key=lambda trial: (trial.id in wanted, trial.began))
+        newest = max(same, key=lambda trial: (trial.outcome != PRUNED, trial.id in wanted, trial.began))
         instead |= {trial.id: newest.id for trial in same if trial is not newest}
     return instead
 

@@ -18,6 +18,7 @@ from analysis.frames.companion import COUNTED, EPOCHS, TRIALS, frame_of, opened,
 from analysis.frames.history import History, TrialHistory
 from analysis.frames.identity import identity_columns, measured_once, superseded
 from analysis.frames.log import Log, Records, Shelf
+from analysis.frames.pruned import pruned_columns
 from trainers.record import METRICS, EpochRecord, read
 
 #: Whatever else is compared, trials that differ here were measured differently: on other images, by another attack.
@@ -26,7 +27,7 @@ CONDITIONS = ("data.", "evaluation.")
 #: But these, and what begins so, say only what is trained on.
 _TRAINED_ON = ("data.augment", "data.padding", "data.policy", "data.cutmix", "data.extra")
 
-#: The outcome of a finished trial in whose place another one of the same cell and seed counts.
+#: The outcome of a finished or pruned trial in whose place another one of the same cell and seed counts.
 SUPERSEDED = "superseded"
 
 #: Where and with what code a trial last ran.
@@ -41,9 +42,9 @@ def load_trials(directory: str | Path) -> DataFrame:
     out if the last launch no longer wants it. One that ended and lacks an epoch's record is `unfinished` too
     (`trainers.record.finished`).
 
-    A cell's seed counts once. Where several finished trials have the same axes and seed, trained by code whose ids
-    differ, or evaluated at another pace, those that the last launch wants count before others, and then the one that
-    began last; the rest are `superseded`.
+    A cell's seed counts once. Where several finished or pruned trials have the same axes and seed, trained by code
+    whose ids differ, or evaluated at another pace, one that was not pruned counts before one that was, then those that
+    the last launch wants before others, and then the one that began last; the rest are `superseded`.
 
     Trials of several base configs in one directory are told apart: a key of the config in which any two trials
     differ (epochs, the data) is an axis too, though no config's space names it. What belongs to a method is
@@ -68,7 +69,9 @@ def load_trials(directory: str | Path) -> DataFrame:
         that its process took of a GPU, NaN where it did not have one alone (`trainers.record.OutcomeRecord`); host,
         device, code_version of the last start; arithmetic, on what its last bits depend besides
         (`trainers.provenance.arithmetic`), none where older code wrote the start; attempts; from_trial, the shorter
-        trial from whose end it went on, whose epochs and seconds its first ones are, empty where there is none.
+        trial from whose end it went on, whose epochs and seconds its first ones are, empty where there is none; of a
+        pruned trial pruned_rung (from 1; NaN where its rule has none), pruned_rank (its place among those at the rung,
+        1 is best), pruned_share of its epochs that were trained (a fraction) and pruned_by, the rule's name.
         Units are in `UNITS`.
 
     Raises:
@@ -252,6 +255,7 @@ def _trials_frame(
         "arithmetic": [in_words(trial.start.get("arithmetic"), engine) for trial, engine in how],
         "attempts": [trial.attempts for trial in trials],
         "from_trial": [trial.from_trial or "" for trial in trials],
+        **pruned_columns(trials),
     }
     return DataFrame(columns)
 

@@ -12,6 +12,7 @@ from pandas import DataFrame, Series
 from analysis.estimates.differences import paired_difference
 from analysis.frames.cells import measured, several
 from analysis.frames.names import bounds, interval_text, label, short
+from analysis.frames.pruned import BIAS, PRUNED
 from analysis.paper import tables
 from analysis.paper.parts import COLUMNS, CONTROL, KEYS, PUBLISHED_FROM, TREATMENT, joined, parts, spoken
 from analysis.paper.printed import otherwise_printed, why_different, why_gain
@@ -176,7 +177,8 @@ def _sheet(
         if part["left_out"].iloc[0]
     ]
     caption = f"{caption} ({', '.join(shared)})" if shared else caption
-    return Sheet(caption, header, body, [*notes, *left_out], groups)
+    biased = [f"pruned trials: {BIAS}"] if any(f" {PRUNED}" in note for note in left_out) else []
+    return Sheet(caption, header, body, [*notes, *left_out, *biased], groups)
 
 
 def _parts(rows: DataFrame) -> Iterator[DataFrame]:

@@ -51,9 +51,10 @@ def accuracy_by_epoch(data: Data) -> DataFrame:
 
 
 def _best(data: Data) -> list[str]:
-    """The trials of those cells."""
+    """The completed trials of those cells: means over seeds that end at several epochs would jump where one ends."""
     named = data.trials.assign(method=recipe_names(data.trials))
-    return list(data._replace(trials=named).own_best().trials["trial_id"])
+    best = data._replace(trials=named).own_best().trials
+    return list(best.loc[best["outcome"] == "completed", "trial_id"])
 
 
 def accuracy_epoch(rows: DataFrame) -> Figure:

@@ -47,10 +47,11 @@ _LOGARITHMIC = ("noise_trace", "posterior_trace")
 
 
 def chosen(data: Data) -> DataFrame:
-    """The dynamics of the trials in each network's and method's best cell."""
+    """The dynamics of the completed trials in each network's and method's best cell."""
     if data.dynamics.empty:
         return data.dynamics
-    return data.dynamics[data.dynamics["trial_id"].isin(data.own_best().trials["trial_id"])]
+    best = data.dynamics["trial_id"].isin(data.own_best().trials["trial_id"])
+    return data.dynamics[best & (data.dynamics["outcome"] == "completed")]
 
 
 def around_decay(dynamics: DataFrame, epochs: DataFrame) -> DataFrame:

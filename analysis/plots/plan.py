@@ -11,6 +11,7 @@ from pandas import DataFrame, concat
 
 from analysis.claims.ledger import Claim
 from analysis.frames.cells import GROUP, Mode, OwnBest, measured, one_budget, own_best
+from analysis.plots.style import noted
 
 #: The two studies that a figure of the paper may show.
 OWN, PUBLISHED = "own", "published"
@@ -78,15 +79,19 @@ class Plan:
         numbers = self.numbers(data)
         return {self.name: numbers} if isinstance(numbers, DataFrame) else numbers
 
-    def render(self, frames: Mapping[str, DataFrame], metric: str) -> Figure:
+    def render(self, frames: Mapping[str, DataFrame], metric: str, note: str = "") -> Figure:
         """The picture of these numbers.
 
         Args:
             frames: of `frames`.
             metric: theirs, for the labels.
+            note: what else its reader has to know; empty: nothing.
         """
         assert self.draw is not None, "a table has no picture"
-        return self.draw(*frames.values(), metric=metric)
+        figure = self.draw(*frames.values(), metric=metric)
+        if note:
+            noted(figure, note)
+        return figure
 
     def trial_ids(self, data: Data, frames: Iterable[DataFrame]) -> frozenset[str]:
         """The ids of the trials that it is made of, as the manifest counts them.

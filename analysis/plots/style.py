@@ -195,6 +195,21 @@ def legend(figure: Figure, handles: Sequence[Any], note: str, *, columns: int = 
     return one
 
 
+def noted(figure: Figure, note: str) -> None:
+    """Adds lines to the note under a figure.
+
+    Args:
+        figure: with or without a `legend`.
+        note: what to add.
+    """
+    if not figure.legends:
+        legend(figure, [], note)
+        return
+    title = figure.legends[-1].get_title()
+    lines = textwrap.fill(note, int(_LETTERS * figure.get_figwidth()))
+    title.set_text("\n".join(filter(None, [title.get_text(), lines])))
+
+
 def marker(shape: str, colour: str, text: str, size: float = 4.5) -> Line2D:
     """A legend's entry of a marker alone."""
     return Line2D([], [], color=colour, marker=shape, ls="none", markersize=size, label=text)

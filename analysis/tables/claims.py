@@ -13,6 +13,7 @@ from analysis.claims.evidence import MOST_FURTHER
 from analysis.claims.ledger import STAND_IN, Claim
 from analysis.estimates.crossed import BOTH
 from analysis.frames.names import interval_text, label, short
+from analysis.frames.pruned import BIAS, PRUNED
 from analysis.tables.export import json_text
 from trainers.fields import plural
 
@@ -44,6 +45,7 @@ def claims_text(claims: Sequence[Claim], width: int = WIDTH) -> str:
         f"which the interval decides, adjusted over {_family(claims)}: they hold together at 5 %",
         *([_STOPPED] if any(claim.sequential for claim in claims) else []),
         *([f"intervals {errors}"] if (errors := errors_text(claims)) else []),
+        *([f"where pruned trials are left out, {BIAS}"] if any(PRUNED in claim.left_out for claim in claims) else []),
     ]
     parts = [_wrapped(head, width), *blocks, [part for text in legend for part in _wrapped(text, width, indent="")]]
     return "\n\n".join("\n".join(lines) for lines in parts) + "\n"

@@ -29,6 +29,7 @@ from analysis.estimates.methods import (
 from analysis.estimates.slot_effects import SlotEffect, effects_frame
 from analysis.frames.cells import left_out_text
 from analysis.frames.names import interval_text, of_spread, short
+from analysis.frames.pruned import pruned_text
 from analysis.tables.claims import judged_lines
 from analysis.tables.export import csv_text, json_text
 from analysis.tables.sheet import cells, console_table, markdown_table
@@ -309,6 +310,8 @@ def notes(results: Sequence[MethodResult], under: str = "") -> list[str]:
         lines.append(f"diverged at the best cell, which other seeds chose, and in no mean: {lost}")
     if left_out := left_out_text(sum(result.left_out for result in results)):
         lines.append(left_out)
+    if pruned := sum(result.pruned for result in results):
+        lines.append(pruned_text(pruned, sum(result.trials for result in results)))
     if any(EDGE in _of_cell(result, "optimizer.lr") for result in results):
         lines.append(f"{EDGE} the best learning rate is at the edge of those tried: a better one may lie beyond")
     return [*lines, *_reasons(results)]

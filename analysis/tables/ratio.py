@@ -19,6 +19,7 @@ from analysis.estimates.smooth_surface import SmoothSurface, smooth_surfaces
 from analysis.estimates.sobol_indices import Decomposition, decompositions
 from analysis.frames.cells import Mode, one_budget, trials_left_out
 from analysis.frames.names import interval_text, label, scale, setting_text, short
+from analysis.frames.pruned import PRUNED, pruned_text
 from analysis.tables.claims import judged_lines
 from analysis.tables.export import json_text, plain
 from analysis.tables.sheet import cells, console_table, markdown_table
@@ -148,6 +149,7 @@ def statements(answers: RatioAnswers) -> list[str]:
     n = answers.n_trials - sum(answers.left_out.values())
     return [
         f"{label(answers.y)}: {n} of {plural(answers.n_trials, 'trial')}; {trials_left_out(answers.left_out)}",
+        *filter(None, [pruned_text(answers.left_out.get(PRUNED, 0), answers.n_trials)]),
         *judged_lines(answers.claims, *asked_by("ratio")),
         *([_VIEWS] if any(_with_rows(answers)) else []),
     ]

@@ -21,6 +21,7 @@ from analysis.frames.arithmetic import in_words
 from analysis.frames.cells import GROUP, LEFT_OUT, Mode, best_cells, left_out_text, measured, several, varying
 from analysis.frames.log import read_log
 from analysis.frames.names import KEYS, UNITS, brief, interval_text, scale, short
+from analysis.frames.pruned import pruned_line
 from analysis.frames.trials import SUPERSEDED, axes, epochs_of
 from analysis.tables.settings import presets
 from analysis.tables.sheet import console_table
@@ -191,12 +192,13 @@ def summary(
     claims = ledger(study, metric=metric, mode=mode, y=y)
     judged = judged_lines(claims)
     lines = ["", *judged] if judged else []
+    outcomes = [outcome_line(frame), *filter(None, [pruned_line(frame)])]
     if frame["method"].nunique() > FEW_METHODS and len(measured(frame, y)):
         asked: dict[str, Any] = {"choosers": study.chose, "metric": metric, "mode": mode}
         results, effects = comparison(frame, **asked), slot_effects(frame, **asked)
         tables = methods_view(as_judged(results, claims), effects_as_judged(effects, claims))
-        return Group(*map(Text, [outcome_line(frame), *lines, ""]), tables, Text(_CORRELATIONS_ELSEWHERE))
-    lines = [outcome_line(frame), *best_lines(frame, metric, mode), *lines]
+        return Group(*map(Text, [*outcomes, *lines, ""]), tables, Text(_CORRELATIONS_ELSEWHERE))
+    lines = [*outcomes, *best_lines(frame, metric, mode), *lines]
     if len(frame) > FEW_TRIALS:
         return Group(*map(Text, [*lines, "", _CORRELATIONS_ELSEWHERE]))
     fits = correlations(frame, y)

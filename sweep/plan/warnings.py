@@ -53,7 +53,25 @@ def warnings(
         for one in _of_trial(trial, shapes.get(trial.data)):
             groups.setdefault(one.key.partition("=")[0], []).append(one)
     counted = (_of_how_many(group, len(trials)) for group in groups.values())
-    return (*counted, *_decay(trials), *_measures(trials), *_networks(trials), *_unread(config, planned))
+    return (
+        *counted,
+        *_decay(trials),
+        *_measures(trials),
+        *_networks(trials),
+        *_unread(config, planned),
+        *_answered_by_some(config),
+    )
+
+
+def _answered_by_some(config: SweepConfig) -> Iterator[Warned]:
+    """A question, or several seeds, are there for claims and figures; early stopping leaves trials out of both."""
+    if config.stopping is None or not (config.question or len(config.seeds) > 1):
+        return
+    from analysis.frames.pruned import BIAS  # which loads pandas
+
+    asks = "question asks for claims and figures" if config.question else "several seeds are for claims and figures"
+    text = f"{asks}, and stopping leaves the trials out of them that {config.stopping.name} ends: {BIAS}"
+    yield Warned(text, "stopping=null for what is to be claimed, or sweep launch --resume-pruned at the end")
 
 
 def _of_how_many(group: Sequence[Warned], trials: int) -> Warned:

@@ -279,6 +279,8 @@ def figures(directory: Path | None, published: bool, output: Path | None, check:
         echo(f"not drawn: {name}: {reason}", err=True)
     if drawn.left_out:
         echo(f"not pooled with the others: {trials_left_out(drawn.left_out)}", err=True)
+    if drawn.pruned:
+        echo(drawn.pruned, err=True)
 
 
 def _figures_folder(directory: Path | None, published: bool, output: Path | None, check: bool) -> Path:

@@ -14,7 +14,7 @@ from pandas import DataFrame
 
 from analysis.frames.names import Slots
 from analysis.frames.trials import axes, load_trials
-from trainers.record import METRICS, DynamicsRecord, EpochRecord, OutcomeRecord, RecordFile
+from trainers.record import METRICS, DynamicsRecord, EpochRecord, OutcomeRecord, PrunedRecord, RecordFile
 
 Point = Mapping[str, Any]
 
@@ -75,6 +75,17 @@ class Run:
 
     def outcome(self, trial_id: str, outcome: Any = "completed", epochs: int = 2, reason: str = "") -> None:
         self._file.append("outcome", OutcomeRecord(trial_id, outcome, reason, epochs))
+
+    def pruned(self, trial_id: str, robust: Iterable[float], **point: Any) -> None:
+        """A trial that asha ended, the last of three at its first rung; it was to train an epoch more."""
+        self.trial(trial_id, **point)
+        self.start(trial_id)
+        values = list(robust)
+        for epoch, value in enumerate(values, start=1):
+            self.epoch(trial_id, epoch, value, val_clean=value + 0.3, test_clean=value + 0.3, train_robust=value)
+        share = len(values) / (len(values) + 1)
+        ended = PrunedRecord(trial_id, "pruned", "by asha", len(values), rung=1, rank=3, of=3, share=share, by="asha")
+        self._file.append("outcome", ended)
 
     def whole(self, trial_id: str, robust: Iterable[float], **point: Any) -> None:
         """A completed trial with a robust accuracy an epoch."""

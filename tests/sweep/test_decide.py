@@ -6,7 +6,7 @@ import io
 import itertools
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,7 +31,7 @@ from sweep.run.journal import Journal
 from sweep.run.trial import run_trial, trial_values
 from sweep.search.trials import fixed_points
 from trainers.errors import UserError
-from trainers.record import OutcomeRecord, read
+from trainers.record import OutcomeRecord, PrunedRecord, RecordFile, read
 
 Tiny = Callable[..., SweepConfig]
 
@@ -527,3 +527,15 @@ def test_the_trial_that_is_to_be_measured_first_is_none_that_was_cancelled(tiny:
     ]
     (trial,) = plan(module._unmeasured([plan(config, records, "code")], records), [], "code").search.known()
     assert trial.id != first.id
+
+
+def test_trials_that_were_pruned_are_asked_to_be_taken_up_again_first(tiny: Tiny, tmp_path: Path) -> None:
+    config = tiny(trial=TRIAL, space={"optimizer.name": ["sgd", "deat"]}, seeds=[0, 1])
+    trial = plan(config, [], "abc").search.known()[0]
+    with closing(RecordFile(tmp_path)) as file:
+        file.append("trial", trial.record(0))
+        file.append(
+            "outcome", PrunedRecord(trial.id, "pruned", "by asha", 1, rung=1, rank=2, of=2, share=0.5, by="asha")
+        )
+    with pytest.raises(UserError, match=rf"1 trial that the claim needs was pruned.*{trial.id}.*--resume-pruned"):
+        run(config, tmp_path)

@@ -18,6 +18,7 @@ from trainers.record import FINISHED, METRICS, EpochRecord, read
 FIRST = ["trial_id", "outcome", "reason", "method", "seed"]
 BASE = ["model.name", "optimizer.name", "optimizer.lr", "batch_size"]
 LAST = ["seconds", "memory_bytes", "host", "device", "code_version", "arithmetic", "attempts"]
+PRUNED = ["pruned_rung", "pruned_rank", "pruned_share", "pruned_by"]
 
 
 def test_columns_stand_in_the_documented_order(run):
@@ -25,7 +26,7 @@ def test_columns_stand_in_the_documented_order(run):
     run.whole("b", [0.1], optimizer__name="deat", optimizer__k1=1.0)
     metrics = [f"{which}_{metric}" for which in ("last", "best") for metric in METRICS]
     swept = ["attack.steps", "optimizer.k1"]
-    expected = [*FIRST, *BASE, *swept, "lr_batch_ratio", "epochs", "best_epoch", *metrics, *LAST]
+    expected = [*FIRST, *BASE, *swept, "lr_batch_ratio", "epochs", "best_epoch", *metrics, *LAST, *PRUNED]
     assert list(load_trials(run.directory).columns) == expected
 
 

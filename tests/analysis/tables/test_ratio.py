@@ -15,6 +15,7 @@ from analysis.claims import study as claim_study
 from analysis.claims.ledger import ledger
 from analysis.claims.study import Study
 from analysis.frames import published
+from analysis.frames.pruned import pruned_text
 from analysis.plots.plan import Data
 from analysis.plots.ratio import PLANS
 from analysis.tables.claims import answer
@@ -44,8 +45,9 @@ def answers(sweep):
 def test_the_first_lines_say_what_entered_and_what_the_ledger_says(answers, sweep):
     lines = statements(answers)
     assert lines[0] == "test robust accuracy, last epoch (%): 54 of 55 trials; 1 trial left out: 1 pruned"
+    assert lines[1] == pruned_text(1, 55)
     claims = ledger(Study(sweep))
-    assert lines[1].startswith(
+    assert lines[2].startswith(
         "claims, as `sweep claims` judges them (95 % intervals without the test images' own error; p (Holm): over the 5"
     )
     said = [f"  small_cnn, {claim.of}: {answer(claim)}" for claim in claims if claim.name in ("ratio", "ratio_only")]

@@ -239,3 +239,16 @@ def test_plan_and_launch_show_the_warnings(sweep_file: Files, tmp_path: Path) ->
         lines.append(text[start:].splitlines()[:2])
     assert lines[0] == lines[1]
     assert "PGD cannot go from an image to the edge of its ball" in lines[0][1]
+
+
+def test_early_stopping_beside_a_question_or_several_seeds_is_said_to_bias_what_they_ask_for():
+    base = {"name": "x", **of(), "stopping": {"name": "asha"}}
+    for more, asks in (({"question": "Which?"}, "question asks"), ({"seeds": [0, 1]}, "several seeds are")):
+        (one,) = warned(SweepConfig(**base, **more))
+        assert one.text.startswith(
+            f"{asks} for claims and figures, and stopping leaves the trials out of them that asha"
+        )
+        assert one.key.startswith("stopping=null")
+        assert "\n" not in one.line()
+        assert not warned(SweepConfig(**base | {"stopping": None}, **more))
+    assert not warned(SweepConfig(**base))

@@ -1,0 +1,64 @@
+"""How well the epochs of trials put the points in the order of their ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from pandas import DataFrame
+
+from analysis.estimates.proxies import OVER_POINTS, proxies
+from analysis.frames.cells import measured, one_budget
+from analysis.frames.names import label, of_spread
+from analysis.plots.plan import Data, Plan
+from analysis.plots.style import banded, crowded, legend, looks, outer_labels, panels
+from trainers.fields import plural
+
+
+def by_epoch(data: Data) -> DataFrame:
+    """The rows of `analysis.estimates.proxies.proxies` that are of epochs; empty where nothing was measured early."""
+    metric, mode = data.chosen_by
+    rows = proxies(data.trials, data.epochs, metric, mode)
+    rows = rows[(rows["setting"] == "epoch") & rows["estimate"].notna()]
+    return rows.rename(columns={"value": "epoch"}).assign(metric=metric).reset_index(drop=True)
+
+
+def proxy(rows: DataFrame) -> Figure:
+    """Draws rows of `by_epoch`, a panel a network; dashed, the ceiling."""
+    styles = looks(rows["method"])
+    size = {"width": 4.2, "height": 3.2} if crowded(rows["method"]) else {"width": 5.2, "height": 3.8}
+    figure, grid, places = panels(rows, [], ["model.name"], **size)
+    for axes, part in places:
+        handles = []
+        for name, curve in part.groupby("method", sort=True):
+            look, first = styles[str(name)], curve.iloc[0]
+            banded(
+                axes, curve, "epoch", look.colour, names=("estimate", "low", "high"), marker=look.marker, ms=4, lw=1.4
+            )
+            axes.axhline(first["ceiling"], color=look.colour, ls="--", lw=1)
+            points = f"{plural(first['points'], 'point')}, n = {first['n']}"
+            handles.append(Line2D([], [], color=look.colour, marker=look.marker, label=f"{look.name}: {points}"))
+        axes.locator_params(axis="x", integer=True)
+        axes.set_title(str(part["model.name"].iloc[0]))
+        axes.legend(handles=handles, loc="lower right", fontsize=8)
+    outer_labels(grid, label("epoch"), "Kendall's tau with the last epoch")
+    seeds = rows["interval_method"] != OVER_POINTS
+    how = "seeds" if seeds.all() else "points" if not seeds.any() else "seeds, or over points where each has one"
+    band = of_spread(f"band: 95 % over {how}", rows["low"].notna(), "no band: too few points or seeds")
+    note = f"points' mean {rows['metric'].iloc[0]} at the epoch, and at the last one; {band}"
+    legend(figure, [], note + "\ndashed, ceiling: last epoch of one half of the seeds with that of the other")
+    return figure
+
+
+def _trials(data: Data) -> Iterable[str]:
+    return measured(one_budget(data.trials)[0], f"last_{data.chosen_by.metric}")["trial_id"]
+
+
+PLAN = Plan(
+    "proxy",
+    by_epoch,
+    "needs completed trials of three points with the sweep's metric before the last epoch; set trial.evaluation.every",
+    lambda rows, metric: proxy(rows),
+    trials=_trials,
+)

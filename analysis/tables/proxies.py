@@ -1,0 +1,84 @@
+"""Whether short runs are proxies, as text: a table a stratum, and what a reader has to know of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pandas import DataFrame, isna
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from analysis.estimates.proxies import OVER_POINTS
+from analysis.frames.cells import GROUP
+from analysis.frames.names import interval_text, scale, short
+from analysis.frames.pruned import pruned_line
+from analysis.tables.sheet import console_table
+from trainers.fields import plural
+
+_HEADER = ("setting", "cost", "tau", "other seeds", "same best", "regret")
+
+#: Columns that are no key of a stratum.
+_SAID = (
+    *("setting", "value", "full", "share", "estimate", "low", "high", "interval_method", "other_seeds", "ceiling"),
+    *("same_best", "regret", "points", "n", "n_left_out"),
+)
+
+_MEANS = (
+    "tau: Kendall's tau-b of the points' means at the cheap setting with those at the full one, 95 % interval over "
+    "seeds: (1 + tau) / 2 of all pairs stand in the same order"
+)
+_OTHERS = (
+    "other seeds: cheap means of one half of the seeds with full means of the other; the ceiling has full means of both"
+)
+_BEST = (
+    "same best: share of resamples of the seeds in which both settings choose the same point; regret: how much worse, "
+    "at the full setting, the point is that the cheap one chooses"
+)
+
+
+def proxies_view(rows: DataFrame, trials: DataFrame, metric: str) -> RenderableType:
+    """A table each stratum, at most 80 columns wide, and its notes.
+
+    Args:
+        rows: of `analysis.estimates.proxies.proxies`, at least one.
+        trials: that it was made of.
+        metric: likewise.
+    """
+    strata = [name for name in rows.columns if name not in _SAID]
+    parts = [_table(part, strata, metric) for _, part in rows.groupby(strata, sort=False, dropna=False)]
+    return Group(*parts, *map(Text, ["", *notes(rows, trials)]))
+
+
+def _table(rows: DataFrame, strata: list[str], metric: str) -> RenderableType:
+    first = rows.iloc[0]
+    others = [f"{key.rpartition('.')[2]} {short(first[key])}" for key in strata if key not in GROUP]
+    ceiling = "" if isna(first["ceiling"]) else f"; ceiling {first['ceiling']:.2f}"
+    what = ", ".join([first["model.name"], first["method"], *others])
+    title = f"{what}: {metric} of {plural(first['points'], 'point')}, {plural(first['n'], 'trial')}{ceiling}"
+    cells = [_cells(row, metric) for row in rows.to_dict("records")]
+    return console_table(_HEADER, cells, title=title, right=_HEADER[1:], wraps=set(_HEADER))
+
+
+def _cells(row: Mapping[Any, Any], metric: str) -> list[str]:
+    factor = scale(metric)
+    shown = [
+        "" if isna(row["share"]) else f"{100 * row['share']:.0f} %",
+        interval_text(row["estimate"], row["low"], row["high"]) or "n/a",
+        "" if isna(row["other_seeds"]) else f"{row['other_seeds']:.2f}",
+        "" if isna(row["same_best"]) else f"{100 * row['same_best']:.0f} %",
+        "" if isna(row["regret"]) else f"{factor * row['regret']:.2f}",
+    ]
+    return [f"{row['setting']} {short(row['value'])} of {short(row['full']) or 'all'}", *shown]
+
+
+def notes(rows: DataFrame, trials: DataFrame) -> Iterator[str]:
+    """What a reader of the tables has to know, one line each."""
+    yield from (_MEANS, _OTHERS, _BEST)
+    for how, part in rows.groupby("interval_method", sort=False):
+        if how == OVER_POINTS:
+            yield f"one seed a point: the interval is a {how}"
+        elif str(how).startswith("none: "):
+            yield f"no interval ({plural(len(part), 'setting')}): {str(how).removeprefix('none: ')}"
+    if line := pruned_line(trials):
+        yield f"{line}; here they are those that the cheap setting put last"

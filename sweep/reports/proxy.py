@@ -1,0 +1,50 @@
+"""The command `sweep proxy`. Heavy imports stand inside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from sweep.reports.options import FORMATS, directory_argument, format_option, output_option
+from sweep.reports.output import chosen_format, console, metric_of, write_frame
+
+
+@click.command()
+@directory_argument
+@click.option("--by", metavar="KEY", multiple=True, help="Axis whose values are looked at each by itself, too.")
+@format_option(FORMATS)
+@output_option
+def proxy(directory: Path, by: tuple[str, ...], form: str | None, output: Path | None) -> None:
+    """Show whether short runs put the points in the order of full ones.
+
+    Of every epoch that has the sweep's metric, and of trials that differ in their epochs, attack.steps or
+    data.train_per_class alone: rank correlation with the full setting, with its interval over seeds, and what choosing
+    by it costs.
+    """
+    from analysis.estimates.proxies import proxies
+    from analysis.frames.log import read_log
+    from analysis.frames.trials import axes, epochs_of, trials_of
+    from sweep.run.screen import print_whole, say
+    from trainers.errors import UserError, suggestion
+
+    form, log = chosen_format(form, output, FORMATS), read_log(directory)
+    trials, chosen_by = trials_of(log), metric_of(log)
+    for key in by:
+        if key not in axes(trials):
+            raise UserError(f"--by {key}: must be an axis of the sweep; {suggestion(key, axes(trials))}")
+    rows = proxies(trials, epochs_of(log), **chosen_by, by=by)
+    if form != "table":
+        write_frame(rows, form, output)
+        return
+    metric = chosen_by.get("metric", "val_robust")
+    if rows.empty:
+        say(
+            console(output),
+            f"nothing cheap to compare with: no whole trial has {metric} before its last epoch (set "
+            "trial.evaluation.every=1), and none differs from another in epochs, attack.steps or data.train_per_class",
+        )
+        return
+    from analysis.tables.proxies import proxies_view
+
+    print_whole(console(output), proxies_view(rows, trials, metric))
