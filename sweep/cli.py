@@ -373,12 +373,20 @@ def _command_line() -> str:
 
 
 def _print_summary(directory: Path, screen: Console) -> None:
-    from analysis.frames.log import read_log
-    from sweep.run.screen import print_whole
+    from analysis.frames.log import read_log, read_records
+    from sweep.progress import Progress
+    from sweep.run.directory import live_shares
+    from sweep.run.screen import counts_line, print_whole, say
     from sweep.storage.cache import shown
+    from trainers.fields import plural
 
-    print_whole(screen, summary(read_log(directory)))
     run = shown(directory)
+    if others := live_shares(directory):  # whose trials are none that were left unfinished
+        counts = counts_line(Progress.of(read_records(directory)), others)
+        say(screen, f"{counts}; running: {plural(len(others), 'other share')}; how far they are: sweep status {run}")
+        say(screen, f"results, also while they run: sweep results {run}")
+        return
+    print_whole(screen, summary(read_log(directory)))
     screen.print(f"results: sweep results {run}\nfigures: sweep figures {run}", highlight=False)
 
 

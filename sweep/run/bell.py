@@ -6,13 +6,19 @@ import asyncio
 import threading
 import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Literal
 
 import ray
+from ray._private.state import state
 
-#: What a trial hears: to write its newest state now, to end with this epoch, to end now; or nothing of these.
-Word = Literal["write", "pause", "end", ""]
+#: What a trial hears: to write its newest state and leave, to end with this epoch, to end now, to write again and again
+#: for its node is about to go; or nothing of these.
+Word = Literal["write", "pause", "end", "save", ""]
+
+#: Between two looks which nodes are about to go, and between two writings of a trial there, s. A spot machine's notice
+#: comes half a minute (Google's) to two minutes (Amazon's) before its end, and an epoch may end any time until then.
+LOOK, AGAIN = 1.0, 5.0
 
 
 class Bell:
@@ -28,22 +34,42 @@ class Bell:
         self._rung = self._paused = False
         self._ending: Collection[str] = ()
         self._pruned: set[str] = set()
+        self._draining: Collection[str] = ()
 
-    async def listen(self, trial: str, run: str = "", heard: Word = "") -> Word | None:
+    async def watch(self, draining: Callable[[], Collection[str]] | None = None) -> None:
+        """Looks which nodes Ray is about to take away, as its autoscaler or `ray drain-node` tells it, to the end.
+
+        Args:
+            draining: gives their ids; None: Ray does.
+        """
+        while True:
+            with suppress(Exception):  # of many classes; whether Ray is there is looked at elsewhere
+                now = frozenset(await asyncio.to_thread(draining or state.get_draining_nodes))
+                if now != self._draining:
+                    self._draining = now
+                    await self._tell()
+            await asyncio.sleep(LOOK)
+
+    async def listen(self, trial: str, run: str = "", heard: Word = "", node: str = "") -> Word | None:
         """Returns what holds for the trial, once it is another word than it has heard; None: it has left.
 
         Args:
             trial: its id.
             run: tells this run of the trial from another, whose leaving may come late.
             heard: the last word.
+            node: id of the one that it trains on.
         """
         self._listening[trial] = run
         async with self._changed:
-            await self._changed.wait_for(lambda: self._listening.get(trial) != run or self._word(trial) != heard)
-        return self._word(trial) if self._listening.get(trial) == run else None
+            await self._changed.wait_for(lambda: self._listening.get(trial) != run or self._word(trial, node) != heard)
+        return self._word(trial, node) if self._listening.get(trial) == run else None
 
-    def _word(self, trial: str) -> Word:
-        return "write" if self._rung else "end" if trial in self._ending else "pause" if self._paused else ""
+    def _word(self, trial: str, node: str) -> Word:
+        if self._rung:
+            return "write"
+        if trial in self._ending:
+            return "end"
+        return "pause" if self._paused else "save" if node in self._draining else ""
 
     async def leave(self, trial: str, run: str = "") -> None:
         """The trial has ended, or has written."""
@@ -97,11 +123,22 @@ def listening(bell: Any, trial: str, end: Callable[[], None]) -> Iterator[Callab
     from trainers import checkpoint  # and with it torch, for which the actor's own process need not wait
 
     run, here, paused = uuid.uuid4().hex, threading.Lock(), threading.Event()
-    heard = bell.listen.remote(trial, run)  # in this thread, so that it comes before `leave`
+    node = ray.get_runtime_context().get_node_id()
+    heard = bell.listen.remote(trial, run, "", node)  # in this thread, so that it comes before `leave`
     left = False
 
     def wait(heard: Any) -> None:
-        while (word := ray.get(heard)) is not None:
+        word: Word | None = ""
+        while True:
+            try:
+                word = ray.get(heard, timeout=AGAIN if word == "save" else None)
+            except ray.exceptions.GetTimeoutError:
+                checkpoint.write_held()
+                continue
+            if word is None:
+                return
+            if word == "save":
+                checkpoint.write_held()
             (paused.set if word == "pause" else paused.clear)()
             with here:  # or it would end what this process does next
                 if left:
@@ -109,7 +146,7 @@ def listening(bell: Any, trial: str, end: Callable[[], None]) -> Iterator[Callab
                 if word == "end":
                     end()
                 if word != "write":
-                    heard = bell.listen.remote(trial, run, word)
+                    heard = bell.listen.remote(trial, run, word, node)
             if word == "write":
                 checkpoint.write_held()
                 bell.leave.remote(trial, run)

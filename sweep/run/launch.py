@@ -347,6 +347,7 @@ def _through_ray(launch: _Launch, address: str | None) -> int:
             launch.each_step()
             for line in roster.news(packing):
                 tell(line)
+            roster.more = packing.more(journal.progress.counts().get("waiting", 0)) if wait else 0
 
         def trials() -> None:
             with launch.interrupts.held():

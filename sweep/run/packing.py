@@ -206,6 +206,22 @@ class Packing(Generic[Trial]):
         processes = min(fit, -(-self.limit // self._each))
         return processes, min(self._each, self.limit // max(1, processes))
 
+    def more(self, waiting: int) -> int:
+        """How many processes would run beside those that do if there were more nodes; 0: there is room on these.
+
+        Args:
+            waiting: trials that have not begun.
+        """
+        if self.room.seat(self._cpu, self._smallest) is not None:
+            return 0
+        trials = max(0, min(waiting, self._left))
+        return len(self._moving) + math.ceil(trials / self._each)
+
+    @property
+    def _smallest(self) -> float:
+        """The least of a card that a trial may ask for."""
+        return min(map(self.share, self._peaks), default=1.0) if self._gpu is None else self._gpu
+
     def share(self, shape: str) -> float:
         """Of a card, for a trial of a shape: a whole one where its memory or the cards' is not known."""
         if self._gpu is not None:
@@ -279,8 +295,7 @@ class Packing(Generic[Trial]):
         """Whether there is room for a trial that may be small, and not too many wait already."""
         if self._exhausted or sum(map(len, self._waiting.values())) >= self._ahead:
             return False
-        smallest = min(map(self.share, self._peaks), default=1.0) if self._gpu is None else self._gpu
-        return self.room.seat(self._cpu, smallest) is not None
+        return self.room.seat(self._cpu, self._smallest) is not None
 
     @property
     def _ahead(self) -> int:

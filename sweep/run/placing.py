@@ -13,7 +13,7 @@ from ray.util.placement_group import PlacementGroup, placement_group
 from sweep.run.packing import Packing
 
 #: The label that Ray gives each node.
-_ID = "ray.io/node-id"
+NODE_ID = "ray.io/node-id"
 
 #: A word of ours among the labels that a request is compared by.
 _LEAST = "least-memory"
@@ -44,7 +44,7 @@ class Request(PlacementGroupFactory):
 
     def to_placement_group(self) -> PlacementGroup:
         """Has Ray look for room on those nodes."""
-        only = {_ID: f"in({','.join(self._names)})"}
+        only = {NODE_ID: f"in({','.join(self._names)})"}
         group: PlacementGroup = placement_group(self.bundles, self.strategy, bundle_label_selector=[only])
         return group
 

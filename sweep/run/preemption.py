@@ -26,6 +26,8 @@ def outcome_when_stopped(reason: str) -> tuple[OutcomeName, str]:
     """
     if (job := os.environ.get("SLURM_JOB_ID")) is None:
         return "interrupted", reason
+    if (array := os.environ.get("SLURM_ARRAY_JOB_ID")) and (task := os.environ.get("SLURM_ARRAY_TASK_ID")):
+        job = f"{array}_{task}"  # by its own number the last job of an array would be all of them
     restarts = os.environ.get("SLURM_RESTART_COUNT", "")
     says = slurm_says(_answer("job", "-o", job), _answer("config"), int(restarts) if restarts.isdecimal() else 0)
     return ("preempted", f"{reason}; {says}") if says else ("interrupted", reason)

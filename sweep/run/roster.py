@@ -22,6 +22,9 @@ from trainers.errors import UserError
 #: Between two looks, s.
 PAUSE = 1.0
 
+#: For how many processes of trials an autoscaler is asked for nodes at a time; as these come, for more. [own choice]
+MOST = 64
+
 
 class _Asked(NamedTuple):
     """A node that was asked, and what for; it is not waited for."""
@@ -58,13 +61,18 @@ class Roster:
             resources: of a process of trials.
             known: ids of the nodes that are not asked: they were, at the launch's start.
             memory: whether nodes are asked for their memory too.
-            wait: how long a node that has room is waited for where none is left, min.
+            wait: how long a node that has room is waited for where none is left, min; 0: nothing brings any, and none
+                is asked for.
             paused: whether nothing is to run: no autoscaler is then asked for anything.
             refused: gets the ids of nodes that fail: no trial runs there, whatever room they have.
         """
         self._directory, self._inputs, self._resources, self._memory = directory, inputs, resources, memory
         self._wait, self._paused, self._refused = wait, paused, set[str]() if refused is None else refused
-        self._demand: Any = None
+        self.more = 0
+        """How many processes of trials would run beside those that do if there were more nodes: these are asked for."""
+        self._demands: list[Any] = []
+        self._without = False
+        """Whether no node has room."""
         self._known = dict.fromkeys(known, "")
         self._asked: dict[str, _Asked] = {}
         self._slow: set[str] = set()
@@ -79,6 +87,7 @@ class Roster:
             with nodes.probing(self._directory, self._inputs) as ask:
                 while not over.wait(PAUSE):
                     self._look(ask)
+            self._ask_for(0)
 
         following = threading.Thread(target=follow, name="ray-roster", daemon=True)
         following.start()
@@ -105,6 +114,7 @@ class Roster:
         except Exception:  # of many classes; whether Ray is there is looked at elsewhere
             return
         up = {node["NodeID"]: node for node in everyone if node["Alive"]}
+        before = set(self._known)
         for name in self._known.keys() - up.keys() if up else ():
             self._let_go(name)
         for name in up.keys() - self._known.keys():
@@ -114,18 +124,26 @@ class Roster:
             self._known[name] = nodes.title(up[name], list(up.values()))
         for name, asked in list(self._asked.items()):
             self._hear(name, asked)
+        if before != set(self._known):
+            self._ask_for(0)  # what has come is for trials
         self._await_room(up.values())
 
     def _await_room(self, up: Iterable[Mapping[str, Any]]) -> None:
-        """Shows an autoscaler what is missing where no node has room any more; trials that wait ask for known nodes."""
+        """Shows an autoscaler what is missing: for trials that wait, and where no node has room for those that run."""
         usable = (node for node in up if node["NodeID"] not in self._refused)
-        room = self._paused() or any(has_room(node, self._resources) for node in usable)
-        if self._wait and not room and self._demand is None:
-            self._demand = waiting.demand(self._resources, 1)
+        without = not (self._paused() or any(has_room(node, self._resources) for node in usable))
+        if self._wait and without and not self._without:
             self._news.append((None, "", waiting.text(self._resources, 1, self._wait)))
-        elif room and self._demand is not None:
-            waiting.given_back(self._demand)
-            self._demand = None
+        self._without = without
+        idle = self._paused() or self._asked.keys() - self._slow  # one that is being asked may be enough
+        self._ask_for(min(MOST, max(self.more, without)) if self._wait and not idle else 0)
+
+    def _ask_for(self, number: int) -> None:
+        """Has an autoscaler asked for nodes for so many processes, and for no more."""
+        while len(self._demands) > number:
+            waiting.given_back(self._demands.pop())
+        if missing := number - len(self._demands):
+            self._demands += waiting.more(self._resources, self._known, missing)
 
     def _let_go(self, name: str) -> None:
         title = self._known.pop(name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ray._private.ray_constants import DEBUG_AUTOSCALING_STATUS
@@ -14,6 +14,7 @@ from ray.util.placement_group import placement_group, remove_placement_group
 
 from sweep.config import ResourcesConfig
 from sweep.run import nodes
+from sweep.run.placing import NODE_ID
 from sweep.run.ray_watch import has_room
 from trainers.errors import UserError
 from trainers.fields import plural
@@ -66,6 +67,24 @@ def demand(resources: ResourcesConfig, number: int) -> Any:
     It takes what it asks for once all of that is there, until it is given back by `given_back`.
     """
     return placement_group([resources.asked] * number, "STRICT_SPREAD")
+
+
+def more(resources: ResourcesConfig, known: Iterable[str], number: int) -> list[Any]:
+    """Shows an autoscaler that so many processes of trials would run on nodes that are not there yet.
+
+    A placement group each, which no known node can take; Ray's `request_resources` would outlive a driver that was
+    killed, and these do not.
+
+    Args:
+        resources: of a process of trials.
+        known: ids of the nodes that are there.
+        number: of processes.
+
+    Returns:
+        What `given_back` takes, one by one.
+    """
+    new = [{NODE_ID: f"!in({','.join(sorted(known))})"}]
+    return [placement_group([resources.asked], "PACK", bundle_label_selector=new) for _ in range(number)]
 
 
 def given_back(group: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from sweep.streams import complain, echo
 
 if TYPE_CHECKING:
     from sweep.config import SweepConfig
+    from sweep.plan.plan import Plan
     from sweep.slurm.request import Request
 
 #: Of a submitted script, in its run directory.
@@ -58,6 +60,7 @@ def slurm(
     from sweep.slurm.script import script
     from sweep.submitted import following
     from sweep.submitted import submit as keep
+    from trainers.fields import plural
     from trainers.provenance import code_version
 
     sweep = load(config, overrides)
@@ -66,9 +69,12 @@ def slurm(
     refuse_other_sweep(directory, sweep)
     for note in agreement(request, sweep):
         complain(note)
-    left = plan(sweep, earlier_records(directory), code_version()).left
+    planned = plan(sweep, earlier_records(directory), code_version())
+    shares = _shares(planned, request.array or 0)
+    if shares.count(0) and planned.left:
+        complain(f"--array {request.array}: {plural(shares.count(0), 'job')} of it will have no trial; ask for fewer")
     launch = following(config, overrides, directory) if follow_code else keep(sweep, directory)
-    text = script(request, launch, directory, left, ["sweep", *sys.argv[1:]])
+    text = script(request, launch, directory, planned.left, ["sweep", *sys.argv[1:]], shares)
     if not submit:
         echo(text, nl=False)
         return
@@ -98,6 +104,16 @@ def _request(sweep: SweepConfig, **asked: Any) -> Request:
     gpus = gpus_of(request.gres) if request.gres else asked["gpus"]
     cpus, gpus = amounts(sweep, request.nodes, asked["cpus"], gpus)
     return replace(request, cpus=cpus, gpus=gpus)
+
+
+def _shares(planned: Plan, count: int) -> list[int]:
+    """How many of the trials that are left each of so many shares has."""
+    from sweep.share import Share
+
+    trials = planned.progress.trials
+    over = {name for name, trial in trials.items() if trial.finished or trial.left_out}
+    left = Counter(Share.that_has(trial.id, count) for trial in planned.search.known() if count and trial.id not in over)
+    return [left[Share(index, count)] for index in range(1, count + 1)]
 
 
 def _submitted(script: Path) -> str:

@@ -24,14 +24,10 @@ records="$out/@records@"
 # ---- What Slurm says ----
 limit=      # set once the time limit is near
 again=      # set by every signal: bash then waits no longer, and has to be told to wait again
-sweep=      # the sweep's process
-near_the_limit() {
-    limit=yes again=yes
-    [ -z "$sweep" ] || kill -USR1 "$sweep"     # its trials write their state, some seconds; then it ends with 130
-}
-trap near_the_limit USR1
+sweep=      # the sweep's process, whose trials write their state once it is told, some seconds; it ends with 130
+trap 'limit=yes again=yes; [ -z "$sweep" ] || kill -USR1 "$sweep"' USR1
 trap 'again=yes' TERM       # scancel, a preemption: Slurm has told the sweep too, and this shell waits for its end
-progress() { grep -shE '^[{]"record":"(epoch|dynamics)"' "$records" | wc -l; }
+progress() { cat "$records" 2> /dev/null | grep -cE '^[{]"record":"(epoch|dynamics)"'; }
 before=$(progress)
 @ray_starts@
 # ---- The sweep, a child of this shell, so that it is not a step of the job: the signal at the limit is for the shell ----
@@ -48,11 +44,11 @@ trap '' TERM     # by which Slurm ends what runs here once it is to run again, `
 if [ "$code" = 3 ] || { [ -n "$limit" ] && [ "$code" -gt 2 ]; }; then
     if [ "$(progress)" -le "$before" ]; then
         echo "not run again: this time no epoch was recorded, as where --time is too short for one, or Ray has died"
-    elif scontrol requeue "$SLURM_JOB_ID"; then
+    elif scontrol requeue "@job@"; then
         echo "stopped with exit code $code; Slurm runs this job again, and it goes on"
         exit 0
     else
-        echo "Slurm does not run this job again; submit it once more: it goes on"
+        echo "Slurm does not run this job again, unless squeue shows it; submit it once more: it goes on"
     fi
 fi
 exit "$code"

@@ -4,9 +4,13 @@ ray=(@python@ -P -m ray.scripts.scripts)       # the command `ray`
 cpus=${SLURM_CPUS_PER_TASK:-@cpus@}
 log="$out/logs/slurm-$SLURM_JOB_ID-ray.log"
 mkdir -p "$out/logs"
-# A token and a port of this job's own, for others, jobs of yours too, may run on these nodes. The token is in no file.
-RAY_AUTH_TOKEN=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')
-export RAY_AUTH_MODE=token RAY_AUTH_TOKEN RAY_USAGE_STATS_ENABLED=0 RAY_worker_niceness=0
+# A token and a port of this job's own, for others, jobs of yours too, may run on these nodes. The token is in a file that
+# you alone may read, and goes with the job; in the environment every program of the job would have it.
+token="$out/logs/slurm-$SLURM_JOB_ID-token"
+trap 'rm -f "$token"' EXIT
+rm -f "$token"; (umask 077; od -An -N32 -tx1 /dev/urandom | tr -d ' \n' > "$token") || exit 2
+unset RAY_AUTH_TOKEN
+export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH="$token" RAY_USAGE_STATS_ENABLED=0 RAY_worker_niceness=0
 address=$(getent ahostsv4 "$SLURMD_NODENAME" | awk '$1 !~ /^127[.]/ { print $1; exit }')
 address=${address:-$(hostname -I | awk '{ print $1 }')}
 listens() { (: < "/dev/tcp/$address/$port") 2> /dev/null; }

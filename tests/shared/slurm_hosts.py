@@ -87,7 +87,7 @@ class Slurm:
         Within the same second it would fail, one time in eight: the end of its first run counts as that of the second.
         """
         self.until(job, "PENDING")
-        time.sleep(2)
+        time.sleep(1.1)
         self("scontrol", "update", f"JobId={job}", "StartTime=now")
 
 

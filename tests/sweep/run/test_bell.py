@@ -62,6 +62,30 @@ def test_a_word_holds_for_who_comes_later_and_each_is_heard_once() -> None:
     assert asked(scene) == ["end", "pause", False, ""]
 
 
+def test_who_trains_on_a_node_that_is_about_to_go_hears_that_and_others_do_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bell, "LOOK", 0.01)
+    answers: list[Any] = [[], RuntimeError("away"), ["n2"]]
+
+    def draining() -> list[str]:
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return list(answer)
+
+    async def scene(one: Bell) -> list[Any]:
+        looking = asyncio.create_task(one.watch(draining))
+        first, second = (asyncio.create_task(one.listen(name, node=node)) for name, node in (("a", "n1"), ("b", "n2")))
+        seen: list[Any] = [await second, first.done()]
+        await one.want(True, [])  # which is more than that
+        seen += [await first, await one.listen("b", heard="save", node="n2")]
+        looking.cancel()
+        return seen
+
+    assert asked(scene) == ["save", False, "pause", "pause"]
+
+
 def test_a_trial_that_leaves_late_takes_nothing_from_its_next_run() -> None:
     async def scene(one: Bell) -> list[Any]:
         first = asyncio.create_task(one.listen("a", "first"))
@@ -107,6 +131,26 @@ def test_a_ring_reaches_a_trial_in_another_process_in_the_midst_of_its_training(
         ray.get(of.ring.remote([], 0))  # whoever listens by now
         assert time.monotonic() < deadline
     assert ray.get(result) == ["held"]
+    ray.kill(of)
+
+
+@ray.remote(num_cpus=0)
+def _saving(of: Any, times: int) -> bool:
+    """A process whose trial trains until it has been asked to write so often, and then hears nothing more."""
+    written: list[str] = []
+    enough = threading.Event()
+    bell.AGAIN = 0.05  # type: ignore[misc]
+    checkpoint.write_held = lambda: (written.append(""), len(written) >= times and enough.set())  # type: ignore[assignment]
+    with bell.listening(of, "a", lambda: None):
+        return enough.wait(timeout=60)
+
+
+def test_on_a_node_that_is_about_to_go_a_trial_writes_again_and_again(local_ray: None) -> None:
+    here = ray.get_runtime_context().get_node_id()
+    assert here not in bell.state.get_draining_nodes()
+    of = ray.remote(Bell).options(num_cpus=0, max_concurrency=10).remote()
+    of.watch.remote(lambda: [here])
+    assert ray.get(_saving.remote(of, 3))
     ray.kill(of)
 
 

@@ -373,3 +373,29 @@ def test_a_shape_is_what_holds_as_much_memory() -> None:
     assert memory_shape(like) == memory_shape(base)
     for other in ({"batch_size": 64}, {"model": {"name": "vit"}}, {"optimizer": {"name": "adamw", "lr": 0.1}}):
         assert memory_shape(base | other) != memory_shape(base)
+
+
+def test_more_nodes_are_wanted_once_these_are_full_and_for_no_more_than_wait_or_may_run() -> None:
+    trials = iter(range(99))
+    given = Packing([Node(2, name="a")], 1, 0, lambda: next(trials, None), limit=6)
+    assert given.more(waiting=50) == 0  # there is room
+    first = given.next()
+    given.next()
+    assert first is not None
+    assert [given.more(waiting) for waiting in (0, 3, 50)] == [0, 3, 4]
+    given.limit = None
+    assert given.more(waiting=50) == 50
+    given.limit = 1  # lowered while two run
+    assert given.more(waiting=50) == 0
+    given.limit = 0  # paused
+    assert given.more(waiting=50) == 0
+
+
+def test_more_nodes_are_wanted_for_those_whose_node_has_left_too_and_for_several_trials_a_process() -> None:
+    trials = iter(range(99))
+    given = Packing([Node(1, name="a"), Node(1, name="b")], 1, 0, lambda: next(trials, None), each=4)
+    given.next()
+    given.next()
+    assert given.more(waiting=9) == 3
+    given.leave("b")
+    assert given.more(waiting=9) == 4

@@ -85,6 +85,7 @@ def scontrol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str],
         monkeypatch.setenv("PATH", f"{script.parent}:{os.environ['PATH']}")
 
     monkeypatch.setenv("SLURM_JOB_ID", "15")
+    monkeypatch.delenv("SLURM_ARRAY_JOB_ID", raising=False)
     monkeypatch.delenv("SLURM_RESTART_COUNT", raising=False)
     return answers
 
@@ -103,6 +104,16 @@ def test_a_launch_in_a_job_asks_slurm_and_else_nobody(
     monkeypatch.delenv("SLURM_RESTART_COUNT")
     monkeypatch.delenv("SLURM_JOB_ID")
     assert outcome_when_stopped("stopped by SIGINT") == ("interrupted", "stopped by SIGINT")
+
+
+def test_a_job_of_an_array_asks_of_itself_alone(
+    scontrol: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By SLURM_JOB_ID, which is the array's own of its last job, Slurm would tell of all of them."""
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "15")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "4")
+    scontrol(f'[ "$*" = "show job -o 15_4" ] && echo "{PUT_BACK}"')
+    assert outcome_when_stopped("stopped by SIGTERM")[0] == "preempted"
 
 
 @pytest.mark.parametrize("job", ["exit 1", "sleep 30", "echo slurm_load_jobs error >&2; exit 1", "printf '\\377'"])

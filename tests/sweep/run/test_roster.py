@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from sweep.config import ResourcesConfig
 from sweep.run import nodes, ray_packing, roster, waiting
 from sweep.run.packing import Packing
-from sweep.run.roster import Roster
+from sweep.run.roster import MOST, Roster
 from sweep.run.seats import Node
 from trainers.errors import UserError
 
@@ -25,15 +26,14 @@ class Cluster:
         self.up: dict[str, dict[str, Any]] = {}
         self.slow: set[str] = set()
         self.asked: list[str] = []
-        self.demands: list[Any] = []
         self.now = 0.0
         monkeypatch.setattr(roster, "ray", SimpleNamespace(nodes=lambda: list(self.up.values()), wait=self._wait))
         monkeypatch.setattr(roster, "time", SimpleNamespace(monotonic=lambda: self.now))
         monkeypatch.setattr(nodes, "check_probe", self._check)
         monkeypatch.setattr(nodes, "answer", lambda name, reference: reference)
         monkeypatch.setattr(ray_packing, "memory", lambda node, resources: 2**30)
-        monkeypatch.setattr(waiting, "demand", lambda resources, number: self.demands.append(number) or "demand")
-        monkeypatch.setattr(waiting, "given_back", lambda group: self.demands.append(group))
+        monkeypatch.setattr(waiting, "given_back", lambda group: None)
+        monkeypatch.setattr(waiting, "more", lambda resources, known, number: [frozenset(known)] * number)
 
     def add(self, name: str, host: str = "", cpus: float = 2) -> None:
         has = {"CPU": cpus} if cpus else {}
@@ -162,9 +162,49 @@ def test_where_no_node_has_room_any_more_it_is_said_what_is_waited_for_and_ray_i
         "node first has left: trials run on 1 node now",
         "waiting for a node with 2 CPU, up to 10 min",
     ]
+    assert roster._demands == [{"small"}]
     cluster.add("large")
     cluster.looked(roster, given, 3)
-    assert cluster.demands == [1, "demand"]
+    assert roster._demands == []
+
+
+def test_an_autoscaler_is_asked_for_as_many_as_would_run_on_nodes_that_are_not_there_yet(cluster: Cluster) -> None:
+    given, roster = packing(), watch(wait=10)
+    asked = roster._demands
+    for number in (3, 5, 1, 0, 1000):
+        roster.more = number
+        assert cluster.looked(roster, given) == []
+        assert asked == [{"first"}] * min(number, MOST)
+    cluster.add("second")
+    cluster.slow.add("second")
+    cluster.looked(roster, given)
+    assert asked == []  # until it is known whether the one that came has room
+    cluster.slow.clear()
+    cluster.looked(roster, given)
+    cluster.looked(roster, given)
+    assert asked == [{"first", "second"}] * MOST
+    del cluster.up["second"]
+    cluster.looked(roster, given)
+    assert asked == [{"first"}] * MOST
+
+
+def test_once_paused_and_at_the_end_an_autoscaler_is_asked_for_nothing(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paused = False
+    roster = Roster(Path("run"), {}, ResourcesConfig(cpu=2), ["first"], False, 10, lambda: paused)
+    roster.more = 3
+    cluster.looked(roster, packing())
+    assert len(roster._demands) == 3
+    paused = True
+    cluster.looked(roster, packing())
+    assert roster._demands == []
+    paused = False
+    cluster.looked(roster, packing())
+    monkeypatch.setattr(nodes, "probing", lambda *where: nullcontext())
+    with roster.followed():
+        assert len(roster._demands) == 3
+    assert roster._demands == []
 
 
 def test_room_on_a_node_that_failed_is_none(cluster: Cluster) -> None:
@@ -180,8 +220,9 @@ def test_without_a_wait_nothing_is_asked_of_ray(cluster: Cluster) -> None:
     cluster.add("small", cpus=1)
     cluster.looked(roster, given)
     del cluster.up["first"]
+    roster.more = 3
     assert cluster.looked(roster, given, 3) == ["node first has left: trials run on 1 node now"]
-    assert cluster.demands == []
+    assert roster._demands == []
 
 
 def test_a_node_that_joins_while_the_storage_is_away_is_asked_once_it_is_back(cluster: Cluster) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
 from collections.abc import Callable
@@ -29,8 +30,9 @@ def slurm(sweep_file: Callable[..., Path], tmp_path: Path) -> Callable[..., Resu
 
 
 def words_of(script: str) -> list[str]:
-    """Those of the launch."""
-    return shlex.split(script.partition("launch=(")[2].partition("\n)")[0])
+    """Those of the launch, `$out` in them as the script says it."""
+    (out,) = shlex.split(script.partition("\nout=")[2].partition("\n")[0])
+    return [word.replace("$out", out) for word in shlex.split(script.partition("launch=(")[2].partition("\n)")[0])]
 
 
 def test_it_prints_a_script_of_an_array_that_bash_takes(slurm: Callable[..., Result], tmp_path: Path) -> None:
@@ -38,10 +40,24 @@ def test_it_prints_a_script_of_an_array_that_bash_takes(slurm: Callable[..., Res
     assert done.exit_code == 0, done.output
     assert subprocess.run(["bash", "-n"], input=done.stdout, text=True, check=False).returncode == 0
     assert {"#SBATCH --array=1-4", "#SBATCH --time=1:00:00", "#SBATCH --mem=8G"} <= set(done.stdout.splitlines())
-    assert "4 trials left to run, as an array of 4 jobs" in done.stdout
+    trials = re.search("4 trials left to run, as an array of 4 jobs, with (.+) of them each", done.stdout)
+    assert trials is not None
+    assert sum(map(int, trials[1].split(", "))) == 4
     words = words_of(done.stdout)
     assert words[2] == "launch"
     assert words[-4:] == ["--out", str(tmp_path / "the run"), "--shard", "$SLURM_ARRAY_TASK_ID/4"]
+
+
+def test_jobs_of_an_array_that_will_have_no_trial_are_told(slurm: Callable[..., Result]) -> None:
+    done = slurm("--array", "40")
+    assert done.exit_code == 0
+    assert re.fullmatch(r"sweep: --array 40: 3[6-9] jobs of it will have no trial; ask for fewer\n", done.stderr)
+    assert re.search("an array of 40 jobs, with 0 to [1-4] of them each", done.stdout)
+
+
+def test_without_a_time_limit_its_line_is_there_to_be_filled_in(slurm: Callable[..., Result]) -> None:
+    assert "\n##SBATCH --time=" in slurm().stdout
+    assert "##SBATCH" not in slurm("--time", "1:00:00").stdout
 
 
 def test_the_launch_of_the_script_runs_what_was_submitted(slurm: Callable[..., Result], tmp_path: Path) -> None:

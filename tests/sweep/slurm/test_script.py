@@ -31,19 +31,20 @@ Write = Callable[..., Path]
 
 def text(directory: Path, launch: list[str], **values: Any) -> str:
     request = Request(**{"name": "s", "cpus": 2} | values)
-    return script(request, launch, directory, 12, ["sweep", "slurm", "c.yaml", "--set", f"name={HOSTILE}"])
+    shares = [12 // request.array] * request.array if request.array else []
+    return script(request, launch, directory, 12, ["sweep", "slurm", "c.yaml", "--set", f"name={HOSTILE}"], shares)
 
 
 @pytest.mark.parametrize("values", [{}, {"array": 4}, {"nodes": 3, "gpus": 2}], ids=str)
 def test_bash_and_shellcheck_take_it_whatever_paths_are_called(values: dict[str, Any], tmp_path: Path) -> None:
     file = tmp_path / "job.sh"
     python, config = f"/venv/{HOSTILE}/python", f"/home/{HOSTILE}/c.yaml"
-    launch = [python, "program", "launch", config, "--out", "/out"]
+    launch = [python, f"{tmp_path / HOSTILE}/code/program", "launch", config, "--out", str(tmp_path / HOSTILE)]
     file.write_text(text(tmp_path / HOSTILE, launch, **values))
     subprocess.run(["bash", "-n", file], check=True)
     assert not re.search("@[a-z_]+@", file.read_text().replace("@out@", ""))  # no name was left to fill in
     if shutil.which("shellcheck"):
-        subprocess.run(["shellcheck", "--severity=warning", file], check=True)
+        subprocess.run(["shellcheck", "--exclude=SC2016", file], check=True)  # words that a node's bash is to expand
 
 
 def test_a_character_that_cannot_be_seen_is_refused(tmp_path: Path) -> None:
@@ -131,12 +132,23 @@ def test_the_launch_gets_its_words_as_they_are(tmp_path: Path) -> None:
     assert (job.out / "words").read_text().splitlines() == ["launch", "c d.yaml", "--out", str(job.out)]
 
 
-def test_each_job_of_an_array_has_its_share_and_its_own_records(tmp_path: Path) -> None:
+def test_words_in_the_run_directory_are_told_by_it(tmp_path: Path) -> None:
+    out, odd = tmp_path / "run of a user's", "odd $name's"
+    launch = ["python", f"{out}/{odd}", "launch", f"{out}s/c.yaml", "--out", str(out)]
+    words = script(Request("s", cpus=1), launch, out, 1, []).partition("launch=(")[2].partition("\n)")[0].split("\n")
+    assert '    --out "$out"' in words
+    assert f'    "$out"/{shlex.quote(odd)}' in words
+    shown = ["bash", "-c", f'out=$1; printf "%s\\n" {" ".join(words)}', "bash", str(out)]
+    assert subprocess.run(shown, capture_output=True, text=True, check=True).stdout.splitlines() == launch
+
+
+def test_each_job_of_an_array_has_its_share_and_its_own_records_and_asks_for_itself_alone(tmp_path: Path) -> None:
+    """The last of an array has the array's own number for SLURM_JOB_ID, which Slurm takes for all of its jobs."""
     sweep = 'printf "%s\\n" "$@" > "$OUT/words"\n' + EPOCH.replace("records", "records.3of4") + "exit 3\n"
     job = Job(tmp_path, sweep, array=4)
-    assert job.run(SLURM_ARRAY_TASK_ID="3")[0] == 0
+    assert job.run(SLURM_ARRAY_TASK_ID="3", SLURM_ARRAY_JOB_ID="7")[0] == 0
     assert (job.out / "words").read_text().splitlines()[-2:] == ["--shard", "3/4"]
-    assert job.asked == ["requeue 7"]
+    assert job.asked == ["requeue 7_3"]
 
 
 def test_near_the_limit_the_sweep_is_told_and_waited_for_and_the_job_runs_again(tmp_path: Path) -> None:
@@ -185,7 +197,8 @@ def test_where_slurm_refuses_to_run_it_again_the_user_is_told_what_to_do(tmp_pat
     job = Job(tmp_path, f"{EPOCH}exit 3\n")
     code, output = job.run(SCONTROL_EXIT="1")
     assert code == 3
-    assert output == "Slurm does not run this job again; submit it once more: it goes on\n"
+    said = "Slurm does not run this job again, unless squeue shows it; submit it once more: it goes on\n"
+    assert output == said
 
 
 def test_told_before_the_sweep_has_begun_nothing_is_started(tmp_path: Path) -> None:
