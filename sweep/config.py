@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, WithJsonSchema, WrapValidator, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, WrapValidator, field_validator, model_validator
 
-from sweep.axes import INERT_AXES, Axis, axis_order, leaf_keys, option_of
+from sweep.axes import INERT_AXES, Axis, axis_order, integer_keys, leaf_keys, option_of
+from sweep.where import Constraints, constraint
 from trainers.config import TrialConfig
-from trainers.errors import unknown_key
+from trainers.errors import unknown_key, validated
 from trainers.fields import Frozen, Number, PathText, Whole, parse_number
 from trainers.visible import brief
 
@@ -150,6 +151,19 @@ def _text(share: str | float) -> str:
     return share if isinstance(share, str) else f"{share:g}"
 
 
+def _whole(key: str, axis: Axis) -> Axis:
+    """The axis with whole values where its key takes no others.
+
+    Raises:
+        ValueError: its ends, or its step, are fractions, or it wants some.
+    """
+    if not axis.is_range or key not in integer_keys():
+        return axis
+    if axis.integer is False:
+        raise ValueError(f"{key}: takes whole numbers alone; leave integer out")
+    return validated(Axis, {**axis.model_dump(), "integer": True}, key)
+
+
 def _as_axis(value: Any, build: Any) -> Axis:
     if not isinstance(value, (list, dict, Axis)):
         raise ValueError(f"must be a list of values, or a mapping such as {{uniform: [low, high]}}, got {brief(value)}")
@@ -164,6 +178,11 @@ class SweepConfig(Frozen):
     trial: TrialConfig = Field(default_factory=TrialConfig, description="Defaults of every trial.")
     space: dict[str, Annotated[Axis, WrapValidator(_as_axis, json_schema_input_type=list[Any] | Axis)]] = Field(
         min_length=1, description="Dotted keys of the trial -> what they are varied over."
+    )
+    where: Constraints = Field(
+        (),
+        description="What must hold of every point, such as batch_size * optimizer.lr <= 10; one, or a list of which "
+        "all must. Points at which it does not hold are not run.",
     )
     seeds: tuple[Annotated[Whole, Field(ge=0, lt=2**63)], ...] = Field(
         (0,), min_length=1, max_length=10_000, description="Each point runs each."
@@ -184,6 +203,11 @@ class SweepConfig(Frozen):
         description="Of a submitted config: the hash of each source of your own code, by its name; code_folder then "
         "holds them. none: they are read as they are.",
     )
+
+    @field_validator("space")
+    @classmethod
+    def _of_whole_keys(cls, space: dict[str, Axis]) -> dict[str, Axis]:
+        return {key: _whole(key, axis) for key, axis in space.items()}
 
     @property
     def given(self) -> dict[str, Any]:
@@ -214,6 +238,9 @@ class SweepConfig(Frozen):
                 "the plain one first, or set search.name=grid"
             )
         axis_order(self.space)
+        for number, text in enumerate(self.where):
+            for key in constraint(text).keys:
+                _check_named(key, f"where.{number}" if len(self.where) > 1 else "where", self)
         return self
 
 
@@ -225,6 +252,14 @@ def _check_shared(config: SweepConfig) -> None:
         raise ValueError(f"trial.precision: must be fp32 or bf16 where trials share a process, got tf32; {way_out}")
     if "deterministic" in config.space:
         raise ValueError(f"space.deterministic: must be the same for trials that share a process; {way_out}")
+
+
+def _check_named(key: str, where: str, config: SweepConfig) -> None:
+    """A key that a constraint reads is one in which points can differ."""
+    if key in INERT_AXES:
+        raise ValueError(f"{where}: {key} cannot be an axis, and so tells no point from another; leave it out")
+    if key not in leaf_keys() and not option_of(key, config.trial, config.space):
+        raise ValueError(f"{where}: {key}: {unknown_key(key, leaf_keys(), leaf_keys())}; text stands in quotes")
 
 
 def _check_axis(key: str, axis: Axis, config: SweepConfig) -> None:

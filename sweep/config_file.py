@@ -107,9 +107,9 @@ def _read_axis(config: SweepConfig, key: str, where: str) -> Axis:
 
     if axis.is_range:
         ends = [read(key, value, where) for value in axis.extremes()]
-        if not all(isinstance(end, float) for end in ends):
+        if not all(isinstance(end, int | float) and not isinstance(end, bool) for end in ends):
             raise UserError(
-                f"{where}.{key}: a range is of fractions, and this key takes none; list its values: {{choice: [...]}}"
+                f"{where}.{key}: a range is of numbers, and this key takes none; list its values: {{choice: [...]}}"
             )
     _check_conditions(config, key, where)
     admitted = {
@@ -162,6 +162,8 @@ def dump(config: SweepConfig) -> str:
     for key in ("code_folder", "code"):
         if values[key] is None:
             del values[key]
+    if not config.where:
+        del values["where"]
     if "preset" in config.space or config.trial.preset is not None:
         values["trial"] = config.trial.model_dump(mode="json", exclude_unset=True)
     values["space"] = {key: axis.model_dump(mode="json", exclude_none=True) for key, axis in config.space.items()}

@@ -29,7 +29,7 @@ from sweep.share import Share
 from trainers.config import DataConfig
 from trainers.data.sets import Shape as DataShape
 from trainers.errors import UserError
-from trainers.fields import plural
+from trainers.fields import number_text, plural
 from trainers.own.source import Source
 from trainers.record import record_files
 
@@ -143,7 +143,8 @@ class Plan:
 def _axis(axis: Any) -> str:
     if values := axis.grid or axis.choice:
         return plural(len(values), "value")
-    return f"{'uniform' if axis.uniform else 'loguniform'} {list(axis.uniform or axis.loguniform)}"
+    steps = "" if axis.step is None else f" in steps of {number_text(axis.step)}"
+    return f"{'uniform' if axis.uniform else 'loguniform'} {list(axis.extremes())}{steps}"
 
 
 def earlier_records(directory: Path) -> Sequence[Mapping[str, Any]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import count, islice
 from typing import Any
 
 import numpy as np
@@ -26,12 +26,12 @@ MOST = 100_000
 def applies(axis: Axis, point: Point, base: Mapping[str, Any]) -> bool:
     """Whether the axis's conditions hold at the point, or in a trial of `base` there for keys that are no axes."""
     return all(
-        (point[key] if key in point else _standing(base, point, key)) in admitted
+        (point[key] if key in point else standing(base, point, key)) in admitted
         for key, admitted in axis.conditions().items()
     )
 
 
-def _standing(base: Mapping[str, Any], point: Point, key: str) -> Any:
+def standing(base: Mapping[str, Any], point: Point, key: str) -> Any:
     """The value of a key that is not in the point: what `base` sets, else the preset's, else the default."""
     value: Any = beneath(nested(base, point))
     for part in key.split("."):
@@ -168,6 +168,16 @@ def sobol(space: Mapping[str, Axis], seed: int, n: int) -> list[dict[str, float]
         return [{} for _ in range(n)]
     points = qmc.Sobol(len(keys), rng=seed).random_base2(max(n - 1, 0).bit_length())
     return [dict(zip(keys, map(float, row), strict=True)) for row in points[:n]]
+
+
+def places(space: Mapping[str, Axis], seed: int, quasi_random: bool) -> Iterator[dict[str, float]]:
+    """What `draw` gives at 0, 1, 2, ..., or `sobol` one after another, without end."""
+    if not quasi_random:
+        yield from (draw(space, seed, index) for index in count())
+    known = 0
+    for bits in count(4):
+        yield from sobol(space, seed, 2**bits)[known:]
+        known = 2**bits
 
 
 def _generator(*key: Any) -> np.random.Generator:

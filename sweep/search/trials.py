@@ -7,15 +7,17 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from sweep.axes import Point, nested
 from sweep.config import SweepConfig
+from sweep.search.admission import Admission, Shared, first_admitted, left_out_lines
 from sweep.search.inputs import named
-from sweep.search.points import MOST, draw, located, one_at_a_time, refuse_many, sobol, strata
+from sweep.search.points import MOST, one_at_a_time, places, refuse_many, strata
 from sweep.share import Share
 from trainers.config import TrialConfig
 from trainers.errors import validated
+from trainers.fields import plural
 from trainers.identity import hashed, identity
 
 
@@ -128,21 +130,49 @@ class FixedSearch:
         """Nothing is learnt."""
 
 
+class FixedPoints(NamedTuple):
+    """The points of a search that knows them beforehand, and what `where` left out of them."""
+
+    points: list[Point]
+    lines: tuple[str, ...] = ()
+
+
 def fixed_points(config: SweepConfig) -> list[Point]:
-    """The points of every search but Optuna's, a drawn one's strata side by side."""
-    base, space, search = config.given, config.space, config.search
+    """The points of every search but Optuna's, a drawn one's strata side by side.
+
+    Raises:
+        UserError: they are too many, or `where` leaves too few.
+    """
+    return admitted_points(config).points
+
+
+def admitted_points(config: SweepConfig) -> FixedPoints:
+    """The same, with what is to be said of those that `where` leaves out; see `fixed_points`."""
+    base, space, search, admission = config.given, config.space, config.search, Admission.of_sweep(config)
     grid, n = strata(space, base), search.n_trials or 0
     refuse_many(len(grid) * max(n, 1) * len(config.seeds), drawn=search.n_trials)
     match search.name:
         case "grid":
-            return grid
+            listed = grid
         case "one_at_a_time":
             each = (point for stratum in grid for point in one_at_a_time(space, base, stratum))
-            points = list(islice(each, MOST + 1))
-            refuse_many(len(points) * len(config.seeds))
-            return points
-        case "quasi_random":
-            places = sobol(space, search.seed, n)
+            listed = list(islice(each, MOST + 1))
+            refuse_many(len(listed) * len(config.seeds))
         case _:
-            places = [draw(space, search.seed, index) for index in range(n)]
-    return [located(space, base, stratum, place) for place in places for stratum in grid]
+            return _drawn_points(config, grid, admission)
+    kept = admission.kept(listed)
+    out = len(listed) - len(kept)
+    return FixedPoints(kept, (f"where leaves out {out:,} of {plural(len(listed), 'point')}",) if out else ())
+
+
+def _drawn_points(config: SweepConfig, grid: list[Point], admission: Admission) -> FixedPoints:
+    """The first n draws of each stratum that are admitted there; without constraints all strata share theirs."""
+    space, base, n = config.space, config.given, config.search.n_trials or 0
+    drawn = Shared(places(space, config.search.seed, config.search.name == "quasi_random"))
+    found = [first_admitted(drawn, space, base, stratum, admission, n) for stratum in grid]
+    if short := [draws for draws in found if 0 < len(draws.points) < n]:
+        raise short[0].too_few(n)
+    if not any(draws.points for draws in found):
+        raise admission.nothing((found[0].first,), f"none of {found[0].looked_at:,} draws meets it")
+    points = [point for side_by_side in zip(*(one.points for one in found if one.points)) for point in side_by_side]
+    return FixedPoints(points, tuple(left_out_lines(found, n)))
