@@ -164,6 +164,8 @@ def dump(config: SweepConfig) -> str:
             del values[key]
     if not config.where:
         del values["where"]
+    if isinstance(config.metric, tuple):
+        del values["mode"]
     if "preset" in config.space or config.trial.preset is not None:
         values["trial"] = config.trial.model_dump(mode="json", exclude_unset=True)
     values["space"] = {key: axis.model_dump(mode="json", exclude_none=True) for key, axis in config.space.items()}

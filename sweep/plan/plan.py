@@ -23,8 +23,9 @@ from sweep.plan.warnings import Warned, warnings
 from sweep.progress import Progress, TrialProgress, left_out_lines
 from sweep.search.checks import check_trials, examples
 from sweep.search.inputs import Unseen, fingerprints, fingerprints_without, own_sources
+from sweep.objectives import SECONDS
 from sweep.search.optuna_search import OptunaSearch
-from sweep.search.trials import FixedSearch, PlannedTrial, Search, fixed_points, planned
+from sweep.search.trials import FixedPoints, FixedSearch, PlannedTrial, Search, admitted_points, planned
 from sweep.share import Share
 from trainers.config import DataConfig
 from trainers.data.sets import Shape as DataShape
@@ -72,6 +73,8 @@ class Plan:
     """Ids of those not run again, for want of memory or because they were cancelled."""
     share: Share | None = None
     """Of whose trials alone it tells what is finished, left and costs; none: of all."""
+    chosen: Sequence[str] = ()
+    """How its points were chosen, where that is not seen from the config, in words."""
 
     @property
     def left(self) -> int:
@@ -94,7 +97,7 @@ class Plan:
         lines = [f"{self.config.name}: {which} ({self._shape()})"]
         if self.config.question:
             lines.append(f"  {self.config.question}")
-        lines += [f"  {line}" for line in (*self.presets, *self.fine_tuned)]
+        lines += [f"  {line}" for line in (*self.chosen, *self.presets, *self.fine_tuned)]
         if self.merged:
             verb = "means" if self.merged == 1 else "mean"
             more = plural(self.merged, "more point")
@@ -194,7 +197,8 @@ def plan(
     finished = {trial.id: trial for trial in progress.trials.values() if trial.finished}
     for trial in progress.trials.values():
         trial.left_out = trial.needs_more_than(capacity) or (trial.cancelled and not again)
-    search, points = _search(config, marks, records, finished, share)
+    search, listed = _search(config, marks, records, finished, share)
+    points = [json.dumps(point) for point in listed.points]
     every = search.known()
     known = [trial for trial in every if share is None or share.has(trial.id)]
     unknown = examples(config, marks) if search.size() > len(every) else []
@@ -224,6 +228,7 @@ def plan(
         own=own,
         left_out=tuple(name for name in trials if name in progress.trials and progress.trials[name].left_out),
         share=share,
+        chosen=listed.lines,
     )
 
 
@@ -233,15 +238,16 @@ def _search(
     records: Sequence[Mapping[str, Any]],
     finished: Mapping[str, TrialProgress],
     share: Share | None,
-) -> tuple[Search, list[str]]:
-    """The search, and the points that it was made of, as JSON; none where they are not known yet."""
+) -> tuple[Search, FixedPoints]:
+    """The search, and the points that it was made of; none where they are not known yet."""
     if config.search.name == "optuna":
         trial_records = [record for record in records if record["record"] == "trial"]
-        values = {name: metric(trial, config) for name, trial in finished.items()}
-        return OptunaSearch(config, marks, trial_records, values), []
-    points = fixed_points(config)
-    trials = planned(config, points, marks)
-    return FixedSearch(trials, frozenset(finished), share), [json.dumps(point) for point in points]
+        values = {name: objective_values(trial, config) for name, trial in finished.items()}
+        search = OptunaSearch(config, marks, trial_records, values)
+        return search, FixedPoints([], search.lines())
+    listed = admitted_points(config)
+    trials = planned(config, listed.points, marks)
+    return FixedSearch(trials, frozenset(finished), share), listed
 
 
 def _repeated(search: Search, points: Sequence[str], config: SweepConfig) -> Iterator[Warned]:
@@ -260,11 +266,15 @@ def _repeated(search: Search, points: Sequence[str], config: SweepConfig) -> Ite
         yield Warned(text, "search.name=optuna, which repeats none, or list the values as {grid: [...]}")
 
 
-def metric(trial: TrialProgress, config: SweepConfig) -> float | None:
-    """The sweep's metric at the trial's last epoch; the worst there is if it diverged; None if it has none."""
+def objective_values(trial: TrialProgress, config: SweepConfig) -> tuple[float, ...] | None:
+    """The sweep's objectives at the trial's end; the worst there is if it diverged; None if it lacks one."""
     if trial.outcome == "diverged":
-        return 0.0 if config.mode == "max" else math.inf
-    return trial.last.get(config.metric) if trial.outcome == "completed" else None
+        return tuple(one.worst for one in config.objectives)
+    if trial.outcome != "completed":
+        return None
+    values = [trial.whole_seconds if one.name == SECONDS else trial.last.get(one.name) for one in config.objectives]
+    known = tuple(value for value in values if value is not None)
+    return known if len(known) == len(values) else None
 
 
 def _other_code(finished: Sequence[TrialProgress], code_version: str) -> dict[str, int]:
