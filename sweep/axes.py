@@ -98,7 +98,8 @@ class Axis(Frozen):
         if not self.is_range:
             return len(self.extremes())
         low, high = self.extremes()
-        return round((high - low) / self.apart) + 1
+        steps: float = (high - low) / self.apart
+        return round(steps) + 1
 
     @property
     def apart(self) -> float:

@@ -105,12 +105,8 @@ def _read_axis(config: SweepConfig, key: str, where: str) -> Axis:
                 raise UserError(f"{beside}.{text}") from None
             raise
 
-    if axis.is_range:
-        ends = [read(key, value, where) for value in axis.extremes()]
-        if not all(isinstance(end, int | float) and not isinstance(end, bool) for end in ends):
-            raise UserError(
-                f"{where}.{key}: a range is of numbers, and this key takes none; list its values: {{choice: [...]}}"
-            )
+    for end in axis.extremes() if axis.is_range else ():
+        read(key, end, where)
     _check_conditions(config, key, where)
     admitted = {
         name: [read(name, value, f"{where}.{key}.when") for value in values]

@@ -20,7 +20,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from trainers.fields import number_text
 from trainers.visible import brief
 
-#: Characters of an expression, how deep it is nested, and how many a sweep has, at most: more than anyone writes by hand.
+#: Characters of an expression, how deep it is nested, and how many a sweep has, at most: more than one writes by hand.
 LONGEST, DEEPEST, MOST = 1000, 50, 100
 
 #: By what part of the larger one two numbers may differ and still be equal: 3 * 0.1 <= 0.3 holds, as on paper.
@@ -118,7 +118,7 @@ class Constraint:
         )
 
     def _source(self, node: ast.AST) -> str:
-        return brief(ast.get_source_segment(self.text.strip(), node) or type(node).__name__)
+        return brief(ast.get_source_segment(_one_line(self.text), node) or type(node).__name__)
 
     def _key(self, node: ast.AST) -> _Part:
         names: list[str] = []
@@ -138,12 +138,17 @@ def _parsed(text: str) -> ast.expr:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd escapes in quoted text
-            return ast.parse(text.strip(), mode="eval").body
+            return ast.parse(_one_line(text), mode="eval").body
     except SyntaxError as error:
         why = error.msg.partition("(")[0].strip()
     except (ValueError, RecursionError, MemoryError):  # NUL; nested deeper than the parser goes
         why = "cannot be parsed"
     raise ValueError(f"{brief(text)}: must be an expression such as batch_size * optimizer.lr <= 10: {why}")
+
+
+def _one_line(text: str) -> str:
+    """The text, which YAML may have in several lines."""
+    return text.replace("\n", " ").strip()
 
 
 def _finite(value: float | complex) -> float:
@@ -272,6 +277,8 @@ def constraint(text: str) -> Constraint:
 
 
 def _listed(value: Any) -> Any:
+    if not isinstance(value, str | list | tuple):
+        raise ValueError(f"must be an expression, or a list of them, got {brief(value)}")
     return [value] if isinstance(value, str) else value
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from analysis.frames.log import read_records
 from sweep.config import SweepConfig
+from sweep.objectives import SECONDS
 from sweep.own_code import changed
 from sweep.plan.fine_tune_lines import fine_tune_lines
 from sweep.plan.measured import Measured, shape_of
@@ -23,7 +24,6 @@ from sweep.plan.warnings import Warned, warnings
 from sweep.progress import Progress, TrialProgress, left_out_lines
 from sweep.search.checks import check_trials, examples
 from sweep.search.inputs import Unseen, fingerprints, fingerprints_without, own_sources
-from sweep.objectives import SECONDS
 from sweep.search.optuna_search import OptunaSearch
 from sweep.search.trials import FixedPoints, FixedSearch, PlannedTrial, Search, admitted_points, planned
 from sweep.share import Share
@@ -244,7 +244,7 @@ def _search(
         trial_records = [record for record in records if record["record"] == "trial"]
         values = {name: objective_values(trial, config) for name, trial in finished.items()}
         search = OptunaSearch(config, marks, trial_records, values)
-        return search, FixedPoints([], search.lines())
+        return search, FixedPoints([])
     listed = admitted_points(config)
     trials = planned(config, listed.points, marks)
     return FixedSearch(trials, frozenset(finished), share), listed

@@ -121,8 +121,8 @@ class Drawn:
         """That fewer than the wanted ones are among those that were looked at."""
         text = "; ".join(one.text for one in self.constraints)
         return UserError(
-            f"where: {text}: only {len(self.points)} of {self.looked_at:,} draws{at_stratum(self.stratum)} meet it, and "
-            f"search.n_trials is {wanted}: narrow the axes of space to where it holds, or set "
+            f"where: {text}: only {len(self.points)} of {self.looked_at:,} draws{at_stratum(self.stratum)} meet it, "
+            f"and search.n_trials is {wanted}: narrow the axes of space to where it holds, or set "
             f"search.n_trials={len(self.points)}"
         )
 

@@ -79,9 +79,14 @@ def refuse_many(number: int, noun: str = "trials, of all its seeds", drawn: int 
         raise UserError(f"space: must have at most {MOST:,} {noun}; {fewer}")
 
 
-def combinations(space: Mapping[str, Axis], base: Mapping[str, Any], stratum: Point) -> Iterator[Point]:
-    """Every combination of the drawn axes' values within a stratum; a range stands there with its low end."""
-    return _combinations(space, base, drawn_axes(space), stratum)
+def combinations(
+    space: Mapping[str, Axis], base: Mapping[str, Any], stratum: Point, *, every: bool = False
+) -> Iterator[Point]:
+    """Every combination of the drawn axes' values within a stratum; a range stands there with its low end.
+
+    One whose values can be counted stands there with both ends, or, if wanted, with `every` value.
+    """
+    return _combinations(space, base, drawn_axes(space), stratum, every=every)
 
 
 def one_at_a_time(space: Mapping[str, Axis], base: Mapping[str, Any], stratum: Point) -> Iterator[Point]:
@@ -114,16 +119,21 @@ def corners(space: Mapping[str, Axis], base: Mapping[str, Any]) -> list[Point]:
 
 
 def _combinations(
-    space: Mapping[str, Axis], base: Mapping[str, Any], keys: Sequence[str], point: Point
+    space: Mapping[str, Axis], base: Mapping[str, Any], keys: Sequence[str], point: Point, *, every: bool = False
 ) -> Iterator[Point]:
     if not keys:
         yield point
     elif applies(space[keys[0]], point, base):
-        axis = space[keys[0]]
-        for value in axis.extremes()[:1] if axis.is_range else axis.extremes():
-            yield from _combinations(space, base, keys[1:], {**point, keys[0]: value})
+        for value in _standing_for(space[keys[0]], every):
+            yield from _combinations(space, base, keys[1:], {**point, keys[0]: value}, every=every)
     else:
-        yield from _combinations(space, base, keys[1:], point)
+        yield from _combinations(space, base, keys[1:], point, every=every)
+
+
+def _standing_for(axis: Axis, every: bool) -> Sequence[Any]:
+    if axis.is_continuous:
+        return axis.extremes()[:1]
+    return axis.values() if every else axis.extremes()
 
 
 def _is_grid(space: Mapping[str, Axis], key: str) -> bool:

@@ -189,5 +189,5 @@ def _drawn_points(config: SweepConfig, grid: list[Point], admission: Admission) 
         raise short[0].too_few(n)
     if not any(draws.points for draws in found):
         raise admission.nothing((found[0].first,), f"none of {found[0].looked_at:,} draws meets it")
-    points = [point for side_by_side in zip(*(one.points for one in found if one.points)) for point in side_by_side]
-    return FixedPoints(points, tuple(left_out_lines(found, n)))
+    side_by_side = zip(*(one.points for one in found if one.points), strict=True)
+    return FixedPoints([point for beside in side_by_side for point in beside], tuple(left_out_lines(found, n)))
