@@ -11,7 +11,7 @@ from sweep.axes import INERT_AXES, Axis, axis_order, integer_keys, leaf_keys, op
 from sweep.objectives import Metric, Objective, metric_or_list
 from sweep.where import Constraints, constraint
 from trainers.config import TrialConfig
-from trainers.errors import unknown_key, validated
+from trainers.errors import suggestion, unknown_key, validated
 from trainers.fields import Frozen, Number, PathText, Whole, parse_number
 from trainers.visible import brief
 
@@ -35,6 +35,12 @@ class SearchConfig(Frozen):
         None, description="optuna: tree-structured Parzen, or Gaussian process; none: tpe."
     )
     seed: Whole = Field(0, ge=0, lt=2**63, description="Of the draws.")
+    points: tuple[dict[str, Any], ...] = Field(
+        (),
+        max_length=10_000,
+        description="Points that run first, beside those that the search finds and n_trials counts, as mappings of "
+        "axes to values. Of a grid axis that one leaves out every value is run; of another, one is drawn.",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -250,6 +256,10 @@ class SweepConfig(Frozen):
                 "the plain one first, or set search.name=grid"
             )
         axis_order(self.space)
+        for number, point in enumerate(self.search.points):
+            for key in point.keys() - self.space.keys():
+                where = f"search.points.{number}.{key}: is no axis of space"
+                raise ValueError(f"{where}; {suggestion(key, self.space)}")
         for number, text in enumerate(self.where):
             for key in constraint(text).keys:
                 _check_named(key, f"where.{number}" if len(self.where) > 1 else "where", self)

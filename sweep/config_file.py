@@ -40,7 +40,13 @@ def load(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
         raise UserError(f"{path}: trial.seed: seeds are replicates; write seeds: [{trial['seed']}] instead")
     config = validated(SweepConfig, values, f"{path}: ")
     space = {key: _read_axis(config, key, f"{path}: space") for key in config.space}
-    return _rooted(_beside(path, config.model_copy(update={"space": space})))
+    config = config.model_copy(update={"space": space})
+    points = tuple(
+        _read_point(config, point, f"{path}: search.points.{number}")
+        for number, point in enumerate(config.search.points)
+    )
+    search = config.search.model_copy(update={"points": points})
+    return _rooted(_beside(path, config.model_copy(update={"search": search})))
 
 
 def _refuse_secrets(path: Path, values: dict[str, Any]) -> None:
@@ -120,6 +126,17 @@ def _read_axis(config: SweepConfig, key: str, where: str) -> Axis:
     return validated(Axis, {**axis.model_dump(), **listed, "when": admitted or None}, f"{where}.{key}")
 
 
+def _read_point(config: SweepConfig, point: Point, where: str) -> Point:
+    """A given point with every value as its key reads it.
+
+    Raises:
+        UserError: a value that its key refuses.
+    """
+    conditions = {name: value for key in point for name, value in _conditions(config.space, key).items()}
+    values = validated(TrialConfig, nested(config.given, {**conditions, **point}), where).model_dump(mode="json")
+    return {key: value_at(values, key) for key in point}
+
+
 def _check_applies(config: SweepConfig, key: str, conditions: Point, where: str) -> None:
     """An option of the user's own code is an axis only where that code is what the part's name says."""
     part, named = key.partition(".")[0], f"{key.partition('.')[0]}.name"
@@ -160,6 +177,8 @@ def dump(config: SweepConfig) -> str:
             del values[key]
     if not config.where:
         del values["where"]
+    if not config.search.points:
+        del values["search"]["points"]
     if isinstance(config.metric, tuple):
         del values["mode"]
     if "preset" in config.space or config.trial.preset is not None:

@@ -155,7 +155,7 @@ def located(space: Mapping[str, Axis], base: Mapping[str, Any], stratum: Point, 
     return point
 
 
-def draw(space: Mapping[str, Axis], seed: int, index: int) -> dict[str, float]:
+def draw(space: Mapping[str, Axis], seed: int, index: int | str) -> dict[str, float]:
     """Where the drawn axes of the point number `index` lie in [0, 1), at random.
 
     The draw of an axis is a function of (seed, index, key) alone: strata share their draws, so that methods

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 from sweep.axes import Point, nested
 from sweep.config import SweepConfig
 from sweep.search.admission import Admission, Shared, first_admitted, left_out_lines
+from sweep.search.given import given_points
 from sweep.search.inputs import named
 from sweep.search.points import MOST, one_at_a_time, places, refuse_many, strata
 from sweep.share import Share
@@ -163,7 +164,17 @@ def fixed_points(config: SweepConfig) -> list[Point]:
 
 def admitted_points(config: SweepConfig) -> FixedPoints:
     """The same, with what is to be said of those that `where` leaves out; see `fixed_points`."""
-    base, space, search, admission = config.given, config.space, config.search, Admission.of_sweep(config)
+    admission = Admission.of_sweep(config)
+    given, found = given_points(config, admission), _found_points(config, admission)
+    if not given:
+        return found
+    points = [*given, *(point for point in found.points if point not in given)]
+    refuse_many(len(points) * len(config.seeds))
+    return FixedPoints(points, (f"search.points: {plural(len(given), 'point')} first", *found.lines))
+
+
+def _found_points(config: SweepConfig, admission: Admission) -> FixedPoints:
+    base, space, search = config.given, config.space, config.search
     grid, n = strata(space, base), search.n_trials or 0
     refuse_many(len(grid) * max(n, 1) * len(config.seeds), drawn=search.n_trials)
     match search.name:
