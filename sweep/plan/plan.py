@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from analysis.frames.log import read_records
 from sweep.config import SweepConfig
+from sweep.objectives import SECONDS
 from sweep.own_code import changed
 from sweep.plan.fine_tune_lines import fine_tune_lines
 from sweep.plan.measured import Measured, shape_of
@@ -23,9 +24,8 @@ from sweep.plan.warnings import Warned, warnings
 from sweep.progress import Progress, TrialProgress, left_out_lines
 from sweep.search.checks import check_trials, examples
 from sweep.search.inputs import Unseen, fingerprints, fingerprints_without, own_sources
-from sweep.objectives import SECONDS
 from sweep.search.optuna_search import OptunaSearch
-from sweep.search.trials import FixedSearch, PlannedTrial, Search, fixed_points, planned
+from sweep.search.trials import FixedSearch, PlannedTrial, Pruned, Search, fixed_points, planned
 from sweep.share import Share
 from trainers.config import DataConfig
 from trainers.data.sets import Shape as DataShape
@@ -194,7 +194,7 @@ def plan(
     finished = {trial.id: trial for trial in progress.trials.values() if trial.finished}
     for trial in progress.trials.values():
         trial.left_out = trial.needs_more_than(capacity) or (trial.cancelled and not again)
-    search, points = _search(config, marks, records, finished, share)
+    search, points = _search(config, marks, records, progress, share)
     every = search.known()
     known = [trial for trial in every if share is None or share.has(trial.id)]
     unknown = examples(config, marks) if search.size() > len(every) else []
@@ -231,14 +231,17 @@ def _search(
     config: SweepConfig,
     marks: Mapping[str, str],
     records: Sequence[Mapping[str, Any]],
-    finished: Mapping[str, TrialProgress],
+    progress: Progress,
     share: Share | None,
 ) -> tuple[Search, list[str]]:
     """The search, and the points that it was made of, as JSON; none where they are not known yet."""
+    finished = {name for name, trial in progress.trials.items() if trial.finished}
     if config.search.name == "optuna":
         trial_records = [record for record in records if record["record"] == "trial"]
-        values = {name: objective_values(trial, config) for name, trial in finished.items()}
-        return OptunaSearch(config, marks, trial_records, values), []
+        values = {name: objective_values(progress.trials[name], config) for name in finished}
+        left_out = {name: pruned_at(trial, config) for name, trial in progress.trials.items() if trial.left_out}
+        pruned = {name: one for name, one in left_out.items() if one is not None}
+        return OptunaSearch(config, marks, trial_records, values, pruned), []
     points = fixed_points(config)
     trials = planned(config, points, marks)
     return FixedSearch(trials, frozenset(finished), share), [json.dumps(point) for point in points]
@@ -269,6 +272,12 @@ def objective_values(trial: TrialProgress, config: SweepConfig) -> tuple[float, 
     values = [trial.whole_seconds if one.name == SECONDS else trial.last.get(one.name) for one in config.objectives]
     known = tuple(value for value in values if value is not None)
     return known if len(known) == len(values) else None
+
+
+def pruned_at(trial: TrialProgress, config: SweepConfig) -> Pruned | None:
+    """Where a stopping rule ended the trial; None: none did, or before it had a value."""
+    value = trial.last.get(config.objectives[0].name) if trial.outcome == "pruned" else None
+    return None if value is None else Pruned(trial.epoch, value)
 
 
 def _other_code(finished: Sequence[TrialProgress], code_version: str) -> dict[str, int]:
