@@ -8,12 +8,20 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, WithJsonSchema, WrapValidator, field_validator, model_validator
 
 from sweep.axes import INERT_AXES, Axis, axis_order, integer_keys, leaf_keys, option_of
-from sweep.objectives import Metric, Objective, metric_or_list
+from sweep.objectives import SECONDS, Metric, Objective, metric_or_list
 from sweep.where import Constraints, constraint
 from trainers.config import TrialConfig
 from trainers.errors import suggestion, unknown_key, validated
 from trainers.fields import Frozen, Number, PathText, Whole, parse_number
 from trainers.visible import brief
+
+
+def _as_number(value: Any) -> Any:
+    """`1e-4`, which is text to YAML, as the number that it is; all else as it is."""
+    try:
+        return parse_number(value)
+    except ValueError:
+        return value
 
 
 class SearchConfig(Frozen):
@@ -31,8 +39,27 @@ class SearchConfig(Frozen):
         gt=0,
         description="random, quasi_random, optuna: points for each combination of the grid axes; each runs every seed.",
     )
-    sampler: Literal["tpe", "gp"] | None = Field(
-        None, description="optuna: tree-structured Parzen, or Gaussian process; none: tpe."
+    sampler: Literal["auto", "tpe", "gp", "cmaes", "nsgaii", "qmc", "random"] | None = Field(
+        None,
+        description="optuna: tpe: tree-structured Parzen estimators, for any space. gp: a Gaussian process, for few "
+        "costly trials. cmaes: evolution of a covariance, for ranges and many trials. nsgaii: a genetic algorithm, for "
+        "several objectives and many trials. qmc: a Sobol or Halton sequence. random. auto, none: what Optuna takes by "
+        "itself, which is tpe.",
+    )
+    sampler_options: dict[str, Annotated[Any, BeforeValidator(_as_number)]] = Field(
+        default_factory=dict,
+        description="optuna: options of its sampler under Optuna's own names, such as {n_startup_trials: 20}.",
+    )
+    deterministic: bool = Field(
+        False,
+        description="optuna: points are asked for in batches, the next one once all of the last have ended: the same "
+        "config and seed give the same points at any concurrency. Workers idle at the end of each batch.",
+    )
+    batch: Whole | None = Field(
+        None,
+        gt=0,
+        description="deterministic: points of a batch, of each combination of the grid axes; each runs every seed. "
+        "none: a generation of cmaes or nsgaii, or 10, which tpe and gp draw at random before they learn.",
     )
     seed: Whole = Field(0, ge=0, lt=2**63, description="Of the draws.")
     points: tuple[dict[str, Any], ...] = Field(
@@ -50,9 +77,15 @@ class SearchConfig(Frozen):
             raise ValueError(f"n_trials: {what}; leave it out, or set name: random")
         if not listed and self.n_trials is None:
             raise ValueError(f"n_trials: needed for {self.name}: how many points to draw")
-        if self.name != "optuna" and self.sampler is not None:
-            raise ValueError(f"sampler: is Optuna's, and name is {self.name}; leave it out, or set name: optuna")
+        if self.name != "optuna" and (key := next((key for key in _OPTUNAS if getattr(self, key)), None)):
+            raise ValueError(f"{key}: is Optuna's, and name is {self.name}; leave it out, or set name: optuna")
+        if self.batch is not None and not self.deterministic:
+            raise ValueError("batch: is of a deterministic search; set deterministic: true, or leave it out")
         return self
+
+
+#: Keys of a search by Optuna alone.
+_OPTUNAS = ("sampler", "sampler_options", "deterministic", "batch")
 
 
 def _share(value: Any) -> Any:
@@ -238,6 +271,10 @@ class SweepConfig(Frozen):
         if isinstance(self.metric, tuple) and "mode" in self.model_fields_set:
             raise ValueError("mode: stands beside each name where metric is a list; leave it out here")
         primary = self.objectives[0]
+        if self.search.deterministic and any(one.name == SECONDS for one in self.objectives):
+            raise ValueError(
+                "search.deterministic: seconds differ each time, and with them what is learnt; leave one out"
+            )
         if self.search.name == "optuna" and "val" not in self.trial.evaluation.splits:
             raise ValueError(f"metric: optuna needs {primary.name}; put val into trial.evaluation.splits")
         if self.trial.device != "auto" and self.trial.device.startswith("cuda") != bool(self.resources.gpu):

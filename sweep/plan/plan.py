@@ -25,7 +25,7 @@ from sweep.progress import Progress, TrialProgress, left_out_lines
 from sweep.search.checks import check_trials, examples
 from sweep.search.inputs import Unseen, fingerprints, fingerprints_without, own_sources
 from sweep.search.optuna_search import OptunaSearch
-from sweep.search.trials import FixedPoints, FixedSearch, PlannedTrial, Search, admitted_points, planned
+from sweep.search.trials import FixedPoints, FixedSearch, PlannedTrial, Pruned, Search, admitted_points, planned
 from sweep.share import Share
 from trainers.config import DataConfig
 from trainers.data.sets import Shape as DataShape
@@ -197,7 +197,7 @@ def plan(
     finished = {trial.id: trial for trial in progress.trials.values() if trial.finished}
     for trial in progress.trials.values():
         trial.left_out = trial.needs_more_than(capacity) or (trial.cancelled and not again)
-    search, listed = _search(config, marks, records, finished, share)
+    search, listed = _search(config, marks, records, progress, share)
     points = [json.dumps(point) for point in listed.points]
     every = search.known()
     known = [trial for trial in every if share is None or share.has(trial.id)]
@@ -236,15 +236,18 @@ def _search(
     config: SweepConfig,
     marks: Mapping[str, str],
     records: Sequence[Mapping[str, Any]],
-    finished: Mapping[str, TrialProgress],
+    progress: Progress,
     share: Share | None,
 ) -> tuple[Search, FixedPoints]:
     """The search, and the points that it was made of; none where they are not known yet."""
+    finished = {name for name, trial in progress.trials.items() if trial.finished}
     if config.search.name == "optuna":
         trial_records = [record for record in records if record["record"] == "trial"]
-        values = {name: objective_values(trial, config) for name, trial in finished.items()}
-        search = OptunaSearch(config, marks, trial_records, values)
-        return search, FixedPoints([])
+        values = {name: objective_values(progress.trials[name], config) for name in finished}
+        left_out = {name: pruned_at(trial, config) for name, trial in progress.trials.items() if trial.left_out}
+        pruned = {name: one for name, one in left_out.items() if one is not None}
+        search = OptunaSearch(config, marks, trial_records, values, pruned)
+        return search, FixedPoints([], search.lines())
     listed = admitted_points(config)
     trials = planned(config, listed.points, marks)
     return FixedSearch(trials, frozenset(finished), share), listed
@@ -275,6 +278,12 @@ def objective_values(trial: TrialProgress, config: SweepConfig) -> tuple[float, 
     values = [trial.whole_seconds if one.name == SECONDS else trial.last.get(one.name) for one in config.objectives]
     known = tuple(value for value in values if value is not None)
     return known if len(known) == len(values) else None
+
+
+def pruned_at(trial: TrialProgress, config: SweepConfig) -> Pruned | None:
+    """Where a stopping rule ended the trial; None: none did, or before it had a value."""
+    value = trial.last.get(config.objectives[0].name) if trial.outcome == "pruned" else None
+    return None if value is None else Pruned(trial.epoch, value)
 
 
 def _other_code(finished: Sequence[TrialProgress], code_version: str) -> dict[str, int]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from sweep.config import SweepConfig
 from sweep.config_file import dump
-from sweep.plan.plan import Plan, objective_values
+from sweep.plan.plan import Plan, objective_values, pruned_at
 from sweep.progress import TrialProgress
 from sweep.run.directory import CONFIG_FILE, clean, write_whole
 from sweep.run.hung import Paces, hung, shape_of
@@ -111,8 +111,12 @@ class Journal:
                 self._register(trial)
                 return trial
             self.set_aside(trial)
-            self._plan.search.tell(trial.id, None)
+            self._plan.search.tell(trial.id, None, pruned_at(known, self._plan.config))
         return None
+
+    def waits(self) -> bool:
+        """Where `next` gives None: whether it will give more once trials that run have ended."""
+        return self._plan.search.waits()
 
     def runs(self, trial_id: str) -> bool:
         """Whether a trial that the records know is this launch's, and not that of another share."""
@@ -166,7 +170,9 @@ class Journal:
         self._append(message["record"], {key: value for key, value in message.items() if key != "record"})
         self._paces.add(shape_of(trial.config), message)
         if message["record"] == "outcome" and not again:
-            self._plan.search.tell(trial.id, objective_values(trial, self._plan.config))
+            self._plan.search.tell(
+                trial.id, objective_values(trial, self._plan.config), pruned_at(trial, self._plan.config)
+            )
         self.listener(trial, message)
 
     def limits(self, trial: PlannedTrial, timeout: float | None) -> dict[str, Any]:

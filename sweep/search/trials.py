@@ -70,7 +70,10 @@ class Search(Protocol):
         """The trials that are certain already: all of a grid; of Optuna's, those asked for by earlier launches."""
 
     def next(self) -> PlannedTrial | None:
-        """The next trial that is not finished; None when there is no more, now or ever."""
+        """The next trial that is not finished; None when there is no more, or none now: see `waits`."""
+
+    def waits(self) -> bool:
+        """Where `next` gives None: whether it will give more once trials that run have ended."""
 
     def tell(self, trial_id: str, values: tuple[float, ...] | None, pruned: Pruned | None = None) -> None:
         """What a trial ended with.
@@ -141,6 +144,10 @@ class FixedSearch:
     def next(self) -> PlannedTrial | None:
         """The next in line."""
         return self._left.popleft() if self._left else None
+
+    def waits(self) -> bool:
+        """Never: it learns nothing from them."""
+        return False
 
     def tell(self, trial_id: str, values: tuple[float, ...] | None, pruned: Pruned | None = None) -> None:
         """Nothing is learnt."""
