@@ -9,7 +9,9 @@ init          an example to start one's own from
 config        SweepConfig: what a sweep is
 config_file   YAML and `--set` -> SweepConfig, checked
 yaml_text     YAML text <-> plain values: no number that readers of YAML disagree on
+objectives    what a sweep chooses by
 axes          what is varied
+where         constraints on points, in a small language of their own
 own_code      a user's own code: its sources, and a process of its own in which it is tried
 stopping      which trials end early, and by which rule
 search        points and trials: grid, draws, Sobol, Optuna

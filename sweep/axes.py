@@ -5,16 +5,20 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Iterator, Mapping
-from typing import Any, Self
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self, get_args
 
 from pydantic import BaseModel, Field, model_validator
 
 from trainers.config import TrialConfig
-from trainers.fields import Frozen, Number
+from trainers.fields import Frozen, Number, Truth, number_text
 from trainers.own.reference import PARTS, is_reference
 
 Point = dict[str, Any]
+
+#: Values that a range with a step has at most.
+MOST_STEPS = 1_000_000
 
 #: Keys that cannot be axes, and why.
 INERT_AXES = {
@@ -43,6 +47,14 @@ class Axis(Frozen):
     choice: tuple[Any, ...] | None = Field(None, min_length=1, max_length=10_000, description="One of these is drawn.")
     uniform: tuple[Number, Number] | None = Field(None, description="Drawn evenly from [low, high].")
     loguniform: tuple[Number, Number] | None = Field(None, description="Its logarithm drawn evenly; low > 0.")
+    step: Number | None = Field(
+        None, gt=0, description="Of uniform: low, low + step, low + 2 step, ..., high, drawn evenly. none: all between."
+    )
+    integer: Truth | None = Field(
+        None,
+        description="Of a range: whole numbers alone, high among them. none: where the key takes nothing else, such as "
+        "batch_size.",
+    )
     when: dict[str, Any] | None = Field(
         None, description="The axis applies only where these keys have this value, or one of this list."
     )
@@ -55,11 +67,7 @@ class Axis(Frozen):
         values = [json.dumps(value, default=str) for value in self.grid or self.choice or ()]
         if len(set(values)) != len(values):
             raise ValueError(f"each value once, got [{', '.join(values)}]")
-        bounds = self.uniform or self.loguniform
-        if bounds and not bounds[0] < bounds[1]:
-            raise ValueError(f"must be [low, high] with low < high, got {list(bounds)}")
-        if self.loguniform and self.loguniform[0] <= 0:
-            raise ValueError(f"loguniform: low must be > 0, got {self.loguniform[0]}")
+        _check_range(self)
         for key, admitted in self.conditions().items():
             if not admitted:
                 raise ValueError(f"when.{key}: must not be empty, got []")
@@ -71,30 +79,125 @@ class Axis(Frozen):
 
     def extremes(self) -> tuple[Any, ...]:
         """The values that decide whether the axis is valid: all of a list, the ends of a range."""
-        return self.grid or self.choice or self.uniform or self.loguniform or ()
+        ends = self.uniform or self.loguniform or ()
+        return self.grid or self.choice or (tuple(map(int, ends)) if self.integer else ends)
 
     @property
     def is_range(self) -> bool:
-        """Whether its values are all those between two ends."""
+        """Whether its values are all those between two ends, or those of them that are whole or steps apart."""
         return bool(self.uniform or self.loguniform)
+
+    @property
+    def is_continuous(self) -> bool:
+        """Whether its values cannot be counted."""
+        return self.is_range and not self.integer and self.step is None
+
+    @property
+    def size(self) -> int:
+        """How many values it has, if they can be counted."""
+        if not self.is_range:
+            return len(self.extremes())
+        low, high = self.extremes()
+        steps: float = (high - low) / self.apart
+        return round(steps) + 1
+
+    @property
+    def apart(self) -> float:
+        """How far the values of a range that can be counted lie apart."""
+        return self.step or 1
+
+    def values(self) -> Sequence[Any]:
+        """All its values, if they can be counted; they are worked out as they are asked for."""
+        return Steps(self) if self.is_range else self.extremes()
 
     def at(self, u: float) -> Any:
         """The value at u in [0, 1), for draws."""
-        if self.uniform:
-            low, high = self.uniform
-            return low + u * (high - low)
         if self.loguniform:
-            low, high = (math.log(bound) for bound in self.loguniform)
-            return math.exp(low + u * (high - low))
-        values = self.extremes()
+            low, high = self.extremes()
+            if not self.integer:
+                return math.exp(math.log(low) + u * (math.log(high) - math.log(low)))
+            # each whole number has what rounds to it, as in Optuna's IntDistribution
+            low, high = math.log(low - 0.5), math.log(high + 0.5)
+            return self.snapped(math.exp(low + u * (high - low)))
+        if self.is_continuous:
+            low, high = self.extremes()
+            return low + u * (high - low)
+        values = self.values()
         return values[int(u * len(values))]
+
+    def snapped(self, value: float) -> Any:
+        """The value of a range that can be counted which is nearest to a number."""
+        low = self.extremes()[0]
+        return self.values()[min(max(round((value - low) / self.apart), 0), self.size - 1)]
 
     def admits(self, value: Any) -> bool:
         """Whether the value is one of the axis's."""
         if not self.is_range:
             return value in self.extremes()
         low, high = self.extremes()
-        return isinstance(value, (int, float)) and low <= value <= high
+        between = isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+        return between and (self.is_continuous or bool(value == self.snapped(value)))
+
+
+@dataclass(frozen=True)
+class Steps(Sequence[Any]):
+    """The values of a range that can be counted."""
+
+    axis: Axis
+
+    def __len__(self) -> int:
+        """As many as there are."""
+        return self.axis.size
+
+    def __getitem__(self, number: Any) -> Any:
+        """The value, in 12 digits: 0.1 + 2 * 0.1 is 0.3, as one would list it."""
+        if isinstance(number, slice):
+            return [self[one] for one in range(*number.indices(len(self)))]
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        value = self.axis.extremes()[0] + number * self.axis.apart
+        return round(value) if self.axis.integer else float(f"{value:.12g}")
+
+
+def _check_range(axis: Axis) -> None:
+    """The ends of a range, and what its values are between them.
+
+    Raises:
+        ValueError: they do not go together.
+    """
+    kind, bounds = ("uniform", axis.uniform) if axis.uniform else ("loguniform", axis.loguniform)
+    for name, given in (("step", axis.step), ("integer", axis.integer)):
+        if given is not None and not bounds:
+            raise ValueError(f"{name}: is of a range; leave it out beside a list, which has the values that it lists")
+    if not bounds:
+        return
+    low, high = bounds
+    if not low < high:
+        raise ValueError(f"must be [low, high] with low < high, got {list(bounds)}")
+    if axis.loguniform and low <= 0:
+        raise ValueError(f"loguniform: low must be > 0, got {low}")
+    if axis.integer and not (low.is_integer() and high.is_integer()):
+        raise ValueError(f"{kind}: must have whole ends, as its values are whole, got {list(bounds)}")
+    if axis.step is not None:
+        _check_step(axis, axis.step)
+
+
+def _check_step(axis: Axis, step: float) -> None:
+    if axis.loguniform:
+        raise ValueError("step: goes with uniform; list the values instead: {choice: [16, 32, 64]}")
+    if axis.integer and not step.is_integer():
+        raise ValueError(f"step: must be whole, as the values are, got {number_text(step)}")
+    low, high = axis.uniform or (0.0, 0.0)
+    steps = (high - low) / step
+    if steps > MOST_STEPS:
+        raise ValueError(f"step: must leave at most {MOST_STEPS:,} values, got {steps:.3g}; leave it out")
+    if round(steps) < 1 or abs(steps - round(steps)) > 1e-9 * steps:
+        whole = max(1, math.floor(steps + 1e-9))
+        way_out = number_text(float(f"{low + whole * step:.12g}"))
+        raise ValueError(
+            f"step: high must be a whole number of steps from low, got uniform: [{number_text(low)}, "
+            f"{number_text(high)}], step: {number_text(step)}; such as [{number_text(low)}, {way_out}]"
+        )
 
 
 @functools.cache
@@ -109,6 +212,27 @@ def leaf_keys() -> tuple[str, ...]:
                 yield f"{front}{name}"
 
     return tuple(walk(TrialConfig, ""))
+
+
+@functools.cache
+def integer_keys() -> frozenset[str]:
+    """The dotted keys of a trial that take whole numbers and no others."""
+    return frozenset(key for key in leaf_keys() if _kinds(_annotation(key)) - {type(None)} == {int})
+
+
+def _annotation(key: str) -> Any:
+    model: Any = TrialConfig
+    for part in key.split("."):
+        model = model.model_fields[part].annotation
+    return model
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """The types that an annotation lets in: `Whole | None` is int and NoneType."""
+    if hasattr(annotation, "__metadata__"):  # Annotated
+        return _kinds(get_args(annotation)[0])
+    inner = get_args(annotation) if not isinstance(annotation, type) else ()
+    return set().union(*map(_kinds, inner)) if inner else {annotation}
 
 
 def own_names(part: str, trial: TrialConfig, space: Mapping[str, Axis]) -> list[str]:

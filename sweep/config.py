@@ -5,15 +5,24 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, WithJsonSchema, WrapValidator, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, WrapValidator, field_validator, model_validator
 
-from sweep.axes import INERT_AXES, Axis, axis_order, leaf_keys, option_of
-from sweep.objectives import Metric, Objective, metric_or_list
+from sweep.axes import INERT_AXES, Axis, axis_order, integer_keys, leaf_keys, option_of
+from sweep.objectives import SECONDS, Metric, Objective, metric_or_list
 from sweep.stopping.config import StoppingConfig
+from sweep.where import Constraints, constraint
 from trainers.config import TrialConfig
-from trainers.errors import unknown_key
+from trainers.errors import suggestion, unknown_key, validated
 from trainers.fields import Frozen, Number, PathText, Whole, parse_number
 from trainers.visible import brief
+
+
+def _as_number(value: Any) -> Any:
+    """`1e-4`, which is text to YAML, as the number that it is; all else as it is."""
+    try:
+        return parse_number(value)
+    except ValueError:
+        return value
 
 
 class SearchConfig(Frozen):
@@ -31,10 +40,35 @@ class SearchConfig(Frozen):
         gt=0,
         description="random, quasi_random, optuna: points for each combination of the grid axes; each runs every seed.",
     )
-    sampler: Literal["tpe", "gp"] | None = Field(
-        None, description="optuna: tree-structured Parzen, or Gaussian process; none: tpe."
+    sampler: Literal["auto", "tpe", "gp", "cmaes", "nsgaii", "qmc", "random"] | None = Field(
+        None,
+        description="optuna: tpe: tree-structured Parzen estimators, for any space. gp: a Gaussian process, for few "
+        "costly trials. cmaes: evolution of a covariance, for ranges and many trials. nsgaii: a genetic algorithm, for "
+        "several objectives and many trials. qmc: a Sobol or Halton sequence. random. auto, none: what Optuna takes by "
+        "itself, which is tpe.",
+    )
+    sampler_options: dict[str, Annotated[Any, BeforeValidator(_as_number)]] = Field(
+        default_factory=dict,
+        description="optuna: options of its sampler under Optuna's own names, such as {n_startup_trials: 20}.",
+    )
+    deterministic: bool = Field(
+        False,
+        description="optuna: points are asked for in batches, the next one once all of the last have ended: the same "
+        "config and seed give the same points at any concurrency. Workers idle at the end of each batch.",
+    )
+    batch: Whole | None = Field(
+        None,
+        gt=0,
+        description="deterministic: points of a batch, of each combination of the grid axes; each runs every seed. "
+        "none: a generation of cmaes or nsgaii, or 10, which tpe and gp draw at random before they learn.",
     )
     seed: Whole = Field(0, ge=0, lt=2**63, description="Of the draws.")
+    points: tuple[dict[str, Any], ...] = Field(
+        (),
+        max_length=10_000,
+        description="Points that run first, beside those that the search finds and n_trials counts, as mappings of "
+        "axes to values. Of a grid axis that one leaves out every value is run; of another, one is drawn.",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -44,9 +78,15 @@ class SearchConfig(Frozen):
             raise ValueError(f"n_trials: {what}; leave it out, or set name: random")
         if not listed and self.n_trials is None:
             raise ValueError(f"n_trials: needed for {self.name}: how many points to draw")
-        if self.name != "optuna" and self.sampler is not None:
-            raise ValueError(f"sampler: is Optuna's, and name is {self.name}; leave it out, or set name: optuna")
+        if self.name != "optuna" and (key := next((key for key in _OPTUNAS if getattr(self, key)), None)):
+            raise ValueError(f"{key}: is Optuna's, and name is {self.name}; leave it out, or set name: optuna")
+        if self.batch is not None and not self.deterministic:
+            raise ValueError("batch: is of a deterministic search; set deterministic: true, or leave it out")
         return self
+
+
+#: Keys of a search by Optuna alone.
+_OPTUNAS = ("sampler", "sampler_options", "deterministic", "batch")
 
 
 def _share(value: Any) -> Any:
@@ -149,6 +189,19 @@ def _text(share: str | float) -> str:
     return share if isinstance(share, str) else f"{share:g}"
 
 
+def _whole(key: str, axis: Axis) -> Axis:
+    """The axis with whole values where its key takes no others.
+
+    Raises:
+        ValueError: its ends, or its step, are fractions, or it wants some.
+    """
+    if not axis.is_range or key not in integer_keys():
+        return axis
+    if axis.integer is False:
+        raise ValueError(f"{key}: takes whole numbers alone; leave integer out")
+    return validated(Axis, {**axis.model_dump(), "integer": True}, key)
+
+
 def _as_axis(value: Any, build: Any) -> Axis:
     if not isinstance(value, (list, dict, Axis)):
         raise ValueError(f"must be a list of values, or a mapping such as {{uniform: [low, high]}}, got {brief(value)}")
@@ -163,6 +216,11 @@ class SweepConfig(Frozen):
     trial: TrialConfig = Field(default_factory=TrialConfig, description="Defaults of every trial.")
     space: dict[str, Annotated[Axis, WrapValidator(_as_axis, json_schema_input_type=list[Any] | Axis)]] = Field(
         min_length=1, description="Dotted keys of the trial -> what they are varied over."
+    )
+    where: Constraints = Field(
+        (),
+        description="What must hold of every point, such as batch_size * optimizer.lr <= 10; one, or a list of which "
+        "all must. Points at which it does not hold are not run.",
     )
     seeds: tuple[Annotated[Whole, Field(ge=0, lt=2**63)], ...] = Field(
         (0,), min_length=1, max_length=10_000, description="Each point runs each."
@@ -195,6 +253,11 @@ class SweepConfig(Frozen):
         "holds them. none: they are read as they are.",
     )
 
+    @field_validator("space")
+    @classmethod
+    def _of_whole_keys(cls, space: dict[str, Axis]) -> dict[str, Axis]:
+        return {key: _whole(key, axis) for key, axis in space.items()}
+
     @property
     def objectives(self) -> tuple[Objective, ...]:
         """What the sweep chooses by; the first, the primary one, chooses best cells, and is asked where one is."""
@@ -212,6 +275,10 @@ class SweepConfig(Frozen):
         if isinstance(self.metric, tuple) and "mode" in self.model_fields_set:
             raise ValueError("mode: stands beside each name where metric is a list; leave it out here")
         primary = self.objectives[0]
+        if self.search.deterministic and any(one.name == SECONDS for one in self.objectives):
+            raise ValueError(
+                "search.deterministic: seconds differ each time, and with them what is learnt; leave one out"
+            )
         if self.search.name == "optuna" and "val" not in self.trial.evaluation.splits:
             raise ValueError(f"metric: optuna needs {primary.name}; put val into trial.evaluation.splits")
         if self.stopping is not None and "val" not in self.trial.evaluation.splits:
@@ -232,6 +299,13 @@ class SweepConfig(Frozen):
                 "the plain one first, or set search.name=grid"
             )
         axis_order(self.space)
+        for number, point in enumerate(self.search.points):
+            for key in point.keys() - self.space.keys():
+                where = f"search.points.{number}.{key}: is no axis of space"
+                raise ValueError(f"{where}; {suggestion(key, self.space)}")
+        for number, text in enumerate(self.where):
+            for key in constraint(text).keys:
+                _check_named(key, f"where.{number}" if len(self.where) > 1 else "where", self)
         return self
 
 
@@ -243,6 +317,14 @@ def _check_shared(config: SweepConfig) -> None:
         raise ValueError(f"trial.precision: must be fp32 or bf16 where trials share a process, got tf32; {way_out}")
     if "deterministic" in config.space:
         raise ValueError(f"space.deterministic: must be the same for trials that share a process; {way_out}")
+
+
+def _check_named(key: str, where: str, config: SweepConfig) -> None:
+    """A key that a constraint reads is one in which points can differ."""
+    if key in INERT_AXES:
+        raise ValueError(f"{where}: {key} cannot be an axis, and so tells no point from another; leave it out")
+    if key not in leaf_keys() and not option_of(key, config.trial, config.space):
+        raise ValueError(f"{where}: {key}: {unknown_key(key, leaf_keys(), leaf_keys())}; text stands in quotes")
 
 
 def _check_axis(key: str, axis: Axis, config: SweepConfig) -> None:

@@ -40,7 +40,13 @@ def load(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
         raise UserError(f"{path}: trial.seed: seeds are replicates; write seeds: [{trial['seed']}] instead")
     config = validated(SweepConfig, values, f"{path}: ")
     space = {key: _read_axis(config, key, f"{path}: space") for key in config.space}
-    return _rooted(_beside(path, config.model_copy(update={"space": space})))
+    config = config.model_copy(update={"space": space})
+    points = tuple(
+        _read_point(config, point, f"{path}: search.points.{number}")
+        for number, point in enumerate(config.search.points)
+    )
+    search = config.search.model_copy(update={"points": points})
+    return _rooted(_beside(path, config.model_copy(update={"search": search})))
 
 
 def _refuse_secrets(path: Path, values: dict[str, Any]) -> None:
@@ -105,12 +111,8 @@ def _read_axis(config: SweepConfig, key: str, where: str) -> Axis:
                 raise UserError(f"{beside}.{text}") from None
             raise
 
-    if axis.is_range:
-        ends = [read(key, value, where) for value in axis.extremes()]
-        if not all(isinstance(end, float) for end in ends):
-            raise UserError(
-                f"{where}.{key}: a range is of fractions, and this key takes none; list its values: {{choice: [...]}}"
-            )
+    for end in axis.extremes() if axis.is_range else ():
+        read(key, end, where)
     _check_conditions(config, key, where)
     admitted = {
         name: [read(name, value, f"{where}.{key}.when") for value in values]
@@ -122,6 +124,17 @@ def _read_axis(config: SweepConfig, key: str, where: str) -> Axis:
         if (values := getattr(axis, kind)) is not None
     }
     return validated(Axis, {**axis.model_dump(), **listed, "when": admitted or None}, f"{where}.{key}")
+
+
+def _read_point(config: SweepConfig, point: Point, where: str) -> Point:
+    """A given point with every value as its key reads it.
+
+    Raises:
+        UserError: a value that its key refuses.
+    """
+    conditions = {name: value for key in point for name, value in _conditions(config.space, key).items()}
+    values = validated(TrialConfig, nested(config.given, {**conditions, **point}), where).model_dump(mode="json")
+    return {key: value_at(values, key) for key in point}
 
 
 def _check_applies(config: SweepConfig, key: str, conditions: Point, where: str) -> None:
@@ -164,6 +177,10 @@ def dump(config: SweepConfig) -> str:
     for key in ("code_folder", "code", "stopping"):
         if values[key] is None:
             del values[key]
+    if not config.where:
+        del values["where"]
+    if not config.search.points:
+        del values["search"]["points"]
     if isinstance(config.metric, tuple):
         del values["mode"]
     if "preset" in config.space or config.trial.preset is not None:

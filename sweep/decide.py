@@ -116,6 +116,8 @@ class Design:
         asked = question(claim)
         if config.search.name != "grid":
             raise UserError(f"--decide {claim}: needs search.name: grid, whose cells are the same for every seed")
+        if config.search.points:
+            raise UserError(f"--decide {claim}: needs a grid alone; leave search.points out, or list their values")
         self.config, self.claim, self.asked = config, claim, asked
         self._points = fixed_points(config)
         self._cells = _cells(config.model_copy(update={"seeds": (0, 1)}))

@@ -12,8 +12,8 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 FLOORS = ("trainers", "analysis", "sweep")
 
-#: pandas reads and writes parquet with it.
-THROUGH_OTHERS = {"pyarrow"}
+#: pandas reads and writes parquet with the one, Optuna draws by CMA-ES with the other.
+THROUGH_OTHERS = {"pyarrow", "cmaes"}
 
 
 def imported() -> set[str]:

@@ -27,13 +27,13 @@ from sweep.progress import Progress, TrialProgress, left_out_lines
 from sweep.search.checks import check_trials, examples
 from sweep.search.inputs import Unseen, fingerprints, fingerprints_without, own_sources
 from sweep.search.optuna_search import OptunaSearch
-from sweep.search.trials import FixedSearch, PlannedTrial, Search, fixed_points, planned
+from sweep.search.trials import FixedPoints, FixedSearch, PlannedTrial, Pruned, Search, admitted_points, planned
 from sweep.share import Share
 from sweep.stopping.decisions import Stopping
 from trainers.config import DataConfig
 from trainers.data.sets import Shape as DataShape
 from trainers.errors import UserError
-from trainers.fields import plural
+from trainers.fields import number_text, plural
 from trainers.own.source import Source
 from trainers.record import record_files
 
@@ -86,6 +86,8 @@ class Plan:
     """Ids of pruned trials that this launch trains to their end."""
     longer: Longer | None = None
     """Which of the new trials go on from the ends of shorter ones."""
+    chosen: Sequence[str] = ()
+    """How its points were chosen, where that is not seen from the config, in words."""
 
     @property
     def left(self) -> int:
@@ -108,7 +110,7 @@ class Plan:
         lines = [f"{self.config.name}: {which} ({self._shape()})"]
         if self.config.question:
             lines.append(f"  {self.config.question}")
-        lines += [f"  {line}" for line in (*self.presets, *self.fine_tuned)]
+        lines += [f"  {line}" for line in (*self.chosen, *self.presets, *self.fine_tuned)]
         if self.merged:
             verb = "means" if self.merged == 1 else "mean"
             more = plural(self.merged, "more point")
@@ -162,7 +164,8 @@ class Plan:
 def _axis(axis: Any) -> str:
     if values := axis.grid or axis.choice:
         return plural(len(values), "value")
-    return f"{'uniform' if axis.uniform else 'loguniform'} {list(axis.uniform or axis.loguniform)}"
+    steps = "" if axis.step is None else f" in steps of {number_text(axis.step)}"
+    return f"{'uniform' if axis.uniform else 'loguniform'} {list(axis.extremes())}{steps}"
 
 
 def earlier_records(directory: Path) -> Sequence[Mapping[str, Any]]:
@@ -218,7 +221,9 @@ def plan(
         else fingerprints_without(config, records, data == "if there", own)
     )
     finished = {trial.id: trial for trial in progress.trials.values() if trial.finished}
-    search, points = _search(config, marks, records, finished, share)
+    _leave_out(progress, capacity, again, resume_pruned)
+    search, listed = _search(config, marks, records, progress, share)
+    points = [json.dumps(point) for point in listed.points]
     every = search.known()
     known = [trial for trial in every if share is None or share.has(trial.id)]
     unknown = examples(config, marks) if search.size() > len(every) else []
@@ -227,10 +232,7 @@ def plan(
     decided = [] if stopping is None else stopping.due()
     for line in decided:
         progress.add(line)
-    for trial in progress.trials.values():
-        trial.left_out = (
-            trial.needs_more_than(capacity) or (trial.cancelled and not again) or (trial.pruned and not resume_pruned)
-        )
+    _leave_out(progress, capacity, again, resume_pruned)
     left = [*(trial for trial in known if trial.id not in finished), *unknown]
     shapes = check_trials(config, left, unseen, own)
     trials = [trial.id for trial in known]
@@ -269,24 +271,37 @@ def plan(
         else (),
         rule_lines=list(rule_lines(config, epochs)),
         longer=longer,
+        chosen=listed.lines,
     )
+
+
+def _leave_out(progress: Progress, capacity: float, again: bool, resume_pruned: bool) -> None:
+    """Marks the trials that are not run again."""
+    for trial in progress.trials.values():
+        trial.left_out = (
+            trial.needs_more_than(capacity) or (trial.cancelled and not again) or (trial.pruned and not resume_pruned)
+        )
 
 
 def _search(
     config: SweepConfig,
     marks: Mapping[str, str],
     records: Sequence[Mapping[str, Any]],
-    finished: Mapping[str, TrialProgress],
+    progress: Progress,
     share: Share | None,
-) -> tuple[Search, list[str]]:
-    """The search, and the points that it was made of, as JSON; none where they are not known yet."""
+) -> tuple[Search, FixedPoints]:
+    """The search, and the points that it was made of; none where they are not known yet."""
+    finished = {name for name, trial in progress.trials.items() if trial.finished}
     if config.search.name == "optuna":
         trial_records = [record for record in records if record["record"] == "trial"]
-        values = {name: objective_values(trial, config) for name, trial in finished.items()}
-        return OptunaSearch(config, marks, trial_records, values), []
-    points = fixed_points(config)
-    trials = planned(config, points, marks)
-    return FixedSearch(trials, frozenset(finished), share), [json.dumps(point) for point in points]
+        values = {name: objective_values(progress.trials[name], config) for name in finished}
+        left_out = {name: pruned_at(trial, config) for name, trial in progress.trials.items() if trial.left_out}
+        pruned = {name: one for name, one in left_out.items() if one is not None}
+        search = OptunaSearch(config, marks, trial_records, values, pruned)
+        return search, FixedPoints([], search.lines())
+    listed = admitted_points(config)
+    trials = planned(config, listed.points, marks)
+    return FixedSearch(trials, frozenset(finished), share), listed
 
 
 def _repeated(search: Search, points: Sequence[str], config: SweepConfig) -> Iterator[Warned]:
@@ -314,6 +329,12 @@ def objective_values(trial: TrialProgress, config: SweepConfig) -> tuple[float, 
     values = [trial.whole_seconds if one.name == SECONDS else trial.last.get(one.name) for one in config.objectives]
     known = tuple(value for value in values if value is not None)
     return known if len(known) == len(values) else None
+
+
+def pruned_at(trial: TrialProgress, config: SweepConfig) -> Pruned | None:
+    """Where a stopping rule ended the trial; None: none did, or before it had a value."""
+    value = trial.last.get(config.objectives[0].name) if trial.outcome == "pruned" else None
+    return None if value is None else Pruned(trial.epoch, value)
 
 
 def _other_code(finished: Sequence[TrialProgress], code_version: str) -> dict[str, int]:

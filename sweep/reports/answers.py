@@ -237,13 +237,15 @@ def _corner_records(path: Path, overrides: tuple[str, ...]) -> list[dict[str, An
     """The `trial` records of a config's corners, of one seed, with numbers for ids: no data are looked at."""
     from sweep.axes import nested
     from sweep.config_file import load
+    from sweep.search.admission import Admission
     from sweep.search.points import corners
     from trainers.config import TrialConfig
     from trainers.errors import validated
     from trainers.identity import identity
 
     config = load(path, overrides)
-    points = corners(config.space, config.given)
+    admission = Admission.of_sweep(config)
+    points = [one for one in corners(config.space, config.given) if admission.may_admit(one, config.space)]
     trials = (validated(TrialConfig, nested(config.given, point), f"the point {point}: ") for point in points)
     return [
         {"record": "trial", "trial_id": str(n), "number": n, "config": identity(trial), "point": point, "seed": 0}

@@ -14,13 +14,13 @@ from typing import Any
 from sweep.config import SweepConfig
 from sweep.config_file import dump
 from sweep.plan.longer import Shorter
-from sweep.plan.plan import Plan, objective_values
+from sweep.plan.plan import Plan, objective_values, pruned_at
 from sweep.progress import TrialProgress
 from sweep.run.directory import CONFIG_FILE, clean, write_whole
 from sweep.run.hung import Paces, hung, shape_of
 from sweep.run.preemption import outcome_when_stopped
 from sweep.run.trial import Message
-from sweep.search.trials import FixedSearch, PlannedTrial, Pruned
+from sweep.search.trials import FixedSearch, PlannedTrial
 from trainers.files import checkpoint_path
 from trainers.own import snapshot
 from trainers.provenance import code_version, environment
@@ -123,6 +123,10 @@ class Journal:
             self.set_aside(trial)
         return None
 
+    def waits(self) -> bool:
+        """Where `next` gives None: whether it will give more once trials that run have ended."""
+        return self._plan.search.waits()
+
     def runs(self, trial_id: str) -> bool:
         """Whether a trial that the records know is this launch's, and not that of another share."""
         return trial_id in self.progress.trials and (self.share is None or self.share.has(trial_id))
@@ -190,9 +194,7 @@ class Journal:
     def _tell(self, trial: TrialProgress) -> None:
         """Tells the search how a trial has ended."""
         config = self._plan.config
-        value = trial.last.get(config.objectives[0].name) if trial.pruned else None
-        pruned = None if value is None else Pruned(trial.end["epochs"], value)
-        self._plan.search.tell(trial.id, objective_values(trial, config), pruned)
+        self._plan.search.tell(trial.id, objective_values(trial, config), pruned_at(trial, config))
 
     def _prune(self) -> None:
         """Writes down what the stopping rules have decided by what was written last."""

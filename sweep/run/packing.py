@@ -113,6 +113,7 @@ class Packing(Generic[Trial]):
         limit: int | None = None,
         listed: bool = True,
         short: Container[Hashable] = (),
+        waits: Callable[[], bool] = lambda: False,
     ) -> None:
         """Nothing runs yet.
 
@@ -129,6 +130,7 @@ class Packing(Generic[Trial]):
             listed: whether trials may be pulled before there is room for them, where gpu is by memory: all of them.
                 Else as many as there are cards: a search that learns is asked late.
             short: names of trials that have run out of memory beside others: they run at the end.
+            waits: where `pull` gives None: whether it will give more once what runs has ended.
         """
         self.room, self._cpu, self._gpu, self._pull, self._each = Room(nodes), cpu, gpu, pull, each
         self.limit = limit
@@ -141,7 +143,8 @@ class Packing(Generic[Trial]):
         self._running: dict[int, Start[Trial]] = {}
         self._moving: list[Start[Trial]] = []
         self._started = 0
-        self._exhausted = False
+        self._waits = waits
+        self._exhausted = self._stalled = False
         self._on_cards = gpu != 0
         self._measure_nodes()
 
@@ -272,9 +275,9 @@ class Packing(Generic[Trial]):
             return None
         while self._listed and self._gpu is None and not self._exhausted:
             self._pull_one()
-        while (start := self._next_that_fits()) is None and self._may_pull():
-            self._pull_one()
-        if start is None and self._exhausted and not self._waiting:
+        while (start := self._next_that_fits()) is None and self._may_pull() and self._pull_one():
+            pass
+        if start is None and (self._exhausted or self._stalled) and not self._waiting:
             start = self._next_alone()
         if start is not None:
             self._started += 1
@@ -283,13 +286,18 @@ class Packing(Generic[Trial]):
             self.room.take(start.seat)
         return start
 
-    def _pull_one(self) -> None:
+    def _pull_one(self) -> bool:
+        """Puts one more in line; false where there is none, ever or now."""
         if (trial := self._pull()) is None:
-            self._exhausted = True
-        elif self._name(trial) in self._short:
+            self._stalled = self._waits()
+            self._exhausted = not self._stalled
+            return False
+        self._stalled = False
+        if self._name(trial) in self._short:
             self.again(trial)
         else:
             self._waiting.setdefault(self._shape(trial) if self._gpu is None else "", deque()).append(trial)
+        return True
 
     def _may_pull(self) -> bool:
         """Whether there is room for a trial that may be small, and not too many wait already."""
@@ -314,8 +322,8 @@ class Packing(Generic[Trial]):
         _, shape, start = min(fits, key=lambda fit: fit[0])
         line = self._waiting[shape]
         each = min(self._divided[1], self._left)
-        while self._gpu is not None and len(line) < each and not self._exhausted:
-            self._pull_one()
+        while self._gpu is not None and len(line) < each and not self._exhausted and self._pull_one():
+            pass
         trials = tuple(line.popleft() for _ in range(min(each, len(line))))
         if not line:
             del self._waiting[shape]

@@ -48,6 +48,7 @@ def packing_of(
         each=resources.trials_per_process,
         limit=config.max_concurrent,
         listed=journal.listed,
+        waits=journal.waits,
         short=short,
     )
     if leave_out:

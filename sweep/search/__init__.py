@@ -1,8 +1,13 @@
 """Points and trials: which combinations of hyperparameters are run.
 
 points          axes -> points: every combination, draws, a Sobol sequence
+admission       which points `where` lets in
+given           points that run first, by hand
 inputs          what trials read that lies in files, named by content
 trials          points and seeds -> trials; lists known beforehand
 optuna_search   which trial next, learnt from what came back
+study           Optuna's study of a stratum: asked, told, rebuilt
+samplers        Optuna's samplers by name, and what each can search
+parameters      axes as Optuna's parameters
 checks          what every trial would fail with, said before any is run
 """

@@ -9,6 +9,7 @@ from itertools import islice
 from sweep.axes import Point
 from sweep.config import SweepConfig
 from sweep.own_code import in_own_process, uses
+from sweep.search.admission import Admission
 from sweep.search.inputs import in_the_config, own_sources
 from sweep.search.points import combinations, strata
 from sweep.search.trials import PlannedTrial, planned_trial
@@ -136,12 +137,13 @@ def _measured(configs: Iterable[TrialConfig]) -> list[TrialConfig]:
 def examples(config: SweepConfig, fingerprints: Mapping[str, str]) -> list[PlannedTrial]:
     """Trials of a space whose points are not known yet: one for each data set, network and attack that it can draw.
 
-    Of a range the low end, of a stratum the first 1,000 combinations.
+    Of a range the low end, of whole numbers both ends, of a stratum the first 1,000 combinations.
     """
-    base = config.given
+    base, admission = config.given, Admission.of_sweep(config)
     points: dict[str, Point] = {}
     for stratum in strata(config.space, base):
-        for point in islice(combinations(config.space, base, stratum), 1000):
+        combined = islice(combinations(config.space, base, stratum), 1000)
+        for point in (point for point in combined if admission.may_admit(point, config.space)):
             read = {key: value for key, value in point.items() if key.split(".")[0] in _CHECKED}
             points.setdefault(json.dumps(read), point)
     return [planned_trial(base, point, config.seeds[0], fingerprints) for point in points.values()]

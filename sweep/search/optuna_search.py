@@ -1,20 +1,19 @@
-"""Bayesian search with Optuna, which learns from what came back.
+"""Search with Optuna, which learns from what came back.
 
 Nothing is kept on disk: the studies are rebuilt from the run's records, and each draw is seeded by its own number, so
-that a relaunch goes on where the last one was.
+that a relaunch goes on where the last one was. With `search.deterministic` points are asked for in batches, the next
+one once all of the last have ended, so that none depends on which trial ends first.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count, islice
 from typing import TYPE_CHECKING, Any
 
-from sweep.axes import Axis, Point, value_at
+from sweep.axes import Point, value_at
 from sweep.config import SweepConfig
 from sweep.search.points import applies, combinations, draw, drawn_axes, located, refuse_many, strata
 from sweep.search.trials import PlannedTrial, Pruned, planned, planned_trial
@@ -22,47 +21,50 @@ from sweep.search.trials import PlannedTrial, Pruned, planned, planned_trial
 if TYPE_CHECKING:
     import optuna
 
+    from sweep.search.study import PointEnd, PointStudy
+
 
 @dataclass
 class _Asked:
-    """A point that Optuna gave out: a value a seed comes back, and their mean is what Optuna is told."""
+    """A point that Optuna gave out, of which seeds are still to end."""
 
     ask: optuna.Trial
-    study: optuna.Study
+    trials: list[PlannedTrial]
     waiting: set[str]
-    values: list[tuple[float, ...]] = field(default_factory=list)
-
-    def tell(self, trial_id: str, values: tuple[float, ...] | None) -> None:
-        """Adds a seed's value; after the last one Optuna is told the mean, or that the point failed."""
-        import optuna
-
-        self.waiting.remove(trial_id)
-        if values is not None:
-            self.values.append(values)
-        if self.waiting:
-            return
-        if self.values:
-            self.study.tell(self.ask, [sum(each) / len(each) for each in zip(*self.values, strict=True)])
-        else:
-            self.study.tell(self.ask, state=optuna.trial.TrialState.FAIL)
 
 
 class _Stratum:
     """One combination of the grid axes: its own study, and the points asked for by earlier launches."""
 
-    def __init__(self, number: int, point: Point, limit: int, listed: list[Point] | None, study: optuna.Study) -> None:
-        self.number, self.point, self.study = number, point, study
+    def __init__(self, point: Point, limit: int, listed: list[Point] | None, study: PointStudy) -> None:
+        self.point, self.study = point, study
         self.limit = limit
         """Points to give out: n_trials, or all there are."""
         self.listed = listed
         """All there are, one for each trial that they mean; None where an axis is a range."""
+        self.batch = study.batch
+        """Points that are asked for before the study is told of any of them; None: it is told at once."""
         self.earlier: list[Point] = []
         self.given: set[frozenset[str]] = set()
         """Ids of the trials of every point given out."""
+        self.open: list[_Asked] = []
+        """Those that the study is still to be told of, in their order."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether the next point is asked for only when others have ended."""
+        return self.batch is not None and len(self.given) % self.batch == 0 and bool(self.open)
+
+    def of_batch(self, index: int) -> list[Point] | None:
+        """The points of earlier launches from this one to the end of its batch, if they are whole; else None."""
+        if self.batch is None:
+            return self.earlier[index : index + 1]
+        end = (index // self.batch + 1) * self.batch
+        return self.earlier[index:end] if end <= len(self.earlier) and not self.open else None
 
 
 class OptunaSearch:
-    """Bayesian search, one study for each combination of the grid axes; seeds are replicates of one point."""
+    """Search by a sampler of Optuna's, a study for each combination of the grid axes; a point's seeds are replicates."""
 
     #: Combinations of drawn values that are looked at, at most, to learn how many points there are.
     LISTED = 1000
@@ -73,6 +75,7 @@ class OptunaSearch:
         fingerprints: Mapping[str, str],
         earlier: Iterable[Mapping[str, Any]] = (),
         values: Mapping[str, tuple[float, ...] | None] | None = None,
+        pruned: Mapping[str, Pruned] | None = None,
     ) -> None:
         """Rebuilds the studies from a run's records.
 
@@ -81,20 +84,27 @@ class OptunaSearch:
             fingerprints: as for `planned`.
             earlier: the run's `trial` records, in order; those that are not of this sweep are passed over.
             values: trial id -> objectives of the finished ones, None where a trial lacks one.
+            pruned: trial id -> of those that a stopping rule ended, and that are not run again.
 
         Raises:
-            UserError: values of the space do not go together.
+            UserError: values of the space do not go together, or the sampler cannot search it.
         """
         import optuna
+
+        from sweep.search.samplers import check_sampler
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._config, self._fingerprints = config, fingerprints
         self._base = config.given
+        check_sampler(config, strata(config.space, self._base))
         self._strata = self._distinct_strata()
         refuse_many(self.size(), drawn=config.search.n_trials)
-        self._asked: dict[str, list[_Asked]] = defaultdict(list)
+        self._asked: dict[str, list[tuple[_Stratum, _Asked]]] = defaultdict(list)
         self._left: deque[PlannedTrial] = deque()
-        self._ended = dict(values or {})
+        self._ended: dict[str, tuple[tuple[float, ...] | None, Pruned | None]] = {
+            **{name: (known, None) for name, known in (values or {}).items()},
+            **{name: (None, known) for name, known in (pruned or {}).items()},
+        }
         self._at: dict[Any, list[PlannedTrial]] = {}
         self._take_up(earlier)
 
@@ -117,11 +127,33 @@ class OptunaSearch:
             self._ask(stratum)
         return self._left.popleft() if self._left else None
 
+    def waits(self) -> bool:
+        """Whether there are further points, which are asked for once those that run have ended."""
+        return any(stratum.waits and len(stratum.given) < stratum.limit for stratum in self._strata)
+
     def tell(self, trial_id: str, values: tuple[float, ...] | None, pruned: Pruned | None = None) -> None:
-        """Adds a seed's values; when the point has all of them, Optuna is told the mean of those that are known."""
-        self._ended[trial_id] = values
-        for asked in self._asked.pop(trial_id, []):
-            asked.tell(trial_id, values)
+        """What a seed ended with; when its point has all of them, or its batch has, Optuna is told."""
+        self._ended[trial_id] = values, pruned
+        for stratum, asked in self._asked.pop(trial_id, []):
+            asked.waiting.remove(trial_id)
+            self._tell_study(stratum)
+
+    def _tell_study(self, stratum: _Stratum) -> None:
+        """Tells a study of each point that has ended; of a batch once all of it has, in the order of its points."""
+        ended = [asked for asked in stratum.open if not asked.waiting]
+        if stratum.batch is not None:
+            whole = len(ended) == len(stratum.open) and stratum.waits
+            ended = ended if whole else []
+        for asked in ended:
+            stratum.study.tell(asked.ask, self._end(asked.trials))
+            stratum.open.remove(asked)
+        if stratum.batch is not None and ended:
+            stratum.study.settle()
+
+    def _end(self, trials: list[PlannedTrial]) -> PointEnd:
+        from sweep.search.study import PointEnd
+
+        return PointEnd.of_seeds(self._ended[trial.id] for trial in trials)
 
     def _planned(self, point: Point) -> list[PlannedTrial]:
         """The point with every seed; one that was asked for is made once."""
@@ -132,11 +164,9 @@ class OptunaSearch:
 
     def _distinct_strata(self) -> list[_Stratum]:
         """The strata, less those that mean the same trials as one before them (they differ in a key not read)."""
-        import optuna
+        from sweep.search.study import PointStudy
 
         wanted = self._config.search.n_trials or 0
-        kinds = optuna.study.StudyDirection
-        directions = [kinds.MAXIMIZE if one.mode == "max" else kinds.MINIMIZE for one in self._config.objectives]
         distinct: dict[frozenset[str], _Stratum] = {}
         for point in strata(self._config.space, self._base):
             seed = self._config.seeds[0]
@@ -144,46 +174,61 @@ class OptunaSearch:
             listed = list(islice(combinations(self._config.space, self._base, point), most))
             trials = {planned_trial(self._base, one, seed, self._fingerprints).id: one for one in reversed(listed)}
             open_ended = any(axis.is_range and key in one for one in listed for key, axis in self._config.space.items())
-            study = optuna.create_study(directions=directions)
+            if frozenset(trials) in distinct:
+                continue
             limit = wanted if open_ended else min(wanted, len(trials))
             every = None if open_ended else list(trials.values())
-            distinct.setdefault(frozenset(trials), _Stratum(len(distinct), point, limit, every, study))
+            study = PointStudy(self._config, len(distinct), point)
+            distinct[frozenset(trials)] = _Stratum(point, limit, every, study)
         return list(distinct.values())
 
     def _shortest(self) -> _Stratum | None:
-        """The stratum with the fewest points, so that all advance together; None when all are full."""
-        open_ones = [stratum for stratum in self._strata if len(stratum.given) < stratum.limit]
+        """The stratum with the fewest points, so that all advance together; None when all are full, or wait."""
+        open_ones = [stratum for stratum in self._strata if len(stratum.given) < stratum.limit and not stratum.waits]
         return min(open_ones, key=lambda stratum: len(stratum.given), default=None)
 
     def _ask(self, stratum: _Stratum) -> None:
-        """Asks one study for a point and puts its seeds in line; the finished ones are told at once."""
+        """Takes a point of one study, and puts its seeds in line."""
         index = len(stratum.given)
-        stratum.study.sampler = _sampler(self._config, stratum.number, index)
-        ask, trials = self._asked_for(stratum, stratum.earlier[index] if index < len(stratum.earlier) else None)
+        point = stratum.earlier[index] if index < len(stratum.earlier) else None
+        if point is not None and self._add(stratum, index, point):
+            return
+        ask, trials = self._asked_for(stratum, index, point)
         if _ids(trials) in stratum.given:
-            ask, trials = self._instead(stratum, ask)
-        asked = _Asked(ask, stratum.study, {trial.id for trial in trials})
+            ask, trials = self._instead(stratum, index, ask)
+        asked = _Asked(ask, trials, {trial.id for trial in trials if trial.id not in self._ended})
         stratum.given.add(_ids(trials))
+        stratum.open.append(asked)
         for trial in trials:
-            in_line = trial.id in self._asked
-            self._asked[trial.id].append(asked)
-            if trial.id in self._ended:
-                self.tell(trial.id, self._ended[trial.id])
-            elif not in_line:
-                self._left.append(trial)
+            if trial.id in asked.waiting:
+                if trial.id not in self._asked:
+                    self._left.append(trial)
+                self._asked[trial.id].append((stratum, asked))
+        self._tell_study(stratum)
 
-    def _asked_for(self, stratum: _Stratum, point: Point | None = None) -> tuple[optuna.Trial, list[PlannedTrial]]:
+    def _add(self, stratum: _Stratum, index: int, point: Point) -> bool:
+        """Adds an earlier point that has ended to its study; false where it, or another of its batch, has not."""
+        trials, batch = self._planned(point), stratum.of_batch(index)
+        if batch is None or _ids(trials) in stratum.given:
+            return False
+        if any(trial.id not in self._ended for one in batch for trial in self._planned(one)):
+            return False
+        stratum.study.add(index, point, self._end(trials))
+        stratum.given.add(_ids(trials))
+        if len(batch) == 1:
+            stratum.study.settle()
+        return True
+
+    def _asked_for(
+        self, stratum: _Stratum, index: int, point: Point | None = None
+    ) -> tuple[optuna.Trial, list[PlannedTrial]]:
         """Optuna's next point, or the one that it is given, and its trials."""
-        if point is not None:
-            stratum.study.enqueue_trial(_parameters(self._config.space, point))
-        ask = stratum.study.ask()
-        return ask, self._planned(_suggest(ask, self._config.space, self._base, stratum.point))
+        ask, drawn = stratum.study.ask(index, point)
+        return ask, self._planned(drawn)
 
-    def _instead(self, stratum: _Stratum, ask: optuna.Trial) -> tuple[optuna.Trial, list[PlannedTrial]]:
+    def _instead(self, stratum: _Stratum, index: int, ask: optuna.Trial) -> tuple[optuna.Trial, list[PlannedTrial]]:
         """A new point where Optuna repeats one, which it does in a small space."""
-        import optuna
-
-        stratum.study.tell(ask, state=optuna.trial.TrialState.FAIL)
+        stratum.study.forget(ask)
         seed, space, base = self._config.search.seed, self._config.space, self._base
         points: Iterator[Point] = (located(space, base, stratum.point, draw(space, seed, n)) for n in count())
         new = (
@@ -191,7 +236,7 @@ class OptunaSearch:
             for point in (points if stratum.listed is None else stratum.listed)
             if _ids(self._planned(point)) not in stratum.given
         )
-        return self._asked_for(stratum, next(new))
+        return self._asked_for(stratum, index, next(new))
 
     def _take_up(self, earlier: Iterable[Mapping[str, Any]]) -> None:
         """Sorts earlier trials' points into the strata, each once, in order."""
@@ -245,38 +290,3 @@ def _read_value(record: Mapping[str, Any], key: str, default: Any = None) -> Any
         return value_at(record["config"], key)
     except KeyError:
         return default
-
-
-def _sampler(config: SweepConfig, stratum: int, index: int) -> optuna.samplers.BaseSampler:
-    """A fresh sampler for each draw, seeded by the draw's place: nothing of its state has to survive a crash."""
-    import warnings
-
-    import optuna
-
-    digest = hashlib.sha256(repr((config.search.seed, stratum, index)).encode()).digest()
-    seed = int.from_bytes(digest[:4])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        if config.search.sampler == "gp":
-            return optuna.samplers.GPSampler(seed=seed)
-        return optuna.samplers.TPESampler(seed=seed, constant_liar=True)
-
-
-def _suggest(ask: optuna.Trial, space: Mapping[str, Axis], base: Mapping[str, Any], stratum: Point) -> Point:
-    point = dict(stratum)
-    for key in drawn_axes(space):
-        axis = space[key]
-        if not applies(axis, point, base):
-            continue
-        if axis.is_range:
-            low, high = axis.extremes()
-            point[key] = ask.suggest_float(key, low, high, log=axis.loguniform is not None)
-        else:
-            point[key] = json.loads(ask.suggest_categorical(key, [json.dumps(v) for v in axis.extremes()]))
-    return point
-
-
-def _parameters(space: Mapping[str, Axis], point: Point) -> dict[str, Any]:
-    """The point as Optuna's parameters: lists of values are categories named by their JSON."""
-    drawn = {key: point[key] for key in drawn_axes(space) if key in point}
-    return {key: value if space[key].is_range else json.dumps(value) for key, value in drawn.items()}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import count, islice
 from typing import Any
 
 import numpy as np
@@ -26,12 +26,12 @@ MOST = 100_000
 def applies(axis: Axis, point: Point, base: Mapping[str, Any]) -> bool:
     """Whether the axis's conditions hold at the point, or in a trial of `base` there for keys that are no axes."""
     return all(
-        (point[key] if key in point else _standing(base, point, key)) in admitted
+        (point[key] if key in point else standing(base, point, key)) in admitted
         for key, admitted in axis.conditions().items()
     )
 
 
-def _standing(base: Mapping[str, Any], point: Point, key: str) -> Any:
+def standing(base: Mapping[str, Any], point: Point, key: str) -> Any:
     """The value of a key that is not in the point: what `base` sets, else the preset's, else the default."""
     value: Any = beneath(nested(base, point))
     for part in key.split("."):
@@ -79,9 +79,14 @@ def refuse_many(number: int, noun: str = "trials, of all its seeds", drawn: int 
         raise UserError(f"space: must have at most {MOST:,} {noun}; {fewer}")
 
 
-def combinations(space: Mapping[str, Axis], base: Mapping[str, Any], stratum: Point) -> Iterator[Point]:
-    """Every combination of the drawn axes' values within a stratum; a range stands there with its low end."""
-    return _combinations(space, base, drawn_axes(space), stratum)
+def combinations(
+    space: Mapping[str, Axis], base: Mapping[str, Any], stratum: Point, *, every: bool = False
+) -> Iterator[Point]:
+    """Every combination of the drawn axes' values within a stratum; a range stands there with its low end.
+
+    One whose values can be counted stands there with both ends, or, if wanted, with `every` value.
+    """
+    return _combinations(space, base, drawn_axes(space), stratum, every=every)
 
 
 def one_at_a_time(space: Mapping[str, Axis], base: Mapping[str, Any], stratum: Point) -> Iterator[Point]:
@@ -114,16 +119,21 @@ def corners(space: Mapping[str, Axis], base: Mapping[str, Any]) -> list[Point]:
 
 
 def _combinations(
-    space: Mapping[str, Axis], base: Mapping[str, Any], keys: Sequence[str], point: Point
+    space: Mapping[str, Axis], base: Mapping[str, Any], keys: Sequence[str], point: Point, *, every: bool = False
 ) -> Iterator[Point]:
     if not keys:
         yield point
     elif applies(space[keys[0]], point, base):
-        axis = space[keys[0]]
-        for value in axis.extremes()[:1] if axis.is_range else axis.extremes():
-            yield from _combinations(space, base, keys[1:], {**point, keys[0]: value})
+        for value in _standing_for(space[keys[0]], every):
+            yield from _combinations(space, base, keys[1:], {**point, keys[0]: value}, every=every)
     else:
-        yield from _combinations(space, base, keys[1:], point)
+        yield from _combinations(space, base, keys[1:], point, every=every)
+
+
+def _standing_for(axis: Axis, every: bool) -> Sequence[Any]:
+    if axis.is_continuous:
+        return axis.extremes()[:1]
+    return axis.values() if every else axis.extremes()
 
 
 def _is_grid(space: Mapping[str, Axis], key: str) -> bool:
@@ -145,7 +155,7 @@ def located(space: Mapping[str, Axis], base: Mapping[str, Any], stratum: Point, 
     return point
 
 
-def draw(space: Mapping[str, Axis], seed: int, index: int) -> dict[str, float]:
+def draw(space: Mapping[str, Axis], seed: int, index: int | str) -> dict[str, float]:
     """Where the drawn axes of the point number `index` lie in [0, 1), at random.
 
     The draw of an axis is a function of (seed, index, key) alone: strata share their draws, so that methods
@@ -168,6 +178,16 @@ def sobol(space: Mapping[str, Axis], seed: int, n: int) -> list[dict[str, float]
         return [{} for _ in range(n)]
     points = qmc.Sobol(len(keys), rng=seed).random_base2(max(n - 1, 0).bit_length())
     return [dict(zip(keys, map(float, row), strict=True)) for row in points[:n]]
+
+
+def places(space: Mapping[str, Axis], seed: int, quasi_random: bool) -> Iterator[dict[str, float]]:
+    """What `draw` gives at 0, 1, 2, ..., or `sobol` one after another, without end."""
+    if not quasi_random:
+        yield from (draw(space, seed, index) for index in count())
+    known = 0
+    for bits in count(4):
+        yield from sobol(space, seed, 2**bits)[known:]
+        known = 2**bits
 
 
 def _generator(*key: Any) -> np.random.Generator:

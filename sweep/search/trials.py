@@ -11,11 +11,14 @@ from typing import Any, NamedTuple, Protocol
 
 from sweep.axes import Point, nested
 from sweep.config import SweepConfig
+from sweep.search.admission import Admission, Shared, first_admitted, left_out_lines
+from sweep.search.given import given_points
 from sweep.search.inputs import named
-from sweep.search.points import MOST, draw, located, one_at_a_time, refuse_many, sobol, strata
+from sweep.search.points import MOST, one_at_a_time, places, refuse_many, strata
 from sweep.share import Share
 from trainers.config import TrialConfig
 from trainers.errors import validated
+from trainers.fields import plural
 from trainers.identity import hashed, identity
 
 
@@ -67,7 +70,10 @@ class Search(Protocol):
         """The trials that are certain already: all of a grid; of Optuna's, those asked for by earlier launches."""
 
     def next(self) -> PlannedTrial | None:
-        """The next trial that is not finished; None when there is no more, now or ever."""
+        """The next trial that is not finished; None when there is no more, or none now: see `waits`."""
+
+    def waits(self) -> bool:
+        """Where `next` gives None: whether it will give more once trials that run have ended."""
 
     def tell(self, trial_id: str, values: tuple[float, ...] | None, pruned: Pruned | None = None) -> None:
         """What a trial ended with.
@@ -141,25 +147,67 @@ class FixedSearch:
         """The next in line."""
         return self._left.popleft() if self._left else None
 
+    def waits(self) -> bool:
+        """Never: it learns nothing from them."""
+        return False
+
     def tell(self, trial_id: str, values: tuple[float, ...] | None, pruned: Pruned | None = None) -> None:
         """Nothing is learnt."""
 
 
+class FixedPoints(NamedTuple):
+    """The points of a search that knows them beforehand, and what `where` left out of them."""
+
+    points: list[Point]
+    lines: tuple[str, ...] = ()
+
+
 def fixed_points(config: SweepConfig) -> list[Point]:
-    """The points of every search but Optuna's, a drawn one's strata side by side."""
+    """The points of every search but Optuna's, a drawn one's strata side by side.
+
+    Raises:
+        UserError: they are too many, or `where` leaves too few.
+    """
+    return admitted_points(config).points
+
+
+def admitted_points(config: SweepConfig) -> FixedPoints:
+    """The same, with what is to be said of those that `where` leaves out; see `fixed_points`."""
+    admission = Admission.of_sweep(config)
+    given, found = given_points(config, admission), _found_points(config, admission)
+    if not given:
+        return found
+    points = [*given, *(point for point in found.points if point not in given)]
+    refuse_many(len(points) * len(config.seeds))
+    return FixedPoints(points, (f"search.points: {plural(len(given), 'point')} first", *found.lines))
+
+
+def _found_points(config: SweepConfig, admission: Admission) -> FixedPoints:
     base, space, search = config.given, config.space, config.search
     grid, n = strata(space, base), search.n_trials or 0
     refuse_many(len(grid) * max(n, 1) * len(config.seeds), drawn=search.n_trials)
     match search.name:
         case "grid":
-            return grid
+            listed = grid
         case "one_at_a_time":
             each = (point for stratum in grid for point in one_at_a_time(space, base, stratum))
-            points = list(islice(each, MOST + 1))
-            refuse_many(len(points) * len(config.seeds))
-            return points
-        case "quasi_random":
-            places = sobol(space, search.seed, n)
+            listed = list(islice(each, MOST + 1))
+            refuse_many(len(listed) * len(config.seeds))
         case _:
-            places = [draw(space, search.seed, index) for index in range(n)]
-    return [located(space, base, stratum, place) for place in places for stratum in grid]
+            return _drawn_points(config, grid, admission)
+    kept = admission.kept(listed)
+    out = len(listed) - len(kept)
+    return FixedPoints(kept, (f"where leaves out {out:,} of {plural(len(listed), 'point')}",) if out else ())
+
+
+def _drawn_points(config: SweepConfig, grid: list[Point], admission: Admission) -> FixedPoints:
+    """The first n draws of each stratum that are admitted there; without constraints all strata share theirs."""
+    space, base, n = config.space, config.given, config.search.n_trials or 0
+    drawn = Shared(places(space, config.search.seed, config.search.name == "quasi_random"))
+    found = [first_admitted(drawn, space, base, stratum, admission, n) for stratum in grid]
+    if short := [draws for draws in found if 0 < len(draws.points) < n]:
+        raise short[0].too_few(n)
+    if not any(draws.points for draws in found):
+        raise admission.nothing((found[0].first,), f"none of {found[0].looked_at:,} draws meets it")
+    side_by_side = zip(*(one.points for one in found if one.points), strict=True)
+    return FixedPoints([point for beside in side_by_side for point in beside], tuple(left_out_lines(found, n)))

@@ -172,7 +172,7 @@ def test_every_default_stands_in_the_dump(yaml_file: Write) -> None:
     dumped = yaml.safe_load(dump(load(yaml_file(yaml.safe_dump(BASE)))))
     assert dumped["trial"]["attack"]["radius"] == 8 / 255
     assert dumped["search"] == {"name": "grid", "n_trials": None, "sampler": None, "seed": 0}
-    assert set(dumped) == set(SweepConfig.model_fields) - {"code_folder", "code", "stopping"}
+    assert set(dumped) == set(SweepConfig.model_fields) - {"code_folder", "code", "stopping", "where"}
 
 
 @pytest.mark.parametrize("root", [None, "images", "~/images", "/images"])
@@ -392,9 +392,45 @@ def merged(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]
             "space.optimizer.lr.uniform: must have at most 2 values, got [1, 2, 3]",
         ),
         (
-            {"space": {"batch_size": {"uniform": [16, 64]}}, **DRAWN},
-            "space.batch_size: a range is of fractions, and this key takes none; list its values: {choice: [...]}",
+            {"space": {"batch_size": {"uniform": [16, 64.5]}}, **DRAWN},
+            "space.batch_size.uniform: must have whole ends, as its values are whole, got [16.0, 64.5]",
         ),
+        (
+            {"space": {"batch_size": {"uniform": [16, 64], "step": 0.5}}, **DRAWN},
+            "space.batch_size.step: must be whole, as the values are, got 0.5",
+        ),
+        (
+            {"space": {"batch_size": {"uniform": [16, 64], "integer": False}}, **DRAWN},
+            "space.batch_size: takes whole numbers alone; leave integer out",
+        ),
+        (
+            {"space": {"optimizer.lr": {"uniform": [0.1, 0.45], "step": 0.1}}, **DRAWN},
+            "space.optimizer.lr.step: high must be a whole number of steps from low, got uniform: [0.1, 0.45], "
+            "step: 0.1; such as [0.1, 0.4]",
+        ),
+        (
+            {"space": {"batch_size": {"loguniform": [16, 64], "step": 16}}, **DRAWN},
+            "space.batch_size.step: goes with uniform; list the values instead: {choice: [16, 32, 64]}",
+        ),
+        (
+            {"space": {"batch_size": {"choice": [16, 64], "step": 16}}, **DRAWN},
+            "space.batch_size.step: is of a range; leave it out beside a list, which has the values that it lists",
+        ),
+        (
+            {"space": {"optimizer.name": {"uniform": [0, 1]}}, **DRAWN},
+            "space.optimizer.name: must be one of sgd, deat, adamw; got 0.0",
+        ),
+        (
+            {"where": "batch_size < 'a' or"},
+            "where.0: \"batch_size < 'a' or\": must be an expression such as batch_size * optimizer.lr <= 10: "
+            "invalid syntax",
+        ),
+        (
+            {"where": "batch_sise < 64"},
+            "where: batch_sise: unknown key; did you mean 'batch_size'?; text stands in quotes",
+        ),
+        ({"where": "seed < 64"}, "where: seed cannot be an axis, and so tells no point from another; leave it out"),
+        ({"where": True}, "where: must be an expression, or a list of them, got True"),
         ({"space": {"seed": [0]}}, "space.seed: seeds are replicates, not an axis; list them under seeds"),
         (
             {"space": {"device": ["cpu"]}},
@@ -621,7 +657,7 @@ def test_setting_an_axis_of_space_replaces_what_trial_says(yaml_file: Write) -> 
         ("epochs=3", "{path}: epochs: unknown key; did you mean 'trial.epochs'?"),
         ("lr=0.1", "{path}: lr: unknown key; did you mean 'trial.optimizer.lr'?"),
         ("optimizer.lr=0.1", "{path}: optimizer: unknown key; did you mean 'trial.optimizer'?"),
-        ("zzz=3", "{path}: zzz: unknown key; known: name, question, trial, space, seeds, search, resources, "
+        ("zzz=3", "{path}: zzz: unknown key; known: name, question, trial, space, where, seeds, search, resources, "
          "max_concurrent, metric, mode, stopping, code_folder"),
         ("patience=3", "{path}: patience: robustsweep has no such key; a sweep's stopping, such as stopping.name=asha, "
          "ends trials that do worse than others"),

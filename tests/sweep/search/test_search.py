@@ -426,7 +426,7 @@ def test_each_distinct_data_set_is_looked_at_once(monkeypatch: pytest.MonkeyPatc
 def told(search: Search) -> list[float | None]:
     """The values of the points that Optuna was told, None for a failed one."""
     assert isinstance(search, OptunaSearch)
-    return [t.value for stratum in search._strata for t in stratum.study.trials if t.state.is_finished()]
+    return [t.value for stratum in search._strata for t in stratum.study.study.trials if t.state.is_finished()]
 
 
 def test_optuna_is_told_the_mean_over_seeds() -> None:
@@ -484,7 +484,7 @@ def test_the_sampler_that_was_asked_for_asks(name: str, kind: type) -> None:
     assert isinstance(search, OptunaSearch)
     for _ in range(4):
         search.next()
-    assert [type(stratum.study.sampler) for stratum in search._strata] == [kind, kind]
+    assert [type(stratum.study.study.sampler) for stratum in search._strata] == [kind, kind]
 
 
 def test_a_point_that_still_runs_keeps_the_next_one_away_as_one_that_failed_does_not() -> None:
@@ -503,9 +503,11 @@ def test_a_loss_is_made_small() -> None:
     assert statistics.mean(values[-10:]) < statistics.mean(values[:10]) - 0.1
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "gp"])
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "cmaes", "nsgaii", "qmc", "random"])
 def test_a_search_cut_at_any_place_asks_for_the_points_of_one_never_cut(sampler: str) -> None:
-    config = sweep({**NAMES, **LR, "optimizer.weight_decay": {"uniform": [0, 0.1]}}, 6, search={"sampler": sampler})
+    options = {"cmaes": {"popsize": 4}, "nsgaii": {"population_size": 3}}.get(sampler, {})
+    two = {**NAMES, **LR, "optimizer.weight_decay": {"uniform": [0, 0.1]}}
+    config = sweep(two, 14 if options else 6, search={"sampler": sampler, "sampler_options": options})
     whole = [trial.id for trial in Run().trials(search_of(config), near_a_tenth)]
     for cut in (1, 4, 11):
         run = Run()
