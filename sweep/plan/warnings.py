@@ -53,7 +53,24 @@ def warnings(
         for one in _of_trial(trial, shapes.get(trial.data)):
             groups.setdefault(one.key.partition("=")[0], []).append(one)
     counted = (_of_how_many(group, len(trials)) for group in groups.values())
-    return (*counted, *_decay(trials), *_measures(trials), *_networks(trials), *_unread(config, planned))
+    return (
+        *counted,
+        *_decay(trials),
+        *_measures(trials),
+        *_networks(trials),
+        *_unread(config, planned),
+        *_of_order(config),
+    )
+
+
+def _of_order(config: SweepConfig) -> Iterator[Warned]:
+    """That a deterministic search is one only as far as early stopping, which hangs on the order of results, is."""
+    if config.search.deterministic and any(getattr(config, key, None) for key in ("stopping", "race")):
+        yield Warned(
+            "search.deterministic: early stopping decides by the order of results, so that points are the same given "
+            "the same decisions only",
+            "stopping=null and race=null",
+        )
 
 
 def _of_how_many(group: Sequence[Warned], trials: int) -> Warned:
