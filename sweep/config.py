@@ -276,9 +276,7 @@ class SweepConfig(Frozen):
             raise ValueError("mode: stands beside each name where metric is a list; leave it out here")
         primary = self.objectives[0]
         if self.search.deterministic and any(one.name == SECONDS for one in self.objectives):
-            raise ValueError(
-                "search.deterministic: seconds differ each time, and with them what is learnt; leave one out"
-            )
+            raise ValueError("search.deterministic: seconds differ each time, and with them the points; leave one out")
         if self.search.name == "optuna" and "val" not in self.trial.evaluation.splits:
             raise ValueError(f"metric: optuna needs {primary.name}; put val into trial.evaluation.splits")
         if self.stopping is not None and "val" not in self.trial.evaluation.splits:

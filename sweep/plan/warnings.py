@@ -60,6 +60,7 @@ def warnings(
         *_networks(trials),
         *_unread(config, planned),
         *_answered_by_some(config),
+        *_of_order(config),
     )
 
 
@@ -72,6 +73,16 @@ def _answered_by_some(config: SweepConfig) -> Iterator[Warned]:
     asks = "question asks for claims and figures" if config.question else "several seeds are for claims and figures"
     text = f"{asks}, and stopping leaves the trials out of them that {config.stopping.name} ends: {BIAS}"
     yield Warned(text, "stopping=null for what is to be claimed, or sweep launch --resume-pruned at the end")
+
+
+def _of_order(config: SweepConfig) -> Iterator[Warned]:
+    """That a deterministic search is one only as far as early stopping, which hangs on the order of results, is."""
+    if config.search.deterministic and any(getattr(config, key, None) for key in ("stopping", "race")):
+        yield Warned(
+            "search.deterministic: early stopping decides by the order of results, so that points are the same given "
+            "the same decisions only",
+            "stopping=null and race=null",
+        )
 
 
 def _of_how_many(group: Sequence[Warned], trials: int) -> Warned:

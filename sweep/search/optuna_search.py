@@ -64,7 +64,7 @@ class _Stratum:
 
 
 class OptunaSearch:
-    """Search by a sampler of Optuna's, a study for each combination of the grid axes; a point's seeds are replicates."""
+    """Search by a sampler of Optuna's, a study for each combination of the grid axes; a point has several seeds."""
 
     #: Combinations of drawn values that are looked at, at most, to learn how many points there are.
     LISTED = 1000

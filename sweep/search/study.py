@@ -119,7 +119,7 @@ class PointStudy:
 
     def add(self, index: int, point: Point, end: PointEnd) -> None:
         """A point that has ended, as an earlier launch drew it."""
-        if self._opens_generation():
+        if self._opens_generation(index):
             self.tell(self.ask(index, point)[0], end)
             return
         self._number_as(index)
@@ -155,8 +155,10 @@ class PointStudy:
         while self._kind is CmaEsSampler and len(self.study.get_trials(deepcopy=False)) < 2 * index:
             self.study.add_trial(create_trial(state=TrialState.FAIL))
 
-    def _opens_generation(self) -> bool:
-        return self._size is not None and (not self._label or self._ended_in_generation >= self._size)
+    def _opens_generation(self, index: int) -> bool:
+        """Whether the draw may begin a generation: of a batch the first one, before which all others had ended."""
+        first = self.batch is None or index % self.batch == 0
+        return self._size is not None and first and (not self._label or self._ended_in_generation >= self._size)
 
     def _open_generation(self, asked: FrozenTrial) -> None:
         label = {key: value for key, value in asked.system_attrs.items() if key.endswith(":generation")}

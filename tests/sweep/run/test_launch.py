@@ -245,6 +245,23 @@ def test_optuna_runs_every_point_with_every_seed_through_ray(
     assert "nothing left to run" in text
 
 
+@pytest.mark.slow
+def test_a_deterministic_search_runs_the_same_trials_one_by_one_and_side_by_side_in_two_launches(
+    tiny: Tiny, launch: Launch, tmp_path: Path, local_ray: None
+) -> None:
+    search = {"name": "optuna", "deterministic": True, "batch": 2, "sampler_options": {"n_startup_trials": 1}}
+
+    def config(n: int) -> SweepConfig:
+        return tiny(space={"optimizer.lr": {"loguniform": [0.01, 1]}}, search=search | {"n_trials": n})
+
+    assert launch(config(4), tmp_path / "serial", serial=True, debug=True)[0] == 0
+    for n in (3, 4):  # the first ends within a batch
+        assert launch(config(n), tmp_path / "ray")[0] == 0
+    serial, ray = (set(load_trials(tmp_path / name)["trial_id"]) for name in ("serial", "ray"))
+    assert len(serial) == 4
+    assert serial == ray
+
+
 @pytest.mark.parametrize(
     ("serial", "resources", "message"),
     [
