@@ -10,13 +10,17 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import count, islice
+from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from sweep.axes import Point, value_at
 from sweep.config import SweepConfig
-from sweep.search.points import applies, combinations, draw, drawn_axes, located, refuse_many, strata
+from sweep.search.admission import Admission, Drawn, Shared, first_admitted, left_out_lines, looked_at_most
+from sweep.search.given import given_points
+from sweep.search.points import MOST, applies, combinations, draw, drawn_axes, located, places, refuse_many, strata
 from sweep.search.trials import PlannedTrial, Pruned, planned, planned_trial
+from trainers.fields import plural
 
 if TYPE_CHECKING:
     import optuna
@@ -38,6 +42,8 @@ class _Stratum:
 
     def __init__(self, point: Point, limit: int, listed: list[Point] | None, study: PointStudy) -> None:
         self.point, self.study = point, study
+        self.same = [point]
+        """Its point, and those of strata that mean the same trials."""
         self.limit = limit
         """Points to give out: n_trials, or all there are."""
         self.listed = listed
@@ -96,9 +102,10 @@ class OptunaSearch:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._config, self._fingerprints = config, fingerprints
         self._base = config.given
+        self._admission = Admission.of_sweep(config)
+        self._empty: list[Drawn] = []
         check_sampler(config, strata(config.space, self._base))
         self._strata = self._distinct_strata()
-        refuse_many(self.size(), drawn=config.search.n_trials)
         self._asked: dict[str, list[tuple[_Stratum, _Asked]]] = defaultdict(list)
         self._left: deque[PlannedTrial] = deque()
         self._ended: dict[str, tuple[tuple[float, ...] | None, Pruned | None]] = {
@@ -106,11 +113,18 @@ class OptunaSearch:
             **{name: (None, known) for name, known in (pruned or {}).items()},
         }
         self._at: dict[Any, list[PlannedTrial]] = {}
+        self._given = given_points(config, self._admission)
         self._take_up(earlier)
+        refuse_many(self.size(), drawn=config.search.n_trials)
 
     def size(self) -> int:
         """Points of every stratum times seeds; too many by those trials, if any, at which two strata meet."""
         return sum(stratum.limit for stratum in self._strata) * len(self._config.seeds)
+
+    def lines(self) -> tuple[str, ...]:
+        """What is to be said of how its points are chosen."""
+        first = [f"search.points: {plural(len(self._given), 'point')} first"] if self._given else []
+        return (*first, *left_out_lines(self._empty, self._config.search.n_trials or 0))
 
     def limits(self) -> list[int]:
         """Points of each stratum: n_trials, or all there are."""
@@ -167,20 +181,44 @@ class OptunaSearch:
         from sweep.search.study import PointStudy
 
         wanted = self._config.search.n_trials or 0
+        drawn = Shared(places(self._config.space, self._config.search.seed, quasi_random=False))
         distinct: dict[frozenset[str], _Stratum] = {}
         for point in strata(self._config.space, self._base):
-            seed = self._config.seeds[0]
-            most = max(self.LISTED, wanted)
-            listed = list(islice(combinations(self._config.space, self._base, point), most))
+            seed, open_ended, listed = self._config.seeds[0], *self._listed(point, max(self.LISTED, wanted))
+            if self._config.where and (refused := self._refused(drawn, point, open_ended, listed)):
+                self._empty.append(refused)
+                continue
             trials = {planned_trial(self._base, one, seed, self._fingerprints).id: one for one in reversed(listed)}
-            open_ended = any(axis.is_range and key in one for one in listed for key, axis in self._config.space.items())
-            if frozenset(trials) in distinct:
+            if (same := distinct.get(frozenset(trials))) is not None:
+                same.same.append(point)
                 continue
             limit = wanted if open_ended else min(wanted, len(trials))
             every = None if open_ended else list(trials.values())
             study = PointStudy(self._config, len(distinct), point)
             distinct[frozenset(trials)] = _Stratum(point, limit, every, study)
+        if not distinct:
+            first = self._empty[0]
+            raise self._admission.nothing((first.first,), f"none of {first.looked_at:,} points meets it")
         return list(distinct.values())
+
+    def _listed(self, stratum: Point, most: int) -> tuple[bool, list[Point]]:
+        """Whether a stratum has points that are not listed, and those that are: all that are admitted, or examples."""
+        space = self._config.space
+        combined = partial(combinations, space, self._base, stratum, every=True)
+        listed = list(islice(combined(), most))
+        ranges = [axis for key, axis in space.items() if axis.is_range and any(key in one for one in listed)]
+        if any(axis.is_continuous for axis in ranges) or (ranges and len(listed) == most):
+            return True, listed
+        if self._config.where:
+            listed = list(islice(filter(self._admission.admits, islice(combined(), MOST)), most))
+        return False, listed
+
+    def _refused(self, drawn: Shared, stratum: Point, open_ended: bool, listed: list[Point]) -> Drawn | None:
+        """What was looked at in a stratum in which nothing is admitted; None where something is."""
+        if not open_ended and listed:
+            return None
+        found = first_admitted(drawn, self._config.space, self._base, stratum, self._admission, 1)
+        return None if found.points else found
 
     def _shortest(self) -> _Stratum | None:
         """The stratum with the fewest points, so that all advance together; None when all are full, or wait."""
@@ -194,8 +232,11 @@ class OptunaSearch:
         if point is not None and self._add(stratum, index, point):
             return
         ask, trials = self._asked_for(stratum, index, point)
-        if _ids(trials) in stratum.given:
+        if ask is None or _ids(trials) in stratum.given:
             ask, trials = self._instead(stratum, index, ask)
+        if ask is None:
+            stratum.limit = index  # nothing else is there, or found
+            return
         asked = _Asked(ask, trials, {trial.id for trial in trials if trial.id not in self._ended})
         stratum.given.add(_ids(trials))
         stratum.open.append(asked)
@@ -221,26 +262,45 @@ class OptunaSearch:
 
     def _asked_for(
         self, stratum: _Stratum, index: int, point: Point | None = None
-    ) -> tuple[optuna.Trial, list[PlannedTrial]]:
-        """Optuna's next point, or the one that it is given, and its trials."""
-        ask, drawn = stratum.study.ask(index, point)
-        return ask, self._planned(drawn)
+    ) -> tuple[optuna.Trial | None, list[PlannedTrial]]:
+        """Optuna's next point, or the one that it is given, and its trials; None where it proposes none that is let in.
 
-    def _instead(self, stratum: _Stratum, index: int, ask: optuna.Trial) -> tuple[optuna.Trial, list[PlannedTrial]]:
-        """A new point where Optuna repeats one, which it does in a small space."""
-        stratum.study.forget(ask)
+        What is not let in counts as running while the sampler is asked again, which keeps tpe and gp away from it, and
+        is forgotten then: the next draw, after a relaunch too, knows nothing of it.
+        """
+        from sweep.search.study import ATTEMPTS
+
+        refused: list[optuna.Trial] = []
+        for attempt in range(1 if point is not None else ATTEMPTS):
+            ask, drawn = stratum.study.ask(index, point, attempt)
+            if point is not None or self._admission.admitted(drawn):
+                break
+            refused.append(ask)
+        for one in refused:
+            stratum.study.forget(one)
+        return (None, []) if ask in refused else (ask, self._planned(drawn))
+
+    def _instead(
+        self, stratum: _Stratum, index: int, ask: optuna.Trial | None
+    ) -> tuple[optuna.Trial | None, list[PlannedTrial]]:
+        """A new point where Optuna repeats one, which it does in a small space, or finds none that is let in."""
+        if ask is not None:
+            stratum.study.forget(ask)
         seed, space, base = self._config.search.seed, self._config.space, self._base
-        points: Iterator[Point] = (located(space, base, stratum.point, draw(space, seed, n)) for n in count())
-        new = (
-            point
-            for point in (points if stratum.listed is None else stratum.listed)
-            if _ids(self._planned(point)) not in stratum.given
-        )
-        return self._asked_for(stratum, index, next(new))
+        numbers = range(looked_at_most(self._config.search.n_trials or 0))
+        points: Iterator[Point] = (located(space, base, stratum.point, draw(space, seed, n)) for n in numbers)
+        for point in points if stratum.listed is None else stratum.listed:
+            if self._admission.admitted(point) and _ids(self._planned(point)) not in stratum.given:
+                return self._asked_for(stratum, index, point)
+        return None, []
 
     def _take_up(self, earlier: Iterable[Mapping[str, Any]]) -> None:
-        """Sorts earlier trials' points into the strata, each once, in order."""
-        taken: list[set[Any]] = [set() for _ in self._strata]
+        """Sorts given points, and then those of earlier trials, into the strata, each once, in order."""
+        for stratum in self._strata:
+            stratum.earlier = list(self._given_in(stratum))
+            beside = len({_ids(self._planned(point)) for point in stratum.earlier})
+            stratum.limit += beside if stratum.listed is None else min(beside, len(stratum.listed) - stratum.limit)
+        taken: list[set[Any]] = [set(map(_key, stratum.earlier)) for stratum in self._strata]
         for record in earlier:
             for stratum, keys in zip(self._strata, taken, strict=True):
                 point = self._point_in(stratum, record)
@@ -249,6 +309,16 @@ class OptunaSearch:
                     keys.add(_key(point))
         for stratum in self._strata:
             del stratum.earlier[stratum.limit :]
+
+    def _given_in(self, stratum: _Stratum) -> Iterator[Point]:
+        """The given points that lie in a stratum, or in one that means the same trials; of one trial once."""
+        drawn, seen = drawn_axes(self._config.space), set[frozenset[str]]()
+        for given in self._given:
+            grid = {key: value for key, value in given.items() if key not in drawn}
+            point = {**stratum.point, **{key: value for key, value in given.items() if key in drawn}}
+            if grid in stratum.same and (ids := _ids(self._planned(point))) not in seen:
+                seen.add(ids)
+                yield point
 
     def _point_in(self, stratum: _Stratum, record: Mapping[str, Any]) -> Point | None:
         """The point of the stratum that an earlier trial is at; None: it lies in none, or outside a drawn axis."""
@@ -263,7 +333,7 @@ class OptunaSearch:
                 point[key] = record["point"].get(key, _read_value(record, key))
                 if not space[key].admits(point[key]):
                     return None
-        return point
+        return point if self._admission.admitted(point) else None
 
     def _means(self, point: Point, record: Mapping[str, Any]) -> bool:
         """Whether the point, with the earlier trial's seed, is that very trial."""

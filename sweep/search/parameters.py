@@ -18,7 +18,9 @@ def distribution(axis: Axis) -> BaseDistribution:
     if not axis.is_range:
         return CategoricalDistribution([json.dumps(value) for value in axis.extremes()])
     low, high = axis.extremes()
-    return FloatDistribution(low, high, log=axis.loguniform is not None)
+    if axis.integer:
+        return IntDistribution(low, high, log=axis.loguniform is not None, step=round(axis.apart))
+    return FloatDistribution(low, high, log=axis.loguniform is not None, step=axis.step)
 
 
 def distributions(space: Mapping[str, Axis], base: Mapping[str, Any], stratum: Point) -> dict[str, BaseDistribution]:
@@ -45,8 +47,15 @@ def suggested(ask: Trial, space: Mapping[str, Axis], base: Mapping[str, Any], st
     for key in drawn_axes(space):
         if applies(space[key], point, base):
             value = _suggest(ask, key, distribution(space[key]))
-            point[key] = value if space[key].is_range else json.loads(value)
+            point[key] = _value(space[key], value)
     return point
+
+
+def _value(axis: Axis, suggestion: Any) -> Any:
+    """What Optuna suggests, as the axis has it: of steps its sums end in other digits."""
+    if not axis.is_range:
+        return json.loads(suggestion)
+    return suggestion if axis.is_continuous else axis.snapped(suggestion)
 
 
 def _suggest(ask: Trial, key: str, of: BaseDistribution) -> Any:

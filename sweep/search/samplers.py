@@ -153,7 +153,11 @@ def _rehearse(kind: type[BaseSampler], config: SweepConfig) -> None:
 
 
 def made(
-    kind: type[BaseSampler], config: SweepConfig, stratum: int, index: int, space: dict[str, BaseDistribution]
+    kind: type[BaseSampler],
+    config: SweepConfig,
+    stratum: int,
+    index: int | tuple[int, int],
+    space: dict[str, BaseDistribution],
 ) -> BaseSampler:
     """The sampler of one draw.
 
@@ -161,7 +165,7 @@ def made(
         kind: as `sampler_class` gives it.
         config: the sweep.
         stratum: number of the study.
-        index: number of the draw in it.
+        index: number of the draw in it; with how often it was asked for already, where it was.
         space: the axes that it may draw, in an order that stays.
     """
     shared = issubclass(kind, QMCSampler)

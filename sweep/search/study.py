@@ -21,6 +21,9 @@ from sweep.search.trials import Pruned
 #: first batch costs them nothing.
 BATCH = 10
 
+#: How often a sampler is asked again, at most, where `where` refuses what it proposes; then a draw stands in. [own]
+ATTEMPTS = 10
+
 
 @dataclass(frozen=True)
 class PointEnd:
@@ -85,15 +88,16 @@ class PointStudy:
         self._ended_in_generation = self._to_count = 0
         self._sequence: str | None = None
 
-    def ask(self, index: int, point: Point | None = None) -> tuple[optuna.Trial, Point]:
+    def ask(self, index: int, point: Point | None = None, attempt: int = 0) -> tuple[optuna.Trial, Point]:
         """The next point, or the one that is given.
 
         Args:
             index: number of the draw.
             point: where the stratum's draw is known.
+            attempt: how often it was asked for already, and what came was not let in.
         """
         self._number_as(index)
-        self.study.sampler = self._sampler(index)
+        self.study.sampler = self._sampler(index, attempt)
         if isinstance(self.study.sampler, QMCSampler):
             self._count_draws(index)
         if point is not None:
@@ -143,16 +147,18 @@ class PointStudy:
         self._ended_in_generation += self._to_count
         self._to_count = 0
 
-    def _sampler(self, index: int) -> BaseSampler:
-        return made(self._kind, self._config, self._number, index, self._varied)
+    def _sampler(self, index: int, attempt: int = 0) -> BaseSampler:
+        place = (index, attempt) if attempt else index
+        return made(self._kind, self._config, self._number, place, self._varied)
 
     def _number_as(self, index: int) -> None:
         """Has the next trial the number that it would have in a study that was never rebuilt.
 
-        A draw that repeats a point is a failed trial in one study, and is not known to the next; cmaes draws by the
-        trial's number. So each draw has two numbers.
+        A draw that repeats a point, or that `where` refuses, is a failed trial in one study, and is not known to the
+        next; cmaes draws by the trial's number. So each draw has as many numbers as it may need.
         """
-        while self._kind is CmaEsSampler and len(self.study.get_trials(deepcopy=False)) < 2 * index:
+        numbers = 2 + (ATTEMPTS if self._config.where else 0)
+        while self._kind is CmaEsSampler and len(self.study.get_trials(deepcopy=False)) < numbers * index:
             self.study.add_trial(create_trial(state=TrialState.FAIL))
 
     def _opens_generation(self, index: int) -> bool:

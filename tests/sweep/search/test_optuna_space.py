@@ -1,0 +1,155 @@
+"""Constraints, whole numbers, steps, conditions and given points under every one of Optuna's samplers."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sweep.axes import Point
+from sweep.config import SweepConfig
+from sweep.search.admission import Admission
+from sweep.search.inputs import distinct_data
+from sweep.search.optuna_search import OptunaSearch
+from sweep.search.points import applies
+from sweep.search.trials import PlannedTrial
+from trainers.errors import UserError
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+#: gp, cmaes and nsgaii refuse axes that apply at some points of a stratum alone.
+CONDITIONAL = ("tpe", "qmc", "random", None)
+SAMPLERS = (*CONDITIONAL, "gp", "cmaes", "nsgaii")
+
+RANGES: dict[str, Any] = {
+    "batch_size": {"loguniform": [8, 512]},
+    "attack.steps": {"uniform": [2, 20], "step": 2},
+    "optimizer.lr": {"loguniform": [0.001, 1]},
+    "optimizer.weight_decay": {"uniform": [0, 0.3], "step": 0.1},
+}
+HANGING: dict[str, Any] = {
+    "optimizer.name": {"choice": ["sgd", "deat"]},
+    "optimizer.momentum": {"choice": [0.0, 0.9], "when": {"optimizer.name": "sgd"}},
+    "optimizer.nesterov": {"choice": [True, False], "when": {"optimizer.momentum": 0.9}},
+    "optimizer.k1": {"uniform": [0, 2], "when": {"optimizer.name": "deat"}},
+}
+WHERE = "batch_size * optimizer.lr <= 10 and attack.steps > 4"
+
+
+def sweep(space: dict[str, Any], sampler: str | None, n: int = 12, **values: Any) -> SweepConfig:
+    search = {"name": "optuna", "n_trials": n, "sampler": sampler} | values.pop("search", {})
+    listed = {key: {"grid": axis} if isinstance(axis, list) else axis for key, axis in space.items()}
+    trial = {"data": {"name": "digits"}}
+    return SweepConfig.model_validate({"name": "t", "trial": trial, "space": listed, "search": search, **values})
+
+
+def value(point: Point) -> float:
+    return 1 - abs(math.log10(point.get("optimizer.lr", 0.1)) + 1) / 3 - point.get("batch_size", 0) / 1e4
+
+
+class Run:
+    def __init__(self, config: SweepConfig) -> None:
+        self.config = config
+        self.records: list[dict[str, Any]] = []
+        self.values: dict[str, tuple[float, ...] | None] = {}
+
+    def search(self) -> OptunaSearch:
+        marks = {key: f"{trial.data.name}-0" for key, trial in distinct_data(self.config).items()}
+        return OptunaSearch(self.config, marks, self.records, self.values)
+
+    def trials(self, most: int = 10_000) -> list[PlannedTrial]:
+        """Those that a launch runs, one after another, of at most so many."""
+        search, handed = self.search(), list[PlannedTrial]()
+        while len(handed) < most and (trial := search.next()) is not None:
+            self.records.append(trial.record(len(self.records)))
+            handed.append(trial)
+            self.values[trial.id] = (value(trial.point),)
+            search.tell(trial.id, self.values[trial.id])
+        return handed
+
+
+def fits(config: SweepConfig, point: Point) -> bool:
+    """Whether a point has every axis that applies, and no other, and lies in each of them, and is admitted."""
+    for key, axis in config.space.items():
+        if (key in point) != applies(axis, point, config.given):
+            return False
+        if key in point and not axis.admits(point[key]):
+            return False
+    return Admission.of_sweep(config).admits(point)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_sampler_keeps_to_its_axes_and_to_where_and_goes_on_after_a_kill(sampler: str | None) -> None:
+    config = sweep({"objective.name": ["pgd_at", "trades"], **RANGES}, sampler, where=WHERE)
+    run, cut = Run(config), Run(config)
+    whole = run.trials()
+    assert len({trial.id for trial in whole}) == len(whole) == 2 * 12
+    assert all(fits(config, trial.point) for trial in whole)
+    assert {type(trial.point[key]) for trial in whole for key in ("batch_size", "attack.steps")} == {int}
+    parts = [trial.id for most in (5, 16, 100) for trial in cut.trials(most)]
+    assert parts == [trial.id for trial in whole]
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.sampled_from(CONDITIONAL), st.integers(0, 2**32), st.sampled_from(["", "optimizer.momentum < 0.5"]))
+def test_axes_that_hang_on_drawn_ones_are_there_where_they_apply(sampler: str | None, seed: int, where: str) -> None:
+    space = {**HANGING, "batch_size": {"uniform": [16, 64], "step": 16}}
+    config = sweep(space, sampler, 8, search={"seed": seed}, where=[where] if where else [])
+    handed = Run(config).trials()
+    assert len(handed) == 8
+    assert all(fits(config, trial.point) for trial in handed)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_given_points_run_first_beside_n_trials_and_again_at_no_relaunch(sampler: str | None) -> None:
+    whole = {"batch_size": 64, "attack.steps": 10, "optimizer.lr": 0.1, "optimizer.weight_decay": 0.1}
+    search = {"points": [whole, {"optimizer.lr": 0.05}]}
+    config = sweep({"objective.name": ["pgd_at", "trades"], **RANGES}, sampler, 6, search=search, where=WHERE)
+    run = Run(config)
+    assert run.search().lines() == ("search.points: 4 points first",)
+    assert [trial.point["optimizer.lr"] for trial in run.trials(3)] == [0.1, 0.1, 0.05]
+    assert run.trials()[0].point["optimizer.lr"] == 0.05
+    points = [record["point"] for record in run.records]
+    assert len(points) == 2 * (6 + 2)
+    assert points[0] == {"objective.name": "pgd_at", **whole}
+    assert run.trials() == []
+
+
+def test_points_given_after_a_run_are_run_and_those_before_are_kept() -> None:
+    space = {"batch_size": {"choice": [16, 32, 64]}, "optimizer.lr": {"loguniform": [0.01, 1]}}
+    run = Run(sweep(space, "tpe", 4))
+    before = run.trials()
+    run.config = sweep(space, "tpe", 4, search={"points": [{"batch_size": 64, "optimizer.lr": 0.3}]})
+    assert [trial.point for trial in run.trials()] == [{"batch_size": 64, "optimizer.lr": 0.3}]
+    assert {trial.id for trial in before} < {trial.id for trial in run.search().known()}
+
+
+def test_a_space_that_can_be_counted_is_run_whole_once() -> None:
+    config = sweep({"batch_size": {"uniform": [16, 64], "step": 16}}, None, 9, where="batch_size != 32")
+    run = Run(config)
+    assert run.search().size() == 3
+    assert sorted(trial.point["batch_size"] for trial in run.trials()) == [16, 48, 64]
+
+
+def test_a_stratum_in_which_nothing_is_admitted_is_left_out_and_said() -> None:
+    space = {"optimizer.name": ["sgd", "adamw"], "optimizer.lr": {"loguniform": [0.01, 1]}}
+    run = Run(sweep(space, None, 4, where="optimizer.name != 'adamw' or optimizer.lr < 0.001"))
+    assert run.search().lines() == ('where leaves out all of 1001 draws at {"optimizer.name": "adamw"}',)
+    assert {trial.point["optimizer.name"] for trial in run.trials()} == {"sgd"}
+
+
+@pytest.mark.parametrize("where", ["optimizer.lr > 1", "optimizer.name == 'adamw'"])
+def test_a_space_in_which_nothing_is_admitted_is_one_line(where: str) -> None:
+    space = {"optimizer.name": ["sgd"], "optimizer.lr": {"loguniform": [0.01, 1]}}
+    with pytest.raises(UserError, match=r"^where: optimizer\..*: none of 1,001 points meets it; the first is "):
+        Run(sweep(space, None, 4, where=where)).search()
+
+
+def test_what_is_hardly_ever_admitted_ends_the_search_and_not_the_launch() -> None:
+    config = sweep({"optimizer.lr": {"uniform": [0.001, 1]}}, "random", 6, where="optimizer.lr < 0.005")
+    handed = Run(config).trials()
+    assert 0 < len(handed) <= 6
+    assert all(trial.point["optimizer.lr"] < 0.005 for trial in handed)
