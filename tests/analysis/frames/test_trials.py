@@ -17,7 +17,7 @@ from trainers.record import FINISHED, METRICS, EpochRecord, read
 
 FIRST = ["trial_id", "outcome", "reason", "method", "seed"]
 BASE = ["model.name", "optimizer.name", "optimizer.lr", "batch_size"]
-LAST = ["seconds", "memory_bytes", "host", "device", "code_version", "arithmetic", "attempts"]
+LAST = ["seconds", "memory_bytes", "host", "device", "code_version", "arithmetic", "attempts", "from_trial"]
 
 
 def test_columns_stand_in_the_documented_order(run):
