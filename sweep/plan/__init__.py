@@ -9,5 +9,6 @@ room             on which machines, and how many at once
 outlook          time, memory and disk there, in words
 warnings         what of it can hardly be meant, with the key that ends it
 preset_lines     what of its trials differs from the presets
+longer           which trials go on from the ends of shorter ones
 fine_tune_lines  from which weights they start
 """

@@ -117,6 +117,18 @@ def test_method_is_the_choice_in_the_slots_and_old_records_trained_by_pgd_at(run
     assert load_epochs(run.directory)["method"].tolist() == trials["method"].tolist()
 
 
+def test_a_trial_that_went_on_from_a_shorter_one_names_it_until_it_begins_afresh(run):
+    for name in ("own", "long", "afresh"):
+        run.trial(name)
+        run.start(name)
+    run.resume("own", 1, "own.pt is damaged")
+    run.resume("long", 3, from_trial="short")
+    run.resume("long", 4, "long.pt is damaged")
+    run.resume("afresh", 3, from_trial="short")
+    run.resume("afresh", 0, "afresh.pt and short.pt is damaged")
+    assert load_trials(run.directory)["from_trial"].tolist() == ["", "short", ""]
+
+
 def test_slot_that_does_not_vary_is_no_axis(run):
     for lr in (0.1, 0.2):
         run.whole(f"t{lr}", [0.1], config={"objective.name": "trades", "weights.name": "none"}, optimizer__lr=lr)

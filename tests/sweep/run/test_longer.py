@@ -14,7 +14,7 @@ from faults_harness import Commands, lines
 from small import TINY
 
 from analysis.frames.trials import load_epochs, load_trials
-from sweep.config import SweepConfig
+from sweep.config import ResourcesConfig, SweepConfig
 from sweep.run.trial import run_together
 from sweep.share import Share
 from trainers.config import TrialConfig
@@ -150,6 +150,20 @@ def test_trials_side_by_side_in_one_process_go_on_each_from_its_own_shorter_one(
     last = {one["trial_id"]: one["val_robust"] for one in sent if one["record"] == "epoch" and one["epoch"] == LONG}
     expected = load_trials(never_stopped).set_index("trial_id")["last_val_robust"].to_dict()
     assert last == expected
+
+
+@pytest.mark.slow
+def test_through_ray_longer_trials_go_on_from_shorter_ones_alone_and_side_by_side(
+    launch: Launch, never_stopped: Path, tmp_path: Path, local_ray: None
+) -> None:
+    run = tmp_path / "run"
+    assert launch(config(tmp_path, SHORT), run)[0] == 0
+    two = config(tmp_path, LONG).model_copy(update={"resources": ResourcesConfig(trials_per_process=2)})
+    for wider in (config(tmp_path, LONG - 1), two):
+        assert launch(wider, run)[0] == 0
+    begins = [(SHORT, name) for name in trial_ids(SHORT)] + [(LONG - 1, name) for name in trial_ids(LONG - 1)]
+    assert sorted((epoch, of) for epoch, _, of in begun(run)) == sorted(begins)
+    ended_alike(run, never_stopped)
 
 
 @pytest.mark.slow
