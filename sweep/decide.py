@@ -199,7 +199,7 @@ def trial_seconds(records: Iterable[Mapping[str, Any]], claim: str) -> float:
     resumed = (record for record in log if record["record"] == "resume")
     handed_on = {record["trial_id"]: record["epoch"] for record in resumed if record.get("from_trial")}
     own = np.array([handed_on.get(str(name), 0) for name in ids], dtype=np.float64)[codes]
-    trained = log.epochs.numbers("epoch") > own
+    trained = ~(log.epochs.numbers("epoch") <= own)
     return float(np.sum(log.epochs.spent(), where=deciding[launch] & trained))
 
 
