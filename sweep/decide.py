@@ -26,7 +26,6 @@ from analysis.claims.questions import question
 from analysis.claims.study import Study, decided_by, study_of, trained_elsewhere, with_decay
 from analysis.frames.cells import best_trials, measured
 from analysis.frames.columns import PLACE
-from analysis.frames.history import History, TrialHistory
 from analysis.frames.log import Log
 from analysis.frames.trials import trials_of
 from analysis.tables.claims import WIDTH, claims_text, sentence
@@ -204,9 +203,10 @@ def trial_seconds(records: Iterable[Mapping[str, Any]], claim: str) -> float:
     deciding = np.array([False, *(decided_by(one).get("claim") == claim for _, one in launches)])
     launch = np.searchsorted([place for place, _ in launches], log.epochs.numbers(PLACE))
     codes, ids = log.epochs.texts("trial_id")
-    known: History[TrialHistory] = History.of(log)
-    handed_on = np.array([known.trials[name].handed_on if name in known.trials else 0 for name in map(str, ids)])
-    trained = log.epochs.numbers("epoch") > handed_on[codes] if len(ids) else deciding[launch]
+    resumed = (record for record in log if record["record"] == "resume")
+    handed_on = {record["trial_id"]: record["epoch"] for record in resumed if record.get("from_trial")}
+    own = np.array([handed_on.get(str(name), 0) for name in ids], dtype=np.float64)[codes]
+    trained = ~(log.epochs.numbers("epoch") <= own)
     return float(np.sum(log.epochs.spent(), where=deciding[launch] & trained))
 
 

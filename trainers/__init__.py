@@ -28,6 +28,7 @@ record         records.jsonl: epochs, dynamics, outcomes, evaluations, one write
 checkpoint     a trial's file, written beside its training: where it stands, and the weights that are kept
 archive        such a file, which ends with a hash of itself
 resuming       from which file a trial goes on: the newest that is whole and its own
+longer         from which shorter trials a longer one goes on, and what it takes of them
 files          files that are whole at every moment
 plain_file     files that are nothing but files: no pipe, no device, no link
 lock           one process at a time

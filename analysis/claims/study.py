@@ -68,7 +68,11 @@ def study_of(records: Sequence[Mapping[str, Any]]) -> Study:
     """`load_study` of records that are at hand."""
     records = Log.of(records)
     trials, epochs = with_bits(trials_of(records), records), epochs_of(records)
-    seconds = epochs.groupby("trial_id")["seconds"].median()
+    handed_on = {
+        one["trial_id"]: one["epoch"] for one in records if one["record"] == "resume" and one.get("from_trial")
+    }
+    own = epochs[epochs["epoch"] > epochs["trial_id"].map(handed_on).fillna(0)]  # a shorter trial's ran at another time
+    seconds = own.groupby("trial_id")["seconds"].median()
     began = {record["trial_id"]: record.get("time") for record in records if record["record"] == "start"}
     added = {EPOCH_SECONDS: trials["trial_id"].map(seconds), BEGAN: trials["trial_id"].map(began)}
     trials = with_decay(trials.assign(**{name: column.astype(float) for name, column in added.items()}), records)

@@ -10,5 +10,6 @@ outlook          time, memory and disk there, in words
 stopping         the rules that end trials early: as the records leave them, and in words
 warnings         what of it can hardly be meant, with the key that ends it
 preset_lines     what of its trials differs from the presets
+longer           which trials go on from the ends of shorter ones
 fine_tune_lines  from which weights they start
 """

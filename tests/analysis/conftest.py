@@ -14,7 +14,15 @@ from pandas import DataFrame
 
 from analysis.frames.names import Slots
 from analysis.frames.trials import axes, load_trials
-from trainers.record import METRICS, DynamicsRecord, EpochRecord, OutcomeRecord, PrunedRecord, RecordFile
+from trainers.record import (
+    METRICS,
+    DynamicsRecord,
+    EpochRecord,
+    OutcomeRecord,
+    PrunedRecord,
+    RecordFile,
+    ResumeRecord,
+)
 
 Point = Mapping[str, Any]
 
@@ -68,6 +76,9 @@ class Run:
     def start(self, trial_id: str, epoch: int = 0, host: str = "h", **values: Any) -> None:
         line = {"trial_id": trial_id, "time": 0.0, "host": host, "device": "cpu", "code_version": "abc"}
         self._file.append("start", {**line, "epoch": epoch, **values})
+
+    def resume(self, trial_id: str, epoch: int, reason: str = "", from_trial: str | None = None) -> None:
+        self._file.append("resume", ResumeRecord(trial_id, epoch, reason, from_trial))
 
     def epoch(self, trial_id: str, epoch: int, robust: float | None = None, **values: Any) -> None:
         given: dict[str, Any] = {"val_robust": robust, "test_robust": robust, "seconds": 2.0, **values}

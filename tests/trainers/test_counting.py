@@ -142,6 +142,8 @@ def test_an_evaluation_of_large_batches_holds_the_most() -> None:
         {"optimizer": {"momentum": 0.9}, "averaging": {"name": "ema"}},
         {"optimizer": {"name": "adamw"}},
         {"attack": {"replays": 2}},
+        {"keep": "state", "optimizer": {"name": "adamw"}, "averaging": {"name": "ema"}},
+        {"keep": "state", "attack": {"replays": 2}},
     ],
     ids=str,
 )

@@ -15,9 +15,10 @@ import torch
 from small import tiny
 
 import trainers
-from trainers import archive, checkpoint, longer, loop
+from trainers import archive, checkpoint, longer, loop, resuming
 from trainers.checkpoint import kept_weights
 from trainers.config import TrialConfig
+from trainers.engine import Engine
 from trainers.identity import trial_id
 from trainers.loop import train, with_fingerprint
 from trainers.method.schedules import lr_factor
@@ -25,6 +26,7 @@ from trainers.record import DynamicsRecord, EpochRecord, OutcomeRecord, ResumeRe
 
 TIMES = {"seconds": 0.0, "evaluation_seconds": 0.0, "samples_per_second": 0.0, "peak_memory_bytes": 0}
 SHORT, LONG = 2, 4
+CPU = torch.device("cpu")
 CONSTANT = {"name": "constant"}
 #: The method that a trial has beside its schedule: each kind of state that is carried on, and each key that begins.
 METHODS: dict[str, dict[str, Any]] = {
@@ -243,6 +245,20 @@ def test_a_file_of_another_trial_is_not_gone_on_from(values: dict[str, Any], why
     assert len(begun) == 1
     assert begun[0].reason.startswith(f"other.pt {why}")
     assert begun[0].epoch == 0
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_another_engine_is_another_beginning_only_where_bits_are_promised(
+    deterministic: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As on a GPU, where `engine: auto` compiles the longer one alone."""
+    values = {"deterministic": deterministic}
+    run(config(SHORT, **values), tmp_path / "short.pt")
+    modes = {SHORT: "graph", LONG: "compile"}
+    monkeypatch.setattr(resuming, "engine_of", lambda trial, images: (Engine(CPU, "fp32", modes[trial.epochs]), ""))
+    _, begun, _ = run(config(LONG, **values), tmp_path / "long.pt", [tmp_path / "short.pt"])
+    reason = "short.pt was trained with another engine, whose bits are others; set trial.engine"
+    assert [(one.epoch, one.reason) for one in begun] == [(0, reason) if deterministic else (SHORT, "")]
 
 
 def test_a_longer_trial_that_was_stopped_goes_on_from_its_own_checkpoint_and_from_no_other(tmp_path: Path) -> None:

@@ -729,6 +729,19 @@ def test_times_are_of_training_alone_in_the_median_epoch(run):
     assert study.launched == {}
 
 
+def test_times_of_epochs_that_a_shorter_trial_trained_are_of_another_time_and_left_out(run):
+    run.launch()
+    run.trial("long")
+    run.start("long")
+    run.resume("long", 2, from_trial="short")
+    for epoch, seconds in enumerate((9.0, 9.0, 1.0, 2.0, 3.0), start=1):
+        run.epoch("long", epoch, 0.5, seconds=seconds)
+    run.outcome("long", epochs=5)
+    study = load_study(run.directory)
+    assert study.trials[EPOCH_SECONDS].tolist() == [2.0]
+    assert study.trials["seconds"].tolist() == [24.0]  # of the whole trial, whoever trained it
+
+
 @pytest.fixture(scope="module")
 def study_of_the_paper() -> tuple[Claim, ...]:
     return ledger(published())

@@ -17,7 +17,7 @@ from trainers.record import FINISHED, METRICS, EpochRecord, read
 
 FIRST = ["trial_id", "outcome", "reason", "method", "seed"]
 BASE = ["model.name", "optimizer.name", "optimizer.lr", "batch_size"]
-LAST = ["seconds", "memory_bytes", "host", "device", "code_version", "arithmetic", "attempts"]
+LAST = ["seconds", "memory_bytes", "host", "device", "code_version", "arithmetic", "attempts", "from_trial"]
 PRUNED = ["pruned_rung", "pruned_rank", "pruned_share", "pruned_by"]
 
 
@@ -116,6 +116,18 @@ def test_method_is_the_choice_in_the_slots_and_old_records_trained_by_pgd_at(run
     assert trials["objective.s2o.enabled"].tolist() == [False, True, False]
     assert trials["weights.name"].tolist() == ["none", "awp", "none"]
     assert load_epochs(run.directory)["method"].tolist() == trials["method"].tolist()
+
+
+def test_a_trial_that_went_on_from_a_shorter_one_names_it_until_it_begins_afresh(run):
+    for name in ("own", "long", "afresh"):
+        run.trial(name)
+        run.start(name)
+    run.resume("own", 1, "own.pt is damaged")
+    run.resume("long", 3, from_trial="short")
+    run.resume("long", 4, "long.pt is damaged")
+    run.resume("afresh", 3, from_trial="short")
+    run.resume("afresh", 0, "afresh.pt and short.pt is damaged")
+    assert load_trials(run.directory)["from_trial"].tolist() == ["", "short", ""]
 
 
 def test_slot_that_does_not_vary_is_no_axis(run):

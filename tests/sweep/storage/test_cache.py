@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import small
 from object_store import S3
 
+from sweep.run.trial import run_trial
 from sweep.storage import cache, checkpoints, mirror
 from sweep.storage.objects import Address, Away, store_at
 from trainers.errors import UserError
 from trainers.files import checkpoint_path, previous_path
+from trainers.identity import trial_id
+from trainers.loop import with_fingerprint
 from trainers.record import record_files
 
 LINE = b'{"record":"epoch","n":%d}\n'
@@ -199,6 +204,24 @@ def test_a_checkpoint_goes_up_once_and_down_where_another_is_there(
     checkpoints.fetch(one, "a", trains=True)
     assert path.read_bytes() == b"second"
     assert previous_path(path).read_bytes() == b"first"
+
+
+def test_a_longer_trial_goes_on_from_the_end_of_a_shorter_one_that_only_the_store_has(
+    folder: Callable[[str], Path], s3: S3
+) -> None:
+    short, long = (
+        with_fingerprint(small.tiny(epochs=epochs, schedule={"name": "constant"}, keep="state")) for epochs in (1, 2)
+    )
+    sent: list[dict[str, Any]] = []
+    one, *names = folder("one"), trial_id(short), trial_id(long)
+    checkpoint_path(one, "").parent.mkdir()
+    run_trial(names[0], short.model_dump(mode="json"), one, 1, sent.append)
+    other = folder("other")
+    run_trial(names[1], long.model_dump(mode="json"), other, 1, sent.append, shorter=names[:1])
+    begun = [(record["epoch"], record["from_trial"]) for record in sent if record["record"] == "resume"]
+    assert begun == [(1, names[0])]
+    assert checkpoint_path(other, names[0]).read_bytes() == checkpoint_path(one, names[0]).read_bytes()
+    assert s3.requests(f"checkpoints/{names[0]}.pt").count("PUT") == 1
 
 
 def test_at_its_end_a_launch_brings_no_checkpoint_of_a_trial_that_went_on_elsewhere(
