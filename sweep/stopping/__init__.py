@@ -3,4 +3,8 @@
 config      `stopping` of a sweep: the rule and its options
 decisions   what a rule says of a run's records, read in order
 pruners     Optuna's pruners, a study for each stratum
+race_config `race` of a sweep
+race        points and their seeds: which points get no more of them
+seed_race   the same by an e-process for each pair of points
+one_sided   how strongly seeds speak for a mean above 0
 """
