@@ -10,14 +10,16 @@ of memory or was cancelled says nothing, and its point is compared over its othe
 
 from __future__ import annotations
 
+import json
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from sweep.stopping.decisions import Decision
 from sweep.stopping.race_config import RaceConfig
-from trainers.fields import plural
+from trainers.fields import number_text, plural
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,7 +41,7 @@ class Racer:
 
     label: str
     """In words."""
-    trials: Mapping[int, str]
+    trials: dict[int, str]
     """Seed -> id of the trial."""
 
 
@@ -173,28 +175,69 @@ def _steps(values: NDArray[np.float64]) -> dict[int, float]:
 
 
 class Race:
-    """All strata of a sweep."""
+    """All strata of a sweep, and a `sweep.stopping.decisions.Rule`: it learns of points, too, from the records alone."""
 
-    def __init__(self, rule: Rule, seeds: Sequence[int], mode: str, points: int = 0) -> None:
+    def __init__(
+        self, rule: Rule, seeds: Sequence[int], mode: str, *, metric: str = "", axes: Iterable[str] = (), points: int = 0
+    ) -> None:
         """No point is known yet.
 
         Args:
             rule: that drops points.
             seeds: of each point, in their order.
             mode: of the metric: max or min.
-            points: that each stratum will have, where they are not known beforehand.
+            metric: that is compared, at the last epoch.
+            axes: points that differ in one of them are of different strata.
+            points: that each stratum will have, where their trials are not known beforehand.
         """
         self.rule, self._seeds, self._points = rule, seeds, points
+        self._metric, self._axes = metric, tuple(axes)
         self._sign, self._worst = (1, 0.0) if mode == "max" else (-1, -math.inf)
         self._strata: dict[str, Stratum] = {}
+        self._points_at: dict[str, tuple[Stratum, int]] = {}
         self._at: dict[str, tuple[Stratum, int, int]] = {}
+        self._last: dict[str, float | None] = {}
+        self._begun: set[str] = set()
+
+    def add(self, record: Mapping[str, Any]) -> Iterator[Decision]:
+        """Takes in the next record; the trials that get no start by it."""
+        trial_id = record["trial_id"]
+        match record["record"]:
+            case "trial":
+                self._enter(record)
+                yield from self._decisions([trial_id], self.reason(trial_id))
+            case "start":
+                self._begun.add(trial_id)
+            case "epoch":
+                self._last[trial_id] = record.get(self._metric)
+            case "outcome" if record["outcome"] in ("completed", "diverged"):
+                diverged, value = record["outcome"] == "diverged", self._last.get(trial_id)
+                for dropped in self.ended(trial_id, None if diverged else value) if diverged or value is not None else ():
+                    yield from self._decisions(dropped.trials, dropped.reason)
+
+    def _decisions(self, trials: Iterable[str], reason: str | None) -> Iterator[Decision]:
+        if reason is not None:
+            yield from (Decision(name, 0, self.rule.name, why=reason) for name in trials if name not in self._begun)
+
+    def _enter(self, record: Mapping[str, Any]) -> None:
+        """A trial that is planned: of a point that is known, or of a new one."""
+        if record["seed"] not in self._seeds:
+            return
+        point = json.dumps({key: value for key, value in record["config"].items() if key != "seed"}, sort_keys=True)
+        if point not in self._points_at:
+            stratum = json.dumps({key: record["point"].get(key) for key in self._axes}, sort_keys=True)
+            self._points_at[point] = self._new(stratum, Racer(_label(record["point"]), {}))
+        among, row = self._points_at[point]
+        among.racers[row].trials.setdefault(record["seed"], record["trial_id"])
+        self._at.setdefault(record["trial_id"], (among, row, record["seed"]))
+
+    def _new(self, stratum: str, racer: Racer) -> tuple[Stratum, int]:
+        among = self._strata.setdefault(stratum, Stratum(self._seeds, self._points, self._worst))
+        return among, among.enter(racer)
 
     def enter(self, stratum: str, racer: Racer) -> None:
-        """One more point of a stratum; nothing is done where it is known already."""
-        if any(name in self._at for name in racer.trials.values()):
-            return
-        among = self._strata.setdefault(stratum, Stratum(self._seeds, self._points, self._worst))
-        row = among.enter(racer)
+        """One more point of a stratum."""
+        among, row = self._new(stratum, racer)
         self._at |= {name: (among, row, seed) for seed, name in racer.trials.items()}
 
     def ended(self, trial_id: str, value: float | None) -> list[Dropped]:
@@ -207,17 +250,15 @@ class Race:
         stratum.dropped |= dict(worse)
         return [Dropped(tuple(stratum.racers[number].trials.values()), reason) for number, reason in worse]
 
-    def dropped(self) -> list[Dropped]:
-        """All points that get no more seeds, so far."""
-        return [
-            Dropped(tuple(stratum.racers[row].trials.values()), reason)
-            for stratum in self._strata.values()
-            for row, reason in stratum.dropped.items()
-        ]
-
     def reason(self, trial_id: str) -> str | None:
         """Why a trial's point gets no more seeds; None: it does."""
         if trial_id not in self._at:
             return None
         stratum, row, _ = self._at[trial_id]
         return stratum.dropped.get(row)
+
+
+def _label(point: Mapping[str, Any]) -> str:
+    """A point in words."""
+    texts = ((key, number_text(value) if isinstance(value, float) else value) for key, value in point.items())
+    return " ".join(f"{key}={value}" for key, value in texts)
