@@ -8,14 +8,15 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, WithJsonSchema, WrapValidator, model_validator
 
 from sweep.axes import INERT_AXES, Axis, axis_order, leaf_keys, option_of
+<<<<<<< HEAD
 from sweep.stopping.config import StoppingConfig
+=======
+from sweep.objectives import Metric, Objective, metric_or_list
+>>>>>>> 0cc54b2a1b8c968749037bf1572a7159bf3d7096
 from trainers.config import TrialConfig
 from trainers.errors import unknown_key
 from trainers.fields import Frozen, Number, PathText, Whole, parse_number
 from trainers.visible import brief
-
-#: What a sweep may choose by: measured on the validation split, never on the test set.
-Metric = Literal["val_robust", "val_clean", "val_robust_loss", "val_clean_loss"]
 
 
 class SearchConfig(Frozen):
@@ -174,10 +175,22 @@ class SweepConfig(Frozen):
     max_concurrent: Whole | None = Field(
         None, gt=0, description="Most trials at once. none: as many as the resources allow."
     )
+<<<<<<< HEAD
     metric: Metric = Field("val_robust", description="What Optuna optimises and best cells are chosen by.")
     mode: Literal["max", "min"] = Field("max", description="max for an accuracy, min for a loss.")
     stopping: StoppingConfig | None = Field(
         None, description="A rule that ends trials which do worse than others, early. none: all are trained to the end."
+=======
+    metric: Annotated[
+        Metric | Annotated[tuple[Objective, ...], Field(min_length=1)], BeforeValidator(metric_or_list)
+    ] = Field(
+        "val_robust",
+        description="What Optuna optimises and best cells are chosen by: a name, or a list of several objectives, "
+        "[{name: val_robust, mode: max}, {name: seconds, mode: min}], of which the first chooses the best cells.",
+    )
+    mode: Literal["max", "min"] = Field(
+        "max", description="max for an accuracy, min for a loss; left out where metric is a list, which has its own."
+>>>>>>> 0cc54b2a1b8c968749037bf1572a7159bf3d7096
     )
     code_folder: PathText | None = Field(
         None,
@@ -190,6 +203,11 @@ class SweepConfig(Frozen):
     )
 
     @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """What the sweep chooses by; the first, the primary one, chooses best cells, and is asked where one is."""
+        return self.metric if isinstance(self.metric, tuple) else (Objective(name=self.metric, mode=self.mode),)
+
+    @property
     def given(self) -> dict[str, Any]:
         """What is set of every trial, as plain values; the rest is its preset's, or the default."""
         return self.trial.model_dump(exclude_unset=True)
@@ -198,12 +216,19 @@ class SweepConfig(Frozen):
     def _consistent(self) -> Self:
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds: each once, got {list(self.seeds)}")
+        if isinstance(self.metric, tuple) and "mode" in self.model_fields_set:
+            raise ValueError("mode: stands beside each name where metric is a list; leave it out here")
+        primary = self.objectives[0]
         if self.search.name == "optuna" and "val" not in self.trial.evaluation.splits:
+<<<<<<< HEAD
             raise ValueError(f"metric: optuna needs {self.metric}; put val into trial.evaluation.splits")
         if (self.mode == "min") != self.metric.endswith("loss"):
             raise ValueError(f"mode: must be {'min' if self.mode == 'max' else 'max'} for {self.metric}")
         if self.stopping is not None and "val" not in self.trial.evaluation.splits:
             raise ValueError("stopping: compares validation metrics; put val into trial.evaluation.splits")
+=======
+            raise ValueError(f"metric: optuna needs {primary.name}; put val into trial.evaluation.splits")
+>>>>>>> 0cc54b2a1b8c968749037bf1572a7159bf3d7096
         if self.trial.device != "auto" and self.trial.device.startswith("cuda") != bool(self.resources.gpu):
             needed, got = "> 0" if self.resources.gpu == 0 else "0", _text(self.resources.gpu)
             raise ValueError(

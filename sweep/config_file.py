@@ -164,6 +164,8 @@ def dump(config: SweepConfig) -> str:
     for key in ("code_folder", "code", "stopping"):
         if values[key] is None:
             del values[key]
+    if isinstance(config.metric, tuple):
+        del values["mode"]
     if "preset" in config.space or config.trial.preset is not None:
         values["trial"] = config.trial.model_dump(mode="json", exclude_unset=True)
     values["space"] = {key: axis.model_dump(mode="json", exclude_none=True) for key, axis in config.space.items()}

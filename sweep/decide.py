@@ -165,13 +165,12 @@ class Design:
         """The cells that validation chose for each network and method, by the config's own seeds."""
         wanted = planned(self.config, self._points, fingerprints(self.config))
         trials, seeds = study.trials[study.trials["trial_id"].isin({t.id for t in wanted})], self.config.seeds
-        metric, chosen = f"last_{self.config.metric}", []
+        primary, chosen = self.config.objectives[0], []
+        metric = f"last_{primary.name}"
         for _, part in trials.groupby("model.name", sort=False):
             if measured(part, metric).empty:
-                raise UserError(
-                    f"--decide {self.claim}: no trial measured {self.config.metric}, which chooses the cells"
-                )
-            best = best_trials(published_settings(part), metric, mode=self.config.mode, seeds=seeds)
+                raise UserError(f"--decide {self.claim}: no trial measured {primary.name}, which chooses the cells")
+            best = best_trials(published_settings(part), metric, mode=primary.mode, seeds=seeds)
             chosen.append(set(best["trial_id"]))
         ids = set().union(*chosen)
         points = [trial.point for trial in wanted if trial.id in ids]
@@ -267,9 +266,9 @@ def _not_whole(console: Console, code: int, seeds: tuple[int, ...]) -> int:
 def _look(design: Design, records: Sequence[Mapping[str, Any]], plans: Sequence[Plan]) -> tuple[Claim, ...]:
     """The claim's lines in what the records hold of its trials."""
     wanted = frozenset(trial.id for one in plans for trial in one.search.known())
-    config = design.config
+    primary = design.config.objectives[0]
     study = Study(study_of(records).trials, {design.claim: wanted}, choosers=frozenset(design.choosing) or None)
-    return ledger(study, metric=config.metric, mode=config.mode, only=design.claim)
+    return ledger(study, metric=primary.name, mode=primary.mode, only=design.claim)
 
 
 def _hours_left(plans: Sequence[Plan]) -> float | None:

@@ -48,6 +48,10 @@ class TrialProgress(TrialHistory):
     """Whether it started in the last launch."""
     seconds: float = 0.0
     """Training, evaluation, waiting for checkpoints and measuring, of every attempt."""
+    counted_seconds: float = field(default=0.0, compare=False)
+    """The same of the epochs that count, and nothing of measuring."""
+    _took: dict[int, float] = field(default_factory=dict, compare=False, repr=False)
+    """Epoch -> what its newest line says it took, s; of a trial that is not finished."""
     ended_place: int = field(default=-1, compare=False)
     """Where in the log its last outcome stands after which a trial has its numbers."""
     trained: int = 0
@@ -59,6 +63,11 @@ class TrialProgress(TrialHistory):
     def epochs_wanted(self) -> int:
         """Of the whole trial."""
         return int(self.config.get("epochs", 0))
+
+    @property
+    def whole_seconds(self) -> float:
+        """What the trial took, without what was trained twice: `seconds` of `analysis.frames.trials`."""
+        return self.counted_seconds + sum(self.measured.values())
 
     @property
     def begun(self) -> bool:
@@ -93,7 +102,7 @@ class TrialProgress(TrialHistory):
                 self.started = True
             case "epoch":
                 self.trained += 1
-                self.seconds += spent(record)
+                self._count_seconds(record["epoch"], spent(record))
                 self.epoch = record["epoch"]
                 if self.epoch >= self.last.get("epoch", 0):  # not one that was lost and comes late
                     self.last = {name: record.get(name) for name in _LAST}
@@ -103,6 +112,12 @@ class TrialProgress(TrialHistory):
                 self.left_out = self.cancelled or self.pruned or (self.left_out and self.outcome == "out_of_memory")
                 if self.ended:
                     self.epoch, self.ended_place = record["epochs"], place
+
+    def _count_seconds(self, epoch: int, seconds: float) -> None:
+        """Adds an epoch's; of one that is trained anew the newest counts."""
+        self.seconds += seconds
+        self.counted_seconds += seconds - self._took.get(epoch, 0.0)
+        self._took[epoch] = seconds
 
     def state(self, live: bool) -> str:
         """Its outcome; where it has none, or lacks an epoch's record, what that means while a launch is live or not."""
@@ -218,12 +233,23 @@ class Progress(History[TrialProgress]):
         seconds, trained = lines.sums(len(trials), epochs.spent()[lines.rows]), lines.sums(len(trials))
         for trial, of_epochs, count in zip(trials, seconds, trained, strict=True):
             trial.seconds, trial.trained = trial.seconds + of_epochs, count
+        self._count_newest(epochs)
         newest = self.newest.last()
         for number, last in zip(newest, epochs.rows(list(newest.values()), _LAST), strict=True):
             trials[number].last = {**last, "epoch": int(last["epoch"])}
         for number, row in lines.last().items():
             if places[row] > trials[number].ended_place:
                 trials[number].epoch = int(numbers[row])
+
+    def _count_newest(self, epochs: Epochs) -> None:
+        """What each trial took in the epochs that count; of those that are not finished also of each epoch."""
+        took = epochs.spent()[self.newest.rows]
+        each, start = self.newest.sums(len(self.trials)), 0
+        for trial, number in zip(self.trials.values(), each, strict=True):
+            own = took[start : start + int(number)].tolist()
+            start += int(number)
+            trial.counted_seconds = sum(own)
+            trial._took = {} if trial.finished else dict(zip(trial.seen, own, strict=True))
 
     def of_share(self, share: Share) -> Progress:
         """What it tells of one share's trials, and of its launch."""

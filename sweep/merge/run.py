@@ -159,9 +159,9 @@ class _Here:
             UserError: they did not.
         """
         last = _last_launch(other.records)
-        mine, theirs = ({(one.get("metric"), one.get("mode")) for one in each} for each in (self._launches, last))
+        mine, theirs = ({_names_of(one) for one in each} for each in (self._launches, last))
         if mine and theirs and mine.isdisjoint(theirs):
-            (own, _), (its, _) = *mine, *theirs
+            own, its = *mine, *theirs
             raise UserError(f"{other.path}: its metric is {its}, and here it is {own}; merge runs of one sweep")
         self._launches += last
 
@@ -221,7 +221,7 @@ class _Here:
             "command": command,
             "decides": None,
             "code_version": code_version(),
-            **{name: first[name] for name in ("metric", "mode") if name in first},
+            **{name: first[name] for name in ("metric", "mode", "objectives") if name in first},
             "size": max([len(wanted), *(one["size"] for one in self._launches)]),
             "wanted": wanted,
             "time": round(time.time(), 3),
@@ -230,6 +230,11 @@ class _Here:
         added = [*self.taken, own] if self.taken[0]["record"] == "launch" else [own, *self.taken, own]
         # among several files they come after all that is there, whatever the clocks of those machines said
         return [{**added[0], "after": round(self._latest + _LATER, 3)}, *added[1:]]
+
+
+def _names_of(launch: Record) -> str:
+    """What a launch chose by, in words."""
+    return ", ".join(one["name"] for one in launch.get("objectives", ())) or str(launch.get("metric"))
 
 
 def _last_launch(records: Sequence[Record]) -> list[Record]:

@@ -23,6 +23,7 @@ from sweep.plan.warnings import Warned, warnings
 from sweep.progress import Progress, TrialProgress, left_out_lines
 from sweep.search.checks import check_trials, examples
 from sweep.search.inputs import Unseen, fingerprints, fingerprints_without, own_sources
+from sweep.objectives import SECONDS
 from sweep.search.optuna_search import OptunaSearch
 from sweep.search.trials import FixedSearch, PlannedTrial, Search, fixed_points, planned
 from sweep.share import Share
@@ -236,7 +237,7 @@ def _search(
     """The search, and the points that it was made of, as JSON; none where they are not known yet."""
     if config.search.name == "optuna":
         trial_records = [record for record in records if record["record"] == "trial"]
-        values = {name: metric(trial, config) for name, trial in finished.items()}
+        values = {name: objective_values(trial, config) for name, trial in finished.items()}
         return OptunaSearch(config, marks, trial_records, values), []
     points = fixed_points(config)
     trials = planned(config, points, marks)
@@ -259,11 +260,15 @@ def _repeated(search: Search, points: Sequence[str], config: SweepConfig) -> Ite
         yield Warned(text, "search.name=optuna, which repeats none, or list the values as {grid: [...]}")
 
 
-def metric(trial: TrialProgress, config: SweepConfig) -> float | None:
-    """The sweep's metric at the trial's last epoch; the worst there is if it diverged; None if it has none."""
+def objective_values(trial: TrialProgress, config: SweepConfig) -> tuple[float, ...] | None:
+    """The sweep's objectives at the trial's end; the worst there is if it diverged; None if it lacks one."""
     if trial.outcome == "diverged":
-        return 0.0 if config.mode == "max" else math.inf
-    return trial.last.get(config.metric) if trial.outcome == "completed" else None
+        return tuple(one.worst for one in config.objectives)
+    if trial.outcome != "completed":
+        return None
+    values = [trial.whole_seconds if one.name == SECONDS else trial.last.get(one.name) for one in config.objectives]
+    known = tuple(value for value in values if value is not None)
+    return known if len(known) == len(values) else None
 
 
 def _other_code(finished: Sequence[TrialProgress], code_version: str) -> dict[str, int]:

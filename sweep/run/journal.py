@@ -11,8 +11,9 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from sweep.config import SweepConfig
 from sweep.config_file import dump
-from sweep.plan.plan import Plan, metric
+from sweep.plan.plan import Plan, objective_values
 from sweep.progress import TrialProgress
 from sweep.run.directory import CONFIG_FILE, clean, write_whole
 from sweep.run.hung import Paces, hung, shape_of
@@ -86,8 +87,7 @@ class Journal:
                 "command": command,
                 "decides": decides,
                 **{key: where[key] for key in ("commit", "dirty", "code_version", "versions")},
-                "metric": self._plan.config.metric,
-                "mode": self._plan.config.mode,
+                **chosen_by(self._plan.config),
                 "size": self._plan.search.size(),
                 "wanted": [trial.id for trial in known],
                 **({"left_out": left_out} if left_out else {}),
@@ -166,7 +166,7 @@ class Journal:
         self._append(message["record"], {key: value for key, value in message.items() if key != "record"})
         self._paces.add(shape_of(trial.config), message)
         if message["record"] == "outcome" and not again:
-            self._plan.search.tell(trial.id, metric(trial, self._plan.config))
+            self._plan.search.tell(trial.id, objective_values(trial, self._plan.config))
         self.listener(trial, message)
 
     def limits(self, trial: PlannedTrial, timeout: float | None) -> dict[str, Any]:
@@ -234,6 +234,13 @@ class Journal:
         stamped = {**values, "time": round(self._monotonic_began + time.monotonic(), 3)}  # a clock that is set jumps
         self._file.append(kind, stamped)
         self.progress.add({"record": kind, **stamped})
+
+
+def chosen_by(config: SweepConfig) -> dict[str, Any]:
+    """What a launch's line says that the sweep chooses by: the primary objective, and all where there are several."""
+    primary, *others = config.objectives
+    several = {"objectives": [one.model_dump() for one in config.objectives]} if others else {}
+    return {"metric": primary.name, "mode": primary.mode, **several}
 
 
 def cancelled_outcome(trial: TrialProgress, undo: bool = False) -> dict[str, Any]:

@@ -12,12 +12,12 @@ from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count, islice
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from sweep.axes import Axis, Point, value_at
 from sweep.config import SweepConfig
 from sweep.search.points import applies, combinations, draw, drawn_axes, located, refuse_many, strata
-from sweep.search.trials import PlannedTrial, planned, planned_trial
+from sweep.search.trials import PlannedTrial, Pruned, planned, planned_trial
 
 if TYPE_CHECKING:
     import optuna
@@ -30,19 +30,19 @@ class _Asked:
     ask: optuna.Trial
     study: optuna.Study
     waiting: set[str]
-    values: list[float] = field(default_factory=list)
+    values: list[tuple[float, ...]] = field(default_factory=list)
 
-    def tell(self, trial_id: str, value: float | None) -> None:
+    def tell(self, trial_id: str, values: tuple[float, ...] | None) -> None:
         """Adds a seed's value; after the last one Optuna is told the mean, or that the point failed."""
         import optuna
 
         self.waiting.remove(trial_id)
-        if value is not None:
-            self.values.append(value)
+        if values is not None:
+            self.values.append(values)
         if self.waiting:
             return
         if self.values:
-            self.study.tell(self.ask, sum(self.values) / len(self.values))
+            self.study.tell(self.ask, [sum(each) / len(each) for each in zip(*self.values, strict=True)])
         else:
             self.study.tell(self.ask, state=optuna.trial.TrialState.FAIL)
 
@@ -72,7 +72,7 @@ class OptunaSearch:
         config: SweepConfig,
         fingerprints: Mapping[str, str],
         earlier: Iterable[Mapping[str, Any]] = (),
-        values: Mapping[str, float | None] | None = None,
+        values: Mapping[str, tuple[float, ...] | None] | None = None,
     ) -> None:
         """Rebuilds the studies from a run's records.
 
@@ -80,7 +80,7 @@ class OptunaSearch:
             config: the sweep.
             fingerprints: as for `planned`.
             earlier: the run's `trial` records, in order; those that are not of this sweep are passed over.
-            values: trial id -> metric of the finished ones, None where a trial has none.
+            values: trial id -> objectives of the finished ones, None where a trial lacks one.
 
         Raises:
             UserError: values of the space do not go together.
@@ -117,11 +117,11 @@ class OptunaSearch:
             self._ask(stratum)
         return self._left.popleft() if self._left else None
 
-    def tell(self, trial_id: str, value: float | None) -> None:
-        """Adds a seed's value; when the point has all of them, Optuna is told the mean of those that are known."""
-        self._ended[trial_id] = value
+    def tell(self, trial_id: str, values: tuple[float, ...] | None, pruned: Pruned | None = None) -> None:
+        """Adds a seed's values; when the point has all of them, Optuna is told the mean of those that are known."""
+        self._ended[trial_id] = values
         for asked in self._asked.pop(trial_id, []):
-            asked.tell(trial_id, value)
+            asked.tell(trial_id, values)
 
     def _planned(self, point: Point) -> list[PlannedTrial]:
         """The point with every seed; one that was asked for is made once."""
@@ -135,7 +135,8 @@ class OptunaSearch:
         import optuna
 
         wanted = self._config.search.n_trials or 0
-        direction: Literal["maximize", "minimize"] = "maximize" if self._config.mode == "max" else "minimize"
+        kinds = optuna.study.StudyDirection
+        directions = [kinds.MAXIMIZE if one.mode == "max" else kinds.MINIMIZE for one in self._config.objectives]
         distinct: dict[frozenset[str], _Stratum] = {}
         for point in strata(self._config.space, self._base):
             seed = self._config.seeds[0]
@@ -143,7 +144,7 @@ class OptunaSearch:
             listed = list(islice(combinations(self._config.space, self._base, point), most))
             trials = {planned_trial(self._base, one, seed, self._fingerprints).id: one for one in reversed(listed)}
             open_ended = any(axis.is_range and key in one for one in listed for key, axis in self._config.space.items())
-            study = optuna.create_study(direction=direction)
+            study = optuna.create_study(directions=directions)
             limit = wanted if open_ended else min(wanted, len(trials))
             every = None if open_ended else list(trials.values())
             distinct.setdefault(frozenset(trials), _Stratum(len(distinct), point, limit, every, study))

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from sweep.axes import Point, nested
 from sweep.config import SweepConfig
@@ -48,6 +48,15 @@ class PlannedTrial:
         }
 
 
+class Pruned(NamedTuple):
+    """That a stopping rule ended a trial: what is known of it."""
+
+    epoch: int
+    """Epochs trained."""
+    value: float
+    """Of the primary objective there."""
+
+
 class Search(Protocol):
     """The one interface of grid, random, quasi-random and Optuna."""
 
@@ -60,8 +69,14 @@ class Search(Protocol):
     def next(self) -> PlannedTrial | None:
         """The next trial that is not finished; None when there is no more, now or ever."""
 
-    def tell(self, trial_id: str, value: float | None) -> None:
-        """The metric that a trial ended with; None: it failed, and nobody knows."""
+    def tell(self, trial_id: str, values: tuple[float, ...] | None, pruned: Pruned | None = None) -> None:
+        """What a trial ended with.
+
+        Args:
+            trial_id: of the trial.
+            values: of the sweep's objectives, in their order; None: it failed, and nobody knows.
+            pruned: where a stopping rule ended it; values are None then.
+        """
 
 
 def planned(config: SweepConfig, points: Iterable[Point], fingerprints: Mapping[str, str]) -> list[PlannedTrial]:
@@ -124,7 +139,7 @@ class FixedSearch:
         """The next in line."""
         return self._left.popleft() if self._left else None
 
-    def tell(self, trial_id: str, value: float | None) -> None:
+    def tell(self, trial_id: str, values: tuple[float, ...] | None, pruned: Pruned | None = None) -> None:
         """Nothing is learnt."""
 
 

@@ -68,6 +68,12 @@ CONFIGS = {
         "search": {"name": "optuna", "n_trials": 5, "sampler": "gp", "seed": 3},
     },
     "a loss": {"metric": "val_clean_loss", "mode": "min"},
+    "several objectives": {
+        "metric": [{"name": "val_robust", "mode": "max"}, {"name": "seconds", "mode": "min"}],
+        **DRAWN,
+        "space": space(batch_size={"choice": [16, 32]}),
+    },
+    "a list of one objective": {"metric": [{"name": "val_clean_loss", "mode": "min"}]},
     "a day for a name": {"name": "2024-01-01"},
     "an l_2 radius over 1": {
         "space": space(
@@ -453,6 +459,25 @@ def merged(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]
         ),
         ({"metric": "val_robust_loss"}, "mode: must be min for val_robust_loss"),
         ({"mode": "min"}, "mode: must be max for val_robust"),
+        ({"metric": []}, "metric: must not be empty, got []"),
+        (
+            {"metric": ["val_robust", "val_clean"]},
+            "metric.0: must be a mapping of keys to values, got 'val_robust'; did you mean {name: val_robust}?",
+        ),
+        ({"metric": [{"name": "seconds", "mode": "max"}]}, "metric.0.mode: must be min for seconds"),
+        ({"metric": [{"name": "val_robust"}]}, "metric.0.mode: missing; this key has no default"),
+        (
+            {"metric": [{"name": "val_clean", "mode": "max"}] * 2},
+            "metric: each objective once, got val_clean, val_clean",
+        ),
+        (
+            {"metric": [{"name": "seconds", "mode": "min"}, {"name": "val_clean", "mode": "max"}]},
+            "metric: the first objective chooses the best cells, and seconds cannot; name a validation metric first",
+        ),
+        (
+            {"metric": [{"name": "val_clean", "mode": "max"}], "mode": "max"},
+            "mode: stands beside each name where metric is a list; leave it out here",
+        ),
         (
             {"trial": {"evaluation": {"splits": ["test"]}}, "search": {"name": "optuna", "n_trials": 1}},
             "metric: optuna needs val_robust; put val into trial.evaluation.splits",

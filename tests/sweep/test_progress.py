@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from analysis.frames.log import Log
+from analysis.frames.trials import trials_of
 from sweep.progress import STATES, Progress, TrialProgress
 from sweep.run.screen import event_line
 from sweep.share import Share
@@ -255,6 +256,23 @@ def test_an_ended_trial_costs_no_look_at_the_others(monkeypatch: pytest.MonkeyPa
 
 
 ONE, TWO, THREE = (Share(index, 3) for index in (1, 2, 3))  # of a..f: c and f; a and d; b and e
+
+
+def test_what_a_whole_trial_took_is_the_frames_seconds_however_the_records_are_read() -> None:
+    again = [
+        launch(6, 30.0, "bcdefa"),
+        start("b", 30.0),
+        *(epoch("b", n, time=30.0) | {"seconds": 5.0} for n in (1, 2)),
+    ]
+    records = [{"metric": "val_robust", **one} if one["record"] == "launch" else one for one in [*RUN, *again]]
+    frame = trials_of(Log.of(records)).set_index("trial_id")["seconds"]
+    for history in (Progress.of(records), Progress.of(Log.of(records))):
+        assert {name: one.whole_seconds for name, one in history.trials.items()} == frame.to_dict()
+    assert frame["b"] == 12.0 < history.trials["b"].seconds
+    one = Progress.of(Log.of(records))
+    one.add(epoch("b", 2) | {"seconds": 1.0})
+    assert one.trials["b"].whole_seconds == 8.0
+
 
 SHARES: Records = [
     launch(6, time=0.0) | {"shard": "1/3"},

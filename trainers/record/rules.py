@@ -136,6 +136,10 @@ def _is_split(value: Any) -> bool:
     return known and all(_is_packed(one) and len(base64.b64decode(str(one))) == size for one in bits)
 
 
+def _is_objective(value: Any) -> bool:
+    return isinstance(value, dict) and is_name(value.get("name")) and value.get("mode") in ("max", "min")
+
+
 _NO_CLASSES = {"labels": "", "places": "", "names": [""]}
 
 WHOLE = whole_number(0)
@@ -158,6 +162,10 @@ COUNTS = Rule(
     lambda value: isinstance(value, dict) and all(map(is_text, value)) and all(map(WHOLE.holds, value.values())),
 )
 IDS = Rule("a list of trials' ids", lambda value: isinstance(value, list) and all(map(is_id, value)))
+OBJECTIVES = Rule(
+    "a list of objectives, each with name, and mode max or min",
+    lambda value: isinstance(value, list) and bool(value) and all(map(_is_objective, value)),
+)
 SIZES = Rule(
     "a list of whole numbers from 1 on",
     lambda value: isinstance(value, list) and bool(value) and all(map(POSITIVE.holds, value)),

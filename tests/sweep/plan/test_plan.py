@@ -13,7 +13,7 @@ from recorded import Records, launch, run, trials_of
 
 from sweep.cli import main
 from sweep.config import SweepConfig
-from sweep.plan.plan import Plan, metric, plan
+from sweep.plan.plan import Plan, objective_values, plan
 from sweep.progress import Progress
 from sweep.search.inputs import data_key
 from sweep.search.trials import PlannedTrial, fixed_points, planned
@@ -205,7 +205,7 @@ def ran(config: SweepConfig, records: Records, most: int) -> Records:
         trial = found.search.next()
         assert trial is not None
         lines += [{"record": "trial", **trial.record(number)}, *run(trial, 3)]
-        found.search.tell(trial.id, 0.5)
+        found.search.tell(trial.id, (0.5,))
     return records + lines
 
 
@@ -251,7 +251,7 @@ def test_a_diverged_trial_has_the_worst_metric_and_one_without_numbers_none(
     config = tiny(metric=name, mode=mode)
     (trial,) = trials_of(config)[:1]
     progress = Progress.of(launch([trial]) + run(trial, 3, outcome))
-    assert metric(progress.trials[trial.id], config) == value
+    assert objective_values(progress.trials[trial.id], config) == (None if value is None else (value,))
 
 
 def test_data_that_are_not_there_are_named(tiny: Configs, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:

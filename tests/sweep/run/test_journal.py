@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
+import math
 import os
 import signal
 import subprocess
@@ -22,6 +23,7 @@ import pytest
 import yaml
 
 from analysis.frames.log import read_records
+from analysis.frames.trials import load_trials
 from sweep.config import SweepConfig
 from sweep.config_file import load
 from sweep.plan.plan import earlier_records, plan
@@ -234,6 +236,7 @@ def test_a_launch_says_by_what_it_chooses_and_how_many_trials_there_are_of_which
     assert [(record["metric"], record["mode"], record["size"]) for record in launches] == [
         ("val_robust_loss", "min", 4)
     ] * 2
+    assert not any("objectives" in record for record in launches)
 
 
 def test_a_journal_that_is_closed_takes_nothing_more(tiny: Configs, directory: Path) -> None:
@@ -378,7 +381,26 @@ def test_the_search_is_told_the_metric_of_what_ended(
             trial = given(books)
             for message in (start(trial.id), epoch(trial.id, 1, 0.25), outcome(trial.id, what, 1)):
                 books.take(message)
-    assert told == [0.25, 0.0, None, None]
+    assert told == [(0.25,), (0.0,), None, None]
+
+
+SEVERAL = [{"name": "val_robust", "mode": "max"}, {"name": "seconds", "mode": "min"}]
+
+
+def test_of_several_objectives_a_launch_names_all_and_the_search_is_told_each(
+    tiny: Configs, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    books = journal(tiny(metric=SEVERAL), directory)
+    told = []
+    monkeypatch.setattr(books._plan.search, "tell", lambda *values: told.append(values[1]))
+    with books.open("test"):
+        for what in ("completed", "diverged"):
+            trial = given(books)
+            for message in (start(trial.id), epoch(trial.id, 1, 0.25), outcome(trial.id, what, 1)):
+                books.take(message)
+    (launch,) = [record for record in read(directory) if record["record"] == "launch"]
+    assert (launch["metric"], launch["mode"], launch["objectives"]) == ("val_robust", "max", SEVERAL)
+    assert told == [(0.25, load_trials(directory)["seconds"][0]), (0.0, math.inf)]
 
 
 def test_the_listener_hears_every_message_that_was_written(tiny: Configs, directory: Path) -> None:

@@ -23,7 +23,7 @@ from trainers.data.sets import Shape
 from trainers.errors import UserError
 from trainers.identity import trial_id
 
-Objective = Callable[[Point], float | None]
+Objective = Callable[[Point], float | tuple[float, ...] | None]
 
 LR = {"optimizer.lr": {"loguniform": [1e-4, 1]}}
 NAMES = {"optimizer.name": ["sgd", "deat"]}
@@ -54,7 +54,7 @@ class Run:
 
     def __init__(self) -> None:
         self.records: list[dict[str, Any]] = []
-        self.values: dict[str, float | None] = {}
+        self.values: dict[str, tuple[float, ...] | None] = {}
 
     def register(self, trial: PlannedTrial) -> None:
         if trial.id not in {record["trial_id"] for record in self.records}:
@@ -72,11 +72,16 @@ class Run:
                 running.append(trial)
             if running and (trial is None or len(running) == at_once):
                 ended = running.pop(0)
-                self.values[ended.id] = value(ended.point)
+                self.values[ended.id] = values(value(ended.point))
                 search.tell(ended.id, self.values[ended.id])
             if trial is None and not running:
                 break
         return handed
+
+
+def values(value: float | tuple[float, ...] | None) -> tuple[float, ...] | None:
+    """Of one objective, or of several, as a search is told them."""
+    return (value,) if isinstance(value, float | int) else value
 
 
 def constant(point: Point) -> float:
@@ -430,7 +435,7 @@ def test_optuna_is_told_the_mean_over_seeds() -> None:
     for trial, value in zip(trials, (0.2, 0.3, 0.7), strict=True):
         assert told(search) == []
         assert trial is not None
-        search.tell(trial.id, value)
+        search.tell(trial.id, values(value))
     assert told(search) == [pytest.approx(0.4)]
 
 
@@ -439,7 +444,7 @@ def test_a_seed_that_failed_is_left_out_of_the_mean_and_a_point_without_a_value_
     for value in (None, 0.4, None, None):
         trial = search.next()
         assert trial is not None
-        search.tell(trial.id, value)
+        search.tell(trial.id, values(value))
     assert told(search) == [0.4, None]
 
 
@@ -455,7 +460,7 @@ def test_the_worst_value_does_not_stop_the_search(metric: str, mode: str, sample
 
 def test_what_optuna_never_asked_for_is_told_in_vain() -> None:
     search = search_of(sweep(n=1))
-    search.tell("ffffffffffff", 1.0)
+    search.tell("ffffffffffff", (1.0,))
     assert told(search) == []
 
 
