@@ -8,11 +8,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, WithJsonSchema, WrapValidator, model_validator
 
 from sweep.axes import INERT_AXES, Axis, axis_order, leaf_keys, option_of
-<<<<<<< HEAD
-from sweep.stopping.config import StoppingConfig
-=======
 from sweep.objectives import Metric, Objective, metric_or_list
->>>>>>> 0cc54b2a1b8c968749037bf1572a7159bf3d7096
+from sweep.stopping.config import StoppingConfig
+from sweep.stopping.race_config import RaceConfig
 from trainers.config import TrialConfig
 from trainers.errors import unknown_key
 from trainers.fields import Frozen, Number, PathText, Whole, parse_number
@@ -175,12 +173,6 @@ class SweepConfig(Frozen):
     max_concurrent: Whole | None = Field(
         None, gt=0, description="Most trials at once. none: as many as the resources allow."
     )
-<<<<<<< HEAD
-    metric: Metric = Field("val_robust", description="What Optuna optimises and best cells are chosen by.")
-    mode: Literal["max", "min"] = Field("max", description="max for an accuracy, min for a loss.")
-    stopping: StoppingConfig | None = Field(
-        None, description="A rule that ends trials which do worse than others, early. none: all are trained to the end."
-=======
     metric: Annotated[
         Metric | Annotated[tuple[Objective, ...], Field(min_length=1)], BeforeValidator(metric_or_list)
     ] = Field(
@@ -190,7 +182,15 @@ class SweepConfig(Frozen):
     )
     mode: Literal["max", "min"] = Field(
         "max", description="max for an accuracy, min for a loss; left out where metric is a list, which has its own."
->>>>>>> 0cc54b2a1b8c968749037bf1572a7159bf3d7096
+    )
+    stopping: StoppingConfig | None = Field(
+        None, description="A rule that ends trials which do worse than others, early. none: all are trained to the end."
+    )
+    race: RaceConfig | None = Field(
+        None, description="Points that are clearly worse over their first seeds get no more. none: each runs all seeds."
+    )
+    fail_fast: Whole | None = Field(
+        None, ge=1, description="A sweep ends whose first so many trials fail alike. none: all are tried."
     )
     code_folder: PathText | None = Field(
         None,
@@ -220,15 +220,10 @@ class SweepConfig(Frozen):
             raise ValueError("mode: stands beside each name where metric is a list; leave it out here")
         primary = self.objectives[0]
         if self.search.name == "optuna" and "val" not in self.trial.evaluation.splits:
-<<<<<<< HEAD
-            raise ValueError(f"metric: optuna needs {self.metric}; put val into trial.evaluation.splits")
-        if (self.mode == "min") != self.metric.endswith("loss"):
-            raise ValueError(f"mode: must be {'min' if self.mode == 'max' else 'max'} for {self.metric}")
+            raise ValueError(f"metric: optuna needs {primary.name}; put val into trial.evaluation.splits")
         if self.stopping is not None and "val" not in self.trial.evaluation.splits:
             raise ValueError("stopping: compares validation metrics; put val into trial.evaluation.splits")
-=======
-            raise ValueError(f"metric: optuna needs {primary.name}; put val into trial.evaluation.splits")
->>>>>>> 0cc54b2a1b8c968749037bf1572a7159bf3d7096
+        _check_race(self)
         if self.trial.device != "auto" and self.trial.device.startswith("cuda") != bool(self.resources.gpu):
             needed, got = "> 0" if self.resources.gpu == 0 else "0", _text(self.resources.gpu)
             raise ValueError(
@@ -246,6 +241,28 @@ class SweepConfig(Frozen):
             )
         axis_order(self.space)
         return self
+
+
+def _check_race(config: SweepConfig) -> None:
+    """Points race over several seeds, with the final metric of each."""
+    if config.race is not None:
+        key, least = "race", config.race.min_seeds
+        if config.stopping is not None:
+            raise ValueError(
+                f"race: compares whole trials, over all seeds that a point has, and stopping: {config.stopping.name} "
+                "leaves some out; leave one of the two out"
+            )
+        if "val" not in config.trial.evaluation.splits:
+            raise ValueError("race: compares validation metrics; put val into trial.evaluation.splits")
+    elif config.stopping is not None and config.stopping.races:
+        key, least = f"stopping: {config.stopping.name}", max(2, config.stopping.options["n_startup_steps"])
+    else:
+        return
+    if len(config.seeds) <= least:
+        raise ValueError(
+            f"{key}: a point has {least} seeds before it gets no more, so it needs at least {least + 1}, and seeds has "
+            f"{len(config.seeds)}; list more, or leave {key.partition(':')[0]} out"
+        )
 
 
 def _check_shared(config: SweepConfig) -> None:

@@ -160,6 +160,7 @@ def plan(
     capacity: float = math.inf,
     again: bool = False,
     share: Share | None = None,
+    by_seed: bool = False,
 ) -> Plan:
     """Holds a sweep against the records of its directory.
 
@@ -173,6 +174,8 @@ def plan(
             alone where there was no less are left out.
         again: cancelled trials are not left out.
         share: whose trials alone a launch would run; none: all.
+        by_seed: trials are given out seed after seed over all points, as they are where points race, but for a rule
+            that compares with points which have all their seeds.
 
     Raises:
         UserError: a share is to be run of a search that asks for trials as results come; a point whose values do not go
@@ -182,6 +185,10 @@ def plan(
         raise UserError(
             f"--shard {share}: search.name is optuna, whose next point depends on all results, so that one launch runs "
             "it; leave --shard out, or take a search whose trials are known beforehand, such as quasi_random"
+        )
+    if share is not None and config.race is not None:
+        raise UserError(
+            f"--shard {share}: race compares the points of all shares, so that one launch runs it; leave one of them out"
         )
     progress = Progress.of(records)
     progress.share = share
@@ -194,7 +201,7 @@ def plan(
     finished = {trial.id: trial for trial in progress.trials.values() if trial.finished}
     for trial in progress.trials.values():
         trial.left_out = trial.needs_more_than(capacity) or (trial.cancelled and not again) or trial.pruned
-    search, points = _search(config, marks, records, finished, share)
+    search, points = _search(config, marks, records, finished, share, by_seed)
     every = search.known()
     known = [trial for trial in every if share is None or share.has(trial.id)]
     unknown = examples(config, marks) if search.size() > len(every) else []
@@ -233,6 +240,7 @@ def _search(
     records: Sequence[Mapping[str, Any]],
     finished: Mapping[str, TrialProgress],
     share: Share | None,
+    by_seed: bool,
 ) -> tuple[Search, list[str]]:
     """The search, and the points that it was made of, as JSON; none where they are not known yet."""
     if config.search.name == "optuna":
@@ -241,7 +249,8 @@ def _search(
         return OptunaSearch(config, marks, trial_records, values), []
     points = fixed_points(config)
     trials = planned(config, points, marks)
-    return FixedSearch(trials, frozenset(finished), share), [json.dumps(point) for point in points]
+    by_seed = config.race is not None or (by_seed and not (config.stopping is not None and config.stopping.races))
+    return FixedSearch(trials, frozenset(finished), share, by_seed), [json.dumps(point) for point in points]
 
 
 def _repeated(search: Search, points: Sequence[str], config: SweepConfig) -> Iterator[Warned]:

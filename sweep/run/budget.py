@@ -27,6 +27,7 @@ from sweep.progress import TrialProgress
 from sweep.run.trial import Message
 from sweep.search.trials import FixedSearch, PlannedTrial
 from trainers.fields import plural
+from trainers.provenance import code_version
 from trainers.record import spent
 
 #: Points and seeds that are named of those that are left out.
@@ -47,10 +48,32 @@ def spent_seconds(records: Iterable[Mapping[str, Any]], counts: Callable[[Mappin
     return float(np.sum(log.epochs.spent(), where=counted[launch]))
 
 
+def budget_of(hours: float, plan: Plan, records: Iterable[Mapping[str, Any]]) -> Budget:
+    """A launch's budget, less what earlier launches with one used; estimates what no record tells.
+
+    Args:
+        hours: of trials, in all those launches.
+        plan: of the launch.
+        records: that it was made from.
+    """
+    measured, estimates = plan.measured, {}
+    unknown = [one for one in plan.to_run if measured is None or measured.epoch(one.shape) is None]
+    if unknown:
+        from sweep.plan.cost import cost_of  # counts on torch's meta device
+
+        cost, _ = cost_of(unknown, plan.shapes, plan.config.resources, None, plan.own)
+        seconds = () if cost is None else (each for each, _ in cost.each)
+        estimates = dict(zip((one.shape for one in unknown), seconds, strict=False))
+    used = spent_seconds(records, lambda launched: "budget_hours" in launched)
+    return Budget(hours, plan, used, code_version(), estimates)
+
+
 class Budget:
     """What is left of a launch's hours, and whether a trial still fits."""
 
-    def __init__(self, hours: float, plan: Plan, used: float, code_version: str, estimates: Mapping[Shape, float]) -> None:
+    def __init__(
+        self, hours: float, plan: Plan, used: float, code_version: str, estimates: Mapping[Shape, float]
+    ) -> None:
         """No trial is given out yet.
 
         Args:
@@ -157,7 +180,9 @@ class Budget:
         """What was not run for want of hours, in words; empty: nothing."""
         lines = list(self._lines())
         if missing := self._plan.search.size() - sum(map(len, self._blocks.values())):
-            lines.append(plural(missing // len(self._plan.config.seeds), "point") + " that the search would have asked for")
+            lines.append(
+                plural(missing // len(self._plan.config.seeds), "point") + " that the search would have asked for"
+            )
         return lines
 
     def _lines(self) -> Iterator[str]:
@@ -170,7 +195,8 @@ class Budget:
                 missing[trial.seed].append(trial)
         whole = [seed for seed, trials in missing.items() if len(trials) == len(of_seed[seed])]
         if whole:
-            yield f"{'seed' if len(whole) == 1 else 'seeds'} {', '.join(map(str, whole))} of all {len(of_seed[whole[0]])} points"
+            noun = "seed" if len(whole) == 1 else "seeds"
+            yield f"{noun} {', '.join(map(str, whole))} of all {len(of_seed[whole[0]])} points"
         for seed in (seed for seed in missing if seed not in whole):
             yield f"seed {seed} of {len(missing[seed])} of {len(of_seed[seed])} points: {_labels(missing[seed])}"
 

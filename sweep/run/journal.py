@@ -15,11 +15,14 @@ from sweep.config import SweepConfig
 from sweep.config_file import dump
 from sweep.plan.plan import Plan, objective_values
 from sweep.progress import TrialProgress
-from sweep.run.directory import CONFIG_FILE, clean, write_whole
+from sweep.run.budget import Budget
+from sweep.run.directory import CONFIG_FILE, clean, log_path, write_whole
 from sweep.run.hung import Paces, hung, shape_of
 from sweep.run.preemption import outcome_when_stopped
+from sweep.run.signals import FailedAlike, Interrupted
 from sweep.run.trial import Message
 from sweep.search.trials import FixedSearch, PlannedTrial
+from sweep.stopping.fail_fast import FailFast
 from trainers.files import checkpoint_path
 from trainers.own import snapshot
 from trainers.provenance import environment
@@ -43,6 +46,10 @@ class Journal:
         self.listener: Callable[[TrialProgress, Message], None] = lambda trial, message: None
         self.guard: Callable[[], None] = lambda: None
         """Called before each record: raises where the directory is held no more."""
+        self.budget: Budget | None = None
+        """Of the trials that are given out; none: all are."""
+        self.stop: Callable[[Interrupted], None] = lambda why: None
+        """Is told that the sweep is to end."""
         self.epoch_timeout: float | None = None
         """In place of the config's, of trials that begin from now on."""
         self._plan = plan
@@ -50,6 +57,9 @@ class Journal:
         self._numbers = (number for number in count() if number not in used)
         """Those of new trials."""
         self._paces = Paces()
+        self._fail_fast = None if plan.config.fail_fast is None else FailFast(plan.config.fail_fast)
+        self._withheld: PlannedTrial | None = None
+        """The next trial, for which the budget has no room."""
         self._back: deque[PlannedTrial] = deque()
         self._set_aside: dict[str, PlannedTrial] = {}
         self._monotonic_began = time.time() - time.monotonic()
@@ -91,6 +101,7 @@ class Journal:
                 "size": self._plan.search.size(),
                 "wanted": [trial.id for trial in known],
                 **({"left_out": left_out} if left_out else {}),
+                **({"budget_hours": self.budget.hours} if self.budget else {}),
                 **self._among_files(),
             },
         )
@@ -104,15 +115,23 @@ class Journal:
         return share if alone else {**share, "after": round(self.progress.latest + _LATER, 3)}
 
     def next(self) -> PlannedTrial | None:
-        """The next trial to run, written down as planned; None when there is no more."""
-        while (trial := self._back.popleft() if self._back else self._plan.search.next()) is not None:
+        """The next trial to run, written down as planned; None when there is no more, or no room in the budget now."""
+        while (trial := self._next()) is not None:
             known = self.progress.trials.get(trial.id)
             if known is None or not known.left_out:
+                if self.budget is not None and not self.budget.allows(trial):
+                    self._withheld = trial
+                    return None
                 self._register(trial)
                 return trial
             self.set_aside(trial)
             self._plan.search.tell(trial.id, None)
         return None
+
+    def _next(self) -> PlannedTrial | None:
+        """In line, whether it is to be run or not."""
+        trial, self._withheld = self._withheld, None
+        return trial or (self._back.popleft() if self._back else self._plan.search.next())
 
     def runs(self, trial_id: str) -> bool:
         """Whether a trial that the records know is this launch's, and not that of another share."""
@@ -141,8 +160,10 @@ class Journal:
 
     @property
     def listed(self) -> bool:
-        """Whether all trials are known beforehand, so that nothing is lost where one is asked for early."""
-        return isinstance(self._plan.search, FixedSearch)
+        """Whether it is certain beforehand which trials run, so that nothing is lost where one is asked for early."""
+        config = self._plan.config
+        certain = self.budget is None and config.stopping is None and config.race is None
+        return certain and isinstance(self._plan.search, FixedSearch)
 
     def leave_out(self, capacity: float) -> None:
         """Before trials run: those are not run again that ran out of memory alone, and where there was no less.
@@ -165,9 +186,18 @@ class Journal:
             return
         self._append(message["record"], {key: value for key, value in message.items() if key != "record"})
         self._paces.add(shape_of(trial.config), message)
+        if self.budget is not None:
+            self.budget.took(trial, message, again)
         if message["record"] == "outcome" and not again:
             self._plan.search.tell(trial.id, objective_values(trial, self._plan.config))
         self.listener(trial, message)
+        if message["record"] == "outcome" and not again and self._fail_fast is not None:
+            self._fails(self._fail_fast.ended(message, log_path(self.directory, trial.id)))
+
+    def _fails(self, why: str | None) -> None:
+        """The sweep is to end, if it is said why."""
+        if why is not None:
+            self.stop(FailedAlike(why))
 
     def limits(self, trial: PlannedTrial, timeout: float | None) -> dict[str, Any]:
         """What the trial's `sweep.run.hung.Limits` are made of.

@@ -18,6 +18,7 @@ from sweep.plan.plan import earlier_records, plan
 from sweep.plan.room import cores, this_machine
 from sweep.progress import left_out_lines
 from sweep.run import child, hung
+from sweep.run.budget import budget_of
 from sweep.run.directory import RunLock, log_folder, refuse_other_sweep
 from sweep.run.journal import Journal
 from sweep.run.screen import Screen, counts_line, heard, say
@@ -54,6 +55,7 @@ def launch(
     again: bool = False,
     share: Share | None = None,
     min_nodes: int | None = None,
+    budget_hours: float | None = None,
     up: ExitStack | None = None,
 ) -> int:
     """Runs what is wanted and not finished.
@@ -71,6 +73,7 @@ def launch(
         again: also trials that ran out of memory alone, where there is no more of it, and those that were cancelled.
         share: whose trials alone are run, beside launches of other shares of as many; None: all, with nobody beside it.
         min_nodes: how many nodes of the cluster must have room for a trial before any starts; None: one.
+        budget_hours: of trials, see `sweep.run.budget`; None: no end.
         up: a Ray, or a serial launch's process, that this launch starts stays up until this is closed; None: until the
             launch ends.
 
@@ -88,14 +91,18 @@ def launch(
         def once() -> int:
             capacity = math.inf if again or address is not None else capacity_here(config.resources)
             records = earlier_records(directory)
-            wanted = plan(config, records, code_version(), capacity=capacity, again=again, share=share)
+            by_seed = budget_hours is not None
+            wanted = plan(config, records, code_version(), capacity=capacity, again=again, share=share, by_seed=by_seed)
             where = None if serial or address is not None else this_machine()
             say(console, "\n".join(wanted.lines(launched=True, serial=serial, room=where)))
             if not wanted.left:
                 return EXIT_SOME_FAILED if wanted.progress.needing_more() else EXIT_DONE
             check_resources(config, serial, address)
             journal = Journal(directory, wanted)
-            journal.guard = lock.check
+            journal.guard, journal.stop = lock.check, interrupts.lose
+            if budget_hours is not None:
+                journal.budget = budget_of(budget_hours, wanted, records)
+                say(console, journal.budget.opening())
             run = _in_a_child if own_process else _in_this_process if serial else _through_ray
             stays = up or of_this_launch if own_process else up
             how = (command, decides), again, min_nodes
@@ -206,6 +213,9 @@ class _Launch:
         if failed := sum(trial.outcome == "failed" for trial in self.journal.progress.current()):
             say(self.console, f"{plural(failed, 'trial')} failed; the same command tries again")
         unfinished = any(not trial.finished and not trial.cancelled for trial in self.journal.progress.current())
+        if (budget := self.journal.budget) is not None:
+            say(self.console, budget.closing())
+            unfinished = unfinished or bool(budget.left_out())
         return EXIT_SOME_FAILED if unfinished else EXIT_DONE
 
 

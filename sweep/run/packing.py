@@ -244,6 +244,7 @@ class Packing(Generic[Trial]):
     def ended(self, start: Start[Trial]) -> None:
         """The process of these trials has let go of what it had."""
         now = self._running.pop(start.number)
+        self._exhausted = False  # a budget may have room for more, now that it is known what this one took
         self._moving = [moving for moving in self._moving if moving.number != start.number]
         self.room.take(now.seat, -1)
         if self._gpu is None:

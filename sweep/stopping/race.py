@@ -175,10 +175,17 @@ def _steps(values: NDArray[np.float64]) -> dict[int, float]:
 
 
 class Race:
-    """All strata of a sweep, and a `sweep.stopping.decisions.Rule`: it learns of points, too, from the records alone."""
+    """All strata of a sweep; a `sweep.stopping.decisions.Rule`, which learns of its points from the records too."""
 
     def __init__(
-        self, rule: Rule, seeds: Sequence[int], mode: str, *, metric: str = "", axes: Iterable[str] = (), points: int = 0
+        self,
+        rule: Rule,
+        seeds: Sequence[int],
+        mode: str,
+        *,
+        metric: str = "",
+        axes: Iterable[str] = (),
+        points: int = 0,
     ) -> None:
         """No point is known yet.
 
@@ -212,7 +219,9 @@ class Race:
                 self._last[trial_id] = record.get(self._metric)
             case "outcome" if record["outcome"] in ("completed", "diverged"):
                 diverged, value = record["outcome"] == "diverged", self._last.get(trial_id)
-                for dropped in self.ended(trial_id, None if diverged else value) if diverged or value is not None else ():
+                for dropped in (
+                    self.ended(trial_id, None if diverged else value) if diverged or value is not None else ()
+                ):
                     yield from self._decisions(dropped.trials, dropped.reason)
 
     def _decisions(self, trials: Iterable[str], reason: str | None) -> Iterator[Decision]:
