@@ -188,7 +188,7 @@ def plan(
         )
     if share is not None and config.race is not None:
         raise UserError(
-            f"--shard {share}: race compares the points of all shares, so that one launch runs it; leave one of them out"
+            f"--shard {share}: race compares the points of all shares, so that one launch runs it; leave one out"
         )
     progress = Progress.of(records)
     progress.share = share

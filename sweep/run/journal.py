@@ -128,6 +128,11 @@ class Journal:
             self._plan.search.tell(trial.id, None)
         return None
 
+    @property
+    def withholds(self) -> bool:
+        """Whether there is a trial for which the budget had no room, as far as was known when it was asked."""
+        return self._withheld is not None
+
     def _next(self) -> PlannedTrial | None:
         """In line, whether it is to be run or not."""
         trial, self._withheld = self._withheld, None

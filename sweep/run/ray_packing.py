@@ -49,6 +49,7 @@ def packing_of(
         limit=config.max_concurrent,
         listed=journal.listed,
         short=short,
+        withheld=lambda: journal.withholds,
     )
     if leave_out:
         journal.leave_out(packing.largest or 0.0)
