@@ -177,6 +177,7 @@ def plan(
 @click.option("--debug", is_flag=True, help="With --serial: in this very process, so that breakpoint() works.")
 @click.option("--shard", metavar="i/N", help="Only share i of N of the trials, by their ids, beside the other shares.")
 @click.option("--again", is_flag=True, help="Also trials that were cancelled, or ran out of memory alone.")
+@click.option("--resume-pruned", is_flag=True, help="Also trials that a stopping rule ended, to their end.")
 @click.option(
     "--min-nodes", metavar="N", type=click.IntRange(1), help="Of the cluster, with room, before trials start."
 )
@@ -193,6 +194,7 @@ def launch(
     debug: bool,
     shard: str | None,
     again: bool,
+    resume_pruned: bool,
     min_nodes: int | None,
     decide: str | None,
     budget_hours: float | None,
@@ -216,6 +218,8 @@ def launch(
         raise click.UsageError("--min-nodes: is for a launch of all trials on a cluster; give --address, not --decide")
     if again and decide is not None:
         raise click.UsageError("--again: is for a launch of all trials; leave --decide out")
+    if resume_pruned and decide is not None:
+        raise click.UsageError("--resume-pruned: is for a launch of all trials; leave --decide out")
     sweep = _load(config, overrides)
     directory = _directory_of(sweep, out)
     if share is not None and (directory / MARK).exists():
@@ -239,7 +243,7 @@ def launch(
         )
         sys.exit(code)
     how: dict[str, Any] = {"address": address, "serial": serial, "debug": debug, "again": again}
-    how |= {"share": share, "min_nodes": min_nodes, "budget_hours": budget_hours}
+    how |= {"share": share, "min_nodes": min_nodes, "resume_pruned": resume_pruned, "budget_hours": budget_hours}
     code = runner.launch(sweep, directory, screen, command=_command_line(), **how)
     ended = code not in (EXIT_INTERRUPTED, EXIT_RAY_GONE, EXIT_STORAGE_GONE)
     if ended and (share is None or has_records(directory)):  # a share may have no trial
@@ -269,7 +273,7 @@ def status(directory: Path) -> None:
     running = f"running: {plural(len(shares), 'share')}" if shares else "running" if live else "no launch is running"
     screen.print(running, highlight=False)
     screen.print(table(progress, live))
-    for line in [asked_line(directory), *left_out_lines([*progress.needing_more(), *progress.cancelled()])]:
+    for line in [asked_line(directory), *left_out_lines(progress.left_out())]:
         if line:
             say(screen, line)
 

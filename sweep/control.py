@@ -136,7 +136,7 @@ def _refuse_ended(directory: Path, trial: TrialProgress, undo: bool, asked: bool
 
     if undo and not (trial.cancelled or asked):
         raise UserError(f"{directory}: trial {trial.id} is not cancelled ({trial.state(live=False)})")
-    if not undo and trial.finished:
+    if not undo and (trial.finished or trial.pruned):
         raise UserError(f"{directory}: trial {trial.id} has ended ({trial.outcome}), and its numbers stay")
 
 

@@ -81,6 +81,11 @@ def decide(
     Raises:
         UserError: there is no such claim, or the config does not vary what it needs.
     """
+    if config.stopping is not None:
+        raise UserError(
+            f"--decide {claim}: stopping is {config.stopping.name}, and a claim needs all seeds trained to their end; "
+            "leave --decide out, or stopping"
+        )
     refuse_other_sweep(directory, config)
     design = Design(config, claim)
     decides = {"claim": claim, "budget_hours": hours, "choosing_seeds": list(design.choosing)}

@@ -85,6 +85,11 @@ class TrialProgress(TrialHistory):
         return self.outcome == "pruned"
 
     @property
+    def settled(self) -> bool:
+        """Whether no launch runs it again that is not asked to."""
+        return self.finished or self.cancelled or self.pruned
+
+    @property
     def code_version(self) -> str | None:
         """Of its last start."""
         return self.start.get("code_version")
@@ -272,6 +277,14 @@ class Progress(History[TrialProgress]):
         """Those of them that a user has cancelled."""
         return [trial for trial in self.current() if trial.cancelled]
 
+    def pruned(self) -> list[TrialProgress]:
+        """Those of them that a stopping rule ended."""
+        return [trial for trial in self.current() if trial.pruned]
+
+    def left_out(self) -> list[TrialProgress]:
+        """Those of them that no launch runs again that is not asked to, though they have not finished."""
+        return [*self.pruned(), *self.needing_more(), *self.cancelled()]
+
     def running(self, live: Live = True) -> list[TrialProgress]:
         """Started in the last launch and not ended: running, if the launch is."""
         current = (trial for trial in self.current() if trial.started and trial.outcome is None)
@@ -334,11 +347,22 @@ def cancelled_line(trials: Sequence[TrialProgress]) -> str:
     )
 
 
+def pruned_line(trials: Sequence[TrialProgress]) -> str:
+    """What is said of trials that a stopping rule ended."""
+    wanted = sum(trial.epochs_wanted for trial in trials)
+    saved = wanted - sum(trial.end["epochs"] for trial in trials)
+    return (
+        f"{_are(trials)} pruned: {_names(trials)}, which saves {saved} of their {plural(wanted, 'epoch')}; "
+        "sweep launch --resume-pruned trains them to their end"
+    )
+
+
 def left_out_lines(trials: Sequence[TrialProgress]) -> list[str]:
     """What is said of trials that a launch does not run again, by why."""
     kinds = (
         (cancelled_line, [t for t in trials if t.cancelled]),
-        (out_of_memory_line, [t for t in trials if not t.cancelled]),
+        (pruned_line, [t for t in trials if t.pruned]),
+        (out_of_memory_line, [t for t in trials if not t.cancelled and not t.pruned]),
     )
     return [line(some) for line, some in kinds if some]
 

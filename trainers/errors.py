@@ -42,8 +42,8 @@ _MESSAGES = {
 # Features that one looks for by such keys -> what is said of them.
 _NOT_YET = {
     **dict.fromkeys(
-        ("stopping", "early_stopping", "pruner", "pruning", "asha", "hyperband", "patience"),
-        "no early stopping yet; every trial trains all its epochs: leave it out",
+        ("early_stopping", "pruner", "pruning", "asha", "hyperband", "patience"),
+        "no such key; a sweep's stopping, such as stopping.name=asha, ends trials that do worse than others",
     ),
     **dict.fromkeys(
         ("wandb", "tensorboard", "mlflow", "neptune", "comet", "trackers", "tracker", "logger", "logging"),

@@ -64,6 +64,11 @@ class TrialHistory:
                 self.end = record
         self.finished = finished(self.end, self.seen)
 
+    def take_up(self) -> None:
+        """A launch trains it to its end, though a stopping rule had ended it."""
+        if self.outcome == "pruned":
+            self.end = {}
+
     @property
     def ended(self) -> bool:
         """Whether its last outcome is one after which a trial has its numbers, though some may be lost."""
@@ -122,6 +127,9 @@ class History(Generic[Trial]):
         match record["record"]:
             case "launch":
                 self.wanted = set(record["wanted"])
+                for name in record.get("taken_up", ()):
+                    if name in self.trials:
+                        self.trials[name].take_up()
             case "trial":
                 self._plan(record, place)
             case "start" | "epoch" | "dynamics" | "outcome" if record["trial_id"] in self.trials:

@@ -5,9 +5,11 @@ What reads a short log needs neither pandas nor pyarrow, which take longer to lo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from heapq import merge
 from itertools import compress
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -74,6 +76,13 @@ class Log(Sequence[Mapping[str, Any]]):
         own = [(p, one) for p, one in zip(self.places, self.others, strict=True) if one.get("trial_id") == trial_id]
         own += self.epochs.of_trial(trial_id)
         return [one for _, one in sorted(own, key=lambda placed: placed[0])]
+
+    def in_order(self, *columns: str) -> Iterator[Mapping[str, Any]]:
+        """All records in the order written, epochs among them: of these trial_id, epoch and some columns alone."""
+        names = ["place", "trial_id", "epoch", *columns]
+        rows = self.epochs.rows(range(self.epochs.table.num_rows), names)
+        epochs = ((row.pop("place"), {"record": "epoch", **row}) for row in rows)
+        return (one for _, one in merge(zip(self.places, self.others, strict=True), epochs, key=itemgetter(0)))
 
     def of_known_kinds(self, path: Path) -> Log:
         """The same without the lines of a newer version: `trainers.record.known_kinds`."""

@@ -75,7 +75,7 @@ def merge_runs(directory: Path, others: Sequence[Path], *, checkpoints: bool, co
             lines = here.lines(command)
             lock.check()
             _append(directory, lines)
-    left = sum(not trial.finished for trial in here.progress.current())
+    left = sum(not trial.finished and not trial.pruned for trial in here.progress.current())
     more = f"; `sweep launch` runs what is left: {left}" if left else ""
     return [*said, f"{directory}: {counts_line(here.progress, False)}{more}"]
 

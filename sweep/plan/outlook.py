@@ -64,7 +64,8 @@ class Outlook:
         amount, unit_of_time, _ = in_hours(self.seconds)
         from_records = set(sources(self.shapes)) == {RECORDS}
         taken = f"{amount_text(amount, from_records)} trial {unit_of_time} at {resources.unit} {each}"
-        return f"cost: {taken}, {self._source()}"
+        bound = "; an upper bound, as trials are ended early" if self.config.stopping else ""
+        return f"cost: {taken}, {self._source()}{bound}"
 
     def _source(self) -> str:
         counts = sources(self.shapes)

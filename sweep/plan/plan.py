@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from analysis.frames.log import read_records
 from sweep.config import SweepConfig
+from sweep.objectives import SECONDS
 from sweep.own_code import changed
 from sweep.plan.fine_tune_lines import fine_tune_lines
 from sweep.plan.measured import Measured, shape_of
@@ -19,14 +20,15 @@ from sweep.plan.outlook import Outlook, amount_text, in_hours
 from sweep.plan.preset_lines import preset_lines
 from sweep.plan.room import Room, at_once
 from sweep.plan.shapes import Left, Shape
+from sweep.plan.stopping import epochs_of, rule_lines, stopping_of
 from sweep.plan.warnings import Warned, warnings
 from sweep.progress import Progress, TrialProgress, left_out_lines
 from sweep.search.checks import check_trials, examples
 from sweep.search.inputs import Unseen, fingerprints, fingerprints_without, own_sources
-from sweep.objectives import SECONDS
 from sweep.search.optuna_search import OptunaSearch
 from sweep.search.trials import FixedSearch, PlannedTrial, Search, fixed_points, planned
 from sweep.share import Share
+from sweep.stopping.decisions import Stopping
 from trainers.config import DataConfig
 from trainers.data.sets import Shape as DataShape
 from trainers.errors import UserError
@@ -65,6 +67,8 @@ class Plan:
     """What the run's own epochs took."""
     shapes: Mapping[DataConfig, DataShape] = field(default_factory=dict)
     """Of their data, as far as known."""
+    rule_lines: Sequence[str] = ()
+    """What the rule that ends trials early will do, in words."""
     unseen: Mapping[str, Unseen] = field(default_factory=dict)
     """Data that were not looked at, by name."""
     own: Mapping[str, Source] = field(default_factory=dict)
@@ -73,6 +77,12 @@ class Plan:
     """Ids of those not run again: for want of memory, or because they were cancelled or pruned."""
     share: Share | None = None
     """Of whose trials alone it tells what is finished, left and costs; none: of all."""
+    stopping: Stopping | None = None
+    """The rules that end trials early, which have seen the records; none: there are none."""
+    decided: Sequence[Mapping[str, Any]] = ()
+    """Outcome lines that the rules owe: their launch was killed before it wrote them."""
+    taken_up: tuple[str, ...] = ()
+    """Ids of pruned trials that this launch trains to their end."""
 
     @property
     def left(self) -> int:
@@ -104,6 +114,9 @@ class Plan:
         lines += [f"  {line}" for name, data in self.unseen.items() for line in _unseen(name, data, self.shapes)]
         lines.append(f"  finished {self.finished}, to resume {self.resumable}, new {self.left - self.resumable}")
         lines += [f"  {line}" for line in left_out_lines([self.progress.trials[name] for name in self.left_out])]
+        if self.taken_up:
+            lines.append(f"  {plural(len(self.taken_up), 'pruned trial')} taken up again; no rule ends one any more")
+        lines += [f"  {line}" for line in self.rule_lines]
         for version, number in self.other_code.items():
             lines.append(f"  {number} of the finished come from other code ({version}); they are kept")
         lines += [f"  {line}" for line in self._own_lines()]
@@ -135,10 +148,11 @@ class Plan:
             elsewhere = "; `sweep plan` estimates it" if launched else ""
             known = f"unknown until an epoch of each kind of trial has been measured{elsewhere}"
             return f"{known}; {f'each {among} trials take' if among > 1 else 'each trial takes'} {unit}"
+        bound = "; an upper bound, as trials are ended early" if self.config.stopping else ""
         amount, word, letter = in_hours(self.trial_seconds)
         most = None if serial else at_once(resources, self.config.max_concurrent, self.left, room)
         wall = f", {amount_text(amount / most, True)} {letter} with {most} at once" if most and most > 1 else ""
-        return f"{amount_text(amount, True)} trial {word} at {unit} {each}{wall}, from the epochs measured here"
+        return f"{amount_text(amount, True)} trial {word} at {unit} {each}{wall}, from the epochs measured here{bound}"
 
 
 def _axis(axis: Any) -> str:
@@ -160,6 +174,7 @@ def plan(
     capacity: float = math.inf,
     again: bool = False,
     share: Share | None = None,
+    resume_pruned: bool = False,
     by_seed: bool = False,
 ) -> Plan:
     """Holds a sweep against the records of its directory.
@@ -174,12 +189,14 @@ def plan(
             alone where there was no less are left out.
         again: cancelled trials are not left out.
         share: whose trials alone a launch would run; none: all.
+        resume_pruned: pruned trials are not left out.
         by_seed: trials are given out seed after seed over all points, as they are where points race, but for a rule
             that compares with points which have all their seeds.
 
     Raises:
-        UserError: a share is to be run of a search that asks for trials as results come; a point whose values do not go
-            together, or data or a network with which no trial can run.
+        UserError: a share is to be run of a sweep with a rule that compares all trials, or of a search that asks for
+            trials as results come; a point whose values do not go together, or data or a network with which no trial
+            can run.
     """
     if share is not None and config.search.name == "optuna":
         raise UserError(
@@ -190,6 +207,11 @@ def plan(
         raise UserError(
             f"--shard {share}: race compares the points of all shares, so that one launch runs it; leave one out"
         )
+    if share is not None and config.stopping is not None:
+        raise UserError(
+            f"--shard {share}: stopping is {config.stopping.name}, which compares all trials, so that one launch runs "
+            "them; leave --shard out, or stopping"
+        )
     progress = Progress.of(records)
     progress.share = share
     own = own_sources(config)
@@ -199,12 +221,19 @@ def plan(
         else fingerprints_without(config, records, data == "if there", own)
     )
     finished = {trial.id: trial for trial in progress.trials.values() if trial.finished}
-    for trial in progress.trials.values():
-        trial.left_out = trial.needs_more_than(capacity) or (trial.cancelled and not again) or trial.pruned
     search, points = _search(config, marks, records, finished, share, by_seed)
     every = search.known()
     known = [trial for trial in every if share is None or share.has(trial.id)]
     unknown = examples(config, marks) if search.size() > len(every) else []
+    epochs = epochs_of(config, every if isinstance(search, FixedSearch) else examples(config, marks))
+    stopping = stopping_of(config, epochs, every, records)
+    decided = [] if stopping is None else stopping.due()
+    for line in decided:
+        progress.add(line)
+    for trial in progress.trials.values():
+        trial.left_out = (
+            trial.needs_more_than(capacity) or (trial.cancelled and not again) or (trial.pruned and not resume_pruned)
+        )
     left = [*(trial for trial in known if trial.id not in finished), *unknown]
     shapes = check_trials(config, left, unseen, own)
     trials = [trial.id for trial in known]
@@ -218,7 +247,11 @@ def plan(
         size=search.size() - len(every) + len(known),
         merged=len(set(points)) * len(config.seeds) - search.size() if points else 0,
         finished=sum(trial in finished for trial in trials),
-        resumable=sum(trial.resumes(code_version) for trial in map(progress.trials.get, trials) if trial is not None),
+        resumable=sum(
+            trial.resumes(code_version) and not trial.left_out
+            for trial in map(progress.trials.get, trials)
+            if trial is not None
+        ),
         other_code=_other_code([finished[trial] for trial in trials if trial in finished], code_version),
         trial_seconds=_seconds(to_run, search.size() - len(every), measured, config),
         presets=preset_lines([*every, *unknown], config.space),
@@ -231,6 +264,12 @@ def plan(
         own=own,
         left_out=tuple(name for name in trials if name in progress.trials and progress.trials[name].left_out),
         share=share,
+        stopping=stopping,
+        decided=decided,
+        taken_up=tuple(name for name in trials if name in progress.trials and progress.trials[name].pruned)
+        if resume_pruned
+        else (),
+        rule_lines=list(rule_lines(config, epochs)),
     )
 
 

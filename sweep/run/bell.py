@@ -27,6 +27,7 @@ class Bell:
         self._changed = asyncio.Condition()
         self._rung = self._paused = False
         self._ending: Collection[str] = ()
+        self._pruned: set[str] = set()
 
     async def listen(self, trial: str, run: str = "", heard: Word = "") -> Word | None:
         """Returns what holds for the trial, once it is another word than it has heard; None: it has left.
@@ -54,6 +55,14 @@ class Bell:
         """From now on all trials pause, or none; and these end."""
         self._paused, self._ending = paused, ending
         await self._tell()
+
+    async def prune(self, trial: str) -> None:
+        """A stopping rule has ended the trial."""
+        self._pruned.add(trial)
+
+    async def is_pruned(self, trial: str) -> bool:
+        """Whether one has: asked after each epoch, as what `listen` brings comes later than the epoch's answer."""
+        return trial in self._pruned
 
     async def ring(self, trials: Sequence[str], seconds: float) -> None:
         """Rings, and returns when these trials have left, or after so many seconds."""

@@ -28,7 +28,7 @@ _PAUSE = 0.25
 _BEGIN = "import sys; sys.path[:] = {path!r}; from sweep.run.child import main; main({socket}, {parent})"
 
 #: What is said over the socket beside trials and their messages.
-_TAKEN, _PAUSE_IT, _STOP = "taken", "pause", "stop"
+_TAKEN, _PAUSE_IT, _PRUNED, _STOP = "taken", "pause", "pruned", "stop"
 
 
 class _Died(Exception):
@@ -49,6 +49,7 @@ class Child:
         take: Callable[[Message], None],
         each_step: Callable[[], None],
         paused: Callable[[], bool] = never,
+        pruned: Callable[[], bool] = never,
     ) -> tuple[OutcomeName, str] | None:
         """Trains one trial, in a new process where the one before died.
 
@@ -56,7 +57,8 @@ class Child:
             trial: keywords of `sweep.run.trial.run_trial`, but for `send`.
             take: writes a message down.
             each_step: called several times a second.
-            paused: asked with each message: see `sweep.run.trial.run_trial`.
+            paused: asked with each message, once it is taken: see `sweep.run.trial.run_trial`.
+            pruned: likewise.
 
         What these raise, as a signal does anywhere, stops the process.
 
@@ -66,7 +68,7 @@ class Child:
         """
         self._trains = True
         try:
-            return self._train(trial, take, each_step, paused)
+            return self._train(trial, take, each_step, paused, pruned)
         except BaseException:
             self.stop()
             raise
@@ -79,11 +81,12 @@ class Child:
         take: Callable[[Message], None],
         each_step: Callable[[], None],
         paused: Callable[[], bool],
+        pruned: Callable[[], bool],
     ) -> tuple[OutcomeName, str] | None:
         for _ in range(RESTARTS + 1):
             try:
                 self._say(trial)
-                self._follow(take, each_step, paused)
+                self._follow(take, each_step, paused, pruned)
             except _Died:
                 code, short = self._end(), _system_kills() > self._kills
                 self._start()
@@ -117,7 +120,11 @@ class Child:
             thread.start()
 
     def _follow(
-        self, take: Callable[[Message], None], each_step: Callable[[], None], paused: Callable[[], bool]
+        self,
+        take: Callable[[Message], None],
+        each_step: Callable[[], None],
+        paused: Callable[[], bool],
+        pruned: Callable[[], bool],
     ) -> None:
         """Takes the messages of a trial until it has ended."""
         ended = False
@@ -131,9 +138,9 @@ class Child:
                     break
                 take(message)
                 ended = ended or message["record"] == "outcome"
-                self._say(_PAUSE_IT if paused() else _TAKEN)
+                self._say(_PRUNED if pruned() else _PAUSE_IT if paused() else _TAKEN)
         except _Died:
-            if not ended:
+            if not ended and not pruned():
                 raise
             message = False
         if not message:  # its GPU answers no more
@@ -231,7 +238,8 @@ def main(socket: int, parent: int) -> None:
 
     while True:
         trial = told.get()
-        launch.send(run_trial(**trial, send=send, paused=lambda: answers[0] == _PAUSE_IT))
+        asked: dict[str, Any] = {"paused": lambda: answers[0] == _PAUSE_IT, "pruned": lambda: answers[0] == _PRUNED}
+        launch.send(run_trial(**trial, send=send, **asked))
 
 
 def _listen(launch: Connection, told: queue.SimpleQueue[Any]) -> None:

@@ -21,7 +21,7 @@ from sweep.run.hung import Paces, hung, shape_of
 from sweep.run.preemption import outcome_when_stopped
 from sweep.run.signals import FailedAlike, Interrupted
 from sweep.run.trial import Message
-from sweep.search.trials import FixedSearch, PlannedTrial
+from sweep.search.trials import FixedSearch, PlannedTrial, Pruned
 from sweep.stopping.fail_fast import FailFast
 from trainers.files import checkpoint_path
 from trainers.own import snapshot
@@ -44,6 +44,8 @@ class Journal:
         """
         self.directory, self.progress, self.share = directory, plan.progress, plan.share
         self.listener: Callable[[TrialProgress, Message], None] = lambda trial, message: None
+        self.ends: Callable[[str], None] = lambda trial_id: None
+        """Called with the id of each trial that a stopping rule has ended: one that trains is to hear of it."""
         self.guard: Callable[[], None] = lambda: None
         """Called before each record: raises where the directory is held no more."""
         self.budget: Budget | None = None
@@ -101,12 +103,15 @@ class Journal:
                 "size": self._plan.search.size(),
                 "wanted": [trial.id for trial in known],
                 **({"left_out": left_out} if left_out else {}),
+                **({"taken_up": list(self._plan.taken_up)} if self._plan.taken_up else {}),
                 **({"budget_hours": self.budget.hours} if self.budget else {}),
                 **self._among_files(),
             },
         )
         for trial in known:
             self._register(trial)
+        for line in self._plan.decided:
+            self._append("outcome", {key: value for key, value in line.items() if key != "record"})
 
     def _among_files(self) -> dict[str, Any]:
         """What a launch says of itself where its file is not the only one: a line comes after all that it knew."""
@@ -123,9 +128,11 @@ class Journal:
                     self._withheld = trial
                     return None
                 self._register(trial)
-                return trial
+                if not self.progress.trials[trial.id].pruned:
+                    return trial
+            else:
+                self._tell(self.progress.trials[trial.id])
             self.set_aside(trial)
-            self._plan.search.tell(trial.id, None)
         return None
 
     @property
@@ -170,6 +177,11 @@ class Journal:
         certain = self.budget is None and config.stopping is None and config.race is None
         return certain and isinstance(self._plan.search, FixedSearch)
 
+    @property
+    def has_rules(self) -> bool:
+        """Whether there are stopping rules, so that a trial may be ended at any epoch."""
+        return self._plan.stopping is not None
+
     def leave_out(self, capacity: float) -> None:
         """Before trials run: those are not run again that ran out of memory alone, and where there was no less.
 
@@ -187,22 +199,40 @@ class Journal:
             again: where it is an outcome: the trial is run once more, and the search is told of that.
         """
         trial = self.progress.trials[message["trial_id"]]
-        if trial.has(message):
+        if trial.has(message) or trial.pruned:  # what such a trial says before it hears of it counts for nothing
             return
         self._append(message["record"], {key: value for key, value in message.items() if key != "record"})
         self._paces.add(shape_of(trial.config), message)
         if self.budget is not None:
             self.budget.took(trial, message, again)
         if message["record"] == "outcome" and not again:
-            self._plan.search.tell(trial.id, objective_values(trial, self._plan.config))
+            self._tell(trial)
         self.listener(trial, message)
         if message["record"] == "outcome" and not again and self._fail_fast is not None:
             self._fails(self._fail_fast.ended(message, log_path(self.directory, trial.id)))
+        self._prune()
 
     def _fails(self, why: str | None) -> None:
         """The sweep is to end, if it is said why."""
         if why is not None:
             self.stop(FailedAlike(why))
+
+    def _tell(self, trial: TrialProgress) -> None:
+        """Tells the search how a trial has ended."""
+        config = self._plan.config
+        value = trial.last.get(config.objectives[0].name) if trial.pruned else None
+        pruned = None if value is None else Pruned(trial.end["epochs"], value)
+        self._plan.search.tell(trial.id, objective_values(trial, config), pruned)
+
+    def _prune(self) -> None:
+        """Writes down what the stopping rules have decided by what was written last."""
+        for line in self._plan.stopping.due() if self._plan.stopping else ():
+            trial = self.progress.trials[line["trial_id"]]
+            if not trial.settled:
+                self._append("outcome", {key: value for key, value in line.items() if key != "record"})
+                self._tell(trial)
+                self.listener(trial, line)
+                self.ends(trial.id)
 
     def limits(self, trial: PlannedTrial, timeout: float | None) -> dict[str, Any]:
         """What the trial's `sweep.run.hung.Limits` are made of.
@@ -263,12 +293,17 @@ class Journal:
             return
         if known is None or trial.id not in self.progress.wanted or known.point != trial.point:
             self._append("trial", trial.record(number))
+        if self._plan.stopping:
+            self._plan.stopping.plan(trial.record(number))
+            self._prune()
 
     def _append(self, kind: str, values: Mapping[str, Any]) -> None:
         self.guard()
         stamped = {**values, "time": round(self._monotonic_began + time.monotonic(), 3)}  # a clock that is set jumps
         self._file.append(kind, stamped)
         self.progress.add({"record": kind, **stamped})
+        if self._plan.stopping:
+            self._plan.stopping.add({"record": kind, **stamped})
 
 
 def chosen_by(config: SweepConfig) -> dict[str, Any]:

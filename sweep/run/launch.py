@@ -53,6 +53,7 @@ def launch(
     serial: bool = False,
     debug: bool = False,
     again: bool = False,
+    resume_pruned: bool = False,
     share: Share | None = None,
     min_nodes: int | None = None,
     budget_hours: float | None = None,
@@ -71,6 +72,7 @@ def launch(
         debug: of a serial launch, in this very process: a trial that ends its process ends the launch, and none is
             ended for hanging.
         again: also trials that ran out of memory alone, where there is no more of it, and those that were cancelled.
+        resume_pruned: also trials that a stopping rule ended; none ends them any more.
         share: whose trials alone are run, beside launches of other shares of as many; None: all, with nobody beside it.
         min_nodes: how many nodes of the cluster must have room for a trial before any starts; None: one.
         budget_hours: of trials, see `sweep.run.budget`; None: no end.
@@ -91,8 +93,9 @@ def launch(
         def once() -> int:
             capacity = math.inf if again or address is not None else capacity_here(config.resources)
             records = earlier_records(directory)
-            by_seed = budget_hours is not None
-            wanted = plan(config, records, code_version(), capacity=capacity, again=again, share=share, by_seed=by_seed)
+            how: dict[str, Any] = {"again": again, "share": share, "resume_pruned": resume_pruned}
+            how["by_seed"] = budget_hours is not None
+            wanted = plan(config, records, code_version(), capacity=capacity, **how)
             where = None if serial or address is not None else this_machine()
             say(console, "\n".join(wanted.lines(launched=True, serial=serial, room=where)))
             if not wanted.left:
@@ -105,8 +108,8 @@ def launch(
                 say(console, journal.budget.opening())
             run = _in_a_child if own_process else _in_this_process if serial else _through_ray
             stays = up or of_this_launch if own_process else up
-            how = (command, decides), again, min_nodes
-            return run(_Launch(config, journal, console, interrupts, stays, *how), address)
+            reason = command, decides
+            return run(_Launch(config, journal, console, interrupts, stays, reason, again, min_nodes), address)
 
         try:
             if own_process:
@@ -208,11 +211,11 @@ class _Launch:
                 raise stopped
             say(self.console, f"{stopped.reason}; the same command goes on")
             return stopped.exit_code
-        for line in left_out_lines([*self.journal.progress.needing_more(), *self.journal.progress.cancelled()]):
+        for line in left_out_lines(self.journal.progress.left_out()):
             say(self.console, line)
         if failed := sum(trial.outcome == "failed" for trial in self.journal.progress.current()):
             say(self.console, f"{plural(failed, 'trial')} failed; the same command tries again")
-        unfinished = any(not trial.finished and not trial.cancelled for trial in self.journal.progress.current())
+        unfinished = any(not trial.settled for trial in self.journal.progress.current())
         if (budget := self.journal.budget) is not None:
             say(self.console, budget.closing())
             unfinished = unfinished or bool(budget.left_out())
@@ -271,7 +274,12 @@ def _in_this_process(launch: _Launch, address: str | None) -> int:
 
     def trials() -> None:
         line = launch.one_by_one()
-        how: dict[str, Any] = {"share": resources.most_gpu, "alone": True, "paused": line.is_paused}
+        how: dict[str, Any] = {
+            "share": resources.most_gpu,
+            "alone": True,
+            "paused": line.is_paused,
+            "pruned": line.is_pruned,
+        }
         for trial in line:
             values = trial_values(trial.config, resources)
             with line.running(trial):
@@ -293,21 +301,21 @@ def _in_a_child(launch: _Launch, address: str | None) -> int:
         with launch.interrupts.held():
             journal.take(message)
 
-    def train(trial: PlannedTrial, paused: Callable[[], bool]) -> None:
+    def train(trial: PlannedTrial, line: OneByOne) -> None:
         values, limits = trial_values(trial.config, resources), journal.limits(trial, resources.epoch_timeout)
         work, process = {"name": trial.id, "values": values, "limits": limits, **where}, child.here(launch.up)
-        if (end := process.train(work, take, launch.each_step, paused)) is not None:
+        if (end := process.train(work, take, launch.each_step, line.is_paused, line.is_pruned)) is not None:
             outcome, why = end
             # it is the host's memory that the system kills for, and a GPU's is what its outcome would tell of
             journal.fail(trial.id, why, outcome, alone=not resources.gpu)
-        if paused():
+        if line.is_paused():
             process.stop()  # which gives back what it has of a GPU; the next trial gets another
 
     def trials() -> None:
         line = launch.one_by_one()
         for trial in line:
             with line.running(trial):
-                train(trial, line.is_paused)
+                train(trial, line)
 
     return launch.run(trials)
 

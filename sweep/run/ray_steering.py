@@ -91,8 +91,28 @@ class RayTrials:
             process.max_failures = 0
         self._journal.set_aside(planned)
 
+    def prune(self, trial_id: str) -> None:
+        """A stopping rule has ended a trial: it hears so with the answer to its epoch; one that waits does not begin.
+
+        Returns once the bell knows, before the trial goes on; where Ray does not answer it trains an epoch more, which
+        the journal does not take.
+        """
+        if (process := self._process(trial_id)) is None:
+            if (waiting := self._packing.drop(trial_id)) is not None:
+                self._journal.set_aside(waiting)
+        elif process.status == process.PENDING:
+            self._ended(process, trial_id)
+            self._unbegun[trial_id] = process
+            self._tell()
+        else:
+            with suppress(ray.exceptions.RayError):
+                ray.get(self._bell.prune.remote(trial_id), timeout=STOPPING)
+
     def died(self, process: Any) -> None:
         """A process has: those of its trials that were to end have ended."""
+        for trial_id in [name for name in process.config["trials"] if self._journal.progress.trials[name].pruned]:
+            self._ended(process, trial_id)
+            self.ended(trial_id)
         for trial_id in [name for name in process.config["trials"] if name in self._ending]:
             self._ended(process, trial_id)
             self._journal.cancel(trial_id)

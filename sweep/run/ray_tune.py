@@ -34,7 +34,7 @@ from sweep.run.placing import Placing, Request
 from sweep.run.preemption import ray_says
 from sweep.run.ray_steering import RayTrials
 from sweep.run.signals import STOPPING, Interrupted, signals_kept
-from sweep.run.trial import RESTARTS, Message, run_together, run_trial, trial_values
+from sweep.run.trial import RESTARTS, Message, never, run_together, run_trial, trial_values
 from sweep.storage.cache import local, named
 from trainers import checkpoint
 from trainers.record import OutcomeRecord
@@ -78,6 +78,7 @@ def run(
     searcher = _JournalSearcher(journal, resources, packing)
     steered = RayTrials(journal, packing, bell, searcher.running)
     steering.steer(steered)
+    journal.ends = steered.prune
     tuner = tune.Tuner(
         tune.with_resources(tune.with_parameters(_trainable, bell=bell), _asked),
         tune_config=tune.TuneConfig(
@@ -200,6 +201,7 @@ def _asked(values: Mapping[str, Any]) -> tune.PlacementGroupFactory:
 def _trainable(values: dict[str, Any], bell: Any) -> None:
     """One trial, or several at once; a process whose GPU no longer answers ends, for Tune would give it the next."""
     trials, share, limits = values["trials"], values["share"], values["limits"]
+    pruned = partial(_is_pruned, bell) if values["rules"] else never
     where, paused = (local(values["directory"]), values["threads"]), False
 
     def send(message: Message) -> None:
@@ -211,14 +213,24 @@ def _trainable(values: dict[str, Any], bell: Any) -> None:
         return
     if len(trials) > 1:
         training = partial(listening, bell, end=_end)
-        usable = run_together(trials, *where, send, share=share, training=training, lost=_end, limits=limits)
+        usable = run_together(
+            trials, *where, send, share=share, training=training, lost=_end, limits=limits, pruned=pruned
+        )
     else:
         (name, trial), *_ = trials.items()
         given = {"share": share, "alone": values["alone"], "cuda": values["cuda"]}
         with listening(bell, name, _end) as is_paused:
-            usable = run_trial(name, trial, *where, send, **given, limits=limits[name], paused=is_paused)
+            given |= {"limits": limits[name], "paused": is_paused, "pruned": partial(pruned, name)}
+            usable = run_trial(name, trial, *where, send, **given)
     if paused or not usable:  # Tune would keep it for the next trial, and with it its card
         _end()
+
+
+def _is_pruned(bell: Any, trial_id: str) -> bool:
+    """Whether a stopping rule has ended a trial; not, where Ray does not tell."""
+    with suppress(ray.exceptions.RayError):
+        return bool(ray.get(bell.is_pruned.remote(trial_id)))
+    return False
 
 
 def _end() -> None:
@@ -271,7 +283,7 @@ class _JournalSearcher(_NotSaved, Searcher):
             "trials": _Values({trial.id: trial_values(trial.config, resources) for trial in trials}),
             "limits": {trial.id: self._journal.limits(trial, resources.epoch_timeout) for trial in trials},
             **{"threads": resources.threads, "directory": directory, "cpu": resources.cpu, "least": start.least},
-            **{"share": start.gpu, "alone": start.alone, "cuda": start.cuda},
+            **{"share": start.gpu, "alone": start.alone, "cuda": start.cuda, "rules": self._journal.has_rules},
         }
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
@@ -334,6 +346,9 @@ class _JournalCallback(_NotSaved, tune.Callback):
     def _take_outcome(self, message: Message, trial: Any) -> None:
         """Of one of the process's trials: what it measured is made use of, and where it is not the last, it is said."""
         name, again = message["trial_id"], False
+        if self._journal.progress.trials[name].pruned:  # it has just heard of it, or ended otherwise before it did
+            self._steered.ended(name)
+            return
         if (peak := peak_in(message)) is not None:
             self._searcher.measured(name, peak)
         if message["outcome"] == "out_of_memory":

@@ -90,7 +90,7 @@ class Steering:
         trial = self._journal.progress.trials.get(trial_id)
         if trial is None or not self._journal.runs(trial_id):
             return
-        if not trial.finished and not trial.cancelled:
+        if not trial.settled:
             if not trials.cancel(trial_id):
                 return
             self._journal.cancel(trial_id)
@@ -164,6 +164,10 @@ class OneByOne:
     def is_paused(self) -> bool:
         """Whether the one that runs is to stop at its next epoch."""
         return self._paused
+
+    def is_pruned(self) -> bool:
+        """Whether a stopping rule has ended the one that runs."""
+        return self._running is not None and self._journal.progress.trials[self._running].pruned
 
     def hold(self, at_once: int | None, paused: bool) -> None:
         """Only the pause matters: there is one at a time."""

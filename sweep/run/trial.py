@@ -20,7 +20,7 @@ from trainers.config import TrialConfig
 from trainers.errors import UserError
 from trainers.files import checkpoint_path, patiently, why
 from trainers.provenance import arithmetic, code_version, host
-from trainers.record import FINISHED, DynamicsRecord, EpochRecord, OutcomeRecord, ResumeRecord
+from trainers.record import FINISHED, DynamicsRecord, EpochRecord, OutcomeName, OutcomeRecord, ResumeRecord
 
 #: A record's values with its kind under `record`: start, resume, epoch, dynamics or outcome.
 Message = dict[str, Any]
@@ -30,11 +30,16 @@ RESTARTS = 3
 
 
 class _Paused(BaseException):
-    """A trial that trains is to end at the end of an epoch; carries how many it has."""
+    """A trial that trains is to end at the end of an epoch; carries how many it has, and its outcome and reason."""
 
 
-def never() -> bool:
-    """Nobody pauses the trial."""
+#: As which trials end that do so at an epoch's end, for somebody else's reason.
+_PAUSED: tuple[OutcomeName, str] = "paused", "by `sweep pause`; `sweep resume` goes on with it"
+_PRUNED: tuple[OutcomeName, str] = "pruned", "by a stopping rule"
+
+
+def never(trial_id: str = "") -> bool:
+    """Nobody pauses the trial, and no rule ends it."""
     return False
 
 
@@ -60,6 +65,7 @@ def run_together(
     training: Callable[[str], AbstractContextManager[Callable[[], bool]]],
     lost: Callable[[], None],
     limits: Mapping[str, Mapping[str, Any]] | None = None,
+    pruned: Callable[[str], bool] = never,
 ) -> bool:
     """Trains several trials of one device side by side in this process, each as `run_trial` does, but for:
 
@@ -72,6 +78,7 @@ def run_together(
         lost: ends this process, whose GPU answers no more, once the outcome of the trial that met that first is sent:
             which of them it came from nobody can tell, and the others go on from their checkpoints in a new one.
         limits: of each, by id.
+        pruned: whether the trial of an id is `pruned`.
     """
     import torch
 
@@ -87,7 +94,8 @@ def run_together(
 
     def run(name: str) -> None:
         with training(name) as paused:
-            how: dict[str, Any] = {"lost": lost, "limits": None if limits is None else limits[name], "paused": paused}
+            how: dict[str, Any] = {"lost": lost, "limits": None if limits is None else limits[name]}
+            how |= {"paused": paused, "pruned": partial(pruned, name)}
             run_trial(name, trials[name], directory, threads, send_one, share=share, **how)
 
     first = TrialConfig.model_validate(next(iter(trials.values())))
@@ -112,6 +120,7 @@ def run_trial(
     lost: Callable[[], None] = lambda: None,
     limits: Mapping[str, Any] | None = None,
     paused: Callable[[], bool] = never,
+    pruned: Callable[[], bool] = never,
 ) -> bool:
     """Trains one trial and sends what happens: a start, that its newest checkpoint was passed over where it was, its
     epochs and their dynamics, its outcome.
@@ -130,6 +139,8 @@ def run_trial(
             not.
         paused: asked at the beginning and after each epoch but the last: whether the trial is to end there, its
             checkpoint written, with the outcome `paused`.
+        pruned: asked after each epoch but the last, once it is sent: whether a stopping rule has ended the trial there.
+            Its checkpoint is then written; its outcome, `pruned`, says no more than that.
 
     Returns:
         whether this process can run another trial: its GPU still answers.
@@ -139,7 +150,7 @@ def run_trial(
     snapshot.look_in(directory / snapshot.FOLDER)
     config = TrialConfig.model_validate(values)
     where = partial(_run, name, config, directory, threads)
-    run = partial(where, share=share, alone=alone, cuda=cuda, lost=lost, paused=paused)
+    run = partial(where, share=share, alone=alone, cuda=cuda, lost=lost, paused=paused, pruned=pruned)
     if limits is None:
         return run(send)
     if (reason := hung(directory, name)) is not None:
@@ -161,6 +172,7 @@ def _run(
     cuda: int | None,
     lost: Callable[[], None],
     paused: Callable[[], bool],
+    pruned: Callable[[], bool],
 ) -> bool:
     import torch
 
@@ -190,7 +202,7 @@ def _run(
         how = {"arithmetic": arithmetic(config, device), "capacity_bytes": cards.capacity(device)}
         sent({"record": "start", **about, **how})
         if paused():
-            raise _Paused(0)
+            raise _Paused(0, _PAUSED)
         _wait_for(directory)
         checkpoints.fetch(directory, name, trains=True)
         meter = cards.Meter(device, alone)
@@ -198,8 +210,11 @@ def _run(
         def report(record: EpochRecord | DynamicsRecord | ResumeRecord) -> None:
             meter.look()
             sent({"record": _kind(record), **asdict(record)})
-            if isinstance(record, EpochRecord) and record.epoch < config.epochs and paused():
-                raise _Paused(record.epoch)
+            if isinstance(record, EpochRecord) and record.epoch < config.epochs:
+                if pruned():
+                    raise _Paused(record.epoch, _PRUNED)
+                if paused():
+                    raise _Paused(record.epoch, _PAUSED)
 
         outcome = train(config, report, resume=checkpoint_path(directory, name))
         checkpoints.settle(directory, name)
@@ -208,10 +223,11 @@ def _run(
             memory, cuda_bytes = meter.taken()
             outcome = replace(outcome, memory_bytes=memory, cuda_bytes=cuda_bytes)
     except _Paused as pause:
-        if pause.args != (0,):  # it may go on elsewhere; one that has not begun here has nothing to bring
+        epochs, ending = pause.args
+        if epochs:  # it may go on elsewhere; one that has not begun here has nothing to bring
             with suppress(UserError):  # it goes on from an earlier epoch then
                 checkpoints.settle(directory, name)
-        outcome = OutcomeRecord(name, "paused", "by `sweep pause`; `sweep resume` goes on with it", *pause.args)
+        outcome = OutcomeRecord(name, ending[0], ending[1], epochs)
     except UserError as error:
         outcome = OutcomeRecord(name, "failed", str(error), 0)
     except BaseException as error:

@@ -2,6 +2,7 @@
 
 config      `stopping` of a sweep: the rule and its options
 decisions   what a rule says of a run's records, read in order
+strata      which trials are compared with each other
 pruners     Optuna's pruners, a study for each stratum
 race_config `race` of a sweep
 race        points and their seeds: which points get no more of them

@@ -6,6 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from sweep.objectives import Metric
 from trainers.fields import Frozen, Number, Whole
 
 #: By rule, its options and their defaults, which are Optuna's; None: worked out from the trial's epochs.
@@ -25,14 +26,14 @@ class StoppingConfig(Frozen):
     """A rule that ends trials before all their epochs are trained; a resource, or a step, is an epoch."""
 
     name: Literal["asha", "hyperband", "median", "percentile", "wilcoxon"] = Field(
-        description="asha: at each rung, epochs min_resource * reduction_factor^k, the best 1/reduction_factor of those "
-        "that came so far go on [Li et al. 2020, MLSys]. hyperband: the same from several first rungs side by side [Li "
-        "et al. 2018, JMLR 18]. median: ends what is at its best worse than the median of completed trials at that "
-        "epoch [Golovin et al. 2017, KDD, 3.2.2]. percentile: the same with another share than half. wilcoxon: "
+        description="asha: at each rung, epochs min_resource * reduction_factor^k, the best 1/reduction_factor of "
+        "those that came so far go on [Li et al. 2020, MLSys]. hyperband: the same from several first rungs side by "
+        "side [Li et al. 2018, JMLR 18]. median: ends what is at its best worse than the median of completed trials "
+        "at that epoch [Golovin et al. 2017, KDD, 3.2.2]. percentile: the same with another share than half. wilcoxon: "
         "ends no trial; a point gets no more seeds that Wilcoxon's signed-rank test finds worse, over its seeds, than "
         "the best point that has all of them; a step is a seed."
     )
-    metric: Literal["val_robust", "val_clean", "val_robust_loss", "val_clean_loss"] | None = Field(
+    metric: Metric | None = Field(
         None, description="What trials are compared by; none: the sweep's metric, or the first of several."
     )
     across: bool = Field(

@@ -172,7 +172,7 @@ def test_every_default_stands_in_the_dump(yaml_file: Write) -> None:
     dumped = yaml.safe_load(dump(load(yaml_file(yaml.safe_dump(BASE)))))
     assert dumped["trial"]["attack"]["radius"] == 8 / 255
     assert dumped["search"] == {"name": "grid", "n_trials": None, "sampler": None, "seed": 0}
-    assert set(dumped) == set(SweepConfig.model_fields) - {"code_folder", "code"}
+    assert set(dumped) == set(SweepConfig.model_fields) - {"code_folder", "code", "stopping"}
 
 
 @pytest.mark.parametrize("root", [None, "images", "~/images", "/images"])
@@ -253,8 +253,9 @@ def merged(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]
         ),
         # what does not exist
         (
-            {"stopping": {"patience": 3}},
-            "stopping: robustsweep has no early stopping yet; every trial trains all its epochs: leave it out",
+            {"trial": {"early_stopping": {"patience": 3}}},
+            "trial.early_stopping: robustsweep has no such key; a sweep's stopping, such as stopping.name=asha, ends "
+            "trials that do worse than others",
         ),
         (
             {"trial": {"wandb": True}},
@@ -272,7 +273,8 @@ def merged(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]
         ),
         (
             {"space": {"pruner.name": ["asha"]}},
-            "space.pruner.name: robustsweep has no early stopping yet; every trial trains all its epochs: leave it out",
+            "space.pruner.name: robustsweep has no such key; a sweep's stopping, such as stopping.name=asha, ends trials "
+            "that do worse than others",
         ),
         ({"space": {"batch_size": {"gird": [1]}}}, "space.batch_size.gird: unknown key; did you mean 'grid'?"),
         (
@@ -620,9 +622,9 @@ def test_setting_an_axis_of_space_replaces_what_trial_says(yaml_file: Write) -> 
         ("lr=0.1", "{path}: lr: unknown key; did you mean 'trial.optimizer.lr'?"),
         ("optimizer.lr=0.1", "{path}: optimizer: unknown key; did you mean 'trial.optimizer'?"),
         ("zzz=3", "{path}: zzz: unknown key; known: name, question, trial, space, seeds, search, resources, "
-         "max_concurrent, metric, mode, code_folder"),
-        ("stopping.patience=3", "{path}: stopping: robustsweep has no early stopping yet; every trial trains all its "
-         "epochs: leave it out"),
+         "max_concurrent, metric, mode, stopping, code_folder"),
+        ("patience=3", "{path}: patience: robustsweep has no such key; a sweep's stopping, such as stopping.name=asha, "
+         "ends trials that do worse than others"),
         ("trial.optimizer.lr=-1", "{path}: trial.optimizer.lr: must be > 0.0, got -1"),
         ("trial.epochs=", "{path}: trial.epochs: must be a whole number, got None"),
         ("trial.seed=3", "{path}: trial.seed: seeds are replicates; write seeds: [3] instead"),

@@ -10,7 +10,7 @@ OutcomeName = Literal[
     "completed", "pruned", "diverged", "out_of_memory", "failed", "preempted", "interrupted", "paused", "cancelled"
 ]
 
-#: Outcomes after which a trial has its numbers; any other is run again by the next launch, but for cancelled and pruned.
+#: Outcomes after which a trial has its numbers; any other but cancelled and pruned is run again by the next launch.
 FINISHED: frozenset[str] = frozenset({"completed", "diverged"})
 
 
