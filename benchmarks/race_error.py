@@ -20,11 +20,13 @@ Intervals are 95 %: of shares Clopper and Pearson's, of means mean +- 1.96 stand
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import shlex
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -40,7 +42,7 @@ Array = NDArray[np.float64]
 #: Of a simulated sweep: the points' true values, the trials' values, and how many seeds each point got.
 Run = tuple[Array, Array, NDArray[np.int64]]
 
-RUNS = {"race": 1000, "wilcoxon": 200}
+RUNS = {"race": 400, "wilcoxon": 100}
 POINTS = (2, 5, 10, 20)
 SEEDS = (3, 5, 10)
 LAYOUTS = ("equal", "near", "clear", "spread", "uneven", "heavy", "diverging")
@@ -143,18 +145,24 @@ def mean(values: list[float]) -> dict[str, float]:
     return {"mean": round(middle, 4), "low": round(middle - half, 4), "high": round(middle + half, 4)}
 
 
+def cell(numbers: tuple[int, int, int]) -> list[dict[str, Any]]:
+    """The rows of one rule, layout and number of points, by their places in the lists, which seed its draws."""
+    name, layout, points = list(RULES)[numbers[0]], LAYOUTS[numbers[1]], POINTS[numbers[2]]
+    return list(rows(np.random.default_rng(numbers), name, layout, points))
+
+
 def main() -> None:
-    """Simulates and prints."""
-    rng = np.random.default_rng(0)
+    """Simulates, in four processes, and prints."""
+    cells = list(itertools.product(range(len(RULES)), range(len(LAYOUTS)), range(len(POINTS))))
+    with ProcessPoolExecutor(4) as pool:
+        made = [row for each in pool.map(cell, cells) for row in each]
     record = {
         "question": "How often does a race over seeds drop the best point, and how many trials does it save?",
         "command": shlex.join(["python", *sys.argv]),
         **environment(),
         "alpha": RaceConfig().alpha,
         "p_threshold": 0.1,
-        "rows": [
-            row for name in RULES for layout in LAYOUTS for points in POINTS for row in rows(rng, name, layout, points)
-        ],
+        "rows": made,
     }
     json.dump(record, sys.stdout, indent=1)
     print()

@@ -208,6 +208,11 @@ class SweepConfig(Frozen):
         return self.metric if isinstance(self.metric, tuple) else (Objective(name=self.metric, mode=self.mode),)
 
     @property
+    def races(self) -> bool:
+        """Whether points race over their seeds, and which of them run is not known beforehand."""
+        return self.race is not None or (self.stopping is not None and self.stopping.races)
+
+    @property
     def given(self) -> dict[str, Any]:
         """What is set of every trial, as plain values; the rest is its preset's, or the default."""
         return self.trial.model_dump(exclude_unset=True)

@@ -288,7 +288,7 @@ def _search(
         return OptunaSearch(config, marks, trial_records, values), []
     points = fixed_points(config)
     trials = planned(config, points, marks)
-    by_seed = config.race is not None or (by_seed and not (config.stopping is not None and config.stopping.races))
+    by_seed = config.race is not None or (by_seed and not config.races)
     return FixedSearch(trials, frozenset(finished), share, by_seed), [json.dumps(point) for point in points]
 
 

@@ -173,8 +173,7 @@ class Journal:
     @property
     def listed(self) -> bool:
         """Whether it is certain beforehand which trials run, so that nothing is lost where one is asked for early."""
-        config = self._plan.config
-        certain = self.budget is None and config.stopping is None and config.race is None
+        certain = self.budget is None and not self._plan.config.races
         return certain and isinstance(self._plan.search, FixedSearch)
 
     @property
