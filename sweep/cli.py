@@ -183,7 +183,9 @@ def plan(
     "--min-nodes", metavar="N", type=click.IntRange(1), help="Of the cluster, with room, before trials start."
 )
 @click.option("--decide", metavar="CLAIM", help="Only what CLAIM of `sweep claims` needs, until it is decided.")
-@click.option("--budget-hours", type=Above(), help="Of trials, for --decide.")
+@click.option(
+    "--budget-hours", type=Above(), help="Of trials, one after another: only those begin that end within them."
+)
 def launch(
     config: Path,
     out: Path | None,
@@ -211,6 +213,8 @@ def launch(
     share = None if shard is None else Share.of(shard)
     if share is not None and decide is not None:
         raise click.UsageError("--decide: one launch looks at all results, seed after seed; leave --shard out")
+    if share is not None and budget_hours is not None:
+        raise click.UsageError("--budget-hours: is of all trials of a launch; leave --shard out")
     if min_nodes is not None and (address is None or decide is not None):
         raise click.UsageError("--min-nodes: is for a launch of all trials on a cluster; give --address, not --decide")
     if again and decide is not None:
@@ -240,7 +244,7 @@ def launch(
         )
         sys.exit(code)
     how: dict[str, Any] = {"address": address, "serial": serial, "debug": debug, "again": again}
-    how |= {"share": share, "min_nodes": min_nodes, "resume_pruned": resume_pruned}
+    how |= {"share": share, "min_nodes": min_nodes, "resume_pruned": resume_pruned, "budget_hours": budget_hours}
     code = runner.launch(sweep, directory, screen, command=_command_line(), **how)
     ended = code not in (EXIT_INTERRUPTED, EXIT_RAY_GONE, EXIT_STORAGE_GONE)
     if ended and (share is None or has_records(directory)):  # a share may have no trial
@@ -340,9 +344,8 @@ def _refuse_debug(debug: bool, serial: bool) -> None:
 def _refuse_half(decide: str | None, budget_hours: float | None) -> None:
     from trainers.errors import UserError
 
-    if (decide is None) != (budget_hours is None):
-        given, missing = ("--decide", "--budget-hours") if budget_hours is None else ("--budget-hours", "--decide")
-        raise UserError(f"{given}: needs {missing} too: a claim, and the trial hours that deciding it may take")
+    if decide is not None and budget_hours is None:
+        raise UserError("--decide: needs --budget-hours too: the trial hours that deciding a claim may take")
 
 
 def _load(path: Path, overrides: tuple[str, ...]) -> SweepConfig:

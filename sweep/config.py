@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, WrapValidator, fiel
 from sweep.axes import INERT_AXES, Axis, axis_order, integer_keys, leaf_keys, option_of
 from sweep.objectives import SECONDS, Metric, Objective, metric_or_list
 from sweep.stopping.config import StoppingConfig
+from sweep.stopping.race_config import RaceConfig
 from sweep.where import Constraints, constraint
 from trainers.config import TrialConfig
 from trainers.errors import suggestion, unknown_key, validated
@@ -243,6 +244,12 @@ class SweepConfig(Frozen):
     stopping: StoppingConfig | None = Field(
         None, description="A rule that ends trials which do worse than others, early. none: all are trained to the end."
     )
+    race: RaceConfig | None = Field(
+        None, description="Points that are clearly worse over their first seeds get no more. none: each runs all seeds."
+    )
+    fail_fast: Whole | None = Field(
+        None, ge=1, description="A sweep ends whose first so many trials fail alike. none: all are tried."
+    )
     code_folder: PathText | None = Field(
         None,
         description="Where your own code is looked for, beside the working folder. none: the folder of this file.",
@@ -264,6 +271,11 @@ class SweepConfig(Frozen):
         return self.metric if isinstance(self.metric, tuple) else (Objective(name=self.metric, mode=self.mode),)
 
     @property
+    def races(self) -> bool:
+        """Whether points race over their seeds, and which of them run is not known beforehand."""
+        return self.race is not None or (self.stopping is not None and self.stopping.races)
+
+    @property
     def given(self) -> dict[str, Any]:
         """What is set of every trial, as plain values; the rest is its preset's, or the default."""
         return self.trial.model_dump(exclude_unset=True)
@@ -281,6 +293,7 @@ class SweepConfig(Frozen):
             raise ValueError(f"metric: optuna needs {primary.name}; put val into trial.evaluation.splits")
         if self.stopping is not None and "val" not in self.trial.evaluation.splits:
             raise ValueError("stopping: compares validation metrics; put val into trial.evaluation.splits")
+        _check_race(self)
         if self.trial.device != "auto" and self.trial.device.startswith("cuda") != bool(self.resources.gpu):
             needed, got = "> 0" if self.resources.gpu == 0 else "0", _text(self.resources.gpu)
             raise ValueError(
@@ -305,6 +318,28 @@ class SweepConfig(Frozen):
             for key in constraint(text).keys:
                 _check_named(key, f"where.{number}" if len(self.where) > 1 else "where", self)
         return self
+
+
+def _check_race(config: SweepConfig) -> None:
+    """Points race over several seeds, with the final metric of each."""
+    if config.race is not None:
+        key, least = "race", config.race.min_seeds
+        if config.stopping is not None:
+            raise ValueError(
+                f"race: compares whole trials, over all seeds that a point has, and stopping: {config.stopping.name} "
+                "leaves some out; leave one of the two out"
+            )
+        if "val" not in config.trial.evaluation.splits:
+            raise ValueError("race: compares validation metrics; put val into trial.evaluation.splits")
+    elif config.stopping is not None and config.stopping.races:
+        key, least = f"stopping: {config.stopping.name}", max(2, config.stopping.options["n_startup_steps"])
+    else:
+        return
+    if len(config.seeds) <= least:
+        raise ValueError(
+            f"{key}: a point has {least} seeds before it gets no more, so it needs at least {least + 1}, and seeds has "
+            f"{len(config.seeds)}; list more, or leave {key.partition(':')[0]} out"
+        )
 
 
 def _check_shared(config: SweepConfig) -> None:

@@ -174,7 +174,7 @@ def dump(config: SweepConfig) -> str:
     values = config.model_dump(mode="json")
     if config.stopping is not None:
         values["stopping"] = config.stopping.model_dump(mode="json", exclude_none=True)
-    for key in ("code_folder", "code", "stopping"):
+    for key in ("code_folder", "code", "stopping", "race", "fail_fast"):
         if values[key] is None:
             del values[key]
     if not config.where:

@@ -25,14 +25,13 @@ from analysis.claims.ledger import Claim, ledger
 from analysis.claims.questions import question
 from analysis.claims.study import Study, decided_by, study_of, trained_elsewhere, with_decay
 from analysis.frames.cells import best_trials, measured
-from analysis.frames.columns import PLACE
-from analysis.frames.log import Log
 from analysis.frames.trials import trials_of
 from analysis.tables.claims import WIDTH, claims_text, sentence
 from sweep.config import SweepConfig
 from sweep.plan.measured import Measured, shape_of
 from sweep.plan.plan import Plan, earlier_records, plan
 from sweep.progress import Progress
+from sweep.run.budget import spent_seconds
 from sweep.run.directory import refuse_other_sweep
 from sweep.run.launch import EXIT_DONE, EXIT_SOME_FAILED, launch
 from sweep.run.screen import say as _say
@@ -113,6 +112,10 @@ class Design:
             UserError: there is no such claim, or the config does not vary what it needs.
         """
         asked = question(claim)
+        if config.race is not None:
+            raise UserError(
+                f"--decide {claim}: runs all cells of a claim with each seed, and race: leaves some out; leave race out"
+            )
         if config.search.name != "grid":
             raise UserError(f"--decide {claim}: needs search.name: grid, whose cells are the same for every seed")
         if config.search.points:
@@ -197,17 +200,8 @@ class Design:
 
 
 def trial_seconds(records: Iterable[Mapping[str, Any]], claim: str) -> float:
-    """Training, evaluation and checkpoints of the epochs that launches to decide the claim trained, s."""
-    log = Log.of(records)
-    launches = [(place, one) for place, one in zip(log.places, log, strict=True) if one["record"] == "launch"]
-    deciding = np.array([False, *(decided_by(one).get("claim") == claim for _, one in launches)])
-    launch = np.searchsorted([place for place, _ in launches], log.epochs.numbers(PLACE))
-    codes, ids = log.epochs.texts("trial_id")
-    resumed = (record for record in log if record["record"] == "resume")
-    handed_on = {record["trial_id"]: record["epoch"] for record in resumed if record.get("from_trial")}
-    own = np.array([handed_on.get(str(name), 0) for name in ids], dtype=np.float64)[codes]
-    trained = ~(log.epochs.numbers("epoch") <= own)
-    return float(np.sum(log.epochs.spent(), where=deciding[launch] & trained))
+    """Training, evaluation and checkpoints of the epochs that launches to decide the claim recorded, s."""
+    return spent_seconds(records, lambda launched: decided_by(launched).get("claim") == claim)
 
 
 def _seed_after_seed(design: Design, directory: Path, console: Console, hours: float, run: Run) -> int:

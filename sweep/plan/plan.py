@@ -182,6 +182,7 @@ def plan(
     again: bool = False,
     share: Share | None = None,
     resume_pruned: bool = False,
+    by_seed: bool = False,
 ) -> Plan:
     """Holds a sweep against the records of its directory.
 
@@ -196,6 +197,8 @@ def plan(
         again: cancelled trials are not left out.
         share: whose trials alone a launch would run; none: all.
         resume_pruned: pruned trials are not left out.
+        by_seed: trials are given out seed after seed over all points, as they are where points race, but for a rule
+            that compares with points which have all their seeds.
 
     Raises:
         UserError: a share is to be run of a sweep with a rule that compares all trials, or of a search that asks for
@@ -206,6 +209,10 @@ def plan(
         raise UserError(
             f"--shard {share}: search.name is optuna, whose next point depends on all results, so that one launch runs "
             "it; leave --shard out, or take a search whose trials are known beforehand, such as quasi_random"
+        )
+    if share is not None and config.race is not None:
+        raise UserError(
+            f"--shard {share}: race compares the points of all shares, so that one launch runs it; leave one out"
         )
     if share is not None and config.stopping is not None:
         raise UserError(
@@ -222,7 +229,7 @@ def plan(
     )
     finished = {trial.id: trial for trial in progress.trials.values() if trial.finished}
     _leave_out(progress, capacity, again, resume_pruned)
-    search, listed = _search(config, marks, records, progress, share)
+    search, listed = _search(config, marks, records, progress, share, by_seed)
     points = [json.dumps(point) for point in listed.points]
     every = search.known()
     known = [trial for trial in every if share is None or share.has(trial.id)]
@@ -289,6 +296,7 @@ def _search(
     records: Sequence[Mapping[str, Any]],
     progress: Progress,
     share: Share | None,
+    by_seed: bool,
 ) -> tuple[Search, FixedPoints]:
     """The search, and the points that it was made of; none where they are not known yet."""
     finished = {name for name, trial in progress.trials.items() if trial.finished}
@@ -301,7 +309,8 @@ def _search(
         return search, FixedPoints([], search.lines())
     listed = admitted_points(config)
     trials = planned(config, listed.points, marks)
-    return FixedSearch(trials, frozenset(finished), share), listed
+    by_seed = config.race is not None or (by_seed and not config.races)
+    return FixedSearch(trials, frozenset(finished), share, by_seed), listed
 
 
 def _repeated(search: Search, points: Sequence[str], config: SweepConfig) -> Iterator[Warned]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import prod
 from typing import Any
 
 from analysis.frames.log import Log
@@ -11,6 +12,8 @@ from sweep.search.points import drawn_axes
 from sweep.search.trials import PlannedTrial
 from sweep.stopping.decisions import Rule, Stopping, replayed
 from sweep.stopping.pruners import Epochs, Pruners, options_of
+from sweep.stopping.race import Evidence, Race, Wilcoxon
+from sweep.stopping.race_config import RaceConfig
 from trainers.fields import number_text, plural
 
 #: Searches that draw within each combination of the grid axes.
@@ -45,9 +48,23 @@ def strata_axes(config: SweepConfig) -> tuple[str, ...]:
 
 def rules_of(config: SweepConfig, epochs: Epochs) -> list[Rule]:
     """The rules of a sweep, which have seen nothing."""
+    if config.races:
+        return [race_of(config)]
     if config.stopping is None:
         return []
     return [Pruners(config.stopping, metric_of(config), epochs, strata_axes(config))]
+
+
+def race_of(config: SweepConfig) -> Race:
+    """The race of a sweep's points over their seeds: no point is known yet."""
+    metric, across = metric_of(config), _across(config)
+    axes = () if across else strata_axes(config)
+    wilcoxon = None if config.stopping is None else Wilcoxon(**config.stopping.options, metric=metric)
+    rule = wilcoxon or Evidence(config.race or RaceConfig(), metric)
+    strata = prod(len(axis.extremes()) for key, axis in config.space.items() if across and axis.grid)
+    points = (config.search.n_trials or 0) * strata if config.search.name == "optuna" else 0
+    mode = "min" if metric.endswith("loss") else "max"
+    return Race(rule, config.seeds, mode, metric=metric, axes=axes, points=points)
 
 
 def stopping_of(
@@ -69,7 +86,9 @@ def stopping_of(
 
 def rule_lines(config: SweepConfig, epochs: Epochs) -> Iterator[str]:
     """What the rule will do, in words."""
-    if (rule := config.stopping) is None:
+    if config.races:
+        yield _race_line(config)
+    if (rule := config.stopping) is None or config.races:
         return
     options = options_of(rule, epochs)
     axes = strata_axes(config)
@@ -77,6 +96,28 @@ def rule_lines(config: SweepConfig, epochs: Epochs) -> Iterator[str]:
     yield f"stopping: {rule.name} on {metric_of(config)}, among {among}: {_what(rule.name, options, epochs)}"
     if "epochs" in config.space:
         yield "  trials of different epochs are compared at the same epoch, wherever their schedules are there"
+
+
+def _race_line(config: SweepConfig) -> str:
+    """What a race will do, in words."""
+    axes = strata_axes(config)
+    among = "all points" if _across(config) or not axes else f"points of the same {', '.join(axes)}"
+    on = f"on {metric_of(config)}, among {among}"
+    if config.stopping is not None:
+        least = config.stopping.options["p_threshold"]
+        return (
+            f"stopping: {config.stopping.name} {on}, one after another: a point gets no more seeds once p is below "
+            f"{least:g} that it is as good as the best one that has all"
+        )
+    alpha = (config.race or RaceConfig()).alpha
+    return (
+        f"race: {on}, seed after seed: a point gets no more once it is clearly worse than another, which happens to "
+        f"the best one with probability {alpha:g} at most"
+    )
+
+
+def _across(config: SweepConfig) -> bool:
+    return (config.race or config.stopping or RaceConfig()).across
 
 
 def _what(name: str, options: Mapping[str, Any], epochs: Epochs) -> str:

@@ -5,6 +5,7 @@ directory   a run directory: its files, its lock, whose it is
 lock        how it is held: by one for itself, or by shares of a sweep together
 soft_lock   the same where the storage has no flock
 journal     the only writer of records
+budget      which trials still fit into --budget-hours
 trial       one trial as a process runs it
 packing     which trial next, with how much of a card
 preemption  whether a trial was preempted, by Slurm's word or Ray's

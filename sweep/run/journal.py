@@ -16,11 +16,14 @@ from sweep.config_file import dump
 from sweep.plan.longer import Shorter
 from sweep.plan.plan import Plan, objective_values, pruned_at
 from sweep.progress import TrialProgress
-from sweep.run.directory import CONFIG_FILE, clean, write_whole
+from sweep.run.budget import Budget
+from sweep.run.directory import CONFIG_FILE, clean, log_path, write_whole
 from sweep.run.hung import Paces, hung, shape_of
 from sweep.run.preemption import outcome_when_stopped
+from sweep.run.signals import FailedAlike, Interrupted
 from sweep.run.trial import Message
 from sweep.search.trials import FixedSearch, PlannedTrial
+from sweep.stopping.fail_fast import FailFast
 from trainers.files import checkpoint_path
 from trainers.own import snapshot
 from trainers.provenance import code_version, environment
@@ -46,6 +49,10 @@ class Journal:
         """Called with the id of each trial that a stopping rule has ended: one that trains is to hear of it."""
         self.guard: Callable[[], None] = lambda: None
         """Called before each record: raises where the directory is held no more."""
+        self.budget: Budget | None = None
+        """Of the trials that are given out; none: all are."""
+        self.stop: Callable[[Interrupted], None] = lambda why: None
+        """Is told that the sweep is to end."""
         self.epoch_timeout: float | None = None
         """In place of the config's, of trials that begin from now on."""
         self._plan = plan
@@ -54,6 +61,9 @@ class Journal:
         """Those of new trials."""
         self._paces = Paces()
         self._shorter = Shorter(plan.progress.trials.values(), code_version())
+        self._fail_fast = None if plan.config.fail_fast is None else FailFast(plan.config.fail_fast)
+        self._withheld: PlannedTrial | None = None
+        """The next trial, for which the budget has no room."""
         self._back: deque[PlannedTrial] = deque()
         self._set_aside: dict[str, PlannedTrial] = {}
         self._monotonic_began = time.time() - time.monotonic()
@@ -96,6 +106,7 @@ class Journal:
                 "wanted": [trial.id for trial in known],
                 **({"left_out": left_out} if left_out else {}),
                 **({"taken_up": list(self._plan.taken_up)} if self._plan.taken_up else {}),
+                **({"budget_hours": self.budget.hours} if self.budget else {}),
                 **self._among_files(),
             },
         )
@@ -111,10 +122,13 @@ class Journal:
         return share if alone else {**share, "after": round(self.progress.latest + _LATER, 3)}
 
     def next(self) -> PlannedTrial | None:
-        """The next trial to run, written down as planned; None when there is no more."""
-        while (trial := self._back.popleft() if self._back else self._plan.search.next()) is not None:
+        """The next trial to run, written down as planned; None when there is no more, or no room in the budget now."""
+        while (trial := self._next()) is not None:
             known = self.progress.trials.get(trial.id)
             if known is None or not known.left_out:
+                if self.budget is not None and not self.budget.allows(trial):
+                    self._withheld = trial
+                    return None
                 self._register(trial)
                 if not self.progress.trials[trial.id].pruned:
                     return trial
@@ -126,6 +140,16 @@ class Journal:
     def waits(self) -> bool:
         """Where `next` gives None: whether it will give more once trials that run have ended."""
         return self._plan.search.waits()
+
+    @property
+    def withholds(self) -> bool:
+        """Whether there is a trial for which the budget had no room, as far as was known when it was asked."""
+        return self._withheld is not None
+
+    def _next(self) -> PlannedTrial | None:
+        """In line, whether it is to be run or not."""
+        trial, self._withheld = self._withheld, None
+        return trial or (self._back.popleft() if self._back else self._plan.search.next())
 
     def runs(self, trial_id: str) -> bool:
         """Whether a trial that the records know is this launch's, and not that of another share."""
@@ -154,8 +178,9 @@ class Journal:
 
     @property
     def listed(self) -> bool:
-        """Whether all trials are known beforehand, so that nothing is lost where one is asked for early."""
-        return isinstance(self._plan.search, FixedSearch)
+        """Whether it is certain beforehand which trials run, so that nothing is lost where one is asked for early."""
+        certain = self.budget is None and not self._plan.config.races
+        return certain and isinstance(self._plan.search, FixedSearch)
 
     @property
     def has_rules(self) -> bool:
@@ -184,12 +209,21 @@ class Journal:
         self._append(message["record"], {key: value for key, value in message.items() if key != "record"})
         if not trial.is_handed_on(message):
             self._paces.add(shape_of(trial.config), message)
+            if self.budget is not None:
+                self.budget.took(trial, message, again)
         if message["record"] == "outcome":
             self._shorter.add(trial)
         if message["record"] == "outcome" and not again:
             self._tell(trial)
         self.listener(trial, message)
+        if message["record"] == "outcome" and not again and self._fail_fast is not None:
+            self._fails(self._fail_fast.ended(message, log_path(self.directory, trial.id)))
         self._prune()
+
+    def _fails(self, why: str | None) -> None:
+        """The sweep is to end, if it is said why."""
+        if why is not None:
+            self.stop(FailedAlike(why))
 
     def _tell(self, trial: TrialProgress) -> None:
         """Tells the search how a trial has ended."""

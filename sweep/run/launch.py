@@ -18,6 +18,7 @@ from sweep.plan.plan import earlier_records, plan
 from sweep.plan.room import cores, this_machine
 from sweep.progress import left_out_lines
 from sweep.run import child, hung
+from sweep.run.budget import budget_of
 from sweep.run.directory import RunLock, log_folder, refuse_other_sweep
 from sweep.run.journal import Journal
 from sweep.run.screen import Screen, counts_line, heard, say
@@ -55,6 +56,7 @@ def launch(
     resume_pruned: bool = False,
     share: Share | None = None,
     min_nodes: int | None = None,
+    budget_hours: float | None = None,
     up: ExitStack | None = None,
 ) -> int:
     """Runs what is wanted and not finished.
@@ -73,6 +75,7 @@ def launch(
         resume_pruned: also trials that a stopping rule ended; none ends them any more.
         share: whose trials alone are run, beside launches of other shares of as many; None: all, with nobody beside it.
         min_nodes: how many nodes of the cluster must have room for a trial before any starts; None: one.
+        budget_hours: of trials, see `sweep.run.budget`; None: no end.
         up: a Ray, or a serial launch's process, that this launch starts stays up until this is closed; None: until the
             launch ends.
 
@@ -91,6 +94,7 @@ def launch(
             capacity = math.inf if again or address is not None else capacity_here(config.resources)
             records = earlier_records(directory)
             how: dict[str, Any] = {"again": again, "share": share, "resume_pruned": resume_pruned}
+            how["by_seed"] = budget_hours is not None
             wanted = plan(config, records, code_version(), capacity=capacity, **how)
             where = None if serial or address is not None else this_machine()
             say(console, "\n".join(wanted.lines(launched=True, serial=serial, room=where)))
@@ -98,7 +102,10 @@ def launch(
                 return EXIT_SOME_FAILED if wanted.progress.needing_more() else EXIT_DONE
             check_resources(config, serial, address)
             journal = Journal(directory, wanted)
-            journal.guard = lock.check
+            journal.guard, journal.stop = lock.check, interrupts.lose
+            if budget_hours is not None:
+                journal.budget = budget_of(budget_hours, wanted, records)
+                say(console, journal.budget.opening())
             run = _in_a_child if own_process else _in_this_process if serial else _through_ray
             stays = up or of_this_launch if own_process else up
             reason = command, decides
@@ -209,6 +216,9 @@ class _Launch:
         if failed := sum(trial.outcome == "failed" for trial in self.journal.progress.current()):
             say(self.console, f"{plural(failed, 'trial')} failed; the same command tries again")
         unfinished = any(not trial.settled for trial in self.journal.progress.current())
+        if (budget := self.journal.budget) is not None:
+            say(self.console, budget.closing())
+            unfinished = unfinished or bool(budget.left_out())
         return EXIT_SOME_FAILED if unfinished else EXIT_DONE
 
 

@@ -114,6 +114,7 @@ class Packing(Generic[Trial]):
         listed: bool = True,
         short: Container[Hashable] = (),
         waits: Callable[[], bool] = lambda: False,
+        withheld: Callable[[], bool] = lambda: False,
     ) -> None:
         """Nothing runs yet.
 
@@ -131,10 +132,11 @@ class Packing(Generic[Trial]):
                 Else as many as there are cards: a search that learns is asked late.
             short: names of trials that have run out of memory beside others: they run at the end.
             waits: where `pull` gives None: whether it will give more once what runs has ended.
+            withheld: whether `pull`, which gave none, may give one once a trial has ended: a budget may then have room.
         """
         self.room, self._cpu, self._gpu, self._pull, self._each = Room(nodes), cpu, gpu, pull, each
         self.limit = limit
-        self._name, self._shape, self._listed, self._short = name, shape, listed, short
+        self._name, self._shape, self._listed, self._short, self._withheld = name, shape, listed, short, withheld
         self._peaks = dict(peaks or {})
         self._waiting: dict[str, deque[Trial]] = {}
         self._again: deque[Trial] = deque()
@@ -263,6 +265,7 @@ class Packing(Generic[Trial]):
     def ended(self, start: Start[Trial]) -> None:
         """The process of these trials has let go of what it had."""
         now = self._running.pop(start.number)
+        self._exhausted = self._exhausted and not self._withheld()
         self._moving = [moving for moving in self._moving if moving.number != start.number]
         self.room.take(now.seat, -1)
         if self._gpu is None:

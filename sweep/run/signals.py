@@ -60,6 +60,17 @@ class StorageGone(Interrupted):
         return str(self)
 
 
+class FailedAlike(Interrupted):
+    """The first trials failed alike, and the others would; carries the line for it."""
+
+    exit_code = 1
+
+    @property
+    def reason(self) -> str:
+        """In words, for the records and the screen."""
+        return str(self)
+
+
 class Interrupts:
     """Catches `SIGNALS` while it is entered.
 
@@ -120,7 +131,8 @@ class Interrupts:
 
         Raises:
             Interrupted: a signal has come; once.
-            RayGone, StorageGone: as `lose` was told, and no signal has come, after which nobody wants a new one; once.
+            RayGone, StorageGone, FailedAlike: as `lose` was told, and no signal has come, after which nobody wants a
+                new one; once.
         """
         if self._caught:
             self._raised, self._caught = self._caught, ""
@@ -130,10 +142,10 @@ class Interrupts:
             raise lost
 
     def lose(self, gone: Interrupted) -> None:
-        """Raises it in the main thread, as a signal would raise Interrupted; called in another thread.
+        """Raises it in the main thread, as a signal would raise Interrupted; called in any thread.
 
         Args:
-            gone: RayGone or StorageGone.
+            gone: RayGone, StorageGone or FailedAlike.
         """
         self._lost = gone
         self._wakes += 1

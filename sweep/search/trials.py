@@ -126,11 +126,16 @@ class FixedSearch:
     finished: frozenset[str]
     share: Share | None = None
     """Whose trials are given out; none: all are."""
+    by_seed: bool = False
+    """Whether all points run their first seed, then all their second, and so on; else each point all its seeds."""
     _left: deque[PlannedTrial] = field(init=False)
 
     def __post_init__(self) -> None:
         """Puts the unfinished trials in line."""
-        left = (trial for trial in self.trials if trial.id not in self.finished)
+        left = [trial for trial in self.trials if trial.id not in self.finished]
+        if self.by_seed:
+            order = {seed: place for place, seed in enumerate(dict.fromkeys(trial.seed for trial in self.trials))}
+            left.sort(key=lambda trial: order[trial.seed])
         self._left = deque(trial for trial in left if self.share is None or self.share.has(trial.id))
         if any(trial.config.keep == "state" for trial in self._left):  # a longer one may go on from a shorter one's end
             self._left = deque(sorted(self._left, key=lambda trial: trial.config.epochs))

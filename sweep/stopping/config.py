@@ -18,17 +18,20 @@ OPTIONS: dict[str, dict[str, Any]] = {
         **{"percentile": None, "n_startup_trials": 5, "n_warmup_steps": 0},
         **{"interval_steps": 1, "n_min_trials": 1},
     },
+    "wilcoxon": {"p_threshold": 0.1, "n_startup_steps": 2},
 }
 
 
 class StoppingConfig(Frozen):
     """A rule that ends trials before all their epochs are trained; a resource, or a step, is an epoch."""
 
-    name: Literal["asha", "hyperband", "median", "percentile"] = Field(
+    name: Literal["asha", "hyperband", "median", "percentile", "wilcoxon"] = Field(
         description="asha: at each rung, epochs min_resource * reduction_factor^k, the best 1/reduction_factor of "
         "those that came so far go on [Li et al. 2020, MLSys]. hyperband: the same from several first rungs side by "
-        "side [Li et al. 2018, JMLR 18]. median: ends what is at its best worse than the median of completed trials at "
-        "that epoch [Golovin et al. 2017, KDD, 3.2.2]. percentile: the same with another share than half."
+        "side [Li et al. 2018, JMLR 18]. median: ends what is at its best worse than the median of completed trials "
+        "at that epoch [Golovin et al. 2017, KDD, 3.2.2]. percentile: the same with another share than half. wilcoxon: "
+        "ends no trial; a point gets no more seeds that Wilcoxon's signed-rank test finds worse, over its seeds, than "
+        "the best point that has all of them; a step is a seed."
     )
     metric: Metric | None = Field(
         None, description="What trials are compared by; none: the sweep's metric, or the first of several."
@@ -74,6 +77,16 @@ class StoppingConfig(Frozen):
     n_min_trials: Whole | None = Field(
         None, ge=1, description="median, percentile: completed trials with the metric at that epoch, at least. none: 1."
     )
+
+    p_threshold: Number | None = Field(None, gt=0, lt=1, description="wilcoxon: a p below this ends it. none: 0.1.")
+    n_startup_steps: Whole | None = Field(
+        None, ge=0, description="wilcoxon: seeds that a point has before it is tested, at least 2. none: 2."
+    )
+
+    @property
+    def races(self) -> bool:
+        """Whether the rule ends no trial, but leaves further seeds out."""
+        return self.name == "wilcoxon"
 
     @property
     def options(self) -> dict[str, Any]:

@@ -26,6 +26,8 @@ class Decision:
     rank: int | None = None
     of: int | None = None
     """As of a `trainers.record.PrunedRecord`."""
+    why: str = ""
+    """In words, where rank and rung do not say it."""
 
     def outcome(self, wanted: int) -> dict[str, Any]:
         """The outcome line of a trial of so many epochs, without its time."""
@@ -41,7 +43,7 @@ def _reason(decision: Decision) -> str:
     """In words: `by asha: 5th of 6 at rung 2`."""
     where = "" if decision.rung is None else f" at rung {decision.rung}"
     place = "" if decision.rank is None else f": number {decision.rank} of {decision.of}{where}"
-    return f"by {decision.by}{place}"
+    return f"by {decision.by}{place}{f': {decision.why}' if decision.why else ''}"
 
 
 class Rule(Protocol):

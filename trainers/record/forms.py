@@ -133,6 +133,7 @@ FORMS: dict[str, dict[str, Rule]] = {
         "after": TIME,
         "merged": MAPPING,
         "taken_up": IDS,
+        "budget_hours": NUMBER,
     },
     "trial": {
         "trial_id": TRIAL,
