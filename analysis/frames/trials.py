@@ -67,7 +67,8 @@ def load_trials(directory: str | Path) -> DataFrame:
         measured; seconds of training, compiling, evaluation, checkpoints and measuring the dynamics; memory_bytes
         that its process took of a GPU, NaN where it did not have one alone (`trainers.record.OutcomeRecord`); host,
         device, code_version of the last start; arithmetic, on what its last bits depend besides
-        (`trainers.provenance.arithmetic`), none where older code wrote the start; attempts.
+        (`trainers.provenance.arithmetic`), none where older code wrote the start; attempts; of a sweep of several
+        objectives pareto (`analysis.frames.pareto.with_pareto`).
         Units are in `UNITS`.
 
     Raises:
@@ -188,7 +189,10 @@ def _made_frames(log: Log) -> tuple[DataFrame, Counted]:
     trials = sorted(measured_once(known), key=lambda trial: trial.number)
     identity = identity_columns(trials)
     instead, counted = superseded(trials, identity, history.wanted), _counted(history, log, trials)
-    return _trials_frame(trials, identity, instead, counted), counted
+    from analysis.frames.pareto import objectives_of, with_pareto  # which stands on cells, and these on this file
+
+    frame = _trials_frame(trials, identity, instead, counted)
+    return with_pareto(frame, objectives_of(log)), counted
 
 
 def _keep_frames(shelf: Shelf, frame: DataFrame, counted: Counted) -> None:
