@@ -64,7 +64,7 @@ BEST_SHARE = 0.1
 MOST_NOISE = 0.5
 
 #: Of Optuna's forest: its own 64 trees each leave out a third of the cells. With every cell in the study several times
-#: each tree has all of them, but for one in 9 million (e^-16), and a few trees are enough: on a full grid the shares are then those of the
+#: each tree has all of them (but for e^-16), and few trees are enough: on a full grid the shares are then those of the
 #: analysis of variance.
 TREES, COPIES = 4, 16
 
