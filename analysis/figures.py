@@ -21,6 +21,7 @@ from analysis.frames.cells import BUDGET, CONDITION, nothing_completed, one_budg
 from analysis.frames.dynamics import dynamics_of
 from analysis.frames.images import images_of
 from analysis.frames.log import read_log
+from analysis.frames.pareto import objectives_of
 from analysis.frames.pruned import pruned_line
 from analysis.frames.trials import epochs_of
 from analysis.paper import figures as paper_figures
@@ -31,7 +32,9 @@ from analysis.plots import (
     accuracy_lr,
     accuracy_ratio,
     dynamics,
+    importance,
     methods,
+    pareto,
     proxies,
     ratio,
     robustness_radius,
@@ -152,6 +155,7 @@ def load(
         claims=ledger(study, y=metric, **chosen_by._asdict()),
         chose=study.chose,
         curves=curve_rows(images_of(records)),
+        objectives=objectives_of(records),
         beside=published_data(metric) if published else None,
     )
 
@@ -234,6 +238,7 @@ TABLES: tuple[Plan, ...] = (
         "needs completed trials of deat and sgd in the same cell",
         trials=_paired,
     ),
+    pareto.PLAN,  # a picture, but of all budgets: what a trial costs is weighed against what it brings
 )
 
 PLANS: tuple[Plan, ...] = (
@@ -244,6 +249,7 @@ PLANS: tuple[Plan, ...] = (
     methods.PLAN,
     proxies.PLAN,
     robustness_radius.PLAN,
+    importance.PLAN,
     *ratio.PLANS,
     *dynamics.PLANS,
 )

@@ -19,7 +19,7 @@ from trainers.record import record_files
 MANIFEST_FILE = "manifest.json"
 
 #: Packages on which a number may depend, or a picture.
-PACKAGES = ("matplotlib", "numpy", "pandas", "scikit-learn", "scipy", "statsmodels")
+PACKAGES = ("matplotlib", "numpy", "optuna", "pandas", "scikit-learn", "scipy", "statsmodels")
 
 SAME = "same"
 

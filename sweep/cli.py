@@ -19,6 +19,7 @@ from sweep.evaluate.command import evaluate
 from sweep.hiding import hiding
 from sweep.merge.command import merge
 from sweep.reports.answers import claims, figures, methods, ratio, theory
+from sweep.reports.importance import importance
 from sweep.reports.options import FOLDER, PATH, RUN, Above, bring_run, directory_argument, refuse_both
 from sweep.reports.output import console, summary
 from sweep.reports.proxy import proxy
@@ -394,5 +395,5 @@ def _print_summary(directory: Path, screen: Console) -> None:
 
 
 _READING = (results, images, methods, ratio, claims, theory, figures, show)
-for _command in (evaluate, *_READING, merge, set_, pause, resume, cancel, slurm, proxy):
+for _command in (evaluate, *_READING, merge, set_, pause, resume, cancel, slurm, proxy, importance):
     main.add_command(_command)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,6 +121,30 @@ def resampled(cells: NDArray[np.int64], resamples: int, rng: np.random.Generator
     flat = (np.arange(resamples)[:, None] * n + order[picks]).ravel()
     counts = np.bincount(flat, np.broadcast_to(weight, picks.shape).ravel(), minlength=resamples * n)
     return np.asarray(counts.reshape(resamples, n), dtype=np.float64)
+
+
+def redrawn_seeds(
+    cells: NDArray[np.int64], seeds: NDArray[Any], resamples: int, rng: np.random.Generator
+) -> tuple[Array, str]:
+    """Weights of a bootstrap over seeds: of seeds as blocks where all cells have the same ones, else within each cell.
+
+    A seed fixes the first weights and the order of the images: its trials may be lucky together. Drawn as in
+    `resampled`, one fewer than there are.
+
+    Args:
+        cells: (n,) the number of each trial's cell.
+        seeds: (n,) its seed; each once in a cell.
+        resamples: how many.
+        rng: where the draws come from.
+
+    Returns:
+        (resamples, n), and in words what was redrawn.
+    """
+    names, numbers = np.unique(seeds, return_inverse=True)
+    if len(cells) == (cells.max() + 1) * len(names):
+        blocks = resampled(np.zeros(len(names), dtype=np.int64), resamples, rng)
+        return blocks[:, numbers], "of seeds as blocks, which all cells share"
+    return resampled(cells, resamples, rng), "of seeds within cells, which have different ones"
 
 
 def t_on_z(estimate: float, drawn: Array, freedom: int, confidence: float) -> tuple[float, float]:

@@ -71,7 +71,8 @@ def load_trials(directory: str | Path) -> DataFrame:
         (`trainers.provenance.arithmetic`), none where older code wrote the start; attempts; from_trial, the shorter
         trial from whose end it went on, whose epochs and seconds its first ones are, empty where there is none; of a
         pruned trial pruned_rung (from 1; NaN where its rule has none), pruned_rank (its place among those at the rung,
-        1 is best), pruned_share of its epochs that were trained (a fraction) and pruned_by, the rule's name.
+        1 is best), pruned_share of its epochs that were trained (a fraction) and pruned_by, the rule's name; of a sweep
+        of several objectives pareto (`analysis.frames.pareto.with_pareto`).
         Units are in `UNITS`.
 
     Raises:
@@ -192,7 +193,10 @@ def _made_frames(log: Log) -> tuple[DataFrame, Counted]:
     trials = sorted(measured_once(known), key=lambda trial: trial.number)
     identity = identity_columns(trials)
     instead, counted = superseded(trials, identity, history.wanted), _counted(history, log, trials)
-    return _trials_frame(trials, identity, instead, counted), counted
+    from analysis.frames.pareto import objectives_of, with_pareto  # which stands on cells, and these on this file
+
+    frame = _trials_frame(trials, identity, instead, counted)
+    return with_pareto(frame, objectives_of(log)), counted
 
 
 def _keep_frames(shelf: Shelf, frame: DataFrame, counted: Counted) -> None:

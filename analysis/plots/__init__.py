@@ -9,5 +9,7 @@ surface          mean accuracy on a grid of two hyperparameters, diverged cells 
 methods          the dot plot of methods
 ratio            the pictures of `sweep ratio`
 robustness_radius  accuracy against the attack's radius
+importance       a bar a hyperparameter
+pareto           the front of several objectives
 dynamics         curvature, gradient noise and straight lines along a run
 """

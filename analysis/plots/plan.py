@@ -11,6 +11,7 @@ from pandas import DataFrame, concat
 
 from analysis.claims.ledger import Claim
 from analysis.frames.cells import GROUP, Mode, OwnBest, measured, one_budget, own_best
+from analysis.frames.pareto import Objective
 from analysis.plots.style import noted
 
 #: The two studies that a figure of the paper may show.
@@ -46,6 +47,8 @@ class Data(NamedTuple):
     """Seeds that chose the best cells at which the others are compared (`analysis.claims.study.Study`); empty: all."""
     curves: DataFrame = DataFrame()
     """Of `analysis.estimates.images.curve_rows`; empty where nothing was evaluated at several radii."""
+    objectives: tuple[Objective, ...] = ()
+    """Of the sweep, where there are several."""
     beside: Data | None = None
     """Another study, shown beside this one in the figures and tables of the paper."""
 

@@ -1,6 +1,7 @@
 """The commands that read runs.
 
 rows      a row a trial, epoch, evaluation, check or image: results, images, show
+importance  which hyperparameter matters
 answers   what a run says: methods, ratio, claims, theory, figures
 options   arguments and options that several of them have
 output    where their answers go: the terminal, or a file

@@ -97,11 +97,23 @@ def console(output: Path | None = None) -> Console:
 
 
 def summary(log: Log) -> RenderableType:
-    """What the trials say, the best cells chosen by the sweep's own metric."""
+    """What the trials say, the best cells chosen by the sweep's own metric; of several objectives the front."""
+    from rich.console import Group
+    from rich.text import Text
+
     from analysis.claims.study import study_of
+    from analysis.frames.pareto import objectives_of
     from analysis.tables import trials as tables
 
-    return tables.summary(study_of(log), **metric_of(log))
+    study = study_of(log)
+    said = tables.summary(study, **metric_of(log))
+    if not (objectives := objectives_of(log)):
+        return said
+    from analysis.estimates.pareto import front
+    from analysis.tables.pareto import front_lines
+
+    lines = front_lines(study.trials, front(study.trials, objectives), objectives)
+    return Group(said, *map(Text, ["", *lines]))
 
 
 def metric_of_run(directory: Path) -> Mapping[str, Any]:

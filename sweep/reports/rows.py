@@ -19,13 +19,20 @@ if TYPE_CHECKING:
 
 @click.command()
 @directory_argument
+@click.option("--summary", "summed", is_flag=True, help="No row a trial; what they say, and which axis matters.")
 @click.option("--epochs", is_flag=True, help="A row an epoch instead of a row a trial.")
 @click.option("--evaluations", is_flag=True, help="A row an evaluation of `sweep evaluate`, not a row a trial.")
 @click.option("--checks", is_flag=True, help="A row a check of `sweep evaluate --checks`, not a row a trial.")
 @format_option(FORMATS)
 @output_option
 def results(
-    directory: Path, epochs: bool, evaluations: bool, checks: bool, form: str | None, output: Path | None
+    directory: Path,
+    summed: bool,
+    epochs: bool,
+    evaluations: bool,
+    checks: bool,
+    form: str | None,
+    output: Path | None,
 ) -> None:
     """Show the trials' numbers, or write them as a file."""
     from analysis.frames import arithmetic, trials
@@ -34,12 +41,15 @@ def results(
     from analysis.tables.settings import with_settings
     from trainers.errors import UserError
 
-    chosen = {"--epochs": epochs, "--evaluations": evaluations, "--checks": checks}
+    chosen = {"--summary": summed, "--epochs": epochs, "--evaluations": evaluations, "--checks": checks}
     if len(asked := [option for option, wanted in chosen.items() if wanted]) > 1:
         raise UserError(f"{asked[0]}: and {asked[1]} are two tables; leave one of the two out")
     form, log = chosen_format(form, output, FORMATS), read_log(directory)
     if checks:
         _print_checks(directory, log, form, output)
+        return
+    if summed:
+        _print_summary(log, form, output)
         return
     frame = _evaluations(log) if evaluations else trials.epochs_of(log) if epochs else trials.trials_of(log)
     rows = with_settings(frame, log)
@@ -66,6 +76,20 @@ def results(
     for line in filter(None, (arithmetic.warning(rows), overfitting_line(rows))):
         say(screen, line)
     print_whole(screen, summary(log))
+
+
+def _print_summary(log: Log, form: str, output: Path | None) -> None:
+    """What a launch prints at its end, and the importance of each hyperparameter, where two vary."""
+    from sweep.reports.importance import importance_of
+    from sweep.run.screen import print_whole
+    from trainers.errors import UserError
+
+    if form != "table":
+        raise UserError(f"--summary: is text, and --format is {form}; leave one of the two out")
+    screen = console(output)
+    print_whole(screen, summary(log))
+    if (matters := importance_of(log)) is not None:
+        print_whole(screen, matters)
 
 
 def _evaluations(log: Log) -> pd.DataFrame:

@@ -11,7 +11,16 @@ from analysis.estimates.correlations import correlation
 from analysis.estimates.intervals import line
 from analysis.figures import PLANS, Data, draw, load, products
 from analysis.frames.trials import load_epochs, load_trials
-from analysis.plots import accuracy_epoch, accuracy_lr, accuracy_ratio, dynamics, methods, robustness_radius, surface
+from analysis.plots import (
+    accuracy_epoch,
+    accuracy_lr,
+    accuracy_ratio,
+    dynamics,
+    methods,
+    pareto,
+    robustness_radius,
+    surface,
+)
 from analysis.plots.style import looks
 from sweep.cli import main
 from trainers.errors import UserError
@@ -41,6 +50,7 @@ def test_every_figure_the_data_allow_is_written_thrice_and_the_others_say_why(ra
         "surface_k1_k2": "needs completed trials of deat with two values of optimizer.k1 or optimizer.k2",
         "methods": "needs three methods, each with a cell that validation chose",
         "robustness_radius": robustness_radius.PLAN.needs,
+        "pareto": pareto.PLAN.needs,
         **{plan.name: plan.needs for plan in dynamics.PLANS},
     }
 

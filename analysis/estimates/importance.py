@@ -1,0 +1,459 @@
+"""Which hyperparameter matters for a metric: Optuna's two estimators of importance, with an interval over seeds.
+
+A row is a cell: the mean of its seeds. What an estimator says of the cells' means holds the seeds' noise too, which
+makes an axis that does nothing look as if it did something. So the noise is taken off by the bootstrap over seeds: both
+estimators give each axis a part of a total, and a resample adds to both once more what the noise has added. With a part
+A of a total T, of the cells as they are, and A*, T* of a resample,
+
+    share = (2 A - mean A*) / (2 T - mean T*),    its error: the standard deviation of (A* - share T*) / (2 T - mean T*)
+
+[Efron, Tibshirani 1993, section 10.6; the delta method for a ratio]. The interval is about the seeds' noise at the
+points that were run: what an estimator itself makes of few points is no part of it. How often it held the truth in
+simulated sweeps, and how far the estimators are from the true shares, is in benchmarks/importance_coverage.json.
+
+fanova: the part of the variance over the space that each axis makes by itself, from a forest of regression trees
+[Hutter, Hoos, Leyton-Brown, ICML 2014]. Every axis is uniform over its values, and independent of the others.
+ped_anova: how differently the best cells are spread over an axis than all cells are [Watanabe, Bansal, Hutter, IJCAI
+2023; of axes that apply to some trials: Conditional PED-ANOVA, KDD 2026]. It is measured against the cells that were
+run, so that a search which went to the good ones does not by itself make an axis important.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pandas import DataFrame, Series
+from pandas.api.types import is_bool_dtype, is_numeric_dtype
+from scipy import stats
+
+from analysis.estimates.intervals import Estimate
+from analysis.estimates.resampling import redrawn_seeds
+from analysis.estimates.sobol_indices import LOGARITHMIC
+from analysis.frames.cells import codes, enough_seeds, measured, nothing_completed, one_budget, several, varying
+from analysis.frames.names import KEYS, short
+from trainers.errors import UserError, suggestion
+from trainers.fields import plural
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+    from optuna.importance import BaseImportanceEvaluator
+
+Array = NDArray[np.float64]
+By = Literal["fanova", "ped_anova"]
+BY: tuple[By, ...] = ("fanova", "ped_anova")
+
+#: What no axis makes by itself, of fANOVA's variance.
+INTERACTIONS = "interactions"
+
+#: Fewer cells say nothing: of a grid; of points that were drawn, in all and for each axis; of PED-ANOVA, which compares
+#: the best with all and wants five of them (Optuna's documentation).
+FEWEST_OF_GRID, FEWEST, FEWEST_AN_AXIS, FEWEST_BEST = 4, 20, 10, 5
+
+#: Values that are listed are a grid if so much of all combinations is there: some cells diverge.
+GRID = 0.75
+
+#: The best cells are this share of all, as in Optuna, or as many as make `FEWEST_BEST`.
+BEST_SHARE = 0.1
+
+#: Where the seeds' noise makes more than this of the variance of the cells' means, there is no interval.
+MOST_NOISE = 0.5
+
+#: Of Optuna's forest: its own 64 trees each leave out a third of the cells. With every cell in the study several times
+#: each tree has all of them (but for e^-16), and few trees are enough: on a full grid the shares are then those of the
+#: analysis of variance.
+TREES, COPIES = 4, 16
+
+#: Equal parts of a drawn axis's range that fANOVA tells apart: its time goes with their number.
+PARTS = 16
+
+RESAMPLES = 100
+
+#: Estimators without an interval: which cells are the best jumps with the seeds, and a t interval from resamples held
+#: the truth far too seldom (benchmarks/importance_coverage.json).
+WITHHELD: tuple[By, ...] = ("ped_anova",)
+
+
+@dataclass(frozen=True)
+class AxisImportance:
+    """How much one axis matters."""
+
+    axis: str
+    share: Estimate
+    """Of the total, in [0, 1], without the seeds' noise where that is known; no bounds where they are withheld."""
+    raw: float
+    """As the estimator gives it, the seeds' noise in it."""
+    over: str
+    """What the axis is over, in words: `3 values`, `40 drawn, logarithmic`."""
+
+
+@dataclass(frozen=True)
+class Importance:
+    """The importance of every axis in one part of a sweep."""
+
+    where: Mapping[str, Any]
+    """Axis to value that the part's trials share; empty: all trials."""
+    metric: str
+    by: By
+    n_cells: int
+    n_trials: int
+    n_seeds: int
+    axes: tuple[AxisImportance, ...] = ()
+    """The most important first; empty where there is a `reason`."""
+    reason: str = ""
+    """Why nothing is said; empty: something is."""
+    interval: str = ""
+    """What the interval is over, or `none: ` and why there is none."""
+    noise: float = np.nan
+    """The share of the seeds' noise in the variance of the cells' means."""
+    averaged: tuple[str, ...] = ()
+    """Axes that vary too and apply to some of the trials: averaged over here."""
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    """Trials that do not enter, by why."""
+
+    @property
+    def name(self) -> str:
+        """The part in words: `DEAT`, `batch_size 32`, `all`."""
+        parts = [short(v) if axis == "method" else f"{axis} {short(v)}" for axis, v in self.where.items()]
+        return ", ".join(parts) or "all"
+
+
+class _Rows(NamedTuple):
+    """The trials of a part."""
+
+    y: Array
+    """(n,) of the metric."""
+    cells: NDArray[np.int64]
+    """(n,) the number of each one's cell."""
+    points: NDArray[np.int64]
+    """(n,) the number of its point on the axes that are assessed: of several cells where others are averaged over."""
+    seeds: NDArray[Any]
+
+    def means(self, weights: Array) -> Array:
+        """(resamples, points): means over the cells of each point, of means over their seeds.
+
+        Args:
+            weights: (resamples, n).
+        """
+        means = weights * self.y @ _member(self.cells) / (weights @ _member(self.cells))
+        of_cell = _member(self.points[np.unique(self.cells, return_index=True)[1]])
+        return np.asarray(means @ of_cell / of_cell.sum(axis=0))
+
+
+def _member(groups: NDArray[np.int64]) -> Array:
+    """(n, groups): 1 where a row is of the group."""
+    return np.asarray(groups[:, None] == np.arange(groups.max() + 1), dtype=np.float64)
+
+
+class Column(NamedTuple):
+    """An axis as an estimator sees it."""
+
+    numbers: Array
+    """(points,) NaN: the axis does not apply."""
+    levels: int
+    """Values that recur, each of which counts alike; 0: drawn from a range."""
+    names: bool
+    words: str
+
+    def coarse(self) -> Column:
+        """The same with a drawn axis at the middles of `PARTS` equal parts of its range."""
+        if self.levels:
+            return self
+        low, width = float(np.nanmin(self.numbers)), float(np.ptp(self.numbers[np.isfinite(self.numbers)])) / PARTS
+        part = np.clip(np.floor((self.numbers - low) / width), 0, PARTS - 1)
+        return self._replace(numbers=low + (part + 0.5) * width)
+
+
+def importances(
+    trials: DataFrame,
+    metric: str = "last_val_robust",
+    *,
+    by: By = "fanova",
+    within: Sequence[str] = (),
+    confidence: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> tuple[Importance, ...]:
+    """How much each hyperparameter matters for a metric: over all trials, and within methods that have own axes.
+
+    The first answer is over all completed trials of one budget, the method being an axis like the others. Axes that
+    only some methods have (k1 and k2 of DEAT) have no value in the others: fANOVA averages over them there and has a
+    further answer within each method that has such axes; PED-ANOVA takes them in at once.
+
+    The interval is a t interval, its error from a bootstrap over seeds: of seeds as blocks where all cells have the
+    same, else within cells (`analysis.estimates.resampling.redrawn_seeds`), with one degree of freedom less than the
+    seeds of a cell; cut at 0 and 1. There is none with one seed a cell, or where the seeds' noise makes more than
+    `MOST_NOISE` of the cells' variance.
+
+    Args:
+        trials: as `analysis.frames.trials.load_trials` gives them.
+        metric: a metric's column.
+        by: the estimator.
+        within: axes; one answer for each of their values, in place of those over all.
+        confidence: of each interval, in (0, 1).
+        resamples: bootstrap resamples.
+        seed: of the forest and of the resampling.
+
+    Raises:
+        UserError: no such column or axis, no completed trial, or not two axes that vary.
+    """
+    usable, left_out = one_budget(trials)
+    left_out = dict(left_out)
+    if lacking := len(usable) - len(usable := measured(usable, metric)):
+        left_out[f"without {metric}"] = lacking
+    if usable.empty:
+        raise UserError(f"importance: {nothing_completed(trials, 'with ' + metric)}")
+    names = _axes(usable)
+    if unknown := sorted(set(within) - set(names)):
+        raise UserError(f"--within {unknown[0]}: no axis that varies; {suggestion(unknown[0], names)}")
+    if len(names) < 2:
+        raise UserError(
+            f"importance: needs two axes that vary among completed trials, got {names[0] if names else 'none'}"
+        )
+    asked = _Asked(metric, by, confidence, resamples, seed)
+    return tuple(replace(one, left_out=left_out) for one in _parts(usable, names, within, asked))
+
+
+def importance_frame(found: Sequence[Importance]) -> DataFrame:
+    """A row an axis and part, for a file; numbers as fractions.
+
+    Returns:
+        part, axis, importance, low, high, raw, over, n_cells, n_trials, n_seeds, noise, metric, by, interval_method.
+    """
+    names = ("n_cells", "n_trials", "n_seeds", "noise", "metric", "by")
+    rows = [
+        {
+            "part": one.name,
+            "axis": axis.axis,
+            **dict(zip(("importance", "low", "high"), axis.share, strict=True)),
+            "raw": axis.raw,
+            "over": axis.over,
+            **{name: getattr(one, name) for name in names},
+            "interval_method": one.interval,
+        }
+        for one in found
+        for axis in one.axes
+    ]
+    columns = ["part", "axis", "importance", "low", "high", "raw", "over", *names, "interval_method"]
+    return DataFrame(rows, columns=columns)
+
+
+class _Asked(NamedTuple):
+    metric: str
+    by: By
+    confidence: float
+    resamples: int
+    seed: int
+
+
+def _axes(trials: DataFrame) -> list[str]:
+    """The method, then every axis that varies and is not settled by the method, as its slots are."""
+    methods = ["method"] if several(trials["method"]) else []
+    by_method = trials.groupby("method", dropna=False)
+    free = [axis for axis in varying(trials) if axis not in KEYS and by_method[axis].nunique().max() > 1]
+    return [*methods, *free]
+
+
+def _parts(trials: DataFrame, names: Sequence[str], within: Sequence[str], asked: _Asked) -> Iterator[Importance]:
+    if within:
+        for key, part in trials.groupby(list(within), sort=False, dropna=False):
+            yield _importance(part, dict(zip(within, key, strict=True)), asked)
+        return
+    yield _importance(trials, {}, asked)
+    own = [axis for axis in names if axis != "method" and trials[axis].isna().any()]
+    for name, part in trials.groupby("method", sort=False) if asked.by == "fanova" else ():
+        if any(several(part[axis]) and part[axis].notna().all() for axis in own):
+            yield _importance(part, {"method": name}, asked)
+
+
+def _importance(trials: DataFrame, where: Mapping[str, Any], asked: _Asked) -> Importance:
+    """Of one part; cells of fewer seeds than `enough_seeds` are left out."""
+    names = [axis for axis in _axes(trials) if axis not in where]
+    whole = [axis for axis in names if trials[axis].notna().all()]
+    taken = whole if asked.by == "fanova" else names
+    cells = codes(trials, _every_axis(trials))
+    enough = np.bincount(cells)[cells] >= enough_seeds(np.bincount(cells))
+    trials, cells = trials[enough], codes(trials[enough], _every_axis(trials))
+    points = codes(trials, taken)
+    first = trials.iloc[np.unique(points, return_index=True)[1]]
+    counts = int(cells.max()) + 1, len(trials), int(trials["seed"].nunique())
+    known = Importance(where, asked.metric, asked.by, *counts, averaged=tuple(a for a in names if a not in taken))
+    rows = _Rows(trials[asked.metric].to_numpy(dtype=np.float64), cells, points, trials["seed"].to_numpy())
+    means = rows.means(np.ones((1, len(trials))))[0]
+    columns = {axis: _column(first[axis], means, axis) for axis in taken if several(first[axis]) or axis not in whole}
+    if reason := _lacking(columns, len(first), means, asked.by):
+        return replace(known, reason=reason)
+    return _with_interval(known, _Estimator(asked.by, columns, asked.seed), rows, asked)
+
+
+def _every_axis(trials: DataFrame) -> list[str]:
+    return ["method", *varying(trials)]
+
+
+def _lacking(columns: Mapping[str, Column], n: int, means: Array, by: By) -> str:
+    """Why nothing is said of these cells; empty: something may be."""
+    if len(columns) < 2:
+        return f"fewer than 2 axes vary: {', '.join(columns) or 'none'}"
+    if np.ptp(means) <= 1e-12:
+        return "all cells have the same mean"
+    combinations = float(np.prod([float(column.levels or np.inf) for column in columns.values()]))
+    if n >= GRID * combinations and by == "fanova":
+        return f"needs {FEWEST_OF_GRID} cells of a grid, got {n}" if n < FEWEST_OF_GRID else ""
+    needed = max(FEWEST, FEWEST_AN_AXIS * len(columns)) if by == "fanova" else FEWEST_BEST * 4
+    of_grid = (
+        f", or {GRID:.0%} of the {combinations:.0f} of its grid" if by == "fanova" and combinations < needed else ""
+    )
+    return f"needs {needed} cells for {len(columns)} axes{of_grid}, got {n}" if n < needed else ""
+
+
+def _column(values: Series[Any], means: Array, axis: str) -> Column:
+    """An axis's values as numbers in which every one of a list counts alike, and a range is on the scale of its draws.
+
+    Names are put in the order of their mean metric: splits of a regression tree in that order are the best of all
+    [Breiman, Friedman, Olshen, Stone 1984, section 9.4], while Optuna's column a name would weigh three names unevenly.
+    """
+    known = values.notna().to_numpy()
+    distinct = values[known].unique()
+    if not is_numeric_dtype(values) or is_bool_dtype(values):
+        of_name = Series(means[known]).groupby(values[known].astype(str).to_numpy()).mean()
+        place = {name: n for n, name in enumerate(of_name.sort_values(kind="stable").index)}
+        ranks = [place[str(value)] if there else np.nan for value, there in zip(values, known, strict=True)]
+        return Column(np.array(ranks, dtype=np.float64), len(place), True, plural(len(place), "choice"))
+    numbers = values.to_numpy(dtype=np.float64)
+    if 2 * len(distinct) <= known.sum():
+        places = np.searchsorted(np.sort(distinct), numbers).astype(np.float64)
+        return Column(np.where(known, places, np.nan), len(distinct), False, plural(len(distinct), "value"))
+    logarithmic = axis in LOGARITHMIC and bool((numbers[known] > 0).all())
+    scale = "logarithmic" if logarithmic else "linear"
+    return Column(np.log(numbers) if logarithmic else numbers, 0, False, f"{len(distinct)} drawn, {scale}")
+
+
+class _Estimator:
+    """One of Optuna's estimators on given cells, asked again and again with other means."""
+
+    def __init__(self, by: By, columns: Mapping[str, Column], seed: int) -> None:
+        self.by, self.columns, self.seed = by, columns, seed
+        spaces = {axis: _distribution(column, by) for axis, column in columns.items()}
+        columns = {axis: column.coarse() if by == "fanova" else column for axis, column in columns.items()}
+        whole = {axis: by != "fanova" and column.levels > 0 for axis, column in columns.items()}
+        rows = zip(*(column.numbers for column in columns.values()), strict=True)
+        applies = [{axis: v for axis, v in zip(columns, row, strict=True) if np.isfinite(v)} for row in rows]
+        self._params = [{a: int(v) if whole[a] else float(v) for a, v in there.items()} for there in applies]
+        self._spaces = [{axis: spaces[axis] for axis in there} for there in applies]
+
+    @property
+    def names(self) -> list[str]:
+        """The axes, and what is left to them together."""
+        return [*self.columns, *([INTERACTIONS] if self.by == "fanova" else [])]
+
+    def parts(self, means: Array) -> Array:
+        """Each name's part of the total, and last the total, in the unit of the estimator.
+
+        Args:
+            means: (cells,) of the metric.
+        """
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that values are maximised, that regimes are small: said in our own words
+            study = optuna.create_study(direction="maximize")
+            found = self._evaluator(len(means)).evaluate(self._filled(study, means), list(self.columns))
+        shares = np.array([found[axis] for axis in self.columns])
+        if self.by == "ped_anova":
+            return np.array([*shares, shares.sum()])
+        total = float(means.var())
+        return np.array([*shares, 1 - shares.sum(), 1.0]) * total
+
+    def _evaluator(self, n: int) -> BaseImportanceEvaluator:
+        from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator
+
+        if self.by == "fanova":
+            return FanovaImportanceEvaluator(n_trees=TREES, seed=self.seed)
+        return PedAnovaImportanceEvaluator(target_quantile=max(BEST_SHARE, FEWEST_BEST / n))
+
+    def _filled(self, study: Any, means: Array) -> Any:
+        from optuna.trial import create_trial
+
+        copies = COPIES if self.by == "fanova" else 1
+        each = [
+            create_trial(params=params, distributions=spaces, value=float(mean))
+            for params, spaces, mean in zip(self._params, self._spaces, means, strict=True)
+        ]
+        study.add_trials([trial for trial in each for _ in range(copies)])
+        return study
+
+
+def _distribution(column: Column, by: By) -> BaseDistribution:
+    """The space of an axis: of listed values a cell of equal width each, for fANOVA weighs by width."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if column.levels and by == "fanova":
+        return FloatDistribution(-0.5, column.levels - 0.5)
+    if column.names:
+        return CategoricalDistribution(range(column.levels))
+    if column.levels:
+        return IntDistribution(0, column.levels - 1)
+    return FloatDistribution(float(np.nanmin(column.numbers)), float(np.nanmax(column.numbers)))
+
+
+def _with_interval(known: Importance, study: _Estimator, rows: _Rows, asked: _Asked) -> Importance:
+    """The shares, rid of the noise, with their bounds; as the estimator gives them where the noise is not known."""
+    means = rows.means(np.ones((1, len(rows.y))))[0]
+    parts = study.parts(means)
+    raw = parts[:-1] / parts[-1] if parts[-1] > 0 else np.full(len(study.names), np.nan)
+    without = np.full(len(raw), np.nan)
+    if known.by in WITHHELD:
+        why = "none: which cells are the best jumps with the seeds, and simulated intervals do not hold"
+        return _ranked(known, study, raw, raw, without, why)
+    fewest = int(np.bincount(rows.cells).min())
+    if fewest < 2:
+        return _ranked(known, study, raw, raw, without, "none: one seed a cell, which says nothing of the noise")
+    weights, how = redrawn_seeds(rows.cells, rows.seeds, asked.resamples, np.random.default_rng(asked.seed))
+    distinct, counts = np.unique(weights, axis=0, return_counts=True)
+    drawn_means = rows.means(distinct)
+    noise = float(np.average(drawn_means.var(axis=1), weights=counts)) / float(means.var()) - 1
+    known = replace(known, noise=max(noise, 0.0))
+    if noise > MOST_NOISE:
+        why = f"none: the seeds' noise makes {100 * noise:.0f} % of the variance of the cells' means"
+        return _ranked(known, study, raw, raw, without, why)
+    drawn = np.array([study.parts(row) for row in drawn_means])
+    share, error = shares_without_noise(parts, drawn, counts.astype(np.float64))
+    half = float(stats.t.ppf((1 + asked.confidence) / 2, fewest - 1)) * error
+    return _ranked(known, study, raw, share, half, f"{100 * asked.confidence:g} % t, bootstrap {how}")
+
+
+def shares_without_noise(parts: Array, drawn: Array, counts: Array) -> tuple[Array, Array]:
+    """Shares of a total without what the noise adds to them, and their standard errors: the module's formula.
+
+    Args:
+        parts: (names + 1,) of the data, the total last.
+        drawn: (resamples, names + 1) of the resamples.
+        counts: (resamples,) how often each was drawn.
+
+    Returns:
+        (names,) each; NaN where the noise makes all of the total.
+    """
+    rid = 2 * parts - np.average(drawn, axis=0, weights=counts)
+    if rid[-1] <= 0:
+        return np.full(len(parts) - 1, np.nan), np.full(len(parts) - 1, np.nan)
+    share = rid[:-1] / rid[-1]
+    rest = drawn[:, :-1] - np.clip(share, 0, 1) * drawn[:, -1:]
+    centred = rest - np.average(rest, axis=0, weights=counts)
+    return share, np.sqrt(np.average(centred**2, axis=0, weights=counts)) / rid[-1]
+
+
+def _ranked(known: Importance, study: _Estimator, raw: Array, share: Array, half: Array, interval: str) -> Importance:
+    """The axes from the most important to the least, the interactions last."""
+    bounds = np.clip([share, share - half, share + half], 0, 1).T
+    over = {axis: column.words for axis, column in study.columns.items()}
+    each = [
+        AxisImportance(name, Estimate(*map(float, values)), float(own), over.get(name, ""))
+        for name, values, own in zip(study.names, bounds, raw, strict=True)
+    ]
+    ranked = sorted(each, key=lambda one: (one.axis == INTERACTIONS, -one.share.value))
+    return replace(known, axes=tuple(ranked), interval=interval)

@@ -1,0 +1,68 @@
+"""The importance of hyperparameters as text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from analysis.estimates.importance import AxisImportance, By, Importance
+from analysis.frames.cells import trials_left_out
+from analysis.frames.names import bounds, label
+from analysis.tables.sheet import console_table
+from trainers.fields import plural
+
+#: What a share is one of, and what another command's shares are.
+MEANING: dict[By, str] = {
+    "fanova": "fANOVA: % of the variance between cells that an axis makes by itself, each of its values counting "
+    "alike; interactions: the rest. `sweep ratio` answers another question: shares of a test metric's variance by a "
+    "polynomial, within one method",
+    "ped_anova": "PED-ANOVA: in %, how differently the best cells are spread over an axis than all that were run, the "
+    "axes together 100; not shares of variance",
+}
+
+_PRUNED = "pruned trials are left out, so that better cells are over-represented: importance is of what was left to run"
+
+
+def importance_view(found: Sequence[Importance]) -> RenderableType:
+    """A table of all parts, with what it needs to be read.
+
+    Args:
+        found: of `analysis.estimates.importance.importances`.
+    """
+    several = len(found) > 1
+    header = [*(["part"] if several else []), "hyperparameter", "%", "95 %", "over"]
+    rows = [
+        [*([one.name] if several else []), axis.axis, _percent(axis.share.value), _bounds(axis), axis.over]
+        for one in found
+        for axis in one.axes
+    ]
+    title = f"importance for {label(found[0].metric).partition(' (')[0]}"
+    table = [console_table(header, rows, title=title, right=["%", "95 %"], wraps=header)] if rows else []
+    return Group(*table, *map(Text, notes(found)))
+
+
+def notes(found: Sequence[Importance]) -> Iterator[str]:
+    """What stands below the table, a line each."""
+    if any(one.axes for one in found):
+        yield MEANING[found[0].by]
+    for one in found:
+        size = f"{plural(one.n_cells, 'cell')}, {plural(one.n_trials, 'trial')}, {plural(one.n_seeds, 'seed')}"
+        said = f"no importance: {one.reason}" if one.reason else f"interval: {one.interval}"
+        yield f"{one.name}: {size}; {said}"
+        if one.averaged and not one.reason:
+            yield f"{one.name}: averaged over {', '.join(one.averaged)}, which not all of these trials have"
+    left_out = dict(found[0].left_out)
+    if left_out:
+        yield trials_left_out(left_out)
+    if "pruned" in left_out:
+        yield _PRUNED
+
+
+def _bounds(axis: AxisImportance) -> str:
+    return bounds(axis.share.low, axis.share.high, 1, factor=100)
+
+
+def _percent(share: float) -> str:
+    return "n/a" if share != share else f"{100 * share:.1f}"

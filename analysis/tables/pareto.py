@@ -1,0 +1,76 @@
+"""The front of several objectives as text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from pandas import DataFrame, Series
+
+from analysis.estimates.pareto import OWN, POOLED, REPORTED
+from analysis.frames.cells import GROUP, several
+from analysis.frames.names import KEYS, UNITS, bounds, scale, short
+from analysis.frames.pareto import Objective, strata
+from analysis.frames.trials import axes
+from trainers.fields import plural
+
+#: Cells of a front that have lines.
+MOST = 10
+
+
+def front_lines(trials: DataFrame, rows: DataFrame, objectives: Sequence[Objective]) -> list[str]:
+    """The front of each stratum, a few lines a cell: where it is, its objectives, how sure it is, its test accuracy.
+
+    Args:
+        trials: as `analysis.frames.trials.load_trials` gives them.
+        rows: of `analysis.estimates.pareto.front`, of these trials.
+        objectives: likewise.
+    """
+    wanted = ", ".join(f"{one.name} ({one.mode})" for one in objectives)
+    if rows.empty:
+        return [f"no Pareto front of {wanted}: no cell has all of its seeds and every objective"]
+    lines = []
+    for key, part in rows.groupby(strata(trials), sort=False, dropna=False):
+        on_it, name = part[part["pareto"]], ", ".join(short(value) for value in key)
+        lines.append(f"Pareto front of {wanted}, {name}: {len(on_it)} of {plural(len(part), 'cell')}, by validation")
+        for _, cell in on_it.head(MOST).iterrows():
+            lines += _cell_lines(trials, cell, [one.column for one in objectives])
+        if len(on_it) > MOST:
+            lines.append(f"  and {len(on_it) - MOST} more: pareto.csv of `sweep figures`")
+    return [*lines, *_notes(rows, objectives)]
+
+
+def _cell_lines(trials: DataFrame, cell: Series, columns: Sequence[str]) -> Iterator[str]:
+    shown = [axis for axis in axes(trials) if axis not in (*GROUP, *KEYS) and several(trials[axis])]
+    where = ", ".join(f"{axis} {short(cell[axis])}" for axis in shown if short(cell[axis]))
+    sure = "" if cell["front_share"] != cell["front_share"] else f", on it in {100 * cell['front_share']:.0f} %"
+    yield f"  {where or 'the one cell'} (n = {cell['n']}{sure})"
+    yield f"    {', '.join(_value(cell, column) for column in columns)}"
+    test = [_value(cell, column) for column in REPORTED if cell[column] == cell[column]]
+    yield f"    {', '.join(test) or 'not measured on test'}"
+
+
+def _value(cell: Series, column: str) -> str:
+    """`val robust 45.2 % [44.1, 46.3]`."""
+    factor, name = scale(column), column.removeprefix("last_").replace("_", " ")
+    unit = {"fraction": " %", "nat": " nat"}.get(UNITS.get(column, ""), "")  # seconds: the name says it
+    interval = "" if cell[f"{column}_low"] != cell[f"{column}_low"] else " " + _bounds(cell, column, factor)
+    return f"{name} {factor * cell[column]:.{_digits(column)}f}{unit}{interval}"
+
+
+def _bounds(cell: Series, column: str, factor: float) -> str:
+    return bounds(cell[f"{column}_low"], cell[f"{column}_high"], _digits(column), "", factor)
+
+
+def _digits(column: str) -> int:
+    return 3 if UNITS.get(column) == "nat" else 1
+
+
+def _notes(rows: DataFrame, objectives: Sequence[Objective]) -> Iterator[str]:
+    how = {text for one in objectives for text in rows[f"{one.column}_interval"]}
+    if how & {POOLED, OWN}:
+        kinds = " or ".join(text.removeprefix("t, ") for text in (POOLED, OWN) if text in how)
+        yield f"means at the last epoch; brackets: 95 % t intervals over seeds ({kinds}), none of one seed"
+    else:
+        yield "means at the last epoch; one seed a cell: no interval, and nothing says how sure the front is"
+    if rows["front_share"].notna().any():
+        yield "on it in N %: of bootstrap resamples of seeds; of cells that are alike none is on it in all"

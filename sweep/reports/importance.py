@@ -1,0 +1,73 @@
+"""The command `sweep importance`. Heavy imports stand inside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sweep.reports.options import FORMATS, directory_argument, format_option, output_option
+from sweep.reports.output import chosen_format, console, metric_of, write_frame
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from analysis.frames.log import Log
+
+#: Validation metrics, by which a sweep chooses; those of the test set are reported where they are asked for.
+_METRICS = tuple(
+    f"{which}_{split}_{metric}"
+    for split in ("val", "test")
+    for which in ("last", "best")
+    for metric in ("robust", "clean", "robust_loss", "clean_loss")
+)
+
+
+@click.command()
+@directory_argument
+@click.option(
+    "--by",
+    type=click.Choice(("fanova", "ped-anova")),
+    default="fanova",
+    help="Share of the variance, or how the best cells differ from all [default: fanova].",
+)
+@click.option("--metric", type=click.Choice((*_METRICS, "seconds")), help="[default: what the sweep chooses by]")
+@click.option("--within", metavar="AXIS", multiple=True, help="A table for each value of it, as for each method.")
+@format_option(FORMATS)
+@output_option
+def importance(
+    directory: Path, by: str, metric: str | None, within: tuple[str, ...], form: str | None, output: Path | None
+) -> None:
+    """Say how much each hyperparameter matters, with an interval over seeds.
+
+    Over all completed trials, the method being one of the hyperparameters, and within each method that has some of its
+    own.
+    """
+    from analysis.estimates.importance import importance_frame, importances
+    from analysis.frames.log import read_log
+    from analysis.frames.trials import trials_of
+    from analysis.tables.importance import importance_view
+    from sweep.run.screen import print_whole
+
+    form, log = chosen_format(form, output, FORMATS), read_log(directory)
+    metric = metric or f"last_{metric_of(log).get('metric', 'val_robust')}"
+    asked: dict[str, Any] = {"by": by.replace("-", "_"), "within": within}
+    found = importances(trials_of(log), metric, **asked)
+    if form == "table":
+        print_whole(console(output), importance_view(found))
+    else:
+        write_frame(importance_frame(found), form, output)
+
+
+def importance_of(log: Log) -> RenderableType | None:
+    """The importance of each hyperparameter for what the sweep chooses by; None: fewer than two vary."""
+    from analysis.estimates.importance import importances
+    from analysis.frames.trials import trials_of
+    from analysis.tables.importance import importance_view
+    from trainers.errors import UserError
+
+    try:
+        return importance_view(importances(trials_of(log), f"last_{metric_of(log).get('metric', 'val_robust')}"))
+    except UserError:
+        return None
