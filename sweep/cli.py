@@ -262,9 +262,11 @@ def status(directory: Path) -> None:
     from sweep.run.directory import is_live, is_starting, live_shares
     from sweep.run.requests import asked_line
     from sweep.run.screen import say, table
+    from sweep.storage.asked import brought
     from trainers.fields import plural
 
     bring_run(directory, new=False)
+    brought(directory)
     if is_starting(directory):
         echo("a launch is starting: its trials are being planned, or Ray starts; none has begun yet")
         return

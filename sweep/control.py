@@ -21,10 +21,14 @@ if TYPE_CHECKING:
 def set_(directory: Path, settings: tuple[str, ...]) -> None:
     """Change max_concurrent or resources.epoch_timeout of a sweep that runs. null: as in its config again."""
     from sweep.run import requests
+    from sweep.storage.asked import carried
 
     _refuse_no_run(directory)
-    for key, value in [_setting(text) for text in settings]:
-        requests.set_to(directory, key, value)
+    asked = [_setting(text) for text in settings]
+    with carried(directory):
+        for key, value in asked:
+            requests.set_to(directory, key, value)
+    for key, value in asked:
         echo(f"{key}: {'as in the config' if value is None else value}; {_by_whom(directory, 'takes it up')}")
 
 
@@ -33,10 +37,12 @@ def set_(directory: Path, settings: tuple[str, ...]) -> None:
 def pause(directory: Path) -> None:
     """Stop trials at their next epoch, and start none, until `sweep resume`; their cards are free meanwhile."""
     from sweep.run import requests
+    from sweep.storage.asked import carried
     from sweep.storage.cache import shown
 
     _refuse_no_run(directory)
-    requests.pause(directory)
+    with carried(directory):
+        requests.pause(directory)
     echo(f"paused since {requests.asked(directory).paused}; {_by_whom(directory, 'stops at the next epochs')}")
     echo(f"sweep resume {shown(directory)} goes on")
 
@@ -46,9 +52,11 @@ def pause(directory: Path) -> None:
 def resume(directory: Path) -> None:
     """Go on after `sweep pause`, from the trials' checkpoints."""
     from sweep.run import requests
+    from sweep.storage.asked import carried
 
     _refuse_no_run(directory)
-    was = requests.resume(directory)
+    with carried(directory):
+        was = requests.resume(directory)
     echo(f"goes on; {_by_whom(directory, 'takes it up')}" if was else "was not paused")
 
 
@@ -61,17 +69,19 @@ def cancel(directory: Path, trial_ids: tuple[str, ...], undo: bool) -> None:
     from analysis.frames.log import read_records
     from sweep.progress import Progress
     from sweep.run import requests
+    from sweep.storage.asked import carried
     from trainers.record import only_trial
 
-    progress, asked = Progress.of(read_records(directory)), requests.asked(directory)
+    progress = Progress.of(read_records(directory))
     trials = [progress.trials[only_trial(directory, progress.trials, beginning)] for beginning in trial_ids]
-    _refuse_elsewhere(directory)
-    for trial in trials:
-        _refuse_ended(directory, trial, undo, trial.id in asked.cancel)
-    written = _write(directory, trials, undo, progress.latest)
-    for trial in trials:
-        if not written:
+    with carried(directory):
+        asked = requests.asked(directory)
+        for trial in trials:
+            _refuse_ended(directory, trial, undo, trial.id in asked.cancel)
+        written = _write(directory, trials, undo, progress.latest)
+        for trial in () if written else trials:
             requests.cancel(directory, trial.id, undo)
+    for trial in trials:
         how = "no launch is running" if written else _by_whom(directory, "takes it up")
         echo(f"{trial.id} {trial.label()}: {'is to run after all' if undo else 'cancelled'}; {how}")
 
@@ -82,23 +92,6 @@ def _refuse_no_run(directory: Path) -> None:
 
     if not has_records(directory):
         raise UserError(f"{directory}: not a run directory: it has no records; give the --out of a launch")
-    _refuse_elsewhere(directory)
-
-
-def _refuse_elsewhere(directory: Path) -> None:
-    """Refuses what no launch would see: of a run in a store the requests lie beside its launch, and not in the store.
-
-    Raises:
-        UserError: it lies in a store, and no launch of this machine holds it.
-    """
-    from sweep.run.directory import is_live_here
-    from sweep.storage.cache import address_of
-    from trainers.errors import UserError
-
-    if (address := address_of(directory)) is not None and not is_live_here(directory):
-        raise UserError(
-            f"{address}: no launch of this machine runs it; ask on the machine of its launch, while it runs"
-        )
 
 
 def _setting(text: str) -> tuple[str, Any]:
@@ -141,16 +134,20 @@ def _refuse_ended(directory: Path, trial: TrialProgress, undo: bool, asked: bool
 
 
 def _write(directory: Path, trials: Sequence[TrialProgress], undo: bool, latest: float) -> bool:
-    """Writes the outcomes down where nobody else holds the run; false where somebody does, who is to be asked.
+    """Writes the outcomes down where nobody else holds the run; false where somebody does, who is to be asked, and of a
+    run in a store, whose next launch is.
 
     They are later than all that is known, `latest`, whatever the clock says: shares have a records file each.
     """
     from sweep.run import requests
     from sweep.run.directory import RunLock
     from sweep.run.journal import cancelled_outcome
+    from sweep.storage.cache import address_of
     from trainers.errors import UserError
     from trainers.record import RecordFile
 
+    if address_of(directory) is not None:
+        return False
     try:
         lock = RunLock(directory, "sweep cancel, process")
     except UserError:

@@ -14,7 +14,9 @@ import json
 import secrets
 import shutil
 import sys
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from sweep import submitted_main
@@ -23,6 +25,7 @@ from sweep.config_file import dump, submitted_name
 from sweep.own_code import sources
 from sweep.run.directory import refuse_other_sweep, write_whole
 from trainers.errors import UserError
+from trainers.files import ABANDONED
 from trainers.own import snapshot
 from trainers.own.source import OURS
 from trainers.provenance import SUBMITTED, commit
@@ -87,6 +90,7 @@ def keep_code(folder: Path) -> Path:
         UserError: what is there by that hash is damaged, or this code is no files in a folder.
         OSError: it cannot be written.
     """
+    _remove_left_over(folder)
     part = folder / f".{submitted_main.NAME}{secrets.token_hex(4)}.part"
     try:
         _copy(part)
@@ -101,6 +105,14 @@ def keep_code(folder: Path) -> Path:
     if why := submitted_main.damage(place):
         raise UserError(why)
     return place
+
+
+def _remove_left_over(folder: Path) -> None:
+    """Removes copies that killed submissions left half made; one that is being made now is younger."""
+    for part in folder.glob(f".{submitted_main.NAME}*.part"):
+        with suppress(OSError):
+            if time.time() - part.stat().st_mtime > ABANDONED:
+                shutil.rmtree(part, ignore_errors=True)
 
 
 def _copy(part: Path) -> None:

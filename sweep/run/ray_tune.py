@@ -105,7 +105,7 @@ def run(
 def _bell() -> Any:
     """On this node, so that it ends with this process's node alone; each trial that trains waits in a call to it."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-    bell = ray.remote(Bell).options(num_cpus=0, max_concurrency=100_000, scheduling_strategy=here).remote()
+    bell: Any = ray.remote(Bell).options(num_cpus=0, max_concurrency=100_000, scheduling_strategy=here).remote()
     bell.watch.remote()
     return bell
 

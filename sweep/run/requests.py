@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sweep.storage.asked import FOLDER
 from trainers.fields import number_text, plural
 from trainers.files import remove_parts, whole
 from trainers.plain_file import plain
@@ -26,8 +27,6 @@ from trainers.provenance import host
 from trainers.record import is_id
 from trainers.record.rules import Rule, is_number, whole_number
 from trainers.visible import in_line
-
-FOLDER = "requests"
 
 #: Between two looks, s.
 PAUSE = 0.5

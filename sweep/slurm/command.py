@@ -112,7 +112,8 @@ def _shares(planned: Plan, count: int) -> list[int]:
 
     trials = planned.progress.trials
     over = {name for name, trial in trials.items() if trial.finished or trial.left_out}
-    left = Counter(Share.that_has(trial.id, count) for trial in planned.search.known() if count and trial.id not in over)
+    every = (trial.id for trial in planned.search.known()) if count else ()
+    left = Counter(Share.that_has(name, count) for name in every if name not in over)
     return [left[Share(index, count)] for index in range(1, count + 1)]
 
 

@@ -65,8 +65,9 @@ def script(
     for word in (*launch, *command, out):
         if not word.isprintable():
             raise UserError(f"{word!a}: has a character that cannot be seen in a job's script; give it another name")
+    what = f"{plural(left, 'trial')} left to run, as {_shape(request, shares)}"
     values = {
-        "summary": f"The sweep {request.name} on Slurm: {plural(left, 'trial')} left to run, as {_shape(request, shares)}.",
+        "summary": f"The sweep {request.name} on Slurm: {what}.",
         "command": command_line(command),
         "options": "\n".join([*(f"#SBATCH {line}" for line in request.lines()), *([] if request.time else [_NO_TIME])]),
         "before": str(request.stop_before),

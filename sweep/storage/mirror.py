@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from sweep.storage import cache, checkpoints
+from sweep.storage.asked import Carrier
 from sweep.storage.lock import StoreLock
 from sweep.storage.objects import Away, Store, gone, patiently, store_at, waiting
 from trainers.errors import UserError
@@ -28,7 +29,7 @@ from trainers.record import record_files
 
 _log = logging.getLogger(__name__)
 
-#: Between two looks, s; and how long records wait that are no outcomes, s.
+#: Between two looks, s; and how long records wait that are no outcomes, and who asks something of the launch, s.
 PAUSE, EVERY = 0.5, 5.0
 #: An object of records is written anew with each that comes, until it has so many bytes: then the next begins.
 PART = 4_000_000
@@ -70,11 +71,17 @@ class Mirror:
         self._directory, self._store, self._lose = directory, store, lose
         self._records: dict[str, _Records] = {}
         self._plain: dict[str, tuple[int, int]] = {}
+        self._carrier, self._carried = Carrier(directory, store), time.monotonic()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="store-mirror", daemon=True)
 
     def __enter__(self) -> Self:
-        """Begins to look."""
+        """Begins to look; what is asked of the run is there.
+
+        Raises:
+            UserError: the store refuses or stays away.
+        """
+        patiently(self._store, self._carrier.bring)
         self._thread.start()
         return self
 
@@ -90,6 +97,7 @@ class Mirror:
             UserError: the store refuses or stays away.
         """
         patiently(self._store, partial(self.look, surely=True))
+        patiently(self._store, self._carrier.carry)
         for path in sorted((self._directory / "logs").glob("*.log")):
             patiently(self._store, partial(self._bring_plain, path))
         for path in sorted((self._directory / "checkpoints").glob("*.pt")):
@@ -113,6 +121,11 @@ class Mirror:
             self._bring_plain(path)
         for path in record_files(self._directory):
             self._bring_records(path, surely)
+
+    def _look_what_is_asked(self) -> None:
+        if time.monotonic() - self._carried >= EVERY:
+            self._carrier.carry()
+            self._carried = time.monotonic()
 
     def _bring_plain(self, path: Path) -> None:
         try:
@@ -156,6 +169,7 @@ class Mirror:
         while not self._over.wait(PAUSE):
             try:
                 self.look()
+                self._look_what_is_asked()
                 since, told = time.monotonic(), False
             except Away as away:
                 waited = time.monotonic() - since

@@ -280,11 +280,15 @@ def patiently(store: Store, act: Callable[[], Result], patience: float | None = 
 
 def waiting(address: Address, away: Away, seconds: float) -> str:
     """What is said of a store that is waited for."""
-    return f"{address}: cannot be reached: {away}; waiting for it, up to {seconds:.0f} s"
+    return f"{gone(address, away)}; waiting for it, up to {seconds:.0f} s"
 
 
 def gone(address: Address, away: Away) -> str:
     """What is said of a store that stays away."""
+    return f"{address}: cannot be reached{_at(address)}: {away}"
+
+
+def _at(address: Address) -> str:
+    """Where the store is, where that is not Amazon's or Google's own place, in words."""
     place = endpoint() if address.scheme == "s3" else None
-    at = f" at AWS_ENDPOINT_URL {blanked(place)}" if place else ""
-    return f"{address}: cannot be reached{at}: {away}"
+    return f" at AWS_ENDPOINT_URL {blanked(place)}" if place else ""

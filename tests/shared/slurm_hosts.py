@@ -30,7 +30,7 @@ LIFE = 900
 #: States of a job that runs no more, and will not by itself.
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED")
 
-PATIENCE = 120.0  # s, on a machine that is busy with other things
+PATIENCE = 240.0  # s, on a machine that is busy with other things
 
 
 class Slurm:

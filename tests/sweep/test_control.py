@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,8 +12,6 @@ from analysis.frames.trials import load_trials
 from sweep.cli import main
 from sweep.run import requests
 from sweep.run.directory import EVALUATION, RunLock
-from sweep.storage import cache
-from sweep.storage.mark import MARK
 from trainers.record import read
 
 Launch = Callable[..., tuple[int, str]]
@@ -128,26 +125,3 @@ def test_what_was_asked_while_a_launch_ended_is_done_by_the_next(
     assert code == 0
     assert f"cancelled {name}" in text
     assert requests.asked(begun) == requests.Asked()
-
-
-def test_of_a_run_in_a_store_only_the_machine_of_its_launch_is_asked(
-    begun: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (begun / MARK).write_text(json.dumps({"address": "s3://bucket/run"}))
-    monkeypatch.setattr(cache, "bring", lambda directory: None)
-    before = (begun / "records.jsonl").read_bytes()
-    for words in (
-        ["pause", begun],
-        ["resume", begun],
-        ["set", begun, "max_concurrent=1"],
-        ["cancel", begun, unfinished(begun)],
-    ):
-        result = sweep(*words)
-        assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
-        assert "s3://bucket/run: no launch of this machine runs it; ask on the machine of its launch" in result.stderr
-    assert (begun / "records.jsonl").read_bytes() == before
-    assert requests.asked(begun) == requests.Asked()
-    with RunLock(begun):
-        assert "sweep resume s3://bucket/run goes on" in sweep("pause", begun).stdout
-        assert "the launch that runs takes it up" in sweep("cancel", begun, unfinished(begun)).stdout
-    assert requests.asked(begun).cancel == {unfinished(begun)}

@@ -131,6 +131,18 @@ def test_the_same_code_is_kept_once_and_what_is_not_code_is_left_out(tiny: Calla
         submit(tiny(), tmp_path / "run")
 
 
+def test_what_a_killed_submission_left_goes_with_the_next_and_what_another_writes_now_stays(
+    tiny: Callable[..., Any], tmp_path: Path
+) -> None:
+    code = tmp_path / "run" / "code"
+    left, new = code / ".robustsweep-01234567.part", code / ".robustsweep-89abcdef.part"
+    for part in (left, new):
+        (part / "sweep").mkdir(parents=True)
+    os.utime(left, (0, 0))
+    submit(tiny(), tmp_path / "run")
+    assert (left.exists(), new.exists()) == (False, True)
+
+
 def test_submitted_code_tells_the_commit_that_it_was_at(
     tiny: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import random
 import signal
@@ -10,9 +11,12 @@ from pathlib import Path
 
 import pytest
 from faults_harness import Command, Commands, lines, numbers
+from rich.console import Console
 
 from analysis.frames.trials import load_trials
+from sweep.cli import _print_summary
 from sweep.config import SweepConfig
+from sweep.run.directory import RunLock
 from sweep.share import Share
 from trainers.record import read, record_files
 
@@ -41,6 +45,25 @@ def assert_each_share_wrote_its_own(directory: Path) -> None:
         assert {record["shard"] for record in records if record["record"] == "launch"} == {str(share)}
         assert {len(record["wanted"]) for record in records if record["record"] == "launch"} == {4}
         assert all(share.has(record["trial_id"]) for record in records if record["record"] != "launch")
+
+
+def test_a_share_that_ends_while_another_runs_closes_with_how_far_all_are_and_calls_nothing_unfinished(
+    finished: Path,
+) -> None:
+    lines = (finished / "records.jsonl").read_bytes().splitlines(keepends=True)
+    (finished / "records.jsonl").write_bytes(b"".join(lines[:-1]))  # the last trial's outcome
+    file = io.StringIO()
+    trial = str(json.loads(lines[-1])["trial_id"])
+    share = Share.that_has(trial, 2)
+    with RunLock(finished, share=share):
+        _print_summary(finished, Console(file=file, width=300))
+    counts, results = file.getvalue().splitlines()
+    assert "1 running" in counts
+    assert "running: 1 other share; how far they are: sweep status" in counts
+    assert results.startswith("results, also while they run: sweep results")
+    assert "unfinished" not in file.getvalue()
+    _print_summary(finished, Console(file=file, width=300))
+    assert "1 unfinished" in file.getvalue()
 
 
 @pytest.mark.slow

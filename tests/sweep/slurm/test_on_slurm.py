@@ -102,7 +102,8 @@ def array(slurm: Slurm, config: Path) -> Array:
     folder, out = config.parent, config.parent / "the run"
     job_script = script(config, out, "--array", "4", "--cpus-per-task", "1")
     without = '[ "$SLURM_ARRAY_TASK_ID" -gt 2 ] || launch+=(--serial)'
-    job_script.write_text(job_script.read_text().replace("\n# ---- What Slurm says", f"{without}\n\n# ---- What Slurm says"))
+    says = "\n# ---- What Slurm says"
+    job_script.write_text(job_script.read_text().replace(says, f"{without}\n{says}"))
     job = slurm.submit(job_script, folder=folder)
     task = {share: f"{job}_{share}" for share in range(1, 5)}
 
