@@ -7,7 +7,8 @@ A layout is a number of points with so many seeds each. The points' means at the
 quantiles; those at the cheap one go with them by `agreement`. A seed's noise has the same spread at every point, and
 half of its variance is common to both settings, as of one trial at two epochs. The truth is what the interval is for:
 the mean coefficient over the simulated sweeps. Beside it stands the coefficient of the means without noise, which is
-larger. `shown` counts the sweeps whose interval is not withheld.
+larger. Intervals that are withheld for want of points or seeds are made here all the same, and marked so; `shown`
+counts the sweeps that have one.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from analysis.estimates import proxies
 from analysis.estimates.proxies import Pairs, _compared, kendall_of
 from analysis.estimates.resampling import Bootstrap
 from trainers.provenance import environment
@@ -56,15 +58,18 @@ class Layout:
         return Pairs(cheap[point] + common + own, point, full[point] + common + other, point, same=True)
 
 
+POINTS, SEEDS = proxies.FEWEST_POINTS, proxies.FEWEST_SEEDS
+
 LAYOUTS = tuple(
     Layout(points, seeds, noise, agreement)
-    for points, seeds in ((6, 3), (8, 2), (8, 4), (16, 2), (30, 2), (30, 4))
+    for points, seeds in ((6, 3), (8, 2), (30, 2), (8, 3), (16, 3), (30, 3), (8, 5), (30, 4))
     for noise, agreement in ((1.0, 0.5), (0.5, 0.9), (0.2, 0.95))
 )
 
 
 def rows() -> Iterator[dict[str, Any]]:
     """A row a layout."""
+    proxies.FEWEST_POINTS = proxies.FEWEST_SEEDS = 0
     for layout in LAYOUTS:
         rng = np.random.default_rng(1)
         found = [_compared(layout.sweep(rng), Bootstrap(0.95, RESAMPLES, number)) for number in range(REPLICATIONS)]
@@ -75,6 +80,7 @@ def rows() -> Iterator[dict[str, Any]]:
         without_noise = float(kendall_of(*(means[None] for means in layout.means()))[0])
         yield {
             **vars(layout),
+            "withheld": layout.points < POINTS or layout.seeds < SEEDS,
             "truth": round(truth, 4),
             "without_noise": round(without_noise, 4),
             "shown": len(shown),

@@ -19,6 +19,7 @@ from sweep.plan.longer import Longer, longer_of
 from sweep.plan.measured import Measured, shape_of
 from sweep.plan.outlook import Outlook, amount_text, in_hours
 from sweep.plan.preset_lines import preset_lines
+from sweep.plan.proxy import proxy_lines
 from sweep.plan.room import Room, at_once
 from sweep.plan.shapes import Left, Shape
 from sweep.plan.stopping import epochs_of, rule_lines, stopping_of
@@ -276,7 +277,7 @@ def plan(
         taken_up=tuple(name for name in trials if name in progress.trials and progress.trials[name].pruned)
         if resume_pruned
         else (),
-        rule_lines=list(rule_lines(config, epochs)),
+        rule_lines=[*rule_lines(config, epochs), *proxy_lines(config, epochs)],
         longer=longer,
         chosen=listed.lines,
     )

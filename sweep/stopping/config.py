@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from sweep.objectives import Metric
-from trainers.fields import Frozen, Number, Whole
+from trainers.fields import Frozen, Number, PathText, Whole
 
 #: By rule, its options and their defaults, which are Optuna's; None: worked out from the trial's epochs.
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -83,6 +83,17 @@ class StoppingConfig(Frozen):
         None, ge=0, description="wilcoxon: seeds that a point has before it is tested, at least 2. none: 2."
     )
 
+    require_proxy: Number | None = Field(
+        None,
+        gt=-1,
+        le=1,
+        description="Kendall's tau of an epoch's order of the points with the last one's: where its 95 % interval, in "
+        "the runs of proxy_from, reaches below this, the launch is refused that may end trials there. none: not asked.",
+    )
+    proxy_from: tuple[PathText, ...] = Field(
+        (), description="Runs with whole trials, by which require_proxy judges; none of their trials is taken over."
+    )
+
     @property
     def races(self) -> bool:
         """Whether the rule ends no trial, but leaves further seeds out."""
@@ -104,6 +115,10 @@ class StoppingConfig(Frozen):
         if foreign:
             owners = " or ".join(name for name, options in OPTIONS.items() if foreign[0] in options)
             raise ValueError(f"{foreign[0]}: is of {owners}, and name is {self.name}, which reads {', '.join(own)}")
+        if (self.require_proxy is None) != (not self.proxy_from):
+            given, missing = ("proxy_from", "require_proxy") if self.proxy_from else ("require_proxy", "proxy_from")
+            more = "0.8, say" if self.proxy_from else "runs of such trials, whole, with the metric at early epochs"
+            raise ValueError(f"{missing}: needed beside {given}: {more}")
         if self.name == "percentile" and self.percentile is None:
             raise ValueError("percentile: needed: the best so many percent go on, such as 25")
         return self
