@@ -7,6 +7,7 @@ shapes           the same by shape of trial: a row of all that cost the same
 ahead            each shape by the best that is known of it: records, steps made now, or what was counted
 room             on which machines, and how many at once
 outlook          time, memory and disk there, in words
+start_from      what other runs know, for Optuna to start from
 warnings         what of it can hardly be meant, with the key that ends it
 preset_lines     what of its trials differs from the presets
 fine_tune_lines  from which weights they start
