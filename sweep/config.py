@@ -64,6 +64,12 @@ class SearchConfig(Frozen):
         "none: a generation of cmaes or nsgaii, or 10, which tpe and gp draw at random before they learn.",
     )
     seed: Whole = Field(0, ge=0, lt=2**63, description="Of the draws.")
+    start_from: tuple[PathText, ...] = Field(
+        (),
+        max_length=1000,
+        description="tpe, gp: directories of other runs, whose finished trials that lie in the space, and differ in "
+        "nothing else, Optuna knows from the start. They are no trials of this sweep. Each launch reads them anew.",
+    )
     points: tuple[dict[str, Any], ...] = Field(
         (),
         max_length=10_000,
@@ -71,8 +77,18 @@ class SearchConfig(Frozen):
         "axes to values. Of a grid axis that one leaves out every value is run; of another, one is drawn.",
     )
 
+    @field_validator("start_from")
+    @classmethod
+    def _of_this_machine(cls, places: tuple[str, ...]) -> tuple[str, ...]:
+        if address := next((place for place in places if "://" in place), None):
+            raise ValueError(f"must be directories of this machine, got {address}; copy the run's records here")
+        return places
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if self.start_from and (self.name != "optuna" or self.sampler not in (None, "auto", "tpe", "gp")):
+            got = f"optuna's {self.sampler}" if self.name == "optuna" else self.name
+            raise ValueError(f"start_from: is what tpe and gp learn from, got {got}; leave it out")
         listed = self.name in ("grid", "one_at_a_time")
         if listed and self.n_trials is not None:
             what = "a grid runs every combination" if self.name == "grid" else "one_at_a_time runs every listed value"

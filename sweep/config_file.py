@@ -45,7 +45,8 @@ def load(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
         _read_point(config, point, f"{path}: search.points.{number}")
         for number, point in enumerate(config.search.points)
     )
-    search = config.search.model_copy(update={"points": points})
+    start_from = tuple(map(_absolute, config.search.start_from))
+    search = config.search.model_copy(update={"points": points, "start_from": start_from})
     return _rooted(_beside(path, config.model_copy(update={"search": search})))
 
 
@@ -179,8 +180,9 @@ def dump(config: SweepConfig) -> str:
             del values[key]
     if not config.where:
         del values["where"]
-    if not config.search.points:
-        del values["search"]["points"]
+    for key in ("points", "start_from"):
+        if not values["search"][key]:
+            del values["search"][key]
     if isinstance(config.metric, tuple):
         del values["mode"]
     if "preset" in config.space or config.trial.preset is not None:

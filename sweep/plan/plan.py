@@ -22,6 +22,7 @@ from sweep.plan.preset_lines import preset_lines
 from sweep.plan.proxy import proxy_lines
 from sweep.plan.room import Room, at_once
 from sweep.plan.shapes import Left, Shape
+from sweep.plan.start_from import known_elsewhere
 from sweep.plan.stopping import epochs_of, rule_lines, stopping_of
 from sweep.plan.warnings import Warned, warnings
 from sweep.progress import Progress, TrialProgress, left_out_lines
@@ -306,7 +307,7 @@ def _search(
         values = {name: objective_values(progress.trials[name], config) for name in finished}
         left_out = {name: pruned_at(trial, config) for name, trial in progress.trials.items() if trial.left_out}
         pruned = {name: one for name, one in left_out.items() if one is not None}
-        search = OptunaSearch(config, marks, trial_records, values, pruned)
+        search = OptunaSearch(config, marks, trial_records, values, pruned, known_elsewhere(config, objective_values))
         return search, FixedPoints([], search.lines())
     listed = admitted_points(config)
     trials = planned(config, listed.points, marks)

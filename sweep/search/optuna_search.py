@@ -8,7 +8,7 @@ one once all of the last have ended, so that none depends on which trial ends fi
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -82,6 +82,7 @@ class OptunaSearch:
         earlier: Iterable[Mapping[str, Any]] = (),
         values: Mapping[str, tuple[float, ...] | None] | None = None,
         pruned: Mapping[str, Pruned] | None = None,
+        elsewhere: Sequence[tuple[Mapping[str, Any], tuple[float, ...] | None]] = (),
     ) -> None:
         """Rebuilds the studies from a run's records.
 
@@ -91,6 +92,7 @@ class OptunaSearch:
             earlier: the run's `trial` records, in order; those that are not of this sweep are passed over.
             values: trial id -> objectives of the finished ones, None where a trial lacks one.
             pruned: trial id -> of those that a stopping rule ended, and that are not run again.
+            elsewhere: `trial` records of other runs that the studies start from, each once, with their objectives.
 
         Raises:
             UserError: values of the space do not go together, or the sampler cannot search it.
@@ -113,6 +115,7 @@ class OptunaSearch:
             **{name: (None, known) for name, known in (pruned or {}).items()},
         }
         self._at: dict[Any, list[PlannedTrial]] = {}
+        self._started_from = self._start_from(elsewhere)
         self._given = given_points(config, self._admission)
         self._take_up(earlier)
         refuse_many(self.size(), drawn=config.search.n_trials)
@@ -123,7 +126,8 @@ class OptunaSearch:
 
     def lines(self) -> tuple[str, ...]:
         """What is to be said of how its points are chosen."""
-        first = [f"search.points: {plural(len(self._given), 'point')} first"] if self._given else []
+        first = [*self._started_from]
+        first += [f"search.points: {plural(len(self._given), 'point')} first"] if self._given else []
         return (*first, *left_out_lines(self._empty, self._config.search.n_trials or 0))
 
     def limits(self) -> list[int]:
@@ -309,6 +313,29 @@ class OptunaSearch:
                     keys.add(_key(point))
         for stratum in self._strata:
             del stratum.earlier[stratum.limit :]
+
+    def _start_from(self, elsewhere: Sequence[tuple[Mapping[str, Any], tuple[float, ...] | None]]) -> list[str]:
+        """Tells each study the means over seeds of what other runs know of its points; gives what is said of it."""
+        points: dict[tuple[int, Any], tuple[Point, list[tuple[float, ...]]]] = {}
+        taken = without = 0
+        for record, values in elsewhere:
+            homes = [
+                (number, point)
+                for number, stratum in enumerate(self._strata)
+                if (point := self._point_in(stratum, record)) is not None and self._means(point, record)
+            ]
+            taken += bool(homes and values)
+            without += bool(homes and not values)
+            for number, point in homes if values else ():
+                points.setdefault((number, _key(point)), (point, []))[1].append(values or ())
+        for (number, _), (point, each) in points.items():
+            self._strata[number].study.start_from(point, tuple(sum(one) / len(each) for one in zip(*each, strict=True)))
+        if not self._config.search.start_from:
+            return []
+        others = len(elsewhere) - taken - without
+        text = f"search.start_from: {plural(taken, 'finished trial')} taken in, at {plural(len(points), 'point')}"
+        why = [(without, "not finished, or without the objectives"), (others, "outside of the space, or of other keys")]
+        return ["; ".join([text, *(f"{number} not: {reason}" for number, reason in why if number)])]
 
     def _given_in(self, stratum: _Stratum) -> Iterator[Point]:
         """The given points that lie in a stratum, or in one that means the same trials; of one trial once."""

@@ -117,6 +117,12 @@ class PointStudy:
         self.study.tell(ask, end.values, state=None if end.values is not None else state)
         self._count_end(state)
 
+    def start_from(self, point: Point, values: tuple[float, ...]) -> None:
+        """A point of another run, and the means of its objectives there: it is no draw of this study."""
+        drawn = parameters(self._config.space, point)
+        of_axes = {key: distribution(self._config.space[key]) for key in drawn}
+        self.study.add_trial(create_trial(values=values, params=drawn, distributions=of_axes))
+
     def forget(self, ask: optuna.Trial) -> None:
         """A point that is not run."""
         self.study.tell(ask, state=TrialState.FAIL)

@@ -430,6 +430,14 @@ def merged(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]
             "where: batch_sise: unknown key; did you mean 'batch_size'?; text stands in quotes",
         ),
         ({"where": "seed < 64"}, "where: seed cannot be an axis, and so tells no point from another; leave it out"),
+        (
+            {"search": {"name": "grid", "start_from": ["runs/a"]}},
+            "search.start_from: is what tpe and gp learn from, got grid; leave it out",
+        ),
+        (
+            {**DRAWN, "search": {"name": "optuna", "n_trials": 3, "start_from": ["s3://a/b"]}},
+            "search.start_from: must be directories of this machine, got s3://a/b; copy the run's records here",
+        ),
         ({"where": True}, "where: must be an expression, or a list of them, got True"),
         ({"space": {"seed": [0]}}, "space.seed: seeds are replicates, not an axis; list them under seeds"),
         (

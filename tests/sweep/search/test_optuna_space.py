@@ -153,3 +153,32 @@ def test_what_is_hardly_ever_admitted_ends_the_search_and_not_the_launch() -> No
     handed = Run(config).trials()
     assert 0 < len(handed) <= 6
     assert all(trial.point["optimizer.lr"] < 0.005 for trial in handed)
+
+
+# Other runs
+
+
+def test_a_study_starts_from_the_finished_trials_of_other_runs_and_counts_none_as_its_own() -> None:
+    space = {"objective.name": ["pgd_at", "trades"], "optimizer.lr": {"loguniform": [0.001, 1]}}
+    other = Run(sweep(space, "tpe", 12, seeds=(5, 6)))
+    other.trials()
+    config = sweep(space, "tpe", 3, search={"start_from": ["there"]}, seeds=(0,))
+    marks = {key: f"{trial.data.name}-0" for key, trial in distinct_data(config).items()}
+    known = [(record, other.values[record["trial_id"]]) for record in other.records]
+    apart = {**other.records[0], "trial_id": "0" * 12}
+    told = OptunaSearch(config, marks, elsewhere=[*known, (known[0][0], None), (apart, (0.5,))])
+    assert told.lines() == (
+        "search.start_from: 48 finished trials taken in, at 24 points; 1 not: not finished, or without the objectives; "
+        "1 not: outside of the space, or of other keys",
+    )
+    assert (told.size(), told.known()) == (6, [])
+    for stratum in told._strata:
+        trials = stratum.study.study.get_trials()
+        assert [trial.value for trial in trials] == [
+            pytest.approx(value({"optimizer.lr": trial.params["optimizer.lr"]})) for trial in trials
+        ]
+        assert len(trials) == 12
+    first, alone = told.next(), Run(sweep(space, "tpe", 3)).search().next()
+    assert first is not None
+    assert alone is not None
+    assert first.point != alone.point  # it has learnt already

@@ -1,0 +1,43 @@
+"""What other runs know is read from their records: each trial once, with its objectives where it ended with them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from recorded import launch, run, trials_of
+
+from sweep.config import SweepConfig
+from sweep.plan.plan import objective_values
+from sweep.plan.start_from import known_elsewhere
+from trainers.errors import UserError
+
+
+def from_runs(*places: Path) -> SweepConfig:
+    search = {"name": "optuna", "n_trials": 3, "start_from": tuple(map(str, places))}
+    trial = {"data": {"name": "digits"}, "epochs": 2}
+    return SweepConfig.model_validate(
+        {"name": "t", "trial": trial, "space": {"optimizer.lr": {"choice": [0.1, 0.2, 0.3]}}, "search": search}
+    )
+
+
+def test_each_trial_is_known_once_with_its_objectives_if_it_has_them(tmp_path: Path) -> None:
+    grid = from_runs().model_dump() | {"space": {"optimizer.lr": [0.1, 0.2, 0.3]}, "search": {"name": "grid"}}
+    trials = trials_of(SweepConfig.model_validate(grid))
+    ended = run(trials[0], 2), run(trials[1], 1, None)
+    for place, some in (("a", launch(trials)), ("b", [*launch(trials), *ended[0], *ended[1]])):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "records.jsonl").write_text("".join(json.dumps(one) + "\n" for one in some))
+    config = from_runs(tmp_path / "a", tmp_path / "b")
+    known = known_elsewhere(config, objective_values)
+    assert [record["trial_id"] for record, _ in known] == [trial.id for trial in trials]
+    assert known[0][1] == (ended[0][-2]["val_robust"],)
+    assert [values for _, values in known[1:]] == [None, None]
+
+
+def test_a_folder_that_is_no_run_is_one_line(tmp_path: Path) -> None:
+    for place in (tmp_path, tmp_path / "none"):
+        with pytest.raises(UserError) as caught:
+            known_elsewhere(from_runs(place), objective_values)
+        assert str(caught.value) == (f"search.start_from: {place} is no run: it has no records; name a run's directory")
