@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from sweep.config import SweepConfig
 from sweep.plan.plan import earlier_records, plan
+from sweep.run import launch as runner
 from sweep.run.journal import Journal
 from sweep.run.signals import FailedAlike, Interrupted
 from sweep.search.inputs import data_key
@@ -205,3 +208,45 @@ def test_a_sweep_ends_whose_first_trials_fail_alike_and_the_same_command_tries_a
 
 def test_without_it_no_number_of_failures_ends_a_sweep(tiny: Configs, directory: Path) -> None:
     assert failing(tiny(space=SPACE), directory, ["KeyError: 'x'"] * 5) == []
+
+
+def test_a_launch_whose_first_trials_fail_alike_exits_with_1_and_leaves_the_rest(
+    tiny: Configs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(name: str, *how: Any, **more: Any) -> bool:
+        send = how[3]
+        send({"record": "start", "trial_id": name, "host": "h", "device": "cpu", "code_version": "abc"})
+        send({"record": "outcome", **asdict(OutcomeRecord(name, "failed", "KeyError: 'x'", 0))})
+        return True
+
+    monkeypatch.setattr(runner, "run_trial", fails)
+    text = io.StringIO()
+    console = Console(file=text, width=200)
+    config = tiny(space=SPACE, fail_fast=2)
+    assert runner.launch(config, tmp_path / "run", console, command="test", serial=True, debug=True) == 1
+    assert "fail_fast: the first 2 trials failed alike: KeyError: 'x'; the same command goes on" in text.getvalue()
+    assert [one["outcome"] for one in read(tmp_path / "run") if one["record"] == "outcome"] == ["failed"] * 2
+
+
+def test_a_launch_with_a_budget_that_is_used_up_exits_with_1_and_says_what_is_left_out(
+    tiny: Configs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def trains(name: str, *how: Any, **more: Any) -> bool:
+        send = how[3]
+        send({"record": "start", "trial_id": name, "host": "h", "device": "cpu", "code_version": "abc"})
+        for number in (1, 2, 3):
+            send({"record": "epoch", **asdict(EpochRecord(name, number, 0.1, val_robust=0.5, seconds=60.0))})
+        send({"record": "outcome", **asdict(OutcomeRecord(name, "completed", "", 3))})
+        return True
+
+    monkeypatch.setattr(runner, "run_trial", trains)
+    monkeypatch.setattr("sweep.plan.cost.cost_of", lambda *values: (None, []))  # its rate is timed
+    text = io.StringIO()
+    console = Console(file=text, width=200)
+    config = tiny(space=SPACE, seeds=[0, 1])
+    how: dict[str, Any] = {"command": "test", "serial": True, "debug": True}
+    assert runner.launch(config, tmp_path / "run", console, **how, budget_hours=0.3) == 1
+    assert "--budget-hours 0.3: 0.25 trial hours used; left out: seed 1 of all 5 points" in text.getvalue()
+    (launched,) = (one for one in read(tmp_path / "run") if one["record"] == "launch")
+    assert launched["budget_hours"] == 0.3
+    assert runner.launch(config, tmp_path / "run", console, **how) == 0
