@@ -8,6 +8,7 @@ ahead            each shape by the best that is known of it: records, steps made
 room             on which machines, and how many at once
 outlook          time, memory and disk there, in words
 stopping         the rules that end trials early: as the records leave them, and in words
+proxy            whether epochs at which trials may end order the points as the last one does
 warnings         what of it can hardly be meant, with the key that ends it
 preset_lines     what of its trials differs from the presets
 fine_tune_lines  from which weights they start
