@@ -3,12 +3,12 @@
     python benchmarks/stopping.py > benchmarks/stopping.json              # minutes on two cores
     python benchmarks/stopping.py --record NAME DIR                       # NAME's curves anew, from a run in DIR
 
-The sweeps are configs/stopping_digits.yaml, under the schedules of `SWEEPS`, every trial of which ran to its end; their
-val_robust by epoch lies in benchmarks/stopping_curves.json. A replay gives out the trials in a random order (of trials;
-of points where they race over their seeds, given out as a launch does), so many at once, each epoch of
-random length, and hands each epoch to the very rules that a launch asks (sweep.plan.stopping), in the order in which it
-ends. A trial that a rule ends trains no further, and one that is given up before it begins, not at all. The best cell is then chosen as every table chooses it
-(analysis.frames.cells.best_cells), of the trials that were not pruned.
+The sweeps are configs/stopping_digits.yaml, under the schedules of `SWEEPS`, every trial of which ran to its end;
+their val_robust by epoch lies in benchmarks/stopping_curves.json. A replay gives out the trials in a random order (of
+trials; of points where they race over their seeds, given out as a launch does), so many at once, each epoch of random
+length, and hands each epoch to the very rules that a launch asks (sweep.plan.stopping), in the order in which it
+ends. A trial that a rule ends trains no further, and one that is given up before it begins, not at all. The best cell
+is then chosen as every table chooses it (analysis.frames.cells.best_cells), of the trials that were not pruned.
 
 `same` counts the replays whose cell is the one that the whole sweep chooses; `within_noise` those whose cell's mean in
 the whole sweep is no more than one standard error of a difference below that one's. Beside the rules stand what else
@@ -187,7 +187,12 @@ def row(name: str, setting: str, at_once: int) -> dict[str, Any]:
     chosen = []
     for number in range(REPLAYS):
         chosen.append(replay(sweep, SETTINGS[setting], at_once, np.random.default_rng([number, at_once])))
-    return {"sweep": name, "setting": setting, "at_once": at_once, **_counted(sweep, *map(np.array, zip(*chosen)))}
+    return {
+        "sweep": name,
+        "setting": setting,
+        "at_once": at_once,
+        **_counted(sweep, *map(np.array, zip(*chosen, strict=True))),
+    }
 
 
 def _counted(sweep: Recorded, cells: np.ndarray, shares: np.ndarray) -> dict[str, Any]:

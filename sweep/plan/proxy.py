@@ -41,9 +41,9 @@ def proxy_lines(config: SweepConfig, epochs: Epochs) -> Iterator[str]:
         if not rows:
             full = ", ".join(sorted({str(row["full"]) for row in known})) or "none"
             raise UserError(
-                f"stopping.require_proxy: needs trials of {epochs.longest} epochs with {metric} at epoch {epoch}, where "
-                f"trials may end, and whole trials of stopping.proxy_from have that before epoch {full}; run some points "
-                "to their end without stopping, with trial.evaluation.every=1"
+                f"stopping.require_proxy: needs trials of {epochs.longest} epochs with {metric} at epoch {epoch}, "
+                f"where trials may end, and stopping.proxy_from has whole ones of {full}; run some points to their end "
+                "without stopping, with trial.evaluation.every=1"
             )
         for row in rows:
             if not _low(row) >= least:
@@ -99,7 +99,7 @@ def _refusal(row: dict[str, Any], epoch: int, least: float, known: Sequence[dict
     later = f"let trials end from epoch {good[0]} on" if good else "no earlier epoch is one: leave stopping out"
     why = f" ({row['interval_method'].removeprefix('none: ')})" if row["interval_method"].startswith("none") else ""
     return (
-        f"stopping.require_proxy: at epoch {epoch}, where trials may end, the order of the points must agree with that of "
-        f"epoch {row['full']} by tau {number_text(least)} or more, whole interval; {_said(row)}{why}; {later}, or require "
-        "less"
+        f"stopping.require_proxy: at epoch {epoch}, where trials may end, the order of the points must agree with that "
+        f"of epoch {row['full']} by tau {number_text(least)} or more, whole interval; {_said(row)}{why}; {later}, or "
+        "require less"
     )

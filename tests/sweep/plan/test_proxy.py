@@ -57,7 +57,7 @@ def test_epoch_whose_interval_reaches_below_is_refused_with_the_first_one_that_m
 
 def test_epoch_that_is_good_enough_is_told_with_its_interval(pilot: Path) -> None:
     (line,) = proxy_lines(config(pilot, min_resource=2), LENGTH)
-    assert line.startswith("  epoch 2 orders points as the last one does: small_cnn, PGD-AT: tau 0.")
+    assert line.startswith("  epoch 2 orders points as the last one does: small_cnn, PGD-AT: tau 1.00 [")
     assert line.endswith("8 points, n = 24 (at least 0.3)")
 
 
