@@ -155,11 +155,11 @@ def _early(whole: DataFrame, epochs: DataFrame, metric: str) -> Iterator[tuple[S
     by_epoch = seconds.groupby(took["epoch"]).sum().cumsum()
     last = int(whole["epochs"].max())
     full = whole[f"last_{metric}"].to_numpy(dtype=np.float64)
-    for epoch in table.columns[table.notna().all()]:
+    for epoch in table.columns[table.notna().all()].astype(int).tolist():
         if epoch < last:
             share = float(by_epoch[epoch] / by_epoch.iloc[-1]) if by_epoch.iloc[-1] else np.nan
             values = table[epoch].to_numpy(dtype=np.float64)
-            yield ("epoch", int(epoch), last, share), Pairs(values, points, full, points, same=True)
+            yield ("epoch", epoch, last, share), Pairs(values, points, full, points, same=True)
 
 
 def _cheaper(whole: DataFrame, rows: DataFrame, metric: str) -> Iterator[tuple[Setting, Pairs]]:
