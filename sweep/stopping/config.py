@@ -27,8 +27,8 @@ class StoppingConfig(Frozen):
     name: Literal["asha", "hyperband", "median", "percentile"] = Field(
         description="asha: at each rung, epochs min_resource * reduction_factor^k, the best 1/reduction_factor of "
         "those that came so far go on [Li et al. 2020, MLSys]. hyperband: the same from several first rungs side by "
-        "side [Li et al. 2018, JMLR 18]. median: ends what is at its best worse than the median of completed trials at that "
-        "epoch [Golovin et al. 2017, KDD, 3.2.2]. percentile: the same with another share than half."
+        "side [Li et al. 2018, JMLR 18]. median: ends what is at its best worse than the median of completed trials at "
+        "that epoch [Golovin et al. 2017, KDD, 3.2.2]. percentile: the same with another share than half."
     )
     metric: Metric | None = Field(
         None, description="What trials are compared by; none: the sweep's metric, or the first of several."
