@@ -72,7 +72,7 @@ def proxies(
     The interval is for other seeds: seeds are redrawn within their point, and it is a t interval on Fisher's z. What it
     holds is the coefficient of such a sweep on average, of so many seeds, not that of noiseless means, which is larger.
     With one seed a point it is over points alone. None where there are fewer than `FEWEST_POINTS` points, two seeds a
-    point, of which an interval held in 87-97 % of simulated sweeps, or where the resamples are all alike.
+    point, of which an interval held in 89-97 % of simulated sweeps, or where the resamples are all alike.
 
     Args:
         trials: as `analysis.frames.trials.load_trials` gives them.
