@@ -75,10 +75,11 @@ def _cells(row: Mapping[Any, Any], metric: str) -> list[str]:
 def notes(rows: DataFrame, trials: DataFrame) -> Iterator[str]:
     """What a reader of the tables has to know, one line each."""
     yield from (_MEANS, _OTHERS, _BEST)
-    for how, part in rows.groupby("interval_method", sort=False):
+    for key, part in rows.groupby("interval_method", sort=False):
+        how = str(key)
         if how == OVER_POINTS:
             yield f"one seed a point: the interval is a {how}"
-        elif str(how).startswith("none: "):
-            yield f"no interval ({plural(len(part), 'setting')}): {str(how).removeprefix('none: ')}"
+        elif how.startswith("none: "):
+            yield f"no interval ({plural(len(part), 'setting')}): {how.removeprefix('none: ')}"
     if line := pruned_line(trials):
         yield f"{line}; here they are those that the cheap setting put last"
