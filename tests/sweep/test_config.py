@@ -171,8 +171,9 @@ def test_the_schema_lists_the_presets() -> None:
 def test_every_default_stands_in_the_dump(yaml_file: Write) -> None:
     dumped = yaml.safe_load(dump(load(yaml_file(yaml.safe_dump(BASE)))))
     assert dumped["trial"]["attack"]["radius"] == 8 / 255
-    assert dumped["search"] == {"name": "grid", "n_trials": None, "sampler": None, "seed": 0}
-    assert set(dumped) == set(SweepConfig.model_fields) - {"code_folder", "code", "stopping", "where"}
+    of_optuna = {"sampler": None, "sampler_options": {}, "deterministic": False, "batch": None}
+    assert dumped["search"] == {"name": "grid", "n_trials": None, **of_optuna, "seed": 0}
+    assert set(dumped) == set(SweepConfig.model_fields) - {"code_folder", "code", "stopping", "where", "race", "fail_fast"}
 
 
 @pytest.mark.parametrize("root", [None, "images", "~/images", "/images"])
