@@ -137,7 +137,7 @@ class _Stratum:
             return None
         if epoch <= max(known, default=0):
             self._forget(trial, epoch)
-        known[epoch] = value
+        self.values[trial][epoch] = value
         self.told.append((trial, epoch))
         return self._place(trial, epoch) if self._tell(trial, epoch) else None
 

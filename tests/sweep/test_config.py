@@ -273,8 +273,8 @@ def merged(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]
         ),
         (
             {"space": {"pruner.name": ["asha"]}},
-            "space.pruner.name: robustsweep has no such key; a sweep's stopping, such as stopping.name=asha, ends trials "
-            "that do worse than others",
+            "space.pruner.name: robustsweep has no such key; a sweep's stopping, such as stopping.name=asha, ends "
+            "trials that do worse than others",
         ),
         ({"space": {"batch_size": {"gird": [1]}}}, "space.batch_size.gird: unknown key; did you mean 'grid'?"),
         (

@@ -49,6 +49,14 @@ def test_a_trial_that_ends_hears_nothing_and_is_not_waited_for() -> None:
     assert asked(scene) is None
 
 
+def test_the_bell_knows_at_once_whom_a_rule_has_ended() -> None:
+    async def scene(one: Bell) -> list[bool]:
+        await one.prune("a")
+        return [await one.is_pruned("a"), await one.is_pruned("b")]
+
+    assert asked(scene) == [True, False]
+
+
 def test_a_word_holds_for_who_comes_later_and_each_is_heard_once() -> None:
     async def scene(one: Bell) -> list[Any]:
         await one.want(True, ["a"])

@@ -35,8 +35,11 @@ class Scene:
         self.asked: list[tuple[bool, list[str]]] = []
         self.cancelled: list[str] = []
         self.aside: list[str] = []
+        self.known = {name: SimpleNamespace(pruned=False) for name in "abc"}
         journal: Any = SimpleNamespace(
-            cancel=self.cancelled.append, set_aside=lambda trial: self.aside.append(trial.id)
+            cancel=self.cancelled.append,
+            set_aside=lambda trial: self.aside.append(trial.id),
+            progress=SimpleNamespace(trials=self.known),
         )
         bell = SimpleNamespace(want=SimpleNamespace(remote=lambda *words: self.asked.append(words)))
         self.trials = RayTrials(journal, self.packing, bell, {"t": start})
@@ -126,4 +129,16 @@ def test_a_trial_that_ends_by_itself_first_is_no_longer_told_to_end() -> None:
     scene.trials.ended("a")
     scene.trials.ended("b")
     assert scene.asked == [(False, ["a"]), (False, [])]
+    assert scene.cancelled == []
+
+
+def test_a_pruned_trial_that_waits_does_not_begin_and_one_whose_process_dies_uses_up_no_restart() -> None:
+    scene = Scene()
+    scene.known["c"].pruned = True
+    scene.trials.prune("c")
+    assert scene.aside == ["c"]
+    for name in "ab":
+        scene.known[name].pruned = True
+    scene.trials.died(scene.process)
+    assert (scene.process.config["trials"], scene.process.max_failures) == ({}, 0)
     assert scene.cancelled == []

@@ -253,6 +253,27 @@ def test_a_paused_trial_ends_with_an_epoch_and_goes_on_from_there_and_a_last_epo
     assert [m["seconds"] for m in epochs[after : 2 * after]] == [m["seconds"] for m in before]
 
 
+def test_a_pruned_trial_ends_with_its_epoch_and_a_last_epoch_is_an_end(tmp_path: Path) -> None:
+    """Also where it is to pause at that epoch; taken up again it goes on from there."""
+    config = loop.with_fingerprint(tiny(epochs=3))
+    name, values = trial_id(config), config.model_dump(mode="json")
+    sent: list[Any] = []
+
+    def pruned() -> bool:
+        return sent[-1]["epoch"] == 2
+
+    def paused() -> bool:
+        return sent[-1].get("epoch") == 2
+
+    assert run_trial(name, values, tmp_path, 1, sent.append, pruned=pruned, paused=paused)
+    assert (sent[-1]["outcome"], sent[-1]["epochs"]) == ("pruned", 2)
+    before = [message["seconds"] for message in sent if message["record"] == "epoch"]
+    sent.clear()
+    assert run_trial(name, values, tmp_path, 1, sent.append, pruned=lambda: sent[-1]["epoch"] == 3)
+    assert [message["seconds"] for message in sent if message["record"] == "epoch"][:2] == before
+    assert sent[-1]["outcome"] == "completed"
+
+
 def test_a_paused_trial_has_its_file_in_the_store_before_its_outcome_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
