@@ -173,7 +173,14 @@ def test_every_default_stands_in_the_dump(yaml_file: Write) -> None:
     assert dumped["trial"]["attack"]["radius"] == 8 / 255
     of_optuna = {"sampler": None, "sampler_options": {}, "deterministic": False, "batch": None}
     assert dumped["search"] == {"name": "grid", "n_trials": None, **of_optuna, "seed": 0}
-    assert set(dumped) == set(SweepConfig.model_fields) - {"code_folder", "code", "stopping", "where", "race", "fail_fast"}
+    assert set(dumped) == set(SweepConfig.model_fields) - {
+        "code_folder",
+        "code",
+        "stopping",
+        "where",
+        "race",
+        "fail_fast",
+    }
 
 
 @pytest.mark.parametrize("root", [None, "images", "~/images", "/images"])
