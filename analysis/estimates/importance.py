@@ -112,8 +112,10 @@ class Importance:
     """The share of the seeds' noise in the variance of the cells' means."""
     averaged: tuple[str, ...] = ()
     """Axes that vary too and apply to some of the trials: averaged over here."""
+    n_of_fewer: int = 0
+    """Trials of the part that do not enter, as their cells have fewer seeds than others."""
     left_out: Mapping[str, int] = field(default_factory=dict)
-    """Trials that do not enter, by why."""
+    """Trials of all parts that do not enter, by why."""
 
     @property
     def name(self) -> str:
@@ -281,13 +283,14 @@ def _importance(trials: DataFrame, where: Mapping[str, Any], asked: _Asked) -> I
     points = codes(trials, taken)
     first = trials.iloc[np.unique(points, return_index=True)[1]]
     counts = int(cells.max()) + 1, len(trials), int(trials["seed"].nunique())
-    known = Importance(where, asked.metric, asked.by, *counts, averaged=tuple(a for a in names if a not in taken))
+    averaged, n_of_fewer = tuple(axis for axis in names if axis not in taken), int((~enough).sum())
+    known = Importance(where, asked.metric, asked.by, *counts, averaged=averaged, n_of_fewer=n_of_fewer)
     rows = _Rows(trials[asked.metric].to_numpy(dtype=np.float64), cells, points, trials["seed"].to_numpy())
     means = rows.means(np.ones((1, len(trials))))[0]
     columns = {axis: _column(first[axis], means, axis) for axis in taken if several(first[axis]) or axis not in whole}
     if reason := _lacking(columns, len(first), means, asked.by):
         return replace(known, reason=reason)
-    return _with_interval(known, _Estimator(asked.by, columns, asked.seed), rows, asked)
+    return _with_interval(known, _Estimator(asked.by, asked.metric, columns, asked.seed), rows, asked)
 
 
 def _every_axis(trials: DataFrame) -> list[str]:
@@ -335,8 +338,9 @@ def _column(values: Series[Any], means: Array, axis: str) -> Column:
 class _Estimator:
     """One of Optuna's estimators on given cells, asked again and again with other means."""
 
-    def __init__(self, by: By, columns: Mapping[str, Column], seed: int) -> None:
+    def __init__(self, by: By, metric: str, columns: Mapping[str, Column], seed: int) -> None:
         self.by, self.columns, self.seed = by, columns, seed
+        self._direction = "minimize" if metric.endswith(("loss", "seconds")) else "maximize"
         spaces = {axis: _distribution(column, by) for axis, column in columns.items()}
         columns = {axis: column.coarse() if by == "fanova" else column for axis, column in columns.items()}
         whole = {axis: by != "fanova" and column.levels > 0 for axis, column in columns.items()}
@@ -360,8 +364,8 @@ class _Estimator:
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that values are maximised, that regimes are small: said in our own words
-            study = optuna.create_study(direction="maximize")
+            warnings.simplefilter("ignore")  # that regimes are small: said in our own words
+            study = optuna.create_study(direction=self._direction)
             found = self._evaluator(len(means)).evaluate(self._filled(study, means), list(self.columns))
         shares = np.array([found[axis] for axis in self.columns])
         if self.by == "ped_anova":

@@ -31,11 +31,8 @@ REPORTED = ("last_test_robust", "last_test_clean")
 #: Below this p of Bartlett's test the cells of a stratum have a variance each.
 _UNEQUAL = 0.05
 
-POOLED, OWN, NONE = (
-    "t, variance pooled over the stratum's cells",
-    "t, variance of the cell's own seeds",
-    "none: one seed",
-)
+POOLED, OWN = "t, variance pooled over the stratum's cells", "t, variance of the cell's own seeds"
+NO_SEED, ONE_SEED, ALIKE = "none: not measured", "none: one seed", "none: the seeds do not differ"
 
 
 def front(
@@ -104,7 +101,8 @@ def _bounds(rows: DataFrame, cells: DataFrame, y: str, confidence: float) -> dic
         variance, df = (square / freedom, freedom) if pooled else (one.var(ddof=1) if own > 0 else np.nan, own)
         mean = float(one.mean()) if len(one) else np.nan
         low, high, _ = t_interval(mean, float(np.sqrt(variance / max(len(one), 1))), df, confidence)
-        found.append((mean, *clipped(low, high, possible(y)), POOLED if pooled else OWN if own > 0 else NONE))
+        how = (POOLED if pooled else OWN) if low == low else ALIKE if own > 0 else ONE_SEED if len(one) else NO_SEED
+        found.append((mean, *clipped(low, high, possible(y)), how))
     return dict(zip((y, f"{y}_low", f"{y}_high", f"{y}_interval"), map(list, zip(*found, strict=True)), strict=True))
 
 

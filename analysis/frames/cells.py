@@ -70,7 +70,8 @@ def nothing_completed(trials: DataFrame, what_for: str) -> str:
             f"{'was' if len(rates) == 1 else 'were'} {' to '.join(rates)}"
         )
     said = f" ({', '.join(f'{n} {name}' for name, n in counts.items())})" if len(trials) else ""
-    return f"{needs}, got 0 of {len(trials)}{said}; launch the sweep again: it goes on where it stopped"
+    how = " with --resume-pruned" if counts.get(PRUNED, 0) else ""
+    return f"{needs}, got 0 of {len(trials)}{said}; launch the sweep again{how}: it goes on where it stopped"
 
 
 def varying(frame: DataFrame) -> list[str]:

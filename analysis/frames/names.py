@@ -191,6 +191,25 @@ def short(value: Any, digits: int | None = None) -> str:
     return exact if digits is None or exact.lstrip("-").isdigit() else f"{value:.{digits}g}"
 
 
+def readable(value: Any) -> str:
+    """A hyperparameter as people read it: exactly where that is short, else, as of a drawn one, in 4 digits.
+
+    >>> readable(0.026358449231681756), readable(0.000125), readable(128), readable("small_cnn"), readable(float("nan"))
+    ('0.02636', '0.000125', '128', 'small_cnn', '')
+    """
+    exact = short(value)
+    return exact if len(exact) <= _ROOM else short(value, 4)
+
+
+def point_text(values: Mapping[str, Any]) -> str:
+    """Axes with their values, but for those that have none.
+
+    >>> point_text({"optimizer.lr": 0.026358449231681756, "batch_size": 16, "optimizer.k1": float("nan")})
+    'optimizer.lr 0.02636, batch_size 16'
+    """
+    return ", ".join(f"{axis} {text}" for axis, value in values.items() if (text := readable(value)))
+
+
 def brief(values: Sequence[Any], digits: int = 3) -> list[str]:
     """Values as a picture or a column has room for: exactly if that is short, else in the digits that tell them apart.
 
@@ -243,7 +262,7 @@ def setting_text(one: Any) -> str:
     Args:
         one: has model, method and setting, an axis to its value.
     """
-    setting = [f"{key.rpartition('.')[2]} {short(value)}" for key, value in one.setting.items()]
+    setting = [f"{key.rpartition('.')[2]} {readable(value)}" for key, value in one.setting.items()]
     return ", ".join([one.model, one.method, *setting])
 
 

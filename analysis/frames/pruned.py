@@ -47,7 +47,8 @@ def pruned_text(pruned: int, trials: int) -> str:
     if not pruned:
         return ""
     verbs = "was pruned and is" if pruned == 1 else "were pruned and are"
-    return f"{pruned} of {plural(trials, 'trial')} {verbs} in no number: {BIAS}"
+    said = f"{pruned} of {plural(trials, 'trial')} {verbs} in no number"
+    return f"{said}: {BIAS}" if pruned < trials else said
 
 
 def pruned_line(trials: DataFrame) -> str:

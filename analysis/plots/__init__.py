@@ -11,5 +11,6 @@ ratio            the pictures of `sweep ratio`
 robustness_radius  accuracy against the attack's radius
 importance       a bar a hyperparameter
 pareto           the front of several objectives
+proxies          how well each epoch orders the points
 dynamics         curvature, gradient noise and straight lines along a run
 """

@@ -12,9 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pandas import DataFrame, Series
 
-from analysis.estimates.pareto import NONE, front
+from analysis.estimates.pareto import front
 from analysis.frames.cells import codes, several
-from analysis.frames.names import label, of_spread, scale
+from analysis.frames.names import label, of_spread, readable, scale
 from analysis.frames.pareto import judged_cells, strata
 from analysis.frames.trials import axes as axes_of
 from analysis.plots.plan import Data, Plan
@@ -45,7 +45,7 @@ def pareto(data: Data) -> DataFrame:
     keys = strata(data.trials)
     shown = [key for key in keys if several(rows[key])] or ["method"]
     rows.insert(0, _OBJECTIVES, ", ".join(f"{one.column} {one.mode}" for one in data.objectives))
-    rows.insert(0, _STRATUM, [", ".join(map(str, row)) for row in rows[shown].itertuples(index=False)])
+    rows.insert(0, _STRATUM, [", ".join(map(readable, row)) for row in rows[shown].itertuples(index=False)])
     return rows
 
 
@@ -73,8 +73,8 @@ def draw_pareto(rows: DataFrame) -> Figure:
 
 
 def _note(rows: DataFrame, columns: Sequence[str], pairs: int) -> str:
-    drawn = pd.concat([rows[f"{column}_interval"] != NONE for column in columns])
-    bars = of_spread("bars: 95 % t intervals over seeds", drawn, "no bar of one seed")
+    drawn = pd.concat([rows[f"{column}_low"].notna() for column in columns])
+    bars = of_spread("bars: 95 % t intervals over seeds", drawn, "no bar of one seed, or of seeds that do not differ")
     several = "" if pairs == 1 else "; on the front of all objectives, and so perhaps not of a panel's two"
     return f"means over seeds at the last epoch, on validation{several}; {bars}"
 

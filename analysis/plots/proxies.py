@@ -47,7 +47,8 @@ def proxy(rows: DataFrame) -> Figure:
     how = "seeds" if seeds.all() else "points" if not seeds.any() else "seeds, or over points where each has one"
     band = of_spread(f"band: 95 % over {how}", rows["low"].notna(), "no band: too few points or seeds")
     note = f"points' mean {rows['metric'].iloc[0]} at the epoch, and at the last one; {band}"
-    legend(figure, [], note + "\ndashed, ceiling: last epoch of one half of the seeds with that of the other")
+    dashed = "\ndashed, ceiling: last epoch of one half of the seeds with that of the other"
+    legend(figure, [], note + dashed * bool(rows["ceiling"].notna().any()))
     return figure
 
 

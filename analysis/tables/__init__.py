@@ -10,6 +10,7 @@ evaluations   attacks on trained networks
 checks        whether a network's gradients can be trusted
 importance    which hyperparameter matters
 pareto        the front of several objectives
+proxies       whether short runs order the points as full ones do
 images        what each image says: worst classes, agreement of attacks; bits as files
 settings      what trials were set to, as it is shown: presets, and the axes of every trial that reads them
 export        CSV, JSON and parquet, each number given back exactly

@@ -50,7 +50,8 @@ def notes(found: Sequence[Importance]) -> Iterator[str]:
     for one in found:
         size = f"{plural(one.n_cells, 'cell')}, {plural(one.n_trials, 'trial')}, {plural(one.n_seeds, 'seed')}"
         said = f"no importance: {one.reason}" if one.reason else f"interval: {one.interval}"
-        yield f"{one.name}: {size}; {said}"
+        fewer = f" ({plural(one.n_of_fewer, 'trial')} of cells with fewer seeds left out)" if one.n_of_fewer else ""
+        yield f"{one.name}: {size}{fewer}; {said}"
         if one.averaged and not one.reason:
             yield f"{one.name}: averaged over {', '.join(one.averaged)}, which not all of these trials have"
     left_out = dict(found[0].left_out)

@@ -28,7 +28,7 @@ from analysis.estimates.methods import (
 )
 from analysis.estimates.slot_effects import SlotEffect, effects_frame
 from analysis.frames.cells import left_out_text
-from analysis.frames.names import interval_text, of_spread, short
+from analysis.frames.names import interval_text, of_spread, readable, short
 from analysis.frames.pruned import pruned_text
 from analysis.tables.claims import judged_lines
 from analysis.tables.export import csv_text, json_text
@@ -254,7 +254,7 @@ def effects_rows(effects: Sequence[SlotEffect]) -> list[Row]:
     return [
         {
             **({"model.name": effect.model} if several_models else {}),
-            **{key: short(value) for key, value in effect.conditions.items()},
+            **{key: readable(value) for key, value in effect.conditions.items()},
             "effect": effect.label,
             "robust": interval_text(effect.estimate, effect.low, effect.high, sign="+", factor=100),
             "pairs": str(effect.pairs),
@@ -272,7 +272,7 @@ def _p_columns(names: tuple[str, str], tested: bool, p: float, p_holm: float) ->
 
 
 def _of_cell(result: MethodResult, axis: str) -> str:
-    value = short({**result.conditions, **result.cell}.get(axis))
+    value = readable({**result.conditions, **result.cell}.get(axis))
     return f"{value}{EDGE}" if value and axis == "optimizer.lr" and result.edge else value
 
 

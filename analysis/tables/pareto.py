@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 
 from pandas import DataFrame, Series
 
-from analysis.estimates.pareto import OWN, POOLED, REPORTED
+from analysis.estimates.pareto import ALIKE, OWN, POOLED, REPORTED
 from analysis.frames.cells import GROUP, several
-from analysis.frames.names import KEYS, UNITS, bounds, scale, short
+from analysis.frames.names import KEYS, UNITS, bounds, point_text, readable, scale
 from analysis.frames.pareto import Objective, strata
 from analysis.frames.trials import axes
 from trainers.fields import plural
@@ -30,7 +30,7 @@ def front_lines(trials: DataFrame, rows: DataFrame, objectives: Sequence[Objecti
         return [f"no Pareto front of {wanted}: no cell has all of its seeds and every objective"]
     lines = []
     for key, part in rows.groupby(strata(trials), sort=False, dropna=False):
-        on_it, name = part[part["pareto"]], ", ".join(short(value) for value in key)
+        on_it, name = part[part["pareto"]], ", ".join(map(readable, key))
         lines.append(f"Pareto front of {wanted}, {name}: {len(on_it)} of {plural(len(part), 'cell')}, by validation")
         for _, cell in on_it.head(MOST).iterrows():
             lines += _cell_lines(trials, cell, [one.column for one in objectives])
@@ -41,7 +41,7 @@ def front_lines(trials: DataFrame, rows: DataFrame, objectives: Sequence[Objecti
 
 def _cell_lines(trials: DataFrame, cell: Series, columns: Sequence[str]) -> Iterator[str]:
     shown = [axis for axis in axes(trials) if axis not in (*GROUP, *KEYS) and several(trials[axis])]
-    where = ", ".join(f"{axis} {short(cell[axis])}" for axis in shown if short(cell[axis]))
+    where = point_text({axis: cell[axis] for axis in shown})
     sure = "" if cell["front_share"] != cell["front_share"] else f", on it in {100 * cell['front_share']:.0f} %"
     yield f"  {where or 'the one cell'} (n = {cell['n']}{sure})"
     yield f"    {', '.join(_value(cell, column) for column in columns)}"
@@ -69,7 +69,10 @@ def _notes(rows: DataFrame, objectives: Sequence[Objective]) -> Iterator[str]:
     how = {text for one in objectives for text in rows[f"{one.column}_interval"]}
     if how & {POOLED, OWN}:
         kinds = " or ".join(text.removeprefix("t, ") for text in (POOLED, OWN) if text in how)
-        yield f"means at the last epoch; brackets: 95 % t intervals over seeds ({kinds}), none of one seed"
+        without = "none of one seed, or of seeds that do not differ"
+        yield f"means at the last epoch; brackets: 95 % t intervals over seeds ({kinds}), {without}"
+    elif ALIKE in how:
+        yield "means at the last epoch; no interval: cells have one seed, or seeds that do not differ"
     else:
         yield "means at the last epoch; one seed a cell: no interval, and nothing says how sure the front is"
     if rows["front_share"].notna().any():

@@ -11,12 +11,15 @@ from rich.text import Text
 
 from analysis.estimates.proxies import OVER_POINTS
 from analysis.frames.cells import GROUP
-from analysis.frames.names import interval_text, scale, short
+from analysis.frames.names import UNITS, interval_text, readable, scale, short
 from analysis.frames.pruned import pruned_line
 from analysis.tables.sheet import console_table
 from trainers.fields import plural
 
-_HEADER = ("setting", "cost", "tau", "other seeds", "same best", "regret")
+#: The column that seeds in halves fill: empty where points have one seed each.
+_BY_HALVES = "other seeds"
+
+_HEADER = ("setting", "cost", "tau", _BY_HALVES, "same best", "regret")
 
 #: Columns that are no key of a stratum.
 _SAID = (
@@ -32,8 +35,8 @@ _OTHERS = (
     "other seeds: cheap means of one half of the seeds with full means of the other; the ceiling has full means of both"
 )
 _BEST = (
-    "same best: share of resamples of the seeds in which both settings choose the same point; regret: how much worse, "
-    "at the full setting, the point is that the cheap one chooses"
+    "same best: share of resamples of the seeds in which both settings choose the same point (of one seed a point: "
+    "whether they do); regret: how much worse, at the full setting, the point is that the cheap one chooses, in "
 )
 
 
@@ -47,17 +50,20 @@ def proxies_view(rows: DataFrame, trials: DataFrame, metric: str) -> RenderableT
     """
     strata = [name for name in rows.columns if name not in _SAID]
     parts = [_table(part, strata, metric) for _, part in rows.groupby(strata, sort=False, dropna=False)]
-    return Group(*parts, *map(Text, ["", *notes(rows, trials)]))
+    return Group(*parts, *map(Text, ["", *notes(rows, trials, metric)]))
 
 
 def _table(rows: DataFrame, strata: list[str], metric: str) -> RenderableType:
     first = rows.iloc[0]
-    others = [f"{key.rpartition('.')[2]} {short(first[key])}" for key in strata if key not in GROUP]
+    others = [f"{key.rpartition('.')[2]} {readable(first[key])}" for key in strata if key not in GROUP]
     ceiling = "" if isna(first["ceiling"]) else f"; ceiling {first['ceiling']:.2f}"
     what = ", ".join([first["model.name"], first["method"], *others])
     title = f"{what}: {metric} of {plural(first['points'], 'point')}, {plural(first['n'], 'trial')}{ceiling}"
     cells = [_cells(row, metric) for row in rows.to_dict("records")]
-    return console_table(_HEADER, cells, title=title, right=_HEADER[1:], wraps=set(_HEADER))
+    shown = [n for n, name in enumerate(_HEADER) if name != _BY_HALVES or rows["other_seeds"].notna().any()]
+    header = [_HEADER[n] for n in shown]
+    body = [[row[n] for n in shown] for row in cells]
+    return console_table(header, body, title=title, right=header[1:], wraps=header)
 
 
 def _cells(row: Mapping[Any, Any], metric: str) -> list[str]:
@@ -72,9 +78,11 @@ def _cells(row: Mapping[Any, Any], metric: str) -> list[str]:
     return [f"{row['setting']} {short(row['value'])} of {short(row['full']) or 'all'}", *shown]
 
 
-def notes(rows: DataFrame, trials: DataFrame) -> Iterator[str]:
+def notes(rows: DataFrame, trials: DataFrame, metric: str) -> Iterator[str]:
     """What a reader of the tables has to know, one line each."""
-    yield from (_MEANS, _OTHERS, _BEST)
+    unit = UNITS[f"last_{metric}"]
+    halves = [_OTHERS] if rows["other_seeds"].notna().any() else []
+    yield from (_MEANS, *halves, _BEST + {"fraction": "points", "nat": "nats"}.get(unit, unit))
     for key, part in rows.groupby("interval_method", sort=False):
         how = str(key)
         if how == OVER_POINTS:

@@ -20,7 +20,7 @@ from rich.text import Text
 from analysis.frames.arithmetic import in_words
 from analysis.frames.cells import GROUP, LEFT_OUT, Mode, best_cells, left_out_text, measured, several, varying
 from analysis.frames.log import read_log
-from analysis.frames.names import KEYS, UNITS, brief, interval_text, scale, short
+from analysis.frames.names import KEYS, UNITS, brief, interval_text, point_text, readable, scale, short
 from analysis.frames.pruned import pruned_line
 from analysis.frames.trials import SUPERSEDED, axes, epochs_of
 from analysis.tables.settings import presets
@@ -232,7 +232,7 @@ def best_lines(frame: DataFrame, metric: str = "val_robust", mode: Mode = "max")
     shown = [axis for axis in axes(frame) if axis not in (*GROUP, *KEYS)]
     lines = []
     for cell in cells:
-        where = ", ".join(f"{axis} {short(cell[axis])}" for axis in shown if short(cell[axis]))
+        where = point_text({axis: cell[axis] for axis in shown})
         texts = {name: _with_unit(name, cell[name]) for name in dict.fromkeys([chooser, *report])}
         values = [f"{name.partition('_')[2].replace('_', ' ')} {text}" for name, text in texts.items() if text]
         counts = "; ".join(filter(None, [f"mean over n = {cell['n']}", left_out_text(cell[LEFT_OUT])]))
@@ -253,7 +253,7 @@ def _cell(name: str, value: Any) -> str:
         return "" if isna(value) else f"{100 * value:.2f}"
     if name == "memory_bytes":
         return f"{value / 2**30:.1f}"
-    return f"{value:.0f}" if name == "seconds" else short(value, 3 if UNITS.get(name) == "nat" else None)
+    return f"{value:.0f}" if name == "seconds" else short(value, 3) if UNITS.get(name) == "nat" else readable(value)
 
 
 def _epoch_cell(name: str, value: Any) -> str:

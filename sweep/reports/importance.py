@@ -9,6 +9,7 @@ import click
 
 from sweep.reports.options import FORMATS, directory_argument, format_option, output_option
 from sweep.reports.output import chosen_format, console, metric_of, write_frame
+from sweep.streams import complain
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -56,8 +57,11 @@ def importance(
     found = importances(trials_of(log), metric, **asked)
     if form == "table":
         print_whole(console(output), importance_view(found))
-    else:
-        write_frame(importance_frame(found), form, output)
+        return
+    for one in found:
+        if one.reason:
+            complain(f"{one.name}: no importance: {one.reason}")
+    write_frame(importance_frame(found), form, output)
 
 
 def importance_of(log: Log) -> RenderableType | None:

@@ -24,6 +24,7 @@ def proxy(directory: Path, by: tuple[str, ...], form: str | None, output: Path |
     """
     from analysis.estimates.proxies import proxies
     from analysis.frames.log import read_log
+    from analysis.frames.pruned import pruned_line
     from analysis.frames.trials import axes, epochs_of, trials_of
     from sweep.run.screen import print_whole, say
     from trainers.errors import UserError, suggestion
@@ -39,11 +40,11 @@ def proxy(directory: Path, by: tuple[str, ...], form: str | None, output: Path |
         return
     metric = chosen_by.get("metric", "val_robust")
     if rows.empty:
-        say(
-            console(output),
+        lacking = (
             f"nothing cheap to compare with: no whole trial has {metric} before its last epoch (set "
-            "trial.evaluation.every=1), and none differs from another in epochs, attack.steps or data.train_per_class",
+            "trial.evaluation.every=1), and none differs from another in epochs, attack.steps or data.train_per_class"
         )
+        say(console(output), "\n".join(filter(None, [lacking, pruned_line(trials)])))
         return
     from analysis.tables.proxies import proxies_view
 

@@ -95,10 +95,10 @@ def _request(sweep: SweepConfig, **asked: Any) -> Request:
             "--array: search.name is optuna, whose next point depends on all results, so that one launch runs all "
             "trials; leave --array out, or give --nodes"
         )
-    if asked["array"] and sweep.stopping is not None:
+    if asked["array"] and (sweep.stopping is not None or sweep.race is not None):
+        rule = "race" if sweep.stopping is None else f"stopping is {sweep.stopping.name}, which"
         raise UserError(
-            f"--array: stopping is {sweep.stopping.name}, which compares all trials, so that one launch runs them; "
-            "leave --array out, or give --nodes"
+            f"--array: {rule} compares all trials, so that one launch runs them; leave --array out, or give --nodes"
         )
     if asked["gres"] is not None and asked["gpus"] is not None:
         raise UserError("--gres: says the GPUs too, so that --gpus-per-task says nothing; leave one of the two out")

@@ -82,6 +82,12 @@ def test_a_mistake_is_one_line(tmp_path: Path) -> None:
     assert "--summary: is text" in said(run("results", one, "--summary", "--format", "csv"))
 
 
+def test_a_file_that_stays_empty_is_explained(tmp_path: Path) -> None:
+    done = run("importance", written(tmp_path, batches=(16, 32)), "--within", "batch_size", "--format", "csv")
+    assert (done.exit_code, done.stdout.count("\n")) == (0, 1)
+    assert done.stderr.splitlines()[0] == "sweep: batch_size 16: no importance: fewer than 2 axes vary: optimizer.lr"
+
+
 def test_the_summary_shows_front_and_importance_and_no_row_a_trial(tmp_path: Path) -> None:
     answer = run("results", written(tmp_path), "--summary")
     assert answer.exit_code == 0, (answer.output, answer.exception)

@@ -117,7 +117,7 @@ def test_an_axis_of_one_method_is_averaged_over_and_assessed_within_that_method(
     assert shares(deat) == pytest.approx({"optimizer.lr": 0.5, "optimizer.k1": 0.5, INTERACTIONS: 0}, abs=2e-3)
 
 
-def test_ped_anova_takes_in_conditional_axes_at_once_and_knows_which_way_a_metric_is_better():
+def test_ped_anova_ranks_the_axis_that_makes_the_best_cells_first_and_has_no_interval():
     trials = sweep(
         lambda p: -p["optimizer.lr"], 1, method=("DEAT",), optimizer__lr=tuple(np.arange(8) / 10), batch_size=(1, 2, 3)
     )
@@ -126,11 +126,16 @@ def test_ped_anova_takes_in_conditional_axes_at_once_and_knows_which_way_a_metri
     assert found.axes[0].share.value > 0.9
     assert sum(shares(found).values()) == pytest.approx(1)
     assert found.interval.startswith("none: which cells are the best")
-    losses = trials.rename(columns={"last_val_robust": "last_val_robust_loss"})
-    best = trials.assign(last_val_robust=-trials["last_val_robust"])
-    assert shares(importances(losses, "last_val_robust_loss", by="ped_anova")[0]) == shares(
-        importances(best, by="ped_anova")[0]
-    )
+
+
+@pytest.mark.parametrize("name", ["last_val_robust_loss", "seconds"])
+def test_the_best_cells_of_ped_anova_are_those_of_the_least_loss_or_time(name):
+    levels = {"method": ("DEAT",), "optimizer__lr": tuple(np.arange(8) / 10), "batch_size": (1, 2, 3)}
+    trials = sweep(lambda p: p["optimizer.lr"] * (1 + (p["optimizer.lr"] > 0.35) * p["batch_size"]), 1, **levels)
+    most = shares(importances(trials, by="ped_anova")[0])
+    least = shares(importances(trials.assign(last_val_robust=-trials["last_val_robust"]), by="ped_anova")[0])
+    found = importances(trials.rename(columns={"last_val_robust": name}), name, by="ped_anova")[0]
+    assert shares(found) == least != most
 
 
 def test_a_part_for_each_value_of_an_axis_that_is_asked_for():
@@ -157,6 +162,13 @@ def test_only_completed_trials_enter_and_the_others_are_counted():
     assert found[0].n_trials == len(trials) - 3
     assert shares(found[0])["optimizer.lr"] > 0.7
     assert any("better cells are over-represented" in line for line in notes(found))
+
+
+def test_trials_of_cells_that_lost_seeds_do_not_enter_and_are_counted():
+    trials = sweep(additive, **LEVELS)
+    found = importances(trials.drop(index=[0, 1]))
+    assert (found[0].n_cells, found[0].n_trials, found[0].n_of_fewer) == (23, 69, 1)
+    assert any("69 trials, 3 seeds (1 trial of cells with fewer seeds left out)" in line for line in notes(found))
 
 
 def test_what_cannot_be_answered_is_one_line():

@@ -7,7 +7,7 @@ import pytest
 from pandas import DataFrame
 from scipy import stats
 
-from analysis.estimates.pareto import NONE, OWN, POOLED, front
+from analysis.estimates.pareto import ALIKE, ONE_SEED, OWN, POOLED, front
 from analysis.frames.pareto import Objective
 from analysis.tables.pareto import front_lines
 
@@ -79,7 +79,7 @@ def test_one_seed_has_no_interval_and_the_lines_say_so():
     rows = front(frame, BOTH)
     assert rows["front_share"].isna().all()
     assert rows["last_val_robust_low"].isna().all()
-    assert (rows["last_val_robust_interval"] == NONE).all()
+    assert (rows["last_val_robust_interval"] == ONE_SEED).all()
     lines = front_lines(frame, rows, BOTH)
     assert lines[0] == "Pareto front of val_robust (max), val_clean (max), net, PGD-AT: 2 of 2 cells, by validation"
     assert lines[1:4] == [
@@ -88,6 +88,21 @@ def test_one_seed_has_no_interval_and_the_lines_say_so():
         "    test robust 49.0 %",
     ]
     assert lines[-1] == "means at the last epoch; one seed a cell: no interval, and nothing says how sure the front is"
+
+
+def test_seeds_that_do_not_differ_have_no_interval_and_the_lines_say_so():
+    frame = trials([[0.5, 0.5], [0.4, 0.4]], [[0.6, 0.6], [0.8, 0.8]])
+    rows = front(frame, BOTH)
+    assert rows["last_val_robust_low"].isna().all()
+    assert (rows["last_val_robust_interval"] == ALIKE).all()
+    lines = front_lines(frame, rows, BOTH)
+    assert "means at the last epoch; no interval: cells have one seed, or seeds that do not differ" in lines
+
+
+def test_a_drawn_setting_is_shown_in_4_digits():
+    frame = trials([[0.5, 0.51]], [[0.6, 0.6]]).assign(**{"optimizer.lr": [0.026358449231681756, 0.5]}).iloc[:1]
+    frame = DataFrame([*frame.to_dict("records"), {**frame.iloc[0], "trial_id": "b", "optimizer.lr": 0.5}])
+    assert front_lines(frame, front(frame, BOTH), BOTH)[1] == "  optimizer.lr 0.02636 (n = 1)"
 
 
 def test_methods_have_a_front_each():

@@ -157,3 +157,13 @@ def test_commands_say_what_is_biased(with_pruned, ratio_run, command, stream):
     said = " ".join(getattr(ran, stream).split())
     assert BIAS in said
     assert "4 of 58 trials were pruned" in said or "4 trials (pruned)" in said
+
+
+def test_where_every_trial_was_pruned_it_is_said_and_how_they_go_on(run):
+    run.pruned("a", [0.1])
+    run.pruned("b", [0.2], optimizer__lr=0.2)
+    trials = load_trials(run.directory)
+    assert pruned_line(trials) == "2 of 2 trials were pruned and are in no number"
+    said = "(2 pruned); launch the sweep again with --resume-pruned: it goes on where it stopped"
+    assert said in CliRunner().invoke(main, ["importance", str(run.directory)]).stderr
+    assert "2 of 2 trials were pruned" in CliRunner().invoke(main, ["proxy", str(run.directory)]).stdout

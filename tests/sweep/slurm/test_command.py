@@ -89,6 +89,7 @@ def test_follow_code_takes_both_as_they_are_then(slurm: Callable[..., Result], t
         (("--array", "2"), {"search": {"name": "optuna", "n_trials": 3}},
          "--array: search.name is optuna, whose next point depends on all results"),
         (("--array", "2"), {"stopping": {"name": "asha"}}, "--array: stopping is asha, which compares all trials"),
+        (("--array", "2"), {"race": {}, "seeds": [0, 1, 2]}, "--array: race compares all trials, so that one launch"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_one_line_and_exit_2_and_leaves_nothing(
