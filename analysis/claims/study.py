@@ -13,6 +13,7 @@ from pandas import DataFrame
 from analysis.claims.blocks import BEGAN, EPOCH_SECONDS, OWN, rows_of
 from analysis.claims.questions import QUESTIONS, Question, question
 from analysis.frames.bits import with_bits
+from analysis.frames.history import handed_on
 from analysis.frames.log import Log, read_log
 from analysis.frames.trials import epochs_of, trials_of
 from trainers.errors import UserError
@@ -68,10 +69,9 @@ def study_of(records: Sequence[Mapping[str, Any]]) -> Study:
     """`load_study` of records that are at hand."""
     records = Log.of(records)
     trials, epochs = with_bits(trials_of(records), records), epochs_of(records)
-    handed_on = {
-        one["trial_id"]: one["epoch"] for one in records if one["record"] == "resume" and one.get("from_trial")
-    }
-    own = epochs[epochs["epoch"] > epochs["trial_id"].map(handed_on).fillna(0)]  # a shorter trial's ran at another time
+    shorter = handed_on(records)
+    begins = [shorter.get(name, 0) for name in epochs["trial_id"]]
+    own = epochs[epochs["epoch"].to_numpy(float) > begins]  # a shorter trial's ran at another time
     seconds = own.groupby("trial_id")["seconds"].median()
     began = {record["trial_id"]: record.get("time") for record in records if record["record"] == "start"}
     added = {EPOCH_SECONDS: trials["trial_id"].map(seconds), BEGAN: trials["trial_id"].map(began)}

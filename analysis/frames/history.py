@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import count, islice
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast
@@ -100,6 +100,19 @@ class TrialHistory:
     def reason(self) -> str:
         """Of the outcome."""
         return str(self.end.get("reason", ""))
+
+
+def handed_on(log: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """By the id of each trial that went on from a shorter one's end, how many of its first epochs are that one's.
+
+    Args:
+        log: of a run; epochs need not be among it.
+    """
+    known: dict[str, int] = {}
+    for one in log:
+        if one["record"] == "resume" and (one.get("from_trial") or one["epoch"] < known.get(one["trial_id"], 0)):
+            known[one["trial_id"]] = one["epoch"]
+    return known
 
 
 Trial = TypeVar("Trial", bound=TrialHistory)

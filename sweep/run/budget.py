@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from analysis.frames.columns import PLACE
+from analysis.frames.history import handed_on
 from analysis.frames.log import Log
 from sweep.plan.measured import kind_of, shape_of
 from sweep.plan.plan import Plan
@@ -46,9 +47,8 @@ def spent_seconds(records: Iterable[Mapping[str, Any]], counts: Callable[[Mappin
     counted = np.array([False, *(counts(one) for _, one in launches)])
     launch = np.searchsorted([place for place, _ in launches], log.epochs.numbers(PLACE))
     codes, ids = log.epochs.texts("trial_id")
-    resumed = (record for record in log if record["record"] == "resume")
-    handed_on = {record["trial_id"]: record["epoch"] for record in resumed if record.get("from_trial")}
-    shorter = np.array([handed_on.get(str(name), 0) for name in ids], dtype=np.float64)[codes]
+    begins = handed_on(log)
+    shorter = np.array([begins.get(str(name), 0) for name in ids], dtype=np.float64)[codes]
     trained = ~(log.epochs.numbers("epoch") <= shorter)
     return float(np.sum(log.epochs.spent(), where=counted[launch] & trained))
 

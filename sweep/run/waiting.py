@@ -105,7 +105,7 @@ def await_nodes(resources: ResourcesConfig, least: int | None, wait: float, say:
         UserError: there are fewer at the end.
     """
     number = least or 1
-    if _there(nodes.nodes_up(), resources) >= number or not wait:
+    if not wait or _there(nodes.nodes_up(), resources) >= number:
         return
     say(text(resources, number, wait))
     group, deadline = demand(resources, number), time.monotonic() + 60 * wait
