@@ -18,7 +18,7 @@ SECONDS = "seconds"
 class Objective(Frozen):
     """What is measured of a trial, and whether more or less of it is better."""
 
-    name: Metric | Literal["seconds"] = Field(
+    name: Literal[Metric, "seconds"] = Field(
         description="A validation metric at the last epoch; seconds: what the whole trial took, training, compiling, "
         "evaluation, checkpoints and measuring, as `sweep results` shows it."
     )

@@ -279,7 +279,7 @@ def constraint(text: str) -> Constraint:
 def _listed(value: Any) -> Any:
     if not isinstance(value, str | list | tuple):
         raise ValueError(f"must be an expression, or a list of them, got {brief(value)}")
-    return [value] if isinstance(value, str) else value
+    return [_parses(value)] if isinstance(value, str) else value
 
 
 def _parses(value: str) -> str:

@@ -77,7 +77,7 @@ def _answered_by_some(config: SweepConfig) -> Iterator[Warned]:
 
 def _of_order(config: SweepConfig) -> Iterator[Warned]:
     """That a deterministic search is one only as far as early stopping, which hangs on the order of results, is."""
-    if config.search.deterministic and any(getattr(config, key, None) for key in ("stopping", "race")):
+    if config.search.deterministic and (config.stopping is not None or config.race is not None):
         yield Warned(
             "search.deterministic: early stopping decides by the order of results, so that points are the same given "
             "the same decisions only",

@@ -212,7 +212,7 @@ class OptunaSearch:
         listed = list(islice(combined(), most))
         ranges = [axis for key, axis in space.items() if axis.is_range and any(key in one for one in listed)]
         if any(axis.is_continuous for axis in ranges) or (ranges and len(listed) == most):
-            return True, listed
+            return True, list(islice(combinations(space, self._base, stratum), most))
         if self._config.where:
             listed = list(islice(filter(self._admission.admits, islice(combined(), MOST)), most))
         return False, listed

@@ -85,8 +85,8 @@ def check_sampler(config: SweepConfig, grid: Iterable[Point]) -> None:
             f"search.sampler: cmaes has one objective, and metric lists {len(config.objectives)}; take tpe, gp or "
             "nsgaii"
         )
-    for stratum in grid:
-        several = varied(config, stratum)
+    every = [varied(config, stratum) for stratum in grid]
+    for several in every:
         if kind is CmaEsSampler:
             _check_ranges(config.space, several)
         if issubclass(kind, _OF_ONE_SPACE) and (key := next((k for k in several if hangs(config.space, k)), None)):
@@ -94,7 +94,7 @@ def check_sampler(config: SweepConfig, grid: Iterable[Point]) -> None:
                 f"search.sampler: {name} would draw space.{key} at random, which hangs on a drawn axis (when); take "
                 "tpe, qmc or random, or list the values that it hangs on as {grid: [...]}: each has a study of its own"
             )
-    _check_options(kind, config)
+    _check_options(kind, config, next(filter(None, every), {"any": FloatDistribution(0, 1)}))
 
 
 def varied(config: SweepConfig, stratum: Point) -> dict[str, BaseDistribution]:
@@ -113,8 +113,8 @@ def _check_ranges(space: Mapping[str, Axis], several: Mapping[str, BaseDistribut
         raise UserError("search.sampler: cmaes searches ranges, and the space has none; take tpe")
 
 
-def _check_options(kind: type[BaseSampler], config: SweepConfig) -> None:
-    """Every option is one of the sampler's own, of its type, and with all of them it draws."""
+def _check_options(kind: type[BaseSampler], config: SweepConfig, space: dict[str, BaseDistribution]) -> None:
+    """Every option is one of the sampler's own, of its type, and with all of them it draws in such a space."""
     known = {key: one for key, one in inspect.signature(kind).parameters.items() if key not in _OURS}
     for key, value in config.search.sampler_options.items():
         where = f"search.sampler_options.{key}"
@@ -124,7 +124,10 @@ def _check_options(kind: type[BaseSampler], config: SweepConfig) -> None:
             raise UserError(f"{where}: Optuna's {kind.__name__} has no such option; {suggestion(key, known)}")
         _check_value(where, str(known[key].annotation), value)
     if config.search.sampler_options:
-        _rehearse(kind, config)
+        past = {"n_startup_trials": 1} if "n_startup_trials" in known else {}
+        options = {**config.search.sampler_options, **past}
+        search = config.search.model_copy(update={"sampler_options": options})
+        _rehearse(kind, config.model_copy(update={"search": search}), space)
 
 
 def _check_value(where: str, annotation: str, value: Any) -> None:
@@ -137,16 +140,15 @@ def _check_value(where: str, annotation: str, value: Any) -> None:
         raise UserError(f"{where}: must be {words}, got {brief(value)}")
 
 
-def _rehearse(kind: type[BaseSampler], config: SweepConfig) -> None:
+def _rehearse(kind: type[BaseSampler], config: SweepConfig, space: dict[str, BaseDistribution]) -> None:
     """Three draws of a made-up study, that what the sampler refuses is known before anything runs."""
     study = optuna.create_study(directions=["maximize"] * len(config.objectives))
-    every: dict[str, BaseDistribution] = {"first": FloatDistribution(0, 1), "second": FloatDistribution(0, 1)}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", RuntimeWarning)  # cmaes with a popsize of 3 divides by 0, and goes on
             for index in range(3):
-                study.sampler = made(kind, config, 0, index, every)
-                study.tell(study.ask(every), [index / 3] * len(config.objectives))
+                study.sampler = made(kind, config, 0, index, space)
+                study.tell(study.ask(space), [index / 3] * len(config.objectives))
     except Exception as error:
         text = str(error).partition("\n")[0] or type(error).__name__
         raise UserError(f"search.sampler_options: Optuna's {kind.__name__} draws nothing with these: {text}") from None

@@ -430,7 +430,7 @@ def merged(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]
         ),
         (
             {"where": "batch_size < 'a' or"},
-            "where.0: \"batch_size < 'a' or\": must be an expression such as batch_size * optimizer.lr <= 10: "
+            "where: \"batch_size < 'a' or\": must be an expression such as batch_size * optimizer.lr <= 10: "
             "invalid syntax",
         ),
         (
@@ -519,6 +519,11 @@ def merged(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]
             "metric.0: must be a mapping of keys to values, got 'val_robust'; did you mean {name: val_robust}?",
         ),
         ({"metric": [{"name": "seconds", "mode": "max"}]}, "metric.0.mode: must be min for seconds"),
+        (
+            {"metric": [{"name": "test_robust", "mode": "max"}]},
+            "metric.0.name: must be one of val_robust, val_clean, val_robust_loss, val_clean_loss, seconds; got "
+            "'test_robust'; did you mean 'val_robust'?",
+        ),
         ({"metric": [{"name": "val_robust"}]}, "metric.0.mode: missing; this key has no default"),
         (
             {"metric": [{"name": "val_clean", "mode": "max"}] * 2},
@@ -674,7 +679,7 @@ def test_setting_an_axis_of_space_replaces_what_trial_says(yaml_file: Write) -> 
         ("lr=0.1", "{path}: lr: unknown key; did you mean 'trial.optimizer.lr'?"),
         ("optimizer.lr=0.1", "{path}: optimizer: unknown key; did you mean 'trial.optimizer'?"),
         ("zzz=3", "{path}: zzz: unknown key; known: name, question, trial, space, where, seeds, search, resources, "
-         "max_concurrent, metric, mode, stopping, code_folder"),
+         "max_concurrent, metric, mode, stopping, race, fail_fast, code_folder"),
         ("patience=3", "{path}: patience: robustsweep has no such key; a sweep's stopping, such as stopping.name=asha, "
          "ends trials that do worse than others"),
         ("trial.optimizer.lr=-1", "{path}: trial.optimizer.lr: must be > 0.0, got -1"),

@@ -109,6 +109,9 @@ def test_a_mistaken_option_of_a_sampler_is_named(sampler: str, given: dict[str, 
         ("cmaes", {"popsize": 3}),
         ("cmaes", {"popsize": -1}),
         ("tpe", {"group": True, "multivariate": False}),
+        ("tpe", {"n_ei_candidates": 0}),  # which shows only once it no longer draws at random
+        ("tpe", {"n_ei_candidates": 0, "n_startup_trials": 20}),
+        ("cmaes", {"x0": {"optimizer.lr": 0.1}}),  # and not of the other axis
     ],
 )
 def test_options_with_which_optuna_draws_nothing_are_refused_before_anything_runs(
@@ -116,6 +119,15 @@ def test_options_with_which_optuna_draws_nothing_are_refused_before_anything_run
 ) -> None:
     with pytest.raises(UserError, match=r"^search\.sampler_options: Optuna's \w+ draws nothing with these: [^\n]+$"):
         Run(optuna_sweep(sampler=sampler, sampler_options=given), sphere).search()
+
+
+def test_cmaes_starts_where_the_config_says() -> None:
+    start = {"optimizer.lr": 0.01, "optimizer.weight_decay": 0.08}
+    config = optuna_sweep(n=4, sampler="cmaes", sampler_options={"x0": start, "sigma0": 1e-3})
+    run = Run(config, sphere)
+    run.launch()
+    for point in run.points[1:]:  # the first is drawn at random
+        assert in_unit(point) == pytest.approx(in_unit(start), abs=0.05)
 
 
 def test_options_reach_the_sampler_as_numbers() -> None:
