@@ -13,8 +13,9 @@ from typing import Any
 
 from sweep.config import SweepConfig
 from sweep.config_file import dump
+from sweep.plan.ended import objective_values, pruned_at
 from sweep.plan.longer import Shorter
-from sweep.plan.plan import Plan, objective_values, pruned_at
+from sweep.plan.plan import Plan
 from sweep.progress import TrialProgress
 from sweep.run.budget import Budget
 from sweep.run.directory import CONFIG_FILE, clean, log_path, write_whole
@@ -105,6 +106,7 @@ class Journal:
                 "size": self._plan.search.size(),
                 "wanted": [trial.id for trial in known],
                 **({"left_out": left_out} if left_out else {}),
+                **({"start_from": dict(self._plan.started_from)} if self._plan.started_from else {}),
                 **({"taken_up": list(self._plan.taken_up)} if self._plan.taken_up else {}),
                 **({"budget_hours": self.budget.hours} if self.budget else {}),
                 **self._among_files(),
