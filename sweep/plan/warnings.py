@@ -66,18 +66,20 @@ def warnings(
 
 def _answered_by_some(config: SweepConfig) -> Iterator[Warned]:
     """A question, or several seeds, are there for claims and figures; early stopping leaves trials out of both."""
-    if config.stopping is None or not (config.question or len(config.seeds) > 1):
+    rule = "race" if config.race is not None else config.stopping and config.stopping.name
+    if rule is None or not (config.question or len(config.seeds) > 1):
         return
     from analysis.frames.pruned import BIAS  # which loads pandas
 
     asks = "question asks for claims and figures" if config.question else "several seeds are for claims and figures"
-    text = f"{asks}, and stopping leaves the trials out of them that {config.stopping.name} ends: {BIAS}"
-    yield Warned(text, "stopping=null for what is to be claimed, or sweep launch --resume-pruned at the end")
+    text = f"{asks}, and early stopping leaves the trials out of them that {rule} ends: {BIAS}"
+    key = "race" if config.race is not None else "stopping"
+    yield Warned(text, f"{key}=null for what is to be claimed, or sweep launch --resume-pruned at the end")
 
 
 def _of_order(config: SweepConfig) -> Iterator[Warned]:
     """That a deterministic search is one only as far as early stopping, which hangs on the order of results, is."""
-    if config.search.deterministic and any(getattr(config, key, None) for key in ("stopping", "race")):
+    if config.search.deterministic and (config.stopping is not None or config.race is not None):
         yield Warned(
             "search.deterministic: early stopping decides by the order of results, so that points are the same given "
             "the same decisions only",
