@@ -87,7 +87,7 @@ class Plan:
     """Outcome lines that the rules owe: their launch was killed before it wrote them."""
     taken_up: tuple[str, ...] = ()
     """Ids of pruned trials that this launch trains to their end."""
-    longer: Longer | None = None
+    longer: Longer = field(kw_only=True)
     """Which of the new trials go on from the ends of shorter ones."""
     started_from: Mapping[str, list[str]] = field(default_factory=dict)
     """Run of `search.start_from` -> ids of its finished trials that the search knows."""
@@ -123,7 +123,7 @@ class Plan:
         lines += [f"  {line}" for line in (*(size_lines(self.shapes) if outlook else ()), *extra_lines(self.shapes))]
         lines += [f"  {line}" for name, data in self.unseen.items() for line in unseen_lines(name, data, self.shapes)]
         lines.append(f"  finished {self.finished}, to resume {self.resumable}, new {self.left - self.resumable}")
-        lines += [f"  {line}" for line in (() if self.longer is None else self.longer.lines())]
+        lines += [f"  {line}" for line in self.longer.lines()]
         lines += [f"  {line}" for line in left_out_lines([self.progress.trials[name] for name in self.left_out])]
         if self.taken_up:
             lines.append(f"  {plural(len(self.taken_up), 'pruned trial')} taken up again; no rule ends one any more")
@@ -370,7 +370,7 @@ def _to_run(
     code_version: str,
     longer: Longer,
 ) -> tuple[Left, ...]:
-    left = [(one, _left(one, progress.trials.get(one.id), code_version, longer)) for one in known]
+    left = [(one, epochs_left(one, progress.trials.get(one.id), code_version, longer)) for one in known]
     each = unknown / len(examples) if examples else 0.0
     return (
         *(Left(one.config, 1.0, epochs, shape_of(one)) for one, epochs in left if epochs),
@@ -378,7 +378,7 @@ def _to_run(
     )
 
 
-def _left(trial: PlannedTrial, begun: TrialProgress | None, code_version: str, longer: Longer) -> int:
+def epochs_left(trial: PlannedTrial, begun: TrialProgress | None, code_version: str, longer: Longer) -> int:
     """Epochs of the trial that are still to be trained."""
     if begun is not None and (begun.finished or begun.left_out):
         return 0

@@ -140,13 +140,8 @@ class Journal:
         return None
 
     def waits(self) -> bool:
-        """Where `next` gives None: whether it will give more once trials that run have ended."""
-        return self._plan.search.waits()
-
-    @property
-    def withholds(self) -> bool:
-        """Whether there is a trial for which the budget had no room, as far as was known when it was asked."""
-        return self._withheld is not None
+        """Where `next` gives None: whether it may give more once trials that run have ended."""
+        return self._withheld is not None or self._plan.search.waits()
 
     def _next(self) -> PlannedTrial | None:
         """In line, whether it is to be run or not."""
@@ -211,8 +206,8 @@ class Journal:
         self._append(message["record"], {key: value for key, value in message.items() if key != "record"})
         if not trial.is_handed_on(message):
             self._paces.add(shape_of(trial.config), message)
-            if self.budget is not None:
-                self.budget.took(trial, message, again)
+        if self.budget is not None:
+            self.budget.took(trial, message, again)
         if message["record"] == "outcome":
             self._shorter.add(trial)
         if message["record"] == "outcome" and not again:
@@ -238,6 +233,8 @@ class Journal:
             trial = self.progress.trials[line["trial_id"]]
             if not trial.settled:
                 self._append("outcome", {key: value for key, value in line.items() if key != "record"})
+                if self.budget is not None:
+                    self.budget.took(trial, line, again=False)
                 self._tell(trial)
                 self.listener(trial, line)
                 self.ends(trial.id)
