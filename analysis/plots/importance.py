@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pandas import DataFrame, Series
 
-from analysis.estimates.importance import INTERACTIONS, importance_frame, importances
+from analysis.estimates.importance import importance_frame, importances
+from analysis.estimates.optuna_importance import INTERACTIONS
 from analysis.frames.cells import measured, one_budget
 from analysis.frames.names import label, of_spread
 from analysis.plots.plan import Data, Plan
