@@ -232,7 +232,8 @@ def _choosing(trials: DataFrame, metric: str, places: Series[Any]) -> DataFrame:
     usable = usable if len(usable) else trials[trials["outcome"] == "completed"]
     by_cell = usable.groupby(places.loc[usable.index])
     lost = {f"_{name}": trials["outcome"] == name for name in ("diverged", PRUNED)}
-    lost["_raced"] = lost[f"_{PRUNED}"] & trials["pruned_by"].isin(_RACES) if "pruned_by" in trials else False
+    by = trials["pruned_by"] if "pruned_by" in trials else Series(index=trials.index, dtype=object)
+    lost["_raced"] = lost[f"_{PRUNED}"] & by.isin(_RACES)
     all_of_cell = trials.assign(**lost).groupby(places.loc[trials.index])
     means = by_cell[metric].mean().astype(np.float64)
     counts = {"_wanted": all_of_cell["seed"].nunique(), **{name: all_of_cell[name].sum() for name in lost}}

@@ -272,7 +272,7 @@ def _chosen(directory: Path, records: Records, asked: Asked) -> dict[str, str]:
     return {name: left_out.get(name, "") for name in completed}
 
 
-def _left_out(trial: Mapping[str, Any], metric: str) -> str:
+def _left_out(trial: Mapping[Any, Any], metric: str) -> str:
     """What to know of the cells that were left out where this trial's was chosen, in words."""
     doubt = better_text(int(trial[BETTER]), trial[BEST_LEFT_OUT], metric, trial["method"])
     return "; ".join(filter(None, [left_out_text(int(trial[LEFT_OUT])), doubt]))
