@@ -13,7 +13,7 @@ from pandas import DataFrame
 
 from analysis.estimates.intervals import NO_ESTIMATE, Estimate, holm
 from analysis.estimates.seed_table import SeedTable
-from analysis.frames.cells import LEFT_OUT, Mode, OwnBest, codes, conditions, own_best, varying
+from analysis.frames.cells import BEST_LEFT_OUT, BETTER, LEFT_OUT, Mode, OwnBest, codes, conditions, own_best, varying
 from analysis.frames.names import BASELINE, KEYS, short
 from analysis.frames.pruned import number_pruned
 from analysis.frames.recipes import averaged_where_named, knobs, recipe_names
@@ -79,6 +79,12 @@ class MethodResult:
     """Compared trials in the cell that diverged, and are in no mean: only where other seeds chose it."""
     left_out: int = 0
     """Cells that were no candidates, fewer of their seeds having completed than of the others."""
+    left_out_better: int = 0
+    """Of them, those with a better mean of the metric that chose, over the seeds that they kept."""
+    best_left_out: float = np.nan
+    """The best of these means."""
+    chosen_by: str = ""
+    """The metric that chose, such as last_val_robust."""
     trials: int = 0
     """Of the method, in any cell and of any outcome."""
     pruned: int = 0
@@ -236,6 +242,9 @@ def _compared(
             seeds=tuple(sorted({int(seed) for seed in cell.loc[cell["outcome"] == "completed", "seed"]})),
             choosers=tuple(sorted(map(int, choosers))),
             left_out=int(whole[LEFT_OUT].max()) if len(whole) else 0,
+            left_out_better=int(whole[BETTER].max()) if len(whole) else 0,
+            best_left_out=float(whole[BEST_LEFT_OUT].max()),
+            chosen_by=chooser,
             trials=len(trials),
             pruned=number_pruned(trials),
             reason=without_cell(trials, chooser) if whole.empty else _NO_OTHER if cell.empty else "",
@@ -274,6 +283,8 @@ def without_cell(trials: DataFrame, chooser: str) -> str:
     if trials.loc[trials["outcome"] == "completed", chooser].isna().all():
         metric = chooser.removeprefix("last_")
         return f"{metric}, which chooses the best cell, was not measured: trial.evaluation.splits needs val"
+    if "pruned_by" in trials and trials["pruned_by"].notna().any():
+        return "a trial diverged, or a race ended a seed, in every cell that has the metric which chooses"
     return "a trial diverged in every cell that has the metric which chooses"
 
 
@@ -316,8 +327,9 @@ def results_frame(results: Sequence[MethodResult], presets: Mapping[str, str] = 
         model.name, the conditions, method, preset where each has one, the cell's axes, lr_edge, n, validation, then
         robust, clean, difference and own each with _low and _high, robust_interval and clean_interval (whose
         error and variance), p_methods, p_methods_holm, test, verdict, reason (why there is no cell or no verdict),
-        cells_left_out, diverged, pruned, seeds (those compared) and chosen_by_seeds, each as `0, 1`; empty: chosen by
-        those compared.
+        cells_left_out, cells_left_out_better and best_left_out (those with a better mean over the seeds that they
+        kept, and the best of these means), diverged, pruned, seeds (those compared) and chosen_by_seeds, each as
+        `0, 1`; empty: chosen by those compared.
     """
     return DataFrame([_flat(result, presets) for result in results])
 
@@ -346,6 +358,8 @@ def _flat(result: MethodResult, presets: Mapping[str, str]) -> dict[str, Any]:
         "verdict": result.verdict,
         "reason": result.reason,
         LEFT_OUT: result.left_out,
+        BETTER: result.left_out_better,
+        BEST_LEFT_OUT: result.best_left_out,
         "diverged": result.diverged,
         "pruned": result.pruned,
         "seeds": ", ".join(map(str, result.seeds)),

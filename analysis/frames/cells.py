@@ -8,9 +8,9 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pandas import DataFrame, Series, concat
+from pandas import DataFrame, Series
 
-from analysis.frames.names import brief
+from analysis.frames.names import UNITS, brief, scale
 from analysis.frames.pruned import PRUNED
 from analysis.frames.trials import SUPERSEDED, axes, is_condition
 from trainers.errors import UserError, suggestion
@@ -19,6 +19,17 @@ Mode = Literal["max", "min"]
 
 #: Columns of `candidate_cells`.
 CHOSEN_BY, LEFT_OUT = "chosen_by", "cells_left_out"
+
+#: Columns of `best_cells`: of the cells left out, how many have a better mean over the seeds that they kept, and the
+#: best of these means.
+BETTER, BEST_LEFT_OUT = "cells_left_out_better", "best_left_out"
+
+#: Column of `weighed_cells`, and what stands there: why a cell is no candidate; nothing of a candidate.
+WHY_NOT, DIVERGED, GIVEN_UP = "why_not", "a trial diverged", "a race gave the cell up"
+LOST_A_SEED, LACKS_A_SEED = "a seed was pruned", "fewer seeds completed than of the others"
+
+#: What ends the seeds of a cell because of how others of its seeds came out.
+_RACES = ("race", "wilcoxon")
 
 #: What is compared, never pooled, unless a function says so.
 GROUP: tuple[str, ...] = ("model.name", "method")
@@ -123,7 +134,7 @@ def best_cells(
     """The cell with the best mean `metric` of each model, condition and method; the earliest of equals.
 
     Choose by a validation metric: the best of many cells by a test metric overstates the test accuracy. Which cells
-    are candidates: `candidate_cells`. Where the metric was not measured, a sole cell still is chosen.
+    are candidates: `weighed_cells`. Where the metric was not measured, a sole cell still is chosen.
 
     Args:
         frame: trials, as `analysis.frames.trials.load_trials` gives them.
@@ -133,28 +144,30 @@ def best_cells(
         seeds: that choose; none: all.
 
     Returns:
-        rows of `candidate_cells`, at most one a model, condition and method, in order of appearance.
+        rows of `candidate_cells` with BETTER and BEST_LEFT_OUT, at most one a model, condition and method, in order of
+        appearance.
     """
-    chosen, best = [], "idxmax" if mode == "max" else "idxmin"
-    cells = candidate_cells(frame, metric, report, seeds=seeds)
+    chosen: list[Series[Any]] = []
+    cells = weighed_cells(frame, metric, report, seeds=seeds)
+    sign = 1.0 if mode == "max" else -1.0
     for _, group in cells.groupby([*GROUP, *conditions(frame)], sort=False, dropna=False):
-        if group[CHOSEN_BY].notna().any():
-            chosen.append(getattr(group[CHOSEN_BY], best)())
-        elif len(group) == 1 and not group[LEFT_OUT].any():
-            chosen.append(group.index[0])
-    return cells.loc[chosen]
+        candidates, left_out = group[group[WHY_NOT] == ""], group[~group[WHY_NOT].isin(["", DIVERGED])]
+        if candidates[CHOSEN_BY].notna().any():
+            best = candidates.loc[(sign * candidates[CHOSEN_BY]).idxmax()]
+        elif len(candidates) == 1 and left_out.empty:
+            best = candidates.iloc[0]
+        else:
+            continue
+        better = sign * left_out.loc[sign * left_out[CHOSEN_BY] > sign * best[CHOSEN_BY], CHOSEN_BY]
+        chosen.append(Series({BETTER: len(better), BEST_LEFT_OUT: sign * better.max()}, name=best.name))
+    known = DataFrame(chosen, columns=[BETTER, BEST_LEFT_OUT]).astype({BETTER: int, BEST_LEFT_OUT: float})
+    return _candidates(cells, frame).loc[known.index].join(known)
 
 
 def candidate_cells(
     frame: DataFrame, metric: str, report: Sequence[str] = (), *, seeds: Collection[int] | None = None
 ) -> DataFrame:
-    """The cells among which a best one may be chosen: of cells of too few seeds a lucky one would win.
-
-    No candidate is a cell in which a trial diverged; nor, where at least half of its model's, condition's and method's
-    others are whole, one that lacks a seed it was wanted with (where seeds are named, one of these); nor, where any
-    other has lost none so, one of which a seed was pruned, for what is left of it was kept by how it looked; nor one of
-    fewer than `enough_seeds`. Where seeds are named, what became of the others has no part in it: they are compared in
-    the cell, and a cell chosen by how they ended would be chosen by them.
+    """The cells among which a best one may be chosen, of `weighed_cells`.
 
     Args:
         frame: as for `best_cells`.
@@ -166,28 +179,61 @@ def candidate_cells(
         rows of `cell_means` with CHOSEN_BY, the mean metric over the seeds that choose, and LEFT_OUT, how many cells of
         the same model, condition and method are none for lack of seeds.
     """
+    return _candidates(weighed_cells(frame, metric, report, seeds=seeds), frame)
+
+
+def _candidates(cells: DataFrame, frame: DataFrame) -> DataFrame:
+    lacking = (~cells[WHY_NOT].isin(["", DIVERGED])).astype(np.int64)
+    left_out = lacking.groupby(codes(cells, [*GROUP, *conditions(frame)])).transform("sum")
+    kept: DataFrame = cells.assign(**{LEFT_OUT: left_out})[cells[WHY_NOT] == ""].drop(columns=WHY_NOT)
+    return kept
+
+
+def weighed_cells(
+    frame: DataFrame, metric: str, report: Sequence[str] = (), *, seeds: Collection[int] | None = None
+) -> DataFrame:
+    """Every cell with a completed trial, and why none may be chosen as best: of too few seeds a lucky one would win.
+
+    No candidate is a cell in which a trial diverged, nor one that a race gave up; nor, where at least half of its
+    model's, condition's and method's others are whole, one that lacks a seed it was wanted with (where seeds are named,
+    one of these); nor, where any other has lost none so, one of which a seed was pruned, for what is left of it was
+    kept by how it looked; nor one of fewer than `enough_seeds`. Where seeds are named, what became of the others has no
+    part in it: they are compared in the cell, and a cell chosen by how they ended would be chosen by them.
+
+    Args:
+        frame: as for `best_cells`.
+        metric: likewise.
+        report: likewise.
+        seeds: likewise.
+
+    Returns:
+        rows of `cell_means` with CHOSEN_BY, the mean metric over the seeds that choose, and WHY_NOT.
+    """
     cells = cell_means(frame, list(dict.fromkeys([metric, *report])))
     places = Series(codes(frame, axes(frame)), index=frame.index)
-    cells = cells.join(_choosing(frame if seeds is None else frame[frame["seed"].isin(seeds)], metric, places))
-    cells = cells[(cells["n"] > 0) & ~(cells["_diverged"] > 0)].fillna({"_seeds": 0, "_wanted": 0})
-    kept = []
-    for _, group in cells.groupby([*GROUP, *conditions(frame)], sort=False, dropna=False):
+    counts = _choosing(frame if seeds is None else frame[frame["seed"].isin(seeds)], metric, places)
+    cells = cells.join(counts)[cells["n"] > 0].fillna(dict.fromkeys(counts.columns.drop(CHOSEN_BY), 0))
+    why = Series("", index=cells.index, dtype=object)
+    why[cells["_raced"] > 0] = GIVEN_UP
+    why[cells["_diverged"] > 0] = DIVERGED
+    for _, group in cells[why == ""].groupby([*GROUP, *conditions(frame)], sort=False, dropna=False):
         whole = group[group["_seeds"] >= (group["_wanted"] if seeds is None else len(seeds))]
         unpruned = group[~(group["_pruned"] > 0)]
         pool = whole if 2 * len(whole) >= len(group) else unpruned if len(unpruned) else group
         pool = pool[pool["_seeds"] >= enough_seeds(pool["_seeds"].to_numpy())]
-        kept.append(pool.assign(**{LEFT_OUT: len(group) - len(pool)}))
-    return concat([cells.assign(**{LEFT_OUT: 0}).iloc[:0], *kept]).drop(
-        columns=["_seeds", "_wanted", "_diverged", "_pruned"]
-    )
+        rest = group.drop(index=pool.index)
+        why[rest.index] = np.where(rest["_pruned"] > 0, LOST_A_SEED, LACKS_A_SEED)
+    return cells.drop(columns=counts.columns.drop(CHOSEN_BY)).assign(**{WHY_NOT: why})
 
 
 def _choosing(trials: DataFrame, metric: str, places: Series[Any]) -> DataFrame:
-    """Of each cell the mean metric, how many seeds have it (of none: completed), were wanted, diverged, were pruned."""
+    """Of each cell the mean metric, how many seeds have it (of none: completed), were wanted, and were lost, by how."""
     usable = measured(trials, metric)
     usable = usable if len(usable) else trials[trials["outcome"] == "completed"]
     by_cell = usable.groupby(places.loc[usable.index])
     lost = {f"_{name}": trials["outcome"] == name for name in ("diverged", PRUNED)}
+    by = trials["pruned_by"] if "pruned_by" in trials else Series(index=trials.index, dtype=object)
+    lost["_raced"] = lost[f"_{PRUNED}"] & by.isin(_RACES)
     all_of_cell = trials.assign(**lost).groupby(places.loc[trials.index])
     means = by_cell[metric].mean().astype(np.float64)
     counts = {"_wanted": all_of_cell["seed"].nunique(), **{name: all_of_cell[name].sum() for name in lost}}
@@ -219,6 +265,51 @@ def left_out_text(cells: int) -> str:
         return ""
     count = f"{cells} cell{'s' * (cells > 1)}"
     return f"{count} left out of the choice: not all of their seeds completed, or fewer than of the others"
+
+
+def better_text(better: int, best: float, metric: str, of_method: str = "") -> str:
+    """That a cell called best may be none, for cells left out of the choice look better; nothing for none.
+
+    >>> better_text(2, 0.775, "last_val_robust")[:95]
+    'perhaps not the best: of the cells left out, 2 have a higher mean val robust over the seeds tha'
+    >>> better_text(0, float("nan"), "last_val_robust")
+    ''
+
+    Args:
+        better: cells left out with a better mean over the seeds that they kept.
+        best: the best of these means.
+        metric: what chooses, such as last_val_robust; in a loss the lower is better.
+        of_method: whose cells they are, where that is not said before.
+    """
+    if not better:
+        return ""
+    name, word = metric.partition("_")[2].replace("_", " "), "lower" if metric.endswith("_loss") else "higher"
+    value = f"{100 * best:.2f} %" if scale(metric) == 100 else f"{best:.3g} {UNITS.get(metric, '')}".rstrip()
+    whose, end = f" of {of_method}" if of_method else "", "down" if word == "lower" else "up"
+    verb, they = ("has", "it") if better == 1 else ("have", "they")
+    return (
+        f"perhaps not the best{whose}: of the cells left out, {better} {verb} a {word} mean {name} over the seeds that "
+        f"{they} kept, {end} to {value} (to run the missing seeds: `sweep launch`, with --resume-pruned where they "
+        "were pruned)"
+    )
+
+
+def choice_note(rows: DataFrame, keys: Sequence[str]) -> str:
+    """What a caption says of how the cells of these rows were chosen.
+
+    Args:
+        rows: with LEFT_OUT and BETTER.
+        keys: columns that tell apart what has a cell each.
+    """
+    each = rows.drop_duplicates([*keys, LEFT_OUT])
+    left_out, better = int(each[LEFT_OUT].sum()), int(each[BETTER].sum())
+    if not left_out:
+        return "each method at its own best cell by validation"
+    doubt = f", {better} of them better over the seeds that they kept: perhaps not the best" if better else ""
+    return (
+        "each method at its own best cell by validation of those with enough seeds\n"
+        f"({left_out} cell{'s' * (left_out > 1)} left out of the choice{doubt})"
+    )
 
 
 class OwnBest(NamedTuple):
@@ -268,13 +359,14 @@ def best_trials(
         seeds: as in `best_cells`.
 
     Returns:
-        the trials, with `best_cells`'s LEFT_OUT last.
+        the trials, with `best_cells`'s LEFT_OUT, BETTER and BEST_LEFT_OUT last.
     """
     cells = best_cells(frame, metric, mode=mode, seeds=seeds)
     if overall and len(cells) > 1:
         cells = cells.sort_values(metric, ascending=mode == "min", kind="stable").head(1)
     places = codes(frame, axes(frame))
-    trials = frame.assign(**{LEFT_OUT: Series(places, index=frame.index).map(cells[LEFT_OUT])})
+    of_cell = Series(places, index=frame.index)
+    trials = frame.assign(**{name: of_cell.map(cells[name]) for name in (LEFT_OUT, BETTER, BEST_LEFT_OUT)})
     kept: DataFrame = trials[np.isin(places, cells.index) & (frame["outcome"] != SUPERSEDED)]
     return kept
 

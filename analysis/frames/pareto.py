@@ -7,15 +7,27 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pandas import DataFrame, Series
+from pandas import DataFrame, Series, concat
 
-from analysis.frames.cells import GROUP, Mode, candidate_cells, codes, conditions
+from analysis.frames.cells import (
+    GROUP,
+    WHY_NOT,
+    Mode,
+    candidate_cells,
+    cell_means,
+    codes,
+    conditions,
+    weighed_cells,
+)
 from analysis.frames.trials import axes
 
 Array = NDArray[np.float64]
 
 #: The column of a frame of trials.
 PARETO = "pareto"
+
+#: Further reasons why a cell is not judged.
+NOT_MEASURED, NONE_COMPLETED = "an objective was not measured", "no seed completed"
 
 
 class Objective(NamedTuple):
@@ -93,6 +105,26 @@ def judged_cells(frame: DataFrame, objectives: Sequence[Objective], report: Sequ
     for _, part in cells.groupby(strata(frame), sort=False, dropna=False):
         cells.loc[part.index, PARETO] = nondominated(losses(part[columns].to_numpy(dtype=np.float64), objectives))
     return cells
+
+
+def unjudged_cells(frame: DataFrame, objectives: Sequence[Objective], report: Sequence[str] = ()) -> DataFrame:
+    """The cells that are none of `judged_cells`, and why: those that completed a seed first.
+
+    Args:
+        frame: likewise.
+        objectives: likewise.
+        report: likewise.
+
+    Returns:
+        rows of `cell_means`, over the seeds that completed, with `analysis.frames.cells.WHY_NOT`.
+    """
+    columns = list(dict.fromkeys([*(one.column for one in objectives), *report]))
+    cells = weighed_cells(frame, columns[0], columns)
+    lacking = ~np.isfinite(cells[[one.column for one in objectives]].to_numpy(dtype=np.float64)).all(axis=1)
+    cells.loc[lacking & (cells[WHY_NOT] == ""), WHY_NOT] = NOT_MEASURED
+    every = cell_means(frame, columns)
+    never = every[(every["n"] == 0) & (every["trials"] > 0)].assign(**{WHY_NOT: NONE_COMPLETED})
+    return concat([cells[cells[WHY_NOT] != ""], never])[[*every.columns, WHY_NOT]]
 
 
 def with_pareto(frame: DataFrame, objectives: Sequence[Objective]) -> DataFrame:

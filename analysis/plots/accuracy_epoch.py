@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from pandas import DataFrame, concat
 
-from analysis.frames.cells import GROUP, several
+from analysis.frames.cells import BETTER, GROUP, LEFT_OUT, choice_note, several
 from analysis.frames.names import brief, label, of_spread
 from analysis.frames.recipes import recipe_names
 from analysis.frames.trials import axes as axes_of
@@ -41,20 +41,27 @@ def accuracy_by_epoch(data: Data) -> DataFrame:
 
     Returns:
         model.name, method, the axes of the cell, split (train or test), epoch, mean, low and
-        high (least and most over seeds), n (seeds); empty if no cell can be chosen.
+        high (least and most over seeds), n (seeds), cells_left_out (of the choice) and cells_left_out_better (of them,
+        those with a better mean over the seeds that they kept); empty if no cell can be chosen.
     """
     names = recipe_names(data.trials)
-    rows = data.epochs[data.epochs["trial_id"].isin(_best(data))]
+    best = _best(data).set_index("trial_id")
+    rows = data.epochs[data.epochs["trial_id"].isin(best.index)]
+    rows = rows.assign(**{name: rows["trial_id"].map(best[name]).astype(int) for name in (LEFT_OUT, BETTER)})
     rows = rows.assign(method=rows["trial_id"].map(dict(zip(data.trials["trial_id"], names, strict=True))))
     keys = [*GROUP, *(axis for axis in axes_of(data.trials) if axis not in GROUP)]
-    return by_epoch(rows, keys, [("train", "robust"), ("test", "robust")]).drop(columns="accuracy")
+    curves = by_epoch(rows, [*keys, LEFT_OUT, BETTER], [("train", "robust"), ("test", "robust")]).drop(
+        columns="accuracy"
+    )
+    return curves[[*curves.columns.drop([LEFT_OUT, BETTER]), LEFT_OUT, BETTER]]
 
 
-def _best(data: Data) -> list[str]:
+def _best(data: Data) -> DataFrame:
     """The completed trials of those cells: means over seeds that end at several epochs would jump where one ends."""
     named = data.trials.assign(method=recipe_names(data.trials))
     best = data._replace(trials=named).own_best().trials
-    return list(best.loc[best["outcome"] == "completed", "trial_id"])
+    completed: DataFrame = best[best["outcome"] == "completed"]
+    return completed
 
 
 def accuracy_epoch(rows: DataFrame) -> Figure:
@@ -77,7 +84,7 @@ def accuracy_epoch(rows: DataFrame) -> Figure:
             handles.append(Line2D([], [], color=look.colour, label=f"{look.name}: {where}"))
         axes.legend(handles=[*handles, *splits()], loc="lower right", fontsize=8)
     outer_labels(grid, label("epoch"), "robust accuracy (%)")
-    legend(figure, [], f"cell of the highest mean validation robust accuracy; {band(rows)}")
+    legend(figure, [], f"{choice_note(rows, GROUP)}; {band(rows)}")
     return figure
 
 
@@ -88,7 +95,7 @@ def band(rows: DataFrame) -> str:
 
 def _trials(data: Data) -> list[str]:
     drawn = set(data.epochs["trial_id"])
-    return [trial for trial in _best(data) if trial in drawn]
+    return [trial for trial in _best(data)["trial_id"] if trial in drawn]
 
 
 PLAN = Plan(

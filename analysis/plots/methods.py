@@ -12,7 +12,7 @@ from pandas import DataFrame, Series
 
 from analysis.estimates.crossed import BOTH
 from analysis.estimates.methods import EDGE, ROBUST, comparison, results_frame
-from analysis.frames.cells import measured
+from analysis.frames.cells import choice_note, measured
 from analysis.frames.names import brief, of_spread
 from analysis.plots.plan import Data, Plan
 from analysis.plots.style import Look, crowded, legend, looks, marker
@@ -79,7 +79,8 @@ def _note(rows: DataFrame) -> str:
     drawn = rows.loc[rows["robust"].notna(), "robust_low"].notna()
     bars = of_spread(bars.format(whose), drawn, "no bar of one seed")
     edge = f"{EDGE}: learning rate at the edge of those tried"
-    return f"each method at its own best cell by validation, last epoch; {bars}; dotted: the baseline; {edge}"
+    keys = list(rows.columns[: list(rows.columns).index("method") + 1])
+    return f"{choice_note(rows, keys)}, last epoch; {bars}; dotted: the baseline; {edge}"
 
 
 def _dots(axes: Axes, part: DataFrame, name: str, styles: dict[str, Look]) -> None:

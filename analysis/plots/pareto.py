@@ -1,4 +1,4 @@
-"""The front of several objectives: a point a cell, with intervals over seeds; dominated cells grey."""
+"""The front of several objectives: a point a cell, with intervals over seeds; dominated cells grey, others hollow."""
 
 from __future__ import annotations
 
@@ -10,18 +10,22 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from pandas import DataFrame, Series
 
-from analysis.estimates.pareto import front
-from analysis.frames.cells import codes, several
+from analysis.estimates.pareto import REPORTED, front
+from analysis.frames.cells import WHY_NOT, codes, several
 from analysis.frames.names import label, of_spread, readable, scale
-from analysis.frames.pareto import judged_cells, strata
+from analysis.frames.pareto import judged_cells, strata, unjudged_cells
 from analysis.frames.trials import axes as axes_of
 from analysis.plots.plan import Data, Plan
 from analysis.plots.style import legend, looks, marker
 from trainers.fields import plural
 
 _DOMINATED = "0.6"
+
+#: The look of cells that are not judged.
+_HOLLOW: dict[str, Any] = {"markeredgecolor": "0.4", "markerfacecolor": "none", "markersize": 4.5}
 
 #: More strata than this would make a figure that nobody reads.
 MOST_STRATA = 12
@@ -31,17 +35,21 @@ _STRATUM, _OBJECTIVES = "stratum", "objectives"
 
 
 def pareto(data: Data) -> DataFrame:
-    """Every cell that may be on a front, with its objectives, its test accuracies and their intervals over seeds.
+    """Every cell with its objectives, its test accuracies and, of one that may be on a front, intervals over seeds.
 
     Returns:
-        stratum, objectives (`last_val_robust max, seconds min`), then the columns of `analysis.estimates.pareto.front`;
-        empty where the sweep has one objective.
+        stratum, objectives (`last_val_robust max, seconds min`), then the columns of `analysis.estimates.pareto.front`
+        and why_not: why a cell was not judged (a seed was pruned), its means being over the seeds that completed; empty
+        text of one that was. No rows where the sweep has one objective, or no cell was judged.
     """
     if not data.objectives:
         return DataFrame()
     rows = front(data.trials, data.objectives)
     if rows.empty:
         return rows
+    others = unjudged_cells(data.trials, data.objectives, REPORTED)
+    known = [*rows.columns.intersection(others.columns), WHY_NOT]
+    rows = pd.concat([rows.assign(**{WHY_NOT: ""}), others[known]], ignore_index=True)
     keys = strata(data.trials)
     shown = [key for key in keys if several(rows[key])] or ["method"]
     rows.insert(0, _OBJECTIVES, ", ".join(f"{one.column} {one.mode}" for one in data.objectives))
@@ -53,30 +61,39 @@ def draw_pareto(rows: DataFrame) -> Figure:
     """Draws rows of `pareto`: a row of panels a stratum, a panel for each pair of objectives."""
     objectives = [one.split() for one in str(rows[_OBJECTIVES].iloc[0]).split(", ")]
     pairs = list(itertools.combinations(objectives, 2))
-    parts = [(str(name), part) for name, part in rows.groupby(_STRATUM, sort=False)][:MOST_STRATA]
+    shown = rows[rows[[one[0] for one in objectives]].notna().all(axis=1)]
+    parts = [(str(name), part) for name, part in shown.groupby(_STRATUM, sort=False)][:MOST_STRATA]
     figure = Figure(figsize=(max(3.3 * len(pairs), 5.2), 2.9 * len(parts) + 1.0), layout="constrained")
     grid = figure.subplots(len(parts), len(pairs), squeeze=False, sharex="col", sharey="col")
     styles = looks(rows["method"])
     for panels, (name, part) in zip(grid, parts, strict=True):
         colour = styles[str(part["method"].iloc[0])].colour
+        judged, others = part[part[WHY_NOT] == ""].astype({"pareto": bool}), part[part[WHY_NOT] != ""]
         for axes, (x, y) in zip(panels, pairs, strict=True):
-            _points(axes, part, x[0], y[0], colour)
+            _points(axes, judged, x[0], y[0], colour)
             if len(objectives) == 2:
-                _stairs(axes, part[part["pareto"]], x, y, colour)
+                _stairs(axes, judged[judged["pareto"]], x, y, colour)
+            axes.plot(scale(x[0]) * others[x[0]], scale(y[0]) * others[y[0]], "o", color="none", **_HOLLOW)
             axes.set_ylabel(label(y[0]))
-        panels[0].set_title(f"{name} ({int(part['pareto'].sum())} of {plural(len(part), 'cell')} on the front)")
+        counted = f"{int(judged['pareto'].sum())} of {plural(len(judged), 'cell')} on the front"
+        panels[0].set_title(f"{name} ({counted}{f', {len(others)} not judged' if len(others) else ''})")
     for axes, (x, _) in zip(grid[-1], pairs, strict=True):
         axes.set_xlabel(label(x[0]))
     handles = [marker("o", "0.15", "on the front"), marker("o", _DOMINATED, "dominated", size=3.5)]
-    legend(figure, handles, _note(rows, [one[0] for one in objectives], len(pairs)))
+    if (shown[WHY_NOT] != "").any():
+        handles.append(Line2D([], [], color="none", marker="o", label="not judged", **_HOLLOW))
+    legend(figure, handles, _note(shown, [one[0] for one in objectives], len(pairs)))
     return figure
 
 
 def _note(rows: DataFrame, columns: Sequence[str], pairs: int) -> str:
+    why = dict.fromkeys(rows.loc[rows[WHY_NOT] != "", WHY_NOT])
+    hollow = f"\nhollow: over the seeds that completed; not judged: {', '.join(why)}" if why else ""
+    rows = rows[rows[WHY_NOT] == ""]
     drawn = pd.concat([rows[f"{column}_low"].notna() for column in columns])
     bars = of_spread("bars: 95 % t intervals over seeds", drawn, "no bar of one seed, or of seeds that do not differ")
     several = "" if pairs == 1 else "; on the front of all objectives, and so perhaps not of a panel's two"
-    return f"means over seeds at the last epoch, on validation{several}; {bars}"
+    return f"means over seeds at the last epoch, on validation{several}; {bars}{hollow}"
 
 
 def _points(axes: Axes, part: DataFrame, x: str, y: str, colour: str) -> None:
@@ -98,10 +115,11 @@ def _stairs(axes: Axes, part: DataFrame, x: list[str], y: list[str], colour: str
     axes.step(*values, where=where, color=colour, lw=0.8, ls=":", zorder=1)
 
 
-def _judged(data: Data) -> Series[Any]:
-    """The completed trials of the cells that may be on a front."""
-    trials, cells = data.trials, judged_cells(data.trials, data.objectives)
-    inside = np.isin(codes(trials, axes_of(trials)), cells.index)
+def _drawn(data: Data) -> Series[Any]:
+    """The completed trials of the cells that are drawn: those that may be on a front, and the hollow ones."""
+    trials, objectives = data.trials, data.objectives
+    cells = judged_cells(trials, objectives).index.union(unjudged_cells(trials, objectives).index)
+    inside = np.isin(codes(trials, axes_of(trials)), cells)
     return trials.loc[inside & (trials["outcome"] == "completed"), "trial_id"]
 
 
@@ -110,5 +128,5 @@ PLAN = Plan(
     pareto,
     "needs a sweep of several objectives (metric: a list), with a cell that has all its seeds",
     lambda rows, metric: draw_pareto(rows),
-    trials=_judged,
+    trials=_drawn,
 )

@@ -27,7 +27,7 @@ from analysis.estimates.methods import (
     results_frame,
 )
 from analysis.estimates.slot_effects import SlotEffect, effects_frame
-from analysis.frames.cells import left_out_text
+from analysis.frames.cells import better_text, left_out_text
 from analysis.frames.names import interval_text, of_spread, readable, short
 from analysis.frames.pruned import pruned_text
 from analysis.tables.claims import judged_lines
@@ -271,6 +271,12 @@ def _p_columns(names: tuple[str, str], tested: bool, p: float, p_holm: float) ->
     return dict(zip(names, (short(p, 2), short(p_holm, 2)), strict=True)) if tested else {}
 
 
+def _named(result: MethodResult, results: Sequence[MethodResult]) -> str:
+    """The method, with its network where there are several, and what it was measured under."""
+    model = [result.model] if len({other.model for other in results}) > 1 else []
+    return ", ".join([*model, result.method, *(f"{key} {short(value)}" for key, value in result.conditions.items())])
+
+
 def _of_cell(result: MethodResult, axis: str) -> str:
     value = readable({**result.conditions, **result.cell}.get(axis))
     return f"{value}{EDGE}" if value and axis == "optimizer.lr" and result.edge else value
@@ -310,6 +316,10 @@ def notes(results: Sequence[MethodResult], under: str = "") -> list[str]:
         lines.append(f"diverged at the best cell, which other seeds chose, and in no mean: {lost}")
     if left_out := left_out_text(sum(result.left_out for result in results)):
         lines.append(left_out)
+    doubts = (
+        better_text(one.left_out_better, one.best_left_out, one.chosen_by, _named(one, results)) for one in results
+    )
+    lines += filter(None, doubts)
     if pruned := sum(result.pruned for result in results):
         lines.append(pruned_text(pruned, sum(result.trials for result in results)))
     if any(EDGE in _of_cell(result, "optimizer.lr") for result in results):

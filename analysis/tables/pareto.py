@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from pandas import DataFrame, Series
 
 from analysis.estimates.pareto import ALIKE, OWN, POOLED, REPORTED
-from analysis.frames.cells import GROUP, several
+from analysis.frames.cells import GROUP, WHY_NOT, several
 from analysis.frames.names import KEYS, UNITS, bounds, point_text, readable, scale
-from analysis.frames.pareto import Objective, strata
+from analysis.frames.pareto import Objective, strata, unjudged_cells
 from analysis.frames.trials import axes
 from trainers.fields import plural
 
@@ -26,17 +26,34 @@ def front_lines(trials: DataFrame, rows: DataFrame, objectives: Sequence[Objecti
         objectives: likewise.
     """
     wanted = ", ".join(f"{one.name} ({one.mode})" for one in objectives)
+    keys = strata(trials)
+    others = {_name(key): part for key, part in unjudged_cells(trials, objectives).groupby(keys, dropna=False)}
     if rows.empty:
-        return [f"no Pareto front of {wanted}: no cell has all of its seeds and every objective"]
+        why = [f"  {name}: {_unjudged(part)}" for name, part in others.items()]
+        return [f"no Pareto front of {wanted}: no cell has all of its seeds and every objective", *why]
     lines = []
-    for key, part in rows.groupby(strata(trials), sort=False, dropna=False):
-        on_it, name = part[part["pareto"]], ", ".join(map(readable, key))
-        lines.append(f"Pareto front of {wanted}, {name}: {len(on_it)} of {plural(len(part), 'cell')}, by validation")
+    for key, part in rows.groupby(keys, sort=False, dropna=False):
+        on_it, name = part[part["pareto"]], _name(key)
+        said = f"; {_unjudged(others.pop(name))}" if name in others else ""
+        cells = f"{len(on_it)} of {plural(len(part), 'cell')}, by validation{said}"
+        lines.append(f"Pareto front of {wanted}, {name}: {cells}")
         for _, cell in on_it.head(MOST).iterrows():
             lines += _cell_lines(trials, cell, [one.column for one in objectives])
         if len(on_it) > MOST:
             lines.append(f"  and {len(on_it) - MOST} more: pareto.csv of `sweep figures`")
+    lines += [f"no Pareto front of {wanted}, {name}: {_unjudged(part)}" for name, part in others.items()]
     return [*lines, *_notes(rows, objectives)]
+
+
+def _name(key: Sequence[object]) -> str:
+    return ", ".join(map(readable, key))
+
+
+def _unjudged(cells: DataFrame) -> str:
+    """`3 cells not judged: a seed was pruned (2), a trial diverged (1)`."""
+    counts = cells[WHY_NOT].value_counts()
+    reasons = ", ".join(f"{why} ({n})" if len(counts) > 1 else str(why) for why, n in counts.items())
+    return f"{plural(len(cells), 'cell')} not judged: {reasons}"
 
 
 def _cell_lines(trials: DataFrame, cell: Series, columns: Sequence[str]) -> Iterator[str]:

@@ -18,7 +18,19 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.frames.arithmetic import in_words
-from analysis.frames.cells import GROUP, LEFT_OUT, Mode, best_cells, left_out_text, measured, several, varying
+from analysis.frames.cells import (
+    BEST_LEFT_OUT,
+    BETTER,
+    GROUP,
+    LEFT_OUT,
+    Mode,
+    best_cells,
+    better_text,
+    left_out_text,
+    measured,
+    several,
+    varying,
+)
 from analysis.frames.log import read_log
 from analysis.frames.names import KEYS, UNITS, brief, interval_text, point_text, scale, short
 from analysis.frames.pruned import pruned_line
@@ -242,6 +254,8 @@ def best_lines(frame: DataFrame, metric: str = "val_robust", mode: Mode = "max")
         counts = "; ".join(filter(None, [f"mean over n = {cell['n']}", left_out_text(cell[LEFT_OUT])]))
         name, numbers = f"{cell['model.name']}, {cell['method']}", ", ".join(values) or "not measured"
         lines.append(f"best by {chooser} (validation): {name}, {where}: {numbers} ({counts})")
+        if doubt := better_text(cell[BETTER], cell[BEST_LEFT_OUT], chooser):
+            lines.append(f"  {doubt}")
     return lines
 
 

@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 from analysis.estimates.methods import told_apart
-from analysis.frames.cells import LEFT_OUT, best_trials, left_out_text, nothing_completed
+from analysis.frames.cells import (
+    BEST_LEFT_OUT,
+    BETTER,
+    LEFT_OUT,
+    best_trials,
+    better_text,
+    left_out_text,
+    nothing_completed,
+)
 from analysis.frames.evaluations import Key, all_by_key, disjoint, drawn_by_image, key
 from analysis.frames.trials import trials_of
 from analysis.tables.evaluations import attack_name
@@ -88,8 +96,8 @@ class Evaluation:
     attack: LadderAttack
     split: Literal["test", "val"]
     asked: int
-    left_out: int = 0
-    """Cells that were no candidates when validation chose the trial's: `analysis.frames.cells.best_cells`."""
+    left_out: str = ""
+    """Of the cells that were no candidates when validation chose the trial's (`analysis.frames.cells.best_cells`)."""
     needs: tuple[Literal["right", "margins"], ...] = ()
     """Of `Asked`."""
 
@@ -203,7 +211,7 @@ def plan(directory: Path, records: Records, sweep: SweepConfig, asked: Asked) ->
     return evaluations
 
 
-def _checks(configs: Mapping[str, TrialConfig], asked: Asked, left_out: Mapping[str, int]) -> list[Evaluation]:
+def _checks(configs: Mapping[str, TrialConfig], asked: Asked, left_out: Mapping[str, str]) -> list[Evaluation]:
     """The checks of each trial, those left out that cannot be run on it."""
     if not asked.checks:
         return []
@@ -242,13 +250,13 @@ def _strengths(asked: Asked) -> list[Strength]:
     return [asked.strength._replace(radius=radius) for radius in asked.radii] or [asked.strength]
 
 
-def _chosen(directory: Path, records: Records, asked: Asked) -> dict[str, int]:
-    """The ids of the trials to evaluate, each with how many cells lacked seeds where its own was chosen."""
+def _chosen(directory: Path, records: Records, asked: Asked) -> dict[str, str]:
+    """The ids of the trials to evaluate, each with what to know of the cells left out where its own was chosen."""
     progress = Progress.of(records)
     completed = [trial.id for trial in progress.trials.values() if trial.finished and trial.outcome == "completed"]
-    left_out: dict[str, int] = {}
+    left_out: dict[str, str] = {}
     if asked.trial_ids:
-        return {_named(directory, progress, beginning): 0 for beginning in asked.trial_ids}
+        return {_named(directory, progress, beginning): "" for beginning in asked.trial_ids}
     trials = trials_of(records)
     if not completed:
         raise UserError(f"{directory}: {nothing_completed(trials, 'to attack')}")
@@ -257,11 +265,17 @@ def _chosen(directory: Path, records: Records, asked: Asked) -> dict[str, int]:
         overall = asked.best == "overall"
         among = trials if overall else told_apart(trials, ())
         best = best_trials(among, f"last_{by['metric']}", mode=by["mode"], overall=overall)
-        left_out = dict(zip(best["trial_id"], best[LEFT_OUT].astype(int), strict=True))
+        left_out = {row["trial_id"]: _left_out(row, f"last_{by['metric']}") for row in best.to_dict("records")}
         completed = [name for name in left_out if name in completed]
         if not completed:
             raise UserError(f"{directory}: no cell can be chosen by {by['metric']}; name the trials in place of --best")
-    return {name: left_out.get(name, 0) for name in completed}
+    return {name: left_out.get(name, "") for name in completed}
+
+
+def _left_out(trial: Mapping[Any, Any], metric: str) -> str:
+    """What to know of the cells that were left out where this trial's was chosen, in words."""
+    doubt = better_text(int(trial[BETTER]), trial[BEST_LEFT_OUT], metric, trial["method"])
+    return "; ".join(filter(None, [left_out_text(int(trial[LEFT_OUT])), doubt]))
 
 
 def _named(directory: Path, progress: Progress, beginning: str) -> str:
@@ -347,10 +361,9 @@ def described(evaluations: Sequence[Evaluation], done: Done) -> list[str]:
     left = sum(len(one.missing(done)) for one in evaluations)
     older = sum(bool(one.kept(done)) and not one.recorded(done) for one in evaluations)
     reasons = {cannot_run(*_kind(one.config)) for one in evaluations if one.kind == "check"} - {""}
-    why = left_out_text(max(one.left_out for one in evaluations))
     return [
         f"{plural(trials, 'trial')}: {attacks}{radii} on {images} {first.split} images each (weights: {weights})",
-        *([f"  {why}"] if why else []),
+        *(f"  {why}" for why in dict.fromkeys(one.left_out for one in evaluations) if why),
         *(f"  check black_box is not run: {reason}" for reason in sorted(reasons)),
         *([f"  {older} begun by older code are begun anew: its draws depended on the chunk"] if older else []),
         f"  chunks of images: {there} recorded already, {left} to run",

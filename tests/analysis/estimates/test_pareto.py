@@ -9,6 +9,8 @@ from scipy import stats
 
 from analysis.estimates.pareto import ALIKE, ONE_SEED, OWN, POOLED, front
 from analysis.frames.pareto import Objective
+from analysis.plots.pareto import PLAN
+from analysis.plots.plan import Data
 from analysis.tables.pareto import front_lines
 
 BOTH = (Objective("val_robust", "max"), Objective("val_clean", "max"))
@@ -113,3 +115,31 @@ def test_methods_have_a_front_each():
 def test_without_a_cell_that_can_be_judged_there_is_a_line():
     frame = trials([[0.5, 0.4]], [[0.6, np.nan]]).assign(outcome="diverged")
     assert front_lines(frame, front(frame, BOTH), BOTH)[0].startswith("no Pareto front of val_robust (max)")
+
+
+def test_cells_that_are_not_judged_are_counted_with_the_reasons_also_of_a_stratum_without_a_front():
+    frame = trials([[0.5] * 2, [0.6] * 2, [0.1] * 2, [0.2] * 2], [[0.6] * 2] * 4, ["PGD-AT"] * 3 + ["DEAT"])
+    lost = frame["trial_id"].isin(["1-1", "2-0", "2-1", "3-0", "3-1"])
+    frame["outcome"] = np.where(lost, "pruned", "completed")
+    lines = front_lines(frame, front(frame, BOTH), BOTH)
+    wanted = "front of val_robust (max), val_clean (max), net"
+    counted = "2 cells not judged: a seed was pruned (1), no seed completed (1)"
+    assert lines[0] == f"Pareto {wanted}, PGD-AT: 1 of 1 cell, by validation; {counted}"
+    assert f"no Pareto {wanted}, DEAT: 1 cell not judged: no seed completed" in lines
+
+
+def test_cells_that_are_not_judged_are_hollow_in_the_figure_and_named_in_its_numbers():
+    frame = trials([[0.5] * 2, [0.6] * 2, [0.1] * 2], [[0.6] * 2] * 3)
+    frame["outcome"] = np.where(frame["trial_id"].isin(["1-1", "2-0", "2-1"]), "pruned", "completed")
+    data = Data(frame, DataFrame(), "last_test_robust", objectives=BOTH)
+    rows = PLAN.frames(data)["pareto"]
+    assert rows["why_not"].tolist() == ["", "a seed was pruned", "no seed completed"]
+    assert rows["n"].tolist() == [2, 1, 0]
+    assert rows["pareto"].iloc[0]
+    assert rows.loc[1:, ["pareto", "front_share", "last_val_robust_low"]].isna().all(axis=None)
+    figure = PLAN.render({"pareto": rows}, data.metric)
+    hollow = [line for line in figure.axes[0].lines if line.get_markerfacecolor() == "none"]
+    assert [np.round(line.get_xydata(), 9).tolist() for line in hollow] == [[[60.0, 60.0]]]
+    assert figure.axes[0].get_title() == "PGD-AT (1 of 1 cell on the front, 1 not judged)"
+    assert "not judged: a seed was pruned" in figure.legends[-1].get_title().get_text()
+    assert PLAN.trial_ids(data, [rows]) == {"0-0", "0-1", "1-0"}
