@@ -24,6 +24,7 @@ from sweep.plan.room import Room, at_once
 from sweep.plan.shapes import Left, Shape
 from sweep.plan.start_from import known_elsewhere
 from sweep.plan.stopping import epochs_of, rule_lines, stopping_of
+from sweep.plan.too_short import too_short
 from sweep.plan.warnings import Warned, warnings
 from sweep.progress import Progress, TrialProgress, left_out_lines
 from sweep.search.checks import check_trials, examples
@@ -265,7 +266,7 @@ def plan(
         trial_seconds=_seconds(to_run, search.size() - len(every), measured, config),
         presets=preset_lines([*every, *unknown], config.space),
         fine_tuned=list(fine_tune_lines([trial.config for trial in left], shapes)),
-        warnings=(*_repeated(search, points, config), *odd),
+        warnings=(*_repeated(search, points, config), *too_short(config, search, every, epochs), *odd),
         to_run=to_run,
         measured=measured,
         shapes=shapes,

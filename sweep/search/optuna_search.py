@@ -50,6 +50,8 @@ class _Stratum:
         """All there are, one for each trial that they mean; None where an axis is a range."""
         self.batch = study.batch
         """Points that are asked for before the study is told of any of them; None: it is told at once."""
+        self.from_others = 0
+        """Points that its study knows from other runs."""
         self.earlier: list[Point] = []
         self.given: set[frozenset[str]] = set()
         """Ids of the trials of every point given out."""
@@ -133,6 +135,11 @@ class OptunaSearch:
     def limits(self) -> list[int]:
         """Points of each stratum: n_trials, or all there are."""
         return [stratum.limit for stratum in self._strata]
+
+    def of_which_some_run(self) -> list[tuple[Point, int]]:
+        """The strata of whose points not all are run, each with the number of points that other runs know of it."""
+        some = [one for one in self._strata if one.listed is None or one.limit < len(one.listed)]
+        return [(one.point, one.from_others) for one in some]
 
     def known(self) -> list[PlannedTrial]:
         """Those that earlier launches asked for; more are certain when Optuna has been asked for them."""
@@ -329,6 +336,7 @@ class OptunaSearch:
             for number, point in homes if values else ():
                 points.setdefault((number, _key(point)), (point, []))[1].append(values or ())
         for (number, _), (point, each) in points.items():
+            self._strata[number].from_others += 1
             self._strata[number].study.start_from(point, tuple(sum(one) / len(each) for one in zip(*each, strict=True)))
         if not self._config.search.start_from:
             return []
