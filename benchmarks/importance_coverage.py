@@ -28,7 +28,8 @@ from interval_coverage import wilson
 from pandas import DataFrame
 
 from analysis.estimates import importance
-from analysis.estimates.importance import INTERACTIONS, By, importances
+from analysis.estimates.importance import importances
+from analysis.estimates.optuna_importance import INTERACTIONS, By
 from trainers.provenance import environment
 
 REPLICATIONS = 60

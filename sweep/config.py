@@ -68,7 +68,7 @@ class SearchConfig(Frozen):
         (),
         max_length=1000,
         description="tpe, gp: directories of other runs, whose finished trials that lie in the space, and differ in "
-        "nothing else, Optuna knows from the start. They are no trials of this sweep. Each launch reads them anew.",
+        "nothing else, Optuna knows from the start. They are no trials of this sweep. A relaunch knows the same ones.",
     )
     points: tuple[dict[str, Any], ...] = Field(
         (),

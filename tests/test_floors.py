@@ -29,7 +29,7 @@ LIGHT = tuple(
     )
 )
 #: The one file of analysis that asks Optuna, whose estimators of importance are the answer.
-OPTUNA = Path("analysis/estimates/importance.py")
+OPTUNA = Path("analysis/estimates/optuna_importance.py")
 FOREIGN = {
     "trainers": ("ray", "optuna", "pandas", "analysis", "sweep"),
     "analysis": ("torch", "torchvision", "ray", "optuna", "sweep"),

@@ -43,7 +43,7 @@ def front(
     resamples: int = 1000,
     seed: int = 0,
 ) -> DataFrame:
-    """Every cell that may be on a front, those on it first, with intervals over seeds.
+    """Every cell that may be on a front, those on it first, the best in the first objective before others.
 
     Args:
         trials: as `analysis.frames.trials.load_trials` gives them.
@@ -54,7 +54,7 @@ def front(
 
     Returns:
         method, the axes, n, pareto, front_share (NaN where a cell of the stratum has one seed), then each objective and
-        test metric with NAME_low, NAME_high and NAME_interval, what the bounds are. NaN: not measured.
+        test metric with NAME_low, NAME_high and NAME_interval, what the bounds are: over seeds. NaN: not measured.
     """
     columns = list(dict.fromkeys([*(one.column for one in objectives), *REPORTED]))
     cells = judged_cells(trials, objectives, REPORTED)
@@ -68,7 +68,11 @@ def front(
         for y in columns:
             bounds |= _bounds(own, part, y, confidence)
         known = part[["method", *axes(trials), "n", "pareto"]]
-        parts.append(known.assign(front_share=share, **bounds).sort_values("pareto", ascending=False, kind="stable"))
+        upwards = [False, objectives[0].mode == "min"]
+        ordered = known.assign(front_share=share, **bounds).sort_values(
+            ["pareto", columns[0]], ascending=upwards, kind="stable"
+        )
+        parts.append(ordered)
     return concat(parts, ignore_index=True) if parts else DataFrame()
 
 

@@ -203,6 +203,8 @@ def _compared(pairs: Pairs, bootstrap: Bootstrap) -> dict[str, Any]:
         return {**nothing, "interval_method": "none: fewer than 3 points", "points": points}
     cheap, full = (_means(*side, np.ones((1, len(side[0])))) for side in _sides(pairs))
     estimate = float(kendall_of(cheap, full)[0])
+    if np.isnan(estimate):
+        return {**nothing, "interval_method": "none: all points have the same value", "points": points}
     drawn = _drawn(pairs, bootstrap)
     low, high, how = _interval(estimate, drawn, pairs, bootstrap)
     chosen = int(np.argmax(cheap[0]))
@@ -286,7 +288,12 @@ def _halves(pairs: Pairs, seed: int) -> tuple[float, float]:
     one = _means(pairs.full, pairs.full_point, first)[:, kept]
     other = _means(pairs.full, pairs.full_point, ~first)[:, kept]
     cheap = _means(pairs.cheap, pairs.cheap_point, own)[:, kept]
-    return float(np.nanmean(kendall_of(cheap, other))), float(np.nanmean(kendall_of(one, other)))
+    return _mean_of_known(kendall_of(cheap, other)), _mean_of_known(kendall_of(one, other))
+
+
+def _mean_of_known(taus: Array) -> float:
+    known = taus[np.isfinite(taus)]
+    return float(known.mean()) if len(known) else np.nan
 
 
 def _first_halves(points: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.bool_]:

@@ -213,13 +213,13 @@ def point_text(values: Mapping[str, Any]) -> str:
 def brief(values: Sequence[Any], digits: int = 3) -> list[str]:
     """Values as a picture or a column has room for: exactly if that is short, else in the digits that tell them apart.
 
-    >>> brief([0.999999, 1.0]), brief([0.1234567891, 0.1234567892, 0.5]), brief([0.0003906250])
-    (['0.999999', '1'], ['0.1234567891', '0.1234567892', '0.5'], ['0.000391'])
+    >>> brief([0.999999, 1.0]), brief([0.1234567891, 0.1234567892, 0.5]), brief([0.0003906250, "small_cnn"])
+    (['0.999999', '1'], ['0.1234567891', '0.1234567892', '0.5'], ['0.000391', 'small_cnn'])
     """
     exact = [short(value) for value in values]
     for places in range(digits, 17):
         pairs = zip(exact, values, strict=True)
-        texts = [text if len(text) <= _ROOM else f"{value:.{places}g}" for text, value in pairs]
+        texts = [text if len(text) <= _ROOM else short(value, places) for text, value in pairs]
         if len(set(texts)) == len(set(exact)):
             return texts
     return exact

@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pandas import DataFrame, Series
 
-from analysis.estimates.importance import INTERACTIONS, importance_frame, importances
+from analysis.estimates.importance import importance_frame, importances
+from analysis.estimates.optuna_importance import INTERACTIONS
 from analysis.frames.cells import measured, one_budget
 from analysis.frames.names import label, of_spread
 from analysis.plots.plan import Data, Plan
@@ -46,7 +47,7 @@ def draw_importance(rows: DataFrame) -> Figure:
     grid[-1, 0].set_xlabel("share of the variance between cells (%)")
     grid[-1, 0].set_xlim(0, 100)
     bars = of_spread(
-        "bars: 95 % t intervals, bootstrap over seeds, cut at 0 and 100", rows["low"].notna(), _without(rows)
+        "lines: 95 % t intervals, bootstrap over seeds, cut at 0 and 100", rows["low"].notna(), _without(rows)
     )
     metric = label(str(rows["metric"].iloc[0])).partition(" (")[0]
     note = f"fANOVA of {metric}: what each axis makes by itself, each of its values counting alike; {bars}"
@@ -56,7 +57,7 @@ def draw_importance(rows: DataFrame) -> Figure:
 
 def _without(rows: DataFrame) -> str:
     reasons = rows.loc[rows["low"].isna(), "interval_method"].str.removeprefix("none: ")
-    return f"no bar: {'; '.join(dict.fromkeys(reasons))}"
+    return f"no line: {'; '.join(dict.fromkeys(reasons))}"
 
 
 def _bars(axes: Axes, part: DataFrame) -> None:

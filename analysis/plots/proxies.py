@@ -45,7 +45,7 @@ def proxy(rows: DataFrame) -> Figure:
     outer_labels(grid, label("epoch"), "Kendall's tau with the last epoch")
     seeds = rows["interval_method"] != OVER_POINTS
     how = "seeds" if seeds.all() else "points" if not seeds.any() else "seeds, or over points where each has one"
-    band = of_spread(f"band: 95 % over {how}", rows["low"].notna(), "no band: too few points or seeds")
+    band = of_spread(f"band: 95 % over {how}", rows["low"].notna(), "no band where points or seeds are too few")
     note = f"points' mean {rows['metric'].iloc[0]} at the epoch, and at the last one; {band}"
     dashed = "\ndashed, ceiling: last epoch of one half of the seeds with that of the other"
     legend(figure, [], note + dashed * bool(rows["ceiling"].notna().any()))

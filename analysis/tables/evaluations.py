@@ -11,7 +11,7 @@ from rich.table import Table
 from analysis.estimates.crossed import BOTH
 from analysis.frames.cells import several, varying
 from analysis.frames.evaluations import ATTACKS
-from analysis.frames.names import interval_text, readable, short
+from analysis.frames.names import brief, interval_text, short
 from analysis.tables.sheet import console_table
 
 _UNBROKEN = "; unbroken: by this or a stronger attack at this or a smaller radius, in %"
@@ -35,7 +35,7 @@ def evaluations_table(frame: DataFrame) -> Table:
     header = ["trial id", *names]
     return console_table(
         header,
-        [[row["trial_id"], *(readable(row[name]) for name in names)] for row in rows],
+        zip((row["trial_id"] for row in rows), *(brief([row[name] for row in rows], 4) for name in names), strict=True),
         caption=_caption(frame, rows, varied) + (_UNBROKEN if curve else ""),
         right=set(header) - {"trial id", "preset", "attack", *varied},
         wraps=set(header) - {"right"},
@@ -57,7 +57,7 @@ def over_seeds_table(cells: DataFrame) -> Table:
     alone = "" if holds == BOTH else f", without the test images' own error{where}"
     return console_table(
         names,
-        [[readable(row[name]) for name in names] for row in rows],
+        zip(*(brief([row[name] for row in rows], 4) for name in names), strict=True),
         title="means over seeds",
         caption=f"right: images that stay so, in %, mean over n seeds, with 95 % intervals over {holds}{alone}",
         right={"images", "n", "right"},

@@ -20,7 +20,7 @@ from rich.text import Text
 from analysis.frames.arithmetic import in_words
 from analysis.frames.cells import GROUP, LEFT_OUT, Mode, best_cells, left_out_text, measured, several, varying
 from analysis.frames.log import read_log
-from analysis.frames.names import KEYS, UNITS, brief, interval_text, point_text, readable, scale, short
+from analysis.frames.names import KEYS, UNITS, brief, interval_text, point_text, scale, short
 from analysis.frames.pruned import pruned_line
 from analysis.frames.trials import SUPERSEDED, axes, epochs_of
 from analysis.tables.settings import presets
@@ -60,9 +60,13 @@ def trials_table(frame: DataFrame) -> Table:
     """
     preset = [name for name in ("overfitting", "preset") if name in frame]
     memory = ["memory_bytes"] if "memory_bytes" in frame and frame["memory_bytes"].notna().any() else []
-    names = ["trial_id", "outcome", *preset, *varying(frame), "seed", "epochs", *SHOWN, "seconds", *memory]
+    varied = varying(frame)
+    names = ["trial_id", "outcome", *preset, *varied, "seed", "epochs", *SHOWN, "seconds", *memory]
     header = [_TITLES.get(name, name.replace("_", " ") if name in SHOWN else name) for name in names]
-    columns = [[_cell(name, value) for value in frame[name]] for name in names]
+    columns = [
+        brief(list(frame[name]), 4) if name in varied else [_cell(name, value) for value in frame[name]]
+        for name in names
+    ]
     caption = "accuracies in %, last: at the last epoch, best: at the best one by validation"
     right = set(header) - {"trial_id", "outcome", *preset}
     return console_table(header, zip(*columns, strict=True), caption=caption, right=right, wraps=header, folds=True)
@@ -253,7 +257,7 @@ def _cell(name: str, value: Any) -> str:
         return "" if isna(value) else f"{100 * value:.2f}"
     if name == "memory_bytes":
         return f"{value / 2**30:.1f}"
-    return f"{value:.0f}" if name == "seconds" else short(value, 3) if UNITS.get(name) == "nat" else readable(value)
+    return f"{value:.0f}" if name == "seconds" else short(value, 3 if UNITS.get(name) == "nat" else None)
 
 
 def _epoch_cell(name: str, value: Any) -> str:

@@ -8,10 +8,12 @@ ahead            each shape by the best that is known of it: records, steps made
 room             on which machines, and how many at once
 outlook          time, memory and disk there, in words
 stopping         the rules that end trials early: as the records leave them, and in words
+ended            what the search is told of a trial that has ended
 start_from       what other runs know, for Optuna to start from
 proxy            whether epochs at which trials may end order the points as the last one does
 warnings         what of it can hardly be meant, with the key that ends it
 preset_lines     what of its trials differs from the presets
 longer           which trials go on from the ends of shorter ones
+data_lines       which data they read, and what was not looked at
 fine_tune_lines  from which weights they start
 """

@@ -12,8 +12,9 @@ from typing import Any, Literal
 
 from analysis.frames.log import read_records
 from sweep.config import SweepConfig
-from sweep.objectives import SECONDS
 from sweep.own_code import changed
+from sweep.plan.data_lines import extra_lines, size_lines, unseen_lines
+from sweep.plan.ended import objective_values, pruned_at
 from sweep.plan.fine_tune_lines import fine_tune_lines
 from sweep.plan.longer import Longer, longer_of
 from sweep.plan.measured import Measured, shape_of
@@ -22,7 +23,7 @@ from sweep.plan.preset_lines import preset_lines
 from sweep.plan.proxy import proxy_lines
 from sweep.plan.room import Room, at_once
 from sweep.plan.shapes import Left, Shape
-from sweep.plan.start_from import known_elsewhere
+from sweep.plan.start_from import Known, known_elsewhere
 from sweep.plan.stopping import epochs_of, rule_lines, stopping_of
 from sweep.plan.too_short import too_short
 from sweep.plan.warnings import Warned, warnings
@@ -30,7 +31,7 @@ from sweep.progress import Progress, TrialProgress, left_out_lines
 from sweep.search.checks import check_trials, examples
 from sweep.search.inputs import Unseen, fingerprints, fingerprints_without, own_sources
 from sweep.search.optuna_search import OptunaSearch
-from sweep.search.trials import FixedPoints, FixedSearch, PlannedTrial, Pruned, Search, admitted_points, planned
+from sweep.search.trials import FixedPoints, FixedSearch, PlannedTrial, Search, admitted_points, planned
 from sweep.share import Share
 from sweep.stopping.decisions import Stopping
 from trainers.config import DataConfig
@@ -87,8 +88,10 @@ class Plan:
     """Outcome lines that the rules owe: their launch was killed before it wrote them."""
     taken_up: tuple[str, ...] = ()
     """Ids of pruned trials that this launch trains to their end."""
-    longer: Longer | None = None
+    longer: Longer = field(kw_only=True)
     """Which of the new trials go on from the ends of shorter ones."""
+    started_from: Mapping[str, list[str]] = field(default_factory=dict)
+    """Run of `search.start_from` -> ids of its finished trials that the search knows."""
     chosen: Sequence[str] = ()
     """How its points were chosen, where that is not seen from the config, in words."""
 
@@ -118,10 +121,10 @@ class Plan:
             verb = "means" if self.merged == 1 else "mean"
             more = plural(self.merged, "more point")
             lines.append(f"  {more} {verb} a trial that is there already: the keys that differ are not read")
-        lines += [f"  {line}" for line in (*(_size_lines(self.shapes) if outlook else ()), *_extra_lines(self.shapes))]
-        lines += [f"  {line}" for name, data in self.unseen.items() for line in _unseen(name, data, self.shapes)]
+        lines += [f"  {line}" for line in (*(size_lines(self.shapes) if outlook else ()), *extra_lines(self.shapes))]
+        lines += [f"  {line}" for name, data in self.unseen.items() for line in unseen_lines(name, data, self.shapes)]
         lines.append(f"  finished {self.finished}, to resume {self.resumable}, new {self.left - self.resumable}")
-        lines += [f"  {line}" for line in (() if self.longer is None else self.longer.lines())]
+        lines += [f"  {line}" for line in self.longer.lines()]
         lines += [f"  {line}" for line in left_out_lines([self.progress.trials[name] for name in self.left_out])]
         if self.taken_up:
             lines.append(f"  {plural(len(self.taken_up), 'pruned trial')} taken up again; no rule ends one any more")
@@ -232,7 +235,8 @@ def plan(
     )
     finished = {trial.id: trial for trial in progress.trials.values() if trial.finished}
     _leave_out(progress, capacity, again, resume_pruned)
-    search, listed = _search(config, marks, records, progress, share, by_seed)
+    elsewhere = known_elsewhere(config, records)
+    search, listed = _search(config, marks, records, progress, elsewhere.known, share, by_seed)
     points = [json.dumps(point) for point in listed.points]
     every = search.known()
     known = [trial for trial in every if share is None or share.has(trial.id)]
@@ -281,6 +285,7 @@ def plan(
         else (),
         rule_lines=[*rule_lines(config, epochs), *proxy_lines(config, epochs)],
         longer=longer,
+        started_from=elsewhere.finished,
         chosen=listed.lines,
     )
 
@@ -298,6 +303,7 @@ def _search(
     marks: Mapping[str, str],
     records: Sequence[Mapping[str, Any]],
     progress: Progress,
+    elsewhere: Sequence[Known],
     share: Share | None,
     by_seed: bool,
 ) -> tuple[Search, FixedPoints]:
@@ -308,7 +314,7 @@ def _search(
         values = {name: objective_values(progress.trials[name], config) for name in finished}
         left_out = {name: pruned_at(trial, config) for name, trial in progress.trials.items() if trial.left_out}
         pruned = {name: one for name, one in left_out.items() if one is not None}
-        search = OptunaSearch(config, marks, trial_records, values, pruned, known_elsewhere(config, objective_values))
+        search = OptunaSearch(config, marks, trial_records, values, pruned, elsewhere)
         return search, FixedPoints([], search.lines())
     listed = admitted_points(config)
     trials = planned(config, listed.points, marks)
@@ -330,23 +336,6 @@ def _repeated(search: Search, points: Sequence[str], config: SweepConfig) -> Ite
         verb = "is" if len(distinct) == 1 else "are"
         text = f"of the {len(points)} points drawn {len(distinct)} {verb} distinct, and each is run once"
         yield Warned(text, "search.name=optuna, which repeats none, or list the values as {grid: [...]}")
-
-
-def objective_values(trial: TrialProgress, config: SweepConfig) -> tuple[float, ...] | None:
-    """The sweep's objectives at the trial's end; the worst there is if it diverged; None if it lacks one."""
-    if trial.outcome == "diverged":
-        return tuple(one.worst for one in config.objectives)
-    if trial.outcome != "completed":
-        return None
-    values = [trial.whole_seconds if one.name == SECONDS else trial.last.get(one.name) for one in config.objectives]
-    known = tuple(value for value in values if value is not None)
-    return known if len(known) == len(values) else None
-
-
-def pruned_at(trial: TrialProgress, config: SweepConfig) -> Pruned | None:
-    """Where a stopping rule ended the trial; None: none did, or before it had a value."""
-    value = trial.last.get(config.objectives[0].name) if trial.outcome == "pruned" else None
-    return None if value is None else Pruned(trial.epoch, value)
 
 
 def _other_code(finished: Sequence[TrialProgress], code_version: str) -> dict[str, int]:
@@ -382,7 +371,7 @@ def _to_run(
     code_version: str,
     longer: Longer,
 ) -> tuple[Left, ...]:
-    left = [(one, _left(one, progress.trials.get(one.id), code_version, longer)) for one in known]
+    left = [(one, epochs_left(one, progress.trials.get(one.id), code_version, longer)) for one in known]
     each = unknown / len(examples) if examples else 0.0
     return (
         *(Left(one.config, 1.0, epochs, shape_of(one)) for one, epochs in left if epochs),
@@ -390,37 +379,7 @@ def _to_run(
     )
 
 
-def _size_lines(shapes: Mapping[DataConfig, DataShape]) -> dict[str, None]:
-    """How many images there are of each data set, in words; the keys of the result, each once."""
-    return {
-        f"{config.name}: {shape.train_images:,} training, {shape.val_images:,} validation and {shape.test_images:,} "
-        "test images": None
-        for config, shape in shapes.items()
-    }
-
-
-def _extra_lines(shapes: Mapping[DataConfig, DataShape]) -> dict[str, None]:
-    """The images that join the batches, in words; the keys of the result, each once."""
-    joined = [(config, shape) for config, shape in shapes.items() if shape.extra_images]
-    return {
-        f"extra: {shape.extra_images:,} images of {config.extra}, {config.extra_fraction:g} of every batch, join the "
-        f"{shape.train_images:,} of {config.name}": None
-        for config, shape in joined
-    }
-
-
-def _unseen(name: str, data: Unseen, shapes: Mapping[DataConfig, DataShape]) -> Iterator[str]:
-    """What is not checked of data that were not looked at, in words."""
-    yield f"without data: {data.reason}"
-    if data.sure:
-        yield f"  not checked: that {name} is whole; the ids are those that its trials will have"
-    else:
-        yield f"  not checked: {name}'s content, which is in the ids: they are provisional, none counts as finished"
-    if not any(name in (config.name, config.extra) for config in shapes):
-        yield "  not checked: number and size of the images, and with them network, batches and cost"
-
-
-def _left(trial: PlannedTrial, begun: TrialProgress | None, code_version: str, longer: Longer) -> int:
+def epochs_left(trial: PlannedTrial, begun: TrialProgress | None, code_version: str, longer: Longer) -> int:
     """Epochs of the trial that are still to be trained."""
     if begun is not None and (begun.finished or begun.left_out):
         return 0

@@ -66,13 +66,15 @@ def warnings(
 
 def _answered_by_some(config: SweepConfig) -> Iterator[Warned]:
     """A question, or several seeds, are there for claims and figures; early stopping leaves trials out of both."""
-    if config.stopping is None or not (config.question or len(config.seeds) > 1):
+    rule = "race" if config.race is not None else config.stopping and config.stopping.name
+    if rule is None or not (config.question or len(config.seeds) > 1):
         return
     from analysis.frames.pruned import BIAS  # which loads pandas
 
     asks = "question asks for claims and figures" if config.question else "several seeds are for claims and figures"
-    text = f"{asks}, and stopping leaves the trials out of them that {config.stopping.name} ends: {BIAS}"
-    yield Warned(text, "stopping=null for what is to be claimed, or sweep launch --resume-pruned at the end")
+    text = f"{asks}, and early stopping leaves the trials out of them that {rule} ends: {BIAS}"
+    key = "race" if config.race is not None else "stopping"
+    yield Warned(text, f"{key}=null for what is to be claimed, or sweep launch --resume-pruned at the end")
 
 
 def _of_order(config: SweepConfig) -> Iterator[Warned]:

@@ -22,7 +22,7 @@ from analysis.frames.columns import PLACE
 from analysis.frames.history import handed_on
 from analysis.frames.log import Log
 from sweep.plan.measured import kind_of, shape_of
-from sweep.plan.plan import Plan
+from sweep.plan.plan import Plan, epochs_left
 from sweep.plan.shapes import Shape
 from sweep.progress import TrialProgress
 from sweep.run.trial import Message
@@ -122,10 +122,7 @@ class Budget:
     def _epochs(self, trial: PlannedTrial) -> int:
         """That are left of a trial; 0: it is not run."""
         known = self._plan.progress.trials.get(trial.id)
-        if known is not None and (known.finished or known.left_out):
-            return 0
-        kept = known.epoch if known is not None and known.resumes(self._code_version) else 0
-        return trial.config.epochs - kept
+        return epochs_left(trial, known, self._code_version, self._plan.longer)
 
     @property
     def left(self) -> float:
@@ -164,12 +161,13 @@ class Budget:
             again: where it is an outcome: whether the trial is run once more.
         """
         if message["record"] == "epoch":
-            shape, epochs = self._given.get(trial.id, ((kind_of(trial.config), trial.config["batch_size"]), 0))
-            seconds, number = self._took.get(shape, (0.0, 0))
-            self._took[shape] = seconds + spent(message), number + 1
-            self._used += spent(message)
+            shape, _ = self._given.get(trial.id, ((kind_of(trial.config), trial.config["batch_size"]), 0))
+            if not trial.is_handed_on(message):
+                seconds, number = self._took.get(shape, (0.0, 0))
+                self._took[shape] = seconds + spent(message), number + 1
+                self._used += spent(message)
             if trial.id in self._given:
-                self._given[trial.id] = shape, max(epochs - 1, 0)
+                self._given[trial.id] = shape, trial.epochs_wanted - message["epoch"]
         elif message["record"] == "outcome" and not again:
             self._given.pop(trial.id, None)
 

@@ -13,8 +13,9 @@ from typing import Any
 
 from sweep.config import SweepConfig
 from sweep.config_file import dump
+from sweep.plan.ended import objective_values, pruned_at
 from sweep.plan.longer import Shorter
-from sweep.plan.plan import Plan, objective_values, pruned_at
+from sweep.plan.plan import Plan
 from sweep.progress import TrialProgress
 from sweep.run.budget import Budget
 from sweep.run.directory import CONFIG_FILE, clean, log_path, write_whole
@@ -105,6 +106,7 @@ class Journal:
                 "size": self._plan.search.size(),
                 "wanted": [trial.id for trial in known],
                 **({"left_out": left_out} if left_out else {}),
+                **({"start_from": dict(self._plan.started_from)} if self._plan.started_from else {}),
                 **({"taken_up": list(self._plan.taken_up)} if self._plan.taken_up else {}),
                 **({"budget_hours": self.budget.hours} if self.budget else {}),
                 **self._among_files(),
@@ -138,13 +140,8 @@ class Journal:
         return None
 
     def waits(self) -> bool:
-        """Where `next` gives None: whether it will give more once trials that run have ended."""
-        return self._plan.search.waits()
-
-    @property
-    def withholds(self) -> bool:
-        """Whether there is a trial for which the budget had no room, as far as was known when it was asked."""
-        return self._withheld is not None
+        """Where `next` gives None: whether it may give more once trials that run have ended."""
+        return self._withheld is not None or self._plan.search.waits()
 
     def _next(self) -> PlannedTrial | None:
         """In line, whether it is to be run or not."""
@@ -209,8 +206,8 @@ class Journal:
         self._append(message["record"], {key: value for key, value in message.items() if key != "record"})
         if not trial.is_handed_on(message):
             self._paces.add(shape_of(trial.config), message)
-            if self.budget is not None:
-                self.budget.took(trial, message, again)
+        if self.budget is not None:
+            self.budget.took(trial, message, again)
         if message["record"] == "outcome":
             self._shorter.add(trial)
         if message["record"] == "outcome" and not again:
@@ -236,6 +233,8 @@ class Journal:
             trial = self.progress.trials[line["trial_id"]]
             if not trial.settled:
                 self._append("outcome", {key: value for key, value in line.items() if key != "record"})
+                if self.budget is not None:
+                    self.budget.took(trial, line, again=False)
                 self._tell(trial)
                 self.listener(trial, line)
                 self.ends(trial.id)

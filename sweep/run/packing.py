@@ -114,7 +114,6 @@ class Packing(Generic[Trial]):
         listed: bool = True,
         short: Container[Hashable] = (),
         waits: Callable[[], bool] = lambda: False,
-        withheld: Callable[[], bool] = lambda: False,
     ) -> None:
         """Nothing runs yet.
 
@@ -131,12 +130,12 @@ class Packing(Generic[Trial]):
             listed: whether trials may be pulled before there is room for them, where gpu is by memory: all of them.
                 Else as many as there are cards: a search that learns is asked late.
             short: names of trials that have run out of memory beside others: they run at the end.
-            waits: where `pull` gives None: whether it will give more once what runs has ended.
-            withheld: whether `pull`, which gave none, may give one once a trial has ended: a budget may then have room.
+            waits: where `pull` gives None: whether it may give more once what runs or waits here has ended. Where
+                nothing does, there is no more.
         """
         self.room, self._cpu, self._gpu, self._pull, self._each = Room(nodes), cpu, gpu, pull, each
         self.limit = limit
-        self._name, self._shape, self._listed, self._short, self._withheld = name, shape, listed, short, withheld
+        self._name, self._shape, self._listed, self._short, self._waits = name, shape, listed, short, waits
         self._peaks = dict(peaks or {})
         self._waiting: dict[str, deque[Trial]] = {}
         self._again: deque[Trial] = deque()
@@ -145,7 +144,6 @@ class Packing(Generic[Trial]):
         self._running: dict[int, Start[Trial]] = {}
         self._moving: list[Start[Trial]] = []
         self._started = 0
-        self._waits = waits
         self._exhausted = self._stalled = False
         self._on_cards = gpu != 0
         self._measure_nodes()
@@ -265,7 +263,6 @@ class Packing(Generic[Trial]):
     def ended(self, start: Start[Trial]) -> None:
         """The process of these trials has let go of what it had."""
         now = self._running.pop(start.number)
-        self._exhausted = self._exhausted and not self._withheld()
         self._moving = [moving for moving in self._moving if moving.number != start.number]
         self.room.take(now.seat, -1)
         if self._gpu is None:
@@ -276,8 +273,8 @@ class Packing(Generic[Trial]):
         self._move()
         if self._left <= 0 or len(self._running) >= self._divided[0]:
             return None
-        while self._listed and self._gpu is None and not self._exhausted:
-            self._pull_one()
+        while self._listed and self._gpu is None and not self._exhausted and self._pull_one():
+            pass
         while (start := self._next_that_fits()) is None and self._may_pull() and self._pull_one():
             pass
         if start is None and (self._exhausted or self._stalled) and not self._waiting:
@@ -292,7 +289,7 @@ class Packing(Generic[Trial]):
     def _pull_one(self) -> bool:
         """Puts one more in line; false where there is none, ever or now."""
         if (trial := self._pull()) is None:
-            self._stalled = self._waits()
+            self._stalled = self._waits() and bool(self._running or self._waiting or self._again)
             self._exhausted = not self._stalled
             return False
         self._stalled = False

@@ -50,7 +50,6 @@ def packing_of(
         listed=journal.listed,
         waits=journal.waits,
         short=short,
-        withheld=lambda: journal.withholds,
     )
     if leave_out:
         journal.leave_out(packing.largest or 0.0)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import optuna
-from optuna.samplers import BaseSampler, CmaEsSampler, QMCSampler
+from optuna.samplers import BaseSampler, CmaEsSampler, NSGAIISampler, QMCSampler, TPESampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from sweep.axes import Point
 from sweep.config import SweepConfig
+from sweep.objectives import Objective
 from sweep.search.parameters import distribution, parameters, suggested
 from sweep.search.samplers import generation_size, made, sampler_class, varied
 from sweep.search.trials import Pruned
@@ -23,6 +24,18 @@ BATCH = 10
 
 #: How often a sampler is asked again, at most, where `where` refuses what it proposes; then a draw stands in. [own]
 ATTEMPTS = 10
+
+
+@dataclass(frozen=True)
+class Told:
+    """What Optuna is told of a point that has ended."""
+
+    state: TrialState
+    values: tuple[float, ...] | None = None
+    broken: Mapping[str, float] = field(default_factory=dict)
+    """By how much it breaks a constraint, by the constraint's name; empty: it breaks none."""
+    at: Mapping[int, float] = field(default_factory=dict)
+    """Epoch -> the objective there, of a pruned point."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +64,25 @@ class PointEnd:
             return cls(None, {epoch: sum(some) / len(some) for epoch, some in sorted(at.items())})
         return cls(tuple(sum(each) / len(each) for each in zip(*values, strict=True)) if values else None)
 
-    def state(self, objectives: int) -> TrialState:
-        """As Optuna calls it; of several objectives it knows no pruned ones, and learns nothing from such a point."""
+    def told(self, objectives: Sequence[Objective], kind: type[BaseSampler]) -> Told:
+        """As Optuna is told it.
+
+        Of several objectives Optuna knows no pruned points. tpe and nsgaii know points that break a constraint, which
+        they rank as tpe ranks pruned ones: behind all others, by how far they break it. So such a point has the worst
+        values, and breaks one by the less the farther it came, and the better it was there. Other samplers would take
+        the values for measured ones, and learn nothing from it.
+        """
         if self.values is not None:
-            return TrialState.COMPLETE
-        return TrialState.PRUNED if self.pruned_at and objectives == 1 else TrialState.FAIL
+            return Told(TrialState.COMPLETE, self.values)
+        if not self.pruned_at:
+            return Told(TrialState.FAIL)
+        epoch, value = max(self.pruned_at.items())
+        if len(objectives) == 1:
+            return Told(TrialState.PRUNED, (value,), at=self.pruned_at)
+        if not issubclass(kind, TPESampler | NSGAIISampler):
+            return Told(TrialState.FAIL)
+        good = value if objectives[0].mode == "max" else 1 / (1 + value)
+        return Told(TrialState.COMPLETE, tuple(one.worst for one in objectives), {"untrained": 1 / (epoch + good)})
 
 
 class PointStudy:
@@ -111,11 +138,13 @@ class PointStudy:
 
     def tell(self, ask: optuna.Trial, end: PointEnd) -> None:
         """What became of a point that was asked for."""
-        state = end.state(len(self._config.objectives))
-        for epoch, value in end.pruned_at.items() if state is TrialState.PRUNED else ():
+        told = end.told(self._config.objectives, self._kind)
+        for epoch, value in told.at.items():
             ask.report(value, epoch)
-        self.study.tell(ask, end.values, state=None if end.values is not None else state)
-        self._count_end(state)
+        for name, by in told.broken.items():
+            ask.set_constraint(name, by)
+        self.study.tell(ask, told.values if told.state is TrialState.COMPLETE else None, state=told.state)
+        self._count_end(told.state)
 
     def start_from(self, point: Point, values: tuple[float, ...]) -> None:
         """A point of another run, and the means of its objectives there: it is no draw of this study."""
@@ -133,20 +162,19 @@ class PointStudy:
             self.tell(self.ask(index, point)[0], end)
             return
         self._number_as(index)
-        state, drawn = end.state(len(self._config.objectives)), parameters(self._config.space, point)
-        at = dict(end.pruned_at) if state is TrialState.PRUNED else {}
-        last = [at[max(at)]] if at else None
+        told, drawn = end.told(self._config.objectives, self._kind), parameters(self._config.space, point)
         self.study.add_trial(
             create_trial(
-                state=state,
-                values=end.values if end.values is not None else last,
+                state=told.state,
+                values=told.values,
                 params=drawn,
                 distributions={key: distribution(self._config.space[key]) for key in drawn},
                 system_attrs=dict(self._label),
-                intermediate_values=at,
+                intermediate_values=dict(told.at),
+                constraints=dict(told.broken),
             )
         )
-        self._count_end(state)
+        self._count_end(told.state)
 
     def settle(self) -> None:
         """What has ended so far is known to the next draws."""

@@ -119,6 +119,14 @@ class StoppingConfig(Frozen):
             given, missing = ("proxy_from", "require_proxy") if self.proxy_from else ("require_proxy", "proxy_from")
             more = "0.8, say" if self.proxy_from else "runs of such trials, whole, with the metric at early epochs"
             raise ValueError(f"{missing}: needed beside {given}: {more}")
+        if self.require_proxy is not None and self.races:
+            raise ValueError(
+                f"require_proxy: is of rules that end trials at early epochs, and {self.name} ends none; leave it out"
+            )
+        if self.max_resource is not None and self.max_resource < (self.min_resource or 1):
+            raise ValueError(
+                f"max_resource: must be at least min_resource, {self.min_resource}, got {self.max_resource}"
+            )
         if self.name == "percentile" and self.percentile is None:
             raise ValueError("percentile: needed: the best so many percent go on, such as 25")
         return self

@@ -71,7 +71,13 @@ def no_pictures(monkeypatch):
 def test_k_surface_is_drawn_once_k1_or_k2_varies_and_the_rest_is_skipped(run, tmp_path):
     sweep_of_k(run)
     drawing = draw(run.directory, tmp_path / "out")
-    assert {path.stem for path in drawing.written} == {"claims", "surface_k1_k2", "accuracy_epoch", "manifest"}
+    assert {path.stem for path in drawing.written} == {
+        "claims",
+        "surface_k1_k2",
+        "accuracy_epoch",
+        "importance",
+        "manifest",
+    }
     assert "accuracy_lr" in drawing.skipped
     assert drawing.skipped["table2"] == "needs completed trials of PGD-AT and DEAT of one network and batch size"
 

@@ -10,7 +10,8 @@ Nine kinds, told apart by the key `record`:
              and, of a share of the trials, shard (such as 1/4; size and wanted are the whole sweep's) and, where there
              are records of shares, after (a time later than all that it had read); one that `sweep merge` took in has
              merged (from, its file; sha256, of that file then); one that takes pruned trials up again has taken_up
-             (their ids), one of --budget-hours has budget_hours
+             (their ids), one of --budget-hours has budget_hours, one of search.start_from has start_from (run -> ids of
+             its trials that the search knows)
     trial    a planned trial: trial_id, number, config (its identity), point (its value on every axis), seed
     start    a trial begins or goes on: trial_id, time, host, device, code_version, arithmetic (of
              `trainers.provenance`; lacking where older code wrote it)

@@ -17,6 +17,7 @@ from trainers.record.rules import (
     FLAG,
     FRACTION,
     IDS,
+    IDS_BY_PLACE,
     LARGEST,
     MAPPING,
     MOST_EPOCHS,
@@ -133,6 +134,7 @@ FORMS: dict[str, dict[str, Rule]] = {
         "after": TIME,
         "merged": MAPPING,
         "taken_up": IDS,
+        "start_from": IDS_BY_PLACE,
         "budget_hours": NUMBER,
     },
     "trial": {

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from pandas import DataFrame
 
-from analysis.estimates import importance
-from analysis.estimates.importance import INTERACTIONS, importance_frame, importances, shares_without_noise
+from analysis.estimates.importance import importance_frame, importances, shares_without_noise
+from analysis.estimates.optuna_importance import INTERACTIONS
 from analysis.estimates.resampling import redrawn_seeds
 from analysis.tables.importance import notes
 from trainers.errors import UserError
@@ -185,4 +185,3 @@ def test_the_frame_has_a_row_an_axis_the_same_each_time():
     first, second = (importance_frame(importances(trials, resamples=30)) for _ in range(2))
     assert first.equals(second)
     assert list(first["axis"]) == ["optimizer.lr", "method", "batch_size", INTERACTIONS]
-    assert importance.BY == ("fanova", "ped_anova")

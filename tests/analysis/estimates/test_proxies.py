@@ -101,6 +101,15 @@ def test_interval_is_withheld_where_it_would_not_hold():
     assert _compared(pairs(8, 3, 2.0, rng), bootstrap)["interval_method"] == OVER_SEEDS
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_points_that_all_have_one_value_are_in_no_order_and_nothing_is_chosen_by_it(seeds):
+    known = pairs(9, seeds, 1.0, np.random.default_rng(0))
+    flat = _compared(known._replace(cheap=np.zeros(9 * seeds)), Bootstrap(0.95, 50, 0))
+    assert flat["interval_method"] == "none: all points have the same value"
+    assert np.isnan([flat[name] for name in ("estimate", "low", "other_seeds", "same_best", "regret")]).all()
+
+
 def test_ceiling_is_what_the_halves_of_the_seeds_agree_by_and_same_trials_may_lie_above_it():
     rng = np.random.default_rng(0)
     found = [_compared(pairs(12, 4, 6.0, rng, common=1.0), Bootstrap(0.95, 50, 0)) for _ in range(60)]

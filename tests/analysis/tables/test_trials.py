@@ -9,8 +9,7 @@ from analysis.estimates.correlations import correlations
 from analysis.frames.names import label
 from analysis.frames.trials import load_trials
 from analysis.tables.claims import answer
-from analysis.tables.trials import correlation_table, summary, trials_table
-from trainers.fields import parse_number
+from analysis.tables.trials import best_lines, correlation_table, summary, trials_table
 
 
 def text(renderable):
@@ -26,14 +25,22 @@ def test_trials_table_shows_the_axes_that_vary_in_percent(ratio_trials):
     assert f"{100 * ratio_trials['last_test_robust'].iloc[0]:.2f}" in shown
 
 
-def test_a_hyperparameter_is_shown_in_full(run):
+def test_hyperparameters_are_shown_in_the_digits_that_tell_them_apart(run):
     values = [0.999999, 1.0, 0.123456789, 0.12345678901234566, 8 / 255]
     for number, value in enumerate(values):
         run.whole(f"t{number}", [0.5], optimizer__name="deat", optimizer__k2=value)
     table = trials_table(load_trials(run.directory))
     (column,) = [column for column in table.columns if column.header == "optimizer.k2"]
-    assert list(column.cells) == ["0.999999", "1", "0.123456789", "0.12345678901234566", "8/255"]
-    assert [parse_number(text) for text in column.cells] == values
+    assert list(column.cells) == ["0.999999", "1", "0.123456789", "0.12345678901", "8/255"]
+
+
+def test_drawn_hyperparameters_are_shown_in_4_digits(run):
+    for number, value in enumerate([0.026358449231681756, 0.16342405317830153]):
+        run.whole(f"t{number}", [0.5], optimizer__lr=value)
+    frame = load_trials(run.directory)
+    (column,) = [column for column in trials_table(frame).columns if column.header == "optimizer.lr"]
+    assert list(column.cells) == ["0.02636", "0.1634"]
+    assert "optimizer.lr 0.02636" in best_lines(frame.iloc[:1])[0]
 
 
 def test_trials_table_of_an_empty_run_renders(run):

@@ -13,7 +13,8 @@ from recorded import Records, launch, run, trials_of
 
 from sweep.cli import main
 from sweep.config import SweepConfig
-from sweep.plan.plan import Plan, objective_values, plan
+from sweep.plan.ended import objective_values
+from sweep.plan.plan import Plan, plan
 from sweep.progress import Progress
 from sweep.search.inputs import data_key
 from sweep.search.trials import PlannedTrial, fixed_points, planned

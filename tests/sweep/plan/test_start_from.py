@@ -9,7 +9,6 @@ import pytest
 from recorded import launch, run, trials_of
 
 from sweep.config import SweepConfig
-from sweep.plan.plan import objective_values
 from sweep.plan.start_from import known_elsewhere
 from trainers.errors import UserError
 
@@ -30,14 +29,28 @@ def test_each_trial_is_known_once_with_its_objectives_if_it_has_them(tmp_path: P
         (tmp_path / place).mkdir()
         (tmp_path / place / "records.jsonl").write_text("".join(json.dumps(one) + "\n" for one in some))
     config = from_runs(tmp_path / "a", tmp_path / "b")
-    known = known_elsewhere(config, objective_values)
+    known = known_elsewhere(config).known
     assert [record["trial_id"] for record, _ in known] == [trial.id for trial in trials]
     assert known[0][1] == (ended[0][-2]["val_robust"],)
     assert [values for _, values in known[1:]] == [None, None]
 
 
+def test_what_has_ended_in_another_run_since_is_not_known_to_a_relaunch(tmp_path: Path) -> None:
+    grid = from_runs().model_dump() | {"space": {"optimizer.lr": [0.1, 0.2, 0.3]}, "search": {"name": "grid"}}
+    trials = trials_of(SweepConfig.model_validate(grid))
+    log, config = tmp_path / "records.jsonl", from_runs(tmp_path)
+    lines = [*launch(trials), *run(trials[0], 2)]
+    log.write_text("".join(json.dumps(one) + "\n" for one in lines))
+    first = known_elsewhere(config)
+    assert first.finished == {str(tmp_path): [trials[0].id]}
+    log.write_text("".join(json.dumps(one) + "\n" for one in [*lines, *run(trials[1], 2)]))
+    again = [{"record": "launch"}, {"record": "launch", "start_from": first.finished}]
+    assert known_elsewhere(config, again) == first
+    assert known_elsewhere(config, again[:1]).finished == {str(tmp_path): sorted(trial.id for trial in trials[:2])}
+
+
 def test_a_folder_that_is_no_run_is_one_line(tmp_path: Path) -> None:
     for place in (tmp_path, tmp_path / "none"):
         with pytest.raises(UserError) as caught:
-            known_elsewhere(from_runs(place), objective_values)
+            known_elsewhere(from_runs(place))
         assert str(caught.value) == (f"search.start_from: {place} is no run: it has no records; name a run's directory")

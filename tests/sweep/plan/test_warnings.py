@@ -224,9 +224,10 @@ def test_where_there_is_nothing_to_warn_of_nothing_is_said(values: dict[str, Any
     assert warned(load(sweep_file(**values))) == ()
 
 
-def test_no_ready_config_warns_of_anything_but_the_weight_decay() -> None:
+def test_no_ready_config_warns_of_anything_but_the_weight_decay_and_that_it_ends_trials_early() -> None:
+    known = ("DEAT - SGD is not", "question asks for claims and figures, and early stopping")
     for path in (Path(__file__).parents[3] / "configs").rglob("*digits.yaml"):
-        assert all(one.text.startswith("DEAT - SGD is not") for one in warned(load(path))), path
+        assert all(one.text.startswith(known) for one in warned(load(path))), path
 
 
 def test_plan_and_launch_show_the_warnings(sweep_file: Files, tmp_path: Path) -> None:
@@ -243,12 +244,16 @@ def test_plan_and_launch_show_the_warnings(sweep_file: Files, tmp_path: Path) ->
 
 def test_early_stopping_beside_a_question_or_several_seeds_is_said_to_bias_what_they_ask_for():
     base = {"name": "x", **of(), "stopping": {"name": "asha"}}
-    for more, asks in (({"question": "Which?"}, "question asks"), ({"seeds": [0, 1]}, "several seeds are")):
-        (one,) = warned(SweepConfig(**base, **more))
+    for more, asks, rule in (
+        ({"question": "Which?"}, "question asks", "asha"),
+        ({"seeds": [0, 1]}, "several seeds are", "asha"),
+        ({"seeds": [0, 1, 2], "stopping": None, "race": {}}, "several seeds are", "race"),
+    ):
+        (one,) = warned(SweepConfig(**base | more))
         assert one.text.startswith(
-            f"{asks} for claims and figures, and stopping leaves the trials out of them that asha"
+            f"{asks} for claims and figures, and early stopping leaves the trials out of them that {rule} ends: "
         )
-        assert one.key.startswith("stopping=null")
+        assert one.key.startswith("race=null" if rule == "race" else "stopping=null")
         assert "\n" not in one.line()
-        assert not warned(SweepConfig(**base | {"stopping": None}, **more))
+        assert not warned(SweepConfig(**base | more | {"stopping": None, "race": None}))
     assert not warned(SweepConfig(**base))

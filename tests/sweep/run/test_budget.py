@@ -32,6 +32,7 @@ def without_data(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sweep.plan.plan.fingerprints", lambda config, own: {data_key(config.trial): "digits-0"})
     monkeypatch.setattr("sweep.plan.plan.check_trials", lambda config, trials, unseen, own: {})
     monkeypatch.setattr("sweep.run.journal.environment", lambda: dict(ENVIRONMENT))
+    monkeypatch.setattr("sweep.run.journal.code_version", lambda: "abc")
     monkeypatch.setattr(module, "code_version", lambda: "abc")
 
 
@@ -144,7 +145,7 @@ def test_no_trial_is_given_out_that_would_end_too_late_beside_those_that_run(tin
     with books.open("test"):
         trials = [books.next() for _ in range(4)]
         assert [one is not None for one in trials] == [True, True, True, False]
-        assert books.withholds
+        assert books.waits()
 
 
 def test_trials_that_take_less_than_was_estimated_make_room_while_others_still_run(
@@ -152,9 +153,7 @@ def test_trials_that_take_less_than_was_estimated_make_room_while_others_still_r
 ) -> None:
     """Estimated at twice what they take. Four trials fit, so three are one seed, and then the others."""
     books = books_of(tiny(space=SPACE, seeds=[0, 1]), directory, 7 * TRIAL, estimate=2 * EPOCH)
-    packing = Packing(
-        [Node(8)], 1, 0, books.next, name=lambda trial: trial.id, listed=False, withheld=lambda: books.withholds
-    )
+    packing = Packing([Node(8)], 1, 0, books.next, name=lambda trial: trial.id, listed=False, waits=books.waits)
     with books.open("test"):
         starts = [packing.next() for _ in range(5)]
         assert [one is not None for one in starts] == [True, True, True, False, False]
@@ -162,7 +161,7 @@ def test_trials_that_take_less_than_was_estimated_make_room_while_others_still_r
             books.take(message)
         packing.ended(starts[0])  # type: ignore[arg-type]
         assert [packing.next() is not None for _ in range(4)] == [True, True, True, False]
-        assert not books.withholds
+        assert not books.waits()
 
 
 def test_a_trial_that_was_begun_counts_with_the_epochs_that_it_has_left(tiny: Configs, directory: Path) -> None:
@@ -177,6 +176,46 @@ def test_a_trial_that_was_begun_counts_with_the_epochs_that_it_has_left(tiny: Co
         books.interrupt("stopped by SIGTERM")
     run, _ = launch(config, directory, 3.01 * TRIAL)
     assert len(run) == 3
+
+
+def test_what_a_pruned_trial_had_left_is_there_for_others(tiny: Configs, directory: Path) -> None:
+    """All but the first end with their first epoch of three: so there is room for the second seed."""
+    trial = {"epochs": 3, "data": {"name": "digits", "validation_fraction": 0.2}}
+    config = tiny(space=SPACE, seeds=[0, 1], stopping={"name": "asha", "reduction_factor": 3}, trial=trial)
+    books = books_of(config, directory, 14.1 * EPOCH / 3600)
+    assert books.budget is not None
+    run = []
+    with books.open("test"):
+        while (one := books.next()) is not None:
+            run.append(one.id)
+            for message in messages(one):
+                books.take({**message, "val_robust": 1 / len(run)} if message["record"] == "epoch" else message)
+    assert len(run) == 6
+    assert books.budget.left == pytest.approx(6.1 * EPOCH)
+
+
+def test_a_longer_trial_counts_with_the_epochs_that_no_shorter_one_has(tiny: Configs, directory: Path) -> None:
+    def config(epochs: int) -> SweepConfig:
+        trial = {"epochs": epochs, "keep": "state", "schedule": {"name": "constant"}}
+        return tiny(space=SPACE, seeds=[0], trial=trial)
+
+    books = books_of(config(3), directory, 3 * TRIAL)
+    with books.open("test"):
+        while (short := books.next()) is not None:
+            for message in messages(short):
+                books.take(message | {"state_kept": True} if message["record"] == "outcome" else message)
+    books = books_of(config(5), directory, 5.1 * TRIAL)
+    assert books.budget is not None
+    with books.open("test"):
+        longer = [books.next() for _ in range(4)]
+        assert [one is not None for one in longer] == [True, True, True, False]
+        assert longer[0] is not None
+        books.take(start(longer[0]))
+        (shorter,) = books.shorter(longer[0])
+        books.take({"record": "resume", "trial_id": longer[0].id, "epoch": 3, "reason": "", "from_trial": shorter})
+        for number in (1, 2, 3, 4):
+            books.take(epoch(longer[0], number))
+        assert books.budget.left == pytest.approx((5.1 * 3 - 9 - 6) * EPOCH)
 
 
 def test_a_point_that_optuna_asks_for_is_begun_only_with_all_its_seeds(tiny: Configs, directory: Path) -> None:

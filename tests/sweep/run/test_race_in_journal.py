@@ -156,7 +156,7 @@ def test_optuna_is_told_the_mean_of_the_seeds_that_ran_and_again_by_a_relaunch(t
     assert left_out
     (stratum,) = made.search._strata  # type: ignore[attr-defined]
     expected = sorted(sum(values) / len(values) for values in means.values())
-    assert sorted(one.value for one in stratum.study.trials) == pytest.approx(expected)
+    assert sorted(one.value for one in stratum.study.study.trials) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(

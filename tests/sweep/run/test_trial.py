@@ -199,6 +199,21 @@ def test_trials_of_one_process_each_send_all_that_happens_and_one_that_fails_lea
     assert {f"{name} {what}" for name in by_trial for what in ("begins", "ends")} == set(trained)
 
 
+def test_of_trials_of_one_process_a_rule_ends_one_with_its_epoch_and_the_others_go_on(tmp_path: Path) -> None:
+    configs = [loop.with_fingerprint(tiny(epochs=3, seed=seed)) for seed in range(2)]
+    values = {trial_id(config): config.model_dump(mode="json") for config in configs}
+    ended, other = values
+    sent: list[Any] = []
+
+    def pruned(name: str) -> bool:
+        return name == ended and any(one["record"] == "epoch" and one["trial_id"] == ended for one in sent)
+
+    how = {"share": 1, "training": lambda name: nullcontext(never), "lost": lambda: None, "pruned": pruned}
+    assert run_together(values, tmp_path, 1, sent.append, **how)
+    ends = {one["trial_id"]: (one["outcome"], one["epochs"]) for one in sent if one["record"] == "outcome"}
+    assert ends == {ended: ("pruned", 1), other: ("completed", 3)}
+
+
 def test_of_the_trials_of_a_process_whose_gpu_answers_no_more_one_has_failed_and_the_others_send_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -229,19 +229,33 @@ def test_a_point_of_which_a_rule_ended_a_seed_is_pruned_and_seeds_without_an_end
     assert (first.state.name, first.values, dict(first.intermediate_values)) == (told[0], values, told[2])
 
 
-def test_of_several_objectives_a_pruned_point_teaches_nothing() -> None:
-    run = Run(optuna_sweep(PLANE, 2, metric=TWO), lambda trial: (None, Pruned(3, 0.2)))
-    (stratum,) = run.launch()._strata
-    assert {one.state.name for one in stratum.study.study.get_trials(deepcopy=False)} == {"FAIL"}
+@pytest.mark.parametrize("relaunched", [False, True])
+@pytest.mark.parametrize(("sampler", "state"), [("tpe", "COMPLETE"), ("nsgaii", "COMPLETE"), ("gp", "FAIL")])
+def test_of_several_objectives_a_pruned_point_breaks_a_constraint_by_the_less_the_farther_it_came(
+    sampler: str, state: str, relaunched: bool
+) -> None:
+    ends = iter([Pruned(1, 0.2), Pruned(3, 0.2), Pruned(3, 0.6)])
+    run = Run(optuna_sweep(PLANE, 3, metric=TWO, sampler=sampler), lambda trial: (None, next(ends)))
+    search = run.launch()
+    if relaunched:
+        search = run.search()
+        search.next()
+    (stratum,) = search._strata
+    every = stratum.study.study.get_trials(deepcopy=False)
+    assert {one.state.name for one in every} == {state}
+    if state == "COMPLETE":
+        assert [one.constraints["untrained"] for one in every] == pytest.approx([1 / 1.2, 1 / 3.2, 1 / 3.6])
+        assert {tuple(one.values) for one in every} == {(0.0, 0.0)}
 
 
-def test_tpe_keeps_away_from_where_points_were_pruned() -> None:
+@pytest.mark.parametrize("several", [False, True])
+def test_tpe_keeps_away_from_where_points_were_pruned(several: bool) -> None:
     def share_of_bad(as_pruned: bool) -> float:
         def end(trial: PlannedTrial) -> tuple[tuple[float, ...] | None, Pruned | None]:
             bad = in_unit(trial.point)[0] > 0.3
-            return (None, Pruned(1, 0.1) if as_pruned else None) if bad else ((0.5,), None)
+            return (None, Pruned(1, 0.1) if as_pruned else None) if bad else ((0.5, 0.5)[: 1 + several], None)
 
-        run = Run(optuna_sweep(n=60), end)
+        run = Run(optuna_sweep(n=60, **({"metric": TWO} if several else {})), end)
         run.launch()
         return statistics.mean(in_unit(point)[0] > 0.3 for point in run.points[30:])
 

@@ -26,6 +26,14 @@ Configs = Callable[..., SweepConfig]
             "reduction_factor, min_early_stopping_rate, bootstrap_count",
         ),
         ({"name": "median", "max_resource": 3}, "max_resource: is of hyperband, and name is median"),
+        (
+            {"name": "hyperband", "min_resource": 3, "max_resource": 2},
+            "max_resource: must be at least min_resource, 3, got 2",
+        ),
+        (
+            {"name": "wilcoxon", "require_proxy": 0.8, "proxy_from": ["runs/pilot"]},
+            "require_proxy: is of rules that end trials at early epochs, and wilcoxon ends none; leave it out",
+        ),
         ({"name": "percentile"}, "percentile: needed: the best so many percent go on, such as 25"),
     ],
 )
@@ -39,8 +47,8 @@ def test_options_of_another_rule_are_refused(values: dict[str, Any], message: st
 def test_each_rule_takes_its_own_options_and_comes_back_from_the_run_s_own_file(
     name: Any, tiny: Configs, tmp_path: Path
 ) -> None:
-    given = {key: 2 for key in OPTIONS[name]}
-    config = tiny(stopping={"name": name, **given})
+    given = {key: 0.5 if key == "p_threshold" else 2 for key in OPTIONS[name]}
+    config = tiny(stopping={"name": name, **given}, seeds=[0, 1, 2])
     (tmp_path / "sweep.yaml").write_text(dump(config))
     again = load(tmp_path / "sweep.yaml")
     assert again == config
