@@ -101,7 +101,13 @@ class Plan:
         return self.size - self.finished - len(self.left_out)
 
     def lines(
-        self, outlook: Outlook | None = None, *, launched: bool = False, serial: bool = False, room: Room | None = None
+        self,
+        outlook: Outlook | None = None,
+        *,
+        launched: bool = False,
+        serial: bool = False,
+        room: Room | None = None,
+        budgeted: bool = False,
     ) -> list[str]:
         """The plan in words, with what is estimated of its cost.
 
@@ -110,6 +116,7 @@ class Plan:
             launched: by a launch, which estimates nothing.
             serial: one trial after another.
             room: where a launch's trials run; None: not known.
+            budgeted: whether a budget, which says what it expects, is told of after it.
         """
         size = plural(self.search.size(), "trial")
         which = size if self.share is None else f"share {self.share}, {self.size} of {size}"
@@ -135,7 +142,7 @@ class Plan:
         if outlook:
             lines += [f"  {line}" for line in outlook.lines()]
         else:
-            lines.append(f"  cost: {self._cost(launched, serial, room)}")
+            lines.append(f"  cost: {self._cost(launched, serial, room, budgeted)}")
         if odd := [*self.warnings, *(outlook.warnings() if outlook else ())]:
             lines += ["  warnings:", *(f"    {one.line()}" for one in odd)]
         return lines
@@ -149,7 +156,7 @@ class Plan:
         axes = ", ".join(f"{key}: {_axis(axis)}" for key, axis in self.config.space.items())
         return f"{self.config.search.name} over {axes}; {plural(len(self.config.seeds), 'seed')}"
 
-    def _cost(self, launched: bool, serial: bool, room: Room | None) -> str:
+    def _cost(self, launched: bool, serial: bool, room: Room | None, budgeted: bool) -> str:
         resources = self.config.resources
         unit = resources.unit
         among = resources.trials_per_process
@@ -158,8 +165,10 @@ class Plan:
             return "nothing left to run"
         if self.trial_seconds is None:
             elsewhere = "; `sweep plan` estimates it" if launched else ""
-            known = f"unknown until an epoch of each kind of trial has been measured{elsewhere}"
-            return f"{known}; {f'each {among} trials take' if among > 1 else 'each trial takes'} {unit}"
+            takes = f"{f'each {among} trials take' if among > 1 else 'each trial takes'} {unit}"
+            if budgeted:
+                return f"{takes}; how long is estimated with the budget"
+            return f"unknown until an epoch of each kind of trial has been measured{elsewhere}; {takes}"
         bound = "; an upper bound, as trials are ended early" if self.config.stopping else ""
         amount, word, letter = in_hours(self.trial_seconds)
         most = None if serial else at_once(resources, self.config.max_concurrent, self.left, room)
