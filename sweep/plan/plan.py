@@ -18,7 +18,7 @@ from sweep.plan.ended import objective_values, pruned_at
 from sweep.plan.fine_tune_lines import fine_tune_lines
 from sweep.plan.longer import Longer, longer_of
 from sweep.plan.measured import Measured, shape_of
-from sweep.plan.outlook import Outlook, amount_text, in_hours
+from sweep.plan.outlook import Outlook, amount_text, bound_text, in_hours
 from sweep.plan.preset_lines import preset_lines
 from sweep.plan.proxy import proxy_lines
 from sweep.plan.room import Room, at_once
@@ -135,7 +135,7 @@ class Plan:
         lines += [f"  {line}" for line in left_out_lines([self.progress.trials[name] for name in self.left_out])]
         if self.taken_up:
             lines.append(f"  {plural(len(self.taken_up), 'pruned trial')} taken up again; no rule ends one any more")
-        lines += [f"  {line}" for line in self.rule_lines]
+        lines += [f"  {line}" for line in (self.rule_lines if self._may_end_early else ())]
         for version, number in self.other_code.items():
             lines.append(f"  {number} of the finished come from other code ({version}); they are kept")
         lines += [f"  {line}" for line in self._own_lines()]
@@ -146,6 +146,11 @@ class Plan:
         if odd := [*self.warnings, *(outlook.warnings() if outlook else ())]:
             lines += ["  warnings:", *(f"    {one.line()}" for one in odd)]
         return lines
+
+    @property
+    def _may_end_early(self) -> bool:
+        """Whether a rule may yet end some of what is left, or leave it out: not where all of that is taken up again."""
+        return self.left > len(self.taken_up) or not self.left
 
     def _own_lines(self) -> list[str]:
         """What is to be said of the user's own code."""
@@ -169,7 +174,7 @@ class Plan:
             if budgeted:
                 return f"{takes}; how long is estimated with the budget"
             return f"unknown until an epoch of each kind of trial has been measured{elsewhere}; {takes}"
-        bound = "; an upper bound, as trials are ended early" if self.config.stopping else ""
+        bound = bound_text(self.config) if self._may_end_early else ""
         amount, word, letter = in_hours(self.trial_seconds)
         most = None if serial else at_once(resources, self.config.max_concurrent, self.left, room)
         wall = f", {amount_text(amount / most, True)} {letter} with {most} at once" if most and most > 1 else ""
