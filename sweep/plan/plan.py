@@ -337,9 +337,11 @@ def _search(
 
 
 def _repeated(search: Search, points: Sequence[str], config: SweepConfig) -> Iterator[Warned]:
-    """Draws that repeat a point, and Optuna's points that are fewer than asked for."""
+    """Draws that repeat a point, Optuna's points that are fewer than asked for, other runs that tell it nothing."""
     if isinstance(search, OptunaSearch):
         limits, asked = search.limits(), config.search.n_trials or 0
+        if way_out := search.started_from_none():
+            yield Warned("search.start_from: no trial of those runs is taken in", way_out)
         if max(limits) < asked:
             where = "the space" if len(limits) == 1 else "a combination of the grid axes"
             text = (
