@@ -83,7 +83,7 @@ def _of_order(config: SweepConfig) -> Iterator[Warned]:
         yield Warned(
             "search.deterministic: early stopping decides by the order of results, so that points are the same given "
             "the same decisions only",
-            "stopping=null and race=null",
+            "stopping=null" if config.race is None else "race=null",
         )
 
 

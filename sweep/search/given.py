@@ -85,7 +85,7 @@ def _nowhere(
     config: SweepConfig, admission: Admission, where: str, wanted: Mapping[str, Any], refused: Point
 ) -> UserError:
     """Why a given point lies nowhere: a key that does not apply, or a constraint."""
-    for key in wanted.keys() - refused.keys():
+    for key in (key for key in wanted if key not in refused):
         conditions = config.space[key].conditions()
         text = ", ".join(f"{name} is {' or '.join(map(str, values))}" for name, values in conditions.items())
         return UserError(f"{where}.{key}: applies only where {text}; leave it out, or give that too")

@@ -43,7 +43,7 @@ def test_what_has_ended_in_another_run_since_is_not_known_to_a_relaunch(tmp_path
     lines = [*launch(trials), *run(trials[0], 2)]
     log.write_text("".join(json.dumps(one) + "\n" for one in lines))
     first = known_elsewhere(config)
-    assert first.finished == {str(tmp_path): [trials[0].id]}
+    assert first.finished == {str(tmp_path): [trials[0].id]} == plan(config, [], "v").started_from
     log.write_text("".join(json.dumps(one) + "\n" for one in [*lines, *run(trials[1], 2)]))
     again = [{"record": "launch"}, {"record": "launch", "start_from": first.finished}]
     assert known_elsewhere(config, again) == first

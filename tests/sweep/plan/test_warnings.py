@@ -224,10 +224,23 @@ def test_where_there_is_nothing_to_warn_of_nothing_is_said(values: dict[str, Any
     assert warned(load(sweep_file(**values))) == ()
 
 
-def test_no_ready_config_warns_of_anything_but_the_weight_decay_and_that_it_ends_trials_early() -> None:
-    known = ("DEAT - SGD is not", "question asks for claims and figures, and early stopping")
+def test_ready_configs_warn_of_the_weight_decay_and_of_what_early_stopping_biases_alone() -> None:
     for path in (Path(__file__).parents[3] / "configs").rglob("*digits.yaml"):
-        assert all(one.text.startswith(known) for one in warned(load(path))), path
+        config = load(path)
+        known = ("DEAT - SGD is not", *(("question asks",) if config.stopping else ()))
+        assert all(one.text.startswith(known) for one in warned(config)), path
+
+
+@pytest.mark.parametrize("rule", [{"stopping": {"name": "asha"}}, {"race": {}, "seeds": list(range(5))}])
+def test_a_deterministic_search_that_ends_trials_early_is_told_how_far_it_is_repeatable(
+    rule: dict[str, Any], sweep_file: Files
+) -> None:
+    search = {"name": "optuna", "n_trials": 2, "deterministic": True}
+    config = load(
+        sweep_file(**of() | {"space": {"optimizer.lr": {"loguniform": [0.01, 0.1]}}, "search": search} | rule)
+    )
+    (line,) = (one.line() for one in warned(config) if one.text.startswith("search.deterministic: "))
+    assert line.endswith(f"points are the same given the same decisions only; set {next(iter(rule))}=null")
 
 
 def test_plan_and_launch_show_the_warnings(sweep_file: Files, tmp_path: Path) -> None:
