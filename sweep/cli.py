@@ -203,6 +203,7 @@ def launch(
 ) -> None:
     """Run the trials that are not finished yet."""
     from sweep.run import launch as runner
+    from sweep.run.budget import NothingFits
     from sweep.run.signals import EXIT_INTERRUPTED, EXIT_STORAGE_GONE
     from sweep.share import Share
     from sweep.storage.mirror import held
@@ -246,7 +247,10 @@ def launch(
         sys.exit(code)
     how: dict[str, Any] = {"address": address, "serial": serial, "debug": debug, "again": again}
     how |= {"share": share, "min_nodes": min_nodes, "resume_pruned": resume_pruned, "budget_hours": budget_hours}
-    code = runner.launch(sweep, directory, screen, command=_command_line(), **how)
+    try:
+        code = runner.launch(sweep, directory, screen, command=_command_line(), **how)
+    except NothingFits:
+        sys.exit(runner.EXIT_SOME_FAILED)
     ended = code not in (EXIT_INTERRUPTED, EXIT_RAY_GONE, EXIT_STORAGE_GONE)
     if ended and (share is None or has_records(directory)):  # a share may have no trial
         _print_summary(directory, screen)

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BeforeValidator, Field, WithJsonSchema, WrapValidator, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+    WrapValidator,
+    field_validator,
+    model_validator,
+)
 
 from sweep.axes import INERT_AXES, Axis, axis_order, integer_keys, leaf_keys, option_of
 from sweep.objectives import SECONDS, Metric, Objective, metric_or_list
@@ -26,6 +34,10 @@ def _as_number(value: Any) -> Any:
         return value
 
 
+#: Optuna's samplers by name.
+Sampler = Literal["auto", "tpe", "gp", "cmaes", "nsgaii", "qmc", "random"]
+
+
 class SearchConfig(Frozen):
     """How points of the space are chosen."""
 
@@ -41,7 +53,7 @@ class SearchConfig(Frozen):
         gt=0,
         description="random, quasi_random, optuna: points for each combination of the grid axes; each runs every seed.",
     )
-    sampler: Literal["auto", "tpe", "gp", "cmaes", "nsgaii", "qmc", "random"] | None = Field(
+    sampler: Sampler | None = Field(
         None,
         description="optuna: tpe: tree-structured Parzen estimators, for any space. gp: a Gaussian process, for few "
         "costly trials. cmaes: evolution of a covariance, for ranges and many trials. nsgaii: a genetic algorithm, for "
@@ -76,6 +88,13 @@ class SearchConfig(Frozen):
         description="Points that run first, beside those that the search finds and n_trials counts, as mappings of "
         "axes to values. Of a grid axis that one leaves out every value is run; of another, one is drawn.",
     )
+
+    @field_validator("name", mode="before")
+    @classmethod
+    def _no_sampler(cls, name: Any) -> Any:
+        if name in get_args(Sampler)[1:-1]:  # random is a search too
+            raise ValueError(f"must be a search, and {name} is a sampler of one; set name: optuna, sampler: {name}")
+        return name
 
     @field_validator("start_from")
     @classmethod
@@ -276,6 +295,22 @@ class SweepConfig(Frozen):
         "holds them. none: they are read as they are.",
     )
 
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _listed(cls, seeds: Any) -> Any:
+        many = 1 if seeds is None else seeds
+        if isinstance(many, int) and not isinstance(many, bool) and 1 <= many <= 10:
+            raise ValueError(f"must be a list, got {seeds}; write {list(range(many))}")
+        return seeds
+
+    @field_validator("race", "stopping", mode="before")
+    @classmethod
+    def _mapping(cls, value: Any, field: ValidationInfo) -> Any:
+        if isinstance(value, int | float):  # true and false too
+            example = "{alpha: 0.05}" if field.field_name == "race" else "{name: asha}"
+            raise ValueError(f"must be a mapping such as {example}, or null for none, got {brief(value)}")
+        return value
+
     @field_validator("space")
     @classmethod
     def _of_whole_keys(cls, space: dict[str, Axis]) -> dict[str, Axis]:
@@ -373,7 +408,10 @@ def _check_named(key: str, where: str, config: SweepConfig) -> None:
     if key in INERT_AXES:
         raise ValueError(f"{where}: {key} cannot be an axis, and so tells no point from another; leave it out")
     if key not in leaf_keys() and not option_of(key, config.trial, config.space):
-        raise ValueError(f"{where}: {key}: {unknown_key(key, leaf_keys(), leaf_keys())}; text stands in quotes")
+        unknown = unknown_key(key, leaf_keys(), leaf_keys())
+        if "." not in key and "did you mean" not in unknown:
+            unknown = f"no key of the trial; text stands in quotes, such as '{key}'"
+        raise ValueError(f"{where}: {key}: {unknown}")
 
 
 def _check_axis(key: str, axis: Axis, config: SweepConfig) -> None:

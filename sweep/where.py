@@ -143,7 +143,8 @@ def _parsed(text: str) -> ast.expr:
         why = error.msg.partition("(")[0].strip()
     except (ValueError, RecursionError, MemoryError):  # NUL; nested deeper than the parser goes
         why = "cannot be parsed"
-    raise ValueError(f"{brief(text)}: must be an expression such as batch_size * optimizer.lr <= 10: {why}")
+    turned = next((f"; did you mean {sign[::-1]}?" for sign in ("=<", "=>", "=!") if sign in text), "")
+    raise ValueError(f"{brief(text)}: must be an expression such as batch_size * optimizer.lr <= 10: {why}{turned}")
 
 
 def _one_line(text: str) -> str:
@@ -278,7 +279,8 @@ def constraint(text: str) -> Constraint:
 
 def _listed(value: Any) -> Any:
     if not isinstance(value, str | list | tuple):
-        raise ValueError(f"must be an expression, or a list of them, got {brief(value)}")
+        none = "; write []" if value is None else ""
+        raise ValueError(f"must be an expression, or a list of them, got {brief(value)}{none}")
     return [_parses(value)] if isinstance(value, str) else value
 
 

@@ -39,6 +39,14 @@ _MESSAGES = {
     ),
 }
 
+# What other tools call a value -> what it is called here.
+_ALSO_CALLED = {
+    **dict.fromkeys(("bayes", "bayesian", "bayesian_optimization", "bo", "gaussian_process", "botorch"), "gp"),
+    **dict.fromkeys(("cma-es", "cma_es", "cma"), "cmaes"),
+    **dict.fromkeys(("nsga2", "nsga-ii", "nsga_ii", "nsga", "genetic"), "nsgaii"),
+    **dict.fromkeys(("sobol", "halton", "quasi_random"), "qmc"),
+}
+
 # Features that one looks for by such keys -> what is said of them.
 _NOT_YET = {
     **dict.fromkeys(
@@ -156,12 +164,19 @@ def _message(error: Any, model: type[BaseModel], location: list[str]) -> str:
     expected = error["msg"].removeprefix("Input should be ")
     template = _MESSAGES.get(kind, "must be {expected}, got {got}")
     said = template.format(**{**context, "got": got, "expected": expected})
+    if kind == "tuple_type" and isinstance(value, int | float | str | None):
+        said += f"; write {'[]' if value is None else f'[{value}]'}"
     named = kind.startswith("model") and isinstance(value, str) and "name" in _fields_at(model, location)
     return f"{said}; did you mean {{name: {value}}}?" if named else said
 
 
 def _near(got: Any, names: list[str]) -> str:
-    near = difflib.get_close_matches(brief(got).strip("'"), names, n=1)
+    """The way out of a value that is none of those that there are."""
+    word = brief(got).strip("'")
+    if word.startswith("test_") and (same := word.replace("test", "val", 1)) in names:
+        return f"; nothing is chosen by the test set, which only reports: {same} is the same of the validation split"
+    called = _ALSO_CALLED.get(word.lower(), word.lower())
+    near = [called] if called in names else difflib.get_close_matches(word, names, n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 

@@ -12,6 +12,7 @@ ended            what the search is told of a trial that has ended
 start_from       what other runs know, for Optuna to start from
 proxy            whether epochs at which trials may end order the points as the last one does
 warnings         what of it can hardly be meant, with the key that ends it
+too_short        samplers that never learn and rules that never end a trial, of which it warns
 preset_lines     what of its trials differs from the presets
 longer           which trials go on from the ends of shorter ones
 data_lines       which data they read, and what was not looked at

@@ -64,8 +64,7 @@ class Outlook:
         amount, unit_of_time, _ = in_hours(self.seconds)
         from_records = set(sources(self.shapes)) == {RECORDS}
         taken = f"{amount_text(amount, from_records)} trial {unit_of_time} at {resources.unit} {each}"
-        bound = "; an upper bound, as trials are ended early" if self.config.stopping else ""
-        return f"cost: {taken}, {self._source()}{bound}"
+        return f"cost: {taken}, {self._source()}{bound_text(self.config)}"
 
     def _source(self) -> str:
         counts = sources(self.shapes)
@@ -128,6 +127,13 @@ class Outlook:
             f"that runs: two kept, one being written), estimated; {si(_free(self.directory), 'B')} free at "
             f"{self.directory}"
         )
+
+
+def bound_text(config: SweepConfig) -> str:
+    """That a cost is an upper bound, and why; empty where all trials are trained to their end."""
+    if config.races:
+        return "; an upper bound, as points that are worse get no more seeds"
+    return "; an upper bound, as trials are ended early" if config.stopping else ""
 
 
 def in_hours(seconds: float) -> tuple[float, str, str]:

@@ -18,13 +18,14 @@ from sweep.plan.ended import objective_values, pruned_at
 from sweep.plan.fine_tune_lines import fine_tune_lines
 from sweep.plan.longer import Longer, longer_of
 from sweep.plan.measured import Measured, shape_of
-from sweep.plan.outlook import Outlook, amount_text, in_hours
+from sweep.plan.outlook import Outlook, amount_text, bound_text, in_hours
 from sweep.plan.preset_lines import preset_lines
 from sweep.plan.proxy import proxy_lines
 from sweep.plan.room import Room, at_once
 from sweep.plan.shapes import Left, Shape
 from sweep.plan.start_from import Known, known_elsewhere
 from sweep.plan.stopping import epochs_of, rule_lines, stopping_of
+from sweep.plan.too_short import too_short
 from sweep.plan.warnings import Warned, warnings
 from sweep.progress import Progress, TrialProgress, left_out_lines
 from sweep.search.checks import check_trials, examples
@@ -100,7 +101,13 @@ class Plan:
         return self.size - self.finished - len(self.left_out)
 
     def lines(
-        self, outlook: Outlook | None = None, *, launched: bool = False, serial: bool = False, room: Room | None = None
+        self,
+        outlook: Outlook | None = None,
+        *,
+        launched: bool = False,
+        serial: bool = False,
+        room: Room | None = None,
+        budgeted: bool = False,
     ) -> list[str]:
         """The plan in words, with what is estimated of its cost.
 
@@ -109,6 +116,7 @@ class Plan:
             launched: by a launch, which estimates nothing.
             serial: one trial after another.
             room: where a launch's trials run; None: not known.
+            budgeted: whether a budget, which says what it expects, is told of after it.
         """
         size = plural(self.search.size(), "trial")
         which = size if self.share is None else f"share {self.share}, {self.size} of {size}"
@@ -127,17 +135,22 @@ class Plan:
         lines += [f"  {line}" for line in left_out_lines([self.progress.trials[name] for name in self.left_out])]
         if self.taken_up:
             lines.append(f"  {plural(len(self.taken_up), 'pruned trial')} taken up again; no rule ends one any more")
-        lines += [f"  {line}" for line in self.rule_lines]
+        lines += [f"  {line}" for line in (self.rule_lines if self._may_end_early else ())]
         for version, number in self.other_code.items():
             lines.append(f"  {number} of the finished come from other code ({version}); they are kept")
         lines += [f"  {line}" for line in self._own_lines()]
         if outlook:
             lines += [f"  {line}" for line in outlook.lines()]
         else:
-            lines.append(f"  cost: {self._cost(launched, serial, room)}")
+            lines.append(f"  cost: {self._cost(launched, serial, room, budgeted)}")
         if odd := [*self.warnings, *(outlook.warnings() if outlook else ())]:
             lines += ["  warnings:", *(f"    {one.line()}" for one in odd)]
         return lines
+
+    @property
+    def _may_end_early(self) -> bool:
+        """Whether a rule may yet end some of what is left, or leave it out: not where all of that is taken up again."""
+        return self.left > len(self.taken_up) or not self.left
 
     def _own_lines(self) -> list[str]:
         """What is to be said of the user's own code."""
@@ -148,7 +161,7 @@ class Plan:
         axes = ", ".join(f"{key}: {_axis(axis)}" for key, axis in self.config.space.items())
         return f"{self.config.search.name} over {axes}; {plural(len(self.config.seeds), 'seed')}"
 
-    def _cost(self, launched: bool, serial: bool, room: Room | None) -> str:
+    def _cost(self, launched: bool, serial: bool, room: Room | None, budgeted: bool) -> str:
         resources = self.config.resources
         unit = resources.unit
         among = resources.trials_per_process
@@ -157,9 +170,11 @@ class Plan:
             return "nothing left to run"
         if self.trial_seconds is None:
             elsewhere = "; `sweep plan` estimates it" if launched else ""
-            known = f"unknown until an epoch of each kind of trial has been measured{elsewhere}"
-            return f"{known}; {f'each {among} trials take' if among > 1 else 'each trial takes'} {unit}"
-        bound = "; an upper bound, as trials are ended early" if self.config.stopping else ""
+            takes = f"{f'each {among} trials take' if among > 1 else 'each trial takes'} {unit}"
+            if budgeted:
+                return f"{takes}; how long is estimated with the budget"
+            return f"unknown until an epoch of each kind of trial has been measured{elsewhere}; {takes}"
+        bound = bound_text(self.config) if self._may_end_early else ""
         amount, word, letter = in_hours(self.trial_seconds)
         most = None if serial else at_once(resources, self.config.max_concurrent, self.left, room)
         wall = f", {amount_text(amount / most, True)} {letter} with {most} at once" if most and most > 1 else ""
@@ -269,7 +284,7 @@ def plan(
         trial_seconds=_seconds(to_run, search.size() - len(every), measured, config),
         presets=preset_lines([*every, *unknown], config.space),
         fine_tuned=list(fine_tune_lines([trial.config for trial in left], shapes)),
-        warnings=(*_repeated(search, points, config), *odd),
+        warnings=(*_repeated(search, points, config), *too_short(config, search, every, epochs), *odd),
         to_run=to_run,
         measured=measured,
         shapes=shapes,
@@ -322,9 +337,11 @@ def _search(
 
 
 def _repeated(search: Search, points: Sequence[str], config: SweepConfig) -> Iterator[Warned]:
-    """Draws that repeat a point, and Optuna's points that are fewer than asked for."""
+    """Draws that repeat a point, Optuna's points that are fewer than asked for, other runs that tell it nothing."""
     if isinstance(search, OptunaSearch):
         limits, asked = search.limits(), config.search.n_trials or 0
+        if way_out := search.started_from_none():
+            yield Warned("search.start_from: no trial of those runs is taken in", way_out)
         if max(limits) < asked:
             where = "the space" if len(limits) == 1 else "a combination of the grid axes"
             text = (

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweep.config import SweepConfig
-from sweep.plan.stopping import metric_of, rungs_of, strata_axes
+from sweep.plan.stopping import ends_of, metric_of, strata_axes
 from sweep.stopping.pruners import Epochs, options_of
 from trainers.errors import UserError
 from trainers.fields import number_text
@@ -36,7 +36,7 @@ def proxy_lines(config: SweepConfig, epochs: Epochs) -> Iterator[str]:
         return
     least, metric = config.stopping.require_proxy, metric_of(config)
     known = [row for path in config.stopping.proxy_from for row in _rows(Path(path), config, metric)]
-    for epoch in _ends(config, epochs):
+    for epoch in ends_of(options_of(config.stopping, epochs), epochs):
         rows = [row for row in known if (row["value"], row["full"]) == (epoch, epochs.longest)]
         if not rows:
             full = ", ".join(sorted({str(row["full"]) for row in known})) or "none"
@@ -65,16 +65,6 @@ def _rows(directory: Path, config: SweepConfig, metric: str) -> list[dict[str, A
     return [
         {str(key): value for key, value in row.items()} for row in rows[rows["setting"] == "epoch"].to_dict("records")
     ]
-
-
-def _ends(config: SweepConfig, epochs: Epochs) -> Sequence[int]:
-    """The epochs at which the rule may end a trial."""
-    assert config.stopping is not None
-    options = options_of(config.stopping, epochs)
-    if "reduction_factor" in options:
-        return rungs_of(options, epochs, options.get("min_early_stopping_rate", 0))
-    begin = -(-max(options["n_warmup_steps"], 1) // epochs.every) * epochs.every
-    return range(begin, epochs.longest, epochs.every)
 
 
 def _low(row: dict[str, Any]) -> float:

@@ -138,6 +138,19 @@ def _what(name: str, options: Mapping[str, Any], epochs: Epochs) -> str:
     )
 
 
+def ends_of(options: Mapping[str, Any], epochs: Epochs) -> Sequence[int]:
+    """The epochs at which a rule may end a trial.
+
+    Args:
+        options: of the rule, as `options_of` gives them.
+        epochs: of the trials.
+    """
+    if "reduction_factor" in options:
+        return rungs_of(options, epochs, options.get("min_early_stopping_rate", 0))
+    begin = -(-max(options["n_warmup_steps"], 1) // epochs.every) * epochs.every
+    return range(begin, epochs.longest, epochs.every)
+
+
 def rungs_of(options: Mapping[str, Any], epochs: Epochs, start: int) -> list[int]:
     """The epochs of the rungs at which a trial can end: those at which it is evaluated, before its last.
 

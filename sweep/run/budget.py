@@ -12,8 +12,10 @@ more than another; where points are asked for one by one, a point with all its s
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -27,9 +29,14 @@ from sweep.plan.shapes import Shape
 from sweep.progress import TrialProgress
 from sweep.run.trial import Message
 from sweep.search.trials import FixedSearch, PlannedTrial
-from trainers.fields import plural
+from trainers.fields import number_text, plural
 from trainers.provenance import code_version
 from trainers.record import spent
+
+
+class NothingFits(Exception):
+    """What is left of the hours is too short for any trial, so that none runs; the console has been told."""
+
 
 #: Points and seeds that are named of those that are left out.
 _NAMED = 3
@@ -177,12 +184,42 @@ class Budget:
         what = "a seed of all points" if self._by_seed else "a point with all its seeds"
         costs = [sum(map(self._cost, block)) / 3600 for block in self._blocks.values()]
         cost = next((one for one in costs if one), None)
-        return f"budget: {room}" + (f"; {what} takes about {cost:.3g}" if cost else "")
+        return f"budget: {room}; {what} takes " + (f"about {cost:.3g}" if cost else "a time not known yet")
+
+    def check(self) -> str | None:
+        """What is said where no trial would be given out; None: one would."""
+        unit, needed = self._next()
+        if needed <= self.left:
+            return None
+        return f"nothing fits in what is left; the next {unit} needs --budget-hours {self._hours(needed)} at least"
+
+    def _next(self) -> tuple[str, float]:
+        """What is given out next, and what must be left for it, s; 0 where there is nothing, or it is not known."""
+        for block, trials in self._blocks.items():
+            if left := [trial for trial in trials if self._epochs(trial) and trial.id not in self._given]:
+                if self._is_begun(block) or not any(map(self._is_begun, self._blocks)):
+                    return "trial", self._cost(left[0])
+                return "seed" if self._by_seed else "point", sum(map(self._cost, trials))
+        seeds = len(self._plan.config.seeds) if self._blocks else 1
+        costs = [one.config.epochs * self._seconds(one.shape) for one in self._plan.to_run if not one.known]
+        return "point", seeds * min(costs, default=0.0) if self._missing() else 0.0
+
+    def _hours(self, needed: float) -> str:
+        """A `--budget-hours` with which so many seconds are left, in 3 digits, rounded up."""
+        taken = 3600 * self.hours - self.left
+        hours = (taken + needed) / 3600
+        digit = 10.0 ** (math.floor(math.log10(hours)) - 2)
+        rounded = (float(f"{number * digit:.3g}") for number in count(int(hours / digit)))
+        return number_text(next(one for one in rounded if 3600 * one - taken >= needed))
+
+    def _missing(self) -> int:
+        """Trials that the search would still ask for."""
+        return self._plan.search.size() - sum(map(len, self._blocks.values()))
 
     def left_out(self) -> list[str]:
         """What was not run for want of hours, in words; empty: nothing."""
         lines = list(self._lines())
-        if missing := self._plan.search.size() - sum(map(len, self._blocks.values())):
+        if missing := self._missing():
             lines.append(
                 plural(missing // len(self._plan.config.seeds), "point") + " that the search would have asked for"
             )
@@ -207,7 +244,9 @@ class Budget:
         """What is said when no more trials are given out."""
         used = f"--budget-hours {self.hours:g}: {self._used / 3600:.3g} trial hours used"
         lines = self.left_out()
-        more = "; the same command with more hours, or without, goes on"
+        needed = self._next()[1]
+        hours = f"--budget-hours {self._hours(needed)} or more" if needed > self.left else "more hours"
+        more = f"; the same command with {hours}, or without, goes on"
         return f"{used}; left out: {'; '.join(lines)}{more}" if lines else used
 
 

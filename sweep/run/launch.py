@@ -18,7 +18,7 @@ from sweep.plan.plan import earlier_records, plan
 from sweep.plan.room import cores, this_machine
 from sweep.progress import left_out_lines
 from sweep.run import child, hung
-from sweep.run.budget import budget_of
+from sweep.run.budget import NothingFits, budget_of
 from sweep.run.directory import RunLock, log_folder, refuse_other_sweep
 from sweep.run.journal import Journal
 from sweep.run.screen import Screen, counts_line, heard, say
@@ -84,6 +84,7 @@ def launch(
 
     Raises:
         UserError: the directory, the data or the resources are not as they must be; no record has been written.
+        NothingFits: trials are left, and for none of them there are hours enough; nothing has been started.
     """
     refuse_other_sweep(directory, config)
     with RunLock(directory, share=share) as lock, Interrupts() as interrupts, ExitStack() as of_this_launch:
@@ -97,7 +98,8 @@ def launch(
             how["by_seed"] = budget_hours is not None
             wanted = plan(config, records, code_version(), capacity=capacity, **how)
             where = None if serial or address is not None else this_machine()
-            say(console, "\n".join(wanted.lines(launched=True, serial=serial, room=where)))
+            words = wanted.lines(launched=True, serial=serial, room=where, budgeted=budget_hours is not None)
+            say(console, "\n".join(words))
             if not wanted.left:
                 return EXIT_SOME_FAILED if wanted.progress.needing_more() else EXIT_DONE
             check_resources(config, serial, address)
@@ -106,6 +108,9 @@ def launch(
             if budget_hours is not None:
                 journal.budget = budget_of(budget_hours, wanted, records)
                 say(console, journal.budget.opening())
+                if short := journal.budget.check():
+                    say(console, short)
+                    raise NothingFits
             run = _in_a_child if own_process else _in_this_process if serial else _through_ray
             stays = up or of_this_launch if own_process else up
             reason = command, decides

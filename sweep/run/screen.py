@@ -133,7 +133,10 @@ def percent(fraction: float | None) -> str:
 
 def counts_line(progress: Progress, live: Launched) -> str:
     """Trials by outcome: `54 trials: 12 completed, 2 running, 40 waiting`."""
-    counts = ", ".join(f"{number} {outcome}" for outcome, number in progress.counts(live).items())
+    counts = ", ".join(
+        f"{number} {outcome.replace('never_started', 'never started')}"
+        for outcome, number in progress.counts(live).items()
+    )
     return f"{plural(progress.size, 'trial')}: {counts}" if counts else plural(0, "trial")
 
 

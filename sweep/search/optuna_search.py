@@ -18,6 +18,7 @@ from sweep.axes import Point, value_at
 from sweep.config import SweepConfig
 from sweep.search.admission import Admission, Drawn, Shared, first_admitted, left_out_lines, looked_at_most
 from sweep.search.given import given_points
+from sweep.search.passed_over import PassedOver
 from sweep.search.points import MOST, applies, combinations, draw, drawn_axes, located, places, refuse_many, strata
 from sweep.search.trials import PlannedTrial, Pruned, planned, planned_trial
 from trainers.fields import plural
@@ -50,6 +51,8 @@ class _Stratum:
         """All there are, one for each trial that they mean; None where an axis is a range."""
         self.batch = study.batch
         """Points that are asked for before the study is told of any of them; None: it is told at once."""
+        self.from_others = 0
+        """Points that its study knows from other runs."""
         self.earlier: list[Point] = []
         self.given: set[frozenset[str]] = set()
         """Ids of the trials of every point given out."""
@@ -115,6 +118,7 @@ class OptunaSearch:
             **{name: (None, known) for name, known in (pruned or {}).items()},
         }
         self._at: dict[Any, list[PlannedTrial]] = {}
+        self._passed_over = PassedOver()
         self._started_from = self._start_from(elsewhere)
         self._given = given_points(config, self._admission)
         self._take_up(earlier)
@@ -133,6 +137,11 @@ class OptunaSearch:
     def limits(self) -> list[int]:
         """Points of each stratum: n_trials, or all there are."""
         return [stratum.limit for stratum in self._strata]
+
+    def of_which_some_run(self) -> list[tuple[Point, int]]:
+        """The strata of whose points not all are run, each with the number of points that other runs know of it."""
+        some = [one for one in self._strata if one.listed is None or one.limit < len(one.listed)]
+        return [(one.point, one.from_others) for one in some]
 
     def known(self) -> list[PlannedTrial]:
         """Those that earlier launches asked for; more are certain when Optuna has been asked for them."""
@@ -317,7 +326,7 @@ class OptunaSearch:
     def _start_from(self, elsewhere: Sequence[tuple[Mapping[str, Any], tuple[float, ...] | None]]) -> list[str]:
         """Tells each study the means over seeds of what other runs know of its points; gives what is said of it."""
         points: dict[tuple[int, Any], tuple[Point, list[tuple[float, ...]]]] = {}
-        taken = without = 0
+        taken = 0
         for record, values in elsewhere:
             homes = [
                 (number, point)
@@ -325,17 +334,38 @@ class OptunaSearch:
                 if (point := self._point_in(stratum, record)) is not None and self._means(point, record)
             ]
             taken += bool(homes and values)
-            without += bool(homes and not values)
+            if not homes or not values:
+                self._pass_over(record, bool(homes))
             for number, point in homes if values else ():
                 points.setdefault((number, _key(point)), (point, []))[1].append(values or ())
         for (number, _), (point, each) in points.items():
+            self._strata[number].from_others += 1
             self._strata[number].study.start_from(point, tuple(sum(one) / len(each) for one in zip(*each, strict=True)))
         if not self._config.search.start_from:
             return []
-        others = len(elsewhere) - taken - without
         text = f"search.start_from: {plural(taken, 'finished trial')} taken in, at {plural(len(points), 'point')}"
-        why = [(without, "not finished, or without the objectives"), (others, "outside of the space, or of other keys")]
-        return ["; ".join([text, *(f"{number} not: {reason}" for number, reason in why if number)])]
+        return ["; ".join([text, *self._passed_over.reasons()])]
+
+    def _pass_over(self, record: Mapping[str, Any], unfinished: bool) -> None:
+        """Counts a trial of another run that is not taken in."""
+        if unfinished:
+            return self._passed_over.not_finished()
+        points = (point for stratum in self._strata if (point := self._point_in(stratum, record)) is not None)
+        if (point := next(points, None)) is not None:
+            here = self._planned(point)[0].of_seed(record["seed"]).identity
+            return self._passed_over.of_other_keys(here, record["config"])
+        space = self._config.space
+        values = {key: record["point"].get(key, _read_value(record, key)) for key in space}
+        return self._passed_over.outside(space, values)
+
+    def started_from_none(self) -> str | None:
+        """Where other runs are named and no trial of theirs is taken in: the settings that end that; None: it is not.
+
+        They are those with which most would be taken in, where one key decides.
+        """
+        if not self._config.search.start_from or any(stratum.from_others for stratum in self._strata):
+            return None
+        return " or ".join([*(key for key, _ in self._passed_over.alone.most_common(1)), "search.start_from=[]"])
 
     def _given_in(self, stratum: _Stratum) -> Iterator[Point]:
         """The given points that lie in a stratum, or in one that means the same trials; of one trial once."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from click.testing import CliRunner, Result
 
 import sweep
 from sweep.cli import main
-from trainers.record import EpochRecord, OutcomeRecord, RecordFile
+from trainers.record import EpochRecord, OutcomeRecord, RecordFile, has_records
 
 PROGRAM = [sys.executable, "-c", "from sweep.cli import main; main()"]
 
@@ -460,3 +461,14 @@ def test_a_reader_that_goes_away_is_no_error(run: Path) -> None:
     answer = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True)
     os.close(write)
     assert (answer.returncode, answer.stderr) == (0, "")
+
+
+def test_hours_in_which_nothing_fits_start_nothing_and_end_with_1(sweep_file: Callable[..., Path], tmp_path: Path):
+    words = ["launch", str(sweep_file()), "--out", str(tmp_path / "run"), "--serial", "--budget-hours", "1e-9"]
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 1, result.output
+    *plan, budget, last = result.stdout.splitlines()
+    assert "  cost: each trial takes 1 CPU; how long is estimated with the budget" in plan
+    assert budget.startswith("budget: 1e-09 of 1e-09 trial hours are left; a seed of all points takes about ")
+    assert re.fullmatch(r"nothing fits in what is left; the next trial needs --budget-hours \S+ at least", last)
+    assert not has_records(tmp_path / "run")

@@ -11,14 +11,14 @@ import pytest
 import yaml
 
 from sweep.axes import nested
-from sweep.config import ResourcesConfig, SweepConfig
+from sweep.config import ResourcesConfig, SearchConfig, SweepConfig
 from sweep.config_file import dump, load
 from sweep.plan.plan import plan
 from sweep.search.inputs import distinct_data, fingerprints
 from sweep.search.trials import fixed_points, planned
 from trainers.config import DataConfig
 from trainers.data.sets import Shape
-from trainers.errors import UserError
+from trainers.errors import UserError, validated
 from trainers.presets import PRESETS
 
 Write = Callable[[str], Path]
@@ -319,7 +319,20 @@ def merged(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]
             {"space": {"batch_size": 16}},
             "space.batch_size: must be a list of values, or a mapping such as {uniform: [low, high]}, got 16",
         ),
-        ({"seeds": 3}, "seeds: must be a list, got 3"),
+        ({"seeds": 4}, "seeds: must be a list, got 4; write [0, 1, 2, 3]"),
+        ({"seeds": None}, "seeds: must be a list, got None; write [0]"),
+        ({"search": {"points": None}}, "search.points: must be a list, got None; write []"),
+        ({"race": True}, "race: must be a mapping such as {alpha: 0.05}, or null for none, got True"),
+        ({"stopping": 3}, "stopping: must be a mapping such as {name: asha}, or null for none, got 3"),
+        (
+            {"search": {"name": "tpe", "n_trials": 4}},
+            "search.name: must be a search, and tpe is a sampler of one; set name: optuna, sampler: tpe",
+        ),
+        (
+            {"metric": "test_robust"},
+            "metric: must be one of val_robust, val_clean, val_robust_loss, val_clean_loss; got 'test_robust'; nothing "
+            "is chosen by the test set, which only reports: val_robust is the same of the validation split",
+        ),
         ({"seeds": [0.5]}, "seeds.0: must be a whole number, got 0.5"),
         # numbers
         (
@@ -435,8 +448,19 @@ def merged(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]
         ),
         (
             {"where": "batch_sise < 64"},
-            "where: batch_sise: unknown key; did you mean 'batch_size'?; text stands in quotes",
+            "where: batch_sise: unknown key; did you mean 'batch_size'?",
         ),
+        ({"where": "optimizer.l < 1"}, "where: optimizer.l: unknown key; did you mean 'optimizer.lr'?"),
+        (
+            {"where": "objective.name == trades"},
+            "where: trades: no key of the trial; text stands in quotes, such as 'trades'",
+        ),
+        (
+            {"where": "batch_size =< 64"},
+            "where: 'batch_size =< 64': must be an expression such as batch_size * optimizer.lr <= 10: invalid syntax; "
+            "did you mean <=?",
+        ),
+        ({"where": None}, "where: must be an expression, or a list of them, got None; write []"),
         ({"where": "seed < 64"}, "where: seed cannot be an axis, and so tells no point from another; leave it out"),
         (
             {"search": {"name": "grid", "start_from": ["runs/a"]}},
@@ -863,3 +887,13 @@ def test_a_secret_is_refused_by_its_key_and_not_repeated(yaml_file: Callable[...
             load(path, [override])
         assert str(error.value).startswith(f"{path}: {key}: must hold no secret, ")
         assert "hunter2" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("called", "sampler"),
+    [("bayes", "gp"), ("Bayesian", "gp"), ("gaussian_process", "gp"), ("cma-es", "cmaes"), ("nsga2", "nsgaii"),
+     ("sobol", "qmc"), ("TPE", "tpe")],
+)  # fmt: skip
+def test_a_sampler_by_the_name_that_others_give_it_is_told_ours(called: str, sampler: str) -> None:
+    with pytest.raises(ValueError, match=f"did you mean '{sampler}'"):
+        validated(SearchConfig, {"name": "optuna", "n_trials": 4, "sampler": called})

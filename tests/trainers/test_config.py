@@ -347,7 +347,7 @@ def test_a_truth_value_is_no_number(value: bool) -> None:
         ("attack.steps", -1, "attack.steps: must be >= 0, got -1"),
         ("data.validation_fraction", 1, "data.validation_fraction: must be < 1.0, got 1"),
         ("schedule.milestones", [0], "schedule.milestones.0: must be > 0, got 0"),
-        ("schedule.milestones", 100, "schedule.milestones: must be a list, got 100"),
+        ("schedule.milestones", 100, "schedule.milestones: must be a list, got 100; write [100]"),
         (
             "evaluation.splits",
             ["vall"],

@@ -107,7 +107,7 @@ def test_what_is_left_is_launched_and_nothing_else(
     changed(parts[1], lambda record: record.get("trial_id") != lacking or record["record"] == "trial")
     told = taken(parts[0], parts[1])
     assert told.splitlines()[-1].endswith(
-        ": 4 trials: 3 completed, 1 never_started; `sweep launch` runs what is left: 1"
+        ": 4 trials: 3 completed, 1 never started; `sweep launch` runs what is left: 1"
     )
     assert "finished 3, to resume 0, new 1" in launch(tiny(), parts[0], serial=True)[1]
     same_numbers(parts[0], undisturbed)

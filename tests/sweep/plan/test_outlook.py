@@ -61,6 +61,24 @@ def test_seconds_are_those_of_the_records_where_there_are_some(tiny: Configs) ->
     )
 
 
+@pytest.mark.parametrize(
+    ("rule", "bound"),
+    [
+        ({}, ""),
+        ({"stopping": {"name": "asha"}}, "; an upper bound, as trials are ended early"),
+        ({"stopping": {"name": "wilcoxon"}}, "; an upper bound, as points that are worse get no more seeds"),
+        ({"race": {"alpha": 0.05}}, "; an upper bound, as points that are worse get no more seeds"),
+    ],
+)
+def test_a_cost_of_which_a_rule_may_save_some_is_called_an_upper_bound(
+    rule: dict[str, Any], bound: str, tiny: Configs
+) -> None:
+    config = tiny(seeds=[0, 1, 2], trial={"epochs": 3, "data": {"name": "digits", "validation_fraction": 0.2}}, **rule)
+    found = plan(config, launch(trials_of(config)) + run(trials_of(config)[0], 3), "abc")
+    assert outlook(found).lines()[0].endswith(f", from the epochs measured here{bound}")
+    assert next(line for line in found.lines() if line.startswith("  cost")).endswith(f"measured here{bound}")
+
+
 def test_before_anything_was_run_seconds_are_counted_and_have_three_digits(tiny: Configs) -> None:
     lines = outlook(plan(tiny(), [], "abc"), seconds=1329.82 * 3600 / 12).lines()
     assert lines[0] == (

@@ -55,3 +55,14 @@ def test_a_folder_that_is_no_run_is_one_line(tmp_path: Path) -> None:
         with pytest.raises(UserError) as caught:
             known_elsewhere(from_runs(place))
         assert str(caught.value) == (f"search.start_from: {place} is no run: it has no records; name a run's directory")
+
+
+def test_a_plan_warns_where_nothing_of_other_runs_is_taken_in(tmp_path: Path) -> None:
+    grid = from_runs().model_dump() | {"space": {"optimizer.lr": [0.1, 0.2, 0.3]}, "search": {"name": "grid"}}
+    trials = trials_of(SweepConfig.model_validate(grid))
+    (tmp_path / "records.jsonl").write_text("".join(json.dumps(one) + "\n" for one in launch(trials)))
+    config = from_runs(tmp_path)
+    longer = config.model_copy(update={"trial": config.trial.model_copy(update={"batch_size": 64})})
+    assert [one.line() for one in plan(longer, [], "abc").warnings if "start_from" in one.text] == [
+        "search.start_from: no trial of those runs is taken in; set trial.batch_size=128 or search.start_from=[]"
+    ]

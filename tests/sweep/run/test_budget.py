@@ -87,25 +87,54 @@ def launch(
 
 
 @pytest.mark.parametrize(
-    ("trials", "seeds", "left_out"),
+    ("trials", "seeds", "left_out", "needed"),
     [
-        (3.5, 1, "seeds 1, 2 of all 3 points"),
-        (5.9, 1, "seeds 1, 2 of all 3 points"),
-        (6.1, 2, "seed 2 of all 3 points"),
+        (3.5, 1, "seeds 1, 2 of all 3 points", "0.5"),
+        (5.9, 1, "seeds 1, 2 of all 3 points", "0.5"),
+        (6.1, 2, "seed 2 of all 3 points", "0.75"),
     ],
 )
 def test_a_seed_is_begun_only_if_all_points_fit_with_it(
-    trials: float, seeds: int, left_out: str, tiny: Configs, directory: Path
+    trials: float, seeds: int, left_out: str, needed: str, tiny: Configs, directory: Path
 ) -> None:
     run, said = launch(tiny(space=SPACE, seeds=[0, 1, 2]), directory, trials * TRIAL)
     assert run == [(rate, seed) for seed in range(seeds) for rate in (0.1, 0.2, 0.3)]
-    assert said.endswith(f"left out: {left_out}; the same command with more hours, or without, goes on")
+    more = f"the same command with --budget-hours {needed} or more, or without, goes on"
+    assert said.endswith(f"left out: {left_out}; {more}")
 
 
 def test_where_not_even_one_seed_fits_single_points_do_and_are_named(tiny: Configs, directory: Path) -> None:
     run, said = launch(tiny(space=SPACE, seeds=[0, 1]), directory, 2.5 * TRIAL)
     assert run == [(0.1, 0), (0.2, 0)]
     assert "left out: seed 1 of all 3 points; seed 0 of 1 of 3 points: optimizer.lr=0.3" in said
+
+
+@pytest.mark.parametrize(
+    ("trials", "search", "said"),
+    [
+        (3.5, {}, "nothing fits in what is left; the next seed needs --budget-hours 0.5 at least"),
+        (0.5, {}, "nothing fits in what is left; the next trial needs --budget-hours 0.0834 at least"),
+        (
+            2.5,
+            {"name": "optuna", "n_trials": 3},
+            "nothing fits in what is left; the next point needs --budget-hours 0.334 at least",
+        ),
+    ],
+)
+def test_hours_in_which_nothing_fits_say_so_before_anything_starts_and_those_it_names_go_on(
+    trials: float, search: dict[str, Any], said: str, tiny: Configs, directory: Path
+) -> None:
+    space = {"optimizer.lr": {"choice": [0.1, 0.2, 0.3]}} if search else SPACE
+    config = tiny(space=space, seeds=[0, 1], **({"search": search} if search else {}))
+    launch(config, directory, trials * TRIAL)
+    budget = books_of(config, directory, trials * TRIAL).budget
+    assert budget is not None
+    assert budget.check() == said
+    needed = float(said.split()[-3])
+    budget = books_of(config, directory, needed).budget
+    assert budget is not None
+    assert budget.check() is None
+    assert launch(config, directory, needed)[0]
 
 
 def test_with_hours_enough_nothing_is_left_out(tiny: Configs, directory: Path) -> None:

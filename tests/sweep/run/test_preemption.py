@@ -136,7 +136,7 @@ def test_a_launch_that_slurm_preempts_says_so_of_what_ran_and_goes_on(
     process.send_signal(signal.SIGTERM)
     output = process.communicate(timeout=PATIENCE)[0]
     assert process.returncode == 130, output
-    assert "4 trials: 1 preempted, 3 never_started" in output
+    assert "4 trials: 1 preempted, 3 never started" in output
     trials = load_trials(tmp_path / "run")
     (preempted,) = trials[trials.outcome == "preempted"].itertuples()
     assert preempted.reason == "stopped by SIGTERM; Slurm has put its job back into the queue"
@@ -198,7 +198,7 @@ def test_a_trial_on_a_node_that_ray_preempts_goes_on_elsewhere_and_uses_up_no_re
         process.send_signal(signal.SIGINT)
         output = process.communicate(timeout=PATIENCE)[0]
     assert process.returncode == 130, output
-    assert "4 trials: 1 preempted, 3 never_started" in output
+    assert "4 trials: 1 preempted, 3 never started" in output
     trials = load_trials(run)
     (preempted,) = trials[trials.outcome == "preempted"].itertuples()
     assert preempted.attempts == 2

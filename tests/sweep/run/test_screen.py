@@ -99,7 +99,7 @@ def test_no_more_rows_than_fit_and_the_rest_is_counted() -> None:
 
 
 def test_without_a_launch_there_are_only_counts() -> None:
-    assert drawn(running(2, size=5), 120, live=False) == "5 trials: 2 interrupted, 3 never_started\n"
+    assert drawn(running(2, size=5), 120, live=False) == "5 trials: 2 interrupted, 3 never started\n"
 
 
 def test_the_rate_and_the_time_left_are_words() -> None:

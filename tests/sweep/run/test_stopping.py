@@ -203,6 +203,10 @@ def test_pruned_trials_that_are_taken_up_are_trained_to_their_end_and_no_rule_is
     wanted = planned(config, run, resume_pruned=True)
     assert wanted.taken_up == tuple(trial.id for trial in wanted.search.known() if trial.id in pruned)
     assert wanted.left == len(pruned)
+    said = "\n".join(wanted.lines(launched=True))
+    assert f"{len(pruned)} pruned trials taken up again; no rule ends one any more" in said
+    assert "stopping: asha" not in said
+    assert "upper bound" not in said
     with journal(config, run, resume_pruned=True).open("killed before any began"):
         pass
     books = journal(config, run)

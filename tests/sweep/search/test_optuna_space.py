@@ -169,8 +169,9 @@ def test_a_study_starts_from_the_finished_trials_of_other_runs_and_counts_none_a
     told = OptunaSearch(config, marks, elsewhere=[*known, (known[0][0], None), (apart, (0.5,))])
     assert told.lines() == (
         "search.start_from: 48 finished trials taken in, at 24 points; 1 not: not finished, or without the objectives; "
-        "1 not: outside of the space, or of other keys",
+        "1 not: other keys",
     )
+    assert told.started_from_none() is None
     assert (told.size(), told.known()) == (6, [])
     for stratum in told._strata:
         trials = stratum.study.study.get_trials()
@@ -182,3 +183,37 @@ def test_a_study_starts_from_the_finished_trials_of_other_runs_and_counts_none_a
     assert first is not None
     assert alone is not None
     assert first.point != alone.point  # it has learnt already
+
+
+def test_what_other_runs_do_not_tell_is_said_by_reason_with_the_keys_that_differ_and_the_way_out() -> None:
+    def told(space: dict[str, Any], fingerprint: str, **here: Any) -> OptunaSearch:
+        config = sweep(space, "gp", 3, search={"start_from": ["there"]})
+        trial = config.trial.model_copy(update=here)
+        config = config.model_copy(update={"trial": trial})
+        marks = dict.fromkeys(distinct_data(config), fingerprint)
+        return OptunaSearch(config, marks, elsewhere=known)
+
+    space = {"optimizer.lr": {"loguniform": [0.001, 1]}}
+    other = Run(sweep(space, "random", 4))
+    other.trials()
+    known = [(record, other.values[record["trial_id"]]) for record in other.records]
+    none = "search.start_from: 0 finished trials taken in, at 0 points; 4 not: "
+
+    data = sweep(space, None).trial.data.model_copy(update={"train_per_class": 40})
+    search = told(space, "digits-0 of other images", data=data)
+    assert search.lines() == (f"{none}other keys (data.train_per_class null, here 40)",)
+    assert search.started_from_none() == "trial.data.train_per_class=null or search.start_from=[]"
+
+    search = told(space, "digits-0", epochs=200, batch_size=16)
+    assert search.lines() == (f"{none}other keys (batch_size 128, here 16; epochs 110, here 200)",)
+    assert search.started_from_none() == "search.start_from=[]"
+
+    search = told(space, "digits of another file")
+    (line,) = search.lines()
+    assert line.startswith(f"{none}other keys (data.fingerprint digits-0, here digits of another file)")
+    assert search.started_from_none() == "search.start_from=[]"
+
+    search = told({"optimizer.lr": {"uniform": [2, 3]}}, "digits-0")
+    (line,) = search.lines()
+    assert line.startswith(f"{none}outside of the space (optimizer.lr 0.")
+    assert told(space, "digits-0").started_from_none() is None
