@@ -64,6 +64,7 @@ def test_a_process_is_given_as_many_trials_as_it_takes_and_the_last_one_what_is_
     trials = iter([SimpleNamespace(id=f"{number}" * 12, config=TrialConfig()) for number in range(5)])
     limits = {"timeout": 60, "medians": {}, "recorded": 0}
     journal = SimpleNamespace(next=lambda: next(trials, None), directory=tmp_path, limits=lambda *asked: limits)
+    journal.shorter, journal.has_rules = lambda trial: [], False
     packing = Packing([Node(8)], 4, 0, journal.next, name=lambda trial: trial.id, each=2)
     searcher = ray_tune._JournalSearcher(journal, ResourcesConfig(cpu=4, trials_per_process=2), packing)  # type: ignore[arg-type]
     given = [searcher.suggest(f"tune-{number}") for number in range(2)]
@@ -83,6 +84,7 @@ def test_a_process_that_dies_is_started_again_for_the_trials_that_have_not_ended
     journal = SimpleNamespace(
         take=lambda message, again=False: taken.append(message), fail=lambda name, reason: failed.append(name)
     )
+    journal.progress = SimpleNamespace(trials={name: SimpleNamespace(pruned=False) for name in "abc"})
     callback = ray_tune._JournalCallback(journal, SEARCHER, lambda: None, UNSTEERED)  # type: ignore[arg-type]
     trial = SimpleNamespace(
         config={"trials": {"a": {}, "b": {}, "c": {}}}, max_failures=3, error_file=None, pickled_error_file=None
