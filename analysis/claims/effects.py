@@ -346,7 +346,7 @@ def _slope(block: Block, column: str, degree: int, how: str, options: Options) -
     centred = (r - r.mean()) / max(float(np.ptp(r)), _COLLINEAR) if len(r) else r
     left = _left_of(x, centred, groups, degree)
     if len(x) <= 1 or np.abs(left).max() <= max(_COLLINEAR, 1e-6 * np.ptp(x)):
-        return NotMeasured("too few cells without holes for a slope")
+        return NotMeasured("too few cells completed the same seeds for a slope")
     if block.table.shape[1] > 1 or options.sequential:
         weights = left / (left @ left)
         evidence = _over_seeds(weights @ np.asarray(block.table), block, weights, options)

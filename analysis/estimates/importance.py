@@ -257,7 +257,7 @@ def _every_axis(trials: DataFrame) -> list[str]:
 def _lacking(columns: Mapping[str, Column], n: int, means: Array, by: By) -> str:
     """Why nothing is said of these cells; empty: something may be."""
     if len(columns) < 2:
-        return f"fewer than 2 axes vary: {', '.join(columns) or 'none'}"
+        return f"needs 2 hyperparameters that vary between these cells, got {', '.join(columns) or 'none'}"
     if np.ptp(means) <= 1e-12:
         return "all cells have the same mean"
     combinations = float(np.prod([float(column.levels or np.inf) for column in columns.values()]))

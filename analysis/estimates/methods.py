@@ -270,7 +270,11 @@ def _without_verdict(row: MethodResult, base: str | None, rows: Sequence[MethodR
         return f"{base} was not run with {here}; {_LIKE_ALONE}"
     if np.isnan(row.difference.value):
         return f"{base if np.isnan(control.robust.value) else row.method} has no robust test accuracy"
-    if min(row.n, control.n) < 2:
+    if control.n < 2 <= row.n:
+        return f"the baseline {base} has one seed, which gives no interval; run a further one of it"
+    if control.n < 2:
+        return f"one seed, of the baseline {base} as well, gives no interval; run a further one of each"
+    if row.n < 2:
         return "one seed gives no interval; run a further one"
     return "the seeds' differences are equal, which gives no interval"
 

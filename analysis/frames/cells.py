@@ -153,7 +153,7 @@ def best_cells(
     for _, group in cells.groupby([*GROUP, *conditions(frame)], sort=False, dropna=False):
         candidates, left_out = group[group[WHY_NOT] == ""], group[~group[WHY_NOT].isin(["", DIVERGED])]
         if candidates[CHOSEN_BY].notna().any():
-            best = candidates.loc[(sign * candidates[CHOSEN_BY]).idxmax()]
+            best = candidates.iloc[int(np.nanargmax(sign * candidates[CHOSEN_BY].to_numpy(dtype=np.float64)))]
         elif len(candidates) == 1 and left_out.empty:
             best = candidates.iloc[0]
         else:

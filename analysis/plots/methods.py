@@ -16,7 +16,7 @@ from analysis.frames.cells import choice_note, measured
 from analysis.frames.names import brief, of_spread
 from analysis.plots.plan import Data, Plan
 from analysis.plots.style import Look, crowded, legend, looks, marker
-from analysis.tables.methods import as_judged
+from analysis.tables.methods import as_judged, edge_of
 
 #: Fewer methods are compared in words.
 FEWEST_METHODS = 3
@@ -78,7 +78,7 @@ def _note(rows: DataFrame) -> str:
     whose = " or ".join(text.removeprefix(prefix) for text in variances)
     drawn = rows.loc[rows["robust"].notna(), "robust_low"].notna()
     bars = of_spread(bars.format(whose), drawn, "no bar of one seed")
-    edge = f"{EDGE}: learning rate at the edge of those tried"
+    edge = f"{EDGE}: learning rate at the edge of those {edge_of(int(rows.loc[rows['lr_edge'] != '', 'pruned'].sum()))}"
     keys = list(rows.columns[: list(rows.columns).index("method") + 1])
     return f"{choice_note(rows, keys)}, last epoch; {bars}; dotted: the baseline; {edge}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -112,6 +113,24 @@ def _equal_ratio(axes: Axes, cells: DataFrame) -> None:
         axes.plot(ends, ends / ratio, "--", color="white", lw=1.1)
 
 
+def apart(values: Sequence[float], least: float = 0.14) -> list[float]:
+    """Those that can be labelled on a logarithmic axis: first and last, and of the others what is far enough from all.
+
+    >>> apart([0.025, 0.0313, 0.0862, 0.366, 0.389, 0.667])
+    [0.025, 0.0862, 0.366, 0.667]
+
+    Args:
+        values: positive, sorted.
+        least: distance of two labels, as a share of the axis.
+    """
+    shares = np.log(np.asarray(values) / values[0]) / max(float(np.log(values[-1] / values[0])), np.finfo(float).tiny)
+    kept = [0]
+    for place in range(1, len(values) - 1):
+        if shares[place] - shares[kept[-1]] >= least and 1 - shares[place] >= least:
+            kept.append(place)
+    return [values[place] for place in sorted({*kept, len(values) - 1})]
+
+
 def _log_axes(axes: Axes, cells: DataFrame) -> None:
     axes.set(xscale="log", yscale="log")
     for values, limit, ticks, axis in (
@@ -120,7 +139,7 @@ def _log_axes(axes: Axes, cells: DataFrame) -> None:
     ):
         known = sorted(set(values))
         limit(known[0] / 1.08, known[-1] * 1.08)
-        chosen = known if len(known) <= 6 else list(np.quantile(known, np.linspace(0, 1, 5), method="nearest"))
+        chosen = apart(known if len(known) <= 6 else list(np.quantile(known, np.linspace(0, 1, 5), method="nearest")))
         ticks(chosen, brief(chosen))
         axis.set_minor_locator(NullLocator())
 

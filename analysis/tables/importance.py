@@ -23,7 +23,10 @@ MEANING: dict[By, str] = {
     "axes together 100; not shares of variance",
 }
 
-_PRUNED = "pruned trials are left out, so that better cells are over-represented: importance is of what was left to run"
+_PRUNED = (
+    "pruned trials are left out, so that better cells are over-represented: importance is of what was left to run; "
+    "`sweep launch --resume-pruned` trains them to their end"
+)
 
 
 def importance_view(found: Sequence[Importance]) -> RenderableType:

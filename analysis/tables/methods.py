@@ -322,9 +322,19 @@ def notes(results: Sequence[MethodResult], under: str = "") -> list[str]:
     lines += filter(None, doubts)
     if pruned := sum(result.pruned for result in results):
         lines.append(pruned_text(pruned, sum(result.trials for result in results)))
-    if any(EDGE in _of_cell(result, "optimizer.lr") for result in results):
-        lines.append(f"{EDGE} the best learning rate is at the edge of those tried: a better one may lie beyond")
+    if at_edge := [result for result in results if EDGE in _of_cell(result, "optimizer.lr")]:
+        among = edge_of(sum(result.pruned for result in at_edge))
+        lines.append(f"{EDGE} the best learning rate is at the edge of those {among}: a better one may lie beyond")
     return [*lines, *_reasons(results)]
+
+
+def edge_of(pruned: int) -> str:
+    """Among which learning rates the best one is at the edge, in words: those of pruned trials were tried too.
+
+    >>> edge_of(0), edge_of(3)
+    ('tried', 'that completed (others were pruned)')
+    """
+    return "that completed (others were pruned)" if pruned else "tried"
 
 
 def _grouped(pairs: Iterable[tuple[Said, str]]) -> dict[Said, str]:

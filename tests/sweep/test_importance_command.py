@@ -85,7 +85,8 @@ def test_a_mistake_is_one_line(tmp_path: Path) -> None:
 def test_a_file_that_stays_empty_is_explained(tmp_path: Path) -> None:
     done = run("importance", written(tmp_path, batches=(16, 32)), "--within", "batch_size", "--format", "csv")
     assert (done.exit_code, done.stdout.count("\n")) == (0, 1)
-    assert done.stderr.splitlines()[0] == "sweep: batch_size 16: no importance: fewer than 2 axes vary: optimizer.lr"
+    why = "needs 2 hyperparameters that vary between these cells, got optimizer.lr"
+    assert done.stderr.splitlines()[0] == f"sweep: batch_size 16: no importance: {why}"
 
 
 def test_the_summary_shows_front_and_importance_and_no_row_a_trial(tmp_path: Path) -> None:

@@ -171,6 +171,15 @@ def test_trials_of_cells_that_lost_seeds_do_not_enter_and_are_counted():
     assert any("69 trials, 3 seeds (1 trial of cells with fewer seeds left out)" in line for line in notes(found))
 
 
+def test_how_pruned_trials_and_the_rest_of_their_cells_come_in_is_said():
+    trials = sweep(additive, noise=0.3, **LEVELS)
+    trials.loc[0, "outcome"] = "pruned"
+    said = list(notes(importances(trials, resamples=10)))
+    assert "2 trials of cells with fewer seeds left out" in said[1]
+    assert said[-2] == "1 trial left out: 1 pruned"
+    assert said[-1].endswith("`sweep launch --resume-pruned` trains them to their end")
+
+
 def test_what_cannot_be_answered_is_one_line():
     with pytest.raises(UserError, match="needs two axes that vary among completed trials, got batch_size"):
         importances(sweep(lambda p: p["batch_size"], batch_size=(1, 2, 3)))

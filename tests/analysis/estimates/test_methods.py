@@ -637,9 +637,23 @@ def test_a_difference_without_an_interval_says_why(frame_of):
     one = [trial(0.5, 0), trial(0.6, 0, objective="trades")]
     equal = [trial(0.5 + 0.125 * seed, seed) for seed in range(2)]
     equal += [trial(0.25 + 0.125 * seed, seed, objective="trades") for seed in range(2)]
-    assert by_method(comparison(frame_of(one)))["TRADES"].reason == "one seed gives no interval; run a further one"
+    both = "one seed, of the baseline PGD-AT as well, gives no interval; run a further one of each"
+    assert by_method(comparison(frame_of(one)))["TRADES"].reason == both
+    base = "the baseline PGD-AT has one seed, which gives no interval; run a further one of it"
+    assert by_method(comparison(frame_of([one[0], *equal[2:]])))["TRADES"].reason == base
+    own = "one seed gives no interval; run a further one"
+    assert by_method(comparison(frame_of([*equal[:2], one[1]])))["TRADES"].reason == own
     found = by_method(comparison(frame_of(equal)))["TRADES"]
     assert (found.verdict, found.reason) == ("n/a", "the seeds' differences are equal, which gives no interval")
+
+
+def test_the_best_learning_rate_is_at_the_edge_of_those_that_completed_where_others_were_pruned(frame_of):
+    rates = [trial(0.5 + 0.01 * seed, seed, lr) for lr in (0.1, 0.2) for seed in range(2)]
+    others = [trial(0.1, 0, 0.4, outcome="pruned")]
+    edge = [line for line in notes(comparison(frame_of([*rates, *others]))) if line.startswith("*")]
+    said = "* the best learning rate is at the edge of those {}: a better one may lie beyond"
+    assert edge == [said.format("that completed (others were pruned)")]
+    assert said.format("tried") in notes(comparison(frame_of(rates)))
 
 
 def test_the_table_says_which_seeds_chose_and_which_are_compared(frame_of):

@@ -1,0 +1,26 @@
+"""Ticks of the surface's axes."""
+
+from __future__ import annotations
+
+import doctest
+
+import numpy as np
+import pytest
+
+from analysis.plots import ratio
+from analysis.plots.ratio import apart
+
+
+def test_examples_hold():
+    assert doctest.testmod(ratio).failed == 0
+
+
+@pytest.mark.parametrize("values", [[0.1], [0.1, 0.11], [1, 2, 4, 8, 16, 32], [0.01, 0.95, 0.97, 1.0]])
+def test_labels_of_drawn_values_do_not_overlap_and_the_ends_stay(values):
+    kept = apart(values)
+    assert kept[0] == values[0]
+    assert kept[-1] == values[-1]
+    shares = np.log(kept) / max(np.log(values[-1] / values[0]), 1e-9)
+    assert len(kept) <= 2 or np.diff(shares).min() >= 0.14
+    if values == [1, 2, 4, 8, 16, 32]:
+        assert kept == values
