@@ -174,7 +174,7 @@ def _near(got: Any, names: list[str]) -> str:
     """The way out of a value that is none of those that there are."""
     word = brief(got).strip("'")
     if word.startswith("test_") and (same := word.replace("test", "val", 1)) in names:
-        return f"; nothing is chosen by the test set, which only reports: {same} is the same of the validation split"
+        return f"; the test set only reports, and chooses nothing; did you mean {same!r}?"
     called = _ALSO_CALLED.get(word.lower(), word.lower())
     near = [called] if called in names else difflib.get_close_matches(word, names, n=1)
     return f"; did you mean {near[0]!r}?" if near else ""

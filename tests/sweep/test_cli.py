@@ -190,7 +190,8 @@ def test_set_and_out_are_taken_by_plan(cli: Callable[..., Result], config: Path)
          "'trial.optimizer.lr'?"),
         (["{config}", "--set", "trial.optimizer.lr=-1"], "{config}: trial.optimizer.lr: must be > 0.0, got -1"),
         (["{config}", "--set", "metric=test_robust"], "{config}: metric: must be one of val_robust, val_clean, "
-         "val_robust_loss, val_clean_loss; got 'test_robust'; did you mean 'val_robust'?"),
+         "val_robust_loss, val_clean_loss; got 'test_robust'; the test set only reports, and chooses nothing; did you "
+         "mean 'val_robust'?"),
         (["{config}", "--set", "trial.epochs"], "--set trial.epochs: must be KEY=VALUE, such as trial.epochs=3"),
         (["{config}", "--set", "trial.data={{name: image_folder, root: {config}}}"], None),
     ],
