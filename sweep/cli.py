@@ -24,7 +24,6 @@ from sweep.reports.options import FOLDER, PATH, RUN, Above, bring_run, directory
 from sweep.reports.output import console, summary
 from sweep.reports.proxy import proxy
 from sweep.reports.rows import images, results, show
-from sweep.run.signals import EXIT_RAY_GONE
 from sweep.slurm.command import slurm
 from sweep.storage.mark import MARK
 from sweep.streams import complain, echo, leave, outlast, steady
@@ -57,8 +56,9 @@ class _Cli(click.Group):
         try:
             return super().main(*args, **options)
         except SystemExit as end:
-            if end.code == EXIT_RAY_GONE:
-                leave(EXIT_RAY_GONE)  # at an orderly end Ray's threads, which wait for it, can bring the process down
+            signals = sys.modules.get("sweep.run.signals")  # not there where no launch ran
+            if signals is not None and end.code == signals.EXIT_RAY_GONE:
+                leave(end.code)  # at an orderly end Ray's threads, which wait for it, can bring the process down
             raise
 
     def make_context(self, *args: Any, **options: Any) -> click.Context:
@@ -204,7 +204,7 @@ def launch(
     """Run the trials that are not finished yet."""
     from sweep.run import launch as runner
     from sweep.run.budget import NothingFits
-    from sweep.run.signals import EXIT_INTERRUPTED, EXIT_STORAGE_GONE
+    from sweep.run.signals import EXIT_INTERRUPTED, EXIT_RAY_GONE, EXIT_STORAGE_GONE
     from sweep.share import Share
     from sweep.storage.mirror import held
     from trainers.record import has_records

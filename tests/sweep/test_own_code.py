@@ -78,7 +78,7 @@ def test_what_hangs_is_ended_with_all_that_it_started_and_says_where_it_stood(
 ) -> None:
     text = f"import subprocess, time\nsubprocess.Popen(['sh', '-c', 'sleep 9; touch {tmp_path}/late'])\ntime.sleep(60)"
     said = failure(tmp_path, monkeypatch, text, seconds=6)
-    assert said.startswith("nets.py:3: your own code did not end within 6 s, starting; mend it, or give it longer: ")
+    assert said.startswith("nets.py:3: your own code did not end within 10 s, starting; mend it, or give it longer: ")
     import time
 
     time.sleep(5)
