@@ -58,7 +58,8 @@ class _Cli(click.Group):
         except SystemExit as end:
             signals = sys.modules.get("sweep.run.signals")  # not there where no launch ran
             if signals is not None and end.code == signals.EXIT_RAY_GONE:
-                leave(end.code)  # at an orderly end Ray's threads, which wait for it, can bring the process down
+                # at an orderly end Ray's threads, which wait for it, can bring the process down
+                leave(signals.EXIT_RAY_GONE)
             raise
 
     def make_context(self, *args: Any, **options: Any) -> click.Context:
