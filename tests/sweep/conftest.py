@@ -26,6 +26,7 @@ from analysis.frames.trials import load_epochs, load_trials
 from sweep.config import SweepConfig
 from sweep.config_file import load
 from sweep.run import launch as runner
+from sweep.search.inputs import data_key
 
 PATIENCE = 120  # s, on a machine that is busy with other things
 
@@ -214,3 +215,10 @@ def commands(tmp_path: Path) -> Iterator[Commands]:
     started = Commands(tmp_path)
     yield started
     started.close()
+
+
+@pytest.fixture
+def planned_without_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plans that read no data and try no trial."""
+    monkeypatch.setattr("sweep.plan.plan.fingerprints", lambda config, own: {data_key(config.trial): "digits-0"})
+    monkeypatch.setattr("sweep.plan.plan.check_trials", lambda config, trials, unseen, own: {})

@@ -13,7 +13,6 @@ from sweep.config import SweepConfig
 from sweep.plan.longer import Shorter
 from sweep.plan.plan import Plan, plan
 from sweep.progress import Progress
-from sweep.search.inputs import data_key
 from sweep.search.trials import PlannedTrial
 
 Configs = Callable[..., SweepConfig]
@@ -21,9 +20,7 @@ SHORT, LONG = 3, 5
 
 
 @pytest.fixture(autouse=True)
-def without_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sweep.plan.plan.fingerprints", lambda config, own: {data_key(config.trial): "digits-0"})
-    monkeypatch.setattr("sweep.plan.plan.check_trials", lambda config, trials, unseen, own: {})
+def without_data(planned_without_data: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sweep.plan.plan.warnings", lambda *of: ())
 
 

@@ -20,7 +20,6 @@ from sweep.plan.outlook import Outlook
 from sweep.plan.plan import Plan, plan
 from sweep.plan.room import Room
 from sweep.plan.shapes import COUNTED, MEASURED, RECORDS, table
-from sweep.search.inputs import data_key
 from trainers.data.sets import Shape
 from trainers.errors import UserError
 
@@ -31,9 +30,8 @@ SHAPES = {"space": {"batch_size": [16, 32]}, "trial": {"data": {"name": "digits"
 
 
 @pytest.fixture(autouse=True)
-def without_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sweep.plan.plan.fingerprints", lambda config, own: {data_key(config.trial): "digits-0"})
-    monkeypatch.setattr("sweep.plan.plan.check_trials", lambda config, trials, unseen, own: {})
+def without_data(planned_without_data: None) -> None:
+    """No plan reads data."""
 
 
 def outlook(found: Plan, seconds: float = 100.0, room: Room = TWO_CORES, **options: Any) -> Outlook:

@@ -25,9 +25,7 @@ Configs = Callable[..., SweepConfig]
 
 
 @pytest.fixture(autouse=True)
-def without_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sweep.plan.plan.fingerprints", lambda config, own: {data_key(config.trial): "digits-0"})
-    monkeypatch.setattr("sweep.plan.plan.check_trials", lambda config, trials, unseen, own: {})
+def without_data(planned_without_data: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sweep.plan.plan.warnings", lambda *of: ())
 
 

@@ -16,7 +16,6 @@ from sweep.run.budget import budget_of, spent_seconds
 from sweep.run.journal import Journal
 from sweep.run.packing import Packing
 from sweep.run.seats import Node
-from sweep.search.inputs import data_key
 from sweep.search.trials import PlannedTrial
 from trainers.record import EpochRecord, OutcomeRecord, read
 
@@ -28,9 +27,7 @@ TRIAL = 3 * EPOCH / 3600  # h
 
 
 @pytest.fixture(autouse=True)
-def without_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sweep.plan.plan.fingerprints", lambda config, own: {data_key(config.trial): "digits-0"})
-    monkeypatch.setattr("sweep.plan.plan.check_trials", lambda config, trials, unseen, own: {})
+def without_data(planned_without_data: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sweep.run.journal.environment", lambda: dict(ENVIRONMENT))
     monkeypatch.setattr("sweep.run.journal.code_version", lambda: "abc")
     monkeypatch.setattr(module, "code_version", lambda: "abc")

@@ -31,7 +31,6 @@ from sweep.progress import Progress
 from sweep.run.directory import CONFIG_FILE, PROBE, RunLock, is_live, live_shares, refuse_other_sweep
 from sweep.run.journal import Journal
 from sweep.run.lock import LOCK_FILE
-from sweep.search.inputs import data_key
 from sweep.search.trials import PlannedTrial
 from sweep.share import Share
 from trainers.errors import UserError
@@ -53,9 +52,7 @@ with RunLock(Path(sys.argv[1])):
 
 
 @pytest.fixture(autouse=True)
-def without_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sweep.plan.plan.fingerprints", lambda config, own: {data_key(config.trial): "digits-0"})
-    monkeypatch.setattr("sweep.plan.plan.check_trials", lambda config, trials, unseen, own: {})
+def without_data(planned_without_data: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sweep.run.journal.environment", lambda: dict(ENVIRONMENT))
 
 

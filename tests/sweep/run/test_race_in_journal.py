@@ -16,7 +16,6 @@ from sweep.plan.plan import earlier_records, plan
 from sweep.run import launch as runner
 from sweep.run.journal import Journal
 from sweep.run.signals import FailedAlike, Interrupted
-from sweep.search.inputs import data_key
 from sweep.search.trials import PlannedTrial
 from sweep.share import Share
 from trainers.errors import UserError
@@ -33,9 +32,7 @@ NOISE = [[4, -3, 1, 0], [-2, 0, 5, 1], [1, 3, -4, 2], [0, -1, 2, -5], [3, 2, -2,
 
 
 @pytest.fixture(autouse=True)
-def without_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sweep.plan.plan.fingerprints", lambda config, own: {data_key(config.trial): "digits-0"})
-    monkeypatch.setattr("sweep.plan.plan.check_trials", lambda config, trials, unseen, own: {})
+def without_data(planned_without_data: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sweep.run.journal.environment", lambda: dict(ENVIRONMENT))
 
 

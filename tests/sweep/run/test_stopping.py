@@ -17,7 +17,6 @@ from sweep.decide import decide
 from sweep.plan.plan import Plan, earlier_records, plan
 from sweep.progress import Progress
 from sweep.run.journal import Journal
-from sweep.search.inputs import data_key
 from sweep.share import Share
 from trainers.errors import UserError
 from trainers.record import RECORDS_FILE, EpochRecord, OutcomeRecord, read
@@ -35,9 +34,7 @@ RULES: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(autouse=True)
-def without_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sweep.plan.plan.fingerprints", lambda config, own: {data_key(config.trial): "digits-0"})
-    monkeypatch.setattr("sweep.plan.plan.check_trials", lambda config, trials, unseen, own: {})
+def without_data(planned_without_data: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sweep.run.journal.environment", lambda: dict(ENVIRONMENT))
 
 
