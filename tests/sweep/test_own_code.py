@@ -76,8 +76,8 @@ def test_what_fails_is_one_line_with_the_file_and_line(
 def test_what_hangs_is_ended_with_all_that_it_started_and_says_where_it_stood(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = f"import subprocess, time\nsubprocess.Popen(['sh', '-c', 'sleep 9; touch {tmp_path}/late'])\ntime.sleep(60)"
-    said = failure(tmp_path, monkeypatch, text, seconds=6)
+    text = f"import subprocess, time\nsubprocess.Popen(['sh', '-c', 'sleep 13; touch {tmp_path}/late'])\ntime.sleep(60)"
+    said = failure(tmp_path, monkeypatch, text, seconds=10)
     assert said.startswith("nets.py:3: your own code did not end within 10 s, starting; mend it, or give it longer: ")
     import time
 
