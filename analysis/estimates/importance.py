@@ -9,7 +9,7 @@ A of a total T, of the cells as they are, and A*, T* of a resample,
 
 [Efron, Tibshirani 1993, section 10.6; the delta method for a ratio]. The interval is about the seeds' noise at the
 points that were run: what an estimator itself makes of few points is no part of it. How often it held the truth in
-simulated sweeps, and how far the estimators are from the true shares, is what benchmarks/importance_coverage.py simulates.
+simulated sweeps, and how far the estimators are from the true shares: benchmarks/importance_coverage.py.
 
 fanova: the part of the variance over the space that each axis makes by itself, from a forest of regression trees
 [Hutter, Hoos, Leyton-Brown, ICML 2014]. Every axis is uniform over its values, and independent of the others.

@@ -23,7 +23,7 @@ from analysis.frames.trials import axes, is_condition
 #: Keys that make a trial cheaper where they are smaller.
 CHEAP = ("planned_epochs", "attack.steps", "data.train_per_class")
 
-#: Fewer points, or seeds a point on average, give no interval; benchmarks/proxy_coverage.py simulates how often one holds.
+#: Fewer points, or seeds a point on average, give no interval; how often one holds: benchmarks/proxy_coverage.py.
 FEWEST_POINTS, FEWEST_SEEDS = 8, 3
 
 #: Where the interval comes from.
