@@ -22,10 +22,10 @@ LENGTH = Epochs(3)
 
 @pytest.fixture
 def pilot(tmp_path: Path) -> Path:
-    """8 points x 3 seeds: epoch 1 turns the order of epoch 3 around, epoch 2 has it."""
+    """8 points x 4 seeds: epoch 1 turns the order of epoch 3 around, epoch 2 has it."""
     rng = np.random.default_rng(0)
     with closing(RecordFile(tmp_path)) as file:
-        for number, (place, seed) in enumerate((place, seed) for place in range(8) for seed in range(3)):
+        for number, (place, seed) in enumerate((place, seed) for place in range(8) for seed in range(4)):
             name, lr = f"t{number}", 0.01 * 2**place
             config = {
                 "model": {"name": "small_cnn"},
@@ -58,7 +58,7 @@ def test_epoch_whose_interval_reaches_below_is_refused_with_the_first_one_that_m
 def test_epoch_that_is_good_enough_is_told_with_its_interval(pilot: Path) -> None:
     (line,) = proxy_lines(config(pilot, min_resource=2), LENGTH)
     assert line.startswith("  epoch 2 orders points as the last one does: small_cnn, PGD-AT: tau 1.00 [")
-    assert line.endswith("8 points, n = 24 (at least 0.3)")
+    assert line.endswith("8 points, n = 32 (at least 0.3)")
 
 
 def test_trials_of_another_length_judge_nothing(pilot: Path) -> None:
