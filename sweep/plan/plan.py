@@ -225,20 +225,8 @@ def plan(
             trials as results come; a point whose values do not go together, or data or a network with which no trial
             can run.
     """
-    if share is not None and config.search.name == "optuna":
-        raise UserError(
-            f"--shard {share}: search.name is optuna, whose next point depends on all results, so that one launch runs "
-            "it; leave --shard out, or take a search whose trials are known beforehand, such as quasi_random"
-        )
-    if share is not None and config.race is not None:
-        raise UserError(
-            f"--shard {share}: race compares the points of all shares, so that one launch runs it; leave one out"
-        )
-    if share is not None and config.stopping is not None:
-        raise UserError(
-            f"--shard {share}: stopping is {config.stopping.name}, which compares all trials, so that one launch runs "
-            "them; leave --shard out, or stopping"
-        )
+    if share is not None:
+        _refuse_share(share, config)
     progress = Progress.of(records)
     progress.share = share
     own = own_sources(config)
@@ -302,6 +290,24 @@ def plan(
         started_from=elsewhere.finished,
         chosen=listed.lines,
     )
+
+
+def _refuse_share(share: Share, config: SweepConfig) -> None:
+    """No share is run of what looks at all trials."""
+    if config.search.name == "optuna":
+        raise UserError(
+            f"--shard {share}: search.name is optuna, whose next point depends on all results, so that one launch runs "
+            "it; leave --shard out, or take a search whose trials are known beforehand, such as quasi_random"
+        )
+    if config.race is not None:
+        raise UserError(
+            f"--shard {share}: race compares the points of all shares, so that one launch runs it; leave one out"
+        )
+    if config.stopping is not None:
+        raise UserError(
+            f"--shard {share}: stopping is {config.stopping.name}, which compares all trials, so that one launch runs "
+            "them; leave --shard out, or stopping"
+        )
 
 
 def _leave_out(progress: Progress, capacity: float, again: bool, resume_pruned: bool) -> None:
