@@ -148,6 +148,13 @@ Share = Annotated[
 class ResourcesConfig(Frozen):
     """What one trial takes of a machine; a GPU may be shared: gpu: 0.5 runs two trials on each."""
 
+    workers: Whole = Field(
+        1,
+        ge=1,
+        le=1024,
+        description="Processes that train one trial together, each with a part of every batch. cpu and gpu are then "
+        "each worker's.",
+    )
     cpu: Number = Field(1, gt=0, le=10_000, description="CPU cores, and torch threads (at least 1).")
     gpu: Share = Field(
         0.0,

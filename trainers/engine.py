@@ -24,6 +24,7 @@ from torch.nn.modules.conv import _ConvNd
 from trainers import process
 from trainers.config import TrialConfig
 from trainers.errors import UserError
+from trainers.workers import ALONE, Workers
 
 Precision = Literal["fp32", "tf32", "bf16"]
 Mode = Literal["eager", "graph", "compile"]
@@ -40,11 +41,12 @@ _VARIANTS = 128
 
 @dataclass(frozen=True)
 class Engine:
-    """Where and in which precision a trial runs."""
+    """Where and in which precision a trial runs, and by how many processes."""
 
     device: torch.device
     precision: Precision = "fp32"
     mode: Mode = "eager"
+    workers: Workers = ALONE
 
     @property
     def captures(self) -> bool:

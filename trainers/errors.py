@@ -59,8 +59,18 @@ _NOT_YET = {
     ),
     **dict.fromkeys(("report", "html"), "no report page yet; `sweep figures` draws figures and tables: leave it out"),
     **dict.fromkeys(
-        ("workers", "num_workers", "nodes", "num_nodes", "ddp", "distributed", "world_size", "gpus", "n_gpus"),
-        "no trial on several processes or GPUs yet; trials run side by side: see resources and max_concurrent",
+        (
+            "workers",
+            "num_workers",
+            "nodes",
+            "num_nodes",
+            "ddp",
+            "distributed",
+            "world_size",
+            "gpus",
+            "n_gpus",
+        ),
+        "no such key; resources.workers: N has N processes train one trial, resources.gpu is each one's",
     ),
     **dict.fromkeys(
         ("compile", "torch_compile", "cuda_graphs"), "no such key; trial.engine: graph or compile is how a step runs"

@@ -93,6 +93,8 @@ def identity(config: TrialConfig) -> dict[str, Any]:
         del values["evaluation"]["precision"]
     if not config.deterministic:
         del values["deterministic"]
+    if config.batch_norm == "sync" or config.workers == 1:
+        del values["batch_norm"], values["workers"]
     if config.dynamics.every is None:
         del values["dynamics"]
     for key in ("device", "engine", "keep", "checkpoint", "preset"):

@@ -275,9 +275,9 @@ def merged(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]
             "report: robustsweep has no report page yet; `sweep figures` draws figures and tables: leave it out",
         ),
         (
-            {"resources": {"workers": 4}},
-            "resources.workers: robustsweep has no trial on several processes or GPUs yet; trials run side by side: "
-            "see resources and max_concurrent",
+            {"resources": {"gpus": 4}},
+            "resources.gpus: robustsweep has no such key; resources.workers: N has N processes train one trial, "
+            "resources.gpu is each one's",
         ),
         (
             {"space": {"pruner.name": ["asha"]}},
@@ -292,7 +292,7 @@ def merged(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]
         ({"search": {"samplr": "tpe"}}, "search.samplr: unknown key; did you mean 'sampler'?"),
         (
             {"resources": {"qqq": 1}},
-            "resources.qqq: unknown key; known: cpu, gpu, trials_per_process, epoch_timeout, wait_minutes",
+            "resources.qqq: unknown key; known: workers, cpu, gpu, trials_per_process, epoch_timeout, wait_minutes",
         ),
         ({1: 2}, "1: a key must be text, got 1; put it in quotes"),
         ({"space": {1: [2]}}, "space.1: a key must be text, got 1; put it in quotes"),

@@ -39,6 +39,8 @@ def test_the_id_of_one_trial_is_for_ever_the_same() -> None:
 
 #: Another value for every key that is read by every trial; what else it needs to be read stands beside it.
 CHANGED: dict[str, Any] = {
+    "batch_norm": ({"workers": 2}, "local"),
+    "workers": ({"batch_norm": "local"}, 2),
     "preset": "rice2020",
     "data.name": "svhn",
     "data.validation_fraction": 0.1,

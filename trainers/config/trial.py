@@ -80,6 +80,18 @@ class TrialConfig(Frozen):
         "train mode. none: as published, 2 for pgd_at and trades, but 1 for mart, pgd_at with AWP, and with S2O. "
         "[DEAT; TRADES; MART; AWP; S2O; Rice: 1]",
     )
+    batch_norm: Literal["sync", "local"] = Field(
+        "sync",
+        description="How batch norm normalises where a trial has several workers (resources.workers), each with a part "
+        "of every batch. sync: over the whole batch, so that their number changes nothing but rounding, and is no part "
+        "of the trial's id. local: each over its own part, as torch's DistributedDataParallel does. [own]",
+    )
+    workers: Whole = Field(
+        1,
+        ge=1,
+        description="batch_norm local: parts of a batch. Filled in by the sweep from resources.workers, and part of "
+        "the trial's id.",
+    )
     evaluation: EvaluationConfig = Field(default_factory=lambda: EvaluationConfig())
     dynamics: DynamicsConfig = Field(default_factory=lambda: DynamicsConfig())
     seed: Whole = Field(0, ge=0, lt=2**63, description="Of initialisation, order, augmentation and random starts.")

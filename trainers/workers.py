@@ -1,0 +1,93 @@
+"""Several processes that train one trial: each takes a part of every batch, and gradients are averaged once a step.
+
+The numbers are those of one process that takes whole batches, to rounding: what is drawn at random for an image is
+drawn by its place in the whole batch, and what is a mean over the batch is one over all of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, distributed
+from torch._C._distributed_c10d import TCPStore
+
+
+class Workers(NamedTuple):
+    """The processes of one trial, as one of them sees them; by default it is the only one.
+
+    Attributes:
+        rank: of this one, from 0. The one of rank 0 reports, and writes the files.
+        size: how many there are.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def alone(self) -> bool:
+        """Whether this process has the trial to itself."""
+        return self.size == 1
+
+    def part(self, count: int) -> slice:
+        """Which of `count` things, a batch's images, are this one's: those in a row that fall to its rank.
+
+        Parts differ by one at most.
+
+        >>> [Workers(rank, 3).part(8) for rank in range(3)]
+        [slice(0, 2, None), slice(2, 5, None), slice(5, 8, None)]
+        """
+        return slice(self.rank * count // self.size, (self.rank + 1) * count // self.size)
+
+    @torch.no_grad()
+    def sum_(self, tensors: Sequence[Tensor]) -> None:
+        """Replaces each tensor by its sum over the workers, which all give tensors of the same shapes and types."""
+        if self.alone:
+            return
+        for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):
+            alike = [tensor for tensor in tensors if tensor.dtype == dtype]
+            flat = torch.cat([tensor.reshape(-1) for tensor in alike])
+            distributed.all_reduce(flat)
+            sums = torch.split(flat, [tensor.numel() for tensor in alike])
+            for tensor, total in zip(alike, sums, strict=True):
+                tensor.copy_(total.view_as(tensor))
+
+
+#: A process that has its trial to itself.
+ALONE = Workers()
+
+
+def opened(host: str, size: int) -> TCPStore:
+    """Where the workers of a trial meet, on a free port of this machine, its `port`: for the one of rank 0.
+
+    Args:
+        host: an address of this machine, as the others reach it.
+        size: how many workers there are.
+    """
+    return TCPStore(host, 0, size, is_master=True, wait_for_workers=False)
+
+
+def found(host: str, port: int, size: int) -> TCPStore:
+    """The same, which another worker has opened."""
+    return TCPStore(host, port, size, is_master=False)
+
+
+@contextmanager
+def joined(store: TCPStore, rank: int, size: int, device: torch.device, seconds: float) -> Iterator[Workers]:
+    """A block in which this process is one of a trial's; it begins once all are there.
+
+    Args:
+        store: where they meet.
+        rank, size: of this one, and how many there are.
+        device: that it trains on: gloo joins processes on CPUs, NCCL those on GPUs.
+        seconds: that a worker waits for the others, at the beginning and in each sum.
+    """
+    backend, limit = "nccl" if device.type == "cuda" else "gloo", timedelta(seconds=seconds)
+    distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=limit)
+    try:
+        yield Workers(rank, size)
+    finally:
+        distributed.destroy_process_group()
