@@ -24,6 +24,7 @@ from analysis.frames.images import images_of
 from analysis.frames.log import read_log
 from analysis.frames.pareto import objectives_of
 from analysis.frames.pruned import pruned_line
+from analysis.frames.strata import grid_axes
 from analysis.frames.trials import epochs_of
 from analysis.paper import figures as paper_figures
 from analysis.paper import sheets as paper_sheets
@@ -168,6 +169,7 @@ def load(
         chose=study.chose,
         curves=curve_rows(images_of(records)),
         objectives=objectives_of(records),
+        grid=grid_axes(records),
         evaluator=evaluator,
         beside=published_data(metric) if published else None,
     )

@@ -50,6 +50,8 @@ class Data(NamedTuple):
     """Of `analysis.estimates.images.curve_rows`; empty where nothing was evaluated at several radii."""
     objectives: tuple[Objective, ...] = ()
     """Of the sweep, where there are several."""
+    grid: tuple[str, ...] = ()
+    """Of `analysis.frames.strata.grid_axes`."""
     evaluator: Evaluator | None = None
     """Of the importance of hyperparameters; None: nothing is said of it."""
     beside: Data | None = None
