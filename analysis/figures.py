@@ -16,6 +16,7 @@ from analysis.claims.ledger import ledger
 from analysis.claims.study import study_of
 from analysis.estimates.correlations import correlations
 from analysis.estimates.differences import differences
+from analysis.estimates.evaluator import Evaluator
 from analysis.estimates.images import curve_rows
 from analysis.frames.cells import BUDGET, CONDITION, nothing_completed, one_budget, same_budget
 from analysis.frames.dynamics import dynamics_of
@@ -23,6 +24,7 @@ from analysis.frames.images import images_of
 from analysis.frames.log import read_log
 from analysis.frames.pareto import objectives_of
 from analysis.frames.pruned import pruned_line
+from analysis.frames.strata import grid_axes
 from analysis.frames.trials import epochs_of
 from analysis.paper import figures as paper_figures
 from analysis.paper import sheets as paper_sheets
@@ -71,6 +73,7 @@ def draw(
     chosen_by: ChosenBy = BY_VAL_ROBUST,
     *,
     published: bool = False,
+    evaluator: Evaluator | None = None,
 ) -> Drawing:
     """Every figure and table of numbers that a run's records, the published numbers or both allow.
 
@@ -80,6 +83,7 @@ def draw(
         metric: what is drawn, a column of `analysis.frames.trials.load_trials`.
         chosen_by: what the sweep chooses by; each method's cell, in the figures that draw only one.
         published: show the published study beside the run, in the figures and tables of the paper.
+        evaluator: of hyperparameters' importance, as `sweep.search.optuna_importance` has it; None: no figure of it.
 
     Returns:
         the paths written (NAME.png at 150 dpi, NAME.pdf, the CSVs, tables as md and tex, the manifest), and what
@@ -89,7 +93,7 @@ def draw(
         UserError: the directory is not a run, no trial is completed, there is no such metric, or the output
             cannot be written.
     """
-    data = load(directory, metric, chosen_by, published=published)
+    data = load(directory, metric, chosen_by, published=published, evaluator=evaluator)
     mixed = {why: n for why, n in one_budget(data.trials)[1].items() if why in (BUDGET, CONDITION)}
     try:
         output.mkdir(parents=True, exist_ok=True)
@@ -106,13 +110,20 @@ def draw(
         raise UserError(f"--output {output}: cannot be written: {why}; give a folder that can") from error
 
 
-def check(directory: Path | None, output: Path, chosen_by: ChosenBy = BY_VAL_ROBUST) -> dict[str, str]:
+def check(
+    directory: Path | None,
+    output: Path,
+    chosen_by: ChosenBy = BY_VAL_ROBUST,
+    *,
+    evaluator: Evaluator | None = None,
+) -> dict[str, str]:
     """Whether figures and tables would come out again as they lie there; nothing is written.
 
     Args:
         directory: the run they were drawn from; none: the published study alone.
         output: folder of the files.
         chosen_by: as for `draw`.
+        evaluator: likewise.
 
     Returns:
         figure or table to `same`, `edited by hand`, `missing`, or `differs` and why.
@@ -122,7 +133,8 @@ def check(directory: Path | None, output: Path, chosen_by: ChosenBy = BY_VAL_ROB
     """
     known = manifest.read(output)
     manifest.refuse_other(known, directory, output)
-    data = load(directory, known["metric"], chosen_by, published=PUBLISHED in known["sources"])
+    study_beside = PUBLISHED in known["sources"]
+    data = load(directory, known["metric"], chosen_by, published=study_beside, evaluator=evaluator)
     made, skipped = products(data)
     return manifest.compared(known, manifest.described(data, directory, made), output, skipped)
 
@@ -133,6 +145,7 @@ def load(
     chosen_by: ChosenBy = BY_VAL_ROBUST,
     *,
     published: bool = False,
+    evaluator: Evaluator | None = None,
 ) -> Data:
     """What figures are drawn from; the arguments and errors are those of `draw`."""
     if directory is None:
@@ -156,6 +169,8 @@ def load(
         chose=study.chose,
         curves=curve_rows(images_of(records)),
         objectives=objectives_of(records),
+        grid=grid_axes(records),
+        evaluator=evaluator,
         beside=published_data(metric) if published else None,
     )
 

@@ -28,8 +28,9 @@ from interval_coverage import wilson
 from pandas import DataFrame
 
 from analysis.estimates import importance
-from analysis.estimates.importance import importances
-from analysis.estimates.optuna_importance import INTERACTIONS, By
+from analysis.estimates.evaluator import By
+from analysis.estimates.importance import INTERACTIONS, importances
+from sweep.search.optuna_importance import optuna_importance
 from trainers.provenance import environment
 
 REPLICATIONS = 60
@@ -142,12 +143,12 @@ LAYOUTS = (
 
 def coverages(layout: Layout, by: By) -> Iterator[dict[str, Any]]:
     """A row an axis: how many of the simulated sweeps' intervals held the truth."""
-    (known,) = importances(layout.sweep(None), "y", by=by, resamples=1)
+    (known,) = importances(layout.sweep(None), optuna_importance, "y", by=by, resamples=1)
     truth = {one.axis: one.raw for one in known.axes}
     rng, held = np.random.default_rng(1), {axis: {"shown": 0, "covered": 0} for axis in truth}
     widths: dict[str, list[float]] = {axis: [] for axis in truth}
     for number in range(layout.replications):
-        (found,) = importances(layout.sweep(rng), "y", by=by, seed=number)
+        (found,) = importances(layout.sweep(rng), optuna_importance, "y", by=by, seed=number)
         for one in found.axes if math.isfinite(found.axes[0].share.low) else ():
             held[one.axis]["shown"] += 1
             held[one.axis]["covered"] += one.share.low - 1e-9 <= truth[one.axis] <= one.share.high + 1e-9

@@ -28,8 +28,6 @@ LIGHT = tuple(
         *("ladder.rungs", "own.reference"),
     )
 )
-#: The one file of analysis that asks Optuna, whose estimators of importance are the answer.
-OPTUNA = Path("analysis/estimates/optuna_importance.py")
 FOREIGN = {
     "trainers": ("ray", "optuna", "pandas", "analysis", "sweep"),
     "analysis": ("torch", "torchvision", "ray", "optuna", "sweep"),
@@ -53,12 +51,11 @@ def within(name: str, packages: tuple[str, ...]) -> bool:
 
 @pytest.mark.parametrize("path", FILES, ids=str)
 def test_imports_point_down(path: Path) -> None:
-    foreign = [name for name in FOREIGN[path.parts[0]] if not (path == OPTUNA and name == "optuna")]
-    assert [name for name in imported(path) if within(name, tuple(foreign))] == []
+    assert [name for name in imported(path) if within(name, FOREIGN[path.parts[0]])] == []
 
 
 def test_the_file_that_asks_optuna_does_so_only_when_called() -> None:
-    code = "import analysis.estimates.importance, sys; sys.exit('optuna' in sys.modules or 'sklearn' in sys.modules)"
+    code = "import sweep.search.optuna_importance, sys; sys.exit('optuna' in sys.modules or 'sklearn' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 

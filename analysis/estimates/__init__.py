@@ -19,7 +19,7 @@ nested_models         lr / batch size and more than it: nested models, F-tests, 
 smooth_surface        a Gaussian process over lr and batch size, and its error
 sobol_indices         whose the variance is
 importance            which hyperparameter matters, with an interval over seeds
-optuna_importance     Optuna's estimators of it; the one file of analysis that imports optuna
+evaluator             what it is asked for: the axes, and who says of given cells how much each matters
 pareto                the front of several objectives, and how sure each cell's place on it is
 images                accuracy by class, the worst class, where two attacks agree, curves over radii
 theory_check          what was measured of the dynamics beside what theory says

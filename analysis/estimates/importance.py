@@ -20,7 +20,7 @@ run, so that a search which went to the good ones does not by itself make an axi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -29,14 +29,17 @@ from numpy.typing import NDArray
 from pandas import DataFrame
 from scipy import stats
 
+from analysis.estimates.evaluator import FEWEST_BEST, By, Column, Evaluator, column_of
 from analysis.estimates.intervals import Estimate
-from analysis.estimates.optuna_importance import FEWEST_BEST, INTERACTIONS, By, Column, Estimator, column_of
 from analysis.estimates.resampling import redrawn_seeds
 from analysis.frames.cells import codes, enough_seeds, measured, nothing_completed, one_budget, several, varying
 from analysis.frames.names import KEYS, short
 from trainers.errors import UserError, suggestion
 
 Array = NDArray[np.float64]
+
+#: What no axis makes by itself, of fANOVA's variance.
+INTERACTIONS = "interactions"
 
 #: Fewer cells say nothing: of a grid; of points that were drawn, in all and for each axis.
 FEWEST_OF_GRID, FEWEST, FEWEST_AN_AXIS = 4, 20, 10
@@ -129,6 +132,7 @@ def _member(groups: NDArray[np.int64]) -> Array:
 
 def importances(
     trials: DataFrame,
+    evaluator: Evaluator,
     metric: str = "last_val_robust",
     *,
     by: By = "fanova",
@@ -150,8 +154,9 @@ def importances(
 
     Args:
         trials: as `analysis.frames.trials.load_trials` gives them.
+        evaluator: of importance on given cells, as `sweep.search.optuna_importance` has it.
         metric: a metric's column.
-        by: the estimator.
+        by: what the evaluator is asked for.
         within: axes; one answer for each of their values, in place of those over all.
         confidence: of each interval, in (0, 1).
         resamples: bootstrap resamples.
@@ -173,7 +178,7 @@ def importances(
         raise UserError(
             f"importance: needs two axes that vary among completed trials, got {names[0] if names else 'none'}"
         )
-    asked = _Asked(metric, by, confidence, resamples, seed)
+    asked = _Asked(evaluator, metric, by, confidence, resamples, seed)
     return tuple(replace(one, left_out=left_out) for one in _parts(usable, names, within, asked))
 
 
@@ -201,7 +206,33 @@ def importance_frame(found: Sequence[Importance]) -> DataFrame:
     return DataFrame(rows, columns=columns)
 
 
+class _Evaluated(NamedTuple):
+    """An evaluator on the cells of a part, asked again and again with other means."""
+
+    by: By
+    columns: Mapping[str, Column]
+    shares: Callable[[Array], Array]
+    """(cells,) means to (axes,) importances."""
+
+    @property
+    def names(self) -> list[str]:
+        """The axes, and what is left to them together."""
+        return [*self.columns, *([INTERACTIONS] if self.by == "fanova" else [])]
+
+    def parts(self, means: Array) -> Array:
+        """Each name's part of the total, and last the total, in the unit of the evaluator.
+
+        Args:
+            means: (cells,) of the metric.
+        """
+        shares = self.shares(means)
+        if self.by == "ped_anova":
+            return np.array([*shares, shares.sum()])
+        return np.array([*shares, 1 - shares.sum(), 1.0]) * float(means.var())
+
+
 class _Asked(NamedTuple):
+    evaluator: Evaluator
     metric: str
     by: By
     confidence: float
@@ -247,7 +278,9 @@ def _importance(trials: DataFrame, where: Mapping[str, Any], asked: _Asked) -> I
     columns = {axis: column_of(first[axis], means, axis) for axis in taken if several(first[axis]) or axis not in whole}
     if reason := _lacking(columns, len(first), means, asked.by):
         return replace(known, reason=reason)
-    return _with_interval(known, Estimator(asked.by, asked.metric, columns, asked.seed), rows, asked)
+    less = asked.metric.endswith(("loss", "seconds"))
+    shares = asked.evaluator(asked.by, columns, minimise=less, seed=asked.seed)
+    return _with_interval(known, _Evaluated(asked.by, columns, shares), rows, asked)
 
 
 def _every_axis(trials: DataFrame) -> list[str]:
@@ -270,7 +303,7 @@ def _lacking(columns: Mapping[str, Column], n: int, means: Array, by: By) -> str
     return f"needs {needed} cells for {len(columns)} axes{of_grid}, got {n}" if n < needed else ""
 
 
-def _with_interval(known: Importance, study: Estimator, rows: _Rows, asked: _Asked) -> Importance:
+def _with_interval(known: Importance, study: _Evaluated, rows: _Rows, asked: _Asked) -> Importance:
     """The shares, rid of the noise, with their bounds; as the estimator gives them where the noise is not known."""
     means = rows.means(np.ones((1, len(rows.y))))[0]
     parts = study.parts(means)
@@ -316,7 +349,7 @@ def shares_without_noise(parts: Array, drawn: Array, counts: Array) -> tuple[Arr
     return share, np.sqrt(np.average(centred**2, axis=0, weights=counts)) / rid[-1]
 
 
-def _ranked(known: Importance, study: Estimator, raw: Array, share: Array, half: Array, interval: str) -> Importance:
+def _ranked(known: Importance, study: _Evaluated, raw: Array, share: Array, half: Array, interval: str) -> Importance:
     """The axes from the most important to the least, the interactions last."""
     bounds = np.clip([share, share - half, share + half], 0, 1).T
     over = {axis: column.words for axis, column in study.columns.items()}

@@ -20,7 +20,8 @@ from analysis.estimates.intervals import NO_SPREAD, t_interval
 from analysis.estimates.ranges import clipped, possible
 from analysis.estimates.resampling import redrawn_seeds
 from analysis.frames.cells import codes
-from analysis.frames.pareto import Objective, judged_cells, losses, nondominated, strata
+from analysis.frames.pareto import Objective, judged_cells, losses, nondominated
+from analysis.frames.strata import strata
 from analysis.frames.trials import axes
 
 Array = NDArray[np.float64]
@@ -39,6 +40,7 @@ def front(
     trials: DataFrame,
     objectives: Sequence[Objective],
     *,
+    grid: Sequence[str] = (),
     confidence: float = 0.95,
     resamples: int = 1000,
     seed: int = 0,
@@ -48,6 +50,7 @@ def front(
     Args:
         trials: as `analysis.frames.trials.load_trials` gives them.
         objectives: of `analysis.frames.pareto.objectives_of`.
+        grid: of `analysis.frames.strata.grid_axes`: those that make strata.
         confidence: of each interval, in (0, 1).
         resamples: bootstrap resamples, of seeds (`analysis.estimates.resampling.redrawn_seeds`).
         seed: of the resampling.
@@ -57,11 +60,11 @@ def front(
         test metric with NAME_low, NAME_high and NAME_interval, what the bounds are: over seeds. NaN: not measured.
     """
     columns = list(dict.fromkeys([*(one.column for one in objectives), *REPORTED]))
-    cells = judged_cells(trials, objectives, REPORTED)
+    cells = judged_cells(trials, objectives, REPORTED, grid=grid)
     places = Series(codes(trials, axes(trials)), index=trials.index)
     rows = trials.assign(_cell=places)[(trials["outcome"] == "completed") & places.isin(cells.index)]
     parts = []
-    for _, part in cells.groupby(strata(trials), sort=False, dropna=False):
+    for _, part in cells.groupby(strata(trials, grid), sort=False, dropna=False):
         own = rows[rows["_cell"].isin(part.index)].dropna(subset=[one.column for one in objectives])
         share = _front_share(own, part, objectives, resamples, np.random.default_rng(seed))
         bounds: dict[str, Any] = {}

@@ -18,6 +18,7 @@ from pandas import DataFrame, isna
 from analysis.estimates.correlations import ALIKE, NO_WIDTH
 from analysis.estimates.resampling import Array, Bootstrap, resampled, t_on_z
 from analysis.frames.cells import GROUP, Mode, codes, measured, one_budget
+from analysis.frames.strata import own_strata
 from analysis.frames.trials import axes, is_condition
 
 #: Keys that make a trial cheaper where they are smaller.
@@ -106,6 +107,16 @@ def proxies(
         *("other_seeds", "ceiling", "same_best", "regret", "points", "n", "n_left_out"),
     ]
     return DataFrame(rows, columns=list(dict.fromkeys(columns)))
+
+
+def strata_axes(trials: DataFrame, grid: Sequence[str]) -> list[str]:
+    """The grid axes by whose values proxies are looked at: those that make strata, and do not make trials cheaper.
+
+    Args:
+        trials: likewise.
+        grid: of `analysis.frames.strata.grid_axes`.
+    """
+    return [axis for axis in own_strata(trials, grid) if axis not in CHEAP]
 
 
 def _strata(trials: DataFrame, metric: str, by: Sequence[str]) -> Iterator[tuple[dict[str, Any], DataFrame, DataFrame]]:

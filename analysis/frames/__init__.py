@@ -11,6 +11,7 @@ names         what columns, metrics and methods are called, and the units of col
 recipes       what recipes add to a method's name, such as its activation or augmentation
 cells         trials that differ by their seed alone: groups, means, the best one by validation; one budget
 pruned        trials that early stopping ended, and what is biased without them
+strata        which cells are compared with each other
 pareto        several objectives: the cells that no other one beats in all of them
 evaluations   attacks on trained networks: a row each, with Wilson's interval
 images        of the same, and of the last epoch of training, which images stay right

@@ -10,15 +10,14 @@ from numpy.typing import NDArray
 from pandas import DataFrame, Series, concat
 
 from analysis.frames.cells import (
-    GROUP,
     WHY_NOT,
     Mode,
     candidate_cells,
     cell_means,
     codes,
-    conditions,
     weighed_cells,
 )
+from analysis.frames.strata import strata
 from analysis.frames.trials import axes
 
 Array = NDArray[np.float64]
@@ -52,11 +51,6 @@ def objectives_of(records: Iterable[Mapping[str, Any]]) -> tuple[Objective, ...]
     return tuple(Objective(one["name"], one["mode"]) for one in last.get("objectives", ()))
 
 
-def strata(frame: DataFrame) -> list[str]:
-    """The columns by which cells are never compared: network, method, and what was measured differently."""
-    return [*GROUP, *conditions(frame)]
-
-
 def losses(values: Array, objectives: Sequence[Objective]) -> Array:
     """The values with less being better in every column.
 
@@ -84,7 +78,9 @@ def nondominated(losses: Array) -> NDArray[np.bool_]:
     return front
 
 
-def judged_cells(frame: DataFrame, objectives: Sequence[Objective], report: Sequence[str] = ()) -> DataFrame:
+def judged_cells(
+    frame: DataFrame, objectives: Sequence[Objective], report: Sequence[str] = (), *, grid: Sequence[str] = ()
+) -> DataFrame:
     """The cells that may be on a front, each with its mean objectives and whether it is on that of its stratum.
 
     They are those among which a best cell may be chosen (`analysis.frames.cells.candidate_cells`): no trial of them
@@ -94,6 +90,7 @@ def judged_cells(frame: DataFrame, objectives: Sequence[Objective], report: Sequ
         frame: trials, as `analysis.frames.trials.load_trials` gives them.
         objectives: of the sweep, the first being the one that chooses best cells.
         report: further metrics to carry along.
+        grid: of `analysis.frames.strata.grid_axes`: those that make strata.
 
     Returns:
         rows of `candidate_cells` with `PARETO`.
@@ -102,7 +99,7 @@ def judged_cells(frame: DataFrame, objectives: Sequence[Objective], report: Sequ
     cells: DataFrame = candidate_cells(frame, columns[0], [*columns, *report])
     cells = cells.loc[np.isfinite(cells[columns].to_numpy(dtype=np.float64)).all(axis=1)]
     cells = cells.assign(**{PARETO: False})
-    for _, part in cells.groupby(strata(frame), sort=False, dropna=False):
+    for _, part in cells.groupby(strata(frame, grid), sort=False, dropna=False):
         cells.loc[part.index, PARETO] = nondominated(losses(part[columns].to_numpy(dtype=np.float64), objectives))
     return cells
 
@@ -127,7 +124,7 @@ def unjudged_cells(frame: DataFrame, objectives: Sequence[Objective], report: Se
     return concat([cells[cells[WHY_NOT] != ""], never])[[*every.columns, WHY_NOT]]
 
 
-def with_pareto(frame: DataFrame, objectives: Sequence[Objective]) -> DataFrame:
+def with_pareto(frame: DataFrame, objectives: Sequence[Objective], grid: Sequence[str] = ()) -> DataFrame:
     """The frame with the column `pareto` last, of a sweep of several objectives; another's as it is.
 
     True: the trial's cell is on the front of its stratum, judged by its means on validation. False: another cell
@@ -136,11 +133,12 @@ def with_pareto(frame: DataFrame, objectives: Sequence[Objective]) -> DataFrame:
     Args:
         frame: trials, as `analysis.frames.trials.load_trials` gives them.
         objectives: of `objectives_of`.
+        grid: of `analysis.frames.strata.grid_axes`: those that make strata.
     """
     if not objectives:
         return frame
     on_front: Series[Any] = Series(codes(frame, axes(frame)), index=frame.index).map(
-        judged_cells(frame, objectives)[PARETO].to_dict()
+        judged_cells(frame, objectives, grid=grid)[PARETO].to_dict()
     )
     judged = on_front.notna() & (frame["outcome"] == "completed")
     values = [bool(value) if there else None for value, there in zip(on_front, judged, strict=True)]

@@ -194,9 +194,10 @@ def _made_frames(log: Log) -> tuple[DataFrame, Counted]:
     identity = identity_columns(trials)
     instead, counted = superseded(trials, identity, history.wanted), _counted(history, log, trials)
     from analysis.frames.pareto import objectives_of, with_pareto  # which stands on cells, and these on this file
+    from analysis.frames.strata import grid_axes
 
     frame = _trials_frame(trials, identity, instead, counted)
-    return with_pareto(frame, objectives_of(log)), counted
+    return with_pareto(frame, objectives_of(log), grid_axes(log)), counted
 
 
 def _keep_frames(shelf: Shelf, frame: DataFrame, counted: Counted) -> None:

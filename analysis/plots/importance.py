@@ -9,8 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pandas import DataFrame, Series
 
-from analysis.estimates.importance import importance_frame, importances
-from analysis.estimates.optuna_importance import INTERACTIONS
+from analysis.estimates.importance import INTERACTIONS, importance_frame, importances
 from analysis.frames.cells import measured, one_budget
 from analysis.frames.names import label, of_spread
 from analysis.plots.plan import Data, Plan
@@ -28,10 +27,12 @@ def importance(data: Data) -> DataFrame:
     """The importance of each axis for the metric that the sweep chooses by, over all trials and within methods.
 
     Returns:
-        of `analysis.estimates.importance.importance_frame`; empty where fewer than two axes vary.
+        of `analysis.estimates.importance.importance_frame`; empty where fewer than two axes vary, or nobody evaluates.
     """
+    if data.evaluator is None:
+        return DataFrame()
     try:
-        return importance_frame(importances(data.trials, f"last_{data.chosen_by.metric}"))
+        return importance_frame(importances(data.trials, data.evaluator, f"last_{data.chosen_by.metric}"))
     except UserError:
         return DataFrame()
 

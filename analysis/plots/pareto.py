@@ -15,8 +15,9 @@ from pandas import DataFrame, Series
 
 from analysis.estimates.pareto import REPORTED, front
 from analysis.frames.cells import WHY_NOT, codes, several
-from analysis.frames.names import label, of_spread, readable, scale
-from analysis.frames.pareto import judged_cells, strata, unjudged_cells
+from analysis.frames.names import label, of_spread, scale
+from analysis.frames.pareto import judged_cells, unjudged_cells
+from analysis.frames.strata import strata, stratum_name
 from analysis.frames.trials import axes as axes_of
 from analysis.plots.plan import Data, Plan
 from analysis.plots.style import legend, looks, marker
@@ -44,16 +45,16 @@ def pareto(data: Data) -> DataFrame:
     """
     if not data.objectives:
         return DataFrame()
-    rows = front(data.trials, data.objectives)
+    rows = front(data.trials, data.objectives, grid=data.grid)
     if rows.empty:
         return rows
     others = unjudged_cells(data.trials, data.objectives, REPORTED)
     known = [*rows.columns.intersection(others.columns), WHY_NOT]
     rows = pd.concat([rows.assign(**{WHY_NOT: ""}), others[known]], ignore_index=True)
-    keys = strata(data.trials)
+    keys = strata(data.trials, data.grid)
     shown = [key for key in keys if several(rows[key])] or ["method"]
     rows.insert(0, _OBJECTIVES, ", ".join(f"{one.column} {one.mode}" for one in data.objectives))
-    rows.insert(0, _STRATUM, [", ".join(map(readable, row)) for row in rows[shown].itertuples(index=False)])
+    rows.insert(0, _STRATUM, [stratum_name(shown, row, data.grid) for row in rows[shown].itertuples(index=False)])
     return rows
 
 

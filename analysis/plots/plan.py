@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from pandas import DataFrame, concat
 
 from analysis.claims.ledger import Claim
+from analysis.estimates.evaluator import Evaluator
 from analysis.frames.cells import GROUP, Mode, OwnBest, measured, one_budget, own_best
 from analysis.frames.pareto import Objective
 from analysis.plots.style import noted
@@ -49,6 +50,10 @@ class Data(NamedTuple):
     """Of `analysis.estimates.images.curve_rows`; empty where nothing was evaluated at several radii."""
     objectives: tuple[Objective, ...] = ()
     """Of the sweep, where there are several."""
+    grid: tuple[str, ...] = ()
+    """Of `analysis.frames.strata.grid_axes`."""
+    evaluator: Evaluator | None = None
+    """Of the importance of hyperparameters; None: nothing is said of it."""
     beside: Data | None = None
     """Another study, shown beside this one in the figures and tables of the paper."""
 

@@ -8,30 +8,36 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from pandas import DataFrame
 
-from analysis.estimates.proxies import OVER_POINTS, proxies
+from analysis.estimates.proxies import OVER_POINTS, proxies, strata_axes
 from analysis.frames.cells import measured, one_budget
 from analysis.frames.names import label, of_spread
+from analysis.frames.strata import stratum_name
 from analysis.plots.plan import Data, Plan
 from analysis.plots.style import banded, crowded, legend, looks, outer_labels, panels
 from trainers.fields import plural
+
+#: What a panel is called by.
+_STRATUM = "stratum"
 
 
 def by_epoch(data: Data) -> DataFrame:
     """The rows of `analysis.estimates.proxies.proxies` that are of epochs; empty where nothing was measured early."""
     metric, mode = data.chosen_by
-    rows = proxies(data.trials, data.epochs, metric, mode)
+    rows = proxies(data.trials, data.epochs, metric, mode, by=strata_axes(data.trials, data.grid))
     rows = rows[(rows["setting"] == "epoch") & rows["estimate"].notna()]
     return rows.rename(columns={"value": "epoch"}).assign(metric=metric).reset_index(drop=True)
 
 
 def proxy(rows: DataFrame) -> Figure:
-    """Draws rows of `by_epoch`, a panel a network; dashed, the ceiling."""
+    """Draws rows of `by_epoch`, a panel a network and combination of grid axes; dashed, the ceiling."""
+    keys = ["model.name", *rows.columns[2 : rows.columns.get_loc("setting")]]
+    rows = rows.assign(**{_STRATUM: [stratum_name(keys, row, keys[1:]) for row in rows[keys].itertuples(index=False)]})
     styles = looks(rows["method"])
     size = {"width": 4.2, "height": 3.2} if crowded(rows["method"]) else {"width": 5.2, "height": 3.8}
-    figure, grid, places = panels(rows, [], ["model.name"], **size)
+    figure, grid, places = panels(rows, [], [_STRATUM], **size)
     for axes, part in places:
         handles = []
-        for name, curve in part.groupby("method", sort=True):
+        for (name, _), curve in part.groupby(["method", _STRATUM], sort=True):
             look, first = styles[str(name)], curve.iloc[0]
             banded(
                 axes, curve, "epoch", look.colour, names=("estimate", "low", "high"), marker=look.marker, ms=4, lw=1.4
@@ -40,7 +46,7 @@ def proxy(rows: DataFrame) -> Figure:
             points = f"{plural(first['points'], 'point')}, n = {first['n']}"
             handles.append(Line2D([], [], color=look.colour, marker=look.marker, label=f"{look.name}: {points}"))
         axes.locator_params(axis="x", integer=True)
-        axes.set_title(str(part["model.name"].iloc[0]))
+        axes.set_title(str(part[_STRATUM].iloc[0]))
         axes.legend(handles=handles, loc="lower right", fontsize=8)
     outer_labels(grid, label("epoch"), "Kendall's tau with the last epoch")
     seeds = rows["interval_method"] != OVER_POINTS

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from analysis.estimates.evaluator import By
 from analysis.estimates.importance import AxisImportance, Importance
-from analysis.estimates.optuna_importance import By
 from analysis.frames.cells import trials_left_out
 from analysis.frames.names import bounds, label
 from analysis.tables.sheet import console_table

@@ -8,8 +8,9 @@ from pandas import DataFrame, Series
 
 from analysis.estimates.pareto import ALIKE, OWN, POOLED, REPORTED
 from analysis.frames.cells import GROUP, WHY_NOT, several
-from analysis.frames.names import KEYS, UNITS, bounds, point_text, readable, scale
-from analysis.frames.pareto import Objective, strata, unjudged_cells
+from analysis.frames.names import KEYS, UNITS, bounds, point_text, scale
+from analysis.frames.pareto import Objective, unjudged_cells
+from analysis.frames.strata import strata, stratum_name
 from analysis.frames.trials import axes
 from trainers.fields import plural
 
@@ -17,23 +18,29 @@ from trainers.fields import plural
 MOST = 10
 
 
-def front_lines(trials: DataFrame, rows: DataFrame, objectives: Sequence[Objective]) -> list[str]:
+def front_lines(
+    trials: DataFrame, rows: DataFrame, objectives: Sequence[Objective], grid: Sequence[str] = ()
+) -> list[str]:
     """The front of each stratum, a few lines a cell: where it is, its objectives, how sure it is, its test accuracy.
 
     Args:
         trials: as `analysis.frames.trials.load_trials` gives them.
         rows: of `analysis.estimates.pareto.front`, of these trials.
         objectives: likewise.
+        grid: likewise.
     """
     wanted = ", ".join(f"{one.name} ({one.mode})" for one in objectives)
-    keys = strata(trials)
-    others = {_name(key): part for key, part in unjudged_cells(trials, objectives).groupby(keys, dropna=False)}
+    keys = strata(trials, grid)
+    others = {
+        stratum_name(keys, key, grid): part
+        for key, part in unjudged_cells(trials, objectives).groupby(keys, dropna=False)
+    }
     if rows.empty:
         why = [f"  {name}: {_unjudged(part)}" for name, part in others.items()]
         return [f"no Pareto front of {wanted}: no cell has all of its seeds and every objective", *why]
     lines = []
     for key, part in rows.groupby(keys, sort=False, dropna=False):
-        on_it, name = part[part["pareto"]], _name(key)
+        on_it, name = part[part["pareto"]], stratum_name(keys, key, grid)
         said = f"; {_unjudged(others.pop(name))}" if name in others else ""
         cells = f"{len(on_it)} of {plural(len(part), 'cell')}, by validation{said}"
         lines.append(f"Pareto front of {wanted}, {name}: {cells}")
@@ -43,10 +50,6 @@ def front_lines(trials: DataFrame, rows: DataFrame, objectives: Sequence[Objecti
             lines.append(f"  and {len(on_it) - MOST} more: pareto.csv of `sweep figures`")
     lines += [f"no Pareto front of {wanted}, {name}: {_unjudged(part)}" for name, part in others.items()]
     return [*lines, *_notes(rows, objectives)]
-
-
-def _name(key: Sequence[object]) -> str:
-    return ", ".join(map(readable, key))
 
 
 def _unjudged(cells: DataFrame) -> str:

@@ -221,7 +221,7 @@ class _Here:
             "command": command,
             "decides": None,
             "code_version": code_version(),
-            **{name: first[name] for name in ("metric", "mode", "objectives") if name in first},
+            **{name: first[name] for name in ("metric", "mode", "objectives", "strata") if name in first},
             "size": max([len(wanted), *(one["size"] for one in self._launches)]),
             "wanted": wanted,
             "time": round(time.time(), 3),

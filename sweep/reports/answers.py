@@ -265,15 +265,16 @@ def figures(directory: Path | None, published: bool, output: Path | None, check:
     from analysis.frames.cells import trials_left_out
     from analysis.manifest import SAME
     from analysis.plots.plan import BY_VAL_ROBUST, ChosenBy
+    from sweep.search.optuna_importance import optuna_importance
 
     output = _figures_folder(directory, published, output, check)
     chosen_by = BY_VAL_ROBUST if directory is None else ChosenBy(**metric_of_run(directory))
     if check:
-        answers = drawing.check(directory, output, chosen_by)
+        answers = drawing.check(directory, output, chosen_by, evaluator=optuna_importance)
         for name, answer in answers.items():
             echo(f"{name}: {answer}")
         sys.exit(int(any(answer != SAME for answer in answers.values())))
-    drawn = drawing.draw(directory, output, metric, chosen_by, published=published)
+    drawn = drawing.draw(directory, output, metric, chosen_by, published=published, evaluator=optuna_importance)
     kinds = Counter(path.suffix.removeprefix(".") for path in drawn.written)
     counts = ", ".join(f"{number} {kind}" for kind, number in kinds.items() if kind != "json")
     echo(f"{output}: {counts}; manifest.json there lists them, and says what they came from")

@@ -50,11 +50,12 @@ def importance(
     from analysis.frames.trials import trials_of
     from analysis.tables.importance import importance_view
     from sweep.run.screen import print_whole
+    from sweep.search.optuna_importance import optuna_importance
 
     form, log = chosen_format(form, output, FORMATS), read_log(directory)
     metric = metric or f"last_{metric_of(log).get('metric', 'val_robust')}"
     asked: dict[str, Any] = {"by": by.replace("-", "_"), "within": within}
-    found = importances(trials_of(log), metric, **asked)
+    found = importances(trials_of(log), optuna_importance, metric, **asked)
     if form == "table":
         print_whole(console(output), importance_view(found))
         return
@@ -69,9 +70,11 @@ def importance_of(log: Log) -> RenderableType | None:
     from analysis.estimates.importance import importances
     from analysis.frames.trials import trials_of
     from analysis.tables.importance import importance_view
+    from sweep.search.optuna_importance import optuna_importance
     from trainers.errors import UserError
 
+    metric = f"last_{metric_of(log).get('metric', 'val_robust')}"
     try:
-        return importance_view(importances(trials_of(log), f"last_{metric_of(log).get('metric', 'val_robust')}"))
+        return importance_view(importances(trials_of(log), optuna_importance, metric))
     except UserError:
         return None

@@ -103,6 +103,7 @@ def summary(log: Log) -> RenderableType:
 
     from analysis.claims.study import study_of
     from analysis.frames.pareto import objectives_of
+    from analysis.frames.strata import grid_axes
     from analysis.tables import trials as tables
 
     study = study_of(log)
@@ -112,7 +113,8 @@ def summary(log: Log) -> RenderableType:
     from analysis.estimates.pareto import front
     from analysis.tables.pareto import front_lines
 
-    lines = front_lines(study.trials, front(study.trials, objectives), objectives)
+    grid = grid_axes(log)
+    lines = front_lines(study.trials, front(study.trials, objectives, grid=grid), objectives, grid)
     return Group(said, *map(Text, ["", *lines]))
 
 

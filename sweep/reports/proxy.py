@@ -12,7 +12,7 @@ from sweep.reports.output import chosen_format, console, metric_of, write_frame
 
 @click.command()
 @directory_argument
-@click.option("--by", metavar="KEY", multiple=True, help="Axis whose values are looked at each by itself, too.")
+@click.option("--by", metavar="KEY", multiple=True, help="Axis by whose values too, beside those of the config's grid.")
 @format_option(FORMATS)
 @output_option
 def proxy(directory: Path, by: tuple[str, ...], form: str | None, output: Path | None) -> None:
@@ -22,9 +22,10 @@ def proxy(directory: Path, by: tuple[str, ...], form: str | None, output: Path |
     data.train_per_class alone: rank correlation with the full setting, with its interval over seeds, and what choosing
     by it costs.
     """
-    from analysis.estimates.proxies import proxies
+    from analysis.estimates.proxies import proxies, strata_axes
     from analysis.frames.log import read_log
     from analysis.frames.pruned import pruned_line
+    from analysis.frames.strata import grid_axes
     from analysis.frames.trials import axes, epochs_of, trials_of
     from sweep.run.screen import print_whole, say
     from trainers.errors import UserError, suggestion
@@ -34,7 +35,8 @@ def proxy(directory: Path, by: tuple[str, ...], form: str | None, output: Path |
     for key in by:
         if key not in axes(trials):
             raise UserError(f"--by {key}: must be an axis of the sweep; {suggestion(key, axes(trials))}")
-    rows = proxies(trials, epochs_of(log), **chosen_by, by=by)
+    own = [key for key in strata_axes(trials, grid_axes(log)) if key not in by]
+    rows = proxies(trials, epochs_of(log), **chosen_by, by=[*own, *by])
     if form != "table":
         write_frame(rows, form, output)
         return

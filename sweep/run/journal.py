@@ -16,6 +16,7 @@ from sweep.config_file import dump
 from sweep.plan.ended import objective_values, pruned_at
 from sweep.plan.longer import Shorter
 from sweep.plan.plan import Plan
+from sweep.plan.stopping import strata_axes
 from sweep.progress import TrialProgress
 from sweep.run.budget import Budget
 from sweep.run.directory import CONFIG_FILE, clean, log_path, write_whole
@@ -317,10 +318,14 @@ class Journal:
 
 
 def chosen_by(config: SweepConfig) -> dict[str, Any]:
-    """What a launch's line says that the sweep chooses by: the primary objective, and all where there are several."""
+    """What a launch's line says that the sweep chooses by: the primary objective, and all where there are several.
+
+    And within which of the grid axes, where its points are drawn.
+    """
     primary, *others = config.objectives
     several = {"objectives": [one.model_dump() for one in config.objectives]} if others else {}
-    return {"metric": primary.name, "mode": primary.mode, **several}
+    within = {"strata": list(axes)} if (axes := strata_axes(config)) else {}
+    return {"metric": primary.name, "mode": primary.mode, **several, **within}
 
 
 def cancelled_outcome(trial: TrialProgress, undo: bool = False) -> dict[str, Any]:

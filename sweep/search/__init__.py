@@ -10,5 +10,6 @@ passed_over     why trials of other runs tell it nothing
 study           Optuna's study of a stratum: asked, told, rebuilt
 samplers        Optuna's samplers by name, and what each can search
 parameters      axes as Optuna's parameters
+optuna_importance  how much each axis matters, by Optuna's evaluators
 checks          what every trial would fail with, said before any is run
 """

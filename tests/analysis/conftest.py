@@ -50,7 +50,7 @@ class Run:
     def close(self) -> None:
         self._file.close()
 
-    def launch(self, wanted: Sequence[str] = ()) -> None:
+    def launch(self, wanted: Sequence[str] = (), **also: Any) -> None:
         self._file.append(
             "launch",
             {
@@ -59,6 +59,7 @@ class Run:
                 "code_version": "abc",
                 "size": len(wanted),
                 "wanted": list(wanted),
+                **also,
             },
         )
 

@@ -15,6 +15,7 @@ from analysis.estimates.methods import comparison
 from analysis.figures import load, products
 from analysis.frames import names
 from analysis.tables.methods import notes
+from sweep.search.optuna_importance import optuna_importance
 
 #: Figures whose captions speak of bands or bars.
 SPREAD = ("accuracy_lr", "accuracy_epoch", "figure2", "figure4", "figure5", "methods")
@@ -47,7 +48,7 @@ def has_spread(figure: Figure) -> bool:
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_a_caption_promises_a_band_or_a_bar_where_one_is_drawn(run: Any, seeds: int) -> None:
     sweep(run, seeds)
-    made, _ = products(load(run.directory))
+    made, _ = products(load(run.directory, evaluator=optuna_importance))
     figures = {product.name: product.picture() for product in made if product.picture and product.name in SPREAD}
     assert set(figures) == set(SPREAD)
     for name, figure in figures.items():

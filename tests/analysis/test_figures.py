@@ -23,6 +23,7 @@ from analysis.plots import (
 )
 from analysis.plots.style import looks
 from sweep.cli import main
+from sweep.search.optuna_importance import optuna_importance
 from trainers.errors import UserError
 
 
@@ -36,7 +37,7 @@ PAPER = ("table2", "table3", "table4", "shift", "own_best")
 
 
 def test_every_figure_the_data_allow_is_written_thrice_and_the_others_say_why(ratio_run, tmp_path):
-    drawing = draw(ratio_run.directory, tmp_path / "out")
+    drawing = draw(ratio_run.directory, tmp_path / "out", evaluator=optuna_importance)
     drawn = {plan.name for plan in PLANS} - {"surface_k1_k2", "methods", "robustness_radius"}
     drawn |= {"figure2", "figure4", "figure5"}
     drawn -= {plan.name for plan in dynamics.PLANS}
@@ -57,7 +58,7 @@ def test_every_figure_the_data_allow_is_written_thrice_and_the_others_say_why(ra
 
 @pytest.mark.slow
 def test_texts_are_the_same_every_time(ratio_run):
-    first, second = (products(load(ratio_run.directory))[0] for _ in range(2))
+    first, second = (products(load(ratio_run.directory, evaluator=optuna_importance))[0] for _ in range(2))
     assert [product.texts for product in first] == [product.texts for product in second]
     assert sum(name.endswith(".csv") for product in first for name in product.texts) > 10
 
@@ -70,7 +71,7 @@ def no_pictures(monkeypatch):
 
 def test_k_surface_is_drawn_once_k1_or_k2_varies_and_the_rest_is_skipped(run, tmp_path):
     sweep_of_k(run)
-    drawing = draw(run.directory, tmp_path / "out")
+    drawing = draw(run.directory, tmp_path / "out", evaluator=optuna_importance)
     assert {path.stem for path in drawing.written} == {
         "claims",
         "surface_k1_k2",

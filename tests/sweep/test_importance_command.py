@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from analysis import figures
+from analysis.plots.pareto import PLAN as PARETO
 from sweep.cli import main
 from trainers.record import EpochRecord, OutcomeRecord, RecordFile
 
@@ -29,13 +30,16 @@ def said(result: Result) -> str:
     return result.stderr.removeprefix("sweep: ").rstrip("\n")
 
 
-def written(directory: Path, outcome: Any = "completed", batches: tuple[int, ...] = (16, 32)) -> Path:
+def written(
+    directory: Path, outcome: Any = "completed", batches: tuple[int, ...] = (16, 32), strata: tuple[str, ...] = ()
+) -> Path:
     """A run of three learning rates and so many batch sizes, two seeds: the lr does more than the batch size."""
     directory.mkdir(exist_ok=True)
     file = RecordFile(directory)
     file.append(
         "launch",
-        {"time": 0.0, "size": 0, "wanted": [], "metric": "val_robust", "mode": "max", "objectives": OBJECTIVES},
+        {"time": 0.0, "size": 0, "wanted": [], "metric": "val_robust", "mode": "max", "objectives": OBJECTIVES}
+        | ({"strata": list(strata)} if strata else {}),
     )
     for lr in (0.1, 0.2, 0.3):
         for batch in batches:
@@ -107,6 +111,20 @@ def test_the_frame_says_which_trials_are_on_the_front(tmp_path: Path) -> None:
     assert set(trials.loc[trials["pareto"], "trial_id"]) == {"0.3-32-0", "0.3-32-1"}
     assert run("results", tmp_path, "--format", "parquet", "--output", tmp_path / "trials.parquet").exit_code == 0
     assert pd.read_parquet(tmp_path / "trials.parquet")["pareto"].sum() == 2
+
+
+def test_grid_axes_that_the_launch_names_have_a_front_each_as_text_frame_and_figure(tmp_path: Path) -> None:
+    run_of = written(tmp_path, strata=("batch_size", "epochs", "model.name"))
+    shown = run("results", run_of, "--summary").output
+    for batch in (16, 32):
+        assert f"net, PGD-AT, batch_size {batch}: 1 of 3 cells, by validation" in shown
+    run("results", run_of, "--format", "csv", "--output", tmp_path / "trials.csv")
+    trials = pd.read_csv(tmp_path / "trials.csv")
+    assert set(trials.loc[trials["pareto"], "trial_id"]) == {
+        f"0.3-{batch}-{seed}" for batch in (16, 32) for seed in (0, 1)
+    }
+    rows = PARETO.frames(figures.load(run_of))["pareto"]
+    assert set(rows["stratum"]) == {"batch_size 16", "batch_size 32"}
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias, get_args
 
 from trainers.record.kinds import EpochRecord, OutcomeName
 from trainers.record.rules import (
+    AXES,
     CALLED,
     CODE_HASH,
     COUNTS,
@@ -128,6 +129,7 @@ FORMS: dict[str, dict[str, Rule]] = {
         **dict.fromkeys(("command", "code_version", "mode"), TEXT),
         "metric": CALLED,
         "objectives": OBJECTIVES,
+        "strata": AXES,
         "commit": TEXT.or_null(),
         "decides": MAPPING.or_null(),
         "shard": SHARE,

@@ -166,6 +166,7 @@ IDS_BY_PLACE = Rule(
     "a mapping of folders to lists of trials' ids",
     lambda value: isinstance(value, dict) and all(map(is_text, value)) and all(map(IDS.holds, value.values())),
 )
+AXES = Rule("a list of axes", lambda value: isinstance(value, list) and all(map(is_text, value)))
 OBJECTIVES = Rule(
     "a list of objectives, each with name, and mode max or min",
     lambda value: isinstance(value, list) and bool(value) and all(map(_is_objective, value)),

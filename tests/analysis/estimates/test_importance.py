@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from pandas import DataFrame
 
-from analysis.estimates.importance import importance_frame, importances, shares_without_noise
-from analysis.estimates.optuna_importance import INTERACTIONS
+from analysis.estimates import importance
+from analysis.estimates.importance import INTERACTIONS, importance_frame, shares_without_noise
 from analysis.estimates.resampling import redrawn_seeds
 from analysis.tables.importance import notes
+from sweep.search.optuna_importance import optuna_importance
 from trainers.errors import UserError
 
 FIRST = ["trial_id", "outcome", "method", "seed", "model.name", "optimizer.name"]
@@ -37,6 +38,10 @@ EFFECT = {"PGD-AT": 0.0, "DEAT": 1.0, "TRADES": 0.2}
 
 def additive(point):
     return EFFECT[point["method"]] + 2 * np.log10(point["optimizer.lr"])
+
+
+def importances(trials, metric="last_val_robust", **asked):
+    return importance.importances(trials, optuna_importance, metric, **asked)
 
 
 def shares(found):

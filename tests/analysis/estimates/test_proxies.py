@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -181,3 +182,19 @@ def test_figure_has_a_curve_with_its_band_and_the_ceiling(sweep):
     (axes,) = figure.axes
     assert len(axes.lines) == 2
     assert PLAN.trial_ids(data, frames.values()) == set(load_trials(sweep.directory)["trial_id"])
+
+
+def test_grid_axes_that_the_launch_names_are_looked_at_each_by_itself(run):
+    run.launch(strata=["batch_size", "attack.steps"])
+    for place, lr in enumerate(LRS[:3]):
+        for batch in (16, 32):
+            for steps in (1, 2):
+                value, name = 0.3 + 0.02 * place, f"t{place}-{batch}-{steps}"
+                run.whole(name, [0.9 - value, value], batch_size=batch, optimizer__lr=lr, attack__steps=steps)
+    text = CliRunner().invoke(main, ["proxy", str(run.directory), "--format", "csv"]).output
+    header, *rows = [line.split(",") for line in text.splitlines()]
+    assert header[:4] == ["model.name", "method", "batch_size", "setting"]
+    assert {(row[2], row[3]) for row in rows} == set(itertools.product(["16", "32"], ["epoch", "attack.steps"]))
+    frames = PLAN.frames(data := load(run.directory))
+    titles = [axes.get_title() for axes in PLAN.render(frames, data.metric).axes]
+    assert titles == ["small_cnn, batch_size 16", "small_cnn, batch_size 32"]

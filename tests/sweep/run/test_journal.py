@@ -400,6 +400,19 @@ def test_of_several_objectives_a_launch_names_all_and_the_search_is_told_each(
     assert told == [(0.25, load_trials(directory)["seconds"][0]), (0.0, math.inf)]
 
 
+@pytest.mark.parametrize(("search", "strata"), [("quasi_random", ["optimizer.weight_decay"]), ("grid", None)])
+def test_a_launch_names_the_grid_axes_within_which_its_points_are_drawn(
+    tiny: Configs, directory: Path, search: str, strata: list[str] | None
+) -> None:
+    drawn = {"optimizer.lr": {"uniform": [0.1, 0.2]}} if strata else {}
+    searched = {"name": search, **({"n_trials": 2} if strata else {})}
+    books = journal(tiny(space={"optimizer.weight_decay": [0.0, 0.1], **drawn}, search=searched), directory)
+    with books.open("test"):
+        pass
+    (launch,) = [record for record in read(directory) if record["record"] == "launch"]
+    assert launch.get("strata") == strata
+
+
 def test_the_listener_hears_every_message_that_was_written(tiny: Configs, directory: Path) -> None:
     books = journal(tiny(), directory)
     heard: list[str] = []
