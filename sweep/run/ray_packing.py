@@ -40,12 +40,13 @@ def packing_of(
     packing = Packing(
         machines,
         resources.cpu,
-        None if resources.gpu == "auto" else resources.gpu,
+        None if resources.gpu == "auto" and resources.workers == 1 else resources.most_gpu,
         journal.next,
         name=lambda trial: trial.id,
         shape=lambda trial: memory_shape(trial.identity),
         peaks=peaks_of(journal.progress, config),
         each=resources.trials_per_process,
+        workers=resources.workers,
         limit=config.max_concurrent,
         listed=journal.listed,
         waits=journal.waits,
@@ -72,7 +73,7 @@ def packing_nodes(
 
     Args:
         up: the nodes, as Ray tells of them.
-        resources: of a trial.
+        resources: of a trial, or of each of its workers.
         asked: whether each is asked for its memory, which takes seconds.
         say: is told of nodes that went away while they were asked.
 
