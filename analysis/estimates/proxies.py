@@ -25,7 +25,7 @@ from analysis.frames.trials import axes, is_condition
 CHEAP = ("planned_epochs", "attack.steps", "data.train_per_class")
 
 #: Fewer points, or seeds a point on average, give no interval; how often one holds: benchmarks/proxy_coverage.py.
-FEWEST_POINTS, FEWEST_SEEDS = 8, 4
+FEWEST_POINTS, FEWEST_SEEDS = 8, 3
 
 #: Where the interval comes from.
 OVER_SEEDS = "bootstrap of seeds within points (Rao-Wu), t on Fisher's z"

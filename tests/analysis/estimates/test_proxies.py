@@ -96,7 +96,7 @@ def test_interval_is_withheld_where_it_would_not_hold():
     few = _compared(pairs(7, 4, 2.0, rng), bootstrap)
     assert (few["interval_method"], np.isnan(few["low"])) == ("none: fewer than 8 points", True)
     two = _compared(pairs(30, 2, 2.0, rng), bootstrap)
-    assert (two["interval_method"], np.isnan(two["low"])) == ("none: fewer than 4 seeds a point", True)
+    assert (two["interval_method"], np.isnan(two["low"])) == ("none: fewer than 3 seeds a point", True)
     exact = _compared(pairs(8, 4, 0.0, rng), bootstrap)
     assert (exact["estimate"], exact["interval_method"], np.isnan(exact["low"])) == (1.0, ALIKE, True)
     assert _compared(pairs(8, 4, 2.0, rng), bootstrap)["interval_method"] == OVER_SEEDS
