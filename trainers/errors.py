@@ -177,7 +177,18 @@ def _message(error: Any, model: type[BaseModel], location: list[str]) -> str:
     if kind == "tuple_type" and isinstance(value, int | float | str | None):
         said += f"; write {'[]' if value is None else f'[{value}]'}"
     named = kind.startswith("model") and isinstance(value, str) and "name" in _fields_at(model, location)
-    return f"{said}; did you mean {{name: {value}}}?" if named else said
+    return f"{said}; {_as_name(value, _model_at(model, location))}" if named else said
+
+
+def _as_name(word: str, model: type[BaseModel]) -> str:
+    """The way out of a word in the place of a mapping that has a name."""
+    try:
+        model.model_validate({"name": word})
+    except ValidationError as error:
+        wrong = [one for one in error.errors(include_url=False) if one["loc"] == ("name",)]
+        if wrong:
+            return f"its name {_message(wrong[0], model, ['name'])}"
+    return f"did you mean {{name: {word}}}?"
 
 
 def _near(got: Any, names: list[str]) -> str:
@@ -191,10 +202,14 @@ def _near(got: Any, names: list[str]) -> str:
 
 
 def _fields_at(model: type[BaseModel], path: list[str]) -> list[str]:
+    return [name for name in _model_at(model, path).model_fields if name != "code"]  # which the sweep alone fills in
+
+
+def _model_at(model: type[BaseModel], path: list[str]) -> type[BaseModel]:
     for part in path:
         if field := model.model_fields.get(part):
             model = _model_in(field.annotation) or model
-    return [name for name in model.model_fields if name != "code"]  # which the sweep alone fills in
+    return model
 
 
 def sections(model: type[BaseModel], front: str = "") -> Iterator[str]:

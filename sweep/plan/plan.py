@@ -88,6 +88,8 @@ class Plan:
     """Outcome lines that the rules owe: their launch was killed before it wrote them."""
     taken_up: tuple[str, ...] = ()
     """Ids of pruned trials that this launch trains to their end."""
+    to_the_end: int = 0
+    """Trials left that no rule ends any more: those, and what an earlier launch took up and did not finish."""
     longer: Longer = field(kw_only=True)
     """Which of the new trials go on from the ends of shorter ones."""
     started_from: Mapping[str, list[str]] = field(default_factory=dict)
@@ -150,7 +152,7 @@ class Plan:
     @property
     def _may_end_early(self) -> bool:
         """Whether a rule may yet end some of what is left, or leave it out: not where all of that is taken up again."""
-        return self.left > len(self.taken_up) or not self.left
+        return self.left > self.to_the_end or not self.left
 
     def _own_lines(self) -> list[str]:
         """What is to be said of the user's own code."""
@@ -253,6 +255,9 @@ def plan(
     shapes = check_trials(config, left, unseen, own)
     trials = [trial.id for trial in known]
     odd = warnings(config, [*every, *unknown], shapes)
+    begun = [progress.trials[name] for name in trials if name in progress.trials]
+    taken_up = tuple(trial.id for trial in begun if trial.pruned) if resume_pruned else ()
+    no_more_ended = {*taken_up, *(stopping.whole if stopping else ())}
     measured = Measured(progress, config)
     longer = _longer(known, progress, code_version)
     to_run = _to_run(known, unknown, search.size() - len(every), progress, code_version, longer)
@@ -263,11 +268,7 @@ def plan(
         size=search.size() - len(every) + len(known),
         merged=len(set(points)) * len(config.seeds) - search.size() if points else 0,
         finished=sum(trial in finished for trial in trials),
-        resumable=sum(
-            trial.resumes(code_version) and not trial.left_out
-            for trial in map(progress.trials.get, trials)
-            if trial is not None
-        ),
+        resumable=sum(trial.resumes(code_version) and not trial.left_out for trial in begun),
         other_code=_other_code([finished[trial] for trial in trials if trial in finished], code_version),
         trial_seconds=_seconds(to_run, search.size() - len(every), measured, config),
         presets=preset_lines([*every, *unknown], config.space),
@@ -278,13 +279,12 @@ def plan(
         shapes=shapes,
         unseen=unseen,
         own=own,
-        left_out=tuple(name for name in trials if name in progress.trials and progress.trials[name].left_out),
+        left_out=tuple(trial.id for trial in begun if trial.left_out),
         share=share,
         stopping=stopping,
         decided=decided,
-        taken_up=tuple(name for name in trials if name in progress.trials and progress.trials[name].pruned)
-        if resume_pruned
-        else (),
+        taken_up=taken_up,
+        to_the_end=sum(one.id in no_more_ended and not one.finished and not one.left_out for one in begun),
         rule_lines=[*rule_lines(config, epochs), *proxy_lines(config, epochs)],
         longer=longer,
         started_from=elsewhere.finished,

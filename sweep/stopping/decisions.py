@@ -65,8 +65,8 @@ class Stopping:
         """None has seen a trial yet."""
         self._rules = rules
         self._wanted: dict[str, int] = {}
-        self._whole: set[str] = set()
-        """Trials that were taken up again, to be trained to their end: no rule is asked about them any more."""
+        self.whole: set[str] = set()
+        """Ids of trials that were taken up again, to be trained to their end: no rule is asked about them any more."""
         self._due: dict[str, Decision] = {}
 
     def plan(self, trial: Mapping[str, Any]) -> None:
@@ -78,19 +78,19 @@ class Stopping:
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Takes in the next record of the log."""
-        self._whole.update(record.get("taken_up", ()))
+        self.whole.update(record.get("taken_up", ()))
         name = record.get("trial_id")
         if record["record"] == "trial" or name not in self._wanted:
             return
         if record["record"] == "epoch" or record.get("outcome") in _ENDED:
             self._due.pop(name, None)  # carried out, or it has gone on: no rule, or another one, was asked then
-        if name not in self._whole:
+        if name not in self.whole:
             for rule in self._rules:
                 self._decide(rule.add(record))
 
     def _decide(self, decisions: Iterable[Decision]) -> None:
         for one in decisions:
-            if one.trial_id not in self._whole:
+            if one.trial_id not in self.whole:
                 self._due.setdefault(one.trial_id, one)
 
     def due(self) -> list[dict[str, Any]]:

@@ -259,6 +259,20 @@ def merged(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]
             {"trial": {"optimizer": "deat"}},
             "trial.optimizer: must be a mapping of keys to values, got 'deat'; did you mean {name: deat}?",
         ),
+        (
+            {"search": "tpe"},
+            "search: must be a mapping of keys to values, got 'tpe'; its name must be a search, and tpe is a sampler "
+            "of one; set name: optuna, sampler: tpe",
+        ),
+        (
+            {"search": "hyperopt"},
+            "search: must be a mapping of keys to values, got 'hyperopt'; its name must be one of grid, one_at_a_time, "
+            "random, quasi_random, optuna; got 'hyperopt'",
+        ),
+        (
+            {"search": "random"},
+            "search: must be a mapping of keys to values, got 'random'; did you mean {name: random}?",
+        ),
         # what does not exist
         (
             {"trial": {"early_stopping": {"patience": 3}}},

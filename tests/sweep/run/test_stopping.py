@@ -206,6 +206,10 @@ def test_pruned_trials_that_are_taken_up_are_trained_to_their_end_and_no_rule_is
     assert "upper bound" not in said
     with journal(config, run, resume_pruned=True).open("killed before any began"):
         pass
+    killed = planned(config, run)
+    assert (killed.left, killed.taken_up) == (len(pruned), ())
+    assert "stopping: asha" not in (said := "\n".join(killed.lines(launched=True)))
+    assert "upper bound" not in said
     books = journal(config, run)
     with books.open("without the option: they are known to have been taken up"):
         given = []
