@@ -36,11 +36,11 @@ def packing_of(
     resources = config.resources
     short = {trial.id for trial in journal.progress.trials.values() if trial.outcome == "out_of_memory"}
     up = [node for node in nodes.nodes_up() if node["NodeID"] in passed]
-    machines = packing_nodes(up, resources, resources.gpu == "auto" or bool(short), say)
+    machines = packing_nodes(up, resources, resources.by_memory or bool(short), say)
     packing = Packing(
         machines,
         resources.cpu,
-        None if resources.gpu == "auto" and resources.workers == 1 else resources.most_gpu,
+        None if resources.by_memory else resources.most_gpu,
         journal.next,
         name=lambda trial: trial.id,
         shape=lambda trial: memory_shape(trial.identity),
