@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor, distributed
 from torch._C._distributed_c10d import TCPStore
+
+Spoken = TypeVar("Spoken")
 
 
 class Workers(NamedTuple):
@@ -54,6 +56,29 @@ class Workers(NamedTuple):
             sums = torch.split(flat, [tensor.numel() for tensor in alike])
             for tensor, total in zip(alike, sums, strict=True):
                 tensor.copy_(total.view_as(tensor))
+
+    @torch.no_grad()
+    def gathered(self, part: Tensor) -> Tensor:
+        """The workers' parts one after another, in order of rank; they may differ in their first dimension's length."""
+        if self.alone:
+            return part
+        lengths = torch.zeros(self.size, dtype=torch.long, device=part.device)
+        lengths[self.rank] = len(part)
+        distributed.all_reduce(lengths)
+        counts = lengths.tolist()
+        padded = part.new_zeros(max(counts), *part.shape[1:])
+        padded[: len(part)] = part
+        parts = [torch.empty_like(padded) for _ in counts]
+        distributed.all_gather(parts, padded)
+        return torch.cat([each[:count] for each, count in zip(parts, counts, strict=True)])
+
+    def said(self, value: Spoken) -> Spoken:
+        """What the worker of rank 0 gives, to all of them: anything that pickle takes."""
+        if self.alone:
+            return value
+        spoken = [value if self.rank == 0 else None]
+        distributed.broadcast_object_list(spoken, src=0)
+        return cast(Spoken, spoken[0])
 
 
 #: A process that has its trial to itself.
