@@ -22,17 +22,19 @@ _LEAST = "least-memory"
 class Request(PlacementGroupFactory):
     """What a process asks for, which only some nodes may meet: on which, is decided when Ray is asked.
 
-    Requests are equal where they ask for the same of the same cards, on whatever nodes.
+    The workers of one trial ask together, each for a bundle: they are all given, or none is, on few nodes. Requests are
+    equal where they ask for the same of the same cards, on whatever nodes.
     """
 
-    def __init__(self, bundle: dict[str, float], least: int) -> None:
+    def __init__(self, bundle: dict[str, float], least: int, workers: int = 1) -> None:
         """Of no node yet.
 
         Args:
-            bundle: amounts of resources.
+            bundle: amounts of resources, of one worker.
             least: bytes that a card must have; 0: any will do.
+            workers: processes that ask together.
         """
-        super().__init__([bundle], "PACK", bundle_label_selector=[{_LEAST: str(least)}])
+        super().__init__([bundle] * workers, "PACK", bundle_label_selector=[{_LEAST: str(least)}] * workers)
         self.least = least
         self._names: list[str] = []
 
@@ -44,8 +46,8 @@ class Request(PlacementGroupFactory):
 
     def to_placement_group(self) -> PlacementGroup:
         """Has Ray look for room on those nodes."""
-        only = {NODE_ID: f"in({','.join(self._names)})"}
-        group: PlacementGroup = placement_group(self.bundles, self.strategy, bundle_label_selector=[only])
+        only = [{NODE_ID: f"in({','.join(self._names)})"}] * len(self.bundles)
+        group: PlacementGroup = placement_group(self.bundles, self.strategy, bundle_label_selector=only)
         return group
 
 

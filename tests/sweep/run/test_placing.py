@@ -42,6 +42,7 @@ def test_requests_for_the_same_of_the_same_cards_are_equal_on_whatever_nodes() -
     assert hash(one.on("ab")) == hash(other)
     assert one != Request({"CPU": 1.0}, GIB)
     assert one != Request({"CPU": 2.0}, 0)
+    assert one != Request({"CPU": 1.0}, 0, workers=2)
 
 
 def test_ray_is_asked_for_room_on_the_nodes_whose_cards_are_large_enough(asked: list[Any]) -> None:
@@ -50,6 +51,13 @@ def test_ray_is_asked_for_room_on_the_nodes_whose_cards_are_large_enough(asked: 
     for least in (0, 80 * GIB):
         manager.request_resources(Request({"GPU": 1.0}, least))
     assert asked == [[{"ray.io/node-id": "in(large,small,unknown)"}], [{"ray.io/node-id": "in(large,unknown)"}]]
+
+
+def test_each_worker_of_a_trial_asks_for_a_bundle_on_those_nodes(asked: list[Any]) -> None:
+    manager, request = Placing.on(packing(Node(1, name="a"), Node(1, name="b"))), Request({"CPU": 0.5}, 0, workers=3)
+    manager.request_resources(request)
+    assert asked == [[{"ray.io/node-id": "in(a,b)"}] * 3]
+    assert request.bundles == [{"CPU": 0.5}] * 3
 
 
 @pytest.fixture
