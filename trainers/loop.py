@@ -19,6 +19,7 @@ from torch import nn
 from trainers import checkpoint, evaluate, process, resuming
 from trainers.checkpoint import State
 from trainers.config import TrialConfig
+from trainers.crew import following, heeding, leading
 from trainers.data import extra
 from trainers.data.sets import Data, fingerprint
 from trainers.dynamics import measurement
@@ -32,6 +33,7 @@ from trainers.models import fine_tuning, registry
 from trainers.randomness import generator, repeatable
 from trainers.record import DynamicsRecord, EpochRecord, OutcomeRecord, ResumeRecord, dynamics_record, epoch_record
 from trainers.training import Training
+from trainers.workers import ALONE, Workers
 
 Report = Callable[[EpochRecord | DynamicsRecord | ResumeRecord], None]
 
@@ -92,6 +94,7 @@ def train(
     report: Report,
     resume: str | os.PathLike[str] | None = None,
     shorter: Iterable[Path] = (),
+    workers: Workers = ALONE,
 ) -> OutcomeRecord:
     """Trains one trial to its end.
 
@@ -113,43 +116,78 @@ def train(
         shorter: files of shorter trials with which this one begins (`trainers.longer`), the longest first. Where there
             is no checkpoint to go on from, it goes on from the first of them that is one, and says so; the file stays
             as it is. Asked for one at a time.
+        workers: of the trial, of whom this is the one of rank 0, joined (`trainers.workers.joined`); the others `join`.
 
     Returns:
-        completed; diverged (a loss was not finite: the epochs before count); or out_of_memory.
+        completed; diverged (a loss was not finite: the epochs before count); or out_of_memory, here or in another
+        worker.
 
     Raises:
         UserError: data, device or model cannot be had as asked, or not with the same bits each time.
+        WorkerFailed: another worker raised, of a user's own code, say.
+        WorkerLost: another worker is gone.
     """
-    config = with_fingerprint(config)
     path = Path(resume) if resume is not None else None
-    try:
+    with leading(workers) as go_on:
+        config = with_fingerprint(config)
+        try:
+            with repeatable(device_of(config.device), config.deterministic), heeding(workers):
+                return _train(_begin(config, workers), report, path, shorter, go_on)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            return OutcomeRecord(trial_id(config), "out_of_memory", reason(error), 0)
+
+
+def join(config: TrialConfig, workers: Workers) -> None:
+    """Trains a trial along with the worker of rank 0, which `train`s it; reports and writes nothing.
+
+    Returns once that one's `train` has ended, however it ended.
+
+    Args:
+        config: as that one has it.
+        workers: of the trial, as this one sees them, joined.
+
+    Raises:
+        WorkerLost: another worker is gone.
+        Exception: whatever this one met, which is that one's to report.
+    """
+    with following(workers) as goes_on:
+        config = with_fingerprint(config)
         with repeatable(device_of(config.device), config.deterministic):
-            return _train(config, report, path, shorter)
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        return OutcomeRecord(trial_id(config), "out_of_memory", reason(error), 0)
+            trial = _begin(config, workers)
+            epoch = _shared(trial) if goes_on() else config.epochs
+            while goes_on():
+                _epoch(trial, epoch)
+                epoch += 1
 
 
-def _train(config: TrialConfig, report: Report, path: Path | None, shorter: Iterable[Path]) -> OutcomeRecord:
-    trial = _begin(config)
+def _train(
+    trial: _Trial, report: Report, path: Path | None, shorter: Iterable[Path], go_on: Callable[[], None]
+) -> OutcomeRecord:
+    config = trial.config
     if path is not None:
         _resume(trial, path, report, shorter)
+    go_on()
+    _shared(trial)
     if not trial.history:
         _measure(trial, config.optimizer.lr * schedules.lr_factor(config.schedule, 0.0, config.epochs))
     for known in _in_order(trial):
         report(known)
     with nullcontext() if path is None else checkpoint.Writer(path, config.checkpoint) as writer:
-        outcome = _epochs(trial, report, writer)
+        outcome = _epochs(trial, report, writer, go_on)
     if path is not None:
         checkpoint.forget_previous(path)
     return outcome
 
 
-def _epochs(trial: _Trial, report: Report, writer: checkpoint.Writer | None) -> OutcomeRecord:
+def _epochs(
+    trial: _Trial, report: Report, writer: checkpoint.Writer | None, go_on: Callable[[], None]
+) -> OutcomeRecord:
     """The epochs that are left."""
     config = trial.config
     while (epoch := len(trial.history)) < config.epochs:
+        go_on()
         record = _epoch(trial, epoch)
         if lost := _not_finite(record):
             return OutcomeRecord(trial.id, "diverged", f"{lost} in epoch {epoch + 1}", epoch)
@@ -195,8 +233,19 @@ def _resume(trial: _Trial, path: Path, report: Report, shorter: Iterable[Path]) 
         report(ResumeRecord(trial.id, len(trial.history), passed, begun))
 
 
-def _begin(config: TrialConfig) -> _Trial:
-    return _Trial(config, trial_id(config), Training.begin(config), [], None, [])
+def _begin(config: TrialConfig, workers: Workers) -> _Trial:
+    return _Trial(config, trial_id(config), Training.begin(config, workers=workers), [], None, [])
+
+
+def _shared(trial: _Trial) -> int:
+    """Makes where the worker of rank 0 stands in its training that of all; gives the epochs trained."""
+    workers = trial.engine.workers
+    if workers.alone:
+        return len(trial.history)
+    running: State = workers.said(checkpoint.copied(_running(trial)) if workers.rank == 0 else {})
+    if workers.rank > 0:
+        _restore_running(trial, running)
+    return int(running["epoch"])
 
 
 def _epoch(trial: _Trial, epoch: int) -> EpochRecord:
@@ -222,7 +271,7 @@ def _epoch(trial: _Trial, epoch: int) -> EpochRecord:
         samples_per_second=len(trial.data.train.labels) / trained.seconds,
         engine=trial.engine.mode,
         engine_reason=trial.training.stepper.reason,
-        peak_memory_bytes=_peak_memory(trial.engine.device),
+        peak_memory_bytes=_peak_memory(trial.engine),
         **measured,
     )
 
@@ -283,10 +332,15 @@ def _not_finite(record: EpochRecord) -> str:
     return f"{lost[0]} is {losses[lost[0]]}" if lost else ""
 
 
-def _peak_memory(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_reserved(device)  # what a captured step uses is not allocated at its replays
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
+def _peak_memory(engine: Engine) -> int:
+    """Of the worker that held most."""
+    if engine.device.type == "cuda":
+        own = torch.cuda.max_memory_reserved(engine.device)  # what a captured step uses is not allocated at its replays
+    else:
+        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
+    if engine.workers.alone:
+        return own
+    return int(engine.workers.gathered(torch.tensor([own], device=engine.device)).max())
 
 
 def _keep_best(trial: _Trial) -> None:
@@ -371,8 +425,12 @@ def _restore(trial: _Trial, state: State) -> None:
     if len(trial.history) == trial.config.epochs:
         trial.state_kept = "running" in state
         return
-    running = state["running"]
     trial.best = trial.best_due = state["weights"].get("best") if trial.config.keeps("best") else None
+    _restore_running(trial, state["running"])
+
+
+def _restore_running(trial: _Trial, running: State) -> None:
+    """Takes in all that changes while it trains."""
     trial.model.load_state_dict(running["model"])
     optimizers.restore(trial.training.optimizer, running["optimizer"])
     trial.training.attack.load_state_dict(running["attack"])

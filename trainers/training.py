@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -24,6 +24,7 @@ from trainers.method.step import Attack, Slots
 from trainers.models import fine_tuning
 from trainers.randomness import default_generators
 from trainers.stepper import Stepper
+from trainers.workers import ALONE, Workers
 
 
 class Pass(NamedTuple):
@@ -58,18 +59,20 @@ class Training:
     _slots: dict[bool, Slots] = field(default_factory=dict)
 
     @classmethod
-    def begin(cls, config: TrialConfig, data: Data | None = None) -> Training:
+    def begin(cls, config: TrialConfig, data: Data | None = None, workers: Workers = ALONE) -> Training:
         """A trial at its first step.
 
         Args:
             config: resolved, with the data's fingerprint.
             data: of the trial, on its device; None: they are loaded.
+            workers: of the trial, as this process sees them.
 
         Raises:
             UserError: data, device or network cannot be had as asked.
         """
         data = data or load(config.data, device_of(config.device))
         engine, reason = engine_of(config, len(data.train.labels))
+        engine = replace(engine, workers=workers)
         model = engine.prepare(fine_tuning.network(config, data))
         optimizer = optimizers.build(config.optimizer, model.parameters())
         if engine.captures and not optimizers.is_capturable(config.optimizer, optimizer):
