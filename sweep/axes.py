@@ -32,7 +32,7 @@ INERT_AXES = {
     "data.download": "does not change a trial's numbers and so cannot be an axis",
     **dict.fromkeys(
         (
-            *("data.fingerprint", "data.extra_fingerprint", "model.weights_fingerprint"),
+            *("data.fingerprint", "data.extra_fingerprint", "model.weights_fingerprint", "workers"),
             *(f"{part}.code" for part in PARTS),
         ),
         "is filled in by the sweep and cannot be an axis",

@@ -159,7 +159,7 @@ class ResourcesConfig(Frozen):
     gpu: Share = Field(
         0.0,
         description="1, or the share of one, of whose memory it then gets no more. auto: what trials like it took "
-        "before, and a tenth more; the first of them has a GPU of its own.",
+        "before, and a tenth more; the first of them has a GPU of its own. Of several workers each has a whole one.",
     )
     trials_per_process: Whole = Field(
         1,
@@ -188,20 +188,30 @@ class ResourcesConfig(Frozen):
 
     @property
     def most_gpu(self) -> float:
-        """That a process may take: of `auto` a whole one."""
+        """That a process, of several workers each, may take: of `auto` a whole one."""
         return 1.0 if self.gpu == "auto" else self.gpu
 
     @property
+    def by_memory(self) -> bool:
+        """Whether trials share GPUs by what they take of their memory."""
+        return self.gpu == "auto" and self.workers == 1
+
+    @property
     def asked(self) -> dict[str, float]:
-        """What a process needs a node to have, as Ray names it."""
+        """What a process, of several workers each, needs a node to have, as Ray names it."""
         return {name: amount for name, amount in (("CPU", self.cpu), ("GPU", self.most_gpu)) if amount}
+
+    @property
+    def needed(self) -> str:
+        """That of a process with all its workers, in words."""
+        asked = " and ".join(f"{amount:g} {name}" for name, amount in self.asked.items())
+        return asked if self.workers == 1 else f"{self.workers} workers with {asked} each"
 
     @property
     def unit(self) -> str:
         """What a process takes, in words."""
-        if not self.gpu:
-            return f"{self.cpu:g} CPU"
-        return "up to 1 GPU" if self.gpu == "auto" else f"{self.gpu:g} GPU"
+        one = "up to 1 GPU" if self.by_memory else f"{self.most_gpu:g} GPU" if self.gpu else f"{self.cpu:g} CPU"
+        return one if self.workers == 1 else f"{self.workers} x {one}"
 
     @property
     def threads(self) -> int:
@@ -217,15 +227,29 @@ class ResourcesConfig(Frozen):
     def _consistent(self) -> Self:
         if self.most_gpu > 1:
             raise ValueError(
-                f"gpu: must be <= 1, got {self.most_gpu:g}: a trial uses one GPU, and further ones would idle; "
-                "set resources.gpu=1: trials run side by side"
+                f"gpu: must be <= 1, got {self.most_gpu:g}: a process uses one GPU, and further ones would idle; "
+                "set resources.gpu=1: trials run side by side, or resources.workers=N: N processes train each"
             )
+        if self.workers > 1:
+            self._check_workers()
         if self.gpu == "auto" and self.trials_per_process > 1:
             raise ValueError(
                 f"trials_per_process: must be 1 with gpu: auto, got {self.trials_per_process}: it is processes whose "
                 "memory is measured and packed; set resources.trials_per_process=1, or give gpu a number"
             )
         return self
+
+    def _check_workers(self) -> None:
+        if self.trials_per_process > 1:
+            raise ValueError(
+                f"trials_per_process: must be 1 where a trial has {self.workers} workers, got "
+                f"{self.trials_per_process}; set resources.trials_per_process=1, or resources.workers=1"
+            )
+        if 0 < self.most_gpu < 1:
+            raise ValueError(
+                f"gpu: must be 0 or 1 where a trial has {self.workers} workers, got {self.most_gpu:g}: NCCL joins no "
+                "two processes on one card; set resources.gpu=1, or resources.workers=1"
+            )
 
 
 def _text(share: str | float) -> str:
@@ -335,8 +359,13 @@ class SweepConfig(Frozen):
 
     @property
     def given(self) -> dict[str, Any]:
-        """What is set of every trial, as plain values; the rest is its preset's, or the default."""
-        return self.trial.model_dump(exclude_unset=True)
+        """What is set of every trial, as plain values; the rest is its preset's, or the default.
+
+        Where batch norm is each worker's own, their number is a part of what a trial is.
+        """
+        given = self.trial.model_dump(exclude_unset=True)
+        local = self.trial.batch_norm == "local" or "batch_norm" in self.space
+        return given | {"workers": self.resources.workers} if local and self.resources.workers > 1 else given
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -360,6 +389,7 @@ class SweepConfig(Frozen):
             )
         if self.resources.trials_per_process > 1:
             _check_shared(self)
+        _check_workers(self)
         for key, axis in self.space.items():
             _check_axis(key, axis, self)
         if self.search.name == "one_at_a_time" and not any(axis.choice for axis in self.space.values()):
@@ -408,6 +438,24 @@ def _check_shared(config: SweepConfig) -> None:
         raise ValueError(f"trial.precision: must be fp32 or bf16 where trials share a process, got tf32; {way_out}")
     if "deterministic" in config.space:
         raise ValueError(f"space.deterministic: must be the same for trials that share a process; {way_out}")
+
+
+def _check_workers(config: SweepConfig) -> None:
+    """A trial's own count of workers is the sweep's, and they can share every batch that a range holds."""
+    workers, own, axis = config.resources.workers, config.trial.workers, config.space.get("batch_size")
+    if own not in (1, workers):
+        raise ValueError(
+            f"trial.workers: is filled in from resources.workers, which is {workers}, got {own}; leave it out, or set "
+            f"resources.workers={own}"
+        )
+    if axis is None or not axis.is_range or workers == 1:
+        return
+    low, high = axis.extremes()
+    if axis.loguniform or low % workers or (low < high and axis.apart % workers):
+        raise ValueError(
+            f"space.batch_size: has values that {workers} workers cannot share evenly; list values that {workers} "
+            f"divides, or give uniform with step: {workers}, or set resources.workers=1"
+        )
 
 
 def _check_named(key: str, where: str, config: SweepConfig) -> None:

@@ -103,7 +103,9 @@ def _config(directory: Path, overrides: Sequence[str]) -> SweepConfig:
         if name not in SETTABLE and not name.startswith("resources"):
             raise UserError(f"--set {name}: a trained network is as it is; set resources or {', '.join(SETTABLE)}")
     try:
-        return load(path, overrides)
+        sweep = load(path, overrides)
+        # a chunk of images is one process's
+        return sweep.model_copy(update={"resources": sweep.resources.model_copy(update={"workers": 1})})
     except UserError as error:
         if overrides or not path.exists():
             raise

@@ -33,12 +33,16 @@ class Room:
         return f"{self.name}: {nodes}{cpus:g} CPU, {f'{gpus:g}' if gpus else 'no'} GPU{free}"
 
     def processes(self, resources: ResourcesConfig, gpu: float | None = None) -> int:
-        """How many processes of trials fit on the nodes at once.
+        """How many processes of trials fit on the nodes at once, each with all its workers.
 
         Args:
             resources: of one.
             gpu: the share of a GPU that one takes; none: that of `resources`, of `auto` a whole one.
         """
+        return self.places(resources, gpu) // resources.workers
+
+    def places(self, resources: ResourcesConfig, gpu: float | None = None) -> int:
+        """How many workers fit at once, on whatever nodes; see `processes`."""
         asked = {"CPU": resources.cpu, "GPU": resources.most_gpu if gpu is None else gpu}
         return sum(
             min(int(node.get(name, 0.0) / amount + 1e-9) for name, amount in asked.items() if amount)

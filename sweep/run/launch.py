@@ -267,6 +267,20 @@ def check_resources(config: SweepConfig, serial: bool, address: str | None) -> N
             f"resources.cpu: a trial asks for {config.resources.cpu:g} CPU, and this machine has {here}; "
             f"set resources.cpu={here}"
         )
+    if address is None and config.resources.workers > 1:
+        _check_workers(config.resources, serial)
+
+
+def _check_workers(resources: ResourcesConfig, serial: bool) -> None:
+    """This machine has room for all workers of a trial, as it has for one; cores are no bound to a serial launch."""
+    (here,) = this_machine().nodes
+    for name, amount in resources.asked.items():
+        fit = int(here[name] / amount + 1e-9)
+        if fit < resources.workers and not (serial and name == "CPU"):
+            raise UserError(
+                f"resources.workers: a trial asks for {resources.needed}, and this machine has {here[name]:g} {name}; "
+                f"set resources.workers={fit}"
+            )
 
 
 def _in_this_process(launch: _Launch, address: str | None) -> int:

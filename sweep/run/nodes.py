@@ -34,21 +34,28 @@ def most_at_once(resources: ResourcesConfig, wanted: int | None, each: int = 1) 
     """How many trials fit on the nodes at once, `each` of them in a process, but not over `wanted`.
 
     Raises:
-        UserError: a trial fits on no node: Ray would wait for ever.
+        UserError: a trial fits on no node, or its workers not on all of them together: Ray would wait for ever.
     """
     nodes = [node["Resources"] for node in nodes_up()]
+    who = "a trial" if resources.workers == 1 else "a worker"
     for name, amount in resources.asked.items():
         most = max((node.get(name, 0.0) for node in nodes), default=0.0)
         if amount > most:
             raise UserError(
-                f"resources.{name.lower()}: a trial asks for {amount:g} {name}, and no node has more "
+                f"resources.{name.lower()}: {who} asks for {amount:g} {name}, and no node has more "
                 f"than {most:g}; lower it (--set resources.{name.lower()}={most:g}), or add a node that has them"
             )
-    fit = Room("", nodes).processes(resources, LEAST_SHARE if resources.gpu == "auto" else None)
-    if fit == 0:
+    room, share = Room("", nodes), LEAST_SHARE if resources.by_memory else None
+    places, fit = room.places(resources, share), room.processes(resources, share)
+    if not places:
         raise UserError(
             f"resources: no one node has {resources.cpu:g} CPU and {resources.most_gpu:g} GPU together; "
             "lower one of them, or add a node"
+        )
+    if not fit:
+        raise UserError(
+            f"resources.workers: a trial asks for {resources.needed}, and the nodes hold {places} at once; lower it "
+            f"(--set resources.workers={places}), or add nodes"
         )
     return min(each * fit, wanted or each * fit)
 

@@ -5,6 +5,9 @@ records what its process took; the others then ask for that and a margin, and Ra
 stands idle while a trial that waits would fit. A trial that ran out of memory beside others runs once more at the end.
 
 Nodes may join and leave: what ran on one that has left runs again elsewhere, and takes its place before anything new.
+
+A trial of several workers takes a place for each, on one node or on several, all or none, and gives them back together:
+it ends where one of them does. Each has whole cards, for of a part NCCL would not know that it is another worker's too.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from __future__ import annotations
 import math
 import sys
 from collections import Counter, deque
-from collections.abc import Callable, Container, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from sweep.run.seats import Node, Room, Seat
@@ -54,8 +57,8 @@ class Start(NamedTuple, Generic[Trial]):
     least: int
     """Bytes that its card must have, of which its share was worked out, as far as cards are known; 0: any has enough.
     It is so much as some card has, for processes are kept for trials that ask for the same."""
-    seat: Seat
-    """That it was given; where that node leaves, it is given another."""
+    seats: tuple[Seat, ...]
+    """That its workers were given; where a node of them leaves, it is given others."""
     number: int = 0
     """Tells it apart from others of the launch."""
 
@@ -110,6 +113,7 @@ class Packing(Generic[Trial]):
         shape: Callable[[Trial], str] = lambda trial: "",
         peaks: Mapping[str, Peak] | None = None,
         each: int = 1,
+        workers: int = 1,
         limit: int | None = None,
         listed: bool = True,
         short: Container[Hashable] = (),
@@ -119,13 +123,14 @@ class Packing(Generic[Trial]):
 
         Args:
             nodes: where trials run at first.
-            cpu: cores of a process.
-            gpu: share of a card; None: by memory.
+            cpu: cores of a process; of a worker.
+            gpu: share of a card, of a worker; None: by memory.
             pull: gives the next trial; None: there is no more.
             name: tells trials apart.
             shape: of a trial: those of one hold the same memory.
             peaks: by shape, as far as known.
             each: most trials of a process; 1 by memory.
+            workers: processes that train one trial together; 1 by memory, and where a process has several trials.
             limit: most trials at once; None: as many as there is room for.
             listed: whether trials may be pulled before there is room for them, where gpu is by memory: all of them.
                 Else as many as there are cards: a search that learns is asked late.
@@ -134,7 +139,7 @@ class Packing(Generic[Trial]):
                 nothing does, there is no more.
         """
         self.room, self._cpu, self._gpu, self._pull, self._each = Room(nodes), cpu, gpu, pull, each
-        self.limit = limit
+        self.limit, self._workers = limit, workers
         self._name, self._shape, self._listed, self._short, self._waits = name, shape, listed, short, waits
         self._peaks = dict(peaks or {})
         self._waiting: dict[str, deque[Trial]] = {}
@@ -149,9 +154,9 @@ class Packing(Generic[Trial]):
         self._measure_nodes()
 
     def _measure_nodes(self) -> None:
-        nodes = self.room.nodes.values()
-        known = [node.memory for node in nodes if node.memory is not None]
-        self.smallest, self.largest = min(known, default=None), max(known, default=None)
+        known = self.room.memories(self._cpu, 1.0 if self._gpu is None else self._gpu)
+        self.smallest = known[-1] if known else None
+        self.largest = known[min(self._workers, len(known)) - 1] if known else None
 
     def join(self, node: Node) -> None:
         """One more node, on which trials can run."""
@@ -172,15 +177,26 @@ class Packing(Generic[Trial]):
         if not self.room.leave(name):
             return False
         self._measure_nodes()
-        self._moving = [start for start in self._running.values() if start.seat.node not in self.room.nodes]
+        for start in list(self._running.values()):
+            if start.seats and any(seat.node not in self.room.nodes for seat in start.seats):
+                self._take(start.seats, -1)
+                self._running[start.number] = start._replace(seats=())
+        self._moving = [start for start in self._running.values() if not start.seats]
         return True
+
+    def _take(self, seats: Iterable[Seat], sign: int = 1) -> None:
+        for seat in seats:
+            self.room.take(seat, sign)
+
+    def _seats(self, gpu: float, memory: int = 0) -> tuple[Seat, ...]:
+        return self.room.seats(self._cpu, gpu, memory, self._workers)
 
     def _move(self) -> None:
         """Gives those whose nodes have left the places that there are; Ray does so with their processes."""
         for start in list(self._moving):
-            if (seat := self.room.seat(self._cpu, start.gpu, start.least)) is not None:
-                self.room.take(seat)
-                self._running[start.number] = start._replace(seat=seat)
+            if seats := self._seats(start.gpu, start.least):
+                self._take(seats)
+                self._running[start.number] = start._replace(seats=seats)
                 self._moving.remove(start)
 
     @property
@@ -205,7 +221,7 @@ class Packing(Generic[Trial]):
         """How many processes may run, and how many trials each of them has: as many in one as in another."""
         if self.limit is None or self._each == 1 or self._gpu is None:
             return sys.maxsize, self._each
-        fit = max(1, self.room.processes(self._cpu, self._gpu))
+        fit = max(1, self.room.processes(self._cpu, self._gpu, self._workers))
         processes = min(fit, -(-self.limit // self._each))
         return processes, min(self._each, self.limit // max(1, processes))
 
@@ -215,7 +231,7 @@ class Packing(Generic[Trial]):
         Args:
             waiting: trials that have not begun.
         """
-        if self.room.seat(self._cpu, self._smallest) is not None:
+        if self._seats(self._smallest):
             return 0
         trials = max(0, min(waiting, self._left))
         return len(self._moving) + math.ceil(trials / self._each)
@@ -264,7 +280,7 @@ class Packing(Generic[Trial]):
         """The process of these trials has let go of what it had."""
         now = self._running.pop(start.number)
         self._moving = [moving for moving in self._moving if moving.number != start.number]
-        self.room.take(now.seat, -1)
+        self._take(now.seats, -1)
         if self._gpu is None:
             self._measuring[self._shape(start.trials[0])] -= 1
 
@@ -283,7 +299,7 @@ class Packing(Generic[Trial]):
             self._started += 1
             start = start._replace(number=self._started)
             self._running[start.number] = start
-            self.room.take(start.seat)
+            self._take(start.seats)
         return start
 
     def _pull_one(self) -> bool:
@@ -303,7 +319,7 @@ class Packing(Generic[Trial]):
         """Whether there is room for a trial that may be small, and not too many wait already."""
         if self._exhausted or sum(map(len, self._waiting.values())) >= self._ahead:
             return False
-        return self.room.seat(self._cpu, self._smallest) is not None
+        return bool(self._seats(self._smallest))
 
     @property
     def _ahead(self) -> int:
@@ -337,13 +353,13 @@ class Packing(Generic[Trial]):
         memory = math.ceil(_needed(peak)) if peak is not None else 0
         if self.largest is not None and memory > self.largest:
             memory = self.largest  # it may fit without the margin, and there is none that is larger
-        if (seat := self.room.seat(self._cpu, share, memory)) is not None:
+        if seats := self._seats(share, memory):
             rank = 1 if self._gpu is not None or peak is not None else 2 if self._measuring[shape] > 0 else 0
             alone = share >= 1 and self._each == 1 and self._on_cards
             cuda = None if peak is None else math.ceil(peak.cuda * (1 + MARGIN))
             yield (
                 (rank, -share),
-                Start((), share, alone, cuda, self._least(max(memory, self.smallest or 0) if peak else 0), seat),
+                Start((), share, alone, cuda, self._least(max(memory, self.smallest or 0) if peak else 0), seats),
             )
 
     def _next_alone(self) -> Start[Trial] | None:
@@ -351,12 +367,12 @@ class Packing(Generic[Trial]):
         if not self._again or (self._running and not self._on_cards):
             return None
         share, memory = (1.0 if self._on_cards else 0.0), (self.largest or 0) if self._on_cards else 0
-        if (seat := self.room.seat(self._cpu, share, memory)) is None:
+        if not (seats := self._seats(share, memory)):
             return None
         trial = self._again.popleft()
         if self._gpu is None:
             self._measuring[self._shape(trial)] += 1
-        return Start((trial,), share, True, None, self._least(memory), seat)
+        return Start((trial,), share, True, None, self._least(memory), seats)
 
     def _least(self, memory: int) -> int:
         """Bytes of the smallest card here that has as many as are asked for; 0 where none are, or no card is known."""

@@ -36,16 +36,17 @@ def packing_of(
     resources = config.resources
     short = {trial.id for trial in journal.progress.trials.values() if trial.outcome == "out_of_memory"}
     up = [node for node in nodes.nodes_up() if node["NodeID"] in passed]
-    machines = packing_nodes(up, resources, resources.gpu == "auto" or bool(short), say)
+    machines = packing_nodes(up, resources, resources.by_memory or bool(short), say)
     packing = Packing(
         machines,
         resources.cpu,
-        None if resources.gpu == "auto" else resources.gpu,
+        None if resources.by_memory else resources.most_gpu,
         journal.next,
         name=lambda trial: trial.id,
         shape=lambda trial: memory_shape(trial.identity),
         peaks=peaks_of(journal.progress, config),
         each=resources.trials_per_process,
+        workers=resources.workers,
         limit=config.max_concurrent,
         listed=journal.listed,
         waits=journal.waits,
@@ -72,7 +73,7 @@ def packing_nodes(
 
     Args:
         up: the nodes, as Ray tells of them.
-        resources: of a trial.
+        resources: of a trial, or of each of its workers.
         asked: whether each is asked for its memory, which takes seconds.
         say: is told of nodes that went away while they were asked.
 

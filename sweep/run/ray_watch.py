@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import ray
 from rich.console import Console
 
 from sweep.config import ResourcesConfig
+from sweep.plan.room import Room
 from sweep.run.screen import say
 from sweep.run.signals import EXIT_RAY_GONE, Interrupts, RayGone
 
@@ -47,7 +48,7 @@ def watched(
     lacks a record, trials that ran, has been interrupted to all who read the records.
 
     Args:
-        resources: of a process of trials, for which a node must have room.
+        resources: of a process of trials, for which a node, or for its workers several together, must have room.
         interrupts: raises RayGone.
         console: is told where the process ends.
         patience: how long a cluster may be without a node that has room for a trial, s.
@@ -114,9 +115,9 @@ def children() -> dict[int, str]:
     return names
 
 
-def has_room(node: Mapping[str, Any], resources: ResourcesConfig) -> bool:
-    """Whether a process of trials fits on a node where nothing runs."""
-    return all(node["Resources"].get(name, 0.0) >= amount for name, amount in resources.asked.items())
+def have_room(nodes: Iterable[Mapping[str, Any]], resources: ResourcesConfig) -> bool:
+    """Whether a process of trials, with all its workers, fits on nodes where nothing runs."""
+    return Room("", [node["Resources"] for node in nodes]).processes(resources) > 0
 
 
 class _Cluster:
@@ -164,8 +165,9 @@ class _Cluster:
         if all(node["NodeID"] != self._here for node in up):
             return "the node that this process is on is down"
         usable = (node for node in up if node["NodeID"] not in self._refused)
-        room = self._paused() or any(has_room(node, self._resources) for node in usable)
+        room = self._paused() or have_room(usable, self._resources)
         self._full = 0.0 if room else self._full + PAUSE
         if self._full > self._patience:
-            return f"for {self._patience:.0f} s no node has been up that has room for a trial"
+            what = "no node has been up that has" if self._resources.workers == 1 else "no nodes have been up that have"
+            return f"for {self._patience:.0f} s {what} room for a trial"
         return None

@@ -15,7 +15,7 @@ import ray
 from sweep.config import ResourcesConfig
 from sweep.run import nodes, ray_packing, waiting
 from sweep.run.packing import Packing
-from sweep.run.ray_watch import has_room
+from sweep.run.ray_watch import have_room
 from sweep.run.seats import Node
 from trainers.errors import UserError
 
@@ -131,7 +131,7 @@ class Roster:
     def _await_room(self, up: Iterable[Mapping[str, Any]]) -> None:
         """Shows an autoscaler what is missing: for trials that wait, and where no node has room for those that run."""
         usable = (node for node in up if node["NodeID"] not in self._refused)
-        without = not (self._paused() or any(has_room(node, self._resources) for node in usable))
+        without = not (self._paused() or have_room(usable, self._resources))
         if self._wait and without and not self._without:
             self._news.append((None, "", waiting.text(self._resources, 1, self._wait)))
         self._without = without

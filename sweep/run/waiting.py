@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from ray._private.ray_constants import DEBUG_AUTOSCALING_STATUS
@@ -13,9 +14,10 @@ from ray.experimental.internal_kv import _internal_kv_get
 from ray.util.placement_group import placement_group, remove_placement_group
 
 from sweep.config import ResourcesConfig
+from sweep.plan.room import Room
 from sweep.run import nodes
 from sweep.run.placing import NODE_ID
-from sweep.run.ray_watch import has_room
+from sweep.run.ray_watch import have_room
 from trainers.errors import UserError
 from trainers.fields import plural
 
@@ -57,15 +59,20 @@ def autoscales() -> bool:
 
 def text(resources: ResourcesConfig, least: int, wait: float) -> str:
     """What is waited for, and how long, in words."""
+    if resources.workers > 1 and least == 1:
+        return f"waiting for nodes with room for {resources.needed}, up to {wait:g} min"
     asked = " and ".join(f"{amount:g} {name}" for name, amount in resources.asked.items())
     return f"waiting for {'a node' if least == 1 else f'{least} nodes'} with {asked}, up to {wait:g} min"
 
 
 def demand(resources: ResourcesConfig, number: int) -> Any:
-    """Has Ray look for nodes with room for a trial, and an autoscaler start them: a placement group, on as many nodes.
+    """Has Ray look for nodes with room for a trial, and an autoscaler start them: a placement group, on as many nodes;
+    of a single one, with room for all workers of a trial, on whatever nodes.
 
     It takes what it asks for once all of that is there, until it is given back by `given_back`.
     """
+    if number == 1:
+        return placement_group([resources.asked] * resources.workers, "PACK")
     return placement_group([resources.asked] * number, "STRICT_SPREAD")
 
 
@@ -83,8 +90,9 @@ def more(resources: ResourcesConfig, known: Iterable[str], number: int) -> list[
     Returns:
         What `given_back` takes, one by one.
     """
-    new = [{NODE_ID: f"!in({','.join(sorted(known))})"}]
-    return [placement_group([resources.asked], "PACK", bundle_label_selector=new) for _ in range(number)]
+    workers = resources.workers
+    new = [{NODE_ID: f"!in({','.join(sorted(known))})"}] * workers
+    return [placement_group([resources.asked] * workers, "PACK", bundle_label_selector=new) for _ in range(number)]
 
 
 def given_back(group: Any) -> None:
@@ -93,7 +101,7 @@ def given_back(group: Any) -> None:
 
 
 def await_nodes(resources: ResourcesConfig, least: int | None, wait: float, say: Callable[[str], None]) -> None:
-    """Waits until so many nodes have room for a trial.
+    """Waits until so many nodes have room for a trial, or for a worker of one, and then for all of its workers.
 
     Args:
         resources: of a process of trials.
@@ -104,22 +112,32 @@ def await_nodes(resources: ResourcesConfig, least: int | None, wait: float, say:
     Raises:
         UserError: there are fewer at the end.
     """
-    number = least or 1
-    if not wait or _there(nodes.nodes_up(), resources) >= number:
-        return
-    say(text(resources, number, wait))
-    group, deadline = demand(resources, number), time.monotonic() + 60 * wait
+    deadline = time.monotonic() + 60 * wait
+    for number in dict.fromkeys((least or 1, 1)) if wait else ():
+        there = _await(resources, number, deadline, partial(say, text(resources, number, wait)))
+        if number == least and there < number:
+            what = "a trial" if resources.workers == 1 or number == 1 else "a worker"
+            raise UserError(
+                f"--min-nodes {least}: after {wait:g} min {plural(there, 'node')} with room for {what} "
+                f"{'is' if there == 1 else 'are'} up; start more, ask for fewer, or set resources.wait_minutes"
+            )
+
+
+def _await(resources: ResourcesConfig, number: int, deadline: float, say: Callable[[], None]) -> int:
+    """Waits for so many nodes, and gives how many there are; see `demand`."""
+    if (there := _there(nodes.nodes_up(), resources, number)) >= number:
+        return there
+    say()
+    group = demand(resources, number)
     try:
-        while (there := _there(nodes.nodes_up(), resources)) < number and time.monotonic() < deadline:
+        while (there := _there(nodes.nodes_up(), resources, number)) < number and time.monotonic() < deadline:
             time.sleep(_PAUSE)
     finally:
         given_back(group)
-    if least and there < least:
-        raise UserError(
-            f"--min-nodes {least}: after {wait:g} min {plural(there, 'node')} with room for a trial "
-            f"{'is' if there == 1 else 'are'} up; start more, ask for fewer, or set resources.wait_minutes"
-        )
+    return there
 
 
-def _there(up: Sequence[Mapping[str, Any]], resources: ResourcesConfig) -> int:
-    return sum(has_room(node, resources) for node in up)
+def _there(up: Sequence[Mapping[str, Any]], resources: ResourcesConfig, number: int) -> int:
+    if number == 1:
+        return int(have_room(up, resources))
+    return sum(Room("", [node["Resources"]]).places(resources) > 0 for node in up)

@@ -765,8 +765,8 @@ def test_the_schema_refuses_what_the_loader_refuses() -> None:
         *(
             (
                 f"resources.gpu={got}",
-                f"resources.gpu: must be <= 1, got {got}: a trial uses one GPU, and further ones would idle; "
-                "set resources.gpu=1: trials run side by side",
+                f"resources.gpu: must be <= 1, got {got}: a process uses one GPU, and further ones would idle; "
+                "set resources.gpu=1: trials run side by side, or resources.workers=N: N processes train each",
             )
             for got in ("2", "1.5")
         ),
@@ -795,6 +795,87 @@ def test_what_would_fail_or_be_ignored_later_is_refused_at_once(
     with pytest.raises(UserError) as error:
         load(path, [override])
     assert str(error.value) == f"{path}: {message}"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            {"resources": {"workers": 2, "trials_per_process": 4}},
+            "resources.trials_per_process: must be 1 where a trial has 2 workers, got 4; set "
+            "resources.trials_per_process=1, or resources.workers=1",
+        ),
+        (
+            {"resources": {"workers": 2, "gpu": 0.5}},
+            "resources.gpu: must be 0 or 1 where a trial has 2 workers, got 0.5: NCCL joins no two processes on one "
+            "card; set resources.gpu=1, or resources.workers=1",
+        ),
+        (
+            {"trial": {"batch_norm": "local", "workers": 3}, "resources": {"workers": 2}},
+            "trial.workers: is filled in from resources.workers, which is 2, got 3; leave it out, or set "
+            "resources.workers=3",
+        ),
+        ({"space": {"workers": [1, 2]}}, "space.workers: is filled in by the sweep and cannot be an axis"),
+        (
+            {
+                "space": {"batch_size": {"uniform": [32, 64]}},
+                "search": {"name": "random", "n_trials": 2},
+                "resources": {"workers": 3},
+            },
+            "space.batch_size: has values that 3 workers cannot share evenly; list values that 3 divides, or give "
+            "uniform with step: 3, or set resources.workers=1",
+        ),
+    ],
+)
+def test_what_several_workers_cannot_do_is_refused_in_one_line(
+    overrides: dict[str, Any], message: str, yaml_file: Callable[..., Path]
+) -> None:
+    path = yaml_file(yaml.safe_dump(merged(BASE, overrides)))
+    with pytest.raises(UserError) as error:
+        load(path)
+    assert str(error.value) == f"{path}: {message}"
+
+
+def test_a_range_of_batch_sizes_goes_with_workers_that_divide_all_of_it(yaml_file: Callable[..., Path]) -> None:
+    axis = {"uniform": [24, 96], "step": 12}
+    search = {"name": "random", "n_trials": 2}
+    values = merged(BASE, {"space": {"batch_size": axis}, "search": search, "resources": {"workers": 3}})
+    assert load(yaml_file(yaml.safe_dump(values))).resources.workers == 3
+
+
+@pytest.mark.parametrize(
+    ("trial", "axis", "expected"),
+    [
+        ({}, {}, (None, 1)),
+        ({"batch_norm": "sync"}, {}, (None, 1)),
+        ({"batch_norm": "local"}, {}, (2, 0)),
+        ({"batch_norm": "local", "workers": 1}, {}, (2, 0)),
+        ({}, {"batch_norm": ["sync", "local"]}, (2, 1)),  # of the two trials, that with sync is the same
+    ],
+)
+def test_the_number_of_workers_is_a_part_of_the_trial_where_batch_norm_is_each_workers_own(
+    trial: dict[str, Any], axis: dict[str, Any], expected: tuple[int | None, int], yaml_file: Callable[..., Path]
+) -> None:
+    data = {"data": {"name": "digits"}}
+    values = BASE | {"trial": data | trial, "space": {"optimizer.lr": [0.1], **axis}, "resources": {"workers": 2}}
+    config = load(yaml_file(yaml.safe_dump(values)))
+    alone = config.model_copy(update={"resources": ResourcesConfig()})
+    ids, same = ({one.id for one in planned(it, fixed_points(it), fingerprints(it))} for it in (config, alone))
+    assert (config.given.get("workers"), len(ids & same)) == expected
+
+
+@pytest.mark.parametrize(
+    ("resources", "unit", "needed"),
+    [
+        ({"cpu": 4}, "4 CPU", "4 CPU"),
+        ({"cpu": 4, "gpu": "auto"}, "up to 1 GPU", "4 CPU and 1 GPU"),
+        ({"cpu": 4, "workers": 2}, "2 x 4 CPU", "2 workers with 4 CPU each"),
+        ({"cpu": 4, "gpu": "auto", "workers": 2}, "2 x 1 GPU", "2 workers with 4 CPU and 1 GPU each"),
+    ],
+)
+def test_what_a_trial_takes_is_said_with_its_workers(resources: dict[str, Any], unit: str, needed: str) -> None:
+    one = ResourcesConfig.model_validate(resources)
+    assert (one.unit, one.needed) == (unit, needed)
 
 
 def test_an_alias_that_holds_itself_is_refused(yaml_file: Callable[..., Path]) -> None:

@@ -132,6 +132,37 @@ def test_one_resource_on_each_of_two_nodes_is_no_room_and_is_refused(monkeypatch
         nodes.most_at_once(ResourcesConfig.model_validate({"cpu": 2, "gpu": 1}), None)
 
 
+@pytest.mark.parametrize(
+    ("found", "resources", "expected"),
+    [
+        ([{"CPU": 8}], {"cpu": 1, "workers": 4}, 2),
+        ([{"CPU": 2}, {"CPU": 2}], {"cpu": 1, "workers": 3}, 1),  # on two nodes, of which none has room for three
+        ([{"CPU": 3}, {"CPU": 3}], {"cpu": 2, "workers": 2}, 1),
+        ([{"CPU": 8, "GPU": 1}, {"CPU": 2, "GPU": 4}], {"cpu": 1, "gpu": 1, "workers": 3}, 1),
+        ([{"CPU": 8, "GPU": 4}], {"cpu": 1, "gpu": "auto", "workers": 2}, 2),  # whole cards
+    ],
+)
+def test_trials_fit_whose_workers_have_room_on_all_nodes_together(
+    found: list[dict[str, float]], resources: dict[str, Any], expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    up(monkeypatch, *found)
+    assert nodes.most_at_once(ResourcesConfig.model_validate(resources), None) == expected
+
+
+def test_more_workers_than_all_nodes_have_room_for_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    up(monkeypatch, {"CPU": 8, "GPU": 1}, {"CPU": 2, "GPU": 1})
+    asked = ResourcesConfig.model_validate({"cpu": 2, "gpu": 1, "workers": 3})
+    with pytest.raises(
+        UserError,
+        match=r"^resources.workers: a trial asks for 3 workers with 2 CPU and 1 GPU each, and the nodes hold 2 at "
+        r"once; lower it \(--set resources.workers=2\), or add nodes$",
+    ):
+        nodes.most_at_once(asked, None)
+    up(monkeypatch, {"CPU": 2}, {"CPU": 2})
+    with pytest.raises(UserError, match=r"^resources.cpu: a worker asks for 3 CPU, and no node has more than 2; "):
+        nodes.most_at_once(ResourcesConfig(cpu=3, workers=2), None)
+
+
 def test_a_cluster_says_what_its_nodes_have_and_what_is_free(local_ray: None) -> None:
     said = io.StringIO()
     room = nodes.room("auto", Console(file=said))

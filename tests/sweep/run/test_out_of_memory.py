@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -104,6 +105,30 @@ def test_auto_without_a_gpu_is_one_line(tiny: Tiny, monkeypatch: pytest.MonkeyPa
         UserError, match=r"^resources.gpu: auto needs a GPU, .* none on this machine; set resources.gpu=0"
     ):
         runner.check_resources(tiny(resources={"gpu": "auto"}), serial=False, address=None)
+
+
+@pytest.mark.parametrize(
+    ("resources", "serial", "message"),
+    [
+        ({"workers": 3}, False, "3 workers with 1 CPU each, and this machine has 2 CPU; set resources.workers=2"),
+        (
+            {"workers": 3, "gpu": 1},
+            True,
+            "3 workers with 1 CPU and 1 GPU each, and this machine has 2 GPU; set resources.workers=2",
+        ),
+        ({"workers": 3}, True, ""),
+        ({"workers": 2, "gpu": "auto"}, False, ""),
+    ],
+)
+def test_a_machine_has_room_for_all_workers_of_a_trial_or_that_is_one_line(
+    resources: dict[str, Any], serial: bool, message: str, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("SLURM_CPUS_ON_NODE", "2")
+    with (
+        pytest.raises(UserError, match=f"^resources.workers: a trial asks for {message}$") if message else nullcontext()
+    ):
+        runner.check_resources(tiny(resources=resources), serial=serial, address=None)
 
 
 def test_by_memory_as_many_run_at_once_as_cores_allow_and_shares_can_be_told_apart(

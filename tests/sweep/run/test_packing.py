@@ -86,7 +86,7 @@ def test_of_cards_that_differ_the_smallest_sets_the_share_and_what_needs_more_wa
     (start,) = all_now(wanted)
     assert (start.gpu, wanted.names(start.least)) == (0.28, {"A", "B"})
     (start,) = all_now(packing([small, large], of("a", 3), {"a": Peak(50 * GIB, GIB)}))
-    assert (start.gpu, start.seat.node, wanted.names(start.least)) == (1.0, 1, {"B"})
+    assert (start.gpu, start.seats[0].node, wanted.names(start.least)) == (1.0, 1, {"B"})
 
 
 def test_a_share_of_a_large_card_is_not_moved_to_a_smaller_one_that_joins() -> None:
@@ -216,6 +216,86 @@ def test_the_share_of_a_card_follows_the_smallest_that_is_there_now() -> None:
     assert wanted.share("a") == 0.28
 
 
+def of_workers(
+    number: int,
+    nodes: Iterable[Node],
+    workers: int,
+    gpu: float = 0,
+    limit: int | None = None,
+    short: Iterable[int] = (),
+) -> Packing[int]:
+    """Trials that each have several workers."""
+    left = iter(range(number))
+    return Packing(list(nodes), 1, gpu, lambda: next(left, None), workers=workers, limit=limit, short=set(short))
+
+
+def nodes_of(start: Start[int]) -> list[int]:
+    return [seat.node for seat in start.seats]
+
+
+def test_the_workers_of_a_trial_get_a_place_each_on_one_node_where_one_has_room_for_all() -> None:
+    starts = all_now(of_workers(9, [Node(5), Node(3)], workers=3))
+    assert [nodes_of(start) for start in starts] == [[1, 1, 1], [0, 0, 0]]  # and two places are left
+
+
+def test_where_no_node_has_room_for_all_they_are_on_as_few_as_may_be() -> None:
+    starts = all_now(of_workers(9, [Node(1), Node(2), Node(1), Node(2)], workers=3))
+    assert [nodes_of(start) for start in starts] == [[1, 1, 0], [3, 3, 2]]
+
+
+def test_each_worker_has_a_card_of_its_own() -> None:
+    starts = all_now(of_workers(9, [Node(16, 2), Node(16, 3)], workers=2, gpu=1.0))
+    cards = [(seat.node, seat.card) for start in starts for seat in start.seats]
+    assert cards == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert [(start.gpu, start.alone) for start in starts] == [(1.0, True)] * 2
+
+
+def test_a_trial_takes_no_place_until_there_is_one_for_each_of_its_workers() -> None:
+    wanted = of_workers(2, [Node(2, name="a")], workers=3)
+    assert (wanted.next(), wanted.done) == (None, False)
+    wanted.join(Node(1, name="b"))
+    (start,) = all_now(wanted)
+    assert nodes_of(start) == [0, 0, 1]
+    wanted.ended(start)
+    assert len(all_now(wanted)) == 1
+
+
+def test_a_node_that_leaves_takes_the_other_places_of_its_trial_with_it() -> None:
+    wanted = of_workers(3, [Node(2, name="a"), Node(2, name="b"), Node(2, name="c")], workers=3)
+    first, second = all_now(wanted)
+    assert [nodes_of(first), nodes_of(second)] == [[0, 0, 1], [2, 2, 1]]
+    wanted.leave("c")  # the second trial's process ends, and goes on once there are three places
+    assert wanted.next() is None
+    assert sum(wanted.room._cpus.values()) == 10_000  # on b, which the second has let go of
+    wanted.join(Node(2, name="d"))
+    assert wanted.next() is None
+    assert sum(wanted.room._cpus.values()) == 0
+    wanted.ended(second)
+    wanted.ended(first)
+    (third,) = all_now(wanted)
+    wanted.ended(third)
+    assert (wanted.next(), wanted.done) == (None, True)
+    assert sum(wanted.room._cpus.values()) == 60_000
+
+
+def test_a_limit_is_of_trials_and_not_of_their_workers() -> None:
+    assert len(all_now(of_workers(9, [Node(16)], workers=4, limit=3))) == 3
+
+
+def test_what_ran_out_of_memory_runs_again_on_a_largest_card_for_each_worker() -> None:
+    nodes = [Node(8, 1, 80 * GIB, "a"), Node(8, 2, 40 * GIB, "b"), Node(8, 2, 24 * GIB, "c")]
+    wanted = of_workers(1, nodes, workers=2, gpu=1.0, short={0})
+    assert wanted.largest == 40 * GIB  # two cards have so much, and one alone has more
+    (start,) = all_now(wanted)
+    assert (start.gpu, start.alone, start.least, nodes_of(start)) == (1.0, True, 40 * GIB, [1, 1])
+
+
+def test_more_nodes_are_wanted_for_trials_and_not_for_each_of_their_workers() -> None:
+    wanted = of_workers(9, [Node(3, name="a")], workers=2)
+    assert len(all_now(wanted)) == 1
+    assert wanted.more(waiting=5) == 5
+
+
 @pytest.mark.parametrize(
     ("each", "limit", "expected"),
     [
@@ -294,14 +374,15 @@ def test_whatever_ends_when_every_trial_runs_none_over_its_card_and_no_room_is_l
         assert not list(idle(wanted, left))
         taken: Counter[tuple[int, int | None]] = Counter()
         for start in running:
-            place = start.seat.node, start.seat.card
+            (seat,) = start.seats
+            place = seat.node, seat.card
             taken[place] += round(start.gpu * 100)
-            memory = nodes[start.seat.node].memory
+            memory = nodes[seat.node].memory
             if memory is not None and start.gpu < 1:
                 assert start.trials[0].memory * (1 + MARGIN) <= start.gpu * memory * (1 + 1e-9)
             assert start.gpu <= 1
         assert max(taken.values()) <= 100
-        assert all(nodes[n].cpus >= sum(s.seat.node == n for s in running) for n in range(len(nodes)))
+        assert all(nodes[n].cpus >= sum(s.seats[0].node == n for s in running) for n in range(len(nodes)))
         start = running.pop(data.draw(st.integers(0, len(running) - 1), "ends"))
         (trial,) = start.trials
         ran[trial] += 1
@@ -314,10 +395,13 @@ def test_whatever_ends_when_every_trial_runs_none_over_its_card_and_no_room_is_l
     assert wanted.next() is None
 
 
+@pytest.mark.parametrize("workers", [1, 2, 3])
 @pytest.mark.parametrize("seed", range(20))
-def test_whatever_nodes_join_and_leave_every_trial_runs_and_no_node_holds_more_than_it_has(seed: int) -> None:
+def test_whatever_nodes_join_and_leave_every_trial_runs_and_no_node_holds_more_than_it_has(
+    seed: int, workers: int
+) -> None:
     draw = random.Random(seed)
-    wanted, number = on_cpus(12, [Node(2, name=0)]), 1
+    wanted, number = of_workers(12, [Node(2, name=0)], workers), 1
     there = {0: 2}
     running: list[Start[int]] = []
     ran: list[int] = []
@@ -336,10 +420,11 @@ def test_whatever_nodes_join_and_leave_every_trial_runs_and_no_node_holds_more_t
             wanted.ended(start)
         before = len(running)
         running += all_now(wanted)
-        assert len(running) <= max(before, sum(there.values())), "more was started than there is room for"
+        assert len(running) <= max(before, sum(there.values()) // workers), "more was started than there is room for"
         free = sum(wanted.room._cpus.values()) // 10_000
-        assert 0 <= free == sum(there.values()) - (len(running) - len(wanted._moving))
-        assert not (free and wanted._moving), "what has lost its node waits beside room"
+        assert 0 <= free == sum(there.values()) - workers * (len(running) - len(wanted._moving))
+        assert min(wanted.room._cpus.values(), default=0) >= 0
+        assert not (free >= workers and wanted._moving), "what has lost its node waits beside room"
     assert sorted(ran) == list(range(12))
 
 

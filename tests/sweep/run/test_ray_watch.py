@@ -57,6 +57,15 @@ def test_a_cluster_without_a_node_that_has_room_is_gone_after_a_while_and_not_be
     assert looked(cluster(*([full] * 50 + [[node("here", 2)]]) * 9), 200) is None
 
 
+def test_nodes_have_room_for_a_trial_where_they_have_it_for_all_of_its_workers_together() -> None:
+    resources = ResourcesConfig(cpu=2, workers=3)
+    assert ray_watch.have_room([node("a", 4), node("b", 1), node("c", 2)], resources)
+    assert not ray_watch.have_room([node("a", 4), node("b", 1), node("c", 1)], resources)
+    watch = cluster(*[[node("here", 2), node("a", 2)]] * 500)
+    watch._resources = resources
+    assert looked(watch, 200) == "for 30 s no nodes have been up that have room for a trial"
+
+
 def test_room_on_a_node_where_no_trial_may_run_is_none() -> None:
     answers = [[node("here", 0), node("refused", 8)]] * 500
     assert looked(cluster(*answers), 200) == "for 30 s no node has been up that has room for a trial"

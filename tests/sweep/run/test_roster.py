@@ -168,6 +168,20 @@ def test_where_no_node_has_room_any_more_it_is_said_what_is_waited_for_and_ray_i
     assert roster._demands == []
 
 
+def test_where_the_nodes_have_no_room_together_for_a_trials_workers_nodes_are_waited_for(cluster: Cluster) -> None:
+    given = packing()
+    roster = Roster(Path("run"), {}, ResourcesConfig(cpu=2, workers=2), ["first"], False, 10)
+    cluster.add("second")
+    assert cluster.looked(roster, given, 2) == ["node second has joined: trials run on 2 nodes now"]
+    assert roster._demands == []
+    del cluster.up["second"]
+    assert cluster.looked(roster, given, 2) == [
+        "node second has left: trials run on 1 node now",
+        "waiting for nodes with room for 2 workers with 2 CPU each, up to 10 min",
+    ]
+    assert roster._demands == [{"first"}]
+
+
 def test_an_autoscaler_is_asked_for_as_many_as_would_run_on_nodes_that_are_not_there_yet(cluster: Cluster) -> None:
     given, roster = packing(), watch(wait=10)
     asked = roster._demands

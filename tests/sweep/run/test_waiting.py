@@ -102,3 +102,39 @@ def test_so_many_nodes_as_are_asked_for_are_waited_for_and_too_few_are_refused(m
         match=r"^--min-nodes 2: after 5 min 1 node with room for a trial is up; start more, ask for fewer, or ",
     ):
         waiting.await_nodes(ASKED, 2, 5, said.append)
+
+
+def test_room_for_all_workers_of_a_trial_is_waited_for_on_whatever_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, said = ResourcesConfig(cpu=4, gpu=1, workers=3), []
+    clock = Clock(monkeypatch, 1, 1, 0, 1)
+    waiting.await_nodes(asked, None, 10, said.append)
+    assert said == ["waiting for nodes with room for 3 workers with 4 CPU and 1 GPU each, up to 10 min"]
+    assert (clock.looks, clock.events) == (4, [1, "given back"])
+
+
+def test_with_min_nodes_so_many_are_waited_for_and_then_room_for_all_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, said = ResourcesConfig(cpu=4, gpu=1, workers=3), []
+    clock = Clock(monkeypatch, 1, 1, 1, 1)
+    waiting.await_nodes(asked, 2, 10, said.append)
+    assert said == ["waiting for 2 nodes with 4 CPU and 1 GPU, up to 10 min"]
+    assert clock.events == [2, "given back"]
+    clock = Clock(monkeypatch, 1, 1)
+    waiting.await_nodes(asked, 2, 5, said.append)
+    assert said[2:] == ["waiting for nodes with room for 3 workers with 4 CPU and 1 GPU each, up to 5 min"]
+    assert clock.events == [2, "given back", 1, "given back"]
+    with pytest.raises(UserError, match=r"^resources.workers: .* and the nodes hold 2 at once; lower it "):
+        nodes.most_at_once(asked, None)
+    Clock(monkeypatch, 1, 0)
+    with pytest.raises(UserError, match=r"^--min-nodes 2: after 5 min 1 node with room for a worker is up; start more"):
+        waiting.await_nodes(asked, 2, 5, said.append)
+
+
+def test_ray_is_asked_for_a_bundle_for_each_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    groups: list[Any] = []
+    monkeypatch.setattr(waiting, "placement_group", lambda *asked, **on: groups.append((*asked, *on.values())))
+    asked, bundle = ResourcesConfig(cpu=4, gpu=1, workers=2), {"CPU": 4, "GPU": 1}
+    waiting.demand(asked, 1)
+    waiting.demand(asked, 3)
+    waiting.more(asked, ["b", "a"], 2)
+    new = ([bundle] * 2, "PACK", [{"ray.io/node-id": "!in(a,b)"}] * 2)
+    assert groups == [([bundle] * 2, "PACK"), ([bundle] * 3, "STRICT_SPREAD"), new, new]
