@@ -7,6 +7,10 @@ soft_lock   the same where the storage has no flock
 journal     the only writer of records
 budget      which trials still fit into --budget-hours
 trial       one trial as a process runs it
+workers     the other workers of a trial, as its first one sees them
+worker      what one of them does
+worker_processes they are processes of this machine, for a serial launch
+ray_workers they are Ray actors
 packing     which trial next, with how much of a card
 preemption  whether a trial was preempted, by Slurm's word or Ray's
 seats       the places on the nodes, and which of them are free
@@ -23,6 +27,7 @@ requests    what users ask of it while it runs: files in DIR/requests
 steering    does it
 ray_steering the same, of trials through Ray
 child       the process of a serial launch
+bound       processes that end with the one that starts them
 hung        how long an epoch may take, and what ends a process that hangs
 bell        tells its trials to write their checkpoints, when the launch stops
 preemption  whether a machine was taken away, by Slurm's and Ray's word

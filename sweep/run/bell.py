@@ -34,6 +34,7 @@ class Bell:
         self._rung = self._paused = False
         self._ending: Collection[str] = ()
         self._pruned: set[str] = set()
+        self._lacking: dict[str, tuple[str, str]] = {}
         self._draining: Collection[str] = ()
 
     async def watch(self, draining: Callable[[], Collection[str]] | None = None) -> None:
@@ -89,6 +90,14 @@ class Bell:
     async def is_pruned(self, trial: str) -> bool:
         """Whether one has: asked after each epoch, as what `listen` brings comes later than the epoch's answer."""
         return trial in self._pruned
+
+    async def lacks(self, trial: str, why: str, preempted: str) -> None:
+        """The trial's process ends itself, for another worker of it is gone: how, and that it was preempted, if so."""
+        self._lacking[trial] = why, preempted
+
+    async def lacked(self, trial: str) -> tuple[str, str]:
+        """The same of a trial whose process has ended, told once; two empty texts: it was not for that."""
+        return self._lacking.pop(trial, ("", ""))
 
     async def ring(self, trials: Sequence[str], seconds: float) -> None:
         """Rings, and returns when these trials have left, or after so many seconds."""

@@ -14,18 +14,19 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
-from multiprocessing.connection import Connection, Pipe
-from pathlib import Path
+from functools import partial
+from multiprocessing.connection import Connection
 from typing import IO, Any
 
-from sweep.run.signals import SIGNALS, STOPPING
+from sweep.run.bound import bind, how, listen, started, system_kills
+from sweep.run.signals import STOPPING
 from sweep.run.trial import RESTARTS, Message, never, run_trial
+from sweep.run.worker_processes import Processes
+from sweep.run.workers import TrialEnded, WorkerDied
 from trainers.record import OutcomeName
 
 #: How long the launch waits for a message before it looks at its screen, s.
 _PAUSE = 0.25
-
-_BEGIN = "import sys; sys.path[:] = {path!r}; from sweep.run.child import main; main({socket}, {parent})"
 
 #: What is said over the socket beside trials and their messages.
 _TAKEN, _PAUSE_IT, _PRUNED, _STOP = "taken", "pause", "pruned", "stop"
@@ -41,6 +42,7 @@ class Child:
     def __init__(self) -> None:
         """Starts it, so that it has imported torch by the time it is needed."""
         self.stopped = self._trains = False
+        self._why = ""
         self._start()
 
     def train(
@@ -54,7 +56,7 @@ class Child:
         """Trains one trial, in a new process where the one before died.
 
         Args:
-            trial: keywords of `sweep.run.trial.run_trial`, but for `send`.
+            trial: keywords of `sweep.run.trial.run_trial`, but for `send`; and `workers`, how many train it.
             take: writes a message down.
             each_step: called several times a second.
             paused: asked with each message, once it is taken: see `sweep.run.trial.run_trial`.
@@ -84,34 +86,24 @@ class Child:
         pruned: Callable[[], bool],
     ) -> tuple[OutcomeName, str] | None:
         for _ in range(RESTARTS + 1):
+            self._why = ""
             try:
                 self._say(trial)
                 self._follow(take, each_step, paused, pruned)
             except _Died:
-                code, short = self._end(), _system_kills() > self._kills
+                code, short = self._end(), system_kills() > self._kills
                 self._start()
                 if short and code == -signal.SIGKILL:
                     return "out_of_memory", "the system killed its process for want of memory"
             else:
                 return None
-        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        return "failed", f"its process died {RESTARTS + 1} times: {how}"
+        return "failed", f"its process died {RESTARTS + 1} times: {self._why or how(code)}"
 
     def _start(self) -> None:
-        self._kills = _system_kills()
-        self._socket, its = Pipe()
-        words = _BEGIN.format(path=sys.path, socket=its.fileno(), parent=os.getpid())
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-c", words],
-            pass_fds=[its.fileno()],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-            text=True,
-            errors="replace",
-        )
-        its.close()
+        self._kills = system_kills()
+        own = {"start_new_session": True, "errors": "replace"}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        self._process, self._socket = started("sweep.run.child", **own, **pipes)
         self._shows = [
             threading.Thread(target=_show, args=(pipe, name), name="child", daemon=True)
             for pipe, name in ((self._process.stdout, "stdout"), (self._process.stderr, "stderr"))
@@ -136,6 +128,9 @@ class Child:
                 message = self._heard()
                 if isinstance(message, bool):
                     break
+                if isinstance(message, str):
+                    self._why = message
+                    continue
                 take(message)
                 ended = ended or message["record"] == "outcome"
                 self._say(_PRUNED if pruned() else _PAUSE_IT if paused() else _TAKEN)
@@ -185,15 +180,6 @@ class Child:
         self._end()
 
 
-def _system_kills() -> int:
-    """How many processes the system, since it began, has killed for want of memory; 0 where it does not tell."""
-    try:
-        counts = dict(line.split() for line in Path("/proc/vmstat").read_text().splitlines())
-    except OSError:
-        return 0
-    return int(counts.get("oom_kill", 0))
-
-
 #: The one of this process.
 _here: Child | None = None
 
@@ -224,31 +210,11 @@ def _show(pipe: IO[str], name: str) -> None:
 
 def main(socket: int, parent: int) -> None:
     """The process."""
+    bind(parent)
     launch, told = Connection(socket), queue.SimpleQueue[Any]()
-    _end_with(parent)
-    _take_no_signal()
-    threading.Thread(target=_listen, args=(launch, told), name="launch", daemon=True).start()
-    import trainers.loop  # noqa: F401  # and torch, while the launch plans
+    speaking = threading.Lock()
 
-    answers = [_TAKEN]
-
-    def send(message: Message) -> None:
-        launch.send(message)
-        answers[0] = told.get()
-
-    while True:
-        trial = told.get()
-        asked: dict[str, Any] = {"paused": lambda: answers[0] == _PAUSE_IT, "pruned": lambda: answers[0] == _PRUNED}
-        launch.send(run_trial(**trial, send=send, **asked))
-
-
-def _listen(launch: Connection, told: queue.SimpleQueue[Any]) -> None:
-    """Hands on what the launch says, but for its end and for the word to stop."""
-    while True:
-        try:
-            words = launch.recv()
-        except (EOFError, OSError):  # the launch was killed: the next one may begin any moment
-            os._exit(1)
+    def hear(words: Any) -> None:
         if words == _STOP:
             from trainers import checkpoint
 
@@ -256,27 +222,33 @@ def _listen(launch: Connection, told: queue.SimpleQueue[Any]) -> None:
             os._exit(0)
         told.put(words)
 
+    def say(words: Any) -> None:
+        with speaking:
+            launch.send(words)
 
-def _end_with(parent: int) -> None:
-    """The system kills this process when the launch ends, also where Python's lock is never given up."""
-    if sys.platform == "linux":
-        import ctypes
+    threading.Thread(target=listen, args=(launch, hear), name="launch", daemon=True).start()
+    import trainers.loop  # noqa: F401  # and torch, while the launch plans
 
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-    if os.getppid() != parent:
-        os._exit(1)
+    answers = [_TAKEN]
+
+    def send(message: Message) -> None:
+        say(message)
+        answers[0] = told.get()
+
+    others: Processes | None = None
+    while True:
+        trial = told.get()
+        number = trial.pop("workers") - 1
+        if number and (others is None or others.number != number):
+            others = Processes(number)
+        asked: dict[str, Any] = {"paused": lambda: answers[0] == _PAUSE_IT, "pruned": lambda: answers[0] == _PRUNED}
+        say(run_trial(**trial, send=send, **asked, others=others, died=partial(_end, say)))
 
 
-def _take_no_signal() -> None:
-    """What a scheduler signals to every process of a job is for the launch, which has the trial's checkpoint written.
+def _end(say: Callable[[str], None], why: TrialEnded | WorkerDied) -> None:
+    """Ends this process, with the newest state of its trial on the disk, for the trial lacks a worker."""
+    from trainers import checkpoint
 
-    Not ignored, which what this process starts would inherit.
-    """
-    own = os.getpid()
-
-    def passed_over(number: int, frame: Any) -> None:
-        if os.getpid() != own:
-            os._exit(128 + number)
-
-    for number in SIGNALS:
-        signal.signal(number, passed_over)
+    checkpoint.write_held()
+    say(str(why))
+    os._exit(1)

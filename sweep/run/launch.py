@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import math
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,7 @@ from sweep.run.screen import Screen, counts_line, heard, say
 from sweep.run.signals import Interrupted, Interrupts, RayGone, StorageGone
 from sweep.run.steering import OneByOne, Steering
 from sweep.run.trial import Message, run_trial, trial_values
+from sweep.run.worker_processes import Processes
 from sweep.search.inputs import inputs
 from sweep.search.trials import PlannedTrial
 from sweep.share import Share
@@ -298,6 +299,7 @@ def _in_this_process(launch: _Launch, address: str | None) -> int:
             "alone": True,
             "paused": line.is_paused,
             "pruned": line.is_pruned,
+            "others": others,
         }
         for trial in line:
             values = trial_values(trial.config, resources)
@@ -308,14 +310,16 @@ def _in_this_process(launch: _Launch, address: str | None) -> int:
                     say(launch.console, f"trial {trial.id}: {LOST}")
                     return
 
-    return launch.run(trials)
+    others = Processes(resources.workers - 1) if resources.workers > 1 else None
+    with nullcontext() if others is None else closing(others):
+        return launch.run(trials)
 
 
 def _in_a_child(launch: _Launch, address: str | None) -> int:
     journal, resources = launch.journal, launch.config.resources
     hung.forget(journal.directory, journal.share)
     where = {"directory": journal.directory.absolute(), "threads": resources.threads}
-    where |= {"share": resources.most_gpu, "alone": True}
+    where |= {"share": resources.most_gpu, "alone": True, "workers": resources.workers}
 
     def take(message: Message) -> None:
         with launch.interrupts.held():

@@ -68,6 +68,14 @@ def ray_says(error: Exception | None) -> str:
     return f"Ray says that its node was preempted{f': {why[1][:200]}' if why else ''}"
 
 
+def lack_of_memory(error: str) -> str:
+    """Why Ray's memory monitor killed a worker, in one line; empty where it did not."""
+    if "running low on memory" not in error:
+        return ""
+    why = re.search(r"OOM kill reason: (.*)", error) or re.search(r".*running low on memory.*", error)
+    return f"Ray's memory monitor ended its process: {why[why.lastindex or 0][:300]}" if why else ""
+
+
 def _answer(*words: str) -> str:
     """What `scontrol show` prints; nothing where there is none, or it takes too long."""
     try:

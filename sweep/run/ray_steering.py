@@ -118,6 +118,14 @@ class RayTrials:
             self._journal.cancel(trial_id)
             self.ended(trial_id)
 
+    def lacked(self, process: Any) -> tuple[str, str]:
+        """Why a process has ended itself: see `sweep.run.bell.Bell.lacked`."""
+        for trial_id in process.config["trials"] if process.config["workers"] > 1 else ():
+            with suppress(ray.exceptions.RayError):
+                why, preempted = ray.get(self._bell.lacked.remote(trial_id), timeout=STOPPING)
+                return why, preempted
+        return "", ""
+
     def ended(self, trial_id: str) -> None:
         """A trial has, perhaps by itself before it heard that it was to."""
         if self._ending.pop(trial_id, None) is not None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import threading
 import time
 from collections import Counter, UserDict
@@ -26,15 +25,16 @@ from ray.tune.search import Searcher
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sweep.config import ResourcesConfig
-from sweep.run import hung
+from sweep.run import hung, ray_workers
 from sweep.run.bell import Bell, listening
 from sweep.run.directory import log_folder
 from sweep.run.packing import Packing, Peak, Start, memory_shape, peak_in, room_text
 from sweep.run.placing import Placing, Request
-from sweep.run.preemption import ray_says
+from sweep.run.preemption import lack_of_memory, ray_says
 from sweep.run.ray_steering import RayTrials
 from sweep.run.signals import STOPPING, Interrupted, signals_kept
 from sweep.run.trial import RESTARTS, Message, never, run_together, run_trial, trial_values
+from sweep.run.workers import TrialEnded, WorkerDied
 from sweep.storage.cache import local, named
 from trainers import checkpoint
 from trainers.record import OutcomeRecord
@@ -197,7 +197,8 @@ def _quiet(log: Path) -> Iterator[None]:
 def _asked(values: Mapping[str, Any]) -> tune.PlacementGroupFactory:
     """What a process asks Ray for; one that has let its trial go is given the next that asks for the same."""
     bundle = {"CPU": values["cpu"], "GPU": values["share"]}
-    return Request({name: amount for name, amount in bundle.items() if amount}, values["least"])
+    bundle = {name: amount for name, amount in bundle.items() if amount}
+    return Request(bundle, values["least"], values["workers"])
 
 
 def _trainable(values: dict[str, Any], bell: Any) -> None:
@@ -220,6 +221,8 @@ def _trainable(values: dict[str, Any], bell: Any) -> None:
     else:
         (name, trial), *_ = trials.items()
         given = {"share": share, "alone": values["alone"], "cuda": values["cuda"]}
+        if others := ray_workers.others(values["workers"] - 1, values["directory"]):
+            given |= {"others": others, "died": partial(_say_and_end, bell, name)}
         with listening(bell, name, _end) as is_paused:
             given |= {"limits": limits[name], "shorter": shorter[name]}
             given |= {"paused": is_paused, "pruned": partial(pruned, name)}
@@ -233,6 +236,14 @@ def _is_pruned(bell: Any, trial_id: str) -> bool:
     with suppress(ray.exceptions.RayError):
         return bool(ray.get(bell.is_pruned.remote(trial_id)))
     return False
+
+
+def _say_and_end(bell: Any, trial_id: str, why: TrialEnded | WorkerDied) -> None:
+    """Ends this process, whose trial lacks a worker, once the launch can ask why."""
+    checkpoint.write_held()
+    with suppress(ray.exceptions.RayError):
+        ray.get(bell.lacks.remote(trial_id, str(why), getattr(why, "preempted", "")), timeout=STOPPING)
+    os._exit(1)
 
 
 def _end() -> None:
@@ -286,6 +297,7 @@ class _JournalSearcher(_NotSaved, Searcher):
             "limits": {trial.id: self._journal.limits(trial, resources.epoch_timeout) for trial in trials},
             "shorter": {trial.id: self._journal.shorter(trial) for trial in trials},
             **{"threads": resources.threads, "directory": directory, "cpu": resources.cpu, "least": start.least},
+            "workers": resources.workers,
             **{"share": start.gpu, "alone": start.alone, "cuda": start.cuda, "rules": self._journal.has_rules},
         }
 
@@ -366,16 +378,25 @@ class _JournalCallback(_NotSaved, tune.Callback):
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """The worker died and is to be started again, but not beside others if it was for want of memory."""
+        self._died(trial)
+
+    def _died(self, trial: Any) -> str:
+        """Takes note; gives why it ended itself, if it did so for want of another worker."""
         self._steered.died(trial)
-        if why := _lack_of_memory(_error(trial)):
-            self._out_of_memory(trial, why)
-        elif why := ray_says(_pickled_error(trial)):
-            self._journal.preempt(trial.config["trials"], why)
+        why, preempted = self._steered.lacked(trial)
+        if short := lack_of_memory(_error(trial)):
+            self._out_of_memory(trial, short)
+        elif preempted:
+            self._journal.preempt(trial.config["trials"], preempted)
+            trial.max_failures += 1  # Tune would not count it, had it been this process's node
+        elif said := ray_says(_pickled_error(trial)):
+            self._journal.preempt(trial.config["trials"], said)
+        return why
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """The worker died more often than it may be restarted, or after its trials had ended."""
-        self.on_trial_recover(iteration, trials, trial)
-        last = (_error(trial).strip().splitlines() or ["no error file"])[-1].partition(_GUESSES)[0]
+        why = self._died(trial)
+        last = why or (_error(trial).strip().splitlines() or ["no error file"])[-1].partition(_GUESSES)[0]
         for name in trial.config["trials"]:
             self._journal.fail(name, f"its process died {RESTARTS + 1} times: {last}")
 
@@ -405,11 +426,3 @@ def _pickled_error(trial: Any) -> Exception | None:
     with suppress(Exception):  # whatever unpickling raises; its text says the rest
         return ray.cloudpickle.loads(Path(file).read_bytes()) if file else None
     return None
-
-
-def _lack_of_memory(error: str) -> str:
-    """Why Ray's memory monitor killed a worker, in one line; empty where it did not."""
-    if "running low on memory" not in error:
-        return ""
-    why = re.search(r"OOM kill reason: (.*)", error) or re.search(r".*running low on memory.*", error)
-    return f"Ray's memory monitor ended its process: {why[why.lastindex or 0][:300]}" if why else ""

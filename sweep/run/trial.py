@@ -15,6 +15,7 @@ from sweep.config import ResourcesConfig
 from sweep.run.directory import log_path
 from sweep.run.hung import Limits, hung, watched
 from sweep.run.signals import Interrupted
+from sweep.run.workers import Others, TrialEnded, WorkerDied, beside
 from sweep.storage import checkpoints
 from trainers.config import TrialConfig
 from trainers.errors import UserError
@@ -128,6 +129,8 @@ def run_trial(
     paused: Callable[[], bool] = never,
     pruned: Callable[[], bool] = never,
     shorter: Sequence[str] = (),
+    others: Others | None = None,
+    died: Callable[[TrialEnded | WorkerDied], None] | None = None,
 ) -> bool:
     """Trains one trial and sends what happens: a start, that its newest checkpoint was passed over where it was, its
     epochs and their dynamics, its outcome.
@@ -149,6 +152,9 @@ def run_trial(
         pruned: asked after each epoch but the last, once it is sent: whether a stopping rule has ended the trial there.
             Its checkpoint is then written; its outcome, `pruned`, says no more than that.
         shorter: ids of the trials from whose ends it can go on where it has no checkpoint, the longest first.
+        others: its other workers, of which this process is then the first; None: it has none.
+        died: ends this process, the newest state of the trial written, where another worker's has died, which it is
+            told: whoever starts it again starts the trial. None: the trial has then failed.
 
     Returns:
         whether this process can run another trial: its GPU still answers.
@@ -157,8 +163,9 @@ def run_trial(
 
     snapshot.look_in(directory / snapshot.FOLDER)
     config = TrialConfig.model_validate(values)
-    where = partial(_run, name, config, directory, threads)
-    run = partial(where, share=share, alone=alone, cuda=cuda, lost=lost, paused=paused, pruned=pruned, shorter=shorter)
+    where = partial(_run, name, values, config, directory, threads)
+    asked: dict[str, Any] = {"lost": lost, "paused": paused, "pruned": pruned, "shorter": shorter}
+    run = partial(where, share=share, alone=alone, cuda=cuda, others=others, died=died, **asked)
     if limits is None:
         return run(send)
     if (reason := hung(directory, name)) is not None:
@@ -170,6 +177,7 @@ def run_trial(
 
 def _run(
     name: str,
+    values: Mapping[str, Any],
     config: TrialConfig,
     directory: Path,
     threads: int,
@@ -182,6 +190,8 @@ def _run(
     paused: Callable[[], bool],
     pruned: Callable[[], bool],
     shorter: Sequence[str],
+    others: Others | None,
+    died: Callable[[TrialEnded | WorkerDied], None] | None,
 ) -> bool:
     import torch
 
@@ -209,6 +219,7 @@ def _run(
         kind = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
         about = {"trial_id": name, "host": host(), "device": kind, "code_version": code_version()}
         how = {"arithmetic": arithmetic(config, device), "capacity_bytes": cards.capacity(device)}
+        how |= {} if others is None else {"workers": others.number + 1}
         sent({"record": "start", **about, **how})
         if paused():
             raise _Paused(0, _PAUSED)
@@ -225,11 +236,15 @@ def _run(
                 if paused():
                     raise _Paused(record.epoch, _PAUSED)
 
-        outcome = train(config, report, checkpoint_path(directory, name), _files(directory, shorter))
+        work = {"name": name, "values": values, "directory": directory.absolute(), "threads": threads}
+        work |= {"share": share, "alone": alone}
+        with beside(others, work, device, partial(_end_as, sent, died)) as team:
+            files = checkpoint_path(directory, name), _files(directory, shorter)
+            outcome = train(config, report, *files, team.workers)
         checkpoints.settle(directory, name)
         if outcome.outcome in FINISHED:
             meter.look()
-            memory, cuda_bytes = meter.taken()
+            memory, cuda_bytes = team.taken(meter.taken())
             outcome = replace(outcome, memory_bytes=memory, cuda_bytes=cuda_bytes)
     except _Paused as pause:
         epochs, ending = pause.args
@@ -237,12 +252,16 @@ def _run(
             with suppress(UserError):  # it goes on from an earlier epoch then
                 checkpoints.settle(directory, name)
         outcome = OutcomeRecord(name, ending[0], ending[1], epochs)
-    except UserError as error:
-        outcome = OutcomeRecord(name, "failed", str(error), 0)
+    except TrialEnded as failed:
+        outcome = failed.outcome
+    except WorkerDied as gone:
+        if died is not None:
+            died(gone)
+        outcome = OutcomeRecord(name, "failed", str(gone), 0)
     except BaseException as error:
         if ends or isinstance(error, Interrupted):
             raise
-        outcome = _outcome(name, error, log_path(directory, name))
+        outcome = outcome_of(name, error, log_path(directory, name))
         checkpoints.bring_log(directory, log_path(directory, name))
     with _ending:
         usable = cards.freed(device)  # not within `except`, where the error holds the frames, and they the model
@@ -250,6 +269,19 @@ def _run(
         if not usable:
             lost()
     return usable
+
+
+def _end_as(
+    send: Callable[[Message], None],
+    died: Callable[[TrialEnded | WorkerDied], None] | None,
+    failure: TrialEnded | WorkerDied,
+) -> None:
+    """Ends this process, where it may be ended: its trial waits for a worker that does not come."""
+    if died is None:
+        return
+    if isinstance(failure, TrialEnded):
+        send({"record": "outcome", **asdict(failure.outcome)})
+    died(failure)
 
 
 def _files(directory: Path, trials: Iterable[str]) -> Iterator[Path]:
@@ -271,10 +303,18 @@ def _kind(record: EpochRecord | DynamicsRecord | ResumeRecord) -> str:
     return {EpochRecord: "epoch", DynamicsRecord: "dynamics", ResumeRecord: "resume"}[type(record)]
 
 
-def _outcome(name: str, error: BaseException, log: Path) -> OutcomeRecord:
-    """Of a trial that raised, SystemExit too."""
+def outcome_of(name: str, error: BaseException, log: Path) -> OutcomeRecord:
+    """Of a trial that raised, SystemExit too.
+
+    Args:
+        name: the trial's id.
+        error: that it raised.
+        log: takes the traceback of what is no mistake of the user's.
+    """
     from trainers.memory import is_out_of_memory, reason
 
+    if isinstance(error, UserError):
+        return OutcomeRecord(name, "failed", str(error), 0)
     if is_out_of_memory(error):  # beside the training, as at CUDA's start
         return OutcomeRecord(name, "out_of_memory", reason(error), 0)
     first = next(iter(str(error).splitlines()), "without a message")

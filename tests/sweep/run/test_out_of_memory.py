@@ -28,7 +28,7 @@ Tiny = Callable[..., SweepConfig]
 SERIAL = {"serial": True, "debug": True}
 
 #: Nobody asks for anything.
-UNSTEERED: Any = SimpleNamespace(died=lambda process: None, ended=lambda name: None)
+UNSTEERED: Any = SimpleNamespace(died=lambda process: None, ended=lambda name: None, lacked=lambda process: ("", ""))
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from trainers.record import read
 SEARCHER = SimpleNamespace(again=lambda *words: pytest.fail("again"), largest=None)
 
 #: Nobody asks for anything.
-UNSTEERED: Any = SimpleNamespace(died=lambda process: None, ended=lambda name: None)
+UNSTEERED: Any = SimpleNamespace(died=lambda process: None, ended=lambda name: None, lacked=lambda process: ("", ""))
 
 
 def test_a_trial_whose_worker_died_too_often_has_failed_with_the_last_line_of_its_error(tmp_path: Path) -> None:

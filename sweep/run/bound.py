@@ -1,0 +1,80 @@
+"""Processes that end with the one that starts them, however that ends, and are told what to do over a socket."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from multiprocessing.connection import Connection, Pipe
+from pathlib import Path
+from typing import Any
+
+from sweep.run.signals import SIGNALS
+
+_BEGIN = "import sys; sys.path[:] = {path!r}; from {module} import main; main({socket}, {parent})"
+
+
+def started(module: str, **options: Any) -> tuple[subprocess.Popen[str], Connection]:
+    """Starts a process that runs `main` of a module, and the socket by which it is spoken to.
+
+    On Linux it is killed where the thread that started it ends. Its `main` calls `bind`.
+
+    Args:
+        module: its `main` takes the number of the socket and this process's id.
+        options: of subprocess.Popen.
+    """
+    ours, its = Pipe()
+    words = _BEGIN.format(path=sys.path, module=module, socket=its.fileno(), parent=os.getpid())
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-c", words], pass_fds=[its.fileno()], stdin=subprocess.DEVNULL, text=True, **options
+    )
+    its.close()
+    return process, ours
+
+
+def bind(parent: int) -> None:
+    """Has the system kill this process when its parent ends, also where Python's lock is never given up.
+
+    What a terminal or a scheduler signals to every process is for the launch alone, which has the trial's checkpoint
+    written. It is not ignored here, which what this process starts would inherit.
+    """
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    if os.getppid() != parent:
+        os._exit(1)
+    own = os.getpid()
+
+    def passed_over(number: int, frame: Any) -> None:
+        if os.getpid() != own:
+            os._exit(128 + number)
+
+    for number in SIGNALS:
+        signal.signal(number, passed_over)
+
+
+def listen(socket: Connection, take: Callable[[Any], None]) -> None:
+    """Hands on what is said over the socket; at the end of that, which is its starter's, this process ends."""
+    while True:
+        try:
+            words = socket.recv()
+        except (EOFError, OSError):  # the starter was killed: the next one may begin any moment
+            os._exit(1)
+        take(words)
+
+
+def system_kills() -> int:
+    """How many processes the system, since it began, has killed for want of memory; 0 where it does not tell."""
+    try:
+        counts = dict(line.split() for line in Path("/proc/vmstat").read_text().splitlines())
+    except OSError:
+        return 0
+    return int(counts.get("oom_kill", 0))
+
+
+def how(code: int) -> str:
+    """How a process has ended, in words."""
+    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
