@@ -1,4 +1,4 @@
-"""Data sets as uint8 tensors on the device: validation split, seeded order, batched augmentation.
+"""Data sets as uint8 tensors on the device, or in mapped files: validation split, seeded order, batched augmentation.
 
 Nothing here waits for the GPU inside an epoch: the whole epoch's order and crops are drawn at once.
 """
@@ -15,15 +15,16 @@ import torch
 
 from trainers import process
 from trainers.config import DataConfig
-from trainers.data import archives, extra, image_folder, own_set, tiny_imagenet
+from trainers.data import archives, extra, image_folder, large_folder, moments, own_set, shards, tiny_imagenet
 from trainers.data.archives import ByteArray, LabelArray, Source
 from trainers.data.batches import PADDING, Extra, Split
+from trainers.data.mapped import Mapped, mapped
 from trainers.errors import UserError
 from trainers.randomness import stable_seed
 
 
 class Data(NamedTuple):
-    """A data set on one device.
+    """A data set on one device; images in mapped files stay on the host.
 
     Attributes:
         mean, std: of each channel, in [0, 1] units; for the model's normalisation.
@@ -63,6 +64,8 @@ class Shape(NamedTuple):
         channels: of an image.
         height, width: of an image, pixels.
         extra_images: further ones that batches are drawn from.
+        mapped: whether images stay in mapped files, and so take no memory.
+        notes: what is peculiar to the data, in words.
     """
 
     train_images: int
@@ -73,6 +76,8 @@ class Shape(NamedTuple):
     height: int
     width: int
     extra_images: int = 0
+    mapped: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def pixels(self) -> int:
@@ -98,6 +103,8 @@ def fingerprint(config: DataConfig) -> str:
         return archives.digits().fingerprint
     if config.name in LAYOUTS:
         return image_folder.fingerprint(LAYOUTS[config.name](_root(config)))
+    if config.name == "shards":
+        return shards.index(_root(config)).fingerprint
     return archives.archive_fingerprint(config.name, _root(config), config.download)
 
 
@@ -120,16 +127,20 @@ def load(config: DataConfig, device: torch.device | str) -> Data:
 def shapes(configs: Iterable[DataConfig]) -> dict[DataConfig, Shape]:
     """What `load` would give for each, refused where `load` refuses; each source is read once and none is kept.
 
+    Of images that stay in files none is read: of shards there is an index, and of a large folder a listing.
+
     Raises:
         UserError: as `load`.
     """
     seen_shapes: dict[DataConfig, Shape] = {}
     for _, group in groupby(sorted(configs, key=_reads), key=_reads):
         alike = list(group)
-        source = _source(alike[0])
+        source, mapped, notes = _outline(alike[0])
         others = _extra(alike[0], source)
         more = 0 if others is None else len(others.labels)
-        seen_shapes |= {config: _shape(source, _chosen(config, source), more) for config in alike}
+        for config in alike:
+            shape = _shape(source, _chosen(config, source), more)
+            seen_shapes[config] = shape._replace(mapped=mapped, notes=notes)
     return seen_shapes
 
 
@@ -139,11 +150,24 @@ def _shape(source: Source, chosen: _Chosen, extra_images: int) -> Shape:
     return Shape(*sizes, len(source.classes), channels, height, width, extra_images)
 
 
+def _outline(config: DataConfig) -> tuple[Source, bool, tuple[str, ...]]:
+    """The source, without pixels where they stay in files; whether they do; and what is to be said of it."""
+    if config.name == "shards":
+        return shards.read(_root(config), checked=False), True, ()
+    if config.name not in LAYOUTS:
+        return _source(config), False, ()
+    listed = LAYOUTS[config.name](_root(config))
+    large = large_folder.is_large(listed, config.image_size, config.in_memory_gib)
+    source = (large_folder.outline if large else image_folder.read)(listed, config.image_size)
+    return source, large, tuple(large_folder.notes(listed, config.image_size, config.in_memory_gib, source))
+
+
 def _reads(config: DataConfig) -> str:
     """What decides which source is read, and how, and which images beside it."""
     beside = config.extra if config.reads_extra else None
     own = {"code", *config.options}
-    return config.model_dump_json(include={"name", "root", "download", "image_size", *own}) + str(beside)
+    read = {"name", "root", "download", "image_size", "in_memory_gib", *own}
+    return config.model_dump_json(include=read) + str(beside)
 
 
 def _extra(config: DataConfig, source: Source) -> extra.Images | None:
@@ -163,8 +187,12 @@ def _source(config: DataConfig) -> Source:
         return own_set.read(config, _root(config))
     if config.name == "digits":
         return archives.digits()
+    if config.name == "shards":
+        return shards.read(_root(config))
     if config.name in LAYOUTS:
-        return image_folder.read(LAYOUTS[config.name](_root(config)), config.image_size)
+        listed = LAYOUTS[config.name](_root(config))
+        large = large_folder.is_large(listed, config.image_size, config.in_memory_gib)
+        return (large_folder.read if large else image_folder.read)(listed, config.image_size)
     return archives.archive(config.name, _root(config), config.download)
 
 
@@ -174,10 +202,12 @@ def _root(config: DataConfig) -> Path:
 
 def _loaded(config: DataConfig, device: torch.device | str) -> Data:
     source = _source(config)
+    if isinstance(source.train_images, np.memmap) and config.train_per_class:
+        source = source._replace(mean=None, std=None)  # which are of all its images
     chosen = _chosen(config, source)
     images, labels = source.train_images, source.train_labels
     both = np.sort(np.concatenate([chosen.train, chosen.val]))
-    mean, std = (source.mean, source.std) if source.mean and source.std else _moments(images, both)
+    mean, std = (source.mean, source.std) if source.mean and source.std else moments.of_images(images, both)
     train = _on_device(images, labels, chosen.train, device)
     others = None
     if (more := _extra(config, source)) is not None:
@@ -198,16 +228,20 @@ def _loaded(config: DataConfig, device: torch.device | str) -> Data:
 
 def _joined(train: Split, more: extra.Images, fraction: float) -> tuple[Split, Extra]:
     """The split, now a part of a pool that holds the others behind it, so that no image is there twice."""
-    pool = Split(
-        torch.cat([train.images, torch.from_numpy(more.images).to(train.images.device)]),
-        torch.cat([train.labels, torch.from_numpy(more.labels).to(train.labels.device)]),
-    )
-    own = len(train.labels)
-    return Split(pool.images[:own], pool.labels[:own]), Extra(pool, fraction)
+    own, device = len(train.labels), train.labels.device
+    labels = torch.cat([train.labels, torch.from_numpy(more.labels).to(device)])
+    images = torch.from_numpy(more.images)
+    if isinstance(train.images, Mapped):
+        return train, Extra(Split(train.images.followed_by(images), labels), fraction)
+    pool = torch.cat([train.images, images.to(device)])
+    return Split(pool[:own], labels[:own]), Extra(Split(pool, labels), fraction)
 
 
 def _on_device(images: ByteArray, labels: LabelArray, chosen: LabelArray, device: torch.device | str) -> Split:
-    return Split(torch.from_numpy(images[chosen]).to(device), torch.from_numpy(labels[chosen]).to(device))
+    mine = torch.from_numpy(labels[chosen]).to(device)
+    if isinstance(images, np.memmap):
+        return Split(Mapped([mapped(images)], torch.from_numpy(chosen)), mine)
+    return Split(torch.from_numpy(images[chosen]).to(device), mine)
 
 
 class _Chosen(NamedTuple):
@@ -308,17 +342,3 @@ def _quotas(counts: LabelArray, fraction: float, total: int) -> list[int]:
     largest = np.argsort(quotas - shares, kind="stable")
     quotas[largest[: total - quotas.sum()]] += 1
     return [int(quota) for quota in quotas]
-
-
-def _moments(images: ByteArray, chosen: LabelArray) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel in [0, 1] units, exact: from its 256-bin histogram."""
-    parts = np.array_split(chosen, -(-len(chosen) // 4096))
-    values = np.arange(256) / 255
-    means, stds = [], []
-    for channel in range(images.shape[1]):
-        counts = sum(np.bincount(images[part, channel].ravel(), minlength=256) for part in parts)
-        mean = float(np.average(values, weights=counts))
-        variance = float(np.average((values - mean) ** 2, weights=counts))
-        means.append(mean)
-        stds.append(max(variance**0.5, 1 / 255))  # a channel of one value must not divide by zero
-    return tuple(means), tuple(stds)

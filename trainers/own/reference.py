@@ -27,7 +27,16 @@ COMMON: dict[str, frozenset[str]] = {
     "model": frozenset({"normalize", "moments", "fine_tune", "weights_fingerprint"}),
     "data": frozenset(
         {"root", "download", "validation_fraction", "augment", "padding", "train_per_class", "test_per_class"}
-        | {"fingerprint", "cutmix", "cutmix_window", "policy", "extra", "extra_fraction", "extra_fingerprint"}
+        | {
+            "in_memory_gib",
+            "fingerprint",
+            "cutmix",
+            "cutmix_window",
+            "policy",
+            "extra",
+            "extra_fraction",
+            "extra_fingerprint",
+        }
     ),
     "objective": frozenset({"s2o"}),
     "optimizer": frozenset({"lr", "weight_decay"}),
