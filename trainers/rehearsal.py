@@ -132,7 +132,7 @@ def _short(trial: TrialConfig) -> TrialConfig:
 
 
 def _check_logits(model: nn.Module, trial: TrialConfig, data: Data) -> None:
-    images = data.train.images.to(torch.float32).div_(255)
+    images = data.train.pixels(slice(None)).to(torch.float32).div_(255)
     logits = model(images)
     wanted = (len(images), data.num_classes)
     got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
@@ -148,7 +148,7 @@ def _check_clean(trial: TrialConfig, model: nn.Module, data: Data) -> None:
     if not trial.objective.is_own:
         return
     objective, asked = objectives.build(trial.objective, data.num_classes), list[Tensor]()
-    images, labels = data.train.images.to(torch.float32).div_(255), data.train.labels
+    images, labels = data.train.pixels(slice(None)).to(torch.float32).div_(255), data.train.labels
     other = images.clone()
     plain = Engine(torch.device("cpu")).forward(model)
 

@@ -77,8 +77,8 @@ class Training:
         stepper = Stepper(model, engine, config.seed)
         stepper.reason = reason
         averaging = None if config.averaging.name == "none" else Averaging(config.averaging, model)
-        images = data.train.images
-        like = torch.empty(config.batch_size, *images.shape[1:], device=images.device)
+        train = data.train
+        like = torch.empty(config.batch_size, *train.images.shape[1:], device=train.labels.device)
         attack = adversary.build(config.attack, engine.images(like))
         return cls(config, data, model, optimizer, averaging, stepper, attack)
 

@@ -1,6 +1,7 @@
 """Data sets as tensors on the device.
 
 sets            a data set by its name: validation split, fingerprint, shapes
+mapped          images in files that are mapped into memory
 batches         seeded order, crops and flips of a whole batch at once
 policies        augmentation policies of torchvision's, drawn for each image
 cutmix          windows of other images of the batch

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from trainers.data import cutmix, policies
+from trainers.data.mapped import Mapped
 from trainers.randomness import generator
 
 PADDING = 4  # pixels on each side, before the crop
@@ -25,11 +26,13 @@ def random_crops(count: int, device: torch.device, seed: int, epoch: int) -> Ten
     return torch.cat([corner, flip])
 
 
-def cropped(images: Tensor, chosen: Tensor, crops: Tensor, padding: Literal["reflect", "zero"] = "reflect") -> Tensor:
+def cropped(
+    images: Tensor | Mapped, chosen: Tensor, crops: Tensor, padding: Literal["reflect", "zero"] = "reflect"
+) -> Tensor:
     """Pad, crop to the old size, flip left to right: as one gather, with no padded copy.
 
     Args:
-        images: (N, C, H, W), any type.
+        images: (N, C, H, W), any type, where the crops are or on the host.
         chosen: (B,) which of them.
         crops: (3, B), as `random_crops` gives.
         padding: what lies around the images: their reflection, or zeros.
@@ -39,14 +42,14 @@ def cropped(images: Tensor, chosen: Tensor, crops: Tensor, padding: Literal["ref
     """
     channels, height, width = images.shape[1:]
     top, left, flip = crops
-    across = torch.arange(width, device=images.device)
+    across = torch.arange(width, device=crops.device)
     across = torch.where(flip[:, None] == 1, width - 1 - across, across)
-    down = top[:, None] + torch.arange(height, device=images.device) - PADDING
+    down = top[:, None] + torch.arange(height, device=crops.device) - PADDING
     across = left[:, None] + across - PADDING
     held = _reflected if padding == "reflect" else _clamped
     pixels = (held(down, height)[:, :, None] * width + held(across, width)[:, None, :]).flatten(1)
     pixels = pixels[:, None].expand(-1, channels, -1)
-    made = images[chosen].flatten(2).gather(2, pixels).view(-1, channels, height, width)
+    made = images[chosen].to(crops.device).flatten(2).gather(2, pixels).view(-1, channels, height, width)
     if padding == "reflect":
         return made
     inside = _inside(down, height)[:, None, :, None] & _inside(across, width)[:, None, None, :]
@@ -71,12 +74,21 @@ class Split(NamedTuple):
     """Images with their labels.
 
     Attributes:
-        images: (N, C, H, W) uint8.
-        labels: (N,) int64, class numbers.
+        images: (N, C, H, W) uint8, on the trial's device; or on the host, in mapped files.
+        labels: (N,) int64, class numbers, on the trial's device.
     """
 
-    images: Tensor
+    images: Tensor | Mapped
     labels: Tensor
+
+    def pixels(self, chosen: Tensor | slice) -> Tensor:
+        """Images of these numbers, (B, C, H, W) uint8, on the trial's device."""
+        return self.images[chosen].to(self.labels.device)
+
+    def part(self, chosen: Tensor) -> Split:
+        """The images of these numbers, (B,), with their labels; those in mapped files stay there."""
+        images = self.images.at(chosen) if isinstance(self.images, Mapped) else self.images[chosen]
+        return Split(images, self.labels[chosen.to(self.labels.device)])
 
 
 class Extra(NamedTuple):
@@ -140,18 +152,18 @@ def batches(
     Yields:
         images: (B, C, H, W) float32 in [0, 1]; labels: (B,) int64, or with `mix` probabilities (B, classes) float32.
     """
-    device, count = split.images.device, len(split.labels)
+    device, count = split.labels.device, len(split.labels)
     pool = split if extra is None else extra.pool
     order = epoch_order(count, batch_size, extra, device, seed, epoch)
     crops = random_crops(count, device, seed, epoch) if augment else None
     size = pool.images.shape[2], pool.images.shape[3]
     draws = None if policy is None else policies.drawn(*policy, count, size, seed, epoch)
     windows = None if mix is None else cutmix.random_windows(count, device, seed, epoch)
-    together = batch_size * max(1, _AT_ONCE // (batch_size * pool.images[0].numel()))
+    together = batch_size * max(1, _AT_ONCE // (batch_size * pool.images.shape[1:].numel()))
     for start in range(0, count, together):
         part = slice(start, start + together)
         chosen = order[part]
-        images = pool.images[chosen] if crops is None else cropped(pool.images, chosen, crops[:, part], padding)
+        images = pool.pixels(chosen) if crops is None else cropped(pool.images, chosen, crops[:, part], padding)
         if policy is not None and draws is not None:
             images = policies.augmented(images, draws.part(part), policy[0])
         both = zip(torch.split(images, batch_size), torch.split(pool.labels[chosen], batch_size), strict=True)
@@ -167,4 +179,4 @@ def sequential(split: Split, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]
     """Every image once, as it is and in its place: for evaluation. Yields what `batches` does."""
     for start in range(0, len(split.labels), batch_size):
         part = slice(start, start + batch_size)
-        yield split.images[part].to(torch.float32).div_(255), split.labels[part]
+        yield split.pixels(part).to(torch.float32).div_(255), split.labels[part]

@@ -1,4 +1,4 @@
-"""Data sets as uint8 tensors on the device: validation split, seeded order, batched augmentation.
+"""Data sets as uint8 tensors on the device, or in mapped files: validation split, seeded order, batched augmentation.
 
 Nothing here waits for the GPU inside an epoch: the whole epoch's order and crops are drawn at once.
 """
@@ -18,12 +18,13 @@ from trainers.config import DataConfig
 from trainers.data import archives, extra, image_folder, own_set, tiny_imagenet
 from trainers.data.archives import ByteArray, LabelArray, Source
 from trainers.data.batches import PADDING, Extra, Split
+from trainers.data.mapped import Mapped, mapped
 from trainers.errors import UserError
 from trainers.randomness import stable_seed
 
 
 class Data(NamedTuple):
-    """A data set on one device.
+    """A data set on one device; images in mapped files stay on the host.
 
     Attributes:
         mean, std: of each channel, in [0, 1] units; for the model's normalisation.
@@ -198,16 +199,20 @@ def _loaded(config: DataConfig, device: torch.device | str) -> Data:
 
 def _joined(train: Split, more: extra.Images, fraction: float) -> tuple[Split, Extra]:
     """The split, now a part of a pool that holds the others behind it, so that no image is there twice."""
-    pool = Split(
-        torch.cat([train.images, torch.from_numpy(more.images).to(train.images.device)]),
-        torch.cat([train.labels, torch.from_numpy(more.labels).to(train.labels.device)]),
-    )
-    own = len(train.labels)
-    return Split(pool.images[:own], pool.labels[:own]), Extra(pool, fraction)
+    own, device = len(train.labels), train.labels.device
+    labels = torch.cat([train.labels, torch.from_numpy(more.labels).to(device)])
+    images = torch.from_numpy(more.images)
+    if isinstance(train.images, Mapped):
+        return train, Extra(Split(train.images.followed_by(images), labels), fraction)
+    pool = torch.cat([train.images, images.to(device)])
+    return Split(pool[:own], labels[:own]), Extra(Split(pool, labels), fraction)
 
 
 def _on_device(images: ByteArray, labels: LabelArray, chosen: LabelArray, device: torch.device | str) -> Split:
-    return Split(torch.from_numpy(images[chosen]).to(device), torch.from_numpy(labels[chosen]).to(device))
+    mine = torch.from_numpy(labels[chosen]).to(device)
+    if isinstance(images, np.memmap):
+        return Split(Mapped([mapped(images)], torch.from_numpy(chosen)), mine)
+    return Split(torch.from_numpy(images[chosen]).to(device), mine)
 
 
 class _Chosen(NamedTuple):

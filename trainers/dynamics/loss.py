@@ -85,7 +85,7 @@ def fixed_loss(
         attacking: generator of the attack's random starts.
         mixing: generator of the objective's own draws.
     """
-    images = engine.images(split.images[chosen].to(torch.float32).div_(255))
+    images = engine.images(split.pixels(chosen).to(torch.float32).div_(255))
     labels = split.labels[chosen]
     parts = zip(torch.split(images, size), torch.split(labels, size), strict=True)
     attacked = [adversarial(model, objective.inner, x, y, attack, engine.forward(model), attacking) for x, y in parts]

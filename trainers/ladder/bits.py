@@ -10,9 +10,8 @@ import hashlib
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
-from torch.utils.weak import WeakTensorKeyDictionary
+from torch.utils.weak import WeakIdKeyDictionary
 
 from trainers.data.batches import Split
 from trainers.data.sets import Data
@@ -33,7 +32,7 @@ class Places(NamedTuple):
     """In that order, (N,)."""
 
 
-_known = WeakTensorKeyDictionary()  # by the split's images: a process evaluates many networks on the same
+_known = WeakIdKeyDictionary()  # by the split's images: a process evaluates many networks on the same
 
 
 def places(split: Split) -> Places:
@@ -48,8 +47,8 @@ def places(split: Split) -> Places:
 
 def _fingerprint(split: Split, labels: NDArray[np.int64]) -> str:
     digest = hashlib.sha256(f"{tuple(split.images.shape)}".encode() + labels.astype("<i8").tobytes())
-    for images in torch.split(split.images, _AT_ONCE):
-        digest.update(images.cpu().numpy().tobytes())
+    for first in range(0, len(labels), _AT_ONCE):
+        digest.update(split.images[first : first + _AT_ONCE].cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
 
 

@@ -105,6 +105,7 @@ def images(
     *,
     root: str | os.PathLike[str] | None = None,
     device: str = "auto",
+    places: Sequence[int] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The images that a trial of a run was trained or measured on: (N, C, H, W) in [0, 1], fp32, and their labels (N,).
 
@@ -112,9 +113,10 @@ def images(
         run, trial, device: as of `load`.
         split: test, the validation images val, or those that were trained on, train, without augmentation.
         root: where the data lie; none: ./data, or for the digits inside the package.
+        places: which of them, from 0; none: all, which of ImageNet's 50,000 take 30 GB.
 
     Raises:
-        UserError: as `load`; or no such split; or the data are not there, or are others than the trial's.
+        UserError: as `load`; or no such split or place; or the data are not there, or are others than the trial's.
     """
     _refuse_other("split", split, get_args(AnySplit))
     directory = Path(run)
@@ -122,7 +124,14 @@ def images(
     values = config["data"] | {"root": None if root is None else os.fspath(root)}
     own = validated(DataConfig, values, f"{directory}: trial {name}: data")
     part: Split = getattr(load_data(own, _device(device)), split)
-    return part.images.to(torch.float32).div_(255), part.labels
+    chosen = slice(None) if places is None else _places(places, len(part.labels))
+    return part.pixels(chosen).to(torch.float32).div_(255), part.labels[chosen]
+
+
+def _places(places: Sequence[int], images: int) -> Tensor:
+    if wrong := [place for place in places if not 0 <= place < images]:
+        raise UserError(f"places: must be from 0 to {images - 1}, got {wrong[0]}")
+    return torch.tensor(places, dtype=torch.int64)
 
 
 def _refuse_other(argument: str, value: str, choices: Sequence[str]) -> None:
@@ -220,7 +229,7 @@ def batches(network: Trained, split: SplitName, first: int, images: int) -> Iter
     places = _order(tuple(part.labels.tolist()))[first : first + images]
     for start in range(0, len(places), network.batch_size):
         chosen = torch.tensor(places[start : start + network.batch_size], device=part.labels.device)
-        pixels = part.images[chosen].to(torch.float32).div_(255)
+        pixels = part.pixels(chosen).to(torch.float32).div_(255)
         yield pixels.contiguous(memory_format=torch.channels_last), part.labels[chosen]
 
 
