@@ -47,12 +47,12 @@ class Data(NamedTuple):
     @property
     def channels(self) -> int:
         """Channels of an image: 1 or 3."""
-        return self.train.images.shape[1]
+        return self.train.shape[0]
 
     @property
     def image_size(self) -> tuple[int, int]:
         """Height and width of an image, pixels."""
-        return self.train.images.shape[2], self.train.images.shape[3]
+        return self.train.shape[1:]
 
 
 class Shape(NamedTuple):
