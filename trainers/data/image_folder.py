@@ -1,5 +1,7 @@
 """A folder of image files: train/CLASS/... and test/CLASS/..., decoded once and kept as one array file.
 
+Where there is no test/, or no class in it, val/CLASS/... is the test set: so ImageNet is unpacked.
+
 The array file is named by the hash of the folder's content, and lies in ROOT/.robustsweep; or, where that
 cannot be written, in the user's cache folder. Beside it lies the index, which spares reading every file
 again: it holds the content's hash next to that of the files' names, sizes and times.
@@ -22,21 +24,21 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 
 from trainers.data.archives import ByteArray, LabelArray, Source
+from trainers.data.decoding import BadImage, is_turned, rgb
 from trainers.errors import Absent, UserError
 from trainers.files import whole
 from trainers.lock import locked
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-WIDE_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")  # Pillow's modes with more than 8 bits a channel
 CHUNK = 500  # files that a thread takes at once
+#: Bytes of files from which on a folder is known by a sample of them: all names and sizes, and the bytes of so many.
+SAMPLED_FROM, SAMPLE = 16 * 2**30, 1000
+SAMPLED = "sampled-"  # what such a folder's fingerprint says
 #: What a file holds that may say how it is turned, EXIF or XMP, in JPEG, PNG and WebP; TIFFs begin with two letters.
 TURNING = (b"Exif", b"exif", b"eXIf", b"EXIF", b"/xap/", b"adobe.xmp", b"XMP ")
 
@@ -86,9 +88,9 @@ def read(listed: Listing, image_size: int | None) -> Source:
     train, test = _arrays(listed, image_size, content + (f"-{image_size}" if image_size else "") + ".npz")
     return Source(
         train,
-        _labels(listed.train, listed),
+        labels(listed.train, listed),
         test,
-        _labels(listed.test, listed),
+        labels(listed.test, listed),
         listed.classes,
         fingerprint=content,
     )
@@ -101,9 +103,16 @@ def listing(root: Path) -> Listing:
         UserError: the root, a split, a class or its images are missing, or cannot be listed.
     """
     with listable():
-        classes = class_names(root, "test", "it must hold train/ and test/, each with one folder a class")
-        check_same_classes(root, classes, "test/", folders(root / "test"))
-        return Listing("image_folder", root, classes, images(root, "train", classes), images(root, "test", classes))
+        test = _test_folder(root)
+        classes = class_names(root, test, "it must hold train/ and test/, each with one folder a class")
+        check_same_classes(root, classes, f"{test}/", folders(root / test))
+        return Listing("image_folder", root, classes, images(root, "train", classes), images(root, test, classes))
+
+
+def _test_folder(root: Path) -> str:
+    """test; but val where test/ has no classes and val/ does, as in ImageNet."""
+    there = {name for name in ("test", "val") if (root / name).is_dir() and folders(root / name)}
+    return "val" if there == {"val"} else "test"
 
 
 @contextmanager
@@ -168,7 +177,8 @@ def walk(root: Path, folder: str) -> Iterator[File]:
                 yield File(path, path, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
-def _labels(files: tuple[File, ...], listed: Listing) -> LabelArray:
+def labels(files: tuple[File, ...], listed: Listing) -> LabelArray:
+    """Their class numbers, (N,)."""
     number = {name: place for place, name in enumerate(listed.classes)}
     return np.array([number[file.name.split("/")[1]] for file in files], np.int64)
 
@@ -176,14 +186,17 @@ def _labels(files: tuple[File, ...], listed: Listing) -> LabelArray:
 def fingerprint(listed: Listing) -> str:
     """Hash of the names and bytes of all images: a copied or moved folder keeps it.
 
+    Of a folder of `SAMPLED_FROM` bytes and more it is that of all names and sizes, and of the bytes of `SAMPLE` images,
+    those of the first names by their own hash; and it says so.
+
     Raises:
         UserError: an image cannot be read.
     """
     signature = hashlib.sha256(f"upright {listed!r}".encode("utf-8", "surrogateescape")).hexdigest()
-    for folder in _cache_folders(listed.root):
+    for folder in cache_folders(listed.root):
         if (known := _index(folder).get(str(listed.root))) and known[0] == signature:
             return known[1]
-    folder = _writable(listed.root)
+    folder = writable(listed.root)
     with locked(folder / "lock"):
         index = _index(folder)
         if (known := index.get(str(listed.root))) is None or known[0] != signature:
@@ -205,6 +218,10 @@ def _index(folder: Path) -> dict[str, tuple[str, str]]:
 def _content(listed: Listing) -> str:
     files = listed.train + listed.test
     total = hashlib.sha256()
+    sampled = sum(file.size for file in files) >= SAMPLED_FROM
+    if sampled:
+        total.update(repr([(file.name, file.size) for file in files]).encode("utf-8", "surrogateescape"))
+        files = tuple(sorted(files, key=lambda file: hashlib.sha256(os.fsencode(file.name)).digest())[:SAMPLE])
 
     def digests(start: int) -> list[bytes]:
         return [_digest(listed.root / file.path) for file in files[start : start + CHUNK]]
@@ -213,7 +230,7 @@ def _content(listed: Listing) -> str:
         for start, chunk in zip(_starts(files), pool.map(digests, _starts(files)), strict=True):
             for file, digest in zip(files[start:], chunk, strict=False):
                 total.update(os.fsencode(file.name) + b"\0" + digest)
-    return f"{listed.layout}-{total.hexdigest()[:16]}"
+    return f"{listed.layout}-{SAMPLED if sampled else ''}{total.hexdigest()[:16]}"
 
 
 def _digest(path: Path) -> bytes:
@@ -232,26 +249,16 @@ def _says_turned(content: bytes) -> bool:
         return False
     try:
         with Image.open(io.BytesIO(content)) as image:
-            return _is_turned(image)
+            return is_turned(image)
     except Exception:  # no readable image, which decoding it tells
         return False
 
 
-def _is_turned(image: Image) -> bool:
-    """Whether its EXIF says that it lies on a side, its head or its mirror image; damaged EXIF says nothing."""
-    from PIL.ExifTags import Base
-
-    try:
-        return image.getexif().get(Base.Orientation, 1) in range(2, 9)
-    except Exception:  # Pillow has no exception of its own for it: it raises what comes first
-        return False
-
-
 def _arrays(listed: Listing, image_size: int | None, name: str) -> tuple[ByteArray, ByteArray]:
-    for folder in _cache_folders(listed.root):
+    for folder in cache_folders(listed.root):
         if (kept := _kept(folder / name)) is not None:
             return kept
-    folder = _writable(listed.root)
+    folder = writable(listed.root)
     with locked(folder / "lock"):
         if (kept := _kept(folder / name)) is not None:  # another process was first
             return kept
@@ -294,35 +301,21 @@ def _decoded(listed: Listing, image_size: int | None) -> ByteArray:
 
 
 def _rgb(path: Path, image_size: int | None) -> ByteArray:
-    """(H, W, 3): the image, upright; its grey copied to three channels, its alpha dropped."""
-    from PIL import Image, ImageOps
-
     try:
-        with Image.open(path) as image:
-            if _is_turned(image):
-                image.info.pop("exif", None)  # else written anew, which its other tags may not allow
-                ImageOps.exif_transpose(image, in_place=True)
-            if image.mode in WIDE_MODES:
-                raise UserError(f"data.root: {path} has more than 8 bits a channel ({image.mode}); convert it")
-            rgb = image.convert("RGBA").convert("RGB") if image.mode == "P" else image.convert("RGB")
-            if image_size is not None:
-                rgb = rgb.resize((image_size, image_size), Image.Resampling.BILINEAR)
-            return np.asarray(rgb)
-    except UserError:
-        raise
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = str(error).partition("\n")[0]
-        raise UserError(f"data.root: {path} is no readable image ({reason}); mend it or remove it") from error
+        return rgb(path, image_size)
+    except BadImage as error:
+        raise UserError(f"data.root: {path} {error}") from error
 
 
-def _cache_folders(root: Path) -> tuple[Path, Path]:
+def cache_folders(root: Path) -> tuple[Path, Path]:
+    """Where decoded images of a root may be kept: beside them, and in the user's cache folder."""
     personal = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return root / ".robustsweep", Path(personal) / "robustsweep"
 
 
-def _writable(root: Path) -> Path:
+def writable(root: Path) -> Path:
     """The first of the cache folders that can be written."""
-    folders = _cache_folders(root)
+    folders = cache_folders(root)
     for folder in folders:
         try:
             folder.mkdir(parents=True, exist_ok=True)
