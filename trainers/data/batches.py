@@ -222,7 +222,7 @@ def batches(
         split: of the trial.
         batch_size: of all batches but a short last one.
         augment, padding: whether images are cropped and flipped, and what lies around them.
-        crop_scale: least area of a random resized crop, which is then made instead, over the image's; none: padded ones.
+        crop_scale: least area of random resized crops over the image's; none: crops are padded ones.
         policy: done to each image after that, and the data's name; none: no policy.
         mix: windows of other images of the batch, at last; none: no windows.
         extra: images that join each batch in place of as many of the split's.

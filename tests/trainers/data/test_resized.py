@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from scipy import stats
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
+from trainers.config import DataConfig
+from trainers.data import batches, sets
 from trainers.data.resized import RATIO, random_boxes, resized
+from trainers.errors import UserError
 
 CPU = torch.device("cpu")
 
@@ -104,3 +109,47 @@ def test_draws_are_those_of_seed_and_epoch_alone() -> None:
     assert torch.equal(one, again)
     for seed, epoch in ((2, 2), (1, 3)):
         assert not torch.equal(one, random_boxes(100, (32, 32), 0.08, CPU, seed=seed, epoch=epoch))
+
+
+def folder(tmp_path: Path, size: int) -> str:
+    """Three classes of two training images and a test image."""
+    for place, pixels in enumerate(noise(9, size, size + 2)):
+        split = "test" if place < 3 else "train"
+        (tmp_path / split / str(place % 3)).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(tmp_path / split / str(place % 3) / f"{place}.png")
+    return str(tmp_path)
+
+
+def test_networks_are_given_the_crops_and_evaluations_the_middle(tmp_path: Path) -> None:
+    plain = {"name": "image_folder", "root": folder(tmp_path, 12), "validation_fraction": 0, "augment": True}
+    whole = sets.load(DataConfig.model_validate(plain), CPU)
+    values = plain | {"crop": "random_resized", "crop_size": 8}
+    config = DataConfig.model_validate(values)
+    data = sets.load(config, CPU)
+    assert (data.channels, data.image_size) == (3, (8, 8))
+    assert sets.shapes([config])[config][4:7] == (3, 8, 8)
+    for split in ("train", "test"):
+        one, other = getattr(data, split), getattr(whole, split)
+        (images, labels), *none = batches.sequential(one, 100)
+        assert not none
+        assert torch.equal(images, other.images[:, :, 2:10, 3:11].float() / 255)
+        assert torch.equal(images, one.pixels(slice(None)).float() / 255)
+        assert torch.equal(labels, other.labels)
+    # an epoch's crops are those of their places, whatever the batch size
+    order = batches.epoch_order(6, 4, None, CPU, 1, 2)
+    drawn = random_boxes(6, (12, 14), 0.3, CPU, seed=1, epoch=2)
+    wanted = resized(whole.train.images[order], drawn, (8, 8)).float() / 255
+    for size in (4, 6):
+        given = batches.batches(data.train, size, augment=True, crop_scale=0.3, seed=1, epoch=2)
+        assert torch.equal(torch.cat([images for images, _ in given]), wanted)
+    padded = list(batches.batches(data.train, 6, augment=True, seed=1, epoch=2))
+    assert padded[0][0].shape == (6, 3, 8, 8)
+
+
+def test_a_crop_that_is_larger_than_the_images_is_refused(tmp_path: Path) -> None:
+    values = {"name": "image_folder", "root": folder(tmp_path, 12), "validation_fraction": 0, "crop_size": 13}
+    with pytest.raises(UserError) as caught:
+        sets.load(DataConfig.model_validate(values), CPU)
+    assert str(caught.value) == (
+        "data.crop_size: must be at most the images' 12 x 14 pixels, got 13; lower it, or keep larger images"
+    )
