@@ -80,8 +80,6 @@ def identity(config: TrialConfig) -> dict[str, Any]:
         values["objective"]["s2o"] = {"enabled": False}
     elif values["weights"]["name"] == "none":
         del values["objective"]["s2o"]["in_awp"]
-    if not values["data"]["augment"]:
-        del values["data"]["padding"]
     _leave_out_unread_data(values["data"], config)
     if not values["model"]["normalize"]:
         del values["model"]["moments"]
@@ -110,6 +108,13 @@ def identity(config: TrialConfig) -> dict[str, Any]:
 
 
 def _leave_out_unread_data(data: dict[str, Any], config: TrialConfig) -> None:
+    resizes = bool(data["augment"]) and data["crop"] == "random_resized"
+    if resizes or not data["augment"]:
+        del data["padding"]
+    if not resizes:
+        del data["crop"], data["crop_scale"]
+    if data["crop_size"] is None:
+        del data["crop_size"]
     if config.data.policy == "none":
         del data["policy"]
     if config.data.cutmix == 0:

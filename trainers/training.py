@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
-from contextlib import nullcontext
+from collections.abc import Generator, Iterable
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -81,7 +81,7 @@ class Training:
         stepper.reason = reason
         averaging = None if config.averaging.name == "none" else Averaging(config.averaging, model)
         train = data.train
-        like = torch.empty(config.batch_size, *train.images.shape[1:], device=train.labels.device)
+        like = torch.empty(config.batch_size, *train.shape, device=train.labels.device)
         attack = adversary.build(config.attack, engine.images(like))
         return cls(config, data, model, optimizer, averaging, stepper, attack)
 
@@ -96,20 +96,20 @@ class Training:
         started = time.perf_counter()
         own = nullcontext() if process.shared() else default_generators(device, config.seed, number, "dropout")
         method = self.stepper.epoch(self._method(number), number, config.batch_size)
-        with float32_products(config.precision), own, method:
-            lr = self._steps(number)
+        with float32_products(config.precision), own, method, closing(self._batches(number)) as epoch_batches:
+            lr = self._steps(number, epoch_batches)
         accuracy, loss = self.stepper.tally.means()
         preparing = self.stepper.preparing
         return Pass(lr, accuracy, loss, time.perf_counter() - started - preparing, preparing)
 
-    def _steps(self, number: int) -> float:
+    def _steps(self, number: int, batches: Iterable[tuple[Tensor, Tensor]]) -> float:
         """The epoch's steps, up to one whose loss is not finite; gives the last lr."""
         config, count = self.config, len(self.data.train.labels)
         steps = math.ceil(count / config.batch_size)
         lr, watch = config.optimizer.lr, _Watch(self.stepper.tally.loss)
         self.model.train()
         replays = self.attack.replays
-        for update, (images, labels) in enumerate(batch for batch in self._batches(number) for _ in range(replays)):
+        for update, (images, labels) in enumerate(batch for batch in batches for _ in range(replays)):
             progress = number + update / (steps * replays)
             lr = config.optimizer.lr * schedules.lr_factor(config.schedule, progress, config.epochs)
             optimizers.set_lr(self.optimizer, lr)
@@ -123,7 +123,7 @@ class Training:
             self.averaging.after_epoch(self.model, number)
         return lr
 
-    def _batches(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def _batches(self, number: int) -> Generator[tuple[Tensor, Tensor]]:
         """The epoch's batches, as the config has them."""
         config, data = self.config.data, self.data
         mix = CutMix(config.cutmix, config.cutmix_window, data.num_classes)
@@ -132,6 +132,7 @@ class Training:
             self.config.batch_size,
             augment=bool(config.augment),
             padding=config.padding,
+            crop_scale=config.crop_scale if config.crop == "random_resized" else None,
             policy=None if config.policy == "none" else (config.policy, config.name),
             mix=mix if config.cutmix > 0 else None,
             extra=data.extra,

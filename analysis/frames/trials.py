@@ -25,7 +25,7 @@ from trainers.record import METRICS, EpochRecord, read
 CONDITIONS = ("data.", "evaluation.")
 
 #: But these, and what begins so, say only what is trained on.
-_TRAINED_ON = ("data.augment", "data.padding", "data.policy", "data.cutmix", "data.extra")
+_TRAINED_ON = ("data.augment", "data.padding", "data.crop", "data.policy", "data.cutmix", "data.extra")
 
 #: The outcome of a finished or pruned trial in whose place another one of the same cell and seed counts.
 SUPERSEDED = "superseded"

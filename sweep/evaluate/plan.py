@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -332,7 +333,7 @@ def _images(name: str, config: TrialConfig, asked: Asked) -> int:
     for strength, option in product(_strengths(asked), ("radius", "step_size")):
         try:
             length = getattr(strength, option) or 0.0
-            check_length(f"--{option}".replace("_", "-"), length, config.attack.norm, data.train.images[0].numel())
+            check_length(f"--{option}".replace("_", "-"), length, config.attack.norm, math.prod(data.train.shape))
         except ValueError as error:
             raise UserError(str(error)) from None
     for attack in asked.attacks:

@@ -246,7 +246,8 @@ def test_all_that_is_drawn_is_seeded_from_seed_epoch_and_purpose(augment: bool, 
     train(trial, lambda record: None)
     purposes = ["dropout", "attack", "mixing", "evaluation val", "evaluation test"]
     assert watched.keys == [(7, epoch, purpose) for epoch in range(2) for purpose in purposes]
-    plain = {"augment": augment, "padding": "reflect", "policy": None, "mix": None, "extra": None, "seed": 7}
+    plain = {"augment": augment, "padding": "reflect", "crop_scale": None}
+    plain |= {"policy": None, "mix": None, "extra": None, "seed": 7}
     assert watched.passes == [plain | {"epoch": epoch} for epoch in range(2)]
     assert watched.perturbed == [0, 1]
 

@@ -41,6 +41,25 @@ class DataConfig(OwnPart):
         "reflect",
         description="augment: what the pad holds. [DEAT, Rice, AWP: reflect; TRADES, MART, S2O, AVMixup: zero]",
     )
+    crop: Literal["pad", "random_resized"] = Field(
+        "pad",
+        description="augment: pad cuts from the padded image; random_resized a part of random area and ratio (3/4 to "
+        "4/3), which is resized to crop_size, bilinear with antialiasing, as torchvision's RandomResizedCrop. "
+        "[ImageNet: random_resized in Wong, Salman, Singh; CIFAR: pad]",
+    )
+    crop_scale: Number = Field(
+        0.08,
+        gt=0,
+        le=1,
+        description="random_resized: least area of the part over the image's; the largest is 1. [Szegedy, torchvision, "
+        "and with it Wong, Salman, Singh: 0.08]",
+    )
+    crop_size: Whole | None = Field(
+        None,
+        gt=0,
+        description="Height and width that networks are given, pixels: of the middle of larger images, and of "
+        "random_resized's parts. none: those of the images. [ImageNet: 224 of 256]",
+    )
     policy: Literal["none", "autoaugment", "randaugment", "trivialaugment", "augmix"] = Field(
         "none",
         description="After crop and flip, a policy of torchvision's, drawn for each image by itself, with its settings "

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from trainers.data import cutmix, policies
+from trainers.data import cutmix, loader, policies, resized
 from trainers.data.mapped import Mapped
 from trainers.randomness import generator
 
@@ -26,14 +27,11 @@ def random_crops(count: int, device: torch.device, seed: int, epoch: int) -> Ten
     return torch.cat([corner, flip])
 
 
-def cropped(
-    images: Tensor | Mapped, chosen: Tensor, crops: Tensor, padding: Literal["reflect", "zero"] = "reflect"
-) -> Tensor:
+def cropped(images: Tensor, crops: Tensor, padding: Literal["reflect", "zero"] = "reflect") -> Tensor:
     """Pad, crop to the old size, flip left to right: as one gather, with no padded copy.
 
     Args:
-        images: (N, C, H, W), any type, where the crops are or on the host.
-        chosen: (B,) which of them.
+        images: (B, C, H, W), any type.
         crops: (3, B), as `random_crops` gives.
         padding: what lies around the images: their reflection, or zeros.
 
@@ -42,14 +40,14 @@ def cropped(
     """
     channels, height, width = images.shape[1:]
     top, left, flip = crops
-    across = torch.arange(width, device=crops.device)
+    across = torch.arange(width, device=images.device)
     across = torch.where(flip[:, None] == 1, width - 1 - across, across)
-    down = top[:, None] + torch.arange(height, device=crops.device) - PADDING
+    down = top[:, None] + torch.arange(height, device=images.device) - PADDING
     across = left[:, None] + across - PADDING
     held = _reflected if padding == "reflect" else _clamped
     pixels = (held(down, height)[:, :, None] * width + held(across, width)[:, None, :]).flatten(1)
     pixels = pixels[:, None].expand(-1, channels, -1)
-    made = images[chosen].to(crops.device).flatten(2).gather(2, pixels).view(-1, channels, height, width)
+    made = images.flatten(2).gather(2, pixels).view(-1, channels, height, width)
     if padding == "reflect":
         return made
     inside = _inside(down, height)[:, None, :, None] & _inside(across, width)[:, None, None, :]
@@ -76,19 +74,47 @@ class Split(NamedTuple):
     Attributes:
         images: (N, C, H, W) uint8, on the trial's device; or on the host, in mapped files.
         labels: (N,) int64, class numbers, on the trial's device.
+        size: height and width that networks are given, pixels: the middle of larger images; None: the images as they
+            are.
     """
 
     images: Tensor | Mapped
     labels: Tensor
+    size: tuple[int, int] | None = None
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of what networks are given."""
+        channels, *whole = self.images.shape[1:]
+        height, width = self.size or whole
+        return channels, height, width
 
     def pixels(self, chosen: Tensor | slice) -> Tensor:
-        """Images of these numbers, (B, C, H, W) uint8, on the trial's device."""
-        return self.images[chosen].to(self.labels.device)
+        """Images of these numbers, (B, *shape) uint8, on the trial's device."""
+        return self.middle(self.images[chosen].to(self.labels.device))
+
+    def middle(self, images: Tensor) -> Tensor:
+        """What networks are given of images as they are kept: (B, C, H, W) to (B, *shape)."""
+        _, height, width = self.shape
+        top, left = (images.shape[2] - height) // 2, (images.shape[3] - width) // 2
+        return images[:, :, top : top + height, left : left + width]
+
+    def gathered(self, order: Tensor, parts: Sequence[slice | list[int]]) -> Generator[Tensor]:
+        """The images at each part of an order of numbers, as they are kept, on the trial's device; close it at its end.
+
+        Those on the host are read ahead, by `trainers.data.loader`; what is given is good until the next is asked for.
+        """
+        if isinstance(self.images, Mapped):
+            host = order.cpu()  # once: a part by itself would wait for a GPU each time
+            yield from loader.gathered(self.images, [host[part] for part in parts], self.labels.device)
+        else:
+            for part in parts:
+                yield self.images[order[part]]
 
     def part(self, chosen: Tensor) -> Split:
         """The images of these numbers, (B,), with their labels; those in mapped files stay there."""
         images = self.images.at(chosen) if isinstance(self.images, Mapped) else self.images[chosen]
-        return Split(images, self.labels[chosen.to(self.labels.device)])
+        return Split(images, self.labels[chosen.to(self.labels.device)], self.size)
 
 
 class Extra(NamedTuple):
@@ -123,18 +149,70 @@ def epoch_order(
     return torch.where(own, order[own.cumsum(0) - 1], others)
 
 
+class _Changes(NamedTuple):
+    """What is done to the images of an epoch, drawn for each place in it beforehand.
+
+    Attributes:
+        split: of the images.
+        crops: as `random_crops` gives, and what lies around the images; none: not padded.
+        boxes: as `resized.random_boxes` gives; none: not resized.
+        policy: and what it drew; none: no policy.
+    """
+
+    split: Split
+    crops: tuple[Tensor, Literal["reflect", "zero"]] | None = None
+    boxes: Tensor | None = None
+    policy: tuple[policies.Policy, policies.Draws] | None = None
+
+    def made(self, images: Tensor, part: slice) -> Tensor:
+        """The images of some places, (B, C, H, W) as they are kept, as networks are given them: (B, *split.shape)."""
+        if self.boxes is None:
+            images = self.split.middle(images)
+        else:
+            images = resized.resized(images, self.boxes[:, part], self.split.shape[1:])
+        if self.crops is not None:
+            crops, padding = self.crops
+            images = cropped(images, crops[:, part], padding)
+        if self.policy is not None:
+            policy, draws = self.policy
+            images = policies.augmented(images, draws.part(part), policy)
+        return images
+
+
+def _changes(
+    pool: Split,
+    count: int,
+    augment: bool,
+    padding: Literal["reflect", "zero"],
+    crop_scale: float | None,
+    policy: tuple[policies.Policy, str] | None,
+    seed: int,
+    epoch: int,
+) -> _Changes:
+    device, height, width = pool.labels.device, *pool.images.shape[2:]
+    change = _Changes(pool)
+    if augment and crop_scale is not None:
+        change = _Changes(pool, boxes=resized.random_boxes(count, (height, width), crop_scale, device, seed, epoch))
+    elif augment:
+        change = _Changes(pool, (random_crops(count, device, seed, epoch), padding))
+    if policy is None:
+        return change
+    return change._replace(policy=(policy[0], policies.drawn(*policy, count, pool.shape[1:], seed, epoch)))
+
+
 def batches(
     split: Split,
     batch_size: int,
     *,
     augment: bool,
     padding: Literal["reflect", "zero"] = "reflect",
+    crop_scale: float | None = None,
     policy: tuple[policies.Policy, str] | None = None,
     mix: cutmix.CutMix | None = None,
     extra: Extra | None = None,
     seed: int,
     epoch: int,
-) -> Iterator[tuple[Tensor, Tensor]]:
+) -> Generator[tuple[Tensor, Tensor]]:
     """One epoch: every image once, in the order of (seed, epoch); the last, short batch is kept.
 
     Many batches are cropped and flipped at once, since a GPU takes as long for the operations of one. What each of the
@@ -144,6 +222,7 @@ def batches(
         split: of the trial.
         batch_size: of all batches but a short last one.
         augment, padding: whether images are cropped and flipped, and what lies around them.
+        crop_scale: least area of random resized crops over the image's; none: crops are padded ones.
         policy: done to each image after that, and the data's name; none: no policy.
         mix: windows of other images of the batch, at last; none: no windows.
         extra: images that join each batch in place of as many of the split's.
@@ -155,28 +234,25 @@ def batches(
     device, count = split.labels.device, len(split.labels)
     pool = split if extra is None else extra.pool
     order = epoch_order(count, batch_size, extra, device, seed, epoch)
-    crops = random_crops(count, device, seed, epoch) if augment else None
-    size = pool.images.shape[2], pool.images.shape[3]
-    draws = None if policy is None else policies.drawn(*policy, count, size, seed, epoch)
+    change = _changes(pool, count, augment, padding, crop_scale, policy, seed, epoch)
     windows = None if mix is None else cutmix.random_windows(count, device, seed, epoch)
     together = batch_size * max(1, _AT_ONCE // (batch_size * pool.images.shape[1:].numel()))
-    for start in range(0, count, together):
-        part = slice(start, start + together)
-        chosen = order[part]
-        images = pool.pixels(chosen) if crops is None else cropped(pool.images, chosen, crops[:, part], padding)
-        if policy is not None and draws is not None:
-            images = policies.augmented(images, draws.part(part), policy[0])
-        both = zip(torch.split(images, batch_size), torch.split(pool.labels[chosen], batch_size), strict=True)
-        for first, (some, labels) in zip(range(start, count, batch_size), both, strict=False):
-            some = some.to(torch.float32).div_(255)
-            if mix is None or windows is None:
-                yield some, labels
-            else:
-                yield cutmix.mixed(some, labels, windows[:, first : first + len(labels)], mix)
+    parts = [slice(start, start + together) for start in range(0, count, together)]
+    with closing(pool.gathered(order, parts)) as gathered:
+        for part, kept in zip(parts, gathered, strict=True):
+            images, labels = change.made(kept, part), pool.labels[order[part]]
+            both = zip(torch.split(images, batch_size), torch.split(labels, batch_size), strict=True)
+            for first, (some, theirs) in zip(range(part.start, count, batch_size), both, strict=False):
+                pixels = some.to(torch.float32).div_(255)
+                if mix is None or windows is None:
+                    yield pixels, theirs
+                else:
+                    yield cutmix.mixed(pixels, theirs, windows[:, first : first + len(theirs)], mix)
 
 
-def sequential(split: Split, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+def sequential(split: Split, batch_size: int) -> Generator[tuple[Tensor, Tensor]]:
     """Every image once, as it is and in its place: for evaluation. Yields what `batches` does."""
-    for start in range(0, len(split.labels), batch_size):
-        part = slice(start, start + batch_size)
-        yield split.pixels(part).to(torch.float32).div_(255), split.labels[part]
+    parts = [slice(start, start + batch_size) for start in range(0, len(split.labels), batch_size)]
+    with closing(split.gathered(torch.arange(len(split.labels), device=split.labels.device), parts)) as gathered:
+        for part, images in zip(parts, gathered, strict=True):
+            yield split.middle(images).to(torch.float32).div_(255), split.labels[part]

@@ -47,12 +47,12 @@ class Data(NamedTuple):
     @property
     def channels(self) -> int:
         """Channels of an image: 1 or 3."""
-        return self.train.images.shape[1]
+        return self.train.shape[0]
 
     @property
     def image_size(self) -> tuple[int, int]:
         """Height and width of an image, pixels."""
-        return self.train.images.shape[2], self.train.images.shape[3]
+        return self.train.shape[1:]
 
 
 class Shape(NamedTuple):
@@ -115,7 +115,7 @@ def load(config: DataConfig, device: torch.device | str) -> Data:
         UserError: the data are missing, damaged, fewer than asked for, or not those of `config.fingerprint`.
     """
     # what is done to batches is the same data's
-    plain = {"download": False, "policy": "none", "cutmix": 0.0, "cutmix_window": None}
+    plain = {"download": False, "policy": "none", "cutmix": 0.0, "cutmix_window": None, "crop_scale": 0.08}
     key = (config.model_copy(update=plain), str(torch.device(device)))
     with process.alone:
         if key not in _last:
@@ -139,14 +139,15 @@ def shapes(configs: Iterable[DataConfig]) -> dict[DataConfig, Shape]:
         others = _extra(alike[0], source)
         more = 0 if others is None else len(others.labels)
         for config in alike:
-            shape = _shape(source, _chosen(config, source), more)
+            shape = _shape(config, source, _chosen(config, source), more)
             seen_shapes[config] = shape._replace(mapped=mapped, notes=notes)
     return seen_shapes
 
 
-def _shape(source: Source, chosen: _Chosen, extra_images: int) -> Shape:
+def _shape(config: DataConfig, source: Source, chosen: _Chosen, extra_images: int) -> Shape:
     sizes = len(chosen.train), len(chosen.val), len(chosen.test)
-    channels, height, width = source.train_images.shape[1:]
+    channels, *whole = source.train_images.shape[1:]
+    height, width = _given(config, source) or whole
     return Shape(*sizes, len(source.classes), channels, height, width, extra_images)
 
 
@@ -208,14 +209,15 @@ def _loaded(config: DataConfig, device: torch.device | str) -> Data:
     images, labels = source.train_images, source.train_labels
     both = np.sort(np.concatenate([chosen.train, chosen.val]))
     mean, std = (source.mean, source.std) if source.mean and source.std else moments.of_images(images, both)
-    train = _on_device(images, labels, chosen.train, device)
+    size = _given(config, source)
+    train = _on_device(images, labels, chosen.train, device)._replace(size=size)
     others = None
     if (more := _extra(config, source)) is not None:
         train, others = _joined(train, more, config.extra_fraction)
     return Data(
         train=train,
-        val=_on_device(images, labels, chosen.val, device),
-        test=_on_device(source.test_images, source.test_labels, chosen.test, device),
+        val=_on_device(images, labels, chosen.val, device)._replace(size=size),
+        test=_on_device(source.test_images, source.test_labels, chosen.test, device)._replace(size=size),
         num_classes=len(source.classes),
         mean=mean,
         std=std,
@@ -232,9 +234,15 @@ def _joined(train: Split, more: extra.Images, fraction: float) -> tuple[Split, E
     labels = torch.cat([train.labels, torch.from_numpy(more.labels).to(device)])
     images = torch.from_numpy(more.images)
     if isinstance(train.images, Mapped):
-        return train, Extra(Split(train.images.followed_by(images), labels), fraction)
+        return train, Extra(Split(train.images.followed_by(images), labels, train.size), fraction)
     pool = torch.cat([train.images, images.to(device)])
-    return Split(pool[:own], labels[:own]), Extra(Split(pool, labels), fraction)
+    return Split(pool[:own], labels[:own], train.size), Extra(Split(pool, labels, train.size), fraction)
+
+
+def _given(config: DataConfig, source: Source) -> tuple[int, int] | None:
+    """Height and width that networks are given of larger images; none: those of the images."""
+    whole: tuple[int, ...] = source.train_images.shape[2:]
+    return None if config.crop_size is None or set(whole) == {config.crop_size} else (config.crop_size,) * 2
 
 
 def _on_device(images: ByteArray, labels: LabelArray, chosen: LabelArray, device: torch.device | str) -> Split:
@@ -281,8 +289,15 @@ def _check(config: DataConfig, source: Source) -> None:
             f"data.root: {_root(config)} must hold at least 2 classes, got 1 ({source.classes[0]}); add one"
         )
     height, width = source.train_images.shape[2:]
+    if config.crop_size is not None:
+        if config.crop_size > min(height, width):
+            raise UserError(
+                f"data.crop_size: must be at most the images' {height} x {width} pixels, got {config.crop_size}; "
+                "lower it, or keep larger images"
+            )
+        height = width = config.crop_size
     augment = config.name != "digits" if config.augment is None else config.augment
-    if augment and config.padding == "reflect" and min(height, width) <= PADDING:
+    if augment and config.crop == "pad" and config.padding == "reflect" and min(height, width) <= PADDING:
         raise UserError(
             f"data.augment: a {PADDING}-pixel reflect pad needs images over {PADDING} x {PADDING} pixels, "
             f"got {height} x {width}; set data.augment: false, or data.padding: zero"

@@ -46,9 +46,9 @@ def places(split: Split) -> Places:
 
 
 def _fingerprint(split: Split, labels: NDArray[np.int64]) -> str:
-    digest = hashlib.sha256(f"{tuple(split.images.shape)}".encode() + labels.astype("<i8").tobytes())
+    digest = hashlib.sha256(f"{(len(labels), *split.shape)}".encode() + labels.astype("<i8").tobytes())
     for first in range(0, len(labels), _AT_ONCE):
-        digest.update(split.images[first : first + _AT_ONCE].cpu().numpy().tobytes())
+        digest.update(split.pixels(slice(first, first + _AT_ONCE)).cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
 
 

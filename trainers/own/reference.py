@@ -26,17 +26,9 @@ from trainers.fields import Frozen, parse_number, path_text
 COMMON: dict[str, frozenset[str]] = {
     "model": frozenset({"normalize", "moments", "fine_tune", "weights_fingerprint"}),
     "data": frozenset(
-        {"root", "download", "validation_fraction", "augment", "padding", "train_per_class", "test_per_class"}
-        | {
-            "in_memory_gib",
-            "fingerprint",
-            "cutmix",
-            "cutmix_window",
-            "policy",
-            "extra",
-            "extra_fraction",
-            "extra_fingerprint",
-        }
+        {"root", "download", "validation_fraction", "in_memory_gib", "train_per_class", "test_per_class"}
+        | {"augment", "padding", "crop", "crop_scale", "crop_size"}
+        | {"fingerprint", "cutmix", "cutmix_window", "policy", "extra", "extra_fraction", "extra_fingerprint"}
     ),
     "objective": frozenset({"s2o"}),
     "optimizer": frozenset({"lr", "weight_decay"}),

@@ -22,6 +22,7 @@ ONE_CLASS = ("mart", "avmixup")  # objectives that are not published for mixed l
 
 RECIPES: dict[str, dict[str, Any]] = {
     **{policy: {"policy": policy} for policy in get_args(Policy)},
+    "resized": {"augment": True, "crop": "random_resized"},
     "cutmix": {"cutmix": 0.5},
     "cutmix, fixed": {"cutmix": 1, "cutmix_window": "20/32"},
     "extra": {"extra": "EXTRA", "extra_fraction": 0.3},

@@ -103,7 +103,7 @@ def test_crops_equal_torchs_pad_a_slice_and_a_flip(padding: Any, channels: int, 
     images = torch.randint(0, 256, (20, channels, height, width), generator=source, dtype=torch.uint8)
     chosen = torch.randperm(20, generator=source)[:15]
     crops = batches.random_crops(15, CPU, seed=3, epoch=4)
-    for place, result in enumerate(batches.cropped(images, chosen, crops, padding)):
+    for place, result in enumerate(batches.cropped(images[chosen], crops, padding)):
         top, left, flip = crops[:, place].tolist()
         mode = "reflect" if padding == "reflect" else "constant"
         padded = F.pad(images[chosen[place]].float(), (4, 4, 4, 4), mode=mode)
