@@ -278,8 +278,9 @@ def figures(directory: Path | None, published: bool, output: Path | None, check:
     kinds = Counter(path.suffix.removeprefix(".") for path in drawn.written)
     counts = ", ".join(f"{number} {kind}" for kind, number in kinds.items() if kind != "json")
     echo(f"{output}: {counts}; manifest.json there lists them, and says what they came from")
-    for name, reason in drawn.skipped.items():
-        echo(f"not drawn: {name}: {reason}", err=True)
+    for reason in dict.fromkeys(drawn.skipped.values()):
+        names = [name for name, why in drawn.skipped.items() if why == reason]
+        echo(f"not drawn: {', '.join(names)}: {reason}", err=True)
     if drawn.left_out:
         echo(f"not pooled with the others: {trials_left_out(drawn.left_out)}", err=True)
     if drawn.pruned:
