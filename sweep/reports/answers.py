@@ -262,7 +262,7 @@ def _corner_records(path: Path, overrides: tuple[str, ...]) -> list[dict[str, An
 def figures(directory: Path | None, published: bool, output: Path | None, check: bool, metric: str) -> None:
     """Draw figures and tables, the paper's among them, each with the numbers behind it."""
     from analysis import figures as drawing
-    from analysis.frames.cells import trials_left_out
+    from analysis.frames.budgets import trials_left_out
     from analysis.manifest import SAME
     from analysis.plots.plan import BY_VAL_ROBUST, ChosenBy
     from sweep.search.optuna_importance import optuna_importance

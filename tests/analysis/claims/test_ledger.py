@@ -30,7 +30,7 @@ from analysis.claims.questions import NAMES, question
 from analysis.claims.study import Study, chosen_by, decided_by, load_study, published
 from analysis.estimates.intervals import holm
 from analysis.estimates.methods import comparison
-from analysis.frames.cells import BUDGET
+from analysis.frames.budgets import BUDGET
 from analysis.tables.claims import answer, claims_json, claims_text, rule, sentence
 from analysis.tables.methods import notes
 from trainers.errors import UserError
