@@ -18,7 +18,8 @@ from analysis.estimates.correlations import correlations
 from analysis.estimates.differences import differences
 from analysis.estimates.evaluator import Evaluator
 from analysis.estimates.images import curve_rows
-from analysis.frames.cells import BUDGET, CONDITION, nothing_completed, one_budget, same_budget
+from analysis.frames.budgets import BUDGET, CONDITION, one_budget, same_budget
+from analysis.frames.cells import nothing_completed
 from analysis.frames.dynamics import dynamics_of
 from analysis.frames.images import images_of
 from analysis.frames.log import read_log

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -27,6 +28,11 @@ _ID = 6
 _WORDS = re.compile(r"\[[^\]]*\]\S*|[^\s=]+=*|=+")
 #: The same of a header: `optimizer.lr` may go on after the dot.
 _PARTS = re.compile(r"[^\s._]+[._]*|[._]+")
+
+
+def width_is_set() -> bool:
+    """Whether COLUMNS says how wide what is printed may be, wherever it goes."""
+    return os.environ.get("COLUMNS", "").isdecimal()
 
 
 class Fitted:

@@ -153,9 +153,13 @@ class TrialProgress(TrialHistory):
         known = {"epoch": self.seen, "dynamics": self.measured}.get(message["record"], {})
         return message.get("epoch") in known and known[message["epoch"]] == message["seconds"]
 
+    def where(self) -> str:
+        """Its point in words: `optimizer.lr=0.1 batch_size=32`."""
+        return " ".join(f"{key}={_short(value)}" for key, value in self.point.items())
+
     def label(self) -> str:
         """Its point and seed in words: `optimizer.lr=0.1 batch_size=32 seed=0`."""
-        return " ".join([*(f"{key}={_short(value)}" for key, value in self.point.items()), f"seed={self.seed}"])
+        return f"{self.where()} seed={self.seed}".lstrip()
 
 
 @dataclass

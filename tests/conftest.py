@@ -15,6 +15,9 @@ import pytest
 for library in ("OMP", "OPENBLAS", "MKL"):
     os.environ[f"{library}_NUM_THREADS"] = "1"
 
+# What commands print into a pipe would be as narrow as whatever runs the tests says.
+os.environ.pop("COLUMNS", None)
+
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist, which reads the markers in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

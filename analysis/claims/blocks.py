@@ -80,8 +80,16 @@ class Effect:
 
     @property
     def seconds(self) -> float:
-        """Of training and evaluation, of all trials that one seed takes; NaN if not recorded."""
-        total = self.trials["seconds"].sum(skipna=False) if "seconds" in self.trials else math.nan
+        """Of training and evaluation, of all trials that one seed takes; NaN if not recorded.
+
+        A trial that went on from the end of another of them took over its epochs, which count once.
+        """
+        if "seconds" not in self.trials:
+            return math.nan
+        total = self.trials["seconds"].sum(skipna=False)
+        if "from_trial" in self.trials:
+            own = self.trials.set_index("trial_id")["seconds"]
+            total -= own.reindex([name for name in self.trials["from_trial"] if name in own.index]).sum()
         return float(total) / max(self.trials["seed"].nunique(), 1)
 
 

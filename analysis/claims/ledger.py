@@ -27,7 +27,8 @@ from analysis.claims.study import Study
 from analysis.estimates.crossed import BOTH
 from analysis.estimates.intervals import holm
 from analysis.estimates.ranges import clipped, possible_difference
-from analysis.frames.cells import Mode, one_budget, same_budget
+from analysis.frames.budgets import one_budget, same_budget
+from analysis.frames.cells import Mode
 from analysis.frames.names import short
 
 Verdict = Literal["supported", "contradicted", "undecided", "not measured"]

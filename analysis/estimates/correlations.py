@@ -13,7 +13,8 @@ from pandas import DataFrame
 from scipy import stats
 
 from analysis.estimates.resampling import COEFFICIENTS, Array, Bootstrap, resampled, t_on_z
-from analysis.frames.cells import GROUP, codes, measured, one_budget, several
+from analysis.frames.budgets import one_budget
+from analysis.frames.cells import GROUP, codes, measured, several
 from analysis.frames.names import named
 from analysis.frames.trials import axes
 from trainers.errors import UserError, suggestion

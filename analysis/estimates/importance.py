@@ -32,7 +32,8 @@ from scipy import stats
 from analysis.estimates.evaluator import FEWEST_BEST, By, Column, Evaluator, column_of
 from analysis.estimates.intervals import Estimate
 from analysis.estimates.resampling import redrawn_seeds
-from analysis.frames.cells import codes, enough_seeds, measured, nothing_completed, one_budget, several, varying
+from analysis.frames.budgets import one_budget
+from analysis.frames.cells import codes, enough_seeds, measured, nothing_completed, several, varying
 from analysis.frames.names import KEYS, short
 from trainers.errors import UserError, suggestion
 

@@ -47,7 +47,8 @@ from analysis.estimates.designs import (
     root_mean_square,
 )
 from analysis.estimates.intervals import NO_SPREAD, Estimate, holm
-from analysis.frames.cells import measured, one_budget
+from analysis.frames.budgets import one_budget
+from analysis.frames.cells import measured
 
 Array = NDArray[np.float64]
 
@@ -121,7 +122,7 @@ def ratio_comparisons(
     The groups are those of `analysis.estimates.designs.ratio_groups`; Holm's p is over all tests together.
 
     Args:
-        trials: as `analysis.frames.trials.load_trials` gives them; `analysis.frames.cells.one_budget` is taken of them.
+        trials: as `analysis.frames.trials.load_trials` gives them; of them `analysis.frames.budgets.one_budget`.
         y: a metric's column.
         confidence: of the intervals, in (0, 1).
 

@@ -14,7 +14,8 @@ from analysis.estimates.correlations import ALIKE, FEWEST_FREEDOM, FEWEST_LEVELS
 from analysis.estimates.designs import RATIO, RatioGroup, ratio_groups
 from analysis.estimates.intervals import holm
 from analysis.estimates.resampling import COEFFICIENTS, Array, Bootstrap, resampled, t_on_z
-from analysis.frames.cells import codes, measured, one_budget, several
+from analysis.frames.budgets import one_budget
+from analysis.frames.cells import codes, measured, several
 from analysis.frames.trials import axes
 
 Kind = Literal["pearson", "spearman"]
@@ -72,7 +73,7 @@ def partial_correlations(
     cells: where these depart from the trend by more than their seeds do, an interval may exclude 0 and p be large.
 
     Args:
-        trials: as `analysis.frames.trials.load_trials` gives them; `analysis.frames.cells.one_budget` is taken of them.
+        trials: as `analysis.frames.trials.load_trials` gives them; of them `analysis.frames.budgets.one_budget`.
         y: a metric's column.
         confidence: of each interval, in (0, 1).
         resamples: bootstrap resamples.

@@ -17,7 +17,8 @@ from pandas import DataFrame, isna
 
 from analysis.estimates.correlations import ALIKE, NO_WIDTH
 from analysis.estimates.resampling import Array, Bootstrap, resampled, t_on_z
-from analysis.frames.cells import GROUP, Mode, codes, measured, one_budget
+from analysis.frames.budgets import one_budget
+from analysis.frames.cells import GROUP, Mode, codes, measured
 from analysis.frames.strata import own_strata
 from analysis.frames.trials import axes, is_condition
 
@@ -68,7 +69,7 @@ def proxies(
     """How well each cheap setting orders the points, one row a stratum and setting.
 
     A stratum is a network and a method under one data set and evaluation, and what `by` names. Completed trials of one
-    budget alone count (`analysis.frames.cells.one_budget`), but for the keys of `CHEAP`.
+    budget alone count (`analysis.frames.budgets.one_budget`), but for the keys of `CHEAP`.
 
     The interval is for other seeds: seeds are redrawn within their point, and it is a t interval on Fisher's z. What it
     holds is the coefficient of such a sweep on average, of so many seeds, not that of noiseless means, which is larger.

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from pandas import DataFrame
 
 from analysis.estimates.designs import BATCH, LR, RatioGroup, ratio_groups
-from analysis.frames.cells import cell_means, codes, measured, one_budget
+from analysis.frames.budgets import one_budget
+from analysis.frames.cells import cell_means, codes, measured
 from trainers.fields import plural
 
 Array = NDArray[np.float64]
@@ -61,7 +62,7 @@ def smooth_surfaces(
     The groups are those of `analysis.estimates.designs.ratio_groups`.
 
     Args:
-        trials: as `analysis.frames.trials.load_trials` gives them; `analysis.frames.cells.one_budget` is taken of them.
+        trials: as `analysis.frames.trials.load_trials` gives them; of them `analysis.frames.budgets.one_budget`.
         y: a metric's column.
         side: places along each side of the grid.
         seed: of where the likelihood's maximum is searched from.

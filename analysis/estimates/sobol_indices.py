@@ -20,7 +20,8 @@ from pandas.api.types import is_numeric_dtype
 from scipy import stats
 
 from analysis.estimates.intervals import Estimate
-from analysis.frames.cells import GROUP, codes, measured, one_budget, same_budget, varying
+from analysis.frames.budgets import one_budget, same_budget
+from analysis.frames.cells import GROUP, codes, measured, varying
 from trainers.fields import plural
 
 Array = NDArray[np.float64]
@@ -94,7 +95,7 @@ def decompositions(
     noise, 83 designs), and there is none: its bounds are NaN.
 
     Args:
-        trials: as `analysis.frames.trials.load_trials` gives them; `analysis.frames.cells.one_budget` is taken of them.
+        trials: as `analysis.frames.trials.load_trials` gives them; of them `analysis.frames.budgets.one_budget`.
         y: a metric's column.
         confidence: of each interval, in (0, 1).
         resamples: bootstrap resamples.

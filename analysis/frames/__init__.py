@@ -9,7 +9,8 @@ trials        records.jsonl -> a row a trial, a row an epoch
 companion     what is kept beside a long log, so that only what is new is parsed
 names         what columns, metrics and methods are called, and the units of columns
 recipes       what recipes add to a method's name, such as its activation or augmentation
-cells         trials that differ by their seed alone: groups, means, the best one by validation; one budget
+cells         trials that differ by their seed alone: groups, means, the best one by validation
+budgets       which completed trials are pooled: of one number of epochs, measured alike
 pruned        trials that early stopping ended, and what is biased without them
 strata        which cells are compared with each other
 pareto        several objectives: the cells that no other one beats in all of them

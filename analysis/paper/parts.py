@@ -13,7 +13,8 @@ import pandas as pd
 from pandas import DataFrame
 
 from analysis.frames import published
-from analysis.frames.cells import codes, one_budget, several
+from analysis.frames.budgets import one_budget
+from analysis.frames.cells import codes, several
 from analysis.frames.identity import BASE_AXES
 from analysis.frames.trials import axes
 from analysis.plots.plan import PUBLISHED, Data
@@ -94,7 +95,7 @@ def parts(data: Data, methods: Sequence[str] = (CONTROL, TREATMENT)) -> list[Par
 def one_setting(trials: DataFrame) -> tuple[DataFrame, dict[str, int]]:
     """The trials that differ in learning rate, batch size, optimizer and seed alone; the rest counted by why.
 
-    Budgets are never pooled: of the completed trials those of `analysis.frames.cells.one_budget` stay, with the
+    Budgets are never pooled: of the completed trials those of `analysis.frames.budgets.one_budget` stay, with the
     diverged ones of the same setting. Of every further axis (weight_decay; then, within each method, optimizer.k1 and
     what else belongs to it) the combination with most completed trials is kept, the earliest planned of equals.
 

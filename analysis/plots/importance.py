@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from pandas import DataFrame, Series
+from pandas import DataFrame
 
 from analysis.estimates.importance import INTERACTIONS, importance_frame, importances
-from analysis.frames.cells import measured, one_budget
 from analysis.frames.names import label, of_spread
-from analysis.plots.plan import Data, Plan
+from analysis.plots.plan import Data, Plan, that_choose
 from analysis.plots.style import legend
 from trainers.errors import UserError
 from trainers.fields import plural
@@ -76,15 +73,10 @@ def _bars(axes: Axes, part: DataFrame) -> None:
     axes.set_title(f"{name} ({counts})")
 
 
-def _assessed(data: Data) -> Series[Any]:
-    """The completed trials that have the metric."""
-    return measured(one_budget(data.trials)[0], f"last_{data.chosen_by.metric}")["trial_id"]
-
-
 PLAN = Plan(
     "importance",
     importance,
     "needs completed trials of two axes that vary, and enough cells: sweep importance says what lacks",
     lambda rows, metric: draw_importance(rows),
-    trials=_assessed,
+    trials=that_choose,
 )

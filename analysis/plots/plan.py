@@ -11,7 +11,8 @@ from pandas import DataFrame, concat
 
 from analysis.claims.ledger import Claim
 from analysis.estimates.evaluator import Evaluator
-from analysis.frames.cells import GROUP, Mode, OwnBest, measured, one_budget, own_best
+from analysis.frames.budgets import one_budget
+from analysis.frames.cells import GROUP, Mode, OwnBest, measured, own_best
 from analysis.frames.pareto import Objective
 from analysis.plots.style import noted
 
@@ -114,6 +115,11 @@ class Plan:
         if named := [frame["trial_id"] for frame in frames if "trial_id" in frame]:
             return frozenset(map(str, concat(named)))
         return frozenset(map(str, self.trials(data) if self.trials else in_an_estimate(data, frames[0])))
+
+
+def that_choose(data: Data) -> Iterable[str]:
+    """The completed trials of one budget that have the metric by which the sweep chooses."""
+    return measured(one_budget(data.trials)[0], f"last_{data.chosen_by.metric}")["trial_id"]
 
 
 class Product(NamedTuple):

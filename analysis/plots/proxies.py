@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from pandas import DataFrame
 
 from analysis.estimates.proxies import OVER_POINTS, proxies, strata_axes
-from analysis.frames.cells import measured, one_budget
 from analysis.frames.names import label, of_spread
 from analysis.frames.strata import stratum_name
-from analysis.plots.plan import Data, Plan
+from analysis.plots.plan import Data, Plan, that_choose
 from analysis.plots.style import banded, crowded, legend, looks, outer_labels, panels
 from trainers.fields import plural
 
@@ -58,14 +55,10 @@ def proxy(rows: DataFrame) -> Figure:
     return figure
 
 
-def _trials(data: Data) -> Iterable[str]:
-    return measured(one_budget(data.trials)[0], f"last_{data.chosen_by.metric}")["trial_id"]
-
-
 PLAN = Plan(
     "proxy",
     by_epoch,
     "needs completed trials of three points with the sweep's metric before the last epoch; set trial.evaluation.every",
     lambda rows, metric: proxy(rows),
-    trials=_trials,
+    trials=that_choose,
 )

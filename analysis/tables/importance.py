@@ -9,7 +9,7 @@ from rich.text import Text
 
 from analysis.estimates.evaluator import By
 from analysis.estimates.importance import AxisImportance, Importance
-from analysis.frames.cells import trials_left_out
+from analysis.frames.budgets import trials_left_out
 from analysis.frames.names import bounds, label
 from analysis.tables.sheet import console_table
 from trainers.fields import plural

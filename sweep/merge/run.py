@@ -216,6 +216,7 @@ class _Here:
         """All that is added, the merge itself at last: as a launch that wants what the last of each run wanted."""
         first = self._launches[0] if self._launches else {}
         wanted = list(dict.fromkeys(name for one in self._launches for name in one["wanted"]))
+        known = _started_from(self._launches)
         own: Record = {
             "record": "launch",
             "command": command,
@@ -224,12 +225,22 @@ class _Here:
             **{name: first[name] for name in ("metric", "mode", "objectives", "strata") if name in first},
             "size": max([len(wanted), *(one["size"] for one in self._launches)]),
             "wanted": wanted,
+            **({"start_from": known} if known else {}),
             "time": round(time.time(), 3),
         }
         self.progress.add(own)
         added = [*self.taken, own] if self.taken[0]["record"] == "launch" else [own, *self.taken, own]
         # among several files they come after all that is there, whatever the clocks of those machines said
         return [{**added[0], "after": round(self._latest + _LATER, 3)}, *added[1:]]
+
+
+def _started_from(launches: Iterable[Record]) -> dict[str, list[str]]:
+    """Run of `search.start_from` -> ids of its trials that any of the launches knew."""
+    known: dict[str, list[str]] = {}
+    for one in launches:
+        for place, names in one.get("start_from", {}).items():
+            known[place] = sorted({*known.get(place, ()), *names})
+    return known
 
 
 def _names_of(launch: Record) -> str:

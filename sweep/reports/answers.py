@@ -262,7 +262,7 @@ def _corner_records(path: Path, overrides: tuple[str, ...]) -> list[dict[str, An
 def figures(directory: Path | None, published: bool, output: Path | None, check: bool, metric: str) -> None:
     """Draw figures and tables, the paper's among them, each with the numbers behind it."""
     from analysis import figures as drawing
-    from analysis.frames.cells import trials_left_out
+    from analysis.frames.budgets import trials_left_out
     from analysis.manifest import SAME
     from analysis.plots.plan import BY_VAL_ROBUST, ChosenBy
     from sweep.search.optuna_importance import optuna_importance
@@ -278,8 +278,9 @@ def figures(directory: Path | None, published: bool, output: Path | None, check:
     kinds = Counter(path.suffix.removeprefix(".") for path in drawn.written)
     counts = ", ".join(f"{number} {kind}" for kind, number in kinds.items() if kind != "json")
     echo(f"{output}: {counts}; manifest.json there lists them, and says what they came from")
-    for name, reason in drawn.skipped.items():
-        echo(f"not drawn: {name}: {reason}", err=True)
+    for reason in dict.fromkeys(drawn.skipped.values()):
+        names = [name for name, why in drawn.skipped.items() if why == reason]
+        echo(f"not drawn: {', '.join(names)}: {reason}", err=True)
     if drawn.left_out:
         echo(f"not pooled with the others: {trials_left_out(drawn.left_out)}", err=True)
     if drawn.pruned:

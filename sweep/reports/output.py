@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sweep.narrow import width_is_set
 from sweep.streams import echo
 
 if TYPE_CHECKING:
@@ -89,11 +90,11 @@ def opened(output: Path) -> Path:
 
 
 def console(output: Path | None = None) -> Console:
-    """A console bound to today's stdout, or to a file; wide where nobody sets its width."""
+    """A console bound to today's stdout, or to a file; wide where nobody sets its width: in a pipe, COLUMNS does."""
     from sweep.plain_console import PlainConsole
 
     file = sys.stdout if output is None else opened(output).open("w", encoding="utf-8")
-    return PlainConsole(file, None if file.isatty() else 200)
+    return PlainConsole(file, None if file.isatty() or (output is None and width_is_set()) else 200)
 
 
 def summary(log: Log) -> RenderableType:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import sys
 import textwrap
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy
@@ -18,7 +20,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from sweep.narrow import WIDEST, Fitted, fitted
+from sweep.narrow import WIDEST, Fitted, fitted, width_is_set
 from sweep.progress import TO_COME, Progress, TrialProgress
 from sweep.progress import Live as Launched
 from sweep.run.trial import Message
@@ -36,8 +38,11 @@ LONG = 500
 
 
 def print_whole(console: Console, shown: RenderableType) -> None:
-    """Prints tables so that no name or number is cut off: in a terminal's width, elsewhere as wide as they are."""
-    if console.is_terminal:
+    """Prints tables so that no name or number is cut off: in a terminal's width, elsewhere as wide as they are.
+
+    A pipe is as wide as COLUMNS says, if it does.
+    """
+    if console.is_terminal or (console.file is sys.stdout and width_is_set()):
         console.print(fitted(shown))
         return
     if isinstance(shown, Group):
@@ -150,6 +155,24 @@ def rate_line(progress: Progress) -> str:
     return f"rate {per_minute}, time left {duration(progress.seconds_left())}"
 
 
+def best_line(progress: Progress) -> str:
+    """The best point so far by the sweep's own metric, of those of which the most seeds have completed.
+
+    Nothing before two points have: a sweep of one has no best.
+    """
+    metric, by_point = progress.chosen_by.get("metric", ""), defaultdict(list)
+    for trial in progress.current():
+        if trial.outcome == "completed" and (value := trial.last.get(metric)) is not None:
+            by_point[trial.where()].append(value)
+    if len(by_point) < 2:
+        return ""
+    seeds = max(map(len, by_point.values()))
+    means = {where: sum(values) / seeds for where, values in by_point.items() if len(values) == seeds}
+    best = (min if progress.chosen_by.get("mode") == "min" else max)(means, key=means.__getitem__)
+    value = f"{means[best]:.4g}" if metric.endswith("loss") else percent(means[best])
+    return f"best so far: {metric.replace('_', ' ')} {value}, {plural(seeds, 'seed')}, {best}"
+
+
 def table(progress: Progress, live: Launched = True) -> RenderableType:
     """Counts, running trials and the time left; of live shares the counts and time left of each."""
     running = progress.running(live)
@@ -173,6 +196,8 @@ def table(progress: Progress, live: Launched = True) -> RenderableType:
     for share in () if isinstance(live, bool) else live:
         one = progress.of_share(share)
         parts.append(Text(f"share {share}: {counts_line(one, live=True)}; {rate_line(one)}"))
+    if live and (best := best_line(progress)):
+        parts.append(Text(best))
     if live is True:
         parts.append(Text(rate_line(progress)))
     return Group(*parts)
@@ -221,18 +246,16 @@ class Screen:
             self._live.stop()
 
     def show(self, trial: TrialProgress, message: Message) -> None:
-        """Takes note of a message: without a terminal, ended trials are lines; a slower engine is one, once; and each
-        checkpoint that was passed over."""
+        """Takes note of a message: an ended trial is a line; a slower engine is one, once; and each checkpoint that was
+        passed over."""
         if (why := message.get("engine_reason")) and why not in self._reasons:
             self._reasons.add(why)
             said = f"trial {trial.id} runs with engine {message['engine']}: {why} (others that do so are not named)"
             say(self._console, said)
         if message["record"] == "resume" and message["reason"]:
             say(self._console, resume_line(trial, message))
-        if message["record"] == "outcome" and self._live is None:
-            self._console.print(event_line(self._progress, trial), markup=False, highlight=False, soft_wrap=True)
-        elif message["record"] == "outcome" and trial.outcome in ("failed", "out_of_memory", "preempted"):
-            self._console.print(event_line(self._progress, trial), markup=False, highlight=False)
+        if message["record"] == "outcome":
+            say(self._console, event_line(self._progress, trial))
         self.refresh()
 
     def refresh(self) -> None:

@@ -10,6 +10,9 @@ from sweep.search.trials import PlannedTrial, fixed_points, planned
 
 Records = list[dict[str, Any]]
 
+#: What a launch would say of its machine and code.
+ENVIRONMENT = {"commit": "c0ffee", "dirty": True, "code_version": "abc", "versions": {"torch": "2.11"}}
+
 
 def trials_of(config: SweepConfig) -> list[PlannedTrial]:
     return planned(config, fixed_points(config), {data_key(config.trial): "digits-0"})

@@ -20,6 +20,7 @@ import pytest
 import small
 import yaml
 from faults_harness import Commands
+from recorded import ENVIRONMENT
 from rich.console import Console
 
 from analysis.frames.trials import load_epochs, load_trials
@@ -222,3 +223,9 @@ def planned_without_data(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plans that read no data and try no trial."""
     monkeypatch.setattr("sweep.plan.plan.fingerprints", lambda config, own: {data_key(config.trial): "digits-0"})
     monkeypatch.setattr("sweep.plan.plan.check_trials", lambda config, trials, unseen, own: {})
+
+
+@pytest.fixture
+def launched_without_data(planned_without_data: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Journals of such plans, on a machine that is known."""
+    monkeypatch.setattr("sweep.run.journal.environment", lambda: dict(ENVIRONMENT))

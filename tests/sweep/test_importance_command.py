@@ -104,6 +104,17 @@ def test_the_summary_shows_front_and_importance_and_no_row_a_trial(tmp_path: Pat
     assert "0.1-16-0" not in answer.output
 
 
+def test_in_a_pipe_tables_are_as_wide_as_columns_says_and_a_file_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("results", written(tmp_path / "run"))
+    wide = max(map(len, run(*words).output.splitlines()))
+    monkeypatch.setenv("COLUMNS", "60")
+    assert max(map(len, run(*words).output.splitlines())) <= 60 < wide
+    assert run(*words, "--output", tmp_path / "text.txt").exit_code == 0
+    assert max(map(len, (tmp_path / "text.txt").read_text().splitlines())) == wide
+
+
 def test_the_frame_says_which_trials_are_on_the_front(tmp_path: Path) -> None:
     written(tmp_path)
     run("results", tmp_path, "--format", "csv", "--output", tmp_path / "trials.csv")

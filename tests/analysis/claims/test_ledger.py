@@ -13,7 +13,16 @@ import pytest
 from pandas import DataFrame
 from scipy import stats
 
-from analysis.claims.blocks import EPOCH_SECONDS, OWN, OWN_DECAY, Block, NotMeasured, Options, published_settings
+from analysis.claims.blocks import (
+    EPOCH_SECONDS,
+    OWN,
+    OWN_DECAY,
+    Block,
+    Effect,
+    NotMeasured,
+    Options,
+    published_settings,
+)
 from analysis.claims.effects import _left_of, choosing_seeds, k1_k2, matched_controls, ratio_only
 from analysis.claims.evidence import MOST_FURTHER, of_values
 from analysis.claims.ledger import UNMATCHED, Claim, ledger
@@ -21,7 +30,7 @@ from analysis.claims.questions import NAMES, question
 from analysis.claims.study import Study, chosen_by, decided_by, load_study, published
 from analysis.estimates.intervals import holm
 from analysis.estimates.methods import comparison
-from analysis.frames.cells import BUDGET
+from analysis.frames.budgets import BUDGET
 from analysis.tables.claims import answer, claims_json, claims_text, rule, sentence
 from analysis.tables.methods import notes
 from trainers.errors import UserError
@@ -164,6 +173,15 @@ def test_what_would_decide_costs_the_seconds_of_the_claims_trials(frame_of):
     claim = lines(grid(frame_of, gain=0.0, noise=0.02))["deat_equal_lr", ""]
     assert claim.verdict == "undecided"
     assert claim.further_seconds == pytest.approx(claim.further * 24 * 10.0)
+
+
+def test_seconds_of_epochs_that_one_trial_took_over_from_another_count_once():
+    trials = DataFrame({"seed": [0, 0, 0, 1], "seconds": [30.0, 50.0, 80.0, 20.0], "trial_id": list("abcd")})
+    evidence = of_values(np.array([0.1, 0.2]))
+    assert Effect(evidence, "seed", "", trials).seconds == 90
+    went_on = trials.assign(from_trial=["", "a", "b", "elsewhere"])
+    assert Effect(evidence, "seed", "", went_on).seconds == (80 + 20) / 2
+    assert np.isnan(Effect(evidence, "seed", "", trials.assign(seconds=[np.nan, 1, 1, 1])).seconds)
 
 
 def test_further_seeds_are_foretold_at_holms_share_for_all_lines_that_are_open(frame_of):

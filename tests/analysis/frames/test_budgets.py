@@ -9,7 +9,7 @@ from scipy import stats
 
 from analysis.estimates.correlations import correlations
 from analysis.figures import draw
-from analysis.frames.cells import one_budget, same_budget, trials_left_out
+from analysis.frames.budgets import one_budget, same_budget, trials_left_out
 
 
 def rows(n, **values):

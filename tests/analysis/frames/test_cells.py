@@ -6,7 +6,7 @@ import pytest
 from analysis.claims.ledger import ledger
 from analysis.claims.study import Study
 from analysis.estimates.methods import comparison
-from analysis.frames import cells
+from analysis.frames import budgets, cells, strata
 from analysis.frames.cells import LEFT_OUT, best_cells, best_trials, cell_means, codes, own_best, varying
 from analysis.tables.methods import notes
 from analysis.tables.trials import best_lines
@@ -110,8 +110,10 @@ def test_superseded_trials_are_not_of_the_best_cell(frame_of):
     assert best_trials(frame)["trial_id"].tolist() == ["t0", "t1"]
 
 
-def test_examples_hold():
-    assert doctest.testmod(cells).failed == 0
+@pytest.mark.parametrize("module", [budgets, cells, strata], ids=lambda module: module.__name__)
+def test_examples_hold(module):
+    tried = doctest.testmod(module)
+    assert (tried.failed, tried.attempted > 0) == (0, True)
 
 
 def test_every_answer_leaves_the_lucky_cell_out_and_says_so(frame_of):

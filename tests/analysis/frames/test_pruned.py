@@ -19,7 +19,8 @@ from analysis.estimates.methods import comparison, results_frame
 from analysis.estimates.partial_correlations import partial_correlations
 from analysis.estimates.smooth_surface import smooth_surfaces
 from analysis.figures import load
-from analysis.frames.cells import best_cells, candidate_cells, cell_means, measured, one_budget
+from analysis.frames.budgets import one_budget
+from analysis.frames.cells import best_cells, candidate_cells, cell_means, measured
 from analysis.frames.pruned import BIAS, pruned_line
 from analysis.frames.trials import load_epochs, load_trials
 from analysis.plots.accuracy_epoch import PLAN as EPOCHS

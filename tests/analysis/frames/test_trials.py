@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from analysis.estimates.correlations import correlations
-from analysis.frames.cells import cell_means, conditions, one_budget, same_budget
+from analysis.frames.budgets import one_budget, same_budget
+from analysis.frames.cells import cell_means, conditions
 from analysis.frames.history import TrialHistory
 from analysis.frames.identity import BASE_AXES, identity_columns
 from analysis.frames.names import UNITS

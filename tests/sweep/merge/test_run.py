@@ -141,6 +141,16 @@ def test_merging_twice_changes_nothing(parts: tuple[Path, Path], tmp_path: Path)
     assert content(tmp_path / "run") == before
 
 
+def test_a_launch_after_it_knows_the_trials_of_other_runs_that_each_part_was_started_from(
+    parts: tuple[Path, Path], tmp_path: Path
+) -> None:
+    known = [{"pilot": ["b", "c"]}, {"pilot": ["a", "b"], "other": []}]
+    for run, own in zip(parts, known, strict=True):
+        changed(run, lambda record, own=own: record.update({"start_from": own} if record["record"] == "launch" else {}))
+    taken(tmp_path / "run", *parts)
+    assert read(tmp_path / "run")[-1]["start_from"] == {"pilot": ["a", "b", "c"], "other": []}
+
+
 class Killed(BaseException):
     """Nothing that follows is run."""
 

@@ -9,6 +9,7 @@ import pytest
 from recorded import Records, launch, run, trials_of
 from small import TINY
 
+from analysis.frames.history import handed_on
 from sweep.config import SweepConfig
 from sweep.plan.longer import Shorter
 from sweep.plan.plan import Plan, plan
@@ -168,6 +169,16 @@ def test_epochs_of_a_shorter_trial_are_in_what_a_run_took_once(sweep: Configs) -
     assert progress.trials[long.id].finished
     again = Progress.of([*records[:-1], {"record": "resume", "trial_id": long.id, "epoch": 0, "reason": "damaged"}])
     assert again.trials[long.id].from_trial is None
+
+
+def test_what_was_handed_on_is_forgotten_where_the_longer_trial_later_begins_afresh() -> None:
+    begins = {"record": "resume", "trial_id": "long", "epoch": SHORT, "reason": "", "from_trial": "short"}
+    own = {"record": "resume", "trial_id": "long", "epoch": SHORT + 1, "reason": ""}
+    afresh = {"record": "resume", "trial_id": "long", "epoch": 0, "reason": "damaged"}
+    assert handed_on([begins]) == handed_on([begins, own]) == {"long": SHORT}
+    assert handed_on([begins, own, afresh]) == {"long": 0}
+    assert handed_on([own, afresh]) == {}
+    assert handed_on([begins, afresh, {**begins, "epoch": 2}]) == {"long": 2}
 
 
 def test_a_folded_log_counts_them_as_one_that_is_read_line_by_line(sweep: Configs, tmp_path: Any) -> None:

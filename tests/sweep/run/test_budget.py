@@ -20,15 +20,13 @@ from sweep.search.trials import PlannedTrial
 from trainers.record import EpochRecord, OutcomeRecord, read
 
 Configs = Callable[..., SweepConfig]
-ENVIRONMENT = {"commit": "c0ffee", "dirty": True, "code_version": "abc", "versions": {"torch": "2.11"}}
 #: Three points of three epochs; an epoch takes this long, s.
 SPACE, EPOCH = {"optimizer.lr": [0.1, 0.2, 0.3]}, 100.0
 TRIAL = 3 * EPOCH / 3600  # h
 
 
 @pytest.fixture(autouse=True)
-def without_data(planned_without_data: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sweep.run.journal.environment", lambda: dict(ENVIRONMENT))
+def without_data(launched_without_data: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sweep.run.journal.code_version", lambda: "abc")
     monkeypatch.setattr(module, "code_version", lambda: "abc")
 

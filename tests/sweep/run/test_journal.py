@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 import yaml
+from recorded import ENVIRONMENT
 
 from analysis.frames.log import read_records
 from analysis.frames.trials import load_trials
@@ -40,7 +41,6 @@ from trainers.record import RECORDS_FILE, DynamicsRecord, EpochRecord, OutcomeRe
 FullDisk = Callable[..., AbstractContextManager[None]]
 
 Configs = Callable[..., SweepConfig]
-ENVIRONMENT = {"commit": "c0ffee", "dirty": True, "code_version": "abc", "versions": {"torch": "2.11"}}
 HOLD = """
 import sys
 from pathlib import Path
@@ -51,9 +51,7 @@ with RunLock(Path(sys.argv[1])):
 """
 
 
-@pytest.fixture(autouse=True)
-def without_data(planned_without_data: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sweep.run.journal.environment", lambda: dict(ENVIRONMENT))
+pytestmark = pytest.mark.usefixtures("launched_without_data")
 
 
 @pytest.fixture

@@ -22,7 +22,6 @@ from trainers.errors import UserError
 from trainers.record import RECORDS_FILE, EpochRecord, OutcomeRecord, read
 
 Configs = Callable[..., SweepConfig]
-ENVIRONMENT = {"commit": "c0ffee", "dirty": True, "code_version": "abc", "versions": {"torch": "2.11"}}
 RATES = [0.01, 0.03, 0.1, 0.3, 1.0]
 SPACE = {"optimizer.lr": RATES}
 #: By learning rate, the metric of seed 0; others differ by some thousandths.
@@ -31,9 +30,7 @@ MEANS = {0.01: 0.3, 0.03: 0.7, 0.1: 0.71, 0.3: 0.7, 1.0: 0.1}
 NOISE = [[4, -3, 1, 0], [-2, 0, 5, 1], [1, 3, -4, 2], [0, -1, 2, -5], [3, 2, -2, 1]]
 
 
-@pytest.fixture(autouse=True)
-def without_data(planned_without_data: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sweep.run.journal.environment", lambda: dict(ENVIRONMENT))
+pytestmark = pytest.mark.usefixtures("launched_without_data")
 
 
 @pytest.fixture

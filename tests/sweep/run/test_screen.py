@@ -18,6 +18,7 @@ from sweep.run.screen import (
     ROWS,
     Screen,
     _long,
+    best_line,
     counts_line,
     duration,
     percent,
@@ -132,6 +133,35 @@ def test_an_accuracy_is_a_percentage_and_what_was_not_measured_a_dash() -> None:
     assert [percent(value) for value in (0.4567, 1, 0, None)] == ["45.7 %", "100.0 %", "0.0 %", "-"]
 
 
+@pytest.mark.parametrize(
+    ("metric", "mode", "values", "said"),
+    [
+        ("val_robust", "max", {"a": [0.3, 0.4], "b": [0.5, 0.4], "c": [0.9]}, "val robust 45.0 %, 2 seeds, lr=b"),
+        ("val_robust_loss", "min", {"a": [1.25], "b": [1.5], "c": [2.0]}, "val robust loss 1.25, 1 seed, lr=a"),
+        ("val_robust", "max", {"a": [0.3, 0.4]}, ""),
+        ("val_robust", "max", {}, ""),
+    ],
+    ids=["of the most seeds", "least loss", "one point", "none yet"],
+)
+def test_the_best_point_so_far_is_a_line_once_two_have_completed(
+    metric: str, mode: str, values: dict[str, list[float]], said: str
+) -> None:
+    records: Records = [{"record": "launch", "time": 0.0, "size": 9, "metric": metric, "mode": mode}]
+    records[0]["wanted"] = [f"{point}{seed}" for point, of_point in values.items() for seed in range(len(of_point))]
+    for point, of_point in values.items():
+        for seed, value in enumerate(of_point):
+            name = f"{point}{seed}"
+            records.append({"record": "trial", "trial_id": name, "number": 0, "point": {"lr": point}, "seed": seed})
+            records[-1]["config"] = {"epochs": 1}
+            records.append({"record": "start", "trial_id": name, "time": 0.0, "code_version": "abc"})
+            records.append({"record": "epoch", "trial_id": name, "epoch": 1, "lr": 0.1, "seconds": 1.0, metric: value})
+            records.append(ended(name, "completed", 1))
+    progress = Progress.of(records)
+    assert best_line(progress) == (f"best so far: {said}" if said else "")
+    assert ("best so far: " in drawn(progress, 120)) == bool(said)
+    assert "best so far" not in drawn(progress, 120, live=False)
+
+
 def shown(terminal: bool, *outcomes: tuple[str, str]) -> str:
     file = io.StringIO()
     progress = running(len(outcomes), size=9)
@@ -159,10 +189,10 @@ def test_without_a_terminal_nothing_else_is_printed() -> None:
     assert file.getvalue() == ""
 
 
-def test_on_a_terminal_the_table_is_live_and_only_what_went_wrong_is_a_line() -> None:
+def test_on_a_terminal_the_table_is_live_and_every_ended_trial_is_a_line_that_stays() -> None:
     text = shown(True, ("completed", ""), ("out_of_memory", "no room"))
-    assert "completed 000000000000" not in text
-    assert "out_of_memory 000000000001" in text
+    assert "[1/9] completed 000000000000 " in text
+    assert "[2/9] out_of_memory 000000000001 " in text
     assert "no room" in text
     assert "9 trials: 1 completed, 1 running, 7 waiting\n" in text
     assert text.endswith("\x1b[2K")  # in the end the table is wiped away

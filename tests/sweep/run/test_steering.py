@@ -15,7 +15,8 @@ import pytest
 import small
 from faults_harness import Commands, numbers
 
-from analysis.frames.cells import measured, one_budget
+from analysis.frames.budgets import one_budget
+from analysis.frames.cells import measured
 from analysis.frames.trials import load_trials
 from sweep.config import SweepConfig
 from sweep.progress import Progress

@@ -22,7 +22,6 @@ from trainers.errors import UserError
 from trainers.record import RECORDS_FILE, EpochRecord, OutcomeRecord, read
 
 Configs = Callable[..., SweepConfig]
-ENVIRONMENT = {"commit": "c0ffee", "dirty": True, "code_version": "abc", "versions": {"torch": "2.11"}}
 LRS = [0.1, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07]
 EPOCHS = 6
 
@@ -33,9 +32,7 @@ RULES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(autouse=True)
-def without_data(planned_without_data: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sweep.run.journal.environment", lambda: dict(ENVIRONMENT))
+pytestmark = pytest.mark.usefixtures("launched_without_data")
 
 
 @pytest.fixture
