@@ -124,7 +124,8 @@ def longer_of(
         wanted: trials that are to run, the new ones among them.
         code_version: that would train them.
     """
-    ended = [trial for trial in trials.values() if trial.ended]
+    longest = max((one.config.epochs for one in new), default=0)
+    ended = [trial for trial in trials.values() if trial.ended and trial.epochs_wanted < longest]
     shorter, points, ids = Shorter(ended, code_version), defaultdict(list), Beginnings()
     for one in ended:
         points[_place(one.point, one.seed)].append(one)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from statistics import fmean
 from typing import Any
 
@@ -38,6 +38,17 @@ def kind_of(identity: Mapping[str, Any]) -> str:
     return json.dumps({**others, **priced, **plain, "s2o": s2o}, sort_keys=True)
 
 
+def _kinds(identities: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """`kind_of` of each; most are of the kind of the one before, which is told by comparing them."""
+    before: Mapping[str, Any] | None = None
+    kind = ""
+    for identity in identities:
+        read = {key: value for key, value in identity.items() if key not in _FREE}
+        if read != before:
+            before, kind = read, kind_of(identity)
+        yield kind
+
+
 def shape_of(trial: PlannedTrial) -> Shape:
     """The kind of a trial, and its batch size."""
     return kind_of(trial.identity), trial.config.batch_size
@@ -50,13 +61,12 @@ class Measured:
         """Takes those of the run's trials that ran where, and as, trials of this sweep would."""
         seconds: dict[Any, list[float]] = defaultdict(list)
         self._memory: dict[Any, float] = defaultdict(float)
-        for trial in progress.trials.values():
-            if trial.trained and ran_alike(trial, config):
-                kind = kind_of(trial.config)
-                shape = kind, trial.config.get("batch_size")
-                for key in (None, kind, shape):
-                    seconds[key].append(trial.seconds / trial.trained)
-                self._memory[shape] = max(self._memory[shape], trial.last.get("peak_memory_bytes") or 0.0)
+        alike = [one for one in progress.trials.values() if one.trained and ran_alike(one, config)]
+        for trial, kind in zip(alike, _kinds(one.config for one in alike), strict=True):
+            shape = kind, trial.config.get("batch_size")
+            for key in (None, kind, shape):
+                seconds[key].append(trial.seconds / trial.trained)
+            self._memory[shape] = max(self._memory[shape], trial.last.get("peak_memory_bytes") or 0.0)
         self._seconds = {key: fmean(values) for key, values in seconds.items()}
 
     def epoch(self, shape: Shape) -> float | None:

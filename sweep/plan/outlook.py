@@ -6,13 +6,16 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sweep.config import ResourcesConfig, SweepConfig
-from sweep.plan.cost import Cost
 from sweep.plan.room import Room, at_once
 from sweep.plan.shapes import COUNTED, MEASURED, RECORDS, Row, Source, si, sources
 from sweep.plan.warnings import Warned
 from trainers.fields import number_text, plural
+
+if TYPE_CHECKING:  # lest a launch load what counts FLOPs
+    from sweep.plan.cost import Cost
 
 #: What is not known of `resources.gpu: auto` before its memory is measured.
 _AUTO = "; each is counted to have a card alone (gpu: auto), and fewer hours pass where several fit on one"

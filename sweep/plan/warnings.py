@@ -5,6 +5,7 @@ Nothing here is refused: each may be meant. What cannot be meant is an error of 
 
 from __future__ import annotations
 
+import json
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -48,17 +49,21 @@ def warnings(
         shapes: of their data, as far as known.
     """
     groups: dict[str, list[Warned]] = {}
-    trials = [one.config for one in planned]
-    for trial in trials:
+    points: dict[str, list[PlannedTrial]] = defaultdict(list)
+    for planned_one in planned:
+        points[json.dumps(planned_one.point)].append(planned_one)
+    first = [of_point[0] for of_point in points.values()]  # no seed makes a trial odd
+    trials = [one.config for one in first]
+    for trial, of_point in zip(trials, points.values(), strict=True):
         for one in _of_trial(trial, shapes.get(trial.data)):
-            groups.setdefault(one.key.partition("=")[0], []).append(one)
-    counted = (_of_how_many(group, len(trials)) for group in groups.values())
+            groups.setdefault(one.key.partition("=")[0], []).extend([one] * len(of_point))
+    counted = (_of_how_many(group, len(planned)) for group in groups.values())
     return (
         *counted,
         *_decay(trials),
         *_measures(trials),
         *_networks(trials),
-        *_unread(config, planned),
+        *_unread(config, first),
         *_answered_by_some(config),
         *_of_order(config),
     )

@@ -16,11 +16,13 @@ import textwrap
 import threading
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partialmethod
 from pathlib import Path
+from typing import Any
 
 import ray
+from ray._private.node import Node
 from rich.console import Console
 
 from sweep.plan.room import cores
@@ -54,6 +56,9 @@ _LOOKING = "RAY_gcs_server_port_wait_time_s"
 #: Shared memory of a local Ray, bytes. Trials and their messages are some kB; Ray itself would take 30 % of the memory,
 #: and refuse to start where /dev/shm has less. It takes no less than 75 MiB.
 OBJECT_STORE = 100 * 2**20
+
+#: What of a local Ray nobody asks for, by what starts it.
+_NOT_STARTED = ("start_api_server", "start_monitor", "start_log_monitor")
 
 #: Bytes of the longest path that Ray makes a socket of in its folder: `r/session_TIME_PID/sockets/plasma_store`.
 _SOCKET = len("/ray-01234567/r/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store")
@@ -141,7 +146,7 @@ def _start(folder: Path, console: Console, logs: Path | None, cpus: int | None) 
     for again in (True, False):
         others = set(children())
         try:
-            with _ours_first(), signals_kept(), _own_group():
+            with _ours_first(), signals_kept(), _own_group(), _few_processes():
                 ray.init(
                     address="local",
                     num_cpus=cpus or cores(),
@@ -243,6 +248,32 @@ def _own_group() -> Iterator[None]:
         yield
     finally:
         subprocess.Popen.__init__ = begin  # type: ignore[method-assign]
+
+
+@contextmanager
+def _few_processes() -> Iterator[None]:
+    """A block in which Ray starts no dashboard, no monitor that would ask for machines and none that reads logs: here
+    nobody asks for these, they take seconds of CPU, 200 MB, and outlive a launch that is killed. Ray has no setting for
+    that: without its dashboard it starts that process all the same."""
+    with ExitStack() as kept:
+        for name in _NOT_STARTED:
+            if hasattr(Node, name):  # another version of Ray may have others
+                kept.enter_context(_replaced(Node, name, _nothing))
+        yield
+
+
+@contextmanager
+def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
+
+
+def _nothing(node: Node, **given: Any) -> None:
+    """In place of a process that is not started."""
 
 
 @contextmanager

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack, closing, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -202,9 +202,8 @@ class _Launch:
         Raises:
             RayGone: it has, and the books are closed.
         """
-        gc.enable()  # the command put it off
         stopped: Interrupted | None = None
-        with heard(self.console), self.journal.open(*self.reason), self.screen:
+        with _gc_on(), heard(self.console), self.journal.open(*self.reason), self.screen:
             try:
                 trials()
             except Interrupted as stop:
@@ -226,6 +225,18 @@ class _Launch:
             say(self.console, budget.closing())
             unfinished = unfinished or bool(budget.left_out())
         return EXIT_SOME_FAILED if unfinished else EXIT_DONE
+
+
+@contextmanager
+def _gc_on() -> Iterator[None]:
+    """A block with garbage collection, which the command put off, but of what is there: a plan of 10,000 trials lives
+    as long as the launch, and to look through it takes half a second before the first trial begins."""
+    gc.freeze()
+    gc.enable()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def capacity_here(resources: ResourcesConfig) -> float:

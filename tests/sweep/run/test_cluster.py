@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import ray
 from rich.console import Console
@@ -283,6 +284,12 @@ def test_workers_import_these_very_packages_and_have_a_token_that_is_in_no_file(
 def test_a_trial_is_as_nice_as_its_launch_and_no_nicer(local_ray: None) -> None:
     of_a_worker = ray.remote(num_cpus=0)(lambda: os.nice(0)).remote()
     assert ray.get(of_a_worker) == os.nice(0)
+
+
+def test_a_local_ray_has_no_process_that_nobody_asks_for(local_ray: None) -> None:
+    words = [word for process in psutil.Process().children() for word in process.cmdline()]
+    assert any(word.endswith("raylet") for word in words)
+    assert [word for word in words if word.endswith(("dashboard.py", "monitor.py"))] == []
 
 
 def test_a_ray_that_is_up_is_used_and_stays_up(local_ray: None, tmp_path: Path) -> None:
