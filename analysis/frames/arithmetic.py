@@ -8,25 +8,27 @@ from typing import Any
 from pandas import DataFrame
 
 
-def in_words(known: Mapping[str, Any] | None, engine: str = "") -> str | None:
-    """What a start record says of it, in words.
+def in_words(start: Mapping[str, Any], engine: str = "") -> str | None:
+    """What a start record says of it, in words; None where older code wrote that, or there is none.
 
     Args:
-        known: of a start record; None: older code wrote that.
+        start: of a trial.
         engine: that was used, where it is known; else the one that was asked for.
 
-    >>> in_words({"precision": "fp32", "engine": "eager", "deterministic": False, "torch": "2.15.0", "cudnn": None,
-    ...     "processor": "AVX2", "threads": 1})
-    'fp32 eager, torch 2.15.0, AVX2, 1 thread'
+    >>> known = {"precision": "fp32", "engine": "eager", "deterministic": False, "torch": "2.15.0", "cudnn": None,
+    ...     "processor": "AVX2", "threads": 1}
+    >>> in_words({"arithmetic": known, "workers": 2})
+    'fp32 eager, 2 workers, torch 2.15.0, AVX2, 1 thread'
     """
-    if known is None:
+    if (known := start.get("arithmetic")) is None:
         return None
     how = " ".join(
         [known["precision"], engine or known["engine"], *(["deterministic"] if known["deterministic"] else [])]
     )
+    workers = [f"{number} workers"] if (number := start.get("workers", 1)) > 1 else []
     cudnn = [f"cuDNN {known['cudnn']}"] if known["cudnn"] else []
     threads = [f"{known['threads']} thread{'s' if known['threads'] > 1 else ''}"] if known["threads"] else []
-    return ", ".join([how, f"torch {known['torch']}", *cudnn, known["processor"], *threads])
+    return ", ".join([how, *workers, f"torch {known['torch']}", *cudnn, known["processor"], *threads])
 
 
 def warning(trials: DataFrame) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.frames.history import TrialHistory
-from analysis.frames.names import ATTACK, KEYS, PARTS, Slots
+from analysis.frames.names import ATTACK, KEYS, PARTS, RENAMED, Slots
 from analysis.frames.pruned import PRUNED
 from trainers.config import NETWORKS, ModelConfig, TrialConfig, leaves
 
@@ -66,7 +66,7 @@ def identity_columns(trials: Sequence[TrialHistory]) -> dict[str, Any]:
         "trial_id": [trial.id for trial in trials],
         "method": [names[choice] for choice in slots],
         "seed": [trial.seed for trial in trials],
-        **{"planned_epochs" if key == "epochs" else key: column for key, column in values.items()},
+        **{RENAMED.get(key, key): column for key, column in values.items()},
         "lr_batch_ratio": numbers(values["optimizer.lr"]) / numbers(values["batch_size"]),
     }
 

@@ -59,6 +59,7 @@ UNITS: dict[str, str] = {
     "optimizer.beta2": "1",
     "optimizer.eps": "1",
     "planned_epochs": "epochs",
+    "batch_norm_parts": "parts of a batch",
     "epochs": "epochs",
     "best_epoch": "epochs",
     "epoch": "epochs",
@@ -71,8 +72,12 @@ UNITS: dict[str, str] = {
     "samples_per_second": "images/s",
     "peak_memory_bytes": "B",
     "memory_bytes": "B",
+    "workers": "processes",
     "attempts": "starts",
 }
+
+#: Axes that are called otherwise than the config's key, whose name is another column's, by that key.
+RENAMED = {"epochs": "planned_epochs", "workers": "batch_norm_parts"}
 
 _OBJECTIVES = {"pgd_at": "PGD-AT", "trades": "TRADES", "mart": "MART", "avmixup": "AVmixup"}
 

@@ -59,20 +59,21 @@ def load_trials(directory: str | Path) -> DataFrame:
     one is listed, which was measured.
 
     Returns:
-        trial_id, outcome, reason; method, the name of the choice in the slots (`analysis.frames.names.Slots.method`;
-        a record that lacks a slot's key was trained with the slot's default); seed; the axes: `BASE_AXES`, then
-        the points' keys in the order first seen, then such keys of the config, NaN where one does not apply to
-        the trial's method (objective.beta of PGD-AT, or optimizer.k1 of SGD), a list as its JSON text,
-        `epochs` as planned_epochs; lr_batch_ratio (1/image); epochs done; best_epoch, by val_robust, the earliest of
-        equals; last_<metric> at the last evaluated epoch and best_<metric> at best_epoch, NaN where not
-        measured; seconds of training, compiling, evaluation, checkpoints and measuring the dynamics; memory_bytes
-        that its process took of a GPU, NaN where it did not have one alone (`trainers.record.OutcomeRecord`); host,
-        device, code_version of the last start; arithmetic, on what its last bits depend besides
-        (`trainers.provenance.arithmetic`), none where older code wrote the start; attempts; from_trial, the shorter
-        trial from whose end it went on, whose epochs and seconds its first ones are, empty where there is none; of a
-        pruned trial pruned_rung (from 1; NaN where its rule has none), pruned_rank (its place among those at the rung,
-        1 is best), pruned_share of its epochs that were trained (a fraction) and pruned_by, the rule's name; of a sweep
-        of several objectives pareto (`analysis.frames.pareto.with_pareto`).
+        trial_id, outcome, reason; method, the name of the choice in the slots (`analysis.frames.names.Slots.method`; a
+        record that lacks a slot's key was trained with the slot's default); seed; the axes: `BASE_AXES`, then the
+        points' keys in the order first seen, then such keys of the config, NaN where one does not apply to the trial's
+        method (objective.beta of PGD-AT, or optimizer.k1 of SGD), a list as its JSON text, `epochs` as planned_epochs
+        and `workers` as batch_norm_parts; lr_batch_ratio (1/image); epochs done; best_epoch, by val_robust, the
+        earliest of equals; last_<metric> at the last evaluated epoch and best_<metric> at best_epoch, NaN where not
+        measured; seconds of training, compiling, evaluation, checkpoints and measuring the dynamics; memory_bytes that
+        its process took of a GPU, NaN where it did not have one alone (`trainers.record.OutcomeRecord`); host, device,
+        code_version of the last start; workers that trained it together then, 0 where it never began; arithmetic, on
+        what its last bits depend besides (`trainers.provenance.arithmetic`; and workers), none where older code wrote
+        the start; attempts; from_trial, the shorter trial from whose end it went on, whose epochs and seconds its first
+        ones are, empty where there is none; of a pruned trial pruned_rung (from 1; NaN where its rule has none),
+        pruned_rank (its place among those at the rung, 1 is best), pruned_share of its epochs that were trained (a
+        fraction) and pruned_by, the rule's name; of a sweep of several objectives pareto
+        (`analysis.frames.pareto.with_pareto`).
         Units are in `UNITS`.
 
     Raises:
@@ -256,7 +257,8 @@ def _trials_frame(
         "seconds": _seconds(trials, counted),
         "memory_bytes": np.array([trial.end.get("memory_bytes") for trial in trials], dtype=np.float64),
         **{name: [trial.start.get(name) for trial in trials] for name in _PROVENANCE},
-        "arithmetic": [in_words(trial.start.get("arithmetic"), engine) for trial, engine in how],
+        "workers": [trial.start.get("workers", min(trial.attempts, 1)) for trial in trials],
+        "arithmetic": [in_words(trial.start, engine) for trial, engine in how],
         "attempts": [trial.attempts for trial in trials],
         "from_trial": [trial.from_trial or "" for trial in trials],
         **pruned_columns(trials),

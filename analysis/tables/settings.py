@@ -9,6 +9,7 @@ from typing import Any
 from pandas import DataFrame, isna
 
 from analysis.frames.identity import at
+from analysis.frames.names import RENAMED
 from analysis.frames.trials import axes
 
 
@@ -30,7 +31,7 @@ def with_settings(frame: DataFrame, records: Sequence[Mapping[str, Any]]) -> Dat
     shown = frame.copy()
     for axis in axes(frame):
         if frame[axis].isna().any():
-            key = "epochs" if axis == "planned_epochs" else axis
+            key = next((key for key, name in RENAMED.items() if name == axis), axis)
             pairs = zip(frame[axis], frame["trial_id"], strict=True)
             shown[axis] = [at(configs[name], key) if isna(value) else value for value, name in pairs]
     known = presets(records)

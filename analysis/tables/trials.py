@@ -135,7 +135,7 @@ def _event(records: Sequence[Mapping[str, Any]]) -> str:
     when = datetime.fromtimestamp(record["time"], UTC).strftime("%F %T UTC") if "time" in record else "at no known time"
     if record["record"] == "start":
         following = next((each for each in later if each["record"] in ("epoch", "start")), {})
-        how = in_words(record.get("arithmetic"), following.get("engine", ""))
+        how = in_words(record, following.get("engine", ""))
         host, device = (record.get(key, "unknown") for key in ("host", "device"))
         where = f"{when}  start on {host} ({device}), code {record['code_version']}"
         return f"{where}, {how}" if how else where

@@ -55,11 +55,11 @@ _OWN: Mapping[str, _Rules] = {"name": TEXT, "code": CODE_HASH}
 #: What of a trial's config is read by name.
 _CONFIG: Mapping[str, _Rules] = {
     "epochs": whole_number(1, MOST_EPOCHS),
-    "batch_size": POSITIVE,
+    **dict.fromkeys(("batch_size", "workers"), POSITIVE),
     "seed": whole_number(0, 2**63),
     "clean_passes": WHOLE.or_null(),
     "deterministic": FLAG,
-    **dict.fromkeys(("precision", "batch_norm_data", "preset"), TEXT.or_null()),
+    **dict.fromkeys(("precision", "batch_norm_data", "batch_norm", "preset"), TEXT.or_null()),
     "data": {
         **_OWN,
         **dict.fromkeys(("validation_fraction", "cutmix", "extra_fraction"), NUMBER),
@@ -153,6 +153,7 @@ FORMS: dict[str, dict[str, Rule]] = {
         **dict.fromkeys(("host", "device"), TEXT),
         "arithmetic": Rule("a mapping", lambda value: isinstance(value, dict)).or_null(),
         "capacity_bytes": WHOLE.or_null(),
+        "workers": POSITIVE,
     },
     "resume": {
         "trial_id": TRIAL,

@@ -98,13 +98,14 @@ class EpochRecord:
     """That training waited for the checkpoint, s: for the copy of its state, and at the last epoch for the file, which
     is else written beside the training. Not compared: the last file holds what it was before it was written."""
     samples_per_second: float = 0.0
-    """Training images a second."""
+    """Training images a second, of all workers together."""
     engine: str = ""
     """In which the epoch's last step ran: eager, graph or compile; empty where older code wrote the line."""
     engine_reason: str = ""
     """Why that is not the one that was asked for; empty: it is."""
     peak_memory_bytes: int = 0
-    """GPU: most memory that torch held during the epoch, in use or not. CPU: the process's high-water mark."""
+    """GPU: most memory that torch held during the epoch, in use or not. CPU: the process's high-water mark. Of several
+    workers the largest."""
     right: dict[str, dict[str, Any]] | None = field(default=None, hash=False)
     """At the last epoch of a trial, of val and test where they are evaluated: which images the raw weights classify
     right. By split: images, fingerprint and classes as of an EvaluationRecord, `clean` and `robust` as its `right`."""

@@ -17,7 +17,7 @@ from trainers.record import FINISHED, METRICS, EpochRecord, read
 
 FIRST = ["trial_id", "outcome", "reason", "method", "seed"]
 BASE = ["model.name", "optimizer.name", "optimizer.lr", "batch_size"]
-LAST = ["seconds", "memory_bytes", "host", "device", "code_version", "arithmetic", "attempts", "from_trial"]
+LAST = ["seconds", "memory_bytes", "host", "device", "code_version", "workers", "arithmetic", "attempts", "from_trial"]
 PRUNED = ["pruned_rung", "pruned_rank", "pruned_share", "pruned_by"]
 
 
