@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sweep.own_code import in_own_process
-from sweep.plan.cost import Cost
+from sweep.plan.cost import Cost, part_of
 from sweep.plan.outlook import Outlook
 from sweep.plan.plan import Plan
 from sweep.plan.room import Room
@@ -46,10 +46,13 @@ def _measured(plan: Plan, wanted: dict[Shape, Left], tell: Callable[[str], None]
     resources, measured = plan.config.resources, {}
     if wanted:
         device = "the GPU" if resources.gpu else f"the CPU, {plural(resources.threads, 'thread')}"
-        tell(f"measuring {plural(len(wanted), 'shape')} of trial on {device}, some seconds each")
+        part = f", with the batches of one of {resources.workers} workers" if resources.workers > 1 else ""
+        tell(f"measuring {plural(len(wanted), 'shape')} of trial on {device}{part}, some seconds each")
     names = words(list(wanted))
     for name, (shape, one) in zip(names, wanted.items(), strict=True):
-        values = one.config, plan.shapes[one.config.data], resources.threads, resources.most_gpu > 0
+        shape_of_data = plan.shapes[one.config.data]
+        trial = part_of(one.config, shape_of_data, resources.workers)
+        values = trial, shape_of_data, resources.threads, resources.most_gpu > 0
         try:
             seconds, memory = in_own_process(
                 "trainers.probe:probe", *values, own=plan.own.values(), what="the measurement"
@@ -58,6 +61,7 @@ def _measured(plan: Plan, wanted: dict[Shape, Left], tell: Callable[[str], None]
             tell(f"{name}: not measured, so its time is counted: {error}")
             continue
         share = resources.most_gpu / resources.trials_per_process if resources.gpu else 1.0
+        seconds /= resources.workers
         measured[shape] = seconds / min(share, 1.0), memory
         tell(f"{name}: {seconds:.3g} s an epoch")
     return measured

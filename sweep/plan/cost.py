@@ -44,7 +44,7 @@ class Cost:
     """What is estimated of the trials that are left."""
 
     each: tuple[tuple[float, float], ...]
-    """Of each, seconds of an epoch, and bytes that it holds."""
+    """Of each, seconds of an epoch, and bytes that it holds, or that each of its workers does."""
     flops: float
     """Of all trials."""
     rates: tuple[float, float]
@@ -104,7 +104,12 @@ def estimate(
     alike = [kinds.setdefault(_alike(one), one.config) for one in left]
     works = {trial: counting.work(trial, shapes[trial.data]) for trial in kinds.values()}
     known, how = _rates(works, shapes, resources, rate)
-    each = {trial: _of_an_epoch(trial, shapes[trial.data], work, known[trial]) for trial, work in works.items()}
+    if resources.workers > 1:
+        how += f"; {resources.workers} workers are taken to share it evenly, and to exchange gradients in no time"
+    each = {
+        trial: _of_an_epoch(trial, shapes[trial.data], work, known[trial], resources.workers)
+        for trial, work in works.items()
+    }
     by_trial = list(zip(left, (each[trial] for trial in alike), strict=True))
     speeds = [value for one in known.values() for value in one]
     return Cost(
@@ -131,15 +136,25 @@ class _Estimate(NamedTuple):
     rights: float
 
 
-def _of_an_epoch(trial: TrialConfig, shape: Shape, work: Work, rate: _Rate) -> _Estimate:
+def _of_an_epoch(trial: TrialConfig, shape: Shape, work: Work, rate: _Rate, workers: int) -> _Estimate:
     training, evaluation = counting.epoch_flops(trial, shape, work)
     return _Estimate(
         training + evaluation,
-        training / rate.training + evaluation / rate.evaluation,
-        counting.memory(trial, shape, work),
+        (training / rate.training + evaluation / rate.evaluation) / workers,
+        counting.memory(part_of(trial, shape, workers), shape, work),
         *counting.checkpoint_bytes(trial, shape, work),
         _right_bytes(trial, shape),
     )
+
+
+def part_of(trial: TrialConfig, shape: Shape, workers: int) -> TrialConfig:
+    """A trial of one process that has the batches of each of so many workers."""
+    if workers == 1:
+        return trial
+    batches = (trial.batch_size, shape.train_images), (trial.evaluation.batch_size, shape.val_images, shape.test_images)
+    training, evaluating = (math.ceil(min(size, max(images)) / workers) for size, *images in batches)
+    evaluation = trial.evaluation.model_copy(update={"batch_size": max(1, evaluating)})
+    return trial.model_copy(update={"batch_size": training, "evaluation": evaluation})
 
 
 def _alike(one: Left) -> Hashable:

@@ -78,7 +78,10 @@ class Measured:
 
 
 def ran_alike(trial: TrialProgress, config: SweepConfig) -> bool:
-    """Whether a trial ran on the kind of device and in the engine of the sweep, as far as its records tell."""
+    """Whether a trial ran on as many workers as the sweep's, on its kind of device and in its engine, as far as its
+    records tell."""
+    if (trial.start.get("workers") or 1) != config.resources.workers:
+        return False
     if trial.device is not None and (trial.device == "cpu") == bool(config.resources.gpu):
         return False
     usual = ("graph", "compile") if config.resources.gpu else ("eager",)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sweep.config import SweepConfig
+from sweep.config import ResourcesConfig, SweepConfig
 from sweep.plan.cost import Cost
 from sweep.plan.room import Room, at_once
 from sweep.plan.shapes import COUNTED, MEASURED, RECORDS, Row, Source, si, sources
@@ -64,13 +64,14 @@ class Outlook:
         amount, unit_of_time, _ = in_hours(self.seconds)
         from_records = set(sources(self.shapes)) == {RECORDS}
         taken = f"{amount_text(amount, from_records)} trial {unit_of_time} at {resources.unit} {each}"
+        taken += together(self.seconds, resources, from_records)
         return f"cost: {taken}, {self._source()}{bound_text(self.config)}"
 
     def _source(self) -> str:
         counts = sources(self.shapes)
         words = {
             RECORDS: "the epochs measured here",
-            MEASURED: _STEPS,
+            MEASURED: _STEPS + _evenly(self.config.resources.workers),
             COUNTED: f"{si(self.cost.flops, 'FLOP')}, counted, at {self.cost.rate()}",
         }
         if len(counts) == 1:
@@ -85,6 +86,7 @@ class Outlook:
         amount, _, letter = in_hours(self.seconds / max(self.at_once, 1))
         if not self.at_once:
             need = f"{asks.unit} and {asks.cpu:g} CPU" if asks.gpu else asks.unit
+            need = need if asks.workers == 1 else asks.needed
             return (
                 f"unknown, as no trial can run on {self.room.words()}; each takes {need}. With N at once about "
                 f"{_rounded(amount)} {letter} / N; --address asks a cluster what it has"
@@ -99,15 +101,16 @@ class Outlook:
         return (
             f"about {_rounded(amount)} {letter} with {plural(self.at_once, 'trial')} at once "
             f"({bound}{self.room.words()}), no less than the longest trial, {_rounded(longest)} {longest_letter}; "
-            f"starting Ray and waiting for others not counted{_AUTO * (asks.gpu == 'auto')}"
+            f"starting Ray and waiting for others not counted{_AUTO * asks.by_memory}"
         )
 
     def _memory(self) -> str:
         held = "torch on the card" if self.config.resources.gpu else "its process"
+        among = ", for each worker" if self.config.resources.workers > 1 else ""
         words = {
-            RECORDS: f"{{}} at most held by {held} in a trial, from the records",
-            MEASURED: "{} at most held by a trial's process, measured just now (--measure)",
-            COUNTED: "{} at most for a trial's tensors, estimated, beside what torch takes itself",
+            RECORDS: f"{{}} at most held by {held} in a trial{among}, from the records",
+            MEASURED: f"{{}} at most held by a trial's process{among}, measured just now (--measure)",
+            COUNTED: f"{{}} at most for a trial's tensors{among}, estimated, beside what torch takes itself",
         }
         most: dict[Source, float] = {}
         for row in self.shapes:
@@ -134,6 +137,20 @@ def bound_text(config: SweepConfig) -> str:
     if config.races:
         return "; an upper bound, as points that are worse get no more seeds"
     return "; an upper bound, as trials are ended early" if config.stopping else ""
+
+
+def together(seconds: float, resources: ResourcesConfig, measured: bool) -> str:
+    """What all workers of trials take that last so long, in words: ` (6.4 GPU hours)`; empty where each has one."""
+    if resources.workers == 1:
+        return ""
+    what, each = ("GPU", resources.most_gpu) if resources.gpu else ("CPU", resources.cpu)
+    amount, unit, _ = in_hours(seconds)
+    return f" ({amount_text(amount * resources.workers * each, measured)} {what} {unit})"
+
+
+def _evenly(workers: int) -> str:
+    """What is assumed of an epoch of several workers that one process has measured; empty of one."""
+    return f", of one of {workers} workers, which are taken to exchange gradients in no time" if workers > 1 else ""
 
 
 def in_hours(seconds: float) -> tuple[float, str, str]:

@@ -18,7 +18,7 @@ from sweep.plan.ended import objective_values, pruned_at
 from sweep.plan.fine_tune_lines import fine_tune_lines
 from sweep.plan.longer import Longer, longer_of
 from sweep.plan.measured import Measured, shape_of
-from sweep.plan.outlook import Outlook, amount_text, bound_text, in_hours
+from sweep.plan.outlook import Outlook, amount_text, bound_text, in_hours, together
 from sweep.plan.preset_lines import preset_lines
 from sweep.plan.proxy import proxy_lines
 from sweep.plan.room import Room, at_once
@@ -178,6 +178,7 @@ class Plan:
         amount, word, letter = in_hours(self.trial_seconds)
         most = None if serial else at_once(resources, self.config.max_concurrent, self.left, room)
         wall = f", {amount_text(amount / most, True)} {letter} with {most} at once" if most and most > 1 else ""
+        each += together(self.trial_seconds, resources, True)
         return f"{amount_text(amount, True)} trial {word} at {unit} {each}{wall}, from the epochs measured here{bound}"
 
 

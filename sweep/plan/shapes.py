@@ -141,7 +141,7 @@ def table(shapes: Sequence[Row], resources: ResourcesConfig) -> Table | None:
         lines[*own, *_cells(row)].append((row, known))
     for cells, group in lines.items():
         told = [_between([known.get(key) for _, known in group]) for key in keys]
-        hours = sum(row.seconds for row, _ in group) / 3600 * (resources.most_gpu or resources.cpu)
+        hours = sum(row.seconds for row, _ in group) / 3600 * (resources.most_gpu or resources.cpu) * resources.workers
         trials = sum(row.trials for row, _ in group)
         seconds, memory, origin = cells[-3:]
         shown.add_row(*told, f"{trials:.0f}", seconds, _rounded(hours / resources.trials_per_process), memory, origin)

@@ -17,6 +17,7 @@ from trainers.config import DataConfig, TrialConfig
 from trainers.data import unseen as marks
 from trainers.data.sets import Shape
 from trainers.errors import UserError
+from trainers.fields import plural
 from trainers.own.reference import PARTS
 from trainers.own.source import Source
 
@@ -56,6 +57,7 @@ def check_trials(
         known |= {data: shape for data in sets if data.name in unseen and (shape := marks.shape(data)) is not None}
         known |= _rehearsed(config, [one for one in configs if uses(one)], known, unseen, own)
         for data, network, batch_size in wanted:
+            _check_parts(batch_size, known.get(data), config.resources.workers)
             if (shape := known.get(data)) is None:
                 continue
             check_size(network, shape.height, shape.width)
@@ -63,6 +65,7 @@ def check_trials(
         for one in configs:
             if one.data in known:
                 _check_lengths(one, known[one.data].pixels)
+                _check_local(one, known[one.data], config.resources.workers)
         for model, data in dict.fromkeys((one.model, one.data) for one in configs if one.model.fine_tune):
             if data in known and not model.is_own:  # one's own was held against them where it was tried
                 start(model, known[data])
@@ -126,6 +129,41 @@ def _check_lengths(config: TrialConfig, pixels: int) -> None:
         config.check_lengths(pixels)
     except ValueError as error:
         raise UserError(str(error)) from None
+
+
+def _check_parts(batch_size: int, shape: Shape | None, workers: int) -> None:
+    """The workers of a trial share every batch of an epoch."""
+    if batch_size % workers:
+        raise UserError(
+            f"batch_size: {workers} workers (resources.workers) take equal parts of a batch, and {workers} does not "
+            f"divide {batch_size}; take {max(1, round(batch_size / workers)) * workers}, or another number of workers"
+        )
+    if shape is not None and (least := _smallest_batch(shape, batch_size)) < workers:
+        raise UserError(
+            f"batch_size: the smallest of an epoch's batches has {plural(least, 'image')} ({shape.train_images} "
+            f"training images, batch_size {batch_size}), too few for {workers} workers (resources.workers); take "
+            "another batch_size, or fewer workers"
+        )
+
+
+def _check_local(config: TrialConfig, shape: Shape, workers: int) -> None:
+    """Where batch norm is each worker's own, its part of every batch gives it two values a channel."""
+    from trainers.models.registry import check_batches
+
+    if workers == 1 or config.batch_norm != "local" or _smallest_batch(shape, config.batch_size) >= 2 * workers:
+        return
+    try:
+        check_batches(config.model.name, shape.height, shape.width, 1, 1)
+    except UserError:
+        raise UserError(
+            f"batch_norm: is local, and of an epoch's last batch ({_smallest_batch(shape, config.batch_size)} images) "
+            f"one of {workers} workers has 1 image, of which batch norm in {config.model.name} needs 2 where images "
+            f"have {shape.height} x {shape.width} pixels; set trial.batch_norm=sync, or take another batch_size"
+        ) from None
+
+
+def _smallest_batch(shape: Shape, batch_size: int) -> int:
+    return min(shape.train_images, shape.train_images % batch_size or batch_size)
 
 
 def _measured(configs: Iterable[TrialConfig]) -> list[TrialConfig]:

@@ -43,6 +43,21 @@ def test_flops_and_seconds_add_up_over_trials_and_epochs(tiny: Configs) -> None:
     assert whole.records == pytest.approx(4 * (3 * 981 + bits), rel=0.05)
 
 
+def test_workers_share_the_work_and_what_a_batch_takes_and_that_is_said(tiny: Configs) -> None:
+    found = planned(tiny)
+    alone, shared = (estimate(found.to_run, found.shapes, ResourcesConfig(workers=n), 1e9) for n in (1, 2))
+    assert alone is not None
+    assert shared is not None
+    assert seconds(found, shared) == pytest.approx(seconds(found, alone) / 2)
+    assert (shared.flops, shared.kept) == (alone.flops, alone.kept)
+    one = found.to_run[0].config
+    shape = found.shapes[one.data]
+    kept = counting.work(one, shape).kept
+    assert (one.batch_size, shape.val_images, shape.test_images) == (32, 20, 50)
+    assert alone.each[0][1] - shared.each[0][1] == 25 * kept  # of an evaluation's batch, which is the larger one
+    assert shared.how == "--rate; 2 workers are taken to share it evenly, and to exchange gradients in no time"
+
+
 def test_points_not_known_yet_cost_what_their_examples_do(tiny: Configs) -> None:
     space = {"optimizer.lr": {"loguniform": [0.01, 1]}}
     drawn = planned(tiny, space=space, search={"name": "optuna", "n_trials": 5}, seeds=[0, 1])

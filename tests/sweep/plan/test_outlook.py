@@ -125,6 +125,8 @@ def test_points_not_known_yet_are_rows_whose_trials_and_epochs_add_up(tiny: Conf
         ({"resources": {"cpu": 2}}, [{"CPU": 3.0}, {"CPU": 3.0}], 2, 60),  # not 6 / 2: a trial is on one node
         ({"resources": {"cpu": 1, "gpu": 0.5}}, [{"CPU": 8.0, "GPU": 1.0}], 2, 60),
         ({"resources": {"cpu": 1, "gpu": "auto"}}, [{"CPU": 8.0, "GPU": 2.0}], 2, 60),  # a card each
+        ({"resources": {"workers": 2}}, [{"CPU": 3.0}, {"CPU": 3.0}], 3, 40),  # of which one is on two nodes
+        ({"resources": {"gpu": "auto", "workers": 2}}, [{"CPU": 8.0, "GPU": 4.0}], 2, 60),
         ({"resources": {"trials_per_process": 2}}, [{"CPU": 1.0}], 2, 60),
         ({"resources": {"trials_per_process": 2}, "max_concurrent": 3}, [{"CPU": 4.0}], 2, 60),
     ],
@@ -137,6 +139,31 @@ def test_the_wall_clock_is_that_of_the_trials_that_fit_at_once(
     assert found.seconds == 120  # four trials of three epochs
     assert found.at_once == n
     assert f"wall-clock: about {seconds} s with {n} trials at once (" in "\n".join(found.lines())
+
+
+def test_the_hours_of_all_workers_stand_beside_those_of_the_trials(tiny: Configs) -> None:
+    config = tiny(**SHAPES, resources={"workers": 2, "gpu": 1}, max_concurrent=None)
+    found = outlook(plan(config, [], "abc"), 3600.0, Room("the cluster at X", [{"CPU": 8.0, "GPU": 4.0}]))
+    cost, wall, memory, _ = found.lines()
+    assert cost.startswith("cost: 12 trial hours at 2 x 1 GPU each (24 GPU hours), estimated: ")
+    assert wall.startswith("wall-clock: about 6 h with 2 trials at once (")
+    assert memory.startswith("memory: 1 MB at most for a trial's tensors, for each worker, estimated")
+    hours = list(table(found.shapes, config.resources).columns[3].cells)  # type: ignore[union-attr]
+    assert hours == ["24"]
+    nowhere = outlook(plan(config, [], "abc"), room=Room("this machine", [{"CPU": 8.0, "GPU": 1.0}])).lines()[1]
+    assert "; each takes 2 workers with 1 CPU and 1 GPU each. With N at once about" in nowhere
+
+
+def test_epochs_of_other_numbers_of_workers_say_nothing_of_these(tiny: Configs) -> None:
+    config = tiny(resources={"workers": 2})
+    trials = trials_of(config)
+    alone = launch(trials) + run(trials[0], 3)
+    beside = [line | {"workers": 2} if line["record"] == "start" else line for line in alone]
+    assert plan(config, alone, "abc").trial_seconds is None
+    found = plan(config, beside, "abc")
+    assert found.trial_seconds == 270
+    (cost,) = (line for line in found.lines() if line.startswith("  cost"))
+    assert cost.startswith("  cost: 270.00 trial seconds at 2 x 1 CPU each (540.00 CPU seconds), ")
 
 
 def test_a_sweep_never_ends_before_its_longest_trial(tiny: Configs) -> None:

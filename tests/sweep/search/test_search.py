@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from sweep.axes import Point
-from sweep.config import SweepConfig
+from sweep.config import ResourcesConfig, SweepConfig
 from sweep.search.checks import check_trials, examples
 from sweep.search.inputs import data_key, distinct_data, fingerprints
 from sweep.search.optuna_search import OptunaSearch
@@ -314,6 +314,36 @@ def checked(config: SweepConfig) -> None:
     found = fingerprints(config)
     points = [] if config.search.name == "optuna" else fixed_points(config)
     check_trials(config, planned(config, points, found) or examples(config, found))
+
+
+@pytest.mark.parametrize(
+    ("workers", "trial", "space", "message"),
+    [
+        (3, {"batch_size": 32}, {"optimizer.lr": [0.1]},
+         "trial.batch_size: 3 workers (resources.workers) take equal parts of a batch, and 3 does not divide 32; take "
+         "33, or another number of workers"),
+        (2, {}, {"batch_size": [32, 15]}, "space.batch_size: 2 workers (resources.workers) take equal parts of a "
+         "batch, and 2 does not divide 15; take 16, or another number of workers"),
+        (4, {"data": {"name": "digits", "train_per_class": 10, "validation_fraction": 0.33}, "batch_size": 16},
+         {"optimizer.lr": [0.1]}, "trial.batch_size: the smallest of an epoch's batches has 3 images (67 training "
+         "images, batch_size 16), too few for 4 workers (resources.workers); take another batch_size, or fewer "
+         "workers"),
+        (2, {"data": {"name": "digits", "train_per_class": 10, "validation_fraction": 0.33}, "batch_size": 16,
+             "batch_norm": "local", "model": {"name": "preact_resnet18"}}, {"optimizer.lr": [0.1]},
+         "trial.batch_norm: is local, and of an epoch's last batch (3 images) one of 2 workers has 1 image, of which "
+         "batch norm in preact_resnet18 needs 2 where images have 8 x 8 pixels; set trial.batch_norm=sync, or take "
+         "another batch_size"),
+    ],
+)  # fmt: skip
+def test_batches_that_the_workers_of_a_trial_cannot_share_are_refused(
+    workers: int, trial: dict[str, Any], space: dict[str, Any], message: str
+) -> None:
+    config = sweep(space, None, "grid", trial={"model": {"name": "small_cnn"}} | trial)
+    config = config.model_copy(update={"resources": ResourcesConfig(workers=workers)})
+    with pytest.raises(UserError) as caught:
+        checked(config)
+    assert str(caught.value) == message
+    checked(config.model_copy(update={"resources": ResourcesConfig()}))
 
 
 PREACT = {"model": {"name": "preact_resnet18"}}
