@@ -122,7 +122,8 @@ class DataConfig(OwnPart):
     def _consistent(self) -> Self:
         files = {"image_folder": "train/ and test/", "tiny_imagenet": "train/ and val/"}
         shards = {"shards": "what sweep data prepare wrote"}
-        if self.name in files | shards and self.root is None:
+        # data of records are known by their fingerprint alone
+        if self.name in files | shards and self.root is None and self.fingerprint is None:
             raise ValueError(f"root: needed for {self.name}: the folder that holds {(files | shards)[self.name]}")
         if self.name == "shards" and self.image_size is not None:
             raise ValueError("image_size: shards have the size that they were prepared with (--size); leave it out")
