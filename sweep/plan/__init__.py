@@ -1,6 +1,7 @@
 """What a launch would do, before it does anything.
 
 plan             wanted trials, those already finished, what they will cost
+left             what of the wanted trials is left to run, and how long it takes
 measured         what epochs took here, of trials that cost the same
 cost             what it will take: counted FLOPs and a named rate, memory, disk
 shapes           the same by shape of trial: a row of all that cost the same

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -16,13 +16,14 @@ from sweep.own_code import changed
 from sweep.plan.data_lines import extra_lines, note_lines, size_lines, unseen_lines
 from sweep.plan.ended import objective_values, pruned_at
 from sweep.plan.fine_tune_lines import fine_tune_lines
-from sweep.plan.longer import Longer, longer_of
-from sweep.plan.measured import Measured, shape_of
+from sweep.plan.left import Wanted, longer_trials, to_run, trial_seconds
+from sweep.plan.longer import Longer
+from sweep.plan.measured import Measured
 from sweep.plan.outlook import Outlook, amount_text, bound_text, in_hours, together
 from sweep.plan.preset_lines import preset_lines
 from sweep.plan.proxy import proxy_lines
 from sweep.plan.room import Room, at_once
-from sweep.plan.shapes import Left, Shape
+from sweep.plan.shapes import Left
 from sweep.plan.start_from import Known, known_elsewhere
 from sweep.plan.stopping import epochs_of, rule_lines, stopping_of
 from sweep.plan.too_short import too_short
@@ -31,7 +32,7 @@ from sweep.progress import Progress, TrialProgress, left_out_lines
 from sweep.search.checks import check_trials, examples
 from sweep.search.inputs import Unseen, fingerprints, fingerprints_without, own_sources
 from sweep.search.optuna_search import OptunaSearch
-from sweep.search.trials import FixedPoints, FixedSearch, PlannedTrial, Search, admitted_points, planned
+from sweep.search.trials import FixedPoints, FixedSearch, Search, admitted_points, planned
 from sweep.share import Share
 from sweep.stopping.decisions import Stopping
 from trainers.config import DataConfig
@@ -239,44 +240,39 @@ def plan(
         if data == "needed"
         else fingerprints_without(config, records, data == "if there", own)
     )
-    finished = {trial.id: trial for trial in progress.trials.values() if trial.finished}
     _leave_out(progress, capacity, again, resume_pruned)
     elsewhere = known_elsewhere(config, records)
     search, listed = _search(config, marks, records, progress, elsewhere.known, share, by_seed)
     points = [json.dumps(point) for point in listed.points]
-    every = search.known()
-    known = [trial for trial in every if share is None or share.has(trial.id)]
-    unknown = examples(config, marks) if search.size() > len(every) else []
-    epochs = epochs_of(config, every if isinstance(search, FixedSearch) else examples(config, marks))
-    stopping = stopping_of(config, epochs, every, records)
+    wanted = _wanted(search, config, marks, share)
+    epochs = epochs_of(config, wanted.every if isinstance(search, FixedSearch) else examples(config, marks))
+    stopping = stopping_of(config, epochs, wanted.every, records)
     decided = [] if stopping is None else stopping.due()
     for line in decided:
         progress.add(line)
     _leave_out(progress, capacity, again, resume_pruned)
-    left = [*(trial for trial in known if trial.id not in finished), *unknown]
+    left, begun = wanted.unfinished(progress), wanted.begun(progress)
     shapes = check_trials(config, left, unseen, own)
-    trials = [trial.id for trial in known]
-    odd = warnings(config, [*every, *unknown], shapes)
-    begun = [progress.trials[name] for name in trials if name in progress.trials]
+    odd = warnings(config, wanted.all_kinds, shapes)
     taken_up = tuple(trial.id for trial in begun if trial.pruned) if resume_pruned else ()
     no_more_ended = {*taken_up, *(stopping.whole if stopping else ())}
-    measured = Measured(progress, config)
-    longer = _longer(known, progress, code_version)
-    to_run = _to_run(known, unknown, search.size() - len(every), progress, code_version, longer)
+    finished, measured = [trial for trial in begun if trial.finished], Measured(progress, config)
+    longer = longer_trials(wanted.known, progress, code_version)
+    trials_left = to_run(wanted, progress, code_version, longer)
     return Plan(
         config=config,
         search=search,
         progress=progress,
-        size=search.size() - len(every) + len(known),
+        size=wanted.unknown + len(wanted.known),
         merged=len(set(points)) * len(config.seeds) - search.size() if points else 0,
-        finished=sum(trial in finished for trial in trials),
+        finished=len(finished),
         resumable=sum(trial.resumes(code_version) and not trial.left_out for trial in begun),
-        other_code=_other_code([finished[trial] for trial in trials if trial in finished], code_version),
-        trial_seconds=_seconds(to_run, search.size() - len(every), measured, config),
-        presets=preset_lines([*every, *unknown], config.space),
+        other_code=_other_code(finished, code_version),
+        trial_seconds=trial_seconds(trials_left, wanted.unknown, measured, config),
+        presets=preset_lines(wanted.all_kinds, config.space),
         fine_tuned=list(fine_tune_lines([trial.config for trial in left], shapes)),
-        warnings=(*_repeated(search, points, config), *too_short(config, search, every, epochs), *odd),
-        to_run=to_run,
+        warnings=(*_repeated(search, points, config), *too_short(config, search, wanted.every, epochs), *odd),
+        to_run=trials_left,
         measured=measured,
         shapes=shapes,
         unseen=unseen,
@@ -292,6 +288,13 @@ def plan(
         started_from=elsewhere.finished,
         chosen=listed.lines,
     )
+
+
+def _wanted(search: Search, config: SweepConfig, marks: Mapping[str, str], share: Share | None) -> Wanted:
+    every = search.known()
+    known = every if share is None else [trial for trial in every if share.has(trial.id)]
+    unknown = search.size() - len(every)
+    return Wanted(every, known, unknown, examples(config, marks) if unknown > 0 else [])
 
 
 def _refuse_share(share: Share, config: SweepConfig) -> None:
@@ -365,55 +368,3 @@ def _repeated(search: Search, points: Sequence[str], config: SweepConfig) -> Ite
 def _other_code(finished: Sequence[TrialProgress], code_version: str) -> dict[str, int]:
     versions = Counter(trial.code_version or "unknown" for trial in finished)
     return {version: number for version, number in versions.items() if version != code_version}
-
-
-def _seconds(left: Sequence[Left], unknown: int, measured: Measured, config: SweepConfig) -> float | None:
-    """Epochs left times the seconds that one took; None where a trial is left of whose kind none was measured."""
-    total = 0.0
-    for shape, epochs in _epochs_by_shape([one for one in left if one.known]).items():
-        if (seconds := measured.epoch(shape)) is None:
-            return None
-        total += epochs * seconds
-    if unknown:
-        seconds = measured.any()
-        return None if seconds is None else total + unknown * config.trial.epochs * seconds
-    return total
-
-
-def _epochs_by_shape(left: Iterable[Left]) -> dict[Shape, float]:
-    epochs: dict[Shape, float] = defaultdict(float)
-    for one in left:
-        epochs[one.shape] += one.epochs
-    return epochs
-
-
-def _to_run(
-    known: Sequence[PlannedTrial],
-    examples: Sequence[PlannedTrial],
-    unknown: int,
-    progress: Progress,
-    code_version: str,
-    longer: Longer,
-) -> tuple[Left, ...]:
-    left = [(one, epochs_left(one, progress.trials.get(one.id), code_version, longer)) for one in known]
-    each = unknown / len(examples) if examples else 0.0
-    return (
-        *(Left(one.config, 1.0, epochs, shape_of(one)) for one, epochs in left if epochs),
-        *(Left(one.config, each, each * one.config.epochs, shape_of(one), known=False) for one in examples),
-    )
-
-
-def epochs_left(trial: PlannedTrial, begun: TrialProgress | None, code_version: str, longer: Longer) -> int:
-    """Epochs of the trial that are still to be trained."""
-    if begun is not None and (begun.finished or begun.left_out):
-        return 0
-    _, shorter = longer.goes_on.get(trial.id, ("", 0))
-    kept = begun.epoch if begun is not None and begun.resumes(code_version) else shorter
-    return trial.config.epochs - kept
-
-
-def _longer(known: Sequence[PlannedTrial], progress: Progress, code_version: str) -> Longer:
-    begun = progress.trials
-    to_run = [one for one in known if one.id not in begun or not (begun[one.id].finished or begun[one.id].left_out)]
-    new = [one for one in to_run if one.id not in begun or not begun[one.id].resumes(code_version)]
-    return longer_of(new, begun, to_run, code_version)

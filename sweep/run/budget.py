@@ -23,8 +23,9 @@ import numpy as np
 from analysis.frames.columns import PLACE
 from analysis.frames.history import handed_on
 from analysis.frames.log import Log
+from sweep.plan.left import epochs_left
 from sweep.plan.measured import kind_of, shape_of
-from sweep.plan.plan import Plan, epochs_left
+from sweep.plan.plan import Plan
 from sweep.plan.shapes import Shape
 from sweep.progress import TrialProgress
 from sweep.run.trial import Message

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -14,11 +14,11 @@ from typing import Any
 from rich.console import Console
 
 from sweep.config import ResourcesConfig, SweepConfig
-from sweep.plan.plan import earlier_records, plan
+from sweep.plan.plan import Plan, earlier_records, plan
 from sweep.plan.room import cores, this_machine
 from sweep.progress import left_out_lines
 from sweep.run import child, hung
-from sweep.run.budget import NothingFits, budget_of
+from sweep.run.budget import Budget, NothingFits, budget_of
 from sweep.run.directory import RunLock, log_folder, refuse_other_sweep
 from sweep.run.journal import Journal
 from sweep.run.screen import Screen, counts_line, heard, say
@@ -95,23 +95,18 @@ def launch(
         def once() -> int:
             capacity = math.inf if again or address is not None else capacity_here(config.resources)
             records = earlier_records(directory)
-            how: dict[str, Any] = {"again": again, "share": share, "resume_pruned": resume_pruned}
-            how["by_seed"] = budget_hours is not None
+            budgeted = budget_hours is not None
+            how: dict[str, Any] = {"again": again, "share": share, "resume_pruned": resume_pruned, "by_seed": budgeted}
             wanted = plan(config, records, code_version(), capacity=capacity, **how)
             where = None if serial or address is not None else this_machine()
-            words = wanted.lines(launched=True, serial=serial, room=where, budgeted=budget_hours is not None)
-            say(console, "\n".join(words))
+            say(console, "\n".join(wanted.lines(launched=True, serial=serial, room=where, budgeted=budgeted)))
             if not wanted.left:
                 return EXIT_SOME_FAILED if wanted.progress.needing_more() else EXIT_DONE
             check_resources(config, serial, address)
             journal = Journal(directory, wanted)
             journal.guard, journal.stop = lock.check, interrupts.lose
             if budget_hours is not None:
-                journal.budget = budget_of(budget_hours, wanted, records)
-                say(console, journal.budget.opening())
-                if short := journal.budget.check():
-                    say(console, short)
-                    raise NothingFits
+                journal.budget = _budget(budget_hours, wanted, records, console)
             run = _in_a_child if own_process else _in_this_process if serial else _through_ray
             stays = up or of_this_launch if own_process else up
             reason = command, decides
@@ -123,6 +118,20 @@ def launch(
             return once() if serial else kept_up(once, console, address, up)
         except Interrupted as stop:
             return stop.exit_code
+
+
+def _budget(hours: float, wanted: Plan, records: Sequence[Mapping[str, Any]], console: Console) -> Budget:
+    """The trials that are given out, said.
+
+    Raises:
+        NothingFits: there is none.
+    """
+    budget = budget_of(hours, wanted, records)
+    say(console, budget.opening())
+    if short := budget.check():
+        say(console, short)
+        raise NothingFits
+    return budget
 
 
 def kept_up(once: Callable[[], int], console: Console, address: str | None, up: ExitStack | None = None) -> int:

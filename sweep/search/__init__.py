@@ -6,6 +6,7 @@ given           points that run first, by hand
 inputs          what trials read that lies in files, named by content
 trials          points and seeds -> trials; lists known beforehand
 optuna_search   which trial next, learnt from what came back
+stratum         its points at one combination of the grid axes: given out, and still to end
 passed_over     why trials of other runs tell it nothing
 study           Optuna's study of a stratum: asked, told, rebuilt
 samplers        Optuna's samplers by name, and what each can search

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -20,56 +19,14 @@ from sweep.search.admission import Admission, Drawn, Shared, first_admitted, lef
 from sweep.search.given import given_points
 from sweep.search.passed_over import PassedOver
 from sweep.search.points import MOST, applies, combinations, draw, drawn_axes, located, places, refuse_many, strata
+from sweep.search.stratum import Asked, Stratum
 from sweep.search.trials import PlannedTrial, Pruned, planned, planned_trial
 from trainers.fields import plural
 
 if TYPE_CHECKING:
     import optuna
 
-    from sweep.search.study import PointEnd, PointStudy
-
-
-@dataclass
-class _Asked:
-    """A point that Optuna gave out, of which seeds are still to end."""
-
-    ask: optuna.Trial
-    trials: list[PlannedTrial]
-    waiting: set[str]
-
-
-class _Stratum:
-    """One combination of the grid axes: its own study, and the points asked for by earlier launches."""
-
-    def __init__(self, point: Point, limit: int, listed: list[Point] | None, study: PointStudy) -> None:
-        self.point, self.study = point, study
-        self.same = [point]
-        """Its point, and those of strata that mean the same trials."""
-        self.limit = limit
-        """Points to give out: n_trials, or all there are."""
-        self.listed = listed
-        """All there are, one for each trial that they mean; None where an axis is a range."""
-        self.batch = study.batch
-        """Points that are asked for before the study is told of any of them; None: it is told at once."""
-        self.from_others = 0
-        """Points that its study knows from other runs."""
-        self.earlier: list[Point] = []
-        self.given: set[frozenset[str]] = set()
-        """Ids of the trials of every point given out."""
-        self.open: list[_Asked] = []
-        """Those that the study is still to be told of, in their order."""
-
-    @property
-    def waits(self) -> bool:
-        """Whether the next point is asked for only when others have ended."""
-        return self.batch is not None and len(self.given) % self.batch == 0 and bool(self.open)
-
-    def of_batch(self, index: int) -> list[Point] | None:
-        """The points of earlier launches from this one to the end of its batch, if they are whole; else None."""
-        if self.batch is None:
-            return self.earlier[index : index + 1]
-        end = (index // self.batch + 1) * self.batch
-        return self.earlier[index:end] if end <= len(self.earlier) and not self.open else None
+    from sweep.search.study import PointEnd
 
 
 class OptunaSearch:
@@ -111,7 +68,7 @@ class OptunaSearch:
         self._empty: list[Drawn] = []
         check_sampler(config, strata(config.space, self._base))
         self._strata = self._distinct_strata()
-        self._asked: dict[str, list[tuple[_Stratum, _Asked]]] = defaultdict(list)
+        self._asked: dict[str, list[tuple[Stratum, Asked]]] = defaultdict(list)
         self._left: deque[PlannedTrial] = deque()
         self._ended: dict[str, tuple[tuple[float, ...] | None, Pruned | None]] = {
             **{name: (known, None) for name, known in (values or {}).items()},
@@ -165,7 +122,7 @@ class OptunaSearch:
             asked.waiting.remove(trial_id)
             self._tell_study(stratum)
 
-    def _tell_study(self, stratum: _Stratum) -> None:
+    def _tell_study(self, stratum: Stratum) -> None:
         """Tells a study of each point that has ended; of a batch once all of it has, in the order of its points."""
         ended = [asked for asked in stratum.open if not asked.waiting]
         if stratum.batch is not None:
@@ -189,13 +146,13 @@ class OptunaSearch:
             self._at[key] = planned(self._config, [point], self._fingerprints)
         return self._at[key]
 
-    def _distinct_strata(self) -> list[_Stratum]:
+    def _distinct_strata(self) -> list[Stratum]:
         """The strata, less those that mean the same trials as one before them (they differ in a key not read)."""
         from sweep.search.study import PointStudy
 
         wanted = self._config.search.n_trials or 0
         drawn = Shared(places(self._config.space, self._config.search.seed, quasi_random=False))
-        distinct: dict[frozenset[str], _Stratum] = {}
+        distinct: dict[frozenset[str], Stratum] = {}
         for point in strata(self._config.space, self._base):
             seed, open_ended, listed = self._config.seeds[0], *self._listed(point, max(self.LISTED, wanted))
             if self._config.where and (refused := self._refused(drawn, point, open_ended, listed)):
@@ -208,7 +165,7 @@ class OptunaSearch:
             limit = wanted if open_ended else min(wanted, len(trials))
             every = None if open_ended else list(trials.values())
             study = PointStudy(self._config, len(distinct), point)
-            distinct[frozenset(trials)] = _Stratum(point, limit, every, study)
+            distinct[frozenset(trials)] = Stratum(point, limit, every, study)
         if not distinct:
             first = self._empty[0]
             raise self._admission.nothing((first.first,), f"none of {first.looked_at:,} points meets it")
@@ -233,12 +190,12 @@ class OptunaSearch:
         found = first_admitted(drawn, self._config.space, self._base, stratum, self._admission, 1)
         return None if found.points else found
 
-    def _shortest(self) -> _Stratum | None:
+    def _shortest(self) -> Stratum | None:
         """The stratum with the fewest points, so that all advance together; None when all are full, or wait."""
         open_ones = [stratum for stratum in self._strata if len(stratum.given) < stratum.limit and not stratum.waits]
         return min(open_ones, key=lambda stratum: len(stratum.given), default=None)
 
-    def _ask(self, stratum: _Stratum) -> None:
+    def _ask(self, stratum: Stratum) -> None:
         """Takes a point of one study, and puts its seeds in line."""
         index = len(stratum.given)
         point = stratum.earlier[index] if index < len(stratum.earlier) else None
@@ -250,7 +207,7 @@ class OptunaSearch:
         if ask is None:
             stratum.limit = index  # nothing else is there, or found
             return
-        asked = _Asked(ask, trials, {trial.id for trial in trials if trial.id not in self._ended})
+        asked = Asked(ask, trials, {trial.id for trial in trials if trial.id not in self._ended})
         stratum.given.add(_ids(trials))
         stratum.open.append(asked)
         for trial in trials:
@@ -260,7 +217,7 @@ class OptunaSearch:
                 self._asked[trial.id].append((stratum, asked))
         self._tell_study(stratum)
 
-    def _add(self, stratum: _Stratum, index: int, point: Point) -> bool:
+    def _add(self, stratum: Stratum, index: int, point: Point) -> bool:
         """Adds an earlier point that has ended to its study; false where it, or another of its batch, has not."""
         trials, batch = self._planned(point), stratum.of_batch(index)
         if batch is None or _ids(trials) in stratum.given:
@@ -274,7 +231,7 @@ class OptunaSearch:
         return True
 
     def _asked_for(
-        self, stratum: _Stratum, index: int, point: Point | None = None
+        self, stratum: Stratum, index: int, point: Point | None = None
     ) -> tuple[optuna.Trial | None, list[PlannedTrial]]:
         """Optuna's next point, or the one that it is given, and its trials; None where it proposes none that is let in.
 
@@ -294,7 +251,7 @@ class OptunaSearch:
         return (None, []) if ask in refused else (ask, self._planned(drawn))
 
     def _instead(
-        self, stratum: _Stratum, index: int, ask: optuna.Trial | None
+        self, stratum: Stratum, index: int, ask: optuna.Trial | None
     ) -> tuple[optuna.Trial | None, list[PlannedTrial]]:
         """A new point where Optuna repeats one, which it does in a small space, or finds none that is let in."""
         if ask is not None:
@@ -367,7 +324,7 @@ class OptunaSearch:
             return None
         return " or ".join([*(key for key, _ in self._passed_over.alone.most_common(1)), "search.start_from=[]"])
 
-    def _given_in(self, stratum: _Stratum) -> Iterator[Point]:
+    def _given_in(self, stratum: Stratum) -> Iterator[Point]:
         """The given points that lie in a stratum, or in one that means the same trials; of one trial once."""
         drawn, seen = drawn_axes(self._config.space), set[frozenset[str]]()
         for given in self._given:
@@ -377,7 +334,7 @@ class OptunaSearch:
                 seen.add(ids)
                 yield point
 
-    def _point_in(self, stratum: _Stratum, record: Mapping[str, Any]) -> Point | None:
+    def _point_in(self, stratum: Stratum, record: Mapping[str, Any]) -> Point | None:
         """The point of the stratum that an earlier trial is at; None: it lies in none, or outside a drawn axis."""
         space, point = self._config.space, dict(stratum.point)
         # a stratum's value stands in its point or its config, unless its config reads no such key
