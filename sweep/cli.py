@@ -37,13 +37,16 @@ if TYPE_CHECKING:
 
 EXIT_USER_ERROR = 2
 
+#: Lines that are said of one input.
+_SAID = 20
+
 _config = click.argument("config", type=PATH)
 _out = click.option("--out", type=RUN, help="Run directory, or s3://BUCKET/RUN [default: runs/NAME].")
 _set = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Overrides a key of the config.")
 
 
 class _Cli(click.Group):
-    """Says a user's mistake in one line on stderr and exits with 2; anything else is a bug and shows itself."""
+    """Says each mistake of a user in one line on stderr and exits with 2; anything else is a bug and shows itself."""
 
     def main(self, *args: Any, **options: Any) -> Any:
         gc.disable()  # until trials run: what is made before is kept; to look through it took a fifth of a plan's CPU
@@ -79,7 +82,7 @@ class _Cli(click.Group):
                 warnings.showwarning = _complaining(NewerRecords, warnings.showwarning)
                 return super().invoke(context)
         except UserError as error:
-            _refuse(str(error))
+            _refuse(str(error), *error.others)
 
 
 @contextmanager
@@ -96,8 +99,11 @@ def _mistakes() -> Iterator[None]:
         _refuse(f"{f'{os.fsdecode(error.filename)}: ' if error.filename else ''}{error.strerror}")
 
 
-def _refuse(text: str) -> NoReturn:
-    complain(text)
+def _refuse(*texts: str) -> NoReturn:
+    for text in texts[:_SAID]:
+        complain(text)
+    if more := texts[_SAID:]:
+        complain(f"and {len(more)} more, once these are mended")
     raise click.exceptions.Exit(EXIT_USER_ERROR)
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
@@ -19,6 +19,9 @@ from trainers.errors import UserError, suggestion, validated
 from trainers.own.reference import PARTS, is_reference
 from trainers.plain_file import bounded
 
+Part = TypeVar("Part")
+Value = TypeVar("Value")
+
 
 def load(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
     """The sweep that a file describes.
@@ -29,7 +32,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
             KEY is an axis replaces the axis by that value.
 
     Raises:
-        UserError: one line that names the file, the key and a way out.
+        UserError: one line that names the file, the key and a way out; and one for each other key that is wrong.
     """
     values = _mapping(path)
     _refuse_shadowed(path, values)
@@ -39,15 +42,34 @@ def load(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
     if isinstance(trial := values.get("trial"), dict) and "seed" in trial:
         raise UserError(f"{path}: trial.seed: seeds are replicates; write seeds: [{trial['seed']}] instead")
     config = validated(SweepConfig, values, f"{path}: ")
-    space = {key: _read_axis(config, key, f"{path}: space") for key in config.space}
-    config = config.model_copy(update={"space": space})
+    axes = _each(lambda key: _read_axis(config, key, f"{path}: space"), config.space)
+    config = config.model_copy(update={"space": dict(zip(config.space, axes, strict=True))})
     points = tuple(
-        _read_point(config, point, f"{path}: search.points.{number}")
-        for number, point in enumerate(config.search.points)
+        _each(
+            lambda numbered: _read_point(config, numbered[1], f"{path}: search.points.{numbered[0]}"),
+            enumerate(config.search.points),
+        )
     )
     start_from = tuple(map(_absolute, config.search.start_from))
     search = config.search.model_copy(update={"points": points, "start_from": start_from})
     return _rooted(_beside(path, config.model_copy(update={"search": search})))
+
+
+def _each(read: Callable[[Part], Value], parts: Iterable[Part]) -> list[Value]:
+    """Every part read.
+
+    Raises:
+        UserError: all that is wrong with them.
+    """
+    values, wrong = [], list[str]()
+    for part in parts:
+        try:
+            values.append(read(part))
+        except UserError as error:
+            wrong += [str(error), *error.others]
+    if wrong:
+        raise UserError.of(wrong)
+    return values
 
 
 def _refuse_secrets(path: Path, values: dict[str, Any]) -> None:

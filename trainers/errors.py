@@ -5,8 +5,8 @@ from __future__ import annotations
 import difflib
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from typing import Any, TypeVar, get_args
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -81,6 +81,17 @@ _NOT_YET = {
 class UserError(ValueError):
     """Input that only the user can mend; the command line prints it without a traceback and exits with 2."""
 
+    others: Sequence[str] = ()
+    """What else is wrong with the same input, a line each."""
+
+    @classmethod
+    def of(cls, texts: Iterable[str]) -> Self:
+        """All that is wrong with an input: the first is the error's own text."""
+        first, *others = dict.fromkeys(texts)
+        error = cls(first)
+        error.others = others
+        return error
+
 
 class NewerRecords(UserWarning):
     """Lines of a run that a newer version wrote, and that are passed over; the command line says so in one line."""
@@ -139,20 +150,41 @@ def validated(model: type[Model], values: Any, where: str = "") -> Model:
         where: what to put in front of the offending key, such as `configs/ratio.yaml: trial`.
 
     Raises:
-        UserError: one line for the first thing that is wrong.
+        UserError: one line for the first thing that is wrong; and one for each other key that is.
     """
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise UserError(_one_line(error, model, where)) from None
+        raise UserError.of(_one_line(one, model, where) for one in _of_each_value(error, values)) from None
 
 
-def _one_line(error: ValidationError, model: type[BaseModel], where: str) -> str:
-    first = error.errors(include_url=False)[0]
-    location = [str(part) for part in first["loc"] if part != "[key]"]
+def _of_each_value(error: ValidationError, values: Any) -> Iterator[Any]:
+    """The first error of each value: of one that may be of several kinds pydantic says what it lacks of each."""
+    known: list[tuple[Any, ...]] = []
+    for one in error.errors(include_url=False):
+        place = _place(one, values)
+        if not any(place[: len(other)] == other[: len(place)] for other in known):
+            known.append(place)
+            yield one
+
+
+def _place(error: Any, values: Any) -> tuple[Any, ...]:
+    """Of which value it is: the keys that lead to it, without the names of kinds."""
+    place: list[Any] = []
+    for part in error["loc"]:
+        try:
+            values = values[part]
+        except (LookupError, TypeError):
+            return (*place, part) if error["type"] == "missing" else tuple(place)
+        place.append(part)
+    return tuple(place)
+
+
+def _one_line(error: Any, model: type[BaseModel], where: str) -> str:
+    location = [str(part) for part in error["loc"] if part != "[key]"]
     key = ".".join(location)
-    message = _message(first, model, location)
-    if first["type"] == "value_error" and (named := _NAMED.match(message)):
+    message = _message(error, model, location)
+    if error["type"] == "value_error" and (named := _NAMED.match(message)):
         key, message = f"{key}.{named[1]}".strip("."), message[named.end() :]
     joint = "." if where and key and not where.endswith(": ") else ""
     front = f"{where}{joint}{key}".removesuffix(": ")

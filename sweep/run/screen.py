@@ -223,6 +223,12 @@ def resume_line(trial: TrialProgress, message: Message) -> str:
     return f"trial {trial.id} {how}{again}: {message['reason']}"
 
 
+def begun_again_line(trial: TrialProgress) -> str:
+    """That a trial's process died, and what becomes of the trial."""
+    what = "goes on from its newest checkpoint" if trial.epoch else "begins it anew"
+    return f"trial {trial.id}: its process died in epoch {trial.epoch + 1}; another {what}"
+
+
 class Screen:
     """Shows a run's progress on a console."""
 
@@ -233,6 +239,8 @@ class Screen:
         self._live = live if console.is_terminal else None
         self._drawn = 0.0
         self._reasons: set[str] = set()
+        self._begun: set[str] = set()
+        """Ids of trials that have started and not ended."""
 
     def __enter__(self) -> Self:
         """Starts the live table."""
@@ -247,7 +255,11 @@ class Screen:
 
     def show(self, trial: TrialProgress, message: Message) -> None:
         """Takes note of a message: an ended trial is a line; a slower engine is one, once; and each checkpoint that was
-        passed over."""
+        passed over, and each death of a process that is not its trial's end."""
+        if message["record"] == "start" and trial.id in self._begun:
+            say(self._console, begun_again_line(trial))
+        if message["record"] in ("start", "outcome"):
+            (self._begun.add if message["record"] == "start" else self._begun.discard)(trial.id)
         if (why := message.get("engine_reason")) and why not in self._reasons:
             self._reasons.add(why)
             said = f"trial {trial.id} runs with engine {message['engine']}: {why} (others that do so are not named)"

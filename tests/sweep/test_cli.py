@@ -207,6 +207,14 @@ def test_wrong_input_is_one_line_and_exit_2_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == [config]
 
 
+def test_each_of_many_mistakes_is_a_line_up_to_twenty(cli: Callable[..., Result], config: Path) -> None:
+    result = cli("plan", config, *(word for n in range(25) for word in ("--set", f"key{n}=1")))
+    *told, last = result.stderr.splitlines()
+    assert result.exit_code == 2
+    assert [line.partition(": unknown key")[0] for line in told] == [f"sweep: {config}: key{n}" for n in range(20)]
+    assert last == "sweep: and 5 more, once these are mended"
+
+
 @pytest.mark.parametrize("name", ["image_folder", "cifar10"])
 def test_a_launch_refuses_data_that_are_not_there(name: str, cli: Callable[..., Result], config: Path) -> None:
     answer = said(cli("launch", config, "--serial", "--set", f"trial.data={{name: {name}, root: none}}"))

@@ -602,6 +602,35 @@ def test_a_mistake_is_named_with_its_key_and_a_way_out(values: dict[str, Any], m
 
 
 @pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        (
+            {"trial": {"epochs": "x"}, "nmae": 1, "resources": {"cpu": "y", "gpu": "z"}, "metric": ["a"]},
+            [
+                "trial.epochs: must be a whole number, got 'x'",
+                "resources.cpu: must be a number such as 0.1, 1e-4 or 8/255, got 'y'",
+                "resources.gpu: must be auto or a number from 0 to 1, got 'z'",
+                "metric.0: must be a mapping of keys to values, got 'a'; did you mean {name: a}?",
+                "nmae: unknown key; did you mean 'name'?",
+            ],
+        ),
+        (
+            {"space": {"optimizer.momentum": ["x"], "batch_size": [8, "y"]}},
+            [
+                "space.optimizer.momentum: must be a number such as 0.1, 1e-4 or 8/255, got 'x'",
+                "space.batch_size: must be a whole number, got 'y'",
+            ],
+        ),
+    ],
+)
+def test_every_mistake_of_a_config_is_told_at_once(values: dict[str, Any], told: list[str], yaml_file: Write) -> None:
+    path = yaml_file(yaml.safe_dump(merged(BASE, values), sort_keys=False))
+    with pytest.raises(UserError) as caught:
+        load(path)
+    assert [str(caught.value), *caught.value.others] == [f"{path}: {one}" for one in told]
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("name: t\nspace: {}\nname: u\n", ":3: not valid YAML: duplicate key 'name': give each key once"),

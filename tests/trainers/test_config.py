@@ -467,9 +467,18 @@ def test_recipes_that_cannot_be_meant_are_refused_with_a_way_out(values: Any, me
     assert str(caught.value) == message
 
 
-def test_only_the_first_mistake_is_told() -> None:
-    with pytest.raises(UserError, match=r"^batch_size: must be > 0, got 0$"):
-        validated(TrialConfig, {"batch_size": 0, "epochs": 0})
+def test_every_mistake_is_told_once_and_the_first_is_the_errors_text() -> None:
+    values = {"batch_size": 0, "epochs": 0, "batchsize": 1, "attack": {"radius": "x"}}
+    with pytest.raises(UserError) as caught:
+        validated(TrialConfig, values, "f: trial")
+    told = [str(caught.value), *caught.value.others]
+    assert told[0] in ("f: trial.batch_size: must be > 0, got 0", "f: trial.epochs: must be > 0, got 0")
+    assert sorted(told) == [
+        "f: trial.attack.radius: must be a number such as 0.1, 1e-4 or 8/255, got 'x'",
+        "f: trial.batch_size: must be > 0, got 0",
+        "f: trial.batchsize: unknown key; did you mean 'batch_size'?",
+        "f: trial.epochs: must be > 0, got 0",
+    ]
 
 
 def test_a_suggestion_is_the_nearest_word_or_all() -> None:

@@ -283,4 +283,6 @@ def test_a_process_of_a_serial_launch_that_is_killed_is_replaced_and_its_trial_g
     output = process.communicate(timeout=PATIENCE)[0]
     assert process.returncode == 0, output
     same_numbers(run, undisturbed)
-    assert sorted(record["record"] for record in read(run)).count("start") in (4, 5)  # it may have ended just then
+    starts = sorted(record["record"] for record in read(run)).count("start")
+    assert starts in (4, 5)  # it may have ended just then
+    assert output.count(": its process died in epoch ") == starts - 4

@@ -317,9 +317,11 @@ def test_through_ray_a_worker_that_dies_goes_on_and_the_frame_is_that_of_this_pr
 
     Progress.add = kill_once  # type: ignore[method-assign]
     try:
-        assert launch(tiny(), tmp_path)[0] == 0
+        code, said = launch(tiny(), tmp_path)
     finally:
         Progress.add = add  # type: ignore[method-assign]
+    assert code == 0
+    assert f"trial {killed[0]}: its process died in epoch 2; another goes on from its newest checkpoint\n" in said
     same_numbers(tmp_path, undisturbed)
     assert (load_trials(tmp_path).outcome == "completed").all()
     assert starts(tmp_path).count(killed[0]) == 2

@@ -240,6 +240,20 @@ def test_a_line_longer_than_the_terminal_goes_on_indented_between_its_words() ->
         assert all(line.startswith("      the-learning") for line in text.splitlines()[2:])
 
 
+def test_a_start_after_a_start_is_a_process_that_died_and_one_after_an_outcome_is_none() -> None:
+    progress, file = running(1, 1), io.StringIO()
+    (trial,) = progress.trials.values()
+    screen = Screen(Console(file=file, width=200), progress)
+    start = {"record": "start", "trial_id": trial.id}
+    for message in (start, {"record": "epoch"}, {"record": "outcome"}, start, start):
+        screen.show(trial, message)
+    line = f"trial {trial.id}: its process died in epoch 8; another goes on from its newest checkpoint"
+    assert [said for said in file.getvalue().splitlines() if "died" in said] == [line]
+    trial.epoch = 0
+    screen.show(trial, start)
+    assert file.getvalue().endswith(f"trial {trial.id}: its process died in epoch 1; another begins it anew\n")
+
+
 def test_why_an_engine_is_not_the_one_asked_for_is_said_once() -> None:
     progress, file = running(2, size=2), io.StringIO()
     screen = Screen(Console(file=file, width=80), progress)
