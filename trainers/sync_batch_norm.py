@@ -19,7 +19,7 @@ Source: Chan, Golub, LeVeque, "Algorithms for computing the sample variance", Th
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -65,24 +65,75 @@ def batch_norm(
     eps: float,
 ) -> Tensor:
     """As torch's in training, whose arguments these are, over the images (B, C, ...) of all workers."""
-    values = images if images.dtype == torch.float64 else images.float()
-    across = [dimension for dimension in range(images.ndim) if dimension != 1]
-    count, mean, variance = _moments(values, across, workers)
+    outputs, count, mean, variance = _Normalised.apply(images, weight, bias, workers, eps)
     if running_mean is not None and running_var is not None:
         with torch.no_grad():
             running_mean.lerp_(mean.to(running_mean.dtype), momentum)
             running_var.lerp_((variance * (count / (count - 1))).to(running_var.dtype), momentum)
-    scale = (variance + eps).rsqrt()
-    scale = scale if weight is None else scale * weight
-    shift = -mean * scale if bias is None else bias - mean * scale
+    return cast(Tensor, outputs)
+
+
+class _Normalised(torch.autograd.Function):
+    """The outputs, and of each channel (C,): numbers in it, their mean, and their variance, by their count.
+
+    torch's own kernels do what is done to each pixel. With u the gradient by the outputs and x' the normalised images,
+    that by the images is weight / sqrt(variance + eps) (u - mean of u - x' times the mean of u x').
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, images: Tensor, weight: Tensor | None, bias: Tensor | None, workers: Workers, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        room = images.new_zeros(images.shape[1], dtype=_precision(images))
+        mean, variance = torch.batch_norm_update_stats(images, room, room.clone(), 0.0)
+        count, mean, variance = _together(images, mean, variance, workers)
+        ctx.save_for_backward(images, weight, bias, count, mean, variance)
+        ctx.workers, ctx.eps = workers, eps
+        ctx.mark_non_differentiable(count, mean, variance)
+        return F.batch_norm(images, mean, variance, weight, bias, eps=eps), count, mean, variance
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        images, weight, bias, count, mean, variance = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return *_differentiable_gradients(ctx, gradient), None, None
+        scale = torch.ones_like(mean) if weight is None else weight
+        own, by_weight, by_bias = torch.ops.aten.native_batch_norm_backward(
+            gradient, images, scale, mean, variance, None, None, False, ctx.eps, [True, True, True]
+        )
+        totals = [by_weight.clone(), by_bias.clone()]
+        ctx.workers.sum_(totals)
+        inverse = (variance + ctx.eps).rsqrt()
+        slope = -scale * inverse.square() * totals[0] / count
+        offset = -scale * inverse * totals[1] / count - slope * mean
+        shape = [1, -1, *[1] * (images.ndim - 2)]
+        own.addcmul_(images, slope.view(shape).to(own.dtype)).add_(offset.view(shape).to(own.dtype))
+        return own, None if weight is None else by_weight, None if bias is None else by_bias, None, None
+
+
+def _differentiable_gradients(ctx: Any, gradient: Tensor) -> list[Tensor | None]:
+    """The gradients by images, weight and bias as functions that have gradients themselves: from plain operations."""
+    images, weight, bias, *_ = ctx.saved_tensors
+    values = images.to(_precision(images))
+    variance, mean = torch.var_mean(values, [axis for axis in range(images.ndim) if axis != 1], correction=0)
+    _, mean, variance = _together(values, mean, variance, ctx.workers)
     shape = [1, -1, *[1] * (images.ndim - 2)]
-    return torch.addcmul(shift.view(shape), values, scale.view(shape)).to(images.dtype)
+    scale = (variance + ctx.eps).rsqrt() if weight is None else (variance + ctx.eps).rsqrt() * weight
+    outputs = (values - mean.view(shape)) * scale.view(shape)
+    outputs = outputs if bias is None else outputs + bias.view(shape)
+    wanted = [one for one, needs in zip((images, weight, bias), ctx.needs_input_grad, strict=False) if needs]
+    found = iter(torch.autograd.grad(outputs, wanted, gradient.to(outputs.dtype), create_graph=True))
+    return [next(found) if needs else None for needs in ctx.needs_input_grad[:3]]
 
 
-def _moments(values: Tensor, across: list[int], workers: Workers) -> tuple[Tensor, Tensor, Tensor]:
-    """Of each channel (C,): numbers in it, their mean, and their variance, by their count."""
-    variance, mean = torch.var_mean(values, across, correction=0)
-    own = torch.stack([torch.full_like(mean, values.numel() / len(mean)), mean, variance])
+def _precision(images: Tensor) -> torch.dtype:
+    """In which statistics are worked out: in fp32 where the images are in bf16."""
+    return images.dtype if images.dtype == torch.float64 else torch.float32
+
+
+def _together(images: Tensor, mean: Tensor, variance: Tensor, workers: Workers) -> tuple[Tensor, Tensor, Tensor]:
+    """Count, mean and variance over all workers, each (C,), from those of each worker's images."""
+    own = torch.stack([torch.full_like(mean, images.numel() / len(mean)), mean, variance])
     none = torch.zeros_like(own)
     of_all = _Sum.apply(torch.stack([own if rank == workers.rank else none for rank in range(workers.size)]), workers)
     counts, means, variances = of_all.unbind(1)
