@@ -158,7 +158,9 @@ def join(config: TrialConfig, workers: Workers) -> None:
         config = with_fingerprint(config)
         with repeatable(device_of(config.device), config.deterministic):
             trial = _begin(config, workers)
-            epoch = _shared(trial) if goes_on() else config.epochs
+            if not goes_on():
+                return
+            epoch = _shared(trial)
             while goes_on():
                 _epoch(trial, epoch)
                 epoch += 1

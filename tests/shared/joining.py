@@ -64,8 +64,8 @@ class Others:
         """Ends the processes."""
         for process, pipe in self._there.values():
             pipe.close()
-            process.join(10)
             process.kill()
+            process.join()
 
 
 def begun(work: Callable[..., None], *given: object) -> tuple[BaseProcess, Connection]:
