@@ -62,20 +62,25 @@ class Fault:
         ctypes.PyDLL(None).sleep(1000)
 """
 
-KINDS = ("kill", "always_kill", "error", "memory", "hang", "none")
+KINDS = ("kill", "always_kill", "error", "memory", "none")
 
 
 @pytest.fixture
-def swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sweep_file: Callable[..., Path]) -> SweepConfig:
-    """A sweep over kinds of fault."""
+def swept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sweep_file: Callable[..., Path]
+) -> Callable[..., SweepConfig]:
+    """Gives a sweep over kinds of fault."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "faults.py").write_text(FAULTS)
     (tmp_path / "marks").mkdir()
-    resources = {"workers": 2, "cpu": 1, "epoch_timeout": TIMEOUT}
-    path = sweep_file(space={"objective.kind": list(KINDS)}, resources=resources)
-    own = f"  objective: {{name: ./faults.py:Fault, folder: {tmp_path / 'marks'}}}\n"
-    path.write_text(path.read_text().replace("trial:\n", f"trial:\n{own}"))
-    return load(path)
+
+    def config(*kinds: str, **resources: Any) -> SweepConfig:
+        path = sweep_file(space={"objective.kind": list(kinds)}, resources={"workers": 2, "cpu": 1, **resources})
+        own = f"  objective: {{name: ./faults.py:Fault, folder: {tmp_path / 'marks'}}}\n"
+        path.write_text(path.read_text().replace("trial:\n", f"trial:\n{own}"))
+        return load(path)
+
+    return config
 
 
 def assert_each_fault_costs_its_trial_alone(run: Path) -> None:
@@ -83,15 +88,14 @@ def assert_each_fault_costs_its_trial_alone(run: Path) -> None:
     outcomes = trials.outcome.to_dict()
     assert outcomes == {
         **{"kill": "completed", "none": "completed", "memory": "out_of_memory"},
-        **dict.fromkeys(("always_kill", "error", "hang"), "failed"),
+        **dict.fromkeys(("always_kill", "error"), "failed"),
     }
     reasons = trials.reason
     assert reasons["always_kill"].startswith("its process died 4 times: worker 1 of 2: ")
     assert reasons["error"].startswith("worker 1 of 2: ZeroDivisionError: of the worker (logs/")
     assert "worker 1" in reasons["memory"]
     assert "Unable to allocate 8.00 GiB" in reasons["memory"]
-    assert reasons["hang"].startswith(f"hung: no epoch ended within {TIMEOUT} s; where it stood: logs/")
-    assert trials.attempts[["kill", "always_kill", "error", "hang", "none"]].to_list() == [2, 4, 1, 1, 1]
+    assert trials.attempts[["kill", "always_kill", "error", "none"]].to_list() == [2, 4, 1, 1]
     assert set(trials.workers) == {2}
 
 
@@ -100,11 +104,11 @@ def children() -> set[psutil.Process]:
 
 
 @pytest.mark.slow
-def test_in_a_serial_launch_a_worker_that_dies_raises_or_hangs_costs_its_trial_alone(
-    swept: SweepConfig, launch: Launch, same_numbers: SameNumbers, tmp_path: Path
+def test_in_a_serial_launch_a_worker_that_dies_or_raises_costs_its_trial_alone(
+    swept: Callable[..., SweepConfig], launch: Launch, tmp_path: Path
 ) -> None:
     before, run = children(), tmp_path / "run"
-    assert launch(swept, run, serial=True, debug=False)[0] == 1
+    assert launch(swept(*KINDS), run, serial=True, debug=False)[0] == 1
     assert_each_fault_costs_its_trial_alone(run)
     assert psutil.wait_procs(children() - before, timeout=30)[1] == []
 
@@ -121,12 +125,29 @@ def living() -> list[str]:
 
 
 @pytest.mark.slow
-def test_through_ray_a_worker_that_dies_raises_or_hangs_costs_its_trial_alone_and_no_actor_or_group_is_left(
-    swept: SweepConfig, launch: Launch, tmp_path: Path, local_ray: None
+def test_through_ray_a_worker_that_dies_or_raises_costs_its_trial_alone_and_no_actor_or_group_is_left(
+    swept: Callable[..., SweepConfig], launch: Launch, tmp_path: Path, local_ray: None
 ) -> None:
-    assert launch(swept, tmp_path / "run")[0] == 1
+    assert launch(swept(*KINDS), tmp_path / "run")[0] == 1
     assert_each_fault_costs_its_trial_alone(tmp_path / "run")
     until(lambda: not living(), "no actor and no placement group", 30)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("serial", [True, False], ids=["serial", "ray"])
+def test_a_trial_whose_second_worker_hangs_is_ended_with_all_of_its_workers(
+    serial: bool, swept: Callable[..., SweepConfig], launch: Launch, tmp_path: Path, local_ray: None
+) -> None:
+    before, run = children(), tmp_path / "run"
+    assert launch(swept("hang", epoch_timeout=TIMEOUT), run, serial=serial, debug=False)[0] == 1
+    trials = load_trials(run)
+    assert trials.outcome.item() == "failed"
+    assert trials.reason.item().startswith(f"hung: no epoch ended within {TIMEOUT} s; where it stood: logs/")
+    if serial:
+        assert psutil.wait_procs(children() - before, timeout=30)[1] == []
+    until(lambda: not living(), "no actor and no placement group", 30)
+    hanging = [each for each in children() - before if name(each) == "Worker"]
+    assert psutil.wait_procs(hanging, timeout=30)[1] == []  # it gives Python's lock to nobody
 
 
 def second_workers(launched: Command) -> list[psutil.Process]:
