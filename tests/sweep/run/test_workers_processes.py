@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -29,6 +30,7 @@ TWO = ("--set", "resources.workers=2", "--set", "trial.checkpoint.every_epochs=1
 FAULTS = """
 import ctypes, os, signal, time
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.nn import functional as F
