@@ -110,13 +110,13 @@ class _Words:
 
     def go_on(self) -> None:
         """Says so."""
-        self._store.set(_word(self._next), "on")
+        _put(self._store, _word(self._next), "on")
         self._next += 1
 
     def end(self) -> None:
         """Says that the trial has ended here."""
         with suppress(DistError):
-            self._store.set(_word(self._next), "end")
+            _put(self._store, _word(self._next), "end")
 
     def goes_on(self) -> bool:
         """The next word, once it is said."""
@@ -159,7 +159,13 @@ def _tell(rank: int, error: BaseException) -> None:
     kind = "memory" if is_out_of_memory(error) else "user" if isinstance(error, UserError) else "other"
     text = reason(error) if kind != "other" else f"{type(error).__name__}: {reason(error)}"
     with suppress(DistError):
-        _store().set(_raised(rank), json.dumps([kind, text]))
+        _put(_store(), _raised(rank), json.dumps([kind, text]))
+
+
+def _put(store: Store, key: str, value: str) -> None:
+    """Returns once it is there, so that nobody who sees this worker leave comes too early to read it."""
+    store.set(key, value)
+    store.wait([key])
 
 
 def _is_of_others(error: BaseException) -> bool:

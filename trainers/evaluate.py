@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +15,7 @@ from trainers.data.batches import Split, sequential
 from trainers.engine import Engine
 from trainers.method.objectives import cross_entropy
 from trainers.method.step import Tally, adversarial
+from trainers.workers import ALONE, Part, Workers
 
 
 @dataclass(frozen=True)
@@ -41,13 +44,15 @@ def evaluation_attack(config: TrialConfig) -> AttackConfig:
 
 @torch.no_grad()
 def clean(model: nn.Module, split: Split, batch_size: int, engine: Engine) -> Evaluation:
-    """Accuracy at the images themselves. The model must be in eval mode."""
-    tally, right = Tally.empty(engine.device), []
+    """Accuracy at the images themselves, of which each of several workers takes a part. The model must be in eval mode,
+    and the same in all of them."""
+    answers: list[_Answers] = []
     for images, labels in sequential(split, batch_size):
+        own = _own(engine.workers, len(labels))
+        images, labels = images[own.images], labels[own.images]
         logits = model(engine.images(images))
-        right.append(logits.argmax(dim=1) == labels)
-        tally.count(right[-1], F.cross_entropy(logits, labels, reduction="none"))
-    return Evaluation(*tally.means(), torch.cat(right))
+        answers.append(_Answers(own, logits.argmax(dim=1) == labels, F.cross_entropy(logits, labels, reduction="none")))
+    return _evaluation(answers, engine)
 
 
 def robust(
@@ -58,28 +63,69 @@ def robust(
     An image that one start breaks is broken; its loss is the largest over the starts.
 
     Args:
-        model: in eval mode.
-        split: which images.
+        model: in eval mode, and the same in all workers.
+        split: which images; each of several workers takes a part.
         config: of a resolved trial.
         engine: its device; the attack's precision is `evaluation.precision`.
-        generator: of the starts.
+        generator: of the starts, in the same state in all workers.
     """
     attack, settings = evaluation_attack(config), config.evaluation
     attacker = replace(engine, precision=settings.precision)
-    tally, right = Tally.empty(engine.device), []
+    answers: list[_Answers] = []
     for images, labels in sequential(split, settings.batch_size):
+        own = _own(engine.workers, len(labels))
+        # compiled for whole batches, and in bf16 alone: what is measured in fp32 is so whatever the engine
+        compiles = settings.precision == "bf16" and own.whole == settings.batch_size
+        images, labels, draws = images[own.images], labels[own.images], own.draws(generator)
         broken = torch.zeros_like(labels, dtype=torch.bool)
         worst = images.new_zeros(len(labels))
-        # compiled for whole batches, and in bf16 alone: what is measured in fp32 is so whatever the engine
-        compiles = settings.precision == "bf16" and len(labels) == settings.batch_size
         forward = (attacker if compiles else attacker.eager).forward(model)
         for _ in range(settings.restarts):
             with attacker.cast_once(model):
-                x_adv = adversarial(model, cross_entropy, engine.images(images), labels, attack, forward, generator)
+                x_adv = adversarial(model, cross_entropy, engine.images(images), labels, attack, forward, draws)
             with torch.no_grad():
                 logits = model(x_adv)
                 broken |= logits.argmax(dim=1) != labels
                 worst = torch.maximum(worst, F.cross_entropy(logits, labels, reduction="none"))
-        right.append(~broken)
-        tally.count(right[-1], worst)
+        answers.append(_Answers(own, ~broken, worst))
+    return _evaluation(answers, engine)
+
+
+class _Answers(NamedTuple):
+    """What is said of a batch's images.
+
+    Attributes:
+        own: which of the batch's a worker was asked for.
+        right: whether each of those is right, (B,) bool.
+        losses: of each, (B,).
+    """
+
+    own: Part
+    right: Tensor
+    losses: Tensor
+
+
+def _own(workers: Workers, count: int) -> Part:
+    """Which images of a batch a worker is asked for: all of them where there are fewer than workers."""
+    return Part(workers if count >= workers.size else ALONE, count)
+
+
+def _evaluation(answers: Sequence[_Answers], engine: Engine) -> Evaluation:
+    """Of all batches, counted as one worker does that has them all."""
+    tally, right = Tally.empty(engine.device), []
+    for correct, losses in _of_all(answers, engine.workers):
+        right.append(correct)
+        tally.count(correct, losses)
     return Evaluation(*tally.means(), torch.cat(right))
+
+
+def _of_all(answers: Sequence[_Answers], workers: Workers) -> list[tuple[Tensor, Tensor]]:
+    """By batch which images are right, and their losses, of all workers: a sum in which each image has one addend."""
+    if workers.alone:
+        return [(each.right, each.losses) for each in answers]
+    batches = [each.losses.new_zeros(2, each.own.whole) for each in answers]
+    for batch, (own, right, losses) in zip(batches, answers, strict=True):
+        if workers.rank == 0 or not own.workers.alone:
+            batch[:, own.images] = torch.stack([right.to(losses.dtype), losses])
+    workers.sum_(batches)
+    return [(right > 0, losses) for right, losses in batches]

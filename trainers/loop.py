@@ -8,7 +8,7 @@ import resource
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,8 @@ class _Trial:
     dynamics: list[DynamicsRecord]
     best_due: State | None = None
     """The same of the epochs that a longer trial evaluates too: the last one may be evaluated only for being that."""
+    carried: State = field(default_factory=dict)
+    """What its attack carries on from the last epoch, once there is one; all workers have to be asked for it."""
     state_kept: bool = False
     """Whether its file holds what a longer trial needs."""
 
@@ -156,7 +158,9 @@ def join(config: TrialConfig, workers: Workers) -> None:
         config = with_fingerprint(config)
         with repeatable(device_of(config.device), config.deterministic):
             trial = _begin(config, workers)
-            epoch = _shared(trial) if goes_on() else config.epochs
+            if not goes_on():
+                return
+            epoch = _shared(trial)
             while goes_on():
                 _epoch(trial, epoch)
                 epoch += 1
@@ -202,14 +206,14 @@ def _epochs(
 
 
 def _measure(trial: _Trial, lr: float) -> list[DynamicsRecord]:
-    """Measures the dynamics if they are due, and gives what is new."""
-    epoch = len(trial.history)
+    """Measures the dynamics if they are due, in the worker of rank 0 alone, and gives what is new."""
+    epoch, engine = len(trial.history), replace(trial.engine, workers=ALONE)
     if not measurement.is_due(trial.config, epoch):
         return []
     with process.alone:  # seeds torch's own generators
         if epoch == 0:
-            measurement.check(trial.config, trial.model, trial.data, trial.engine)
-        trial.dynamics.append(measurement.measure(trial.config, epoch, lr, trial.model, trial.data, trial.engine))
+            measurement.check(trial.config, trial.model, trial.data, engine)
+        trial.dynamics.append(measurement.measure(trial.config, epoch, lr, trial.model, trial.data, engine))
     return trial.dynamics[-1:]
 
 
@@ -253,6 +257,7 @@ def _epoch(trial: _Trial, epoch: int) -> EpochRecord:
     if trial.engine.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(trial.engine.device)
     trained = trial.training.epoch(epoch)
+    trial.carried = trial.training.attack.state_dict()
     started, compiled = time.perf_counter(), compiling()
     measured: dict[str, Any] = {}
     if trial.config.evaluates(epoch + 1) and math.isfinite(trained.loss):
@@ -284,7 +289,7 @@ def _evaluation(trial: _Trial, epoch: int) -> dict[str, Any]:
     if trial.averaging is not None and (averaged := trial.averaging.model) is not None:
         held_out = [name for name in splits if name != "train"]
         values |= _named(_measured(trial, averaged, held_out, epoch), "averaged_")
-    if epoch + 1 == trial.config.epochs:
+    if epoch + 1 == trial.config.epochs and trial.engine.workers.rank == 0:
         values["right"] = _right(trial.data, raw)
     return values
 
@@ -405,7 +410,7 @@ def _running(trial: _Trial) -> State:
         "model": trial.model.state_dict(),
         "optimizer": trial.training.optimizer.state_dict(),
         "averaging": None if trial.averaging is None else trial.averaging.state_dict(),
-        "attack": trial.training.attack.state_dict(),
+        "attack": trial.carried,
     }
 
 
@@ -433,6 +438,8 @@ def _restore_running(trial: _Trial, running: State) -> None:
     """Takes in all that changes while it trains."""
     trial.model.load_state_dict(running["model"])
     optimizers.restore(trial.training.optimizer, running["optimizer"])
-    trial.training.attack.load_state_dict(running["attack"])
+    if running["attack"]:
+        trial.carried = running["attack"]
+        trial.training.attack.load_state_dict(trial.carried)
     if trial.averaging is not None:
         trial.averaging.load_state_dict(running["averaging"])

@@ -26,7 +26,7 @@ from trainers.errors import UserError
 from trainers.files import previous_path
 from trainers.identity import trial_id
 from trainers.memory import is_out_of_memory
-from trainers.method import optimizers
+from trainers.method import adversary, optimizers
 from trainers.models import registry
 from trainers.provenance import code_version
 from trainers.record import dynamics_record, epoch_record, line
@@ -213,8 +213,8 @@ def _check_running(running: State, config: TrialConfig, training: Training, epoc
     _require(running["epoch"] == epochs, f"holds {epochs} epochs and the state of epoch {running['epoch']}")
     _check_network(running["model"], training.model, "weights")
     _check_optimizer(running["optimizer"], config, training)
-    own = training.attack.state_dict()
-    _check_tensors(running["attack"], own, "perturbation")
+    like = torch.empty(config.batch_size, *training.data.train.images.shape[1:], device="meta")
+    _check_tensors(running["attack"], adversary.build(config.attack, like).state_dict(), "perturbation")
     averaging = running["averaging"]
     if training.averaging is None or averaging is None:
         _require(training.averaging is averaging, "holds an average where the trial has none, or none where it has one")

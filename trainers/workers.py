@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, distributed
 from torch._C._distributed_c10d import TCPStore
 
+from trainers.randomness import PartDraws
+
 Spoken = TypeVar("Spoken")
 
 
@@ -34,6 +36,11 @@ class Workers(NamedTuple):
     def alone(self) -> bool:
         """Whether this process has the trial to itself."""
         return self.size == 1
+
+    @property
+    def own_key(self) -> tuple[int, ...]:
+        """What to add to a generator's key so that each worker draws numbers of its own: nothing for the first."""
+        return (self.rank,) if self.rank else ()
 
     def part(self, count: int) -> slice:
         """Which of `count` things, a batch's images, are this one's: those in a row that fall to its rank.
@@ -84,6 +91,36 @@ class Workers(NamedTuple):
 
 #: A process that has its trial to itself.
 ALONE = Workers()
+
+
+class Part(NamedTuple):
+    """What of a batch is one worker's.
+
+    Attributes:
+        workers: of the trial.
+        whole: images of the batch.
+    """
+
+    workers: Workers
+    whole: int
+
+    @property
+    def images(self) -> slice:
+        """Which of the batch's."""
+        return self.workers.part(self.whole)
+
+    @property
+    def share(self) -> float:
+        """Of the batch's images."""
+        return len(range(self.whole)[self.images]) / self.whole
+
+    def of_mean(self, mean: Tensor) -> Tensor:
+        """What a mean over this part adds to that over the batch, which is the sum over the workers."""
+        return mean if self.workers.alone else mean * self.share
+
+    def draws(self, generator: torch.Generator) -> torch.Generator | PartDraws:
+        """Random numbers for these images, which are those that they get where one worker has the batch."""
+        return generator if self.workers.alone else PartDraws(generator, self.images, self.whole)
 
 
 def opened(host: str, size: int) -> TCPStore:

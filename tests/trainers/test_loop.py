@@ -22,6 +22,7 @@ from trainers.evaluate import Evaluation
 from trainers.loop import train
 from trainers.randomness import stable_seed
 from trainers.record import METRICS, EpochRecord
+from trainers.workers import ALONE
 
 TIMES = {"seconds": 0.0, "evaluation_seconds": 0.0, "samples_per_second": 0.0, "peak_memory_bytes": 0}
 
@@ -169,11 +170,11 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
     found = Watched()
     made, seeded, images, slot = loop.generator, training.default_generators, training.batches, training.weights.build
 
-    def step(model: Any, slots: Any, images: Any, labels: Any, *rest: Any) -> None:
+    def step(model: Any, slots: Any, images: Any, labels: Any, attacking: Any, mixing: Any, tally: Any, _: int) -> None:
         found.clock += 1
         found.lrs.append(slots.optimizer.param_groups[0]["lr"])
         found.modes.append(model.training)
-        rest[-1].count(labels == 0, torch.full((len(labels),), 1.5))
+        tally.count(labels == 0, torch.full((len(labels),), 1.5))
 
     def evaluation(seconds: float, accuracy: float, loss: float) -> Callable[..., Evaluation]:
         def measured(model: Any, split: Any, *rest: Any) -> Evaluation:
@@ -199,7 +200,9 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
         training, "batches", lambda split, size, **how: (found.passes.append(how), images(split, size, **how))[1]
     )
     monkeypatch.setattr(
-        training.weights, "build", lambda settings, epoch: (found.perturbed.append(epoch), slot(settings, epoch))[1]
+        training.weights,
+        "build",
+        lambda settings, epoch, *workers: (found.perturbed.append(epoch), slot(settings, epoch, *workers))[1],
     )
     return found
 
@@ -247,6 +250,7 @@ def test_all_that_is_drawn_is_seeded_from_seed_epoch_and_purpose(augment: bool, 
     purposes = ["dropout", "attack", "mixing", "evaluation val", "evaluation test"]
     assert watched.keys == [(7, epoch, purpose) for epoch in range(2) for purpose in purposes]
     plain = {"augment": augment, "padding": "reflect", "policy": None, "mix": None, "extra": None, "seed": 7}
+    plain["workers"] = ALONE
     assert watched.passes == [plain | {"epoch": epoch} for epoch in range(2)]
     assert watched.perturbed == [0, 1]
 

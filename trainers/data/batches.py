@@ -10,6 +10,7 @@ from torch import Tensor
 
 from trainers.data import cutmix, policies
 from trainers.randomness import generator
+from trainers.workers import ALONE, Workers
 
 PADDING = 4  # pixels on each side, before the crop
 
@@ -122,6 +123,7 @@ def batches(
     extra: Extra | None = None,
     seed: int,
     epoch: int,
+    workers: Workers = ALONE,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """One epoch: every image once, in the order of (seed, epoch); the last, short batch is kept.
 
@@ -136,6 +138,8 @@ def batches(
         mix: windows of other images of the batch, at last; none: no windows.
         extra: images that join each batch in place of as many of the split's.
         seed, epoch: of the trial.
+        workers: of which this one takes its part of each batch. What an image gets is what it gets in the whole batch,
+            and it alone is worked on; but with `mix`, which takes windows from the others, the batch is, and then cut.
 
     Yields:
         images: (B, C, H, W) float32 in [0, 1]; labels: (B,) int64, or with `mix` probabilities (B, classes) float32.
@@ -148,19 +152,30 @@ def batches(
     draws = None if policy is None else policies.drawn(*policy, count, size, seed, epoch)
     windows = None if mix is None else cutmix.random_windows(count, device, seed, epoch)
     together = batch_size * max(1, _AT_ONCE // (batch_size * pool.images[0].numel()))
+    takers = ALONE if mix is not None else workers
     for start in range(0, count, together):
-        part = slice(start, start + together)
+        part, sizes = _taken(start, min(start + together, count), batch_size, takers)
         chosen = order[part]
         images = pool.images[chosen] if crops is None else cropped(pool.images, chosen, crops[:, part], padding)
         if policy is not None and draws is not None:
             images = policies.augmented(images, draws.part(part), policy[0])
-        both = zip(torch.split(images, batch_size), torch.split(pool.labels[chosen], batch_size), strict=True)
+        both = zip(torch.split(images, sizes), torch.split(pool.labels[chosen], sizes), strict=True)
         for first, (some, labels) in zip(range(start, count, batch_size), both, strict=False):
             some = some.to(torch.float32).div_(255)
             if mix is None or windows is None:
                 yield some, labels
             else:
-                yield cutmix.mixed(some, labels, windows[:, first : first + len(labels)], mix)
+                some, labels = cutmix.mixed(some, labels, windows[:, first : first + len(labels)], mix)
+                own = workers.part(len(labels))
+                yield some[own], labels[own]
+
+
+def _taken(start: int, stop: int, batch_size: int, workers: Workers) -> tuple[slice | list[int], list[int]]:
+    """Which places from `start` to `stop` are a worker's, and how many of each batch."""
+    batches = [range(first, min(first + batch_size, stop)) for first in range(start, stop, batch_size)]
+    own = [batch[workers.part(len(batch))] for batch in batches]
+    sizes = [len(each) for each in own]
+    return slice(start, stop) if workers.alone else [place for each in own for place in each], sizes
 
 
 def sequential(split: Split, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
