@@ -16,7 +16,7 @@ from small import tiny
 from trainers.config import TrialConfig
 from trainers.errors import UserError
 from trainers.loop import train
-from trainers.randomness import ImageDraws, repeatable
+from trainers.randomness import ImageDraws, PartDraws, generator, repeatable
 from trainers.record import EpochRecord
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -205,3 +205,18 @@ def test_another_key_image_or_draw_is_another_stream_and_the_rounding_of_a_pixel
     rounded = (images * 255).round() * (1 / 255)
     assert (rounded != images).any()
     assert torch.equal(ImageDraws(rounded, 0, "a test").uniform_(empty.clone()), first)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("shape", [(11, 3, 4, 5), (11, 1, 4, 4), (11, 1, 1, 1)], ids=str)
+def test_the_draws_of_parts_put_together_are_the_whole_batchs(shape: tuple[int, ...], layout: Any) -> None:
+    whole, drawn = torch.empty(shape).to(memory_format=layout), generator(CPU, 0)
+    expected = [torch.empty_like(whole).uniform_(-2, 3, generator=drawn), whole.clone().normal_(generator=drawn)]
+    parts: list[list[torch.Tensor]] = [[], []]
+    for part in (slice(0, 4), slice(4, 5), slice(5, 11)):
+        draws = PartDraws(generator(CPU, 0), part, 11)
+        room = torch.empty((part.stop - part.start, *shape[1:])).to(memory_format=layout)
+        parts[0].append(draws.uniform_(room, -2, 3).clone())
+        parts[1].append(draws.normal_(room))
+    assert torch.equal(torch.cat(parts[0]), expected[0])
+    assert torch.equal(torch.cat(parts[1]), expected[1])
