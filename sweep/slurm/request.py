@@ -10,8 +10,9 @@ import math
 import re
 from dataclasses import dataclass
 
-from sweep.config import SweepConfig
+from sweep.config import ResourcesConfig, SweepConfig
 from trainers.errors import UserError
+from trainers.fields import plural
 
 #: minutes, minutes:seconds, hours:minutes:seconds, days-hours, days-hours:minutes, days-hours:minutes:seconds.
 _TIME = re.compile(
@@ -145,17 +146,24 @@ def gpus_of(gres: str) -> int:
 def amounts(config: SweepConfig, nodes: int, cpus: int | None, gpus: int | None) -> tuple[int, int]:
     """CPUs and GPUs of a task: as given, else what the trials take that run side by side on a node.
 
-    Those are `max_concurrent` over the nodes; without it, as many as the GPUs hold, or one.
+    Those are `max_concurrent` over the nodes; without it, as many as the GPUs hold, or one. The workers of a trial may
+    be on several nodes of a job, whose Ray is one.
     """
     resources = config.resources
     share = resources.most_gpu
     if config.max_concurrent:
-        processes = math.ceil(math.ceil(config.max_concurrent / nodes) / resources.trials_per_process)
+        processes = _each(config.max_concurrent, config, nodes)
     else:
-        processes = max(1, math.floor((gpus or 1) / share + 1e-9)) if share else 1
+        one = _each(1, config, nodes)
+        processes = max(1, math.floor((gpus or one) / share + 1e-9)) if share else one
     if gpus is None:
-        gpus = 1 if resources.gpu == "auto" else math.ceil(processes * share - 1e-9)
+        gpus = 1 if resources.by_memory else math.ceil(processes * share - 1e-9)
     return math.ceil(processes * resources.cpu) if cpus is None else cpus, gpus
+
+
+def _each(trials: int, config: SweepConfig, nodes: int) -> int:
+    """How many processes each node runs of so many trials at once."""
+    return math.ceil(math.ceil(trials * config.resources.workers / nodes) / config.resources.trials_per_process)
 
 
 def agreement(request: Request, config: SweepConfig) -> list[str]:
@@ -183,22 +191,39 @@ def agreement(request: Request, config: SweepConfig) -> list[str]:
             f"--cpus-per-task {request.cpus}: a trial takes {resources.cpu:g} CPU (resources.cpu); ask for more, or "
             f"--set resources.cpu={request.cpus}"
         )
+    _check_workers(request, resources, asked)
     return _idle(request, config, asked)
+
+
+def _check_workers(request: Request, resources: ResourcesConfig, asked: str) -> None:
+    """The nodes of a job have room for all workers of a trial together."""
+    bounds = {f"--cpus-per-task {request.cpus}": math.floor(request.cpus / resources.cpu + 1e-9)}
+    if resources.gpu:
+        bounds[asked] = math.floor(request.gpus / resources.most_gpu + 1e-9)
+    option, each = min(bounds.items(), key=lambda bound: bound[1])
+    if (places := each * request.nodes) < resources.workers:
+        raise UserError(
+            f"{option}: a trial asks for {resources.needed}, and a job of {plural(request.nodes, 'node')} holds "
+            f"{places} of them; ask for more, or --set resources.workers={places}"
+        )
 
 
 def _idle(request: Request, config: SweepConfig, asked: str) -> list[str]:
     resources = config.resources
     bounds = {f"resources.cpu is {resources.cpu:g}": request.cpus / resources.cpu}
-    if isinstance(resources.gpu, float) and resources.gpu:
-        bounds[f"resources.gpu is {resources.gpu:g}"] = request.gpus / resources.gpu
+    by_card = resources.gpu and not resources.by_memory
+    if by_card:
+        share = resources.gpu if resources.gpu == "auto" else f"{resources.gpu:g}"
+        bounds[f"resources.gpu is {share}"] = request.gpus / resources.most_gpu
     if config.max_concurrent:
-        each = math.ceil(config.max_concurrent / request.nodes)
-        bounds[f"max_concurrent is {config.max_concurrent}"] = math.ceil(each / resources.trials_per_process)
+        bounds[f"max_concurrent is {config.max_concurrent}"] = _each(config.max_concurrent, config, request.nodes)
+    fit = math.floor(min(bounds.values()) + 1e-9) * request.nodes // resources.workers
+    bounds[f"resources.workers is {resources.workers}"] = math.ceil(fit * resources.workers / request.nodes)
     why, most = min(bounds.items(), key=lambda bound: math.floor(bound[1] + 1e-9))
     processes = math.floor(most + 1e-9)
     used = {f"--cpus-per-task {request.cpus}": (request.cpus, processes * resources.cpu, "CPU")}
-    if isinstance(resources.gpu, float) and resources.gpu:
-        used[asked] = (request.gpus, processes * resources.gpu, "GPU")
+    if by_card:
+        used[asked] = (request.gpus, processes * resources.most_gpu, "GPU")
     return [
         f"{option}: trials use {math.ceil(taken - 1e-9)} of them at a time, for {why}"
         for option, (amount, taken, kind) in used.items()

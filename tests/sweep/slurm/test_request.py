@@ -35,6 +35,10 @@ def asked(**values: Any) -> Request:
         (None, {"cpu": 2, "gpu": "auto"}, 1, (None, None), (2, 1)),
         (None, {"cpu": 2, "gpu": "auto"}, 1, (16, None), (16, 1)),
         (None, {"cpu": 0.5}, 1, (None, None), (1, 0)),
+        (None, {"cpu": 2, "workers": 3}, 1, (None, None), (6, 0)),
+        (None, {"cpu": 2, "gpu": 1, "workers": 4}, 2, (None, None), (4, 2)),  # two workers on each node
+        (3, {"cpu": 2, "gpu": "auto", "workers": 4}, 2, (None, None), (12, 6)),
+        (None, {"cpu": 2, "gpu": 1, "workers": 2}, 1, (None, 4), (8, 4)),
     ],
 )
 def test_a_task_has_what_the_trials_take_that_run_side_by_side_on_a_node(
@@ -57,6 +61,17 @@ def test_a_task_has_what_the_trials_take_that_run_side_by_side_on_a_node(
         ({"gpu": "auto"}, {"gpus": 0}, "--gpus-per-task 0: a trial takes auto GPU (resources.gpu); ask for some"),
         ({}, {"gpus": 2}, "--gpus-per-task 2: trials take no GPU (resources.gpu is 0), and the job's would idle"),
         ({}, {"gpus": 1, "gres": "gpu"}, "--gres gpu: trials take no GPU"),
+        (
+            {"cpu": 2, "workers": 3},
+            {"cpus": 5},
+            "--cpus-per-task 5: a trial asks for 3 workers with 2 CPU each, and a job of 1 node holds 2 of them; ask "
+            "for more, or --set resources.workers=2",
+        ),
+        (
+            {"cpu": 1, "gpu": 1, "workers": 8},
+            {"cpus": 8, "gpus": 2, "nodes": 3},
+            "--gpus-per-task 2: a trial asks for 8 workers with 1 CPU and 1 GPU each, and a job of 3 nodes holds 6",
+        ),
         ({"cpu": 4}, {"cpus": 2}, "--cpus-per-task 2: a trial takes 4 CPU (resources.cpu); ask for more, or --set"),
     ],
 )
@@ -77,6 +92,10 @@ def test_what_idles_is_told_with_its_reason() -> None:
     ]
     assert agreement(asked(cpus=8, gpus=2), sweep(None, gpu=1)) == [
         "--cpus-per-task 8: trials use 2 of them at a time, for resources.gpu is 1"
+    ]
+    assert agreement(asked(cpus=5, gpus=5), sweep(None, gpu="auto", workers=2)) == [
+        "--cpus-per-task 5: trials use 4 of them at a time, for resources.workers is 2",
+        "--gpus-per-task 5: trials use 4 of them at a time, for resources.workers is 2",
     ]
     assert agreement(asked(cpus=8, gpus=1), sweep(None, gpu="auto")) == []  # who knows how many fit a card
 
