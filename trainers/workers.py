@@ -6,6 +6,7 @@ drawn by its place in the whole batch, and what is a mean over the batch is one 
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -129,7 +130,10 @@ def opened(host: str, size: int) -> TCPStore:
         host: an address of this machine, as the others reach it.
         size: how many workers there are.
     """
-    return TCPStore(host, 0, size, is_master=True, wait_for_workers=False)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.create_server((host, 0), family=family)  # TCPStore itself would listen on all addresses
+    port = listening.getsockname()[1]
+    return TCPStore(host, port, size, is_master=True, wait_for_workers=False, master_listen_fd=listening.detach())
 
 
 def found(host: str, port: int, size: int) -> TCPStore:

@@ -13,20 +13,21 @@ from typing import Any
 
 from sweep.run.signals import SIGNALS
 
-_BEGIN = "import sys; sys.path[:] = {path!r}; from {module} import main; main({socket}, {parent})"
+_BEGIN = "import sys; sys.path[:] = {path!r}; from {module} import main; main(*{told})"
 
 
-def started(module: str, **options: Any) -> tuple[subprocess.Popen[str], Connection]:
+def started(module: str, *more: Any, **options: Any) -> tuple[subprocess.Popen[str], Connection]:
     """Starts a process that runs `main` of a module, and the socket by which it is spoken to.
 
     On Linux it is killed where the thread that started it ends. Its `main` calls `bind`.
 
     Args:
-        module: its `main` takes the number of the socket and this process's id.
+        module: its `main` takes the number of the socket, this process's id, and `more`.
+        more: numbers and texts.
         options: of subprocess.Popen.
     """
     ours, its = Pipe()
-    words = _BEGIN.format(path=sys.path, module=module, socket=its.fileno(), parent=os.getpid())
+    words = _BEGIN.format(path=sys.path, module=module, told=(its.fileno(), os.getpid(), *more))
     process = subprocess.Popen(
         [sys.executable, "-P", "-c", words], pass_fds=[its.fileno()], stdin=subprocess.DEVNULL, text=True, **options
     )

@@ -39,8 +39,13 @@ class _Died(Exception):
 class Child:
     """A process that trains one trial after another, as the launch sees it."""
 
-    def __init__(self) -> None:
-        """Starts it, so that it has imported torch by the time it is needed."""
+    def __init__(self, workers: int = 1) -> None:
+        """Starts it, so that it has imported torch by the time it is needed.
+
+        Args:
+            workers: of each trial: it is the first, and starts the others.
+        """
+        self.workers = workers
         self.stopped = self._trains = False
         self._why = ""
         self._start()
@@ -56,7 +61,7 @@ class Child:
         """Trains one trial, in a new process where the one before died.
 
         Args:
-            trial: keywords of `sweep.run.trial.run_trial`, but for `send`; and `workers`, how many train it.
+            trial: keywords of `sweep.run.trial.run_trial`, but for `send`.
             take: writes a message down.
             each_step: called several times a second.
             paused: asked with each message, once it is taken: see `sweep.run.trial.run_trial`.
@@ -103,7 +108,7 @@ class Child:
         self._kills = system_kills()
         own = {"start_new_session": True, "errors": "replace"}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        self._process, self._socket = started("sweep.run.child", **own, **pipes)
+        self._process, self._socket = started("sweep.run.child", self.workers, **own, **pipes)
         self._shows = [
             threading.Thread(target=_show, args=(pipe, name), name="child", daemon=True)
             for pipe, name in ((self._process.stdout, "stdout"), (self._process.stderr, "stderr"))
@@ -184,15 +189,18 @@ class Child:
 _here: Child | None = None
 
 
-def here(up: ExitStack | None = None) -> Child:
+def here(up: ExitStack | None = None, workers: int = 1) -> Child:
     """The process in which this one has its trials trained; started where there is none.
 
     Args:
         up: by whose end one that is started is stopped.
+        workers: of each trial.
     """
     global _here
+    if _here is not None and _here.workers != workers:
+        _here.stop()
     if _here is None or _here.stopped:
-        _here = Child()
+        _here = Child(workers)
         if up is not None:
             up.callback(_here.stop)
     return _here
@@ -208,9 +216,10 @@ def _show(pipe: IO[str], name: str) -> None:
                 stream.flush()
 
 
-def main(socket: int, parent: int) -> None:
+def main(socket: int, parent: int, workers: int) -> None:
     """The process."""
     bind(parent)
+    others = Processes(workers - 1) if workers > 1 else None
     launch, told = Connection(socket), queue.SimpleQueue[Any]()
     speaking = threading.Lock()
 
@@ -235,12 +244,8 @@ def main(socket: int, parent: int) -> None:
         say(message)
         answers[0] = told.get()
 
-    others: Processes | None = None
     while True:
         trial = told.get()
-        number = trial.pop("workers") - 1
-        if number and (others is None or others.number != number):
-            others = Processes(number)
         asked: dict[str, Any] = {"paused": lambda: answers[0] == _PAUSE_IT, "pruned": lambda: answers[0] == _PRUNED}
         say(run_trial(**trial, send=send, **asked, others=others, died=partial(_end, say)))
 

@@ -114,7 +114,9 @@ def launch(
 
         try:
             if own_process:
-                child.here(up or of_this_launch)  # which imports torch while this process plans
+                child.here(
+                    up or of_this_launch, config.resources.workers
+                )  # which imports torch while this process plans
             return once() if serial else kept_up(once, console, address, up)
         except Interrupted as stop:
             return stop.exit_code
@@ -339,7 +341,7 @@ def _in_a_child(launch: _Launch, address: str | None) -> int:
     journal, resources = launch.journal, launch.config.resources
     hung.forget(journal.directory, journal.share)
     where = {"directory": journal.directory.absolute(), "threads": resources.threads}
-    where |= {"share": resources.most_gpu, "alone": True, "workers": resources.workers}
+    where |= {"share": resources.most_gpu, "alone": True}
 
     def take(message: Message) -> None:
         with launch.interrupts.held():
@@ -348,7 +350,7 @@ def _in_a_child(launch: _Launch, address: str | None) -> int:
     def train(trial: PlannedTrial, line: OneByOne) -> None:
         values, limits = trial_values(trial.config, resources), journal.limits(trial, resources.epoch_timeout)
         work = {"name": trial.id, "values": values, "limits": limits, "shorter": journal.shorter(trial), **where}
-        process = child.here(launch.up)
+        process = child.here(launch.up, resources.workers)
         if (end := process.train(work, take, launch.each_step, line.is_paused, line.is_pruned)) is not None:
             outcome, why = end
             # it is the host's memory that the system kills for, and a GPU's is what its outcome would tell of

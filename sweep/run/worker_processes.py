@@ -95,6 +95,7 @@ def main(socket: int, parent: int) -> None:
     bind(parent)
     first, told = Connection(socket), queue.SimpleQueue[Any]()
     threading.Thread(target=listen, args=(first, told.put), name="first", daemon=True).start()
+    import trainers.loop  # noqa: F401  # and torch, while the launch plans
     from sweep.run.worker import take_part
 
     while True:

@@ -241,7 +241,7 @@ def test_a_trial_of_a_serial_launch_that_the_system_kills_for_want_of_memory_is_
         take({"record": "start", "trial_id": work["name"], **start})
         return "out_of_memory", "the system killed its process for want of memory"
 
-    monkeypatch.setattr(child, "here", lambda up=None: SimpleNamespace(train=train))
+    monkeypatch.setattr(child, "here", lambda *how: SimpleNamespace(train=train))
     monkeypatch.setattr(runner, "check_resources", lambda *asked: None)
     monkeypatch.setattr(runner, "capacity_here", lambda resources: 2.0**30)
     config = tiny(space={"optimizer.lr": [0.1]}, resources={"gpu": gpu})
