@@ -15,10 +15,10 @@ import torch
 
 from trainers import process
 from trainers.config import DataConfig
-from trainers.data import archives, extra, image_folder, own_set, tiny_imagenet
+from trainers.data import archives, extra, image_folder, moments, own_set, tiny_imagenet
 from trainers.data.archives import ByteArray, LabelArray, Source
 from trainers.data.batches import PADDING, Extra, Split
-from trainers.data.mapped import Mapped, mapped
+from trainers.data.mapped import Mapped
 from trainers.errors import UserError
 from trainers.randomness import stable_seed
 
@@ -179,7 +179,7 @@ def _loaded(config: DataConfig, device: torch.device | str) -> Data:
     chosen = _chosen(config, source)
     images, labels = source.train_images, source.train_labels
     both = np.sort(np.concatenate([chosen.train, chosen.val]))
-    mean, std = (source.mean, source.std) if source.mean and source.std else _moments(images, both)
+    mean, std = (source.mean, source.std) if source.mean and source.std else moments.of_images(images, both)
     size = _given(config, source)
     train = _on_device(images, labels, chosen.train, device)._replace(size=size)
     others = None
@@ -219,7 +219,7 @@ def _given(config: DataConfig, source: Source) -> tuple[int, int] | None:
 def _on_device(images: ByteArray, labels: LabelArray, chosen: LabelArray, device: torch.device | str) -> Split:
     mine = torch.from_numpy(labels[chosen]).to(device)
     if isinstance(images, np.memmap):
-        return Split(Mapped([mapped(images)], torch.from_numpy(chosen)), mine)
+        return Split(Mapped([images], torch.from_numpy(chosen)), mine)
     return Split(torch.from_numpy(images[chosen]).to(device), mine)
 
 
@@ -328,17 +328,3 @@ def _quotas(counts: LabelArray, fraction: float, total: int) -> list[int]:
     largest = np.argsort(quotas - shares, kind="stable")
     quotas[largest[: total - quotas.sum()]] += 1
     return [int(quota) for quota in quotas]
-
-
-def _moments(images: ByteArray, chosen: LabelArray) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel in [0, 1] units, exact: from its 256-bin histogram."""
-    parts = np.array_split(chosen, -(-len(chosen) // 4096))
-    values = np.arange(256) / 255
-    means, stds = [], []
-    for channel in range(images.shape[1]):
-        counts = sum(np.bincount(images[part, channel].ravel(), minlength=256) for part in parts)
-        mean = float(np.average(values, weights=counts))
-        variance = float(np.average((values - mean) ** 2, weights=counts))
-        means.append(mean)
-        stds.append(max(variance**0.5, 1 / 255))  # a channel of one value must not divide by zero
-    return tuple(means), tuple(stds)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from trainers.config import DataConfig
-from trainers.data import batches, sets
+from trainers.data import batches, moments, sets
 from trainers.data.batches import Extra, Split
 from trainers.data.cutmix import CutMix
 from trainers.errors import UserError
@@ -260,7 +260,7 @@ def test_measured_mean_and_std_are_those_of_the_training_images_before_the_split
 def test_a_channel_of_one_value_has_a_std_that_can_be_divided_by() -> None:
     images = np.zeros((2, 2, 4, 4), np.uint8)
     images[1, 1] = 255
-    mean, std = sets._moments(images, np.arange(len(images)))
+    mean, std = moments.of_images(images, np.arange(len(images)))
     assert mean == (0, 0.5)
     assert std == (1 / 255, 0.5)
 
