@@ -5,6 +5,7 @@ reports       the same: what reads
 slurm         the same: jobs of Slurm
 __main__      python -m sweep
 hiding        files of the user's that would hide a package of ours, or a library
+data          data larger than memory, made ready before trials read them
 init          an example to start one's own from
 config        SweepConfig: what a sweep is
 config_file   YAML and `--set` -> SweepConfig, checked

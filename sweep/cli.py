@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from sweep.control import cancel, pause, resume, set_
+from sweep.data.command import data
 from sweep.evaluate.command import evaluate
 from sweep.hiding import hiding
 from sweep.merge.command import merge
@@ -402,5 +403,5 @@ def _print_summary(directory: Path, screen: Console) -> None:
 
 
 _READING = (results, images, methods, ratio, claims, theory, figures, show)
-for _command in (evaluate, *_READING, merge, set_, pause, resume, cancel, slurm, proxy, importance):
+for _command in (evaluate, *_READING, merge, set_, pause, resume, cancel, slurm, data, proxy, importance):
     main.add_command(_command)

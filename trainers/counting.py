@@ -127,7 +127,8 @@ def evaluation_rate(config: TrialConfig, shape: Shape, attacking: float, exact: 
 
 def memory(config: TrialConfig, shape: Shape, cost: Work) -> float:
     """Bytes of the tensors that a trial holds at its fullest: weights, gradients, the optimizer's and averaging's
-    state, AWP's copies, the images, and what autograd keeps of the larger of a training and an evaluation batch.
+    state, AWP's copies, images that are not mapped, and what autograd keeps of the larger of a training and an
+    evaluation batch.
 
     An estimate: 0.98 to 1.00 of what lives at the fullest moment of a training step of the networks for CIFAR, and 0.72
     of small_cnn's, whose passing tensors weigh more. Workspaces of convolutions, fragments and torch itself come on
@@ -138,7 +139,8 @@ def memory(config: TrialConfig, shape: Shape, cost: Work) -> float:
     most = max(shape.val_images, shape.test_images)
     evaluating = min(config.evaluation.batch_size, most) * cost.kept_attacking
     evaluating *= 0.5 if config.evaluation.precision == "bf16" else 1
-    images = shape.train_images + shape.val_images + shape.test_images + shape.extra_images
+    images = 0 if shape.mapped else shape.train_images + shape.val_images + shape.test_images
+    images += shape.extra_images
     return copies * cost.parameters * _BYTES + max(training, evaluating) + images * shape.pixels
 
 

@@ -142,5 +142,7 @@ def _memory(device: torch.device) -> float:
 
 def _missing(data: Data, shape: Shape) -> float:
     """Bytes of the images that the trial holds and this process did not."""
+    if shape.mapped:
+        return 0.0
     all_images = shape.train_images + shape.val_images + shape.test_images + shape.extra_images
     return float(max(0, all_images - len(data.train.labels) - len(data.val.labels)) * shape.pixels)

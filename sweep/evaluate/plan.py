@@ -295,7 +295,8 @@ def _config(directory: Path, trial: Mapping[str, Any], sweep: SweepConfig) -> Tr
     """
     data = sweep.trial.data
     root = str(Path(data.root or "data").expanduser().absolute())
-    elsewhere = {"data.root": root, "data.download": data.download, "device": sweep.trial.device}
+    elsewhere: dict[str, Any] = {"data.root": root, "data.download": data.download, "device": sweep.trial.device}
+    elsewhere["data.in_memory_gib"] = data.in_memory_gib
     try:
         return validated(TrialConfig, nested(trial["config"], elsewhere)).resolved()
     except UserError as error:

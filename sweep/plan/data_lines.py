@@ -18,6 +18,11 @@ def size_lines(shapes: Mapping[DataConfig, DataShape]) -> dict[str, None]:
     }
 
 
+def note_lines(shapes: Mapping[DataConfig, DataShape]) -> dict[str, None]:
+    """What is peculiar to the data, in words; the keys of the result, each once."""
+    return dict.fromkeys(note for shape in shapes.values() for note in shape.notes)
+
+
 def extra_lines(shapes: Mapping[DataConfig, DataShape]) -> dict[str, None]:
     """The images that join the batches, in words; the keys of the result, each once."""
     joined = [(config, shape) for config, shape in shapes.items() if shape.extra_images]

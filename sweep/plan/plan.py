@@ -13,7 +13,7 @@ from typing import Any, Literal
 from analysis.frames.log import read_records
 from sweep.config import SweepConfig
 from sweep.own_code import changed
-from sweep.plan.data_lines import extra_lines, size_lines, unseen_lines
+from sweep.plan.data_lines import extra_lines, note_lines, size_lines, unseen_lines
 from sweep.plan.ended import objective_values, pruned_at
 from sweep.plan.fine_tune_lines import fine_tune_lines
 from sweep.plan.longer import Longer, longer_of
@@ -128,7 +128,8 @@ class Plan:
             verb = "means" if self.merged == 1 else "mean"
             more = plural(self.merged, "more point")
             lines.append(f"  {more} {verb} a trial that is there already: the keys that differ are not read")
-        lines += [f"  {line}" for line in (*(size_lines(self.shapes) if outlook else ()), *extra_lines(self.shapes))]
+        sizes = size_lines(self.shapes) if outlook else ()
+        lines += [f"  {line}" for line in (*sizes, *note_lines(self.shapes), *extra_lines(self.shapes))]
         lines += [f"  {line}" for name, data in self.unseen.items() for line in unseen_lines(name, data, self.shapes)]
         lines.append(f"  finished {self.finished}, to resume {self.resumable}, new {self.left - self.resumable}")
         lines += [f"  {line}" for line in self.longer.lines()]

@@ -15,18 +15,19 @@ class DataConfig(OwnPart):
 
     PART: ClassVar[str] = "data"
 
-    name: Annotated[Literal["digits", "cifar10", "cifar100", "svhn", "image_folder", "tiny_imagenet"], OwnName()] = (
-        Field(
-            "cifar10",
-            description="The data set. digits is scikit-learn's (8 x 8, inside the package); or your own: "
-            "PACKAGE.MODULE:NAME or ./FILE.py:NAME (docs/own_code.md). [DEAT: CIFAR-10]",
-        )
+    name: Annotated[
+        Literal["digits", "cifar10", "cifar100", "svhn", "image_folder", "tiny_imagenet", "imagenet", "shards"],
+        OwnName(),
+    ] = Field(
+        "cifar10",
+        description="The data set. digits is scikit-learn's (8 x 8, inside the package); shards is larger than memory "
+        "(docs/data.md); or your own: PACKAGE.MODULE:NAME or ./FILE.py:NAME (docs/own_code.md). [DEAT: CIFAR-10]",
     )
     root: PathText | None = Field(
         None,
         description="Folder of the data; none: ./data. image_folder needs it: it holds train/ and test/, "
-        "each with one folder a class; tiny_imagenet too: it holds train/ and val/ as unpacked. Not part of the "
-        "trial's id: the fingerprint is.",
+        "each with one folder a class (or train/ and val/); imagenet and tiny_imagenet too: train/ and val/ "
+        "as unpacked; shards: what sweep data prepare wrote. Not part of the trial's id: the fingerprint is.",
     )
     download: Truth = Field(False, description="Fetch the official archive into root if it is not there.")
     validation_fraction: Number = Field(
@@ -100,7 +101,14 @@ class DataConfig(OwnPart):
     image_size: Whole | None = Field(
         None,
         gt=0,
-        description="image_folder, tiny_imagenet: resize to this height and width, pixels. none: images have one size.",
+        description="image_folder, tiny_imagenet: resize to this height and width, pixels. imagenet: resize the "
+        "shorter side to this, and keep the middle. none: images have one size.",
+    )
+    in_memory_gib: Number = Field(
+        4,
+        gt=0,
+        description="Folders of images: pixels of more than so many GiB stay in a file, which all trials of "
+        "a machine map into memory; shards always do. Not part of the trial's id.",
     )
     fingerprint: str | None = Field(
         None, description="Hash of the data's content. Filled in by the sweep; if set, other data are refused."
@@ -114,9 +122,17 @@ class DataConfig(OwnPart):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        files = {"image_folder": "train/ and test/", "tiny_imagenet": "train/ and val/"}
-        if self.name in files and self.root is None:
-            raise ValueError(f"root: needed for {self.name}: the folder that holds {files[self.name]}")
+        folders = "train/ and val/"
+        files = {"image_folder": "train/ and test/", "tiny_imagenet": folders, "imagenet": folders}
+        shards = {"shards": "what sweep data prepare wrote"}
+        if self.name in files | shards and self.root is None:
+            raise ValueError(f"root: needed for {self.name}: the folder that holds {(files | shards)[self.name]}")
+        if self.name == "imagenet" and self.image_size is None:
+            raise ValueError(
+                "image_size: needed for imagenet, whose images have many sizes; usual: 256, crop_size: 224"
+            )
+        if self.name == "shards" and self.image_size is not None:
+            raise ValueError("image_size: shards have the size that they were prepared with (--size); leave it out")
         if self.name not in files and self.image_size is not None:
             raise ValueError(
                 f"image_size: only {' and '.join(files)} are resized, and name is {self.name!r}; leave it out"

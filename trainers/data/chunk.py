@@ -19,6 +19,7 @@ from trainers.data.archives import ByteArray
 from trainers.data.decoding import BadImage, rgb
 from trainers.data.image_folder import File
 from trainers.data.shards import Chunk, digest
+from trainers.errors import UserError
 
 #: Bad images that are named, of a chunk and in all.
 NAMED = 5
@@ -86,12 +87,10 @@ def _decode(work: Work, pixels: ByteArray) -> Iterator[str]:
             yield f"{path} {error}"
             continue
         if image.shape[:2] != work.shape[1:]:
-            height, width = work.shape[1:]
-            yield (
-                f"{path} is {image.shape[0]} x {image.shape[1]} pixels, and the first image {height} x {width}; give "
-                "a size to resize all to"
+            raise UserError(
+                f"images must have one size, but the first is {work.shape[1]} x {work.shape[2]} and {path} is "
+                f"{image.shape[0]} x {image.shape[1]} pixels; give --size, or set data.image_size, to resize them"
             )
-            continue
         pixels[place] = image.transpose(2, 0, 1)
 
 

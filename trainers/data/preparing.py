@@ -186,6 +186,9 @@ def _of_journal(folder: Path, made: Made) -> _Known:
             raise UserError(f"{folder} is not empty ({others[0]}); give another folder to write to")
         return {}
     first, *lines = (folder / JOURNAL).read_text(encoding="utf-8", errors="replace").splitlines()
+    if not lines:  # nothing is lost
+        (folder / JOURNAL).unlink()
+        return {}
     if {**json.loads(first), **made.model_dump(include=_SAME)} != json.loads(first):
         raise UserError(
             f"{folder} is half prepared by another command: {command}; go on with that, give another folder to write "

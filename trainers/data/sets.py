@@ -15,7 +15,7 @@ import torch
 
 from trainers import process
 from trainers.config import DataConfig
-from trainers.data import archives, extra, image_folder, moments, own_set, tiny_imagenet
+from trainers.data import archives, extra, image_folder, large_folder, moments, own_set, shards, tiny_imagenet
 from trainers.data.archives import ByteArray, LabelArray, Source
 from trainers.data.batches import PADDING, Extra, Split
 from trainers.data.mapped import Mapped
@@ -64,6 +64,8 @@ class Shape(NamedTuple):
         channels: of an image.
         height, width: of an image, pixels.
         extra_images: further ones that batches are drawn from.
+        mapped: whether images stay in mapped files, and so take no memory.
+        notes: what is peculiar to the data, in words.
     """
 
     train_images: int
@@ -74,6 +76,8 @@ class Shape(NamedTuple):
     height: int
     width: int
     extra_images: int = 0
+    mapped: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def pixels(self) -> int:
@@ -82,7 +86,11 @@ class Shape(NamedTuple):
 
 
 #: How a folder of image files is laid out, by `DataConfig.name`.
-LAYOUTS = {"image_folder": image_folder.listing, "tiny_imagenet": tiny_imagenet.listing}
+LAYOUTS = {
+    "image_folder": image_folder.listing,
+    "tiny_imagenet": tiny_imagenet.listing,
+    "imagenet": image_folder.imagenet,
+}
 
 _last: dict[tuple[DataConfig, str], Data] = {}  # the one data set that this process holds
 
@@ -99,6 +107,8 @@ def fingerprint(config: DataConfig) -> str:
         return archives.digits().fingerprint
     if config.name in LAYOUTS:
         return image_folder.fingerprint(LAYOUTS[config.name](_root(config)))
+    if config.name == "shards":
+        return shards.index(_root(config)).fingerprint
     return archives.archive_fingerprint(config.name, _root(config), config.download)
 
 
@@ -121,16 +131,20 @@ def load(config: DataConfig, device: torch.device | str) -> Data:
 def shapes(configs: Iterable[DataConfig]) -> dict[DataConfig, Shape]:
     """What `load` would give for each, refused where `load` refuses; each source is read once and none is kept.
 
+    Of images that stay in files none is read: of shards there is an index, and of a large folder a listing.
+
     Raises:
         UserError: as `load`.
     """
     seen_shapes: dict[DataConfig, Shape] = {}
     for _, group in groupby(sorted(configs, key=_reads), key=_reads):
         alike = list(group)
-        source = _source(alike[0])
+        source, mapped, notes = _outline(alike[0])
         others = _extra(alike[0], source)
         more = 0 if others is None else len(others.labels)
-        seen_shapes |= {config: _shape(config, source, _chosen(config, source), more) for config in alike}
+        for config in alike:
+            shape = _shape(config, source, _chosen(config, source), more)
+            seen_shapes[config] = shape._replace(mapped=mapped, notes=notes)
     return seen_shapes
 
 
@@ -141,11 +155,24 @@ def _shape(config: DataConfig, source: Source, chosen: _Chosen, extra_images: in
     return Shape(*sizes, len(source.classes), channels, height, width, extra_images)
 
 
+def _outline(config: DataConfig) -> tuple[Source, bool, tuple[str, ...]]:
+    """The source, without pixels where they stay in files; whether they do; and what is to be said of it."""
+    if config.name == "shards":
+        return shards.read(_root(config), checked=False), True, ()
+    if config.name not in LAYOUTS:
+        return _source(config), False, ()
+    listed = LAYOUTS[config.name](_root(config))
+    large = large_folder.is_large(listed, config.image_size, config.in_memory_gib)
+    source = (large_folder.outline if large else image_folder.read)(listed, config.image_size)
+    return source, large, tuple(large_folder.notes(listed, config.image_size, config.in_memory_gib, source))
+
+
 def _reads(config: DataConfig) -> str:
     """What decides which source is read, and how, and which images beside it."""
     beside = config.extra if config.reads_extra else None
     own = {"code", *config.options}
-    return config.model_dump_json(include={"name", "root", "download", "image_size", *own}) + str(beside)
+    read = {"name", "root", "download", "image_size", "in_memory_gib", *own}
+    return config.model_dump_json(include=read) + str(beside)
 
 
 def _extra(config: DataConfig, source: Source) -> extra.Images | None:
@@ -165,8 +192,12 @@ def _source(config: DataConfig) -> Source:
         return own_set.read(config, _root(config))
     if config.name == "digits":
         return archives.digits()
+    if config.name == "shards":
+        return shards.read(_root(config))
     if config.name in LAYOUTS:
-        return image_folder.read(LAYOUTS[config.name](_root(config)), config.image_size)
+        listed = LAYOUTS[config.name](_root(config))
+        large = large_folder.is_large(listed, config.image_size, config.in_memory_gib)
+        return (large_folder.read if large else image_folder.read)(listed, config.image_size)
     return archives.archive(config.name, _root(config), config.download)
 
 
@@ -176,6 +207,8 @@ def _root(config: DataConfig) -> Path:
 
 def _loaded(config: DataConfig, device: torch.device | str) -> Data:
     source = _source(config)
+    if isinstance(source.train_images, np.memmap) and config.train_per_class:
+        source = source._replace(mean=None, std=None)  # which are of all its images
     chosen = _chosen(config, source)
     images, labels = source.train_images, source.train_labels
     both = np.sort(np.concatenate([chosen.train, chosen.val]))

@@ -1,0 +1,120 @@
+"""A folder of image files that is too large for memory: its pixels as shards, in the folder's cache.
+
+They are prepared by the first process that trains on them, and are those that `image_folder.read` gives: so the trial,
+its id and its numbers are the same in memory and mapped.
+"""
+
+from __future__ import annotations
+
+import logging
+import shlex
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from trainers.data import image_folder, preparing, shards
+from trainers.data.archives import ByteArray, Source
+from trainers.data.chunk import cores
+from trainers.data.decoding import BadImage, rgb
+from trainers.data.image_folder import Listing
+from trainers.errors import UserError
+
+_log = logging.getLogger(__name__)
+
+
+def is_large(listed: Listing, image_size: int | None, most: float) -> bool:
+    """Whether all images take more than so many GiB as uint8.
+
+    Where they are not resized, all are taken to be as large as the first.
+
+    Raises:
+        UserError: the first cannot be read.
+    """
+    return _gib(listed, image_size) > most
+
+
+def notes(listed: Listing, image_size: int | None, most: float, source: Source) -> Iterator[str]:
+    """What a plan says of a folder of image files, whatever its size."""
+    name = listed.layout
+    if name == "image_folder" and listed.test[0].name.startswith("val/"):
+        yield f"{name}: val/ is the test set, as test/ holds no classes"
+    if image_folder.SAMPLED in source.fingerprint:
+        yield (
+            f"{name}: known by all names and sizes and by what {image_folder.SAMPLE:,} of the files hold; a change of "
+            "the others that keeps their size goes unseen"
+        )
+    if is_large(listed, image_size, most):
+        size = f"{name}: {_gib(listed, image_size):,.1f} GiB of pixels, over data.in_memory_gib ({most:g})"
+        folder = _folder(listed, image_size, source.fingerprint)
+        if shards.exists(folder):
+            yield f"{size}: mapped from {folder}"
+        else:
+            yield f"{size}: the first trial decodes them to {folder}, and finds images that are damaged"
+
+
+def _gib(listed: Listing, image_size: int | None) -> float:
+    return float((len(listed.train) + len(listed.test)) * np.prod(_shape(listed, image_size)) / 2**30)
+
+
+def outline(listed: Listing, image_size: int | None) -> Source:
+    """The data set as a plan needs it: of files no more is read than a fingerprint needs; for images stand zeros.
+
+    Raises:
+        UserError: an image cannot be read.
+    """
+    shape = _shape(listed, image_size)
+    return Source(
+        _blank(len(listed.train), shape),
+        image_folder.labels(listed.train, listed),
+        _blank(len(listed.test), shape),
+        image_folder.labels(listed.test, listed),
+        listed.classes,
+        fingerprint=image_folder.fingerprint(listed),
+    )
+
+
+def read(listed: Listing, image_size: int | None) -> Source:
+    """All images, mapped; prepared first where they are not yet.
+
+    Raises:
+        UserError: an image cannot be read or has another size, or there is no room for the pixels.
+    """
+    content = image_folder.fingerprint(listed)
+    folder = _folder(listed, image_size, content)
+    if not shards.exists(folder):
+        _prepare(listed, image_size, folder)
+    return shards.read(folder)._replace(fingerprint=content)
+
+
+def _folder(listed: Listing, image_size: int | None, content: str) -> Path:
+    name = content + (f"-{image_size}" if image_size else "") + ".shards"
+    there = [folder / name for folder in image_folder.cache_folders(listed.root) if shards.exists(folder / name)]
+    return there[0] if there else image_folder.writable(listed.root) / name
+
+
+def _prepare(listed: Listing, image_size: int | None, folder: Path) -> None:
+    # what the user does where it was stopped is to launch again; a trial's process starts threads, not processes
+    asked = preparing.Asked(listed, image_size, listed.cropped, f"a trial, or remove {shlex.quote(str(folder))}")
+    _log.warning("%s: its images are larger than data.in_memory_gib: they are written to %s once", listed.root, folder)
+    try:
+        with ThreadPoolExecutor(cores()) as pool:
+            preparing.prepare(asked, folder, pool)
+    except UserError as error:
+        raise UserError(f"data.root: {error}") from None
+
+
+def _shape(listed: Listing, image_size: int | None) -> tuple[int, int, int]:
+    if image_size is not None:
+        return 3, image_size, image_size
+    path = listed.root / listed.train[0].path
+    try:
+        height, width = rgb(path, None).shape[:2]
+    except BadImage as error:
+        raise UserError(f"data.root: {path} {error}") from None
+    return 3, height, width
+
+
+def _blank(count: int, shape: tuple[int, int, int]) -> ByteArray:
+    return np.broadcast_to(np.uint8(0), (count, *shape))
