@@ -19,6 +19,7 @@ engine         how a step runs fast: precision, memory format, frozen parameters
 stepper        steps one after another: eager, or captured once as a CUDA graph and replayed
 side_by_side   several trials in one process
 workers        several processes of one trial
+sync_batch_norm  batch norm over a batch that they share
 process        what is one for the whole process, such as who may draw from a generator
 memory         which errors say that memory was short
 cards          a process and its GPU: the memory it may take and gives back, whether it still answers

@@ -143,19 +143,23 @@ def compiling() -> float:
     return float(sum(spent.get(f"entire_{what}_compile", 0) for what in ("frame", "backward"))) / 1e9
 
 
-def engine_of(config: TrialConfig, training_images: int = 0) -> tuple[Engine, str]:
+def engine_of(config: TrialConfig, training_images: int = 0, workers: Workers = ALONE) -> tuple[Engine, str]:
     """The engine that a config asks for, or the next that is possible here and in words why; empty where it is.
 
     Args:
         config: of a trial.
         training_images: of an epoch.
+        workers: of the trial, this one among them.
 
     Raises:
         UserError: the device is not here.
     """
     device = device_of(config.device)
     mode, reason = _possible(_asked(config, device, training_images), device)
-    return Engine(device, config.precision, mode), reason
+    if mode != "eager" and not workers.alone:
+        done = "compiled" if mode == "compile" else "captured"
+        mode, reason = "eager", f"a trial on several workers is not {done} yet"
+    return Engine(device, config.precision, mode, workers), reason
 
 
 def _asked(config: TrialConfig, device: torch.device, training_images: int) -> Mode:

@@ -78,6 +78,33 @@ class ImageDraws:
         return high.double().add_(0.5).mul_(2.0**-53)
 
 
+class PartDraws:
+    """Random numbers for a part of a batch: drawn for the whole of it, by each of the workers that share it."""
+
+    def __init__(self, generator: torch.Generator, images: slice, whole: int) -> None:
+        """A stream that goes on from the generator's.
+
+        Args:
+            generator: in the same state in each worker.
+            images: of the batch, which get the numbers.
+            whole: how many the batch has.
+        """
+        self._generator, self._images, self._whole = generator, images, whole
+
+    def uniform_(self, numbers: Tensor, low: float = 0.0, high: float = 1.0) -> Tensor:
+        """Fills (B, ...), B of the part, with numbers uniform between low and high."""
+        return numbers.copy_(self._batch(numbers).uniform_(low, high, generator=self._generator)[self._images])
+
+    def normal_(self, numbers: Tensor) -> Tensor:
+        """Fills (B, ...), B of the part, with standard normal numbers."""
+        return numbers.copy_(self._batch(numbers).normal_(generator=self._generator)[self._images])
+
+    def _batch(self, numbers: Tensor) -> Tensor:
+        """Room for those of the whole batch, in the same memory format: numbers are drawn in the order of addresses."""
+        shape, strides = numbers.shape[1:], numbers.stride()[1:]
+        return numbers.new_empty_strided((self._whole, *shape), (shape.numel(), *strides))
+
+
 def _counters(shape: torch.Size, device: torch.device) -> Tensor:
     """Splitmix64's counter at each place of a draw: the odd part of 2^64 over the golden ratio, 1, 2, ... times."""
     return torch.arange(1, shape.numel() + 1, device=device).mul_(0x9E3779B97F4A7C15 - 2**64).reshape(shape)

@@ -104,6 +104,8 @@ class Stepper:
         self._compiled: set[int] = set()
         """Methods whose passes are compiled, by `id`."""
         self._whole = 0
+        self._batch: int | None = None
+        """Images of the batch whose part is trained on."""
 
     @contextmanager
     def epoch(self, slots: Slots, number: int, batch_size: int) -> Iterator[None]:
@@ -117,7 +119,8 @@ class Stepper:
         self._slots, self._whole, self.preparing = slots, batch_size, 0.0
         self.tally.clear()
         for purpose, draws in zip(_PURPOSES, self._draws, strict=True):
-            draws.manual_seed(stable_seed(self._seed, number, purpose))
+            own = self.engine.workers.own_key if slots.own_objective and purpose == "mixing" else ()
+            draws.manual_seed(stable_seed(self._seed, number, purpose, *own))
         stream = self._shared and self._shared.stream
         with self._alongside(stream) if stream else nullcontext():
             yield
@@ -130,17 +133,18 @@ class Stepper:
             yield
         outer.wait_stream(stream)
 
-    def step(self, images: Tensor, labels: Tensor) -> None:
+    def step(self, images: Tensor, labels: Tensor, batch: int | None = None) -> None:
         """One update.
 
         Args:
             images: (B, C, H, W) in [0, 1], fp32.
             labels: (B,), or probabilities (B, classes).
+            batch: images of the batch of which these are the worker's part; none: all of them.
 
         Raises:
             UserError: the network draws at random itself, and trials share the process.
         """
-        seen, kind = self.tally.images, self._kind(len(labels))
+        seen, kind, self._batch = self.tally.images, self._kind(len(labels)), batch
         if self._graph is None:
             images = self.engine.images(images)
         else:
@@ -278,7 +282,7 @@ class Stepper:
         engine = self.engine if len(labels) == self._whole else self.engine.eager
         slots = replace(self._slots, engine=engine)
         attacking, mixing = self._draws
-        training_step(self._model, slots, images, labels, attacking, mixing, self.tally)
+        training_step(self._model, slots, images, labels, attacking, mixing, self.tally, self._batch)
 
 
 @contextmanager

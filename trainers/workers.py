@@ -9,11 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor, distributed
 from torch._C._distributed_c10d import TCPStore
+
+from trainers.randomness import PartDraws
+
+Spoken = TypeVar("Spoken")
 
 
 class Workers(NamedTuple):
@@ -31,6 +35,11 @@ class Workers(NamedTuple):
     def alone(self) -> bool:
         """Whether this process has the trial to itself."""
         return self.size == 1
+
+    @property
+    def own_key(self) -> tuple[int, ...]:
+        """What to add to a generator's key so that each worker draws numbers of its own: nothing for the first."""
+        return (self.rank,) if self.rank else ()
 
     def part(self, count: int) -> slice:
         """Which of `count` things, a batch's images, are this one's: those in a row that fall to its rank.
@@ -55,9 +64,62 @@ class Workers(NamedTuple):
             for tensor, total in zip(alike, sums, strict=True):
                 tensor.copy_(total.view_as(tensor))
 
+    @torch.no_grad()
+    def gathered(self, part: Tensor) -> Tensor:
+        """The workers' parts one after another, in order of rank; they may differ in their first dimension's length."""
+        if self.alone:
+            return part
+        lengths = torch.zeros(self.size, dtype=torch.long, device=part.device)
+        lengths[self.rank] = len(part)
+        distributed.all_reduce(lengths)
+        counts = lengths.tolist()
+        padded = part.new_zeros(max(counts), *part.shape[1:])
+        padded[: len(part)] = part
+        parts = [torch.empty_like(padded) for _ in counts]
+        distributed.all_gather(parts, padded)
+        return torch.cat([each[:count] for each, count in zip(parts, counts, strict=True)])
+
+    def said(self, value: Spoken) -> Spoken:
+        """What the worker of rank 0 gives, to all of them: anything that pickle takes."""
+        if self.alone:
+            return value
+        spoken = [value if self.rank == 0 else None]
+        distributed.broadcast_object_list(spoken, src=0)
+        return cast(Spoken, spoken[0])
+
 
 #: A process that has its trial to itself.
 ALONE = Workers()
+
+
+class Part(NamedTuple):
+    """What of a batch is one worker's.
+
+    Attributes:
+        workers: of the trial.
+        whole: images of the batch.
+    """
+
+    workers: Workers
+    whole: int
+
+    @property
+    def images(self) -> slice:
+        """Which of the batch's."""
+        return self.workers.part(self.whole)
+
+    @property
+    def share(self) -> float:
+        """Of the batch's images."""
+        return len(range(self.whole)[self.images]) / self.whole
+
+    def of_mean(self, mean: Tensor) -> Tensor:
+        """What a mean over this part adds to that over the batch, which is the sum over the workers."""
+        return mean if self.workers.alone else mean * self.share
+
+    def draws(self, generator: torch.Generator) -> torch.Generator | PartDraws:
+        """Random numbers for these images, which are those that they get where one worker has the batch."""
+        return generator if self.workers.alone else PartDraws(generator, self.images, self.whole)
 
 
 def opened(host: str, size: int) -> TCPStore:

@@ -12,6 +12,7 @@ from torch import Tensor
 from trainers.data import cutmix, loader, policies, resized
 from trainers.data.mapped import Mapped
 from trainers.randomness import generator
+from trainers.workers import ALONE, Workers
 
 PADDING = 4  # pixels on each side, before the crop
 
@@ -164,7 +165,7 @@ class _Changes(NamedTuple):
     boxes: Tensor | None = None
     policy: tuple[policies.Policy, policies.Draws] | None = None
 
-    def made(self, images: Tensor, part: slice) -> Tensor:
+    def made(self, images: Tensor, part: slice | list[int]) -> Tensor:
         """The images of some places, (B, C, H, W) as they are kept, as networks are given them: (B, *split.shape)."""
         if self.boxes is None:
             images = self.split.middle(images)
@@ -212,6 +213,7 @@ def batches(
     extra: Extra | None = None,
     seed: int,
     epoch: int,
+    workers: Workers = ALONE,
 ) -> Generator[tuple[Tensor, Tensor]]:
     """One epoch: every image once, in the order of (seed, epoch); the last, short batch is kept.
 
@@ -227,6 +229,8 @@ def batches(
         mix: windows of other images of the batch, at last; none: no windows.
         extra: images that join each batch in place of as many of the split's.
         seed, epoch: of the trial.
+        workers: of which this one takes its part of each batch. What an image gets is what it gets in the whole batch,
+            and it alone is worked on; but with `mix`, which takes windows from the others, the batch is, and then cut.
 
     Yields:
         images: (B, C, H, W) float32 in [0, 1]; labels: (B,) int64, or with `mix` probabilities (B, classes) float32.
@@ -237,17 +241,28 @@ def batches(
     change = _changes(pool, count, augment, padding, crop_scale, policy, seed, epoch)
     windows = None if mix is None else cutmix.random_windows(count, device, seed, epoch)
     together = batch_size * max(1, _AT_ONCE // (batch_size * pool.images.shape[1:].numel()))
-    parts = [slice(start, start + together) for start in range(0, count, together)]
-    with closing(pool.gathered(order, parts)) as gathered:
-        for part, kept in zip(parts, gathered, strict=True):
+    starts, takers = range(0, count, together), ALONE if mix is not None else workers
+    taken = [_taken(start, min(start + together, count), batch_size, takers) for start in starts]
+    with closing(pool.gathered(order, [part for part, _ in taken])) as gathered:
+        for start, (part, sizes), kept in zip(starts, taken, gathered, strict=True):
             images, labels = change.made(kept, part), pool.labels[order[part]]
-            both = zip(torch.split(images, batch_size), torch.split(labels, batch_size), strict=True)
-            for first, (some, theirs) in zip(range(part.start, count, batch_size), both, strict=False):
+            both = zip(torch.split(images, sizes), torch.split(labels, sizes), strict=True)
+            for first, (some, theirs) in zip(range(start, count, batch_size), both, strict=False):
                 pixels = some.to(torch.float32).div_(255)
                 if mix is None or windows is None:
                     yield pixels, theirs
                 else:
-                    yield cutmix.mixed(pixels, theirs, windows[:, first : first + len(theirs)], mix)
+                    pixels, theirs = cutmix.mixed(pixels, theirs, windows[:, first : first + len(theirs)], mix)
+                    own = workers.part(len(theirs))
+                    yield pixels[own], theirs[own]
+
+
+def _taken(start: int, stop: int, batch_size: int, workers: Workers) -> tuple[slice | list[int], list[int]]:
+    """Which places from `start` to `stop` are a worker's, and how many of each batch."""
+    batches = [range(first, min(first + batch_size, stop)) for first in range(start, stop, batch_size)]
+    own = [batch[workers.part(len(batch))] for batch in batches]
+    sizes = [len(each) for each in own]
+    return slice(start, stop) if workers.alone else [place for each in own for place in each], sizes
 
 
 def sequential(split: Split, batch_size: int) -> Generator[tuple[Tensor, Tensor]]:

@@ -49,7 +49,7 @@ class Draws(NamedTuple):
     operations: tuple[Operation, ...]
     shares: Tensor | None = None
 
-    def part(self, images: slice) -> Draws:
+    def part(self, images: slice | list[int]) -> Draws:
         """Of these images alone."""
         return Draws(self.steps[:, images], self.operations, None if self.shares is None else self.shares[:, images])
 

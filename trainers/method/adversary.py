@@ -9,6 +9,9 @@ and it goes on over epochs too, so that a checkpoint holds it (locuslab/fast_adv
 ashafahi/free_adv_train, free_model.py, pert). The first m - 1 updates on a batch make its delta stronger, the last one
 that of the next batch. As in the authors' code x + delta is clipped to [0, 1] (free_model.py, final_input).
 
+Of several workers each carries the rows of its part of a whole batch. A short batch is cut into other parts: there they
+hand each other the rows.
+
 Radius, step size and tau may change from step to step. They then lie in tensors, which a captured step reads anew.
 
 Source: [Free] Shafahi et al., "Adversarial Training for Free!", NeurIPS 2019.
@@ -26,6 +29,7 @@ from trainers.errors import UserError
 from trainers.method.attacks import Gradient, one_step
 from trainers.method.objectives import Forward, Inner
 from trainers.method.step import Attack, Strength, adversarial
+from trainers.workers import ALONE, Part, Workers
 
 
 def at(attack: AttackConfig, progress: float) -> Strength:
@@ -90,13 +94,15 @@ class PGD:
         forward: Forward,
         generator: torch.Generator,
         gradient: Gradient,
+        part: Part,
     ) -> Tensor:
-        """The images to train on; arguments as `trainers.method.step.adversarial` has them."""
+        """The images to train on; arguments as `trainers.method.step.Attack` has them."""
+        draws = part.draws(generator)
         return adversarial(
-            model, inner, images, labels, self._config, forward, generator, gradient, strength=self._strength
+            model, inner, images, labels, self._config, forward, draws, gradient, strength=self._strength
         )
 
-    def updated(self, images: Tensor, trained: Tensor) -> None:
+    def updated(self, images: Tensor, trained: Tensor, part: Part) -> None:
         """Nothing is learnt from the update."""
 
     def state_dict(self) -> dict[str, Any]:
@@ -113,13 +119,15 @@ class Carried(PGD):
     Args:
         config: of a resolved trial, with replays.
         like: (batch_size, C, H, W): shape, type, device and memory format of the largest batch.
+        workers: that share it.
     """
 
-    def __init__(self, config: AttackConfig, like: Tensor) -> None:
+    def __init__(self, config: AttackConfig, like: Tensor, workers: Workers = ALONE) -> None:
         super().__init__(config, like.device)
         assert config.replays is not None
         self.replays = config.replays
-        self._delta = torch.zeros_like(like)
+        self._whole = Part(workers, len(like))
+        self._delta = torch.zeros_like(like[self._whole.images])
 
     def find(
         self,
@@ -130,12 +138,14 @@ class Carried(PGD):
         forward: Forward,
         generator: torch.Generator,
         gradient: Gradient,
+        part: Part,
     ) -> Tensor:
         """The images with the perturbation as it is, (B, C, H, W) in [0, 1], whose gradient the update leaves."""
-        return torch.add(images, self._delta[: len(images)]).clamp_(0, 1).requires_grad_()
+        delta = self._delta[: len(images)] if self._carries(part) else self._all()[part.images]
+        return torch.add(images, delta).clamp_(0, 1).requires_grad_()
 
     @torch.no_grad()
-    def updated(self, images: Tensor, trained: Tensor) -> None:
+    def updated(self, images: Tensor, trained: Tensor, part: Part) -> None:
         """One step from the images that were trained on, along the gradient that the update's backward pass left."""
         if trained.grad is None:
             raise UserError(
@@ -144,22 +154,36 @@ class Carried(PGD):
             )
         radius, step_size, _ = self._strength
         climbed = one_step(images, trained, trained.grad, radius=radius, step_size=step_size, norm=self._config.norm)
-        self._delta[: len(images)].copy_(climbed.sub_(images))
+        delta = climbed.sub_(images)
+        if self._carries(part):
+            self._delta[: len(images)].copy_(delta)
+        else:
+            delta = torch.cat([part.workers.gathered(delta), self._all()[part.whole :]])
+            self._delta.copy_(delta[self._whole.images])
+
+    def _carries(self, part: Part) -> bool:
+        """Whether the rows that a worker carries are those of its part of a batch."""
+        return part.workers.alone or part.whole == self._whole.whole
+
+    def _all(self) -> Tensor:
+        """The rows of all workers."""
+        return self._whole.workers.gathered(self._delta)
 
     def state_dict(self) -> dict[str, Any]:
-        """The perturbation."""
-        return {"delta": self._delta}
+        """The perturbation, for a whole batch."""
+        return {"delta": self._all()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on from a checkpoint."""
-        self._delta.copy_(state["delta"])
+        self._delta.copy_(state["delta"][self._whole.images])
 
 
-def build(config: AttackConfig, like: Tensor) -> Attack:
+def build(config: AttackConfig, like: Tensor, workers: Workers = ALONE) -> Attack:
     """What a resolved config names.
 
     Args:
         config: of a resolved trial.
         like: (batch_size, C, H, W), as the batches will be.
+        workers: that share them.
     """
-    return PGD(config, like.device) if config.replays is None else Carried(config, like)
+    return PGD(config, like.device) if config.replays is None else Carried(config, like, workers)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from trainers.config import Start
-from trainers.randomness import ImageDraws
+from trainers.randomness import ImageDraws, PartDraws
 
 Loss: TypeAlias = Callable[[Tensor], Tensor]
 """Images (B, C, H, W) in [0, 1] to the loss summed over the batch: ()."""
@@ -25,8 +25,9 @@ Step: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 Gradient: TypeAlias = Callable[[Loss, Tensor], Tensor]
 """A loss and images (B, C, H, W), which require a gradient, to the loss's gradient by them, without a graph."""
 
-Draws: TypeAlias = torch.Generator | ImageDraws | None
-"""Where random numbers come from: a generator, a stream an image, or torch's global generator."""
+Draws: TypeAlias = torch.Generator | PartDraws | ImageDraws | None
+"""Where random numbers come from: a generator, one for a batch of which this is a part, a stream an image, or torch's
+global generator."""
 
 NORMAL_START = 0.001  # pixel units
 
@@ -79,7 +80,7 @@ def pgd(
         start_scale: of a uniform start: the radius of the ball that it lies in, in radii.
         project: whether a step ends in the ball; else in [0, 1] alone, as N-FGSM's [de Jorge et al., NeurIPS 2022].
         going: asked once a step has its gradient: which images take it, (B, 1, 1, 1) bool; the others stay.
-        generator: of a random start, on the images' device; or a stream an image; none: torch's global one.
+        generator: of a random start, on the images' device, or other draws; none: torch's global one.
         gradient: works out the loss's gradient.
 
     Returns:
@@ -179,28 +180,29 @@ def _start_linf(images: Tensor, radius: float | Tensor, generator: Draws) -> Ten
     """Uniform in the cube of side 2 radius around each image, clamped."""
     delta = torch.empty_like(images)
     if isinstance(radius, Tensor):
-        _uniform(delta, -1, 1, generator).mul_(radius)
+        uniform_(delta, -1, 1, generator).mul_(radius)
     else:
-        _uniform(delta, -radius, radius, generator)
+        uniform_(delta, -radius, radius, generator)
     return delta.add_(images).clamp_(0, 1)
 
 
 def _start_l2(images: Tensor, radius: float | Tensor, generator: Draws, *, by_volume: bool) -> Tensor:
     """A uniform direction, clamped, of length radius u^(1/d), which is uniform in the ball's volume; else radius u."""
     direction = _unit(_normal(torch.empty_like(images), generator))
-    share = _uniform(images.new_empty((len(images), 1, 1, 1)), 0, 1, generator)
+    share = uniform_(images.new_empty((len(images), 1, 1, 1)), 0, 1, generator)
     length = radius * (share ** (1 / images.shape[1:].numel()) if by_volume else share)
     return direction.mul_(length).add_(images).clamp_(0, 1)
 
 
-def _uniform(numbers: Tensor, low: float, high: float, draws: Draws) -> Tensor:
-    if isinstance(draws, ImageDraws):
+def uniform_(numbers: Tensor, low: float, high: float, draws: Draws) -> Tensor:
+    """Fills (B, ...) with numbers uniform between low and high."""
+    if isinstance(draws, ImageDraws | PartDraws):
         return draws.uniform_(numbers, low, high)
     return numbers.uniform_(low, high, generator=draws)
 
 
 def _normal(numbers: Tensor, draws: Draws) -> Tensor:
-    return draws.normal_(numbers) if isinstance(draws, ImageDraws) else numbers.normal_(generator=draws)
+    return draws.normal_(numbers) if isinstance(draws, ImageDraws | PartDraws) else numbers.normal_(generator=draws)
 
 
 def _step(images: Tensor, radius: float | Tensor, step_size: float | Tensor, norm: Literal["linf", "l2"]) -> Step:

@@ -23,6 +23,11 @@ that of Rice and AT-AWP, in train mode, has one pass more than steps, at its las
 
 Here the passes are theirs, one by one, but for: TRADES-AWP's order, x x' x |; S2O's number, x x' |, and x x' | too for
 TRADES+S2O, so that the statistics remember more steps and hold nearly the same share of either.
+
+Where a trial has several workers, each with a part of the batch, a pass in train mode normalises by the whole batch
+(sync: `trainers.sync_batch_norm`), or each by its part (local), as if the batch had been cut into as many "ghost
+batches" by one worker [Hoffer, Hubara, Soudry, NeurIPS 2017, Algorithm 1]; the running statistics are then the mean of
+the workers' own, taken after each step.
 """
 
 from __future__ import annotations
@@ -33,11 +38,12 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
-from trainers import process
+from trainers import process, sync_batch_norm
 from trainers.config import TrialConfig
 from trainers.method.objectives import Forward
+from trainers.workers import Part, Workers
 
 
 class RunningStatistics(NamedTuple):
@@ -47,6 +53,12 @@ class RunningStatistics(NamedTuple):
     """adversarial: every pass but those of the clean images, so AVmixup's mixed ones, and an attack's in train mode."""
     clean_passes: int = 0
     """How often a step passes the clean images, an objective's own pass included; 0: only that one, if it has any."""
+    sync: bool = True
+    """Whether several workers normalise by the whole batch, and not each by its part."""
+
+    def spanning(self, forward: Forward, workers: Workers) -> Forward:
+        """`forward`, normalised as said: where by the whole batch, all workers have to call it."""
+        return sync_batch_norm.spanning(forward, workers) if self.sync and not workers.alone else forward
 
     def watching(self, forward: Forward, model: nn.Module, clean: Tensor) -> Forward:
         """`forward` of `model`, which leaves the statistics alone at images that they are not estimated from.
@@ -78,11 +90,32 @@ class RunningStatistics(NamedTuple):
 
 def build(config: TrialConfig) -> RunningStatistics:
     """What a resolved config names; without attack steps there are only clean images, and nothing is added."""
+    sync = config.batch_norm == "sync"
     if config.attack.steps == 0:
-        return RunningStatistics()
+        return RunningStatistics(sync=sync)
     assert config.batch_norm_data is not None, "resolve the trial's config first"
     assert config.clean_passes is not None, "resolve the trial's config first"
-    return RunningStatistics(config.batch_norm_data, config.clean_passes)
+    return RunningStatistics(config.batch_norm_data, config.clean_passes, sync)
+
+
+def average_(model: nn.Module, part: Part, sync: bool) -> None:
+    """Gives all workers the same running statistics where each has worked out its own: their mean, by images.
+
+    Those are batch norm's unless it is in sync, and instance norm's, a mean over the batch whatever the statistics that
+    normalise it.
+    """
+    if part.workers.alone:
+        return
+    own = [
+        statistic
+        for layer in model.modules()
+        if isinstance(layer, _NormBase) and layer.training and not (sync and isinstance(layer, _BatchNorm))
+        for statistic in (layer.running_mean, layer.running_var)
+        if statistic is not None
+    ]
+    for statistic in own:
+        statistic.mul_(part.share)
+    part.workers.sum_(own)
 
 
 @contextmanager

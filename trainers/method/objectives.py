@@ -43,7 +43,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trainers.config import ObjectiveConfig, S2OConfig
-from trainers.method.attacks import Loss
+from trainers.method.attacks import Draws, Loss, uniform_
+from trainers.workers import ALONE, Workers
 
 Forward: TypeAlias = Callable[[Tensor], Tensor]
 """Images (B, C, H, W) in [0, 1] to logits (B, classes)."""
@@ -94,8 +95,8 @@ class Objective:
     inner: Inner
     terms: Callable[[Logits, Tensor], Terms]
     """Logits and targets to the outer loss."""
-    inputs: Callable[[Tensor, Tensor, Tensor, torch.Generator], Inputs]
-    """Clean images, adversarial images, labels and the generator of mixing to what the update is made on."""
+    inputs: Callable[[Tensor, Tensor, Tensor, Draws], Inputs]
+    """Clean images, adversarial images, labels and the draws of mixing to what the update is made on."""
     reads_clean: bool = False
     """Whether `terms` needs the logits at the clean images."""
     s2o: Callable[[Logits, Tensor], Tensor] | None = None
@@ -110,7 +111,7 @@ class Objective:
         return self.reads_clean or self.s2o is not None
 
     def outer(
-        self, forward: Forward, images: Tensor, adversarial: Tensor, labels: Tensor, generator: torch.Generator
+        self, forward: Forward, images: Tensor, adversarial: Tensor, labels: Tensor, generator: Draws
     ) -> Descended:
         """The outer loss as a function of nothing but the weights: the objective's draws are made here.
 
@@ -139,15 +140,16 @@ class Objective:
         return outer
 
 
-def build(config: ObjectiveConfig, num_classes: int) -> Objective:
+def build(config: ObjectiveConfig, num_classes: int, workers: Workers = ALONE) -> Objective:
     """The objective that a resolved config describes: no `none` is left in it.
 
     Args:
         config: of a resolved trial.
         num_classes: of the data.
+        workers: each of which has a part of the batch. Losses are means over the part; S2O's target is the batch's.
     """
     objective = _objective(config, num_classes)
-    return _with_s2o(objective, config.s2o) if config.s2o.enabled else objective
+    return _with_s2o(objective, config.s2o, workers) if config.s2o.enabled else objective
 
 
 def _objective(config: ObjectiveConfig, num_classes: int) -> Objective:
@@ -169,8 +171,8 @@ def _objective(config: ObjectiveConfig, num_classes: int) -> Objective:
             return Objective(cross_entropy, _fit, partial(_mixed, config=config, num_classes=num_classes))
 
 
-def _with_s2o(objective: Objective, config: S2OConfig) -> Objective:
-    term = partial(s2o, rho=_known(config.rho))
+def _with_s2o(objective: Objective, config: S2OConfig, workers: Workers) -> Objective:
+    term = partial(s2o, rho=_known(config.rho), workers=workers)
     return replace(objective, s2o=term, s2o_weight=_known(config.weight), s2o_in_awp=config.in_awp)
 
 
@@ -191,11 +193,11 @@ def divergence(forward: Forward, images: Tensor, labels: Tensor) -> Loss:
     return lambda candidates: _divergence(forward(candidates), reference).sum()
 
 
-def _clean(images: Tensor, adversarial: Tensor, labels: Tensor, generator: torch.Generator) -> Inputs:
+def _clean(images: Tensor, adversarial: Tensor, labels: Tensor, generator: Draws) -> Inputs:
     return Inputs(images, labels)
 
 
-def _adversarial(images: Tensor, adversarial: Tensor, labels: Tensor, generator: torch.Generator) -> Inputs:
+def _adversarial(images: Tensor, adversarial: Tensor, labels: Tensor, generator: Draws) -> Inputs:
     return Inputs(adversarial, labels)
 
 
@@ -203,14 +205,14 @@ def _mixed(
     images: Tensor,
     adversarial: Tensor,
     labels: Tensor,
-    generator: torch.Generator,
+    generator: Draws,
     *,
     config: ObjectiveConfig,
     num_classes: int,
 ) -> Inputs:
     """Between each image and its adversarial vertex, at a place uniform for each image: Beta(1, 1)."""
     vertex = torch.lerp(images, adversarial, config.vertex).clamp_(0, 1)
-    share = torch.rand((len(images), 1, 1, 1), generator=generator, device=images.device, dtype=images.dtype)
+    share = uniform_(images.new_empty((len(images), 1, 1, 1)), 0, 1, generator)
     own = config.vertex_label + share.view(-1, 1) * (config.clean_label - config.vertex_label)
     others = ((1 - own) / (num_classes - 1)).expand(-1, num_classes)
     return Inputs(torch.lerp(vertex, images, share), others.scatter(1, labels[:, None], own))
@@ -261,25 +263,26 @@ def boosted_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     return F.nll_loss(log_p, labels) - margin.mean()
 
 
-def s2o(logits: Logits, labels: Tensor, *, rho: float) -> Tensor:
+def s2o(logits: Logits, labels: Tensor, *, rho: float, workers: Workers = ALONE) -> Tensor:
     """Half the divergences of the softmax at the clean and at the update's images from S2O's target, ().
 
     Args:
         logits: (B, classes) each.
         labels: (B,).
         rho: what the target gives to the other classes together.
+        workers: over whose images together the target is worked out.
     """
     pair = (logits.clean, logits.trained)
-    terms = [_to_target(z, labels, rho) for z in pair if z is not None]
+    terms = [_to_target(z, labels, rho, workers) for z in pair if z is not None]
     return torch.stack(terms).mean()
 
 
-def _to_target(logits: Tensor, labels: Tensor, rho: float) -> Tensor:
-    target = s2o_target(logits.detach(), rho)[labels]
+def _to_target(logits: Tensor, labels: Tensor, rho: float, workers: Workers) -> Tensor:
+    target = s2o_target(logits.detach(), rho, workers)[labels]
     return F.kl_div(F.log_softmax(logits, dim=1), target, reduction="batchmean")
 
 
-def s2o_target(logits: Tensor, rho: float) -> Tensor:
+def s2o_target(logits: Tensor, rho: float, workers: Workers = ALONE) -> Tensor:
     """The class's target by its row: 1 - rho for itself, rho spread over the less correlated others [S2O, code].
 
         G = Z^T Z;  M = -|G| less each row's least;  off the diagonal scaled to sum to rho
@@ -290,11 +293,14 @@ def s2o_target(logits: Tensor, rho: float) -> Tensor:
     Args:
         logits: Z, (B, classes).
         rho: in [0, 1).
+        workers: each of which has some of Z's rows.
 
     Returns:
         (classes, classes), rows summing to 1.
     """
-    correlated = -(logits.T @ logits).abs()
+    products = logits.T @ logits
+    workers.sum_([products])
+    correlated = -products.abs()
     others = (correlated - correlated.amin(dim=1, keepdim=True)).fill_diagonal_(0)
     total = others.sum(dim=1, keepdim=True)
     even = rho / (len(others) - 1)

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from trainers.config import ObjectiveConfig
 from trainers.errors import UserError
+from trainers.method.attacks import Draws
 from trainers.method.objectives import (
     Descended,
     Forward,
@@ -33,7 +33,7 @@ class OwnObjective(Objective):
     """Forward, clean images, adversarial images and labels to the loss (), or to (fit, what is added in full)."""
 
     def outer(
-        self, forward: Forward, images: Tensor, adversarial: Tensor, labels: Tensor, generator: torch.Generator
+        self, forward: Forward, images: Tensor, adversarial: Tensor, labels: Tensor, generator: Draws
     ) -> Descended:
         """As `Objective.outer`; S2O takes its share of what the function gives, or of the first of two."""
         own = partial(self.own_outer, generator=generator) if self._draws else self.own_outer
@@ -106,7 +106,7 @@ def _named(given: Any) -> tuple[Any, Any]:
     return getattr(given, "inner", cross_entropy), getattr(given, "outer", None)
 
 
-def _adversarial(images: Tensor, adversarial: Tensor, labels: Tensor, generator: torch.Generator) -> Inputs:
+def _adversarial(images: Tensor, adversarial: Tensor, labels: Tensor, generator: Draws) -> Inputs:
     return Inputs(adversarial, labels)
 
 

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from trainers.config import AttackConfig
 from trainers.engine import Engine
-from trainers.method.attacks import EarlyStop, Gradient, gradient, pgd
-from trainers.method.batch_norm import RunningStatistics, attacking, estimate
+from trainers.method.attacks import Draws, EarlyStop, Gradient, gradient, pgd
+from trainers.method.batch_norm import RunningStatistics, attacking, average_, estimate
 from trainers.method.objectives import Forward, Inner, Objective, Outer
 from trainers.method.weights import Perturbed
+from trainers.workers import Part, Workers
 
 
 @dataclass
@@ -41,6 +42,12 @@ class Tally:
         self.loss += losses.sum()
         self.correct += correct.sum()
         self.images += len(correct)
+
+    def sum_(self, workers: Workers) -> None:
+        """Adds what the other workers have counted."""
+        images = torch.tensor(self.images, device=self.correct.device)
+        workers.sum_([self.loss, self.correct, images])
+        self.images = int(images)
 
     def means(self) -> tuple[float, float]:
         """Accuracy (fraction) and mean loss (nats); waits for the device."""
@@ -80,14 +87,20 @@ class Attack(Protocol):
         forward: Forward,
         generator: torch.Generator,
         gradient: Gradient,
+        part: Part,
     ) -> Tensor:
-        """The images to train on, (B, C, H, W) in [0, 1]; arguments as `adversarial` has them."""
+        """The images to train on, (B, C, H, W) in [0, 1]; arguments as `adversarial` has them.
 
-    def updated(self, images: Tensor, trained: Tensor) -> None:
+        Args:
+            generator: in the same state in all workers.
+            part: what of the batch the images are.
+        """
+
+    def updated(self, images: Tensor, trained: Tensor, part: Part) -> None:
         """Called once the update is made, with the clean images and those that it was made on."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint holds of it."""
+        """What a checkpoint holds of it, the same whatever the number of workers, which all have to ask."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on from a checkpoint."""
@@ -105,6 +118,8 @@ class Slots:
     engine: Engine
     statistics: RunningStatistics
     """Which images those of batch norm are estimated from."""
+    own_objective: bool = False
+    """Whether the objective is a user's, which draws from a generator itself, and so for each worker's images alone."""
 
 
 def adversarial(
@@ -114,7 +129,7 @@ def adversarial(
     labels: Tensor,
     attack: AttackConfig,
     forward: Forward,
-    generator: torch.Generator,
+    generator: Draws,
     gradient: Gradient = gradient,
     *,
     strength: Strength | None = None,
@@ -157,32 +172,41 @@ def training_step(
     attacking_from: torch.Generator,
     mixing: torch.Generator,
     tally: Tally,
+    whole: int | None = None,
 ) -> None:
     """One update of adversarial training, counted into `tally`.
+
+    Several workers, each with its part of the batch, make the same update: gradients are summed once, all together,
+    and AWP's on the way up once more.
 
     Args:
         model: in train mode; left so.
         slots: the method.
-        images: (B, C, H, W) in [0, 1].
+        images: (B, C, H, W) in [0, 1]: the worker's part of the batch.
         labels: (B,), or probabilities (B, classes), of which the largest is the label that counts as correct.
         attacking_from: generator of the attack's random start.
         mixing: generator of an objective's own draws.
         tally: gets the outer loss and the correct answers at the update's images, before the update.
+        whole: images of the batch; none: as many as given.
     """
-    plain = slots.engine.forward(model)
+    workers = slots.engine.workers
+    part = Part(workers, len(images) if whole is None else whole)
+    plain = slots.statistics.spanning(slots.engine.forward(model), workers)
     forward = slots.statistics.watching(plain, model, images)
     before, after = slots.statistics.missing(slots.objective.passes_clean)
     inner, engine = slots.objective.inner, slots.engine
     with engine.cast_once(model):
-        x_adv = slots.attack.find(model, inner, images, labels, forward, attacking_from, engine.whole(gradient))
-    outer = slots.objective.outer(forward, images, x_adv, labels, mixing)
-    with slots.perturbed(model, lambda: outer(ascending=True).loss):
+        x_adv = slots.attack.find(model, inner, images, labels, forward, attacking_from, engine.whole(gradient), part)
+    outer = slots.objective.outer(forward, images, x_adv, labels, mixing if slots.own_objective else part.draws(mixing))
+    with slots.perturbed(model, lambda: part.of_mean(outer(ascending=True).loss)):
         outcome: Outer = outer()
         slots.optimizer.zero_grad()
-        outcome.loss.backward()  # type: ignore[no-untyped-call]
+        part.of_mean(outcome.loss).backward()  # type: ignore[no-untyped-call]
         estimate(plain, model, images, before)
+    workers.sum_([parameter.grad for parameter in model.parameters() if parameter.grad is not None])
     slots.optimizer.step()
-    slots.attack.updated(images, x_adv)
+    slots.attack.updated(images, x_adv, part)
     estimate(plain, model, images, after)
+    average_(model, part, slots.statistics.sync)
     answers = labels if labels.ndim == 1 else labels.argmax(dim=1)
     tally.count(outcome.logits.argmax(dim=1) == answers, outcome.loss.detach().expand(len(labels)))

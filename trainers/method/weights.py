@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from trainers.config import WeightsConfig
+from trainers.workers import ALONE, Workers
 
 Perturbed: TypeAlias = Callable[[nn.Module, Callable[[], Tensor]], AbstractContextManager[None]]
 """A model and its loss as a function of nothing but the weights, to the block in which they are perturbed."""
@@ -29,17 +30,20 @@ def begun(config: WeightsConfig, epoch: int) -> bool:
     return epoch >= config.warmup
 
 
-def build(config: WeightsConfig, epoch: int) -> Perturbed:
-    """What a resolved config does to the weights in an epoch, counted from 0."""
+def build(config: WeightsConfig, epoch: int, workers: Workers = ALONE) -> Perturbed:
+    """What a resolved config does to the weights in an epoch, counted from 0.
+
+    The loss that it is then given is the worker's addend of the batch's.
+    """
     if not begun(config, epoch):
         return lambda model, loss: nullcontext()
     gamma = config.gamma
     assert gamma is not None, "resolve the trial's config first"
-    return lambda model, loss: perturbed(model, loss, gamma)
+    return lambda model, loss: perturbed(model, loss, gamma, workers)
 
 
 @contextmanager
-def perturbed(model: nn.Module, loss: Callable[[], Tensor], gamma: float) -> Iterator[None]:
+def perturbed(model: nn.Module, loss: Callable[[], Tensor], gamma: float, workers: Workers = ALONE) -> Iterator[None]:
     """The weights a step of one tensor's relative length gamma up the loss; on leaving, the same to the bit.
 
         v = gamma |w| g / |g|,    g the loss's gradient at w
@@ -56,12 +60,14 @@ def perturbed(model: nn.Module, loss: Callable[[], Tensor], gamma: float) -> Ite
         model: its mode is left alone.
         loss: (), the same function at every call; called once here.
         gamma: |v| / |w|.
+        workers: whose losses add up to the batch's, up which the weights step: in all workers alike.
     """
     chosen: list[Tensor] = [
         weight for name, weight in model.named_parameters() if weight.requires_grad and _climbs(name, weight)
     ]
     kept = _copies(chosen)
     gradients = _gradients(model, loss, chosen)
+    workers.sum_(gradients)
     with torch.no_grad():
         lengths = torch._foreach_norm(kept)
         torch._foreach_mul_(lengths, gamma)

@@ -25,8 +25,8 @@ def test_a_plan_without_the_images_counts_the_three_recipes() -> None:
     found = plan(load(CONFIG), [], "abc", "unseen")
     assert found.size == found.left == 9
     hours, gflop = {}, {}
-    for trial in found.trials:
-        config = trial.config.resolved()
+    for trial in found.to_run:
+        config = trial.config
         there = shape(config.data)
         assert there is not None
         assert there[:7] == (1_268_355, 12_812, 50_000, 1000, 3, 224, 224)

@@ -13,6 +13,7 @@ from trainers.data.cutmix import CutMix
 from trainers.data.mapped import Mapped, mapped
 from trainers.errors import UserError
 from trainers.ladder import bits
+from trainers.workers import Workers
 
 N = 50
 
@@ -134,3 +135,28 @@ def test_a_file_that_is_cut_off_or_gone_while_it_is_trained_on_is_one_line(image
     assert str(caught.value) == (
         f"data.root: {second}: images cannot be read (No such file or directory); look at the disk"
     )
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_of_several_workers_each_reads_its_part_of_every_batch_alone(
+    size: int, images: Mapped, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split, read = Split(images, torch.arange(N) % 4), list[int]()
+    take = Mapped.take
+
+    def counted(self: Mapped, chosen: Tensor, out: Tensor) -> Tensor:
+        read.append(len(chosen))
+        return take(self, chosen, out)
+
+    monkeypatch.setattr(Mapped, "take", counted)
+    for recipe in ({"augment": True}, {"augment": True, "crop_scale": 0.3}):
+        whole = list(batches.batches(split, 12, seed=1, epoch=2, **recipe))
+        read.clear()
+        own = [
+            list(batches.batches(split, 12, seed=1, epoch=2, workers=Workers(rank, size), **recipe))
+            for rank in range(size)
+        ]
+        assert sum(read) == N
+        for wanted, *parts in zip(whole, *own, strict=True):
+            for one, pieces in zip(wanted, zip(*parts, strict=True), strict=True):
+                assert torch.equal(torch.cat(pieces), one)

@@ -21,6 +21,7 @@ from trainers.method.attacks import EarlyStop, fgsm, one_step, pgd
 from trainers.method.objectives import cross_entropy
 from trainers.method.step import Slots, Strength, Tally, adversarial, training_step
 from trainers.training import Training
+from trainers.workers import ALONE, Part
 
 CPU = torch.device("cpu")
 RADIUS = 0.1
@@ -254,10 +255,11 @@ def test_free_training_is_its_algorithm_over_batches_and_replays() -> None:
 
 def test_an_objective_that_does_not_hang_on_the_perturbation_is_refused() -> None:
     (images, labels), model, attack = batch(), network(), free()
-    x = attack.find(model, cross_entropy, images, labels, model, seeded(), torch.autograd.grad)  # type: ignore[arg-type]
+    gradient, part = torch.autograd.grad, Part(ALONE, len(images))
+    x = attack.find(model, cross_entropy, images, labels, model, seeded(), gradient, part)  # type: ignore[arg-type]
     F.cross_entropy(model(x.detach()), labels).backward()
     with pytest.raises(UserError, match=r"^attack.replays: needs an outer loss that hangs on the adversarial images"):
-        attack.updated(images, x)
+        attack.updated(images, x, part)
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
@@ -297,9 +299,9 @@ def test_each_batch_is_trained_on_m_times_in_a_row_and_the_rate_falls_from_updat
     seen: list[tuple[float, float]] = []
     step = training.stepper.step
 
-    def watched(images: Tensor, labels: Tensor) -> None:
+    def watched(images: Tensor, labels: Tensor, batch: int) -> None:
         seen.append((images.sum().item(), training.optimizer.param_groups[0]["lr"]))
-        step(images, labels)
+        step(images, labels, batch)
 
     training.stepper.step = watched  # type: ignore[method-assign]
     training.epoch(0)
