@@ -4,8 +4,8 @@
 
 `rates`, images a second, each a mean of `REPEATS` with its 95 % t interval: the loader alone, from a mapped file in the
 page cache (`mapped SIZE`, and with random resized crops on this CPU, one thread); JPEGs of about ImageNet's mean size,
-decoded to 256 pixels by one process (`jpeg`); and the training step of a small network here (`step 64`). `needs`, what a
-card takes, from benchmarks/gpu/NOTES.md and the FLOPs counted in configs/imagenet.yaml. `memory`, MiB, while 1, 2 and 4
+decoded to 256 pixels by one process (`jpeg`); and the training step of a small network here (`step 64`). `needs`, what
+a card takes, from benchmarks/gpu/NOTES.md and the FLOPs counted in configs/imagenet.yaml. `memory`, MiB, while 1, 2, 4
 processes read the same file at once, each as a trial's loader does and then through the mapping, as an evaluation's
 fingerprint does: a process's own (RssAnon), its share of what is mapped (RssFile) and what the node holds of it (Pss).
 """
@@ -44,8 +44,8 @@ FILES = {64: (20_000, 256), 256: (1_280, 128)}
 #: Side that a network is given of images of 256 pixels.
 GIVEN = {64: 64, 256: 224}
 JPEGS = 60
-#: Images a second that one H100 trains on: PreActResNet-18 by PGD-10 at 32 pixels, measured: 128 in 18.5 ms. The others,
-#: estimated at its rate, 177 TFLOP/s, from FLOPs an image.
+#: Images a second that one H100 trains on: PreActResNet-18 by PGD-10 at 32 pixels, measured: 128 in 18.5 ms. The
+#: others, estimated at its rate, 177 TFLOP/s, from FLOPs an image.
 NEEDS = {
     "PreActResNet-18, 32 pixels, PGD-10, measured": 128 / 18.5e-3,
     "ResNet-50, 224 pixels, PGD-3, estimated": 177e12 / 89.7e9,
@@ -116,10 +116,10 @@ def jpeg_rate(folder: Path, count: int, repeats: int) -> dict[str, Any]:
 
 def step_rate(repeats: int) -> dict[str, Any]:
     """Training of small_cnn by PGD-3 on images of 64 pixels, in memory, on one thread."""
-    images = torch.randint(256, (256, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    split = Split(images, torch.arange(256) % 10)
+    images = torch.randint(256, (64, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    split = Split(images, torch.arange(64) % 10)
     data = Data(split, split, split, 10, (0.5,) * 3, (0.25,) * 3, "random", "random")
-    values = {"data": {"fingerprint": "random"}, "model": {"name": "small_cnn"}, "batch_size": 128, "device": "cpu"}
+    values = {"data": {"fingerprint": "random"}, "model": {"name": "small_cnn"}, "batch_size": 64, "device": "cpu"}
     more = {"attack": {"steps": 3}, "optimizer": {"lr": 0.001}, "epochs": 1000, "schedule": {"name": "constant"}}
     training = Training.begin(TrialConfig.model_validate(values | more).resolved(), data)
 
@@ -133,9 +133,8 @@ def step_rate(repeats: int) -> dict[str, Any]:
 def memory(folder: Path, trials: int) -> dict[str, Any]:
     """Of so many processes at once, MiB: the mean of each, and the sum of their shares of the node's."""
     command = [sys.executable, __file__, "--read", str(folder)]
-    started = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(trials)
-    ]
+    pipe = subprocess.PIPE
+    started = [subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) for _ in range(trials)]
     try:
         for stage in ("loader", "mapping"):  # all are at it before any goes on
             for each in started:
@@ -186,7 +185,9 @@ def read(folder: Path) -> None:
 
 
 def _held() -> dict[str, float]:
-    lines = [*Path("/proc/self/status").open(), *Path("/proc/self/smaps_rollup").open()]
+    lines = [
+        line for name in ("status", "smaps_rollup") for line in Path(f"/proc/self/{name}").read_text().splitlines()
+    ]
     found: Mapping[str, str] = dict(line.split(":", 1) for line in lines if ":" in line)
     return {key: int(found[key].split()[0]) / 1024 for key in ("RssAnon", "RssFile", "Pss")}
 
@@ -211,11 +212,8 @@ def main() -> None:
         size = round((folder / "256.npy").stat().st_size / 2**20)
     about = {"question": str(__doc__).partition("\n")[0], "command": shlex.join(["python", *sys.argv]), **environment()}
     needs = {name: round(rate) for name, rate in NEEDS.items()}
-    print(
-        json.dumps(
-            {**about, "tiny": chosen.tiny, "rates": rates, "needs": needs, "file_mib": size, "memory": held}, indent=1
-        )
-    )
+    found = {"tiny": chosen.tiny, "rates": rates, "needs": needs, "file_mib": size, "memory": held}
+    print(json.dumps(about | found, indent=1))
 
 
 if __name__ == "__main__":
