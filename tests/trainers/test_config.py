@@ -142,6 +142,7 @@ CHANGED: dict[str, Any] = {
 INERT = {
     "data.root": "/elsewhere",
     "data.download": True,
+    "data.in_memory_gib": 8,
     "model.fine_tune": ({"model.weights_fingerprint": "0123456789abcdef"}, "/elsewhere.pt"),
     "data.extra": ({"data.extra_fingerprint": "npz-1"}, "/elsewhere"),
     "device": "cpu",

@@ -125,7 +125,8 @@ class DataConfig(OwnPart):
         folders = "train/ and val/"
         files = {"image_folder": "train/ and test/", "tiny_imagenet": folders, "imagenet": folders}
         shards = {"shards": "what sweep data prepare wrote"}
-        if self.name in files | shards and self.root is None:
+        # data of records are known by their fingerprint alone
+        if self.name in files | shards and self.root is None and self.fingerprint is None:
             raise ValueError(f"root: needed for {self.name}: the folder that holds {(files | shards)[self.name]}")
         if self.name == "imagenet" and self.image_size is None:
             raise ValueError(

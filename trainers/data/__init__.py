@@ -9,7 +9,13 @@ policies        augmentation policies of torchvision's, drawn for each image
 cutmix          windows of other images of the batch
 extra           training images beside the data set's
 archives        digits and the official archives as uint8 arrays
+decoding        an image file as pixels
 image_folder    a folder of images, decoded once
+large_folder    one whose pixels are too many for memory: mapped
+shards          pixels in mapped files, with an index and hashes
+preparing       writes them, on from where it was stopped
+chunk           a part of them: decoded and written, by processes of their own
+moments         mean and standard deviation of each channel
 tiny_imagenet   its layout
 own_set         a user's own
 unseen          what is published of data that are not here

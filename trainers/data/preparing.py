@@ -24,7 +24,7 @@ from trainers.data import moments, shards
 from trainers.data.chunk import NAMED, Done, Work, cores, done
 from trainers.data.decoding import BadImage, rgb
 from trainers.data.image_folder import File, Listing, labels
-from trainers.data.shards import INDEX, JOURNAL, SPLITS, Index, Made, Part, chunks, digest, images_path
+from trainers.data.shards import INDEX, JOURNAL, SPLITS, Chunk, Index, Made, Part, chunks, digest, images_path
 from trainers.errors import UserError
 from trainers.fields import plural
 from trainers.files import whole
@@ -283,14 +283,15 @@ def _through(
     """Has all chunks done; gives their hashes, and how many training pixels have each value, (C, 256)."""
     hashes = {split: [""] * sum(one.chunk.split == split for one in work) for split in SPLITS}
     counts = np.zeros((work[0].shape[0], 256), np.int64)
-    bad, bad_images, images, kept = list[str](), 0, 0, 0
+    bad, bad_images, images, kept = dict[Chunk, tuple[str, ...]](), 0, 0, 0
     total = sum(one.chunk.images for one in work)
     torn = not (folder / JOURNAL).read_bytes().endswith(b"\n")
     with (folder / JOURNAL).open("a", encoding="utf-8") as journal:
         journal.write("\n" if torn else "")
         for one, result in _results(pool, work):
             if result.bad:
-                bad, bad_images = [*bad, *result.bad][:NAMED], bad_images + result.bad_images
+                bad[result.chunk] = result.bad
+                bad_images += result.bad_images
                 continue
             hashes[result.chunk.split][result.chunk.number] = result.hash
             counts += 0 if result.counts is None else result.counts
@@ -303,7 +304,8 @@ def _through(
             kept += result.chunk.images if result.kept else 0
             tell(Told(images, total, kept))
     if bad:
-        raise UserError(_bad_text(bad, bad_images))
+        named = [text for one in work for text in bad.get(one.chunk, ())]
+        raise UserError(_bad_text(named[:NAMED], bad_images))
     return hashes, counts
 
 
@@ -331,6 +333,7 @@ def _results(pool: Executor, work: Sequence[Work]) -> Iterator[tuple[Work, Done]
     finally:
         for future in running:
             future.cancel()
+        wait(running)  # nobody writes once the lock is given back
 
 
 def _part(folder: Path, split: str, images: int, hashes: Sequence[str]) -> Part:

@@ -20,7 +20,7 @@ from trainers.data.archives import ByteArray, LabelArray, Source
 from trainers.data.batches import PADDING, Extra, Split
 from trainers.data.mapped import Mapped
 from trainers.errors import UserError
-from trainers.randomness import stable_seed
+from trainers.randomness import stable_seeds
 
 
 class Data(NamedTuple):
@@ -347,11 +347,12 @@ def validation_mask(labels: LabelArray, fraction: float) -> np.ndarray[tuple[int
             f"data.validation_fraction: {fraction} of {len(labels)} training images leaves none to train on; "
             "hold out less"
         )
-    for label, quota in enumerate(_quotas(np.bincount(labels), fraction, total)):
-        members = np.flatnonzero(labels == label)
+    counts = np.bincount(labels)
+    by_class = np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])
+    for label, quota in enumerate(_quotas(counts, fraction, total)):
         # ordered by a hash, not by a generator, whose numbers a later version may change
-        order = sorted(range(len(members)), key=lambda place: stable_seed("validation", label, place))
-        mask[members[order[:quota]]] = True
+        order = np.argsort(stable_seeds("validation", label, count=counts[label]), kind="stable")
+        mask[by_class[label][order[:quota]]] = True
     return mask
 
 

@@ -278,7 +278,7 @@ def test_shapes_are_those_of_what_load_gives_and_the_source_is_read_once(monkeyp
     found = sets.shapes(configs)
     for config, one in loaded.items():
         sizes = [len(split.labels) for split in (one.train, one.val, one.test)]
-        assert found[config] == (*sizes, one.num_classes, one.channels, *one.image_size, 0)
+        assert found[config] == sets.Shape(*sizes, one.num_classes, one.channels, *one.image_size)
         assert found[config].pixels == one.train.images[0].numel()
     assert reads == ["digits"]
 

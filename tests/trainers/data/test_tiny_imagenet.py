@@ -165,7 +165,7 @@ def test_data_loads_it_with_measured_moments_and_its_fingerprint(root: Path) -> 
     assert tiny.fingerprint == sets.fingerprint(config(root)) == fingerprint(root)
     mean = (tiny.train.images.double() / 255).mean(dim=(0, 2, 3))
     assert tiny.mean == pytest.approx(mean.tolist())
-    assert sets.shapes([config(root)]) == {config(root): (6, 0, 4, 2, 3, 8, 8, 0)}
+    assert sets.shapes([config(root)]) == {config(root): sets.Shape(6, 0, 4, 2, 3, 8, 8)}
 
 
 def test_the_first_images_of_each_class_can_be_taken(root: Path) -> None:
