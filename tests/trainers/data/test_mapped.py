@@ -160,3 +160,13 @@ def test_of_several_workers_each_reads_its_part_of_every_batch_alone(
         for wanted, *parts in zip(whole, *own, strict=True):
             for one, pieces in zip(wanted, zip(*parts, strict=True), strict=True):
                 assert torch.equal(torch.cat(pieces), one)
+
+
+@pytest.mark.gpu
+def test_on_a_card_batches_of_mapped_images_are_those_of_images_that_lie_there(images: Mapped, there: Tensor) -> None:
+    labels = (torch.arange(N) % 4).cuda()
+    held, far = Split(there.cuda(), labels), Split(images, labels)
+    for recipe in ({"augment": True}, {"augment": True, "crop_scale": 0.3}, {"augment": False}):
+        both = (list(batches.batches(split, 16, seed=1, epoch=2, **recipe)) for split in (held, far))
+        for one, other in zip(*both, strict=True):
+            assert all(map(torch.equal, one, other))
