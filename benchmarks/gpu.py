@@ -42,12 +42,14 @@ SECTIONS: dict[str, tuple[str, float]] = {
     "side_by_side": ("card.together:side_by_side", 110),
     "profile": ("card.profiling:profile", 45),
     "networks": ("card.speed:networks", 60),
+    "several": ("card.several:several", 240),
     "study": ("card.study:study", 600),
 }
 #: What a section starts in processes of its own.
 JOBS = {
     "start": "card.starting:start",
     "deterministic": "card.speed:deterministic",
+    "worker": "card.several:worker",
     "neighbour": "card.together:neighbour",
 }
 

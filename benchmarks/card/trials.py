@@ -17,6 +17,7 @@ from trainers.config import TrialConfig
 from trainers.data.batches import Split
 from trainers.data.sets import Data, Shape
 from trainers.training import Pass, Training
+from trainers.workers import ALONE, Workers
 
 #: Training images of CIFAR-10 without the validation images, and what an epoch of batch 128 has of steps.
 IMAGES, STEPS = 49_000, 383
@@ -91,10 +92,10 @@ def free(setting: Setting) -> None:
 class Timer:
     """Times epochs of one training, the first of which, a warm-up, is not counted."""
 
-    def __init__(self, setting: Setting, config: TrialConfig, data: Data) -> None:
+    def __init__(self, setting: Setting, config: TrialConfig, data: Data, workers: Workers = ALONE) -> None:
         self._setting, self._epoch = setting, 0
         self.steps = math.ceil(len(data.train.labels) / config.batch_size)
-        self.training = Training.begin(config, data)
+        self.training = Training.begin(config, data, workers)
         self.milliseconds: list[float] = []
         self.losses: list[float] = []
         self.preparing = self._once().preparing

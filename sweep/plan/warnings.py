@@ -271,7 +271,8 @@ def _unread(config: SweepConfig, trials: Sequence[PlannedTrial]) -> Iterator[War
         if inert or value == value_at(default, key) or _is_read(key, ours, read):
             continue
         part = key.split(".")[0]
-        names = " and ".join(dict.fromkeys(str(value_at(one, part).get("name")) for one in read))
+        parts = [one.get(part) for one in read]  # of batch_norm, which is no part, there is none where it is not read
+        names = " and ".join(dict.fromkeys(str(one.get("name") if isinstance(one, Mapping) else None) for one in parts))
         why = f" (its name: {names})" if "None" not in names and part != "data" else ""
         yield Warned(f"trial.{key}={value} is read by no trial{why}", f"trial.{key}={_plain(value_at(default, key))}")
 

@@ -30,6 +30,7 @@ SECTIONS = (
     "side_by_side",
     "profile",
     "networks",
+    "several",
     "study",
 )
 

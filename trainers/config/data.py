@@ -16,7 +16,8 @@ class DataConfig(OwnPart):
     PART: ClassVar[str] = "data"
 
     name: Annotated[
-        Literal["digits", "cifar10", "cifar100", "svhn", "image_folder", "tiny_imagenet", "shards"], OwnName()
+        Literal["digits", "cifar10", "cifar100", "svhn", "image_folder", "tiny_imagenet", "imagenet", "shards"],
+        OwnName(),
     ] = Field(
         "cifar10",
         description="The data set. digits is scikit-learn's (8 x 8, inside the package); shards is larger than memory "
@@ -25,7 +26,7 @@ class DataConfig(OwnPart):
     root: PathText | None = Field(
         None,
         description="Folder of the data; none: ./data. image_folder needs it: it holds train/ and test/, "
-        "each with one folder a class (or train/ and val/, as ImageNet); tiny_imagenet too: it holds train/ and val/ "
+        "each with one folder a class (or train/ and val/); imagenet and tiny_imagenet too: train/ and val/ "
         "as unpacked; shards: what sweep data prepare wrote. Not part of the trial's id: the fingerprint is.",
     )
     download: Truth = Field(False, description="Fetch the official archive into root if it is not there.")
@@ -100,12 +101,13 @@ class DataConfig(OwnPart):
     image_size: Whole | None = Field(
         None,
         gt=0,
-        description="image_folder, tiny_imagenet: resize to this height and width, pixels. none: images have one size.",
+        description="image_folder, tiny_imagenet: resize to this height and width, pixels. imagenet: resize the "
+        "shorter side to this, and keep the middle. none: images have one size.",
     )
     in_memory_gib: Number = Field(
         4,
         gt=0,
-        description="image_folder, tiny_imagenet: pixels of more than so many GiB stay in a file, which all trials of "
+        description="Folders of images: pixels of more than so many GiB stay in a file, which all trials of "
         "a machine map into memory; shards always do. Not part of the trial's id.",
     )
     fingerprint: str | None = Field(
@@ -120,11 +122,16 @@ class DataConfig(OwnPart):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        files = {"image_folder": "train/ and test/", "tiny_imagenet": "train/ and val/"}
+        folders = "train/ and val/"
+        files = {"image_folder": "train/ and test/", "tiny_imagenet": folders, "imagenet": folders}
         shards = {"shards": "what sweep data prepare wrote"}
         # data of records are known by their fingerprint alone
         if self.name in files | shards and self.root is None and self.fingerprint is None:
             raise ValueError(f"root: needed for {self.name}: the folder that holds {(files | shards)[self.name]}")
+        if self.name == "imagenet" and self.image_size is None:
+            raise ValueError(
+                "image_size: needed for imagenet, whose images have many sizes; usual: 256, crop_size: 224"
+            )
         if self.name == "shards" and self.image_size is not None:
             raise ValueError("image_size: shards have the size that they were prepared with (--size); leave it out")
         if self.name not in files and self.image_size is not None:

@@ -241,8 +241,7 @@ def batches(
     change = _changes(pool, count, augment, padding, crop_scale, policy, seed, epoch)
     windows = None if mix is None else cutmix.random_windows(count, device, seed, epoch)
     together = batch_size * max(1, _AT_ONCE // (batch_size * pool.images.shape[1:].numel()))
-    takers = ALONE if mix is not None else workers
-    starts = range(0, count, together)
+    starts, takers = range(0, count, together), ALONE if mix is not None else workers
     taken = [_taken(start, min(start + together, count), batch_size, takers) for start in starts]
     with closing(pool.gathered(order, [part for part, _ in taken])) as gathered:
         for start, (part, sizes), kept in zip(starts, taken, gathered, strict=True):
@@ -253,9 +252,9 @@ def batches(
                 if mix is None or windows is None:
                     yield pixels, theirs
                 else:
-                    mixed = cutmix.mixed(pixels, theirs, windows[:, first : first + len(theirs)], mix)
+                    pixels, theirs = cutmix.mixed(pixels, theirs, windows[:, first : first + len(theirs)], mix)
                     own = workers.part(len(theirs))
-                    yield mixed[0][own], mixed[1][own]
+                    yield pixels[own], theirs[own]
 
 
 def _taken(start: int, stop: int, batch_size: int, workers: Workers) -> tuple[slice | list[int], list[int]]:

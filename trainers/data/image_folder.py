@@ -74,6 +74,11 @@ class Listing(NamedTuple):
     train: tuple[File, ...]
     test: tuple[File, ...]
 
+    @property
+    def cropped(self) -> bool:
+        """Whether images keep their ratio where they are resized, and lose what is beside the middle."""
+        return self.layout == "imagenet"
+
 
 def read(listed: Listing, image_size: int | None) -> Source:
     """All images as RGB: from the array file if there is one, else decoded and the array file written.
@@ -94,6 +99,11 @@ def read(listed: Listing, image_size: int | None) -> Source:
         listed.classes,
         fingerprint=content,
     )
+
+
+def imagenet(root: Path) -> Listing:
+    """ImageNet as unpacked: train/CLASS/*.JPEG, val/CLASS/*.JPEG. Raises as `listing`."""
+    return listing(root)._replace(layout="imagenet")
 
 
 def listing(root: Path) -> Listing:
@@ -280,12 +290,12 @@ def _kept(path: Path) -> tuple[ByteArray, ByteArray] | None:
 def _decoded(listed: Listing, image_size: int | None) -> ByteArray:
     """(N, 3, H, W): the training images, then the test images."""
     files = listed.train + listed.test
-    first = _rgb(listed.root / files[0].path, image_size)
+    first = _rgb(listed.root / files[0].path, image_size, listed.cropped)
     images = np.empty((len(files), 3, *first.shape[:2]), np.uint8)
 
     def decode(start: int) -> None:
         for place, file in enumerate(files[start : start + CHUNK], start):
-            image = _rgb(listed.root / file.path, image_size)
+            image = _rgb(listed.root / file.path, image_size, listed.cropped)
             if image.shape != first.shape:
                 raise UserError(
                     f"data.image_size: images must have one size, but {listed.root / files[0].path} is "
@@ -300,9 +310,9 @@ def _decoded(listed: Listing, image_size: int | None) -> ByteArray:
     return images
 
 
-def _rgb(path: Path, image_size: int | None) -> ByteArray:
+def _rgb(path: Path, image_size: int | None, cropped: bool) -> ByteArray:
     try:
-        return rgb(path, image_size)
+        return rgb(path, image_size, cropped)
     except BadImage as error:
         raise UserError(f"data.root: {path} {error}") from error
 

@@ -96,7 +96,7 @@ def _folder(listed: Listing, image_size: int | None, content: str) -> Path:
 
 def _prepare(listed: Listing, image_size: int | None, folder: Path) -> None:
     # what the user does where it was stopped is to launch again; a trial's process starts threads, not processes
-    asked = preparing.Asked(listed, image_size, False, f"a trial, or remove {shlex.quote(str(folder))}")
+    asked = preparing.Asked(listed, image_size, listed.cropped, f"a trial, or remove {shlex.quote(str(folder))}")
     _log.warning("%s: its images are larger than data.in_memory_gib: they are written to %s once", listed.root, folder)
     try:
         with ThreadPoolExecutor(cores()) as pool:

@@ -18,7 +18,7 @@ from trainers.config import DataConfig
 from trainers.data import archives, extra, image_folder, large_folder, moments, own_set, shards, tiny_imagenet
 from trainers.data.archives import ByteArray, LabelArray, Source
 from trainers.data.batches import PADDING, Extra, Split
-from trainers.data.mapped import Mapped, mapped
+from trainers.data.mapped import Mapped
 from trainers.errors import UserError
 from trainers.randomness import stable_seeds
 
@@ -86,7 +86,11 @@ class Shape(NamedTuple):
 
 
 #: How a folder of image files is laid out, by `DataConfig.name`.
-LAYOUTS = {"image_folder": image_folder.listing, "tiny_imagenet": tiny_imagenet.listing}
+LAYOUTS = {
+    "image_folder": image_folder.listing,
+    "tiny_imagenet": tiny_imagenet.listing,
+    "imagenet": image_folder.imagenet,
+}
 
 _last: dict[tuple[DataConfig, str], Data] = {}  # the one data set that this process holds
 
@@ -248,7 +252,7 @@ def _given(config: DataConfig, source: Source) -> tuple[int, int] | None:
 def _on_device(images: ByteArray, labels: LabelArray, chosen: LabelArray, device: torch.device | str) -> Split:
     mine = torch.from_numpy(labels[chosen]).to(device)
     if isinstance(images, np.memmap):
-        return Split(Mapped([mapped(images)], torch.from_numpy(chosen)), mine)
+        return Split(Mapped([images], torch.from_numpy(chosen)), mine)
     return Split(torch.from_numpy(images[chosen]).to(device), mine)
 
 

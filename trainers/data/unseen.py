@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from trainers.config import DataConfig
-from trainers.data import archives
+from trainers.data import archives, sets
 from trainers.data.sets import Shape
 from trainers.errors import UserError
 
@@ -21,12 +21,14 @@ class _Published(NamedTuple):
 
 #: CIFAR: Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009, chapter 3, and
 #: https://www.cs.toronto.edu/~kriz/cifar.html. SVHN: http://ufldl.stanford.edu/housenumbers, format 2, no extra set.
-#: Tiny-ImageNet: the validation images are the test set here; http://cs231n.stanford.edu/tiny-imagenet-200.zip.
+#: ImageNet: Russakovsky et al., "ImageNet Large Scale Visual Recognition Challenge", IJCV 2015, table 2. Tiny-ImageNet:
+#: http://cs231n.stanford.edu/tiny-imagenet-200.zip. Of both the validation images are the test set here.
 _PUBLISHED = {
     "cifar10": _Published(50_000, 10_000, 10, 32),
     "cifar100": _Published(50_000, 10_000, 100, 32),
     "svhn": _Published(73_257, 26_032, 10, 32),
     "tiny_imagenet": _Published(100_000, 10_000, 200, 64),
+    "imagenet": _Published(1_281_167, 50_000, 1000, 256),
 }
 
 
@@ -53,5 +55,7 @@ def shape(config: DataConfig) -> Shape | None:
         raise UserError(
             f"data.validation_fraction: {config.validation_fraction} leaves no image to train on; hold out less"
         )
-    size = config.image_size or there.size
-    return Shape(train - held_out, held_out, test, there.classes, 3, size, size)
+    kept = config.image_size or there.size
+    size = config.crop_size or kept
+    mapped = config.name in sets.LAYOUTS and (train + test) * 3 * kept**2 > config.in_memory_gib * 2**30
+    return Shape(train - held_out, held_out, test, there.classes, 3, size, size, mapped=mapped)

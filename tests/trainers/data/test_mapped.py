@@ -11,7 +11,9 @@ from trainers.data import batches
 from trainers.data.batches import Extra, Split
 from trainers.data.cutmix import CutMix
 from trainers.data.mapped import Mapped, mapped
+from trainers.errors import UserError
 from trainers.ladder import bits
+from trainers.workers import Workers
 
 N = 50
 
@@ -26,7 +28,7 @@ def images(there: Tensor, tmp_path: Path) -> Mapped:
     """Those images in two files, 30 and 20."""
     for name, part in (("a", there[:30]), ("b", there[30:])):
         np.save(tmp_path / f"{name}.npy", part.numpy())
-    return Mapped([mapped(np.load(tmp_path / f"{name}.npy", mmap_mode="r")) for name in "ab"])
+    return Mapped([np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in "ab"])
 
 
 def test_indexing_gives_what_indexing_a_tensor_gives(images: Mapped, there: Tensor) -> None:
@@ -59,8 +61,15 @@ def test_a_part_is_its_places_and_no_copy(images: Mapped, there: Tensor) -> None
     assert [one.data_ptr() for one in part._arrays] == [one.data_ptr() for one in images._arrays]
 
 
-def test_images_are_written_to_a_buffer_that_is_there(images: Mapped, there: Tensor) -> None:
-    for source, wanted in ((images, there), (Mapped(images._arrays[1:]), there[30:])):
+def test_images_are_written_to_a_buffer_that_is_there(images: Mapped, there: Tensor, tmp_path: Path) -> None:
+    last = mapped(np.load(tmp_path / "b.npy", mmap_mode="r"))
+    joined = images.at(torch.arange(20, 50)).followed_by(there[:5])
+    for source, wanted in (
+        (images, there),
+        (Mapped([last]), there[30:]),
+        (Mapped([np.load(tmp_path / "a.npy", mmap_mode="r")[5:]]), there[5:30]),
+        (joined, torch.cat([there[20:], there[:5]])),
+    ):
         buffer = torch.zeros(4, 3, 8, 8, dtype=torch.uint8)
         chosen = torch.tensor([9, 2, 19, 0])
         assert source.take(chosen, buffer).data_ptr() == buffer.data_ptr()
@@ -108,3 +117,56 @@ def test_a_part_of_a_split_is_the_same_in_memory_and_mapped(images: Mapped, ther
     assert isinstance(other.images, Mapped)
     assert torch.equal(one.pixels(slice(None)), other.pixels(slice(None)))
     assert torch.equal(one.labels, other.labels)
+
+
+def test_a_file_that_is_cut_off_or_gone_while_it_is_trained_on_is_one_line(images: Mapped, tmp_path: Path) -> None:
+    split, second = Split(images, torch.arange(N) % 4), tmp_path / "b.npy"
+    content = second.read_bytes()
+    second.write_bytes(content[:-100])
+    with pytest.raises(UserError) as caught:
+        list(batches.batches(split, 8, augment=True, seed=0, epoch=0))
+    assert str(caught.value) == (
+        f"data.root: {second}: image 19 must have 192 bytes and has 92: the file was cut off while it was read; copy "
+        "it again"
+    )
+    second.unlink()
+    with pytest.raises(UserError) as caught:
+        list(batches.sequential(split, 8))
+    assert str(caught.value) == (
+        f"data.root: {second}: images cannot be read (No such file or directory); look at the disk"
+    )
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_of_several_workers_each_reads_its_part_of_every_batch_alone(
+    size: int, images: Mapped, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split, read = Split(images, torch.arange(N) % 4), list[int]()
+    take = Mapped.take
+
+    def counted(self: Mapped, chosen: Tensor, out: Tensor) -> Tensor:
+        read.append(len(chosen))
+        return take(self, chosen, out)
+
+    monkeypatch.setattr(Mapped, "take", counted)
+    for recipe in ({"augment": True}, {"augment": True, "crop_scale": 0.3}):
+        whole = list(batches.batches(split, 12, seed=1, epoch=2, **recipe))
+        read.clear()
+        own = [
+            list(batches.batches(split, 12, seed=1, epoch=2, workers=Workers(rank, size), **recipe))
+            for rank in range(size)
+        ]
+        assert sum(read) == N
+        for wanted, *parts in zip(whole, *own, strict=True):
+            for one, pieces in zip(wanted, zip(*parts, strict=True), strict=True):
+                assert torch.equal(torch.cat(pieces), one)
+
+
+@pytest.mark.gpu
+def test_on_a_card_batches_of_mapped_images_are_those_of_images_that_lie_there(images: Mapped, there: Tensor) -> None:
+    labels = (torch.arange(N) % 4).cuda()
+    held, far = Split(there.cuda(), labels), Split(images, labels)
+    for recipe in ({"augment": True}, {"augment": True, "crop_scale": 0.3}, {"augment": False}):
+        both = (list(batches.batches(split, 16, seed=1, epoch=2, **recipe)) for split in (held, far))
+        for one, other in zip(*both, strict=True):
+            assert all(map(torch.equal, one, other))
