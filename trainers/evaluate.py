@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainers.config import AttackConfig, TrialConfig
-from trainers.data.batches import Split, sequential
+from trainers.data.batches import Split, sequential, shares
 from trainers.engine import Engine
 from trainers.method.objectives import cross_entropy
 from trainers.method.step import Tally, adversarial
-from trainers.workers import ALONE, Part, Workers
+from trainers.workers import Part, Workers
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,7 @@ def clean(model: nn.Module, split: Split, batch_size: int, engine: Engine) -> Ev
     """Accuracy at the images themselves, of which each of several workers takes a part. The model must be in eval mode,
     and the same in all of them."""
     answers: list[_Answers] = []
-    for images, labels in sequential(split, batch_size):
-        own = _own(engine.workers, len(labels))
-        images, labels = images[own.images], labels[own.images]
+    for own, (images, labels) in _shared(split, batch_size, engine.workers):
         logits = model(engine.images(images))
         answers.append(_Answers(own, logits.argmax(dim=1) == labels, F.cross_entropy(logits, labels, reduction="none")))
     return _evaluation(answers, engine)
@@ -72,11 +70,10 @@ def robust(
     attack, settings = evaluation_attack(config), config.evaluation
     attacker = replace(engine, precision=settings.precision)
     answers: list[_Answers] = []
-    for images, labels in sequential(split, settings.batch_size):
-        own = _own(engine.workers, len(labels))
+    for own, (images, labels) in _shared(split, settings.batch_size, engine.workers):
         # compiled for whole batches, and in bf16 alone: what is measured in fp32 is so whatever the engine
         compiles = settings.precision == "bf16" and own.whole == settings.batch_size
-        images, labels, draws = images[own.images], labels[own.images], own.draws(generator)
+        draws = own.draws(generator)
         broken = torch.zeros_like(labels, dtype=torch.bool)
         worst = images.new_zeros(len(labels))
         forward = (attacker if compiles else attacker.eager).forward(model)
@@ -105,9 +102,9 @@ class _Answers(NamedTuple):
     losses: Tensor
 
 
-def _own(workers: Workers, count: int) -> Part:
-    """Which images of a batch a worker is asked for: all of them where there are fewer than workers."""
-    return Part(workers if count >= workers.size else ALONE, count)
+def _shared(split: Split, batch_size: int, workers: Workers) -> Iterator[tuple[Part, tuple[Tensor, Tensor]]]:
+    """What of each batch a worker is asked for, and its images and labels."""
+    return zip(shares(len(split.labels), batch_size, workers), sequential(split, batch_size, workers), strict=True)
 
 
 def _evaluation(answers: Sequence[_Answers], engine: Engine) -> Evaluation:

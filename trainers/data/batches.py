@@ -12,7 +12,7 @@ from torch import Tensor
 from trainers.data import cutmix, loader, policies, resized
 from trainers.data.mapped import Mapped
 from trainers.randomness import generator
-from trainers.workers import ALONE, Workers
+from trainers.workers import ALONE, Part, Workers
 
 PADDING = 4  # pixels on each side, before the crop
 
@@ -265,9 +265,20 @@ def _taken(start: int, stop: int, batch_size: int, workers: Workers) -> tuple[sl
     return slice(start, stop) if workers.alone else [place for each in own for place in each], sizes
 
 
-def sequential(split: Split, batch_size: int) -> Generator[tuple[Tensor, Tensor]]:
-    """Every image once, as it is and in its place: for evaluation. Yields what `batches` does."""
-    parts = [slice(start, start + batch_size) for start in range(0, len(split.labels), batch_size)]
+def shares(count: int, batch_size: int, workers: Workers) -> list[Part]:
+    """Of each batch of an evaluation what is a worker's: all of one that has fewer images than there are workers."""
+    wholes = (min(batch_size, count - start) for start in range(0, count, batch_size))
+    return [Part(workers if whole >= workers.size else ALONE, whole) for whole in wholes]
+
+
+def sequential(split: Split, batch_size: int, workers: Workers = ALONE) -> Generator[tuple[Tensor, Tensor]]:
+    """Every image once, as it is and in its place: for evaluation. Yields what `batches` does.
+
+    Of several workers each reads its `shares` of the batches alone.
+    """
+    own = [each.images for each in shares(len(split.labels), batch_size, workers)]
+    starts = range(0, len(split.labels), batch_size)
+    parts = [slice(start + part.start, start + part.stop) for start, part in zip(starts, own, strict=True)]
     with closing(split.gathered(torch.arange(len(split.labels), device=split.labels.device), parts)) as gathered:
         for part, images in zip(parts, gathered, strict=True):
             yield split.middle(images).to(torch.float32).div_(255), split.labels[part]

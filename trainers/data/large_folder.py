@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import shlex
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,6 +23,9 @@ from trainers.data.image_folder import Listing
 from trainers.errors import UserError
 
 _log = logging.getLogger(__name__)
+
+#: Between two lines of how far it is, s.
+EVERY = 60.0
 
 
 def is_large(listed: Listing, image_size: int | None, most: float) -> bool:
@@ -96,13 +100,26 @@ def _folder(listed: Listing, image_size: int | None, content: str) -> Path:
 
 def _prepare(listed: Listing, image_size: int | None, folder: Path) -> None:
     # what the user does where it was stopped is to launch again; a trial's process starts threads, not processes
-    asked = preparing.Asked(listed, image_size, listed.cropped, f"a trial, or remove {shlex.quote(str(folder))}")
+    command = f"a trial, or remove {shlex.quote(str(folder))}"
+    asked = preparing.Asked(listed, image_size, listed.cropped, command, mends=False)
     _log.warning("%s: its images are larger than data.in_memory_gib: they are written to %s once", listed.root, folder)
     try:
         with ThreadPoolExecutor(cores()) as pool:
-            preparing.prepare(asked, folder, pool)
+            preparing.prepare(asked, folder, pool, _telling(listed.root))
     except UserError as error:
         raise UserError(f"data.root: {error}") from None
+
+
+def _telling(root: Path) -> Callable[[preparing.Told], None]:
+    last = time.monotonic()
+
+    def tell(told: preparing.Told) -> None:
+        nonlocal last
+        if (now := time.monotonic()) - last >= EVERY:
+            last = now
+            _log.warning("%s: %s of %s images are written", root, f"{told.images:,}", f"{told.of:,}")
+
+    return tell
 
 
 def _shape(listed: Listing, image_size: int | None) -> tuple[int, int, int]:

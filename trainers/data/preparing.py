@@ -42,12 +42,14 @@ class Asked(NamedTuple):
         image_size: height and width that they are resized to, pixels; none: they have one size.
         cropped: see `decoding.rgb`.
         command: that goes on with it, for whoever finds it half prepared.
+        mends: whether shards that are whole are held against their hashes, and mended; else they are taken as they are.
     """
 
     listed: Listing
     image_size: int | None
     cropped: bool
     command: str
+    mends: bool = True
 
 
 class Told(NamedTuple):
@@ -75,6 +77,8 @@ def prepare(asked: Asked, folder: Path, pool: Executor, tell: Callable[[Told], N
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder / "lock"):
+            if shards.exists(folder) and not asked.mends:  # by whoever held the lock
+                return shards.index(folder)
             return _prepared(asked, folder, pool, tell)
     except BrokenProcessPool:
         raise UserError(

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import logging
 import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from pictures import write_pictures
 from PIL import Image
 
 from trainers.config import DataConfig, TrialConfig
-from trainers.data import image_folder, sets, shards
+from trainers.data import chunk, image_folder, large_folder, preparing, sets, shards
 from trainers.data.mapped import Mapped
 from trainers.errors import UserError
 from trainers.identity import trial_id
@@ -121,6 +123,35 @@ def test_the_first_load_writes_and_says_so_and_the_next_reads(root: Path, caplog
             sets.load(config(root, LARGE, padding=padding), "cpu")
     assert len(caplog.messages) == 1
     assert "its images are larger than data.in_memory_gib: they are written to " in caplog.messages[0]
+
+
+def test_how_far_it_is_is_said(root: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(large_folder, "EVERY", 0.0)
+    with caplog.at_level(logging.WARNING):
+        sets.load(config(root, LARGE), "cpu")
+    assert caplog.messages[-1] == f"{root}: 80 of 80 images are written"
+
+
+def test_of_two_that_begin_at_once_one_decodes_and_the_other_takes_what_it_wrote(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed, decoded, both = image_folder.listing(root), list[Path](), Barrier(2)
+    image_folder.fingerprint(listed)
+    prepare, rgb, there = preparing.prepare, chunk.rgb, chunk._there
+    monkeypatch.setattr(chunk, "rgb", lambda path, *how: (decoded.append(path), rgb(path, *how))[1])
+    monkeypatch.setattr(
+        chunk, "_there", lambda work: pytest.fail("held against its hash") if work.known else there(work)
+    )
+
+    def at_once(*what: Any) -> shards.Index:
+        both.wait(60)  # neither has found shards
+        return prepare(*what)
+
+    monkeypatch.setattr(preparing, "prepare", at_once)
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(lambda _: large_folder.read(listed, SIZE), range(2))
+    assert len(decoded) == len(listed.train) + len(listed.test)
+    assert np.array_equal(one.train_images, other.train_images)
 
 
 def test_a_changed_folder_is_decoded_anew(root: Path) -> None:

@@ -137,18 +137,24 @@ def test_a_file_that_is_cut_off_or_gone_while_it_is_trained_on_is_one_line(image
     )
 
 
-@pytest.mark.parametrize("size", [2, 3])
-def test_of_several_workers_each_reads_its_part_of_every_batch_alone(
-    size: int, images: Mapped, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    split, read = Split(images, torch.arange(N) % 4), list[int]()
-    take = Mapped.take
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many images each gather of mapped ones read."""
+    counts, take = list[int](), Mapped.take
 
     def counted(self: Mapped, chosen: Tensor, out: Tensor) -> Tensor:
-        read.append(len(chosen))
+        counts.append(len(chosen))
         return take(self, chosen, out)
 
     monkeypatch.setattr(Mapped, "take", counted)
+    return counts
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_of_several_workers_each_reads_its_part_of_every_batch_alone(
+    size: int, images: Mapped, read: list[int]
+) -> None:
+    split = Split(images, torch.arange(N) % 4)
     for recipe in ({"augment": True}, {"augment": True, "crop_scale": 0.3}):
         whole = list(batches.batches(split, 12, seed=1, epoch=2, **recipe))
         read.clear()
@@ -160,6 +166,21 @@ def test_of_several_workers_each_reads_its_part_of_every_batch_alone(
         for wanted, *parts in zip(whole, *own, strict=True):
             for one, pieces in zip(wanted, zip(*parts, strict=True), strict=True):
                 assert torch.equal(torch.cat(pieces), one)
+
+
+def test_in_an_evaluation_too_but_all_read_a_batch_of_fewer_images_than_workers(
+    images: Mapped, read: list[int]
+) -> None:
+    split = Split(images, torch.arange(N) % 4)
+    *whole, last = batches.sequential(split, 12)
+    read.clear()
+    own = [list(batches.sequential(split, 12, Workers(rank, 3))) for rank in range(3)]
+    assert read == 3 * [4, 4, 4, 4, 2]
+    for parts in own:
+        assert all(map(torch.equal, parts.pop(), last))
+    for wanted, *parts in zip(whole, *own, strict=True):
+        for one, pieces in zip(wanted, zip(*parts, strict=True), strict=True):
+            assert torch.equal(torch.cat(pieces), one)
 
 
 @pytest.mark.gpu
