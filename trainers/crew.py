@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 
 from torch._C._distributed_c10d import PrefixStore, Store
-from torch.distributed import DistError, DistStoreError, distributed_c10d
+from torch.distributed import DistError, distributed_c10d
 
 from trainers.errors import UserError
 from trainers.memory import is_out_of_memory, reason
@@ -106,7 +106,7 @@ class _Words:
     """The word of rank 0 before each thing that all do together; each is said and heard once, in order."""
 
     def __init__(self) -> None:
-        self._store, self._next = _store(), 0
+        self._store, self._next = _store().clone(), 0  # by a connection of its own: torch's threads ask by the other
 
     def go_on(self) -> None:
         """Says so."""
@@ -119,11 +119,8 @@ class _Words:
             _put(self._store, _word(self._next), "end")
 
     def goes_on(self) -> bool:
-        """The next word, once it is said."""
-        while True:
-            with suppress(DistStoreError):  # not yet: it measures, or waits for its storage
-                self._store.wait([_word(self._next)], _PATIENCE)
-                break
+        """The next word, once it is said: that one may measure long, or wait for its storage."""
+        self._store.wait([_word(self._next)], _PATIENCE)
         on = self._store.get(_word(self._next)) == b"on"
         self._next += on
         return on
@@ -135,8 +132,9 @@ class _Words:
         return False
 
 
-#: That one waits for the store at a time: torch's own threads ask it between.
-_PATIENCE = timedelta(seconds=5)
+#: For a word: as long as it takes. The end of the process that says it ends the wait, and torch warns of each that is
+#: given up.
+_PATIENCE = timedelta(days=365)
 
 
 def _word(number: int) -> str:

@@ -24,6 +24,7 @@ from trainers.data import extra
 from trainers.data.sets import Data, fingerprint
 from trainers.dynamics import measurement
 from trainers.engine import Engine, compiling, device_of, float32_products
+from trainers.errors import UserError
 from trainers.identity import trial_id
 from trainers.ladder import bits
 from trainers.memory import is_out_of_memory, reason
@@ -238,6 +239,11 @@ def _resume(trial: _Trial, path: Path, report: Report, shorter: Iterable[Path]) 
 
 
 def _begin(config: TrialConfig, workers: Workers) -> _Trial:
+    if config.batch_norm == "local" and config.workers != workers.size:
+        raise UserError(
+            f"workers: must be how many processes train the trial where batch_norm is local, got {config.workers}, and "
+            f"it has {workers.size}; set resources.workers={config.workers}, or batch_norm=sync"
+        )
     return _Trial(config, trial_id(config), Training.begin(config, workers=workers), [], None, [])
 
 

@@ -98,16 +98,22 @@ class _Normalised(torch.autograd.Function):
         if torch.is_grad_enabled():
             return *_differentiable_gradients(ctx, gradient), None, None
         scale = torch.ones_like(mean) if weight is None else weight
+        wanted = [images.dtype == mean.dtype, True, True]
         own, by_weight, by_bias = torch.ops.aten.native_batch_norm_backward(
-            gradient, images, scale, mean, variance, None, None, False, ctx.eps, [True, True, True]
+            gradient, images, scale, mean, variance, None, None, False, ctx.eps, wanted
         )
+        own = own if wanted[0] else None
         totals = [by_weight.clone(), by_bias.clone()]
         ctx.workers.sum_(totals)
         inverse = (variance + ctx.eps).rsqrt()
         slope = -scale * inverse.square() * totals[0] / count
         offset = -scale * inverse * totals[1] / count - slope * mean
         shape = [1, -1, *[1] * (images.ndim - 2)]
-        own.addcmul_(images, slope.view(shape).to(own.dtype)).add_(offset.view(shape).to(own.dtype))
+        slope, offset, factor = (each.view(shape) for each in (slope, offset, scale * inverse))
+        if own is None:  # rounded to bf16 once: the terms cancel, and else a channel's gradients add up to no zero
+            own = torch.addcmul(offset, images, slope).addcmul_(gradient, factor).to(images.dtype)
+        else:
+            own.addcmul_(images, slope).add_(offset)
         return own, None if weight is None else by_weight, None if bias is None else by_bias, None, None
 
 

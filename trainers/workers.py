@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from typing import NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor, distributed
 from torch._C._distributed_c10d import TCPStore
+from torch.distributed import distributed_c10d
 
 from trainers.randomness import PartDraws
 
@@ -152,8 +153,14 @@ def joined(store: TCPStore, rank: int, size: int, device: torch.device, seconds:
         seconds: that a worker waits for the others, at the beginning and in each sum.
     """
     backend, limit = "nccl" if device.type == "cuda" else "gloo", timedelta(seconds=seconds)
-    distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=limit)
-    try:
-        yield Workers(rank, size)
-    finally:
-        distributed.destroy_process_group()
+    # NCCL sends what is no tensor by way of the current GPU
+    with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+        try:
+            distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=limit)
+        except BaseException:
+            distributed_c10d._world.group_count = 0  # by which groups find each other: as in a process that is new
+            raise
+        try:
+            yield Workers(rank, size)
+        finally:
+            distributed.destroy_process_group()

@@ -57,8 +57,6 @@ def take_part(
     try:
         config = _on_card(TrialConfig.model_validate(values), card)
         device = device_of(config.device)
-        if device.type == "cuda":
-            torch.cuda.set_device(device)  # NCCL sends what is no tensor by way of this one
         cards.freed(device)
         cards.limit(device, share)
         meter = cards.Meter(device, alone)

@@ -21,7 +21,7 @@ from trainers.engine import Engine
 from trainers.errors import UserError
 from trainers.loop import Report, join, train, with_fingerprint
 from trainers.record import DynamicsRecord, EpochRecord, OutcomeRecord
-from trainers.workers import found, joined
+from trainers.workers import Workers, found, joined, opened
 
 TIMES = ("seconds", "preparing_seconds", "evaluation_seconds", "checkpoint_seconds", "samples_per_second")
 
@@ -94,6 +94,25 @@ def test_the_peak_of_memory_is_that_of_the_worker_that_held_most() -> None:
     workers: Any = SimpleNamespace(alone=False, gathered=lambda own: torch.cat([own, own + 5]))
     alone = loop._peak_memory(Engine(torch.device("cpu")))
     assert loop._peak_memory(Engine(torch.device("cpu"), workers=workers)) >= alone + 5
+
+
+def test_workers_meet_after_others_of_theirs_have_not_come(others: Others) -> None:
+    with pytest.raises(RuntimeError), joined(opened("127.0.0.1", 2), 0, 2, torch.device("cpu"), 0.1):
+        pytest.fail("it trains alone")
+    kept = Kept()
+    by_two(others, tiny(epochs=1), kept)
+    assert len(kept.epochs) == 1
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_parts_that_are_in_a_trials_id_are_its_workers(size: int) -> None:
+    config = tiny(batch_norm="local", workers=2)
+    with pytest.raises(UserError) as refused:
+        loop._begin(config, Workers(0, size))
+    assert str(refused.value) == (
+        f"workers: must be how many processes train the trial where batch_norm is local, got 2, and it has {size}; "
+        "set resources.workers=2, or batch_norm=sync"
+    )
 
 
 def test_a_stopped_trial_on_two_workers_goes_on_to_the_bit(others: Others, tmp_path: Path) -> None:

@@ -179,6 +179,13 @@ def test_batch_norm_in_sync_is_that_of_the_whole_batch_with_first_and_second_gra
     torch.testing.assert_close(results[0], expected, rtol=1e-9, atol=1e-9)
 
 
+def test_in_bf16_batch_norm_in_sync_rounds_as_torchs_does(call: Crew) -> None:
+    images = 3 + torch.randn(16, 4, 4, 4, generator=torch.Generator().manual_seed(0)).bfloat16()
+    for own, other in zip(call(2, in_crew.rounded, images)[0], in_crew.rounded(ALONE, images), strict=True):
+        torch.testing.assert_close(own, other, rtol=2**-8, atol=1e-3)  # one unit in the last place, where they differ
+        torch.testing.assert_close(own.mean((0, 2, 3)), other.mean((0, 2, 3)), rtol=0, atol=1e-4)
+
+
 def test_the_mean_of_a_large_number_costs_the_variance_no_digits(call: Crew) -> None:
     images = 1000 + torch.randn(64, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     layer = nn.BatchNorm2d(3)
