@@ -21,6 +21,9 @@ from trainers.record import line, read
 SameNumbers = Callable[[Path, Path], None]
 SweepFile = Callable[..., Path]
 
+#: Trials in the launch's own process: a second one takes seconds to begin, and none of these tests breaks it.
+SERIAL = ("--serial", "--debug")
+
 
 def stopped(commands: Commands, *words: str | Path) -> Path:
     """The directory of a launch that was killed in the midst of its second trial."""
@@ -60,7 +63,7 @@ def test_records_that_were_shuffled_or_doubled_between_launches_cost_nothing(
     undisturbed: Path,
     tmp_path: Path,
 ) -> None:
-    words = ("launch", sweep_file(), "--out", tmp_path / "run", "--serial")
+    words = ("launch", sweep_file(), "--out", tmp_path / "run", *SERIAL)
     run = stopped(commands, *words)
     rewritten(run / "records.jsonl", change)
     commands.finish(*words)
@@ -76,7 +79,7 @@ def test_records_that_are_torn_at_any_byte_cost_at_most_what_was_torn_off(
     for place in (draw.randrange(len(whole)) for _ in range(5)):
         run = Path(shutil.copytree(undisturbed, tmp_path / f"run-{place}"))
         (run / "records.jsonl").write_bytes(whole[:place])
-        commands.finish("launch", sweep_file(), "--out", run, "--serial")
+        commands.finish("launch", sweep_file(), "--out", run, *SERIAL)
         same_numbers(run, undisturbed)
         assert numbers(run) == numbers(undisturbed)
 
@@ -84,9 +87,9 @@ def test_records_that_are_torn_at_any_byte_cost_at_most_what_was_torn_off(
 def test_a_run_directory_that_was_moved_goes_on_where_it_is(
     commands: Commands, sweep_file: SweepFile, same_numbers: SameNumbers, undisturbed: Path, tmp_path: Path
 ) -> None:
-    run = stopped(commands, "launch", sweep_file(), "--out", tmp_path / "run", "--serial")
+    run = stopped(commands, "launch", sweep_file(), "--out", tmp_path / "run", *SERIAL)
     run.rename(tmp_path / "moved")
-    text = commands.finish("launch", sweep_file(), "--out", tmp_path / "moved", "--serial")
+    text = commands.finish("launch", sweep_file(), "--out", tmp_path / "moved", *SERIAL)
     assert "finished 0" not in text
     same_numbers(tmp_path / "moved", undisturbed)
     assert not run.exists()
@@ -95,7 +98,7 @@ def test_a_run_directory_that_was_moved_goes_on_where_it_is(
 def test_a_clock_that_is_set_back_between_launches_changes_no_number(
     commands: Commands, sweep_file: SweepFile, same_numbers: SameNumbers, undisturbed: Path, tmp_path: Path
 ) -> None:
-    words = ("launch", sweep_file(), "--out", tmp_path / "run", "--serial")
+    words = ("launch", sweep_file(), "--out", tmp_path / "run", *SERIAL)
     run = stopped(commands, *words)
 
     def later(lines: list[bytes]) -> list[bytes]:
@@ -130,7 +133,7 @@ def test_a_config_that_changes_while_it_runs_changes_nothing_of_what_runs(
 ) -> None:
     run, path = tmp_path / "run", sweep_file()
     first = path.read_text()
-    launched = commands("launch", path, "--out", run, "--serial")
+    launched = commands("launch", path, "--out", run, *SERIAL)
     launched.wait_for(run, "start", 2)
     launched.stop()
     values: dict[str, Any] = {
@@ -139,7 +142,7 @@ def test_a_config_that_changes_while_it_runs_changes_nothing_of_what_runs(
         "other name": {"name": "other"},
     }
     sweep_file(**values[change])
-    meanwhile = commands("launch", path, "--out", run, "--serial")
+    meanwhile = commands("launch", path, "--out", run, *SERIAL)
     assert meanwhile.code() == 2
     refused = "holds the sweep 'tiny', not 'other'" if change == "other name" else "is in use by another command"
     assert refused in meanwhile.output
@@ -148,10 +151,10 @@ def test_a_config_that_changes_while_it_runs_changes_nothing_of_what_runs(
     same_numbers(run, undisturbed)
     if change == "other name":
         return
-    text = commands.finish("launch", path, "--out", run, "--serial")
+    text = commands.finish("launch", path, "--out", run, *SERIAL)
     assert f"finished {4 if change == 'wider' else 0}, to resume 0, new {2 if change == 'wider' else 4}" in text
     path.write_text(first)
-    assert "nothing left to run" in commands.finish("launch", path, "--out", run, "--serial")
+    assert "nothing left to run" in commands.finish("launch", path, "--out", run, *SERIAL)
 
 
 @pytest.mark.slow
@@ -159,7 +162,7 @@ def test_two_hundred_readers_see_whole_records_and_disturb_no_launch(
     commands: Commands, sweep_file: SweepFile, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    launched = commands("launch", sweep_file(), "--serial", "--set", "trial.epochs=20000", "--out", run)
+    launched = commands("launch", sweep_file(), *SERIAL, "--set", "trial.epochs=20000", "--out", run)
     launched.wait_for(run, "epoch", 1)
     status, results = ("status", run), ("results", run, "--epochs", "--format", "csv")
     for reader in [commands(*(status if number % 10 else results)) for number in range(200)]:
@@ -177,7 +180,7 @@ def test_an_evaluation_and_a_launch_at_once_one_is_refused_and_both_end(
 ) -> None:
     run = Path(shutil.copytree(undisturbed, tmp_path / "run"))
     wider = {"optimizer.name": ["sgd", "deat"], "optimizer.lr": [0.1, 0.3, 0.5]}
-    launch = ("launch", sweep_file(space=wider), "--out", run, "--serial")
+    launch = ("launch", sweep_file(space=wider), "--out", run, *SERIAL)
     evaluate = ("evaluate", run, "--serial")
     for one, other in ((launch, evaluate), (evaluate, launch)):
         first = commands(*one)
