@@ -67,6 +67,23 @@ class Workers(NamedTuple):
                 tensor.copy_(total.view_as(tensor))
 
     @torch.no_grad()
+    def sum_gradients_(self, parameters: Sequence[Tensor]) -> None:
+        """Replaces each parameter's gradient by its sum over the workers, all in one sum.
+
+        One that a worker has none of, as its images took another way through the network, counts as zeros there; one
+        that none has stays none, as where a worker has the whole batch.
+        """
+        if self.alone or not parameters:
+            return
+        gradients = [torch.zeros_like(each) if each.grad is None else each.grad for each in parameters]
+        there = torch.tensor([float(each.grad is not None) for each in parameters], dtype=parameters[0].dtype)
+        there = there.to(parameters[0].device, non_blocking=True)
+        self.sum_([*gradients, there])
+        if any(each.grad is None for each in parameters):  # or it would wait for the GPU at each step
+            for parameter, gradient, workers in zip(parameters, gradients, there.tolist(), strict=True):
+                parameter.grad = gradient if workers else None
+
+    @torch.no_grad()
     def gathered(self, part: Tensor) -> Tensor:
         """The workers' parts one after another, in order of rank; they may differ in their first dimension's length."""
         if self.alone:

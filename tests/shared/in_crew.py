@@ -117,6 +117,15 @@ def _normalised(workers: Workers, layer: nn.Module, whole: Tensor) -> dict[str, 
     }
 
 
+def gradients(workers: Workers) -> list[Tensor | None]:
+    """Of three parameters: that all workers have, that the second has alone, and that none has, summed."""
+    parameters = [nn.Parameter(torch.zeros(2)) for _ in range(3)]
+    for parameter in parameters[: 2 if workers.rank == 1 else 1]:
+        parameter.grad = torch.full((2,), workers.rank + 1.0)
+    workers.sum_gradients_(parameters)
+    return [parameter.grad for parameter in parameters]
+
+
 def rounded(workers: Workers, whole: Tensor) -> tuple[Tensor, Tensor]:
     """Batch norm's outputs for a batch, and the gradients by its images of a loss whose own are about 1, in fp32."""
     layer, part = nn.BatchNorm2d(whole.shape[1]), Part(workers, len(whole)).images

@@ -149,7 +149,7 @@ def test_one_sum_carries_the_gradients_of_a_step_and_one_more_those_of_awp(name:
     parameters = list(Training.begin(some(name)).model.parameters())
     climbing = sum(each.numel() for each in parameters if each.dim() > 1)
     sizes = call(2, in_crew.sums, some(name))[0]
-    assert sizes.count(sum(each.numel() for each in parameters)) == 1
+    assert sizes.count(sum(each.numel() + 1 for each in parameters)) == 1  # and whether there is one
     assert sizes.count(climbing) == ascents
     largest = 2 * 3 * 32  # of batch norm's sums: of each worker count, mean and variance of a channel
     assert sum(size > largest for size in sizes) == 1 + ascents
@@ -177,6 +177,12 @@ def test_batch_norm_in_sync_is_that_of_the_whole_batch_with_first_and_second_gra
     same_in_all(results)
     expected = in_crew.normalised(ALONE, copy.deepcopy(layers), images)
     torch.testing.assert_close(results[0], expected, rtol=1e-9, atol=1e-9)
+
+
+def test_a_gradient_that_one_worker_has_alone_is_that_of_all_and_one_that_none_has_stays_none(call: Crew) -> None:
+    results = call(3, in_crew.gradients)
+    same_in_all(results)
+    assert [one if one is None else one.tolist() for one in results[0]] == [[6, 6], [2, 2], None]
 
 
 def test_in_bf16_batch_norm_in_sync_rounds_as_torchs_does(call: Crew) -> None:

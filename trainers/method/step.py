@@ -203,7 +203,7 @@ def training_step(
         slots.optimizer.zero_grad()
         part.of_mean(outcome.loss).backward()  # type: ignore[no-untyped-call]
         estimate(plain, model, images, before)
-    workers.sum_([parameter.grad for parameter in model.parameters() if parameter.grad is not None])
+    workers.sum_gradients_([parameter for parameter in model.parameters() if parameter.requires_grad])
     slots.optimizer.step()
     slots.attack.updated(images, x_adv, part)
     estimate(plain, model, images, after)
