@@ -7,6 +7,7 @@ identity       trial_id: a hash of what of a config can change the numbers
 errors         UserError: one line for what only the user can mend
 visible        text of others on its way to a screen
 loop           train(config, report, resume): the one loop
+running        a trial while it trains, and what its checkpoint holds of it
 training       a trial's network, optimizer and data, and one pass over its images
 own            a user's own network, data or method: its source, its snapshot, its options
 method         the four slots, and the step over them

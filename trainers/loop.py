@@ -8,7 +8,7 @@ import resource
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,54 +28,15 @@ from trainers.errors import UserError
 from trainers.identity import trial_id
 from trainers.ladder import bits
 from trainers.memory import is_out_of_memory, reason
-from trainers.method import optimizers, schedules
-from trainers.method.averaging import Averaging
-from trainers.models import fine_tuning, registry
+from trainers.method import schedules
+from trainers.models import fine_tuning
 from trainers.randomness import generator, repeatable
-from trainers.record import DynamicsRecord, EpochRecord, OutcomeRecord, ResumeRecord, dynamics_record, epoch_record
+from trainers.record import DynamicsRecord, EpochRecord, OutcomeRecord, ResumeRecord
+from trainers.running import Running, checkpoint_state, keep_best, restore, restore_running, running_state
 from trainers.training import Training
 from trainers.workers import ALONE, Workers
 
 Report = Callable[[EpochRecord | DynamicsRecord | ResumeRecord], None]
-
-
-@dataclass
-class _Trial:
-    """What changes while a trial runs; with the config it is all that a checkpoint has to hold."""
-
-    config: TrialConfig
-    id: str
-    training: Training
-    history: list[EpochRecord]
-    best: State | None
-    """The weights of the best epoch so far by val_robust, where they are to be kept."""
-    dynamics: list[DynamicsRecord]
-    best_due: State | None = None
-    """The same of the epochs that a longer trial evaluates too: the last one may be evaluated only for being that."""
-    carried: State = field(default_factory=dict)
-    """What its attack carries on from the last epoch, once there is one; all workers have to be asked for it."""
-    state_kept: bool = False
-    """Whether its file holds what a longer trial needs."""
-
-    @property
-    def data(self) -> Data:
-        """Its images."""
-        return self.training.data
-
-    @property
-    def model(self) -> nn.Module:
-        """Its network."""
-        return self.training.model
-
-    @property
-    def averaging(self) -> Averaging | None:
-        """Its averaged weights."""
-        return self.training.averaging
-
-    @property
-    def engine(self) -> Engine:
-        """In use."""
-        return self.training.engine
 
 
 def with_fingerprint(config: TrialConfig) -> TrialConfig:
@@ -168,7 +129,7 @@ def join(config: TrialConfig, workers: Workers) -> None:
 
 
 def _train(
-    trial: _Trial, report: Report, path: Path | None, shorter: Iterable[Path], go_on: Callable[[], None]
+    trial: Running, report: Report, path: Path | None, shorter: Iterable[Path], go_on: Callable[[], None]
 ) -> OutcomeRecord:
     config = trial.config
     if path is not None:
@@ -187,7 +148,7 @@ def _train(
 
 
 def _epochs(
-    trial: _Trial, report: Report, writer: checkpoint.Writer | None, go_on: Callable[[], None]
+    trial: Running, report: Report, writer: checkpoint.Writer | None, go_on: Callable[[], None]
 ) -> OutcomeRecord:
     """The epochs that are left."""
     config = trial.config
@@ -206,7 +167,7 @@ def _epochs(
     return OutcomeRecord(trial.id, "completed", "", config.epochs, state_kept=trial.state_kept)
 
 
-def _measure(trial: _Trial, lr: float) -> list[DynamicsRecord]:
+def _measure(trial: Running, lr: float) -> list[DynamicsRecord]:
     """Measures the dynamics if they are due, in the worker of rank 0 alone, and gives what is new."""
     epoch, engine = len(trial.history), replace(trial.engine, workers=ALONE)
     if not measurement.is_due(trial.config, epoch):
@@ -218,12 +179,12 @@ def _measure(trial: _Trial, lr: float) -> list[DynamicsRecord]:
     return trial.dynamics[-1:]
 
 
-def _in_order(trial: _Trial) -> list[EpochRecord | DynamicsRecord]:
+def _in_order(trial: Running) -> list[EpochRecord | DynamicsRecord]:
     """All that is known of the trial, each epoch before what was measured at its end."""
     return sorted([*trial.history, *trial.dynamics], key=lambda record: record.epoch)
 
 
-def _resume(trial: _Trial, path: Path, report: Report, shorter: Iterable[Path]) -> None:
+def _resume(trial: Running, path: Path, report: Report, shorter: Iterable[Path]) -> None:
     """Goes on from the newest checkpoint that is right, or else from a shorter trial's; reports where that is not the
     trial's own newest one, or there is none."""
     config, training, begun = trial.config, trial.training, None
@@ -233,32 +194,32 @@ def _resume(trial: _Trial, path: Path, report: Report, shorter: Iterable[Path]) 
         state, begun, others = resuming.longest(shorter, config, training)
         passed = "; ".join(filter(None, (passed, others)))
     if state is not None:
-        _restore(trial, state)
+        restore(trial, state)
     if passed or begun is not None:
         report(ResumeRecord(trial.id, len(trial.history), passed, begun))
 
 
-def _begin(config: TrialConfig, workers: Workers) -> _Trial:
+def _begin(config: TrialConfig, workers: Workers) -> Running:
     if config.batch_norm == "local" and config.workers != workers.size:
         raise UserError(
             f"workers: must be how many processes train the trial where batch_norm is local, got {config.workers}, and "
             f"it has {workers.size}; set resources.workers={config.workers}, or batch_norm=sync"
         )
-    return _Trial(config, trial_id(config), Training.begin(config, workers=workers), [], None, [])
+    return Running(config, trial_id(config), Training.begin(config, workers=workers), [], None, [])
 
 
-def _shared(trial: _Trial) -> int:
+def _shared(trial: Running) -> int:
     """Makes where the worker of rank 0 stands in its training that of all; gives the epochs trained."""
     workers = trial.engine.workers
     if workers.alone:
         return len(trial.history)
-    running: State = workers.said(checkpoint.copied(_running(trial)) if workers.rank == 0 else {})
+    running: State = workers.said(checkpoint.copied(running_state(trial)) if workers.rank == 0 else {})
     if workers.rank > 0:
-        _restore_running(trial, running)
+        restore_running(trial, running)
     return int(running["epoch"])
 
 
-def _epoch(trial: _Trial, epoch: int) -> EpochRecord:
+def _epoch(trial: Running, epoch: int) -> EpochRecord:
     """Trains and evaluates epoch number `epoch`, counted from 0."""
     if trial.engine.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(trial.engine.device)
@@ -287,7 +248,7 @@ def _epoch(trial: _Trial, epoch: int) -> EpochRecord:
     )
 
 
-def _evaluation(trial: _Trial, epoch: int) -> dict[str, Any]:
+def _evaluation(trial: Running, epoch: int) -> dict[str, Any]:
     """Clean and robust accuracy and loss by split, under their names in EpochRecord; at the last epoch each image."""
     splits = trial.config.evaluation.splits
     raw = _measured(trial, trial.model, splits, epoch)
@@ -304,7 +265,7 @@ _Measured = dict[tuple[str, str], evaluate.Evaluation]
 """By the split and clean or robust."""
 
 
-def _measured(trial: _Trial, model: nn.Module, splits: Sequence[str], epoch: int) -> _Measured:
+def _measured(trial: Running, model: nn.Module, splits: Sequence[str], epoch: int) -> _Measured:
     config = trial.config
     measured: _Measured = {}
     engine = replace(trial.engine, precision="fp32")
@@ -354,21 +315,11 @@ def _peak_memory(engine: Engine) -> int:
     return int(engine.workers.gathered(torch.tensor([own], device=engine.device)).max())
 
 
-def _keep_best(trial: _Trial) -> None:
-    """Copies the weights if they are to be kept and the newest epoch is the best so far; the earliest of equals."""
-    scores = [record.val_robust for record in trial.history if record.val_robust is not None]
-    newest = trial.history[-1].val_robust
-    if trial.config.keeps("best") and newest is not None and newest > max(scores[:-1], default=-math.inf):
-        trial.best = _weights(trial)
-        if len(trial.history) % trial.config.evaluation.every == 0:
-            trial.best_due = trial.best
-
-
-def _checkpoint(trial: _Trial, writer: checkpoint.Writer) -> EpochRecord:
+def _checkpoint(trial: Running, writer: checkpoint.Writer) -> EpochRecord:
     """Hands the state to the writer, waits for the last epoch's file; the newest record, with these seconds."""
     started = time.perf_counter()
-    _keep_best(trial)
-    state = _state(trial)
+    keep_best(trial)
+    state = checkpoint_state(trial)
     _took(trial, started)
     state["history"][-1] = asdict(trial.history[-1])
     writer.hold(state)
@@ -378,74 +329,6 @@ def _checkpoint(trial: _Trial, writer: checkpoint.Writer) -> EpochRecord:
     return trial.history[-1]
 
 
-def _took(trial: _Trial, started: float) -> None:
+def _took(trial: Running, started: float) -> None:
     seconds = time.perf_counter() - started
     trial.history[-1] = replace(trial.history[-1], checkpoint_seconds=seconds)
-
-
-def _weights(trial: _Trial) -> State:
-    """The weights as they are, copied."""
-    models = {"raw": trial.model, "averaged": None if trial.averaging is None else trial.averaging.model}
-    states = {kind: model.state_dict() for kind, model in models.items() if model is not None}
-    return {"epoch": len(trial.history), **checkpoint.copied(states)}
-
-
-def _state(trial: _Trial) -> State:
-    """What the checkpoint holds, copied: all that the rest of the training needs, or the weights that are kept."""
-    state: State = {
-        "trial_id": trial.id,
-        "network": registry.arguments(trial.data),
-        "history": [asdict(record) for record in trial.history],
-        "dynamics": [asdict(record) for record in trial.dynamics],
-    }
-    config, best = trial.config, trial.best
-    if len(trial.history) < config.epochs:
-        running = checkpoint.copied(_running(trial))
-        return state | {"running": running, "weights": {} if best is None else {"best": best}}
-    kept = {"last": _weights(trial)} if config.keeps("last") else {}
-    if config.keeps("best") and best is not None:
-        kept["best"] = best
-    trial.state_kept = config.keep == "state"
-    return state | {"weights": kept} | ({"running": _for_a_longer(trial, kept)} if trial.state_kept else {})
-
-
-def _running(trial: _Trial) -> State:
-    """All that changes while it trains."""
-    return {
-        "epoch": len(trial.history),
-        "model": trial.model.state_dict(),
-        "optimizer": trial.training.optimizer.state_dict(),
-        "averaging": None if trial.averaging is None else trial.averaging.state_dict(),
-        "attack": trial.carried,
-    }
-
-
-def _for_a_longer(trial: _Trial, kept: State) -> State:
-    """What a longer trial goes on from, and the best weights as that one would have them; a file holds them once."""
-    last, running = kept["last"], _running(trial)
-    copies = checkpoint.copied({key: running[key] for key in ("optimizer", "averaging", "attack")})
-    if "averaged" in last:
-        copies["averaging"]["model"] = last["averaged"]
-    return {**copies, "epoch": running["epoch"], "model": last["raw"], "best": trial.best_due}
-
-
-def _restore(trial: _Trial, state: State) -> None:
-    """Takes in a state that `resuming.check` has let through."""
-    trial.history = [epoch_record(values) for values in state["history"]]
-    trial.dynamics = [dynamics_record(values) for values in state["dynamics"]]
-    if len(trial.history) == trial.config.epochs:
-        trial.state_kept = "running" in state
-        return
-    trial.best = trial.best_due = state["weights"].get("best") if trial.config.keeps("best") else None
-    _restore_running(trial, state["running"])
-
-
-def _restore_running(trial: _Trial, running: State) -> None:
-    """Takes in all that changes while it trains."""
-    trial.model.load_state_dict(running["model"])
-    optimizers.restore(trial.training.optimizer, running["optimizer"])
-    if running["attack"]:
-        trial.carried = running["attack"]
-        trial.training.attack.load_state_dict(trial.carried)
-    if trial.averaging is not None:
-        trial.averaging.load_state_dict(running["averaging"])

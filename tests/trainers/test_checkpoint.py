@@ -382,14 +382,14 @@ def test_the_seconds_of_a_checkpoint_are_its_own_epochs_and_at_the_last_the_file
     scripted: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A copy takes 1 s, a file 10 s."""
-    clock, state, save, seconds = [0.0], loop._state, checkpoint.save, []
+    clock, state, save, seconds = [0.0], loop.checkpoint_state, checkpoint.save, []
 
     def took(amount: float, value: Any) -> Any:
         clock[0] += amount
         return value
 
     monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
-    monkeypatch.setattr(loop, "_state", lambda trial: took(1, state(trial)))
+    monkeypatch.setattr(loop, "checkpoint_state", lambda trial: took(1, state(trial)))
     monkeypatch.setattr(checkpoint, "save", lambda path, state: took(10, save(path, state)))
 
     def report(record: EpochRecord | DynamicsRecord) -> None:
