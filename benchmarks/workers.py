@@ -117,8 +117,9 @@ def seconds(config: TrialConfig, size: int, together: int = 1) -> float:
     for _ in range(together):
         ours, theirs = zip(*(context.Pipe() for _ in range(size)), strict=True)
         each = [context.Process(target=worker, args=(values, rank, size, theirs[rank])) for rank in range(size)]
-        for process in each:
+        for process, pipe in zip(each, theirs, strict=True):
             process.start()
+            pipe.close()  # so that the end of one that fails is seen here
         if size > 1:
             port = ours[0].recv()
             for pipe in ours[1:]:
@@ -165,16 +166,16 @@ def digits(tiny: bool) -> TrialConfig:
     return prepared(trial | {"data": data, "epochs": 2 if tiny else 4})
 
 
-def preact_resnet18(root: Path, batch_size: int, steps: int) -> TrialConfig:
+def preact_resnet18(root: Path) -> TrialConfig:
     """A few steps of a network whose gradients weigh 45 MB; next to nothing is evaluated."""
     return prepared(
         {
             "data": {"name": "image_folder", "root": str(root), "validation_fraction": 0},
             "model": {"name": "preact_resnet18"},
-            "batch_size": batch_size,
+            "batch_size": 64,
             "epochs": 2,
             "schedule": {"name": "constant"},
-            "attack": {"steps": steps},
+            "attack": {"steps": 4},
         }
     )
 
@@ -201,10 +202,11 @@ def main() -> None:
             rows = launched(chosen.workers, Path(folder), less)
             record["equal"] = {"all": side_by_side(rows, chosen.workers), "accuracies": rows}
         if chosen.only != "equal":
-            images = write_images(Path(folder) / "images", 40 if tiny else 256, 8 if tiny else 32)
-            large = preact_resnet18(Path(folder) / "images", 10 if tiny else 64, 1 if tiny else 4)
-            rounds = 2 if tiny else chosen.rounds
-            record["overhead"] = [overhead(digits(tiny), rounds), overhead(large, rounds) | {"images": images}]
+            record["overhead"] = [overhead(digits(tiny), 2 if tiny else chosen.rounds)]
+        if chosen.only != "equal" and not tiny:
+            images = write_images(Path(folder) / "images", 256, 32)
+            large = preact_resnet18(Path(folder) / "images")
+            record["overhead"].append(overhead(large, chosen.rounds) | {"images": images})
     question = "Are several workers of a trial one, and what do they cost?"
     about = {"question": question, "command": shlex.join(["python", *sys.argv]), **environment()}
     json.dump({**about, "cpu_capability": torch.backends.cpu.get_cpu_capability(), **record}, sys.stdout, indent=1)
