@@ -143,6 +143,7 @@ INERT = {
     "data.root": "/elsewhere",
     "data.download": True,
     "data.in_memory_gib": 8,
+    "data.decode": ({"data.name": "image_folder", "data.root": "/x"}, "every_epoch"),
     "model.fine_tune": ({"model.weights_fingerprint": "0123456789abcdef"}, "/elsewhere.pt"),
     "data.extra": ({"data.extra_fingerprint": "npz-1"}, "/elsewhere"),
     "device": "cpu",
