@@ -374,7 +374,8 @@ def test_a_truth_value_is_no_number(value: bool) -> None:
         (
             "data.image_size",
             32,
-            "data.image_size: only image_folder and tiny_imagenet are resized, and name is 'digits'; leave it out",
+            "data.image_size: only image_folder and tiny_imagenet and imagenet are resized, and name is 'digits'; "
+            "leave it out",
         ),
         ("data", 3, "data: must be a mapping of keys to values, got 3"),
         ("data.nam", 3, "data.nam: unknown key; did you mean 'name'?"),
