@@ -4,8 +4,9 @@
 
 `rates`, images a second, each a mean of `REPEATS` with its 95 % t interval: the loader alone, from a mapped file in the
 page cache (`mapped SIZE`, and with random resized crops on this CPU, one thread); JPEGs of about ImageNet's mean size,
-decoded to 256 pixels by one process (`jpeg`); and the training step of a small network here (`step 64`). `needs`, what
-a card takes, from benchmarks/gpu/NOTES.md and the FLOPs counted in configs/imagenet.yaml. `memory`, MiB, while 1, 2, 4
+decoded to 256 pixels whenever they are read (`jpeg, THREADS`); and the training step of a small network here
+(`step 64`). `needs`, what a card takes, from benchmarks/gpu/NOTES.md and the FLOPs counted in configs/imagenet.yaml.
+`memory`, MiB, while 1, 2, 4
 processes read the same file at once, each as a trial's loader does and then through the mapping, as an evaluation's
 fingerprint does: a process's own (RssAnon), its share of what is mapped (RssFile) and what the node holds of it (Pss).
 """
@@ -32,7 +33,8 @@ from scipy import special
 from trainers.config import TrialConfig
 from trainers.data import batches
 from trainers.data.batches import Split
-from trainers.data.decoding import rgb
+from trainers.data.decoded import Decoded, Files
+from trainers.data.image_folder import File
 from trainers.data.mapped import Mapped
 from trainers.data.sets import Data
 from trainers.provenance import environment
@@ -108,8 +110,11 @@ def jpeg_rate(folder: Path, count: int, repeats: int) -> dict[str, Any]:
         Image.fromarray(noisy).save(folder / f"{number}.jpg", quality=90)
         sizes.append((folder / f"{number}.jpg").stat().st_size)
 
+    files = [File(f"{number}.jpg", f"{number}.jpg", size, 0, 0) for number, size in enumerate(sizes)]
+    split = Split(Decoded(Files(folder, files, (3, 256, 256), 256, True)), torch.arange(count) % 10)
+
     def decode(_: int) -> int:
-        return len([rgb(folder / f"{number}.jpg", 256, True) for number in range(count)])
+        return sum(len(images) for images in split.gathered(torch.arange(count), [slice(0, count)]))
 
     return {**repeated(decode, repeats), "bytes": round(float(np.mean(sizes)))}
 
@@ -206,7 +211,9 @@ def main() -> None:
     with TemporaryDirectory() as name:
         folder = Path(name)
         rates = loader_rates(folder, share, repeats)
-        rates["jpeg"] = jpeg_rate(folder, 3 if chosen.tiny else JPEGS, repeats)
+        for threads in (2, 1):
+            torch.set_num_threads(threads)
+            rates[f"jpeg, {threads}"] = jpeg_rate(folder, 3 if chosen.tiny else JPEGS, repeats)
         rates["step 64"] = step_rate(repeats)
         held = {trials: memory(folder, trials) for trials in (1, 2, 4)}
         size = round((folder / "256.npy").stat().st_size / 2**20)

@@ -31,6 +31,7 @@ INERT_AXES = {
     "data.root": "does not change a trial's numbers and so cannot be an axis",
     "data.download": "does not change a trial's numbers and so cannot be an axis",
     "data.in_memory_gib": "does not change a trial's numbers and so cannot be an axis",
+    "data.decode": "does not change a trial's numbers and so cannot be an axis",
     **dict.fromkeys(
         (
             *("data.fingerprint", "data.extra_fingerprint", "model.weights_fingerprint", "workers"),

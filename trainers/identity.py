@@ -97,7 +97,7 @@ def identity(config: TrialConfig) -> dict[str, Any]:
         del values["dynamics"]
     for key in ("device", "engine", "keep", "checkpoint", "preset"):
         del values[key]
-    for key in ("root", "download", "extra", "in_memory_gib"):
+    for key in ("root", "download", "extra", "in_memory_gib", "decode"):
         del values["data"][key]
     del values["model"]["fine_tune"]
     values["schedule"] = _read_by_schedule(config)

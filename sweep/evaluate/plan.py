@@ -296,7 +296,7 @@ def _config(directory: Path, trial: Mapping[str, Any], sweep: SweepConfig) -> Tr
     data = sweep.trial.data
     root = str(Path(data.root or "data").expanduser().absolute())
     elsewhere: dict[str, Any] = {"data.root": root, "data.download": data.download, "device": sweep.trial.device}
-    elsewhere["data.in_memory_gib"] = data.in_memory_gib
+    elsewhere |= {"data.in_memory_gib": data.in_memory_gib, "data.decode": data.decode}
     try:
         return validated(TrialConfig, nested(trial["config"], elsewhere)).resolved()
     except UserError as error:

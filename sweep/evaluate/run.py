@@ -35,7 +35,10 @@ from trainers.errors import UserError
 from trainers.record import CheckRecord, EvaluationRecord, RecordFile
 
 #: Keys of the run's config that may be other ones in an evaluation, beside resources.
-SETTABLE = ("trial.data.root", "trial.data.download", "trial.data.in_memory_gib", "trial.device", "max_concurrent")
+SETTABLE = (
+    *("trial.data.root", "trial.data.download", "trial.data.in_memory_gib", "trial.data.decode", "trial.device"),
+    "max_concurrent",
+)
 #: How long the driver waits for a chunk before it looks for signals, s.
 PATIENCE = 0.25
 

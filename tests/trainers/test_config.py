@@ -143,6 +143,7 @@ INERT = {
     "data.root": "/elsewhere",
     "data.download": True,
     "data.in_memory_gib": 8,
+    "data.decode": ({"data.name": "image_folder", "data.root": "/x"}, "every_epoch"),
     "model.fine_tune": ({"model.weights_fingerprint": "0123456789abcdef"}, "/elsewhere.pt"),
     "data.extra": ({"data.extra_fingerprint": "npz-1"}, "/elsewhere"),
     "device": "cpu",
@@ -373,7 +374,8 @@ def test_a_truth_value_is_no_number(value: bool) -> None:
         (
             "data.image_size",
             32,
-            "data.image_size: only image_folder and tiny_imagenet are resized, and name is 'digits'; leave it out",
+            "data.image_size: only image_folder and tiny_imagenet and imagenet are resized, and name is 'digits'; "
+            "leave it out",
         ),
         ("data", 3, "data: must be a mapping of keys to values, got 3"),
         ("data.nam", 3, "data.nam: unknown key; did you mean 'name'?"),

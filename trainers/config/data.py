@@ -110,6 +110,12 @@ class DataConfig(OwnPart):
         description="Folders of images: pixels of more than so many GiB stay in a file, which all trials of "
         "a machine map into memory; shards always do. Not part of the trial's id.",
     )
+    decode: Literal["ahead", "every_epoch"] = Field(
+        "ahead",
+        description="Folders of images: ahead keeps the pixels, in memory or a file; every_epoch keeps none and "
+        "decodes by the trial's own cores whenever they are read (docs/data.md says when it pays). Not part of the "
+        "trial's id.",
+    )
     fingerprint: str | None = Field(
         None, description="Hash of the data's content. Filled in by the sweep; if set, other data are refused."
     )
@@ -138,4 +144,6 @@ class DataConfig(OwnPart):
             raise ValueError(
                 f"image_size: only {' and '.join(files)} are resized, and name is {self.name!r}; leave it out"
             )
+        if self.name not in files and self.decode != "ahead":
+            raise ValueError(f"decode: only {' and '.join(files)} are decoded, and name is {self.name!r}; leave it out")
         return self

@@ -2,6 +2,7 @@
 
 sets            a data set by its name: validation split, fingerprint, shapes
 mapped          images in files that are mapped into memory
+decoded         images of a folder, decoded whenever they are read
 loader          images of the host, read ahead of the step and copied to a card beside it
 batches         seeded order, crops and flips of a whole batch at once
 resized         random resized crops of a whole batch

@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 from importlib.metadata import distribution
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from trainers.errors import Absent, UserError
 from trainers.lock import locked
+
+if TYPE_CHECKING:
+    from trainers.data.image_folder import Listing
 
 ByteArray = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 LabelArray = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
@@ -25,6 +28,7 @@ class Source(NamedTuple):
         train_labels, test_labels: (N,) int64.
         classes: names, by class number.
         mean, std: published constants of each channel in [0, 1] units; none: to be measured.
+        listed: files that are decoded whenever they are read; for images stand zeros.
     """
 
     train_images: ByteArray
@@ -35,6 +39,7 @@ class Source(NamedTuple):
     fingerprint: str
     mean: Channels | None = None
     std: Channels | None = None
+    listed: Listing | None = None
 
 
 class Archive(NamedTuple):

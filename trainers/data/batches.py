@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from trainers.data import cutmix, loader, policies, resized
+from trainers.data.decoded import Decoded
 from trainers.data.mapped import Mapped
 from trainers.randomness import generator
 from trainers.workers import ALONE, Part, Workers
@@ -73,13 +74,13 @@ class Split(NamedTuple):
     """Images with their labels.
 
     Attributes:
-        images: (N, C, H, W) uint8, on the trial's device; or on the host, in mapped files.
+        images: (N, C, H, W) uint8, on the trial's device; or on the host, in files.
         labels: (N,) int64, class numbers, on the trial's device.
         size: height and width that networks are given, pixels: the middle of larger images; None: the images as they
             are.
     """
 
-    images: Tensor | Mapped
+    images: Tensor | Mapped | Decoded
     labels: Tensor
     size: tuple[int, int] | None = None
 
@@ -105,16 +106,16 @@ class Split(NamedTuple):
 
         Those on the host are read ahead, by `trainers.data.loader`; what is given is good until the next is asked for.
         """
-        if isinstance(self.images, Mapped):
-            host = order.cpu()  # once: a part by itself would wait for a GPU each time
-            yield from loader.gathered(self.images, [host[part] for part in parts], self.labels.device)
-        else:
+        if isinstance(self.images, Tensor):
             for part in parts:
                 yield self.images[order[part]]
+        else:
+            host = order.cpu()  # once: a part by itself would wait for a GPU each time
+            yield from loader.gathered(self.images, [host[part] for part in parts], self.labels.device)
 
     def part(self, chosen: Tensor) -> Split:
-        """The images of these numbers, (B,), with their labels; those in mapped files stay there."""
-        images = self.images.at(chosen) if isinstance(self.images, Mapped) else self.images[chosen]
+        """The images of these numbers, (B,), with their labels; those in files stay there."""
+        images = self.images[chosen] if isinstance(self.images, Tensor) else self.images.at(chosen)
         return Split(images, self.labels[chosen.to(self.labels.device)], self.size)
 
 

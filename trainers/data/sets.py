@@ -5,6 +5,7 @@ Nothing here waits for the GPU inside an epoch: the whole epoch's order and crop
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
@@ -15,16 +16,17 @@ import torch
 
 from trainers import process
 from trainers.config import DataConfig
-from trainers.data import archives, extra, image_folder, large_folder, moments, own_set, shards, tiny_imagenet
-from trainers.data.archives import ByteArray, LabelArray, Source
+from trainers.data import archives, decoded, extra, image_folder, large_folder, moments, own_set, shards, tiny_imagenet
+from trainers.data.archives import ByteArray, Channels, LabelArray, Source
 from trainers.data.batches import PADDING, Extra, Split
+from trainers.data.decoded import Decoded
 from trainers.data.mapped import Mapped
 from trainers.errors import UserError
 from trainers.randomness import stable_seeds
 
 
 class Data(NamedTuple):
-    """A data set on one device; images in mapped files stay on the host.
+    """A data set on one device; images in files stay on the host.
 
     Attributes:
         mean, std: of each channel, in [0, 1] units; for the model's normalisation.
@@ -64,7 +66,7 @@ class Shape(NamedTuple):
         channels: of an image.
         height, width: of an image, pixels.
         extra_images: further ones that batches are drawn from.
-        mapped: whether images stay in mapped files, and so take no memory.
+        mapped: whether images stay in files, and so take no memory.
         notes: what is peculiar to the data, in words.
     """
 
@@ -162,16 +164,19 @@ def _outline(config: DataConfig) -> tuple[Source, bool, tuple[str, ...]]:
     if config.name not in LAYOUTS:
         return _source(config), False, ()
     listed = LAYOUTS[config.name](_root(config))
-    large = large_folder.is_large(listed, config.image_size, config.in_memory_gib)
+    decodes = config.decode == "every_epoch"
+    most = math.inf if decodes else config.in_memory_gib
+    large = decodes or large_folder.is_large(listed, config.image_size, most)
     source = (large_folder.outline if large else image_folder.read)(listed, config.image_size)
-    return source, large, tuple(large_folder.notes(listed, config.image_size, config.in_memory_gib, source))
+    notes = *large_folder.notes(listed, config.image_size, most, source), *([decoded.note(listed)] if decodes else ())
+    return source, large, notes
 
 
 def _reads(config: DataConfig) -> str:
     """What decides which source is read, and how, and which images beside it."""
     beside = config.extra if config.reads_extra else None
     own = {"code", *config.options}
-    read = {"name", "root", "download", "image_size", "in_memory_gib", *own}
+    read = {"name", "root", "download", "image_size", "in_memory_gib", "decode", *own}
     return config.model_dump_json(include=read) + str(beside)
 
 
@@ -196,6 +201,8 @@ def _source(config: DataConfig) -> Source:
         return shards.read(_root(config))
     if config.name in LAYOUTS:
         listed = LAYOUTS[config.name](_root(config))
+        if config.decode == "every_epoch":
+            return large_folder.outline(listed, config.image_size)._replace(listed=listed)
         large = large_folder.is_large(listed, config.image_size, config.in_memory_gib)
         return (large_folder.read if large else image_folder.read)(listed, config.image_size)
     return archives.archive(config.name, _root(config), config.download)
@@ -210,9 +217,9 @@ def _loaded(config: DataConfig, device: torch.device | str) -> Data:
     if isinstance(source.train_images, np.memmap) and config.train_per_class:
         source = source._replace(mean=None, std=None)  # which are of all its images
     chosen = _chosen(config, source)
-    images, labels = source.train_images, source.train_labels
-    both = np.sort(np.concatenate([chosen.train, chosen.val]))
-    mean, std = (source.mean, source.std) if source.mean and source.std else moments.of_images(images, both)
+    images, tests = _images(config, source)
+    labels, both = source.train_labels, np.sort(np.concatenate([chosen.train, chosen.val]))
+    mean, std = (source.mean, source.std) if source.mean and source.std else _moments(config, source, images, both)
     size = _given(config, source)
     train = _on_device(images, labels, chosen.train, device)._replace(size=size)
     others = None
@@ -221,7 +228,7 @@ def _loaded(config: DataConfig, device: torch.device | str) -> Data:
     return Data(
         train=train,
         val=_on_device(images, labels, chosen.val, device)._replace(size=size),
-        test=_on_device(source.test_images, source.test_labels, chosen.test, device)._replace(size=size),
+        test=_on_device(tests, source.test_labels, chosen.test, device)._replace(size=size),
         num_classes=len(source.classes),
         mean=mean,
         std=std,
@@ -232,12 +239,29 @@ def _loaded(config: DataConfig, device: torch.device | str) -> Data:
     )
 
 
+def _images(config: DataConfig, source: Source) -> tuple[ByteArray, ByteArray] | tuple[Decoded, Decoded]:
+    """The training and the test images, decoded or as they will be."""
+    if source.listed is None:
+        return source.train_images, source.test_images
+    channels, height, width = source.train_images.shape[1:]
+    return decoded.splits(source.listed, (channels, height, width), config.image_size)
+
+
+def _moments(
+    config: DataConfig, source: Source, images: ByteArray | Decoded, chosen: LabelArray
+) -> tuple[Channels, Channels]:
+    if source.listed is None or not isinstance(images, Decoded):
+        return moments.of_images(source.train_images, chosen)
+    name = f"{source.fingerprint}-{config.image_size}-{config.train_per_class}.moments"
+    return decoded.moments_of(images, chosen, source.listed, name)
+
+
 def _joined(train: Split, more: extra.Images, fraction: float) -> tuple[Split, Extra]:
     """The split, now a part of a pool that holds the others behind it, so that no image is there twice."""
     own, device = len(train.labels), train.labels.device
     labels = torch.cat([train.labels, torch.from_numpy(more.labels).to(device)])
     images = torch.from_numpy(more.images)
-    if isinstance(train.images, Mapped):
+    if not isinstance(train.images, torch.Tensor):
         return train, Extra(Split(train.images.followed_by(images), labels, train.size), fraction)
     pool = torch.cat([train.images, images.to(device)])
     return Split(pool[:own], labels[:own], train.size), Extra(Split(pool, labels, train.size), fraction)
@@ -249,8 +273,12 @@ def _given(config: DataConfig, source: Source) -> tuple[int, int] | None:
     return None if config.crop_size is None or set(whole) == {config.crop_size} else (config.crop_size,) * 2
 
 
-def _on_device(images: ByteArray, labels: LabelArray, chosen: LabelArray, device: torch.device | str) -> Split:
+def _on_device(
+    images: ByteArray | Decoded, labels: LabelArray, chosen: LabelArray, device: torch.device | str
+) -> Split:
     mine = torch.from_numpy(labels[chosen]).to(device)
+    if isinstance(images, Decoded):
+        return Split(images.at(torch.from_numpy(chosen)), mine)
     if isinstance(images, np.memmap):
         return Split(Mapped([images], torch.from_numpy(chosen)), mine)
     return Split(torch.from_numpy(images[chosen]).to(device), mine)

@@ -57,5 +57,6 @@ def shape(config: DataConfig) -> Shape | None:
         )
     kept = config.image_size or there.size
     size = config.crop_size or kept
-    mapped = config.name in sets.LAYOUTS and (train + test) * 3 * kept**2 > config.in_memory_gib * 2**30
+    large = (train + test) * 3 * kept**2 > config.in_memory_gib * 2**30
+    mapped = config.name in sets.LAYOUTS and (large or config.decode == "every_epoch")
     return Shape(train - held_out, held_out, test, there.classes, 3, size, size, mapped=mapped)

@@ -26,7 +26,7 @@ from trainers.fields import Frozen, parse_number, path_text
 COMMON: dict[str, frozenset[str]] = {
     "model": frozenset({"normalize", "moments", "fine_tune", "weights_fingerprint"}),
     "data": frozenset(
-        {"root", "download", "validation_fraction", "train_per_class", "test_per_class", "in_memory_gib"}
+        {"root", "download", "validation_fraction", "train_per_class", "test_per_class", "in_memory_gib", "decode"}
         | {"augment", "padding", "crop", "crop_scale", "crop_size"}
         | {"fingerprint", "cutmix", "cutmix_window", "policy", "extra", "extra_fraction", "extra_fingerprint"}
     ),
