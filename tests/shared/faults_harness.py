@@ -15,6 +15,7 @@ as on the command line. Nothing is slept for: `wait_for` and `until` have a gene
 
 from __future__ import annotations
 
+import atexit
 import functools
 import importlib
 import json
@@ -63,7 +64,10 @@ def _main(words: list[str], output: str, environment: dict[str, str], folder: st
     sys.argv = ["sweep", *words]
     from sweep.cli import main
 
-    main()
+    try:
+        main()
+    finally:
+        atexit._run_exitfuncs()  # Ray's too; a process that multiprocessing started leaves them out
 
 
 @functools.cache
@@ -140,6 +144,11 @@ class Command:
         except ProcessLookupError:  # it has ended, or has not come to begin its group
             if self.is_running():
                 os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """SIGKILL, to it alone; returns once it has ended."""
+        self.process.kill()
+        self.process.join()
 
     def stop(self) -> None:
         """SIGSTOP, and returns once all its threads stand still; SIGCONT wakes it.

@@ -5,10 +5,8 @@ from __future__ import annotations
 import io
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, chdir, contextmanager
 from functools import partial
@@ -19,7 +17,7 @@ import pandas as pd
 import pytest
 import small
 import yaml
-from faults_harness import Commands
+from faults_harness import Command, Commands
 from recorded import ENVIRONMENT
 from rich.console import Console
 
@@ -28,8 +26,6 @@ from sweep.config import SweepConfig
 from sweep.config_file import load
 from sweep.run import launch as runner
 from sweep.search.inputs import data_key
-
-PATIENCE = 120  # s, on a machine that is busy with other things
 
 
 @pytest.fixture(scope="session")
@@ -150,26 +146,15 @@ def sweep_command() -> list[str]:
 
 
 @pytest.fixture
-def driver(
-    sweep_file: Callable[..., Path], sweep_command: list[str], tmp_path: Path
-) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Starts `sweep launch` in a process of its own, of which nothing is left after the test."""
-    started: list[subprocess.Popen[str]] = []
+def driver(sweep_file: Callable[..., Path], commands: Commands, tmp_path: Path) -> Callable[..., Command]:
+    """Starts `sweep launch` in a process of its own, with the variables that the test has set."""
 
-    def start(*options: str) -> subprocess.Popen[str]:
-        command = [*sweep_command, "launch", str(sweep_file()), "--out", str(tmp_path / "run"), *options]
-        # Not the process group of the tests: a signal to this one must not reach them.
-        process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-        )
-        started.append(process)
-        return process
+    def start(*options: str, **values: Any) -> Command:
+        words = ("launch", sweep_file(), "--out", tmp_path / "run", *options)
+        afresh = {"tempfile.tempdir": None}  # of the variables
+        return commands(*words, environment=dict(os.environ), values=afresh | values)
 
-    yield start
-    for process in started:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+    return start
 
 
 @contextmanager
@@ -191,23 +176,6 @@ def ray_cluster() -> Callable[[str], AbstractContextManager[tuple[str, Callable[
     The script prints `address HOST:PORT` and waits for a line twice: before its fault, and before it ends.
     """
     return _cluster
-
-
-@pytest.fixture
-def wait_for() -> Callable[..., None]:
-    """Waits until the records of a run hold so many lines of a kind."""
-    return _wait_for
-
-
-def _wait_for(directory: Path, kind: str, number: int, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    path = directory / "records.jsonl"
-    while time.monotonic() < deadline:
-        if path.exists() and path.read_text().count(f'{{"record":"{kind}"') >= number:
-            return
-        assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.005)
-    raise AssertionError(f"no {number} lines of {kind} within {PATIENCE} s")
 
 
 @pytest.fixture

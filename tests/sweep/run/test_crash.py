@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 import small
 import torch
 from click.testing import CliRunner
+from faults_harness import Command, Commands
 
 from analysis.frames.trials import load_trials
 from sweep import cli
@@ -22,8 +22,7 @@ from sweep.run.signals import Interrupted
 from trainers import loop
 from trainers.record import FINISHED, EpochRecord, read
 
-Driver = Callable[..., subprocess.Popen[str]]
-WaitFor = Callable[..., None]
+Driver = Callable[..., Command]
 Launch = Callable[..., tuple[int, str]]
 SameNumbers = Callable[[Path, Path], None]
 LONG = ("--set", "trial.epochs=400")
@@ -57,7 +56,6 @@ def lines(directory: Path, kind: str) -> int:
 
 def test_killed_over_and_over_the_same_command_ends_with_the_frame_of_an_undisturbed_run(
     driver: Driver,
-    wait_for: WaitFor,
     sweep_file: Callable[..., Path],
     launch: Launch,
     same_numbers: SameNumbers,
@@ -68,9 +66,8 @@ def test_killed_over_and_over_the_same_command_ends_with_the_frame_of_an_undistu
     for options, kind, more in KILLS:
         before = lines(run, kind)
         process = driver("--set", six, *options)
-        wait_for(run, kind, before + more, process)
+        process.wait_for(run, kind, before + more)
         process.kill()
-        process.wait()
     assert launch(load(sweep_file(), [six]), run)[0] == 0
     assert lines(run, "launch") == len(KILLS) + 1
     launch(load(sweep_file(), [six]), tmp_path / "whole", serial=True)
@@ -84,14 +81,14 @@ def test_killed_over_and_over_the_same_command_ends_with_the_frame_of_an_undistu
     [(signal.SIGINT, "SIGINT", 1), (signal.SIGTERM, "SIGTERM", 1), (signal.SIGUSR1, "SIGUSR1", 2)],
 )
 def test_a_signal_leaves_honest_outcomes_and_exit_130(
-    signum: int, name: str, each: int, driver: Driver, wait_for: WaitFor, tmp_path: Path
+    signum: int, name: str, each: int, driver: Driver, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     process = driver(*LONG, "--set", f"resources.trials_per_process={each}")
-    wait_for(run, "epoch", 3, process)
+    process.wait_for(run, "epoch", 3)
     os.killpg(process.pid, signum)  # as a terminal and `timeout` do
-    output = process.communicate(timeout=PATIENCE)[0]
-    assert process.returncode == 130, output
+    code, output = process.code(PATIENCE), process.output
+    assert code == 130, output
     assert f"stopped by {name}; the same command goes on" in output
     assert "Traceback" not in output
     trials = load_trials(run)
@@ -103,30 +100,29 @@ def test_a_signal_leaves_honest_outcomes_and_exit_130(
 
 
 def test_a_running_sweep_is_told_by_status_refuses_a_second_launch_and_ends_at_once_by_a_second_signal(
-    driver: Driver, wait_for: WaitFor, sweep_command: list[str], tmp_path: Path
+    driver: Driver, commands: Commands, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     first = driver("--serial", *LONG)
-    wait_for(run, "epoch", 2, first)
+    first.wait_for(run, "epoch", 2)
 
-    status = subprocess.run([*sweep_command, "status", str(run)], capture_output=True, text=True, check=True).stdout
+    status = commands.finish("status", run)
     assert status.startswith("running\n")
     assert "4 trials: 1 running, 3 waiting" in status
     assert "/400" in status
 
     second = driver("--serial")
-    output = second.communicate(timeout=PATIENCE)[0]
-    assert second.returncode == 2
+    code, output = second.code(PATIENCE), second.output
+    assert code == 2
     assert output.startswith(f"sweep: {run}: is in use by another command (sweep launch, process {first.pid}")
     assert output.count("\n") == 1
-    assert first.poll() is None
+    assert first.is_running()
 
-    first.send_signal(signal.SIGSTOP)  # both are waiting when it wakes
-    first.send_signal(signal.SIGINT)
-    first.send_signal(signal.SIGTERM)
-    first.send_signal(signal.SIGCONT)
-    first.communicate(timeout=PATIENCE)
-    assert first.returncode == 130
+    os.kill(first.pid, signal.SIGSTOP)  # both are waiting when it wakes
+    os.kill(first.pid, signal.SIGINT)
+    os.kill(first.pid, signal.SIGTERM)
+    os.kill(first.pid, signal.SIGCONT)
+    assert first.code(PATIENCE) == 130
 
 
 #: A head and a second node, which is killed at the first line of input; the cluster ends at the second.
@@ -146,7 +142,6 @@ cluster.shutdown()
 @pytest.mark.slow
 def test_on_a_cluster_the_trials_of_a_lost_node_go_on_elsewhere(
     driver: Driver,
-    wait_for: WaitFor,
     sweep_file: Callable[..., Path],
     launch: Callable[..., tuple[int, str]],
     same_numbers: Callable[[Path, Path], None],
@@ -156,10 +151,10 @@ def test_on_a_cluster_the_trials_of_a_lost_node_go_on_elsewhere(
     run = tmp_path / "run"
     with ray_cluster(CLUSTER) as (address, fault):
         process = driver("--address", address, "--set", "trial.epochs=25")
-        wait_for(run, "epoch", 6, process)
+        process.wait_for(run, "epoch", 6)
         fault()
-        output = process.communicate(timeout=PATIENCE)[0]
-    assert process.returncode == 0, output
+        code, output = process.code(PATIENCE), process.output
+    assert code == 0, output
     launch(load(sweep_file(), ["trial.epochs=25"]), tmp_path / "whole", serial=True)
     same_numbers(run, tmp_path / "whole")
     assert load_trials(run).attempts.max() == 2

@@ -19,15 +19,9 @@ SameNumbers = Callable[[Path, Path], None]
 def test_killed_at_12_moments_nothing_is_lost_and_the_numbers_are_the_same(
     commands: Commands, sweep_file: Callable[..., Path], same_numbers: SameNumbers, tmp_path: Path
 ) -> None:
-    options = (
-        "launch",
-        sweep_file(),
-        "--serial",
-        "--set",
-        "trial.epochs=8",
-        "--set",
-        "trial.checkpoint.every_epochs=1",
-    )
+    """Every second launch trains in its own process, the others in a second one, which takes seconds to begin."""
+    eight = ("--set", "trial.epochs=8", "--set", "trial.checkpoint.every_epochs=1")
+    options = ("launch", sweep_file(), "--serial", *eight)
     run, draw = tmp_path / "run", random.Random(0)
     records = run / "records.jsonl"
 
@@ -35,15 +29,16 @@ def test_killed_at_12_moments_nothing_is_lost_and_the_numbers_are_the_same(
         return len(records.read_bytes().splitlines()) if records.exists() else 0
 
     killed = 0
-    for _ in range(12):
-        launched, wanted = commands(*options, "--out", run), written() + draw.randint(0, 5)
+    for number in range(12):
+        how = ["--debug"] if number % 2 else []
+        launched, wanted = commands(*options, "--out", run, *how), written() + draw.randint(0, 5)
         until(lambda: written() >= wanted or not launched.is_running(), "more records")  # noqa: B023
         time.sleep(draw.uniform(0, 0.04))  # an epoch takes about as long
         launched.signal(signal.SIGKILL)
         killed += launched.code() == -signal.SIGKILL
     assert killed > 5  # the last may come after the end
     commands.finish(*options, "--out", run)
-    commands.finish(*options, "--out", tmp_path / "whole")
+    commands.finish(*options, "--debug", "--out", tmp_path / "whole")
     same_numbers(run, tmp_path / "whole")
     assert numbers(run) == numbers(tmp_path / "whole")
 
@@ -81,7 +76,7 @@ def test_signals_to_a_launch_in_this_process_lose_nothing(
         launched.signal(number)
     assert launched.code() == 130
     assert "Traceback" not in launched.output
-    commands.finish(*words)
+    commands.finish(*words, "--debug")
     same_numbers(run, undisturbed)
     assert numbers(run) == numbers(undisturbed)
 
@@ -116,6 +111,6 @@ def test_through_ray_drivers_are_killed_a_worker_is_killed_and_one_is_stopped_fo
     killed, *_ = workers(launched)
     killed.kill()
     assert launched.code() == 0, launched.output
-    commands.finish(*options, "--serial", "--out", tmp_path / "whole")
+    commands.finish(*options, "--serial", "--debug", "--out", tmp_path / "whole")
     same_numbers(run, tmp_path / "whole")
     assert numbers(run) == numbers(tmp_path / "whole")

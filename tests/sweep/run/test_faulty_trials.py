@@ -11,16 +11,16 @@ from typing import Any
 
 import psutil
 import pytest
+from faults_harness import Command
 
 from analysis.frames.trials import load_trials
 from sweep.config import SweepConfig
 from sweep.config_file import load
 from trainers.record import read
 
-Driver = Callable[..., subprocess.Popen[str]]
+Driver = Callable[..., Command]
 Launch = Callable[..., tuple[int, str]]
 SameNumbers = Callable[[Path, Path], None]
-WaitFor = Callable[..., None]
 PATIENCE = 120  # s, on a machine that is busy with other things
 TIMEOUT = 30  # s, for an epoch of a tenth of a second there
 
@@ -237,19 +237,19 @@ def test_a_trial_that_leaks_is_out_of_memory_by_rays_monitor_and_runs_once_more_
 
 @pytest.mark.parametrize("name", [pytest.param("SIGHUP", marks=pytest.mark.slow), "SIGUSR1"])
 def test_a_serial_launch_that_is_told_to_end_writes_the_last_epoch_first(
-    name: str, driver: Driver, wait_for: WaitFor, tmp_path: Path
+    name: str, driver: Driver, tmp_path: Path
 ) -> None:
     """To its whole group, as a terminal that goes away does, and to each process, as Slurm does."""
     import torch
 
     run = tmp_path / "run"
     process = driver("--serial", "--set", "trial.epochs=400", "--set", "trial.checkpoint.every_minutes=null")
-    wait_for(run, "epoch", 3, process)
+    process.wait_for(run, "epoch", 3)
     (child,) = psutil.Process(process.pid).children()
     os.kill(child.pid, signal.Signals[name])
     os.killpg(process.pid, signal.Signals[name])
-    output = process.communicate(timeout=PATIENCE)[0]
-    assert process.returncode == 130, output
+    code, output = process.code(PATIENCE), process.output
+    assert code == 130, output
     assert f"stopped by {name}; the same command goes on" in output
     assert "Traceback" not in output
     trials = load_trials(run).set_index("trial_id")
@@ -260,28 +260,25 @@ def test_a_serial_launch_that_is_told_to_end_writes_the_last_epoch_first(
     assert not child.is_running()
 
 
-def test_no_process_of_a_serial_launch_outlives_one_that_is_killed(
-    driver: Driver, wait_for: WaitFor, tmp_path: Path
-) -> None:
+def test_no_process_of_a_serial_launch_outlives_one_that_is_killed(driver: Driver, tmp_path: Path) -> None:
     process = driver("--serial", "--set", "trial.epochs=400")
-    wait_for(tmp_path / "run", "epoch", 1, process)
+    process.wait_for(tmp_path / "run", "epoch", 1)
     (child,) = psutil.Process(process.pid).children()
     process.kill()
-    process.wait()
     assert psutil.wait_procs([child], timeout=PATIENCE)[1] == []
 
 
 @pytest.mark.slow
 def test_a_process_of_a_serial_launch_that_is_killed_is_replaced_and_its_trial_goes_on(
-    driver: Driver, wait_for: WaitFor, undisturbed: Path, same_numbers: SameNumbers, tmp_path: Path
+    driver: Driver, undisturbed: Path, same_numbers: SameNumbers, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     process = driver("--serial")
-    wait_for(run, "epoch", 2, process)
+    process.wait_for(run, "epoch", 2)
     (child,) = psutil.Process(process.pid).children()
     child.kill()
-    output = process.communicate(timeout=PATIENCE)[0]
-    assert process.returncode == 0, output
+    code, output = process.code(PATIENCE), process.output
+    assert code == 0, output
     same_numbers(run, undisturbed)
     starts = sorted(record["record"] for record in read(run)).count("start")
     assert starts in (4, 5)  # it may have ended just then

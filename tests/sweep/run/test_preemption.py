@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -128,14 +127,14 @@ def test_a_slurm_that_does_not_answer_delays_no_launch_and_ends_none(
 
 
 def test_a_launch_that_slurm_preempts_says_so_of_what_ran_and_goes_on(
-    scontrol: Callable[[str], None], driver: Any, wait_for: Any, tmp_path: Path, sweep_file: Any
+    scontrol: Callable[[str], None], driver: Any, tmp_path: Path, sweep_file: Any
 ) -> None:
     scontrol(f'echo "{PUT_BACK}"')
     process = driver("--serial", "--set", "trial.epochs=400")
-    wait_for(tmp_path / "run", "epoch", 2, process)
-    process.send_signal(signal.SIGTERM)
-    output = process.communicate(timeout=PATIENCE)[0]
-    assert process.returncode == 130, output
+    process.wait_for(tmp_path / "run", "epoch", 2)
+    os.kill(process.pid, signal.SIGTERM)
+    code, output = process.code(PATIENCE), process.output
+    assert code == 130, output
     assert "4 trials: 1 preempted, 3 never started" in output
     trials = load_trials(tmp_path / "run")
     (preempted,) = trials[trials.outcome == "preempted"].itertuples()
@@ -174,30 +173,25 @@ for line in sys.stdin:
 cluster.shutdown()
 """
 
-NO_RESTARTS = "import sweep.run.ray_tune as r; r.RESTARTS = 0; from sweep.cli import main; main()"
-
-
-@pytest.fixture(scope="session")
-def sweep_command() -> list[str]:
-    """The command, by which here a trial whose process dies is not started again even once."""
-    return [sys.executable, "-c", NO_RESTARTS]
+#: By which a trial whose process dies is not started again even once.
+NO_RESTARTS = {"sweep.run.ray_tune.RESTARTS": 0}
 
 
 @pytest.mark.slow
 def test_a_trial_on_a_node_that_ray_preempts_goes_on_elsewhere_and_uses_up_no_restart(
-    driver: Any, wait_for: Any, ray_cluster: Any, tmp_path: Path
+    driver: Any, ray_cluster: Any, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     with ray_cluster(PREEMPTIBLE) as (address, preempt):
-        process = driver("--address", address, "--set", "trial.epochs=5000", "--set", "max_concurrent=1")
-        wait_for(run, "epoch", 3, process)
+        process = driver("--address", address, "--set", "trial.epochs=5000", "--set", "max_concurrent=1", **NO_RESTARTS)
+        process.wait_for(run, "epoch", 3)
         preempt("and on")
-        wait_for(run, "start", 2, process)
+        process.wait_for(run, "start", 2)
         preempt("")
-        wait_for(run, "outcome", 2, process)
-        process.send_signal(signal.SIGINT)
-        output = process.communicate(timeout=PATIENCE)[0]
-    assert process.returncode == 130, output
+        process.wait_for(run, "outcome", 2)
+        os.kill(process.pid, signal.SIGINT)
+        code, output = process.code(PATIENCE), process.output
+    assert code == 130, output
     assert "4 trials: 1 preempted, 3 never started" in output
     trials = load_trials(run)
     (preempted,) = trials[trials.outcome == "preempted"].itertuples()

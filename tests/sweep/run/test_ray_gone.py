@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
+from faults_harness import Command, Commands
 
 from analysis.frames.trials import load_trials
 from sweep.config_file import load
@@ -63,23 +63,23 @@ def short() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-def of_ray(launch: subprocess.Popen[str]) -> dict[int, str]:
+def of_ray(launch: Command) -> dict[int, str]:
     """All processes under a launch, by name."""
     return {process.pid: process.name() for process in psutil.Process(launch.pid).children(recursive=True)}
 
 
 @pytest.mark.parametrize("name", ["raylet", "gcs_server"])
 def test_a_local_ray_that_is_killed_is_started_again_and_the_frames_are_those_of_an_undisturbed_run(
-    name: str, driver: Any, wait_for: Any, sweep_file: Any, launch: Any, same_numbers: Any, tmp_path: Path
+    name: str, driver: Any, sweep_file: Any, launch: Any, same_numbers: Any, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     process = driver(*LONG)
-    wait_for(run, "epoch", 3, process)
+    process.wait_for(run, "epoch", 3)
     (killed,) = (pid for pid, of in of_ray(process).items() if of == name)
     os.kill(killed, 9)
-    output = process.communicate(timeout=PATIENCE)[0]
+    code, output = process.code(PATIENCE), process.output
     gone = f"Ray is gone: its {name} (process {killed}) ended by SIGKILL"
-    assert process.returncode == 0, output
+    assert code == 0, output
     assert f"{gone}; going on with a new one" in output
     assert "(raylet)" not in output
     launch(load(sweep_file(), ["trial.epochs=25"]), tmp_path / "whole", serial=True)
@@ -87,28 +87,19 @@ def test_a_local_ray_that_is_killed_is_started_again_and_the_frames_are_those_of
 
 
 def test_an_evaluation_whose_local_ray_is_killed_goes_on_with_a_new_one_and_evaluates_nothing_twice(
-    finished: Path, sweep_command: list[str], wait_for: Any, tmp_path: Path
+    finished: Path, commands: Commands, tmp_path: Path
 ) -> None:
     whole = shutil.copytree(finished, tmp_path / "whole")
     how = ("--attack", "clean", "--attack", "pgd", "--steps", "500", "--set", "max_concurrent=1")
-    process = subprocess.Popen(
-        [*sweep_command, "evaluate", str(finished), *how],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        wait_for(finished, "evaluation", 1, process)
-        (killed,) = (pid for pid, of in of_ray(process).items() if of == "raylet")
-        os.kill(killed, 9)
-        output = process.communicate(timeout=PATIENCE)[0]
-    finally:
-        process.kill()
-    assert process.returncode == 0, output
+    process = commands("evaluate", finished, *how)
+    process.wait_for(finished, "evaluation", 1)
+    (killed,) = (pid for pid, of in of_ray(process).items() if of == "raylet")
+    os.kill(killed, 9)
+    code, output = process.code(PATIENCE), process.output
+    assert code == 0, output
     assert f"Ray is gone: its raylet (process {killed}) ended by SIGKILL; going on with a new one" in output
     assert "Traceback" not in output
-    subprocess.run([*sweep_command, "evaluate", str(whole), *how, "--serial"], check=True, capture_output=True)
+    commands.finish("evaluate", whole, *how, "--serial")
     assert counted(finished) == counted(whole)
 
 
@@ -119,17 +110,17 @@ def counted(run: Path) -> list[tuple[Any, ...]]:
 
 
 def test_a_launch_whose_ray_has_just_been_killed_ends_by_ctrl_c_and_starts_no_new_one(
-    driver: Any, wait_for: Any, tmp_path: Path
+    driver: Any, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     process = driver("--set", "trial.epochs=400")
-    wait_for(run, "epoch", 3, process)
+    process.wait_for(run, "epoch", 3)
     ray = [pid for pid, of in of_ray(process).items() if of in NEEDED]
     for each in ray:
         os.kill(each, 9)
     os.kill(process.pid, signal.SIGINT)
-    output = process.communicate(timeout=PATIENCE)[0]
-    assert process.returncode in (130, EXIT_RAY_GONE), output
+    code, output = process.code(PATIENCE), process.output
+    assert code in (130, EXIT_RAY_GONE), output
     assert "stopped by SIGINT" in output or "Ray is gone" in output
     assert "going on with a new one" not in output
     assert "Traceback" not in output
@@ -137,27 +128,27 @@ def test_a_launch_whose_ray_has_just_been_killed_ends_by_ctrl_c_and_starts_no_ne
 
 
 def test_a_cluster_whose_head_is_gone_ends_a_launch_with_its_reason_and_exit_3(
-    driver: Any, wait_for: Any, ray_cluster: Any, tmp_path: Path
+    driver: Any, ray_cluster: Any, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     with ray_cluster(CLUSTER) as (address, fault):
         process = driver("--address", address, "--set", "trial.epochs=4000")
-        wait_for(run, "epoch", 3, process)
+        process.wait_for(run, "epoch", 3)
         fault()
-        output = process.communicate(timeout=PATIENCE)[0]
-    assert process.returncode == 3, output
+        code, output = process.code(PATIENCE), process.output
+    assert code == 3, output
     assert output.count(f"Ray is gone: its head at {address} has not answered for 30 s; ") == 1
     assert set(load_trials(run).outcome) == {"interrupted", "never_started"}
 
 
 def test_a_launch_that_is_killed_leaves_no_process_and_no_folder_and_no_secret_stands_in_a_file_of_it_or_of_ray(
-    driver: Any, wait_for: Any, tmp_path: Path, short: Path, monkeypatch: pytest.MonkeyPatch
+    driver: Any, tmp_path: Path, short: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in (SECRETS | {"TMPDIR": str(short), "HOME": str(tmp_path)}).items():
         monkeypatch.setenv(name, value)
     run = tmp_path / "run"
     process = driver(*LONG)
-    wait_for(run, "epoch", 3, process)
+    process.wait_for(run, "epoch", 3)
     left = list(map(psutil.Process, of_ray(process)))
     (folder,) = short.glob("ray-*")
     assert folder.stat().st_mode & 0o777 == 0o700
@@ -168,7 +159,6 @@ def test_a_launch_that_is_killed_leaves_no_process_and_no_folder_and_no_secret_s
     raylet = next(each for each in left if each.name() == "raylet")
     assert raylet.environ().items() >= SECRETS.items()  # which its workers inherit
     process.kill()
-    process.wait()
     assert psutil.wait_procs(left, timeout=20)[1] == []
     deadline = time.monotonic() + 20
     while folder.exists() and time.monotonic() < deadline:

@@ -26,7 +26,7 @@ SweepFile = Callable[..., Path]
 
 def started(commands: Commands, config: Path, directory: Path, *shares: str) -> list[Command]:
     """Launches of these shares, all at once."""
-    words = ("launch", config, "--out", directory, "--serial", "--shard")
+    words = ("launch", config, "--out", directory, "--serial", "--debug", "--shard")
     return [commands(*words, share) for share in shares]
 
 
@@ -97,7 +97,7 @@ def test_a_later_launch_of_other_shares_or_of_none_runs_what_is_left(
     half = {one for one in trials if Share(2, 2).has(one)}
     ended = load_trials(run).query("outcome == 'completed'")
     assert half <= set(ended["trial_id"])
-    commands.finish("launch", config, "--out", run, "--serial")
+    commands.finish("launch", config, "--out", run, "--serial", "--debug")
     same_numbers(run, undisturbed)
     assert numbers(run) == numbers(undisturbed)
     again = commands.finish("launch", config, "--out", run, "--serial", "--shard", "1/4")

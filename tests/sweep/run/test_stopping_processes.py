@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from faults_harness import Command
 
 from sweep.config import SweepConfig
 from sweep.config_file import load
@@ -18,7 +18,7 @@ from trainers.checkpoint import load as loaded
 from trainers.files import checkpoint_path
 from trainers.record import read
 
-Driver = Callable[..., subprocess.Popen[str]]
+Driver = Callable[..., Command]
 
 EIGHT = (
     *("--set", "space.optimizer.lr=[0.3, 0.001, 0.1, 0.0001]", "--set", "trial.epochs=6"),
@@ -60,7 +60,6 @@ def test_a_trial_ends_with_the_epoch_that_decided_and_its_checkpoint_is_of_that_
 @pytest.mark.slow
 def test_killed_over_and_over_and_with_several_trials_at_once_decisions_are_those_of_the_log_read_once(
     driver: Driver,
-    wait_for: Callable[..., None],
     sweep_file: Callable[..., Path],
     launch: Callable[..., tuple[int, str]],
     tmp_path: Path,
@@ -70,9 +69,8 @@ def test_killed_over_and_over_and_with_several_trials_at_once_decisions_are_thos
     for options, kind, more in KILLS:
         before = sum(one["record"] == kind for one in read(run)) if run.exists() else 0
         process = driver(*EIGHT, *options)
-        wait_for(run, kind, before + more, process)
+        process.wait_for(run, kind, before + more)
         process.kill()
-        process.wait()
     config = load(sweep_file(), [value for value in EIGHT if value != "--set"])
     assert launch(config, run)[0] == 0
     records = read(run)
