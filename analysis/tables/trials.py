@@ -138,7 +138,8 @@ def _event(records: Sequence[Mapping[str, Any]]) -> str:
         how = in_words(record, following.get("engine", ""))
         host, device = (record.get(key, "unknown") for key in ("host", "device"))
         where = f"{when}  start on {host} ({device}), code {record['code_version']}"
-        return f"{where}, {how}" if how else where
+        died = f"; the process before it died: {record['died']}" if "died" in record else ""
+        return f"{where}{f', {how}' if how else ''}{died}"
     if record["record"] == "resume":
         of = f" of the shorter trial {shorter}" if (shorter := record.get("from_trial")) else ""
         how = f"goes on from epoch {record['epoch']}{of}" if record["epoch"] else "begins afresh"

@@ -57,6 +57,7 @@ class Child:
         each_step: Callable[[], None],
         paused: Callable[[], bool] = never,
         pruned: Callable[[], bool] = never,
+        died: Callable[[str], None] = lambda why: None,
     ) -> tuple[OutcomeName, str] | None:
         """Trains one trial, in a new process where the one before died.
 
@@ -66,6 +67,7 @@ class Child:
             each_step: called several times a second.
             paused: asked with each message, once it is taken: see `sweep.run.trial.run_trial`.
             pruned: likewise.
+            died: told, in words, how the process has ended in whose place another trains.
 
         What these raise, as a signal does anywhere, stops the process.
 
@@ -75,7 +77,7 @@ class Child:
         """
         self._trains = True
         try:
-            return self._train(trial, take, each_step, paused, pruned)
+            return self._train(trial, take, each_step, paused, pruned, died)
         except BaseException:
             self.stop()
             raise
@@ -89,6 +91,7 @@ class Child:
         each_step: Callable[[], None],
         paused: Callable[[], bool],
         pruned: Callable[[], bool],
+        died: Callable[[str], None],
     ) -> tuple[OutcomeName, str] | None:
         for _ in range(RESTARTS + 1):
             self._why = ""
@@ -100,6 +103,7 @@ class Child:
                 self._start()
                 if short and code == -signal.SIGKILL:
                     return "out_of_memory", "the system killed its process for want of memory"
+                died(self._why or how(code))
             else:
                 return None
         return "failed", f"its process died {RESTARTS + 1} times: {self._why or how(code)}"

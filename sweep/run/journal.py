@@ -64,6 +64,8 @@ class Journal:
         self._paces = Paces()
         self._shorter = Shorter(plan.progress.trials.values(), code_version())
         self._fail_fast = None if plan.config.fail_fast is None else FailFast(plan.config.fail_fast)
+        self._died: dict[str, str] = {}
+        """How the last process died of each trial that is to be started once more."""
         self._withheld: PlannedTrial | None = None
         """The next trial, for which the budget has no room."""
         self._back: deque[PlannedTrial] = deque()
@@ -204,6 +206,8 @@ class Journal:
         trial = self.progress.trials[message["trial_id"]]
         if trial.has(message) or trial.pruned:  # what such a trial says before it hears of it counts for nothing
             return
+        if message["record"] in ("start", "outcome") and (why := self._died.pop(trial.id, "")):
+            message = {**message, "died": why} if message["record"] == "start" else message
         self._append(message["record"], {key: value for key, value in message.items() if key != "record"})
         if not trial.is_handed_on(message):
             self._paces.add(shape_of(trial.config), message)
@@ -268,6 +272,12 @@ class Journal:
         if (why := hung(self.directory, trial_id)) is not None:
             outcome, reason = "failed", why
         self.take({"record": "outcome", **vars(OutcomeRecord(trial_id, outcome, reason, 0, alone=alone))})
+
+    def died(self, trial_id: str, why: str) -> None:
+        """The process of a trial is gone, and another takes its place: the trial's next start says why, in words."""
+        trial = self.progress.trials[trial_id]
+        if trial.started and trial.outcome is None:
+            self._died[trial_id] = why
 
     def interrupt(self, reason: str) -> None:
         """The outcome `interrupted`, or `preempted`, for every trial that runs; their checkpoints stay.

@@ -378,10 +378,12 @@ class _JournalCallback(_NotSaved, tune.Callback):
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """The worker died and is to be started again, but not beside others if it was for want of memory."""
-        self._died(trial)
+        why = self._died(trial)
+        for name in trial.config["trials"]:
+            self._journal.died(name, why)
 
     def _died(self, trial: Any) -> str:
-        """Takes note; gives why it ended itself, if it did so for want of another worker."""
+        """Takes note; gives why it ended itself for want of another worker, or else what Ray says of its end."""
         self._steered.died(trial)
         why, preempted = self._steered.lacked(trial)
         if short := lack_of_memory(_error(trial)):
@@ -391,14 +393,13 @@ class _JournalCallback(_NotSaved, tune.Callback):
             trial.max_failures += 1  # Tune would not count it, had it been this process's node
         elif said := ray_says(_pickled_error(trial)):
             self._journal.preempt(trial.config["trials"], said)
-        return why
+        return why or (_error(trial).strip().splitlines() or ["no error file"])[-1].partition(_GUESSES)[0]
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """The worker died more often than it may be restarted, or after its trials had ended."""
         why = self._died(trial)
-        last = why or (_error(trial).strip().splitlines() or ["no error file"])[-1].partition(_GUESSES)[0]
         for name in trial.config["trials"]:
-            self._journal.fail(name, f"its process died {RESTARTS + 1} times: {last}")
+            self._journal.fail(name, f"its process died {RESTARTS + 1} times: {why}")
 
     def _out_of_memory(self, trial: Any, text: str) -> None:
         """Its trials have run out of the host's memory; a process that is started in its place has none to train.

@@ -5,6 +5,7 @@ They are the first worker's own: Ray ends them when its process ends, however it
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -103,7 +104,8 @@ def _death(error: ray.exceptions.RayError) -> Death:
     if why := lack_of_memory(said):
         return Death(why, of_memory=True)
     (first, *_) = [line.strip() for line in said.splitlines() if line.strip()] or [type(error).__name__]
-    return Death(first, preempted=ray_says(error))
+    process = re.search(r"^\s*pid: (\d+)", said, re.M)
+    return Death(f"{first.rstrip('.')}{f' (process {process[1]})' if process else ''}", preempted=ray_says(error))
 
 
 #: Those of this process.

@@ -223,10 +223,11 @@ def resume_line(trial: TrialProgress, message: Message) -> str:
     return f"trial {trial.id} {how}{again}: {message['reason']}"
 
 
-def begun_again_line(trial: TrialProgress) -> str:
-    """That a trial's process died, and what becomes of the trial."""
+def begun_again_line(trial: TrialProgress, start: Message) -> str:
+    """That a trial's process died, how, and what becomes of the trial, which has started once more."""
     what = "goes on from its newest checkpoint" if trial.epoch else "begins it anew"
-    return f"trial {trial.id}: its process died in epoch {trial.epoch + 1}; another {what}"
+    how = f" ({in_line(why, REASON)})" if (why := start.get("died")) else ""
+    return f"trial {trial.id}: its process died in epoch {trial.epoch + 1}{how}; another {what}"
 
 
 class Screen:
@@ -257,7 +258,7 @@ class Screen:
         """Takes note of a message: an ended trial is a line; a slower engine is one, once; and each checkpoint that was
         passed over, and each death of a process that is not its trial's end."""
         if message["record"] == "start" and trial.id in self._begun:
-            say(self._console, begun_again_line(trial))
+            say(self._console, begun_again_line(trial, message))
         if message["record"] in ("start", "outcome"):
             (self._begun.add if message["record"] == "start" else self._begun.discard)(trial.id)
         if (why := message.get("engine_reason")) and why not in self._reasons:

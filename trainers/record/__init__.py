@@ -15,6 +15,7 @@ Nine kinds, told apart by the key `record`:
     trial    a planned trial: trial_id, number, config (its identity), point (its value on every axis), seed
     start    a trial begins or goes on: trial_id, time, host, device, code_version, arithmetic (of
              `trainers.provenance`; lacking where older code wrote it), workers (that train it together; lacking: one)
+             and, where another process of it had died, died (how, in words)
     resume   a ResumeRecord, behind a start whose newest checkpoint was not gone on from, or that goes on from another
              trial's end
     epoch    an EpochRecord

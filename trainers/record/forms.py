@@ -156,6 +156,7 @@ FORMS: dict[str, dict[str, Rule]] = {
         "arithmetic": Rule("a mapping", lambda value: isinstance(value, dict)).or_null(),
         "capacity_bytes": WHOLE.or_null(),
         "workers": POSITIVE,
+        "died": TEXT,
     },
     "resume": {
         "trial_id": TRIAL,

@@ -22,3 +22,15 @@ def test_each_start_says_in_which_engine_it_ran_and_one_that_trained_nothing_whi
         console.print(trial_view(run.directory, "a"))
     starts = [line.split("code abc, ")[1] for line in shown.get().splitlines() if "start on h (cpu)" in line]
     assert starts == [f"fp32 {engine}, torch 2.15.0, AVX2, 1 thread" for engine in ("graph", "eager", "auto")]
+
+
+def test_a_start_in_place_of_a_process_that_died_says_how_that_ended(run: Any) -> None:
+    run.trial("a")
+    run.start("a")
+    run.start("a", died="worker 1 of 2: its process (7) ended by signal SIGKILL")
+    console = Console(width=200)
+    with console.capture() as shown:
+        console.print(trial_view(run.directory, "a"))
+    first, second = [line for line in shown.get().splitlines() if "start on h (cpu)" in line]
+    assert "died" not in first
+    assert second.endswith("; the process before it died: worker 1 of 2: its process (7) ended by signal SIGKILL")

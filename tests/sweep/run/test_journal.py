@@ -122,6 +122,23 @@ def test_a_launch_writes_the_config_the_environment_and_every_planned_trial(tiny
     }
 
 
+def test_the_start_after_a_process_died_says_how_and_no_other(tiny: Configs, directory: Path) -> None:
+    books = journal(tiny(), directory)
+    with books.open("sweep launch tiny.yaml"):
+        first, other = given(books).id, given(books).id
+        books.take(start(first))
+        for name in (first, other):  # the other has not begun
+            books.died(name, "signal SIGKILL")
+        for name in (first, other, first):
+            books.take(start(name))
+        books.died(first, "exit code 1")
+        books.take(outcome(first, "interrupted"))
+        books.died(first, "exit code 2")
+        books.take(start(first))
+    died = [(one["trial_id"], one.get("died")) for one in read(directory) if one["record"] == "start"]
+    assert died == [(first, None), (first, "signal SIGKILL"), (other, None), (first, None), (first, None)]
+
+
 @pytest.mark.parametrize("jump", [-86400.0, 86400.0])
 def test_times_of_records_and_the_time_left_follow_no_clock_that_is_set_while_a_launch_runs(
     jump: float, tiny: Configs, directory: Path, monkeypatch: pytest.MonkeyPatch

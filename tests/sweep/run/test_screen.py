@@ -18,6 +18,7 @@ from sweep.run.screen import (
     ROWS,
     Screen,
     _long,
+    begun_again_line,
     best_line,
     counts_line,
     duration,
@@ -252,6 +253,15 @@ def test_a_start_after_a_start_is_a_process_that_died_and_one_after_an_outcome_i
     trial.epoch = 0
     screen.show(trial, start)
     assert file.getvalue().endswith(f"trial {trial.id}: its process died in epoch 1; another begins it anew\n")
+
+
+def test_a_start_that_says_how_the_process_before_it_died_has_that_in_its_line() -> None:
+    (trial,) = running(1, 1).trials.values()
+    line = begun_again_line(trial, {"died": "worker 1 of 2: its process (7) ended by signal SIGKILL"})
+    assert line == (
+        f"trial {trial.id}: its process died in epoch 8 (worker 1 of 2: its process (7) ended by signal SIGKILL); "
+        "another goes on from its newest checkpoint"
+    )
 
 
 def test_why_an_engine_is_not_the_one_asked_for_is_said_once() -> None:

@@ -99,6 +99,8 @@ def assert_each_fault_costs_its_trial_alone(run: Path) -> None:
     assert "Unable to allocate 8.00 GiB" in reasons["memory"]
     assert trials.attempts[["kill", "always_kill", "error", "none"]].to_list() == [2, 4, 1, 1]
     assert set(trials.workers) == {2}
+    died = [record["died"] for record in read(run) if "died" in record]
+    assert [why.startswith("worker 1 of 2: ") for why in died] == [True] * 4
 
 
 def children() -> set[psutil.Process]:
