@@ -33,6 +33,7 @@ import yaml
 from cpu_step import write_images
 from scipy import stats
 
+from sweep.plan.room import cores
 from trainers import loop, workers
 from trainers.config import TrialConfig
 from trainers.provenance import environment
@@ -51,7 +52,7 @@ def launched(numbers: Sequence[int], folder: Path, overrides: Sequence[str]) -> 
     """The last accuracies of every trial of the sweep, with so many workers each."""
     by_number = {}
     for number in numbers:
-        cpu = min(1.0, round((os.cpu_count() or 1) / number, 2))  # more workers than cores share them
+        cpu = min(1.0, cores() * 100 // number / 100)  # more workers than cores share them
         asked = [f"resources.workers={number}", f"resources.cpu={cpu}", *overrides]
         command = [sys.executable, "-m", "sweep", "launch", str(CONFIG), "--out", str(folder / str(number))]
         command += [word for key in asked for word in ("--set", key)]

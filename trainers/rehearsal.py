@@ -17,7 +17,7 @@ from trainers.data.sets import Data, Shape, fingerprint, load, shapes
 from trainers.dynamics import measurement
 from trainers.engine import Engine
 from trainers.errors import UserError
-from trainers.method import objectives, optimizers, schedules
+from trainers.method import batch_norm, objectives, optimizers, schedules
 from trainers.models import fine_tuning
 from trainers.own import snapshot
 from trainers.own.reference import PARTS, is_reference
@@ -38,7 +38,10 @@ def marks(configs: Sequence[DataConfig]) -> list[str]:
 
 
 def rehearse(
-    trials: Sequence[TrialConfig], known: Mapping[DataConfig, Shape], unseen: Container[str] = ()
+    trials: Sequence[TrialConfig],
+    known: Mapping[DataConfig, Shape],
+    unseen: Container[str] = (),
+    workers: int = 1,
 ) -> dict[DataConfig, Shape]:
     """Builds each trial's parts and takes one step with them, of few images of the data's shape.
 
@@ -47,6 +50,7 @@ def rehearse(
         known: the shapes of their data; those of a user's own are loaded; of others that are not there only the import
             is tried.
         unseen: names of data that are not looked at, and so taken as not there.
+        workers: processes that train one trial together.
 
     Returns:
         The shapes of the user's own data.
@@ -61,7 +65,7 @@ def rehearse(
         own = shapes({trial.data for trial in trials if trial.data.is_own and trial.data.name not in unseen})
     for trial in trials:
         if (shape := ({**known, **own}).get(trial.data)) is not None:
-            _rehearse(trial, shape)
+            _rehearse(trial, shape, workers)
     return own
 
 
@@ -73,10 +77,12 @@ def _import(trial: TrialConfig) -> None:
                 snapshot.load(part.name, part.code, f"{key}.name")
 
 
-def _rehearse(trial: TrialConfig, shape: Shape) -> None:
+def _rehearse(trial: TrialConfig, shape: Shape, workers: int) -> None:
     data = _data(trial, shape)
     with stage(f"building the network {trial.model.name}"):
         model = fine_tuning.network(trial, data)
+    if workers > 1:
+        batch_norm.check_shared(model, trial.model.name)
     with stage(f"a pass of the network {trial.model.name}"), torch.no_grad():
         _check_logits(model.eval(), trial, data)
     with stage(f"the schedule {trial.schedule.name}"):
@@ -88,8 +94,11 @@ def _rehearse(trial: TrialConfig, shape: Shape) -> None:
         _check_clean(trial, model.train(), data)
     with stage(f"one training step of {' and '.join(_own(trial))}"):
         Training.begin(_short(trial), data).epoch(0)
-    if (shape.train_images - 1) % trial.batch_size == 0:
-        with stage(f"a training step of 1 image, as the last of an epoch's {shape.train_images} by batch_size has"):
+    parts = trial.workers if trial.batch_norm == "local" else 1
+    last = min(shape.train_images, shape.train_images % trial.batch_size or trial.batch_size)
+    if last // parts == 1:
+        whose = "the last" if parts == 1 else f"one of {parts} workers of the last"
+        with stage(f"a training step of 1 image, as {whose} of an epoch's {shape.train_images} by batch_size has"):
             one = data._replace(train=Split(data.train.images[:1], data.train.labels[:1]))
             Training.begin(_short(trial), one).epoch(0)
     if trial.dynamics.every is not None:

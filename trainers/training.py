@@ -77,6 +77,8 @@ class Training:
         data = data or load(config.data, device_of(config.device))
         engine, reason = engine_of(config, len(data.train.labels), workers)
         model = engine.prepare(fine_tuning.network(config, data))
+        if not workers.alone:
+            batch_norm.check_shared(model, config.model.name)
         optimizer = optimizers.build(config.optimizer, model.parameters())
         if engine.captures and not optimizers.is_capturable(config.optimizer, optimizer):
             engine, reason = engine.eager, f"the optimizer {config.optimizer.name} does not say that it is capturable"

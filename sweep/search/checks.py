@@ -96,12 +96,14 @@ def _rehearsed(
     own: Mapping[str, Source] | None,
 ) -> dict[DataConfig, Shape]:
     """Tries one trial of each kind that has code of a user's own; gives the shapes of the user's own data."""
-    kinds = {_kind(one): one for one in trials}
+    workers = config.resources.workers
+    kinds = {_kind(one, workers): one for one in trials}
     if not kinds:
         return {}
     if left := {kind: one for kind, one in kinds.items() if kind not in _tried}:
         code = (own_sources(config) if own is None else own).values()
-        shapes = in_own_process("trainers.rehearsal:rehearse", list(left.values()), dict(known), set(unseen), own=code)
+        asked = list(left.values()), dict(known), set(unseen), workers
+        shapes = in_own_process("trainers.rehearsal:rehearse", *asked, own=code)
         _tried.update({kind: shapes.get(one.data) for kind, one in left.items()})
     return {one.data: shape for kind, one in kinds.items() if (shape := _tried[kind]) is not None}
 
@@ -110,7 +112,7 @@ def _rehearsed(
 _tried: dict[str, Shape | None] = {}
 
 
-def _kind(one: TrialConfig) -> str:
+def _kind(one: TrialConfig, workers: int) -> str:
     """What decides whether a user's own code can be trained with, as far as one step shows."""
     parts = {key: getattr(one, key) for key in PARTS}
     own = {key: part.model_dump(mode="json") if part.is_own else part.name for key, part in parts.items()}
@@ -120,7 +122,7 @@ def _kind(one: TrialConfig) -> str:
     attack = one.attack.steps > 0, one.attack.batch_norm, one.attack.replays is None, one.attack.tau is None
     size = one.data.image_size, one.data.train_per_class, one.data.validation_fraction, one.batch_size
     soft = one.data.cutmix > 0  # labels are probabilities then
-    others = one.batch_norm_data, one.precision, one.dynamics.every
+    others = one.batch_norm_data, one.precision, one.dynamics.every, one.batch_norm, workers
     return json.dumps([own, slots, attack, size, soft, others], sort_keys=True)
 
 

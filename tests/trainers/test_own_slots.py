@@ -13,8 +13,11 @@ from trainers.errors import UserError
 from trainers.loop import train
 from trainers.own import snapshot
 from trainers.own.source import source_of
+from trainers.own.stage import doing
 from trainers.record import EpochRecord
 from trainers.rehearsal import marks, rehearse
+from trainers.training import Training
+from trainers.workers import Workers
 
 TIMES = {
     "trial_id": "", "seconds": 0.0, "evaluation_seconds": 0.0, "samples_per_second": 0.0, "peak_memory_bytes": 0,
@@ -31,6 +34,12 @@ from trainers.models.small_cnn import SmallCNN
 
 def Net(num_classes, channels, image_size, classes=None):
     return SmallCNN(channels, num_classes if classes is None else classes, *image_size)
+
+
+def OverBatch(num_classes, channels, image_size, keeps=False):
+    flat = channels * image_size[0] * image_size[1]
+    norm = nn.BatchNorm1d(flat, track_running_stats=keeps)
+    return nn.Sequential(nn.Flatten(), norm, nn.Linear(flat, num_classes))
 
 
 def digits(root, floats=False, last=False):
@@ -224,6 +233,30 @@ def test_what_is_not_as_a_slot_needs_it_is_one_line_before_any_training(
     with pytest.raises(UserError) as caught:
         rehearse([trial], shapes_of(trial))
     assert str(caught.value).startswith(said)
+
+
+def test_batch_norm_of_a_network_is_tried_with_the_images_of_each_worker(own: Any) -> None:
+    whole = small.tiny(model=own("OverBatch", keeps=True), batch_size=26).resolved()  # of 80: the last batch has 2
+    rehearse([whole], shapes_of(whole), workers=2)
+    parted = whole.model_copy(update={"batch_norm": "local", "workers": 2})
+    with pytest.raises(ValueError, match="Expected more than 1 value per channel"):
+        rehearse([parted], shapes_of(parted), workers=2)
+    assert doing() == "a training step of 1 image, as one of 2 workers of the last of an epoch's 80 by batch_size has"
+
+
+def test_batch_norm_without_running_statistics_is_one_workers_alone(own: Any) -> None:
+    trial = small.tiny(model=own("OverBatch")).resolved()
+    rehearse([trial], shapes_of(trial))
+    with pytest.raises(UserError) as caught:
+        rehearse([trial], shapes_of(trial), workers=2)
+    with pytest.raises(UserError) as later:
+        Training.begin(trial, workers=Workers(0, 2))
+    assert str(caught.value) == str(later.value)
+    assert str(caught.value) == (
+        "model.name: batch norm in ./mine.py:OverBatch keeps no running statistics, and an evaluation would be "
+        "normalised by each worker's part of its batches; leave track_running_stats=False out, or set "
+        "resources.workers=1"
+    )
 
 
 def shapes_of(trial: Any) -> Any:

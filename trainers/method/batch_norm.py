@@ -42,6 +42,7 @@ from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from trainers import process, sync_batch_norm
 from trainers.config import TrialConfig
+from trainers.errors import UserError
 from trainers.method.objectives import Forward
 from trainers.workers import Part, Workers
 
@@ -116,6 +117,19 @@ def average_(model: nn.Module, part: Part, sync: bool) -> None:
     for statistic in own:
         statistic.mul_(part.share)
     part.workers.sum_(own)
+
+
+def check_shared(model: nn.Module, name: str) -> None:
+    """Several workers can share an evaluation of a network: none of its batch norm normalises that by its batches.
+
+    Raises:
+        UserError: some does, and each worker has a part of a batch.
+    """
+    if any(isinstance(layer, _BatchNorm) and layer.running_mean is None for layer in model.modules()):
+        raise UserError(
+            f"model.name: batch norm in {name} keeps no running statistics, and an evaluation would be normalised by "
+            "each worker's part of its batches; leave track_running_stats=False out, or set resources.workers=1"
+        )
 
 
 @contextmanager
