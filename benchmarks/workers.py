@@ -120,6 +120,8 @@ def seconds(config: TrialConfig, size: int, together: int = 1) -> float:
         each = [context.Process(target=worker, args=(values, rank, size, theirs[rank])) for rank in range(size)]
         for process in each:
             process.start()
+        for pipe in theirs:
+            pipe.close()  # so that a worker that died is heard of
         if size > 1:
             port = ours[0].recv()
             for pipe in ours[1:]:
