@@ -226,7 +226,8 @@ def resume_line(trial: TrialProgress, message: Message) -> str:
 def begun_again_line(trial: TrialProgress) -> str:
     """That a trial's process died, and what becomes of the trial."""
     what = "goes on from its newest checkpoint" if trial.epoch else "begins it anew"
-    return f"trial {trial.id}: its process died in epoch {trial.epoch + 1}; another {what}"
+    when = f"in epoch {trial.epoch + 1}" if trial.epoch < trial.epochs_wanted else "after its last epoch"
+    return f"trial {trial.id}: its process died {when}; another {what}"
 
 
 class Screen:
