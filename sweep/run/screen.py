@@ -227,7 +227,8 @@ def begun_again_line(trial: TrialProgress, start: Message) -> str:
     """That a trial's process died, how, and what becomes of the trial, which has started once more."""
     what = "goes on from its newest checkpoint" if trial.epoch else "begins it anew"
     how = f" ({in_line(why, REASON)})" if (why := start.get("died")) else ""
-    return f"trial {trial.id}: its process died in epoch {trial.epoch + 1}{how}; another {what}"
+    when = f"in epoch {trial.epoch + 1}" if trial.epoch < trial.epochs_wanted else "after its last epoch"
+    return f"trial {trial.id}: its process died {when}{how}; another {what}"
 
 
 class Screen:

@@ -253,6 +253,9 @@ def test_a_start_after_a_start_is_a_process_that_died_and_one_after_an_outcome_i
     trial.epoch = 0
     screen.show(trial, start)
     assert file.getvalue().endswith(f"trial {trial.id}: its process died in epoch 1; another begins it anew\n")
+    trial.epoch = trial.epochs_wanted
+    screen.show(trial, start)
+    assert ": its process died after its last epoch; another goes on from its newest" in file.getvalue()
 
 
 def test_a_start_that_says_how_the_process_before_it_died_has_that_in_its_line() -> None:
