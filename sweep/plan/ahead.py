@@ -38,7 +38,8 @@ def outlook(plan: Plan, cost: Cost, room: Room, directory: Path, measure: bool, 
     wanted = {shape: one for shape, one in shapes.items() if shape not in seconds} if measure else {}
     measured = _measured(plan, wanted, tell)
     by_shape = rows(plan.to_run, cost.each, seconds, memory, measured)
-    return Outlook(plan.config, plan.left, cost, by_shape, room, directory)
+    decoded = {one.decodes.folder: one.decodes.size for one in plan.shapes.values() if one.decodes is not None}
+    return Outlook(plan.config, plan.left, cost, by_shape, room, directory, decoded)
 
 
 def _measured(plan: Plan, wanted: dict[Shape, Left], tell: Callable[[str], None]) -> dict[Shape, tuple[float, float]]:

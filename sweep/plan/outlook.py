@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,6 +39,8 @@ class Outlook:
     room: Room
     directory: Path
     """Of the run."""
+    decoded: Mapping[Path, int] = field(default_factory=dict)
+    """Bytes of pixels that first trials write, by the folder that takes them."""
 
     @property
     def seconds(self) -> float:
@@ -55,7 +57,17 @@ class Outlook:
         return [self._cost(), f"wall-clock: {self._wall()}", f"memory: {self._memory()}", f"disk: {self._disk()}"]
 
     def warnings(self) -> Iterator[Warned]:
-        """That the files do not fit."""
+        """That the files do not fit, those of the run or the pixels."""
+        for folder, size in self.decoded.items():
+            if size > (free := _free(folder)):
+                text = (
+                    f"the disk is too small: {si(size, 'B')} of pixels, which the first trial decodes, {si(free, 'B')} "
+                    f"free at {folder}"
+                )
+                way_out = (
+                    "trial.data.root to a copy on a larger disk, or prepare shards on one (sweep data prepare --output)"
+                )
+                yield Warned(text, way_out)
         if (needed := self._kept() + self._running()) > (free := _free(self.directory)):
             text = f"the disk is too small: {si(needed, 'B')} of files, {si(free, 'B')} free at {self.directory}"
             yield Warned(text, "trial.keep=none, or another --out")
@@ -131,8 +143,13 @@ class Outlook:
             f"{si(self.cost.kept, 'B')} of kept weights, {si(self.cost.records, 'B')} of records, "
             f"{si(self._running(), 'B')} of checkpoints ({CHECKPOINTS} of {si(self.cost.running, 'B')} for each trial "
             f"that runs: two kept, one being written), estimated; {si(_free(self.directory), 'B')} free at "
-            f"{self.directory}"
+            f"{self.directory}" + "".join(self._pixels())
         )
+
+    def _pixels(self) -> Iterator[str]:
+        for folder, size in self.decoded.items():
+            free = si(_free(folder), "B")
+            yield f"; {si(size, 'B')} of pixels, which the first trial decodes to {folder}, {free} free there"
 
 
 def bound_text(config: SweepConfig) -> str:
@@ -171,6 +188,6 @@ def _rounded(value: float) -> str:
 
 
 def _free(directory: Path) -> float:
-    """Bytes that are free where the run's files would lie."""
+    """Bytes that are free where files of a folder, which need not be there, would lie."""
     there = next(folder for folder in (directory.absolute(), *directory.absolute().parents) if folder.exists())
     return float(shutil.disk_usage(there).free)

@@ -577,7 +577,7 @@ def merged(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]
         # values that do not go together
         (
             {"trial": {"data": {"name": "image_folder"}}},
-            "trial.data.root: needed for image_folder: the folder that holds train/ and test/",
+            "trial.data.root: needed for image_folder: the folder that holds train/ and test/ (or val/)",
         ),
         (
             {"trial": {"data": {"validation_fraction": 0}}},

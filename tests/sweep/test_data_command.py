@@ -73,7 +73,8 @@ def test_mistakes_are_one_line(written: Path, tmp_path: Path) -> None:
     )
     assert data("prepare", tmp_path / "none") == (
         2,
-        f"sweep: {tmp_path}/none is not a folder; it must hold train/ and test/, each with one folder a class\n",
+        f"sweep: {tmp_path}/none is not a folder; it must hold train/ and test/ (or val/), each with one folder a "
+        "class\n",
     )
     code, said = data("prepare", written.with_name("photos"), "--size", 8, "--output", written)
     assert (code, said.splitlines()[1:]) == (

@@ -129,7 +129,7 @@ class DataConfig(OwnPart):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         folders = "train/ and val/"
-        files = {"image_folder": "train/ and test/", "tiny_imagenet": folders, "imagenet": folders}
+        files = {"image_folder": "train/ and test/ (or val/)", "tiny_imagenet": folders, "imagenet": folders}
         shards = {"shards": "what sweep data prepare wrote"}
         # data of records are known by their fingerprint alone
         if self.name in files | shards and self.root is None and self.fingerprint is None:

@@ -114,7 +114,7 @@ def listing(root: Path) -> Listing:
     """
     with listable():
         test = _test_folder(root)
-        classes = class_names(root, test, "it must hold train/ and test/, each with one folder a class")
+        classes = class_names(root, test, "it must hold train/ and test/ (or val/), each with one folder a class")
         check_same_classes(root, classes, f"{test}/", folders(root / test))
         return Listing("image_folder", root, classes, images(root, "train", classes), images(root, test, classes))
 

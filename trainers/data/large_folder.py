@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,6 +27,18 @@ _log = logging.getLogger(__name__)
 
 #: Between two lines of how far it is, s.
 EVERY = 60.0
+
+
+class Unwritten(NamedTuple):
+    """Pixels that are still to be written.
+
+    Attributes:
+        folder: that takes them.
+        size: of all, bytes.
+    """
+
+    folder: Path
+    size: int
 
 
 def is_large(listed: Listing, image_size: int | None, most: float) -> bool:
@@ -58,8 +71,18 @@ def notes(listed: Listing, image_size: int | None, most: float, source: Source) 
             yield f"{size}: the first trial decodes them to {folder}, and finds images that are damaged"
 
 
+def to_decode(listed: Listing, image_size: int | None, source: Source) -> Unwritten | None:
+    """What the first trial on a large folder writes; None where that is there."""
+    folder = _folder(listed, image_size, source.fingerprint)
+    return None if shards.exists(folder) else Unwritten(folder, _bytes(listed, image_size))
+
+
+def _bytes(listed: Listing, image_size: int | None) -> int:
+    return (len(listed.train) + len(listed.test)) * int(np.prod(_shape(listed, image_size)))
+
+
 def _gib(listed: Listing, image_size: int | None) -> float:
-    return float((len(listed.train) + len(listed.test)) * np.prod(_shape(listed, image_size)) / 2**30)
+    return _bytes(listed, image_size) / 2**30
 
 
 def outline(listed: Listing, image_size: int | None) -> Source:

@@ -68,6 +68,7 @@ class Shape(NamedTuple):
         extra_images: further ones that batches are drawn from.
         mapped: whether images stay in files, and so take no memory.
         notes: what is peculiar to the data, in words.
+        decodes: pixels that the first trial writes to the disk; None: none.
     """
 
     train_images: int
@@ -80,6 +81,7 @@ class Shape(NamedTuple):
     extra_images: int = 0
     mapped: bool = False
     notes: tuple[str, ...] = ()
+    decodes: large_folder.Unwritten | None = None
 
     @property
     def pixels(self) -> int:
@@ -141,12 +143,12 @@ def shapes(configs: Iterable[DataConfig]) -> dict[DataConfig, Shape]:
     seen_shapes: dict[DataConfig, Shape] = {}
     for _, group in groupby(sorted(configs, key=_reads), key=_reads):
         alike = list(group)
-        source, mapped, notes = _outline(alike[0])
+        source, mapped, notes, decodes = _outline(alike[0])
         others = _extra(alike[0], source)
         more = 0 if others is None else len(others.labels)
         for config in alike:
             shape = _shape(config, source, _chosen(config, source), more)
-            seen_shapes[config] = shape._replace(mapped=mapped, notes=notes)
+            seen_shapes[config] = shape._replace(mapped=mapped, notes=notes, decodes=decodes)
     return seen_shapes
 
 
@@ -157,19 +159,21 @@ def _shape(config: DataConfig, source: Source, chosen: _Chosen, extra_images: in
     return Shape(*sizes, len(source.classes), channels, height, width, extra_images)
 
 
-def _outline(config: DataConfig) -> tuple[Source, bool, tuple[str, ...]]:
-    """The source, without pixels where they stay in files; whether they do; and what is to be said of it."""
+def _outline(config: DataConfig) -> tuple[Source, bool, tuple[str, ...], large_folder.Unwritten | None]:
+    """The source, without pixels where they stay in files; whether they do, what is to be said of it, and pixels that
+    are still to be written there."""
     if config.name == "shards":
-        return shards.read(_root(config), checked=False), True, ()
+        return shards.read(_root(config), checked=False), True, (), None
     if config.name not in LAYOUTS:
-        return _source(config), False, ()
+        return _source(config), False, (), None
     listed = LAYOUTS[config.name](_root(config))
     decodes = config.decode == "every_epoch"
     most = math.inf if decodes else config.in_memory_gib
     large = decodes or large_folder.is_large(listed, config.image_size, most)
     source = (large_folder.outline if large else image_folder.read)(listed, config.image_size)
     notes = *large_folder.notes(listed, config.image_size, most, source), *([decoded.note(listed)] if decodes else ())
-    return source, large, notes
+    writes = large and not decodes
+    return source, large, notes, large_folder.to_decode(listed, config.image_size, source) if writes else None
 
 
 def _reads(config: DataConfig) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 from trainers.config import DataConfig
-from trainers.data import archives, sets
+from trainers.data import archives, image_folder, sets
+from trainers.data.large_folder import Unwritten
 from trainers.data.sets import Shape
 from trainers.errors import UserError
 
@@ -57,6 +59,9 @@ def shape(config: DataConfig) -> Shape | None:
         )
     kept = config.image_size or there.size
     size = config.crop_size or kept
-    large = (train + test) * 3 * kept**2 > config.in_memory_gib * 2**30
-    mapped = config.name in sets.LAYOUTS and (large or config.decode == "every_epoch")
-    return Shape(train - held_out, held_out, test, there.classes, 3, size, size, mapped=mapped)
+    pixels = (there.train + there.test) * 3 * kept**2
+    every_epoch, large = config.decode == "every_epoch", pixels > config.in_memory_gib * 2**30
+    folder, _ = image_folder.cache_folders(Path(config.root or "data").expanduser().absolute())
+    mapped = config.name in sets.LAYOUTS and (large or every_epoch)
+    decodes = Unwritten(folder, pixels) if mapped and not every_epoch else None
+    return Shape(train - held_out, held_out, test, there.classes, 3, size, size, mapped=mapped, decodes=decodes)

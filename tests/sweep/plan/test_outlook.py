@@ -20,6 +20,8 @@ from sweep.plan.outlook import Outlook
 from sweep.plan.plan import Plan, plan
 from sweep.plan.room import Room
 from sweep.plan.shapes import COUNTED, MEASURED, RECORDS, table
+from trainers.config import DataConfig
+from trainers.data import unseen
 from trainers.data.sets import Shape
 from trainers.errors import UserError
 
@@ -189,6 +191,28 @@ def test_a_disk_that_is_too_small_is_a_warning(tiny: Configs, monkeypatch: pytes
     assert found.lines(outlook(found, directory=Path("there")))[-1] == (
         "    the disk is too small: 15 MB of files, 1 MB free at there; set trial.keep=none, or another --out"
     )
+
+
+def test_pixels_that_the_first_trial_decodes_are_counted_and_warned_of(
+    tiny: Configs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shape = unseen.shape(DataConfig(name="imagenet", root="/there", image_size=256))
+    assert shape is not None
+    assert shape.decodes == (Path("/there/.robustsweep"), 1_331_167 * 3 * 256**2)
+    found = plan(tiny(), [], "abc")
+    found = replace(found, shapes={DataConfig(): shape})
+    monkeypatch.setattr("sweep.plan.outlook._free", lambda directory: 74e9)
+    *_, last = found.lines(outlook(found))
+    where = "of pixels, which the first trial decodes"
+    assert (
+        outlook(found).lines()[-1].endswith(f"74 GB free at /; 262 GB {where} to /there/.robustsweep, 74 GB free there")
+    )
+    assert last == (
+        f"    the disk is too small: 262 GB {where}, 74 GB free at /there/.robustsweep; set trial.data.root to a copy "
+        "on a larger disk, or prepare shards on one (sweep data prepare --output)"
+    )
+    monkeypatch.setattr("sweep.plan.outlook._free", lambda directory: 300e9)
+    assert list(outlook(found).warnings()) == []
 
 
 def test_what_was_measured_just_now_stands_in_for_the_rate_and_says_so(

@@ -339,8 +339,8 @@ def test_a_folder_that_is_not_there_is_planned_with_provisional_ids_and_without_
     found = unseen(tiny(trial=FOLDER), [], monkeypatch)
     assert (found.size, found.left, dict(found.shapes)) == (4, 4, {})
     assert found.lines()[1:4] == [
-        "  without data: trial.data.root: /none is not a folder; it must hold train/ and test/, each with one folder a "
-        "class",
+        "  without data: trial.data.root: /none is not a folder; it must hold train/ and test/ (or val/), each with "
+        "one folder a class",
         "    not checked: image_folder's content, which is in the ids: they are provisional, none counts as finished",
         "    not checked: number and size of the images, and with them network, batches and cost",
     ]

@@ -26,7 +26,7 @@ from trainers.errors import UserError
 
 FullDisk = Callable[..., AbstractContextManager[None]]
 
-LAYOUT = "it must hold train/ and test/, each with one folder a class"
+LAYOUT = "it must hold train/ and test/ (or val/), each with one folder a class"
 
 
 @pytest.fixture(autouse=True)

@@ -110,11 +110,13 @@ def test_a_plan_decodes_nothing_and_says_what_will_be(root: Path, monkeypatch: p
         *(48, 12, 20, 4, 3, SIZE, SIZE),
         mapped=True,
         notes=(val, f"{size}: the first trial decodes them to {folder}, and finds images that are damaged"),
+        decodes=large_folder.Unwritten(folder, 80 * 3 * SIZE**2),
     )
     assert not folder.exists()
     sets.load(large, "cpu")
     (after,) = sets.shapes([large]).values()
     assert after.notes == (val, f"{size}: mapped from {folder}")
+    assert after.decodes is None
 
 
 def test_the_first_load_writes_and_says_so_and_the_next_reads(root: Path, caplog: pytest.LogCaptureFixture) -> None:
