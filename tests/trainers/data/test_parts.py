@@ -47,9 +47,9 @@ def test_parts_of_batches_put_together_are_the_batches(
 def test_a_worker_crops_its_own_images_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[int] = []
 
-    def counted(images: Tensor, chosen: Tensor, *how: Any) -> Tensor:
-        made.append(len(chosen))
-        return cropped(images, chosen, *how)
+    def counted(images: Tensor, *how: Any) -> Tensor:
+        made.append(len(images))
+        return cropped(images, *how)
 
     monkeypatch.setattr(batches, "cropped", counted)
     own = list(batches.batches(SPLIT, 16, augment=True, seed=0, epoch=0, workers=Workers(1, 2)))
