@@ -351,11 +351,8 @@ def _in_a_child(launch: _Launch, address: str | None) -> int:
         values, limits = trial_values(trial.config, resources), journal.limits(trial, resources.epoch_timeout)
         work = {"name": trial.id, "values": values, "limits": limits, "shorter": journal.shorter(trial), **where}
         process = child.here(launch.up, resources.workers)
-        asked: dict[str, Any] = {
-            "paused": line.is_paused,
-            "pruned": line.is_pruned,
-            "died": partial(journal.died, trial.id),
-        }
+        asked: dict[str, Any] = {"paused": line.is_paused, "pruned": line.is_pruned}
+        asked["died"] = partial(journal.died, trial.id)
         if (end := process.train(work, take, launch.each_step, **asked)) is not None:
             outcome, why = end
             # it is the host's memory that the system kills for, and a GPU's is what its outcome would tell of
