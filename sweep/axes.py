@@ -68,7 +68,8 @@ class Axis(Frozen):
             raise ValueError(f"must have one of grid, choice, uniform, loguniform; got {given or 'none'}")
         values = [json.dumps(value, default=str) for value in self.grid or self.choice or ()]
         if len(set(values)) != len(values):
-            raise ValueError(f"each value once, got [{', '.join(values)}]")
+            twice = next(value for value in values if values.count(value) > 1)
+            raise ValueError(f"each value once, got {twice} more than once: [{', '.join(values)}]")
         _check_range(self)
         for key, admitted in self.conditions().items():
             if not admitted:

@@ -155,7 +155,7 @@ def plan(
     from sweep.plan.room import this_machine
     from sweep.plan.shapes import table
     from sweep.run.directory import refuse_other_sweep
-    from sweep.run.launch import capacity_here
+    from sweep.run.launch import capacity_here, refusal_here
     from sweep.run.screen import print_whole, say
     from sweep.storage.cache import shown
     from trainers.provenance import code_version
@@ -172,7 +172,9 @@ def plan(
     where = this_machine() if address is None else _cluster(address, screen)
     cost, why = cost_of(wanted.to_run, wanted.shapes, sweep.resources, flops, wanted.own)
     ahead = None if cost is None else outlook(wanted, cost, where, directory, measure, lambda line: say(screen, line))
-    say(screen, "\n".join([*wanted.lines(ahead, room=where), *why, f"  run directory: {shown(directory)}"]))
+    refused = refusal_here(sweep) if address is None else ""
+    lines = wanted.lines(ahead, room=where, refused=refused)
+    say(screen, "\n".join([*lines, *why, f"  run directory: {shown(directory)}"]))
     if ahead is not None and (shapes := table(ahead.shapes, sweep.resources)) is not None:
         print_whole(screen, shapes)
     leave()

@@ -314,9 +314,12 @@ class Progress(History[TrialProgress]):
         return Counter(trial.state(_is_run(trial.id, live)) for trial in self.current())
 
     def epochs_left(self) -> int:
-        """Epochs still to train, those of trials that are not known yet counted as the known ones'."""
-        trials = self.current()
-        left = sum(t.epochs_wanted - t.epoch for t in trials if t.state(live=True) in TO_COME)
+        """Epochs still to train, those of trials that are not known yet counted as the known ones'.
+
+        What was interrupted goes on, if not in this launch then in the next.
+        """
+        trials, to_come = self.current(), (*TO_COME, "interrupted")
+        left = sum(t.epochs_wanted - t.epoch for t in trials if t.state(live=True) in to_come)
         if trials and self.size > len(trials):
             left += round((self.size - len(trials)) * sum(t.epochs_wanted for t in trials) / len(trials))
         return left

@@ -85,10 +85,21 @@ def echo(text: object, *, err: bool = False, nl: bool = True) -> None:
 
 
 def complain(text: str) -> None:
-    """Says on stderr, in one line of bounded length, what is wrong."""
-    from trainers.visible import in_line
+    """Says on stderr, in one line of bounded length, what is wrong; a terminal's lines end between its words."""
+    from trainers.visible import hanging, in_line
 
-    echo(f"sweep: {in_line(text)}", err=True)
+    line = f"sweep: {in_line(text)}"
+    echo(hanging(line, _columns()) if sys.stderr.isatty() else line, err=True)
+
+
+def _columns() -> int:
+    """Of the terminal that is stderr, where stdout may be a file; `COLUMNS` has the last word, as it has for tables."""
+    if (asked := os.environ.get("COLUMNS", "")).isdecimal() and int(asked):
+        return int(asked)
+    with suppress(OSError, ValueError):
+        if columns := os.get_terminal_size(sys.stderr.fileno()).columns:
+            return columns
+    return 80
 
 
 @contextmanager

@@ -119,6 +119,8 @@ def unknown_key(key: str, here: Iterable[str], everywhere: Iterable[str]) -> str
     "unknown key; did you mean 'trial.optimizer.lr'?"
     >>> unknown_key("wandb", [], [])[:36]
     'robustsweep has no trackers yet; RUN'
+    >>> unknown_key("batch_sizes", ["batch_size", "epochs"], ["trial.batch_size", "trial.dynamics.batch_sizes"])
+    "unknown key; did you mean 'batch_size'?"
 
     Args:
         key: the key, dotted if it is one of an axis.
@@ -132,7 +134,7 @@ def unknown_key(key: str, here: Iterable[str], everywhere: Iterable[str]) -> str
     for place in everywhere:
         by_end[place.rpartition(".")[2]].append(place)
     places = by_end.get(last, [])
-    if len(places) > 1 and difflib.get_close_matches(key, names, cutoff=0.85):
+    if places and places != [last] and difflib.get_close_matches(key, names, cutoff=0.85):
         places = []
     elif not places and not difflib.get_close_matches(key, names):
         places = [place for end in difflib.get_close_matches(last, by_end, 1, 0.75) for place in by_end[end]]

@@ -50,6 +50,18 @@ def number_text(value: float) -> str:
     return _PIXELS.get(value) or repr(float(value))
 
 
+def bytes_text(size: float) -> str:
+    """Bytes in the largest unit of which there is one.
+
+    >>> bytes_text(80 * 3 * 16**2), bytes_text(5.5 * 2**20), bytes_text(1234.5 * 2**30), bytes_text(1000)
+    ('60.0 KiB', '5.5 MiB', '1,234.5 GiB', '1,000 bytes')
+    """
+    for power, unit in ((3, "GiB"), (2, "MiB"), (1, "KiB")):
+        if size >= 1024**power:
+            return f"{size / 1024**power:,.1f} {unit}"
+    return f"{size:,.0f} bytes"
+
+
 def plural(n: float, noun: str) -> str:
     """How many there are, in words.
 

@@ -55,6 +55,18 @@ def in_line(text: str, most: int = _LINE) -> str:
     return visible(shortened(words, most)).replace("\n", r"\n")
 
 
+def hanging(line: str, width: int) -> str:
+    r"""The line broken between its words, so that a terminal need not break it in one; what goes on is indented.
+
+    >>> hanging("sweep: no such file", 13)
+    'sweep: no\n  such file'
+    """
+    import textwrap
+
+    indent = " " * (len(line) - len(line.lstrip()) + 2)
+    return textwrap.fill(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+
+
 def encodable(text: str) -> str:
     """The text that UTF-8 can write: a surrogate, as in a name whose bytes are no UTF-8, as its escape."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -20,6 +20,7 @@ run, so that a search which went to the good ones does not by itself make an axi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -298,10 +299,12 @@ def _lacking(columns: Mapping[str, Column], n: int, means: Array, by: By) -> str
     if n >= GRID * combinations and by == "fanova":
         return f"needs {FEWEST_OF_GRID} cells of a grid, got {n}" if n < FEWEST_OF_GRID else ""
     needed = max(FEWEST, FEWEST_AN_AXIS * len(columns)) if by == "fanova" else FEWEST_BEST * 4
-    of_grid = (
-        f", or {GRID:.0%} of the {combinations:.0f} of its grid" if by == "fanova" and combinations < needed else ""
-    )
-    return f"needs {needed} cells for {len(columns)} axes{of_grid}, got {n}" if n < needed else ""
+    if n >= needed:
+        return ""
+    if by == "fanova" and GRID * combinations <= needed:
+        of_grid = max(FEWEST_OF_GRID, math.ceil(GRID * combinations))
+        return f"needs at least {of_grid} of its grid's {combinations:.0f} cells ({100 * GRID:.0f} %), got {n}"
+    return f"needs {needed} cells for {len(columns)} axes, got {n}"
 
 
 def _with_interval(known: Importance, study: _Evaluated, rows: _Rows, asked: _Asked) -> Importance:

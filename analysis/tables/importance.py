@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.text import Text
 
 from analysis.estimates.evaluator import By
@@ -13,6 +13,7 @@ from analysis.frames.budgets import trials_left_out
 from analysis.frames.names import bounds, label
 from analysis.tables.sheet import console_table
 from trainers.fields import plural
+from trainers.visible import hanging
 
 #: What a share is one of, and what another command's shares are.
 MEANING: dict[By, str] = {
@@ -44,7 +45,17 @@ def importance_view(found: Sequence[Importance]) -> RenderableType:
     ]
     title = f"importance for {label(found[0].metric).partition(' (')[0]}"
     table = [console_table(header, rows, title=title, right=["%", "95 %"], wraps=header)] if rows else []
-    return Group(*table, *map(Text, notes(found)))
+    return Group(*table, *map(_Note, notes(found)))
+
+
+class _Note:
+    """A line that is broken between its words where the screen is narrower; what goes on is indented."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield Text(hanging(self._text, options.max_width))
 
 
 def notes(found: Sequence[Importance]) -> Iterator[str]:

@@ -16,7 +16,7 @@ from trainers.data.preparing import Asked, Told
 from trainers.data.preparing import prepare as prepare_shards
 from trainers.data.shards import Index, Made
 from trainers.errors import UserError
-from trainers.fields import plural
+from trainers.fields import bytes_text, plural
 
 #: Between two lines of how far it is, s.
 EVERY = 5.0
@@ -87,7 +87,7 @@ def _of_the_command() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        raise type(error)(str(error).removeprefix("data.root: ")) from None
+        raise type(error).of(text.removeprefix("data.root: ") for text in (str(error), *error.others)) from None
 
 
 def _listed(folder: Path) -> Listing:
@@ -113,13 +113,13 @@ def _telling(say: Callable[[str], None]) -> Callable[[Told], None]:
 
 
 def _lines(folder: Path, found: Index) -> list[str]:
-    size = sum((folder / f"{split}_images.npy").stat().st_size for split in shards.SPLITS) / 2**30
+    size = sum((folder / f"{split}_images.npy").stat().st_size for split in shards.SPLITS)
     classes = f"{len(found.classes):,} class{'' if len(found.classes) == 1 else 'es'}"
     lines = [
         f"{folder}: {found.fingerprint}, {found.train.images:,} training and {found.test.images:,} test images of "
-        f"{classes}, {found.height} x {found.width} pixels, {size:,.1f} GiB",
+        f"{classes}, {found.height} x {found.width} pixels, {bytes_text(size)}",
         f"  resized: {found.made.resize}",
     ]
     if found.made.test != "test":
-        lines.append(f"  {found.made.test}/ is the test set, as test/ holds no classes")
+        lines.append(f"  {found.made.test}/ is the test set, as there is no test/ with classes in it")
     return [*lines, f"  train on it: --set trial.data.name=shards --set trial.data.root={shlex.quote(str(folder))}"]

@@ -111,6 +111,7 @@ class Plan:
         serial: bool = False,
         room: Room | None = None,
         budgeted: bool = False,
+        refused: str = "",
     ) -> list[str]:
         """The plan in words, with what is estimated of its cost.
 
@@ -120,6 +121,7 @@ class Plan:
             serial: one trial after another.
             room: where a launch's trials run; None: not known.
             budgeted: whether a budget, which says what it expects, is told of after it.
+            refused: why a launch would be refused where it is planned; empty: it is not.
         """
         size = plural(self.search.size(), "trial")
         which = size if self.share is None else f"share {self.share}, {self.size} of {size}"
@@ -147,8 +149,9 @@ class Plan:
             lines += [f"  {line}" for line in outlook.lines()]
         else:
             lines.append(f"  cost: {self._cost(launched, serial, room, budgeted)}")
-        if odd := [*self.warnings, *(outlook.warnings() if outlook else ())]:
-            lines += ["  warnings:", *(f"    {one.line()}" for one in odd)]
+        odd = [one.line() for one in (*self.warnings, *(outlook.warnings() if outlook else ()))]
+        if odd := [*([refused] if refused else []), *odd]:
+            lines += ["  warnings:", *(f"    {line}" for line in odd)]
         return lines
 
     @property

@@ -294,6 +294,19 @@ def check_resources(config: SweepConfig, serial: bool, address: str | None) -> N
         _check_workers(config.resources, serial)
 
 
+def refusal_here(config: SweepConfig) -> str:
+    """That a launch on this machine would be refused for want of what a trial asks for, in words; empty: it is not."""
+    try:
+        check_resources(config, serial=False, address=None)
+    except UserError as error:
+        try:
+            check_resources(config, serial=True, address=None)
+        except UserError:
+            return f"a launch here is refused: {error}"
+        return f"a launch here is refused without --serial: {error}"
+    return ""
+
+
 def _check_workers(resources: ResourcesConfig, serial: bool) -> None:
     """This machine has room for all workers of a trial, as it has for one; cores are no bound to a serial launch."""
     (here,) = this_machine().nodes
@@ -351,11 +364,8 @@ def _in_a_child(launch: _Launch, address: str | None) -> int:
         values, limits = trial_values(trial.config, resources), journal.limits(trial, resources.epoch_timeout)
         work = {"name": trial.id, "values": values, "limits": limits, "shorter": journal.shorter(trial), **where}
         process = child.here(launch.up, resources.workers)
-        asked: dict[str, Any] = {
-            "paused": line.is_paused,
-            "pruned": line.is_pruned,
-            "died": partial(journal.died, trial.id),
-        }
+        asked: dict[str, Any] = {"paused": line.is_paused, "pruned": line.is_pruned}
+        asked["died"] = partial(journal.died, trial.id)
         if (end := process.train(work, take, launch.each_step, **asked)) is not None:
             outcome, why = end
             # it is the host's memory that the system kills for, and a GPU's is what its outcome would tell of

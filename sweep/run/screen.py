@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sys
-import textwrap
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -25,7 +24,7 @@ from sweep.progress import TO_COME, Progress, TrialProgress
 from sweep.progress import Live as Launched
 from sweep.run.trial import Message
 from trainers.fields import plural
-from trainers.visible import in_line
+from trainers.visible import hanging, in_line
 
 #: Seconds between two drawings of the live table.
 REFRESH = 0.5
@@ -90,13 +89,8 @@ def _is_plain(cell: str) -> bool:
 def say(console: Console, text: str) -> None:
     """Prints plain text: on a terminal broken between its words, what goes on indented; elsewhere as it is."""
     if console.is_terminal:
-        text = "\n".join(_hanging(line, console.width) for line in text.split("\n"))
+        text = "\n".join(hanging(line, console.width) for line in text.split("\n"))
     console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-def _hanging(line: str, width: int) -> str:
-    indent = " " * (len(line) - len(line.lstrip()) + 2)
-    return textwrap.fill(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 @contextmanager

@@ -29,5 +29,6 @@ def files(folder: Path) -> dict[str, bytes]:
 def refused(act: Callable[[], object]) -> str:
     with pytest.raises(UserError) as error:
         act()
-    assert "\n" not in str(error.value)
-    return str(error.value)
+    lines = [str(error.value), *error.value.others]
+    assert not any("\n" in line for line in lines)
+    return "\n".join(lines)

@@ -381,8 +381,15 @@ def merged(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]
         ({"space": {"optimizer.lr": []}}, "space.optimizer.lr.grid: must not be empty, got []"),
         ({"seeds": []}, "seeds: must not be empty, got []"),
         ({"seeds": [1, 2, 1]}, "seeds: each once, got [1, 2, 1]"),
-        ({"space": {"batch_size": [16, 32, 16]}}, "space.batch_size: each value once, got [16, 32, 16]"),
-        ({"space": {"optimizer.lr": [0.1, "1e-1"]}}, "space.optimizer.lr: each value once, got [0.1, 0.1]"),
+        ({"trial": {"batch_sizes": 32}}, "trial.batch_sizes: unknown key; did you mean 'batch_size'?"),
+        (
+            {"space": {"batch_size": [16, 32, 16]}},
+            "space.batch_size: each value once, got 16 more than once: [16, 32, 16]",
+        ),
+        (
+            {"space": {"optimizer.lr": [0.1, "1e-1"]}},
+            "space.optimizer.lr: each value once, got 0.1 more than once: [0.1, 0.1]",
+        ),
         (
             {"trial": {"optimizer": {"lr": 0.5}}},
             "trial.optimizer.lr: is also an axis of space, which would hide it; keep one of the two",

@@ -42,9 +42,9 @@ def test_it_says_how_far_it_is_and_what_there_is_then(written: Path) -> None:
         f"{root}: 60 training images, 20 test images",
         "  80 of 80 images, 80 of them there from before; 0 decoded a second",
         f"{written}: {shards.index(written).fingerprint}, 60 training and 20 test images of 4 classes, 16 x 16 pixels, "
-        "0.0 GiB",
+        "60.2 KiB",
         "  resized: shorter side to 16, then the middle 16 x 16; bilinear, averaging where it makes smaller",
-        "  val/ is the test set, as test/ holds no classes",
+        "  val/ is the test set, as there is no test/ with classes in it",
         f"  train on it: --set trial.data.name=shards --set trial.data.root={written}",
     ]
 

@@ -191,6 +191,11 @@ def test_trials_that_are_not_known_yet_count_as_long_as_the_known_ones() -> None
     assert progress.epochs_left() == 2 + 2 * EPOCHS
 
 
+def test_what_was_interrupted_in_this_launch_goes_on_and_is_left() -> None:
+    lines = [launch(1), trial("a"), start("a"), epoch("a", 1), outcome("a", "interrupted", 1)]
+    assert Progress.of(lines).epochs_left() == EPOCHS - 1
+
+
 def test_what_failed_in_this_launch_is_not_left() -> None:
     progress = Progress.of([launch(1), trial("a"), start("a"), outcome("a", "failed", 0)])
     assert progress.epochs_left() == 0

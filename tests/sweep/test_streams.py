@@ -177,7 +177,7 @@ def test_a_stream_waits_for_a_slow_reader_of_a_pipe_that_does_not_block(
 def on_terminal(sweep_command: list[str]) -> Callable[..., str]:
     """Runs `sweep` on a terminal of so many columns; gives what it wrote there, control sequences and all."""
 
-    def run(width: int, *words: object, silence: float = 60.0) -> str:
+    def run(width: int, *words: object, silence: float = 60.0, code: int = 0) -> str:
         ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
         program = f"from sweep import streams; streams.SILENCE = {silence}; {sweep_command[2]}"
@@ -190,7 +190,7 @@ def on_terminal(sweep_command: list[str]) -> Callable[..., str]:
             while part := os.read(ours, 65536):
                 said += part
         os.close(ours)
-        assert process.wait() == 0
+        assert process.wait() == code
         return said.decode().replace("\r\n", "\n")
 
     return run
@@ -198,6 +198,16 @@ def on_terminal(sweep_command: list[str]) -> Callable[..., str]:
 
 def lines_of(said: str) -> list[str]:
     return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", said).splitlines()
+
+
+def test_a_mistake_is_broken_between_words_on_a_terminal_and_is_one_line_in_a_pipe(
+    on_terminal: Callable[..., str], run_on: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    (line,) = run_on("status", "no/such/run").stderr.splitlines()
+    assert len(line) > 40
+    lines = lines_of(on_terminal(40, "status", "no/such/run", code=2))
+    assert " ".join(one.strip() for one in lines) == line
+    assert all(len(one) <= 40 and (one.startswith("  ") or not place) for place, one in enumerate(lines))
 
 
 def test_a_silent_command_says_on_a_terminal_that_it_is_at_work_and_wipes_it(

@@ -36,6 +36,8 @@ class Work(NamedTuple):
     shape: tuple[int, int, int]
     image_size: int | None
     cropped: bool
+    resizes: str
+    """What the user does to have images resized, in words."""
     known: str | None
 
 
@@ -89,7 +91,7 @@ def _decode(work: Work, pixels: ByteArray) -> Iterator[str]:
         if image.shape[:2] != work.shape[1:]:
             raise UserError(
                 f"images must have one size, but the first is {work.shape[1]} x {work.shape[2]} and {path} is "
-                f"{image.shape[0]} x {image.shape[1]} pixels; give --size, or set data.image_size, to resize them"
+                f"{image.shape[0]} x {image.shape[1]} pixels; {work.resizes} to resize them"
             )
         pixels[place] = image.transpose(2, 0, 1)
 

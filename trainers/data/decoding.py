@@ -49,7 +49,7 @@ def rgb(path: Path, image_size: int | None, cropped: bool = False) -> ByteArray:
     except BadImage:
         raise
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = str(error).partition("\n")[0]
+        reason = str(error).partition("\n")[0].replace(f" {str(path)!r}", "")  # whoever says it names the file
         raise BadImage(f"is no readable image ({reason})", "mend it or remove it") from error
 
 

@@ -22,6 +22,7 @@ from trainers.data.chunk import cores
 from trainers.data.decoding import BadImage, rgb
 from trainers.data.image_folder import Listing
 from trainers.errors import UserError
+from trainers.fields import bytes_text
 
 _log = logging.getLogger(__name__)
 
@@ -49,21 +50,21 @@ def is_large(listed: Listing, image_size: int | None, most: float) -> bool:
     Raises:
         UserError: the first cannot be read.
     """
-    return _gib(listed, image_size) > most
+    return _bytes(listed, image_size) / 2**30 > most
 
 
 def notes(listed: Listing, image_size: int | None, most: float, source: Source) -> Iterator[str]:
     """What a plan says of a folder of image files, whatever its size."""
     name = listed.layout
     if name == "image_folder" and listed.test[0].name.startswith("val/"):
-        yield f"{name}: val/ is the test set, as test/ holds no classes"
+        yield f"{name}: val/ is the test set, as there is no test/ with classes in it"
     if image_folder.SAMPLED in source.fingerprint:
         yield (
             f"{name}: known by all names and sizes and by what {image_folder.SAMPLE:,} of the files hold; a change of "
             "the others that keeps their size goes unseen"
         )
     if is_large(listed, image_size, most):
-        size = f"{name}: {_gib(listed, image_size):,.1f} GiB of pixels, over data.in_memory_gib ({most:g})"
+        size = f"{name}: {bytes_text(_bytes(listed, image_size))} of pixels, over data.in_memory_gib ({most:g})"
         folder = _folder(listed, image_size, source.fingerprint)
         if shards.exists(folder):
             yield f"{size}: mapped from {folder}"
@@ -79,10 +80,6 @@ def to_decode(listed: Listing, image_size: int | None, source: Source) -> Unwrit
 
 def _bytes(listed: Listing, image_size: int | None) -> int:
     return (len(listed.train) + len(listed.test)) * int(np.prod(_shape(listed, image_size)))
-
-
-def _gib(listed: Listing, image_size: int | None) -> float:
-    return _bytes(listed, image_size) / 2**30
 
 
 def outline(listed: Listing, image_size: int | None) -> Source:
@@ -124,13 +121,13 @@ def _folder(listed: Listing, image_size: int | None, content: str) -> Path:
 def _prepare(listed: Listing, image_size: int | None, folder: Path) -> None:
     # what the user does where it was stopped is to launch again; a trial's process starts threads, not processes
     command = f"a trial, or remove {shlex.quote(str(folder))}"
-    asked = preparing.Asked(listed, image_size, listed.cropped, command, mends=False)
+    asked = preparing.Asked(listed, image_size, listed.cropped, command, mends=False, resizes="set data.image_size")
     _log.warning("%s: its images are larger than data.in_memory_gib: they are written to %s once", listed.root, folder)
     try:
         with ThreadPoolExecutor(cores()) as pool:
             preparing.prepare(asked, folder, pool, _telling(listed.root))
     except UserError as error:
-        raise UserError(f"data.root: {error}") from None
+        raise UserError(f"data.root: {error} {'; '.join(error.others)}".rstrip()) from None
 
 
 def _telling(root: Path) -> Callable[[preparing.Told], None]:

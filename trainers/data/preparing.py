@@ -26,7 +26,7 @@ from trainers.data.decoding import BadImage, rgb
 from trainers.data.image_folder import File, Listing, labels
 from trainers.data.shards import INDEX, JOURNAL, SPLITS, Chunk, Index, Made, Part, chunks, digest, images_path
 from trainers.errors import UserError
-from trainers.fields import plural
+from trainers.fields import bytes_text, plural
 from trainers.files import whole
 from trainers.lock import locked
 
@@ -43,6 +43,7 @@ class Asked(NamedTuple):
         cropped: see `decoding.rgb`.
         command: that goes on with it, for whoever finds it half prepared.
         mends: whether shards that are whole are held against their hashes, and mended; else they are taken as they are.
+        resizes: what the user does to have images resized, in words.
     """
 
     listed: Listing
@@ -50,6 +51,7 @@ class Asked(NamedTuple):
     cropped: bool
     command: str
     mends: bool = True
+    resizes: str = "give --size"
 
 
 class Told(NamedTuple):
@@ -244,8 +246,8 @@ def _refuse_without_room(folder: Path, files: Mapping[str, Sequence[File]], shap
     free = shutil.disk_usage(folder).free
     if wanted - there > free:
         raise UserError(
-            f"{folder}: {(wanted - there) / 2**30:,.1f} GiB more are needed there, and {free / 2**30:,.1f} GiB are "
-            "free; make room, or write to another disk"
+            f"{folder}: {bytes_text(wanted - there)} more are needed there, and {bytes_text(free)} are free; make "
+            "room, or write to another disk"
         )
 
 
@@ -271,6 +273,7 @@ def _work(
                 shape=shape,
                 image_size=asked.image_size,
                 cropped=asked.cropped,
+                resizes=asked.resizes,
                 known=found if key in (None, _key(own)) else None,
             )
 
@@ -309,15 +312,15 @@ def _through(
             tell(Told(images, total, kept))
     if bad:
         named = [text for one in work for text in bad.get(one.chunk, ())]
-        raise UserError(_bad_text(named[:NAMED], bad_images))
+        raise UserError.of(_bad_texts(named[:NAMED], bad_images))
     return hashes, counts
 
 
-def _bad_text(bad: Sequence[str], count: int) -> str:
-    more = f"; and {count - len(bad):,} more" if count > len(bad) else ""
+def _bad_texts(bad: Sequence[str], count: int) -> list[str]:
     if count == 1:
-        return f"{bad[0]}; then the same command goes on"
-    return f"{count:,} images cannot be taken: {'; '.join(bad)}{more}; then the same command goes on"
+        return [f"{bad[0]}; then the same command goes on"]
+    more = [f"and {count - len(bad):,} more"] if count > len(bad) else []
+    return [f"{count:,} images cannot be taken; once they are mended the same command goes on:", *bad, *more]
 
 
 def _results(pool: Executor, work: Sequence[Work]) -> Iterator[tuple[Work, Done]]:

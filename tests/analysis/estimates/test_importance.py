@@ -7,11 +7,12 @@ import itertools
 import numpy as np
 import pytest
 from pandas import DataFrame
+from rich.console import Console
 
 from analysis.estimates import importance
 from analysis.estimates.importance import INTERACTIONS, importance_frame, shares_without_noise
 from analysis.estimates.resampling import redrawn_seeds
-from analysis.tables.importance import notes
+from analysis.tables.importance import importance_view, notes
 from sweep.search.optuna_importance import optuna_importance
 from trainers.errors import UserError
 
@@ -156,6 +157,20 @@ def test_drawn_points_need_more_cells_than_a_grid_and_the_reason_says_how_many()
     assert importances(grid)[0].reason == ""
     drawn = few.assign(**{"optimizer.lr": few["optimizer.lr"] + 0.001 * (few["method"] == "DEAT")})
     assert "needs 20 cells for 2 axes" in importances(drawn)[0].reason
+
+
+def test_part_of_a_grid_is_told_how_many_of_its_cells_are_needed():
+    grid = sweep(additive, method=("PGD-AT", "DEAT"), optimizer__lr=(0.1, 0.2, 0.3), batch_size=(16, 32, 64))
+    half = grid[(grid["optimizer.lr"] < 0.3) | (grid["batch_size"] == 16) & (grid["method"] == "DEAT")]
+    (found, *_) = importances(half)
+    assert found.reason == "needs at least 14 of its grid's 18 cells (75 %), got 13"
+    console = Console(width=40)
+    with console.capture() as shown:
+        console.print(importance_view([found]))
+    first, *others = shown.get().splitlines()
+    assert first.startswith("all: 13 cells,")
+    assert others
+    assert all(line.startswith("  ") for line in others)
 
 
 def test_only_completed_trials_enter_and_the_others_are_counted():

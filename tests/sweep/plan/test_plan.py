@@ -383,6 +383,10 @@ def test_the_command_plans_without_data_and_the_launch_refuses(
     assert float(cost.split()[1]) == pytest.approx(hours, rel=0.005)
     assert cost.endswith("FLOP, counted, at 10 TFLOP/s (--rate)")
     assert "\n  wall-clock: unknown, as no trial can run on this machine: " in text
+    assert (
+        "\n  warnings:\n    a launch here is refused: resources.gpu: a trial asks for 1 GPU, and this machine has 0; "
+        "set resources.gpu=0 to train on the CPU\n"
+    ) in text
     assert "\n  memory: 2.61 GB" in text
     assert "\n  disk: 179 MB of kept weights, " in text  # 4 of 11.2 million numbers
     answer = CliRunner().invoke(main, ["launch", str(file), *out, "--serial"])

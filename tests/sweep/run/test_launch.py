@@ -20,8 +20,10 @@ from rich.console import Console
 from analysis.frames.trials import load_epochs, load_trials
 from sweep.config import SweepConfig
 from sweep.config_file import load
+from sweep.plan.room import Room
 from sweep.progress import Progress
 from sweep.run import launch as runner
+from sweep.run.launch import refusal_here
 from sweep.run.signals import RayGone
 from sweep.run.trial import logged
 from trainers import checkpoint, loop
@@ -292,6 +294,21 @@ def test_a_trial_that_does_not_fit_on_this_machine_is_refused_before_ray_starts(
     with pytest.raises(UserError, match=message):
         launch(tiny(resources=resources), tmp_path / "runs" / "tiny", serial=serial)
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_plan_says_that_a_launch_here_would_be_refused(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sweep.run.launch.this_machine", lambda: Room("this machine", [{"CPU": 2.0, "GPU": 0.0}]))
+    monkeypatch.setattr("sweep.run.launch.cores", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert refusal_here(tiny(resources={"workers": 2})) == ""
+    assert refusal_here(tiny(resources={"workers": 12})) == (
+        "a launch here is refused without --serial: resources.workers: a trial asks for 12 workers with 1 CPU each, "
+        "and this machine has 2 CPU; set resources.workers=2"
+    )
+    assert refusal_here(tiny(resources={"workers": 2, "gpu": 1})) == (
+        "a launch here is refused: resources.gpu: a trial asks for 1 GPU, and this machine has 0; set resources.gpu=0 "
+        "to train on the CPU"
+    )
 
 
 def test_what_a_node_of_rays_has_not_is_refused_by_it(

@@ -419,7 +419,7 @@ def test_an_unreadable_image_is_named(root: Path) -> None:
     assert refused(root).startswith(f"data.root: {image} is no readable image (")
     image.write_text("not an image")
     assert refused(root) == (
-        f"data.root: {image} is no readable image (cannot identify image file {str(image)!r}); mend it or remove it"
+        f"data.root: {image} is no readable image (cannot identify image file); mend it or remove it"
     )
 
 

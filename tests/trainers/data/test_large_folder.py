@@ -104,8 +104,8 @@ def test_a_plan_decodes_nothing_and_says_what_will_be(root: Path, monkeypatch: p
     (before,) = sets.shapes([large]).values()
     mark = sets.fingerprint(large)
     folder = root / ".robustsweep" / f"{mark}-{SIZE}.shards"
-    size = "image_folder: 0.0 GiB of pixels, over data.in_memory_gib (1e-05)"
-    val = "image_folder: val/ is the test set, as test/ holds no classes"
+    size = "image_folder: 60.0 KiB of pixels, over data.in_memory_gib (1e-05)"
+    val = "image_folder: val/ is the test set, as there is no test/ with classes in it"
     assert before == sets.Shape(
         *(48, 12, 20, 4, 3, SIZE, SIZE),
         mapped=True,
@@ -172,13 +172,22 @@ def test_a_damaged_image_is_named(root: Path) -> None:
     with pytest.raises(UserError) as error:
         sets.load(config(root, LARGE), "cpu")
     assert str(error.value) == (
-        f"data.root: {path} is no readable image (cannot identify image file {str(path)!r}); mend it or remove it; "
-        "then the same command goes on"
+        f"data.root: {path} is no readable image (cannot identify image file); mend it or remove it; then the "
+        "same command goes on"
     )
+    other = next((root / "train").rglob("*.JPEG"))
+    other.write_bytes(b"")
+    with pytest.raises(UserError) as error:
+        sets.load(config(root, LARGE), "cpu")
+    says = "is no readable image (cannot identify image file); mend it or remove it"
+    first = "data.root: 2 images cannot be taken; once they are mended the same command goes on:"
+    assert str(error.value) == f"{first} {other} {says}; {path} {says}"
 
 
 def test_images_of_several_sizes_need_a_size(root: Path) -> None:
-    with pytest.raises(UserError, match=r"^data.root: images must have one size, .*or set data.image_size, to resize"):
+    with pytest.raises(
+        UserError, match=r"^data.root: images must have one size, .* pixels; set data.image_size to resize them$"
+    ):
         sets.load(config(root, 1e-6, image_size=None), "cpu")
 
 

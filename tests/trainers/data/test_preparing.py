@@ -134,7 +134,7 @@ def test_without_room_nothing_is_begun(
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1000})())
     assert refused(lambda: preparing.prepare(asked(pictures), tmp_path / "no", pool)) == (
-        f"{tmp_path}/no: 0.0 GiB more are needed there, and 0.0 GiB are free; make room, or write to another disk"
+        f"{tmp_path}/no: 52.0 KiB more are needed there, and 1,000 bytes are free; make room, or write to another disk"
     )
 
 
@@ -148,8 +148,9 @@ def test_bad_images_are_named_together_and_mended_ones_are_all_that_is_done_agai
     Image.fromarray(np.full((8, 8), 40000, np.uint16)).save(bad[1], format="PNG")
     text = refused(lambda: preparing.prepare(asked(root), folder, pool))
     assert text == (
-        f"2 images cannot be taken: {bad[0]} is no readable image (cannot identify image file {str(bad[0])!r}); mend "
-        f"it or remove it; {bad[1]} has more than 8 bits a channel (I;16); convert it; then the same command goes on"
+        "2 images cannot be taken; once they are mended the same command goes on:\n"
+        f"{bad[0]} is no readable image (cannot identify image file); mend it or remove it\n"
+        f"{bad[1]} has more than 8 bits a channel (I;16); convert it"
     )
     for path in bad:
         shutil.copy(pictures / path.relative_to(root), path)
@@ -166,16 +167,16 @@ def test_of_many_bad_images_a_few_are_named(tmp_path: Path, pool: Executor) -> N
     for path in (root / "train").rglob("*.JPEG"):
         path.write_bytes(b"")
     text = refused(lambda: preparing.prepare(asked(root), tmp_path / "shards", pool))
-    assert text.startswith("30 images cannot be taken: ")
+    assert text.startswith("30 images cannot be taken; once they are mended the same command goes on:\n")
     assert text.count("is no readable image") == 5
-    assert text.endswith("; and 25 more; then the same command goes on")
+    assert text.endswith("\nand 25 more")
 
 
 def test_images_of_several_sizes_need_a_size(pictures: Path, pool: Executor, tmp_path: Path) -> None:
     text = refused(lambda: preparing.prepare(asked(pictures, None), tmp_path / "shards", pool))
     assert re.fullmatch(
         rf"images must have one size, but the first is \d+ x \d+ and {pictures}/train/n000\d/\d+.JPEG is \d+ x \d+ "
-        "pixels; give --size, or set data.image_size, to resize them",
+        "pixels; give --size to resize them",
         text,
     )
     preparing.prepare(asked(pictures), tmp_path / "shards", pool)  # nothing was there yet that another size would lose
