@@ -175,14 +175,15 @@ def _tell(process: subprocess.Popen[str]) -> None:
 
 def read(folder: Path) -> None:
     """What `memory` starts: reads all images by the loader, then through the mapping, and says what it holds."""
-    split = mapped(folder, 256, next(iter(np.load(folder / "256.npy", mmap_mode="r").shape[:1])))
+    pixels = np.load(folder / "256.npy", mmap_mode="r")
+    split = mapped(folder, 256, len(pixels))
     for _ in batches.sequential(split, 128):
         pass
     held = {"loader": _held()}
     print("loader", flush=True)
     sys.stdin.readline()
-    for start in range(0, len(split.labels), 128):
-        split.pixels(slice(start, start + 128))
+    for start in range(0, len(pixels), 128):
+        pixels[start : start + 128].copy()
     print("mapping", flush=True)
     sys.stdin.readline()
     print(json.dumps(held | {"mapping": _held()}), flush=True)

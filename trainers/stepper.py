@@ -32,7 +32,7 @@ from trainers.errors import UserError
 from trainers.lock import locked
 from trainers.memory import is_out_of_memory, reason
 from trainers.method.step import Slots, Tally, training_step
-from trainers.randomness import generator, stable_seed
+from trainers.randomness import default_generators, generator, stable_seed
 
 _log = logging.getLogger(__name__)
 
@@ -103,7 +103,8 @@ class Stepper:
         self._captured: dict[Hashable, Graph] = {}
         self._compiled: set[int] = set()
         """Methods whose passes are compiled, by `id`."""
-        self._whole = 0
+        self._whole, self._epoch, self._updates = 0, 0, 0
+        """Images of a whole batch, the epoch's number, and how many updates of it have begun."""
         self._batch: int | None = None
         """Images of the batch whose part is trained on."""
 
@@ -117,6 +118,7 @@ class Stepper:
             batch_size: of all batches but a short last one.
         """
         self._slots, self._whole, self.preparing = slots, batch_size, 0.0
+        self._epoch, self._updates = number, 0
         self.tally.clear()
         for purpose, draws in zip(_PURPOSES, self._draws, strict=True):
             own = self.engine.workers.own_key if slots.own_objective and purpose == "mixing" else ()
@@ -145,6 +147,7 @@ class Stepper:
             UserError: the network draws at random itself, and trials share the process.
         """
         seen, kind, self._batch = self.tally.images, self._kind(len(labels)), batch
+        self._updates += 1
         if self._graph is None:
             images = self.engine.images(images)
         else:
@@ -281,6 +284,9 @@ class Stepper:
         """The step itself. A short last batch is not worth compiling for."""
         engine = self.engine if len(labels) == self._whole else self.engine.eager
         slots = replace(self._slots, engine=engine)
+        if slots.own_optimizer and not engine.workers.alone:
+            key = self._seed, self._epoch, "update", self._updates
+            slots = replace(slots, alike=partial(default_generators, engine.device, *key))
         attacking, mixing = self._draws
         training_step(self._model, slots, images, labels, attacking, mixing, self.tally, self._batch)
 

@@ -161,6 +161,7 @@ class Training:
                 self.engine,
                 batch_norm.build(config),
                 config.objective.is_own,
+                config.optimizer.is_own,
             )
         return self._slots[begun]
 

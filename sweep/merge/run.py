@@ -217,12 +217,15 @@ class _Here:
         first = self._launches[0] if self._launches else {}
         wanted = list(dict.fromkeys(name for one in self._launches for name in one["wanted"]))
         known = _started_from(self._launches)
+        # an older version names none
+        strata = next(({"strata": one["strata"]} for one in self._launches if "strata" in one), {})
         own: Record = {
             "record": "launch",
             "command": command,
             "decides": None,
             "code_version": code_version(),
-            **{name: first[name] for name in ("metric", "mode", "objectives", "strata") if name in first},
+            **{name: first[name] for name in ("metric", "mode", "objectives") if name in first},
+            **strata,
             "size": max([len(wanted), *(one["size"] for one in self._launches)]),
             "wanted": wanted,
             **({"start_from": known} if known else {}),

@@ -75,10 +75,14 @@ class Paces:
 
 
 def shape_of(identity: Mapping[str, Any]) -> str:
-    """Of a trial: what it is alike in with trials whose epochs take as long."""
+    """Of a trial: what it is alike in with trials whose epochs take as long.
+
+    Which data they are too: the first trial on a folder of images may decode them first, and that takes what it takes.
+    """
     from sweep.plan.measured import kind_of  # the process of a trial needs no plan
 
-    return f"{kind_of(identity)} {identity.get('batch_size')}"
+    data = identity.get("data", {})
+    return f"{kind_of(identity)} {identity.get('batch_size')} {data.get('fingerprint')} {data.get('extra_fingerprint')}"
 
 
 class Limits:

@@ -70,10 +70,16 @@ class Actors:
 
     def begin(self, work: Mapping[str, Any]) -> None:
         """See `sweep.run.workers.Others`."""
-        for rank in range(1, self.number + 1):
-            if rank not in self._each:
-                self._start(rank)
-            self._busy[self._each[rank].take_part.remote(self._place, {**work, "rank": rank})] = rank
+        try:
+            for rank in range(1, self.number + 1):
+                if rank not in self._each:
+                    self._start(rank)
+                self._busy[self._each[rank].take_part.remote(self._place, {**work, "rank": rank})] = rank
+        except BaseException:
+            for rank in self._busy.values():
+                self._forget(rank)
+            self._busy.clear()
+            raise
 
     def ended(self) -> tuple[int, Reply | Death]:
         """See `sweep.run.workers.Others`."""

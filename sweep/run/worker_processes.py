@@ -41,6 +41,15 @@ class Processes:
     def begin(self, work: Mapping[str, Any]) -> None:
         """See `sweep.run.workers.Others`."""
         self._kills = system_kills()
+        try:
+            self._begin(work)
+        except BaseException:
+            for rank in self._busy:
+                self._forget(rank)
+            self._busy.clear()
+            raise
+
+    def _begin(self, work: Mapping[str, Any]) -> None:
         for rank in range(1, self.number + 1):
             if rank not in self._each or self._each[rank][0].poll() is not None:
                 self._forget(rank)

@@ -71,6 +71,8 @@ class Others(Protocol):
     def begin(self, work: Mapping[str, Any]) -> None:
         """Has each begin its part, in a new process where it has none.
 
+        Where it raises, those that had begun are ended and forgotten: a late reply of theirs is no later trial's.
+
         Args:
             work: keywords of `sweep.run.worker.take_part`, but for those that tell one worker from another.
         """

@@ -158,6 +158,24 @@ def lost(workers: Workers, infinite: int) -> bool:
     return _Watch(loss, workers).lost(0)
 
 
+def noised(workers: Workers, config: TrialConfig) -> Any:
+    """What an epoch leaves of a trial whose optimizer adds noise from torch's own generator to the weights, and the
+    first number of it in each step."""
+    numbers = list[float]()
+
+    def add_noise(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                noise = torch.randn_like(parameter)
+                parameter.data.add_(noise, alpha=0.01)
+                numbers.append(noise.flatten()[0].item())
+
+    training = begun(workers, config)
+    training.optimizer.register_step_post_hook(add_noise)
+    training.epoch(0)
+    return training.model.state_dict(), numbers
+
+
 def drawn(workers: Workers, config: TrialConfig) -> list[float]:
     """What torch's own generator draws in the steps of an epoch."""
     training, numbers = begun(workers, config), list[float]()

@@ -234,6 +234,14 @@ def test_what_a_network_draws_itself_it_draws_by_worker_the_first_as_one_alone(c
     assert not set(first) & set(second)
 
 
+def test_what_a_users_optimizer_draws_from_torchs_own_generator_is_the_same_in_all_workers(call: Crew) -> None:
+    own = some("natural, cutmix", optimizer={"name": "torch.optim:SGD", "code": "torch", "lr": 0.1})
+    results = [*call(2, in_crew.noised, own), *call(2, in_crew.noised, own)]
+    same_in_all(results)
+    _, numbers = results[0]
+    assert len(set(numbers)) == len(numbers) > 2
+
+
 def test_a_users_objective_draws_by_worker_and_the_attack_does_not() -> None:
     training = Training.begin(some("fat, s2o"))
     seeds = []

@@ -92,8 +92,13 @@ class Split(NamedTuple):
         return channels, height, width
 
     def pixels(self, chosen: Tensor | slice) -> Tensor:
-        """Images of these numbers, (B, *shape) uint8, on the trial's device."""
-        return self.middle(self.images[chosen].to(self.labels.device))
+        """Images of these numbers, (B, *shape) uint8, on the trial's device.
+
+        Raises:
+            UserError: one cannot be read.
+        """
+        images = self.images[chosen] if isinstance(self.images, Tensor) else loader.read(self.images, chosen)
+        return self.middle(images.to(self.labels.device))
 
     def middle(self, images: Tensor) -> Tensor:
         """What networks are given of images as they are kept: (B, C, H, W) to (B, *shape)."""

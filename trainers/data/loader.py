@@ -31,6 +31,9 @@ class Stored(Protocol):
     def shape(self) -> torch.Size:
         """(N, C, H, W)."""
 
+    def __getitem__(self, chosen: Tensor | slice, /) -> Tensor:
+        """Images of these numbers, (B, C, H, W) uint8, on the host. Raises as `take`."""
+
     def take(self, chosen: Tensor, out: Tensor) -> object:
         """Reads the images of these numbers, (B,) int64, into `out`, (B, C, H, W) uint8, both on the host.
 
@@ -97,6 +100,18 @@ class CardBuffer(Buffer):
     def left(self) -> None:
         """Marks on the current stream where the images may be overwritten."""
         self._left.record(torch.cuda.current_stream(self._stream.device))
+
+
+def read(images: Stored, chosen: Tensor | slice) -> Tensor:
+    """Images of these numbers, (B, C, H, W) uint8, on the host: read now, by this thread.
+
+    Raises:
+        UserError: one cannot be read.
+    """
+    try:
+        return images[chosen]
+    except OSError as error:
+        raise _told(error) from error
 
 
 def gathered(

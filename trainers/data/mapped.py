@@ -73,15 +73,15 @@ class Mapped:
         return len(self._places)
 
     def __getitem__(self, chosen: Tensor | slice | int) -> Tensor:
-        """Images of these numbers, (B, C, H, W) uint8: one gather; of a single number, (C, H, W).
+        """Images of these numbers, (B, C, H, W) uint8, by `take`; of a single number, (C, H, W).
 
         Args:
             chosen: (B,) int64 or (N,) bool, on any device; a slice; or a number.
         """
-        places = self._places[chosen.cpu() if isinstance(chosen, Tensor) else chosen]
-        if places.ndim == 0:
-            return self._taken(places[None])[0]
-        return self._taken(places)
+        numbers = torch.arange(len(self))[chosen.cpu() if isinstance(chosen, Tensor) else chosen]
+        out = torch.empty(numbers.numel(), *self.shape[1:], dtype=torch.uint8)
+        taken = self.take(numbers.reshape(-1), out)
+        return taken if numbers.ndim else taken[0]
 
     def take(self, chosen: Tensor, out: Tensor) -> Tensor:
         """`self[chosen]`, written to memory that is there, such as a pinned buffer; from a file by reads.
@@ -118,17 +118,6 @@ class Mapped:
         made = Mapped(arrays, places)
         made._files = files
         return made
-
-    def _taken(self, places: Tensor) -> Tensor:
-        if len(self._arrays) == 1:
-            return torch.index_select(self._arrays[0], 0, places)
-        out = torch.empty(len(places), *self.shape[1:], dtype=torch.uint8)
-        first = 0
-        for array in self._arrays:
-            here = ((places >= first) & (places < first + len(array))).nonzero().flatten()
-            out[here] = array[places[here] - first]
-            first += len(array)
-        return out
 
 
 def _file(array: np.memmap[Any, np.dtype[np.uint8]]) -> _File | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -120,6 +122,10 @@ class Slots:
     """Which images those of batch norm are estimated from."""
     own_objective: bool = False
     """Whether the objective is a user's, which draws from a generator itself, and so for each worker's images alone."""
+    own_optimizer: bool = False
+    """Whether the optimizer is a user's, which may draw from torch's own generator."""
+    alike: Callable[[], AbstractContextManager[None]] = nullcontext
+    """A block in which torch's own generator is the same in all workers: the update's, or they would part."""
 
 
 def adversarial(
@@ -204,7 +210,8 @@ def training_step(
         part.of_mean(outcome.loss).backward()  # type: ignore[no-untyped-call]
         estimate(plain, model, images, before)
     workers.sum_gradients_([parameter for parameter in model.parameters() if parameter.requires_grad])
-    slots.optimizer.step()
+    with slots.alike():
+        slots.optimizer.step()
     slots.attack.updated(images, x_adv, part)
     estimate(plain, model, images, after)
     average_(model, part, slots.statistics.sync)

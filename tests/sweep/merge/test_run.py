@@ -151,6 +151,17 @@ def test_a_launch_after_it_knows_the_trials_of_other_runs_that_each_part_was_sta
     assert read(tmp_path / "run")[-1]["start_from"] == {"pilot": ["a", "b", "c"], "other": []}
 
 
+def test_the_axes_of_its_strata_are_those_of_the_first_launch_that_names_some(
+    parts: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """One of an older version names none."""
+    axes = ["method"]
+    changed(parts[1], lambda record: record.update({"strata": axes} if record["record"] == "launch" else {}))
+    taken(tmp_path / "run", *parts)
+    assert read(tmp_path / "run")[-1]["strata"] == axes
+    assert "strata" not in read(parts[0])[0]
+
+
 class Killed(BaseException):
     """Nothing that follows is run."""
 

@@ -109,6 +109,24 @@ def test_the_median_is_of_trials_whose_epochs_cost_the_same() -> None:
     assert paces.medians(other) == {}
 
 
+def test_an_epoch_of_other_data_of_the_same_kind_and_size_was_never_measured() -> None:
+    """A second folder of images, which its first trial decodes; or other images beside a split's."""
+    folders = [
+        shape_of(identity(trial(data={"name": "image_folder", "root": "/r", **marks}).resolved()))
+        for marks in (
+            {"fingerprint": "a"},
+            {"fingerprint": "b"},
+            {"fingerprint": "a", "extra": "/x.npz", "extra_fingerprint": "c"},
+            {"fingerprint": "a", "extra": "/x.npz", "extra_fingerprint": "d"},
+        )
+    ]
+    assert len(set(folders)) == 4
+    paces = Paces()
+    paces.add(folders[0], epoch(1))
+    assert Limits(trial(), None, paces.medians(folders[0]), 0).seconds() < UNKNOWN
+    assert Limits(trial(), None, paces.medians(folders[1]), 0).seconds() == UNKNOWN
+
+
 #: Two trials of one process; the second hangs, and gives Python's lock to nobody.
 HANGS = """
 import ctypes, sys, threading

@@ -7,12 +7,14 @@ import queue
 import socket
 import threading
 from collections.abc import Mapping
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 from typing import Any
 
 import pytest
 import torch
 
-from sweep.run import workers
+from sweep.run import worker_processes, workers
 from sweep.run.workers import Death, Reply, Team, TrialEnded, WorkerDied
 from trainers.record import OutcomeRecord
 from trainers.workers import Workers, found, opened
@@ -121,6 +123,83 @@ def test_workers_that_do_not_end_with_the_training_are_ended(monkeypatch: pytest
     with pytest.raises(KeyError), workers.beside(others, {"name": "t"}, torch.device("cpu"), lambda why: None):
         pytest.fail("it trains")
     assert others.killed == ["all"]
+
+
+class Process:
+    """Of a worker, as its first one knows it."""
+
+    pid = 7
+
+    def __init__(self) -> None:
+        self.code: int | None = None
+
+    def poll(self) -> int | None:
+        return self.code
+
+    def kill(self) -> None:
+        self.code = -9
+
+    def wait(self) -> int | None:
+        return self.code
+
+
+def test_processes_that_began_where_another_could_not_are_ended_and_their_replies_no_later_trials(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    theirs, begun = list[Connection](), list[Process]()
+
+    def started(module: str) -> tuple[Process, Connection]:
+        ours, other = Pipe()
+        theirs.append(other)
+        begun.append(Process())
+        return begun[-1], ours
+
+    monkeypatch.setattr(worker_processes, "started", started)
+    others = worker_processes.Processes(2)
+    others._each[2][1].close()
+    with pytest.raises(OSError, match="closed"):
+        others.begin({"name": "old"})
+    assert [one.code for one in begun] == [-9, -9]
+    with pytest.raises(OSError, match=r"Broken|reset"):  # who replies late speaks to nobody
+        theirs[0].send((RAISED, True))
+    others.begin({"name": "new"})
+    assert [each.recv()["name"] for each in theirs[2:]] == ["new", "new"]
+    theirs[2].send((ENDED, True))
+    assert others.ended() == (1, ENDED)
+
+
+def test_actors_that_began_where_another_could_not_are_ended_and_their_replies_no_later_trials(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from sweep.run import ray_workers
+
+    class Actor:
+        """Takes part, unless it cannot be told to."""
+
+        def __init__(self, fails: bool) -> None:
+            self.fails, self.take_part = fails, self
+
+        def remote(self, place: str, work: Mapping[str, Any]) -> tuple[Actor, str]:
+            if self.fails:
+                raise ValueError("it cannot be sent")
+            return self, work["name"]
+
+    ends = list[Actor]()
+
+    def start(actors: ray_workers.Actors, rank: int) -> None:
+        actors._each[rank] = Actor(fails=rank == 2 and not ends)
+
+    monkeypatch.setattr(ray_workers, "_address", lambda: "127.0.0.1")
+    monkeypatch.setattr(ray_workers.Actors, "_start", start)
+    monkeypatch.setattr(ray_workers.ray, "kill", ends.append)
+    others = ray_workers.Actors(None, 2, "there")  # type: ignore[arg-type]
+    first = others._each[1]
+    with pytest.raises(ValueError, match="sent"):
+        others.begin({"name": "old"})
+    assert ends == [first]
+    others._each[2].fails = False
+    others.begin({"name": "new"})
+    assert [name for _, name in others._busy] == ["new", "new"]
 
 
 def test_a_trial_without_others_has_itself_alone_and_takes_the_memory_that_it_takes() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -123,15 +124,27 @@ def test_a_file_that_is_cut_off_or_gone_while_it_is_trained_on_is_one_line(image
     split, second = Split(images, torch.arange(N) % 4), tmp_path / "b.npy"
     content = second.read_bytes()
     second.write_bytes(content[:-100])
-    with pytest.raises(UserError) as caught:
-        list(batches.batches(split, 8, augment=True, seed=0, epoch=0))
-    assert str(caught.value) == (
-        f"data.root: {second}: image 19 must have 192 bytes and has 92: the file was cut off while it was read; copy "
-        "it again"
+    reads = (
+        lambda: list(batches.batches(split, 8, augment=True, seed=0, epoch=0)),
+        lambda: bits.places(split),  # as the last epoch of a trial does
+        lambda: split.pixels(torch.tensor([0, N - 1])),  # as dynamics and `sweep evaluate` do
     )
+    for read in reads:
+        with pytest.raises(UserError) as caught:
+            read()
+        assert str(caught.value) == (
+            f"data.root: {second}: image 19 must have 192 bytes and has 92: the file was cut off while it was read; "
+            "copy it again"
+        )
+    second.write_bytes(b"")  # a look at the pages that are gone would end the process
+    for read in reads:
+        with pytest.raises(UserError, match="the file was cut off while it was read"):
+            read()
     second.unlink()
     with pytest.raises(UserError) as caught:
         list(batches.sequential(split, 8))
+    with pytest.raises(UserError, match=re.escape(str(caught.value))):
+        bits.places(split)
     assert str(caught.value) == (
         f"data.root: {second}: images cannot be read (No such file or directory); look at the disk"
     )
