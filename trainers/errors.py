@@ -221,7 +221,7 @@ def _as_name(word: str, model: type[BaseModel]) -> str:
     except ValidationError as error:
         wrong = [one for one in error.errors(include_url=False) if one["loc"] == ("name",)]
         if wrong:
-            return f"its name {_message(wrong[0], model, ['name'])}"
+            return f"its name {_message(wrong[0], model, ['name'])}".replace(f"; got {brief(word)}", "")
     return f"did you mean {{name: {word}}}?"
 
 

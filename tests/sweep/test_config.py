@@ -267,7 +267,7 @@ def merged(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]
         (
             {"search": "hyperopt"},
             "search: must be a mapping of keys to values, got 'hyperopt'; its name must be one of grid, one_at_a_time, "
-            "random, quasi_random, optuna; got 'hyperopt'",
+            "random, quasi_random, optuna",
         ),
         (
             {"search": "random"},
@@ -617,7 +617,8 @@ def test_a_mistake_is_named_with_its_key_and_a_way_out(values: dict[str, Any], m
                 "trial.epochs: must be a whole number, got 'x'",
                 "resources.cpu: must be a number such as 0.1, 1e-4 or 8/255, got 'y'",
                 "resources.gpu: must be auto or a number from 0 to 1, got 'z'",
-                "metric.0: must be a mapping of keys to values, got 'a'; did you mean {name: a}?",
+                "metric.0: must be a mapping of keys to values, got 'a'; its name must be one of val_robust, "
+                "val_clean, val_robust_loss, val_clean_loss, seconds",
                 "nmae: unknown key; did you mean 'name'?",
             ],
         ),

@@ -184,7 +184,9 @@ def callback_of(*trials: str) -> tuple[ray_tune._JournalCallback, _Searcher, lis
     taken: list[tuple[dict[str, Any], bool]] = []
     known = {name: SimpleNamespace(start={"capacity_bytes": 2**30}, pruned=False) for name in trials}
     progress = SimpleNamespace(trials=known)
-    journal: Any = SimpleNamespace(take=lambda message, again: taken.append((message, again)), progress=progress)
+    journal: Any = SimpleNamespace(
+        take=lambda message, again: taken.append((message, again)), progress=progress, died=lambda name, how: None
+    )
     searcher: Any = _Searcher()
     return ray_tune._JournalCallback(journal, searcher, lambda: None, UNSTEERED), searcher, taken
 
@@ -236,7 +238,7 @@ def test_all_trials_of_a_process_that_rays_monitor_ended_run_once_more_but_not_t
 def test_a_trial_of_a_serial_launch_that_the_system_kills_for_want_of_memory_is_left_out_where_that_is_its_devices(
     gpu: int, tiny: Tiny, launch: Launch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def train(work: Any, take: Any, *asked: Any) -> tuple[str, str]:
+    def train(work: Any, take: Any, *how: Any, **asked: Any) -> tuple[str, str]:
         start = {"host": "h", "device": "cpu", "code_version": "c", "capacity_bytes": 2**30}
         take({"record": "start", "trial_id": work["name"], **start})
         return "out_of_memory", "the system killed its process for want of memory"
