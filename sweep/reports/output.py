@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sweep.narrow import width_is_set
 from sweep.streams import echo
 
 if TYPE_CHECKING:
@@ -91,6 +90,7 @@ def opened(output: Path) -> Path:
 
 def console(output: Path | None = None) -> Console:
     """A console bound to today's stdout, or to a file; wide where nobody sets its width: in a pipe, COLUMNS does."""
+    from sweep.narrow import width_is_set
     from sweep.plain_console import PlainConsole
 
     file = sys.stdout if output is None else opened(output).open("w", encoding="utf-8")
