@@ -19,8 +19,9 @@ from analysis.estimates.correlations import ALIKE, NO_WIDTH
 from analysis.estimates.resampling import Array, Bootstrap, resampled, t_on_z
 from analysis.frames.budgets import one_budget
 from analysis.frames.cells import GROUP, Mode, codes, measured
+from analysis.frames.conditions import is_condition
 from analysis.frames.strata import own_strata
-from analysis.frames.trials import axes, is_condition
+from analysis.frames.trials import axes
 
 #: Keys that make a trial cheaper where they are smaller.
 CHEAP = ("planned_epochs", "attack.steps", "data.train_per_class")

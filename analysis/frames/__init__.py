@@ -10,6 +10,7 @@ companion     what is kept beside a long log, so that only what is new is parsed
 names         what columns, metrics and methods are called, and the units of columns
 recipes       what recipes add to a method's name, such as its activation or augmentation
 cells         trials that differ by their seed alone: groups, means, the best one by validation
+conditions    axes across which accuracies are not comparable
 budgets       which completed trials are pooled: of one number of epochs, measured alike
 pruned        trials that early stopping ended, and what is biased without them
 strata        which cells are compared with each other

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from pandas import DataFrame, Series
 
 from analysis.frames.cells import codes
-from analysis.frames.trials import SUPERSEDED, axes, is_condition
+from analysis.frames.conditions import is_condition
+from analysis.frames.trials import SUPERSEDED, axes
 
 #: Why a completed trial is left out.
 SHORT, BUDGET, CONDITION = "fewer epochs than planned", "another budget", "other conditions"
@@ -24,7 +25,7 @@ def one_budget(trials: DataFrame) -> tuple[DataFrame, dict[str, int]]:
     A trial that was pruned, diverged, failed, is unfinished or superseded by another one of its cell and seed never
     enters, nor one that is called completed but holds fewer epochs than were planned for it. Of the others: those of
     the commonest number of planned epochs (of equally common ones the longest), and among them those of the commonest
-    data and evaluation (`analysis.frames.trials.is_condition`; of equally common ones the first).
+    data and evaluation (`analysis.frames.conditions.is_condition`; of equally common ones the first).
 
     Args:
         trials: as `analysis.frames.trials.load_trials` gives them.

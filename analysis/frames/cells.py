@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pandas import DataFrame, Series
 
+from analysis.frames.conditions import is_condition
 from analysis.frames.names import UNITS, brief, scale
 from analysis.frames.pruned import PRUNED
-from analysis.frames.trials import SUPERSEDED, axes, is_condition
+from analysis.frames.trials import SUPERSEDED, axes
 from trainers.errors import UserError, suggestion
 
 Mode = Literal["max", "min"]

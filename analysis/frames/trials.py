@@ -21,12 +21,6 @@ from analysis.frames.log import Log, Records, Shelf
 from analysis.frames.pruned import pruned_columns
 from trainers.record import METRICS, EpochRecord, read
 
-#: Whatever else is compared, trials that differ here were measured differently: on other images, by another attack.
-CONDITIONS = ("data.", "evaluation.")
-
-#: But these, and what begins so, say only what is trained on.
-_TRAINED_ON = ("data.augment", "data.padding", "data.crop", "data.policy", "data.cutmix", "data.extra")
-
 #: The outcome of a finished or pruned trial in whose place another one of the same cell and seed counts.
 SUPERSEDED = "superseded"
 
@@ -147,11 +141,6 @@ def axes(frame: DataFrame) -> list[str]:
     """
     columns = list(frame.columns)
     return columns[columns.index("seed") + 1 : columns.index("lr_batch_ratio")]
-
-
-def is_condition(axis: str) -> bool:
-    """Whether accuracies of trials that differ on the axis are not comparable: other images, another attack."""
-    return axis.startswith(CONDITIONS) and not axis.startswith(_TRAINED_ON)
 
 
 class Counted(NamedTuple):

@@ -19,6 +19,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from analysis.frames.conditions import is_condition
 from sweep.narrow import WIDEST, Fitted, fitted, width_is_set
 from sweep.progress import TO_COME, Progress, TrialProgress
 from sweep.progress import Live as Launched
@@ -152,13 +153,16 @@ def rate_line(progress: Progress) -> str:
 def best_line(progress: Progress) -> str:
     """The best point so far by the sweep's own metric, of those of which the most seeds have completed.
 
-    Nothing before two points have: a sweep of one has no best.
+    Nothing before two points have: a sweep of one has no best. Nor where they were measured differently, on other
+    images or by another attack: the summary compares within each condition alone.
     """
     metric, by_point = progress.chosen_by.get("metric", ""), defaultdict(list)
+    conditions = set()
     for trial in progress.current():
         if trial.outcome == "completed" and (value := trial.last.get(metric)) is not None:
             by_point[trial.where()].append(value)
-    if len(by_point) < 2:
+            conditions.add(str({key: trial.point[key] for key in sorted(filter(is_condition, trial.point))}))
+    if len(by_point) < 2 or len(conditions) > 1:
         return ""
     seeds = max(map(len, by_point.values()))
     means = {where: sum(values) / seeds for where, values in by_point.items() if len(values) == seeds}
@@ -167,8 +171,14 @@ def best_line(progress: Progress) -> str:
     return f"best so far: {metric.replace('_', ' ')} {value}, {plural(seeds, 'seed')}, {best}"
 
 
-def table(progress: Progress, live: Launched = True) -> RenderableType:
-    """Counts, running trials and the time left; of live shares the counts and time left of each."""
+def table(progress: Progress, live: Launched = True, best: str | None = None) -> RenderableType:
+    """Counts, running trials and the time left; of live shares the counts and time left of each.
+
+    Args:
+        progress: of the run.
+        live: which launches are.
+        best: the line of the best point; none: worked out anew, which of many trials takes its time.
+    """
     running = progress.running(live)
     rows = Table(box=None, pad_edge=False)
     for name in ("trial", "epoch", "val robust", "test robust", "point"):
@@ -190,7 +200,7 @@ def table(progress: Progress, live: Launched = True) -> RenderableType:
     for share in () if isinstance(live, bool) else live:
         one = progress.of_share(share)
         parts.append(Text(f"share {share}: {counts_line(one, live=True)}; {rate_line(one)}"))
-    if live and (best := best_line(progress)):
+    if live and (best := best_line(progress) if best is None else best):
         parts.append(Text(best))
     if live is True:
         parts.append(Text(rate_line(progress)))
@@ -234,6 +244,8 @@ class Screen:
         live = Live(console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False)
         self._live = live if console.is_terminal else None
         self._drawn = 0.0
+        self._best: str | None = None
+        """The line of the best point; none: it may have changed since it was worked out."""
         self._reasons: set[str] = set()
         self._begun: set[str] = set()
         """Ids of trials that have started and not ended."""
@@ -263,11 +275,14 @@ class Screen:
         if message["record"] == "resume" and message["reason"]:
             say(self._console, resume_line(trial, message))
         if message["record"] == "outcome":
+            self._best = None
             say(self._console, event_line(self._progress, trial))
         self.refresh()
 
     def refresh(self) -> None:
         """Draws the table anew if its time has come."""
         if self._live and time.monotonic() - self._drawn > REFRESH:
-            self._live.update(table(self._progress), refresh=True)
+            if self._best is None:
+                self._best = best_line(self._progress)
+            self._live.update(table(self._progress, best=self._best), refresh=True)
             self._drawn = time.monotonic()

@@ -16,7 +16,7 @@ import numpy as np
 
 from trainers.data import moments
 from trainers.data.archives import ByteArray
-from trainers.data.decoding import BadImage, rgb
+from trainers.data.decoding import BadImage, cores, rgb
 from trainers.data.image_folder import File
 from trainers.data.shards import Chunk, digest
 from trainers.errors import UserError
@@ -134,8 +134,3 @@ def _end_with_parent() -> None:
     assert parent is not None
     parent.join()
     os._exit(1)
-
-
-def cores() -> int:
-    """That this process may use."""
-    return len(os.sched_getaffinity(0))

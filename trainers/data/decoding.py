@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,3 +74,8 @@ def is_turned(image: Image) -> bool:
         return image.getexif().get(Base.Orientation, 1) in range(2, 9)
     except Exception:  # Pillow has no exception of its own for it: it raises what comes first
         return False
+
+
+def cores() -> int:
+    """By which this process may decode."""
+    return len(os.sched_getaffinity(0))

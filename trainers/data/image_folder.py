@@ -29,7 +29,7 @@ from typing import IO, NamedTuple
 import numpy as np
 
 from trainers.data.archives import ByteArray, LabelArray, Source
-from trainers.data.decoding import BadImage, is_turned, rgb
+from trainers.data.decoding import BadImage, cores, is_turned, rgb
 from trainers.errors import Absent, UserError
 from trainers.files import whole
 from trainers.lock import locked
@@ -236,7 +236,7 @@ def _content(listed: Listing) -> str:
     def digests(start: int) -> list[bytes]:
         return [_digest(listed.root / file.path) for file in files[start : start + CHUNK]]
 
-    with ThreadPoolExecutor(_cores()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         for start, chunk in zip(_starts(files), pool.map(digests, _starts(files)), strict=True):
             for file, digest in zip(files[start:], chunk, strict=False):
                 total.update(os.fsencode(file.name) + b"\0" + digest)
@@ -304,7 +304,7 @@ def _decoded(listed: Listing, image_size: int | None) -> ByteArray:
                 )
             images[place] = image.transpose(2, 0, 1)
 
-    with ThreadPoolExecutor(_cores()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         for _ in pool.map(decode, _starts(files)):
             pass  # a failure in a thread is raised here
     return images
@@ -350,7 +350,3 @@ def _write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
 
 def _starts(files: tuple[File, ...]) -> range:
     return range(0, len(files), CHUNK)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))

@@ -18,8 +18,7 @@ import numpy as np
 
 from trainers.data import image_folder, preparing, shards
 from trainers.data.archives import ByteArray, Source
-from trainers.data.chunk import cores
-from trainers.data.decoding import BadImage, rgb
+from trainers.data.decoding import cores
 from trainers.data.image_folder import Listing
 from trainers.errors import UserError
 from trainers.fields import bytes_text
@@ -143,14 +142,10 @@ def _telling(root: Path) -> Callable[[preparing.Told], None]:
 
 
 def _shape(listed: Listing, image_size: int | None) -> tuple[int, int, int]:
-    if image_size is not None:
-        return 3, image_size, image_size
-    path = listed.root / listed.train[0].path
     try:
-        height, width = rgb(path, None).shape[:2]
-    except BadImage as error:
-        raise UserError(f"data.root: {path} {error}") from None
-    return 3, height, width
+        return preparing.shape_of(listed, image_size)
+    except UserError as error:
+        raise UserError(f"data.root: {error}") from None
 
 
 def _blank(count: int, shape: tuple[int, int, int]) -> ByteArray:

@@ -21,8 +21,8 @@ from typing import NamedTuple
 import numpy as np
 
 from trainers.data import moments, shards
-from trainers.data.chunk import NAMED, Done, Work, cores, done
-from trainers.data.decoding import BadImage, rgb
+from trainers.data.chunk import NAMED, Done, Work, done
+from trainers.data.decoding import BadImage, cores, rgb
 from trainers.data.image_folder import File, Listing, labels
 from trainers.data.shards import INDEX, JOURNAL, SPLITS, Chunk, Index, Made, Part, chunks, digest, images_path
 from trainers.errors import UserError
@@ -96,7 +96,7 @@ def prepare(asked: Asked, folder: Path, pool: Executor, tell: Callable[[Told], N
 
 
 def _prepared(asked: Asked, folder: Path, pool: Executor, tell: Callable[[Told], None]) -> Index:
-    listed, shape = asked.listed, _shape(asked)
+    listed, shape = asked.listed, shape_of(asked.listed, asked.image_size)
     made, size = _made(asked), max(1, shards.CHUNK_BYTES // int(np.prod(shape)))
     known = _known(folder, made, size)
     if shards.begun_by(folder) is None:
@@ -129,10 +129,15 @@ def _prepared(asked: Asked, folder: Path, pool: Executor, tell: Callable[[Told],
     return found
 
 
-def _shape(asked: Asked) -> tuple[int, int, int]:
-    if asked.image_size is not None:
-        return 3, asked.image_size, asked.image_size
-    path = asked.listed.root / asked.listed.train[0].path
+def shape_of(listed: Listing, image_size: int | None) -> tuple[int, int, int]:
+    """(C, H, W) that all images are to have; where they are not resized, the first one's.
+
+    Raises:
+        UserError: that cannot be read.
+    """
+    if image_size is not None:
+        return 3, image_size, image_size
+    path = listed.root / listed.train[0].path
     try:
         height, width = rgb(path, None).shape[:2]
     except BadImage as error:

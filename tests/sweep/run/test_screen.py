@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sweep.progress import Progress
+from sweep.run import screen
 from sweep.run.screen import (
     LONG,
     ROWS,
@@ -161,6 +162,56 @@ def test_the_best_point_so_far_is_a_line_once_two_have_completed(
     assert best_line(progress) == (f"best so far: {said}" if said else "")
     assert ("best so far: " in drawn(progress, 120)) == bool(said)
     assert "best so far" not in drawn(progress, 120, live=False)
+
+
+def completed(points: list[dict[str, Any]]) -> Progress:
+    """One seed of each point, each better than the one before."""
+    of_metric = {"metric": "val_robust", "mode": "max"}
+    records: Records = [{"record": "launch", "time": 0.0, "size": 9, "wanted": names(len(points)), **of_metric}]
+    for number, (name, point) in enumerate(zip(names(len(points)), points, strict=True)):
+        planned = {"number": number, "point": point, "seed": 0, "config": {"epochs": 1}}
+        records.append({"record": "trial", "trial_id": name, **planned})
+        records.append({"record": "start", "trial_id": name, "time": 0.0, "code_version": "abc"})
+        measured = {"epoch": 1, "lr": 0.1, "seconds": 1.0, "val_robust": number / 10}
+        records.append({"record": "epoch", "trial_id": name, **measured})
+        records.append(ended(name, "completed", 1))
+    return Progress.of(records)
+
+
+@pytest.mark.parametrize(
+    ("key", "named"), [("evaluation.steps", False), ("data.name", False), ("data.augment", True), ("lr", True)]
+)
+def test_no_best_point_is_named_where_points_were_measured_differently(key: str, named: bool) -> None:
+    progress = completed([{"batch_size": size, key: value} for size in (1, 2) for value in (1, 2)])
+    assert bool(best_line(progress)) == named
+    alike = completed([{"batch_size": size, key: 1} for size in (1, 2)])
+    assert best_line(alike) == f"best so far: val robust 10.0 %, 1 seed, batch_size=2 {key}=1"
+
+
+def test_the_best_point_is_worked_out_when_a_trial_has_ended_and_not_at_each_redraw(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    worked_out = list[str]()
+
+    def line(progress: Progress) -> str:
+        worked_out.append(best_line(progress))
+        return worked_out[-1]
+
+    monkeypatch.setattr(screen, "best_line", line)
+    monkeypatch.setattr(screen, "REFRESH", -1.0)
+    file, progress = io.StringIO(), completed([{"lr": 0.1}, {"lr": 0.2}, {"lr": 0.3}])
+    console = Console(file=file, width=100, force_terminal=True, color_system=None)
+    with Screen(console, progress) as shown_on:
+        for _ in range(3):
+            shown_on.refresh()
+        assert len(worked_out) == 1
+        name = names(3)[0]
+        progress.add({"record": "epoch", "trial_id": name, "epoch": 1, "lr": 0.1, "seconds": 1.0, "val_robust": 0.9})
+        progress.add(ended(name, "completed", 1))
+        shown_on.show(progress.trials[name], ended(name, "completed", 1))
+        shown_on.refresh()
+    assert [text.rpartition(" ")[2] for text in worked_out] == ["lr=0.3", "lr=0.1"]
+    assert file.getvalue().count(worked_out[0]) >= 3
 
 
 def shown(terminal: bool, *outcomes: tuple[str, str]) -> str:

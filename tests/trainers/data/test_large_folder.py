@@ -184,6 +184,22 @@ def test_a_damaged_image_is_named(root: Path) -> None:
     assert str(error.value) == f"{first} {other} {says}; {path} {says}"
 
 
+def test_a_damaged_first_image_whose_size_is_wanted_is_named_once_by_a_plan_and_by_a_preparation(root: Path) -> None:
+    listed = image_folder.listing(root)
+    path = root / listed.train[0].path
+    path.write_bytes(b"no picture")
+    said = f"{path} is no readable image (cannot identify image file {str(path)!r}); mend it or remove it"
+    for act, text in (
+        (lambda: large_folder.outline(listed, None), f"data.root: {said}"),
+        (lambda: large_folder.is_large(listed, None, LARGE), f"data.root: {said}"),
+        (lambda: preparing.shape_of(listed, None), said),
+    ):
+        with pytest.raises(UserError) as caught:
+            act()
+        assert str(caught.value) == text
+    assert preparing.shape_of(listed, 7) == (3, 7, 7)
+
+
 def test_images_of_several_sizes_need_a_size(root: Path) -> None:
     with pytest.raises(
         UserError, match=r"^data.root: images must have one size, .* pixels; set data.image_size to resize them$"
