@@ -33,6 +33,7 @@ from trainers.method.objectives import Inputs, Objective, Terms, build
 from trainers.models import registry
 from trainers.randomness import generator
 from trainers.record import DynamicsRecord, EpochRecord, dynamics_record
+from trainers.workers import ALONE
 
 IMAGES, SIDE, CLASSES, PARAMETERS = 30, 3, 4, 46
 #: Two-sided Monte-Carlo interval of 99.9 %, in standard errors.
@@ -333,7 +334,7 @@ def test_a_trial_stopped_twice_gives_the_measurements_of_one_never_stopped(tmp_p
 
 def test_a_measurement_leaves_the_model_as_it_was_and_its_slopes_are_those_of_its_lines() -> None:
     trial = with_fingerprint(config(dynamics={**DYNAMICS, "line": [1e-4]}))
-    begun = loop._begin(trial)
+    begun = loop._begin(trial, ALONE)
     begun.model.train()
     kept = copy.deepcopy(begun.model.state_dict())
     found = measurement.measure(trial, 0, 0.1, begun.model, begun.data, CPU)
@@ -356,7 +357,7 @@ def test_a_trial_that_diverges_keeps_what_was_measured_before() -> None:
 
 def test_a_loss_that_is_not_finite_is_recorded_as_missing_numbers() -> None:
     trial = with_fingerprint(config(dynamics=DYNAMICS))
-    begun = loop._begin(trial)
+    begun = loop._begin(trial, ALONE)
     with torch.no_grad():
         begun.model.get_parameter("1.linear.bias").fill_(torch.nan)
     found = measurement.measure(trial, 0, 0.1, begun.model, begun.data, CPU)

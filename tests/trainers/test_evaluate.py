@@ -146,7 +146,7 @@ DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_attack_runs_in_its_precision_and_what_is_counted_in_fp32(precision: str, device: str) -> None:
     model, where = network().to(device), torch.device(device)
-    split = Split(*(part.to(device) for part in labelled(network())))
+    split = Split(*(part.to(device) for part in labelled(network())[:2]))
     passes: list[tuple[bool, torch.dtype]] = []
     model.register_forward_hook(lambda module, images, out: passes.append((torch.is_grad_enabled(), out.dtype)))
     trial = config(precision=precision, restarts=2)
@@ -158,7 +158,7 @@ def test_the_attack_runs_in_its_precision_and_what_is_counted_in_fp32(precision:
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_an_attack_in_bf16_ends_near_the_one_in_fp32(device: str) -> None:
-    split = Split(*(part.to(device) for part in labelled(network())))
+    split = Split(*(part.to(device) for part in labelled(network())[:2]))
     found = [
         evaluate.robust(
             network().to(device), split, config(precision=precision, restarts=4), Engine(torch.device(device)),
