@@ -20,6 +20,7 @@ from trainers.engine import Engine
 from trainers.errors import UserError
 from trainers.evaluate import Evaluation
 from trainers.loop import train
+from trainers.method.averaging import Averaging
 from trainers.randomness import stable_seed
 from trainers.record import METRICS, EpochRecord
 from trainers.workers import ALONE
@@ -85,7 +86,7 @@ def test_nothing_waits_for_the_device_inside_an_epoch(
     objective: str, optimizer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps = []
-    step, after_step = stepper.training_step, loop.Averaging.after_step
+    step, after_step = stepper.training_step, Averaging.after_step
 
     def waits(tensor: torch.Tensor, *args: object) -> None:
         raise AssertionError("waits for the device")
@@ -104,7 +105,7 @@ def test_nothing_waits_for_the_device_inside_an_epoch(
             after_step(averaging, model, epoch)
 
     monkeypatch.setattr(stepper, "training_step", counted)
-    monkeypatch.setattr(loop.Averaging, "after_step", averaged)
+    monkeypatch.setattr(Averaging, "after_step", averaged)
     run(
         config(
             epochs=1,

@@ -63,9 +63,9 @@ _CONFIG: Mapping[str, _Rules] = {
     **dict.fromkeys(("precision", "batch_norm_data", "batch_norm", "preset"), TEXT.or_null()),
     "data": {
         **_OWN,
-        **dict.fromkeys(("validation_fraction", "cutmix", "extra_fraction"), NUMBER),
+        **dict.fromkeys(("validation_fraction", "cutmix", "extra_fraction", "crop_scale", "in_memory_gib"), NUMBER),
         "cutmix_window": NUMBER.or_null(),
-        **dict.fromkeys(("train_per_class", "test_per_class", "image_size"), WHOLE.or_null()),
+        **dict.fromkeys(("train_per_class", "test_per_class", "image_size", "crop_size"), WHOLE.or_null()),
         "augment": FLAG.or_null(),
         "download": FLAG,
     },
