@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from faults_harness import Command, Commands, lines, numbers, until
 from analysis.frames.trials import load_trials
 from sweep.config import SweepConfig
 from sweep.config_file import load
+from sweep.run.trial import RESTARTS
 from trainers.record import read
 
 Launch = Callable[..., tuple[int, str]]
@@ -64,7 +66,7 @@ class Fault:
         ctypes.PyDLL(None).sleep(1000)
 """
 
-KINDS = ("kill", "always_kill", "error", "memory", "none")
+KINDS = ("kill", "error", "memory", "none")
 
 
 @pytest.fixture
@@ -87,17 +89,13 @@ def swept(
 
 def assert_each_fault_costs_its_trial_alone(run: Path) -> None:
     trials = load_trials(run).set_index("objective.kind")
-    outcomes = trials.outcome.to_dict()
-    assert outcomes == {
-        **{"kill": "completed", "none": "completed", "memory": "out_of_memory"},
-        **dict.fromkeys(("always_kill", "error"), "failed"),
-    }
+    outcomes = {"kill": "completed", "error": "failed", "memory": "out_of_memory", "none": "completed"}
+    assert trials.outcome.to_dict() == outcomes
     reasons = trials.reason
-    assert reasons["always_kill"].startswith("its process died 4 times: worker 1 of 2: ")
     assert reasons["error"].startswith("worker 1 of 2: ZeroDivisionError: of the worker (logs/")
     assert "worker 1" in reasons["memory"]
     assert "Unable to allocate 8.00 GiB" in reasons["memory"]
-    assert trials.attempts[["kill", "always_kill", "error", "none"]].to_list() == [2, 4, 1, 1]
+    assert trials.attempts[["kill", "error", "none"]].to_list() == [2, 1, 1]
     assert set(trials.workers) == {2}
     died = [record["died"] for record in read(run) if "died" in record]
     assert [why.startswith("worker 1 of 2: ") for why in died] == [True] * 4
@@ -126,6 +124,17 @@ def living() -> list[str]:
         *(one["ActorClassName"] for one in actors if one["ActorClassName"] in trains and one["State"] != "DEAD"),
         *(one["placement_group_id"] for one in groups if one["state"] != "REMOVED"),
     ]
+
+
+@pytest.mark.slow
+def test_a_trial_whose_second_worker_dies_time_and_again_has_failed_and_its_reason_names_the_worker(
+    swept: Callable[..., SweepConfig], launch: Launch, tmp_path: Path
+) -> None:
+    assert launch(swept("always_kill"), tmp_path / "run", serial=True, debug=False)[0] == 1
+    trials = load_trials(tmp_path / "run")
+    assert (trials.outcome.item(), trials.attempts.item()) == ("failed", 1 + RESTARTS)
+    named = r"its process died 4 times: worker 1 of 2: its process \(\d+\) ended by signal SIGKILL"
+    assert re.fullmatch(named, trials.reason.item())
 
 
 @pytest.mark.slow
