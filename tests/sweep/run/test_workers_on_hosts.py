@@ -33,7 +33,7 @@ QUICK = {
 
 SWEEP: dict[str, Any] = {
     "name": "hosts",
-    "trial": small.TINY | {"epochs": 30, "checkpoint": {"every_epochs": 1}},
+    "trial": small.TINY | {"epochs": 12, "checkpoint": {"every_epochs": 1}},
     "space": {"optimizer.lr": [0.1]},
     "resources": {"cpu": 1, "workers": 2},
 }
