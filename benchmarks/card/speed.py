@@ -24,7 +24,6 @@ from card.trials import IMAGES, Timer, engines, free, images, shape_of, summary,
 from trainers import engine
 from trainers.config import TrialConfig
 from trainers.counting import work
-from trainers.data.batches import Split
 from trainers.data.sets import Data
 from trainers.method import attacks
 from trainers.models import registry
@@ -82,7 +81,7 @@ def usual_loop_times(setting: Setting, workers: int) -> dict[str, Any]:
 
 
 def _on_cpu(data: Data) -> Data:
-    return data._replace(train=Split(*(part.cpu() for part in data.train)))
+    return data._replace(train=data.train._replace(images=data.train.images.cpu(), labels=data.train.labels.cpu()))
 
 
 def modes(setting: Setting) -> None:
