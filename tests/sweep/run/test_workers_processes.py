@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -281,8 +282,13 @@ def test_a_paused_and_a_cancelled_trial_leave_no_worker(
     launched.wait_for(run, "start", before + 1)
     launched.wait_for(run, "epoch", lines(run, "epoch") + 1)
     along = second_workers(launched)
+    for each in along:  # so that the trial does not end before the command is there
+        each.suspend()
     running = next(one["trial_id"] for one in reversed(read(run)) if one["record"] == "start")
     commands.finish("cancel", run, running)
+    for each in along:
+        with suppress(psutil.NoSuchProcess):
+            each.resume()
     launched.wait_for(run, "outcome", lines(run, "outcome") + 1)
     ended(along)
     launched.code()
