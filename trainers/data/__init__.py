@@ -1,6 +1,7 @@
 """Data sets as tensors on the device.
 
 sets            a data set by its name: validation split, fingerprint, shapes
+stored          what images on the host or the disk are indexed by, in place of a tensor
 mapped          images in files that are mapped into memory
 decoded         images of a folder, decoded whenever they are read
 loader          images of the host, read ahead of the step and copied to a card beside it

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from trainers.data import cutmix, loader, policies, resized
-from trainers.data.decoded import Decoded
-from trainers.data.mapped import Mapped
+from trainers.data.stored import Stored
 from trainers.randomness import generator
 from trainers.workers import ALONE, Part, Workers
 
@@ -80,7 +79,7 @@ class Split(NamedTuple):
             are.
     """
 
-    images: Tensor | Mapped | Decoded
+    images: Tensor | Stored
     labels: Tensor
     size: tuple[int, int] | None = None
 

@@ -21,6 +21,7 @@ from trainers.data import image_folder, moments
 from trainers.data.archives import ByteArray, Channels, LabelArray
 from trainers.data.decoding import BadImage, rgb
 from trainers.data.image_folder import File, Listing
+from trainers.data.stored import Stored
 from trainers.errors import UserError
 from trainers.files import whole
 from trainers.lock import locked
@@ -65,15 +66,11 @@ class Files(NamedTuple):
         out[:] = image.transpose(2, 0, 1)
 
 
-class Decoded:
+class Decoded(Stored):
     """Some images of a folder, (N, C, H, W) uint8 once they are read, on the host.
 
     They are decoded by as many threads as torch has, which a trial's cores are: Pillow decodes and resizes without
     Python's lock. The threads end with each reading.
-
-    Attributes:
-        shape: (N, C, H, W).
-        device: the CPU, where what indexing gives lies.
     """
 
     def __init__(self, files: Files, more: Tensor | None = None, places: Tensor | None = None) -> None:
@@ -86,35 +83,10 @@ class Decoded:
         """
         self._files = files
         self._more = torch.empty(0, *files.shape, dtype=torch.uint8) if more is None else more.cpu()
-        self._places = torch.arange(len(files.files) + len(self._more)) if places is None else places.cpu()
-        self.shape = torch.Size((len(self._places), *files.shape))
-        self.device = torch.device("cpu")
-
-    def __len__(self) -> int:
-        """Images, N."""
-        return len(self._places)
-
-    def __getitem__(self, chosen: Tensor | slice | int) -> Tensor:
-        """Images of these numbers, (B, C, H, W) uint8; of a single number, (C, H, W).
-
-        Args:
-            chosen: (B,) int64 or (N,) bool, on any device; a slice; or a number.
-        """
-        numbers = torch.arange(len(self))[chosen.cpu() if isinstance(chosen, Tensor) else chosen]
-        out = torch.empty(numbers.numel(), *self.shape[1:], dtype=torch.uint8)
-        taken = self.take(numbers.reshape(-1), out)
-        return taken if numbers.ndim else taken[0]
+        super().__init__(len(files.files) + len(self._more), files.shape, places)
 
     def take(self, chosen: Tensor, out: Tensor) -> Tensor:
-        """`self[chosen]`, written to memory that is there, such as a pinned buffer.
-
-        Args:
-            chosen: (B,) int64, on any device.
-            out: (B, C, H, W) uint8, on the host.
-
-        Raises:
-            UserError: an image cannot be read, or has another size.
-        """
+        """`self[chosen]`, written to `out`."""
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
             for _ in pool.map(self._put, self._places[chosen.cpu()].tolist(), out.numpy()):
                 pass  # a failure in a thread is raised here, and what waits is not begun

@@ -13,33 +13,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from queue import SimpleQueue
 from threading import Event, Thread
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from trainers.data.stored import Stored
 from trainers.errors import UserError
 
 #: Gathers that the thread may be ahead of the one in use: the next lies on the card already while another is read.
 AHEAD = 2
-
-
-class Stored(Protocol):
-    """Images on the host or the disk, which are read as they are asked for."""
-
-    @property
-    def shape(self) -> torch.Size:
-        """(N, C, H, W)."""
-
-    def __getitem__(self, chosen: Tensor | slice, /) -> Tensor:
-        """Images of these numbers, (B, C, H, W) uint8, on the host. Raises as `take`."""
-
-    def take(self, chosen: Tensor, out: Tensor) -> object:
-        """Reads the images of these numbers, (B,) int64, into `out`, (B, C, H, W) uint8, both on the host.
-
-        Raises:
-            OSError, UserError: one cannot be read.
-        """
 
 
 class Buffer:

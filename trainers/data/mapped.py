@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trainers.data.stored import Stored
 from trainers.errors import UserError
 
 
@@ -42,15 +43,10 @@ class _File(NamedTuple):
             os.close(file)
 
 
-class Mapped:
+class Mapped(Stored):
     """Some images of arrays that lie in mapped files, (N, C, H, W) uint8, on the host.
 
-    Indexing gives a tensor, and it alone takes memory. What was read stays in the system's page cache as long as there
-    is room for it. Which of the images these are is said by their places, so that a part of a file is no copy of it.
-
-    Attributes:
-        shape: (N, C, H, W).
-        device: the CPU, where what indexing gives lies.
+    What was read stays in the system's page cache as long as there is room for it.
     """
 
     def __init__(
@@ -64,35 +60,10 @@ class Mapped:
         """
         self._arrays = tuple(array if isinstance(array, Tensor) else mapped(array) for array in arrays)
         self._files = tuple(None if isinstance(array, Tensor) else _file(array) for array in arrays)
-        self._places = torch.arange(sum(map(len, self._arrays))) if places is None else places.cpu()
-        self.shape = torch.Size((len(self._places), *self._arrays[0].shape[1:]))
-        self.device = torch.device("cpu")
-
-    def __len__(self) -> int:
-        """Images, N."""
-        return len(self._places)
-
-    def __getitem__(self, chosen: Tensor | slice | int) -> Tensor:
-        """Images of these numbers, (B, C, H, W) uint8, by `take`; of a single number, (C, H, W).
-
-        Args:
-            chosen: (B,) int64 or (N,) bool, on any device; a slice; or a number.
-        """
-        numbers = torch.arange(len(self))[chosen.cpu() if isinstance(chosen, Tensor) else chosen]
-        out = torch.empty(numbers.numel(), *self.shape[1:], dtype=torch.uint8)
-        taken = self.take(numbers.reshape(-1), out)
-        return taken if numbers.ndim else taken[0]
+        super().__init__(sum(map(len, self._arrays)), self._arrays[0].shape[1:], places)
 
     def take(self, chosen: Tensor, out: Tensor) -> Tensor:
-        """`self[chosen]`, written to memory that is there, such as a pinned buffer; from a file by reads.
-
-        Args:
-            chosen: (B,) int64, on any device.
-            out: (B, C, H, W) uint8, on the host.
-
-        Raises:
-            OSError, UserError: an image cannot be read.
-        """
+        """`self[chosen]`, written to `out`: from a file by reads."""
         places, first = self._places[chosen.cpu()], 0
         for array, file in zip(self._arrays, self._files, strict=True):
             rows = ((places >= first) & (places < first + len(array))).nonzero().flatten()

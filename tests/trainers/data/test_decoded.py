@@ -122,7 +122,7 @@ def test_an_image_that_is_damaged_in_the_middle_of_training_is_named(root: Path)
         with pytest.raises(UserError) as error:
             list(batches.batches(split, 8, augment=True, seed=0, epoch=0))
         assert str(error.value) in {
-            f"data.root: {path} is no readable image (cannot identify image file {str(path)!r}); mend it or remove it"
+            f"data.root: {path} is no readable image (cannot identify image file); mend it or remove it"
             for path in paths
         }
 
@@ -140,7 +140,7 @@ def test_a_plan_decodes_nothing_and_says_so(root: Path) -> None:
         *(48, 12, 20, 4, 3, SIZE, SIZE),
         mapped=True,
         notes=(
-            "image_folder: val/ is the test set, as test/ holds no classes",
+            "image_folder: val/ is the test set, as there is no test/ with classes in it",
             "image_folder: images are decoded whenever they are read, by each trial's own cores (resources.cpu), and "
             "damaged ones are found then",
         ),
