@@ -188,7 +188,7 @@ def test_a_damaged_first_image_whose_size_is_wanted_is_named_once_by_a_plan_and_
     listed = image_folder.listing(root)
     path = root / listed.train[0].path
     path.write_bytes(b"no picture")
-    said = f"{path} is no readable image (cannot identify image file {str(path)!r}); mend it or remove it"
+    said = f"{path} is no readable image (cannot identify image file); mend it or remove it"
     for act, text in (
         (lambda: large_folder.outline(listed, None), f"data.root: {said}"),
         (lambda: large_folder.is_large(listed, None, LARGE), f"data.root: {said}"),
