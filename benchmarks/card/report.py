@@ -184,7 +184,7 @@ def _timings(rows: Sequence[Row]) -> str:
             f"{row['ms']:.4g}",
             f"{row['ms_min']:.4g}-{row['ms_max']:.4g}",
             len(row["repeats"]),
-            f"{row['epoch_seconds']:.3g}",
+            f"{row['epoch_seconds']:.3g}" if "epoch_seconds" in row else "",
             f"{row['share']:.1%}" if "share" in row else "",
             f"{row.get('preparing', 0):.3g}",
         )
