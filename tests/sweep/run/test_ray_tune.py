@@ -45,14 +45,15 @@ def test_a_trial_whose_worker_died_too_often_has_failed_with_the_last_line_of_it
 
 
 def test_a_trial_whose_process_ended_for_want_of_a_worker_has_failed_with_that_workers_name(tmp_path: Path) -> None:
-    failed, preempted, steered = list[Any](), list[Any](), SimpleNamespace(**vars(UNSTEERED))
-    journal: Any = SimpleNamespace(fail=lambda *words: failed.append(words))
+    failed, died, preempted, steered = list[Any](), list[Any](), list[Any](), SimpleNamespace(**vars(UNSTEERED))
+    journal: Any = SimpleNamespace(fail=lambda *words: failed.append(words), died=lambda *words: died.append(words))
     journal.preempt = lambda trials, reason: preempted.append((list(trials), reason))
     callback = ray_tune._JournalCallback(journal, SEARCHER, lambda: None, steered)
     trial = SimpleNamespace(config={"trials": {"a": {}}}, error_file=None, pickled_error_file=None, max_failures=3)
     steered.lacked = lambda process: ("worker 1 of 2: its node was preempted", "Ray says so")
     callback.on_trial_recover(1, [], trial)
     assert (preempted, trial.max_failures) == ([(["a"], "Ray says so")], 4)  # it uses up no restart
+    assert died == [("a", "worker 1 of 2: its node was preempted")]
     steered.lacked = lambda process: ("worker 1 of 2: it died", "")
     callback.on_trial_error(1, [], trial)
     assert failed == [("a", f"its process died {1 + RESTARTS} times: worker 1 of 2: it died")]
