@@ -144,16 +144,19 @@ def _keys_kept() -> Iterator[None]:
 
 @contextmanager
 def _corrected(packing: Packing[Any]) -> Iterator[None]:
-    """A block in which Tune 2.60 does three things otherwise.
+    """A block in which Tune 2.60 does four things otherwise.
 
     It takes a worker that Ray's memory monitor killed for one that died: Ray says so by an error that is none of a dead
     actor's, for which Tune would end the whole run. And where nothing runs and there is no trial to start now, it goes
     on with its steps, in which a signal is heard; it would wait in one for ten minutes. And it asks for room on the
     nodes of `packing` alone; a manager of resources other than its own can be given to its parts, but not to a Tuner.
+    And where a process has died between two trials, the next one is told so once, as of the process, and gets another;
+    told again, as of the task that was to hand it the trial, Tune would end a trial that waits.
     """
     actors: Any = RayActorManager
     controller: Any = TuneController
     failed, asked, manager = actors._actor_task_failed, controller._update_trial_queue, controller.__init__
+    told = controller._trial_task_failure
 
     def known(manager: Any, tracked_actor_task: Any, exception: Exception) -> None:
         if isinstance(exception, ray.exceptions.OutOfMemoryError):
@@ -163,12 +166,21 @@ def _corrected(packing: Packing[Any]) -> Iterator[None]:
     def ask(controller: Any, blocking: bool = False, timeout: int = 0) -> bool:
         return bool(asked(controller))
 
+    def tell_once(controller: Any, trial: Any, exception: Exception) -> None:
+        died = isinstance(exception, ray.exceptions.RayActorError)
+        if died and trial in controller._resetting_trials and trial.status == trial.PENDING:
+            controller._resetting_trials.remove(trial)
+        else:
+            told(controller, trial, exception)
+
     placing = partialmethod(manager, resource_manager_factory=partial(Placing.on, packing))
     actors._actor_task_failed, controller._update_trial_queue, controller.__init__ = known, ask, placing
+    controller._trial_task_failure = tell_once
     try:
         yield
     finally:
         actors._actor_task_failed, controller._update_trial_queue, controller.__init__ = failed, asked, manager
+        controller._trial_task_failure = told
 
 
 @contextmanager

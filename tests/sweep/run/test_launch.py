@@ -23,6 +23,7 @@ from sweep.config_file import load
 from sweep.plan.room import Room
 from sweep.progress import Progress
 from sweep.run import launch as runner
+from sweep.run import ray_tune
 from sweep.run.launch import refusal_here
 from sweep.run.signals import RayGone
 from sweep.run.trial import logged
@@ -345,14 +346,40 @@ def test_through_ray_a_worker_that_dies_goes_on_and_the_frame_is_that_of_this_pr
     assert starts(tmp_path).count(killed[0]) == 2
 
 
+def test_through_ray_a_worker_that_dies_between_two_trials_costs_neither_of_them(
+    tiny: Tiny, launch: Launch, same_numbers: SameNumbers, undisturbed: Path, tmp_path: Path, local_ray: None
+) -> None:
+    """Tune hands the next trial to the process that it keeps, and learns only then that it is gone."""
+    killed: list[str] = []
+    complete = ray_tune._JournalSearcher.on_trial_complete
+
+    def kill_once(searcher: Any, trial_id: str, *words: Any, **more: Any) -> None:
+        if not killed:
+            killed.append(trial_id)
+            ray.get(_kill_workers.remote())
+        complete(searcher, trial_id, *words, **more)
+
+    ray_tune._JournalSearcher.on_trial_complete = kill_once  # type: ignore[method-assign]
+    try:
+        code, _ = launch(tiny(max_concurrent=1), tmp_path)
+    finally:
+        ray_tune._JournalSearcher.on_trial_complete = complete  # type: ignore[method-assign]
+    assert (code, len(killed)) == (0, 1)
+    same_numbers(tmp_path, undisturbed)
+    assert (load_trials(tmp_path).outcome == "completed").all()
+
+
 @ray.remote(num_cpus=0)
 def _kill_workers() -> None:
     """Kills every process of this Ray that trains, as an out-of-memory killer would."""
     import psutil
 
-    for process in psutil.Process().parent().children():
-        if any("ImplicitFunc" in word for word in process.cmdline()):
-            process.kill()
+    trains = [
+        each for each in psutil.Process().parent().children() if any("ImplicitFunc" in word for word in each.cmdline())
+    ]
+    for process in trains:
+        process.kill()
+    psutil.wait_procs(trains)
 
 
 @pytest.mark.parametrize(("gone", "address", "tries"), [(2, None, 3), (9, None, 1 + runner.NEW_RAYS), (9, "h:1", 1)])
