@@ -1,6 +1,7 @@
 """From one config file to finished trials: the roof, with the command line.
 
 cli           the command `sweep`: what runs
+group         the group of all commands: what a mistake ends with, how a help ends
 reports       the same: what reads
 slurm         the same: jobs of Slurm
 __main__      python -m sweep
