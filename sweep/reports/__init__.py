@@ -5,6 +5,7 @@ importance  which hyperparameter matters
 proxy     whether short runs order the points as full ones do
 answers   what a run says: methods, ratio, claims, theory, figures
 options   arguments and options that several of them have
+status    how far a run is
 serve     a page that follows a run
 localhost what reaches it: this machine, with a token
 output    where their answers go: the terminal, or a file
