@@ -15,6 +15,7 @@ from sweep.evaluate.command import evaluate
 from sweep.group import Cli
 from sweep.merge.command import merge
 from sweep.reports.answers import claims, figures, methods, ratio, theory
+from sweep.reports.dashboard import dashboard
 from sweep.reports.importance import importance
 from sweep.reports.options import FOLDER, PATH, RUN, Above, bring_run, directory_argument, refuse_both
 from sweep.reports.output import console, summary
@@ -276,5 +277,19 @@ def _print_summary(directory: Path, screen: Console) -> None:
 
 
 _READING = (results, images, methods, ratio, claims, theory, figures, show)
-for _command in (evaluate, status, *_READING, merge, set_, pause, resume, cancel, slurm, data, proxy, importance):
+for _command in (
+    evaluate,
+    status,
+    dashboard,
+    *_READING,
+    merge,
+    set_,
+    pause,
+    resume,
+    cancel,
+    slurm,
+    data,
+    proxy,
+    importance,
+):
     main.add_command(_command)

@@ -13,13 +13,15 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from email.message import Message
 from pathlib import Path
+from typing import Any
 
 import pytest
 from made_up import append
 
-from sweep.reports import serve
+from sweep.reports.follow import Followed, following, stamp_of
 from sweep.reports.localhost import listening
-from sweep.reports.serve import Renewed, records_stamp, renewed
+from sweep.reports.serve import serve, showing
+from sweep.run.directory import RunLock
 from trainers.errors import UserError
 from trainers.record import RecordFile
 
@@ -62,9 +64,13 @@ def asked(address: str, path: str = "/", **headers: str) -> tuple[int, str, Mess
         return error.code, error.read().decode(), error.headers
 
 
+def shown(run: Run) -> Any:
+    return showing(Followed(run.page, run.stamp))
+
+
 @pytest.fixture
 def address(run: Run) -> Iterator[str]:
-    with renewed(run.page, run.stamp, look=0.01) as shown, listening(shown) as where:
+    with following(run.page, run.stamp, look=0.01) as followed, listening(showing(followed)) as where:
         yield where
 
 
@@ -103,20 +109,20 @@ def test_another_path_is_not_found(address: str) -> None:
 
 
 def test_each_server_has_a_token_of_its_own(run: Run) -> None:
-    with listening(Renewed(run.page, run.stamp)) as one, listening(Renewed(run.page, run.stamp)) as other:
+    with listening(shown(run)) as one, listening(shown(run)) as other:
         tokens = [re.fullmatch(r"http://127\.0\.0\.1:\d+/\?token=([\w-]{22})", address) for address in (one, other)]
         assert None not in tokens
         assert tokens[0][1] != tokens[1][1]  # type: ignore[index]
 
 
 def test_a_port_that_is_taken_is_refused(run: Run) -> None:
-    with listening(Renewed(run.page, run.stamp)) as address:
+    with listening(shown(run)) as address:
         port = int(re.findall(r":(\d+)/", address)[0])
         with (
             pytest.raises(
                 UserError, match=f"--port {port}: another program uses it; give another, or leave --port out"
             ),
-            listening(Renewed(run.page, run.stamp), port),
+            listening(shown(run), port),
         ):
             pass
 
@@ -131,39 +137,48 @@ def test_the_page_and_its_version_are_others_once_the_run_is(run: Run, address: 
 
 
 def test_a_page_that_is_the_same_is_not_made_anew(run: Run) -> None:
-    shown = Renewed(run.page, run.stamp)
-    shown.renew()
+    Followed(run.page, run.stamp).renew()
     assert run.made == 1
 
 
 def test_where_the_page_cannot_be_made_the_old_one_stays_and_it_is_said_once(
     run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shown, good = Renewed(run.page, run.stamp), run.text
-    with listening(shown) as address:
+    followed, good = Followed(run.page, run.stamp), run.text
+    with listening(showing(followed)) as address:
         run.text = "broken"
-        shown.renew()
-        shown.renew()
+        followed.renew()
+        followed.renew()
         assert "<p>one</p>" in asked(address)[1]
-        assert capsys.readouterr().err == "sweep: the page stays as it is: UserError: records.jsonl:3: damaged line\n"
+        assert (
+            capsys.readouterr().err == "sweep: what is shown stays as it is: UserError: records.jsonl:3: damaged line\n"
+        )
         run.text = good + "<!-- three -->"
-        shown.renew()
+        followed.renew()
         assert "three" in asked(address)[1]
 
 
 def test_a_first_page_that_cannot_be_made_is_the_commands_error(run: Run) -> None:
     run.text = "broken"
     with pytest.raises(UserError, match="damaged line"):
-        serve.serve(run.page, run.stamp)
+        serve(run.page, run.stamp)
 
 
 def test_the_stamp_is_another_once_records_grew(tmp_path: Path) -> None:
     file = RecordFile(tmp_path)
     append(file, "a1", 0, "sgd", 0.1, 32, 0)
-    before = records_stamp(tmp_path)
-    assert records_stamp(tmp_path) == before
+    before = stamp_of(tmp_path)
+    assert stamp_of(tmp_path) == before
     append(file, "a2", 1, "sgd", 0.2, 32, 0)
-    assert records_stamp(tmp_path) != before
+    assert stamp_of(tmp_path) != before
+
+
+def test_the_stamp_is_another_once_a_launch_begins_or_ends(tmp_path: Path) -> None:
+    append(RecordFile(tmp_path), "a1", 0, "sgd", 0.1, 32, 0)
+    before = stamp_of(tmp_path)
+    with RunLock(tmp_path):
+        assert stamp_of(tmp_path) != before
+    assert stamp_of(tmp_path) == before
 
 
 def test_ctrl_c_ends_it_without_a_word() -> None:
