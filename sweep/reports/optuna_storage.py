@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -68,7 +69,9 @@ def storage_of(log: Log, name: str, live: bool = False) -> InMemoryStorage:
     for study_name, ids in _studies(frame, name, grid_axes(log)):
         directions = ["maximize" if one.mode == "max" else "minimize" for one in objectives]
         study = optuna.create_study(storage=storage, study_name=study_name, directions=directions)
-        study.set_metric_names([one.column for one in objectives])
+        with warnings.catch_warnings():  # that names may be gone in a later version
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.set_metric_names([one.column for one in objectives])
         study.add_trials([trials[trial_id] for trial_id in ids])
     return storage
 
