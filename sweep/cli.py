@@ -24,6 +24,7 @@ from sweep.reports.importance import importance
 from sweep.reports.options import FOLDER, PATH, RUN, Above, bring_run, directory_argument, refuse_both
 from sweep.reports.output import console, summary
 from sweep.reports.proxy import proxy
+from sweep.reports.report import report
 from sweep.reports.rows import images, results, show
 from sweep.slurm.command import slurm
 from sweep.storage.mark import MARK
@@ -411,5 +412,5 @@ def _print_summary(directory: Path, screen: Console) -> None:
 
 
 _READING = (results, images, methods, ratio, claims, theory, figures, show)
-for _command in (evaluate, *_READING, merge, set_, pause, resume, cancel, slurm, data, proxy, importance):
+for _command in (evaluate, *_READING, merge, set_, pause, resume, cancel, slurm, data, proxy, importance, report):
     main.add_command(_command)
