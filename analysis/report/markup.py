@@ -27,7 +27,7 @@ def text(value: object) -> Html:
     return value if isinstance(value, Html) else Html(html.escape(encodable(visible(str(value)))))
 
 
-def element(name: str, *content: object, **attributes: object) -> Html:
+def element(name: str, /, *content: object, **attributes: object) -> Html:
     """An element.
 
     Args:
