@@ -9,7 +9,7 @@ from typing import Any
 from trainers.visible import encodable, visible
 
 #: Elements without content.
-_VOID = frozenset({"br", "hr", "img", "input", "line", "link", "meta", "rect", "circle"})
+_VOID = frozenset({"br", "hr", "img", "input", "link", "meta"})
 
 
 class Html(str):

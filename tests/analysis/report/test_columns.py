@@ -28,7 +28,7 @@ def test_the_table_has_the_axes_that_vary_and_accuracies_in_percent(ratio_run: A
     made, frame = data_of(ratio_run.directory), load_trials(ratio_run.directory)
     assert made["ids"] == list(frame["trial_id"])
     axes = [one["name"] for one in made["columns"] if one.get("axis")]
-    assert axes == ["optimizer.name", "optimizer.lr", "batch_size"]
+    assert axes == ["method", "optimizer.lr", "batch_size"]
     values = named(made)
     assert values["optimizer.lr"] == list(frame["optimizer.lr"])
     accuracies = [None if one != one else pytest.approx(100 * one, abs=0.005) for one in frame[METRIC]]

@@ -63,7 +63,7 @@ def test_data_come_back_from_json_and_end_no_element(text: str) -> None:
 
 
 def test_an_attribute_of_nought_is_one_and_none_is_none() -> None:
-    assert element("rect", x=0, y=None, hidden=True, open=False) == '<rect x="0" hidden>'
+    assert element("rect", x=0, y=None, hidden=True, open=False) == '<rect x="0" hidden></rect>'
     assert joined("<", None, Html("<br>"), 1) == "&lt;<br>1"
 
 
