@@ -20,6 +20,7 @@ from sweep.reports.importance import importance
 from sweep.reports.options import FOLDER, PATH, RUN, Above, bring_run, directory_argument, refuse_both
 from sweep.reports.output import console, summary
 from sweep.reports.proxy import proxy
+from sweep.reports.report import report
 from sweep.reports.rows import images, results, show
 from sweep.reports.status import status
 from sweep.slurm.command import slurm
@@ -276,20 +277,7 @@ def _print_summary(directory: Path, screen: Console) -> None:
     screen.print(f"results: sweep results {run}\nfigures: sweep figures {run}", highlight=False)
 
 
-_READING = (results, images, methods, ratio, claims, theory, figures, show)
-for _command in (
-    evaluate,
-    status,
-    dashboard,
-    *_READING,
-    merge,
-    set_,
-    pause,
-    resume,
-    cancel,
-    slurm,
-    data,
-    proxy,
-    importance,
-):
+_READING = (status, results, images, methods, ratio, claims, theory, importance, proxy, figures, show, report, dashboard)
+_ASKING = (set_, pause, resume, cancel)
+for _command in (evaluate, merge, slurm, data, *_READING, *_ASKING):
     main.add_command(_command)
