@@ -28,6 +28,7 @@ from sweep.reports.rows import images, results, show
 from sweep.slurm.command import slurm
 from sweep.storage.mark import MARK
 from sweep.streams import complain, echo, leave, outlast, steady
+from sweep.trackers.command import sync
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -411,5 +412,5 @@ def _print_summary(directory: Path, screen: Console) -> None:
 
 
 _READING = (results, images, methods, ratio, claims, theory, figures, show)
-for _command in (evaluate, *_READING, merge, set_, pause, resume, cancel, slurm, data, proxy, importance):
+for _command in (evaluate, *_READING, merge, set_, pause, resume, cancel, slurm, data, proxy, importance, sync):
     main.add_command(_command)
