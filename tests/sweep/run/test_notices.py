@@ -64,12 +64,9 @@ def test_a_launch_that_was_stopped_says_by_what(tmp_path: Path, progress: Progre
 
 def test_a_launch_that_ends_by_an_error_says_its_line(tmp_path: Path, progress: Progress) -> None:
     told = tmp_path / "told"
-    with (
-        pytest.raises(UserError),
-        Notices(NotifyConfig(command=f"{KEEPS} {told} {{summary}}"), "tiny", tmp_path, Console()) as one,
-    ):
-        one.heard_by(lambda trial, message: None, progress)
-        raise UserError("the disk is full")
+    one = Notices(NotifyConfig(command=f"{KEEPS} {told} {{summary}}"), "tiny", tmp_path, Console())
+    one.heard_by(lambda trial, message: None, progress)
+    one.__exit__(UserError, UserError("the disk is full"), None)
     assert told.read_text().endswith("; the disk is full\n")
 
 
