@@ -15,7 +15,12 @@ PYTEST := $(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist loadgroup --
 # Slow tests wait more than they compute: for a time limit, a lost node, a lease.
 CORES = $(shell getconf _NPROCESSORS_ONLN 2> /dev/null || echo 2)
 
-.PHONY: demo docs test test-slow test-all mutate gpu lint clean
+# Of make vendored: the libraries in the page that `sweep report` writes.
+VENDORED := analysis/report/vendored
+ECHARTS ?= 6.0.0
+TABULATOR ?= 6.3.1
+
+.PHONY: demo docs test test-slow test-all mutate gpu lint vendored clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -47,6 +52,19 @@ lint: $(READY)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy trainers analysis sweep
+
+# Fetches them anew from npm; vendored.json there says which they are, and a test compares the hashes.
+vendored:
+	rm -rf build/vendored && mkdir -p build/vendored
+	cd build/vendored && npm pack --silent echarts@$(ECHARTS) tabulator-tables@$(TABULATOR)
+	cd build/vendored && for file in *.tgz; do mkdir "$${file%%-[0-9]*}" && tar -xzf "$$file" -C "$${file%%-[0-9]*}"; done
+	cp build/vendored/echarts/package/dist/echarts.min.js $(VENDORED)/
+	cp build/vendored/echarts/package/LICENSE $(VENDORED)/echarts.LICENSE
+	cp build/vendored/echarts/package/NOTICE $(VENDORED)/echarts.NOTICE
+	cp build/vendored/tabulator-tables/package/dist/js/tabulator.min.js $(VENDORED)/
+	cp build/vendored/tabulator-tables/package/dist/css/tabulator.min.css $(VENDORED)/
+	cp build/vendored/tabulator-tables/package/LICENSE $(VENDORED)/tabulator.LICENSE
+	cd $(VENDORED) && sha256sum *.js *.css
 
 clean:
 	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache

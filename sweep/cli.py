@@ -20,6 +20,7 @@ from sweep.reports.importance import importance
 from sweep.reports.options import FOLDER, PATH, RUN, Above, bring_run, directory_argument, refuse_both
 from sweep.reports.output import console, summary
 from sweep.reports.proxy import proxy
+from sweep.reports.report import report
 from sweep.reports.rows import images, results, show
 from sweep.reports.status import status
 from sweep.slurm.command import slurm
@@ -292,6 +293,7 @@ for _command in (
     data,
     proxy,
     importance,
+    report,
     sync,
 ):
     main.add_command(_command)
