@@ -26,6 +26,7 @@ from sweep.reports.status import status
 from sweep.slurm.command import slurm
 from sweep.storage.mark import MARK
 from sweep.streams import echo, leave, outlast
+from sweep.trackers.command import sync
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -279,5 +280,5 @@ def _print_summary(directory: Path, screen: Console) -> None:
 
 _READING = (status, results, images, methods, ratio, claims, theory, importance, proxy, figures, show, report, dashboard)
 _ASKING = (set_, pause, resume, cancel)
-for _command in (evaluate, merge, slurm, data, *_READING, *_ASKING):
+for _command in (evaluate, merge, slurm, sync, data, *_READING, *_ASKING):
     main.add_command(_command)
