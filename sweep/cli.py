@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sweep.completion import completion
 from sweep.control import cancel, pause, resume, set_
 from sweep.data.command import data
 from sweep.evaluate.command import evaluate
 from sweep.group import Cli
 from sweep.merge.command import merge
+from sweep.note import note
 from sweep.reports.answers import claims, figures, methods, ratio, theory
 from sweep.reports.importance import importance
-from sweep.reports.options import FOLDER, PATH, RUN, Above, bring_run, directory_argument, refuse_both
+from sweep.reports.options import FOLDER, PATH, RUN, TRIAL, Above, bring_run, directory_argument, refuse_both
 from sweep.reports.output import console, summary
 from sweep.reports.proxy import proxy
 from sweep.reports.rows import images, results, show
@@ -205,7 +207,7 @@ def status(directory: Path) -> None:
 
 @main.command()
 @directory_argument
-@click.argument("trial_id")
+@click.argument("trial_id", type=TRIAL)
 @click.option("--torch", "plain", is_flag=True, help="A state dict, and a short script that loads it.")
 @click.option("--robustbench", is_flag=True, help="A folder: the same, a model card, the JSON of RobustBench's form.")
 @click.option("--weights", type=click.Choice(("last", "best")), default="last", help="[default: last]")
@@ -304,5 +306,6 @@ def _print_summary(directory: Path, screen: Console) -> None:
 
 
 _READING = (results, images, methods, ratio, claims, theory, figures, show)
-for _command in (evaluate, *_READING, merge, set_, pause, resume, cancel, slurm, data, proxy, importance):
+_STEERING = (set_, pause, resume, cancel, note)
+for _command in (evaluate, *_READING, merge, *_STEERING, slurm, data, proxy, importance, completion):
     main.add_command(_command)
