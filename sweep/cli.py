@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sweep.completion import completion
 from sweep.control import cancel, pause, resume, set_
 from sweep.data.command import data
 from sweep.evaluate.command import evaluate
 from sweep.group import Cli
 from sweep.merge.command import merge
+from sweep.note import note
 from sweep.reports.answers import claims, figures, methods, ratio, theory
 from sweep.reports.dashboard import dashboard
 from sweep.reports.importance import importance
-from sweep.reports.options import FOLDER, PATH, RUN, Above, bring_run, directory_argument, refuse_both
+from sweep.reports.options import FOLDER, PATH, RUN, TRIAL, Above, bring_run, directory_argument, refuse_both
 from sweep.reports.output import console, summary
 from sweep.reports.proxy import proxy
 from sweep.reports.report import report
@@ -180,7 +182,7 @@ def launch(
 
 @main.command()
 @directory_argument
-@click.argument("trial_id")
+@click.argument("trial_id", type=TRIAL)
 @click.option("--torch", "plain", is_flag=True, help="A state dict, and a short script that loads it.")
 @click.option("--robustbench", is_flag=True, help="A folder: the same, a model card, the JSON of RobustBench's form.")
 @click.option("--weights", type=click.Choice(("last", "best")), default="last", help="[default: last]")
@@ -279,6 +281,6 @@ def _print_summary(directory: Path, screen: Console) -> None:
 
 
 _READING = (status, results, images, methods, ratio, claims, theory, importance, proxy, figures, show, report, dashboard)
-_ASKING = (set_, pause, resume, cancel)
-for _command in (evaluate, merge, slurm, sync, data, *_READING, *_ASKING):
+_STEERING = (set_, pause, resume, cancel, note)
+for _command in (evaluate, merge, slurm, sync, data, *_READING, *_STEERING, completion):
     main.add_command(_command)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sweep.reports.options import FORMATS, directory_argument, format_option, output_option
+from sweep.reports.options import FORMATS, TRIAL, directory_argument, format_option, output_option
 from sweep.reports.output import chosen_format, console, summary, write_frame
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def _print_checks(directory: Path, log: Log, form: str, output: Path | None) -> 
 
 @click.command()
 @directory_argument
-@click.argument("trial_ids", metavar="[TRIAL_ID]...", nargs=-1)
+@click.argument("trial_ids", metavar="[TRIAL_ID]...", nargs=-1, type=TRIAL)
 @click.option("--by-class", is_flag=True, help="A row an evaluation and class.")
 @click.option("--agreement", is_flag=True, help="A row a pair of PGD and AutoAttack on one network.")
 @click.option("--bits", is_flag=True, help="A row an evaluation with each image's result, for a file.")
@@ -172,7 +172,7 @@ def _view(views: Mapping[str, bool]) -> str:
 
 @click.command()
 @directory_argument
-@click.argument("trial_id")
+@click.argument("trial_id", type=TRIAL)
 def show(directory: Path, trial_id: str) -> None:
     """Show one trial: config, provenance, curve. A beginning of its id is enough."""
     from analysis.tables import trials as views
