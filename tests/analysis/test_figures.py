@@ -66,7 +66,7 @@ def test_texts_are_the_same_every_time(ratio_run):
 @pytest.fixture
 def no_pictures(monkeypatch):
     """Numbers alone are written: pictures take most of the time."""
-    monkeypatch.setattr(figures, "_paint", lambda product, output: [])
+    monkeypatch.setattr(figures, "_paint", lambda *given: [])
 
 
 def test_k_surface_is_drawn_once_k1_or_k2_varies_and_the_rest_is_skipped(run, tmp_path):
@@ -146,7 +146,7 @@ def test_many_batch_sizes_share_one_panel(frame_of):
     assert set(accuracy_lr.accuracy_by_lr(frame, "last_test_robust")["batch_size"]) == {"all"}
 
 
-def test_ratio_lines_are_least_squares_in_the_logarithm_with_the_ratios_correlations(frame_of):
+def test_ratio_lines_are_least_squares_in_the_logarithm_with_correlations_of_the_ratio_and_of_its_logarithm(frame_of):
     rng = np.random.default_rng(0)
     frame = frame_of(
         [
@@ -166,6 +166,9 @@ def test_ratio_lines_are_least_squares_in_the_logarithm_with_the_ratios_correlat
     for name in ("pearson", "spearman"):
         found = correlation(frame, "lr_batch_ratio", "last_test_robust", name)
         assert tuple(first[[name, f"{name}_low", f"{name}_high"]]) == (found.estimate, found.low, found.high)
+    found = correlation(frame.assign(log=np.log10(frame["lr_batch_ratio"])), "log", "last_test_robust", "pearson")
+    assert first["pearson_log10"] == pytest.approx(found.estimate)
+    assert (first["pearson_log10_low"], first["pearson_log10_high"]) == pytest.approx((found.low, found.high))
 
 
 def test_random_search_is_no_grid(frame_of):
@@ -287,7 +290,7 @@ def test_many_methods_have_a_panel_a_family_with_a_curve_an_optimizer(run):
     for name in ("accuracy_lr", "accuracy_ratio", "accuracy_epoch"):
         plan = next(plan for plan in PLANS if plan.name == name)
         titles = [axes.get_title() for axes in plan.render(frames[name], "last_test_robust").axes]
-        families = ["MART", "MART-AWP", "PGD-AT", "PGD-AT-AWP", "TRADES", "TRADES-AWP"]
+        families = ["PGD-AT", "PGD-AT-AWP", "TRADES", "TRADES-AWP", "MART", "MART-AWP"]
         n = 4 if name == "accuracy_epoch" else 8
         assert titles == [f"{family} (n = {n} trials)" for family in families]
 
