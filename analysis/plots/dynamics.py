@@ -146,7 +146,7 @@ def _accuracies(axes: Axes, rows: DataFrame, colour: str) -> None:
 
 def _shift(places: Series[Any], rank: int, of: int) -> float:
     """How far a method's points stand from the places of all."""
-    gap = float(np.diff(np.unique(places)).min(initial=np.inf))
+    gap = float(np.diff(np.unique(places.to_numpy(dtype=np.float64))).min(initial=np.inf))
     return _APART * (rank - (of - 1) / 2) * gap if np.isfinite(gap) else 0.0
 
 
