@@ -48,7 +48,7 @@ def proxy(directory: Path, by: tuple[str, ...], form: str | None, output: Path |
     metric = chosen_by.get("metric", "val_robust")
     if rows.empty:
         lacking = (
-            f"nothing cheap to compare with: no whole trial has {metric} before its last epoch (set "
+            f"no short runs to compare with full ones: no whole trial has {metric} before its last epoch (set "
             "trial.evaluation.every=1), and none differs from another in epochs, attack.steps or data.train_per_class"
         )
         say(console(output), "\n".join(filter(None, [lacking, pruned_line(trials)])))
