@@ -1,6 +1,7 @@
 """From one config file to finished trials: the roof, with the command line.
 
 cli           the command `sweep`: what runs
+group         the group of all commands: what a mistake ends with, how a help ends
 reports       the same: what reads
 slurm         the same: jobs of Slurm
 __main__      python -m sweep
@@ -23,6 +24,8 @@ share         of several launches in one directory, the trials that one of them 
 plan          wanted trials, those already finished, what they will cost
 storage       a run in an object store, and the folder of this machine that stands for it
 run           a launch while it runs, through Ray Tune or in this process
+completion    completion on TAB, for bash, zsh and fish
+note          what users write of trials
 control       set, pause, resume, cancel: what is asked of launches while they run
 evaluate      attacks on trained networks
 merge         what was run elsewhere, taken into one directory

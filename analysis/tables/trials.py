@@ -33,6 +33,7 @@ from analysis.frames.cells import (
 )
 from analysis.frames.log import read_log
 from analysis.frames.names import KEYS, UNITS, brief, interval_text, point_text, scale, short
+from analysis.frames.notes import NOTE, TAGS
 from analysis.frames.pruned import pruned_line
 from analysis.frames.trials import SUPERSEDED, axes, epochs_of
 from analysis.tables.settings import presets
@@ -72,15 +73,15 @@ def trials_table(frame: DataFrame) -> Table:
     """
     preset = [name for name in ("overfitting", "preset") if name in frame]
     memory = ["memory_bytes"] if "memory_bytes" in frame and frame["memory_bytes"].notna().any() else []
-    varied = varying(frame)
-    names = ["trial_id", "outcome", *preset, *varied, "seed", "epochs", *SHOWN, "seconds", *memory]
+    varied, written = varying(frame), [name for name in (NOTE, TAGS) if name in frame]
+    names = ["trial_id", "outcome", *preset, *varied, "seed", "epochs", *SHOWN, "seconds", *memory, *written]
     header = [_TITLES.get(name, name.replace("_", " ") if name in SHOWN else name) for name in names]
     columns = [
         brief(list(frame[name]), 4) if name in varied else [_cell(name, value) for value in frame[name]]
         for name in names
     ]
     caption = "accuracies in %, last: at the last epoch, best: at the best one by validation"
-    right = set(header) - {"trial_id", "outcome", *preset}
+    right = set(header) - {"trial_id", "outcome", *preset, *written}
     return console_table(header, zip(*columns, strict=True), caption=caption, right=right, wraps=header, folds=True)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sweep.reports.options import directory_argument, refuse_both
+from sweep.reports.options import TRIAL, directory_argument, refuse_both
 from sweep.reports.output import console
 from sweep.streams import outlast
 
@@ -24,7 +24,7 @@ _QUICK = ("clean", "fgsm", "pgd")
 
 @click.command()
 @directory_argument
-@click.argument("trial_ids", metavar="[TRIAL_ID]...", nargs=-1)
+@click.argument("trial_ids", metavar="[TRIAL_ID]...", nargs=-1, type=TRIAL)
 @click.option("--best", is_flag=True, help="Attack all seeds of the configuration that was best on validation.")
 @click.option("--best-each", is_flag=True, help="Attack all seeds of the best configuration of each model and method.")
 @click.option(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from sweep.storage.mark import MARK, is_address
 
@@ -40,6 +41,8 @@ def refuse_starting(context: click.Context, parameter: click.Parameter, director
     from trainers.errors import UserError
     from trainers.record import has_records
 
+    if context.resilient_parsing:  # by a shell that completes, which waits for no store
+        return directory
     bring_run(directory, new=False)
     if directory is None or not directory.is_dir() or has_records(directory):
         return directory
@@ -104,8 +107,27 @@ class _Run(_Path):
         address = Address.of(value)
         return super().convert(value, param, ctx) if address is None else folder(address)
 
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The run directories that begin so."""
+        from sweep.completion import runs
+
+        return runs(incomplete)
+
+
+class _Trial(click.types.StringParamType):
+    """A beginning of a trial's id; a shell completes those of the run that is named before it."""
+
+    name = "trial_id"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The ids that begin so."""
+        from sweep.completion import trials
+
+        return trials(ctx.params.get("directory"), incomplete)
+
 
 PATH = _Path(path_type=Path)
+TRIAL = _Trial()
 RUN = _Run(path_type=Path)
 FOLDER = _Path(path_type=Path, file_okay=False)
 directory_argument = click.argument("directory", metavar="DIR", type=RUN, callback=refuse_starting)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sweep.reports.options import FORMATS, directory_argument, format_option, output_option
+from sweep.reports.options import FORMATS, TRIAL, directory_argument, format_option, output_option
 from sweep.reports.output import chosen_format, console, summary, write_frame
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def _print_checks(directory: Path, log: Log, form: str, output: Path | None) -> 
 
 @click.command()
 @directory_argument
-@click.argument("trial_ids", metavar="[TRIAL_ID]...", nargs=-1)
+@click.argument("trial_ids", metavar="[TRIAL_ID]...", nargs=-1, type=TRIAL)
 @click.option("--by-class", is_flag=True, help="The accuracy of each class: one row per evaluation and class.")
 @click.option("--agreement", is_flag=True, help="On how many images PGD and AutoAttack agree: one row per network.")
 @click.option("--bits", is_flag=True, help="Each image's result, for a file: one row per evaluation.")
@@ -177,7 +177,7 @@ def _view(views: Mapping[str, bool]) -> str:
 
 @click.command()
 @directory_argument
-@click.argument("trial_id")
+@click.argument("trial_id", type=TRIAL)
 def show(directory: Path, trial_id: str) -> None:
     """Show one trial: its config, where and how it ran, its curve. The first characters of its id are enough."""
     from analysis.tables import trials as views

@@ -1,6 +1,7 @@
 """A launch while it runs: who holds the directory, where trials run, what is shown.
 
 launch      through Ray Tune, in one process beside this one, or in this one
+contradictions options of it that do not go together
 directory   a run directory: its files, its lock, whose it is
 lock        how it is held: by one for itself, or by shares of a sweep together
 soft_lock   the same where the storage has no flock
@@ -25,6 +26,7 @@ ray_watch   whether Ray is still there
 ray_guard   a small process that ends what a killed launch leaves of its local Ray
 requests    what users ask of it while it runs: files in DIR/requests
 steering    does it
+outside     records that commands write while nobody holds the run
 ray_steering the same, of trials through Ray
 child       the process of a serial launch
 bound       processes that end with the one that starts them
