@@ -1,4 +1,5 @@
 # Everything a newcomer needs: make demo, make test. Needs Python >= 3.11, make and git.
+# make docs: the documentation, into build/docs.
 # And for who changes the code: make lint, make test-all (with the slow tests), make mutate (faults that tests must see),
 # make gpu (what a step takes on a GPU, and whether it is right there; make gpu ARGS=--tiny needs none).
 PYTHON ?= python3
@@ -14,7 +15,7 @@ PYTEST := $(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist loadgroup --
 # Slow tests wait more than they compute: for a time limit, a lost node, a lease.
 CORES = $(shell getconf _NPROCESSORS_ONLN 2> /dev/null || echo 2)
 
-.PHONY: demo test test-slow test-all mutate gpu lint clean
+.PHONY: demo docs test test-slow test-all mutate gpu lint clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -30,6 +31,11 @@ test-slow: $(READY)
 
 test-all: $(READY)
 	$(PYTEST)
+
+# A warning is an error; so is a name in a docstring of the reference that leads nowhere.
+docs: $(READY)
+	$(BIN)/python -m sphinx -W -n --keep-going -q -b html docs build/docs
+	@echo "look at build/docs/index.html"
 
 mutate: $(READY)
 	$(BIN)/python benchmarks/mutation.py --seed $(SEED)
