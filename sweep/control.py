@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @directory_argument
 @click.argument("settings", metavar="KEY=VALUE...", nargs=-1, required=True)
 def set_(directory: Path, settings: tuple[str, ...]) -> None:
-    """Change max_concurrent or resources.epoch_timeout of a sweep that runs. null: as in its config again."""
+    """Change max_concurrent or resources.epoch_timeout while a sweep runs; null takes the config's value again."""
     from sweep.run import requests
     from sweep.storage.asked import carried
 
@@ -35,7 +35,7 @@ def set_(directory: Path, settings: tuple[str, ...]) -> None:
 @click.command()
 @directory_argument
 def pause(directory: Path) -> None:
-    """Stop trials at their next epoch, and start none, until `sweep resume`; their cards are free meanwhile."""
+    """Stop trials at the end of their epoch and start none, until `sweep resume`; GPUs are free meanwhile."""
     from sweep.run import requests
     from sweep.storage.asked import carried
     from sweep.storage.cache import shown
@@ -63,9 +63,9 @@ def resume(directory: Path) -> None:
 @click.command()
 @directory_argument
 @click.argument("trial_ids", metavar="TRIAL_ID...", nargs=-1, required=True, type=TRIAL)
-@click.option("--undo", is_flag=True, help="Have cancelled trials run after all.")
+@click.option("--undo", is_flag=True, help="Let cancelled trials run after all.")
 def cancel(directory: Path, trial_ids: tuple[str, ...], undo: bool) -> None:
-    """End trials now, and have none of them run again. A beginning of an id is enough; checkpoints stay."""
+    """End trials now and run them no more. The first characters of an id are enough; checkpoints stay."""
     from analysis.frames.log import read_records
     from sweep.progress import Progress
     from sweep.run import requests

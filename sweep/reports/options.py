@@ -133,11 +133,15 @@ FOLDER = _Path(path_type=Path, file_okay=False)
 directory_argument = click.argument("directory", metavar="DIR", type=RUN, callback=refuse_starting)
 optional_directory = click.argument("directory", metavar="[DIR]", type=RUN, required=False, callback=refuse_starting)
 port_option = click.option(
-    "--port", type=click.IntRange(0, 65535), default=0, help="Of 127.0.0.1 [default: one that is free]."
+    "--port", type=click.IntRange(0, 65535), default=0, help="Port of 127.0.0.1 to listen on [default: one that is free]."
 )
-output_option = click.option("--output", type=PATH, help="File to write [default: stdout].")
+output_option = click.option("--output", type=PATH, help="File to write [default: print it].")
 metric_option = click.option(
-    "--metric", type=click.Choice(METRICS), default=METRICS[0], help=f"[default: {METRICS[0]}]"
+    "--metric",
+    type=click.Choice(METRICS),
+    default=METRICS[0],
+    help="Accuracy that is looked at: at the last epoch or at the best one by validation; of attacked (robust) or "
+    f"unchanged (clean) test images [default: {METRICS[0]}].",
 )
 choosers_option = click.option(
     "--chosen-by-seed",
@@ -145,13 +149,14 @@ choosers_option = click.option(
     metavar="SEED",
     type=int,
     multiple=True,
-    help="Seed that chooses each method's best cell; the others, compared there, can decide [default: all choose].",
+    help="Seed that chooses each method's best configuration; only the other seeds are then compared there, and can "
+    "decide. May be given several times [default: all seeds choose, and decide nothing].",
 )
 
 
 def format_option(formats: Sequence[str]) -> Callable[[Command], Command]:
     """--format, one of these."""
-    default = "[default: by the ending of --output, else table]"
+    default = "How it is written [default: by the ending of --output, else table]."
     return click.option("--format", "form", type=click.Choice(formats), help=default)
 
 

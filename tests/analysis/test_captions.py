@@ -60,7 +60,7 @@ def test_a_caption_promises_a_band_or_a_bar_where_one_is_drawn(run: Any, seeds: 
 def test_the_methods_table_speaks_of_brackets_where_there_are_any(run: Any) -> None:
     sweep(run, 1)
     lines = notes(comparison(load(run.directory).trials))
-    assert "[n/a]: one seed, or seeds that do not differ, have no interval" in lines
+    assert "no interval: one seed, or seeds that do not differ" in lines
     assert not [line for line in lines if line.startswith("brackets")]
 
 
