@@ -1,6 +1,7 @@
 """Are several workers of a trial one, and what do they cost?
 
-    python benchmarks/workers.py > benchmarks/workers.json
+    python benchmarks/workers.py --only equal > benchmarks/workers_equal.json
+    python benchmarks/workers.py --only overhead > benchmarks/workers_overhead.json
 
 `equal`: the sweep of configs/scale_digits.yaml, launched through Ray with one worker a trial, with two and with three,
 the accuracies of every trial side by side (on stderr, as they come; all of them in the record).
