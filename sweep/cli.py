@@ -310,7 +310,21 @@ def _print_summary(directory: Path, screen: Console) -> None:
     screen.print(f"results: sweep results {run}\nfigures: sweep figures {run}", highlight=False)
 
 
-_READING = (status, results, images, methods, ratio, claims, theory, importance, proxy, figures, show, report, dashboard)
+_READING = (
+    status,
+    results,
+    images,
+    methods,
+    ratio,
+    claims,
+    theory,
+    importance,
+    proxy,
+    figures,
+    show,
+    report,
+    dashboard,
+)
 _STEERING = (set_, pause, resume, cancel, note)
 for _command in (evaluate, merge, slurm, sync, data, *_READING, *_STEERING, completion):
     main.add_command(_command)
