@@ -16,6 +16,7 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import InMemoryStorage
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from pandas import DataFrame
 
@@ -67,7 +68,7 @@ def storage_of(log: Log, name: str, live: bool = False) -> InMemoryStorage:
     }
     storage = InMemoryStorage()
     for study_name, ids in _studies(frame, name, grid_axes(log)):
-        directions = ["maximize" if one.mode == "max" else "minimize" for one in objectives]
+        directions = [StudyDirection.MAXIMIZE if one.mode == "max" else StudyDirection.MINIMIZE for one in objectives]
         study = optuna.create_study(storage=storage, study_name=study_name, directions=directions)
         with warnings.catch_warnings():  # that names may be gone in a later version
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -126,7 +127,7 @@ def _curves(epochs: DataFrame, metric: str) -> dict[str, dict[int, float]]:
 
 
 def _trial(
-    row: Mapping[str, Any],
+    row: Mapping[Any, Any],
     space: Mapping[str, BaseDistribution],
     objectives: Sequence[Objective],
     curves: Mapping[str, dict[int, float]],
