@@ -106,8 +106,10 @@ def distribution(values: Sequence[Any]) -> BaseDistribution:
 
 
 def _plain(value: Any) -> Any:
-    """As Optuna takes it: of numpy's kinds Python's own; a list as its JSON."""
+    """As Optuna takes it: of numpy's kinds Python's own, whole numbers as such; a list as its JSON."""
     value = value.item() if hasattr(value, "item") else value
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
     return value if isinstance(value, str | int | float | bool) else json.dumps(value)
 
 
@@ -149,17 +151,13 @@ def _trial(
     trial = create_trial(
         state=state,
         values=values,
-        params={axis: _as_drawn(space[axis], value) for axis, value in of_axes.items()},
+        params=of_axes,
         distributions={axis: space[axis] for axis in of_axes},
         user_attrs={key: _plain(row[key]) for key in SHOWN if _is_there(row[key])},
         intermediate_values=curve,
     )
     trial.datetime_start, trial.datetime_complete = _times(state, history)
     return trial
-
-
-def _as_drawn(of: BaseDistribution, value: Any) -> Any:
-    return int(value) if isinstance(of, IntDistribution) else value
 
 
 def _times(state: TrialState, history: TrialHistory) -> tuple[datetime | None, datetime | None]:
