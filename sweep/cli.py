@@ -11,6 +11,7 @@ import click
 
 from sweep.control import cancel, pause, resume, set_
 from sweep.data.command import data
+from sweep.demo import demo
 from sweep.evaluate.command import evaluate
 from sweep.group import Cli
 from sweep.merge.command import merge
@@ -295,5 +296,6 @@ for _command in (
     importance,
     report,
     sync,
+    demo,
 ):
     main.add_command(_command)
