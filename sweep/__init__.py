@@ -8,6 +8,7 @@ __main__      python -m sweep
 api           the same from Python: a config, its plan, a launch
 hiding        files of the user's that would hide a package of ours, or a library
 data          data larger than memory, made ready before trials read them
+demo          `sweep demo`: a small sweep that the package brings, launched and drawn
 init          an example to start one's own from
 config        SweepConfig: what a sweep is
 config_file   YAML and `--set` -> SweepConfig, checked
@@ -26,6 +27,8 @@ plan          wanted trials, those already finished, what they will cost
 storage       a run in an object store, and the folder of this machine that stands for it
 run           a launch while it runs, through Ray Tune or in this process
 control       set, pause, resume, cancel: what is asked of launches while they run
+watchers      who is told of a sweep while it runs: trackers, and a command of the user's
+trackers      the trackers: each reads a run's records and shows its trials
 evaluate      attacks on trained networks
 merge         what was run elsewhere, taken into one directory
 export        trained networks as files for other programs

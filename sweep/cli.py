@@ -11,6 +11,7 @@ import click
 
 from sweep.control import cancel, pause, resume, set_
 from sweep.data.command import data
+from sweep.demo import demo
 from sweep.evaluate.command import evaluate
 from sweep.group import Cli
 from sweep.merge.command import merge
@@ -20,11 +21,13 @@ from sweep.reports.importance import importance
 from sweep.reports.options import FOLDER, PATH, RUN, Above, bring_run, directory_argument, refuse_both
 from sweep.reports.output import console, summary
 from sweep.reports.proxy import proxy
+from sweep.reports.report import report
 from sweep.reports.rows import images, results, show
 from sweep.reports.status import status
 from sweep.slurm.command import slurm
 from sweep.storage.mark import MARK
 from sweep.streams import echo, leave, outlast
+from sweep.trackers.command import sync
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -291,5 +294,8 @@ for _command in (
     data,
     proxy,
     importance,
+    report,
+    sync,
+    demo,
 ):
     main.add_command(_command)

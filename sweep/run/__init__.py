@@ -34,4 +34,6 @@ bell        tells its trials to write their checkpoints, when the launch stops
 preemption  whether a machine was taken away, by Slurm's and Ray's word
 signals     Ctrl-C, SIGTERM and their like, and a Ray that has gone
 screen      the live table
+tracking    the processes of its trackers
+notices     the user's own command that tells somebody how it goes
 """
