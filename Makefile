@@ -1,10 +1,14 @@
 # Everything a newcomer needs: make demo, make test. Needs Python >= 3.11, make and git.
+# make docs: the documentation, into build/docs.
 # And for who changes the code: make lint, make test-all (with the slow tests), make mutate (faults that tests must see),
 # make gpu (what a step takes on a GPU, and whether it is right there; make gpu ARGS=--tiny needs none).
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# What sweeps need, and what tests and pages need beside that.
+PACKAGE := $(VENV)/package
 READY := $(VENV)/ready
+INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python
 # Of make mutate: which faults are drawn.
 SEED ?= 0
 # Of make gpu: benchmarks/gpu.py --help has them.
@@ -19,13 +23,11 @@ VENDORED := analysis/report/vendored
 ECHARTS ?= 6.1.0
 TABULATOR ?= 6.5.3
 
-.PHONY: demo test test-slow test-all mutate gpu lint vendored clean
+.PHONY: demo docs test test-slow test-all mutate gpu lint vendored clean
 .DELETE_ON_ERROR:
 
-demo: $(READY)
-	$(BIN)/sweep launch configs/demo.yaml --out runs/demo
-	$(BIN)/sweep figures runs/demo
-	@echo "look at runs/demo/figures/accuracy_ratio.png"
+demo: $(PACKAGE)
+	$(BIN)/sweep demo --out runs/demo
 
 test: $(READY)
 	$(PYTEST) -m 'not slow'
@@ -35,6 +37,11 @@ test-slow: $(READY)
 
 test-all: $(READY)
 	$(PYTEST)
+
+# A warning is an error; so is a name in a docstring of the reference that leads nowhere.
+docs: $(READY)
+	$(BIN)/python -m sphinx -W -n --keep-going -q -b html docs build/docs
+	@echo "look at build/docs/index.html"
 
 mutate: $(READY)
 	$(BIN)/python benchmarks/mutation.py --seed $(SEED)
@@ -63,10 +70,14 @@ vendored:
 clean:
 	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache
 
-$(READY): pyproject.toml
+$(PACKAGE): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	    { echo "make: needs Python 3.11 or newer, got $$($(PYTHON) --version); set PYTHON=/path/to/python3.11"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -e '.[dev]'
+	$(INSTALL) -e .
+	@touch $@
+
+$(READY): $(PACKAGE)
+	$(INSTALL) -e '.[dev]'
 	@touch $@

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SECTIONS = ["Processes", "Nodes", "Storage", "Checkpoints", "Records", "Trials", "Launches"]
 HEAD = ["| fault | what is done | lost | test |", "|---|---|---|---|"]
 NAME = re.compile(r"`(tests/[\w/]+\.py)::(test_\w+)`")
