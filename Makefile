@@ -5,7 +5,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# What sweeps need, and what tests and pages need beside that.
+PACKAGE := $(VENV)/package
 READY := $(VENV)/ready
+INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python
 # Of make mutate: which faults are drawn.
 SEED ?= 0
 # Of make gpu: benchmarks/gpu.py --help has them.
@@ -23,10 +26,8 @@ TABULATOR ?= 6.5.3
 .PHONY: demo docs test test-slow test-all mutate gpu lint vendored clean
 .DELETE_ON_ERROR:
 
-demo: $(READY)
-	$(BIN)/sweep launch configs/demo.yaml --out runs/demo
-	$(BIN)/sweep figures runs/demo
-	@echo "look at runs/demo/figures/accuracy_ratio.png"
+demo: $(PACKAGE)
+	$(BIN)/sweep demo --out runs/demo
 
 test: $(READY)
 	$(PYTEST) -m 'not slow'
@@ -69,10 +70,14 @@ vendored:
 clean:
 	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache
 
-$(READY): pyproject.toml
+$(PACKAGE): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	    { echo "make: needs Python 3.11 or newer, got $$($(PYTHON) --version); set PYTHON=/path/to/python3.11"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -e '.[dev]'
+	$(INSTALL) -e .
+	@touch $@
+
+$(READY): $(PACKAGE)
+	$(INSTALL) -e '.[dev]'
 	@touch $@

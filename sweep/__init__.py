@@ -8,6 +8,7 @@ __main__      python -m sweep
 api           the same from Python: a config, its plan, a launch
 hiding        files of the user's that would hide a package of ours, or a library
 data          data larger than memory, made ready before trials read them
+demo          `sweep demo`: a small sweep that the package brings, launched and drawn
 init          an example to start one's own from
 config        SweepConfig: what a sweep is
 config_file   YAML and `--set` -> SweepConfig, checked

@@ -12,6 +12,7 @@ import click
 from sweep.completion import completion
 from sweep.control import cancel, pause, resume, set_
 from sweep.data.command import data
+from sweep.demo import demo
 from sweep.evaluate.command import evaluate
 from sweep.group import Cli
 from sweep.merge.command import merge
@@ -326,5 +327,5 @@ _READING = (
     dashboard,
 )
 _STEERING = (set_, pause, resume, cancel, note)
-for _command in (evaluate, merge, slurm, sync, data, *_READING, *_STEERING, completion):
+for _command in (evaluate, merge, slurm, sync, data, demo, *_READING, *_STEERING, completion):
     main.add_command(_command)

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
+from sweep.group import examples
 from sweep.reports.options import directory_argument
 from sweep.streams import echo
 
 
-@click.command()
+@click.command(epilog=examples("sweep sync runs/demo", "sweep sync runs/demo mlflow tensorboard"))
 @directory_argument
 @click.argument("names", metavar="[NAME...]", nargs=-1)
 def sync(directory: Path, names: tuple[str, ...]) -> None:

@@ -50,15 +50,15 @@ def test_a_folder_of_event_files_is_kept_as_an_absolute_path(
 WRONG = {
     "trackers: must be a list such as [tensorboard, {name: mlflow}], got 'mlflow'": {"trackers": "mlflow"},
     "trackers: each once, got wandb twice; keep one of the two": {"trackers": ["wandb", "wandb"]},
-    "trackers.0: uri: is read by mlflow, and name is wandb; leave it out": {
+    "trackers.0.uri: is read by mlflow, and name is wandb; leave it out": {
         "trackers": [{"name": "wandb", "uri": "http://a"}]
     },
-    "trackers.0: project: is read by mlflow and wandb and trackio, and name is tensorboard; leave it out": {
+    "trackers.0.project: is read by mlflow and wandb and trackio, and name is tensorboard; leave it out": {
         "trackers": [{"name": "tensorboard", "project": "a"}]
     },
     "trackers.0.key: unknown key": {"trackers": [{"name": "wandb", "key": "a"}]},
-    "trackers.0.name: must be one of 'tensorboard', 'mlflow', 'wandb' or 'trackio', got 'aim'": {"trackers": ["aim"]},
-    "trackers.0.uri: must hold no secret": {"trackers": [{"name": "mlflow", "uri": "https://me:password@host"}]},
+    "trackers.0.name: must be one of tensorboard, mlflow, wandb, trackio; got 'aim'": {"trackers": ["aim"]},
+    "trackers.uri: must hold no secret": {"trackers": [{"name": "mlflow", "uri": "https://me:password@host"}]},
     "notify: must be a command, or a mapping such as {command: ..., after_failures: 3}, got 3": {"notify": 3},
     "notify.command: must be a command, got 'mail \"me': no closing quotation": {"notify": 'mail "me'},
     "notify.command: must be a command, got no word": {"notify": " "},

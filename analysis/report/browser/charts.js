@@ -6,6 +6,11 @@ const MOST_LINES = 120;
 const FEW_VALUES = 8;
 let view = null;
 
+/** Charts are as wide as their boxes, whatever makes these wider or narrower. */
+const boxes = new ResizeObserver((entries) => {
+  for (const { target } of entries) echarts.getInstanceByDom(target)?.resize();
+});
+
 function ink(name) { return getComputedStyle(document.documentElement).getPropertyValue(name).trim(); }
 
 function colourOf(place) { return (trials.methods[trials.method[place]] ?? ["#0072B2", "o"])[0]; }
@@ -124,7 +129,7 @@ function scatterOption(places) {
   };
 }
 
-function legendOf() { return { top: 8, type: "scroll", textStyle: { color: ink("--ink") }, inactiveColor: ink("--faint") }; }
+function legendOf() { return { top: 8, itemWidth: 18, itemGap: 12, textStyle: { color: ink("--ink") }, inactiveColor: ink("--faint") }; }
 
 function curveOf(metric, place) {
   const at = trials.curves.values.epoch[place];
@@ -196,6 +201,7 @@ function drawView() {
   const drawn = VIEWS[kind](activePlaces());
   view?.dispose();
   view = echarts.init(box, null, { renderer: "canvas" });
+  boxes.observe(box);
   view.setOption(drawn.option);
   view.on("click", (event) => {
     const place = event.data?.place ?? drawn.option.series[event.seriesIndex]?.place;

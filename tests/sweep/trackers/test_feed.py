@@ -61,7 +61,7 @@ def test_a_finished_trial_is_sent_with_its_axes_epochs_and_outcome(tiny: Tiny, s
     assert sync(tmp_path) == Count(1, 3)
     (update,) = shown.updates
     assert update.trial == trials[1].id
-    assert update.params == {"optimizer.name": "sgd", "optimizer.lr": 0.3, "seed": 0}
+    assert update.params == {"optimizer.name": "deat", "optimizer.lr": 0.1, "seed": 0}
     assert [epoch["val_robust"] for epoch in update.epochs] == [0.1, 0.2, 0.3]
     assert update.outcome == update.tags["outcome"] == "completed"
 
@@ -82,7 +82,8 @@ def test_a_trial_that_goes_on_runs_again_for_the_tracker_too(tiny: Tiny, shown: 
     trials = trials_of(tiny())
     append(tmp_path, [*launch(trials), *run(trials[0], 1, "interrupted")])
     sync(tmp_path)
-    append(tmp_path, [*launch(trials), *run(trials[0], 2, None)])
+    again, *epochs = run(trials[0], 2, None)
+    append(tmp_path, [*launch(trials), {**again, "time": 9.0}, *epochs])
     sync(tmp_path)
     assert [update.outcome for update in shown.updates] == ["interrupted", ""]
     assert shown.epochs(trials[0].id) == [1, 2]
