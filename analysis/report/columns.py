@@ -13,15 +13,15 @@ from pandas import DataFrame, Series, isna
 
 from analysis.frames.cells import several, varying
 from analysis.frames.log import Log
-from analysis.frames.names import label, scale, short
+from analysis.frames.names import KEYS, label, scale, short
 from analysis.frames.overfitting import with_overfitting
 from analysis.plots.style import looks
 from analysis.tables.export import plain
 from analysis.tables.settings import with_settings
 from analysis.tables.trials import SHOWN, event
 
-#: Points of all curves of a page together: of more, each curve has every second epoch, or fourth, ...
-MOST_POINTS = 300_000
+#: Points of all curves of a page together, some five bytes each: of more, each curve has fewer epochs.
+MOST_POINTS = 200_000
 
 #: Curves of a trial, in the order they are listed: accuracies, then losses.
 CURVES = (
@@ -67,16 +67,18 @@ def trials_data(trials: DataFrame, epochs: DataFrame, log: Log | None, metric: s
 
 def _columns(rows: DataFrame, metric: str) -> Any:
     """What the table shows, left to right."""
-    varied = varying(rows)
-    before = ["outcome", *(["method"] if several(rows["method"]) else [])]
+    named = several(rows["method"])  # a method's name says what is in its slots
+    varied = [axis for axis in varying(rows) if not (named and axis in KEYS)]
+    before = ["outcome", *(["method"] if named else [])]
     before += [name for name in ("overfitting", "preset") if name in rows]
     yield _column(rows, "trial_id", "trial")
-    yield from (_column(rows, name, name) for name in before)
+    for name in before:
+        yield {**_column(rows, name, name), **({"axis": True} if name == "method" else {})}
     yield from ({**_column(rows, name, name), "axis": True} for name in varied)
-    yield from (_column(rows, name, name) for name in ("seed", "epochs"))
     accuracies = dict.fromkeys([metric, *SHOWN])
     for name in (name for name in accuracies if name in rows and rows[name].notna().any()):
         yield {**_column(rows, name, name.replace("_", " ")), "said": label(name)}
+    yield from (_column(rows, name, name) for name in ("seed", "epochs"))
     yield _column(rows, "seconds", "seconds")
     if "memory_bytes" in rows and rows["memory_bytes"].notna().any():
         yield {**_column(rows.assign(memory_bytes=rows["memory_bytes"] / _GIB), "memory_bytes", "GiB"), "digits": 1}
@@ -110,9 +112,7 @@ def _curves(rows: DataFrame, epochs: DataFrame) -> dict[str, Any]:
     """Of each trial the epochs at which anything was measured, and what, accuracies in hundredths of a percent."""
     names = [name for name in CURVES if name in epochs and epochs[name].notna().any()]
     known = epochs.loc[epochs[names].notna().any(axis=1), ["trial_id", "epoch", *names]] if names else epochs.iloc[:0]
-    every = 1
-    while len(known) * len(names) / every > MOST_POINTS:
-        every *= 2
+    every = max(1, math.ceil(len(known) * len(names) / MOST_POINTS))
     values: dict[str, list[list[float | None]]] = {name: [] for name in ("epoch", *names)}
     parts = {str(name): part for name, part in known.groupby("trial_id", sort=False)}
     for trial_id in map(str, rows["trial_id"]):
