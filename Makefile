@@ -5,7 +5,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# What sweeps need, and what tests and pages need beside that.
+PACKAGE := $(VENV)/package
 READY := $(VENV)/ready
+INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python
 # Of make mutate: which faults are drawn.
 SEED ?= 0
 # Of make gpu: benchmarks/gpu.py --help has them.
@@ -15,13 +18,16 @@ PYTEST := $(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist loadgroup --
 # Slow tests wait more than they compute: for a time limit, a lost node, a lease.
 CORES = $(shell getconf _NPROCESSORS_ONLN 2> /dev/null || echo 2)
 
-.PHONY: demo docs test test-slow test-all mutate gpu lint clean
+# Of make vendored: the libraries in the page that `sweep report` writes.
+VENDORED := analysis/report/vendored
+ECHARTS ?= 6.0.0
+TABULATOR ?= 6.3.1
+
+.PHONY: demo docs test test-slow test-all mutate gpu lint vendored clean
 .DELETE_ON_ERROR:
 
-demo: $(READY)
-	$(BIN)/sweep launch configs/demo.yaml --out runs/demo
-	$(BIN)/sweep figures runs/demo
-	@echo "look at runs/demo/figures/accuracy_ratio.png"
+demo: $(PACKAGE)
+	$(BIN)/sweep demo --out runs/demo
 
 test: $(READY)
 	$(PYTEST) -m 'not slow'
@@ -48,13 +54,30 @@ lint: $(READY)
 	$(BIN)/ruff format --check
 	$(BIN)/mypy trainers analysis sweep
 
+# Fetches them anew from npm; vendored.json there says which they are, and a test compares the hashes.
+vendored:
+	rm -rf build/vendored && mkdir -p build/vendored
+	cd build/vendored && npm pack --silent echarts@$(ECHARTS) tabulator-tables@$(TABULATOR)
+	cd build/vendored && for file in *.tgz; do mkdir "$${file%%-[0-9]*}" && tar -xzf "$$file" -C "$${file%%-[0-9]*}"; done
+	cp build/vendored/echarts/package/dist/echarts.min.js $(VENDORED)/
+	cp build/vendored/echarts/package/LICENSE $(VENDORED)/echarts.LICENSE
+	cp build/vendored/echarts/package/NOTICE $(VENDORED)/echarts.NOTICE
+	cp build/vendored/tabulator-tables/package/dist/js/tabulator.min.js $(VENDORED)/
+	cp build/vendored/tabulator-tables/package/dist/css/tabulator.min.css $(VENDORED)/
+	cp build/vendored/tabulator-tables/package/LICENSE $(VENDORED)/tabulator.LICENSE
+	cd $(VENDORED) && sha256sum *.js *.css
+
 clean:
 	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache
 
-$(READY): pyproject.toml
+$(PACKAGE): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	    { echo "make: needs Python 3.11 or newer, got $$($(PYTHON) --version); set PYTHON=/path/to/python3.11"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -e '.[dev]'
+	$(INSTALL) -e .
+	@touch $@
+
+$(READY): $(PACKAGE)
+	$(INSTALL) -e '.[dev]'
 	@touch $@

@@ -8,6 +8,7 @@ tables      what is read in a terminal, in Markdown, in LaTeX; numbers as CSV, J
 plots       pictures, a figure a file: its numbers, its drawing, its place among the figures
 paper       the paper's own figures, tables and printed numbers
 figures     draws all of them and writes them, with the CSV beside each
+report      one HTML page of a run: answers, figures, every trial, cost and origin
 manifest    what figures came from, and whether they would come out again
 
 What a user imports stands in __all__: `from analysis import load_trials, correlation`.

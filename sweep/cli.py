@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-import gc
 import math
-import os
 import sys
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sweep.control import cancel, pause, resume, set_
 from sweep.data.command import data
+from sweep.demo import demo
 from sweep.evaluate.command import evaluate
-from sweep.hiding import hiding
+from sweep.group import Cli
 from sweep.merge.command import merge
 from sweep.reports.answers import claims, figures, methods, ratio, theory
+from sweep.reports.dashboard import dashboard
 from sweep.reports.importance import importance
 from sweep.reports.options import FOLDER, PATH, RUN, Above, bring_run, directory_argument, refuse_both
 from sweep.reports.output import console, summary
 from sweep.reports.proxy import proxy
+from sweep.reports.report import report
 from sweep.reports.rows import images, results, show
+from sweep.reports.status import status
 from sweep.slurm.command import slurm
 from sweep.storage.mark import MARK
-from sweep.streams import complain, echo, leave, outlast, steady
+from sweep.streams import echo, leave, outlast
+from sweep.trackers.command import sync
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,91 +35,12 @@ if TYPE_CHECKING:
     from sweep.config import SweepConfig
     from sweep.plan.room import Room
 
-EXIT_USER_ERROR = 2
-
-#: Lines that are said of one input.
-_SAID = 20
-
 _config = click.argument("config", type=PATH)
 _out = click.option("--out", type=RUN, help="Run directory, or s3://BUCKET/RUN [default: runs/NAME].")
 _set = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Overrides a key of the config.")
 
 
-class _Cli(click.Group):
-    """Says each mistake of a user in one line on stderr and exits with 2; anything else is a bug and shows itself."""
-
-    def main(self, *args: Any, **options: Any) -> Any:
-        gc.disable()  # until trials run: what is made before is kept; to look through it took a fifth of a plan's CPU
-        try:
-            with steady(" ".join(["sweep", *sys.argv[1:2]])):
-                return self._main(*args, **options)
-        finally:
-            gc.enable()
-
-    def _main(self, *args: Any, **options: Any) -> Any:
-        try:
-            return super().main(*args, **options)
-        except SystemExit as end:
-            signals = sys.modules.get("sweep.run.signals")  # not there where no launch ran
-            if signals is not None and end.code == signals.EXIT_RAY_GONE:
-                # at an orderly end Ray's threads, which wait for it, can bring the process down
-                leave(signals.EXIT_RAY_GONE)
-            raise
-
-    def make_context(self, *args: Any, **options: Any) -> click.Context:
-        with _mistakes():
-            return super().make_context(*args, **options)
-
-    def invoke(self, context: click.Context) -> Any:
-        if hides := hiding():
-            click.echo(f"sweep: {hides.encode('unicode_escape').decode()}", err=True)
-            context.exit(EXIT_USER_ERROR)
-        from trainers.errors import NewerRecords, UserError
-
-        try:
-            with _mistakes(), warnings.catch_warnings():
-                warnings.simplefilter("default", NewerRecords)
-                warnings.showwarning = _complaining(NewerRecords, warnings.showwarning)
-                return super().invoke(context)
-        except UserError as error:
-            _refuse(str(error), *error.others)
-
-
-@contextmanager
-def _mistakes() -> Iterator[None]:
-    """A block in which what is wrong with the command line, a file or a disk ends the command with one line."""
-    try:
-        yield
-    except click.UsageError as error:  # click's own text is four lines
-        path = error.ctx.command_path if error.ctx else "sweep"
-        _refuse(f"{error.format_message().rstrip('.')}; see {path} --help")
-    except OSError as error:  # a full disk, a folder that may not be read: not a bug either
-        if error.errno is None:
-            raise
-        _refuse(f"{f'{os.fsdecode(error.filename)}: ' if error.filename else ''}{error.strerror}")
-
-
-def _refuse(*texts: str) -> NoReturn:
-    for text in texts[:_SAID]:
-        complain(text)
-    if more := texts[_SAID:]:
-        complain(f"and {len(more)} more, once these are mended")
-    raise click.exceptions.Exit(EXIT_USER_ERROR)
-
-
-def _complaining(ours: type[Warning], usual: Callable[..., None]) -> Callable[..., None]:
-    """`warnings.showwarning` by which warnings of one class are this command's own lines, and others are as usual."""
-
-    def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
-        if issubclass(category, ours):
-            complain(str(message))
-        else:
-            usual(message, category, *where, **more)
-
-    return show
-
-
-@click.group(cls=_Cli, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=Cli, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="robustsweep")
 def main() -> None:
     """Sweeps of adversarial training: launch them, go on with them, read what they say."""
@@ -214,25 +135,16 @@ def launch(
     """Run the trials that are not finished yet."""
     from sweep.run import launch as runner
     from sweep.run.budget import NothingFits
+    from sweep.run.contradictions import refuse_contradictions
     from sweep.run.signals import EXIT_INTERRUPTED, EXIT_RAY_GONE, EXIT_STORAGE_GONE
     from sweep.share import Share
     from sweep.storage.mirror import held
     from trainers.record import has_records
 
     refuse_both(serial, address)
-    _refuse_debug(debug, serial)
-    _refuse_half(decide, budget_hours)
+    of_all = {"--shard": shard, "--min-nodes": min_nodes, "--again": again, "--resume-pruned": resume_pruned}
+    refuse_contradictions(of_all, serial=serial, debug=debug, address=address, decide=decide, hours=budget_hours)
     share = None if shard is None else Share.of(shard)
-    if share is not None and decide is not None:
-        raise click.UsageError("--decide: one launch looks at all results, seed after seed; leave --shard out")
-    if share is not None and budget_hours is not None:
-        raise click.UsageError("--budget-hours: is of all trials of a launch; leave --shard out")
-    if min_nodes is not None and (address is None or decide is not None):
-        raise click.UsageError("--min-nodes: is for a launch of all trials on a cluster; give --address, not --decide")
-    if again and decide is not None:
-        raise click.UsageError("--again: is for a launch of all trials; leave --decide out")
-    if resume_pruned and decide is not None:
-        raise click.UsageError("--resume-pruned: is for a launch of all trials; leave --decide out")
     sweep = _load(config, overrides)
     directory = _directory_of(sweep, out)
     if share is not None and (directory / MARK).exists():
@@ -265,35 +177,6 @@ def launch(
     if ended and (share is None or has_records(directory)):  # a share may have no trial
         _print_summary(directory, screen)
     sys.exit(code)
-
-
-@main.command()
-@click.argument("directory", metavar="DIR", type=RUN)
-def status(directory: Path) -> None:
-    """Show how far a run is, also while it runs."""
-    from analysis.frames.log import read_records
-    from sweep.progress import Progress, left_out_lines
-    from sweep.run.directory import is_live, is_starting, live_shares
-    from sweep.run.requests import asked_line
-    from sweep.run.screen import say, table
-    from sweep.storage.asked import brought
-    from trainers.fields import plural
-
-    bring_run(directory, new=False)
-    brought(directory)
-    if is_starting(directory):
-        echo("a launch is starting: its trials are being planned, or Ray starts; none has begun yet")
-        return
-    progress = Progress.of(read_records(directory))
-    shares = live_shares(directory)
-    live = shares or is_live(directory)
-    screen = console()
-    running = f"running: {plural(len(shares), 'share')}" if shares else "running" if live else "no launch is running"
-    screen.print(running, highlight=False)
-    screen.print(table(progress, live))
-    for line in [asked_line(directory), *left_out_lines(progress.left_out())]:
-        if line:
-            say(screen, line)
 
 
 @main.command()
@@ -351,20 +234,6 @@ def schema() -> None:
     echo(json.dumps(SweepConfig.model_json_schema(), indent=2))
 
 
-def _refuse_debug(debug: bool, serial: bool) -> None:
-    from trainers.errors import UserError
-
-    if debug and not serial:
-        raise UserError("--debug: is of --serial, whose trials then run in this very process; give both, or neither")
-
-
-def _refuse_half(decide: str | None, budget_hours: float | None) -> None:
-    from trainers.errors import UserError
-
-    if decide is not None and budget_hours is None:
-        raise UserError("--decide: needs --budget-hours too: the trial hours that deciding a claim may take")
-
-
 def _load(path: Path, overrides: tuple[str, ...]) -> SweepConfig:
     from sweep.config_file import load
 
@@ -411,5 +280,22 @@ def _print_summary(directory: Path, screen: Console) -> None:
 
 
 _READING = (results, images, methods, ratio, claims, theory, figures, show)
-for _command in (evaluate, *_READING, merge, set_, pause, resume, cancel, slurm, data, proxy, importance):
+for _command in (
+    evaluate,
+    status,
+    dashboard,
+    *_READING,
+    merge,
+    set_,
+    pause,
+    resume,
+    cancel,
+    slurm,
+    data,
+    proxy,
+    importance,
+    report,
+    sync,
+    demo,
+):
     main.add_command(_command)

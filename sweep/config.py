@@ -19,6 +19,7 @@ from sweep.axes import INERT_AXES, Axis, axis_order, integer_keys, leaf_keys, op
 from sweep.objectives import SECONDS, Metric, Objective, metric_or_list
 from sweep.stopping.config import StoppingConfig
 from sweep.stopping.race_config import RaceConfig
+from sweep.watchers import Notify, Trackers
 from sweep.where import Constraints, constraint
 from trainers.config import TrialConfig
 from trainers.errors import suggestion, unknown_key, validated
@@ -315,6 +316,14 @@ class SweepConfig(Frozen):
     )
     fail_fast: Whole | None = Field(
         None, ge=1, description="A sweep ends whose first so many trials fail alike. none: all are tried."
+    )
+    trackers: Trackers = Field(
+        (),
+        description="Programs that show the trials while they run, each fed by a process of its own: tensorboard, "
+        "mlflow, wandb, trackio. None of them can harm the sweep.",
+    )
+    notify: Notify = Field(
+        None, description='A command that is run when a launch ends, such as "mail -s {summary} me". none: nothing.'
     )
     code_folder: PathText | None = Field(
         None,

@@ -34,7 +34,20 @@ def load(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
     Raises:
         UserError: one line that names the file, the key and a way out; and one for each other key that is wrong.
     """
-    values = _mapping(path)
+    return of_values(mapping(path), path, overrides)
+
+
+def of_values(values: dict[str, Any], path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
+    """The sweep that plain values describe, as a file has them.
+
+    Args:
+        values: of the file; they are changed.
+        path: of it, which errors name, and in whose folder a user's own code lies.
+        overrides: as for `load`.
+
+    Raises:
+        UserError: as `load` does.
+    """
     _refuse_shadowed(path, values)
     for override in overrides:
         _override(values, override)
@@ -106,7 +119,11 @@ def _rooted(config: SweepConfig) -> SweepConfig:
         rooted = {kind: tuple(path and _absolute(path) for path in values) for kind, values in listed.items()}
         space["data.extra"] = axis.model_copy(update=rooted)
     trial = config.trial.model_copy(update={"data": data.model_copy(update=paths)}) if paths else config.trial
-    return config.model_copy(update={"trial": trial, "space": space})
+    trackers = tuple(
+        one.model_copy(update={"folder": _absolute(one.folder)}) if one.folder is not None else one
+        for one in config.trackers
+    )
+    return config.model_copy(update={"trial": trial, "space": space, "trackers": trackers})
 
 
 def _absolute(path: str) -> str:
@@ -197,11 +214,10 @@ def dump(config: SweepConfig) -> str:
     values = config.model_dump(mode="json")
     if config.stopping is not None:
         values["stopping"] = config.stopping.model_dump(mode="json", exclude_none=True)
-    for key in ("code_folder", "code", "stopping", "race", "fail_fast"):
-        if values[key] is None:
+    values["trackers"] = [one.model_dump(mode="json", exclude_none=True) for one in config.trackers]
+    for key in ("code_folder", "code", "stopping", "race", "fail_fast", "where", "trackers", "notify"):
+        if values[key] is None or values[key] == []:
             del values[key]
-    if not config.where:
-        del values["where"]
     for key in ("points", "start_from"):
         if not values["search"][key]:
             del values["search"][key]
@@ -222,7 +238,12 @@ def submitted_name(text: str) -> str:
     return f"submitted-{hashlib.sha256(text.encode()).hexdigest()[:12]}.yaml"
 
 
-def _mapping(path: Path) -> dict[str, Any]:
+def mapping(path: Path) -> dict[str, Any]:
+    """What a config's file holds, before any of it is checked.
+
+    Raises:
+        UserError: it cannot be read, or is no mapping in YAML.
+    """
     try:
         text = bounded(path, LONGEST).decode()
     except FileNotFoundError:

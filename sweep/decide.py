@@ -34,6 +34,7 @@ from sweep.progress import Progress
 from sweep.run.budget import spent_seconds
 from sweep.run.directory import refuse_other_sweep
 from sweep.run.launch import EXIT_DONE, EXIT_SOME_FAILED, launch
+from sweep.run.notices import Notices
 from sweep.run.screen import say as _say
 from sweep.run.signals import EXIT_INTERRUPTED, EXIT_RAY_GONE, Interrupted, Interrupts
 from sweep.search.inputs import fingerprints
@@ -93,9 +94,12 @@ def decide(
 
     with Interrupts():
         try:
-            with ExitStack() as up:  # one Ray for all launches: to start it takes longer than many a seed
+            with (
+                Notices(config.notify, config.name, directory, console) as notices,
+                ExitStack() as up,  # one Ray for all launches: to start it takes longer than many a seed
+            ):
                 run = partial(launch, directory=directory, console=console, command=command, decides=decides)
-                run = partial(run, address=address, serial=serial, debug=debug, up=up)
+                run = partial(run, address=address, serial=serial, debug=debug, up=up, notices=notices)
                 return _seed_after_seed(design, directory, console, hours, run)
         except Interrupted as stop:
             _say(console, f"stopped by {stop}; the same command goes on")

@@ -7,10 +7,20 @@ import re
 import sys
 import tomllib
 from importlib.metadata import packages_distributions
+from itertools import chain
 from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from sweep.watchers import TRACKERS
 
 ROOT = Path(__file__).parent.parent
 FLOORS = ("trainers", "analysis", "sweep")
+
+#: Extras whose packages the code does not import.
+FOR_DEVELOPERS = {"dev", "docs"}
 
 #: pandas reads and writes parquet with the one, Optuna draws by CMA-ES with the other.
 THROUGH_OTHERS = {"pyarrow", "cmaes"}
@@ -31,13 +41,43 @@ def imported() -> set[str]:
     return {re.sub(r"[-_.]+", "-", name).lower() for package in packages for name in known.get(package, [package])}
 
 
+def project() -> dict[str, Any]:
+    values: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return values
+
+
 def declared(requirements: list[str]) -> set[str]:
     return {re.split(r"[\[<>=]", requirement)[0].lower() for requirement in requirements}
 
 
 def test_the_code_imports_what_is_declared_and_nothing_else() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    found, needed = imported(), declared(project["dependencies"])
+    found, needed = imported(), declared(project()["dependencies"])
     assert needed - found <= THROUGH_OTHERS
-    extras = project["optional-dependencies"]
-    assert found <= needed | declared(extras["eval"]) | declared(extras["timm"])
+    extras = project()["optional-dependencies"]
+    of_users = set().union(*(declared(extras[name]) for name in extras.keys() - FOR_DEVELOPERS))
+    assert found - needed <= of_users
+    assert of_users <= found
+
+
+def test_each_dependency_has_its_reason_beside_it() -> None:
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    lists = text[text.index("dependencies = [") : text.index("[project.scripts]")]
+    lines = [line for line in lists.splitlines() if line.startswith("    ")]
+    known = [*project()["dependencies"], *chain(*project()["optional-dependencies"].values())]
+    assert len(lines) == len(known)
+    assert [line for line in lines if not re.fullmatch(r'    "[^"]+",\s+# \S.*', line)] == []
+
+
+def test_the_extra_for_tests_has_all_that_users_have() -> None:
+    extras = project()["optional-dependencies"]
+    (ours,) = (one for one in extras["dev"] if one.startswith("robustsweep["))
+    assert set(re.findall(r"[a-z]+", ours)) - {"robustsweep"} == set(extras) - {"dev"}
+
+
+@pytest.mark.parametrize("key", ["version", "license"])
+def test_who_cites_cites_this_version(key: str) -> None:
+    assert str(yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))[key]) == project()[key]
+
+
+def test_each_tracker_is_an_extra_of_its_name() -> None:
+    assert set(TRACKERS) <= set(project()["optional-dependencies"])

@@ -119,18 +119,19 @@ def trial_view(directory: Path, beginning: str) -> RenderableType:
     return Group(
         Text(f"trial {trial['trial_id']} of {directory}{f', preset {preset}' if preset else ''}{started}\n"),
         Text(f"{config}\n"),
-        *(
-            Text(_event(own[place:]))
-            for place, one in enumerate(own)
-            if one["record"] in ("start", "resume", "outcome")
-        ),
+        *(Text(event(own[place:])) for place, one in enumerate(own) if one["record"] in ("start", "resume", "outcome")),
         Text(""),
         epochs_table(epochs[epochs["trial_id"] == trial["trial_id"]]),
     )
 
 
-def _event(records: Sequence[Mapping[str, Any]]) -> str:
-    """The first of them, in words; of a start, in which engine the epoch that follows it ran."""
+def event(records: Sequence[Mapping[str, Any]]) -> str:
+    """When the first of them was written, two spaces, and what it says.
+
+    Args:
+        records: of one trial: a start, a resumption or an outcome; then what follows, which says in which engine a
+            start's first epoch ran.
+    """
     record, *later = records
     when = datetime.fromtimestamp(record["time"], UTC).strftime("%F %T UTC") if "time" in record else "at no known time"
     if record["record"] == "start":

@@ -110,6 +110,9 @@ RUN = _Run(path_type=Path)
 FOLDER = _Path(path_type=Path, file_okay=False)
 directory_argument = click.argument("directory", metavar="DIR", type=RUN, callback=refuse_starting)
 optional_directory = click.argument("directory", metavar="[DIR]", type=RUN, required=False, callback=refuse_starting)
+port_option = click.option(
+    "--port", type=click.IntRange(0, 65535), default=0, help="Of 127.0.0.1 [default: one that is free]."
+)
 output_option = click.option("--output", type=PATH, help="File to write [default: stdout].")
 metric_option = click.option(
     "--metric", type=click.Choice(METRICS), default=METRICS[0], help=f"[default: {METRICS[0]}]"

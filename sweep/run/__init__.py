@@ -1,6 +1,7 @@
 """A launch while it runs: who holds the directory, where trials run, what is shown.
 
 launch      through Ray Tune, in one process beside this one, or in this one
+contradictions options of it that do not go together
 directory   a run directory: its files, its lock, whose it is
 lock        how it is held: by one for itself, or by shares of a sweep together
 soft_lock   the same where the storage has no flock
@@ -33,4 +34,6 @@ bell        tells its trials to write their checkpoints, when the launch stops
 preemption  whether a machine was taken away, by Slurm's and Ray's word
 signals     Ctrl-C, SIGTERM and their like, and a Ray that has gone
 screen      the live table
+tracking    the processes of its trackers
+notices     the user's own command that tells somebody how it goes
 """

@@ -36,17 +36,22 @@ def started(module: str, *more: Any, **options: Any) -> tuple[subprocess.Popen[s
 
 
 def bind(parent: int) -> None:
-    """Has the system kill this process when its parent ends, also where Python's lock is never given up.
-
-    What a terminal or a scheduler signals to every process is for the launch alone, which has the trial's checkpoint
-    written. It is not ignored here, which what this process starts would inherit.
-    """
+    """Has the system kill this process when its parent ends, also where Python's lock is never given up; see `deaf`."""
     if sys.platform == "linux":
         import ctypes
 
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     if os.getppid() != parent:
         os._exit(1)
+    deaf()
+
+
+def deaf() -> None:
+    """Has this process pass over what a terminal or a scheduler signals to every process.
+
+    It is for the launch alone, which has the trial's checkpoint written. It is not ignored here, which what this
+    process starts would inherit.
+    """
     own = os.getpid()
 
     def passed_over(number: int, frame: Any) -> None:

@@ -21,9 +21,11 @@ from sweep.run import child, hung
 from sweep.run.budget import Budget, NothingFits, budget_of
 from sweep.run.directory import RunLock, log_folder, refuse_other_sweep
 from sweep.run.journal import Journal
+from sweep.run.notices import Notices
 from sweep.run.screen import Screen, counts_line, heard, say
 from sweep.run.signals import Interrupted, Interrupts, RayGone, StorageGone
 from sweep.run.steering import OneByOne, Steering
+from sweep.run.tracking import STOPPED, Trackers
 from sweep.run.trial import Message, run_trial, trial_values
 from sweep.run.worker_processes import Processes
 from sweep.search.inputs import inputs
@@ -59,6 +61,7 @@ def launch(
     min_nodes: int | None = None,
     budget_hours: float | None = None,
     up: ExitStack | None = None,
+    notices: Notices | None = None,
 ) -> int:
     """Runs what is wanted and not finished.
 
@@ -79,6 +82,7 @@ def launch(
         budget_hours: of trials, see `sweep.run.budget`; None: no end.
         up: a Ray, or a serial launch's process, that this launch starts stays up until this is closed; None: until the
             launch ends.
+        notices: of what this launch is a part of; None: it has its own.
 
     Returns:
         The exit code: 0 done, 1 some trials failed, 3 Ray is gone, 130 interrupted.
@@ -90,6 +94,7 @@ def launch(
     refuse_other_sweep(directory, config)
     with RunLock(directory, share=share) as lock, Interrupts() as interrupts, ExitStack() as of_this_launch:
         of_this_launch.enter_context(heeded(directory, lambda reason: interrupts.lose(StorageGone(reason))))
+        own = notices or of_this_launch.enter_context(Notices(config.notify, config.name, directory, console))
         own_process = serial and not debug
 
         def once() -> int:
@@ -110,7 +115,9 @@ def launch(
             run = _in_a_child if own_process else _in_this_process if serial else _through_ray
             stays = up or of_this_launch if own_process else up
             reason = command, decides
-            return run(_Launch(config, journal, console, interrupts, stays, reason, again, min_nodes), address)
+            begun = _Launch(config, journal, console, interrupts, stays, reason, again, min_nodes)
+            journal.listener = own.heard_by(journal.listener, journal.progress)
+            return run(begun, address)
 
         try:
             if own_process:
@@ -119,6 +126,7 @@ def launch(
                 )  # which imports torch while this process plans
             return once() if serial else kept_up(once, console, address, up)
         except Interrupted as stop:
+            own.ended = stop.reason
             return stop.exit_code
 
 
@@ -214,11 +222,12 @@ class _Launch:
             RayGone: it has, and the books are closed.
         """
         stopped: Interrupted | None = None
-        with _gc_on(), heard(self.console), self.journal.open(*self.reason), self.screen:
+        trackers = Trackers(self.journal.directory, self.config.trackers)
+        with _gc_on(), heard(self.console), self.journal.open(*self.reason), trackers, self.screen:
             try:
                 trials()
             except Interrupted as stop:
-                stopped = stop
+                stopped, trackers.seconds = stop, STOPPED
                 with self.interrupts.held():
                     self.journal.interrupt(stop.reason)
         if stopped:

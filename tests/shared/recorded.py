@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from sweep.config import SweepConfig
 from sweep.search.inputs import data_key
 from sweep.search.trials import PlannedTrial, fixed_points, planned
+from trainers.record import RECORDS_FILE, line
 
 Records = list[dict[str, Any]]
 
@@ -35,3 +37,9 @@ def run(trial: PlannedTrial, epochs: int, outcome: str | None = "completed", cod
     if outcome:
         lines.append({"record": "outcome", "trial_id": name, "outcome": outcome, "reason": "", "epochs": epochs})
     return lines
+
+
+def append(directory: Path, records: Records, file: str = RECORDS_FILE) -> None:
+    """Writes the records down, as a launch would have."""
+    with open(directory / file, "a") as log:
+        log.writelines(line(record["record"], {k: v for k, v in record.items() if k != "record"}) for record in records)

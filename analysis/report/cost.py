@@ -1,0 +1,115 @@
+"""What was planned, and what it took: trials, epochs, time, by the records alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import numpy as np
+from pandas import DataFrame
+
+from analysis.frames.history import History, TrialHistory
+from analysis.frames.log import Log
+from analysis.report.markup import Html, element, joined, table
+from analysis.tables.trials import outcome_line
+from trainers.fields import plural
+
+
+class Work(NamedTuple):
+    """Epochs that machines trained, a shorter trial's handed on to a longer one counted once."""
+
+    trained: int
+    seconds: float
+    """With evaluation, checkpoints and compiling."""
+    twice: int
+    """Of them, those trained again after an interruption."""
+    twice_seconds: float
+
+
+def work_of(log: Log) -> Work:
+    """What was trained of all trials of a run."""
+    history: History[TrialHistory] = History.of(log)
+    trials = list(history.trials.values())
+    handed_on = [trial.handed_on for trial in trials]
+    lines = log.epochs.lines(list(history.trials), [trial.planned for trial in trials])
+    every, counted = (log.epochs.beyond(some, handed_on).rows for some in (lines, history.newest))
+    spent = log.epochs.spent()
+    seconds, once = float(spent[every].sum()), float(spent[counted].sum())
+    return Work(len(every), seconds, len(every) - len(counted), seconds - once)
+
+
+def planned_epochs(log: Log, wanted: int) -> int:
+    """Epochs of so many trials that a launch wanted; those that are not known yet are taken to be like the others."""
+    history: History[TrialHistory] = History.of(log)
+    known = [int(one.config.get("epochs", 0)) for one in history.trials.values() if one.id in history.wanted]
+    return round(sum(known) * max(wanted / len(known), 1)) if known else 0
+
+
+def cost(trials: DataFrame, log: Log) -> Html:
+    """The plan beside what it took, then each launch."""
+    launches = [one for one in log if one["record"] == "launch"]
+    wanted = int(launches[-1]["size"]) if launches else len(trials)
+    work, epochs = work_of(log), planned_epochs(log, wanted)
+    pace = work.seconds / work.trained if work.trained else 0.0
+    ended = int(trials["outcome"].isin(["completed", "diverged", "pruned"]).sum())
+    saved = trials.loc[trials["outcome"] == "pruned", "pruned_share"] if "pruned_share" in trials else np.array([])
+    rows: list[list[object]] = [
+        ["trials", str(wanted), f"{ended} ended", outcome_line(trials).partition(": ")[2]],
+        ["epochs", str(epochs), str(work.trained - work.twice), _epochs_text(work, len(saved))],
+        ["time of all trials, one after another", f"{_duration(pace * epochs)} at this pace", _duration(work.seconds),
+         f"{_duration(pace)} an epoch, with its evaluation"],
+    ]  # fmt: skip
+    if (memory := trials["memory_bytes"].max()) == memory:
+        rows.append(["GPU memory of a trial", "", f"{memory / 2**30:.1f} GiB at most", ""])
+    return joined(
+        table(["", "planned", "done", ""], rows),
+        element("h3", "Launches"),
+        table(["began", "took", "trials wanted", "code", "command"], _launch_rows(launches, log)),
+    )
+
+
+def _epochs_text(work: Work, pruned: int) -> str:
+    again = f"{plural(work.twice, 'epoch')} more, {_duration(work.twice_seconds)}, trained again after a stop"
+    ended = f"{plural(pruned, 'trial')} ended early by a stopping rule"
+    return "; ".join(filter(None, [again if work.twice else "", ended if pruned else ""]))
+
+
+def _launch_rows(launches: list[Mapping[str, Any]], log: Log) -> list[list[object]]:
+    """When each began, how long until its last line, and what was typed."""
+    begins = [float(one["time"]) for one in launches]
+    times = np.concatenate(
+        [log.epochs.numbers("time"), np.array([one.get("time", np.nan) for one in log], dtype=np.float64)]
+    )
+    rows: list[list[object]] = []
+    for one, began, until in zip(launches, begins, [*begins[1:], np.inf], strict=True):
+        own = times[(times >= began) & (times < until)]
+        took = _duration(float(own.max()) - began) if len(own) else ""
+        size = str(one["size"]) + (f", share {one['shard']}" if "shard" in one else "")
+        command = element("code", one.get("command") or "not recorded")
+        rows.append([moment(began), took, size, str(one.get("code_version", "")), command])
+    return rows
+
+
+def moment(seconds: float) -> str:
+    """A time of day as every table shows it: `2026-11-27 14:11 UTC`."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def states(trials: DataFrame) -> Counter[str]:
+    """How many trials ended how, the most frequent first."""
+    return Counter(dict(trials["outcome"].value_counts()))
+
+
+def _duration(seconds: float) -> str:
+    """As a person says it.
+
+    >>> _duration(42.4), _duration(190), _duration(8000), _duration(0.31)
+    ('42 s', '3.2 min', '2.2 h', '0.31 s')
+    """
+    if seconds < 10:
+        return f"{seconds:.2g} s"
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,93 @@
+"""Figures and tables on the page: those of `sweep figures`, drawn of the same numbers."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from collections.abc import Iterable
+
+import matplotlib as mpl
+
+from analysis.paper import figures as paper_figures
+from analysis.plots.plan import Product
+from analysis.plots.style import STYLE, legible
+from analysis.report.markup import Html, element, joined, table
+from trainers.fields import plural
+
+#: Bytes of an SVG over which a PNG takes its place: a marker a trial is some hundred bytes.
+MOST_SVG = 200_000
+
+_DPI = 150
+
+_PAPER = tuple(plan.name for plan in paper_figures.PLANS)
+
+#: What Markdown marks: its own escapes, and bold.
+_ESCAPED, _BOLD = re.compile(r"\\([|*_])"), re.compile(r"^\*\*(.*)\*\*$")
+
+
+def pictures(made: Iterable[Product]) -> Html:
+    """Every figure with its caption, the paper's own last."""
+    drawn = [one for one in made if one.picture is not None]
+    return joined(*map(_figure, sorted(drawn, key=lambda one: one.name in _PAPER)))
+
+
+def _figure(product: Product) -> Html:
+    caption = getattr(product, "caption", "")
+    picture = element("img", src=encoded(product), alt=caption or product.name, loading="lazy")
+    counted = f"{plural(len(product.trials), 'trial')}; numbers: {', '.join(_stems(product))} of `sweep figures`"
+    larger = element("button", picture, type="button", aria_pressed="false", title="Larger, or as it was")
+    said = element("figcaption", element("span", caption), element("small", counted))
+    return element("figure", element("div", larger, class_="paper"), said, id=f"figure-{product.name}")
+
+
+def _stems(product: Product) -> list[str]:
+    return [name for name in product.texts if name.endswith(".csv")]
+
+
+def encoded(product: Product) -> str:
+    """A figure as the address of itself: SVG, or where that is long PNG."""
+    assert product.picture is not None, "a table has no picture"
+    with mpl.rc_context({**STYLE, "svg.hashsalt": product.name}):
+        figure = product.picture()
+        legible(figure)
+        content, kind = io.BytesIO(), "svg+xml"
+        figure.savefig(content, format="svg", metadata={"Date": None})
+        if content.tell() > MOST_SVG:
+            content, kind = io.BytesIO(), "png"
+            figure.savefig(content, format="png", dpi=_DPI)
+    return f"data:image/{kind};base64,{base64.b64encode(content.getvalue()).decode()}"
+
+
+def tables(made: Iterable[Product]) -> Html:
+    """Every table that has a text, folded up."""
+    texts = [(one.name, one.texts[f"{one.name}.md"]) for one in made if f"{one.name}.md" in one.texts]
+    return joined(*(from_markdown(text) for _, text in texts))
+
+
+def from_markdown(text: str) -> Html:
+    """A table as `analysis.tables.sheet.markdown` writes it."""
+    blocks = [block.splitlines() for block in text.strip().split("\n\n")]
+    caption, parts = "", []
+    for lines in blocks:
+        if lines[0].startswith("|"):
+            header, _, *rows = (_cells(line) for line in lines)
+            parts.append(table(list(map(str, header)), rows, numbers=1))
+        elif lines[0].startswith("- "):
+            parts.append(element("ul", *(element("li", _plain(line[2:])) for line in lines), class_="note"))
+        else:
+            caption = str(_plain(" ".join(lines)))
+    return element("details", element("summary", _BOLD.sub(r"\1", caption) or "table"), *parts, class_="sheet")
+
+
+def _cells(line: str) -> list[object]:
+    return [_marked(cell.strip()) for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+
+
+def _marked(cell: str) -> object:
+    bold = _BOLD.match(cell)
+    return element("strong", _plain(bold[1])) if bold else _plain(cell)
+
+
+def _plain(text: str) -> str:
+    return _ESCAPED.sub(r"\1", text)
