@@ -134,7 +134,7 @@ def test_summary_of_an_empty_run_is_zero_trials(run):
     [
         ("last_test_robust", "test robust accuracy, last epoch (%)"),
         ("best_val_clean_loss", "validation clean loss, best epoch by validation (nat)"),
-        ("lr_batch_ratio", "learning rate / batch size (1/image)"),
+        ("lr_batch_ratio", "learning rate / batch size"),
         ("batch_size", "batch size (images)"),
         ("optimizer.lr", "learning rate"),
     ],
