@@ -5,6 +5,7 @@ group         the group of all commands: what a mistake ends with, how a help en
 reports       the same: what reads
 slurm         the same: jobs of Slurm
 __main__      python -m sweep
+api           the same from Python: a config, its plan, a launch
 hiding        files of the user's that would hide a package of ours, or a library
 data          data larger than memory, made ready before trials read them
 init          an example to start one's own from
@@ -34,4 +35,24 @@ decide        launches seed after seed until a claim is decided
 narrow        tables in the width there is
 streams       stdout and stderr that end no command
 plain_console text of others printed as it is: no markup, nothing that a terminal obeys
+
+What a user imports stands in __all__: `from sweep import launch`.
 """
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sweep.api import Outcome, launch, load_config, plan_of
+    from sweep.config import SweepConfig as Config
+
+__all__ = ["Config", "Outcome", "launch", "load_config", "plan_of"]
+
+
+def __getattr__(name: str) -> Any:
+    """Found when it is asked for: the commands that read a run need none of it."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return import_module("sweep.config").SweepConfig if name == "Config" else getattr(import_module("sweep.api"), name)

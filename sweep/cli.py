@@ -17,11 +17,13 @@ from sweep.group import Cli
 from sweep.merge.command import merge
 from sweep.note import note
 from sweep.reports.answers import claims, figures, methods, ratio, theory
+from sweep.reports.dashboard import dashboard
 from sweep.reports.importance import importance
 from sweep.reports.options import FOLDER, PATH, RUN, TRIAL, Above, bring_run, directory_argument, refuse_both
 from sweep.reports.output import console, summary
 from sweep.reports.proxy import proxy
 from sweep.reports.rows import images, results, show
+from sweep.reports.status import status
 from sweep.slurm.command import slurm
 from sweep.storage.mark import MARK
 from sweep.streams import echo, leave, outlast
@@ -202,35 +204,6 @@ def launch(
 
 
 @main.command()
-@click.argument("directory", metavar="DIR", type=RUN)
-def status(directory: Path) -> None:
-    """Show how far a run is, also while it is running."""
-    from analysis.frames.log import read_records
-    from sweep.progress import Progress, left_out_lines
-    from sweep.run.directory import is_live, is_starting, live_shares
-    from sweep.run.requests import asked_line
-    from sweep.run.screen import say, table
-    from sweep.storage.asked import brought
-    from trainers.fields import plural
-
-    bring_run(directory, new=False)
-    brought(directory)
-    if is_starting(directory):
-        echo("a launch is starting: its trials are being planned, or Ray starts; none has begun yet")
-        return
-    progress = Progress.of(read_records(directory))
-    shares = live_shares(directory)
-    live = shares or is_live(directory)
-    screen = console()
-    running = f"running: {plural(len(shares), 'share')}" if shares else "running" if live else "no launch is running"
-    screen.print(running, highlight=False)
-    screen.print(table(progress, live))
-    for line in [asked_line(directory), *left_out_lines(progress.left_out())]:
-        if line:
-            say(screen, line)
-
-
-@main.command()
 @directory_argument
 @click.argument("trial_id", type=TRIAL)
 @click.option("--torch", "plain", is_flag=True, help="Write a state dict, and a short script that loads it.")
@@ -337,5 +310,5 @@ def _print_summary(directory: Path, screen: Console) -> None:
 
 _READING = (results, images, methods, ratio, claims, theory, figures, show)
 _STEERING = (set_, pause, resume, cancel, note)
-for _command in (evaluate, *_READING, merge, *_STEERING, slurm, data, proxy, importance, completion):
+for _command in (evaluate, status, dashboard, *_READING, merge, *_STEERING, slurm, data, proxy, importance, completion):
     main.add_command(_command)

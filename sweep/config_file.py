@@ -34,7 +34,20 @@ def load(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
     Raises:
         UserError: one line that names the file, the key and a way out; and one for each other key that is wrong.
     """
-    values = _mapping(path)
+    return of_values(_mapping(path), path, overrides)
+
+
+def of_values(values: dict[str, Any], path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
+    """The sweep that plain values describe, as a file has them.
+
+    Args:
+        values: of the file; they are changed.
+        path: of it, which errors name, and in whose folder a user's own code lies.
+        overrides: as for `load`.
+
+    Raises:
+        UserError: as `load` does.
+    """
     _refuse_shadowed(path, values)
     for override in overrides:
         _override(values, override)

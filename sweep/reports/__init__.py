@@ -5,5 +5,11 @@ importance  which hyperparameter matters
 proxy     whether short runs order the points as full ones do
 answers   what a run says: methods, ratio, claims, theory, figures
 options   arguments and options that several of them have
+status    how far a run is
+serve     a page that follows a run
+dashboard Optuna's dashboard of a run, on
+optuna_storage  a study of Optuna's made of its records
+follow    both are made anew as the records grow
+localhost and shown on this machine alone, to who has a token
 output    where their answers go: the terminal, or a file
 """

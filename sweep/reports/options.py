@@ -132,6 +132,12 @@ RUN = _Run(path_type=Path)
 FOLDER = _Path(path_type=Path, file_okay=False)
 directory_argument = click.argument("directory", metavar="DIR", type=RUN, callback=refuse_starting)
 optional_directory = click.argument("directory", metavar="[DIR]", type=RUN, required=False, callback=refuse_starting)
+port_option = click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    help="Port of this machine (127.0.0.1) to serve at [default: a free one].",
+)
 output_option = click.option("--output", type=PATH, help="File to write [default: print it].")
 metric_option = click.option(
     "--metric",

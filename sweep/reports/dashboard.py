@@ -1,0 +1,72 @@
+"""The command `dashboard`: optuna-dashboard on studies made of a run's records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sweep.reports.options import directory_argument, port_option
+from sweep.streams import echo, leave
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+
+@click.command()
+@directory_argument
+@port_option
+def dashboard(directory: Path, port: int) -> None:
+    """Open Optuna's dashboard on a run: history, importance, slices, every trial.
+
+    It needs pip install "robustsweep[dashboard]". What is changed in it is not kept: the run stays as it is.
+
+    \b
+    Examples:
+      sweep dashboard runs/demo
+      sweep dashboard runs/demo --port 8080
+    """
+    from sweep.reports.follow import following, stamp_of
+    from sweep.reports.localhost import listening, until_interrupted
+
+    made = dashboard_of(directory)
+    with following(made, lambda: stamp_of(directory)) as followed:
+
+        def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+            return followed.version.made(environ, start_response)
+
+        with listening(app, port, landing="/dashboard") as address:
+            echo(f"{address}\nopen it in a browser of this machine; it follows the run; Ctrl-C ends it")
+            until_interrupted()
+    leave()
+
+
+def dashboard_of(directory: Path) -> Callable[[], WSGIApplication]:
+    """What makes the dashboard of a run, as its records are when it is called.
+
+    Raises:
+        UserError: optuna-dashboard is not installed.
+    """
+    from trainers.errors import UserError
+
+    try:
+        import optuna_dashboard
+    except ImportError:
+        raise UserError(
+            'dashboard: needs optuna-dashboard, which is not installed; pip install "robustsweep[dashboard]"'
+        ) from None
+    import optuna
+
+    from analysis.frames.log import read_log
+    from sweep.reports.optuna_storage import storage_of
+    from sweep.run.directory import is_live, sweep_name
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+    def make() -> Any:
+        name = sweep_name(directory) or directory.absolute().name
+        return optuna_dashboard.wsgi(storage_of(read_log(directory), name, is_live(directory)))
+
+    return make

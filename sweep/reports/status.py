@@ -1,0 +1,111 @@
+"""The command `status`: how far a run is, once or again and again."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import click
+
+from sweep.reports.options import RUN, bring_run
+from sweep.reports.output import console
+from sweep.streams import echo
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+    Parts: TypeAlias = Sequence[str | RenderableType]
+    """What is shown, one under the other; a text is a line."""
+
+#: Seconds between two looks at a run; and, where a look takes long, how many times as long that is.
+PAUSE, EASE = 2.0, 4.0
+
+
+@click.command()
+@click.argument("directory", metavar="DIR", type=RUN)
+@click.option("--watch", is_flag=True, help="Keep showing it, until Ctrl-C.")
+def status(directory: Path, watch: bool) -> None:
+    """Show how far a run is, also while it is running."""
+    screen = console()
+    if watch:
+        follow(lambda: standing(directory), screen)
+    else:
+        _print(screen, standing(directory))
+
+
+def standing(directory: Path) -> Parts:
+    """Where a run stands, from its records and from who holds it."""
+    from analysis.frames.log import read_records
+    from sweep.progress import Progress, left_out_lines
+    from sweep.run.directory import is_live, is_starting, live_shares
+    from sweep.run.requests import asked_line
+    from sweep.run.screen import table
+    from sweep.storage.asked import brought
+    from trainers.fields import plural
+
+    bring_run(directory, new=False)
+    brought(directory)
+    if is_starting(directory):
+        return ["a launch is starting: its trials are being planned, or Ray starts; none has begun yet"]
+    progress = Progress.of(read_records(directory))
+    shares = live_shares(directory)
+    live = shares or is_live(directory)
+    running = f"running: {plural(len(shares), 'share')}" if shares else "running" if live else "no launch is running"
+    lines = filter(None, [asked_line(directory), *left_out_lines(progress.left_out())])
+    return [running, table(progress, live), *lines]
+
+
+def follow(look: Callable[[], Parts], screen: Console, wait: Callable[[float], None] = time.sleep) -> None:
+    """Shows what a look finds, again and again, until Ctrl-C.
+
+    A terminal shows it in one place. Elsewhere, as in a log, it is printed anew with the time, once it has changed.
+
+    Args:
+        look: at the run.
+        screen: where it is shown.
+        wait: so many seconds, before the next look.
+    """
+    gc.enable()  # which a command puts off
+    with suppress(KeyboardInterrupt):
+        (_in_place if screen.is_terminal else _one_after_another)(_looks(look, wait), screen)
+
+
+def _looks(look: Callable[[], Parts], wait: Callable[[float], None]) -> Iterator[Parts]:
+    while True:
+        began = time.monotonic()
+        yield look()
+        wait(max(PAUSE, EASE * (time.monotonic() - began)))
+
+
+def _in_place(looks: Iterator[Parts], screen: Console) -> None:
+    from rich.console import Group
+    from rich.live import Live
+    from rich.text import Text
+
+    from trainers.visible import hanging
+
+    with Live(console=screen, auto_refresh=False, redirect_stdout=False, redirect_stderr=False) as live:
+        for parts in looks:
+            shown = [Text(hanging(part, screen.width)) if isinstance(part, str) else part for part in parts]
+            live.update(Group(*shown), refresh=True)
+
+
+def _one_after_another(looks: Iterator[Parts], screen: Console) -> None:
+    before = ""
+    for parts in looks:
+        with screen.capture() as said:
+            _print(screen, parts)
+        if (text := said.get()) != before:
+            echo(f"{time.strftime('%F %T')}\n{text}")
+            before = text
+
+
+def _print(screen: Console, parts: Parts) -> None:
+    from sweep.run.screen import say
+
+    for part in parts:
+        say(screen, part) if isinstance(part, str) else screen.print(part)
