@@ -256,7 +256,7 @@ def brief(values: Sequence[Any], digits: int = 3) -> list[str]:
 
 
 def bounds(low: float, high: float, digits: int = 2, sign: str = "", factor: float = 1.0) -> str:
-    """An interval in brackets, `[n/a]` where there is none.
+    """An interval in brackets, `[no interval]` where there is none.
 
     Args:
         low: NaN for none.
@@ -266,10 +266,10 @@ def bounds(low: float, high: float, digits: int = 2, sign: str = "", factor: flo
         factor: what both are multiplied by: 100 shows fractions in percent (`scale`).
 
     >>> bounds(0.1, 0.25), bounds(0.1, 0.25, 1, "+", 100), bounds(float("nan"), float("nan"))
-    ('[0.10, 0.25]', '[+10.0, +25.0]', '[n/a]')
+    ('[0.10, 0.25]', '[+10.0, +25.0]', '[no interval]')
     """
     if np.isnan(low) or np.isnan(high):
-        return "[n/a]"
+        return "[no interval]"
     return f"[{factor * low:{sign}.{digits}f}, {factor * high:{sign}.{digits}f}]"
 
 
@@ -279,7 +279,7 @@ def interval_text(value: float, low: float, high: float, digits: int = 2, sign: 
     The arguments beside the value are those of `bounds`.
 
     >>> interval_text(0.452, 0.441, 0.463, factor=100), interval_text(1.2, float("nan"), float("nan"), sign="+")
-    ('45.20 [44.10, 46.30]', '+1.20 [n/a]')
+    ('45.20 [44.10, 46.30]', '+1.20 [no interval]')
     """
     if np.isnan(value):
         return ""

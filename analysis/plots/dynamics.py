@@ -146,7 +146,7 @@ def _accuracies(axes: Axes, rows: DataFrame, colour: str) -> None:
 
 def _shift(places: Series[Any], rank: int, of: int) -> float:
     """How far a method's points stand from the places of all."""
-    gap = float(np.diff(np.unique(places)).min(initial=np.inf))
+    gap = float(np.diff(np.unique(places.to_numpy(dtype=np.float64))).min(initial=np.inf))
     return _APART * (rank - (of - 1) / 2) * gap if np.isfinite(gap) else 0.0
 
 
@@ -327,8 +327,8 @@ def caption_of_lines(rows: DataFrame, metric: str) -> str:
     return (
         "The loss along directions through the weights, beside the quadratic of the measured Hessian, and its "
         "deviation from it. Points: median over lines, a line being a direction of one measurement; bars: their "
-        "middle 80 %; methods stand beside each other. Distances are in the noise's own scale, its stationary standard deviation as "
-        "lr h → 0: s = sqrt(lr c / (2 (1 - μ) h)), with h the curvature, c the noise and μ the momentum."
+        "middle 80 %; methods stand beside each other. Distances are in the noise's own scale, its stationary standard "
+        "deviation as lr h → 0: s = sqrt(lr c / (2 (1 - μ) h)), with h the curvature, c the noise and μ the momentum."
     )
 
 

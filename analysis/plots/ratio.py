@@ -217,9 +217,9 @@ def caption_of_variance(rows: DataFrame, metric: str) -> str:
         for one in rows.drop_duplicates("of").to_dict("records")
     ]
     return (
-        f"Which hyperparameter explains how much of the variance of {words(metric)}, "
-        "over the ranges that were tried: alone, and with all its interactions (Sobol's indices of a polynomial of degree "
-        f"2); {whiskers}.{_BELOW * bool(below)} {'; '.join(each)}."
+        f"Which hyperparameter explains how much of the variance of {words(metric)}, over the ranges that were tried: "
+        f"alone, and with all its interactions (Sobol's indices of a polynomial of degree 2); {whiskers}."
+        f"{_BELOW * bool(below)} {'; '.join(each)}."
     )
 
 
