@@ -20,8 +20,8 @@ CORES = $(shell getconf _NPROCESSORS_ONLN 2> /dev/null || echo 2)
 
 # Of make vendored: the libraries in the page that `sweep report` writes.
 VENDORED := analysis/report/vendored
-ECHARTS ?= 6.0.0
-TABULATOR ?= 6.3.1
+ECHARTS ?= 6.1.0
+TABULATOR ?= 6.5.3
 
 .PHONY: demo docs test test-slow test-all mutate gpu lint vendored clean
 .DELETE_ON_ERROR:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import functools
+import io
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import matplotlib as mpl
 import pandas as pd
+from matplotlib.figure import Figure
 from pandas import DataFrame
 
 from analysis import manifest
@@ -23,6 +27,7 @@ from analysis.frames.cells import nothing_completed
 from analysis.frames.dynamics import dynamics_of
 from analysis.frames.images import images_of
 from analysis.frames.log import read_log
+from analysis.frames.names import words
 from analysis.frames.pareto import objectives_of
 from analysis.frames.pruned import pruned_line
 from analysis.frames.strata import grid_axes
@@ -43,12 +48,19 @@ from analysis.plots import (
     robustness_radius,
     surface,
 )
+from analysis.plots.page import PAGE, Page
 from analysis.plots.plan import BY_VAL_ROBUST, OWN, PUBLISHED, ChosenBy, Data, Plan, Product
-from analysis.plots.style import STYLE, curves, legible
+from analysis.plots.setting import ATTACK, DATA_SET, attack_of
+from analysis.plots.style import STYLE, captioned, curves
 from analysis.tables.claims import claims_frame
 from analysis.tables.export import csv_text
 from trainers.errors import UserError
 from trainers.files import remove_parts, whole
+
+Kind = Literal["png", "pdf", "svg"]
+
+#: What makes each kind of file the same each time.
+_NO_DATE: dict[Kind, dict[str, None]] = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
 
 #: Of more there is no picture, but only the numbers.
 MOST_CURVES = 64
@@ -155,13 +167,13 @@ def load(
     study = study_of(records)
     if not (study.trials["outcome"] == "completed").any():
         raise UserError(f"{directory}: {nothing_completed(study.trials, 'to draw')}")
-    names = {
-        record["trial_id"]: record["config"].get("data", {}).get("name", "unnamed data")
-        for record in records
-        if record["record"] == "trial"
+    configs = {record["trial_id"]: record["config"] for record in records if record["record"] == "trial"}
+    known = {
+        DATA_SET: {name: config.get("data", {}).get("name", "unnamed data") for name, config in configs.items()},
+        ATTACK: {name: attack_of(config) for name, config in configs.items()},
     }
     return Data(
-        study.trials.assign(data_set=study.trials["trial_id"].map(names)),
+        study.trials.assign(**{column: study.trials["trial_id"].map(words) for column, words in known.items()}),
         epochs_of(records),
         metric,
         chosen_by,
@@ -195,12 +207,12 @@ def products(data: Data) -> tuple[list[Product], dict[str, str]]:
             continue
         texts = {f"{stem}.csv": csv_text(frame) for stem, frame in frames.items()}
         texts |= {f"{plan.name}.{ending}": text(first) for ending, text in plan.texts.items()}
-        note = pruned_line(shown.trials)
-        picture = None if plan.draw is None else functools.partial(plan.render, frames, data.metric, note)
+        picture = None if plan.draw is None else functools.partial(plan.render, frames, data.metric)
         if picture and (number := curves(first)) > MOST_CURVES:
             skipped[plan.name] = f"needs at most {MOST_CURVES} curves or surfaces, to be read, and has {number}"
             picture = None
-        made.append(Product(plan.name, texts, picture, plan.trial_ids(shown, frames.values())))
+        ids = plan.trial_ids(shown, frames.values())
+        made.append(Product(plan.name, texts, picture, ids, plan.captioned(shown, frames)))
     return made, skipped
 
 
@@ -212,18 +224,38 @@ def _write(product: Product, output: Path) -> list[Path]:
     return paths
 
 
-def _paint(product: Product, output: Path) -> list[Path]:
+def painted(product: Product, kinds: Sequence[Kind], page: Page = PAGE, *, caption: bool = False) -> list[bytes]:
+    """The picture of a figure, as files hold it; the same bytes each time.
+
+    Args:
+        product: that has a picture.
+        kinds: of the files; PNG in 150 dots an inch, PDF with its fonts embedded.
+        page: for what it is drawn.
+        caption: whether it stands below, in the picture.
+    """
+    assert product.picture is not None, "a table has no picture"
+    with mpl.rc_context(STYLE | {"font.size": page.font_size}):
+        figure = product.picture(page=page)
+        if caption:
+            captioned(figure, page.named(product.caption), page)
+        return [_file(figure, kind) for kind in kinds]
+
+
+def _file(figure: Figure, kind: Kind) -> bytes:
+    held = io.BytesIO()
+    figure.savefig(held, format=kind, dpi=150, metadata=_NO_DATE[kind])
+    return held.getvalue()
+
+
+def _paint(product: Product, output: Path, page: Page = PAGE) -> list[Path]:
     if product.picture is None:
         return []
-    png, pdf = (output / f"{product.name}.{ending}" for ending in ("png", "pdf"))
-    with mpl.rc_context(STYLE):
-        figure = product.picture()
-        legible(figure)
-        with whole(png) as part:
-            figure.savefig(part, dpi=150)
-        with whole(pdf) as part:
-            figure.savefig(part, metadata={"CreationDate": None})
-    return [png, pdf]
+    kinds: tuple[Kind, ...] = ("png", "pdf")
+    paths = [output / f"{product.name}.{kind}" for kind in kinds]
+    for path, content in zip(paths, painted(product, kinds, page, caption=page.width is None), strict=True):
+        with whole(path) as part:
+            part.write_bytes(content)
+    return paths
 
 
 def difference_cells(data: Data) -> DataFrame:
@@ -242,16 +274,32 @@ def _paired(data: Data) -> frozenset[str]:
 
 
 TABLES: tuple[Plan, ...] = (
-    Plan("claims", lambda data: claims_frame(data.claims), "needs trials", trials=_judged),
+    Plan(
+        "claims",
+        lambda data: claims_frame(data.claims),
+        "needs trials",
+        lambda rows, metric: (
+            "The claims with their effect, its 95 % interval, n and verdict, as `sweep claims` gives them. They are "
+            "tested together, so that each needs stronger evidence than it would alone."
+        ),
+        trials=_judged,
+    ),
     Plan(
         "correlations",
         lambda data: correlations(data.trials, data.metric),
         "needs completed trials with two values of the learning rate or the batch size",
+        lambda rows, metric: (
+            f"Correlations of {words(metric)} with learning rate, batch size and "
+            "their ratio, each with a 95 % interval. They describe these trials, and test nothing."
+        ),
     ),
     Plan(
         "paired_difference_cells",
         difference_cells,
         "needs completed trials of deat and sgd in the same cell",
+        lambda rows, metric: (
+            "DEAT minus SGD at each setting that both were trained with: the difference of their means over seeds."
+        ),
         trials=_paired,
     ),
     pareto.PLAN,  # a picture, but of all budgets: what a trial costs is weighed against what it brings

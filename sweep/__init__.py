@@ -26,6 +26,8 @@ share         of several launches in one directory, the trials that one of them 
 plan          wanted trials, those already finished, what they will cost
 storage       a run in an object store, and the folder of this machine that stands for it
 run           a launch while it runs, through Ray Tune or in this process
+completion    completion on TAB, for bash, zsh and fish
+note          what users write of trials
 control       set, pause, resume, cancel: what is asked of launches while they run
 watchers      who is told of a sweep while it runs: trackers, and a command of the user's
 trackers      the trackers: each reads a run's records and shows its trials

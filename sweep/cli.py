@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sweep.completion import completion
 from sweep.control import cancel, pause, resume, set_
 from sweep.data.command import data
 from sweep.demo import demo
 from sweep.evaluate.command import evaluate
 from sweep.group import Cli
 from sweep.merge.command import merge
+from sweep.note import note
 from sweep.reports.answers import claims, figures, methods, ratio, theory
 from sweep.reports.dashboard import dashboard
 from sweep.reports.importance import importance
-from sweep.reports.options import FOLDER, PATH, RUN, Above, bring_run, directory_argument, refuse_both
+from sweep.reports.options import FOLDER, PATH, RUN, TRIAL, Above, bring_run, directory_argument, refuse_both
 from sweep.reports.output import console, summary
 from sweep.reports.proxy import proxy
 from sweep.reports.report import report
@@ -36,30 +38,40 @@ if TYPE_CHECKING:
     from sweep.plan.room import Room
 
 _config = click.argument("config", type=PATH)
-_out = click.option("--out", type=RUN, help="Run directory, or s3://BUCKET/RUN [default: runs/NAME].")
-_set = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Overrides a key of the config.")
+_out = click.option("--out", type=RUN, help="Folder of the run, or s3://BUCKET/RUN [default: runs/NAME].")
+_set = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Give a key of the config another value, such as trial.epochs=3. May be given several times.",
+)
 
 
 @click.group(cls=Cli, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="robustsweep")
 def main() -> None:
-    """Sweeps of adversarial training: launch them, go on with them, read what they say."""
+    """Run hyperparameter sweeps of adversarial training, and read what they show."""
 
 
 @main.command()
 @_config
 @_out
 @_set
-@click.option("--no-data", is_flag=True, help="Look at no data; by itself where they are absent.")
+@click.option(
+    "--no-data", is_flag=True, help="Do not read the data. Where they are absent, a plan does without by itself."
+)
 @click.option(
     "--rate",
     metavar="TFLOPS",
     type=Above(most=1e6),
-    help="What a trial computes a second, TFLOP/s, for the cost of what was never run [default: timed here; for a GPU "
-    "that is not here, a third of an A100's peak].",
+    help="Speed of one trial, in TFLOP/s, by which the cost of what never ran is estimated [default: timed here; for a "
+    "GPU that is not here, a third of an A100's peak].",
 )
-@click.option("--measure", is_flag=True, help="Make two steps here of each kind of trial, in place of a rate.")
-@click.option("--address", help="Ray cluster whose nodes are asked for: auto or HOST:PORT [default: this machine].")
+@click.option(
+    "--measure", is_flag=True, help="Train two steps of each kind of trial here, and estimate the cost from them."
+)
+@click.option("--address", help="Ray cluster to plan for: auto or HOST:PORT [default: this machine].")
 def plan(
     config: Path,
     out: Path | None,
@@ -69,7 +81,7 @@ def plan(
     measure: bool,
     address: str | None,
 ) -> None:
-    """Show what a launch would run, and train nothing."""
+    """Show what a launch would run and what it would cost. Nothing is trained."""
     from sweep.plan import plan as planning
     from sweep.plan.ahead import outlook
     from sweep.plan.cost import cost_of
@@ -105,18 +117,33 @@ def plan(
 @_config
 @_out
 @_set
-@click.option("--address", help="Ray cluster: auto or HOST:PORT [default: a local Ray].")
-@click.option("--serial", is_flag=True, help="One trial after another, in one process, without Ray.")
-@click.option("--debug", is_flag=True, help="With --serial: in this very process, so that breakpoint() works.")
-@click.option("--shard", metavar="i/N", help="Only share i of N of the trials, by their ids, beside the other shares.")
-@click.option("--again", is_flag=True, help="Also trials that were cancelled, or ran out of memory alone.")
-@click.option("--resume-pruned", is_flag=True, help="Also trials that a stopping rule ended, to their end.")
+@click.option("--address", help="Ray cluster to run on: auto or HOST:PORT [default: a Ray on this machine].")
+@click.option("--serial", is_flag=True, help="Run one trial after another, without Ray.")
+@click.option("--debug", is_flag=True, help="With --serial: train in this process itself, so that breakpoint() works.")
 @click.option(
-    "--min-nodes", metavar="N", type=click.IntRange(1), help="Of the cluster, with room, before trials start."
+    "--shard", metavar="i/N", help="Run share i of N of the trials, such as 1/4; other launches run the others."
 )
-@click.option("--decide", metavar="CLAIM", help="Only what CLAIM of `sweep claims` needs, until it is decided.")
+@click.option("--again", is_flag=True, help="Run cancelled trials too, and those that ran out of memory though alone.")
 @click.option(
-    "--budget-hours", type=Above(), help="Of trials, one after another: only those begin that end within them."
+    "--resume-pruned", is_flag=True, help="Train pruned trials, which a stopping rule ended early, to their end."
+)
+@click.option(
+    "--min-nodes",
+    metavar="N",
+    type=click.IntRange(1),
+    help="Start trials once N nodes of the cluster have room for one.",
+)
+@click.option(
+    "--decide",
+    metavar="CLAIM",
+    help="Add seed after seed until this claim is supported or contradicted, or --budget-hours are used up. Its name "
+    "is one that `sweep claims` prints, such as ratio.",
+)
+@click.option(
+    "--budget-hours",
+    type=Above(),
+    help="Hours that all trials together may take, counted as if they ran one after another. A trial that would not "
+    "end within them is not begun.",
 )
 def launch(
     config: Path,
@@ -181,16 +208,21 @@ def launch(
 
 @main.command()
 @directory_argument
-@click.argument("trial_id")
-@click.option("--torch", "plain", is_flag=True, help="A state dict, and a short script that loads it.")
-@click.option("--robustbench", is_flag=True, help="A folder: the same, a model card, the JSON of RobustBench's form.")
-@click.option("--weights", type=click.Choice(("last", "best")), default="last", help="[default: last]")
-@click.option("--averaged", is_flag=True, help="The averaged weights, not the raw ones.")
-@click.option("--out", type=PATH, help="File, or folder, to write [default: named by the trial].")
+@click.argument("trial_id", type=TRIAL)
+@click.option("--torch", "plain", is_flag=True, help="Write a state dict, and a short script that loads it.")
+@click.option("--robustbench", is_flag=True, help="Write a folder: the same, a model card, and RobustBench's JSON.")
+@click.option(
+    "--weights",
+    type=click.Choice(("last", "best")),
+    default="last",
+    help="Weights of the last epoch, or of the best one by validation [default: last].",
+)
+@click.option("--averaged", is_flag=True, help="Write the averaged weights (EMA or SWA), not the raw ones.")
+@click.option("--out", type=PATH, help="File or folder to write [default: named after the trial].")
 def export(
     directory: Path, trial_id: str, plain: bool, robustbench: bool, weights: Any, averaged: bool, out: Path | None
 ) -> None:
-    """Write a trained network for other programs. A beginning of its trial's id is enough."""
+    """Write a trained network for other programs. The first characters of its trial's id are enough."""
     from sweep.export.weights import chosen, write_weights
     from trainers.errors import UserError
 
@@ -280,22 +312,7 @@ def _print_summary(directory: Path, screen: Console) -> None:
 
 
 _READING = (results, images, methods, ratio, claims, theory, figures, show)
-for _command in (
-    evaluate,
-    status,
-    dashboard,
-    *_READING,
-    merge,
-    set_,
-    pause,
-    resume,
-    cancel,
-    slurm,
-    data,
-    proxy,
-    importance,
-    report,
-    sync,
-    demo,
-):
+_STEERING = (set_, pause, resume, cancel, note)
+_MORE = (merge, slurm, data, proxy, importance, completion, report, sync, demo)
+for _command in (evaluate, status, dashboard, *_READING, *_STEERING, *_MORE):
     main.add_command(_command)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sweep.reports.options import directory_argument
+from sweep.reports.options import TRIAL, directory_argument
 from sweep.streams import echo
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @directory_argument
 @click.argument("settings", metavar="KEY=VALUE...", nargs=-1, required=True)
 def set_(directory: Path, settings: tuple[str, ...]) -> None:
-    """Change max_concurrent or resources.epoch_timeout of a sweep that runs. null: as in its config again."""
+    """Change max_concurrent or resources.epoch_timeout while a sweep runs; null takes the config's value again."""
     from sweep.run import requests
     from sweep.storage.asked import carried
 
@@ -29,13 +29,13 @@ def set_(directory: Path, settings: tuple[str, ...]) -> None:
         for key, value in asked:
             requests.set_to(directory, key, value)
     for key, value in asked:
-        echo(f"{key}: {'as in the config' if value is None else value}; {_by_whom(directory, 'takes it up')}")
+        echo(f"{key}: {'as in the config' if value is None else value}; {by_whom(directory, 'takes it up')}")
 
 
 @click.command()
 @directory_argument
 def pause(directory: Path) -> None:
-    """Stop trials at their next epoch, and start none, until `sweep resume`; their cards are free meanwhile."""
+    """Stop trials at the end of their epoch and start none, until `sweep resume`; GPUs are free meanwhile."""
     from sweep.run import requests
     from sweep.storage.asked import carried
     from sweep.storage.cache import shown
@@ -43,7 +43,7 @@ def pause(directory: Path) -> None:
     _refuse_no_run(directory)
     with carried(directory):
         requests.pause(directory)
-    echo(f"paused since {requests.asked(directory).paused}; {_by_whom(directory, 'stops at the next epochs')}")
+    echo(f"paused since {requests.asked(directory).paused}; {by_whom(directory, 'stops at the next epochs')}")
     echo(f"sweep resume {shown(directory)} goes on")
 
 
@@ -57,15 +57,15 @@ def resume(directory: Path) -> None:
     _refuse_no_run(directory)
     with carried(directory):
         was = requests.resume(directory)
-    echo(f"goes on; {_by_whom(directory, 'takes it up')}" if was else "was not paused")
+    echo(f"goes on; {by_whom(directory, 'takes it up')}" if was else "was not paused")
 
 
 @click.command()
 @directory_argument
-@click.argument("trial_ids", metavar="TRIAL_ID...", nargs=-1, required=True)
-@click.option("--undo", is_flag=True, help="Have cancelled trials run after all.")
+@click.argument("trial_ids", metavar="TRIAL_ID...", nargs=-1, required=True, type=TRIAL)
+@click.option("--undo", is_flag=True, help="Let cancelled trials run after all.")
 def cancel(directory: Path, trial_ids: tuple[str, ...], undo: bool) -> None:
-    """End trials now, and have none of them run again. A beginning of an id is enough; checkpoints stay."""
+    """End trials now and run them no more. The first characters of an id are enough; checkpoints stay."""
     from analysis.frames.log import read_records
     from sweep.progress import Progress
     from sweep.run import requests
@@ -82,7 +82,7 @@ def cancel(directory: Path, trial_ids: tuple[str, ...], undo: bool) -> None:
         for trial in () if written else trials:
             requests.cancel(directory, trial.id, undo)
     for trial in trials:
-        how = "no launch is running" if written else _by_whom(directory, "takes it up")
+        how = "no launch is running" if written else by_whom(directory, "takes it up")
         echo(f"{trial.id} {trial.label()}: {'is to run after all' if undo else 'cancelled'}; {how}")
 
 
@@ -134,35 +134,21 @@ def _refuse_ended(directory: Path, trial: TrialProgress, undo: bool, asked: bool
 
 
 def _write(directory: Path, trials: Sequence[TrialProgress], undo: bool, latest: float) -> bool:
-    """Writes the outcomes down where nobody else holds the run; false where somebody does, who is to be asked, and of a
-    run in a store, whose next launch is.
-
-    They are later than all that is known, `latest`, whatever the clock says: shares have a records file each.
-    """
+    """Writes the outcomes down where nobody else holds the run; false where somebody does, who is to be asked."""
     from sweep.run import requests
-    from sweep.run.directory import RunLock
     from sweep.run.journal import cancelled_outcome
-    from sweep.storage.cache import address_of
-    from trainers.errors import UserError
-    from trainers.record import RecordFile
+    from sweep.run.outside import write_down
 
-    if address_of(directory) is not None:
+    records = [{"record": "outcome", **cancelled_outcome(trial, undo)} for trial in trials]
+    if not write_down(directory, "sweep cancel", records, latest):
         return False
-    try:
-        lock = RunLock(directory, "sweep cancel, process")
-    except UserError:
-        return False
-    with lock:
-        file = RecordFile(directory)
-        for trial in trials:
-            known = cancelled_outcome(trial, undo)
-            file.append("outcome", {**known, "time": max(known["time"], round(latest + 0.001, 3))})
-            requests.done(directory, trial.id)
-        file.close()
+    for trial in trials:
+        requests.done(directory, trial.id)
     return True
 
 
-def _by_whom(directory: Path, does: str) -> str:
+def by_whom(directory: Path, does: str) -> str:
+    """Who does what is asked of a run, in words."""
     from sweep.run.directory import is_live
 
     return f"the launch that runs {does}" if is_live(directory) else "no launch is running: it holds for the next one"

@@ -17,6 +17,9 @@ from sweep.streams import complain, leave, steady
 
 EXIT_USER_ERROR = 2
 
+#: The variable by which a shell asks for completions: `sweep.completion`.
+COMPLETING = "_SWEEP_COMPLETE"
+
 #: Lines that are said of one input.
 _SAID = 20
 
@@ -26,6 +29,8 @@ class Cli(click.Group):
 
     def main(self, *args: Any, **options: Any) -> Any:
         """Runs the command with streams that end nothing."""
+        if COMPLETING in os.environ:  # on a terminal on which somebody types: nothing is said there meanwhile
+            return super().main(*args, **{**options, "complete_var": COMPLETING})
         gc.disable()  # until trials run: what is made before is kept; to look through it took a fifth of a plan's CPU
         try:
             with steady(" ".join(["sweep", *sys.argv[1:2]])):

@@ -48,13 +48,15 @@ _SAME = 0.005
 _COLLINEAR = 1e-9
 
 _SELF_CHOSEN = (
-    "the same seeds chose the best cells, which flatters the method that has more of them near its best; "
-    "--chosen-by-seed, or `sweep launch --decide deat_own_best`, has other seeds decide"
+    "the same seeds chose each method's best cell, which flatters the method with more cells near its best; other "
+    "seeds have to decide: by --chosen-by-seed, or `sweep launch --decide deat_own_best`"
 )
-_TEST_CHOSEN = "the test accuracies that chose the best cells cannot decide between them too"
+_TEST_CHOSEN = "test accuracies chose the best cells, so they cannot judge them too"
 
-_ONE_SEED = "there is one seed: its cells stand in for seeds, and share what that seed does; run a second"
-_ONE_CONFIRMS = "one seed is left to compare where the others chose the best cells; run a further one"
+_ONE_SEED = (
+    "there is one seed, whose chance all cells share, so that cells cannot stand in for seeds; run a second seed"
+)
+_ONE_CONFIRMS = "one seed alone is left to compare, as the others chose the best cells; run a further one"
 
 
 def ratio(trials: DataFrame, options: Options) -> Effect | NotMeasured:
@@ -116,7 +118,7 @@ def own_best(trials: DataFrame, options: Options) -> Effect | NotMeasured:
         return NotMeasured(f"{options.metric} was not measured: nothing but the test set could choose")
     best = each_at_its_best(trials, options.metric, mode=options.mode, choosers=choosers)
     block = Block.of(best.compared, options.y, most_cells=True, pairs=_family_pairs)
-    note = f"cells chosen with other seeds ({len(chose)}), which are not counted"
+    note = f"other seeds ({len(chose)}), which are not counted here, chose the cells"
     untested = "" if options.sequential or block.table.shape[1] > 1 else _ONE_CONFIRMS
     if not block.pairs:
         if options.deciding:
@@ -126,9 +128,9 @@ def own_best(trials: DataFrame, options: Options) -> Effect | NotMeasured:
         if trials.assign(cell=codes(trials, axes(trials))).groupby("method")["cell"].nunique().max() > 1:
             note, untested = "chosen and compared with the same seeds", _SELF_CHOSEN
         else:
-            note = "each has one cell, so that nothing was chosen"
+            note = "each method has one cell, so that nothing was chosen"
     if "test" in options.metric:
-        note, untested = "chosen by the test set, there being no other: both sides too high", _TEST_CHOSEN
+        note, untested = "the test set chose the cells, as there is no other: both sides are too high", _TEST_CHOSEN
     how = "DEAT - SGD, each at its own best cell"
     note = "; ".join(filter(None, [note, _other_differences(block.cells)]))
     effect = _paired(block, how, options, note)
@@ -180,7 +182,8 @@ def k1_k2(trials: DataFrame, options: Options) -> Effect | NotMeasured:
     means = np.asarray(settings.dropna(axis=1).T.groupby(level="seed").mean().T, dtype=np.float64)
     if len(means) < 2 or means.shape[1] < 2:
         return NotMeasured("2 seeds of 2 settings are needed for a bound; run more seeds")
-    how = "max - min of the cells' means, " + ("Bonferroni over pairs" if options.sequential else "studentized range")
+    law = "Bonferroni over pairs" if options.sequential else "studentized range"
+    how = f"largest minus smallest mean of the cells; interval: {law}"
     return Effect(of_range(means, sequential=options.sequential), "seed", how, block.trials)
 
 
@@ -195,8 +198,8 @@ def extra_time(trials: DataFrame, options: Options) -> Effect | NotMeasured:
         if options.deciding:
             return NotMeasured("so far DEAT's trials began after SGD's; with further seeds they go by turns")
         return NotMeasured(
-            "DEAT's trials ran at another time than SGD's, so that whatever else the machine did would pass for a "
-            "difference; `sweep launch --decide no_extra_time` runs them by turns"
+            "DEAT's trials ran at another time than SGD's, and the machine may have been busier then; "
+            "`sweep launch --decide no_extra_time` runs them by turns"
         )
     if _computed_otherwise(block.trials):
         return NotMeasured(
@@ -335,8 +338,12 @@ def _paired(block: Block, how: str, options: Options, note: str = "") -> Effect 
         weights[sgd] -= 1 / len(sgd) / len(block.pairs)
     if gains.shape[1] > 1 or options.sequential:
         evidence = _over_seeds(gains.mean(axis=0), block, weights, options)
-        return Effect(evidence, "seed", f"{how}; {_law(evidence)} over {evidence.holds}", block.compared, note)
-    return _of_cells(Effect(of_values(gains[:, 0]), "cell", f"{how}; t over cells", block.compared, note), options)
+        return Effect(
+            evidence, "seed", f"{how}; interval: {_law(evidence)} over {evidence.holds}", block.compared, note
+        )
+    return _of_cells(
+        Effect(of_values(gains[:, 0]), "cell", f"{how}; interval: t over cells", block.compared, note), options
+    )
 
 
 def _slope(block: Block, column: str, degree: int, how: str, options: Options) -> Effect | NotMeasured:
@@ -351,11 +358,11 @@ def _slope(block: Block, column: str, degree: int, how: str, options: Options) -
         weights = left / (left @ left)
         evidence = _over_seeds(weights @ np.asarray(block.table), block, weights, options)
         whose = "the seeds' slopes" + " and test images" * (evidence.holds == BOTH)
-        return Effect(evidence, "seed", f"{how}; {_law(evidence)} over {whose}", block.trials)
+        return Effect(evidence, "seed", f"{how}; interval: {_law(evidence)} over {whose}", block.trials)
     powers = [(groups[:, None] == np.unique(groups)) * centred[:, None] ** power for power in range(degree + 1)]
     design = np.column_stack([x, *powers]).astype(np.float64)
     evidence = of_regression(design, np.asarray(block.table)[:, 0], 0)
-    return _of_cells(Effect(evidence, "cell", f"{how}; least squares over cells", block.trials), options)
+    return _of_cells(Effect(evidence, "cell", f"{how}; interval: least squares over cells", block.trials), options)
 
 
 def _over_seeds(values: Array, block: Block, weights: Array, options: Options) -> Evidence:

@@ -39,14 +39,14 @@ MARGIN, TIME_MARGIN = 0.01, 0.05
 CONFIDENCE = 0.95
 
 #: Why a completed trial is left out of a claim: of another setting, without its counterpart, or its cell lacks a seed.
-UNMATCHED = "not of this claim or unmatched"
+UNMATCHED = "not part of this claim, or without a counterpart"
 
 _MEANS = "each cell is the mean of 3 runs, which are not published"
 
 #: What the published lines of one network do not say.
-STAND_IN = "the cells of one network stand in for replicates"
+STAND_IN = "the cells of one network stand in for seeds"
 
-_ACROSS = "its interval leaves out 0, but holds values within the margin as well as beyond it"
+_ACROSS = "the effect is not 0, but may be smaller or larger than the margin"
 
 
 @dataclass(frozen=True)
@@ -272,7 +272,7 @@ def _over_networks(base: Line, measured: Sequence[Line], options: Options) -> li
             first,
             evidence=of_values(np.array([effect.evidence.estimate for effect in of_method])),
             replicate="network",
-            method=f"mean of the networks' effects ({first.method.partition(';')[0]}); t over networks",
+            method=f"mean of the networks' effects ({first.method.partition(';')[0]}); interval: t over networks",
             trials=pd.concat([effect.trials for effect in of_method]),
             note="",
             untested=next((effect.untested for effect in of_method if effect.untested), ""),
@@ -302,8 +302,8 @@ def _judged(lines: Sequence[Line]) -> list[Claim]:
 
 def _by_holm(tested: int, p: float, p_holm: float) -> str:
     return (
-        f"{tested} lines are tested together: this one alone would be decided at 5 % (p {short(p, 2)}), "
-        f"all together it is not (Holm's p {short(p_holm, 2)})"
+        f"{tested} lines are tested together, so each needs stronger evidence: by itself this one would be decided (p "
+        f"{short(p, 2)}), with the others it is not (p (Holm) {short(p_holm, 2)})"
     )
 
 

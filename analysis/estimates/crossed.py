@@ -39,6 +39,9 @@ Array = NDArray[np.float64]
 #: Whose error an interval holds, in words: with the bits of the test images, and without.
 BOTH, SEEDS = "seeds and test images", "seeds"
 
+#: What is said of an interval over seeds alone, wherever it is printed.
+WITHOUT = "without the error of the test set"
+
 
 def methods_variance(trials: DataFrame, signs: Mapping[str, float], y: str) -> float:
     """`image_variance` of a sum of methods' means over seeds, each with its weight: of a difference, 1 and -1.

@@ -14,6 +14,7 @@ conditions    axes across which accuracies are not comparable
 budgets       which completed trials are pooled: of one number of epochs, measured alike
 pruned        trials that early stopping ended, and what is biased without them
 strata        which cells are compared with each other
+notes         what users wrote of trials
 pareto        several objectives: the cells that no other one beats in all of them
 evaluations   attacks on trained networks: a row each, with Wilson's interval
 images        of the same, and of the last epoch of training, which images stay right

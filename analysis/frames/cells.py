@@ -289,11 +289,11 @@ def choice_note(rows: DataFrame, keys: Sequence[str]) -> str:
     each = rows.drop_duplicates([*keys, LEFT_OUT])
     left_out, better = int(each[LEFT_OUT].sum()), int(each[BETTER].sum())
     if not left_out:
-        return "each method at its own best cell by validation"
+        return "each method at the setting that is best for it on validation images"
     doubt = f", {better} of them better over the seeds that they kept: perhaps not the best" if better else ""
     return (
-        "each method at its own best cell by validation of those with enough seeds\n"
-        f"({left_out} cell{'s' * (left_out > 1)} left out of the choice{doubt})"
+        "each method at the setting that is best for it on validation images, of the settings with enough seeds "
+        f"({left_out} left out of the choice{doubt})"
     )
 
 

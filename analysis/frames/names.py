@@ -85,6 +85,8 @@ _OTHERS = {"awp": "AWP", "sgd": "SGD", "deat": "DEAT", "adamw": "AdamW"}
 
 _ATTACKS = {"pgd": "PGD", "fgsm_rs": "FGSM-RS", "n_fgsm": "N-FGSM", "free": "Free-AT", "fat": "FAT"}
 
+_SPOKEN = {"preact_resnet18": "PreActResNet-18", "senet18": "SENet-18", "vgg19": "VGG-19", "cifar10": "CIFAR-10"}
+
 #: The method that others are compared with, unless another is named.
 BASELINE = "PGD-AT"
 
@@ -109,6 +111,15 @@ def word(value: Any) -> str:
     if is_reference(value):
         return parse(value).name
     return (_OBJECTIVES | _OTHERS | _ATTACKS).get(str(value), str(value))
+
+
+def spoken(name: str) -> str:
+    """A network or a data set as people write it.
+
+    >>> spoken("vgg19"), spoken("cifar10"), spoken("small_cnn")
+    ('VGG-19', 'CIFAR-10', 'small_cnn')
+    """
+    return _SPOKEN.get(name, name)
 
 
 class Slots(NamedTuple):
@@ -162,15 +173,29 @@ _CHOICES = {
 
 
 def label(column: str) -> str:
-    """A column in words with its unit, as an axis shows it; a pure number has none.
+    """A column in words with its unit, as an axis shows it; a pure number has none, and a rate says none.
 
     >>> label("last_test_robust"), label("lr_batch_ratio")
-    ('test robust accuracy, last epoch (%)', 'learning rate / batch size (1/image)')
+    ('test robust accuracy, last epoch (%)', 'learning rate / batch size')
     """
     unit = UNITS.get(column, "1")
-    words = _WORDS.get(column) or _metric(column)
-    shown = {"fraction": "%", "1": "", "epochs": ""}.get(unit, unit)
-    return f"{words} ({shown})" if shown else words
+    said = _WORDS.get(column) or _metric(column)
+    shown = {"fraction": "%", "1": "", "1/image": "", "epochs": ""}.get(unit, unit)
+    return f"{said} ({shown})" if shown else said
+
+
+def sentence(column: str) -> str:
+    """A column in words, as a sentence begins with it, without its unit.
+
+    >>> sentence("last_test_robust")
+    'Test robust accuracy, last epoch'
+    """
+    return words(column)[0].upper() + words(column)[1:]
+
+
+def words(column: str) -> str:
+    """A column in words, without its unit."""
+    return label(column).partition(" (")[0]
 
 
 def scale(metric: str) -> float:
@@ -231,7 +256,7 @@ def brief(values: Sequence[Any], digits: int = 3) -> list[str]:
 
 
 def bounds(low: float, high: float, digits: int = 2, sign: str = "", factor: float = 1.0) -> str:
-    """An interval in brackets, `[n/a]` where there is none.
+    """An interval in brackets, `[no interval]` where there is none.
 
     Args:
         low: NaN for none.
@@ -241,10 +266,10 @@ def bounds(low: float, high: float, digits: int = 2, sign: str = "", factor: flo
         factor: what both are multiplied by: 100 shows fractions in percent (`scale`).
 
     >>> bounds(0.1, 0.25), bounds(0.1, 0.25, 1, "+", 100), bounds(float("nan"), float("nan"))
-    ('[0.10, 0.25]', '[+10.0, +25.0]', '[n/a]')
+    ('[0.10, 0.25]', '[+10.0, +25.0]', '[no interval]')
     """
     if np.isnan(low) or np.isnan(high):
-        return "[n/a]"
+        return "[no interval]"
     return f"[{factor * low:{sign}.{digits}f}, {factor * high:{sign}.{digits}f}]"
 
 
@@ -254,7 +279,7 @@ def interval_text(value: float, low: float, high: float, digits: int = 2, sign: 
     The arguments beside the value are those of `bounds`.
 
     >>> interval_text(0.452, 0.441, 0.463, factor=100), interval_text(1.2, float("nan"), float("nan"), sign="+")
-    ('45.20 [44.10, 46.30]', '+1.20 [n/a]')
+    ('45.20 [44.10, 46.30]', '+1.20 [no interval]')
     """
     if np.isnan(value):
         return ""

@@ -21,8 +21,8 @@ _NUMBERS = {"pruned_rung": "rung", "pruned_rank": "rank", "pruned_share": "share
 #: good early is chance in part, so that they are no sample of its seeds; a race that gives a cell up does so after
 #: seeds that came out badly.
 BIAS = (
-    "the others were kept by their validation accuracy, chance included: means of cells that lost seeds lie too high "
-    "(too low where a race gave a cell up), differences between cells and correlations too near 0"
+    "the others were kept for their validation accuracy, which is partly chance: means of cells that lost seeds are "
+    "too high (too low where a race gave a cell up), differences between cells and correlations too near 0"
 )
 
 

@@ -18,6 +18,7 @@ from analysis.frames.companion import COUNTED, EPOCHS, TRIALS, frame_of, opened,
 from analysis.frames.history import History, TrialHistory
 from analysis.frames.identity import identity_columns, measured_once, superseded
 from analysis.frames.log import Log, Records, Shelf
+from analysis.frames.notes import with_notes
 from analysis.frames.pruned import pruned_columns
 from trainers.record import METRICS, EpochRecord, read
 
@@ -67,7 +68,7 @@ def load_trials(directory: str | Path) -> DataFrame:
         ones are, empty where there is none; of a pruned trial pruned_rung (from 1; NaN where its rule has none),
         pruned_rank (its place among those at the rung, 1 is best), pruned_share of its epochs that were trained (a
         fraction) and pruned_by, the rule's name; of a sweep of several objectives pareto
-        (`analysis.frames.pareto.with_pareto`).
+        (`analysis.frames.pareto.with_pareto`); where a user wrote of any, note and tags (`sweep note`).
         Units are in `UNITS`.
 
     Raises:
@@ -187,7 +188,7 @@ def _made_frames(log: Log) -> tuple[DataFrame, Counted]:
     from analysis.frames.strata import grid_axes
 
     frame = _trials_frame(trials, identity, instead, counted)
-    return with_pareto(frame, objectives_of(log), grid_axes(log)), counted
+    return with_notes(with_pareto(frame, objectives_of(log), grid_axes(log)), log), counted
 
 
 def _keep_frames(shelf: Shelf, frame: DataFrame, counted: Counted) -> None:

@@ -12,16 +12,17 @@ from typing import Any, NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, NullFormatter
 from pandas import DataFrame, Series
 
 from analysis.frames.cells import best_cells, several
-from analysis.frames.names import brief, interval_text, label, scale, short
-from analysis.paper.parts import CONTROL, TREATMENT, Part, joined, parts, spoken, studies
+from analysis.frames.names import brief, interval_text, label, scale, sentence, short, spoken
+from analysis.paper.parts import CONTROL, TREATMENT, Part, joined, parts, studies
 from analysis.paper.tables import BOTH, CHOICE, shifts
 from analysis.plots import accuracy_epoch, accuracy_lr
+from analysis.plots.page import PAGE, Page
 from analysis.plots.plan import OWN, PUBLISHED, Data, Plan
-from analysis.plots.style import banded, dash, diverged_handles, legend, looks, means_by_lr, splits
+from analysis.plots.style import at_the_foot, banded, dash, diverged_handles, legend, looks, means_by_lr
+from analysis.plots.ticks import log_axis
 
 #: Panels side by side before the next row of them.
 _ACROSS = 3
@@ -34,9 +35,7 @@ _MARKS = 12
 #: Okabe and Ito's green: clean accuracy; blue, PGD-AT's own colour, is its robust accuracy.
 _CLEAN = "#009E73"
 
-_LOG_TICKS = [factor * 10.0**power for power in range(-5, 2) for factor in (1, 2, 5)]
-
-_OTHER_DATA = "accuracies on different data sets are not to be compared"
+_OTHER_DATA = " Accuracies on different data sets are not to be compared."
 
 
 class ByEpoch(NamedTuple):
@@ -105,90 +104,142 @@ def _chosen(part: Part, rows: DataFrame, data: Data) -> tuple[DataFrame, str]:
     return rows[at_it], f"{CONTROL}'s best by {data.chosen_by.metric}"
 
 
-def draw_figure4(rows: DataFrame, shifts: DataFrame, metric: str) -> Figure:
+def draw_figure4(rows: DataFrame, shifts: DataFrame, metric: str, page: Page = PAGE) -> Figure:
     """Draws rows of `figure4` with the shifts of the curves, a panel a network and batch size.
 
     Args:
         rows: of `figure4`.
         shifts: of `analysis.paper.tables.shifts`, one row a study, network and batch size.
         metric: theirs, for the label.
+        page: for what it is drawn.
     """
-    figure, panels = _panels(rows)
-    hollow, styles, any_shift, factor = _hollow(rows), looks([CONTROL, TREATMENT]), False, scale(metric)
+    figure, panels = _panels(rows, page)
+    styles, factor = looks([CONTROL, TREATMENT]), scale(metric)
     for axes, part in panels:
         pairs = part[["data_set", "study"]].drop_duplicates()
         whose = ", ".join(f"{data_set} ({study})" for data_set, study in pairs.itertuples(index=False))
-        axes.set_title(f"{_name(part)}\n{whose}", fontsize=9)
+        axes.set_title(f"{_name(part)}\n{whose}")
         for (study, method), curve in part.groupby(["study", "method"], sort=True):
             colour = styles[str(method)].colour
-            style: dict[str, Any] = {"ls": "--", "mfc": "white", "lw": 1.0} if study in hollow else {"lw": 1.4}
+            hollow: dict[str, Any] = {"ls": "--", "mfc": "white", "lw": 1.0}
+            style = hollow if study in _hollow(part) else {"lw": 1.4}
             means_by_lr(axes, curve, colour, factor, marker="o", markersize=3.4, **style)
-        _log_axis(axes, part["optimizer.lr"])
-        texts = list(_shift_texts(part, shifts))
-        axes.text(0.97, 0.04, "\n".join(texts), transform=axes.transAxes, ha="right", fontsize=8)
-        any_shift |= bool(texts)
-    _axis_labels(figure, label("optimizer.lr"), label(metric))
-    own = rows[rows["study"] != PUBLISHED]
-    notes = [f"own: mean over seeds; {accuracy_lr.band(own)}"] if len(own) else []
-    notes += ["published: means of 3 runs"] if len(own) < len(rows) else []
-    notes += ["c: DEAT(lr) = PGD-AT(c lr), 95 % interval"] if any_shift else []
-    _legend(figure, rows, [*_methods(), *_studies(rows, marker="o"), *diverged_handles(rows)], notes)
+            turn = 0.98 if method == CONTROL else 1.02  # beside each other
+            at_the_foot(axes, turn * curve.loc[curve["outcome"] == "diverged", "optimizer.lr"], colour)
+        log_axis(axes.xaxis, part["optimizer.lr"], page)
+        corner = axes.text(0.97, 0.04, "\n".join(_shift_texts(part, shifts)), transform=axes.transAxes, ha="right")
+        corner.set_fontsize("small")
+    _axis_labels(panels, label("optimizer.lr"), label(metric))
+    entries = [
+        Line2D([], [], color=look.colour, marker="o", ms=4, label=name)
+        for name, look in looks([CONTROL, TREATMENT]).items()
+    ]
+    legend(figure, [*entries, *_studies(rows), *diverged_handles(rows)], page)
     return figure
 
 
-def draw_figure2(rows: DataFrame, metric: str) -> Figure:
-    """Draws rows of `curves`: clean and robust test accuracy of PGD-AT; a curve shows its own metric, none is read."""
+def caption_of_figure4(rows: DataFrame, shifts: DataFrame, metric: str) -> str:
+    """What is drawn."""
+    own = rows[rows["study"] != PUBLISHED]
+    notes = [f"own: mean over seeds; {accuracy_lr.band(own)}"] if len(own) else []
+    notes += ["published: means of 3 runs, whose spread is not published"] if len(own) < len(rows) else []
+    notes += ["c: DEAT(lr) = PGD-AT(c lr), 95 % interval"] if any(_all_shift_texts(rows, shifts)) else []
+    return f"{sentence(metric)}, of {CONTROL} and {TREATMENT} by learning rate; {'; '.join(notes)}.{_apart(rows)}"
+
+
+def draw_figure2(rows: DataFrame, page: Page = PAGE) -> Figure:
+    """Draws rows of `curves`: clean and robust test accuracy of PGD-AT."""
     colours = {"clean": _CLEAN, "robust": looks([CONTROL])[CONTROL].colour}
-    handles = [Line2D([], [], color=colour, label=f"{name}, test ({CONTROL})") for name, colour in colours.items()]
-    return _by_epoch(rows, "accuracy", colours, handles, "test accuracy (%)")
+    return _by_epoch(rows, "accuracy", colours, "test accuracy (%)", page)
 
 
-def draw_figure5(rows: DataFrame, metric: str) -> Figure:
-    """Draws rows of `curves`: robust accuracy on train (dashed) and test of both methods; no metric is read."""
+def draw_figure5(rows: DataFrame, page: Page = PAGE) -> Figure:
+    """Draws rows of `curves`: robust accuracy on train (dashed) and test of both methods."""
     colours = {name: look.colour for name, look in looks([CONTROL, TREATMENT]).items()}
-    return _by_epoch(rows, "method", colours, [*_methods(), *splits()], "robust accuracy (%)")
+    return _by_epoch(rows, "method", colours, "robust accuracy (%)", page)
 
 
-def _by_epoch(rows: DataFrame, told_by: str, colours: dict[str, str], handles: list[Line2D], y: str) -> Figure:
-    """The figure of curves by epoch: a colour for each value of the column `told_by`."""
-    figure, panels = _panels(rows)
-    hollow = _hollow(rows)
+def caption_of_epochs(rows: DataFrame, what: str) -> str:
+    """What is drawn."""
+    own = rows[rows["study"] != PUBLISHED]
+    notes = [f"own: mean over seeds; {accuracy_epoch.band(own)}"] if len(own) else []
+    notes += ["published: as read off the paper's figure"] if len(own) < len(rows) else []
+    chosen = dict.fromkeys(own["chosen"]) if len(own) else {}
+    notes += [f"the learning rate is {why}" for why in chosen]
+    return f"{what}; {'; '.join(notes)}.{_apart(rows)}"
+
+
+def _by_epoch(rows: DataFrame, told_by: str, colours: dict[str, str], y: str, page: Page) -> Figure:
+    """The figure of curves by epoch: a colour for each value of the column `told_by`; its legend shows each look."""
+    figure, panels = _panels(rows, page)
+    entries: dict[str, Line2D] = {}
     for axes, part in panels:
-        axes.set_title(f"{_name(part)}\n" + "\n".join(_rates_chosen(part)), fontsize=9)
+        axes.set_title(f"{_name(part)}\n" + "\n".join(_rates_chosen(part)))
         for name, colour in colours.items():
             known = part[part[told_by] == name]
             for (study, split), curve in known.groupby(["study", "split"], sort=True):
-                _epochs(axes, curve, colour, dash(str(split)), hollow=str(study) in hollow)
+                style = _style(curve, dash(str(split)), hollow=str(study) in _hollow(part))
+                banded(axes, curve, "epoch", colour, factor=100, **style)
+                text = f"{name}, {split}{f' ({study})' * bool(_hollow(rows))}"
+                entries.setdefault(text, Line2D([], [], color=colour, label=text, **(style | {"markevery": None})))
         axes.locator_params(axis="x", integer=True)
-    own = rows[rows["study"] != PUBLISHED]
-    _legend(figure, rows, [*handles, *_studies(rows)], [accuracy_epoch.band(own)] if len(own) else [])
-    _axis_labels(figure, label("epoch"), y)
+    legend(figure, list(entries.values()), page)
+    _axis_labels(panels, label("epoch"), y)
     return figure
 
 
-def _epochs(axes: Axes, curve: DataFrame, colour: str, ls: str, *, hollow: bool) -> None:
-    style: dict[str, Any] = {"marker": "o", "markersize": 4} if len(curve) == 1 else {}
+def _style(curve: DataFrame, ls: str, *, hollow: bool) -> dict[str, Any]:
     if hollow:
-        style = {"marker": "o", "mfc": "white", "markersize": 3.4, "markevery": max(1, len(curve) // _MARKS)}
-    banded(axes, curve, "epoch", colour, factor=100, ls=ls, lw=0.9 if hollow else 1.4, **style)
+        every = max(1, len(curve) // _MARKS)
+        return {"ls": ls, "lw": 0.9, "marker": "o", "mfc": "white", "markersize": 3.4, "markevery": every}
+    return {"ls": ls, "lw": 1.4, **({"marker": "o", "markersize": 4} if len(curve) == 1 else {})}
 
 
-def _panels(rows: DataFrame) -> tuple[Figure, list[tuple[Axes, DataFrame]]]:
-    """The figure, and each panel with its rows: one a network and batch size, in the order of the rows."""
+def _panels(rows: DataFrame, page: Page) -> tuple[Figure, list[tuple[Axes, DataFrame]]]:
+    """The figure, and each panel with its rows: one a network and batch size, in the order of the rows.
+
+    Panels of one data set share their axis of accuracies, so that they can be compared. A last row that is not full
+    stands in the middle.
+    """
     groups = [part for _, part in rows.groupby(["model.name", "batch_size"], sort=False)]
-    across = min(len(groups), _ACROSS)
+    across = page.across(_side_by_side(len(groups)), _WIDTH)
     down = -(-len(groups) // across)
-    size = (max(across * _WIDTH, 5.6) + 0.3, down * _HEIGHT + 0.8)
-    figure = Figure(figsize=size, layout="constrained")
-    grid = figure.subplots(down, across, squeeze=False).ravel()
-    for axes in grid[len(groups) :]:
-        axes.remove()
-    return figure, list(zip(grid, groups, strict=False))
+    figure = Figure(figsize=page.size(across, down, (_WIDTH, _HEIGHT), 0.8), layout="constrained")
+    grid = figure.add_gridspec(down, 2 * across)
+    shared: dict[str, Axes] = {}
+    found = []
+    for place, part in enumerate(groups):
+        row, column = divmod(place, across)
+        left = 2 * column + (across - min(across, len(groups) - row * across))
+        of = ", ".join(sorted(part["data_set"].unique()))
+        axes = figure.add_subplot(grid[row, left : left + 2], sharey=shared.get(of))
+        shared.setdefault(of, axes)
+        found.append((axes, part))
+    return figure, found
 
 
-def _hollow(rows: DataFrame) -> set[str]:
-    """The studies drawn dashed or with hollow markers: the published one, where an own one stands beside it."""
-    return {PUBLISHED} if several(rows["study"]) else set()
+def _side_by_side(panels: int) -> int:
+    """Four make a square, which three and one would not."""
+    return 2 if panels == 4 else min(panels, _ACROSS)
+
+
+def _hollow(part: DataFrame) -> set[str]:
+    """The studies drawn dashed or with hollow marks: the published one, where an own one stands in the same panel."""
+    groups = part.groupby(["model.name", "batch_size"])["study"].nunique()
+    return {PUBLISHED} if (groups > 1).any() else set()
+
+
+def _apart(rows: DataFrame) -> str:
+    """What a reader has to know of two studies in one figure; nothing of one."""
+    if not several(rows["study"]):
+        return ""
+    together = _hollow(rows)
+    where = (
+        "Published curves are hollow."
+        if together
+        else "Published curves have panels of their own: none is of this run's networks and batch sizes."
+    )
+    return f" {where}{_OTHER_DATA * several(rows['data_set'])}"
 
 
 def _name(part: DataFrame) -> str:
@@ -196,11 +247,10 @@ def _name(part: DataFrame) -> str:
 
 
 def _rates_chosen(part: DataFrame) -> Iterator[str]:
-    """Of each study: its data, its learning rate, and what that was chosen by."""
+    """Of each study: its data and its learning rate."""
     for (study, data_set), rows in part.groupby(["study", "data_set"], sort=True):
         rates = ", ".join(brief(sorted(rows["optimizer.lr"].unique())))
-        chosen = "" if study == PUBLISHED else f",\nlr is {rows['chosen'].iloc[0]}"
-        yield f"{data_set} ({study}), lr {rates}{chosen}"
+        yield f"{data_set} ({study}), lr {rates}"
 
 
 def _shift_texts(part: DataFrame, shifts: DataFrame) -> Iterator[str]:
@@ -213,44 +263,31 @@ def _shift_texts(part: DataFrame, shifts: DataFrame) -> Iterator[str]:
         yield f"{whose}c = {interval_text(row['c'], row['low'], row['high'])}{rates}"
 
 
-def _log_axis(axes: Axes, rates: Any) -> None:
-    axes.set_xscale("log")
-    ticks = [tick for tick in _LOG_TICKS if 0.99 * min(rates) <= tick <= 1.01 * max(rates)]
-    if len(ticks) > 1:
-        axes.xaxis.set_major_locator(FixedLocator(ticks))
-        axes.set_xticks(ticks, [short(tick) for tick in ticks])
-    axes.xaxis.set_minor_formatter(NullFormatter())
+def _all_shift_texts(rows: DataFrame, shifts: DataFrame) -> Iterator[str]:
+    for _, part in rows.groupby(["model.name", "batch_size"], sort=False):
+        yield from _shift_texts(part, shifts)
 
 
-def _axis_labels(figure: Figure, x: str, y: str) -> None:
-    """On the outer panels: the lowest of each column, the first of each row."""
-    columns: dict[int, Axes] = {}
-    for axes in figure.axes:
-        place = axes.get_subplotspec()
-        assert place is not None, "made by subplots"
-        columns[place.colspan.start] = axes
-        if place.is_first_col():
-            axes.set_ylabel(y)
-    for axes in columns.values():
+def _axis_labels(panels: Sequence[tuple[Axes, DataFrame]], x: str, y: str) -> None:
+    """Names the axes: of each panel that along the picture, of the first of each row the other."""
+    for axes, _ in panels:
         axes.set_xlabel(x)
+    rows = [axes.get_subplotspec() for axes, _ in panels]
+    for place, (axes, _) in enumerate(panels):
+        first = place == 0 or rows[place - 1].rowspan.start != rows[place].rowspan.start
+        if first:
+            axes.set_ylabel(y)
+        elif axes.get_shared_y_axes().joined(axes, panels[place - 1][0]):
+            axes.tick_params(axis="y", labelleft=False)
 
 
-def _methods() -> list[Line2D]:
-    return [Line2D([], [], color=look.colour, label=name) for name, look in looks([CONTROL, TREATMENT]).items()]
-
-
-def _studies(rows: DataFrame, marker: str = "") -> list[Line2D]:
-    """What tells own curves from published ones, where there are both."""
+def _studies(rows: DataFrame) -> list[Line2D]:
+    """What tells own curves from published ones, where a panel has both."""
     if not _hollow(rows):
         return []
-    style: dict[str, Any] = {"color": "0.35", "marker": "o", "mfc": "white", "markersize": 4, "lw": 0.9}
-    published = Line2D([], [], ls="--" if marker else "-", label="published", **style)
-    return [Line2D([], [], color="0.35", marker=marker, markersize=4, label="own"), published]
-
-
-def _legend(figure: Figure, rows: DataFrame, handles: list[Line2D], notes: Sequence[str]) -> None:
-    notes = [*notes, *([_OTHER_DATA] if several(rows["data_set"]) else [])]
-    legend(figure, handles, "\n".join(notes), centred=True)
+    style: dict[str, Any] = {"color": "0.35", "marker": "o", "markersize": 4}
+    published = Line2D([], [], ls="--", mfc="white", lw=0.9, label="published", **style)
+    return [Line2D([], [], label="own", **style), published]
 
 
 def _figure4(data: Data) -> dict[str, DataFrame]:
@@ -262,20 +299,34 @@ def _trials(data: Data, figure: ByEpoch) -> Series[Any]:
     return joined([rows for _, rows, _ in _epochs_shown(data, figure)])["trial_id"]
 
 
+_TEST = f"Clean and robust accuracy on test images by epoch, of {CONTROL}"
+_BOTH = f"Robust accuracy on train (dashed) and test images by epoch, of {CONTROL} and {TREATMENT}"
+
 PLANS: tuple[Plan, ...] = (
     Plan(
         "figure2",
         functools.partial(curves, figure=FIGURE2),
         f"needs completed trials of PGD-AT with test_clean and test_robust by epoch, and {CHOICE}",
-        draw_figure2,
+        lambda rows, metric: caption_of_epochs(rows, _TEST),
+        lambda rows, metric, page: draw_figure2(rows, page),
+        overlays=True,
         trials=functools.partial(_trials, figure=FIGURE2),
     ),
-    Plan("figure4", _figure4, f"needs {BOTH} at two learning rates", draw_figure4),
+    Plan(
+        "figure4",
+        _figure4,
+        f"needs {BOTH} at two learning rates",
+        caption_of_figure4,
+        draw_figure4,
+        overlays=True,
+    ),
     Plan(
         "figure5",
         functools.partial(curves, figure=FIGURE5),
         f"needs {BOTH} with train_robust and test_robust by epoch, both at PGD-AT's best learning rate, and {CHOICE}",
-        draw_figure5,
+        lambda rows, metric: caption_of_epochs(rows, _BOTH),
+        lambda rows, metric, page: draw_figure5(rows, page),
+        overlays=True,
         trials=functools.partial(_trials, figure=FIGURE5),
     ),
 )

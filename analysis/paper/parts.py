@@ -16,8 +16,10 @@ from analysis.frames import published
 from analysis.frames.budgets import one_budget
 from analysis.frames.cells import codes, several
 from analysis.frames.identity import BASE_AXES
+from analysis.frames.names import spoken
 from analysis.frames.trials import axes
 from analysis.plots.plan import PUBLISHED, Data
+from analysis.plots.setting import ATTACK, PUBLISHED_ATTACK
 
 #: What the paper compares; any other method has no place in its figures.
 CONTROL, TREATMENT = "PGD-AT", "DEAT"
@@ -30,8 +32,6 @@ KEYS: tuple[str, ...] = ("study", "data_set", "model.name", "batch_size")
 
 #: Of the published study, the least learning rate that Tables 3 and 4 count: SENet's entries come out with no other.
 PUBLISHED_FROM = 0.006
-
-_NAMES = {"preact_resnet18": "PreActResNet-18", "senet18": "SENet-18", "vgg19": "VGG-19", "cifar10": "CIFAR-10"}
 
 
 class Part(NamedTuple):
@@ -55,18 +55,9 @@ class Part(NamedTuple):
         return own[[*KEYS, *(column for column in own if column not in KEYS)]]
 
 
-def spoken(name: str) -> str:
-    """A network or a data set as people write it.
-
-    >>> spoken("vgg19"), spoken("cifar10"), spoken("small_cnn")
-    ('VGG-19', 'CIFAR-10', 'small_cnn')
-    """
-    return _NAMES.get(name, name)
-
-
 def published_data(metric: str = "last_test_robust") -> Data:
     """The published study as what figures are drawn from."""
-    trials = published.load_trials().assign(data_set="cifar10")
+    trials = published.load_trials().assign(**{"data_set": "cifar10", ATTACK: PUBLISHED_ATTACK})
     published.refuse_other(metric)
     return Data(trials, published.load_epochs(), metric, study=PUBLISHED)
 

@@ -15,8 +15,8 @@ from scipy import stats
 from analysis.estimates.correlations import METHODS
 from analysis.estimates.intervals import t_test
 from analysis.frames import published
-from analysis.frames.names import short
-from analysis.paper.parts import COLUMNS, PUBLISHED_FROM, joined, spoken
+from analysis.frames.names import short, spoken
+from analysis.paper.parts import COLUMNS, PUBLISHED_FROM, joined
 
 
 class Supposed(NamedTuple):

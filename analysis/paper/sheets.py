@@ -11,10 +11,10 @@ from pandas import DataFrame, Series
 
 from analysis.estimates.differences import paired_difference
 from analysis.frames.cells import measured, several
-from analysis.frames.names import bounds, interval_text, label, short
+from analysis.frames.names import bounds, interval_text, label, short, spoken
 from analysis.frames.pruned import BIAS, PRUNED
 from analysis.paper import tables
-from analysis.paper.parts import COLUMNS, CONTROL, KEYS, PUBLISHED_FROM, TREATMENT, joined, parts, spoken
+from analysis.paper.parts import COLUMNS, CONTROL, KEYS, PUBLISHED_FROM, TREATMENT, joined, parts
 from analysis.paper.printed import otherwise_printed, why_different, why_gain
 from analysis.paper.tables import BOTH, CHOICE, at_own_best, counted
 from analysis.plots.plan import PUBLISHED, Data, Plan
@@ -291,10 +291,33 @@ def _best(data: Data) -> Series[str]:
     return joined([measured(best, data.metric) for _, best in at_own_best(data)])["trial_id"]
 
 
+def _captioned(sheet: Callable[[DataFrame], Sheet]) -> Callable[..., str]:
+    """What a reader has to know of a table: its caption, and its notes."""
+
+    def caption(rows: DataFrame, metric: str) -> str:
+        one = sheet(rows)
+        return " ".join(f"{text[0].upper()}{text[1:]}." for text in (one.caption, *one.notes))
+
+    return caption
+
+
+def _table(
+    name: str,
+    numbers: Callable[[Data], DataFrame],
+    needs: str,
+    sheet: Callable[[DataFrame], Sheet],
+    trials: Callable[[Data], Any],
+    *,
+    apart: bool = False,
+) -> Plan:
+    texts = _written(sheet, apart=apart)
+    return Plan(name, numbers, needs, _captioned(sheet), texts=texts, overlays=True, trials=trials)
+
+
 TABLES: tuple[Plan, ...] = (
-    Plan("table2", tables.table2, f"needs {BOTH}", texts=_written(table2, apart=True), trials=_measured),
-    Plan("table3", tables.table3, f"needs {BOTH}", texts=_written(table3), trials=_counted),
-    Plan("table4", tables.table4, f"needs {BOTH} at one learning rate", texts=_written(table4), trials=_paired),
-    Plan("shift", tables.shifts, f"needs {BOTH}", texts=_written(shifts), trials=_measured),
-    Plan("own_best", tables.own_best, f"needs {BOTH}, and {CHOICE}", texts=_written(own_best), trials=_best),
+    _table("table2", tables.table2, f"needs {BOTH}", table2, _measured, apart=True),
+    _table("table3", tables.table3, f"needs {BOTH}", table3, _counted),
+    _table("table4", tables.table4, f"needs {BOTH} at one learning rate", table4, _paired),
+    _table("shift", tables.shifts, f"needs {BOTH}", shifts, _measured),
+    _table("own_best", tables.own_best, f"needs {BOTH}, and {CHOICE}", own_best, _best),
 )

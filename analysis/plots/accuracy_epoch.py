@@ -13,8 +13,10 @@ from analysis.frames.cells import BETTER, GROUP, LEFT_OUT, choice_note, several
 from analysis.frames.names import brief, label, of_spread
 from analysis.frames.recipes import recipe_names
 from analysis.frames.trials import axes as axes_of
+from analysis.plots.page import PAGE, Page
 from analysis.plots.plan import Data, Plan
-from analysis.plots.style import banded, crowded, dash, legend, looks, outer_labels, panels, splits, titled
+from analysis.plots.style import banded, crowded, dash, in_order, legend, looks, outer_labels, panels, splits, titled
+from trainers.fields import plural
 
 
 def by_epoch(rows: DataFrame, keys: Sequence[str], metrics: Sequence[tuple[str, str]]) -> DataFrame:
@@ -64,11 +66,11 @@ def _best(data: Data) -> DataFrame:
     return completed
 
 
-def accuracy_epoch(rows: DataFrame) -> Figure:
+def accuracy_epoch(rows: DataFrame, page: Page = PAGE) -> Figure:
     """Draws rows of `accuracy_by_epoch`, train dashed, test solid, a panel a network."""
     styles = looks(rows["method"])
-    size = {"width": 4.2, "height": 3.2} if crowded(rows["method"]) else {"width": 5.2, "height": 3.8}
-    figure, grid, places = panels(rows, [], ["model.name"], **size)
+    size = (4.2, 3.2) if crowded(rows["method"]) else (5.2, 3.8)
+    figure, grid, places = panels(rows, [], ["model.name"], *size, page)
     for axes, part in places:
         titled(axes, rows, part)
         for (name, split), curve in part.groupby(["method", "split"], sort=True):
@@ -77,20 +79,36 @@ def accuracy_epoch(rows: DataFrame) -> Figure:
         axes.locator_params(axis="x", integer=True)
         if not several(part["epoch"]):
             axes.set_xticks(part["epoch"].unique())
-        handles = []
-        for name, curve in part.groupby("method", sort=True):
-            first, look = curve.iloc[0], styles[str(name)]
-            where = f"lr {brief([first['optimizer.lr']])[0]}, batch {first['batch_size']}, n = {curve['n'].max()}"
-            handles.append(Line2D([], [], color=look.colour, label=f"{look.name}: {where}"))
-        axes.legend(handles=[*handles, *splits()], loc="lower right", fontsize=8)
     outer_labels(grid, label("epoch"), "robust accuracy (%)")
-    legend(figure, [], f"{choice_note(rows, GROUP)}; {band(rows)}")
+    shown = dict.fromkeys(styles[name] for name in in_order(rows["method"]))
+    legend(figure, [*(Line2D([], [], color=look.colour, label=look.name) for look in shown), *splits()], page)
     return figure
 
 
 def band(rows: DataFrame) -> str:
     """What a caption says of the bands of these rows of `by_epoch`."""
-    return of_spread("band: least to most over seeds", rows["n"] > 1, "no band of one seed")
+    return of_spread("band: minimum to maximum over seeds", rows["n"] > 1, "no band of one seed")
+
+
+#: Of more curves the settings stand in the CSV alone.
+_MOST_NAMED = 8
+
+
+def caption(rows: DataFrame) -> str:
+    """What is drawn."""
+    settings = [_setting(curve) for _, curve in rows.groupby(list(GROUP), sort=False)]
+    named = "; ".join(settings) if len(settings) <= _MOST_NAMED else "the settings stand in accuracy_epoch.csv"
+    return (
+        f"Robust accuracy on train (dashed) and test images by epoch, {choice_note(rows, GROUP)}: {named}. Line: mean "
+        f"over seeds; {band(rows)}."
+    )
+
+
+def _setting(curve: DataFrame) -> str:
+    """`PGD-AT at learning rate 0.2, batch 32, n = 3 seeds`."""
+    first = curve.iloc[0]
+    where = f"learning rate {brief([first['optimizer.lr']])[0]}, batch {first['batch_size']}"
+    return f"{first['method']} at {where}, n = {plural(int(curve['n'].max()), 'seed')}"
 
 
 def _trials(data: Data) -> list[str]:
@@ -102,6 +120,7 @@ PLAN = Plan(
     "accuracy_epoch",
     accuracy_by_epoch,
     "needs the sweep's metric of validation, to choose each method's cell without looking at the test set",
-    lambda rows, metric: accuracy_epoch(rows),
+    lambda rows, metric: caption(rows),
+    lambda rows, metric, page: accuracy_epoch(rows, page),
     trials=_trials,
 )

@@ -8,24 +8,29 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from numpy.typing import NDArray
 from pandas import DataFrame
 from scipy import stats
 
 from analysis.estimates.ranges import possible
 from analysis.frames.cells import measured, several
-from analysis.frames.names import label, of_spread, scale
+from analysis.frames.names import label, of_spread, scale, sentence
+from analysis.plots.page import PAGE, Page
 from analysis.plots.plan import Plan
 from analysis.plots.style import (
+    at_the_foot,
     crowded,
     diverged_handles,
+    in_order,
     legend,
-    log_ticks,
     looks,
     means_by_lr,
     outer_labels,
     panels,
     titled,
 )
+from analysis.plots.ticks import log_axis, side_by_side
+from trainers.fields import plural
 
 #: Up to so many batch sizes get a panel each; more are drawn in one.
 MOST_PANELS = 6
@@ -71,28 +76,39 @@ def accuracy_by_lr(trials: DataFrame, metric: str) -> DataFrame:
     return rows.merge(cells.drop(columns=["count", "var"]), on=[*curve, "optimizer.lr"])
 
 
-def accuracy_lr(rows: DataFrame, metric: str) -> Figure:
+def accuracy_lr(rows: DataFrame, metric: str, page: Page = PAGE) -> Figure:
     """Draws rows of `accuracy_by_lr`, a panel a network and batch size; the metric is theirs, for the label."""
     batches, styles, factor = rows["batch_size"].unique(), looks(rows["method"]), scale(metric)
-    figure, grid, places = panels(rows, ["model.name"], ["batch_size"])
+    figure, grid, places = panels(rows, ["model.name"], ["batch_size"], page=page)
     for axes, part in places:
         batch = part["batch_size"].iloc[0]
         shown = "all batch sizes" if batch == "all" else f"batch {batch}"
         titled(axes, rows, part, shown if len(batches) > 1 or not crowded(rows["method"]) else "")
-        for name, curve in part.groupby("method", sort=True):
-            colour, shape, _ = styles[str(name)]
+        part = part.assign(_at=_beside(part))
+        for name in in_order(part["method"]):
+            curve, (colour, shape, _) = part[part["method"] == name], styles[str(name)]
             means_by_lr(axes, curve, colour, factor, lw=1.5)
             dots: dict[str, Any] = {"color": colour, "alpha": 0.45, "markersize": 3, "mew": 0}
-            axes.plot(curve["optimizer.lr"], factor * curve["value"], shape, **dots)
-        log_ticks(axes, rows["optimizer.lr"])
+            axes.plot(curve["_at"], factor * curve["value"], shape, **dots)
+            at_the_foot(axes, curve.loc[curve["outcome"] == "diverged", "_at"], colour)
+        log_axis(axes.xaxis, rows["optimizer.lr"], page)
     outer_labels(grid, label("optimizer.lr"), label(metric))
-    counts = Counter(styles[name] for name in rows.loc[rows["value"].notna(), "method"])
+    names = [look.name for name, look in styles.items() if name in set(rows["method"])]
+    counts = Counter(styles[name].name for name in rows.loc[rows["value"].notna(), "method"])
+    known = {look.name: look for look in styles.values()}
     handles = [
-        Line2D([], [], color=look.colour, marker=look.marker, markersize=4, label=f"{look.name} (n = {n})")
-        for look, n in sorted(counts.items(), key=lambda item: item[0].name)
+        Line2D([], [], color=known[name].colour, marker=known[name].marker, ms=4, label=f"{name} (n = {counts[name]})")
+        for name in dict.fromkeys(names)
     ]
-    legend(figure, [*handles, *diverged_handles(rows)], f"line: mean over seeds and axes not shown\n{band(rows)}")
+    legend(figure, [*handles, *diverged_handles(rows)], page)
     return figure
+
+
+def _beside(part: DataFrame) -> NDArray[np.float64]:
+    """Where the marks of a panel are drawn: by method, then seed."""
+    order = in_order(part["method"])
+    ranks = part["method"].map(order.index).to_numpy(dtype=np.float64)
+    return side_by_side(part, "optimizer.lr", [np.arange(len(part), dtype=np.float64), ranks])
 
 
 def band(rows: DataFrame) -> str:
@@ -104,9 +120,21 @@ def band(rows: DataFrame) -> str:
     )
 
 
+def caption(rows: DataFrame, metric: str) -> str:
+    """What is drawn."""
+    n = plural(int(rows["value"].notna().sum()), "trial")
+    lost = (rows["outcome"] == "diverged").any()
+    return (
+        f"{sentence(metric)}, against the learning rate, of {n}; a mark a trial, those of one learning rate beside "
+        f"each other. Line: mean over seeds and over what else was varied; {band(rows)}."
+        f"{' Crosses at the foot: diverged trials.' * bool(lost)}"
+    )
+
+
 PLAN = Plan(
     "accuracy_lr",
     lambda data: accuracy_by_lr(data.trials, data.metric),
     "needs completed trials at two learning rates",
+    caption,
     accuracy_lr,
 )

@@ -1,44 +1,40 @@
-"""Accuracy against lr / batch size: a marker a batch size, each method's line with its band, the ledger's answer."""
+"""Accuracy against lr / batch size: a marker a batch size, each method's line with its band; the ledger's answer."""
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
 from pandas import DataFrame
 
 from analysis.claims.ledger import Claim
-from analysis.estimates.correlations import Method, correlations
+from analysis.estimates.correlations import correlations
 from analysis.estimates.intervals import line
 from analysis.estimates.ranges import possible
 from analysis.frames.cells import GROUP, measured, several
-from analysis.frames.names import interval_text, label, scale
+from analysis.frames.names import interval_text, label, of_spread, scale, sentence
+from analysis.plots.page import PAGE, Page
 from analysis.plots.plan import Data, Plan
-from analysis.plots.style import Look, banded, crowded, legend, log_ticks, looks, marker, outer_labels, panels, titled
+from analysis.plots.style import banded, crowded, in_order, legend, looks, marker, outer_labels, panels, titled
+from analysis.plots.ticks import log_axis, side_by_side
 from analysis.tables.claims import answer
 from trainers.fields import plural
+
+#: The ratio's logarithm, as a column.
+_LOG = "log10_lr_batch_ratio"
 
 #: Points at which a fitted line is written down.
 _LINE_POINTS = 50
 
-#: Of the metric with lr / batch size, written beside its line, with their symbols.
-_COEFFICIENTS: dict[Method, str] = {"pearson": "r", "spearman": "ρ"}
+#: Columns of what the caption says of a line, with their symbols: the line is fitted on the logarithm, and so is r.
+_COEFFICIENTS = {"pearson_log10": "r", "spearman": "ρ"}
 
 _MARKERS = "osD^vP*X"
-
-#: Characters of a line in a panel's legend.
-_LEGEND_WIDTH = 80
-
-_NOTE = (
-    "line: least squares on the logarithm, 95 % band; r, ρ: Pearson, Spearman with the ratio,\n95 % interval: "
-    "they describe these trials, and are no tests over seeds;\nratio: as `sweep claims` answers; p (Holm): over "
-    "all of its lines together, which decides"
-)
 
 
 def accuracy_by_ratio(trials: DataFrame, metric: str) -> DataFrame:
@@ -67,18 +63,19 @@ def ratio_lines(trials: DataFrame, metric: str, claims: Sequence[Claim] = ()) ->
     Returns:
         model.name, method, lr_batch_ratio (1/image), fit, low, high (of `analysis.estimates.intervals.line`), n
         (trials); pearson and spearman of the metric with the ratio itself, each with _low and _high, of
-        `analysis.estimates.correlations.correlations`; ratio_claim: the ledger's line on `ratio` in words, empty where
-        there is none.
+        `analysis.estimates.correlations.correlations`; pearson_log10, with the ratio's logarithm, likewise;
+        ratio_claim: the ledger's line on `ratio` in words, empty where there is none.
     """
-    names = tuple(_COEFFICIENTS)
-    fits = correlations(trials, metric, predictors=["lr_batch_ratio"], methods=names)
+    with_log = trials.assign(**{_LOG: np.log10(trials["lr_batch_ratio"].astype(np.float64))})
+    fits = correlations(with_log, metric, predictors=["lr_batch_ratio", _LOG], methods=("pearson", "spearman"))
+    fits = fits[(fits["x"] != _LOG) | (fits["coefficient"] == "pearson")]
     said = {(claim.network, claim.of): answer(claim, reason=False) for claim in claims if claim.name == "ratio"}
     parts = []
     for (model, method), group in measured(trials, metric).groupby(list(GROUP)):
         if several(group["lr_batch_ratio"]):
             own = fits[(fits["model.name"] == model) & (fits["method"] == method)]
             known = {
-                f"{row['coefficient']}{end}": row[column]
+                f"{row['coefficient']}{'_log10' * (row['x'] == _LOG)}{end}": row[column]
                 for row in own.to_dict("records")
                 for end, column in (("", "estimate"), ("_low", "low"), ("_high", "high"))
             }
@@ -99,48 +96,72 @@ def _line(group: DataFrame, metric: str) -> DataFrame:
     return DataFrame({"lr_batch_ratio": 10**at, "fit": fit, "low": low, "high": high})
 
 
-def accuracy_ratio(rows: DataFrame, lines: DataFrame, metric: str) -> Figure:
+def accuracy_ratio(rows: DataFrame, lines: DataFrame, metric: str, page: Page = PAGE) -> Figure:
     """Draws rows of `accuracy_by_ratio` with `ratio_lines`, a panel a network; the metric is theirs, for the label."""
     batches, styles = sorted(rows["batch_size"].unique()), looks(rows["method"])
     shapes = {batch: _MARKERS[place % len(_MARKERS)] for place, batch in enumerate(batches)}
-    size = {"width": 4.2, "height": 3.4} if crowded(rows["method"]) else {"width": 5.2, "height": 4.0}
-    figure, grid, places = panels(rows, [], ["model.name"], **size)
+    size = (4.2, 3.4) if crowded(rows["method"]) else (5.2, 4.0)
+    figure, grid, places = panels(rows, [], ["model.name"], *size, page)
     for axes, part in places:
         titled(axes, rows, part)
+        part = part.assign(_at=_beside(part))
         for (name, batch), points in part.groupby(["method", "batch_size"], sort=True):
             style: dict[str, Any] = {
                 "color": styles[str(name)].colour,
                 "alpha": 0.6,
-                "markersize": 4.5,
+                "markersize": 4,
                 "markeredgewidth": 0,
             }
-            axes.plot(points["lr_batch_ratio"], scale(metric) * points["value"], shapes[batch], **style)
-        own = (lines["model.name"] == part["model.name"].iloc[0]) & lines["method"].isin(part["method"])
-        _fits(axes, lines[own], styles, scale(metric))
-        log_ticks(axes, rows["lr_batch_ratio"], digits=2)
-    low, high = grid[0, 0].get_ylim()
-    most = max(part["method"].nunique() for _, part in places)
-    grid[0, 0].set_ylim(low, high + 0.12 * most * (high - low))  # the panels share it: room for their legends
+            axes.plot(points["_at"], scale(metric) * points["value"], shapes[batch], **style)
+        own = lines[(lines["model.name"] == part["model.name"].iloc[0]) & lines["method"].isin(part["method"])]
+        for name, fit in own.groupby("method", sort=True):
+            names = ("fit", "low", "high")
+            colour = styles[str(name)].colour
+            banded(axes, fit, "lr_batch_ratio", colour, names=names, factor=scale(metric), lw=1.5)
+        log_axis(axes.xaxis, rows["lr_batch_ratio"], page, digits=2)
     outer_labels(grid, label("lr_batch_ratio"), label(metric))
-    lacking = lines["low"].isna().all()
-    note = _NOTE.replace(", 95 % band", ", no band of fewer than three trials") if lacking else _NOTE
+    shown = dict.fromkeys(styles[name] for name in in_order(rows["method"]))
+    handles = [Line2D([], [], color=look.colour, label=look.name) for look in shown]
     few = shapes if len(batches) <= len(_MARKERS) else {}
-    legend(figure, [marker(shape, "0.35", f"batch {batch}") for batch, shape in few.items()], note)
+    legend(figure, [*handles, *(marker(shape, "0.35", f"batch {batch}") for batch, shape in few.items())], page)
     return figure
 
 
-def _fits(axes: Axes, lines: DataFrame, styles: dict[str, Look], factor: float) -> None:
-    """Each method's line, its numbers in the panel's legend."""
-    for name, part in lines.groupby("method", sort=True):
-        first, (colour, _, shown) = part.iloc[0], styles[str(name)]
-        known = [(symbol, *first[[r, f"{r}_low", f"{r}_high"]]) for r, symbol in _COEFFICIENTS.items()]
-        texts = [f"{s} n/a" if np.isnan(r) else f"{s} = {interval_text(r, low, high)}" for s, r, low, high in known]
-        said = textwrap.fill(first["ratio_claim"] and f"ratio: {first['ratio_claim']}", _LEGEND_WIDTH)
-        text = "\n".join(filter(None, [f"{shown} (n = {plural(first['n'], 'trial')}): {', '.join(texts)}", said]))
-        names = ("fit", "low", "high")
-        banded(axes, part, "lr_batch_ratio", colour, names=names, factor=factor, lw=1.5, label=text)
-    if len(lines):
-        axes.legend(loc="upper left", fontsize=7.5)
+def _beside(part: DataFrame) -> NDArray[np.float64]:
+    """Where the marks of a panel are drawn: by method, then batch size, then seed."""
+    order = in_order(part["method"])
+    ranks = part["method"].map(order.index).to_numpy(dtype=np.float64)
+    batches = part["batch_size"].to_numpy(dtype=np.float64)
+    return side_by_side(part, "lr_batch_ratio", [np.arange(len(part), dtype=np.float64), batches, ranks])
+
+
+#: Of more lines the numbers stand in the CSV alone.
+_MOST_SAID = 6
+
+
+def caption(rows: DataFrame, lines: DataFrame, metric: str) -> str:
+    """What is drawn, and of each line what it says."""
+    said = f"{sentence(metric)}, against learning rate / batch size, of {plural(len(rows), 'trial')}; a mark a trial, "
+    said += "those of one ratio beside each other."
+    if lines.empty:
+        return said
+    band = of_spread("its 95 % band", lines["low"].notna(), "no band of fewer than three trials")
+    said += f" Line: least squares on the ratio's logarithm; {band}."
+    fits = [part.iloc[0] for _, part in lines.groupby(list(GROUP), sort=False)]
+    if len(fits) > _MOST_SAID:
+        return f"{said} Each line's numbers stand in accuracy_ratio_lines.csv."
+    said += (
+        " r is Pearson's correlation with that logarithm, ρ Spearman's rank correlation, each with its 95 % interval: "
+    )
+    said += "they describe these trials and test nothing. Behind them stands the answer over seeds, of `sweep claims`."
+    several_networks = several(rows["model.name"])
+    for fit in sorted(fits, key=lambda fit: in_order(rows["method"]).index(fit["method"])):
+        known = [(symbol, *fit[[r, f"{r}_low", f"{r}_high"]]) for r, symbol in _COEFFICIENTS.items()]
+        numbers = [f"{s} n/a" if np.isnan(r) else f"{s} = {interval_text(r, low, high)}" for s, r, low, high in known]
+        whose = f"{fit['model.name']}, {fit['method']}" if several_networks else fit["method"]
+        answer = f"; {fit['ratio_claim']}" if fit["ratio_claim"] else ""
+        said += f" {whose} (n = {plural(int(fit['n']), 'trial')}): {', '.join(numbers)}{answer}."
+    return said
 
 
 def _frames(data: Data) -> dict[str, DataFrame]:
@@ -150,4 +171,10 @@ def _frames(data: Data) -> dict[str, DataFrame]:
     }
 
 
-PLAN = Plan("accuracy_ratio", _frames, "needs completed trials at two values of lr / batch size", accuracy_ratio)
+PLAN = Plan(
+    "accuracy_ratio",
+    _frames,
+    "needs completed trials at two values of lr / batch size",
+    caption,
+    accuracy_ratio,
+)

@@ -5,6 +5,7 @@ Each is of the trials in each network's and method's best cell: other cells are 
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -17,18 +18,21 @@ from pandas import DataFrame, Series
 from analysis.estimates.intervals import t_test
 from analysis.frames.dynamics import gaussianity, lines
 from analysis.frames.names import of_spread, short
+from analysis.plots.page import PAGE, Page, inches
 from analysis.plots.plan import Data, Plan
-from analysis.plots.style import banded, dash, legend, looks, splits
+from analysis.plots.style import Look, banded, dash, in_order, legend, looks, splits
+from analysis.plots.ticks import log_axis, plain_decades
 from trainers.fields import plural
 
-#: What is drawn against the epoch, in the order of its panels, with its name and unit; accuracies are fractions.
+#: What is drawn against the epoch, in the order of its panels, with its name and unit. Accuracies are fractions; the
+#: loss is in nats, and w stands for the unit of the weights.
 QUANTITIES: dict[str, str] = {
     "robust": "robust accuracy (%)",
-    "sharpness": "sharpness $h_1$",
-    "trace": "trace of the Hessian",
-    "noise_trace": "trace of the gradient noise",
-    "posterior_trace": "posterior trace",
-    "bound": "bound (nats)",
+    "sharpness": "sharpness $h_1$ (nat / $w^2$)",
+    "trace": "trace of the Hessian (nat / $w^2$)",
+    "noise_trace": "trace of the gradient noise (nat² / $w^2$)",
+    "posterior_trace": "trace of the posterior ($w^2$)",
+    "bound": "bound on the loss (nat)",
 }
 
 #: A learning rate that changes more often than this is no piecewise one, and its changes are not marked.
@@ -39,8 +43,12 @@ _KINDS = {"eigenvector": ("#0072B2", "o"), "random": ("#E69F00", "s")}
 _PLURAL = {"eigenvector": "top eigenvectors", "random": "random directions"}
 _REFERENCE: dict[str, Any] = {"color": "0.35", "ls": "--", "lw": 1.1}
 
-#: A panel row of a figure over epochs, in quantities.
+#: Panels of a figure over epochs side by side, and the width and height that suit one.
 _ACROSS = 3
+_PANEL = (3.7, 2.7)
+
+#: Points of methods at one place stand this share of the way to the next one apart.
+_APART = 0.09
 
 #: These span decades, and are never negative.
 _LOGARITHMIC = ("noise_trace", "posterior_trace")
@@ -93,39 +101,89 @@ def decays(dynamics: DataFrame, epochs: DataFrame) -> DataFrame:
     return last.assign(epoch=last["epoch"] - 1).drop_duplicates().reset_index(drop=True)
 
 
-def draw_around_decay(rows: DataFrame, changes: DataFrame, metric: str) -> Figure:
+def draw_around_decay(rows: DataFrame, changes: DataFrame, metric: str, page: Page = PAGE) -> Figure:
     """Draws rows of `around_decay` with `decays`, a panel a quantity, a colour a method; the metric is not read."""
-    models, styles = sorted(rows["model.name"].unique()), looks(rows["method"])
-    deep = -(-len(QUANTITIES) // _ACROSS)
-    figure = Figure(figsize=(3.7 * _ACROSS, 2.7 * deep * len(models) + 0.9), layout="constrained")
-    grid = figure.subplots(deep * len(models), _ACROSS, squeeze=False, sharex=True)
+    models, styles, methods = sorted(rows["model.name"].unique()), looks(rows["method"]), in_order(rows["method"])
+    across = page.across(_ACROSS, _PANEL[0])
+    deep = -(-len(QUANTITIES) // across)
+    figure = Figure(figsize=page.size(across, deep * len(models), _PANEL, 0.9), layout="constrained")
+    grid = figure.subplots(deep * len(models), across, squeeze=False, sharex=True)
     for place, (model, quantity) in enumerate((model, name) for model in models for name in QUANTITIES):
-        axes: Axes = grid[divmod(place, _ACROSS)]
+        axes: Axes = grid[divmod(place, across)]
         part = rows[(rows["model.name"] == model) & (rows["quantity"] == quantity)]
-        for (method, split), curve in part.groupby(["method", "split"], sort=True):
-            factor, colour = 100 if quantity == "robust" else 1, styles[str(method)].colour
-            style: dict[str, Any] = {"ls": dash(str(split)), "lw": 1.4, "marker": "" if split else "o", "ms": 3}
-            banded(axes, curve, "epoch", colour, factor=factor, alpha=0.15, **style)
         for epoch in changes.loc[changes["model.name"] == model, "epoch"].unique():
             axes.axvline(epoch, color="0.6", lw=0.9, ls=":")
+        for method in methods:
+            own = part[part["method"] == method]
+            if quantity == "robust":
+                _accuracies(axes, own, styles[method].colour)
+            else:
+                _measured(axes, own, "epoch", styles[method], _shift(own["epoch"], methods.index(method), len(methods)))
         if quantity in _LOGARITHMIC and part["mean"].notna().any():
             axes.set_yscale("log")
-        axes.set_title(QUANTITIES[quantity] if len(models) == 1 else f"{model}: {QUANTITIES[quantity]}")
+            plain_decades(axes.yaxis)
+        title = QUANTITIES[quantity] if len(models) == 1 else f"{model}: {QUANTITIES[quantity]}"
+        axes.set_title("\n".join(textwrap.wrap(title, page.letters(inches(axes)))))
         axes.locator_params(axis="x", integer=True)
     for axes in grid[-1]:
         axes.set_xlabel("epoch")
     trials = rows.groupby("method")["n"].max()
     handles = [
-        Line2D([], [], color=styles[m].colour, label=f"{styles[m].name} (n = {trials[m]})") for m in trials.index
+        Line2D(
+            [], [], color=styles[m].colour, marker=styles[m].marker, ms=3, label=f"{styles[m].name} (n = {trials[m]})"
+        )
+        for m in methods
     ]
-    handles += [*splits(), Line2D([], [], color="0.6", ls=":", label="learning-rate decay")]
-    band = of_spread("band: least to most", rows["n"] > 1, "no band of one seed")
-    note = (
-        f"mean over n seeds, {band}; a gap: no stationary posterior at this learning rate in some seed\n"
-        "train accuracy: running mean over the epoch's batches; bound: of the loss, to compare, not to guarantee"
-    )
-    legend(figure, handles, note)
+    decay = [Line2D([], [], color="0.6", ls=":", label="learning-rate decay")] if len(changes) else []
+    legend(figure, [*handles, *splits(), *decay], page)
     return figure
+
+
+def _accuracies(axes: Axes, rows: DataFrame, colour: str) -> None:
+    for split, curve in rows.groupby("split", sort=True):
+        banded(axes, curve, "epoch", colour, factor=100, alpha=0.12, ls=dash(str(split)), lw=1.4)
+
+
+def _shift(places: Series[Any], rank: int, of: int) -> float:
+    """How far a method's points stand from the places of all."""
+    gap = float(np.diff(np.unique(places.to_numpy(dtype=np.float64))).min(initial=np.inf))
+    return _APART * (rank - (of - 1) / 2) * gap if np.isfinite(gap) else 0.0
+
+
+def _measured(
+    axes: Axes,
+    curve: DataFrame,
+    x: str,
+    look: Look,
+    shift: float,
+    *,
+    names: tuple[str, str, str] = ("mean", "low", "high"),
+    factor: float = 1.0,
+) -> None:
+    """Points with bars, for bands of several methods would lie over each other; dotted where points are missing."""
+    known = curve.dropna(subset=[names[0]])
+    value, low, high = (factor * known[name].to_numpy(dtype=np.float64) for name in names)
+    at = known[x] + shift
+    axes.plot(at, value, color=look.colour, ls=":", lw=0.9)
+    axes.plot(curve[x] + shift, factor * curve[names[0]], color=look.colour, lw=1.3)
+    style: dict[str, Any] = {"color": look.colour, "marker": look.marker, "ms": 3, "elinewidth": 0.8, "ls": "none"}
+    if len(known):
+        axes.errorbar(at, value, np.maximum([value - low, high - value], 0), **style)
+
+
+def caption_of_decay(rows: DataFrame, changes: DataFrame, metric: str) -> str:
+    """What is drawn."""
+    measured_rows = rows[rows["quantity"] != "robust"]
+    bars = of_spread("bars, of accuracy a band: minimum to maximum over seeds", rows["n"] > 1, "no bar of one seed")
+    gaps = measured_rows["mean"].isna().any()
+    return (
+        "Robust accuracy on train and test images, sharpness, traces and bound by epoch, each method at the setting "
+        f"that is best for it on validation images. Line: mean over n seeds; {bars}; measurements of one epoch stand "
+        "beside each other. Train accuracy is a running mean over the epoch's batches; the bound is of the loss, to "
+        "compare and not to guarantee."
+        + " Dotted curve: over epochs at which some seed has no stationary posterior at its learning rate." * bool(gaps)
+        + " Dotted upright line: the learning rate decays." * bool(len(changes))
+    )
 
 
 def kurtosis_by_batch(dynamics: DataFrame) -> DataFrame:
@@ -154,42 +212,47 @@ def kurtosis_by_batch(dynamics: DataFrame) -> DataFrame:
     return DataFrame(rows, columns=columns)
 
 
-def draw_kurtosis_by_batch(rows: DataFrame, metric: str) -> Figure:
+def draw_kurtosis_by_batch(rows: DataFrame, metric: str, page: Page = PAGE) -> Figure:
     """Draws rows of `kurtosis_by_batch`, a panel a network, beside what 1 / batch would give; no metric is read."""
     models = sorted(rows["model.name"].unique())
-    figure = Figure(figsize=(max(3.9 * len(models), 6.4), 4.4), layout="constrained")
-    grid = figure.subplots(1, len(models), squeeze=False, sharey=True)[0]
-    for axes, model in zip(grid, models, strict=True):
-        part = rows[rows["model.name"] == model]
+    across = page.across(len(models), 3.9)
+    figure = Figure(figsize=page.size(across, -(-len(models) // across), (3.9, 3.6), 0.8), layout="constrained")
+    grid = figure.subplots(-(-len(models) // across), across, squeeze=False, sharey=True)
+    for place, model in enumerate(models):
+        axes, part = grid[divmod(place, across)], rows[rows["model.name"] == model]
         axes.axhline(0, color="0.35", lw=0.9)
         for kind, points in part.groupby("kind", sort=True):
             colour, shape = _KINDS[str(kind)]
             ends = [points["mean"] - points["low"], points["high"] - points["mean"]]
             style = {"color": colour, "marker": shape, "ms": 4, "lw": 1.3, "capsize": 3}
-            axes.errorbar(points["batch_size"], points["mean"], ends, **style)
+            turn = 0.98 if kind == "eigenvector" else 1.02  # beside each other
+            axes.errorbar(turn * points["batch_size"], points["mean"], ends, **style)
             first = points.iloc[0]
             smooth = np.geomspace(first["batch_size"], points["batch_size"].max(), 50)
             reference = _REFERENCE | {"color": colour, "alpha": 0.5}
             axes.plot(smooth, first["mean"] * first["batch_size"] / smooth, **reference)
-        axes.set_xscale("log")
-        sizes = sorted(part["batch_size"].unique())
-        axes.set_xticks(sizes, [short(size) for size in sizes])
-        axes.set_xticks([], minor=True)
-        n, estimates = part["n"].max(), part["estimates"].sum()
-        axes.set_title(f"{model} (n = {plural(n, 'trial')}, {plural(estimates, 'estimate')})")
-        axes.set_xlabel("batch size")
-    grid[0].set_ylabel("excess kurtosis (Gaussian: 0)")
+        log_axis(axes.xaxis, part["batch_size"], page)
+        axes.set_title(f"{model} (n = {plural(int(part['n'].max()), 'trial')})")
+        axes.set_xlabel("batch size (images)")
+    for place in range(len(models), grid.size):
+        grid[divmod(place, across)].set_visible(False)
+    for axes in grid[:, 0]:
+        axes.set_ylabel("excess kurtosis (Gaussian: 0)")
     handles = [Line2D([], [], color=c, marker=m, ms=4, label=_PLURAL[kind]) for kind, (c, m) in _KINDS.items()]
-    handles.append(Line2D([], [], **_REFERENCE, label="1 / batch from the smallest batch"))
+    legend(figure, [*handles, Line2D([], [], **_REFERENCE, label="1 / batch from the smallest batch")], page)
+    return figure
+
+
+def caption_of_kurtosis(rows: DataFrame, metric: str) -> str:
+    """What is drawn."""
     batches, share = short(rows["batches"].min()), 100 * rows["share"].max()
     bars = of_spread("bars: 95 % t interval over trials", rows["low"].notna(), "no bar of one trial")
-    note = (
-        f"mini-batch gradients projected, {batches} batches an estimate; {bars}\n"
-        f"the largest batch holds {share:.0f} % of the images, without replacement: from about 20 % on that alone "
-        "lowers the kurtosis"
+    return (
+        "Excess kurtosis of mini-batch gradients projected on the Hessian's top eigenvectors and on random directions, "
+        f"against the batch size: mean over {plural(int(rows['n'].max()), 'trial')}, {batches} batches an estimate, "
+        f"{plural(int(rows['estimates'].sum()), 'estimate')}; {bars}. The largest batch holds {share:.0f} % of the "
+        "images, drawn without replacement: from about 20 % on that alone lowers the kurtosis."
     )
-    legend(figure, handles, note)
-    return figure
 
 
 def against_quadratic(dynamics: DataFrame) -> DataFrame:
@@ -227,40 +290,46 @@ def against_quadratic(dynamics: DataFrame) -> DataFrame:
     return DataFrame(known).reset_index()
 
 
-def draw_against_quadratic(rows: DataFrame, metric: str) -> Figure:
+def draw_against_quadratic(rows: DataFrame, metric: str, page: Page = PAGE) -> Figure:
     """Draws rows of `against_quadratic`: above the loss beside its quadratic, below their relative difference.
 
     A column is a network and kind of direction; the metric is not read.
     """
     columns = list(dict.fromkeys(zip(rows["model.name"], rows["kind"], strict=True)))
-    styles = looks(rows["method"])
-    figure = Figure(figsize=(max(3.9 * len(columns), 6.4), 6.2), layout="constrained")
+    styles, methods = looks(rows["method"]), in_order(rows["method"])
+    figure = Figure(figsize=page.size(len(columns), 2, (3.9, 2.8), 0.8), layout="constrained")
     grid = figure.subplots(2, len(columns), squeeze=False, sharex=True)
     for (model, kind), (above, below) in zip(columns, grid.T, strict=True):
         part = rows[(rows["model.name"] == model) & (rows["kind"] == kind)]
-        for method, curve in part.groupby("method", sort=True):
-            colour = styles[str(method)].colour
-            style: dict[str, Any] = {"alpha": 0.15, "lw": 1.4, "marker": "o", "ms": 3}
-            banded(above, curve, "multiple", colour, names=("median", "low", "high"), **style)
-            names = ("deviation", "deviation_low", "deviation_high")
-            banded(below, curve, "multiple", colour, names=names, factor=100, **style)
         x = np.linspace(part["multiple"].min(), part["multiple"].max(), 101)
-        above.plot(x, x**2, **_REFERENCE, zorder=3)
+        above.plot(x, x**2, **_REFERENCE)
         below.axhline(0, **_REFERENCE)
+        for method in methods:
+            curve = part[part["method"] == method]
+            look, shift = styles[method], _shift(part["multiple"], methods.index(method), len(methods))
+            _measured(above, curve, "multiple", look, shift, names=("median", "low", "high"))
+            names = ("deviation", "deviation_low", "deviation_high")
+            _measured(below, curve, "multiple", look, shift, names=names, factor=100)
         count, n = part.groupby("method")["lines"].max().sum(), part.groupby("method")["n"].max().sum()
-        above.set_title(f"{model}: {_PLURAL[kind]}\n({plural(count, 'line')} of n = {plural(n, 'trial')})")
+        above.set_title(f"{model}: {_PLURAL[kind]}\n({plural(int(count), 'line')} of n = {plural(int(n), 'trial')})")
         below.set_xlabel("distance / the noise's own scale")
     grid[0, 0].set_ylabel("loss above its tangent / $(h s^2 / 2)$")
     grid[1, 0].set_ylabel("deviation from the quadratic (%)")
-    there = set(rows["method"])
-    handles = [Line2D([], [], color=look.colour, label=look.name) for look in styles.values() if look.name in there]
-    handles.append(Line2D([], [], **_REFERENCE, label="quadratic of the measured Hessian"))
-    note = (
-        "median over lines, band: their middle 80 %\n"
-        "scale: the noise's stationary standard deviation as lr h → 0, $s = \\sqrt{lr\\,c / (2 (1 - \\mu) h)}$"
-    )
-    legend(figure, handles, note)
+    handles = [
+        Line2D([], [], color=styles[m].colour, marker=styles[m].marker, ms=3, label=styles[m].name) for m in methods
+    ]
+    legend(figure, [*handles, Line2D([], [], **_REFERENCE, label="quadratic of the measured Hessian")], page)
     return figure
+
+
+def caption_of_lines(rows: DataFrame, metric: str) -> str:
+    """What is drawn."""
+    return (
+        "The loss along directions through the weights, beside the quadratic of the measured Hessian, and its "
+        "deviation from it. Points: median over lines, a line being a direction of one measurement; bars: their "
+        "middle 80 %; methods stand beside each other. Distances are in the noise's own scale, its stationary standard "
+        "deviation as lr h → 0: s = sqrt(lr c / (2 (1 - μ) h)), with h the curvature, c the noise and μ the momentum."
+    )
 
 
 _NEEDS = "dynamics, which trial.dynamics.every switches on"
@@ -276,11 +345,12 @@ def _trials(data: Data) -> Series[Any]:
 
 
 PLANS = (
-    Plan("dynamics_decay", _decay, _NEEDS, draw_around_decay, trials=_trials),
+    Plan("dynamics_decay", _decay, _NEEDS, caption_of_decay, draw_around_decay, trials=_trials),
     Plan(
         "dynamics_kurtosis",
         lambda data: kurtosis_by_batch(chosen(data)),
         f"{_NEEDS}, after the first epoch",
+        caption_of_kurtosis,
         draw_kurtosis_by_batch,
         trials=_trials,
     ),
@@ -288,6 +358,7 @@ PLANS = (
         "dynamics_quadratic",
         lambda data: against_quadratic(chosen(data)),
         f"{_NEEDS}, after the first epoch",
+        caption_of_lines,
         draw_against_quadratic,
         trials=_trials,
     ),

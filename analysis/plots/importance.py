@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 from pandas import DataFrame
 
 from analysis.estimates.importance import INTERACTIONS, importance_frame, importances
-from analysis.frames.names import label, of_spread
+from analysis.frames.names import of_spread, sentence
+from analysis.plots.page import PAGE, Page
 from analysis.plots.plan import Data, Plan, that_choose
-from analysis.plots.style import legend
 from trainers.errors import UserError
 from trainers.fields import plural
 
@@ -34,23 +34,29 @@ def importance(data: Data) -> DataFrame:
         return DataFrame()
 
 
-def draw_importance(rows: DataFrame) -> Figure:
+def draw_importance(rows: DataFrame, page: Page = PAGE) -> Figure:
     """Draws rows of `importance`: a panel a part, below each other, the most important axis on top."""
     parts = [part for _, part in rows.groupby("part", sort=False)]
-    heights = [_ROW * len(part) + _FRAME for part in parts]
-    figure = Figure(figsize=(6.4, sum(heights) + 0.7), layout="constrained")
+    heights = [(_ROW * len(part) + _FRAME) * page.larger for part in parts]
+    figure = Figure(figsize=(page.size(1, 0, (6.0, 0))[0], sum(heights) + 0.7), layout="constrained")
     grid = figure.subplots(len(parts), 1, squeeze=False, sharex=True, height_ratios=heights)
     for axes, part in zip(grid[:, 0], parts, strict=True):
         _bars(axes, part)
-    grid[-1, 0].set_xlabel("share of the variance between cells (%)")
+    grid[-1, 0].set_xlabel("share of the variance (%)")
     grid[-1, 0].set_xlim(0, 100)
+    return figure
+
+
+def caption(rows: DataFrame) -> str:
+    """What is drawn."""
     bars = of_spread(
         "lines: 95 % t intervals, bootstrap over seeds, cut at 0 and 100", rows["low"].notna(), _without(rows)
     )
-    metric = label(str(rows["metric"].iloc[0])).partition(" (")[0]
-    note = f"fANOVA of {metric}: what each axis makes by itself, each of its values counting alike; {bars}"
-    legend(figure, [], note)
-    return figure
+    return (
+        f"{sentence(str(rows['metric'].iloc[0]))}: which hyperparameter explains how much of the variance between the "
+        "means of settings, by itself, each of its values counting alike (fANOVA); "
+        f"n = {plural(int(rows['n_trials'].max()), 'trial')}; {bars}."
+    )
 
 
 def _without(rows: DataFrame) -> str:
@@ -77,6 +83,7 @@ PLAN = Plan(
     "importance",
     importance,
     "needs completed trials of two axes that vary, and enough cells: sweep importance says what lacks",
-    lambda rows, metric: draw_importance(rows),
+    lambda rows, metric: caption(rows),
+    lambda rows, metric, page: draw_importance(rows, page),
     trials=that_choose,
 )

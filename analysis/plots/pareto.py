@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,10 +14,11 @@ from pandas import DataFrame, Series
 
 from analysis.estimates.pareto import REPORTED, front
 from analysis.frames.cells import WHY_NOT, codes, several
-from analysis.frames.names import label, of_spread, scale
+from analysis.frames.names import label, of_spread, scale, words
 from analysis.frames.pareto import judged_cells, unjudged_cells
 from analysis.frames.strata import strata, stratum_name
 from analysis.frames.trials import axes as axes_of
+from analysis.plots.page import PAGE, Page
 from analysis.plots.plan import Data, Plan
 from analysis.plots.style import legend, looks, marker
 from trainers.fields import plural
@@ -58,13 +58,12 @@ def pareto(data: Data) -> DataFrame:
     return rows
 
 
-def draw_pareto(rows: DataFrame) -> Figure:
+def draw_pareto(rows: DataFrame, page: Page = PAGE) -> Figure:
     """Draws rows of `pareto`: a row of panels a stratum, a panel for each pair of objectives."""
-    objectives = [one.split() for one in str(rows[_OBJECTIVES].iloc[0]).split(", ")]
+    objectives, shown = _objectives(rows), _shown(rows)
     pairs = list(itertools.combinations(objectives, 2))
-    shown = rows[rows[[one[0] for one in objectives]].notna().all(axis=1)]
     parts = [(str(name), part) for name, part in shown.groupby(_STRATUM, sort=False)][:MOST_STRATA]
-    figure = Figure(figsize=(max(3.3 * len(pairs), 5.2), 2.9 * len(parts) + 1.0), layout="constrained")
+    figure = Figure(figsize=page.size(len(pairs), len(parts), (3.3, 2.9), 1.0), layout="constrained")
     grid = figure.subplots(len(parts), len(pairs), squeeze=False, sharex="col", sharey="col")
     styles = looks(rows["method"])
     for panels, (name, part) in zip(grid, parts, strict=True):
@@ -83,18 +82,33 @@ def draw_pareto(rows: DataFrame) -> Figure:
     handles = [marker("o", "0.15", "on the front"), marker("o", _DOMINATED, "dominated", size=3.5)]
     if (shown[WHY_NOT] != "").any():
         handles.append(Line2D([], [], color="none", marker="o", label="not judged", **_HOLLOW))
-    legend(figure, handles, _note(shown, [one[0] for one in objectives], len(pairs)))
+    legend(figure, handles, page)
     return figure
 
 
-def _note(rows: DataFrame, columns: Sequence[str], pairs: int) -> str:
-    why = dict.fromkeys(rows.loc[rows[WHY_NOT] != "", WHY_NOT])
-    hollow = f"\nhollow: over the seeds that completed; not judged: {', '.join(why)}" if why else ""
-    rows = rows[rows[WHY_NOT] == ""]
-    drawn = pd.concat([rows[f"{column}_low"].notna() for column in columns])
+def _objectives(rows: DataFrame) -> list[list[str]]:
+    """Column and direction of each."""
+    return [one.split() for one in str(rows[_OBJECTIVES].iloc[0]).split(", ")]
+
+
+def _shown(rows: DataFrame) -> DataFrame:
+    return rows[rows[[column for column, _ in _objectives(rows)]].notna().all(axis=1)]
+
+
+def caption(rows: DataFrame) -> str:
+    """What is drawn."""
+    objectives, shown = _objectives(rows), _shown(rows)
+    said = " and ".join(words(column) for column, _ in objectives)
+    judged = shown[shown[WHY_NOT] == ""]
+    drawn = pd.concat([judged[f"{column}_low"].notna() for column, _ in objectives])
     bars = of_spread("bars: 95 % t intervals over seeds", drawn, "no bar of one seed, or of seeds that do not differ")
-    several = "" if pairs == 1 else "; on the front of all objectives, and so perhaps not of a panel's two"
-    return f"means over seeds at the last epoch, on validation{several}; {bars}{hollow}"
+    why = dict.fromkeys(shown.loc[shown[WHY_NOT] != "", WHY_NOT])
+    hollow = f"; hollow: over the seeds that completed; not judged: {', '.join(why)}" if why else ""
+    more = "; on the front of all objectives, and so perhaps not of a panel's two" if len(objectives) > 2 else ""
+    return (
+        f"Settings (a point each) by {said}: means over seeds at the last epoch. On the front is what no other setting "
+        f"beats in everything, judged on validation images{more}; {bars}{hollow}."
+    )
 
 
 def _points(axes: Axes, part: DataFrame, x: str, y: str, colour: str) -> None:
@@ -128,6 +142,7 @@ PLAN = Plan(
     "pareto",
     pareto,
     "needs a sweep of several objectives (metric: a list), with a cell that has all its seeds",
-    lambda rows, metric: draw_pareto(rows),
+    lambda rows, metric: caption(rows),
+    lambda rows, metric, page: draw_pareto(rows, page),
     trials=_drawn,
 )

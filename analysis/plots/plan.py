@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import matplotlib as mpl
 from matplotlib.figure import Figure
 from pandas import DataFrame, concat
 
@@ -14,7 +15,10 @@ from analysis.estimates.evaluator import Evaluator
 from analysis.frames.budgets import one_budget
 from analysis.frames.cells import GROUP, Mode, OwnBest, measured, own_best
 from analysis.frames.pareto import Objective
-from analysis.plots.style import noted
+from analysis.frames.pruned import pruned_line
+from analysis.plots.page import PAGE, Page
+from analysis.plots.setting import setting
+from analysis.plots.style import STYLE
 
 #: The two studies that a figure of the paper may show.
 OWN, PUBLISHED = "own", "published"
@@ -76,10 +80,14 @@ class Plan:
     """The frame of `NAME.csv`, or CSV's stem to frame; the first one empty: the data do not allow it."""
     needs: str
     """What the data lack where they do not allow it."""
+    caption: Callable[..., str]
+    """Sentences on what is drawn, of the frames in their order, and the metric."""
     draw: Callable[..., Figure] | None = None
-    """Of the frames, in their order, and the metric; none: a table."""
+    """Of the frames, in their order, the metric and the page; none: a table."""
     texts: Mapping[str, Callable[[DataFrame], str]] = field(default_factory=dict)
     """Ending of a further file (md, tex) to its text."""
+    overlays: bool = False
+    """Whether another study is shown beside it."""
     trials: Callable[[Data], Iterable[str]] | None = None
     """The ids that its numbers are worked out from, where they name none; none: `in_an_estimate`."""
 
@@ -88,19 +96,33 @@ class Plan:
         numbers = self.numbers(data)
         return {self.name: numbers} if isinstance(numbers, DataFrame) else numbers
 
-    def render(self, frames: Mapping[str, DataFrame], metric: str, note: str = "") -> Figure:
-        """The picture of these numbers.
+    def render(self, frames: Mapping[str, DataFrame], metric: str, page: Page = PAGE) -> Figure:
+        """The picture of these numbers, without its caption.
 
         Args:
             frames: of `frames`.
             metric: theirs, for the labels.
-            note: what else its reader has to know; empty: nothing.
+            page: for what it is drawn.
         """
         assert self.draw is not None, "a table has no picture"
-        figure = self.draw(*frames.values(), metric=metric)
-        if note:
-            noted(figure, note)
+        with mpl.rc_context(STYLE | {"font.size": page.font_size}):
+            figure = self.draw(*frames.values(), metric=metric, page=page)
+            page.written(figure)
         return figure
+
+    def captioned(self, data: Data, frames: Mapping[str, DataFrame]) -> str:
+        """What a reader has to know of it: what is drawn, of which data, under which attack, what is left out.
+
+        Args:
+            data: what it was made from.
+            frames: its numbers.
+        """
+        said = [self.caption(*frames.values(), metric=data.metric)]
+        studies = [data] if data.beside is None or not self.overlays else [data, data.beside]
+        for study in studies:
+            said.append(setting(study.trials, f"{study.study.capitalize()} data" if len(studies) > 1 else "Data"))
+        said += [f"{pruned[0].upper()}{pruned[1:]}." for pruned in [pruned_line(data.trials)] if pruned]
+        return " ".join(filter(None, said))
 
     def trial_ids(self, data: Data, frames: Iterable[DataFrame]) -> frozenset[str]:
         """The ids of the trials that it is made of, as the manifest counts them.
@@ -128,10 +150,12 @@ class Product(NamedTuple):
     name: str
     texts: dict[str, str]
     """File name to content: the CSVs, and of a table what else it is written as."""
-    picture: Callable[[], Any] | None = None
-    """Draws the figure; none: a table, or a figure of too many curves."""
+    picture: Callable[..., Figure] | None = None
+    """Draws the figure, without its caption, for a `page`; none: a table, or a figure of too many curves."""
     trials: frozenset[str] = frozenset()
     """Ids of those that it is made of."""
+    caption: str = ""
+    """What is drawn, what bands and marks are, n, data set and radius."""
 
 
 def in_an_estimate(data: Data, rows: DataFrame) -> Iterable[str]:

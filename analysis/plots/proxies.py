@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from pandas import DataFrame
@@ -9,8 +11,9 @@ from pandas import DataFrame
 from analysis.estimates.proxies import OVER_POINTS, proxies, strata_axes
 from analysis.frames.names import label, of_spread
 from analysis.frames.strata import stratum_name
+from analysis.plots.page import PAGE, Page
 from analysis.plots.plan import Data, Plan, that_choose
-from analysis.plots.style import banded, crowded, legend, looks, outer_labels, panels
+from analysis.plots.style import banded, crowded, in_order, looks, outer_labels, panels
 from trainers.fields import plural
 
 #: What a panel is called by.
@@ -25,40 +28,48 @@ def by_epoch(data: Data) -> DataFrame:
     return rows.rename(columns={"value": "epoch"}).assign(metric=metric).reset_index(drop=True)
 
 
-def proxy(rows: DataFrame) -> Figure:
+def proxy(rows: DataFrame, page: Page = PAGE) -> Figure:
     """Draws rows of `by_epoch`, a panel a network and combination of grid axes; dashed, the ceiling."""
     keys = ["model.name", *rows.columns[2 : rows.columns.get_loc("setting")]]
     rows = rows.assign(**{_STRATUM: [stratum_name(keys, row, keys[1:]) for row in rows[keys].itertuples(index=False)]})
     styles = looks(rows["method"])
-    size = {"width": 4.2, "height": 3.2} if crowded(rows["method"]) else {"width": 5.2, "height": 3.8}
-    figure, grid, places = panels(rows, [], [_STRATUM], **size)
+    size = (4.2, 3.2) if crowded(rows["method"]) else (5.2, 3.8)
+    figure, grid, places = panels(rows, [], [_STRATUM], *size, page)
     for axes, part in places:
         handles = []
-        for (name, _), curve in part.groupby(["method", _STRATUM], sort=True):
-            look, first = styles[str(name)], curve.iloc[0]
-            banded(
-                axes, curve, "epoch", look.colour, names=("estimate", "low", "high"), marker=look.marker, ms=4, lw=1.4
-            )
-            axes.axhline(first["ceiling"], color=look.colour, ls="--", lw=1)
-            points = f"{plural(first['points'], 'point')}, n = {first['n']}"
-            handles.append(Line2D([], [], color=look.colour, marker=look.marker, label=f"{look.name}: {points}"))
+        for name in in_order(part["method"]):
+            for _, curve in part[part["method"] == name].groupby(_STRATUM, sort=True):
+                look, first = styles[str(name)], curve.iloc[0]
+                known: dict[str, Any] = {"names": ("estimate", "low", "high"), "marker": look.marker, "ms": 4}
+                banded(axes, curve, "epoch", look.colour, lw=1.4, **known)
+                axes.axhline(first["ceiling"], color=look.colour, ls="--", lw=1)
+                points = f"{plural(first['points'], 'point')}, n = {first['n']}"
+                handles.append(Line2D([], [], color=look.colour, marker=look.marker, label=f"{look.name}: {points}"))
         axes.locator_params(axis="x", integer=True)
         axes.set_title(str(part[_STRATUM].iloc[0]))
-        axes.legend(handles=handles, loc="lower right", fontsize=8)
+        axes.legend(handles=handles, loc="lower right")
     outer_labels(grid, label("epoch"), "Kendall's tau with the last epoch")
+    return figure
+
+
+def caption(rows: DataFrame) -> str:
+    """What is drawn."""
     seeds = rows["interval_method"] != OVER_POINTS
     how = "seeds" if seeds.all() else "points" if not seeds.any() else "seeds, or over points where each has one"
     band = of_spread(f"band: 95 % over {how}", rows["low"].notna(), "no band where points or seeds are too few")
-    note = f"points' mean {rows['metric'].iloc[0]} at the epoch, and at the last one; {band}"
-    dashed = "\ndashed, ceiling: last epoch of one half of the seeds with that of the other"
-    legend(figure, [], note + dashed * bool(rows["ceiling"].notna().any()))
-    return figure
+    dashed = "; dashed, the ceiling: last epoch of one half of the seeds with that of the other"
+    return (
+        f"How well an epoch puts the points in the order of their ends: Kendall's tau of the points' mean "
+        f"{rows['metric'].iloc[0]} at the epoch with that at the last one; {band}"
+        f"{dashed * bool(rows['ceiling'].notna().any())}."
+    )
 
 
 PLAN = Plan(
     "proxy",
     by_epoch,
     "needs completed trials of three points with the sweep's metric before the last epoch; set trial.evaluation.every",
-    lambda rows, metric: proxy(rows),
+    lambda rows, metric: caption(rows),
+    lambda rows, metric, page: proxy(rows, page),
     trials=that_choose,
 )

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.contour import QuadContourSet
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import NullLocator
-from pandas import DataFrame
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+from pandas import DataFrame, Series
 
 from analysis.estimates.designs import LR
 from analysis.estimates.smooth_surface import SmoothSurface, smooth_surfaces
 from analysis.estimates.sobol_indices import Decomposition, decompositions
-from analysis.frames.names import brief, label, of_spread, scale, setting_text
+from analysis.frames.names import label, of_spread, scale, sentence, setting_text, words
+from analysis.plots.page import PAGE, Page, wrapped
 from analysis.plots.plan import Data, Plan
-from analysis.plots.style import legend, outer_labels
+from analysis.plots.style import in_order, legend, marker, outer_labels
+from analysis.plots.ticks import log_axis
 from trainers.fields import plural
 
 #: Of more surfaces there is no picture: a row each could not be read.
@@ -30,7 +34,11 @@ _DIGITS = 8
 #: Lines of equal ratio, and steps of each surface's colours.
 _LINES, _STEPS = 7, 9
 
-_ALONE, _TOTAL = "#0072B2", "#56B4E9"
+#: In a colour that no surface has.
+_EQUAL_RATIO: dict[str, Any] = {"color": "#D55E00", "ls": "--", "lw": 1.2}
+
+#: Colour, mark and name of the two kinds of share.
+_ALONE, _TOTAL = ("#0072B2", "o", "alone"), ("#D55E00", "s", "with its interactions")
 
 _WIDTH, _HEIGHT = 4.1, 3.1
 
@@ -65,83 +73,84 @@ def _grid(surface: SmoothSurface) -> DataFrame:
     )
 
 
-def surface(grid: DataFrame, cells: DataFrame, metric: str) -> Figure:
-    """Draws `surface_frames`: mean and standard error, a row of two panels each, equal accuracy against equal ratio."""
-    names = list(dict.fromkeys(grid["of"]))
-    size = (2 * _WIDTH + 0.8, _HEIGHT * len(names) + 0.7)
-    figure = Figure(figsize=size, layout="constrained")
+def surface(grid: DataFrame, cells: DataFrame, metric: str, page: Page = PAGE) -> Figure:
+    """Draws `surface_frames`: mean and standard error, a row of two panels each, equal accuracy against equal ratio.
+
+    All surfaces share one scale of colours, and so do all standard errors.
+    """
+    names = list(dict.fromkeys(grid.sort_values("method", key=_ranks, kind="stable")["of"]))
+    figure = Figure(figsize=page.size(2, len(names), (_WIDTH, _HEIGHT), 1.2), layout="constrained")
     panels = figure.subplots(len(names), 2, squeeze=False, sharex=True, sharey=True)
-    for (mean, error), name in zip(panels, names, strict=True):
-        part, dots = grid[grid["of"] == name], cells[cells["of"] == name]
-        mean.set_title(f"{name}\nn = {plural(part['n_trials'].iloc[0], 'trial')}", fontsize=9)
-        error.set_title(f"{name}\nstandard error", fontsize=9)
-        _levels(figure, mean, part, "mean", scale(metric), label(metric), lines=True)
-        _levels(figure, error, part, "se", scale(metric), "standard error (points)", lines=False)
-        for axes in (mean, error):
-            _log_axes(axes, dots)
+    for place, (column, factor, text) in enumerate(
+        (("mean", scale(metric), label(metric)), ("se", scale(metric), "standard error (points)"))
+    ):
+        levels = MaxNLocator(_STEPS).tick_values(factor * grid[column].min(), factor * grid[column].max())
+        for axes, name in zip(panels[:, place], names, strict=True):
+            part, dots = grid[grid["of"] == name], cells[cells["of"] == name]
+            said = "standard error" if place else f"n = {plural(part['n_trials'].iloc[0], 'trial')}"
+            axes.set_title(f"{name}\n{said}")
+            filled = _levels(axes, part, column, factor, levels, lines=not place)
+            _log_axes(axes, dots, page)
             axes.plot(dots[LR], dots["batch"], "o", color="black", markersize=3.5, mfc="white", mew=0.9)
-        _equal_ratio(mean, dots)
+            if not place:
+                _equal_ratio(axes, dots)
+        figure.colorbar(
+            filled, ax=list(panels[:, place]), location="bottom", label=wrapped(text, figure.get_figwidth() / 2.6, page)
+        )
     outer_labels(panels, label(LR), label("batch_size"))
     handles = [
         Line2D([], [], color="black", lw=1.2, label="equal accuracy"),
-        Line2D([], [], color="white", lw=1.2, ls="--", label="equal learning rate / batch size"),
+        Line2D([], [], **_EQUAL_RATIO, label="equal learning rate / batch size"),
         Line2D([], [], color="black", marker="o", mfc="white", ls="none", markersize=4, label="trials"),
     ]
-    frame = legend(figure, handles, "", columns=3)
-    frame.set_frame_on(True)
-    frame.get_frame().set_facecolor("0.8")
+    legend(figure, handles, page)
     return figure
 
 
-def _levels(figure: Figure, axes: Axes, part: DataFrame, column: str, factor: float, text: str, *, lines: bool) -> None:
+def _ranks(methods: Series[str]) -> Series[Any]:
+    return methods.map(in_order(methods).index)
+
+
+def caption_of_surface(grid: DataFrame, cells: DataFrame, metric: str) -> str:
+    """What is drawn."""
+    each = grid.drop_duplicates("of")
+    noise = sorted(scale(metric) * each["noise"])
+    spread = f"{noise[0]:.2g}" if len(noise) == 1 else f"{noise[0]:.2g} to {noise[-1]:.2g}"
+    return (
+        f"{sentence(metric)}, over learning rate and batch size: a smooth surface (Gaussian process) through the "
+        f"means of {plural(int(each['n_trials'].sum()), 'trial')}, and its standard error. If the ratio "
+        "were all that counts, lines of equal accuracy would run along the dashed ones, of equal learning rate / batch "
+        "size. "
+        f"A trial's own noise: {spread} points."
+    )
+
+
+def _levels(
+    axes: Axes, part: DataFrame, column: str, factor: float, levels: NDArray[np.float64], *, lines: bool
+) -> QuadContourSet:
     values = part.pivot_table(index="batch", columns=LR, values=column, dropna=False)
     shown = np.ma.masked_invalid(factor * values.to_numpy(dtype=np.float64))
     at = (values.columns.to_numpy(dtype=np.float64), values.index.to_numpy(dtype=np.float64), shown)
-    filled = axes.contourf(*at, levels=_STEPS, cmap="viridis" if lines else "magma", alpha=0.85)
+    filled = axes.contourf(*at, levels=levels, cmap="viridis" if lines else "magma", alpha=0.85)
     if lines:
-        contours = axes.contour(*at, levels=filled.levels, colors="black", linewidths=1.0)
-        axes.clabel(contours, fontsize=7, fmt="%.4g")
+        contours = axes.contour(*at, levels=levels, colors="black", linewidths=1.0)
+        axes.clabel(contours, fontsize="x-small", fmt="%.4g")
     axes.grid(visible=False)
-    figure.colorbar(filled, ax=axes, label=text)
+    return filled
 
 
 def _equal_ratio(axes: Axes, cells: DataFrame) -> None:
     """Dashed lines, straight on two logarithmic axes, evenly through the ratios of the cells."""
     lr, batch = cells[LR].to_numpy(dtype=np.float64), cells["batch"].to_numpy(dtype=np.float64)
-    ends = np.array([lr.min(), lr.max()])
     for ratio in np.geomspace((lr / batch).min(), (lr / batch).max(), _LINES + 2)[1:-1]:
-        axes.plot(ends, ends / ratio, "--", color="white", lw=1.1)
+        ends = np.array([max(lr.min(), ratio * batch.min()), min(lr.max(), ratio * batch.max())])
+        axes.plot(ends, ends / ratio, **_EQUAL_RATIO)
 
 
-def apart(values: Sequence[float], least: float = 0.14) -> list[float]:
-    """Those that can be labelled on a logarithmic axis: first and last, and of the others what is far enough from all.
-
-    >>> apart([0.025, 0.0313, 0.0862, 0.366, 0.389, 0.667])
-    [0.025, 0.0862, 0.366, 0.667]
-
-    Args:
-        values: positive, sorted.
-        least: distance of two labels, as a share of the axis.
-    """
-    shares = np.log(np.asarray(values) / values[0]) / max(float(np.log(values[-1] / values[0])), np.finfo(float).tiny)
-    kept = [0]
-    for place in range(1, len(values) - 1):
-        if shares[place] - shares[kept[-1]] >= least and 1 - shares[place] >= least:
-            kept.append(place)
-    return [values[place] for place in sorted({*kept, len(values) - 1})]
-
-
-def _log_axes(axes: Axes, cells: DataFrame) -> None:
-    axes.set(xscale="log", yscale="log")
-    for values, limit, ticks, axis in (
-        (cells[LR], axes.set_xlim, axes.set_xticks, axes.xaxis),
-        (cells["batch"], axes.set_ylim, axes.set_yticks, axes.yaxis),
-    ):
-        known = sorted(set(values))
-        limit(known[0] / 1.08, known[-1] * 1.08)
-        chosen = apart(known if len(known) <= 6 else list(np.quantile(known, np.linspace(0, 1, 5), method="nearest")))
-        ticks(chosen, brief(chosen))
-        axis.set_minor_locator(NullLocator())
+def _log_axes(axes: Axes, cells: DataFrame, page: Page) -> None:
+    for axis, limit, values in ((axes.xaxis, axes.set_xlim, cells[LR]), (axes.yaxis, axes.set_ylim, cells["batch"])):
+        log_axis(axis, values, page)
+        limit(values.min() / 1.08, values.max() * 1.08)
 
 
 def variance_frame(data: Data) -> DataFrame:
@@ -168,36 +177,58 @@ def _shares(one: Decomposition) -> list[dict[str, Any]]:
     ]
 
 
-def variance(rows: DataFrame) -> Figure:
+def variance(rows: DataFrame, page: Page = PAGE) -> Figure:
     """Draws rows of `variance_frame`: each axis's share, alone and with its interactions, a panel a method."""
-    names = list(dict.fromkeys(rows["of"]))
-    longest = rows.groupby("of").size().max()
-    size = (max(4.0 * len(names), 4.8), 1.7 + 0.5 * longest)
-    figure = Figure(figsize=size, layout="constrained")
-    panels = figure.subplots(1, len(names), squeeze=False, sharex=True)[0]
-    for axes, name in zip(panels, names, strict=True):
-        part = rows[rows["of"] == name].iloc[::-1]
+    names = list(dict.fromkeys(rows.sort_values("method", key=_ranks, kind="stable")["of"]))
+    longest, across = rows.groupby("of").size().max(), page.across(len(names), 4.0)
+    down = -(-len(names) // across)
+    figure = Figure(figsize=page.size(across, down, (4.0, 0.8 + 0.45 * longest), 0.9), layout="constrained")
+    panels = figure.subplots(down, across, squeeze=False, sharex=True)
+    for place in range(len(names), panels.size):
+        panels[divmod(place, across)].set_visible(False)
+    for place, name in enumerate(names):
+        axes, part = panels[divmod(place, across)], rows[rows["of"] == name].iloc[::-1]
         places = np.arange(len(part))
-        for quantity, place, colour in (("first", places + 0.18, _ALONE), ("total", places - 0.18, _TOTAL)):
+        for quantity, turn, (colour, shape, _) in (("first", 0.13, _ALONE), ("total", -0.13, _TOTAL)):
             value, low, high = (part[f"{quantity}{end}"].to_numpy(dtype=np.float64) for end in ("", "_low", "_high"))
             ends = np.maximum([value - low, high - value], 0)
-            axes.barh(place, value, 0.34, color=colour, xerr=ends, error_kw={"elinewidth": 0.9, "capsize": 2})
-        axes.set_yticks(places, [label(axis) for axis in part["axis"]])
-        axes.set_xlim(0, 1.02)
-        axes.grid(visible=False, axis="y")
-        axes.set_xlabel("share of the variance over the design")
+            style: dict[str, Any] = {"color": colour, "marker": shape, "ms": 5, "ls": "none", "capsize": 2}
+            axes.errorbar(value, places + turn, xerr=ends, **style)
+        axes.set_yticks(places, [words(axis) for axis in part["axis"]])
+        axes.set_ylim(-0.6, len(part) - 0.4)
+        axes.set_xlim(-0.02, 1.02)
         first = part.iloc[0]
-        noise = f", noise {first['noise_share']:.2f}" if np.isfinite(first["noise_share"]) else ""
-        counts = f"{plural(first['n_points'], 'point')}, n = {plural(first['n_trials'], 'trial')}"
-        axes.set_title(f"{name}\n{counts}\nheld-out R² {first['held_out_r2']:.2f}{noise}", fontsize=9)
-    handles = [
-        Line2D([], [], color=colour, lw=6, label=text)
-        for colour, text in ((_ALONE, "alone"), (_TOTAL, "with its interactions"))
-    ]
-    whiskers = of_spread("whiskers: 95 % bootstrap", rows["first_low"].notna(), "no whiskers of too few points")
-    note = f"Sobol's indices, Legendre polynomial; {whiskers}\nnoise: the seeds' share of a trial's variance"
-    legend(figure, handles, note, columns=2)
+        counts = f"{plural(int(first['n_points']), 'setting')}, n = {plural(int(first['n_trials']), 'trial')}"
+        axes.set_title(f"{name}\n{counts}")
+    outer_labels(panels, "share of the variance", "")
+    handles = [marker(shape, colour, text) for colour, shape, text in (_ALONE, _TOTAL)]
+    legend(figure, handles, page)
     return figure
+
+
+def caption_of_variance(rows: DataFrame, metric: str) -> str:
+    """What is drawn."""
+    whiskers = of_spread(
+        "whiskers: 95 % bootstrap intervals", rows["first_low"].notna(), "no whiskers of too few settings"
+    )
+    below = (rows["total"] < rows["first"]).any()
+    each = [
+        f"{one['of']}: R² at settings left out {one['held_out_r2']:.2f}{_noise(one)}"
+        for one in rows.drop_duplicates("of").to_dict("records")
+    ]
+    return (
+        f"Which hyperparameter explains how much of the variance of {words(metric)}, over the ranges that were tried: "
+        f"alone, and with all its interactions (Sobol's indices of a polynomial of degree 2); {whiskers}."
+        f"{_BELOW * bool(below)} {'; '.join(each)}."
+    )
+
+
+#: What is said where it is so.
+_BELOW = " Where a share with interactions lies below the one alone, no interaction can be told from noise."
+
+
+def _noise(one: Mapping[Any, Any]) -> str:
+    return f", share of the seeds' noise {one['noise_share']:.2f}" if np.isfinite(one["noise_share"]) else ""
 
 
 PLANS = (
@@ -205,12 +236,14 @@ PLANS = (
         "ratio_surface",
         surface_frames,
         "needs one to eight networks, methods or settings with six cells of learning rates by batch sizes",
+        caption_of_surface,
         surface,
     ),
     Plan(
         "variance_decomposition",
         variance_frame,
         "needs a method with two numeric axes, three values of each, and points to spare",
-        lambda rows, metric: variance(rows),
+        caption_of_variance,
+        lambda rows, metric, page: variance(rows, page),
     ),
 )

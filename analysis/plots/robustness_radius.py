@@ -13,8 +13,9 @@ from analysis.frames.cells import GROUP, several
 from analysis.frames.evaluations import ATTACKS
 from analysis.frames.names import brief, of_spread
 from analysis.frames.trials import axes as axes_of
+from analysis.plots.page import PAGE, Page
 from analysis.plots.plan import Data, Plan
-from analysis.plots.style import banded, legend, looks, outer_labels, panels
+from analysis.plots.style import banded, in_order, looks, outer_labels, panels
 
 #: Radii, besides none, of which a curve is made.
 FEWEST = 3
@@ -54,11 +55,11 @@ def _rows(data: Data) -> tuple[DataFrame, list[str]]:
     return rows[radii > FEWEST], keys  # one of them is 0
 
 
-def robustness_radius(rows: DataFrame) -> Figure:
+def robustness_radius(rows: DataFrame, page: Page = PAGE) -> Figure:
     """Draws rows of `robustness_by_radius`, a panel a network and attack."""
     styles = looks(rows["method"])
     across = [name for name in _PANEL if name == "attack" or several(rows[name])]
-    figure, grid, places = panels(rows, ["model.name"], across, width=4.2, height=3.4)
+    figure, grid, places = panels(rows, ["model.name"], across, 4.2, 3.4, page)
     for axes, part in places:
         first = part.iloc[0]
         names = [first["model.name"], f"{ATTACKS.get(first['attack'], first['attack'])} or stronger"]
@@ -67,7 +68,9 @@ def robustness_radius(rows: DataFrame) -> Figure:
         handles = []
         cell = list(rows.columns[: list(rows.columns).index("attack")])
         drawn = Counter[str]()  # of each method, whose cells share a colour
-        for _, curve in part.groupby(cell, dropna=False):
+        curves = [curve for _, curve in part.groupby(cell, dropna=False)]
+        order = in_order(part["method"])
+        for curve in sorted(curves, key=lambda curve: order.index(curve.iloc[0]["method"])):
             look = styles[name := curve.iloc[0]["method"]]
             dashes, drawn[name] = _DASHES[drawn[name] % len(_DASHES)], drawn[name] + 1
             shape: dict[str, Any] = {"lw": 1.4, "marker": look.marker, "ms": 4, "ls": dashes}
@@ -75,22 +78,32 @@ def robustness_radius(rows: DataFrame) -> Figure:
             lr, batch, n = curve.iloc[0]["optimizer.lr"], curve.iloc[0]["batch_size"], int(curve["n"].max())
             text = f"{look.name}: lr {brief([lr])[0]}, batch {batch}, n = {n}"
             handles.append(Line2D([], [], color=look.colour, label=text, **shape))
-        axes.legend(handles=handles, fontsize=7)
+        axes.legend(handles=handles, fontsize="x-small")
         axes.set_ylim(bottom=0)
     unit = "radius (1/255)" if (rows["norm"] == "linf").all() else "radius (pixel units; of linf in 1/255)"
-    outer_labels(grid, unit, "images that stay right (%)")
-    legend(figure, [], f"broken once, broken at every larger radius; {_band(rows)}")
+    outer_labels(grid, unit, "images still classified correctly (%)")
     return figure
 
 
+def caption(rows: DataFrame) -> str:
+    """What is drawn."""
+    images = sorted(set(rows["images"]))
+    counts = str(images[0]) if len(images) == 1 else f"{images[0]} to {images[-1]}"
+    return (
+        f"Share of {counts} images still classified correctly under attack, by the attack's radius. An image broken at "
+        f"one radius counts as broken at every larger one; mean over seeds; {_band(rows)}."
+    )
+
+
 def _band(rows: DataFrame) -> str:
-    return of_spread("band: least to most over seeds", rows["n"] > 1, "no band of one seed")
+    return of_spread("band: minimum to maximum over seeds", rows["n"] > 1, "no band of one seed")
 
 
 PLAN = Plan(
     "robustness_radius",
     robustness_by_radius,
     f"needs evaluations of one attack at {FEWEST} radii or more (sweep evaluate --radius R --radius R ...)",
-    lambda rows, metric: robustness_radius(rows),
+    lambda rows, metric: caption(rows),
+    lambda rows, metric, page: robustness_radius(rows, page),
     trials=lambda data: _rows(data)[0]["trial_id"],
 )

@@ -1,4 +1,4 @@
-"""What all figures share: how methods are told apart, panels, bands, ticks and the legend."""
+"""What all figures share: how methods are told apart and ordered, panels, bands, the legend and the caption."""
 
 from __future__ import annotations
 
@@ -11,33 +11,31 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
-from matplotlib.mathtext import MathTextParser
-from matplotlib.text import Text
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 from pandas import DataFrame
 
 from analysis.frames.cells import GROUP, several
-from analysis.frames.names import brief, named, short, word
+from analysis.frames.names import named, word
 from analysis.frames.recipes import bare
+from analysis.plots.page import FONT_SIZE, PAGE, Page, make_legible
 from trainers.fields import plural
-from trainers.visible import visible
 
-_FORMULAS = MathTextParser("path")
-
-#: Of every picture, for matplotlib.
+#: Of every picture, for matplotlib; sizes of letters go with `font.size`. Fonts are embedded as TrueType, which
+#: publishers take: matplotlib's usual Type 3 they do not.
 STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
     "axes.grid": True,
     "axes.spines.right": False,
     "axes.spines.top": False,
-    "axes.titlesize": 10,
-    "font.size": 9,
+    "axes.titlesize": "medium",
+    "font.size": FONT_SIZE,
     "grid.alpha": 0.35,
     "grid.linewidth": 0.5,
     "hatch.linewidth": 0.6,
+    "legend.fontsize": "small",
     "legend.frameon": False,
     "pdf.fonttype": 42,
+    "svg.hashsalt": "robustsweep",  # the same bytes each time
 }
 
 #: Okabe and Ito's colours, told apart by colour-blind readers. PGD-AT's and DEAT's stand for SGD and DEAT too.
@@ -47,28 +45,8 @@ _OTHERS = (("#009E73", "s"), ("#CC79A7", "^"), ("#E69F00", "D"), ("#56B4E9", "v"
 #: Up to so many methods share a panel.
 MOST_TOGETHER = 4
 
-#: Up to so many values of an axis, if none are too near each other for their names, are its ticks.
-_MOST_TICKS = 8
-
-#: Over more than this factor the powers of ten are ticks enough.
-_MOST_DECADES = 500
-
 #: What a curve or a surface has one value of.
 _CURVE = (*GROUP, "batch_size")
-
-
-def legible(figure: Figure) -> None:
-    """Makes all texts of a figure ones that can be drawn: a name from records can hold anything.
-
-    Control characters become their escapes; what is no formula of matplotlib's is no formula.
-    """
-    for text in figure.findobj(Text):
-        text.set_text(visible(text.get_text()))
-        try:
-            for line in text.get_text().split("\n") if "$" in text.get_text() else ():
-                _FORMULAS.parse(line)
-        except ValueError:
-            text.set_parse_math(False)
 
 
 class Look(NamedTuple):
@@ -85,20 +63,44 @@ def crowded(methods: Iterable[str]) -> bool:
     return len(set(methods)) > MOST_TOGETHER
 
 
+#: The objectives as their papers follow each other, and so in every figure; a user's own come last.
+_OBJECTIVES = ("natural", "pgd_at", "trades", "mart", "avmixup")
+_OPTIMIZERS = ("sgd", "deat", "adamw")
+
+
+def in_order(methods: Iterable[Any]) -> list[Any]:
+    """The methods, each once, in the order of every figure: by objective, what is done to it, and optimizer.
+
+    >>> in_order(["DEAT", "TRADES", "PGD-AT-AWP", "PGD-AT", "natural"])
+    ['natural', 'PGD-AT', 'DEAT', 'PGD-AT-AWP', 'TRADES']
+    """
+    return sorted(set(methods), key=_rank)
+
+
+def _rank(method: Any) -> tuple[Any, ...]:
+    one = named(bare(str(method)))
+    objective, optimizer = (
+        (known.index(name) if name in known else len(known), name)
+        for known, name in ((_OBJECTIVES, one.objective), (_OPTIMIZERS, one.optimizer))
+    )
+    return objective, one.attack, one.modification, optimizer, str(method)
+
+
 def looks(methods: Iterable[str]) -> dict[str, Look]:
     """Each method's look, by its name; the same for the same set of methods.
 
     >>> looks(["TRADES", "PGD-AT"])["TRADES"]
     Look(colour='#009E73', marker='s', name='TRADES')
     """
-    known = sorted(set(methods))
+    known = in_order(methods)
     optimizers = {name: named(bare(name)).optimizer for name in known}
     if crowded(known):
         colours = {"deat": _DEAT, "adamw": _OTHERS[0][0]}
         return {name: Look(colours.get(opt, _SGD), "o", word(opt)) for name, opt in optimizers.items()}
     fixed = {"PGD-AT": Look(_SGD, "o", "PGD-AT"), "DEAT": Look(_DEAT, "o", "DEAT")}
-    others = zip((name for name in known if name not in fixed), _OTHERS, strict=False)
-    return fixed | {name: Look(colour, marker, name) for name, (colour, marker) in others}
+    others = zip(sorted(set(known) - set(fixed)), _OTHERS, strict=False)
+    styles = fixed | {name: Look(colour, marker, name) for name, (colour, marker) in others}
+    return {name: styles[name] for name in in_order(styles)}
 
 
 def curves(rows: DataFrame) -> int:
@@ -111,35 +113,57 @@ _COLUMNS = 4
 
 
 def panels(
-    rows: DataFrame, down: list[str], across: list[str], width: float = 2.9, height: float = 2.7
+    rows: DataFrame,
+    down: list[str],
+    across: list[str],
+    width: float = 2.9,
+    height: float = 2.7,
+    page: Page = PAGE,
 ) -> tuple[Figure, NDArray[Any], list[tuple[Axes, DataFrame]]]:
     """The figure, its grid, and each panel with its rows: one for each value of the columns `down` and `across`.
 
     Too many methods for one panel are spread: down the objectives of each model, across what is done to them; recipes
-    have a panel each.
+    have a panel each. A single row of panels goes on below where the page is too narrow.
     """
-    slots = [named(bare(str(method))) for method in rows["method"]]
-    rows = rows.assign(_objective=[s.objective for s in slots], _modified=[s.modification for s in slots])
-    names = sorted(set(rows["method"].astype(str)))
-    if crowded(names) and any(bare(name) != name for name in names):  # a panel a recipe
-        tiles = [divmod(names.index(name), _COLUMNS) for name in rows["method"].astype(str)]
-        rows = rows.assign(_row=[row for row, _ in tiles], _column=[column for _, column in tiles])
-        down, across = ["model.name", "_row"], ["_column"]
-    elif crowded(rows["method"]) and "method" not in across:
-        others = [key for key in (*down, *across) if key != "model.name"]
-        down, across = ["model.name", *others, "_objective"], ["_modified"]
-    elif crowded(rows["method"]):
-        rows = rows.assign(_modified=[f"{s.modification} {s.optimizer}" for s in slots])
-        down, across = ["model.name", "_objective"], ["_modified"]
+    rows, down, across = _spread(rows, down, across)
     keys = [list(zip(*(rows[key] for key in side), strict=True)) or [()] * len(rows) for side in (down, across)]
-    values = [sorted(set(side)) for side in keys]
-    size = (max(len(values[1]) * width, 4.8) + 0.4, len(values[0]) * height + 0.7)
-    figure = Figure(figsize=size, layout="constrained")
-    grid = figure.subplots(*map(len, values), squeeze=False, sharex=True, sharey=True)
+    values = [
+        sorted(set(side), key=lambda value: tuple(map(_place, names, value)))
+        for side, names in zip(keys, (down, across), strict=True)
+    ]
     places = [(values[0].index(a), values[1].index(b)) for a, b in zip(*keys, strict=True)]
+    shape = (len(values[0]), len(values[1]))
+    if shape[0] == 1:
+        wide = page.across(shape[1], width)
+        places, shape = [divmod(column, wide) for _, column in places], (-(-shape[1] // wide), wide)
+    figure = Figure(figsize=page.size(shape[1], shape[0], (width, height)), layout="constrained")
+    grid = figure.subplots(*shape, squeeze=False, sharex=True, sharey=True)
     for place in set(np.ndindex(grid.shape)) - set(places):
         cast(Axes, grid[place]).set_visible(False)
     return figure, grid, [(grid[place], rows[[p == place for p in places]]) for place in sorted(set(places))]
+
+
+def _place(column: str, value: Any) -> Any:
+    """What a panel's value is sorted by."""
+    return _rank(value) if column in ("method", "_objective") else value
+
+
+def _spread(rows: DataFrame, down: list[str], across: list[str]) -> tuple[DataFrame, list[str], list[str]]:
+    """The rows with what tells panels apart, and its columns."""
+    slots = [named(bare(str(method))) for method in rows["method"]]
+    rows = rows.assign(_objective=[word(s.objective) for s in slots], _modified=[s.modification for s in slots])
+    names = in_order(rows["method"].astype(str))
+    if crowded(names) and any(bare(name) != name for name in names):  # a panel a recipe
+        tiles = [divmod(names.index(name), _COLUMNS) for name in rows["method"].astype(str)]
+        rows = rows.assign(_row=[row for row, _ in tiles], _column=[column for _, column in tiles])
+        return rows, ["model.name", "_row"], ["_column"]
+    if not crowded(names):
+        return rows, down, across
+    if "method" not in across:
+        others = [key for key in (*down, *across) if key != "model.name"]
+        return rows, ["model.name", *others, "_objective"], ["_modified"]
+    rows = rows.assign(_modified=[f"{s.modification} {s.optimizer}" for s in slots])
+    return rows, ["model.name", "_objective"], ["_modified"]
 
 
 def titled(axes: Axes, rows: DataFrame, part: DataFrame, rest: str = "") -> None:
@@ -166,48 +190,39 @@ def titled(axes: Axes, rows: DataFrame, part: DataFrame, rest: str = "") -> None
 
 
 def outer_labels(grid: NDArray[Any], x: str, y: str) -> None:
-    """Names the axes at the left and the lower edge of the grid."""
-    for axes in grid[-1]:
-        axes.set_xlabel(x)
-    for axes in grid[:, 0]:
-        axes.set_ylabel(y)
+    """Names the axes at the left and the lower edge of the grid, also above a slot that stayed empty."""
+    for column in grid.T:
+        there = [axes for axes in column if axes.get_visible()]
+        for axes in there[-1:]:
+            axes.set_xlabel(x)
+            axes.tick_params(axis="x", labelbottom=True)
+    for row in grid:
+        for axes in [axes for axes in row if axes.get_visible()][:1]:
+            axes.set_ylabel(y)
+            axes.tick_params(axis="y", labelleft=True)
 
 
-#: Letters of a note an inch, at its size.
-_LETTERS = 18
+#: Letters that an entry's line takes beside its text.
+_HANDLE = 6
 
 
-def legend(figure: Figure, handles: Sequence[Any], note: str, *, columns: int = 6, centred: bool = False) -> Legend:
-    """One legend under all panels, what lines and bands mean as its title.
-
-    Args:
-        figure: whose legend it is.
-        handles: what it explains.
-        note: lines of text.
-        columns: at most.
-        centred: whether the lines of the note are.
-    """
-    ncols = max(1, min(len(handles), columns))
-    room = int(_LETTERS * figure.get_figwidth())
-    note = "\n".join(textwrap.fill(line, room) for line in note.splitlines())
-    one = figure.legend(handles=handles, loc="outside lower center", ncols=ncols, title=note or None, fontsize=8)
-    one.get_title().set(fontsize=7.5, color="0.35", multialignment="center" if centred else "left")
-    return one
-
-
-def noted(figure: Figure, note: str) -> None:
-    """Adds lines to the note under a figure.
-
-    Args:
-        figure: with or without a `legend`.
-        note: what to add.
-    """
-    if not figure.legends:
-        legend(figure, [], note)
+def legend(figure: Figure, handles: Sequence[Any], page: Page = PAGE) -> None:
+    """One legend under all panels, as many entries in a line as there is room for; none of nothing."""
+    if not handles:
         return
-    title = figure.legends[-1].get_title()
-    lines = textwrap.fill(note, int(_LETTERS * figure.get_figwidth()))
-    title.set_text("\n".join(filter(None, [title.get_text(), lines])))
+    longest = max(len(str(handle.get_label())) for handle in handles) + _HANDLE
+    columns = max(1, min(len(handles), page.letters(figure.get_figwidth()) // longest))
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns)
+
+
+def captioned(figure: Figure, caption: str, page: Page = PAGE) -> Legend:
+    """Writes its caption under a figure; returns what holds it, the legend."""
+    lines = textwrap.fill(caption, page.letters(figure.get_figwidth()))
+    one = figure.legends[-1] if figure.legends else figure.legend(handles=[], loc="outside lower center")
+    one.set_title(lines)
+    one.get_title().set(fontsize="x-small", color="0.2", multialignment="left")
+    make_legible(one.get_title())
+    return one
 
 
 def marker(shape: str, colour: str, text: str, size: float = 4.5) -> Line2D:
@@ -254,30 +269,19 @@ def banded(
 
 
 def means_by_lr(axes: Axes, curve: DataFrame, colour: str, factor: float, **style: Any) -> None:
-    """The means of `accuracy_lr.accuracy_by_lr` with their band, and crosses at the foot where trials diverged."""
+    """The means of `accuracy_lr.accuracy_by_lr` with their band."""
     means = curve.drop_duplicates("optimizer.lr").dropna(subset=["mean"])
     banded(axes, means, "optimizer.lr", colour, factor=factor, **style)
-    lost = curve.loc[curve["outcome"] == "diverged", "optimizer.lr"]
-    if len(lost):  # an empty line would have no extent, and the layout no solution
+
+
+def at_the_foot(axes: Axes, places: Any, colour: str) -> None:
+    """Crosses where trials diverged."""
+    if len(places):  # an empty line would have no extent, and the layout no solution
         foot = axes.get_xaxis_transform()
-        axes.plot(lost, np.full(len(lost), 0.04), "x", color=colour, transform=foot, markersize=5)
+        axes.plot(places, np.full(len(places), 0.04), "x", color=colour, transform=foot, markersize=5)
 
 
 def diverged_handles(rows: DataFrame) -> list[Line2D]:
-    """A legend's entry of the crosses of `means_by_lr`, where there are any."""
+    """A legend's entry of the crosses of `at_the_foot`, where there are any."""
     lost = (rows["outcome"] == "diverged").any()
     return [marker("x", "0.3", "diverged trial (at the foot)")] if lost else []
-
-
-def log_ticks(axes: Axes, values: Any, digits: int = 3) -> None:
-    """A logarithmic axis whose ticks are the values themselves while they are few, else 1, 2 and 5 of each decade."""
-    axes.set_xscale("log")
-    few = sorted(set(values))
-    apart = np.diff(np.log(few)).min(initial=np.inf) * _MOST_TICKS * 1.5 >= np.log(few[-1] / few[0])
-    if len(few) <= _MOST_TICKS and apart:
-        axes.set_xticks(few, brief(few, digits))
-        axes.set_xticks([], minor=True)
-    elif few[-1] / few[0] < _MOST_DECADES:
-        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value, 3)))
-        axes.xaxis.set_minor_formatter(NullFormatter())

@@ -11,15 +11,15 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
-from numpy.typing import NDArray
 from pandas import DataFrame
 
 from analysis.frames.cells import GROUP, measured, several
-from analysis.frames.names import brief, label, scale
+from analysis.frames.names import brief, label, scale, sentence, words
+from analysis.plots.page import PAGE, Page, wrapped
 from analysis.plots.plan import Data, Plan
 from analysis.plots.style import legend, outer_labels, panels, titled
+from trainers.fields import plural
 
 LR_BATCH = ("optimizer.lr", "batch_size")
 K1_K2 = ("optimizer.k1", "optimizer.k2")
@@ -97,7 +97,7 @@ def _fills_a_grid(trials: DataFrame, x: str, y: str) -> bool:
     return len(points) > _GRID_SHARE * number * points[x].nunique() * points[y].nunique()
 
 
-def heat_map(rows: DataFrame, metric: str, *, x: str, y: str, equal_ratio: bool = False) -> Figure:
+def heat_map(rows: DataFrame, metric: str, *, x: str, y: str, page: Page = PAGE) -> Figure:
     """Draws the grid: mean and n in each cell, diverged trials hatched, a panel a network and method.
 
     Args:
@@ -105,10 +105,10 @@ def heat_map(rows: DataFrame, metric: str, *, x: str, y: str, equal_ratio: bool 
         metric: their metric, for the label.
         x: the column along the picture.
         y: the column up the picture.
-        equal_ratio: draw the lines of equal x / y through the cells.
+        page: for what it is drawn.
     """
-    size = {"width": 1.3 + 0.62 * rows[x].nunique(), "height": max(2.4, 1.2 + 0.5 * rows[y].nunique())}
-    figure, axes_grid, places = panels(rows, ["model.name"], ["method"], **size)
+    size = 1.3 + 0.62 * rows[x].nunique(), max(2.4, 1.2 + 0.5 * rows[y].nunique())
+    figure, axes_grid, places = panels(rows, ["model.name"], ["method"], *size, page)
     values = scale(metric) * rows["mean"]
     norm = Normalize(values.min(), values.max())
     # of all panels: they share their axes
@@ -124,16 +124,22 @@ def heat_map(rows: DataFrame, metric: str, *, x: str, y: str, equal_ratio: bool 
             _cell(axes, place, scale(metric) * cell["mean"], cell["n"], cell["diverged"], norm)
         axes.set_xticks(range(len(columns)), brief(list(columns)))
         axes.set_yticks(range(len(lines)), brief(list(lines)))
-        if equal_ratio:
-            _equal_ratio(axes, columns, lines)
     outer_labels(axes_grid, label(x), label(y))
     bar = figure.colorbar(mpl.cm.ScalarMappable(norm, "viridis"), ax=axes_grid, shrink=0.9, pad=0.02)
-    bar.set_label(label(metric))
-    equal = Line2D([], [], color="0.3", ls="--", lw=0.9, label="equal learning rate / batch size")
+    bar.set_label(wrapped(label(metric), 0.8 * figure.get_figheight(), page))
     hatched = Patch(facecolor="white", edgecolor="0.3", hatch="////", label="diverged trials")
-    handles = [equal] * equal_ratio + [hatched] * bool(rows["diverged"].any())
-    legend(figure, handles, "in a cell: mean over its n completed trials (seeds and axes not shown)")
+    legend(figure, [hatched] * bool(rows["diverged"].any()), page)
     return figure
+
+
+def caption(rows: DataFrame, metric: str, *, x: str, y: str) -> str:
+    """What is drawn."""
+    axes = " and ".join(words(name) for name in (x, y))
+    return (
+        f"{sentence(metric)}, by {axes}: in a field the mean over its n completed trials, over seeds and over what "
+        f"else was varied; {plural(int(rows['n'].sum()), 'trial')}."
+        f"{' Hatched: trials that diverged.' * bool(rows['diverged'].any())}"
+    )
 
 
 def _cell(axes: Axes, place: tuple[int, int], mean: float, n: int, diverged: int, norm: Normalize) -> None:
@@ -146,21 +152,9 @@ def _cell(axes: Axes, place: tuple[int, int], mean: float, n: int, diverged: int
         "color": "white" if n and norm(mean) < 0.55 else "black",
         "ha": "center",
         "va": "center",
-        "fontsize": 7,
+        "fontsize": "x-small",
     }
     axes.text(*place, "\n".join(lines), bbox={"facecolor": face, "edgecolor": "none", "pad": 1.0}, **style)
-
-
-def _equal_ratio(axes: Axes, columns: NDArray[Any], rows: NDArray[Any]) -> None:
-    """Dashed lines of equal x / y through the cells' centres, straight in the logarithms between them."""
-    columns, rows = np.log(columns.astype(float)), np.log(rows.astype(float))
-    ratios = np.unique(np.round(np.subtract.outer(columns, rows), 6))
-    heights = np.linspace(0, len(rows) - 1, 200)
-    log_y = np.interp(heights, np.arange(len(rows)), rows)
-    for ratio in ratios if len(ratios) <= 12 else []:
-        across = np.interp(log_y + ratio, columns, np.arange(len(columns)), left=np.nan, right=np.nan)
-        axes.plot(across, heights, color="white", lw=1.6, alpha=0.5)
-        axes.plot(across, heights, color="0.2", ls="--", lw=0.8)
 
 
 def _counted(trials: DataFrame, metric: str) -> pd.Series[str]:
@@ -177,13 +171,15 @@ PLANS = (
         "surface_lr_batch",
         lambda data: grid(data.trials, *LR_BATCH, data.metric),
         "needs a grid of two learning rates by two batch sizes",
-        functools.partial(heat_map, x=LR_BATCH[0], y=LR_BATCH[1], equal_ratio=True),
+        functools.partial(caption, x=LR_BATCH[0], y=LR_BATCH[1]),
+        functools.partial(heat_map, x=LR_BATCH[0], y=LR_BATCH[1]),
         trials=lambda data: _counted(data.trials, data.metric),
     ),
     Plan(
         "surface_k1_k2",
         lambda data: deat_grid(data.trials, data.metric),
         "needs completed trials of deat with two values of optimizer.k1 or optimizer.k2",
+        functools.partial(caption, x=K1_K2[0], y=K1_K2[1]),
         functools.partial(heat_map, x=K1_K2[0], y=K1_K2[1]),
         trials=_of_deat,
     ),

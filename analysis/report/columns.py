@@ -13,7 +13,7 @@ from pandas import DataFrame, Series, isna
 
 from analysis.frames.cells import several, varying
 from analysis.frames.log import Log
-from analysis.frames.names import label, scale, short
+from analysis.frames.names import KEYS, label, scale, short
 from analysis.frames.overfitting import with_overfitting
 from analysis.plots.style import looks
 from analysis.tables.export import plain
@@ -67,16 +67,18 @@ def trials_data(trials: DataFrame, epochs: DataFrame, log: Log | None, metric: s
 
 def _columns(rows: DataFrame, metric: str) -> Any:
     """What the table shows, left to right."""
-    varied = varying(rows)
-    before = ["outcome", *(["method"] if several(rows["method"]) else [])]
+    named = several(rows["method"])  # a method's name says what is in its slots
+    varied = [axis for axis in varying(rows) if not (named and axis in KEYS)]
+    before = ["outcome", *(["method"] if named else [])]
     before += [name for name in ("overfitting", "preset") if name in rows]
     yield _column(rows, "trial_id", "trial")
-    yield from (_column(rows, name, name) for name in before)
+    for name in before:
+        yield {**_column(rows, name, name), **({"axis": True} if name == "method" else {})}
     yield from ({**_column(rows, name, name), "axis": True} for name in varied)
-    yield from (_column(rows, name, name) for name in ("seed", "epochs"))
     accuracies = dict.fromkeys([metric, *SHOWN])
     for name in (name for name in accuracies if name in rows and rows[name].notna().any()):
         yield {**_column(rows, name, name.replace("_", " ")), "said": label(name)}
+    yield from (_column(rows, name, name) for name in ("seed", "epochs"))
     yield _column(rows, "seconds", "seconds")
     if "memory_bytes" in rows and rows["memory_bytes"].notna().any():
         yield {**_column(rows.assign(memory_bytes=rows["memory_bytes"] / _GIB), "memory_bytes", "GiB"), "digits": 1}

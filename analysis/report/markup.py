@@ -9,7 +9,7 @@ from typing import Any
 from trainers.visible import encodable, visible
 
 #: Elements without content.
-_VOID = frozenset({"br", "hr", "img", "input", "line", "link", "meta", "rect", "circle"})
+_VOID = frozenset({"br", "hr", "img", "input", "link", "meta"})
 
 
 class Html(str):
@@ -27,7 +27,7 @@ def text(value: object) -> Html:
     return value if isinstance(value, Html) else Html(html.escape(encodable(visible(str(value)))))
 
 
-def element(name: str, *content: object, **attributes: object) -> Html:
+def element(name: str, /, *content: object, **attributes: object) -> Html:
     """An element.
 
     Args:

@@ -60,10 +60,10 @@ def _counted(trials: DataFrame, name: str) -> Html:
     return joined(*(element("div", f"{value} ({plural(int(n), 'trial')})") for value, n in counts.items()))
 
 
-def libraries() -> list[dict[str, str]]:
+def libraries() -> list[dict[str, Any]]:
     """What of others is in the page: name, version, licence, files with their sha256."""
     text = files("analysis.report").joinpath("vendored", "vendored.json").read_text(encoding="utf-8")
-    known: list[dict[str, str]] = json.loads(text)
+    known: list[dict[str, Any]] = json.loads(text)
     return known
 
 

@@ -31,8 +31,8 @@ from analysis.report.markup import Html, data, element, joined
 from analysis.report.origin import origin
 from analysis.report.pictures import pictures, tables
 from analysis.report.settings import best_settings
+from analysis.report.sources import IMPORTANCE, cited, references
 from analysis.report.sources import PUBLISHED as PUBLISHED_SOURCES
-from analysis.report.sources import cited, references
 from analysis.report.verdicts import verdicts
 
 #: In the order they run: of others, then the page's own.
@@ -115,6 +115,7 @@ def _sections(
         yield "cost", "Plan and cost", cost(trials, log)
     yield "origin", "Where this comes from", origin(trials, log, shown, directory)
     keys = [*(PUBLISHED_SOURCES if published or log is None else ()), *([] if log is None else cited(log))]
+    keys += [IMPORTANCE for one in made if one.name == "importance"]
     yield "references", "References", references(dict.fromkeys(keys))
 
 

@@ -7,18 +7,21 @@ import io
 import re
 from collections.abc import Iterable
 
-import matplotlib as mpl
+from PIL import Image
 
+from analysis.figures import painted
 from analysis.paper import figures as paper_figures
 from analysis.plots.plan import Product
-from analysis.plots.style import STYLE, legible
 from analysis.report.markup import Html, element, joined, table
 from trainers.fields import plural
 
 #: Bytes of an SVG over which a PNG takes its place: a marker a trial is some hundred bytes.
 MOST_SVG = 200_000
 
-_DPI = 150
+#: Width over height of a figure that takes the whole width of the page.
+_WIDE = 2.3
+
+_SIZE = re.compile(rb'<svg [^>]*width="([\d.]+)pt" height="([\d.]+)pt"')
 
 _PAPER = tuple(plan.name for plan in paper_figures.PLANS)
 
@@ -33,30 +36,34 @@ def pictures(made: Iterable[Product]) -> Html:
 
 
 def _figure(product: Product) -> Html:
-    caption = getattr(product, "caption", "")
-    picture = element("img", src=encoded(product), alt=caption or product.name, loading="lazy")
+    address, shape = encoded(product)
+    picture = element("img", src=address, alt=product.caption or product.name, loading="lazy")
     counted = f"{plural(len(product.trials), 'trial')}; numbers: {', '.join(_stems(product))} of `sweep figures`"
     larger = element("button", picture, type="button", aria_pressed="false", title="Larger, or as it was")
-    said = element("figcaption", element("span", caption), element("small", counted))
-    return element("figure", element("div", larger, class_="paper"), said, id=f"figure-{product.name}")
+    said = element("figcaption", element("span", product.caption), element("small", counted))
+    paper = element("div", larger, class_="paper")
+    return element("figure", paper, said, id=f"figure-{product.name}", class_="wide" if shape > _WIDE else None)
 
 
 def _stems(product: Product) -> list[str]:
     return [name for name in product.texts if name.endswith(".csv")]
 
 
-def encoded(product: Product) -> str:
-    """A figure as the address of itself: SVG, or where that is long PNG."""
-    assert product.picture is not None, "a table has no picture"
-    with mpl.rc_context({**STYLE, "svg.hashsalt": product.name}):
-        figure = product.picture()
-        legible(figure)
-        content, kind = io.BytesIO(), "svg+xml"
-        figure.savefig(content, format="svg", metadata={"Date": None})
-        if content.tell() > MOST_SVG:
-            content, kind = io.BytesIO(), "png"
-            figure.savefig(content, format="png", dpi=_DPI)
-    return f"data:image/{kind};base64,{base64.b64encode(content.getvalue()).decode()}"
+def encoded(product: Product) -> tuple[str, float]:
+    """A figure as the address of itself, SVG or where that is long PNG, and its width as a multiple of its height."""
+    (content,), kind = painted(product, ["svg"]), "svg+xml"
+    width, height = (float(one) for one in _SIZE.search(content).groups())  # type: ignore[union-attr]
+    if len(content) > MOST_SVG:
+        (content,), kind = painted(product, ["png"]), "png"
+        content = _in_few_colours(content)
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}", width / height
+
+
+def _in_few_colours(png: bytes) -> bytes:
+    """The same with a palette of 256 colours, a third of its size."""
+    held = io.BytesIO()
+    Image.open(io.BytesIO(png)).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(held, "png", optimize=True)
+    return held.getvalue()
 
 
 def tables(made: Iterable[Product]) -> Html:

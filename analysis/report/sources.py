@@ -42,6 +42,11 @@ _EVALUATIONS = {
 #: Of the tools, and of the statistics that every report has.
 _ALWAYS = ("paszke2019pytorch", "liaw2018tune", "holm1979simple")
 
+#: Of the importance of hyperparameters.
+IMPORTANCE = "hutter2014fanova"
+
+_OPTUNA = "akiba2019optuna"
+
 #: Of the published study.
 PUBLISHED = ("sun2023enhance", "madry2018towards", "krizhevsky2009learning")
 
@@ -53,15 +58,14 @@ def cited(records: Iterable[Mapping[str, Any]]) -> list[str]:
         records: of the run.
     """
     keys: dict[str, None] = {}
-    searched = False
     for one in records:
         if one["record"] == "trial":
             keys |= dict.fromkeys(_of_config(one["config"], str(one.get("preset") or one["point"].get("preset") or "")))
         elif one["record"] == "evaluation" and one["attack"] in _EVALUATIONS:
             keys[_EVALUATIONS[one["attack"]]] = None
-        elif one["record"] == "launch":
-            searched = searched or "optuna" in one.get("versions", {})
-    return [*keys, *(["akiba2019optuna"] if searched else []), *(key for key in _ALWAYS if key not in keys)]
+        elif one["record"] == "launch" and one["size"] > len(one["wanted"]):  # points that Optuna asks for on the way
+            keys[_OPTUNA] = None
+    return list(keys | dict.fromkeys(_ALWAYS))
 
 
 def _of_config(config: Mapping[str, Any], preset: str) -> Iterator[str]:

@@ -54,7 +54,8 @@ def _line(claim: Claim, span: tuple[float, float]) -> Html:
         numbers: list[Html] = []
     else:
         estimate, low, high = (shown(claim, value) for value in (claim.estimate, claim.low, claim.high))
-        effect = element("strong", f"{interval_text(estimate, low, high, sign='+')} {_UNITS[claim.unit]}")
+        first, _, rest = interval_text(estimate, low, high, sign="+").partition(" ")
+        effect = joined(element("strong", first), f" {rest} {_UNITS[claim.unit]}")
         counts = f"n = {plural(claim.n, claim.replicate)}"
         p = f", p (Holm) {short(claim.p_holm, 2)}" if math.isfinite(claim.p_holm) else ""
         numbers = [_drawn(claim, span), element("p", effect, element("span", f"{counts}{p}", class_="n"))]

@@ -20,9 +20,9 @@ _HOLDS = {
     "steps": "more steps break no fewer",
     "single_step": "one step breaks no more than many",
     "black_box": "without gradients no more break than with them",
-    "restarts": "further starts break at most 5 % more",
-    "unbounded": "at any distance at most 1 % stay right",
-    "ascent": "along the gradient the loss grows, but for 5 %",
+    "restarts": "more random starts break at most 5 % more",
+    "unbounded": "without a limit on the radius at most 1 % stay right",
+    "ascent": "the loss grows along the gradient, but for 5 %",
 }
 
 _HEADER = ("check", "what should hold", "right, of n", "against it", "")
@@ -63,11 +63,11 @@ def _cells(row: Mapping[Any, Any]) -> list[str]:
 def _together(rows: DataFrame) -> str:
     """What the checks say, in words."""
     rule = (
-        "n: images right when clean. Chance alone fails any check of a network whose gradients are honest in at most "
-        f"{100 * LEVEL:.0f} % of networks (exact tests, Bonferroni)."
+        "n: images classified correctly without an attack. Of networks whose gradients are honest, chance alone makes "
+        f"at most {100 * LEVEL:.0f} % fail any check (exact tests, Bonferroni)."
     )
     if TOO_FEW in set(rows["verdict"]):
-        rule += " Too few: so few images are right when clean that the check cannot fail."
+        rule += " Too few: with so few images the check cannot fail."
     failed = rows[rows["verdict"] == FAILED].groupby("trial_id", sort=False)["check"].unique()
     if failed.empty:
         return f"{plural(rows['trial_id'].nunique(), 'trial')}: no check failed. {rule}"

@@ -6,14 +6,16 @@ import math
 import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 
 from pandas import DataFrame
 
 from analysis.claims.evidence import MOST_FURTHER
 from analysis.claims.ledger import STAND_IN, Claim
-from analysis.estimates.crossed import BOTH
+from analysis.estimates.crossed import BOTH, WITHOUT
 from analysis.frames.names import interval_text, label, short
 from analysis.frames.pruned import BIAS, PRUNED
+from analysis.glossary import words_in
 from analysis.tables.export import json_text
 from trainers.fields import plural
 
@@ -25,7 +27,21 @@ _COLUMNS = (("network", 24), ("effect [95 % interval]", 27), ("n", 12), ("p (Hol
 _UNITS = {"fraction": "points", "fraction a decade": "points a decade", "ratio": "% more time"}
 
 _STOPPED = (
-    "seeds were added until a claim was decided (--decide): intervals are confidence sequences, valid at any stopping"
+    "seeds were added until a claim was decided (--decide): you may look after every seed, for these intervals "
+    "(confidence sequences) stay valid, and are wider for it"
+)
+
+_VERDICTS = "supported: the interval lies wholly where the claim holds; contradicted: wholly where it does not"
+
+#: What `errors_text` means.
+_ALLOWED = {
+    f"over {BOTH}": ": other seeds and other test images are allowed for",
+    WITHOUT: ": with other test images, effects would move by more than they say",
+}
+
+_P = (
+    "p: how often chance alone would bring an effect this far from the limit in brackets behind the claim, if the "
+    "truth lay there; small: hardly chance"
 )
 
 
@@ -41,12 +57,14 @@ def claims_text(claims: Sequence[Claim], width: int = WIDTH) -> str:
     blocks = [_block([claim for claim in claims if claim.name == name], width, rooms) for name in _names(claims)]
     about = ", ".join(dict.fromkeys(label(claim.y).removesuffix(" (%)") for claim in claims)) or "accuracies"
     legend = [
-        f"{about}, in points; intervals are each line's own. A verdict is read from Holm's p, the smallest level at "
-        f"which the interval decides, adjusted over {_family(claims)}: they hold together at 5 %",
+        f"effect: of {about}, in points; each interval is of its line by itself",
+        _VERDICTS,
+        f"{_P}. {_family(claims)}",
         *([_STOPPED] if any(claim.sequential for claim in claims) else []),
-        *([f"intervals {errors}"] if (errors := errors_text(claims)) else []),
+        *([f"intervals {errors}{_ALLOWED.get(errors, '')}"] if (errors := errors_text(claims)) else []),
         *([f"where pruned trials are left out, {BIAS}"] if any(PRUNED in claim.left_out for claim in claims) else []),
     ]
+    legend += words_in([*chain(*blocks), *legend])
     parts = [_wrapped(head, width), *blocks, [part for text in legend for part in _wrapped(text, width, indent="")]]
     return "\n\n".join("\n".join(lines) for lines in parts) + "\n"
 
@@ -94,15 +112,15 @@ def judged_lines(claims: Sequence[Claim], *names: str) -> list[str]:
     """
     shown = [c for c in claims if (c.name in names if names else c.verdict != "not measured")]
     errors = f" {text}" if (text := errors_text(claims)) else ""
-    lines = [f"claims, as `sweep claims` judges them (95 % intervals{errors}; p (Holm): over {_family(claims)})"]
+    lines = [f"claims, as `sweep claims` judges them (95 % intervals{errors}; {_family(claims)})"]
     for name in _names(shown):
         own = [claim for claim in shown if claim.name == name]
         lines += [f"{name}: {own[0].statement} ({rule(own[0])})", *(f"  {_said(claim)}" for claim in own)]
-    return lines if shown else []
+    return [*lines, *words_in(lines)] if shown else []
 
 
 def errors_text(claims: Sequence[Claim]) -> str:
-    """Whether the accuracies' intervals hold the test images' own error; goes on `intervals`, and empty: there is none.
+    """Whether the accuracies' intervals hold the error of the test set; goes on `intervals`, and empty: there is none.
 
     >>> errors_text([])
     ''
@@ -110,23 +128,26 @@ def errors_text(claims: Sequence[Claim]) -> str:
     both = {claim.holds == BOTH for claim in claims if claim.verdict != "not measured" and claim.unit != "ratio"}
     if not both:
         return ""
-    alone = "without the test images' own error"
-    return f"over {BOTH}" if both == {True} else alone if both == {False} else f"{alone} but where over {BOTH}"
+    return f"over {BOTH}" if both == {True} else WITHOUT if both == {False} else f"{WITHOUT} but where over {BOTH}"
 
 
 def _family(claims: Sequence[Claim]) -> str:
-    """The lines over which Holm's p are: all that have one, but for a claim that a launch was to decide."""
+    """What p (Holm) allows for: all lines that have a p, but for a claim that a launch was to decide."""
+    decides = "p (Holm) below 0.05 decides"
     if any(claim.sequential for claim in claims):
-        return "the lines tested together, the claim of --decide by itself"
+        together = "lines are tested together, so each needs stronger evidence"
+        return f"{together}, but the claim of --decide by itself: {decides}"
     tested = sum(math.isfinite(claim.p) for claim in claims)
     if tested > 1:
-        return f"the {tested} lines tested together"
-    return "the one line tested" if tested else "no line: none can be tested"
+        return f"{tested} lines are tested together, so each needs stronger evidence: {decides}"
+    return f"one line is tested: {decides}" if tested else "no line can be tested"
 
 
 def rule(claim: Claim) -> str:
     """Where the claim holds, in words: `holds above 0 points`."""
-    bound = f"{100 * (claim.threshold - (claim.unit == 'ratio')):.6g} {_UNITS[claim.unit]}"
+    number = f"{100 * (claim.threshold - (claim.unit == 'ratio')):.6g}"
+    unit = _UNITS[claim.unit]
+    bound = f"{number} {unit.replace('points', 'point') if number == '1' else unit}"
     return f"holds within +-{bound}" if claim.region == "within" else f"holds {claim.region} {bound}"
 
 
@@ -134,8 +155,8 @@ def _values(claim: Claim) -> tuple[str, ...]:
     """What stands under `_COLUMNS`."""
     none = claim.unit == "ratio"  # in percent more time, of which a ratio of 1 is none; else in points
     estimate, low, high = (value - none for value in (claim.estimate, claim.low, claim.high))
-    effect = interval_text(estimate, low, high, sign="+", factor=100) or "n/a [n/a]"
-    return _whose(claim), effect, plural(claim.n, claim.replicate), short(claim.p_holm, 2) or "n/a", claim.verdict
+    effect = interval_text(estimate, low, high, sign="+", factor=100) or "none [no interval]"
+    return _whose(claim), effect, plural(claim.n, claim.replicate), short(claim.p_holm, 2) or "none", claim.verdict
 
 
 def _rooms(claims: Sequence[Claim], width: int) -> list[int]:
@@ -190,7 +211,7 @@ def _remarks(claim: Claim) -> Iterator[tuple[str, str]]:
     yield "", claim.method
     if math.isfinite(claim.seeds_low):
         ends = interval_text(claim.estimate, claim.seeds_low, claim.seeds_high, sign="+", factor=100)
-        yield whose, f"over seeds alone, on these test images: {ends}"
+        yield whose, f"interval over seeds alone, on these test images: {ends}"
     yield from (("", part) for part in filter(None, claim.note.split("; ")))
     yield from ((whose, text) for text in _left_out(claim))
     if claim.reason:
@@ -213,10 +234,10 @@ def _further(claim: Claim) -> str:
     if claim.reason and math.isnan(claim.p):
         return ""
     if claim.replicate == "cell":
-        return "undecided: one value a cell; the runs behind it would tell its noise"
+        return "undecided: each cell has one value, whose noise only the runs behind it would tell"
     if claim.further_low is None:
         seen = plural(claim.n, claim.replicate)
-        return f"how many further {claim.replicate}s would decide cannot be told from {seen}"
+        return f"{seen} cannot tell how many further {claim.replicate}s would decide"
     more = f"more than {MOST_FURTHER}"
     if claim.further_low >= MOST_FURTHER:
         return f"{more} further {claim.replicate}s would be needed to decide"

@@ -8,13 +8,15 @@ from typing import Any
 from pandas import DataFrame, isna
 from rich.table import Table
 
-from analysis.estimates.crossed import BOTH
+from analysis.estimates.crossed import BOTH, WITHOUT
 from analysis.frames.cells import several, varying
 from analysis.frames.evaluations import ATTACKS
 from analysis.frames.names import brief, interval_text, short
 from analysis.tables.sheet import console_table
 
-_UNBROKEN = "; unbroken: by this or a stronger attack at this or a smaller radius, in %"
+_RIGHT = "right: share still classified correctly"
+
+_UNBROKEN = "; unbroken: share that neither this nor a stronger attack broke, at this or a smaller radius, in %"
 
 
 def evaluations_table(frame: DataFrame) -> Table:
@@ -54,12 +56,12 @@ def over_seeds_table(cells: DataFrame) -> Table:
     names = ["method", *varying(cells), *varied, "attack", "radius", "images", "n", "right"]
     holds = " or ".join(dict.fromkeys(cells["holds"]))
     where = " where over seeds alone" * several(cells["holds"])
-    alone = "" if holds == BOTH else f", without the test images' own error{where}"
+    alone = "" if holds == BOTH else f", {WITHOUT}{where}"
     return console_table(
         names,
         zip(*(brief([row[name] for row in rows], 4) for name in names), strict=True),
         title="means over seeds",
-        caption=f"right: images that stay so, in %, mean over n seeds, with 95 % intervals over {holds}{alone}",
+        caption=f"{_RIGHT}, in %, mean over n seeds, with 95 % intervals over {holds}{alone}",
         right={"images", "n", "right"},
         wraps=set(names) - {"right"},
         folds=True,
@@ -70,9 +72,9 @@ def _caption(frame: DataFrame, rows: Sequence[Mapping[Any, Any]], varied: Sequen
     """What the columns do not say."""
     common = [str(rows[0][name]) for name in ("split", "weights") if rows and name not in varied]
     where = f" ({', '.join(common)})" if common else ""
-    part = "" if frame["complete"].all() else "; n of more: not complete"
-    mixed = "; n differs: some saw more images than others" if several(frame["images"]) else ""
-    return f"right: images that stay so{where}, in %, with 95 % Wilson intervals over test images alone{part}{mixed}"
+    part = "" if frame["complete"].all() else "; n of more: not all images are attacked yet"
+    mixed = "; n differs: some networks were attacked on more images than others" if several(frame["images"]) else ""
+    return f"{_RIGHT}{where}, in %, with 95 % Wilson intervals over test images alone{part}{mixed}"
 
 
 def attack_name(row: Mapping[Any, Any]) -> str:

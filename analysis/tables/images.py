@@ -81,9 +81,9 @@ def worst_table(rows: DataFrame) -> Table:
         accuracy=_intervals(rows, "worst_accuracy"),
     )
     caption = (
-        "right: of n images, accuracy: of the worst class, in %; + k: k more classes may be the worst; the interval is "
-        "of the lowest true accuracy, and holds at 95 % though the class was chosen "
-        "(Wilson over test images alone, Bonferroni over classes)"
+        "right: share of the n images still classified correctly; accuracy: the same of the worst class, both in %; + "
+        "k: k more classes may be the worst; the 95 % interval is of the lowest accuracy of any class, and allows for "
+        "this choice (Wilson over test images alone, Bonferroni over classes)"
     )
     return _table(own, ["n", "right", "worst", "accuracy"], caption)
 
@@ -96,8 +96,8 @@ def class_table(rows: DataFrame) -> Table:
     """
     own = rows.assign(right=_intervals(rows, "accuracy"), n=rows["images"], **{"class": rows["class_name"]})
     caption = (
-        "right: of the class's n images, in %, with 95 % Wilson intervals over test images alone, of each class by "
-        "itself"
+        "right: share of the class's n images still classified correctly, in %, with 95 % Wilson intervals over test "
+        "images alone, of each class by itself"
     )
     return _table(own, ["class", "n", "right"], caption)
 
@@ -111,8 +111,8 @@ def agreement_table(rows: DataFrame) -> Table:
     heads = {"both_right": "right", "only_first_breaks": "PGD", "only_second_breaks": "AA", "both_wrong": "wrong"}
     own = rows.rename(columns=heads).assign(agree=_intervals(rows, "agree"))
     caption = (
-        "images: right and wrong under both PGD and AutoAttack (AA); PGD, AA: broken by that one alone; agree: the "
-        "share that is right or wrong under both, in %, with 95 % Wilson intervals over test images alone"
+        "numbers of images; right, wrong: under both PGD and AutoAttack (AA); PGD, AA: broken by that one alone; "
+        "agree: the share that is right or wrong under both, in %, with 95 % Wilson intervals over test images alone"
     )
     return _table(own, [*heads.values(), "agree"], caption)
 

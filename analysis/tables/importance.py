@@ -11,17 +11,20 @@ from analysis.estimates.evaluator import By
 from analysis.estimates.importance import AxisImportance, Importance
 from analysis.frames.budgets import trials_left_out
 from analysis.frames.names import bounds, label
+from analysis.glossary import GLOSSARY
 from analysis.tables.sheet import console_table
 from trainers.fields import plural
 from trainers.visible import hanging
 
+_CELL = f"A cell is {GLOSSARY['cell']}"
+
 #: What a share is one of, and what another command's shares are.
 MEANING: dict[By, str] = {
-    "fanova": "fANOVA: % of the variance between cells that an axis makes by itself, each of its values counting "
-    "alike; interactions: the rest. `sweep ratio` answers another question: shares of a test metric's variance by a "
-    "polynomial, within one method",
-    "ped_anova": "PED-ANOVA: in %, how differently the best cells are spread over an axis than all that were run, the "
-    "axes together 100; not shares of variance",
+    "fanova": "fANOVA: share of the variance between cells, in %, that a hyperparameter explains by itself, each of "
+    f"its values counting alike; interactions: what only several together explain. {_CELL}. `sweep ratio` asks another "
+    "question: shares of a test metric's variance by a polynomial, within one method",
+    "ped_anova": "PED-ANOVA: how much the best cells differ in a hyperparameter from all that were run, in %, all "
+    f"hyperparameters together 100; these are not shares of variance. {_CELL}",
 }
 
 _PRUNED = (
@@ -81,4 +84,4 @@ def _bounds(axis: AxisImportance) -> str:
 
 
 def _percent(share: float) -> str:
-    return "n/a" if share != share else f"{100 * share:.1f}"
+    return "none" if share != share else f"{100 * share:.1f}"

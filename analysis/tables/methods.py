@@ -51,30 +51,32 @@ _VERDICTS: dict[str, Verdict] = {"supported": "better", "contradicted": "worse",
 
 _AS_CLAIMED = f"{_ASKED} as `sweep claims` judges it"
 
-_OWN_BEST = "each method at its own best cell by the validation metric; accuracies in % {}, means over n seeds"
+_OWN_BEST = (
+    "each method at its own best cell (one configuration with all its seeds), which validation chose; accuracies in "
+    "% {}, means over n seeds"
+)
 _LAST = "at the last epoch"
 _BRACKETS = (
-    "brackets: 95 % t intervals over seeds ({}). The test images, the same for all methods, and the choice of the "
-    "cell add an error that no bracket holds"
+    "brackets: 95 % t intervals over seeds ({}). They leave out the error of the test set, which is the same for all "
+    "methods, and that of choosing the cell"
 )
-_BOTH_BRACKETS = (
-    f"brackets: 95 % intervals over {BOTH} ({{}}). The choice of the cell adds an error that no bracket holds"
-)
+_BOTH_BRACKETS = f"brackets: 95 % intervals over {BOTH} ({{}}). They leave out the error of choosing the cell"
 _MIXED_BRACKETS = (
-    f"brackets: 95 % intervals, t over seeds or over {BOTH} ({{}}). The choice of the cell adds an error that no "
-    "bracket holds; those over seeds alone do not hold the test images' error either"
+    f"brackets: 95 % intervals, t over seeds or over {BOTH} ({{}}). They leave out the error of choosing the cell, and "
+    "those over seeds alone that of the test set too"
 )
 _CUT = "intervals are cut at what can be: 0 and 100 for an accuracy, -100 and 100 for a difference"
 
 _SELF_CHOSEN_NOTE = (
-    "undecided because the same seeds chose the best cells, which flatters the method that has more of them "
-    "near its best; --chosen-by-seed has other seeds decide"
+    "undecided because the same seeds chose each method's best cell, which flatters the method with more cells near "
+    "its best; other seeds have to decide: by --chosen-by-seed"
 )
 
 _EFFECTS_NOTE = (
-    "robust test accuracy in points: mean over pairs of methods that differ in that slot alone, each at its own best "
-    "cell; 95 % {}interval over {}, the pairs averaged within each, n/a for one seed, equal differences and where "
-    "the pairs have different seeds; no p where the same seeds chose the cells"
+    "robust test accuracy in points (percentage points): mean over pairs of methods that differ in that slot (a part "
+    "of a method, such as AWP) alone, each at its own best cell; brackets: 95 % {}interval over {}, the pairs averaged "
+    "within each; no interval for one seed, equal differences and where the pairs have different seeds; no p where the "
+    "same seeds chose the cells"
 )
 
 Row = dict[str, str]
@@ -241,7 +243,7 @@ def results_rows(results: Sequence[MethodResult], presets: Mapping[str, str] = N
             "clean": interval_text(*result.clean, factor=100),
             "robust - baseline": interval_text(*result.difference, sign="+", factor=100),
             **_p_columns(_OF_METHODS, tested, result.p_value, result.p_holm),
-            "verdict": result.verdict,
+            "verdict": _said(result.verdict),
         }
         for result in results
     ]
@@ -260,10 +262,15 @@ def effects_rows(effects: Sequence[SlotEffect]) -> list[Row]:
             "pairs": str(effect.pairs),
             "seeds": str(effect.seeds or "differ"),
             **_p_columns(_OF_EFFECTS, tested, effect.p, effect.p_holm),
-            "verdict": effect.verdict,
+            "verdict": _said(effect.verdict),
         }
         for effect in effects
     ]
+
+
+def _said(verdict: Verdict) -> str:
+    """A verdict as it is read; files have `n/a` where there is none."""
+    return "none" if verdict == "n/a" else verdict
 
 
 def _p_columns(names: tuple[str, str], tested: bool, p: float, p_holm: float) -> Row:
@@ -288,7 +295,7 @@ def notes(results: Sequence[MethodResult], under: str = "") -> list[str]:
     brackets = _brackets(results)
     lines = [
         _OWN_BEST.format(under or _LAST),
-        of_spread(brackets, known, "[n/a]: one seed, or seeds that do not differ, have no interval"),
+        of_spread(brackets, known, "no interval: one seed, or seeds that do not differ"),
     ]
     lines += _by_other_seeds(results)
     ends = [end for r in results for end in (*r.robust[1:], *r.clean[1:], *r.difference[1:], *r.own[1:])]
@@ -300,7 +307,11 @@ def notes(results: Sequence[MethodResult], under: str = "") -> list[str]:
     tested = [result for result in results if np.isfinite(result.p_value)]
     if tested:
         tests = " or ".join(dict.fromkeys(result.test for result in tested))
-        together = f"a verdict holds at 5 % for all {len(tested)} together (Holm)"
+        together = (
+            f"{len(tested)} are tested together, so each needs stronger evidence: Holm (methods) below 0.05 decides"
+            if len(tested) > 1
+            else "Holm (methods) below 0.05 decides"
+        )
         lines.append(f"differences from {base}, {tests}; {together}")
     if untested := [result for result in results if result.self_chosen]:
         how = " or ".join(dict.fromkeys(result.test.rpartition("interval: ")[2] for result in untested))
@@ -313,7 +324,7 @@ def notes(results: Sequence[MethodResult], under: str = "") -> list[str]:
             f"(own_low, own_high in the CSV) exclude 0 for {alone} of them"
         )
     if lost := ", ".join(f"{result.diverged} of {result.method}" for result in results if result.diverged):
-        lines.append(f"diverged at the best cell, which other seeds chose, and in no mean: {lost}")
+        lines.append(f"diverged at the best cell, which other seeds chose, and are in no mean: {lost}")
     if left_out := left_out_text(sum(result.left_out for result in results)):
         lines.append(left_out)
     doubts = (
@@ -392,8 +403,13 @@ def _seeds(seeds: Sequence[int]) -> str:
     return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}" if seeds else ""
 
 
+def _lacking(result: MethodResult) -> str:
+    """What a method has not, or its verdict."""
+    return "n 0" if not result.n else "no verdict" if result.verdict == "n/a" else result.verdict
+
+
 def _reasons(results: Sequence[MethodResult]) -> list[str]:
     """Why methods have no cell or no verdict, one line a reason; that all chose for themselves is said already."""
     said = [result for result in results if result.reason and not result.self_chosen]
-    whose = _grouped(((one.verdict if one.n else "n 0", one.reason), one.method) for one in said)
+    whose = _grouped(((_lacking(one), one.reason), one.method) for one in said)
     return [f"{verdict} ({names}): {reason}" for (verdict, reason), names in whose.items()]

@@ -12,6 +12,7 @@ from analysis.frames.names import KEYS, UNITS, bounds, point_text, scale
 from analysis.frames.pareto import Objective, unjudged_cells
 from analysis.frames.strata import strata, stratum_name
 from analysis.frames.trials import axes
+from analysis.glossary import GLOSSARY
 from trainers.fields import plural
 
 #: Cells of a front that have lines.
@@ -86,6 +87,7 @@ def _digits(column: str) -> int:
 
 
 def _notes(rows: DataFrame, objectives: Sequence[Objective]) -> Iterator[str]:
+    yield f"on the front: no other cell is better in one objective and worse in none; cell: {GLOSSARY['cell']}"
     how = {text for one in objectives for text in rows[f"{one.column}_interval"]}
     if how & {POOLED, OWN}:
         kinds = " or ".join(text.removeprefix("t, ") for text in (POOLED, OWN) if text in how)
@@ -96,4 +98,7 @@ def _notes(rows: DataFrame, objectives: Sequence[Objective]) -> Iterator[str]:
     else:
         yield "means at the last epoch; one seed a cell: no interval, and nothing says how sure the front is"
     if rows["front_share"].notna().any():
-        yield "on it in N %: of bootstrap resamples of seeds; of cells that are alike none is on it in all"
+        yield (
+            "on it in N %: how often a cell is on the front when the seeds are resampled (bootstrap); of cells that "
+            "are equally good none is on it always"
+        )

@@ -28,15 +28,18 @@ _SAID = (
 )
 
 _MEANS = (
-    "tau: Kendall's tau-b of the points' means at the cheap setting with those at the full one, 95 % interval over "
-    "seeds: (1 + tau) / 2 of all pairs stand in the same order"
+    "a point is one configuration; tau: Kendall's rank correlation (tau-b) of the points' means in short runs and in "
+    "full ones, with its 95 % interval over seeds; 1: the same order, 0: as by chance, -1: reversed; (1 + tau) / 2 of "
+    "all pairs stand in the same order"
 )
 _OTHERS = (
-    "other seeds: cheap means of one half of the seeds with full means of the other; the ceiling has full means of both"
+    "other seeds: tau of short runs with one half of the seeds and full runs with the other half; the ceiling has full "
+    "runs in both halves"
 )
 _BEST = (
-    "same best: share of resamples of the seeds in which both settings choose the same point (of one seed a point: "
-    "whether they do); regret: how much worse, at the full setting, the point is that the cheap one chooses, in "
+    "same best: how often short and full runs choose the same point when the seeds are resampled (with one seed a "
+    "point: whether they do); regret: how much worse than the best point, in full runs, the one is that short runs "
+    "choose, in "
 )
 
 
@@ -70,7 +73,7 @@ def _cells(row: Mapping[Any, Any], metric: str) -> list[str]:
     factor = scale(metric)
     shown = [
         "" if isna(row["share"]) else f"{100 * row['share']:.0f} %",
-        interval_text(row["estimate"], row["low"], row["high"]) or "n/a",
+        interval_text(row["estimate"], row["low"], row["high"]) or "none",
         "" if isna(row["other_seeds"]) else f"{row['other_seeds']:.2f}",
         "" if isna(row["same_best"]) else f"{100 * row['same_best']:.0f} %",
         "" if isna(row["regret"]) else f"{factor * row['regret']:.2f}",
@@ -82,7 +85,7 @@ def notes(rows: DataFrame, trials: DataFrame, metric: str) -> Iterator[str]:
     """What a reader of the tables has to know, one line each."""
     unit = UNITS[f"last_{metric}"]
     halves = [_OTHERS] if rows["other_seeds"].notna().any() else []
-    yield from (_MEANS, *halves, _BEST + {"fraction": "points", "nat": "nats"}.get(unit, unit))
+    yield from (_MEANS, *halves, _BEST + {"fraction": "percentage points", "nat": "nats"}.get(unit, unit))
     for key, part in rows.groupby("interval_method", sort=False):
         how = str(key)
         if how == OVER_POINTS:
@@ -90,4 +93,4 @@ def notes(rows: DataFrame, trials: DataFrame, metric: str) -> Iterator[str]:
         elif how.startswith("none: "):
             yield f"no interval ({plural(len(part), 'setting')}): {how.removeprefix('none: ')}"
     if line := pruned_line(trials):
-        yield f"{line}; here they are those that the cheap setting put last"
+        yield f"{line}; here they are those that short runs ranked last"

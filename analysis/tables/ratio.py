@@ -32,37 +32,44 @@ Rows = list[dict[str, str]]
 _NAMED = 6
 
 _VIEWS = (
-    "Other views of the same trials: they describe them, and are no tests over seeds; where one differs from the lines "
-    "above, those are the answer."
+    "Other views of the same trials follow. They describe these trials and test nothing over seeds: where one seems to "
+    "say otherwise, the lines above are the answer. A cell is one configuration with all its seeds."
 )
 
 #: Title and caption of each table.
 _TITLES = {
     "models": (
         "nested models",
-        "mixed models by maximum likelihood, the seeds random; held out: root mean square error of cells left out with "
-        "all their seeds, least squares; lack of fit: p of an F-test against the cells' means",
+        "AICc - least: how much worse a model describes the trials than the best one, which has 0, extra terms counted "
+        "against it (maximum likelihood, the seeds random); held out: root mean square error in points, by least "
+        "squares, at cells that it was not fitted to; lack of fit: p-value of an F-test that it misses nothing of the "
+        "cells' means; small: it does",
     ),
     "tests": (
         "larger models against smaller ones",
-        "F-tests, exact under independent normal noise of one variance, with the seeds as fixed blocks; they reject "
-        "too often where seeds differ in their slope along equal ratio, of which `seeds alike` is the p; Holm: over "
-        "all tests of this table; held out: larger minus smaller, 95 % jackknife over cells",
+        "p of F: how often chance alone would make the larger model fit so much better, if its further terms meant "
+        "nothing (F-test, exact for independent normal noise of one variance, the seeds as blocks); seeds alike: "
+        "p-value that all seeds share one slope along equal ratio, and where it is small, p of F is too small; Holm: p "
+        "of F, made larger because all tests of this table are made together; held out: error of the larger model "
+        "minus that of the smaller, with its 95 % interval (jackknife over cells)",
     ),
     "partial": (
         "partial correlation",
-        "of accuracy with log10(lr / batch size), the training accuracy held fixed; p (cells): of the partial "
-        "correlation of the cells' means, by t with cells - 3 degrees of freedom, Holm: over this table; partial and "
-        "its interval: over trials, 95 % bootstrap of seeds within these cells",
+        "plain: correlation of accuracy with log10(lr / batch size); partial: the same among trials of equal training "
+        "accuracy, with its 95 % interval (bootstrap of seeds within cells); p (cells): of the partial correlation of "
+        "the cells' means, by a t-test; Holm: that p, made larger because all of this table are tested together",
     ),
     "surface": (
         "smooth surface",
-        "Gaussian process over log2 lr and log2 batch size; `sweep figures` draws it",
+        "Gaussian process through the cells; bends over: the distance in octaves (doublings) over which it may change "
+        "its course; noise: standard deviation in points; `sweep figures` draws it",
     ),
     "variance": (
-        "share of the variance over the design",
-        "Sobol's indices from a Legendre polynomial of degree 2, 95 % bootstrap over points, none where they are few; "
-        "noise: the seeds' share of one trial's variance",
+        "which hyperparameter explains the variance",
+        "alone: share of the accuracy's variance that an axis (a hyperparameter that varies) explains by itself; with "
+        "interactions: with all that it does together with others; Sobol's indices from a polynomial of degree 2, 95 % "
+        "intervals by bootstrap over points, none where they are few; noise: the seeds' share of one trial's variance; "
+        "held-out R2: share of the variance that it predicts at points that it was not fitted to",
     ),
 }
 
@@ -176,13 +183,13 @@ def _lacking(answers: RatioAnswers) -> Iterator[tuple[str, str]]:
             yield comparison.reason, setting_text(comparison)
     for fit in answers.partial:
         if fit.interval.startswith("none: "):
-            yield f"partial correlation: no interval: {fit.interval.removeprefix('none: ')}", setting_text(fit)
+            yield f"partial correlation without an interval: {fit.interval.removeprefix('none: ')}", setting_text(fit)
     for surface in answers.surfaces:
         for text in filter(None, [surface.reason, *surface.notes]):
             yield f"smooth surface: {text}", setting_text(surface)
     for shares in answers.decompositions:
         for text in filter(None, [shares.reason, shares.note]):
-            yield f"share of the variance: {text}", f"{shares.model}, {shares.method}"
+            yield f"explained variance: {text}", f"{shares.model}, {shares.method}"
 
 
 def tables(answers: RatioAnswers) -> dict[str, Rows]:
@@ -259,8 +266,8 @@ def _variance(answers: RatioAnswers) -> Iterator[dict[str, str]]:
             yield {
                 "of": f"{one.model}, {one.method}",
                 "axis": share.axis,
-                "alone": interval_text(*share.first) or "nan [n/a]",
-                "with interactions": interval_text(*share.total) or "nan [n/a]",
+                "alone": interval_text(*share.first) or "none",
+                "with interactions": interval_text(*share.total) or "none",
                 "noise": short(one.noise_share, 2),
                 "held-out R2": f"{one.held_out_r2:.2f}",
                 "points": str(one.n_points),

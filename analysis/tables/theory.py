@@ -45,8 +45,8 @@ _DIGITS = 3
 
 #: What the words mean that stand in several tables, and what theory takes for granted.
 _WORDS = (
-    "Theory takes the loss near a minimum for a quadratic, and the noise of its gradient for independent from step to "
-    "step; a network's are neither.",
+    "The theory assumes that the loss near a minimum is quadratic, and that the gradient's noise is independent from "
+    "step to step; of a network neither is exactly true.",
     "h: curvature in a direction, an eigenvalue of the Hessian. c: variance of one image's gradient in that direction. "
     "spread: variance of the weights once they have settled; S: its matrix, over d directions.",
     "The attack is part of the loss. Weight decay is left out of limit and spread.",
@@ -57,17 +57,18 @@ _TITLES: dict[str, tuple[str, list[str]]] = {
     "update": (
         "predicted: each method's update over plain SGD's",
         [
-            "plain SGD: without momentum, at the same lr and batch size; all are over its own but `stable below`",
+            "plain SGD: without momentum, at the same lr and batch size; numbers are multiples of its own, but for "
+            "`stable below`",
             "mean step: how far many steps move the weights on average",
             "noise: variance of one step; at equal step: the same, once lr makes the mean steps equal",
-            "stable below: what lr x h must be below, h being the largest",
+            "stable below: training is stable while lr x h, h being the largest curvature, is below it",
             "spread: the same number as the mean step where lr x h is small; spread at 1: where lr x h is 1",
         ],
     ),
     "settings": (
         "predicted: the plain SGD that each method acts like",
         [
-            "SGD's lr, SGD's weight decay: those with which the mean of SGD's weights moves alike",
+            "SGD's lr, SGD's weight decay: with these, plain SGD moves the weights alike on average",
             "where lr x h is small, the spread is the last column times c / 2h",
         ],
     ),
@@ -83,7 +84,8 @@ _TITLES: dict[str, tuple[str, list[str]]] = {
     "stability": (
         "measured: the largest curvature, and the learning rates that it allows",
         [
-            "h: the largest; limit: of lr x h; beyond: measurements that reach it; stable to: the lr at it, limit / h",
+            "h: the largest curvature; limit: what lr x h must stay below; beyond: measurements that do not; stable "
+            "to: the largest stable lr, limit / h",
             "means over n seeds with 95 % t intervals, of completed trials, over the epochs at that lr",
         ],
     ),
@@ -240,4 +242,4 @@ def _range(values: Series[Any]) -> str:
 def _interval(row: Mapping[Any, Any], name: str) -> str:
     """Mean and interval, nothing for NaN."""
     value, low, high = (short(row[f"{name}{end}"], _DIGITS) for end in ("", "_low", "_high"))
-    return value and f"{value} {f'[{low}, {high}]' if low else '[n/a]'}"
+    return value and f"{value} {f'[{low}, {high}]' if low else '[no interval]'}"

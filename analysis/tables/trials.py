@@ -33,6 +33,7 @@ from analysis.frames.cells import (
 )
 from analysis.frames.log import read_log
 from analysis.frames.names import KEYS, UNITS, brief, interval_text, point_text, scale, short
+from analysis.frames.notes import NOTE, TAGS
 from analysis.frames.pruned import pruned_line
 from analysis.frames.trials import SUPERSEDED, axes, epochs_of
 from analysis.tables.settings import presets
@@ -72,15 +73,15 @@ def trials_table(frame: DataFrame) -> Table:
     """
     preset = [name for name in ("overfitting", "preset") if name in frame]
     memory = ["memory_bytes"] if "memory_bytes" in frame and frame["memory_bytes"].notna().any() else []
-    varied = varying(frame)
-    names = ["trial_id", "outcome", *preset, *varied, "seed", "epochs", *SHOWN, "seconds", *memory]
+    varied, written = varying(frame), [name for name in (NOTE, TAGS) if name in frame]
+    names = ["trial_id", "outcome", *preset, *varied, "seed", "epochs", *SHOWN, "seconds", *memory, *written]
     header = [_TITLES.get(name, name.replace("_", " ") if name in SHOWN else name) for name in names]
     columns = [
         brief(list(frame[name]), 4) if name in varied else [_cell(name, value) for value in frame[name]]
         for name in names
     ]
     caption = "accuracies in %, last: at the last epoch, best: at the best one by validation"
-    right = set(header) - {"trial_id", "outcome", *preset}
+    right = set(header) - {"trial_id", "outcome", *preset, *written}
     return console_table(header, zip(*columns, strict=True), caption=caption, right=right, wraps=header, folds=True)
 
 
@@ -164,19 +165,19 @@ def correlation_table(fits: DataFrame) -> Table:
     for _, part in fits.groupby([*GROUP, "x"], sort=False):
         first = part.iloc[0]
         estimates = {
-            row["coefficient"]: interval_text(row["estimate"], row["low"], row["high"]) or "n/a"
+            row["coefficient"]: interval_text(row["estimate"], row["low"], row["high"]) or "none"
             for row in part.to_dict("records")
         }
         numbers = (str(first[name]) for name in ("n", "n_left_out"))
         rows.append([*(str(first[key]) for key in keys), *(estimates.get(name, "") for name in METHODS), *numbers])
     y = ", ".join(dict.fromkeys(fits["y"]))
-    lacking = "; n/a: too few or too uniform trials for one" if fits["low"].isna().any() else ""
+    lacking = "; none, no interval: too few trials, or too uniform ones" if fits["low"].isna().any() else ""
     counts = ("n", "left out")
     return console_table(
         [*keys, *METHODS, *counts],
         rows,
         title=f"correlation of {y}: a description of these trials, not a test over seeds",
-        caption=f"with 95 % bootstrap intervals{lacking}",
+        caption=f"brackets: 95 % intervals by bootstrap{lacking}",
         right=counts,
         wraps=counts,
     )
@@ -253,7 +254,7 @@ def best_lines(frame: DataFrame, metric: str = "val_robust", mode: Mode = "max")
         where = point_text({axis: cell[axis] for axis in shown})
         texts = {name: _with_unit(name, cell[name]) for name in dict.fromkeys([chooser, *report])}
         values = [f"{name.partition('_')[2].replace('_', ' ')} {text}" for name, text in texts.items() if text]
-        counts = "; ".join(filter(None, [f"mean over n = {cell['n']}", left_out_text(cell[LEFT_OUT])]))
+        counts = "; ".join(filter(None, [f"mean over {plural(cell['n'], 'seed')}", left_out_text(cell[LEFT_OUT])]))
         name, numbers = f"{cell['model.name']}, {cell['method']}", ", ".join(values) or "not measured"
         lines.append(f"best by {chooser} (validation): {name}, {where}: {numbers} ({counts})")
         if doubt := better_text(cell[BETTER], cell[BEST_LEFT_OUT], chooser):

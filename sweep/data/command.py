@@ -12,7 +12,7 @@ from sweep.streams import echo
 
 @click.group()
 def data() -> None:
-    """Write data larger than memory as shards, which trials map into memory.
+    """Prepare a data set that does not fit in memory: write it as shards, which trials read as they need them.
 
     \b
     Examples:
@@ -33,7 +33,9 @@ def data() -> None:
     metavar="S",
     help="Resize the shorter side to S pixels and take the middle S x S [default: images have one size].",
 )
-@click.option("--processes", type=click.IntRange(1, 4096), metavar="P", help="That decode [default: one a core].")
+@click.option(
+    "--processes", type=click.IntRange(1, 4096), metavar="P", help="Processes that decode images [default: one a core]."
+)
 def prepare(folder: Path, output: Path | None, size: int | None, processes: int | None) -> None:
     """Decode the images of FOLDER once, into shards.
 
@@ -50,7 +52,7 @@ def prepare(folder: Path, output: Path | None, size: int | None, processes: int 
 @data.command()
 @click.argument("folder", metavar="DIR", type=FOLDER)
 def check(folder: Path) -> None:
-    """Hold every byte of the shards in DIR against its hash."""
+    """Check every byte of the shards in DIR against its hash."""
     from sweep.data.prepare import checked
 
     for line in checked(folder):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sweep.reports.options import directory_argument, refuse_both
+from sweep.reports.options import TRIAL, directory_argument, refuse_both
 from sweep.reports.output import console
 from sweep.streams import outlast
 
@@ -24,44 +24,66 @@ _QUICK = ("clean", "fgsm", "pgd")
 
 @click.command()
 @directory_argument
-@click.argument("trial_ids", metavar="[TRIAL_ID]...", nargs=-1)
-@click.option("--best", is_flag=True, help="The trials of the best cell by validation: its seeds.")
-@click.option("--best-each", is_flag=True, help="The same of each model and method.")
+@click.argument("trial_ids", metavar="[TRIAL_ID]...", nargs=-1, type=TRIAL)
+@click.option("--best", is_flag=True, help="Attack all seeds of the configuration that was best on validation.")
+@click.option("--best-each", is_flag=True, help="Attack all seeds of the best configuration of each model and method.")
 @click.option(
     "--attack",
     "attacks",
     multiple=True,
     type=click.Choice(_ATTACKS),
-    help="May be repeated [default: clean, fgsm, pgd].",
+    help="Attack to run. May be given several times [default: clean, fgsm, pgd].",
 )
-@click.option("--checks", is_flag=True, help="Check whether gradients can be trusted; alone, with no --attack.")
+@click.option(
+    "--checks", is_flag=True, help="Check whether gradients can be trusted, or are masked. Needs no --attack."
+)
 @click.option(
     "--images",
     type=click.IntRange(min=1),
-    help="At most so many, classes in proportion [default: all; 200 of --checks].",
+    help="Number of images to attack, classes in proportion [default: all; 200 for --checks].",
 )
-@click.option("--weights", type=click.Choice(("last", "best")), default="last", help="[default: last]")
-@click.option("--averaged", is_flag=True, help="The averaged weights, not the raw ones.")
-@click.option("--split", type=click.Choice(("test", "val")), default="test", help="[default: test]")
+@click.option(
+    "--weights",
+    type=click.Choice(("last", "best")),
+    default="last",
+    help="Weights of the last epoch, or of the best one by validation [default: last].",
+)
+@click.option("--averaged", is_flag=True, help="Attack the averaged weights (EMA or SWA), not the raw ones.")
+@click.option(
+    "--split",
+    type=click.Choice(("test", "val")),
+    default="test",
+    help="Images to attack: the test images, or those held out for validation [default: test].",
+)
 @click.option(
     "--radius",
     "radii",
     metavar="R",
     multiple=True,
-    help="Of the ball, pixel units, such as 8/255; may be repeated [default: the trial's].",
+    help="Radius of the attack, in pixel units, such as 8/255. May be given several times [default: the trial's].",
 )
-@click.option("--steps", type=click.IntRange(min=1), help="Of pgd and cw [default: 20].")
+@click.option("--steps", type=click.IntRange(min=1), help="Steps of the attacks pgd and cw [default: 20].")
 @click.option(
-    "--step-size", metavar="S", help="Of pgd and cw, pixel units [default: the trial's, scaled as the radius]."
+    "--step-size",
+    metavar="S",
+    help="Step size of pgd and cw, in pixel units, such as 2/255 [default: the trial's, scaled with the radius].",
 )
-@click.option("--restarts", type=click.IntRange(min=1), help="Of pgd and cw [default: 1].")
-@click.option("--margins", is_flag=True, help="Keep each image's margin too; runs again what was recorded without.")
-@click.option("--bits", is_flag=True, help="Run again what older code recorded without each image's result.")
 @click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Overrides the run's resources or trial.data.root."
+    "--restarts",
+    type=click.IntRange(min=1),
+    help="How often pgd and cw start anew from a random point; an image must survive all of them [default: 1].",
 )
-@click.option("--address", help="Ray cluster: auto or HOST:PORT [default: a local Ray].")
-@click.option("--serial", is_flag=True, help="In this process, without Ray.")
+@click.option("--margins", is_flag=True, help="Record each image's margin too; repeats evaluations that lack it.")
+@click.option("--bits", is_flag=True, help="Repeat evaluations that older code recorded without each image's result.")
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Give resources.* or trial.data.root another value than the run had. May be given several times.",
+)
+@click.option("--address", help="Ray cluster to run on: auto or HOST:PORT [default: a Ray on this machine].")
+@click.option("--serial", is_flag=True, help="Run in this process, without Ray.")
 def evaluate(
     directory: Path,
     attacks: tuple[Any, ...],
@@ -72,10 +94,11 @@ def evaluate(
     serial: bool,
     **options: Any,
 ) -> None:
-    """Attack trained networks with the ladder clean, fgsm, pgd, cw, apgd, autoattack.
+    """Attack trained networks: clean, fgsm, pgd, cw, apgd, autoattack, from none to the strongest.
 
-    The networks are those of the trials named, a beginning of an id being enough, or of all completed ones. What is
-    recorded already is not run again. Of each image is recorded whether it stays right: `sweep images` reads that.
+    TRIAL_ID names the trials whose networks are attacked; its first characters are enough. Without any, those of all
+    completed trials are. What is recorded already is not run again. For each image it is recorded whether it is still
+    classified correctly: `sweep images` reads that.
     """
     refuse_both(serial, address)
     attacks = tuple(name for name in _ATTACKS if name in (attacks or (() if checks else _QUICK)))

@@ -14,12 +14,12 @@ from sweep.streams import echo
 @click.command()
 @click.argument("directory", metavar="DIR", type=PATH)
 @click.argument("others", metavar="OTHER...", nargs=-1, required=True, type=PATH)
-@click.option("--no-checkpoints", is_flag=True, help="Records alone: no checkpoint, and so no weights, is copied.")
+@click.option("--no-checkpoints", is_flag=True, help="Copy the records only: no checkpoints, and so no weights.")
 def merge(directory: Path, others: tuple[Path, ...], no_checkpoints: bool) -> None:
-    """Take into DIR what was run of the same sweep elsewhere.
+    """Add to DIR what was run of the same sweep elsewhere.
 
-    OTHER is a run directory, or one file of records. A trial that both have is kept once: the finished one, or else the
-    one that is further. Nothing of OTHER is changed. `sweep launch` then runs what is left.
+    OTHER is the folder of a run, or one file of records; it is not changed. Of a trial that both have, the finished one
+    is kept, or else the one that got further. `sweep launch` then runs what is left.
     """
     from sweep.merge.run import merge_runs
     from trainers.blanked import command_line

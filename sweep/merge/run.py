@@ -196,6 +196,8 @@ class _Here:
                 return name in better and name not in self.progress.trials
             case kind if kind in _TRAINED:
                 return name in better
+            case "note":
+                return (name in better or name in self.progress.trials) and record not in self.records
             case _:
                 return name in better | same and _chunk(record) not in self._chunks
 

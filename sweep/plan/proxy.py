@@ -77,7 +77,7 @@ def _low(row: dict[str, Any]) -> float:
 def _said(row: dict[str, Any]) -> str:
     from analysis.frames.names import interval_text
 
-    tau = interval_text(row["estimate"], row["low"], row["high"]) or "n/a"
+    tau = interval_text(row["estimate"], row["low"], row["high"]) or "none"
     return f"{row['model.name']}, {row['method']}: tau {tau}, {row['points']} points, n = {row['n']}"
 
 

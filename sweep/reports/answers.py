@@ -44,7 +44,13 @@ _FILES = (".csv", ".html", ".json", ".md", ".parquet", ".pdf", ".png", ".svg", "
 @click.command()
 @directory_argument
 @click.option("--baseline", metavar="NAME", help="Method that the others are compared with [default: PGD-AT].")
-@click.option("--by", metavar="KEY", multiple=True, help="Axis that tells methods apart too; no slot effects then.")
+@click.option(
+    "--by",
+    metavar="KEY",
+    multiple=True,
+    help="Hyperparameter whose values count as methods of their own; effects of slots are then not shown. May be given "
+    "several times.",
+)
 @choosers_option
 @format_option(_METHODS_FORMATS)
 @output_option
@@ -56,7 +62,7 @@ def methods(
     form: str | None,
     output: Path | None,
 ) -> None:
-    """Compare the methods, each at its own best learning rate by validation."""
+    """Compare the methods, each at its own best configuration, which validation chose."""
     from analysis.claims import study as claim_study
     from analysis.estimates.methods import told_apart
     from analysis.frames.log import read_log
@@ -128,7 +134,9 @@ def _comparisons(study: Study, log: Log, baseline: str | None, by: tuple[str, ..
 
 def _study(command: Any) -> Any:
     """A run's DIR, or --published."""
-    published = click.option("--published", is_flag=True, help="Of the published study, not of a run.")
+    published = click.option(
+        "--published", is_flag=True, help="Use the published numbers (Sun, Sinha, Zhang, KDD 2023), not a run."
+    )
     return optional_directory(published(command))
 
 
@@ -138,7 +146,7 @@ def _study(command: Any) -> Any:
 @format_option(TEXT_FORMATS)
 @output_option
 def ratio(directory: Path | None, published: bool, metric: str, form: str | None, output: Path | None) -> None:
-    """Say whether lr / batch size is all that counts: the claims, then models, surfaces, shares of the variance."""
+    """Ask whether the ratio lr / batch size is all that counts: the verdicts, then other views of the trials."""
     from analysis.claims import study as claim_study
     from analysis.tables import ratio as ratio_tables
     from sweep.run.screen import print_whole
@@ -155,9 +163,19 @@ def ratio(directory: Path | None, published: bool, metric: str, form: str | None
 
 @click.command()
 @_study
-@click.option("--json", "as_json", is_flag=True, help="Every field, accuracies as fractions.")
-@click.option("--margin", type=Above(), default=1.0, help="Points that pass for none.")
-@click.option("--time-margin", type=Above(), default=5.0, help="% of extra time.")
+@click.option("--json", "as_json", is_flag=True, help="Print every field as JSON, accuracies as fractions.")
+@click.option(
+    "--margin",
+    type=Above(),
+    default=1.0,
+    help="Largest difference of accuracy that still counts as none, in percentage points [default: 1].",
+)
+@click.option(
+    "--time-margin",
+    type=Above(),
+    default=5.0,
+    help="Most extra training time that still counts as none, in % [default: 5].",
+)
 @choosers_option
 @metric_option
 def claims(
@@ -169,7 +187,7 @@ def claims(
     choosers: tuple[int, ...],
     metric: str,
 ) -> None:
-    """Say which of the study's claims hold: effect, interval and verdict of each."""
+    """Judge the study's claims: for each the effect, its interval, and supported, contradicted or undecided."""
     from analysis.claims import study as claim_study
     from analysis.claims.ledger import ledger
     from analysis.tables import claims as claim_tables
@@ -195,14 +213,14 @@ def _refuse_both_studies(command: str, directory: Path | None, published: bool, 
 
 @click.command()
 @click.argument("study", metavar="RUN|CONFIG", type=RUN, callback=refuse_starting)
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Overrides a key of the CONFIG.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Give a key of the CONFIG another value.")
 @format_option(TEXT_FORMATS)
 @output_option
 def theory(study: Path, overrides: tuple[str, ...], form: str | None, output: Path | None) -> None:
-    """Say what theory predicts for a sweep's methods, beside what its run measured.
+    """Show what theory predicts for a sweep's methods, beside what its run measured.
 
-    RUN is the directory of a launch; what was measured is there where its trials had dynamics.every. CONFIG is a
-    sweep's file, of which nothing need have run; of an axis that is drawn, each choice and the ends of its range count.
+    RUN is the folder of a launch; it has measurements if its trials had trial.dynamics.every. CONFIG is a sweep's file,
+    of which nothing need have run; of a hyperparameter that is drawn from a range, the two ends of the range are taken.
     """
     from analysis.estimates.theory_check import theory_check
     from analysis.tables.theory import theory_text, theory_view
@@ -255,9 +273,11 @@ def _corner_records(path: Path, overrides: tuple[str, ...]) -> list[dict[str, An
 
 @click.command()
 @optional_directory
-@click.option("--published", is_flag=True, help="The published study: beside the run, or without DIR alone.")
+@click.option("--published", is_flag=True, help="Draw the published study too; without DIR, it alone.")
 @click.option("--output", type=PATH, help="Folder to write to [default: DIR/figures].")
-@click.option("--check", is_flag=True, help="Write nothing; say which would not come out the same again.")
+@click.option(
+    "--check", is_flag=True, help="Write nothing; name the figures that would now come out different, and why."
+)
 @metric_option
 def figures(directory: Path | None, published: bool, output: Path | None, check: bool, metric: str) -> None:
     """Draw figures and tables, the paper's among them, each with the numbers behind it."""

@@ -31,19 +31,29 @@ _METRICS = tuple(
     "--by",
     type=click.Choice(("fanova", "ped-anova")),
     default="fanova",
-    help="Share of the variance, or how the best cells differ from all [default: fanova].",
+    help="What is measured. fanova: the share of the variance that a hyperparameter explains. ped-anova: how much the "
+    "best configurations differ in it from all that were run [default: fanova].",
 )
-@click.option("--metric", type=click.Choice((*_METRICS, "seconds")), help="[default: what the sweep chooses by]")
-@click.option("--within", metavar="AXIS", multiple=True, help="A table for each value of it, as for each method.")
+@click.option(
+    "--metric",
+    type=click.Choice((*_METRICS, "seconds")),
+    help="What the hyperparameters matter for [default: the metric that the sweep chooses by].",
+)
+@click.option(
+    "--within",
+    metavar="AXIS",
+    multiple=True,
+    help="Hyperparameter each value of which has a table of its own. May be given several times.",
+)
 @format_option(FORMATS)
 @output_option
 def importance(
     directory: Path, by: str, metric: str | None, within: tuple[str, ...], form: str | None, output: Path | None
 ) -> None:
-    """Say how much each hyperparameter matters, with an interval over seeds.
+    """Show how much each hyperparameter matters, with an interval over seeds.
 
-    Over all completed trials, the method being one of the hyperparameters, and within each method that has some of its
-    own.
+    First over all completed trials, where the method counts as a hyperparameter too; then within each method that has
+    hyperparameters of its own.
     """
     from analysis.estimates.importance import importance_frame, importances
     from analysis.frames.log import read_log

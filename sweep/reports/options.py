@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from sweep.storage.mark import MARK, is_address
 
@@ -40,6 +41,8 @@ def refuse_starting(context: click.Context, parameter: click.Parameter, director
     from trainers.errors import UserError
     from trainers.record import has_records
 
+    if context.resilient_parsing:  # by a shell that completes, which waits for no store
+        return directory
     bring_run(directory, new=False)
     if directory is None or not directory.is_dir() or has_records(directory):
         return directory
@@ -104,18 +107,44 @@ class _Run(_Path):
         address = Address.of(value)
         return super().convert(value, param, ctx) if address is None else folder(address)
 
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The run directories that begin so."""
+        from sweep.completion import runs
+
+        return runs(incomplete)
+
+
+class _Trial(click.types.StringParamType):
+    """A beginning of a trial's id; a shell completes those of the run that is named before it."""
+
+    name = "trial_id"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The ids that begin so."""
+        from sweep.completion import trials
+
+        return trials(ctx.params.get("directory"), incomplete)
+
 
 PATH = _Path(path_type=Path)
+TRIAL = _Trial()
 RUN = _Run(path_type=Path)
 FOLDER = _Path(path_type=Path, file_okay=False)
 directory_argument = click.argument("directory", metavar="DIR", type=RUN, callback=refuse_starting)
 optional_directory = click.argument("directory", metavar="[DIR]", type=RUN, required=False, callback=refuse_starting)
 port_option = click.option(
-    "--port", type=click.IntRange(0, 65535), default=0, help="Of 127.0.0.1 [default: one that is free]."
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    help="Port of this machine (127.0.0.1) to serve at [default: a free one].",
 )
-output_option = click.option("--output", type=PATH, help="File to write [default: stdout].")
+output_option = click.option("--output", type=PATH, help="File to write [default: print it].")
 metric_option = click.option(
-    "--metric", type=click.Choice(METRICS), default=METRICS[0], help=f"[default: {METRICS[0]}]"
+    "--metric",
+    type=click.Choice(METRICS),
+    default=METRICS[0],
+    help="Accuracy that is looked at: at the last epoch or at the best one by validation; of attacked (robust) or "
+    f"unchanged (clean) test images [default: {METRICS[0]}].",
 )
 choosers_option = click.option(
     "--chosen-by-seed",
@@ -123,13 +152,14 @@ choosers_option = click.option(
     metavar="SEED",
     type=int,
     multiple=True,
-    help="Seed that chooses each method's best cell; the others, compared there, can decide [default: all choose].",
+    help="Seed that chooses each method's best configuration; only the other seeds are then compared there, and can "
+    "decide. May be given several times [default: all seeds choose, and decide nothing].",
 )
 
 
 def format_option(formats: Sequence[str]) -> Callable[[Command], Command]:
     """--format, one of these."""
-    default = "[default: by the ending of --output, else table]"
+    default = "How it is written [default: by the ending of --output, else table]."
     return click.option("--format", "form", type=click.Choice(formats), help=default)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import InMemoryStorage
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from pandas import DataFrame
 
@@ -66,9 +68,11 @@ def storage_of(log: Log, name: str, live: bool = False) -> InMemoryStorage:
     }
     storage = InMemoryStorage()
     for study_name, ids in _studies(frame, name, grid_axes(log)):
-        directions = ["maximize" if one.mode == "max" else "minimize" for one in objectives]
+        directions = [StudyDirection.MAXIMIZE if one.mode == "max" else StudyDirection.MINIMIZE for one in objectives]
         study = optuna.create_study(storage=storage, study_name=study_name, directions=directions)
-        study.set_metric_names([one.column for one in objectives])
+        with warnings.catch_warnings():  # that names may be gone in a later version
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.set_metric_names([one.column for one in objectives])
         study.add_trials([trials[trial_id] for trial_id in ids])
     return storage
 
@@ -102,8 +106,10 @@ def distribution(values: Sequence[Any]) -> BaseDistribution:
 
 
 def _plain(value: Any) -> Any:
-    """As Optuna takes it: of numpy's kinds Python's own; a list as its JSON."""
+    """As Optuna takes it: of numpy's kinds Python's own, whole numbers as such; a list as its JSON."""
     value = value.item() if hasattr(value, "item") else value
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
     return value if isinstance(value, str | int | float | bool) else json.dumps(value)
 
 
@@ -123,7 +129,7 @@ def _curves(epochs: DataFrame, metric: str) -> dict[str, dict[int, float]]:
 
 
 def _trial(
-    row: Mapping[str, Any],
+    row: Mapping[Any, Any],
     space: Mapping[str, BaseDistribution],
     objectives: Sequence[Objective],
     curves: Mapping[str, dict[int, float]],
@@ -145,17 +151,13 @@ def _trial(
     trial = create_trial(
         state=state,
         values=values,
-        params={axis: _as_drawn(space[axis], value) for axis, value in of_axes.items()},
+        params=of_axes,
         distributions={axis: space[axis] for axis in of_axes},
         user_attrs={key: _plain(row[key]) for key in SHOWN if _is_there(row[key])},
         intermediate_values=curve,
     )
     trial.datetime_start, trial.datetime_complete = _times(state, history)
     return trial
-
-
-def _as_drawn(of: BaseDistribution, value: Any) -> Any:
-    return int(value) if isinstance(of, IntDistribution) else value
 
 
 def _times(state: TrialState, history: TrialHistory) -> tuple[datetime | None, datetime | None]:

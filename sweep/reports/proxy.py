@@ -12,15 +12,20 @@ from sweep.reports.output import chosen_format, console, metric_of, write_frame
 
 @click.command()
 @directory_argument
-@click.option("--by", metavar="KEY", multiple=True, help="Axis by whose values too, beside those of the config's grid.")
+@click.option(
+    "--by",
+    metavar="KEY",
+    multiple=True,
+    help="Hyperparameter each value of which has a table of its own, as each grid value of the config has.",
+)
 @format_option(FORMATS)
 @output_option
 def proxy(directory: Path, by: tuple[str, ...], form: str | None, output: Path | None) -> None:
-    """Show whether short runs put the points in the order of full ones.
+    """Show whether short runs rank the configurations as full ones do.
 
-    Of every epoch that has the sweep's metric, and of trials that differ in their epochs, attack.steps or
-    data.train_per_class alone: rank correlation with the full setting, with its interval over seeds, and what choosing
-    by it costs.
+    A short run is a trial at an earlier epoch, where the sweep's metric was measured, or a trial that differs from
+    another only in epochs, attack.steps or data.train_per_class. Shown are the rank correlation with full runs, its
+    interval over seeds, and how much accuracy is lost by choosing from short runs.
     """
     from analysis.estimates.proxies import proxies, strata_axes
     from analysis.frames.log import read_log
@@ -43,7 +48,7 @@ def proxy(directory: Path, by: tuple[str, ...], form: str | None, output: Path |
     metric = chosen_by.get("metric", "val_robust")
     if rows.empty:
         lacking = (
-            f"nothing cheap to compare with: no whole trial has {metric} before its last epoch (set "
+            f"no short runs to compare with full ones: no whole trial has {metric} before its last epoch (set "
             "trial.evaluation.every=1), and none differs from another in epochs, attack.steps or data.train_per_class"
         )
         say(console(output), "\n".join(filter(None, [lacking, pruned_line(trials)])))

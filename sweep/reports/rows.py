@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sweep.reports.options import FORMATS, directory_argument, format_option, output_option
+from sweep.reports.options import FORMATS, TRIAL, directory_argument, format_option, output_option
 from sweep.reports.output import chosen_format, console, summary, write_frame
 
 if TYPE_CHECKING:
@@ -19,10 +19,15 @@ if TYPE_CHECKING:
 
 @click.command()
 @directory_argument
-@click.option("--summary", "summed", is_flag=True, help="No row a trial; what they say, and which axis matters.")
-@click.option("--epochs", is_flag=True, help="A row an epoch instead of a row a trial.")
-@click.option("--evaluations", is_flag=True, help="A row an evaluation of `sweep evaluate`, not a row a trial.")
-@click.option("--checks", is_flag=True, help="A row a check of `sweep evaluate --checks`, not a row a trial.")
+@click.option(
+    "--summary",
+    "summed",
+    is_flag=True,
+    help="A summary in place of the rows: what they say, and which hyperparameter matters.",
+)
+@click.option("--epochs", is_flag=True, help="One row per epoch, not one per trial.")
+@click.option("--evaluations", is_flag=True, help="One row per attack that `sweep evaluate` ran.")
+@click.option("--checks", is_flag=True, help="One row per check that `sweep evaluate --checks` ran.")
 @format_option(FORMATS)
 @output_option
 def results(
@@ -121,17 +126,17 @@ def _print_checks(directory: Path, log: Log, form: str, output: Path | None) -> 
 
 @click.command()
 @directory_argument
-@click.argument("trial_ids", metavar="[TRIAL_ID]...", nargs=-1)
-@click.option("--by-class", is_flag=True, help="A row an evaluation and class.")
-@click.option("--agreement", is_flag=True, help="A row a pair of PGD and AutoAttack on one network.")
-@click.option("--bits", is_flag=True, help="A row an evaluation with each image's result, for a file.")
+@click.argument("trial_ids", metavar="[TRIAL_ID]...", nargs=-1, type=TRIAL)
+@click.option("--by-class", is_flag=True, help="The accuracy of each class: one row per evaluation and class.")
+@click.option("--agreement", is_flag=True, help="On how many images PGD and AutoAttack agree: one row per network.")
+@click.option("--bits", is_flag=True, help="Each image's result, for a file: one row per evaluation.")
 @format_option(FORMATS)
 @output_option
 def images(directory: Path, trial_ids: tuple[str, ...], form: str | None, output: Path | None, **views: bool) -> None:
-    """Show what the images say one by one: worst classes, and where PGD and AutoAttack agree.
+    """Show results image by image: the worst classes, and where PGD and AutoAttack agree.
 
-    Of every evaluation of `sweep evaluate`, and of the end of training, each image's result is recorded. TRIAL_ID is a
-    beginning of a trial's id; none: all.
+    They are recorded by `sweep evaluate`, and at the end of training. TRIAL_ID names trials; the first characters of an
+    id are enough. Without any, all are shown.
     """
     from analysis.frames.evaluations import evaluations_of
     from analysis.frames.images import classes_of, images_of
@@ -172,9 +177,9 @@ def _view(views: Mapping[str, bool]) -> str:
 
 @click.command()
 @directory_argument
-@click.argument("trial_id")
+@click.argument("trial_id", type=TRIAL)
 def show(directory: Path, trial_id: str) -> None:
-    """Show one trial: config, provenance, curve. A beginning of its id is enough."""
+    """Show one trial: its config, where and how it ran, its curve. The first characters of its id are enough."""
     from analysis.tables import trials as views
     from sweep.run.screen import print_whole
 

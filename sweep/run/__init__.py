@@ -26,6 +26,7 @@ ray_watch   whether Ray is still there
 ray_guard   a small process that ends what a killed launch leaves of its local Ray
 requests    what users ask of it while it runs: files in DIR/requests
 steering    does it
+outside     records that commands write while nobody holds the run
 ray_steering the same, of trials through Ray
 child       the process of a serial launch
 bound       processes that end with the one that starts them

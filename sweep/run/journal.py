@@ -172,6 +172,10 @@ class Journal:
         self.take({"record": "outcome", **cancelled_outcome(self.progress.trials[trial_id], undo=True)}, again=True)
         return self._set_aside.pop(trial_id, None)
 
+    def note(self, values: Mapping[str, Any]) -> None:
+        """Writes down what a user wrote of a trial: the values of a `NoteRecord`."""
+        self._append("note", values)
+
     def named(self, file: str) -> str:
         """The name of a file that each launch has for itself, as a launch of all trials names it, or a share's."""
         return file if self.share is None else self.share.named(file)

@@ -4,6 +4,7 @@ paused        there while the sweep is paused; holds since when and from where
 set-KEY       the value that a key has now
 cancel-ID     a trial is to end; the launch removes it once the records say so
 undo-ID       a cancelled trial is to run after all; likewise
+note-ID-N     the line of a note's record, which the launch writes down and then removes this; N by when it was asked
 
 Each is made, replaced or removed in one move: two who ask at once never undo each other. Who may write DIR may ask.
 """
@@ -24,7 +25,8 @@ from trainers.fields import number_text, plural
 from trainers.files import remove_parts, whole
 from trainers.plain_file import plain
 from trainers.provenance import host
-from trainers.record import is_id
+from trainers.record import NoteRecord, is_id, line
+from trainers.record.form import Damaged, record_on
 from trainers.record.rules import Rule, is_number, whole_number
 from trainers.visible import in_line
 
@@ -35,7 +37,7 @@ PAUSE = 0.5
 _GRAIN = 3.0
 
 #: Characters of a request at most, and of one that is shown.
-_LONGEST, SHOWN = 1000, 100
+_LONGEST, SHOWN = 16_000, 100
 
 #: What may be changed while trials run, and what it must be: nothing that is in a trial's numbers.
 SETTABLE: Mapping[str, Rule] = {
@@ -43,7 +45,7 @@ SETTABLE: Mapping[str, Rule] = {
     "resources.epoch_timeout": Rule("a number of seconds over 0", lambda value: is_number(value) and value > 0),
 }
 
-_PAUSED, _SET, _CANCEL, _UNDO = "paused", "set-", "cancel-", "undo-"
+_PAUSED, _SET, _CANCEL, _UNDO, _NOTE = "paused", "set-", "cancel-", "undo-", "note-"
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,8 @@ class Asked:
     """Ids of trials that are to end."""
     undo: frozenset[str] = frozenset()
     """Ids of cancelled trials that are to run after all."""
+    notes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Records of notes that are to be written down, by the names of the files, in their order."""
 
 
 def asked(directory: Path) -> Asked:
@@ -73,11 +77,21 @@ def asked(directory: Path) -> Asked:
         {key: value for key, value in settings.items() if SETTABLE[key].holds(value)},
         frozenset(_ids(names, _CANCEL)),
         frozenset(_ids(names, _UNDO)),
+        dict(_notes(folder, names)),
     )
 
 
 def _ids(names: list[str], verb: str) -> Iterator[str]:
     return (name.removeprefix(verb) for name in names if name.startswith(verb) and is_id(name.removeprefix(verb)))
+
+
+def _notes(folder: Path, names: list[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for name in names:
+        if name.startswith(_NOTE):
+            with suppress(Damaged):  # half written, or no note
+                record = record_on(_text(folder / name).encode())
+                if record.pop("record") == "note":
+                    yield name, record
 
 
 def _text(path: Path) -> str:
@@ -122,11 +136,26 @@ def cancel(directory: Path, trial: str, undo: bool = False) -> None:
     _write(directory, f"{verb}{trial}", "")
 
 
+def note(directory: Path, record: NoteRecord) -> None:
+    """Asks that a note of a trial is written down."""
+    _write(directory, f"{_NOTE}{record.trial_id}-{time.time_ns():x}", line("note", record))
+
+
+def is_there(directory: Path, name: str) -> bool:
+    """Whether a file that was among those asked for is there still."""
+    return (directory / FOLDER / name).exists()
+
+
+def taken(directory: Path, name: str) -> None:
+    """What a file asks for is done."""
+    with suppress(OSError):  # it is looked at again
+        _remove(directory, name)
+
+
 def done(directory: Path, trial: str) -> None:
     """Nothing more is asked of a trial."""
     for verb in (_CANCEL, _UNDO):
-        with suppress(OSError):  # it is looked at again
-            _remove(directory, f"{verb}{trial}")
+        taken(directory, f"{verb}{trial}")
 
 
 def _write(directory: Path, name: str, text: str) -> None:
@@ -180,4 +209,5 @@ def asked_line(directory: Path) -> str:
     parts += [f"{key}={number_text(value)}" for key, value in now.settings.items()]
     for verb, names in (("to end", now.cancel), ("to run after all", now.undo)):
         parts += [f"{plural(len(names), 'trial')} {verb}"] if names else []
+    parts += [f"{plural(len(now.notes), 'note')} to be written down"] if now.notes else []
     return "; ".join(filter(None, parts))

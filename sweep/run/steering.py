@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.console import Console
 
@@ -77,6 +77,8 @@ class Steering:
                 self._cancel(self._trials, trial_id)
             for trial_id in asked.undo:
                 self._undo(self._trials, trial_id)
+            for name, note in asked.notes.items():
+                self._note(name, note)
         self._known = asked
         for line in self._changes(known, asked):
             say(self._console, line)
@@ -103,6 +105,12 @@ class Steering:
         if trial.cancelled and (planned := self._journal.taken_back(trial_id)) is not None:
             trials.put_back(planned)
         requests.done(self._journal.directory, trial_id)
+
+    def _note(self, name: str, note: Mapping[str, Any]) -> None:
+        """Writes a note down once, though what is asked for is read anew only now and then."""
+        if self._journal.runs(note["trial_id"]) and requests.is_there(self._journal.directory, name):
+            self._journal.note(note)
+            requests.taken(self._journal.directory, name)
 
     def _changes(self, before: Asked, now: Asked) -> Iterator[str]:
         """What is to be said, in lines."""

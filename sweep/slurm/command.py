@@ -26,32 +26,50 @@ SCRIPT = "job.sh"
 
 @click.command()
 @click.argument("config", type=PATH)
-@click.option("--nodes", type=click.IntRange(1, 10_000), default=1, help="One job of N nodes, Ray on all [default: 1].")
-@click.option("--array", type=click.IntRange(1, 10_000), help="N independent jobs, each with its share of the trials.")
+@click.option(
+    "--nodes", type=click.IntRange(1, 10_000), default=1, help="Nodes of the job, with Ray on all of them [default: 1]."
+)
+@click.option(
+    "--array", type=click.IntRange(1, 10_000), help="Number of independent jobs, each with its share of the trials."
+)
 @click.option("--time", help="Time limit of a job, as sbatch takes it: minutes, H:MM:SS, D-HH:MM:SS.")
-@click.option("--partition", help="Where the job runs [default: the cluster's].")
-@click.option("--account", help="Who pays.")
-@click.option("--cpus-per-task", "cpus", type=click.IntRange(min=1), help="On a node [default: what its trials take].")
-@click.option("--gpus-per-task", "gpus", type=click.IntRange(min=0), help="On a node [default: what its trials take].")
-@click.option("--gres", help="In place of --gpus-per-task, where Slurm wants it so: gpu:2, gpu:a100:2.")
+@click.option("--partition", help="Partition to run in [default: the cluster's].")
+@click.option("--account", help="Account that pays for the job.")
+@click.option(
+    "--cpus-per-task", "cpus", type=click.IntRange(min=1), help="CPU cores a node [default: what trials take]."
+)
+@click.option("--gpus-per-task", "gpus", type=click.IntRange(min=0), help="GPUs a node [default: what trials take].")
+@click.option("--gres", help="GPUs in place of --gpus-per-task, where Slurm wants it so: gpu:2, gpu:a100:2.")
 @click.option(
     "--stop-before",
     type=click.IntRange(20, 3600),
     default=60,
-    help="Seconds before its time limit at which a job stops, and is run again [default: 60].",
+    help="How many seconds before its time limit a job stops, to be run again [default: 60].",
 )
-@click.option("--sbatch", "more", multiple=True, metavar="OPTION", help="A further one of sbatch: --sbatch=--mem=32G.")
-@click.option("--out", type=PATH, help="Run directory, on storage that all nodes share [default: runs/NAME].")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Overrides a key of the config.")
-@click.option("--follow-code", is_flag=True, help="Run the code and the config as they are then, not as they are now.")
-@click.option("--submit", is_flag=True, help=f"Write it to DIR/{SCRIPT} and submit it [default: print it].")
+@click.option(
+    "--sbatch",
+    "more",
+    multiple=True,
+    metavar="OPTION",
+    help="A further option for sbatch, such as --sbatch=--mem=32G. May be given several times.",
+)
+@click.option("--out", type=PATH, help="Folder of the run, on storage that all nodes share [default: runs/NAME].")
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Give a key of the config another value, such as trial.epochs=3. May be given several times.",
+)
+@click.option("--follow-code", is_flag=True, help="Run code and config as they are when the job starts, not as now.")
+@click.option("--submit", is_flag=True, help=f"Write the script to DIR/{SCRIPT} and submit it [default: print it].")
 def slurm(
     config: Path, out: Path | None, overrides: tuple[str, ...], follow_code: bool, submit: bool, **asked: Any
 ) -> None:
-    """Write, or submit, a sweep as jobs of Slurm: a script to read and to edit.
+    """Write a script that runs a sweep under Slurm, to read and edit; or submit it.
 
-    One job (of several nodes: with a Ray on all of them), or an array of jobs that share the trials out. After its
-    time limit or a preemption a job goes on where it was.
+    It is one job, of one node or several, or an array of jobs that share the trials out. After its time limit or a
+    preemption a job goes on where it was.
     """
     from sweep.config_file import load
     from sweep.plan.plan import earlier_records, plan

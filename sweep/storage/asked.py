@@ -21,8 +21,8 @@ from trainers.plain_file import bounded
 FOLDER = "requests"
 
 #: Bytes of a request at most; what has more is none.
-_MOST = 1000
-_NAME = re.compile(r"paused|set-[a-z_.]{1,60}|(?:cancel|undo)-[0-9a-f]{1,64}")
+_MOST = 16_000
+_NAME = re.compile(r"paused|set-[a-z_.]{1,60}|(?:cancel|undo)-[0-9a-f]{1,64}|note-[0-9a-f]{1,64}-[0-9a-f]{1,20}")
 
 
 class _Known(NamedTuple):

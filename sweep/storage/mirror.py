@@ -33,8 +33,8 @@ _log = logging.getLogger(__name__)
 PAUSE, EVERY = 0.5, 5.0
 #: An object of records is written anew with each that comes, until it has so many bytes: then the next begins.
 PART = 4_000_000
-#: Records that are brought at once: what they say took long.
-_AT_ONCE = (b'{"record":"outcome"', b'{"record":"evaluation"', b'{"record":"check"')
+#: Records that are brought at once: what they say took long, or a user wrote it.
+_AT_ONCE = tuple(b'{"record":"%s"' % kind for kind in (b"outcome", b"evaluation", b"check", b"note"))
 
 
 @dataclass

@@ -166,24 +166,24 @@ def test_every_text_says_whose_error_it_holds(of_optimizers, of_methods):
     frame, _ = of_optimizers
     both, alone = (ledger(Study(rows)) for rows in (frame, frame.drop(columns=BITS)))
     assert errors_text(both) == "over seeds and test images"
-    assert errors_text(alone) == "without the test images' own error"
+    assert errors_text(alone) == "without the error of the test set"
     half = [claim if claim.name == "ratio" else old for claim, old in zip(both, alone, strict=True)]
-    assert errors_text(half) == "without the test images' own error but where over seeds and test images"
+    assert errors_text(half) == "without the error of the test set but where over seeds and test images"
     assert "over seeds alone, on these test images: " in claims_text(both)
     assert "on these test images" not in claims_text(alone)
     assert judged_lines(alone)[0].startswith(
-        "claims, as `sweep claims` judges them (95 % intervals without the test images' own error; p (Holm)"
+        "claims, as `sweep claims` judges them (95 % intervals without the error of the test set; "
     )
     frame, _ = of_methods
     without = comparison(frame.drop(columns=BITS))
-    assert "add an error that no bracket holds" in " ".join(notes(without))
+    assert "They leave out the error of the test set" in " ".join(notes(without))
     mixed = notes(comparison(frame))[1]
-    assert "those over seeds alone do not hold the test images' error either" in mixed
+    assert "those over seeds alone that of the test set too" in mixed
     bits = [TrialBits(one.trial_id, "f", IMAGES, {**one.right, "last_test_clean": one.right[Y]}) for one in frame[BITS]]
     whole = comparison(frame.assign(**{BITS: bits, "last_test_clean": frame[Y]}))
     assert notes(whole)[1] == (
-        "brackets: 95 % intervals over seeds and test images (variance pooled over 3 methods). The choice of the cell "
-        "adds an error that no bracket holds"
+        "brackets: 95 % intervals over seeds and test images (variance pooled over 3 methods). They leave out the "
+        "error of choosing the cell"
     )
     (pooled,) = {one.robust_interval for one in whole}
     apart = [

@@ -52,5 +52,5 @@ def test_an_error_in_a_file_is_the_line_that_the_page_shows(page: Path) -> None:
     (page / "nets.py").write_text(text.replace("height, wide = image_size", "height, wide = heigth"))
     done = CliRunner().invoke(main, ["plan", "sweep.yaml"])
     assert done.exit_code == 2
-    (line,) = re.findall(r"^    (sweep: nets.py:.*)$", PAGE, re.MULTILINE)
+    (line,) = re.findall(r"^(sweep: nets.py:.*)$", PAGE, re.MULTILINE)
     assert done.output.strip() == line

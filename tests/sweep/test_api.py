@@ -38,9 +38,10 @@ def test_a_file_a_mapping_and_a_config_are_the_same_sweep(values: dict[str, Any]
 
 
 def test_overrides_are_those_of_set(values: dict[str, Any]) -> None:
+    values["space"] |= {"optimizer.name": ["sgd", "deat"]}
     config = load_config(values, {"trial.epochs": 2, "trial.optimizer.lr": 1e-5, "name": "other", "seeds": [1, 2]})
     assert (config.trial.epochs, config.trial.optimizer.lr, config.name, config.seeds) == (2, 1e-5, "other", (1, 2))
-    assert "optimizer.lr" not in config.space
+    assert set(config.space) == {"optimizer.name"}  # a value in place of the axis
     assert load_config(load_config(values), {"trial.epochs": 2}).trial.epochs == 2
 
 
@@ -80,7 +81,7 @@ def test_a_launch_gives_what_it_has_come_to_and_goes_on(
 
 
 def test_a_trial_that_fails_is_an_outcome_and_raises_nothing(values: dict[str, Any], tmp_path: Path) -> None:
-    done = launch(values, tmp_path / "run", {"trial.optimizer.lr": 1e30}, serial=True)
+    done = launch(values, tmp_path / "run", {"space.optimizer.lr": [1e30]}, serial=True)
     assert (done.counts, done.exit_code, done.finished) == ({"diverged": 1}, 0, True)
 
 

@@ -20,7 +20,7 @@ from analysis.frames import log
 from analysis.frames.trials import load_epochs, load_trials
 from sweep.cli import main
 from trainers.errors import UserError
-from trainers.record import RECORDS_FILE, CheckRecord, DynamicsRecord, RecordFile, line, read
+from trainers.record import RECORDS_FILE, CheckRecord, DynamicsRecord, NoteRecord, RecordFile, line, read
 
 #: What reads records; {} is the run. What takes over a second stands in the second list.
 COMMANDS = [
@@ -53,6 +53,7 @@ def texts(tmp_path: Path) -> list[bytes]:
     where = {"host": "h", "device": "cpu", "code_version": "abc"}
     ball = {"norm": "linf", "radius": 0.1}
     file.append("check", CheckRecord("sgd160.10", "last", False, "steps", ball, "test", 9, 0, 9, 8, **count, **where))  # type: ignore[arg-type]
+    file.append("note", NoteRecord("sgd160.10", "odd", ("odd",)))
     file.close()
     records = [json.loads(text) for text in (tmp_path / RECORDS_FILE).read_bytes().splitlines()]
     return [json.dumps({k: v for k, v in one.items() if k != "crc"}, separators=(",", ":")).encode() for one in records]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -163,6 +164,7 @@ LEAST: dict[str, dict[str, Any]] = {
     "outcome": {"trial_id": "abc", "outcome": "failed", "reason": "", "epochs": 0},
     "evaluation": {**CHUNK, "attack": "pgd", "correct": 4},
     "check": {**CHUNK, "check": "steps", "right_under": {"PGD": 4}, "against": 0, "in_favour": 0},
+    "note": {"trial_id": "abc"},
 }
 ONE_KEY_MISSING = [(kind, key) for kind, keys in REQUIRED.items() for key in sorted(keys)]
 
@@ -202,6 +204,21 @@ def test_what_a_newer_version_wrote_is_passed_over_and_counted(tmp_path: Path) -
         f"{tmp_path / RECORDS_FILE}: 3 lines of kinds that this version does not know passed over: outcome moonstruck, "
         "pruning; a newer robustsweep wrote them"
     ]
+
+
+@pytest.mark.parametrize(
+    ("written", "says"),
+    [
+        ({"note": 3}, "note must be text of at most 1,000 characters or null, got 3"),
+        ({"note": "x" * 1001}, "note must be text of at most 1,000 characters or null, got 'xxx"),
+        ({"tags": "odd"}, "tags must be a list of names, got 'odd'"),
+        ({"untags": ["two words"]}, "untags must be a list of names, got "),
+    ],
+)
+def test_a_note_that_no_command_writes_is_damaged(written: dict[str, Any], says: str, tmp_path: Path) -> None:
+    (tmp_path / RECORDS_FILE).write_text(line("note", {"trial_id": "abc", **written}))
+    with pytest.raises(UserError, match=rf":1: damaged line: {re.escape(says)}"):
+        read(tmp_path)
 
 
 def test_what_is_required_of_an_epoch_and_an_outcome_is_what_they_hold() -> None:

@@ -2,7 +2,7 @@
 
 A launch that runs share i of N of the trials appends to records.iofN.jsonl instead. All files are read as one log.
 
-Nine kinds, told apart by the key `record`:
+Ten kinds, told apart by the key `record`:
 
     launch   a start of the sweep: time, command, commit, dirty, code_version, versions, metric, mode, size (trials in
              all), wanted (ids of those that are known already; Optuna's later points follow as trial records), decides
@@ -23,6 +23,7 @@ Nine kinds, told apart by the key `record`:
     outcome  an OutcomeRecord; of a trial that a stopping rule ended, a PrunedRecord
     evaluation  an EvaluationRecord with its time
     check    a CheckRecord with its time
+    note     a NoteRecord with its time
 
 The last key of a line is `crc`, the CRC-32 of its bytes before `,"crc":` in 8 hex digits; older code wrote none. A line
 changed by hand needs none either: delete it from that line.
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from trainers.record.form import UNKNOWN
     from trainers.record.kinds import (
         FINISHED,
+        LONGEST_NOTE,
         METRICS,
         REQUIRED,
         SPENT,
@@ -66,6 +68,7 @@ if TYPE_CHECKING:
         DynamicsRecord,
         EpochRecord,
         EvaluationRecord,
+        NoteRecord,
         OutcomeName,
         OutcomeRecord,
         PrunedRecord,
@@ -84,7 +87,9 @@ _ROOMS = {
     "EpochRecord": "kinds",
     "EvaluationRecord": "kinds",
     "FINISHED": "kinds",
+    "LONGEST_NOTE": "kinds",
     "METRICS": "kinds",
+    "NoteRecord": "kinds",
     "OutcomeName": "kinds",
     "OutcomeRecord": "kinds",
     "PrunedRecord": "kinds",
@@ -114,6 +119,7 @@ _ROOMS = {
 
 __all__ = [
     "FINISHED",
+    "LONGEST_NOTE",
     "METRICS",
     "RECORDS_FILE",
     "REQUIRED",
@@ -123,6 +129,7 @@ __all__ = [
     "DynamicsRecord",
     "EpochRecord",
     "EvaluationRecord",
+    "NoteRecord",
     "OutcomeName",
     "OutcomeRecord",
     "PrunedRecord",

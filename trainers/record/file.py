@@ -72,7 +72,7 @@ class RecordFile:
         self._sure = os.fstat(self._file.fileno()).st_size
 
     def append(self, kind: str, record: Record | Mapping[str, Any]) -> None:
-        """Writes one line; outcomes, evaluations and checks are also forced to the disk.
+        """Writes one line; outcomes, evaluations, checks and notes are also forced to the disk.
 
         The classes of a split's images are left out where it wrote them before.
 
@@ -84,7 +84,7 @@ class RecordFile:
             raise ValueError(f"{self._path}: closed file")
         new = line(kind, self._once(record if isinstance(record, Mapping) else asdict(record))).encode()
         self._rest += new
-        attempt = partial(self._write, new, kind in ("outcome", "evaluation", "check"))
+        attempt = partial(self._write, new, kind in ("outcome", "evaluation", "check", "note"))
         try:
             patiently(self._path, attempt)
         except OSError as error:

@@ -9,7 +9,7 @@ from dataclasses import fields
 from operator import itemgetter
 from typing import Any, TypeAlias, get_args
 
-from trainers.record.kinds import EpochRecord, OutcomeName
+from trainers.record.kinds import LONGEST_NOTE, EpochRecord, OutcomeName
 from trainers.record.rules import (
     AXES,
     CALLED,
@@ -32,6 +32,7 @@ from trainers.record.rules import (
     SECONDS,
     SHARE,
     SIZES,
+    TAGS,
     TEXT,
     TIME,
     TRIAL,
@@ -218,6 +219,14 @@ FORMS: dict[str, dict[str, Rule]] = {
         "right_under": COUNTS,
         "against": WHOLE,
         "in_favour": WHOLE,
+    },
+    "note": {
+        "trial_id": TRIAL,
+        "note": Rule(
+            f"text of at most {LONGEST_NOTE:,} characters", lambda value: is_text(value) and len(value) <= LONGEST_NOTE
+        ).or_null(),
+        **dict.fromkeys(("tags", "untags"), TAGS),
+        "time": TIME,
     },
 }
 

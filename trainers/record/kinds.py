@@ -49,6 +49,7 @@ REQUIRED: dict[str, frozenset[str]] = {
             *("first", "images", "clean_correct", "right_under", "against", "in_favour", "seconds"),
         }
     ),
+    "note": frozenset({"trial_id"}),
 }
 
 
@@ -320,13 +321,32 @@ class CheckRecord:
     versions: dict[str, str]
 
 
+@dataclass(frozen=True)
+class NoteRecord:
+    """What a user wrote of a trial: the newest note counts, and tags add up."""
+
+    trial_id: str
+    note: str | None = None
+    """In place of the one before, empty for none; None: that stays."""
+    tags: tuple[str, ...] = ()
+    """That the trial has from now on."""
+    untags: tuple[str, ...] = ()
+    """That it has no more."""
+
+
+#: Characters of a note at most: more is a file beside the run.
+LONGEST_NOTE = 1000
+
+
 #: The measured columns of an epoch, in order: accuracies (fractions) and losses (nats).
 METRICS: tuple[str, ...] = tuple(
     field.name for field in fields(EpochRecord) if field.name.endswith(("clean", "robust", "clean_loss", "robust_loss"))
 )
 
 
-Record: TypeAlias = EpochRecord | DynamicsRecord | ResumeRecord | OutcomeRecord | EvaluationRecord | CheckRecord
+Record: TypeAlias = (
+    EpochRecord | DynamicsRecord | ResumeRecord | OutcomeRecord | EvaluationRecord | CheckRecord | NoteRecord
+)
 
 
 def epoch_record(values: Mapping[str, Any]) -> EpochRecord:

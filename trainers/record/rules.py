@@ -161,6 +161,7 @@ COUNTS = Rule(
     "a mapping of texts to whole numbers",
     lambda value: isinstance(value, dict) and all(map(is_text, value)) and all(map(WHOLE.holds, value.values())),
 )
+TAGS = Rule("a list of names", lambda value: isinstance(value, list) and all(map(is_name, value)))
 IDS = Rule("a list of trials' ids", lambda value: isinstance(value, list) and all(map(is_id, value)))
 IDS_BY_PLACE = Rule(
     "a mapping of folders to lists of trials' ids",

@@ -3,7 +3,13 @@
 
 const SYMBOLS = { o: ["circle", 0], s: ["rect", 0], "^": ["triangle", 0], D: ["diamond", 0], v: ["triangle", 180] };
 const MOST_LINES = 120;
+const FEW_VALUES = 8;
 let view = null;
+
+/** Charts are as wide as their boxes, whatever makes these wider or narrower. */
+const boxes = new ResizeObserver((entries) => {
+  for (const { target } of entries) echarts.getInstanceByDom(target)?.resize();
+});
 
 function ink(name) { return getComputedStyle(document.documentElement).getPropertyValue(name).trim(); }
 
@@ -25,17 +31,20 @@ function base() {
 function axisLook() {
   const line = { lineStyle: { color: ink("--faint") } };
   return {
-    axisLine: line, axisTick: line, axisLabel: { color: ink("--soft"), hideOverlap: true },
+    axisLine: line, axisTick: line,
+    axisLabel: { color: ink("--soft"), hideOverlap: true, textBorderColor: ink("--card"), textBorderWidth: 3 },
     nameTextStyle: { color: ink("--ink") }, splitLine: { lineStyle: { color: ink("--line") } },
   };
 }
 
-/** How a column's values lie on an axis: in words, on a logarithmic scale, or on a plain one. */
-function scaleOf(column) {
+/** How a column's values lie on an axis: each for itself where they are words or, if asked, few; else along a scale. */
+function scaleOf(column, few = false) {
   const values = column.values.filter((one) => one != null && one !== "");
-  if (column.kind !== "number") return { type: "category", data: [...new Set(values)] };
+  const distinct = [...new Set(values)];
+  if (column.kind !== "number") return { type: "category", data: distinct };
+  if (few && column.axis && distinct.length <= FEW_VALUES) return { type: "category", data: distinct.sort((a, b) => a - b).map(String) };
   const low = Math.min(...values), high = Math.max(...values);
-  if (low > 0 && high / low > 8) return { type: "log", min: low / 1.1, max: high * 1.1, axisLabel: { formatter: brief } };
+  if (column.axis && low > 0 && high / low > 8) return { type: "log", min: low / 1.1, max: high * 1.1, axisLabel: { formatter: brief } };
   const room = 0.04 * (high - low || Math.abs(high) || 1);
   return { type: "value", scale: true, min: Number((low - room).toPrecision(4)), max: Number((high + room).toPrecision(4)), axisLabel: { formatter: brief } };
 }
@@ -59,7 +68,7 @@ function parallelOption(places) {
   const usable = known.length > 1 ? known : drawable().filter((one) => one.kind === "number");
   const axes = usable.filter((one) => one.values.some((value) => value != null && value !== ""));
   const cells = places.map((place) => ({
-    value: axes.map((one) => { const value = one.values[place]; return value == null || value === "" ? "-" : value; }),
+    value: axes.map((one) => { const value = one.values[place]; return value == null || value === "" ? "-" : scaleOf(one, true).data ? String(value) : value; }),
     place, lineStyle: { color: colourOf(place), opacity: places.length > 200 ? 0.22 : 0.5, width: 1.3 },
   }));
   const look = axisLook();
@@ -70,7 +79,7 @@ function parallelOption(places) {
       ...base(),
       parallel: { left: narrow ? 46 : 70, right: narrow ? 46 : 90, top: 58, bottom: 34, parallelAxisDefault: { ...look, nameLocation: "end", nameGap: 16, nameTextStyle: { fontSize: narrow ? 10 : 12, color: ink("--ink") }, realtime: false, areaSelectStyle: { width: 22, color: ink("--accent"), borderColor: ink("--accent"), opacity: 0.25 } } },
       parallelAxis: axes.map((one, dim) => {
-        const scale = scaleOf(one);
+        const scale = scaleOf(one, true);
         const name = narrow ? one.title.split(".").pop() : one.title;
         return { dim, name, ...scale, axisLabel: { ...look.axisLabel, ...(scale.axisLabel ?? {}) }, nameRotate: narrow ? 18 : 0 };
       }),
@@ -87,7 +96,7 @@ function filterByAxis(axes) {
     const [interval] = component.activeIntervals ?? [];
     if (!interval) return;
     const column = axes[number];
-    const words = scaleOf(column).data;
+    const words = scaleOf(column, true).data;
     const asked = words
       ? words.slice(Math.max(0, Math.ceil(Math.min(...interval))), Math.floor(Math.max(...interval)) + 1).map((one) => `=${one}`).join("|")
       : interval.map((one) => Number(one.toPrecision(4))).sort((a, b) => a - b).join("..");
@@ -120,7 +129,7 @@ function scatterOption(places) {
   };
 }
 
-function legendOf() { return { top: 8, type: "scroll", textStyle: { color: ink("--ink") }, inactiveColor: ink("--faint") }; }
+function legendOf() { return { top: 8, itemWidth: 18, itemGap: 12, textStyle: { color: ink("--ink") }, inactiveColor: ink("--faint") }; }
 
 function curveOf(metric, place) {
   const at = trials.curves.values.epoch[place];
@@ -192,6 +201,7 @@ function drawView() {
   const drawn = VIEWS[kind](activePlaces());
   view?.dispose();
   view = echarts.init(box, null, { renderer: "canvas" });
+  boxes.observe(box);
   view.setOption(drawn.option);
   view.on("click", (event) => {
     const place = event.data?.place ?? drawn.option.series[event.seriesIndex]?.place;

@@ -1,7 +1,7 @@
 "use strict";
 // While a sweep runs: the page is loaded anew once what stands under `version` beside it has changed.
 (() => {
-  let known = null;
+  let known = document.documentElement.dataset.version ?? null; // of this page, where who serves it says so
   async function ask() {
     try {
       const answer = await fetch(`version${location.search}`, { cache: "no-store" });

@@ -10,10 +10,10 @@ function restyle() {
 function listen() {
   const dialog = document.getElementById("trial");
   dialog.addEventListener("close", () => {
-    const link = table.getRows("visible").find((row) => trials.ids[row.getData().place] === state.trial)?.getElement().querySelector("a");
+    const link = table.getRow(trials.ids.indexOf(state.trial))?.getElement().querySelector("a");
     state.trial = "";
     writeState();
-    for (const row of table.getRows("visible")) row.reformat();
+    markShown();
     link?.focus();
   });
   dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
@@ -38,7 +38,6 @@ function listen() {
     const picture = event.target.closest("figure .paper button");
     if (picture) picture.setAttribute("aria-pressed", String(picture.closest("figure").classList.toggle("large")));
   });
-  addEventListener("resize", calmly(() => { view?.resize(); curve?.resize(); }));
   addEventListener("hashchange", () => location.reload());
 }
 

@@ -39,6 +39,15 @@ function tableColumn(column, number) {
   };
 }
 
+function markRow(row) {
+  row.getElement().classList.toggle("shown", trials.ids[row.getData().place] === state.trial);
+}
+
+/** The row of the trial that is shown, and no other, is marked. */
+function markShown() {
+  if (table?.initialized) table.getRows("visible").forEach(markRow);
+}
+
 /** Whether a row passes what is asked above the table. */
 function passesAbove(row) {
   const outcome = columns[columnNamed.get("outcome")].values[row.place];
@@ -81,7 +90,7 @@ function buildTable() {
       .filter(([name]) => columnNamed.has(name))
       .map(([name, value]) => ({ field: `c${columnNamed.get(name)}`, value })),
     initialFilter: passesAbove,
-    rowFormatter: (row) => row.getElement().classList.toggle("shown", trials.ids[row.getData().place] === state.trial),
+    rowFormatter: markRow,
   });
   table.on("tableBuilt", () => {
     table.setFilter(passesAbove);

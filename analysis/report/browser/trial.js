@@ -46,15 +46,16 @@ function drawCurve(place, losses) {
   const series = metrics.map((one) => {
     const split = ["val", "test", "train"].find((name) => one.includes(name));
     return {
-      type: "line", name: trials.curves.titles[one].replace(" (%)", ""), data: curveOf(one, place), color: COLOURS[split],
+      type: "line", name: one.replace("_loss", "").replaceAll("_", " "), data: curveOf(one, place), color: COLOURS[split],
       showSymbol: trials.curves.values.epoch[place].length < 16, symbolSize: 5,
       lineStyle: { width: 2, type: one.includes("clean") ? "dashed" : one.startsWith("averaged") ? "dotted" : "solid" },
     };
   });
   curve?.dispose();
   curve = echarts.init(box, null, { renderer: "canvas" });
+  boxes.observe(box);
   curve.setOption({
-    ...base(), legend: legendOf(), grid: { left: 58, right: 20, top: 52, bottom: 44 },
+    ...base(), legend: legendOf(), grid: { left: 58, right: 20, top: innerWidth < 700 ? 76 : 48, bottom: 44 },
     tooltip: { ...base().tooltip, trigger: "axis", valueFormatter: (value) => value == null ? "" : String(Number(value.toFixed(3))) },
     xAxis: { ...look, type: "value", name: "epoch", nameLocation: "middle", nameGap: 28, minInterval: 1, min: "dataMin", max: "dataMax" },
     yAxis: { ...look, type: "value", scale: true, name: losses ? "loss (nat)" : "accuracy (%)", nameLocation: "middle", nameGap: 40 },
@@ -98,7 +99,7 @@ function openTrial(id) {
     h("h3", { id: "trial-title" }, `${trials.method[place]} `, h("code", {}, id), " ", h("span", { class: `outcome ${/^\w+$/.test(outcome) ? outcome : ""}` }, outcome)),
     h("button", { type: "button", "aria-label": "Trial above", onclick: () => step(-1) }, "↑"),
     h("button", { type: "button", "aria-label": "Trial below", onclick: () => step(1) }, "↓"),
-    h("button", { type: "button", "aria-label": "Close", onclick: () => box.close() }, "✕"));
+    h("button", { type: "button", "aria-label": "Close", autofocus: true, onclick: () => box.close() }, "✕"));
   const ran = trials.ran.map((one) => [one.title.replaceAll("_", " "), shown(one, one.values[place])]);
   const body = h("div", { class: "body" }, ...curveParts(place), ...numbersOf(place), ...logOf(place), ...settingsOf(place),
     ...(ran.length ? [h("h4", {}, "Where it ran"), pairs(ran)] : []));
@@ -106,5 +107,5 @@ function openTrial(id) {
   if (!box.open) box.showModal();
   box.scrollTop = 0;
   if (document.getElementById("curve")) drawCurve(place, false);
-  for (const row of table?.getRows("visible") ?? []) row.reformat();
+  markShown();
 }

@@ -256,7 +256,7 @@ def test_seeds_that_confirm_a_best_cell_count_alone(frame_of):
     expected = confirming.pivot_table(index="seed", columns="optimizer.name", values="last_test_robust")
     assert claim.n == 3
     assert claim.estimate == pytest.approx((expected["deat"] - expected["sgd"]).mean())
-    assert "chosen with other seeds (3)" in claim.note
+    assert "other seeds (3), which are not counted here" in claim.note
 
 
 def test_seeds_that_chose_a_cell_decide_nothing_and_the_line_says_why(frame_of):
@@ -264,7 +264,7 @@ def test_seeds_that_chose_a_cell_decide_nothing_and_the_line_says_why(frame_of):
     found = ledger(Study(frame))
     (claim,) = [line for line in found if line.name == "deat_own_best"]
     assert (claim.verdict, claim.low > 0.19, np.isnan([claim.p, claim.p_holm]).all()) == ("undecided", True, True)
-    assert claim.reason.startswith("the same seeds chose the best cells")
+    assert claim.reason.startswith("the same seeds chose each method's best cell")
     assert "undecided because the same seeds chose" in " ".join(claims_text([claim]).split())
     # It is no test, so that Holm does not count it.
     without = [line for line in found if line.name != "deat_own_best"]
@@ -315,7 +315,7 @@ def test_an_equivalence_whose_interval_leaves_out_0_and_not_the_margin_says_so(f
     across = lines(frame, margin=-beyond.estimate)["ratio_only", "DEAT"]
     assert across.high < 0
     assert (beyond.verdict, beyond.reason) == ("contradicted", "")
-    told = "its interval leaves out 0, but holds values within the margin as well as beyond it"
+    told = "the effect is not 0, but may be smaller or larger than the margin"
     assert (across.verdict, across.reason) == ("undecided", told)
     assert lines(grid(frame_of, noise=0.02), margin=0.0005)["ratio_only", "DEAT"].reason == ""
 
@@ -330,9 +330,9 @@ def test_a_line_that_its_own_interval_would_decide_says_that_others_are_tested_w
     assert claim.p < 0.05 <= claim.p_holm
     assert claim.low > 0
     assert claim.verdict == "undecided"
-    assert claim.reason.startswith("6 lines are tested together: this one alone would be decided at 5 %")
+    assert claim.reason.startswith("6 lines are tested together, so each needs stronger evidence: by itself this")
     assert f"(p {alone})" in claim.reason
-    assert f"(Holm's p {together})" in claim.reason
+    assert f"(p (Holm) {together})" in claim.reason
     assert sentence(claim).endswith(f"p (Holm) {together}: undecided because {claim.reason}")
 
 
@@ -346,7 +346,7 @@ def test_further_seeds_have_an_interval_or_are_not_told(frame_of):
             text = " ".join(claims_text([claim]).split())
             if claim.further_low is None:
                 assert claim.further is claim.further_high is None
-                assert f"cannot be told from {seeds}" in text
+                assert f"{seeds} seeds cannot tell how many further" in text
             elif claim.further_low == MOST_FURTHER:
                 assert "more than 50 further seeds would be needed" in text
             else:
@@ -374,7 +374,7 @@ def test_seeds_known_to_have_chosen_leave_the_others_to_confirm_though_all_have_
     frame = grid(frame_of, seeds=6)
     launched = {"deat_own_best": frozenset(frame.loc[frame["seed"] > 1, "trial_id"])}
     claim = ledger(Study(frame, launched, choosers=frozenset({0, 1})), only="deat_own_best")[0]
-    assert (claim.n, claim.note) == (4, "cells chosen with other seeds (2), which are not counted")
+    assert (claim.n, claim.note) == (4, "other seeds (2), which are not counted here, chose the cells")
 
 
 @pytest.mark.parametrize("lr", [0.2, 0.4])
@@ -400,7 +400,7 @@ def test_what_became_of_the_compared_seeds_has_no_part_in_the_choice(frame_of):
     gain = means.groupby("method")["last_test_robust"].mean()
     assert (claim.n, claim.estimate) == (2, pytest.approx(gain["DEAT"] - gain["PGD-AT"]))
     assert (rows["DEAT"].cell["optimizer.lr"], rows["DEAT"].n, rows["DEAT"].diverged) == (0.4, 2, 1)
-    lost = "diverged at the best cell, which other seeds chose, and in no mean: 1 of DEAT"
+    lost = "diverged at the best cell, which other seeds chose, and are in no mean: 1 of DEAT"
     assert lost in notes(list(rows.values()))
 
 
@@ -591,12 +591,12 @@ def test_one_seed_decides_nothing_however_far_its_interval_over_cells_is_from_th
     found = {(claim.name, claim.of): claim for claim in one if claim.verdict != "not measured"}
     assert {name for name, _ in found} == {"ratio", "ratio_only", "deat_equal_lr", "deat_own_best", "no_extra_time"}
     assert {claim.verdict for claim in found.values()} == {"undecided"}
-    assert all(claim.reason.startswith("there is one seed: its cells stand in") for claim in found.values())
+    assert all(claim.reason.startswith("there is one seed, whose chance all cells share") for claim in found.values())
     assert not any(np.isfinite([claim.p, claim.p_holm]).any() for claim in found.values())
     claim = found["deat_equal_lr", ""]
     assert (claim.replicate, claim.n, claim.further) == ("cell", 12, None)
     assert 0 < claim.low < claim.estimate < claim.high
-    assert found["deat_own_best", ""].reason.endswith("run a second; one cell gives no interval")
+    assert found["deat_own_best", ""].reason.endswith("run a second seed; one cell gives no interval")
     assert sentence(claim).endswith(claim.reason)
 
 
@@ -610,7 +610,7 @@ def test_one_seed_in_each_of_several_networks_decides_nothing_over_them_either(f
 
 def test_seeds_whose_differences_are_equal_say_so_beside_what_else_keeps_them_undecided(frame_of):
     claim = ledger(Study(grid(frame_of, seeds=2, noise=0.0)), only="deat_own_best")[0]
-    assert claim.reason.startswith("the same seeds chose the best cells")
+    assert claim.reason.startswith("the same seeds chose each method's best cell")
     assert claim.reason.endswith("; the 2 seeds' effects are equal, which gives no interval")
 
 
@@ -632,7 +632,7 @@ def test_one_seed_left_to_confirm_is_told_from_a_run_of_one_seed(frame_of):
     claim = ledger(study, only="deat_own_best")[0]
     assert claim.verdict == "undecided"
     assert math.isnan(claim.p)
-    assert claim.reason.startswith("one seed is left to compare")
+    assert claim.reason.startswith("one seed alone is left to compare")
 
 
 def test_of_one_seed_the_slope_on_the_ratio_is_scipys_over_cells(frame_of):
@@ -778,8 +778,8 @@ def test_the_published_numbers_support_the_ratio_and_the_gain_at_equal_lr(study_
     for claim in (c for c in study_of_the_paper if c.network):
         alone = "networks" not in claim.network
         assert (means.rstrip("; ") in claim.note) is alone, claim
-        assert ("the cells of one network stand in for replicates" in claim.caveat) is alone, claim
-        assert not alone or "the cells of one network stand in for replicates" in answer(claim)
+        assert ("the cells of one network stand in for seeds" in claim.caveat) is alone, claim
+        assert not alone or "the cells of one network stand in for seeds" in answer(claim)
 
 
 def test_the_published_gain_at_each_ones_best_lr_is_undecided_over_three_networks(study_of_the_paper):
@@ -789,7 +789,7 @@ def test_the_published_gain_at_each_ones_best_lr_is_undecided_over_three_network
     )
     assert found["3 networks"].verdict == "undecided"
     # The sweep's metric and mode are of a run: the study has its test accuracy alone.
-    assert "chosen by the test set, there being no other" in found["vgg19"].note
+    assert "the test set chose the cells, as there is no other" in found["vgg19"].note
     other = ledger(published(), only="deat_own_best", metric="val_robust_loss", mode="min")
     assert [line.estimate for line in other] == [line.estimate for line in found.values()]
     assert (100 * found["3 networks"].low, 100 * found["3 networks"].high) == pytest.approx((-0.20, 3.05), abs=0.01)
@@ -818,7 +818,7 @@ def test_text_is_no_wider_than_100_columns_and_names_every_claim(study_of_the_pa
 
 def test_a_look_is_one_line_in_points(frame_of):
     claim = lines(grid(frame_of, noise=0.0))["deat_equal_lr", ""]
-    expected = "deat_equal_lr, small_cnn: +2.00 [n/a] points, n = 4 seeds, p (Holm) n/a: undecided because "
+    expected = "deat_equal_lr, small_cnn: +2.00 [no interval] points, n = 4 seeds, p (Holm) none: undecided because "
     assert sentence(claim) == f"{expected}the 4 seeds' effects are equal, which gives no interval"
 
 

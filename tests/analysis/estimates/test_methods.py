@@ -333,7 +333,7 @@ def test_effect_of_pairs_with_different_seeds_has_no_interval(frame_of):
     assert np.isnan([effect.low, effect.high, effect.p, effect.p_holm]).all()
     assert (effect.pairs, effect.seeds, effect.verdict) == (8, 0, "n/a")
     (row,) = [row for row in effects_rows(slot_effects(frame)) if row["effect"] == "with AWP - without"]
-    assert (row["seeds"], row.get("p (effects)", ""), row["robust"].endswith("[n/a]")) == ("differ", "", True)
+    assert (row["seeds"], row.get("p (effects)", ""), row["robust"].endswith("[no interval]")) == ("differ", "", True)
 
 
 @pytest.mark.slow
@@ -383,10 +383,10 @@ def test_frame_of_results_has_a_row_a_method_in_fractions(frame_of):
 
 def test_notes_name_the_baseline_the_test_and_what_no_bracket_holds(frame_of):
     found = notes(comparison(frame_of([row for row in every_method(noise=0.01) if row["optimizer.lr"] == 0.1])))
-    assert found[1].endswith("add an error that no bracket holds")
+    assert found[1].endswith("the same for all methods, and that of choosing the cell")
     assert found[2] == (
         "differences from PGD-AT, paired by seed, variance pooled over 16 methods; "
-        "a verdict holds at 5 % for all 15 together (Holm)"
+        "15 are tested together, so each needs stronger evidence: Holm (methods) below 0.05 decides"
     )
     assert found[3].startswith("12 verdicts; the intervals from each pair's own seeds alone")
     assert len(found) == 4
@@ -402,7 +402,9 @@ def test_seeds_that_chose_among_several_cells_decide_nothing_and_a_note_says_why
     assert {one.test for one in results if one.verdict == "undecided"} == {f"{SELF_CHOSEN}; interval: {how}"}
     assert f"differences from PGD-AT: {how}" in notes(results)
     assert all(np.isfinite(result.difference.low) for result in results if result.verdict != "baseline")
-    assert any(note.startswith("undecided because the same seeds chose the best cells") for note in notes(results))
+    assert any(
+        note.startswith("undecided because the same seeds chose each method's best cell") for note in notes(results)
+    )
     assert not [key for row in (*results_rows(results), *effects_rows(effects)) for key in row if "Holm" in key]
 
 
@@ -526,7 +528,7 @@ def test_command_prints_methods_effects_and_notes(methods_run):
     assert [name for name in ("TRADES-AWP", "PGD-AT-AWP", "with AWP - without") if name not in shown] == []
     assert "better" not in shown
     assert "better" in said(methods_run, "--chosen-by-seed", 0)
-    assert "each method at its own best cell by the validation metric; accuracies in %" in shown
+    assert "each method at its own best cell (one configuration with all its seeds), which validation chose" in shown
 
 
 def test_a_method_without_a_cell_says_why(frame_of):
@@ -622,7 +624,7 @@ def test_without_the_baseline_a_method_says_what_it_may_be_compared_with(frame_o
     found = by_method(comparison(frame_of(rows)))
     expected = "the baseline PGD-AT is not there; --baseline NAME compares with another, one of TRADES, MART"
     assert {found[name].reason for name in ("TRADES", "MART")} == {expected}
-    assert f"n/a (TRADES, MART): {expected}" in notes(list(found.values()))
+    assert f"no verdict (TRADES, MART): {expected}" in notes(list(found.values()))
 
 
 def test_methods_evaluated_by_other_attacks_say_so_in_place_of_a_verdict(frame_of):

@@ -123,7 +123,7 @@ def test_every_answer_leaves_the_lucky_cell_out_and_says_so(frame_of):
         sides += [{**row, "optimizer.name": name, "last_test_robust": row["last_val_robust"]} for row in side]
     frame = frame_of(sides)
     text = "1 cell left out of the choice: not all of their seeds completed, or fewer than of the others"
-    assert [line.endswith(f"(mean over n = 2; {text})") for line in best_lines(frame)[::2]] == [True, True]
+    assert [line.endswith(f"(mean over 2 seeds; {text})") for line in best_lines(frame)[::2]] == [True, True]
     assert {line[:22] for line in best_lines(frame)[1::2]} == {"  perhaps not the best"}
     results = comparison(frame)
     assert [(row.cell["optimizer.lr"], row.n, row.left_out) for row in results] == [(0.2, 2, 1)] * 2

@@ -165,7 +165,8 @@ def test_the_table_shows_percent_with_interval_and_n(run: Any, chunk: Write) -> 
         ["aaa", "PGD-20", "0.1", "200", "50.00 [43.14, 56.86]", "2"],
     ]
     caption = (
-        "stay so (test, last epoch), in %, with 95 % Wilson intervals over test images alone; n of more: not complete"
+        "right: share still classified correctly (test, last epoch), in %, with 95 % Wilson intervals over test images "
+        "alone; n of more: not all images are attacked yet"
     )
     assert caption in " ".join(text.split())
 
@@ -192,7 +193,7 @@ def test_what_varies_gets_a_column_of_its_own(run: Any, chunk: Write) -> None:
         ["aaa", "0", "0.1", "test", "last epoch, averaged", "AutoAttack, l2", "0.5", "200", "50.00 [43.14, 56.86]",
          "2"],
     ]  # fmt: skip
-    assert "right: images that stay so, in %, with 95 % Wilson intervals" in " ".join(text.split())
+    assert "right: share still classified correctly, in %, with 95 % Wilson intervals" in " ".join(text.split())
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.00412, "0.00412"), (1329.82, "1330"), (12.345, "12.3")])

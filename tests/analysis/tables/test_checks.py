@@ -46,7 +46,7 @@ def test_the_table_has_80_columns_and_says_what_should_hold_the_numbers_and_the_
     assert "0123456789ab (last epoch, test, linf, radius 8/255)" in words
     for part in (*CHECKS, "PGD-20: 126", "of 188", "fails"):
         assert part in words, part
-    assert "2 trials: no check failed. n: images right when clean. Chance alone fails any check of a network" in words
+    assert "2 trials: no check failed. n: images classified correctly without an attack. Of networks whose" in words
 
 
 def test_a_trial_that_fails_is_named_with_the_checks_and_one_with_few_images_is_said_to_have_few(view: Any) -> None:
@@ -59,4 +59,4 @@ def test_too_few_images_and_a_part_of_them_are_said(view: Any) -> None:
     words = " ".join(view(images=9, clean_correct=3).replace("│", " ").split())
     assert "too few" in words
     assert "(9 of" in words
-    assert "Too few: so few images are right when clean that the check cannot fail." in words
+    assert "Too few: with so few images the check cannot fail." in words

@@ -48,11 +48,11 @@ def test_the_first_lines_say_what_entered_and_what_the_ledger_says(answers, swee
     assert lines[1] == pruned_text(1, 55)
     claims = ledger(Study(sweep))
     assert lines[2].startswith(
-        "claims, as `sweep claims` judges them (95 % intervals without the test images' own error; p (Holm): over the 5"
+        "claims, as `sweep claims` judges them (95 % intervals without the error of the test set; 5 lines are tested"
     )
     said = [f"  small_cnn, {claim.of}: {answer(claim)}" for claim in claims if claim.name in ("ratio", "ratio_only")]
     assert [line for line in lines if line.startswith("  ")] == said
-    assert lines[-1].startswith("Other views of the same trials: they describe them, and are no tests over seeds")
+    assert lines[-1].startswith("Other views of the same trials follow. They describe these trials and test nothing")
 
 
 def test_every_table_has_the_values_of_both_methods_in_points(answers):
@@ -86,7 +86,7 @@ def test_the_view_names_every_table_and_shows_brackets(answers):
     text = console.export_text()
     for title in ("nested models", "larger models against smaller ones", "smooth surface", "partial correlation"):
         assert title in text
-    assert "[n/a]" in text
+    assert "[no interval]" in text
 
 
 def test_the_published_study_is_told_apart_by_nothing_and_says_why():

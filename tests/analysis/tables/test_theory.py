@@ -68,6 +68,6 @@ def test_json_has_every_number_as_it_is_and_null_for_none(check: TheoryCheck) ->
 
 def test_markdown_says_what_the_words_mean_then_has_each_table_with_what_its_columns_are(check: TheoryCheck) -> None:
     text = theory_text(check, "markdown")
-    assert text.startswith("- Theory takes the loss near a minimum for a quadratic")
+    assert text.startswith("- The theory assumes that the loss near a minimum is quadratic")
     assert text.count("\n| --- |") == 6
     assert "| DEAT | 1 | 0.8 | 0.447 | 0.111 | 0.556 | 1.49 | 0.228 |\n\n- plain SGD: without momentum" in text

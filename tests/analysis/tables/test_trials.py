@@ -95,14 +95,14 @@ def test_summary_chooses_by_the_sweeps_metric_and_minimises_a_loss(run):
         run.outcome(name, epochs=1)
     shown = text(summary(load_study(run.directory), metric="val_robust_loss", mode="min"))
     assert "best by last_val_robust_loss (validation): small_cnn, PGD-AT, optimizer.lr 0.2" in shown
-    assert "val robust loss 0.5 nat, test robust 40.00 % (mean over n = 1)" in shown
+    assert "val robust loss 0.5 nat, test robust 40.00 % (mean over 1 seed)" in shown
 
 
 def test_estimate_without_an_interval_says_so(frame_of):
     frame = frame_of([{"optimizer.lr": lr, "last_test_robust": lr**2} for lr in (0.1, 0.2, 0.4)])
     shown = text(correlation_table(correlations(frame)))
-    assert shown.count("1.00 [n/a]") == 4
-    assert "n/a: too few or too uniform trials for one" in shown
+    assert shown.count("1.00 [no interval]") == 4
+    assert "none, no interval: too few trials, or too uniform ones" in shown
 
 
 @pytest.mark.parametrize("outcome", ["diverged", "failed"])
@@ -134,7 +134,7 @@ def test_summary_of_an_empty_run_is_zero_trials(run):
     [
         ("last_test_robust", "test robust accuracy, last epoch (%)"),
         ("best_val_clean_loss", "validation clean loss, best epoch by validation (nat)"),
-        ("lr_batch_ratio", "learning rate / batch size (1/image)"),
+        ("lr_batch_ratio", "learning rate / batch size"),
         ("batch_size", "batch size (images)"),
         ("optimizer.lr", "learning rate"),
     ],

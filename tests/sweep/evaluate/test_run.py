@@ -188,7 +188,7 @@ def test_an_older_evaluation_counts_until_as_many_images_were_run_again(run: Pat
     rewrite(run, without_bits)
     text = evaluated(run, ("pgd",), images=20, needs=("right",))[1]
     assert "begun anew" not in text  # they are run again for what was not kept
-    assert "intervals over seeds, without the test images' own error where" not in " ".join(text.split())
+    assert "intervals over seeds, without the error of the test set where" not in " ".join(text.split())
     assert list(evaluations.load_evaluations(run)["images"]) == [40, 40]
     assert "2 recorded already, 2 to run" in evaluated(run, ("pgd",), images=40, needs=("right",))[1]
     assert list(evaluations.load_evaluations(run)["images"]) == [40, 40]
@@ -659,7 +659,7 @@ def test_the_table_holds_what_was_asked_for_and_says_where_images_differ(run: Pa
     evaluated(run, ("fgsm",), trial_ids=(first,))
     _, text = evaluated(run, ("clean", "fgsm"), images=20)
     assert text.count("FGSM") >= 2
-    assert "n differs: some saw more images than others" in " ".join(text.split())
+    assert "n differs: some networks were attacked on more images than others" in " ".join(text.split())
     _, text = evaluated(run, ("clean",), images=20)
     assert "FGSM" not in text
     assert "n differs" not in text

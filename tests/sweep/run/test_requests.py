@@ -10,6 +10,7 @@ import pytest
 
 from sweep.run import requests
 from sweep.run.requests import Asked, Requests, asked
+from trainers.record import NoteRecord, line
 
 TRIAL = "00c0ffee0008"
 
@@ -36,7 +37,21 @@ def test_what_is_no_request_is_passed_over_and_holds_nobody_up(tmp_path: Path) -
         (folder / name.replace("/", "_")).write_text(text)
     os.mkfifo(folder / "set-resources.epoch_timeout")
     os.mkfifo(folder / "paused")
+    os.mkfifo(folder / f"note-{TRIAL}-1")
+    for number, text in enumerate(("", "{", line("start", {"trial_id": TRIAL, "code_version": ""}), 99 * "[")):
+        (folder / f"note-{TRIAL}-2{number}").write_text(text)
     assert asked(tmp_path) == Asked(paused="an unknown time")
+
+
+def test_notes_are_asked_for_in_their_order_and_each_is_taken_by_itself(tmp_path: Path) -> None:
+    for text in ("one", "other"):
+        requests.note(tmp_path, NoteRecord(TRIAL, text, ("odd",)))
+    now = asked(tmp_path).notes
+    assert [one["note"] for one in now.values()] == ["one", "other"]
+    first, second = now
+    requests.taken(tmp_path, first)
+    assert (requests.is_there(tmp_path, first), requests.is_there(tmp_path, second)) == (False, True)
+    assert requests.asked_line(tmp_path) == "1 note to be written down"
 
 
 def test_many_who_ask_at_once_lose_nothing_of_one_another(tmp_path: Path) -> None:

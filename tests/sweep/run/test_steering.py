@@ -11,18 +11,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import small
 from faults_harness import Commands, numbers
 
 from analysis.frames.budgets import one_budget
 from analysis.frames.cells import measured
-from analysis.frames.trials import load_trials
+from analysis.frames.trials import load_epochs, load_trials
 from sweep.config import SweepConfig
 from sweep.progress import Progress
 from sweep.run import requests
 from trainers.files import checkpoint_path
-from trainers.record import read
+from trainers.record import METRICS, NoteRecord, read
 
 Launch = Callable[..., tuple[int, str]]
 Tiny = Callable[..., SweepConfig]
@@ -155,6 +156,35 @@ def test_a_cancel_that_is_taken_back_while_the_launch_runs_has_the_trial_run_by_
     assert outcomes(run)[:2] == ["cancelled", "interrupted"]
     same_numbers(run, undisturbed)
     assert not list((run / requests.FOLDER).iterdir())
+
+
+@pytest.mark.parametrize("how", WAYS)
+def test_a_note_that_is_asked_for_while_trials_run_is_written_down_once(
+    how: dict[str, Any],
+    when: Callable[[str, Act], None],
+    request: pytest.FixtureRequest,
+    tiny: Tiny,
+    launch: Launch,
+    undisturbed: Path,
+    tmp_path: Path,
+) -> None:
+    ray_if_needed(how, request)
+    run, trials = tmp_path / "run", [one["trial_id"] for one in read(undisturbed) if one["record"] == "trial"]
+
+    def note(record: dict[str, Any]) -> None:
+        if (record["trial_id"], record["epoch"]) == (trials[0], 1):
+            requests.note(run, NoteRecord(trials[0], "spikes", ("odd",)))
+            requests.note(run, NoteRecord(trials[-1], tags=("odd",)))
+
+    when("epoch", note)
+    assert launch(tiny(), run, **how)[0] == 0
+    written = {one["trial_id"]: one["note"] for one in read(run) if one["record"] == "note"}
+    assert written == {trials[0]: "spikes", trials[-1]: None}
+    assert [one["record"] for one in read(run)].count("note") == 2
+    frame = load_trials(run).set_index("trial_id")
+    assert frame.tags[trials].tolist() == ["odd", "", "", "odd"]
+    assert not list((run / requests.FOLDER).iterdir())
+    pd.testing.assert_frame_equal(load_epochs(run)[[*METRICS]], load_epochs(undisturbed)[[*METRICS]])
 
 
 def test_fewer_at_once_lets_those_that_run_end_and_starts_no_more(

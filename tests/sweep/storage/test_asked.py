@@ -18,7 +18,7 @@ from sweep.run.requests import Asked
 from sweep.storage import cache, mirror
 from sweep.storage.asked import FOLDER, Carrier, brought
 from sweep.storage.objects import Address, Store
-from trainers.record import RecordFile
+from trainers.record import NoteRecord, RecordFile
 
 TRIAL = "0123456789ab"
 
@@ -42,9 +42,12 @@ def test_what_is_asked_or_taken_back_on_one_side_is_on_the_other_after_the_next_
     other, asks = machine(tmp_path, "other", store)
     requests.pause(other)
     requests.cancel(other, TRIAL)
+    requests.note(other, NoteRecord(TRIAL, 1000 * "\N{PILE OF POO}", ("odd",)))  # the longest that there can be
     asks.carry()
     carries.carry()
     assert requests.asked(one).cancel == {TRIAL}
+    assert requests.asked(one).notes == requests.asked(other).notes != {}
+    requests.taken(one, *requests.asked(one).notes)
     assert requests.asked(one).paused == requests.asked(other).paused != ""
     requests.done(one, TRIAL)  # by the launch
     carries.carry()
@@ -93,7 +96,7 @@ def test_what_is_no_request_is_left_where_it_is(tmp_path: Path, store: Store) ->
     for name in ("set-../x", "cancel-", "other", f"cancel-{TRIAL}.part"):
         if "/" not in name:
             store.write(f"{FOLDER}/{name}", b"1")
-    store.write(f"{FOLDER}/paused", b"x" * 2000)
+    store.write(f"{FOLDER}/paused", b"x" * 20_000)
     (one / FOLDER).mkdir()
     (one / FOLDER / "cancel-ab").symlink_to("/dev/zero")
     (one / FOLDER / ".paused-n1.1-x.part").touch()

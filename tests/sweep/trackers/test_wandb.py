@@ -26,8 +26,8 @@ def sync(directory: Path) -> Count:
         return one.look()
 
 
-#: A run's file is a log of LevelDB's: blocks of so many bytes, behind a head; in them pieces of records, each behind its
-#: checksum, length and kind: whole, first, in the middle, last.
+#: A run's file is a log of LevelDB's: blocks of so many bytes, behind a head; in them pieces of records, each behind
+#: its checksum, length and kind: whole, first, in the middle, last.
 BLOCK, HEAD, PIECE = 32768, 7, struct.Struct("<IHB")
 WHOLE, FIRST, LAST = 1, 2, 4
 

@@ -1,0 +1,46 @@
+"""Records that a command writes while no launch, evaluation or merge holds the run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sweep.run.directory import RunLock
+from sweep.storage.cache import address_of
+from trainers.errors import UserError
+from trainers.record import RecordFile
+
+#: By how much a line is later than all that is known, s: times are written to the millisecond.
+_LATER = 0.001
+
+
+def write_down(directory: Path, holder: str, records: Sequence[Mapping[str, Any]], latest: float) -> bool:
+    """Appends records, if nobody else holds the run.
+
+    They are later than all that is known, whatever the clock says: shares have a records file each.
+
+    Args:
+        directory: of the run.
+        holder: how the command names itself in the lock meanwhile, such as `sweep cancel`.
+        records: each with its kind under `record`.
+        latest: how late the latest line is that is known, s since 1970.
+
+    Returns:
+        False where somebody holds it, who is to be asked, or the run lies in a store, whose next launch is: nothing is
+        written then.
+    """
+    if address_of(directory) is not None:
+        return False
+    try:
+        lock = RunLock(directory, f"{holder}, process")
+    except UserError:
+        return False
+    with lock:
+        file = RecordFile(directory)
+        for record in records:
+            values = {key: value for key, value in record.items() if key != "record"}
+            file.append(record["record"], {**values, "time": round(max(time.time(), latest + _LATER), 3)})
+        file.close()
+    return True

@@ -1,0 +1,54 @@
+"""The plan beside what it took: trials, epochs and time, each counted once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from analysis.frames.log import read_log
+from analysis.frames.trials import trials_of
+from analysis.report.cost import Work, cost, planned_epochs, work_of
+
+
+def test_an_epoch_that_was_trained_twice_is_work_twice_and_counts_once(run: Any) -> None:
+    run.launch(["a", "b"])
+    run.whole("a", [0.1, 0.2])
+    run.trial("b")
+    run.start("b")
+    run.epoch("b", 1, 0.1, seconds=3.0)
+    run.start("b")
+    run.epoch("b", 1, 0.1, seconds=5.0)
+    log = read_log(run.directory)
+    assert work_of(log) == Work(trained=4, seconds=12.0, twice=1, twice_seconds=3.0)
+
+
+def test_epochs_that_a_shorter_trial_handed_on_are_the_shorter_ones(run: Any) -> None:
+    run.launch(["a", "b"])
+    run.whole("a", [0.1, 0.2])
+    run.trial("b", config={"epochs": 3})
+    run.start("b")
+    run.resume("b", 2, from_trial="a")
+    for epoch in (1, 2, 3):
+        run.epoch("b", epoch, 0.1)
+    run.outcome("b", epochs=3)
+    assert work_of(read_log(run.directory)) == Work(trained=3, seconds=6.0, twice=0, twice_seconds=0.0)
+
+
+def test_trials_that_are_not_known_yet_are_planned_like_the_others(run: Any) -> None:
+    run.launch(["a", "b"])
+    run.trial("a")
+    run.trial("b", config={"epochs": 4})
+    log = read_log(run.directory)
+    assert planned_epochs(log, 2) == 6
+    assert planned_epochs(log, 10) == 30
+
+
+def test_the_plan_stands_beside_what_was_done_and_each_launch_with_its_command(run: Any) -> None:
+    run.launch(["a", "b"], command="sweep launch <c>.yaml")
+    run.whole("a", [0.1, 0.2])
+    run.trial("b")
+    log = read_log(run.directory)
+    said = cost(trials_of(log), log)
+    assert "<td>2</td>" in said
+    assert "1 ended" in said
+    assert "8 s at this pace" in said
+    assert "sweep launch &lt;c&gt;.yaml" in said
