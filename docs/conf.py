@@ -33,6 +33,8 @@ napoleon_numpy_docstring = False
 napoleon_use_rtype = False
 # Names that docstrings put in one pair of backticks are shown as code, whether or not they are in the reference.
 default_role = "code"
+# Docstrings raise it without its module; it has its place in the reference.
+nitpick_ignore = [("py:exc", "UserError")]
 
 _LINK = re.compile(r"(`[^`\n]*`|^```.*?^```$)|(?P<image>!?)\[(?P<text>[^\]]*)\]\((?P<to>[^)\s]+)\)", re.M | re.S)
 _NOTHING_ELSE = re.compile(r"\[[^\]]*\]\((\S+\.md)\)\s*")

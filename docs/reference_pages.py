@@ -367,8 +367,13 @@ def python_page() -> str:
             parts += [f"## `{package}`", f"To {purpose}." if package == "sweep" else f"For {purpose}."]
         for name in sorted(names, key=str.lower):
             kind = "class" if isinstance(getattr(import_module(package), name), type) else "function"
-            parts.append(f"```{{eval-rst}}\n.. auto{kind}:: {package}.{name}\n```")
+            parts.append(_described(kind, f"{package}.{name}"))
+    parts += ["## What is raised", _described("exception", "trainers.errors.UserError")]
     return "\n\n".join(parts) + "\n"
+
+
+def _described(kind: str, name: str) -> str:
+    return f"```{{eval-rst}}\n.. auto{kind}:: {name}\n```"
 
 
 if __name__ == "__main__":

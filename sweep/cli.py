@@ -311,21 +311,8 @@ def _print_summary(directory: Path, screen: Console) -> None:
     screen.print(f"results: sweep results {run}\nfigures: sweep figures {run}", highlight=False)
 
 
-_READING = (
-    status,
-    results,
-    images,
-    methods,
-    ratio,
-    claims,
-    theory,
-    importance,
-    proxy,
-    figures,
-    show,
-    report,
-    dashboard,
-)
+_READING = (results, images, methods, ratio, claims, theory, figures, show)
 _STEERING = (set_, pause, resume, cancel, note)
-for _command in (evaluate, merge, slurm, sync, data, demo, *_READING, *_STEERING, completion):
+_MORE = (merge, slurm, data, proxy, importance, completion, report, sync, demo)
+for _command in (evaluate, status, dashboard, *_READING, *_STEERING, *_MORE):
     main.add_command(_command)

@@ -136,7 +136,7 @@ port_option = click.option(
     "--port",
     type=click.IntRange(0, 65535),
     default=0,
-    help="Port of 127.0.0.1 to listen on [default: one that is free].",
+    help="Port of this machine (127.0.0.1) to serve at [default: a free one].",
 )
 output_option = click.option("--output", type=PATH, help="File to write [default: print it].")
 metric_option = click.option(

@@ -33,9 +33,9 @@ PAUSE, EASE = 2.0, 4.0
     )
 )
 @click.argument("directory", metavar="DIR", type=RUN)
-@click.option("--watch", is_flag=True, help="Look again and again, until Ctrl-C.")
+@click.option("--watch", is_flag=True, help="Keep showing it, until Ctrl-C.")
 def status(directory: Path, watch: bool) -> None:
-    """Show how far a run is, also while it runs."""
+    """Show how far a run is, also while it is running."""
     screen = console()
     if watch:
         follow(lambda: standing(directory), screen)

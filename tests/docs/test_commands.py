@@ -17,7 +17,7 @@ from sweep.config_file import load
 #: Programs of others that the pages call.
 OTHERS = {
     *("cp", "docker", "export", "git", "helm", "kubectl", "mkdir", "pip", "printf", "ray", "rsync", "sbatch", "scp"),
-    *("source", "squeue"),
+    *("mlflow", "source", "squeue", "ssh", "tensorboard", "trackio"),
 }
 
 SHELL = blocks("sh")
