@@ -21,7 +21,8 @@ from sweep.reports.importance import importance
 from sweep.reports.options import FOLDER, PATH, RUN, TRIAL, Above, bring_run, directory_argument, refuse_both
 from sweep.reports.output import console, summary
 from sweep.reports.proxy import proxy
-from sweep.reports.rows import images, results, show
+from sweep.reports.rows import images, results
+from sweep.reports.trial import compare, show
 from sweep.slurm.command import slurm
 from sweep.storage.mark import MARK
 from sweep.streams import echo, leave, outlast
@@ -305,7 +306,7 @@ def _print_summary(directory: Path, screen: Console) -> None:
     screen.print(f"results: sweep results {run}\nfigures: sweep figures {run}", highlight=False)
 
 
-_READING = (results, images, methods, ratio, claims, theory, figures, show)
+_READING = (results, images, methods, ratio, claims, theory, figures, show, compare)
 _STEERING = (set_, pause, resume, cancel, note)
 for _command in (evaluate, *_READING, merge, *_STEERING, slurm, data, proxy, importance, completion):
     main.add_command(_command)
