@@ -7,7 +7,7 @@ slurm         the same: jobs of Slurm
 __main__      python -m sweep
 hiding        files of the user's that would hide a package of ours, or a library
 data          data larger than memory, made ready before trials read them
-init          an example to start one's own from
+init          examples to start one's own sweep from
 config        SweepConfig: what a sweep is
 config_file   YAML and `--set` -> SweepConfig, checked
 yaml_text     YAML text <-> plain values: no number that readers of YAML disagree on
@@ -25,6 +25,7 @@ plan          wanted trials, those already finished, what they will cost
 storage       a run in an object store, and the folder of this machine that stands for it
 run           a launch while it runs, through Ray Tune or in this process
 completion    completion on TAB, for bash, zsh and fish
+rerun         trials that the next launch trains anew
 note          what users write of trials
 control       set, pause, resume, cancel: what is asked of launches while they run
 evaluate      attacks on trained networks

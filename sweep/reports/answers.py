@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from sweep.group import examples
 from sweep.reports.options import (
     PATH,
     RUN,
@@ -41,7 +42,13 @@ _METHODS_FORMATS = ("table", "csv", "json", "markdown")
 _FILES = (".csv", ".html", ".json", ".md", ".parquet", ".pdf", ".png", ".svg", ".tex", ".txt", ".xlsx")
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "sweep methods runs/methods",
+        "sweep methods runs/methods --baseline TRADES --by model.name",
+        "sweep methods runs/methods --output methods.md",
+    )
+)
 @directory_argument
 @click.option("--baseline", metavar="NAME", help="Method that the others are compared with [default: PGD-AT].")
 @click.option("--by", metavar="KEY", multiple=True, help="Axis that tells methods apart too; no slot effects then.")
@@ -132,7 +139,7 @@ def _study(command: Any) -> Any:
     return optional_directory(published(command))
 
 
-@click.command()
+@click.command(epilog=examples("sweep ratio runs/demo", "sweep ratio --published --output ratio.md"))
 @_study
 @metric_option
 @format_option(TEXT_FORMATS)
@@ -153,7 +160,13 @@ def ratio(directory: Path | None, published: bool, metric: str, form: str | None
         write_text(ratio_tables.ratio_text(answers, form), output)
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "sweep claims runs/demo",
+        "sweep claims runs/demo --margin 0.5 --json",
+        "sweep claims --published",
+    )
+)
 @_study
 @click.option("--json", "as_json", is_flag=True, help="Every field, accuracies as fractions.")
 @click.option("--margin", type=Above(), default=1.0, help="Points that pass for none.")
@@ -193,7 +206,12 @@ def _refuse_both_studies(command: str, directory: Path | None, published: bool, 
         refuse_other(metric)
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "sweep theory runs/demo                    # beside what was measured",
+        "sweep theory configs/demo.yaml --set trial.optimizer.momentum=0.5",
+    )
+)
 @click.argument("study", metavar="RUN|CONFIG", type=RUN, callback=refuse_starting)
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Overrides a key of the CONFIG.")
 @format_option(TEXT_FORMATS)
@@ -253,7 +271,13 @@ def _corner_records(path: Path, overrides: tuple[str, ...]) -> list[dict[str, An
     ]
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "sweep figures runs/demo                   # into runs/demo/figures",
+        "sweep figures runs/demo --check           # would they come out the same?",
+        "sweep figures --published --output paper",
+    )
+)
 @optional_directory
 @click.option("--published", is_flag=True, help="The published study: beside the run, or without DIR alone.")
 @click.option("--output", type=PATH, help="Folder to write to [default: DIR/figures].")

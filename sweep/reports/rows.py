@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sweep.group import examples
 from sweep.reports.filters import Filter, row_options
 from sweep.reports.options import FORMATS, TRIAL, directory_argument, format_option, output_option
 from sweep.reports.output import chosen_format, console, summary, write_frame
@@ -19,7 +20,15 @@ if TYPE_CHECKING:
     from analysis.frames.log import Log
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "sweep results runs/demo",
+        "sweep results runs/demo --where \"outcome == 'failed'\" --columns seed,reason",
+        'sweep results runs/demo --where "batch_size <= 32" --sort -last_test_robust',
+        "sweep results runs/demo --epochs --output epochs.parquet",
+        "sweep results runs/demo --summary",
+    )
+)
 @directory_argument
 @click.option("--summary", "summed", is_flag=True, help="No row a trial; what they say, and which axis matters.")
 @click.option("--epochs", is_flag=True, help="A row an epoch instead of a row a trial.")
@@ -145,7 +154,14 @@ def _print_checks(directory: Path, log: Log, form: str, output: Path | None, ask
         print_whole(console(output), checks_view(frame))
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "sweep images runs/demo                           # worst classes",
+        "sweep images runs/demo 3f2a --by-class",
+        "sweep images runs/demo --where \"attack == 'pgd'\" --sort worst_accuracy",
+        "sweep images runs/demo --bits --output bits.csv",
+    )
+)
 @directory_argument
 @click.argument("trial_ids", metavar="[TRIAL_ID]...", nargs=-1, type=TRIAL)
 @click.option("--by-class", is_flag=True, help="A row an evaluation and class.")
