@@ -17,11 +17,7 @@ from trainers.record import RecordFile, read
 
 def complete(*words: str, shell: str = "bash", cwd: Path) -> list[str]:
     """What the command answers a shell in which these words are typed, the last one to be completed."""
-    asked = {
-        "COMP_WORDS": " ".join(["sweep", *words]),
-        "COMP_CWORD": str(len(words)),
-        "_SWEEP_COMPLETE": f"{shell}_complete",
-    }
+    typed = {"COMP_WORDS": " ".join(["sweep", *words]), "COMP_CWORD": str(len(words))}
     before = Path.cwd()
     os.chdir(cwd)
     try:

@@ -89,7 +89,7 @@ def test_without_them_all_is_as_it_was(run: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--where", "outcom == 'failed'"], "--where: must be a column of the table, got 'outcom'; did you mean 'outcome'?"),
+        (["--where", "outcom == 1"], "--where: must be a column of the table, got 'outcom'; did you mean 'outcome'?"),
         (["--where", "outcome = 'failed'"], "--where \"outcome = 'failed'\": must be an expression such as "),
         (["--where", "seed == 'a'"], "compares 0, with text, 'a', where seed = 0; compare alike with alike"),
         (["--where", "seed"], "--where 'seed': is 0 where it must be true or false, where seed = 0; compare alike"),
