@@ -20,8 +20,8 @@ from analysis.tables.export import plain
 from analysis.tables.settings import with_settings
 from analysis.tables.trials import SHOWN, event
 
-#: Points of all curves of a page together: of more, each curve has every second epoch, or fourth, ...
-MOST_POINTS = 300_000
+#: Points of all curves of a page together, some five bytes each: of more, each curve has fewer epochs.
+MOST_POINTS = 200_000
 
 #: Curves of a trial, in the order they are listed: accuracies, then losses.
 CURVES = (
@@ -112,9 +112,7 @@ def _curves(rows: DataFrame, epochs: DataFrame) -> dict[str, Any]:
     """Of each trial the epochs at which anything was measured, and what, accuracies in hundredths of a percent."""
     names = [name for name in CURVES if name in epochs and epochs[name].notna().any()]
     known = epochs.loc[epochs[names].notna().any(axis=1), ["trial_id", "epoch", *names]] if names else epochs.iloc[:0]
-    every = 1
-    while len(known) * len(names) / every > MOST_POINTS:
-        every *= 2
+    every = max(1, math.ceil(len(known) * len(names) / MOST_POINTS))
     values: dict[str, list[list[float | None]]] = {name: [] for name in ("epoch", *names)}
     parts = {str(name): part for name, part in known.groupby("trial_id", sort=False)}
     for trial_id in map(str, rows["trial_id"]):

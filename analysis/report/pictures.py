@@ -15,8 +15,8 @@ from analysis.plots.plan import Product
 from analysis.report.markup import Html, element, joined, table
 from trainers.fields import plural
 
-#: Bytes of an SVG over which a PNG takes its place: a marker a trial is some hundred bytes.
-MOST_SVG = 200_000
+#: Bytes of an SVG over which a PNG takes its place, and trials of a figure: a mark of each is some hundred bytes.
+MOST_SVG, MOST_DRAWN = 120_000, 300
 
 #: Width over height of a figure that takes the whole width of the page.
 _WIDE = 2.3
@@ -51,19 +51,24 @@ def _stems(product: Product) -> list[str]:
 
 def encoded(product: Product) -> tuple[str, float]:
     """A figure as the address of itself, SVG or where that is long PNG, and its width as a multiple of its height."""
-    (content,), kind = painted(product, ["svg"]), "svg+xml"
-    width, height = (float(one) for one in _SIZE.search(content).groups())  # type: ignore[union-attr]
-    if len(content) > MOST_SVG:
-        (content,), kind = painted(product, ["png"]), "png"
-        content = _in_few_colours(content)
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}", width / height
+    if len(product.trials) <= MOST_DRAWN:
+        (content,) = painted(product, ["svg"])
+        if len(content) <= MOST_SVG:
+            width, height = (float(one) for one in _SIZE.search(content).groups())  # type: ignore[union-attr]
+            return _address("svg+xml", content), width / height
+    content, shape = _in_few_colours(*painted(product, ["png"]))
+    return _address("png", content), shape
 
 
-def _in_few_colours(png: bytes) -> bytes:
-    """The same with a palette of 256 colours, a third of its size."""
-    held = io.BytesIO()
-    Image.open(io.BytesIO(png)).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(held, "png", optimize=True)
-    return held.getvalue()
+def _address(kind: str, content: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _in_few_colours(png: bytes) -> tuple[bytes, float]:
+    """The same with a palette of 256 colours, a third of its size; and its shape."""
+    held, picture = io.BytesIO(), Image.open(io.BytesIO(png)).convert("RGB")
+    picture.quantize(256, dither=Image.Dither.NONE).save(held, "png", optimize=True)
+    return held.getvalue(), picture.width / picture.height
 
 
 def tables(made: Iterable[Product]) -> Html:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sweep.group import examples
 from sweep.reports.options import directory_argument, port_option
 from sweep.streams import echo, leave
 
@@ -15,18 +16,18 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "sweep dashboard runs/demo                 # prints an address; Ctrl-C ends it",
+        "sweep dashboard runs/demo --port 8080     # always on this port",
+    )
+)
 @directory_argument
 @port_option
 def dashboard(directory: Path, port: int) -> None:
     """Open Optuna's dashboard on a run: history, importance, slices, every trial.
 
     It needs pip install "robustsweep[dashboard]". What is changed in it is not kept: the run stays as it is.
-
-    \b
-    Examples:
-      sweep dashboard runs/demo
-      sweep dashboard runs/demo --port 8080
     """
     from sweep.reports.follow import following, stamp_of
     from sweep.reports.localhost import listening, until_interrupted

@@ -7,26 +7,34 @@ from pathlib import Path
 
 import click
 
-from sweep.reports.options import PATH, metric_option, optional_directory
+from sweep.group import examples
+from sweep.reports.options import PATH, metric_option, optional_directory, port_option
 from sweep.reports.output import metric_of_run, opened
 from sweep.streams import echo
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "sweep report runs/demo                               # writes runs/demo/report.html",
+        "sweep report runs/demo --published                   # the published study beside it",
+        "sweep report --published --output published.html     # that study alone",
+        "sweep report runs/demo --serve                       # follows the run; Ctrl-C ends it",
+    )
+)
 @optional_directory
 @click.option("--published", is_flag=True, help="The published study: beside the run, or without DIR alone.")
 @click.option("--output", type=PATH, help="File to write [default: DIR/report.html].")
+@click.option("--serve", "served", is_flag=True, help="Show the page on this machine while the sweep runs; no file.")
+@port_option
 @metric_option
-def report(directory: Path | None, published: bool, output: Path | None, metric: str) -> None:
+def report(directory: Path | None, published: bool, output: Path | None, served: bool, port: int, metric: str) -> None:
     """Write one HTML page of a run, to look at and to send: answers, figures, every trial.
 
     The page holds all that it shows: it opens from the disk, without network.
-
-    \b
-    Examples:
-      sweep report runs/demo
-      sweep report --published --output published.html
     """
+    if served:
+        _serve(directory, published, output, metric, port)
+        return
     from trainers.files import whole
 
     output = _file(directory, published, output)
@@ -35,6 +43,23 @@ def report(directory: Path | None, published: bool, output: Path | None, metric:
     with whole(output) as part:
         part.write_text(written, encoding="utf-8")
     echo(f"{output}: {output.stat().st_size / 1e6:.1f} MB; open it in a browser, or send it: it needs nothing else")
+
+
+def _serve(directory: Path | None, published: bool, output: Path | None, metric: str, port: int) -> None:
+    """Shows the page of a run until Ctrl-C.
+
+    Raises:
+        UserError: there is no run to follow, or a file is to be written.
+    """
+    from sweep.reports.follow import stamp_of
+    from sweep.reports.serve import serve
+    from trainers.errors import UserError
+
+    if directory is None:
+        raise UserError("--serve: follows a run, and there is none; give its DIR")
+    if output is not None:
+        raise UserError("--serve: writes no file, so that --output says nothing; leave one of the two out")
+    serve(page_of(directory, published, metric, live=True), lambda: stamp_of(directory), port)
 
 
 def page_of(directory: Path | None, published: bool, metric: str, *, live: bool = False) -> Callable[[], str]:

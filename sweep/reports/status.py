@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import click
 
+from sweep.group import examples
 from sweep.reports.options import RUN, bring_run
 from sweep.reports.output import console
 from sweep.streams import echo
@@ -25,7 +26,12 @@ if TYPE_CHECKING:
 PAUSE, EASE = 2.0, 4.0
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "sweep status runs/demo            # once",
+        "sweep status runs/demo --watch    # again and again, until Ctrl-C",
+    )
+)
 @click.argument("directory", metavar="DIR", type=RUN)
 @click.option("--watch", is_flag=True, help="Keep showing it, until Ctrl-C.")
 def status(directory: Path, watch: bool) -> None:

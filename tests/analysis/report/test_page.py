@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import json
+import math
 import re
+from collections.abc import Callable
 from html.parser import HTMLParser
 from importlib.resources import files
 from pathlib import Path
@@ -103,10 +106,11 @@ def test_every_script_is_named_by_its_hash_and_nothing_comes_from_elsewhere(smal
 
 @pytest.mark.usefixtures("no_figures")
 def test_a_page_that_is_served_may_ask_for_its_version_and_no_other_page_may(small_run: Path) -> None:
-    still, live = page(small_run), page(small_run, live=True)
-    assert "connect-src 'self'" in live
-    assert "fetch(`version${location.search}`" in live
-    assert "fetch(" not in "".join(text for kind, text in Reader(still).scripts[-5:] if kind is None)
+    still, live = Reader(page(small_run)), Reader(page(small_run, live=True))
+    policies = [one["content"] or "" for one in live.of("meta") if one.get("http-equiv")]
+    assert "connect-src 'self'" in policies[0]
+    assert "fetch(`version${location.search}`" in live.scripts[-1][1]
+    assert "fetch(" not in "".join(text for kind, text in still.scripts[-5:] if kind is None)
 
 
 @pytest.mark.usefixtures("no_figures")
@@ -152,3 +156,26 @@ def test_the_published_study_has_a_page_of_its_own_and_stands_beside_a_run(small
     assert "Enhance Diffusion to Improve Robust Generalization" in " ".join(alone.words)
     beside = " ".join(Reader(page(small_run, published=True)).words)
     assert "The published study" in beside
+
+
+@pytest.mark.slow
+def test_a_page_of_a_thousand_trials_is_under_five_megabytes_and_has_each_of_them(
+    tmp_path: Path, new_run: Callable[[Path], Any]
+) -> None:
+    run = new_run(tmp_path)
+    methods = [("sgd", "none"), ("deat", "none"), ("sgd", "awp"), ("deat", "awp")]
+    points = itertools.product(methods, [0.01, 0.02, 0.05, 0.1, 0.2], [32, 64, 128, 256, 512], range(10))
+    run.launch()
+    for number, ((optimizer, weights), lr, batch_size, seed) in enumerate(points):
+        end = 0.45 + 0.03 * math.log10(lr / batch_size * 1e3) + 0.001 * (7 * number % 11)
+        curve = [end * (1 - math.exp(-epoch / 8)) for epoch in range(1, 41)]
+        point = {"optimizer__name": optimizer, "weights__name": weights, "optimizer__lr": lr, "batch_size": batch_size}
+        run.whole(f"{number:012x}", curve, seed=seed, **point)
+    run.close()
+    text = page(tmp_path)
+    seen = Reader(text)
+    assert len(seen.of("figure")) >= 8
+    values = json.loads(next(text for kind, text in seen.scripts if kind == "application/json"))
+    assert len(values["ids"]) == 1000
+    assert {len(one) for one in values["curves"]["values"]["test_robust"]} == {40}
+    assert len(text.encode()) < 5e6
