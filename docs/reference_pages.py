@@ -143,7 +143,9 @@ def _keys(model: type[BaseModel], prefix: str) -> str:
         for name, field in model.model_fields.items()
         if _part(field.annotation) is None or set(_values(properties[name])) - {"none", "list of values"}
     ]
-    return table(("key", "values", "default", "what it is", "source"), rows) if rows else ""
+    if not any(row[-1] for row in rows):
+        rows = [row[:-1] for row in rows]
+    return table(("key", "values", "default", "what it is", "source")[: len(rows[0])], rows) if rows else ""
 
 
 def _row(key: str, field: FieldInfo, schema: Mapping[str, Any]) -> list[str]:
