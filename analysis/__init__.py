@@ -9,6 +9,7 @@ plots       pictures, a figure a file: its numbers, its drawing, its place among
 paper       the paper's own figures, tables and printed numbers
 figures     draws all of them and writes them, with the CSV beside each
 manifest    what figures came from, and whether they would come out again
+glossary    twelve words that results are told in
 
 What a user imports stands in __all__: `from analysis import load_trials, correlation`.
 """
