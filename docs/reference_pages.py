@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import click
 from pydantic import BaseModel
@@ -23,7 +23,6 @@ import trainers.config
 from sweep.axes import Axis
 from sweep.cli import main
 from sweep.config import SweepConfig
-from sweep.objectives import Objective
 from trainers.config import TrialConfig
 from trainers.fields import number_text
 from trainers.presets import PRESETS
@@ -130,7 +129,7 @@ def _sections(model: type[BaseModel], prefix: str) -> Iterator[str]:
     """The keys of a model that are values, then a section for each that is a part of its own."""
     yield _keys(model, prefix)
     for name, field in model.model_fields.items():
-        part = _part(field)
+        part = _part(field.annotation)
         if part is not None and part is not TrialConfig:
             yield f"### `{prefix}{name}`"
             yield plain(f"{field.description or ''} {(part.__doc__ or '').partition(chr(10) * 2)[0]}")
@@ -142,9 +141,11 @@ def _keys(model: type[BaseModel], prefix: str) -> str:
     rows = [
         _row(prefix + name, field, properties.get(name, {}))
         for name, field in model.model_fields.items()
-        if _part(field) is None
+        if _part(field.annotation) is None or set(_values(properties[name])) - {"none", "list of values"}
     ]
-    return table(("key", "values", "default", "what it is", "source"), rows) if rows else ""
+    if not any(row[-1] for row in rows):
+        rows = [row[:-1] for row in rows]
+    return table(("key", "values", "default", "what it is", "source")[: len(rows[0])], rows) if rows else ""
 
 
 def _row(key: str, field: FieldInfo, schema: Mapping[str, Any]) -> list[str]:
@@ -160,11 +161,12 @@ def _row(key: str, field: FieldInfo, schema: Mapping[str, Any]) -> list[str]:
     return [f"`{key}`", said or "see there", _default(field), plain(description), plain(source)]
 
 
-def _part(field: FieldInfo) -> type[BaseModel] | None:
-    """The model that a field holds, if it holds one and no list of them."""
-    found = [one for one in (field.annotation, *get_args(field.annotation)) if isinstance(one, type)]
-    models = [one for one in found if issubclass(one, BaseModel) and one is not Objective]
-    return models[0] if models else None
+def _part(annotation: Any) -> type[BaseModel] | None:
+    """The model whose keys a key has, or each of a list of them; of a mapping, whose keys are a user's, none."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    inner = () if get_origin(annotation) is dict else get_args(annotation)
+    return next(filter(None, map(_part, inner)), None)
 
 
 def _default(field: FieldInfo) -> str:
@@ -366,10 +368,19 @@ def python_page() -> str:
         if names:
             parts += [f"## `{package}`", f"To {purpose}." if package == "sweep" else f"For {purpose}."]
         for name in sorted(names, key=str.lower):
-            kind = "class" if isinstance(getattr(import_module(package), name), type) else "function"
-            parts.append(_described(kind, f"{package}.{name}"))
+            parts += _named(package, name)
     parts += ["## What is raised", _described("exception", "trainers.errors.UserError")]
     return "\n\n".join(parts) + "\n"
+
+
+def _named(package: str, name: str) -> list[str]:
+    """A name with its docstring; of another name for a class, that of the class."""
+    thing = getattr(import_module(package), name)
+    if not isinstance(thing, type):
+        return [_described("function", f"{package}.{name}")]
+    if thing.__name__ == name:
+        return [_described("class", f"{package}.{name}")]
+    return [f"`{package}.{name}` is", _described("class", f"{thing.__module__}.{thing.__name__}")]
 
 
 def _described(kind: str, name: str) -> str:

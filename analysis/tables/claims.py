@@ -116,7 +116,7 @@ def judged_lines(claims: Sequence[Claim], *names: str) -> list[str]:
     for name in _names(shown):
         own = [claim for claim in shown if claim.name == name]
         lines += [f"{name}: {own[0].statement} ({rule(own[0])})", *(f"  {_said(claim)}" for claim in own)]
-    return [*lines, *words_in(lines)] if shown else []
+    return [*lines, *(f"({word})" for word in words_in(lines))] if shown else []
 
 
 def errors_text(claims: Sequence[Claim]) -> str:

@@ -20,10 +20,14 @@ def links(page: Path) -> list[str]:
     return [link for link in LINK.findall(text) if "://" not in link]
 
 
+#: The pages of the reference, which are files only once the site is built.
+MADE = pages()
+
+
 @cache
 def anchors(page: Path) -> frozenset[str]:
     """Of its headings, as they are made of them: small letters, a hyphen for a space, nothing else but letters."""
-    made = {f"docs/reference/{name}": text for name, text in pages().items()}.get(str(page.relative_to(ROOT)))
+    made = {f"docs/reference/{name}": text for name, text in MADE.items()}.get(str(page.relative_to(ROOT)))
     text = made or page.read_text(encoding="utf-8")
     headings = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL), re.MULTILINE)
     return frozenset(re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-") for heading in headings)
@@ -34,7 +38,7 @@ def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
     for link in links(page):
         path, _, anchor = link.partition("#")
         there = (page.parent / path).resolve() if path else page
-        made = there.parent == ROOT / "docs" / "reference" and there.name in pages()
+        made = there.parent == ROOT / "docs" / "reference" and there.name in MADE
         assert made or there.exists(), f"{page.name}: {link}"
         if anchor and (made or there.suffix == ".md"):
             assert anchor in anchors(there), f"{page.name}: {link}"
@@ -44,7 +48,7 @@ def test_every_page_has_its_place_in_the_table_of_contents() -> None:
     index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
     listed = [line for block in re.findall(r"```\{toctree\}(.*?)```", index, re.DOTALL) for line in block.split()]
     names = [name for name in listed if not name.startswith((":", "1")) and re.fullmatch(r"[a-z0-9_/]+", name)]
-    there = {path.stem for path in (ROOT / "docs").glob("*.md")} | {f"reference/{name[:-3]}" for name in pages()}
+    there = {path.stem for path in (ROOT / "docs").glob("*.md")} | {f"reference/{name[:-3]}" for name in MADE}
     assert there - {"index"} <= set(names)
     assert len(names) == len(set(names))
 
