@@ -20,7 +20,7 @@ from sweep.reports.output import console
 @directory_argument
 @click.argument("trial_id", type=TRIAL)
 def show(directory: Path, trial_id: str) -> None:
-    """Show one trial: its config, where and how it ran, its curve, its log. The first characters of its id are enough."""
+    """Show one trial: its config, where and how it ran, its curve and its log. A beginning of its id is enough."""
     from analysis.frames.log import read_log
     from analysis.tables import trials as views
     from sweep.run.directory import log_path
