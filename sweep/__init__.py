@@ -9,7 +9,7 @@ api           the same from Python: a config, its plan, a launch
 hiding        files of the user's that would hide a package of ours, or a library
 data          data larger than memory, made ready before trials read them
 demo          `sweep demo`: a small sweep that the package brings, launched and drawn
-init          an example to start one's own from
+init          examples to start one's own sweep from
 config        SweepConfig: what a sweep is
 config_file   YAML and `--set` -> SweepConfig, checked
 yaml_text     YAML text <-> plain values: no number that readers of YAML disagree on
@@ -27,6 +27,7 @@ plan          wanted trials, those already finished, what they will cost
 storage       a run in an object store, and the folder of this machine that stands for it
 run           a launch while it runs, through Ray Tune or in this process
 completion    completion on TAB, for bash, zsh and fish
+rerun         trials that the next launch trains anew
 note          what users write of trials
 control       set, pause, resume, cancel: what is asked of launches while they run
 watchers      who is told of a sweep while it runs: trackers, and a command of the user's

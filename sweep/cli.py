@@ -14,18 +14,21 @@ from sweep.control import cancel, pause, resume, set_
 from sweep.data.command import data
 from sweep.demo import demo
 from sweep.evaluate.command import evaluate
-from sweep.group import Cli
+from sweep.group import Cli, examples
+from sweep.init import init
 from sweep.merge.command import merge
 from sweep.note import note
 from sweep.reports.answers import claims, figures, methods, ratio, theory
 from sweep.reports.dashboard import dashboard
 from sweep.reports.importance import importance
-from sweep.reports.options import FOLDER, PATH, RUN, TRIAL, Above, bring_run, directory_argument, refuse_both
+from sweep.reports.options import PATH, RUN, TRIAL, Above, bring_run, directory_argument, refuse_both
 from sweep.reports.output import console, summary
 from sweep.reports.proxy import proxy
 from sweep.reports.report import report
-from sweep.reports.rows import images, results, show
+from sweep.reports.rows import images, results
 from sweep.reports.status import status
+from sweep.reports.trial import compare, show
+from sweep.rerun import rerun
 from sweep.slurm.command import slurm
 from sweep.storage.mark import MARK
 from sweep.streams import echo, leave, outlast
@@ -48,13 +51,28 @@ _set = click.option(
 )
 
 
-@click.group(cls=Cli, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=Cli,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=examples(
+        "sweep init ratio                # writes sweep.yaml; or methods, tune, own",
+        "sweep plan sweep.yaml           # what it will cost",
+        "sweep launch sweep.yaml         # runs it, or goes on with it",
+        "sweep results runs/ratio",
+    ),
+)
 @click.version_option(package_name="robustsweep")
 def main() -> None:
     """Run hyperparameter sweeps of adversarial training, and read what they show."""
 
 
-@main.command()
+@main.command(
+    epilog=examples(
+        "sweep plan configs/demo.yaml",
+        'sweep plan configs/demo.yaml --set trial.epochs=8 --set "seeds=[0, 1, 2]"',
+        "sweep plan configs/ratio.yaml --no-data --rate 100   # TFLOP/s",
+    )
+)
 @_config
 @_out
 @_set
@@ -113,7 +131,15 @@ def plan(
     leave()
 
 
-@main.command()
+@main.command(
+    epilog=examples(
+        "sweep launch configs/demo.yaml                # into runs/demo, or goes on",
+        "sweep launch configs/demo.yaml --out s3://bucket/demo",
+        "sweep launch configs/ratio.yaml --address auto --min-nodes 4",
+        "sweep launch configs/ratio.yaml --shard 1/4   # and 2/4, 3/4, 4/4 elsewhere",
+        "sweep launch configs/demo.yaml --serial --debug",
+    )
+)
 @_config
 @_out
 @_set
@@ -206,7 +232,12 @@ def launch(
     sys.exit(code)
 
 
-@main.command()
+@main.command(
+    epilog=examples(
+        "sweep export runs/demo 3f2a --torch               # 3f2a....pt, and a script",
+        "sweep export runs/demo 3f2a --robustbench --weights best --out model",
+    )
+)
 @directory_argument
 @click.argument("trial_id", type=TRIAL)
 @click.option("--torch", "plain", is_flag=True, help="Write a state dict, and a short script that loads it.")
@@ -241,22 +272,7 @@ def export(
         echo(path)
 
 
-@main.command()
-@click.option("--own", is_flag=True, help="A network and an objective of your own, and a sweep of both.")
-@click.argument("folder", metavar="[FOLDER]", type=FOLDER, default=".")
-def init(own: bool, folder: Path) -> None:
-    """Write an example to start your own from [FOLDER: the working one]."""
-    from sweep.init import following, write
-    from trainers.errors import UserError
-
-    if not own:
-        raise UserError("init: needs --own, the one example that there is")
-    for path in write(folder):
-        echo(f"wrote {path}")
-    echo(f"next:\n{following(folder)}")
-
-
-@main.command()
+@main.command(epilog=examples("sweep schema > sweep.schema.json     # for an editor that completes YAML"))
 def schema() -> None:
     """Print the JSON Schema of the config file, for editors."""
     import json
@@ -311,8 +327,8 @@ def _print_summary(directory: Path, screen: Console) -> None:
     screen.print(f"results: sweep results {run}\nfigures: sweep figures {run}", highlight=False)
 
 
-_READING = (results, images, methods, ratio, claims, theory, figures, show)
-_STEERING = (set_, pause, resume, cancel, note)
-_MORE = (merge, slurm, data, proxy, importance, completion, report, sync, demo)
+_READING = (results, images, methods, ratio, claims, theory, figures, show, compare)
+_STEERING = (set_, pause, resume, cancel, note, rerun)
+_MORE = (init, merge, slurm, data, proxy, importance, completion, report, sync, demo)
 for _command in (evaluate, status, dashboard, *_READING, *_STEERING, *_MORE):
     main.add_command(_command)

@@ -16,7 +16,7 @@ from sweep.streams import echo
 @click.command(
     epilog=examples(
         "sweep completion bash > ~/.local/share/bash-completion/completions/sweep",
-        "sweep completion zsh > ~/.zfunc/_sweep     # with fpath+=~/.zfunc before compinit",
+        "sweep completion zsh > ~/.zfunc/_sweep     # a folder of fpath",
         "sweep completion fish > ~/.config/fish/completions/sweep.fish",
     )
 )

@@ -248,7 +248,7 @@ def mapping(path: Path) -> dict[str, Any]:
         text = bounded(path, LONGEST).decode()
     except FileNotFoundError:
         raise UserError(
-            f"{path}: no such file; the repository has some in configs/, and sweep init --own writes one"
+            f"{path}: no such file; the repository has some in configs/, and sweep init methods writes one"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else error

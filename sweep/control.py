@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sweep.group import examples
 from sweep.reports.options import TRIAL, directory_argument
 from sweep.streams import echo
 
@@ -15,7 +16,13 @@ if TYPE_CHECKING:
     from sweep.progress import TrialProgress
 
 
-@click.command("set")
+@click.command(
+    "set",
+    epilog=examples(
+        "sweep set runs/demo max_concurrent=4",
+        "sweep set runs/demo resources.epoch_timeout=null",
+    ),
+)
 @directory_argument
 @click.argument("settings", metavar="KEY=VALUE...", nargs=-1, required=True)
 def set_(directory: Path, settings: tuple[str, ...]) -> None:
@@ -32,7 +39,7 @@ def set_(directory: Path, settings: tuple[str, ...]) -> None:
         echo(f"{key}: {'as in the config' if value is None else value}; {by_whom(directory, 'takes it up')}")
 
 
-@click.command()
+@click.command(epilog=examples("sweep pause runs/demo", "sweep resume runs/demo"))
 @directory_argument
 def pause(directory: Path) -> None:
     """Stop trials at the end of their epoch and start none, until `sweep resume`; GPUs are free meanwhile."""
@@ -47,7 +54,7 @@ def pause(directory: Path) -> None:
     echo(f"sweep resume {shown(directory)} goes on")
 
 
-@click.command()
+@click.command(epilog=examples("sweep resume runs/demo"))
 @directory_argument
 def resume(directory: Path) -> None:
     """Go on after `sweep pause`, from the trials' checkpoints."""
@@ -60,7 +67,7 @@ def resume(directory: Path) -> None:
     echo(f"goes on; {by_whom(directory, 'takes it up')}" if was else "was not paused")
 
 
-@click.command()
+@click.command(epilog=examples("sweep cancel runs/demo 3f2a 90bc", "sweep cancel runs/demo --undo 3f2a"))
 @directory_argument
 @click.argument("trial_ids", metavar="TRIAL_ID...", nargs=-1, required=True, type=TRIAL)
 @click.option("--undo", is_flag=True, help="Let cancelled trials run after all.")

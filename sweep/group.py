@@ -109,6 +109,6 @@ def examples(*lines: str) -> str:
     A test parses every one of them.
 
     Args:
-        lines: `sweep ...`, of at most 78 characters, so that a terminal of 80 breaks none.
+        lines: `sweep ...`, of at most 76 characters, so that a terminal of 80 breaks none.
     """
     return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])

@@ -1,30 +1,88 @@
-"""`sweep init`: an example to start one's own from, written where one is."""
+"""The command `sweep init`: an example to start one's own from, written where one is."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from trainers.errors import UserError
+import click
 
-#: What is written; examples/own_method of the repository is a link to it.
-EXAMPLE = Path(__file__).parent / "examples" / "own_method"
+from sweep.group import examples
+from sweep.reports.options import FOLDER
+from sweep.streams import echo
+
+#: What is written, a folder a kind; examples/own_method of the repository is a link to one.
+EXAMPLES = Path(__file__).parent / "examples"
 
 CONFIG = "sweep.yaml"
 
 
-def write(folder: Path) -> Sequence[Path]:
-    """Copies the example's files into a folder, made if need be; gives their paths.
+class Kind(NamedTuple):
+    """A kind of sweep of which there is an example."""
+
+    folder: str
+    asks: str
+    """What its sweep asks."""
+    reads: str
+    """The command that reads the answer."""
+
+
+KINDS = {
+    "ratio": Kind("ratio", "is the ratio of learning rate and batch size what counts?", "ratio"),
+    "methods": Kind("methods", "which method is better, each at its own best learning rate?", "methods"),
+    "tune": Kind("tune", "which hyperparameters suit one method?", "importance"),
+    "own": Kind("own_method", "is a network or an objective of your own better?", "methods"),
+}
+
+
+_HELP = "\n".join(
+    [
+        "Write a commented config to start your own sweep from, into FOLDER or here.\n",
+        "\b\nKIND is what the sweep asks:",
+        *(f"  {name:9} {one.asks}" for name, one in KINDS.items()),
+        "\nEach runs as it is, on the digits that come with scikit-learn; comments say what to change for CIFAR-10. A "
+        "file that is there is not written over.",
+    ]
+)
+
+
+@click.command(
+    help=_HELP,
+    epilog=examples(
+        "sweep init ratio                # sweep.yaml, here",
+        "sweep init methods my_study     # in a folder that is made",
+        "sweep init own my_method        # method.py too: a network and an objective",
+    ),
+)
+@click.argument("kind", metavar="KIND", type=click.Choice(tuple(KINDS)), required=False)
+@click.argument("folder", metavar="[FOLDER]", type=FOLDER, default=".")
+def init(kind: str | None, folder: Path) -> None:
+    """Writes an example: `_HELP` says it to users."""
+    from trainers.errors import UserError
+
+    if kind is None:
+        kinds = ", ".join(f"{name} ({one.asks})" for name, one in KINDS.items())
+        raise UserError(f"init: needs a KIND, what the sweep asks: {kinds}; such as: sweep init methods")
+    for path in write(kind, folder):
+        echo(f"wrote {path}")
+    echo(f"next:\n{following(kind, folder)}")
+
+
+def write(kind: str, folder: Path) -> Sequence[Path]:
+    """Copies an example's files into a folder, made if need be; gives their paths.
 
     Raises:
         UserError: one of them is there already.
     """
-    files = sorted(file for file in EXAMPLE.iterdir() if file.is_file())
+    from trainers.errors import UserError
+
+    files = sorted(file for file in (EXAMPLES / KINDS[kind].folder).iterdir() if file.is_file())
     paths = [folder / file.name for file in files]
     if existing := next((path for path in paths if path.exists()), None):
         raise UserError(
-            f"{existing}: is there already, and is not written over; give another folder: sweep init --own NEW"
+            f"{existing}: is there already, and is not written over; give another folder: sweep init {kind} NEW"
         )
     folder.mkdir(parents=True, exist_ok=True)
     for file, path in zip(files, paths, strict=True):
@@ -32,7 +90,7 @@ def write(folder: Path) -> Sequence[Path]:
     return paths
 
 
-def following(folder: Path) -> str:
+def following(kind: str, folder: Path) -> str:
     """The commands that come next, as they are typed where `sweep init` was."""
-    config, run = shlex.quote(str(folder / CONFIG)), "runs/own_method"
-    return f"sweep plan {config}\nsweep launch {config}\nsweep methods {run}"
+    config, one = shlex.quote(str(folder / CONFIG)), KINDS[kind]
+    return f"sweep plan {config}\nsweep launch {config}\nsweep {one.reads} runs/{one.folder}"

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 @click.command(
     epilog=examples(
-        'sweep note runs/demo 3f2a "loss spikes at epoch 3"   # in place of the note before',
+        'sweep note runs/demo 3f2a "loss spikes at epoch 3"',
         "sweep note runs/demo 3f2a --tag odd --tag rerun",
         "sweep note runs/demo 3f2a --untag odd",
-        'sweep note runs/demo 3f2a ""                         # no note any more',
+        'sweep note runs/demo 3f2a ""          # takes the note away',
         'sweep results runs/demo --where "tag.odd"',
     )
 )

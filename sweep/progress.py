@@ -54,7 +54,7 @@ class TrialProgress(TrialHistory):
     _took: dict[int, float] = field(default_factory=dict, compare=False, repr=False)
     """Epoch -> what its newest line says it took, s; of a trial that is not finished."""
     ended_place: int = field(default=-1, compare=False)
-    """Where in the log its last outcome stands after which a trial has its numbers."""
+    """Where in the log its last outcome stands that says how many epochs it has."""
     trained: int = 0
     """Epochs in these seconds: one that was trained twice counts twice."""
     left_out: bool = False
@@ -118,7 +118,7 @@ class TrialProgress(TrialHistory):
                 self.seconds += record["seconds"]
             case "outcome":
                 self.left_out = self.cancelled or self.pruned or (self.left_out and self.outcome == "out_of_memory")
-                if self.ended:
+                if self.ended or self.outcome == "interrupted":  # which may have lost its epochs: `sweep rerun`
                     self.epoch, self.ended_place = record["epochs"], place
 
     def _count_seconds(self, epoch: int, seconds: float) -> None:

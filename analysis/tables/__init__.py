@@ -2,6 +2,9 @@
 
 sheet         the one way to print a table: in the terminal, as Markdown, as LaTeX
 trials        trials, epochs, correlations, one trial, the summary of a launch
+comparison    two trials beside each other
+curve         curves over epochs in plain characters
+columns       whatever columns of a frame are asked for
 claims        the ledger as text
 methods       the comparison of methods
 ratio         what `sweep ratio` prints

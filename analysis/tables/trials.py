@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -31,15 +30,16 @@ from analysis.frames.cells import (
     several,
     varying,
 )
-from analysis.frames.log import read_log
+from analysis.frames.log import Log
 from analysis.frames.names import KEYS, UNITS, brief, interval_text, point_text, scale, short
-from analysis.frames.notes import NOTE, TAGS
+from analysis.frames.notes import NOTE, TAGS, Written, notes_of
 from analysis.frames.pruned import pruned_line
 from analysis.frames.trials import SUPERSEDED, axes, epochs_of
+from analysis.tables.curve import curves, points
 from analysis.tables.settings import presets
 from analysis.tables.sheet import console_table
 from trainers.fields import plural
-from trainers.record import METRICS, only_trial
+from trainers.record import METRICS
 
 if TYPE_CHECKING:
     from analysis.claims.study import Study
@@ -100,30 +100,43 @@ def epochs_table(frame: DataFrame) -> Table:
     return console_table(header, rows, caption=caption, right=header, wraps=header, box=None)
 
 
-def trial_view(directory: Path, beginning: str) -> RenderableType:
-    """One trial's config, where its numbers come from, and its curve.
+def trial_view(records: Log, run: str, name: str) -> RenderableType:
+    """One trial's config, where its numbers come from, what a user wrote of it, and its curve.
 
     Args:
-        directory: of the run.
-        beginning: of the trial's id; enough of it to tell it from the others.
-
-    Raises:
-        UserError: no trial, or several, begin so.
+        records: of the run.
+        run: what that is called.
+        name: the trial's id.
     """
-    records = read_log(directory)
-    trials = {record["trial_id"]: record for record in records if record["record"] == "trial"}
-    trial = trials[only_trial(directory, trials, beginning)]
+    trial = {record["trial_id"]: record for record in records if record["record"] == "trial"}[name]
     preset = presets(records).get(trial["trial_id"])
     started = f", started from {trial['fine_tune']}" if "fine_tune" in trial else ""
     own, epochs = records.of_trial(trial["trial_id"]), epochs_of(records)
     config = yaml.safe_dump(trial["config"], sort_keys=False).rstrip()
+    epochs = epochs[epochs["trial_id"] == trial["trial_id"]]
+    written = notes_of(own).get(name, Written())
+    said = {"note": written.note, "tags": ", ".join(written.tags)}
     return Group(
-        Text(f"trial {trial['trial_id']} of {directory}{f', preset {preset}' if preset else ''}{started}\n"),
+        Text(f"trial {trial['trial_id']} of {run}{f', preset {preset}' if preset else ''}{started}\n"),
         Text(f"{config}\n"),
         *(Text(event(own[place:])) for place, one in enumerate(own) if one["record"] in ("start", "resume", "outcome")),
+        *(Text(f"{kind}: {text}") for kind, text in said.items() if text),
         Text(""),
-        epochs_table(epochs[epochs["trial_id"] == trial["trial_id"]]),
+        epochs_table(epochs),
+        *map(Text, _curve(epochs)),
     )
+
+
+#: What is drawn of a trial, by the character that marks it.
+_DRAWN = {"r": "train_robust", "v": "val_robust", "t": "test_robust"}
+
+
+def _curve(epochs: DataFrame) -> list[str]:
+    """The robust accuracies of one trial over its epochs, drawn, with what marks them; none where none was measured."""
+    measured = {mark: points(epochs, metric) for mark, metric in _DRAWN.items()}
+    shown = {mark: line for mark, line in measured.items() if line}
+    marks = ", ".join(f"{mark}: {_DRAWN[mark].replace('_', ' ')}" for mark in shown)
+    return ["", *curves(shown, f"%, by epoch: {marks}, *: several")] if shown else []
 
 
 def event(records: Sequence[Mapping[str, Any]]) -> str:

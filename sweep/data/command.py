@@ -6,25 +6,30 @@ from pathlib import Path
 
 import click
 
+from sweep.group import examples
 from sweep.reports.options import FOLDER
 from sweep.streams import echo
 
 
-@click.group()
+@click.group(
+    epilog=examples(
+        "sweep data prepare ~/imagenet --size 256      # JPEGs of train/ and val/",
+        "sweep data check ~/imagenet-256.shards        # every byte against its hash",
+    )
+)
 def data() -> None:
     """Prepare a data set that does not fit in memory: write it as shards, which trials read as they need them.
-
-    \b
-    Examples:
-      sweep data prepare ~/imagenet --size 256      train/ and val/ of JPEGs -> ~/imagenet-256.shards
-      sweep data prepare ~/imagenet --size 256      the same again, after whatever stopped it: goes on
-      sweep data check ~/imagenet-256.shards        every byte against its hash
 
     Trials then have data: {name: shards, root: ~/imagenet-256.shards}. docs/data.md says more.
     """
 
 
-@data.command()
+@data.command(
+    epilog=examples(
+        "sweep data prepare ~/imagenet --size 256      # -> ~/imagenet-256.shards",
+        "sweep data prepare ~/imagenet --size 256      # goes on where it was stopped",
+    )
+)
 @click.argument("folder", metavar="FOLDER", type=FOLDER)
 @click.option("--output", type=FOLDER, help="Folder to write to [default: FOLDER-S.shards, beside it].")
 @click.option(
@@ -49,7 +54,7 @@ def prepare(folder: Path, output: Path | None, size: int | None, processes: int 
         echo(line)
 
 
-@data.command()
+@data.command(epilog=examples("sweep data check ~/imagenet-256.shards"))
 @click.argument("folder", metavar="DIR", type=FOLDER)
 def check(folder: Path) -> None:
     """Check every byte of the shards in DIR against its hash."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sweep.group import examples
 from sweep.reports.options import TRIAL, directory_argument, refuse_both
 from sweep.reports.output import console
 from sweep.streams import outlast
@@ -22,7 +23,14 @@ _ATTACKS = ("clean", "fgsm", "pgd", "cw", "apgd", "autoattack")
 _QUICK = ("clean", "fgsm", "pgd")
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "sweep evaluate runs/demo                         # clean, FGSM and PGD",
+        "sweep evaluate runs/demo --best-each --attack autoattack",
+        "sweep evaluate runs/demo 3f2a --attack pgd --steps 100 --radius 8/255",
+        "sweep evaluate runs/demo --best --checks         # can gradients be trusted?",
+    )
+)
 @directory_argument
 @click.argument("trial_ids", metavar="[TRIAL_ID]...", nargs=-1, type=TRIAL)
 @click.option("--best", is_flag=True, help="Attack all seeds of the configuration that was best on validation.")

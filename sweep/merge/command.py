@@ -7,11 +7,17 @@ from pathlib import Path
 
 import click
 
+from sweep.group import examples
 from sweep.reports.options import PATH
 from sweep.streams import echo
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "sweep merge runs/all runs/here /mnt/there/runs/demo",
+        "sweep merge runs/all there.jsonl --no-checkpoints",
+    )
+)
 @click.argument("directory", metavar="DIR", type=PATH)
 @click.argument("others", metavar="OTHER...", nargs=-1, required=True, type=PATH)
 @click.option("--no-checkpoints", is_flag=True, help="Copy the records only: no checkpoints, and so no weights.")

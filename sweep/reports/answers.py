@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from sweep.group import examples
 from sweep.reports.options import (
     PATH,
     RUN,
@@ -41,7 +42,13 @@ _METHODS_FORMATS = ("table", "csv", "json", "markdown")
 _FILES = (".csv", ".html", ".json", ".md", ".parquet", ".pdf", ".png", ".svg", ".tex", ".txt", ".xlsx")
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "sweep methods runs/methods",
+        "sweep methods runs/methods --baseline TRADES --by model.name",
+        "sweep methods runs/methods --output methods.md",
+    )
+)
 @directory_argument
 @click.option("--baseline", metavar="NAME", help="Method that the others are compared with [default: PGD-AT].")
 @click.option(
@@ -140,7 +147,7 @@ def _study(command: Any) -> Any:
     return optional_directory(published(command))
 
 
-@click.command()
+@click.command(epilog=examples("sweep ratio runs/demo", "sweep ratio --published --output ratio.md"))
 @_study
 @metric_option
 @format_option(TEXT_FORMATS)
@@ -161,7 +168,13 @@ def ratio(directory: Path | None, published: bool, metric: str, form: str | None
         write_text(ratio_tables.ratio_text(answers, form), output)
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "sweep claims runs/demo",
+        "sweep claims runs/demo --margin 0.5 --json",
+        "sweep claims --published",
+    )
+)
 @_study
 @click.option("--json", "as_json", is_flag=True, help="Print every field as JSON, accuracies as fractions.")
 @click.option(
@@ -211,7 +224,12 @@ def _refuse_both_studies(command: str, directory: Path | None, published: bool, 
         refuse_other(metric)
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "sweep theory runs/demo                    # beside what was measured",
+        "sweep theory configs/demo.yaml --set trial.optimizer.momentum=0.5",
+    )
+)
 @click.argument("study", metavar="RUN|CONFIG", type=RUN, callback=refuse_starting)
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Give a key of the CONFIG another value.")
 @format_option(TEXT_FORMATS)
@@ -271,7 +289,13 @@ def _corner_records(path: Path, overrides: tuple[str, ...]) -> list[dict[str, An
     ]
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "sweep figures runs/demo                   # into runs/demo/figures",
+        "sweep figures runs/demo --check           # would they come out the same?",
+        "sweep figures --published --output paper",
+    )
+)
 @optional_directory
 @click.option("--published", is_flag=True, help="Draw the published study too; without DIR, it alone.")
 @click.option("--output", type=PATH, help="Folder to write to [default: DIR/figures].")

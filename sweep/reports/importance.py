@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sweep.group import examples
 from sweep.reports.options import FORMATS, directory_argument, format_option, output_option
 from sweep.reports.output import chosen_format, console, metric_of, write_frame
 from sweep.streams import complain
@@ -25,7 +26,13 @@ _METRICS = tuple(
 )
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "sweep importance runs/demo",
+        "sweep importance runs/demo --within method --metric last_test_robust",
+        "sweep importance runs/demo --by ped-anova --output importance.csv",
+    )
+)
 @directory_argument
 @click.option(
     "--by",

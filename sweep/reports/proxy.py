@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
+from sweep.group import examples
 from sweep.reports.options import FORMATS, directory_argument, format_option, output_option
 from sweep.reports.output import chosen_format, console, metric_of, write_frame
 
 
-@click.command()
+@click.command(epilog=examples("sweep proxy runs/demo", "sweep proxy runs/demo --by batch_size --output proxy.csv"))
 @directory_argument
 @click.option(
     "--by",

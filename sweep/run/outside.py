@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,13 @@ from trainers.record import RecordFile
 _LATER = 0.001
 
 
-def write_down(directory: Path, holder: str, records: Sequence[Mapping[str, Any]], latest: float) -> bool:
+def write_down(
+    directory: Path,
+    holder: str,
+    records: Sequence[Mapping[str, Any]],
+    latest: float,
+    before: Callable[[], None] = lambda: None,
+) -> bool:
     """Appends records, if nobody else holds the run.
 
     They are later than all that is known, whatever the clock says: shares have a records file each.
@@ -26,6 +32,7 @@ def write_down(directory: Path, holder: str, records: Sequence[Mapping[str, Any]
         holder: how the command names itself in the lock meanwhile, such as `sweep cancel`.
         records: each with its kind under `record`.
         latest: how late the latest line is that is known, s since 1970.
+        before: what is done first, while the run is held.
 
     Returns:
         False where somebody holds it, who is to be asked, or the run lies in a store, whose next launch is: nothing is
@@ -38,6 +45,7 @@ def write_down(directory: Path, holder: str, records: Sequence[Mapping[str, Any]
     except UserError:
         return False
     with lock:
+        before()
         file = RecordFile(directory)
         for record in records:
             values = {key: value for key, value in record.items() if key != "record"}

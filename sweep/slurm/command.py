@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sweep.group import examples
 from sweep.reports.options import PATH
 from sweep.streams import complain, echo
 
@@ -24,7 +25,13 @@ if TYPE_CHECKING:
 SCRIPT = "job.sh"
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "sweep slurm configs/ratio.yaml --time 1-00:00:00      # prints the script",
+        "sweep slurm configs/ratio.yaml --nodes 4 --partition gpu --submit",
+        "sweep slurm configs/ratio.yaml --array 8 --sbatch=--mem=32G --submit",
+    )
+)
 @click.argument("config", type=PATH)
 @click.option(
     "--nodes", type=click.IntRange(1, 10_000), default=1, help="Nodes of the job, with Ray on all of them [default: 1]."

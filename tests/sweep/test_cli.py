@@ -184,7 +184,7 @@ def test_set_and_out_are_taken_by_plan(cli: Callable[..., Result], config: Path)
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["none.yaml"], "none.yaml: no such file; the repository has some in configs/, and sweep init --own writes "
+        (["none.yaml"], "none.yaml: no such file; the repository has some in configs/, and sweep init methods writes "
          "one"),
         (["{config}", "--set", "trial.lr=1"], "{config}: trial.lr: unknown key; did you mean "
          "'trial.optimizer.lr'?"),

@@ -674,7 +674,7 @@ def test_a_missing_file_says_where_ready_ones_are(tmp_path: Path) -> None:
         load(tmp_path / "none.yaml")
     assert (
         str(caught.value)
-        == f"{tmp_path}/none.yaml: no such file; the repository has some in configs/, and sweep init --own writes one"
+        == f"{tmp_path}/none.yaml: no such file; the repository has some in configs/, and sweep init methods writes one"
     )
 
 

@@ -146,7 +146,8 @@ def test_a_space_of_millions_of_points_is_refused_before_it_is_listed(
 
 @pytest.mark.parametrize("words", [["plan", "{}"], ["status", "{}"], ["results", "{}"], ["theory", "{}"],
                                    ["show", "{}", "a"], ["evaluate", "{}"], ["export", "{}", "a", "--torch"],
-                                   ["init", "--own", "{}"]], ids=lambda words: words[0])  # fmt: skip
+                                   ["init", "own", "{}"], ["note", "{}", "a", "x"], ["compare", "{}", "a", "b"],
+                                   ["rerun", "{}", "a"]], ids=lambda words: words[0])  # fmt: skip
 @pytest.mark.parametrize("path", ["a\0b", "\ud800", "pipe", "socket", "loop", "zero", "x" * 300, "x" * 9999,
                                   "a\nb", "\x1b[31mred", "\u202e"], ids=lambda path: ascii(path[:9]))  # fmt: skip
 def test_a_path_that_is_no_file_is_refused_and_not_waited_for(
@@ -248,6 +249,8 @@ def evil(undisturbed: Path, tmp_path: Path) -> Path:
         if kind == "outcome":
             record |= {"outcome": "failed", "reason": EVIL * 1000} if record["trial_id"][0] < "8" else {}
         file.append(kind, record)
+        if kind == "trial":
+            file.append("note", {"trial_id": record["trial_id"], "note": EVIL * 10, "tags": ["odd"]})
     file.close()
     return tmp_path / "evil"
 
@@ -257,15 +260,18 @@ def evil(undisturbed: Path, tmp_path: Path) -> Path:
     [
         *(["status", "{}"], ["results", "{}"], ["results", "{}", "--epochs"], ["results", "{}", "--format", "json"]),
         *(["methods", "{}"], ["methods", "{}", "--format", "markdown"], ["ratio", "{}"], ["claims", "{}"]),
-        *(["show", "{}", "{trial}"], ["images", "{}"], pytest.param(["figures", "{}"], marks=pytest.mark.slow)),
+        *(["show", "{}", "{trial}"], ["compare", "{}", "{trial}", "{other}"], ["note", "{}", "{trial}", EVIL]),
+        *(["results", "{}", "--columns", "trial_id,host,reason,note"], ["rerun", "{}", "--where", "tag.odd", "--list"]),
+        *(["images", "{}"], pytest.param(["figures", "{}"], marks=pytest.mark.slow)),
     ],
-    ids=lambda words: " ".join(words).replace("{}", "run"),
+    ids=lambda words: ascii(" ".join(words).replace("{}", "run"))[:50],
 )
 def test_nothing_of_a_hostile_run_is_obeyed_by_a_terminal(
     words: list[str], evil: Path, undisturbed: Path, cli: Callable[..., Result]
 ) -> None:
-    trial = next(undisturbed.glob("checkpoints/*.pt")).stem
-    answer = cli(*(word.format(evil, trial=trial) for word in words))
+    trial, other, *_ = sorted(path.stem for path in undisturbed.glob("checkpoints/*.pt"))
+    named = {"{}": str(evil), "{trial}": trial, "{other}": other}
+    answer = cli(*(named.get(word, word) for word in words))
     assert answer.exit_code in (0, 2), answer.exception
     assert not OBEYED.search(answer.output)
     for path in evil.glob("figures/*.[mt][de]*"):

@@ -1,4 +1,4 @@
-"""`sweep init --own`: from an empty folder to a comparison, by the commands that it prints."""
+"""`sweep init`: from an empty folder to a sweep that runs, by the commands that it prints."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from click.testing import CliRunner
 
 from analysis.frames.trials import load_trials
 from sweep.cli import main
+from sweep.config_file import load
+from sweep.init import CONFIG, KINDS
+from sweep.plan.plan import plan
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,28 +27,74 @@ def test_it_writes_the_example_of_the_repository_and_nothing_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert init("--own", "new")[0] == 0
+    assert init("own", "new")[0] == 0
     for file in (ROOT / "examples" / "own_method").iterdir():
         assert (tmp_path / "new" / file.name).read_bytes() == file.read_bytes()
     (tmp_path / "sweep.yaml").write_text("mine")
-    code, said = init("--own")
+    code, said = init("own")
     assert code == 2
     assert "sweep.yaml: is there already, and is not written over; give another folder" in said
     assert (tmp_path / "sweep.yaml").read_text() == "mine"
     assert not (tmp_path / "method.py").exists()
-    assert init() == (2, "sweep: init: needs --own, the one example that there is\n")
+    assert init("nothing")[1].startswith(
+        "sweep: Invalid value for 'KIND': 'nothing' is not one of 'ratio', 'methods', "
+    )
+
+
+def test_without_a_kind_it_says_which_there_are_in_one_line() -> None:
+    code, said = init()
+    assert (code, said.count("\n")) == (2, 1)
+    assert said.startswith("sweep: init: needs a KIND, what the sweep asks: ratio (is the ratio of learning rate and ")
+    assert all(f"{kind} (" in said for kind in KINDS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_example_is_a_sweep_that_can_be_planned(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, planned_without_data: None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _, said = init(kind, "new")
+    config = load(tmp_path / "new" / CONFIG)
+    assert said.splitlines()[-1].endswith(f" runs/{config.name}")
+    assert config.question
+    search = plan(config, [], "abc", data="unseen").search
+    assert search.size() >= 12
+    lines = (tmp_path / "new" / CONFIG).read_text().splitlines()
+    assert max(map(len, lines)) <= 120
+    assert sum("#" in line for line in lines) > 5
 
 
 def test_the_printed_commands_can_be_pasted_though_the_folder_has_a_space(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    _, said = init("--own", "my method")
+    _, said = init("own", "my method")
     assert shlex.split(said.splitlines()[-3]) == ["sweep", "plan", "my method/sweep.yaml"]
 
 
 def test_network_and_objective_of_the_example_are_forty_lines() -> None:
     assert len((ROOT / "examples" / "own_method" / "method.py").read_text().splitlines()) <= 40
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "own"])
+def test_what_is_printed_runs_as_it_is_but_for_its_size(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    small = ["--set", "trial.epochs=2", "--set", "trial.data.train_per_class=10", "--set", "trial.evaluation.every=1"]
+    small += ["--set", "seeds=[0, 1]"]
+    fewer = {
+        "ratio": ["--set", "space.batch_size=[64, 128]", "--set", "space.optimizer.lr=[0.06, 0.12]"],
+        "methods": ["--set", "space.objective.name=[pgd_at]", "--set", "space.optimizer.lr=[0.2]"],
+        "tune": ["--set", "search.n_trials=4", "--set", "stopping.min_resource=1"],
+    }
+    for command in init(kind)[1].partition("next:\n")[2].splitlines():
+        _, name, *words = shlex.split(command)
+        more = [*small, *fewer[kind]] if name in ("plan", "launch") else []
+        more += ["--serial", "--debug"] if name == "launch" else []
+        done = CliRunner().invoke(main, [name, *words, *more])
+        assert done.exit_code == 0, done.output
 
 
 @pytest.mark.slow
@@ -55,7 +104,7 @@ def test_the_printed_commands_work_though_the_folder_holds_names_of_libraries(
     """Through a Ray of their own, in a folder whose files would break ours, Ray, torch and Python if they hid any."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     safe = [sweep_command[0], "-P", *sweep_command[1:]]  # as the installed command: the folder is not on the path
-    said = subprocess.run([*safe, "init", "--own"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    said = subprocess.run([*safe, "init", "own"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     for name in ("random", "torch", "pandas", "ray", "click", "numpy"):
         (tmp_path / f"{name}.py").write_text("raise RuntimeError('the user\\'s')")
     for name in ("trainers", "analysis", "sweep"):

@@ -1,0 +1,141 @@
+"""Which rows of a table are shown, in which order, and which of their columns: --where, --sort, --columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sweep.reports.options import Command
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from sweep.where import Constraint
+
+where_option = click.option(
+    "--where",
+    metavar="EXPRESSION",
+    multiple=True,
+    help='Only rows for which this is true, such as "outcome == \'failed\'" or "optimizer.lr >= 0.1 and tag.odd". '
+    "Accuracies are fractions. A row that lacks a value that is compared is left out. Given again: all must be true.",
+)
+_sort = click.option(
+    "--sort",
+    metavar="COLUMN",
+    multiple=True,
+    help="Sort by it; -COLUMN: the largest first. Given again: then by that.",
+)
+_columns = click.option("--columns", metavar="COLUMN,...", help="Only these columns, in this order.")
+
+#: How a tag is asked for in an expression: `tag.odd` is true of trials that have it.
+_TAG = "tag."
+
+
+def row_options(command: Command) -> Command:
+    """--where, --sort and --columns."""
+    return where_option(_sort(_columns(command)))
+
+
+@dataclass(frozen=True)
+class Filter:
+    """What a user asks for of a table's rows."""
+
+    where: Sequence[str] = ()
+    sort: Sequence[str] = ()
+    columns: str | None = None
+
+    def __bool__(self) -> bool:
+        """Whether anything is asked for."""
+        return bool(self.where or self.sort or self.columns is not None)
+
+    def rows(self, frame: pd.DataFrame, records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+        """The rows for which each expression holds, sorted.
+
+        Args:
+            frame: with a column trial_id.
+            records: of the run, which know the trials' tags.
+
+        Raises:
+            UserError: an expression is none, or a column is not there.
+        """
+        for text in self.where:
+            frame = frame[_holding(text, frame, records)]
+        if not self.sort:
+            return frame
+        names = [name.removeprefix("-") for name in self.sort]
+        for name in names:
+            _refuse_unknown("--sort", name, frame)
+        ascending = [not name.startswith("-") for name in self.sort]
+        return frame.sort_values(names, ascending=ascending, kind="stable", key=_comparable)
+
+    def chosen(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """The columns that are asked for; all where none is.
+
+        Raises:
+            UserError: one is not there.
+        """
+        if self.columns is None:
+            return frame
+        names = [name.strip() for name in self.columns.split(",")]
+        for name in names:
+            _refuse_unknown("--columns", name, frame)
+        return frame[list(dict.fromkeys(names))]
+
+
+def _holding(text: str, frame: pd.DataFrame, records: Iterable[Mapping[str, Any]]) -> list[bool]:
+    """Of each row whether the expression is true."""
+    from analysis.frames.notes import notes_of
+    from sweep.where import constraint
+    from trainers.errors import UserError
+
+    try:
+        one = constraint(text)
+    except ValueError as error:
+        raise UserError(f"--where {error}") from None
+    tags = {name: written.tags for name, written in notes_of(records).items()}
+    values: dict[str, list[Any]] = {}
+    for key in one.keys:
+        if key.startswith(_TAG):
+            values[key] = [key.removeprefix(_TAG) in tags.get(name, ()) for name in frame["trial_id"]]
+        else:
+            _refuse_unknown("--where", key, frame)
+            values[key] = [_plain(value) for value in frame[key].tolist()]
+    return [_holds(one, {key: each[row] for key, each in values.items()}) for row in range(len(frame))]
+
+
+def _holds(one: Constraint, row: Mapping[str, Any]) -> bool:
+    from sweep.where import Undefined
+    from trainers.errors import UserError
+
+    try:
+        return one.holds(row.__getitem__)
+    except Undefined as error:
+        if None in row.values():
+            return False
+        shown = ", ".join(f"{key} = {value!r}" for key, value in row.items())
+        raise UserError(f"--where {one.text!r}: {error}, where {shown}; compare alike with alike") from None
+
+
+def _plain(value: Any) -> Any:
+    """A cell as an expression knows it: a number, a text, true, false, or none where there is nothing."""
+    if value is None or value != value:
+        return None
+    return value if isinstance(value, bool | int | float | str) else str(value)
+
+
+def _comparable(column: pd.Series[Any]) -> pd.Series[Any]:
+    """A column of several kinds as text, in which what is lacking comes last."""
+    return column.where(column.isna(), column.astype(str)) if column.dtype == object else column
+
+
+def _refuse_unknown(option: str, name: str, frame: pd.DataFrame) -> None:
+    from trainers.errors import UserError, suggestion
+    from trainers.visible import brief
+
+    if name not in frame:
+        raise UserError(
+            f"{option}: must be a column of the table, got {brief(name)}; {suggestion(name, frame.columns)}"
+        )

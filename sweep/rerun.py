@@ -1,0 +1,127 @@
+"""The command `sweep rerun`: trials that the next launch trains anew, from their first epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sweep.group import examples
+from sweep.reports.filters import Filter, where_option
+from sweep.reports.options import TRIAL, directory_argument
+from sweep.streams import complain, echo
+
+if TYPE_CHECKING:
+    from analysis.frames.log import Log
+    from sweep.progress import Progress, TrialProgress
+
+
+@click.command(
+    epilog=examples(
+        "sweep rerun runs/demo --where \"outcome == 'failed'\" --list   # which ones",
+        "sweep rerun runs/demo --where \"outcome == 'failed'\"",
+        'sweep rerun runs/demo --where "tag.odd"',
+        "sweep rerun runs/demo 3f2a 90bc",
+        "sweep launch runs/demo/sweep.yaml --out runs/demo     # runs them",
+    )
+)
+@directory_argument
+@click.argument("trial_ids", metavar="[TRIAL_ID]...", nargs=-1, type=TRIAL)
+@where_option
+@click.option("--list", "only_list", is_flag=True, help="Change nothing; say which trials those are.")
+def rerun(directory: Path, trial_ids: tuple[str, ...], where: tuple[str, ...], only_list: bool) -> None:
+    """Have the next launch train trials anew, from their first epoch, finished ones too.
+
+    Trials are named by beginnings of their ids, or chosen by --where, or both. Their checkpoints are removed, with the
+    weights in them; their records stay, and what is measured anew counts in place of what was.
+    """
+    from analysis.frames.log import read_log
+    from sweep.progress import Progress
+    from sweep.storage.cache import shown
+    from trainers.fields import plural
+
+    log = read_log(directory)
+    progress = Progress.of(log)
+    trials = _chosen(directory, log, progress, trial_ids, where)
+    if not only_list:
+        _refuse(directory, trials)
+        _forget(directory, trials, progress.latest)
+    for trial in trials:
+        echo(f"{trial.id} {trial.label()}: {trial.state(live=False).replace('_', ' ')}")
+    if only_list or not trials:
+        echo(f"{plural(len(trials), 'trial')}; nothing is changed")
+        return
+    evaluated = {one["trial_id"] for one in log if one["record"] in ("evaluation", "check")}
+    if stale := sum(trial.id in evaluated for trial in trials):
+        complain(f"of {stale} of them there are evaluations, which stay, and are of the networks before")
+    run = shown(directory)
+    echo(f"{plural(len(trials), 'trial')} will be trained anew by: sweep launch {run}/sweep.yaml --out {run}")
+
+
+def _chosen(
+    directory: Path, log: Log, progress: Progress, trial_ids: Sequence[str], where: Sequence[str]
+) -> list[TrialProgress]:
+    """The trials that began and are asked for.
+
+    Raises:
+        UserError: nothing says which.
+    """
+    from analysis.frames.trials import trials_of
+    from analysis.tables.settings import with_settings
+    from trainers.errors import UserError
+    from trainers.record import only_trial
+
+    if not trial_ids and not where:
+        raise UserError("rerun: needs --where or a TRIAL_ID, which say what is to be trained anew; give one of them")
+    frame = with_settings(trials_of(log), log)
+    names = {only_trial(directory, frame["trial_id"], beginning) for beginning in trial_ids}
+    rows = Filter(where).rows(frame, log)
+    chosen = [name for name in rows["trial_id"] if not names or name in names]
+    return [progress.trials[name] for name in chosen if progress.trials[name].begun]
+
+
+def _refuse(directory: Path, trials: Sequence[TrialProgress]) -> None:
+    """Refuses what cannot be trained anew.
+
+    Raises:
+        UserError: says why.
+    """
+    from sweep.storage.cache import address_of
+    from trainers.errors import UserError
+
+    if pruned := [trial.id for trial in trials if trial.pruned]:
+        raise UserError(
+            f"rerun: {len(pruned)} of the {len(trials)} trials were pruned, such as {pruned[0]}, and their rule would "
+            "end them again; add --where \"outcome != 'pruned'\"; sweep launch --resume-pruned trains such trials to "
+            "their end"
+        )
+    if address_of(directory) is not None:
+        raise UserError("rerun: is for a run on this machine's storage, and this one lies in a store; copy it here")
+
+
+def _forget(directory: Path, trials: Sequence[TrialProgress], latest: float) -> None:
+    """Removes the checkpoints, and writes down that the trials are to begin again.
+
+    The checkpoints go first: killed in between, the same command finds the same trials.
+
+    Raises:
+        UserError: a launch, an evaluation or a merge holds the run.
+    """
+    from sweep.run.outside import write_down
+    from trainers.errors import UserError
+    from trainers.files import checkpoint_path, previous_path
+    from trainers.record import OutcomeRecord
+
+    def remove() -> None:
+        for trial in trials:
+            path = checkpoint_path(directory, trial.id)
+            for file in (path, previous_path(path)):
+                file.unlink(missing_ok=True)
+
+    reason = "to be trained anew, by `sweep rerun`"
+    outcomes: list[dict[str, Any]] = [vars(OutcomeRecord(trial.id, "interrupted", reason, 0)) for trial in trials]
+    records = [{"record": "outcome", **one} for one in outcomes]
+    if not write_down(directory, "sweep rerun", records, latest, before=remove):
+        raise UserError(f"{directory}: a launch, an evaluation or a merge runs there; rerun trials once it has ended")

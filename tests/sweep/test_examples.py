@@ -1,0 +1,80 @@
+"""Every help ends with examples: each is a command that there is, and those that read a run work on one."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from sweep.cli import main
+from trainers.record import read
+
+#: Columns of a narrow terminal, and how far an example is indented.
+TERMINAL, INDENT = 80, 4
+
+#: Commands whose examples are run.
+READING = ("results", "images", "show", "compare", "status", "claims", "note", "rerun")
+
+
+def commands(
+    group: click.Group = main, before: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    for name, command in group.commands.items():
+        yield (*before, name), command
+        if isinstance(command, click.Group):
+            yield from commands(command, (*before, name))
+
+
+def examples(command: click.Command) -> list[str]:
+    text = command.get_help(click.Context(command, info_name="x", terminal_width=TERMINAL))
+    return [line for line in text.partition("Examples:")[2].splitlines() if line.strip()]
+
+
+def words(line: str) -> list[str]:
+    """Of an example, without `sweep` and without what the shell does with its output."""
+    found = shlex.split(line, comments=True)
+    assert found[0] == "sweep"
+    return found[1 : next((place for place, word in enumerate(found) if word in ("|", ">")), len(found))]
+
+
+def parsed(given: list[str]) -> None:
+    """Raises where click refuses the words."""
+    command: click.Command = main
+    while isinstance(command, click.Group):
+        command = command.commands[given.pop(0)]
+    command.make_context("sweep", given)
+
+
+EVERY = [((), main), *commands()]
+
+
+@pytest.mark.parametrize(("name", "command"), EVERY, ids=[" ".join(name) for name, _ in EVERY])
+def test_a_help_ends_with_examples_that_can_be_typed_and_fit_a_terminal(
+    name: tuple[str, ...], command: click.Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = examples(command)
+    assert lines
+    assert any(words(line)[: len(name)] == list(name) for line in lines)
+    for line in lines:
+        assert len(line) <= TERMINAL
+        assert line.startswith(INDENT * " " + "sweep ")
+        parsed(words(line))
+
+
+@pytest.mark.parametrize("name", READING)
+def test_the_examples_that_read_a_run_work_on_one(
+    name: str, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    first, second, *_ = [one["trial_id"] for one in read(finished) if one["record"] == "trial"]
+    real = {"runs/demo": str(finished), "3f2a": first, "90bc": second}
+    for line in examples(main.commands[name]):
+        given = [real.get(word, word) for word in words(line)]
+        if given[0] in READING:
+            result = CliRunner().invoke(main, given)
+            assert result.exit_code == 0, (line, result.output)
