@@ -12,7 +12,7 @@ from PIL import Image
 from analysis.figures import painted
 from analysis.paper import figures as paper_figures
 from analysis.plots.plan import Product
-from analysis.report.markup import Html, element, joined, table
+from analysis.report.markup import Html, element, joined, prose, table
 from trainers.fields import plural
 
 #: Bytes of an SVG over which a PNG takes its place, and trials of a figure: a mark of each is some hundred bytes.
@@ -40,7 +40,7 @@ def _figure(product: Product) -> Html:
     picture = element("img", src=address, alt=product.caption or product.name, loading="lazy")
     counted = f"{plural(len(product.trials), 'trial')}; numbers: {', '.join(_stems(product))} of `sweep figures`"
     larger = element("button", picture, type="button", aria_pressed="false", title="Larger, or as it was")
-    said = element("figcaption", element("span", product.caption), element("small", counted))
+    said = element("figcaption", element("span", prose(product.caption)), element("small", prose(counted)))
     paper = element("div", larger, class_="paper")
     return element("figure", paper, said, id=f"figure-{product.name}", class_="wide" if shape > _WIDE else None)
 
@@ -86,7 +86,7 @@ def from_markdown(text: str) -> Html:
             header, _, *rows = (_cells(line) for line in lines)
             parts.append(table(list(map(str, header)), rows, numbers=1))
         elif lines[0].startswith("- "):
-            parts.append(element("ul", *(element("li", _plain(line[2:])) for line in lines), class_="note"))
+            parts.append(element("ul", *(element("li", prose(_plain(line[2:]))) for line in lines), class_="note"))
         else:
             caption = str(_plain(" ".join(lines)))
     return element("details", element("summary", _BOLD.sub(r"\1", caption) or "table"), *parts, class_="sheet")

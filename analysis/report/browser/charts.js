@@ -44,9 +44,10 @@ function scaleOf(column, few = false) {
   if (column.kind !== "number") return { type: "category", data: distinct };
   if (few && column.axis && distinct.length <= FEW_VALUES) return { type: "category", data: distinct.sort((a, b) => a - b).map(String) };
   const low = Math.min(...values), high = Math.max(...values);
-  if (column.axis && low > 0 && high / low > 8) return { type: "log", min: low / 1.1, max: high * 1.1, axisLabel: { formatter: brief } };
+  const ticks = column.axis && distinct.length <= FEW_VALUES ? { customValues: distinct } : {};
+  if (column.axis && low > 0 && high / low >= 8) return { type: "log", min: low / 1.2, max: high * 1.2, axisTick: ticks, axisLabel: { formatter: brief, ...ticks } };
   const room = 0.04 * (high - low || Math.abs(high) || 1);
-  return { type: "value", scale: true, min: Number((low - room).toPrecision(4)), max: Number((high + room).toPrecision(4)), axisLabel: { formatter: brief } };
+  return { type: "value", scale: true, min: Number((low - room).toPrecision(4)), max: Number((high + room).toPrecision(4)), axisTick: ticks, axisLabel: { formatter: brief, ...ticks } };
 }
 
 function brief(value) { return String(Number(Number(value).toPrecision(3))); }
@@ -110,7 +111,7 @@ function scatterOption(places) {
   const look = axisLook();
   const scales = [x, y].map((one, which) => {
     const scale = scaleOf(one);
-    return { ...look, ...scale, name: one.title, nameLocation: "middle", nameGap: which ? 46 : 30, axisLabel: { ...look.axisLabel, ...(scale.axisLabel ?? {}) } };
+    return { ...look, ...scale, name: one.title, nameLocation: "middle", nameGap: which ? 46 : 30, axisTick: { ...look.axisTick, ...(scale.axisTick ?? {}) }, axisLabel: { ...look.axisLabel, ...(scale.axisLabel ?? {}) } };
   });
   const points = places.filter((place) => [x, y].every((one) => one.values[place] != null && one.values[place] !== ""));
   const series = Object.entries(trials.methods).map(([name, [colour, mark]]) => {
@@ -145,7 +146,7 @@ function curvesOption(places) {
   const look = axisLook();
   const tooltip = { ...base().tooltip, formatter: ({ data, value }) => summaryAt((data ?? {}).place, value) };
   const series = some.map((place) => ({
-    type: "line", name: trials.method[place], color: colourOf(place), showSymbol: trials.curves.values.epoch[place].length < 12, symbolSize: 5,
+    type: "line", name: trials.method[place], color: colourOf(place), showSymbol: trials.curves.values.epoch[place].length < 12, symbol: "circle", symbolSize: 5,
     lineStyle: { width: 1.4, opacity: some.length > 30 ? 0.4 : 0.75 }, emphasis: { focus: "series", lineStyle: { width: 3 } }, triggerLineEvent: true,
     data: curveOf(metric, place).map((value) => ({ value, place })), place,
   }));

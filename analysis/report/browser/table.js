@@ -34,8 +34,9 @@ function tableColumn(column, number) {
     headerFilterFunc: (typed, value) => passes(typed, value, column),
     headerFilterParams: { elementAttributes: { "aria-label": `Filter ${column.title}` } },
     frozen: column.name === "trial_id" && innerWidth > 700,
-    maxInitialWidth: 320,
-    minWidth: column.kind === "number" ? 84 : 96,
+    headerWordWrap: true,
+    maxInitialWidth: column.kind === "number" ? 118 : 300,
+    minWidth: column.kind === "number" ? 78 : 96,
   };
 }
 
