@@ -36,39 +36,41 @@ def pictures(made: Iterable[Product]) -> Html:
 
 
 def _figure(product: Product) -> Html:
-    address, shape = encoded(product)
-    picture = element("img", src=address, alt=product.caption or product.name, loading="lazy")
+    address, width, height = encoded(product)
+    picture = element("img", src=address, alt=product.caption or product.name, width=width, height=height)
     counted = f"{plural(len(product.trials), 'trial')}; numbers: {', '.join(_stems(product))} of `sweep figures`"
     larger = element("button", picture, type="button", aria_pressed="false", title="Larger, or as it was")
     said = element("figcaption", element("span", prose(product.caption)), element("small", prose(counted)))
     paper = element("div", larger, class_="paper")
-    return element("figure", paper, said, id=f"figure-{product.name}", class_="wide" if shape > _WIDE else None)
+    return element(
+        "figure", paper, said, id=f"figure-{product.name}", class_="wide" if width > _WIDE * height else None
+    )
 
 
 def _stems(product: Product) -> list[str]:
     return [name for name in product.texts if name.endswith(".csv")]
 
 
-def encoded(product: Product) -> tuple[str, float]:
-    """A figure as the address of itself, SVG or where that is long PNG, and its width as a multiple of its height."""
+def encoded(product: Product) -> tuple[str, int, int]:
+    """A figure as the address of itself, SVG or where that is long PNG, with its width and height as it is drawn."""
     if len(product.trials) <= MOST_DRAWN:
         (content,) = painted(product, ["svg"])
         if len(content) <= MOST_SVG:
-            width, height = (float(one) for one in _SIZE.search(content).groups())  # type: ignore[union-attr]
-            return _address("svg+xml", content), width / height
-    content, shape = _in_few_colours(*painted(product, ["png"]))
-    return _address("png", content), shape
+            width, height = (round(float(one)) for one in _SIZE.search(content).groups())  # type: ignore[union-attr]
+            return _address("svg+xml", content), width, height
+    content, size = _in_few_colours(*painted(product, ["png"]))
+    return _address("png", content), *size
 
 
 def _address(kind: str, content: bytes) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def _in_few_colours(png: bytes) -> tuple[bytes, float]:
-    """The same with a palette of 256 colours, a third of its size; and its shape."""
+def _in_few_colours(png: bytes) -> tuple[bytes, tuple[int, int]]:
+    """The same with a palette of 256 colours, a third of its bytes; and its width and height."""
     held, picture = io.BytesIO(), Image.open(io.BytesIO(png)).convert("RGB")
     picture.quantize(256, dither=Image.Dither.NONE).save(held, "png", optimize=True)
-    return held.getvalue(), picture.width / picture.height
+    return held.getvalue(), picture.size
 
 
 def tables(made: Iterable[Product]) -> Html:

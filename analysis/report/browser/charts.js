@@ -13,6 +13,9 @@ const boxes = new ResizeObserver((entries) => {
 
 function ink(name) { return getComputedStyle(document.documentElement).getPropertyValue(name).trim(); }
 
+/** How much of a line's colour shows where there are many: more on a dark page, on which colours are fainter. */
+function opacity(light) { return Math.min(1, light * (document.documentElement.dataset.theme === "dark" ? 1.7 : 1)); }
+
 function colourOf(place) { return (trials.methods[trials.method[place]] ?? ["#0072B2", "o"])[0]; }
 
 /** What all charts share. */
@@ -67,10 +70,10 @@ function drawable() {
 function parallelOption(places) {
   const known = columns.filter((one) => one.axis || columns.indexOf(one) === trials.metric || one.name === "last_test_clean");
   const usable = known.length > 1 ? known : drawable().filter((one) => one.kind === "number");
-  const axes = usable.filter((one) => one.values.some((value) => value != null && value !== ""));
+  const axes = usable.filter((one) => one.axis || 2 * one.values.filter((value) => value != null && value !== "").length > one.values.length);
   const cells = places.map((place) => ({
     value: axes.map((one) => { const value = one.values[place]; return value == null || value === "" ? "-" : scaleOf(one, true).data ? String(value) : value; }),
-    place, lineStyle: { color: colourOf(place), opacity: places.length > 200 ? 0.22 : 0.5, width: 1.3 },
+    place, lineStyle: { color: colourOf(place), opacity: opacity(places.length > 200 ? 0.22 : 0.5), width: 1.3 },
   }));
   const look = axisLook();
   const narrow = innerWidth < 700;
@@ -118,7 +121,7 @@ function scatterOption(places) {
     const [symbol, symbolRotate] = SYMBOLS[mark] ?? SYMBOLS.o;
     const own = points.filter((place) => trials.method[place] === name);
     return {
-      type: "scatter", name, symbol, symbolRotate, symbolSize: 9, itemStyle: { color: colour, opacity: 0.75 },
+      type: "scatter", name, symbol, symbolRotate, symbolSize: 9, itemStyle: { color: colour, opacity: opacity(0.75) },
       data: own.map((place) => ({ value: [x.values[place], y.values[place]], place })),
     };
   }).filter((one) => one.data.length);
@@ -147,7 +150,7 @@ function curvesOption(places) {
   const tooltip = { ...base().tooltip, formatter: ({ data, value }) => summaryAt((data ?? {}).place, value) };
   const series = some.map((place) => ({
     type: "line", name: trials.method[place], color: colourOf(place), showSymbol: trials.curves.values.epoch[place].length < 12, symbol: "circle", symbolSize: 5,
-    lineStyle: { width: 1.4, opacity: some.length > 30 ? 0.4 : 0.75 }, emphasis: { focus: "series", lineStyle: { width: 3 } }, triggerLineEvent: true,
+    lineStyle: { width: 1.4, opacity: opacity(some.length > 30 ? 0.4 : 0.75) }, emphasis: { focus: "series", lineStyle: { width: 3 } }, triggerLineEvent: true,
     data: curveOf(metric, place).map((value) => ({ value, place })), place,
   }));
   const left = drawn.length > some.length ? ` The first ${some.length} of ${drawn.length}, in the order of the table.` : "";

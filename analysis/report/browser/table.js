@@ -19,11 +19,16 @@ function cellOf(column, cell) {
   return h("span", {}, shown(column, value));
 }
 
+/** A dotted key, which may be broken behind its dots and lines. */
+function breakable(text) {
+  return text.split(/(?<=[._])/).flatMap((part) => [part, h("wbr")]);
+}
+
 function tableColumn(column, number) {
   return {
     title: column.title,
     field: `c${number}`,
-    titleFormatter: () => h("span", { title: column.said ?? column.name }, column.title),
+    titleFormatter: () => h("span", { title: column.said ?? column.name }, ...breakable(column.title)),
     formatter: (cell) => cellOf(column, cell),
     sorter: column.kind === "number" ? "number" : "alphanum",
     sorterParams: { alignEmptyValues: "bottom" },
