@@ -18,8 +18,11 @@ from trainers.fields import plural
 #: Bytes of an SVG over which a PNG takes its place, and trials of a figure: a mark of each is some hundred bytes.
 MOST_SVG, MOST_DRAWN = 120_000, 300
 
-#: Width over height of a figure that takes the whole width of the page.
-_WIDE = 2.3
+#: Of a figure that takes the whole width of the page: its width over its height, and its width, at least, in points.
+_WIDE, _LEAST = 2.3, 560
+
+#: Dots of a PNG to a point.
+_DOTS = 150 / 72
 
 _SIZE = re.compile(rb'<svg [^>]*width="([\d.]+)pt" height="([\d.]+)pt"')
 
@@ -42,9 +45,8 @@ def _figure(product: Product) -> Html:
     larger = element("button", picture, type="button", aria_pressed="false", title="Larger, or as it was")
     said = element("figcaption", element("span", prose(product.caption)), element("small", prose(counted)))
     paper = element("div", larger, class_="paper")
-    return element(
-        "figure", paper, said, id=f"figure-{product.name}", class_="wide" if width > _WIDE * height else None
-    )
+    kind = "wide" if width > max(_WIDE * height, _LEAST) else None
+    return element("figure", paper, said, id=f"figure-{product.name}", class_=kind)
 
 
 def _stems(product: Product) -> list[str]:
@@ -52,14 +54,15 @@ def _stems(product: Product) -> list[str]:
 
 
 def encoded(product: Product) -> tuple[str, int, int]:
-    """A figure as the address of itself, SVG or where that is long PNG, with its width and height as it is drawn."""
+    """A figure as the address of itself, SVG or where that is long PNG, with its width and height in points."""
     if len(product.trials) <= MOST_DRAWN:
         (content,) = painted(product, ["svg"])
         if len(content) <= MOST_SVG:
             width, height = (round(float(one)) for one in _SIZE.search(content).groups())  # type: ignore[union-attr]
             return _address("svg+xml", content), width, height
     content, size = _in_few_colours(*painted(product, ["png"]))
-    return _address("png", content), *size
+    width, height = (round(one / _DOTS) for one in size)
+    return _address("png", content), width, height
 
 
 def _address(kind: str, content: bytes) -> str:
@@ -67,7 +70,7 @@ def _address(kind: str, content: bytes) -> str:
 
 
 def _in_few_colours(png: bytes) -> tuple[bytes, tuple[int, int]]:
-    """The same with a palette of 256 colours, a third of its bytes; and its width and height."""
+    """The same with a palette of 256 colours, a third of its bytes; and its width and height in dots."""
     held, picture = io.BytesIO(), Image.open(io.BytesIO(png)).convert("RGB")
     picture.quantize(256, dither=Image.Dither.NONE).save(held, "png", optimize=True)
     return held.getvalue(), picture.size
