@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.mathtext import MathTextParser
 from matplotlib.text import Text
-from matplotlib.ticker import FixedFormatter
+from matplotlib.ticker import FixedLocator
 
 from trainers.visible import visible
 
@@ -99,8 +99,10 @@ class Page(NamedTuple):
     def written(self, figure: Figure) -> None:
         """Gives all texts of a figure the picture's names, in letters that can be drawn; breaks those of its panels."""
         for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
-            if isinstance(formatter := axis.get_major_formatter(), FixedFormatter):  # writes its ticks when drawn
-                axis.set_major_formatter(FixedFormatter([visible(self.named(text)) for text in formatter.seq]))
+            if isinstance(locator := axis.get_major_locator(), FixedLocator):  # its labels are written when drawn
+                texts = axis.get_major_formatter().format_ticks(locator.locs)
+                if (shown := [visible(self.named(text)) for text in texts]) != texts:
+                    axis.set_ticks(locator.locs, shown)
         for text in figure.findobj(Text):
             assert isinstance(text, Text), "asked for"
             text.set_text(self.named(text.get_text()))

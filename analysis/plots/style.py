@@ -215,9 +215,14 @@ def legend(figure: Figure, handles: Sequence[Any], page: Page = PAGE) -> None:
     figure.legend(handles=handles, loc="outside lower center", ncols=columns)
 
 
+#: Height of a line of small print, inches.
+_LINE = 0.115
+
+
 def captioned(figure: Figure, caption: str, page: Page = PAGE) -> Legend:
     """Writes its caption under a figure; returns what holds it, the legend."""
     lines = textwrap.fill(caption, page.letters(figure.get_figwidth()))
+    figure.set_figheight(figure.get_figheight() + _LINE * page.larger * (1 + lines.count("\n")))
     one = figure.legends[-1] if figure.legends else figure.legend(handles=[], loc="outside lower center")
     one.set_title(lines)
     one.get_title().set(fontsize="x-small", color="0.2", multialignment="left")
