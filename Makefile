@@ -14,13 +14,17 @@ PYTEST := $(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist loadgroup --
 # Slow tests wait more than they compute: for a time limit, a lost node, a lease.
 CORES = $(shell getconf _NPROCESSORS_ONLN 2> /dev/null || echo 2)
 
-.PHONY: demo test test-slow test-all mutate gpu lint clean
+.PHONY: demo docs-figures test test-slow test-all mutate gpu lint clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)
 	$(BIN)/sweep launch configs/demo.yaml --out runs/demo
 	$(BIN)/sweep figures runs/demo
 	@echo "look at runs/demo/figures/accuracy_ratio.png"
+
+# Every committed picture anew, and docs/pictures.json; launches the runs that are not in runs/docs.
+docs-figures: $(READY)
+	$(BIN)/python docs/pictures.py
 
 test: $(READY)
 	$(PYTEST) -m 'not slow'

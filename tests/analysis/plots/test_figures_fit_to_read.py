@@ -21,7 +21,7 @@ from analysis.figures import load, products
 from analysis.paper import figures as paper_figures
 from analysis.paper import sheets as paper_sheets
 from analysis.paper.parts import published_data
-from analysis.plots import dynamics, methods, ratio
+from analysis.plots import accuracy_lr, dynamics, methods, ratio, surface
 from analysis.plots.plan import Data
 from analysis.plots.style import in_order
 
