@@ -163,7 +163,7 @@ def caption_of_epochs(rows: DataFrame, what: str) -> str:
     """What is drawn."""
     own = rows[rows["study"] != PUBLISHED]
     notes = [f"own: mean over seeds; {accuracy_epoch.band(own)}"] if len(own) else []
-    notes += ["published: one run"] if len(own) < len(rows) else []
+    notes += ["published: as read off the paper's figure"] if len(own) < len(rows) else []
     chosen = dict.fromkeys(own["chosen"]) if len(own) else {}
     notes += [f"the learning rate is {why}" for why in chosen]
     return f"{what}; {'; '.join(notes)}.{_apart(rows)}"

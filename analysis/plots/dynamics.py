@@ -5,7 +5,6 @@ Each is of the trials in each network's and method's best cell: other cells are 
 
 from __future__ import annotations
 
-import textwrap
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from pandas import DataFrame, Series
 from analysis.estimates.intervals import t_test
 from analysis.frames.dynamics import gaussianity, lines
 from analysis.frames.names import of_spread, short
-from analysis.plots.page import PAGE, Page, inches
+from analysis.plots.page import PAGE, Page
 from analysis.plots.plan import Data, Plan
 from analysis.plots.style import Look, banded, dash, in_order, legend, looks, splits
 from analysis.plots.ticks import log_axis, plain_decades
@@ -122,8 +121,7 @@ def draw_around_decay(rows: DataFrame, changes: DataFrame, metric: str, page: Pa
         if quantity in _LOGARITHMIC and part["mean"].notna().any():
             axes.set_yscale("log")
             plain_decades(axes.yaxis)
-        title = QUANTITIES[quantity] if len(models) == 1 else f"{model}: {QUANTITIES[quantity]}"
-        axes.set_title("\n".join(textwrap.wrap(title, page.letters(inches(axes)))))
+        axes.set_title(QUANTITIES[quantity] if len(models) == 1 else f"{model}: {QUANTITIES[quantity]}")
         axes.locator_params(axis="x", integer=True)
     for axes in grid[-1]:
         axes.set_xlabel("epoch")
@@ -146,7 +144,7 @@ def _accuracies(axes: Axes, rows: DataFrame, colour: str) -> None:
 
 def _shift(places: Series[Any], rank: int, of: int) -> float:
     """How far a method's points stand from the places of all."""
-    gap = float(np.diff(np.unique(places)).min(initial=np.inf))
+    gap = float(np.diff(np.unique(places.to_numpy(dtype=np.float64))).min(initial=np.inf))
     return _APART * (rank - (of - 1) / 2) * gap if np.isfinite(gap) else 0.0
 
 
@@ -327,8 +325,8 @@ def caption_of_lines(rows: DataFrame, metric: str) -> str:
     return (
         "The loss along directions through the weights, beside the quadratic of the measured Hessian, and its "
         "deviation from it. Points: median over lines, a line being a direction of one measurement; bars: their "
-        "middle 80 %; methods stand beside each other. Distances are in the noise's own scale, its stationary standard deviation as "
-        "lr h → 0: s = sqrt(lr c / (2 (1 - μ) h)), with h the curvature, c the noise and μ the momentum."
+        "middle 80 %; methods stand beside each other. Distances are in the noise's own scale, its stationary standard "
+        "deviation as lr h → 0: s = sqrt(lr c / (2 (1 - μ) h)), with h the curvature, c the noise and μ the momentum."
     )
 
 

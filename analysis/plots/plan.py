@@ -120,8 +120,7 @@ class Plan:
         said = [self.caption(*frames.values(), metric=data.metric)]
         studies = [data] if data.beside is None or not self.overlays else [data, data.beside]
         for study in studies:
-            where = setting(study.trials)
-            said.append(f"{study.study.capitalize()}: {where}" if len(studies) > 1 and where else where)
+            said.append(setting(study.trials, f"{study.study.capitalize()} data" if len(studies) > 1 else "Data"))
         said += [f"{pruned[0].upper()}{pruned[1:]}." for pruned in [pruned_line(data.trials)] if pruned]
         return " ".join(filter(None, said))
 

@@ -37,7 +37,7 @@ def attack_of(config: Mapping[str, Any]) -> str:
     return f"{name}, {_BALLS.get(norm, norm)} radius {short(known['radius'])}"
 
 
-def setting(trials: DataFrame) -> str:
+def setting(trials: DataFrame, whose: str = "Data") -> str:
     """A sentence on the data set and the attack of these trials; empty where neither is known.
 
     >>> setting(DataFrame({"data_set": ["digits"] * 2, "judged_under": ["PGD-10, ℓ∞ radius 0.15"] * 2}))
@@ -45,10 +45,11 @@ def setting(trials: DataFrame) -> str:
 
     Args:
         trials: with `DATA_SET` and `ATTACK`, if these are known.
+        whose: what the data set is called.
     """
     known = [
         (word, [spoken(str(value)) for value in trials[column].dropna().unique() if value])
-        for word, column in (("data: ", DATA_SET), ("robust accuracy: under ", ATTACK))
+        for word, column in ((f"{whose}: ", DATA_SET), ("robust accuracy: under ", ATTACK))
         if column in trials
     ]
     said = "; ".join(word + " or ".join(values) for word, values in known if values)

@@ -32,10 +32,6 @@ def sweep(run: Any, seeds: int) -> None:
         run.whole(f"{name}{lr}{batch}{seed}", [value - 0.1, value], seed=seed, **point)
 
 
-def caption(figure: Figure) -> str:
-    return "\n".join(legend.get_title().get_text() for legend in figure.legends)
-
-
 def has_spread(figure: Figure) -> bool:
     """Whether a filled band is wider than nothing somewhere, or a horizontal bar is there."""
     found = [c for axes in figure.axes for c in axes.collections if isinstance(c, PolyCollection)]
@@ -49,10 +45,11 @@ def has_spread(figure: Figure) -> bool:
 def test_a_caption_promises_a_band_or_a_bar_where_one_is_drawn(run: Any, seeds: int) -> None:
     sweep(run, seeds)
     made, _ = products(load(run.directory, evaluator=optuna_importance))
-    figures = {product.name: product.picture() for product in made if product.picture and product.name in SPREAD}
-    assert set(figures) == set(SPREAD)
-    for name, figure in figures.items():
-        text = caption(figure)
+    drawn = {product.name: product for product in made if product.picture and product.name in SPREAD}
+    assert set(drawn) == set(SPREAD)
+    for name, product in drawn.items():
+        assert product.picture is not None
+        figure, text = product.picture(), product.caption
         promised = "band: " in text or "bars: " in text
         assert (promised, "no ba" in text) == (seeds > 1, seeds == 1), (name, text)
         assert has_spread(figure) == promised, name

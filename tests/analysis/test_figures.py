@@ -66,7 +66,7 @@ def test_texts_are_the_same_every_time(ratio_run):
 @pytest.fixture
 def no_pictures(monkeypatch):
     """Numbers alone are written: pictures take most of the time."""
-    monkeypatch.setattr(figures, "_paint", lambda product, output: [])
+    monkeypatch.setattr(figures, "_paint", lambda *given: [])
 
 
 def test_k_surface_is_drawn_once_k1_or_k2_varies_and_the_rest_is_skipped(run, tmp_path):
@@ -146,7 +146,7 @@ def test_many_batch_sizes_share_one_panel(frame_of):
     assert set(accuracy_lr.accuracy_by_lr(frame, "last_test_robust")["batch_size"]) == {"all"}
 
 
-def test_ratio_lines_are_least_squares_in_the_logarithm_with_the_ratios_correlations(frame_of):
+def test_ratio_lines_are_least_squares_in_the_logarithm_with_correlations_of_the_ratio_and_of_its_logarithm(frame_of):
     rng = np.random.default_rng(0)
     frame = frame_of(
         [
@@ -166,6 +166,9 @@ def test_ratio_lines_are_least_squares_in_the_logarithm_with_the_ratios_correlat
     for name in ("pearson", "spearman"):
         found = correlation(frame, "lr_batch_ratio", "last_test_robust", name)
         assert tuple(first[[name, f"{name}_low", f"{name}_high"]]) == (found.estimate, found.low, found.high)
+    found = correlation(frame.assign(log=np.log10(frame["lr_batch_ratio"])), "log", "last_test_robust", "pearson")
+    assert first["pearson_log10"] == pytest.approx(found.estimate)
+    assert (first["pearson_log10_low"], first["pearson_log10_high"]) == pytest.approx((found.low, found.high))
 
 
 def test_random_search_is_no_grid(frame_of):
@@ -251,13 +254,13 @@ def test_panels_of_a_surface_share_their_cells_lr_across_and_batch_up():
         ]
     )
     figure = surface.heat_map(rows, "last_test_robust", x="lr", y="batch")
-    deat, sgd = figure.axes[:2]
+    sgd, deat = figure.axes[:2]
     assert [text.get_position() for text in deat.texts] == [(1, 1)]
     assert [text.get_position() for text in sgd.texts] == [(0, 0), (0, 1), (1, 0), (1, 2)]
     assert sgd.texts[-1].get_text() == "42.8\nn = 1"
     assert [text.get_text() for text in sgd.get_xticklabels()] == ["0.1", "0.3"]
     assert [text.get_text() for text in deat.get_yticklabels()] == ["32", "64", "128"]
-    assert (sgd.get_xlabel(), deat.get_ylabel()) == ("lr", "batch")
+    assert (sgd.get_xlabel(), sgd.get_ylabel()) == ("lr", "batch")
     np.testing.assert_allclose(sgd.images[0].get_array().filled(0), [[13.2, 33.2], [16.4, 0], [0, 42.8]])
     assert sgd.images[0].origin == "lower"
 
@@ -287,7 +290,7 @@ def test_many_methods_have_a_panel_a_family_with_a_curve_an_optimizer(run):
     for name in ("accuracy_lr", "accuracy_ratio", "accuracy_epoch"):
         plan = next(plan for plan in PLANS if plan.name == name)
         titles = [axes.get_title() for axes in plan.render(frames[name], "last_test_robust").axes]
-        families = ["MART", "MART-AWP", "PGD-AT", "PGD-AT-AWP", "TRADES", "TRADES-AWP"]
+        families = ["PGD-AT", "PGD-AT-AWP", "TRADES", "TRADES-AWP", "MART", "MART-AWP"]
         n = 4 if name == "accuracy_epoch" else 8
         assert titles == [f"{family} (n = {n} trials)" for family in families]
 

@@ -30,7 +30,7 @@ def whole(new_run: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
             run.whole(f"{name}{lr}", [0.3, 0.4 + 0.1 * lr], optimizer__name=name, optimizer__lr=lr)
     run.close()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(figures, "_paint", lambda product, output: [])
+        patch.setattr(figures, "_paint", lambda *given: [])
         figures.draw(folder, folder / "out")
     return folder
 
@@ -46,7 +46,7 @@ def run(whole: Path, new_run: Any, tmp_path: Path) -> Iterator[Any]:
 @pytest.fixture
 def drawn(run: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Their figures, where no picture is painted."""
-    monkeypatch.setattr(figures, "_paint", lambda product, output: [])
+    monkeypatch.setattr(figures, "_paint", lambda *given: [])
     return Path(run.directory / "out")
 
 
@@ -128,7 +128,7 @@ def test_an_edited_csv_and_one_that_is_gone_are_told_apart_from_the_others(run: 
 
 
 def test_a_picture_that_is_gone_or_painted_over_is_told(run: Any, drawn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def paint(product: Any, output: Path) -> list[Path]:
+    def paint(product: Any, output: Path, page: Any) -> list[Path]:
         path = output / f"{product.name}.png"
         path.write_bytes(b"a picture")
         return [path]
@@ -247,7 +247,7 @@ def test_where_the_disk_is_full_the_figures_of_before_stay_whole(run: Any, drawn
 
 
 def test_where_the_disk_is_full_a_picture_of_before_stays_whole(tmp_path: Path, full_disk: Any) -> None:
-    product = Product("surface", {}, Figure)
+    product = Product("surface", {}, lambda page: Figure())
     before = {path: path.read_bytes() for path in figures._paint(product, tmp_path)}
     with full_disk(after=100), pytest.raises(OSError, match="File too large"):
         figures._paint(product, tmp_path)

@@ -144,7 +144,7 @@ def test_front_and_importance_are_figures_with_their_numbers_and_the_manifest_ch
 ) -> None:
     written(tmp_path)
     usual = figures._paint
-    monkeypatch.setattr(figures, "_paint", lambda p, out: usual(p, out) if p.name in ("pareto", "importance") else [])
+    monkeypatch.setattr(figures, "_paint", lambda p, *to: usual(p, *to) if p.name in ("pareto", "importance") else [])
     assert run("figures", tmp_path).exit_code == 0
     there = {path.name for path in (tmp_path / "figures").iterdir()}
     assert {f"{name}.{kind}" for name in ("pareto", "importance") for kind in ("csv", "png", "pdf")} <= there

@@ -141,5 +141,5 @@ def test_cells_that_are_not_judged_are_hollow_in_the_figure_and_named_in_its_num
     hollow = [line for line in figure.axes[0].lines if line.get_markerfacecolor() == "none"]
     assert [np.round(line.get_xydata(), 9).tolist() for line in hollow] == [[[60.0, 60.0]]]
     assert figure.axes[0].get_title() == "PGD-AT (1 of 1 cell on the front, 1 not judged)"
-    assert "not judged: a seed was pruned" in figure.legends[-1].get_title().get_text()
+    assert "not judged: a seed was pruned" in PLAN.captioned(data, {"pareto": rows})
     assert PLAN.trial_ids(data, [rows]) == {"0-0", "0-1", "1-0"}

@@ -133,8 +133,7 @@ def test_no_figure_shows_a_pruned_trial_and_each_says_how_many_there_are(with_pr
     pruned = set(with_pruned.loc[with_pruned["outcome"] == "pruned", "trial_id"])
     frames = plan.frames(data)
     assert not pruned & plan.trial_ids(data, frames.values())
-    title = plan.render(frames, data.metric, pruned_line(data.trials)).legends[-1].get_title().get_text()
-    assert "4 of 58 trials were pruned" in title
+    assert "4 of 58 trials were pruned" in plan.captioned(data, frames)
 
 
 def test_epoch_curve_is_of_the_seeds_that_ran_to_the_end(run):

@@ -1,4 +1,4 @@
-"""Ticks of the surface's axes."""
+"""Ticks of logarithmic axes, and marks beside each other."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import doctest
 import numpy as np
 import pytest
 
-from analysis.plots import ratio
-from analysis.plots.ratio import apart
+from analysis.plots import page, setting, style, ticks
+from analysis.plots.ticks import apart
 
 
-def test_examples_hold():
-    assert doctest.testmod(ratio).failed == 0
+@pytest.mark.parametrize("module", [page, setting, style, ticks])
+def test_examples_hold(module):
+    assert doctest.testmod(module).failed == 0
 
 
 @pytest.mark.parametrize("values", [[0.1], [0.1, 0.11], [1, 2, 4, 8, 16, 32], [0.01, 0.95, 0.97, 1.0]])
