@@ -21,6 +21,7 @@ import ray
 from ray import tune
 from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.tune.execution.tune_controller import TuneController
+from ray.tune.progress_reporter import IS_NOTEBOOK, CLIReporter
 from ray.tune.search import Searcher
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -94,6 +95,8 @@ def run(
             failure_config=tune.FailureConfig(max_failures=RESTARTS),
             callbacks=[_JournalCallback(journal, searcher, each_step, steered)],
             verbose=0,
+            # in a notebook Tune's own would clear what the launch has printed before
+            progress_reporter=CLIReporter() if IS_NOTEBOOK else None,
         ),
     )
     quiet = _quiet(logs / journal.named("driver.log"))

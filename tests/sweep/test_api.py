@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import numpy as np
 import pytest
 import yaml
+from nbclient import NotebookClient
 
 import sweep
 from analysis import load_trials
@@ -151,3 +153,18 @@ def test_ctrl_c_ends_the_script_and_not_one_sweep_of_it(loop: subprocess.Popen[s
     assert said.rstrip().endswith("KeyboardInterrupt: the sweep was stopped; the same launch goes on")
     assert not (tmp_path / "two").exists()
     assert [one["outcome"] for one in read(tmp_path / "one") if one["record"] == "outcome"] == ["interrupted"]
+
+
+@pytest.mark.slow
+def test_in_a_notebook_all_that_a_launch_prints_stays_and_its_outcome_is_shown(
+    values: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(sweep.__file__).parents[1]))
+    cell = nbformat.v4.new_code_cell(f"from sweep import launch; launch({values!r}, 'run')")
+    notebook = nbformat.v4.new_notebook(cells=[cell])
+    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    ours = [output for output in notebook.cells[0].outputs if output.output_type != "stream"]  # as Ray's warnings are
+    shown = "".join(output.data["text/plain"] for output in ours)
+    assert shown.startswith("tiny: 1 trial (grid over optimizer.lr: 1 value; 1 seed)\n")
+    assert "[1/1] completed" in shown
+    assert shown.endswith("Outcome(directory=PosixPath('run'), exit_code=0, counts={'completed': 1})")
