@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -193,11 +193,15 @@ def load(
     )
 
 
-def products(data: Data) -> tuple[list[Product], dict[str, str]]:
+def products(data: Data, only: Collection[str] = ()) -> tuple[list[Product], dict[str, str]]:
     """Every figure and table that the data allow, not written yet, and what was skipped and why.
 
     Of the published study alone there are the paper's own figures and tables. A run's own figures show the trials of
     the commonest budget and conditions (`analysis.frames.cells`); the paper's choose for each network.
+
+    Args:
+        data: of `load`.
+        only: names of those to make; none: all.
     """
     made, skipped = [], {}
     own = data.study == OWN
@@ -205,6 +209,8 @@ def products(data: Data) -> tuple[list[Product], dict[str, str]]:
     own_plans = [*((plan, data) for plan in TABLES), *((plan, pooled) for plan in PLANS)] if own else []
     paper_plans = [(plan, data) for plan in (*paper_sheets.TABLES, *paper_figures.PLANS)]
     for plan, shown in sorted([*own_plans, *paper_plans], key=lambda pair: pair[0].draw is not None):  # tables first
+        if only and plan.name not in only:
+            continue
         frames = plan.frames(shown)
         first = next(iter(frames.values()))
         if first.empty:

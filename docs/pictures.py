@@ -71,8 +71,8 @@ def product_of(picture: Picture) -> tuple[Product, Data]:
         data = published_data(picture.metric)
     else:
         data = figures.load(picture.run, picture.metric, figures.ChosenBy(**metric_of_run(picture.run)))
-    made = {product.name: product for product in figures.products(data)[0]}
-    return made[picture.figure], data
+    (product,), _ = figures.products(data, [picture.figure])
+    return product, data
 
 
 def described(picture: Picture, product: Product, data: Data) -> dict[str, Any]:
