@@ -27,7 +27,10 @@ THROUGH_OTHERS = {"pyarrow", "cmaes"}
 
 
 def imported() -> set[str]:
-    """The distributions whose packages the code imports, inside functions too."""
+    """The distributions whose packages the code imports, inside functions too.
+
+    Of a package that several bring, as MLflow's parts do, that of its own name; and nothing that mypy alone knows.
+    """
     nodes = [
         node
         for floor in FLOORS
@@ -36,8 +39,8 @@ def imported() -> set[str]:
     ]
     names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     names |= {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}
-    packages = {name.partition(".")[0] for name in names} - set(FLOORS) - set(sys.stdlib_module_names)
-    known = packages_distributions()
+    packages = {name.partition(".")[0] for name in names} - {*FLOORS, *sys.stdlib_module_names, "_typeshed"}
+    known = {package: {package} if package in names else names for package, names in packages_distributions().items()}
     return {re.sub(r"[-_.]+", "-", name).lower() for package in packages for name in known.get(package, [package])}
 
 

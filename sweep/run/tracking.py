@@ -30,6 +30,9 @@ _log = logging.getLogger(__name__)
 #: How long trackers may take, s: once the launch has ended; and once it was stopped, whose machine may go any moment.
 ENDING, STOPPED = 20.0, 5.0
 
+#: What is said of one that was ended.
+_LATE = "hangs, or has more to send than there was time for"
+
 #: How long a process that was told to end has for that, s.
 _GRACE = 1.0
 
@@ -97,8 +100,6 @@ class _Tracker:
         """Waits until it has ended, or the deadline, by `time.monotonic`, is there."""
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(max(0.0, deadline - time.monotonic()))
-        if self._process.poll() is None:
-            self._tell("hangs, or has more to send than there was time for")
 
     def kill(self) -> None:
         """Ends it, and what it has started."""
@@ -113,9 +114,9 @@ class _Tracker:
         with suppress(EOFError, OSError):
             while True:
                 self._tell(str(self._socket.recv()))
-        code = self._process.wait()
-        if code and not (self._ending and code == -signal.SIGKILL):
-            self._tell(f"its process has ended: {how(code)}")
+        if code := self._process.wait():
+            late = self._ending and code == -signal.SIGKILL
+            self._tell(_LATE if late else f"its process has ended: {how(code)}")
 
     def _tell(self, why: str) -> None:
         if not self._told:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from analysis.frames.history import History, TrialHistory
+from analysis.frames.notes import Written
 from sweep.config_file import mapping
 from sweep.run.directory import CONFIG_FILE, RunLock, sweep_name
 from sweep.trackers.cursor import FOLDER, Cursor
@@ -42,6 +43,7 @@ class Feed:
         self._tail, self._history = Tail(directory), History[TrialHistory]()
         self._epochs: dict[str, dict[int, Mapping[str, Any]]] = defaultdict(dict)
         """Records that are not sent yet."""
+        self._notes: dict[str, Written] = defaultdict(Written)
         self._times: dict[str, float] = {}
         self._due: dict[str, None] = {}
         """Trials of which there may be something new, in the order heard of."""
@@ -95,6 +97,8 @@ class Feed:
         if trial is None:
             return
         self._times[trial.id] = record.get("time", self._times.get(trial.id, 0.0))
+        if record["record"] == "note":
+            self._notes[trial.id].add(record)
         if record["record"] == "epoch" and record["epoch"] not in self._cursor.of(trial.id).epochs:
             self._epochs[trial.id][record["epoch"]] = record
         if trial.attempts or trial.end:
@@ -103,6 +107,8 @@ class Feed:
     def _update(self, trial: TrialHistory) -> Update:
         tags = {key: str(trial.start[key]) for key in ("host", "device", "code_version") if key in trial.start}
         tags |= {"trial": trial.id, "sweep": self._sweep}
+        if written := self._notes[trial.id]:
+            tags |= {"note": written.note, "tags": ", ".join(written.tags)}
         tags |= {"outcome": trial.outcome, "reason": trial.reason} if trial.outcome else {}
         return Update(
             trial=trial.id,

@@ -15,7 +15,7 @@ from sweep.trackers.updates import Update, metrics
 from sweep.watchers import TrackerConfig
 
 #: By outcome what the page HPARAMS says; of all others that they failed.
-_STATUS = {"": "STATUS_RUNNING", "completed": "STATUS_SUCCESS", "diverged": "STATUS_SUCCESS"}
+_STATUS = {"completed": "STATUS_SUCCESS", "diverged": "STATUS_SUCCESS"}
 
 
 class Tensorboard:
@@ -62,17 +62,46 @@ def _events(update: Update) -> Iterator[Any]:
     """What is new of a trial as TensorBoard's events; the first of a file says which form they have."""
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary
-    from tensorboard.plugins.hparams.api_pb2 import Status
-    from tensorboard.plugins.hparams.summary import session_end_pb, session_start_pb
 
     if not update.run:
         yield Event(wall_time=update.time, file_version="brain.Event:2")
-        params = {key: value if isinstance(value, int | float) else str(value) for key, value in update.params.items()}
-        start = session_start_pb(params, group_name=update.trial, start_time_secs=update.time)
-        yield Event(wall_time=update.time, summary=start)
+        yield Event(wall_time=update.time, summary=_start(update))
     for epoch in update.epochs:
         values = [Summary.Value(tag=name, simple_value=value) for name, value in metrics(epoch).items()]
         yield Event(wall_time=epoch.get("time", 0.0), step=epoch["epoch"], summary=Summary(value=values))
     if update.outcome:
-        status = Status.Value(_STATUS.get(update.outcome, "STATUS_FAILURE"))
-        yield Event(wall_time=update.time, summary=session_end_pb(status, update.time))
+        yield Event(wall_time=update.time, summary=_end(update))
+
+
+def _start(update: Update) -> Any:
+    """A trial's hyperparameters, for the page HPARAMS."""
+    from tensorboard.plugins.hparams import metadata
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionStartInfo
+
+    start = SessionStartInfo(group_name=update.trial, start_time_secs=update.time)
+    for key, value in update.params.items():
+        if isinstance(value, bool):
+            start.hparams[key].bool_value = value
+        elif isinstance(value, int | float):
+            start.hparams[key].number_value = value
+        else:
+            start.hparams[key].string_value = str(value)
+    return _of_page(metadata.SESSION_START_INFO_TAG, HParamsPluginData(session_start_info=start))
+
+
+def _end(update: Update) -> Any:
+    """How a trial has ended, for the same."""
+    from tensorboard.plugins.hparams import metadata
+    from tensorboard.plugins.hparams.api_pb2 import Status
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo
+
+    status = Status.Value(_STATUS.get(update.outcome, "STATUS_FAILURE"))
+    end = SessionEndInfo(status=status, end_time_secs=update.time)
+    return _of_page(metadata.SESSION_END_INFO_TAG, HParamsPluginData(session_end_info=end))
+
+
+def _of_page(tag: str, content: Any) -> Any:
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.plugins.hparams import metadata
+
+    return Summary(value=[Summary.Value(tag=tag, metadata=metadata.create_summary_metadata(content))])

@@ -41,7 +41,12 @@ class Wandb:
         import wandb
 
         settings = wandb.Settings(
-            console="off", disable_git=True, disable_code=True, x_disable_stats=True, silent=True, init_timeout=60
+            console="off",
+            disable_git=True,
+            disable_code=True,
+            x_disable_stats=True,
+            x_save_requirements=False,
+            silent=True,
         )
         return wandb.init(
             entity=self._config.entity,
@@ -57,7 +62,7 @@ class Wandb:
         )
 
     def close(self) -> None:
-        """Marks the runs that are open as preempted: another process may go on with them."""
+        """Ends the runs that are open; whoever goes on with one opens it again by its id."""
         for run in self._open.values():
             run.finish()
 

@@ -198,3 +198,12 @@ def test_what_is_asked_of_values_is_plain(tiny: Tiny, shown: Shown, tmp_path: Pa
     append(tmp_path, [*launch(trials), *records])
     sync(tmp_path)
     assert shown.updates[0].tags["reason"] == "<b>\\x1b[31m\\nfrom: me"
+
+
+def test_a_note_is_sent_when_it_is_written(tiny: Tiny, shown: Shown, tmp_path: Path) -> None:
+    trials = trials_of(tiny())
+    append(tmp_path, [*launch(trials), *run(trials[0], 1)])
+    sync(tmp_path)
+    append(tmp_path, [{"record": "note", "trial_id": trials[0].id, "note": "odd", "tags": ["a", "b"], "untags": []}])
+    assert sync(tmp_path) == Count(1, 0)
+    assert (shown.updates[1].tags["note"], shown.updates[1].tags["tags"]) == ("odd", "a, b")
