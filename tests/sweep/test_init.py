@@ -56,7 +56,7 @@ def test_every_example_is_a_sweep_that_can_be_planned(
     _, said = init(kind, "new")
     config = load(tmp_path / "new" / CONFIG)
     assert said.splitlines()[-1].endswith(f" runs/{config.name}")
-    assert config.question
+    assert bool(config.question) == (config.stopping is None)  # of which early stopping would bias the answer
     search = plan(config, [], "abc", data="unseen").search
     assert search.size() >= 12
     lines = (tmp_path / "new" / CONFIG).read_text().splitlines()
@@ -83,11 +83,24 @@ def test_what_is_printed_runs_as_it_is_but_for_its_size(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     small = ["--set", "trial.epochs=2", "--set", "trial.data.train_per_class=10", "--set", "trial.evaluation.every=1"]
-    small += ["--set", "seeds=[0, 1]"]
     fewer = {
-        "ratio": ["--set", "space.batch_size=[64, 128]", "--set", "space.optimizer.lr=[0.06, 0.12]"],
-        "methods": ["--set", "space.objective.name=[pgd_at]", "--set", "space.optimizer.lr=[0.2]"],
-        "tune": ["--set", "search.n_trials=4", "--set", "stopping.min_resource=1"],
+        "ratio": [
+            "--set",
+            "seeds=[0, 1]",
+            "--set",
+            "space.batch_size=[64, 128]",
+            "--set",
+            "space.optimizer.lr=[0.06, 0.12]",
+        ],
+        "methods": [
+            "--set",
+            "seeds=[0, 1]",
+            "--set",
+            "space.objective.name=[pgd_at]",
+            "--set",
+            "space.optimizer.lr=[0.2]",
+        ],
+        "tune": ["--set", "search.n_trials=8", "--set", "stopping.min_resource=1"],
     }
     for command in init(kind)[1].partition("next:\n")[2].splitlines():
         _, name, *words = shlex.split(command)
