@@ -23,11 +23,15 @@ VENDORED := analysis/report/vendored
 ECHARTS ?= 6.1.0
 TABULATOR ?= 6.5.3
 
-.PHONY: demo docs test test-slow test-all mutate gpu lint vendored clean
+.PHONY: demo docs docs-figures test test-slow test-all mutate gpu lint vendored clean
 .DELETE_ON_ERROR:
 
 demo: $(PACKAGE)
 	$(BIN)/sweep demo --out runs/demo
+
+# Every committed picture anew, and docs/pictures.json; launches the runs that are not in runs/docs.
+docs-figures: $(READY)
+	$(BIN)/python docs/pictures.py
 
 test: $(READY)
 	$(PYTEST) -m 'not slow'

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -73,6 +73,8 @@ class Drawing:
     written: tuple[Path, ...]
     skipped: dict[str, str]
     """Figure or table: what it needs that the data do not have."""
+    unused: tuple[str, ...]
+    """Names that were to be called otherwise and stand in no figure or table."""
     left_out: dict[str, int]
     """Trials that a run's figures do not pool with the others, by why: of another budget, or other conditions."""
     pruned: str = ""
@@ -87,6 +89,7 @@ def draw(
     *,
     published: bool = False,
     evaluator: Evaluator | None = None,
+    page: Page = PAGE,
 ) -> Drawing:
     """Every figure and table of numbers that a run's records, the published numbers or both allow.
 
@@ -97,6 +100,7 @@ def draw(
         chosen_by: what the sweep chooses by; each method's cell, in the figures that draw only one.
         published: show the published study beside the run, in the figures and tables of the paper.
         evaluator: of hyperparameters' importance, as `sweep.search.optuna_importance` has it; None: no figure of it.
+        page: for what pictures are drawn; where it has a width, their captions stand in the manifest alone.
 
     Returns:
         the paths written (NAME.png at 150 dpi, NAME.pdf, the CSVs, tables as md and tex, the manifest), and what
@@ -113,10 +117,11 @@ def draw(
         remove_parts(output)
         made, skipped = products(data)
         texts = [path for product in made for path in _write(product, output)]
-        pictures = {product.name: _paint(product, output) for product in made}
-        described = manifest.described(data, directory, made)
+        pictures = {product.name: _paint(product, output, page) for product in made}
+        described = manifest.described(data, directory, made, page)
         written = [*texts, *itertools.chain(*pictures.values()), manifest.write(described, pictures, output)]
-        return Drawing(tuple(written), skipped, mixed, pruned_line(data.trials))
+        unused = tuple(name for name in page.names if not any(_speaks_of(name, product) for product in made))
+        return Drawing(tuple(written), skipped, unused, mixed, pruned_line(data.trials))
     except OSError as error:
         file = Path(error.filename or output)
         why = f"{error.strerror or error}{f' ({file.name})' if file.parent == output else ''}"
@@ -188,11 +193,15 @@ def load(
     )
 
 
-def products(data: Data) -> tuple[list[Product], dict[str, str]]:
+def products(data: Data, only: Collection[str] = ()) -> tuple[list[Product], dict[str, str]]:
     """Every figure and table that the data allow, not written yet, and what was skipped and why.
 
     Of the published study alone there are the paper's own figures and tables. A run's own figures show the trials of
     the commonest budget and conditions (`analysis.frames.cells`); the paper's choose for each network.
+
+    Args:
+        data: of `load`.
+        only: names of those to make; none: all.
     """
     made, skipped = [], {}
     own = data.study == OWN
@@ -200,6 +209,8 @@ def products(data: Data) -> tuple[list[Product], dict[str, str]]:
     own_plans = [*((plan, data) for plan in TABLES), *((plan, pooled) for plan in PLANS)] if own else []
     paper_plans = [(plan, data) for plan in (*paper_sheets.TABLES, *paper_figures.PLANS)]
     for plan, shown in sorted([*own_plans, *paper_plans], key=lambda pair: pair[0].draw is not None):  # tables first
+        if only and plan.name not in only:
+            continue
         frames = plan.frames(shown)
         first = next(iter(frames.values()))
         if first.empty:
@@ -222,6 +233,12 @@ def _write(product: Product, output: Path) -> list[Path]:
         with whole(path) as part:
             part.write_bytes(text.encode())
     return paths
+
+
+def _speaks_of(name: str, product: Product) -> bool:
+    """Whether a name stands in a figure or table, as a whole word."""
+    there = Page(names={name: ""})
+    return any(there.named(text) != text for text in (product.caption, *product.texts.values()) if name in text)
 
 
 def painted(product: Product, kinds: Sequence[Kind], page: Page = PAGE, *, caption: bool = False) -> list[bytes]:

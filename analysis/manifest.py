@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.frames.pruned import PRUNED, number_pruned
+from analysis.plots.page import PAGE, Page
 from analysis.plots.plan import OWN, PUBLISHED, Data, Product
 from trainers.errors import UserError
 from trainers.files import whole
@@ -24,19 +25,21 @@ PACKAGES = ("matplotlib", "numpy", "optuna", "pandas", "scikit-learn", "scipy", 
 SAME = "same"
 
 
-def described(data: Data, directory: Path | None, made: Iterable[Product]) -> dict[str, Any]:
+def described(data: Data, directory: Path | None, made: Iterable[Product], page: Page = PAGE) -> dict[str, Any]:
     """The manifest of figures and tables.
 
     Args:
         data: what they were made from.
         directory: the run whose data these are; none: the published study alone.
         made: the figures and tables, pictures aside.
+        page: for what pictures are drawn.
 
     Returns:
         metric, chosen_by, code_version (of `analysis`), versions, sources (study to its file, sha256, trials, the
         completed ones, trials_sha256, of their ids, and pruned, how many are left out as such), figures (name to its
-        files, each with its sha256) and trials (name to how many trials the figure or table is made of, and
-        trials_sha256, of their ids).
+        files, each with its sha256), trials (name to how many trials the figure or table is made of, and
+        trials_sha256, of their ids), captions (name to what a reader has to know of it) and page (width in cm, null: as
+        wide as suits; font_size in points; names in the data to those in pictures and captions).
     """
     products = list(made)
     return {
@@ -47,6 +50,8 @@ def described(data: Data, directory: Path | None, made: Iterable[Product]) -> di
         "sources": {study.study: _source(study, directory) for study in (data, data.beside) if study is not None},
         "figures": {one.name: {file: _sha256(text.encode()) for file, text in one.texts.items()} for one in products},
         "trials": {one.name: _ids(one.trials) for one in products},
+        "captions": {one.name: page.named(one.caption) for one in products},
+        "page": page._asdict() | {"names": dict(page.names)},
     }
 
 

@@ -276,7 +276,14 @@ def leaves(group: click.Group, before: str = "") -> Iterator[tuple[str, click.Co
 def _paragraphs(text: str | None) -> list[str]:
     """A help text; what click is told not to wrap (a line of \\b before it) is shown as it stands."""
     parts = re.split(r"\n\s*\n", inspect.cleandoc(text or ""))
-    return [f"```text\n{part[2:]}\n```" if part.startswith("\b\n") else plain(part) for part in parts if part]
+    return [_unwrapped(part[2:]) if part.startswith("\b\n") else plain(part) for part in parts if part]
+
+
+def _unwrapped(text: str) -> str:
+    head, _, lines = text.partition("\n")
+    if head == "Examples:":
+        return f"Examples:\n\n```sh\n{inspect.cleandoc(lines)}\n```"
+    return f"```text\n{text}\n```"
 
 
 def _option(option: click.Option, context: click.Context) -> list[str]:

@@ -329,6 +329,6 @@ def _print_summary(directory: Path, screen: Console) -> None:
 
 _READING = (results, images, methods, ratio, claims, theory, figures, show, compare)
 _STEERING = (set_, pause, resume, cancel, note, rerun)
-_MORE = (merge, slurm, data, proxy, importance, completion, report, sync, demo)
-for _command in (init, evaluate, status, dashboard, *_READING, *_STEERING, *_MORE):
+_MORE = (init, merge, slurm, data, proxy, importance, completion, report, sync, demo)
+for _command in (evaluate, status, dashboard, *_READING, *_STEERING, *_MORE):
     main.add_command(_command)

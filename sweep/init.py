@@ -39,11 +39,11 @@ KINDS = {
 
 _HELP = "\n".join(
     [
-        "Write a commented config to start your own sweep from, into FOLDER or here.\n",
+        "Write a commented config to start from.\n",
         "\b\nKIND is what the sweep asks:",
         *(f"  {name:9} {one.asks}" for name, one in KINDS.items()),
-        "\nEach runs as it is, on the digits that come with scikit-learn; comments say what to change for CIFAR-10. A "
-        "file that is there is not written over.",
+        "\nIt comes into FOLDER, or here. Each runs as it is, on the digits that come with scikit-learn; comments "
+        "say what to change for CIFAR-10. A file that is there is not written over.",
     ]
 )
 

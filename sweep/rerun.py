@@ -32,10 +32,11 @@ if TYPE_CHECKING:
 @where_option
 @click.option("--list", "only_list", is_flag=True, help="Change nothing; say which trials those are.")
 def rerun(directory: Path, trial_ids: tuple[str, ...], where: tuple[str, ...], only_list: bool) -> None:
-    """Have the next launch train trials anew, from their first epoch, finished ones too.
+    """Have trials trained anew by the next launch.
 
-    Trials are named by beginnings of their ids, or chosen by --where, or both. Their checkpoints are removed, with the
-    weights in them; their records stay, and what is measured anew counts in place of what was.
+    It begins at their first epoch, of finished ones too. Trials are named by beginnings of their ids, or chosen by
+    --where, or both. Their checkpoints are removed, with the weights in them; their records stay, and what is measured
+    anew counts in place of what was.
     """
     from analysis.frames.log import read_log
     from sweep.progress import Progress

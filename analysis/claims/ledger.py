@@ -151,6 +151,9 @@ def ledger(
         mode: max for an accuracy, min for a loss.
         y: the accuracy that claims are about, such as last_test_clean.
         only: a claim; none: all.
+
+    Returns:
+        A line a claim and network, in the order of the questions: effect, interval, n, p and verdict.
     """
     chooser, mode = ("last_test_robust", "max") if study.published else (f"last_{metric}", mode)
     options = Options(chooser, mode, bool(study.launched), y, study.choosers, study.published)

@@ -60,7 +60,7 @@ def meaning(claim: Claim) -> str:
     estimate, margin = shown(claim, claim.estimate), shown(claim, claim.threshold)
     accuracy = claim.y.rpartition("_")[2]
     said = text.format(size=_amount(claim, abs(estimate)), margin=_amount(claim, margin), accuracy=accuracy)
-    return f"{said} {_sure(claim)}"
+    return " ".join(filter(None, [said, _sure(claim)]))
 
 
 def shown(claim: Claim, value: float) -> float:
@@ -74,9 +74,9 @@ def _amount(claim: Claim, value: float) -> str:
 
 
 def _sure(claim: Claim) -> str:
-    """How far this is more than chance."""
+    """That it is more than chance; of means alone, whose spread nobody knows, nothing."""
     if claim.replicate == "cell":
-        return "This rests on one published value a setting, and not on repeated runs."
+        return ""
     return f"The {plural(claim.n, claim.replicate)} agree on it so well that chance is no good explanation."
 
 

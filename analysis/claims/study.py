@@ -40,7 +40,13 @@ class Study:
 
 
 def load_study(directory: Path) -> Study:
-    """A run, its trials with `EPOCH_SECONDS`, `BEGAN`, the columns of `OWN` and `analysis.frames.bits.BITS`.
+    """A run as claims are judged on it.
+
+    Args:
+        directory: a run, as given to `sweep launch --out`.
+
+    Returns:
+        Its trials, with `EPOCH_SECONDS`, `BEGAN`, the columns of `OWN` and `analysis.frames.bits.BITS`.
 
     Raises:
         UserError: the directory is not a run, or a line is damaged.

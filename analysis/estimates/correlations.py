@@ -101,6 +101,9 @@ def correlation(
         resamples: bootstrap resamples.
         seed: of the resampling.
 
+    Returns:
+        The coefficient, its interval, p and n, and what they were made of.
+
     Raises:
         UserError: the frame has no such column, or there is no such coefficient.
     """
@@ -134,6 +137,15 @@ def correlations(
     Models are never pooled; nor are methods, but for `all` where they differ in the optimizer alone. A
     predictor that is constant in a group has no line there. Mixed budgets are matched (`analysis.frames.cells`). There
     is no p: they describe these trials, and the ledger tests.
+
+    Args:
+        frame: trials, as `analysis.frames.trials.load_trials` gives them.
+        y: a metric's column.
+        predictors: columns of hyperparameters.
+        methods: coefficients: pearson, spearman, kendall.
+        confidence: of the intervals, in (0, 1).
+        resamples: bootstrap resamples.
+        seed: of the resampling.
 
     Returns:
         model.name, method (the trials', or `all`), x, y, coefficient (one of `methods`), estimate, low, high,

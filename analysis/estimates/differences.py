@@ -80,6 +80,9 @@ def paired_difference(
         control: the value it is compared with.
         confidence: of the intervals, in (0, 1).
 
+    Returns:
+        The mean over cells with its interval and p, and the difference in each cell.
+
     Raises:
         UserError: the frame has no column `y`.
     """

@@ -100,6 +100,9 @@ def identified(log: Log) -> tuple[DataFrame, dict[str, int]]:
 def load_epochs(directory: str | Path) -> DataFrame:
     """One row an epoch that counts, sorted by the trial's number and the epoch.
 
+    Args:
+        directory: a run, as given to `sweep launch --out`.
+
     Returns:
         trial_id, method, seed, the axes and lr_batch_ratio as in `load_trials`, outcome, then the columns of
         `trainers.record.EpochRecord`; NaN: not measured.

@@ -5,7 +5,6 @@ Each is of the trials in each network's and method's best cell: other cells are 
 
 from __future__ import annotations
 
-import textwrap
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from pandas import DataFrame, Series
 from analysis.estimates.intervals import t_test
 from analysis.frames.dynamics import gaussianity, lines
 from analysis.frames.names import of_spread, short
-from analysis.plots.page import PAGE, Page, inches
+from analysis.plots.page import PAGE, Page
 from analysis.plots.plan import Data, Plan
 from analysis.plots.style import Look, banded, dash, in_order, legend, looks, splits
 from analysis.plots.ticks import log_axis, plain_decades
@@ -122,8 +121,7 @@ def draw_around_decay(rows: DataFrame, changes: DataFrame, metric: str, page: Pa
         if quantity in _LOGARITHMIC and part["mean"].notna().any():
             axes.set_yscale("log")
             plain_decades(axes.yaxis)
-        title = QUANTITIES[quantity] if len(models) == 1 else f"{model}: {QUANTITIES[quantity]}"
-        axes.set_title("\n".join(textwrap.wrap(title, page.letters(inches(axes)))))
+        axes.set_title(QUANTITIES[quantity] if len(models) == 1 else f"{model}: {QUANTITIES[quantity]}")
         axes.locator_params(axis="x", integer=True)
     for axes in grid[-1]:
         axes.set_xlabel("epoch")

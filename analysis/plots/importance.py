@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from pandas import DataFrame
 
 from analysis.estimates.importance import INTERACTIONS, importance_frame, importances
-from analysis.frames.names import of_spread, sentence
+from analysis.frames.names import of_spread, sentence, words
 from analysis.plots.page import PAGE, Page
 from analysis.plots.plan import Data, Plan, that_choose
 from trainers.errors import UserError
@@ -70,7 +70,7 @@ def _bars(axes: Axes, part: DataFrame) -> None:
     axes.barh(places, shares, color=colours, height=0.62)
     for place, (_, row) in zip(places, part.iterrows(), strict=True):
         axes.plot([100 * row["low"], 100 * row["high"]], [place, place], color="0.15", lw=1.3, marker="|", markersize=6)
-    axes.set_yticks(places, part["axis"])
+    axes.set_yticks(places, [words(axis) for axis in part["axis"]])
     axes.set_ylim(len(part) - 0.45, -0.55)
     axes.grid(visible=False, axis="y")
     first = part.iloc[0]

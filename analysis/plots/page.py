@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.mathtext import MathTextParser
 from matplotlib.text import Text
-from matplotlib.ticker import FixedFormatter
+from matplotlib.ticker import FixedLocator
 
 from trainers.visible import visible
 
@@ -36,8 +36,9 @@ _LOWEST = 0.62
 _LETTERS = 18
 
 
-#: The same of labels of axes.
+#: The same of titles and labels of axes, and by how much these may be longer than the panel's side.
 _LETTERS_OF_A_LABEL = 14
+_OVER = 1.2
 
 
 class Page(NamedTuple):
@@ -96,14 +97,25 @@ class Page(NamedTuple):
         return re.sub(rf"(?<![\w+-])(?:{known})(?![\w+-])", lambda found: self.names[found[0]], text)
 
     def written(self, figure: Figure) -> None:
-        """Gives all texts of a figure the picture's names, in letters that can be drawn."""
+        """Gives all texts of a figure the picture's names, in letters that can be drawn; breaks those of its panels."""
         for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
-            if isinstance(formatter := axis.get_major_formatter(), FixedFormatter):  # writes its ticks when drawn
-                axis.set_major_formatter(FixedFormatter([visible(self.named(text)) for text in formatter.seq]))
+            if isinstance(locator := axis.get_major_locator(), FixedLocator):  # its labels are written when drawn
+                texts = axis.get_major_formatter().format_ticks(locator.locs)
+                if (shown := [visible(self.named(text)) for text in texts]) != texts:
+                    axis.set_ticks(locator.locs, shown)
         for text in figure.findobj(Text):
             assert isinstance(text, Text), "asked for"
             text.set_text(self.named(text.get_text()))
             make_legible(text)
+        for axes in figure.axes:
+            for one, room in ((axes.title, inches(axes)), (axes.xaxis.label, inches(axes))):
+                one.set_text(self.broken(one.get_text(), _OVER * room))
+            axes.yaxis.label.set_text(self.broken(axes.get_ylabel(), _OVER * inches(axes, up=True)))
+
+    def broken(self, text: str, room: float) -> str:
+        """A title or label broken into lines where it is longer than so many inches."""
+        letters = max(8, int(_LETTERS_OF_A_LABEL * room / self.larger))
+        return "\n".join(textwrap.fill(line, letters, break_long_words=False) for line in text.split("\n"))
 
 
 def make_legible(text: Text) -> None:
@@ -124,11 +136,6 @@ def inches(axes: Axes, *, up: bool = False) -> float:
     figure, box = axes.get_figure(root=True), axes.get_position()
     assert figure is not None, "made by subplots"
     return float(box.height * figure.get_figheight() if up else box.width * figure.get_figwidth())
-
-
-def wrapped(text: str, room: float, page: Page) -> str:
-    """A label broken into lines where it is longer than so many inches."""
-    return textwrap.fill(text, max(8, int(_LETTERS_OF_A_LABEL * room / page.larger)))
 
 
 #: To be looked at.

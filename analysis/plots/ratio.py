@@ -19,7 +19,7 @@ from analysis.estimates.designs import LR
 from analysis.estimates.smooth_surface import SmoothSurface, smooth_surfaces
 from analysis.estimates.sobol_indices import Decomposition, decompositions
 from analysis.frames.names import label, of_spread, scale, sentence, setting_text, words
-from analysis.plots.page import PAGE, Page, wrapped
+from analysis.plots.page import PAGE, Page, inches
 from analysis.plots.plan import Data, Plan
 from analysis.plots.style import in_order, legend, marker, outer_labels
 from analysis.plots.ticks import log_axis
@@ -39,6 +39,9 @@ _EQUAL_RATIO: dict[str, Any] = {"color": "#D55E00", "ls": "--", "lw": 1.2}
 
 #: Colour, mark and name of the two kinds of share.
 _ALONE, _TOTAL = ("#0072B2", "o", "alone"), ("#D55E00", "s", "with its interactions")
+
+#: Inches that a tick of the scale of colours takes.
+_TICK = 0.36
 
 _WIDTH, _HEIGHT = 4.1, 3.1
 
@@ -94,9 +97,8 @@ def surface(grid: DataFrame, cells: DataFrame, metric: str, page: Page = PAGE) -
             axes.plot(dots[LR], dots["batch"], "o", color="black", markersize=3.5, mfc="white", mew=0.9)
             if not place:
                 _equal_ratio(axes, dots)
-        figure.colorbar(
-            filled, ax=list(panels[:, place]), location="bottom", label=wrapped(text, figure.get_figwidth() / 2.6, page)
-        )
+        ticks = levels[:: max(1, round(_TICK * page.larger * len(levels) / inches(panels[0, 0])))]
+        figure.colorbar(filled, ax=list(panels[:, place]), location="bottom", label=text, ticks=ticks)
     outer_labels(panels, label(LR), label("batch_size"))
     handles = [
         Line2D([], [], color="black", lw=1.2, label="equal accuracy"),

@@ -202,8 +202,8 @@ def outer_labels(grid: NDArray[Any], x: str, y: str) -> None:
             axes.tick_params(axis="y", labelleft=True)
 
 
-#: Letters that an entry's line takes beside its text.
-_HANDLE = 6
+#: Of a legend: letters an inch, and those that an entry's line and the gap to the next one take.
+_LETTERS, _HANDLE = 15, 9
 
 
 def legend(figure: Figure, handles: Sequence[Any], page: Page = PAGE) -> None:
@@ -211,13 +211,18 @@ def legend(figure: Figure, handles: Sequence[Any], page: Page = PAGE) -> None:
     if not handles:
         return
     longest = max(len(str(handle.get_label())) for handle in handles) + _HANDLE
-    columns = max(1, min(len(handles), page.letters(figure.get_figwidth()) // longest))
+    columns = max(1, min(len(handles), int(_LETTERS * figure.get_figwidth() / page.larger / longest)))
     figure.legend(handles=handles, loc="outside lower center", ncols=columns)
+
+
+#: Height of a line of small print, inches.
+_LINE = 0.115
 
 
 def captioned(figure: Figure, caption: str, page: Page = PAGE) -> Legend:
     """Writes its caption under a figure; returns what holds it, the legend."""
     lines = textwrap.fill(caption, page.letters(figure.get_figwidth()))
+    figure.set_figheight(figure.get_figheight() + _LINE * page.larger * (1 + lines.count("\n")))
     one = figure.legends[-1] if figure.legends else figure.legend(handles=[], loc="outside lower center")
     one.set_title(lines)
     one.get_title().set(fontsize="x-small", color="0.2", multialignment="left")

@@ -16,7 +16,7 @@ from pandas import DataFrame
 
 from analysis.frames.cells import GROUP, measured, several
 from analysis.frames.names import brief, label, scale, sentence, words
-from analysis.plots.page import PAGE, Page, wrapped
+from analysis.plots.page import PAGE, Page
 from analysis.plots.plan import Data, Plan
 from analysis.plots.style import legend, outer_labels, panels, titled
 from trainers.fields import plural
@@ -126,7 +126,7 @@ def heat_map(rows: DataFrame, metric: str, *, x: str, y: str, page: Page = PAGE)
         axes.set_yticks(range(len(lines)), brief(list(lines)))
     outer_labels(axes_grid, label(x), label(y))
     bar = figure.colorbar(mpl.cm.ScalarMappable(norm, "viridis"), ax=axes_grid, shrink=0.9, pad=0.02)
-    bar.set_label(wrapped(label(metric), 0.8 * figure.get_figheight(), page))
+    bar.set_label(label(metric))
     hatched = Patch(facecolor="white", edgecolor="0.3", hatch="////", label="diverged trials")
     legend(figure, [hatched] * bool(rows["diverged"].any()), page)
     return figure

@@ -51,7 +51,7 @@ def trials_data(trials: DataFrame, epochs: DataFrame, log: Log | None, metric: s
         columns of those that differ); ran (columns); events (texts, and of each trial its moments).
     """
     rows = trials if log is None else with_overfitting(with_settings(trials, log), log)
-    columns = list(_columns(rows, metric))
+    columns = [one for one in _columns(rows, metric) if any(value not in (None, "") for value in one["values"])]
     return {
         "ids": list(map(str, rows["trial_id"])),
         "columns": columns,

@@ -53,6 +53,18 @@ def joined(*parts: object) -> Html:
     return Html("".join(text(part) for part in parts if part is not None))
 
 
+def prose(value: object) -> Html:
+    """A text in which `commands` stand in backticks, as terminals show them.
+
+    >>> prose("see `sweep claims`")
+    'see <code>sweep claims</code>'
+    """
+    parts = str(value).split("`")
+    if len(parts) % 2 == 0:  # one that opens nothing
+        return text(value)
+    return joined(*(element("code", part) if place % 2 else part for place, part in enumerate(parts)))
+
+
 def table(header: list[str], rows: list[list[object]], caption: str = "", numbers: int | None = None) -> Html:
     """A table in a box that scrolls by itself where it is too wide.
 

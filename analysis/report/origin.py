@@ -13,9 +13,11 @@ from pandas import DataFrame
 
 from analysis import manifest
 from analysis.frames.log import Log
-from analysis.plots.plan import Data
+from analysis.plots.plan import OWN, PUBLISHED, Data
 from analysis.report.markup import Html, element, joined, table
 from trainers.fields import plural
+
+_NAMED = {OWN: "records", PUBLISHED: "published numbers"}
 
 _RAN = ("host", "device", "code_version", "arithmetic")
 
@@ -26,7 +28,8 @@ def origin(trials: DataFrame, log: Log | None, data: Data | None, directory: Pat
     rows: list[list[object]] = []
     if data is not None:
         described = manifest.described(data, directory, ())
-        rows += [[f"{study}: sha256", _code(source["sha256"])] for study, source in described["sources"].items()]
+        hashes = {_NAMED[study]: source["sha256"] for study, source in described["sources"].items()}
+        rows += [[f"{whose}, SHA-256", _code(digest)] for whose, digest in hashes.items()]
         rows.append(["figures by", f"analysis {described['code_version']}, {_packages(described['versions'])}"])
     rows += [["commit", _commit(one)] for one in _once(launches, "commit", "dirty")]
     rows += [["trained with", _packages(one["versions"])] for one in _once(launches, "versions")]

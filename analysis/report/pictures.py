@@ -12,14 +12,17 @@ from PIL import Image
 from analysis.figures import painted
 from analysis.paper import figures as paper_figures
 from analysis.plots.plan import Product
-from analysis.report.markup import Html, element, joined, table
+from analysis.report.markup import Html, element, joined, prose, table
 from trainers.fields import plural
 
 #: Bytes of an SVG over which a PNG takes its place, and trials of a figure: a mark of each is some hundred bytes.
 MOST_SVG, MOST_DRAWN = 120_000, 300
 
-#: Width over height of a figure that takes the whole width of the page.
-_WIDE = 2.3
+#: Of a figure that takes the whole width of the page: its width over its height, and its width, at least, in points.
+_WIDE, _LEAST = 2.3, 560
+
+#: Dots of a PNG to a point.
+_DOTS = 150 / 72
 
 _SIZE = re.compile(rb'<svg [^>]*width="([\d.]+)pt" height="([\d.]+)pt"')
 
@@ -36,39 +39,41 @@ def pictures(made: Iterable[Product]) -> Html:
 
 
 def _figure(product: Product) -> Html:
-    address, shape = encoded(product)
-    picture = element("img", src=address, alt=product.caption or product.name, loading="lazy")
+    address, width, height = encoded(product)
+    picture = element("img", src=address, alt=product.caption or product.name, width=width, height=height)
     counted = f"{plural(len(product.trials), 'trial')}; numbers: {', '.join(_stems(product))} of `sweep figures`"
     larger = element("button", picture, type="button", aria_pressed="false", title="Larger, or as it was")
-    said = element("figcaption", element("span", product.caption), element("small", counted))
+    said = element("figcaption", element("span", prose(product.caption)), element("small", prose(counted)))
     paper = element("div", larger, class_="paper")
-    return element("figure", paper, said, id=f"figure-{product.name}", class_="wide" if shape > _WIDE else None)
+    kind = "wide" if width > max(_WIDE * height, _LEAST) else None
+    return element("figure", paper, said, id=f"figure-{product.name}", class_=kind)
 
 
 def _stems(product: Product) -> list[str]:
     return [name for name in product.texts if name.endswith(".csv")]
 
 
-def encoded(product: Product) -> tuple[str, float]:
-    """A figure as the address of itself, SVG or where that is long PNG, and its width as a multiple of its height."""
+def encoded(product: Product) -> tuple[str, int, int]:
+    """A figure as the address of itself, SVG or where that is long PNG, with its width and height in points."""
     if len(product.trials) <= MOST_DRAWN:
         (content,) = painted(product, ["svg"])
         if len(content) <= MOST_SVG:
-            width, height = (float(one) for one in _SIZE.search(content).groups())  # type: ignore[union-attr]
-            return _address("svg+xml", content), width / height
-    content, shape = _in_few_colours(*painted(product, ["png"]))
-    return _address("png", content), shape
+            width, height = (round(float(one)) for one in _SIZE.search(content).groups())  # type: ignore[union-attr]
+            return _address("svg+xml", content), width, height
+    content, size = _in_few_colours(*painted(product, ["png"]))
+    width, height = (round(one / _DOTS) for one in size)
+    return _address("png", content), width, height
 
 
 def _address(kind: str, content: bytes) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def _in_few_colours(png: bytes) -> tuple[bytes, float]:
-    """The same with a palette of 256 colours, a third of its size; and its shape."""
+def _in_few_colours(png: bytes) -> tuple[bytes, tuple[int, int]]:
+    """The same with a palette of 256 colours, a third of its bytes; and its width and height in dots."""
     held, picture = io.BytesIO(), Image.open(io.BytesIO(png)).convert("RGB")
     picture.quantize(256, dither=Image.Dither.NONE).save(held, "png", optimize=True)
-    return held.getvalue(), picture.width / picture.height
+    return held.getvalue(), picture.size
 
 
 def tables(made: Iterable[Product]) -> Html:
@@ -86,7 +91,7 @@ def from_markdown(text: str) -> Html:
             header, _, *rows = (_cells(line) for line in lines)
             parts.append(table(list(map(str, header)), rows, numbers=1))
         elif lines[0].startswith("- "):
-            parts.append(element("ul", *(element("li", _plain(line[2:])) for line in lines), class_="note"))
+            parts.append(element("ul", *(element("li", prose(_plain(line[2:]))) for line in lines), class_="note"))
         else:
             caption = str(_plain(" ".join(lines)))
     return element("details", element("summary", _BOLD.sub(r"\1", caption) or "table"), *parts, class_="sheet")

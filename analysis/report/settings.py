@@ -8,7 +8,7 @@ from analysis.claims.ledger import Claim
 from analysis.estimates.methods import comparison
 from analysis.frames.log import Log
 from analysis.plots.plan import Data
-from analysis.report.markup import Html, element, joined, table
+from analysis.report.markup import Html, element, joined, prose, table
 from analysis.tables.methods import as_judged, notes, results_rows
 from analysis.tables.settings import preset_of_each
 from analysis.tables.sheet import cells
@@ -26,6 +26,6 @@ def best_settings(data: Data, claims: tuple[Claim, ...], log: Log) -> Html | Non
     if not results:
         return None
     header, rows = cells(results_rows(results, preset_of_each(data.trials, log)))
-    items = [element("li", note) for note in notes(results, "")]
+    items = [element("li", prose(note)) for note in notes(results, "")]
     body: list[list[object]] = [list(row) for row in rows]
     return joined(table(header, body), element("ul", *items, class_="note"))

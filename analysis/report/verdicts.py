@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from analysis.claims.ledger import Claim
 from analysis.claims.meaning import meaning, shown
 from analysis.frames.names import interval_text, short
-from analysis.report.markup import Html, element, joined
+from analysis.report.markup import Html, element, joined, prose
 from analysis.tables.claims import errors_text, rule
 from trainers.fields import plural
 
@@ -63,7 +63,7 @@ def _line(claim: Claim, span: tuple[float, float]) -> Html:
         "div",
         element("div", element("span", whose, class_="whose"), badge, class_="whose-badge"),
         element("div", *numbers, class_="numbers") if numbers else None,
-        element("p", meaning(claim), class_="meaning"),
+        element("p", prose(meaning(claim)), class_="meaning"),
         class_="line",
     )
 
@@ -113,16 +113,16 @@ def _details(lines: Sequence[Claim]) -> Html | None:
         said |= {f"{whose}left out: {plural(n, 'trial')} ({why})": None for why, n in claim.left_out.items()}
     if not said:
         return None
-    return element("details", element("summary", "How this was measured"), element("ul", *(_item(one) for one in said)))
-
-
-def _item(value: object) -> Html:
-    return element("li", value)
+    return element(
+        "details",
+        element("summary", "How this was measured"),
+        element("ul", *(element("li", prose(one)) for one in said)),
+    )
 
 
 def _unasked(cards: Sequence[Sequence[Claim]]) -> Html:
     """The claims of which these trials say nothing, in short."""
-    items = [element("li", lines[0].statement, " ", element("span", meaning(lines[0]))) for lines in cards]
+    items = [element("li", lines[0].statement, " ", element("span", prose(meaning(lines[0])))) for lines in cards]
     count = plural(len(cards), "claim")
     summary = element("summary", f"{count} that these trials cannot speak of")
     return element("details", summary, element("ul", *items), class_="unasked")
@@ -133,12 +133,14 @@ def _how(claims: Sequence[Claim]) -> Html:
     tested = sum(math.isfinite(claim.p) for claim in claims)
     errors = errors_text(claims)
     together = f"{tested} lines are tested together, so each needs stronger evidence than alone. " if tested > 1 else ""
+    means = "Of each published setting there is one value, no repeated runs: the settings stand in for them. "
     sequential = "Seeds were added until a claim was decided; its interval allows for that. "
     return element(
         "p",
         "A claim is supported if its interval lies wholly where the claim holds (shaded), contradicted if wholly "
         "elsewhere, and else undecided. ",
         together,
+        means if any(claim.replicate == "cell" for claim in claims) else "",
         sequential if any(claim.sequential for claim in claims) else "",
         f"Brackets are 95 % intervals{f', {errors}' if errors else ''}.",
         class_="note",

@@ -51,6 +51,9 @@ def claims_text(claims: Sequence[Claim], width: int = WIDTH) -> str:
     Args:
         claims: of `analysis.claims.ledger`.
         width: no line is longer.
+
+    Returns:
+        The text that `sweep claims` prints.
     """
     rooms = _rooms(claims, width)
     head = "  ".join(f"{name:<{room}}" for (name, _), room in zip(_COLUMNS, rooms, strict=True))

@@ -25,6 +25,7 @@ from sweep.reports.options import (
     refuse_starting,
 )
 from sweep.reports.output import chosen_format, console, metric_of, metric_of_run, write_text
+from sweep.reports.page import names_of, page_options
 from sweep.streams import echo
 
 if TYPE_CHECKING:
@@ -302,12 +303,23 @@ def _corner_records(path: Path, overrides: tuple[str, ...]) -> list[dict[str, An
 @click.option(
     "--check", is_flag=True, help="Write nothing; name the figures that would now come out different, and why."
 )
+@page_options
 @metric_option
-def figures(directory: Path | None, published: bool, output: Path | None, check: bool, metric: str) -> None:
+def figures(
+    directory: Path | None,
+    published: bool,
+    output: Path | None,
+    check: bool,
+    width: float | None,
+    font_size: float,
+    names: Path | None,
+    metric: str,
+) -> None:
     """Draw figures and tables, the paper's among them, each with the numbers behind it."""
     from analysis import figures as drawing
     from analysis.frames.budgets import trials_left_out
     from analysis.manifest import SAME
+    from analysis.plots.page import Page
     from analysis.plots.plan import BY_VAL_ROBUST, ChosenBy
     from sweep.search.optuna_importance import optuna_importance
 
@@ -318,10 +330,15 @@ def figures(directory: Path | None, published: bool, output: Path | None, check:
         for name, answer in answers.items():
             echo(f"{name}: {answer}")
         sys.exit(int(any(answer != SAME for answer in answers.values())))
-    drawn = drawing.draw(directory, output, metric, chosen_by, published=published, evaluator=optuna_importance)
+    page = Page(width, font_size, names_of(names) if names else {})
+    drawn = drawing.draw(
+        directory, output, metric, chosen_by, published=published, evaluator=optuna_importance, page=page
+    )
     kinds = Counter(path.suffix.removeprefix(".") for path in drawn.written)
     counts = ", ".join(f"{number} {kind}" for kind, number in kinds.items() if kind != "json")
-    echo(f"{output}: {counts}; manifest.json there lists them, and says what they came from")
+    echo(f"{output}: {counts}; manifest.json there lists them, with their captions and what they came from")
+    for name in drawn.unused:
+        echo(f"--names {names}: {name} stands in no figure or table; names must be whole ones", err=True)
     for reason in dict.fromkeys(drawn.skipped.values()):
         names = [name for name, why in drawn.skipped.items() if why == reason]
         echo(f"not drawn: {', '.join(names)}: {reason}", err=True)

@@ -61,8 +61,10 @@ class Filter:
         Raises:
             UserError: an expression is none, or a column is not there.
         """
+        import numpy as np
+
         for text in self.where:
-            frame = frame[_holding(text, frame, records)]
+            frame = frame.loc[np.array(_holding(text, frame, records), bool)]
         if not self.sort:
             return frame
         names = [name.removeprefix("-") for name in self.sort]

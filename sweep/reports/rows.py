@@ -87,31 +87,27 @@ def results(
     if evaluations and every.empty:
         say(screen, f"no evaluations yet; sweep evaluate {directory} makes them")
         return
-    if asked_rows:
-        made = tables.epochs_table if epochs else evaluations_table if evaluations else tables.trials_table
-        _print_asked(screen, asked_rows, shown, len(every), made)
-        return
-    if epochs or evaluations:
-        print_whole(screen, (tables.epochs_table if epochs else evaluations_table)(every))
-        return
-    print_whole(screen, tables.trials_table(every))
-    for line in filter(None, (arithmetic.warning(every), overfitting_line(every))):
-        say(screen, line)
-    print_whole(screen, summary(log))
+    table = tables.epochs_table if epochs else evaluations_table if evaluations else tables.trials_table
+    _print_asked(screen, asked_rows, shown, len(every), table)
+    if not (asked_rows or epochs or evaluations):
+        for line in filter(None, (arithmetic.warning(every), overfitting_line(every))):
+            say(screen, line)
+        print_whole(screen, summary(log))
 
 
 def _print_asked(
     screen: Console, asked: Filter, rows: pd.DataFrame, of: int, table: Callable[[pd.DataFrame], RenderableType]
 ) -> None:
-    """The rows that are asked for, and how many they are of how many; nothing is concluded from some of the trials."""
+    """The rows that are asked for, and how many they are of how many."""
     from analysis.tables.columns import columns_table
     from sweep.run.screen import print_whole, say
 
     if asked.columns is not None:
         print_whole(screen, columns_table(asked.chosen(rows)))
-    elif len(rows):
+    elif len(rows) or not asked:
         print_whole(screen, table(rows))
-    say(screen, f"{len(rows)} of {of} rows" if asked.where else f"{of} rows")
+    if asked:
+        say(screen, f"{len(rows)} of {of} rows" if asked.where else f"{of} rows")
 
 
 def _print_summary(log: Log, form: str, output: Path | None) -> None:
@@ -179,8 +175,8 @@ def images(directory: Path, trial_ids: tuple[str, ...], form: str | None, output
     """Show results image by image: the worst classes, and where PGD and AutoAttack agree.
 
     They are recorded by `sweep evaluate`, and at the end of training. TRIAL_ID names trials; the first characters of an
-    id are enough. Without any, all are shown. --where chooses among these evaluations; --sort and
-    --columns are of what is made of them.
+    id are enough. Without any, all are shown.
+    --where chooses among the evaluations; --sort and --columns are of what is made of them.
     """
     from analysis.frames.evaluations import evaluations_of
     from analysis.frames.images import classes_of, images_of

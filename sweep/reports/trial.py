@@ -45,9 +45,10 @@ def show(directory: Path, trial_id: str) -> None:
 @click.argument("one", metavar="A", type=TRIAL)
 @click.argument("other", metavar="B", type=TRIAL)
 def compare(directory: Path, one: str, other: str) -> None:
-    """Compare two trials: what differs in their configs, their curves and accuracies, on which images they agree.
+    """Set two trials beside each other.
 
-    A and B are beginnings of trials' ids. It is one training each: whether two methods differ, `sweep methods` says.
+    What differs in their configs, their curves and accuracies, and on how many images they agree. A and B are
+    beginnings of trials' ids. It is one training each: whether two methods differ, `sweep methods` says.
     """
     from analysis.frames.history import History, TrialHistory
     from analysis.frames.log import read_log

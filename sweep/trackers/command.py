@@ -23,7 +23,10 @@ def sync(directory: Path, names: tuple[str, ...]) -> None:
     from sweep.trackers.feed import Feed, configured, lock_folder, named
     from trainers.errors import UserError
     from trainers.fields import plural
+    from trainers.record import RECORDS_FILE, has_records
 
+    if not has_records(directory):
+        raise UserError(f"{directory}: not a run directory: it has no {RECORDS_FILE}; give the --out of a launch")
     names = names or tuple(configured(directory))
     if not names:
         raise UserError(f"{directory}: its config has no trackers; name one: sweep sync {directory} tensorboard")

@@ -60,6 +60,12 @@ def test_the_readme_has_at_most_120_lines_and_says_how_to_cite() -> None:
     assert "CITATION.cff" in text
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_code_stands_between_fences_where_tests_find_it(page: Path) -> None:
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    assert re.findall(r"\n\n    \S.*", text) == []
+
+
 def test_no_page_is_long_enough_to_be_two_but_those_of_tables() -> None:
     long = {page.name for page in PAGES if len(page.read_text(encoding="utf-8").splitlines()) > 240}
     assert long == set()

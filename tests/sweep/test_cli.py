@@ -118,6 +118,8 @@ COMMANDS = [
     "claims",
     "figures",
     "show",
+    "report",
+    "dashboard",
     "schema",
     "init",
     "set",

@@ -26,7 +26,7 @@ def complete(*words: str, shell: str = "bash", cwd: Path) -> list[str]:
         os.chdir(before)
     assert done.exit_code == 0, done.output
     assert done.stderr == ""
-    return done.stdout.splitlines()
+    return done.stdout.strip("\n").splitlines()
 
 
 @pytest.fixture

@@ -180,6 +180,8 @@ def test_every_default_stands_in_the_dump(yaml_file: Write) -> None:
         "where",
         "race",
         "fail_fast",
+        "trackers",
+        "notify",
     }
 
 
@@ -749,7 +751,7 @@ def test_setting_an_axis_of_space_replaces_what_trial_says(yaml_file: Write) -> 
         ("lr=0.1", "{path}: lr: unknown key; did you mean 'trial.optimizer.lr'?"),
         ("optimizer.lr=0.1", "{path}: optimizer: unknown key; did you mean 'trial.optimizer'?"),
         ("zzz=3", "{path}: zzz: unknown key; known: name, question, trial, space, where, seeds, search, resources, "
-         "max_concurrent, metric, mode, stopping, race, fail_fast, code_folder"),
+         "max_concurrent, metric, mode, stopping, race, fail_fast, trackers, notify, code_folder"),
         ("patience=3", "{path}: patience: robustsweep has no such key; a sweep's stopping, such as stopping.name=asha, "
          "ends trials that do worse than others"),
         ("trial.optimizer.lr=-1", "{path}: trial.optimizer.lr: must be > 0.0, got -1"),

@@ -27,7 +27,7 @@ def ids(run: Path) -> list[str]:
 def test_a_curve_has_its_first_and_last_value_at_its_corners_and_is_no_wider_than_asked() -> None:
     lines = curves({"v": [(epoch, epoch / 100) for epoch in range(1, 91)], "t": [(1, 0.2), (90, 0.2)]}, "title")
     assert lines[0].strip() == "title"
-    assert max(map(len, lines)) == WIDTH
+    assert WIDTH - 2 < max(map(len, lines)) <= WIDTH
     assert (lines[1].startswith(" 90.0 |"), lines[1][-1]) == (True, "v")
     assert lines[-3].startswith("  1.0 |v")
     assert lines[-1].split() == ["1", "90"]

@@ -84,6 +84,9 @@ def load(
         averaged: the average in place of the raw weights.
         device: auto, cpu, cuda or cuda:N.
 
+    Returns:
+        The network, on the device, as it was trained but for its mode.
+
     Raises:
         UserError: no such run, trial, weights or device; several trials begin so; it is not completed, or the
             checkpoint is of other code.
@@ -110,10 +113,15 @@ def images(
     """The images that a trial of a run was trained or measured on: (N, C, H, W) in [0, 1], fp32, and their labels (N,).
 
     Args:
-        run, trial, device: as of `load`.
+        run: as of `load`.
+        trial: as of `load`.
         split: test, the validation images val, or those that were trained on, train, without augmentation.
         root: where the data lie; none: ./data, or for the digits inside the package.
+        device: as of `load`.
         places: which of them, from 0; none: all, which of ImageNet's 50,000 take 30 GB.
+
+    Returns:
+        The images and their labels, on the device, in the data set's own order.
 
     Raises:
         UserError: as `load`; or no such split or place; or the data are not there, or are others than the trial's.

@@ -13,6 +13,9 @@ const boxes = new ResizeObserver((entries) => {
 
 function ink(name) { return getComputedStyle(document.documentElement).getPropertyValue(name).trim(); }
 
+/** How much of a line's colour shows where there are many: more on a dark page, on which colours are fainter. */
+function opacity(light) { return Math.min(1, light * (document.documentElement.dataset.theme === "dark" ? 1.7 : 1)); }
+
 function colourOf(place) { return (trials.methods[trials.method[place]] ?? ["#0072B2", "o"])[0]; }
 
 /** What all charts share. */
@@ -44,9 +47,10 @@ function scaleOf(column, few = false) {
   if (column.kind !== "number") return { type: "category", data: distinct };
   if (few && column.axis && distinct.length <= FEW_VALUES) return { type: "category", data: distinct.sort((a, b) => a - b).map(String) };
   const low = Math.min(...values), high = Math.max(...values);
-  if (column.axis && low > 0 && high / low > 8) return { type: "log", min: low / 1.1, max: high * 1.1, axisLabel: { formatter: brief } };
+  const ticks = column.axis && distinct.length <= FEW_VALUES ? { customValues: distinct } : {};
+  if (column.axis && low > 0 && high / low >= 8) return { type: "log", min: low / 1.2, max: high * 1.2, axisTick: ticks, axisLabel: { formatter: brief, ...ticks } };
   const room = 0.04 * (high - low || Math.abs(high) || 1);
-  return { type: "value", scale: true, min: Number((low - room).toPrecision(4)), max: Number((high + room).toPrecision(4)), axisLabel: { formatter: brief } };
+  return { type: "value", scale: true, min: Number((low - room).toPrecision(4)), max: Number((high + room).toPrecision(4)), axisTick: ticks, axisLabel: { formatter: brief, ...ticks } };
 }
 
 function brief(value) { return String(Number(Number(value).toPrecision(3))); }
@@ -66,10 +70,10 @@ function drawable() {
 function parallelOption(places) {
   const known = columns.filter((one) => one.axis || columns.indexOf(one) === trials.metric || one.name === "last_test_clean");
   const usable = known.length > 1 ? known : drawable().filter((one) => one.kind === "number");
-  const axes = usable.filter((one) => one.values.some((value) => value != null && value !== ""));
+  const axes = usable.filter((one) => one.axis || 2 * one.values.filter((value) => value != null && value !== "").length > one.values.length);
   const cells = places.map((place) => ({
     value: axes.map((one) => { const value = one.values[place]; return value == null || value === "" ? "-" : scaleOf(one, true).data ? String(value) : value; }),
-    place, lineStyle: { color: colourOf(place), opacity: places.length > 200 ? 0.22 : 0.5, width: 1.3 },
+    place, lineStyle: { color: colourOf(place), opacity: opacity(places.length > 200 ? 0.22 : 0.5), width: 1.3 },
   }));
   const look = axisLook();
   const narrow = innerWidth < 700;
@@ -110,14 +114,14 @@ function scatterOption(places) {
   const look = axisLook();
   const scales = [x, y].map((one, which) => {
     const scale = scaleOf(one);
-    return { ...look, ...scale, name: one.title, nameLocation: "middle", nameGap: which ? 46 : 30, axisLabel: { ...look.axisLabel, ...(scale.axisLabel ?? {}) } };
+    return { ...look, ...scale, name: one.title, nameLocation: "middle", nameGap: which ? 46 : 30, axisTick: { ...look.axisTick, ...(scale.axisTick ?? {}) }, axisLabel: { ...look.axisLabel, ...(scale.axisLabel ?? {}) } };
   });
   const points = places.filter((place) => [x, y].every((one) => one.values[place] != null && one.values[place] !== ""));
   const series = Object.entries(trials.methods).map(([name, [colour, mark]]) => {
     const [symbol, symbolRotate] = SYMBOLS[mark] ?? SYMBOLS.o;
     const own = points.filter((place) => trials.method[place] === name);
     return {
-      type: "scatter", name, symbol, symbolRotate, symbolSize: 9, itemStyle: { color: colour, opacity: 0.75 },
+      type: "scatter", name, symbol, symbolRotate, symbolSize: 9, itemStyle: { color: colour, opacity: opacity(0.75) },
       data: own.map((place) => ({ value: [x.values[place], y.values[place]], place })),
     };
   }).filter((one) => one.data.length);
@@ -145,8 +149,8 @@ function curvesOption(places) {
   const look = axisLook();
   const tooltip = { ...base().tooltip, formatter: ({ data, value }) => summaryAt((data ?? {}).place, value) };
   const series = some.map((place) => ({
-    type: "line", name: trials.method[place], color: colourOf(place), showSymbol: trials.curves.values.epoch[place].length < 12, symbolSize: 5,
-    lineStyle: { width: 1.4, opacity: some.length > 30 ? 0.4 : 0.75 }, emphasis: { focus: "series", lineStyle: { width: 3 } }, triggerLineEvent: true,
+    type: "line", name: trials.method[place], color: colourOf(place), showSymbol: trials.curves.values.epoch[place].length < 12, symbol: "circle", symbolSize: 5,
+    lineStyle: { width: 1.4, opacity: opacity(some.length > 30 ? 0.4 : 0.75) }, emphasis: { focus: "series", lineStyle: { width: 3 } }, triggerLineEvent: true,
     data: curveOf(metric, place).map((value) => ({ value, place })), place,
   }));
   const left = drawn.length > some.length ? ` The first ${some.length} of ${drawn.length}, in the order of the table.` : "";

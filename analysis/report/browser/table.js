@@ -19,11 +19,16 @@ function cellOf(column, cell) {
   return h("span", {}, shown(column, value));
 }
 
+/** A dotted key, which may be broken behind its dots and lines. */
+function breakable(text) {
+  return text.split(/(?<=[._])/).flatMap((part) => [part, h("wbr")]);
+}
+
 function tableColumn(column, number) {
   return {
     title: column.title,
     field: `c${number}`,
-    titleFormatter: () => h("span", { title: column.said ?? column.name }, column.title),
+    titleFormatter: () => h("span", { title: column.said ?? column.name }, ...breakable(column.title)),
     formatter: (cell) => cellOf(column, cell),
     sorter: column.kind === "number" ? "number" : "alphanum",
     sorterParams: { alignEmptyValues: "bottom" },
@@ -34,8 +39,9 @@ function tableColumn(column, number) {
     headerFilterFunc: (typed, value) => passes(typed, value, column),
     headerFilterParams: { elementAttributes: { "aria-label": `Filter ${column.title}` } },
     frozen: column.name === "trial_id" && innerWidth > 700,
-    maxInitialWidth: 320,
-    minWidth: column.kind === "number" ? 84 : 96,
+    headerWordWrap: true,
+    maxInitialWidth: column.kind === "number" ? 118 : 300,
+    minWidth: column.kind === "number" ? 78 : 96,
   };
 }
 

@@ -47,7 +47,7 @@ function drawCurve(place, losses) {
     const split = ["val", "test", "train"].find((name) => one.includes(name));
     return {
       type: "line", name: one.replace("_loss", "").replaceAll("_", " "), data: curveOf(one, place), color: COLOURS[split],
-      showSymbol: trials.curves.values.epoch[place].length < 16, symbolSize: 5,
+      showSymbol: trials.curves.values.epoch[place].length < 16, symbol: "circle", symbolSize: 5,
       lineStyle: { width: 2, type: one.includes("clean") ? "dashed" : one.startsWith("averaged") ? "dotted" : "solid" },
     };
   });
