@@ -272,9 +272,9 @@ def _axis_labels(panels: Sequence[tuple[Axes, DataFrame]], x: str, y: str) -> No
     """Names the axes: of each panel that along the picture, of the first of each row the other."""
     for axes, _ in panels:
         axes.set_xlabel(x)
-    rows = [axes.get_subplotspec() for axes, _ in panels]
+    rows = [spec.rowspan.start for axes, _ in panels if (spec := axes.get_subplotspec()) is not None]
     for place, (axes, _) in enumerate(panels):
-        first = place == 0 or rows[place - 1].rowspan.start != rows[place].rowspan.start
+        first = place == 0 or rows[place - 1] != rows[place]
         if first:
             axes.set_ylabel(y)
         elif axes.get_shared_y_axes().joined(axes, panels[place - 1][0]):

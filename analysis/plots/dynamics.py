@@ -248,8 +248,9 @@ def caption_of_kurtosis(rows: DataFrame, metric: str) -> str:
     return (
         "Excess kurtosis of mini-batch gradients projected on the Hessian's top eigenvectors and on random directions, "
         f"against the batch size: mean over {plural(int(rows['n'].max()), 'trial')}, {batches} batches an estimate, "
-        f"{plural(int(rows['estimates'].sum()), 'estimate')}; {bars}. The largest batch holds {share:.0f} % of the "
-        "images, drawn without replacement: from about 20 % on that alone lowers the kurtosis."
+        f"{plural(int(rows['estimates'].sum()), 'estimate')}; {bars}."
+        + f" The largest batch holds {share:.0f} % of the images, drawn without replacement: from about 20 % on that "
+        "alone lowers the kurtosis." * bool(share >= 1)
     )
 
 

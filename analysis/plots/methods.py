@@ -23,11 +23,11 @@ from analysis.tables.methods import as_judged, edge_of
 #: Fewer methods are compared in words.
 FEWEST_METHODS = 3
 
-_BARS = "bars: 95 % t intervals over seeds ({}), cut at 0 and 100, in which the error of the test images is not"
+_BARS = "bars: 95 % t intervals over seeds ({}), cut at 0 and 100; they leave out the error of the test set"
 _BOTH_BARS = f"bars: 95 % intervals over {BOTH} ({{}}), cut at 0 and 100"
 _MIXED_BARS = (
     f"bars: 95 % intervals, t over seeds or over {BOTH} ({{}}), cut at 0 and 100; "
-    "those over seeds alone do not hold the test images' error"
+    "those over seeds alone leave out the error of the test set"
 )
 
 #: Of more methods each objective has a list of its own.

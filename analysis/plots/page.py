@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import textwrap
 from collections.abc import Mapping
@@ -39,6 +40,10 @@ _LETTERS = 18
 #: The same of titles and labels of axes, and by how much these may be longer than the panel's side.
 _LETTERS_OF_A_LABEL = 14
 _OVER = 1.2
+
+
+#: Stands for a space at which no line ends; no text holds it, for it could not be drawn.
+_NO_BREAK = "\0"
 
 
 class Page(NamedTuple):
@@ -99,10 +104,11 @@ class Page(NamedTuple):
     def written(self, figure: Figure) -> None:
         """Gives all texts of a figure the picture's names, in letters that can be drawn; breaks those of its panels."""
         for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
-            if isinstance(locator := axis.get_major_locator(), FixedLocator):  # its labels are written when drawn
-                texts = axis.get_major_formatter().format_ticks(locator.locs)
+            if isinstance(axis.get_major_locator(), FixedLocator):  # its labels are written when drawn
+                places = list(axis.get_majorticklocs())
+                texts = axis.get_major_formatter().format_ticks(places)
                 if (shown := [visible(self.named(text)) for text in texts]) != texts:
-                    axis.set_ticks(locator.locs, shown)
+                    axis.set_ticks(places, shown)
         for text in figure.findobj(Text):
             assert isinstance(text, Text), "asked for"
             text.set_text(self.named(text.get_text()))
@@ -113,9 +119,15 @@ class Page(NamedTuple):
             axes.yaxis.label.set_text(self.broken(axes.get_ylabel(), _OVER * inches(axes, up=True)))
 
     def broken(self, text: str, room: float) -> str:
-        """A title or label broken into lines where it is longer than so many inches."""
+        r"""A title or label broken into lines where it is longer than so many inches, never within a formula or name.
+
+        >>> Page().broken("trace of the Hessian ($a b c$)", 1.0)
+        'trace of the\nHessian\n($a b c$)'
+        """
         letters = max(8, int(_LETTERS_OF_A_LABEL * room / self.larger))
-        return "\n".join(textwrap.fill(line, letters, break_long_words=False) for line in text.split("\n"))
+        whole = re.sub(r"\$[^$]*\$", lambda formula: formula[0].replace(" ", _NO_BREAK), text)
+        fill = functools.partial(textwrap.fill, width=letters, break_long_words=False, break_on_hyphens=False)
+        return "\n".join(map(fill, whole.split("\n"))).replace(_NO_BREAK, " ")
 
 
 def make_legible(text: Text) -> None:

@@ -87,7 +87,7 @@ def surface(grid: DataFrame, cells: DataFrame, metric: str, page: Page = PAGE) -
     for place, (column, factor, text) in enumerate(
         (("mean", scale(metric), label(metric)), ("se", scale(metric), "standard error (points)"))
     ):
-        levels = MaxNLocator(_STEPS).tick_values(factor * grid[column].min(), factor * grid[column].max())
+        levels = np.asarray(MaxNLocator(_STEPS).tick_values(factor * grid[column].min(), factor * grid[column].max()))
         for axes, name in zip(panels[:, place], names, strict=True):
             part, dots = grid[grid["of"] == name], cells[cells["of"] == name]
             said = "standard error" if place else f"n = {plural(part['n_trials'].iloc[0], 'trial')}"

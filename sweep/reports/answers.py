@@ -340,8 +340,8 @@ def figures(
     for name in drawn.unused:
         echo(f"--names {names}: {name} stands in no figure or table; names must be whole ones", err=True)
     for reason in dict.fromkeys(drawn.skipped.values()):
-        names = [name for name, why in drawn.skipped.items() if why == reason]
-        echo(f"not drawn: {', '.join(names)}: {reason}", err=True)
+        skipped = [name for name, why in drawn.skipped.items() if why == reason]
+        echo(f"not drawn: {', '.join(skipped)}: {reason}", err=True)
     if drawn.left_out:
         echo(f"not pooled with the others: {trials_left_out(drawn.left_out)}", err=True)
     if drawn.pruned:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -13,30 +12,27 @@ from sweep.reports.options import Command
 _NARROWEST, _WIDEST = 4.0, 100.0
 
 
-class Width(click.ParamType):
-    """`column`, `page` or a number of centimetres."""
+def _width(context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
+    """`column`, `page` or a number of centimetres, in cm."""
+    from analysis.plots.page import WIDTHS
 
-    name = "width"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """The width in cm."""
-        from analysis.plots.page import WIDTHS
-
-        try:
-            width = WIDTHS[value] if value in WIDTHS else float(value)
-        except ValueError:
-            width = float("nan")
-        if not _NARROWEST <= width <= _WIDEST:
-            between = f"from {_NARROWEST:g} to {_WIDEST:g}"
-            self.fail(f"{value!r} is neither column, page nor a number of centimetres {between}", param, ctx)
-        return width
+    if value is None:
+        return None
+    try:
+        width = WIDTHS[value] if value in WIDTHS else float(value)
+    except ValueError:
+        width = float("nan")
+    if not _NARROWEST <= width <= _WIDEST:
+        between = f"from {_NARROWEST:g} to {_WIDEST:g}"
+        raise click.BadParameter(f"{value!r} is neither column, page nor a number of centimetres {between}")
+    return width
 
 
 def page_options(command: Command) -> Command:
     """--width, --font-size and --names."""
     width = click.option(
         "--width",
-        type=Width(),
+        callback=_width,
         metavar="column|page|CM",
         help="Of each picture: a column or the page of ACM's two columns (8.47, 17.79 cm), or so many cm; captions "
         "then stand in manifest.json alone [default: as wide as suits, with its caption below].",
