@@ -30,7 +30,9 @@ def commands(
 
 
 def examples(command: click.Command) -> list[str]:
-    text = command.get_help(click.Context(command, info_name="x", terminal_width=TERMINAL))
+    text = command.get_help(
+        click.Context(command, info_name="x", terminal_width=TERMINAL, help_option_names=["-h", "--help"])
+    )
     return [line for line in text.partition("Examples:")[2].splitlines() if line.strip()]
 
 
