@@ -6,6 +6,7 @@ import itertools
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import click
 import pytest
@@ -24,14 +25,21 @@ SHELL = blocks("sh")
 EVERY = [(block, words) for block in SHELL for words in commands(block)]
 OURS = [(block, words[words.index("sweep") :]) for block, words in EVERY if "sweep" in words[:2]]
 
+#: Files that commands name and pages show: such a block has the file's name above it.
+SHOWN = {block.mark: block.text for block in blocks("yaml") if re.fullmatch(r"\w+\.yaml", block.mark)}
+
 
 def name(value: object) -> str:
     return str(value) if isinstance(value, Block) else " ".join(value)[:60] if isinstance(value, list) else ""
 
 
 @pytest.mark.parametrize(("block", "words"), OURS, ids=name)
-def test_a_command_of_ours_parses(block: Block, words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
+def test_a_command_of_ours_parses(
+    block: Block, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for file, text in SHOWN.items():
+        Path(file).write_text(text)
     command: click.Command = main
     context, rest = click.Context(main, info_name="sweep"), words[1:]
     while isinstance(command, click.Group):

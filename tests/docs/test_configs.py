@@ -20,7 +20,7 @@ from trainers.config import TrialConfig
 
 BLOCKS = [block for block in blocks("yaml") if "./" not in block.text]  # tests/docs/test_own_code.py has the others
 WHOLE = [block for block in BLOCKS if block.text.startswith(("name:", "# "))]
-PIECES = [block for block in BLOCKS if block not in WHOLE]
+PIECES = [block for block in BLOCKS if block not in WHOLE and not block.mark]
 FILES = sorted((ROOT / "configs").rglob("*.yaml"))
 CONFIGS = [path for path in FILES if "cluster" not in path.parts]
 
