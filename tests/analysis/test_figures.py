@@ -259,7 +259,7 @@ def test_panels_of_a_surface_share_their_cells_lr_across_and_batch_up():
     assert [text.get_position() for text in sgd.texts] == [(0, 0), (0, 1), (1, 0), (1, 2)]
     assert sgd.texts[-1].get_text() == "42.8\nn = 1"
     assert [text.get_text() for text in sgd.get_xticklabels()] == ["0.1", "0.3"]
-    assert [text.get_text() for text in deat.get_yticklabels()] == ["32", "64", "128"]
+    assert [text.get_text() for text in sgd.get_yticklabels()] == ["32", "64", "128"]
     assert (sgd.get_xlabel(), sgd.get_ylabel()) == ("lr", "batch")
     np.testing.assert_allclose(sgd.images[0].get_array().filled(0), [[13.2, 33.2], [16.4, 0], [0, 42.8]])
     assert sgd.images[0].origin == "lower"
