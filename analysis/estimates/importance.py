@@ -314,7 +314,7 @@ def _with_interval(known: Importance, study: _Evaluated, rows: _Rows, asked: _As
     raw = parts[:-1] / parts[-1] if parts[-1] > 0 else np.full(len(study.names), np.nan)
     without = np.full(len(raw), np.nan)
     if known.by in WITHHELD:
-        why = "none: which cells are the best jumps with the seeds, and simulated intervals do not hold"
+        why = "none: which cells are the best jumps with the seeds, and simulated intervals were wrong too often"
         return _ranked(known, study, raw, raw, without, why)
     fewest = int(np.bincount(rows.cells).min())
     if fewest < 2:

@@ -187,7 +187,7 @@ def _decomposed(
         held_out_r2=_held_out_r2(design, means),
     )
     if not variance:
-        return replace(known, reason="the axes make no more variance than the noise of the fit")
+        return replace(known, reason="the hyperparameters explain no more variance than the noise of the fit")
     pairs = [sum(power > 0 for power in term) > 1 for term in powers]
     picks = rng.integers(len(means), size=(resamples, len(means)))
     shares = _shares(names, powers, design, means, confidence, picks)

@@ -112,7 +112,7 @@ def shifts(rows: DataFrame) -> Sheet:
         [
             _part(part, rows),
             "all" if not row["lr_from"] else f"from {short(row['lr_from'])}",
-            interval_text(row["c"], row["low"], row["high"]) or "n/a",
+            interval_text(row["c"], row["low"], row["high"]) or "none",
             f"{row['n']} of {row['n_rates']}",
             _points(row["gain"]),
             _gain(row, "residual", "residual_"),

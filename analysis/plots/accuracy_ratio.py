@@ -157,7 +157,7 @@ def caption(rows: DataFrame, lines: DataFrame, metric: str) -> str:
     several_networks = several(rows["model.name"])
     for fit in sorted(fits, key=lambda fit: in_order(rows["method"]).index(fit["method"])):
         known = [(symbol, *fit[[r, f"{r}_low", f"{r}_high"]]) for r, symbol in _COEFFICIENTS.items()]
-        numbers = [f"{s} n/a" if np.isnan(r) else f"{s} = {interval_text(r, low, high)}" for s, r, low, high in known]
+        numbers = [f"{s}: none" if np.isnan(r) else f"{s} = {interval_text(r, low, high)}" for s, r, low, high in known]
         whose = f"{fit['model.name']}, {fit['method']}" if several_networks else fit["method"]
         answer = f"; {fit['ratio_claim']}" if fit["ratio_claim"] else ""
         said += f" {whose} (n = {plural(int(fit['n']), 'trial')}): {', '.join(numbers)}{answer}."

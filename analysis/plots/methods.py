@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pandas import DataFrame, Series
 
-from analysis.estimates.crossed import BOTH
+from analysis.estimates.crossed import BOTH, WITHOUT
 from analysis.estimates.methods import EDGE, ROBUST, comparison, results_frame
 from analysis.frames.cells import choice_note, measured
 from analysis.frames.names import brief, named, of_spread, word
@@ -23,11 +23,11 @@ from analysis.tables.methods import as_judged, edge_of
 #: Fewer methods are compared in words.
 FEWEST_METHODS = 3
 
-_BARS = "bars: 95 % t intervals over seeds ({}), cut at 0 and 100, in which the error of the test images is not"
+_BARS = f"bars: 95 % t intervals over seeds ({{}}), cut at 0 and 100, {WITHOUT}"
 _BOTH_BARS = f"bars: 95 % intervals over {BOTH} ({{}}), cut at 0 and 100"
 _MIXED_BARS = (
     f"bars: 95 % intervals, t over seeds or over {BOTH} ({{}}), cut at 0 and 100; "
-    "those over seeds alone do not hold the test images' error"
+    "those over seeds alone leave out the error of the test set"
 )
 
 #: Of more methods each objective has a list of its own.

@@ -21,7 +21,7 @@ from analysis.estimates.slot_effects import slot_effects
 from analysis.frames.bits import BITS, TrialBits
 from analysis.frames.evaluations import evaluations_of
 from analysis.frames.log import read_log
-from analysis.plots.methods import _note
+from analysis.plots.methods import caption
 from analysis.tables.claims import claims_text, errors_text, judged_lines
 from analysis.tables.methods import as_judged, effects_as_judged, effects_rows, methods_text, notes
 from sweep.cli import main
@@ -336,9 +336,9 @@ def test_under_another_attack_too_averaged_methods_are_compared_by_their_average
 def test_a_figure_says_which_of_its_bars_hold_both_errors(of_methods):
     frame, _ = of_methods
     rows = results_frame(comparison(frame)).assign(**{"model.name": "small_cnn"})
-    text = " ".join(_note(rows).split())
+    text = " ".join(caption(rows).split())
     assert (
         "t over seeds or over seeds and test images (seeds and test images, variance pooled over 3 methods or t, "
         in text
     )
-    assert "those over seeds alone do not hold the test images' error" in text
+    assert "those over seeds alone leave out the error of the test set" in text

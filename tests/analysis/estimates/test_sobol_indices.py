@@ -164,7 +164,7 @@ def test_a_design_that_does_nothing_has_no_shares_and_nothing_warns():
         found = [of(design(lambda a, b, c: 0 * a, points=16, noise=1.0, seed=seed)) for seed in range(6)]
     nothing = [one for one in found if one.reason]
     assert nothing  # about half: the estimate of a variance of 0 is as often below 0
-    assert {one.reason for one in nothing} == {"the axes make no more variance than the noise of the fit"}
+    assert {one.reason for one in nothing} == {"the hyperparameters explain no more variance than the noise of the fit"}
     assert all(one.shares == () and one.deviation == 0 for one in nothing)
 
 
