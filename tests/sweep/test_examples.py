@@ -16,6 +16,9 @@ from trainers.record import read
 #: Columns of a narrow terminal, and how far an example is indented.
 TERMINAL, INDENT = 80, 4
 
+#: Of what is asked here: click keeps the option -h, --help of a command as it was asked for first.
+PARENT = click.Context(main, terminal_width=TERMINAL, help_option_names=["-h", "--help"])
+
 #: Commands whose examples are run.
 READING = ("results", "images", "show", "compare", "status", "claims", "note", "rerun")
 
@@ -30,7 +33,7 @@ def commands(
 
 
 def examples(command: click.Command) -> list[str]:
-    text = command.get_help(click.Context(command, info_name="x", terminal_width=TERMINAL))
+    text = command.get_help(click.Context(command, PARENT, "x"))
     return [line for line in text.partition("Examples:")[2].splitlines() if line.strip()]
 
 
@@ -46,7 +49,7 @@ def parsed(given: list[str]) -> None:
     command: click.Command = main
     while isinstance(command, click.Group):
         command = command.commands[given.pop(0)]
-    command.make_context("sweep", given)
+    command.make_context("sweep", given, PARENT)
 
 
 EVERY = [((), main), *commands()]
