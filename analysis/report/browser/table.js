@@ -40,7 +40,7 @@ function tableColumn(column, number) {
     headerFilterParams: { elementAttributes: { "aria-label": `Filter ${column.title}` } },
     frozen: column.name === "trial_id" && innerWidth > 700,
     headerWordWrap: true,
-    maxInitialWidth: column.kind === "number" ? 118 : 300,
+    maxInitialWidth: column.kind === "number" ? 128 : 300,
     minWidth: column.kind === "number" ? 78 : 96,
   };
 }
