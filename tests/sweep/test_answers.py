@@ -92,7 +92,7 @@ def outputs(run: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, st
         "methods json": ("methods", run, "--format", "json"),
     }
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(figures, "_paint", lambda product, output: [])
+        patch.setattr(figures, "_paint", lambda *given: [])
         found = {name: printed(*words) for name, words in commands.items()}
         printed("figures", run, "--output", folder)
     return {**found, "folder": str(folder)}

@@ -51,7 +51,7 @@ def run(tmp_path: Path) -> Path:
 @pytest.fixture
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Numbers alone are written: pictures take most of the time."""
-    monkeypatch.setattr(figures, "_paint", lambda product, output: [])
+    monkeypatch.setattr(figures, "_paint", lambda *given: [])
 
 
 def said(result: Result) -> str:

@@ -61,7 +61,7 @@ def test_a_command_says_the_same(command: list[str], run: Path, kept: Callable[[
 def test_figures_come_out_the_same_with_the_same_manifest(
     run: Path, kept: Callable[[bool], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(figures, "_paint", lambda product, output: [])
+    monkeypatch.setattr(figures, "_paint", lambda *given: [])
     written = []
     for number, yes in enumerate((False, True, True)):
         kept(yes)
