@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import yaml
 from nbclient import NotebookClient
+from processes import started
 
 import sweep
 from analysis import load_trials
@@ -138,9 +139,8 @@ def loop(values: dict[str, Any], tmp_path: Path) -> Iterator[subprocess.Popen[st
     words = [sys.executable, "-c", LOOP, str(tmp_path / "tiny.yaml")]
     environment = os.environ | {"PYTHONPATH": str(Path(sweep.__file__).parents[1])}
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(words, cwd=tmp_path, env=environment, **pipes) as process:
+    with started(words, cwd=tmp_path, env=environment, **pipes) as process:
         yield process
-        process.kill()
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.study import Study, StudyDirection
 from optuna.trial import TrialState
+from processes import started
 from recorded import Records, launch, run, trials_of
 
 from analysis.frames.log import Log, read_log
@@ -144,7 +145,7 @@ def test_without_the_extra_it_is_said_how_to_install_it(undisturbed: Path, monke
 def test_the_dashboard_shows_the_run_and_follows_it(finished: Path, sweep_command: list[str], tmp_path: Path) -> None:
     words = [*sweep_command, "dashboard", str(finished)]
     browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with started(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         address = process.stdout.readline().strip()

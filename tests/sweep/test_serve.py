@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from made_up import append
+from processes import started
 
 from sweep.reports.follow import Followed, following, stamp_of
 from sweep.reports.localhost import listening
@@ -183,7 +184,7 @@ def test_the_stamp_is_another_once_a_launch_begins_or_ends(tmp_path: Path) -> No
 
 def test_ctrl_c_ends_it_without_a_word() -> None:
     script = "from sweep.reports.serve import serve; serve(lambda: '<html>shown', lambda: '1')"
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with started([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         address = process.stdout.readline().decode().strip()

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from processes import started
 from rich.text import Text
 
 from sweep.plain_console import PlainConsole
@@ -89,7 +90,7 @@ def test_where_a_look_takes_long_the_next_comes_later(
 
 def test_ctrl_c_ends_it_in_a_pipe(sweep_command: list[str], undisturbed: Path) -> None:
     words = [*sweep_command, "status", str(undisturbed), "--watch"]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with started(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         lines = [process.stdout.readline() for _ in range(3)]
@@ -102,7 +103,7 @@ def test_ctrl_c_ends_it_on_a_terminal_and_the_last_look_stays(sweep_command: lis
     ours, theirs = pty.openpty()
     words = [*sweep_command, "status", str(undisturbed), "--watch"]
     environment = os.environ | {"TERM": "xterm"}
-    with subprocess.Popen(words, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as process:
+    with started(words, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as process:
         os.close(theirs)
         said = b""
         while b"4 completed" not in said:
