@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
+from sweep.streams import echo
 from trainers.errors import UserError
 
 if TYPE_CHECKING:
@@ -61,9 +62,10 @@ def listening(app: WSGIApplication, port: int = 0, landing: str | None = None) -
         server.server_close()
 
 
-def until_interrupted() -> None:
-    """Waits for Ctrl-C, which is how such a command ends."""
-    with suppress(KeyboardInterrupt):
+def until_interrupted(address: str) -> None:
+    """Says where a run is shown, and waits for Ctrl-C, which is how such a command ends."""
+    with suppress(KeyboardInterrupt):  # who reads the address may be as quick as its last line
+        echo(f"{address}\nopen it in a browser of this machine; it follows the run; Ctrl-C ends it")
         threading.Event().wait()
 
 
