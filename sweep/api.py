@@ -15,6 +15,7 @@ from sweep.config import SweepConfig
 from sweep.config_file import dump, load, of_values
 from sweep.plan import plan as planning
 from sweep.progress import Progress
+from sweep.reports.options import bring_run
 from sweep.reports.output import console
 from sweep.run.budget import NothingFits
 from sweep.run.directory import refuse_other_sweep
@@ -24,7 +25,7 @@ from sweep.run.signals import EXIT_INTERRUPTED
 from sweep.storage.cache import folder
 from sweep.storage.mirror import held
 from sweep.storage.objects import Address
-from sweep.yaml_text import parsed
+from sweep.yaml_text import parsed, written
 from trainers.blanked import blanked
 from trainers.errors import UserError
 from trainers.provenance import code_version
@@ -68,7 +69,7 @@ def load_config(source: Source, overrides: Mapping[str, Any] | None = None) -> S
     Raises:
         UserError: names the key, what it must hold and what it got.
     """
-    sets = [f"{key}={_text(value, key)}" for key, value in (overrides or {}).items()]
+    sets = [f"{key}={written(json.loads(_text(value, key)))}" for key, value in (overrides or {}).items()]
     if isinstance(source, SweepConfig):
         return of_values(parsed(dump(source)), _NO_FILE, sets)
     if isinstance(source, Mapping):
@@ -77,7 +78,7 @@ def load_config(source: Source, overrides: Mapping[str, Any] | None = None) -> S
 
 
 def _text(value: Any, where: str) -> str:
-    """A value as JSON, which YAML reads too.
+    """A value as JSON.
 
     Raises:
         UserError: it is none of JSON's, such as an array.
@@ -109,6 +110,7 @@ def plan_of(
     """
     config = load_config(source, overrides)
     place = _directory(config, directory)
+    bring_run(place)
     refuse_other_sweep(place, config)
     return planning.plan(config, planning.earlier_records(place), code_version(), "if there")
 

@@ -133,7 +133,7 @@ def _comparisons(
 ) -> DataFrame:
     """One row for each treatment and control variant that share a cell, NaN where a side is missing."""
     seeds = {key: part.set_index("seed")[y] for key, part in measured(trials, y).groupby([factor, "variant"])}
-    variants = trials.drop_duplicates([factor, "variant"])
+    variants = trials.drop_duplicates([factor, "variant"])[list(dict.fromkeys([factor, "variant", "cell", *others]))]
     rows: list[dict[str, Any]] = []
     for cell, members in variants.groupby("cell"):
         of_sides = [members[members[factor] == side].to_dict("records") or [{}] for side in sides]

@@ -2,6 +2,9 @@
 
 plan             what a figure or a table is: its numbers, its drawing, the trials behind it, what it needs
 style            what all share: colours, markers, panels, legends, ticks
+page             for what a figure is drawn: a paper's column or page, its letters, its names
+ticks            numbers along axes
+setting          data set, network and radius, as captions name them
 accuracy_lr      accuracy against the learning rate
 accuracy_ratio   accuracy against learning rate / batch size, with the line and its band
 accuracy_epoch   accuracy along the training

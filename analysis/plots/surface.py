@@ -27,6 +27,9 @@ K1_K2 = ("optimizer.k1", "optimizer.k2")
 #: A grid of two axes is a picture if more than this share of its cells was planned.
 _GRID_SHARE = 0.5
 
+#: And if neither has more values than a page has room for; drawn values of one axis alone fill any grid.
+_MOST_VALUES = 40
+
 
 def surface(trials: DataFrame, x: str, y: str, metric: str) -> DataFrame:
     """The mean of a metric at each pair of x and y, for each model and method; every other axis is pooled.
@@ -69,8 +72,8 @@ def grid(trials: DataFrame, x: str, y: str, metric: str) -> DataFrame:
     """`surface`, as far as it is a picture.
 
     Returns:
-        as `surface`; empty if x or y takes one value or if the planned points fill no more than half of the grid, as a
-        random search does.
+        as `surface`; empty if x or y takes one value, or more than `_MOST_VALUES`, or if the planned points fill no
+        more than half of the grid, as a random search does.
     """
     rows = surface(trials, x, y, metric)
     drawable = rows["n"].sum() and _fills_a_grid(trials, x, y) and several(rows[x]) and several(rows[y])
@@ -81,7 +84,8 @@ def deat_grid(trials: DataFrame, metric: str) -> DataFrame:
     """`surface` over k1 and k2 of DEAT's trials; one that is no axis stands as the text `fixed`.
 
     Returns:
-        as `surface`; empty if neither takes two values or if the points fill no more than half of the grid.
+        as `surface`; empty if neither takes two values, one takes more than `_MOST_VALUES`, or if the points fill no
+        more than half of the grid.
     """
     own = trials[trials["optimizer.name"] == "deat"]
     own = own.assign(**{name: "fixed" for name in K1_K2 if name not in own.columns})
@@ -91,10 +95,10 @@ def deat_grid(trials: DataFrame, metric: str) -> DataFrame:
 
 
 def _fills_a_grid(trials: DataFrame, x: str, y: str) -> bool:
-    """Whether the planned points fill more than half of the grid that all panels of a figure share."""
+    """Whether the planned points fill more than half of the grid that all panels of a figure share, and it fits one."""
     points = trials[[*GROUP, x, y]].dropna().drop_duplicates()
-    number = len(points[list(GROUP)].drop_duplicates())
-    return len(points) > _GRID_SHARE * number * points[x].nunique() * points[y].nunique()
+    number, sides = len(points[list(GROUP)].drop_duplicates()), (points[x].nunique(), points[y].nunique())
+    return max(sides) <= _MOST_VALUES and len(points) > _GRID_SHARE * number * sides[0] * sides[1]
 
 
 def heat_map(rows: DataFrame, metric: str, *, x: str, y: str, page: Page = PAGE) -> Figure:
@@ -170,7 +174,7 @@ PLANS = (
     Plan(
         "surface_lr_batch",
         lambda data: grid(data.trials, *LR_BATCH, data.metric),
-        "needs a grid of two learning rates by two batch sizes",
+        f"needs a grid of two learning rates by two batch sizes, at most {_MOST_VALUES} of each",
         functools.partial(caption, x=LR_BATCH[0], y=LR_BATCH[1]),
         functools.partial(heat_map, x=LR_BATCH[0], y=LR_BATCH[1]),
         trials=lambda data: _counted(data.trials, data.metric),
@@ -178,7 +182,7 @@ PLANS = (
     Plan(
         "surface_k1_k2",
         lambda data: deat_grid(data.trials, data.metric),
-        "needs completed trials of deat with two values of optimizer.k1 or optimizer.k2",
+        f"needs completed trials of deat with 2 to {_MOST_VALUES} values of optimizer.k1 or optimizer.k2",
         functools.partial(caption, x=K1_K2[0], y=K1_K2[1]),
         functools.partial(heat_map, x=K1_K2[0], y=K1_K2[1]),
         trials=_of_deat,

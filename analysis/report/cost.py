@@ -16,6 +16,9 @@ from analysis.report.markup import Html, element, joined, table
 from analysis.tables.trials import outcome_line
 from trainers.fields import plural
 
+#: Kinds of records that are no launch's.
+_AFTERWARDS = frozenset({"evaluation", "check", "note"})
+
 
 class Work(NamedTuple):
     """Epochs that machines trained, a shorter trial's handed on to a longer one counted once."""
@@ -66,7 +69,7 @@ def cost(trials: DataFrame, log: Log) -> Html:
     return joined(
         table(["", "planned", "done", ""], rows),
         element("h3", "Launches"),
-        table(["began", "took", "trials wanted", "code", "command"], _launch_rows(launches, log)),
+        table(["began", "took", "trials wanted", "code", "command"], _launch_rows(log)),
     )
 
 
@@ -76,20 +79,26 @@ def _epochs_text(work: Work, pruned: int) -> str:
     return "; ".join(filter(None, [again if work.twice else "", ended if pruned else ""]))
 
 
-def _launch_rows(launches: list[Mapping[str, Any]], log: Log) -> list[list[object]]:
+def _launch_rows(log: Log) -> list[list[object]]:
     """When each began, how long until its last line, and what was typed."""
-    begins = [float(one["time"]) for one in launches]
-    times = np.concatenate(
-        [log.epochs.numbers("time"), np.array([one.get("time", np.nan) for one in log], dtype=np.float64)]
-    )
+    known = [(place, one) for place, one in zip(log.places, log, strict=True) if one["record"] == "launch"]
+    of_others = [_moment(one) for one in log]
+    times = np.concatenate([log.epochs.numbers("time"), np.array(of_others, dtype=np.float64)])
+    places = np.concatenate([log.epochs.numbers("place"), np.array(log.places, dtype=np.float64)])
+    ends = [*(place for place, _ in known[1:]), np.inf]
     rows: list[list[object]] = []
-    for one, began, until in zip(launches, begins, [*begins[1:], np.inf], strict=True):
-        own = times[(times >= began) & (times < until)]
-        took = _duration(float(own.max()) - began) if len(own) else ""
+    for (place, one), end in zip(known, ends[: len(known)], strict=True):
+        own = times[(places >= place) & (places < end) & ~np.isnan(times)]
+        took = "" if "shard" in one else _duration(float(own.max()) - float(one["time"]))  # shares' lines are mixed
         size = str(one["size"]) + (f", share {one['shard']}" if "shard" in one else "")
         command = element("code", one.get("command") or "not recorded")
-        rows.append([moment(began), took, size, str(one.get("code_version", "")), command])
+        rows.append([moment(float(one["time"])), took, size, str(one.get("code_version", "")), command])
     return rows
+
+
+def _moment(record: Mapping[str, Any]) -> float:
+    """When a line was written; NaN: it has no time, or is written of what a launch has left, weeks later too."""
+    return float("nan") if record["record"] in _AFTERWARDS else float(record.get("time", "nan"))
 
 
 def moment(seconds: float) -> str:

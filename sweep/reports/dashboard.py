@@ -10,7 +10,7 @@ import click
 
 from sweep.group import examples
 from sweep.reports.options import directory_argument, port_option
-from sweep.streams import echo, leave
+from sweep.streams import leave
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -39,8 +39,7 @@ def dashboard(directory: Path, port: int) -> None:
             return followed.version.made(environ, start_response)
 
         with listening(app, port, landing="/dashboard") as address:
-            echo(f"{address}\nopen it in a browser of this machine; it follows the run; Ctrl-C ends it")
-            until_interrupted()
+            until_interrupted(address)
     leave()
 
 

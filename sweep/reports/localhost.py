@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import secrets
+import sys
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
+from sweep.streams import echo
 from trainers.errors import UserError
 
 if TYPE_CHECKING:
@@ -60,14 +62,20 @@ def listening(app: WSGIApplication, port: int = 0, landing: str | None = None) -
         server.server_close()
 
 
-def until_interrupted() -> None:
-    """Waits for Ctrl-C, which is how such a command ends."""
-    with suppress(KeyboardInterrupt):
+def until_interrupted(address: str) -> None:
+    """Says where a run is shown, and waits for Ctrl-C, which is how such a command ends."""
+    with suppress(KeyboardInterrupt):  # who reads the address may be as quick as its last line
+        echo(f"{address}\nopen it in a browser of this machine; it follows the run; Ctrl-C ends it")
         threading.Event().wait()
 
 
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Says nothing of a browser that opened a connection ahead and asked nothing, or that went away."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
 
 
 class _Quiet(WSGIRequestHandler):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from sweep.reports.follow import Followed, following
 from sweep.reports.localhost import listening, until_interrupted
-from sweep.streams import echo, leave
+from sweep.streams import leave
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -42,8 +42,7 @@ def serve(page: Callable[[], str], stamp: Callable[[], str], port: int = 0) -> N
         UserError: the first page cannot be made, or the port is taken.
     """
     with following(page, stamp) as followed, listening(showing(followed), port) as address:
-        echo(f"{address}\nopen it in a browser of this machine; it follows the run; Ctrl-C ends it")
-        until_interrupted()
+        until_interrupted(address)
     leave()  # a page that is being made is not waited for
 
 

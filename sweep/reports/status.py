@@ -81,9 +81,20 @@ def follow(look: Callable[[], Parts], screen: Console, wait: Callable[[float], N
 
 
 def _looks(look: Callable[[], Parts], wait: Callable[[float], None]) -> Iterator[Parts]:
+    """What each look finds, the first raising what it raises: at a later one a store may be away for a while."""
+    from trainers.errors import UserError
+
+    seen = False
     while True:
         began = time.monotonic()
-        yield look()
+        try:
+            found = look()
+        except UserError as error:
+            if not seen:
+                raise
+            found = [f"cannot be read just now: {error}"]
+        yield found
+        seen = True
         wait(max(PAUSE, EASE * (time.monotonic() - began)))
 
 

@@ -48,7 +48,7 @@ def test_every_figure_the_data_allow_is_written_thrice_and_the_others_say_why(ra
     assert {path.name for path in drawing.written} == expected | tables | others
     assert all(path.stat().st_size > 0 for path in drawing.written)
     assert drawing.skipped == {
-        "surface_k1_k2": "needs completed trials of deat with two values of optimizer.k1 or optimizer.k2",
+        "surface_k1_k2": "needs completed trials of deat with 2 to 40 values of optimizer.k1 or optimizer.k2",
         "methods": "needs three methods, each with a cell that validation chose",
         "robustness_radius": robustness_radius.PLAN.needs,
         "pareto": pareto.PLAN.needs,
@@ -189,6 +189,13 @@ def test_axis_that_is_not_swept_stands_as_fixed(run):
     rows = surface.deat_grid(load_trials(run.directory), "last_test_robust")
     assert rows["optimizer.k2"].tolist() == ["fixed", "fixed"]
     assert rows["optimizer.k1"].tolist() == [0.0, 1.0]
+
+
+@pytest.mark.parametrize(("values", "drawn"), [(40, True), (41, False)])
+def test_an_axis_of_more_values_than_a_page_holds_is_no_grid(values, drawn, frame_of):
+    points = [{"optimizer.name": "deat", "optimizer.k1": k1 / values} for k1 in range(values)]
+    frame = frame_of([{**point, "last_test_robust": 0.5} for point in points])
+    assert surface.deat_grid(frame, "last_test_robust").empty != drawn
 
 
 def test_epoch_curves_are_those_of_the_cell_that_validation_chose(ratio_run):

@@ -48,6 +48,20 @@ def test_overrides_are_those_of_set(values: dict[str, Any]) -> None:
     assert load_config(load_config(values), {"trial.epochs": 2}).trial.epochs == 2
 
 
+@pytest.mark.parametrize("text", ["\U0001f600 \xe9", "no", "1e-05", "a: b # c", "two\nlines", "\x7f", ""])
+def test_an_override_is_the_text_that_it_was(text: str, values: dict[str, Any]) -> None:
+    assert load_config(values, {"question": text}).question == text
+
+
+def test_a_plan_brings_what_is_new_of_a_run_in_a_store(
+    values: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    brought: list[Path | None] = []
+    monkeypatch.setattr(sweep.api, "bring_run", brought.append)
+    plan_of(values, tmp_path / "run")
+    assert brought == [tmp_path / "run"]
+
+
 def test_the_mapping_that_was_given_stays_as_it_is(values: dict[str, Any]) -> None:
     before = yaml.safe_dump(values)
     load_config(values, {"space.batch_size": [16, 32], "trial.epochs": 2})

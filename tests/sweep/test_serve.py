@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -19,8 +20,9 @@ import pytest
 from made_up import append
 from processes import started
 
+from sweep.reports import localhost
 from sweep.reports.follow import Followed, following, stamp_of
-from sweep.reports.localhost import listening
+from sweep.reports.localhost import HOST, listening
 from sweep.reports.serve import serve, showing
 from sweep.run.directory import RunLock
 from trainers.errors import UserError
@@ -105,6 +107,10 @@ def test_a_tunnel_may_have_a_port_of_its_own(host: str, address: str) -> None:
     assert asked(address, Host=host)[0] == 200
 
 
+def port_of(address: str) -> int:
+    return int(re.findall(r":(\d+)/", address)[0])
+
+
 def test_another_path_is_not_found(address: str) -> None:
     assert asked(address, "/etc/passwd")[0] == 404
 
@@ -118,7 +124,7 @@ def test_each_server_has_a_token_of_its_own(run: Run) -> None:
 
 def test_a_port_that_is_taken_is_refused(run: Run) -> None:
     with listening(shown(run)) as address:
-        port = int(re.findall(r":(\d+)/", address)[0])
+        port = port_of(address)
         with (
             pytest.raises(
                 UserError, match=f"--port {port}: another program uses it; give another, or leave --port out"
@@ -182,6 +188,15 @@ def test_the_stamp_is_another_once_a_launch_begins_or_ends(tmp_path: Path) -> No
     assert stamp_of(tmp_path) == before
 
 
+def test_of_a_connection_that_asks_nothing_nothing_is_said(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(localhost._Quiet, "timeout", 0.05)
+    with listening(shown(run)) as address, socket.create_connection((HOST, port_of(address))) as ahead:
+        assert ahead.recv(1) == b""  # the server has ended it, and said what it says
+    assert capfd.readouterr().err == ""
+
+
 def test_ctrl_c_ends_it_without_a_word() -> None:
     script = "from sweep.reports.serve import serve; serve(lambda: '<html>shown', lambda: '1')"
     with started([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
@@ -212,6 +227,6 @@ def test_a_cookie_has_the_token_where_an_applications_own_addresses_have_none(be
 
 @pytest.mark.parametrize("cookie", ["", "sweep=guess", "a=b; sweep-{port}=guess", "\x01;=;"])
 def test_without_its_cookie_there_is_nothing(cookie: str, behind_a_cookie: str) -> None:
-    port = re.findall(r":(\d+)/", behind_a_cookie)[0]
+    port = port_of(behind_a_cookie)
     base = behind_a_cookie.partition("?")[0]
     assert asked(f"{base}?", "/api/studies", Cookie=cookie.format(port=port))[0] == 404

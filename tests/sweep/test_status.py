@@ -7,7 +7,7 @@ import os
 import pty
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from rich.text import Text
 
 from sweep.plain_console import PlainConsole
 from sweep.reports import status
+from trainers.errors import UserError
 
 EVIL = "\x1b]0;title\x07"
 
@@ -69,6 +70,32 @@ def test_elsewhere_what_has_changed_is_printed_anew_with_the_time(
     lines = capsys.readouterr().out.splitlines()
     assert lines[1::3] == ["1 running", "1 completed"]
     assert len(lines) == 6
+
+
+def test_a_run_that_cannot_be_read_for_a_while_is_watched_on(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def look() -> status.Parts:
+        if isinstance(found := next(looks), UserError):
+            raise found
+        return found
+
+    def wait(seconds: float) -> None:
+        if not left:
+            raise KeyboardInterrupt
+        left.pop()
+
+    away, left = UserError("s3://bucket/run: no answer"), [None, None]
+    looks: Iterator[status.Parts | UserError] = iter([["1 running"], away, ["1 completed"]])
+    status.follow(look, PlainConsole(io.StringIO(), 100), wait)
+    assert capsys.readouterr().out.splitlines()[1::3] == [
+        "1 running",
+        "cannot be read just now: s3://bucket/run: no answer",
+        "1 completed",
+    ]
+    looks = iter([away])
+    with pytest.raises(UserError, match="no answer"):
+        status.follow(look, PlainConsole(io.StringIO(), 100), wait)
 
 
 @pytest.mark.parametrize("file", [Terminal, io.StringIO])

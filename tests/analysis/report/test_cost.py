@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from analysis.frames.log import read_log
 from analysis.frames.trials import trials_of
 from analysis.report.cost import Work, cost, planned_epochs, work_of
+from trainers.record import RECORDS_FILE, line
 
 
 def test_an_epoch_that_was_trained_twice_is_work_twice_and_counts_once(run: Any) -> None:
@@ -52,3 +55,46 @@ def test_the_plan_stands_beside_what_was_done_and_each_launch_with_its_command(r
     assert "1 ended" in said
     assert "8 s at this pace" in said
     assert "sweep launch &lt;c&gt;.yaml" in said
+
+
+def took(run: Any) -> list[str]:
+    """How long each launch took, as the page says it."""
+    log = read_log(run.directory)
+    rows = cost(trials_of(log), log).partition("<h3>Launches</h3>")[2].split("<tr>")[2:]
+    return [row.split("</td><td>")[1] for row in rows]
+
+
+def test_a_launch_took_as_long_as_until_its_last_line_whatever_is_noted_later(run: Any) -> None:
+    run.launch(["a"])
+    run.whole("a", [0.1])
+    run.start("a", time=50.0)
+    with (run.directory / RECORDS_FILE).open("a") as file:
+        file.write(line("note", {"trial_id": "a", "note": "odd", "tags": [], "untags": [], "time": 1e6}))
+    run.launch(["a"], time=2e6)
+    run.start("a", time=2e6 + 7)
+    assert took(run) == ["50 s", "7 s"]
+
+
+def test_the_time_of_a_launch_that_was_merged_in_is_its_own(run: Any) -> None:
+    run.launch(["a", "b"])
+    run.trial("a")
+    run.start("a", time=90.0)
+    run.launch(["b"], time=30.0, after=90.0)
+    run.trial("b")
+    run.start("b", time=60.0)
+    assert took(run) == ["90 s", "30 s"]
+
+
+def test_of_shares_that_run_beside_each_other_none_has_the_time_of_another(run: Any) -> None:
+    run.launch(["a", "b"], shard="1/2")
+    run.launch(["a", "b"], shard="2/2", time=5.0)
+    run.trial("a")
+    run.start("a", time=90.0)
+    assert took(run) == ["", ""]
+
+
+@pytest.mark.parametrize("trials", [(), ("a",)])
+def test_records_without_a_launch_have_no_row_of_one(run: Any, trials: tuple[str, ...]) -> None:
+    for name in trials:
+        run.trial(name)
+    assert took(run) == []
