@@ -101,15 +101,28 @@ def _feed(directory: Path, name: str, launch: _Launch) -> int:
 
 
 def _first(directory: Path, name: str, launch: _Launch, held: ExitStack) -> Feed | None:
-    """The feed, once no other process sends, such as that of another share; None: the launch is over before that."""
+    """The feed, once no other process sends, such as that of another share, and its program answers.
+
+    Returns:
+        None: the launch is over before that.
+
+    Raises:
+        UserError: the program is not installed, or the disk does not take what it was sent.
+    """
+    pause = PAUSE
     while True:
+        last = launch.over.is_set()
         try:
             return held.enter_context(Feed.opened(directory, named(directory, name), HOLDER))
         except UserError:
             if not holders(lock_folder(directory, name)):
                 raise
-        if launch.over.wait(PAUSE):
+        except Exception as error:  # a server that is away comes back
+            launch.tell(_why(error))
+            pause = min(2 * pause, LONGEST_PAUSE)
+        if last:
             return None
+        launch.over.wait(pause)
 
 
 def _why(error: Exception) -> str:
