@@ -51,7 +51,7 @@ def trials(directory: Path | None, beginning: str) -> list[CompletionItem[str]]:
         warnings.simplefilter("ignore")
         try:
             records = read_records(directory)
-        except (UserError, OSError):  # one that may not be read
+        except UserError:
             return []
     points = {one["trial_id"]: {**one["point"], "seed": one["seed"]} for one in records if one["record"] == "trial"}
     words = {name: " ".join(f"{key}={value}" for key, value in point.items()) for name, point in points.items()}
