@@ -13,6 +13,7 @@ from pandas import DataFrame
 
 from analysis.frames.log import Log, Records, read_log
 from analysis.frames.trials import identified
+from trainers.record import begins_anew
 
 #: From the weakest to the strongest, and what they are called; `trainers.ladder.survivors` runs them.
 ATTACKS = {
@@ -96,7 +97,7 @@ def all_by_key(records: Iterable[Mapping[str, Any]], kind: Kind = "evaluation") 
         if record["record"] == kind:
             groups.setdefault(name := key(record), []).append(record)
             of_trial[record["trial_id"]].add(name)
-        elif record["record"] == "outcome" and record["outcome"] == "interrupted" and not record["epochs"]:
+        elif record["record"] == "outcome" and begins_anew(record):
             for name in of_trial.pop(record["trial_id"], ()):
                 del groups[name]
     return groups
