@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from trainers.record import NoteRecord
 
 
+#: Tags that one command adds and takes away, at most: what a launch is asked has an end (`sweep.run.requests`).
+MOST_TAGS = 20
+
+
 @click.command(
     epilog=examples(
         'sweep note runs/demo 3f2a "loss spikes at epoch 3"',
@@ -66,6 +70,8 @@ def _checked(record: NoteRecord) -> NoteRecord:
     for option, names in (("--tag", record.tags), ("--untag", record.untags)):
         if (wrong := next((name for name in names if not CALLED.holds(name)), None)) is not None:
             raise UserError(f"{option}: must be {CALLED.words}, got {brief(wrong)}; give such a word")
+    if (tags := len(record.tags) + len(record.untags)) > MOST_TAGS:
+        raise UserError(f"--tag: at most {MOST_TAGS} at once, got {tags}; give some of them by a second command")
     if len(record.note or "") > LONGEST_NOTE:
         raise UserError(
             f"note: must have at most {LONGEST_NOTE:,} characters, got {len(record.note or ''):,}; make it shorter"

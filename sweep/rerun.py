@@ -38,6 +38,7 @@ def rerun(directory: Path, trial_ids: tuple[str, ...], where: tuple[str, ...], o
     --where, or both. Their checkpoints are removed, with the weights in them; their records stay, and what is measured
     anew counts in place of what was.
     """
+    from analysis.frames.evaluations import KINDS, all_by_key
     from analysis.frames.log import read_log
     from sweep.progress import Progress
     from sweep.storage.cache import shown
@@ -54,9 +55,9 @@ def rerun(directory: Path, trial_ids: tuple[str, ...], where: tuple[str, ...], o
     if only_list or not trials:
         echo(f"{plural(len(trials), 'trial')}; nothing is changed")
         return
-    evaluated = {one["trial_id"] for one in log if one["record"] in ("evaluation", "check")}
+    evaluated = {chunks[0]["trial_id"] for kind in KINDS for chunks in all_by_key(log, kind).values()}
     if stale := sum(trial.id in evaluated for trial in trials):
-        complain(f"of {stale} of them there are evaluations, which stay, and are of the networks before")
+        complain(f"{stale} of them were evaluated, which no longer counts: those networks are gone")
     run = shown(directory)
     echo(f"{plural(len(trials), 'trial')} will be trained anew by: sweep launch {run}/sweep.yaml --out {run}")
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,6 +13,7 @@ from pandas import DataFrame
 
 from analysis.frames.log import Log, Records, read_log
 from analysis.frames.trials import identified
+from trainers.record import begins_anew
 
 #: From the weakest to the strongest, and what they are called; `trainers.ladder.survivors` runs them.
 ATTACKS = {
@@ -27,6 +29,11 @@ ATTACKS = {
 PARAMETERS = ("norm", "radius", "steps", "step_size", "restarts", "start")
 
 Key: TypeAlias = tuple[Any, ...]
+
+Kind: TypeAlias = Literal["evaluation", "check"]
+
+#: Of records that say what `sweep evaluate` measured.
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 def load_evaluations(directory: Path, level: float = 0.95) -> DataFrame:
@@ -70,9 +77,7 @@ def evaluations_of(records: Records, level: float = 0.95) -> DataFrame:
     return rows.assign(**columns, low=low, high=high, seconds=seconds)
 
 
-def by_key(
-    records: Iterable[Mapping[str, Any]], kind: Literal["evaluation", "check"] = "evaluation"
-) -> dict[Key, list[Mapping[str, Any]]]:
+def by_key(records: Iterable[Mapping[str, Any]], kind: Kind = "evaluation") -> dict[Key, list[Mapping[str, Any]]]:
     """The evaluation records of a run, or its checks, each one's chunks together: those that count.
 
     Chunks whose draws are seeded by image and older ones, whose draws were seeded by chunk, are never added up: where
@@ -81,14 +86,20 @@ def by_key(
     return {name: _counted(chunks) for name, chunks in all_by_key(records, kind).items()}
 
 
-def all_by_key(
-    records: Iterable[Mapping[str, Any]], kind: Literal["evaluation", "check"] = "evaluation"
-) -> dict[Key, list[Mapping[str, Any]]]:
-    """`by_key` with every chunk, whatever its draws were seeded by."""
+def all_by_key(records: Iterable[Mapping[str, Any]], kind: Kind = "evaluation") -> dict[Key, list[Mapping[str, Any]]]:
+    """`by_key` with every chunk, whatever its draws were seeded by.
+
+    Of a trial that was to be trained anew (`sweep rerun`) none from before: they are of a network that is gone.
+    """
     groups: dict[Key, list[Mapping[str, Any]]] = {}
+    of_trial: dict[str, set[Key]] = defaultdict(set)
     for record in records:
         if record["record"] == kind:
-            groups.setdefault(key(record), []).append(record)
+            groups.setdefault(name := key(record), []).append(record)
+            of_trial[record["trial_id"]].add(name)
+        elif record["record"] == "outcome" and begins_anew(record):
+            for name in of_trial.pop(record["trial_id"], ()):
+                del groups[name]
     return groups
 
 

@@ -9,7 +9,7 @@ from itertools import count, islice
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast
 
 from analysis.frames.log import Log, Records
-from trainers.record import FINISHED, finished
+from trainers.record import FINISHED, begins_anew, finished
 
 if TYPE_CHECKING:
     from analysis.frames.columns import Epochs, Lines
@@ -67,6 +67,8 @@ class TrialHistory:
                 self.attempts, self.start, self.began, self.end = self.attempts + 1, record, place, {}
             case "outcome":
                 self.end = record
+                if begins_anew(record):
+                    self.from_trial, self.handed_on = None, 0
             case "resume" if record.get("from_trial") or record["epoch"] < self.handed_on:
                 self.from_trial, self.handed_on = record.get("from_trial"), record["epoch"]
         self.finished = finished(self.end, self.seen)
@@ -112,6 +114,8 @@ def handed_on(log: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     for one in log:
         if one["record"] == "resume" and (one.get("from_trial") or one["epoch"] < known.get(one["trial_id"], 0)):
             known[one["trial_id"]] = one["epoch"]
+        elif one["record"] == "outcome" and begins_anew(one):
+            known.pop(one["trial_id"], None)
     return known
 
 

@@ -1,10 +1,10 @@
 """Pictures, a figure a file: its numbers, its drawing, its place among the figures.
 
 plan             what a figure or a table is: its numbers, its drawing, the trials behind it, what it needs
-style            what all share: colours, markers, panels, legends, ticks
-page             for what a figure is drawn: a paper's column or page, its letters, its names
-ticks            numbers along axes
-setting          data set, network and radius, as captions name them
+style            what all share: colours, markers, panels, legends
+ticks            logarithmic axes: which values they name, and marks of one value side by side
+page             what a picture is made for: its width, its letters, its names
+setting          on which data, and under which attack, a figure's accuracies are
 accuracy_lr      accuracy against the learning rate
 accuracy_ratio   accuracy against learning rate / batch size, with the line and its band
 accuracy_epoch   accuracy along the training

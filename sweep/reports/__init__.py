@@ -8,7 +8,7 @@ report    one HTML page of a run
 answers   what a run says: methods, ratio, claims, theory, figures
 filters   which rows, in which order, and which of their columns
 options   arguments and options that several of them have
-page      for what figures are drawn: a column or a page, its letters, its names
+page      those that say for what pictures are drawn
 status    how far a run is
 serve     a page that follows a run
 dashboard Optuna's dashboard of a run, on

@@ -141,11 +141,6 @@ def note(directory: Path, record: NoteRecord) -> None:
     _write(directory, f"{_NOTE}{record.trial_id}-{time.time_ns():x}", line("note", record))
 
 
-def is_there(directory: Path, name: str) -> bool:
-    """Whether a file that was among those asked for is there still."""
-    return (directory / FOLDER / name).exists()
-
-
 def taken(directory: Path, name: str) -> None:
     """What a file asks for is done."""
     with suppress(OSError):  # it is looked at again

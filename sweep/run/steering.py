@@ -55,6 +55,8 @@ class Steering:
         self._journal, self._console, self._interrupts = journal, console, interrupts
         self._requests = Requests(journal.directory)
         self._known = Asked()
+        self._noted: set[str] = set()
+        """Names of the notes that are written down."""
         self._trials: Trials | None = None
 
     def steer(self, trials: Trials) -> None:
@@ -107,8 +109,9 @@ class Steering:
         requests.done(self._journal.directory, trial_id)
 
     def _note(self, name: str, note: Mapping[str, Any]) -> None:
-        """Writes a note down once, though what is asked for is read anew only now and then."""
-        if self._journal.runs(note["trial_id"]) and requests.is_there(self._journal.directory, name):
+        """Writes a note down once: what is asked for is read anew only now and then, and its file may not go."""
+        if self._journal.runs(note["trial_id"]) and name not in self._noted:
+            self._noted.add(name)
             self._journal.note(note)
             requests.taken(self._journal.directory, name)
 

@@ -21,6 +21,7 @@ def sync(directory: Path, names: tuple[str, ...]) -> None:
     """
     from sweep.run.directory import holders
     from sweep.trackers.feed import Feed, configured, lock_folder, named
+    from sweep.trackers.process import why
     from trainers.errors import UserError
     from trainers.fields import plural
     from trainers.record import RECORDS_FILE, has_records
@@ -34,7 +35,12 @@ def sync(directory: Path, names: tuple[str, ...]) -> None:
         config = named(directory, name)
         if others := holders(lock_folder(directory, name)):
             raise UserError(f"{name}: is being sent to by another process ({others[0]}); wait for that")
-        with Feed.opened(directory, config, "sweep sync, process") as feed:
-            sent = feed.look()
+        try:
+            with Feed.opened(directory, config, "sweep sync, process") as feed:
+                sent = feed.look()
+        except UserError:
+            raise
+        except Exception as error:  # whatever a tracker's program raises
+            raise UserError(f"{name}: {why(error)}; the same command sends what is missing") from None
         what = f"{plural(sent.epochs, 'epoch')} of {plural(sent.trials, 'trial')} sent" if sent.trials else "has all"
         echo(f"{name}: {what}")

@@ -43,7 +43,9 @@ class Feed:
         self._tail, self._history = Tail(directory), History[TrialHistory]()
         self._epochs: dict[str, dict[int, Mapping[str, Any]]] = defaultdict(dict)
         """Records that are not sent yet."""
-        self._notes: dict[str, Written] = defaultdict(Written)
+        self._notes: dict[str, Written] = {}
+        self._ended: set[str] = set()
+        """Trials that have had an outcome."""
         self._times: dict[str, float] = {}
         self._due: dict[str, None] = {}
         """Trials of which there may be something new, in the order heard of."""
@@ -98,7 +100,9 @@ class Feed:
             return
         self._times[trial.id] = record.get("time", self._times.get(trial.id, 0.0))
         if record["record"] == "note":
-            self._notes[trial.id].add(record)
+            self._notes.setdefault(trial.id, Written()).add(record)
+        if record["record"] == "outcome":
+            self._ended.add(trial.id)
         if record["record"] == "epoch" and record["epoch"] not in self._cursor.of(trial.id).epochs:
             self._epochs[trial.id][record["epoch"]] = record
         if trial.attempts or trial.end:
@@ -107,9 +111,10 @@ class Feed:
     def _update(self, trial: TrialHistory) -> Update:
         tags = {key: str(trial.start[key]) for key in ("host", "device", "code_version") if key in trial.start}
         tags |= {"trial": trial.id, "sweep": self._sweep}
-        if written := self._notes[trial.id]:
+        if (written := self._notes.get(trial.id)) is not None:
             tags |= {"note": written.note, "tags": ", ".join(written.tags)}
-        tags |= {"outcome": trial.outcome, "reason": trial.reason} if trial.outcome else {}
+        if trial.outcome or trial.id in self._ended:  # empty while one that was interrupted goes on
+            tags |= {"outcome": trial.outcome or "", "reason": trial.reason}
         return Update(
             trial=trial.id,
             sweep=self._sweep,

@@ -45,7 +45,7 @@ class Mlflow:
 
         run = update.run or self._made(update)
         params = [Param(key, str(value)[:_LONGEST]) for key, value in update.params.items()]
-        tags = [RunTag(key, value[:_LONGEST]) for key, value in update.tags.items() if value]
+        tags = [RunTag(key, value[:_LONGEST]) for key, value in update.tags.items()]  # an empty one takes one back
         logged = [
             Metric(name, value, round(1000 * epoch.get("time", 0.0)), epoch["epoch"])
             for epoch in update.epochs

@@ -30,7 +30,7 @@ ORPHANED = 15.0
 #: How others are told that it is this that sends.
 HOLDER = "a launch's tracker, process"
 
-#: Characters of a reason that the launch is told.
+#: Characters of a reason that is told.
 _LONGEST = 300
 
 
@@ -47,7 +47,7 @@ class _Launch:
         if not self._told:
             self._told = True
             with suppress(OSError):  # it is gone
-                self._socket.send(in_line(blanked(reason), _LONGEST))
+                self._socket.send(reason)
 
     def _hear(self) -> None:
         try:
@@ -74,7 +74,7 @@ def main(socket: int, parent: int, directory: str, name: str) -> None:
     try:
         code = _feed(Path(directory), name, launch)
     except Exception as error:  # whatever a tracker's program raises is no more than a line
-        launch.tell(_why(error))
+        launch.tell(why(error))
         code = 1
     os._exit(code)  # its program may have threads that end when they like
 
@@ -89,7 +89,7 @@ def _feed(directory: Path, name: str, launch: _Launch) -> int:
                 feed.look()
                 pause = PAUSE
             except Exception as error:
-                launch.tell(_why(error))
+                launch.tell(why(error))
                 if last:
                     return 1
                 pause = min(2 * pause, LONGEST_PAUSE)
@@ -101,17 +101,31 @@ def _feed(directory: Path, name: str, launch: _Launch) -> int:
 
 
 def _first(directory: Path, name: str, launch: _Launch, held: ExitStack) -> Feed | None:
-    """The feed, once no other process sends, such as that of another share; None: the launch is over before that."""
+    """The feed, once no other process sends, such as that of another share, and its program answers.
+
+    Returns:
+        None: the launch is over before that.
+
+    Raises:
+        UserError: the program is not installed, or the disk does not take what it was sent.
+    """
+    pause = PAUSE
     while True:
+        last = launch.over.is_set()
         try:
             return held.enter_context(Feed.opened(directory, named(directory, name), HOLDER))
         except UserError:
             if not holders(lock_folder(directory, name)):
                 raise
-        if launch.over.wait(PAUSE):
+        except Exception as error:  # a server that is away comes back
+            launch.tell(why(error))
+            pause = min(2 * pause, LONGEST_PAUSE)
+        if last:
             return None
+        launch.over.wait(pause)
 
 
-def _why(error: Exception) -> str:
+def why(error: Exception) -> str:
+    """What is said of an error, whoever raised it, in a line without secrets."""
     text = str(error).strip() or type(error).__name__
-    return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
+    return in_line(blanked(text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"), _LONGEST)

@@ -13,6 +13,7 @@ from typing import Any
 
 from sweep.trackers.updates import Update, metrics
 from sweep.watchers import TrackerConfig
+from trainers.errors import UserError
 
 #: By outcome what the page HPARAMS says; of all others that they failed.
 _STATUS = {"completed": "STATUS_SUCCESS", "diverged": "STATUS_SUCCESS"}
@@ -26,16 +27,25 @@ class Tensorboard:
         self._folder = folder
 
     def send(self, update: Update) -> str:
-        """Appends to the trial's file; gives its size, behind which nothing counts."""
+        """Appends to the trial's file; gives its size, behind which nothing counts.
+
+        Raises:
+            UserError: what was written before is not there.
+        """
         from tensorboard.summary.writer.record_writer import RecordWriter
 
-        folder = self._folder / update.trial
+        folder, size = self._folder / update.trial, int(update.run or 0)
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"events.out.tfevents.{update.token}"
         path.touch()
         with open(path, "r+b") as file:
-            file.truncate(int(update.run or 0))
-            file.seek(0, os.SEEK_END)
+            if file.seek(0, os.SEEK_END) < size:
+                raise UserError(
+                    f"{path}: lacks what was written before; remove {self._folder} and DIR/trackers/tensorboard.jsonl: "
+                    "all is then written once more"
+                )
+            file.truncate(size)
+            file.seek(size)
             frames = RecordWriter(file)
             for event in _events(update):
                 frames.write(event.SerializeToString())

@@ -46,7 +46,7 @@ class Trackio:
             run.log(row, step=step)
         run.finish()
 
-    def _known(self, name: str) -> set[tuple[int, bool]]:
+    def _known(self, name: str) -> set[tuple[int, str]]:
         from trackio.sqlite_storage import SQLiteStorage
 
         return {_key(row["step"], row) for row in SQLiteStorage.get_logs(self._project, name)}
@@ -55,8 +55,9 @@ class Trackio:
         """None is open."""
 
 
-def _key(step: int, row: dict[str, Any]) -> tuple[int, bool]:
-    return step, _OUTCOME in row
+def _key(step: int, row: dict[str, Any]) -> tuple[int, str]:
+    """By what a row is known that is there already: an outcome whatever epoch it was logged at."""
+    return (0, row[_OUTCOME]) if _OUTCOME in row else (step, "")
 
 
 def opened(config: TrackerConfig, folder: Path, name: str) -> Trackio:

@@ -74,6 +74,7 @@ def test_while_somebody_holds_the_run_a_note_waits_and_comes_with_the_next(finis
         ([], "note: needs a TEXT, a --tag or an --untag; give one of them"),
         (["--tag", "two words"], "--tag: must be a name, of letters, digits and _, got 'two words'; give such a word"),
         (["--untag", ""], "--untag: must be a name, of letters, digits and _, got ''; give such a word"),
+        (21 * ["--tag", "a"], "--tag: at most 20 at once, got 21; give some of them by a second command"),
         (["x" * 1001], "note: must have at most 1,000 characters, got 1,001; make it shorter"),
         (["a\ud800"], "note: must be of whole characters, got 'a\\ud800'; write it anew"),
     ],

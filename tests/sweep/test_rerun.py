@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from analysis.frames.evaluations import load_evaluations
 from analysis.frames.trials import load_trials
 from sweep.cli import main
 from sweep.plan.plan import earlier_records, plan
@@ -88,13 +89,24 @@ def test_what_cannot_be_trained_anew_is_refused_in_one_line_and_stays(finished: 
     assert checkpoint_path(finished, second).exists()
 
 
-def test_evaluations_of_the_networks_before_are_told_of(finished: Path) -> None:
-    first = trials_of(finished)[0]
-    file = RecordFile(finished)
-    where = {"host": "h", "device": "cpu", "code_version": "abc", "versions": {}}
-    file.append("evaluation", EvaluationRecord(first, "last", False, "clean", {}, "test", 9, 0, 9, 8, 8, 1.0, **where))  # type: ignore[arg-type]
-    file.close()
-    assert "of 1 of them there are evaluations, which stay" in sweep("rerun", finished, first).stderr
+def test_what_was_evaluated_of_the_networks_before_is_told_of_and_counts_no_longer(finished: Path) -> None:
+    first, second, *_ = trials_of(finished)
+
+    def evaluated(*names: str) -> None:
+        file = RecordFile(finished)
+        where = {"host": "h", "device": "cpu", "code_version": "abc", "versions": {}}
+        for name in names:
+            values = EvaluationRecord(name, "last", False, "clean", {}, "test", 9, 0, 9, 8, 8, 1.0, **where)  # type: ignore[arg-type]
+            file.append("evaluation", values)
+        file.close()
+
+    evaluated(first, second)
+    assert set(load_evaluations(finished)["trial_id"]) == {first, second}
+    assert "1 of them were evaluated, which no longer counts" in sweep("rerun", finished, first).stderr
+    assert set(load_evaluations(finished)["trial_id"]) == {second}
+    assert "no longer counts" not in sweep("rerun", finished, first).stderr
+    evaluated(first)
+    assert set(load_evaluations(finished)["trial_id"]) == {first, second}
 
 
 @pytest.mark.parametrize("outcome", ["failed", "diverged", "out_of_memory", "cancelled"])

@@ -28,6 +28,11 @@ def finished(outcome: Mapping[str, Any], epochs: Container[int]) -> bool:
     return ended and all(epoch in epochs for epoch in range(1, outcome["epochs"] + 1))
 
 
+def begins_anew(outcome: Mapping[str, Any]) -> bool:
+    """Whether a trial has nothing any more after this outcome line, as by `sweep rerun`, or has nothing yet."""
+    return outcome["outcome"] == "interrupted" and not outcome["epochs"]
+
+
 #: The kinds of record, and the keys without which one of that kind is damaged: those that are read.
 REQUIRED: dict[str, frozenset[str]] = {
     "launch": frozenset({"time", "size", "wanted"}),

@@ -8,7 +8,7 @@ import pytest
 from analysis.estimates.correlations import correlations
 from analysis.frames.budgets import one_budget, same_budget
 from analysis.frames.cells import cell_means, conditions
-from analysis.frames.history import TrialHistory
+from analysis.frames.history import TrialHistory, handed_on
 from analysis.frames.identity import BASE_AXES, identity_columns
 from analysis.frames.names import UNITS
 from analysis.frames.trials import axes, epochs_of, load_epochs, load_trials, trials_of
@@ -120,7 +120,7 @@ def test_method_is_the_choice_in_the_slots_and_old_records_trained_by_pgd_at(run
 
 
 def test_a_trial_that_went_on_from_a_shorter_one_names_it_until_it_begins_afresh(run):
-    for name in ("own", "long", "afresh"):
+    for name in ("own", "long", "afresh", "anew"):
         run.trial(name)
         run.start(name)
     run.resume("own", 1, "own.pt is damaged")
@@ -128,7 +128,11 @@ def test_a_trial_that_went_on_from_a_shorter_one_names_it_until_it_begins_afresh
     run.resume("long", 4, "long.pt is damaged")
     run.resume("afresh", 3, from_trial="short")
     run.resume("afresh", 0, "afresh.pt and short.pt is damaged")
-    assert load_trials(run.directory)["from_trial"].tolist() == ["", "short", ""]
+    run.resume("anew", 3, from_trial="short")
+    run.outcome("anew", epochs=4)
+    run.outcome("anew", "interrupted", 0)  # by `sweep rerun`
+    assert load_trials(run.directory)["from_trial"].tolist() == ["", "short", "", ""]
+    assert handed_on(read(run.directory)) == {"long": 3, "afresh": 0}
 
 
 def test_slot_that_does_not_vary_is_no_axis(run):

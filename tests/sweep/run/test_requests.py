@@ -50,7 +50,7 @@ def test_notes_are_asked_for_in_their_order_and_each_is_taken_by_itself(tmp_path
     assert [one["note"] for one in now.values()] == ["one", "other"]
     first, second = now
     requests.taken(tmp_path, first)
-    assert (requests.is_there(tmp_path, first), requests.is_there(tmp_path, second)) == (False, True)
+    assert [*asked(tmp_path).notes] == [second]
     assert requests.asked_line(tmp_path) == "1 note to be written down"
 
 

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock, Mock
 
 import pandas as pd
 import pytest
@@ -22,6 +23,7 @@ from analysis.frames.trials import load_epochs, load_trials
 from sweep.config import SweepConfig
 from sweep.progress import Progress
 from sweep.run import requests
+from sweep.run.steering import Steering
 from trainers.files import checkpoint_path
 from trainers.record import METRICS, NoteRecord, read
 
@@ -185,6 +187,18 @@ def test_a_note_that_is_asked_for_while_trials_run_is_written_down_once(
     assert frame.tags[trials].tolist() == ["odd", "", "", "odd"]
     assert not list((run / requests.FOLDER).iterdir())
     pd.testing.assert_frame_equal(load_epochs(run)[[*METRICS]], load_epochs(undisturbed)[[*METRICS]])
+
+
+def test_a_note_whose_file_does_not_go_is_written_down_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requests, "PAUSE", 0.0)
+    monkeypatch.setattr(requests, "_remove", Mock(side_effect=PermissionError))
+    journal = Mock(directory=tmp_path)
+    steering = Steering(journal, Mock(), MagicMock())
+    steering.steer(Mock())
+    requests.note(tmp_path, NoteRecord("a" * 12, "spikes"))
+    for _ in range(3):
+        steering.look()
+    journal.note.assert_called_once()
 
 
 def test_fewer_at_once_lets_those_that_run_end_and_starts_no_more(

@@ -42,7 +42,7 @@ def test_what_is_asked_or_taken_back_on_one_side_is_on_the_other_after_the_next_
     other, asks = machine(tmp_path, "other", store)
     requests.pause(other)
     requests.cancel(other, TRIAL)
-    requests.note(other, NoteRecord(TRIAL, 1000 * "\N{PILE OF POO}", ("odd",)))  # the longest that there can be
+    requests.note(other, NoteRecord(TRIAL, 1000 * "\N{PILE OF POO}", 20 * (64 * "a",)))  # the longest that there can be
     asks.carry()
     carries.carry()
     assert requests.asked(one).cancel == {TRIAL}

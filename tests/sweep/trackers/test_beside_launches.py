@@ -187,6 +187,21 @@ def test_one_waits_for_another_that_sends_and_then_goes_on(tiny: Tiny, faulty: F
     assert [words.split()[0] for words in printed(tmp_path)] == ["run", "epoch", "epoch", "end"]
 
 
+def test_one_whose_server_is_away_when_the_launch_begins_is_fed_once_it_is_there(
+    tiny: Tiny, faulty: Faulty, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    written(tmp_path, tiny())
+    faulty("pass")
+    module, away = tmp_path / "stand_in" / "mlflow" / "__init__.py", tmp_path / "away"
+    module.write_text(module.read_text().replace("(self, uri): pass", f"(self, uri): open({str(away)!r}, 'x')"))
+    away.touch()
+    with Trackers(tmp_path, [TrackerConfig(name="mlflow")]):
+        until(lambda: "tracker mlflow: FileExistsError" in caplog.text, "it is told of")
+        away.unlink()
+        until(lambda: "end" in "".join(printed(tmp_path)), "it sends")
+    assert caplog.text.count("tracker mlflow") == 1
+
+
 def test_what_a_tracker_started_ends_with_it(
     tiny: Tiny, faulty: Faulty, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from click.testing import CliRunner
 
 from sweep.cli import main
 from sweep.run.directory import RunLock
+from sweep.trackers import feed
 from sweep.trackers.feed import lock_folder
 
 
@@ -39,6 +41,15 @@ def test_a_tracker_that_a_launch_feeds_is_left_to_it(finished: Path) -> None:
     assert code == 2
     assert said.startswith("sweep: mlflow: is being sent to by another process (a launch's tracker, process ")
     assert said.endswith("; wait for that\n")
+
+
+def test_what_a_trackers_program_raises_is_one_line_without_secrets(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raises = Mock(side_effect=ConnectionError("no route\nto http://me:hunter22@host"))
+    monkeypatch.setattr(feed, "tracker", lambda config, directory, sweep: Mock(send=raises))
+    said = "mlflow: ConnectionError: no route\\nto http://me:***@host; the same command sends what is missing"
+    assert sync(finished, "mlflow") == (2, f"sweep: {said}\n")
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:

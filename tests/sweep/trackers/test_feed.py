@@ -86,6 +86,7 @@ def test_a_trial_that_goes_on_runs_again_for_the_tracker_too(tiny: Tiny, shown: 
     append(tmp_path, [*launch(trials), {**again, "time": 9.0}, *epochs])
     sync(tmp_path)
     assert [update.outcome for update in shown.updates] == ["interrupted", ""]
+    assert [update.tags["outcome"] for update in shown.updates] == ["interrupted", ""]
     assert shown.epochs(trials[0].id) == [1, 2]
 
 
@@ -207,3 +208,6 @@ def test_a_note_is_sent_when_it_is_written(tiny: Tiny, shown: Shown, tmp_path: P
     append(tmp_path, [{"record": "note", "trial_id": trials[0].id, "note": "odd", "tags": ["a", "b"], "untags": []}])
     assert sync(tmp_path) == Count(1, 0)
     assert (shown.updates[1].tags["note"], shown.updates[1].tags["tags"]) == ("odd", "a, b")
+    append(tmp_path, [{"record": "note", "trial_id": trials[0].id, "note": "", "tags": [], "untags": ["a", "b"]}])
+    assert sync(tmp_path) == Count(1, 0)
+    assert (shown.updates[2].tags["note"], shown.updates[2].tags["tags"]) == ("", "")

@@ -97,12 +97,15 @@ def test_each_trial_is_a_run_with_its_axes_metrics_by_epoch_and_outcome(
 def test_what_came_since_goes_into_the_same_run(server: str, tiny: Tiny, tmp_path: Path) -> None:
     trials = trials_of(tiny())
     (tmp_path / "sweep.yaml").write_text("name: longer\n")
-    append(tmp_path, [*launch(trials), *run(trials[0], 1, "interrupted")])
+    *lines, outcome = run(trials[0], 1, "interrupted")
+    append(tmp_path, [*launch(trials), *lines, {**outcome, "reason": "SIGINT"}])
     sync(tmp_path, uri=server)
+    assert runs(server, "longer")[0].data.tags["reason"] == "SIGINT"
     append(tmp_path, run(trials[0], 2)[2:])
     sync(tmp_path, uri=server)
     (only,) = runs(server, "longer")
     assert only.info.status == "FINISHED"
+    assert (only.data.tags["outcome"], only.data.tags["reason"]) == ("completed", "")
     assert history(server, only.info.run_id, "val_robust") == [(1, 0.1), (2, 0.2)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from sweep.config import SweepConfig
 from sweep.trackers.cursor import cursor_path
 from sweep.trackers.feed import Feed
 from sweep.watchers import TrackerConfig
+from trainers.errors import UserError
 
 pytest.importorskip("tensorboard")
 
@@ -77,3 +79,18 @@ def test_a_folder_of_ones_own_has_each_sweep_apart(tiny: Tiny, tmp_path: Path) -
     append(tmp_path, [*launch(trials), *run(trials[0], 1)])
     sync(tmp_path, folder=str(tmp_path / "boards"))
     assert values(tmp_path / "boards" / "tiny" / trials[0].id, "val_robust")
+
+
+def test_files_that_somebody_removed_are_not_gone_on_with(tiny: Tiny, tmp_path: Path) -> None:
+    trials = trials_of(tiny())
+    append(tmp_path, [*launch(trials), *run(trials[0], 1, None)])
+    sync(tmp_path)
+    folder = tmp_path / "trackers" / "tensorboard"
+    shutil.rmtree(folder)
+    append(tmp_path, run(trials[0], 2)[2:])
+    with pytest.raises(UserError, match=r"lacks what was written before; remove .*/tensorboard and DIR/"):
+        sync(tmp_path)
+    shutil.rmtree(folder)
+    cursor_path(tmp_path, "tensorboard").unlink()
+    sync(tmp_path)
+    assert [step for step, _ in values(folder / trials[0].id, "val_robust")] == [1, 2]

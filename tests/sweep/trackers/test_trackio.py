@@ -39,8 +39,10 @@ def test_each_trial_is_a_run_with_its_axes_metrics_and_outcome_and_nothing_is_th
     trials = trials_of(tiny())
     append(tmp_path, [*launch(trials), *run(trials[0], 1, None)])
     assert sync(tmp_path) == Count(1, 1)
-    append(tmp_path, run(trials[0], 2)[2:])
+    append(tmp_path, run(trials[0], 2, "interrupted")[2:])
     assert sync(tmp_path) == Count(1, 1)
+    append(tmp_path, run(trials[0], 2)[-1:])  # at the same epoch
+    assert sync(tmp_path) == Count(1, 0)
     assert sync(tmp_path) == Count(0, 0)
     token, *_ = cursor_path(tmp_path, "trackio").read_text().splitlines(keepends=True)
     cursor_path(tmp_path, "trackio").write_text(token)  # of a process that was killed before it noted anything
@@ -49,6 +51,6 @@ def test_each_trial_is_a_run_with_its_axes_metrics_and_outcome_and_nothing_is_th
     assert name.startswith(trials[0].id)
     rows = storage.get_logs("mine", name)
     assert [(row["step"], row["val_robust"]) for row in rows if "val_robust" in row] == [(1, 0.1), (2, 0.2)]
-    assert [row["outcome"] for row in rows if "outcome" in row] == ["completed"]
+    assert [row["outcome"] for row in rows if "outcome" in row] == ["interrupted", "completed"]
     assert storage.get_run_config("mine", name)["optimizer.name"] == "sgd"
     assert storage.get_run_config("mine", name)["_Group"] == tmp_path.name
