@@ -9,16 +9,15 @@ from analysis.claims.evidence import MOST_FURTHER
 from analysis.claims.ledger import Claim
 from trainers.fields import plural
 
-_TENFOLD = "for each tenfold of it"
+_TENFOLD = "where it is ten times as large"
 
 #: Of each claim, what is so where it is supported, and where it is contradicted. {size}: of the effect, without sign;
 #: {margin}: what passes for none; {accuracy}: which one.
 _MEANING: Mapping[str, tuple[str, str]] = {
     "ratio": (
-        f"The larger the learning rate is for its batch size, the higher the {{accuracy}} accuracy: by about {{size}} "
+        f"The larger learning rate / batch size is, the higher the {{accuracy}} accuracy: by about {{size}} "
         f"{_TENFOLD}.",
-        f"The larger the learning rate is for its batch size, the lower the {{accuracy}} accuracy: by about {{size}} "
-        f"{_TENFOLD}.",
+        f"The larger learning rate / batch size is, the lower the {{accuracy}} accuracy: by about {{size}} {_TENFOLD}.",
     ),
     "ratio_only": (
         "Only learning rate / batch size counts: where both grow together, {accuracy} accuracy changes by less than "
@@ -27,21 +26,24 @@ _MEANING: Mapping[str, tuple[str, str]] = {
         "about {size} for each tenfold.",
     ),
     "deat_equal_lr": (
-        "With the same settings, DEAT is better than SGD by about {size}.",
-        "With the same settings, DEAT is worse than SGD by about {size}.",
+        "With the same settings, DEAT's {accuracy} accuracy is higher than SGD's by about {size}.",
+        "With the same settings, DEAT's {accuracy} accuracy is lower than SGD's by about {size}.",
     ),
     "deat_own_best": (
-        "With the settings that are best for each, DEAT is better than SGD by about {size}.",
-        "With the settings that are best for each, DEAT is worse than SGD by about {size}.",
+        "With the settings that are best for each, DEAT's {accuracy} accuracy is higher than SGD's by about {size}.",
+        "With the settings that are best for each, DEAT's {accuracy} accuracy is lower than SGD's by about {size}.",
     ),
     "not_weight_decay": (
-        "DEAT is better by about {size} than an SGD that makes steps of the same size and decays its weights as much: "
-        "these two do not explain its gain.",
-        "DEAT is worse by about {size} than an SGD that makes steps of the same size and decays its weights as much.",
+        "DEAT's {accuracy} accuracy is higher by about {size} than that of an SGD that makes steps of the same size "
+        "and decays its weights as much: these two do not explain its gain.",
+        "DEAT's {accuracy} accuracy is lower by about {size} than that of an SGD that makes steps of the same size and "
+        "decays its weights as much.",
     ),
     "k1_k2": (
-        "It hardly matters how k1 and k2 are set: the best and the worst setting differ by less than {margin}.",
-        "It matters how k1 and k2 are set: the best and the worst setting differ by about {size}.",
+        "It hardly matters how k1 and k2 are set: {accuracy} accuracy at the best and at the worst setting differs by "
+        "less than {margin}.",
+        "It matters how k1 and k2 are set: {accuracy} accuracy at the best and at the worst setting differs by about "
+        "{size}.",
     ),
     "no_extra_time": (
         "DEAT trains as fast as SGD: an epoch takes less than {margin} more time.",
@@ -96,5 +98,5 @@ def _further(claim: Claim) -> str:
     if claim.replicate != "seed" or (claim.reason and math.isnan(claim.p)):
         return ""
     if claim.further is not None:
-        return f"About {plural(claim.further, 'further seed')} would decide it."
+        return f"About {plural(claim.further, 'further seed')} would probably decide it."
     return "" if claim.further_low is None else f"To decide it would take more than {MOST_FURTHER} further seeds."

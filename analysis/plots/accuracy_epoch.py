@@ -96,7 +96,11 @@ _MOST_NAMED = 8
 
 def caption(rows: DataFrame) -> str:
     """What is drawn."""
-    settings = [_setting(curve) for _, curve in rows.groupby(list(GROUP), sort=False)]
+    settings = [
+        _setting(curve)
+        for name in in_order(rows["method"])
+        for _, curve in rows[rows["method"] == name].groupby(list(GROUP), sort=False)
+    ]
     named = "; ".join(settings) if len(settings) <= _MOST_NAMED else "the settings stand in accuracy_epoch.csv"
     return (
         f"Robust accuracy on train (dashed) and test images by epoch, {choice_note(rows, GROUP)}: {named}. Line: mean "

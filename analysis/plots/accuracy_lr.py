@@ -124,9 +124,10 @@ def caption(rows: DataFrame, metric: str) -> str:
     """What is drawn."""
     n = plural(int(rows["value"].notna().sum()), "trial")
     lost = (rows["outcome"] == "diverged").any()
+    pooled = rows.duplicated(["model.name", "batch_size", "method", "optimizer.lr", "seed"]).any()
     return (
         f"{sentence(metric)}, against the learning rate, of {n}; a mark a trial, those of one learning rate beside "
-        f"each other. Line: mean over seeds and over what else was varied; {band(rows)}."
+        f"each other. Line: mean over seeds{' and over what else was varied' * bool(pooled)}; {band(rows)}."
         f"{' Crosses at the foot: diverged trials.' * bool(lost)}"
     )
 

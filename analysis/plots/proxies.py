@@ -1,7 +1,8 @@
-"""How well the epochs of trials put the points in the order of their ends."""
+"""How well the epochs of trials rank the settings as the last epoch does."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -13,7 +14,7 @@ from analysis.frames.names import label, of_spread
 from analysis.frames.strata import stratum_name
 from analysis.plots.page import PAGE, Page
 from analysis.plots.plan import Data, Plan, that_choose
-from analysis.plots.style import banded, crowded, in_order, looks, outer_labels, panels
+from analysis.plots.style import banded, crowded, in_order, legend, looks, outer_labels, panels
 from trainers.fields import plural
 
 #: What a panel is called by.
@@ -36,31 +37,43 @@ def proxy(rows: DataFrame, page: Page = PAGE) -> Figure:
     size = (4.2, 3.2) if crowded(rows["method"]) else (5.2, 3.8)
     figure, grid, places = panels(rows, [], [_STRATUM], *size, page)
     for axes, part in places:
-        handles = []
         for name in in_order(part["method"]):
             for _, curve in part[part["method"] == name].groupby(_STRATUM, sort=True):
                 look, first = styles[str(name)], curve.iloc[0]
                 known: dict[str, Any] = {"names": ("estimate", "low", "high"), "marker": look.marker, "ms": 4}
                 banded(axes, curve, "epoch", look.colour, lw=1.4, **known)
                 axes.axhline(first["ceiling"], color=look.colour, ls="--", lw=1)
-                points = f"{plural(first['points'], 'point')}, n = {first['n']}"
-                handles.append(Line2D([], [], color=look.colour, marker=look.marker, label=f"{look.name}: {points}"))
         axes.locator_params(axis="x", integer=True)
-        axes.set_title(str(part[_STRATUM].iloc[0]))
-        axes.legend(handles=handles, loc="lower right")
+        axes.set_title(f"{part[_STRATUM].iloc[0]}\n{_counted(part)}")
     outer_labels(grid, label("epoch"), "Kendall's tau with the last epoch")
+    shown = dict.fromkeys(styles[name] for name in in_order(rows["method"]))
+    legend(figure, [Line2D([], [], color=look.colour, marker=look.marker, label=look.name) for look in shown], page)
     return figure
+
+
+def _counted(part: DataFrame) -> str:
+    """`9 settings, n = 18 trials`, of each curve of a panel; the fewest and the most where they differ."""
+    settings, trials = (dict.fromkeys((part[name].min(), part[name].max())) for name in ("points", "n"))
+    return f"{_between(settings, 'setting')}, n = {_between(trials, 'trial')}"
+
+
+def _between(ends: Iterable[int], noun: str) -> str:
+    *low, high = map(int, ends)
+    return "".join(f"{end} to " for end in low) + plural(high, noun)
 
 
 def caption(rows: DataFrame) -> str:
     """What is drawn."""
     seeds = rows["interval_method"] != OVER_POINTS
-    how = "seeds" if seeds.all() else "points" if not seeds.any() else "seeds, or over points where each has one"
-    band = of_spread(f"band: 95 % over {how}", rows["low"].notna(), "no band where points or seeds are too few")
-    dashed = "; dashed, the ceiling: last epoch of one half of the seeds with that of the other"
+    how = "seeds" if seeds.all() else "settings" if not seeds.any() else "seeds, or over settings where each has one"
+    band = of_spread(f"band: 95 % over {how}", rows["low"].notna(), "no band where settings or seeds are too few")
+    dashed = (
+        "; dashed: tau between two halves of the seeds, both at the last epoch, the most that can be hoped for with "
+        "other seeds"
+    )
     return (
-        f"How well an epoch puts the points in the order of their ends: Kendall's tau of the points' mean "
-        f"{rows['metric'].iloc[0]} at the epoch with that at the last one; {band}"
+        f"How well an epoch ranks the settings as the last epoch does: Kendall's tau (1: the same order, 0: as by "
+        f"chance) of the settings' mean {rows['metric'].iloc[0]} at the epoch with that at the last one; {band}"
         f"{dashed * bool(rows['ceiling'].notna().any())}."
     )
 

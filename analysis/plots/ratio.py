@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.contour import QuadContourSet
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from pandas import DataFrame, Series
@@ -136,7 +137,8 @@ def _levels(
     filled = axes.contourf(*at, levels=levels, cmap="viridis" if lines else "magma", alpha=0.85)
     if lines:
         contours = axes.contour(*at, levels=levels, colors="black", linewidths=1.0)
-        axes.clabel(contours, fontsize="x-small", fmt="%.4g")
+        for text in axes.clabel(contours, fontsize="x-small", fmt="%.4g", zorder=3):  # above dashed lines
+            text.set_path_effects([withStroke(linewidth=2, foreground="white")])
     axes.grid(visible=False)
     return filled
 

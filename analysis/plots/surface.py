@@ -19,6 +19,7 @@ from analysis.frames.names import brief, label, scale, sentence, words
 from analysis.plots.page import PAGE, Page
 from analysis.plots.plan import Data, Plan
 from analysis.plots.style import legend, outer_labels, panels, titled
+from analysis.plots.ticks import leaning
 from trainers.fields import plural
 
 LR_BATCH = ("optimizer.lr", "batch_size")
@@ -126,7 +127,8 @@ def heat_map(rows: DataFrame, metric: str, *, x: str, y: str, page: Page = PAGE)
         for cell in part.to_dict("records"):
             place = (int(np.searchsorted(columns, cell[x])), int(np.searchsorted(lines, cell[y])))
             _cell(axes, place, scale(metric) * cell["mean"], cell["n"], cell["diverged"], norm)
-        axes.set_xticks(range(len(columns)), brief(list(columns)))
+        texts = brief(list(columns))
+        axes.set_xticks(range(len(columns)), texts, rotation=leaning(texts, axes, page))
         axes.set_yticks(range(len(lines)), brief(list(lines)))
     outer_labels(axes_grid, label(x), label(y))
     bar = figure.colorbar(mpl.cm.ScalarMappable(norm, "viridis"), ax=axes_grid, shrink=0.9, pad=0.02)
@@ -140,8 +142,8 @@ def caption(rows: DataFrame, metric: str, *, x: str, y: str) -> str:
     """What is drawn."""
     axes = " and ".join(words(name) for name in (x, y))
     return (
-        f"{sentence(metric)}, by {axes}: in a field the mean over its n completed trials, over seeds and over what "
-        f"else was varied; {plural(int(rows['n'].sum()), 'trial')}."
+        f"{sentence(metric)}, by {axes}: in a field the mean over its n completed trials, over seeds and, if anything "
+        f"else was varied, over that; {plural(int(rows['n'].sum()), 'trial')}."
         f"{' Hatched: trials that diverged.' * bool(rows['diverged'].any())}"
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 from numpy.typing import NDArray
@@ -55,6 +56,12 @@ def log_axis(axis: Axis, values: Iterable[float], page: Page = PAGE, digits: int
         axis.set_ticks(shown, [texts[known.index(value)] for value in shown])
         return
     plain_decades(axis)
+
+
+def leaning(texts: Sequence[str], axes: Axes, page: Page = PAGE) -> float:
+    """By how many degrees the labels of as many equal fields across a panel lean: by none where they have room."""
+    room = _GAP + _LETTER * max(map(len, texts))
+    return 45.0 if len(texts) * room * page.larger > inches(axes) else 0.0
 
 
 def plain_decades(axis: Axis) -> None:

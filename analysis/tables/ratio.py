@@ -43,7 +43,7 @@ _TITLES = {
         "AICc - least: how much worse a model describes the trials than the best one, which has 0, extra terms counted "
         "against it (maximum likelihood, the seeds random); held out: root mean square error in points, by least "
         "squares, at cells that it was not fitted to; lack of fit: p-value of an F-test that it misses nothing of the "
-        "cells' means; small: it does",
+        "cells' means; small: it misses something",
     ),
     "tests": (
         "larger models against smaller ones",

@@ -293,6 +293,7 @@ def _corner_records(path: Path, overrides: tuple[str, ...]) -> list[dict[str, An
 @click.command(
     epilog=examples(
         "sweep figures runs/demo                   # into runs/demo/figures",
+        "sweep figures runs/demo --width column    # for a paper's column",
         "sweep figures runs/demo --check           # would they come out the same?",
         "sweep figures --published --output paper",
     )

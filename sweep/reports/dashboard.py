@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 @click.command(
     epilog=examples(
-        "sweep dashboard runs/demo                 # prints an address; Ctrl-C ends it",
-        "sweep dashboard runs/demo --port 8080     # always on this port",
+        "sweep dashboard runs/demo              # prints an address; Ctrl-C ends it",
+        "sweep dashboard runs/demo --port 8080  # always on this port",
     )
 )
 @directory_argument

@@ -20,13 +20,14 @@ where_option = click.option(
     metavar="EXPRESSION",
     multiple=True,
     help='Only rows for which this is true, such as "outcome == \'failed\'" or "optimizer.lr >= 0.1 and tag.odd". '
-    "Accuracies are fractions. A row that lacks a value that is compared is left out. Given again: all must be true.",
+    "Accuracies are fractions. A row that lacks a value that is compared is left out. May be given several times: "
+    "all must be true.",
 )
 _sort = click.option(
     "--sort",
     metavar="COLUMN",
     multiple=True,
-    help="Sort by it; -COLUMN: the largest first. Given again: then by that.",
+    help="Sort by this column; -COLUMN: the largest first. May be given several times: then by the next one.",
 )
 _columns = click.option("--columns", metavar="COLUMN,...", help="Only these columns, in this order.")
 

@@ -34,15 +34,15 @@ def page_options(command: Command) -> Command:
         "--width",
         callback=_width,
         metavar="column|page|CM",
-        help="Of each picture: a column or the page of ACM's two columns (8.47, 17.79 cm), or so many cm; captions "
-        "then stand in manifest.json alone [default: as wide as suits, with its caption below].",
+        help="Width of each picture: a column or the page of ACM's two columns (8.47, 17.79 cm), or so many cm; "
+        "captions then stand in manifest.json alone [default: as wide as suits, with its caption below].",
     )
     font = click.option(
         "--font-size",
         type=click.FloatRange(4, 24),
         default=9.0,
         metavar="PT",
-        help="Of the letters, in points [default: 9].",
+        help="Size of the letters, in points [default: 9].",
     )
     names = click.option(
         "--names",

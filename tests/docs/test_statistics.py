@@ -10,6 +10,7 @@ from doc_pages import ROOT
 from scipy import stats
 
 from analysis import glossary
+from analysis.claims import effects
 
 PAGE = (ROOT / "docs" / "statistics.md").read_text(encoding="utf-8")
 
@@ -30,6 +31,10 @@ def test_there_are_twelve_words_and_the_page_has_each_as_tables_explain_it() -> 
 def test_the_standard_errors_to_each_side_are_students() -> None:
     seeds, factors = (list(map(float, row(head))) for head in ("seeds", "standard errors to each side"))
     assert factors == pytest.approx(stats.t.ppf(0.975, [n - 1 for n in seeds]), rel=2e-3)
+
+
+def test_the_page_on_the_published_numbers_gives_the_reason_that_the_command_gives() -> None:
+    assert effects._TEST_CHOSEN in " ".join((ROOT / "docs" / "published.md").read_text(encoding="utf-8").split())
 
 
 @pytest.mark.parametrize(

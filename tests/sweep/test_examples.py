@@ -69,6 +69,14 @@ def test_a_help_ends_with_examples_that_can_be_typed_and_fit_a_terminal(
         parsed(words(line))
 
 
+@pytest.mark.parametrize(("name", "command"), EVERY, ids=[" ".join(name) for name, _ in EVERY])
+def test_the_help_of_an_option_says_what_it_is_before_it_says_of_what(
+    name: tuple[str, ...], command: click.Command
+) -> None:
+    texts = [option.help or "" for option in command.params if isinstance(option, click.Option)]
+    assert not [text for text in texts if text.startswith(("Of ", "May ", "Given "))]
+
+
 @pytest.mark.parametrize("name", READING)
 def test_the_examples_that_read_a_run_work_on_one(
     name: str, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -32,24 +32,26 @@ def test_every_verdict_of_every_claim_is_one_or_two_whole_sentences(name: str, v
 
 def test_a_difference_is_told_in_points_and_a_time_in_percent() -> None:
     better = meaning(line(verdict="supported", estimate=0.0393))
-    assert better.startswith("With the same settings, DEAT is better than SGD by about 3.9 points.")
+    assert better.startswith("With the same settings, DEAT's robust accuracy is higher than SGD's by about 3.9 points.")
     worse = meaning(line(verdict="contradicted", estimate=-0.01))
-    assert worse.startswith("With the same settings, DEAT is worse than SGD by about 1 point.")
+    assert worse.startswith("With the same settings, DEAT's robust accuracy is lower than SGD's by about 1 point.")
     slower = meaning(line("no_extra_time", verdict="contradicted", estimate=1.12))
     assert slower.startswith("DEAT trains more slowly than SGD: an epoch takes about 12 % more time.")
     equal = meaning(line("k1_k2", verdict="supported", estimate=0.004))
-    assert "differ by less than 1 point." in equal
+    assert "differs by less than 1 point." in equal
 
 
-def test_the_accuracy_is_the_one_that_the_ledger_is_about() -> None:
-    assert "the higher the clean accuracy" in meaning(line("ratio", verdict="supported", y="last_test_clean"))
+@pytest.mark.parametrize("verdict", ["supported", "contradicted"])
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "no_extra_time"])
+def test_the_accuracy_is_the_one_that_the_ledger_is_about(name: str, verdict: str) -> None:
+    assert "clean accuracy" in meaning(line(name, verdict=verdict, estimate=0.03, y="last_test_clean"))
 
 
 def test_what_is_open_says_how_open_and_how_many_seeds_would_decide() -> None:
     said = meaning(line(estimate=0.01, low=-0.02, high=0.04, further=7, further_low=2))
     assert said == (
         "These trials do not decide it: the effect may be anything from -2.0 to +4.0 points. "
-        "About 7 further seeds would decide it."
+        "About 7 further seeds would probably decide it."
     )
     why = "the same seeds chose the best cells"
     assert meaning(line(estimate=0.01, reason=why)) == f"These trials do not decide it, because {why}."
@@ -58,4 +60,4 @@ def test_what_is_open_says_how_open_and_how_many_seeds_would_decide() -> None:
 
 def test_published_means_are_not_called_agreeing_seeds() -> None:
     said = meaning(line(verdict="supported", estimate=0.02, replicate="cell", n=20))
-    assert said == "With the same settings, DEAT is better than SGD by about 2 points."
+    assert said == "With the same settings, DEAT's robust accuracy is higher than SGD's by about 2 points."

@@ -165,6 +165,32 @@ def test_a_caption_explains_crosses_hatches_and_c_only_where_they_are(made: dict
     assert "c: DEAT(lr)" in made["published figure4"].caption
 
 
+def test_a_caption_says_that_more_than_seeds_were_pooled_only_where_it_was(made: dict[str, Any], swept: Path) -> None:
+    plan, pooled = accuracy_lr.PLAN, "and over what else was varied"
+    assert pooled not in made["accuracy_lr"].caption
+    whole = load(swept)
+    batches = whole.trials["batch_size"].replace(BATCHES[0], BATCHES[1])
+    again = whole._replace(trials=whole.trials.assign(batch_size=batches))  # as if something else told them apart
+    assert pooled in plan.captioned(again, plan.frames(again))
+
+
+def test_captions_list_methods_in_the_order_of_all_figures(made: dict[str, Any]) -> None:
+    named = re.findall(r"([\w-]+) at learning rate", made["accuracy_epoch"].caption)
+    assert named == in_order(named)
+    assert len(named) == 3
+
+
+def test_no_legend_lies_upon_the_curves(drawn: dict[str, Figure]) -> None:
+    assert "proxy" in drawn
+    assert not [name for name, figure in drawn.items() for axes in panels(figure) if axes.get_legend() is not None]
+
+
+def test_no_line_runs_through_the_numbers_of_a_surface(drawn: dict[str, Figure]) -> None:
+    for axes in panels(drawn["ratio_surface"])[::2]:
+        assert axes.texts
+        assert min(text.get_zorder() for text in axes.texts) > max(line.get_zorder() for line in axes.lines)
+
+
 def test_captions_name_data_set_and_radius(made: dict[str, Any]) -> None:
     assert "Data: CIFAR-10; robust accuracy: under PGD-10, ℓ∞ radius 8/255." in made["published figure4"].caption
     assert "Published data: CIFAR-10;" in made["figure4"].caption

@@ -89,6 +89,18 @@ def test_a_width_leaves_the_caption_to_the_manifest_and_without_one_it_stands_be
     assert "95 % t interval" in product.caption
 
 
+@pytest.mark.parametrize("width", [None, WIDTHS["column"], 6.0])
+def test_labels_of_fields_do_not_run_into_each_other(drawable: Any, width: float | None) -> None:
+    figure = laid_out(drawable["surface_lr_batch"], Page(width))
+    labelled = [[text for text in axes.get_xticklabels() if text.get_text()] for axes in figure.axes[:2]]
+    assert len(labelled[-1]) == 3
+    for labels in labelled:
+        boxes = [text.get_window_extent() for text in labels]
+        leaning = {text.get_rotation() for text in labels} == {45.0}
+        assert leaning or all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
+    assert {text.get_rotation() for text in labelled[-1]} == {45.0 if width == WIDTHS["column"] else 0.0}
+
+
 def test_names_are_those_of_the_mapping_in_titles_legends_ticks_and_captions(drawable: Any) -> None:
     page = Page(names={"small_cnn": "Small CNN", "PGD-AT": "Madry", "digits": "Digits"})
     for name in ("accuracy_epoch", "figure5", "surface_lr_batch"):
