@@ -255,7 +255,7 @@ def commands_page() -> str:
         "Each has `--help`. [Exit codes, and how a launch goes on](../running.md#exit-codes).",
     ]
     for name, command in sorted(leaves(main)):
-        context = click.Context(command, info_name=f"sweep {name}")
+        context = click.Context(command, info_name=f"sweep {name}", **main.context_settings)
         parts += [f"## `sweep {name}`", f"```text\n{command.get_usage(context).removeprefix('Usage: ')}\n```"]
         parts += _paragraphs(command.help)
         if rows := [_option(option, context) for option in command.params if isinstance(option, click.Option)]:

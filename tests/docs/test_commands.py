@@ -41,7 +41,7 @@ def test_a_command_of_ours_parses(
     for file, text in SHOWN.items():
         Path(file).write_text(text)
     command: click.Command = main
-    context, rest = click.Context(main, info_name="sweep"), words[1:]
+    context, rest = click.Context(main, info_name="sweep", **main.context_settings), words[1:]
     while isinstance(command, click.Group):
         found = command.get_command(context, rest[0])
         assert found is not None, f"{block}: sweep has no command {rest[0]}"

@@ -96,7 +96,7 @@ def test_nothing_is_printed_past_the_two_ways_out() -> None:
         in ("print", "click.echo", "click.secho", "Console", "sys.stdout.write", "sys.stderr.write")
     ]
     known = (
-        "sweep/cli.py",
+        "sweep/group.py",
         "sweep/submitted_main.py",
         "sweep/reports/output.py",
     )  # what hides us, or is damaged, said before we are loaded; a file's text to a pipe
