@@ -153,7 +153,8 @@ def caption(rows: DataFrame, lines: DataFrame, metric: str) -> str:
     said += (
         " r is Pearson's correlation with that logarithm, ρ Spearman's rank correlation, each with its 95 % interval: "
     )
-    said += "they describe these trials and test nothing. Behind them stands the answer over seeds, of `sweep claims`."
+    said += "they describe these trials and test nothing."
+    said += " Behind them stands the answer over seeds, of `sweep claims`." * bool(lines["ratio_claim"].any())
     several_networks = several(rows["model.name"])
     for fit in sorted(fits, key=lambda fit: in_order(rows["method"]).index(fit["method"])):
         known = [(symbol, *fit[[r, f"{r}_low", f"{r}_high"]]) for r, symbol in _COEFFICIENTS.items()]

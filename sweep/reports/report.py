@@ -15,10 +15,10 @@ from sweep.streams import echo
 
 @click.command(
     epilog=examples(
-        "sweep report runs/demo                       # into runs/demo/report.html",
-        "sweep report runs/demo --published           # the published study beside it",
-        "sweep report --published --output published.html   # that study alone",
-        "sweep report runs/demo --serve               # follows the run; Ctrl-C ends it",
+        "sweep report runs/demo                            # into report.html there",
+        "sweep report runs/demo --published                # the published study too",
+        "sweep report --published --output published.html  # that study alone",
+        "sweep report runs/demo --serve                    # follows it, until Ctrl-C",
     )
 )
 @optional_directory

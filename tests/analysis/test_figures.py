@@ -169,6 +169,12 @@ def test_ratio_lines_are_least_squares_in_the_logarithm_with_correlations_of_the
     found = correlation(frame.assign(log=np.log10(frame["lr_batch_ratio"])), "log", "last_test_robust", "pearson")
     assert first["pearson_log10"] == pytest.approx(found.estimate)
     assert (first["pearson_log10_low"], first["pearson_log10_high"]) == pytest.approx((found.low, found.high))
+    rows = accuracy_ratio.accuracy_by_ratio(frame, "last_test_robust")
+    answered = lines.assign(ratio_claim="undecided")
+    promised = [
+        "answer over seeds" in accuracy_ratio.caption(rows, one, "last_test_robust") for one in (lines, answered)
+    ]
+    assert promised == [False, True]
 
 
 def test_random_search_is_no_grid(frame_of):
