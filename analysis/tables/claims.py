@@ -31,7 +31,10 @@ _STOPPED = (
     "(confidence sequences) stay valid, and are wider for it"
 )
 
-_VERDICTS = "supported: the interval lies wholly where the claim holds; contradicted: wholly where it does not"
+_VERDICTS = (
+    "supported: the interval lies wholly where the claim holds; contradicted: wholly where it does not; where lines "
+    "are tested together, p (Holm) is below 0.05 too"
+)
 
 #: What `errors_text` means.
 _ALLOWED = {
