@@ -197,4 +197,4 @@ def test_grid_axes_that_the_launch_names_are_looked_at_each_by_itself(run):
     assert {(row[2], row[3]) for row in rows} == set(itertools.product(["16", "32"], ["epoch", "attack.steps"]))
     frames = PLAN.frames(data := load(run.directory))
     titles = [axes.get_title() for axes in PLAN.render(frames, data.metric).axes]
-    assert titles == ["small_cnn, batch_size 16", "small_cnn, batch_size 32"]
+    assert titles == [f"small_cnn, batch_size {batch}\n3 settings, n = 3 trials" for batch in (16, 32)]

@@ -21,7 +21,7 @@ from rich.console import Console
 from analysis.frames import checks, evaluations
 from analysis.frames.images import classes_of, load_images
 from analysis.frames.trials import load_epochs
-from sweep import cli
+from sweep import cli, group
 from sweep.config_file import load
 from sweep.evaluate import plan
 from sweep.evaluate.chunk import Ended
@@ -555,7 +555,7 @@ def test_checks_are_recorded_printed_and_not_run_again_and_what_needs_the_packag
 ) -> None:
     if missing:
         monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-        monkeypatch.setattr(cli, "hiding", lambda: "")
+        monkeypatch.setattr(group, "hiding", lambda: "")
     plan.cannot_run.cache_clear()
     name = next(record["trial_id"] for record in read(run) if record["record"] == "trial")
     words = ("evaluate", run, name, "--checks", "--images", 30, "--serial")
