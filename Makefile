@@ -11,6 +11,8 @@ READY := $(VENV)/ready
 INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python
 # Of make mutate: which faults are drawn.
 SEED ?= 0
+# Of make test-slow: files and folders; all if none is named.
+SLOW ?=
 # Of make gpu: benchmarks/gpu.py --help has them.
 ARGS ?=
 # A test process a core; the files go out in their order, so that the long ones do not come last.
@@ -37,7 +39,7 @@ test: $(READY)
 	$(PYTEST) -m 'not slow'
 
 test-slow: $(READY)
-	$(PYTEST) --numprocesses $$(( $(CORES) + 1 )) -m slow
+	$(PYTEST) --numprocesses $$(( $(CORES) + 1 )) -m slow $(SLOW)
 
 test-all: $(READY)
 	$(PYTEST)
