@@ -49,7 +49,7 @@ _COLLINEAR = 1e-9
 
 _SELF_CHOSEN = (
     "the same seeds chose each method's best cell, which flatters the method with more cells near its best; other "
-    "seeds have to decide: by --chosen-by-seed, or `sweep launch --decide deat_own_best`"
+    "seeds have to decide: by --chosen-by-seed, or `sweep launch CONFIG --decide deat_own_best`"
 )
 _TEST_CHOSEN = "test accuracies chose the best cells, so they cannot judge them too"
 
@@ -199,7 +199,7 @@ def extra_time(trials: DataFrame, options: Options) -> Effect | NotMeasured:
             return NotMeasured("so far DEAT's trials began after SGD's; with further seeds they go by turns")
         return NotMeasured(
             "DEAT's trials ran at another time than SGD's, and the machine may have been busier then; "
-            "`sweep launch --decide no_extra_time` runs them by turns"
+            "`sweep launch CONFIG --decide no_extra_time` runs them by turns"
         )
     if _computed_otherwise(block.trials):
         return NotMeasured(
