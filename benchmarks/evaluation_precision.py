@@ -29,7 +29,6 @@ from torch import Tensor
 from trainers.config import TrialConfig
 from trainers.data.batches import sequential
 from trainers.engine import Engine, float32_products
-from trainers.evaluate import evaluation_attack
 from trainers.ladder.trained import Trained, trained
 from trainers.loop import train, with_fingerprint
 from trainers.method.objectives import cross_entropy
@@ -68,7 +67,7 @@ def right(network: Trained, one: TrialConfig, precision: Any, start: str) -> Ten
     with float32_products("fp32"):
         for images, labels in sequential(network.data.test, network.batch_size):
             x_adv = adversarial(
-                network.model, cross_entropy, engine.images(images), labels, evaluation_attack(one),
+                network.model, cross_entropy, engine.images(images), labels, one.evaluation_attack(),
                 engine.forward(network.model), draws,
             )  # fmt: skip
             with torch.no_grad():

@@ -7,7 +7,8 @@ import gc
 import torch
 
 from trainers import process
-from trainers.memory import host_bytes, is_out_of_memory
+from trainers.hardware import host_bytes
+from trainers.memory import is_out_of_memory
 
 #: What CUDA takes for a process beside the tensors, for its context and kernels, bytes: a bound, held by a test.
 CONTEXT = 2**30

@@ -20,9 +20,8 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from trainers.config import ModelConfig, TrialConfig
-from trainers.data.sets import Shape
+from trainers.data.sources import Shape
 from trainers.engine import Engine, float32_products
-from trainers.evaluate import evaluation_attack
 from trainers.method import adversary, batch_norm, objectives, optimizers, weights
 from trainers.method.batch_norm import attacking
 from trainers.method.objectives import cross_entropy
@@ -86,7 +85,7 @@ def _work(config: TrialConfig, shape: Shape) -> Work:
     images, labels = _batch(shape, _FEW, torch.device("meta"))
     forward = _flops(lambda: network.eval()(images)) / _FEW
     outer = 2 if objectives.build(config.objective, shape.classes).passes_clean else 1
-    attack = evaluation_attack(config)
+    attack = config.evaluation_attack()
     with attacking(network, "eval"):
         leaf = images.clone().requires_grad_()
         kept_attacking = _kept(network, lambda: network(leaf))
@@ -214,7 +213,7 @@ def _training_rate(config: TrialConfig, shape: Shape, model: nn.Module, engine: 
 
 
 def _attack_rate(config: TrialConfig, shape: Shape, model: nn.Module, engine: Engine) -> float:
-    attack = evaluation_attack(config).model_copy(update={"steps": 1})
+    attack = config.evaluation_attack().model_copy(update={"steps": 1})
     flops = 2 * work(config, shape).forward
     size = _size(
         min(config.evaluation.batch_size, max(shape.val_images, shape.test_images, _FEW)), flops, engine.device

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainers.config import AttackConfig, TrialConfig
+from trainers.config import TrialConfig
 from trainers.data.batches import Split, sequential, shares
 from trainers.engine import Engine
 from trainers.method.objectives import cross_entropy
@@ -26,20 +26,6 @@ class Evaluation:
     loss: float
     right: Tensor = field(compare=False, repr=False)
     """Which images are right, (N,) bool, each in its place in the split."""
-
-
-def evaluation_attack(config: TrialConfig) -> AttackConfig:
-    """The attack that a resolved config evaluates with: PGD in the training's norm, with its own strength and start."""
-    settings = config.evaluation
-    assert settings.step_size is not None, "resolve the trial's config first"
-    assert settings.radius is not None, "resolve the trial's config first"
-    return AttackConfig(
-        norm=config.attack.norm,
-        steps=settings.steps,
-        step_size=settings.step_size,
-        radius=settings.radius,
-        start=settings.start,
-    )
 
 
 @torch.no_grad()
@@ -67,7 +53,7 @@ def robust(
         engine: its device; the attack's precision is `evaluation.precision`.
         generator: of the starts, in the same state in all workers.
     """
-    attack, settings = evaluation_attack(config), config.evaluation
+    attack, settings = config.evaluation_attack(), config.evaluation
     attacker = replace(engine, precision=settings.precision)
     answers: list[_Answers] = []
     for own, (images, labels) in _shared(split, settings.batch_size, engine.workers):

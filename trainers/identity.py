@@ -166,7 +166,7 @@ def trial_id(config: TrialConfig) -> str:
             the hash.
     """
     if config.data.fingerprint is None:
-        raise UserError("data.fingerprint: needed for the trial's id; trainers.data.sets.fingerprint gives it")
+        raise UserError("data.fingerprint: needed for the trial's id; trainers.data.sources.fingerprint gives it")
     if config.model.fine_tune is not None and config.model.weights_fingerprint is None:
         raise UserError(
             "model.weights_fingerprint: needed for the trial's id; trainers.models.fine_tuning.fingerprint gives it"

@@ -21,7 +21,8 @@ from trainers.checkpoint import State
 from trainers.config import TrialConfig
 from trainers.crew import following, heeding, leading
 from trainers.data import extra
-from trainers.data.sets import Data, fingerprint
+from trainers.data.sets import Data
+from trainers.data.sources import fingerprint
 from trainers.dynamics import measurement
 from trainers.engine import Engine, compiling, device_of, float32_products
 from trainers.errors import UserError

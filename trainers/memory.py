@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
-from pathlib import Path
 
 import torch
 
@@ -58,39 +56,3 @@ def _is_short() -> bool:
         return torch.cuda.is_available() and torch.cuda.mem_get_info()[0] < _SHORT
     except RuntimeError:  # as after an error that only a new process mends
         return False
-
-
-def card_bytes() -> list[int]:
-    """The memory of each card that torch sees; nothing is taken of them. None where CUDA does not start on them."""
-    try:
-        return [torch.cuda.get_device_properties(index).total_memory for index in range(torch.cuda.device_count())]
-    except RuntimeError:  # NVML counts cards of which CUDA itself can say nothing, as with another driver
-        return []
-
-
-def host_bytes() -> int:
-    """The memory of this host, or what this process may have of it in its container or job (control group)."""
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return min([total, *_limits(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))])
-
-
-def _limits(groups: Path, root: Path) -> list[int]:
-    """Of the groups that this process is in, and of those around them: version 2's and version 1's."""
-    files = []
-    try:
-        for line in groups.read_text().splitlines():
-            _, controllers, path = line.split(":", 2)
-            base, name = (root, "memory.max") if not controllers else (root / "memory", "memory.limit_in_bytes")
-            if not controllers or "memory" in controllers.split(","):
-                inner = base / path.lstrip("/")
-                files += [folder / name for folder in (inner, *inner.parents) if folder.is_relative_to(base)]
-    except (OSError, ValueError):
-        return []
-    return [int(text) for file in files if (text := _text_of(file)).isdigit()]
-
-
-def _text_of(file: Path) -> str:
-    try:
-        return file.read_text().strip()
-    except OSError:
-        return ""

@@ -16,7 +16,8 @@ import torch
 from trainers import evaluate
 from trainers.config import TrialConfig
 from trainers.data.batches import Split
-from trainers.data.sets import Data, Shape
+from trainers.data.sets import Data
+from trainers.data.sources import Shape
 from trainers.engine import device_of, float32_products
 from trainers.own.stage import stage
 from trainers.randomness import generator

@@ -14,6 +14,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trainers.hardware import gpu_names
+
 if TYPE_CHECKING:
     import torch
 
@@ -101,13 +103,6 @@ def arithmetic(config: TrialConfig, device: torch.device) -> dict[str, Any]:
         "processor": torch.cuda.get_device_name(device) if gpu else torch.backends.cpu.get_cpu_capability(),
         "threads": None if gpu else torch.get_num_threads(),
     }
-
-
-def gpu_names() -> list[str]:
-    """The GPUs that torch sees, by name."""
-    import torch
-
-    return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
 
 
 def versions(packages: Sequence[str]) -> dict[str, str]:

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from trainers.config import DataConfig, TrialConfig
 from trainers.data.batches import Split
-from trainers.data.sets import Data, Shape, fingerprint, load, shapes
+from trainers.data.sets import Data, load
+from trainers.data.sources import Shape, fingerprint, shapes
 from trainers.dynamics import measurement
 from trainers.engine import Engine
 from trainers.errors import UserError

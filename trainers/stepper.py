@@ -32,7 +32,8 @@ from trainers.errors import UserError
 from trainers.lock import locked
 from trainers.memory import is_out_of_memory, reason
 from trainers.method.step import Slots, Tally, training_step
-from trainers.randomness import default_generators, generator, stable_seed
+from trainers.randomness import default_generators, generator
+from trainers.seeds import stable_seed
 
 _log = logging.getLogger(__name__)
 

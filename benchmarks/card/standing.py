@@ -21,7 +21,6 @@ from trainers.config import TrialConfig
 from trainers.data.batches import Split, sequential
 from trainers.data.sets import Data, load
 from trainers.engine import Engine, Precision, engine_of, float32_products
-from trainers.evaluate import evaluation_attack
 from trainers.loop import with_fingerprint
 from trainers.method.objectives import cross_entropy
 from trainers.method.step import adversarial
@@ -155,7 +154,7 @@ def right(
 ) -> torch.Tensor:
     """Which images (N,) are right at what PGD finds with gradients in a precision; that pass is fp32."""
     engine, draws = Engine(setting.device, precision), generator(setting.device, seed, "evaluation")
-    attack, found = evaluation_attack(config), []
+    attack, found = config.evaluation_attack(), []
     with float32_products("fp32"):
         for batch, labels in sequential(split, config.evaluation.batch_size):
             forward = engine.forward(model)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from card.setting import Setting, read
-from trainers import provenance
+from trainers import hardware, provenance
 from trainers.config import TrialConfig
 from trainers.engine import device_of
 from trainers.identity import identity, trial_id
@@ -112,7 +112,7 @@ def _trained(setting: Setting, records: RecordFile, number: int, name: str, conf
     about = {"trial_id": trial, "number": number, "config": identity(config), "point": point, "seed": config.seed}
     records.append("trial", about)
     device = device_of(config.device)
-    card = provenance.gpu_names()[0] if device.type == "cuda" else "cpu"
+    card = hardware.gpu_names()[0] if device.type == "cuda" else "cpu"
     started = {"trial_id": trial, "host": provenance.host(), "device": card, "code_version": provenance.code_version()}
     records.append("start", {**started, "arithmetic": provenance.arithmetic(config, device)})
 

@@ -15,7 +15,8 @@ from torch import Tensor
 from card.setting import Setting
 from trainers.config import TrialConfig
 from trainers.data.batches import Split
-from trainers.data.sets import Data, Shape
+from trainers.data.sets import Data
+from trainers.data.sources import Shape
 from trainers.training import Pass, Training
 from trainers.workers import ALONE, Workers
 

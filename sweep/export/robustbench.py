@@ -25,7 +25,7 @@ from sweep.run.directory import CONFIG_FILE
 from sweep.share import Share
 from trainers.config import DataConfig, TrialConfig
 from trainers.data import unseen
-from trainers.data.sets import shapes
+from trainers.data.sources import shapes
 from trainers.errors import UserError, validated
 from trainers.fields import number_text
 from trainers.files import whole

@@ -18,7 +18,7 @@ from sweep.plan.shapes import Left, si
 from trainers import counting
 from trainers.config import DataConfig, ModelConfig, TrialConfig
 from trainers.counting import Work
-from trainers.data.sets import Shape
+from trainers.data.sources import Shape
 from trainers.errors import UserError
 from trainers.own.source import Source
 from trainers.record import EpochRecord, line

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from sweep.search.inputs import Unseen
 from trainers.config import DataConfig
-from trainers.data.sets import Shape as DataShape
+from trainers.data.sources import Shape as DataShape
 
 
 def size_lines(shapes: Mapping[DataConfig, DataShape]) -> dict[str, None]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from trainers.config import DataConfig, TrialConfig
-from trainers.data.sets import Shape
-from trainers.models.fine_tuning import start
+from trainers.data.sources import Shape
 
 
 def fine_tune_lines(trials: Iterable[TrialConfig], shapes: Mapping[DataConfig, Shape]) -> Iterator[str]:
@@ -24,6 +23,8 @@ def fine_tune_lines(trials: Iterable[TrialConfig], shapes: Mapping[DataConfig, S
         elif shape is None:
             taken = "not held against the network, its data being unknown"
         else:
+            from trainers.models.fine_tuning import start  # and with it torch, for which no other plan waits
+
             taken = start(model, shape).line()
         lines.append(f"{model.name} starts from {model.fine_tune} ({model.weights_fingerprint}): {taken}")
     yield from sorted(set(lines))

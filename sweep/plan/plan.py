@@ -36,7 +36,7 @@ from sweep.search.trials import FixedPoints, FixedSearch, Search, admitted_point
 from sweep.share import Share
 from sweep.stopping.decisions import Stopping
 from trainers.config import DataConfig
-from trainers.data.sets import Shape as DataShape
+from trainers.data.sources import Shape as DataShape
 from trainers.errors import UserError
 from trainers.fields import number_text, plural
 from trainers.own.source import Source

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from sweep.config import ResourcesConfig
 from trainers.fields import plural
+from trainers.hardware import gpu_count
 
 #: What a node has: CPU and GPU, as Ray counts them.
 Node = Mapping[str, float]
@@ -58,9 +59,7 @@ def cores() -> int:
 
 def this_machine() -> Room:
     """The cores and cards of this machine that are ours: what a local Ray takes."""
-    import torch
-
-    return Room("this machine", [{"CPU": float(cores()), "GPU": float(torch.cuda.device_count())}])
+    return Room("this machine", [{"CPU": float(cores()), "GPU": float(gpu_count())}])
 
 
 def at_once(resources: ResourcesConfig, most: int | None, left: int, room: Room | None = None) -> int | None:

@@ -15,8 +15,7 @@ from sweep.axes import INERT_AXES, holds, value_at
 from sweep.config import SweepConfig
 from sweep.search.trials import PlannedTrial
 from trainers.config import AttackConfig, DataConfig, TrialConfig, leaves
-from trainers.data.sets import Shape
-from trainers.evaluate import evaluation_attack
+from trainers.data.sources import Shape
 from trainers.fields import number_text, plural
 from trainers.presets import PRESETS
 
@@ -167,7 +166,7 @@ def _late(trial: TrialConfig) -> Iterator[Warned]:
 
 def _attacks(trial: TrialConfig) -> Iterator[Warned]:
     """Attacks whose steps do not suit their ball: the training's, and the evaluation's where it differs."""
-    measures = evaluation_attack(trial)
+    measures = trial.evaluation_attack()
     if trial.attack.steps:
         yield from _steps("attack", trial.attack)
     same = (measures.radius, measures.step_size) == (trial.attack.radius, trial.attack.step_size)
@@ -238,7 +237,7 @@ def _decay(trials: Sequence[TrialConfig]) -> Iterator[Warned]:
 
 def _measures(trials: Sequence[TrialConfig]) -> Iterator[Warned]:
     """Trials that are evaluated by different attacks."""
-    attacks = [vars(evaluation_attack(one)) | {"restarts": one.evaluation.restarts} for one in trials]
+    attacks = [vars(one.evaluation_attack()) | {"restarts": one.evaluation.restarts} for one in trials]
     for key in ("norm", "radius", "step_size", "steps", "restarts"):
         values = list(dict.fromkeys(_plain(attack[key]) for attack in attacks))
         if len(values) > 1:

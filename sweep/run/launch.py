@@ -34,6 +34,7 @@ from sweep.share import Share
 from sweep.storage.mirror import heeded
 from trainers.errors import UserError
 from trainers.fields import plural
+from trainers.hardware import card_bytes, gpu_count, host_bytes
 from trainers.provenance import code_version
 
 EXIT_DONE, EXIT_SOME_FAILED = 0, 1
@@ -261,8 +262,6 @@ def _gc_on() -> Iterator[None]:
 
 def capacity_here(resources: ResourcesConfig) -> float:
     """Memory of this machine's largest card, or of the machine where trials take none, bytes; 0: it has no card."""
-    from trainers.memory import card_bytes, host_bytes
-
     return max(card_bytes(), default=0.0) if resources.gpu else float(host_bytes())
 
 
@@ -277,22 +276,20 @@ def check_resources(config: SweepConfig, serial: bool, address: str | None) -> N
     Raises:
         UserError: this machine has less, or the config names the GPU that Ray is to choose.
     """
-    import torch
-
     if not serial and config.trial.device.startswith("cuda:"):
         raise UserError(
             f"trial.device: must be auto, cpu or cuda, got {config.trial.device!r}: "
             "Ray chooses the GPU of each trial; set trial.device=auto"
         )
-    if address is None and config.resources.gpu == "auto" and not torch.cuda.device_count():
+    if address is None and config.resources.gpu == "auto" and not gpu_count():
         raise UserError(
             "resources.gpu: auto needs a GPU, whose memory it shares out, and torch sees none on this machine; "
             "set resources.gpu=0 to train on the CPU"
         )
-    if address is None and config.resources.most_gpu > torch.cuda.device_count():
+    if address is None and config.resources.most_gpu > gpu_count():
         raise UserError(
             f"resources.gpu: a trial asks for {config.resources.most_gpu:g} GPU, and this machine has "
-            f"{torch.cuda.device_count()}; set resources.gpu=0 to train on the CPU"
+            f"{gpu_count()}; set resources.gpu=0 to train on the CPU"
         )
     if address is None and not serial and config.resources.cpu > (here := cores()):
         raise UserError(

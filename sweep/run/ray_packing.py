@@ -119,7 +119,7 @@ def machine(node: Mapping[str, Any], resources: ResourcesConfig, has: int | None
 @ray.remote(num_cpus=0.01, max_calls=1)  # its process has asked CUDA for all cards, and may become no trial's
 def _bytes(on_gpu: bool) -> int | None:
     """Of this node's smallest card, or of the node itself; None: it has no card that torch sees."""
-    from trainers.memory import card_bytes, host_bytes
+    from trainers.hardware import card_bytes, host_bytes
 
     if not on_gpu:
         return host_bytes()

@@ -37,7 +37,6 @@ from sweep.run.signals import STOPPING, Interrupted, signals_kept
 from sweep.run.trial import RESTARTS, Message, never, run_together, run_trial, trial_values
 from sweep.run.workers import TrialEnded, WorkerDied
 from sweep.storage.cache import local, named
-from trainers import checkpoint
 from trainers.record import OutcomeRecord
 
 if TYPE_CHECKING:  # lest each process of a trial load the plan
@@ -255,7 +254,7 @@ def _is_pruned(bell: Any, trial_id: str) -> bool:
 
 def _say_and_end(bell: Any, trial_id: str, why: TrialEnded | WorkerDied) -> None:
     """Ends this process, whose trial lacks a worker, once the launch can ask why."""
-    checkpoint.write_held()
+    _write_held()
     with suppress(ray.exceptions.RayError):
         ray.get(bell.lacks.remote(trial_id, str(why), getattr(why, "preempted", "")), timeout=STOPPING)
     os._exit(1)
@@ -263,8 +262,14 @@ def _say_and_end(bell: Any, trial_id: str, why: TrialEnded | WorkerDied) -> None
 
 def _end() -> None:
     """Ends this process, with the newest state of each trial that still trains on the disk."""
-    checkpoint.write_held()
+    _write_held()
     os._exit(1)
+
+
+def _write_held() -> None:
+    from trainers import checkpoint  # and with it torch, for which the launch's own process need not wait
+
+    checkpoint.write_held()
 
 
 class _Values(UserDict[str, dict[str, Any]]):

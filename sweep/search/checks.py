@@ -15,9 +15,10 @@ from sweep.search.points import combinations, strata
 from sweep.search.trials import PlannedTrial, planned_trial
 from trainers.config import DataConfig, TrialConfig
 from trainers.data import unseen as marks
-from trainers.data.sets import Shape
+from trainers.data.sources import Shape
 from trainers.errors import UserError
 from trainers.fields import plural
+from trainers.models.sizes import check_batches, check_size
 from trainers.own.reference import PARTS
 from trainers.own.source import Source
 
@@ -46,9 +47,6 @@ def check_trials(
     Raises:
         UserError: what every such trial would fail with.
     """
-    from trainers.models.fine_tuning import start
-    from trainers.models.registry import check_batches, check_size
-
     configs, unseen = [trial.config for trial in trials], set(unseen)
     wanted = dict.fromkeys((one.data, one.model.name, one.batch_size) for one in configs)
     try:
@@ -68,6 +66,8 @@ def check_trials(
                 _check_local(one, known[one.data], config.resources.workers)
         for model, data in dict.fromkeys((one.model, one.data) for one in configs if one.model.fine_tune):
             if data in known and not model.is_own:  # one's own was held against them where it was tried
+                from trainers.models.fine_tuning import start  # and with it torch, for which no other waits
+
                 start(model, known[data])
         if kinds := [one for one in _measured(configs) if one.data.name not in unseen and not uses(one)]:
             from trainers.dynamics.measurement import refuse  # and with it a part of scipy, for which no other waits
@@ -81,7 +81,7 @@ def check_trials(
 
 def _seen_shapes(sets: Iterable[DataConfig], unseen: Container[str]) -> dict[DataConfig, Shape]:
     """Of data that are there, without the extra images that are not."""
-    from trainers.data.sets import shapes
+    from trainers.data.sources import shapes
 
     plain = {data: data.model_copy(update={"extra": None}) if data.extra in unseen else data for data in sets}
     known = shapes(plain.values())
@@ -150,8 +150,6 @@ def _check_parts(batch_size: int, shape: Shape | None, workers: int) -> None:
 
 def _check_local(config: TrialConfig, shape: Shape, workers: int) -> None:
     """Where batch norm is each worker's own, its part of every batch gives it two values a channel."""
-    from trainers.models.registry import check_batches
-
     if workers == 1 or config.batch_norm != "local" or _smallest_batch(shape, config.batch_size) >= 2 * workers:
         return
     try:

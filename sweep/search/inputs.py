@@ -129,7 +129,7 @@ def own_sources(config: SweepConfig) -> dict[str, Source]:
 
 
 def _fingerprint(config: SweepConfig, trial: TrialConfig, own: Mapping[str, Source], look: bool) -> str:
-    from trainers.data.sets import fingerprint
+    from trainers.data.sources import fingerprint
 
     if not look and trial.data.name != "digits":
         raise Absent("--no-data")

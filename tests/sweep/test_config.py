@@ -17,7 +17,7 @@ from sweep.plan.plan import plan
 from sweep.search.inputs import distinct_data, fingerprints
 from sweep.search.trials import fixed_points, planned
 from trainers.config import DataConfig
-from trainers.data.sets import Shape
+from trainers.data.sources import Shape
 from trainers.errors import UserError, validated
 from trainers.presets import PRESETS
 
@@ -778,9 +778,9 @@ def test_every_ready_config_loads_and_plans(path: Path, yaml_file: Write, monkey
     def fingerprint(data: DataConfig) -> str:
         return f"{data.name}-0"
 
-    monkeypatch.setattr("trainers.data.sets.fingerprint", fingerprint)
+    monkeypatch.setattr("trainers.data.sources.fingerprint", fingerprint)
     monkeypatch.setattr(
-        "trainers.data.sets.shapes", lambda configs: dict.fromkeys(configs, Shape(1000, 20, 100, 10, 3, 32, 32))
+        "trainers.data.sources.shapes", lambda configs: dict.fromkeys(configs, Shape(1000, 20, 100, 10, 3, 32, 32))
     )
     monkeypatch.setattr("trainers.dynamics.measurement.refuse", lambda config: None)  # it loads the data
     config = load(path)

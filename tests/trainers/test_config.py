@@ -295,7 +295,9 @@ def test_the_identity_holds_only_what_can_change_the_numbers() -> None:
 def test_without_a_fingerprint_there_is_no_id() -> None:
     with pytest.raises(UserError) as caught:
         trial_id(TrialConfig())
-    assert str(caught.value) == ("data.fingerprint: needed for the trial's id; trainers.data.sets.fingerprint gives it")
+    assert str(caught.value) == (
+        "data.fingerprint: needed for the trial's id; trainers.data.sources.fingerprint gives it"
+    )
 
 
 def test_a_config_cannot_be_changed() -> None:

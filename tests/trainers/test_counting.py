@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 
 from trainers import counting
 from trainers.config import TrialConfig
-from trainers.data.sets import Shape
+from trainers.data.sources import Shape
 from trainers.engine import Engine
 from trainers.method.step import Tally, training_step
 
@@ -152,7 +152,7 @@ def test_the_files_estimated_are_those_that_a_trial_writes(
 ) -> None:
     """At most three of a trial that trains, and at its end one."""
     from trainers.checkpoint import write_held
-    from trainers.data.sets import shapes
+    from trainers.data.sources import shapes
     from trainers.loop import train, with_fingerprint
 
     digits = {"data": {"name": "digits", "train_per_class": 4, "test_per_class": 2, "validation_fraction": 0.25}}

@@ -18,8 +18,8 @@ from trainers.engine import Engine
 from trainers.ladder import rungs, survivors
 from trainers.ladder.rungs import LadderAttack
 from trainers.loop import train
-from trainers.randomness import stable_seed
 from trainers.record import DynamicsRecord, EpochRecord
+from trainers.seeds import stable_seed
 
 CARD = torch.device("meta")
 

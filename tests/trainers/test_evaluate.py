@@ -85,7 +85,7 @@ def test_an_evaluation_starts_where_it_is_told_wherever_the_training_attack_does
     norm: str, given: str | None, start: str
 ) -> None:
     values = {"attack": {"norm": norm, "start": "normal"}, "evaluation": {"start": given}}
-    assert evaluate.evaluation_attack(TrialConfig.model_validate(values).resolved()).start == start
+    assert TrialConfig.model_validate(values).resolved().evaluation_attack().start == start
 
 
 def with_batch_norm() -> nn.Module:
@@ -116,7 +116,7 @@ def test_an_evaluation_attacks_by_its_own_strength_in_the_norm_of_the_training_a
             "evaluation": {"radius": 0.7, "step_size": 0.1, "steps": 9},
         }
     ).resolved()
-    found = evaluate.evaluation_attack(trial)
+    found = trial.evaluation_attack()
     assert (found.norm, found.radius, found.step_size, found.steps) == ("l2", 0.7, 0.1, 9)
 
 

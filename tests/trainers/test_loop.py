@@ -21,8 +21,8 @@ from trainers.errors import UserError
 from trainers.evaluate import Evaluation
 from trainers.loop import train
 from trainers.method.averaging import Averaging
-from trainers.randomness import stable_seed
 from trainers.record import METRICS, EpochRecord
+from trainers.seeds import stable_seed
 from trainers.workers import ALONE
 
 TIMES = {"seconds": 0.0, "evaluation_seconds": 0.0, "samples_per_second": 0.0, "peak_memory_bytes": 0}

@@ -13,9 +13,10 @@ from trainers.config import DataConfig, ModelConfig, TrialConfig
 from trainers.data import batches, sets
 from trainers.errors import UserError, validated
 from trainers.identity import identity
-from trainers.models import registry
+from trainers.models import registry, sizes
 from trainers.models.activations import ACTIVATIONS
 from trainers.models.registry import NETWORKS, build
+from trainers.models.sizes import SIZES
 from trainers.randomness import generator
 
 NAMES = list(NETWORKS)
@@ -40,7 +41,7 @@ def noise(*shape: int) -> Tensor:
 def on_meta(name: str, channels: int, num_classes: int, size: tuple[int, int]) -> nn.Module:
     """The network without weights, so that the large ones cost a test nothing."""
     with torch.device("meta"):
-        return NETWORKS[name].build(channels, num_classes, *size)
+        return NETWORKS[name](channels, num_classes, *size)
 
 
 def blank(*shape: int) -> Tensor:
@@ -48,7 +49,7 @@ def blank(*shape: int) -> Tensor:
 
 
 def test_the_config_and_the_registry_know_the_same_networks() -> None:
-    assert tuple(NETWORKS) == config.NETWORKS
+    assert tuple(NETWORKS) == tuple(SIZES) == config.NETWORKS
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -65,7 +66,7 @@ def test_every_network_gives_one_logit_a_class_for_any_channels_and_size(
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_network_works_at_its_minimum_size_and_refuses_one_pixel_less(name: str) -> None:
-    size = NETWORKS[name].minimum_size
+    size = SIZES[name].minimum
     assert on_meta(name, 3, 10, (size, size))(blank(2, 3, size, size)).shape == (2, 10)
     with pytest.raises(UserError, match=f"^model.name: {name} needs images of at least {size} x {size} pixels"):
         model(name, image_size=(size + 1, size - 1))
@@ -134,7 +135,7 @@ def test_a_last_batch_of_one_image_is_refused_exactly_where_batch_norm_would_rai
     with pytest.raises(ValueError, match="more than 1 value per channel") if _refused(name, size) else nullcontext():
         network(blank(1, 3, *size))
     for train_images, batch_size in ((64, 32), (66, 32)):
-        registry.check_batches(name, *size, train_images, batch_size)
+        sizes.check_batches(name, *size, train_images, batch_size)
 
 
 def _refused(name: str, size: tuple[int, int]) -> bool:
@@ -142,7 +143,7 @@ def _refused(name: str, size: tuple[int, int]) -> bool:
     answers = set()
     for train_images, batch_size in ((65, 32), (5, 1)):
         try:
-            registry.check_batches(name, *size, train_images, batch_size)
+            sizes.check_batches(name, *size, train_images, batch_size)
             answers.add(False)
         except UserError:
             answers.add(True)
@@ -152,7 +153,7 @@ def _refused(name: str, size: tuple[int, int]) -> bool:
 
 def test_a_last_batch_of_one_image_is_named_with_its_numbers() -> None:
     with pytest.raises(UserError) as caught:
-        registry.check_batches("preact_resnet18", 8, 8, 65, 32)
+        sizes.check_batches("preact_resnet18", 8, 8, 65, 32)
     assert str(caught.value) == (
         "batch_size: the last of an epoch's batches has 1 image (65 training images, batch_size 32), and batch norm "
         "in preact_resnet18 needs 2 where images have 8 x 8 pixels; take another batch_size, "
@@ -175,7 +176,7 @@ def test_relu_is_the_network_s_own_to_the_bit(name: str) -> None:
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_an_activation_stands_in_place_of_every_relu_and_changes_nothing_else(name: str, activation: str) -> None:
     with torch.device("meta"):
-        own, chosen = (NETWORKS[name].build(3, 10, 8, 8, **k) for k in ({}, {"activation": ACTIVATIONS[activation]}))
+        own, chosen = (NETWORKS[name](3, 10, 8, 8, **k) for k in ({}, {"activation": ACTIVATIONS[activation]}))
     kinds = {path: ACTIVATIONS[activation] if type(m) is nn.ReLU else type(m) for path, m in own.named_modules()}
     assert {path: type(m) for path, m in chosen.named_modules()} == kinds
     assert nn.ReLU in map(type, own.modules())

@@ -37,7 +37,7 @@ def test_a_network_has_its_published_parameters_and_takes_its_gflop_on_one_32_pi
     name: str, parameters: int, gflop: float
 ) -> None:
     with torch.device("meta"):
-        network = NETWORKS[name].build(3, 10, 32, 32).eval()
+        network = NETWORKS[name](3, 10, 32, 32).eval()
         with FlopCounterMode(display=False) as counter:
             network(torch.empty(1, 3, 32, 32))
     assert sum(parameter.numel() for parameter in network.parameters()) == parameters
@@ -45,7 +45,7 @@ def test_a_network_has_its_published_parameters_and_takes_its_gflop_on_one_32_pi
 
 
 def test_small_cnn_has_19258_parameters_on_digits() -> None:
-    network = NETWORKS["small_cnn"].build(1, 10, 8, 8)
+    network = NETWORKS["small_cnn"](1, 10, 8, 8)
     assert sum(parameter.numel() for parameter in network.parameters()) == 19_258
 
 

@@ -10,7 +10,7 @@ from small import TINY, tiny
 from torch import Tensor, nn
 
 from trainers.config import DataConfig, ModelConfig, TrialConfig
-from trainers.data import sets
+from trainers.data import sets, sources
 from trainers.errors import UserError
 from trainers.files import checkpoint_path
 from trainers.identity import identity, trial_id
@@ -19,7 +19,7 @@ from trainers.models import fine_tuning, registry
 from trainers.record import EpochRecord
 
 TIMES = {"seconds": 0.0, "evaluation_seconds": 0.0, "samples_per_second": 0.0, "peak_memory_bytes": 0}
-SHAPE = sets.Shape(80, 20, 50, 10, 1, 8, 8)
+SHAPE = sources.Shape(80, 20, 50, 10, 1, 8, 8)
 
 
 def network(classes: int = 10, *, seed: int = 7, normalize: bool = True, name: str = "small_cnn") -> nn.Module:

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from trainers import counting
 from trainers.config import ModelConfig, TrialConfig
-from trainers.data.sets import Shape
+from trainers.data.sources import Shape
 from trainers.dynamics import measurement
 from trainers.errors import UserError, validated
 from trainers.identity import identity
 from trainers.loop import train
-from trainers.models import fine_tuning, registry, timm_models
+from trainers.models import fine_tuning, registry, sizes, timm_models
 from trainers.models.meta import EmptyOnMeta
 from trainers.models.vit import Pad
 from trainers.randomness import generator
@@ -125,20 +125,20 @@ def test_in_eval_mode_an_image_s_logits_do_not_depend_on_its_batch(timm: Any) ->
 )
 def test_what_cannot_be_is_refused_by_name_and_size(timm: Any, name: str, size: int, message: str) -> None:
     with pytest.raises(UserError) as caught:
-        registry.check_size(f"timm:{name}", size, size)
+        sizes.check_size(f"timm:{name}", size, size)
     assert str(caught.value).startswith(f"model.name: {message}")
     assert "\n" not in str(caught.value)
 
 
 def test_the_way_out_is_a_network_that_takes_such_images(timm: Any) -> None:
     with pytest.raises(UserError, match=r"; use preact_resnet18$"):
-        registry.check_size("timm:convnext_tiny", 8, 8)
+        sizes.check_size("timm:convnext_tiny", 8, 8)
 
 
 def test_a_last_batch_of_one_image_is_refused_where_batch_norm_would_raise(timm: Any) -> None:
-    registry.check_batches("timm:test_resnet", 64, 64, 65, 32)
+    sizes.check_batches("timm:test_resnet", 64, 64, 65, 32)
     with pytest.raises(UserError, match=r"^batch_size: the last .* batch norm in timm:test_resnet needs 2 where"):
-        registry.check_batches("timm:test_resnet", 8, 8, 65, 32)
+        sizes.check_batches("timm:test_resnet", 8, 8, 65, 32)
     with pytest.raises(ValueError, match="more than 1 value per channel"):
         model("test_resnet", size=8).train()(noise(1, 3, 8, 8))
 
@@ -146,7 +146,7 @@ def test_a_last_batch_of_one_image_is_refused_where_batch_norm_would_raise(timm:
 def test_without_timm_it_is_said_so_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UserError) as caught:
-        registry.check_size("timm:resnet18", 32, 32)
+        sizes.check_size("timm:resnet18", 32, 32)
     assert str(caught.value) == (
         "model.name: timm:resnet18 needs the package timm, which is not installed; pip install timm, "
         "or take one of torchvision's: torchvision:NAME"

@@ -9,7 +9,7 @@ from torchvision import models
 
 from trainers.config import ModelConfig
 from trainers.errors import UserError
-from trainers.models import registry, torchvision_models
+from trainers.models import registry, sizes, torchvision_models
 from trainers.models.meta import EmptyOnMeta
 from trainers.randomness import generator
 
@@ -167,13 +167,13 @@ def test_in_eval_mode_an_image_s_logits_do_not_depend_on_its_batch() -> None:
 @pytest.mark.parametrize("size", [8, 9])
 def test_a_last_batch_of_one_image_is_refused_exactly_where_batch_norm_would_raise(size: int) -> None:
     network, image = model("resnet18", size=size).train(), noise(1, 3, size, size)
-    registry.check_batches("torchvision:resnet18", size, size, 64, 32)
+    sizes.check_batches("torchvision:resnet18", size, size, 64, 32)
     if size > 8:
-        registry.check_batches("torchvision:resnet18", size, size, 65, 32)
+        sizes.check_batches("torchvision:resnet18", size, size, 65, 32)
         network(image)
         return
     with pytest.raises(UserError, match="batch norm in torchvision:resnet18 needs 2 where"):
-        registry.check_batches("torchvision:resnet18", size, size, 65, 32)
+        sizes.check_batches("torchvision:resnet18", size, size, 65, 32)
     with pytest.raises(ValueError, match="more than 1 value per channel"):
         network(image)
 
@@ -207,11 +207,11 @@ def test_a_last_batch_of_one_image_is_refused_exactly_where_batch_norm_would_rai
 )
 def test_what_cannot_be_is_refused_by_name_and_size(name: str, size: tuple[int, int], message: str) -> None:
     with pytest.raises(UserError) as caught:
-        registry.check_size(f"torchvision:{name}", *size)
+        sizes.check_size(f"torchvision:{name}", *size)
     assert str(caught.value).startswith(f"model.name: {message}")
 
 
 @pytest.mark.slow
 def test_maxvit_takes_the_size_that_it_was_published_for() -> None:
-    registry.check_size("torchvision:maxvit_t", 224, 224)
+    sizes.check_size("torchvision:maxvit_t", 224, 224)
     assert on_meta("maxvit_t", 1, 5, 224, 224)(torch.empty(2, 1, 224, 224, device="meta")).shape == (2, 5)

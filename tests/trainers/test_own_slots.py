@@ -260,7 +260,7 @@ def test_batch_norm_without_running_statistics_is_one_workers_alone(own: Any) ->
 
 
 def shapes_of(trial: Any) -> Any:
-    from trainers.data.sets import shapes
+    from trainers.data.sources import shapes
 
     return {} if trial.data.is_own else shapes([trial.data])
 

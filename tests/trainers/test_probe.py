@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from trainers.config import TrialConfig
-from trainers.data.sets import Shape
+from trainers.data.sources import Shape
 from trainers.probe import _epoch_seconds, _random, probe
 
 DIGITS = Shape(train_images=100, val_images=20, test_images=50, classes=10, channels=1, height=8, width=8)

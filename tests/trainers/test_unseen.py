@@ -8,7 +8,7 @@ import pytest
 
 from trainers.config import DataConfig
 from trainers.data import unseen
-from trainers.data.sets import Shape
+from trainers.data.sources import Shape
 from trainers.errors import UserError
 
 

@@ -194,6 +194,19 @@ class TrialConfig(Frozen):
         """Whether the network is evaluated once so many epochs are trained: every so many, and after the last one."""
         return epoch % self.evaluation.every == 0 or epoch == self.epochs
 
+    def evaluation_attack(self) -> AttackConfig:
+        """The attack of a resolved config's evaluation: PGD in the training's norm, with its own strength and start."""
+        settings = self.evaluation
+        assert settings.step_size is not None, "resolve the trial's config first"
+        assert settings.radius is not None, "resolve the trial's config first"
+        return AttackConfig(
+            norm=self.attack.norm,
+            steps=settings.steps,
+            step_size=settings.step_size,
+            radius=settings.radius,
+            start=settings.start,
+        )
+
     def resolved(self) -> TrialConfig:
         """The same trial with every `none` that stands for another value replaced by that value."""
         name = self.objective.name

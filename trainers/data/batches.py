@@ -10,11 +10,10 @@ import torch
 from torch import Tensor
 
 from trainers.data import cutmix, loader, policies, resized
+from trainers.data.sources import PADDING
 from trainers.data.stored import Stored
 from trainers.randomness import generator
 from trainers.workers import ALONE, Part, Workers
-
-PADDING = 4  # pixels on each side, before the crop
 
 #: Pixels of images that are augmented at once, in bytes; the numbers of their places are some three times as many.
 _AT_ONCE = 2**25

@@ -109,14 +109,6 @@ class Decoded(Stored):
         return Decoded(self._files, more, torch.cat([self._places, torch.arange(len(images)) + there]))
 
 
-def note(listed: Listing) -> str:
-    """What a plan says of such a folder."""
-    return (
-        f"{listed.layout}: images are decoded whenever they are read, by each trial's own cores (resources.cpu), and "
-        "damaged ones are found then"
-    )
-
-
 def splits(listed: Listing, shape: tuple[int, int, int], image_size: int | None) -> tuple[Decoded, Decoded]:
     """The training and the test images of a folder.
 

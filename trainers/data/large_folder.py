@@ -150,3 +150,11 @@ def _shape(listed: Listing, image_size: int | None) -> tuple[int, int, int]:
 
 def _blank(count: int, shape: tuple[int, int, int]) -> ByteArray:
     return np.broadcast_to(np.uint8(0), (count, *shape))
+
+
+def note_of_decoding(listed: Listing) -> str:
+    """What a plan says of a folder whose images are decoded every epoch."""
+    return (
+        f"{listed.layout}: images are decoded whenever they are read, by each trial's own cores (resources.cpu), and "
+        "damaged ones are found then"
+    )

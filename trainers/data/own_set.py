@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from trainers.config import DataConfig
 from trainers.data.archives import ByteArray, LabelArray, Source
@@ -84,9 +83,14 @@ def _halves(dataset: Any, name: str) -> tuple[Any, Any]:
     return np.stack([image for image, _ in pairs]) if pairs else np.empty((0, 1, 1, 1)), [one for _, one in pairs]
 
 
+def _array(given: Any) -> np.ndarray[Any, Any]:
+    """Of a tensor, on whatever device, or of anything else; torch is not loaded for that."""
+    return np.asarray(given.cpu() if hasattr(given, "cpu") else given)
+
+
 def _images(given: Any, name: str) -> ByteArray:
     """As (N, C, H, W) uint8."""
-    array = np.asarray(given.cpu() if isinstance(given, torch.Tensor) else given)
+    array = _array(given)
     if array.ndim == 3:
         array = array[:, None]
     if array.ndim != 4:
@@ -107,7 +111,7 @@ def _images(given: Any, name: str) -> ByteArray:
 
 
 def _labels(given: Any, name: str) -> LabelArray:
-    array = np.asarray(given.cpu() if isinstance(given, torch.Tensor) else given)
+    array = _array(given)
     if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
         raise UserError(f"data.name: {name}: labels must be whole numbers (N,), got {array.dtype} {array.shape}")
     return array.astype(np.int64)

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from trainers.config import DataConfig
-from trainers.data import archives, image_folder, sets
+from trainers.data import archives, image_folder, sources
 from trainers.data.large_folder import Unwritten
-from trainers.data.sets import Shape
+from trainers.data.sources import Shape
 from trainers.errors import UserError
 
 
@@ -42,7 +42,7 @@ def fingerprint(config: DataConfig) -> str | None:
 
 
 def shape(config: DataConfig) -> Shape | None:
-    """What `trainers.data.sets.shapes` would give of the published images; None: of a user's own folder.
+    """What `trainers.data.sources.shapes` would give of the published images; None: of a user's own folder.
 
     Raises:
         UserError: nothing would be left to train on.
@@ -62,6 +62,6 @@ def shape(config: DataConfig) -> Shape | None:
     pixels = (there.train + there.test) * 3 * kept**2
     every_epoch, large = config.decode == "every_epoch", pixels > config.in_memory_gib * 2**30
     folder, _ = image_folder.cache_folders(Path(config.root or "data").expanduser().absolute())
-    mapped = config.name in sets.LAYOUTS and (large or every_epoch)
+    mapped = config.name in sources.LAYOUTS and (large or every_epoch)
     decodes = Unwritten(folder, pixels) if mapped and not every_epoch else None
     return Shape(train - held_out, held_out, test, there.classes, 3, size, size, mapped=mapped, decodes=decodes)

@@ -22,7 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from trainers.errors import UserError
-from trainers.randomness import ImageDraws, stable_seed
+from trainers.randomness import ImageDraws
+from trainers.seeds import stable_seed
 
 if TYPE_CHECKING:
     from trainers.ladder.rungs import LadderAttack

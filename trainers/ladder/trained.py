@@ -24,8 +24,8 @@ from trainers.ladder import survivors
 from trainers.ladder.rungs import LadderAttack
 from trainers.models import registry
 from trainers.own import snapshot
-from trainers.randomness import stable_seed
 from trainers.record import only_trial, read
+from trainers.seeds import stable_seed
 
 SplitName = Literal["test", "val"]
 #: What `images` gives; a network is not evaluated on what it was trained on.

@@ -1,7 +1,8 @@
 """The networks: each takes images (B, C, H, W) in [0, 1] and returns logits (B, num_classes).
 
 The rooms:
-    registry            build: a network by its name, with seeded weights and its own normalisation; what it can take
+    registry            build: a network by its name, with seeded weights and its own normalisation
+    sizes               which images a network takes, known before it is built
     fine_tuning         the weights from which a trial starts where it does not draw them
     activations         what may stand in place of their ReLUs
     stages              how every residual network here is stacked

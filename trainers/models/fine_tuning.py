@@ -27,7 +27,8 @@ from trainers import archive
 from trainers.archive import Refused
 from trainers.checkpoint import State, Which, kept_weights
 from trainers.config import ModelConfig, TrialConfig
-from trainers.data.sets import Data, Shape
+from trainers.data.sets import Data
+from trainers.data.sources import Shape
 from trainers.errors import UserError
 from trainers.fields import plural
 from trainers.files import checkpoint_path

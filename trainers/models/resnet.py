@@ -14,7 +14,6 @@ from trainers.models.activations import Activation
 from trainers.models.stages import stages
 
 WIDTHS = (64, 128, 256, 512)
-MINIMUM_SIZE = 8  # pixels: three strides of 2 leave 1 x 1
 
 
 class BasicBlock(nn.Module):

@@ -17,7 +17,6 @@ from trainers.models.stages import stages
 
 WIDTHS = (64, 128, 256, 512)
 REDUCTION = 16  # the paper's r, Section 3.2
-MINIMUM_SIZE = 8  # pixels: three strides of 2 leave 1 x 1
 
 
 class SqueezeExcitation(nn.Module):

@@ -6,8 +6,6 @@ from torch import Tensor, nn
 
 from trainers.models.activations import Activation
 
-MINIMUM_SIZE = 4  # pixels: one stride of 2 leaves 2 x 2
-
 
 class SmallCNN(nn.Module):
     """Three 3 x 3 convolutions with batch norm and an activation, then one linear layer on all positions.

@@ -16,8 +16,6 @@ from trainers.models.activations import Activation
 
 WIDTHS = (64, 128, 256, 512, 512)
 DEPTHS = {16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}  # convolutions of each stage
-MINIMUM_SIZE = 8  # pixels: of fewer, two of the five stages would see nothing but 1 x 1
-ONE_POSITION_SIZE = 16  # pixels: four poolings leave 1 x 1 to the last stage's batch norm
 
 
 class VGG(nn.Module):

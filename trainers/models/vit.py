@@ -17,7 +17,6 @@ DEPTH = 6
 WIDTH = 256
 HEADS = 4
 MLP_WIDTH = 4 * WIDTH
-MINIMUM_SIZE = 4  # pixels: 2 x 2 patches
 
 
 def patch_size(height: int, width: int) -> int:

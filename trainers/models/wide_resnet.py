@@ -15,7 +15,6 @@ from trainers.models.preact_resnet import PreActBlock
 from trainers.models.stages import stages
 
 STEM_WIDTH = 16
-MINIMUM_SIZE = 4  # pixels: two strides of 2 leave 1 x 1
 
 
 class WideResNet(nn.Module):

@@ -22,7 +22,7 @@ from sweep.plan.room import Room
 from sweep.plan.shapes import COUNTED, MEASURED, RECORDS, table
 from trainers.config import DataConfig
 from trainers.data import unseen
-from trainers.data.sets import Shape
+from trainers.data.sources import Shape
 from trainers.errors import UserError
 
 Configs = Callable[..., SweepConfig]

@@ -20,7 +20,7 @@ from sweep.run import launch as runner
 from sweep.run.packing import Peak, memory_shape, peaks_of
 from trainers import loop
 from trainers.errors import UserError
-from trainers.memory import host_bytes
+from trainers.hardware import host_bytes
 from trainers.record import OutcomeRecord, read
 
 Launch = Callable[..., tuple[int, str]]

@@ -19,7 +19,7 @@ from sweep.search.inputs import data_key, distinct_data, fingerprints
 from sweep.search.optuna_search import OptunaSearch
 from sweep.search.trials import FixedSearch, PlannedTrial, Search, fixed_points, planned
 from trainers.config import DataConfig, TrialConfig
-from trainers.data.sets import Shape
+from trainers.data.sources import Shape
 from trainers.errors import UserError
 from trainers.identity import trial_id
 
@@ -299,7 +299,7 @@ def test_other_data_than_the_named_ones_are_refused(monkeypatch: pytest.MonkeyPa
     def fingerprint(data: DataConfig) -> str:
         return "digits-1"
 
-    monkeypatch.setattr("trainers.data.sets.fingerprint", fingerprint)
+    monkeypatch.setattr("trainers.data.sources.fingerprint", fingerprint)
     assert set(fingerprints(sweep()).values()) == {"digits-1"}
     with pytest.raises(UserError) as caught:
         fingerprints(sweep(trial={"data": {"name": "digits", "fingerprint": "digits-2"}}))
@@ -441,7 +441,7 @@ def test_each_distinct_data_set_is_looked_at_once(monkeypatch: pytest.MonkeyPatc
         asked.extend(config.train_per_class for config in found)
         return found
 
-    monkeypatch.setattr("trainers.data.sets.shapes", shapes)
+    monkeypatch.setattr("trainers.data.sources.shapes", shapes)
     config = sweep({"data.train_per_class": [5, 10], "optimizer.lr": [0.1, 0.2]}, None, "grid", seeds=(0, 1))
     check_trials(config, planned(config, fixed_points(config), marks(config)))
     assert asked == [5, 10]

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from trainers.config import DataConfig
-from trainers.data import sets
+from trainers.data import sets, sources
 from trainers.errors import UserError
 
 CPU = torch.device("cpu")
@@ -31,7 +31,7 @@ CPU = torch.device("cpu")
 )
 def test_a_missing_data_set_says_what_to_put_where(name: str, wanted: str, tmp_path: Path) -> None:
     config = DataConfig.model_validate({"name": name, "root": str(tmp_path)})
-    for act in (sets.fingerprint, lambda config: sets.load(config, CPU)):
+    for act in (sources.fingerprint, lambda config: sets.load(config, CPU)):
         with pytest.raises(UserError) as error:
             act(config)
         assert str(error.value) == (f"data.root: {name} is not in {tmp_path}; put {wanted}, or set data.download: true")
@@ -40,7 +40,7 @@ def test_a_missing_data_set_says_what_to_put_where(name: str, wanted: str, tmp_p
 def test_without_a_root_the_data_are_looked_for_in_data_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=f"cifar10 is not in {tmp_path}/data; "):
-        sets.fingerprint(DataConfig())
+        sources.fingerprint(DataConfig())
 
 
 def test_a_download_that_fails_says_why_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,7 +51,7 @@ def test_a_download_that_fails_says_why_in_one_line(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(CIFAR10, "download", offline)
     with pytest.raises(UserError) as error:
-        sets.fingerprint(DataConfig(name="cifar10", root=str(tmp_path / "new"), download=True))
+        sources.fingerprint(DataConfig(name="cifar10", root=str(tmp_path / "new"), download=True))
     assert str(error.value) == (
         f"data.download: cifar10 cannot be fetched into {tmp_path}/new "
         "(<urlopen error Name or service not known>); "
@@ -66,12 +66,12 @@ def test_a_damaged_or_incomplete_archive_names_the_file(tmp_path: Path) -> None:
     config = DataConfig(name="cifar10", root=str(tmp_path))
     again = "put cifar-10-batches-py there again (from cifar-10-python.tar.gz), or set data.download: true"
     with pytest.raises(UserError) as error:
-        sets.fingerprint(config)
+        sources.fingerprint(config)
     damaged = "damaged: its MD5 is not the published one"
     assert str(error.value) == f"data.root: {folder}/data_batch_1 is {damaged}; {again}"
     (folder / "data_batch_1").rename(folder / "data_batch_2")
     with pytest.raises(UserError) as error:
-        sets.fingerprint(config)
+        sources.fingerprint(config)
     assert str(error.value) == f"data.root: {folder}/data_batch_1 is missing; {again}"
 
 
@@ -194,13 +194,13 @@ def test_the_fingerprint_is_the_archives_published_md5(
     name: str, md5s: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = stand_in(name, tmp_path, monkeypatch)
-    assert sets.fingerprint(config) == sets.load(config, CPU).fingerprint == f"{name}-{md5s}"
+    assert sources.fingerprint(config) == sets.load(config, CPU).fingerprint == f"{name}-{md5s}"
 
 
 def test_the_fingerprint_of_svhn_is_of_both_files_md5s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = stand_in("svhn", tmp_path, monkeypatch)
     train, test = (md5(tmp_path / f"{split}_32x32.mat")[:8] for split in ("train", "test"))
-    assert sets.fingerprint(config) == sets.load(config, CPU).fingerprint == f"svhn-{train}{test}"
+    assert sources.fingerprint(config) == sets.load(config, CPU).fingerprint == f"svhn-{train}{test}"
 
 
 def test_svhns_class_10_is_the_digit_0(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

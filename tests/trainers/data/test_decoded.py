@@ -13,7 +13,7 @@ from pictures import write_pictures
 from PIL import Image
 
 from trainers.config import DataConfig, TrialConfig
-from trainers.data import batches, decoded, sets
+from trainers.data import batches, decoded, sets, sources
 from trainers.data.decoded import Decoded
 from trainers.errors import UserError
 from trainers.identity import trial_id
@@ -135,8 +135,8 @@ def test_images_of_several_sizes_need_a_size(root: Path) -> None:
 
 
 def test_a_plan_decodes_nothing_and_says_so(root: Path) -> None:
-    (shape,) = sets.shapes([config(root)]).values()
-    assert shape == sets.Shape(
+    (shape,) = sources.shapes([config(root)]).values()
+    assert shape == sources.Shape(
         *(48, 12, 20, 4, 3, SIZE, SIZE),
         mapped=True,
         notes=(

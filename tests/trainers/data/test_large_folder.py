@@ -15,7 +15,7 @@ from pictures import write_pictures
 from PIL import Image
 
 from trainers.config import DataConfig, TrialConfig
-from trainers.data import chunk, image_folder, large_folder, preparing, sets, shards
+from trainers.data import chunk, image_folder, large_folder, preparing, sets, shards, sources
 from trainers.data.mapped import Mapped
 from trainers.errors import UserError
 from trainers.identity import trial_id
@@ -101,12 +101,12 @@ def test_a_plan_decodes_nothing_and_says_what_will_be(root: Path, monkeypatch: p
     for name in ("_rgb", "read"):
         monkeypatch.setattr(image_folder, name, lambda *_: pytest.fail("decoded"))
     large = config(root, LARGE)
-    (before,) = sets.shapes([large]).values()
-    mark = sets.fingerprint(large)
+    (before,) = sources.shapes([large]).values()
+    mark = sources.fingerprint(large)
     folder = root / ".robustsweep" / f"{mark}-{SIZE}.shards"
     size = "image_folder: 60.0 KiB of pixels, over data.in_memory_gib (1e-05)"
     val = "image_folder: val/ is the test set, as there is no test/ with classes in it"
-    assert before == sets.Shape(
+    assert before == sources.Shape(
         *(48, 12, 20, 4, 3, SIZE, SIZE),
         mapped=True,
         notes=(val, f"{size}: the first trial decodes them to {folder}, and finds images that are damaged"),
@@ -114,7 +114,7 @@ def test_a_plan_decodes_nothing_and_says_what_will_be(root: Path, monkeypatch: p
     )
     assert not folder.exists()
     sets.load(large, "cpu")
-    (after,) = sets.shapes([large]).values()
+    (after,) = sources.shapes([large]).values()
     assert after.notes == (val, f"{size}: mapped from {folder}")
     assert after.decodes is None
 
@@ -211,17 +211,17 @@ def test_images_of_several_sizes_need_a_size(root: Path) -> None:
 
 
 def test_a_huge_folder_is_known_by_names_sizes_and_a_sample(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = sets.fingerprint(config(root, SMALL))
+    whole = sources.fingerprint(config(root, SMALL))
     monkeypatch.setattr(image_folder, "SAMPLED_FROM", 1)
     monkeypatch.setattr(image_folder, "SAMPLE", 5)
-    assert sets.fingerprint(config(root, SMALL)) == whole  # which is known from before
+    assert sources.fingerprint(config(root, SMALL)) == whole  # which is known from before
     (root / ".robustsweep" / "index.json").unlink()
     read, digest = list[Path](), image_folder._digest
     monkeypatch.setattr(image_folder, "_digest", lambda path: (read.append(path), digest(path))[1])
-    sampled = sets.fingerprint(config(root, SMALL))
+    sampled = sources.fingerprint(config(root, SMALL))
     assert len(read) == 5
     assert re.fullmatch("image_folder-sampled-[0-9a-f]{16}", sampled)
-    (shape,) = sets.shapes([config(root, SMALL)]).values()
+    (shape,) = sources.shapes([config(root, SMALL)]).values()
     assert shape.notes[1] == (
         "image_folder: known by all names and sizes and by what 5 of the files hold; a change of the others that keeps "
         "their size goes unseen"
@@ -230,7 +230,7 @@ def test_a_huge_folder_is_known_by_names_sizes_and_a_sample(root: Path, monkeypa
     def changed(path: Path, content: bytes) -> str:
         before = path.read_bytes()
         path.write_bytes(content)
-        found = sets.fingerprint(config(root, SMALL))
+        found = sources.fingerprint(config(root, SMALL))
         path.write_bytes(before)
         return found
 
@@ -239,7 +239,7 @@ def test_a_huge_folder_is_known_by_names_sizes_and_a_sample(root: Path, monkeypa
     assert changed(others[0], others[0].read_bytes()[:-1] + b"x") == sampled
     assert changed(others[0], others[0].read_bytes() + b"x") != sampled
     others[0].rename(others[0].with_name("renamed.JPEG"))
-    assert sets.fingerprint(config(root, SMALL)) != sampled
+    assert sources.fingerprint(config(root, SMALL)) != sampled
 
 
 def test_val_is_the_test_set_only_where_test_holds_no_classes(root: Path) -> None:

@@ -13,7 +13,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
 from trainers.config import DataConfig
-from trainers.data import batches, sets
+from trainers.data import batches, sets, sources
 from trainers.data.resized import RATIO, random_boxes, resized
 from trainers.errors import UserError
 
@@ -127,7 +127,7 @@ def test_networks_are_given_the_crops_and_evaluations_the_middle(tmp_path: Path)
     config = DataConfig.model_validate(values)
     data = sets.load(config, CPU)
     assert (data.channels, data.image_size) == (3, (8, 8))
-    assert sets.shapes([config])[config][4:7] == (3, 8, 8)
+    assert sources.shapes([config])[config][4:7] == (3, 8, 8)
     for split in ("train", "test"):
         one, other = getattr(data, split), getattr(whole, split)
         (images, labels), *none = batches.sequential(one, 100)

@@ -9,11 +9,12 @@ import torch
 import torch.nn.functional as F
 
 from trainers.config import DataConfig
-from trainers.data import batches, moments, sets
+from trainers.data import batches, moments, sets, sources
 from trainers.data.batches import Extra, Split
 from trainers.data.cutmix import CutMix
 from trainers.errors import UserError
-from trainers.randomness import generator, stable_seed
+from trainers.randomness import generator
+from trainers.seeds import stable_seed
 
 CPU = torch.device("cpu")
 DIGITS = DataConfig(name="digits", validation_fraction=0.1)
@@ -196,23 +197,23 @@ def test_each_class_gives_its_share_to_the_validation_set(
     counts: tuple[int, ...], fraction: float, expected: list[int]
 ) -> None:
     labels = np.repeat(np.arange(len(counts)), counts)
-    assert np.bincount(labels[sets.validation_mask(labels, fraction)], minlength=len(counts)).tolist() == expected
+    assert np.bincount(labels[sources.validation_mask(labels, fraction)], minlength=len(counts)).tolist() == expected
 
 
 def test_the_validation_images_are_the_same_on_every_machine() -> None:
-    mask = sets.validation_mask(np.repeat(np.arange(3), 20), 0.1)
+    mask = sources.validation_mask(np.repeat(np.arange(3), 20), 0.1)
     assert np.flatnonzero(mask).tolist() == [6, 12, 36, 39, 48, 52]
 
 
 def test_a_larger_fraction_holds_out_all_that_a_smaller_one_does() -> None:
     labels = np.repeat(np.arange(3), 100)
-    small, large = sets.validation_mask(labels, 0.05), sets.validation_mask(labels, 0.2)
+    small, large = sources.validation_mask(labels, 0.05), sources.validation_mask(labels, 0.2)
     assert not (small & ~large).any()
 
 
 def test_holding_out_everything_is_refused() -> None:
     with pytest.raises(UserError) as error:
-        sets.validation_mask(np.zeros(10, np.int64), 0.99)
+        sources.validation_mask(np.zeros(10, np.int64), 0.99)
     assert str(error.value) == (
         "data.validation_fraction: 0.99 of 10 training images leaves none to train on; hold out less"
     )
@@ -246,7 +247,7 @@ def test_digits_are_1437_training_and_360_test_images_with_all_17_levels() -> No
     assert digits.test.images.shape == (360, 1, 8, 8)
     assert digits.test.images.unique().tolist() == np.rint(np.arange(17) * 255 / 16).tolist()
     assert (digits.num_classes, digits.channels, digits.image_size) == (10, 1, (8, 8))
-    assert digits.fingerprint == sets.fingerprint(DIGITS) == "digits-0b7e9c3202d7bcd2"
+    assert digits.fingerprint == sources.fingerprint(DIGITS) == "digits-0b7e9c3202d7bcd2"
 
 
 def test_measured_mean_and_std_are_those_of_the_training_images_before_the_split() -> None:
@@ -275,10 +276,10 @@ def test_shapes_are_those_of_what_load_gives_and_the_source_is_read_once(monkeyp
     reads: list[str] = []
     digits = sets.archives.digits
     monkeypatch.setattr(sets.archives, "digits", lambda: (reads.append("digits"), digits())[1])
-    found = sets.shapes(configs)
+    found = sources.shapes(configs)
     for config, one in loaded.items():
         sizes = [len(split.labels) for split in (one.train, one.val, one.test)]
-        assert found[config] == sets.Shape(*sizes, one.num_classes, one.channels, *one.image_size)
+        assert found[config] == sources.Shape(*sizes, one.num_classes, one.channels, *one.image_size)
         assert found[config].pixels == one.train.images[0].numel()
     assert reads == ["digits"]
 
@@ -292,7 +293,7 @@ def test_shapes_refuse_what_load_refuses_in_the_same_words(wrong: dict[str, Any]
     with pytest.raises(UserError) as loading:
         sets.load(config, CPU)
     with pytest.raises(UserError) as looking:
-        sets.shapes([DIGITS, config])
+        sources.shapes([DIGITS, config])
     assert str(looking.value) == str(loading.value)
 
 

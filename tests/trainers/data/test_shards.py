@@ -17,7 +17,7 @@ import pytest
 from prepared import SIZE, asked, refused
 
 from trainers.config import DataConfig, TrialConfig
-from trainers.data import moments, preparing, sets, shards
+from trainers.data import moments, preparing, sets, shards, sources
 from trainers.data.mapped import Mapped
 from trainers.errors import Absent, validated
 from trainers.identity import trial_id
@@ -41,7 +41,7 @@ def test_a_split_is_mapped_and_its_images_are_those_of_the_file(written: Path) -
     assert isinstance(data.train.images, Mapped)
     assert isinstance(data.test.images, Mapped)
     assert (len(data.train.labels), len(data.val.labels), len(data.test.labels)) == (48, 12, 20)
-    held_out = sets.validation_mask(source.train_labels, 0.2)
+    held_out = sources.validation_mask(source.train_labels, 0.2)
     assert np.array_equal(data.val.images[:].numpy(), source.train_images[held_out])
     assert np.array_equal(data.train.images[:].numpy(), source.train_images[~held_out])
     assert (data.mean, data.std, data.image_size, data.channels) == (source.mean, source.std, (SIZE, SIZE), 3)
@@ -63,9 +63,9 @@ def test_a_plan_reads_no_image(written: Path, monkeypatch: pytest.MonkeyPatch) -
             start, size = file.read(header), path.stat().st_size
         path.write_bytes(start)
         os.truncate(path, size)
-    (shape,) = sets.shapes([config(written)]).values()
-    assert shape == sets.Shape(48, 12, 20, 4, 3, SIZE, SIZE, mapped=True)
-    assert sets.fingerprint(config(written)) == shards.index(written).fingerprint
+    (shape,) = sources.shapes([config(written)]).values()
+    assert shape == sources.Shape(48, 12, 20, 4, 3, SIZE, SIZE, mapped=True)
+    assert sources.fingerprint(config(written)) == shards.index(written).fingerprint
     assert "are not what was written" in refused(lambda: sets.load(config(written), "cpu"))
 
 

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from trainers.config import DataConfig
-from trainers.data import image_folder, sets, tiny_imagenet
+from trainers.data import image_folder, sets, sources, tiny_imagenet
 from trainers.data.archives import Source
 from trainers.errors import UserError
 
@@ -162,10 +162,10 @@ def test_data_loads_it_with_measured_moments_and_its_fingerprint(root: Path) -> 
     tiny = sets.load(config(root), CPU)
     assert (len(tiny.train.labels), len(tiny.test.labels), tiny.num_classes) == (6, 4, 2)
     assert (tiny.channels, tiny.image_size) == (3, (8, 8))
-    assert tiny.fingerprint == sets.fingerprint(config(root)) == fingerprint(root)
+    assert tiny.fingerprint == sources.fingerprint(config(root)) == fingerprint(root)
     mean = (tiny.train.images.double() / 255).mean(dim=(0, 2, 3))
     assert tiny.mean == pytest.approx(mean.tolist())
-    assert sets.shapes([config(root)]) == {config(root): sets.Shape(6, 0, 4, 2, 3, 8, 8)}
+    assert sources.shapes([config(root)]) == {config(root): sources.Shape(6, 0, 4, 2, 3, 8, 8)}
 
 
 def test_the_first_images_of_each_class_can_be_taken(root: Path) -> None:
