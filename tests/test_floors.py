@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from trainers import hardware
+
 ROOT = Path(__file__).parent.parent
 FLOORS = ("trainers", "analysis", "sweep")
 FILES = [
@@ -106,3 +108,14 @@ def test_a_package_file_maps_all_that_is_in_its_folder(folder: Path) -> None:
 def test_a_package_is_imported_without_what_is_heavy() -> None:
     heavy = "import trainers, trainers.config, sys; sys.exit(any(name in sys.modules for name in ('torch', 'numpy')))"
     assert subprocess.run([sys.executable, "-c", heavy], cwd=ROOT, check=False).returncode == 0
+
+
+@pytest.mark.skipif(bool(hardware.gpu_count()), reason="torch sees a GPU here, which only torch can count")
+def test_a_launch_through_ray_loads_no_torch_in_its_own_process() -> None:
+    plan = (
+        "import sweep.run.ray_tune, sys; from sweep.run.launch import plan, check_resources, this_machine; "
+        "from sweep.config_file import load; config = load('configs/demo.yaml'); "
+        "print(plan(config, [], 'code').lines(launched=True, room=this_machine())[0]); "
+        "check_resources(config, False, None); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", plan], cwd=ROOT, check=False).returncode == 0

@@ -23,8 +23,10 @@ workers        several processes of one trial
 crew           what they tell each other: go on, the end, what one raised
 sync_batch_norm  batch norm over a batch that they share
 process        what is one for the whole process, such as who may draw from a generator
+hardware       what this host has for trials: GPUs and memory
 memory         which errors say that memory was short
 cards          a process and its GPU: the memory it may take and gives back, whether it still answers
+seeds          numbers from what a draw is for
 randomness     generators seeded from (seed, epoch, purpose)
 rehearsal      a user's own code tried on the CPU, before anything starts
 probe          what an epoch will take, from two steps made here

@@ -1,6 +1,7 @@
 """Data sets as tensors on the device.
 
-sets            a data set by its name: validation split, fingerprint, shapes
+sources         a data set by its name, as it lies in its files: fingerprint, shape, validation split
+sets            it as tensors on the device
 stored          what images on the host or the disk are indexed by, in place of a tensor
 mapped          images in files that are mapped into memory
 decoded         images of a folder, decoded whenever they are read

@@ -274,8 +274,8 @@ def test_shapes_are_those_of_what_load_gives_and_the_source_is_read_once(monkeyp
     ]
     loaded = {config: sets.load(config, CPU) for config in configs}
     reads: list[str] = []
-    digits = sets.archives.digits
-    monkeypatch.setattr(sets.archives, "digits", lambda: (reads.append("digits"), digits())[1])
+    digits = sources.archives.digits
+    monkeypatch.setattr(sources.archives, "digits", lambda: (reads.append("digits"), digits())[1])
     found = sources.shapes(configs)
     for config, one in loaded.items():
         sizes = [len(split.labels) for split in (one.train, one.val, one.test)]
