@@ -114,7 +114,7 @@ def test_a_package_is_imported_without_what_is_heavy() -> None:
 def test_a_launch_through_ray_loads_no_torch_in_its_own_process() -> None:
     plan = (
         "import sweep.run.ray_tune, sys; from sweep.run.launch import plan, check_resources, this_machine; "
-        "from sweep.config_file import load; config = load('configs/demo.yaml'); "
+        "from pathlib import Path; from sweep.config_file import load; config = load(Path('configs/demo.yaml')); "
         "print(plan(config, [], 'code').lines(launched=True, room=this_machine())[0]); "
         "check_resources(config, False, None); sys.exit('torch' in sys.modules)"
     )
