@@ -54,6 +54,7 @@ if TYPE_CHECKING:
         only_trial,
         parsed,
         read,
+        read_file,
         record_files,
         written,
     )
@@ -114,6 +115,7 @@ _ROOMS = {
     "only_trial": "file",
     "parsed": "file",
     "read": "file",
+    "read_file": "file",
     "record_files": "file",
     "spent": "kinds",
     "written": "file",
@@ -151,6 +153,7 @@ __all__ = [
     "only_trial",
     "parsed",
     "read",
+    "read_file",
     "record_files",
     "spent",
     "written",
