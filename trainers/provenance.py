@@ -30,7 +30,7 @@ SUBMITTED = "submitted.json"
 
 
 #: Of the sources of this package, those that give trials out and train none: no number depends on them.
-_GIVE_OUT = ("__main__.py", "stint.py", "trial_list.py")
+_GIVE_OUT = ("__main__.py", "stint.py", "trial_list.py", "record/linked.py")
 
 
 @functools.cache

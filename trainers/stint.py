@@ -7,6 +7,7 @@ the next stint goes on from them, and `sweep merge` takes them in.
 from __future__ import annotations
 
 import fcntl
+import json
 import math
 import os
 import signal
@@ -26,7 +27,7 @@ from trainers.blanked import command_line
 from trainers.engine import device_of
 from trainers.errors import UserError
 from trainers.fields import plural
-from trainers.files import checkpoint_path, remove_parts
+from trainers.files import checkpoint_path, remove_parts, write
 from trainers.loop import train
 from trainers.outcome import outcome_of, start_of
 from trainers.plain_file import plain
@@ -35,11 +36,11 @@ from trainers.record import (
     DynamicsRecord,
     EpochRecord,
     OutcomeRecord,
-    RecordFile,
     ResumeRecord,
     finished,
     read_file,
 )
+from trainers.record.linked import NOTED, LinkedFile
 from trainers.trial_list import ListedTrial, TrialList
 
 #: As a launch holds its directory (`sweep.run.lock`), which this then refuses, and is refused by.
@@ -130,7 +131,7 @@ class Stint:
             self._read()
             order = sorted(self._list.trials, key=lambda one: bool(self._of(one.id).outcome.get("outcome") in _LAST))
             left = [one for one in order if not self._of(one.id).finished]
-            self._records = RecordFile(self._file.parent, self._file.name)
+            self._records = LinkedFile(self._file.parent, self._file.name)
             ended: list[OutcomeRecord] = []
             with suppress(_Ends):
                 self._begin(left)
@@ -165,10 +166,13 @@ class Stint:
         """Writes down the stint, as a launch, and the trials that are new."""
         if not left:
             return
-        where = environment()
+        where = environment() | {"command": command_line(["python", "-m", "trainers", *sys.argv[1:]])}
+        where |= {"time": time.strftime("%FT%T%z")}
+        about = json.dumps(where, indent=2) + "\n"
+        write(self._file.parent / "environment.json", lambda part: part.write_text(about, encoding="utf-8"))
         code = {key: where[key] for key in ("commit", "dirty", "code_version", "versions")}
-        command = command_line(["python", "-m", "trainers", *sys.argv[1:]])
-        self._append("launch", {"command": command, "decides": None, **code, **self._list.launch})
+        found = {} if self._records.registered is None else {NOTED: self._records.registered}
+        self._append("launch", {"command": where["command"], "decides": None, **code, **self._list.launch, **found})
         for trial in self._list.trials:
             if not self._of(trial.id).listed:
                 self._append("trial", trial.record)

@@ -35,6 +35,7 @@ form    a line that is read: its checksum, and whether it is believed
 forms   by kind what each key of a line holds
 rules   what a value may be
 file    the file: RecordFile writes it, `read` reads it
+linked  that of a registered run, whose lines say what it held before them
 """
 
 from __future__ import annotations
