@@ -137,7 +137,7 @@ def plan(
     if ahead is not None and (shapes := table(ahead.shapes, sweep.resources)) is not None:
         print_whole(screen, shapes)
     if trials_file is not None:
-        from sweep.plan.trials_file import write_trials
+        from sweep.trials_file import write_trials
         from trainers.fields import plural
 
         count = write_trials(wanted, trials_file)

@@ -10,6 +10,7 @@ import argparse
 import math
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from trainers.errors import UserError
@@ -48,10 +49,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _minutes(text: str) -> float:
-    minutes = float(text)
-    if not minutes > 0:
-        raise ValueError
-    return minutes
+    with suppress(ValueError):
+        if (minutes := float(text)) > 0:
+            return minutes
+    raise argparse.ArgumentTypeError(f"must be a number > 0, got {text}")
 
 
 def _run(path: Path, records: Path, minutes: float, root: Path | None) -> int:

@@ -15,7 +15,6 @@ proxy            whether epochs at which trials may end order the points as the 
 warnings         what of it can hardly be meant, with the key that ends it
 too_short        samplers that never learn and rules that never end a trial, of which it warns
 preset_lines     what of its trials differs from the presets
-trials_file      what is left as a file, for `python -m trainers`
 longer           which trials go on from the ends of shorter ones
 data_lines       which data they read, and what was not looked at
 fine_tune_lines  from which weights they start
