@@ -1,11 +1,11 @@
 """The study on real images: its images, its trials while a machine is free, its records and its page.
 
-    python benchmarks/study.py images --jpeg ARCHIVE DIR     DIR/train/CLASS/ and DIR/test/CLASS/, from such a tar
-    python benchmarks/study.py images --exact NPZ DIR        the same, of an npz with x_train, y_train, x_test, y_test
-    python benchmarks/study.py run                           the study at small scale, until it is done or stopped
-    python benchmarks/study.py keep                          what runs/study/ has of records, into benchmarks/study/
-    python benchmarks/study.py page                          the tables of docs/study.md, from benchmarks/study/
+    python benchmarks/study.py images NPZ data/exact    an npz of exact pixels as DIR/train/CLASS/ and DIR/test/CLASS/
+    python benchmarks/study.py run                      the study at small scale, until it is done or stopped
+    python benchmarks/study.py keep                     what runs/study/ has of records, into benchmarks/study/
+    python benchmarks/study.py page                     the tables of docs/study.md, from benchmarks/study/
 
+Images of cifar10-jpeg75 are to lie in data/jpeg75: mkdir -p data/jpeg75 && tar -xf ARCHIVE -C data/jpeg75 --strip 1
 `run` trains in stints of `python -m trainers`, each run's in turn; SIGTERM ends it clean, and the same command goes on.
 For a card see configs/study/card.yaml.
 """
@@ -19,7 +19,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tarfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -51,35 +50,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
     asked = parser.add_subparsers(dest="command", required=True)
     images = asked.add_parser("images")
-    source = images.add_mutually_exclusive_group(required=True)
-    source.add_argument("--jpeg", type=Path, metavar="ARCHIVE")
-    source.add_argument("--exact", type=Path, metavar="NPZ")
+    images.add_argument("npz", type=Path, metavar="NPZ")
     images.add_argument("folder", type=Path, metavar="DIR")
     for name in ("run", "keep", "page"):
         asked.add_parser(name)
     chosen = parser.parse_args(arguments)
     if chosen.command == "images":
-        unpacked(chosen.jpeg, chosen.folder) if chosen.jpeg else written(chosen.exact, chosen.folder)
+        written(chosen.npz, chosen.folder)
         return 0
     return {"run": run, "keep": keep, "page": page}[chosen.command]()
-
-
-def unpacked(archive: Path, folder: Path) -> None:
-    """The folder with train/ and test/ that an archive holds, as `folder`.
-
-    Raises:
-        SystemExit: it holds none, or something is there.
-    """
-    if folder.exists():
-        sys.exit(f"study.py: {folder}: is there already; remove it, or give another")
-    part = folder.with_name(f"{folder.name}.part")
-    with tarfile.open(archive) as file:
-        file.extractall(part, filter="data")
-    found = next((one for one in (part, *sorted(part.glob("*"))) if (one / "train").is_dir()), None)
-    if found is None:
-        sys.exit(f"study.py: {archive}: must hold a folder with train/ and test/")
-    found.rename(folder)
-    shutil.rmtree(part, ignore_errors=True)
 
 
 def written(npz: Path, folder: Path) -> None:
@@ -98,7 +77,7 @@ def written(npz: Path, folder: Path) -> None:
 def run() -> int:
     """Rounds of stints over `SMALL` until each run is done; a trial that fails ends the round, and the study."""
     if not (ROOT / "data/jpeg75").exists():
-        sys.exit("study.py: data/jpeg75: is not there; python benchmarks/study.py images --jpeg ARCHIVE data/jpeg75")
+        sys.exit("study.py: data/jpeg75: is not there; benchmarks/study.py says how it comes there")
     left = [name for name in SMALL if _listed(name)]
     while left:
         for name in list(left):
