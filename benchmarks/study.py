@@ -32,8 +32,8 @@ CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 
 #: Of each run at small scale: its config, what of it is set, and the minutes of a stint. In the order of a round.
 SMALL: dict[str, tuple[str, tuple[str, ...], float]] = {
-    "dynamics_small": ("dynamics_small.yaml", (), 15),
     "small": ("small.yaml", (), 60),
+    "dynamics_small": ("dynamics_small.yaml", (), 15),
     "small_again": ("small.yaml", ("seeds=[4,5,6,7,8,9,10,11]",), 60),
 }
 #: All runs, as the page shows them, with the command whose output it shows.
