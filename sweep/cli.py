@@ -71,7 +71,7 @@ def main() -> None:
         "sweep plan configs/demo.yaml",
         'sweep plan configs/demo.yaml --set trial.epochs=8 --set "seeds=[0, 1, 2]"',
         "sweep plan configs/ratio.yaml --no-data --rate 100   # TFLOP/s",
-        "sweep plan configs/demo.yaml --trials-file demo.jsonl # for `python -m trainers`",
+        "sweep plan configs/demo.yaml --trials-file demo.jsonl",
     )
 )
 @_config

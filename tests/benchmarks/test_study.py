@@ -81,7 +81,7 @@ def test_it_trains_keeps_and_fills_the_page_and_a_second_time_does_nothing(
     study: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = tmp_path / "docs/study.md"
-    page.write_text("<!-- study small -->\nold\n<!-- end -->\n<!-- study card -->\n<!-- end -->\n")
+    page.write_text("<!-- study small -->\nof an earlier day\n<!-- end -->\n<!-- study card -->\n<!-- end -->\n")
     assert study.main(["run"]) == 0
     records = read(tmp_path / "runs/study/small")
     assert [one["outcome"] for one in records if one["record"] == "outcome"] == ["completed"] * 2
@@ -102,7 +102,7 @@ def test_it_trains_keeps_and_fills_the_page_and_a_second_time_does_nothing(
     assert "ratio" in said
     assert f"$ sweep claims benchmarks/study/small\n{said.rstrip()}\n```" in text
     assert text.endswith("<!-- study card -->\n\nNot measured yet.\n\n<!-- end -->\n")
-    assert "old" not in text
+    assert "of an earlier day" not in text
     study.main(["page"])
     assert page.read_text() == text
 
