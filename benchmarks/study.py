@@ -36,7 +36,7 @@ SMALL: dict[str, tuple[str, tuple[str, ...], float]] = {
     "dynamics_small": ("dynamics_small.yaml", (), 15),
     "small_again": ("small.yaml", ("seeds=[4,5,6,7,8,9,10,11]",), 60),
 }
-#: All runs, as the page shows them, with the command whose output it shows.
+#: All runs, as the page shows them, with the command whose output it shows; of a registered one `sweep audit`'s too.
 SHOWN = {
     **dict.fromkeys(("small", "small_again", "card", "exact", "full_length"), "claims"),
     **dict.fromkeys(("dynamics_small", "dynamics"), "theory"),
@@ -156,9 +156,16 @@ def _block(name: str) -> str:
     place = KEPT / name
     if not (ROOT / place / "records.jsonl").exists():
         return "\nNot measured yet.\n\n"
-    command = [sys.executable, "-m", "sweep", SHOWN[name], str(place)]
-    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    return f"\n{_about(ROOT / place)}\n\n```console\n$ sweep {SHOWN[name]} {place}\n{said.rstrip()}\n```\n\n"
+    commands = [SHOWN[name], *(["audit"] if (ROOT / place / "registration.json").exists() else [])]
+    said = "\n\n".join(f"$ sweep {command} {place}\n{_said(command, place)}" for command in commands)
+    return f"\n{_about(ROOT / place)}\n\n```console\n{said}\n```\n\n"
+
+
+def _said(command: str, place: Path) -> str:
+    """What a command prints of a run, or why there is nothing to say yet."""
+    words = [sys.executable, "-m", "sweep", command, str(place)]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    return (done.stdout or done.stderr).rstrip()
 
 
 def _about(place: Path) -> str:
@@ -176,7 +183,7 @@ def _about(place: Path) -> str:
     code = _each(f"{str(one['commit'])[:8]}{' with changes' if one['dirty'] else ''}" for one in of["launch"])
     commands = _each(f"`{one['command']}`" for one in of["launch"])
     size = of["launch"][-1]["size"]
-    return f"{size} trials, {ended}; {seconds / 3600:.2f} h on {where}; {versions}; commit {code}; {commands}."
+    return f"{size} trials, {ended}; {seconds / 3600:.2f} h of training and evaluation on {where}; {versions}; commit {code}; {commands}."
 
 
 def _each(words: Iterable[Any]) -> str:
