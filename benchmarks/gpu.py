@@ -7,8 +7,8 @@
 
 A section is killed at its limit, with all its processes; what it wrote by then stays. In DIR: results.jsonl, a line a
 result, with card, versions, commit and command; log.txt; two junit files; kernels.txt; a trace of the eager and of the
-best mode; records.jsonl of the study. DIR is not emptied: a second run adds to the first. Compiled code is kept in
-TORCHINDUCTOR_CACHE_DIR where that is set, else in a new folder.
+best mode; study/, records and checkpoints of the study. DIR is not emptied: a second run adds to the first. Compiled
+code is kept in TORCHINDUCTOR_CACHE_DIR where that is set, else in a new folder.
 
 It needs of the package's dependencies torch, torchvision, numpy, scipy, pydantic, curvlinops-for-pytorch and pytest.
 Exit status: 0, all sections ran and their checks held; 1, not so; 2, it cannot run at all.

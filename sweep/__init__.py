@@ -23,6 +23,7 @@ progress      what a run's records come to
 submitted     the code and the config of a launch that comes later, as they are now
 submitted_main what runs them
 share         of several launches in one directory, the trials that one of them runs
+trials_file   what a plan leaves to run as a file, for `python -m trainers`
 plan          wanted trials, those already finished, what they will cost
 storage       a run in an object store, and the folder of this machine that stands for it
 run           a launch while it runs, through Ray Tune or in this process

@@ -71,6 +71,7 @@ def main() -> None:
         "sweep plan configs/demo.yaml",
         'sweep plan configs/demo.yaml --set trial.epochs=8 --set "seeds=[0, 1, 2]"',
         "sweep plan configs/ratio.yaml --no-data --rate 100   # TFLOP/s",
+        "sweep plan configs/demo.yaml --trials-file demo.jsonl",
     )
 )
 @_config
@@ -90,6 +91,12 @@ def main() -> None:
     "--measure", is_flag=True, help="Train two steps of each kind of trial here, and estimate the cost from them."
 )
 @click.option("--address", help="Ray cluster to plan for: auto or HOST:PORT [default: this machine].")
+@click.option(
+    "--trials-file",
+    metavar="FILE",
+    type=PATH,
+    help="Write what is left, seed by seed, for `python -m trainers FILE`, which needs neither ray nor optuna.",
+)
 def plan(
     config: Path,
     out: Path | None,
@@ -98,6 +105,7 @@ def plan(
     rate: float | None,
     measure: bool,
     address: str | None,
+    trials_file: Path | None,
 ) -> None:
     """Show what a launch would run and what it would cost. Nothing is trained."""
     from sweep.plan import plan as planning
@@ -128,6 +136,12 @@ def plan(
     say(screen, "\n".join([*lines, *why, f"  run directory: {shown(directory)}"]))
     if ahead is not None and (shapes := table(ahead.shapes, sweep.resources)) is not None:
         print_whole(screen, shapes)
+    if trials_file is not None:
+        from sweep.trials_file import write_trials
+        from trainers.fields import plural
+
+        count = write_trials(wanted, trials_file)
+        say(screen, f"  {trials_file}: {plural(count, 'trial')}; python -m trainers {trials_file} --records FILE")
     leave()
 
 

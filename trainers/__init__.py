@@ -32,6 +32,10 @@ rehearsal      a user's own code tried on the CPU, before anything starts
 probe          what an epoch will take, from two steps made here
 record         records.jsonl: epochs, dynamics, outcomes, evaluations, one writer; a reader that forgives a torn line
 checkpoint     a trial's file, written beside its training: where it stands, and the weights that are kept
+stint          some minutes of work on a list of trials, without a sweep
+__main__       the command for that, `python -m trainers`
+trial_list     such a list: one file, which a plan writes
+outcome        how a trial begins and ends, as its records say it
 archive        such a file, which ends with a hash of itself
 resuming       from which file a trial goes on: the newest that is whole and its own
 longer         from which shorter trials a longer one goes on, and what it takes of them

@@ -31,12 +31,16 @@ PACKAGES = (
 SUBMITTED = "submitted.json"
 
 
+#: Of the sources of this package, those that give trials out and train none: no number depends on them.
+_GIVE_OUT = ("__main__.py", "stint.py", "trial_list.py", "record/linked.py")
+
+
 @functools.cache
 def code_version() -> str:
     """12 hex digits of the SHA-256 of the trainers' sources: what a trial's numbers depend on besides its config."""
     folder = Path(__file__).parent
     digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*.py")):
+    for path in sorted(set(folder.rglob("*.py")) - {folder / name for name in _GIVE_OUT}):
         digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:12]
 

@@ -1,23 +1,24 @@
-"""study: real trials on real images, their records in DIR/records.jsonl as a launch writes them."""
+"""study: real trials on real images, a stint as of `python -m trainers`; its records are DIR/study/records.jsonl."""
 
 from __future__ import annotations
 
 import tarfile
 import tempfile
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from card.setting import Setting, read
-from trainers import hardware, provenance
 from trainers.config import TrialConfig
-from trainers.engine import device_of
 from trainers.identity import identity, trial_id
-from trainers.loop import train, with_fingerprint
-from trainers.record import EpochRecord, RecordFile
+from trainers.loop import with_fingerprint
+from trainers.record import RECORDS_FILE, read_file
+from trainers.stint import Stint
+from trainers.trial_list import ListedTrial, TrialList
 
 SEEDS = (0, 1)
 OPTIMIZERS = ("sgd", "deat")
+#: Of the section's time, what is left for the stint's end, s.
+ENDING = 10.0
 #: Where an archive of images is unpacked, once for all sections.
 UNPACKED = Path(tempfile.gettempdir()) / "robustsweep-images"
 
@@ -54,24 +55,20 @@ def _folder(data: Path) -> Path:
 
 def study(setting: Setting) -> None:
     """PGD-AT and DEAT, PreActResNet-18, bf16, seeds in turn; as many epochs as the time left allows, one as many as
-    another. A trial that no longer fits is left out, and the results say so."""
+    another. A trial that does not end in time is a result that says so; its checkpoint lies beside the records."""
     values = real_data(setting, "study")
     if values is None:
         return
     epochs = setting.pick(_epochs(setting), 1)
-    records = RecordFile(setting.out)
-    seconds = 0.0
-    for number, (seed, optimizer) in enumerate((seed, name) for seed in SEEDS for name in OPTIMIZERS):
-        name = f"{optimizer}, seed {seed}"
-        if not setting.fits(name, 1.1 * seconds + 5):
-            continue
-        with setting.measuring(name):
-            before = setting.left()
-            _trained(
-                setting, records, number, name, with_fingerprint(_config(setting, values, epochs, seed, optimizer))
-            )
-            seconds = before - setting.left()
-    records.close()
+    names = [f"{optimizer}, seed {seed}" for seed in SEEDS for optimizer in OPTIMIZERS]
+    configs = (_config(setting, values, epochs, seed, optimizer) for seed in SEEDS for optimizer in OPTIMIZERS)
+    trials = tuple(_listed(number, with_fingerprint(config)) for number, config in enumerate(configs))
+    launch = {"metric": "val_robust", "mode": "max", "size": len(trials), "wanted": [one.id for one in trials]}
+    file = setting.out / "study" / RECORDS_FILE
+    Stint(TrialList("study", launch, setting.pick(4, 1), trials), file, setting.left() - ENDING).run()
+    records = read_file(file)
+    for name, trial in zip(names, trials, strict=True):
+        _written(setting, name, trial, [one for one in records if one.get("trial_id") == trial.id])
 
 
 def _epochs(setting: Setting) -> int:
@@ -105,23 +102,20 @@ def _config(setting: Setting, data: dict[str, Any], epochs: int, seed: int, opti
     return TrialConfig.model_validate(values)
 
 
-def _trained(setting: Setting, records: RecordFile, number: int, name: str, config: TrialConfig) -> None:
-    """Trains one, and appends its records, and its last epoch to the results."""
-    trial, last = trial_id(config), {}
+def _listed(number: int, config: TrialConfig) -> ListedTrial:
     point = {"optimizer.name": config.optimizer.name}
-    about = {"trial_id": trial, "number": number, "config": identity(config), "point": point, "seed": config.seed}
-    records.append("trial", about)
-    device = device_of(config.device)
-    card = hardware.gpu_names()[0] if device.type == "cuda" else "cpu"
-    started = {"trial_id": trial, "host": provenance.host(), "device": card, "code_version": provenance.code_version()}
-    records.append("start", {**started, "arithmetic": provenance.arithmetic(config, device)})
+    about = {"trial_id": trial_id(config), "number": number, "config": identity(config)}
+    return ListedTrial({**about, "point": point, "seed": config.seed}, config)
 
-    def report(record: Any) -> None:
-        assert isinstance(record, EpochRecord), record
-        records.append("epoch", record)
-        last.update({key: value for key, value in asdict(record).items() if value is not None and key != "right"})
 
-    outcome = train(config, report)
-    records.append("outcome", outcome)
-    told = {"outcome": outcome.outcome, "reason": outcome.reason, "epochs": config.epochs}
-    setting.write(name, trial_id=trial, **told, last=last, ok=outcome.outcome == "completed")
+def _written(setting: Setting, name: str, trial: ListedTrial, records: list[dict[str, Any]]) -> None:
+    """How a trial ended, and its last epoch, as a result."""
+    ended = [one for one in records if one["record"] == "outcome"]
+    if not ended:
+        setting.write(name, skipped="does not fit")
+        return
+    unread = ("record", "right")
+    last = [one for one in records if one["record"] == "epoch"][-1:]
+    values = {key: value for one in last for key, value in one.items() if value is not None and key not in unread}
+    told = {key: ended[-1][key] for key in ("outcome", "reason")} | {"epochs": trial.config.epochs}
+    setting.write(name, trial_id=trial.id, **told, last=values, ok=told["outcome"] == "completed")

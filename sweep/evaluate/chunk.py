@@ -14,7 +14,7 @@ from sweep.config import ResourcesConfig
 from sweep.evaluate.plan import Chunk, Evaluation
 from sweep.run.directory import log_path
 from sweep.run.signals import Interrupted
-from sweep.run.trial import logged, trial_values
+from sweep.run.trial import trial_values
 from sweep.storage import checkpoints
 from sweep.storage.cache import local, named
 from trainers import cards
@@ -29,6 +29,7 @@ from trainers.ladder.checks import count_check
 from trainers.ladder.rungs import PACKAGE, LadderAttack
 from trainers.ladder.trained import Counts, count, trained
 from trainers.memory import is_out_of_memory, reason
+from trainers.outcome import logged
 from trainers.own import snapshot
 from trainers.provenance import code_version, host, versions
 from trainers.record import CheckRecord, EvaluationRecord

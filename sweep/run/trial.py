@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, replace
@@ -20,7 +19,6 @@ from sweep.storage import checkpoints
 from trainers.config import TrialConfig
 from trainers.errors import UserError
 from trainers.files import checkpoint_path, patiently, why
-from trainers.provenance import arithmetic, code_version, host
 from trainers.record import FINISHED, DynamicsRecord, EpochRecord, OutcomeName, OutcomeRecord, ResumeRecord
 
 #: A record's values with its kind under `record`: start, resume, epoch, dynamics or outcome.
@@ -198,6 +196,7 @@ def _run(
     from trainers import cards
     from trainers.engine import device_of
     from trainers.loop import train
+    from trainers.outcome import outcome_of, start_of
 
     ends: list[BaseException] = []
 
@@ -216,11 +215,8 @@ def _run(
         device = device_of(config.device)
         cards.freed(device)
         cards.limit(device, share, cards.CONTEXT if cuda is None else cuda)
-        kind = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-        about = {"trial_id": name, "host": host(), "device": kind, "code_version": code_version()}
-        how = {"arithmetic": arithmetic(config, device), "capacity_bytes": cards.capacity(device)}
-        how |= {} if others is None else {"workers": others.number + 1}
-        sent({"record": "start", **about, **how})
+        how = {} if others is None else {"workers": others.number + 1}
+        sent({"record": "start", **start_of(name, config, device), **how})
         if paused():
             raise _Paused(0, _PAUSED)
         _wait_for(directory)
@@ -229,7 +225,7 @@ def _run(
 
         def report(record: EpochRecord | DynamicsRecord | ResumeRecord) -> None:
             meter.look()
-            sent({"record": _kind(record), **asdict(record)})
+            sent({"record": record.kind, **asdict(record)})
             if isinstance(record, EpochRecord) and record.epoch < config.epochs:
                 if pruned():
                     raise _Paused(record.epoch, _PRUNED)
@@ -297,36 +293,3 @@ def _wait_for(folder: Path) -> None:
         patiently(folder, folder.stat, verb="found")
     except OSError as error:
         raise UserError(f"{folder}: {why(error, folder, 'found')}; mend that: the same command goes on") from None
-
-
-def _kind(record: EpochRecord | DynamicsRecord | ResumeRecord) -> str:
-    return {EpochRecord: "epoch", DynamicsRecord: "dynamics", ResumeRecord: "resume"}[type(record)]
-
-
-def outcome_of(name: str, error: BaseException, log: Path) -> OutcomeRecord:
-    """Of a trial that raised, SystemExit too.
-
-    Args:
-        name: the trial's id.
-        error: that it raised.
-        log: takes the traceback of what is no mistake of the user's.
-    """
-    from trainers.memory import is_out_of_memory, reason
-
-    if isinstance(error, UserError):
-        return OutcomeRecord(name, "failed", str(error), 0)
-    if is_out_of_memory(error):  # beside the training, as at CUDA's start
-        return OutcomeRecord(name, "out_of_memory", reason(error), 0)
-    first = next(iter(str(error).splitlines()), "without a message")
-    return OutcomeRecord(name, "failed", f"{type(error).__name__}: {first}{logged(error, log)}", 0)
-
-
-def logged(error: BaseException, log: Path) -> str:
-    """Appends the traceback to a log, and says where that is; nothing where it cannot be written, as on a full disk."""
-    try:
-        log.parent.mkdir(exist_ok=True)
-        with log.open("a") as file:
-            file.write("".join(traceback.format_exception(error)))
-    except OSError:
-        return ""
-    return f" (logs/{log.name})"

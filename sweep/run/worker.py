@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from sweep.run.directory import log_path
-from sweep.run.trial import outcome_of
 from sweep.run.workers import PATIENCE, Reply, here, on_network
 from sweep.storage import checkpoints
 from trainers.config import TrialConfig
@@ -49,6 +48,7 @@ def take_part(
     from trainers.crew import WorkerLost
     from trainers.engine import device_of
     from trainers.loop import join
+    from trainers.outcome import outcome_of
     from trainers.own import snapshot
 
     snapshot.look_in(directory / snapshot.FOLDER)

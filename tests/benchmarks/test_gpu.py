@@ -62,8 +62,9 @@ def test_every_section_runs_at_toy_size_and_its_results_come_back(tmp_path, card
     assert {row["card"] for row in rows if row["name"] != "section"} == {"cpu"}
     assert len(list(tmp_path.iterdir())) <= 8
     assert len(done.stdout.splitlines()) <= len(SECTIONS) + 60
-    records = [json.loads(line) for line in (tmp_path / "records.jsonl").read_text().splitlines()]
-    assert [record["record"] for record in records] == ["trial", "start", "epoch", "outcome"] * 4
+    records = [json.loads(line) for line in (tmp_path / "study/records.jsonl").read_text().splitlines()]
+    kinds = ["launch", *["trial"] * 4, *["start", "epoch", "outcome"] * 4]
+    assert [record["record"] for record in records] == kinds
     said = run("--report", tmp_path)
     assert said.returncode == 0
     assert said.stdout.startswith("**At toy size on a CPU: these numbers say nothing.**")

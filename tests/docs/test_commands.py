@@ -18,7 +18,7 @@ from sweep.config_file import load
 #: Programs of others that the pages call.
 OTHERS = {
     *("cp", "docker", "export", "git", "helm", "kubectl", "mkdir", "pip", "printf", "ray", "rsync", "sbatch", "scp"),
-    *("mlflow", "source", "squeue", "ssh", "tensorboard", "trackio"),
+    *("mlflow", "source", "squeue", "ssh", "tar", "tensorboard", "trackio"),
 }
 
 SHELL = blocks("sh")
@@ -69,7 +69,8 @@ def test_every_other_command_is_known_and_what_it_names_is_there() -> None:
         if words[0] == "make":
             assert re.search(rf"^{words[1]}:", makefile, re.MULTILINE), f"{block}: make {words[1]}"
         elif words[0] == "python":
-            assert (ROOT / words[1]).is_file(), f"{block}: {words[1]}"
+            file = f"{words[2]}/__main__.py" if words[1] == "-m" else words[1]
+            assert (ROOT / file).is_file(), f"{block}: {file}"
         else:
             assert words[0] in {"sweep", *OTHERS}, f"{block}: {words[0]}"
 

@@ -35,6 +35,7 @@ form    a line that is read: its checksum, and whether it is believed
 forms   by kind what each key of a line holds
 rules   what a value may be
 file    the file: RecordFile writes it, `read` reads it
+linked  that of a registered run, whose lines say what it held before them
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
         only_trial,
         parsed,
         read,
+        read_file,
         record_files,
         written,
     )
@@ -114,6 +116,7 @@ _ROOMS = {
     "only_trial": "file",
     "parsed": "file",
     "read": "file",
+    "read_file": "file",
     "record_files": "file",
     "spent": "kinds",
     "written": "file",
@@ -151,6 +154,7 @@ __all__ = [
     "only_trial",
     "parsed",
     "read",
+    "read_file",
     "record_files",
     "spent",
     "written",

@@ -168,11 +168,12 @@ def read(directory: str | Path) -> list[dict[str, Any]]:
     Raises:
         UserError: the directory is not a run, its file cannot be read, or a line in the middle is damaged.
     """
-    logs = [_read(path) for path in record_files(Path(directory)) or [Path(directory) / RECORDS_FILE]]
+    logs = [read_file(path) for path in record_files(Path(directory)) or [Path(directory) / RECORDS_FILE]]
     return logs[0] if len(logs) == 1 else merged(logs)
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
+def read_file(path: Path) -> list[dict[str, Any]]:
+    """Every record of one file, in the order written; see `read`."""
     try:
         os.close(plain(str(path), os.O_RDONLY))
         lines = path.read_bytes().split(b"\n")

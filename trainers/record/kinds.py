@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 OutcomeName = Literal[
     "completed", "pruned", "diverged", "out_of_memory", "failed", "preempted", "interrupted", "paused", "cancelled"
@@ -68,6 +68,7 @@ class EpochRecord:
     without augmentation; their losses are cross-entropies.
     """
 
+    kind: ClassVar[str] = "epoch"
     trial_id: str
     epoch: int
     """Epochs trained, from 1."""
@@ -139,6 +140,7 @@ class DynamicsRecord:
     eigenpairs + random ones, the eigenvectors first, largest eigenvalue first; s is the number of batch sizes.
     """
 
+    kind: ClassVar[str] = "dynamics"
     trial_id: str
     epoch: int
     """Epochs trained; 0: before training."""
@@ -196,6 +198,7 @@ class ResumeRecord:
     """That a trial goes on from less than its newest checkpoint, which was damaged, say, or of other code; or from the
     end of a shorter trial."""
 
+    kind: ClassVar[str] = "resume"
     trial_id: str
     epoch: int
     """Epochs that it goes on from; later ones are trained again. 0: it begins afresh."""

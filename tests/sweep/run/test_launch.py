@@ -26,10 +26,10 @@ from sweep.run import launch as runner
 from sweep.run import ray_tune
 from sweep.run.launch import refusal_here
 from sweep.run.signals import RayGone
-from sweep.run.trial import logged
 from trainers import checkpoint, loop
 from trainers.errors import UserError
 from trainers.files import checkpoint_path
+from trainers.outcome import logged
 from trainers.record import read
 
 Launch = Callable[..., tuple[int, str]]

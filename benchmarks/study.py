@@ -1,0 +1,194 @@
+"""The study on real images: its images, its trials while a machine is free, its records and its page.
+
+    python benchmarks/study.py images NPZ data/exact    an npz of exact pixels as DIR/train/CLASS/ and DIR/test/CLASS/
+    python benchmarks/study.py run                      the study at small scale, until it is done or stopped
+    python benchmarks/study.py keep                     what runs/study/ has of records, into benchmarks/study/
+    python benchmarks/study.py page                     the tables of docs/study.md, from benchmarks/study/
+
+Images of cifar10-jpeg75 are to lie in data/jpeg75: mkdir -p data/jpeg75 && tar -xf ARCHIVE -C data/jpeg75 --strip 1
+`run` trains in stints of `python -m trainers`, each run's in turn; SIGTERM ends it clean, and the same command goes on.
+For a card see configs/study/card.yaml.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+RUNS, KEPT, PAGE = Path("runs/study"), Path("benchmarks/study"), Path("docs/study.md")
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+#: Of each run at small scale: its config, what of it is set, and the minutes of a stint. In the order of a round.
+SMALL: dict[str, tuple[str, tuple[str, ...], float]] = {
+    "small": ("small.yaml", (), 60),
+    "dynamics_small": ("dynamics_small.yaml", (), 15),
+    "small_again": ("small.yaml", ("seeds=[4,5,6,7,8,9,10,11]",), 60),
+}
+#: All runs, as the page shows them, with the command whose output it shows; of a registered one `sweep audit`'s too.
+SHOWN = {
+    **dict.fromkeys(("small", "small_again", "card", "exact", "full_length"), "claims"),
+    **dict.fromkeys(("dynamics_small", "dynamics"), "theory"),
+}
+#: Files of a run that are kept: no weights, and no trials' list.
+FILES = ("records.jsonl", "environment.json", "registration.json", "registration.sha256")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Does what is asked for; the exit status."""
+    parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
+    asked = parser.add_subparsers(dest="command", required=True)
+    images = asked.add_parser("images")
+    images.add_argument("npz", type=Path, metavar="NPZ")
+    images.add_argument("folder", type=Path, metavar="DIR")
+    for name in ("run", "keep", "page"):
+        asked.add_parser(name)
+    chosen = parser.parse_args(arguments)
+    if chosen.command == "images":
+        written(chosen.npz, chosen.folder)
+        return 0
+    return {"run": run, "keep": keep, "page": page}[chosen.command]()
+
+
+def written(npz: Path, folder: Path) -> None:
+    """Exact pixels (N, H, W, 3), uint8, with labels (N,) of `CLASSES`, as PNG files."""
+    import numpy as np
+    from PIL import Image
+
+    with np.load(npz) as arrays:
+        for split in ("train", "test"):
+            for number, (pixels, label) in enumerate(zip(arrays[f"x_{split}"], arrays[f"y_{split}"], strict=True)):
+                place = folder / split / CLASSES[int(label)] / f"{number:05d}.png"
+                place.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(pixels).save(place)
+
+
+def run() -> int:
+    """Rounds of stints over `SMALL` until each run is done; a trial that fails ends the round, and the study."""
+    if not (ROOT / "data/jpeg75").exists():
+        sys.exit("study.py: data/jpeg75: is not there; benchmarks/study.py says how it comes there")
+    left = [name for name in SMALL if _listed(name)]
+    while left:
+        for name in list(left):
+            place, minutes = RUNS / name, SMALL[name][2]
+            command = ["trainers", str(place / "trials.jsonl"), "--records", str(place / "records.jsonl")]
+            if (code := _python(*command, "--minutes", f"{minutes:g}")) != 0:
+                return code
+            if not _left(name):
+                left.remove(name)
+    return 0
+
+
+def _listed(name: str) -> bool:
+    """Writes the list of a run's trials where there is none; whether one of them is left."""
+    config, values, _ = SMALL[name]
+    if not (ROOT / RUNS / name / "trials.jsonl").exists():
+        given = [word for value in values for word in ("--set", value)]
+        out = ["--out", str(RUNS / name), "--trials-file", str(RUNS / name / "trials.jsonl")]
+        if code := _python("sweep", "plan", f"configs/study/{config}", *given, *out):
+            sys.exit(code)
+    return _left(name)
+
+
+def _left(name: str) -> bool:
+    from trainers.record import finished, read
+
+    wanted = {json.loads(line)["trial"]["trial_id"] for line in _lines(ROOT / RUNS / name / "trials.jsonl")[1:]}
+    if not (ROOT / RUNS / name / "records.jsonl").exists():
+        return True
+    ended, epochs = {}, {one: set() for one in wanted}
+    for record in read(ROOT / RUNS / name):
+        if record["record"] == "outcome":
+            ended[record["trial_id"]] = record
+        elif record["record"] == "epoch":
+            epochs[record["trial_id"]].add(record["epoch"])
+    return not all(finished(ended.get(one, {}), epochs[one]) for one in wanted)
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").splitlines()
+
+
+def _python(module: str, *words: str) -> int:
+    """Runs a module of this checkout to its end; a signal that comes to this process goes to it."""
+    child = subprocess.Popen([sys.executable, "-m", module, *words], cwd=ROOT)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, frame: child.send_signal(number))
+    return child.wait()
+
+
+def keep() -> int:
+    """Copies what is kept of each run."""
+    for place in sorted(path.parent for path in (ROOT / RUNS).glob("*/records.jsonl")):
+        (ROOT / KEPT / place.name).mkdir(parents=True, exist_ok=True)
+        for name in FILES:
+            if (place / name).exists():
+                shutil.copyfile(place / name, ROOT / KEPT / place.name / name)
+        print(f"{KEPT / place.name}: {_about(ROOT / KEPT / place.name)}")
+    return 0
+
+
+def page() -> int:
+    """Fills the blocks of the page: `<!-- study NAME -->` to `<!-- end -->`."""
+    path = ROOT / PAGE
+    text = re.sub(
+        r"(<!-- study (\w+) -->\n).*?(<!-- end -->)",
+        lambda block: f"{block[1]}{_block(block[2])}{block[3]}",
+        path.read_text(encoding="utf-8"),
+        flags=re.DOTALL,
+    )
+    path.write_text(text, encoding="utf-8")
+    return 0
+
+
+def _block(name: str) -> str:
+    place = KEPT / name
+    if not (ROOT / place / "records.jsonl").exists():
+        return "\nNot measured yet.\n\n"
+    commands = [SHOWN[name], *(["audit"] if (ROOT / place / "registration.json").exists() else [])]
+    said = "\n\n".join(f"$ sweep {command} {place}\n{_said(command, place)}" for command in commands)
+    return f"\n{_about(ROOT / place)}\n\n```console\n{said}\n```\n\n"
+
+
+def _said(command: str, place: Path) -> str:
+    """What a command prints of a run, or why there is nothing to say yet."""
+    words = [sys.executable, "-m", "sweep", command, str(place)]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    return (done.stdout or done.stderr).rstrip()
+
+
+def _about(place: Path) -> str:
+    """How far a run is, and where it ran: hardware, versions, commits, commands, in a line."""
+    from trainers.record import read
+
+    records = read(place)
+    of = {kind: [one for one in records if one["record"] == kind] for kind in ("launch", "start", "epoch", "outcome")}
+    states = Counter({one["trial_id"]: one["outcome"] for one in of["outcome"]}.values())
+    ended = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+    seconds = sum(one["seconds"] + one["evaluation_seconds"] for one in of["epoch"])
+    cpu = json.loads((place / "environment.json").read_text())["cpu"] if (place / "environment.json").exists() else ""
+    where = _each(cpu if one["device"] == "cpu" else one["device"] for one in of["start"])
+    versions = _each(f"torch {one['versions'].get('torch')}" for one in of["launch"])
+    code = _each(f"{str(one['commit'])[:8]}{' with changes' if one['dirty'] else ''}" for one in of["launch"])
+    commands = _each(f"`{one['command']}`" for one in of["launch"])
+    size = of["launch"][-1]["size"]
+    return f"{size} trials, {ended}; {seconds / 3600:.2f} h of training and evaluation on {where}; {versions}; commit {code}; {commands}."
+
+
+def _each(words: Iterable[Any]) -> str:
+    return ", ".join(dict.fromkeys(map(str, words)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,137 @@
+"""benchmarks/study.py: the study at small scale goes on, ends clean, and fills its page from its records."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import yaml
+from small import TINY
+
+from trainers.config import DataConfig
+from trainers.data.sets import fingerprint
+from trainers.record import read
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = ROOT / "benchmarks/study.py"
+
+
+@pytest.fixture
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The script, whose checkout is a folder of its own with one tiny run."""
+    spec = importlib.util.spec_from_file_location("study", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "ROOT", tmp_path)
+    monkeypatch.setattr(module, "SMALL", {"small": ("tiny.yaml", ("seeds=[0]",), 60)})
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    (tmp_path / "configs/study").mkdir(parents=True)
+    (tmp_path / "data/jpeg75").mkdir(parents=True)
+    (tmp_path / "docs").mkdir()
+    values = {"name": "tiny", "trial": {**TINY, "epochs": 1}, "space": {"optimizer.lr": [0.1, 0.2]}, "seeds": [0, 1]}
+    (tmp_path / "configs/study/tiny.yaml").write_text(yaml.safe_dump(values))
+    return module
+
+
+def test_the_page_has_a_block_for_each_run_and_the_configs_are_there(study: ModuleType) -> None:
+    page = (ROOT / study.PAGE).read_text(encoding="utf-8")
+    named = re.findall(r"<!-- study (\w+) -->", page)
+    assert set(named) <= set(study.SHOWN)
+    assert len(named) == len(set(named)) == page.count("<!-- end -->")
+    assert set(re.findall(r"`configs/study/(\w+)\.yaml`", page)) == {
+        path.stem for path in (ROOT / "configs/study").glob("*.yaml")
+    }
+
+
+def test_without_its_images_it_says_in_a_line_how_they_come_there(study: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "data/jpeg75").rmdir()
+    with pytest.raises(SystemExit) as ended:
+        study.main(["run"])
+    assert str(ended.value) == "study.py: data/jpeg75: is not there; benchmarks/study.py says how it comes there"
+
+
+def test_exact_pixels_become_a_folder_of_images_with_those_pixels(study: ModuleType, tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    pixels = {split: generator.integers(256, size=(10, 8, 8, 3), dtype=np.uint8) for split in ("train", "test")}
+    labels = {f"y_{split}": np.arange(10, dtype=np.uint8) for split in pixels}
+    np.savez(tmp_path / "exact.npz", **{f"x_{split}": one for split, one in pixels.items()}, **labels)
+    assert study.main(["images", str(tmp_path / "exact.npz"), str(tmp_path / "exact")]) == 0
+    from PIL import Image
+
+    for split, images in pixels.items():
+        for label, name in enumerate(study.CLASSES):
+            (path,) = (tmp_path / "exact" / split / name).iterdir()
+            assert np.array_equal(np.asarray(Image.open(path)), images[label])
+    assert fingerprint(DataConfig(name="image_folder", root=str(tmp_path / "exact")))
+
+
+@pytest.mark.slow
+def test_it_trains_keeps_and_fills_the_page_and_a_second_time_does_nothing(
+    study: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "docs/study.md"
+    page.write_text("<!-- study small -->\nof an earlier day\n<!-- end -->\n<!-- study card -->\n<!-- end -->\n")
+    assert study.main(["run"]) == 0
+    records = read(tmp_path / "runs/study/small")
+    assert [one["outcome"] for one in records if one["record"] == "outcome"] == ["completed"] * 2
+    assert study.main(["run"]) == 0
+    assert read(tmp_path / "runs/study/small") == records
+    assert study.main(["keep"]) == 0
+    assert capsys.readouterr().out.startswith("benchmarks/study/small: 2 trials, 2 completed; 0.00 h of training and ")
+    kept = tmp_path / "benchmarks/study/small"
+    assert sorted(path.name for path in kept.iterdir()) == ["environment.json", "records.jsonl"]
+    assert study.main(["page"]) == 0
+    text = page.read_text()
+    said = subprocess.run(
+        [sys.executable, "-m", "sweep", "claims", "benchmarks/study/small"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert "ratio" in said
+    assert f"$ sweep claims benchmarks/study/small\n{said.rstrip()}\n```" in text
+    assert text.endswith("<!-- study card -->\n\nNot measured yet.\n\n<!-- end -->\n")
+    assert "of an earlier day" not in text
+    study.main(["page"])
+    assert page.read_text() == text
+
+
+RUNS = """
+import importlib.util, sys
+from pathlib import Path
+
+spec = importlib.util.spec_from_file_location("study", sys.argv[1])
+study = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(study)
+study.ROOT, study.SMALL = Path(sys.argv[2]), {"small": ("tiny.yaml", ("trial.epochs=5000", "seeds=[0]"), 60)}
+sys.exit(study.main(["run"]))
+"""
+
+
+@pytest.mark.slow
+def test_sigterm_to_it_ends_its_stint_clean(study: ModuleType, tmp_path: Path) -> None:
+    words = [sys.executable, "-c", RUNS, str(SCRIPT), str(tmp_path)]
+    process = subprocess.Popen(words, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True)
+    records, deadline = tmp_path / "runs/study/small/records.jsonl", time.monotonic() + 300
+    while not (records.exists() and b'"epoch"' in records.read_bytes()):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=100)
+    assert process.returncode == 130
+    ended = read(records.parent)[-1]
+    assert (ended["outcome"], ended["reason"]) == ("interrupted", "stopped by SIGTERM")
+    assert "0 of 2 trials finished" in output
+    assert not (records.parent / ".lock").exists()

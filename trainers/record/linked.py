@@ -1,0 +1,86 @@
+"""The records of a run whose study is registered: each line that matters says what its file held before it.
+
+    "chain": {"bytes": n, "sha256": hash of the first n bytes of the file}
+
+Whoever changes, drops, adds or moves a line breaks every link behind it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from trainers.errors import UserError
+from trainers.files import patiently, why
+from trainers.record.file import RECORDS_FILE, RecordFile
+from trainers.record.kinds import Record
+
+#: Of a run directory whose study is registered (`sweep register`); its SHA-256 is its name.
+REGISTRATION_FILE = "registration.json"
+
+#: The key of a launch's record that names the registration it found.
+NOTED = "registration"
+
+#: The key of a link, and the kinds of records that have one.
+CHAIN = "chain"
+LINKED = frozenset({"launch", "outcome", "evaluation", "check"})
+
+
+class Chain:
+    """What a file holds, hashed while it grows: each byte is read once."""
+
+    def __init__(self, path: Path) -> None:
+        """Reads nothing yet."""
+        self._path, self._bytes, self._hash = path, 0, hashlib.sha256()
+
+    def link(self) -> dict[str, Any]:
+        """Of all that the file holds now."""
+        with self._path.open("rb") as file:
+            file.seek(self._bytes)
+            while new := file.read(1 << 20):
+                self._hash.update(new)
+                self._bytes += len(new)
+        return {"bytes": self._bytes, "sha256": self._hash.hexdigest()}
+
+
+class LinkedFile(RecordFile):
+    """A `RecordFile`; of a registered run the lines of `LINKED` carry a link."""
+
+    def __init__(self, directory: Path, name: str = RECORDS_FILE) -> None:
+        """Opens the file, as a `RecordFile` does.
+
+        Raises:
+            UserError: it cannot be opened.
+        """
+        super().__init__(directory, name)
+        self.registered = registered(directory)
+        """The registration's SHA-256; None: the run has none, and lines have no links."""
+        self._chain = Chain(directory / name)
+
+    def append(self, kind: str, record: Record | Mapping[str, Any]) -> None:
+        """Writes one line, as a `RecordFile` does.
+
+        Raises:
+            UserError: it cannot be written, or what stands before it cannot be read.
+        """
+        if self.registered is not None and kind in LINKED:
+            values = record if isinstance(record, Mapping) else asdict(record)
+            record = {**values, CHAIN: self._link()}
+        super().append(kind, record)
+
+    def _link(self) -> dict[str, Any]:
+        try:
+            return patiently(self._path, self._chain.link)
+        except OSError as error:
+            raise UserError(f"{self._path}: {why(error, self._path)}; mend that: the same command goes on") from None
+
+
+def registered(directory: Path) -> str | None:
+    """The SHA-256 of a run's registration; None: it has none."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        return hashlib.sha256((directory / REGISTRATION_FILE).read_bytes()).hexdigest()
+    return None
