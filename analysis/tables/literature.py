@@ -14,7 +14,7 @@ from trainers.fields import plural
 _HEAD = (
     "What others published that bears on these claims, robust accuracy in percent: each value is one run, so that the "
     "seeds' noise is unknown, and no line decides a claim. Where each number stands: "
-    "analysis/published_numbers/PROVENANCE.md"
+    "PROVENANCE.md in analysis/published_numbers"
 )
 _BATCH = (
     "ratio, ratio_only: batch size: no number of others. Pang et al. 2021 and Gowal et al. 2020 varied it, but no "
