@@ -17,8 +17,8 @@ _HEAD = (
     "PROVENANCE.md in analysis/published_numbers"
 )
 _BATCH = (
-    "ratio, ratio_only: batch size: no number of others. Pang et al. 2021 and Gowal et al. 2020 varied it, but no "
-    "source of their tables could be read"
+    "Batch size (bears on ratio, ratio_only): no number of others. Pang et al. 2021 and Gowal et al. 2020 varied it, "
+    "but no source of their tables could be read"
 )
 _SLOPE = (
     "slope: points of accuracy for ten times the setting, by least squares over the values; where accuracies rise and "
@@ -46,7 +46,7 @@ def findings_text(findings: Sequence[Finding], width: int = WIDTH) -> str:
 
 def _block(findings: Sequence[Finding], width: int) -> list[str]:
     first = findings[0]
-    head = _wrapped(f"{first.name}: {first.varied} ({first.source})", width)
+    head = _wrapped(f"{first.source}: {first.varied} (bears on {first.name})", width)
     rows = [["", *map(short, first.values), "slope a decade [95 % interval]", "highest at"], *map(_row, findings)]
     rooms = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(f"{cell:<{room}}" for cell, room in zip(row, rooms, strict=True)).rstrip() for row in rows]
