@@ -6,5 +6,6 @@ blocks      an effect's cells, by seed: what is compared within one seed
 effects     how each question is measured
 evidence    an estimate and how far off it may be; intervals that hold however many seeds one looks at
 ledger      each claim with its effect, interval and verdict
+literature  what others published that bears on the claims
 meaning     what a verdict means, in a plain sentence
 """

@@ -20,7 +20,7 @@ from analysis.frames.trials import epochs_of, trials_of
 from trainers.config import TrialConfig
 from trainers.errors import UserError
 
-Name = Literal["table2", "table3", "table4", "figure2", "figure4", "figure5"]
+Name = Literal["table2", "table3", "table4", "figure2", "figure4", "figure5", "others/rice2020", "others/pang2021"]
 
 #: The networks, as Figure 4, Table 2 and a config call them.
 NETWORKS = {"ResNet": "preact_resnet18", "SENet": "senet18", "VGG": "vgg19"}
@@ -44,7 +44,8 @@ RUNS_A_POINT = 3
 
 @functools.cache
 def numbers(name: Name) -> DataFrame:
-    """One table or figure as it was published, accuracies in percent; do not write to it.
+    """One table or figure as it was published, or what other studies published, accuracies in percent; do not write to
+    it.
 
     Returns:
         the columns of the CSV; in a table's, model.name (the network as a config names it) stands for arch.

@@ -6,6 +6,7 @@ comparison    two trials beside each other
 curve         curves over epochs in plain characters
 columns       whatever columns of a frame are asked for
 claims        the ledger as text
+literature    what others published that bears on the claims
 methods       the comparison of methods
 ratio         what `sweep ratio` prints
 theory        what `sweep theory` prints

@@ -12,6 +12,7 @@ from pandas import DataFrame
 
 from analysis.claims.evidence import MOST_FURTHER
 from analysis.claims.ledger import STAND_IN, Claim
+from analysis.claims.literature import Finding
 from analysis.estimates.crossed import BOTH, WITHOUT
 from analysis.frames.names import interval_text, label, short
 from analysis.frames.pruned import BIAS, PRUNED
@@ -75,7 +76,7 @@ def claims_text(claims: Sequence[Claim], width: int = WIDTH) -> str:
     return "\n\n".join("\n".join(lines) for lines in parts) + "\n"
 
 
-def claims_json(claims: Sequence[Claim]) -> str:
+def claims_json(claims: Sequence[Claim | Finding]) -> str:
     """Every field of every line; null where there is no number, accuracies as fractions, times in seconds."""
     return json_text(claims)
 

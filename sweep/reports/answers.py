@@ -204,15 +204,23 @@ def claims(
     """Judge the study's claims: for each the effect, its interval, and supported, contradicted or undecided."""
     from analysis.claims import study as claim_study
     from analysis.claims.ledger import ledger
+    from analysis.claims.literature import findings
     from analysis.tables import claims as claim_tables
+    from analysis.tables.literature import findings_text
 
     _refuse_both_studies("claims", directory, published, metric)
     loaded = claim_study.published() if directory is None else claim_study.load_study(directory)
     loaded = claim_study.chosen_by(loaded, choosers)
     chosen_by = {} if directory is None else metric_of_run(directory)
     lines = ledger(loaded, margin=margin / 100, time_margin=time_margin / 100, y=metric, **chosen_by)
+    others = findings() if directory is None else ()
+    if as_json:
+        echo(claim_tables.claims_json([*lines, *others]), nl=False)
+        return
     width = min(claim_tables.WIDTH, console().width)
-    echo(claim_tables.claims_json(lines) if as_json else claim_tables.claims_text(lines, width), nl=False)
+    echo(claim_tables.claims_text(lines, width), nl=False)
+    if others:
+        echo(f"\n{findings_text(others, width)}", nl=False)
 
 
 def _refuse_both_studies(command: str, directory: Path | None, published: bool, metric: str) -> None:

@@ -12,9 +12,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from analysis.claims.ledger import ledger
+from analysis.claims.literature import findings
 from analysis.claims.questions import NAMES
 from analysis.claims.study import published
 from analysis.tables.claims import claims_text
+from analysis.tables.literature import findings_text
 from sweep.cli import main
 
 Cli = Callable[..., Result]
@@ -51,6 +53,15 @@ def test_json_is_the_same_ledger(cli: Cli) -> None:
     rows = json.loads(cli("claims", "--published", "--json").stdout)
     assert {row["name"] for row in rows} == set(NAMES)
     assert {row["verdict"] for row in rows} == {"supported", "undecided", "not measured"}
+
+
+def test_what_others_published_stands_below_the_published_ledger(cli: Cli) -> None:
+    text = cli("claims", "--published").stdout
+    assert text == f"{claims_text(ledger(published()))}\n{findings_text(findings())}"
+    rows = json.loads(cli("claims", "--published", "--json").stdout)
+    others = [row for row in rows if "source" in row]
+    assert rows[-len(others) :] == others
+    assert len(others) == len(findings())
 
 
 def test_either_a_run_or_the_published_study(cli: Cli, tmp_path: Path) -> None:
