@@ -63,11 +63,13 @@ lint: $(READY)
 # Fetches them anew from npm; vendored.json there says which they are, and a test compares the hashes.
 vendored:
 	rm -rf build/vendored && mkdir -p build/vendored
-	cd build/vendored && npm pack --silent echarts@$(ECHARTS) tabulator-tables@$(TABULATOR)
+	cd build/vendored && npm pack --silent echarts@$(ECHARTS) zrender@$(ECHARTS) tabulator-tables@$(TABULATOR)
 	cd build/vendored && for file in *.tgz; do mkdir "$${file%%-[0-9]*}" && tar -xzf "$$file" -C "$${file%%-[0-9]*}"; done
 	cp build/vendored/echarts/package/dist/echarts.min.js $(VENDORED)/
 	cp build/vendored/echarts/package/LICENSE $(VENDORED)/echarts.LICENSE
 	cp build/vendored/echarts/package/NOTICE $(VENDORED)/echarts.NOTICE
+	cp build/vendored/echarts/package/licenses/LICENSE-d3 $(VENDORED)/d3.LICENSE
+	cp build/vendored/zrender/package/LICENSE $(VENDORED)/zrender.LICENSE
 	cp build/vendored/tabulator-tables/package/dist/js/tabulator.min.js $(VENDORED)/
 	cp build/vendored/tabulator-tables/package/dist/css/tabulator.min.css $(VENDORED)/
 	cp build/vendored/tabulator-tables/package/LICENSE $(VENDORED)/tabulator.LICENSE

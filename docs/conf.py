@@ -36,6 +36,16 @@ default_role = "code"
 # Docstrings raise it without its module; it has its place in the reference.
 nitpick_ignore = [("py:exc", "UserError")]
 
+#: Files that pages link to, so that the links hold in a checkout too, and the page that the site makes of each.
+MADE_OF = {
+    "trainers/config.py": "config",
+    "trainers/presets.py": "presets",
+    "sweep/cli.py": "commands",
+    "trainers/record/forms.py": "records",
+    "analysis/frames/trials.py": "frames",
+    "analysis/__init__.py": "python",
+}
+
 _LINK = re.compile(r"(`[^`\n]*`|^```.*?^```$)|(?P<image>!?)\[(?P<text>[^\]]*)\]\((?P<to>[^)\s]+)\)", re.M | re.S)
 _NOTHING_ELSE = re.compile(r"\[[^\]]*\]\((\S+\.md)\)\s*")
 
@@ -62,7 +72,7 @@ def _meant(page: Path) -> Path | None:
 
 
 def _on_site(link: re.Match[str], folder: Path, of_page: Path) -> str:
-    """A link as the site has it: what is no page of it can be downloaded.
+    """A link as the site has it: what is no page of it can be downloaded, or is the page that is made of it.
 
     Args:
         link: found in the text; code is left as it is.
@@ -74,6 +84,8 @@ def _on_site(link: re.Match[str], folder: Path, of_page: Path) -> str:
         return link[0]
     there = (folder / path).resolve()
     there = next((page for page in HERE.glob("*.md") if _meant(page) == there), there)
+    if (made := MADE_OF.get(os.path.relpath(there, HERE.parent))) is not None:
+        there = HERE / "reference" / f"{made}.md"
     to = os.path.relpath(there, of_page)
     if link["image"] or there.is_relative_to(HERE):
         return f"{link['image']}[{link['text']}]({to}{hash_sign}{anchor})"

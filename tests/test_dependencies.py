@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
+import runpy
 import sys
 import tomllib
 from importlib.metadata import packages_distributions
@@ -18,6 +20,7 @@ from sweep.watchers import TRACKERS
 
 ROOT = Path(__file__).parent.parent
 FLOORS = ("trainers", "analysis", "sweep")
+VENDORED = ROOT / "analysis" / "report" / "vendored"
 
 #: Extras whose packages the code does not import.
 FOR_DEVELOPERS = {"dev", "docs"}
@@ -77,9 +80,43 @@ def test_the_extra_for_tests_has_all_that_users_have() -> None:
     assert set(re.findall(r"[a-z]+", ours)) - {"robustsweep"} == set(extras) - {"dev"}
 
 
-@pytest.mark.parametrize("key", ["version", "license"])
-def test_who_cites_cites_this_version(key: str) -> None:
-    assert str(yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))[key]) == project()[key]
+def test_who_cites_cites_this_version() -> None:
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert cited["version"] == project()["version"]
+    assert cited["license"] == project()["license"].partition(" AND ")[0]
+
+
+def test_each_licence_of_what_lies_in_the_package_is_named_and_comes_with_it() -> None:
+    named = {one["licence"] for one in json.loads((VENDORED / "vendored.json").read_text(encoding="utf-8"))}
+    assert named | {"MIT", "BSD-3-Clause"} == set(project()["license"].split(" AND "))
+    brought = {path for pattern in project()["license-files"] for path in ROOT.glob(pattern)}
+    texts = [path for path in VENDORED.iterdir() if path.suffix in (".LICENSE", ".NOTICE")]
+    assert brought == {ROOT / "LICENSE", *texts}
+    assert len(texts) == 5
+    assert "BSD 3-Clause" in (VENDORED / "zrender.LICENSE").read_text(encoding="utf-8")
+
+
+#: Variables of the build of a release.
+RELEASE = {"GITHUB_SERVER_URL": "https://host", "GITHUB_REPOSITORY": "who/robustsweep", "GITHUB_REF_NAME": "v1.0.0"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "shown"),
+    [
+        ({}, "a [b](https://c) and `f`: "),
+        (
+            RELEASE,
+            "a [b](https://c) and [`f`](https://host/who/robustsweep/blob/v1.0.0/d/f.md#g): "
+            "![i\nj](https://host/who/robustsweep/raw/v1.0.0/j.png)",
+        ),
+    ],
+)
+def test_a_package_index_shows_the_readme_without_links_that_lead_nowhere(
+    environment: dict[str, str], shown: str
+) -> None:
+    readme = runpy.run_path(str(ROOT / "setup.py"))["readme"]
+    assert readme("a [b](https://c) and [`f`](d/f.md#g): ![i\nj](j.png)", environment) == shown
+    assert "](docs/" not in readme((ROOT / "README.md").read_text(encoding="utf-8"), environment)
 
 
 def test_each_tracker_is_an_extra_of_its_name() -> None:

@@ -45,11 +45,16 @@ def test_both_hold_every_file_of_the_packages_and_no_test(built: Path) -> None:
     }
     with zipfile.ZipFile(wheel) as files:
         in_wheel = set(files.namelist())
+        (described,) = (files.read(name).decode() for name in in_wheel if name.endswith(".dist-info/METADATA"))
     with tarfile.open(sdist) as files_of_sdist:
         in_sdist = {name.partition("/")[2] for name in files_of_sdist.getnames()}
     assert ours - in_wheel == set()
     assert ours - in_sdist == set()
     assert [name for name in in_wheel if not name.startswith((*FLOORS, "robustsweep-"))] == []
+    assert "\n# robustsweep\n" in described
+    assert "](docs/" not in described
+    assert "License-Expression: MIT AND Apache-2.0 AND BSD-3-Clause\n" in described
+    assert sum(name.endswith((".LICENSE", ".NOTICE")) and "dist-info" in name for name in in_wheel) == 5
 
 
 @pytest.mark.slow

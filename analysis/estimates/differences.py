@@ -135,8 +135,11 @@ def _comparisons(
     seeds = {key: part.set_index("seed")[y] for key, part in measured(trials, y).groupby([factor, "variant"])}
     variants = trials.drop_duplicates([factor, "variant"])[list(dict.fromkeys([factor, "variant", "cell", *others]))]
     rows: list[dict[str, Any]] = []
-    for cell, members in variants.groupby("cell"):
-        of_sides = [members[members[factor] == side].to_dict("records") or [{}] for side in sides]
+    members: dict[tuple[int, Any], list[dict[Any, Any]]] = {}
+    for known in variants.to_dict("records"):
+        members.setdefault((known["cell"], known[factor]), []).append(known)
+    for cell in sorted({cell for cell, _ in members}):
+        of_sides = [members.get((cell, side), [{}]) for side in sides]
         for pair in itertools.product(*of_sides):
             keys = [(side, known.get("variant")) for side, known in zip(sides, pair, strict=True)]
             treated, controlled = (seeds.get(key, NO_SEEDS).astype(np.float64) for key in keys)

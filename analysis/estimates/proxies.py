@@ -36,7 +36,7 @@ OVER_POINTS = "bootstrap of points alone (one seed each), percentile: it says no
 #: Splits of the seeds into halves.
 _SPLITS = 100
 
-#: Most elements of a (resamples, points, points) array held at once.
+#: Resamples are drawn so many at once that times points squared they are no more than this.
 _BLOCK = 4_000_000
 
 #: Digits behind the point at which means count as tied: below that they differ by rounding.
@@ -257,6 +257,7 @@ def _drawn(pairs: Pairs, bootstrap: Bootstrap) -> _Drawn:
     rng, points = np.random.default_rng(bootstrap.seed), int(pairs.full_point.max()) + 1
     block = max(1, _BLOCK // points**2)
     taus, same, seeds = [], [], _freedom(pairs) > 0
+    means = [] if seeds else [_means(*side, np.ones((1, len(side[0]))))[0] for side in _sides(pairs)]
     for start in range(0, bootstrap.resamples, block):
         count = min(block, bootstrap.resamples - start)
         if seeds:
@@ -266,7 +267,7 @@ def _drawn(pairs: Pairs, bootstrap: Bootstrap) -> _Drawn:
             cheap = _means(pairs.cheap, pairs.cheap_point, other)
         else:
             picks = rng.integers(points, size=(count, points))
-            cheap, full = (_means(*side, np.ones((1, len(side[0]))))[0][picks] for side in _sides(pairs))
+            cheap, full = (values[picks] for values in means)
         taus.append(kendall_of(cheap, full))
         same.append(cheap.argmax(axis=1) == full.argmax(axis=1))
     return _Drawn(np.concatenate(taus), np.concatenate(same), seeds)
@@ -343,7 +344,41 @@ def kendall_of(x: Array, y: Array) -> Array:
     >>> kendall_of(np.array([[1.0, 2, 3, 4]]), np.array([[1.0, 2, 4, 3]])).round(3).tolist()
     [0.667]
     """
-    signs = [np.sign(values[:, :, None] - values[:, None, :]) for values in (x, y)]
-    untied = np.prod([np.abs(one).sum(axis=(1, 2)) for one in signs], axis=0)
-    both = (signs[0] * signs[1]).sum(axis=(1, 2))
-    return np.asarray(both / np.where(untied > 0, np.sqrt(untied), np.nan))
+    n = x.shape[1]
+    order = np.lexsort((y, x), axis=-1)
+    first, second = (np.take_along_axis(values, order, axis=1) for values in (x, y))
+    pairs = n * (n - 1) // 2
+    untied = [pairs - _tied(values) for values in (first, np.sort(y, axis=1))]
+    tied_in_both = _tied(first, second)
+    both = untied[0] + untied[1] - pairs + tied_in_both - 2 * _inversions(second)
+    known = np.isfinite(x).all(axis=1) & np.isfinite(y).all(axis=1) & (untied[0] > 0) & (untied[1] > 0)
+    return np.asarray(both / np.where(known, np.sqrt(untied[0].astype(np.float64) * untied[1]), np.nan))
+
+
+def _tied(*ordered: Array) -> NDArray[np.int64]:
+    """(rows,) how many pairs of each row are equal in all of these; equal ones stand beside each other."""
+    rows, n = ordered[0].shape
+    begins = np.ones((rows, n), dtype=bool)
+    begins[:, 1:] = np.any([values[:, 1:] != values[:, :-1] for values in ordered], axis=0)
+    places = np.arange(n)
+    before = places - np.maximum.accumulate(np.where(begins, places, 0), axis=1)  # equal ones to the left
+    return np.asarray(before.sum(axis=1))
+
+
+def _inversions(values: Array) -> NDArray[np.int64]:
+    """(rows,) how many pairs of each row stand with the larger one first, counted while a merge sort sorts them.
+
+    As n log n, not n^2 [Knight, JASA 1966]: 1,000 points are compared in 400 resamples.
+    """
+    rows, n = values.shape
+    found, half = np.zeros(rows, dtype=np.int64), 1
+    values = np.pad(values, ((0, 0), (0, (1 << max(n - 1, 0).bit_length()) - n)), constant_values=np.inf)
+    while half < values.shape[1]:
+        blocks = values.reshape(rows, values.shape[1] // (2 * half), 2 * half)
+        order = np.argsort(blocks, axis=-1, kind="stable")
+        # a value of the right half comes behind all of the left one that are not larger
+        behind = np.where(order >= half, np.arange(2 * half), 0).sum(axis=-1) - half * (half - 1) // 2
+        found += (half * half - behind).sum(axis=1)
+        values = np.take_along_axis(blocks, order, axis=-1).reshape(values.shape)
+        half *= 2
+    return found

@@ -41,7 +41,7 @@ def codes(frame: DataFrame, columns: Sequence[str]) -> NDArray[np.int64]:
     Returns:
         (n,) integers; all 0 if there are no columns.
     """
-    if not len(columns) or frame.empty:
+    if not len(columns) or len(frame) < 2:  # of a random search there are a thousand groups of one trial
         return np.zeros(len(frame), dtype=np.int64)
     return frame.groupby(list(columns), dropna=False, sort=False).ngroup().to_numpy().astype(np.int64)
 

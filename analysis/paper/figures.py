@@ -21,7 +21,7 @@ from analysis.paper.tables import BOTH, CHOICE, shifts
 from analysis.plots import accuracy_epoch, accuracy_lr
 from analysis.plots.page import PAGE, Page
 from analysis.plots.plan import OWN, PUBLISHED, Data, Plan
-from analysis.plots.style import at_the_foot, banded, dash, diverged_handles, legend, looks, means_by_lr
+from analysis.plots.style import at_the_foot, banded, dash, diverged_handles, legend, looks, means_by_lr, middle
 from analysis.plots.ticks import log_axis
 
 #: Panels side by side before the next row of them.
@@ -73,7 +73,8 @@ def curves(data: Data, figure: ByEpoch) -> DataFrame:
 
     Returns:
         `KEYS`, chosen (by what), method, optimizer.lr, split, accuracy (clean or robust), epoch, mean, low and
-        high (least and most over seeds), n (seeds), left_out; empty if nothing can be chosen or was measured.
+        high (least and most over seeds), n (seeds), left_out; empty if nothing can be chosen or was measured at two
+        epochs.
     """
     keys = ["method", "optimizer.lr"]
     by_epoch = functools.partial(accuracy_epoch.by_epoch, keys=keys, metrics=figure.metrics)
@@ -88,7 +89,7 @@ def _epochs_shown(data: Data, figure: ByEpoch) -> Iterator[tuple[Part, DataFrame
         rows = epochs[part.study]
         rows = rows[rows["trial_id"].isin(part.trials["trial_id"]) & rows[needed].notna().all(axis=1)]
         chosen, why = _chosen(part, rows, data) if len(rows) else (rows, "")
-        if set(figure.methods) <= set(chosen["method"]):
+        if set(figure.methods) <= set(chosen["method"]) and several(chosen["epoch"]):
             yield part, chosen, why
 
 
@@ -117,8 +118,8 @@ def draw_figure4(rows: DataFrame, shifts: DataFrame, metric: str, page: Page = P
     styles, factor = looks([CONTROL, TREATMENT]), scale(metric)
     for axes, part in panels:
         pairs = part[["data_set", "study"]].drop_duplicates()
-        whose = ", ".join(f"{data_set} ({study})" for data_set, study in pairs.itertuples(index=False))
-        axes.set_title(f"{_name(part)}\n{whose}")
+        whose = [_whose(rows, data_set, study) for data_set, study in pairs.itertuples(index=False)]
+        axes.set_title(f"{_name(part)}\n{', '.join(whose)}")
         for (study, method), curve in part.groupby(["study", "method"], sort=True):
             colour = styles[str(method)].colour
             hollow: dict[str, Any] = {"ls": "--", "mfc": "white", "lw": 1.0}
@@ -141,7 +142,7 @@ def draw_figure4(rows: DataFrame, shifts: DataFrame, metric: str, page: Page = P
 def caption_of_figure4(rows: DataFrame, shifts: DataFrame, metric: str) -> str:
     """What is drawn."""
     own = rows[rows["study"] != PUBLISHED]
-    notes = [f"own: mean over seeds; {accuracy_lr.band(own)}"] if len(own) else []
+    notes = [f"{_of_own(rows)}mean over seeds; {accuracy_lr.band(own)}"] if len(own) else []
     notes += ["published: means of 3 runs, whose spread is not published"] if len(own) < len(rows) else []
     notes += ["c: DEAT(lr) = PGD-AT(c lr), 95 % interval"] if any(_all_shift_texts(rows, shifts)) else []
     return f"{sentence(metric)}, of {CONTROL} and {TREATMENT} by learning rate; {'; '.join(notes)}.{_apart(rows)}"
@@ -162,7 +163,7 @@ def draw_figure5(rows: DataFrame, page: Page = PAGE) -> Figure:
 def caption_of_epochs(rows: DataFrame, what: str) -> str:
     """What is drawn."""
     own = rows[rows["study"] != PUBLISHED]
-    notes = [f"own: mean over seeds; {accuracy_epoch.band(own)}"] if len(own) else []
+    notes = [f"{_of_own(rows)}mean over seeds; {accuracy_epoch.band(own)}"] if len(own) else []
     notes += ["published: as read off the paper's figure"] if len(own) < len(rows) else []
     chosen = dict.fromkeys(own["chosen"]) if len(own) else {}
     notes += [f"the learning rate is {why}" for why in chosen]
@@ -174,7 +175,7 @@ def _by_epoch(rows: DataFrame, told_by: str, colours: dict[str, str], y: str, pa
     figure, panels = _panels(rows, page)
     entries: dict[str, Line2D] = {}
     for axes, part in panels:
-        axes.set_title(f"{_name(part)}\n" + "\n".join(_rates_chosen(part)))
+        axes.set_title(f"{_name(part)}\n" + "\n".join(_rates_chosen(part, rows)))
         for name, colour in colours.items():
             known = part[part[told_by] == name]
             for (study, split), curve in known.groupby(["study", "split"], sort=True):
@@ -192,7 +193,7 @@ def _style(curve: DataFrame, ls: str, *, hollow: bool) -> dict[str, Any]:
     if hollow:
         every = max(1, len(curve) // _MARKS)
         return {"ls": ls, "lw": 0.9, "marker": "o", "mfc": "white", "markersize": 3.4, "markevery": every}
-    return {"ls": ls, "lw": 1.4, **({"marker": "o", "markersize": 4} if len(curve) == 1 else {})}
+    return {"ls": ls, "lw": 1.4}
 
 
 def _panels(rows: DataFrame, page: Page) -> tuple[Figure, list[tuple[Axes, DataFrame]]]:
@@ -209,10 +210,8 @@ def _panels(rows: DataFrame, page: Page) -> tuple[Figure, list[tuple[Axes, DataF
     shared: dict[str, Axes] = {}
     found = []
     for place, part in enumerate(groups):
-        row, column = divmod(place, across)
-        left = 2 * column + (across - min(across, len(groups) - row * across))
         of = ", ".join(sorted(part["data_set"].unique()))
-        axes = figure.add_subplot(grid[row, left : left + 2], sharey=shared.get(of))
+        axes = figure.add_subplot(middle(grid, place, across, len(groups)), sharey=shared.get(of))
         shared.setdefault(of, axes)
         found.append((axes, part))
     return figure, found
@@ -246,11 +245,21 @@ def _name(part: DataFrame) -> str:
     return f"{spoken(str(part['model.name'].iloc[0]))}, batch {part['batch_size'].iloc[0]}"
 
 
-def _rates_chosen(part: DataFrame) -> Iterator[str]:
-    """Of each study: its data and its learning rate."""
-    for (study, data_set), rows in part.groupby(["study", "data_set"], sort=True):
-        rates = ", ".join(brief(sorted(rows["optimizer.lr"].unique())))
-        yield f"{data_set} ({study}), lr {rates}"
+def _whose(rows: DataFrame, data_set: str, study: str) -> str:
+    """`digits (own)`; of a figure that has own curves alone `digits`."""
+    return f"{data_set} ({study})" if (rows["study"] != OWN).any() else data_set
+
+
+def _of_own(rows: DataFrame) -> str:
+    """How a caption begins what it says of own curves."""
+    return "own: " if several(rows["study"]) else "line: "
+
+
+def _rates_chosen(part: DataFrame, rows: DataFrame) -> Iterator[str]:
+    """Of each study in a panel of the figure: its data and its learning rate."""
+    for (study, data_set), curves in part.groupby(["study", "data_set"], sort=True):
+        rates = ", ".join(brief(sorted(curves["optimizer.lr"].unique())))
+        yield f"{_whose(rows, str(data_set), str(study))}, lr {rates}"
 
 
 def _shift_texts(part: DataFrame, shifts: DataFrame) -> Iterator[str]:
@@ -306,7 +315,7 @@ PLANS: tuple[Plan, ...] = (
     Plan(
         "figure2",
         functools.partial(curves, figure=FIGURE2),
-        f"needs completed trials of PGD-AT with test_clean and test_robust by epoch, and {CHOICE}",
+        f"needs completed trials of PGD-AT with test_clean and test_robust at two epochs, and {CHOICE}",
         lambda rows, metric: caption_of_epochs(rows, _TEST),
         lambda rows, metric, page: draw_figure2(rows, page),
         overlays=True,
@@ -323,7 +332,7 @@ PLANS: tuple[Plan, ...] = (
     Plan(
         "figure5",
         functools.partial(curves, figure=FIGURE5),
-        f"needs {BOTH} with train_robust and test_robust by epoch, both at PGD-AT's best learning rate, and {CHOICE}",
+        f"needs {BOTH} with train_robust and test_robust at two epochs, at PGD-AT's best learning rate, and {CHOICE}",
         lambda rows, metric: caption_of_epochs(rows, _BOTH),
         lambda rows, metric, page: draw_figure5(rows, page),
         overlays=True,

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from pandas import DataFrame, concat
 
-from analysis.frames.cells import BETTER, GROUP, LEFT_OUT, choice_note, several
+from analysis.frames.cells import BETTER, GROUP, LEFT_OUT, choice_note
 from analysis.frames.names import brief, label, of_spread
 from analysis.frames.recipes import recipe_names
 from analysis.frames.trials import axes as axes_of
@@ -44,11 +43,11 @@ def accuracy_by_epoch(data: Data) -> DataFrame:
     Returns:
         model.name, method, the axes of the cell, split (train or test), epoch, mean, low and
         high (least and most over seeds), n (seeds), cells_left_out (of the choice) and cells_left_out_better (of them,
-        those with a better mean over the seeds that they kept); empty if no cell can be chosen.
+        those with a better mean over the seeds that they kept); empty if no cell can be chosen, or none was measured at
+        two epochs.
     """
     names = recipe_names(data.trials)
-    best = _best(data).set_index("trial_id")
-    rows = data.epochs[data.epochs["trial_id"].isin(best.index)]
+    best, rows = _best(data).set_index("trial_id"), _rows(data)
     rows = rows.assign(**{name: rows["trial_id"].map(best[name]).astype(int) for name in (LEFT_OUT, BETTER)})
     rows = rows.assign(method=rows["trial_id"].map(dict(zip(data.trials["trial_id"], names, strict=True))))
     keys = [*GROUP, *(axis for axis in axes_of(data.trials) if axis not in GROUP)]
@@ -66,6 +65,14 @@ def _best(data: Data) -> DataFrame:
     return completed
 
 
+def _rows(data: Data) -> DataFrame:
+    """Their epochs; of a trial that was measured once there is no curve."""
+    rows = data.epochs[data.epochs["trial_id"].isin(_best(data)["trial_id"])]
+    rows = rows[rows[["train_robust", "test_robust"]].notna().any(axis=1)]
+    curves: DataFrame = rows[rows.groupby("trial_id")["epoch"].transform("nunique") > 1]
+    return curves
+
+
 def accuracy_epoch(rows: DataFrame, page: Page = PAGE) -> Figure:
     """Draws rows of `accuracy_by_epoch`, train dashed, test solid, a panel a network."""
     styles = looks(rows["method"])
@@ -74,11 +81,8 @@ def accuracy_epoch(rows: DataFrame, page: Page = PAGE) -> Figure:
     for axes, part in places:
         titled(axes, rows, part)
         for (name, split), curve in part.groupby(["method", "split"], sort=True):
-            style: dict[str, Any] = {"ls": dash(str(split)), "lw": 1.4, "marker": "o" if len(curve) == 1 else None}
-            banded(axes, curve, "epoch", styles[str(name)].colour, factor=100, **style)
+            banded(axes, curve, "epoch", styles[str(name)].colour, factor=100, ls=dash(str(split)), lw=1.4)
         axes.locator_params(axis="x", integer=True)
-        if not several(part["epoch"]):
-            axes.set_xticks(part["epoch"].unique())
     outer_labels(grid, label("epoch"), "robust accuracy (%)")
     shown = dict.fromkeys(styles[name] for name in in_order(rows["method"]))
     legend(figure, [*(Line2D([], [], color=look.colour, label=look.name) for look in shown), *splits()], page)
@@ -115,16 +119,12 @@ def _setting(curve: DataFrame) -> str:
     return f"{first['method']} at {where}, n = {plural(int(curve['n'].max()), 'seed')}"
 
 
-def _trials(data: Data) -> list[str]:
-    drawn = set(data.epochs["trial_id"])
-    return [trial for trial in _best(data)["trial_id"] if trial in drawn]
-
-
 PLAN = Plan(
     "accuracy_epoch",
     accuracy_by_epoch,
-    "needs the sweep's metric of validation, to choose each method's cell without looking at the test set",
+    "needs the sweep's metric of validation, to choose each method's cell without looking at the test set, and robust "
+    "accuracy at two epochs or more (trial.evaluation.every)",
     lambda rows, metric: caption(rows),
     lambda rows, metric, page: accuracy_epoch(rows, page),
-    trials=_trials,
+    trials=lambda data: _rows(data)["trial_id"],
 )

@@ -19,7 +19,7 @@ from analysis.frames.dynamics import gaussianity, lines
 from analysis.frames.names import of_spread, short
 from analysis.plots.page import PAGE, Page
 from analysis.plots.plan import Data, Plan
-from analysis.plots.style import Look, banded, dash, in_order, legend, looks, splits
+from analysis.plots.style import Look, banded, centre, dash, in_order, in_rows, legend, looks, splits
 from analysis.plots.ticks import log_axis, plain_decades
 from trainers.fields import plural
 
@@ -213,9 +213,9 @@ def kurtosis_by_batch(dynamics: DataFrame) -> DataFrame:
 def draw_kurtosis_by_batch(rows: DataFrame, metric: str, page: Page = PAGE) -> Figure:
     """Draws rows of `kurtosis_by_batch`, a panel a network, beside what 1 / batch would give; no metric is read."""
     models = sorted(rows["model.name"].unique())
-    across = page.across(len(models), 3.9)
-    figure = Figure(figsize=page.size(across, -(-len(models) // across), (3.9, 3.6), 0.8), layout="constrained")
-    grid = figure.subplots(-(-len(models) // across), across, squeeze=False, sharey=True)
+    down, across = in_rows(len(models), 3.9, page)
+    figure = Figure(figsize=page.size(across, down, (3.9, 3.6), 0.8), layout="constrained")
+    grid = figure.subplots(down, across, squeeze=False, sharey=True)
     for place, model in enumerate(models):
         axes, part = grid[divmod(place, across)], rows[rows["model.name"] == model]
         axes.axhline(0, color="0.35", lw=0.9)
@@ -234,6 +234,7 @@ def draw_kurtosis_by_batch(rows: DataFrame, metric: str, page: Page = PAGE) -> F
         axes.set_xlabel("batch size (images)")
     for place in range(len(models), grid.size):
         grid[divmod(place, across)].set_visible(False)
+    centre(figure, grid, len(models))
     for axes in grid[:, 0]:
         axes.set_ylabel("excess kurtosis (Gaussian: 0)")
     handles = [Line2D([], [], color=c, marker=m, ms=4, label=_PLURAL[kind]) for kind, (c, m) in _KINDS.items()]

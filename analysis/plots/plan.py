@@ -17,7 +17,7 @@ from analysis.frames.cells import GROUP, Mode, OwnBest, measured, own_best
 from analysis.frames.pareto import Objective
 from analysis.frames.pruned import pruned_line
 from analysis.plots.page import PAGE, Page
-from analysis.plots.setting import setting
+from analysis.plots.setting import ATTACK, setting
 from analysis.plots.style import STYLE
 
 #: The two studies that a figure of the paper may show.
@@ -119,8 +119,10 @@ class Plan:
         """
         said = [self.caption(*frames.values(), metric=data.metric)]
         studies = [data] if data.beside is None or not self.overlays else [data, data.beside]
+        lost = [] if "robust" in said[0].lower() else [ATTACK]  # of clean accuracy or a time no attack is named
         for study in studies:
-            said.append(setting(study.trials, f"{study.study.capitalize()} data" if len(studies) > 1 else "Data"))
+            whose = f"{study.study.capitalize()} data" if len(studies) > 1 else "Data"
+            said.append(setting(study.trials.drop(columns=lost, errors="ignore"), whose))
         said += [f"{pruned[0].upper()}{pruned[1:]}." for pruned in [pruned_line(data.trials)] if pruned]
         return " ".join(filter(None, said))
 

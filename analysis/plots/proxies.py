@@ -30,7 +30,7 @@ def by_epoch(data: Data) -> DataFrame:
 
 
 def proxy(rows: DataFrame, page: Page = PAGE) -> Figure:
-    """Draws rows of `by_epoch`, a panel a network and combination of grid axes; dashed, the ceiling."""
+    """Draws rows of `by_epoch`, a panel a network and combination of grid axes; dashed, how far seeds agree."""
     keys = ["model.name", *rows.columns[2 : rows.columns.get_loc("setting")]]
     rows = rows.assign(**{_STRATUM: [stratum_name(keys, row, keys[1:]) for row in rows[keys].itertuples(index=False)]})
     styles = looks(rows["method"])
@@ -47,7 +47,10 @@ def proxy(rows: DataFrame, page: Page = PAGE) -> Figure:
         axes.set_title(f"{part[_STRATUM].iloc[0]}\n{_counted(part)}")
     outer_labels(grid, label("epoch"), "Kendall's tau with the last epoch")
     shown = dict.fromkeys(styles[name] for name in in_order(rows["method"]))
-    legend(figure, [Line2D([], [], color=look.colour, marker=look.marker, label=look.name) for look in shown], page)
+    entries = [Line2D([], [], color=look.colour, marker=look.marker, label=look.name) for look in shown]
+    if rows["ceiling"].notna().any():
+        entries.append(Line2D([], [], color="0.35", ls="--", lw=1, label="two halves of the seeds, last epoch"))
+    legend(figure, entries, page)
     return figure
 
 
@@ -68,8 +71,8 @@ def caption(rows: DataFrame) -> str:
     how = "seeds" if seeds.all() else "settings" if not seeds.any() else "seeds, or over settings where each has one"
     band = of_spread(f"band: 95 % over {how}", rows["low"].notna(), "no band where settings or seeds are too few")
     dashed = (
-        "; dashed: tau between two halves of the seeds, both at the last epoch, the most that can be hoped for with "
-        "other seeds"
+        "; dashed: tau between two halves of the seeds, both at the last epoch. It is what an early epoch could reach "
+        "with other seeds; a curve may lie above, as it compares epochs of the same seeds, which share their chance"
     )
     return (
         f"How well an epoch ranks the settings as the last epoch does: Kendall's tau (1: the same order, 0: as by "

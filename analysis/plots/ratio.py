@@ -22,7 +22,7 @@ from analysis.estimates.sobol_indices import Decomposition, decompositions
 from analysis.frames.names import label, of_spread, scale, sentence, setting_text, words
 from analysis.plots.page import PAGE, Page, inches
 from analysis.plots.plan import Data, Plan
-from analysis.plots.style import in_order, legend, marker, outer_labels
+from analysis.plots.style import centre, in_order, in_rows, legend, marker, outer_labels
 from analysis.plots.ticks import log_axis
 from trainers.fields import plural
 
@@ -118,7 +118,7 @@ def caption_of_surface(grid: DataFrame, cells: DataFrame, metric: str) -> str:
     """What is drawn."""
     each = grid.drop_duplicates("of")
     noise = sorted(scale(metric) * each["noise"])
-    spread = f"{noise[0]:.2g}" if len(noise) == 1 else f"{noise[0]:.2g} to {noise[-1]:.2g}"
+    spread = " to ".join(dict.fromkeys(f"{one:.2g}" for one in (noise[0], noise[-1])))
     return (
         f"{sentence(metric)}, over learning rate and batch size: a smooth surface (Gaussian process) through the "
         f"means of {plural(int(each['n_trials'].sum()), 'trial')}, and its standard error. If the ratio "
@@ -184,12 +184,13 @@ def _shares(one: Decomposition) -> list[dict[str, Any]]:
 def variance(rows: DataFrame, page: Page = PAGE) -> Figure:
     """Draws rows of `variance_frame`: each axis's share, alone and with its interactions, a panel a method."""
     names = list(dict.fromkeys(rows.sort_values("method", key=_ranks, kind="stable")["of"]))
-    longest, across = rows.groupby("of").size().max(), page.across(len(names), 4.0)
-    down = -(-len(names) // across)
+    longest = rows.groupby("of").size().max()
+    down, across = in_rows(len(names), 4.0, page)
     figure = Figure(figsize=page.size(across, down, (4.0, 0.8 + 0.45 * longest), 0.9), layout="constrained")
     panels = figure.subplots(down, across, squeeze=False, sharex=True)
     for place in range(len(names), panels.size):
         panels[divmod(place, across)].set_visible(False)
+    centre(figure, panels, len(names))
     for place, name in enumerate(names):
         axes, part = panels[divmod(place, across)], rows[rows["of"] == name].iloc[::-1]
         places = np.arange(len(part))

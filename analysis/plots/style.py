@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.gridspec import GridSpec, SubplotSpec
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
@@ -123,7 +124,8 @@ def panels(
     """The figure, its grid, and each panel with its rows: one for each value of the columns `down` and `across`.
 
     Too many methods for one panel are spread: down the objectives of each model, across what is done to them; recipes
-    have a panel each. A single row of panels goes on below where the page is too narrow.
+    have a panel each. A single row of panels goes on below where the page is too narrow, in rows of as many panels as
+    can be; a last one that is not full stands in the middle.
     """
     rows, down, across = _spread(rows, down, across)
     keys = [list(zip(*(rows[key] for key in side), strict=True)) or [()] * len(rows) for side in (down, across)]
@@ -133,14 +135,45 @@ def panels(
     ]
     places = [(values[0].index(a), values[1].index(b)) for a, b in zip(*keys, strict=True)]
     shape = (len(values[0]), len(values[1]))
-    if shape[0] == 1:
-        wide = page.across(shape[1], width)
-        places, shape = [divmod(column, wide) for _, column in places], (-(-shape[1] // wide), wide)
+    count = shape[1] if shape[0] == 1 else 0
+    if count:
+        shape = in_rows(count, width, page)
+        places = [divmod(column, shape[1]) for _, column in places]
     figure = Figure(figsize=page.size(shape[1], shape[0], (width, height)), layout="constrained")
     grid = figure.subplots(*shape, squeeze=False, sharex=True, sharey=True)
     for place in set(np.ndindex(grid.shape)) - set(places):
         cast(Axes, grid[place]).set_visible(False)
+    centre(figure, grid, count)
     return figure, grid, [(grid[place], rows[[p == place for p in places]]) for place in sorted(set(places))]
+
+
+def in_rows(count: int, width: float, page: Page) -> tuple[int, int]:
+    """How many rows as many panels of that width, in inches, take, and how many a full row has."""
+    rows = -(-count // page.across(count, width))
+    return rows, -(-count // rows)
+
+
+def centre(figure: Figure, grid: NDArray[Any], count: int) -> None:
+    """Moves the last row's panels to its middle, where the grid has so many panels, and the row is not full."""
+    down, across = grid.shape
+    if count % across:
+        halves = figure.add_gridspec(down, 2 * across)
+        for place, axes in enumerate(grid.flat):
+            axes.set_subplotspec(middle(halves, place, across, count))
+
+
+def middle(halves: GridSpec, place: int, across: int, count: int) -> SubplotSpec:
+    """Where a panel stands, that those of a last row that is not full stand in its middle.
+
+    Args:
+        halves: two columns a panel.
+        place: the panel's number, from 0; an empty place has one too.
+        across: panels in a full row.
+        count: of all panels.
+    """
+    row, column = divmod(place, across)
+    left = min(2 * column + max(0, across - (count - row * across)), 2 * across - 2)
+    return halves[row, left : left + 2]
 
 
 def _place(column: str, value: Any) -> Any:
@@ -190,12 +223,11 @@ def titled(axes: Axes, rows: DataFrame, part: DataFrame, rest: str = "") -> None
 
 
 def outer_labels(grid: NDArray[Any], x: str, y: str) -> None:
-    """Names the axes at the left and the lower edge of the grid, also above a slot that stayed empty."""
-    for column in grid.T:
-        there = [axes for axes in column if axes.get_visible()]
-        for axes in there[-1:]:
-            axes.set_xlabel(x)
-            axes.tick_params(axis="x", labelbottom=True)
+    """Names the axes at the left and the lower edge of the grid, also where no panel stands straight below."""
+    lowest = {axes.get_subplotspec().colspan.start: axes for row in grid for axes in row if axes.get_visible()}
+    for axes in lowest.values():
+        axes.set_xlabel(x)
+        axes.tick_params(axis="x", labelbottom=True)
     for row in grid:
         for axes in [axes for axes in row if axes.get_visible()][:1]:
             axes.set_ylabel(y)
@@ -207,12 +239,13 @@ _LETTERS, _HANDLE = 15, 9
 
 
 def legend(figure: Figure, handles: Sequence[Any], page: Page = PAGE) -> None:
-    """One legend under all panels, as many entries in a line as there is room for; none of nothing."""
+    """One legend under all panels, in as few lines as there is room for, which are even; none of nothing."""
     if not handles:
         return
     longest = max(len(str(handle.get_label())) for handle in handles) + _HANDLE
     columns = max(1, min(len(handles), int(_LETTERS * figure.get_figwidth() / page.larger / longest)))
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns)
+    lines = -(-len(handles) // columns)
+    figure.legend(handles=handles, loc="outside lower center", ncols=-(-len(handles) // lines))
 
 
 #: Height of a line of small print, inches.
@@ -221,7 +254,7 @@ _LINE = 0.115
 
 def captioned(figure: Figure, caption: str, page: Page = PAGE) -> Legend:
     """Writes its caption under a figure; returns what holds it, the legend."""
-    lines = textwrap.fill(caption, page.letters(figure.get_figwidth()))
+    lines = textwrap.fill(caption, page.letters(figure.get_figwidth()), break_on_hyphens=False)
     figure.set_figheight(figure.get_figheight() + _LINE * page.larger * (1 + lines.count("\n")))
     one = figure.legends[-1] if figure.legends else figure.legend(handles=[], loc="outside lower center")
     one.set_title(lines)

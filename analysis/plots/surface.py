@@ -142,8 +142,8 @@ def caption(rows: DataFrame, metric: str, *, x: str, y: str) -> str:
     """What is drawn."""
     axes = " and ".join(words(name) for name in (x, y))
     return (
-        f"{sentence(metric)}, by {axes}: in a field the mean over its n completed trials, over seeds and, if anything "
-        f"else was varied, over that; {plural(int(rows['n'].sum()), 'trial')}."
+        f"{sentence(metric)}, by {axes}: in each field the mean over all n completed trials with these two values; "
+        f"{plural(int(rows['n'].sum()), 'trial')}."
         f"{' Hatched: trials that diverged.' * bool(rows['diverged'].any())}"
     )
 

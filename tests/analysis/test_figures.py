@@ -226,6 +226,20 @@ def test_epoch_figure_does_not_choose_by_the_test_set(run, tmp_path):
     assert "needs the sweep's metric of validation" in draw(run.directory, tmp_path / "out").skipped["accuracy_epoch"]
 
 
+def test_of_trials_that_were_measured_once_there_is_no_figure_by_epoch(run):
+    for optimizer, lr in itertools.product(("sgd", "deat"), (0.1, 0.2)):
+        run.trial(name := f"{optimizer}{lr}", optimizer__name=optimizer, optimizer__lr=lr)
+        run.start(name)
+        run.epoch(name, 1)  # without a measurement
+        run.epoch(name, 2, lr, test_clean=0.9, train_robust=0.8)
+        run.outcome(name)
+    by_epoch = ("accuracy_epoch", "figure2", "figure5")
+    made, skipped = products(load(run.directory), [*by_epoch, "figure4"])
+    assert [one.name for one in made] == ["figure4"]
+    assert set(skipped) == set(by_epoch)
+    assert all("at two epochs" in skipped[name] for name in by_epoch)
+
+
 @pytest.mark.parametrize(("launched", "lr"), [({}, 0.1), ({"metric": "val_robust_loss", "mode": "min"}, 0.2)])
 def test_figures_command_chooses_cells_by_the_sweeps_own_metric(run, tmp_path, no_pictures, launched, lr):
     launch = {"time": 0.0, "command": "sweep launch", "code_version": "abc", "size": 0, "wanted": []}
@@ -234,8 +248,9 @@ def test_figures_command_chooses_cells_by_the_sweeps_own_metric(run, tmp_path, n
         name = f"{objective}{rate}"
         run.trial(name, objective__name=objective, optimizer__lr=rate)
         run.start(name)
-        run.epoch(name, 1, 0.5 - rate, val_robust_loss=1 - rate, train_robust=0.5)
-        run.outcome(name, epochs=1)
+        for epoch in (1, 2):
+            run.epoch(name, epoch, 0.5 - rate, val_robust_loss=1 - rate, train_robust=0.5)
+        run.outcome(name)
     answer = CliRunner().invoke(main, ["figures", str(run.directory), "--output", str(tmp_path / "out")])
     assert answer.exit_code == 0, (answer.output, answer.exception)
     for figure in ("methods", "accuracy_epoch"):

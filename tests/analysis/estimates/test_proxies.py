@@ -46,6 +46,19 @@ def test_kendall_of_rows_is_scipys_with_ties_too():
     assert np.isnan(kendall_of(np.ones((1, 5)), y[:1, :5])).all()
 
 
+@pytest.mark.parametrize("n", [1, 2, 3, 8, 33, 100])
+@pytest.mark.parametrize("values", [2, 10, 1_000_000])
+def test_kendall_is_to_the_bit_what_its_definition_over_all_pairs_says(n, values):
+    rng = np.random.default_rng(n)
+    x, y = rng.integers(values, size=(2, 7, n)) / 8
+    x[0, 0], y[1] = np.nan, 3.0
+    of_x, of_y = (np.sign(one[:, :, None] - one[:, None, :]) for one in (x, y))
+    untied = np.abs(of_x).sum(axis=(1, 2)) * np.abs(of_y).sum(axis=(1, 2))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        expected = (of_x * of_y).sum(axis=(1, 2)) / np.sqrt(untied)
+    np.testing.assert_array_equal(kendall_of(x, y), expected)
+
+
 def test_each_epoch_before_the_last_has_its_coefficient_its_cost_and_its_regret(sweep):
     rows = rows_of(sweep).set_index("value")
     assert rows.index.tolist() == [1, 2]
@@ -174,13 +187,16 @@ def test_command_says_what_to_set_where_nothing_cheap_was_measured(run):
     assert "trial.evaluation.every=1" in ran.output
 
 
-def test_figure_has_a_curve_with_its_band_and_the_ceiling(sweep):
+def test_figure_has_a_curve_with_its_band_and_says_what_the_line_is_that_it_may_lie_above(sweep):
     data = load(sweep.directory)
     frames = PLAN.frames(data)
     assert frames["proxy"]["epoch"].tolist() == [1, 2]
     figure = PLAN.render(frames, data.metric)
     (axes,) = figure.axes
     assert len(axes.lines) == 2
+    assert "a curve may lie above" in PLAN.captioned(data, frames)
+    (legend,) = figure.legends
+    assert legend.get_texts()[-1].get_text() == "two halves of the seeds, last epoch"
     assert PLAN.trial_ids(data, frames.values()) == set(load_trials(sweep.directory)["trial_id"])
 
 

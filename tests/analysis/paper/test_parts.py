@@ -98,6 +98,16 @@ def test_another_network_has_panels_of_its_own_beside_the_published_ones(run: An
         assert all("CIFAR-10 (published)" in title for title in titles[1:])
 
 
+def test_a_run_alone_is_not_called_own(run: Any) -> None:
+    sweep(run)
+    alone, beside = (figures.load(run.directory, published=published) for published in (False, True))
+    for name in ("figure2", "figure4", "figure5"):
+        (axes,) = drawn(alone, name).axes
+        assert axes.get_title().split("\n")[1].split(",")[0] == "digits"
+        assert "; line: mean over seeds" in caption(alone, name)
+        assert "; own: mean over seeds" in caption(beside, name)
+
+
 def test_the_same_network_and_batch_size_share_a_panel_the_published_one_hollow(run: Any) -> None:
     sweep(run, model="vgg19")
     data = figures.load(run.directory, published=True)

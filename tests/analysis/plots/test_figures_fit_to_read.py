@@ -21,9 +21,10 @@ from analysis.figures import load, products
 from analysis.paper import figures as paper_figures
 from analysis.paper import sheets as paper_sheets
 from analysis.paper.parts import published_data
-from analysis.plots import accuracy_lr, dynamics, methods, ratio, surface
+from analysis.plots import accuracy_lr, dynamics, methods, ratio, robustness_radius, surface
+from analysis.plots.page import WIDTHS, Page
 from analysis.plots.plan import Data
-from analysis.plots.style import in_order
+from analysis.plots.style import in_order, in_rows
 
 FIGURE4 = next(plan for plan in paper_figures.PLANS if plan.name == "figure4")
 
@@ -126,6 +127,15 @@ def test_no_two_entries_of_a_legend_look_alike(drawn: dict[str, Figure]) -> None
             assert len(set(looks)) == len(looks), name
 
 
+def test_lines_of_a_legend_are_as_even_as_can_be(drawn: dict[str, Figure]) -> None:
+    for name, figure in drawn.items():
+        for one in figure.legends:
+            count, columns = len(one.get_texts()), one._ncols  # type: ignore[attr-defined]
+            lines = -(-count // columns)
+            assert count > (lines - 1) * columns, name
+            assert columns == -(-count // lines), name
+
+
 def test_methods_follow_each_other_in_one_order_in_all_figures(drawn: dict[str, Figure]) -> None:
     for name, figure in drawn.items():
         for legend in legends(figure):
@@ -148,12 +158,61 @@ def test_of_the_papers_panels_each_is_labelled_and_a_row_that_is_not_full_stands
     found = panels(FIGURE4.render(FIGURE4.frames(data), data.metric))
     assert len(found) == count
     assert {axes.get_xlabel() for axes in found} == {"learning rate"}
+    assert np.ptp(middles(found[0].get_figure(root=True))) < 0.01
+
+
+def middles(figure: Figure) -> list[float]:
+    """Of each row of panels, before axes make room for their labels."""
     rows: dict[int, list[float]] = {}
-    for axes in found:
-        rows.setdefault(round(100 * axes.get_position().y0), []).append(axes.get_position().x0)
-        rows[round(100 * axes.get_position().y0)].append(axes.get_position().x1)
-    middles = [(min(ends) + max(ends)) / 2 for ends in rows.values()]
-    assert np.ptp(middles) < 0.01
+    for axes in panels(figure):
+        box = axes.get_position()
+        rows.setdefault(round(100 * box.y0), []).extend((box.x0, box.x1))
+    return [(min(ends) + max(ends)) / 2 for ends in rows.values()]
+
+
+@pytest.mark.parametrize(("width", "rows"), [("column", 2), ("page", 1)])
+def test_in_a_narrow_page_a_row_that_is_not_full_stands_in_the_middle(
+    made: dict[str, Any], width: str, rows: int
+) -> None:
+    figure = made["accuracy_lr"].picture(page=Page(WIDTHS[width]))
+    found = middles(figure)
+    assert (len(panels(figure)), len(found)) == (3, rows)
+    assert np.ptp(found) < 0.01
+    assert {axes.get_xlabel() for axes in panels(figure)} == {"learning rate"}
+
+
+@pytest.mark.parametrize(("count", "shape"), [(1, (1, 1)), (3, (2, 2)), (4, (2, 2)), (5, (3, 2)), (6, (3, 2))])
+def test_rows_of_panels_are_as_even_as_can_be(count: int, shape: tuple[int, int]) -> None:
+    assert in_rows(count, 2.9, Page(WIDTHS["column"])) == shape
+    assert in_rows(count, 2.9, Page()) == (1, count)
+
+
+def test_settings_on_one_radius_curve_look_alike_in_all_panels_and_their_legend_lies_below() -> None:
+    known = {"norm": "linf", "split": "test", "weights": "last", "averaged": False, "images": 100}
+    cells = [("PGD-AT", 0.1, np.nan), ("PGD-AT", 0.2, np.nan), ("DEAT", 0.1, 0.0), ("DEAT", 0.1, 1.0)]
+    rows = [
+        {"model.name": "net", "method": method, "optimizer.lr": lr, "batch_size": 32, "optimizer.k1": k1}
+        | {"attack": attack, **known, "radius": radius, "mean": 0.9 - radius, "low": 0.5, "high": 0.9, "n": n}
+        for n, (method, lr, k1) in enumerate(cells, start=1)
+        for attack in ("pgd", "fab")
+        for radius in (0.0, 0.1, 0.2, 0.3)
+        if (attack, lr) != ("fab", 0.2)
+    ]
+    figure = robustness_radius.robustness_radius(frame := DataFrame(rows))
+    assert [axes for axes in figure.axes if axes.get_legend() is not None] == []
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "PGD-AT: lr 0.1, batch 32",
+        "PGD-AT: lr 0.2, batch 32",
+        "DEAT: lr 0.1, batch 32, k1 0",
+        "DEAT: lr 0.1, batch 32, k1 1",
+    ]
+    entries = {look(handle)[:4] for handle in legend.legend_handles}
+    curves = [[look(line)[:4] for line in axes.lines] for axes in panels(figure)]
+    assert len(entries) == 4
+    assert sorted(map(len, curves)) == [3, 4]
+    assert set().union(*curves) == entries
+    assert "mean over 1 to 4 seeds" in robustness_radius.caption(frame)
 
 
 def test_a_caption_explains_crosses_hatches_and_c_only_where_they_are(made: dict[str, Any], swept: Path) -> None:

@@ -24,6 +24,8 @@ from sweep.cli import main
 
 INCH = 2.54
 
+METRICS = ("last_test_robust", "last_test_clean")
+
 
 @pytest.fixture(scope="module")
 def swept(new_run: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -44,6 +46,12 @@ def drawable(swept: Path) -> dict[str, Any]:
         patch.setattr(figures, "TABLES", ())
         patch.setattr(paper_sheets, "TABLES", ())
         return {product.name: product for product in products(load(swept))[0] if product.picture}
+
+
+def test_a_caption_names_the_attack_where_the_figure_is_of_robust_accuracy(swept: Path) -> None:
+    captions = [products(load(swept, metric), ["accuracy_lr"])[0][0].caption for metric in METRICS]
+    assert ["under PGD-10" in caption for caption in captions] == [True, False]
+    assert captions[1].endswith("Data: digits.")
 
 
 def laid_out(product: Any, page: Page) -> Figure:
