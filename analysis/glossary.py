@@ -15,8 +15,8 @@ GLOSSARY: dict[str, str] = {
     "cell": "one configuration with all its seeds",
     "n": "how many repeats a number is made of: seeds, where no other word stands beside it",
     "validation": "training images that are held out to choose by; the test images choose nothing",
-    "points": "percentage points; from 50 % to 52 % are 2 points",
-    "decade": "a factor of 10; 3 points a decade are 3 points more for a value 10 times as large",
+    "percentage points": "what accuracies differ by; from 50 % to 52 % are 2 percentage points",
+    "decade": "a factor of 10; 3 percentage points a decade are 3 more for a value 10 times as large",
     "interval": "[low, high], where the true value may lie; 95 % intervals hold it in 95 of 100 such studies",
     "p": "how often chance alone would bring a result as far from the claim's limit, if the truth lay on it; small: "
     "hardly chance",
@@ -28,14 +28,19 @@ GLOSSARY: dict[str, str] = {
 }
 
 #: What a table's reader can hardly guess, and how it is found in a text.
-_UNUSUAL = {"cell": r"\bcells?\b", "points": r"\bpoints\b", "decade": r"\bdecade\b", "undecided": r"\bundecided\b"}
+_UNUSUAL = {
+    "cell": r"\bcells?\b",
+    "percentage points": r"\bpercentage points?\b",
+    "decade": r"\bdecade\b",
+    "undecided": r"\bundecided\b",
+}
 
 
 def words_in(texts: Sequence[str]) -> list[str]:
     """The unusual ones of the twelve words that stand in these texts, a line each with what it means.
 
-    >>> words_in(["+3.1 points a decade, n = 2 seeds: supported"])[0]
-    'points: percentage points; from 50 % to 52 % are 2 points'
+    >>> words_in(["+3.1 percentage points a decade, n = 2 seeds: supported"])[0]
+    'percentage points: what accuracies differ by; from 50 % to 52 % are 2 percentage points'
     """
     text = "\n".join(texts)
     return [f"{word}: {GLOSSARY[word]}" for word, pattern in _UNUSUAL.items() if re.search(pattern, text)]

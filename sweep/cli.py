@@ -111,6 +111,7 @@ def plan(
     from sweep.plan import plan as planning
     from sweep.plan.ahead import outlook
     from sweep.plan.cost import cost_of
+    from sweep.plan.forecast import keep
     from sweep.plan.room import this_machine
     from sweep.plan.shapes import table
     from sweep.run.directory import refuse_other_sweep
@@ -134,6 +135,8 @@ def plan(
     refused = refusal_here(sweep) if address is None else ""
     lines = wanted.lines(ahead, room=where, refused=refused)
     say(screen, "\n".join([*lines, *why, f"  run directory: {shown(directory)}"]))
+    if ahead is not None:
+        keep(directory, wanted, ahead.seconds)
     if ahead is not None and (shapes := table(ahead.shapes, sweep.resources)) is not None:
         print_whole(screen, shapes)
     if trials_file is not None:

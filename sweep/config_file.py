@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -54,7 +56,10 @@ def of_values(values: dict[str, Any], path: Path, overrides: Sequence[str] = ())
     _refuse_secrets(path, values)
     if isinstance(trial := values.get("trial"), dict) and "seed" in trial:
         raise UserError(f"{path}: trial.seed: seeds are replicates; write seeds: [{trial['seed']}] instead")
-    config = validated(SweepConfig, values, f"{path}: ")
+    try:
+        config = validated(SweepConfig, values, f"{path}: ")
+    except UserError as error:
+        raise UserError.of([str(error), *error.others, *_wrong_axes(values, path, error)]) from None
     axes = _each(lambda key: _read_axis(config, key, f"{path}: space"), config.space)
     config = config.model_copy(update={"space": dict(zip(config.space, axes, strict=True))})
     points = tuple(
@@ -83,6 +88,60 @@ def _each(read: Callable[[Part], Value], parts: Iterable[Part]) -> list[Value]:
     if wrong:
         raise UserError.of(wrong)
     return values
+
+
+def _wrong_axes(values: dict[str, Any], path: Path, first: UserError) -> Iterator[str]:
+    """What is wrong with the axes of a config that is refused: they are looked at without the keys that are wrong.
+
+    Not told is what may be wrong only for want of those: an option of an optimizer whose name is misspelt.
+    """
+    left, wrong, faulty = deepcopy(values), [str(first), *first.others], list[str]()
+
+    def keys() -> list[str]:
+        return [text.removeprefix(f"{path}: ").partition(": ")[0] for text in wrong]
+
+    def told() -> Iterator[str]:
+        yield from (text for text, key in zip(wrong, keys(), strict=True) if _is_sure(text, key, faulty))
+
+    while [key for key in keys() if _leave_out(left, key)]:
+        faulty += keys()
+        try:
+            config = validated(SweepConfig, left, f"{path}: ")
+        except UserError as error:
+            wrong = [str(error), *error.others]
+            yield from told()
+            continue
+        try:
+            _each(partial(_read_axis, config, where=f"{path}: space"), config.space)
+        except UserError as error:
+            wrong = [str(error), *error.others]
+            yield from told()
+        return
+
+
+def _is_sure(text: str, key: str, faulty: Sequence[str]) -> bool:
+    """Whether what is wrong with an axis is so whatever stands in the place of keys that are wrong too.
+
+    Args:
+        text: what is wrong.
+        key: with which, such as `space.optimizer.lr`.
+        faulty: the keys that were left out.
+    """
+    deciding = [one for one in faulty if one.startswith("trial") or one == "space.preset" or one.endswith(".name")]
+    parts = {one.partition(".")[2].partition(".")[0] for one in deciding}
+    part = key.partition(".")[2].partition(".")[0]
+    return key.startswith("space.") and ("unknown key" in text or not parts & {part, "preset", ""})
+
+
+def _leave_out(values: dict[str, Any], key: str) -> bool:
+    """Takes a key out of a config's values, or what it is within; false where nothing of it is there."""
+    section, _, rest = key.partition(".")
+    inner = values.get(section)
+    if section == "space" and isinstance(inner, dict):
+        return any([inner.pop(axis, inner) is not inner for axis in [*inner] if f"{rest}.".startswith(f"{axis}.")])
+    if rest and isinstance(inner, dict) and _leave_out(inner, rest):
+        return True
+    return values.pop(section, values) is not values
 
 
 def _refuse_secrets(path: Path, values: dict[str, Any]) -> None:

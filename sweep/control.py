@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sweep.group import examples
+from sweep.reports.filters import trials_where, where_option
 from sweep.reports.options import TRIAL, directory_argument
 from sweep.streams import echo
 
@@ -67,22 +68,40 @@ def resume(directory: Path) -> None:
     echo(f"goes on; {by_whom(directory, 'takes it up')}" if was else "was not paused")
 
 
-@click.command(epilog=examples("sweep cancel runs/demo 3f2a 90bc", "sweep cancel runs/demo --undo 3f2a"))
+@click.command(
+    epilog=examples(
+        "sweep cancel runs/demo 3f2a 90bc",
+        'sweep cancel runs/demo --where "optimizer.lr > 0.5"',
+        "sweep cancel runs/demo --undo 3f2a",
+    )
+)
 @directory_argument
-@click.argument("trial_ids", metavar="TRIAL_ID...", nargs=-1, required=True, type=TRIAL)
+@click.argument("trial_ids", metavar="[TRIAL_ID]...", nargs=-1, type=TRIAL)
+@where_option
 @click.option("--undo", is_flag=True, help="Let cancelled trials run after all.")
-def cancel(directory: Path, trial_ids: tuple[str, ...], undo: bool) -> None:
-    """End trials now and run them no more. The first characters of an id are enough; checkpoints stay."""
-    from analysis.frames.log import read_records
+def cancel(directory: Path, trial_ids: tuple[str, ...], where: tuple[str, ...], undo: bool) -> None:
+    """End trials now and run them no more; checkpoints stay.
+
+    Trials are named by the first characters of their ids, or chosen by --where, or both. Of those that --where chooses,
+    trials that have ended are passed over.
+    """
+    from analysis.frames.log import read_log, read_records
     from sweep.progress import Progress
     from sweep.run import requests
     from sweep.storage.asked import carried
+    from trainers.errors import UserError
     from trainers.record import only_trial
 
+    if not trial_ids and not where:
+        raise UserError("cancel: needs --where or a TRIAL_ID, which say what is to end; give one of them")
     progress = Progress.of(read_records(directory))
     trials = [progress.trials[only_trial(directory, progress.trials, beginning)] for beginning in trial_ids]
     with carried(directory):
         asked = requests.asked(directory)
+        if where:
+            among = {trial.id for trial in trials} or progress.trials.keys()
+            found = [progress.trials[name] for name in trials_where(where, read_log(directory)) if name in among]
+            trials = [one for one in found if _may_change(one, undo, one.id in asked.cancel)]
         for trial in trials:
             _refuse_ended(directory, trial, undo, trial.id in asked.cancel)
         written = _write(directory, trials, undo, progress.latest)
@@ -91,6 +110,8 @@ def cancel(directory: Path, trial_ids: tuple[str, ...], undo: bool) -> None:
     for trial in trials:
         how = "no launch is running" if written else by_whom(directory, "takes it up")
         echo(f"{trial.id} {trial.label()}: {'is to run after all' if undo else 'cancelled'}; {how}")
+    if not trials:
+        echo("0 trials; nothing is changed")
 
 
 def _refuse_no_run(directory: Path) -> None:
@@ -124,6 +145,17 @@ def _setting(text: str) -> tuple[str, Any]:
     if value is not None and not SETTABLE[key].holds(value):
         raise UserError(f"set {key}: must be {SETTABLE[key].words}, or null for the config's, got {brief(value)}")
     return key, value
+
+
+def _may_change(trial: TrialProgress, undo: bool, asked: bool) -> bool:
+    """Whether a trial can be cancelled, or that be undone.
+
+    Args:
+        trial: of the run.
+        undo: whether it is to run after all.
+        asked: whether it was asked before that it be cancelled.
+    """
+    return trial.cancelled or asked if undo else not trial.settled
 
 
 def _refuse_ended(directory: Path, trial: TrialProgress, undo: bool, asked: bool) -> None:

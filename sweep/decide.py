@@ -174,7 +174,8 @@ class Design:
             return [self._pinned(rows, new) for _, rows in chosen.groupby(["model.name", "method"], sort=False)]
         if self.asked.pairs:
             return [self._pinned(rows, seeds) for _, rows in cells.groupby("optimizer.name", sort=False)]
-        return [self._pinned(cells, seeds)]
+        part = self._pinned(cells, seeds)
+        return [_by_turns(part, len(seeds)) if self.asked.by_turns else part]
 
     def _chosen(self, study: Study) -> DataFrame:
         """The cells that validation chose for each network and method, by the config's own seeds."""
@@ -201,6 +202,20 @@ class Design:
             if kept := tuple(value for value in axis.extremes() if value in used):
                 space[key] = axis.model_copy(update={"grid": kept})
         return self.config.model_copy(update={"space": space, "seeds": seeds})
+
+
+def _by_turns(config: SweepConfig, block: int) -> SweepConfig:
+    """The config whose optimizers go by turns, trial by trial, and each of which is the first in every other block.
+
+    Args:
+        config: of a grid.
+        block: how many blocks there are with it.
+    """
+    names = "optimizer.name" if "optimizer.name" in config.space else "preset"
+    space = {key: axis for key, axis in config.space.items() if key != names}
+    optimizers = config.space[names]
+    turned = optimizers.model_copy(update={"grid": optimizers.extremes()[:: 1 if block % 2 else -1]})
+    return config.model_copy(update={"space": {**space, names: turned}})
 
 
 def trial_seconds(records: Iterable[Mapping[str, Any]], claim: str) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -268,6 +268,13 @@ class Progress(History[TrialProgress]):
         """What it tells of one share's trials, and of its launch."""
         one = copy(self)
         one.share, one.size, one._counted = share, sum(map(share.has, self.wanted)), None
+        return one
+
+    def among(self, ids: Iterable[str]) -> Progress:
+        """What it tells of these trials, nothing of how fast their launch goes, which runs others too."""
+        one = copy(self)
+        one.wanted, one.paces, one._counted = self.wanted & set(ids), {}, None
+        one.size = len(one.wanted)
         return one
 
     def _is_current(self, trial_id: str) -> bool:

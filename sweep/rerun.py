@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sweep.group import examples
-from sweep.reports.filters import Filter, where_option
+from sweep.reports.filters import trials_where, where_option
 from sweep.reports.options import TRIAL, directory_argument
 from sweep.streams import complain, echo
 
@@ -70,17 +70,13 @@ def _chosen(
     Raises:
         UserError: nothing says which.
     """
-    from analysis.frames.trials import trials_of
-    from analysis.tables.settings import with_settings
     from trainers.errors import UserError
     from trainers.record import only_trial
 
     if not trial_ids and not where:
         raise UserError("rerun: needs --where or a TRIAL_ID, which say what is to be trained anew; give one of them")
-    frame = with_settings(trials_of(log), log)
-    names = {only_trial(directory, frame["trial_id"], beginning) for beginning in trial_ids}
-    rows = Filter(where).rows(frame, log)
-    chosen = [name for name in rows["trial_id"] if not names or name in names]
+    names = {only_trial(directory, progress.trials, beginning) for beginning in trial_ids}
+    chosen = [name for name in trials_where(where, log) if not names or name in names]
     return [progress.trials[name] for name in chosen if progress.trials[name].begun]
 
 

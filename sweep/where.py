@@ -11,8 +11,9 @@ import ast
 import functools
 import math
 import operator
+import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any, TypeAlias
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
@@ -40,6 +41,8 @@ _ARITHMETIC: dict[type[ast.AST], Callable[[Any, Any], Any]] = {
     ast.Pow: operator.pow,
 }
 _SIGNS: dict[type[ast.AST], Callable[[Any], Any]] = {ast.UAdd: operator.pos, ast.USub: operator.neg}
+#: One equals sign by itself, and text in quotes, in which it means nothing.
+_EQUALS, _QUOTED = re.compile(r"(?<![=<>!])=(?![=<>!])"), re.compile(r"'[^']*'|\"[^\"]*\"")
 _FUNCTIONS: dict[str, Callable[[Sequence[float]], float]] = {"min": min, "max": max, "abs": lambda one: abs(one[0])}
 
 
@@ -66,6 +69,15 @@ class Constraint:
     def keys(self) -> tuple[str, ...]:
         """The dotted keys that it reads."""
         return tuple(self._keys)
+
+    def compared(self) -> Iterator[tuple[str, float]]:
+        """Each key that stands alone on one side of a comparison, with a number that stands alone on another."""
+        for node in ast.walk(_parsed(self.text)):
+            sides = [node.left, *node.comparators] if isinstance(node, ast.Compare) else []
+            keys = [ast.unparse(side) for side in sides if isinstance(side, ast.Name | ast.Attribute)]
+            numbers = [side.value for side in sides if isinstance(side, ast.Constant)]
+            for key in keys:
+                yield from ((key, float(one)) for one in numbers if isinstance(one, int | float))
 
     def holds(self, value_of: ValueOf) -> bool:
         """Whether it is true.
@@ -143,7 +155,9 @@ def _parsed(text: str) -> ast.expr:
         why = error.msg.partition("(")[0].strip()
     except (ValueError, RecursionError, MemoryError):  # NUL; nested deeper than the parser goes
         why = "cannot be parsed"
-    turned = next((f"; did you mean {sign[::-1]}?" for sign in ("=<", "=>", "=!") if sign in text), "")
+    meant = [sign[::-1] for sign in ("=<", "=>", "=!") if sign in text]
+    meant += ["=="] if _EQUALS.search(_QUOTED.sub("", text)) else []
+    turned = f"; did you mean {meant[0]}?" if meant else ""
     raise ValueError(f"{brief(text)}: must be an expression such as batch_size * optimizer.lr <= 10: {why}{turned}")
 
 

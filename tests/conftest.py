@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -19,6 +20,9 @@ for library in ("OMP", "OPENBLAS", "MKL"):
 # What is started in the background of a script ignores Ctrl-C, and hands that on to the commands that tests interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# What plans forecast is no matter of the user's who tests.
+os.environ.setdefault("ROBUSTSWEEP_CACHE", str(Path(tempfile.gettempdir()) / f"robustsweep-tests-{os.getuid()}"))
 
 # What commands print into a pipe would be as narrow as whatever runs the tests says.
 os.environ.pop("COLUMNS", None)

@@ -26,6 +26,9 @@ EPOCH_SECONDS = "epoch_seconds"
 #: When a trial last began, s since 1970, a column that `analysis.claims.study.load_study` adds.
 BEGAN = "began"
 
+#: Under which of the run's launches that was, 0 the first, a column that `analysis.claims.study.load_study` adds.
+LAUNCH = "launch"
+
 #: Settings of a trial's optimizer, each with the column in which `analysis.claims.study.load_study` shows it: a base
 #: config may set what no axis has.
 OWN = {f"optimizer.{key}": f"own_{key}" for key in ("weight_decay", "decoupled_weight_decay", "momentum", "k1")}
@@ -135,7 +138,7 @@ class Block:
                 would else make the largest block, without the other side.
         """
         usable = measured(trials, y)
-        usable = usable if pairs is None else usable[_with_counterpart(usable, pairs)]
+        usable = usable if pairs is None else usable[with_counterpart(usable, pairs)]
         usable = usable.assign(cell=codes(usable, axes(usable)))
         table = usable.pivot_table(index="cell", columns="seed", values=y)
         seeds = list(table.notna().sum().sort_values(ascending=False, kind="stable").index)
@@ -170,7 +173,7 @@ def rows_of(pairs: Iterable[Pair]) -> list[int]:
     return sorted({row for pair in pairs for side in pair for row in side})
 
 
-def _with_counterpart(trials: DataFrame, pairs: Pairs) -> NDArray[np.bool_]:
+def with_counterpart(trials: DataFrame, pairs: Pairs) -> NDArray[np.bool_]:
     """Which trials are compared with another one of their seed."""
     compared = np.zeros(len(trials), dtype=np.bool_)
     for of_seed in map(np.asarray, trials.groupby("seed").indices.values()):

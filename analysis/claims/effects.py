@@ -8,6 +8,7 @@ not in its interval. Published cells are means over seeds, and stand in for them
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +18,7 @@ from pandas import DataFrame, Series
 from analysis.claims.blocks import (
     BEGAN,
     EPOCH_SECONDS,
+    LAUNCH,
     OWN,
     OWN_DECAY,
     Block,
@@ -25,20 +27,22 @@ from analysis.claims.blocks import (
     Options,
     Pair,
     published_settings,
+    with_counterpart,
 )
 from analysis.claims.evidence import Evidence, of_range, of_regression, of_values
 from analysis.estimates.crossed import BOTH
 from analysis.estimates.designs import Layout, degree_of
-from analysis.frames.cells import candidate_cells, codes, enough_seeds, several
+from analysis.frames.cells import candidate_cells, codes, enough_seeds, measured, several
 from analysis.frames.cells import own_best as each_at_its_best
 from analysis.frames.names import named, short
 from analysis.frames.trials import axes
 from analysis.theory.deat import normaliser
+from trainers.fields import plural
 
 Array = NDArray[np.float64]
 
 #: Of the order in which trials began: further apart, and a load that grows or falls meanwhile is the larger part of
-#: the difference. Two blocks, each with one optimizer after the other, are 1/4 to 1/3 apart; one is 1/2 and more.
+#: the difference. By turns they are 1/3 apart or less; one optimizer after the other, 1/2 and more.
 _APART = 0.4
 
 #: How far an effective learning rate or weight decay may be off, relative: configs write them in four digits.
@@ -188,35 +192,73 @@ def k1_k2(trials: DataFrame, options: Options) -> Effect | NotMeasured:
 
 
 def extra_time(trials: DataFrame, options: Options) -> Effect | NotMeasured:
-    """Logarithm of DEAT's seconds of training an epoch over SGD's, at equal hyperparameters."""
+    """Logarithm of DEAT's seconds of training an epoch over SGD's, at equal hyperparameters.
+
+    Of trials that ran beside each other alone: another hour, or another launch, may have had a busier machine.
+    """
     if lacking := _lacks_sides(trials):
         return NotMeasured(lacking)
     if EPOCH_SECONDS not in trials or not np.isfinite(trials[EPOCH_SECONDS]).any():
         return NotMeasured("no times are recorded")
-    block = Block.of(published_settings(trials), EPOCH_SECONDS, pairs=_pairs)
-    if _one_after_the_other(block.trials):
+    timed = measured(published_settings(trials), EPOCH_SECONDS)
+    timed = timed[with_counterpart(timed, _pairs)]
+    beside = timed[_beside_each_other(timed, options.deciding)]
+    if len(timed) and beside.empty:
         if options.deciding:
-            return NotMeasured("so far DEAT's trials began after SGD's; with further seeds they go by turns")
+            return NotMeasured("so far one optimizer's trials began before the other's; further seeds take turns")
         return NotMeasured(
             "DEAT's trials ran at another time than SGD's, and the machine may have been busier then; "
             "`sweep launch CONFIG --decide no_extra_time` runs them by turns"
         )
+    block = Block.of(beside, EPOCH_SECONDS, pairs=_pairs)
     if _computed_otherwise(block.trials):
         return NotMeasured(
             "DEAT's trials were not computed as SGD's were; `sweep results --format csv` says how each was"
         )
     note = "trials that ran side by side shared a machine"
+    if lone := len(timed) - len(beside):
+        note += f"; {plural(lone, 'trial')} not compared, as the other optimizer's ran at another time"
     how = "log(DEAT / SGD) of the median epoch, mean over equal cells"
     return _paired(replace(block, table=block.table.transform(np.log)), how, options, note)
 
 
-def _one_after_the_other(trials: DataFrame) -> bool:
-    """Whether the optimizers' mean ranks in the order of beginning lie apart by more than `_APART` of all ranks."""
-    if BEGAN not in trials:
-        return False
-    ranks = trials[BEGAN].astype(np.float64).dropna().rank()
-    means = ranks.groupby(trials["optimizer.name"]).mean()
-    return len(means) > 1 and bool(np.ptp(means) > _APART * (len(ranks) - 1))
+def _beside_each_other(trials: DataFrame, deciding: bool) -> NDArray[np.bool_]:
+    """Which trials began, in the order of their launch, among trials of the other optimizer.
+
+    A launch's seeds are looked at each by itself too, where they have several trials an optimizer. Where launches are
+    to decide this claim, each seed has its own: one optimizer may then be the first, if the other is as often.
+
+    Args:
+        trials: n of both optimizers.
+        deciding: whether launches are to decide this claim.
+    """
+    among = np.ones(len(trials), dtype=np.bool_)
+    if BEGAN not in trials or trials.empty:
+        return among
+    by = "seed" if deciding else LAUNCH
+    gaps = Series({key: _gap(rows) for key, rows in trials.groupby(by)}, dtype=np.float64)
+    apart = gaps[gaps.abs() > _APART]
+    in_turns = np.isfinite(apart).all() and abs(np.sign(apart).sum()) < min(2, len(apart))
+    if not (deciding and in_turns):
+        among &= ~trials[by].isin(apart.index).to_numpy(dtype=np.bool_)
+    if deciding:
+        return among
+    for _, rows in trials.groupby([LAUNCH, "seed"]):
+        if rows["optimizer.name"].value_counts().max() > 1 and abs(_gap(rows)) > _APART:
+            among &= ~trials.index.isin(rows.index)
+    return among
+
+
+def _gap(trials: DataFrame) -> float:
+    """How much later than SGD's DEAT's trials began: their mean ranks' difference, as a share of all ranks.
+
+    Infinite where there are trials of one alone; 0 where it is not known when they began.
+    """
+    began = trials[BEGAN].astype(np.float64).dropna()
+    means = began.rank().groupby(trials["optimizer.name"]).mean()
+    if began.empty:
+        return 0.0
+    return math.inf if len(means) < 2 else float((means["deat"] - means["sgd"]) / (len(began) - 1))
 
 
 def _computed_otherwise(trials: DataFrame) -> bool:

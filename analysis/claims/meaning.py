@@ -66,13 +66,13 @@ def meaning(claim: Claim) -> str:
 
 
 def shown(claim: Claim, value: float) -> float:
-    """A number of a claim as it is shown: points of accuracy, or percent more time."""
+    """A number of a claim as it is shown: percentage points of accuracy, or percent more time."""
     return 100 * (value - (claim.unit == "ratio"))
 
 
 def _amount(claim: Claim, value: float) -> str:
     digits = f"{value:.1f}".removesuffix(".0")
-    return f"{digits} %" if claim.unit == "ratio" else f"{digits} point{'' if digits == '1' else 's'}"
+    return f"{digits} %" if claim.unit == "ratio" else f"{digits} percentage point{'' if digits == '1' else 's'}"
 
 
 def _sure(claim: Claim) -> str:
@@ -86,7 +86,7 @@ def _open(claim: Claim) -> str:
     if not (math.isfinite(claim.low) and math.isfinite(claim.high)):
         return f"These trials do not decide it{f', because {claim.reason}' if claim.reason else ''}."
     low, high = (shown(claim, end) for end in (claim.low, claim.high))
-    unit = "% more time" if claim.unit == "ratio" else "points"
+    unit = "% more time" if claim.unit == "ratio" else "percentage points"
     within = f"the effect may be anything from {low:+.1f} to {high:+.1f} {unit}"
     tenfold = " for each tenfold" if claim.unit == "fraction a decade" else ""
     why = f" It stays open because {claim.reason}." if claim.reason else ""

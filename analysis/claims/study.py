@@ -10,7 +10,7 @@ from typing import Any
 
 from pandas import DataFrame
 
-from analysis.claims.blocks import BEGAN, EPOCH_SECONDS, OWN, rows_of
+from analysis.claims.blocks import BEGAN, EPOCH_SECONDS, LAUNCH, OWN, rows_of
 from analysis.claims.questions import QUESTIONS, Question, question
 from analysis.frames.bits import with_bits
 from analysis.frames.history import handed_on
@@ -46,7 +46,7 @@ def load_study(directory: Path) -> Study:
         directory: a run, as given to `sweep launch --out`.
 
     Returns:
-        Its trials, with `EPOCH_SECONDS`, `BEGAN`, the columns of `OWN` and `analysis.frames.bits.BITS`.
+        Its trials, with `EPOCH_SECONDS`, `BEGAN`, `LAUNCH`, the columns of `OWN` and `analysis.frames.bits.BITS`.
 
     Raises:
         UserError: the directory is not a run, or a line is damaged.
@@ -79,11 +79,24 @@ def study_of(records: Sequence[Mapping[str, Any]]) -> Study:
     begins = [shorter.get(name, 0) for name in epochs["trial_id"]]
     own = epochs[epochs["epoch"].to_numpy(float) > begins]  # a shorter trial's ran at another time
     seconds = own.groupby("trial_id")["seconds"].median()
-    began = {record["trial_id"]: record.get("time") for record in records if record["record"] == "start"}
-    added = {EPOCH_SECONDS: trials["trial_id"].map(seconds), BEGAN: trials["trial_id"].map(began)}
+    began, launch = _began(records)
+    ids = trials["trial_id"]
+    added = {EPOCH_SECONDS: ids.map(seconds), BEGAN: ids.map(began), LAUNCH: ids.map(launch)}
     trials = with_decay(trials.assign(**{name: column.astype(float) for name, column in added.items()}), records)
     launched = {name: _counted(question(name), trials, ids, records) for name, ids in _launched(records).items()}
     return Study(trials, launched, choosers=_choosers(trials, records))
+
+
+def _began(records: Iterable[Mapping[str, Any]]) -> tuple[dict[str, float | None], dict[str, int]]:
+    """By the id of each trial when it last began, and under which launch."""
+    launches = -1
+    began: dict[str, float | None] = {}
+    launch: dict[str, int] = {}
+    for record in records:
+        launches += record["record"] == "launch"
+        if record["record"] == "start":
+            began[record["trial_id"]], launch[record["trial_id"]] = record.get("time"), launches
+    return began, launch
 
 
 def with_decay(trials: DataFrame, records: Iterable[Mapping[str, Any]]) -> DataFrame:

@@ -102,7 +102,8 @@ def table4(rows: DataFrame) -> Sheet:
     notes = [_NO_ANSWER, of_rates, _NOT_REPLICATES]
     notes += [_MEANS_OF_THREE, _FROM, *map(why_gain, _parts(published))] if len(published) else []
     header = ["network", "gain (points)", "p (t)", "p (Wilcoxon)", "lr", "trials", "printed gain", "printed p"]
-    caption = f"Mean gain of {TREATMENT} over {CONTROL} in {_accuracy(rows)} at equal learning rates, in points"
+    gain = f"Mean gain of {TREATMENT} over {CONTROL} in {_accuracy(rows)}"
+    caption = f"{gain} at equal learning rates, in percentage points"
     return _sheet(caption, header, body, notes, rows).filled()
 
 
@@ -125,7 +126,7 @@ def shifts(rows: DataFrame) -> Sheet:
     ]
     notes = [*_OF_SHIFTS, *([_MEANS_OF_THREE] if (rows["study"] == PUBLISHED).any() else [])]
     header = ["network", "DEAT's lr", "c", "counted", "gain", "left at c", "rmse", "rmse of a constant gain"]
-    caption = f"Horizontal shift c at which {TREATMENT} meets {CONTROL}, in points but for c"
+    caption = f"Horizontal shift c at which {TREATMENT} meets {CONTROL}, in percentage points but for c"
     return _sheet(caption, [*header, "interval"], body, notes, rows)
 
 

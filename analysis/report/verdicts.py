@@ -15,7 +15,11 @@ from trainers.fields import plural
 #: What stands before a verdict, which colour alone does not tell.
 _MARKS = {"supported": "✓", "contradicted": "✗", "undecided": "?", "not measured": "–"}
 
-_UNITS = {"fraction": "points", "fraction a decade": "points a decade", "ratio": "% more time"}
+_UNITS = {
+    "fraction": "percentage points",
+    "fraction a decade": "percentage points a decade",
+    "ratio": "% more time",
+}
 
 #: Of the drawing of an interval, in its own units.
 _WIDTH, _HEIGHT, _EDGE = 240.0, 26.0, 6.0

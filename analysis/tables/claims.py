@@ -25,7 +25,11 @@ WIDTH = 100
 
 _COLUMNS = (("network", 24), ("effect [95 % interval]", 27), ("n", 12), ("p (Holm)", 8), ("verdict", 12))
 
-_UNITS = {"fraction": "points", "fraction a decade": "points a decade", "ratio": "% more time"}
+_UNITS = {
+    "fraction": "percentage points",
+    "fraction a decade": "percentage points a decade",
+    "ratio": "% more time",
+}
 
 _STOPPED = (
     "seeds were added until a claim was decided (--decide): you may look after every seed, for these intervals "
@@ -42,6 +46,11 @@ _ALLOWED = {
     f"over {BOTH}": ": other seeds and other test images are allowed for",
     WITHOUT: ": with other test images, effects would move by more than they say",
 }
+
+_OF_CELLS = (
+    "n in cells: there is one seed, and such an interval tells how cells differ, not what another seed would bring; "
+    "nothing is decided by it"
+)
 
 _P = (
     "p: how often chance alone would bring an effect this far from the limit in brackets behind the claim, if the "
@@ -64,9 +73,10 @@ def claims_text(claims: Sequence[Claim], width: int = WIDTH) -> str:
     blocks = [_block([claim for claim in claims if claim.name == name], width, rooms) for name in _names(claims)]
     about = ", ".join(dict.fromkeys(label(claim.y).removesuffix(" (%)") for claim in claims)) or "accuracies"
     legend = [
-        f"effect: of {about}, in points; each interval is of its line by itself",
+        f"effect: of {about}, in percentage points; each interval is of its line by itself",
         _VERDICTS,
         f"{_P}. {_family(claims)}",
+        *([_OF_CELLS] if any(claim.replicate == "cell" and STAND_IN not in claim.caveat for claim in claims) else []),
         *([_STOPPED] if any(claim.sequential for claim in claims) else []),
         *([f"intervals {errors}{_ALLOWED.get(errors, '')}"] if (errors := errors_text(claims)) else []),
         *([f"where pruned trials are left out, {BIAS}"] if any(PRUNED in claim.left_out for claim in claims) else []),
@@ -89,20 +99,21 @@ def claims_frame(claims: Sequence[Claim]) -> DataFrame:
 def sentence(claim: Claim) -> str:
     """A claim's line in words, as it stands wherever else its question is spoken of.
 
-    `deat_equal_lr, small_cnn: -9.09 [-35.17, +16.99] points, n = 2 seeds, p (Holm) 0.42: undecided`, then what the
-    verdict does not say, or why it is none.
+    `deat_equal_lr, small_cnn: -9.09 [-35.17, +16.99] percentage points, n = 2 seeds, p (Holm) 0.42: undecided`, then
+    what the verdict does not say, or why it is none.
     """
     return f"{claim.name}{', ' if _whose(claim) else ': '}{_said(claim)}"
 
 
 def answer(claim: Claim, *, reason: bool = True) -> str:
-    """The numbers and the verdict of a `sentence`, in a picture without the reason of its being none."""
+    """The numbers and the verdict of a `sentence`; in a picture short, and without the reason of its being none."""
     if claim.verdict == "not measured":
         return f"not measured: {claim.note}"
     _, effect, n, p_holm, verdict = _values(claim)
     verdict = f"{verdict} because {claim.reason}" if claim.reason and reason else verdict
     said = "; ".join(filter(None, [verdict, claim.caveat]))
-    return f"{effect} {_UNITS[claim.unit]}, n = {n}, p (Holm) {p_holm}: {said}"
+    unit = _UNITS[claim.unit] if reason else _UNITS[claim.unit].removeprefix("percentage ")
+    return f"{effect} {unit}, n = {n}, p (Holm) {p_holm}: {said}"
 
 
 def _said(claim: Claim) -> str:
@@ -151,7 +162,7 @@ def _family(claims: Sequence[Claim]) -> str:
 
 
 def rule(claim: Claim) -> str:
-    """Where the claim holds, in words: `holds above 0 points`."""
+    """Where the claim holds, in words: `holds above 0 percentage points`."""
     number = f"{100 * (claim.threshold - (claim.unit == 'ratio')):.6g}"
     unit = _UNITS[claim.unit]
     bound = f"{number} {unit.replace('points', 'point') if number == '1' else unit}"
@@ -160,7 +171,7 @@ def rule(claim: Claim) -> str:
 
 def _values(claim: Claim) -> tuple[str, ...]:
     """What stands under `_COLUMNS`."""
-    none = claim.unit == "ratio"  # in percent more time, of which a ratio of 1 is none; else in points
+    none = claim.unit == "ratio"  # in percent more time, of which a ratio of 1 is none
     estimate, low, high = (value - none for value in (claim.estimate, claim.low, claim.high))
     effect = interval_text(estimate, low, high, sign="+", factor=100) or "none [no interval]"
     return _whose(claim), effect, plural(claim.n, claim.replicate), short(claim.p_holm, 2) or "none", claim.verdict
@@ -218,7 +229,8 @@ def _remarks(claim: Claim) -> Iterator[tuple[str, str]]:
     yield "", claim.method
     if math.isfinite(claim.seeds_low):
         ends = interval_text(claim.estimate, claim.seeds_low, claim.seeds_high, sign="+", factor=100)
-        yield whose, f"interval over seeds alone, on these test images: {ends}"
+        if ends != _values(claim)[1]:  # where the images add nothing it is the line's own
+            yield whose, f"interval over seeds alone, on these test images: {ends}"
     yield from (("", part) for part in filter(None, claim.note.split("; ")))
     yield from ((whose, text) for text in _left_out(claim))
     if claim.reason:

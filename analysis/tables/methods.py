@@ -73,7 +73,7 @@ _SELF_CHOSEN_NOTE = (
 )
 
 _EFFECTS_NOTE = (
-    "robust test accuracy in points (percentage points): mean over pairs of methods that differ in that slot (a part "
+    "robust test accuracy in percentage points: mean over pairs of methods that differ in that slot (a part "
     "of a method, such as AWP) alone, each at its own best cell; brackets: 95 % {}interval over {}, the pairs averaged "
     "within each; no interval for one seed, equal differences and where the pairs have different seeds; no p where the "
     "same seeds chose the cells"

@@ -41,9 +41,9 @@ _TITLES = {
     "models": (
         "nested models",
         "AICc - least: how much worse a model describes the trials than the best one, which has 0, extra terms counted "
-        "against it (maximum likelihood, the seeds random); held out: root mean square error in points, by least "
-        "squares, at cells that it was not fitted to; lack of fit: p-value of an F-test that it misses nothing of the "
-        "cells' means; small: it misses something",
+        "against it (maximum likelihood, the seeds random); held out: root mean square error in percentage points, by "
+        "least squares, at cells that it was not fitted to; lack of fit: p-value of an F-test that it misses nothing "
+        "of the cells' means; small: it misses something",
     ),
     "tests": (
         "larger models against smaller ones",
@@ -62,7 +62,7 @@ _TITLES = {
     "surface": (
         "smooth surface",
         "Gaussian process through the cells; bends over: the distance in octaves (doublings) over which it may change "
-        "its course; noise: standard deviation in points; `sweep figures` draws it",
+        "its course; noise: standard deviation in percentage points; `sweep figures` draws it",
     ),
     "variance": (
         "which hyperparameter explains the variance",

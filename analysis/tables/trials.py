@@ -190,7 +190,8 @@ def correlation_table(fits: DataFrame) -> Table:
         [*keys, *METHODS, *counts],
         rows,
         title=f"correlation of {y}: a description of these trials, not a test over seeds",
-        caption=f"brackets: 95 % intervals by bootstrap{lacking}",
+        caption=f"brackets: 95 % intervals by bootstrap{lacking}; pearson: of x itself "
+        "(r in the figure accuracy_ratio: of its logarithm)",
         right=counts,
         wraps=counts,
     )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sweep.group import examples
+from sweep.reports.filters import trials_where, where_option
 from sweep.reports.options import TRIAL, directory_argument, refuse_both
 from sweep.reports.output import console
 from sweep.streams import outlast
@@ -28,11 +29,13 @@ _QUICK = ("clean", "fgsm", "pgd")
         "sweep evaluate runs/demo                         # clean, FGSM and PGD",
         "sweep evaluate runs/demo --best-each --attack autoattack",
         "sweep evaluate runs/demo 3f2a --attack pgd --steps 100 --radius 8/255",
+        "sweep evaluate runs/demo --where \"method == 'DEAT'\" --attack pgd",
         "sweep evaluate runs/demo --best --checks         # can gradients be trusted?",
     )
 )
 @directory_argument
 @click.argument("trial_ids", metavar="[TRIAL_ID]...", nargs=-1, type=TRIAL)
+@where_option
 @click.option("--best", is_flag=True, help="Attack all seeds of the configuration that was best on validation.")
 @click.option("--best-each", is_flag=True, help="Attack all seeds of the best configuration of each model and method.")
 @click.option(
@@ -94,6 +97,7 @@ _QUICK = ("clean", "fgsm", "pgd")
 @click.option("--serial", is_flag=True, help="Run in this process, without Ray.")
 def evaluate(
     directory: Path,
+    where: tuple[str, ...],
     attacks: tuple[Any, ...],
     checks: bool,
     radii: tuple[str, ...],
@@ -104,9 +108,9 @@ def evaluate(
 ) -> None:
     """Attack trained networks: clean, fgsm, pgd, cw, apgd, autoattack, from none to the strongest.
 
-    TRIAL_ID names the trials whose networks are attacked; its first characters are enough. Without any, those of all
-    completed trials are. What is recorded already is not run again. For each image it is recorded whether it is still
-    classified correctly: `sweep images` reads that.
+    TRIAL_ID names the trials whose networks are attacked; its first characters are enough. --where chooses among those,
+    or among all completed trials, which are attacked where nothing is chosen. What is recorded already is not run
+    again. For each image it is recorded whether it is still classified correctly: `sweep images` reads that.
     """
     refuse_both(serial, address)
     attacks = tuple(name for name in _ATTACKS if name in (attacks or (() if checks else _QUICK)))
@@ -115,7 +119,9 @@ def evaluate(
     strength = _strength(readers, {name: value for name, value in given.items() if value is not None})
     lengths = sorted({_strength(readers, {"radius": radius}).radius or 0.0 for radius in radii})
     flags: dict[Any, bool] = {"right": options.pop("bits"), "margins": options.pop("margins")}
-    options["best"] = _chosen(options.pop("best"), options.pop("best_each"), options["trial_ids"])
+    options["best"] = _chosen(options.pop("best"), options.pop("best_each"), options["trial_ids"], where)
+    if where:
+        options["trial_ids"] = _completed(directory, options["trial_ids"], where)
     from sweep.evaluate.plan import Asked
     from sweep.evaluate.run import evaluate as run
     from sweep.storage.lock import EVALUATION
@@ -153,13 +159,34 @@ def _strength(attacks: tuple[Any, ...], given: Mapping[str, Any]) -> Strength:
     return Strength(**values)
 
 
-def _chosen(best: bool, best_each: bool, trial_ids: tuple[str, ...]) -> str | None:
+def _completed(directory: Path, trial_ids: tuple[str, ...], where: tuple[str, ...]) -> tuple[str, ...]:
+    """The completed trials, of those named or of all, for which each expression holds.
+
+    Raises:
+        UserError: there is none.
+    """
+    from analysis.frames.log import read_log
+    from sweep.progress import Progress
+    from trainers.errors import UserError
+    from trainers.record import only_trial
+
+    log = read_log(directory)
+    trials = Progress.of(log).trials
+    named = {only_trial(directory, trials, beginning) for beginning in trial_ids} or trials.keys()
+    among = [trials[name] for name in trials_where(where, log) if name in named]
+    found = tuple(trial.id for trial in among if trial.finished and trial.outcome == "completed")
+    if not found:
+        raise UserError("--where: chooses no completed trial; `sweep results DIR --where ...` lists what it chooses")
+    return found
+
+
+def _chosen(best: bool, best_each: bool, trial_ids: tuple[str, ...], where: tuple[str, ...]) -> str | None:
     """Which trials validation chooses: `sweep.evaluate.plan.Asked.best`."""
     from trainers.errors import UserError
 
     if best and best_each:
         raise UserError("--best: and --best-each are two choices of trials; leave one of the two out")
-    if (best or best_each) and trial_ids:
-        option = "--best" if best else "--best-each"
-        raise UserError(f"{option}: chooses the trials, so that TRIAL_ID says nothing; leave one of the two out")
+    if (best or best_each) and (trial_ids or where):
+        option, other = "--best" if best else "--best-each", "TRIAL_ID" if trial_ids else "--where"
+        raise UserError(f"{option}: chooses the trials, so that {other} says nothing; leave one of the two out")
     return "overall" if best else "each" if best_each else None

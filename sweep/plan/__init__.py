@@ -8,6 +8,7 @@ shapes           the same by shape of trial: a row of all that cost the same
 ahead            each shape by the best that is known of it: records, steps made now, or what was counted
 room             on which machines, and how many at once
 outlook          time, memory and disk there, in words
+forecast         what a plan said of all that, for the record of the launch that follows
 stopping         the rules that end trials early: as the records leave them, and in words
 ended            what the search is told of a trial that has ended
 start_from       what other runs know, for Optuna to start from

@@ -43,7 +43,7 @@ from trainers.own.source import Source
 from trainers.record import record_files
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plan:
     """A sweep held against what its directory already has."""
 
@@ -97,6 +97,12 @@ class Plan:
     """Run of `search.start_from` -> ids of its finished trials that the search knows."""
     chosen: Sequence[str] = ()
     """How its points were chosen, where that is not seen from the config, in words."""
+    others: Sequence[TrialProgress] = ()
+    """Trials in the records that the sweep does not want, as of seeds that an earlier launch had."""
+
+    def __repr__(self) -> str:
+        """Its size; `lines()` says the rest."""
+        return f"<Plan {self.config.name}: {plural(self.size, 'trial')}, {self.finished} finished, {self.left} to run>"
 
     @property
     def left(self) -> int:
@@ -137,7 +143,7 @@ class Plan:
         lines += [f"  {line}" for line in (*sizes, *note_lines(self.shapes), *extra_lines(self.shapes))]
         lines += [f"  {line}" for name, data in self.unseen.items() for line in unseen_lines(name, data, self.shapes)]
         lines.append(f"  finished {self.finished}, to resume {self.resumable}, new {self.left - self.resumable}")
-        lines += [f"  {line}" for line in self.longer.lines()]
+        lines += [f"  {line}" for line in (*self._others_lines(), *self.longer.lines())]
         lines += [f"  {line}" for line in left_out_lines([self.progress.trials[name] for name in self.left_out])]
         if self.taken_up:
             lines.append(f"  {plural(len(self.taken_up), 'pruned trial')} taken up again; no rule ends one any more")
@@ -153,6 +159,14 @@ class Plan:
         if odd := [*([refused] if refused else []), *odd]:
             lines += ["  warnings:", *(f"    {line}" for line in odd)]
         return lines
+
+    def _others_lines(self) -> Iterator[str]:
+        """What else the directory holds, and every reader of it finds."""
+        if self.others:
+            seeds = sorted({trial.seed for trial in self.others} - set(self.config.seeds))
+            whose = f" (seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))})" if seeds else ""
+            more = plural(len(self.others), "more trial")
+            yield f"the directory has {more}, not of this config{whose}; they stay, and results and claims count them"
 
     @property
     def _may_end_early(self) -> bool:
@@ -290,7 +304,14 @@ def plan(
         longer=longer,
         started_from=elsewhere.finished,
         chosen=listed.lines,
+        others=_others(wanted, progress) if isinstance(search, FixedSearch) else (),
     )
+
+
+def _others(wanted: Wanted, progress: Progress) -> list[TrialProgress]:
+    """The trials of the records that are not wanted, and have begun."""
+    ids = {trial.id for trial in wanted.every}
+    return [trial for trial in progress.trials.values() if trial.id not in ids and trial.begun]
 
 
 def _wanted(search: Search, config: SweepConfig, marks: Mapping[str, str], share: Share | None) -> Wanted:

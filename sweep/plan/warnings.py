@@ -159,8 +159,11 @@ def _late(trial: TrialConfig) -> Iterator[Warned]:
     if (every := trial.dynamics.every or 0) > epochs:
         text = f"dynamics are measured before training and at its end alone: every {every} of {plural(epochs, 'epoch')}"
         yield Warned(text, f"trial.dynamics.every={some}")
-    if trial.evaluation.every > epochs:
-        text = f"accuracies are measured at the end alone: every {trial.evaluation.every} of {plural(epochs, 'epoch')}"
+    if trial.evaluation.every >= epochs > 1:
+        text = (
+            f"accuracies are measured at the end alone, every {trial.evaluation.every} of {epochs} epochs: whether "
+            "they had been better before (robust overfitting) cannot be seen"
+        )
         yield Warned(text, f"trial.evaluation.every={some}")
 
 
@@ -229,8 +232,9 @@ def _decay(trials: Sequence[TrialConfig]) -> Iterator[Warned]:
         return
     times = math.hypot(1 + deat[0].k1, deat[0].k1)
     yield Warned(
-        f"DEAT - SGD is not DEAT's noise alone: beside its mean step, DEAT's decoupled weight decay is {times:.3g} "
-        "times that of SGD with momentum 0; configs/controls.yaml tells them apart",
+        "DEAT and SGD differ in two ways here, and a difference in accuracy may come from either: DEAT's steps are "
+        f"noisier, and for the length of its steps its weight decay is {times:.3g} times as strong; "
+        "configs/controls.yaml tells the two apart, and equal decay avoids the question",
         "trial.optimizer.decoupled_weight_decay=false",
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -346,15 +346,28 @@ def figures(
     kinds = Counter(path.suffix.removeprefix(".") for path in drawn.written)
     counts = ", ".join(f"{number} {kind}" for kind, number in kinds.items() if kind != "json")
     echo(f"{output}: {counts}; manifest.json there lists them, with their captions and what they came from")
-    for name in drawn.unused:
-        echo(f"--names {names}: {name} stands in no figure or table; names must be whole ones", err=True)
-    for reason in dict.fromkeys(drawn.skipped.values()):
-        skipped = [name for name, why in drawn.skipped.items() if why == reason]
-        echo(f"not drawn: {', '.join(skipped)}: {reason}", err=True)
     if drawn.left_out:
         echo(f"not pooled with the others: {trials_left_out(drawn.left_out)}", err=True)
     if drawn.pruned:
         echo(drawn.pruned, err=True)
+    for name in drawn.unused:
+        echo(f"--names {names}: {name} stands in no figure or table; names must be whole ones", err=True)
+    for line in _not_drawn(drawn.skipped):
+        echo(line, err=True)
+
+
+def _not_drawn(skipped: Mapping[str, str]) -> Iterator[str]:
+    """What the data do not allow, and why, those of one reason together.
+
+    Args:
+        skipped: by the name of a figure or a table what it needs.
+    """
+    if skipped:
+        yield f"not drawn ({len(skipped)} figures and tables), as the data lack what they need:"
+    names: dict[str, list[str]] = {}
+    for name, reason in skipped.items():
+        names.setdefault(reason.removeprefix("needs "), []).append(name)
+    yield from (f"  {', '.join(each)}: {reason}" for reason, each in names.items())
 
 
 def _figures_folder(directory: Path | None, published: bool, output: Path | None, check: bool) -> Path:

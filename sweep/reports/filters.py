@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from sweep.reports.options import Command
+from sweep.streams import complain
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from analysis.frames.log import Log
     from sweep.where import Constraint
 
 where_option = click.option(
@@ -98,6 +100,8 @@ def _holding(text: str, frame: pd.DataFrame, records: Iterable[Mapping[str, Any]
         one = constraint(text)
     except ValueError as error:
         raise UserError(f"--where {error}") from None
+    for hint in _of_percent(one):
+        complain(hint)
     tags = {name: written.tags for name, written in notes_of(records).items()}
     values: dict[str, list[Any]] = {}
     for key in one.keys:
@@ -120,6 +124,31 @@ def _holds(one: Constraint, row: Mapping[str, Any]) -> bool:
             return False
         shown = ", ".join(f"{key} = {value!r}" for key, value in row.items())
         raise UserError(f"--where {one.text!r}: {error}, where {shown}; compare alike with alike") from None
+
+
+def _of_percent(one: Constraint) -> Iterator[str]:
+    """Where an accuracy is compared with a number that none reaches, as if it were one of percent: what it is."""
+    from analysis.frames.names import UNITS
+    from trainers.fields import number_text
+
+    for key, number in one.compared():
+        if UNITS.get(key) == "fraction" and number > 1:
+            yield (
+                f"--where {one.text!r}: {key} is a fraction, from 0 to 1, and never over {number_text(number)}; "
+                f"for {number_text(number)} % write {number_text(number / 100)}"
+            )
+
+
+def trials_where(where: Sequence[str], log: Log) -> list[str]:
+    """The ids of the trials of a run for which each expression holds, as `sweep results` filters them.
+
+    Raises:
+        UserError: an expression is none, or a column is not there.
+    """
+    from analysis.frames.trials import trials_of
+    from analysis.tables.settings import with_settings
+
+    return list(Filter(where).rows(with_settings(trials_of(log), log), log)["trial_id"])
 
 
 def _plain(value: Any) -> Any:

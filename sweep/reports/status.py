@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import click
 
 from sweep.group import examples
+from sweep.reports.filters import trials_where, where_option
 from sweep.reports.options import RUN, bring_run
 from sweep.reports.output import console
 from sweep.streams import echo
@@ -30,22 +31,32 @@ PAUSE, EASE = 2.0, 4.0
     epilog=examples(
         "sweep status runs/demo            # once",
         "sweep status runs/demo --watch    # again and again, until Ctrl-C",
+        "sweep status runs/demo --where \"method == 'DEAT'\"",
     )
 )
 @click.argument("directory", metavar="DIR", type=RUN)
 @click.option("--watch", is_flag=True, help="Keep showing it, until Ctrl-C.")
-def status(directory: Path, watch: bool) -> None:
+@where_option
+def status(directory: Path, watch: bool, where: tuple[str, ...]) -> None:
     """Show how far a run is, also while it is running."""
     screen = console()
     if watch:
-        follow(lambda: standing(directory), screen)
+        follow(lambda: standing(directory, where), screen)
     else:
-        _print(screen, standing(directory))
+        _print(screen, standing(directory, where))
 
 
-def standing(directory: Path) -> Parts:
-    """Where a run stands, from its records and from who holds it."""
-    from analysis.frames.log import read_records
+def standing(directory: Path, where: Sequence[str] = ()) -> Parts:
+    """Where a run stands, from its records and from who holds it.
+
+    Args:
+        directory: of the run.
+        where: expressions; only the trials are told of for which all of them hold.
+
+    Raises:
+        UserError: it is no run, or an expression is none.
+    """
+    from analysis.frames.log import read_log, read_records
     from sweep.progress import Progress, left_out_lines
     from sweep.run.directory import is_live, is_starting, live_shares
     from sweep.run.requests import asked_line
@@ -61,6 +72,9 @@ def standing(directory: Path) -> Parts:
     shares = live_shares(directory)
     live = shares or is_live(directory)
     running = f"running: {plural(len(shares), 'share')}" if shares else "running" if live else "no launch is running"
+    if where:
+        running += f"; of {plural(progress.size, 'trial')} those that --where chooses"
+        progress = progress.among(trials_where(where, read_log(directory)))
     lines = filter(None, [asked_line(directory), *left_out_lines(progress.left_out())])
     return [running, table(progress, live), *lines]
 

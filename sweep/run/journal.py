@@ -13,6 +13,7 @@ from typing import Any
 
 from sweep.config import SweepConfig
 from sweep.config_file import dump
+from sweep.plan import forecast
 from sweep.plan.ended import objective_values, pruned_at
 from sweep.plan.longer import Shorter
 from sweep.plan.plan import Plan
@@ -96,7 +97,7 @@ class Journal:
         where = environment() | {"command": command, "time": time.strftime("%FT%T%z")}
         write_whole(self.directory / CONFIG_FILE, dump(self._plan.config))
         write_whole(self.directory / "environment.json", json.dumps(where, indent=2) + "\n")
-        known = self._plan.search.known()
+        known, foretold = self._plan.search.known(), forecast.taken(self.directory, self._plan)
         ours = [trial for trial in self.progress.trials.values() if self.share is None or self.share.has(trial.id)]
         left_out = [trial.id for trial in ours if trial.left_out]
         self._append(
@@ -112,6 +113,7 @@ class Journal:
                 **({"start_from": dict(self._plan.started_from)} if self._plan.started_from else {}),
                 **({"taken_up": list(self._plan.taken_up)} if self._plan.taken_up else {}),
                 **({"budget_hours": self.budget.hours} if self.budget else {}),
+                **({"forecast": foretold} if foretold else {}),
                 **self._among_files(),
             },
         )

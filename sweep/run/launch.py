@@ -6,7 +6,7 @@ import gc
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -105,7 +105,8 @@ def launch(
             how: dict[str, Any] = {"again": again, "share": share, "resume_pruned": resume_pruned, "by_seed": budgeted}
             wanted = plan(config, records, code_version(), capacity=capacity, **how)
             where = None if serial or address is not None else this_machine()
-            say(console, "\n".join(wanted.lines(launched=True, serial=serial, room=where, budgeted=budgeted)))
+            told = wanted if decides is None else replace(wanted, others=())  # it is a part of what was asked for
+            say(console, "\n".join(told.lines(launched=True, serial=serial, room=where, budgeted=budgeted)))
             if not wanted.left:
                 return EXIT_SOME_FAILED if wanted.progress.needing_more() else EXIT_DONE
             check_resources(config, serial, address)

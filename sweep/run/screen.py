@@ -202,7 +202,7 @@ def table(progress: Progress, live: Launched = True, best: str | None = None) ->
         parts.append(Text(f"share {share}: {counts_line(one, live=True)}; {rate_line(one)}"))
     if live and (best := best_line(progress) if best is None else best):
         parts.append(Text(best))
-    if live is True:
+    if live is True and progress.paces:
         parts.append(Text(rate_line(progress)))
     return Group(*parts)
 

@@ -30,6 +30,8 @@ class Sent:
     epochs: set[int] = field(default_factory=set)
     facts: str = ""
     """A hash of all but the epochs."""
+    begun: int = 0
+    """How often it had been begun anew by then; another run of the tracker each time."""
 
 
 class Cursor:
@@ -73,14 +75,16 @@ class Cursor:
         """What was sent of a trial."""
         return self._trials.get(trial, Sent())
 
-    def add(self, trial: str, run: str, epochs: Iterable[int], facts: str) -> None:
+    def add(self, trial: str, run: str, epochs: Iterable[int], facts: str, begun: int) -> None:
         """Writes down that a tracker has taken something of a trial."""
-        line = {"trial": trial, "run": run, "epochs": sorted(epochs), "facts": facts}
+        line: dict[str, Any] = {"trial": trial, "run": run, "epochs": sorted(epochs), "facts": facts}
+        line |= {"begun": begun} if begun else {}
         self._write(line)
         self._take(line)
 
     def _take(self, line: dict[str, Any]) -> None:
-        sent = self._trials.setdefault(line["trial"], Sent())
+        sent, begun = self.of(line["trial"]), line.get("begun", 0)
+        sent = self._trials[line["trial"]] = sent if sent.begun == begun else Sent(begun=begun)
         sent.run, sent.facts = line["run"], line["facts"]
         sent.epochs.update(line["epochs"])
 

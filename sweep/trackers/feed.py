@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,11 +12,12 @@ from analysis.frames.history import History, TrialHistory
 from analysis.frames.notes import Written
 from sweep.config_file import mapping
 from sweep.run.directory import CONFIG_FILE, RunLock, sweep_name
-from sweep.trackers.cursor import FOLDER, Cursor
+from sweep.trackers.cursor import FOLDER, Cursor, Sent
 from sweep.trackers.tail import Tail
 from sweep.trackers.updates import Tracker, Update, tracker
 from sweep.watchers import TRACKERS, TrackerConfig
 from trainers.errors import UserError, validated
+from trainers.record import begins_anew
 from trainers.visible import in_line
 
 
@@ -49,6 +50,14 @@ class Feed:
         self._times: dict[str, float] = {}
         self._due: dict[str, None] = {}
         """Trials of which there may be something new, in the order heard of."""
+        self._last: deque[Update] = deque()
+        """Why runs have ended in whose place others come, unless they have been sent that."""
+        self._begun: Counter[str] = Counter()
+        """How often each was begun anew, its epochs trained and measured once more."""
+        self._trained: set[str] = set()
+        """Trials that have epochs since they began, or began anew."""
+        self._given_up: set[str] = set()
+        """Trials whose epochs count no more; the next time they start they begin anew."""
 
     @classmethod
     @contextmanager
@@ -82,18 +91,39 @@ class Feed:
         for record in self._tail.new():
             self._hear(record)
         trials = epochs = 0
+        while self._last:
+            self._send(self._last[0])
+            self._last.popleft()
         for trial in list(self._due):
             update = self._update(self._history.trials[trial])
-            if update.epochs or update.facts != self._cursor.of(trial).facts:
-                run = self._to.send(update)
-                self._cursor.add(trial, run, (epoch["epoch"] for epoch in update.epochs), update.facts)
+            if update.epochs or update.facts != self._sent(trial).facts:
+                self._send(update)
                 trials, epochs = trials + 1, epochs + len(update.epochs)
             for epoch in update.epochs:
                 del self._epochs[trial][epoch["epoch"]]
             del self._due[trial]
         return Count(trials, epochs)
 
+    def _send(self, update: Update) -> None:
+        run = self._to.send(update)
+        self._cursor.add(update.trial, run, (epoch["epoch"] for epoch in update.epochs), update.facts, update.begun)
+
+    def _sent(self, trial: str) -> Sent:
+        """What was sent of a trial since it was begun, or begun anew."""
+        sent = self._cursor.of(trial)
+        return sent if sent.begun == self._begun[trial] else Sent()
+
+    def _begin_anew(self, trial: str) -> None:
+        """What comes from now on is of another run; the one before is to hear why it ended."""
+        if self._sent(trial).run and trial in self._due:
+            self._last.append(self._update(self._history.trials[trial]))
+        for known in (self._given_up, self._trained, self._ended):
+            known.discard(trial)
+        self._begun[trial] += 1
+
     def _hear(self, record: Mapping[str, Any]) -> None:
+        if record["record"] == "start" and record["trial_id"] in self._given_up:
+            self._begin_anew(record["trial_id"])
         self._history.add(record)
         trial = self._history.trials.get(record.get("trial_id", ""))
         if trial is None:
@@ -103,10 +133,20 @@ class Feed:
             self._notes.setdefault(trial.id, Written()).add(record)
         if record["record"] == "outcome":
             self._ended.add(trial.id)
-        if record["record"] == "epoch" and record["epoch"] not in self._cursor.of(trial.id).epochs:
-            self._epochs[trial.id][record["epoch"]] = record
+            if begins_anew(record) and trial.id in self._trained:
+                self._given_up.add(trial.id)
+                self._epochs.pop(trial.id, None)
+        if record["record"] == "epoch":
+            self._trained.add(trial.id)
+            if not self._had(trial.id, record["epoch"]):
+                self._epochs[trial.id][record["epoch"]] = record
         if trial.attempts or trial.end:
             self._due[trial.id] = None
+
+    def _had(self, trial: str, epoch: int) -> bool:
+        """Whether the tracker has an epoch, or has been sent what was trained in its place."""
+        sent = self._cursor.of(trial)
+        return sent.begun > self._begun[trial] or epoch in self._sent(trial).epochs
 
     def _update(self, trial: TrialHistory) -> Update:
         tags = {key: str(trial.start[key]) for key in ("host", "device", "code_version") if key in trial.start}
@@ -119,7 +159,8 @@ class Feed:
             trial=trial.id,
             sweep=self._sweep,
             token=self._cursor.token,
-            run=self._cursor.of(trial.id).run,
+            begun=self._begun[trial.id],
+            run=self._sent(trial.id).run,
             params={**trial.swept, "seed": trial.seed},
             tags={key: in_line(value) for key, value in tags.items()},
             epochs=[epoch for _, epoch in sorted(self._epochs[trial.id].items())],

@@ -65,12 +65,12 @@ class Mlflow:
         return run
 
     def _made(self, update: Update) -> str:
-        own = f"{update.token}-{update.trial}"
-        known = self._client.search_runs([self._experiment], f"tags.`{_TRIAL}` = '{own}'", max_results=1)
+        named = f"tags.`{_TRIAL}` = '{update.own}'"
+        known = self._client.search_runs([self._experiment], named, max_results=1)
         if known:
             return str(known[0].info.run_id)
         begun = min((epoch.get("time", update.time) for epoch in update.epochs), default=update.time)
-        tags = {_TRIAL: own, "group": update.sweep}
+        tags = {_TRIAL: update.own, "group": update.sweep}
         run = self._client.create_run(self._experiment, round(1000 * begun), tags, run_name=update.trial)
         return str(run.info.run_id)
 

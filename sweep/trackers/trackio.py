@@ -25,7 +25,8 @@ class Trackio:
 
     def send(self, update: Update) -> str:
         """Logs what its database has not of the trial's run; gives its name, which runs of one id share."""
-        name = update.run or f"{update.trial}-{update.token}"
+        again = f"-{update.begun + 1}" if update.begun else ""
+        name = update.run or f"{update.trial}-{update.token}{again}"
         rows: list[tuple[int, dict[str, Any]]] = [(epoch["epoch"], {**metrics(epoch)}) for epoch in update.epochs]
         if update.outcome:
             last = max(rows, default=(0, {}))[0]

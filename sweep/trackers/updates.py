@@ -29,6 +29,8 @@ class Update:
     """Name of the sweep, the run's group."""
     token: str
     """Of this run directory: other runs of the sweep have trials of the same ids."""
+    begun: int
+    """How often the trial was begun anew, as by `sweep rerun`; another run each time, as its numbers are others."""
     run: str
     """What the tracker gave back the last time; empty: it has not seen the trial yet."""
     params: Mapping[str, Any]
@@ -40,6 +42,11 @@ class Update:
     """Empty while the trial runs."""
     time: float
     """Of the trial's latest line, s since 1970."""
+
+    @property
+    def own(self) -> str:
+        """What no other run of the tracker is called, in any project."""
+        return f"{self.token}-{self.trial}" + (f"-{self.begun + 1}" if self.begun else "")
 
     @property
     def facts(self) -> str:

@@ -25,15 +25,15 @@ class Wandb:
 
         A step that a run has already is dropped by Weights & Biases.
         """
-        run = self._open.get(update.trial)
+        run = self._open.get(update.own)
         if run is None:
-            run = self._open[update.trial] = self._opened(update)
+            run = self._open[update.own] = self._opened(update)
         run.config.update({**update.params, **update.tags}, allow_val_change=True)
         for epoch in update.epochs:
             run.log({**metrics(epoch), "_timestamp": epoch.get("time", 0.0)}, step=epoch["epoch"])
         if update.outcome:
             run.summary["outcome"] = update.outcome
-            del self._open[update.trial]
+            del self._open[update.own]
             run.finish(exit_code=int(update.outcome in _FAILED))
         return str(run.id)
 
@@ -53,7 +53,7 @@ class Wandb:
             project=self._project,
             group=update.sweep,
             name=update.trial,
-            id=update.run or f"{update.token}-{update.trial}",
+            id=update.run or update.own,
             resume="allow",
             reinit="create_new",
             mode=self._config.mode,

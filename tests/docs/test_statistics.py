@@ -39,7 +39,11 @@ def test_the_page_on_the_published_numbers_gives_the_reason_that_the_command_giv
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("2 points, undecided", ["points", "undecided"]), ("18 cells", ["cell"]), ("an appointment, a cellar", [])],
+    [
+        ("2 percentage points, undecided", ["percentage points", "undecided"]),
+        ("18 cells", ["cell"]),
+        ("three points, an appointment, a cellar", []),
+    ],
 )
 def test_only_the_words_of_a_text_are_explained(text: str, words: list[str]) -> None:
     assert glossary.words_in([text]) == [f"{word}: {glossary.GLOSSARY[word]}" for word in words]

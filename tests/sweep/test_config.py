@@ -641,6 +641,28 @@ def test_every_mistake_of_a_config_is_told_at_once(values: dict[str, Any], told:
 
 
 @pytest.mark.parametrize(
+    ("trial", "space", "told"),
+    [
+        ({"attack": {"stepsize": 1}}, {"optimizer.lrr": [1], "attak.steps": [1]}, ["trial.attack.stepsize",
+         "space.optimizer.lrr", "space.attak.steps"]),
+        ({"attack": {"stepsize": 1}}, {"batch_size": [8, "y"]}, ["trial.attack.stepsize", "space.batch_size"]),
+        ({"data": {"name": "image_folder"}}, {"batch_size": [0]}, ["trial.data.root", "space.batch_size"]),
+        # sgd, which stands in the misspelt name's place, reads no k1
+        ({"optimizer": {"name": "deta"}}, {"optimizer.k1": [1.0, "x"]}, ["trial.optimizer.name"]),
+        ({}, {"optimizer.lrr": [1], "batch_size": {"uniform": [8, 16]}}, ["space.optimizer.lrr", "space.batch_size"]),
+    ],
+)  # fmt: skip
+def test_wrong_axes_are_told_beside_wrong_keys_of_the_trial(
+    trial: dict[str, Any], space: dict[str, Any], told: list[str], yaml_file: Write
+) -> None:
+    path = yaml_file(yaml.safe_dump({"name": "a", "trial": trial, "space": space}, sort_keys=False))
+    with pytest.raises(UserError) as caught:
+        load(path)
+    lines = [str(caught.value), *caught.value.others]
+    assert [line.removeprefix(f"{path}: ").partition(": ")[0] for line in lines] == told
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("name: t\nspace: {}\nname: u\n", ":3: not valid YAML: duplicate key 'name': give each key once"),

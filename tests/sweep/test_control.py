@@ -63,6 +63,7 @@ def unfinished(run: Path) -> str:
         (["cancel", "RUN", ""], "4 trials begin with ''"),
         (["cancel", "RUN", "TRIAL"], "has ended (completed), and its numbers stay"),
         (["cancel", "RUN", "TRIAL", "--undo"], "is not cancelled (completed)"),
+        (["cancel", "RUN"], "cancel: needs --where or a TRIAL_ID, which say what is to end"),
         (["pause", "EMPTY"], "not a run directory: it has no records"),
         (["resume", "EMPTY"], "not a run directory: it has no records"),
         (["set", "EMPTY", "max_concurrent=1"], "not a run directory: it has no records"),
@@ -103,6 +104,14 @@ def test_with_no_launch_a_cancel_stands_in_the_records_at_once_and_can_be_taken_
     assert "is to run after all" in sweep("cancel", begun, name, "--undo").stdout
     assert load_trials(begun).set_index("trial_id").outcome[name] == "interrupted"
     assert requests.asked(begun) == requests.Asked()
+
+
+def test_trials_are_cancelled_by_an_expression_those_that_ended_passed_over(begun: Path) -> None:
+    trial = unfinished(begun)
+    text = sweep("cancel", begun, "--where", "seed >= 0").stdout
+    assert [line.split()[0] for line in text.splitlines()] == [trial]
+    assert sweep("cancel", begun, "--where", "seed >= 0").stdout == "0 trials; nothing is changed\n"
+    assert sweep("cancel", begun, "--undo", "--where", "outcome == 'cancelled'").stdout.startswith(trial)
 
 
 def test_while_somebody_holds_the_run_a_cancel_is_asked_of_the_launch(begun: Path) -> None:

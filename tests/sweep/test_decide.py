@@ -498,9 +498,20 @@ def test_times_that_an_ordinary_launch_took_are_passed_over(
     text = run(config, tmp_path, "no_extra_time", hours=4.5)[1]
     assert "seeds 0, 1, 2, 3, 4, 5" in text
     assert [look.partition(":")[0] for look in looks(text)] == ["seed 6", "seed 7"]
-    assert "so far DEAT's trials began after SGD's" in looks(text)[0]
+    assert "so far one optimizer's trials began before the other's" in looks(text)[0]
     assert "run --decide" not in text
     assert "n = 2" in looks(text)[1]
+
+
+def test_times_are_decided_by_trials_that_take_turns_and_begin_each_with_the_other_optimizer(tiny: Tiny) -> None:
+    design = Design(tiny(trial=TRIAL, space=RATIO), "no_extra_time")
+    orders = []
+    for seeds in ((0,), (0, 1)):
+        (part,) = design.parts(seeds, NOTHING)
+        trials = plan(part, [], "code").search.known()
+        orders.append([trial.config.optimizer.name for trial in trials if trial.seed == seeds[-1]])
+    half = len(orders[0]) // 2
+    assert orders == [["sgd", "deat"] * half, ["deat", "sgd"] * half]
 
 
 def test_without_any_epoch_measured_one_trial_is_run_before_hours_are_compared(tiny: Tiny, tmp_path: Path) -> None:

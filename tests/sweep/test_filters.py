@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 
 from analysis.frames.trials import load_epochs, load_trials
 from sweep.cli import main
+from sweep.evaluate.command import _completed
 from sweep.reports.filters import Filter
 from trainers.record import OutcomeRecord, RecordFile, read
 
@@ -103,6 +104,30 @@ def test_what_is_no_filter_is_refused_in_one_line(words: list[str], says: str, r
     result = sweep("results", run, *words)
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
     assert says in result.stderr
+
+
+def test_an_accuracy_that_is_compared_as_a_percentage_is_told_to_be_a_fraction(run: Path) -> None:
+    result = sweep("results", run, "--where", "last_test_robust > 50")
+    assert result.exit_code == 0
+    assert "last_test_robust is a fraction, from 0 to 1, and never over 50; for 50 % write 0.5" in result.stderr
+    assert sweep("results", run, "--where", "last_test_robust > 0.5 and batch_size < 64").stderr == ""
+
+
+def test_status_tells_of_the_trials_that_are_chosen_alone(run: Path) -> None:
+    text = sweep("status", run, "--where", "outcome == 'failed'").stdout
+    assert "of 4 trials those that --where chooses" in text
+    assert "1 trial: 1 failed" in text
+
+
+def test_an_evaluation_of_chosen_trials_is_of_completed_ones_alone(run: Path) -> None:
+    trials = load_trials(run)
+    assert _completed(run, (), ("seed >= 0",)) == tuple(trials.query("outcome == 'completed'").trial_id)
+    assert _completed(run, (), ("tag.odd",)) == tuple(trials.query("tags == 'odd'").trial_id)
+    result = sweep("evaluate", run, "--where", "outcome == 'failed'")
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert "--where: chooses no completed trial" in result.stderr
+    both = sweep("evaluate", run, "--where", "tag.odd", "--best")
+    assert "--best: chooses the trials, so that --where says nothing" in both.stderr
 
 
 def test_a_row_that_lacks_a_value_is_left_out_and_comes_last() -> None:

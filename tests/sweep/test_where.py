@@ -138,6 +138,27 @@ _TOKENS = st.sampled_from(
 )
 
 
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("method = 'DEAT'", "=="),
+        ('batch_size > 16 and method = "a == b"', "=="),
+        ("batch_size =< 3", "<="),
+        ("batch_size == == 3", ""),
+        ("method == 'a=b' and", ""),
+    ],
+)
+def test_a_sign_that_was_meant_otherwise_is_named(text: str, meant: str) -> None:
+    with pytest.raises(ValueError, match=r".") as caught:
+        constraint(text)
+    assert str(caught.value).partition("; did you mean ")[2] == (f"{meant}?" if meant else "")
+
+
+def test_a_constraint_knows_the_numbers_that_it_compares_its_keys_with() -> None:
+    one = constraint("0.1 < optimizer.lr <= 50 and not (batch_size == 'a') or val_robust > 2 * 30")
+    assert sorted(one.compared()) == [("optimizer.lr", 0.1), ("optimizer.lr", 50.0)]
+
+
 @settings(deadline=None)
 @given(st.lists(_TOKENS, max_size=40).map("".join) | st.text(max_size=LONGEST + 1))
 def test_any_text_is_an_answer_or_one_line_at_once(text: str) -> None:

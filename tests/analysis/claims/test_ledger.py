@@ -476,7 +476,8 @@ def test_a_network_without_its_counterpart_has_a_line_that_says_so(frame_of):
 def test_the_legend_and_the_json_say_which_accuracy_it_is(frame_of):
     frame = grid(frame_of).assign(best_test_clean=lambda f: f["last_test_robust"])
     claims = ledger(Study(frame), y="best_test_clean")
-    assert "test clean accuracy, best epoch by validation, in points" in " ".join(claims_text(claims).split())
+    text = " ".join(claims_text(claims).split())
+    assert "test clean accuracy, best epoch by validation, in percentage points" in text
     assert {row["y"] for row in json.loads(claims_json(claims))} == {"best_test_clean"}
 
 
@@ -853,8 +854,8 @@ def test_a_point_and_5_percent_of_time_pass_for_none_unless_others_are_asked_for
 
 def test_rules_say_where_a_claim_holds(frame_of):
     found = lines(grid(frame_of), margin=0.02, time_margin=0.1)
-    assert rule(found["deat_equal_lr", ""]) == "holds above 0 points"
-    assert rule(found["ratio_only", "DEAT"]) == "holds within +-2 points a decade"
+    assert rule(found["deat_equal_lr", ""]) == "holds above 0 percentage points"
+    assert rule(found["ratio_only", "DEAT"]) == "holds within +-2 percentage points a decade"
     assert rule(found["no_extra_time", ""]) == "holds below 10 % more time"
 
 

@@ -32,13 +32,15 @@ def test_every_verdict_of_every_claim_is_one_or_two_whole_sentences(name: str, v
 
 def test_a_difference_is_told_in_points_and_a_time_in_percent() -> None:
     better = meaning(line(verdict="supported", estimate=0.0393))
-    assert better.startswith("With the same settings, DEAT's robust accuracy is higher than SGD's by about 3.9 points.")
+    higher = "With the same settings, DEAT's robust accuracy is higher than SGD's by about 3.9 percentage points."
+    assert better.startswith(higher)
     worse = meaning(line(verdict="contradicted", estimate=-0.01))
-    assert worse.startswith("With the same settings, DEAT's robust accuracy is lower than SGD's by about 1 point.")
+    lower = "With the same settings, DEAT's robust accuracy is lower than SGD's by about 1 percentage point."
+    assert worse.startswith(lower)
     slower = meaning(line("no_extra_time", verdict="contradicted", estimate=1.12))
     assert slower.startswith("DEAT trains more slowly than SGD: an epoch takes about 12 % more time.")
     equal = meaning(line("k1_k2", verdict="supported", estimate=0.004))
-    assert "differs by less than 1 point." in equal
+    assert "differs by less than 1 percentage point." in equal
 
 
 @pytest.mark.parametrize("verdict", ["supported", "contradicted"])
@@ -50,7 +52,7 @@ def test_the_accuracy_is_the_one_that_the_ledger_is_about(name: str, verdict: st
 def test_what_is_open_says_how_open_and_how_many_seeds_would_decide() -> None:
     said = meaning(line(estimate=0.01, low=-0.02, high=0.04, further=7, further_low=2))
     assert said == (
-        "These trials do not decide it: the effect may be anything from -2.0 to +4.0 points. "
+        "These trials do not decide it: the effect may be anything from -2.0 to +4.0 percentage points. "
         "About 7 further seeds would probably decide it."
     )
     why = "the same seeds chose the best cells"
@@ -60,4 +62,4 @@ def test_what_is_open_says_how_open_and_how_many_seeds_would_decide() -> None:
 
 def test_published_means_are_not_called_agreeing_seeds() -> None:
     said = meaning(line(verdict="supported", estimate=0.02, replicate="cell", n=20))
-    assert said == "With the same settings, DEAT's robust accuracy is higher than SGD's by about 2 points."
+    assert said == "With the same settings, DEAT's robust accuracy is higher than SGD's by about 2 percentage points."

@@ -38,6 +38,49 @@ def test_a_machine_that_slows_down_is_not_taken_for_a_slow_optimizer() -> None:
     assert claim.note.startswith("DEAT's trials ran at another time than SGD's")
 
 
+def in_launches(*orders: list[tuple[str, int]], decided: str | None = None) -> list[dict]:
+    """Records of launches one after another, each with its trials in this order; DEAT takes 30 % longer."""
+    every = records([one for order in orders for one in order], 1.001, 1.3)
+    by_trial: dict[str, list[dict]] = {}
+    for record in every:
+        by_trial.setdefault(record["trial_id"], []).append(record)
+    decides = None if decided is None else {"claim": decided}
+    found = []
+    for order in orders:
+        wanted = [f"{name}-{seed}" for name, seed in order]
+        found.append({"record": "launch", "command": "c", "decides": decides, "wanted": wanted, "time": 0.0})
+        found += [record for trial in wanted for record in by_trial[trial]]
+    return found
+
+
+def test_seeds_that_later_launches_added_say_nothing_of_time_where_deat_always_ran_after_sgd() -> None:
+    blocks = [[(name, seed) for name in ("sgd", "deat") for seed in (2 * block, 2 * block + 1)] for block in range(3)]
+    (claim,) = ledger(study_of(in_launches(*blocks)), only="no_extra_time")
+    assert claim.verdict == "not measured"
+    assert claim.note.startswith("DEAT's trials ran at another time than SGD's")
+
+
+def test_an_optimizer_that_was_added_by_a_later_launch_did_not_run_beside_the_other() -> None:
+    one_alone = [[(name, seed) for seed in range(3)] for name in ("sgd", "deat")]
+    by_turns = [(name, seed) for seed in range(3, 7) for name in ("sgd", "deat")]
+    (claim,) = ledger(study_of(in_launches(*one_alone, by_turns)), only="no_extra_time")
+    assert (claim.verdict, claim.n, claim.n_trials) == ("contradicted", 4, 8)
+    assert "6 trials not compared, as the other optimizer's ran at another time" in claim.note
+
+
+def test_seeds_to_decide_it_count_where_each_optimizer_is_the_first_in_every_other_one() -> None:
+    def claimed(turns: list[list[str]]) -> tuple[str, int]:
+        launches = [[(name, seed) for name in names] for seed, names in enumerate(turns)]
+        (claim,) = ledger(study_of(in_launches(*launches, decided="no_extra_time")), only="no_extra_time")
+        return claim.verdict, claim.n
+
+    first, second = ["sgd", "deat"], ["deat", "sgd"]
+    assert claimed([first, first, first, first]) == ("not measured", 0)
+    assert claimed([first]) == ("not measured", 0)
+    assert claimed([first, second, first])[1] == 3
+    assert claimed([first, second] * 4) == ("contradicted", 8)
+
+
 def launched(claim: str, found: list[dict], time: float = 0.0) -> list[dict]:
     """The same records, begun by a launch to decide a claim."""
     wanted = [record["trial_id"] for record in found if record["record"] == "trial"]
@@ -51,7 +94,7 @@ ONE_AFTER_THE_OTHER = [*itertools.product(["sgd"], range(6)), *itertools.product
     ("decided", "note"),
     [
         ("ratio", "DEAT's trials ran at another time than SGD's"),
-        ("no_extra_time", "so far DEAT's trials began after SGD's; with further seeds they go by turns"),
+        ("no_extra_time", "so far one optimizer's trials began before the other's; further seeds take turns"),
     ],
 )
 def test_a_launch_that_decides_is_no_excuse_for_running_one_after_the_other(decided: str, note: str) -> None:

@@ -410,3 +410,26 @@ def test_a_launch_says_where_the_cost_is_estimated_and_one_after_another_is_not_
     assert (
         measured.lines(serial=True)[-1] == "  cost: 270.00 trial seconds at 1 CPU each, from the epochs measured here"
     )
+
+
+def test_trials_of_seeds_that_the_config_has_no_more_are_told_of(tiny: Configs) -> None:
+    trials = trials_of(tiny(seeds=[0, 1, 2]))
+    records = [*launch(trials), *(line for trial in trials for line in run(trial, 3))]
+    text = "\n".join(plan(tiny(seeds=[0]), records, "abc").lines())
+    assert (
+        "the directory has 8 more trials, not of this config (seeds 1, 2); they stay, and results and claims count them"
+    ) in text
+    assert "the directory has" not in "\n".join(plan(tiny(seeds=[0, 1, 2, 3]), records, "abc").lines())
+
+
+def test_other_values_of_an_axis_in_the_directory_are_told_of(tiny: Configs) -> None:
+    trials = trials_of(tiny())
+    fewer = tiny(space={"optimizer.name": ["sgd"], "optimizer.lr": [0.1, 0.3]})
+    text = "\n".join(plan(fewer, [*launch(trials), *(line for one in trials for line in run(one, 3))], "abc").lines())
+    assert "the directory has 2 more trials, not of this config; they stay" in text
+
+
+def test_a_plan_shows_itself_in_one_line(tiny: Configs) -> None:
+    trials = trials_of(tiny())
+    found = plan(tiny(), [*launch(trials), *run(trials[0], 3)], "abc")
+    assert repr(found) == "<Plan tiny: 4 trials, 1 finished, 3 to run>"

@@ -12,13 +12,14 @@ from recorded import append, launch, run, trials_of
 
 from sweep.config import SweepConfig
 from sweep.run.directory import CONFIG_FILE, RunLock
+from sweep.search.trials import PlannedTrial
 from sweep.trackers import feed
 from sweep.trackers.cursor import cursor_path
 from sweep.trackers.feed import Count, Feed, configured, lock_folder, named
 from sweep.trackers.updates import Update
 from sweep.watchers import TrackerConfig
 from trainers.errors import UserError
-from trainers.record import RECORDS_FILE, line
+from trainers.record import RECORDS_FILE, OutcomeRecord, line
 
 Tiny = Callable[..., SweepConfig]
 
@@ -88,6 +89,52 @@ def test_a_trial_that_goes_on_runs_again_for_the_tracker_too(tiny: Tiny, shown: 
     assert [update.outcome for update in shown.updates] == ["interrupted", ""]
     assert [update.tags["outcome"] for update in shown.updates] == ["interrupted", ""]
     assert shown.epochs(trials[0].id) == [1, 2]
+
+
+def rerun(trial: PlannedTrial) -> dict[str, Any]:
+    reason = "to be trained anew, by `sweep rerun`"
+    return {"record": "outcome", **vars(OutcomeRecord(trial.id, "interrupted", reason, 0)), "time": 9.0}
+
+
+@pytest.mark.parametrize("looks", [1, 2, 3])
+def test_a_trial_that_was_trained_anew_is_another_run_with_its_new_numbers(
+    looks: int, tiny: Tiny, shown: Shown, tmp_path: Path
+) -> None:
+    trials = trials_of(tiny())
+    append(tmp_path, [*launch(trials), *run(trials[0], 2)])
+    sync(tmp_path)
+    start, *epochs = run(trials[0], 2)
+    anew = [rerun(trials[0]), {**start, "time": 9.0}, *[{**one, "seconds": 5.0, "val_robust": 0.9} for one in epochs]]
+    for place in range(looks):  # all at once, or in parts
+        append(tmp_path, anew[place : place + 1 if place < looks - 1 else None])
+        sync(tmp_path)
+    first, last = shown.updates[0].own, shown.updates[-1].own
+    assert first != last
+    before = [update for update in shown.updates if update.own == first]
+    after = [update for update in shown.updates if update.own == last]
+    assert [update.outcome for update in before] == ["completed", "interrupted"]
+    assert "sweep rerun" in before[-1].tags["reason"]
+    assert [epoch["val_robust"] for update in after for epoch in update.epochs] == [0.9, 0.9]
+    assert (after[0].run, after[-1].outcome) == ("", "completed")
+    assert sync(tmp_path) == Count(0, 0)
+
+
+def test_a_tracker_that_comes_later_has_the_new_numbers_alone(tiny: Tiny, shown: Shown, tmp_path: Path) -> None:
+    trials = trials_of(tiny())
+    start, *epochs = run(trials[0], 2)
+    anew = [{**start, "time": 9.0}, *[{**one, "seconds": 5.0, "val_robust": 0.9} for one in epochs]]
+    append(tmp_path, [*launch(trials), *run(trials[0], 3), rerun(trials[0]), *anew])
+    assert sync(tmp_path) == Count(1, 2)
+    assert [epoch["val_robust"] for epoch in shown.updates[0].epochs] == [0.9, 0.9]
+
+
+def test_a_trial_that_was_interrupted_before_its_first_epoch_is_one_run(
+    tiny: Tiny, shown: Shown, tmp_path: Path
+) -> None:
+    trials = trials_of(tiny())
+    append(tmp_path, [*launch(trials), run(trials[0], 1)[0], rerun(trials[0]), *run(trials[0], 1)])
+    sync(tmp_path)
+    assert {update.begun for update in shown.updates} == {0}
 
 
 def test_what_a_tracker_refuses_is_sent_the_next_time_and_only_that(tiny: Tiny, shown: Shown, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from sweep.trackers.cursor import cursor_path
 from sweep.trackers.feed import Feed
 from sweep.watchers import TrackerConfig
 from trainers.errors import UserError
+from trainers.record import OutcomeRecord
 
 pytest.importorskip("tensorboard")
 
@@ -46,6 +47,18 @@ def test_each_metric_is_there_by_epoch_and_a_trial_that_goes_on_keeps_its_one_fi
     assert len(list(folder.iterdir())) == 1
     assert values(folder, "val_robust") == [(1, pytest.approx(0.1)), (2, pytest.approx(0.2)), (3, pytest.approx(0.3))]
     assert {"val_robust", "lr", "seconds"} <= set(read_back(folder).Tags()["scalars"])
+
+
+def test_a_trial_that_was_trained_anew_has_its_new_numbers_alone(tiny: Tiny, tmp_path: Path) -> None:
+    trials = trials_of(tiny())
+    append(tmp_path, [*launch(trials), *run(trials[0], 3)])
+    sync(tmp_path)
+    start, *epochs = run(trials[0], 2)
+    again = {"record": "outcome", **vars(OutcomeRecord(trials[0].id, "interrupted", "anew", 0)), "time": 9.0}
+    append(tmp_path, [again, {**start, "time": 9.0}, *[{**one, "seconds": 5.0, "val_robust": 0.9} for one in epochs]])
+    sync(tmp_path)
+    folder = tmp_path / "trackers" / "tensorboard" / trials[0].id
+    assert values(folder, "val_robust") == [(1, pytest.approx(0.9)), (2, pytest.approx(0.9))]
 
 
 def test_axes_and_the_end_are_on_the_page_of_hyperparameters(tiny: Tiny, tmp_path: Path) -> None:
