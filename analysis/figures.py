@@ -26,7 +26,7 @@ from analysis.frames.budgets import BUDGET, CONDITION, one_budget, same_budget
 from analysis.frames.cells import nothing_completed
 from analysis.frames.dynamics import dynamics_of
 from analysis.frames.images import images_of
-from analysis.frames.log import read_log
+from analysis.frames.log import Log, read_log
 from analysis.frames.names import words
 from analysis.frames.pareto import objectives_of
 from analysis.frames.pruned import pruned_line
@@ -168,7 +168,19 @@ def load(
     """What figures are drawn from; the arguments and errors are those of `draw`."""
     if directory is None:
         return published_data(metric)
-    records = read_log(directory)
+    return of_log(directory, read_log(directory), metric, chosen_by, published=published, evaluator=evaluator)
+
+
+def of_log(
+    directory: Path,
+    records: Log,
+    metric: str,
+    chosen_by: ChosenBy,
+    *,
+    published: bool = False,
+    evaluator: Evaluator | None = None,
+) -> Data:
+    """The same of a run whose records are read already; the arguments and errors are those of `draw`."""
     study = study_of(records)
     if not (study.trials["outcome"] == "completed").any():
         raise UserError(f"{directory}: {nothing_completed(study.trials, 'to draw')}")

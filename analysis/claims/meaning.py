@@ -97,6 +97,11 @@ def _further(claim: Claim) -> str:
     """What would decide it."""
     if claim.replicate != "seed" or (claim.reason and math.isnan(claim.p)):
         return ""
-    if claim.further is not None:
-        return f"About {plural(claim.further, 'further seed')} would probably decide it."
-    return "" if claim.further_low is None else f"To decide it would take more than {MOST_FURTHER} further seeds."
+    if claim.further_low is None:
+        return ""
+    if claim.further_low >= MOST_FURTHER:
+        return f"To decide it would take more than {MOST_FURTHER} further seeds."
+    more = f"more than {MOST_FURTHER}"
+    about = f"{more} further seeds" if claim.further is None else f"about {plural(claim.further, 'further seed')}"
+    ends = f"from {claim.further_low} to {claim.further_high or more} (95 % interval)"
+    return f"{about[0].upper()}{about[1:]} would probably decide it; it may take {ends}."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -66,11 +66,7 @@ def cost(trials: DataFrame, log: Log) -> Html:
     ]  # fmt: skip
     if (memory := trials["memory_bytes"].max()) == memory:
         rows.append(["GPU memory of a trial", "", f"{memory / 2**30:.1f} GiB at most", ""])
-    return joined(
-        table(["", "planned", "done", ""], rows),
-        element("h3", "Launches"),
-        table(["began", "took", "trials wanted", "code", "command"], _launch_rows(log)),
-    )
+    return joined(table(["", "planned", "done", ""], rows), element("h3", "Launches"), _launches_table(_launches(log)))
 
 
 def _epochs_text(work: Work, pruned: int) -> str:
@@ -79,21 +75,75 @@ def _epochs_text(work: Work, pruned: int) -> str:
     return "; ".join(filter(None, [again if work.twice else "", ended if pruned else ""]))
 
 
-def _launch_rows(log: Log) -> list[list[object]]:
-    """When each began, how long until its last line, and what was typed."""
+class _Launch(NamedTuple):
+    """A launch, and what was written in the records until the next one began."""
+
+    record: Mapping[str, Any]
+    took: float
+    """Seconds until its last line."""
+    ended: int
+    """Trials that ended."""
+    seconds: float
+    """Of all trained epochs, one after another."""
+
+    @property
+    def alone(self) -> bool:
+        """Whether these lines are its own: those of shares are mixed."""
+        return "shard" not in self.record
+
+
+def _launches(log: Log) -> list[_Launch]:
     known = [(place, one) for place, one in zip(log.places, log, strict=True) if one["record"] == "launch"]
     of_others = [_moment(one) for one in log]
     times = np.concatenate([log.epochs.numbers("time"), np.array(of_others, dtype=np.float64)])
     places = np.concatenate([log.epochs.numbers("place"), np.array(log.places, dtype=np.float64)])
     ends = [*(place for place, _ in known[1:]), np.inf]
-    rows: list[list[object]] = []
+    spent, trained_at = log.epochs.spent(), log.epochs.numbers("place")
+    outcomes = np.array([p for p, one in zip(log.places, log, strict=True) if one["record"] == "outcome"])
+    launches = []
     for (place, one), end in zip(known, ends[: len(known)], strict=True):
         own = times[(places >= place) & (places < end) & ~np.isnan(times)]
-        took = "" if "shard" in one else _duration(float(own.max()) - float(one["time"]))  # shares' lines are mixed
-        size = str(one["size"]) + (f", share {one['shard']}" if "shard" in one else "")
-        command = element("code", one.get("command") or "not recorded")
-        rows.append([moment(float(one["time"])), took, size, str(one.get("code_version", "")), command])
-    return rows
+        seconds = float(spent[(trained_at >= place) & (trained_at < end)].sum())
+        ended = int(((outcomes >= place) & (outcomes < end)).sum())
+        launches.append(_Launch(one, float(own.max()) - float(one["time"]), ended, seconds))
+    return launches
+
+
+def _launches_table(launches: Sequence[_Launch]) -> Html:
+    """When each began, how long until its last line, what its plan forecast beside what it took, what was typed."""
+    foretold = any("forecast" in one.record for one in launches)
+    header = ["began", "took", "trials wanted", *(["forecast", "trained"] if foretold else []), "code", "command"]
+    rows: list[list[object]] = []
+    for one in launches:
+        record = one.record
+        size = str(record["size"]) + ("" if one.alone else f", share {record['shard']}")
+        beside = [_forecast(record.get("forecast")), _trained(one)] if foretold else []
+        command = element("code", record.get("command") or "not recorded")
+        took = _duration(one.took) if one.alone else ""
+        version = str(record.get("code_version", ""))
+        rows.append([moment(float(record["time"])), took, size, *beside, version, command])
+    said = "Forecast: by the plan, when the launch began. Times there are of all trials, one after another."
+    return joined(table(header, rows), element("p", said, class_="note") if foretold else None)
+
+
+def _forecast(plan: Mapping[str, Any] | None) -> str:
+    """What a plan said: trials, their time, and where it is known its interval."""
+    if plan is None:
+        return ""
+    low, high = plan.get("low"), plan.get("high")
+    within = "" if low is None or high is None else f" ({_duration(low)} to {_duration(high)})"
+    return f"{plural(plan['trials'], 'trial')}, {_duration(plan['seconds'])}{within}"
+
+
+def _trained(launch: _Launch) -> str:
+    """What came of a forecast; how far it was off, once as many trials have ended."""
+    plan = launch.record.get("forecast")
+    if plan is None or not launch.alone:
+        return ""
+    came = f"{plural(launch.ended, 'trial')} ended, {_duration(launch.seconds)}"
+    if launch.ended < plan["trials"] or not plan["seconds"]:
+        return came
+    return f"{came}: {launch.seconds / plan['seconds']:.2g} times the forecast"
 
 
 def _moment(record: Mapping[str, Any]) -> float:

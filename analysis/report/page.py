@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
 
@@ -23,13 +23,14 @@ from analysis.estimates.evaluator import Evaluator
 from analysis.frames.cells import nothing_completed
 from analysis.frames.log import Log, read_log
 from analysis.frames.trials import epochs_of, trials_of
+from analysis.paper.parts import published_data
 from analysis.plots.plan import BY_VAL_ROBUST, ChosenBy, Data, Product
 from analysis.report.columns import trials_data
 from analysis.report.cost import cost
 from analysis.report.head import head
 from analysis.report.markup import Html, data, element, joined
 from analysis.report.origin import origin
-from analysis.report.pictures import pictures, tables
+from analysis.report.pictures import not_drawn, pictures, tables
 from analysis.report.settings import best_settings
 from analysis.report.sources import IMPORTANCE, cited, references
 from analysis.report.sources import PUBLISHED as PUBLISHED_SOURCES
@@ -38,7 +39,7 @@ from analysis.report.verdicts import verdicts
 #: In the order they run: of others, then the page's own.
 _SCRIPTS = (
     *("vendored/echarts.min.js", "vendored/tabulator.min.js"),
-    *(f"browser/{name}.js" for name in ("state", "table", "charts", "trial", "start")),
+    *(f"browser/{name}.js" for name in ("state", "table", "charts", "trial", "edges", "start")),
 )
 _STYLES = ("vendored/tabulator.min.css", "browser/page.css")
 
@@ -86,12 +87,12 @@ def page(
     """
     log = None if directory is None else read_log(directory)
     trials = None if log is None else trials_of(log)
-    if trials is not None and not (trials["outcome"] == "completed").any():
-        shown: Data | None = None
-    else:
-        shown = figures.load(directory, metric, chosen_by, published=published, evaluator=evaluator)
-        trials = shown.trials if trials is None else trials
-    assert trials is not None
+    shown: Data | None = None
+    if directory is None or log is None or trials is None:
+        shown = published_data(metric)
+        trials = shown.trials
+    elif (trials["outcome"] == "completed").any():
+        shown = figures.of_log(directory, log, metric, chosen_by, published=published, evaluator=evaluator)
     epochs = epochs_of(log) if log is not None else shown.epochs if shown is not None else DataFrame()
     title = _PUBLISHED_TITLE if directory is None else directory.absolute().name
     beginning = head(title, question, trials, log, metric)
@@ -103,13 +104,13 @@ def page(
 def _sections(
     directory: Path | None, trials: DataFrame, log: Log | None, shown: Data | None, published: bool
 ) -> Iterator[Section]:
-    made = [] if shown is None else figures.products(shown)[0]
+    made, skipped = ([], {}) if shown is None else figures.products(shown)
     if shown is None:
         yield "answers", "Answers", element("p", f"No answers yet: {nothing_completed(trials, 'to judge')}.")
     else:
         yield "answers", "Answers", _answers(shown, directory, published)
         yield "settings", "Best settings", None if log is None else best_settings(shown, shown.claims, log)
-        yield "figures", "Figures", _drawn(made)
+        yield "figures", "Figures", _drawn(made, skipped)
     yield "trials", "Trials", _explorer()
     if log is not None:
         yield "cost", "Plan and cost", cost(trials, log)
@@ -128,8 +129,9 @@ def _answers(shown: Data, directory: Path | None, published: bool) -> Html:
     return joined(verdicts(shown.claims), beside)
 
 
-def _drawn(made: list[Product]) -> Html:
-    return joined(element("div", pictures(made), class_="figures"), tables(made))
+def _drawn(made: list[Product], skipped: Mapping[str, str]) -> Html:
+    larger = element("p", "A click on a figure makes it larger.", class_="note") if made else None
+    return joined(larger, element("div", pictures(made), class_="figures"), tables(made), not_drawn(skipped))
 
 
 def _explorer() -> Html:
@@ -183,7 +185,8 @@ def _document(title: str, body: Html, values: Html, sections: list[Section], liv
         *(Html(f"<style>{_read(name)}</style>") for name in _STYLES),
         Html(f"<script>{first}</script>"),
     ]
-    nav = element("nav", element("a", title, href="#top", class_="home"), *links, theme, aria_label="Sections")
+    home = element("a", title, href="#top", class_="home")
+    nav = element("nav", home, element("div", *links, class_="links"), theme, aria_label="Sections")
     ends = [values, *(Html(f"<script>{script}</script>") for script in scripts)]
     skip = element("a", "To the answers", href="#answers", class_="skip")
     whole = joined(element("head", *parts), element("body", skip, nav, element("main", body), *ends))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from csv import DictReader
 
 from PIL import Image
 
@@ -18,8 +20,8 @@ from trainers.fields import plural
 #: Bytes of an SVG over which a PNG takes its place, and trials of a figure: a mark of each is some hundred bytes.
 MOST_SVG, MOST_DRAWN = 120_000, 300
 
-#: Of a figure that takes the whole width of the page: its width over its height, and its width, at least, in points.
-_WIDE, _LEAST = 2.3, 560
+#: Points of width over which a figure takes the whole page: in half of it, its letters would be too small to read.
+_WIDE = 560
 
 #: Dots of a PNG to a point.
 _DOTS = 150 / 72
@@ -28,14 +30,39 @@ _SIZE = re.compile(rb'<svg [^>]*width="([\d.]+)pt" height="([\d.]+)pt"')
 
 _PAPER = tuple(plan.name for plan in paper_figures.PLANS)
 
+#: A figure to the one that draws the same curves, and more.
+_ALIKE = {"accuracy_lr": "figure4"}
+
 #: What Markdown marks: its own escapes, and bold.
 _ESCAPED, _BOLD = re.compile(r"\\([|*_])"), re.compile(r"^\*\*(.*)\*\*$")
 
 
 def pictures(made: Iterable[Product]) -> Html:
-    """Every figure with its caption, the paper's own last."""
-    drawn = [one for one in made if one.picture is not None]
-    return joined(*map(_figure, sorted(drawn, key=lambda one: one.name in _PAPER)))
+    """Every figure with its caption, the paper's own last; of two with the same curves, one."""
+    drawn = {one.name: one for one in made if one.picture is not None}
+    for name, other in _ALIKE.items():
+        if name in drawn and other in drawn and _panels(drawn[name]) <= _panels(drawn[other]):
+            del drawn[name]
+    return joined(*map(_figure, sorted(drawn.values(), key=lambda one: one.name in _PAPER)))
+
+
+def _panels(product: Product) -> set[tuple[str, str]]:
+    """The trials of a figure, each with the batch size whose panel it is in: `all` where one panel has all sizes."""
+    return {
+        (row["trial_id"], row["batch_size"]) for row in DictReader(io.StringIO(product.texts[f"{product.name}.csv"]))
+    }
+
+
+def not_drawn(skipped: Mapping[str, str]) -> Html | None:
+    """The figures and tables that these trials do not allow, by what they lack, folded up; None where there is none."""
+    if not skipped:
+        return None
+    lacking: defaultdict[str, list[str]] = defaultdict(list)
+    for name, why in skipped.items():
+        lacking[why].append(name)
+    items = [element("li", element("strong", ", ".join(names)), f": {why}") for why, names in lacking.items()]
+    summary = f"Figures and tables that these trials do not allow, and why ({len(skipped)})"
+    return element("details", element("summary", summary), element("ul", *items), class_="sheet", id="not-drawn")
 
 
 def _figure(product: Product) -> Html:
@@ -45,7 +72,7 @@ def _figure(product: Product) -> Html:
     larger = element("button", picture, type="button", aria_pressed="false", title="Larger, or as it was")
     said = element("figcaption", element("span", prose(product.caption)), element("small", prose(counted)))
     paper = element("div", larger, class_="paper")
-    kind = "wide" if width > max(_WIDE * height, _LEAST) else None
+    kind = "wide" if width > _WIDE else None
     return element("figure", paper, said, id=f"figure-{product.name}", class_=kind)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+
+from matplotlib.ticker import MaxNLocator
 
 from analysis.claims.ledger import Claim
 from analysis.claims.meaning import meaning, shown
@@ -21,8 +23,11 @@ _UNITS = {
     "ratio": "% more time",
 }
 
-#: Of the drawing of an interval, in its own units.
-_WIDTH, _HEIGHT, _EDGE = 240.0, 26.0, 6.0
+#: Of the drawing of an interval, in its own units; and of the numbers below it.
+_WIDTH, _HEIGHT, _EDGE, _SCALE = 240.0, 26.0, 14.0, 15.0
+
+#: Steps of the scale below an interval, at most.
+_STEPS = 7
 
 
 def verdicts(claims: Sequence[Claim]) -> Html:
@@ -43,7 +48,7 @@ def _card(lines: Sequence[Claim]) -> Html:
     span = _span([one for one in lines if one.verdict != "not measured"])
     return element(
         "article",
-        element("h3", first.statement, " ", element("span", f"({rule(first)})", class_="rule")),
+        element("h3", first.statement, " ", element("span", f"({rule(first).replace('+-', '±')})", class_="rule")),
         *(_line(one, span) for one in lines),
         _details(lines),
         class_="claim",
@@ -102,8 +107,20 @@ def _drawn(claim: Claim, span: tuple[float, float]) -> Html:
         caps = (element("line", x1=end, x2=end, y1=middle - 4, y2=middle + 4, class_="interval") for end in (low, high))
         parts += [*caps]
     parts.append(element("circle", cx=x(shown(claim, claim.estimate)), cy=middle, r=4, class_="estimate"))
-    said = "the estimate with its 95 % interval; shaded: where the claim holds; the line: no effect"
-    return element("svg", *parts, viewBox=f"0 0 {_WIDTH:.0f} {_HEIGHT:.0f}", role="img", aria_label=said)
+    unit = _UNITS[claim.unit]
+    said = f"the estimate with its 95 % interval, in {unit}; shaded: where the claim holds; the line: no effect"
+    box = f"0 0 {_WIDTH:.0f} {_HEIGHT + _SCALE:.0f}"
+    return element("svg", *parts, *_scale(span, x), viewBox=box, role="img", aria_label=said)
+
+
+def _scale(span: tuple[float, float], x: Callable[[float], float]) -> Iterator[Html]:
+    """The axis below an interval: a line, and round numbers along it."""
+    yield element("line", x1=x(span[0]), x2=x(span[1]), y1=_HEIGHT, y2=_HEIGHT, class_="axis-line")
+    for value in map(float, MaxNLocator(_STEPS, steps=[1, 2, 5, 10]).tick_values(*span)):
+        if span[0] <= value <= span[1]:
+            yield element("line", x1=x(value), x2=x(value), y1=_HEIGHT, y2=_HEIGHT + 3, class_="axis-line")
+            number = f"{value:+g}" if value else "0"
+            yield element("text", number, x=x(value), y=_HEIGHT + 12.5, class_="axis-number")
 
 
 def _details(lines: Sequence[Claim]) -> Html | None:

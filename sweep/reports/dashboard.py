@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from sweep.group import examples
-from sweep.reports.options import directory_argument, port_option
-from sweep.streams import leave
+from sweep.reports.options import RUN, port_option
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from _typeshed.wsgi import WSGIApplication
 
 
 @click.command(
@@ -22,25 +21,27 @@ if TYPE_CHECKING:
         "sweep dashboard runs/demo --port 8080  # always on this port",
     )
 )
-@directory_argument
+@click.argument("directory", metavar="DIR", type=RUN)
 @port_option
 def dashboard(directory: Path, port: int) -> None:
     """Open Optuna's dashboard on a run: history, importance, slices, every trial.
 
     It needs pip install "robustsweep[dashboard]". What is changed in it is not kept: the run stays as it is.
     """
-    from sweep.reports.follow import following, stamp_of
-    from sweep.reports.localhost import listening, until_interrupted
+    from sweep.reports.follow import Followed, await_records, stamp_of
+    from sweep.reports.serve import served
 
-    made = dashboard_of(directory)
-    with following(made, lambda: stamp_of(directory)) as followed:
+    def app_of(followed: Followed[WSGIApplication]) -> WSGIApplication:
+        return lambda environ, start_response: followed.version.made(environ, start_response)
 
-        def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-            return followed.version.made(environ, start_response)
-
-        with listening(app, port, landing="/dashboard") as address:
-            until_interrupted(address)
-    leave()
+    served(
+        app_of,
+        dashboard_of(directory),
+        lambda: stamp_of(directory),
+        port,
+        landing="/dashboard",
+        ready=lambda: await_records(directory),
+    )
 
 
 def dashboard_of(directory: Path) -> Callable[[], WSGIApplication]:

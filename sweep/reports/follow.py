@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
-from sweep.streams import complain
+from sweep.streams import complain, echo
 
 Made = TypeVar("Made")
 
@@ -34,6 +34,39 @@ def stamp_of(directory: Path) -> str:
     files = [(path.name, path.stat()) for path in record_files(directory)]
     each = [f"{name}:{stat.st_size}:{stat.st_mtime_ns}" for name, stat in files]
     return " ".join([*each, "live" if is_live(directory) else "ended"])
+
+
+def awaited(directory: Path) -> str | None:
+    """What is said of a run that is waited for, as no launch has written records there yet; None: it can be read.
+
+    Of what can be no run it is None, too: to read it says why.
+    """
+    from sweep.storage.cache import shown
+    from trainers.record import has_records
+
+    if has_records(directory) or directory.is_file():
+        return None
+    return f"{shown(directory)}: no launch has written records there yet; waiting for one (Ctrl-C ends it)"
+
+
+def await_records(directory: Path, look: float = LOOK) -> None:
+    """Waits until a run has records, and says so.
+
+    Args:
+        directory: of the run.
+        look: seconds between two looks.
+    """
+    from sweep.reports.options import bring_run
+
+    said = ""
+    while True:
+        bring_run(directory)
+        if (text := awaited(directory)) is None:
+            return
+        if text != said:
+            echo(text)
+            said = text
+        time.sleep(look)
 
 
 class Version(NamedTuple, Generic[Made]):

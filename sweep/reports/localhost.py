@@ -11,7 +11,7 @@ import secrets
 import sys
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
 from socketserver import ThreadingMixIn
@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from sweep.streams import echo
 from trainers.errors import UserError
 
 if TYPE_CHECKING:
@@ -60,13 +59,6 @@ def listening(app: WSGIApplication, port: int = 0, landing: str | None = None) -
     finally:
         server.shutdown()
         server.server_close()
-
-
-def until_interrupted(address: str) -> None:
-    """Says where a run is shown, and waits for Ctrl-C, which is how such a command ends."""
-    with suppress(KeyboardInterrupt):  # who reads the address may be as quick as its last line
-        echo(f"{address}\nopen it in a browser of this machine; it follows the run; Ctrl-C ends it")
-        threading.Event().wait()
 
 
 class _Server(ThreadingMixIn, WSGIServer):

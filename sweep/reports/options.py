@@ -37,20 +37,28 @@ class Above(click.FloatRange):
 
 
 def refuse_starting(context: click.Context, parameter: click.Parameter, directory: Path | None) -> Path | None:
-    """Refuses a run that a launch has just begun: it is a run, but there is nothing to read yet."""
+    """Refuses what `to_be_read` does."""
+    if not context.resilient_parsing:  # by a shell that completes, which waits for no store
+        to_be_read(directory)
+    return directory
+
+
+def to_be_read(directory: Path | None) -> None:
+    """Brings what is new of a run in a store, for a command that reads it once.
+
+    Raises:
+        UserError: a launch has just begun: it is a run, but there is nothing to read yet.
+    """
     from trainers.errors import UserError
     from trainers.record import has_records
 
-    if context.resilient_parsing:  # by a shell that completes, which waits for no store
-        return directory
     bring_run(directory, new=False)
     if directory is None or not directory.is_dir() or has_records(directory):
-        return directory
+        return
     from sweep.run.directory import is_starting  # which takes a second to load
 
     if is_starting(directory):
         raise UserError(f"{directory}: a launch is starting there and has no records yet; wait for its first trial")
-    return directory
 
 
 def bring_run(directory: Path | None, *, new: bool = True) -> None:

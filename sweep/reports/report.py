@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from sweep.group import examples
-from sweep.reports.options import PATH, metric_option, optional_directory, port_option
+from sweep.reports.options import PATH, RUN, metric_option, port_option, to_be_read
 from sweep.reports.output import metric_of_run, opened
 from sweep.streams import echo
 
@@ -21,7 +21,7 @@ from sweep.streams import echo
         "sweep report runs/demo --serve                    # follows it, until Ctrl-C",
     )
 )
-@optional_directory
+@click.argument("directory", metavar="[DIR]", type=RUN, required=False)
 @click.option("--published", is_flag=True, help="The published study: beside the run, or without DIR alone.")
 @click.option("--output", type=PATH, help="File to write [default: DIR/report.html].")
 @click.option("--serve", "served", is_flag=True, help="Show the page on this machine while the sweep runs; no file.")
@@ -37,6 +37,7 @@ def report(directory: Path | None, published: bool, output: Path | None, served:
         return
     from trainers.files import whole
 
+    to_be_read(directory)
     output = _file(directory, published, output)
     written = page_of(directory, published, metric)()
     opened(output)
@@ -46,12 +47,12 @@ def report(directory: Path | None, published: bool, output: Path | None, served:
 
 
 def _serve(directory: Path | None, published: bool, output: Path | None, metric: str, port: int) -> None:
-    """Shows the page of a run until Ctrl-C.
+    """Shows the page of a run until Ctrl-C; waits for a launch that has written nothing yet.
 
     Raises:
         UserError: there is no run to follow, or a file is to be written.
     """
-    from sweep.reports.follow import stamp_of
+    from sweep.reports.follow import await_records, stamp_of
     from sweep.reports.serve import serve
     from trainers.errors import UserError
 
@@ -59,7 +60,8 @@ def _serve(directory: Path | None, published: bool, output: Path | None, metric:
         raise UserError("--serve: follows a run, and there is none; give its DIR")
     if output is not None:
         raise UserError("--serve: writes no file, so that --output says nothing; leave one of the two out")
-    serve(page_of(directory, published, metric, live=True), lambda: stamp_of(directory), port)
+    page = page_of(directory, published, metric, live=True)
+    serve(page, lambda: stamp_of(directory), port, lambda: await_records(directory))
 
 
 def page_of(directory: Path | None, published: bool, metric: str, *, live: bool = False) -> Callable[[], str]:

@@ -41,33 +41,37 @@ def status(directory: Path, watch: bool, where: tuple[str, ...]) -> None:
     """Show how far a run is, also while it is running."""
     screen = console()
     if watch:
-        follow(lambda: standing(directory, where), screen)
+        follow(lambda: standing(directory, where, wait=True), screen)
     else:
         _print(screen, standing(directory, where))
 
 
-def standing(directory: Path, where: Sequence[str] = ()) -> Parts:
+def standing(directory: Path, where: Sequence[str] = (), *, wait: bool = False) -> Parts:
     """Where a run stands, from its records and from who holds it.
 
     Args:
         directory: of the run.
         where: expressions; only the trials are told of for which all of them hold.
+        wait: whether a run without records, which a launch may be about to begin, is waited for and not refused.
 
     Raises:
         UserError: it is no run, or an expression is none.
     """
     from analysis.frames.log import read_log, read_records
     from sweep.progress import Progress, left_out_lines
+    from sweep.reports.follow import awaited
     from sweep.run.directory import is_live, is_starting, live_shares
     from sweep.run.requests import asked_line
     from sweep.run.screen import table
     from sweep.storage.asked import brought
     from trainers.fields import plural
 
-    bring_run(directory, new=False)
+    bring_run(directory, new=wait)
     brought(directory)
     if is_starting(directory):
         return ["a launch is starting: its trials are being planned, or Ray starts; none has begun yet"]
+    if wait and (waiting := awaited(directory)) is not None:
+        return [waiting]
     progress = Progress.of(read_records(directory))
     shares = live_shares(directory)
     live = shares or is_live(directory)

@@ -86,8 +86,9 @@ def test_a_served_page_is_made_anew_and_asks_for_its_version(
     served: list[Any] = []
     monkeypatch.setattr("sweep.reports.serve.serve", lambda *given: served.append(given))
     assert cli("run", "--serve", "--port", "8080").exit_code == 0
-    ((page, stamp, port),) = served
+    ((page, stamp, port, ready),) = served
     assert port == 8080
+    ready()  # at once, as there are records
     assert "fetch(`version" in page()
     before, text = stamp(), page()
     file = RecordFile(run)

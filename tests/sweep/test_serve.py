@@ -20,7 +20,7 @@ import pytest
 from made_up import append
 from processes import started
 
-from sweep.reports import localhost
+from sweep.reports import follow, localhost
 from sweep.reports.follow import Followed, following, stamp_of
 from sweep.reports.localhost import HOST, listening
 from sweep.reports.serve import serve, showing
@@ -203,9 +203,51 @@ def test_ctrl_c_ends_it_without_a_word() -> None:
         assert process.stdout is not None
         assert process.stderr is not None
         address = process.stdout.readline().decode().strip()
-        assert "shown" in asked(address)[1]
+        while "shown" not in asked(address)[1]:  # the first page is being made
+            pass
         process.send_signal(signal.SIGINT)
         assert (process.wait(timeout=30), process.stderr.read()) == (0, b"")
+
+
+def test_the_address_is_said_before_the_page_is_made_and_shows_that_it_is_not(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    seen = []
+
+    def page() -> str:
+        said = capsys.readouterr().out.splitlines()
+        seen.extend([said[1:], asked(said[0])])
+        raise KeyboardInterrupt
+
+    serve(page, lambda: "1")
+    lines, (status, text, headers) = seen
+    assert lines == [
+        "open it in a browser of this machine; it follows the run; Ctrl-C ends it",
+        "its first page is being made, which takes some seconds",
+    ]
+    assert status == 200
+    assert '<meta http-equiv="refresh" content="2">' in text
+    assert "The first page is not made yet." in text
+    assert headers["Cache-Control"] == "no-store"
+
+
+def test_a_run_without_records_is_waited_for_until_it_has_some(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 2:
+            append(RecordFile(tmp_path), "a1", 0, "sgd", 0.1, 32, 0)
+
+    looks: list[float] = []
+    monkeypatch.setattr(follow.time, "sleep", look)
+    follow.await_records(tmp_path)
+    assert looks == [follow.LOOK] * 2
+    assert capsys.readouterr().out == (
+        f"{tmp_path}: no launch has written records there yet; waiting for one (Ctrl-C ends it)\n"
+    )
+    follow.await_records(tmp_path)
+    assert capsys.readouterr().out == ""
 
 
 @pytest.fixture

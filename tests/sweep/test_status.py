@@ -11,12 +11,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+from made_up import append
 from processes import started
 from rich.text import Text
 
+from sweep.cli import main
 from sweep.plain_console import PlainConsole
 from sweep.reports import status
 from trainers.errors import UserError
+from trainers.record import RecordFile
 
 EVIL = "\x1b]0;title\x07"
 
@@ -142,11 +146,23 @@ def test_ctrl_c_ends_it_on_a_terminal_and_the_last_look_stays(sweep_command: lis
     assert said.rstrip().endswith(b"\x1b[?25h")
 
 
-def test_what_is_no_run_is_refused_in_one_line(tmp_path: Path, sweep_command: list[str]) -> None:
-    answer = subprocess.run(
-        [*sweep_command, "status", str(tmp_path), "--watch"], capture_output=True, text=True, check=False
-    )
-    assert answer.returncode == 2
+@pytest.mark.parametrize("there", [True, False])
+def test_a_run_without_records_is_waited_for_and_it_is_said(there: bool, tmp_path: Path) -> None:
+    directory = tmp_path if there else tmp_path / "run"
+    said = f"{directory}: no launch has written records there yet; waiting for one (Ctrl-C ends it)"
+    assert status.standing(directory, wait=True) == [said]
+    with pytest.raises(UserError, match="not a run directory"):
+        status.standing(directory)
+    directory.mkdir(exist_ok=True)
+    append(RecordFile(directory), "a1", 0, "sgd", 0.1, 32, 0)
+    assert status.standing(directory, wait=True)[0] == "no launch is running"
+
+
+def test_what_can_be_no_run_is_refused_in_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.touch()
+    answer = CliRunner().invoke(main, ["status", str(file), "--watch"])
+    assert answer.exit_code == 2
     assert answer.stderr == (
-        f"sweep: {tmp_path}: not a run directory: it has no records.jsonl; give the --out of a launch\n"
+        f"sweep: {file}: not a run directory: it has no records.jsonl; give the --out of a launch\n"
     )

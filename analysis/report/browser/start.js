@@ -66,4 +66,5 @@ whenFiltered.push(drawView);
 buildTools();
 listen();
 buildTable();
+table.on("tableBuilt", watchEdges);
 if (state.trial) openTrial(state.trial);

@@ -2,6 +2,8 @@
 // One trial: its curves, what happened to it, where it ran, how it was set.
 
 const COLOURS = { val: "#E69F00", test: "#0072B2", train: "#8a939b" };
+const LINES = { robust: "solid", clean: "dashed", averaged: "dotted" };
+const SHAPES = { robust: "circle", clean: "rect", averaged: "triangle" };
 let curve = null;
 
 function pairs(entries) {
@@ -45,17 +47,18 @@ function drawCurve(place, losses) {
   const look = axisLook();
   const series = metrics.map((one) => {
     const split = ["val", "test", "train"].find((name) => one.includes(name));
+    const kind = one.includes("clean") ? "clean" : one.startsWith("averaged") ? "averaged" : "robust";
     return {
       type: "line", name: one.replace("_loss", "").replaceAll("_", " "), data: curveOf(one, place), color: COLOURS[split],
-      showSymbol: trials.curves.values.epoch[place].length < 16, symbol: "circle", symbolSize: 5,
-      lineStyle: { width: 2, type: one.includes("clean") ? "dashed" : one.startsWith("averaged") ? "dotted" : "solid" },
+      showSymbol: trials.curves.values.epoch[place].length < 16, symbol: SHAPES[kind], symbolSize: 6,
+      lineStyle: { width: 2, type: LINES[kind] },
     };
   });
   curve?.dispose();
   curve = echarts.init(box, null, { renderer: "canvas" });
   boxes.observe(box);
   curve.setOption({
-    ...base(), legend: legendOf(), grid: { left: 58, right: 20, top: innerWidth < 700 ? 76 : 48, bottom: 44 },
+    ...base(), legend: { ...legendOf(), itemWidth: 38 }, grid: { left: 58, right: 20, top: innerWidth < 700 ? 92 : 48, bottom: 44 },
     tooltip: { ...base().tooltip, trigger: "axis", valueFormatter: (value) => value == null ? "" : String(Number(value.toFixed(3))) },
     xAxis: { ...look, type: "value", name: "epoch", nameLocation: "middle", nameGap: 28, minInterval: 1, min: "dataMin", max: "dataMax" },
     yAxis: { ...look, type: "value", scale: true, name: losses ? "loss (nat)" : "accuracy (%)", nameLocation: "middle", nameGap: 40 },

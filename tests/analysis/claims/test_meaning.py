@@ -50,14 +50,20 @@ def test_the_accuracy_is_the_one_that_the_ledger_is_about(name: str, verdict: st
 
 
 def test_what_is_open_says_how_open_and_how_many_seeds_would_decide() -> None:
-    said = meaning(line(estimate=0.01, low=-0.02, high=0.04, further=7, further_low=2))
+    said = meaning(line(estimate=0.01, low=-0.02, high=0.04, further=7, further_low=2, further_high=40))
     assert said == (
         "These trials do not decide it: the effect may be anything from -2.0 to +4.0 percentage points. "
-        "About 7 further seeds would probably decide it."
+        "About 7 further seeds would probably decide it; it may take from 2 to 40 (95 % interval)."
     )
     why = "the same seeds chose the best cells"
     assert meaning(line(estimate=0.01, reason=why)) == f"These trials do not decide it, because {why}."
-    assert "more than 50 further seeds" in meaning(line(low=-0.02, high=0.04, further_low=50))
+    assert meaning(line(low=-0.02, high=0.04, further=7, further_low=2)).endswith(
+        "from 2 to more than 50 (95 % interval)."
+    )
+    assert meaning(line(low=-0.02, high=0.04, further_low=3)).endswith(
+        "More than 50 further seeds would probably decide it; it may take from 3 to more than 50 (95 % interval)."
+    )
+    assert "would take more than 50 further seeds." in meaning(line(low=-0.02, high=0.04, further_low=50))
 
 
 def test_published_means_are_not_called_agreeing_seeds() -> None:

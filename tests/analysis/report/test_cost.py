@@ -93,6 +93,42 @@ def test_of_shares_that_run_beside_each_other_none_has_the_time_of_another(run: 
     assert took(run) == ["", ""]
 
 
+def beside(run: Any) -> list[list[str]]:
+    """Forecast and truth of each launch, as the page says them."""
+    log = read_log(run.directory)
+    rows = cost(trials_of(log), log).partition("<h3>Launches</h3>")[2].split("<tr>")[2:]
+    return [row.split("</td><td>")[3:5] for row in rows]
+
+
+def test_a_plan_s_forecast_stands_beside_what_its_trials_took(run: Any) -> None:
+    run.launch(["a", "b"], forecast={"trials": 2, "seconds": 4.0, "low": 3.0, "high": 190.0})
+    run.whole("a", [0.1, 0.2])
+    run.whole("b", [0.1, 0.2])
+    run.launch(["a", "b", "c"], forecast={"trials": 1, "seconds": 9.0, "low": None, "high": None})
+    run.trial("c")
+    run.start("c")
+    run.epoch("c", 1, 0.1)
+    assert beside(run) == [
+        ["2 trials, 4 s (3 s to 3.2 min)", "2 trials ended, 8 s: 2 times the forecast"],
+        ["1 trial, 9 s", "0 trials ended, 2 s"],
+    ]
+
+
+def test_without_a_forecast_there_is_no_column_of_it_and_a_launch_without_one_has_none(run: Any) -> None:
+    run.launch(["a"])
+    run.whole("a", [0.1])
+    log = read_log(run.directory)
+    assert "forecast" not in cost(trials_of(log), log)
+    run.launch(["a"], forecast={"trials": 0, "seconds": 0.0, "low": None, "high": None})
+    assert beside(run) == [["", ""], ["0 trials, 0 s", "0 trials ended, 0 s"]]
+
+
+def test_of_shares_no_forecast_is_compared_as_their_lines_are_mixed(run: Any) -> None:
+    run.launch(["a", "b"], shard="1/2", forecast={"trials": 1, "seconds": 4.0, "low": None, "high": None})
+    run.whole("a", [0.1])
+    assert beside(run) == [["1 trial, 4 s", ""]]
+
+
 @pytest.mark.parametrize("trials", [(), ("a",)])
 def test_records_without_a_launch_have_no_row_of_one(run: Any, trials: tuple[str, ...]) -> None:
     for name in trials:

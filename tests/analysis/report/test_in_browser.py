@@ -222,6 +222,38 @@ def test_dragging_along_an_axis_filters_by_it(show: Callable[..., Shown]) -> Non
     assert "f.optimizer.lr=" in shown.url
 
 
+def faded(shown: Any, name: str) -> list[str]:
+    """At which edges a box fades."""
+    return [edge for edge in ("left", "right") if shown.locator(f"{name}.more-{edge}").count()]
+
+
+def test_what_goes_on_beyond_the_edge_of_a_phone_fades_there_until_it_is_scrolled_to(
+    show: Callable[..., Shown],
+) -> None:
+    shown = show("phone").open()
+    for name in ("nav .links", "#table"):
+        shown.wait_for_selector(f"{name}.more-right")
+        assert faded(shown, name) == ["right"]
+    assert shown.locator("#theme").bounding_box()["x"] < SIZES["phone"][0] - 40
+    shown.evaluate("document.querySelector('nav .links').scrollLeft = 1e4")
+    shown.wait_for_selector("nav .links.more-left:not(.more-right)")
+
+
+def test_on_a_screen_nothing_fades_that_is_whole(show: Callable[..., Shown]) -> None:
+    shown = show().open()
+    shown.wait_for_selector("#table.more-right")  # what fades at all has been looked at
+    assert faded(shown, "nav .links") == []
+
+
+def test_a_trial_s_curves_of_clean_and_of_attacked_images_look_unlike(show: Callable[..., Shown]) -> None:
+    shown = show().open("#trial=t42")
+    shown.wait_for_selector("dialog[open] #curve canvas")
+    looks = shown.evaluate("curve.getOption().series.map((one) => [one.name, one.symbol, one.lineStyle.type])")
+    told = {name: (symbol, line) for name, symbol, line in looks}
+    assert told["test robust"] == ("circle", "solid")
+    assert told["test clean"] == ("rect", "dashed")
+
+
 def test_the_theme_button_turns_light_into_dark_and_a_reload_keeps_it(show: Callable[..., Shown]) -> None:
     one = show()
     shown = one.open()
