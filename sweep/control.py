@@ -79,7 +79,7 @@ def cancel(directory: Path, trial_ids: tuple[str, ...], undo: bool) -> None:
     from sweep.storage.asked import carried
     from trainers.record import only_trial
 
-    progress = Progress.of(read_records(directory))
+    progress = Progress.of(read_records(directory, replays=True))
     trials = [progress.trials[only_trial(directory, progress.trials, beginning)] for beginning in trial_ids]
     with carried(directory):
         asked = requests.asked(directory)

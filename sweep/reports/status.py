@@ -46,6 +46,7 @@ def status(directory: Path, watch: bool) -> None:
 def standing(directory: Path) -> Parts:
     """Where a run stands, from its records and from who holds it."""
     from analysis.frames.log import read_records
+    from analysis.frames.replayed import replay_line, surrogate_of
     from sweep.progress import Progress, left_out_lines
     from sweep.run.directory import is_live, is_starting, live_shares
     from sweep.run.requests import asked_line
@@ -57,12 +58,13 @@ def standing(directory: Path) -> Parts:
     brought(directory)
     if is_starting(directory):
         return ["a launch is starting: its trials are being planned, or Ray starts; none has begun yet"]
-    progress = Progress.of(read_records(directory))
+    progress = Progress.of(read_records(directory, replays=True))
+    version = surrogate_of(directory)
     shares = live_shares(directory)
     live = shares or is_live(directory)
     running = f"running: {plural(len(shares), 'share')}" if shares else "running" if live else "no launch is running"
     lines = filter(None, [asked_line(directory), *left_out_lines(progress.left_out())])
-    return [running, table(progress, live), *lines]
+    return [*([] if version is None else [replay_line(version)]), running, table(progress, live), *lines]
 
 
 def follow(look: Callable[[], Parts], screen: Console, wait: Callable[[float], None] = time.sleep) -> None:
