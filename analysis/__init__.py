@@ -3,6 +3,7 @@
 theory      closed forms and solves on a quadratic risk, tested against the recursions themselves
 frames      records.jsonl and the published numbers -> a row a trial, a row an epoch
 estimates   frame -> frozen values with intervals, a question a file
+surrogate   the open response surface: accuracy with its error between what was run
 claims      the ledger: what the study says, each claim with its effect, interval and verdict
 tables      what is read in a terminal, in Markdown, in LaTeX; numbers as CSV, JSON and parquet
 plots       pictures, a figure a file: its numbers, its drawing, its place among the figures
@@ -30,9 +31,11 @@ if TYPE_CHECKING:
     from analysis.frames.evaluations import load_evaluations
     from analysis.frames.images import load_images
     from analysis.frames.trials import load_epochs, load_trials
+    from analysis.surrogate.surface import Surrogate
     from analysis.tables.claims import claims_text
 
 __all__ = [
+    "Surrogate",
     "claims_text",
     "correlation",
     "correlations",
@@ -48,6 +51,7 @@ __all__ = [
 ]
 
 _ROOMS = {
+    "Surrogate": "surrogate.surface",
     "claims_text": "tables.claims",
     "correlation": "estimates.correlations",
     "correlations": "estimates.correlations",

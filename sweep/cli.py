@@ -116,6 +116,7 @@ def plan(
     from sweep.plan.shapes import table
     from sweep.run.directory import refuse_other_sweep
     from sweep.run.launch import capacity_here, refusal_here
+    from sweep.run.replay import refuse_mixing
     from sweep.run.screen import print_whole, say
     from sweep.storage.cache import shown
     from trainers.provenance import code_version
@@ -124,6 +125,7 @@ def plan(
     directory = _directory_of(sweep, out)
     bring_run(directory)
     refuse_other_sweep(directory, sweep)
+    refuse_mixing(directory, None)
     records = planning.earlier_records(directory)
     capacity = capacity_here(sweep.resources) if address is None else math.inf
     wanted = planning.plan(sweep, records, code_version(), "unseen" if no_data else "if there", capacity)
@@ -155,6 +157,7 @@ def plan(
         "sweep launch configs/ratio.yaml --address auto --min-nodes 4",
         "sweep launch configs/ratio.yaml --shard 1/4   # and 2/4, 3/4, 4/4 elsewhere",
         "sweep launch configs/demo.yaml --serial --debug",
+        "sweep launch configs/search_digits.yaml --surrogate   # in seconds, and nothing is trained",
     )
 )
 @_config
@@ -188,6 +191,12 @@ def plan(
     help="Hours that all trials together may take, counted as if they ran one after another. A trial that would not "
     "end within them is not begun.",
 )
+@click.option(
+    "--surrogate",
+    is_flag=True,
+    help="Train nothing: draw every trial from the open response surface, in seconds, to try a search or a stopping "
+    "rule. What comes of it is marked, and is no evidence [--out: runs/NAME-surrogate].",
+)
 def launch(
     config: Path,
     out: Path | None,
@@ -201,6 +210,7 @@ def launch(
     min_nodes: int | None,
     decide: str | None,
     budget_hours: float | None,
+    surrogate: bool,
 ) -> None:
     """Run the trials that are not finished yet."""
     from sweep.run import launch as runner
@@ -213,10 +223,11 @@ def launch(
 
     refuse_both(serial, address)
     of_all = {"--shard": shard, "--min-nodes": min_nodes, "--again": again, "--resume-pruned": resume_pruned}
+    of_all |= {"--surrogate": surrogate}
     refuse_contradictions(of_all, serial=serial, debug=debug, address=address, decide=decide, hours=budget_hours)
     share = None if shard is None else Share.of(shard)
     sweep = _load(config, overrides)
-    directory = _directory_of(sweep, out)
+    directory = _directory_of(sweep, out or Path("runs", f"{sweep.name}-surrogate") if surrogate else out)
     if share is not None and (directory / MARK).exists():
         raise click.UsageError("--shard: shares need a folder that all see; give an --out of that kind, or one launch")
     outlast()
@@ -239,6 +250,10 @@ def launch(
         sys.exit(code)
     how: dict[str, Any] = {"address": address, "serial": serial, "debug": debug, "again": again}
     how |= {"share": share, "min_nodes": min_nodes, "resume_pruned": resume_pruned, "budget_hours": budget_hours}
+    if surrogate:
+        from analysis.surrogate.surface import Surrogate
+
+        how |= {"serial": True, "surrogate": Surrogate.load()}
     try:
         code = runner.launch(sweep, directory, screen, command=_command_line(), **how)
     except NothingFits:
@@ -328,6 +343,7 @@ def _command_line() -> str:
 
 def _print_summary(directory: Path, screen: Console) -> None:
     from analysis.frames.log import read_log, read_records
+    from analysis.frames.replayed import replay_line, surrogate_of
     from sweep.progress import Progress
     from sweep.run.directory import live_shares
     from sweep.run.screen import counts_line, print_whole, say
@@ -335,6 +351,9 @@ def _print_summary(directory: Path, screen: Console) -> None:
     from trainers.fields import plural
 
     run = shown(directory)
+    if (version := surrogate_of(directory)) is not None:
+        say(screen, f"{replay_line(version)}\nresults: sweep results {run}")
+        return
     if others := live_shares(directory):  # whose trials are none that were left unfinished
         counts = counts_line(Progress.of(read_records(directory)), others)
         say(screen, f"{counts}; running: {plural(len(others), 'other share')}; how far they are: sweep status {run}")

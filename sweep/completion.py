@@ -50,7 +50,7 @@ def trials(directory: Path | None, beginning: str) -> list[CompletionItem[str]]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            records = read_records(directory)
+            records = read_records(directory, replays=True)
         except UserError:
             return []
     points = {one["trial_id"]: {**one["point"], "seed": one["seed"]} for one in records if one["record"] == "trial"}

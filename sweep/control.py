@@ -94,7 +94,7 @@ def cancel(directory: Path, trial_ids: tuple[str, ...], where: tuple[str, ...], 
 
     if not trial_ids and not where:
         raise UserError("cancel: needs --where or a TRIAL_ID, which say what is to end; give one of them")
-    progress = Progress.of(read_records(directory))
+    progress = Progress.of(read_records(directory, replays=True))
     trials = [progress.trials[only_trial(directory, progress.trials, beginning)] for beginning in trial_ids]
     with carried(directory):
         asked = requests.asked(directory)

@@ -49,7 +49,7 @@ def note(directory: Path, trial_id: str, text: str | None, tags: tuple[str, ...]
 
     if text is None and not tags and not untags:
         raise UserError("note: needs a TEXT, a --tag or an --untag; give one of them")
-    progress = Progress.of(read_records(directory))
+    progress = Progress.of(read_records(directory, replays=True))
     trial = progress.trials[only_trial(directory, progress.trials, trial_id)]
     written = _checked(NoteRecord(trial.id, None if text is None else text.strip(), tags, untags))
     how = "written down" if _write(directory, written, progress.latest) else by_whom(directory, "writes it down")

@@ -44,7 +44,7 @@ def rerun(directory: Path, trial_ids: tuple[str, ...], where: tuple[str, ...], o
     from sweep.storage.cache import shown
     from trainers.fields import plural
 
-    log = read_log(directory)
+    log = read_log(directory, replays=True)
     progress = Progress.of(log)
     trials = _chosen(directory, log, progress, trial_ids, where)
     if not only_list:

@@ -14,6 +14,7 @@ conditions    axes across which accuracies are not comparable
 budgets       which completed trials are pooled: of one number of epochs, measured alike
 pruned        trials that early stopping ended, and what is biased without them
 strata        which cells are compared with each other
+replayed      runs that were drawn from a response surface, which no reader takes for measured ones
 notes         what users wrote of trials
 pareto        several objectives: the cells that no other one beats in all of them
 evaluations   attacks on trained networks: a row each, with Wilson's interval

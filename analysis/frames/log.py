@@ -13,6 +13,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+from analysis.frames.replayed import refuse_replay
 from trainers.record import UNKNOWN, known_kinds, read, record_files
 
 if TYPE_CHECKING:
@@ -110,12 +111,19 @@ Records: TypeAlias = Iterable[Mapping[str, Any]]
 """A `Log`, or all records in the order written."""
 
 
-def read_records(directory: str | Path) -> Sequence[Mapping[str, Any]]:
+def read_records(directory: str | Path, *, replays: bool = False) -> Sequence[Mapping[str, Any]]:
     """Every record of a run, as `trainers.record.read` reads it; of a long log a `Log`.
 
+    Args:
+        directory: of the run.
+        replays: whether it may have been replayed on a response surface: the caller then says so.
+
     Raises:
-        UserError: the directory is not a run, its file cannot be read, or a line in the middle is damaged.
+        UserError: the directory is not a run, its file cannot be read, or a line in the middle is damaged; or it was
+            replayed.
     """
+    if not replays:
+        refuse_replay(directory)
     files = [path for path in record_files(Path(directory)) if path.is_file()]
     if sum(path.stat().st_size for path in files) < LONG:
         return read(directory)
@@ -125,6 +133,6 @@ def read_records(directory: str | Path) -> Sequence[Mapping[str, Any]]:
         return read(directory) if companion is None else companion.log()
 
 
-def read_log(directory: str | Path) -> Log:
+def read_log(directory: str | Path, *, replays: bool = False) -> Log:
     """The same, its epochs as columns whether it is long or not."""
-    return Log.of(read_records(directory))
+    return Log.of(read_records(directory, replays=replays))

@@ -20,6 +20,7 @@ from analysis.frames.identity import identity_columns, measured_once, superseded
 from analysis.frames.log import Log, Records, Shelf
 from analysis.frames.notes import with_notes
 from analysis.frames.pruned import pruned_columns
+from analysis.frames.replayed import refuse_replay
 from trainers.record import METRICS, EpochRecord, read
 
 #: The outcome of a finished or pruned trial in whose place another one of the same cell and seed counts.
@@ -72,8 +73,9 @@ def load_trials(directory: str | Path) -> DataFrame:
         Units are in `UNITS`.
 
     Raises:
-        UserError: the directory is not a run, or a line is damaged.
+        UserError: the directory is not a run, or a line is damaged; or it was replayed on a response surface.
     """
+    refuse_replay(directory)
     with opened(Path(directory)) as companion:
         if companion is None:
             return trials_of(read(directory))
@@ -108,8 +110,9 @@ def load_epochs(directory: str | Path) -> DataFrame:
         `trainers.record.EpochRecord`; NaN: not measured.
 
     Raises:
-        UserError: the directory is not a run, or a line is damaged.
+        UserError: the directory is not a run, or a line is damaged; or it was replayed on a response surface.
     """
+    refuse_replay(directory)
     with opened(Path(directory)) as companion:
         if companion is None:
             return epochs_of(read(directory))

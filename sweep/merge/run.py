@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from analysis.frames.evaluations import key
+from analysis.frames.replayed import refuse_replay, surrogate_in
 from sweep.progress import Progress, TrialProgress
 from sweep.run.directory import CONFIG_FILE, MERGE, RunLock, clean, refuse_other_name, sweep_name, write_whole
 from sweep.run.screen import counts_line
@@ -56,6 +57,7 @@ def merge_runs(directory: Path, others: Sequence[Path], *, checkpoints: bool, co
         UserError: one of them is no run, or of another sweep, or its trials are not what their ids say; nothing is
             changed then.
     """
+    refuse_replay(directory)
     elsewhere = [_Elsewhere.of(path) for path in others]
     for one in elsewhere:
         if directory.exists() and one.folder.samefile(directory):
@@ -103,6 +105,8 @@ class _Elsewhere:
             raise UserError(f"{path}: not a run directory: it has no {RECORDS_FILE}; give the --out of a launch")
         damaged: list[str] = []
         records = merged([_records(file, damaged) for file in files])
+        if (version := surrogate_in(records)) is not None:
+            raise UserError(f"{path}: was replayed on response surface {version}: only what was measured is merged")
         for record in records:
             if record["record"] == "trial" and (name := hashed(record["config"])) != record["trial_id"]:
                 raise UserError(

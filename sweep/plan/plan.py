@@ -212,7 +212,7 @@ def _axis(axis: Any) -> str:
 
 def earlier_records(directory: Path) -> Sequence[Mapping[str, Any]]:
     """The records of an earlier launch; none where the directory has none."""
-    return read_records(directory) if record_files(directory) else []
+    return read_records(directory, replays=True) if record_files(directory) else []
 
 
 def plan(

@@ -54,9 +54,11 @@ def proxy_lines(config: SweepConfig, epochs: Epochs) -> Iterator[str]:
 def _rows(directory: Path, config: SweepConfig, metric: str) -> list[dict[str, Any]]:
     """Those of a run's `analysis.estimates.proxies.proxies` that are of epochs."""
     from analysis.estimates.proxies import proxies
+    from analysis.frames.replayed import refuse_replay
     from analysis.frames.trials import axes, epochs_of, trials_of
     from trainers.record import read
 
+    refuse_replay(directory)
     records = list(takewhile(lambda record: record.get("outcome") != "pruned", read(directory)))
     trials: DataFrame = trials_of(records)
     by = [key for key in strata_axes(config) if key in axes(trials)]

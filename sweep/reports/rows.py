@@ -56,13 +56,18 @@ def results(
     from analysis.frames import arithmetic, trials
     from analysis.frames.log import read_log
     from analysis.frames.overfitting import overfitting_line, with_overfitting
+    from analysis.frames.replayed import refuse_replay, replay_line, surrogate_of
     from analysis.tables.settings import with_settings
     from trainers.errors import UserError
 
     chosen = {"--summary": summed, "--epochs": epochs, "--evaluations": evaluations, "--checks": checks}
     if len(asked := [option for option, wanted in chosen.items() if wanted]) > 1:
         raise UserError(f"{asked[0]}: and {asked[1]} are two tables; leave one of the two out")
-    form, log, asked_rows = chosen_format(form, output, FORMATS), read_log(directory), Filter(**rows)
+    replayed = surrogate_of(directory)
+    if replayed is not None and (asked and not epochs):
+        refuse_replay(directory)
+    form, asked_rows = chosen_format(form, output, FORMATS), Filter(**rows)
+    log = read_log(directory, replays=replayed is not None)
     if checks:
         _print_checks(directory, log, form, output, asked_rows)
         return
@@ -73,7 +78,9 @@ def results(
         return
     frame = _evaluations(log) if evaluations else trials.epochs_of(log) if epochs else trials.trials_of(log)
     every = with_settings(frame, log)
-    if not (evaluations or epochs):
+    if replayed is not None:
+        every = every.assign(surrogate=replayed)
+    elif not (evaluations or epochs):
         every = with_overfitting(every, log)
     shown = asked_rows.rows(every, log)
     if form != "table":
@@ -84,12 +91,14 @@ def results(
     from sweep.run.screen import print_whole, say
 
     screen = console(output)
+    if replayed is not None:
+        say(screen, replay_line(replayed))
     if evaluations and every.empty:
         say(screen, f"no evaluations yet; sweep evaluate {directory} makes them")
         return
     table = tables.epochs_table if epochs else evaluations_table if evaluations else tables.trials_table
     _print_asked(screen, asked_rows, shown, len(every), table)
-    if not (asked_rows or epochs or evaluations):
+    if not (asked_rows or epochs or evaluations or replayed):
         for line in filter(None, (arithmetic.warning(every), overfitting_line(every))):
             say(screen, line)
         print_whole(screen, summary(log))

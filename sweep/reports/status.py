@@ -58,6 +58,7 @@ def standing(directory: Path, where: Sequence[str] = (), *, wait: bool = False) 
         UserError: it is no run, or an expression is none.
     """
     from analysis.frames.log import read_log, read_records
+    from analysis.frames.replayed import replay_line, surrogate_of
     from sweep.progress import Progress, left_out_lines
     from sweep.reports.follow import awaited
     from sweep.run.directory import is_live, is_starting, live_shares
@@ -72,7 +73,8 @@ def standing(directory: Path, where: Sequence[str] = (), *, wait: bool = False) 
         return ["a launch is starting: its trials are being planned, or Ray starts; none has begun yet"]
     if wait and (waiting := awaited(directory)) is not None:
         return [waiting]
-    progress = Progress.of(read_records(directory))
+    progress = Progress.of(read_records(directory, replays=True))
+    version = surrogate_of(directory)
     shares = live_shares(directory)
     live = shares or is_live(directory)
     running = f"running: {plural(len(shares), 'share')}" if shares else "running" if live else "no launch is running"
@@ -80,7 +82,7 @@ def standing(directory: Path, where: Sequence[str] = (), *, wait: bool = False) 
         running += f"; of {plural(progress.size, 'trial')} those that --where chooses"
         progress = progress.among(trials_where(where, read_log(directory)))
     lines = filter(None, [asked_line(directory), *left_out_lines(progress.left_out())])
-    return [running, table(progress, live), *lines]
+    return [*([] if version is None else [replay_line(version)]), running, table(progress, live), *lines]
 
 
 def follow(look: Callable[[], Parts], screen: Console, wait: Callable[[float], None] = time.sleep) -> None:

@@ -22,13 +22,16 @@ from sweep.reports.output import console
 def show(directory: Path, trial_id: str) -> None:
     """Show one trial: its config, where and how it ran, its curve and its log. A beginning of its id is enough."""
     from analysis.frames.log import read_log
+    from analysis.frames.replayed import replay_line, surrogate_of
     from analysis.tables import trials as views
     from sweep.run.directory import log_path
     from sweep.run.screen import print_whole, say
     from sweep.storage.cache import shown
     from trainers.record import only_trial
 
-    screen, log = console(), read_log(directory)
+    screen, log = console(), read_log(directory, replays=True)
+    if (version := surrogate_of(directory)) is not None:
+        say(screen, replay_line(version))
     name = only_trial(directory, (one["trial_id"] for one in log if one["record"] == "trial"), trial_id)
     print_whole(screen, views.trial_view(log, shown(directory), name))
     path = log_path(directory, name)

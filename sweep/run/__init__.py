@@ -7,6 +7,7 @@ lock        how it is held: by one for itself, or by shares of a sweep together
 soft_lock   the same where the storage has no flock
 journal     the only writer of records
 budget      which trials still fit into --budget-hours
+replay      a launch on the open response surface, on which nothing is trained
 trial       one trial as a process runs it
 workers     the other workers of a trial, as its first one sees them
 worker      what one of them does

@@ -25,7 +25,7 @@ def refuse_contradictions(
     """Refuses a launch of which two options contradict each other.
 
     Args:
-        of_all: by option what was given of --shard, --min-nodes, --again and --resume-pruned.
+        of_all: by option what was given of --surrogate, --shard, --min-nodes, --again and --resume-pruned.
         serial: whether --serial was given.
         debug: whether --debug was.
         address: of --address.
@@ -39,6 +39,11 @@ def refuse_contradictions(
         raise UserError("--debug: is of --serial, whose trials then run in this very process; give both, or neither")
     if decide is not None and hours is None:
         raise UserError("--decide: needs --budget-hours too: the trial hours that deciding a claim may take")
+    if of_all["--surrogate"]:
+        others = {**of_all, "--serial": serial, "--address": address, "--decide": decide, "--budget-hours": hours}
+        for option in ("--address", "--decide", "--budget-hours", "--shard", "--min-nodes", "--serial"):
+            if others[option]:
+                raise UserError(f"--surrogate: trains nothing, so that {option} says nothing; leave one of the two out")
     if of_all["--shard"] is not None and decide is not None:
         raise click.UsageError("--decide: one launch looks at all results, seed after seed; leave --shard out")
     if of_all["--shard"] is not None and hours is not None:

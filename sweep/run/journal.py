@@ -11,6 +11,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from analysis.frames.replayed import KEY as SURROGATE
 from sweep.config import SweepConfig
 from sweep.config_file import dump
 from sweep.plan import forecast
@@ -56,6 +57,8 @@ class Journal:
         """Of the trials that are given out; none: all are."""
         self.stop: Callable[[Interrupted], None] = lambda why: None
         """Is told that the sweep is to end."""
+        self.surrogate: str | None = None
+        """Of trials that are replayed: the version of the response surface."""
         self.epoch_timeout: float | None = None
         """In place of the config's, of trials that begin from now on."""
         self._plan = plan
@@ -105,6 +108,7 @@ class Journal:
             {
                 "command": command,
                 "decides": decides,
+                **({SURROGATE: self.surrogate} if self.surrogate else {}),
                 **{key: where[key] for key in ("commit", "dirty", "code_version", "versions")},
                 **chosen_by(self._plan.config),
                 "size": self._plan.search.size(),

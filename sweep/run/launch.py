@@ -9,7 +9,7 @@ from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -22,6 +22,7 @@ from sweep.run.budget import Budget, NothingFits, budget_of
 from sweep.run.directory import RunLock, log_folder, refuse_other_sweep
 from sweep.run.journal import Journal
 from sweep.run.notices import Notices
+from sweep.run.replay import marked, messages, refuse_mixing, refuse_outside
 from sweep.run.screen import Screen, counts_line, heard, say
 from sweep.run.signals import Interrupted, Interrupts, RayGone, StorageGone
 from sweep.run.steering import OneByOne, Steering
@@ -36,6 +37,9 @@ from trainers.errors import UserError
 from trainers.fields import plural
 from trainers.hardware import card_bytes, gpu_count, host_bytes
 from trainers.provenance import code_version
+
+if TYPE_CHECKING:
+    from analysis.surrogate.surface import Surrogate
 
 EXIT_DONE, EXIT_SOME_FAILED = 0, 1
 
@@ -63,6 +67,7 @@ def launch(
     budget_hours: float | None = None,
     up: ExitStack | None = None,
     notices: Notices | None = None,
+    surrogate: Surrogate | None = None,
 ) -> int:
     """Runs what is wanted and not finished.
 
@@ -84,6 +89,7 @@ def launch(
         up: a Ray, or a serial launch's process, that this launch starts stays up until this is closed; None: until the
             launch ends.
         notices: of what this launch is a part of; None: it has its own.
+        surrogate: the response surface that trials are drawn from, one after another; None: they are trained.
 
     Returns:
         The exit code: 0 done, 1 some trials failed, 3 Ray is gone, 130 interrupted.
@@ -93,28 +99,36 @@ def launch(
         NothingFits: trials are left, and for none of them there are hours enough; nothing has been started.
     """
     refuse_other_sweep(directory, config)
+    refuse_mixing(directory, surrogate)
     with RunLock(directory, share=share) as lock, Interrupts() as interrupts, ExitStack() as of_this_launch:
         of_this_launch.enter_context(heeded(directory, lambda reason: interrupts.lose(StorageGone(reason))))
         own = notices or of_this_launch.enter_context(Notices(config.notify, config.name, directory, console))
-        own_process = serial and not debug
+        own_process = serial and not debug and surrogate is None
+        version = code_version() if surrogate is None else marked(surrogate)
 
         def once() -> int:
             capacity = math.inf if again or address is not None else capacity_here(config.resources)
             records = earlier_records(directory)
             budgeted = budget_hours is not None
             how: dict[str, Any] = {"again": again, "share": share, "resume_pruned": resume_pruned, "by_seed": budgeted}
-            wanted = plan(config, records, code_version(), capacity=capacity, **how)
+            wanted = plan(config, records, version, capacity=capacity, **how)
             where = None if serial or address is not None else this_machine()
             told = wanted if decides is None else replace(wanted, others=())  # it is a part of what was asked for
             say(console, "\n".join(told.lines(launched=True, serial=serial, room=where, budgeted=budgeted)))
+            for line in [] if surrogate is None else refuse_outside(surrogate, config, wanted.search):
+                say(console, line)
             if not wanted.left:
                 return EXIT_SOME_FAILED if wanted.progress.needing_more() else EXIT_DONE
-            check_resources(config, serial, address)
+            if surrogate is None:
+                check_resources(config, serial, address)
             journal = Journal(directory, wanted)
             journal.guard, journal.stop = lock.check, interrupts.lose
             if budget_hours is not None:
                 journal.budget = _budget(budget_hours, wanted, records, console)
             run = _in_a_child if own_process else _in_this_process if serial else _through_ray
+            if surrogate is not None:
+                journal.surrogate = surrogate.version
+                run = partial(_on_a_surface, surrogate)
             stays = up or of_this_launch if own_process else up
             reason = command, decides
             begun = _Launch(config, journal, console, interrupts, stays, reason, again, min_nodes)
@@ -224,7 +238,8 @@ class _Launch:
             RayGone: it has, and the books are closed.
         """
         stopped: Interrupted | None = None
-        trackers = Trackers(self.journal.directory, self.config.trackers)
+        told = () if self.journal.surrogate else self.config.trackers
+        trackers = Trackers(self.journal.directory, told)
         with _gc_on(), heard(self.console), self.journal.open(*self.reason), trackers, self.screen:
             try:
                 trials()
@@ -385,6 +400,19 @@ def _in_a_child(launch: _Launch, address: str | None) -> int:
         for trial in line:
             with line.running(trial):
                 train(trial, line)
+
+    return launch.run(trials)
+
+
+def _on_a_surface(surrogate: Surrogate, launch: _Launch, address: str | None) -> int:
+    def trials() -> None:
+        line = launch.one_by_one()
+        for trial in line:
+            with line.running(trial):
+                for message in messages(surrogate, trial):
+                    with launch.interrupts.held():
+                        launch.journal.take(message)
+            launch.each_step()
 
     return launch.run(trials)
 

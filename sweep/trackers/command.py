@@ -19,6 +19,7 @@ def sync(directory: Path, names: tuple[str, ...]) -> None:
 
     NAME is tensorboard, mlflow, wandb or trackio, in the run's config or not [default: all of its config].
     """
+    from analysis.frames.replayed import refuse_replay
     from sweep.run.directory import holders
     from sweep.trackers.feed import Feed, configured, lock_folder, named
     from sweep.trackers.process import why
@@ -28,6 +29,7 @@ def sync(directory: Path, names: tuple[str, ...]) -> None:
 
     if not has_records(directory):
         raise UserError(f"{directory}: not a run directory: it has no {RECORDS_FILE}; give the --out of a launch")
+    refuse_replay(directory)
     names = names or tuple(configured(directory))
     if not names:
         raise UserError(f"{directory}: its config has no trackers; name one: sweep sync {directory} tensorboard")
