@@ -182,7 +182,8 @@ def _about(place: Path) -> str:
     versions = _each(f"torch {one['versions'].get('torch')}" for one in of["launch"])
     code = _each(f"{str(one['commit'])[:8]}{' with changes' if one['dirty'] else ''}" for one in of["launch"])
     commands = _each(f"`{one['command']}`" for one in of["launch"])
-    how_far = f"{of['launch'][-1]['size']} trials, {ended}; {seconds / 3600:.2f} h of training and evaluation on {where}"
+    size = of["launch"][-1]["size"]
+    how_far = f"{size} trials, {ended}; {seconds / 3600:.2f} h of training and evaluation on {where}"
     return f"{how_far}; {versions}; commit {code}; {commands}."
 
 
