@@ -183,8 +183,8 @@ def _about(place: Path) -> str:
     code = _each(f"{str(one['commit'])[:8]}{' with changes' if one['dirty'] else ''}" for one in of["launch"])
     commands = _each(f"`{one['command']}`" for one in of["launch"])
     size = of["launch"][-1]["size"]
-    took = f"{seconds / 3600:.2f} h of training and evaluation on {where}"
-    return f"{size} trials, {ended}; {took}; {versions}; commit {code}; {commands}."
+    how_far = f"{size} trials, {ended}; {seconds / 3600:.2f} h of training and evaluation on {where}"
+    return f"{how_far}; {versions}; commit {code}; {commands}."
 
 
 def _each(words: Iterable[Any]) -> str:

@@ -30,7 +30,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     zeros = torch.zeros
     monkeypatch.setattr("trainers.engine.device_of", lambda name: torch.device("cuda"))
     monkeypatch.setattr(torch, "zeros", lambda *size, device: zeros(*size))
-    monkeypatch.setattr("sweep.run.trial.arithmetic", lambda config, device: {})
+    monkeypatch.setattr("trainers.outcome.arithmetic", lambda config, device: {})
     monkeypatch.setattr(torch._C, "_cuda_clearCublasWorkspaces", lambda: None, raising=False)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
