@@ -26,13 +26,14 @@ from sweep.evaluate.chunk import Skipped, chunk_values, run_chunk
 from sweep.evaluate.plan import Asked, Chunk, Evaluation, described, fewer, plan, recorded
 from sweep.run.directory import CONFIG_FILE, EVALUATION, RunLock, clean, log_folder
 from sweep.run.launch import EXIT_DONE, EXIT_SOME_FAILED, LOST, check_resources, kept_up
+from sweep.run.linked import LinkedFile
 from sweep.run.screen import duration, heard, print_whole, say
 from sweep.run.signals import Interrupted, Interrupts, RayGone, StorageGone
 from sweep.search.inputs import data_inputs
 from sweep.storage import cache
 from sweep.storage.mirror import heeded
 from trainers.errors import UserError
-from trainers.record import CheckRecord, EvaluationRecord, RecordFile
+from trainers.record import CheckRecord, EvaluationRecord
 
 #: Keys of the run's config that may be other ones in an evaluation, beside resources.
 SETTABLE = (
@@ -169,7 +170,7 @@ class _Run:
         """Runs the chunks with the file of records open."""
         gc.enable()  # the command put it off
         clean(self.directory)
-        self._file = RecordFile(self.directory)
+        self._file = LinkedFile(self.directory)
         try:
             with self._bar, heard(self._console):
                 self._task = self._bar.add_task("chunks of images", total=self.left)

@@ -6,6 +6,7 @@ directory   a run directory: its files, its lock, whose it is
 lock        how it is held: by one for itself, or by shares of a sweep together
 soft_lock   the same where the storage has no flock
 journal     the only writer of records
+linked      its file: of a registered run each line of weight says what stood before it
 budget      which trials still fit into --budget-hours
 trial       one trial as a process runs it
 workers     the other workers of a trial, as its first one sees them

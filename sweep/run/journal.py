@@ -11,6 +11,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from analysis.claims.registration import NOTED
 from sweep.config import SweepConfig
 from sweep.config_file import dump
 from sweep.plan.ended import objective_values, pruned_at
@@ -21,6 +22,7 @@ from sweep.progress import TrialProgress
 from sweep.run.budget import Budget
 from sweep.run.directory import CONFIG_FILE, clean, log_path, write_whole
 from sweep.run.hung import Paces, hung, shape_of
+from sweep.run.linked import LinkedFile
 from sweep.run.preemption import outcome_when_stopped
 from sweep.run.signals import FailedAlike, Interrupted
 from sweep.run.trial import Message
@@ -29,7 +31,7 @@ from sweep.stopping.fail_fast import FailFast
 from trainers.files import checkpoint_path
 from trainers.own import snapshot
 from trainers.provenance import code_version, environment
-from trainers.record import RECORDS_FILE, OutcomeName, OutcomeRecord, RecordFile, record_files
+from trainers.record import RECORDS_FILE, OutcomeName, OutcomeRecord, record_files
 
 #: By how much a launch is later than all that it had read, s: times are written to the millisecond.
 _LATER = 0.001
@@ -80,7 +82,7 @@ class Journal:
             command: that launched them.
             decides: see `sweep.run.launch.launch`.
         """
-        self._file = RecordFile(self.directory, self.named(RECORDS_FILE))
+        self._file = LinkedFile(self.directory, self.named(RECORDS_FILE))
         try:
             self._begin(command, decides)
             yield
@@ -112,6 +114,7 @@ class Journal:
                 **({"start_from": dict(self._plan.started_from)} if self._plan.started_from else {}),
                 **({"taken_up": list(self._plan.taken_up)} if self._plan.taken_up else {}),
                 **({"budget_hours": self.budget.hours} if self.budget else {}),
+                **({NOTED: self._file.registered} if self._file.registered else {}),
                 **self._among_files(),
             },
         )
