@@ -318,7 +318,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, *script: tuple[tuple[str, int], ..
     """Looks that find, one after another, these lines: verdict and replicates of each network; nothing is run."""
     asked = iter(script)
 
-    def look(design: Design, records: Any, plans: Any) -> tuple[Claim, ...]:
+    def look(design: Design, directory: Path, records: Any, plans: Any) -> tuple[Claim, ...]:
         lines = enumerate(next(asked))
         return tuple(
             Claim("deat_equal_lr", "", f"network {number}", "", verdict, "fraction", n=n, estimate=0.1)
