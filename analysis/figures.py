@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from pandas import DataFrame
 
 from analysis import manifest
+from analysis.claims import registration
 from analysis.claims.ledger import ledger
 from analysis.claims.study import study_of
 from analysis.estimates.correlations import correlations
@@ -181,7 +182,7 @@ def of_log(
     evaluator: Evaluator | None = None,
 ) -> Data:
     """The same of a run whose records are read already; the arguments and errors are those of `draw`."""
-    study = study_of(records)
+    study = study_of(records, registration.read(directory))
     if not (study.trials["outcome"] == "completed").any():
         raise UserError(f"{directory}: {nothing_completed(study.trials, 'to draw')}")
     configs = {record["trial_id"]: record["config"] for record in records if record["record"] == "trial"}

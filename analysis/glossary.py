@@ -1,4 +1,4 @@
-"""Twelve words that results are told in, each in a sentence; docs/statistics.md says more of them.
+"""Thirteen words that results are told in, each in a sentence; docs/statistics.md says more of them.
 
 A newcomer meets them in tables and captions: what prints such a word prints `words_in` of its text below it.
 """
@@ -25,6 +25,8 @@ GLOSSARY: dict[str, str] = {
     "undecided": "these trials cannot tell whether it holds, and more seeds may; it does not mean that there is no "
     "effect",
     "margin": "the largest difference that still counts as none",
+    "registered": "asked, and judged, as it was written down before the first trial; what was found afterwards may "
+    "have been asked because of its result, and is weaker evidence",
 }
 
 #: What a table's reader can hardly guess, and how it is found in a text.
@@ -33,11 +35,12 @@ _UNUSUAL = {
     "percentage points": r"\bpercentage points?\b",
     "decade": r"\bdecade\b",
     "undecided": r"\bundecided\b",
+    "registered": r"\b(registered|found afterwards)\b",
 }
 
 
 def words_in(texts: Sequence[str]) -> list[str]:
-    """The unusual ones of the twelve words that stand in these texts, a line each with what it means.
+    """The unusual ones of these words that stand in these texts, a line each with what it means.
 
     >>> words_in(["+3.1 percentage points a decade, n = 2 seeds: supported"])[0]
     'percentage points: what accuracies differ by; from 50 % to 52 % are 2 percentage points'

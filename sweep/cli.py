@@ -18,7 +18,9 @@ from sweep.group import Cli, examples
 from sweep.init import init
 from sweep.merge.command import merge
 from sweep.note import note
+from sweep.register import register
 from sweep.reports.answers import claims, figures, methods, ratio, theory
+from sweep.reports.audit import audit
 from sweep.reports.dashboard import dashboard
 from sweep.reports.importance import importance
 from sweep.reports.options import PATH, RUN, TRIAL, Above, bring_run, directory_argument, refuse_both
@@ -359,12 +361,12 @@ def _print_summary(directory: Path, screen: Console) -> None:
         say(screen, f"{counts}; running: {plural(len(others), 'other share')}; how far they are: sweep status {run}")
         say(screen, f"results, also while they run: sweep results {run}")
         return
-    print_whole(screen, summary(read_log(directory)))
+    print_whole(screen, summary(read_log(directory), directory))
     screen.print(f"results: sweep results {run}\nfigures: sweep figures {run}", highlight=False)
 
 
 _READING = (results, images, methods, ratio, claims, theory, figures, show, compare)
 _STEERING = (set_, pause, resume, cancel, note, rerun)
-_MORE = (init, merge, slurm, data, proxy, importance, completion, report, sync, demo)
+_MORE = (init, register, audit, merge, slurm, data, proxy, importance, completion, report, sync, demo)
 for _command in (evaluate, status, dashboard, *_READING, *_STEERING, *_MORE):
     main.add_command(_command)

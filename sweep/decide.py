@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,10 @@ import numpy as np
 from pandas import DataFrame, Series
 from rich.console import Console
 
+from analysis.claims import registration
 from analysis.claims.blocks import EPOCH_SECONDS, ROBUST, NotMeasured, Options, published_settings
 from analysis.claims.ledger import Claim, ledger
-from analysis.claims.questions import question
+from analysis.claims.questions import Question, question
 from analysis.claims.study import Study, decided_by, study_of, trained_elsewhere, with_decay
 from analysis.frames.cells import best_trials, measured
 from analysis.frames.trials import trials_of
@@ -126,12 +128,9 @@ class Design:
             raise UserError(f"--decide {claim}: needs a grid alone; leave search.points out, or list their values")
         self.config, self.claim, self.asked = config, claim, asked
         self._points = fixed_points(config)
-        self._cells = _cells(config.model_copy(update={"seeds": (0, 1)}))
-        networks = [part for _, part in self._cells.groupby("model.name", sort=False)]
-        rehearsal = [asked.measure(rows, Options()) for part in networks for _, rows in asked.tasks(part)]
-        reasons = [effect.reason for effect in rehearsal if isinstance(effect, NotMeasured)]
-        if len(reasons) == len(rehearsal):
-            raise UserError(f"--decide {claim}: {reasons[0]}; take a config such as {asked.config}")
+        self._cells = rehearsed(config)
+        if (reason := not_measured(asked, self._cells)) is not None:
+            raise UserError(f"--decide {claim}: {reason}; take a config such as {asked.config}")
 
     @property
     def choosing(self) -> tuple[int, ...]:
@@ -218,6 +217,19 @@ def _by_turns(config: SweepConfig, block: int) -> SweepConfig:
     return config.model_copy(update={"space": {**space, names: turned}})
 
 
+def rehearsed(config: SweepConfig) -> DataFrame:
+    """The sweep's cells with two seeds, as `not_measured` takes them; made-up numbers stand in place of results."""
+    return _cells(config.model_copy(update={"seeds": (0, 1)}))
+
+
+def not_measured(asked: Question, cells: DataFrame) -> str | None:
+    """Why the cells of a sweep say nothing of a claim; None: they can measure it."""
+    networks = [part for _, part in cells.groupby("model.name", sort=False)]
+    effects = [asked.measure(rows, Options()) for part in networks for _, rows in asked.tasks(part)]
+    reasons = [effect.reason for effect in effects if isinstance(effect, NotMeasured)]
+    return reasons[0] if len(reasons) == len(effects) else None
+
+
 def trial_seconds(records: Iterable[Mapping[str, Any]], claim: str) -> float:
     """Training, evaluation and checkpoints of the epochs that launches to decide the claim recorded, s."""
     return spent_seconds(records, lambda launched: decided_by(launched).get("claim") == claim)
@@ -246,7 +258,7 @@ def _seed_after_seed(design: Design, directory: Path, console: Console, hours: f
             if (code := run(part)) != EXIT_DONE:
                 return _not_whole(console, code, seeds)
         records = earlier_records(directory)
-        claims = _look(design, records, plans)
+        claims = _look(design, directory, records, plans)
         spent = f"{trial_seconds(records, design.claim) / 3600:.3g} of {hours:g} h"
         for claim in claims:
             _say(console, f"seed {seeds[-1]}: {sentence(claim)}; {spent}")
@@ -301,11 +313,14 @@ def _not_whole(console: Console, code: int, seeds: tuple[int, ...]) -> int:
     return code
 
 
-def _look(design: Design, records: Sequence[Mapping[str, Any]], plans: Sequence[Plan]) -> tuple[Claim, ...]:
+def _look(
+    design: Design, directory: Path, records: Sequence[Mapping[str, Any]], plans: Sequence[Plan]
+) -> tuple[Claim, ...]:
     """The claim's lines in what the records hold of its trials."""
     wanted = frozenset(trial.id for one in plans for trial in one.search.known())
     primary = design.config.objectives[0]
-    study = Study(study_of(records).trials, {design.claim: wanted}, choosers=frozenset(design.choosing) or None)
+    choosers, known = frozenset(design.choosing) or None, study_of(records, registration.read(directory))
+    study = replace(known, launched={design.claim: wanted}, choosers=choosers)
     return ledger(study, metric=primary.name, mode=primary.mode, only=design.claim)
 
 

@@ -50,5 +50,5 @@ def _launch(directory: Path, screen: Console) -> int:
 
     code = launch(load(CONFIG), directory, screen, command=command_line(["sweep", *sys.argv[1:]]))
     if not code:
-        print_whole(screen, summary(read_log(directory)))
+        print_whole(screen, summary(read_log(directory), directory))
     return code

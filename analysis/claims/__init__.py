@@ -1,6 +1,8 @@
 """The ledger of claims: what is asked, how it is measured, what the study answers.
 
 questions   each claim in words, with the cells and trials that it needs
+registration  what was written down before the first trial: claims, margins, seeds, trials
+audit       what of that was kept
 study       the trials that a ledger is made of, with what their records say besides
 blocks      an effect's cells, by seed: what is compared within one seed
 effects     how each question is measured

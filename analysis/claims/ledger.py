@@ -23,6 +23,7 @@ from analysis.claims import effects
 from analysis.claims.blocks import ROBUST, Effect, NotMeasured, Options
 from analysis.claims.evidence import MOST_FURTHER, Evidence, of_values
 from analysis.claims.questions import QUESTIONS, Question, Region, Unit, question
+from analysis.claims.registration import Mark
 from analysis.claims.study import Study
 from analysis.estimates.crossed import BOTH
 from analysis.estimates.intervals import holm
@@ -106,6 +107,8 @@ class Claim:
     """That would measure it, where it is not."""
     y: str = ROBUST
     """The accuracy that the ledger is about."""
+    registered: Mark = ""
+    """Whether it was asked so before the first trial (`analysis.claims.registration`)."""
 
 
 @dataclass(frozen=True)
@@ -131,8 +134,8 @@ class Line:
 def ledger(
     study: Study,
     *,
-    margin: float = MARGIN,
-    time_margin: float = TIME_MARGIN,
+    margin: float | None = None,
+    time_margin: float | None = None,
     metric: str = "val_robust",
     mode: Mode = "max",
     y: str = ROBUST,
@@ -145,8 +148,8 @@ def ledger(
 
     Args:
         study: a run's or the published one.
-        margin: of accuracy, a fraction, below which a difference passes for none.
-        time_margin: of time, a share.
+        margin: of accuracy, a fraction, below which a difference passes for none; None: as registered, or `MARGIN`.
+        time_margin: of time, a share; None: as registered, or `TIME_MARGIN`.
         metric: of validation; what best cells are chosen by.
         mode: max for an accuracy, min for a loss.
         y: the accuracy that claims are about, such as last_test_clean.
@@ -157,6 +160,9 @@ def ledger(
     """
     chooser, mode = ("last_test_robust", "max") if study.published else (f"last_{metric}", mode)
     options = Options(chooser, mode, bool(study.launched), y, study.choosers, study.published)
+    kept = study.registration
+    margin = margin if margin is not None else kept.margin if kept else MARGIN
+    time_margin = time_margin if time_margin is not None else kept.time_margin if kept else TIME_MARGIN
     lines = [
         line
         for asked in (QUESTIONS if only is None else (question(only),))
@@ -167,7 +173,25 @@ def ledger(
     for family in dict.fromkeys(families):
         places = [place for place, name in enumerate(families) if name == family]
         judged |= dict(zip(places, _judged([lines[place] for place in places]), strict=True))
-    return tuple(judged[place] for place in range(len(lines)))
+    claims = (judged[place] for place in range(len(lines)))
+    return tuple(replace(claim, registered=_mark(claim, study, metric, mode)) for claim in claims)
+
+
+def _mark(claim: Claim, study: Study, metric: str, mode: Mode) -> Mark:
+    """How the line came to be asked."""
+    if study.registration is None:
+        return ""
+    asked = study.registration.asks(
+        claim.name,
+        claim.region,
+        claim.threshold,
+        accuracy=claim.y,
+        chosen_by=(metric, mode),
+        choosers=study.choosers or () if question(claim.name).confirms else None,
+    )
+    if asked and not study.late:
+        return "registered"
+    return "" if claim.verdict == "not measured" else "found afterwards"  # nothing was found of it
 
 
 def _lines(asked: Question, study: Study, options: Options, threshold: float) -> list[Line]:

@@ -12,6 +12,7 @@ from pandas import DataFrame
 
 from analysis.claims.blocks import BEGAN, EPOCH_SECONDS, LAUNCH, OWN, rows_of
 from analysis.claims.questions import QUESTIONS, Question, question
+from analysis.claims.registration import Registration, beforehand, read
 from analysis.frames.bits import with_bits
 from analysis.frames.history import handed_on
 from analysis.frames.log import Log, read_log
@@ -31,6 +32,10 @@ class Study:
     published: bool = False
     choosers: frozenset[int] | None = None
     """Seeds by which launches to decide deat_own_best chose the cells, or a user has them chosen; None: not told."""
+    registration: Registration | None = None
+    """Of the run; None: it has none."""
+    late: bool = False
+    """Whether a trial began before the registration was there."""
 
     @property
     def chose(self) -> frozenset[int]:
@@ -49,9 +54,9 @@ def load_study(directory: Path) -> Study:
         Its trials, with `EPOCH_SECONDS`, `BEGAN`, `LAUNCH`, the columns of `OWN` and `analysis.frames.bits.BITS`.
 
     Raises:
-        UserError: the directory is not a run, or a line is damaged.
+        UserError: the directory is not a run, or a line or its registration is damaged.
     """
-    return study_of(read_log(directory))
+    return study_of(read_log(directory), read(directory))
 
 
 def chosen_by(study: Study, seeds: Collection[int]) -> Study:
@@ -71,8 +76,8 @@ def chosen_by(study: Study, seeds: Collection[int]) -> Study:
     return replace(study, choosers=frozenset(seeds))
 
 
-def study_of(records: Sequence[Mapping[str, Any]]) -> Study:
-    """`load_study` of records that are at hand."""
+def study_of(records: Sequence[Mapping[str, Any]], registration: Registration | None = None) -> Study:
+    """`load_study` of records that are at hand, and of the registration that their run has."""
     records = Log.of(records)
     trials, epochs = with_bits(trials_of(records), records), epochs_of(records)
     shorter = handed_on(records)
@@ -84,7 +89,10 @@ def study_of(records: Sequence[Mapping[str, Any]]) -> Study:
     added = {EPOCH_SECONDS: ids.map(seconds), BEGAN: ids.map(began), LAUNCH: ids.map(launch)}
     trials = with_decay(trials.assign(**{name: column.astype(float) for name, column in added.items()}), records)
     launched = {name: _counted(question(name), trials, ids, records) for name, ids in _launched(records).items()}
-    return Study(trials, launched, choosers=_choosers(trials, records))
+    choosers, late = _choosers(trials, records), False
+    if registration is not None:
+        choosers, late = choosers or frozenset(registration.choosers) or None, not beforehand(registration, records)
+    return Study(trials, launched, choosers=choosers, registration=registration, late=late)
 
 
 def _began(records: Iterable[Mapping[str, Any]]) -> tuple[dict[str, float | None], dict[str, int]]:

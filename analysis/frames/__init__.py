@@ -6,6 +6,7 @@ merged        the logs of several files as one
 history       what has become of each trial, folded once for the frames and for a launch's progress
 identity      a trial's method, its value on every axis, and which trials are one
 trials        records.jsonl -> a row a trial, a row an epoch
+chain         links among a registered run's records, each of which holds all that stood before it
 companion     what is kept beside a long log, so that only what is new is parsed
 names         what columns, metrics and methods are called, and the units of columns
 recipes       what recipes add to a method's name, such as its activation or augmentation

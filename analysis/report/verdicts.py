@@ -11,7 +11,7 @@ from analysis.claims.ledger import Claim
 from analysis.claims.meaning import meaning, shown
 from analysis.frames.names import interval_text, short
 from analysis.report.markup import Html, element, joined, prose
-from analysis.tables.claims import errors_text, rule
+from analysis.tables.claims import errors_text, rule_and_mark
 from trainers.fields import plural
 
 #: What stands before a verdict, which colour alone does not tell.
@@ -48,7 +48,9 @@ def _card(lines: Sequence[Claim]) -> Html:
     span = _span([one for one in lines if one.verdict != "not measured"])
     return element(
         "article",
-        element("h3", first.statement, " ", element("span", f"({rule(first).replace('+-', '±')})", class_="rule")),
+        element(
+            "h3", first.statement, " ", element("span", f"({rule_and_mark(first).replace('+-', '±')})", class_="rule")
+        ),
         *(_line(one, span) for one in lines),
         _details(lines),
         class_="claim",

@@ -92,8 +92,9 @@ def claims_json(claims: Sequence[Claim | Finding]) -> str:
 
 
 def claims_frame(claims: Sequence[Claim]) -> DataFrame:
-    """The ledger as a table: every field of every line, accuracies as fractions."""
-    return DataFrame([{**vars(claim), "left_out": ", ".join(_counts(claim))} for claim in claims])
+    """The ledger as a table: every field of every line, accuracies as fractions; `registered` where the run is."""
+    frame = DataFrame([{**vars(claim), "left_out": ", ".join(_counts(claim))} for claim in claims])
+    return frame if any(claim.registered for claim in claims) else frame.drop(columns="registered", errors="ignore")
 
 
 def sentence(claim: Claim) -> str:
@@ -133,7 +134,7 @@ def judged_lines(claims: Sequence[Claim], *names: str) -> list[str]:
     lines = [f"claims, as `sweep claims` judges them (95 % intervals{errors}; {_family(claims)})"]
     for name in _names(shown):
         own = [claim for claim in shown if claim.name == name]
-        lines += [f"{name}: {own[0].statement} ({rule(own[0])})", *(f"  {_said(claim)}" for claim in own)]
+        lines += [f"{name}: {own[0].statement} ({rule_and_mark(own[0])})", *(f"  {_said(claim)}" for claim in own)]
     return [*lines, *(f"({word})" for word in words_in(lines))] if shown else []
 
 
@@ -169,6 +170,11 @@ def rule(claim: Claim) -> str:
     return f"holds within +-{bound}" if claim.region == "within" else f"holds {claim.region} {bound}"
 
 
+def rule_and_mark(claim: Claim) -> str:
+    """`rule`, and of a registered run whether the claim was asked before its first trial."""
+    return "; ".join(filter(None, [rule(claim), claim.registered]))
+
+
 def _values(claim: Claim) -> tuple[str, ...]:
     """What stands under `_COLUMNS`."""
     none = claim.unit == "ratio"  # in percent more time, of which a ratio of 1 is none
@@ -189,7 +195,7 @@ def _rooms(claims: Sequence[Claim], width: int) -> list[int]:
 def _block(claims: Sequence[Claim], width: int, rooms: Sequence[int]) -> list[str]:
     """One claim's paragraph."""
     first, measured = claims[0], sum(claim.verdict != "not measured" for claim in claims)
-    head = _wrapped(f"{first.name}: {first.statement} ({rule(first)})", width, indent="")
+    head = _wrapped(f"{first.name}: {first.statement} ({rule_and_mark(first)})", width, indent="")
     if not measured:
         left_out = [part for text in _left_out(first) for part in _wrapped(text, width, indent="    ")]
         return [*head, *_wrapped(_not_measured(first), width), *left_out]

@@ -32,7 +32,8 @@ from sweep.search.inputs import data_inputs
 from sweep.storage import cache
 from sweep.storage.mirror import heeded
 from trainers.errors import UserError
-from trainers.record import CheckRecord, EvaluationRecord, RecordFile
+from trainers.record import CheckRecord, EvaluationRecord
+from trainers.record.linked import LinkedFile
 
 #: Keys of the run's config that may be other ones in an evaluation, beside resources.
 SETTABLE = (
@@ -169,7 +170,7 @@ class _Run:
         """Runs the chunks with the file of records open."""
         gc.enable()  # the command put it off
         clean(self.directory)
-        self._file = RecordFile(self.directory)
+        self._file = LinkedFile(self.directory)
         try:
             with self._bar, heard(self._console):
                 self._task = self._bar.add_task("chunks of images", total=self.left)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from analysis.claims import registration
 from analysis.frames.evaluations import key
 from analysis.frames.replayed import refuse_replay, surrogate_in
 from sweep.progress import Progress, TrialProgress
@@ -25,6 +26,7 @@ from trainers.plain_file import plain
 from trainers.provenance import code_version
 from trainers.record import METRICS, RECORDS_FILE, RecordFile, known_kinds, line, merged, read, record_files
 from trainers.record.form import Damaged, record_on
+from trainers.record.linked import CHAIN, LINKED, NOTED, REGISTRATION_FILE, Chain, registered
 
 Record: TypeAlias = Mapping[str, Any]
 
@@ -74,7 +76,7 @@ def merge_runs(directory: Path, others: Sequence[Path], *, checkpoints: bool, co
         for one, trials in zip(elsewhere, here.copies, strict=True):
             _copy(one, directory, trials if checkpoints else {})
         if here.taken:
-            lines = here.lines(command)
+            lines = here.lines(command, registered(directory))
             lock.check()
             _append(directory, lines)
     left = sum(not trial.finished and not trial.pruned for trial in here.progress.current())
@@ -218,7 +220,7 @@ class _Here:
             self.taken.append(_with_classes(record, theirs, self._classes))
             self.progress.add(record)
 
-    def lines(self, command: str) -> list[Record]:
+    def lines(self, command: str, registered: str | None) -> list[Record]:
         """All that is added, the merge itself at last: as a launch that wants what the last of each run wanted."""
         first = self._launches[0] if self._launches else {}
         wanted = list(dict.fromkeys(name for one in self._launches for name in one["wanted"]))
@@ -235,6 +237,7 @@ class _Here:
             "size": max([len(wanted), *(one["size"] for one in self._launches)]),
             "wanted": wanted,
             **({"start_from": known} if known else {}),
+            **({NOTED: registered} if registered else {}),
             "time": round(time.time(), 3),
         }
         self.progress.add(own)
@@ -324,7 +327,7 @@ def _with_classes(record: Record, theirs: Mapping[str, Any], here: dict[str, Any
 
 
 def _copy(other: _Elsewhere, directory: Path, trials: Mapping[str, bool]) -> None:
-    """Checkpoints, users' own code and the config of a run that has none."""
+    """Checkpoints, users' own code, and what a run has none of: config, registration."""
     for name, replaces in trials.items():
         source, place = checkpoint_path(other.folder, name), checkpoint_path(directory, name)
         if source.is_file() and (replaces or not place.exists()):
@@ -332,9 +335,9 @@ def _copy(other: _Elsewhere, directory: Path, trials: Mapping[str, bool]) -> Non
     for source in sorted((other.folder / snapshot.FOLDER).glob("*.zip")):
         if not (place := directory / snapshot.FOLDER / source.name).exists():
             _copy_whole(source, place)
-    config = other.folder / CONFIG_FILE
-    if config.is_file() and not (directory / CONFIG_FILE).exists():
-        write_whole(directory / CONFIG_FILE, config.read_text(encoding="utf-8"))
+    for name in (registration.HASH_FILE, REGISTRATION_FILE, CONFIG_FILE):
+        if (source := other.folder / name).is_file() and not (directory / name).exists():
+            write_whole(directory / name, source.read_text(encoding="utf-8"))
 
 
 def _copy_whole(source: Path, place: Path) -> None:
@@ -349,12 +352,18 @@ def _copy_whole(source: Path, place: Path) -> None:
 def _append(directory: Path, records: Iterable[Record]) -> None:
     """Adds lines to a run's records, in one move."""
     RecordFile(directory).close()  # which cuts a torn line off
-    path = directory / RECORDS_FILE
+    path, linked = directory / RECORDS_FILE, registered(directory) is not None
 
     def extended(part: Path) -> None:
         shutil.copyfile(path, part)
-        with part.open("a", encoding="utf-8") as file:
-            file.writelines(line(record["record"], record) for record in records)
+        chain = Chain(part)
+        with part.open("ab") as file:
+            for record in records:
+                values = {key: value for key, value in record.items() if key != CHAIN}  # which was of another file
+                if linked and record["record"] in LINKED:
+                    file.flush()
+                    values[CHAIN] = chain.link()
+                file.write(line(record["record"], values).encode())
 
     _written(path, extended)
 

@@ -5,6 +5,7 @@ trial     one trial, or two beside each other: show, compare
 importance  which hyperparameter matters
 proxy     whether short runs order the points as full ones do
 report    one HTML page of a run
+audit     what a run kept of its registration
 answers   what a run says: methods, ratio, claims, theory, figures
 filters   which rows, in which order, and which of their columns
 options   arguments and options that several of them have

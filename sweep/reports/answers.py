@@ -71,6 +71,7 @@ def methods(
     output: Path | None,
 ) -> None:
     """Compare the methods, each at its own best configuration, which validation chose."""
+    from analysis.claims import registration
     from analysis.claims import study as claim_study
     from analysis.estimates.methods import told_apart
     from analysis.frames.log import read_log
@@ -79,7 +80,7 @@ def methods(
     from sweep.run.screen import print_whole, say
 
     form, log = chosen_format(form, output, _METHODS_FORMATS), read_log(directory)
-    study = claim_study.chosen_by(claim_study.study_of(log), choosers)
+    study = claim_study.chosen_by(claim_study.study_of(log, registration.read(directory)), choosers)
     presets = preset_of_each(told_apart(study.trials, by), log)
     comparisons = _comparisons(study, log, baseline, by)
     if form == "table":
@@ -181,14 +182,13 @@ def ratio(directory: Path | None, published: bool, metric: str, form: str | None
 @click.option(
     "--margin",
     type=Above(),
-    default=1.0,
-    help="Largest difference of accuracy that still counts as none, in percentage points [default: 1].",
+    help="Largest difference of accuracy that still counts as none, in percentage points [default: as registered, or "
+    "1].",
 )
 @click.option(
     "--time-margin",
     type=Above(),
-    default=5.0,
-    help="Most extra training time that still counts as none, in % [default: 5].",
+    help="Most extra training time that still counts as none, in % [default: as registered, or 5].",
 )
 @choosers_option
 @metric_option
@@ -196,8 +196,8 @@ def claims(
     directory: Path | None,
     published: bool,
     as_json: bool,
-    margin: float,
-    time_margin: float,
+    margin: float | None,
+    time_margin: float | None,
     choosers: tuple[int, ...],
     metric: str,
 ) -> None:
@@ -212,7 +212,7 @@ def claims(
     loaded = claim_study.published() if directory is None else claim_study.load_study(directory)
     loaded = claim_study.chosen_by(loaded, choosers)
     chosen_by = {} if directory is None else metric_of_run(directory)
-    lines = ledger(loaded, margin=margin / 100, time_margin=time_margin / 100, y=metric, **chosen_by)
+    lines = ledger(loaded, margin=_fraction(margin), time_margin=_fraction(time_margin), y=metric, **chosen_by)
     others = findings() if directory is None else ()
     if as_json:
         echo(claim_tables.claims_json([*lines, *others]), nl=False)
@@ -221,6 +221,10 @@ def claims(
     echo(claim_tables.claims_text(lines, width), nl=False)
     if others:
         echo(f"\n{findings_text(others, width)}", nl=False)
+
+
+def _fraction(percent: float | None) -> float | None:
+    return None if percent is None else percent / 100
 
 
 def _refuse_both_studies(command: str, directory: Path | None, published: bool, metric: str) -> None:

@@ -97,17 +97,18 @@ def console(output: Path | None = None) -> Console:
     return PlainConsole(file, None if file.isatty() or (output is None and width_is_set()) else 200)
 
 
-def summary(log: Log) -> RenderableType:
+def summary(log: Log, directory: Path) -> RenderableType:
     """What the trials say, the best cells chosen by the sweep's own metric; of several objectives the front."""
     from rich.console import Group
     from rich.text import Text
 
+    from analysis.claims import registration
     from analysis.claims.study import study_of
     from analysis.frames.pareto import objectives_of
     from analysis.frames.strata import grid_axes
     from analysis.tables import trials as tables
 
-    study = study_of(log)
+    study = study_of(log, registration.read(directory))
     said = tables.summary(study, **metric_of(log))
     if not (objectives := objectives_of(log)):
         return said

@@ -74,7 +74,7 @@ def results(
     if summed:
         if asked_rows:
             raise UserError("--summary: is of all trials; leave --where, --sort and --columns out")
-        _print_summary(log, form, output)
+        _print_summary(log, directory, form, output)
         return
     frame = _evaluations(log) if evaluations else trials.epochs_of(log) if epochs else trials.trials_of(log)
     every = with_settings(frame, log)
@@ -101,7 +101,7 @@ def results(
     if not (asked_rows or epochs or evaluations or replayed):
         for line in filter(None, (arithmetic.warning(every), overfitting_line(every))):
             say(screen, line)
-        print_whole(screen, summary(log))
+        print_whole(screen, summary(log, directory))
 
 
 def _print_asked(
@@ -119,7 +119,7 @@ def _print_asked(
         say(screen, f"{len(rows)} of {of} rows" if asked.where else f"{of} rows")
 
 
-def _print_summary(log: Log, form: str, output: Path | None) -> None:
+def _print_summary(log: Log, directory: Path, form: str, output: Path | None) -> None:
     """What a launch prints at its end, and the importance of each hyperparameter, where two vary."""
     from sweep.reports.importance import importance_of
     from sweep.run.screen import print_whole
@@ -128,7 +128,7 @@ def _print_summary(log: Log, form: str, output: Path | None) -> None:
     if form != "table":
         raise UserError(f"--summary: is text, and --format is {form}; leave one of the two out")
     screen = console(output)
-    print_whole(screen, summary(log))
+    print_whole(screen, summary(log, directory))
     if (matters := importance_of(log)) is not None:
         print_whole(screen, matters)
 

@@ -31,7 +31,8 @@ from sweep.stopping.fail_fast import FailFast
 from trainers.files import checkpoint_path
 from trainers.own import snapshot
 from trainers.provenance import code_version, environment
-from trainers.record import RECORDS_FILE, OutcomeName, OutcomeRecord, RecordFile, record_files
+from trainers.record import RECORDS_FILE, OutcomeName, OutcomeRecord, record_files
+from trainers.record.linked import NOTED, LinkedFile
 
 #: By how much a launch is later than all that it had read, s: times are written to the millisecond.
 _LATER = 0.001
@@ -84,7 +85,7 @@ class Journal:
             command: that launched them.
             decides: see `sweep.run.launch.launch`.
         """
-        self._file = RecordFile(self.directory, self.named(RECORDS_FILE))
+        self._file = LinkedFile(self.directory, self.named(RECORDS_FILE))
         try:
             self._begin(command, decides)
             yield
@@ -118,6 +119,7 @@ class Journal:
                 **({"taken_up": list(self._plan.taken_up)} if self._plan.taken_up else {}),
                 **({"budget_hours": self.budget.hours} if self.budget else {}),
                 **({"forecast": foretold} if foretold else {}),
+                **({NOTED: self._file.registered} if self._file.registered else {}),
                 **self._among_files(),
             },
         )

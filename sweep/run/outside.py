@@ -10,7 +10,7 @@ from typing import Any
 from sweep.run.directory import RunLock
 from sweep.storage.cache import address_of
 from trainers.errors import UserError
-from trainers.record import RecordFile
+from trainers.record.linked import LinkedFile
 
 #: By how much a line is later than all that is known, s: times are written to the millisecond.
 _LATER = 0.001
@@ -46,7 +46,7 @@ def write_down(
         return False
     with lock:
         before()
-        file = RecordFile(directory)
+        file = LinkedFile(directory)
         for record in records:
             values = {key: value for key, value in record.items() if key != "record"}
             file.append(record["record"], {**values, "time": round(max(time.time(), latest + _LATER), 3)})

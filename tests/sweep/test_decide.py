@@ -318,7 +318,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, *script: tuple[tuple[str, int], ..
     """Looks that find, one after another, these lines: verdict and replicates of each network; nothing is run."""
     asked = iter(script)
 
-    def look(design: Design, records: Any, plans: Any) -> tuple[Claim, ...]:
+    def look(design: Design, directory: Path, records: Any, plans: Any) -> tuple[Claim, ...]:
         lines = enumerate(next(asked))
         return tuple(
             Claim("deat_equal_lr", "", f"network {number}", "", verdict, "fraction", n=n, estimate=0.1)
@@ -398,13 +398,13 @@ def test_what_is_run_to_learn_a_cost_is_one_unfinished_trial_of_a_network_that_n
 
 
 def test_a_look_is_by_the_sweeps_own_metric_at_the_trials_of_its_plans_alone(
-    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     asked: list[tuple[Study, dict[str, Any]]] = []
     monkeypatch.setattr(module, "ledger", lambda study, **options: asked.append((study, options)))
     config = tiny(trial=TRIAL, metric="val_robust_loss", mode="min")
     found = plan(config, [], "abc")
-    module._look(Design(config, "deat_equal_lr"), [], [found])
+    module._look(Design(config, "deat_equal_lr"), tmp_path, [], [found])
     ((study, options),) = asked
     assert options == {"metric": "val_robust_loss", "mode": "min", "only": "deat_equal_lr"}
     assert study.launched == {"deat_equal_lr": frozenset(trial.id for trial in found.search.known())}

@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from trainers.errors import UserError
 from trainers.files import patiently, why
+from trainers.plain_file import bounded
 from trainers.record.file import RECORDS_FILE, RecordFile
 from trainers.record.kinds import Record
 
 #: Of a run directory whose study is registered (`sweep register`); its SHA-256 is its name.
 REGISTRATION_FILE = "registration.json"
+
+#: Bytes of the longest one that is read: the ids of a million trials take 15 MB.
+_LONGEST = 1 << 26
 
 #: The key of a launch's record that names the registration it found.
 NOTED = "registration"
@@ -73,14 +76,40 @@ class LinkedFile(RecordFile):
         super().append(kind, record)
 
     def _link(self) -> dict[str, Any]:
+        link: dict[str, Any] = {}
         try:
-            return patiently(self._path, self._chain.link)
+            patiently(self._path, lambda: link.update(self._of_all()))
         except OSError as error:
             raise UserError(f"{self._path}: {why(error, self._path)}; mend that: the same command goes on") from None
+        return link
+
+    def _of_all(self) -> dict[str, Any]:
+        """The link after all that was to be written, also where an attempt before failed."""
+        if self._file is None and not self._closed:
+            self._file, self._chain = self._written_anew(), Chain(self._path)
+        return self._chain.link()
 
 
 def registered(directory: Path) -> str | None:
-    """The SHA-256 of a run's registration; None: it has none."""
-    with suppress(FileNotFoundError, NotADirectoryError):
-        return hashlib.sha256((directory / REGISTRATION_FILE).read_bytes()).hexdigest()
-    return None
+    """The SHA-256 of a run's registration; None: it has none.
+
+    Raises:
+        UserError: its file cannot be read.
+    """
+    content = registration(directory)
+    return None if content is None else hashlib.sha256(content).hexdigest()
+
+
+def registration(directory: Path) -> bytes | None:
+    """What `sweep register` wrote of a run; None: nothing.
+
+    Raises:
+        UserError: its file cannot be read.
+    """
+    path = directory / REGISTRATION_FILE
+    try:
+        return bounded(path, _LONGEST)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise UserError(f"{path}: must be a file that you may read: {error.strerror}; mend that") from None

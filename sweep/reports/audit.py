@@ -1,0 +1,182 @@
+"""The command `audit`: what a run kept of its registration."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sweep.group import examples
+from sweep.reports.options import PATH, RUN, bring_run
+from sweep.reports.output import console
+from sweep.streams import echo
+
+if TYPE_CHECKING:
+    from analysis.claims.audit import Check, Found
+
+#: Keys of a config that change no number: of the launch, and of where things lie.
+_FREE = ("resources", "max_concurrent", "fail_fast", "trackers", "notify", "code_folder", "code", "question")
+
+#: What `--claims` must have of each line.
+_OF_A_LINE = ("name", "network", "of", "verdict", "threshold")
+
+_SIGNS = {True: "kept", False: "NOT KEPT", None: "not told"}
+
+_SHA256 = 64
+
+
+def _hash(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    """A SHA-256, or several, in small letters."""
+    for one in value if isinstance(value, tuple) else (value,):
+        if one is not None and (len(one) != _SHA256 or set(one.lower()) - set("0123456789abcdef")):
+            raise click.BadParameter(f"must be the 64 hex digits of a SHA-256, got {one!r}.")
+    return tuple(one.lower() for one in value) if isinstance(value, tuple) else value and value.lower()
+
+
+@click.command(
+    epilog=examples(
+        "sweep audit runs/ratio",
+        "sweep audit runs/ratio --hash 5f70bf18a08660ba...    # as it was deposited",
+        "sweep claims runs/ratio --json > ratio.json; sweep audit runs/ratio --claims ratio.json",
+    )
+)
+@click.argument("directory", metavar="DIR", type=RUN)
+@click.option("--hash", "deposited", metavar="SHA256", callback=_hash, help="Of the registration, as it was deposited.")
+@click.option(
+    "--records",
+    metavar="SHA256",
+    multiple=True,
+    callback=_hash,
+    help="Of a file of records, as it was deposited at some time: the file must still begin so. May be given several "
+    "times.",
+)
+@click.option("--claims", "printed", type=PATH, metavar="FILE", help="Check a ledger too: `sweep claims DIR --json`.")
+@click.option("--json", "as_json", is_flag=True, help="Print the card as JSON.")
+def audit(
+    directory: Path, deposited: str | None, records: tuple[str, ...], printed: Path | None, as_json: bool
+) -> None:
+    """Show what was kept of a registration (`sweep register`), and what was not.
+
+    Exit code 0: all was kept; 1: something was not; 2: there is nothing to audit.
+    """
+    from analysis.claims.audit import audited
+    from analysis.tables.export import json_text
+    from sweep.run.screen import say
+
+    bring_run(directory)
+    found = _found(directory, deposited, records, printed)
+    checks = audited(found)
+    if as_json:
+        echo(json_text({"sha256": found.registration.sha256, "checks": checks}), nl=False)
+    else:
+        say(console(), "\n".join(_card(directory, found, checks)))
+    sys.exit(int(any(check.kept is False for check in checks)))
+
+
+def _card(directory: Path, found: Found, checks: tuple[Check, ...]) -> Iterator[str]:
+    yield f"audit of {directory}, whose registration has the SHA-256"
+    yield found.registration.sha256
+    width = max(len(check.name) for check in checks)
+    yield from (f"  {_SIGNS[check.kept]:<8}  {check.name:<{width}}  {check.said}" for check in checks)
+    broken = [check.name for check in checks if check.kept is False]
+    yield f"not kept: {', '.join(broken)}" if broken else "kept, as far as the run's own files can tell"
+
+
+def _found(directory: Path, deposited: str | None, records: tuple[str, ...], printed: Path | None) -> Found:
+    """What there is to look at.
+
+    Raises:
+        UserError: there is no registration, or a file cannot be read.
+    """
+    from analysis.claims import registration as registrations
+    from analysis.claims.audit import Found
+    from analysis.claims.study import study_of
+    from analysis.frames.chain import checked
+    from trainers.errors import UserError
+    from trainers.record import merged, record_files
+    from trainers.record.linked import NOTED, REGISTRATION_FILE
+
+    files = [checked(path, records) for path in record_files(directory)]
+    log = _of_known_trials(merged([file.records for file in files])) if files else []
+    registration = registrations.read(directory)
+    if registration is None:
+        found = dict.fromkeys(str(one[NOTED]) for one in log if NOTED in one)
+        gone = f"; its launches found one, of SHA-256 {', '.join(found)}: restore that" if found else ""
+        way_out = gone or f"; before its first trial, `sweep register CONFIG --out {directory}` makes one"
+        raise UserError(f"{directory}: has no {REGISTRATION_FILE}{way_out}")
+    beside = directory / registrations.HASH_FILE
+    return Found(
+        registration,
+        study_of(log, registration),
+        [one for one in log if one["record"] != "epoch"],
+        files,
+        _changed(registration.config, directory, until_decided=bool(registration.stopping.get("claim"))),
+        hash_beside=beside.read_text(encoding="utf-8", errors="replace").split(" ")[0] if beside.is_file() else None,
+        deposited=deposited,
+        records_deposited=records,
+        published=None if printed is None else _printed(printed),
+    )
+
+
+def _of_known_trials(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The records without those of a trial whose own line does not stand before them: it was removed, or damaged."""
+    known: set[str] = set()
+    kept = []
+    for record in records:
+        if record["record"] == "trial":
+            known.add(record["trial_id"])
+        if record.get("trial_id") is None or record["trial_id"] in known:
+            kept.append(record)
+    return kept
+
+
+def _changed(registered: Mapping[str, Any], directory: Path, *, until_decided: bool) -> list[str] | None:
+    """The keys of the run's config that are not as registered; None: it has no config yet."""
+    import yaml
+
+    from sweep.axes import INERT_AXES
+    from sweep.run.directory import CONFIG_FILE
+    from sweep.yaml_text import LONGEST, parsed
+    from trainers.errors import UserError
+    from trainers.plain_file import bounded
+
+    path = directory / CONFIG_FILE
+    try:
+        now = parsed(bounded(path, LONGEST).decode())
+    except FileNotFoundError:
+        return None
+    except (OSError, yaml.YAMLError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read: {error}; restore it") from None
+    # launches until a claim is decided run the cells and seeds that they need alone, each with a config of its own
+    free = {*_FREE, *(("space", "seeds") if until_decided else ()), *(f"trial.{key}" for key in INERT_AXES)}
+    one, other = dict(_leaves(registered)), dict(_leaves(now))
+    keys = [key for key in {**one, **other} if one.get(key) != other.get(key)]
+    return [key for key in keys if not any(key == name or key.startswith(f"{name}.") for name in free)]
+
+
+def _leaves(values: Any, before: str = "") -> Iterator[tuple[str, str]]:
+    """Dotted keys of nested mappings, with their values as JSON."""
+    if isinstance(values, Mapping) and values:
+        for key, value in values.items():
+            yield from _leaves(value, f"{before}.{key}" if before else str(key))
+    else:
+        yield before, json.dumps(values, sort_keys=True)
+
+
+def _printed(path: Path) -> list[dict[str, Any]]:
+    from trainers.errors import UserError
+
+    try:
+        lines = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"--claims {path}: must be a file that you may read: {error.strerror}; mend that") from None
+    except (ValueError, RecursionError):
+        lines = None
+    whole = isinstance(lines, list) and all(isinstance(one, dict) and one.keys() >= set(_OF_A_LINE) for one in lines)
+    if not whole or not all(isinstance(one["threshold"], int | float) for one in lines):
+        raise UserError(f"--claims {path}: must be what `sweep claims DIR --json` printed; print it anew")
+    return list(lines)

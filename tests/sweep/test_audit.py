@@ -1,0 +1,408 @@
+"""`sweep register` and `sweep audit`: what is written down beforehand, and every way of not keeping it that is told."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import small
+import yaml
+from click.testing import CliRunner, Result
+
+from analysis.claims import audit as checks
+from analysis.claims.ledger import ledger
+from analysis.claims.registration import HASH_FILE, read, text_of
+from analysis.claims.study import load_study
+from sweep.cli import main
+from sweep.config import SweepConfig
+from sweep.config_file import load
+from sweep.merge.run import merge_runs
+from sweep.register import written
+from trainers.record import RECORDS_FILE, EvaluationRecord, line
+from trainers.record import read as read_lines
+from trainers.record.linked import CHAIN, NOTED, registered
+from trainers.record.linked import REGISTRATION_FILE as FILE
+
+Launched = Callable[..., tuple[int, str]]
+Records = list[dict[str, Any]]
+
+SWEEP: dict[str, Any] = {
+    "name": "asked",
+    "question": "Does DEAT help?",
+    "trial": small.TINY | {"epochs": 2},
+    "space": {"optimizer.name": ["sgd", "deat"], "optimizer.lr": [0.1, 0.3]},
+    "seeds": [0, 1],
+}
+TERMS = {"margin": 0.01, "time_margin": 0.05, "accuracy": "last_test_robust"}
+ASKED = ("ratio", "deat_equal_lr")
+
+
+def sweep_of(folder: Path, **values: Any) -> SweepConfig:
+    path = folder / "asked.yaml"
+    path.write_text(yaml.safe_dump(SWEEP | values))
+    return load(path)
+
+
+def cli(*words: object) -> Result:
+    return CliRunner().invoke(main, [str(word) for word in words])
+
+
+def said(result: Result) -> str:
+    """The one line on stderr of a command that was given wrong input."""
+    assert result.exit_code == 2, (result.output, result.exception)
+    (one,) = result.stderr.splitlines()
+    return one
+
+
+def card(run: Path, *words: object) -> dict[str, str]:
+    """What the audit says is not kept: check -> why; its exit code tells whether there is any."""
+    result = cli("audit", run, *words, "--json")
+    assert result.exit_code in (0, 1), (result.output, result.exception)
+    broken = {one["name"]: one["said"] for one in json.loads(result.stdout)["checks"] if one["kept"] is False}
+    assert result.exit_code == bool(broken)
+    return broken
+
+
+def write(run: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """As somebody would who edits lines and makes their checksums anew."""
+    (run / RECORDS_FILE).write_text("".join(line(record["record"], record) for record in records))
+
+
+def edited(run: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Each record changed, or left out where the change says False."""
+    write(run, [one for one in read_lines(run) if change(one) is not False])
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory, launched: Launched) -> Path:
+    """A registered run that kept everything; for reading only."""
+    folder = tmp_path_factory.mktemp("registered")
+    config = sweep_of(folder)
+    written(config, folder / "run", ASKED, (), {}, TERMS)
+    assert launched(config, folder / "run", serial=True)[0] == 0
+    return folder / "run"
+
+
+@pytest.fixture
+def run(kept: Path, tmp_path: Path) -> Path:
+    """A copy, to tamper with."""
+    return Path(shutil.copytree(kept, tmp_path / "run"))
+
+
+def test_a_registration_is_refused_after_the_first_trial_and_a_second_time(run: Path, tmp_path: Path) -> None:
+    sweep_of(tmp_path)
+    first = next(one["trial_id"] for one in read_lines(run) if one["record"] == "start")
+    way_out = "and a registration comes before the first one; register another run: give another --out"
+    words = ("register", tmp_path / "asked.yaml", "--out", run)
+    assert said(cli(*words)) == f"sweep: {run}: trial {first} has started, {way_out}"
+    (run / RECORDS_FILE).unlink()
+    way_out = f"to register it anew, while no trial has started, delete {FILE}"
+    assert said(cli(*words)) == f"sweep: {run}: is registered already, SHA-256 {registered(run)}; {way_out}"
+
+
+def test_what_a_config_cannot_measure_is_not_registered(tmp_path: Path) -> None:
+    sweep_of(tmp_path)
+    words = ("register", tmp_path / "asked.yaml", "--out", tmp_path / "run")
+    assert re.fullmatch(
+        r"sweep: --claim k1_k2: \S+ is not varied.*; take a config such as \S+", said(cli(*words, "--claim", "k1_k2"))
+    )
+    assert "did you mean 'ratio'?" in said(cli(*words, "--claim", "ratoi"))
+    assert said(cli(*words, "--chosen-by-seed", 7)).endswith("no trial has it; must be one of 0, 1")
+    assert "needs --budget-hours" in said(cli(*words, "--decide", "ratio"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_hash_that_is_printed_is_the_files(tmp_path: Path) -> None:
+    sweep_of(tmp_path)
+    result = cli("register", tmp_path / "asked.yaml", "--out", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    (printed,) = re.findall(r"^SHA-256 (\w{64})$", result.stdout, re.MULTILINE)
+    content = (tmp_path / "run" / FILE).read_bytes()
+    assert printed == hashlib.sha256(content).hexdigest() == registered(tmp_path / "run")
+    assert (tmp_path / "run" / HASH_FILE).read_text() == f"{printed}  {FILE}\n"
+    found = read(tmp_path / "run")
+    assert found is not None
+    assert text_of(found).encode() == content
+    assert len(found.trials or ()) == 8
+    assert set(ASKED) <= set(found.claims)  # all that the config can measure
+
+
+def test_a_run_that_kept_everything_passes_and_its_launch_noted_the_hash(kept: Path) -> None:
+    assert card(kept, "--hash", registered(kept)) == {}
+    (launch,) = (one for one in read_lines(kept) if one["record"] == "launch")
+    assert launch[NOTED] == registered(kept)
+    text = cli("audit", kept).stdout
+    assert "kept, as far as the run's own files can tell" in text
+    assert text.count("not told") == 2  # of the ledger that was printed
+
+
+def test_the_ledger_tells_what_was_registered_from_what_was_found_afterwards(kept: Path) -> None:
+    def marks(**options: Any) -> dict[str, str]:
+        return {one.name: one.registered for one in ledger(load_study(kept), **options)}
+
+    asked = marks()
+    assert {name for name, mark in asked.items() if mark == "registered"} == set(ASKED)
+    assert asked["deat_own_best"] == "found afterwards"
+    assert asked["k1_k2"] == ""  # of which nothing is found
+    assert "registered" not in marks(y="last_test_clean").values()
+    assert "registered" not in marks(metric="val_clean").values()
+    text = cli("claims", kept).stdout
+    assert "holds above 0 points; registered)" in " ".join(text.split())
+    assert "; found afterwards)" in " ".join(text.split())
+
+
+def test_an_unregistered_run_has_no_mark_and_no_links(undisturbed: Path) -> None:
+    assert {one.registered for one in ledger(load_study(undisturbed))} == {""}
+    assert not any(CHAIN in one or NOTED in one for one in read_lines(undisturbed))
+    assert "registered" not in cli("claims", undisturbed).stdout
+    way_out = f"has no {FILE}; before its first trial, `sweep register CONFIG --out {undisturbed}` makes one"
+    assert said(cli("audit", undisturbed)) == f"sweep: {undisturbed}: {way_out}"
+
+
+def test_an_edited_registration_is_told_by_its_hash(run: Path) -> None:
+    before = str(registered(run))
+    (run / FILE).write_text((run / FILE).read_text().replace('"margin": 0.01', '"margin": 0.05'))
+    now = str(registered(run))
+    assert card(run)["registration"] == (
+        f"edited: {HASH_FILE} says {before[:12]}..., and it is {now[:12]}...; "
+        f"edited: launches found another one: {before[:12]}"
+    )
+    assert {one.registered for one in ledger(load_study(run))} == {"found afterwards", ""}
+
+
+def test_who_rewrites_every_file_is_told_by_the_deposited_hash_alone(run: Path) -> None:
+    before = str(registered(run))
+    (run / FILE).write_text((run / FILE).read_text().replace('"margin": 0.01', '"margin": 0.05'))
+    (run / HASH_FILE).write_text(f"{registered(run)}  {FILE}\n")
+    records = read_lines(run)
+    (run / RECORDS_FILE).write_text("")
+    for record in records:
+        with (run / RECORDS_FILE).open("a") as file:
+            content = (run / RECORDS_FILE).read_bytes()
+            if CHAIN in record:
+                record[CHAIN] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+            file.write(line(record["record"], {**record, **({NOTED: registered(run)} if NOTED in record else {})}))
+    assert card(run) == {}
+    assert list(card(run, "--hash", before)) == ["registration"]
+
+
+def test_a_deleted_registration_is_asked_for(run: Path) -> None:
+    before = registered(run)
+    (run / FILE).unlink()
+    assert said(cli("audit", run)).endswith(f"its launches found one, of SHA-256 {before}: restore that")
+
+
+def test_what_was_registered_after_the_first_trial_is_told(run: Path) -> None:
+    (run / FILE).unlink()
+    edited(run, lambda one: [one.pop(key, None) for key in (NOTED, CHAIN)])
+    (run / RECORDS_FILE).rename(run / "aside")
+    written(load(run / "sweep.yaml"), run, ASKED, (), {}, TERMS)
+    (run / "aside").rename(run / RECORDS_FILE)
+    broken = card(run)
+    assert re.match(
+        r"registered \d{4}-.* UTC, and 8 trials began before, the first \d{4}-",
+        broken["registered before the first trial"],
+    )
+    assert broken["registration"] == "1 launch found none"
+    assert broken["records"] == f"{RECORDS_FILE}: not one link"
+    assert {one.registered for one in ledger(load_study(run))} == {"found afterwards", ""}
+
+
+def test_dropped_seeds_and_trials_that_are_left_out_are_told(run: Path) -> None:
+    dropped = [one["trial_id"] for one in read_lines(run) if one["record"] == "trial" and one["seed"] == 1]
+    edited(run, lambda one: one.get("trial_id") not in dropped)
+    broken = card(run)
+    assert broken["seeds"] == "dropped: 1"
+    assert broken["trials"].startswith("left out, without a result (4 never_started): ")
+    assert "edited" in broken["records"]
+
+
+def test_a_failed_trial_that_was_never_run_again_is_told(run: Path) -> None:
+    *_, last = (one["trial_id"] for one in read_lines(run) if one["record"] == "outcome")
+    edited(run, lambda one: one.update(outcome="failed") if one.get("outcome") and one["trial_id"] == last else None)
+    assert card(run)["trials"] == f"left out, without a result (1 failed): {last}"
+
+
+def test_added_seeds_and_a_changed_config_are_told(run: Path, tmp_path: Path, launch: Launched) -> None:
+    config = sweep_of(tmp_path, seeds=[0, 1, 7], space={"optimizer.name": ["sgd", "deat"], "optimizer.lr": [0.3]})
+    assert launch(config, run, serial=True)[0] == 0
+    broken = card(run)
+    assert broken["seeds"] == "added: 7"
+    assert broken["config"] == "changed: seeds, space.optimizer.lr.grid"
+    assert broken["trials"].startswith("added: ")
+    assert "records" not in broken  # an honest launch goes on with the chain
+
+
+def test_a_config_is_told_by_its_keys_and_not_by_what_moves_no_number(run: Path) -> None:
+    values = yaml.safe_load((run / "sweep.yaml").read_text())
+    values["max_concurrent"], values["trial"]["device"], values["trial"]["epochs"] = 7, "cpu", 9
+    (run / "sweep.yaml").write_text(yaml.safe_dump(values))
+    assert card(run) == {"config": "changed: trial.epochs"}
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda lines: [change_value(one) for one in lines], "a line was changed, removed, added or moved"),
+        (lambda lines: [one for one in lines if one.get("epoch") != 1], "a line was changed, removed, added or moved"),
+        (lambda lines: [*lines[:3], lines[4], lines[3], *lines[5:]], "a line was changed, removed, added or moved"),
+        (lambda lines: [{**one, CHAIN: None} if CHAIN in one else one for one in lines], "a line was changed"),
+        (lambda lines: [without(one) if one["record"] == "outcome" else one for one in lines], "without their link"),
+    ],
+    ids=["value", "removed", "moved", "links emptied", "links removed"],
+)
+def test_edited_records_break_the_chain(change: Callable[[Records], Records], why: str, run: Path) -> None:
+    write(run, change(read_lines(run)))
+    assert why in card(run)["records"]
+
+
+def change_value(one: dict[str, Any]) -> dict[str, Any]:
+    return {**one, "test_robust": 0.99} if one.get("epoch") == 1 else one
+
+
+def without(one: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in one.items() if key != CHAIN}
+
+
+def test_a_line_whose_checksum_is_wrong_is_named(run: Path) -> None:
+    lines = (run / RECORDS_FILE).read_bytes().splitlines(keepends=True)
+    lines[5] = lines[5].replace(b'"record"', b'"rexord"')
+    (run / RECORDS_FILE).write_bytes(b"".join(lines))
+    assert f"{RECORDS_FILE}: edited: lines that are not as they were written: 6" in card(run)["records"]
+
+
+def test_lines_that_were_cut_off_the_end_are_told_by_a_deposited_hash_alone(run: Path) -> None:
+    content = (run / RECORDS_FILE).read_bytes()
+    part = b"".join(content.splitlines(keepends=True)[:-1])
+    deposited, earlier = (hashlib.sha256(one).hexdigest() for one in (content, part))
+    assert card(run, "--records", deposited, "--records", earlier) == {}
+    (run / RECORDS_FILE).write_bytes(part + line("launch", read_lines(run)[0]).encode())
+    assert (
+        f"no file begins with what was deposited as: {deposited[:12]}" in card(run, "--records", deposited)["records"]
+    )
+
+
+def test_other_code_is_told(run: Path) -> None:
+    *_, last = (one["trial_id"] for one in read_lines(run) if one["record"] == "start")
+    own = read(run)
+    assert own is not None
+    edited(
+        run, lambda one: one.update(code_version="abc") if one["record"] == "start" and one["trial_id"] == last else 0
+    )
+    assert card(run)["code"] == f"changed: 1 of 8 starts by abc, registered was {own.code_version}"
+
+
+def test_another_metric_to_choose_by_is_told(run: Path) -> None:
+    edited(run, lambda one: one.update(metric="val_clean") if one["record"] == "launch" else None)
+    assert card(run)["what best cells are chosen by"] == "changed: val_clean (max)"
+
+
+def test_test_images_that_were_read_before_the_last_trial_had_ended_are_told(run: Path) -> None:
+    records, first = read_lines(run), next(one["trial_id"] for one in read_lines(run) if one["record"] == "start")
+    chunk = EvaluationRecord(
+        first, *("last", False, "pgd", {}, "test", 9, 0, 9, 8, 8, 1.0, "h", "cpu", "abc", {}, "/wA=")
+    )
+    early = {"record": "evaluation", **vars(chunk), "time": records[-1]["time"] - 0.001}
+    write(run, [*records[:-1], early, records[-1]])
+    assert card(run)["test images read before the decision"] == ("read before the last trial had ended: pgd on 1 trial")
+    write(run, [*records, {**early, "time": records[-1]["time"] + 0.001}])
+    assert "test images read before the decision" not in card(run)
+
+
+def test_another_stopping_rule_and_a_question_that_it_adds_are_told(run: Path) -> None:
+    decides = {"claim": "k1_k2", "budget_hours": 1.0, "choosing_seeds": []}
+    edited(run, lambda one: one.update(decides=decides) if one["record"] == "launch" else None)
+    broken = card(run)
+    assert broken["stopping rule"] == "changed: launches added seeds to decide: k1_k2"
+    assert broken["questions"] == "added: launches were to decide: k1_k2"
+
+
+@pytest.fixture
+def printed(kept: Path, tmp_path: Path) -> Callable[..., Path]:
+    """The ledger as it was printed, and then changed."""
+
+    def make(change: Callable[[dict[str, Any]], object], *words: str) -> Path:
+        lines = json.loads(cli("claims", kept, "--json", *words).stdout)
+        (tmp_path / "ledger.json").write_text(json.dumps([one for one in lines if change(one) is not False]))
+        return tmp_path / "ledger.json"
+
+    return make
+
+
+def test_a_printed_ledger_that_is_the_records_passes(kept: Path, printed: Callable[..., Path]) -> None:
+    assert card(kept, "--claims", printed(lambda one: None)) == {}
+
+
+def test_a_changed_margin_is_told(kept: Path, printed: Callable[..., Path], tmp_path: Path) -> None:
+    ledger_file = printed(lambda one: None, "--margin", "5")
+    assert card(kept, "--claims", ledger_file) == {}  # the claims that are registered here have none
+    run = Path(shutil.copytree(kept, tmp_path / "run"))
+    values = json.loads((run / FILE).read_text())
+    values["claims"]["deat_equal_lr"]["threshold"] = 0.01
+    (run / FILE).write_text(json.dumps(values))
+    assert card(run, "--claims", ledger_file)["margins"] == "changed: deat_equal_lr 0 in place of 0.01"
+
+
+def test_a_question_that_is_added_or_left_out_is_told(kept: Path, printed: Callable[..., Path]) -> None:
+    added = printed(lambda one: one.update(registered="registered"))
+    assert card(kept, "--claims", added)["questions"].startswith("added, and not marked as found afterwards: ")
+    left_out = printed(lambda one: one["name"] != "ratio")
+    assert card(kept, "--claims", left_out) == {"questions": "left out: ratio"}
+
+
+def test_a_ledger_that_the_records_do_not_give_is_told(kept: Path, printed: Callable[..., Path]) -> None:
+    better = printed(lambda one: one.update(estimate=0.5) if one["name"] == "deat_equal_lr" else None)
+    assert card(kept, "--claims", better) == {"printed ledger": "differs from the records: deat_equal_lr (estimate)"}
+
+
+def test_another_alpha_is_told(kept: Path, printed: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    loose = printed(lambda one: one.update(verdict="supported", p_holm=0.08) if one["name"] == "ratio" else None)
+    assert card(kept, "--claims", loose)["alpha"] == "changed: decided though p (Holm) is not below 0.05: ratio"
+    monkeypatch.setattr(checks, "CONFIDENCE", 0.9)
+    assert card(kept)["alpha"] == "changed: registered 0.05, and this version judges at 0.1"
+
+
+@pytest.mark.parametrize("content", ["", "[1]", "{}", '[{"name": "ratio"}]'])
+def test_a_file_that_is_no_ledger_is_refused(content: str, kept: Path, tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text(content)
+    assert said(cli("audit", kept, "--claims", tmp_path / "x.json")).endswith(
+        "must be what `sweep claims DIR --json` printed; print it anew"
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda values: values.pop("alpha"), "alpha is missing"),
+        (lambda values: values.update(seeds="all"), "seeds is no such value"),
+        (lambda values: values.update(time="yesterday"), "time is no such value"),
+        (lambda values: values.update(more=1), "more: unknown key"),
+    ],
+)
+def test_a_registration_that_is_none_is_refused_in_one_line(
+    change: Callable[[dict[str, Any]], object], why: str, run: Path
+) -> None:
+    values = json.loads((run / FILE).read_text())
+    change(values)
+    (run / FILE).write_text(json.dumps(values))
+    where = f"sweep: {run / FILE}: must be as `sweep register` wrote it: {why}; restore it"
+    assert said(cli("audit", run)) == said(cli("claims", run)) == where
+
+
+def test_a_hash_must_be_one(kept: Path) -> None:
+    assert "must be the 64 hex digits of a SHA-256, got 'abc'" in said(cli("audit", kept, "--hash", "abc"))
+
+
+def test_what_a_merge_takes_in_keeps_the_registration_and_makes_links_of_its_own(
+    kept: Path, run: Path, tmp_path: Path
+) -> None:
+    names = [one["trial_id"] for one in read_lines(run) if one["record"] == "trial"]
+    edited(run, lambda one: one["record"] in ("launch", "trial") or one["trial_id"] in names[:4])
+    merge_runs(tmp_path / "all", [run, kept], checkpoints=False, command="sweep merge all run kept")
+    assert card(tmp_path / "all", "--hash", registered(kept)) == {}
