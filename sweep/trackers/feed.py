@@ -115,8 +115,9 @@ class Feed:
 
     def _begin_anew(self, trial: str) -> None:
         """What comes from now on is of another run; the one before is to hear why it ended."""
-        if self._sent(trial).run and trial in self._due:
-            self._last.append(self._update(self._history.trials[trial]))
+        last, sent = self._update(self._history.trials[trial]), self._sent(trial)
+        if sent.run and last.facts != sent.facts:
+            self._last.append(last)
         for known in (self._given_up, self._trained, self._ended):
             known.discard(trial)
         self._begun[trial] += 1

@@ -819,8 +819,8 @@ def test_text_is_no_wider_than_100_columns_and_names_every_claim(study_of_the_pa
 
 def test_a_look_is_one_line_in_points(frame_of):
     claim = lines(grid(frame_of, noise=0.0))["deat_equal_lr", ""]
-    expected = "deat_equal_lr, small_cnn: +2.00 [no interval] points, n = 4 seeds, p (Holm) none: undecided because "
-    assert sentence(claim) == f"{expected}the 4 seeds' effects are equal, which gives no interval"
+    said = "deat_equal_lr, small_cnn: +2.00 [no interval] percentage points, n = 4 seeds, p (Holm) none: undecided"
+    assert sentence(claim) == f"{said} because the 4 seeds' effects are equal, which gives no interval"
 
 
 @pytest.mark.parametrize(
