@@ -149,7 +149,8 @@ def test_the_dashboard_shows_the_run_and_follows_it(finished: Path, sweep_comman
         assert process.stdout is not None
         assert process.stderr is not None
         address = process.stdout.readline().strip()
-        assert b"Optuna Dashboard" in browser.open(address, timeout=30).read()
+        while b"Optuna Dashboard" not in browser.open(address, timeout=30).read():  # it is being made
+            assert process.poll() is None
         api = address.partition("?")[0] + "api/studies"
         (study,) = json.load(browser.open(api, timeout=30))["study_summaries"]
         assert study["study_name"] == "tiny"

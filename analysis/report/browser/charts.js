@@ -81,7 +81,7 @@ function parallelOption(places) {
     axes,
     option: {
       ...base(),
-      parallel: { left: narrow ? 46 : 70, right: narrow ? 46 : 90, top: 58, bottom: 34, parallelAxisDefault: { ...look, nameLocation: "end", nameGap: 16, nameTextStyle: { fontSize: narrow ? 10 : 12, color: ink("--ink") }, realtime: false, areaSelectStyle: { width: 22, color: ink("--accent"), borderColor: ink("--accent"), opacity: 0.25 } } },
+      parallel: { left: narrow ? 46 : 70, right: narrow ? 72 : 90, top: 58, bottom: 34, parallelAxisDefault: { ...look, nameLocation: "end", nameGap: 16, nameTextStyle: { fontSize: narrow ? 10 : 12, color: ink("--ink") }, realtime: false, areaSelectStyle: { width: 22, color: ink("--accent"), borderColor: ink("--accent"), opacity: 0.25 } } },
       parallelAxis: axes.map((one, dim) => {
         const scale = scaleOf(one, true);
         const name = narrow ? one.title.split(".").pop() : one.title;
