@@ -38,7 +38,7 @@ nitpick_ignore = [("py:exc", "UserError")]
 
 #: Files that pages link to, so that the links hold in a checkout too, and the page that the site makes of each.
 MADE_OF = {
-    "trainers/config.py": "config",
+    "trainers/config/__init__.py": "config",
     "trainers/presets.py": "presets",
     "sweep/cli.py": "commands",
     "trainers/record/forms.py": "records",
