@@ -55,9 +55,9 @@ _NOT_YET = {
     ),
     **dict.fromkeys(
         ("wandb", "tensorboard", "mlflow", "neptune", "comet", "trackers", "tracker", "logger", "logging"),
-        "no trackers yet; RUN/records.jsonl holds every number, and `sweep results` gives them: leave it out",
+        "no such key; trackers, a list beside trial, such as trackers: [mlflow], names what trials are sent to",
     ),
-    **dict.fromkeys(("report", "html"), "no report page yet; `sweep figures` draws figures and tables: leave it out"),
+    **dict.fromkeys(("report", "html"), "no such key; `sweep report RUN` writes the page: leave it out"),
     **dict.fromkeys(
         (
             "workers",
@@ -117,8 +117,8 @@ def unknown_key(key: str, here: Iterable[str], everywhere: Iterable[str]) -> str
 
     >>> unknown_key("lr", ["name", "trial"], ["name", "trial", "trial.optimizer", "trial.optimizer.lr"])
     "unknown key; did you mean 'trial.optimizer.lr'?"
-    >>> unknown_key("wandb", [], [])[:36]
-    'robustsweep has no trackers yet; RUN'
+    >>> unknown_key("report", [], [])[:43]
+    'robustsweep has no such key; `sweep report '
     >>> unknown_key("batch_sizes", ["batch_size", "epochs"], ["trial.batch_size", "trial.dynamics.batch_sizes"])
     "unknown key; did you mean 'batch_size'?"
 

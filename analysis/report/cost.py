@@ -127,12 +127,10 @@ def _launches_table(launches: Sequence[_Launch]) -> Html:
 
 
 def _forecast(plan: Mapping[str, Any] | None) -> str:
-    """What a plan said: trials, their time, and where it is known its interval."""
+    """What a plan said: trials, and their time."""
     if plan is None:
         return ""
-    low, high = plan.get("low"), plan.get("high")
-    within = "" if low is None or high is None else f" ({_duration(low)} to {_duration(high)})"
-    return f"{plural(plan['trials'], 'trial')}, {_duration(plan['seconds'])}{within}"
+    return f"{plural(plan['trials'], 'trial')}, {_duration(plan['seconds'])}"
 
 
 def _trained(launch: _Launch) -> str:

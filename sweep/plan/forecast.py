@@ -39,7 +39,7 @@ def taken(directory: Path, plan: Plan) -> dict[str, Any] | None:
         plan: of the launch; a forecast of another config, or of more or fewer trials, is not its.
 
     Returns:
-        trials; seconds of all of them, one after another; low and high, the ends of its interval, None: it has none.
+        trials; seconds of all of them, one after another.
     """
     path = _path(directory, plan)
     known: dict[str, Any] | None = None
@@ -48,7 +48,7 @@ def taken(directory: Path, plan: Plan) -> dict[str, Any] | None:
         path.unlink()
     if plan.trial_seconds is not None:
         known = {"trials": plan.left, "seconds": plan.trial_seconds}
-    return known and {**known, "low": None, "high": None}
+    return known
 
 
 def _path(directory: Path, plan: Plan) -> Path:

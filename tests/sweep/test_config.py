@@ -283,12 +283,12 @@ def merged(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]
         ),
         (
             {"trial": {"wandb": True}},
-            "trial.wandb: robustsweep has no trackers yet; RUN/records.jsonl holds every number, and `sweep results` "
-            "gives them: leave it out",
+            "trial.wandb: robustsweep has no such key; trackers, a list beside trial, such as trackers: [mlflow], names "
+            "what trials are sent to",
         ),
         (
             {"report": "r.html"},
-            "report: robustsweep has no report page yet; `sweep figures` draws figures and tables: leave it out",
+            "report: robustsweep has no such key; `sweep report RUN` writes the page: leave it out",
         ),
         (
             {"resources": {"gpus": 4}},

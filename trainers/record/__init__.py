@@ -11,7 +11,9 @@ Ten kinds, told apart by the key `record`:
              are records of shares, after (a time later than all that it had read); one that `sweep merge` took in has
              merged (from, its file; sha256, of that file then); one that takes pruned trials up again has taken_up
              (their ids), one of --budget-hours has budget_hours, one of search.start_from has start_from (run -> ids of
-             its trials that the search knows)
+             its trials that the search knows), one that a plan came before has forecast (trials; seconds, of all of
+             them one after another), one of a registered run has registration (its SHA-256), one that was replayed on
+             a response surface has surrogate (the surface's version)
     trial    a planned trial: trial_id, number, config (its identity), point (its value on every axis), seed
     start    a trial begins or goes on: trial_id, time, host, device, code_version, arithmetic (of
              `trainers.provenance`; lacking where older code wrote it), workers (that train it together; lacking: one)
@@ -27,6 +29,8 @@ Ten kinds, told apart by the key `record`:
 
 The last key of a line is `crc`, the CRC-32 of its bytes before `,"crc":` in 8 hex digits; older code wrote none. A line
 changed by hand needs none either: delete it from that line.
+
+Of a registered run a launch, outcome, evaluation or check has chain too: see `linked`.
 
 An epoch or its dynamics may stand twice (a trial without a usable checkpoint ran it again): the last line counts.
 

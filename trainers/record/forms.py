@@ -121,6 +121,11 @@ _OF_CHUNK: dict[str, Rule] = {
     "versions": VERSIONS,
 }
 
+
+def _is_forecast(value: Any) -> bool:
+    return isinstance(value, dict) and all(is_number(value.get(key)) for key in ("trials", "seconds"))
+
+
 #: What each kind's keys must be; a key that is not here is not read.
 FORMS: dict[str, dict[str, Rule]] = {
     "launch": {
@@ -139,6 +144,8 @@ FORMS: dict[str, dict[str, Rule]] = {
         "taken_up": IDS,
         "start_from": IDS_BY_PLACE,
         "budget_hours": NUMBER,
+        "forecast": Rule("a mapping of trials and seconds", _is_forecast),
+        **dict.fromkeys(("registration", "surrogate"), TEXT),
     },
     "trial": {
         "trial_id": TRIAL,
