@@ -283,8 +283,8 @@ def merged(base: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]
         ),
         (
             {"trial": {"wandb": True}},
-            "trial.wandb: robustsweep has no such key; trackers, a list beside trial, such as trackers: [mlflow], names "
-            "what trials are sent to",
+            "trial.wandb: robustsweep has no such key; trackers, a list beside trial, such as trackers: [mlflow], "
+            "names what trials are sent to",
         ),
         (
             {"report": "r.html"},
