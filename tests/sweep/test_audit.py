@@ -153,7 +153,7 @@ def test_the_ledger_tells_what_was_registered_from_what_was_found_afterwards(kep
     assert "registered" not in marks(y="last_test_clean").values()
     assert "registered" not in marks(metric="val_clean").values()
     text = cli("claims", kept).stdout
-    assert "holds above 0 points; registered)" in " ".join(text.split())
+    assert "holds above 0 percentage points; registered)" in " ".join(text.split())
     assert "; found afterwards)" in " ".join(text.split())
 
 
