@@ -148,9 +148,12 @@ def test_figures_are_those_of_sweep_figures_with_their_captions(small_run: Path)
 def test_the_log_is_read_once(small_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read = []
     opened = log.read_records
-    monkeypatch.setattr(
-        log, "read_records", lambda directory, **how: read.append(directory) or opened(directory, **how)
-    )
+
+    def told(directory: Path, **how: Any) -> Any:
+        read.append(directory)
+        return opened(directory, **how)
+
+    monkeypatch.setattr(log, "read_records", told)
     page(small_run)
     assert read == [small_run]
 
