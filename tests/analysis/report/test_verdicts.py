@@ -35,4 +35,4 @@ def test_an_interval_stands_on_a_scale_of_round_numbers() -> None:
     unit = (scale[last] - scale[first]) / (last - first)
     (estimate,) = re.findall(r'<circle cx="([\d.]+)"', text)
     assert float(estimate) == pytest.approx(scale[0.0] + 2 * unit, abs=0.3)
-    assert "in points; shaded: where the claim holds" in text
+    assert "in percentage points; shaded: where the claim holds" in text
