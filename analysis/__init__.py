@@ -11,7 +11,7 @@ paper       the paper's own figures, tables and printed numbers
 figures     draws all of them and writes them, with the CSV beside each
 report      one HTML page of a run: answers, figures, every trial, cost and origin
 manifest    what figures came from, and whether they would come out again
-glossary    twelve words that results are told in
+glossary    thirteen words that results are told in
 
 What a user imports stands in __all__: `from analysis import load_trials, correlation`.
 """

@@ -103,8 +103,10 @@ def _wrong_axes(values: dict[str, Any], path: Path, first: UserError) -> Iterato
     def told() -> Iterator[str]:
         yield from (text for text, key in zip(wrong, keys(), strict=True) if _is_sure(text, key, faulty))
 
+    left.setdefault("name", "")  # the one key without a default
     while [key for key in keys() if _leave_out(left, key)]:
         faulty += keys()
+        left.setdefault("name", "sweep")
         try:
             config = validated(SweepConfig, left, f"{path}: ")
         except UserError as error:

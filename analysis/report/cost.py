@@ -19,6 +19,9 @@ from trainers.fields import plural
 #: Kinds of records that are no launch's.
 _AFTERWARDS = frozenset({"evaluation", "check", "note"})
 
+#: Outcomes after which a trial has trained all that it is to train.
+_ENDED = ("completed", "diverged", "pruned")
+
 
 class Work(NamedTuple):
     """Epochs that machines trained, a shorter trial's handed on to a longer one counted once."""
@@ -56,7 +59,7 @@ def cost(trials: DataFrame, log: Log) -> Html:
     wanted = int(launches[-1]["size"]) if launches else len(trials)
     work, epochs = work_of(log), planned_epochs(log, wanted)
     pace = work.seconds / work.trained if work.trained else 0.0
-    ended = int(trials["outcome"].isin(["completed", "diverged", "pruned"]).sum())
+    ended = int(trials["outcome"].isin(_ENDED).sum())
     saved = trials.loc[trials["outcome"] == "pruned", "pruned_share"] if "pruned_share" in trials else np.array([])
     rows: list[list[object]] = [
         ["trials", str(wanted), f"{ended} ended", outcome_line(trials).partition(": ")[2]],
@@ -82,7 +85,7 @@ class _Launch(NamedTuple):
     took: float
     """Seconds until its last line."""
     ended: int
-    """Trials that ended."""
+    """Trials that ended; one that was interrupted or failed has not."""
     seconds: float
     """Of all trained epochs, one after another."""
 
@@ -94,18 +97,17 @@ class _Launch(NamedTuple):
 
 def _launches(log: Log) -> list[_Launch]:
     known = [(place, one) for place, one in zip(log.places, log, strict=True) if one["record"] == "launch"]
-    of_others = [_moment(one) for one in log]
-    times = np.concatenate([log.epochs.numbers("time"), np.array(of_others, dtype=np.float64)])
+    times = np.concatenate([log.epochs.numbers("time"), np.array(_moments(log), dtype=np.float64)])
     places = np.concatenate([log.epochs.numbers("place"), np.array(log.places, dtype=np.float64)])
     ends = [*(place for place, _ in known[1:]), np.inf]
     spent, trained_at = log.epochs.spent(), log.epochs.numbers("place")
-    outcomes = np.array([p for p, one in zip(log.places, log, strict=True) if one["record"] == "outcome"])
+    outcomes = [(place, one) for place, one in zip(log.places, log, strict=True) if one.get("outcome") in _ENDED]
     launches = []
     for (place, one), end in zip(known, ends[: len(known)], strict=True):
         own = times[(places >= place) & (places < end) & ~np.isnan(times)]
         seconds = float(spent[(trained_at >= place) & (trained_at < end)].sum())
-        ended = int(((outcomes >= place) & (outcomes < end)).sum())
-        launches.append(_Launch(one, float(own.max()) - float(one["time"]), ended, seconds))
+        ended = {outcome["trial_id"] for there, outcome in outcomes if place <= there < end}
+        launches.append(_Launch(one, float(own.max()) - float(one["time"]), len(ended), seconds))
     return launches
 
 
@@ -144,9 +146,22 @@ def _trained(launch: _Launch) -> str:
     return f"{came}: {launch.seconds / plan['seconds']:.2g} times the forecast"
 
 
-def _moment(record: Mapping[str, Any]) -> float:
-    """When a line was written; NaN: it has no time, or is written of what a launch has left, weeks later too."""
-    return float("nan") if record["record"] in _AFTERWARDS else float(record.get("time", "nan"))
+def _moments(log: Log) -> list[float]:
+    """When each line was written; NaN: it has no time, or is written of what a launch has left, weeks later too.
+
+    Such is an outcome of a trial that is not running: `sweep rerun` and `sweep cancel` write it.
+    """
+    running: set[str] = set()
+    times: list[float] = []
+    for record in log:
+        kind, trial = record["record"], record.get("trial_id", "")
+        later = kind in _AFTERWARDS or (kind == "outcome" and trial not in running)
+        times.append(float("nan") if later else float(record.get("time", "nan")))
+        if kind == "start":
+            running.add(trial)
+        elif kind == "outcome":
+            running.discard(trial)
+    return times
 
 
 def moment(seconds: float) -> str:

@@ -43,9 +43,10 @@ def taken(directory: Path, plan: Plan) -> dict[str, Any] | None:
     """
     path = _path(directory, plan)
     known: dict[str, Any] | None = None
-    with suppress(OSError, ValueError):
-        known = json.loads(path.read_text())
+    with suppress(OSError, ValueError, TypeError, KeyError):  # of another version, say, or half written
+        kept = json.loads(path.read_text())
         path.unlink()
+        known = {"trials": int(kept["trials"]), "seconds": float(kept["seconds"])}
     if plan.trial_seconds is not None:
         known = {"trials": plan.left, "seconds": plan.trial_seconds}
     return known

@@ -662,6 +662,13 @@ def test_wrong_axes_are_told_beside_wrong_keys_of_the_trial(
     assert [line.removeprefix(f"{path}: ").partition(": ")[0] for line in lines] == told
 
 
+def test_wrong_axes_are_told_where_the_sweep_has_no_name(yaml_file: Write) -> None:
+    path = yaml_file("space: {batch_size: [y]}")
+    with pytest.raises(UserError) as caught:
+        load(path)
+    assert [line.split(": ")[1] for line in (str(caught.value), *caught.value.others)] == ["name", "space.batch_size"]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

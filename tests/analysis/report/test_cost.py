@@ -75,6 +75,19 @@ def test_a_launch_took_as_long_as_until_its_last_line_whatever_is_noted_later(ru
     assert took(run) == ["50 s", "7 s"]
 
 
+def test_a_launch_took_no_longer_because_of_what_is_cancelled_or_to_be_trained_anew_later(run: Any) -> None:
+    run.launch(["a", "b"], forecast={"trials": 2, "seconds": 4.0})
+    run.whole("a", [0.1])
+    run.trial("b")
+    run.start("b", time=50.0)
+    for name, outcome, time in (("b", "interrupted", 60.0), ("a", "interrupted", 1e6), ("b", "cancelled", 1e6)):
+        values = {"trial_id": name, "outcome": outcome, "reason": "", "epochs": 0, "time": time}
+        with (run.directory / RECORDS_FILE).open("a") as file:
+            file.write(line("outcome", values))
+    assert took(run) == ["60 s"]
+    assert beside(run)[0][1].startswith("1 trial ended, ")
+
+
 def test_the_time_of_a_launch_that_was_merged_in_is_its_own(run: Any) -> None:
     run.launch(["a", "b"])
     run.trial("a")

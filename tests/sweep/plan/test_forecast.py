@@ -62,3 +62,12 @@ def test_what_cannot_be_written_or_read_is_no_forecast(
     made = plan(tiny(), [], "abc")
     forecast.keep(tmp_path, made, 1.0)
     assert forecast.taken(tmp_path, made) is None
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"trials": 4}', '{"trials": 4, "seconds": "long"}'])
+def test_what_is_kept_in_another_form_is_no_forecast(text: str, tiny: Tiny, tmp_path: Path) -> None:
+    made = plan(tiny(), [], "abc")
+    forecast.keep(tmp_path, made, 1.0)
+    (kept,) = (tmp_path / "cache" / "forecasts").iterdir()
+    kept.write_text(text)
+    assert forecast.taken(tmp_path, made) is None
