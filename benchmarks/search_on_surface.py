@@ -86,15 +86,17 @@ def surface() -> Surface:
 
 
 @cache
-def highest() -> float:
-    """Of the surface at the last epoch, on a fine grid in its box."""
+def highest() -> tuple[float, dict[str, float]]:
+    """Of the surface at the last epoch, on a fine grid in its box; and where on the axes that differ."""
     ranges = surface().box.ranges
     ends = [(key, *ranges[key]) for key in surface().box.axes]
     grids = np.meshgrid(*(np.geomspace(low, high, 21) for _, low, high in ends))
     points = DataFrame({key: grid.ravel() for (key, *_), grid in zip(ends, grids, strict=True)})
     for key, (low, _) in ranges.items():
         points[key] = points.get(key, low)
-    return float(surface().predict(points.to_dict("records"), METRIC)["estimate"].max())  # type: ignore[arg-type]
+    told = surface().predict(points.to_dict("records"), METRIC)["estimate"]  # type: ignore[arg-type]
+    top = int(told.argmax())
+    return float(told[top]), {key: round(float(points[key][top]), 5) for key, *_ in ends}
 
 
 def config_of(search: str, rule: str, repeat: int) -> SweepConfig:
@@ -145,7 +147,7 @@ def replay(search: str, rule: str, repeat: int) -> Iterator[tuple[int, float]]:
             asked.tell(trial.id, (value,))
             if value > best:
                 best = value
-                regret = highest() - surface().expected(place(trial))[METRIC, epoch]
+                regret = highest()[0] - surface().expected(place(trial))[METRIC, epoch]
         yield trained, regret
 
 
@@ -175,7 +177,8 @@ def main() -> None:
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         rows = [one for part in pool.map(row, *zip(*asked, strict=True), [repeats] * len(asked)) for one in part]
     about = {"command": shlex.join(["python", *sys.argv]), **environment(), "surrogate": Surrogate.load().version}
-    about |= {"setting": surface().fits["title"], "highest": round(highest(), 5), "repeats": repeats}
+    value, where = highest()
+    about |= {"setting": surface().fits["title"], "highest": round(value, 5), "highest_at": where, "repeats": repeats}
     print(json.dumps({**about, "rows": rows}, indent=1))
 
 
