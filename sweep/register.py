@@ -215,7 +215,8 @@ def _lines(registration: Registration, directory: Path) -> list[str]:
     from trainers.fields import plural
     from trainers.record.linked import REGISTRATION_FILE
 
-    margins = f"margin {100 * registration.margin:g} points, of time {100 * registration.time_margin:g} %"
+    margin = plural(float(f"{100 * registration.margin:g}"), "percentage point")
+    margins = f"margin {margin}, of time {100 * registration.time_margin:g} %"
     rule = registration.stopping
     until = f": {rule['claim']}, {rule['budget_hours']:g} h of trials at most" if "claim" in rule else ""
     trials = "not known beforehand" if registration.trials is None else str(len(registration.trials))

@@ -159,7 +159,8 @@ def _questions(found: Found) -> Check:
 
 
 def _margins(found: Found) -> Check:
-    own = f"{100 * found.registration.margin:g} points, {100 * found.registration.time_margin:g} % of time"
+    margin = plural(float(f"{100 * found.registration.margin:g}"), "percentage point")
+    own = f"{margin}, {100 * found.registration.time_margin:g} % of time"
     if found.published is None:
         return Check("margins", None, f"registered: {own}; a printed ledger is checked with --claims FILE")
     changed = {
@@ -188,6 +189,8 @@ def _seeds(found: Found) -> Check:
     trials = found.study.trials
     begun = set(map(int, trials.loc[trials["outcome"] != "never_started", "seed"]))
     registered = set(found.registration.seeds)
+    if not begun:
+        return Check("seeds", None, "no trial has begun")
     if not found.open_ended:
         faults = [_some("dropped", sorted(registered - begun)), _some("added", sorted(begun - registered))]
         return _check("seeds", faults, ", ".join(map(str, found.registration.seeds)))

@@ -131,6 +131,8 @@ def test_the_hash_that_is_printed_is_the_files(tmp_path: Path) -> None:
     assert text_of(found).encode() == content
     assert len(found.trials or ()) == 8
     assert set(ASKED) <= set(found.claims)  # all that the config can measure
+    assert "margin 1 percentage point, of time 5 %" in result.stdout
+    assert set(card(tmp_path / "run")) == {"trials"}  # before the first one no seed is dropped, and all are to come
 
 
 def test_a_run_that_kept_everything_passes_and_its_launch_noted_the_hash(kept: Path) -> None:
