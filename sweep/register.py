@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.command(
     epilog=examples(
         "sweep register configs/ratio_digits.yaml",
-        "sweep register configs/ratio_digits.yaml --claim ratio --claim ratio_only --margin 0.5",
+        "sweep register configs/ratio_digits.yaml --claim ratio --margin 0.5",
         "sweep register configs/ratio_digits.yaml --decide ratio --budget-hours 2",
     )
 )

@@ -29,30 +29,30 @@ _SIGNS = {True: "kept", False: "NOT KEPT", None: "not told"}
 _SHA256 = 64
 
 
-def _hash(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
-    """A SHA-256, or several, in small letters."""
-    for one in value if isinstance(value, tuple) else (value,):
-        if one is not None and (len(one) != _SHA256 or set(one.lower()) - set("0123456789abcdef")):
-            raise click.BadParameter(f"must be the 64 hex digits of a SHA-256, got {one!r}.")
-    return tuple(one.lower() for one in value) if isinstance(value, tuple) else value and value.lower()
+def _hash(option: str, text: str) -> str:
+    """A SHA-256 in small letters."""
+    from trainers.errors import UserError
+
+    if len(text) != _SHA256 or set(text.lower()) - set("0123456789abcdef"):
+        raise UserError(f"{option}: must be the 64 hex digits of a SHA-256, got {text!r}; sha256sum FILE prints them")
+    return text.lower()
 
 
 @click.command(
     epilog=examples(
         "sweep audit runs/ratio",
-        "sweep audit runs/ratio --hash 5f70bf18a08660ba...    # as it was deposited",
-        "sweep claims runs/ratio --json > ratio.json; sweep audit runs/ratio --claims ratio.json",
+        "sweep audit runs/ratio --hash 5f70bf18a08660ba...    # as deposited",
+        "sweep audit runs/ratio --claims ratio.json    # of `sweep claims --json`",
     )
 )
 @click.argument("directory", metavar="DIR", type=RUN)
-@click.option("--hash", "deposited", metavar="SHA256", callback=_hash, help="Of the registration, as it was deposited.")
+@click.option("--hash", "deposited", metavar="SHA256", help="The hash of the registration, as it was deposited.")
 @click.option(
     "--records",
     metavar="SHA256",
     multiple=True,
-    callback=_hash,
-    help="Of a file of records, as it was deposited at some time: the file must still begin so. May be given several "
-    "times.",
+    help="The hash of a file of records, as it was deposited at some time: the file must still begin so. May be given "
+    "several times.",
 )
 @click.option("--claims", "printed", type=PATH, metavar="FILE", help="Check a ledger too: `sweep claims DIR --json`.")
 @click.option("--json", "as_json", is_flag=True, help="Print the card as JSON.")
@@ -67,6 +67,8 @@ def audit(
     from analysis.tables.export import json_text
     from sweep.run.screen import say
 
+    deposited = deposited and _hash("--hash", deposited)
+    records = tuple(_hash("--records", one) for one in records)
     bring_run(directory)
     found = _found(directory, deposited, records, printed)
     checks = audited(found)

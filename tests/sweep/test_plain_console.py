@@ -99,6 +99,7 @@ def test_nothing_is_printed_past_the_two_ways_out() -> None:
         "sweep/group.py",
         "sweep/submitted_main.py",
         "sweep/reports/output.py",
-    )  # what hides us, or is damaged, said before we are loaded; a file's text to a pipe
+        "trainers/__main__.py",
+    )  # what hides us, or is damaged, said before we are loaded; a file's text to a pipe; each line made visible there
     assert [place for place in others if place.partition(":")[0] not in known] == []
-    assert len(others) == 3
+    assert len(others) == 5

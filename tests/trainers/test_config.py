@@ -12,7 +12,7 @@ import trainers.errors
 import trainers.fields
 import trainers.ladder.trained
 import trainers.method.schedules
-import trainers.randomness
+import trainers.seeds
 from sweep.axes import leaf_keys, nested, value_at
 from trainers.config import TrialConfig
 from trainers.errors import UserError, suggestion, validated
@@ -494,7 +494,7 @@ DOCUMENTED = [
     trainers.config.trial,
     trainers.errors,
     trainers.fields,
-    trainers.randomness,
+    trainers.seeds,
     trainers.method.schedules,
     trainers.ladder.trained,
 ]

@@ -372,6 +372,12 @@ READERS = {
     "resuming.py:_check_records": "which epochs a file holds",
     "resuming.py:_check_weights": "which epoch weights are of",
     "resuming.py:_continued": "a shorter trial is shorter",
+    "stint.py:_run": "how many there were, told",
+    "stint.py:_trained": "how many there were, told",
+    "stint.py:add": "which epochs were measured",
+    "stint.py:finished": "which epochs were measured",
+    "stint.py:has": "which epochs were measured",
+    "stint.py:report": "whether another epoch fits into a stint",
     "training.py:_steps": "learning rate: `longer.why_not` compares it",
 }
 
