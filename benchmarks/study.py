@@ -121,11 +121,14 @@ def _lines(path: Path) -> list[str]:
 
 
 def _python(module: str, *words: str) -> int:
-    """Runs a module of this checkout to its end; a signal that comes to this process goes to it."""
+    """Runs a module of this checkout to its end; a signal meanwhile goes to it, and one that comes later ends this."""
     child = subprocess.Popen([sys.executable, "-m", module, *words], cwd=ROOT)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, frame: child.send_signal(number))
-    return child.wait()
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.signal(number, lambda number, frame: child.send_signal(number)) for number in numbers}
+    code = child.wait()
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    return code
 
 
 def keep() -> int:

@@ -138,7 +138,7 @@ def _registration(
     from datetime import UTC, datetime
 
     from analysis.claims.ledger import CONFIDENCE
-    from analysis.claims.registration import TO_THE_END, UNTIL_DECIDED, Registration, hash_of, text_of
+    from analysis.claims.registration import BY_CONFIG, TO_THE_END, UNTIL_DECIDED, Registration, hash_of, text_of
     from sweep.config_file import dump
     from sweep.decide import Design
     from sweep.plan.plan import plan
@@ -156,6 +156,7 @@ def _registration(
     listed = None if until or not isinstance(search, FixedSearch) else tuple(trial.id for trial in search.known())
     at, dirty = commit()
     primary = config.objectives[0]
+    rule = UNTIL_DECIDED if until else BY_CONFIG if config.stopping or config.race else TO_THE_END
     registration = Registration(
         name=config.name,
         question=config.question,
@@ -165,7 +166,7 @@ def _registration(
         metric=primary.name,
         mode=primary.mode,
         choosers=choosers,
-        stopping={"rule": UNTIL_DECIDED, **until} if until else {"rule": TO_THE_END},
+        stopping={"rule": rule, **until},
         seeds=config.seeds,
         trials=listed,
         code_version=code_version(),

@@ -23,11 +23,15 @@ from trainers.record.linked import NOTED
 #: Trials, lines or keys that a check names.
 _NAMED = 4
 
+_NONE_BEGAN = "no trial has begun"
+
 #: By how much a number may differ that is worked out anew on another machine.
 _ROUNDING = 1e-6
 
 #: Outcomes that are a trial's result; the others leave a hole.
 _RESULTS = ("completed", "diverged", "superseded")
+#: Those that a launch writes, after which it writes no more of the trial, and the kinds of what it writes of one.
+_LASTING, _TRAINED = ("completed", "diverged"), ("start", "resume", "epoch", "dynamics", "outcome")
 #: And where a registered rule ends trials early, or gives some points no more seeds.
 _ENDED_BY_RULE = ("pruned", "never_started")
 
@@ -49,7 +53,7 @@ class Found:
     registration: Registration
     study: Study
     records: Sequence[Mapping[str, Any]]
-    """Those that are believed, but for epochs."""
+    """Those that are believed: `but_early_epochs`."""
     files: Sequence[Checked]
     changed_keys: Sequence[str] | None
     """Of the config, those that are no longer as registered; None: the run has no config yet."""
@@ -101,7 +105,7 @@ def _launches(number: int) -> str:
 
 def _registration(found: Found) -> Check:
     """The file is the one that was deposited, and that launches found."""
-    own, launches = found.registration.sha256, found.of_kind("launch")
+    own, launches = found.registration.sha256, _that_began(found.records)
     without = sum(NOTED not in one for one in launches)
     other = list(dict.fromkeys(str(one[NOTED])[:12] for one in launches if one.get(NOTED, own) != own))
     faults = [
@@ -112,6 +116,18 @@ def _registration(found: Found) -> Check:
     ]
     where = "as deposited" if found.deposited else "give --hash with the deposited one, which alone cannot be rewritten"
     return _check("registration", faults, f"as {_launches(len(launches))} found it; {where}")
+
+
+def _that_began(records: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The launches that began a trial: after one that began none a study may still be registered, or anew."""
+    began: dict[int, Mapping[str, Any]] = {}
+    launch: Mapping[str, Any] | None = None
+    for record in records:
+        if record["record"] == "launch":
+            launch = record
+        elif record["record"] == "start" and launch is not None:
+            began[id(launch)] = launch
+    return list(began.values())
 
 
 def _other(own: str, said: str | None, whose: str) -> str:
@@ -190,7 +206,7 @@ def _seeds(found: Found) -> Check:
     begun = set(map(int, trials.loc[trials["outcome"] != "never_started", "seed"]))
     registered = set(found.registration.seeds)
     if not begun:
-        return Check("seeds", None, "no trial has begun")
+        return Check("seeds", None, _NONE_BEGAN)
     if not found.open_ended:
         faults = [_some("dropped", sorted(registered - begun)), _some("added", sorted(begun - registered))]
         return _check("seeds", faults, ", ".join(map(str, found.registration.seeds)))
@@ -208,6 +224,8 @@ def _order(registration: Registration, begun: Collection[int]) -> list[int]:
 
 
 def _trials(found: Found) -> Check:
+    if set(found.outcomes.values()) <= {"never_started"}:
+        return Check("trials", None, _NONE_BEGAN)
     config, registered = found.registration.config, found.registration.trials
     results = (*_RESULTS, *(_ENDED_BY_RULE if config.get("stopping") or config.get("race") else ()))
     wanted = found.outcomes if registered is None else registered
@@ -216,21 +234,36 @@ def _trials(found: Found) -> Check:
     added = [name for name, outcome in found.outcomes.items() if outcome != "never_started" and name not in wanted]
     counts = ", ".join(f"{number} {outcome}" for outcome, number in Counter(holes.values()).items())
     faults = [_some(f"left out, without a result ({counts})", holes), _some("added", added)]
-    faults.append(_some("run again after they had a result", _run_again(found.records)))
+    faults.append(_some("run again, or given other lines, after they had a result", _given_more(found.records)))
     said = f"all {len(wanted)} have a result" if wanted else "none yet"
     return _check("trials", faults, said if registered is not None else f"{said}; they were not known beforehand")
 
 
-def _run_again(records: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The ids of trials that were begun once more after they had ended."""
+def _given_more(records: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The ids of trials of which something stands behind their result: no launch writes that unless it runs them again.
+
+    Such a line counts in place of an earlier one, and at the end of a file it breaks no link.
+    """
     ended: set[str] = set()
-    again: dict[str, None] = {}
+    more: dict[str, None] = {}
     for record in records:
-        if record["record"] == "outcome" and record["outcome"] in ("completed", "diverged"):
+        if (name := record.get("trial_id")) in ended and record["record"] in _TRAINED:
+            more[str(name)] = None
+        if record["record"] == "outcome" and record["outcome"] in _LASTING:
+            ended.add(str(name))
+    return list(more)
+
+
+def but_early_epochs(records: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """What an audit looks at: the records, of epochs those alone that stand behind a result of their trial."""
+    ended: set[str] = set()
+    kept = []
+    for record in records:
+        if record["record"] != "epoch" or record["trial_id"] in ended:
+            kept.append(record)
+        if record["record"] == "outcome" and record["outcome"] in _LASTING:
             ended.add(record["trial_id"])
-        elif record["record"] == "start" and record["trial_id"] in ended:
-            again[record["trial_id"]] = None
-    return list(again)
+    return kept
 
 
 def _stopping(found: Found) -> Check:
@@ -343,7 +376,10 @@ def _ledger(found: Found) -> Check:
         for one in found.published
         if (key := _differs(one, ours.get((one["name"], one["network"], one["of"]))))
     ]
-    faults = [_some("differs from the records", dict.fromkeys(differing))]
+    printed = {(one["name"], one["network"], one["of"]) for one in found.published}
+    partly = {one["name"] for one in found.published} & found.registration.claims.keys()
+    left_out = {f"{name} ({network})" for name, network, of in ours.keys() - printed if name in partly}
+    faults = [_some("differs from the records", dict.fromkeys(differing)), _some("lines left out", sorted(left_out))]
     return _check("printed ledger", faults, f"{plural(len(found.published), 'line')} as the records say")
 
 
@@ -351,8 +387,8 @@ def _differs(printed: Mapping[str, Any], ours: Claim | None) -> str:
     """The first key of a printed line that the records do not give; empty: it gives all."""
     if ours is None:
         return "no such line"
-    for key in ("verdict", "n"):
-        if printed.get(key) != getattr(ours, key):
+    for key in ("verdict", "n", "registered"):
+        if printed.get(key, "") != getattr(ours, key):
             return key
     for key in ("estimate", "low", "high", "p_holm"):
         value, own = printed.get(key), getattr(ours, key)

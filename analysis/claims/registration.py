@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from trainers.errors import UserError
-from trainers.record.linked import NOTED
+from trainers.record.linked import NOTED, registered
 from trainers.record.linked import REGISTRATION_FILE as FILE
 from trainers.record.linked import registration as written
 
@@ -27,6 +27,7 @@ Mark = Literal["", "registered", "found afterwards"]
 
 #: What `Registration.stopping` has under `rule`.
 TO_THE_END, UNTIL_DECIDED = "every trial is run to its end", "seeds are added until a claim is decided"
+BY_CONFIG = "the config's rules end trials, or leave seeds out"
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,27 @@ def beforehand(registration: Registration, records: Iterable[Mapping[str, Any]])
     return True
 
 
+def refuse_lost(directory: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Refuses to add to a registered run without its registration: what is then written has no link, and no claim
+    would count as registered any more, which nothing mends.
+
+    Raises:
+        UserError: trials were begun under a registration, and it is gone, or another one.
+    """
+    noted: dict[str, None] = {}
+    found = None
+    for record in records:
+        if record["record"] == "launch":
+            found = record.get(NOTED)
+        elif record["record"] == "start" and found is not None:
+            noted[str(found)] = None
+    if noted and (now := registered(directory)) not in noted:
+        what, known = "is not there" if now is None else "is another one", ", ".join(noted)
+        raise UserError(
+            f"{directory / FILE}: {what}, and trials were begun under that of SHA-256 {known}; put that there"
+        )
+
+
 def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 
@@ -162,6 +184,10 @@ def _is_number(value: Any) -> bool:
 
 def _is_mapping(value: Any) -> bool:
     return isinstance(value, dict)
+
+
+def _is_claim(value: Any) -> bool:
+    return _is_mapping(value) and _is_text(value.get("region")) and _is_number(value.get("threshold"))
 
 
 def _is_time(value: Any) -> bool:
@@ -178,9 +204,11 @@ def _are(kind: type) -> Callable[[Any], bool]:
 _RULES: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("name", "question", "accuracy", "metric", "mode", "code_version"), _is_text),
     **dict.fromkeys(("margin", "time_margin", "alpha"), _is_number),
-    **dict.fromkeys(("stopping", "config"), _is_mapping),
-    **dict.fromkeys(("choosers", "seeds"), _are(int)),
-    "claims": lambda value: _is_mapping(value) and all(map(_is_mapping, value.values())),
+    "config": _is_mapping,
+    "stopping": lambda value: _is_mapping(value) and _is_number(value.get("budget_hours", 0)),
+    "choosers": _are(int),
+    "seeds": lambda value: _are(int)(value) and len(value) > 0,
+    "claims": lambda value: _is_mapping(value) and all(map(_is_claim, value.values())),
     "time": _is_time,
     "trials": lambda value: value is None or _are(str)(value),
     "commit": lambda value: value is None or _is_text(value),

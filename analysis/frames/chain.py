@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from trainers.errors import UserError
+from trainers.plain_file import plain
 from trainers.record.form import UNKNOWN, Damaged, record_on
 from trainers.record.linked import CHAIN, LINKED
 
@@ -54,6 +56,7 @@ def checked(path: Path, deposited: Collection[str] = ()) -> Checked:
         UserError: it cannot be read.
     """
     try:
+        os.close(plain(str(path), os.O_RDONLY))
         content = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: must be a file that you may read: {error.strerror}; mend that") from None

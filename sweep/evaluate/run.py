@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.progress import Progress as Bar
 
+from analysis.claims.registration import refuse_lost
 from analysis.estimates.evaluated import over_seeds, with_evaluation_bits
 from analysis.frames.checks import checks_of
 from analysis.frames.evaluations import PARAMETERS, Key, disjoint, evaluations_of, key
@@ -79,6 +80,7 @@ def evaluate(
 
         def once() -> int:
             records = read_log(directory)
+            refuse_lost(directory, records)
             evaluations = plan(directory, records, sweep, asked)
             run = _Run(directory, sweep, evaluations, records, console, interrupts)
             run.guard = lock.check

@@ -75,6 +75,8 @@ def merge_runs(directory: Path, others: Sequence[Path], *, checkpoints: bool, co
         lock.check()
         for one, trials in zip(elsewhere, here.copies, strict=True):
             _copy(one, directory, trials if checkpoints else {})
+            if (theirs := registered(one.folder)) not in (None, registered(directory)):
+                said.append(f"{one.path}: is registered as {theirs}, and {directory} otherwise: the card will say so")
         if here.taken:
             lines = here.lines(command, registered(directory))
             lock.check()
@@ -241,7 +243,8 @@ class _Here:
             "time": round(time.time(), 3),
         }
         self.progress.add(own)
-        added = [*self.taken, own] if self.taken[0]["record"] == "launch" else [own, *self.taken, own]
+        before = {key: value for key, value in own.items() if key != NOTED}  # who began them found none
+        added = [*self.taken, own] if self.taken[0]["record"] == "launch" else [before, *self.taken, own]
         # among several files they come after all that is there, whatever the clocks of those machines said
         return [{**added[0], "after": round(self._latest + _LATER, 3)}, *added[1:]]
 

@@ -21,12 +21,15 @@ if TYPE_CHECKING:
 #: Keys of a config that change no number: of the launch, and of where things lie.
 _FREE = ("resources", "max_concurrent", "fail_fast", "trackers", "notify", "code_folder", "code", "question")
 
-#: What `--claims` must have of each line.
-_OF_A_LINE = ("name", "network", "of", "verdict", "threshold")
+#: What `--claims` must have of each line: text, and numbers, of which a JSON file has none in place of NaN.
+_TEXTS, _NUMBERS = ("name", "network", "of", "verdict"), ("threshold", "p_holm")
 
 _SIGNS = {True: "kept", False: "NOT KEPT", None: "not told"}
 
 _SHA256 = 64
+
+#: Bytes of the longest ledger that is read.
+_LONGEST = 1 << 24
 
 
 def _hash(option: str, text: str) -> str:
@@ -95,7 +98,7 @@ def _found(directory: Path, deposited: str | None, records: tuple[str, ...], pri
         UserError: there is no registration, or a file cannot be read.
     """
     from analysis.claims import registration as registrations
-    from analysis.claims.audit import Found
+    from analysis.claims.audit import Found, but_early_epochs
     from analysis.claims.study import study_of
     from analysis.frames.chain import checked
     from trainers.errors import UserError
@@ -114,7 +117,7 @@ def _found(directory: Path, deposited: str | None, records: tuple[str, ...], pri
     return Found(
         registration,
         study_of(log, registration),
-        [one for one in log if one["record"] != "epoch"],
+        but_early_epochs(log),
         files,
         _changed(registration.config, directory, until_decided=bool(registration.stopping.get("claim"))),
         hash_beside=beside.read_text(encoding="utf-8", errors="replace").split(" ")[0] if beside.is_file() else None,
@@ -171,14 +174,21 @@ def _leaves(values: Any, before: str = "") -> Iterator[tuple[str, str]]:
 
 def _printed(path: Path) -> list[dict[str, Any]]:
     from trainers.errors import UserError
+    from trainers.plain_file import bounded
 
     try:
-        lines = json.loads(path.read_text(encoding="utf-8"))
+        lines = json.loads(bounded(path, _LONGEST))
     except OSError as error:
         raise UserError(f"--claims {path}: must be a file that you may read: {error.strerror}; mend that") from None
     except (ValueError, RecursionError):
         lines = None
-    whole = isinstance(lines, list) and all(isinstance(one, dict) and one.keys() >= set(_OF_A_LINE) for one in lines)
-    if not whole or not all(isinstance(one["threshold"], int | float) for one in lines):
+    if not isinstance(lines, list) or not all(map(_is_line, lines)):
         raise UserError(f"--claims {path}: must be what `sweep claims DIR --json` printed; print it anew")
-    return list(lines)
+    return lines
+
+
+def _is_line(one: Any) -> bool:
+    if not isinstance(one, dict) or not all(isinstance(one.get(key), str) for key in _TEXTS):
+        return False
+    numbers = (one.get(key, "") for key in _NUMBERS)
+    return one["threshold"] is not None and all(value is None or isinstance(value, int | float) for value in numbers)

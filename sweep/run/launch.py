@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from analysis.claims.registration import refuse_lost
 from sweep.config import ResourcesConfig, SweepConfig
 from sweep.plan.plan import Plan, earlier_records, plan
 from sweep.plan.room import cores, this_machine
@@ -109,6 +110,7 @@ def launch(
         def once() -> int:
             capacity = math.inf if again or address is not None else capacity_here(config.resources)
             records = earlier_records(directory)
+            refuse_lost(directory, records)
             budgeted = budget_hours is not None
             how: dict[str, Any] = {"again": again, "share": share, "resume_pruned": resume_pruned, "by_seed": budgeted}
             wanted = plan(config, records, version, capacity=capacity, **how)

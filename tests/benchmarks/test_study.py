@@ -18,7 +18,7 @@ import yaml
 from small import TINY
 
 from trainers.config import DataConfig
-from trainers.data.sets import fingerprint
+from trainers.data.sources import fingerprint
 from trainers.record import read
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -117,6 +117,12 @@ spec.loader.exec_module(study)
 study.ROOT, study.SMALL = Path(sys.argv[2]), {"small": ("tiny.yaml", ("trial.epochs=5000", "seeds=[0]"), 60)}
 sys.exit(study.main(["run"]))
 """
+
+
+def test_between_two_stints_a_signal_ends_it_and_is_not_sent_to_the_one_that_is_over(study: ModuleType) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    assert study._python("this") == 0
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 @pytest.mark.slow

@@ -17,13 +17,14 @@ from click.testing import CliRunner, Result
 
 from analysis.claims import audit as checks
 from analysis.claims.ledger import ledger
-from analysis.claims.registration import HASH_FILE, read, text_of
+from analysis.claims.registration import BY_CONFIG, HASH_FILE, read, text_of
 from analysis.claims.study import load_study
 from sweep.cli import main
 from sweep.config import SweepConfig
 from sweep.config_file import load
 from sweep.merge.run import merge_runs
 from sweep.register import written
+from trainers.errors import UserError
 from trainers.record import RECORDS_FILE, EvaluationRecord, line
 from trainers.record import read as read_lines
 from trainers.record.linked import CHAIN, NOTED, registered
@@ -231,6 +232,53 @@ def test_a_failed_trial_that_was_never_run_again_is_told(run: Path) -> None:
     assert card(run)["trials"] == f"left out, without a result (1 failed): {last}"
 
 
+@pytest.mark.parametrize("kind", ["epoch", "outcome"])
+def test_a_line_put_behind_a_trials_result_is_told_though_it_breaks_no_link(kind: str, run: Path) -> None:
+    """The last line of an epoch counts, and so does the last outcome: a good seed made `diverged` is in no mean."""
+    records = read_lines(run)
+    last = next(one for one in reversed(records) if one["record"] == kind)
+    content = (run / RECORDS_FILE).read_bytes()
+    change = {"test_robust": 0.99} if kind == "epoch" else {"outcome": "diverged"}
+    link = {CHAIN: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}} if CHAIN in last else {}
+    (run / RECORDS_FILE).write_bytes(content + line(kind, {**last, **change, **link}).encode())
+    assert card(run) == {"trials": f"run again, or given other lines, after they had a result: {last['trial_id']}"}
+
+
+def test_a_launch_that_began_no_trial_may_come_before_the_registration(run: Path) -> None:
+    """It was killed in time; the study is registered, or registered anew, and launched."""
+    first, *rest = (without(one) for one in read_lines(run))
+    bare = {key: value for key, value in first.items() if key != NOTED}
+    write(run, [bare, {**bare, NOTED: 64 * "a"}, first, *rest])
+    assert card(run).keys() == {"records"}
+    assert "registered" in {one.registered for one in ledger(load_study(run))}
+
+
+def test_before_the_first_trial_nothing_is_broken(run: Path) -> None:
+    (run / RECORDS_FILE).unlink()
+    assert card(run) == {}
+
+
+def test_a_launch_and_an_evaluation_without_the_registration_that_trials_were_begun_under_are_refused(
+    run: Path, tmp_path: Path, launch: Launched
+) -> None:
+    before, records, content = registered(run), (run / RECORDS_FILE).read_bytes(), (run / FILE).read_text()
+    way_out = f"and trials were begun under that of SHA-256 {before}; put that there"
+    (run / FILE).unlink()
+    with pytest.raises(UserError) as error:
+        launch(sweep_of(tmp_path, seeds=[0, 1, 7]), run, serial=True)
+    assert str(error.value) == f"{run / FILE}: is not there, {way_out}"
+    (run / FILE).write_text(content.replace('"margin": 0.01', '"margin": 0.05'))
+    assert said(cli("evaluate", run, "--serial")) == f"sweep: {run / FILE}: is another one, {way_out}"
+    assert (run / RECORDS_FILE).read_bytes() == records
+
+
+def test_a_config_whose_rules_end_trials_is_not_registered_as_run_to_its_end(tmp_path: Path) -> None:
+    written(sweep_of(tmp_path, stopping={"name": "asha"}), tmp_path / "run", ASKED, (), {}, TERMS)
+    found = read(tmp_path / "run")
+    assert found is not None
+    assert found.stopping == {"rule": BY_CONFIG}
+
+
 def test_added_seeds_and_a_changed_config_are_told(run: Path, tmp_path: Path, launch: Launched) -> None:
     config = sweep_of(tmp_path, seeds=[0, 1, 7], space={"optimizer.name": ["sgd", "deat"], "optimizer.lr": [0.3]})
     assert launch(config, run, serial=True)[0] == 0
@@ -370,7 +418,23 @@ def test_another_alpha_is_told(kept: Path, printed: Callable[..., Path], monkeyp
     assert card(kept)["alpha"] == "changed: registered 0.05, and this version judges at 0.1"
 
 
-@pytest.mark.parametrize("content", ["", "[1]", "{}", '[{"name": "ratio"}]'])
+def test_a_line_of_another_network_that_is_left_out_is_told(kept: Path, printed: Callable[..., Path]) -> None:
+    other = printed(lambda one: one.update(network="other") if one["name"] == "ratio" else None)
+    assert card(kept, "--claims", other) == {
+        "printed ledger": "differs from the records: ratio (no such line); lines left out: ratio (small_cnn)"
+    }
+
+
+OF_A_LINE = {"name": "ratio", "network": "", "of": "", "verdict": "supported", "threshold": 0.0, "p_holm": 0.01}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("", "[1]", "{}", '[{"name": "ratio"}]'),
+        *(json.dumps([OF_A_LINE | odd]) for odd in ({"p_holm": "x"}, {"threshold": None}, {"of": []}, {"name": {}})),
+    ],
+)
 def test_a_file_that_is_no_ledger_is_refused(content: str, kept: Path, tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text(content)
     assert said(cli("audit", kept, "--claims", tmp_path / "x.json")).endswith(
@@ -385,6 +449,9 @@ def test_a_file_that_is_no_ledger_is_refused(content: str, kept: Path, tmp_path:
         (lambda values: values.update(seeds="all"), "seeds is no such value"),
         (lambda values: values.update(time="yesterday"), "time is no such value"),
         (lambda values: values.update(more=1), "more: unknown key"),
+        (lambda values: values.update(seeds=[]), "seeds is no such value"),
+        (lambda values: values["stopping"].update(budget_hours="2"), "stopping is no such value"),
+        (lambda values: values["claims"]["ratio"].pop("threshold"), "claims is no such value"),
     ],
 )
 def test_a_registration_that_is_none_is_refused_in_one_line(
@@ -408,3 +475,17 @@ def test_what_a_merge_takes_in_keeps_the_registration_and_makes_links_of_its_own
     edited(run, lambda one: one["record"] in ("launch", "trial") or one["trial_id"] in names[:4])
     merge_runs(tmp_path / "all", [run, kept], checkpoints=False, command="sweep merge all run kept")
     assert card(tmp_path / "all", "--hash", registered(kept)) == {}
+
+
+def test_a_merge_of_trials_whose_launch_line_is_lost_does_not_count_them_as_registered(
+    run: Path, tmp_path: Path
+) -> None:
+    edited(run, lambda one: one["record"] != "launch")
+    merge_runs(tmp_path / "all", [run], checkpoints=False, command="sweep merge all run")
+    assert "registered" not in {one.registered for one in ledger(load_study(tmp_path / "all"))}
+
+
+def test_a_merge_says_that_a_run_was_registered_otherwise(kept: Path, run: Path, tmp_path: Path) -> None:
+    (run / FILE).write_text((run / FILE).read_text().replace('"margin": 0.01', '"margin": 0.05'))
+    lines = merge_runs(tmp_path / "all", [kept, run], checkpoints=False, command="sweep merge all kept run")
+    assert f"{run}: is registered as {registered(run)}, and {tmp_path / 'all'} otherwise: the card will say so" in lines

@@ -87,7 +87,7 @@ def test_a_trial_that_was_run_again_after_it_had_ended_is_told(frame_of) -> None
     study = study_of(frame_of, [0])
     assert broken(Found(REGISTRATION, study, records, [], None)) == {}
     assert broken(Found(REGISTRATION, study, [*records, began], [], None)) == {
-        "trials": "run again after they had a result: t0"
+        "trials": "run again, or given other lines, after they had a result: t0"
     }
 
 
