@@ -58,18 +58,25 @@ def cost(trials: DataFrame, log: Log) -> Html:
     launches = [one for one in log if one["record"] == "launch"]
     wanted = int(launches[-1]["size"]) if launches else len(trials)
     work, epochs = work_of(log), planned_epochs(log, wanted)
-    pace = work.seconds / work.trained if work.trained else 0.0
     ended = int(trials["outcome"].isin(_ENDED).sum())
     saved = trials.loc[trials["outcome"] == "pruned", "pruned_share"] if "pruned_share" in trials else np.array([])
     rows: list[list[object]] = [
         ["trials", str(wanted), f"{ended} ended", outcome_line(trials).partition(": ")[2]],
         ["epochs", str(epochs), str(work.trained - work.twice), _epochs_text(work, len(saved))],
-        ["time of all trials, one after another", f"{_duration(pace * epochs)} at this pace", _duration(work.seconds),
-         f"{_duration(pace)} an epoch, with its evaluation"],
-    ]  # fmt: skip
+        ["time of all trials, one after another", *_times(work, epochs)],
+    ]
     if (memory := trials["memory_bytes"].max()) == memory:
         rows.append(["GPU memory of a trial", "", f"{memory / 2**30:.1f} GiB at most", ""])
     return joined(table(["", "planned", "done", ""], rows), element("h3", "Launches"), _launches_table(_launches(log)))
+
+
+def _times(work: Work, epochs: int) -> tuple[str, str, str]:
+    """What all planned epochs will take, what was taken, and how it is told; before an epoch was trained, nothing."""
+    if not work.trained:
+        return "", "", "not known before an epoch is trained"
+    pace = work.seconds / work.trained
+    said = f"{_duration(pace)} an epoch, with its evaluation"
+    return f"{_duration(pace * epochs)} at this pace", _duration(work.seconds), said
 
 
 def _epochs_text(work: Work, pruned: int) -> str:

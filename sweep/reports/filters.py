@@ -93,13 +93,8 @@ class Filter:
 def _holding(text: str, frame: pd.DataFrame, records: Iterable[Mapping[str, Any]]) -> list[bool]:
     """Of each row whether the expression is true."""
     from analysis.frames.notes import notes_of
-    from sweep.where import constraint
-    from trainers.errors import UserError
 
-    try:
-        one = constraint(text)
-    except ValueError as error:
-        raise UserError(f"--where {error}") from None
+    one = _parsed(text)
     for hint in _of_percent(one):
         complain(hint)
     tags = {name: written.tags for name, written in notes_of(records).items()}
@@ -111,6 +106,16 @@ def _holding(text: str, frame: pd.DataFrame, records: Iterable[Mapping[str, Any]
             _refuse_unknown("--where", key, frame)
             values[key] = [_plain(value) for value in frame[key].tolist()]
     return [_holds(one, {key: each[row] for key, each in values.items()}) for row in range(len(frame))]
+
+
+def _parsed(text: str) -> Constraint:
+    from sweep.where import constraint
+    from trainers.errors import UserError
+
+    try:
+        return constraint(text)
+    except ValueError as error:
+        raise UserError(f"--where {error}") from None
 
 
 def _holds(one: Constraint, row: Mapping[str, Any]) -> bool:
@@ -143,11 +148,15 @@ def trials_where(where: Sequence[str], log: Log) -> list[str]:
     """The ids of the trials of a run for which each expression holds, as `sweep results` filters them.
 
     Raises:
-        UserError: an expression is none, or a column is not there.
+        UserError: an expression is none, or a column is not there; or an accuracy is compared as a percentage: with
+            `< 50` all trials would be cancelled, or trained anew.
     """
     from analysis.frames.trials import trials_of
     from analysis.tables.settings import with_settings
+    from trainers.errors import UserError
 
+    for hint in (hint for text in where for hint in _of_percent(_parsed(text))):
+        raise UserError(hint)
     return list(Filter(where).rows(with_settings(trials_of(log), log), log)["trial_id"])
 
 

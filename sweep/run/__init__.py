@@ -33,7 +33,6 @@ child       the process of a serial launch
 bound       processes that end with the one that starts them
 hung        how long an epoch may take, and what ends a process that hangs
 bell        tells its trials to write their checkpoints, when the launch stops
-preemption  whether a machine was taken away, by Slurm's and Ray's word
 signals     Ctrl-C, SIGTERM and their like, and a Ray that has gone
 screen      the live table
 tracking    the processes of its trackers

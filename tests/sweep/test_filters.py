@@ -106,6 +106,15 @@ def test_what_is_no_filter_is_refused_in_one_line(words: list[str], says: str, r
     assert says in result.stderr
 
 
+@pytest.mark.parametrize("command", ["rerun", "cancel", "status"])
+def test_by_a_percentage_no_trial_is_chosen_to_be_changed(run: Path, command: str) -> None:
+    known = len(read(run))
+    result = sweep(command, run, "--where", "last_test_robust < 50")
+    assert result.exit_code == 2
+    assert "last_test_robust is a fraction" in str(result.exception or "") + result.stderr
+    assert len(read(run)) == known
+
+
 def test_an_accuracy_that_is_compared_as_a_percentage_is_told_to_be_a_fraction(run: Path) -> None:
     result = sweep("results", run, "--where", "last_test_robust > 50")
     assert result.exit_code == 0

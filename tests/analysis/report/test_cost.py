@@ -57,6 +57,15 @@ def test_the_plan_stands_beside_what_was_done_and_each_launch_with_its_command(r
     assert "sweep launch &lt;c&gt;.yaml" in said
 
 
+def test_before_an_epoch_was_trained_no_time_is_told(run: Any) -> None:
+    run.launch(["a"])
+    run.trial("a")
+    log = read_log(run.directory)
+    said = cost(trials_of(log), log)
+    assert "at this pace" not in said
+    assert "not known before an epoch is trained" in said
+
+
 def took(run: Any) -> list[str]:
     """How long each launch took, as the page says it."""
     log = read_log(run.directory)
