@@ -78,6 +78,17 @@ def test_what_shows_rows_says_what_they_are(replayed: Path) -> None:
     header, *lines = sweep("results", replayed, "--format", "csv").stdout.splitlines()
     assert header.split(",")[-1] == "surrogate"
     assert all(line.endswith(f",{Surrogate.load().version}") for line in lines)
+    few = sweep("results", replayed, "--format", "csv", "--columns", "trial_id,last_val_robust").stdout.splitlines()
+    assert few[0] == "trial_id,last_val_robust,surrogate"
+    assert few[1].endswith(f",{Surrogate.load().version}")
+
+
+def test_a_replay_s_trials_are_chosen_by_an_expression_as_trained_ones_are(replayed: Path) -> None:
+    shown = sweep("status", replayed, "--where", "optimizer.lr == 0.05")
+    assert shown.exit_code == 0, shown.output
+    assert "of 16 trials those that --where chooses" in " ".join(shown.stdout.split())
+    ended = sweep("cancel", replayed, "--where", "optimizer.lr == 0.05")
+    assert "was replayed" not in ended.stderr
 
 
 @pytest.mark.parametrize(
@@ -93,6 +104,7 @@ def test_what_shows_rows_says_what_they_are(replayed: Path) -> None:
             ["images"],
             ["report"],
             ["theory"],
+            ["dashboard"],
         ),
         *(["evaluate"], ["sync", "tensorboard"], ["results", "--summary"], ["export", "0", "--torch"]),
     ],
