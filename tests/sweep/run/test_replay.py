@@ -16,6 +16,7 @@ from analysis.surrogate.table import rows_of_run
 from sweep.cli import main
 from trainers.errors import UserError
 from trainers.record import RECORDS_FILE, read
+from trainers.record.linked import REGISTRATION_FILE
 
 CONFIG = Path(__file__).parents[3] / "configs" / "stopping_digits.yaml"
 FEW = ["--set", "space.optimizer.lr=[0.05, 0.2]", "--set", "space.batch_size=[16, 48]", "--set", "seeds=[0, 1]"]
@@ -105,6 +106,7 @@ def test_a_replay_s_trials_are_chosen_by_an_expression_as_trained_ones_are(repla
             ["report"],
             ["theory"],
             ["dashboard"],
+            ["audit"],
         ),
         *(["evaluate"], ["sync", "tensorboard"], ["results", "--summary"], ["export", "0", "--torch"]),
     ],
@@ -146,6 +148,14 @@ def test_trained_and_replayed_trials_are_never_in_one_run(replayed: Path, tmp_pa
     other = launched(tmp_path / "run")
     assert other.exit_code == 2
     assert "holds trained trials, beside which none is replayed; give another --out" in other.stderr
+
+
+def test_nothing_is_replayed_where_trained_trials_are_registered(tmp_path: Path) -> None:
+    (tmp_path / REGISTRATION_FILE).write_text("{}")
+    other = launched(tmp_path)
+    assert other.exit_code == 2
+    assert f"--out {tmp_path}: is registered, for trials that are trained; give another --out" in other.stderr
+    assert not (tmp_path / RECORDS_FILE).exists()
 
 
 def test_a_search_that_learns_and_a_stopping_rule_run_as_they_do_on_trained_trials(tmp_path: Path) -> None:
