@@ -100,7 +100,11 @@ def cancel(directory: Path, trial_ids: tuple[str, ...], where: tuple[str, ...], 
         asked = requests.asked(directory)
         if where:
             among = {trial.id for trial in trials} or progress.trials.keys()
-            found = [progress.trials[name] for name in trials_where(where, read_log(directory)) if name in among]
+            found = [
+                progress.trials[name]
+                for name in trials_where(where, read_log(directory, replays=True))
+                if name in among
+            ]
             trials = [one for one in found if _may_change(one, undo, one.id in asked.cancel)]
         for trial in trials:
             _refuse_ended(directory, trial, undo, trial.id in asked.cancel)

@@ -67,12 +67,14 @@ def audit(
     Exit code 0: all was kept; 1: something was not; 2: there is nothing to audit.
     """
     from analysis.claims.audit import audited
+    from analysis.frames.replayed import refuse_replay
     from analysis.tables.export import json_text
     from sweep.run.screen import say
 
     deposited = deposited and _hash("--hash", deposited)
     records = tuple(_hash("--records", one) for one in records)
     bring_run(directory)
+    refuse_replay(directory)
     found = _found(directory, deposited, records, printed)
     checks = audited(found)
     if as_json:

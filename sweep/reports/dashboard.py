@@ -28,12 +28,14 @@ def dashboard(directory: Path, port: int) -> None:
 
     It needs pip install "robustsweep[dashboard]". What is changed in it is not kept: the run stays as it is.
     """
+    from analysis.frames.replayed import refuse_replay
     from sweep.reports.follow import Followed, await_records, stamp_of
     from sweep.reports.serve import served
 
     def app_of(followed: Followed[WSGIApplication]) -> WSGIApplication:
         return lambda environ, start_response: followed.version.made(environ, start_response)
 
+    refuse_replay(directory)  # not first when a browser asks
     served(
         app_of,
         dashboard_of(directory),

@@ -66,6 +66,8 @@ def results(
     replayed = surrogate_of(directory)
     if replayed is not None and (asked and not epochs):
         refuse_replay(directory)
+    if replayed is not None and rows["columns"] is not None:
+        rows["columns"] += ",surrogate"  # whatever is asked for, a file says that its numbers are drawn
     form, asked_rows = chosen_format(form, output, FORMATS), Filter(**rows)
     log = read_log(directory, replays=replayed is not None)
     if checks:

@@ -80,7 +80,7 @@ def standing(directory: Path, where: Sequence[str] = (), *, wait: bool = False) 
     running = f"running: {plural(len(shares), 'share')}" if shares else "running" if live else "no launch is running"
     if where:
         running += f"; of {plural(progress.size, 'trial')} those that --where chooses"
-        progress = progress.among(trials_where(where, read_log(directory)))
+        progress = progress.among(trials_where(where, read_log(directory, replays=True)))
     lines = filter(None, [asked_line(directory), *left_out_lines(progress.left_out())])
     return [*([] if version is None else [replay_line(version)]), running, table(progress, live), *lines]
 

@@ -23,6 +23,7 @@ from sweep.search.trials import PlannedTrial, Search, planned
 from trainers.errors import UserError
 from trainers.provenance import host
 from trainers.record import EpochRecord, OutcomeRecord, has_records
+from trainers.record.linked import REGISTRATION_FILE
 
 if TYPE_CHECKING:
     from analysis.surrogate.surface import Surface, Surrogate
@@ -55,6 +56,8 @@ def refuse_mixing(directory: Path, surrogate: Surrogate | None) -> None:
         )
     if surrogate is not None and before is None and has_records(directory):
         raise UserError(f"--out {directory}: holds trained trials, beside which none is replayed; give another --out")
+    if surrogate is not None and (directory / REGISTRATION_FILE).exists():
+        raise UserError(f"--out {directory}: is registered, for trials that are trained; give another --out")
 
 
 def refuse_outside(surrogate: Surrogate, config: SweepConfig, search: Search) -> list[str]:

@@ -16,6 +16,7 @@ from analysis.surrogate.table import rows_of_run
 from sweep.cli import main
 from trainers.errors import UserError
 from trainers.record import RECORDS_FILE, read
+from trainers.record.linked import REGISTRATION_FILE
 
 CONFIG = Path(__file__).parents[3] / "configs" / "stopping_digits.yaml"
 FEW = ["--set", "space.optimizer.lr=[0.05, 0.2]", "--set", "space.batch_size=[16, 48]", "--set", "seeds=[0, 1]"]
@@ -78,6 +79,17 @@ def test_what_shows_rows_says_what_they_are(replayed: Path) -> None:
     header, *lines = sweep("results", replayed, "--format", "csv").stdout.splitlines()
     assert header.split(",")[-1] == "surrogate"
     assert all(line.endswith(f",{Surrogate.load().version}") for line in lines)
+    few = sweep("results", replayed, "--format", "csv", "--columns", "trial_id,last_val_robust").stdout.splitlines()
+    assert few[0] == "trial_id,last_val_robust,surrogate"
+    assert few[1].endswith(f",{Surrogate.load().version}")
+
+
+def test_a_replay_s_trials_are_chosen_by_an_expression_as_trained_ones_are(replayed: Path) -> None:
+    shown = sweep("status", replayed, "--where", "optimizer.lr == 0.05")
+    assert shown.exit_code == 0, shown.output
+    assert "of 16 trials those that --where chooses" in " ".join(shown.stdout.split())
+    ended = sweep("cancel", replayed, "--where", "optimizer.lr == 0.05")
+    assert "was replayed" not in ended.stderr
 
 
 @pytest.mark.parametrize(
@@ -93,6 +105,8 @@ def test_what_shows_rows_says_what_they_are(replayed: Path) -> None:
             ["images"],
             ["report"],
             ["theory"],
+            ["dashboard"],
+            ["audit"],
         ),
         *(["evaluate"], ["sync", "tensorboard"], ["results", "--summary"], ["export", "0", "--torch"]),
     ],
@@ -134,6 +148,14 @@ def test_trained_and_replayed_trials_are_never_in_one_run(replayed: Path, tmp_pa
     other = launched(tmp_path / "run")
     assert other.exit_code == 2
     assert "holds trained trials, beside which none is replayed; give another --out" in other.stderr
+
+
+def test_nothing_is_replayed_where_trained_trials_are_registered(tmp_path: Path) -> None:
+    (tmp_path / REGISTRATION_FILE).write_text("{}")
+    other = launched(tmp_path)
+    assert other.exit_code == 2
+    assert f"--out {tmp_path}: is registered, for trials that are trained; give another --out" in other.stderr
+    assert not (tmp_path / RECORDS_FILE).exists()
 
 
 def test_a_search_that_learns_and_a_stopping_rule_run_as_they_do_on_trained_trials(tmp_path: Path) -> None:
