@@ -189,8 +189,6 @@ def _seeds(found: Found) -> Check:
     trials = found.study.trials
     begun = set(map(int, trials.loc[trials["outcome"] != "never_started", "seed"]))
     registered = set(found.registration.seeds)
-    if not begun:
-        return Check("seeds", None, "no trial has begun")
     if not found.open_ended:
         faults = [_some("dropped", sorted(registered - begun)), _some("added", sorted(begun - registered))]
         return _check("seeds", faults, ", ".join(map(str, found.registration.seeds)))
@@ -317,7 +315,7 @@ def _records(found: Found) -> Check:
     if not found.files:
         return _check("records", faults, "none yet")
     links, loose = (sum(values) for values in zip(*((f.links, f.lines - f.held) for f in found.files), strict=True))
-    said = f"{plural(links, 'link')} hold; {plural(loose, 'line')} behind the last one are held by none"
+    said = f"{plural(links, 'link')} hold; {plural(loose, 'line')} behind the last one that no link holds"
     hashes = ", ".join(f"{file.name} {file.sha256}" for file in found.files)
     return _check("records", faults, f"{said}; to deposit: {hashes}")
 
