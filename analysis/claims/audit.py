@@ -350,7 +350,7 @@ def _records(found: Found) -> Check:
     if not found.files:
         return _check("records", faults, "none yet")
     links, loose = (sum(values) for values in zip(*((f.links, f.lines - f.held) for f in found.files), strict=True))
-    said = f"{plural(links, 'link')} hold; {plural(loose, 'line')} behind the last one are held by none"
+    said = f"{plural(links, 'link')} hold; {plural(loose, 'line')} behind the last one that no link holds"
     hashes = ", ".join(f"{file.name} {file.sha256}" for file in found.files)
     return _check("records", faults, f"{said}; to deposit: {hashes}")
 

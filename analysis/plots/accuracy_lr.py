@@ -35,12 +35,16 @@ from trainers.fields import plural
 #: Up to so many batch sizes get a panel each; more are drawn in one.
 MOST_PANELS = 6
 
+#: Squares of accuracies' differences up to here are rounding.
+_EQUAL = 1e-20
+
 
 def accuracy_by_lr(trials: DataFrame, metric: str) -> DataFrame:
     """Each trial at its learning rate, with the mean over trials of its model, method, batch size and lr.
 
     The mean's 95 % t interval takes one seed variance a curve, pooled over its learning rates: two or three seeds
-    alone say too little about their own. Axes other than these (optimizer.k1) are pooled.
+    alone say too little about their own. Where no two of one learning rate differ there is none. Axes other than
+    these (optimizer.k1) are pooled.
 
     Args:
         trials: as `analysis.frames.trials.load_trials` gives them.
@@ -68,7 +72,9 @@ def accuracy_by_lr(trials: DataFrame, metric: str) -> DataFrame:
     keys = [cells[column] for column in curve]
     pooled = freedom.groupby(keys).transform("sum").astype(np.float64)
     pooled = pooled.where(pooled > 0)
-    error = np.sqrt(squares.groupby(keys).transform("sum") / pooled / cells["count"].where(cells["count"] > 0))
+    total = squares.groupby(keys).transform("sum")
+    total = total.where(total > _EQUAL)  # equal seeds tell nothing of how far others would lie apart
+    error = np.sqrt(total / pooled / cells["count"].where(cells["count"] > 0))
     half = stats.t.ppf(0.975, pooled) * error
     ends = {"low": cells["mean"] - half, "high": cells["mean"] + half}
     cells = cells.assign(**{name: end.clip(*possible(metric)) for name, end in ends.items()}, n=cells["count"])
@@ -116,7 +122,7 @@ def band(rows: DataFrame) -> str:
     return of_spread(
         "band: its 95 % t interval, variance pooled over a curve, cut at 0 and 100",
         rows.loc[rows["mean"].notna(), "low"].notna(),
-        "no band where each learning rate has one trial",
+        "no band where each learning rate has one trial, or all its trials are equal",
     )
 
 

@@ -17,6 +17,7 @@ from sweep.streams import echo
 
 if TYPE_CHECKING:
     from analysis.claims.audit import Check, Found
+    from sweep.config import SweepConfig
 
 #: Keys of a config that change no number: of the launch, and of where things lie.
 _FREE = ("resources", "max_concurrent", "fail_fast", "trackers", "notify", "code_folder", "code", "question")
@@ -145,7 +146,6 @@ def _changed(registered: Mapping[str, Any], directory: Path, *, until_decided: b
     """The keys of the run's config that are not as registered; None: it has no config yet."""
     import yaml
 
-    from sweep.axes import INERT_AXES
     from sweep.run.directory import CONFIG_FILE
     from sweep.yaml_text import LONGEST, parsed
     from trainers.errors import UserError
@@ -158,6 +158,33 @@ def _changed(registered: Mapping[str, Any], directory: Path, *, until_decided: b
         return None
     except (OSError, yaml.YAMLError, ValueError) as error:
         raise UserError(f"{path}: cannot be read: {error}; restore it") from None
+    return changed_keys(registered, now, until_decided=until_decided)
+
+
+def departures(config: SweepConfig, directory: Path) -> list[str]:
+    """What a launch says before it begins: the keys of its config that are not as registered, if there are any.
+
+    Raises:
+        UserError: the registration cannot be read.
+    """
+    from sweep.config_file import dump
+    from sweep.yaml_text import parsed
+    from trainers.record.linked import registered
+
+    if registered(directory) is None:
+        return []
+    from analysis.claims.registration import read
+
+    if (asked := read(directory)) is None:
+        return []
+    keys = changed_keys(asked.config, parsed(dump(config)), until_decided=bool(asked.stopping.get("claim")))
+    return [f"  not as registered: {', '.join(keys)}; `sweep audit {directory}` will say so"] if keys else []
+
+
+def changed_keys(registered: Mapping[str, Any], now: Any, *, until_decided: bool) -> list[str]:
+    """The keys of two configs that bear on numbers and differ."""
+    from sweep.axes import INERT_AXES
+
     # launches until a claim is decided run the cells and seeds that they need alone, each with a config of its own
     free = {*_FREE, *(("space", "seeds") if until_decided else ()), *(f"trial.{key}" for key in INERT_AXES)}
     one, other = dict(_leaves(registered)), dict(_leaves(now))

@@ -18,6 +18,7 @@ from sweep.config import ResourcesConfig, SweepConfig
 from sweep.plan.plan import Plan, earlier_records, plan
 from sweep.plan.room import cores, this_machine
 from sweep.progress import left_out_lines
+from sweep.reports.audit import departures
 from sweep.run import child, hung
 from sweep.run.budget import Budget, NothingFits, budget_of
 from sweep.run.directory import RunLock, log_folder, refuse_other_sweep
@@ -117,6 +118,8 @@ def launch(
             where = None if serial or address is not None else this_machine()
             told = wanted if decides is None else replace(wanted, others=())  # it is a part of what was asked for
             say(console, "\n".join(told.lines(launched=True, serial=serial, room=where, budgeted=budgeted)))
+            for line in departures(config, directory):
+                say(console, line)
             for line in [] if surrogate is None else refuse_outside(surrogate, config, wanted.search):
                 say(console, line)
             if not wanted.left:

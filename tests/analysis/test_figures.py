@@ -141,6 +141,15 @@ def test_single_seeds_have_no_band(ratio_trials):
     assert rows["mean"].notna().sum() == 17
 
 
+def test_seeds_that_are_all_equal_give_no_band_of_no_width(frame_of):
+    cells = [{"optimizer.lr": lr, "batch_size": 32, "seed": seed} for lr in (0.1, 0.2) for seed in range(3)]
+    frame = frame_of([{**cell, "last_test_robust": 0.1} for cell in cells])
+    rows = accuracy_lr.accuracy_by_lr(frame, "last_test_robust")
+    assert rows["mean"].to_numpy() == pytest.approx(0.1)
+    assert rows["low"].isna().all()
+    assert "all its trials are equal" in accuracy_lr.band(rows)
+
+
 def test_many_batch_sizes_share_one_panel(frame_of):
     frame = frame_of([{"batch_size": 2**k, "optimizer.lr": 0.1 * k, "last_test_robust": 0.1} for k in range(1, 9)])
     assert set(accuracy_lr.accuracy_by_lr(frame, "last_test_robust")["batch_size"]) == {"all"}

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from trainers import checkpoint, loop, memory
+from trainers import checkpoint, hardware, loop, memory
 from trainers.config import TrialConfig
 from trainers.loop import train
 from trainers.memory import is_out_of_memory
@@ -132,10 +132,10 @@ def test_a_hosts_memory_is_what_the_groups_around_a_process_leave_it(tmp_path: P
         (root / folder).mkdir(parents=True, exist_ok=True)
         (root / folder / "memory.max").write_text(text)
     groups.write_text("0::/job/step\n")
-    assert sorted(memory._limits(groups, root)) == [2048, 4096]
+    assert sorted(hardware._limits(groups, root)) == [2048, 4096]
     groups.write_text("5:cpu:/\n4:memory,hugetlb:/docker\n")
     (root / "memory/docker").mkdir(parents=True)
     (root / "memory/docker/memory.limit_in_bytes").write_text("1024\n")
-    assert memory._limits(groups, root) == [1024]
-    assert memory._limits(tmp_path / "none", root) == []
-    assert 0 < memory.host_bytes() <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert hardware._limits(groups, root) == [1024]
+    assert hardware._limits(tmp_path / "none", root) == []
+    assert 0 < hardware.host_bytes() <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
