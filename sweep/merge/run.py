@@ -81,7 +81,9 @@ def merge_runs(directory: Path, others: Sequence[Path], *, checkpoints: bool, co
             lines = here.lines(command, registered(directory))
             lock.check()
             _append(directory, lines)
-    left = sum(not trial.finished and not trial.pruned for trial in here.progress.current())
+    known = here.progress.current()
+    done = sum(trial.finished or trial.pruned for trial in known)
+    left = max(len(known), here.progress.size) - done  # also those that no record tells of yet
     more = f"; `sweep launch` runs what is left: {left}" if left else ""
     return [*said, f"{directory}: {counts_line(here.progress, False)}{more}"]
 

@@ -113,6 +113,12 @@ def test_what_is_left_is_launched_and_nothing_else(
     same_numbers(parts[0], undisturbed)
 
 
+def test_a_trial_that_no_record_tells_of_yet_is_left_too(parts: tuple[Path, Path], undisturbed: Path) -> None:
+    lacking = ids(undisturbed)[1]
+    changed(parts[1], lambda record: record.get("trial_id") != lacking)
+    assert taken(parts[0], parts[1]).splitlines()[-1].endswith("1 never started; `sweep launch` runs what is left: 1")
+
+
 def test_a_launch_goes_on_from_the_checkpoint_of_a_trial_that_was_interrupted_elsewhere(
     parts: tuple[Path, Path],
     undisturbed: Path,
