@@ -115,7 +115,8 @@ def test_what_is_left_is_launched_and_nothing_else(
 
 def test_a_trial_that_no_record_tells_of_yet_is_left_too(parts: tuple[Path, Path], undisturbed: Path) -> None:
     lacking = ids(undisturbed)[1]
-    changed(parts[1], lambda record: record.get("trial_id") != lacking)
+    for one in parts:
+        changed(one, lambda record: record.get("trial_id") != lacking)
     assert taken(parts[0], parts[1]).splitlines()[-1].endswith("1 never started; `sweep launch` runs what is left: 1")
 
 
