@@ -42,7 +42,6 @@ def test_every_committed_picture_is_drawn_by_the_script_and_shown_on_a_page() ->
     assert {path.name for path in DOCS.glob("*.png")} == set(script.PICTURES) == shown
 
 
-@pytest.mark.xfail(strict=True, reason="methods.png is of older code: its run takes ten idle minutes")
 def test_every_committed_picture_is_in_the_manifest() -> None:
     assert set(KNOWN) == set(script.PICTURES)
 
