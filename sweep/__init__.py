@@ -11,6 +11,7 @@ data          data larger than memory, made ready before trials read them
 demo          `sweep demo`: a small sweep that the package brings, launched and drawn
 init          examples to start one's own sweep from
 register      what a study asks, written down before its first trial
+departures    in what a config is not as it was registered
 config        SweepConfig: what a sweep is
 config_file   YAML and `--set` -> SweepConfig, checked
 yaml_text     YAML text <-> plain values: no number that readers of YAML disagree on

@@ -15,10 +15,10 @@ from rich.console import Console
 
 from analysis.claims.registration import refuse_lost
 from sweep.config import ResourcesConfig, SweepConfig
+from sweep.departures import departures
 from sweep.plan.plan import Plan, earlier_records, plan
 from sweep.plan.room import cores, this_machine
 from sweep.progress import left_out_lines
-from sweep.reports.audit import departures
 from sweep.run import child, hung
 from sweep.run.budget import Budget, NothingFits, budget_of
 from sweep.run.directory import RunLock, log_folder, refuse_other_sweep
