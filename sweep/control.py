@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,7 +94,8 @@ def cancel(directory: Path, trial_ids: tuple[str, ...], where: tuple[str, ...], 
 
     if not trial_ids and not where:
         raise UserError("cancel: needs --where or a TRIAL_ID, which say what is to end; give one of them")
-    progress = Progress.of(read_records(directory, replays=True))
+    log = read_records(directory, replays=True)
+    progress = Progress.of(log)
     trials = [progress.trials[only_trial(directory, progress.trials, beginning)] for beginning in trial_ids]
     with carried(directory):
         asked = requests.asked(directory)
@@ -108,7 +109,7 @@ def cancel(directory: Path, trial_ids: tuple[str, ...], where: tuple[str, ...], 
             trials = [one for one in found if _may_change(one, undo, one.id in asked.cancel)]
         for trial in trials:
             _refuse_ended(directory, trial, undo, trial.id in asked.cancel)
-        written = _write(directory, trials, undo, progress.latest)
+        written = _write(directory, trials, undo, log, progress.latest)
         for trial in () if written else trials:
             requests.cancel(directory, trial.id, undo)
     for trial in trials:
@@ -176,14 +177,16 @@ def _refuse_ended(directory: Path, trial: TrialProgress, undo: bool, asked: bool
         raise UserError(f"{directory}: trial {trial.id} has ended ({trial.outcome}), and its numbers stay")
 
 
-def _write(directory: Path, trials: Sequence[TrialProgress], undo: bool, latest: float) -> bool:
+def _write(
+    directory: Path, trials: Sequence[TrialProgress], undo: bool, log: Sequence[Mapping[str, Any]], latest: float
+) -> bool:
     """Writes the outcomes down where nobody else holds the run; false where somebody does, who is to be asked."""
     from sweep.run import requests
     from sweep.run.journal import cancelled_outcome
     from sweep.run.outside import write_down
 
     records = [{"record": "outcome", **cancelled_outcome(trial, undo)} for trial in trials]
-    if not write_down(directory, "sweep cancel", records, latest):
+    if not write_down(directory, "sweep cancel", records, log, latest):
         return False
     for trial in trials:
         requests.done(directory, trial.id)

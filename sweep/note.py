@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -49,10 +49,11 @@ def note(directory: Path, trial_id: str, text: str | None, tags: tuple[str, ...]
 
     if text is None and not tags and not untags:
         raise UserError("note: needs a TEXT, a --tag or an --untag; give one of them")
-    progress = Progress.of(read_records(directory, replays=True))
+    log = read_records(directory, replays=True)
+    progress = Progress.of(log)
     trial = progress.trials[only_trial(directory, progress.trials, trial_id)]
     written = _checked(NoteRecord(trial.id, None if text is None else text.strip(), tags, untags))
-    how = "written down" if _write(directory, written, progress.latest) else by_whom(directory, "writes it down")
+    how = "written down" if _write(directory, written, log, progress.latest) else by_whom(directory, "writes it down")
     echo(f"{trial.id} {trial.label()}: {_said(written)}; {how}")
 
 
@@ -81,7 +82,7 @@ def _checked(record: NoteRecord) -> NoteRecord:
     return record
 
 
-def _write(directory: Path, record: NoteRecord, latest: float) -> bool:
+def _write(directory: Path, record: NoteRecord, log: Sequence[Mapping[str, Any]], latest: float) -> bool:
     """Writes it down with what was asked before and never was; or asks the launch to, which is false."""
     from sweep.run import requests
     from sweep.run.outside import write_down
@@ -90,7 +91,7 @@ def _write(directory: Path, record: NoteRecord, latest: float) -> bool:
     with carried(directory):
         waiting = requests.asked(directory).notes
         records: Sequence[dict[str, object]] = [*map(dict, waiting.values()), asdict(record)]
-        written = write_down(directory, "sweep note", [{"record": "note", **one} for one in records], latest)
+        written = write_down(directory, "sweep note", [{"record": "note", **one} for one in records], log, latest)
         for name in waiting if written else ():
             requests.taken(directory, name)
         if not written:

@@ -49,7 +49,7 @@ def rerun(directory: Path, trial_ids: tuple[str, ...], where: tuple[str, ...], o
     trials = _chosen(directory, log, progress, trial_ids, where)
     if not only_list:
         _refuse(directory, trials)
-        _forget(directory, trials, progress.latest)
+        _forget(directory, trials, log, progress.latest)
     for trial in trials:
         echo(f"{trial.id} {trial.label()}: {trial.state(live=False).replace('_', ' ')}")
     if only_list or not trials:
@@ -99,7 +99,7 @@ def _refuse(directory: Path, trials: Sequence[TrialProgress]) -> None:
         raise UserError("rerun: is for a run on this machine's storage, and this one lies in a store; copy it here")
 
 
-def _forget(directory: Path, trials: Sequence[TrialProgress], latest: float) -> None:
+def _forget(directory: Path, trials: Sequence[TrialProgress], log: Log, latest: float) -> None:
     """Removes the checkpoints, and writes down that the trials are to begin again.
 
     The checkpoints go first: killed in between, the same command finds the same trials.
@@ -121,5 +121,5 @@ def _forget(directory: Path, trials: Sequence[TrialProgress], latest: float) -> 
     reason = "to be trained anew, by `sweep rerun`"
     outcomes: list[dict[str, Any]] = [vars(OutcomeRecord(trial.id, "interrupted", reason, 0)) for trial in trials]
     records = [{"record": "outcome", **one} for one in outcomes]
-    if not write_down(directory, "sweep rerun", records, latest, before=remove):
+    if not write_down(directory, "sweep rerun", records, log, latest, before=remove):
         raise UserError(f"{directory}: a launch, an evaluation or a merge runs there; rerun trials once it has ended")

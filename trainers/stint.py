@@ -40,7 +40,7 @@ from trainers.record import (
     finished,
     read_file,
 )
-from trainers.record.linked import NOTED, LinkedFile
+from trainers.record.linked import NOTED, LinkedFile, refuse_lost
 from trainers.trial_list import ListedTrial, TrialList
 
 #: As a launch holds its directory (`sweep.run.lock`), which this then refuses, and is refused by.
@@ -124,11 +124,12 @@ class Stint:
             How each trial ended that was begun.
 
         Raises:
-            UserError: the file cannot be written or another process is at it, or the GPU answers no more.
+            UserError: the file cannot be written, or another process is at it, or the run was registered and its
+                registration did not travel with it, or the GPU answers no more.
         """
         torch.set_num_threads(self._list.threads)
         with _held(self._file.parent), self._signals():
-            self._read()
+            refuse_lost(self._file.parent, self._read())
             order = sorted(self._list.trials, key=lambda one: bool(self._of(one.id).outcome.get("outcome") in _LAST))
             left = [one for one in order if not self._of(one.id).finished]
             self._records = LinkedFile(self._file.parent, self._file.name)
@@ -156,11 +157,14 @@ class Stint:
     def _of(self, trial: str) -> _Known:
         return self._known.setdefault(trial, _Known())
 
-    def _read(self) -> None:
-        for record in read_file(self._file) if self._file.exists() else ():
+    def _read(self) -> list[Mapping[str, Any]]:
+        """Takes in what the file holds; gives it."""
+        records: list[Mapping[str, Any]] = list(read_file(self._file)) if self._file.exists() else []
+        for record in records:
             if "trial_id" in record:
                 self._of(record["trial_id"]).add(record)
         remove_parts(checkpoint_path(self._file.parent, "").parent)
+        return records
 
     def _begin(self, left: list[ListedTrial]) -> None:
         """Writes down the stint, as a launch, and the trials that are new."""
@@ -268,6 +272,8 @@ def _held(directory: Path) -> Iterator[None]:
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not path.exists() or not os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                raise BlockingIOError  # its holder has just removed it, and another may hold a new one
         except BlockingIOError:
             file.seek(0)
             holder = file.read(200).strip() or "unknown"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from trainers.errors import UserError
-from trainers.record.linked import NOTED, registered
+from trainers.record.linked import NOTED
 from trainers.record.linked import REGISTRATION_FILE as FILE
 from trainers.record.linked import registration as written
 
@@ -151,27 +151,6 @@ def beforehand(registration: Registration, records: Iterable[Mapping[str, Any]])
         elif record["record"] == "start" and not found:
             return False
     return True
-
-
-def refuse_lost(directory: Path, records: Iterable[Mapping[str, Any]]) -> None:
-    """Refuses to add to a registered run without its registration: what is then written has no link, and no claim
-    would count as registered any more, which nothing mends.
-
-    Raises:
-        UserError: trials were begun under a registration, and it is gone, or another one.
-    """
-    noted: dict[str, None] = {}
-    found = None
-    for record in records:
-        if record["record"] == "launch":
-            found = record.get(NOTED)
-        elif record["record"] == "start" and found is not None:
-            noted[str(found)] = None
-    if noted and (now := registered(directory)) not in noted:
-        what, known = "is not there" if now is None else "is another one", ", ".join(noted)
-        raise UserError(
-            f"{directory / FILE}: {what}, and trials were begun under that of SHA-256 {known}; put that there"
-        )
 
 
 def _is_text(value: Any) -> bool:

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.progress import Progress as Bar
 
-from analysis.claims.registration import refuse_lost
 from analysis.estimates.evaluated import over_seeds, with_evaluation_bits
 from analysis.frames.checks import checks_of
 from analysis.frames.evaluations import PARAMETERS, Key, disjoint, evaluations_of, key
@@ -34,7 +33,7 @@ from sweep.storage import cache
 from sweep.storage.mirror import heeded
 from trainers.errors import UserError
 from trainers.record import CheckRecord, EvaluationRecord
-from trainers.record.linked import LinkedFile
+from trainers.record.linked import LinkedFile, refuse_lost
 
 #: Keys of the run's config that may be other ones in an evaluation, beside resources.
 SETTABLE = (

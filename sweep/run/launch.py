@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from analysis.claims.registration import refuse_lost
 from sweep.config import ResourcesConfig, SweepConfig
 from sweep.departures import departures
 from sweep.plan.plan import Plan, earlier_records, plan
@@ -39,6 +38,7 @@ from trainers.errors import UserError
 from trainers.fields import plural
 from trainers.hardware import card_bytes, gpu_count, host_bytes
 from trainers.provenance import code_version
+from trainers.record.linked import refuse_lost
 
 if TYPE_CHECKING:
     from analysis.surrogate.surface import Surrogate

@@ -10,7 +10,7 @@ from typing import Any
 from sweep.run.directory import RunLock
 from sweep.storage.cache import address_of
 from trainers.errors import UserError
-from trainers.record.linked import LinkedFile
+from trainers.record.linked import LinkedFile, refuse_lost
 
 #: By how much a line is later than all that is known, s: times are written to the millisecond.
 _LATER = 0.001
@@ -20,6 +20,7 @@ def write_down(
     directory: Path,
     holder: str,
     records: Sequence[Mapping[str, Any]],
+    earlier: Sequence[Mapping[str, Any]],
     latest: float,
     before: Callable[[], None] = lambda: None,
 ) -> bool:
@@ -31,13 +32,18 @@ def write_down(
         directory: of the run.
         holder: how the command names itself in the lock meanwhile, such as `sweep cancel`.
         records: each with its kind under `record`.
-        latest: how late the latest line is that is known, s since 1970.
+        earlier: all records of the run that are known.
+        latest: how late the latest of these is, s since 1970.
         before: what is done first, while the run is held.
 
     Returns:
         False where somebody holds it, who is to be asked, or the run lies in a store, whose next launch is: nothing is
         written then.
+
+    Raises:
+        UserError: the run was registered, and its registration is gone.
     """
+    refuse_lost(directory, earlier)
     if address_of(directory) is not None:
         return False
     try:

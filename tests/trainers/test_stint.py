@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
 import os
@@ -176,6 +177,30 @@ def test_the_records_of_a_registered_run_name_the_registration_and_are_linked(tm
     assert [one["record"] for one in records if CHAIN in one] == ["launch", "outcome"]
     lines = (tmp_path / RECORDS_FILE).read_bytes().splitlines(keepends=True)
     assert records[-1][CHAIN]["bytes"] == sum(map(len, lines[:-1]))
+
+
+def test_a_registered_run_goes_on_nowhere_without_its_registration(tmp_path: Path) -> None:
+    (tmp_path / REGISTRATION_FILE).write_text("{}")
+    Stint(listed(0, epochs=1), tmp_path / RECORDS_FILE, say=lambda line: None).run()
+    before = (tmp_path / RECORDS_FILE).read_bytes()
+    for change, what in ((lambda path: path.write_text("[]"), "another one"), (Path.unlink, "not there")):
+        change(tmp_path / REGISTRATION_FILE)
+        with pytest.raises(UserError, match=f"registration.json: is {what}, and trials were begun under"):
+            Stint(listed(0, 1, epochs=1), tmp_path / RECORDS_FILE, say=lambda line: None).run()
+        assert (tmp_path / RECORDS_FILE).read_bytes() == before
+
+
+def test_a_lock_that_its_holder_has_just_removed_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever opened it before would hold a file that nobody else can see, beside who makes a new one."""
+    lock = fcntl.flock
+
+    def removed_between(file: Any, how: int) -> None:
+        (tmp_path / ".lock").unlink()
+        lock(file, how)
+
+    monkeypatch.setattr(stint.fcntl, "flock", removed_between)
+    with pytest.raises(UserError, match="is in use by another command"):
+        Stint(listed(0), tmp_path / RECORDS_FILE, say=lambda line: None).run()
 
 
 def test_which_files_give_trials_out_changes_no_code_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ Whoever changes, drops, adds or moves a line breaks every link behind it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -113,3 +113,22 @@ def registration(directory: Path) -> bytes | None:
         return None
     except OSError as error:
         raise UserError(f"{path}: must be a file that you may read: {error.strerror}; mend that") from None
+
+
+def refuse_lost(directory: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Refuses to add to a registered run without its registration: what is then written has no link, and no claim
+    would count as registered any more, which nothing mends.
+
+    Raises:
+        UserError: trials were begun under a registration, and it is gone, or another one.
+    """
+    noted: dict[str, None] = {}
+    found = None
+    for record in records:
+        if record["record"] == "launch":
+            found = record.get(NOTED)
+        elif record["record"] == "start" and found is not None:
+            noted[str(found)] = None
+    if noted and (now := registered(directory)) not in noted:
+        what = f"{directory / REGISTRATION_FILE}: is {'not there' if now is None else 'another one'}"
+        raise UserError(f"{what}, and trials were begun under that of SHA-256 {', '.join(noted)}; put that there")
