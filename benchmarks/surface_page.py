@@ -23,8 +23,8 @@ ABOVE = """\
 
 `python benchmarks/search_on_surface.py` lets each search, with each rule, train so many epochs on the surface of
 `configs/stopping_digits.yaml` (learning rate, batch size, weight decay; 9 epochs a trial), one trial at a time and one
-seed a point, and looks at what it would choose: the regret is by how many points of robust validation accuracy the
-surface lies lower there than where it is highest.
+seed a point, and looks at what it would choose: the regret is by how many percentage points of robust validation
+accuracy the surface lies lower there than where it is highest.
 """
 BELOW = """
 It is one surface of three axes, smoother than trained networks are. On the recorded sweeps themselves, without any
@@ -33,7 +33,8 @@ surface, the rules are compared in [stopping](stopping.md#does-the-same-best-poi
 
 def surface_lines(fits: dict[str, Any]) -> Iterator[str]:
     """A row a setting and metric: how well held-out points are told."""
-    yield "| setting | axes | metric | trials | points | R2 of points | rmse, points | a seed's noise | held, of 95 % |"
+    columns = ("R2 of points", "rmse, percentage points", "a seed's noise", "held, of 95 %")
+    yield f"| setting | axes | metric | trials | points | {' | '.join(columns)} |"
     yield "|---|---|---|---|---|---|---|---|---|"
     for one in fits["settings"].values():
         axes = ", ".join(key.rpartition(".")[2] for key, (low, high) in one["ranges"].items() if low < high)
@@ -58,8 +59,8 @@ def search_lines(record: dict[str, Any]) -> Iterator[str]:
         yield f"| {search} | {rule} | {' | '.join(cells)} |"
     yield ""
     yield (
-        f"Mean regret in points, with its 95 % t interval over {record['repeats']} repeats; the surface's highest is "
-        f"{100 * record['highest']:.1f} %. {_by(record)}"
+        f"Mean regret in percentage points, with its 95 % t interval over {record['repeats']} repeats; the surface's "
+        f"highest is {100 * record['highest']:.1f} %. {_by(record)}"
     )
     yield BELOW
 

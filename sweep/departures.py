@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import copy
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sweep.axes import INERT_AXES
 from sweep.config import SweepConfig
-from sweep.config_file import dump
+from sweep.config_file import dump, of_values
+from sweep.run.directory import CONFIG_FILE
+from sweep.search.inputs import fingerprints_without
+from sweep.search.trials import fixed_points, planned
 from sweep.yaml_text import parsed
+from trainers.errors import UserError
 from trainers.record.linked import registered
+
+if TYPE_CHECKING:
+    from analysis.claims.registration import Registration
+
+#: Keys that say which trials there are, and those that make up a trial too.
+_OF_CELLS = ("space", "seeds")
+_OF_TRIALS = (*_OF_CELLS, "trial", "where")
 
 #: Keys of a config that change no number: of the launch, and of where things lie.
 _FREE = ("resources", "max_concurrent", "fail_fast", "trackers", "notify", "code_folder", "code", "question")
@@ -29,17 +41,39 @@ def departures(config: SweepConfig, directory: Path) -> list[str]:
 
     if (asked := read(directory)) is None:
         return []
-    keys = changed_keys(asked.config, parsed(dump(config)), until_decided=bool(asked.stopping.get("claim")))
+    keys = changed_keys(asked, parsed(dump(config)))
     return [f"  not as registered: {', '.join(keys)}; `sweep audit {directory}` will say so"] if keys else []
 
 
-def changed_keys(asked: Mapping[str, Any], now: Any, *, until_decided: bool) -> list[str]:
-    """The keys of two configs that bear on numbers and differ."""
+def changed_keys(asked: Registration, now: Any) -> list[str]:
+    """The keys of a config that bear on numbers and are not as registered.
+
+    Args:
+        asked: the registration.
+        now: the config's values.
+    """
+    one, other = dict(_leaves(asked.config)), dict(_leaves(now))
     # launches until a claim is decided run the cells and seeds that they need alone, each with a config of its own
-    free = {*_FREE, *(("space", "seeds") if until_decided else ()), *(f"trial.{key}" for key in INERT_AXES)}
-    one, other = dict(_leaves(asked)), dict(_leaves(now))
-    keys = [key for key in {**one, **other} if one.get(key) != other.get(key)]
-    return [key for key in keys if not any(key == name or key.startswith(f"{name}.") for name in free)]
+    free = {*_FREE, *(_OF_CELLS if asked.stopping.get("claim") else ()), *(f"trial.{key}" for key in INERT_AXES)}
+    keys = _but([key for key in {**one, **other} if one.get(key) != other.get(key)], free)
+    others = _but(keys, _OF_TRIALS)
+    if len(others) < len(keys) and asked.trials is not None and _trials(asked.config) == _trials(now) != set():
+        return others  # they differ in what no trial reads, such as a schedule none of whose milestones is reached
+    return keys
+
+
+def _but(keys: Iterable[str], names: Iterable[str]) -> list[str]:
+    return [key for key in keys if not any(key == name or key.startswith(f"{name}.") for name in names)]
+
+
+def _trials(values: Any) -> set[str]:
+    """The ids of a config's trials as far as it alone says, without a look at its data; none, if it cannot be read."""
+    try:
+        config = of_values(copy.deepcopy(values), Path(CONFIG_FILE))
+        known, _ = fingerprints_without(config, [], look=False)
+        return {trial.id for trial in planned(config, fixed_points(config), known)}
+    except UserError:
+        return set()
 
 
 def _leaves(values: Any, before: str = "") -> Iterator[tuple[str, str]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
@@ -369,18 +369,29 @@ def _ledger(found: Found) -> Check:
     """A printed ledger says what the records say."""
     if found.published is None:
         return Check("printed ledger", None, "a printed one, `sweep claims DIR --json`, is checked with --claims FILE")
-    lines = ledger(found.study, y=found.registration.accuracy, **_chosen(found))
-    ours = {(line.name, line.network, line.of): line for line in lines}
+    own = found.registration.accuracy
+    lines = {
+        _key(asdict(line), own): line for y in _about(found) for line in ledger(found.study, y=y, **_chosen(found))
+    }
     differing = [
-        f"{one['name']} ({key})"
-        for one in found.published
-        if (key := _differs(one, ours.get((one["name"], one["network"], one["of"]))))
+        f"{one['name']} ({key})" for one in found.published if (key := _differs(one, lines.get(_key(one, own))))
     ]
-    printed = {(one["name"], one["network"], one["of"]) for one in found.published}
-    partly = {one["name"] for one in found.published} & found.registration.claims.keys()
-    left_out = {f"{name} ({network})" for name, network, of in ours.keys() - printed if name in partly}
+    printed = {_key(one, own) for one in found.published}
+    partly = {(name, y) for name, _, _, y in printed if name in found.registration.claims}
+    left_out = {f"{name} ({network})" for name, network, of, y in lines.keys() - printed if (name, y) in partly}
     faults = [_some("differs from the records", dict.fromkeys(differing)), _some("lines left out", sorted(left_out))]
     return _check("printed ledger", faults, f"{plural(len(found.published), 'line')} as the records say")
+
+
+def _about(found: Found) -> list[str]:
+    """The accuracies that printed lines are about: the registered one, or others (`sweep claims --metric`)."""
+    named = [one.get("y", found.registration.accuracy) for one in found.published or ()]
+    return [name for name in dict.fromkeys(named) if isinstance(name, str) and name in found.study.trials]
+
+
+def _key(line: Mapping[str, Any], accuracy: str) -> tuple[str, ...]:
+    """What a line of the ledger is found by; `accuracy`: of one that does not say what it is about."""
+    return line["name"], line["network"], line["of"], str(line.get("y", accuracy))
 
 
 def _differs(printed: Mapping[str, Any], ours: Claim | None) -> str:

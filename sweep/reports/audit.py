@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from sweep.streams import echo
 
 if TYPE_CHECKING:
     from analysis.claims.audit import Check, Found
+    from analysis.claims.registration import Registration
 
 #: What `--claims` must have of each line: text, and numbers, of which a JSON file has none in place of NaN.
 _TEXTS, _NUMBERS = ("name", "network", "of", "verdict"), ("threshold", "p_holm")
@@ -118,7 +119,7 @@ def _found(directory: Path, deposited: str | None, records: tuple[str, ...], pri
         study_of(log, registration),
         but_early_epochs(log),
         files,
-        _changed(registration.config, directory, until_decided=bool(registration.stopping.get("claim"))),
+        _changed(registration, directory),
         hash_beside=beside.read_text(encoding="utf-8", errors="replace").split(" ")[0] if beside.is_file() else None,
         deposited=deposited,
         records_deposited=records,
@@ -138,7 +139,7 @@ def _of_known_trials(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return kept
 
 
-def _changed(registered: Mapping[str, Any], directory: Path, *, until_decided: bool) -> list[str] | None:
+def _changed(registration: Registration, directory: Path) -> list[str] | None:
     """The keys of the run's config that are not as registered; None: it has no config yet."""
     import yaml
 
@@ -156,7 +157,7 @@ def _changed(registered: Mapping[str, Any], directory: Path, *, until_decided: b
         raise UserError(f"{path}: cannot be read: {error}; restore it") from None
     from sweep.departures import changed_keys
 
-    return changed_keys(registered, now, until_decided=until_decided)
+    return changed_keys(registration, now)
 
 
 def _printed(path: Path) -> list[dict[str, Any]]:

@@ -51,6 +51,7 @@ def to_be_read(directory: Path | None) -> None:
     """
     from trainers.errors import UserError
     from trainers.record import has_records
+    from trainers.record.linked import REGISTRATION_FILE
 
     bring_run(directory, new=False)
     if directory is None or not directory.is_dir() or has_records(directory):
@@ -59,6 +60,13 @@ def to_be_read(directory: Path | None) -> None:
 
     if is_starting(directory):
         raise UserError(f"{directory}: a launch is starting there and has no records yet; wait for its first trial")
+    if (directory / REGISTRATION_FILE).exists():
+        raise UserError(f"{directory}: {registered_only(directory)}")
+
+
+def registered_only(directory: Path) -> str:
+    """What is said of a run of which there is nothing but its registration."""
+    return f"is registered, and no trial has begun: sweep launch CONFIG --out {directory}"
 
 
 def bring_run(directory: Path | None, *, new: bool = True) -> None:

@@ -13,7 +13,7 @@ import click
 
 from sweep.group import examples
 from sweep.reports.filters import trials_where, where_option
-from sweep.reports.options import RUN, bring_run
+from sweep.reports.options import RUN, bring_run, registered_only
 from sweep.reports.output import console
 from sweep.streams import echo
 
@@ -66,11 +66,15 @@ def standing(directory: Path, where: Sequence[str] = (), *, wait: bool = False) 
     from sweep.run.screen import table
     from sweep.storage.asked import brought
     from trainers.fields import plural
+    from trainers.record import has_records
+    from trainers.record.linked import REGISTRATION_FILE
 
     bring_run(directory, new=wait)
     brought(directory)
     if is_starting(directory):
         return ["a launch is starting: its trials are being planned, or Ray starts; none has begun yet"]
+    if (directory / REGISTRATION_FILE).exists() and not has_records(directory):
+        return [registered_only(directory)]
     if wait and (waiting := awaited(directory)) is not None:
         return [waiting]
     progress = Progress.of(read_records(directory, replays=True))

@@ -274,6 +274,9 @@ def test_a_launch_and_an_evaluation_without_the_registration_that_trials_were_be
     with pytest.raises(UserError) as error:
         launch(sweep_of(tmp_path, seeds=[0, 1, 7]), run, serial=True)
     assert str(error.value) == f"{run / FILE}: is not there, {way_out}"
+    trial = next(one["trial_id"] for one in read_lines(run) if one["record"] == "start")
+    for words in (("rerun", run, trial), ("note", run, trial, "odd")):
+        assert said(cli(*words)) == f"sweep: {run / FILE}: is not there, {way_out}"
     (run / FILE).write_text(content.replace('"margin": 0.01', '"margin": 0.05'))
     assert said(cli("evaluate", run, "--serial")) == f"sweep: {run / FILE}: is another one, {way_out}"
     assert (run / RECORDS_FILE).read_bytes() == records
@@ -301,6 +304,17 @@ def test_a_config_is_told_by_its_keys_and_not_by_what_moves_no_number(run: Path)
     values["max_concurrent"], values["trial"]["device"], values["trial"]["epochs"] = 7, "cpu", 9
     (run / "sweep.yaml").write_text(yaml.safe_dump(values))
     assert card(run) == {"config": "changed: trial.epochs"}
+
+
+def test_a_key_that_no_trial_reads_is_not_called_changed(run: Path) -> None:
+    """As a decay is none whose milestone lies behind the last epoch: the trials are the same."""
+    values = yaml.safe_load((run / "sweep.yaml").read_text())
+    values["trial"]["schedule"] = {"name": "piecewise", "milestones": [9]}
+    (run / "sweep.yaml").write_text(yaml.safe_dump(values))
+    assert card(run) == {}
+    values["trial"]["schedule"]["milestones"] = [1]
+    (run / "sweep.yaml").write_text(yaml.safe_dump(values))
+    assert card(run)["config"].startswith("changed: trial.schedule.")
 
 
 @pytest.mark.parametrize(
@@ -416,6 +430,20 @@ def test_a_question_that_is_added_or_left_out_is_told(kept: Path, printed: Calla
 def test_a_ledger_that_the_records_do_not_give_is_told(kept: Path, printed: Callable[..., Path]) -> None:
     better = printed(lambda one: one.update(estimate=0.5) if one["name"] == "deat_equal_lr" else None)
     assert card(kept, "--claims", better) == {"printed ledger": "differs from the records: deat_equal_lr (estimate)"}
+
+
+def test_a_printed_ledger_of_another_accuracy_is_compared_with_that(kept: Path, printed: Callable[..., Path]) -> None:
+    clean = printed(lambda one: None, "--metric", "last_test_clean")
+    assert "printed ledger" not in card(kept, "--claims", clean)
+    better = printed(lambda one: one.update(estimate=0.5), "--metric", "last_test_clean")
+    assert card(kept, "--claims", better)["printed ledger"].startswith("differs from the records: ")
+
+
+def test_a_registered_run_that_was_not_launched_is_called_so(tmp_path: Path) -> None:
+    written(sweep_of(tmp_path), tmp_path / "run", ASKED, (), {}, TERMS)
+    how = f"is registered, and no trial has begun: sweep launch CONFIG --out {tmp_path / 'run'}"
+    assert cli("status", tmp_path / "run").stdout == f"{how}\n"
+    assert said(cli("results", tmp_path / "run")) == f"sweep: {tmp_path / 'run'}: {how}"
 
 
 def test_another_alpha_is_told(kept: Path, printed: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
