@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 import runpy
 import sys
@@ -121,3 +122,10 @@ def test_a_package_index_shows_the_readme_without_links_that_lead_nowhere(
 
 def test_each_tracker_is_an_extra_of_its_name() -> None:
     assert set(TRACKERS) <= set(project()["optional-dependencies"])
+
+
+@pytest.mark.skipif("PYTEST_XDIST_WORKER" not in os.environ, reason="one process runs all tests here")
+def test_the_tests_of_a_file_run_in_one_process(request: pytest.FixtureRequest) -> None:
+    """pytest-xdist reads the group of a test from its id. Not so with pytest 9.2: each process then started a Ray and
+    trained the networks that a file's tests share for itself, and tests that wait for a moment missed it."""
+    assert request.node.nodeid.endswith("@tests/test_dependencies.py")
