@@ -9,25 +9,25 @@ import secrets
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import textwrap
 import threading
 import traceback
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from functools import partialmethod
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import ray
 from ray._private.node import Node
+from ray._private.services import ConsolePopen
+from ray.job_config import JobConfig
 from rich.console import Console
 
 from sweep.plan.room import cores
 from sweep.run.ray_guard import guarded, remove_left_over
-from sweep.run.ray_watch import children
 from sweep.run.screen import say
 from sweep.run.signals import signals_kept
 from trainers.blanked import blanked
@@ -72,6 +72,11 @@ _FOLDERS = ("RAY_TMPDIR", "TMPDIR", "/tmp", "/var/tmp", "/dev/shm")
 #: Characters of an error of Ray's that are shown; the whole is in the log.
 _SHOWN = 300
 
+_STARTING = "starting a local Ray, some seconds"
+
+#: The folder that holds this package.
+_OURS = Path(__file__).parents[2]
+
 WITHOUT = "--serial runs without Ray"
 
 #: What can be done where a cluster does not answer.
@@ -95,7 +100,9 @@ def connected(address: str | None, console: Console, logs: Path | None, instead:
         UserError: nothing answers at the address, or no Ray starts here.
     """
     os.environ.update(ENVIRONMENT)
-    if ray.is_initialized():
+    if (coming := _Ahead.coming) is not None:
+        coming.await_it(console)
+    if coming is not None or ray.is_initialized():
         yield
         return
     with _cluster(address, console, logs, instead) if address is not None else local(console, logs):
@@ -114,16 +121,85 @@ def local(console: Console, logs: Path | None, cpus: int | None = None) -> Itera
     Raises:
         UserError: it does not start, and not at a second try.
     """
+    say(console, _STARTING)
+    with _local(console, logs, cpus):
+        yield
+
+
+@contextmanager
+def _local(console: Console, logs: Path | None, cpus: int | None = None) -> Iterator[None]:
     # One a process: Ray keeps the token that it read first.
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     os.environ.update(ENVIRONMENT)
     with _short_folder() as folder, guarded(folder):
-        say(console, "starting a local Ray, some seconds")
         try:
             _start(folder, console, logs, cpus)
             yield
         finally:
             _shut_down()
+
+
+@contextmanager
+def ahead(console: Console, logs: Path | None) -> Iterator[None]:
+    """A block beside whose first part a local Ray comes up, for `connected` in it; where one is up, that is used.
+
+    To start one takes two seconds and hardly any work of this process, in which it may plan.
+
+    Args:
+        console: see `connected`.
+        logs: see `connected`.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    coming = _Ahead(_local(console, logs))
+    try:
+        yield
+    finally:
+        coming.end()
+
+
+class _Ahead:
+    """A block that a thread of its own enters, and leaves when it is told to: a local Ray's processes end with the
+    thread that has started them."""
+
+    coming: ClassVar[_Ahead | None] = None
+
+    def __init__(self, block: AbstractContextManager[None]) -> None:
+        """Begins."""
+        _Ahead.coming = self
+        self._entered, self._over = Future[None](), threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(block,), name="ray-ahead", daemon=True)
+        self._thread.start()
+
+    def _run(self, block: AbstractContextManager[None]) -> None:
+        try:
+            with block:
+                self._entered.set_result(None)
+                self._over.wait()
+        except BaseException as error:  # for who waits
+            if not self._entered.done():
+                self._entered.set_exception(error)
+
+    def await_it(self, console: Console) -> None:
+        """Waits until it is entered, and says so.
+
+        Raises:
+            UserError: it cannot be; the next who waits finds it gone.
+        """
+        if not self._entered.done():
+            say(console, _STARTING)
+        try:
+            self._entered.result()
+        except UserError:
+            _Ahead.coming = None
+            raise
+
+    def end(self) -> None:
+        """Has it left; of a Ray that does not come up nor go its guard sees to the end."""
+        _Ahead.coming = None
+        self._over.set()
+        self._thread.join(2 * ENDING)
 
 
 def _shut_down() -> None:
@@ -144,11 +220,12 @@ def silenced() -> Iterator[None]:
 def _start(folder: Path, console: Console, logs: Path | None, cpus: int | None) -> None:
     """Starts Ray; on a busy machine it may time out, so a second time if need be."""
     for again in (True, False):
-        others = set(children())
+        begun: list[int] = []
         try:
-            with _ours_first(), signals_kept(), _own_group(), _few_processes():
+            with _signals_kept(), _own_group(begun), _few_processes():
                 ray.init(
                     address="local",
+                    job_config=_ours_first(),
                     num_cpus=cpus or cores(),
                     include_dashboard=False,
                     log_to_driver=False,
@@ -159,7 +236,7 @@ def _start(folder: Path, console: Console, logs: Path | None, cpus: int | None) 
             return
         except BaseException as error:
             ray.shutdown()
-            _end(children().keys() - others)  # of a half-started Ray, which Ray itself forgets
+            _end(begun)  # of a half-started Ray, which Ray itself forgets
             if not isinstance(error, Exception):
                 raise
             log = _written_down(error, logs, folder)
@@ -178,8 +255,8 @@ def _cluster(address: str, console: Console, logs: Path | None, instead: str) ->
     shown = blanked(address)
     say(console, f"connecting to the Ray cluster at {shown}")
     try:
-        with _ours_first(), signals_kept(), _looking():
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        with signals_kept(), _looking():
+            ray.init(address=address, job_config=_ours_first(), log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:  # of many classes, some of them bare
         ray.shutdown()
         log = _written_down(error, logs)
@@ -224,30 +301,48 @@ def _check_address(address: str, instead: str) -> None:
         ) from None
 
 
-@contextmanager
-def _ours_first() -> Iterator[None]:
-    """A block in which the working folder is the one that holds this package.
+class _OursFirst(list[str]):
+    """What Ray puts first on its workers' path: the folder that holds this package, in place of the working folder of
+    who starts it, where a folder `analysis` of the user's would hide ours."""
 
-    Ray puts the working folder of who starts it first on its workers' path, where a folder `analysis` of the user's
-    would hide ours. What PYTHONPATH names is the same for the workers, who start in that folder.
-    """
+    def extend(self, folders: Iterable[str]) -> None:
+        """Takes folders in, of which Ray names the working folder last."""
+        *others, working = folders
+        super().extend([*others, str(_OURS) if working == os.path.abspath(os.curdir) else working])
+
+
+def _ours_first() -> JobConfig:
+    """For a Ray whose workers find this package. They start in its folder, and PYTHONPATH means the same there."""
     if path := os.environ.get("PYTHONPATH"):
         os.environ["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, path.split(os.pathsep)))
-    with contextlib.chdir(Path(__file__).parents[2]):
-        yield
+    job = JobConfig()
+    job._py_driver_sys_path = _OursFirst()
+    return job
 
 
 @contextmanager
-def _own_group() -> Iterator[None]:
-    """A block whose new processes have a process group of their own each: what signals ours, as `timeout` and `kill`
-    do, stops the launch alone, which then has its trials write before it ends its Ray."""
-    begin = subprocess.Popen.__init__
-    if sys.platform == "linux":  # elsewhere it is by our group that Ray ends its processes where we are killed
-        subprocess.Popen.__init__ = partialmethod(begin, process_group=0)  # type: ignore[method-assign, assignment]
-    try:
+def _own_group(begun: list[int]) -> Iterator[None]:
+    """A block in which Ray's processes begin in our folder and have a process group of their own each: what signals
+    ours, as `timeout` and `kill` do, stops the launch alone, which then has its trials write before it ends its Ray.
+
+    Args:
+        begun: gets the ids of those processes.
+    """
+
+    def begin(process: ConsolePopen, *words: Any, **given: Any) -> None:
+        if sys.platform == "linux":  # elsewhere it is by our group that Ray ends its processes where we are killed
+            given["process_group"] = 0
+        known(process, *words, **{**given, "cwd": given.get("cwd") or _OURS})
+        begun.append(process.pid)
+
+    known = ConsolePopen.__init__
+    with _replaced(ConsolePopen, "__init__", begin):
         yield
-    finally:
-        subprocess.Popen.__init__ = begin  # type: ignore[method-assign]
+
+
+def _signals_kept() -> AbstractContextManager[None]:
+    """`signals_kept`, where this is the main thread; in others Ray takes none."""
+    return signals_kept() if threading.current_thread() is threading.main_thread() else nullcontext()
 
 
 @contextmanager
@@ -310,7 +405,7 @@ def _made() -> Path:
     )
 
 
-def _end(processes: set[int]) -> None:
+def _end(processes: Iterable[int]) -> None:
     for process in processes:
         with contextlib.suppress(OSError):
             os.kill(process, signal.SIGKILL)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -106,12 +106,17 @@ def launch(
         of_this_launch.enter_context(heeded(directory, lambda reason: interrupts.lose(StorageGone(reason))))
         own = notices or of_this_launch.enter_context(Notices(config.notify, config.name, directory, console))
         own_process = serial and not debug and surrogate is None
+        elsewhere = serial or address is not None or surrogate is not None
         version = code_version() if surrogate is None else marked(surrogate)
 
         def once() -> int:
             capacity = math.inf if again or address is not None else capacity_here(config.resources)
             records = earlier_records(directory)
             refuse_lost(directory, records)
+            with nullcontext() if elsewhere else _ray_ahead(config, directory, records, console, up):
+                return planned(capacity, records)
+
+        def planned(capacity: float, records: Sequence[Mapping[str, Any]]) -> int:
             budgeted = budget_hours is not None
             how: dict[str, Any] = {"again": again, "share": share, "resume_pruned": resume_pruned, "by_seed": budgeted}
             wanted = plan(config, records, version, capacity=capacity, **how)
@@ -149,6 +154,43 @@ def launch(
         except Interrupted as stop:
             own.ended = stop.reason
             return stop.exit_code
+
+
+@contextmanager
+def _ray_ahead(
+    config: SweepConfig,
+    directory: Path,
+    records: Sequence[Mapping[str, Any]],
+    console: Console,
+    up: ExitStack | None,
+) -> Iterator[None]:
+    """A block beside whose plan a local Ray comes up already, where that will surely be needed.
+
+    Args:
+        config: the sweep.
+        directory: of the run.
+        records: of the run.
+        console: see `launch`.
+        up: see `launch`; it then stays up after this block.
+    """
+    with ExitStack() as here:
+        if _leaves_some(records) and not _refused(config, serial=False):
+            from sweep.run import cluster
+
+            (here if up is None else up).enter_context(cluster.ahead(console, log_folder(directory)))
+        yield
+
+
+def _leaves_some(records: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether a run's last launch has left trials to run, as their outcomes say; the plan will say which."""
+    wanted: Sequence[str] = ()
+    outcomes: dict[str, str] = {}
+    for record in records:
+        if record["record"] == "launch":
+            wanted = record.get("wanted", ())
+        elif record["record"] == "outcome":
+            outcomes[record["trial_id"]] = record["outcome"]
+    return any(outcomes.get(name, "interrupted") in ("interrupted", "failed") for name in wanted)
 
 
 def _budget(hours: float, wanted: Plan, records: Sequence[Mapping[str, Any]], console: Console) -> Budget:
@@ -323,15 +365,18 @@ def check_resources(config: SweepConfig, serial: bool, address: str | None) -> N
 
 def refusal_here(config: SweepConfig) -> str:
     """That a launch on this machine would be refused for want of what a trial asks for, in words; empty: it is not."""
+    if (why := _refused(config, serial=False)) is None:
+        return ""
+    return f"a launch here is refused{'' if _refused(config, serial=True) else ' without --serial'}: {why}"
+
+
+def _refused(config: SweepConfig, serial: bool) -> UserError | None:
+    """Why `check_resources` refuses a launch on this machine; None: it does not."""
     try:
-        check_resources(config, serial=False, address=None)
+        check_resources(config, serial, address=None)
     except UserError as error:
-        try:
-            check_resources(config, serial=True, address=None)
-        except UserError:
-            return f"a launch here is refused: {error}"
-        return f"a launch here is refused without --serial: {error}"
-    return ""
+        return error
+    return None
 
 
 def _check_workers(resources: ResourcesConfig, serial: bool) -> None:

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import psutil
 import pytest
 import ray
+from ray._private.services import ConsolePopen
 from rich.console import Console
 
 import analysis
@@ -242,7 +244,7 @@ def test_ctrl_c_while_ray_starts_leaves_neither_a_folder_nor_a_process(without_r
     started: list[subprocess.Popen[bytes]] = []
 
     def interrupted() -> None:
-        started.append(subprocess.Popen(["sleep", "100"]))
+        started.append(ConsolePopen(["sleep", "100"]))
         signal.raise_signal(signal.SIGINT)
 
     calls = without_ray(interrupted)
@@ -260,24 +262,71 @@ def test_ray_is_started_in_the_folder_of_this_package_and_relative_paths_stay_wh
     without_ray: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ray puts the folder in which it is started first on the path of its workers."""
-    calls = without_ray(nothing)
+    begun: list[bytes] = []
+
+    def begins() -> None:
+        process = ConsolePopen(["pwd"], stdout=subprocess.PIPE)
+        begun.append(process.communicate()[0].strip())
+
+    calls = without_ray(begins)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", f"lib{os.pathsep}/opt")
+    ours = str(Path(sweep.__file__).parents[1])
     with connected(None, Console(file=io.StringIO()), tmp_path):
         assert Path.cwd() == tmp_path
-    assert calls[0]["cwd"] == str(Path(sweep.__file__).parents[1])
+        path = calls[0]["job_config"]._py_driver_sys_path
+        path.extend(["/script", str(tmp_path)])
+    assert (path, begun) == (["/script", ours], [os.fsencode(ours)])
     assert calls[0]["path"] == f"{tmp_path / 'lib'}{os.pathsep}/opt"
 
 
+# One that comes up beside other work
+
+
+def test_a_ray_that_comes_up_beside_a_plan_is_waited_for_and_ends_with_its_block(
+    without_ray: Any, tmp_path: Path
+) -> None:
+    planned, text = threading.Event(), io.StringIO()
+    calls = without_ray(lambda: planned.wait(60))
+    with cluster.ahead(Console(file=text), tmp_path):
+        assert text.getvalue() == ""
+        threading.Timer(0.2, planned.set).start()
+        with connected(None, Console(file=text), tmp_path):
+            assert planned.is_set()
+            assert len(calls) == 1
+            folder = Path(calls[0]["_temp_dir"]).parent
+        assert folder.exists()
+    assert not folder.exists()
+    assert text.getvalue() == "starting a local Ray, some seconds\n"
+
+
+def test_a_ray_that_does_not_come_up_beside_a_plan_is_told_once_it_is_needed_and_started_anew_by_the_next(
+    without_ray: Any, tmp_path: Path
+) -> None:
+    calls, text = without_ray(*[raising(RAISED[0])] * 2, nothing), io.StringIO()
+    with cluster.ahead(Console(file=text), tmp_path):
+        assert refused(None, tmp_path)[0].startswith("Ray: does not start on this machine, tried twice: The current")
+    with connected(None, Console(file=text), tmp_path):
+        assert len(calls) == 3
+
+
+def test_a_plan_that_is_refused_takes_a_ray_that_came_up_beside_it_with_it(without_ray: Any, tmp_path: Path) -> None:
+    calls = without_ray(nothing)
+    with pytest.raises(UserError, match="no data"), cluster.ahead(Console(file=io.StringIO()), tmp_path):
+        raise UserError("no data")
+    assert [Path(call["_temp_dir"]).parent.exists() for call in calls] == [False]
+
+
 def test_workers_import_these_very_packages_and_have_a_token_that_is_in_no_file(local_ray: None) -> None:
-    def seen() -> tuple[list[str], str | None]:
+    def seen() -> tuple[list[str], str, str | None]:
         from importlib import import_module
 
         files = [import_module(name).__file__ for name in ("trainers", "analysis", "sweep")]
-        return [str(file) for file in files], os.environ.get("RAY_AUTH_TOKEN")
+        return [str(file) for file in files], os.getcwd(), os.environ.get("RAY_AUTH_TOKEN")
 
-    files, token = ray.get(ray.remote(num_cpus=0)(seen).remote())
+    files, cwd, token = ray.get(ray.remote(num_cpus=0)(seen).remote())
     assert files == [module.__file__ for module in (trainers, analysis, sweep)]
+    assert cwd == str(Path(sweep.__file__).parents[1])
     assert token == os.environ["RAY_AUTH_TOKEN"]
 
 
