@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from sweep.axes import INERT_AXES
 from sweep.config import SweepConfig
 from sweep.config_file import dump, of_values
-from sweep.run.directory import CONFIG_FILE
 from sweep.search.inputs import fingerprints_without
 from sweep.search.trials import fixed_points, planned
 from sweep.yaml_text import parsed
@@ -69,7 +68,7 @@ def _but(keys: Iterable[str], names: Iterable[str]) -> list[str]:
 def _trials(values: Any) -> set[str]:
     """The ids of a config's trials as far as it alone says, without a look at its data; none, if it cannot be read."""
     try:
-        config = of_values(copy.deepcopy(values), Path(CONFIG_FILE))
+        config = of_values(copy.deepcopy(values), Path("sweep.yaml"))
         known, _ = fingerprints_without(config, [], look=False)
         return {trial.id for trial in planned(config, fixed_points(config), known)}
     except UserError:
