@@ -27,7 +27,9 @@ seed a point, and looks at what it would choose: the regret is by how many perce
 accuracy the surface lies lower there than where it is highest.
 """
 BELOW = """
-It is one surface of three axes, smoother than trained networks are. On the recorded sweeps themselves, without any
+The highest place is a corner of the box, where the batches are smallest and the weight decay is largest: a point of
+the grid, which draws from a distribution come near to but do not hit. That favours the grid here, and says nothing of
+a surface whose summit lies inside. It is one surface of three axes, smoother than trained networks are. On the recorded sweeps themselves, without any
 surface, the rules are compared in [stopping](stopping.md#does-the-same-best-point-come-out)."""
 
 
@@ -55,21 +57,23 @@ def search_lines(record: dict[str, Any]) -> Iterator[str]:
     yield "|---|---|" + "---|" * len(budgets)
     found = {(row["search"], row["rule"], row["epochs"]): row for row in record["rows"]}
     for search, rule in dict.fromkeys((row["search"], row["rule"]) for row in record["rows"]):
-        cells = [_regret(found.get((search, rule, budget))) for budget in budgets]
+        cells = [_regret(found.get((search, rule, budget)), record["repeats"]) for budget in budgets]
         yield f"| {search} | {rule} | {' | '.join(cells)} |"
+    where = ", ".join(f"{key.rpartition('.')[2]} {value:g}" for key, value in record["highest_at"].items())
     yield ""
     yield (
         f"Mean regret in percentage points, with its 95 % t interval over {record['repeats']} repeats; the surface's "
-        f"highest is {100 * record['highest']:.1f} %. {_by(record)}"
+        f"highest is {100 * record['highest']:.1f} %, at {where}. `none`: the search has fewer trials. {_by(record)}"
     )
     yield BELOW
 
 
-def _regret(row: dict[str, Any] | None) -> str:
+def _regret(row: dict[str, Any] | None, repeats: int) -> str:
     if row is None:
         return "none"
     low, high = (f"{100 * end:.2f}" for end in row["interval"])
-    return f"{100 * row['regret']:.2f} [{low}, {high}]"
+    fewer = f" (n = {row['repeats']})" if row["repeats"] < repeats else ""
+    return f"{100 * row['regret']:.2f} [{low}, {high}]{fewer}"
 
 
 def _by(record: dict[str, Any]) -> str:
