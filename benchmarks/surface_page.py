@@ -29,8 +29,9 @@ accuracy the surface lies lower there than where it is highest.
 BELOW = """
 The highest place is a corner of the box, where the batches are smallest and the weight decay is largest: a point of
 the grid, which draws from a distribution come near to but do not hit. That favours the grid here, and says nothing of
-a surface whose summit lies inside. It is one surface of three axes, smoother than trained networks are. On the recorded sweeps themselves, without any
-surface, the rules are compared in [stopping](stopping.md#does-the-same-best-point-come-out)."""
+a surface whose summit lies inside. It is one surface of three axes, smoother than trained networks are. On
+the recorded sweeps themselves, without any surface, the rules are compared in
+[stopping](stopping.md#does-the-same-best-point-come-out)."""
 
 
 def surface_lines(fits: dict[str, Any]) -> Iterator[str]:

@@ -146,8 +146,9 @@ def plan(
     if trials_file is not None:
         from sweep.trials_file import write_trials
         from trainers.fields import plural
+        from trainers.record.linked import registered
 
-        count = write_trials(wanted, trials_file)
+        count = write_trials(wanted, trials_file, registered(directory))
         say(screen, f"  {trials_file}: {plural(count, 'trial')}; python -m trainers {trials_file} --records FILE")
     leave()
 

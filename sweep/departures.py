@@ -55,7 +55,7 @@ def changed_keys(asked: Registration, now: Any) -> list[str]:
     # launches until a claim is decided run the cells and seeds that they need alone, each with a config of its own
     free = {*_FREE, *(_OF_CELLS if asked.stopping.get("claim") else ()), *(f"trial.{key}" for key in INERT_AXES)}
     keys = _but([key for key in {**one, **other} if one.get(key) != other.get(key)], free)
-    others = _but(keys, _OF_TRIALS)
+    others = [key for key in keys if key in _but(keys, _OF_TRIALS) or key.partition(".")[2].startswith("data.")]
     if len(others) < len(keys) and asked.trials is not None and _trials(asked.config) == _trials(now) != set():
         return others  # they differ in what no trial reads, such as a schedule none of whose milestones is reached
     return keys
@@ -66,7 +66,10 @@ def _but(keys: Iterable[str], names: Iterable[str]) -> list[str]:
 
 
 def _trials(values: Any) -> set[str]:
-    """The ids of a config's trials as far as it alone says, without a look at its data; none, if it cannot be read."""
+    """The ids of a config's trials, whose data are not looked at: a mark that is made up stands for them. None, where
+    it is no config."""
+    if not isinstance(values, dict):
+        return set()
     try:
         config = of_values(copy.deepcopy(values), Path("sweep.yaml"))
         known, _ = fingerprints_without(config, [], look=False)

@@ -11,13 +11,14 @@ from sweep.run.trial import trial_values
 from trainers.config import TrialConfig
 from trainers.errors import UserError
 from trainers.own import snapshot
+from trainers.record.linked import NOTED
 from trainers.trial_list import ListedTrial, TrialList, write_list
 
 if TYPE_CHECKING:
     from sweep.plan.plan import Plan
 
 
-def write_trials(plan: Plan, path: Path) -> int:
+def write_trials(plan: Plan, path: Path, registration: str | None) -> int:
     """Writes the trials that are left, seed by seed, and within a seed in the order of the points.
 
     So the points that the config gives first are measured first, and all of them with one seed before any with two.
@@ -25,6 +26,7 @@ def write_trials(plan: Plan, path: Path) -> int:
     Args:
         plan: of a sweep whose trials are known beforehand; its data were read.
         path: of the file; a user's own code is kept in a folder beside it.
+        registration: the SHA-256 of the run's, without which none of them begins; None: it has none.
 
     Returns:
         How many they are.
@@ -53,6 +55,7 @@ def write_trials(plan: Plan, path: Path) -> int:
     for source in plan.own.values():
         snapshot.keep(source, path.parent / snapshot.FOLDER)
     launch = {**chosen_by(plan.config), "size": plan.search.size(), "wanted": [trial.id for trial in wanted]}
+    launch |= {} if registration is None else {NOTED: registration}
     write_list(path, TrialList(plan.config.name, launch, plan.config.resources.threads, listed))
     return len(listed)
 

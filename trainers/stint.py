@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import IO, Any
 
 import torch
 
@@ -129,7 +129,8 @@ class Stint:
         """
         torch.set_num_threads(self._list.threads)
         with _held(self._file.parent), self._signals():
-            refuse_lost(self._file.parent, self._read())
+            asked = {"record": "launch", NOTED: self._list.launch.get(NOTED)}
+            refuse_lost(self._file.parent, [asked, {"record": "start"}, *self._read()])
             order = sorted(self._list.trials, key=lambda one: bool(self._of(one.id).outcome.get("outcome") in _LAST))
             left = [one for one in order if not self._of(one.id).finished]
             self._records = LinkedFile(self._file.parent, self._file.name)
@@ -272,7 +273,7 @@ def _held(directory: Path) -> Iterator[None]:
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not path.exists() or not os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            if not _is_there(file, path):
                 raise BlockingIOError  # its holder has just removed it, and another may hold a new one
         except BlockingIOError:
             file.seek(0)
@@ -285,3 +286,10 @@ def _held(directory: Path) -> Iterator[None]:
         file.flush()
         yield
         path.unlink(missing_ok=True)
+
+
+def _is_there(file: IO[str], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False

@@ -168,7 +168,9 @@ def _questions(found: Found) -> Check:
         judged = [one for one in found.published if one["verdict"] != "not measured"]
         added = [one["name"] for one in judged if one["name"] not in asked]
         bare = [one["name"] for one in judged if one["name"] in added and one.get("registered") != "found afterwards"]
-        left_out = [name for name in asked if name not in {one["name"] for one in found.published}]
+        own = found.registration.accuracy
+        printed = {one["name"] for one in found.published if one.get("y", own) == own}
+        left_out = [name for name in asked if name not in printed]
         faults += [_some("added, and not marked as found afterwards", dict.fromkeys(bare)), _some("left out", left_out)]
         said += f"; {_some('marked as found afterwards', dict.fromkeys(added))}" if added else ""
     return _check("questions", faults, said)
@@ -386,7 +388,7 @@ def _ledger(found: Found) -> Check:
 def _about(found: Found) -> list[str]:
     """The accuracies that printed lines are about: the registered one, or others (`sweep claims --metric`)."""
     named = [one.get("y", found.registration.accuracy) for one in found.published or ()]
-    return [name for name in dict.fromkeys(named) if isinstance(name, str) and name in found.study.trials]
+    return list(dict.fromkeys(named))
 
 
 def _key(line: Mapping[str, Any], accuracy: str) -> tuple[str, ...]:

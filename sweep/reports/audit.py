@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sweep.group import examples
-from sweep.reports.options import PATH, RUN, bring_run
+from sweep.reports.options import METRICS, PATH, RUN, bring_run
 from sweep.reports.output import console
 from sweep.streams import echo
 
@@ -177,6 +177,8 @@ def _printed(path: Path) -> list[dict[str, Any]]:
 
 def _is_line(one: Any) -> bool:
     if not isinstance(one, dict) or not all(isinstance(one.get(key), str) for key in _TEXTS):
+        return False
+    if one.get("y", METRICS[0]) not in METRICS:
         return False
     numbers = (one.get(key, "") for key in _NUMBERS)
     return one["threshold"] is not None and all(value is None or isinstance(value, int | float) for value in numbers)

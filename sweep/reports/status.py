@@ -73,7 +73,7 @@ def standing(directory: Path, where: Sequence[str] = (), *, wait: bool = False) 
     brought(directory)
     if is_starting(directory):
         return ["a launch is starting: its trials are being planned, or Ray starts; none has begun yet"]
-    if (directory / REGISTRATION_FILE).exists() and not has_records(directory):
+    if not wait and (directory / REGISTRATION_FILE).exists() and not has_records(directory):
         return [registered_only(directory)]
     if wait and (waiting := awaited(directory)) is not None:
         return [waiting]

@@ -7,8 +7,8 @@ import logging
 import os
 import secrets
 import shutil
-import signal
 import socket
+import subprocess
 import sys
 import tempfile
 import textwrap
@@ -16,7 +16,7 @@ import threading
 import traceback
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -88,7 +88,7 @@ ENDING = 15.0
 
 @contextmanager
 def connected(address: str | None, console: Console, logs: Path | None, instead: str = INSTEAD) -> Iterator[None]:
-    """A Ray for this block: the cluster at `address`, or a local one; one that is up already is used, and stays.
+    """A Ray for this block: the cluster at `address`, or a local one; one that is up or comes up is used, and stays.
 
     Args:
         address: `auto` or HOST:PORT; None: a local Ray.
@@ -127,13 +127,15 @@ def local(console: Console, logs: Path | None, cpus: int | None = None) -> Itera
 
 
 @contextmanager
-def _local(console: Console, logs: Path | None, cpus: int | None = None) -> Iterator[None]:
+def _local(
+    console: Console, logs: Path | None, cpus: int | None = None, over: threading.Event | None = None
+) -> Iterator[None]:
     # One a process: Ray keeps the token that it read first.
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     os.environ.update(ENVIRONMENT)
     with _short_folder() as folder, guarded(folder):
         try:
-            _start(folder, console, logs, cpus)
+            _start(folder, console, logs, cpus, over)
             yield
         finally:
             _shut_down()
@@ -149,63 +151,68 @@ def ahead(console: Console, logs: Path | None) -> Iterator[None]:
         console: see `connected`.
         logs: see `connected`.
     """
-    if ray.is_initialized():
+    if _Ahead.coming is not None or ray.is_initialized():
         yield
         return
-    coming = _Ahead(_local(console, logs))
+    coming = _Ahead(console, logs)
     try:
+        coming.begin()
         yield
     finally:
         coming.end()
 
 
 class _Ahead:
-    """A block that a thread of its own enters, and leaves when it is told to: a local Ray's processes end with the
-    thread that has started them."""
+    """A local Ray in a thread of its own, which lives as long: Ray's processes end with who started them."""
 
     coming: ClassVar[_Ahead | None] = None
+    """The one that is up, or coming up."""
 
-    def __init__(self, block: AbstractContextManager[None]) -> None:
-        """Begins."""
+    def __init__(self, console: Console, logs: Path | None) -> None:
+        self._up, self._over = Future[None](), threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(console, logs), name="ray-ahead", daemon=True)
+
+    def begin(self) -> None:
+        """Has it come up, and does not wait for it."""
         _Ahead.coming = self
-        self._entered, self._over = Future[None](), threading.Event()
-        self._thread = threading.Thread(target=self._run, args=(block,), name="ray-ahead", daemon=True)
         self._thread.start()
 
-    def _run(self, block: AbstractContextManager[None]) -> None:
+    def _run(self, console: Console, logs: Path | None) -> None:
         try:
-            with block:
-                self._entered.set_result(None)
+            with _local(console, logs, over=self._over):
+                self._up.set_result(None)
                 self._over.wait()
         except BaseException as error:  # for who waits
-            if not self._entered.done():
-                self._entered.set_exception(error)
+            if not self._up.done():
+                self._up.set_exception(error)
 
     def await_it(self, console: Console) -> None:
-        """Waits until it is entered, and says so.
+        """Waits until it is up; says so where it is not.
 
         Raises:
-            UserError: it cannot be; the next who waits finds it gone.
+            UserError: it does not come up; who asks next finds none that is coming.
         """
-        if not self._entered.done():
+        if not self._up.done():
             say(console, _STARTING)
         try:
-            self._entered.result()
+            self._up.result()
         except UserError:
             _Ahead.coming = None
             raise
 
     def end(self) -> None:
-        """Has it left; of a Ray that does not come up nor go its guard sees to the end."""
+        """Tells the thread to end it, and waits; `ray_guard` ends what is then still there, once this process ends."""
         _Ahead.coming = None
         self._over.set()
-        self._thread.join(2 * ENDING)
+        if self._thread.ident is not None:
+            with silenced():
+                self._thread.join(ENDING)
 
 
 def _shut_down() -> None:
     """Lets go of Ray, and ends a local one; it does not wait for one that has gone and answers no more."""
     ending = threading.Thread(target=ray.shutdown, kwargs={"wait_for_processes": True}, name="ray-end", daemon=True)
-    with silenced():
+    with silenced() if _is_main() else nullcontext():
         ending.start()
         ending.join(ENDING)
 
@@ -217,12 +224,14 @@ def silenced() -> Iterator[None]:
         yield
 
 
-def _start(folder: Path, console: Console, logs: Path | None, cpus: int | None) -> None:
-    """Starts Ray; on a busy machine it may time out, so a second time if need be."""
+def _start(
+    folder: Path, console: Console, logs: Path | None, cpus: int | None, over: threading.Event | None = None
+) -> None:
+    """Starts Ray; on a busy machine it may time out, so a second time if need be, and unless it is over."""
     for again in (True, False):
-        begun: list[int] = []
+        begun: list[subprocess.Popen[Any]] = []
         try:
-            with _signals_kept(), _own_group(begun), _few_processes():
+            with signals_kept() if _is_main() else nullcontext(), _begun_apart(begun), _few_processes():
                 ray.init(
                     address="local",
                     job_config=_ours_first(),
@@ -236,7 +245,11 @@ def _start(folder: Path, console: Console, logs: Path | None, cpus: int | None) 
             return
         except BaseException as error:
             ray.shutdown()
-            _end(begun)  # of a half-started Ray, which Ray itself forgets
+            for process in begun:  # of a half-started Ray, which Ray itself forgets
+                process.kill()
+                process.wait()
+            if over is not None and over.is_set():
+                raise
             if not isinstance(error, Exception):
                 raise
             log = _written_down(error, logs, folder)
@@ -256,7 +269,9 @@ def _cluster(address: str, console: Console, logs: Path | None, instead: str) ->
     say(console, f"connecting to the Ray cluster at {shown}")
     try:
         with signals_kept(), _looking():
-            ray.init(address=address, job_config=_ours_first(), log_to_driver=False, logging_level=logging.ERROR)
+            client = "ray://" in f"{address} {os.environ.get('RAY_ADDRESS', '')}"  # which sends the server no such job
+            job: dict[str, Any] = {} if client else {"job_config": _ours_first()}
+            ray.init(address=address, **job, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:  # of many classes, some of them bare
         ray.shutdown()
         log = _written_down(error, logs)
@@ -302,11 +317,11 @@ def _check_address(address: str, instead: str) -> None:
 
 
 class _OursFirst(list[str]):
-    """What Ray puts first on its workers' path: the folder that holds this package, in place of the working folder of
-    who starts it, where a folder `analysis` of the user's would hide ours."""
+    """What Ray puts first on its workers' path, as its `connect` extends it: the folder that holds this package, in
+    place of the working folder of who starts it, where a folder `analysis` of the user's would hide ours."""
 
     def extend(self, folders: Iterable[str]) -> None:
-        """Takes folders in, of which Ray names the working folder last."""
+        """Takes in the folder of the program that runs, if it is on its path, and at last the working folder."""
         *others, working = folders
         super().extend([*others, str(_OURS) if working == os.path.abspath(os.curdir) else working])
 
@@ -321,28 +336,28 @@ def _ours_first() -> JobConfig:
 
 
 @contextmanager
-def _own_group(begun: list[int]) -> Iterator[None]:
+def _begun_apart(begun: list[subprocess.Popen[Any]]) -> Iterator[None]:
     """A block in which Ray's processes begin in our folder and have a process group of their own each: what signals
     ours, as `timeout` and `kill` do, stops the launch alone, which then has its trials write before it ends its Ray.
 
     Args:
-        begun: gets the ids of those processes.
+        begun: gets those processes.
     """
 
     def begin(process: ConsolePopen, *words: Any, **given: Any) -> None:
         if sys.platform == "linux":  # elsewhere it is by our group that Ray ends its processes where we are killed
             given["process_group"] = 0
         known(process, *words, **{**given, "cwd": given.get("cwd") or _OURS})
-        begun.append(process.pid)
+        begun.append(process)
 
     known = ConsolePopen.__init__
     with _replaced(ConsolePopen, "__init__", begin):
         yield
 
 
-def _signals_kept() -> AbstractContextManager[None]:
-    """`signals_kept`, where this is the main thread; in others Ray takes none."""
-    return signals_kept() if threading.current_thread() is threading.main_thread() else nullcontext()
+def _is_main() -> bool:
+    """Whether this is the main thread: in others Ray takes no signal, and what is printed is the main one's."""
+    return threading.current_thread() is threading.main_thread()
 
 
 @contextmanager
@@ -403,13 +418,6 @@ def _made() -> Path:
         f"Ray: finds no place for its sockets: {', '.join(refused)}; "
         f"set TMPDIR to another folder with a short path; {WITHOUT}"
     )
-
-
-def _end(processes: Iterable[int]) -> None:
-    for process in processes:
-        with contextlib.suppress(OSError):
-            os.kill(process, signal.SIGKILL)
-            os.waitpid(process, 0)
 
 
 def _written_down(error: Exception, logs: Path | None, folder: Path | None = None) -> str:

@@ -38,6 +38,7 @@ from trainers.errors import UserError
 from trainers.fields import plural
 from trainers.hardware import card_bytes, gpu_count, host_bytes
 from trainers.provenance import code_version
+from trainers.record import FINISHED
 from trainers.record.linked import refuse_lost
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def launch(
             capacity = math.inf if again or address is not None else capacity_here(config.resources)
             records = earlier_records(directory)
             refuse_lost(directory, records)
-            with nullcontext() if elsewhere else _ray_ahead(config, directory, records, console, up):
+            with nullcontext() if elsewhere else _ray_ahead(config, directory, records, share, console, up):
                 return planned(capacity, records)
 
         def planned(capacity: float, records: Sequence[Mapping[str, Any]]) -> int:
@@ -161,28 +162,30 @@ def _ray_ahead(
     config: SweepConfig,
     directory: Path,
     records: Sequence[Mapping[str, Any]],
+    share: Share | None,
     console: Console,
     up: ExitStack | None,
 ) -> Iterator[None]:
-    """A block beside whose plan a local Ray comes up already, where that will surely be needed.
+    """A block beside whose plan a local Ray comes up already, where that will be needed by all that is known before it.
 
     Args:
         config: the sweep.
         directory: of the run.
         records: of the run.
+        share: see `launch`.
         console: see `launch`.
         up: see `launch`; it then stays up after this block.
     """
     with ExitStack() as here:
-        if _leaves_some(records) and not _refused(config, serial=False):
+        if _leaves_some(records, share) and not _refused(config, serial=False):
             from sweep.run import cluster
 
             (here if up is None else up).enter_context(cluster.ahead(console, log_folder(directory)))
         yield
 
 
-def _leaves_some(records: Iterable[Mapping[str, Any]]) -> bool:
-    """Whether a run's last launch has left trials to run, as their outcomes say; the plan will say which."""
+def _leaves_some(records: Iterable[Mapping[str, Any]], share: Share | None) -> bool:
+    """Whether a run's last launch has left trials of a share, as their outcomes say; the plan will say which."""
     wanted: Sequence[str] = ()
     outcomes: dict[str, str] = {}
     for record in records:
@@ -190,7 +193,8 @@ def _leaves_some(records: Iterable[Mapping[str, Any]]) -> bool:
             wanted = record.get("wanted", ())
         elif record["record"] == "outcome":
             outcomes[record["trial_id"]] = record["outcome"]
-    return any(outcomes.get(name, "interrupted") in ("interrupted", "failed") for name in wanted)
+    ended = FINISHED | {"cancelled", "pruned", "out_of_memory"}
+    return any(outcomes.get(name) not in ended for name in wanted if share is None or share.has(name))
 
 
 def _budget(hours: float, wanted: Plan, records: Sequence[Mapping[str, Any]], console: Console) -> Budget:

@@ -43,7 +43,6 @@ def write_down(
     Raises:
         UserError: the run was registered, and its registration is gone.
     """
-    refuse_lost(directory, earlier)
     if address_of(directory) is not None:
         return False
     try:
@@ -51,6 +50,7 @@ def write_down(
     except UserError:
         return False
     with lock:
+        refuse_lost(directory, earlier)
         before()
         file = LinkedFile(directory)
         for record in records:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from analysis.claims.study import load_study
 from sweep.cli import main
 from sweep.config import SweepConfig
 from sweep.config_file import load
+from sweep.departures import changed_keys
 from sweep.merge.run import merge_runs
 from sweep.register import written
 from trainers.errors import UserError
@@ -315,6 +318,18 @@ def test_a_key_that_no_trial_reads_is_not_called_changed(run: Path) -> None:
     values["trial"]["schedule"]["milestones"] = [1]
     (run / "sweep.yaml").write_text(yaml.safe_dump(values))
     assert card(run)["config"].startswith("changed: trial.schedule.")
+    (run / "sweep.yaml").write_text("")
+    assert card(run)["config"].startswith("changed: ")
+
+
+def test_other_images_are_called_changed_though_nothing_looks_at_them(run: Path) -> None:
+    registration, values = read(run), yaml.safe_load((run / "sweep.yaml").read_text())
+    assert registration is not None
+    values["trial"]["data"] |= {"extra": "/one.npz", "extra_fraction": 0.5}
+    asked = replace(registration, config=copy.deepcopy(values))
+    assert changed_keys(asked, values) == []
+    values["trial"]["data"]["extra"] = "/other.npz"
+    assert changed_keys(asked, values) == ["trial.data.extra"]
 
 
 @pytest.mark.parametrize(
@@ -434,7 +449,7 @@ def test_a_ledger_that_the_records_do_not_give_is_told(kept: Path, printed: Call
 
 def test_a_printed_ledger_of_another_accuracy_is_compared_with_that(kept: Path, printed: Callable[..., Path]) -> None:
     clean = printed(lambda one: None, "--metric", "last_test_clean")
-    assert "printed ledger" not in card(kept, "--claims", clean)
+    assert card(kept, "--claims", clean) == {"questions": "left out: deat_equal_lr, ratio"}
     better = printed(lambda one: one.update(estimate=0.5), "--metric", "last_test_clean")
     assert card(kept, "--claims", better)["printed ledger"].startswith("differs from the records: ")
 

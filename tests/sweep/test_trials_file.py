@@ -21,6 +21,7 @@ from sweep.trials_file import write_trials
 from trainers.errors import UserError
 from trainers.provenance import code_version
 from trainers.record import RECORDS_FILE, read
+from trainers.record.linked import REGISTRATION_FILE, registered
 from trainers.stint import Stint
 from trainers.trial_list import TrialList, read_list
 
@@ -30,7 +31,7 @@ Launch = Callable[..., tuple[int, str]]
 
 def listed(config: SweepConfig, run: Path, file: Path, **how: Any) -> TrialList:
     """The list of what a run lacks."""
-    write_trials(plan(config, earlier_records(run), code_version(), **how), file)
+    write_trials(plan(config, earlier_records(run), code_version(), **how), file, registered(run))
     return read_list(file)
 
 
@@ -55,6 +56,15 @@ def test_all_points_come_with_one_seed_before_any_with_the_next_and_given_points
     trials = listed(config, tmp_path / "none", tmp_path / "trials.jsonl").trials
     assert [one.record["seed"] for one in trials] == [3] * 4 + [0] * 4
     assert trials[0].record["point"] == trials[4].record["point"] == {"optimizer.name": "deat", "optimizer.lr": 0.3}
+
+
+def test_a_list_of_a_registered_run_begins_nowhere_without_its_registration(tiny: Tiny, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / REGISTRATION_FILE).write_text("{}")
+    trials = listed(tiny(seeds=[0]), tmp_path / "run", tmp_path / "trials.jsonl")
+    with pytest.raises(UserError, match=r"registration\.json: is not there, and trials were begun under"):
+        Stint(trials, tmp_path / "elsewhere" / RECORDS_FILE, say=lambda line: None).run()
+    assert not (tmp_path / "elsewhere" / RECORDS_FILE).exists()
 
 
 def test_what_a_run_has_is_not_listed_and_numbers_are_those_of_a_launch(tiny: Tiny, undisturbed: Path) -> None:

@@ -286,18 +286,23 @@ def test_ray_is_started_in_the_folder_of_this_package_and_relative_paths_stay_wh
 def test_a_ray_that_comes_up_beside_a_plan_is_waited_for_and_ends_with_its_block(
     without_ray: Any, tmp_path: Path
 ) -> None:
-    planned, text = threading.Event(), io.StringIO()
-    calls = without_ray(lambda: planned.wait(60))
+    planned = threading.Event()
+
+    class Heard(io.StringIO):
+        def write(self, text: str) -> int:
+            planned.set()
+            return super().write(text)
+
+    text, calls = Heard(), without_ray(lambda: planned.wait(60))
     with cluster.ahead(Console(file=text), tmp_path):
         assert text.getvalue() == ""
-        threading.Timer(0.2, planned.set).start()
-        with connected(None, Console(file=text), tmp_path):
-            assert planned.is_set()
-            assert len(calls) == 1
-            folder = Path(calls[0]["_temp_dir"]).parent
+        for _ in range(2):  # a launch and, as `--decide` has it, the next
+            with cluster.ahead(Console(file=text), tmp_path), connected(None, Console(file=text), tmp_path):
+                assert planned.is_set()
+        folder = Path(calls[0]["_temp_dir"]).parent
         assert folder.exists()
     assert not folder.exists()
-    assert text.getvalue() == "starting a local Ray, some seconds\n"
+    assert (len(calls), text.getvalue()) == (1, "starting a local Ray, some seconds\n")
 
 
 def test_a_ray_that_does_not_come_up_beside_a_plan_is_told_once_it_is_needed_and_started_anew_by_the_next(
@@ -306,8 +311,29 @@ def test_a_ray_that_does_not_come_up_beside_a_plan_is_told_once_it_is_needed_and
     calls, text = without_ray(*[raising(RAISED[0])] * 2, nothing), io.StringIO()
     with cluster.ahead(Console(file=text), tmp_path):
         assert refused(None, tmp_path)[0].startswith("Ray: does not start on this machine, tried twice: The current")
-    with connected(None, Console(file=text), tmp_path):
-        assert len(calls) == 3
+        with connected(None, Console(file=text), tmp_path):
+            assert len(calls) == 3
+
+
+def test_a_ray_that_does_not_come_up_is_not_tried_again_once_the_plan_is_refused(
+    without_ray: Any, tmp_path: Path
+) -> None:
+    over, text = threading.Event(), io.StringIO()
+
+    def fails() -> None:
+        over.wait(60)
+        raise RAISED[0]
+
+    class Refused(UserError):
+        def __init__(self) -> None:
+            super().__init__("no data")
+            threading.Timer(0.5, over.set).start()  # when the block is left already
+
+    calls = without_ray(fails, nothing)
+    with pytest.raises(Refused), cluster.ahead(Console(file=text), tmp_path):
+        raise Refused
+    assert (len(calls), text.getvalue()) == (1, "")
+    assert not Path(calls[0]["_temp_dir"]).parent.exists()
 
 
 def test_a_plan_that_is_refused_takes_a_ray_that_came_up_beside_it_with_it(without_ray: Any, tmp_path: Path) -> None:

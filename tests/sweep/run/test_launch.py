@@ -24,8 +24,9 @@ from sweep.plan.room import Room
 from sweep.progress import Progress
 from sweep.run import launch as runner
 from sweep.run import ray_tune
-from sweep.run.launch import refusal_here
+from sweep.run.launch import _leaves_some, refusal_here
 from sweep.run.signals import RayGone
+from sweep.share import Share
 from trainers import checkpoint, loop
 from trainers.errors import UserError
 from trainers.files import checkpoint_path
@@ -295,6 +296,46 @@ def test_a_trial_that_does_not_fit_on_this_machine_is_refused_before_ray_starts(
     with pytest.raises(UserError, match=message):
         launch(tiny(resources=resources), tmp_path / "runs" / "tiny", serial=serial)
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_relaunch_has_ray_come_up_beside_its_plan_where_trials_are_left(
+    tiny: Tiny, launch: Launch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class ComesUp(Exception):
+        pass
+
+    def ahead(*where: Any) -> None:
+        raise ComesUp
+
+    monkeypatch.setattr("sweep.run.cluster.ahead", ahead)
+    config, run = tiny(seeds=[0]), tmp_path / "run"
+    assert launch(config, run, serial=True)[0] == 0
+    assert launch(config, run)[0] == 0
+    *before, last = (run / "records.jsonl").read_bytes().splitlines(keepends=True)
+    assert b'"completed"' in last
+    (run / "records.jsonl").write_bytes(b"".join(before))
+    with pytest.raises(ComesUp):
+        launch(config, run)
+    assert launch(config, run, serial=True)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "left"),
+    [
+        ({"a0": "completed", "b1": "diverged"}, False),
+        ({"a0": "pruned", "b1": "cancelled"}, False),
+        ({"a0": "completed"}, True),
+        ({"a0": "completed", "b1": "preempted"}, True),
+        ({"a0": "failed", "b1": "completed"}, True),
+    ],
+)
+def test_outcomes_tell_whether_a_launch_left_trials_and_a_share_its_own(outcomes: dict[str, str], left: bool) -> None:
+    records = [{"record": "launch", "wanted": ["c2"]}, {"record": "launch", "wanted": ["a0", "b1"]}]
+    records += [{"record": "outcome", "trial_id": name, "outcome": outcome} for name, outcome in outcomes.items()]
+    assert _leaves_some(records, None) is left
+    own = [_leaves_some(records, Share(index, 2)) for index in (1, 2)]
+    assert any(own) is left
+    assert not all(own)
 
 
 def test_a_plan_says_that_a_launch_here_would_be_refused(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
