@@ -3,6 +3,7 @@
     python benchmarks/study.py images NPZ data/exact    an npz of exact pixels as DIR/train/CLASS/ and DIR/test/CLASS/
     python benchmarks/study.py run                      the study at small scale, until it is done or stopped
     python benchmarks/study.py keep                     what runs/study/ has of records, into benchmarks/study/
+    python benchmarks/study.py draw                     its figures there, with the published points beside
     python benchmarks/study.py page                     the tables of docs/study.md, from benchmarks/study/
 
 Images of cifar10-jpeg75 are to lie in data/jpeg75: mkdir -p data/jpeg75 && tar -xf ARCHIVE -C data/jpeg75 --strip 1
@@ -41,6 +42,8 @@ SHOWN = {
     **dict.fromkeys(("small", "small_again", "card", "exact", "full_length"), "claims"),
     **dict.fromkeys(("dynamics_small", "dynamics"), "theory"),
 }
+#: Of its figures, those that the page shows: robust accuracy by learning rate, and by learning rate / batch size.
+PICTURES = ("figure4", "accuracy_ratio")
 #: Files of a run that are kept: no weights, and no trials' list.
 FILES = ("records.jsonl", "environment.json", "registration.json", "registration.sha256")
 
@@ -52,13 +55,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     images = asked.add_parser("images")
     images.add_argument("npz", type=Path, metavar="NPZ")
     images.add_argument("folder", type=Path, metavar="DIR")
-    for name in ("run", "keep", "page"):
+    for name in ("run", "keep", "draw", "page"):
         asked.add_parser(name)
     chosen = parser.parse_args(arguments)
     if chosen.command == "images":
         written(chosen.npz, chosen.folder)
         return 0
-    return {"run": run, "keep": keep, "page": page}[chosen.command]()
+    return {"run": run, "keep": keep, "draw": draw, "page": page}[chosen.command]()
 
 
 def written(npz: Path, folder: Path) -> None:
@@ -161,7 +164,25 @@ def _block(name: str) -> str:
         return "\nNot measured yet.\n\n"
     commands = [SHOWN[name], *(["audit"] if (ROOT / place / "registration.json").exists() else [])]
     said = "\n\n".join(f"$ sweep {command} {place}\n{_said(command, place)}" for command in commands)
-    return f"\n{_about(ROOT / place)}\n\n```console\n{said}\n```\n\n"
+    return f"\n{_about(ROOT / place)}\n\n```console\n{said}\n```\n\n{_drawn(place)}"
+
+
+def _drawn(place: Path) -> str:
+    """The figures of a run that the page shows, with published points beside its own where the paper has such a figure."""
+    shown = [name for name in PICTURES if (ROOT / place / "figures" / f"{name}.png").exists()]
+    if not shown:
+        return ""
+    captions = json.loads((ROOT / place / "figures" / "manifest.json").read_text(encoding="utf-8"))["captions"]
+    rows = [f"![{captions[name]}](../{place}/figures/{name}.png)\n\n{captions[name]}\n\n" for name in shown]
+    return f"`sweep figures {place} --published`:\n\n{''.join(rows)}"
+
+
+def draw() -> int:
+    """Draws the figures of each run that is kept and has an end to show."""
+    for place in sorted(path.parent.relative_to(ROOT) for path in (ROOT / KEPT).glob("*/records.jsonl")):
+        if code := _python("sweep", "figures", str(place), "--published"):
+            return code
+    return 0
 
 
 def _said(command: str, place: Path) -> str:
