@@ -168,7 +168,7 @@ def _block(name: str) -> str:
 
 
 def _drawn(place: Path) -> str:
-    """The figures of a run that the page shows, with published points beside its own where the paper has such a figure."""
+    """The figures of a run that the page shows, published points beside its own where the paper has such a figure."""
     shown = [name for name in PICTURES if (ROOT / place / "figures" / f"{name}.png").exists()]
     if not shown:
         return ""
