@@ -27,10 +27,9 @@ seed a point, and looks at what it would choose: the regret is by how many perce
 accuracy the surface lies lower there than where it is highest.
 """
 BELOW = """
-The highest place is a corner of the box, where the batches are smallest and the weight decay is largest: a point of
-the grid, which draws from a distribution come near to but do not hit. That favours the grid here, and says nothing of
-a surface whose summit lies inside. It is one surface of three axes, smoother than trained networks are. On
-the recorded sweeps themselves, without any surface, the rules are compared in
+The highest place lies on an edge of the box, where the batches are smallest and the weight decay is largest: samplers
+that draw from a distribution come near to it and do not hit it. It is one surface of three axes, smoother than trained
+networks are. On the recorded sweeps themselves, without any surface, the rules are compared in
 [stopping](stopping.md#does-the-same-best-point-come-out)."""
 
 
@@ -64,14 +63,14 @@ def search_lines(record: dict[str, Any]) -> Iterator[str]:
     yield ""
     yield (
         f"Mean regret in percentage points, with its 95 % t interval over {record['repeats']} repeats; the surface's "
-        f"highest is {100 * record['highest']:.1f} %, at {where}. `none`: the search has fewer trials. {_by(record)}"
+        f"highest is {100 * record['highest']:.1f} %, at {where}. {_by(record)}"
     )
     yield BELOW
 
 
 def _regret(row: dict[str, Any] | None, repeats: int) -> str:
     if row is None:
-        return "none"
+        return "too few trials"
     low, high = (f"{100 * end:.2f}" for end in row["interval"])
     fewer = f" (n = {row['repeats']})" if row["repeats"] < repeats else ""
     return f"{100 * row['regret']:.2f} [{low}, {high}]{fewer}"
