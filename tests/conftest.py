@@ -17,9 +17,11 @@ import pytest
 for library in ("OMP", "OPENBLAS", "MKL"):
     os.environ[f"{library}_NUM_THREADS"] = "1"
 
-# What is started in the background of a script ignores Ctrl-C, and hands that on to the commands that tests interrupt.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# What a script starts in the background ignores Ctrl-C, and what nohup starts SIGHUP: both hand that on to the commands
+# that tests end.
+for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, handler)
 
 # What plans forecast is no matter of the user's who tests.
 os.environ.setdefault("ROBUSTSWEEP_CACHE", str(Path(tempfile.gettempdir()) / f"robustsweep-tests-{os.getuid()}"))
