@@ -67,7 +67,8 @@ def test_the_published_study_alone_is_drawn_and_comes_out_the_same(cli: Callable
     assert answer.exit_code == 0, (answer.output, answer.exception)
     assert answer.stderr == ""
     assert answer.stdout == (
-        "out: 9 csv, 5 md, 5 tex, 3 png, 3 pdf; manifest.json there lists them, with their captions and what they came from\n"
+        "out: 9 csv, 5 md, 5 tex, 3 png, 3 pdf; "
+        "manifest.json there lists them, with their captions and what they came from\n"
     )
     made = {path.name for path in (tmp_path / "out").iterdir()}
     expected = {f"{name}.{ending}" for name in PAPER[:3] for ending in ("png", "pdf", "csv")}
