@@ -30,7 +30,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-PATIENCE = 120.0  # s, on a machine that is busy with other things
+PATIENCE = 300.0  # s, on a machine that is busy with other things
 
 _IMPORTED = [
     "sweep.cli",

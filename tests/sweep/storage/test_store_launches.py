@@ -256,6 +256,7 @@ def test_trials_on_nodes_that_share_no_folder_bring_their_checkpoints_to_the_sto
     driver, caches = machines("driver"), [tmp_path / "one", tmp_path / "other"]
     for variable, value in s3.environment(tmp_path).items():
         monkeypatch.setenv(variable, value)
+    monkeypatch.setenv("RAY_gcs_server_port_wait_time_s", "60")  # a busy machine's head is slow to answer
     with ray_cluster(f"CACHES = {list(map(str, caches))}\n{CLUSTER}") as (address, go):
         driver.finish("launch", sweep_file(), "--out", f"s3://{bucket}/tiny", "--address", address)
         go()
