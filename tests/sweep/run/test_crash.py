@@ -26,7 +26,7 @@ Driver = Callable[..., Command]
 Launch = Callable[..., tuple[int, str]]
 SameNumbers = Callable[[Path, Path], None]
 LONG = ("--set", "trial.epochs=400")
-PATIENCE = 120  # s, on a machine that is busy with other things
+PATIENCE = 300  # s, on a machine that is busy with other things
 
 #: How each launch runs, and after how many more lines of a kind it is killed.
 KILLS = (

@@ -21,7 +21,7 @@ from trainers.record import read
 Driver = Callable[..., Command]
 Launch = Callable[..., tuple[int, str]]
 SameNumbers = Callable[[Path, Path], None]
-PATIENCE = 120  # s, on a machine that is busy with other things
+PATIENCE = 300  # s, on a machine that is busy with other things
 TIMEOUT = 30  # s, for an epoch of a tenth of a second there
 
 #: An objective that in its second epoch has the fault that its option names: once, as a file beside it remembers; one

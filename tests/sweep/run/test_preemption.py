@@ -17,7 +17,7 @@ from sweep.plan.plan import earlier_records, plan
 from sweep.run.preemption import outcome_when_stopped, ray_says, slurm_says
 from trainers.record import read
 
-PATIENCE = 120  # s
+PATIENCE = 300  # s
 
 #: What `scontrol show job -o` of Slurm 22.05 printed, in part, to processes of a job that had just been signalled.
 BEFORE = "JobId=15 JobName=job.sh UserId=root(0) GroupId=root(0) MCS_label=N/A Priority=4294901745 Nice=0 "
