@@ -102,7 +102,7 @@ def arithmetic(config: TrialConfig, device: torch.device) -> dict[str, Any]:
         "precision": "fp32" if config.precision == "tf32" and not tf32 else config.precision,
         "engine": config.engine,
         "deterministic": config.deterministic,
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),  # a class of its own, which whoever unpickles it would import torch for
         "cudnn": torch.backends.cudnn.version() if gpu else None,  # type: ignore[no-untyped-call]
         "processor": torch.cuda.get_device_name(device) if gpu else torch.backends.cpu.get_cpu_capability(),
         "threads": None if gpu else torch.get_num_threads(),

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 from ray import tune
+from ray.air._internal import usage
 from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.progress_reporter import IS_NOTEBOOK, CLIReporter
@@ -146,19 +147,20 @@ def _keys_kept() -> Iterator[None]:
 
 @contextmanager
 def _corrected(packing: Packing[Any]) -> Iterator[None]:
-    """A block in which Tune 2.60 does four things otherwise.
+    """A block in which Tune 2.60 does five things otherwise.
 
     It takes a worker that Ray's memory monitor killed for one that died: Ray says so by an error that is none of a dead
     actor's, for which Tune would end the whole run. And where nothing runs and there is no trial to start now, it goes
     on with its steps, in which a signal is heard; it would wait in one for ten minutes. And it asks for room on the
     nodes of `packing` alone; a manager of resources other than its own can be given to its parts, but not to a Tuner.
     And where a process has died between two trials, the next one is told so once, as of the process, and gets another;
-    told again, as of the task that was to hand it the trial, Tune would end a trial that waits.
+    told again, as of the task that was to hand it the trial, Tune would end a trial that waits. And it does not count
+    which callbacks are in use, for which it would import MLflow and wandb, in a second, where they are installed.
     """
     actors: Any = RayActorManager
     controller: Any = TuneController
     failed, asked, manager = actors._actor_task_failed, controller._update_trial_queue, controller.__init__
-    told = controller._trial_task_failure
+    told, counted = controller._trial_task_failure, usage.tag_callbacks
 
     def known(manager: Any, tracked_actor_task: Any, exception: Exception) -> None:
         if isinstance(exception, ray.exceptions.OutOfMemoryError):
@@ -177,12 +179,12 @@ def _corrected(packing: Packing[Any]) -> Iterator[None]:
 
     placing = partialmethod(manager, resource_manager_factory=partial(Placing.on, packing))
     actors._actor_task_failed, controller._update_trial_queue, controller.__init__ = known, ask, placing
-    controller._trial_task_failure = tell_once
+    controller._trial_task_failure, usage.tag_callbacks = tell_once, lambda callbacks: False
     try:
         yield
     finally:
         actors._actor_task_failed, controller._update_trial_queue, controller.__init__ = failed, asked, manager
-        controller._trial_task_failure = told
+        controller._trial_task_failure, usage.tag_callbacks = told, counted
 
 
 @contextmanager
