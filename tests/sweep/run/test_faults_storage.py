@@ -154,17 +154,18 @@ def test_storage_that_stays_away_ends_trials_with_the_name_of_the_file_and_the_s
     with fault(disk):
         launched.signal(signal.SIGCONT)
         code = launched.code()
-    assert code == (2 if fault in (full, away) else 1)
+    # where no byte is left, the last page of the records may still hold how the trials ended
+    assert code in {full: (1, 2), away: (2,)}.get(fault, (1,))
     assert "Traceback" not in launched.output
     trials = load_trials(run.directory)
     reasons = list(trials.reason[trials.outcome == "failed"])
-    assert reasons or fault is full  # where the records do not fit either
+    assert reasons or code == 2  # where the records do not fit either
     at = re.escape(str(run.directory))
     named = re.compile(
         rf"{at}(/checkpoints/\w+\.pt: cannot be written|: cannot be found): .*; .*the same command goes on"
     )
     assert all(named.fullmatch(reason) for reason in reasons)
-    if fault is full:
+    if fault is full and code == 2:
         last = launched.output.splitlines()[-1]
         assert last.startswith(f"sweep: {run.directory}/records.jsonl: cannot be written: No space left on device; ")
     for path in (run.directory / "checkpoints").iterdir():
