@@ -25,10 +25,13 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 PATIENCE = 300.0  # s, on a machine that is busy with other things
 
@@ -172,6 +175,13 @@ class Command:
             return still
 
         self.until(stopped, "a process that stands still")
+
+
+def command_line(process: psutil.Process) -> str:
+    """Of a process that others may end meanwhile; empty, where they have."""
+    with suppress(psutil.Error):
+        return " ".join(process.cmdline())
+    return ""
 
 
 class Commands:

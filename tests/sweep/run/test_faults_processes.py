@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from faults_harness import Command, Commands, numbers, until
+from faults_harness import Command, Commands, command_line, numbers, until
 
 SameNumbers = Callable[[Path, Path], None]
 
@@ -86,7 +86,7 @@ def workers(launched: Command) -> list[psutil.Process]:
     return [
         process
         for process in psutil.Process(launched.pid).children(recursive=True)
-        if any("ImplicitFunc" in word for word in process.cmdline())
+        if "ImplicitFunc" in command_line(process)
     ]
 
 

@@ -14,7 +14,7 @@ import pytest
 import ray
 import small
 import yaml
-from faults_harness import Command, Commands, lines, numbers, until
+from faults_harness import Command, Commands, command_line, lines, numbers, until
 
 from analysis.frames.trials import load_trials
 from sweep.config import SweepConfig
@@ -168,16 +168,12 @@ def test_a_trial_whose_second_worker_hangs_is_ended_with_all_of_its_workers(
 
 def second_workers(launched: Command) -> list[psutil.Process]:
     """Processes of a launch that train along."""
-    return [
-        each for each in all_of(launched) if "worker_processes" in " ".join(each.cmdline()) or name(each) == "Worker"
-    ]
+    return [each for each in all_of(launched) if "worker_processes" in command_line(each) or name(each) == "Worker"]
 
 
 def first_workers(launched: Command) -> list[psutil.Process]:
     """Those that report."""
-    return [
-        each for each in all_of(launched) if "run.child" in " ".join(each.cmdline()) or name(each) == "ImplicitFunc"
-    ]
+    return [each for each in all_of(launched) if "run.child" in command_line(each) or name(each) == "ImplicitFunc"]
 
 
 def all_of(launched: Command) -> list[psutil.Process]:
