@@ -173,7 +173,7 @@ def _drawn(place: Path) -> str:
     if not shown:
         return ""
     captions = json.loads((ROOT / place / "figures" / "manifest.json").read_text(encoding="utf-8"))["captions"]
-    rows = [f"![{captions[name]}](../{place}/figures/{name}.png)\n\n{captions[name]}\n\n" for name in shown]
+    rows = [f"![{name}](../{place}/figures/{name}.png)\n\n{captions[name]}\n\n" for name in shown]
     return f"`sweep figures {place} --published`:\n\n{''.join(rows)}"
 
 
