@@ -80,10 +80,9 @@ def study_of(records: Sequence[Mapping[str, Any]], registration: Registration | 
     """`load_study` of records that are at hand, and of the registration that their run has."""
     records = Log.of(records)
     trials, epochs = with_bits(trials_of(records), records), epochs_of(records)
-    shorter = handed_on(records)
-    begins = [shorter.get(name, 0) for name in epochs["trial_id"]]
-    own = epochs[epochs["epoch"].to_numpy(float) > begins]  # a shorter trial's ran at another time
-    seconds = own.groupby("trial_id")["seconds"].median()
+    if shorter := handed_on(records):  # a shorter trial's epochs ran at another time
+        epochs = epochs[epochs["epoch"].to_numpy(float) > epochs["trial_id"].map(shorter).fillna(0).to_numpy(float)]
+    seconds = epochs.groupby("trial_id")["seconds"].median()
     began, launch = _began(records)
     ids = trials["trial_id"]
     added = {EPOCH_SECONDS: ids.map(seconds), BEGAN: ids.map(began), LAUNCH: ids.map(launch)}
