@@ -227,7 +227,7 @@ def silenced() -> Iterator[None]:
 def _start(
     folder: Path, console: Console, logs: Path | None, cpus: int | None, over: threading.Event | None = None
 ) -> None:
-    """Starts Ray; on a busy machine it may time out, so a second time if need be, and unless it is over."""
+    """Starts Ray; on a busy machine it may time out, so a second time if need be, unless it is `over`."""
     for again in (True, False):
         begun: list[subprocess.Popen[Any]] = []
         try:
