@@ -101,15 +101,23 @@ class Absent(UserError):
     """Data that are not there at all, with which one may plan, and not train."""
 
 
+#: So many names are more than a reader looks through.
+_MANY = 40
+
+
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """The way out of a misspelt word: the nearest known one, or all of them.
+    """The way out of a misspelt word: the nearest known one, or all of them, of many dotted ones the sections.
 
     >>> suggestion("stepsize", ["radius", "step_size", "steps"])
     "did you mean 'step_size'?"
     """
     names = list(known)
-    near = difflib.get_close_matches(word, names, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
+    if near := difflib.get_close_matches(word, names, n=1):
+        return f"did you mean {near[0]!r}?"
+    if len(names) > _MANY:
+        parts = (name.partition(".") for name in names)
+        names = list(dict.fromkeys(f"{section}.*" if rest else section for section, _, rest in parts))
+    return f"known: {', '.join(names)}"
 
 
 def unknown_key(key: str, here: Iterable[str], everywhere: Iterable[str]) -> str:

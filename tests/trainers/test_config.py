@@ -485,9 +485,12 @@ def test_every_mistake_is_told_once_and_the_first_is_the_errors_text() -> None:
     ]
 
 
-def test_a_suggestion_is_the_nearest_word_or_all() -> None:
+def test_a_suggestion_is_the_nearest_word_or_all_or_of_many_their_sections() -> None:
     assert suggestion("lrr", ["lr", "k1"]) == "did you mean 'lr'?"
     assert suggestion("zzz", iter(["lr", "k1"])) == "known: lr, k1"
+    many = [f"optimizer.{letter}{digit}" for letter in "abcdef" for digit in range(9)]
+    assert suggestion("zzz", ["seed", *many]) == "known: seed, optimizer.*"
+    assert suggestion("zzz", ["seed", *many[:9]]) == f"known: seed, {', '.join(many[:9])}"
 
 
 DOCUMENTED = [
