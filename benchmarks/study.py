@@ -1,6 +1,7 @@
 """The study on real images: its images, its trials while a machine is free, its records and its page.
 
     python benchmarks/study.py images NPZ data/exact    an npz of exact pixels as DIR/train/CLASS/ and DIR/test/CLASS/
+    python benchmarks/study.py images NPZ data/exact_as_jpeg --jpeg 75    the same images as JPEG of quality 75
     python benchmarks/study.py run                      the study at small scale, until it is done or stopped
     python benchmarks/study.py keep                     what runs/study/ has of records, into benchmarks/study/
     python benchmarks/study.py draw                     its figures there, with the published points beside
@@ -35,6 +36,10 @@ CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 SMALL: dict[str, tuple[str, tuple[str, ...], float]] = {
     "small": ("small.yaml", (), 60),
     "dynamics_small": ("dynamics_small.yaml", (), 15),
+    "control": ("small_controls.yaml", (), 15),
+    "control_exact": ("small_controls.yaml", ("trial.data.root=data/exact",), 15),
+    "control_batch_norm": ("small_controls.yaml", ("trial.attack.batch_norm=train",), 15),
+    "control_coupled": ("small_controls.yaml", ("trial.optimizer.decoupled_weight_decay=false",), 15),
     "small_again": ("small.yaml", ("seeds=[4,5,6,7,8,9,10,11]",), 60),
 }
 #: All runs, as the page shows them, with the command whose output it shows; of a registered one `sweep audit`'s too.
@@ -42,6 +47,16 @@ SHOWN = {
     **dict.fromkeys(("small", "small_again", "card", "exact", "full_length"), "claims"),
     **dict.fromkeys(("dynamics_small", "dynamics"), "theory"),
 }
+#: One control at a time of DEAT's gain at small scale: what is changed, the run, its claim, and what else is asked.
+CONTROLS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
+    ("as registered", "small", "deat_equal_lr", ()),
+    ("the best epoch, not the last", "small", "deat_equal_lr", ("--metric", "best_test_robust")),
+    ("SGD with DEAT's effective lr and weight decay", "small", "not_weight_decay", ()),
+    ("fewer settings, other images, as JPEG", "control", "deat_equal_lr", ()),
+    ("these images with their exact pixels", "control_exact", "deat_equal_lr", ()),
+    ("batch norm in training mode while attacking", "control_batch_norm", "deat_equal_lr", ()),
+    ("DEAT's weight decay coupled, as SGD's", "control_coupled", "deat_equal_lr", ()),
+)
 #: Of its figures, those that the page shows: robust accuracy by learning rate, and by learning rate / batch size.
 PICTURES = ("figure4", "accuracy_ratio")
 #: Files of a run that are kept: no weights, and no trials' list.
@@ -55,32 +70,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     images = asked.add_parser("images")
     images.add_argument("npz", type=Path, metavar="NPZ")
     images.add_argument("folder", type=Path, metavar="DIR")
+    images.add_argument("--jpeg", type=int, metavar="QUALITY")
     for name in ("run", "keep", "draw", "page"):
         asked.add_parser(name)
     chosen = parser.parse_args(arguments)
     if chosen.command == "images":
-        written(chosen.npz, chosen.folder)
+        written(chosen.npz, chosen.folder, chosen.jpeg)
         return 0
     return {"run": run, "keep": keep, "draw": draw, "page": page}[chosen.command]()
 
 
-def written(npz: Path, folder: Path) -> None:
-    """Exact pixels (N, H, W, 3), uint8, with labels (N,) of `CLASSES`, as PNG files."""
+def written(npz: Path, folder: Path, quality: int | None) -> None:
+    """Exact pixels (N, H, W, 3), uint8, with labels (N,) of `CLASSES`, as PNG files, or as JPEG of a quality."""
     import numpy as np
     from PIL import Image
 
     with np.load(npz) as arrays:
         for split in ("train", "test"):
             for number, (pixels, label) in enumerate(zip(arrays[f"x_{split}"], arrays[f"y_{split}"], strict=True)):
-                place = folder / split / CLASSES[int(label)] / f"{number:05d}.png"
+                place = folder / split / CLASSES[int(label)] / f"{number:05d}.{'jpg' if quality else 'png'}"
                 place.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(pixels).save(place)
+                Image.fromarray(pixels).save(place, quality=quality or 75)  # of which a PNG has none
 
 
 def run() -> int:
     """Rounds of stints over `SMALL` until each run is done; a trial that fails ends the round, and the study."""
-    if not (ROOT / "data/jpeg75").exists():
-        sys.exit("study.py: data/jpeg75: is not there; benchmarks/study.py says how it comes there")
+    for images in ("jpeg75", *(("exact_as_jpeg", "exact") if "control" in SMALL else ())):
+        if not (ROOT / "data" / images).exists():
+            sys.exit(f"study.py: data/{images}: is not there; benchmarks/study.py says how it comes there")
     left = [name for name in SMALL if _listed(name)]
     while left:
         for name in list(left):
@@ -159,12 +176,33 @@ def page() -> int:
 
 
 def _block(name: str) -> str:
+    if name == "controls":
+        return _controls()
     place = KEPT / name
     if not (ROOT / place / "records.jsonl").exists():
         return "\nNot measured yet.\n\n"
     commands = [SHOWN[name], *(["audit"] if (ROOT / place / "registration.json").exists() else [])]
     said = "\n\n".join(f"$ sweep {command} {place}\n{_said(command, place)}" for command in commands)
     return f"\n{_about(ROOT / place)}\n\n```console\n{said}\n```\n\n{_drawn(place)}"
+
+
+def _controls() -> str:
+    """A row a control: DEAT - SGD as its claim judges it."""
+    rows = ["| | run | claim | DEAT - SGD, percentage points | seeds | verdict |", "|---|---|---|---|---|---|"]
+    for changed, name, claim, asked in CONTROLS:
+        place, effect = KEPT / name, "not measured yet | |"
+        if (ROOT / place / "records.jsonl").exists():
+            lines = json.loads(_said("claims", place, "--json", *asked))
+            (one,) = (line for line in lines if line["name"] == claim)
+            ends = [one[end] for end in ("estimate", "low", "high")]
+            points = (
+                "no interval" if None in ends else "{:+.2f} [{:+.2f}, {:+.2f}]".format(*(100 * end for end in ends))
+            )
+            effect = f"{points} | {one['n']} | {one['verdict']}"
+        rows.append(f"| {changed} | `{' '.join([str(place), *asked])}` | {claim} | {effect} |")
+    runs = [place for name in SMALL if (place := ROOT / KEPT / name).exists() and name.startswith("control")]
+    where = "".join(f"\n`{place.name}`: {_about(place)}\n" for place in runs if (place / "records.jsonl").exists())
+    return "\n" + "\n".join(rows) + "\n\nEach by `sweep claims RUN`; in brackets 95 % intervals.\n" + where + "\n"
 
 
 def _drawn(place: Path) -> str:
@@ -178,16 +216,16 @@ def _drawn(place: Path) -> str:
 
 
 def draw() -> int:
-    """Draws the figures of each run that is kept and has an end to show."""
+    """Draws the figures of each kept run of which the page shows any."""
     for place in sorted(path.parent.relative_to(ROOT) for path in (ROOT / KEPT).glob("*/records.jsonl")):
-        if code := _python("sweep", "figures", str(place), "--published"):
+        if place.name in SHOWN and (code := _python("sweep", "figures", str(place), "--published")):
             return code
     return 0
 
 
-def _said(command: str, place: Path) -> str:
+def _said(command: str, place: Path, *asked: str) -> str:
     """What a command prints of a run, or why there is nothing to say yet."""
-    words = [sys.executable, "-m", "sweep", command, str(place)]
+    words = [sys.executable, "-m", "sweep", command, str(place), *asked]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     return (done.stdout or done.stderr).rstrip()
 

@@ -47,7 +47,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def test_the_page_has_a_block_for_each_run_and_the_configs_are_there(study: ModuleType) -> None:
     page = (ROOT / study.PAGE).read_text(encoding="utf-8")
     named = re.findall(r"<!-- study (\w+) -->", page)
-    assert set(named) <= set(study.SHOWN)
+    assert set(named) <= {*study.SHOWN, "controls"}
     assert len(named) == len(set(named)) == page.count("<!-- end -->")
     assert set(re.findall(r"`configs/study/(\w+)\.yaml`", page)) == {
         path.stem for path in (ROOT / "configs/study").glob("*.yaml")
@@ -74,6 +74,10 @@ def test_exact_pixels_become_a_folder_of_images_with_those_pixels(study: ModuleT
             (path,) = (tmp_path / "exact" / split / name).iterdir()
             assert np.array_equal(np.asarray(Image.open(path)), images[label])
     assert fingerprint(DataConfig(name="image_folder", root=str(tmp_path / "exact")))
+    assert study.main(["images", str(tmp_path / "exact.npz"), str(tmp_path / "twin"), "--jpeg", "75"]) == 0
+    (path,) = (tmp_path / "twin/test" / study.CLASSES[0]).iterdir()
+    assert (path.suffix, Image.open(path).format, Image.open(path).size) == (".jpg", "JPEG", (8, 8))
+    assert not np.array_equal(np.asarray(Image.open(path)), pixels["test"][0])
 
 
 @pytest.mark.slow
@@ -82,6 +86,8 @@ def test_it_trains_keeps_and_fills_the_page_and_a_second_time_does_nothing(
 ) -> None:
     page = tmp_path / "docs/study.md"
     page.write_text("<!-- study small -->\nof an earlier day\n<!-- end -->\n<!-- study card -->\n<!-- end -->\n")
+    with page.open("a") as file:
+        file.write("<!-- study controls -->\n<!-- end -->\n")
     assert study.main(["run"]) == 0
     records = read(tmp_path / "runs/study/small")
     assert [one["outcome"] for one in records if one["record"] == "outcome"] == ["completed"] * 2
@@ -101,7 +107,9 @@ def test_it_trains_keeps_and_fills_the_page_and_a_second_time_does_nothing(
     ).stdout
     assert "ratio" in said
     assert f"$ sweep claims benchmarks/study/small\n{said.rstrip()}\n```" in text
-    assert text.endswith("<!-- study card -->\n\nNot measured yet.\n\n<!-- end -->\n")
+    assert "<!-- study card -->\n\nNot measured yet.\n\n<!-- end -->\n" in text
+    assert "| as registered | `benchmarks/study/small` | deat_equal_lr | no interval | 0 | not measured |" in text
+    assert "| `benchmarks/study/control` | deat_equal_lr | not measured yet | | |" in text
     assert "of an earlier day" not in text
     study.main(["page"])
     assert page.read_text() == text
